@@ -1,0 +1,186 @@
+//! The vocabulary of the primary's scheduling machine: what comes in, and what goes out.
+//!
+//! ```text
+//! step(now, Event) -> Output { send, reply, facts }        next_deadline() -> Option<Instant>
+//! ```
+
+use crate::failure::TaskFailure;
+use crate::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
+use crate::job::{JobSpec, MapLocation};
+use std::sync::Arc;
+
+/// What an executor says of itself when it registers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutorSpec {
+    pub id: ExecutorId,
+    /// The name that people gave it, or its address.
+    pub name: String,
+    pub host: String,
+    pub rack: String,
+    pub role: Role,
+    pub slots: u32,
+    pub memory_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Runs tasks and holds replicas.
+    Core,
+    /// Only runs tasks.
+    Task,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    ExecutorJoined(ExecutorSpec),
+    /// Anything heard from an executor counts as a heartbeat; this one says nothing else.
+    Heartbeat {
+        executor: ExecutorId,
+    },
+    /// Its stream ended or it said farewell.
+    ExecutorGone {
+        executor: ExecutorId,
+        reason: String,
+    },
+    /// No further tasks are to be sent to it. `Command::Farewell` follows when it runs and holds nothing that is needed.
+    ExecutorDraining {
+        executor: ExecutorId,
+    },
+    JobSubmitted(Arc<JobSpec>),
+    JobCancelled {
+        job: JobId,
+        reason: String,
+    },
+    /// The result of an ended job was read, or nobody will read it: its outputs may go.
+    JobReleased {
+        job: JobId,
+    },
+    TaskEnded {
+        executor: ExecutorId,
+        attempt: AttemptId,
+        outcome: Outcome,
+    },
+    /// The deadline that `next_deadline` named has come.
+    Tick,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The map output is complete and readable at its executor.
+    Finished {
+        rows: u64,
+        /// Bytes in each bucket, as the exchange stores them; empty when the output has one bucket and is empty.
+        bucket_bytes: Vec<u64>,
+    },
+    Failed(TaskFailure),
+}
+
+/// What one step asks the shell to do, in this order: send, reply, then derive telemetry from the facts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    pub send: Vec<(ExecutorId, Command)>,
+    pub reply: Vec<Reply>,
+    pub facts: Vec<Fact>,
+}
+
+/// An order to an executor. Orders to one executor arrive in the order in which they were given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Start these attempts of one stage, together: they share one instance of the stage's plan (so one broadcast build side).
+    Launch(Launch),
+    /// Stop these attempts and remove what they wrote. They report `Cancelled`.
+    Cancel { attempts: Vec<AttemptId> },
+    /// Remove the map outputs of these stages; no task will read them again.
+    DropOutputs { stages: Vec<StageId> },
+    /// The executor runs and holds nothing that anybody needs: it may leave.
+    Farewell,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    pub stage: StageId,
+    pub plan: PlanHash,
+    /// (partition, attempt), sorted by partition.
+    pub attempts: Vec<(u32, u32)>,
+    /// Where the stage's inputs lie, in the order of `StageSpec::inputs`, each sorted by partition.
+    pub inputs: Arc<[Arc<[MapLocation]>]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The outputs of the result stage, sorted by partition, are kept until `Event::JobReleased`. Attempts that a `row_limit` spared are absent.
+    JobFinished {
+        job: JobId,
+        outputs: Vec<MapLocation>,
+    },
+    JobFailed {
+        job: JobId,
+        error: JobError,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JobError {
+    #[error("{failure}")]
+    Task { attempt: AttemptId, attempts: u32, failure: TaskFailure },
+    #[error("cancelled: {reason}")]
+    Cancelled { reason: String },
+    #[error(
+        "no executor joined within {waited_s} s: start one with 'windlass executor', or see 'windlass cluster status'"
+    )]
+    NoExecutors { waited_s: u64 },
+    #[error("the job is not valid: {reason}")]
+    Invalid { reason: String },
+}
+
+/// What happened, for the log, the metrics, the history and the web UI. Nothing decides on facts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    ExecutorJoined {
+        executor: ExecutorId,
+    },
+    ExecutorLost {
+        executor: ExecutorId,
+        reason: String,
+    },
+    JobStarted {
+        job: JobId,
+    },
+    JobEnded {
+        job: JobId,
+        error: Option<JobError>,
+    },
+    StageStarted {
+        stage: StageId,
+    },
+    StageFinished {
+        stage: StageId,
+        rows: u64,
+        bytes: u64,
+    },
+    /// A finished stage runs again for these partitions, because their outputs were lost.
+    StageReopened {
+        stage: StageId,
+        partitions: Vec<u32>,
+    },
+    TaskStarted {
+        attempt: AttemptId,
+        executor: ExecutorId,
+    },
+    TaskCommitted {
+        attempt: AttemptId,
+        executor: ExecutorId,
+        rows: u64,
+        bytes: u64,
+    },
+    TaskFailed {
+        attempt: AttemptId,
+        executor: ExecutorId,
+        failure: TaskFailure,
+    },
+    /// A report about an attempt that is no longer live was refused.
+    ReportFenced {
+        attempt: AttemptId,
+        executor: ExecutorId,
+    },
+}

@@ -1,0 +1,112 @@
+//! Identifiers. All are small, ordered and `Copy`, so that they can be keys of the machines' maps.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A submitted statement or program. Unique for the life of a cluster: the primary's metadata store keeps the counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// One registration of an executor process. A restarted process gets a new id, so whatever an old one still says is fenced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExecutorId(pub u64);
+
+/// The tasks between two exchanges; `index` counts the stages of the job in topological order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StageId {
+    pub job: JobId,
+    pub index: u32,
+}
+
+/// A stage over one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId {
+    pub stage: StageId,
+    pub partition: u32,
+}
+
+/// One execution of a task. Also names the map output that the execution leaves. Attempts count from zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptId {
+    pub task: TaskId,
+    pub attempt: u32,
+}
+
+/// The content hash of an encoded stage plan: executors keep one decoded plan for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlanHash(pub u128);
+
+impl JobId {
+    pub fn stage(self, index: u32) -> StageId {
+        StageId { job: self, index }
+    }
+}
+
+impl StageId {
+    pub fn task(self, partition: u32) -> TaskId {
+        TaskId { stage: self, partition }
+    }
+}
+
+impl TaskId {
+    pub fn attempt(self, attempt: u32) -> AttemptId {
+        AttemptId { task: self, attempt }
+    }
+}
+
+impl AttemptId {
+    pub fn stage(self) -> StageId {
+        self.task.stage
+    }
+
+    pub fn job(self) -> JobId {
+        self.task.stage.job
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "job-{:06}", self.0)
+    }
+}
+
+/// Accepts what `Display` writes, and the bare number.
+impl FromStr for JobId {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let digits = s.strip_prefix("job-").unwrap_or(s);
+        digits.parse().map(JobId).map_err(|_| {
+            format!("\"{s}\" is not a job id: expected one like job-000042, as 'windlass jobs list' prints it")
+        })
+    }
+}
+
+impl fmt::Display for ExecutorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "executor-{}", self.0)
+    }
+}
+
+impl fmt::Display for StageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.job, self.index)
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.stage, self.partition)
+    }
+}
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.task, self.attempt)
+    }
+}
+
+impl fmt::Display for PlanHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}

@@ -1,0 +1,61 @@
+//! What a job asks for: a graph of stages, as the planner hands it to the scheduler.
+
+use crate::ids::{ExecutorId, JobId, PlanHash};
+
+/// A job as submitted. Stages stand in topological order; the last one is the result stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobSpec {
+    pub id: JobId,
+    /// The fair pool that the job is admitted to.
+    pub pool: String,
+    pub stages: Vec<StageSpec>,
+    /// Counted failures of one task before the job fails, at least 1.
+    pub max_attempts: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageSpec {
+    pub plan: PlanHash,
+    /// Tasks of the stage, one for each partition, at least 1.
+    pub tasks: u32,
+    /// Buckets in each map output: what a reader of `Read::Bucket` selects from. 1 for gathered, broadcast and result outputs.
+    pub buckets: u32,
+    pub inputs: Vec<StageInput>,
+    /// Where tasks would rather run, by partition; empty, or one entry for each task.
+    pub preferences: Vec<Preference>,
+    /// Any this many rows are enough: once finished tasks have produced them, the other tasks need not run.
+    pub row_limit: Option<u64>,
+}
+
+/// An exchange that a stage reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StageInput {
+    /// Index of the producing stage, lower than the reader's.
+    pub stage: u32,
+    pub read: Read,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Task p reads bucket p of every map output.
+    Bucket,
+    /// Every task reads every map output whole (gather, merge, broadcast).
+    All,
+}
+
+/// Where a task would rather run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preference {
+    /// Hosts that hold the task's input, best first.
+    pub hosts: Vec<String>,
+    /// Key for rendezvous hashing over executors, so that the same split goes to the same executor's caches. Zero: no wish.
+    pub affinity: u64,
+}
+
+/// Where a committed map output lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapLocation {
+    pub partition: u32,
+    pub attempt: u32,
+    pub executor: ExecutorId,
+}
