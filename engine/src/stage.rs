@@ -1,0 +1,84 @@
+//! Stages as they are planned, and what running one of their tasks leaves.
+
+use crate::exchange_source::ExchangeSource;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use std::sync::Arc;
+use windlass_core::ids::{JobId, PlanHash};
+use windlass_core::job::{JobSpec, MapLocation, Preference, StageInput, StageSpec};
+
+/// A statement cut into stages, in topological order; the last stage leaves the result.
+#[derive(Clone, Debug)]
+pub struct PlannedJob {
+    /// Of the result.
+    pub schema: SchemaRef,
+    pub stages: Vec<PlannedStage>,
+}
+
+/// A stage, encoded once.
+#[derive(Clone, Debug)]
+pub struct PlannedStage {
+    pub hash: PlanHash,
+    /// What executors decode: [`crate::StagePlan::decode`].
+    pub bytes: Bytes,
+    /// The operators, one to a line, indented, in the order of a pre-order walk.
+    pub display: String,
+    pub tasks: u32,
+    pub buckets: u32,
+    pub inputs: Vec<StageInput>,
+    pub preferences: Vec<Preference>,
+    pub row_limit: Option<u64>,
+}
+
+impl PlannedJob {
+    /// The job as the scheduling machine sees it.
+    pub fn spec(&self, id: JobId, pool: String, max_attempts: u32) -> JobSpec {
+        let stages = self
+            .stages
+            .iter()
+            .map(|stage| StageSpec {
+                plan: stage.hash,
+                tasks: stage.tasks,
+                buckets: stage.buckets,
+                inputs: stage.inputs.clone(),
+                preferences: stage.preferences.clone(),
+                row_limit: stage.row_limit,
+            })
+            .collect();
+        JobSpec { id, pool, stages, max_attempts }
+    }
+}
+
+/// Where an instance of a stage finds what it reads.
+#[derive(Clone, Debug)]
+pub struct TaskInputs {
+    pub stages: Vec<InputLocations>,
+    pub source: Arc<dyn ExchangeSource>,
+}
+
+/// The map outputs of one producing stage, sorted by partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputLocations {
+    pub stage: u32,
+    pub maps: Vec<MapLocation>,
+}
+
+/// What one attempt left.
+#[derive(Clone, Debug, Default)]
+pub struct TaskSummary {
+    pub rows: u64,
+    pub bucket_bytes: Vec<u64>,
+    /// A small result, as frames of the exchange format.
+    pub inline_result: Option<Bytes>,
+    /// What a writing task staged, for the primary to publish.
+    pub staged: Option<Bytes>,
+    pub metrics: Vec<OperatorMetrics>,
+}
+
+/// Metrics of one operator of a stage plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorMetrics {
+    /// Position in a pre-order walk of the stage's plan.
+    pub operator: u32,
+    pub values: Vec<(String, u64)>,
+}
