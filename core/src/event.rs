@@ -131,6 +131,10 @@ pub enum JobError {
     NoExecutors { waited_s: u64 },
     #[error("the job is not valid: {reason}")]
     Invalid { reason: String },
+    #[error("too many jobs wait to start ({queued}): try again later")]
+    Busy { queued: usize },
+    #[error("map output {output} was computed again {recomputes} times and still cannot be read: {failure}")]
+    InputLost { output: AttemptId, recomputes: u32, failure: TaskFailure },
 }
 
 /// What happened, for the log, the metrics, the history and the web UI. Nothing decides on facts.
