@@ -137,6 +137,6 @@ impl Scheduler {
             trouble.uncounted += 1;
             trouble.uncounted
         })?;
-        (retries > limit).then_some(JobError::Task { attempt, attempts: retries, failure })
+        (retries > limit).then_some(JobError::TooManyRetries { attempt, retries: limit, failure })
     }
 }
