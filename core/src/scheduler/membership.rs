@@ -102,6 +102,10 @@ impl Scheduler {
         for (&stage, share) in &executor.stages {
             if let Some(job) = self.jobs.get_mut(&stage.job) {
                 job.executors.remove(&id);
+                #[cfg(test)]
+                if self.config.defect == Some(super::simulation::Defect::ForgetLostOutputs) {
+                    continue;
+                }
                 if share.committed > 0 {
                     touched.insert(stage.job);
                     job.lose_outputs_on(stage.index, id);

@@ -76,6 +76,11 @@ impl Pools {
         }
     }
 
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.pools.is_empty()
+    }
+
     /// The job that has the first claim on the next slot, those in `passed` aside.
     pub fn next(&self, passed: &BTreeSet<JobId>) -> Option<JobId> {
         let candidates = self.pools.values().filter_map(|pool| {
