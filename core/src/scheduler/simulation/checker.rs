@@ -107,7 +107,8 @@ impl Checker {
                 let TaskFailure::FetchFailed { output, executor: holder, .. } = failure else { return };
                 let at = self.committed.get(&output.task).map(|c| (c.attempt, c.executor));
                 let heard = self.attempts.get(attempt) == Some(&(*executor, Life::Live));
-                if heard && self.members.contains_key(executor) && at == Some((output.attempt, *holder)) {
+                let is_input = self.reads(attempt.stage(), output.stage());
+                if heard && is_input && self.members.contains_key(executor) && at == Some((output.attempt, *holder)) {
                     self.see("fetch failed");
                     self.committed.remove(&output.task);
                 }
@@ -289,6 +290,13 @@ impl Checker {
         outputs.map(location).collect()
     }
 
+    fn reads(&self, reader: StageId, producer: StageId) -> bool {
+        let Some(stage) = self.jobs.get(&reader.job).and_then(|job| job.spec.stages.get(reader.index as usize)) else {
+            return false;
+        };
+        reader.job == producer.job && stage.inputs.iter().any(|input| input.stage == producer.index)
+    }
+
     fn is_complete(&self, stage: StageId) -> bool {
         let spec = &self.jobs[&stage.job].spec.stages[stage.index as usize];
         let outputs = self.committed.range(stage.task(0)..=stage.task(u32::MAX));
@@ -303,11 +311,8 @@ impl Checker {
         stages.any(|stage| {
             let job = &self.jobs[&stage.job];
             let is_result = stage.index as usize + 1 == job.spec.stages.len();
-            let reads = |reader: u32| {
-                let inputs = &job.spec.stages[reader as usize].inputs;
-                inputs.iter().any(|input| input.stage == stage.index)
-            };
-            let mut works = (0..job.spec.stages.len() as u32).filter(|&r| reads(r)).map(|r| stage.job.stage(r));
+            let readers = (0..job.spec.stages.len() as u32).map(|r| stage.job.stage(r));
+            let mut works = readers.filter(|&reader| self.reads(reader, stage));
             is_result || works.any(|reader| self.live.keys().any(|task| task.stage == reader))
         })
     }

@@ -39,6 +39,20 @@ struct Node {
     outputs: BTreeSet<AttemptId>,
 }
 
+impl Node {
+    /// The attempt runs, or the order to start it is on its way.
+    fn has_ahead(&self, attempt: AttemptId) -> bool {
+        let starts = |command: &Command| match command {
+            Command::Launch(launch) => {
+                let task = attempt.task;
+                launch.stage == task.stage && launch.attempts.contains(&(task.partition, attempt.attempt))
+            }
+            _ => false,
+        };
+        self.running.contains_key(&attempt) || self.inbox.iter().any(starts)
+    }
+}
+
 struct Random(u64);
 
 impl Random {
@@ -333,8 +347,8 @@ impl World {
                 1 => attempt.attempt += 1,
                 _ => {}
             }
-            // Only what was started can be reported by the one that started it.
-            let real = self.nodes.get(executor).is_some_and(|node| node.running.contains_key(attempt));
+            // Executors err, but they do not end what still has to run, or has to start.
+            let real = self.nodes.get(executor).is_some_and(|node| node.has_ahead(*attempt));
             if real {
                 return Ok(());
             }
