@@ -105,8 +105,9 @@ impl From<JobError> for QueryError {
                 failure => QueryError::Internal(format!("{failure} (after {attempts} attempts)")),
             },
             JobError::Cancelled { reason } => QueryError::Cancelled(format!("the statement was cancelled: {reason}")),
-            JobError::NoExecutors { .. } => QueryError::Unavailable(error.to_string()),
-            JobError::Invalid { .. } => QueryError::Internal(error.to_string()),
+            JobError::NoExecutors { .. } | JobError::Busy { .. } => QueryError::Unavailable(error.to_string()),
+            JobError::Invalid { reason } => QueryError::Invalid(reason),
+            JobError::InputLost { .. } | JobError::TooManyRetries { .. } => QueryError::Internal(error.to_string()),
         }
     }
 }

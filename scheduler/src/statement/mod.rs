@@ -11,6 +11,8 @@
 
 mod ddl;
 mod explain;
+#[cfg(test)]
+pub(crate) mod in_process;
 mod metadata;
 mod params;
 mod parse;

@@ -192,16 +192,18 @@ impl Publication {
 }
 
 async fn move_all(store: &Arc<dyn ObjectStore>, moves: &[(String, String)]) -> Result<(), QueryError> {
-    let moving = futures::stream::iter(moves.iter().map(|(from, to)| async move {
-        let (from, to) = (path_of(from)?, path_of(to)?);
-        match store.rename(&from, &to).await {
-            Ok(()) => Ok(()),
-            // Moved before, by whoever began this.
-            Err(object_store::Error::NotFound { .. }) if store.head(&to).await.is_ok() => Ok(()),
-            Err(error) => Err(QueryError::from(DataFusionError::from(error))),
-        }
-    }));
+    let moving = futures::stream::iter(moves.to_vec()).map(|(from, to)| move_one(Arc::clone(store), from, to));
     moving.buffer_unordered(AT_A_TIME).try_collect().await
+}
+
+async fn move_one(store: Arc<dyn ObjectStore>, from: String, to: String) -> Result<(), QueryError> {
+    let (from, to) = (path_of(&from)?, path_of(&to)?);
+    match store.rename(&from, &to).await {
+        Ok(()) => Ok(()),
+        // Moved before, by whoever began this.
+        Err(object_store::Error::NotFound { .. }) if store.head(&to).await.is_ok() => Ok(()),
+        Err(error) => Err(DataFusionError::from(error).into()),
+    }
 }
 
 fn join(folder: &Path, path: &str) -> String {
