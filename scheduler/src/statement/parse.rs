@@ -55,6 +55,8 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
     let Statement::Statement(sql) = &mut parsed.statement else { return Ok(parsed) };
     match sql.as_mut() {
         ast::Statement::Query(_) => parsed.is_query = true,
+        // Its parameters are given to EXECUTE.
+        ast::Statement::Prepare { .. } => parsed.names = ParameterNames::default(),
         ast::Statement::CreateTable(create) => parsed.temporary = std::mem::take(&mut create.temporary),
         ast::Statement::AlterTable(alter) => {
             let to = match alter.operations.as_slice() {
