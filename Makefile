@@ -1,4 +1,7 @@
 # `make` lists the commands. Nothing here waits for input.
+#
+# Every cargo command names the whole workspace: with one package fewer, cargo may choose other features for a dependency and build it,
+# and all that depends on it, once more. The tests find the windlass binary beside their own, so all targets are built first.
 
 # Outside the clone, so that CI and other clones on the machine reuse what is built once (about 20 minutes on two cores).
 export WINDLASS_CACHE_DIR ?= $(HOME)/.cache/windlass
@@ -21,7 +24,7 @@ data: ## install what the tests need and generate their data
 	@deploy/build/setup.sh tests
 
 build: setup ## build the windlass binary, optimised
-	cargo build --release -p windlass-client --bin windlass
+	cargo build --release --workspace --bin windlass
 
 demo: build ## run a job on a year of flights, embedded and then on a cluster of processes
 	@demo/run.sh "$(CARGO_TARGET_DIR)/release/windlass"
@@ -31,11 +34,12 @@ lint: setup ## check the formatting and run clippy
 	cargo clippy --workspace --all-targets -- -D warnings
 
 test: data lint ## run every test
-	cargo build --workspace --bins
+	cargo build --workspace --all-targets
 	cargo test --workspace
 
 bench: setup ## measure queries, the scheduler and memory against single-process DataFusion (ARGS="--sf 10" and others)
-	cargo run --release -p windlass-benches -- $(ARGS)
+	cargo build --release --workspace --bins
+	"$(CARGO_TARGET_DIR)/release/windlass-benches" $(ARGS)
 
 clean: ## remove what was built and generated, also for other clones
 	cargo clean

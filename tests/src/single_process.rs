@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Engine, SingleProcess, slt, tpc};
+use crate::{Engine, SingleProcess, demo, slt, tpc};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slt() {
@@ -18,4 +18,17 @@ async fn tpch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tpcds() {
     tpc::TPCDS.run(&SingleProcess::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn demo() {
+    let out = tempfile::tempdir().expect("a folder can be made");
+    let engine = SingleProcess::new();
+    let tables = demo::run(&engine, out.path()).await;
+    let [written, weather, months] = tables.as_slice() else { panic!("three results, not {}", tables.len()) };
+    assert!(written.contains(" 327346 "), "every flight that arrived is written: {written}");
+    assert!(weather.contains("heavy rain") && weather.contains("fair"), "{weather}");
+    assert_eq!(months.lines().count(), 12 + 4, "a line for each month: {months}");
+    let folders = std::fs::read_dir(out.path().join("departures")).expect("the job wrote a table").count();
+    assert_eq!(folders, 12, "a folder for each month");
 }
