@@ -21,8 +21,10 @@ command -v cargo >/dev/null || {
 
 missing=()
 need() { command -v "$1" >/dev/null || missing+=("$2"); }
-need cc gcc
+need cc build-essential
 need protoc protobuf-compiler
+# The types that every protoc file may import come in a package of their own.
+[ -e /usr/include/google/protobuf/any.proto ] || [ -e /usr/local/include/google/protobuf/any.proto ] || missing+=(libprotobuf-dev)
 need mold mold
 if [ "$what" = tests ]; then
     need python3 python3
