@@ -18,7 +18,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
-    Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, SortExpr, col,
+    Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, SortExpr,
 };
 use datafusion::prelude::SessionContext;
 

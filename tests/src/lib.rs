@@ -42,7 +42,11 @@ pub struct SingleProcess {
 impl SingleProcess {
     /// Four partitions on any machine, so that plans, and with them the answers to what SQL leaves open, are the same everywhere.
     pub fn new() -> Self {
-        let config = SessionConfig::new().with_target_partitions(4).with_information_schema(true);
+        Self::with_partitions(4)
+    }
+
+    pub fn with_partitions(partitions: usize) -> Self {
+        let config = SessionConfig::new().with_target_partitions(partitions).with_information_schema(true);
         Self { context: SessionContext::new_with_config(config) }
     }
 

@@ -4,9 +4,16 @@ use std::sync::Arc;
 
 use crate::{Engine, SingleProcess, demo, slt, tpc};
 
+/// The answers in the files must not hang on how rows are spread.
 #[tokio::test(flavor = "multi_thread")]
 async fn slt() {
-    slt::run(&slt::plain(), || async { Arc::new(SingleProcess::new()) as Arc<dyn Engine> }).await;
+    for partitions in [4, 1, 7] {
+        slt::run(
+            &slt::plain(),
+            || async move { Arc::new(SingleProcess::with_partitions(partitions)) as Arc<dyn Engine> },
+        )
+        .await;
+    }
 }
 
 /// Guards the comparison itself: the reference must be a right answer to its own queries, ties and limits included.
