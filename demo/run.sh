@@ -36,7 +36,8 @@ echo "cluster at $url"
 run cluster --url "$url"
 
 title "Do they agree?"
-diff "$out/embedded.txt" "$out/cluster.txt" && echo "printed the same results"
+diff "$out/embedded.txt" "$out/cluster.txt" || { echo "the printed results differ" >&2; exit 1; }
+echo "printed the same results"
 cat >"$out/compare.sql" <<SQL
 CREATE EXTERNAL TABLE one STORED AS PARQUET PARTITIONED BY (month) LOCATION '$out/embedded/departures/';
 CREATE EXTERNAL TABLE two STORED AS PARQUET PARTITIONED BY (month) LOCATION '$out/cluster/departures/';
