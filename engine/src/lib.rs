@@ -2,11 +2,18 @@
 
 mod codec;
 pub mod config;
+mod envelope;
+pub mod exchange;
 pub mod exchange_source;
 pub mod failure;
 pub mod ops;
+pub mod plan;
+mod restrict;
+mod run;
 pub mod session;
 pub mod stage;
 
 pub use exchange_source::ExchangeSource;
-pub use stage::{InputLocations, OperatorMetrics, PlannedJob, PlannedStage, TaskInputs, TaskSummary};
+pub use plan::{ClusterShape, plan_job};
+pub use run::{StageInstance, StagePlan, decode_batches, encode_batches};
+pub use stage::{InputLocations, OperatorMetrics, PlannedJob, PlannedStage, TaskInputs, TaskSummary, WriteTarget};
