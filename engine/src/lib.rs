@@ -1,7 +1,12 @@
 //! All DataFusion glue that scheduler and executor share: sessions, distributed planning, exchange operators and their codecs.
 
+mod codec;
+pub mod config;
 pub mod exchange_source;
+pub mod failure;
+pub mod ops;
 pub mod remote;
+pub mod session;
 pub mod stage;
 
 pub use exchange_source::ExchangeSource;

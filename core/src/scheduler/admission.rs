@@ -1,6 +1,8 @@
 //! How jobs come and end.
 
 use super::jobs::Job;
+#[cfg(test)]
+use super::simulation::Defect;
 use super::timers::Timer;
 use super::{Retained, Scheduler};
 use crate::event::{Fact, JobError, Output, Reply};
@@ -52,6 +54,10 @@ impl Scheduler {
 
     pub(super) fn release_job(&mut self, job: JobId) {
         let Some(Retained { outputs, .. }) = self.retained.remove(&job) else { return };
+        #[cfg(test)]
+        if self.config.defect == Some(Defect::LeakResults) {
+            return;
+        }
         let executors: BTreeSet<_> = outputs.iter().map(|output| output.executor).collect();
         for executor in executors {
             self.orders.drop_outputs(executor, self.executors.drop_job(executor, job, None));
@@ -87,6 +93,10 @@ impl Scheduler {
         for &executor in &job.executors {
             for attempt in self.executors.unwant_job(executor, id) {
                 self.orders.cancel(executor, attempt);
+                #[cfg(test)]
+                if self.config.defect == Some(Defect::FreeSlotsEarly) {
+                    self.executors.end(executor, attempt);
+                }
             }
             self.orders.drop_outputs(executor, self.executors.drop_job(executor, id, keep));
         }

@@ -72,6 +72,8 @@ pub(super) struct Executors {
     all: BTreeMap<ExecutorId, Executor>,
     names: BTreeMap<String, ExecutorId>,
     offers: Offers,
+    /// Executors that offered a slot since every waiting stage had its chance.
+    fresh: BTreeSet<ExecutorId>,
     /// Hosts with at least one live executor.
     hosts: BTreeMap<String, Host>,
     draining: BTreeSet<ExecutorId>,
@@ -124,6 +126,16 @@ impl Executors {
         self.offers.len()
     }
 
+    /// Those among `offers` that are new since `seen_by_all`, by id.
+    pub fn fresh_offers(&self) -> impl Iterator<Item = &Executor> {
+        self.fresh.iter().filter_map(|id| self.all.get(id)).filter(|executor| executor.offer() > 0)
+    }
+
+    /// Every stage that waits was asked about every offer.
+    pub fn seen_by_all(&mut self) {
+        self.fresh.clear();
+    }
+
     /// Live executors with a free slot on one host, most free slots first, then by id.
     pub fn offers_on(&self, host: &str) -> impl Iterator<Item = &Executor> {
         self.hosts.get(host).into_iter().flat_map(|host| &host.offers).filter_map(|(_, id)| self.all.get(id))
@@ -145,6 +157,7 @@ impl Executors {
         if spec.slots > 0 {
             host.offers.insert((Reverse(spec.slots), id));
             self.offers.insert((Reverse(spec.slots), id));
+            self.fresh.insert(id);
         }
         self.live += 1;
         self.names.insert(spec.name.clone(), id);
@@ -257,6 +270,9 @@ impl Executors {
             return Some(result);
         }
         replace(&mut self.offers, id, before, after);
+        if after > before {
+            self.fresh.insert(id);
+        }
         if let Some(host) = self.hosts.get_mut(&executor.spec.host) {
             replace(&mut host.offers, id, before, after);
             if was_live && !is_live {

@@ -58,6 +58,8 @@ pub(super) struct Stage {
     pub trouble: BTreeMap<u32, Trouble>,
     /// Where each task finds most of its input, by partition; empty when that is not known.
     pub near: Vec<Option<ExecutorId>>,
+    /// No executor with a free slot suits the tasks that wait, except perhaps those that offered slots since.
+    pub stuck: bool,
     /// When the stage first held out for a preferred host.
     pub holding_out: Option<Instant>,
     locations: Option<Arc<[MapLocation]>>,
@@ -273,6 +275,7 @@ impl Job {
             let ready = inputs.iter().all(|input| self.stages[input.stage as usize].finished);
             if ready && !self.stages[stage].ready {
                 self.stages[stage].near = self.near(stage);
+                self.stages[stage].stuck = false;
             }
             self.stages[stage].ready = ready;
             if ready && !self.stages[stage].pending.is_empty() {
@@ -344,6 +347,7 @@ impl Stage {
             cap: u32::MAX,
             trouble: BTreeMap::new(),
             near: Vec::new(),
+            stuck: false,
             holding_out: None,
             locations: None,
             inputs: None,
@@ -372,6 +376,7 @@ impl Stage {
     fn wait(&mut self, partition: u32, spec: &StageSpec) {
         self.tasks[partition as usize].state = TaskState::Pending;
         self.pending.insert(partition, spec);
+        self.stuck = false;
     }
 
     /// Spares all tasks that are not committed and returns the attempts that run in vain.

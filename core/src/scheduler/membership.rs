@@ -44,6 +44,7 @@ impl Scheduler {
         if self.hear(now, id) && self.executors.is_live(id) {
             let deadline = now + self.config.drain_deadline;
             self.executors.drain(id, deadline);
+            self.unstick_all();
             self.timers.set(deadline, Timer::Drain(id));
         }
     }
@@ -82,6 +83,7 @@ impl Scheduler {
     /// Its running attempts start again elsewhere, and the outputs that it held are computed again where readers need them.
     pub(super) fn lose_executor(&mut self, now: Instant, id: ExecutorId, reason: String, output: &mut Output) {
         let Some(executor) = self.executors.remove(id) else { return };
+        self.unstick_all();
         output.facts.push(Fact::ExecutorLost { executor: id, reason });
         self.timers.clear(executor.heard + self.config.heartbeat_timeout, Timer::Heartbeat(id));
         if let ExecutorState::Draining { deadline } = executor.state {
@@ -102,6 +104,10 @@ impl Scheduler {
         for (&stage, share) in &executor.stages {
             if let Some(job) = self.jobs.get_mut(&stage.job) {
                 job.executors.remove(&id);
+                #[cfg(test)]
+                if self.config.defect == Some(super::simulation::Defect::ForgetLostOutputs) {
+                    continue;
+                }
                 if share.committed > 0 {
                     touched.insert(stage.job);
                     job.lose_outputs_on(stage.index, id);
@@ -115,6 +121,11 @@ impl Scheduler {
             }
         }
         self.strand_jobs(now);
+    }
+
+    /// Tasks may have waited for an executor that gets no tasks any more.
+    fn unstick_all(&mut self) {
+        self.jobs.values_mut().flat_map(|job| &mut job.stages).for_each(|stage| stage.stuck = false);
     }
 
     /// Starts the clock of jobs that have no executor to wait for.

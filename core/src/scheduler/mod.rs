@@ -21,8 +21,7 @@
 //! - An attempt holds its slot until its executor reports its end or is lost, even when it was cancelled.
 //! - A stage starts tasks only when every output of every input is committed on an executor that is a member.
 //! - Only members of the cluster are sent commands.
-//! - No event costs a walk over all tasks or all executors, except the loss of an executor (the stages that it holds outputs of)
-//!   and the end of a job (the executors that ran it).
+//! - A report costs no walk over the tasks of its stage, over all jobs or over all executors, unless it opens or closes a stage.
 //!
 //! The modules: `executors` knows who is there and who has free slots; `jobs` holds stages and tasks; `pools` says whose turn it is;
 //! `placement` which task goes where; `admission`, `membership` and `reports` handle the events; `orders` gathers what to send.
@@ -55,7 +54,7 @@ use jobs::Job;
 use orders::Orders;
 use placement::{Placement, Question};
 use pools::Pools;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use timers::{Timer, Timers};
 
 /// The scheduling machine. Feed it events with [`Scheduler::step`], and a [`Event::Tick`] when [`Scheduler::next_deadline`] comes.
@@ -145,59 +144,31 @@ impl Scheduler {
                 }
                 Timer::Drain(executor) => self.end_drain(now, executor),
                 Timer::NoExecutors(job) => self.give_up_waiting(job, output),
-                // That it is over is for placement to see.
-                Timer::Locality(_) => {}
+                Timer::Locality(stage) => {
+                    let job = self.jobs.get_mut(&stage.job);
+                    if let Some(stage) = job.and_then(|job| job.stages.get_mut(stage.index as usize)) {
+                        stage.stuck = false;
+                    }
+                }
             }
         }
     }
 
     /// Fills free slots: whose turn it is, then the job's first stage that can place a task.
     fn dispatch(&mut self, now: Instant, output: &mut Output) {
-        // Slots only fill up while this runs, so what found no place will not find one.
-        let mut stuck_stages = BTreeSet::new();
-        let mut stuck_jobs = BTreeSet::new();
+        if self.executors.offer_count() > 0 {
+            self.pools.begin_round();
+        }
+        // Slots only fill up while this runs, so who found no place does not find one later in the round.
         while self.executors.offer_count() > 0 {
-            let Some(job) = self.pools.next(&stuck_jobs) else { break };
-            if !self.dispatch_one(now, job, &mut stuck_stages, output) {
-                stuck_jobs.insert(job);
+            let Some((order, id)) = self.pools.next() else { break };
+            let Some(job) = self.jobs.get_mut(&id) else { break };
+            match place(job, now, &self.config, &self.executors, &mut self.timers) {
+                Some((stage, partition, executor)) => self.launch(id, stage, partition, executor, output),
+                None => self.pools.pass(&job.pool, order),
             }
         }
-    }
-
-    /// Starts one task of the job and says whether it could.
-    fn dispatch_one(&mut self, now: Instant, job: JobId, stuck: &mut BTreeSet<StageId>, output: &mut Output) -> bool {
-        let Some((stage, partition, executor)) = self.place(now, job, stuck) else { return false };
-        self.launch(job, stage, partition, executor, output);
-        true
-    }
-
-    fn place(&mut self, now: Instant, job: JobId, stuck: &mut BTreeSet<StageId>) -> Option<(u32, u32, ExecutorId)> {
-        let job = self.jobs.get_mut(&job)?;
-        for &index in &job.runnable {
-            let stage = &job.stages[index as usize];
-            if stuck.contains(&stage.id) {
-                continue;
-            }
-            let question = Question {
-                now,
-                locality_wait: self.config.locality_wait,
-                spec: &job.spec.stages[index as usize],
-                stage,
-                executors: &self.executors,
-            };
-            match question.solve() {
-                Placement::Start { partition, executor } => return Some((index, partition, executor)),
-                Placement::HoldOut { until } => {
-                    stuck.insert(stage.id);
-                    if stage.holding_out.is_none() {
-                        self.timers.set(until, Timer::Locality(stage.id));
-                        job.stages[index as usize].holding_out = Some(now);
-                    }
-                }
-                Placement::Nowhere => _ = stuck.insert(stage.id),
-            }
-        }
-        None
+        self.executors.seen_by_all();
     }
 
     fn launch(&mut self, job: JobId, stage: u32, partition: u32, executor: ExecutorId, output: &mut Output) {
@@ -228,4 +199,38 @@ impl Scheduler {
             self.pools.set_hungry(&job.pool, job.order, job.id(), !job.runnable.is_empty());
         }
     }
+}
+
+/// The next task of the job, and where it starts. A stage that finds no place is not asked about the same offers again.
+fn place(
+    job: &mut Job,
+    now: Instant,
+    config: &SchedulerConfig,
+    executors: &Executors,
+    timers: &mut Timers,
+) -> Option<(u32, u32, ExecutorId)> {
+    for &index in &job.runnable {
+        let stage = &job.stages[index as usize];
+        let question = Question {
+            now,
+            locality_wait: config.locality_wait,
+            spec: &job.spec.stages[index as usize],
+            stage,
+            executors,
+        };
+        let placement = question.solve();
+        let stage = &mut job.stages[index as usize];
+        match placement {
+            Placement::Start { partition, executor } => return Some((index, partition, executor)),
+            Placement::HoldOut { until } => {
+                if stage.holding_out.is_none() {
+                    stage.holding_out = Some(now);
+                    timers.set(until, Timer::Locality(stage.id));
+                }
+            }
+            Placement::Nowhere => {}
+        }
+        stage.stuck = true;
+    }
+    None
 }

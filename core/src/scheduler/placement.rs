@@ -61,15 +61,22 @@ impl Question<'_> {
         self.first_fit(away).unwrap_or(Placement::HoldOut { until })
     }
 
+    /// The executors to ask, most free slots first.
+    fn offers(&self) -> impl Iterator<Item = &Executor> {
+        let all = (!self.stage.stuck).then(|| self.executors.offers());
+        let fresh = self.stage.stuck.then(|| self.executors.fresh_offers());
+        all.into_iter().flatten().chain(fresh.into_iter().flatten())
+    }
+
     /// A task on a host that it prefers. Walks the hosts that tasks wait for or the offers, whichever are fewer.
     fn on_preferred_host(&self) -> Option<Placement> {
         let pending = &self.stage.pending;
-        if pending.host_count() < self.executors.offer_count() {
+        if !self.stage.stuck && pending.host_count() < self.executors.offer_count() {
             pending.hosts().find_map(|host| {
                 self.executors.offers_on(host).find_map(|executor| self.first_of(pending.on(host), executor))
             })
         } else {
-            self.executors.offers().find_map(|executor| self.first_of(pending.on(&executor.spec.host), executor))
+            self.offers().find_map(|executor| self.first_of(pending.on(&executor.spec.host), executor))
         }
     }
 
@@ -111,7 +118,7 @@ impl Question<'_> {
             if affinity == 0 {
                 continue;
             }
-            for executor in self.executors.offers() {
+            for executor in self.offers() {
                 let weight = splitmix64(affinity ^ executor.name_hash);
                 if best.is_none_or(|(most, _)| weight > most) && self.suits(partition, executor) {
                     best = Some((weight, Placement::Start { partition, executor: executor.spec.id }));
@@ -124,14 +131,14 @@ impl Question<'_> {
     /// The first task that some offer suits, on the executor with most free slots that does.
     fn first_fit(&self, partitions: impl Iterator<Item = u32>) -> Option<Placement> {
         partitions.take(WINDOW).find_map(|partition| {
-            let executor = self.executors.offers().find(|executor| self.suits(partition, executor))?;
+            let executor = self.offers().find(|executor| self.suits(partition, executor))?;
             Some(Placement::Start { partition, executor: executor.spec.id })
         })
     }
 
     /// Some executor with a free slot is below the cap of the stage.
     fn any_room(&self) -> bool {
-        self.executors.offers().any(|executor| self.has_room(executor))
+        self.offers().any(|executor| self.has_room(executor))
     }
 
     fn has_room(&self, executor: &Executor) -> bool {

@@ -21,6 +21,8 @@ struct Pool {
     jobs: u32,
     /// Jobs with tasks that could start, in the order of their submission.
     hungry: BTreeSet<(u64, JobId)>,
+    /// Jobs submitted before this one were passed over in this round of dispatch.
+    turn: u64,
 }
 
 impl Pool {
@@ -37,7 +39,7 @@ impl Pools {
     pub fn admit(&mut self, name: &str, configured: &BTreeMap<String, PoolConfig>) -> Arc<str> {
         let name: Arc<str> = self.pools.get_key_value(name).map_or_else(|| name.into(), |(name, _)| name.clone());
         let config = configured.get(&*name).copied().unwrap_or_default();
-        let new = Pool { config, running: 0, jobs: 0, hungry: BTreeSet::new() };
+        let new = Pool { config, running: 0, jobs: 0, hungry: BTreeSet::new(), turn: 0 };
         self.pools.entry(name.clone()).or_insert(new).jobs += 1;
         name
     }
@@ -76,13 +78,30 @@ impl Pools {
         }
     }
 
-    /// The job that has the first claim on the next slot, those in `passed` aside.
-    pub fn next(&self, passed: &BTreeSet<JobId>) -> Option<JobId> {
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.pools.is_empty()
+    }
+
+    /// Begins a round of dispatch, in which every job gets its turn.
+    pub fn begin_round(&mut self) {
+        self.pools.values_mut().for_each(|pool| pool.turn = 0);
+    }
+
+    /// The job that has the first claim on the next slot, with its place in the queue of its pool.
+    pub fn next(&self) -> Option<(u64, JobId)> {
         let candidates = self.pools.values().filter_map(|pool| {
-            let (_, job) = pool.hungry.iter().find(|(_, job)| !passed.contains(job))?;
-            Some((pool.claim(), *job))
+            let &(order, job) = pool.hungry.range((pool.turn, JobId(0))..).next()?;
+            Some((pool.claim(), (order, job)))
         });
         // The first of equals, so ties go by name.
         candidates.min_by_key(|&(claim, _)| claim).map(|(_, job)| job)
+    }
+
+    /// The job, which was the pool's next, cannot use any slot in this round.
+    pub fn pass(&mut self, name: &str, order: u64) {
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.turn = order + 1;
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use super::Scheduler;
 use super::jobs::{TaskState, Trouble};
+#[cfg(test)]
+use super::simulation::Defect;
 use crate::event::{Fact, JobError, Outcome, Output};
 use crate::failure::{Recovery, TaskFailure};
 use crate::ids::{AttemptId, ExecutorId, JobId};
@@ -10,6 +12,8 @@ impl Scheduler {
     /// From a member. The one place where reports are fenced.
     pub(super) fn task_ended(&mut self, id: ExecutorId, attempt: AttemptId, outcome: Outcome, output: &mut Output) {
         let wanted = self.executors.end(id, attempt);
+        #[cfg(test)]
+        let wanted = if self.plants_zombie(attempt, &outcome) { Some(true) } else { wanted };
         match (wanted, outcome) {
             (Some(true), Outcome::Finished { rows, bucket_bytes }) => {
                 self.commit(id, attempt, rows, &bucket_bytes, output);
@@ -24,7 +28,10 @@ impl Scheduler {
             (Some(false) | None, Outcome::Finished { .. }) => {
                 output.facts.push(Fact::ReportFenced { attempt, executor: id });
                 // A repeated report of the output that counts must not remove it.
-                if !self.is_committed(id, attempt) {
+                let is_committed = self.is_committed(id, attempt);
+                #[cfg(test)]
+                let is_committed = is_committed && self.config.defect != Some(Defect::RemoveRepeated);
+                if !is_committed {
                     self.orders.cancel(id, attempt);
                 }
             }
@@ -53,7 +60,10 @@ impl Scheduler {
         let bytes = bucket_bytes.iter().fold(0u64, |sum, &b| sum.saturating_add(b));
         output.facts.push(Fact::TaskCommitted { attempt, executor: id, rows, bytes });
         for (executor, attempt) in committed.superfluous {
-            if self.executors.unwant(executor, attempt) {
+            let unwanted = self.executors.unwant(executor, attempt);
+            #[cfg(test)]
+            let unwanted = unwanted && self.config.defect != Some(Defect::ForgetSuperfluous);
+            if unwanted {
                 self.orders.cancel(executor, attempt);
             }
         }
@@ -158,5 +168,15 @@ impl Scheduler {
         } else {
             self.sync_hunger(id);
         }
+    }
+
+    #[cfg(test)]
+    fn plants_zombie(&self, attempt: AttemptId, outcome: &Outcome) -> bool {
+        let job = self.jobs.get(&attempt.job());
+        let task = job.and_then(|job| job.task(attempt.stage().index, attempt.task.partition));
+        let state = task.map(|task| task.state);
+        self.config.defect == Some(Defect::CommitZombies)
+            && matches!(outcome, Outcome::Finished { .. })
+            && matches!(state, Some(TaskState::Running { .. }))
     }
 }
