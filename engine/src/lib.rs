@@ -8,6 +8,7 @@ pub mod exchange_source;
 pub mod failure;
 pub mod ops;
 pub mod plan;
+pub mod remote;
 mod restrict;
 mod run;
 pub mod session;
@@ -15,5 +16,6 @@ pub mod stage;
 
 pub use exchange_source::ExchangeSource;
 pub use plan::{ClusterShape, plan_job};
+pub use remote::{AddressBook, Connections, Local, RemoteExchange};
 pub use run::{StageInstance, StagePlan, decode_batches, encode_batches};
 pub use stage::{InputLocations, OperatorMetrics, PlannedJob, PlannedStage, TaskInputs, TaskSummary, WriteTarget};
