@@ -7,6 +7,7 @@ pub mod driver;
 pub mod errors;
 #[cfg(test)]
 mod fixtures;
+pub mod flight;
 pub mod history;
 pub mod meta;
 mod nearest;

@@ -60,8 +60,7 @@ impl Supply {
     fn next(&self) -> u64 {
         let mut range = self.range.lock();
         let number = range.start;
-        // Past the end only when the store has been failing for hundreds of statements: going on is better than stopping, and the
-        // next reservation starts where this has got to.
+        // Past the end only when the store has been failing for hundreds of statements: going on is better than stopping.
         range.start += 1;
         if range.end.saturating_sub(range.start) < LOW {
             self.low.notify_one();

@@ -11,6 +11,7 @@ pub use registry::{Caller, SESSION_COOKIE, SessionConfig, Sessions};
 
 use crate::catalog::{Catalog, SessionCatalogs, TableName, TempTables};
 use crate::errors::QueryError;
+use crate::flight::PreparedHandle;
 use datafusion::common::TableReference;
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
@@ -34,6 +35,8 @@ pub struct Session {
     /// By SQL's PREPARE.
     prepared: Mutex<BTreeMap<String, Statement>>,
     pub(crate) plans: Mutex<PlanCache>,
+    /// By Flight SQL's CreatePreparedStatement.
+    pub(crate) handles: Mutex<BTreeMap<String, Arc<PreparedHandle>>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -57,6 +60,7 @@ impl Session {
             options_version: AtomicU64::new(0),
             prepared: Mutex::default(),
             plans: Mutex::default(),
+            handles: Mutex::default(),
         };
         session.options_changed();
         Arc::new(session)

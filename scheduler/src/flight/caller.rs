@@ -1,0 +1,74 @@
+//! Who sent a request: cookie, token, connection.
+
+use crate::session::{Caller, Connection, SESSION_COOKIE};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Status};
+
+/// Names the statement of a request, for its progress and for cancelling it.
+pub(super) const QUERY_HEADER: &str = "x-windlass-query";
+
+pub(super) fn caller_of<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let metadata = request.metadata();
+    let authorization = metadata.get("authorization").map(|value| value.to_str());
+    let authorization = authorization.transpose().map_err(|_| unreadable())?;
+    let (mut token, mut user) = (None, String::new());
+    match authorization.and_then(|value| value.split_once(' ')) {
+        Some((scheme, value)) if scheme.eq_ignore_ascii_case("bearer") => token = Some(value.trim().to_string()),
+        Some((scheme, value)) if scheme.eq_ignore_ascii_case("basic") => user = basic(value)?,
+        Some(_) => return Err(unreadable()),
+        None => {}
+    }
+    let connection = request.extensions().get::<Connection>().map(|connection| connection.id);
+    Ok(Caller { cookie: cookie_of(metadata), token, connection, user })
+}
+
+/// The user of `Basic` credentials. Without authentication any password will do.
+pub(super) fn basic(encoded: &str) -> Result<String, Status> {
+    let encoded = encoded.trim();
+    let decoded = STANDARD.decode(encoded).or_else(|_| STANDARD_NO_PAD.decode(encoded)).map_err(|_| unreadable())?;
+    let text = String::from_utf8(decoded).map_err(|_| unreadable())?;
+    Ok(text.split_once(':').map_or(text.as_str(), |(user, _)| user).to_string())
+}
+
+fn unreadable() -> Status {
+    Status::unauthenticated("the authorization header is not understood: send 'Bearer TOKEN' or 'Basic CREDENTIALS'")
+}
+
+fn cookie_of(metadata: &MetadataMap) -> Option<String> {
+    let cookies = metadata.get_all("cookie").iter().filter_map(|value| value.to_str().ok());
+    let pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(|(name, _)| *name == SESSION_COOKIE).map(|(_, id)| id.trim_matches('"').to_string()).next_back()
+}
+
+pub(super) fn set_cookie(metadata: &mut MetadataMap, id: &str) {
+    // A session's id is hexadecimal digits.
+    if let Ok(value) = format!("{SESSION_COOKIE}={id}; Path=/; HttpOnly").parse() {
+        metadata.append("set-cookie", value);
+    }
+}
+
+/// The name that the client gave the statement.
+pub(super) fn query_of(metadata: &MetadataMap) -> Option<String> {
+    let name = metadata.get(QUERY_HEADER)?.to_str().ok()?.trim();
+    (!name.is_empty()).then(|| name.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_and_credentials_are_found() {
+        let mut request = Request::new(());
+        request.metadata_mut().insert("cookie", format!("a=b; {SESSION_COOKIE}=s1; c=d").parse().unwrap());
+        request.metadata_mut().insert("authorization", "Basic YW5uOnNlY3JldA==".parse().unwrap());
+        let caller = caller_of(&request).unwrap();
+        assert_eq!((caller.cookie.as_deref(), caller.user.as_str(), caller.token), (Some("s1"), "ann", None));
+        request.metadata_mut().insert("authorization", "bearer t1".parse().unwrap());
+        assert_eq!(caller_of(&request).unwrap().token.as_deref(), Some("t1"));
+        request.metadata_mut().insert("authorization", "Negotiate x".parse().unwrap());
+        assert!(caller_of(&request).is_err());
+    }
+}

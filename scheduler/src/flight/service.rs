@@ -1,0 +1,578 @@
+//! Commands of Flight SQL.
+
+use super::caller::{basic, query_of};
+use super::kept::Kept;
+use super::{command_of, internal, metadata, prepared};
+use crate::errors::QueryError;
+use crate::session::{Session, Sessions};
+use crate::statement::{Execution, Info, Rows, Statements, no_transactions};
+use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
+use arrow_flight::sql::{
+    ActionBeginSavepointRequest, ActionBeginSavepointResult, ActionBeginTransactionRequest,
+    ActionBeginTransactionResult, ActionCancelQueryRequest, ActionCancelQueryResult,
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    ActionEndSavepointRequest, ActionEndTransactionRequest, Command, CommandGetCatalogs, CommandGetCrossReference,
+    CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo,
+    CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery,
+    CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult,
+    ProstMessageExt, SqlInfo, TicketStatementQuery,
+};
+use arrow_flight::{
+    Action, ActionType, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse,
+    SchemaAsIpc, Ticket,
+};
+use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::ipc::writer::IpcWriteOptions;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
+use prost::Message;
+use std::pin::Pin;
+use std::sync::Arc;
+use tonic::{Request, Response, Status, Streaming};
+use windlass_proto::v1;
+
+/// Says, in a list of locations, "or here": a client that cannot reach the others reads over the connection that it has.
+const HERE: &str = "arrow-flight-reuse-connection://?";
+
+type DataStream = BoxStream<'static, Result<FlightData, Status>>;
+
+pub(super) struct SqlService {
+    pub(super) statements: Statements,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) kept: Arc<Kept>,
+}
+
+impl SqlService {
+    pub(super) fn new(statements: Statements, sessions: Arc<Sessions>, kept: Arc<Kept>) -> Self {
+        Self { statements, sessions, kept }
+    }
+
+    /// The columns of what a descriptor describes.
+    pub(super) async fn schema_of(&self, request: &Request<FlightDescriptor>) -> Result<SchemaRef, Status> {
+        let session = session_of(request)?;
+        match command_of(request.get_ref())? {
+            Command::CommandStatementQuery(query) => {
+                Ok(self.statements.describe(&session, &query.query).await?.schema)
+            }
+            Command::CommandPreparedStatementQuery(query) => {
+                Ok(Arc::clone(&prepared::find(&session, &query.prepared_statement_handle)?.described.schema))
+            }
+            command => metadata::schema(&command)
+                .ok_or_else(|| Status::unimplemented(format!("GetSchema of {} is not supported", command.type_url()))),
+        }
+    }
+
+    /// Where the rows of an execution are to be read.
+    fn flight_info(&self, execution: Execution, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+        let schema = Arc::clone(&execution.schema);
+        let (rows, bytes) = size(&execution);
+        let large = bytes > self.kept.config.small_bytes;
+        let finished = match &execution.rows {
+            Rows::Job(finished) if large => Some(Arc::clone(finished)),
+            _ => None,
+        };
+        let info = FlightInfo::new().try_with_schema(&schema).map_err(internal)?;
+        let info = info.with_descriptor(descriptor).with_total_records(rows as i64).with_total_bytes(bytes as i64);
+        let Some(finished) = finished else {
+            let id = self.kept.put(execution, 1)?;
+            return Ok(info.with_ordered(true).with_endpoint(FlightEndpoint::new().with_ticket(ticket(&id, None))));
+        };
+        let ipc_schema = ipc_schema(&schema)?;
+        let parts: Vec<usize> = (0..finished.parts.len()).filter(|part| finished.parts[*part].rows > 0).collect();
+        let id = self.kept.put(execution, parts.len())?;
+        let mut endpoints = Vec::with_capacity(parts.len());
+        for (position, index) in parts.into_iter().enumerate() {
+            let part = &finished.parts[index];
+            let on_executor = part.inline.is_none() && !part.address.is_empty() && self.kept.config.from_executors;
+            endpoints.push(match on_executor {
+                true => {
+                    let outputs = vec![part.output.into()];
+                    let of_executor = v1::ResultTicket { outputs, schema: ipc_schema.clone() };
+                    FlightEndpoint::new()
+                        .with_ticket(Ticket::new(of_executor.encode_to_vec()))
+                        .with_location(format!("grpc+tcp://{}", part.address))
+                        .with_location(HERE)
+                        .with_app_metadata(id.clone().into_bytes())
+                }
+                false => FlightEndpoint::new().with_ticket(ticket(&id, Some((position, index)))),
+            });
+        }
+        Ok(info.with_ordered(true).with_endpoints(endpoints))
+    }
+
+    /// A ticket that names map outputs on executors, for a client that cannot reach them.
+    pub(super) fn read_for_executor(&self, ticket: &Bytes) -> Result<Response<DataStream>, Status> {
+        let gone =
+            || Status::not_found("the result was read already, or its time is over: run the statement again");
+        let ticket = v1::ResultTicket::decode(ticket.as_ref())
+            .map_err(|e| Status::invalid_argument(format!("this is not a ticket of this cluster: {e}")))?;
+        let outputs: Vec<windlass_core::ids::AttemptId> = ticket.outputs.into_iter().map(Into::into).collect();
+        let job = outputs.first().map(|output| output.job()).ok_or_else(gone)?;
+        let finished = self.kept.of_job(job).ok_or_else(gone)?;
+        let schema = Schema::try_from(arrow_flight::IpcMessage(ticket.schema)).map_err(internal)?;
+        let parts = outputs.iter().filter_map(|output| finished.parts.iter().position(|part| part.output == *output));
+        let parts = parts.collect();
+        let rows = self.statements.read_parts(&Arc::new(schema), &finished, parts)?;
+        Ok(Response::new(encode(rows)))
+    }
+
+    async fn run(
+        &self,
+        session: &Arc<Session>,
+        sql: &str,
+        parameters: Option<crate::statement::Parameters>,
+        query: Option<String>,
+    ) -> Result<Execution, Status> {
+        let info = Info { query, ..Info::default() };
+        Ok(self.statements.execute(session, sql, parameters, &info).await?)
+    }
+}
+
+/// The session that the face has found.
+pub(super) fn session_of<T>(request: &Request<T>) -> Result<Arc<Session>, Status> {
+    request.extensions().get::<Arc<Session>>().cloned().ok_or_else(|| internal("a request without a session"))
+}
+
+fn size(execution: &Execution) -> (u64, u64) {
+    match &execution.rows {
+        Rows::Here(batches) => batches.iter().fold((0, 0), |(rows, bytes), batch| {
+            (rows + batch.num_rows() as u64, bytes + batch.get_array_memory_size() as u64)
+        }),
+        Rows::Job(finished) => {
+            finished.parts.iter().fold((0, 0), |(rows, bytes), part| (rows + part.rows, bytes + part.bytes))
+        }
+    }
+}
+
+/// The ticket of a kept result: of all of it, or of one part (its position among those to read, and its index in the job).
+fn ticket(id: &str, part: Option<(usize, usize)>) -> Ticket {
+    let handle = match part {
+        None => id.to_string(),
+        Some((position, index)) => format!("{id}/{position}/{index}"),
+    };
+    Ticket::new(TicketStatementQuery { statement_handle: handle.into() }.as_any().encode_to_vec())
+}
+
+/// The id of a kept result, and the part that the ticket is for.
+pub(super) fn parse_handle(handle: &[u8]) -> Result<(String, Option<(usize, usize)>), Status> {
+    let invalid = || Status::invalid_argument("this is not a ticket of this cluster");
+    let handle = std::str::from_utf8(handle).map_err(|_| invalid())?;
+    let mut fields = handle.split('/');
+    let id = fields.next().unwrap_or_default().to_string();
+    let part = match (fields.next(), fields.next()) {
+        (None, _) => None,
+        (Some(position), Some(index)) => {
+            Some((position.parse().map_err(|_| invalid())?, index.parse().map_err(|_| invalid())?))
+        }
+        (Some(_), None) => return Err(invalid()),
+    };
+    Ok((id, part))
+}
+
+fn ipc_schema(schema: &Schema) -> Result<Bytes, Status> {
+    let options = IpcWriteOptions::default();
+    let arrow_flight::IpcMessage(bytes) = SchemaAsIpc::new(schema, &options).try_into().map_err(internal)?;
+    Ok(bytes)
+}
+
+/// Rows as Flight data. Dictionaries stay dictionaries, so that columns have the types that the schema says.
+pub(super) fn encode(rows: SendableRecordBatchStream) -> DataStream {
+    let schema = rows.schema();
+    let rows = rows.map_err(|error| FlightError::from(Status::from(QueryError::from(error))));
+    FlightDataEncoderBuilder::new()
+        .with_schema(schema)
+        .with_dictionary_handling(DictionaryHandling::Resend)
+        .build(rows)
+        .map_err(Status::from)
+        .boxed()
+}
+
+fn encode_batch(batch: RecordBatch) -> Response<DataStream> {
+    let encoded = FlightDataEncoderBuilder::new()
+        .with_schema(batch.schema())
+        .build(futures::stream::iter([Ok(batch)]))
+        .map_err(Status::from);
+    Response::new(encoded.boxed())
+}
+
+/// The description of a command that DoGet answers by itself.
+fn info_of(
+    command: impl ProstMessageExt,
+    schema: &Schema,
+    descriptor: FlightDescriptor,
+) -> Result<Response<FlightInfo>, Status> {
+    let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(command.as_any().encode_to_vec()));
+    let info = FlightInfo::new().try_with_schema(schema).map_err(internal)?;
+    Ok(Response::new(info.with_endpoint(endpoint).with_descriptor(descriptor)))
+}
+
+#[tonic::async_trait]
+impl FlightSqlService for SqlService {
+    type FlightService = SqlService;
+
+    /// Any user and any password get a token: there is no user database.
+    async fn do_handshake(
+        &self,
+        request: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>>, Status> {
+        if let Some(authorization) = request.metadata().get("authorization") {
+            let text = authorization.to_str().map_err(|_| Status::unauthenticated("the credentials are not text"))?;
+            let (_, credentials) = text.split_once(' ').unwrap_or_default();
+            basic(credentials)?;
+        }
+        let token = self.sessions.issue_token();
+        let answer = HandshakeResponse { protocol_version: 0, payload: token.clone().into() };
+        let stream: Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(futures::stream::iter([Ok(answer)]));
+        let mut response = Response::new(stream);
+        // A token is hexadecimal digits.
+        if let Ok(value) = format!("Bearer {token}").parse() {
+            response.metadata_mut().insert("authorization", value);
+        }
+        Ok(response)
+    }
+
+    async fn get_flight_info_statement(
+        &self,
+        query: CommandStatementQuery,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        refuse_transaction(query.transaction_id.as_ref())?;
+        let session = session_of(&request)?;
+        let execution = self.run(&session, &query.query, None, query_of(request.metadata())).await?;
+        Ok(Response::new(self.flight_info(execution, request.into_inner())?))
+    }
+
+    async fn get_flight_info_prepared_statement(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let session = session_of(&request)?;
+        let statement = prepared::find(&session, &query.prepared_statement_handle)?;
+        let parameters = statement.one_row()?;
+        let execution = self.run(&session, &statement.sql, parameters, query_of(request.metadata())).await?;
+        Ok(Response::new(self.flight_info(execution, request.into_inner())?))
+    }
+
+    async fn do_get_statement(
+        &self,
+        ticket: TicketStatementQuery,
+        _: Request<Ticket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        let (id, part) = parse_handle(&ticket.statement_handle)?;
+        let (execution, mut reading) = self.kept.read(&id, part.map_or(0, |(position, _)| position))?;
+        let rows = match (&execution.rows, part) {
+            (Rows::Job(finished), Some((_, index))) => {
+                self.statements.read_parts(&execution.schema, finished, vec![index])?
+            }
+            _ => self.statements.read(&execution)?,
+        };
+        // The last message is followed by the end, which says that the client has taken everything.
+        let end = futures::stream::once(async move {
+            reading.done();
+            drop((reading, execution));
+            None
+        });
+        let messages = encode(rows).map(Some).chain(end).filter_map(futures::future::ready);
+        Ok(Response::new(messages.boxed()))
+    }
+
+    async fn do_put_statement_update(
+        &self,
+        query: CommandStatementUpdate,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        refuse_transaction(query.transaction_id.as_ref())?;
+        let session = session_of(&request)?;
+        let execution = self.run(&session, &query.query, None, query_of(request.metadata())).await?;
+        Ok(count(execution.affected))
+    }
+
+    async fn do_action_create_prepared_statement(
+        &self,
+        query: ActionCreatePreparedStatementRequest,
+        request: Request<Action>,
+    ) -> Result<ActionCreatePreparedStatementResult, Status> {
+        refuse_transaction(query.transaction_id.as_ref())?;
+        let session = session_of(&request)?;
+        let described = self.statements.describe(&session, &query.query).await?;
+        let dataset_schema = match described.is_update {
+            // Drivers take a statement with columns for a query.
+            true => Bytes::new(),
+            false => ipc_schema(&described.schema)?,
+        };
+        let parameter_schema = ipc_schema(&Schema::new(described.parameters.clone()))?;
+        let handle = prepared::store(&session, prepared::PreparedHandle::new(query.query, described))?;
+        let prepared_statement_handle = handle.into();
+        Ok(ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema })
+    }
+
+    async fn do_action_close_prepared_statement(
+        &self,
+        query: ActionClosePreparedStatementRequest,
+        request: Request<Action>,
+    ) -> Result<(), Status> {
+        prepared::close(session_of(&request)?.as_ref(), &query.prepared_statement_handle);
+        Ok(())
+    }
+
+    async fn do_put_prepared_statement_query(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<DoPutPreparedStatementResult, Status> {
+        let session = session_of(&request)?;
+        let statement = prepared::find(&session, &query.prepared_statement_handle)?;
+        statement.bind(prepared::batches(request.into_inner()).await?);
+        Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(query.prepared_statement_handle) })
+    }
+
+    async fn do_put_prepared_statement_update(
+        &self,
+        query: CommandPreparedStatementUpdate,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        let session = session_of(&request)?;
+        let name = query_of(request.metadata());
+        let statement = prepared::find(&session, &query.prepared_statement_handle)?;
+        let sent = prepared::batches(request.into_inner()).await?;
+        let rows = match sent.iter().all(|batch| batch.num_rows() == 0) {
+            true => statement.parameters()?,
+            false => prepared::rows(&sent, &statement.described)?,
+        };
+        if rows.is_empty() {
+            return Ok(count(self.run(&session, &statement.sql, None, name).await?.affected));
+        }
+        let info = Info { query: name, ..Info::default() };
+        Ok(count(self.statements.execute_many(&session, &statement.sql, rows, &info).await?))
+    }
+
+    async fn get_flight_info_catalogs(
+        &self,
+        query: CommandGetCatalogs,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        info_of(query, query.into_builder().schema().as_ref(), request.into_inner())
+    }
+
+    async fn do_get_catalogs(
+        &self,
+        query: CommandGetCatalogs,
+        _: Request<Ticket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        Ok(encode_batch(metadata::catalogs(self.statements.catalog(), query)?))
+    }
+
+    async fn get_flight_info_schemas(
+        &self,
+        query: CommandGetDbSchemas,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let schema = query.clone().into_builder().schema();
+        info_of(query, schema.as_ref(), request.into_inner())
+    }
+
+    async fn do_get_schemas(
+        &self,
+        query: CommandGetDbSchemas,
+        _: Request<Ticket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        Ok(encode_batch(metadata::schemas(self.statements.catalog(), query)?))
+    }
+
+    async fn get_flight_info_tables(
+        &self,
+        query: CommandGetTables,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let schema = query.clone().into_builder().schema();
+        info_of(query, schema.as_ref(), request.into_inner())
+    }
+
+    async fn do_get_tables(
+        &self,
+        query: CommandGetTables,
+        request: Request<Ticket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        let session = session_of(&request)?;
+        Ok(encode_batch(metadata::tables(&session, query).await?))
+    }
+
+    async fn get_flight_info_table_types(
+        &self,
+        query: CommandGetTableTypes,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        info_of(query, query.into_builder().schema().as_ref(), request.into_inner())
+    }
+
+    async fn do_get_table_types(
+        &self,
+        query: CommandGetTableTypes,
+        _: Request<Ticket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        Ok(encode_batch(metadata::table_types(query)?))
+    }
+
+    async fn get_flight_info_sql_info(
+        &self,
+        query: CommandGetSqlInfo,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let schema = query.clone().into_builder(metadata::sql_info()).schema();
+        info_of(query, schema.as_ref(), request.into_inner())
+    }
+
+    async fn do_get_sql_info(
+        &self,
+        query: CommandGetSqlInfo,
+        _: Request<Ticket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        Ok(encode_batch(query.into_builder(metadata::sql_info()).build().map_err(internal)?))
+    }
+
+    async fn get_flight_info_xdbc_type_info(
+        &self,
+        query: CommandGetXdbcTypeInfo,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let schema = query.into_builder(metadata::xdbc_types()).schema();
+        info_of(query, schema.as_ref(), request.into_inner())
+    }
+
+    async fn do_get_xdbc_type_info(
+        &self,
+        query: CommandGetXdbcTypeInfo,
+        _: Request<Ticket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        Ok(encode_batch(query.into_builder(metadata::xdbc_types()).build().map_err(internal)?))
+    }
+
+    async fn get_flight_info_primary_keys(
+        &self,
+        query: CommandGetPrimaryKeys,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        info_of(query, &metadata::primary_keys(), request.into_inner())
+    }
+
+    async fn do_get_primary_keys(
+        &self,
+        _: CommandGetPrimaryKeys,
+        _: Request<Ticket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        Ok(encode_batch(RecordBatch::new_empty(Arc::new(metadata::primary_keys()))))
+    }
+
+    async fn get_flight_info_exported_keys(
+        &self,
+        query: CommandGetExportedKeys,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        info_of(query, &metadata::foreign_keys(), request.into_inner())
+    }
+
+    async fn do_get_exported_keys(
+        &self,
+        _: CommandGetExportedKeys,
+        _: Request<Ticket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        Ok(encode_batch(RecordBatch::new_empty(Arc::new(metadata::foreign_keys()))))
+    }
+
+    async fn get_flight_info_imported_keys(
+        &self,
+        query: CommandGetImportedKeys,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        info_of(query, &metadata::foreign_keys(), request.into_inner())
+    }
+
+    async fn do_get_imported_keys(
+        &self,
+        _: CommandGetImportedKeys,
+        _: Request<Ticket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        Ok(encode_batch(RecordBatch::new_empty(Arc::new(metadata::foreign_keys()))))
+    }
+
+    async fn get_flight_info_cross_reference(
+        &self,
+        query: CommandGetCrossReference,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        info_of(query, &metadata::foreign_keys(), request.into_inner())
+    }
+
+    async fn do_get_cross_reference(
+        &self,
+        _: CommandGetCrossReference,
+        _: Request<Ticket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        Ok(encode_batch(RecordBatch::new_empty(Arc::new(metadata::foreign_keys()))))
+    }
+
+    async fn do_action_begin_transaction(
+        &self,
+        _: ActionBeginTransactionRequest,
+        _: Request<Action>,
+    ) -> Result<ActionBeginTransactionResult, Status> {
+        Err(no_transactions().into())
+    }
+
+    async fn do_action_end_transaction(&self, _: ActionEndTransactionRequest, _: Request<Action>) -> Result<(), Status> {
+        Err(no_transactions().into())
+    }
+
+    async fn do_action_begin_savepoint(
+        &self,
+        _: ActionBeginSavepointRequest,
+        _: Request<Action>,
+    ) -> Result<ActionBeginSavepointResult, Status> {
+        Err(no_transactions().into())
+    }
+
+    async fn do_action_end_savepoint(&self, _: ActionEndSavepointRequest, _: Request<Action>) -> Result<(), Status> {
+        Err(no_transactions().into())
+    }
+
+    async fn do_action_cancel_query(
+        &self,
+        query: ActionCancelQueryRequest,
+        _: Request<Action>,
+    ) -> Result<ActionCancelQueryResult, Status> {
+        let info = FlightInfo::decode(query.info).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        Ok(ActionCancelQueryResult { result: self.cancel(&info) })
+    }
+
+    async fn do_action_fallback(
+        &self,
+        request: Request<Action>,
+    ) -> Result<Response<<Self as FlightService>::DoActionStream>, Status> {
+        self.other_action(request).await
+    }
+
+    async fn list_custom_actions(&self) -> Option<Vec<Result<ActionType, Status>>> {
+        Some(Self::other_actions().map(Ok).collect())
+    }
+
+    async fn register_sql_info(&self, _: i32, _: &SqlInfo) {}
+}
+
+fn refuse_transaction(transaction: Option<&Bytes>) -> Result<(), Status> {
+    match transaction {
+        Some(id) if !id.is_empty() => Err(no_transactions().into()),
+        _ => Ok(()),
+    }
+}
+
+/// Minus one: not known.
+fn count(affected: Option<u64>) -> i64 {
+    affected.map_or(-1, |rows| rows as i64)
+}
