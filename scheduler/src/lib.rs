@@ -1,9 +1,17 @@
 //! The primary: the shell around the scheduling machine of `windlass-core`, and the faces that it shows to clients.
 
+pub mod admin;
 pub mod catalog;
+pub mod dispatch;
+pub mod driver;
 pub mod errors;
+#[cfg(test)]
+mod fixtures;
+pub mod history;
 pub mod meta;
 mod nearest;
+pub mod primary;
+pub mod results;
 pub mod session;
 pub mod statement;
 
