@@ -4,3 +4,6 @@
 pub mod v1 {
     tonic::include_proto!("windlass.v1");
 }
+
+/// What names [`v1::PlanStatement`] in a Flight SQL command.
+pub const PLAN_STATEMENT_TYPE_URL: &str = "type.googleapis.com/windlass.v1.PlanStatement";
