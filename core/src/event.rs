@@ -131,6 +131,12 @@ pub enum JobError {
     NoExecutors { waited_s: u64 },
     #[error("the job is not valid: {reason}")]
     Invalid { reason: String },
+    #[error("too many jobs wait to start ({queued}): try again later")]
+    Busy { queued: usize },
+    #[error("map output {output} was computed again {recomputes} times and still cannot be read: {failure}")]
+    InputLost { output: AttemptId, recomputes: u32, failure: TaskFailure },
+    #[error("task {} had to start again {retries} times, last because of this: {failure}", .attempt.task)]
+    TooManyRetries { attempt: AttemptId, retries: u32, failure: TaskFailure },
 }
 
 /// What happened, for the log, the metrics, the history and the web UI. Nothing decides on facts.
@@ -158,7 +164,7 @@ pub enum Fact {
         rows: u64,
         bytes: u64,
     },
-    /// A finished stage runs again for these partitions, because their outputs were lost.
+    /// A stage runs again for these partitions, because their outputs were lost and are needed.
     StageReopened {
         stage: StageId,
         partitions: Vec<u32>,

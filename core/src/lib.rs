@@ -7,4 +7,5 @@ pub mod event;
 pub mod failure;
 pub mod ids;
 pub mod job;
+pub mod scheduler;
 pub mod time;

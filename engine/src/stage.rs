@@ -1,10 +1,13 @@
 //! Stages as they are planned, and what running one of their tasks leaves.
 
 use crate::exchange_source::ExchangeSource;
+use crate::ops::StagedFiles;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use windlass_core::ids::{JobId, PlanHash};
+use windlass_core::ids::{AttemptId, JobId, PlanHash};
 use windlass_core::job::{JobSpec, MapLocation, Preference, StageInput, StageSpec};
 
 /// A statement cut into stages, in topological order; the last stage leaves the result.
@@ -13,6 +16,19 @@ pub struct PlannedJob {
     /// Of the result.
     pub schema: SchemaRef,
     pub stages: Vec<PlannedStage>,
+    /// What to publish when the job is done.
+    pub write: Option<WriteTarget>,
+}
+
+/// Where a writing job's files belong once it has ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteTarget {
+    /// URL of the folder (with a trailing slash) or of the single file.
+    pub target: String,
+    /// URL of the folder under which attempts stage, with a trailing slash. To be removed in any case.
+    pub staging: String,
+    /// The new files replace what lies at the target.
+    pub overwrite: bool,
 }
 
 /// A stage, encoded once.
@@ -52,6 +68,7 @@ impl PlannedJob {
 /// Where an instance of a stage finds what it reads.
 #[derive(Clone, Debug)]
 pub struct TaskInputs {
+    pub job: JobId,
     pub stages: Vec<InputLocations>,
     pub source: Arc<dyn ExchangeSource>,
 }
@@ -68,7 +85,7 @@ pub struct InputLocations {
 pub struct TaskSummary {
     pub rows: u64,
     pub bucket_bytes: Vec<u64>,
-    /// A small result, as frames of the exchange format.
+    /// A small result, as an Arrow IPC stream.
     pub inline_result: Option<Bytes>,
     /// What a writing task staged, for the primary to publish.
     pub staged: Option<Bytes>,
@@ -81,4 +98,11 @@ pub struct OperatorMetrics {
     /// Position in a pre-order walk of the stage's plan.
     pub operator: u32,
     pub values: Vec<(String, u64)>,
+}
+
+/// The attempts that an instance of a stage runs, by its partitions, and what they staged.
+#[derive(Debug)]
+pub(crate) struct TaskScope {
+    pub attempts: Vec<AttemptId>,
+    pub staged: Mutex<BTreeMap<usize, StagedFiles>>,
 }

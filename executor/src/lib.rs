@@ -1,1 +1,47 @@
+//! Core and task executors: the task runtime, the executor's memory, and the services that give out map outputs and results.
+//!
+//! ```text
+//!   I/O runtime (the caller's): attach loop, heartbeats, Exchange and Flight services
+//!        │ launches              ▲ reports
+//!        ▼                       │
+//!   CPU runtime (one thread for each slot): tasks
+//! ```
+//!
+//! A busy CPU never delays a heartbeat: tasks have threads of their own, and disks and compression have the exchange store's.
 
+mod config;
+mod error;
+mod exchange_service;
+mod flight;
+mod memory;
+mod node;
+mod runner;
+mod server;
+mod transport;
+
+pub use config::ExecutorConfig;
+pub use error::ExecutorError;
+pub use node::Executor;
+pub use transport::LocalLink;
+
+use tokio_util::sync::CancellationToken;
+
+/// Runs an executor process: serves its outputs, joins the primary, runs tasks, and leaves when `shutdown` is cancelled.
+///
+/// Returns when the primary said farewell or the configured time to leave has passed. Call it on the runtime that is to carry the
+/// network.
+///
+/// # Errors
+/// What keeps the executor from starting or from joining, with what to do about it. The later loss of the primary is no error: the
+/// executor waits for it to come back.
+pub async fn run(config: ExecutorConfig, shutdown: CancellationToken) -> Result<(), ExecutorError> {
+    let executor = Executor::open(config)?;
+    let server = server::Server::bind(&executor).await?;
+    let address = server.address().to_string();
+    let stop = CancellationToken::new();
+    let _stop_on_return = stop.clone().drop_guard();
+    tokio::select! {
+        served = server.run(&executor, stop) => served,
+        left = transport::attach(&executor, &address, &shutdown) => left,
+    }
+}

@@ -1,5 +1,10 @@
 //! The wire: generated types, and the only place where wire types become core types and back.
 
+pub mod convert;
+pub mod version;
+
+pub use convert::WireError;
+
 /// Generated from `proto/windlass/v1/windlass.proto`.
 pub mod v1 {
     tonic::include_proto!("windlass.v1");
@@ -7,3 +12,27 @@ pub mod v1 {
 
 /// What names [`v1::PlanStatement`] in a Flight SQL command.
 pub const PLAN_STATEMENT_TYPE_URL: &str = "type.googleapis.com/windlass.v1.PlanStatement";
+
+/// Neither side of any stream sends or accepts a message larger than this many bytes. A plan or a report that would be larger is
+/// refused where it is made, with an error that says so: it must never look like the loss of a node.
+pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// An error with its causes, on one line. tonic says "transport error" and keeps the reason in the sources; of a status only the
+/// message is for people.
+pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let one = |error: &(dyn std::error::Error + 'static)| match error.downcast_ref::<tonic::Status>() {
+        Some(status) if status.message().is_empty() => status.code().to_string(),
+        Some(status) => status.message().to_string(),
+        None => error.to_string(),
+    };
+    let mut text = one(error);
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let next = one(cause);
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,65 @@
+//! What an operator can tune about scheduling. Defaults live here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Settings of the scheduling machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchedulerConfig {
+    /// An executor that was not heard from for this long is lost. Default 6 s: three heartbeats of 2 s.
+    pub heartbeat_timeout: Duration,
+    /// How long a job waits when no executor is there, before it fails. Default 30 s.
+    pub no_executor_timeout: Duration,
+    /// How long a draining executor may stay because its outputs are needed. Default 60 s.
+    pub drain_deadline: Duration,
+    /// How long the tasks of a stage hold out for a busy host that they prefer, counted from the first slot they decline
+    /// (Zaharia et al., "Delay Scheduling", EuroSys 2010). Default 30 ms.
+    pub locality_wait: Duration,
+    /// How often one map output may be recomputed because readers could not fetch it, before the job fails. Default 8.
+    pub max_recomputes: u32,
+    /// How often one task may start again for reasons that are not its fault (its executor was lost, its inputs had moved)
+    /// before the job fails: a task that kills its executors must not go through the whole cluster for ever. Default 64.
+    pub max_uncounted_retries: u32,
+    /// Jobs that may wait for their first task, above which submissions are refused as busy. Default: no bound.
+    pub max_queued_jobs: Option<usize>,
+    /// Tasks in all stages of one job, above which it is refused as not valid. Default 1,000,000.
+    pub max_tasks_per_job: u64,
+    /// Fair pools by name. A job that names another pool gets one of that name with the defaults of `PoolConfig`.
+    pub pools: BTreeMap<String, PoolConfig>,
+    /// A defect to plant, so that the tests can prove that their checkers notice it.
+    #[cfg(test)]
+    pub(crate) defect: Option<super::simulation::Defect>,
+}
+
+/// What one pool is entitled to while it has work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Share of the slots relative to the other pools that have work, at least 1. Default 1.
+    pub weight: u32,
+    /// Slots that the pool gets before weights count. Default 0.
+    pub min_share: u32,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        SchedulerConfig {
+            heartbeat_timeout: Duration::from_secs(6),
+            no_executor_timeout: Duration::from_secs(30),
+            drain_deadline: Duration::from_secs(60),
+            locality_wait: Duration::from_millis(30),
+            max_recomputes: 8,
+            max_uncounted_retries: 64,
+            max_queued_jobs: None,
+            max_tasks_per_job: 1_000_000,
+            pools: BTreeMap::new(),
+            #[cfg(test)]
+            defect: None,
+        }
+    }
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        PoolConfig { weight: 1, min_share: 0 }
+    }
+}

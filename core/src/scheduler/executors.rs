@@ -1,0 +1,302 @@
+//! Cluster membership: which executors there are, what runs on each, which outputs each holds, and who has a free slot.
+//!
+//! ```text
+//!   joined ──> Live ──draining──> Draining ──farewell──> Leaving ──gone──> (forgotten)
+//!               └───────── gone, silent or superseded ──────┴──────────────> (forgotten, as lost)
+//! ```
+//!
+//! An attempt holds its slot from its launch until its executor reports its end, wanted or not.
+
+use crate::event::ExecutorSpec;
+use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
+use crate::time::Instant;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How an executor stands to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecutorState {
+    /// Gets tasks.
+    Live,
+    /// Gets no tasks; stays until nobody needs what it runs and holds, or until the deadline.
+    Draining { deadline: Instant },
+    /// Was told farewell.
+    Leaving,
+}
+
+#[derive(Debug)]
+pub(super) struct Executor {
+    pub spec: ExecutorSpec,
+    pub state: ExecutorState,
+    pub heard: Instant,
+    /// Attempts that hold a slot. False: the attempt was cancelled, and its end is awaited.
+    pub running: BTreeMap<AttemptId, bool>,
+    /// Stages that ran here and whose outputs were not dropped yet.
+    pub stages: BTreeMap<StageId, Share>,
+    /// Seed of the executor's weights in rendezvous hashing. From the name, so that caches survive a restart.
+    pub name_hash: u64,
+}
+
+/// What one executor has of one stage.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Share {
+    /// Attempts that hold a slot.
+    pub running: u32,
+    /// Committed outputs.
+    pub committed: u32,
+}
+
+impl Executor {
+    pub fn free_slots(&self) -> u32 {
+        self.spec.slots.saturating_sub(self.running.len() as u32)
+    }
+
+    /// Slots on offer for new tasks.
+    fn offer(&self) -> u32 {
+        match self.state {
+            ExecutorState::Live => self.free_slots(),
+            ExecutorState::Draining { .. } | ExecutorState::Leaving => 0,
+        }
+    }
+
+    fn stages_of(&self, job: JobId) -> impl Iterator<Item = (StageId, Share)> {
+        self.stages.range(job.stage(0)..=job.stage(u32::MAX)).map(|(&stage, &share)| (stage, share))
+    }
+}
+
+/// Executors with slots on offer, most slots first, then by id.
+type Offers = BTreeSet<(Reverse<u32>, ExecutorId)>;
+
+#[derive(Debug, Default)]
+pub(super) struct Executors {
+    all: BTreeMap<ExecutorId, Executor>,
+    names: BTreeMap<String, ExecutorId>,
+    offers: Offers,
+    /// Executors that offered a slot since every waiting stage had its chance.
+    fresh: BTreeSet<ExecutorId>,
+    /// Hosts with at least one live executor.
+    hosts: BTreeMap<String, Host>,
+    draining: BTreeSet<ExecutorId>,
+    live: usize,
+}
+
+#[derive(Debug, Default)]
+struct Host {
+    live: usize,
+    offers: Offers,
+}
+
+impl Executors {
+    pub fn get(&self, id: ExecutorId) -> Option<&Executor> {
+        self.all.get(&id)
+    }
+
+    pub fn named(&self, name: &str) -> Option<ExecutorId> {
+        self.names.get(name).copied()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Executor> {
+        self.all.values()
+    }
+
+    /// Executors that get tasks.
+    pub fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Whether none is there that may still bring jobs forward.
+    pub fn none_working(&self) -> bool {
+        self.live == 0 && self.draining.is_empty()
+    }
+
+    pub fn draining(&self) -> impl Iterator<Item = &Executor> {
+        self.draining.iter().filter_map(|id| self.all.get(id))
+    }
+
+    pub fn any_draining(&self) -> bool {
+        !self.draining.is_empty()
+    }
+
+    /// Live executors with a free slot, most free slots first, then by id.
+    pub fn offers(&self) -> impl Iterator<Item = &Executor> {
+        self.offers.iter().filter_map(|(_, id)| self.all.get(id))
+    }
+
+    pub fn offer_count(&self) -> usize {
+        self.offers.len()
+    }
+
+    /// Those among `offers` that are new since `seen_by_all`, by id.
+    pub fn fresh_offers(&self) -> impl Iterator<Item = &Executor> {
+        self.fresh.iter().filter_map(|id| self.all.get(id)).filter(|executor| executor.offer() > 0)
+    }
+
+    /// Every stage that waits was asked about every offer.
+    pub fn seen_by_all(&mut self) {
+        self.fresh.clear();
+    }
+
+    /// Live executors with a free slot on one host, most free slots first, then by id.
+    pub fn offers_on(&self, host: &str) -> impl Iterator<Item = &Executor> {
+        self.hosts.get(host).into_iter().flat_map(|host| &host.offers).filter_map(|(_, id)| self.all.get(id))
+    }
+
+    pub fn is_live_host(&self, host: &str) -> bool {
+        self.hosts.contains_key(host)
+    }
+
+    pub fn is_live(&self, id: ExecutorId) -> bool {
+        self.all.get(&id).is_some_and(|e| e.state == ExecutorState::Live)
+    }
+
+    /// The id and the name must be free.
+    pub fn join(&mut self, now: Instant, spec: ExecutorSpec) {
+        let id = spec.id;
+        let host = self.hosts.entry(spec.host.clone()).or_default();
+        host.live += 1;
+        if spec.slots > 0 {
+            host.offers.insert((Reverse(spec.slots), id));
+            self.offers.insert((Reverse(spec.slots), id));
+            self.fresh.insert(id);
+        }
+        self.live += 1;
+        self.names.insert(spec.name.clone(), id);
+        let name_hash = hash_name(&spec.name);
+        let executor = Executor {
+            spec,
+            state: ExecutorState::Live,
+            heard: now,
+            running: BTreeMap::new(),
+            stages: BTreeMap::new(),
+            name_hash,
+        };
+        self.all.insert(id, executor);
+    }
+
+    /// Notes a sign of life and returns when the one before it was, or nothing when the executor is unknown.
+    pub fn hear(&mut self, now: Instant, id: ExecutorId) -> Option<Instant> {
+        let executor = self.all.get_mut(&id)?;
+        let before = executor.heard;
+        executor.heard = before.max(now);
+        Some(before)
+    }
+
+    pub fn drain(&mut self, id: ExecutorId, deadline: Instant) {
+        if self.is_live(id) {
+            self.update(id, |e| e.state = ExecutorState::Draining { deadline });
+            self.draining.insert(id);
+        }
+    }
+
+    pub fn leave(&mut self, id: ExecutorId) {
+        self.update(id, |e| e.state = ExecutorState::Leaving);
+        self.draining.remove(&id);
+    }
+
+    pub fn remove(&mut self, id: ExecutorId) -> Option<Executor> {
+        self.leave(id);
+        let executor = self.all.remove(&id)?;
+        if self.names.get(&executor.spec.name) == Some(&id) {
+            self.names.remove(&executor.spec.name);
+        }
+        Some(executor)
+    }
+
+    pub fn launch(&mut self, id: ExecutorId, attempt: AttemptId) {
+        self.update(id, |e| {
+            e.running.insert(attempt, true);
+            e.stages.entry(attempt.stage()).or_default().running += 1;
+        });
+    }
+
+    /// Ends an attempt that holds a slot and says whether it was wanted to the last; nothing when it holds none.
+    pub fn end(&mut self, id: ExecutorId, attempt: AttemptId) -> Option<bool> {
+        self.update(id, |e| {
+            let wanted = e.running.remove(&attempt)?;
+            if let Some(share) = e.stages.get_mut(&attempt.stage()) {
+                share.running -= 1;
+            }
+            Some(wanted)
+        })
+        .flatten()
+    }
+
+    pub fn committed(&mut self, id: ExecutorId, stage: StageId) {
+        if let Some(e) = self.all.get_mut(&id) {
+            e.stages.entry(stage).or_default().committed += 1;
+        }
+    }
+
+    /// An output is not to be read again; it goes from the executor with the others of its stage.
+    pub fn uncommitted(&mut self, id: ExecutorId, stage: StageId) {
+        if let Some(share) = self.all.get_mut(&id).and_then(|e| e.stages.get_mut(&stage)) {
+            share.committed -= 1;
+        }
+    }
+
+    /// The attempt is not wanted any more; it keeps its slot. Says whether that is news.
+    pub fn unwant(&mut self, id: ExecutorId, attempt: AttemptId) -> bool {
+        let wanted = self.all.get_mut(&id).and_then(|e| e.running.get_mut(&attempt));
+        wanted.is_some_and(|wanted| std::mem::replace(wanted, false))
+    }
+
+    /// Unwants all attempts of a job and returns those that were wanted.
+    pub fn unwant_job(&mut self, id: ExecutorId, job: JobId) -> Vec<AttemptId> {
+        let Some(executor) = self.all.get_mut(&id) else { return Vec::new() };
+        let first = job.stage(0).task(0).attempt(0);
+        let last = job.stage(u32::MAX).task(u32::MAX).attempt(u32::MAX);
+        let attempts = executor.running.range_mut(first..=last);
+        attempts.filter_map(|(&attempt, wanted)| std::mem::replace(wanted, false).then_some(attempt)).collect()
+    }
+
+    /// Forgets what the executor has of a job, except committed outputs of stage `keep`, and returns the stages to drop.
+    pub fn drop_job(&mut self, id: ExecutorId, job: JobId, keep: Option<u32>) -> Vec<StageId> {
+        let Some(executor) = self.all.get_mut(&id) else { return Vec::new() };
+        let kept = |stage: StageId, share: Share| Some(stage.index) == keep && share.committed > 0;
+        let drop: Vec<_> = executor.stages_of(job).filter(|&(s, share)| !kept(s, share)).map(|(s, _)| s).collect();
+        for stage in &drop {
+            executor.stages.remove(stage);
+        }
+        drop
+    }
+
+    /// Changes an executor and keeps the offers in step with it.
+    fn update<R>(&mut self, id: ExecutorId, change: impl FnOnce(&mut Executor) -> R) -> Option<R> {
+        let executor = self.all.get_mut(&id)?;
+        let (was_live, before) = (executor.state == ExecutorState::Live, executor.offer());
+        let result = change(executor);
+        let (is_live, after) = (executor.state == ExecutorState::Live, executor.offer());
+        if before == after && was_live == is_live {
+            return Some(result);
+        }
+        replace(&mut self.offers, id, before, after);
+        if after > before {
+            self.fresh.insert(id);
+        }
+        if let Some(host) = self.hosts.get_mut(&executor.spec.host) {
+            replace(&mut host.offers, id, before, after);
+            if was_live && !is_live {
+                self.live -= 1;
+                host.live -= 1;
+                if host.live == 0 {
+                    self.hosts.remove(&executor.spec.host);
+                }
+            }
+        }
+        Some(result)
+    }
+}
+
+fn replace(offers: &mut Offers, id: ExecutorId, before: u32, after: u32) {
+    if before > 0 {
+        offers.remove(&(Reverse(before), id));
+    }
+    if after > 0 {
+        offers.insert((Reverse(after), id));
+    }
+}
+
+/// FNV-1a, 64 bits.
+fn hash_name(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}

@@ -1,0 +1,482 @@
+//! The state of one running job: its stages, their tasks, and how a lost output travels up the lineage.
+//!
+//! A job settles after every change that may open or close a stage: backward, from the result to the scans, lost outputs that
+//! unfinished readers need are put back in the queue; then forward, stages finish and their readers become ready.
+
+use super::pending::Pending;
+use crate::event::Fact;
+use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
+use crate::job::{JobSpec, MapLocation, Read, StageSpec};
+use crate::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Outputs times buckets above which the primary does not weigh where the bytes of a bucket lie.
+const WEIGHED_BUCKETS: u64 = 10_000;
+
+#[derive(Debug)]
+pub(super) struct Job {
+    pub spec: Arc<JobSpec>,
+    pub pool: Arc<str>,
+    /// Counts submissions.
+    pub order: u64,
+    pub started: bool,
+    pub stages: Vec<Stage>,
+    /// Attempts that run and are wanted.
+    pub running: u32,
+    /// Stages with tasks that could start.
+    pub runnable: BTreeSet<u32>,
+    /// Executors that may hold outputs or run attempts.
+    pub executors: BTreeSet<ExecutorId>,
+    /// Since when there has been no executor to run it.
+    pub stranded: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub id: StageId,
+    pub tasks: Vec<Task>,
+    pub pending: Pending,
+    pub running: u32,
+    pub committed: u32,
+    pub spared: u32,
+    /// Tasks in `TaskState::Lost`.
+    pub lost: BTreeSet<u32>,
+    /// Sums over committed tasks.
+    pub rows: u64,
+    pub bytes: u64,
+    pub started: bool,
+    /// All inputs are complete.
+    pub ready: bool,
+    /// Every output is there that readers need.
+    pub finished: bool,
+    /// Stages that read this one.
+    readers: Vec<u32>,
+    /// Most tasks of the stage that may run together on one executor.
+    pub cap: u32,
+    /// Tasks with a history of failures.
+    pub trouble: BTreeMap<u32, Trouble>,
+    /// Where each task finds most of its input, by partition; empty when that is not known.
+    pub near: Vec<Option<ExecutorId>>,
+    /// No executor with a free slot suits the tasks that wait, except perhaps those that offered slots since.
+    pub stuck: bool,
+    /// When the stage first held out for a preferred host.
+    pub holding_out: Option<Instant>,
+    locations: Option<Arc<[MapLocation]>>,
+    inputs: Option<Arc<[Arc<[MapLocation]>]>>,
+    /// Bytes by (partition, bucket), until the stage first finishes; empty when they are not weighed.
+    bucket_bytes: Vec<u64>,
+    /// The executor with more than half of the bytes of each bucket, from when the stage first finished.
+    majority: Vec<Option<ExecutorId>>,
+}
+
+/// One task. There may be hundreds of thousands: whatever only few tasks have stands in `Stage::trouble`.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub state: TaskState,
+    /// Attempts launched so far.
+    pub attempts: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TaskState {
+    Pending,
+    Running {
+        attempt: u32,
+        executor: ExecutorId,
+    },
+    Committed {
+        attempt: u32,
+        executor: ExecutorId,
+        rows: u64,
+        bytes: u64,
+    },
+    /// Its output was lost. It is run again when a reader needs it.
+    Lost,
+    /// Other tasks reached the row limit of the stage.
+    Spared,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// Failures that count against the task.
+    pub counted: u32,
+    /// Retries for reasons outside of the task.
+    pub uncounted: u32,
+    /// Times that its output could not be fetched.
+    pub recomputes: u32,
+    /// Executors to keep away from while there are others.
+    pub avoid: Vec<ExecutorId>,
+}
+
+impl Trouble {
+    pub fn avoid(&mut self, executor: ExecutorId) {
+        if !self.avoid.contains(&executor) {
+            self.avoid.push(executor);
+        }
+    }
+}
+
+/// What a commit leads to.
+pub(super) struct Committed {
+    /// Attempts that the row limit makes superfluous.
+    pub superfluous: Vec<(ExecutorId, AttemptId)>,
+    /// The job has to settle.
+    pub stage_done: bool,
+}
+
+impl Job {
+    pub fn new(spec: Arc<JobSpec>, pool: Arc<str>, order: u64) -> Self {
+        let mut stages: Vec<_> =
+            spec.stages.iter().enumerate().map(|(i, s)| Stage::new(spec.id.stage(i as u32), s)).collect();
+        for (reader, stage) in spec.stages.iter().enumerate() {
+            for input in &stage.inputs {
+                let readers = &mut stages[input.stage as usize].readers;
+                if readers.last() != Some(&(reader as u32)) {
+                    readers.push(reader as u32);
+                }
+                let producer = &spec.stages[input.stage as usize];
+                let weighed = u64::from(producer.tasks) * u64::from(producer.buckets);
+                if input.read == Read::Bucket && stage.tasks > 1 && weighed <= WEIGHED_BUCKETS {
+                    stages[input.stage as usize].bucket_bytes = vec![0; weighed as usize];
+                }
+            }
+        }
+        Job {
+            spec,
+            pool,
+            order,
+            started: false,
+            stages,
+            running: 0,
+            runnable: BTreeSet::new(),
+            executors: BTreeSet::new(),
+            stranded: None,
+        }
+    }
+
+    pub fn id(&self) -> JobId {
+        self.spec.id
+    }
+
+    pub fn task(&self, stage: u32, partition: u32) -> Option<&Task> {
+        self.stages.get(stage as usize)?.tasks.get(partition as usize)
+    }
+
+    /// The result stage is complete.
+    pub fn done(&self) -> bool {
+        self.stages.last().is_some_and(|stage| stage.finished)
+    }
+
+    /// Committed outputs of the result stage, by partition.
+    pub fn result(&self) -> Vec<MapLocation> {
+        self.stages.last().map_or_else(Vec::new, |stage| stage.committed_outputs().collect())
+    }
+
+    /// Whether unfinished work still reads the outputs of the stage.
+    pub fn needs(&self, stage: u32) -> bool {
+        let is_result = stage as usize + 1 == self.stages.len();
+        is_result || self.stages[stage as usize].readers.iter().any(|&r| self.stages[r as usize].has_work())
+    }
+
+    /// A pending task starts on `executor`.
+    pub fn launch(&mut self, stage: u32, partition: u32, executor: ExecutorId) -> AttemptId {
+        let s = &mut self.stages[stage as usize];
+        let task = &mut s.tasks[partition as usize];
+        debug_assert_eq!(task.state, TaskState::Pending);
+        let attempt = s.id.task(partition).attempt(task.attempts);
+        task.state = TaskState::Running { attempt: task.attempts, executor };
+        task.attempts += 1;
+        s.pending.remove(partition, &self.spec.stages[stage as usize]);
+        s.running += 1;
+        if s.pending.is_empty() {
+            s.holding_out = None;
+            self.runnable.remove(&stage);
+        }
+        self.running += 1;
+        self.executors.insert(executor);
+        attempt
+    }
+
+    /// A running attempt ended without an output: its task waits again.
+    pub fn requeue(&mut self, stage: u32, partition: u32) {
+        self.running -= 1;
+        let s = &mut self.stages[stage as usize];
+        s.running -= 1;
+        s.wait(partition, &self.spec.stages[stage as usize]);
+        if s.ready {
+            self.runnable.insert(stage);
+        }
+    }
+
+    /// The output of a running attempt becomes the task's output.
+    pub fn commit(&mut self, attempt: AttemptId, executor: ExecutorId, rows: u64, bucket_bytes: &[u64]) -> Committed {
+        let stage = attempt.stage().index;
+        self.invalidate_locations(stage);
+        let spec = &self.spec.stages[stage as usize];
+        let s = &mut self.stages[stage as usize];
+        let partition = attempt.task.partition;
+        let bytes = bucket_bytes.iter().fold(0u64, |sum, &b| sum.saturating_add(b));
+        s.tasks[partition as usize].state = TaskState::Committed { attempt: attempt.attempt, executor, rows, bytes };
+        s.running -= 1;
+        self.running -= 1;
+        s.committed += 1;
+        s.rows = s.rows.saturating_add(rows);
+        s.bytes = s.bytes.saturating_add(bytes);
+        s.weigh(partition, spec.buckets, bucket_bytes);
+        let mut superfluous = Vec::new();
+        if !s.is_complete() && s.enough_rows(spec) {
+            superfluous = s.spare();
+            self.running -= superfluous.len() as u32;
+            self.runnable.remove(&stage);
+        }
+        Committed { superfluous, stage_done: self.stages[stage as usize].is_complete() }
+    }
+
+    /// Marks the outputs of a stage that lie on `executor` as lost. The job has to settle.
+    pub fn lose_outputs_on(&mut self, stage: u32, executor: ExecutorId) {
+        let tasks = &self.stages[stage as usize].tasks;
+        let is_there = |task: &Task| matches!(task.state, TaskState::Committed { executor: e, .. } if e == executor);
+        let lost: Vec<_> = (0u32..).zip(tasks).filter(|(_, task)| is_there(task)).map(|(p, _)| p).collect();
+        for partition in lost {
+            self.lose_output(stage, partition);
+        }
+    }
+
+    /// Marks a committed output as lost. The job has to settle.
+    pub fn lose_output(&mut self, stage: u32, partition: u32) {
+        self.invalidate_locations(stage);
+        let s = &mut self.stages[stage as usize];
+        let task = &mut s.tasks[partition as usize];
+        if let TaskState::Committed { rows, bytes, .. } = task.state {
+            task.state = TaskState::Lost;
+            s.rows = s.rows.saturating_sub(rows);
+            s.bytes = s.bytes.saturating_sub(bytes);
+            s.committed -= 1;
+            s.lost.insert(partition);
+        }
+    }
+
+    /// Reopens, finishes and readies stages until nothing changes any more.
+    pub fn settle(&mut self, facts: &mut Vec<Fact>) {
+        for stage in (0..self.stages.len() as u32).rev() {
+            if !self.stages[stage as usize].lost.is_empty() && self.needs(stage) {
+                let spec = &self.spec.stages[stage as usize];
+                self.stages[stage as usize].reopen(spec, facts);
+            }
+        }
+        for stage in 0..self.stages.len() {
+            let complete = self.stages[stage].is_complete();
+            if complete && !self.stages[stage].finished {
+                self.stages[stage].finish(&self.spec.stages[stage], facts);
+            }
+            self.stages[stage].finished = complete;
+            let inputs = &self.spec.stages[stage].inputs;
+            let ready = inputs.iter().all(|input| self.stages[input.stage as usize].finished);
+            if ready && !self.stages[stage].ready {
+                self.stages[stage].near = self.near(stage);
+                self.stages[stage].stuck = false;
+            }
+            self.stages[stage].ready = ready;
+            if ready && !self.stages[stage].pending.is_empty() {
+                self.runnable.insert(stage as u32);
+            } else {
+                self.runnable.remove(&(stage as u32));
+            }
+        }
+    }
+
+    /// Where the inputs of a stage lie. Shared by all launches until an output moves.
+    pub fn inputs(&mut self, stage: u32) -> Arc<[Arc<[MapLocation]>]> {
+        if let Some(inputs) = &self.stages[stage as usize].inputs {
+            return inputs.clone();
+        }
+        let spec = &self.spec.stages[stage as usize];
+        let inputs = spec.inputs.iter().map(|input| self.stages[input.stage as usize].locations()).collect();
+        self.stages[stage as usize].inputs.insert(inputs).clone()
+    }
+
+    fn invalidate_locations(&mut self, stage: u32) {
+        self.stages[stage as usize].locations = None;
+        for i in 0..self.stages[stage as usize].readers.len() {
+            let reader = self.stages[stage as usize].readers[i];
+            self.stages[reader as usize].inputs = None;
+        }
+    }
+
+    /// For each task of a stage that has become ready, the executor that holds most of its input.
+    fn near(&self, stage: usize) -> Vec<Option<ExecutorId>> {
+        let spec = &self.spec.stages[stage];
+        if !spec.preferences.is_empty() {
+            return Vec::new();
+        }
+        let producers = || spec.inputs.iter().map(|input| &self.stages[input.stage as usize]);
+        if spec.tasks == 1 {
+            if producers().map(|p| p.tasks.len() as u64).sum::<u64>() > WEIGHED_BUCKETS {
+                return Vec::new();
+            }
+            let mut bytes_on = BTreeMap::<ExecutorId, u64>::new();
+            for task in producers().flat_map(|p| &p.tasks) {
+                if let TaskState::Committed { executor, bytes, .. } = task.state {
+                    add(&mut bytes_on, executor, bytes);
+                }
+            }
+            return vec![heaviest(&bytes_on)];
+        }
+        let largest = producers().filter(|p| p.majority.len() == spec.tasks as usize).max_by_key(|p| p.bytes);
+        largest.map_or_else(Vec::new, |p| p.majority.clone())
+    }
+}
+
+impl Stage {
+    fn new(id: StageId, spec: &StageSpec) -> Self {
+        Stage {
+            id,
+            tasks: (0..spec.tasks).map(|_| Task { state: TaskState::Pending, attempts: 0 }).collect(),
+            pending: Pending::new(spec),
+            running: 0,
+            committed: 0,
+            spared: 0,
+            lost: BTreeSet::new(),
+            rows: 0,
+            bytes: 0,
+            started: false,
+            ready: false,
+            finished: false,
+            readers: Vec::new(),
+            cap: u32::MAX,
+            trouble: BTreeMap::new(),
+            near: Vec::new(),
+            stuck: false,
+            holding_out: None,
+            locations: None,
+            inputs: None,
+            bucket_bytes: Vec::new(),
+            majority: Vec::new(),
+        }
+    }
+
+    /// Tasks wait or run.
+    pub fn has_work(&self) -> bool {
+        self.running > 0 || !self.pending.is_empty()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.committed as usize + self.spared as usize == self.tasks.len()
+    }
+
+    fn enough_rows(&self, spec: &StageSpec) -> bool {
+        spec.row_limit.is_some_and(|limit| self.rows >= limit)
+    }
+
+    pub fn trouble(&mut self, partition: u32) -> &mut Trouble {
+        self.trouble.entry(partition).or_default()
+    }
+
+    fn wait(&mut self, partition: u32, spec: &StageSpec) {
+        self.tasks[partition as usize].state = TaskState::Pending;
+        self.pending.insert(partition, spec);
+        self.stuck = false;
+    }
+
+    /// Spares all tasks that are not committed and returns the attempts that run in vain.
+    fn spare(&mut self) -> Vec<(ExecutorId, AttemptId)> {
+        let mut superfluous = Vec::new();
+        for (task, partition) in self.tasks.iter_mut().zip(0..) {
+            match task.state {
+                TaskState::Committed { .. } | TaskState::Spared => continue,
+                TaskState::Pending | TaskState::Lost => {}
+                TaskState::Running { attempt, executor } => {
+                    superfluous.push((executor, self.id.task(partition).attempt(attempt)));
+                }
+            }
+            task.state = TaskState::Spared;
+            self.spared += 1;
+        }
+        self.pending.take();
+        self.lost.clear();
+        self.running = 0;
+        self.holding_out = None;
+        superfluous
+    }
+
+    /// Puts lost tasks back in the queue, unless the rows that are left are enough.
+    fn reopen(&mut self, spec: &StageSpec, facts: &mut Vec<Fact>) {
+        let lost = std::mem::take(&mut self.lost);
+        if self.enough_rows(spec) {
+            for &partition in &lost {
+                self.tasks[partition as usize].state = TaskState::Spared;
+            }
+            self.spared += lost.len() as u32;
+            return;
+        }
+        for &partition in &lost {
+            self.wait(partition, spec);
+        }
+        if self.spared > 0 {
+            self.spared = 0;
+            for partition in 0..spec.tasks {
+                if self.tasks[partition as usize].state == TaskState::Spared {
+                    self.wait(partition, spec);
+                }
+            }
+        }
+        facts.push(Fact::StageReopened { stage: self.id, partitions: lost.into_iter().collect() });
+    }
+
+    fn finish(&mut self, spec: &StageSpec, facts: &mut Vec<Fact>) {
+        facts.push(Fact::StageFinished { stage: self.id, rows: self.rows, bytes: self.bytes });
+        let bucket_bytes = std::mem::take(&mut self.bucket_bytes);
+        if bucket_bytes.is_empty() {
+            return;
+        }
+        let buckets = spec.buckets as usize;
+        self.majority = (0..buckets)
+            .map(|bucket| {
+                let mut bytes_on = BTreeMap::<ExecutorId, u64>::new();
+                for (task, bytes) in self.tasks.iter().zip(bucket_bytes.chunks(buckets)) {
+                    if let TaskState::Committed { executor, .. } = task.state {
+                        add(&mut bytes_on, executor, bytes[bucket]);
+                    }
+                }
+                let total = bytes_on.values().fold(0u64, |sum, &bytes| sum.saturating_add(bytes));
+                heaviest(&bytes_on).filter(|executor| bytes_on[executor] > total / 2)
+            })
+            .collect();
+    }
+
+    fn weigh(&mut self, partition: u32, buckets: u32, bytes: &[u64]) {
+        if !self.bucket_bytes.is_empty() {
+            let first = partition as usize * buckets as usize;
+            let row = &mut self.bucket_bytes[first..first + buckets as usize];
+            row.fill(0);
+            row.iter_mut().zip(bytes).for_each(|(to, &from)| *to = from);
+        }
+    }
+
+    fn locations(&mut self) -> Arc<[MapLocation]> {
+        if let Some(locations) = &self.locations {
+            return locations.clone();
+        }
+        let locations = self.committed_outputs().collect();
+        self.locations.insert(locations).clone()
+    }
+
+    fn committed_outputs(&self) -> impl Iterator<Item = MapLocation> {
+        (0..).zip(&self.tasks).filter_map(|(partition, task)| match task.state {
+            TaskState::Committed { attempt, executor, .. } => Some(MapLocation { partition, attempt, executor }),
+            _ => None,
+        })
+    }
+}
+
+fn add(bytes_on: &mut BTreeMap<ExecutorId, u64>, executor: ExecutorId, bytes: u64) {
+    let sum = bytes_on.entry(executor).or_default();
+    *sum = sum.saturating_add(bytes);
+}
+
+/// The executor with most bytes, the lowest id among equals; nothing when there are no bytes.
+fn heaviest(bytes_on: &BTreeMap<ExecutorId, u64>) -> Option<ExecutorId> {
+    let most = bytes_on.values().copied().max().filter(|&bytes| bytes > 0)?;
+    bytes_on.iter().find(|&(_, &bytes)| bytes == most).map(|(&executor, _)| executor)
+}

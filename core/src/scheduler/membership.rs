@@ -1,0 +1,153 @@
+//! How executors come and go, and what their loss means for the jobs.
+
+use super::Scheduler;
+use super::executors::{Executor, ExecutorState};
+use super::jobs::Job;
+use super::timers::Timer;
+use crate::event::{ExecutorSpec, Fact, JobError, Output};
+use crate::failure::TaskFailure;
+use crate::ids::{AttemptId, ExecutorId};
+use crate::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Scheduler {
+    /// A name belongs to its last registration. An id that is known already is taken for a repeated message.
+    pub(super) fn executor_joined(&mut self, now: Instant, spec: ExecutorSpec, output: &mut Output) {
+        let id = spec.id;
+        if self.hear(now, id) {
+            return;
+        }
+        if let Some(old) = self.executors.named(&spec.name) {
+            self.lose_executor(now, old, format!("superseded by {id}, which has the same name"), output);
+        }
+        output.facts.push(Fact::ExecutorJoined { executor: id });
+        self.timers.set(now + self.config.heartbeat_timeout, Timer::Heartbeat(id));
+        self.executors.join(now, spec);
+        for (&id, job) in &mut self.jobs {
+            if let Some(since) = job.stranded.take() {
+                self.timers.clear(since + self.config.no_executor_timeout, Timer::NoExecutors(id));
+            }
+        }
+    }
+
+    /// Notes a sign of life and says whether the executor is a member.
+    pub(super) fn hear(&mut self, now: Instant, executor: ExecutorId) -> bool {
+        let Some(before) = self.executors.hear(now, executor) else { return false };
+        if before < now {
+            self.timers.clear(before + self.config.heartbeat_timeout, Timer::Heartbeat(executor));
+            self.timers.set(now + self.config.heartbeat_timeout, Timer::Heartbeat(executor));
+        }
+        true
+    }
+
+    pub(super) fn drain_executor(&mut self, now: Instant, id: ExecutorId) {
+        if self.hear(now, id) && self.executors.is_live(id) {
+            let deadline = now + self.config.drain_deadline;
+            self.executors.drain(id, deadline);
+            self.unstick_all();
+            self.timers.set(deadline, Timer::Drain(id));
+        }
+    }
+
+    /// The drain took too long: the executor may go, and what it holds will be computed again when it does.
+    pub(super) fn end_drain(&mut self, now: Instant, id: ExecutorId) {
+        self.executors.leave(id);
+        self.orders.farewell(id);
+        self.strand_jobs(now);
+    }
+
+    /// Lets draining executors go that nobody needs any more.
+    pub(super) fn bid_farewell(&mut self, now: Instant) {
+        if !self.executors.any_draining() {
+            return;
+        }
+        let free: Vec<_> =
+            self.executors.draining().filter(|e| !self.is_needed(e)).map(|e| (e.spec.id, e.state)).collect();
+        for (id, state) in free {
+            if let ExecutorState::Draining { deadline } = state {
+                self.timers.clear(deadline, Timer::Drain(id));
+            }
+            self.end_drain(now, id);
+        }
+    }
+
+    fn is_needed(&self, executor: &Executor) -> bool {
+        !executor.running.is_empty()
+            || executor.stages.iter().any(|(stage, share)| {
+                let needed = |job: &Job| job.needs(stage.index);
+                let retained = || self.retained.get(&stage.job).is_some_and(|r| r.stage == *stage);
+                share.committed > 0 && self.jobs.get(&stage.job).map_or_else(retained, needed)
+            })
+    }
+
+    /// Its running attempts start again elsewhere, and the outputs that it held are computed again where readers need them.
+    pub(super) fn lose_executor(&mut self, now: Instant, id: ExecutorId, reason: String, output: &mut Output) {
+        let Some(executor) = self.executors.remove(id) else { return };
+        self.unstick_all();
+        output.facts.push(Fact::ExecutorLost { executor: id, reason });
+        self.timers.clear(executor.heard + self.config.heartbeat_timeout, Timer::Heartbeat(id));
+        if let ExecutorState::Draining { deadline } = executor.state {
+            self.timers.clear(deadline, Timer::Drain(id));
+        }
+        let mut touched = BTreeSet::new();
+        let mut failed = BTreeMap::new();
+        for (&attempt, &wanted) in &executor.running {
+            let failure = TaskFailure::ExecutorLost { executor: id };
+            output.facts.push(Fact::TaskFailed { attempt, executor: id, failure: failure.clone() });
+            if wanted {
+                touched.insert(attempt.job());
+                if let Some(error) = self.retry_uncounted(attempt, failure) {
+                    failed.entry(attempt.job()).or_insert(error);
+                }
+            }
+        }
+        for (&stage, share) in &executor.stages {
+            if let Some(job) = self.jobs.get_mut(&stage.job) {
+                job.executors.remove(&id);
+                #[cfg(test)]
+                if self.config.defect == Some(super::simulation::Defect::ForgetLostOutputs) {
+                    continue;
+                }
+                if share.committed > 0 {
+                    touched.insert(stage.job);
+                    job.lose_outputs_on(stage.index, id);
+                }
+            }
+        }
+        for job in touched {
+            match failed.remove(&job) {
+                Some(error) => self.fail_job(job, error, output),
+                None => self.settle(job, output),
+            }
+        }
+        self.strand_jobs(now);
+    }
+
+    /// Tasks may have waited for an executor that gets no tasks any more.
+    fn unstick_all(&mut self) {
+        self.jobs.values_mut().flat_map(|job| &mut job.stages).for_each(|stage| stage.stuck = false);
+    }
+
+    /// Starts the clock of jobs that have no executor to wait for.
+    fn strand_jobs(&mut self, now: Instant) {
+        if !self.executors.none_working() {
+            return;
+        }
+        for (&id, job) in &mut self.jobs {
+            if job.stranded.is_none() {
+                job.stranded = Some(now);
+                self.timers.set(now + self.config.no_executor_timeout, Timer::NoExecutors(id));
+            }
+        }
+    }
+
+    /// The task of a wanted attempt waits again, through no fault of its own. Returns why its job fails, if that is too much.
+    pub(super) fn retry_uncounted(&mut self, attempt: AttemptId, failure: TaskFailure) -> Option<JobError> {
+        let limit = self.config.max_uncounted_retries;
+        let retries = self.requeue(attempt, |trouble| {
+            trouble.uncounted += 1;
+            trouble.uncounted
+        })?;
+        (retries > limit).then_some(JobError::TooManyRetries { attempt, retries: limit, failure })
+    }
+}

@@ -1,0 +1,236 @@
+//! The primary's scheduling machine: jobs, stages, tasks and the executors that run them.
+//!
+//! ```text
+//! task      Pending ──launch──> Running(attempt, executor) ──finished──> Committed(attempt, executor)
+//!              ^ ^                  │failed, executor lost                  │executor lost, fetch failed
+//!              │ └──────────────────┘                                       v
+//!              └───────────────────────── a reader needs it ────────────── Lost
+//!           Pending, Running, Lost ──row limit reached──> Spared ──rows lost──> Pending
+//!
+//! stage     Waiting ──inputs finished──> Runnable ──all committed or spared──> Finished
+//!              ^───────── inputs lost ───────┘  ^────────── outputs lost ─────────┘ (reopened)
+//!
+//! job       Queued ──first launch──> Running ──result stage finished──> Finished (keeps its result) ──> Released
+//!              └──────────────────────┴──> Failed | Cancelled
+//!
+//! executor  Live ──> Draining ──> Leaving ──> (gone); lost from each of them
+//! ```
+//!
+//! Invariants:
+//! - A task has at most one live attempt and at most one committed output. Reports about other attempts are fenced, once, at entry.
+//! - An attempt holds its slot until its executor reports its end or is lost, even when it was cancelled.
+//! - A stage starts tasks only when every output of every input is committed on an executor that is a member.
+//! - Only members of the cluster are sent commands.
+//! - A report costs no walk over the tasks of its stage, over all jobs or over all executors, unless it opens or closes a stage.
+//!
+//! The modules: `executors` knows who is there and who has free slots; `jobs` holds stages and tasks; `pools` says whose turn it is;
+//! `placement` which task goes where; `admission`, `membership` and `reports` handle the events; `orders` gathers what to send.
+
+mod admission;
+mod config;
+mod executors;
+mod jobs;
+mod membership;
+mod orders;
+mod pending;
+mod placement;
+mod pools;
+mod reports;
+#[cfg(test)]
+mod simulation;
+mod status;
+mod timers;
+
+pub use config::{PoolConfig, SchedulerConfig};
+pub use executors::ExecutorState;
+pub use status::{ExecutorStatus, JobStatus, StageState, StageStatus, Totals};
+
+use crate::event::{Event, Fact, Output};
+use crate::ids::{ExecutorId, JobId, StageId};
+use crate::job::MapLocation;
+use crate::time::Instant;
+use executors::Executors;
+use jobs::Job;
+use orders::Orders;
+use placement::{Placement, Question};
+use pools::Pools;
+use std::collections::BTreeMap;
+use timers::{Timer, Timers};
+
+/// The scheduling machine. Feed it events with [`Scheduler::step`], and a [`Event::Tick`] when [`Scheduler::next_deadline`] comes.
+///
+/// Only a tick lets deadlines pass, so a shell that was held up should hand over the events that wait before the tick:
+/// heartbeats among them save their executors.
+#[derive(Debug)]
+pub struct Scheduler {
+    config: SchedulerConfig,
+    executors: Executors,
+    /// Jobs that have not ended.
+    jobs: BTreeMap<JobId, Job>,
+    /// Results of finished jobs that were not released: the stage and its outputs, by partition.
+    retained: BTreeMap<JobId, Retained>,
+    pools: Pools,
+    timers: Timers,
+    orders: Orders,
+    submitted: u64,
+    /// Jobs that have not started a task.
+    queued: usize,
+}
+
+#[derive(Debug)]
+struct Retained {
+    stage: StageId,
+    outputs: Vec<MapLocation>,
+}
+
+impl Scheduler {
+    pub fn new(config: SchedulerConfig) -> Self {
+        Scheduler {
+            config,
+            executors: Executors::default(),
+            jobs: BTreeMap::new(),
+            retained: BTreeMap::new(),
+            pools: Pools::default(),
+            timers: Timers::default(),
+            orders: Orders::default(),
+            submitted: 0,
+            queued: 0,
+        }
+    }
+
+    /// Takes one event and says what follows from it. `now` must not run backward.
+    pub fn step(&mut self, now: Instant, event: Event) -> Output {
+        let mut output = Output::default();
+        self.step_into(now, event, &mut output);
+        output
+    }
+
+    /// Like [`Scheduler::step`], and appends to `output`, which then holds the outputs of several events in their order.
+    pub fn step_into(&mut self, now: Instant, event: Event, output: &mut Output) {
+        match event {
+            Event::ExecutorJoined(spec) => self.executor_joined(now, spec, output),
+            Event::Heartbeat { executor } => _ = self.hear(now, executor),
+            Event::ExecutorGone { executor, reason } => self.lose_executor(now, executor, reason, output),
+            Event::ExecutorDraining { executor } => self.drain_executor(now, executor),
+            Event::JobSubmitted(spec) => self.submit(now, spec, output),
+            Event::JobCancelled { job, reason } => self.cancel_job(job, reason, output),
+            Event::JobReleased { job } => self.release_job(job),
+            Event::TaskEnded { executor, attempt, outcome } => {
+                if self.hear(now, executor) {
+                    self.task_ended(executor, attempt, outcome, output);
+                } else {
+                    output.facts.push(Fact::ReportFenced { attempt, executor });
+                }
+            }
+            Event::Tick => self.tick(now, output),
+        }
+        self.dispatch(now, output);
+        self.bid_farewell(now);
+        self.orders.send(&mut self.jobs, output);
+    }
+
+    /// When the machine wants a [`Event::Tick`], if nothing else happens before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    fn tick(&mut self, now: Instant, output: &mut Output) {
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                Timer::Heartbeat(executor) => {
+                    let silence = self.config.heartbeat_timeout;
+                    let reason = format!("not heard from for {} s", silence.as_secs_f64());
+                    self.lose_executor(now, executor, reason, output);
+                }
+                Timer::Drain(executor) => self.end_drain(now, executor),
+                Timer::NoExecutors(job) => self.give_up_waiting(job, output),
+                Timer::Locality(stage) => {
+                    let job = self.jobs.get_mut(&stage.job);
+                    if let Some(stage) = job.and_then(|job| job.stages.get_mut(stage.index as usize)) {
+                        stage.stuck = false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fills free slots: whose turn it is, then the job's first stage that can place a task.
+    fn dispatch(&mut self, now: Instant, output: &mut Output) {
+        if self.executors.offer_count() > 0 {
+            self.pools.begin_round();
+        }
+        // Slots only fill up while this runs, so who found no place does not find one later in the round.
+        while self.executors.offer_count() > 0 {
+            let Some((order, id)) = self.pools.next() else { break };
+            let Some(job) = self.jobs.get_mut(&id) else { break };
+            match place(job, now, &self.config, &self.executors, &mut self.timers) {
+                Some((stage, partition, executor)) => self.launch(id, stage, partition, executor, output),
+                None => self.pools.pass(&job.pool, order),
+            }
+        }
+        self.executors.seen_by_all();
+    }
+
+    fn launch(&mut self, job: JobId, stage: u32, partition: u32, executor: ExecutorId, output: &mut Output) {
+        let Some(job) = self.jobs.get_mut(&job) else { return };
+        if !job.started {
+            job.started = true;
+            self.queued -= 1;
+            output.facts.push(Fact::JobStarted { job: job.id() });
+        }
+        let attempt = job.launch(stage, partition, executor);
+        let s = &mut job.stages[stage as usize];
+        if !s.started {
+            s.started = true;
+            output.facts.push(Fact::StageStarted { stage: s.id });
+        }
+        self.executors.launch(executor, attempt);
+        self.pools.started(&job.pool);
+        if job.runnable.is_empty() {
+            self.pools.set_hungry(&job.pool, job.order, job.id(), false);
+        }
+        output.facts.push(Fact::TaskStarted { attempt, executor });
+        self.orders.launch(executor, attempt);
+    }
+
+    /// Lets the job take part in dispatch while it has tasks that could start.
+    fn sync_hunger(&mut self, job: JobId) {
+        if let Some(job) = self.jobs.get(&job) {
+            self.pools.set_hungry(&job.pool, job.order, job.id(), !job.runnable.is_empty());
+        }
+    }
+}
+
+/// The next task of the job, and where it starts. A stage that finds no place is not asked about the same offers again.
+fn place(
+    job: &mut Job,
+    now: Instant,
+    config: &SchedulerConfig,
+    executors: &Executors,
+    timers: &mut Timers,
+) -> Option<(u32, u32, ExecutorId)> {
+    for &index in &job.runnable {
+        let stage = &job.stages[index as usize];
+        let question = Question {
+            now,
+            locality_wait: config.locality_wait,
+            spec: &job.spec.stages[index as usize],
+            stage,
+            executors,
+        };
+        let placement = question.solve();
+        let stage = &mut job.stages[index as usize];
+        match placement {
+            Placement::Start { partition, executor } => return Some((index, partition, executor)),
+            Placement::HoldOut { until } => {
+                if stage.holding_out.is_none() {
+                    stage.holding_out = Some(now);
+                    timers.set(until, Timer::Locality(stage.id));
+                }
+            }
+            Placement::Nowhere => {}
+        }
+        stage.stuck = true;
+    }
+    None
+}

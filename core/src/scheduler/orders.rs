@@ -1,0 +1,63 @@
+//! What one step tells the executors, gathered singly and sent together: one command of a kind for each executor and stage.
+
+use super::jobs::Job;
+use crate::event::{Command, Launch, Output};
+use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    cancels: Vec<(ExecutorId, AttemptId)>,
+    drops: Vec<(ExecutorId, StageId)>,
+    launches: Vec<(ExecutorId, AttemptId)>,
+    farewells: Vec<ExecutorId>,
+}
+
+impl Orders {
+    pub fn cancel(&mut self, executor: ExecutorId, attempt: AttemptId) {
+        self.cancels.push((executor, attempt));
+    }
+
+    pub fn drop_outputs(&mut self, executor: ExecutorId, stages: impl IntoIterator<Item = StageId>) {
+        self.drops.extend(stages.into_iter().map(|stage| (executor, stage)));
+    }
+
+    pub fn launch(&mut self, executor: ExecutorId, attempt: AttemptId) {
+        self.launches.push((executor, attempt));
+    }
+
+    pub fn farewell(&mut self, executor: ExecutorId) {
+        self.farewells.push(executor);
+    }
+
+    /// Cancels go first, so that what a cancelled attempt wrote is gone before the outputs of its stage are dropped.
+    pub fn send(&mut self, jobs: &mut BTreeMap<JobId, Job>, output: &mut Output) {
+        self.cancels.sort_unstable();
+        for group in self.cancels.chunk_by(|a, b| a.0 == b.0) {
+            let attempts = group.iter().map(|&(_, attempt)| attempt).collect();
+            output.send.push((group[0].0, Command::Cancel { attempts }));
+        }
+        self.cancels.clear();
+
+        self.drops.sort_unstable();
+        for group in self.drops.chunk_by(|a, b| a.0 == b.0) {
+            let stages = group.iter().map(|&(_, stage)| stage).collect();
+            output.send.push((group[0].0, Command::DropOutputs { stages }));
+        }
+        self.drops.clear();
+
+        self.launches.sort_unstable();
+        for group in self.launches.chunk_by(|a, b| a.0 == b.0 && a.1.stage() == b.1.stage()) {
+            let (executor, stage) = (group[0].0, group[0].1.stage());
+            // Tasks start at the end of a step, after all that may end their job.
+            let Some(job) = jobs.get_mut(&stage.job) else { continue };
+            let plan = job.spec.stages[stage.index as usize].plan;
+            let attempts = group.iter().map(|(_, a)| (a.task.partition, a.attempt)).collect();
+            let launch = Launch { stage, plan, attempts, inputs: job.inputs(stage.index) };
+            output.send.push((executor, Command::Launch(launch)));
+        }
+        self.launches.clear();
+
+        output.send.extend(self.farewells.drain(..).map(|executor| (executor, Command::Farewell)));
+    }
+}

@@ -1,0 +1,101 @@
+//! The machine under random faults: model executors run what is launched, a checker that shares no code with the machine watches.
+//!
+//! Executors die with or without notice, fall silent and come back, drain, restart under their name; reports are late, doubled
+//! or made up; jobs are cancelled and released at any time; tasks fail in every way. Then the faults stop, and everything has to
+//! come to its end. A failing run names its seed.
+
+mod checker;
+mod world;
+
+use super::SchedulerConfig;
+use proptest::prelude::*;
+use world::World;
+
+/// A defect planted in the machine, to prove that the checker notices such a one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Defect {
+    /// A finished attempt is committed although another attempt of its task is live.
+    CommitZombies,
+    /// The slot of a cancelled attempt is free before its executor says so.
+    FreeSlotsEarly,
+    /// The outputs of a lost executor are still handed to readers.
+    ForgetLostOutputs,
+    /// Results that were released stay where they are.
+    LeakResults,
+    /// A repeated report of a committed output has that output removed.
+    RemoveRepeated,
+    /// Attempts that a row limit makes superfluous are not told to stop.
+    ForgetSuperfluous,
+}
+
+fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<World, String> {
+    let config = SchedulerConfig { max_recomputes: 3, max_uncounted_retries: 10, defect, ..SchedulerConfig::default() };
+    let mut world = World::new(seed, config);
+    world.faulty(steps)?;
+    world.quiet()?;
+    Ok(world)
+}
+
+proptest! {
+    // PROPTEST_CASES sets how many; the seed is all there is to persist.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn invariants_hold_under_faults(seed: u64, steps in 1u32..500) {
+        if let Err(violation) = run(seed, steps, None) {
+            prop_assert!(false, "seed {seed}, {steps} steps: {violation}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_always_gives_the_same_run() {
+    for seed in 0..10 {
+        let digest = || run(seed, 300, None).map(|world| world.digest);
+        assert_eq!(digest(), digest(), "seed {seed}");
+    }
+}
+
+#[test]
+fn every_situation_occurs() {
+    let mut seen = std::collections::BTreeMap::<&'static str, u64>::new();
+    for seed in 0..100 {
+        let world = run(seed, 400, None).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        for (what, times) in world.checker.seen {
+            *seen.entry(what).or_default() += times;
+        }
+    }
+    let situations = [
+        "cancelled attempt finished",
+        "commit",
+        "farewell",
+        "fetch failed",
+        "job failed",
+        "job finished",
+        "lost with attempts",
+        "lost with outputs",
+        "reopened",
+        "report fenced",
+        "row limit",
+    ];
+    for situation in situations {
+        assert!(seen.get(situation).is_some_and(|&times| times >= 20), "too rare: {situation}, in {seen:?}");
+    }
+}
+
+#[test]
+fn the_checker_notices_planted_defects() {
+    let defects = [
+        (Defect::CommitZombies, "is not live"),
+        (Defect::FreeSlotsEarly, "no free slot"),
+        (Defect::ForgetLostOutputs, "inputs"),
+        (Defect::LeakResults, "still holds"),
+        (Defect::RemoveRepeated, "is needed"),
+        (Defect::ForgetSuperfluous, "still runs"),
+    ];
+    for (defect, complaint) in defects {
+        let found = (0..200).find_map(|seed| run(seed, 400, Some(defect)).err());
+        let found = found.unwrap_or_else(|| panic!("nobody noticed {defect:?}"));
+        assert!(found.contains(complaint), "{defect:?} was noticed as: {found}");
+    }
+}

@@ -1,0 +1,329 @@
+//! What must hold, judged from events and outputs alone.
+
+use crate::event::{Command, Event, Fact, Launch, Outcome, Output, Reply};
+use crate::failure::TaskFailure;
+use crate::ids::{AttemptId, ExecutorId, JobId, StageId, TaskId};
+use crate::job::{JobSpec, MapLocation};
+use crate::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+#[derive(Default)]
+pub(super) struct Checker {
+    members: BTreeMap<ExecutorId, Member>,
+    jobs: BTreeMap<JobId, JobModel>,
+    attempts: BTreeMap<AttemptId, (ExecutorId, Life)>,
+    live: BTreeMap<TaskId, AttemptId>,
+    committed: BTreeMap<TaskId, Committed>,
+    /// How often something worth testing happened.
+    pub seen: BTreeMap<&'static str, u64>,
+}
+
+struct Member {
+    slots: usize,
+    /// Attempts that were launched and whose end was not reported.
+    holding: BTreeSet<AttemptId>,
+    draining_since: Option<Instant>,
+}
+
+struct JobModel {
+    spec: Arc<JobSpec>,
+    state: JobState,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum JobState {
+    Running,
+    Finished,
+    Gone,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Life {
+    Live,
+    Cancelled,
+    Ended,
+}
+
+#[derive(Clone, Copy)]
+struct Committed {
+    attempt: u32,
+    executor: ExecutorId,
+    rows: u64,
+}
+
+type Verdict = Result<(), String>;
+
+fn check(holds: bool, complaint: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(complaint()) }
+}
+
+impl Checker {
+    pub fn observe(&mut self, now: Instant, event: &Event, output: &Output) -> Verdict {
+        self.event(now, event);
+        output.facts.iter().try_for_each(|fact| self.fact(fact))?;
+        output.reply.iter().try_for_each(|reply| self.reply(reply))?;
+        for (executor, command) in &output.send {
+            check(self.members.contains_key(executor), || format!("{command:?} for {executor}, which is no member"))?;
+            self.command(now, *executor, command)?;
+        }
+        let runs_on = self.live.values().find(|attempt| self.jobs[&attempt.job()].state != JobState::Running);
+        check(runs_on.is_none(), || format!("{runs_on:?} still runs, and its job has ended"))
+    }
+
+    fn see(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    pub fn running_jobs(&self) -> Vec<JobId> {
+        self.jobs.iter().filter(|(_, job)| job.state == JobState::Running).map(|(&id, _)| id).collect()
+    }
+
+    pub fn finished_jobs(&self) -> Vec<JobId> {
+        self.jobs.iter().filter(|(_, job)| job.state == JobState::Finished).map(|(&id, _)| id).collect()
+    }
+
+    fn event(&mut self, now: Instant, event: &Event) {
+        match event {
+            Event::ExecutorJoined(spec) => {
+                let member = Member { slots: spec.slots as usize, holding: BTreeSet::new(), draining_since: None };
+                self.members.entry(spec.id).or_insert(member);
+            }
+            Event::ExecutorDraining { executor } => {
+                if let Some(member) = self.members.get_mut(executor) {
+                    member.draining_since.get_or_insert(now);
+                }
+            }
+            Event::JobSubmitted(spec) => {
+                self.jobs.insert(spec.id, JobModel { spec: spec.clone(), state: JobState::Running });
+            }
+            Event::JobReleased { job } | Event::JobCancelled { job, .. } => {
+                if let Some(model) = self.jobs.get_mut(job).filter(|model| model.state == JobState::Finished) {
+                    model.state = JobState::Gone;
+                    self.forget_outputs(*job, |_| true);
+                }
+            }
+            Event::TaskEnded { executor, attempt, outcome: Outcome::Failed(failure) } => {
+                let TaskFailure::FetchFailed { output, executor: holder, .. } = failure else { return };
+                let at = self.committed.get(&output.task).map(|c| (c.attempt, c.executor));
+                let heard = self.attempts.get(attempt) == Some(&(*executor, Life::Live));
+                let is_input = self.reads(attempt.stage(), output.stage());
+                if heard && is_input && self.members.contains_key(executor) && at == Some((output.attempt, *holder)) {
+                    self.see("fetch failed");
+                    self.committed.remove(&output.task);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn fact(&mut self, fact: &Fact) -> Verdict {
+        match fact {
+            Fact::ExecutorLost { executor, .. } => {
+                let held = self.committed.values().filter(|c| c.executor == *executor).count();
+                self.committed.retain(|_, c| c.executor != *executor);
+                let member = self.members.remove(executor);
+                check(member.is_some(), || format!("{executor} was lost twice"))?;
+                if held > 0 {
+                    self.see("lost with outputs");
+                }
+            }
+            Fact::TaskCommitted { attempt, executor, rows, .. } => {
+                let life = self.attempts.get(attempt).copied();
+                check(life == Some((*executor, Life::Live)), || {
+                    format!("committed {attempt}, which is not live: {life:?}")
+                })?;
+                self.ended(*attempt, *executor)?;
+                self.see("commit");
+                let output = Committed { attempt: attempt.attempt, executor: *executor, rows: *rows };
+                let before = self.committed.insert(attempt.task, output);
+                check(before.is_none(), || format!("{} was committed twice", attempt.task))?;
+            }
+            Fact::TaskFailed { attempt, executor, failure } => {
+                if matches!(failure, TaskFailure::ExecutorLost { executor: e } if e == executor) {
+                    self.see("lost with attempts");
+                }
+                self.ended(*attempt, *executor)?;
+            }
+            Fact::ReportFenced { attempt, executor } => {
+                self.see("report fenced");
+                if let Some(&(owner, life)) = self.attempts.get(attempt)
+                    && owner == *executor
+                    && life != Life::Ended
+                {
+                    check(life == Life::Cancelled, || format!("fenced {attempt}, which is live"))?;
+                    self.see("cancelled attempt finished");
+                    self.ended(*attempt, *executor)?;
+                }
+            }
+            Fact::StageReopened { stage, partitions } => {
+                self.see("reopened");
+                for &partition in partitions {
+                    let there = self.committed.contains_key(&stage.task(partition));
+                    check(!there, || format!("reopened {}, whose output is there", stage.task(partition)))?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, attempt: AttemptId, executor: ExecutorId) -> Verdict {
+        let Some((owner, life)) = self.attempts.get_mut(&attempt) else { return Err(format!("{attempt} never began")) };
+        check(*owner == executor && *life != Life::Ended, || format!("{attempt} ended twice or elsewhere"))?;
+        if std::mem::replace(life, Life::Ended) == Life::Live {
+            self.live.remove(&attempt.task);
+        }
+        if let Some(member) = self.members.get_mut(&executor) {
+            member.holding.remove(&attempt);
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, now: Instant, executor: ExecutorId, command: &Command) -> Verdict {
+        match command {
+            Command::Launch(launch) => self.launch(executor, launch),
+            Command::Cancel { attempts } => attempts.iter().try_for_each(|&attempt| self.cancel(executor, attempt)),
+            Command::DropOutputs { stages } => stages.iter().try_for_each(|&stage| self.drop_outputs(executor, stage)),
+            Command::Farewell => {
+                self.see("farewell");
+                let member = &self.members[&executor];
+                let Some(since) = member.draining_since else { return Err(format!("farewell to {executor}")) };
+                let patient = now.since(since) < std::time::Duration::from_secs(60);
+                let needed = !member.holding.is_empty() || self.holds_needed(executor);
+                check(!(patient && needed), || format!("farewell to {executor}, which is needed"))
+            }
+        }
+    }
+
+    fn launch(&mut self, executor: ExecutorId, launch: &Launch) -> Verdict {
+        let stage = launch.stage;
+        let job = &self.jobs[&stage.job];
+        check(job.state == JobState::Running, || format!("launch of {stage}, whose job has ended"))?;
+        let spec = job.spec.stages[stage.index as usize].clone();
+        check(launch.inputs.len() == spec.inputs.len(), || format!("{} inputs for {stage}", launch.inputs.len()))?;
+        for (input, locations) in spec.inputs.iter().zip(launch.inputs.iter()) {
+            let producer = stage.job.stage(input.stage);
+            let outputs = self.outputs(producer);
+            check(self.is_complete(producer), || format!("inputs of {stage} from {producer} are not complete"))?;
+            check(outputs == **locations, || {
+                format!("inputs of {stage} are {locations:?}, and there are {outputs:?}")
+            })?;
+            let members = locations.iter().all(|l| self.members.contains_key(&l.executor));
+            check(members, || format!("inputs of {stage} on lost executors: {locations:?}"))?;
+        }
+        for &(partition, number) in &launch.attempts {
+            let task = stage.task(partition);
+            let attempt = task.attempt(number);
+            check(partition < spec.tasks, || format!("{task} does not exist"))?;
+            check(!self.committed.contains_key(&task), || format!("{attempt} of a committed task"))?;
+            let twin = self.live.insert(task, attempt);
+            check(twin.is_none(), || format!("{attempt} beside {twin:?}"))?;
+            let old = self.attempts.insert(attempt, (executor, Life::Live));
+            check(old.is_none(), || format!("{attempt} was launched twice"))?;
+            let member = self.members.get_mut(&executor).ok_or("no member")?;
+            check(member.holding.len() < member.slots, || format!("{attempt} on {executor}, which has no free slot"))?;
+            check(member.draining_since.is_none(), || format!("{attempt} on {executor}, which drains"))?;
+            member.holding.insert(attempt);
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self, executor: ExecutorId, attempt: AttemptId) -> Verdict {
+        let at = self.committed.get(&attempt.task).map(|c| (c.attempt, c.executor));
+        check(at != Some((attempt.attempt, executor)), || format!("cancel removes {attempt}, which is needed"))?;
+        if let Some((owner, life)) = self.attempts.get_mut(&attempt)
+            && *owner == executor
+            && *life == Life::Live
+        {
+            *life = Life::Cancelled;
+            self.live.remove(&attempt.task);
+            if self.jobs[&attempt.job()].state == JobState::Running {
+                self.see("row limit");
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_outputs(&mut self, executor: ExecutorId, stage: StageId) -> Verdict {
+        let job = &self.jobs[&stage.job];
+        let is_result = stage.index as usize + 1 == job.spec.stages.len();
+        if is_result && job.state == JobState::Finished {
+            let holds = self.committed.iter().any(|(task, c)| task.stage == stage && c.executor == executor);
+            return check(!holds, || format!("drop of {stage}, whose result is needed"));
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, reply: &Reply) -> Verdict {
+        let (&job, finished) = match reply {
+            Reply::JobFinished { job, .. } => (job, true),
+            Reply::JobFailed { job, .. } => (job, false),
+        };
+        let Some(model) = self.jobs.get(&job) else {
+            return Err(format!("a reply about {job}, which nobody submitted"));
+        };
+        check(model.state == JobState::Running, || format!("{job} ended twice"))?;
+        let result = job.stage(model.spec.stages.len() as u32 - 1);
+        if let Reply::JobFinished { outputs, .. } = reply {
+            check(self.is_complete(result), || format!("{job} finished without its result"))?;
+            check(self.outputs(result) == *outputs, || format!("the result of {job} is not where {outputs:?} says"))?;
+        }
+        self.see(if finished { "job finished" } else { "job failed" });
+        self.forget_outputs(job, |stage| !finished || stage != result);
+        let state = if finished { JobState::Finished } else { JobState::Gone };
+        self.jobs.entry(job).and_modify(|model| model.state = state);
+        Ok(())
+    }
+
+    fn forget_outputs(&mut self, job: JobId, which: impl Fn(StageId) -> bool) {
+        self.committed.retain(|task, _| task.stage.job != job || !which(task.stage));
+    }
+
+    fn outputs(&self, stage: StageId) -> Vec<MapLocation> {
+        let outputs = self.committed.range(stage.task(0)..=stage.task(u32::MAX));
+        let location = |(task, c): (&TaskId, &Committed)| MapLocation {
+            partition: task.partition,
+            attempt: c.attempt,
+            executor: c.executor,
+        };
+        outputs.map(location).collect()
+    }
+
+    fn reads(&self, reader: StageId, producer: StageId) -> bool {
+        let Some(stage) = self.jobs.get(&reader.job).and_then(|job| job.spec.stages.get(reader.index as usize)) else {
+            return false;
+        };
+        reader.job == producer.job && stage.inputs.iter().any(|input| input.stage == producer.index)
+    }
+
+    fn is_complete(&self, stage: StageId) -> bool {
+        let spec = &self.jobs[&stage.job].spec.stages[stage.index as usize];
+        let outputs = self.committed.range(stage.task(0)..=stage.task(u32::MAX));
+        let rows: u64 = outputs.clone().map(|(_, c)| c.rows).sum();
+        outputs.count() == spec.tasks as usize || spec.row_limit.is_some_and(|limit| rows >= limit)
+    }
+
+    /// Holds a result that was not released, or an output whose reader is not complete.
+    fn holds_needed(&self, executor: ExecutorId) -> bool {
+        let held = self.committed.iter().filter(|(_, c)| c.executor == executor);
+        let mut stages = held.map(|(task, _)| task.stage);
+        stages.any(|stage| {
+            let job = &self.jobs[&stage.job];
+            let is_result = stage.index as usize + 1 == job.spec.stages.len();
+            let readers = (0..job.spec.stages.len() as u32).map(|r| stage.job.stage(r));
+            let mut works = readers.filter(|&reader| self.reads(reader, stage));
+            is_result || works.any(|reader| self.live.keys().any(|task| task.stage == reader))
+        })
+    }
+
+    /// After the last fault and the last job: nothing may be left.
+    pub fn at_rest(&self) -> Verdict {
+        let running = self.running_jobs();
+        check(running.is_empty(), || format!("{running:?} did not end"))?;
+        for (id, member) in &self.members {
+            check(member.holding.is_empty(), || format!("{id} never reported {:?}", member.holding))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,459 @@
+//! Model executors, a network that delays, and faults, all driven by one seed.
+
+use super::checker::Checker;
+use crate::event::{Command, Event, ExecutorSpec, Launch, Outcome, Output, Role};
+use crate::failure::TaskFailure;
+use crate::ids::{AttemptId, ExecutorId, JobId, PlanHash};
+use crate::job::{JobSpec, MapLocation, Preference, Read, StageInput, StageSpec};
+use crate::scheduler::{Scheduler, SchedulerConfig};
+use crate::time::Instant;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) struct World {
+    scheduler: Scheduler,
+    pub checker: Checker,
+    now: Instant,
+    random: Random,
+    nodes: BTreeMap<ExecutorId, Node>,
+    ids: u64,
+    jobs: u64,
+    specs: BTreeMap<JobId, Arc<JobSpec>>,
+    /// Of all outputs, in order.
+    pub digest: u64,
+    /// Reports that were delivered, to be repeated.
+    delivered: Vec<Event>,
+}
+
+/// An executor process. Its messages travel in order, and take their time.
+struct Node {
+    name: String,
+    slots: usize,
+    alive: bool,
+    /// Hears nothing, and nothing is heard from it.
+    silent: bool,
+    inbox: VecDeque<Command>,
+    outbox: VecDeque<Event>,
+    running: BTreeMap<AttemptId, Arc<[Arc<[MapLocation]>]>>,
+    outputs: BTreeSet<AttemptId>,
+}
+
+impl Node {
+    /// The attempt runs, or the order to start it is on its way.
+    fn has_ahead(&self, attempt: AttemptId) -> bool {
+        let starts = |command: &Command| match command {
+            Command::Launch(launch) => {
+                let task = attempt.task;
+                launch.stage == task.stage && launch.attempts.contains(&(task.partition, attempt.attempt))
+            }
+            _ => false,
+        };
+        self.running.contains_key(&attempt) || self.inbox.iter().any(starts)
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        if from.is_empty() { None } else { Some(from[self.below(from.len() as u64) as usize]) }
+    }
+}
+
+type Progress = Result<(), String>;
+
+impl World {
+    pub fn new(seed: u64, config: SchedulerConfig) -> Self {
+        World {
+            scheduler: Scheduler::new(config),
+            checker: Checker::default(),
+            now: Instant(0),
+            random: Random(seed),
+            nodes: BTreeMap::new(),
+            ids: 0,
+            jobs: 0,
+            specs: BTreeMap::new(),
+            digest: 0,
+            delivered: Vec::new(),
+        }
+    }
+
+    /// Work and faults, in random order.
+    pub fn faulty(&mut self, steps: u32) -> Progress {
+        self.join(None)?;
+        self.submit()?;
+        for _ in 0..steps {
+            match self.random.below(100) {
+                0..30 => {
+                    if let Some(id) = self.some_node() {
+                        self.deliver_command(id)?;
+                    }
+                }
+                30..60 => {
+                    if let Some(id) = self.some_node() {
+                        self.deliver_report(id)?;
+                    }
+                }
+                60..78 => self.end_some_attempt(true),
+                78..86 => {
+                    let millis = [1, 20, 500, 2_000][self.random.below(4) as usize];
+                    self.pass(Duration::from_millis(millis))?;
+                }
+                86..90 => self.submit()?,
+                90..92 => self.join(None)?,
+                92 => {
+                    if let Some(job) = self.some_job() {
+                        self.step(Event::JobCancelled { job, reason: "why not".to_string() })?;
+                    }
+                }
+                93..95 => {
+                    if let Some(job) = self.some_job() {
+                        self.step(Event::JobReleased { job })?;
+                    }
+                }
+                95 => self.repeat_report()?,
+                96 => self.kill()?,
+                97 => {
+                    if let Some(id) = self.some_node() {
+                        self.node(id).silent ^= true;
+                    }
+                }
+                98 => {
+                    if let Some(id) = self.some_node() {
+                        self.step(Event::ExecutorDraining { executor: id })?;
+                    }
+                }
+                _ => {
+                    let name = self.some_node().map(|id| self.node(id).name.clone());
+                    self.join(name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// No more faults: every job ends, every slot returns, every output goes.
+    pub fn quiet(&mut self) -> Progress {
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            if self.node(id).silent || !self.node(id).alive {
+                self.nodes.remove(&id);
+                self.step(Event::ExecutorGone { executor: id, reason: "end of faults".to_string() })?;
+            }
+        }
+        self.join(None)?;
+        self.join(None)?;
+        for _ in 0..2_000 {
+            self.end_some_attempt(false);
+            self.exchange_messages()?;
+            if self.random.one_in(10) {
+                self.pass(Duration::from_millis(50))?;
+            }
+            let idle = self.nodes.values().all(|node| !node.alive || node.running.is_empty() && node.inbox.is_empty());
+            if idle && self.checker.running_jobs().is_empty() {
+                break;
+            }
+        }
+        for job in self.checker.finished_jobs() {
+            self.step(Event::JobReleased { job })?;
+        }
+        // What is cancelled by the release of jobs that failed just now is reported in the second round.
+        self.exchange_messages()?;
+        self.exchange_messages()?;
+        self.checker.at_rest()?;
+        for (id, node) in &self.nodes {
+            if !node.outputs.is_empty() && self.scheduler.is_member(*id) {
+                return Err(format!("{id} still holds {:?}", node.outputs));
+            }
+        }
+        let totals = self.scheduler.totals();
+        if totals.free_slots != totals.slots || totals.jobs + totals.retained > 0 || !self.scheduler.pools.is_empty() {
+            return Err(format!("at rest there are {totals:?}, {:?}", self.scheduler.pools));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, event: Event) -> Progress {
+        let mut output = Output::default();
+        self.scheduler.step_into(self.now, event.clone(), &mut output);
+        for byte in format!("{output:?}").bytes() {
+            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        let verdict = self.checker.observe(self.now, &event, &output);
+        verdict.map_err(|complaint| format!("{complaint}\n  after {event:?}\n  in {output:?}"))?;
+        for (executor, command) in output.send {
+            if let Some(node) = self.nodes.get_mut(&executor) {
+                node.inbox.push_back(command);
+            }
+        }
+        Ok(())
+    }
+
+    /// Deadlines and heartbeats on the way.
+    fn pass(&mut self, time: Duration) -> Progress {
+        let end = self.now + time;
+        loop {
+            for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+                if self.node(id).alive && !self.node(id).silent {
+                    self.step(Event::Heartbeat { executor: id })?;
+                }
+            }
+            match self.scheduler.next_deadline() {
+                Some(at) if at <= end => {
+                    self.now = at.max(self.now);
+                    self.step(Event::Tick)?;
+                }
+                _ => break,
+            }
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    fn node(&mut self, id: ExecutorId) -> &mut Node {
+        self.nodes.get_mut(&id).expect("the id comes from the map")
+    }
+
+    fn some_node(&mut self) -> Option<ExecutorId> {
+        let ids: Vec<_> = self.nodes.keys().copied().collect();
+        self.random.pick(&ids)
+    }
+
+    fn some_job(&mut self) -> Option<JobId> {
+        if self.jobs == 0 { None } else { Some(JobId(self.random.below(self.jobs + 1))) }
+    }
+
+    /// A new process; under the name of an old one, when it is a restart.
+    fn join(&mut self, name: Option<String>) -> Progress {
+        self.ids += 1;
+        let id = ExecutorId(self.ids);
+        let name = name.unwrap_or_else(|| format!("node {id}"));
+        let slots = 1 + self.random.below(3) as u32;
+        for node in self.nodes.values_mut().filter(|node| node.name == name) {
+            node.alive = false;
+        }
+        let node = Node {
+            name: name.clone(),
+            slots: slots as usize,
+            alive: true,
+            silent: false,
+            inbox: VecDeque::new(),
+            outbox: VecDeque::new(),
+            running: BTreeMap::new(),
+            outputs: BTreeSet::new(),
+        };
+        self.nodes.insert(id, node);
+        let host = format!("host{}", self.random.below(3));
+        let rack = "rack".to_string();
+        self.step(Event::ExecutorJoined(ExecutorSpec {
+            id,
+            name,
+            host,
+            rack,
+            role: Role::Task,
+            slots,
+            memory_bytes: 1,
+        }))
+    }
+
+    /// The process dies. Its last reports may still arrive; the primary may or may not be told.
+    fn kill(&mut self) -> Progress {
+        let Some(id) = self.some_node() else { return Ok(()) };
+        self.node(id).alive = false;
+        if self.random.one_in(2) {
+            self.step(Event::ExecutorGone { executor: id, reason: "killed".to_string() })?;
+        }
+        Ok(())
+    }
+
+    fn deliver_command(&mut self, id: ExecutorId) -> Progress {
+        let node = self.node(id);
+        if !node.alive || node.silent {
+            return Ok(());
+        }
+        match node.inbox.pop_front() {
+            Some(Command::Launch(Launch { stage, attempts, inputs, .. })) => {
+                for (partition, attempt) in attempts {
+                    node.running.insert(stage.task(partition).attempt(attempt), inputs.clone());
+                }
+                if node.running.len() > node.slots {
+                    return Err(format!("{id} has no free slot left for what it was told to run"));
+                }
+            }
+            Some(Command::Cancel { attempts }) => {
+                for attempt in attempts {
+                    node.outputs.remove(&attempt);
+                    if node.running.remove(&attempt).is_some() {
+                        let outcome = Outcome::Failed(TaskFailure::Cancelled);
+                        node.outbox.push_back(Event::TaskEnded { executor: id, attempt, outcome });
+                    }
+                }
+            }
+            Some(Command::DropOutputs { stages }) => node.outputs.retain(|output| !stages.contains(&output.stage())),
+            Some(Command::Farewell) => {
+                node.alive = false;
+                node.outbox.push_back(Event::ExecutorGone { executor: id, reason: "farewell".to_string() });
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn deliver_report(&mut self, id: ExecutorId) -> Progress {
+        if self.node(id).silent {
+            return Ok(());
+        }
+        let Some(report) = self.node(id).outbox.pop_front() else { return Ok(()) };
+        self.delivered.push(report.clone());
+        self.step(report)
+    }
+
+    /// Until none are on their way.
+    fn exchange_messages(&mut self) -> Progress {
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            while self.node(id).alive && !self.node(id).inbox.is_empty() {
+                self.deliver_command(id)?;
+            }
+            while !self.node(id).outbox.is_empty() {
+                self.deliver_report(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Doubled, late, or from the wrong executor.
+    fn repeat_report(&mut self) -> Progress {
+        let all: Vec<_> = (0..self.delivered.len()).collect();
+        let Some(index) = self.random.pick(&all) else { return Ok(()) };
+        let mut report = self.delivered[index].clone();
+        if let Event::TaskEnded { executor, attempt, .. } = &mut report {
+            match self.random.below(4) {
+                0 => *executor = ExecutorId(1 + self.random.below(self.ids)),
+                1 => attempt.attempt += 1,
+                _ => {}
+            }
+            // Executors err, but they do not end what still has to run, or has to start.
+            let real = self.nodes.get(executor).is_some_and(|node| node.has_ahead(*attempt));
+            if real {
+                return Ok(());
+            }
+        }
+        self.step(report)
+    }
+
+    fn end_some_attempt(&mut self, faults: bool) {
+        let running: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.alive)
+            .flat_map(|(&id, node)| node.running.keys().map(move |&attempt| (id, attempt)))
+            .collect();
+        let Some((id, attempt)) = self.random.pick(&running) else { return };
+        let inputs = self.node(id).running.remove(&attempt).expect("picked from the map");
+        let outcome = match self.unreadable(attempt, &inputs) {
+            Some(failure) => Outcome::Failed(failure),
+            None if faults && self.random.one_in(6) => Outcome::Failed(self.some_failure(attempt, &inputs)),
+            None => {
+                self.node(id).outputs.insert(attempt);
+                let bucket_bytes = (0..3).map(|_| self.random.below(100)).collect();
+                Outcome::Finished { rows: self.random.below(10), bucket_bytes }
+            }
+        };
+        self.node(id).outbox.push_back(Event::TaskEnded { executor: id, attempt, outcome });
+    }
+
+    /// The failure to read the first input that is not where it was said to be.
+    fn unreadable(&self, reader: AttemptId, inputs: &[Arc<[MapLocation]>]) -> Option<TaskFailure> {
+        let mut wanted = self.read(reader, inputs);
+        wanted.find_map(|(output, executor)| {
+            let there = self.nodes.get(&executor).is_some_and(|n| n.alive && !n.silent && n.outputs.contains(&output));
+            (!there).then(|| TaskFailure::FetchFailed { output, executor, message: "not there".to_string() })
+        })
+    }
+
+    fn read(&self, reader: AttemptId, inputs: &[Arc<[MapLocation]>]) -> impl Iterator<Item = (AttemptId, ExecutorId)> {
+        let spec = self.specs.get(&reader.job()).cloned();
+        let stages = spec.map_or_else(Vec::new, |spec| spec.stages[reader.stage().index as usize].inputs.clone());
+        let outputs: Vec<_> = stages
+            .iter()
+            .zip(inputs)
+            .flat_map(|(input, locations)| locations.iter().map(move |l| (input.stage, l)))
+            .map(|(stage, l)| (reader.job().stage(stage).task(l.partition).attempt(l.attempt), l.executor))
+            .collect();
+        outputs.into_iter()
+    }
+
+    fn some_failure(&mut self, reader: AttemptId, inputs: &[Arc<[MapLocation]>]) -> TaskFailure {
+        let message = "bad luck".to_string();
+        let reads: Vec<_> = self.read(reader, inputs).collect();
+        match self.random.below(16) {
+            0..3 => TaskFailure::Io { message },
+            3..5 => TaskFailure::OutOfMemory { message },
+            5..7 => TaskFailure::DiskFull { message },
+            7 => TaskFailure::Internal { message },
+            8 => TaskFailure::Cancelled,
+            9 => TaskFailure::UserError { message },
+            10 => {
+                let nonsense = JobId(self.random.below(5)).stage(self.random.below(5) as u32).task(0).attempt(0);
+                TaskFailure::FetchFailed { output: nonsense, executor: ExecutorId(self.random.below(5)), message }
+            }
+            _ => match self.random.pick(&reads) {
+                Some((output, executor)) => TaskFailure::FetchFailed { output, executor, message },
+                None => TaskFailure::Io { message },
+            },
+        }
+    }
+
+    fn submit(&mut self) -> Progress {
+        let id = JobId(self.jobs);
+        self.jobs += 1;
+        let mut stages: Vec<StageSpec> = Vec::new();
+        for index in 0..1 + self.random.below(4) as u32 {
+            let tasks = 1 + self.random.below(5) as u32;
+            let mut inputs = Vec::new();
+            for stage in 0..index {
+                // Mostly chains, some joins, some stages that nobody reads.
+                if !self.random.one_in(if stage + 1 == index { 8 } else { 3 }) {
+                    let producer = &mut stages[stage as usize];
+                    let by_bucket = self.random.one_in(2) && (producer.buckets == 1 || producer.buckets == tasks);
+                    if by_bucket {
+                        producer.buckets = tasks;
+                    }
+                    inputs.push(StageInput { stage, read: if by_bucket { Read::Bucket } else { Read::All } });
+                }
+            }
+            let preference = |random: &mut Random| Preference {
+                hosts: (0..random.below(3)).map(|_| format!("host{}", random.below(4))).collect(),
+                affinity: random.below(3),
+            };
+            let wishes = if self.random.one_in(3) { tasks } else { 0 };
+            stages.push(StageSpec {
+                plan: PlanHash(u128::from(index)),
+                tasks,
+                buckets: 1,
+                inputs,
+                preferences: (0..wishes).map(|_| preference(&mut self.random)).collect(),
+                row_limit: if self.random.one_in(4) { Some(self.random.below(20)) } else { None },
+            });
+        }
+        let pool = format!("pool{}", self.random.below(3));
+        let spec = Arc::new(JobSpec { id, pool, stages, max_attempts: 1 + self.random.below(4) as u32 });
+        self.specs.insert(id, spec.clone());
+        self.step(Event::JobSubmitted(spec))
+    }
+}

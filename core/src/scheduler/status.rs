@@ -1,0 +1,146 @@
+//! Read-only views, for status pages and tests. Telemetry comes from facts.
+
+use super::Scheduler;
+use super::executors::{Executor, ExecutorState};
+use super::jobs::{Job, Stage};
+use crate::event::ExecutorSpec;
+use crate::ids::{ExecutorId, JobId, StageId};
+use crate::time::Instant;
+
+/// One executor, as the machine sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutorStatus<'a> {
+    pub spec: &'a ExecutorSpec,
+    pub state: ExecutorState,
+    /// When it was last heard from.
+    pub heard: Instant,
+    /// Attempts that hold a slot, cancelled ones that did not report their end included.
+    pub running: usize,
+    /// Committed outputs that were not dropped.
+    pub outputs: u64,
+}
+
+/// One job that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobStatus<'a> {
+    pub id: JobId,
+    pub pool: &'a str,
+    /// A task was started.
+    pub started: bool,
+    pub stages: Vec<StageStatus>,
+}
+
+/// Progress of one stage. The counts add up to its tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageStatus {
+    pub id: StageId,
+    pub state: StageState,
+    pub pending: u32,
+    pub running: u32,
+    pub committed: u32,
+    /// Tasks that need not run, because others reached the row limit.
+    pub spared: u32,
+    /// Tasks whose outputs were lost when nobody needed them.
+    pub lost: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageState {
+    /// Inputs are not complete.
+    Waiting,
+    Runnable,
+    Finished,
+}
+
+/// Totals over the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub executors: usize,
+    pub slots: u64,
+    /// Slots without an attempt, on executors of every state.
+    pub free_slots: u64,
+    /// Jobs that have not ended.
+    pub jobs: usize,
+    /// Jobs whose results are kept.
+    pub retained: usize,
+    pub pending_tasks: u64,
+    pub running_tasks: u64,
+    pub committed_tasks: u64,
+}
+
+impl Scheduler {
+    /// Whether events from this executor are heard. One that is not a member has to register anew, with a new id.
+    pub fn is_member(&self, executor: ExecutorId) -> bool {
+        self.executors.get(executor).is_some()
+    }
+
+    /// By id.
+    pub fn executors(&self) -> impl Iterator<Item = ExecutorStatus<'_>> {
+        self.executors.iter().map(executor_status)
+    }
+
+    /// Jobs that have not ended, by id.
+    pub fn jobs(&self) -> impl Iterator<Item = JobStatus<'_>> {
+        self.jobs.values().map(job_status)
+    }
+
+    pub fn job(&self, id: JobId) -> Option<JobStatus<'_>> {
+        self.jobs.get(&id).map(job_status)
+    }
+
+    /// Jobs that finished and whose results are kept until they are released.
+    pub fn retained(&self) -> impl Iterator<Item = JobId> {
+        self.retained.keys().copied()
+    }
+
+    /// Costs a walk over all executors and stages.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals { jobs: self.jobs.len(), retained: self.retained.len(), ..Totals::default() };
+        for executor in self.executors.iter() {
+            totals.executors += 1;
+            totals.slots += u64::from(executor.spec.slots);
+            totals.free_slots += u64::from(executor.free_slots());
+        }
+        for stage in self.jobs.values().flat_map(|job| &job.stages) {
+            totals.pending_tasks += stage.pending.len() as u64;
+            totals.running_tasks += u64::from(stage.running);
+            totals.committed_tasks += u64::from(stage.committed);
+        }
+        totals
+    }
+}
+
+fn executor_status(executor: &Executor) -> ExecutorStatus<'_> {
+    ExecutorStatus {
+        spec: &executor.spec,
+        state: executor.state,
+        heard: executor.heard,
+        running: executor.running.len(),
+        outputs: executor.stages.values().map(|share| u64::from(share.committed)).sum(),
+    }
+}
+
+fn job_status(job: &Job) -> JobStatus<'_> {
+    JobStatus {
+        id: job.id(),
+        pool: &job.pool,
+        started: job.started,
+        stages: job.stages.iter().map(stage_status).collect(),
+    }
+}
+
+fn stage_status(stage: &Stage) -> StageStatus {
+    StageStatus {
+        id: stage.id,
+        state: match (stage.finished, stage.ready) {
+            (true, _) => StageState::Finished,
+            (false, true) => StageState::Runnable,
+            (false, false) => StageState::Waiting,
+        },
+        pending: stage.pending.len() as u32,
+        running: stage.running,
+        committed: stage.committed,
+        spared: stage.spared,
+        lost: stage.lost.len() as u32,
+    }
+}

@@ -1,0 +1,399 @@
+//! How stage plans travel: DataFusion's protobuf encoding, and the operators that it lacks.
+
+use crate::ops::{ExchangeReadExec, ReadMode, WriteExec};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{Result, internal_datafusion_err, internal_err, not_impl_err};
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::equivalence::AcrossPartitions;
+use datafusion::physical_expr::{ConstExpr, EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::sorts::partial_sort::PartialSortExec;
+use datafusion::physical_plan::work_table::WorkTableExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
+use datafusion_proto::physical_plan::{
+    AsExecutionPlan, PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
+};
+use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode};
+use prost::Message;
+use std::sync::Arc;
+
+/// Windlass's operators, and DataFusion's without an encoding of their own.
+#[derive(Debug, Default)]
+pub struct WindlassCodec;
+
+#[derive(Clone, PartialEq, Message)]
+struct Node {
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5")]
+    operator: Option<Operator>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum Operator {
+    #[prost(message, tag = "1")]
+    ExchangeRead(ExchangeRead),
+    #[prost(message, tag = "2")]
+    Write(Write),
+    #[prost(message, tag = "3")]
+    RecursiveQuery(RecursiveQuery),
+    #[prost(message, tag = "4")]
+    WorkTable(WorkTable),
+    #[prost(message, tag = "5")]
+    PartialSort(PartialSort),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ExchangeRead {
+    #[prost(uint32, tag = "1")]
+    stage: u32,
+    #[prost(bool, tag = "2")]
+    by_bucket: bool,
+    #[prost(uint32, repeated, tag = "3")]
+    parts: Vec<u32>,
+    #[prost(bytes = "vec", tag = "4")]
+    schema: Vec<u8>,
+    /// Expressions of a hash partitioning, none for an unknown one.
+    #[prost(message, repeated, tag = "5")]
+    hash: Vec<PhysicalExprNode>,
+    #[prost(message, repeated, tag = "6")]
+    orderings: Vec<Ordering>,
+    #[prost(message, repeated, tag = "7")]
+    constants: Vec<Constant>,
+    /// Classes of expressions that are equal in every row.
+    #[prost(message, repeated, tag = "8")]
+    equal: Vec<Expressions>,
+    #[prost(message, optional, tag = "9")]
+    merge: Option<Ordering>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Ordering {
+    #[prost(message, repeated, tag = "1")]
+    keys: Vec<SortKey>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SortKey {
+    #[prost(message, required, tag = "1")]
+    expr: PhysicalExprNode,
+    #[prost(bool, tag = "2")]
+    descending: bool,
+    #[prost(bool, tag = "3")]
+    nulls_first: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Constant {
+    #[prost(message, required, tag = "1")]
+    expr: PhysicalExprNode,
+    /// The value is the same in every partition.
+    #[prost(bool, tag = "2")]
+    uniform: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Expressions {
+    #[prost(message, repeated, tag = "1")]
+    exprs: Vec<PhysicalExprNode>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Write {
+    #[prost(message, required, tag = "1")]
+    sink: PhysicalPlanNode,
+    #[prost(string, tag = "2")]
+    staging: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RecursiveQuery {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bytes = "vec", tag = "2")]
+    schema: Vec<u8>,
+    #[prost(bool, tag = "3")]
+    distinct: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WorkTable {
+    #[prost(string, tag = "1")]
+    name: String,
+    /// Of the whole table, before the projection.
+    #[prost(bytes = "vec", tag = "2")]
+    schema: Vec<u8>,
+    #[prost(message, optional, tag = "3")]
+    projection: Option<Projection>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Projection {
+    #[prost(uint64, repeated, tag = "1")]
+    columns: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PartialSort {
+    #[prost(message, required, tag = "1")]
+    ordering: Ordering,
+    #[prost(uint64, tag = "2")]
+    common_prefix: u64,
+    #[prost(bool, tag = "3")]
+    preserve_partitioning: bool,
+    #[prost(uint64, optional, tag = "4")]
+    fetch: Option<u64>,
+}
+
+impl PhysicalExtensionCodec for WindlassCodec {
+    fn try_encode(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        buf: &mut Vec<u8>,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<()> {
+        let encoder = Encoder { codec: self, converter };
+        let operator = if let Some(read) = plan.downcast_ref::<ExchangeReadExec>() {
+            Operator::ExchangeRead(encoder.exchange_read(read)?)
+        } else if let Some(write) = plan.downcast_ref::<WriteExec>() {
+            Operator::Write(Write { sink: write.sink().clone(), staging: write.staging().to_string() })
+        } else if let Some(query) = plan.downcast_ref::<RecursiveQueryExec>() {
+            Operator::RecursiveQuery(RecursiveQuery {
+                name: query.name().to_string(),
+                schema: encode_schema(&ExecutionPlan::schema(query))?,
+                distinct: query.is_distinct(),
+            })
+        } else if let Some(table) = plan.downcast_ref::<WorkTableExec>() {
+            Operator::WorkTable(work_table(table)?)
+        } else if let Some(sort) = plan.downcast_ref::<PartialSortExec>() {
+            Operator::PartialSort(PartialSort {
+                ordering: encoder.ordering(sort.expr())?,
+                common_prefix: sort.common_prefix_length() as u64,
+                preserve_partitioning: sort.preserve_partitioning(),
+                fetch: sort.fetch().map(|n| n as u64),
+            })
+        } else {
+            return not_impl_err!("{} cannot be sent to executors", plan.name());
+        };
+        Node { operator: Some(operator) }
+            .encode(buf)
+            .map_err(|e| internal_datafusion_err!("{} cannot be encoded: {e}", plan.name()))
+    }
+
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        context: &TaskContext,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let node = Node::decode(buf).map_err(|e| internal_datafusion_err!("an operator cannot be decoded: {e}"))?;
+        let decode_context = PhysicalPlanDecodeContext::new(context, self);
+        let decoder = Decoder { context: &decode_context, converter };
+        match node.operator {
+            Some(Operator::ExchangeRead(node)) => decoder.exchange_read(node),
+            Some(Operator::Write(node)) => {
+                Ok(Arc::new(WriteExec::from_parts(input(inputs, 0)?, node.sink, node.staging)))
+            }
+            Some(Operator::RecursiveQuery(node)) => Ok(Arc::new(RecursiveQueryExec::try_new(
+                node.name,
+                decode_schema(&node.schema)?,
+                input(inputs, 0)?,
+                input(inputs, 1)?,
+                node.distinct,
+            )?)),
+            Some(Operator::WorkTable(node)) => {
+                let mut schema = decode_schema(&node.schema)?;
+                let projection: Option<Vec<usize>> =
+                    node.projection.map(|p| p.columns.into_iter().map(|i| i as usize).collect());
+                if let Some(projection) = &projection {
+                    schema = schema_before(&schema, projection);
+                }
+                Ok(Arc::new(WorkTableExec::new(node.name, schema, projection)?))
+            }
+            Some(Operator::PartialSort(node)) => {
+                let input = input(inputs, 0)?;
+                let ordering = decoder.ordering(node.ordering, &input.schema())?;
+                let sort = PartialSortExec::new(ordering, input, node.common_prefix as usize)
+                    .with_preserve_partitioning(node.preserve_partitioning)
+                    .with_fetch(node.fetch.map(|n| n as usize));
+                Ok(Arc::new(sort))
+            }
+            None => internal_err!("an operator of an unknown kind was received: do all nodes run the same version?"),
+        }
+    }
+}
+
+fn input(inputs: &[Arc<dyn ExecutionPlan>], index: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    inputs.get(index).cloned().ok_or_else(|| internal_datafusion_err!("an encoded operator lacks its input {index}"))
+}
+
+/// A work table shows its projection nowhere but in its debug form. One that cannot be read there is refused: a lost projection
+/// would be a wrong answer.
+fn work_table(table: &WorkTableExec) -> Result<WorkTable> {
+    let debug = format!("{table:?}");
+    let projection = debug.split_once("projection: ").and_then(|(_, rest)| {
+        if rest.starts_with("None") {
+            return Some(None);
+        }
+        let list = rest.strip_prefix("Some([")?.split_once("])")?.0;
+        let columns = list.split(", ").filter(|c| !c.is_empty()).map(str::parse).collect::<Result<_, _>>().ok()?;
+        Some(Some(Projection { columns }))
+    });
+    let schema = WorkTableExec::schema(table);
+    match projection {
+        Some(projection) if projection.as_ref().is_none_or(|p| p.columns.len() == schema.fields().len()) => {
+            Ok(WorkTable { name: table.name().to_string(), schema: encode_schema(&schema)?, projection })
+        }
+        _ => internal_err!("the projection of the recursive table {} cannot be told", table.name()),
+    }
+}
+
+/// A work table wants the schema that its projection selects from; only the selected fields matter.
+fn schema_before(projected: &Schema, projection: &[usize]) -> SchemaRef {
+    let width = projection.iter().max().map_or(0, |last| last + 1);
+    let mut fields = vec![Arc::new(Field::new("", DataType::Null, true)); width];
+    for (field, &column) in projected.fields().iter().zip(projection) {
+        fields[column] = Arc::clone(field);
+    }
+    Arc::new(Schema::new_with_metadata(fields, projected.metadata().clone()))
+}
+
+pub(crate) fn encode_schema(schema: &Schema) -> Result<Vec<u8>> {
+    let options = arrow_ipc::writer::IpcWriteOptions::default();
+    let data = arrow_ipc::writer::IpcDataGenerator::default();
+    let mut tracker = arrow_ipc::writer::DictionaryTracker::new(false);
+    Ok(data.schema_to_bytes_with_dictionary_tracker(schema, &mut tracker, &options).ipc_message)
+}
+
+pub(crate) fn decode_schema(bytes: &[u8]) -> Result<SchemaRef> {
+    let message =
+        arrow_ipc::root_as_message(bytes).map_err(|e| internal_datafusion_err!("a schema cannot be decoded: {e}"))?;
+    let schema = message
+        .header_as_schema()
+        .ok_or_else(|| internal_datafusion_err!("a schema cannot be decoded: it is another message"))?;
+    Ok(Arc::new(arrow_ipc::convert::fb_to_schema(schema)))
+}
+
+/// Encodes expressions for operators of this crate, and for the envelope around a stage's plan.
+pub(crate) struct Encoder<'a> {
+    pub codec: &'a dyn PhysicalExtensionCodec,
+    pub converter: &'a dyn PhysicalProtoConverterExtension,
+}
+
+impl Encoder<'_> {
+    pub(crate) fn expr(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<PhysicalExprNode> {
+        self.converter.physical_expr_to_proto(expr, self.codec)
+    }
+
+    fn exprs<'e>(&self, exprs: impl IntoIterator<Item = &'e Arc<dyn PhysicalExpr>>) -> Result<Vec<PhysicalExprNode>> {
+        exprs.into_iter().map(|expr| self.expr(expr)).collect()
+    }
+
+    fn ordering(&self, ordering: &LexOrdering) -> Result<Ordering> {
+        let keys = ordering
+            .iter()
+            .map(|key| {
+                Ok(SortKey {
+                    expr: self.expr(&key.expr)?,
+                    descending: key.options.descending,
+                    nulls_first: key.options.nulls_first,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Ordering { keys })
+    }
+
+    fn exchange_read(&self, read: &ExchangeReadExec) -> Result<ExchangeRead> {
+        let equivalence = read.equivalence_properties();
+        let hash = match read.output_partitioning() {
+            Partitioning::Hash(exprs, _) => self.exprs(exprs)?,
+            _ => vec![],
+        };
+        let constants = equivalence
+            .constants()
+            .iter()
+            .map(|constant| {
+                Ok(Constant {
+                    expr: self.expr(&constant.expr)?,
+                    uniform: matches!(constant.across_partitions, AcrossPartitions::Uniform(_)),
+                })
+            })
+            .collect::<Result<_>>()?;
+        let equal = equivalence
+            .eq_group()
+            .iter()
+            .filter(|class| class.len() > 1)
+            .map(|class| Ok(Expressions { exprs: self.exprs(class.iter())? }))
+            .collect::<Result<_>>()?;
+        Ok(ExchangeRead {
+            stage: read.stage(),
+            by_bucket: read.mode() == ReadMode::Bucket,
+            parts: read.parts().to_vec(),
+            schema: encode_schema(&read.schema())?,
+            hash,
+            orderings: equivalence.oeq_class().iter().map(|o| self.ordering(o)).collect::<Result<_>>()?,
+            constants,
+            equal,
+            merge: read.merge().map(|ordering| self.ordering(ordering)).transpose()?,
+        })
+    }
+}
+
+struct Decoder<'a> {
+    context: &'a PhysicalPlanDecodeContext<'a>,
+    converter: &'a dyn PhysicalProtoConverterExtension,
+}
+
+impl Decoder<'_> {
+    fn expr(&self, node: &PhysicalExprNode, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+        self.converter.proto_to_physical_expr(node, schema, self.context)
+    }
+
+    fn exprs(&self, nodes: &[PhysicalExprNode], schema: &Schema) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+        nodes.iter().map(|node| self.expr(node, schema)).collect()
+    }
+
+    fn ordering(&self, ordering: Ordering, schema: &Schema) -> Result<LexOrdering> {
+        let keys = ordering
+            .keys
+            .iter()
+            .map(|key| {
+                let options = arrow::compute::SortOptions { descending: key.descending, nulls_first: key.nulls_first };
+                Ok(PhysicalSortExpr { expr: self.expr(&key.expr, schema)?, options })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        LexOrdering::new(keys).ok_or_else(|| internal_datafusion_err!("an encoded ordering is empty"))
+    }
+
+    fn exchange_read(&self, node: ExchangeRead) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = decode_schema(&node.schema)?;
+        let mut equivalence = EquivalenceProperties::new(Arc::clone(&schema));
+        for class in &node.equal {
+            let exprs = self.exprs(&class.exprs, &schema)?;
+            for pair in exprs.windows(2) {
+                equivalence.add_equal_conditions(Arc::clone(&pair[0]), Arc::clone(&pair[1]))?;
+            }
+        }
+        let constants = node
+            .constants
+            .iter()
+            .map(|constant| {
+                let across = match constant.uniform {
+                    true => AcrossPartitions::Uniform(None),
+                    false => AcrossPartitions::Heterogeneous,
+                };
+                Ok(ConstExpr::new(self.expr(&constant.expr, &schema)?, across))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        equivalence.add_constants(constants)?;
+        for ordering in node.orderings {
+            equivalence.add_ordering(self.ordering(ordering, &schema)?);
+        }
+        let partitioning = match node.hash.is_empty() {
+            true => Partitioning::UnknownPartitioning(node.parts.len()),
+            false => Partitioning::Hash(self.exprs(&node.hash, &schema)?, node.parts.len()),
+        };
+        let mode = if node.by_bucket { ReadMode::Bucket } else { ReadMode::Map };
+        let merge = node.merge.map(|ordering| self.ordering(ordering, &schema)).transpose()?;
+        Ok(Arc::new(ExchangeReadExec::new(node.stage, mode, node.parts, merge, partitioning, equivalence)))
+    }
+}

@@ -1,0 +1,28 @@
+//! Windlass's own session options, beside DataFusion's: `SET windlass.small_query_bytes = 0`.
+
+use datafusion::common::extensions_options;
+use datafusion::config::ConfigExtension;
+
+extensions_options! {
+    /// Options under the prefix `windlass`.
+    pub struct WindlassOptions {
+        /// A statement that scans fewer bytes than this runs as one stage in one place. 0: always cut into stages.
+        pub small_query_bytes: usize, default = 64 * 1024 * 1024
+        /// Tasks of a distributed stage for each slot of the cluster.
+        pub tasks_per_slot: usize, default = 1
+        /// The build side of a join up to this size goes to every task whole, instead of shuffling both sides.
+        pub broadcast_bytes: usize, default = 8 * 1024 * 1024
+        /// A build side whose size is not known, but with at most this many rows, is broadcast as well.
+        pub broadcast_rows: usize, default = 256 * 1024
+        /// A task's result up to this size travels with its report, and is not kept on the executor.
+        pub inline_result_bytes: usize, default = 1024 * 1024
+        /// Counted failures of one task before its job fails.
+        pub max_attempts: u32, default = 4
+        /// The fair pool that jobs of the session are admitted to.
+        pub pool: String, default = "default".to_string()
+    }
+}
+
+impl ConfigExtension for WindlassOptions {
+    const PREFIX: &'static str = "windlass";
+}

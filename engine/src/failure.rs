@@ -1,0 +1,201 @@
+//! From what DataFusion reports to the kind of failure that the primary acts on. Nothing is formatted before it is classified.
+
+use arrow::error::ArrowError;
+use datafusion::common::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
+use std::error::Error;
+use std::io;
+use windlass_core::failure::TaskFailure;
+
+/// The kind of failure behind `error`, wherever in its chain of causes it lies.
+pub fn classify(error: &DataFusionError) -> TaskFailure {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if let Some(kind) = kind_of(cause) {
+            return describe(kind, error);
+        }
+        next = inner(cause);
+    }
+    describe(Kind::Internal, error)
+}
+
+enum Kind {
+    Typed(TaskFailure),
+    OutOfMemory,
+    Io,
+    DiskFull,
+    User,
+    Internal,
+}
+
+fn describe(kind: Kind, error: &DataFusionError) -> TaskFailure {
+    let message = message(error);
+    match kind {
+        Kind::Typed(failure) => failure,
+        Kind::OutOfMemory => TaskFailure::OutOfMemory { message },
+        Kind::Io => TaskFailure::Io { message },
+        Kind::DiskFull => TaskFailure::DiskFull { message },
+        Kind::User => TaskFailure::UserError { message },
+        Kind::Internal => TaskFailure::Internal { message },
+    }
+}
+
+/// The kind that this link of the chain decides, `None` when only its cause can tell.
+fn kind_of(cause: &(dyn Error + 'static)) -> Option<Kind> {
+    if let Some(failure) = cause.downcast_ref::<TaskFailure>() {
+        return Some(Kind::Typed(failure.clone()));
+    }
+    if let Some(error) = cause.downcast_ref::<io::Error>() {
+        return io_kind(error);
+    }
+    if let Some(error) = cause.downcast_ref::<object_store::Error>() {
+        return store_kind(error);
+    }
+    if let Some(error) = cause.downcast_ref::<ArrowError>() {
+        return match error {
+            ArrowError::ExternalError(_) | ArrowError::IoError(..) => None,
+            ArrowError::MemoryError(_) => Some(Kind::OutOfMemory),
+            ArrowError::IpcError(_) => Some(Kind::Io),
+            _ => Some(Kind::User),
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<ParquetError>() {
+        return match error {
+            ParquetError::External(_) => None,
+            _ => Some(Kind::User),
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<DataFusionError>() {
+        return datafusion_kind(error);
+    }
+    None
+}
+
+fn datafusion_kind(error: &DataFusionError) -> Option<Kind> {
+    match error {
+        DataFusionError::ResourcesExhausted(_) => Some(Kind::OutOfMemory),
+        DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => Some(Kind::Internal),
+        DataFusionError::Plan(_)
+        | DataFusionError::Configuration(_)
+        | DataFusionError::SchemaError(..)
+        | DataFusionError::Execution(_)
+        | DataFusionError::NotImplemented(_)
+        | DataFusionError::SQL(..) => Some(Kind::User),
+        _ => None,
+    }
+}
+
+fn io_kind(error: &io::Error) -> Option<Kind> {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(Kind::DiskFull),
+        _ if error.get_ref().is_some() => None,
+        _ => Some(Kind::Io),
+    }
+}
+
+fn store_kind(error: &object_store::Error) -> Option<Kind> {
+    match error {
+        object_store::Error::NotFound { .. }
+        | object_store::Error::InvalidPath { .. }
+        | object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. }
+        | object_store::Error::NotSupported { .. }
+        | object_store::Error::UnknownConfigurationKey { .. } => Some(Kind::User),
+        _ => match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+            Some(error) => io_kind(error).or(Some(Kind::Io)),
+            None => Some(Kind::Io),
+        },
+    }
+}
+
+/// The next link. DataFusion's and Arrow's errors do not name every cause as their `source`.
+fn inner<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    if let Some(error) = cause.downcast_ref::<DataFusionError>() {
+        return match error {
+            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => Some(inner.as_ref()),
+            DataFusionError::Shared(inner) => Some(inner.as_ref()),
+            DataFusionError::External(inner) => Some(inner.as_ref()),
+            DataFusionError::ArrowError(inner, _) => Some(inner.as_ref()),
+            DataFusionError::ParquetError(inner) => Some(inner.as_ref()),
+            DataFusionError::ObjectStore(inner) => Some(inner.as_ref()),
+            DataFusionError::IoError(inner) => Some(inner),
+            DataFusionError::Collection(errors) => errors.first().map(|error| error as &(dyn Error + 'static)),
+            other => other.source(),
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<ArrowError>() {
+        return match error {
+            ArrowError::ExternalError(inner) => Some(inner.as_ref()),
+            ArrowError::IoError(_, inner) => Some(inner),
+            other => other.source(),
+        };
+    }
+    if let Some(ParquetError::External(inner)) = cause.downcast_ref::<ParquetError>() {
+        return Some(inner.as_ref());
+    }
+    if let Some(error) = cause.downcast_ref::<io::Error>() {
+        return error.get_ref().map(|inner| inner as &(dyn Error + 'static));
+    }
+    cause.source()
+}
+
+/// The message without DataFusion's prefixes, which say where in DataFusion an error arose and nothing of what to do.
+pub fn message(error: &DataFusionError) -> String {
+    let stripped = error.strip_backtrace();
+    let mut text = stripped.as_str();
+    const PREFIXES: [&str; 10] = [
+        "Error during planning: ",
+        "Execution error: ",
+        "External error: ",
+        "Arrow error: ",
+        "Parquet error: ",
+        "Schema error: ",
+        "SQL error: ",
+        "Object Store error: ",
+        "IO error: ",
+        "Resources exhausted: ",
+    ];
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+        text = rest;
+    }
+    text.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use windlass_core::ids::{ExecutorId, JobId};
+
+    #[test]
+    fn a_typed_failure_survives_every_wrapper() {
+        let failure = TaskFailure::FetchFailed {
+            output: JobId(1).stage(2).task(3).attempt(4),
+            executor: ExecutorId(5),
+            message: "gone".into(),
+        };
+        let external = DataFusionError::External(Box::new(failure.clone()));
+        let arrow = ArrowError::ExternalError(Box::new(external));
+        let shared = DataFusionError::Shared(Arc::new(DataFusionError::from(arrow)));
+        let context = shared.context("while joining");
+        assert_eq!(classify(&context), failure);
+    }
+
+    #[test]
+    fn a_full_disk_and_exhausted_memory_are_told_apart_from_defects() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        assert!(matches!(classify(&DataFusionError::IoError(full)), TaskFailure::DiskFull { .. }));
+        let memory = DataFusionError::ResourcesExhausted("sort".into()).context("spilling");
+        assert!(matches!(classify(&memory), TaskFailure::OutOfMemory { .. }));
+        let defect = DataFusionError::Internal("oops".into());
+        assert!(matches!(classify(&defect), TaskFailure::Internal { .. }));
+    }
+
+    #[test]
+    fn what_the_statement_or_its_data_caused_is_the_users() {
+        let divide = DataFusionError::from(ArrowError::DivideByZero);
+        assert!(matches!(classify(&divide), TaskFailure::UserError { .. }));
+        let parse = DataFusionError::from(ArrowError::CsvError("line 7".into()));
+        assert!(matches!(classify(&parse), TaskFailure::UserError { message } if message.contains("line 7")));
+    }
+}

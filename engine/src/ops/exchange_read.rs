@@ -1,0 +1,212 @@
+//! Reads the map outputs of another stage.
+
+use crate::stage::TaskInputs;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_datafusion_err};
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions, SchedulingType};
+use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
+use datafusion::physical_plan::stream::{ObservedStream, RecordBatchStreamAdapter};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use std::fmt;
+use std::sync::Arc;
+use windlass_core::ids::{AttemptId, ExecutorId};
+use windlass_core::job::MapLocation;
+
+/// What a partition of the operator reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadMode {
+    /// Partition i reads one bucket of every map output.
+    Bucket,
+    /// Partition i reads one map output whole.
+    Map,
+}
+
+/// A leaf: where a stage's plan was cut, the reader of the stage below.
+#[derive(Debug)]
+pub struct ExchangeReadExec {
+    /// Index of the producing stage within the job.
+    stage: u32,
+    mode: ReadMode,
+    /// For each partition of this operator, the bucket or the map that it reads.
+    parts: Vec<u32>,
+    /// Every map output is sorted like this, and so must each partition be.
+    merge: Option<LexOrdering>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl ExchangeReadExec {
+    /// `partitioning` and `equivalence` describe the whole exchange; `parts` of it are read.
+    pub fn new(
+        stage: u32,
+        mode: ReadMode,
+        parts: Vec<u32>,
+        merge: Option<LexOrdering>,
+        partitioning: Partitioning,
+        equivalence: EquivalenceProperties,
+    ) -> Self {
+        let partitioning = match partitioning {
+            Partitioning::Hash(exprs, _) => Partitioning::Hash(exprs, parts.len()),
+            _ => Partitioning::UnknownPartitioning(parts.len()),
+        };
+        let properties =
+            PlanProperties::new(equivalence, partitioning, EmissionType::Incremental, Boundedness::Bounded)
+                .with_scheduling_type(SchedulingType::Cooperative);
+        Self { stage, mode, parts, merge, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// The same reader with only the partitions `keep`.
+    pub fn restrict(&self, keep: &[usize]) -> Self {
+        let parts = keep.iter().map(|&i| self.parts[i]).collect();
+        Self::new(
+            self.stage,
+            self.mode,
+            parts,
+            self.merge.clone(),
+            self.properties.partitioning.clone(),
+            self.properties.eq_properties.clone(),
+        )
+    }
+
+    pub fn stage(&self) -> u32 {
+        self.stage
+    }
+
+    pub fn mode(&self) -> ReadMode {
+        self.mode
+    }
+
+    pub fn parts(&self) -> &[u32] {
+        &self.parts
+    }
+
+    pub fn merge(&self) -> Option<&LexOrdering> {
+        self.merge.as_ref()
+    }
+
+    /// The same reader under another stage number.
+    pub fn with_stage(&self, stage: u32) -> Self {
+        Self {
+            stage,
+            mode: self.mode,
+            parts: self.parts.clone(),
+            merge: self.merge.clone(),
+            properties: Arc::clone(&self.properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+
+    fn read_merged(
+        &self,
+        ordering: &LexOrdering,
+        outputs: Vec<(AttemptId, ExecutorId)>,
+        bucket: Option<u32>,
+        inputs: &TaskInputs,
+        partition: usize,
+        context: &Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let streams =
+            outputs.into_iter().map(|output| inputs.source.read(self.schema(), vec![output], bucket)).collect();
+        let reservation =
+            MemoryConsumer::new(format!("ExchangeRead[{partition}]")).register(&context.runtime_env().memory_pool);
+        StreamingMergeBuilder::new()
+            .with_streams(streams)
+            .with_schema(self.schema())
+            .with_expressions(ordering)
+            .with_metrics(BaselineMetrics::new(&self.metrics, partition))
+            .with_batch_size(context.session_config().batch_size())
+            .with_reservation(reservation)
+            .build()
+    }
+}
+
+impl DisplayAs for ExchangeReadExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.mode {
+            ReadMode::Bucket => "buckets",
+            ReadMode::Map => "maps",
+        };
+        write!(f, "ExchangeReadExec: stage={}, {what}={}", self.stage, self.parts.len())?;
+        match &self.merge {
+            Some(ordering) => write!(f, ", merge=[{ordering}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ExecutionPlan for ExchangeReadExec {
+    fn name(&self) -> &str {
+        "ExchangeReadExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let inputs = context
+            .session_config()
+            .get_extension::<TaskInputs>()
+            .ok_or_else(|| internal_datafusion_err!("an exchange is read outside of a task"))?;
+        let maps = inputs
+            .stages
+            .iter()
+            .find(|input| input.stage == self.stage)
+            .map(|input| input.maps.as_slice())
+            .ok_or_else(|| internal_datafusion_err!("stage {} is not among the task's inputs", self.stage))?;
+        let part = self.parts[partition];
+        let locate =
+            |map: &MapLocation| (inputs.job.stage(self.stage).task(map.partition).attempt(map.attempt), map.executor);
+        let (outputs, bucket): (Vec<_>, _) = match self.mode {
+            ReadMode::Bucket => (maps.iter().map(locate).collect(), Some(part)),
+            // A map that a row limit spared has no location: it is empty.
+            ReadMode::Map => (maps.iter().filter(|map| map.partition == part).map(locate).collect(), None),
+        };
+        if outputs.is_empty() {
+            return Ok(Box::pin(MemoryStream::try_new(vec![], self.schema(), None)?));
+        }
+        match &self.merge {
+            Some(ordering) if outputs.len() > 1 => {
+                self.read_merged(ordering, outputs, bucket, &inputs, partition, &context)
+            }
+            _ => {
+                let stream = inputs.source.read(self.schema(), outputs, bucket);
+                let stream = Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream));
+                let metrics = BaselineMetrics::new(&self.metrics, partition);
+                Ok(Box::pin(ObservedStream::new(stream, metrics, None)))
+            }
+        }
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}

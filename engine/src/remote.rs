@@ -1,0 +1,353 @@
+//! Reading map outputs that lie on other executors, and those that lie here, through one [`ExchangeSource`].
+//!
+//! ```text
+//!            I/O runtime                                  caller's runtime
+//!   peer ══> fetch task ──> frames, a bounded channel ──> FrameDecoder ──┐
+//!   peer ══> fetch task ──> frames ...                ──> FrameDecoder ──┼──> batches
+//!   own store ───────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! One request goes to each host for each reader. A few hosts are read at a time; a reader that is slow stops its peers through
+//! the channels and HTTP/2 flow control. Whatever fails names the map output at fault, so that it can be computed again.
+
+use crate::exchange::{BucketSel, ExchangeError, ExchangeStore, FrameDecoder};
+use crate::exchange_source::ExchangeSource;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tonic::transport::{Channel, Endpoint};
+use windlass_core::failure::TaskFailure;
+use windlass_core::ids::{AttemptId, ExecutorId};
+use windlass_proto::v1::exchange_client::ExchangeClient;
+use windlass_proto::v1::fetch_chunk::Chunk;
+use windlass_proto::{describe, v1};
+
+/// Hosts that one reader fetches from at a time.
+const HOSTS_AT_A_TIME: usize = 4;
+/// Chunks (of at most 4 MiB) of one host that wait for the reader to decode them.
+const CHUNKS_AHEAD: usize = 2;
+/// A chunk and its envelope.
+const MAX_CHUNK_BYTES: usize = 8 << 20;
+/// HTTP/2 windows: what may be on the way before the reader acknowledges, for one fetch and for all on one connection.
+pub const STREAM_WINDOW: u32 = 8 << 20;
+pub const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Peers whose connections are kept.
+const MAX_PEERS: usize = 1_024;
+/// A fetch that failed before its first chunk is tried again after these pauses.
+const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(300)];
+
+/// Connections to other executors, one for each address, shared by everything in the process that fetches.
+pub struct Connections {
+    io: Handle,
+    pool: Arc<dyn MemoryPool>,
+    peers: Mutex<BTreeMap<String, ExchangeClient<Channel>>>,
+}
+
+/// Where executors are.
+pub trait AddressBook: fmt::Debug + Send + Sync {
+    /// host:port of the executor's exchange service; `None` when it is not in the cluster any more.
+    fn address(&self, executor: ExecutorId) -> Option<String>;
+}
+
+impl AddressBook for BTreeMap<ExecutorId, String> {
+    fn address(&self, executor: ExecutorId) -> Option<String> {
+        self.get(&executor).cloned()
+    }
+}
+
+/// What is taken from a store of this process, not over the network.
+#[derive(Clone, Debug)]
+pub enum Local {
+    Nothing,
+    /// What this executor holds.
+    Of(ExecutorId, Arc<ExchangeStore>),
+    /// Everything: the process is the whole cluster.
+    Everything(Arc<ExchangeStore>),
+}
+
+/// Reads map outputs from the executors that `addresses` knows, and from a store of this process.
+#[derive(Debug)]
+pub struct RemoteExchange {
+    connections: Arc<Connections>,
+    addresses: Arc<dyn AddressBook>,
+    local: Local,
+}
+
+impl Connections {
+    /// Network work runs on `io`, never where batches are decoded; what is fetched and not yet decoded is accounted in `pool`.
+    pub fn new(io: Handle, pool: Arc<dyn MemoryPool>) -> Arc<Self> {
+        Arc::new(Connections { io, pool, peers: Mutex::default() })
+    }
+
+    /// Must be called on the I/O runtime: the connection lives there.
+    fn peer(&self, address: &str) -> std::result::Result<ExchangeClient<Channel>, tonic::transport::Error> {
+        let mut peers = self.peers.lock();
+        if let Some(peer) = peers.get(address) {
+            return Ok(peer.clone());
+        }
+        if peers.len() >= MAX_PEERS {
+            peers.clear();
+        }
+        let channel = Endpoint::from_shared(format!("http://{address}"))?
+            .tcp_nodelay(true)
+            .connect_timeout(Duration::from_secs(5))
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .connect_lazy();
+        let peer = ExchangeClient::new(channel).max_decoding_message_size(MAX_CHUNK_BYTES);
+        peers.insert(address.to_string(), peer.clone());
+        Ok(peer)
+    }
+
+    fn forget(&self, address: &str) {
+        self.peers.lock().remove(address);
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("peers", &self.peers.lock().len()).finish_non_exhaustive()
+    }
+}
+
+impl RemoteExchange {
+    pub fn new(connections: Arc<Connections>, addresses: Arc<dyn AddressBook>, local: Local) -> Self {
+        RemoteExchange { connections, addresses, local }
+    }
+
+    fn read_local(
+        store: Arc<ExchangeStore>,
+        executor: ExecutorId,
+        outputs: Vec<AttemptId>,
+        select: BucketSel,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
+        let read_one = move |output: AttemptId| {
+            let failed = move |error| unreadable(error, output, executor);
+            let batches = store.read(output, select).map_err(failed);
+            stream::iter([batches.map(|batches| batches.map_err(failed))]).try_flatten()
+        };
+        stream::iter(outputs).flat_map(read_one).boxed()
+    }
+
+    fn read_remote(
+        connections: Arc<Connections>,
+        executor: ExecutorId,
+        address: Option<String>,
+        outputs: Vec<AttemptId>,
+        select: BucketSel,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
+        let Some(address) = address else {
+            let message = "it is not in the cluster any more".to_string();
+            let lost = TaskFailure::FetchFailed { output: outputs[0], executor, message };
+            return stream::once(async { Err(external(lost)) }).boxed();
+        };
+        let requests: Vec<_> = outputs.into_iter().map(|output| (output, select)).collect();
+        let reader = HostReader::start(connections, executor, address, requests);
+        stream::try_unfold(reader, |mut reader| async { Ok(reader.next().await?.map(|batch| (batch, reader))) }).boxed()
+    }
+}
+
+impl ExchangeSource for RemoteExchange {
+    fn read(
+        &self,
+        schema: SchemaRef,
+        outputs: Vec<(AttemptId, ExecutorId)>,
+        bucket: Option<u32>,
+    ) -> SendableRecordBatchStream {
+        let select = bucket.map_or(BucketSel::All, BucketSel::One);
+        let mut hosts: BTreeMap<ExecutorId, Vec<AttemptId>> = BTreeMap::new();
+        for (output, executor) in outputs {
+            hosts.entry(executor).or_default().push(output);
+        }
+        let (connections, addresses, local) = (self.connections.clone(), self.addresses.clone(), self.local.clone());
+        let readers = hosts.into_iter().map(move |(executor, outputs)| match &local {
+            Local::Everything(store) => Self::read_local(store.clone(), executor, outputs, select),
+            Local::Of(own, store) if *own == executor => Self::read_local(store.clone(), executor, outputs, select),
+            Local::Of(..) | Local::Nothing => {
+                Self::read_remote(connections.clone(), executor, addresses.address(executor), outputs, select)
+            }
+        });
+        let batches = stream::iter(readers).flatten_unordered(HOSTS_AT_A_TIME);
+        Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+    }
+}
+
+/// The decoding end of one fetch.
+struct HostReader {
+    executor: ExecutorId,
+    first: AttemptId,
+    chunks: mpsc::Receiver<std::result::Result<Bytes, v1::FetchError>>,
+    decoder: FrameDecoder,
+    /// What was received and not decoded yet.
+    memory: Arc<MemoryReservation>,
+    fed: usize,
+    ended: bool,
+    /// The fetch itself; it stops when the reader is dropped.
+    _task: JoinSet<()>,
+}
+
+impl HostReader {
+    fn start(
+        connections: Arc<Connections>,
+        executor: ExecutorId,
+        address: String,
+        requests: Vec<(AttemptId, BucketSel)>,
+    ) -> Self {
+        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        let memory = Arc::new(MemoryConsumer::new(format!("ExchangeFetch[{executor}]")).register(&connections.pool));
+        let first = requests[0].0;
+        let decoder = FrameDecoder::new(requests.clone());
+        let mut task = JoinSet::new();
+        let io = connections.io.clone();
+        let fetch = Fetch { connections, address, requests, memory: memory.clone(), sender };
+        task.spawn_on(fetch.run(), &io);
+        HostReader { executor, first, chunks, decoder, memory, fed: 0, ended: false, _task: task }
+    }
+
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            let decoded = self.decoder.next_batch().map_err(|error| self.corrupt(error))?;
+            if let Some((_, batch)) = decoded {
+                return Ok(Some(batch));
+            }
+            let buffered = self.decoder.buffered_bytes();
+            self.memory.shrink(self.fed.saturating_sub(buffered));
+            self.fed = self.fed.min(buffered);
+            if self.ended {
+                return Ok(None);
+            }
+            match self.chunks.recv().await {
+                Some(Ok(chunk)) => {
+                    self.fed += chunk.len();
+                    self.decoder.feed(chunk);
+                }
+                Some(Err(error)) => {
+                    let output = error.output.map_or(self.first, AttemptId::from);
+                    let (executor, message) = (self.executor, error.message);
+                    return Err(external(TaskFailure::FetchFailed { output, executor, message }));
+                }
+                None => {
+                    self.decoder.finish().map_err(|error| self.corrupt(error))?;
+                    self.ended = true;
+                }
+            }
+        }
+    }
+
+    fn corrupt(&self, error: ExchangeError) -> DataFusionError {
+        let output = error.output().unwrap_or(self.first);
+        unreadable(error, output, self.executor)
+    }
+}
+
+/// The network end of one fetch.
+struct Fetch {
+    connections: Arc<Connections>,
+    address: String,
+    requests: Vec<(AttemptId, BucketSel)>,
+    memory: Arc<MemoryReservation>,
+    sender: mpsc::Sender<std::result::Result<Bytes, v1::FetchError>>,
+}
+
+struct Broken {
+    /// The reader was given chunks already.
+    delivered: bool,
+    message: String,
+}
+
+impl Fetch {
+    async fn run(self) {
+        let mut pauses = RETRY_AFTER.iter();
+        let failure = loop {
+            match self.once().await {
+                Ok(()) => return,
+                // What was delivered cannot be taken back.
+                Err(broken) if broken.delivered => break broken.message,
+                Err(broken) => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => break broken.message,
+                },
+            }
+        };
+        let message = format!("{failure} (at {})", self.address);
+        let _ = self.sender.send(Err(v1::FetchError { output: None, message })).await;
+    }
+
+    async fn once(&self) -> std::result::Result<(), Broken> {
+        let mut delivered = false;
+        let broken =
+            |delivered, error: &(dyn std::error::Error + 'static)| Broken { delivered, message: describe(error) };
+        let mut peer = self.connections.peer(&self.address).map_err(|error| broken(false, &error))?;
+        let mut chunks = match peer.fetch(self.request()).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => {
+                self.connections.forget(&self.address);
+                return Err(broken(false, &status));
+            }
+        };
+        loop {
+            let chunk = match chunks.message().await {
+                Ok(None) => return Ok(()),
+                Ok(Some(message)) => message.chunk,
+                Err(status) => return Err(broken(delivered, &status)),
+            };
+            let item = match chunk {
+                None => continue,
+                Some(Chunk::Frame(bytes)) => {
+                    self.memory.grow(bytes.len());
+                    Ok(bytes)
+                }
+                Some(Chunk::Error(error)) => Err(error),
+            };
+            delivered = true;
+            if self.sender.send(item).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn request(&self) -> v1::FetchRequest {
+        let output = |&(output, select): &(AttemptId, BucketSel)| v1::FetchOutput {
+            output: Some(output.into()),
+            bucket: match select {
+                BucketSel::One(bucket) => Some(bucket),
+                BucketSel::All => None,
+            },
+        };
+        v1::FetchRequest { outputs: self.requests.iter().map(output).collect() }
+    }
+}
+
+/// Outputs that are gone or damaged are to be computed again; other failures are the reader's own.
+fn unreadable(error: ExchangeError, output: AttemptId, executor: ExecutorId) -> DataFusionError {
+    match error {
+        ExchangeError::Missing { .. } | ExchangeError::Corrupt { .. } | ExchangeError::Io { .. } => {
+            external(TaskFailure::FetchFailed { output, executor, message: error.to_string() })
+        }
+        ExchangeError::DiskFull { .. }
+        | ExchangeError::OutOfMemory { .. }
+        | ExchangeError::Mismatch { .. }
+        | ExchangeError::Arrow { .. }
+        | ExchangeError::Internal { .. } => error.into(),
+    }
+}
+
+fn external(failure: TaskFailure) -> DataFusionError {
+    DataFusionError::External(Box::new(failure))
+}

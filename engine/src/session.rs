@@ -1,0 +1,109 @@
+//! Sessions: one recipe of functions, rules and options for whoever plans or runs a statement.
+
+use crate::config::WindlassOptions;
+use datafusion::catalog::CatalogProviderList;
+use datafusion::config::ConfigOptions;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder, SessionStateDefaults};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use datafusion::prelude::SessionConfig;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, OnceLock};
+
+/// Options of a new session.
+pub fn session_config() -> SessionConfig {
+    let mut config =
+        SessionConfig::new().with_information_schema(true).with_option_extension(WindlassOptions::default());
+    // Several statements of one session must not depend on how many cores the primary has: the planner sets the number.
+    config.options_mut().execution.target_partitions = 1;
+    config.options_mut().catalog.default_catalog = "windlass".to_string();
+    config
+}
+
+/// Everything that DataFusion and datafusion-spark offer. Where both define a name, DataFusion's function has it, so that a
+/// statement means the same as in DataFusion.
+pub fn session_state(
+    config: SessionConfig,
+    runtime: Arc<RuntimeEnv>,
+    catalogs: Option<Arc<dyn CatalogProviderList>>,
+) -> SessionState {
+    let functions = Functions::all();
+    let mut builder = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .with_scalar_functions(functions.scalar.clone())
+        .with_aggregate_functions(functions.aggregate.clone())
+        .with_window_functions(functions.window.clone());
+    if let Some(catalogs) = catalogs {
+        builder = builder.with_catalog_list(catalogs);
+    }
+    builder.build()
+}
+
+/// The functions that a plan may name, on the primary and on executors alike.
+pub(crate) struct Functions {
+    pub scalar: Vec<Arc<ScalarUDF>>,
+    pub aggregate: Vec<Arc<AggregateUDF>>,
+    pub window: Vec<Arc<WindowUDF>>,
+}
+
+impl Functions {
+    pub(crate) fn all() -> &'static Functions {
+        static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
+        FUNCTIONS.get_or_init(|| Functions {
+            scalar: merge(
+                SessionStateDefaults::default_scalar_functions(),
+                datafusion_spark::all_default_scalar_functions(),
+                |f| (f.name().to_string(), f.aliases().to_vec()),
+            ),
+            aggregate: merge(
+                SessionStateDefaults::default_aggregate_functions(),
+                datafusion_spark::all_default_aggregate_functions(),
+                |f| (f.name().to_string(), f.aliases().to_vec()),
+            ),
+            window: merge(
+                SessionStateDefaults::default_window_functions(),
+                datafusion_spark::all_default_window_functions(),
+                |f| (f.name().to_string(), f.aliases().to_vec()),
+            ),
+        })
+    }
+}
+
+/// `builtin` and those of `extra` whose own name is free. Built-ins come last because a later registration takes over
+/// the aliases of an earlier one.
+fn merge<F>(builtin: Vec<Arc<F>>, extra: Vec<Arc<F>>, names: impl Fn(&F) -> (String, Vec<String>)) -> Vec<Arc<F>> {
+    let mut taken = HashSet::new();
+    for function in &builtin {
+        let (name, aliases) = names(function);
+        taken.insert(name);
+        taken.extend(aliases);
+    }
+    let mut all: Vec<Arc<F>> = extra.into_iter().filter(|function| !taken.contains(&names(function).0)).collect();
+    all.extend(builtin);
+    all
+}
+
+/// The options that differ from a new session's, as they travel with a stage.
+pub(crate) fn changed_options(options: &ConfigOptions) -> BTreeMap<String, String> {
+    let defaults = default_options();
+    options
+        .entries()
+        .into_iter()
+        .filter_map(|entry| entry.value.map(|value| (entry.key, value)))
+        .filter(|(key, value)| defaults.get(key) != Some(value))
+        .collect()
+}
+
+fn default_options() -> &'static BTreeMap<String, String> {
+    static DEFAULTS: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    DEFAULTS.get_or_init(|| {
+        session_config()
+            .options()
+            .entries()
+            .into_iter()
+            .filter_map(|entry| entry.value.map(|value| (entry.key, value)))
+            .collect()
+    })
+}

@@ -1,0 +1,85 @@
+//! What an operator can set on an executor. Defaults live here and nowhere else.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use windlass_core::event::Role;
+use windlass_engine::exchange::Compression;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExecutorConfig {
+    /// Primaries to try in turn: host:port, with or without `grpc://` or `http://` before it. Default 127.0.0.1:7070.
+    pub primaries: Vec<String>,
+    /// Unique among the executors of a cluster; a second one of the same name takes the first one's place. Default: its address.
+    pub name: Option<String>,
+    /// Default core.
+    pub role: Role,
+    /// Tasks that run at a time. Default: the number of cores.
+    pub slots: u32,
+    /// For tasks and the exchange together. Default: 60 % of the machine's memory, or of the container's.
+    pub memory_bytes: u64,
+    /// Share of `memory_bytes` that map outputs may hold before they go to files. Default 0.3.
+    pub exchange_memory_fraction: f64,
+    /// Scratch space: map outputs and spilled operators. For this executor alone. Default `windlass-executor` in the system's
+    /// temporary folder.
+    pub dir: PathBuf,
+    /// Bytes that map outputs may take on disk. Default: what the disk has.
+    pub exchange_disk_bytes: Option<u64>,
+    /// Bytes that spilled operators may take on disk. Default 100 GiB.
+    pub spill_disk_bytes: u64,
+    /// Of map outputs in files and between executors. Default lz4.
+    pub compression: Compression,
+    /// Default: the machine's host name. Tasks run where their blocks are when both say the same host.
+    pub host: String,
+    pub rack: String,
+    /// Where the Exchange and Flight services listen; port 0: any that is free. Default 0.0.0.0:0.
+    pub listen: SocketAddr,
+    /// host:port under which others reach `listen`. Default: the address of the interface that leads to the primary.
+    pub advertise: Option<String>,
+    /// How long to try to reach a primary at the start. Default 60 s. Once it was there, the executor waits for ever.
+    pub join_timeout: Duration,
+    /// How long to wait for the primary's farewell when asked to leave. Default 60 s.
+    pub leave_timeout: Duration,
+}
+
+impl Default for ExecutorConfig {
+    fn default() -> Self {
+        ExecutorConfig {
+            primaries: vec!["127.0.0.1:7070".into()],
+            name: None,
+            role: Role::Core,
+            slots: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
+            memory_bytes: available_memory() / 10 * 6,
+            exchange_memory_fraction: 0.3,
+            dir: std::env::temp_dir().join("windlass-executor"),
+            exchange_disk_bytes: None,
+            spill_disk_bytes: 100 << 30,
+            compression: Compression::default(),
+            host: host_name(),
+            rack: "default".into(),
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            advertise: None,
+            join_timeout: Duration::from_secs(60),
+            leave_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Memory of the machine or of the container, whichever is less; 4 GiB when neither is known.
+fn available_memory() -> u64 {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+    });
+    let container = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse::<u64>().ok());
+    machine.into_iter().chain(container).min().unwrap_or(4 << 30)
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "localhost".into(),
+        name => name.into(),
+    }
+}

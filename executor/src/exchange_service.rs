@@ -1,0 +1,39 @@
+//! Gives out the stored bytes of map outputs.
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+use windlass_core::ids::AttemptId;
+use windlass_engine::exchange::{BucketSel, ExchangeStore};
+use windlass_proto::v1;
+use windlass_proto::v1::exchange_server::Exchange;
+use windlass_proto::v1::fetch_chunk::Chunk;
+
+pub(crate) struct ExchangeService {
+    pub store: Arc<ExchangeStore>,
+}
+
+#[tonic::async_trait]
+impl Exchange for ExchangeService {
+    type FetchStream = BoxStream<'static, Result<v1::FetchChunk, Status>>;
+
+    async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        let outputs = request.into_inner().outputs.into_iter().map(|wanted| {
+            let output = wanted.output.ok_or_else(|| Status::invalid_argument("a wanted output has no name"))?;
+            Ok((AttemptId::from(output), wanted.bucket.map_or(BucketSel::All, BucketSel::One)))
+        });
+        let outputs: Vec<_> = outputs.collect::<Result<_, Status>>()?;
+        let chunks = self.store.serve(outputs).map(|chunk| {
+            let chunk = match chunk {
+                Ok(bytes) => Chunk::Frame(bytes),
+                // A failure is data: the reader has to know which output to have computed again.
+                Err(error) => {
+                    Chunk::Error(v1::FetchError { output: error.output().map(Into::into), message: error.to_string() })
+                }
+            };
+            Ok(v1::FetchChunk { chunk: Some(chunk) })
+        });
+        Ok(Response::new(chunks.boxed()))
+    }
+}

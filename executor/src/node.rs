@@ -1,0 +1,185 @@
+//! What an executor is made of: folders, memory, exchange store, runtimes.
+
+use crate::config::ExecutorConfig;
+use crate::error::ExecutorError;
+use crate::memory::{BorrowingPool, resident_bytes};
+use crate::runner::{EngineStages, Stages};
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{MemoryPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use std::fs::{File, TryLockError};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::runtime::{Handle, Runtime};
+use windlass_engine::Connections;
+use windlass_engine::exchange::{ExchangeStore, StoreConfig};
+use windlass_proto::{v1, version};
+
+/// Consumers that an out-of-memory error names, largest first.
+const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not zero");
+
+/// An executor that is ready to join a primary. Cheap to clone; the last clone frees its threads.
+#[derive(Clone)]
+pub struct Executor {
+    node: Arc<Node>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub config: ExecutorConfig,
+    pub pool: Arc<dyn MemoryPool>,
+    pub store: Arc<ExchangeStore>,
+    pub connections: Arc<Connections>,
+    pub stages: Arc<dyn Stages>,
+    runtime_env: Arc<RuntimeEnv>,
+    cpu: Arc<CpuRuntime>,
+    /// Held for as long as the folder is used.
+    _lock: Arc<File>,
+}
+
+impl Executor {
+    /// Takes possession of the folder, removes what an earlier process left in it, and starts the threads for tasks.
+    ///
+    /// To be called on the runtime that is to carry the network.
+    pub fn open(config: ExecutorConfig) -> Result<Executor, ExecutorError> {
+        if config.slots == 0 {
+            return Err(ExecutorError::Config { setting: "--slots", reason: "an executor needs at least one".into() });
+        }
+        if !(0.0..=1.0).contains(&config.exchange_memory_fraction) {
+            let reason = format!("{} is not between 0 and 1", config.exchange_memory_fraction);
+            return Err(ExecutorError::Config { setting: "exchange_memory_fraction", reason });
+        }
+        let dir = &config.dir;
+        let lock = take_dir(dir)?;
+        let stores = |reason: String| ExecutorError::Stores { dir: dir.clone(), reason };
+        let memory = usize::try_from(config.memory_bytes).unwrap_or(usize::MAX);
+        let pool: Arc<dyn MemoryPool> = Arc::new(TrackConsumersPool::new(BorrowingPool::new(memory), NAMED_CONSUMERS));
+        let spill = DiskManagerBuilder::default()
+            .with_mode(DiskManagerMode::Directories(vec![dir.join("spill")]))
+            .with_max_temp_directory_size(config.spill_disk_bytes);
+        let runtime_env = RuntimeEnvBuilder::new()
+            .with_memory_pool(pool.clone())
+            .with_disk_manager_builder(spill)
+            .build_arc()
+            .map_err(|error| stores(error.to_string()))?;
+        let exchange = StoreConfig {
+            memory_budget: (memory as f64 * config.exchange_memory_fraction) as usize,
+            compression: config.compression,
+            disk_budget: config.exchange_disk_bytes,
+            ..StoreConfig::new(dir.join("exchange"))
+        };
+        let store = ExchangeStore::open(exchange, pool.clone()).map_err(|error| stores(error.to_string()))?;
+        let cpu = Arc::new(CpuRuntime::start(config.slots)?);
+        let connections = Connections::new(Handle::current(), pool.clone());
+        let stages = Arc::new(EngineStages::new(runtime_env.clone(), store.clone()));
+        let node = Node { config, pool, store, connections, stages, runtime_env, cpu, _lock: Arc::new(lock) };
+        Ok(Executor { node: Arc::new(node) })
+    }
+
+    /// The map outputs of this process: in embedded mode the primary reads results here.
+    pub fn store(&self) -> &Arc<ExchangeStore> {
+        &self.node.store
+    }
+
+    pub fn runtime_env(&self) -> &Arc<RuntimeEnv> {
+        &self.node.runtime_env
+    }
+
+    /// Connections to other executors, for whoever else in this process reads map outputs.
+    pub fn connections(&self) -> &Arc<Connections> {
+        &self.node.connections
+    }
+
+    /// Where CPU-bound work of this process belongs.
+    pub fn cpu(&self) -> &Handle {
+        self.node.cpu()
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+}
+
+impl Node {
+    pub fn cpu(&self) -> &Handle {
+        self.cpu.runtime.as_ref().map(Runtime::handle).expect("the runtime goes only when the node is dropped")
+    }
+
+    #[cfg(test)]
+    pub fn with_stages(&self, stages: Arc<dyn Stages>) -> Arc<Node> {
+        Arc::new(Node { stages, ..self.clone() })
+    }
+
+    pub fn register(&self, address: &str) -> v1::Register {
+        let config = &self.config;
+        v1::Register {
+            version: version::VERSION.into(),
+            name: config.name.clone().unwrap_or_else(|| address.to_string()),
+            host: config.host.clone(),
+            rack: config.rack.clone(),
+            role: v1::Role::from(config.role).into(),
+            slots: config.slots,
+            memory_bytes: config.memory_bytes,
+            address: address.into(),
+            pid: std::process::id(),
+            dir: config.dir.display().to_string(),
+        }
+    }
+
+    pub fn heartbeat(&self, running_tasks: u32) -> v1::Heartbeat {
+        let exchange = self.store.usage();
+        v1::Heartbeat {
+            memory_used_bytes: self.pool.reserved() as u64,
+            memory_resident_bytes: resident_bytes(),
+            exchange_memory_bytes: exchange.memory_bytes as u64,
+            exchange_disk_bytes: exchange.disk_bytes,
+            running_tasks,
+        }
+    }
+}
+
+/// Creates and locks the folder, and empties its `spill`.
+fn take_dir(dir: &Path) -> Result<File, ExecutorError> {
+    let failed = |source| ExecutorError::Dir { dir: dir.to_path_buf(), source };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let lock = File::create(dir.join("lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(ExecutorError::DirTaken { dir: dir.to_path_buf() }),
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    let spill = dir.join("spill");
+    match std::fs::remove_dir_all(&spill) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(failed(source)),
+        _ => {}
+    }
+    std::fs::create_dir_all(&spill).map_err(failed)?;
+    Ok(lock)
+}
+
+/// One thread for each slot. Dropping it does not wait for tasks: those are stopped by whoever started them.
+struct CpuRuntime {
+    runtime: Option<Runtime>,
+}
+
+impl CpuRuntime {
+    fn start(slots: u32) -> Result<Self, ExecutorError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(slots as usize)
+            .thread_name("windlass-cpu")
+            .enable_all()
+            .build()
+            .map_err(ExecutorError::Threads)?;
+        Ok(CpuRuntime { runtime: Some(runtime) })
+    }
+}
+
+impl Drop for CpuRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // An ordinary drop may block, which is not allowed on an async thread.
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Runs attempts: decodes each plan once, starts what is launched on the CPU runtime, stops what is cancelled, and says how each
+//! attempt ended.
+//!
+//! ```text
+//!   launch ──> running ──> ended ──> reported, exactly once
+//!                 └─cancel─> aborted ──┘
+//! ```
+//!
+//! One runner lives as long as one registration. It is owned by the task that serves the primary's stream, so it needs no locks.
+
+use crate::node::Node;
+use async_trait::async_trait;
+use bytes::Bytes;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::OnceCell;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use windlass_core::event::Outcome;
+use windlass_core::failure::TaskFailure;
+use windlass_core::ids::{AttemptId, ExecutorId, PlanHash, StageId};
+use windlass_engine::exchange::ExchangeStore;
+use windlass_engine::{InputLocations, Local, RemoteExchange, StageInstance, StagePlan, TaskInputs, TaskSummary};
+use windlass_proto::convert::{LaunchOrder, TaskReport};
+use windlass_proto::v1;
+
+/// Decodes plans. The engine in production; tests put in tasks that sleep, fail and panic.
+pub(crate) trait Stages: Send + Sync {
+    fn decode(&self, bytes: &[u8]) -> Result<Arc<dyn Stage>, TaskFailure>;
+}
+
+/// A decoded plan.
+pub(crate) trait Stage: Send + Sync {
+    fn instantiate(
+        &self,
+        stage: StageId,
+        attempts: &[(u32, u32)],
+        inputs: TaskInputs,
+    ) -> Result<Arc<dyn Instance>, TaskFailure>;
+}
+
+/// What attempts that were launched together share.
+#[async_trait]
+pub(crate) trait Instance: Send + Sync {
+    /// Dropping the future cancels the attempt.
+    async fn run(self: Arc<Self>, index: usize) -> Result<TaskSummary, TaskFailure>;
+}
+
+/// Plans as the engine encodes them.
+pub(crate) struct EngineStages {
+    runtime_env: Arc<RuntimeEnv>,
+    store: Arc<ExchangeStore>,
+}
+
+impl EngineStages {
+    pub fn new(runtime_env: Arc<RuntimeEnv>, store: Arc<ExchangeStore>) -> Self {
+        EngineStages { runtime_env, store }
+    }
+}
+
+struct EngineStage {
+    plan: Arc<StagePlan>,
+    store: Arc<ExchangeStore>,
+}
+
+struct EngineInstance {
+    instance: Arc<StageInstance>,
+    store: Arc<ExchangeStore>,
+}
+
+impl Stages for EngineStages {
+    fn decode(&self, bytes: &[u8]) -> Result<Arc<dyn Stage>, TaskFailure> {
+        let plan = Arc::new(StagePlan::decode(bytes, self.runtime_env.clone())?);
+        Ok(Arc::new(EngineStage { plan, store: self.store.clone() }))
+    }
+}
+
+impl Stage for EngineStage {
+    fn instantiate(
+        &self,
+        stage: StageId,
+        attempts: &[(u32, u32)],
+        inputs: TaskInputs,
+    ) -> Result<Arc<dyn Instance>, TaskFailure> {
+        let instance = self.plan.instantiate(stage, attempts, inputs)?;
+        Ok(Arc::new(EngineInstance { instance, store: self.store.clone() }))
+    }
+}
+
+#[async_trait]
+impl Instance for EngineInstance {
+    async fn run(self: Arc<Self>, index: usize) -> Result<TaskSummary, TaskFailure> {
+        self.instance.clone().run(index, &self.store).await
+    }
+}
+
+pub(crate) struct Runner {
+    executor: ExecutorId,
+    node: Arc<Node>,
+    plans: BTreeMap<PlanHash, Arc<Plan>>,
+    tasks: JoinSet<Result<TaskSummary, TaskFailure>>,
+    /// Every member of `tasks`.
+    names: HashMap<Id, (AttemptId, Instant)>,
+    running: BTreeMap<AttemptId, AbortHandle>,
+    /// Stages that may have left outputs here.
+    stages: BTreeSet<StageId>,
+}
+
+/// A plan, decoded by the first task that needs it.
+struct Plan {
+    bytes: Bytes,
+    decoded: OnceCell<Result<Arc<dyn Stage>, TaskFailure>>,
+}
+
+/// What attempts that were launched together share; built by the first of them to run.
+struct Group {
+    node: Arc<Node>,
+    executor: ExecutorId,
+    order: LaunchOrder,
+    plan: Option<Arc<Plan>>,
+    instance: OnceCell<Result<Arc<dyn Instance>, TaskFailure>>,
+}
+
+impl Runner {
+    pub fn new(executor: ExecutorId, node: Arc<Node>) -> Self {
+        Runner {
+            executor,
+            node,
+            plans: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            names: HashMap::new(),
+            running: BTreeMap::new(),
+            stages: BTreeSet::new(),
+        }
+    }
+
+    pub fn running(&self) -> usize {
+        self.names.len()
+    }
+
+    pub fn launch(&mut self, mut order: LaunchOrder) {
+        if let Some(bytes) = order.plan_bytes.take() {
+            self.plans.insert(order.plan, Arc::new(Plan { bytes, decoded: OnceCell::new() }));
+        }
+        self.stages.insert(order.stage);
+        let group = Arc::new(Group {
+            node: self.node.clone(),
+            executor: self.executor,
+            plan: self.plans.get(&order.plan).cloned(),
+            order,
+            instance: OnceCell::new(),
+        });
+        for (index, &(partition, attempt)) in group.order.attempts.iter().enumerate() {
+            let name = group.order.stage.task(partition).attempt(attempt);
+            let task = self.tasks.spawn_on(group.clone().run(index), self.node.cpu());
+            self.names.insert(task.id(), (name, Instant::now()));
+            self.running.insert(name, task);
+        }
+    }
+
+    /// Stops these attempts. Each is reported when it has stopped, at once if it is not running: then a report may be on its way
+    /// already, and the primary refuses the second one.
+    pub fn cancel(&mut self, attempts: impl IntoIterator<Item = AttemptId>) -> Vec<TaskReport> {
+        let mut unknown = Vec::new();
+        for attempt in attempts {
+            match self.running.get(&attempt) {
+                Some(task) => task.abort(),
+                None => {
+                    self.node.store.remove_attempt(attempt);
+                    unknown.push(failed(attempt, TaskFailure::Cancelled));
+                }
+            }
+        }
+        unknown
+    }
+
+    pub fn drop_outputs(&mut self, stages: &[StageId]) {
+        for stage in stages {
+            self.stages.remove(stage);
+        }
+        self.node.store.remove(stages);
+    }
+
+    pub fn drop_plans(&mut self, plans: impl IntoIterator<Item = PlanHash>) {
+        for plan in plans {
+            self.plans.remove(&plan);
+        }
+    }
+
+    /// Waits for attempts to end, and returns all that have. Never returns while nothing runs. Cancel safe.
+    pub async fn ended(&mut self) -> Vec<TaskReport> {
+        let Some(first) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
+        let mut reports = vec![self.report(first)];
+        while let Some(next) = self.tasks.try_join_next_with_id() {
+            reports.push(self.report(next));
+        }
+        reports
+    }
+
+    /// Stops everything and removes what it left: the primary does not know this registration any more.
+    pub async fn clear(mut self) {
+        self.tasks.shutdown().await;
+        let stages: Vec<StageId> = std::mem::take(&mut self.stages).into_iter().collect();
+        self.node.store.remove(&stages);
+    }
+
+    fn report(&mut self, ended: Result<(Id, Result<TaskSummary, TaskFailure>), JoinError>) -> TaskReport {
+        let (id, outcome) = match ended {
+            Ok((id, outcome)) => (id, outcome),
+            Err(error) => (error.id(), Err(interrupted(error))),
+        };
+        let (attempt, started) = self.names.remove(&id).expect("every task was named when it was spawned");
+        self.running.remove(&attempt);
+        let elapsed_us = started.elapsed().as_micros() as u64;
+        match outcome {
+            Ok(summary) => TaskReport { elapsed_us, ..finished(attempt, summary) },
+            Err(failure) => {
+                tracing::debug!(%attempt, kind = failure.kind(), %failure, "attempt failed");
+                TaskReport { elapsed_us, ..failed(attempt, failure) }
+            }
+        }
+    }
+}
+
+impl Group {
+    async fn run(self: Arc<Self>, index: usize) -> Result<TaskSummary, TaskFailure> {
+        let instance = self.instance.get_or_init(|| self.instantiate()).await.clone()?;
+        instance.run(index).await
+    }
+
+    async fn instantiate(&self) -> Result<Arc<dyn Instance>, TaskFailure> {
+        let order = &self.order;
+        let Some(plan) = &self.plan else {
+            return Err(TaskFailure::Internal {
+                message: format!("plan {} was not sent to this executor", order.plan),
+            });
+        };
+        let stage = plan.decoded.get_or_init(|| async { self.node.stages.decode(&plan.bytes) }).await.clone()?;
+        let addresses: BTreeMap<ExecutorId, String> = order.executors.iter().cloned().collect();
+        let source = RemoteExchange::new(
+            self.node.connections.clone(),
+            Arc::new(addresses),
+            Local::Of(self.executor, self.node.store.clone()),
+        );
+        let stages = order.inputs.iter().map(|(stage, maps)| InputLocations { stage: *stage, maps: maps.clone() });
+        let inputs = TaskInputs { job: order.stage.job, stages: stages.collect(), source: Arc::new(source) };
+        stage.instantiate(order.stage, &order.attempts, inputs)
+    }
+}
+
+fn finished(attempt: AttemptId, summary: TaskSummary) -> TaskReport {
+    let metrics = summary.metrics.into_iter().map(|metrics| v1::OperatorMetrics {
+        operator: metrics.operator,
+        values: metrics.values.into_iter().map(|(name, value)| v1::Metric { name, value }).collect(),
+    });
+    TaskReport {
+        attempt,
+        outcome: Outcome::Finished { rows: summary.rows, bucket_bytes: summary.bucket_bytes },
+        inline_result: summary.inline_result,
+        staged: summary.staged,
+        elapsed_us: 0,
+        metrics: metrics.collect(),
+    }
+}
+
+pub(crate) fn failed(attempt: AttemptId, failure: TaskFailure) -> TaskReport {
+    TaskReport {
+        attempt,
+        outcome: Outcome::Failed(failure),
+        inline_result: None,
+        staged: None,
+        elapsed_us: 0,
+        metrics: Vec::new(),
+    }
+}
+
+fn interrupted(error: JoinError) -> TaskFailure {
+    match error.try_into_panic() {
+        Ok(panic) => TaskFailure::Internal { message: format!("a task panicked: {}", panic_message(&*panic)) },
+        Err(_) => TaskFailure::Cancelled,
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests;

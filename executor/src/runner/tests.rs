@@ -1,0 +1,167 @@
+//! The runner with made-up plans: the bytes of a plan say what its tasks do.
+
+use super::*;
+use crate::config::ExecutorConfig;
+use crate::node::Executor;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use windlass_core::ids::JobId;
+
+/// More than anything here takes, so that a hang is a failure.
+const SOON: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+struct FakeStages {
+    decoded: AtomicUsize,
+    instantiated: Arc<AtomicUsize>,
+}
+
+struct FakeStage {
+    script: String,
+    instantiated: Arc<AtomicUsize>,
+}
+
+struct FakeInstance(String);
+
+impl Stages for FakeStages {
+    fn decode(&self, bytes: &[u8]) -> Result<Arc<dyn Stage>, TaskFailure> {
+        self.decoded.fetch_add(1, Ordering::Relaxed);
+        let script = String::from_utf8(bytes.to_vec()).unwrap();
+        if script == "undecodable" {
+            return Err(TaskFailure::Internal { message: "cannot decode".into() });
+        }
+        Ok(Arc::new(FakeStage { script, instantiated: self.instantiated.clone() }))
+    }
+}
+
+impl Stage for FakeStage {
+    fn instantiate(
+        &self,
+        _stage: StageId,
+        _attempts: &[(u32, u32)],
+        _inputs: TaskInputs,
+    ) -> Result<Arc<dyn Instance>, TaskFailure> {
+        self.instantiated.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(FakeInstance(self.script.clone())))
+    }
+}
+
+#[async_trait]
+impl Instance for FakeInstance {
+    async fn run(self: Arc<Self>, index: usize) -> Result<TaskSummary, TaskFailure> {
+        match self.0.as_str() {
+            "count" => Ok(TaskSummary { rows: index as u64, bucket_bytes: vec![1], ..Default::default() }),
+            "sleep" => std::future::pending().await,
+            "panic" => panic!("index {index} out of bounds"),
+            other => Err(TaskFailure::UserError { message: other.into() }),
+        }
+    }
+}
+
+struct Fixture {
+    runner: Runner,
+    stages: Arc<FakeStages>,
+    _dir: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let config = ExecutorConfig { slots: 2, dir: dir.path().join("executor"), ..ExecutorConfig::default() };
+    let executor = Executor::open(config).unwrap();
+    let stages = Arc::new(FakeStages::default());
+    let node = executor.node().with_stages(stages.clone());
+    Fixture { runner: Runner::new(ExecutorId(1), node), stages, _dir: dir }
+}
+
+fn stage() -> StageId {
+    JobId(1).stage(0)
+}
+
+fn order(script: Option<&'static str>, attempts: &[(u32, u32)]) -> LaunchOrder {
+    LaunchOrder {
+        stage: stage(),
+        plan: PlanHash(1),
+        plan_bytes: script.map(|script| Bytes::from_static(script.as_bytes())),
+        attempts: attempts.to_vec(),
+        inputs: vec![],
+        executors: vec![],
+    }
+}
+
+async fn ended(runner: &mut Runner, n: usize) -> Vec<TaskReport> {
+    let mut reports = Vec::new();
+    while reports.len() < n {
+        reports.extend(tokio::time::timeout(SOON, runner.ended()).await.expect("no attempt ended"));
+    }
+    reports.sort_by_key(|report| report.attempt);
+    reports
+}
+
+fn failure(report: &TaskReport) -> &TaskFailure {
+    match &report.outcome {
+        Outcome::Failed(failure) => failure,
+        Outcome::Finished { .. } => panic!("it finished: {report:?}"),
+    }
+}
+
+#[tokio::test]
+async fn attempts_launched_together_share_one_instance_and_plans_are_decoded_once() {
+    let Fixture { mut runner, stages, _dir } = fixture();
+    runner.launch(order(Some("count"), &[(0, 0), (1, 0), (5, 2)]));
+    let reports = ended(&mut runner, 3).await;
+    assert_eq!(reports[2].attempt, stage().task(5).attempt(2));
+    assert_eq!(reports[2].outcome, Outcome::Finished { rows: 2, bucket_bytes: vec![1] });
+    runner.launch(order(None, &[(2, 0)]));
+    ended(&mut runner, 1).await;
+    assert_eq!(stages.decoded.load(Ordering::Relaxed), 1);
+    assert_eq!(stages.instantiated.load(Ordering::Relaxed), 2);
+    assert_eq!(runner.running(), 0);
+}
+
+#[tokio::test]
+async fn a_panic_fails_its_task_and_the_executor_goes_on() {
+    let Fixture { mut runner, _dir, .. } = fixture();
+    runner.launch(order(Some("panic"), &[(3, 0)]));
+    let reports = ended(&mut runner, 1).await;
+    let message = "a task panicked: index 0 out of bounds".to_string();
+    assert_eq!(failure(&reports[0]), &TaskFailure::Internal { message });
+    runner.launch(LaunchOrder { plan: PlanHash(2), ..order(Some("count"), &[(0, 0)]) });
+    ended(&mut runner, 1).await;
+}
+
+#[tokio::test]
+async fn failures_keep_their_kind() {
+    let Fixture { mut runner, _dir, .. } = fixture();
+    runner.launch(order(Some("division by zero"), &[(0, 0)]));
+    let reports = ended(&mut runner, 1).await;
+    assert_eq!(failure(&reports[0]), &TaskFailure::UserError { message: "division by zero".into() });
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_decoded_fails_every_attempt_with_the_reason() {
+    let Fixture { mut runner, stages, _dir } = fixture();
+    runner.launch(order(Some("undecodable"), &[(0, 0), (1, 0)]));
+    runner.launch(order(None, &[(2, 0)]));
+    for report in ended(&mut runner, 3).await {
+        assert_eq!(failure(&report), &TaskFailure::Internal { message: "cannot decode".into() });
+    }
+    assert_eq!(stages.decoded.load(Ordering::Relaxed), 1);
+    runner.drop_plans([PlanHash(1)]);
+    runner.launch(order(None, &[(3, 0)]));
+    let reports = ended(&mut runner, 1).await;
+    assert!(failure(&reports[0]).to_string().contains("was not sent"));
+}
+
+#[tokio::test]
+async fn cancelled_attempts_report_so_once_they_have_stopped() {
+    let Fixture { mut runner, _dir, .. } = fixture();
+    runner.launch(order(Some("sleep"), &[(0, 0), (1, 0)]));
+    let unknown = stage().task(9).attempt(0);
+    let at_once = runner.cancel([stage().task(0).attempt(0), unknown]);
+    assert_eq!(at_once.iter().map(|report| report.attempt).collect::<Vec<_>>(), vec![unknown]);
+    let reports = ended(&mut runner, 1).await;
+    assert_eq!(reports[0].attempt, stage().task(0).attempt(0));
+    assert_eq!(failure(&reports[0]), &TaskFailure::Cancelled);
+    assert_eq!(runner.running(), 1);
+    tokio::time::timeout(SOON, runner.clear()).await.expect("what sleeps was not stopped");
+}

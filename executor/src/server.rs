@@ -1,0 +1,79 @@
+//! The executor's port: Exchange and Flight.
+
+use crate::error::ExecutorError;
+use crate::exchange_service::ExchangeService;
+use crate::flight::ResultService;
+use crate::node::Executor;
+use arrow_flight::flight_service_server::FlightServiceServer;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
+use windlass_proto::v1::exchange_server::ExchangeServer;
+
+/// Requests name outputs, and a wide stage has many.
+const MAX_REQUEST_BYTES: usize = 64 << 20;
+
+pub(crate) struct Server {
+    listener: TcpListener,
+    address: String,
+}
+
+impl Server {
+    pub async fn bind(executor: &Executor) -> Result<Server, ExecutorError> {
+        let config = &executor.node().config;
+        let address = config.listen;
+        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+            std::io::ErrorKind::AddrInUse => ExecutorError::AddressInUse { address },
+            _ => ExecutorError::Listen { address, source },
+        })?;
+        let bound = listener.local_addr().map_err(|source| ExecutorError::Listen { address, source })?;
+        let address = match &config.advertise {
+            Some(advertise) if advertise.contains(':') => advertise.clone(),
+            Some(host) => format!("{host}:{}", bound.port()),
+            None => SocketAddr::new(reachable(bound.ip(), &config.primaries), bound.port()).to_string(),
+        };
+        Ok(Server { listener, address })
+    }
+
+    /// host:port under which others reach this executor.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub async fn run(self, executor: &Executor, stop: CancellationToken) -> Result<(), ExecutorError> {
+        let store = executor.store();
+        let exchange = ExchangeServer::new(ExchangeService { store: store.clone() });
+        let results = FlightServiceServer::new(ResultService { store: store.clone() });
+        let served = tonic::transport::Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .add_service(exchange.max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(results)
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(self.listener).with_nodelay(Some(true)),
+                stop.cancelled_owned(),
+            )
+            .await;
+        served.map_err(|error| ExecutorError::Serve { address: self.address, reason: error.to_string() })
+    }
+}
+
+/// The address of the interface through which the first primary is reached, when the service listens on all of them.
+fn reachable(bound: IpAddr, primaries: &[String]) -> IpAddr {
+    if !bound.is_unspecified() {
+        return bound;
+    }
+    let towards = |primary: &String| {
+        let primary = primary.rsplit("://").next().unwrap_or(primary);
+        let socket = UdpSocket::bind(SocketAddr::new(bound, 0)).ok()?;
+        // Only chooses a route; nothing is sent.
+        socket.connect(primary).ok()?;
+        Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+    };
+    primaries.iter().find_map(towards).unwrap_or(IpAddr::from([127, 0, 0, 1]))
+}

@@ -1,0 +1,327 @@
+//! The executor's end of the dispatch stream.
+//!
+//! ```text
+//!   connecting ──Register──> joined ──stream ends──> connecting (what ran is stopped, what it left is removed)
+//!       ▲  │ refused             │ shutdown
+//!       └──┘ unreachable         ▼
+//!                             leaving ──Farewell or deadline──> done
+//! ```
+
+use crate::error::ExecutorError;
+use crate::node::Executor;
+use crate::runner::{Runner, failed};
+use futures::future::BoxFuture;
+use prost::Message as _;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use tonic::{Code, Status, Streaming};
+use windlass_core::failure::TaskFailure;
+use windlass_core::ids::{AttemptId, ExecutorId, StageId};
+use windlass_proto::convert::{self, LaunchOrder, TaskReport};
+use windlass_proto::v1::dispatch_client::DispatchClient;
+use windlass_proto::v1::executor_message::Message as ToPrimary;
+use windlass_proto::v1::primary_message::Message as FromPrimary;
+use windlass_proto::{MAX_MESSAGE_BYTES, describe, v1};
+
+/// Messages to the primary that may wait before the executor does.
+const OUTGOING: usize = 64;
+/// Reports go out together up to this many bytes.
+const REPORT_BYTES: usize = 4 << 20;
+/// Pauses between attempts to reach a primary: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The channels of an executor that lives in the primary's process. They carry what the network would carry.
+pub struct LocalLink {
+    pub to_primary: mpsc::Sender<v1::ExecutorMessage>,
+    pub from_primary: mpsc::Receiver<v1::PrimaryMessage>,
+}
+
+impl Executor {
+    /// Embedded mode: serves a primary of this process until it ends the stream, or until `shutdown` and its farewell.
+    pub async fn run_local(&self, link: LocalLink, shutdown: CancellationToken) {
+        let link = Link { outgoing: link.to_primary, incoming: Incoming::Local(link.from_primary) };
+        if let End::Lost(reason) = join(self, "local", link, &shutdown).await {
+            tracing::debug!(reason, "the primary of this process went away");
+        }
+    }
+}
+
+/// Stays with a primary until asked to leave.
+pub(crate) async fn attach(
+    executor: &Executor,
+    address: &str,
+    shutdown: &CancellationToken,
+) -> Result<(), ExecutorError> {
+    let config = &executor.node().config;
+    let mut waiting = Waiting::new(config.join_timeout);
+    for primary in config.primaries.iter().cycle() {
+        let connected = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            connected = connect(primary) => connected,
+        };
+        let ended = match connected {
+            Ok(link) => join(executor, address, link, shutdown).await,
+            Err(reason) => End::Lost(reason),
+        };
+        let reason = match ended {
+            End::Left => return Ok(()),
+            End::Refused(reason) => return Err(ExecutorError::Refused { primary: primary.clone(), reason }),
+            End::Broken(reason) => {
+                waiting = Waiting::for_ever();
+                reason
+            }
+            End::Lost(reason) => reason,
+        };
+        if waiting.is_over() {
+            let waited_s = config.join_timeout.as_secs();
+            return Err(ExecutorError::Unreachable { primaries: config.primaries.join(", "), waited_s, reason });
+        }
+        tracing::warn!(primary, reason, "not attached to a primary, trying again");
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(waiting.pause()) => {}
+        }
+    }
+    Err(ExecutorError::Config { setting: "--primary", reason: "no primary is named".into() })
+}
+
+/// How long to wait between attempts, and in all.
+struct Waiting {
+    next: Duration,
+    until: Option<Instant>,
+}
+
+impl Waiting {
+    fn new(limit: Duration) -> Self {
+        Waiting { next: FIRST_PAUSE, until: Instant::now().checked_add(limit) }
+    }
+
+    fn for_ever() -> Self {
+        Waiting { next: FIRST_PAUSE, until: None }
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    fn pause(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}
+
+/// How one stream ended.
+enum End {
+    /// On purpose.
+    Left,
+    /// The primary does not want this executor, and will not want it later.
+    Refused(String),
+    /// After the executor had joined.
+    Broken(String),
+    /// Before.
+    Lost(String),
+}
+
+struct Link {
+    outgoing: mpsc::Sender<v1::ExecutorMessage>,
+    incoming: Incoming,
+}
+
+enum Incoming {
+    /// Answered when the primary has read the registration.
+    Dialled(BoxFuture<'static, Result<Streaming<v1::PrimaryMessage>, Status>>),
+    Remote(Box<Streaming<v1::PrimaryMessage>>),
+    Local(mpsc::Receiver<v1::PrimaryMessage>),
+}
+
+impl Incoming {
+    /// `Ok(None)` at the end of the stream. Cancel safe.
+    async fn next(&mut self) -> Result<Option<FromPrimary>, Status> {
+        loop {
+            let message = match self {
+                Incoming::Dialled(answer) => {
+                    *self = Incoming::Remote(Box::new(answer.await?));
+                    continue;
+                }
+                Incoming::Remote(stream) => stream.message().await?,
+                Incoming::Local(channel) => channel.recv().await,
+            };
+            match message {
+                None => return Ok(None),
+                Some(v1::PrimaryMessage { message: None }) => {}
+                Some(v1::PrimaryMessage { message: Some(message) }) => return Ok(Some(message)),
+            }
+        }
+    }
+}
+
+async fn connect(primary: &str) -> Result<Link, String> {
+    let address = primary.rsplit("://").next().unwrap_or(primary);
+    let channel = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| format!("\"{primary}\" is not an address like host:7070: {error}"))?
+        .tcp_nodelay(true)
+        .connect_timeout(Duration::from_secs(3))
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .connect()
+        .await
+        .map_err(|error| describe(&error))?;
+    let (outgoing, messages) = mpsc::channel(OUTGOING);
+    let mut client = DispatchClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let answer = Box::pin(async move {
+        let response = client.attach(ReceiverStream::new(messages)).await?;
+        Ok(response.into_inner())
+    });
+    Ok(Link { outgoing, incoming: Incoming::Dialled(answer) })
+}
+
+/// Registers and serves one stream to its end. What ran is stopped then.
+async fn join(executor: &Executor, address: &str, mut link: Link, shutdown: &CancellationToken) -> End {
+    let register = executor.node().register(address);
+    if link.send(ToPrimary::Register(register)).await.is_err() {
+        return End::Lost("the primary closed the stream".into());
+    }
+    let welcome = tokio::select! {
+        () = shutdown.cancelled() => return End::Left,
+        welcome = link.incoming.next() => welcome,
+    };
+    let welcome = match welcome {
+        Ok(Some(FromPrimary::Welcome(welcome))) => welcome,
+        Ok(Some(_)) => return End::Lost("the primary did not begin with a welcome".into()),
+        Ok(None) => return End::Lost("the primary ended the stream".into()),
+        Err(status) if status.code() == Code::FailedPrecondition => return End::Refused(status.message().into()),
+        Err(status) => return End::Lost(describe(&status)),
+    };
+    let id = ExecutorId(welcome.executor);
+    tracing::info!(executor = %id, "joined the primary");
+    let heartbeat = Duration::from_millis(welcome.heartbeat_ms.max(10));
+    let leave_timeout = executor.node().config.leave_timeout;
+    let mut served = Served { runner: Runner::new(id, executor.node().clone()), link, heartbeat, leave_timeout };
+    let end = served.run(executor, shutdown).await;
+    served.runner.clear().await;
+    end
+}
+
+/// One registration.
+struct Served {
+    runner: Runner,
+    link: Link,
+    heartbeat: Duration,
+    leave_timeout: Duration,
+}
+
+impl Served {
+    async fn run(&mut self, executor: &Executor, shutdown: &CancellationToken) -> End {
+        let mut beat = tokio::time::interval(self.heartbeat);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut leave_by: Option<tokio::time::Instant> = None;
+        loop {
+            let deadline = leave_by.unwrap_or_else(tokio::time::Instant::now);
+            let step = tokio::select! {
+                message = self.link.incoming.next() => match message {
+                    Ok(Some(FromPrimary::Farewell(_))) => return End::Left,
+                    Ok(Some(message)) => self.obey(message).await,
+                    Ok(None) if leave_by.is_some() => return End::Left,
+                    Ok(None) => return End::Broken("the primary ended the stream".into()),
+                    Err(status) => return End::Broken(describe(&status)),
+                },
+                reports = self.runner.ended() => self.report(reports).await,
+                _ = beat.tick() => {
+                    let heartbeat = executor.node().heartbeat(self.runner.running() as u32);
+                    self.link.send(ToPrimary::Heartbeat(heartbeat)).await
+                }
+                () = shutdown.cancelled(), if leave_by.is_none() => {
+                    tracing::info!("asked to stop: leaving the cluster");
+                    leave_by = Some(tokio::time::Instant::now() + self.leave_timeout);
+                    let reason = "asked to stop".to_string();
+                    self.link.send(ToPrimary::Leaving(v1::Leaving { reason })).await
+                }
+                () = tokio::time::sleep_until(deadline), if leave_by.is_some() => {
+                    tracing::warn!(waited_s = self.leave_timeout.as_secs(), "the primary did not say farewell, going");
+                    return End::Left;
+                }
+            };
+            if let Err(Broken(reason)) = step {
+                return End::Broken(reason);
+            }
+        }
+    }
+
+    async fn obey(&mut self, message: FromPrimary) -> Result<(), Broken> {
+        match message {
+            FromPrimary::Launch(launch) => {
+                let order = LaunchOrder::try_from(launch)
+                    .map_err(|error| Broken(format!("the primary sent nonsense: {error}")))?;
+                self.runner.launch(order);
+            }
+            FromPrimary::Cancel(cancel) => {
+                let ended = self.runner.cancel(cancel.attempts.into_iter().map(AttemptId::from));
+                self.report(ended).await?;
+            }
+            FromPrimary::DropOutputs(drop) => {
+                let stages: Vec<StageId> = drop.stages.into_iter().map(StageId::from).collect();
+                self.runner.drop_outputs(&stages);
+            }
+            FromPrimary::DropPlans(drop) => {
+                self.runner
+                    .drop_plans(drop.plan_hashes.iter().filter_map(|hash| convert::plan_hash_from_wire(hash).ok()));
+            }
+            FromPrimary::Welcome(_) => return Err(Broken("the primary welcomed twice".into())),
+            // Handled where the loop can end.
+            FromPrimary::Farewell(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Sends reports together, as many as fit.
+    async fn report(&mut self, reports: Vec<TaskReport>) -> Result<(), Broken> {
+        let mut tasks = Vec::with_capacity(reports.len());
+        let mut bytes = 0;
+        for report in reports {
+            let task = encode(report);
+            let more = task.encoded_len();
+            if bytes + more > REPORT_BYTES && !tasks.is_empty() {
+                let full = std::mem::take(&mut tasks);
+                self.link.send(ToPrimary::TasksEnded(v1::TasksEnded { tasks: full })).await?;
+                bytes = 0;
+            }
+            bytes += more;
+            tasks.push(task);
+        }
+        match tasks.is_empty() {
+            true => Ok(()),
+            false => self.link.send(ToPrimary::TasksEnded(v1::TasksEnded { tasks })).await,
+        }
+    }
+}
+
+/// A report that cannot be sent fails the task, not the stream.
+fn encode(report: TaskReport) -> v1::TaskEnded {
+    let attempt = report.attempt;
+    let task = v1::TaskEnded::from(report);
+    let bytes = task.encoded_len();
+    if bytes < MAX_MESSAGE_BYTES - REPORT_BYTES {
+        return task;
+    }
+    let message =
+        format!("its report takes {} MiB and at most {} MiB can be sent", bytes >> 20, MAX_MESSAGE_BYTES >> 20);
+    failed(attempt, TaskFailure::Internal { message }).into()
+}
+
+/// The stream cannot go on.
+struct Broken(String);
+
+impl Link {
+    async fn send(&self, message: ToPrimary) -> Result<(), Broken> {
+        let sent = self.outgoing.send(v1::ExecutorMessage { message: Some(message) }).await;
+        sent.map_err(|_| Broken("the primary closed the stream".into()))
+    }
+}

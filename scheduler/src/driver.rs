@@ -1,0 +1,413 @@
+//! The shell around the scheduling machine: one task owns it, everybody else talks to that task.
+//!
+//! ```text
+//!   submit, cancel ──┐                                  ┌──> orders, one bounded queue for each executor
+//!   executors ───────┼──> inbox ──> actor: step, step ──┼──> replies to `JobHandle`s
+//!   deadlines ───────┘    (bounded)                     └──> history (from facts)
+//! ```
+//!
+//! No timer lies between an event and what follows from it. The actor never waits for anybody: an executor that does not read its
+//! orders loses its place in the cluster, and callers wait for room in the inbox.
+
+mod actor;
+mod directory;
+mod plans;
+
+pub use directory::{Directory, ExecutorEntry};
+
+use crate::history::{History, JobInfo, JobState, StageRecord};
+use actor::{Actor, Submission};
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use windlass_core::event::JobError;
+use windlass_core::ids::{ExecutorId, JobId};
+use windlass_core::job::MapLocation;
+use windlass_core::scheduler::SchedulerConfig;
+use windlass_engine::PlannedJob;
+use windlass_proto::{MAX_MESSAGE_BYTES, v1, version};
+
+#[derive(Clone, Debug)]
+pub struct DriverConfig {
+    pub scheduler: SchedulerConfig,
+    /// How often executors say that they live. Default 2 s.
+    pub heartbeat: Duration,
+    /// Events that may wait for the machine before callers wait too. Default 4,096.
+    pub inbox: usize,
+    /// Orders that may wait for one executor before it counts as overloaded and is given up. Default 4,096.
+    pub orders: usize,
+    /// Encoded plans that no live job uses are kept up to this many bytes, here and on executors. Default 64 MiB.
+    pub idle_plan_bytes: usize,
+    /// Ended jobs that the history keeps. Default 1,000.
+    pub history_jobs: usize,
+    /// Counted failures of one task before its job fails. Default 4.
+    pub max_attempts: u32,
+}
+
+impl Default for DriverConfig {
+    fn default() -> Self {
+        DriverConfig {
+            scheduler: SchedulerConfig { max_queued_jobs: Some(10_000), ..SchedulerConfig::default() },
+            heartbeat: Duration::from_secs(2),
+            inbox: 4_096,
+            orders: 4_096,
+            idle_plan_bytes: 64 << 20,
+            history_jobs: 1_000,
+            max_attempts: 4,
+        }
+    }
+}
+
+/// Where identifiers come from. They must never repeat in the life of a cluster.
+///
+/// Both are called on the async runtime: a durable source reserves a range ahead instead of writing for each identifier.
+pub trait IdSource: Send + Sync + 'static {
+    fn next_job(&self) -> JobId;
+    fn next_executor(&self) -> ExecutorId;
+}
+
+/// Identifiers of a cluster that forgets everything when its primary ends: embedded mode and tests.
+#[derive(Debug, Default)]
+pub struct MemoryIds {
+    jobs: AtomicU64,
+    executors: AtomicU64,
+}
+
+impl IdSource for MemoryIds {
+    fn next_job(&self) -> JobId {
+        JobId(self.jobs.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn next_executor(&self) -> ExecutorId {
+        ExecutorId(self.executors.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// The way to the scheduling machine. Cheap to clone.
+#[derive(Clone)]
+pub struct Driver {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    inbox: mpsc::Sender<actor::Message>,
+    /// What is said by dropping something. Unbounded by type, bounded in fact: each handle, outcome and attachment says one thing.
+    dropped: mpsc::UnboundedSender<actor::Dropped>,
+    ids: Arc<dyn IdSource>,
+    history: Arc<History>,
+    directory: Arc<Directory>,
+    config: DriverConfig,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Driver {
+    /// Starts the machine on `tasks`. It ends when `stop` is cancelled: live jobs are cancelled and executors are let go.
+    pub fn start(config: DriverConfig, ids: Arc<dyn IdSource>, stop: CancellationToken, tasks: &TaskTracker) -> Driver {
+        let (inbox, events) = mpsc::channel(config.inbox.max(1));
+        let (dropped, drops) = mpsc::unbounded_channel();
+        let history = Arc::new(History::new(config.history_jobs));
+        let directory = Arc::new(Directory::default());
+        let actor = Actor::new(&config, history.clone(), directory.clone(), dropped.clone());
+        tasks.spawn(actor.run(events, drops, stop.clone()));
+        let tasks = tasks.clone();
+        Driver { shared: Arc::new(Shared { inbox, dropped, ids, history, directory, config, stop, tasks }) }
+    }
+
+    /// What ran and what runs.
+    pub fn history(&self) -> &Arc<History> {
+        &self.shared.history
+    }
+
+    /// Which executors are attached, and where.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.shared.directory
+    }
+
+    /// Hands a job to the machine. Dropping the handle cancels the job, unless it was detached.
+    pub async fn submit(&self, plan: PlannedJob, info: JobInfo) -> JobHandle {
+        let shared = &self.shared;
+        let id = shared.ids.next_job();
+        let (reply, receiver) = oneshot::channel();
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let handle =
+            JobHandle { id, receiver, abandoned: abandoned.clone(), armed: true, dropped: shared.dropped.clone() };
+        let oversized = plan.stages.iter().find(|stage| stage.bytes.len() > MAX_PLAN_BYTES);
+        if let Some(stage) = oversized {
+            let reason = format!(
+                "the plan of one stage takes {} MiB and at most {} MiB can be sent: load literal rows from a file, or use \
+                 shorter IN lists",
+                stage.bytes.len() >> 20,
+                MAX_PLAN_BYTES >> 20,
+            );
+            // The handle holds the other end.
+            let _ = reply.send(Err(JobError::Invalid { reason }));
+            return handle;
+        }
+        let pool = if info.pool.is_empty() { "default".to_string() } else { info.pool.clone() };
+        let spec = Arc::new(plan.spec(id, pool, shared.config.max_attempts));
+        let submission = Submission { spec, plan, info: Arc::new(info), reply, abandoned };
+        // When the actor is gone, so is the sender of the reply, and waiting says that the primary stops.
+        let _ = shared.inbox.send(actor::Message::Submit(Box::new(submission))).await;
+        handle
+    }
+
+    /// Cancels a job and returns the state that it then has. None: no such job.
+    pub async fn cancel(&self, job: JobId, reason: &str) -> Option<JobState> {
+        let (reply, done) = oneshot::channel();
+        let message = actor::Message::Cancel { job, reason: reason.to_string(), done: reply };
+        if self.shared.inbox.send(message).await.is_ok() {
+            let _ = done.await;
+        }
+        self.shared.history.job(job, |record| record.state)
+    }
+
+    /// Asks that an executor gets no further tasks and leaves when nothing needs it.
+    pub async fn drain(&self, executor: ExecutorId) {
+        let _ = self.shared.inbox.send(actor::Message::Drain { executor }).await;
+    }
+
+    /// What the machine knows of each executor at this moment.
+    pub async fn executors(&self) -> Vec<ExecutorEntry> {
+        let (reply, answer) = oneshot::channel();
+        if self.shared.inbox.send(actor::Message::Executors { reply }).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+
+    /// Waits until this many executors are attached.
+    pub async fn wait_for_executors(&self, n: usize, timeout: Duration) -> Result<(), ExecutorsMissing> {
+        let mut count = self.shared.directory.count();
+        let waited = tokio::time::timeout(timeout, count.wait_for(|&joined| joined >= n)).await;
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                Err(ExecutorsMissing { joined: *self.shared.directory.count().borrow(), wanted: n, timeout })
+            }
+        }
+    }
+
+    /// Attaches an executor: the first step of both kinds of stream. Orders go to `orders`, the first of them is `Welcome`.
+    pub(crate) async fn attach(
+        &self,
+        register: v1::Register,
+        orders: mpsc::Sender<v1::PrimaryMessage>,
+    ) -> Result<Attachment, AttachError> {
+        version::check("executor", &register.version).map_err(AttachError::Refused)?;
+        if register.slots == 0 {
+            return Err(AttachError::Refused("an executor needs at least one slot: see --slots".into()));
+        }
+        let id = self.shared.ids.next_executor();
+        let ended = Ended::default();
+        let (reply, answer) = oneshot::channel();
+        let message = actor::Message::Attach { id, register: Box::new(register), orders, ended: ended.clone(), reply };
+        self.shared.inbox.send(message).await.map_err(|_| AttachError::Stopping)?;
+        answer.await.map_err(|_| AttachError::Stopping)?.map_err(AttachError::Refused)?;
+        Ok(Attachment { id, ended, inbox: self.shared.inbox.clone(), dropped: self.shared.dropped.clone() })
+    }
+
+    /// Attaches an executor of this process. The protocol is that of the network, `Register` first; a refused registration closes
+    /// the channel.
+    pub fn attach_local(&self) -> (mpsc::Sender<v1::ExecutorMessage>, mpsc::Receiver<v1::PrimaryMessage>) {
+        let (to_primary, mut inbound) = mpsc::channel(LOCAL_REPORTS);
+        let (orders, from_primary) = mpsc::channel(self.orders());
+        let driver = self.clone();
+        self.shared.tasks.spawn(async move {
+            let Some(v1::ExecutorMessage { message: Some(v1::executor_message::Message::Register(register)) }) =
+                inbound.recv().await
+            else {
+                return tracing::warn!("an executor of this process did not register");
+            };
+            match driver.attach(register, orders).await {
+                Ok(attachment) => {
+                    let inbound = tokio_stream::wrappers::ReceiverStream::new(inbound);
+                    attachment.serve(inbound.map(Ok::<_, String>)).await;
+                }
+                Err(error) => tracing::warn!(%error, "an executor of this process was refused"),
+            }
+        });
+        (to_primary, from_primary)
+    }
+
+    pub(crate) fn orders(&self) -> usize {
+        self.shared.config.orders.max(1)
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.shared.tasks
+    }
+
+    pub(crate) fn stopped(&self) -> &CancellationToken {
+        &self.shared.stop
+    }
+}
+
+/// Leaves room for the rest of the message that carries the plan.
+const MAX_PLAN_BYTES: usize = MAX_MESSAGE_BYTES / 4 * 3;
+/// Reports of an executor of this process that may wait.
+const LOCAL_REPORTS: usize = 256;
+
+#[derive(Debug, Error)]
+#[error(
+    "{joined} of {wanted} executors joined within {} s: start more with 'windlass executor', or see their logs",
+    timeout.as_secs()
+)]
+pub struct ExecutorsMissing {
+    pub joined: usize,
+    pub wanted: usize,
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum AttachError {
+    #[error("{0}")]
+    Refused(String),
+    #[error("the primary is stopping")]
+    Stopping,
+}
+
+/// A job on its way. Await [`JobHandle::wait`]; drop it to cancel the job.
+#[derive(Debug)]
+pub struct JobHandle {
+    pub id: JobId,
+    receiver: oneshot::Receiver<Result<JobOutcome, JobError>>,
+    abandoned: Arc<AtomicBool>,
+    /// The end was not seen yet, and dropping the handle is to cancel the job.
+    armed: bool,
+    dropped: mpsc::UnboundedSender<actor::Dropped>,
+}
+
+impl JobHandle {
+    /// The end of the job. To be awaited to its end once; may be dropped and awaited again before that.
+    pub async fn wait(&mut self) -> Result<JobOutcome, JobError> {
+        let outcome = (&mut self.receiver).await;
+        self.armed = false;
+        outcome.unwrap_or_else(|_| Err(JobError::Cancelled { reason: actor::STOPPING.into() }))
+    }
+
+    /// Lets the job go on when this handle is gone. Its result is dropped when it ends.
+    pub fn detach(mut self) -> JobId {
+        self.armed = false;
+        self.id
+    }
+}
+
+impl Drop for JobHandle {
+    fn drop(&mut self) {
+        if self.armed {
+            // Before the message: a submission that is still in the inbox is then passed over.
+            self.abandoned.store(true, Ordering::Release);
+            let _ = self.dropped.send(actor::Dropped::Handle(self.id));
+        }
+    }
+}
+
+/// A finished job. While a clone of it lives, executors keep the result.
+#[derive(Clone, Debug)]
+pub struct JobOutcome {
+    pub job: JobId,
+    /// Sorted by partition. Tasks that a row limit spared are absent.
+    pub outputs: Vec<ResultPart>,
+    /// What ran, with metrics.
+    pub stages: Vec<StageRecord>,
+    pub(crate) release: Arc<Release>,
+}
+
+/// What one task of the result stage left.
+#[derive(Clone, Debug)]
+pub struct ResultPart {
+    pub location: MapLocation,
+    /// host:port of the executor's exchange and Flight services; empty when the executor is gone.
+    pub address: String,
+    pub rows: u64,
+    pub bytes: u64,
+    /// The rows, when they are few, as an Arrow IPC stream.
+    pub inline: Option<Bytes>,
+    /// Files that the task staged, for the primary to publish.
+    pub staged: Option<Bytes>,
+}
+
+/// Frees the result of a job when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Release {
+    job: JobId,
+    dropped: mpsc::UnboundedSender<actor::Dropped>,
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        let _ = self.dropped.send(actor::Dropped::Result(self.job));
+    }
+}
+
+/// Says, once, that the primary gave an executor up, and why.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ended {
+    token: CancellationToken,
+    reason: Arc<OnceLock<String>>,
+}
+
+impl Ended {
+    fn end(&self, reason: &str) {
+        let _ = self.reason.set(reason.to_string());
+        self.token.cancel();
+    }
+
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.reason.get().map(String::as_str)
+    }
+}
+
+/// An attached executor. Dropping it tells the machine that the executor is gone.
+pub(crate) struct Attachment {
+    pub(crate) id: ExecutorId,
+    ended: Ended,
+    inbox: mpsc::Sender<actor::Message>,
+    dropped: mpsc::UnboundedSender<actor::Dropped>,
+}
+
+impl Attachment {
+    pub(crate) fn ended(&self) -> Ended {
+        self.ended.clone()
+    }
+
+    /// Carries what the executor says to the machine, until its stream ends or the primary gives it up.
+    pub(crate) async fn serve<E: std::fmt::Display>(
+        self,
+        mut inbound: impl Stream<Item = Result<v1::ExecutorMessage, E>> + Unpin,
+    ) {
+        let reason = loop {
+            let message = tokio::select! {
+                () = self.ended.token.cancelled() => return,
+                message = inbound.next() => message,
+            };
+            let message = match message {
+                None => break "its stream ended".to_string(),
+                Some(Err(error)) => break format!("its stream failed: {error}"),
+                Some(Ok(v1::ExecutorMessage { message: None })) => continue,
+                Some(Ok(v1::ExecutorMessage { message: Some(message) })) => message,
+            };
+            if self.inbox.send(actor::Message::Heard { executor: self.id, message }).await.is_err() {
+                return;
+            }
+        };
+        let _ = self.dropped.send(actor::Dropped::Attachment(self.id, reason));
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        // The first reason counts.
+        let _ = self.dropped.send(actor::Dropped::Attachment(self.id, "its stream was closed".into()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+//! The address book of attached executors: written by the actor, read by whoever fetches results or shows the cluster.
+
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use tokio::sync::watch;
+use windlass_core::ids::ExecutorId;
+use windlass_proto::v1;
+
+/// One attached executor.
+#[derive(Clone, Debug)]
+pub struct ExecutorEntry {
+    pub id: ExecutorId,
+    pub register: v1::Register,
+    /// The last that it said of itself.
+    pub heartbeat: v1::Heartbeat,
+    /// live, draining, leaving
+    pub state: &'static str,
+    /// Attempts that hold a slot.
+    pub running: u32,
+}
+
+#[derive(Debug)]
+pub struct Directory {
+    executors: RwLock<BTreeMap<ExecutorId, ExecutorEntry>>,
+    count: watch::Sender<usize>,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Directory { executors: RwLock::default(), count: watch::Sender::new(0) }
+    }
+}
+
+impl Directory {
+    /// host:port of an executor's services.
+    pub fn address(&self, executor: ExecutorId) -> Option<String> {
+        self.executors.read().get(&executor).map(|entry| entry.register.address.clone())
+    }
+
+    /// How many executors are attached.
+    pub fn count(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    /// By id.
+    pub fn entries(&self) -> Vec<ExecutorEntry> {
+        self.executors.read().values().cloned().collect()
+    }
+
+    /// By id as printed, by its bare number, or by name.
+    pub fn find(&self, wanted: &str) -> Option<ExecutorId> {
+        let number = wanted.strip_prefix("executor-").unwrap_or(wanted).parse().map(ExecutorId).ok();
+        let executors = self.executors.read();
+        let named = executors.values().find(|entry| entry.register.name == wanted).map(|entry| entry.id);
+        named.or(number.filter(|id| executors.contains_key(id)))
+    }
+
+    pub(super) fn joined(&self, id: ExecutorId, register: v1::Register) {
+        let entry = ExecutorEntry { id, register, heartbeat: v1::Heartbeat::default(), state: "live", running: 0 };
+        let mut executors = self.executors.write();
+        executors.insert(id, entry);
+        self.count.send_replace(executors.len());
+    }
+
+    pub(super) fn gone(&self, id: ExecutorId) {
+        let mut executors = self.executors.write();
+        executors.remove(&id);
+        self.count.send_replace(executors.len());
+    }
+
+    pub(super) fn heard(&self, id: ExecutorId, heartbeat: v1::Heartbeat) {
+        if let Some(entry) = self.executors.write().get_mut(&id) {
+            entry.heartbeat = heartbeat;
+        }
+    }
+}

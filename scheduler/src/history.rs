@@ -1,0 +1,600 @@
+//! What ran: one record for each job, derived from the scheduler's facts and from nothing else.
+//!
+//! The driver writes; everybody else (administration, web UI, EXPLAIN ANALYZE) reads here and never in the machine. Bounded: the last
+//! `limit` ended jobs are kept, long texts are cut, and each log keeps its first and last lines.
+
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+use windlass_core::event::{Fact, JobError};
+use windlass_core::ids::{JobId, StageId};
+use windlass_core::time::Instant;
+use windlass_engine::{OperatorMetrics, PlannedJob};
+
+/// Statements and plans longer than this many bytes are cut in the history.
+const MAX_TEXT: usize = 64 << 10;
+/// Lines that a job's log keeps from its beginning, and as many again from its end.
+const LOG_LINES: usize = 500;
+
+/// What the history knows of a job besides what the scheduler does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobInfo {
+    /// Shown in lists; empty: the beginning of the statement.
+    pub name: String,
+    pub statement: String,
+    pub user: String,
+    /// The name under which the client watches the statement's progress.
+    pub query: Option<String>,
+    /// The fair pool; empty: `default`.
+    pub pool: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobState {
+    Queued,
+    Running,
+    Finished,
+    Failed,
+    Cancelled,
+}
+
+impl JobState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobState::Queued => "queued",
+            JobState::Running => "running",
+            JobState::Finished => "finished",
+            JobState::Failed => "failed",
+            JobState::Cancelled => "cancelled",
+        }
+    }
+
+    pub fn has_ended(self) -> bool {
+        match self {
+            JobState::Queued | JobState::Running => false,
+            JobState::Finished | JobState::Failed | JobState::Cancelled => true,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageState {
+    Waiting,
+    Running,
+    Finished,
+    /// The job ended before the stage did.
+    Stopped,
+}
+
+impl StageState {
+    pub fn is_finished(self) -> bool {
+        matches!(self, StageState::Finished)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StageState::Waiting => "waiting",
+            StageState::Running => "running",
+            StageState::Finished => "finished",
+            StageState::Stopped => "stopped",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct JobRecord {
+    pub id: JobId,
+    pub info: Arc<JobInfo>,
+    pub state: JobState,
+    pub error: Option<String>,
+    /// Wall clock, milliseconds since 1970-01-01T00:00:00Z.
+    pub submitted_ms: u64,
+    pub started_ms: Option<u64>,
+    pub ended_ms: Option<u64>,
+    pub stages: Vec<StageRecord>,
+    log: Log,
+}
+
+#[derive(Clone, Debug)]
+pub struct StageRecord {
+    pub index: u32,
+    /// Indexes of the stages that it reads.
+    pub inputs: Vec<u32>,
+    pub state: StageState,
+    /// The operators, one to a line, in pre-order.
+    pub plan: Arc<str>,
+    pub tasks: u32,
+    pub tasks_done: u32,
+    pub tasks_running: u32,
+    pub failed_attempts: u32,
+    /// Of the stage's output.
+    pub rows: u64,
+    pub bytes: u64,
+    /// From the first task's start to the last one's end.
+    pub elapsed: Duration,
+    /// Sum over committed attempts.
+    pub task_time: Duration,
+    metrics: BTreeMap<(u32, String), u64>,
+    started: Option<Instant>,
+}
+
+/// When a batch of facts was derived, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub at: Instant,
+    pub wall_ms: u64,
+}
+
+impl Moment {
+    pub fn new(at: Instant) -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Moment { at, wall_ms: wall.as_millis() as u64 }
+    }
+}
+
+/// What the executor measured in an attempt, for the fact that commits it.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    pub elapsed: Duration,
+    pub metrics: Vec<OperatorMetrics>,
+}
+
+/// The records. Readers hold the lock for the time of one copy.
+#[derive(Debug)]
+pub struct History {
+    inner: Mutex<Inner>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    jobs: BTreeMap<JobId, JobRecord>,
+    /// Ended jobs, in the order in which they ended.
+    ended: VecDeque<JobId>,
+    queries: BTreeMap<String, JobId>,
+    limit: usize,
+}
+
+impl History {
+    pub fn new(limit: usize) -> Self {
+        let inner =
+            Inner { jobs: BTreeMap::new(), ended: VecDeque::new(), queries: BTreeMap::new(), limit: limit.max(1) };
+        History { inner: Mutex::new(inner), changes: watch::Sender::new(0) }
+    }
+
+    /// Wakes when anything changed since it was last looked at.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub fn job<T>(&self, id: JobId, read: impl FnOnce(&JobRecord) -> T) -> Option<T> {
+        self.inner.lock().jobs.get(&id).map(read)
+    }
+
+    /// The latest job of the statement that a client gave this name.
+    pub fn query<T>(&self, query: &str, read: impl FnOnce(&JobRecord) -> T) -> Option<T> {
+        let inner = self.inner.lock();
+        let id = inner.queries.get(query)?;
+        inner.jobs.get(id).map(read)
+    }
+
+    /// Newest first.
+    pub fn jobs<T>(&self, limit: usize, read: impl FnMut(&JobRecord) -> T) -> Vec<T> {
+        self.inner.lock().jobs.values().rev().take(limit).map(read).collect()
+    }
+
+    /// Jobs that are (running, queued).
+    pub fn live(&self) -> (u32, u32) {
+        let inner = self.inner.lock();
+        let count = |state| inner.jobs.values().filter(|job| job.state == state).count() as u32;
+        (count(JobState::Running), count(JobState::Queued))
+    }
+
+    pub fn log(&self, id: JobId) -> Option<Vec<String>> {
+        self.job(id, |job| job.log.lines())
+    }
+
+    pub(crate) fn submitted(&self, now: Moment, id: JobId, info: Arc<JobInfo>, plan: &PlannedJob) {
+        let stages = plan
+            .stages
+            .iter()
+            .enumerate()
+            .map(|(index, stage)| StageRecord {
+                index: index as u32,
+                inputs: stage.inputs.iter().map(|input| input.stage).collect(),
+                state: StageState::Waiting,
+                plan: cut(&stage.display).into(),
+                tasks: stage.tasks,
+                tasks_done: 0,
+                tasks_running: 0,
+                failed_attempts: 0,
+                rows: 0,
+                bytes: 0,
+                elapsed: Duration::ZERO,
+                task_time: Duration::ZERO,
+                metrics: BTreeMap::new(),
+                started: None,
+            })
+            .collect();
+        let mut info = info;
+        if info.statement.len() > MAX_TEXT {
+            Arc::make_mut(&mut info).statement = cut(&info.statement).to_string();
+        }
+        let mut record = JobRecord {
+            id,
+            info,
+            state: JobState::Queued,
+            error: None,
+            submitted_ms: now.wall_ms,
+            started_ms: None,
+            ended_ms: None,
+            stages,
+            log: Log::default(),
+        };
+        let tasks: u64 = plan.stages.iter().map(|stage| u64::from(stage.tasks)).sum();
+        record.log(now, format_args!("submitted: {} stages, {tasks} tasks", plan.stages.len()));
+        let mut inner = self.inner.lock();
+        if let Some(query) = &record.info.query {
+            inner.queries.insert(query.clone(), id);
+        }
+        inner.jobs.insert(id, record);
+        drop(inner);
+        self.changed();
+    }
+
+    /// `measured` answers for attempts that a fact of this batch commits.
+    pub(crate) fn apply(&self, now: Moment, fact: &Fact, measured: Option<&Measured>) {
+        let mut inner = self.inner.lock();
+        match fact {
+            Fact::ExecutorJoined { .. } | Fact::ExecutorLost { .. } => {}
+            Fact::JobStarted { job } => inner.update(*job, |job| job.start(now)),
+            Fact::JobEnded { job, error } => inner.end(now, *job, error.as_ref()),
+            Fact::StageStarted { stage } => inner.stage(*stage, |job, index| job.start_stage(now, index)),
+            Fact::StageFinished { stage, rows, bytes } => {
+                inner.stage(*stage, |job, index| job.finish_stage(now, index, *rows, *bytes));
+            }
+            Fact::StageReopened { stage, partitions } => inner.stage(*stage, |job, index| {
+                job.log(
+                    now,
+                    format_args!("stage {index} runs again for partitions {partitions:?}: their outputs are lost"),
+                );
+                let stage = &mut job.stages[index];
+                stage.state = StageState::Running;
+                stage.tasks_done = stage.tasks_done.saturating_sub(partitions.len() as u32);
+            }),
+            Fact::TaskStarted { attempt, .. } => inner.stage(attempt.stage(), |job, index| {
+                let stage = &mut job.stages[index];
+                stage.tasks_running += 1;
+                stage.started.get_or_insert(now.at);
+            }),
+            Fact::TaskCommitted { attempt, rows, bytes, .. } => inner.stage(attempt.stage(), |job, index| {
+                job.stages[index].commit(now, *rows, *bytes, measured);
+            }),
+            Fact::TaskFailed { attempt, executor, failure } => inner.stage(attempt.stage(), |job, index| {
+                job.log(now, format_args!("{attempt} failed on {executor} ({}): {failure}", failure.kind()));
+                let stage = &mut job.stages[index];
+                stage.tasks_running = stage.tasks_running.saturating_sub(1);
+                stage.failed_attempts += 1;
+            }),
+            Fact::ReportFenced { attempt, executor } => inner.update(attempt.job(), |job| {
+                job.log(now, format_args!("a late report about {attempt} from {executor} was refused"));
+            }),
+        }
+    }
+
+    /// A line in the logs of all jobs that have not ended: the loss of an executor, say.
+    pub(crate) fn note_live(&self, now: Moment, line: &str) {
+        for job in self.inner.lock().jobs.values_mut().filter(|job| !job.state.has_ended()) {
+            job.log(now, format_args!("{line}"));
+        }
+    }
+
+    /// To be called once after a batch of facts.
+    pub(crate) fn changed(&self) {
+        self.changes.send_modify(|version| *version += 1);
+    }
+}
+
+impl Inner {
+    fn update(&mut self, id: JobId, change: impl FnOnce(&mut JobRecord)) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            change(job);
+        }
+    }
+
+    fn stage(&mut self, id: StageId, change: impl FnOnce(&mut JobRecord, usize)) {
+        let index = id.index as usize;
+        self.update(id.job, |job| {
+            if index < job.stages.len() {
+                change(job, index);
+            }
+        });
+    }
+
+    fn end(&mut self, now: Moment, id: JobId, error: Option<&JobError>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if job.state.has_ended() {
+            return;
+        }
+        job.end(now, error);
+        self.ended.push_back(id);
+        while self.ended.len() > self.limit {
+            let Some(oldest) = self.ended.pop_front() else { break };
+            let Some(forgotten) = self.jobs.remove(&oldest) else { continue };
+            if let Some(query) = &forgotten.info.query
+                && self.queries.get(query) == Some(&oldest)
+            {
+                self.queries.remove(query);
+            }
+        }
+    }
+}
+
+impl JobRecord {
+    /// Tasks of all stages: (all, done, running).
+    pub fn tasks(&self) -> (u32, u32, u32) {
+        self.stages.iter().fold((0, 0, 0), |(all, done, running), stage| {
+            (all + stage.tasks, done + stage.tasks_done, running + stage.tasks_running)
+        })
+    }
+
+    /// What all stages have put out so far: (rows, bytes).
+    pub fn produced(&self) -> (u64, u64) {
+        self.stages.iter().fold((0, 0), |(rows, bytes), stage| (rows + stage.rows, bytes + stage.bytes))
+    }
+
+    fn log(&mut self, now: Moment, line: std::fmt::Arguments<'_>) {
+        self.log.push(format!("{} {line}", rfc3339(now.wall_ms)));
+    }
+
+    fn start(&mut self, now: Moment) {
+        if self.state == JobState::Queued {
+            self.state = JobState::Running;
+        }
+        self.started_ms.get_or_insert(now.wall_ms);
+        self.log(now, format_args!("started"));
+    }
+
+    fn end(&mut self, now: Moment, error: Option<&JobError>) {
+        self.state = match error {
+            None => JobState::Finished,
+            Some(JobError::Cancelled { .. }) => JobState::Cancelled,
+            Some(_) => JobState::Failed,
+        };
+        self.error = error.map(|error| cut(&error.to_string()).to_string());
+        self.ended_ms = Some(now.wall_ms);
+        for stage in &mut self.stages {
+            stage.tasks_running = 0;
+            if stage.state != StageState::Finished {
+                stage.state = StageState::Stopped;
+            }
+        }
+        match error {
+            None => self.log(now, format_args!("finished")),
+            Some(error @ JobError::Cancelled { .. }) => self.log(now, format_args!("{error}")),
+            Some(error) => self.log(now, format_args!("failed: {error}")),
+        }
+    }
+
+    fn start_stage(&mut self, now: Moment, index: usize) {
+        let stage = &mut self.stages[index];
+        stage.state = StageState::Running;
+        stage.started.get_or_insert(now.at);
+        let tasks = stage.tasks;
+        self.log(now, format_args!("stage {index} started: {tasks} tasks"));
+    }
+
+    fn finish_stage(&mut self, now: Moment, index: usize, rows: u64, bytes: u64) {
+        let stage = &mut self.stages[index];
+        stage.state = StageState::Finished;
+        stage.tasks_running = 0;
+        (stage.rows, stage.bytes) = (rows, bytes);
+        if let Some(started) = stage.started {
+            stage.elapsed = now.at.since(started);
+        }
+        let ms = stage.elapsed.as_millis();
+        self.log(now, format_args!("stage {index} finished: {rows} rows, {bytes} bytes in {ms} ms"));
+    }
+}
+
+impl StageRecord {
+    /// What the operators of the stage measured, over all committed attempts.
+    pub fn metrics(&self) -> Vec<OperatorMetrics> {
+        let mut operators: Vec<OperatorMetrics> = Vec::new();
+        for ((operator, name), value) in &self.metrics {
+            if operators.last().is_none_or(|last| last.operator != *operator) {
+                operators.push(OperatorMetrics { operator: *operator, values: Vec::new() });
+            }
+            if let Some(last) = operators.last_mut() {
+                last.values.push((name.clone(), *value));
+            }
+        }
+        operators
+    }
+
+    /// The plan with what each operator measured at the end of its line, as EXPLAIN ANALYZE prints it.
+    pub fn plan_with_metrics(&self) -> String {
+        let mut text = String::with_capacity(self.plan.len() * 2);
+        for (position, line) in self.plan.lines().enumerate() {
+            text.push_str(line);
+            let position = position as u32;
+            let values = self.metrics.range((position, String::new())..(position + 1, String::new()));
+            let values: Vec<String> = values.map(|((_, name), value)| show(name, *value)).collect();
+            if !values.is_empty() {
+                text.push_str(&format!(", metrics=[{}]", values.join(", ")));
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    fn commit(&mut self, now: Moment, rows: u64, bytes: u64, measured: Option<&Measured>) {
+        self.tasks_done += 1;
+        self.tasks_running = self.tasks_running.saturating_sub(1);
+        self.rows += rows;
+        self.bytes += bytes;
+        if let Some(started) = self.started {
+            self.elapsed = now.at.since(started);
+        }
+        let Some(measured) = measured else { return };
+        self.task_time += measured.elapsed;
+        for operator in &measured.metrics {
+            for (name, value) in &operator.values {
+                let total = self.metrics.entry((operator.operator, name.clone()));
+                total.and_modify(|total| *total = merge(name, *total, *value)).or_insert(*value);
+            }
+        }
+    }
+}
+
+/// Metrics of tasks add up, except those whose name says that they are an extreme.
+fn merge(name: &str, a: u64, b: u64) -> u64 {
+    if name == "start_timestamp" || name.starts_with("min_") {
+        a.min(b)
+    } else if name == "end_timestamp" || name.contains("peak") || name.starts_with("max_") || name.ends_with("_max") {
+        a.max(b)
+    } else {
+        a.saturating_add(b)
+    }
+}
+
+/// DataFusion counts time in nanoseconds, under names that say so.
+fn show(name: &str, value: u64) -> String {
+    if name.contains("elapsed") || name.contains("time") && !name.contains("timestamp") {
+        format!("{name}={:?}", Duration::from_nanos(value))
+    } else {
+        format!("{name}={value}")
+    }
+}
+
+/// The first lines of a log and the last ones.
+#[derive(Clone, Debug, Default)]
+struct Log {
+    first: Vec<String>,
+    last: VecDeque<String>,
+    dropped: u64,
+}
+
+impl Log {
+    fn push(&mut self, line: String) {
+        if self.first.len() < LOG_LINES {
+            return self.first.push(line);
+        }
+        if self.last.len() == LOG_LINES {
+            self.last.pop_front();
+            self.dropped += 1;
+        }
+        self.last.push_back(line);
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let gap = (self.dropped > 0).then(|| format!("... {} lines are not kept ...", self.dropped));
+        self.first.iter().cloned().chain(gap).chain(self.last.iter().cloned()).collect()
+    }
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
+}
+
+/// `2013-01-31T12:00:00.123Z`. Days to date as in Howard Hinnant's "chrono-compatible low-level date algorithms".
+fn rfc3339(ms: u64) -> String {
+    let (days, rest) = (ms / 86_400_000, ms % 86_400_000);
+    let z = days + 719_468;
+    let (era, doe) = (z / 146_097, z % 146_097);
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1_000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", rest % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+    use windlass_core::failure::TaskFailure;
+    use windlass_core::ids::ExecutorId;
+
+    fn at(us: u64) -> Moment {
+        Moment { at: Instant(us), wall_ms: us / 1_000 }
+    }
+
+    fn submit(history: &History, id: u64) -> JobId {
+        let info = JobInfo { query: Some(format!("q{id}")), ..Default::default() };
+        history.submitted(at(0), JobId(id), Arc::new(info), &fixtures::planned(&[2]));
+        JobId(id)
+    }
+
+    fn measured(rows: u64, peak: u64) -> Measured {
+        let values = vec![("output_rows".to_string(), rows), ("peak_mem_used".to_string(), peak)];
+        Measured { elapsed: Duration::from_micros(7), metrics: vec![OperatorMetrics { operator: 1, values }] }
+    }
+
+    #[test]
+    fn committed_tasks_add_up_and_failed_ones_do_not() {
+        let history = History::new(10);
+        let job = submit(&history, 1);
+        let stage = job.stage(0);
+        let executor = ExecutorId(1);
+        history.apply(at(10), &Fact::JobStarted { job }, None);
+        history.apply(at(10), &Fact::StageStarted { stage }, None);
+        for partition in 0..2 {
+            let attempt = stage.task(partition).attempt(0);
+            history.apply(at(20), &Fact::TaskStarted { attempt, executor }, None);
+        }
+        let failed = stage.task(1).attempt(0);
+        let failure = TaskFailure::Io { message: "disk".into() };
+        history.apply(at(30), &Fact::TaskFailed { attempt: failed, executor, failure }, None);
+        for (partition, rows, peak) in [(0, 5, 100), (1, 6, 40)] {
+            let attempt = stage.task(partition).attempt(partition);
+            let fact = Fact::TaskCommitted { attempt, executor, rows, bytes: 10 };
+            history.apply(at(40), &fact, Some(&measured(rows, peak)));
+        }
+        history.apply(at(60), &Fact::StageFinished { stage, rows: 11, bytes: 20 }, None);
+        history.apply(at(61), &Fact::JobEnded { job, error: None }, None);
+        let record = history.job(job, Clone::clone).unwrap();
+        let stage = &record.stages[0];
+        assert_eq!(record.state, JobState::Finished);
+        assert_eq!((stage.tasks_done, stage.failed_attempts, stage.rows, stage.bytes), (2, 1, 11, 20));
+        assert_eq!((stage.elapsed, stage.task_time), (Duration::from_micros(50), Duration::from_micros(14)));
+        let text = stage.plan_with_metrics();
+        assert_eq!(text, "SortExec\n  DataSourceExec, metrics=[output_rows=11, peak_mem_used=100]\n");
+        assert!(history.log(job).unwrap().iter().any(|line| line.contains("(io)")));
+    }
+
+    #[test]
+    fn only_the_last_ended_jobs_are_kept_and_live_ones_always() {
+        let history = History::new(2);
+        let live = submit(&history, 1);
+        for id in 2..6 {
+            let job = submit(&history, id);
+            let error = Some(JobError::Cancelled { reason: "test".into() });
+            history.apply(at(1), &Fact::JobEnded { job, error }, None);
+        }
+        let ids = history.jobs(10, |job| job.id);
+        assert_eq!(ids, vec![JobId(5), JobId(4), live]);
+        assert_eq!(history.query("q2", |job| job.id), None);
+        assert_eq!(history.query("q5", |job| job.state), Some(JobState::Cancelled));
+    }
+
+    #[test]
+    fn long_logs_keep_both_ends() {
+        let mut log = Log::default();
+        (0..5_000).for_each(|line| log.push(line.to_string()));
+        let lines = log.lines();
+        assert_eq!((lines.len(), lines[0].as_str(), lines.last().unwrap().as_str()), (2 * LOG_LINES + 1, "0", "4999"));
+        assert!(lines[LOG_LINES].contains("4000 lines"));
+    }
+
+    #[test]
+    fn times_are_written_as_rfc_3339() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(1_709_210_096_007), "2024-02-29T12:34:56.007Z");
+    }
+}

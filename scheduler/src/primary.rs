@@ -1,0 +1,145 @@
+//! The primary: everything of this crate, put together and listening.
+
+use crate::admin::{AdminService, SubmitStatement};
+use crate::dispatch::DispatchService;
+use crate::driver::{Driver, DriverConfig, IdSource, MemoryIds};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::RoutesBuilder;
+use tonic::transport::server::TcpIncoming;
+use windlass_proto::MAX_MESSAGE_BYTES;
+use windlass_proto::v1::admin_server::AdminServer;
+use windlass_proto::v1::dispatch_server::DispatchServer;
+
+#[derive(Clone, Debug)]
+pub struct PrimaryConfig {
+    /// Where executors, clients and tools connect. Default 127.0.0.1:7070.
+    pub listen: SocketAddr,
+    /// Where the REST interface answers; empty: nowhere.
+    pub rest_url: String,
+    pub driver: DriverConfig,
+    /// How long open streams may go on after a request to stop. Default 5 s.
+    pub stop_timeout: Duration,
+}
+
+impl Default for PrimaryConfig {
+    fn default() -> Self {
+        PrimaryConfig {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070),
+            rest_url: String::new(),
+            driver: DriverConfig::default(),
+            stop_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+#[derive(Debug, Error)]
+pub enum PrimaryError {
+    #[error("port {} on {} is in use: stop what listens there, or choose another with --listen (port 0 takes a free one)", address.port(), address.ip())]
+    AddressInUse { address: SocketAddr },
+    #[error("cannot listen on {address}: {source}; see --listen")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("serving on {address} failed: {reason}")]
+    Serve { address: SocketAddr, reason: String },
+}
+
+/// A primary that is bound to its port and not serving yet: the port is known, and other services can be added.
+pub struct Primary {
+    pub driver: Driver,
+    config: PrimaryConfig,
+    listener: TcpListener,
+    address: SocketAddr,
+    submit: Option<Arc<dyn SubmitStatement>>,
+    services: RoutesBuilder,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Primary {
+    pub async fn bind(config: PrimaryConfig, ids: Arc<dyn IdSource>) -> Result<Primary, PrimaryError> {
+        let address = config.listen;
+        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+            std::io::ErrorKind::AddrInUse => PrimaryError::AddressInUse { address },
+            _ => PrimaryError::Listen { address, source },
+        })?;
+        let address = listener.local_addr().map_err(|source| PrimaryError::Listen { address, source })?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let driver = Driver::start(config.driver.clone(), ids, stop.clone(), &tasks);
+        let services = RoutesBuilder::default();
+        Ok(Primary { driver, config, listener, address, submit: None, services, stop, tasks })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Who runs what `Admin.Submit` is given.
+    pub fn submit_with(&mut self, submit: Arc<dyn SubmitStatement>) {
+        self.submit = Some(submit);
+    }
+
+    /// Other gRPC services of the same port, Flight SQL first among them.
+    pub fn services(&mut self) -> &mut RoutesBuilder {
+        &mut self.services
+    }
+
+    /// Where other tasks of the primary belong, such as its HTTP server; they end when the token is cancelled.
+    pub fn background(&self) -> (&TaskTracker, &CancellationToken) {
+        (&self.tasks, &self.stop)
+    }
+
+    /// Serves until `shutdown` is cancelled.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), PrimaryError> {
+        let Primary { driver, config, listener, address, submit, mut services, stop, tasks } = self;
+        let _stop_on_return = stop.clone().drop_guard();
+        let dispatch = DispatchServer::new(DispatchService::new(driver.clone()))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        services.add_service(dispatch);
+        services.add_service(AdminServer::new(AdminService::new(driver, submit, config.rest_url)));
+        let stopping = stop.clone();
+        let serving = tonic::transport::Server::builder()
+            .initial_stream_window_size(8 << 20)
+            .initial_connection_window_size(16 << 20)
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .add_routes(services.routes())
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                stop.clone().cancelled_owned(),
+            );
+        tracing::info!(%address, "the primary listens");
+        let mut serving = std::pin::pin!(serving);
+        let failed =
+            |error: tonic::transport::Error| PrimaryError::Serve { address, reason: windlass_proto::describe(&error) };
+        tokio::select! {
+            served = &mut serving => return served.map_err(failed),
+            () = shutdown.cancelled() => {}
+        }
+        stopping.cancel();
+        tasks.close();
+        let ended = async {
+            tasks.wait().await;
+            serving.await
+        };
+        match tokio::time::timeout(config.stop_timeout, ended).await {
+            Ok(served) => served.map_err(failed),
+            Err(_) => {
+                tracing::warn!("connections are still open after the time to stop, closing them");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Runs a primary process until `shutdown` is cancelled.
+pub async fn run(config: PrimaryConfig, shutdown: CancellationToken) -> Result<(), PrimaryError> {
+    // The metadata store takes the place of these identifiers, Flight SQL joins `services()`, and REST runs in `background()`.
+    let primary = Primary::bind(config, Arc::new(MemoryIds::default())).await?;
+    primary.serve(shutdown).await
+}
