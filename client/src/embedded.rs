@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub struct EmbeddedOptions {
     /// Tasks that run at the same time; absent: one for each core.
     pub slots: Option<u32>,
-    /// Memory for tasks and exchange data, bytes; absent: three quarters of the machine's or the container's.
+    /// Memory for tasks and exchange data, bytes; absent: three fifths of the machine's or the container's.
     pub memory: Option<u64>,
     /// Where the catalog lives: tables created here are there again the next time. Absent: a temporary folder, removed at the end.
     pub dir: Option<PathBuf>,

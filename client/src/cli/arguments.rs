@@ -55,7 +55,7 @@ pub struct Target {
     /// Embedded: tasks at the same time [default: cores].
     #[arg(long, value_name = "N")]
     pub slots: Option<Count>,
-    /// Embedded: memory for tasks, such as 4GiB [default: three quarters of what there is].
+    /// Embedded: memory for tasks, such as 4GiB [default: three fifths of what there is].
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
     /// Embedded: keep the catalog in this folder [default: a temporary one].
@@ -225,7 +225,7 @@ pub struct Up {
     /// Tasks at the same time on each executor [default: cores divided by executors, at least 1].
     #[arg(long, value_name = "S")]
     pub slots: Option<Count>,
-    /// Memory of each executor, such as 2GiB [default: three quarters of the machine's, divided by executors].
+    /// Memory of each executor, such as 2GiB [default: three fifths of the machine's, divided by executors].
     #[arg(long, value_name = "M")]
     pub memory: Option<ByteSize>,
     /// Everything that the cluster writes, logs included.

@@ -52,17 +52,14 @@ impl Assistant {
 
     /// What may follow `qualifier.`: columns of a table, of the table that it is an alias of, or tables of a schema.
     fn qualified<'a>(&'a self, qualifier: &str, line: &str) -> Vec<&'a str> {
-        let name = alias_of(line, qualifier).unwrap_or_else(|| qualifier.to_owned());
-        let columns: Vec<&str> =
-            self.tables.iter().filter(|table| table.name.eq_ignore_ascii_case(&name)).flat_map(columns).collect();
-        if !columns.is_empty() {
-            return columns;
-        }
-        self.tables
-            .iter()
-            .filter(|table| table.schema.eq_ignore_ascii_case(qualifier))
-            .map(|table| table.name.as_str())
-            .collect()
+        let of = |name: &str| -> Vec<&'a str> {
+            self.tables.iter().filter(|table| table.name.eq_ignore_ascii_case(name)).flat_map(columns).collect()
+        };
+        let found = std::iter::once(qualifier).chain(before(line, qualifier)).map(of).find(|found| !found.is_empty());
+        found.unwrap_or_else(|| {
+            let in_schema = self.tables.iter().filter(|table| table.schema.eq_ignore_ascii_case(qualifier));
+            in_schema.map(|table| table.name.as_str()).collect()
+        })
     }
 
     /// Columns of the tables that the statement mentions, or of all when it mentions none.
@@ -90,12 +87,13 @@ fn last_word(text: &str) -> &str {
     text.get(start.map_or(0, |at| at + 1)..).unwrap_or_default()
 }
 
-/// The table that stands before `alias` in a `from` or `join`.
-fn alias_of(line: &str, alias: &str) -> Option<String> {
+/// The words before each mention of `alias`, one of which is the table that it stands for: `flights f`, `flights as f`.
+fn before<'a>(line: &'a str, alias: &str) -> Vec<&'a str> {
     let words: Vec<&str> = words(line).collect();
-    let at = words.iter().skip(1).position(|word| word.eq_ignore_ascii_case(alias))? + 1;
-    let before = if words[at - 1].eq_ignore_ascii_case("as") { at.checked_sub(2)? } else { at - 1 };
-    Some(words[before].to_owned())
+    let mentions = (1..words.len()).filter(|at| words[*at].eq_ignore_ascii_case(alias));
+    mentions
+        .map(|at| if at > 1 && words[at - 1].eq_ignore_ascii_case("as") { words[at - 2] } else { words[at - 1] })
+        .collect()
 }
 
 /// Sorted, each once.

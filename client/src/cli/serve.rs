@@ -2,6 +2,7 @@
 
 use super::arguments::{ExecutorFlags, PrimaryFlags};
 use super::{Failure, Outcome};
+use crate::config::units::Auto;
 use crate::config::{Compression, Config, LogFormat, Role, machine};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use windlass_core::scheduler::SchedulerConfig;
 use windlass_executor::ExecutorConfig;
 use windlass_scheduler::driver::{DriverConfig, MemoryIds};
 use windlass_scheduler::primary::{Primary, PrimaryConfig};
@@ -75,10 +77,18 @@ fn set<T>(field: &mut T, flag: Option<T>) {
 
 fn primary_config(config: &Config) -> Result<PrimaryConfig, Failure> {
     let primary = &config.primary;
+    let scheduler = SchedulerConfig {
+        heartbeat_timeout: primary.executor_timeout.duration(),
+        no_executor_timeout: primary.executor_wait.duration(),
+        drain_deadline: primary.drain_timeout.duration(),
+        max_queued_jobs: Some(primary.queued_jobs.0 as usize),
+        ..SchedulerConfig::default()
+    };
     let driver = DriverConfig {
+        scheduler,
         heartbeat: primary.heartbeat.duration(),
         history_jobs: primary.history.0 as usize,
-        max_attempts: primary.task_attempts.0,
+        max_attempts: config.query.attempts.0,
         ..DriverConfig::default()
     };
     Ok(PrimaryConfig { listen: address("primary.listen", &primary.listen)?, driver, ..PrimaryConfig::default() })
@@ -99,23 +109,25 @@ pub fn executor_config(config: &Config) -> Result<ExecutorConfig, Failure> {
         slots: executor.slots.unwrap_or_else(machine::cores).0,
         memory_bytes,
         exchange_memory_fraction: match exchange.memory {
-            crate::config::units::Auto::Auto => defaults.exchange_memory_fraction,
-            crate::config::units::Auto::Value(size) => (size.bytes() as f64 / memory_bytes as f64).min(1.0),
+            Auto::Auto => defaults.exchange_memory_fraction,
+            Auto::Value(size) => (size.bytes() as f64 / memory_bytes as f64).min(1.0),
         },
         dir: executor.dir.clone(),
         exchange_disk_bytes: match exchange.disk {
-            crate::config::units::Auto::Auto => None,
-            crate::config::units::Auto::Value(size) => Some(size.bytes()),
+            Auto::Auto => None,
+            Auto::Value(size) => Some(size.bytes()),
         },
         compression: match exchange.compression {
             Compression::None => windlass_engine::exchange::Compression::None,
             Compression::Lz4 => windlass_engine::exchange::Compression::Lz4,
             Compression::Zstd => windlass_engine::exchange::Compression::Zstd,
         },
-        rack: if executor.rack.is_empty() { defaults.rack.clone() } else { executor.rack.clone() },
+        spill_disk_bytes: executor.spill_disk.bytes(),
+        rack: executor.rack.clone(),
         listen: address("executor.listen", &executor.listen)?,
         advertise: Some(executor.advertise.clone()).filter(|host| !host.is_empty()),
-        leave_timeout: executor.drain_timeout.duration(),
+        join_timeout: executor.join_timeout.duration(),
+        leave_timeout: executor.leave_timeout.duration(),
         ..defaults
     })
 }

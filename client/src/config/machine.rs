@@ -9,7 +9,7 @@ pub fn cores() -> Count {
     Count(thread::available_parallelism().map_or(1, |n| n.get() as u32))
 }
 
-/// Three quarters of the memory of the machine, or of the control group when that allows less.
+/// Three fifths of the memory of the machine, or of the control group when that allows less: the rest is for what no pool counts.
 pub fn memory() -> ByteSize {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo_total(&text));
     let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
@@ -21,19 +21,13 @@ pub fn memory() -> ByteSize {
         (Some(total), None) | (None, Some(total)) => total,
         (None, None) => 4 << 30,
     };
-    ByteSize(total / 4 * 3)
+    ByteSize(total / 5 * 3)
 }
 
 fn meminfo_total(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
-}
-
-/// The name of this machine, as the kernel knows it.
-pub fn host() -> String {
-    fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub use load::ConfigError;
 
 use section::{Reference, section};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use units::{Auto, ByteSize, Count, Span};
 
@@ -20,8 +21,8 @@ use units::{Auto, ByteSize, Count, Span};
 pub struct Config {
     pub primary: Primary,
     pub executor: Executor,
-    pub query: Query,
     pub exchange: Exchange,
+    pub query: Query,
     pub log: Log,
 }
 
@@ -36,18 +37,20 @@ section! {
         dir: PathBuf = PathBuf::from("windlass/primary");
         /// A session that nobody uses for this long is forgotten, with its temporary tables and its options.
         session_timeout: Span = Span::secs(30 * 60);
+        /// The longest statement that is accepted.
+        statement_limit: ByteSize = ByteSize::mib(16);
         /// Executors report this often.
         heartbeat: Span = Span::secs(2);
         /// An executor that is silent for this long counts as lost.
-        executor_timeout: Span = Span::secs(10);
-        /// A statement waits this long for a first executor before it fails.
+        executor_timeout: Span = Span::secs(6);
+        /// A job waits this long for a first executor before it fails.
         executor_wait: Span = Span::secs(30);
+        /// A leaving executor may stay this long because its outputs are needed.
+        drain_timeout: Span = Span::secs(60);
+        /// Jobs that may wait for their first task. More are refused.
+        queued_jobs: Count = Count(10_000);
         /// Jobs that ended and are still listed.
         history: Count = Count(1000);
-        /// The largest statement, and the largest message of any kind, that is accepted.
-        message_limit: ByteSize = ByteSize::mib(64);
-        /// A task that fails this often fails its job.
-        task_attempts: Count = Count(4);
     }
 }
 
@@ -56,38 +59,28 @@ section! {
     Executor {
         /// The primary to register with.
         primary: String = "grpc://127.0.0.1:7077".to_owned();
-        /// What it is called in lists and logs; empty: host and process id.
+        /// What it is called in lists and logs, unique in its cluster; empty: its address.
         name: String = String::new();
         /// "core" also keeps replicas of files, "task" only computes.
         role: Role = Role::Core;
         /// Where exchange data and results are served: address:port. Port 0 takes a free one.
         listen: String = "127.0.0.1:0".to_owned();
-        /// The host under which others reach this executor; empty: the address it listens on, or this machine's name when that is 0.0.0.0.
+        /// host:port under which others reach this executor; empty: the address of the interface that leads to the primary.
         advertise: String = String::new();
-        /// The rack that this machine stands in, for placement; empty: none.
-        rack: String = String::new();
+        /// The rack that this machine stands in, for placement.
+        rack: String = "default".to_owned();
         /// Tasks that run at the same time. "auto": one for each core.
         slots: Auto<Count> = Auto::Auto;
-        /// Memory for tasks and exchange data together. "auto": three quarters of what the machine or the container has.
+        /// Memory for tasks and exchange data together. "auto": three fifths of what the machine or the container has.
         memory: Auto<ByteSize> = Auto::Auto;
-        /// Exchange data and spilled rows. Emptied at start.
+        /// Exchange data and spilled rows, for this executor alone. Emptied at start.
         dir: PathBuf = PathBuf::from("windlass/executor");
-        /// On SIGTERM, running tasks and outputs that others still need get this long.
-        drain_timeout: Span = Span::secs(30);
-    }
-}
-
-section! {
-    /// Defaults of a session; a client changes them for itself with SET.
-    Query {
-        /// Partitions after an exchange. "auto": as many as the cluster has slots.
-        partitions: Auto<Count> = Auto::Auto;
-        /// A statement whose inputs are smaller than this runs as one stage in one place.
-        small_query: ByteSize = ByteSize::mib(64);
-        /// Rows in a batch.
-        batch_rows: Count = Count(8192);
-        /// The fair pool of jobs that name none.
-        pool: String = "default".to_owned();
+        /// What spilled rows may take on disk.
+        spill_disk: ByteSize = ByteSize(100 << 30);
+        /// How long to try to reach the primary at the start. Once it was there, the executor waits for it for ever.
+        join_timeout: Span = Span::secs(60);
+        /// On SIGTERM, how long running tasks and outputs that others still need may take.
+        leave_timeout: Span = Span::secs(60);
     }
 }
 
@@ -96,14 +89,34 @@ section! {
     Exchange {
         /// How it is compressed: "lz4", "zstd" or "none".
         compression: Compression = Compression::Lz4;
-        /// What an executor keeps of it in memory before it goes to files. "auto": a quarter of the executor's memory.
+        /// What an executor keeps of it in memory before it goes to files. "auto": three tenths of the executor's memory.
         memory: Auto<ByteSize> = Auto::Auto;
         /// What an executor keeps of it in files. "auto": as much as the disk holds.
         disk: Auto<ByteSize> = Auto::Auto;
-        /// Size of a block before compression.
-        block: ByteSize = ByteSize::mib(1);
-        /// Threads that read and write the files.
-        io_threads: Count = Count(2);
+    }
+}
+
+section! {
+    /// What sessions start with. A client changes it for itself with SET.
+    Query {
+        /// A statement that scans less than this runs as one stage in one place. SET windlass.small_query_bytes
+        small_query: ByteSize = ByteSize::mib(64);
+        /// Tasks of a stage for each slot of the cluster. SET windlass.tasks_per_slot
+        tasks_per_slot: Count = Count(1);
+        /// The smaller side of a join up to this size goes to every task whole. SET windlass.broadcast_bytes
+        broadcast: ByteSize = ByteSize::mib(8);
+        /// Where sizes are not known, the same with at most this many rows. SET windlass.broadcast_rows
+        broadcast_rows: Count = Count(256 * 1024);
+        /// A task's result up to this size travels with its report. SET windlass.inline_result_bytes
+        inline_result: ByteSize = ByteSize::mib(1);
+        /// A task that fails this often fails its job. SET windlass.max_attempts
+        attempts: Count = Count(4);
+        /// The fair pool of jobs. SET windlass.pool
+        pool: String = "default".to_owned();
+        /// Rows in a batch. SET datafusion.execution.batch_size
+        batch_rows: Count = Count(8192);
+        /// Any other option by its name: { "datafusion.execution.time_zone" = "Europe/Berlin" }
+        options: BTreeMap<String, String> = BTreeMap::new();
     }
 }
 
@@ -142,7 +155,25 @@ pub enum LogFormat {
     Json,
 }
 
-const SECTIONS: [&str; 5] = ["primary", "executor", "query", "exchange", "log"];
+impl Query {
+    /// As the options of a session, by the names that SET takes.
+    pub fn session_options(&self) -> Vec<(String, String)> {
+        let own = [
+            ("windlass.small_query_bytes", self.small_query.bytes().to_string()),
+            ("windlass.tasks_per_slot", self.tasks_per_slot.to_string()),
+            ("windlass.broadcast_bytes", self.broadcast.bytes().to_string()),
+            ("windlass.broadcast_rows", self.broadcast_rows.to_string()),
+            ("windlass.inline_result_bytes", self.inline_result.bytes().to_string()),
+            ("windlass.max_attempts", self.attempts.to_string()),
+            ("windlass.pool", self.pool.clone()),
+            ("datafusion.execution.batch_size", self.batch_rows.to_string()),
+        ];
+        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        own.chain(self.options.iter().map(|(name, value)| (name.clone(), value.clone()))).collect()
+    }
+}
+
+const SECTIONS: [&str; 5] = ["primary", "executor", "exchange", "query", "log"];
 
 impl Config {
     /// The file at `path`, or the defaults when there is none to read.
@@ -160,8 +191,8 @@ impl Config {
         };
         Primary::reference(&mut out, SECTIONS[0]);
         Executor::reference(&mut out, SECTIONS[1]);
-        Query::reference(&mut out, SECTIONS[2]);
-        Exchange::reference(&mut out, SECTIONS[3]);
+        Exchange::reference(&mut out, SECTIONS[2]);
+        Query::reference(&mut out, SECTIONS[3]);
         Log::reference(&mut out, SECTIONS[4]);
         out.text
     }
