@@ -9,9 +9,9 @@ use datafusion::physical_expr::{ConstExpr, EquivalenceProperties, LexOrdering, P
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::sorts::partial_sort::PartialSortExec;
 use datafusion::physical_plan::work_table::WorkTableExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
+use datafusion::physical_plan::{ExecutionPlan, Partitioning};
 use datafusion_proto::physical_plan::{
-    AsExecutionPlan, PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
+    PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
 };
 use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode};
 use prost::Message;
@@ -303,8 +303,8 @@ impl Encoder<'_> {
     }
 
     fn exchange_read(&self, read: &ExchangeReadExec) -> Result<ExchangeRead> {
-        let equivalence = read.equivalence_properties();
-        let hash = match read.output_partitioning() {
+        let equivalence = &read.properties().eq_properties;
+        let hash = match &read.properties().partitioning {
             Partitioning::Hash(exprs, _) => self.exprs(exprs)?,
             _ => vec![],
         };

@@ -2,6 +2,7 @@
 
 use datafusion::common::extensions_options;
 use datafusion::config::ConfigExtension;
+use datafusion::prelude::SessionConfig;
 
 extensions_options! {
     /// Options under the prefix `windlass`.
@@ -25,4 +26,9 @@ extensions_options! {
 
 impl ConfigExtension for WindlassOptions {
     const PREFIX: &'static str = "windlass";
+}
+
+/// Windlass's options within a session's.
+pub fn of(config: &SessionConfig) -> WindlassOptions {
+    config.options().extensions.get::<WindlassOptions>().cloned().unwrap_or_default()
 }

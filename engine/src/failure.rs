@@ -1,5 +1,6 @@
 //! From what DataFusion reports to the kind of failure that the primary acts on. Nothing is formatted before it is classified.
 
+use crate::exchange::ExchangeError;
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
@@ -45,6 +46,9 @@ fn kind_of(cause: &(dyn Error + 'static)) -> Option<Kind> {
     if let Some(failure) = cause.downcast_ref::<TaskFailure>() {
         return Some(Kind::Typed(failure.clone()));
     }
+    if let Some(error) = cause.downcast_ref::<ExchangeError>() {
+        return exchange_kind(error);
+    }
     if let Some(error) = cause.downcast_ref::<io::Error>() {
         return io_kind(error);
     }
@@ -83,6 +87,16 @@ fn datafusion_kind(error: &DataFusionError) -> Option<Kind> {
         | DataFusionError::SQL(..) => Some(Kind::User),
         _ => None,
     }
+}
+
+/// Failures of the executor's own store. A reader turns what it could not fetch into `FetchFailed` before it comes here.
+fn exchange_kind(error: &ExchangeError) -> Option<Kind> {
+    Some(match error {
+        ExchangeError::DiskFull { .. } => Kind::DiskFull,
+        ExchangeError::OutOfMemory { .. } => Kind::OutOfMemory,
+        ExchangeError::Io { .. } | ExchangeError::Missing { .. } | ExchangeError::Corrupt { .. } => Kind::Io,
+        ExchangeError::Mismatch { .. } | ExchangeError::Arrow { .. } | ExchangeError::Internal { .. } => Kind::Internal,
+    })
 }
 
 fn io_kind(error: &io::Error) -> Option<Kind> {

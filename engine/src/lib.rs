@@ -2,13 +2,23 @@
 
 mod codec;
 pub mod config;
+mod envelope;
+pub mod exchange;
 pub mod exchange_source;
 pub mod failure;
+pub mod logical;
 pub mod ops;
+pub mod plan;
 pub mod remote;
+mod restrict;
+mod run;
 pub mod session;
 pub mod stage;
+#[cfg(test)]
+mod tests;
 
 pub use exchange_source::ExchangeSource;
+pub use plan::{ClusterShape, plan_job};
 pub use remote::{AddressBook, Connections, Local, RemoteExchange};
-pub use stage::{InputLocations, OperatorMetrics, PlannedJob, PlannedStage, TaskInputs, TaskSummary};
+pub use run::{StageInstance, StagePlan, decode_batches, encode_batches};
+pub use stage::{InputLocations, OperatorMetrics, PlannedJob, PlannedStage, TaskInputs, TaskSummary, WriteTarget};

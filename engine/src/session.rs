@@ -4,7 +4,8 @@ use crate::config::WindlassOptions;
 use datafusion::catalog::CatalogProviderList;
 use datafusion::config::ConfigOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder, SessionStateDefaults};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SessionStateDefaults, TaskContext};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::prelude::SessionConfig;
 use std::collections::{BTreeMap, HashSet};
@@ -42,14 +43,14 @@ pub fn session_state(
 }
 
 /// The functions that a plan may name, on the primary and on executors alike.
-pub(crate) struct Functions {
-    pub scalar: Vec<Arc<ScalarUDF>>,
-    pub aggregate: Vec<Arc<AggregateUDF>>,
-    pub window: Vec<Arc<WindowUDF>>,
+struct Functions {
+    scalar: Vec<Arc<ScalarUDF>>,
+    aggregate: Vec<Arc<AggregateUDF>>,
+    window: Vec<Arc<WindowUDF>>,
 }
 
 impl Functions {
-    pub(crate) fn all() -> &'static Functions {
+    fn all() -> &'static Functions {
         static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
         FUNCTIONS.get_or_init(|| Functions {
             scalar: merge(
@@ -69,6 +70,27 @@ impl Functions {
             ),
         })
     }
+}
+
+/// The context that a task runs in: the functions of [`session_state`], without a catalog and without a planner.
+pub(crate) fn task_context(
+    task: String,
+    session: String,
+    config: SessionConfig,
+    runtime: Arc<RuntimeEnv>,
+) -> Arc<TaskContext> {
+    static TEMPLATE: OnceLock<TaskContext> = OnceLock::new();
+    let template = TEMPLATE.get_or_init(|| TaskContext::from(&session_state(session_config(), Arc::default(), None)));
+    Arc::new(TaskContext::new(
+        Some(task),
+        session,
+        config,
+        template.scalar_functions().clone(),
+        template.higher_order_functions().clone(),
+        template.aggregate_functions().clone(),
+        template.window_functions().clone(),
+        runtime,
+    ))
 }
 
 /// `builtin` and those of `extra` whose own name is free. Built-ins come last because a later registration takes over

@@ -1,1 +1,97 @@
+//! What every way of running SQL must answer, and how it is checked.
+//!
+//! An [`Engine`] is anything that takes a statement and gives rows: DataFusion in this process ([`SingleProcess`], the reference),
+//! Windlass embedded, a cluster of processes over Flight SQL. The suites take one and compare:
+//!
+//! - [`tpc`] holds TPC-H and TPC-DS, each query value by value against the reference ([`answer`]);
+//! - [`slt`] runs the sqllogictest files under `tests/slt`, whose answers are part of the files.
+//!
+//! `make data` generates what they read, into the cache folder.
 
+use std::path::PathBuf;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+pub mod answer;
+pub mod demo;
+pub mod slt;
+pub mod tpc;
+
+#[cfg(test)]
+mod single_process;
+
+/// One connection to something that runs SQL.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// Names the engine in messages.
+    fn name(&self) -> &str;
+
+    /// Runs one statement to its end. The schema is that of the result even when there is no batch; the error is the text that a
+    /// user would see.
+    async fn sql(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), String>;
+}
+
+/// DataFusion alone, in this process: the reference.
+pub struct SingleProcess {
+    context: SessionContext,
+}
+
+impl SingleProcess {
+    /// Four partitions on any machine, so that plans, and with them the answers to what SQL leaves open, are the same everywhere.
+    pub fn new() -> Self {
+        Self::with_partitions(4)
+    }
+
+    pub fn with_partitions(partitions: usize) -> Self {
+        let config = SessionConfig::new().with_target_partitions(partitions).with_information_schema(true);
+        Self { context: SessionContext::new_with_config(config) }
+    }
+
+    pub fn context(&self) -> &SessionContext {
+        &self.context
+    }
+}
+
+impl Default for SingleProcess {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Engine for SingleProcess {
+    fn name(&self) -> &str {
+        "datafusion"
+    }
+
+    async fn sql(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), String> {
+        let run = async {
+            let frame = self.context.sql(sql).await?;
+            let plan = frame.create_physical_plan().await?;
+            let batches = datafusion::physical_plan::collect(plan.clone(), self.context.task_ctx()).await?;
+            Ok::<_, datafusion::error::DataFusionError>((plan.schema(), batches))
+        };
+        run.await.map_err(|error| error.strip_backtrace())
+    }
+}
+
+/// Where `make data` leaves what the suites read.
+///
+/// # Panics
+/// When there is none; the message says what to do.
+pub fn data() -> PathBuf {
+    let cache = std::env::var_os("WINDLASS_CACHE_DIR").map(PathBuf::from);
+    let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/windlass");
+    let data = cache.unwrap_or_else(home).join("data");
+    assert!(data.is_dir(), "no test data in {}: run `make data`", data.display());
+    data
+}
+
+/// The root of the workspace, where `data/` and `demo/` are.
+pub fn workspace() -> PathBuf {
+    let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("the tests crate lies inside the workspace").to_path_buf()
+}

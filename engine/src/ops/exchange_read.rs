@@ -10,8 +10,9 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, Repla
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
-use datafusion::physical_plan::stream::{ObservedStream, RecordBatchStreamAdapter};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use futures::TryStreamExt;
 use std::fmt;
 use std::sync::Arc;
 use windlass_core::ids::{AttemptId, ExecutorId};
@@ -199,9 +200,9 @@ impl ExecutionPlan for ExchangeReadExec {
             }
             _ => {
                 let stream = inputs.source.read(self.schema(), outputs, bucket);
-                let stream = Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream));
                 let metrics = BaselineMetrics::new(&self.metrics, partition);
-                Ok(Box::pin(ObservedStream::new(stream, metrics, None)))
+                let observed = stream.inspect_ok(move |batch| metrics.record_output(batch.num_rows()));
+                Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), observed)))
             }
         }
     }

@@ -92,6 +92,15 @@ impl WriteExec {
         &self.staging
     }
 
+    /// URL of the folder (with a trailing slash) or of the single file that is written.
+    pub fn target(&self) -> Result<String> {
+        let mut sink = self.sink.clone();
+        match sink_config(&mut sink)?.table_paths.first() {
+            Some(path) => Ok(path.clone()),
+            None => internal_err!("an encoded sink has no target"),
+        }
+    }
+
     /// The sink as it writes below `folder`: to the same file name when the target is a single file.
     fn sink_at(&self, folder: &str, context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
         let mut node = self.sink.clone();

@@ -1,0 +1,46 @@
+# `make` lists the commands. Nothing here waits for input.
+#
+# Every cargo command names the whole workspace: with one package fewer, cargo may choose other features for a dependency and build it,
+# and all that depends on it, once more. The tests find the windlass binary beside their own, so all targets are built first.
+
+# Outside the clone, so that CI and other clones on the machine reuse what is built once (about 20 minutes on two cores).
+export WINDLASS_CACHE_DIR ?= $(HOME)/.cache/windlass
+export WINDLASS_TARGET_DIR ?= $(WINDLASS_CACHE_DIR)/target
+export CARGO_TARGET_DIR := $(WINDLASS_TARGET_DIR)
+export CARGO_TERM_PROGRESS_WHEN ?= never
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint data bench clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## install what a build needs (apt, with sudo when not root)
+	@deploy/build/setup.sh build
+
+data: ## install what the tests need and generate their data
+	@deploy/build/setup.sh tests
+
+build: setup ## build the windlass binary, optimised
+	cargo build --release --workspace --bin windlass
+
+demo: build ## run a job on a year of flights, embedded and then on a cluster of processes
+	@demo/run.sh "$(CARGO_TARGET_DIR)/release/windlass"
+
+lint: setup ## check the formatting and run clippy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+test: data lint ## run every test
+	cargo build --workspace --all-targets
+	cargo test --workspace
+
+bench: setup ## measure queries, the scheduler and memory against single-process DataFusion (ARGS="--sf 10" and others)
+	cargo build --release --workspace --bins
+	"$(CARGO_TARGET_DIR)/release/windlass-benches" $(ARGS)
+
+clean: ## remove what was built and generated, also for other clones
+	cargo clean
+	rm -rf "$(WINDLASS_CACHE_DIR)/data" "$(WINDLASS_CACHE_DIR)/venv"

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Brings a fresh Debian or Ubuntu to the point where the workspace builds and its tests run. Does nothing where all is there.
+#
+#   setup.sh build    what a build needs: a C compiler, protoc, a fast linker
+#   setup.sh tests    that, and Python with the packages and the data of the test suites
+set -euo pipefail
+
+usage() { sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -eq 1 ] || usage
+case $1 in build | tests) what=$1 ;; *) usage ;; esac
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cache=${WINDLASS_CACHE_DIR:-$HOME/.cache/windlass}
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+command -v cargo >/dev/null || {
+    say "no Rust toolchain: install one from https://rustup.rs and run this again"
+    exit 1
+}
+
+missing=()
+need() { command -v "$1" >/dev/null || missing+=("$2"); }
+need cc build-essential
+need protoc protobuf-compiler
+# The types that every protoc file may import come in a package of their own.
+[ -e /usr/include/google/protobuf/any.proto ] || [ -e /usr/local/include/google/protobuf/any.proto ] || missing+=(libprotobuf-dev)
+need mold mold
+if [ "$what" = tests ]; then
+    need python3 python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+fi
+
+if [ ${#missing[@]} -gt 0 ]; then
+    command -v apt-get >/dev/null || {
+        say "missing: ${missing[*]}; this machine has no apt-get, so please install them by its own means"
+        exit 1
+    }
+    as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+    apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@" </dev/null >&2; }
+    say "missing: ${missing[*]}; installing with: ${as_root[*]:+sudo }apt-get install"
+    # The lists of a fresh machine may be absent or name packages that the mirror has since replaced; most of the time they will do.
+    apt install -y --no-install-recommends "${missing[@]}" || {
+        say "fetching the package lists first: ${as_root[*]:+sudo }apt-get update"
+        apt update
+        apt install -y --no-install-recommends "${missing[@]}"
+    }
+fi
+
+[ "$what" = tests ] || exit 0
+
+# The environment is complete when it holds a copy of the requirements that it was made from.
+venv=$cache/venv
+requirements=$here/tests/data/requirements.txt
+if ! cmp -s "$requirements" "$venv/requirements.txt" || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    say "installing the tests' Python packages into $venv"
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check -r "$requirements"
+    cp "$requirements" "$venv/requirements.txt"
+fi
+"$venv/bin/python" "$here/tests/data/generate.py" "$cache/data"

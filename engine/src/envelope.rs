@@ -1,0 +1,82 @@
+//! What a stage's bytes hold: the plan, how to partition its output, and the session's options.
+
+use crate::codec::{Encoder, WindlassCodec};
+use datafusion::common::{Result, internal_datafusion_err};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_proto::physical_plan::{DeduplicatingProtoConverter, PhysicalProtoConverterExtension};
+use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode};
+use prost::Message;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use windlass_core::ids::PlanHash;
+
+/// How a stage leaves its output.
+#[derive(Clone, Debug)]
+pub(crate) enum OutputSpec {
+    /// One bucket.
+    Single,
+    /// By the hash of these expressions.
+    Hash(Vec<Arc<dyn PhysicalExpr>>, u32),
+    /// Batches in turn, for load only.
+    RoundRobin(u32),
+    /// One bucket, and small ones travel with the report.
+    Result { inline_bytes: u64 },
+}
+
+impl OutputSpec {
+    pub(crate) fn buckets(&self) -> u32 {
+        match self {
+            OutputSpec::Single | OutputSpec::Result { .. } => 1,
+            OutputSpec::Hash(_, buckets) | OutputSpec::RoundRobin(buckets) => *buckets,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Envelope {
+    #[prost(message, required, tag = "1")]
+    pub plan: PhysicalPlanNode,
+    #[prost(message, repeated, tag = "2")]
+    pub hash: Vec<PhysicalExprNode>,
+    #[prost(uint32, tag = "3")]
+    pub buckets: u32,
+    /// Present on the result stage.
+    #[prost(uint64, optional, tag = "4")]
+    pub inline_bytes: Option<u64>,
+    /// Session options that differ from the defaults, sorted by key so that equal stages have equal bytes.
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub options: BTreeMap<String, String>,
+}
+
+impl Envelope {
+    pub(crate) fn new(
+        plan: &Arc<dyn ExecutionPlan>,
+        output: &OutputSpec,
+        options: &BTreeMap<String, String>,
+    ) -> Result<Self> {
+        let converter = DeduplicatingProtoConverter {};
+        let encoder = Encoder { codec: &WindlassCodec, converter: &converter };
+        let node = converter.execution_plan_to_proto(plan, &WindlassCodec)?;
+        let hash = match output {
+            OutputSpec::Hash(exprs, _) => exprs.iter().map(|expr| encoder.expr(expr)).collect::<Result<_>>()?,
+            _ => vec![],
+        };
+        let inline_bytes = match output {
+            OutputSpec::Result { inline_bytes } => Some(*inline_bytes),
+            _ => None,
+        };
+        Ok(Self { plan: node, hash, buckets: output.buckets(), inline_bytes, options: options.clone() })
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        Message::decode(bytes).map_err(|e| internal_datafusion_err!("a stage cannot be decoded: {e}"))
+    }
+}
+
+/// The name of these bytes: 128 bits of their BLAKE3 hash.
+pub(crate) fn content_hash(bytes: &[u8]) -> PlanHash {
+    let mut name = [0; 16];
+    name.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
+    PlanHash(u128::from_le_bytes(name))
+}

@@ -1,0 +1,242 @@
+//! Frames to batches, incrementally.
+
+use super::format::{self, HEADER, Header, Kind, OutputHead, Total};
+use super::ipc::Decoder;
+use super::{BucketSel, ExchangeError};
+use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use windlass_core::ids::AttemptId;
+
+/// Decodes what [`ExchangeStore::serve`](super::ExchangeStore::serve) sends, fed as it arrives, cut anywhere.
+///
+/// It is told what was asked for, so it holds the stream to that: every output, in order, whole, with its buckets, and nothing
+/// else; and so it can name the output at fault when the stream breaks off. Decoding is work of the processor (sums,
+/// decompression, validation), not for a thread that serves heartbeats.
+///
+/// ```text
+/// decoder.feed(chunk);
+/// while let Some((output, batch)) = decoder.next_batch()? { .. }
+/// // after the last chunk
+/// decoder.finish()?;
+/// ```
+pub struct FrameDecoder {
+    /// What is still to come, the current output first.
+    requests: VecDeque<(AttemptId, BucketSel)>,
+    /// Outputs seen to the end.
+    complete: u64,
+    /// Blame for what comes after the last output.
+    last: Option<AttemptId>,
+    input: Input,
+    /// The header of the frame whose payload is awaited.
+    header: Option<Header>,
+    state: State,
+    /// The last schema seen, kept because outputs of one stage share it.
+    schema: Option<(Buffer, Decoder)>,
+}
+
+enum State {
+    /// Between outputs.
+    Idle,
+    /// After an Output frame.
+    Head(OutputHead),
+    /// After a Schema frame. `bucket` is the last one seen.
+    Body { head: OutputHead, bucket: u32, seen: Total },
+    /// After the StreamEnd frame.
+    Ended,
+    /// After an error.
+    Broken,
+}
+
+impl FrameDecoder {
+    /// For the stream that serves `requests`.
+    pub fn new(requests: Vec<(AttemptId, BucketSel)>) -> Self {
+        FrameDecoder {
+            last: requests.last().map(|(output, _)| *output),
+            requests: requests.into(),
+            complete: 0,
+            input: Input::default(),
+            header: None,
+            state: State::Idle,
+            schema: None,
+        }
+    }
+
+    pub fn feed(&mut self, bytes: Bytes) {
+        self.input.push(bytes);
+    }
+
+    /// Bytes fed and not yet decoded.
+    pub fn buffered_bytes(&self) -> usize {
+        self.input.len
+    }
+
+    /// The schema of the current output, once it has arrived.
+    pub fn schema(&self) -> Option<&SchemaRef> {
+        self.schema.as_ref().map(|(_, decoder)| decoder.schema())
+    }
+
+    /// The next batch; `None` when more has to be fed first, or when everything was decoded. After an error there is nothing more.
+    pub fn next_batch(&mut self) -> Result<Option<(AttemptId, RecordBatch)>, ExchangeError> {
+        let next = self.advance();
+        if next.is_err() {
+            self.state = State::Broken;
+        }
+        next
+    }
+
+    /// To be called when the stream has ended: an error if that was too early.
+    pub fn finish(&self) -> Result<(), ExchangeError> {
+        match self.state {
+            State::Ended => Ok(()),
+            _ => Err(self.corrupt("the stream ended before all of it was received")),
+        }
+    }
+
+    fn advance(&mut self) -> Result<Option<(AttemptId, RecordBatch)>, ExchangeError> {
+        loop {
+            match self.state {
+                State::Broken => return Err(self.corrupt("the stream has failed before")),
+                State::Ended if self.input.len > 0 => return Err(self.corrupt("the stream goes on after its end")),
+                State::Ended => return Ok(None),
+                _ => {}
+            }
+            let header = match self.header.take() {
+                Some(header) => header,
+                None => match self.input.take_array::<HEADER>() {
+                    Some(bytes) => Header::decode(&bytes).map_err(|detail| self.corrupt(detail))?,
+                    None => return Ok(None),
+                },
+            };
+            let Some(payload) = self.input.take(header.len) else {
+                self.header = Some(header);
+                return Ok(None);
+            };
+            if crc32c::crc32c(&payload) != header.sum {
+                return Err(self.corrupt("a frame's payload fails its checksum"));
+            }
+            if let Some(batch) = self.frame(header, Buffer::from(payload))? {
+                return Ok(Some(batch));
+            }
+        }
+    }
+
+    /// One whole frame whose sums are right.
+    fn frame(&mut self, header: Header, payload: Buffer) -> Result<Option<(AttemptId, RecordBatch)>, ExchangeError> {
+        match (header.kind, &mut self.state) {
+            (Kind::Output, State::Idle) => {
+                let head = OutputHead::decode(&payload).map_err(|detail| self.corrupt(detail))?;
+                match self.requests.front() {
+                    Some((output, select)) if *output == head.output && select.range(head.buckets).is_some() => {
+                        self.state = State::Head(head);
+                    }
+                    _ => return Err(self.corrupt(format!("{} came instead", head.output))),
+                }
+            }
+            (Kind::Schema, State::Head(head)) => {
+                let head = *head;
+                if self.schema.as_ref().is_none_or(|(known, _)| *known != payload) {
+                    let decoder = Decoder::new(head.output, &payload)?;
+                    // A copy, since the payload keeps the whole chunk that it came in.
+                    self.schema = Some((Buffer::from(payload.as_slice()), decoder));
+                }
+                self.state = State::Body { head, bucket: 0, seen: Total::default() };
+            }
+            (Kind::Batch, State::Body { head, bucket, seen }) => {
+                let output = head.output;
+                let selected = self.requests.front().and_then(|(_, select)| select.range(head.buckets));
+                if !selected.is_some_and(|range| range.contains(&header.bucket)) || header.bucket < *bucket {
+                    return Err(self.corrupt(format!("a batch of bucket {} came out of place", header.bucket)));
+                }
+                *bucket = header.bucket;
+                seen.batches += 1;
+                seen.rows += header.rows;
+                let Some((_, decoder)) = &self.schema else {
+                    return Err(self.corrupt("a batch came before its schema"));
+                };
+                let batch = decoder.batch(output, &payload)?;
+                if batch.num_rows() as u64 != header.rows {
+                    return Err(self.corrupt("a batch has not the rows that its frame says"));
+                }
+                return Ok(Some((output, batch)));
+            }
+            (Kind::OutputEnd, State::Body { seen, .. }) => {
+                let whole =
+                    self.requests.front().is_some_and(|(_, select)| format::end_bucket(*select) == header.bucket);
+                if !whole || header.rows != seen.rows || payload.as_slice() != seen.batches.to_le_bytes() {
+                    return Err(self.corrupt("some of its batches are missing"));
+                }
+                self.requests.pop_front();
+                self.complete += 1;
+                self.state = State::Idle;
+            }
+            (Kind::StreamEnd, State::Idle) => {
+                if !self.requests.is_empty() || payload.as_slice() != self.complete.to_le_bytes() {
+                    return Err(self.corrupt("the stream ended without it"));
+                }
+                self.state = State::Ended;
+            }
+            (kind, _) => return Err(self.corrupt(format!("a frame of kind {kind:?} came out of place"))),
+        }
+        Ok(None)
+    }
+
+    fn corrupt(&self, detail: impl Into<String>) -> ExchangeError {
+        match self.requests.front().map(|(output, _)| *output).or(self.last) {
+            Some(output) => ExchangeError::corrupt(output, detail),
+            None => ExchangeError::Internal { detail: format!("a stream for no outputs: {}", detail.into()) },
+        }
+    }
+}
+
+/// Bytes that arrived and were not taken yet. Nothing is allocated for bytes that have not arrived, whatever a length says.
+#[derive(Default)]
+struct Input {
+    chunks: VecDeque<Bytes>,
+    len: usize,
+}
+
+impl Input {
+    fn push(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.len += bytes.len();
+            self.chunks.push_back(bytes);
+        }
+    }
+
+    /// The first `len` bytes, copied only if they lie in more than one chunk.
+    fn take(&mut self, len: u64) -> Option<Bytes> {
+        let len = usize::try_from(len).ok().filter(|len| *len <= self.len)?;
+        match self.chunks.front() {
+            Some(first) if first.len() < len => {
+                let mut gathered = Vec::with_capacity(len);
+                while gathered.len() < len {
+                    let part = self.take_some(len - gathered.len())?;
+                    gathered.extend_from_slice(&part);
+                }
+                Some(Bytes::from(gathered))
+            }
+            _ => self.take_some(len),
+        }
+    }
+
+    fn take_array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N as u64).and_then(|bytes| <[u8; N]>::try_from(bytes.as_ref()).ok())
+    }
+
+    /// At most `len` bytes, of the first chunk; fewer when it has fewer. Empty for no bytes.
+    fn take_some(&mut self, len: usize) -> Option<Bytes> {
+        if len == 0 {
+            return Some(Bytes::new());
+        }
+        let first = self.chunks.front_mut()?;
+        let part = first.split_to(len.min(first.len()));
+        if first.is_empty() {
+            self.chunks.pop_front();
+        }
+        self.len -= part.len();
+        Some(part)
+    }
+}

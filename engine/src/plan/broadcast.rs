@@ -1,0 +1,83 @@
+//! Joins that collect one side, made safe to run as several tasks.
+//!
+//! DataFusion's partitions share the collected side's bitmap of matched rows, so that the last one to end emits the rows without a
+//! match. Tasks on other executors cannot share it: each would emit rows that matched elsewhere. Where that would happen, both sides
+//! are partitioned, or swapped, or the probing side is gathered.
+
+use crate::ops::GatherExec;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{JoinType, Result};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode};
+use std::sync::Arc;
+
+/// To run after join selection, before distribution is enforced.
+#[derive(Debug)]
+pub(crate) struct SafeBroadcast;
+
+impl PhysicalOptimizerRule for SafeBroadcast {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|node| {
+            let safe = if let Some(join) = node.downcast_ref::<HashJoinExec>() {
+                safe_hash_join(join, &node)?
+            } else if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
+                safe_nested_loop(join, &node)?
+            } else {
+                None
+            };
+            Ok(match safe {
+                Some(join) => Transformed::yes(join),
+                None => Transformed::no(node),
+            })
+        })
+        .data()
+    }
+
+    fn name(&self) -> &str {
+        "safe_broadcast"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// The collected (left) side has rows to emit that depend on what every partition of the other side matched.
+fn emits_collected_side(join_type: JoinType) -> bool {
+    match join_type {
+        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark | JoinType::Full => true,
+        JoinType::Inner | JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => false,
+    }
+}
+
+fn safe_hash_join(join: &HashJoinExec, node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    if join.mode == PartitionMode::Partitioned || !emits_collected_side(*join.join_type()) {
+        return Ok(None);
+    }
+    if join.null_aware {
+        // Whether any row of the probing side is NULL decides for all rows, so one task must see them all.
+        return gather_right(node).map(Some);
+    }
+    join.builder().with_partition_mode(PartitionMode::Partitioned).build_exec().map(Some)
+}
+
+fn safe_nested_loop(
+    join: &NestedLoopJoinExec,
+    node: &Arc<dyn ExecutionPlan>,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    match join.join_type() {
+        JoinType::Full => gather_right(node).map(Some),
+        join_type if emits_collected_side(*join_type) => join.swap_inputs().map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn gather_right(join: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let children = join.children();
+    let (left, right) = (Arc::clone(children[0]), Arc::clone(children[1]));
+    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+    Arc::clone(join).replace_children(vec![left, Arc::new(GatherExec::new(right))], options)
+}

@@ -1,0 +1,319 @@
+//! Cuts a physical plan into stages where rows change partitions.
+
+use super::size::scanned_bytes;
+use crate::config::WindlassOptions;
+use crate::envelope::{Envelope, OutputSpec, content_hash};
+use crate::ops::{ExchangeReadExec, GatherExec, ReadMode, WriteExec};
+use crate::restrict::whole_children;
+use crate::session::changed_options;
+use crate::stage::{PlannedJob, PlannedStage, WriteTarget};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, internal_err, plan_err};
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::sink::DataSinkExec;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::session_state::SessionState;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::scalar_subquery::{ScalarSubqueryExec, ScalarSubqueryLink};
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning, displayable};
+use prost::Message;
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use windlass_core::job::{Preference, Read, StageInput};
+
+/// A collected side of a join that reads less than this is read again by every task, rather than by a stage of its own.
+const SMALL_BUILD_BYTES: u64 = 1024 * 1024;
+
+pub(super) struct Cutter {
+    options: BTreeMap<String, String>,
+    inline_bytes: u64,
+    stages: Vec<PlannedStage>,
+    /// The scalar subqueries that the plan being cut may refer to.
+    subqueries: Option<ScalarSubqueryExec>,
+    write: Option<WriteTarget>,
+}
+
+impl Cutter {
+    pub(super) fn new(state: &SessionState, options: &WindlassOptions) -> Self {
+        Self {
+            options: changed_options(state.config().options()),
+            inline_bytes: options.inline_result_bytes as u64,
+            stages: Vec::new(),
+            subqueries: None,
+            write: None,
+        }
+    }
+
+    /// The whole plan as one stage of one task.
+    pub(super) fn whole(mut self, plan: Arc<dyn ExecutionPlan>) -> Result<PlannedJob> {
+        let plan = self.take_over_write(plan, false)?;
+        let plan = match plan.output_partitioning().partition_count() {
+            1 => plan,
+            _ => Arc::new(CoalescePartitionsExec::new(plan)),
+        };
+        self.finish(plan)
+    }
+
+    pub(super) fn stages(mut self, plan: Arc<dyn ExecutionPlan>) -> Result<PlannedJob> {
+        let plan = self.take_over_write(plan, true)?;
+        let plan = self.cut(plan)?;
+        self.finish(plan)
+    }
+
+    fn finish(mut self, plan: Arc<dyn ExecutionPlan>) -> Result<PlannedJob> {
+        let schema: SchemaRef = plan.schema();
+        let row_limit = None;
+        self.add_stage(plan, OutputSpec::Result { inline_bytes: self.inline_bytes }, row_limit)?;
+        Ok(PlannedJob { schema, stages: self.stages, write: self.write })
+    }
+
+    /// A sink becomes an operator that writes under attempt paths: in parallel, unless rows must be in one order or one file.
+    fn take_over_write(&mut self, plan: Arc<dyn ExecutionPlan>, parallel: bool) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(sink) = plan.downcast_ref::<DataSinkExec>() else {
+            return Ok(plan);
+        };
+        let write = WriteExec::try_new(sink, Arc::clone(sink.input()), String::new())?;
+        let target = write.target()?;
+        let staging = staging_folder(&target)?;
+        let single_file = !target.ends_with('/');
+        let mut input = Arc::clone(sink.input());
+        if parallel && !single_file {
+            if let Some(gather) = input.downcast_ref::<CoalescePartitionsExec>().filter(|g| g.fetch().is_none()) {
+                input = Arc::clone(gather.input());
+            }
+        }
+        self.write = Some(WriteTarget { target, staging: staging.clone(), overwrite: false });
+        Ok(Arc::new(WriteExec::try_new(sink, input, staging)?))
+    }
+
+    /// `plan` with readers in place of what other stages run.
+    fn cut(&mut self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(gather) = plan.downcast_ref::<GatherExec>() {
+            return self.cut(Arc::clone(gather.input()));
+        }
+        if plan.is::<RecursiveQueryExec>() {
+            // Its terms share a table in memory: they run in one place, with in-process exchanges.
+            return Ok(plan);
+        }
+        if let Some(subqueries) = plan.downcast_ref::<ScalarSubqueryExec>() {
+            return self.cut_subqueries(subqueries);
+        }
+        if let Some(repartition) = plan.downcast_ref::<RepartitionExec>() {
+            return self.cut_repartition(repartition);
+        }
+        if plan.is::<CoalescePartitionsExec>() || plan.is::<SortPreservingMergeExec>() {
+            return self.cut_gather(plan);
+        }
+        let probe_partitions = plan.output_partitioning().partition_count();
+        let whole = whole_children(&plan);
+        let mut children = Vec::with_capacity(plan.children().len());
+        for (index, child) in plan.children().into_iter().enumerate() {
+            let child = self.cut(Arc::clone(child))?;
+            let alone = whole.contains(&index) && probe_partitions > 1 && is_costly(&child);
+            children.push(if alone { self.exchange_whole(child, None)? } else { child });
+        }
+        with_children(plan, children)
+    }
+
+    fn cut_repartition(&mut self, repartition: &RepartitionExec) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = self.cut(Arc::clone(repartition.input()))?;
+        let partitioning = repartition.partitioning().clone();
+        let output = match &partitioning {
+            Partitioning::Hash(exprs, buckets) => OutputSpec::Hash(exprs.clone(), *buckets as u32),
+            other => OutputSpec::RoundRobin(other.partition_count() as u32),
+        };
+        let buckets = output.buckets();
+        let ordering = match repartition.preserve_order() {
+            true => input.output_ordering().cloned(),
+            false => None,
+        };
+        let equivalence = repartition.properties().eq_properties.clone();
+        let stage = self.add_stage(input, output, None)?;
+        let parts = (0..buckets).collect();
+        Ok(Arc::new(ExchangeReadExec::new(stage, ReadMode::Bucket, parts, ordering, partitioning, equivalence)))
+    }
+
+    /// Gathering stays with the reader: it takes the outputs of all tasks, in parallel or merged.
+    fn cut_gather(&mut self, gather: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        let child = self.cut(Arc::clone(gather.children()[0]))?;
+        if child.output_partitioning().partition_count() == 1 {
+            return with_children(gather, vec![child]);
+        }
+        let row_limit = match gather.downcast_ref::<CoalescePartitionsExec>() {
+            Some(gather) => gather.fetch().map(|rows| rows as u64),
+            None => None,
+        };
+        let reader = self.exchange_whole(child, row_limit)?;
+        with_children(gather, vec![reader])
+    }
+
+    fn cut_subqueries(&mut self, node: &ScalarSubqueryExec) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut links = Vec::with_capacity(node.subqueries().len());
+        let outer = self.subqueries.take();
+        for link in node.subqueries() {
+            let plan = self.cut(Arc::clone(&link.plan))?;
+            links.push(ScalarSubqueryLink { plan: self.exchange_whole(plan, None)?, index: link.index });
+        }
+        self.subqueries =
+            Some(ScalarSubqueryExec::new(Arc::clone(node.input()), links.clone(), node.results().clone()));
+        let input = self.cut(Arc::clone(node.input()))?;
+        self.subqueries = outer;
+        Ok(Arc::new(ScalarSubqueryExec::new(input, links, node.results().clone())))
+    }
+
+    /// A stage that runs `plan`, and the reader of all of its output, one partition for each task.
+    fn exchange_whole(
+        &mut self,
+        plan: Arc<dyn ExecutionPlan>,
+        row_limit: Option<u64>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let tasks = plan.output_partitioning().partition_count();
+        let equivalence = plan.equivalence_properties().clone();
+        let stage = self.add_stage(plan, OutputSpec::Single, row_limit)?;
+        let parts = (0..tasks as u32).collect();
+        let partitioning = Partitioning::UnknownPartitioning(tasks);
+        Ok(Arc::new(ExchangeReadExec::new(stage, ReadMode::Map, parts, None, partitioning, equivalence)))
+    }
+
+    fn add_stage(&mut self, plan: Arc<dyn ExecutionPlan>, output: OutputSpec, row_limit: Option<u64>) -> Result<u32> {
+        let plan = self.with_subqueries(plan)?;
+        let tasks = plan.output_partitioning().partition_count() as u32;
+        if tasks == 0 {
+            return internal_err!("a stage without partitions was planned");
+        }
+        let bytes = Envelope::new(&plan, &output, &self.options)?.encode_to_vec();
+        let inputs = self.inputs(&plan, tasks)?;
+        self.stages.push(PlannedStage {
+            hash: content_hash(&bytes),
+            bytes: bytes.into(),
+            display: displayable(plan.as_ref()).indent(false).to_string(),
+            tasks,
+            buckets: output.buckets(),
+            inputs,
+            preferences: preferences(&plan, tasks),
+            row_limit,
+        });
+        Ok(self.stages.len() as u32 - 1)
+    }
+
+    /// A stage below the operator that runs the scalar subqueries needs their results as well.
+    fn with_subqueries(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        match &self.subqueries {
+            Some(node) if refers_to_subquery(&plan)? => {
+                Ok(Arc::new(ScalarSubqueryExec::new(plan, node.subqueries().to_vec(), node.results().clone())))
+            }
+            _ => Ok(plan),
+        }
+    }
+
+    fn inputs(&self, plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Result<Vec<StageInput>> {
+        let mut inputs: BTreeMap<u32, Read> = BTreeMap::new();
+        plan.apply(|node| {
+            if let Some(read) = node.downcast_ref::<ExchangeReadExec>() {
+                let by_bucket = read.mode() == ReadMode::Bucket && read.parts().len() as u32 == tasks;
+                let read_as = if by_bucket { Read::Bucket } else { Read::All };
+                inputs
+                    .entry(read.stage())
+                    .and_modify(|known| *known = if *known == read_as { read_as } else { Read::All })
+                    .or_insert(read_as);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(inputs.into_iter().map(|(stage, read)| StageInput { stage, read }).collect())
+    }
+}
+
+fn with_children(
+    plan: Arc<dyn ExecutionPlan>,
+    children: Vec<Arc<dyn ExecutionPlan>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let same = plan.children().iter().zip(&children).all(|(old, new)| Arc::ptr_eq(old, new));
+    if same {
+        return Ok(plan);
+    }
+    plan.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+}
+
+/// Whether running `plan` once and sending its rows beats running it in every task.
+fn is_costly(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let reads_exchange = plan.exists(|node| Ok(node.is::<ExchangeReadExec>())).unwrap_or(true);
+    if !reads_exchange {
+        return scanned_bytes(plan) > SMALL_BUILD_BYTES;
+    }
+    // A gathered exchange with nothing but cheap row-wise operators above it is already computed once.
+    let mut node = plan;
+    while let [child] = node.children()[..] {
+        let cheap = ["CoalescePartitionsExec", "ProjectionExec", "FilterExec", "CooperativeExec"];
+        if !cheap.contains(&node.name()) {
+            return true;
+        }
+        node = child;
+    }
+    !node.is::<ExchangeReadExec>()
+}
+
+fn refers_to_subquery(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    let mut found = false;
+    plan.apply(|node| {
+        node.apply_expressions(&mut |expr: &Arc<dyn PhysicalExpr>| {
+            found |= expr.exists(|e| Ok(e.is::<ScalarSubqueryExpr>()))?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
+/// Splits of an object store go to the same executor each time, whose caches know them. Local files have no such wish.
+fn preferences(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Preference> {
+    let mut wishes = vec![];
+    let walked = plan.apply(|node| {
+        let Some(scan) = node.downcast_ref::<DataSourceExec>() else {
+            return Ok(TreeNodeRecursion::Continue);
+        };
+        let Some(config) = scan.data_source().downcast_ref::<FileScanConfig>() else {
+            return Ok(TreeNodeRecursion::Continue);
+        };
+        let local = config.object_store_url.as_str().starts_with("file:");
+        if local || config.file_groups.len() != tasks as usize {
+            return Ok(TreeNodeRecursion::Continue);
+        }
+        wishes = config
+            .file_groups
+            .iter()
+            .map(|group| {
+                let mut hasher = DefaultHasher::new();
+                if let Some(file) = group.iter().next() {
+                    file.object_meta.location.as_ref().hash(&mut hasher);
+                    file.range.as_ref().map(|range| range.start).hash(&mut hasher);
+                }
+                Preference { hosts: vec![], affinity: hasher.finish().max(1) }
+            })
+            .collect();
+        Ok(TreeNodeRecursion::Stop)
+    });
+    debug_assert!(walked.is_ok(), "the closure does not fail");
+    wishes
+}
+
+/// A hidden folder beside the target, so that publishing is a rename within one file system and no reader of the target sees it.
+fn staging_folder(target: &str) -> Result<String> {
+    let token = uuid::Uuid::new_v4().simple();
+    let trimmed = target.trim_end_matches('/');
+    match trimmed.rsplit_once('/') {
+        Some((parent, name)) if !parent.ends_with('/') && !parent.ends_with(':') => {
+            Ok(format!("{parent}/.{name}.windlass-{token}/"))
+        }
+        // The root of a bucket has no beside.
+        Some(_) if target.ends_with('/') => Ok(format!("{target}.windlass-{token}/")),
+        _ => plan_err!("\"{target}\" is not a place to write to: expected a folder or a file below one"),
+    }
+}

@@ -1,0 +1,139 @@
+//! From a logical plan to stages.
+//!
+//! A statement is planned for one executor first. If it scans little, or if there is only one executor, that plan is the job: one
+//! stage, one task, DataFusion's own exchanges in between. Otherwise it is planned again for the slots of the whole cluster and
+//! cut where rows change partitions.
+
+mod broadcast;
+mod cut;
+mod size;
+
+use crate::config::WindlassOptions;
+use crate::stage::PlannedJob;
+use broadcast::SafeBroadcast;
+use cut::Cutter;
+use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::streaming::StreamingTableExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect};
+use datafusion::prelude::SessionConfig;
+use std::sync::Arc;
+
+/// The executors that a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterShape {
+    pub executors: u32,
+    /// Of all executors together.
+    pub slots: u32,
+    /// Of the executor that has most.
+    pub max_slots: u32,
+}
+
+/// Plans `logical`, which is a query, an INSERT or a COPY, for the executors that there are.
+pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: ClusterShape) -> Result<PlannedJob> {
+    let options = crate::config::of(state.config());
+    let (logical, overwrite) = as_append(logical);
+    let optimized = state.optimize(&logical)?;
+
+    let local = with_config(state, |config| {
+        config.options_mut().execution.target_partitions = shape.max_slots.max(1) as usize;
+    });
+    let plan = physical_plan(&local, &optimized).await?;
+    if is_small(&plan, &options, shape) {
+        return Ok(finish(Cutter::new(&local, &options).whole(plan)?, overwrite));
+    }
+    let distributed = distributed_state(state, &options, shape);
+    let plan = physical_plan(&distributed, &optimized).await?;
+    Ok(finish(Cutter::new(&distributed, &options).stages(plan)?, overwrite))
+}
+
+fn finish(mut job: PlannedJob, overwrite: bool) -> PlannedJob {
+    if let Some(write) = &mut job.write {
+        write.overwrite = overwrite;
+    }
+    job
+}
+
+/// Writers only know how to append; whether the published files replace others is the primary's business.
+fn as_append(plan: &LogicalPlan) -> (LogicalPlan, bool) {
+    match plan {
+        LogicalPlan::Dml(dml) if matches!(dml.op, WriteOp::Insert(InsertOp::Overwrite)) => {
+            let append = DmlStatement { op: WriteOp::Insert(InsertOp::Append), ..dml.clone() };
+            (LogicalPlan::Dml(append), true)
+        }
+        other => (other.clone(), false),
+    }
+}
+
+fn with_config(state: &SessionState, change: impl FnOnce(&mut SessionConfig)) -> SessionState {
+    let mut state = state.clone();
+    change(state.config_mut());
+    state
+}
+
+fn distributed_state(state: &SessionState, options: &WindlassOptions, shape: ClusterShape) -> SessionState {
+    let mut rules = PhysicalOptimizer::new().rules;
+    let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
+    rules.insert(after, Arc::new(SafeBroadcast));
+    let mut config = state.config().clone();
+    let partitions = shape.slots.max(1) as usize * options.tasks_per_slot.max(1);
+    let settings = config.options_mut();
+    settings.execution.target_partitions = partitions;
+    // A few rows are not worth an exchange that only spreads them.
+    settings.optimizer.enable_round_robin_repartition = false;
+    settings.optimizer.hash_join_single_partition_threshold = options.broadcast_bytes;
+    settings.optimizer.hash_join_single_partition_threshold_rows = options.broadcast_rows;
+    SessionStateBuilder::new_from_existing(state.clone())
+        .with_config(config)
+        .with_physical_optimizer_rules(rules)
+        .build()
+}
+
+async fn physical_plan(state: &SessionState, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = state.query_planner().create_physical_plan(optimized, state).await?;
+    materialize_local_tables(state, plan).await
+}
+
+fn is_small(plan: &Arc<dyn ExecutionPlan>, options: &WindlassOptions, shape: ClusterShape) -> bool {
+    if options.small_query_bytes == 0 {
+        return false;
+    }
+    shape.executors <= 1 || size::scanned_bytes(plan) < options.small_query_bytes as u64
+}
+
+/// Tables that exist on the primary only (those of information_schema) become part of the plan.
+async fn materialize_local_tables(
+    state: &SessionState,
+    plan: Arc<dyn ExecutionPlan>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let mut found = Vec::new();
+    plan.apply(|node| {
+        if node.is::<StreamingTableExec>() {
+            found.push(Arc::clone(node));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if found.is_empty() {
+        return Ok(plan);
+    }
+    let mut tables = Vec::with_capacity(found.len());
+    for table in found {
+        let batches = collect(Arc::clone(&table), state.task_ctx()).await?;
+        let mut partitions = vec![batches];
+        partitions.resize(table.output_partitioning().partition_count().max(1), vec![]);
+        tables.push((table.clone(), MemorySourceConfig::try_new_exec(&partitions, table.schema(), None)?));
+    }
+    let transformed = plan.transform(|node| {
+        let replacement = tables.iter().find(|(table, _)| Arc::ptr_eq(table, &node));
+        Ok(match replacement {
+            Some((_, memory)) => Transformed::yes(Arc::clone(memory) as Arc<dyn ExecutionPlan>),
+            None => Transformed::no(node),
+        })
+    })?;
+    Ok(transformed.data)
+}

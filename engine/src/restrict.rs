@@ -1,0 +1,113 @@
+//! Narrows a stage's plan to some of its partitions.
+//!
+//! A task must not merely run partition i of the whole plan: operators coordinate across the partitions they believe to run beside
+//! them (dynamic filters wait for every build side, file streams steal files from each other). So an instance of a plan has exactly
+//! the partitions that were launched together.
+
+use crate::ops::ExchangeReadExec;
+use datafusion::common::{Result, internal_err};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode};
+use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
+use std::sync::Arc;
+
+/// `plan` with only the partitions `keep`, in that order.
+pub(crate) fn restrict(plan: &Arc<dyn ExecutionPlan>, keep: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
+    let count = plan.output_partitioning().partition_count();
+    if keep.len() == count && keep.iter().enumerate().all(|(i, &k)| i == k) {
+        return Ok(Arc::clone(plan));
+    }
+    if let Some(read) = plan.downcast_ref::<ExchangeReadExec>() {
+        return Ok(Arc::new(read.restrict(keep)));
+    }
+    if let Some(scan) = plan.downcast_ref::<DataSourceExec>() {
+        return restrict_scan(scan, keep);
+    }
+    if plan.is::<EmptyExec>() {
+        return Ok(Arc::new(EmptyExec::new(plan.schema()).with_partitions(keep.len())));
+    }
+    if let Some(union) = plan.downcast_ref::<UnionExec>() {
+        return restrict_union(plan, union, keep);
+    }
+    let children = plan.children();
+    if children.is_empty() {
+        return internal_err!("{} cannot be narrowed to some of its partitions", plan.name());
+    }
+    let whole = whole_children(plan);
+    let mut narrowed = Vec::with_capacity(children.len());
+    for (index, child) in children.iter().enumerate() {
+        if whole.contains(&index) {
+            narrowed.push(Arc::clone(child));
+            continue;
+        }
+        if child.output_partitioning().partition_count() != count {
+            return internal_err!("partitions of {} do not follow those of its input", plan.name());
+        }
+        narrowed.push(restrict(child, keep)?);
+    }
+    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+    Arc::clone(plan).replace_children(narrowed, options)
+}
+
+/// The children that every partition of `plan` reads whole.
+pub(crate) fn whole_children(plan: &Arc<dyn ExecutionPlan>) -> Vec<usize> {
+    if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+        return if join.mode == PartitionMode::CollectLeft { vec![0] } else { vec![] };
+    }
+    if plan.is::<NestedLoopJoinExec>() || plan.is::<CrossJoinExec>() {
+        return vec![0];
+    }
+    if plan.is::<ScalarSubqueryExec>() {
+        return (1..plan.children().len()).collect();
+    }
+    vec![]
+}
+
+fn restrict_scan(scan: &DataSourceExec, keep: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
+    if let Some(config) = scan.data_source().downcast_ref::<FileScanConfig>() {
+        let groups = keep.iter().map(|&i| config.file_groups[i].clone()).collect();
+        let partitioning = match &config.output_partitioning {
+            Some(Partitioning::Hash(exprs, _)) => Some(Partitioning::Hash(exprs.clone(), keep.len())),
+            _ => None,
+        };
+        let config = FileScanConfigBuilder::from(config.clone())
+            .with_file_groups(groups)
+            .with_output_partitioning(partitioning)
+            .build();
+        return Ok(DataSourceExec::from_data_source(config));
+    }
+    if let Some(memory) = scan.data_source().downcast_ref::<MemorySourceConfig>() {
+        let partitions: Vec<_> = keep.iter().map(|&i| memory.partitions()[i].clone()).collect();
+        let mut narrowed =
+            MemorySourceConfig::try_new(&partitions, memory.original_schema(), memory.projection().clone())?
+                .with_show_sizes(memory.show_sizes())
+                .with_limit(datafusion::datasource::source::DataSource::fetch(memory));
+        if !memory.sort_information().is_empty() {
+            narrowed = narrowed.try_with_sort_information(memory.sort_information().to_vec())?;
+        }
+        return Ok(DataSourceExec::from_data_source(narrowed));
+    }
+    internal_err!("a data source of an unknown kind cannot be narrowed to some of its partitions")
+}
+
+/// The partitions of a union are those of its inputs, one input after the other. Inputs of which nothing is kept stay, with no
+/// partitions, so that the plan keeps its shape.
+fn restrict_union(plan: &Arc<dyn ExecutionPlan>, union: &UnionExec, keep: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
+    let mut first = 0;
+    let mut narrowed = Vec::new();
+    for input in union.inputs() {
+        let count = input.output_partitioning().partition_count();
+        let local: Vec<usize> =
+            keep.iter().filter(|&&k| (first..first + count).contains(&k)).map(|k| k - first).collect();
+        narrowed.push(restrict(input, &local)?);
+        first += count;
+    }
+    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+    Arc::clone(plan).replace_children(narrowed, options)
+}

@@ -1,0 +1,251 @@
+//! Runs stages on an executor: decode once, instantiate for the partitions that are launched together, run each to its end.
+
+use crate::codec::WindlassCodec;
+use crate::envelope::{Envelope, OutputSpec};
+use crate::exchange::{ExchangeStore, MapOutputWriter};
+use crate::failure::classify;
+use crate::restrict::restrict;
+use crate::session::{session_config, task_context};
+use crate::stage::{OperatorMetrics, TaskInputs, TaskScope, TaskSummary};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
+use bytes::Bytes;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::metrics::{MetricValue, Time};
+use datafusion::physical_plan::repartition::BatchPartitioner;
+use datafusion::physical_plan::{ExecutionPlan, Partitioning};
+use datafusion::prelude::SessionConfig;
+use datafusion_proto::physical_plan::{
+    DeduplicatingProtoConverter, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
+};
+use futures::StreamExt;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use windlass_core::failure::TaskFailure;
+use windlass_core::ids::{AttemptId, StageId};
+
+/// A stage's plan as an executor keeps it.
+#[derive(Debug)]
+pub struct StagePlan {
+    envelope: Envelope,
+    config: SessionConfig,
+    runtime: Arc<RuntimeEnv>,
+}
+
+/// One executable instance of a stage's plan, for the partitions that were launched together.
+#[derive(Debug)]
+pub struct StageInstance {
+    plan: Arc<dyn ExecutionPlan>,
+    output: OutputSpec,
+    context: Arc<TaskContext>,
+    scope: Arc<TaskScope>,
+    /// Attempts that have not ended. The last one reports the operators' metrics, which the attempts share.
+    running: AtomicUsize,
+}
+
+impl StagePlan {
+    pub fn decode(bytes: &[u8], runtime: Arc<RuntimeEnv>) -> Result<Self, TaskFailure> {
+        let decode = || {
+            let envelope = Envelope::decode(bytes)?;
+            let mut config = session_config();
+            for (key, value) in &envelope.options {
+                config.options_mut().set(key, value)?;
+            }
+            Ok(Self { envelope, config, runtime })
+        };
+        decode().map_err(|e: DataFusionError| classify(&e))
+    }
+
+    /// An instance for these (partition, attempt) pairs, sorted by partition. Each instance has state of its own: dynamic filters
+    /// of one must not see the build sides of another.
+    pub fn instantiate(
+        &self,
+        stage: StageId,
+        attempts: &[(u32, u32)],
+        inputs: TaskInputs,
+    ) -> Result<Arc<StageInstance>, TaskFailure> {
+        self.try_instantiate(stage, attempts, inputs).map_err(|e| classify(&e))
+    }
+
+    fn try_instantiate(
+        &self,
+        stage: StageId,
+        attempts: &[(u32, u32)],
+        inputs: TaskInputs,
+    ) -> Result<Arc<StageInstance>> {
+        let scope = Arc::new(TaskScope {
+            attempts: attempts.iter().map(|&(partition, attempt)| stage.task(partition).attempt(attempt)).collect(),
+            staged: Mutex::default(),
+        });
+        let config = self.config.clone().with_extension(Arc::new(inputs)).with_extension(Arc::clone(&scope));
+        let context = task_context(stage.to_string(), stage.job.to_string(), config, Arc::clone(&self.runtime));
+        let converter = DeduplicatingProtoConverter {};
+        let decode_context = PhysicalPlanDecodeContext::new(&context, &WindlassCodec);
+        let plan = converter.proto_to_execution_plan(&self.envelope.plan, &decode_context)?;
+        let output = self.output_spec(&plan.schema(), &decode_context)?;
+        let keep: Vec<usize> = attempts.iter().map(|&(partition, _)| partition as usize).collect();
+        let plan = restrict(&plan, &keep)?;
+        let running = AtomicUsize::new(attempts.len());
+        Ok(Arc::new(StageInstance { plan, output, context, scope, running }))
+    }
+
+    fn output_spec(&self, schema: &SchemaRef, context: &PhysicalPlanDecodeContext<'_>) -> Result<OutputSpec> {
+        if let Some(inline_bytes) = self.envelope.inline_bytes {
+            return Ok(OutputSpec::Result { inline_bytes });
+        }
+        if !self.envelope.hash.is_empty() {
+            let converter = DeduplicatingProtoConverter {};
+            let exprs = self
+                .envelope
+                .hash
+                .iter()
+                .map(|node| converter.proto_to_physical_expr(node, schema, context))
+                .collect::<Result<_>>()?;
+            return Ok(OutputSpec::Hash(exprs, self.envelope.buckets));
+        }
+        Ok(match self.envelope.buckets {
+            1 => OutputSpec::Single,
+            buckets => OutputSpec::RoundRobin(buckets),
+        })
+    }
+}
+
+impl StageInstance {
+    /// Runs attempt `index` of the instance to its end and leaves its map output in `store`. CPU-bound: to be polled on the
+    /// runtime for tasks. Dropping the future cancels the attempt and removes what it wrote.
+    pub async fn run(self: Arc<Self>, index: usize, store: &Arc<ExchangeStore>) -> Result<TaskSummary, TaskFailure> {
+        let attempt = self.scope.attempts[index];
+        let result = self.try_run(index, attempt, store).await;
+        let last = self.running.fetch_sub(1, Ordering::AcqRel) == 1;
+        let mut summary = result.map_err(|e| classify(&e))?;
+        if last {
+            summary.metrics = operator_metrics(&self.plan);
+        }
+        let staged = self.scope.staged.lock().remove(&index);
+        summary.staged = match staged {
+            Some(staged) => Some(staged.encode().map_err(|e| classify(&e))?.into()),
+            None => None,
+        };
+        Ok(summary)
+    }
+
+    async fn try_run(&self, index: usize, attempt: AttemptId, store: &Arc<ExchangeStore>) -> Result<TaskSummary> {
+        let mut input = self.plan.execute(index, Arc::clone(&self.context))?;
+        let schema = self.plan.schema();
+        match &self.output {
+            OutputSpec::Result { inline_bytes } => {
+                self.run_result(input, attempt, store, schema, *inline_bytes as usize).await
+            }
+            OutputSpec::Single => {
+                let mut writer = store.writer(attempt, schema, 1);
+                while let Some(batch) = input.next().await {
+                    writer.push(0, batch?).await?;
+                }
+                finish(writer).await
+            }
+            OutputSpec::Hash(..) | OutputSpec::RoundRobin(_) => {
+                let mut writer = store.writer(attempt, schema, self.output.buckets());
+                let mut partitioner = self.partitioner(index)?;
+                while let Some(batch) = input.next().await {
+                    for part in partitioner.partition_iter(batch?)? {
+                        let (bucket, batch) = part?;
+                        writer.push(bucket as u32, batch).await?;
+                    }
+                }
+                finish(writer).await
+            }
+        }
+    }
+
+    fn partitioner(&self, index: usize) -> Result<BatchPartitioner> {
+        let partitioning = match &self.output {
+            OutputSpec::Hash(exprs, buckets) => Partitioning::Hash(exprs.clone(), *buckets as usize),
+            other => Partitioning::RoundRobinBatch(other.buckets() as usize),
+        };
+        BatchPartitioner::try_new(partitioning, Time::new(), index, self.scope.attempts.len())
+    }
+
+    /// Keeps the result in hand as long as it is small; a larger one goes to the store whole.
+    async fn run_result(
+        &self,
+        mut input: SendableRecordBatchStream,
+        attempt: AttemptId,
+        store: &Arc<ExchangeStore>,
+        schema: SchemaRef,
+        inline_bytes: usize,
+    ) -> Result<TaskSummary> {
+        let mut small = Vec::new();
+        let mut bytes = 0;
+        while let Some(batch) = input.next().await {
+            let batch = batch?;
+            bytes += batch.get_array_memory_size();
+            small.push(batch);
+            if bytes > inline_bytes {
+                let mut writer = store.writer(attempt, schema, 1);
+                for batch in small {
+                    writer.push(0, batch).await?;
+                }
+                while let Some(batch) = input.next().await {
+                    writer.push(0, batch?).await?;
+                }
+                return finish(writer).await;
+            }
+        }
+        let rows = small.iter().map(|batch| batch.num_rows() as u64).sum();
+        let encoded = encode_batches(&schema, &small)?;
+        let bucket_bytes = vec![encoded.len() as u64];
+        Ok(TaskSummary { rows, bucket_bytes, inline_result: Some(encoded), ..TaskSummary::default() })
+    }
+}
+
+async fn finish(writer: MapOutputWriter) -> Result<TaskSummary> {
+    let output = writer.finish().await?;
+    Ok(TaskSummary { rows: output.rows, bucket_bytes: output.bucket_bytes, ..TaskSummary::default() })
+}
+
+/// Batches as an Arrow IPC stream.
+pub fn encode_batches(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Bytes> {
+    let mut writer = StreamWriter::try_new_with_options(Vec::new(), schema, IpcWriteOptions::default())?;
+    for batch in batches {
+        writer.write(batch)?;
+    }
+    writer.finish()?;
+    Ok(writer.into_inner()?.into())
+}
+
+/// The batches of an Arrow IPC stream.
+pub fn decode_batches(bytes: &[u8]) -> Result<Vec<RecordBatch>> {
+    let reader = arrow_ipc::reader::StreamReader::try_new(bytes, None)?;
+    Ok(reader.collect::<Result<_, _>>()?)
+}
+
+/// What the operators measured, in pre-order, each metric summed over partitions.
+fn operator_metrics(plan: &Arc<dyn ExecutionPlan>) -> Vec<OperatorMetrics> {
+    let mut all = Vec::new();
+    collect_metrics(plan, &mut 0, &mut all);
+    all
+}
+
+fn collect_metrics(plan: &Arc<dyn ExecutionPlan>, position: &mut u32, all: &mut Vec<OperatorMetrics>) {
+    if let Some(set) = plan.metrics() {
+        let mut values: BTreeMap<String, u64> = BTreeMap::new();
+        for metric in set.iter() {
+            match metric.value() {
+                MetricValue::StartTimestamp(_) | MetricValue::EndTimestamp(_) => {}
+                value => *values.entry(value.name().to_string()).or_default() += value.as_usize() as u64,
+            }
+        }
+        if !values.is_empty() {
+            all.push(OperatorMetrics { operator: *position, values: values.into_iter().collect() });
+        }
+    }
+    *position += 1;
+    for child in plan.children() {
+        collect_metrics(child, position, all);
+    }
+}

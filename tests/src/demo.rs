@@ -1,0 +1,28 @@
+//! The job that `make demo` runs, for any engine.
+
+use std::path::Path;
+
+use arrow::util::pretty::pretty_format_batches;
+
+use crate::Engine;
+
+/// Runs demo/demo.sql with its output under `out`; gives the tables that its queries print.
+///
+/// # Panics
+/// When a statement fails.
+pub async fn run(engine: &dyn Engine, out: &Path) -> Vec<String> {
+    let workspace = crate::workspace();
+    let job = std::fs::read_to_string(workspace.join("demo/demo.sql")).expect("the demo can be read");
+    let job = job.replace("@DATA@", &workspace.join("data/nycflights13").display().to_string());
+    let job = job.replace("@OUT@", &out.display().to_string());
+    let mut tables = Vec::new();
+    // No semicolon of the job is inside a text or a comment but those at line ends.
+    for statement in job.split(";\n").filter(|statement| !statement.trim().is_empty()) {
+        match engine.sql(statement).await {
+            Ok((schema, _)) if schema.fields().is_empty() => {}
+            Ok((_, batches)) => tables.push(pretty_format_batches(&batches).expect("rows can be printed").to_string()),
+            Err(error) => panic!("{}: {error}\n{statement}", engine.name()),
+        }
+    }
+    tables
+}
