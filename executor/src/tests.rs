@@ -4,7 +4,6 @@ use super::*;
 use crate::server::Server;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightClient, IpcMessage, SchemaAsIpc, Ticket};
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
@@ -130,8 +129,8 @@ async fn what_cannot_be_fetched_is_named() {
 async fn results_are_served_over_flight_in_the_order_of_the_ticket() {
     let (dir, mut tasks) = (tempfile::tempdir().unwrap(), JoinSet::new());
     let (_executor, address) = serving(&dir, &mut tasks).await;
-    let client = FlightServiceClient::connect(format!("http://{address}")).await.unwrap();
-    let mut client = FlightClient::new_from_inner(client);
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let mut client = FlightClient::new(channel.connect().await.unwrap());
     let IpcMessage(schema) = SchemaAsIpc::new(&schema(), &Default::default()).try_into().unwrap();
     let ticket = |partitions: &[u32]| {
         let outputs = partitions.iter().map(|&partition| output(partition).into()).collect();

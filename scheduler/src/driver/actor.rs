@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use windlass_core::event::{Command, Event, Fact, JobError, Launch, Reply};
-use windlass_core::ids::{AttemptId, ExecutorId, JobId, StageId};
+use windlass_core::ids::{AttemptId, ExecutorId, JobId};
 use windlass_core::job::{JobSpec, MapLocation};
 use windlass_core::scheduler::{ExecutorState, Scheduler};
 use windlass_core::time::Instant;
