@@ -281,6 +281,8 @@ async fn an_executor_reports_joins_again_after_a_loss_and_leaves_after_the_farew
     primary.orders[0].send(Err(Status::aborted("not heard from"))).await.unwrap();
     assert!(matches!(primary.hear().await, ToPrimary::Register(_)));
     primary.welcome(1, 6).await;
+    // A heartbeat says that the welcome was heard.
+    while !matches!(primary.heard.recv().await, Some(ToPrimary::Heartbeat(_))) {}
 
     shutdown.cancel();
     assert!(matches!(primary.hear().await, ToPrimary::Leaving(_)));
