@@ -70,8 +70,7 @@ impl Statements {
 }
 
 fn row(schema: &SchemaRef, kind: &str, text: &str) -> Result<RecordBatch, QueryError> {
-    let columns: Vec<ArrayRef> =
-        vec![Arc::new(StringArray::from(vec![kind])), Arc::new(StringArray::from(vec![text]))];
+    let columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(vec![kind])), Arc::new(StringArray::from(vec![text]))];
     let columns = columns.into_iter().zip(schema.fields()).map(|(column, field)| {
         if column.data_type() == field.data_type() {
             return Ok(column);
@@ -193,7 +192,11 @@ mod tests {
             task_time: Duration::from_millis(5),
             metrics: vec![OperatorMetrics {
                 operator: 1,
-                values: vec![("output_rows".into(), 10), ("elapsed_compute".into(), 1_500_000), ("spill_count".into(), 0)],
+                values: vec![
+                    ("output_rows".into(), 10),
+                    ("elapsed_compute".into(), 1_500_000),
+                    ("spill_count".into(), 0),
+                ],
             }],
         };
         assert_eq!(
