@@ -21,6 +21,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, StageId};
+use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
 use windlass_proto::convert::{self, LaunchOrder, TaskReport};
 use windlass_proto::v1::dispatch_client::DispatchClient;
 use windlass_proto::v1::executor_message::Message as ToPrimary;
@@ -169,6 +170,8 @@ async fn connect(primary: &str) -> Result<Link, String> {
         .connect_timeout(Duration::from_secs(3))
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(10))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .connect()
         .await
         .map_err(|error| describe(&error))?;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
 use tonic::transport::server::TcpIncoming;
+use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
 use windlass_proto::MAX_MESSAGE_BYTES;
 use windlass_proto::v1::admin_server::AdminServer;
 use windlass_proto::v1::dispatch_server::DispatchServer;
@@ -104,8 +105,8 @@ impl Primary {
         services.add_service(AdminServer::new(AdminService::new(driver, submit, config.rest_url)));
         let stopping = stop.clone();
         let serving = tonic::transport::Server::builder()
-            .initial_stream_window_size(8 << 20)
-            .initial_connection_window_size(16 << 20)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
             .add_routes(services.routes())

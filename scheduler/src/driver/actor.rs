@@ -400,6 +400,7 @@ impl Actor {
         let message = convert::launch_to_wire(launch, &inputs, plan, addresses);
         let bytes = message.encoded_len();
         if bytes >= MAX_MESSAGE_BYTES {
+            self.plans.not_sent(executor, launch.plan);
             return Err(format!(
                 "starting tasks of stage {stage} takes a message of {} MiB and at most {} MiB can be sent: use fewer \
                  partitions",
