@@ -1,11 +1,13 @@
 //! Durable control state: an ordered map of small values with transactions, as etcd and redb both offer it.
 
 mod embedded;
+mod ids;
 mod memory;
 #[cfg(test)]
 mod tests;
 
 pub use embedded::EmbeddedStore;
+pub use ids::DurableIds;
 pub use memory::MemoryStore;
 
 use async_trait::async_trait;
@@ -85,34 +87,23 @@ impl Expectation {
     }
 }
 
-/// Numbers that are never given out twice, also not after a restart. Numbers are reserved in blocks, so that most calls write
-/// nothing; what is left of a block when the primary stops is skipped.
+/// Ranges of numbers that are never given out twice, also not after a restart.
 #[derive(Debug)]
-pub struct Counter {
+pub struct Reservation {
     store: Arc<dyn MetaStore>,
     key: String,
-    reserved: tokio::sync::Mutex<std::ops::Range<u64>>,
 }
 
-impl Counter {
-    const BLOCK: u64 = 256;
+impl Reservation {
+    /// Numbers in a range.
+    pub const BLOCK: u64 = 256;
 
     pub fn new(store: Arc<dyn MetaStore>, name: &str) -> Self {
-        Self { store, key: format!("counter/{name}"), reserved: tokio::sync::Mutex::new(0..0) }
+        Self { store, key: format!("counter/{name}") }
     }
 
-    /// Counts from 1.
-    pub async fn next(&self) -> Result<u64, MetaError> {
-        let mut reserved = self.reserved.lock().await;
-        if reserved.is_empty() {
-            *reserved = self.reserve().await?;
-        }
-        let number = reserved.start;
-        reserved.start += 1;
-        Ok(number)
-    }
-
-    async fn reserve(&self) -> Result<std::ops::Range<u64>, MetaError> {
+    /// The next range; the first one begins with 1.
+    pub async fn reserve(&self) -> Result<std::ops::Range<u64>, MetaError> {
         loop {
             let entry = self.store.get(&self.key).await?;
             let (start, expectation) = match &entry {

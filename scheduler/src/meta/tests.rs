@@ -48,22 +48,6 @@ async fn a_second_primary_cannot_open_the_same_file() {
     assert!(error.contains("another primary is using it"), "{error}");
 }
 
-#[tokio::test]
-async fn a_counter_never_repeats_itself() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("meta.redb");
-    let mut last = 0;
-    for _ in 0..3 {
-        let store: Arc<dyn MetaStore> = Arc::new(EmbeddedStore::open(&path).unwrap());
-        let counter = Counter::new(store, "job");
-        for _ in 0..300 {
-            let number = counter.next().await.unwrap();
-            assert!(number > last);
-            last = number;
-        }
-    }
-}
-
 #[test]
 fn names_survive_as_segments_of_keys() {
     for name in ["plain", "a/b", "100%", "%2F", "ü/%25"] {

@@ -1,5 +1,7 @@
 //! Plans of statements that a session repeats.
 
+use super::Session;
+use crate::catalog::Catalog;
 use datafusion::logical_expr::LogicalPlan;
 use std::collections::HashMap;
 
@@ -14,6 +16,17 @@ pub(crate) struct Versions {
     pub catalog: u64,
     pub options: u64,
     pub temporary: u64,
+}
+
+impl Versions {
+    /// What plans of `session` depend on, as of now.
+    pub fn of(session: &Session, catalog: &Catalog) -> Self {
+        Self {
+            catalog: catalog.version(),
+            options: session.options_version(),
+            temporary: session.temporary().version(),
+        }
+    }
 }
 
 /// Logical plans before optimisation, by the text of their statement: names are resolved and types are known, but which files a

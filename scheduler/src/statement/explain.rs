@@ -8,7 +8,6 @@ use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Analyze, Explain, LogicalPlan};
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +26,9 @@ impl Statements {
         if !with_stages || matches!(inner, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) {
             return Ok(explained);
         }
-        let stages = match metadata::split(state, inner).await? {
-            metadata::Place::Here(_) => "runs on the primary\n".to_string(),
-            metadata::Place::Cluster(plan) => describe(&self.inner.runner.plan(state, &plan).await?),
+        let stages = match metadata::reads_only_the_catalog(&inner) {
+            true => "runs on the primary\n".to_string(),
+            false => describe(&self.inner.runner.plan(state, &inner).await?),
         };
         let Rows::Here(mut batches) = explained.rows else {
             return Err(QueryError::Internal("EXPLAIN ran elsewhere".to_string()));
@@ -58,7 +57,7 @@ impl Statements {
         };
         let text = match stages.is_empty() {
             true => "ran on the primary\n".to_string(),
-            false => stages.iter().map(|stage| annotate(stage, analyze.verbose)).collect(),
+            false => stages.iter().map(annotate).collect(),
         };
         let schema: SchemaRef = Arc::new(Schema::new(vec![
             Field::new("plan_type", DataType::Utf8, false),
@@ -70,7 +69,8 @@ impl Statements {
 }
 
 fn row(schema: &SchemaRef, kind: &str, text: &str) -> Result<RecordBatch, QueryError> {
-    let columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(vec![kind])), Arc::new(StringArray::from(vec![text]))];
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(StringArray::from(vec![kind])), Arc::new(StringArray::from(vec![text]))];
     let columns = columns.into_iter().zip(schema.fields()).map(|(column, field)| {
         if column.data_type() == field.data_type() {
             return Ok(column);
@@ -103,7 +103,7 @@ pub(super) fn describe(job: &PlannedJob) -> String {
 }
 
 /// A stage that has run, each operator with what it measured, summed over the stage's tasks.
-fn annotate(stage: &StageReport, verbose: bool) -> String {
+fn annotate(stage: &StageReport) -> String {
     let mut text = format!(
         "Stage {}{}: {}, {}, {}, {} wall time, {} task time",
         stage.index,
@@ -118,27 +118,10 @@ fn annotate(stage: &StageReport, verbose: bool) -> String {
         let _ = write!(text, ", {}", plural(stage.failed_attempts, "failed attempt"));
     }
     text.push('\n');
-    let metrics: BTreeMap<u32, &[(String, u64)]> =
-        stage.metrics.iter().map(|metrics| (metrics.operator, metrics.values.as_slice())).collect();
-    for (index, line) in stage.plan.lines().enumerate() {
-        let values = metrics.get(&(index as u32)).copied().unwrap_or_default();
-        let shown: Vec<String> = values.iter().filter(|(_, value)| verbose || *value > 0).map(metric).collect();
-        let _ = writeln!(text, "  {line}, metrics=[{}]", shown.join(", "));
+    for line in stage.plan.lines() {
+        let _ = writeln!(text, "  {line}");
     }
     text
-}
-
-/// Names say their units: DataFusion's times are in nanoseconds.
-fn metric((name, value): &(String, u64)) -> String {
-    const TIMES: [&str; 4] = ["elapsed_compute", "time", "_nanos", "_ns"];
-    let text = match name.as_str() {
-        name if TIMES.iter().any(|suffix| name.ends_with(suffix)) || name.starts_with("time_") => {
-            duration(Duration::from_nanos(*value))
-        }
-        name if name.contains("bytes") || name.ends_with("mem_used") => bytes(*value),
-        _ => value.to_string(),
-    };
-    format!("{name}={text}")
 }
 
 fn reads(inputs: &[u32]) -> String {
@@ -176,33 +159,24 @@ fn duration(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use windlass_engine::OperatorMetrics;
 
     #[test]
-    fn metrics_stand_beside_their_operators() {
+    fn a_stage_that_ran_says_what_it_took() {
         let stage = StageReport {
             index: 1,
             inputs: vec![0],
-            plan: "SortExec: a\n  FilterExec: b".into(),
+            plan: "SortExec: a\n  FilterExec: b, metrics=[output_rows=10]\n".into(),
             tasks: 2,
             failed_attempts: 1,
             rows: 10,
             bytes: 2048,
             elapsed: Duration::from_millis(3),
             task_time: Duration::from_millis(5),
-            metrics: vec![OperatorMetrics {
-                operator: 1,
-                values: vec![
-                    ("output_rows".into(), 10),
-                    ("elapsed_compute".into(), 1_500_000),
-                    ("spill_count".into(), 0),
-                ],
-            }],
         };
         assert_eq!(
-            annotate(&stage, false),
+            annotate(&stage),
             "Stage 1 (reads 0): 2 tasks, 10 rows, 2.0 KiB, 3.0 ms wall time, 5.0 ms task time, 1 failed attempt\n  \
-             SortExec: a, metrics=[]\n    FilterExec: b, metrics=[output_rows=10, elapsed_compute=1.5 ms]\n"
+             SortExec: a\n    FilterExec: b, metrics=[output_rows=10]\n"
         );
     }
 }

@@ -1,7 +1,8 @@
 //! Runs jobs in this process with DataFusion alone, for tests of what lies above the cluster.
 
-use super::runner::{Finished, JobInfo, Part, Runner, StageReport, Started};
+use super::runner::{Finished, Part, Runner, StageReport, Started};
 use crate::errors::QueryError;
+use crate::history::JobInfo;
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -102,14 +103,13 @@ impl Runner for InProcess {
         let stage = StageReport {
             index: 0,
             inputs: vec![],
-            plan: job.stages[0].display.as_str().into(),
+            plan: job.stages[0].display.clone(),
             tasks: 1,
             failed_attempts: 0,
             rows,
             bytes: part.bytes,
             elapsed: Duration::ZERO,
             task_time: Duration::ZERO,
-            metrics: vec![],
         };
         Ok(Finished { job: id, parts: vec![part], stages: vec![stage], hold: Arc::new(()) })
     }

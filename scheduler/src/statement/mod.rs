@@ -9,6 +9,7 @@
 //!                                                     └─ SHOW, DESCRIBE, EXPLAIN, information_schema: here, without a job
 //! ```
 
+mod cluster;
 mod ddl;
 mod explain;
 #[cfg(test)]
@@ -24,11 +25,12 @@ mod write;
 
 pub use params::{ParameterNames, Parameters};
 pub use publish::{Journal, remove_folder};
-pub use runner::{Finished, JobInfo, Part, Runner, StageReport, Started};
+pub use cluster::ClusterRunner;
+pub use runner::{Finished, Part, Runner, StageReport, Started};
 
 use crate::catalog::{Catalog, Record};
 use crate::errors::{QueryError, explain};
-use crate::session::{Session, refuse_runtime_option};
+use crate::session::{Session, Versions, refuse_runtime_option};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::ipc::reader::StreamReader;
@@ -271,7 +273,7 @@ impl Statements {
                 sql.len()
             )));
         }
-        let versions = crate::session_versions(session, &self.inner.catalog);
+        let versions = Versions::of(session, &self.inner.catalog);
         if let Some(plan) = session.plans.lock().get(sql, versions) {
             let names = ParameterNames::default();
             return Ok(Planned { plan, names, parsed: None });
@@ -343,10 +345,9 @@ impl Statements {
         plan: LogicalPlan,
         info: &Info,
     ) -> Result<Execution, QueryError> {
-        let plan = match metadata::split(state, plan).await.map_err(|e| explain(&e, sql, &[]))? {
-            metadata::Place::Here(plan) => return self.run_here(state, sql, &plan).await,
-            metadata::Place::Cluster(plan) => plan,
-        };
+        if metadata::reads_only_the_catalog(&plan) {
+            return self.run_here(state, sql, &plan).await;
+        }
         let job = self.inner.runner.plan(state, &plan).await.map_err(|e| explain(&e, sql, &[]))?;
         let schema = Arc::clone(&job.schema);
         let finished =

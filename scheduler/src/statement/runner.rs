@@ -2,6 +2,7 @@
 
 use super::Info;
 use crate::errors::QueryError;
+use crate::history::JobInfo;
 use crate::session::Session;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,8 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId};
-use windlass_engine::config::WindlassOptions;
-use windlass_engine::{OperatorMetrics, PlannedJob};
+use windlass_engine::PlannedJob;
 
 /// Plans and runs jobs: the cluster in production, this process in tests of what lies above.
 #[async_trait]
@@ -68,34 +68,22 @@ pub struct Part {
 pub struct StageReport {
     pub index: u32,
     pub inputs: Vec<u32>,
-    /// The operators, one to a line, in pre-order.
-    pub plan: Arc<str>,
+    /// The operators, one to a line, with what each measured.
+    pub plan: String,
     pub tasks: u32,
     pub failed_attempts: u32,
     pub rows: u64,
     pub bytes: u64,
     pub elapsed: Duration,
     pub task_time: Duration,
-    pub metrics: Vec<OperatorMetrics>,
-}
-
-/// What the history knows of a job besides what the scheduler does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct JobInfo {
-    pub name: String,
-    pub statement: String,
-    pub user: String,
-    pub query: Option<String>,
-    pub pool: String,
 }
 
 pub(super) fn job_info(session: &Arc<Session>, state: &SessionState, sql: &str, info: &Info) -> JobInfo {
-    let pool = state.config_options().extensions.get::<WindlassOptions>().map(|options| options.pool.clone());
     JobInfo {
         name: info.name.clone(),
         statement: sql.to_string(),
         user: session.user.clone(),
         query: info.query.clone(),
-        pool: pool.unwrap_or_default(),
+        pool: windlass_engine::config::of(state.config()).pool,
     }
 }

@@ -190,9 +190,6 @@ impl Statements {
         destination: Destination,
         info: &Info,
     ) -> Result<Written, QueryError> {
-        let plan = match super::metadata::split(state, plan).await.map_err(|e| explain(&e, sql, &[]))? {
-            super::metadata::Place::Here(plan) | super::metadata::Place::Cluster(plan) => plan,
-        };
         let job = self.inner.runner.plan(state, &plan).await.map_err(|e| explain(&e, sql, &[]))?;
         let Some(target) = job.write.clone() else {
             return Err(QueryError::Internal("the plan of a statement that writes does not say where to".to_string()));

@@ -1,0 +1,123 @@
+//! Identifiers of jobs and executors that never repeat in the life of a cluster.
+
+use super::{MetaError, MetaStore, Reservation};
+use crate::driver::IdSource;
+use parking_lot::Mutex;
+use std::ops::Range;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use windlass_core::ids::{ExecutorId, JobId};
+
+/// Gives out numbers from memory, out of ranges that the metadata store has reserved; a task reserves the next range long before
+/// the current one is used up. What is left of a range when the primary stops is skipped.
+pub struct DurableIds {
+    jobs: Supply,
+    executors: Supply,
+}
+
+struct Supply {
+    range: Mutex<Range<u64>>,
+    low: Arc<Notify>,
+}
+
+/// Below this many, more are reserved.
+const LOW: u64 = Reservation::BLOCK / 2;
+
+impl DurableIds {
+    pub async fn open(
+        store: &Arc<dyn MetaStore>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Self>, MetaError> {
+        let (jobs, executors) =
+            (Reservation::new(Arc::clone(store), "job"), Reservation::new(Arc::clone(store), "executor"));
+        let low = Arc::new(Notify::new());
+        let ids = Arc::new(Self {
+            jobs: Supply { range: Mutex::new(jobs.reserve().await?), low: Arc::clone(&low) },
+            executors: Supply { range: Mutex::new(executors.reserve().await?), low: Arc::clone(&low) },
+        });
+        let (supplied, stop) = (Arc::clone(&ids), stop.clone());
+        tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = low.notified() => {}
+                }
+                for (supply, reservation) in [(&supplied.jobs, &jobs), (&supplied.executors, &executors)] {
+                    if let Err(error) = supply.refill(reservation).await {
+                        tracing::error!(%error, "identifiers could not be reserved");
+                    }
+                }
+            }
+        });
+        Ok(ids)
+    }
+}
+
+impl Supply {
+    fn next(&self) -> u64 {
+        let mut range = self.range.lock();
+        let number = range.start;
+        // Past the end only when the store has been failing for hundreds of statements: going on is better than stopping, and the
+        // next reservation starts where this has got to.
+        range.start += 1;
+        if range.end.saturating_sub(range.start) < LOW {
+            self.low.notify_one();
+        }
+        number
+    }
+
+    async fn refill(&self, reservation: &Reservation) -> Result<(), MetaError> {
+        if self.range.lock().clone().count() as u64 >= LOW {
+            return Ok(());
+        }
+        let next = reservation.reserve().await?;
+        // Ranges of one process follow one another: nobody else reserves.
+        let mut range = self.range.lock();
+        range.end = next.end;
+        Ok(())
+    }
+}
+
+impl IdSource for DurableIds {
+    fn next_job(&self) -> JobId {
+        JobId(self.jobs.next())
+    }
+
+    fn next_executor(&self) -> ExecutorId {
+        ExecutorId(self.executors.next())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::EmbeddedStore;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn identifiers_never_repeat_also_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("meta.redb");
+        let mut seen = BTreeSet::new();
+        for _ in 0..3 {
+            let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+            let store: Arc<dyn MetaStore> = Arc::new(EmbeddedStore::open(&path).unwrap());
+            let ids = DurableIds::open(&store, &tasks, &stop).await.unwrap();
+            for n in 0..600 {
+                assert!(seen.insert(ids.next_job()));
+                if n % 50 == 0 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+            assert!(ids.jobs.range.lock().end > ids.jobs.range.lock().start);
+            stop.cancel();
+            tasks.close();
+            tasks.wait().await;
+        }
+        assert_eq!(*seen.first().unwrap(), JobId(1));
+    }
+}

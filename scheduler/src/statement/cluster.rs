@@ -1,0 +1,96 @@
+//! Jobs on the cluster.
+
+use super::runner::{Finished, Part, Runner, StageReport, Started};
+use crate::driver::{Driver, JobOutcome};
+use crate::errors::QueryError;
+use crate::history::{JobInfo, StageRecord};
+use crate::results::ResultSource;
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
+use std::sync::Arc;
+use std::time::Duration;
+use windlass_core::ids::{AttemptId, ExecutorId};
+use windlass_engine::{ClusterShape, PlannedJob, plan_job};
+
+/// How long a statement waits for the first executor before it is planned as if there were one. Then the scheduler waits on.
+const FIRST_EXECUTOR: Duration = Duration::from_secs(5);
+
+pub struct ClusterRunner {
+    driver: Driver,
+    results: ResultSource,
+}
+
+impl ClusterRunner {
+    pub fn new(driver: Driver, results: ResultSource) -> Self {
+        Self { driver, results }
+    }
+
+    async fn shape(&self) -> ClusterShape {
+        let directory = self.driver.directory();
+        if *directory.count().borrow() == 0 {
+            // That nobody came is for the scheduler to say, when the job's own time is over.
+            let _ = self.driver.wait_for_executors(1, FIRST_EXECUTOR).await;
+        }
+        let slots: Vec<u32> = directory.entries().iter().map(|entry| entry.register.slots).collect();
+        ClusterShape {
+            executors: slots.len().max(1) as u32,
+            slots: slots.iter().sum::<u32>().max(1),
+            max_slots: slots.iter().copied().max().unwrap_or(1),
+        }
+    }
+}
+
+#[async_trait]
+impl Runner for ClusterRunner {
+    async fn plan(&self, state: &SessionState, plan: &LogicalPlan) -> Result<PlannedJob, DataFusionError> {
+        plan_job(state, plan, self.shape().await).await
+    }
+
+    async fn run(&self, job: PlannedJob, info: JobInfo, started: Option<Started>) -> Result<Finished, QueryError> {
+        let mut handle = self.driver.submit(job, info).await;
+        if let Some(started) = started {
+            started(handle.id);
+        }
+        Ok(finished(handle.wait().await?))
+    }
+
+    fn read(&self, schema: SchemaRef, outputs: Vec<(AttemptId, ExecutorId)>) -> SendableRecordBatchStream {
+        self.results.exchange().read(schema, outputs, None)
+    }
+}
+
+fn finished(outcome: JobOutcome) -> Finished {
+    let stage = outcome.job.stage((outcome.stages.len() as u32).saturating_sub(1));
+    let parts = outcome.outputs.iter().map(|part| Part {
+        output: stage.task(part.location.partition).attempt(part.location.attempt),
+        executor: part.location.executor,
+        address: part.address.clone(),
+        rows: part.rows,
+        bytes: part.bytes,
+        inline: part.inline.clone(),
+        staged: part.staged.clone(),
+    });
+    Finished {
+        job: outcome.job,
+        parts: parts.collect(),
+        stages: outcome.stages.iter().map(report).collect(),
+        hold: Arc::new(outcome.release),
+    }
+}
+
+fn report(stage: &StageRecord) -> StageReport {
+    StageReport {
+        index: stage.index,
+        inputs: stage.inputs.clone(),
+        plan: stage.plan_with_metrics(),
+        tasks: stage.tasks,
+        failed_attempts: stage.failed_attempts,
+        rows: stage.rows,
+        bytes: stage.bytes,
+        elapsed: stage.elapsed,
+        task_time: stage.task_time,
+    }
+}
