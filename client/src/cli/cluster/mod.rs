@@ -298,10 +298,10 @@ fn report(state: &State, dir: &Path, json: bool) -> Outcome {
     }
     let dir = dir.display();
     let mut text = format!(
-        "cluster at {}: 1 primary, {} executors of {} slots and {}\n",
+        "cluster at {}: 1 primary, {}, each with {} and {}\n",
         state.url,
-        state.executors.len(),
-        state.slots,
+        several(state.executors.len(), "executor"),
+        several(state.slots as usize, "slot"),
         ByteSize::human(state.memory_bytes)
     );
     if !state.rest.is_empty() {
@@ -312,6 +312,10 @@ fn report(state: &State, dir: &Path, json: bool) -> Outcome {
         state.url
     ));
     super::print(&text)
+}
+
+fn several(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 fn describe(url: &str, status: &ClusterStatus) -> String {
