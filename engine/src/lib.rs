@@ -14,6 +14,8 @@ mod restrict;
 mod run;
 pub mod session;
 pub mod stage;
+#[cfg(test)]
+mod tests;
 
 pub use exchange_source::ExchangeSource;
 pub use plan::{ClusterShape, plan_job};

@@ -1,0 +1,170 @@
+//! Object stores by URL, built when a URL first names them, so that the primary and the executors need not be told of any.
+//!
+//! | scheme | store | configured by |
+//! | --- | --- | --- |
+//! | `file` | the local file system | - |
+//! | `s3`, `s3a` | Amazon S3 and what speaks its protocol | `AWS_*` in the process's environment, or `OPTIONS ('aws.…' '…')` |
+//! | `http`, `https` | files that a web server offers, read only | `WINDLASS_HTTP_TIMEOUT_S` |
+//!
+//! `AWS_ENDPOINT_URL` with `AWS_ALLOW_HTTP=true` reaches an S3 server of one's own. Without any credentials in the environment the
+//! machine's own role is asked for; `AWS_SKIP_SIGNATURE=true` reads public buckets.
+
+use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
+use datafusion::execution::object_store::ObjectStoreRegistry;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::http::HttpBuilder;
+use object_store::local::LocalFileSystem;
+use object_store::{ClientOptions, ObjectStore};
+use parking_lot::RwLock;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use url::{Position, Url};
+
+/// The prefix of table options that configure an S3 store.
+const AWS_PREFIX: &str = "aws.";
+
+/// The registry of a process. Give it to the `RuntimeEnv` of the primary and of every executor.
+#[derive(Debug)]
+pub struct StoreRegistry {
+    /// By scheme, host and port.
+    stores: RwLock<HashMap<String, Arc<dyn ObjectStore>>>,
+}
+
+impl Default for StoreRegistry {
+    fn default() -> Self {
+        let local: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
+        Self { stores: RwLock::new(HashMap::from([("file://".to_string(), local)])) }
+    }
+}
+
+impl StoreRegistry {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Builds the store of `url` with the `aws.` options of a table and keeps it for every later use of the same bucket, instead of
+    /// what the environment says. Does nothing when `options` holds none.
+    ///
+    /// On the primary this runs when a table is made or loaded; on an executor before a stage runs, with the options that came
+    /// with its plan.
+    pub fn configure(&self, url: &Url, options: &BTreeMap<String, String>) -> Result<()> {
+        let aws: Vec<_> = options.iter().filter(|(key, _)| key.starts_with(AWS_PREFIX)).collect();
+        if aws.is_empty() {
+            return Ok(());
+        }
+        if !matches!(url.scheme(), "s3" | "s3a") {
+            return plan_err!("the option '{}' is for locations like s3://bucket/…, not for {url}", aws[0].0);
+        }
+        let mut builder = s3_from_environment(url);
+        for (key, value) in aws {
+            builder = builder.with_config(aws_key(key)?, value);
+        }
+        let store = builder.build().map_err(|e| unusable(url, e))?;
+        self.stores.write().insert(store_key(url), Arc::new(store));
+        Ok(())
+    }
+}
+
+impl ObjectStoreRegistry for StoreRegistry {
+    fn register_store(&self, url: &Url, store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        self.stores.write().insert(store_key(url), store)
+    }
+
+    fn deregister_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        self.stores.write().remove(&store_key(url)).ok_or_else(|| plan_datafusion_err!("no object store was used for {url}"))
+    }
+
+    fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        let key = store_key(url);
+        if let Some(store) = self.stores.read().get(&key) {
+            return Ok(Arc::clone(store));
+        }
+        let store = build(url)?;
+        // Another thread may have built it meanwhile: one store for each key, so that connections are shared.
+        Ok(Arc::clone(self.stores.write().entry(key).or_insert(store)))
+    }
+}
+
+fn build(url: &Url) -> Result<Arc<dyn ObjectStore>> {
+    match url.scheme() {
+        "s3" | "s3a" => Ok(Arc::new(s3_from_environment(url).build().map_err(|e| unusable(url, e))?)),
+        "http" | "https" => {
+            let timeout = std::env::var("WINDLASS_HTTP_TIMEOUT_S").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
+            let options = ClientOptions::new().with_allow_http(true).with_timeout(Duration::from_secs(timeout));
+            let builder = HttpBuilder::new().with_url(&url[..Position::BeforePath]).with_client_options(options);
+            Ok(Arc::new(builder.build().map_err(|e| unusable(url, e))?))
+        }
+        scheme => plan_err!(
+            "locations that begin with {scheme}:// are not supported ({url}): use a path, file://, s3://, http:// or https://"
+        ),
+    }
+}
+
+/// `s3a`, Hadoop's name for the same thing, has buckets of the same names.
+fn s3_from_environment(url: &Url) -> AmazonS3Builder {
+    AmazonS3Builder::from_env().with_bucket_name(url.host_str().unwrap_or_default())
+}
+
+/// `aws.access_key_id` and `aws.aws_access_key_id` are the same option.
+fn aws_key(option: &str) -> Result<AmazonS3ConfigKey> {
+    let name = option.strip_prefix(AWS_PREFIX).unwrap_or(option).to_ascii_lowercase();
+    let parsed = name.parse().or_else(|_| format!("aws_{name}").parse());
+    parsed.map_err(|_| {
+        plan_datafusion_err!(
+            "unknown option '{option}': options of S3 are aws.access_key_id, aws.secret_access_key, aws.session_token, aws.region, \
+             aws.endpoint, aws.allow_http, aws.skip_signature and the others of the object_store crate"
+        )
+    })
+}
+
+fn unusable(url: &Url, error: object_store::Error) -> DataFusionError {
+    plan_datafusion_err!("the object store of {url} cannot be used: {error}")
+}
+
+/// Scheme, host and port; what users put before an @ is not part of it.
+fn store_key(url: &Url) -> String {
+    format!("{}://{}", url.scheme(), &url[Position::BeforeHost..Position::AfterPort])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_url_finds_its_store_without_registration() {
+        let registry = StoreRegistry::new();
+        assert!(registry.get_store(&url("file:///tmp/x.parquet")).unwrap().to_string().contains("Local"));
+        let first = registry.get_store(&url("s3://one/a")).unwrap();
+        let again = registry.get_store(&url("s3://one/b/c")).unwrap();
+        let other = registry.get_store(&url("s3://two/a")).unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+        assert!(!Arc::ptr_eq(&first, &other));
+        assert!(registry.get_store(&url("http://localhost:1/a.csv")).unwrap().to_string().contains("Http"));
+    }
+
+    #[test]
+    fn an_unknown_scheme_says_what_is_known() {
+        let error = StoreRegistry::new().get_store(&url("ftp://host/a")).unwrap_err().to_string();
+        assert!(error.contains("ftp://") && error.contains("s3://"), "{error}");
+    }
+
+    #[test]
+    fn options_of_a_table_configure_its_bucket() {
+        let registry = StoreRegistry::new();
+        let options = |key: &str, value: &str| BTreeMap::from([(key.to_string(), value.to_string())]);
+        registry.configure(&url("s3://b/x"), &options("aws.endpoint", "http://localhost:9000")).unwrap();
+        let store = registry.get_store(&url("s3://b/y")).unwrap();
+        registry.configure(&url("s3://b/x"), &options("format.delimiter", ";")).unwrap();
+        assert!(Arc::ptr_eq(&store, &registry.get_store(&url("s3://b/z")).unwrap()));
+
+        let unknown = registry.configure(&url("s3://b/x"), &options("aws.acess_key_id", "k")).unwrap_err().to_string();
+        assert!(unknown.contains("aws.acess_key_id") && unknown.contains("aws.access_key_id"), "{unknown}");
+        let local = registry.configure(&url("file:///x"), &options("aws.region", "eu")).unwrap_err().to_string();
+        assert!(local.contains("aws.region"), "{local}");
+    }
+}

@@ -1,0 +1,378 @@
+//! From records to what DataFusion plans with, and from statements to records.
+
+use super::names::TableName;
+use super::record::{External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord};
+use crate::errors::{QueryError, explain};
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider, TableProviderFactory};
+use datafusion::common::{Constraints, DFSchema, Result, plan_err, project_schema};
+use datafusion::datasource::ViewTable;
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::datasource::listing_table_factory::ListingTableFactory;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{
+    CreateExternalTable, DdlStatement, Expr, LogicalPlan, SortExpr, TableProviderFilterPushDown, TableType,
+};
+use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::unparser::expr_to_sql;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use windlass_connectors::StoreRegistry;
+
+/// Options that configure the object store, not the file format.
+const STORE_OPTIONS: &str = "aws.";
+
+/// A path or URL of a folder, as a URL with a trailing slash.
+pub(super) fn folder_url(folder: &str) -> Result<String, QueryError> {
+    let with_slash = if folder.ends_with('/') { folder.to_string() } else { format!("{folder}/") };
+    Ok(ListingTableUrl::parse(with_slash)?.as_str().to_string())
+}
+
+/// Makes the object stores of a table known when its options say how to reach them.
+pub(super) fn configure_stores(stores: &StoreRegistry, external: &External) -> Result<(), QueryError> {
+    for location in &external.locations {
+        let url = ListingTableUrl::parse(&location.url)?;
+        stores.configure(url.get_url(), &external.options)?;
+    }
+    Ok(())
+}
+
+pub(super) fn table_provider(state: &SessionState, record: &TableRecord) -> Result<Arc<dyn TableProvider>, QueryError> {
+    match &record.storage {
+        Storage::External(external) => Ok(Arc::new(external_table(state, record, external)?)),
+        Storage::Managed(managed) => Ok(Arc::new(ManagedTable::read(state, record, managed)?)),
+    }
+}
+
+fn external_table(state: &SessionState, record: &TableRecord, external: &External) -> Result<ListingTable> {
+    let (file_schema, partitions) = record.split_schema();
+    let table_schema = DFSchema::try_from(Arc::clone(&record.schema.0))?;
+    let order = external.order.iter().map(|keys| keys.iter().map(|key| sort_expr(state, key, &table_schema)).collect());
+    let options = ListingOptions::new(file_format(state, &external.format, &external.options)?)
+        .with_file_extension(&external.extension)
+        .with_table_partition_cols(
+            partitions.iter().map(|field| (field.name().clone(), field.data_type().clone())).collect(),
+        )
+        .with_file_sort_order(order.collect::<Result<Vec<Vec<SortExpr>>>>()?);
+    let paths = external.locations.iter().map(|location| {
+        let url = ListingTableUrl::parse(&location.url)?;
+        match &location.glob {
+            Some(glob) => url.with_glob(glob),
+            None => Ok(url),
+        }
+    });
+    listing_table(state, record, paths.collect::<Result<_>>()?, options, file_schema)
+}
+
+fn listing_table(
+    state: &SessionState,
+    record: &TableRecord,
+    paths: Vec<ListingTableUrl>,
+    options: ListingOptions,
+    file_schema: SchemaRef,
+) -> Result<ListingTable> {
+    let config =
+        ListingTableConfig::new_with_multi_paths(paths).with_listing_options(options).with_schema(file_schema);
+    Ok(ListingTable::try_new(config)?
+        .with_cache(state.runtime_env().cache_manager.get_file_statistic_cache())
+        .with_definition(record.definition.clone())
+        .with_constraints(record.constraints())
+        .with_column_defaults(defaults(state, record)?))
+}
+
+fn defaults(state: &SessionState, record: &TableRecord) -> Result<HashMap<String, Expr>> {
+    let empty = DFSchema::empty();
+    let parse = |(column, sql): &(String, String)| Ok((column.clone(), state.create_logical_expr(sql, &empty)?));
+    record.defaults.iter().map(parse).collect()
+}
+
+fn sort_expr(state: &SessionState, key: &SortKey, schema: &DFSchema) -> Result<SortExpr> {
+    Ok(state.create_logical_expr(&key.expression, schema)?.sort(key.ascending, key.nulls_first))
+}
+
+fn file_format(
+    state: &SessionState,
+    format: &str,
+    options: &BTreeMap<String, String>,
+) -> Result<Arc<dyn FileFormat>> {
+    let Some(factory) = state.get_file_format_factory(&format.to_lowercase()) else {
+        return plan_err!("unknown file format {format}: use PARQUET, CSV, JSON, ARROW or AVRO");
+    };
+    let options = options.iter().filter(|(key, _)| !key.starts_with(STORE_OPTIONS));
+    factory.create(state, &options.map(|(key, value)| (key.clone(), value.clone())).collect())
+}
+
+/// What is to be remembered of CREATE EXTERNAL TABLE: columns and partitions are inferred here, once.
+pub async fn external_record(
+    state: &SessionState,
+    stores: &StoreRegistry,
+    command: &CreateExternalTable,
+) -> Result<TableRecord, QueryError> {
+    if command.unbounded {
+        return Err(QueryError::Unsupported("unbounded tables are not supported".to_string()));
+    }
+    if !state.table_factories().contains_key(&command.file_type.to_uppercase()) {
+        return Err(QueryError::Invalid(format!(
+            "unknown file format '{}': use PARQUET, CSV, JSON, ARROW or AVRO",
+            command.file_type
+        )));
+    }
+    let options: BTreeMap<_, _> = command.options.clone().into_iter().collect();
+    for location in &command.locations {
+        stores.configure(ListingTableUrl::parse(location)?.get_url(), &options)?;
+    }
+    let mut command = command.clone();
+    command.options.retain(|key, _| !key.starts_with(STORE_OPTIONS));
+
+    let built = ListingTableFactory::new().create(state, &command).await.map_err(|e| explain(&e, "", &[]))?;
+    let Some(table) = built.downcast_ref::<ListingTable>() else {
+        return Err(QueryError::Internal("a table of files is not a listing table".to_string()));
+    };
+    let (paths, listing) = (table.table_paths(), table.options());
+    let sql = |expr: &Expr| expr_to_sql(expr).map(|sql| sql.to_string());
+    let mut defaults = Vec::new();
+    for (column, default) in &command.column_defaults {
+        defaults.push((column.clone(), sql(default)?));
+    }
+    defaults.sort();
+    let mut order = Vec::new();
+    for keys in &listing.file_sort_order {
+        let keys = keys.iter().map(|key| {
+            Ok(SortKey { expression: sql(&key.expr)?, ascending: key.asc, nulls_first: key.nulls_first })
+        });
+        order.push(keys.collect::<Result<Vec<_>>>()?);
+    }
+    let locations = paths.iter().map(|path| Location {
+        url: path.as_str().to_string(),
+        glob: path.get_glob().as_ref().map(|glob| glob.as_str().to_string()),
+    });
+    Ok(TableRecord {
+        id: new_id(),
+        definition: command.definition.clone(),
+        schema: StoredSchema(table.schema()),
+        constraints: StoredConstraint::of(&command.constraints),
+        defaults,
+        storage: Storage::External(External {
+            locations: locations.collect(),
+            format: command.file_type.to_uppercase(),
+            options,
+            extension: listing.file_extension.clone(),
+            partitions: listing.table_partition_cols.len(),
+            order,
+        }),
+    })
+}
+
+pub(crate) fn new_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// What is to be remembered of CREATE VIEW. `statement` is the parsed form of `definition`.
+pub fn parse_view(state: &SessionState, definition: &str, statement: &Statement) -> Result<ViewRecord, QueryError> {
+    let names = &state.config_options().catalog;
+    let references = state.resolve_table_references(statement)?;
+    let references = references.into_iter().map(|r| r.resolve(&names.default_catalog, &names.default_schema).into());
+    Ok(ViewRecord {
+        id: new_id(),
+        definition: definition.to_string(),
+        default_catalog: names.default_catalog.clone(),
+        default_schema: names.default_schema.clone(),
+        references: references.collect::<Vec<TableName>>(),
+    })
+}
+
+pub(crate) async fn view_provider(
+    state: &SessionState,
+    view: &ViewRecord,
+) -> Result<Arc<dyn TableProvider>, QueryError> {
+    let mut state = state.clone();
+    let names = &mut state.config_mut().options_mut().catalog;
+    names.default_catalog = view.default_catalog.clone();
+    names.default_schema = view.default_schema.clone();
+    let plan = state.create_logical_plan(&view.definition).await.map_err(|e| explain(&e, &view.definition, &[]))?;
+    let LogicalPlan::Ddl(DdlStatement::CreateView(command)) = plan else {
+        return Err(QueryError::Internal(format!("not the definition of a view: {}", view.definition)));
+    };
+    // Inlined plans are coerced with the statement around them, but the columns of the view must have their types before.
+    let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
+    let plan = analyzer.execute_and_check(Arc::unwrap_or_clone(command.input), &state.config_options(), |_, _| {})?;
+    Ok(Arc::new(ViewTable::new(plan, Some(view.definition.clone()))))
+}
+
+impl Record {
+    /// A managed table without rows.
+    pub fn managed(
+        warehouse: &str,
+        name: &TableName,
+        schema: SchemaRef,
+        constraints: &Constraints,
+        defaults: &[(String, Expr)],
+        definition: Option<String>,
+    ) -> Result<TableRecord, QueryError> {
+        let id = new_id();
+        let mut stored = Vec::new();
+        for (column, default) in defaults {
+            stored.push((column.clone(), expr_to_sql(default)?.to_string()));
+        }
+        let readable: String = name.table.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect();
+        Ok(TableRecord {
+            definition,
+            schema: StoredSchema(schema),
+            constraints: StoredConstraint::of(constraints),
+            defaults: stored,
+            storage: Storage::Managed(Managed {
+                root: format!("{warehouse}{readable}-{id}/"),
+                format: "PARQUET".to_string(),
+                folders: Vec::new(),
+                rows: 0,
+            }),
+            id,
+        })
+    }
+}
+
+/// A table whose files Windlass wrote.
+#[derive(Debug)]
+pub struct ManagedTable {
+    schema: SchemaRef,
+    constraints: Constraints,
+    defaults: HashMap<String, Expr>,
+    definition: Option<String>,
+    /// The committed files; `None` before the first write.
+    committed: Option<ListingTable>,
+    /// Where a statement that writes puts its files.
+    target: Option<ListingTable>,
+}
+
+impl ManagedTable {
+    fn read(state: &SessionState, record: &TableRecord, managed: &Managed) -> Result<Self> {
+        let committed = match managed.folders.is_empty() {
+            true => None,
+            false => Some(Self::files(state, record, managed, &managed.folders)?),
+        };
+        Ok(Self {
+            schema: Arc::clone(&record.schema.0),
+            constraints: record.constraints(),
+            defaults: defaults(state, record)?,
+            definition: record.definition.clone(),
+            committed,
+            target: None,
+        })
+    }
+
+    /// The table for a statement that writes into `folder`, which nobody reads before it is committed.
+    pub fn write(state: &SessionState, record: &TableRecord, folder: &str) -> Result<Self, QueryError> {
+        let Storage::Managed(managed) = &record.storage else {
+            return Err(QueryError::Internal("not a managed table".to_string()));
+        };
+        let mut table = Self::read(state, record, managed)?;
+        table.target = Some(Self::files(state, record, managed, &[folder.to_string()])?);
+        Ok(table)
+    }
+
+    fn files(state: &SessionState, record: &TableRecord, managed: &Managed, folders: &[String]) -> Result<ListingTable> {
+        let options = ListingOptions::new(file_format(state, &managed.format, &BTreeMap::new())?)
+            .with_file_extension(format!(".{}", managed.format.to_lowercase()));
+        let paths = folders.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
+        listing_table(state, record, paths, options, Arc::clone(&record.schema.0))
+    }
+}
+
+#[async_trait]
+impl TableProvider for ManagedTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.constraints)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn get_table_definition(&self) -> Option<&str> {
+        self.definition.as_deref()
+    }
+
+    fn get_column_default(&self, column: &str) -> Option<&Expr> {
+        self.defaults.get(column)
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match &self.committed {
+            Some(files) => files.scan(state, projection, filters, limit).await,
+            None => Ok(Arc::new(EmptyExec::new(project_schema(&self.schema, projection)?))),
+        }
+    }
+
+    async fn scan_with_args<'a>(&self, state: &dyn Session, args: ScanArgs<'a>) -> Result<ScanResult> {
+        match &self.committed {
+            Some(files) => files.scan_with_args(state, args).await,
+            None => {
+                let projection = args.projection().map(|columns| columns.to_vec());
+                let schema = project_schema(&self.schema, projection.as_ref())?;
+                Ok(ScanResult::new(Arc::new(EmptyExec::new(schema))))
+            }
+        }
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn insert_into(
+        &self,
+        state: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        op: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match &self.target {
+            Some(files) => files.insert_into(state, input, op).await,
+            None => plan_err!("this table is planned for reading only"),
+        }
+    }
+}
+
+/// Types that hold a timezone, an interval and so on are all fine; those that Parquet lacks are refused before anything runs.
+pub(crate) fn check_storable(schema: &SchemaRef) -> Result<(), QueryError> {
+    for field in schema.fields() {
+        if !storable(field.data_type()) {
+            return Err(QueryError::Unsupported(format!(
+                "column '{}' is of type {}, which cannot be stored in a table; cast it",
+                field.name(),
+                field.data_type()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn storable(data_type: &DataType) -> bool {
+    use datafusion::arrow::datatypes::IntervalUnit;
+    match data_type {
+        DataType::Interval(IntervalUnit::MonthDayNano) | DataType::Union(..) | DataType::RunEndEncoded(..) => false,
+        DataType::ListView(_) | DataType::LargeListView(_) => false,
+        DataType::List(inner) | DataType::LargeList(inner) | DataType::FixedSizeList(inner, _) => {
+            storable(inner.data_type())
+        }
+        DataType::Map(inner, _) => storable(inner.data_type()),
+        DataType::Struct(fields) => fields.iter().all(|field| storable(field.data_type())),
+        DataType::Dictionary(_, value) => storable(value),
+        _ => true,
+    }
+}

@@ -1,0 +1,440 @@
+//! The cluster's catalog: schemas, tables and views, durable in the metadata store, and as DataFusion asks for them.
+//!
+//! All of it lies in memory as one immutable [`Snapshot`], so that looking a name up touches no disk. A change is computed from a
+//! snapshot, committed as one transaction that also bumps the catalog's version, and then replaces the snapshot: what a
+//! statement sees is always some committed version, and the next connection sees the change at once.
+
+mod build;
+mod names;
+mod provider;
+mod record;
+mod snapshot;
+mod temporary;
+#[cfg(test)]
+mod tests;
+
+pub use build::{ManagedTable, external_record, parse_view};
+pub(crate) use build::{check_storable, new_id, view_provider};
+pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
+pub use provider::SessionCatalogs;
+pub use record::{External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord};
+pub use snapshot::{Edit, Held, Snapshot};
+pub use temporary::TempTables;
+
+use crate::errors::{QueryError, with_suggestion};
+use crate::meta::{Expectation, MetaStore, Transaction};
+use crate::nearest::nearest;
+use datafusion::catalog::TableProvider;
+use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use parking_lot::RwLock;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use windlass_connectors::StoreRegistry;
+use windlass_engine::session::{session_config, session_state};
+
+/// Where the metadata store keeps folders whose files nobody needs any more: when they may go, and the URL.
+const GARBAGE: &str = "garbage/";
+/// Folders of temporary tables of live sessions, by the tables' ids.
+const TEMPORARY: &str = "temporary/";
+
+pub struct Catalog {
+    store: Arc<dyn MetaStore>,
+    stores: Arc<StoreRegistry>,
+    runtime: Arc<RuntimeEnv>,
+    /// URL of the folder for managed tables, with a trailing slash.
+    warehouse: String,
+    /// How long files of dropped and overwritten tables stay for those who still read them.
+    grace: Duration,
+    current: RwLock<Arc<Snapshot>>,
+    /// Held while a change is computed and committed.
+    changing: tokio::sync::Mutex<()>,
+    planner: OnceLock<SessionState>,
+}
+
+/// What a cluster's catalog is made of.
+pub struct CatalogConfig {
+    pub store: Arc<dyn MetaStore>,
+    pub stores: Arc<StoreRegistry>,
+    pub runtime: Arc<RuntimeEnv>,
+    /// Path or URL of the folder for tables that Windlass writes. Every executor must reach it.
+    pub warehouse: String,
+    /// How long files of dropped and overwritten tables stay for those who still read them.
+    pub grace: Duration,
+}
+
+/// What to do when the name is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExists {
+    Fail,
+    Keep,
+    Replace,
+}
+
+impl OnExists {
+    pub fn of(if_not_exists: bool, or_replace: bool) -> Result<Self, QueryError> {
+        match (if_not_exists, or_replace) {
+            (true, true) => Err(QueryError::Invalid("'IF NOT EXISTS' and 'OR REPLACE' exclude each other".to_string())),
+            (true, false) => Ok(Self::Keep),
+            (false, true) => Ok(Self::Replace),
+            (false, false) => Ok(Self::Fail),
+        }
+    }
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog").field("version", &self.version()).field("warehouse", &self.warehouse).finish()
+    }
+}
+
+impl Catalog {
+    /// Loads what the store holds; a new store gets the default catalog and schema.
+    pub async fn open(config: CatalogConfig) -> Result<Arc<Self>, QueryError> {
+        let warehouse = build::folder_url(&config.warehouse)?;
+        let snapshot = Snapshot::load(config.store.as_ref()).await?;
+        let catalog = Arc::new(Self {
+            store: config.store,
+            stores: config.stores,
+            runtime: config.runtime,
+            warehouse,
+            grace: config.grace,
+            current: RwLock::new(Arc::new(snapshot)),
+            changing: tokio::sync::Mutex::new(()),
+            planner: OnceLock::new(),
+        });
+        let snapshot = catalog.snapshot();
+        if snapshot.catalogs().next().is_none() {
+            let defaults = vec![
+                Edit::PutCatalog(DEFAULT_CATALOG.to_string()),
+                Edit::PutSchema(DEFAULT_CATALOG.to_string(), DEFAULT_SCHEMA.to_string()),
+            ];
+            catalog.change(|_| Ok(defaults)).await?;
+        }
+        catalog.discard_orphans().await?;
+        for held in snapshot.tables() {
+            if let Record::Table(TableRecord { storage: Storage::External(external), .. }) = &held.record {
+                build::configure_stores(&catalog.stores, external)?;
+            }
+        }
+        Ok(catalog)
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read())
+    }
+
+    /// Grows with every change.
+    pub fn version(&self) -> u64 {
+        self.snapshot().version
+    }
+
+    pub fn runtime(&self) -> &Arc<RuntimeEnv> {
+        &self.runtime
+    }
+
+    pub fn stores(&self) -> &Arc<StoreRegistry> {
+        &self.stores
+    }
+
+    pub fn store(&self) -> &Arc<dyn MetaStore> {
+        &self.store
+    }
+
+    pub fn warehouse(&self) -> &str {
+        &self.warehouse
+    }
+
+    /// Computes edits from the current snapshot and makes them durable and visible, all or none.
+    pub async fn change(
+        &self,
+        edits: impl FnOnce(&Snapshot) -> Result<Vec<Edit>, QueryError>,
+    ) -> Result<Arc<Snapshot>, QueryError> {
+        let _changing = self.changing.lock().await;
+        let snapshot = self.snapshot();
+        let edits = edits(&snapshot)?;
+        if edits.is_empty() {
+            return Ok(snapshot);
+        }
+        let (transaction, mut next) = snapshot.apply(edits);
+        self.store.commit(transaction).await?;
+        next.stamp(self.store.as_ref()).await?;
+        let next = Arc::new(next);
+        *self.current.write() = Arc::clone(&next);
+        Ok(next)
+    }
+
+    /// Puts a table or view under `name`. Returns false when there is one already and `exists` says to keep it.
+    pub async fn create(&self, name: &TableName, record: Record, exists: OnExists) -> Result<bool, QueryError> {
+        self.create_with(name, record, exists, Vec::new()).await
+    }
+
+    /// As [`Catalog::create`], with further edits in the same transaction.
+    pub async fn create_with(
+        &self,
+        name: &TableName,
+        record: Record,
+        exists: OnExists,
+        further: Vec<Edit>,
+    ) -> Result<bool, QueryError> {
+        let mut created = true;
+        self.change(|snapshot| {
+            snapshot.require_schema(&name.catalog, &name.schema)?;
+            let mut edits = further;
+            match (snapshot.table(name), exists) {
+                (Some(_), OnExists::Keep) => {
+                    created = false;
+                    return Ok(Vec::new());
+                }
+                (Some(held), OnExists::Fail) => return Err(already_exists(&held.record, name)),
+                (Some(held), OnExists::Replace) => {
+                    if held.record.kind() != record.kind() {
+                        return Err(QueryError::Invalid(format!(
+                            "'{}' is a {}, which a {} cannot replace; drop it first",
+                            name.table,
+                            held.record.kind(),
+                            record.kind()
+                        )));
+                    }
+                    edits.extend(self.discard(&held.record));
+                }
+                (None, _) => {}
+            }
+            if let Record::View(view) = &record {
+                snapshot.refuse_cycle(name, view)?;
+            }
+            edits.push(Edit::PutTable(name.clone(), record));
+            Ok(edits)
+        })
+        .await?;
+        Ok(created)
+    }
+
+    /// Removes a table (or, with `view`, a view). Returns false when it is not there and `if_exists`.
+    pub async fn drop_table(&self, name: &TableName, view: bool, if_exists: bool) -> Result<bool, QueryError> {
+        let mut dropped = true;
+        self.change(|snapshot| {
+            let kind = if view { "view" } else { "table" };
+            match snapshot.table(name) {
+                Some(held) if held.record.kind() == kind => {
+                    let mut edits = self.discard(&held.record);
+                    edits.push(Edit::DropTable(name.clone()));
+                    Ok(edits)
+                }
+                Some(held) => Err(QueryError::Invalid(format!(
+                    "'{}' is a {}: use DROP {}",
+                    name.table,
+                    held.record.kind(),
+                    held.record.kind().to_uppercase()
+                ))),
+                None if if_exists => {
+                    dropped = false;
+                    Ok(Vec::new())
+                }
+                None => {
+                    let known = snapshot.names_in(&name.catalog, &name.schema);
+                    let suggestion = nearest(&name.table, known.iter().map(String::as_str));
+                    Err(QueryError::NotFound(with_suggestion(format!("{kind} '{}' not found", name.table), suggestion)))
+                }
+            }
+        })
+        .await?;
+        Ok(dropped)
+    }
+
+    pub async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<(), QueryError> {
+        self.change(|snapshot| {
+            let held = snapshot
+                .table(from)
+                .ok_or_else(|| QueryError::NotFound(format!("table '{}' not found", from.table)))?;
+            snapshot.require_schema(&to.catalog, &to.schema)?;
+            if let Some(taken) = snapshot.table(to) {
+                return Err(already_exists(&taken.record, to));
+            }
+            Ok(vec![Edit::DropTable(from.clone()), Edit::PutTable(to.clone(), held.record.clone())])
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub async fn create_schema(&self, catalog: &str, schema: &str, if_not_exists: bool) -> Result<(), QueryError> {
+        self.change(|snapshot| {
+            snapshot.require_catalog(catalog)?;
+            match snapshot.has_schema(catalog, schema) {
+                true if if_not_exists => Ok(Vec::new()),
+                true => Err(QueryError::AlreadyExists(format!("schema '{schema}' already exists"))),
+                false => Ok(vec![Edit::PutSchema(catalog.to_string(), schema.to_string())]),
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub async fn create_catalog(&self, catalog: &str, if_not_exists: bool) -> Result<(), QueryError> {
+        self.change(|snapshot| match snapshot.has_catalog(catalog) {
+            true if if_not_exists => Ok(Vec::new()),
+            true => Err(QueryError::AlreadyExists(format!("catalog '{catalog}' already exists"))),
+            false => Ok(vec![Edit::PutCatalog(catalog.to_string())]),
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub async fn drop_schema(
+        &self,
+        catalog: &str,
+        schema: &str,
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<(), QueryError> {
+        self.change(|snapshot| {
+            if !snapshot.has_schema(catalog, schema) {
+                return match if_exists {
+                    true => Ok(Vec::new()),
+                    false => Err(QueryError::NotFound(format!("schema '{schema}' not found"))),
+                };
+            }
+            let tables: Vec<_> = snapshot.tables_in(catalog, schema).collect();
+            if !tables.is_empty() && !cascade {
+                return Err(QueryError::Invalid(format!(
+                    "schema '{schema}' still holds {} tables and views; drop them, or use DROP SCHEMA {schema} CASCADE",
+                    tables.len()
+                )));
+            }
+            let mut edits = Vec::new();
+            for held in tables {
+                edits.extend(self.discard(&held.record));
+                edits.push(Edit::DropTable(held.name.clone()));
+            }
+            edits.push(Edit::DropSchema(catalog.to_string(), schema.to_string()));
+            Ok(edits)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// What a statement reads under `name`.
+    pub async fn provider(self: &Arc<Self>, name: &TableName) -> Result<Option<Arc<dyn TableProvider>>, QueryError> {
+        let snapshot = self.snapshot();
+        match snapshot.table(name) {
+            Some(held) => Ok(Some(self.provider_of(&snapshot, held).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn provider_of(
+        self: &Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        held: &Arc<Held>,
+    ) -> Result<Arc<dyn TableProvider>, QueryError> {
+        match &held.record {
+            // The files of a table are listed anew for each statement; the provider itself depends on the record alone.
+            Record::Table(table) => {
+                let build = || async { build::table_provider(self.planner(), table) };
+                held.provider.get_or_try_init(build).await.cloned()
+            }
+            // A view depends on what it names: it is planned again after each change of the catalog.
+            Record::View(view) => {
+                if let Some(built) = snapshot.cached_view(&held.name) {
+                    return Ok(built);
+                }
+                let built = build::view_provider(&self.view_planner(), view).await?;
+                snapshot.cache_view(&held.name, &built);
+                Ok(built)
+            }
+        }
+    }
+
+    /// A session that knows functions and file formats, but no table.
+    pub fn planner(&self) -> &SessionState {
+        self.planner.get_or_init(|| session_state(session_config(), Arc::clone(&self.runtime), None))
+    }
+
+    /// A session over the durable catalog alone: it plans what views mean.
+    pub fn view_planner(self: &Arc<Self>) -> SessionState {
+        let catalogs = Arc::new(SessionCatalogs::new(Arc::clone(self), None));
+        SessionStateBuilder::new_from_existing(self.planner().clone()).with_catalog_list(catalogs).build()
+    }
+
+    /// Edits that let the files behind a record go, some time after they were last wanted.
+    pub fn discard(&self, record: &Record) -> Vec<Edit> {
+        match record {
+            Record::Table(TableRecord { storage: Storage::Managed(managed), .. }) => {
+                vec![self.discard_folder(&managed.root, self.grace)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Remembers that the files of a temporary table go with its session, or with the primary.
+    pub fn note_temporary(&self, record: &Record) -> Vec<Edit> {
+        match record {
+            Record::Table(TableRecord { id, storage: Storage::Managed(managed), .. }) => {
+                vec![Edit::Meta(format!("{TEMPORARY}{id}"), Some(managed.root.as_bytes().to_vec().into()))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Edits that let the files of a temporary table go.
+    pub fn discard_temporary(&self, record: &Record) -> Vec<Edit> {
+        match record {
+            Record::Table(TableRecord { id, storage: Storage::Managed(managed), .. }) => {
+                vec![Edit::Meta(format!("{TEMPORARY}{id}"), None), self.discard_folder(&managed.root, Duration::ZERO)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Temporary tables of a primary that is gone.
+    async fn discard_orphans(&self) -> Result<(), QueryError> {
+        let mut edits = Vec::new();
+        for (key, entry) in self.store.range(TEMPORARY).await? {
+            edits.push(self.discard_folder(&String::from_utf8_lossy(&entry.value), Duration::ZERO));
+            edits.push(Edit::Meta(key, None));
+        }
+        self.change(|_| Ok(edits)).await?;
+        Ok(())
+    }
+
+    /// An edit that lets the folder at `url` go after `delay`.
+    pub fn discard_folder(&self, url: &str, delay: Duration) -> Edit {
+        let due = now_ms() + delay.as_millis() as u64;
+        let key = format!("{GARBAGE}{due:016}-{}", uuid::Uuid::new_v4().simple());
+        Edit::Meta(key, Some(url.as_bytes().to_vec().into()))
+    }
+
+    /// How long files of dropped and overwritten tables stay.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// Removes the folders that are due. Those that cannot be removed now are tried again at the next call.
+    pub async fn collect_garbage(&self) -> Result<usize, QueryError> {
+        let mut removed = 0;
+        for (key, entry) in self.store.range(GARBAGE).await? {
+            let due = key[GARBAGE.len()..].split('-').next().and_then(|ms| ms.parse::<u64>().ok()).unwrap_or(0);
+            if due > now_ms() {
+                break;
+            }
+            let url = String::from_utf8_lossy(&entry.value).into_owned();
+            match crate::statement::remove_folder(&self.runtime, &url).await {
+                Ok(()) => {
+                    self.store.commit(Transaction::default().expect(&key, Expectation::Revision(entry.revision)).delete(&key)).await?;
+                    removed += 1;
+                }
+                Err(error) => tracing::warn!(%url, %error, "files that are not needed any more could not be removed"),
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn already_exists(record: &Record, name: &TableName) -> QueryError {
+    QueryError::AlreadyExists(format!("{} '{}' already exists", record.kind(), name.table))
+}
+
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

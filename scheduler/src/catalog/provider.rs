@@ -1,0 +1,130 @@
+//! The catalog as DataFusion asks for it: the cluster's, with a session's temporary tables in front.
+
+use super::names::TableName;
+use super::record::Record;
+use super::{Catalog, TempTables};
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::logical_expr::TableType;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// All catalogs, as one session sees them.
+#[derive(Debug)]
+pub struct SessionCatalogs {
+    catalog: Arc<Catalog>,
+    temporary: Option<Arc<TempTables>>,
+}
+
+impl SessionCatalogs {
+    pub fn new(catalog: Arc<Catalog>, temporary: Option<Arc<TempTables>>) -> Self {
+        Self { catalog, temporary }
+    }
+}
+
+impl CatalogProviderList for SessionCatalogs {
+    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        self.catalog.snapshot().catalogs().map(str::to_string).collect()
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        let known = self.catalog.snapshot().has_catalog(name);
+        known.then(|| -> Arc<dyn CatalogProvider> {
+            Arc::new(OneCatalog {
+                catalog: Arc::clone(&self.catalog),
+                temporary: self.temporary.clone(),
+                name: name.to_string(),
+            })
+        })
+    }
+}
+
+#[derive(Debug)]
+struct OneCatalog {
+    catalog: Arc<Catalog>,
+    temporary: Option<Arc<TempTables>>,
+    name: String,
+}
+
+impl CatalogProvider for OneCatalog {
+    fn schema_names(&self) -> Vec<String> {
+        self.catalog.snapshot().schemas(&self.name).map(str::to_string).collect()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        if !self.catalog.snapshot().has_schema(&self.name, name) {
+            return None;
+        }
+        let temporary = self.temporary.clone().filter(|temporary| temporary.are_in(&self.name, name));
+        Some(Arc::new(OneSchema {
+            catalog: Arc::clone(&self.catalog),
+            temporary,
+            in_catalog: self.name.clone(),
+            name: name.to_string(),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct OneSchema {
+    catalog: Arc<Catalog>,
+    temporary: Option<Arc<TempTables>>,
+    in_catalog: String,
+    name: String,
+}
+
+impl OneSchema {
+    fn full(&self, table: &str) -> TableName {
+        TableName::new(&self.in_catalog, &self.name, table)
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for OneSchema {
+    fn table_names(&self) -> Vec<String> {
+        let mut names: BTreeSet<String> =
+            self.catalog.snapshot().names_in(&self.in_catalog, &self.name).into_iter().collect();
+        if let Some(temporary) = &self.temporary {
+            names.extend(temporary.names());
+        }
+        names.into_iter().collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(temporary) = &self.temporary
+            && let Some(provider) = temporary.provider(name, &self.catalog).await.map_err(external)?
+        {
+            return Ok(Some(provider));
+        }
+        self.catalog.provider(&self.full(name)).await.map_err(external)
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        if let Some(held) = self.temporary.as_ref().and_then(|temporary| temporary.get(name)) {
+            return Ok(Some(match held.record {
+                Record::Table(_) => TableType::Temporary,
+                Record::View(_) => TableType::View,
+            }));
+        }
+        let snapshot = self.catalog.snapshot();
+        Ok(snapshot.table(&self.full(name)).map(|held| match held.record {
+            Record::Table(_) => TableType::Base,
+            Record::View(_) => TableType::View,
+        }))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.temporary.as_ref().is_some_and(|temporary| temporary.get(name).is_some())
+            || self.catalog.snapshot().table(&self.full(name)).is_some()
+    }
+}
+
+/// The planner's errors are DataFusion's; ours travels inside, with its kind.
+fn external(error: crate::errors::QueryError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}

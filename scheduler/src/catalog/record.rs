@@ -1,0 +1,235 @@
+//! What the metadata store holds of a table or view. JSON, so that other tools and later versions can read it.
+
+use super::names::TableName;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use datafusion::common::{Constraint, Constraints};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A table or a view.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    Table(TableRecord),
+    View(ViewRecord),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableRecord {
+    /// Never given to another table, also not to a later one of the same name.
+    pub id: String,
+    /// The statement that made it.
+    pub definition: Option<String>,
+    /// All columns; those that come from the folders' names are the last ones.
+    pub schema: StoredSchema,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<StoredConstraint>,
+    /// Column and the SQL of its default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub defaults: Vec<(String, String)>,
+    pub storage: Storage,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Storage {
+    External(External),
+    Managed(Managed),
+}
+
+/// Files that belong to someone else: whatever lies at the locations is the table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct External {
+    pub locations: Vec<Location>,
+    /// As after STORED AS, in upper case.
+    pub format: String,
+    pub options: BTreeMap<String, String>,
+    /// What names of files must end with.
+    pub extension: String,
+    /// How many of the last columns come from the folders' names.
+    pub partitions: usize,
+    /// Equivalent orders of the rows of each file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<Vec<SortKey>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Location {
+    pub url: String,
+    pub glob: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SortKey {
+    /// SQL of the expression.
+    pub expression: String,
+    pub ascending: bool,
+    pub nulls_first: bool,
+}
+
+/// Files that Windlass wrote: those in the listed folders are the table, whatever else lies beside them. So one metadata
+/// transaction publishes a write, on any object store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Managed {
+    /// URL of the table's folder, with a trailing slash.
+    pub root: String,
+    /// PARQUET, or ARROW for columns of types that Parquet lacks.
+    pub format: String,
+    /// URLs of the folders of committed files, with a trailing slash, oldest first.
+    pub folders: Vec<String>,
+    /// Rows committed.
+    pub rows: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ViewRecord {
+    pub id: String,
+    /// The whole CREATE VIEW statement.
+    pub definition: String,
+    /// What unqualified names in it meant when it was made.
+    pub default_catalog: String,
+    pub default_schema: String,
+    /// The tables and views that it names.
+    pub references: Vec<TableName>,
+}
+
+impl Record {
+    pub fn id(&self) -> &str {
+        match self {
+            Record::Table(table) => &table.id,
+            Record::View(view) => &view.id,
+        }
+    }
+
+    /// As an error message calls it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Record::Table(_) => "table",
+            Record::View(_) => "view",
+        }
+    }
+}
+
+impl TableRecord {
+    /// The columns that lie in the files, and those that come from the folders' names.
+    pub fn split_schema(&self) -> (SchemaRef, Vec<arrow::datatypes::FieldRef>) {
+        let partitions = match &self.storage {
+            Storage::External(external) => external.partitions,
+            Storage::Managed(_) => 0,
+        };
+        let all = self.schema.0.fields();
+        let (in_files, from_folders) = all.split_at(all.len().saturating_sub(partitions));
+        let schema = Schema::new_with_metadata(in_files.to_vec(), self.schema.0.metadata().clone());
+        (Arc::new(schema), from_folders.to_vec())
+    }
+
+    pub fn managed(&self) -> Option<&Managed> {
+        match &self.storage {
+            Storage::Managed(managed) => Some(managed),
+            Storage::External(_) => None,
+        }
+    }
+
+    pub fn managed_mut(&mut self) -> Option<&mut Managed> {
+        match &mut self.storage {
+            Storage::Managed(managed) => Some(managed),
+            Storage::External(_) => None,
+        }
+    }
+
+    pub fn constraints(&self) -> Constraints {
+        Constraints::new_unverified(self.constraints.iter().map(StoredConstraint::restore).collect())
+    }
+}
+
+/// Columns by their position.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredConstraint {
+    PrimaryKey(Vec<usize>),
+    Unique(Vec<usize>),
+}
+
+impl StoredConstraint {
+    pub fn of(constraints: &Constraints) -> Vec<Self> {
+        let store = |constraint: &Constraint| match constraint {
+            Constraint::PrimaryKey(columns) => Self::PrimaryKey(columns.clone()),
+            Constraint::Unique(columns) => Self::Unique(columns.clone()),
+        };
+        constraints.iter().map(store).collect()
+    }
+
+    fn restore(&self) -> Constraint {
+        match self {
+            Self::PrimaryKey(columns) => Constraint::PrimaryKey(columns.clone()),
+            Self::Unique(columns) => Constraint::Unique(columns.clone()),
+        }
+    }
+}
+
+/// A schema, stored as an Arrow IPC stream without batches, in hexadecimal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredSchema(pub SchemaRef);
+
+impl Serialize for StoredSchema {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        let written = StreamWriter::try_new(&mut bytes, &self.0).and_then(|mut writer| writer.finish());
+        written.map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(&bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    }
+}
+
+impl<'de> Deserialize<'de> for StoredSchema {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let text = String::deserialize(deserializer)?;
+        let digits = text.as_bytes().chunks(2).map(|pair| {
+            let pair = std::str::from_utf8(pair).map_err(D::Error::custom)?;
+            u8::from_str_radix(pair, 16).map_err(D::Error::custom)
+        });
+        let bytes = digits.collect::<Result<Vec<u8>, _>>()?;
+        let reader = StreamReader::try_new(bytes.as_slice(), None).map_err(D::Error::custom)?;
+        Ok(Self(reader.schema()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::{DataType, Field};
+
+    #[test]
+    fn a_record_survives_storage() {
+        let dictionary = DataType::Dictionary(Box::new(DataType::UInt16), Box::new(DataType::Utf8));
+        let schema = Schema::new(vec![
+            Field::new("a", DataType::Utf8View, false),
+            Field::new("b", DataType::new_list(DataType::Decimal128(20, 3), true), true),
+            Field::new("month", dictionary, false),
+        ]);
+        let record = Record::Table(TableRecord {
+            id: "1".into(),
+            definition: Some("CREATE …".into()),
+            schema: StoredSchema(Arc::new(schema)),
+            constraints: vec![StoredConstraint::PrimaryKey(vec![0])],
+            defaults: vec![("b".into(), "NULL".into())],
+            storage: Storage::External(External {
+                locations: vec![Location { url: "s3://b/t/".into(), glob: Some("*.parquet".into()) }],
+                format: "PARQUET".into(),
+                options: BTreeMap::new(),
+                extension: String::new(),
+                partitions: 1,
+                order: vec![vec![SortKey { expression: "a".into(), ascending: true, nulls_first: false }]],
+            }),
+        });
+        let stored = serde_json::to_vec(&record).unwrap();
+        assert_eq!(serde_json::from_slice::<Record>(&stored).unwrap(), record);
+        let Record::Table(table) = record else { unreachable!() };
+        let (in_files, from_folders) = table.split_schema();
+        assert_eq!(in_files.fields().len(), 2);
+        assert_eq!(from_folders[0].name(), "month");
+    }
+}

@@ -1,0 +1,208 @@
+//! One committed version of the catalog.
+
+use super::names::{self, TableName};
+use super::record::{Record, ViewRecord};
+use crate::errors::{QueryError, with_suggestion};
+use crate::meta::{Entry, Expectation, MetaError, MetaStore, Transaction, unsegment};
+use crate::nearest::nearest;
+use bytes::Bytes;
+use datafusion::catalog::TableProvider;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+
+type Schemas = BTreeMap<String, BTreeMap<String, Arc<Held>>>;
+
+#[derive(Debug)]
+pub struct Snapshot {
+    pub version: u64,
+    /// Of the entry that holds the version; `None` before the first change.
+    revision: Option<u64>,
+    catalogs: BTreeMap<String, Schemas>,
+    /// Planned in this version.
+    views: Mutex<HashMap<TableName, Arc<dyn TableProvider>>>,
+}
+
+/// A record, and what was built from it.
+#[derive(Debug)]
+pub struct Held {
+    pub name: TableName,
+    pub record: Record,
+    pub(super) provider: OnceCell<Arc<dyn TableProvider>>,
+}
+
+impl Held {
+    pub fn new(name: TableName, record: Record) -> Arc<Self> {
+        Arc::new(Self { name, record, provider: OnceCell::new() })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Edit {
+    PutCatalog(String),
+    PutSchema(String, String),
+    DropSchema(String, String),
+    PutTable(TableName, Record),
+    DropTable(TableName),
+    /// Another entry of the metadata store, to be written in the same transaction.
+    Meta(String, Option<Bytes>),
+}
+
+impl Snapshot {
+    pub(super) async fn load(store: &dyn MetaStore) -> Result<Self, MetaError> {
+        let mut snapshot =
+            Self { version: 0, revision: None, catalogs: BTreeMap::new(), views: Mutex::new(HashMap::new()) };
+        snapshot.stamp(store).await?;
+        for (key, _) in store.range(names::CATALOGS).await? {
+            snapshot.catalogs.entry(unsegment(&key[names::CATALOGS.len()..])).or_default();
+        }
+        for (key, _) in store.range(names::SCHEMAS).await? {
+            if let Some((catalog, schema)) = key[names::SCHEMAS.len()..].split_once('/') {
+                snapshot.catalogs.entry(unsegment(catalog)).or_default().entry(unsegment(schema)).or_default();
+            }
+        }
+        for (key, entry) in store.range(names::TABLES).await? {
+            let corrupt = |reason: String| MetaError::Corrupt { key: key.clone(), reason };
+            let name = TableName::from_key(&key).ok_or_else(|| corrupt("not the name of a table".to_string()))?;
+            let record = serde_json::from_slice(&entry.value).map_err(|e| corrupt(e.to_string()))?;
+            snapshot.insert(name, record);
+        }
+        Ok(snapshot)
+    }
+
+    /// Takes over the version that the store holds.
+    pub(super) async fn stamp(&mut self, store: &dyn MetaStore) -> Result<(), MetaError> {
+        if let Some(Entry { revision, value }) = store.get(names::VERSION).await? {
+            let version = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
+            let not_a_number =
+                || MetaError::Corrupt { key: names::VERSION.to_string(), reason: "not a number".to_string() };
+            self.version = version.ok_or_else(not_a_number)?;
+            self.revision = Some(revision);
+        }
+        Ok(())
+    }
+
+    /// The transaction that makes the edits durable, and the snapshot that follows.
+    pub(super) fn apply(&self, edits: Vec<Edit>) -> (Transaction, Self) {
+        let mut next = Self {
+            version: self.version + 1,
+            revision: None,
+            catalogs: self.catalogs.clone(),
+            views: Mutex::new(HashMap::new()),
+        };
+        let expectation = self.revision.map_or(Expectation::Absent, Expectation::Revision);
+        let mut transaction = Transaction::default()
+            .expect(names::VERSION, expectation)
+            .put(names::VERSION, next.version.to_string().into_bytes());
+        for edit in edits {
+            match edit {
+                Edit::PutCatalog(catalog) => {
+                    transaction = transaction.put(names::catalog_key(&catalog), Bytes::new());
+                    next.catalogs.entry(catalog).or_default();
+                }
+                Edit::PutSchema(catalog, schema) => {
+                    transaction = transaction.put(names::schema_key(&catalog, &schema), Bytes::new());
+                    next.catalogs.entry(catalog).or_default().entry(schema).or_default();
+                }
+                Edit::DropSchema(catalog, schema) => {
+                    transaction = transaction.delete(names::schema_key(&catalog, &schema));
+                    next.catalogs.entry(catalog).or_default().remove(&schema);
+                }
+                Edit::PutTable(name, record) => {
+                    // A record is made of strings, numbers and schemas: there is no map key that JSON refuses.
+                    let value = serde_json::to_vec(&record).expect("a record can be written as JSON");
+                    transaction = transaction.put(name.key(), value);
+                    next.insert(name, record);
+                }
+                Edit::DropTable(name) => {
+                    transaction = transaction.delete(name.key());
+                    if let Some(tables) = next.catalogs.get_mut(&name.catalog).and_then(|c| c.get_mut(&name.schema)) {
+                        tables.remove(&name.table);
+                    }
+                }
+                Edit::Meta(key, value) => transaction.writes.push((key, value)),
+            }
+        }
+        (transaction, next)
+    }
+
+    fn insert(&mut self, name: TableName, record: Record) {
+        let tables = self.catalogs.entry(name.catalog.clone()).or_default().entry(name.schema.clone()).or_default();
+        tables.insert(name.table.clone(), Held::new(name, record));
+    }
+
+    pub fn catalogs(&self) -> impl Iterator<Item = &str> {
+        self.catalogs.keys().map(String::as_str)
+    }
+
+    pub fn has_catalog(&self, catalog: &str) -> bool {
+        self.catalogs.contains_key(catalog)
+    }
+
+    pub fn schemas(&self, catalog: &str) -> impl Iterator<Item = &str> {
+        self.catalogs.get(catalog).into_iter().flat_map(|schemas| schemas.keys().map(String::as_str))
+    }
+
+    pub fn has_schema(&self, catalog: &str, schema: &str) -> bool {
+        self.catalogs.get(catalog).is_some_and(|schemas| schemas.contains_key(schema))
+    }
+
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<Held>> {
+        self.catalogs.values().flat_map(|schemas| schemas.values()).flat_map(|tables| tables.values())
+    }
+
+    pub fn tables_in(&self, catalog: &str, schema: &str) -> impl Iterator<Item = &Arc<Held>> {
+        self.catalogs.get(catalog).and_then(|schemas| schemas.get(schema)).into_iter().flat_map(|t| t.values())
+    }
+
+    pub fn names_in(&self, catalog: &str, schema: &str) -> Vec<String> {
+        self.tables_in(catalog, schema).map(|held| held.name.table.clone()).collect()
+    }
+
+    pub fn table(&self, name: &TableName) -> Option<&Arc<Held>> {
+        self.catalogs.get(&name.catalog)?.get(&name.schema)?.get(&name.table)
+    }
+
+    pub fn require_catalog(&self, catalog: &str) -> Result<(), QueryError> {
+        if self.has_catalog(catalog) {
+            return Ok(());
+        }
+        let message = format!("catalog '{catalog}' not found");
+        Err(QueryError::NotFound(with_suggestion(message, nearest(catalog, self.catalogs()))))
+    }
+
+    pub fn require_schema(&self, catalog: &str, schema: &str) -> Result<(), QueryError> {
+        self.require_catalog(catalog)?;
+        if self.has_schema(catalog, schema) {
+            return Ok(());
+        }
+        let message = format!("schema '{schema}' not found");
+        Err(QueryError::NotFound(with_suggestion(message, nearest(schema, self.schemas(catalog)))))
+    }
+
+    /// A view must not, through whatever other views, read itself.
+    pub(super) fn refuse_cycle(&self, name: &TableName, view: &ViewRecord) -> Result<(), QueryError> {
+        let mut waiting = view.references.clone();
+        let mut seen = std::collections::BTreeSet::new();
+        while let Some(reference) = waiting.pop() {
+            if reference == *name {
+                return Err(QueryError::Invalid(format!("view '{}' would read itself", name.table)));
+            }
+            if seen.insert(reference.clone())
+                && let Some(Record::View(inner)) = self.table(&reference).map(|held| &held.record)
+            {
+                waiting.extend(inner.references.iter().cloned());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn cached_view(&self, name: &TableName) -> Option<Arc<dyn TableProvider>> {
+        self.views.lock().get(name).cloned()
+    }
+
+    pub(super) fn cache_view(&self, name: &TableName, provider: &Arc<dyn TableProvider>) {
+        self.views.lock().insert(name.clone(), Arc::clone(provider));
+    }
+}

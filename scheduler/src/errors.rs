@@ -1,0 +1,381 @@
+//! What went wrong with a statement, for whoever wrote it: one message that says what, where and how to mend it, and one kind that
+//! every face (gRPC, REST) maps to its own codes.
+
+use crate::meta::MetaError;
+use crate::nearest::nearest;
+use datafusion::common::{Column, DataFusionError, SchemaError};
+use datafusion::sql::sqlparser::parser::ParserError;
+use thiserror::Error;
+use windlass_core::event::JobError;
+use windlass_core::failure::TaskFailure;
+
+/// gRPC sends messages in a header, and clients bound the size of those.
+const MAX_STATUS_MESSAGE: usize = 4096;
+
+/// Why a statement has no result.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum QueryError {
+    /// The text is not SQL. The message shows the line with a caret.
+    #[error("{0}")]
+    Syntax(String),
+    /// The statement or its data is at fault.
+    #[error("{0}")]
+    Invalid(String),
+    /// A table, column, schema, session, result or prepared statement is not there.
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
+    AlreadyExists(String),
+    #[error("{0}")]
+    Unsupported(String),
+    #[error("{0}")]
+    Cancelled(String),
+    /// Memory or disk did not suffice, or a limit was passed.
+    #[error("{0}")]
+    Exhausted(String),
+    /// Nobody is there to run it, for now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A defect, or a failing disk or network.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl QueryError {
+    /// One word for REST and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            QueryError::Syntax(_) => "syntax",
+            QueryError::Invalid(_) => "invalid",
+            QueryError::NotFound(_) => "not_found",
+            QueryError::AlreadyExists(_) => "already_exists",
+            QueryError::Unsupported(_) => "unsupported",
+            QueryError::Cancelled(_) => "cancelled",
+            QueryError::Exhausted(_) => "exhausted",
+            QueryError::Unavailable(_) => "unavailable",
+            QueryError::Internal(_) => "internal",
+        }
+    }
+}
+
+impl From<QueryError> for tonic::Status {
+    fn from(error: QueryError) -> Self {
+        use tonic::Code;
+        let code = match &error {
+            QueryError::Syntax(_) | QueryError::Invalid(_) => Code::InvalidArgument,
+            QueryError::NotFound(_) => Code::NotFound,
+            QueryError::AlreadyExists(_) => Code::AlreadyExists,
+            QueryError::Unsupported(_) => Code::Unimplemented,
+            QueryError::Cancelled(_) => Code::Cancelled,
+            QueryError::Exhausted(_) => Code::ResourceExhausted,
+            QueryError::Unavailable(_) => Code::Unavailable,
+            QueryError::Internal(_) => Code::Internal,
+        };
+        tonic::Status::new(code, shorten(error.to_string()))
+    }
+}
+
+fn shorten(mut message: String) -> String {
+    if message.len() > MAX_STATUS_MESSAGE {
+        let end = (0..=MAX_STATUS_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+impl From<MetaError> for QueryError {
+    fn from(error: MetaError) -> Self {
+        match error {
+            MetaError::Conflict { .. } => QueryError::Invalid(error.to_string()),
+            MetaError::Store { .. } | MetaError::Corrupt { .. } => QueryError::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<JobError> for QueryError {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Task { failure, attempts, .. } => match failure {
+                TaskFailure::UserError { message } => QueryError::Invalid(clean(&message)),
+                TaskFailure::Cancelled => QueryError::Cancelled("the statement was cancelled".to_string()),
+                failure @ (TaskFailure::OutOfMemory { .. } | TaskFailure::DiskFull { .. }) => {
+                    QueryError::Exhausted(format!("{failure} (after {attempts} attempts)"))
+                }
+                failure => QueryError::Internal(format!("{failure} (after {attempts} attempts)")),
+            },
+            JobError::Cancelled { reason } => QueryError::Cancelled(format!("the statement was cancelled: {reason}")),
+            JobError::NoExecutors { .. } | JobError::Busy { .. } => QueryError::Unavailable(error.to_string()),
+            JobError::Invalid { reason } => QueryError::Invalid(reason),
+            JobError::InputLost { .. } | JobError::TooManyRetries { .. } => QueryError::Internal(error.to_string()),
+        }
+    }
+}
+
+/// Without a statement at hand: what went wrong, but not where.
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        explain(&error, "", &[])
+    }
+}
+
+/// What `error` means for the author of `sql`. `tables` are the names that would have been found.
+pub fn explain(error: &DataFusionError, sql: &str, tables: &[String]) -> QueryError {
+    if let DataFusionError::External(inner) = root(error)
+        && let Some(known) = inner.downcast_ref::<QueryError>()
+    {
+        return known.clone();
+    }
+    if let Some(task) = task_failure(error) {
+        return JobError::Task { attempt: windlass_core::ids::JobId(0).stage(0).task(0).attempt(0), attempts: 1, failure: task }
+            .into();
+    }
+    let place = error.diagnostic().and_then(|d| d.span).map(|span| (span.start.line as usize, span.start.column as usize));
+    let at = |message: String| match place {
+        Some((line, column)) if !sql.is_empty() => point(&message, sql, line, column),
+        _ => message,
+    };
+    match root(error) {
+        DataFusionError::SQL(parser, _) => syntax(parser, sql),
+        DataFusionError::SchemaError(schema, _) => schema_error(schema, at),
+        DataFusionError::Plan(message) => match missing_table(message) {
+            Some(table) => {
+                let known = tables.iter().map(String::as_str);
+                QueryError::NotFound(at(with_suggestion(format!("table '{table}' not found"), nearest(&table, known))))
+            }
+            None => QueryError::Invalid(at(clean(message))),
+        },
+        DataFusionError::NotImplemented(message) => QueryError::Unsupported(at(clean(message))),
+        DataFusionError::ResourcesExhausted(message) => QueryError::Exhausted(clean(message)),
+        DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => {
+            QueryError::Internal(clean(&error.strip_backtrace()))
+        }
+        DataFusionError::IoError(_) => QueryError::Internal(clean(&error.strip_backtrace())),
+        DataFusionError::ObjectStore(inner) => store_error(inner),
+        root => QueryError::Invalid(at(clean(&root.strip_backtrace()))),
+    }
+}
+
+fn schema_error(error: &SchemaError, at: impl Fn(String) -> String) -> QueryError {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let mut names: Vec<&str> = valid_fields.iter().map(Column::name).collect();
+            names.sort_unstable();
+            names.dedup();
+            let message = format!("column '{}' not found", field.flat_name());
+            let message = match nearest(field.name(), names.iter().copied()) {
+                Some(name) => with_suggestion(message, Some(&quoted(name))),
+                None if names.is_empty() => message,
+                None => format!("{message}; there are: {}", listed(&names)),
+            };
+            QueryError::NotFound(at(message))
+        }
+        error => QueryError::Invalid(at(clean(&error.to_string()))),
+    }
+}
+
+fn store_error(error: &object_store::Error) -> QueryError {
+    match error {
+        object_store::Error::NotFound { path, .. } => QueryError::NotFound(format!("there is no file at {path}")),
+        error => QueryError::Invalid(format!("the files cannot be read: {error}")),
+    }
+}
+
+/// The failure of a task that travelled inside of DataFusion's error.
+fn task_failure(error: &DataFusionError) -> Option<TaskFailure> {
+    match root(error) {
+        DataFusionError::External(inner) => inner.downcast_ref::<TaskFailure>().cloned(),
+        _ => None,
+    }
+}
+
+/// Below DataFusion's wrappers.
+fn root(error: &DataFusionError) -> &DataFusionError {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => root(inner),
+        DataFusionError::Shared(inner) => root(inner),
+        DataFusionError::External(inner) => match inner.downcast_ref::<DataFusionError>() {
+            Some(inner) => root(inner),
+            None => error,
+        },
+        DataFusionError::Collection(errors) => errors.first().map_or(error, root),
+        error => error,
+    }
+}
+
+/// The name in DataFusion's message about a table that is not there, without the catalog that nobody wrote.
+fn missing_table(message: &str) -> Option<String> {
+    let name = message.strip_prefix("table '")?.split_once("' not found")?.0;
+    Some(name.rsplit('.').next().unwrap_or(name).to_string())
+}
+
+/// A name as one must write it.
+fn quoted(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+pub(crate) fn with_suggestion(message: String, suggestion: Option<&str>) -> String {
+    match suggestion {
+        Some(name) => format!("{message}; did you mean {name}?"),
+        None => message,
+    }
+}
+
+fn listed(names: &[&str]) -> String {
+    const SHOWN: usize = 10;
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
+}
+
+/// The message without what DataFusion says of itself rather than of the statement.
+fn clean(message: &str) -> String {
+    const PREFIXES: [&str; 13] = [
+        "DataFusion error: ",
+        "Error during planning: ",
+        "Execution error: ",
+        "External error: ",
+        "Arrow error: ",
+        "Parquet error: ",
+        "Schema error: ",
+        "SQL error: ",
+        "Object Store error: ",
+        "IO error: ",
+        "Invalid or Unsupported Configuration: ",
+        "This feature is not implemented: ",
+        "Optimizer rule 'optimize_projections' failed\ncaused by\n",
+    ];
+    let mut text = message.trim();
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+        text = rest.trim_start();
+    }
+    // "type_coercion\ncaused by\nError during planning: …": the last cause is the one that the author can mend.
+    if let Some((_, cause)) = text.rsplit_once("\ncaused by\n") {
+        return clean(cause);
+    }
+    text.to_string()
+}
+
+fn syntax(error: &ParserError, sql: &str) -> QueryError {
+    let message = match error {
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
+        ParserError::RecursionLimitExceeded => {
+            return QueryError::Syntax(
+                "the statement nests too deeply; simplify it, or raise datafusion.sql_parser.recursion_limit".to_string(),
+            );
+        }
+    };
+    let (message, place) = split_location(message);
+    let message = format!("syntax error: {}{}", &message[..1].to_lowercase(), &message[1.min(message.len())..]);
+    let (line, column) = place.unwrap_or_else(|| end_of(sql));
+    QueryError::Syntax(point(&message, sql, line, column))
+}
+
+/// Splits the ` at Line: 1, Column: 8` off that the parser appends.
+fn split_location(message: &str) -> (&str, Option<(usize, usize)>) {
+    let parsed = message.rsplit_once(" at Line: ").and_then(|(text, location)| {
+        let (line, column) = location.split_once(", Column: ")?;
+        Some((text, (line.trim().parse().ok()?, column.trim().parse().ok()?)))
+    });
+    match parsed {
+        Some((text, place)) if place.0 > 0 => (if text.is_empty() { "not understood" } else { text }, Some(place)),
+        Some((text, _)) if !text.is_empty() => (text, None),
+        _ => (if message.is_empty() { "not understood" } else { message }, None),
+    }
+}
+
+fn end_of(sql: &str) -> (usize, usize) {
+    let text = sql.trim_end();
+    let last = text.lines().last().unwrap_or_default();
+    (text.lines().count().max(1), last.chars().count() + 1)
+}
+
+/// `message`, and below it the line of `sql` with a caret under the column. Both count from 1, columns in characters.
+pub fn point(message: &str, sql: &str, line: usize, column: usize) -> String {
+    const WIDTH: usize = 120;
+    let Some(text) = sql.lines().nth(line.saturating_sub(1)) else {
+        return format!("{message} (line {line}, column {column})");
+    };
+    // Of a line too long for a screen, what stands around the column.
+    let skip = if column > WIDTH { column - WIDTH / 2 } else { 0 };
+    let shown: String = text.chars().skip(skip).take(WIDTH).collect();
+    let caret: String =
+        shown.chars().take(column.saturating_sub(1 + skip)).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    let margin = line.to_string();
+    let gutter = " ".repeat(margin.len());
+    format!("{message} (line {line}, column {column})\n{gutter} |\n{margin} | {shown}\n{gutter} | {caret}^")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::prelude::SessionContext;
+
+    async fn error_of(sql: &str) -> QueryError {
+        let context = SessionContext::new();
+        context.sql("create table flights (origin varchar, dep_delay int, \"Tail\" varchar)").await.unwrap();
+        let error = context.sql(sql).await.unwrap_err();
+        explain(&error, sql, &["flights".to_string()])
+    }
+
+    #[tokio::test]
+    async fn a_syntax_error_points_at_its_line_and_column() {
+        let error = error_of("select origin\n  frm flights where").await;
+        let QueryError::Syntax(text) = &error else { panic!("{error:?}") };
+        assert!(text.contains("line 2, column 7"), "{text}");
+        assert!(text.contains("2 |   frm flights where\n  |       ^"), "{text}");
+        assert!(!text.contains("SQL error") && !text.contains("ParserError"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_unfinished_statement_points_behind_its_end() {
+        let QueryError::Syntax(text) = error_of("select (1 + 2").await else { panic!() };
+        assert!(text.contains("line 1, column 14"), "{text}");
+        assert!(text.ends_with("1 | select (1 + 2\n  |              ^"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn unknown_tables_and_columns_come_with_the_nearest_name() {
+        let QueryError::NotFound(text) = error_of("select * from fligths").await else { panic!() };
+        assert!(text.starts_with("table 'fligths' not found; did you mean flights?"), "{text}");
+        assert!(text.contains("\n1 | select * from fligths\n  |               ^"), "{text}");
+
+        let QueryError::NotFound(text) = error_of("select orign from flights").await else { panic!() };
+        assert!(text.starts_with("column 'orign' not found; did you mean origin?"), "{text}");
+        let QueryError::NotFound(text) = error_of("select tail from flights").await else { panic!() };
+        assert!(text.starts_with("column 'tail' not found; did you mean \"Tail\"?"), "{text}");
+        let QueryError::NotFound(text) = error_of("select colour from flights").await else { panic!() };
+        assert!(text.starts_with("column 'colour' not found; there are: Tail, dep_delay, origin"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn planning_errors_are_one_message() {
+        let error = error_of("select sum(dep_delay) over (order by), nosuch(1) from flights").await;
+        assert!(!error.to_string().contains("DataFusion error"), "{error}");
+        let QueryError::Invalid(text) = error_of("select flor(1.5)").await else { panic!() };
+        assert!(!text.contains("Error during planning"), "{text}");
+        assert!(text.contains("floor"), "{text}");
+    }
+
+    #[test]
+    fn a_caret_stands_under_its_character() {
+        assert_eq!(point("m", "\tä b", 1, 4), "m (line 1, column 4)\n  |\n1 | \tä b\n  | \t  ^");
+        assert_eq!(point("m", "one", 3, 1), "m (line 3, column 1)");
+        let long = format!("{}x{}", "a".repeat(500), "b".repeat(500));
+        let text = point("m", &long, 1, 501);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[2].chars().nth(lines[3].chars().count() - 1), Some('x'));
+    }
+
+    #[test]
+    fn what_failed_in_a_task_keeps_its_kind() {
+        let failed = |failure| JobError::Task { attempt: windlass_core::ids::JobId(1).stage(0).task(0).attempt(3), attempts: 4, failure };
+        let user = QueryError::from(failed(TaskFailure::UserError { message: "Arrow error: Csv error: line 7".into() }));
+        assert_eq!(user, QueryError::Invalid("Csv error: line 7".into()));
+        let memory = QueryError::from(failed(TaskFailure::OutOfMemory { message: "sort".into() }));
+        assert_eq!(memory.kind(), "exhausted");
+        let status = tonic::Status::from(QueryError::Internal("ü".repeat(5000)));
+        assert!(status.message().len() < MAX_STATUS_MESSAGE + 8);
+    }
+}

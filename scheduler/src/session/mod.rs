@@ -1,0 +1,137 @@
+//! Client sessions: options, temporary tables, prepared statements.
+
+mod connection;
+mod plans;
+mod registry;
+#[cfg(test)]
+mod tests;
+
+pub use connection::{Connection, Tracked, incoming};
+pub use registry::{Caller, SESSION_COOKIE, SessionConfig, Sessions};
+
+use crate::catalog::{Catalog, SessionCatalogs, TableName, TempTables};
+use crate::errors::QueryError;
+use datafusion::common::TableReference;
+use datafusion::execution::SessionState;
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
+use parking_lot::Mutex;
+use plans::PlanCache;
+pub(crate) use plans::Versions;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use windlass_engine::session::{session_config, session_state};
+
+/// One client's view of the cluster.
+pub struct Session {
+    pub id: String,
+    /// Who it says it is; empty when it says nothing.
+    pub user: String,
+    context: SessionContext,
+    temporary: Arc<TempTables>,
+    options_version: AtomicU64,
+    /// By SQL's PREPARE.
+    prepared: Mutex<BTreeMap<String, Statement>>,
+    pub(crate) plans: Mutex<PlanCache>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("id", &self.id).field("user", &self.user).finish()
+    }
+}
+
+impl Session {
+    pub fn new(id: String, user: String, catalog: &Arc<Catalog>) -> Arc<Self> {
+        let temporary = Arc::new(TempTables::default());
+        let catalogs = Arc::new(SessionCatalogs::new(Arc::clone(catalog), Some(Arc::clone(&temporary))));
+        let state = session_state(session_config(), Arc::clone(catalog.runtime()), Some(catalogs));
+        let context = SessionContext::new_with_state(state);
+        temporary.attach(context.state_weak_ref());
+        let session = Self {
+            id,
+            user,
+            context,
+            temporary,
+            options_version: AtomicU64::new(0),
+            prepared: Mutex::default(),
+            plans: Mutex::default(),
+        };
+        session.options_changed();
+        Arc::new(session)
+    }
+
+    /// For planning one statement.
+    pub fn state(&self) -> SessionState {
+        self.context.state()
+    }
+
+    pub fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    pub fn temporary(&self) -> &Arc<TempTables> {
+        &self.temporary
+    }
+
+    /// Grows with every SET and RESET.
+    pub fn options_version(&self) -> u64 {
+        self.options_version.load(Ordering::Acquire)
+    }
+
+    /// To be called after options changed.
+    pub fn options_changed(&self) {
+        let state = self.context.state_ref();
+        let state = state.read();
+        let names = &state.config_options().catalog;
+        self.temporary.move_to(&names.default_catalog, &names.default_schema);
+        self.options_version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The full name that `reference` means in this session.
+    pub fn resolve(&self, reference: impl Into<TableReference>) -> TableName {
+        let state = self.context.state_ref();
+        let state = state.read();
+        let names = &state.config_options().catalog;
+        reference.into().resolve(&names.default_catalog, &names.default_schema).into()
+    }
+
+    /// Sets an option, as SET does.
+    pub fn set_option(&self, name: &str, value: &str) -> Result<(), QueryError> {
+        refuse_runtime_option(name)?;
+        let state = self.context.state_ref();
+        state.write().config_mut().options_mut().set(name, value)?;
+        self.options_changed();
+        Ok(())
+    }
+
+    pub fn store_prepared(&self, name: &str, statement: Statement) -> Result<(), QueryError> {
+        let mut prepared = self.prepared.lock();
+        if prepared.contains_key(name) {
+            return Err(QueryError::AlreadyExists(format!("prepared statement '{name}' already exists")));
+        }
+        prepared.insert(name.to_string(), statement);
+        Ok(())
+    }
+
+    pub fn prepared(&self, name: &str) -> Result<Statement, QueryError> {
+        let not_found = || QueryError::NotFound(format!("prepared statement '{name}' not found"));
+        self.prepared.lock().get(name).cloned().ok_or_else(not_found)
+    }
+
+    pub fn remove_prepared(&self, name: &str) -> Result<(), QueryError> {
+        let not_found = || QueryError::NotFound(format!("prepared statement '{name}' not found"));
+        self.prepared.lock().remove(name).map(|_| ()).ok_or_else(not_found)
+    }
+}
+
+/// What belongs to a process is not a session's to change.
+pub(crate) fn refuse_runtime_option(name: &str) -> Result<(), QueryError> {
+    if name.starts_with("datafusion.runtime.") {
+        return Err(QueryError::Unsupported(format!(
+            "'{name}' belongs to each process, not to a session: set memory and disk in the configuration of the executors"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,525 @@
+//! Statements: from text in a session to rows, or to a change of the catalog or of files.
+//!
+//! ```text
+//!   text ──parse──> statement ──plan──> logical plan ─┬─ query ──────────> job ──> result, inline or on executors
+//!                                                     ├─ INSERT, COPY, ──> job ──> staged files ──publish──> visible
+//!                                                     │  CREATE TABLE AS
+//!                                                     ├─ DDL ────────────> one transaction of the catalog
+//!                                                     ├─ SET, PREPARE ───> the session
+//!                                                     └─ SHOW, DESCRIBE, EXPLAIN, information_schema: here, without a job
+//! ```
+
+mod ddl;
+mod explain;
+#[cfg(test)]
+pub(crate) mod in_process;
+mod metadata;
+mod params;
+mod parse;
+mod publish;
+mod runner;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use params::{ParameterNames, Parameters};
+pub use publish::{Journal, remove_folder};
+pub use runner::{Finished, JobInfo, Part, Runner, StageReport, Started};
+
+use crate::catalog::{Catalog, Record};
+use crate::errors::{QueryError, explain};
+use crate::session::{Session, refuse_runtime_option};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::ipc::reader::StreamReader;
+use datafusion::common::DFSchema;
+use datafusion::common::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::{Execute, LogicalPlan, Prepare, Statement as PlanStatement};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::StreamExt;
+use parse::Parsed;
+use std::sync::Arc;
+use tokio_util::task::TaskTracker;
+use windlass_core::ids::JobId;
+
+/// Limits and places of statement execution.
+#[derive(Clone, Debug)]
+pub struct StatementConfig {
+    /// A longer statement is refused. Default 16 MiB.
+    pub max_statement_bytes: usize,
+}
+
+impl Default for StatementConfig {
+    fn default() -> Self {
+        Self { max_statement_bytes: 16 << 20 }
+    }
+}
+
+/// Executes statements. Cheap to clone.
+#[derive(Clone)]
+pub struct Statements {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: StatementConfig,
+    catalog: Arc<Catalog>,
+    runner: Arc<dyn Runner>,
+    journal: Journal,
+    tasks: TaskTracker,
+}
+
+/// What is said of a statement besides its text.
+#[derive(Clone, Default)]
+pub struct Info {
+    /// Shown in lists of jobs; empty: the beginning of the statement.
+    pub name: String,
+    /// The name under which the client watches and cancels it.
+    pub query: Option<String>,
+    /// Called with the statement's job once there is one.
+    pub started: Option<Started>,
+}
+
+/// A statement that has run.
+#[derive(Clone, Debug)]
+pub struct Execution {
+    pub schema: SchemaRef,
+    pub rows: Rows,
+    /// `None` when none was needed.
+    pub job: Option<JobId>,
+    /// Rows that the statement wrote.
+    pub affected: Option<u64>,
+}
+
+/// Where the rows of a result are.
+#[derive(Clone, Debug)]
+pub enum Rows {
+    Here(Vec<RecordBatch>),
+    /// With the job's report, or on executors. They stay there while a clone of this lives.
+    Job(Arc<Finished>),
+}
+
+/// What a statement would return and needs to be given.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Without columns when it returns no rows.
+    pub schema: SchemaRef,
+    /// In the order in which values are bound to them.
+    pub parameters: Vec<Field>,
+    pub names: ParameterNames,
+    /// INSERT, COPY, DDL and SET: what runs as an update.
+    pub is_update: bool,
+}
+
+impl Execution {
+    fn here(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
+        Self { schema, rows: Rows::Here(batches), job: None, affected: None }
+    }
+
+    fn empty() -> Self {
+        Self::here(Arc::new(Schema::empty()), Vec::new())
+    }
+
+    /// DataFusion's answer to a statement that writes.
+    fn count(rows: u64, job: JobId) -> Self {
+        let schema = Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]));
+        let column: ArrayRef = Arc::new(UInt64Array::from(vec![rows]));
+        // One column of the schema's one type.
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).expect("a column of numbers is a batch");
+        Self { schema, rows: Rows::Here(vec![batch]), job: Some(job), affected: Some(rows) }
+    }
+}
+
+impl Statements {
+    pub fn new(
+        config: StatementConfig,
+        catalog: Arc<Catalog>,
+        runner: Arc<dyn Runner>,
+        journal: Journal,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { config, catalog, runner, journal, tasks }) }
+    }
+
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.inner.catalog
+    }
+
+    /// Runs one statement to its end. Dropping the future cancels it.
+    pub async fn execute(
+        &self,
+        session: &Arc<Session>,
+        sql: &str,
+        parameters: Option<Parameters>,
+        info: &Info,
+    ) -> Result<Execution, QueryError> {
+        let state = session.state();
+        let planned = self.plan(session, &state, sql).await?;
+        let plan = match parameters {
+            Some(parameters) => parameters.bind(planned.plan, &planned.names).map_err(|e| explain(&e, sql, &[]))?,
+            None => {
+                planned.names.require_none()?;
+                planned.plan
+            }
+        };
+        let statement = Planned { plan, ..planned };
+        let executed = Box::pin(self.execute_planned(session, &state, sql, statement, info)).await;
+        executed.map_err(|error| self.improve(error))
+    }
+
+    /// Runs one statement for each row of parameters: in one job when it inserts literal rows. Returns the rows written.
+    pub async fn execute_many(
+        &self,
+        session: &Arc<Session>,
+        sql: &str,
+        rows: Vec<Parameters>,
+        info: &Info,
+    ) -> Result<Option<u64>, QueryError> {
+        let state = session.state();
+        let planned = self.plan(session, &state, sql).await?;
+        if rows.len() > 1
+            && let Some(plan) = params::all_rows(&planned.plan, &planned.names, &rows)?
+        {
+            let statement = Planned { plan, names: ParameterNames::default(), ..planned };
+            let execution = Box::pin(self.execute_planned(session, &state, sql, statement, info)).await?;
+            return Ok(execution.affected);
+        }
+        let mut affected = None;
+        for parameters in rows {
+            let execution = self.execute(session, sql, Some(parameters), info).await?;
+            affected = match (affected, execution.affected) {
+                (Some(sum), Some(rows)) => Some(sum + rows),
+                (sum, rows) => sum.or(rows),
+            };
+        }
+        Ok(affected)
+    }
+
+    /// What a statement returns and needs, without running it.
+    pub async fn describe(&self, session: &Arc<Session>, sql: &str) -> Result<Described, QueryError> {
+        let state = session.state();
+        let planned = self.plan(session, &state, sql).await?;
+        let types = planned.plan.get_parameter_types().map_err(|e| explain(&e, sql, &[]))?;
+        let parameters = planned.names.fields(&types);
+        let is_update = is_update(&planned.plan);
+        let schema = match &planned.plan {
+            LogicalPlan::Statement(PlanStatement::Execute(_)) => Arc::new(Schema::empty()),
+            plan if is_update => match plan {
+                LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => Arc::clone(plan.schema().inner()),
+                _ => Arc::new(Schema::empty()),
+            },
+            plan => match plan.get_parameter_names().is_ok_and(|names| names.is_empty()) {
+                // What the optimiser makes of it is what the result will have.
+                true => Arc::clone(state.optimize(plan).map_err(|e| explain(&e, sql, &[]))?.schema().inner()),
+                false => Arc::clone(plan.schema().inner()),
+            },
+        };
+        Ok(Described { schema: without_qualifiers(&schema), parameters, names: planned.names, is_update })
+    }
+
+    /// The rows of a result, from wherever they are, through this process: in order, with back-pressure, in flat memory.
+    pub fn read(&self, execution: &Execution) -> Result<SendableRecordBatchStream, QueryError> {
+        match &execution.rows {
+            Rows::Here(batches) => Ok(ready(&execution.schema, batches.clone())),
+            Rows::Job(finished) => {
+                let parts: Vec<_> = (0..finished.parts.len()).collect();
+                self.read_parts(&execution.schema, finished, parts)
+            }
+        }
+    }
+
+    /// The rows of some parts of a job's result, one part after the other.
+    pub fn read_parts(
+        &self,
+        schema: &SchemaRef,
+        finished: &Arc<Finished>,
+        parts: Vec<usize>,
+    ) -> Result<SendableRecordBatchStream, QueryError> {
+        let statements = self.clone();
+        let (finished, of) = (Arc::clone(finished), Arc::clone(schema));
+        let streams = futures::stream::iter(parts).map(move |index| match finished.parts.get(index) {
+            Some(part) => hold(statements.read_part(&of, part), Arc::clone(&finished)),
+            None => ready(&of, Vec::new()),
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), streams.flatten())))
+    }
+
+    fn read_part(&self, schema: &SchemaRef, part: &Part) -> SendableRecordBatchStream {
+        match &part.inline {
+            Some(bytes) => match StreamReader::try_new(std::io::Cursor::new(bytes.clone()), None) {
+                Ok(reader) => {
+                    let batches = futures::stream::iter(reader.map(|batch| batch.map_err(DataFusionError::from)));
+                    Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), batches))
+                }
+                Err(error) => {
+                    let failed = futures::stream::iter([Err(DataFusionError::from(error))]);
+                    Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), failed))
+                }
+            },
+            None => self.inner.runner.read(Arc::clone(schema), vec![(part.output, part.executor)]),
+        }
+    }
+
+    /// Parses and plans, or takes the plan of the same text in the same circumstances.
+    async fn plan(&self, session: &Arc<Session>, state: &SessionState, sql: &str) -> Result<Planned, QueryError> {
+        let limit = self.inner.config.max_statement_bytes;
+        if sql.len() > limit {
+            return Err(QueryError::Exhausted(format!(
+                "the statement is {} bytes long, and at most {limit} are accepted: load literal rows from a file, or raise \
+                 max_statement_bytes on the primary",
+                sql.len()
+            )));
+        }
+        let versions = crate::session_versions(session, &self.inner.catalog);
+        if let Some(plan) = session.plans.lock().get(sql, versions) {
+            let names = ParameterNames::default();
+            return Ok(Planned { plan, names, parsed: None });
+        }
+        let parsed = parse::parse(state, sql)?;
+        let statement = parsed.statement.clone();
+        let plan = match state.statement_to_plan(statement).await {
+            Ok(plan) => plan,
+            Err(error) => return Err(self.planning_error(session, state, sql, &parsed, error).await),
+        };
+        if parsed.is_query && parsed.names.is_empty() {
+            session.plans.lock().put(sql, versions, &plan);
+        }
+        let names = parsed.names.clone();
+        Ok(Planned { plan, names, parsed: Some(parsed) })
+    }
+
+    /// Plans again, keeping track of positions, to say where in the text the error lies.
+    async fn planning_error(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        parsed: &Parsed,
+        error: DataFusionError,
+    ) -> QueryError {
+        let mut state = state.clone();
+        state.config_mut().options_mut().sql_parser.collect_spans = true;
+        let error = match state.statement_to_plan(parsed.statement.clone()).await {
+            Err(again) if again.diagnostic().is_some() => again,
+            _ => error,
+        };
+        let names = &state.config_options().catalog;
+        let mut tables = self.inner.catalog.snapshot().names_in(&names.default_catalog, &names.default_schema);
+        tables.extend(session.temporary().names());
+        explain(&error, sql, &tables)
+    }
+
+    async fn execute_planned(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        planned: Planned,
+        info: &Info,
+    ) -> Result<Execution, QueryError> {
+        let parsed = planned.parsed.as_ref();
+        if let Some(rename) = parsed.and_then(|parsed| parsed.rename.clone()) {
+            return self.rename(session, rename).await;
+        }
+        match planned.plan {
+            LogicalPlan::Ddl(ddl) => self.ddl(session, state, sql, parsed, ddl, info).await,
+            LogicalPlan::Statement(statement) => self.session_statement(session, state, sql, parsed, statement, info).await,
+            LogicalPlan::Dml(dml) => self.insert(session, state, sql, dml, info).await,
+            plan @ LogicalPlan::Copy(_) => self.copy(session, state, sql, plan, info).await,
+            LogicalPlan::Explain(explain) => self.explain(state, sql, explain).await,
+            LogicalPlan::Analyze(analyze) => self.analyze(session, state, sql, analyze, info).await,
+            plan => self.query(session, state, sql, plan, info).await,
+        }
+    }
+
+    async fn query(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        plan: LogicalPlan,
+        info: &Info,
+    ) -> Result<Execution, QueryError> {
+        let plan = match metadata::split(state, plan).await.map_err(|e| explain(&e, sql, &[]))? {
+            metadata::Place::Here(plan) => return self.run_here(state, sql, &plan).await,
+            metadata::Place::Cluster(plan) => plan,
+        };
+        let job = self.inner.runner.plan(state, &plan).await.map_err(|e| explain(&e, sql, &[]))?;
+        let schema = Arc::clone(&job.schema);
+        let finished = self.inner.runner.run(job, runner::job_info(session, state, sql, info), info.started.clone()).await?;
+        let job = Some(finished.job);
+        Ok(Execution { schema, rows: Rows::Job(Arc::new(finished)), job, affected: None })
+    }
+
+    /// Runs a plan over the catalog's own tables in this process: it needs no executor and reads no file.
+    async fn run_here(&self, state: &SessionState, sql: &str, plan: &LogicalPlan) -> Result<Execution, QueryError> {
+        let run = async {
+            let plan = state.create_physical_plan(plan).await?;
+            let schema = plan.schema();
+            let batches = datafusion::physical_plan::collect(plan, state.task_ctx()).await?;
+            Ok::<_, DataFusionError>(Execution::here(schema, batches))
+        };
+        run.await.map_err(|e| explain(&e, sql, &[]))
+    }
+
+    async fn session_statement(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        parsed: Option<&Parsed>,
+        statement: PlanStatement,
+        info: &Info,
+    ) -> Result<Execution, QueryError> {
+        match statement {
+            PlanStatement::SetVariable(set) => {
+                refuse_runtime_option(&set.variable)?;
+                if let Err(error) = session.context().execute_logical_plan(plan_of(PlanStatement::SetVariable(set.clone()))).await {
+                    return Err(unknown_option(state, &set.variable, &error));
+                }
+                session.options_changed();
+                Ok(Execution::empty())
+            }
+            PlanStatement::ResetVariable(reset) => {
+                refuse_runtime_option(&reset.variable)?;
+                let plan = plan_of(PlanStatement::ResetVariable(reset.clone()));
+                if let Err(error) = session.context().execute_logical_plan(plan).await {
+                    return Err(unknown_option(state, &reset.variable, &error));
+                }
+                session.options_changed();
+                Ok(Execution::empty())
+            }
+            PlanStatement::Prepare(prepare) => {
+                let parsed = parsed.ok_or_else(|| QueryError::Internal("a PREPARE without its text".to_string()))?;
+                check_parameters(&prepare)?;
+                // The text is kept and planned at each EXECUTE: tables change in between.
+                session.store_prepared(&prepare.name, parsed.statement.clone())?;
+                Ok(Execution::empty())
+            }
+            PlanStatement::Execute(execute) => self.execute_prepared(session, state, sql, execute, info).await,
+            PlanStatement::Deallocate(deallocate) => {
+                session.remove_prepared(&deallocate.name)?;
+                Ok(Execution::empty())
+            }
+            PlanStatement::TransactionStart(_) | PlanStatement::TransactionEnd(_) => Err(no_transactions()),
+        }
+    }
+
+    async fn execute_prepared(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        execute: Execute,
+        info: &Info,
+    ) -> Result<Execution, QueryError> {
+        let statement = session.prepared(&execute.name)?;
+        let bind = async {
+            let plan = state.statement_to_plan(statement).await?;
+            let LogicalPlan::Statement(PlanStatement::Prepare(Prepare { fields, input, .. })) = plan else {
+                return Ok(Err(QueryError::Internal(format!("'{}' is not a prepared statement", execute.name))));
+            };
+            params::bind_execute(state, Arc::unwrap_or_clone(input), &fields, execute.parameters).map(Ok)
+        };
+        let plan = bind.await.map_err(|e: DataFusionError| explain(&e, sql, &[]))??;
+        let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
+        Box::pin(self.execute_planned(session, state, sql, planned, info)).await
+    }
+
+    /// Adds what only the primary knows: that it found the file that an executor did not.
+    fn improve(&self, error: QueryError) -> QueryError {
+        match error {
+            QueryError::Invalid(message) if is_missing_file(&message) && self.reads_local_files() => {
+                QueryError::Invalid(format!(
+                    "{message}\nthe primary sees this file, but an executor does not: tables over local files need the same path on \
+                     every executor (a shared file system), or files in an object store"
+                ))
+            }
+            error => error,
+        }
+    }
+
+    fn reads_local_files(&self) -> bool {
+        use crate::catalog::{Storage, TableRecord};
+        self.inner.catalog.snapshot().tables().any(|held| match &held.record {
+            Record::Table(TableRecord { storage: Storage::External(external), .. }) => {
+                external.locations.iter().any(|location| location.url.starts_with("file:"))
+            }
+            Record::Table(TableRecord { storage: Storage::Managed(managed), .. }) => managed.root.starts_with("file:"),
+            Record::View(_) => false,
+        })
+    }
+}
+
+/// A statement, planned.
+struct Planned {
+    plan: LogicalPlan,
+    names: ParameterNames,
+    /// `None` when the plan was at hand: only queries are.
+    parsed: Option<Parsed>,
+}
+
+fn plan_of(statement: PlanStatement) -> LogicalPlan {
+    LogicalPlan::Statement(statement)
+}
+
+fn is_update(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Ddl(_) => true,
+        LogicalPlan::Statement(statement) => !matches!(statement, PlanStatement::Execute(_)),
+        _ => false,
+    }
+}
+
+fn check_parameters(prepare: &Prepare) -> Result<(), QueryError> {
+    let used = prepare.input.get_parameter_names()?.len();
+    if !prepare.fields.is_empty() && used != prepare.fields.len() {
+        return Err(QueryError::Invalid(format!(
+            "'{}' is prepared with {} types, but its statement has {used} parameters",
+            prepare.name,
+            prepare.fields.len()
+        )));
+    }
+    Ok(())
+}
+
+pub(crate) fn no_transactions() -> QueryError {
+    QueryError::Unsupported("transactions are not supported: each statement is committed by itself".to_string())
+}
+
+fn unknown_option(state: &SessionState, name: &str, error: &DataFusionError) -> QueryError {
+    let known: Vec<String> = state.config_options().entries().into_iter().map(|entry| entry.key).collect();
+    let explained = explain(error, "", &[]);
+    if known.iter().any(|key| key == name) {
+        return explained;
+    }
+    let nearest = crate::nearest::nearest(name, known.iter().map(String::as_str));
+    QueryError::Invalid(crate::errors::with_suggestion(format!("unknown option '{name}'"), nearest))
+}
+
+fn is_missing_file(message: &str) -> bool {
+    message.contains("No such file or directory") || (message.contains("Object at location") && message.contains("not found"))
+}
+
+pub(crate) fn without_qualifiers(schema: &SchemaRef) -> SchemaRef {
+    match DFSchema::try_from(Arc::clone(schema)) {
+        Ok(schema) => Arc::clone(schema.inner()),
+        Err(_) => Arc::clone(schema),
+    }
+}
+
+fn ready(schema: &SchemaRef, batches: Vec<RecordBatch>) -> SendableRecordBatchStream {
+    let batches = futures::stream::iter(batches.into_iter().map(Ok));
+    Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), batches))
+}
+
+/// The stream, keeping `held` alive until it ends.
+fn hold<T: Send + 'static>(stream: SendableRecordBatchStream, held: T) -> SendableRecordBatchStream {
+    let schema = stream.schema();
+    let held_stream = stream.map(move |batch| {
+        let _held = &held;
+        batch
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, held_stream))
+}

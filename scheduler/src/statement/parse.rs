@@ -1,0 +1,98 @@
+//! From text to one statement, and what DataFusion's planner does not pass on.
+
+use super::params::{ParameterNames, number_placeholders};
+use crate::errors::{QueryError, explain};
+use datafusion::common::TableReference;
+use datafusion::execution::SessionState;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{self, AlterTableOperation, ObjectName, RenameTableNameKind};
+use datafusion::sql::sqlparser::dialect::dialect_from_str;
+
+/// A statement as it is planned.
+#[derive(Clone, Debug)]
+pub(super) struct Parsed {
+    pub statement: Statement,
+    /// CREATE TEMPORARY TABLE, which the planner does not know.
+    pub temporary: bool,
+    /// ALTER TABLE a RENAME TO b, which it does not know either.
+    pub rename: Option<(TableReference, TableReference)>,
+    /// SELECT, VALUES, WITH.
+    pub is_query: bool,
+    pub names: ParameterNames,
+}
+
+/// The one statement of `sql`.
+pub(super) fn parse(state: &SessionState, sql: &str) -> Result<Parsed, QueryError> {
+    let mut statements = statements(state, sql)?;
+    let statement = match statements.len() {
+        0 => return Err(QueryError::Invalid("there is no statement in the text".to_string())),
+        1 => statements.swap_remove(0),
+        several => {
+            return Err(QueryError::Unsupported(format!(
+                "the text holds {several} statements, and one is executed at a time: send them one by one"
+            )));
+        }
+    };
+    classify(state, statement)
+}
+
+/// All statements of `sql`.
+pub(super) fn statements(state: &SessionState, sql: &str) -> Result<Vec<Statement>, QueryError> {
+    let options = &state.config_options().sql_parser;
+    let dialect = dialect_from_str(options.dialect.to_string())
+        .ok_or_else(|| QueryError::Invalid(format!("unknown SQL dialect '{}'", options.dialect)))?;
+    let parsed = DFParserBuilder::new(sql)
+        .with_dialect(dialect.as_ref())
+        .with_recursion_limit(options.recursion_limit.get())
+        .build()
+        .and_then(|mut parser| parser.parse_statements());
+    Ok(parsed.map_err(|error| explain(&error, sql, &[]))?.into())
+}
+
+fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, QueryError> {
+    let names = number_placeholders(&mut statement)?;
+    let mut parsed = Parsed { statement, temporary: false, rename: None, is_query: false, names };
+    let Statement::Statement(sql) = &mut parsed.statement else { return Ok(parsed) };
+    match sql.as_mut() {
+        ast::Statement::Query(_) => parsed.is_query = true,
+        // Its parameters are given to EXECUTE.
+        ast::Statement::Prepare { .. } => parsed.names = ParameterNames::default(),
+        ast::Statement::CreateTable(create) => parsed.temporary = std::mem::take(&mut create.temporary),
+        ast::Statement::AlterTable(alter) => {
+            let to = match alter.operations.as_slice() {
+                [AlterTableOperation::RenameTable { table_name }] => match table_name {
+                    RenameTableNameKind::To(name) | RenameTableNameKind::As(name) => name.clone(),
+                },
+                _ => {
+                    return Err(QueryError::Unsupported(
+                        "of ALTER TABLE only 'ALTER TABLE name RENAME TO name' is supported".to_string(),
+                    ));
+                }
+            };
+            parsed.rename = Some((reference(state, &alter.name), reference(state, &to)));
+            // A statement that plans to nothing.
+            let nothing = statements(state, "SELECT 1")?.swap_remove(0);
+            parsed.statement = nothing;
+        }
+        _ => {}
+    }
+    Ok(parsed)
+}
+
+fn reference(state: &SessionState, name: &ObjectName) -> TableReference {
+    let normalize = state.config_options().sql_parser.enable_ident_normalization;
+    let parts: Vec<String> = name
+        .0
+        .iter()
+        .filter_map(|part| part.as_ident())
+        .map(|ident| match ident.quote_style {
+            None if normalize => ident.value.to_lowercase(),
+            _ => ident.value.clone(),
+        })
+        .collect();
+    match parts.as_slice() {
+        [catalog, schema, table] => TableReference::full(catalog.as_str(), schema.as_str(), table.as_str()),
+        [schema, table] => TableReference::partial(schema.as_str(), table.as_str()),
+        _ => TableReference::bare(parts.last().cloned().unwrap_or_default()),
+    }
+}

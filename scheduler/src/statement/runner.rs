@@ -1,0 +1,101 @@
+//! The way from a logical plan to a finished job.
+
+use super::Info;
+use crate::errors::QueryError;
+use crate::session::Session;
+use async_trait::async_trait;
+use bytes::Bytes;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use windlass_core::ids::{AttemptId, ExecutorId, JobId};
+use windlass_engine::config::WindlassOptions;
+use windlass_engine::{OperatorMetrics, PlannedJob};
+
+/// Plans and runs jobs: the cluster in production, this process in tests of what lies above.
+#[async_trait]
+pub trait Runner: Send + Sync + 'static {
+    async fn plan(&self, state: &SessionState, plan: &LogicalPlan) -> Result<PlannedJob, DataFusionError>;
+
+    /// Runs a job to its end. Dropping the future cancels it.
+    async fn run(&self, job: PlannedJob, info: JobInfo, started: Option<Started>) -> Result<Finished, QueryError>;
+
+    /// What executors hold of a result.
+    fn read(&self, schema: SchemaRef, outputs: Vec<(AttemptId, ExecutorId)>) -> SendableRecordBatchStream;
+}
+
+/// Called with a job's id once it has one.
+pub type Started = Arc<dyn Fn(JobId) + Send + Sync>;
+
+/// A job that ended well.
+pub struct Finished {
+    pub job: JobId,
+    /// In the order of the result.
+    pub parts: Vec<Part>,
+    pub stages: Vec<StageReport>,
+    /// Executors keep the result while this lives.
+    pub hold: Arc<dyn Any + Send + Sync>,
+}
+
+impl fmt::Debug for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Finished").field("job", &self.job).field("parts", &self.parts.len()).finish()
+    }
+}
+
+/// What one task of the result stage left.
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub output: AttemptId,
+    pub executor: ExecutorId,
+    /// host:port of the executor's Flight service; empty when it is gone.
+    pub address: String,
+    pub rows: u64,
+    pub bytes: u64,
+    /// The rows, when they are few, as an Arrow IPC stream.
+    pub inline: Option<Bytes>,
+    /// Files that the task staged.
+    pub staged: Option<Bytes>,
+}
+
+/// What ran, for EXPLAIN ANALYZE.
+#[derive(Clone, Debug)]
+pub struct StageReport {
+    pub index: u32,
+    pub inputs: Vec<u32>,
+    /// The operators, one to a line, in pre-order.
+    pub plan: Arc<str>,
+    pub tasks: u32,
+    pub failed_attempts: u32,
+    pub rows: u64,
+    pub bytes: u64,
+    pub elapsed: Duration,
+    pub task_time: Duration,
+    pub metrics: Vec<OperatorMetrics>,
+}
+
+/// What the history knows of a job besides what the scheduler does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobInfo {
+    pub name: String,
+    pub statement: String,
+    pub user: String,
+    pub query: Option<String>,
+    pub pool: String,
+}
+
+pub(super) fn job_info(session: &Arc<Session>, state: &SessionState, sql: &str, info: &Info) -> JobInfo {
+    let pool = state.config_options().extensions.get::<WindlassOptions>().map(|options| options.pool.clone());
+    JobInfo {
+        name: info.name.clone(),
+        statement: sql.to_string(),
+        user: session.user.clone(),
+        query: info.query.clone(),
+        pool: pool.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,396 @@
+//! Statements that write: INSERT INTO, INSERT OVERWRITE, COPY TO and CREATE TABLE AS. Tasks stage files; this publishes them.
+
+use super::publish::{Intent, Publication};
+use super::runner::{Finished, job_info};
+use super::{Execution, Info, StageReport, Statements};
+use crate::catalog::{Edit, Held, ManagedTable, OnExists, Record, Storage, TableName, TableRecord};
+use crate::errors::{QueryError, explain};
+use crate::session::Session;
+use datafusion::catalog::default_table_source::provider_as_source;
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
+use futures::TryStreamExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use windlass_core::ids::JobId;
+use windlass_engine::ops::StagedFiles;
+use windlass_engine::stage::WriteTarget;
+
+/// What a cancelled attempt may still write is removed again after this long.
+const STRAGGLERS: Duration = Duration::from_secs(60);
+
+/// A write that is published.
+pub(super) struct Written {
+    pub rows: u64,
+    pub job: JobId,
+    pub stages: Vec<StageReport>,
+}
+
+/// Where the files of a write end up.
+#[derive(Clone)]
+enum Destination {
+    Managed(ManagedWrite),
+    /// Files of someone else, at the target that the plan names.
+    Files { remove: Vec<String> },
+}
+
+#[derive(Clone)]
+struct ManagedWrite {
+    name: TableName,
+    /// As it was when the statement began.
+    record: TableRecord,
+    /// URL of the folder that this statement fills.
+    folder: String,
+    kind: Kind,
+    /// Where the session keeps it, for a temporary table.
+    temporary: Option<Arc<crate::catalog::TempTables>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Create(OnExists),
+    Append,
+    Overwrite,
+}
+
+impl Statements {
+    pub(super) async fn insert(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        dml: DmlStatement,
+        info: &Info,
+    ) -> Result<Execution, QueryError> {
+        let written = self.insert_reporting(session, state, sql, dml, info).await?;
+        Ok(Execution::count(written.rows, written.job))
+    }
+
+    pub(super) async fn insert_reporting(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        dml: DmlStatement,
+        info: &Info,
+    ) -> Result<Written, QueryError> {
+        let overwrite = match &dml.op {
+            WriteOp::Insert(InsertOp::Append) => false,
+            WriteOp::Insert(InsertOp::Overwrite) => true,
+            op => {
+                return Err(QueryError::Unsupported(format!(
+                    "{} is not supported: tables are files, which are added (INSERT INTO) or replaced (INSERT OVERWRITE)",
+                    op.name().to_uppercase()
+                )));
+            }
+        };
+        let name = session.resolve(dml.table_name.clone());
+        let in_session = session.temporary().find(&name);
+        let held = in_session.clone().or_else(|| self.inner.catalog.snapshot().table(&name).cloned());
+        let held = held.ok_or_else(|| QueryError::NotFound(format!("table '{}' not found", name.table)))?;
+        let table = table_of(&held)?;
+        match &table.storage {
+            Storage::Managed(_) => {
+                let write = ManagedWrite {
+                    name,
+                    record: table.clone(),
+                    folder: fresh_folder(table),
+                    kind: if overwrite { Kind::Overwrite } else { Kind::Append },
+                    temporary: in_session.is_some().then(|| Arc::clone(session.temporary())),
+                };
+                let target = ManagedTable::write(self.inner.catalog.planner(), table, &write.folder)?;
+                self.write_managed(session, state, sql, write, target, dml.table_name, dml.input, info).await
+            }
+            Storage::External(_) => {
+                let remove = if overwrite { existing_files(state, table).await? } else { Vec::new() };
+                let op = WriteOp::Insert(InsertOp::Append);
+                let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, dml.target, op, dml.input));
+                self.write(session, state, sql, plan, Destination::Files { remove }, info).await
+            }
+        }
+    }
+
+    pub(super) async fn copy(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        plan: LogicalPlan,
+        info: &Info,
+    ) -> Result<Execution, QueryError> {
+        let written = self.copy_reporting(session, state, sql, plan, info).await?;
+        Ok(Execution::count(written.rows, written.job))
+    }
+
+    pub(super) async fn copy_reporting(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        plan: LogicalPlan,
+        info: &Info,
+    ) -> Result<Written, QueryError> {
+        self.write(session, state, sql, plan, Destination::Files { remove: Vec::new() }, info).await
+    }
+
+    /// Fills a new table and puts it under its name.
+    #[expect(clippy::too_many_arguments, reason = "a statement's circumstances and the table's")]
+    pub(super) async fn create_table_as(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        name: TableName,
+        record: TableRecord,
+        exists: OnExists,
+        temporary: bool,
+        input: Arc<LogicalPlan>,
+        info: &Info,
+    ) -> Result<Written, QueryError> {
+        let write = ManagedWrite {
+            folder: fresh_folder(&record),
+            kind: Kind::Create(exists),
+            temporary: temporary.then(|| Arc::clone(session.temporary())),
+            name: name.clone(),
+            record,
+        };
+        let target = ManagedTable::write(self.inner.catalog.planner(), &write.record, &write.folder)?;
+        self.write_managed(session, state, sql, write, target, name.reference(), input, info).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a statement's circumstances and the table's")]
+    async fn write_managed(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        write: ManagedWrite,
+        target: ManagedTable,
+        table: datafusion::common::TableReference,
+        input: Arc<LogicalPlan>,
+        info: &Info,
+    ) -> Result<Written, QueryError> {
+        let source = provider_as_source(Arc::new(target));
+        let op = WriteOp::Insert(InsertOp::Append);
+        let plan = LogicalPlan::Dml(DmlStatement::new(table, source, op, input));
+        self.write(session, state, sql, plan, Destination::Managed(write), info).await
+    }
+
+    async fn write(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        plan: LogicalPlan,
+        destination: Destination,
+        info: &Info,
+    ) -> Result<Written, QueryError> {
+        let plan = match super::metadata::split(state, plan).await.map_err(|e| explain(&e, sql, &[]))? {
+            super::metadata::Place::Here(plan) | super::metadata::Place::Cluster(plan) => plan,
+        };
+        let job = self.inner.runner.plan(state, &plan).await.map_err(|e| explain(&e, sql, &[]))?;
+        let Some(target) = job.write.clone() else {
+            return Err(QueryError::Internal("the plan of a statement that writes does not say where to".to_string()));
+        };
+        let job_info = job_info(session, state, sql, info);
+        // What was begun is ended, published or cleaned up, also when nobody waits for it any more: in a task of its own, that
+        // the caller's departure only tells to give up.
+        let cancelled = CancellationToken::new();
+        let _cancel_on_drop = cancelled.clone().drop_guard();
+        let (statements, started) = (self.clone(), info.started.clone());
+        let writing = self.inner.tasks.spawn(async move {
+            let staging = vec![target.staging.clone()];
+            let folders = match &destination {
+                Destination::Managed(write) => vec![write.folder.clone()],
+                Destination::Files { .. } => Vec::new(),
+            };
+            let intent = statements.inner.journal.begin(staging, folders).await?;
+            let run = statements.inner.runner.run(job, job_info, started);
+            let finished = tokio::select! {
+                () = cancelled.cancelled() => Err(QueryError::Cancelled("the statement was cancelled".to_string())),
+                finished = run => finished,
+            };
+            let ended = match finished {
+                Ok(finished) => statements.publish(&intent, &target, &destination, finished).await,
+                Err(error) => Err(Unpublished::Nothing(error)),
+            };
+            match ended {
+                Ok(written) => Ok(written),
+                Err(Unpublished::Partly(error)) => Err(error),
+                Err(Unpublished::Nothing(error)) => {
+                    statements.give_up(&intent, &target).await;
+                    Err(error)
+                }
+            }
+        });
+        writing.await.map_err(|error| QueryError::Internal(format!("writing ended early: {error}")))?
+    }
+
+    async fn publish(
+        &self,
+        intent: &Intent,
+        target: &WriteTarget,
+        destination: &Destination,
+        finished: Finished,
+    ) -> Result<Written, Unpublished> {
+        let staged = finished.parts.iter().filter_map(|part| part.staged.as_ref()).map(|bytes| StagedFiles::decode(bytes));
+        let staged: Vec<StagedFiles> = staged.collect::<Result<_, _>>().map_err(QueryError::from)?;
+        let rows = staged.iter().map(|attempt| attempt.rows).sum();
+        match destination {
+            Destination::Managed(write) => {
+                let folders = self.settle(write, &staged).await?;
+                self.commit(intent, write, folders, rows).await?;
+                self.inner.journal.clear_staging(intent).await;
+            }
+            Destination::Files { remove } => {
+                let mut publication = Publication::new(&staged, &target.target)?;
+                let new: Vec<&String> = publication.moves.iter().map(|(_, to)| to).collect();
+                publication.removes = remove.iter().filter(|path| !new.contains(path)).cloned().collect();
+                self.inner.journal.publish(intent.clone(), publication).await.map_err(Unpublished::Partly)?;
+            }
+        }
+        Ok(Written { rows, job: finished.job, stages: finished.stages })
+    }
+
+    /// The folders that the table consists of once this write is committed, besides those that it has. On a local disk the files
+    /// of all tasks move into one; where moving means copying, they stay where they were staged.
+    async fn settle(&self, write: &ManagedWrite, staged: &[StagedFiles]) -> Result<Vec<String>, QueryError> {
+        let publication = Publication::new(staged, &write.folder)?;
+        if publication.moves.is_empty() {
+            return Ok(Vec::new());
+        }
+        publication.move_files(self.inner.catalog.runtime()).await?;
+        Ok(vec![write.folder.clone()])
+    }
+
+    /// The one transaction that makes a managed write visible.
+    async fn commit(
+        &self,
+        intent: &Intent,
+        write: &ManagedWrite,
+        folders: Vec<String>,
+        rows: u64,
+    ) -> Result<(), QueryError> {
+        let catalog = &self.inner.catalog;
+        let committed = self.inner.journal.committed(intent);
+        if let Some(temporary) = &write.temporary {
+            let before = temporary.get(&write.name.table);
+            let (record, discarded) = next_record(write, before.as_ref(), folders, rows)?;
+            let mut edits = vec![committed];
+            edits.extend(catalog.note_temporary(&record));
+            edits.extend(discarded.iter().map(|folder| catalog.discard_folder(folder, catalog.grace())));
+            if let (Kind::Create(_), Some(replaced)) = (write.kind, &before) {
+                edits.extend(catalog.discard_temporary(&replaced.record));
+            }
+            catalog.change(|_| Ok(edits)).await?;
+            temporary.put(write.name.clone(), record);
+            return Ok(());
+        }
+        if let Kind::Create(exists) = write.kind {
+            let (record, _) = next_record(write, None, folders, rows)?;
+            let created = catalog.create_with(&write.name, record, exists, vec![committed]).await?;
+            return match created {
+                true => Ok(()),
+                // Someone else was faster, and that is as good.
+                false => Err(QueryError::AlreadyExists(format!("table '{}' already exists", write.name.table))),
+            };
+        }
+        catalog
+            .change(|snapshot| {
+                let before = snapshot.table(&write.name);
+                let (record, discarded) = next_record(write, before, folders, rows)?;
+                let mut edits = vec![committed, Edit::PutTable(write.name.clone(), record)];
+                edits.extend(discarded.iter().map(|folder| catalog.discard_folder(folder, catalog.grace())));
+                Ok(edits)
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Removes what was staged, now and once more when whoever was still writing has noticed.
+    async fn give_up(&self, intent: &Intent, target: &WriteTarget) {
+        let later = self.inner.catalog.discard_folder(&target.staging, STRAGGLERS);
+        let ended = async {
+            self.inner.journal.abandon(intent).await?;
+            self.inner.catalog.change(|_| Ok(vec![later])).await
+        };
+        if let Err(error) = ended.await {
+            tracing::warn!(staging = %target.staging, %error, "staged files of a failed write stay until the primary starts again");
+        }
+    }
+}
+
+/// Why a finished job's files are not visible, and whether any of them are.
+enum Unpublished {
+    Nothing(QueryError),
+    Partly(QueryError),
+}
+
+impl From<QueryError> for Unpublished {
+    fn from(error: QueryError) -> Self {
+        Unpublished::Nothing(error)
+    }
+}
+
+/// The record after the write, and the folders that are not part of the table any more.
+fn next_record(
+    write: &ManagedWrite,
+    before: Option<&Arc<Held>>,
+    folders: Vec<String>,
+    rows: u64,
+) -> Result<(Record, Vec<String>), QueryError> {
+    let mut table = match write.kind {
+        Kind::Create(_) => write.record.clone(),
+        Kind::Append | Kind::Overwrite => match before.map(|held| &held.record) {
+            Some(Record::Table(table)) if table.id == write.record.id => table.clone(),
+            _ => {
+                return Err(QueryError::Invalid(format!(
+                    "table '{}' was dropped or replaced while rows were written to it; nothing was inserted",
+                    write.name.table
+                )));
+            }
+        },
+    };
+    let mut discarded = Vec::new();
+    if let Some(managed) = table.managed_mut() {
+        if write.kind == Kind::Overwrite {
+            discarded = std::mem::take(&mut managed.folders);
+            managed.rows = 0;
+        }
+        managed.folders.extend(folders);
+        managed.rows += rows;
+    }
+    Ok((Record::Table(table), discarded))
+}
+
+fn table_of(held: &Held) -> Result<&TableRecord, QueryError> {
+    match &held.record {
+        Record::Table(table) => Ok(table),
+        Record::View(_) => Err(QueryError::Invalid(format!("'{}' is a view, which cannot be written to", held.name.table))),
+    }
+}
+
+fn fresh_folder(table: &TableRecord) -> String {
+    let root = table.managed().map(|managed| managed.root.as_str()).unwrap_or_default();
+    format!("{root}{}/", crate::catalog::new_id())
+}
+
+/// The files of a table as of now: what INSERT OVERWRITE replaces.
+async fn existing_files(state: &SessionState, table: &TableRecord) -> Result<Vec<String>, QueryError> {
+    let Storage::External(external) = &table.storage else { return Ok(Vec::new()) };
+    let mut files = Vec::new();
+    for location in &external.locations {
+        let mut url = ListingTableUrl::parse(&location.url)?;
+        if let Some(glob) = &location.glob {
+            url = url.with_glob(glob)?;
+        }
+        let store = state.runtime_env().object_store(&url)?;
+        let listed: Vec<_> =
+            url.list_all_files(state, store.as_ref(), &external.extension).await?.try_collect().await?;
+        files.extend(listed.into_iter().map(|meta| meta.location.to_string()));
+    }
+    Ok(files)
+}
