@@ -5,7 +5,7 @@ mod state;
 
 use super::arguments::{Add, Cluster, Down, Status, Up};
 use super::jobs::print_json;
-use super::stages::aligned;
+use super::stages::{aligned, several};
 use super::{Failure, Outcome};
 use crate::config::units::{ByteSize, Span};
 use crate::config::{Role, machine};
@@ -312,10 +312,6 @@ fn report(state: &State, dir: &Path, json: bool) -> Outcome {
         state.url
     ));
     super::print(&text)
-}
-
-fn several(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 fn describe(url: &str, status: &ClusterStatus) -> String {
