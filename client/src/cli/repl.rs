@@ -5,6 +5,7 @@ use super::meta::{self, Meta};
 use super::output::{Format, Sink};
 use super::run::Runner;
 use super::script::{self, starts_with_word};
+use super::stages::several;
 use super::{Failure, Outcome, splitter, sql};
 use crate::backend::{Table, TableFilter};
 use crate::params::Params;
@@ -73,8 +74,11 @@ fn greet(session: &Session, runtime: &Runtime) -> Outcome {
     let status = runtime.block_on(session.status())?;
     let slots: u32 = status.executors.iter().map(|executor| executor.slots).sum();
     let place = match session.url() {
-        "embedded" => format!("embedded, {slots} slots"),
-        url => format!("{url}, {} executors, {slots} slots", status.executors.len()),
+        "embedded" => format!("embedded, {}", several(slots as usize, "slot")),
+        url => {
+            let executors = several(status.executors.len(), "executor");
+            format!("{url}, {executors}, {}", several(slots as usize, "slot"))
+        }
     };
     super::print(&format!("windlass {} ({place})\ntype \\? for help\n", status.version))
 }

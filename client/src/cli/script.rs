@@ -29,9 +29,8 @@ pub fn parse(sources: &[Source], params: &Params) -> Result<Vec<Step>, Failure> 
     let mut used: Vec<&str> = Vec::new();
     for source in sources {
         let (pieces, open) = splitter::split(&source.text);
-        if let Some(Open::Quote(what)) = open {
-            let line = pieces.last().map_or(1, |piece| piece.line);
-            return Err(Failure::Usage(format!("{}:{line}: the end of {what}", source.name)));
+        if let Some(Open::Quote { what, line }) = open {
+            return Err(Failure::Usage(format!("{}:{line}: {what}", source.name)));
         }
         for piece in pieces {
             let place = format!("{}:{}", source.name, piece.line);
@@ -118,6 +117,6 @@ mod tests {
     #[test]
     fn an_open_quote_is_told_with_its_line() {
         let error = usage(parse(&sources(&["select 1;\n\nselect 'a"]), &params(&[])));
-        assert!(error.starts_with("x.sql:3: the end of a text"), "{error}");
+        assert!(error.starts_with("x.sql:3: the text that starts here has no end"), "{error}");
     }
 }

@@ -37,7 +37,6 @@ pub fn primary(mut config: Config, flags: PrimaryFlags) -> Outcome {
     create_dir(&config.primary.dir)?;
     let settings = primary_config(&config)?;
     runtime(2)?.block_on(async {
-        let shutdown = shutdown_on_signals()?;
         let primary = Primary::bind(settings, Arc::new(MemoryIds::default())).await.map_err(failed)?;
         let ready = Ready {
             url: format!("grpc://{}", reachable(primary.address())),
@@ -45,7 +44,7 @@ pub fn primary(mut config: Config, flags: PrimaryFlags) -> Outcome {
             pid: std::process::id(),
         };
         announce(&ready, ready_file.as_deref())?;
-        until_stopped(primary.serve(shutdown.clone()), &shutdown).await
+        until_stopped(|shutdown| primary.serve(shutdown)).await
     })
 }
 
@@ -63,10 +62,7 @@ pub fn executor(mut config: Config, flags: ExecutorFlags) -> Outcome {
     start_logging(&config)?;
     create_dir(&config.executor.dir)?;
     let settings = executor_config(&config)?;
-    runtime(2)?.block_on(async {
-        let shutdown = shutdown_on_signals()?;
-        until_stopped(windlass_executor::run(settings, shutdown.clone()), &shutdown).await
-    })
+    runtime(2)?.block_on(until_stopped(|shutdown| windlass_executor::run(settings, shutdown)))
 }
 
 fn set<T>(field: &mut T, flag: Option<T>) {
@@ -166,42 +162,28 @@ fn runtime(least: usize) -> Result<Runtime, Failure> {
         .map_err(|e| Failure::Failed(format!("cannot start the threads of this process: {e}")))
 }
 
-/// The first SIGTERM or Ctrl-C asks for an orderly end.
-fn shutdown_on_signals() -> Result<CancellationToken, Failure> {
+/// Runs `serve` until it ends. The first SIGTERM or Ctrl-C asks for an orderly end, a second one ends the process at once.
+async fn until_stopped<F, E>(serve: impl FnOnce(CancellationToken) -> F) -> Outcome
+where
+    F: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
     let listen = |kind| signal(kind).map_err(|e| Failure::Failed(format!("cannot listen for signals: {e}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let token = CancellationToken::new();
-    let asked = token.clone();
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: leaving"),
-            _ = interrupt.recv() => tracing::info!("Ctrl-C: leaving"),
+    let shutdown = CancellationToken::new();
+    let serving = serve(shutdown.clone());
+    tokio::pin!(serving);
+    loop {
+        let signal = tokio::select! {
+            served = &mut serving => return served.map_err(failed),
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "Ctrl-C",
+        };
+        if shutdown.is_cancelled() {
+            return Err(Failure::Interrupted);
         }
-        asked.cancel();
-    });
-    // It waits for as long as the process lives.
-    tasks.detach_all();
-    Ok(token)
-}
-
-/// A second signal ends the process at once.
-async fn until_stopped<E: std::fmt::Display>(
-    serving: impl Future<Output = Result<(), E>>,
-    shutdown: &CancellationToken,
-) -> Outcome {
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let again = async {
-        shutdown.cancelled().await;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    tokio::select! {
-        served = serving => served.map_err(failed),
-        () = again => Err(Failure::Interrupted),
+        tracing::info!("{signal}: leaving");
+        shutdown.cancel();
     }
 }
 

@@ -16,8 +16,8 @@ pub struct Piece<'a> {
 pub enum Open {
     /// A statement without its semicolon.
     Statement,
-    /// Text in quotes, in dollar quotes, or a comment.
-    Quote(&'static str),
+    /// A quote or a comment without its end, and the line on which it starts.
+    Quote { what: &'static str, line: usize },
 }
 
 /// The statements of a script, and what the last one lacks. A last statement needs no semicolon.
@@ -47,7 +47,8 @@ pub fn split(script: &str) -> (Vec<Piece<'_>>, Option<Open>) {
                 if what != COMMENT {
                     current.grow(start, scanner.at);
                 }
-                break Some(Open::Quote(what));
+                let line = 1 + script.as_bytes()[..start].iter().filter(|b| **b == b'\n').count();
+                break Some(Open::Quote { what, line });
             }
         }
     };
@@ -102,7 +103,8 @@ enum Token<'a> {
     Unclosed(&'static str),
 }
 
-const COMMENT: &str = "a comment: */ is missing";
+const TEXT: &str = "the text that starts here has no end: ' is missing";
+const COMMENT: &str = "the comment that starts here has no end: */ is missing";
 
 struct Scanner<'a> {
     text: &'a str,
@@ -127,13 +129,13 @@ impl<'a> Scanner<'a> {
         }
         Some(match first {
             ';' => self.take(1, Token::Semicolon),
-            '\'' => self.quoted('\'', "a text: ' is missing", false),
-            '"' => self.quoted('"', "a quoted name: \" is missing", false),
-            '`' => self.quoted('`', "a quoted name: ` is missing", false),
+            '\'' => self.quoted('\'', TEXT, false),
+            '"' => self.quoted('"', "the quoted name that starts here has no end: \" is missing", false),
+            '`' => self.quoted('`', "the quoted name that starts here has no end: ` is missing", false),
             '$' => self.dollar(),
             'e' | 'E' if rest[1..].starts_with('\'') => {
                 self.at += 1;
-                self.quoted('\'', "a text: ' is missing", true)
+                self.quoted('\'', TEXT, true)
             }
             // A whole word, so that the e of a name before a quote is not taken for the start of an escaped text.
             c if is_word(c) => {
@@ -197,7 +199,7 @@ impl<'a> Scanner<'a> {
                 Some(length) => self.take(length + 2 * tag.len(), Token::Text),
                 None => {
                     self.at = self.text.len();
-                    Token::Unclosed("a text in dollar quotes: the closing tag is missing")
+                    Token::Unclosed("the text that starts here has no end: its closing dollar tag is missing")
                 }
             };
         }
@@ -268,9 +270,9 @@ mod tests {
         assert_eq!(split("select 1;").1, None);
         assert_eq!(split("select 1; -- done").1, None);
         assert_eq!(split("select 1").1, Some(Open::Statement));
-        assert!(matches!(split("select 'a").1, Some(Open::Quote(_))));
-        assert!(matches!(split("select $x$ a $y$").1, Some(Open::Quote(_))));
-        assert!(matches!(split("select 1; /* a").1, Some(Open::Quote(_))));
+        assert_eq!(split("select 1;\nselect\n 'a\nb").1, Some(Open::Quote { what: TEXT, line: 3 }));
+        assert!(matches!(split("select $x$ a $y$").1, Some(Open::Quote { .. })));
+        assert!(matches!(split("select 1; /* a").1, Some(Open::Quote { .. })));
         assert_eq!(split("select name'x'").1, Some(Open::Statement));
     }
 }

@@ -57,6 +57,11 @@ fn operators(plan: &str) -> String {
     whole.chars().take(WIDEST - 1).chain(['…']).collect()
 }
 
+/// "1 executor", "2 executors".
+pub fn several(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
 /// Columns two spaces apart; `right` says which stand to the right.
 pub fn aligned<const N: usize>(rows: &[[String; N]], right: &[bool; N]) -> String {
     let mut widths = [0; N];

@@ -4,6 +4,8 @@ mod connection;
 mod fetch;
 mod statement;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use crate::backend::{Answer, Backend, Request, Table, TableFilter};
 use crate::error::{ClientError, Result};
@@ -40,9 +42,7 @@ impl Remote {
     /// Connects, and makes sure that a primary of a matching release answers.
     pub(crate) async fn connect(url: &str, token: Option<String>) -> Result<Remote> {
         let channel = connection::connect(url, CONNECT_TIMEOUT).await?;
-        let identity = Arc::new(Identity::new(token));
-        let fetcher = Arc::new(Fetcher::new(channel.clone(), url.to_owned(), Arc::clone(&identity)));
-        let remote = Remote { url: url.to_owned(), channel, identity, fetcher };
+        let remote = Remote::over(channel, url.to_owned(), token);
         let status = remote.status().await.map_err(|error| match error {
             ClientError::Disconnected { reason, .. } => ClientError::Version {
                 url: url.to_owned(),
@@ -53,6 +53,12 @@ impl Remote {
         windlass_proto::version::check("the cluster", &status.version)
             .map_err(|reason| ClientError::Version { url: url.to_owned(), reason })?;
         Ok(remote)
+    }
+
+    fn over(channel: Channel, url: String, token: Option<String>) -> Remote {
+        let identity = Arc::new(Identity::new(token));
+        let fetcher = Arc::new(Fetcher::new(channel.clone(), url.clone(), Arc::clone(&identity)));
+        Remote { url, channel, identity, fetcher }
     }
 
     fn flight(&self) -> FlightServiceClient<Channel> {

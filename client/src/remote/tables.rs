@@ -16,8 +16,9 @@ use std::sync::Arc;
 pub(super) async fn list(remote: &Remote, filter: &TableFilter) -> Result<Vec<Table>> {
     let command = CommandGetTables {
         catalog: filter.catalog.clone(),
-        db_schema_filter_pattern: filter.schema.as_deref().map(pattern),
-        table_name_filter_pattern: filter.name.as_deref().map(pattern),
+        // These are patterns, in which `_` means any character and nothing escapes it: read_batch looks again.
+        db_schema_filter_pattern: filter.schema.clone(),
+        table_name_filter_pattern: filter.name.clone(),
         table_types: Vec::new(),
         include_schema: filter.with_columns,
     };
@@ -29,11 +30,6 @@ pub(super) async fn list(remote: &Remote, filter: &TableFilter) -> Result<Vec<Ta
         read_batch(batch, filter, &mut tables)?;
     }
     Ok(tables)
-}
-
-/// In a pattern `_` means any character and there is no way to escape it, so [`read_batch`] looks again.
-fn pattern(name: &str) -> String {
-    name.to_owned()
 }
 
 fn read_batch(batch: &RecordBatch, filter: &TableFilter, out: &mut Vec<Table>) -> Result<()> {

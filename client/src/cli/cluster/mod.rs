@@ -5,7 +5,7 @@ mod state;
 
 use super::arguments::{Add, Cluster, Down, Status, Up};
 use super::jobs::print_json;
-use super::stages::aligned;
+use super::stages::{aligned, several};
 use super::{Failure, Outcome};
 use crate::config::units::{ByteSize, Span};
 use crate::config::{Role, machine};
@@ -298,10 +298,10 @@ fn report(state: &State, dir: &Path, json: bool) -> Outcome {
     }
     let dir = dir.display();
     let mut text = format!(
-        "cluster at {}: 1 primary, {} executors of {} slots and {}\n",
+        "cluster at {}: 1 primary, {}, each with {} and {}\n",
         state.url,
-        state.executors.len(),
-        state.slots,
+        several(state.executors.len(), "executor"),
+        several(state.slots as usize, "slot"),
         ByteSize::human(state.memory_bytes)
     );
     if !state.rest.is_empty() {

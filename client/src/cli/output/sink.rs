@@ -71,6 +71,12 @@ impl Sink {
     /// All results are written.
     pub fn publish(mut self) -> Result<()> {
         self.flush()?;
+        if let (To::File { path, .. }, Format::Parquet, 0) = (&self.to, self.format, self.results) {
+            let path = path.display();
+            return Err(ClientError::invalid(format!(
+                "no statement had a result, and {path} would be no parquet file without one"
+            )));
+        }
         if let To::File { temporary, path, published, .. } = &mut self.to {
             fs::rename(&temporary, &path).map_err(ClientError::io(format!("name the result {}", path.display())))?;
             *published = true;
