@@ -141,3 +141,6 @@ pub async fn run(config: PrimaryConfig, shutdown: CancellationToken) -> Result<(
     let primary = Primary::bind(config, Arc::new(MemoryIds::default())).await?;
     primary.serve(shutdown).await
 }
+
+#[cfg(test)]
+mod tests;
