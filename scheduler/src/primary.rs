@@ -124,10 +124,7 @@ impl Primary {
         }
         stopping.cancel();
         tasks.close();
-        let ended = async {
-            tasks.wait().await;
-            serving.await
-        };
+        let ended = async { tokio::join!(serving, tasks.wait()).0 };
         match tokio::time::timeout(config.stop_timeout, ended).await {
             Ok(served) => served.map_err(failed),
             Err(_) => {
@@ -144,3 +141,6 @@ pub async fn run(config: PrimaryConfig, shutdown: CancellationToken) -> Result<(
     let primary = Primary::bind(config, Arc::new(MemoryIds::default())).await?;
     primary.serve(shutdown).await
 }
+
+#[cfg(test)]
+mod tests;
