@@ -1,1 +1,39 @@
+//! The Rust client of Windlass.
+//!
+//! ```no_run
+//! use windlass_client::{Client, Result};
+//!
+//! # async fn f() -> Result<()> {
+//! let session = Client::connect("grpc://127.0.0.1:7077").await?;
+//! let rows = session.sql("select origin, count(*) from flights group by origin").await?.collect().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! - [`Client::connect`] opens a [`Session`] with a cluster, [`Client::embedded`] starts a cluster inside the process. Both behave the same.
+//! - [`Session::sql`] makes a [`Statement`]; awaiting it gives a [`ResultStream`], a `Stream` of record batches with back-pressure.
+//!   [`Statement::handle`] gives progress and cancellation while it runs.
+//! - [`Session::context`] and [`Session::table`] are the DataFusion DataFrame API with the plan executed on the cluster.
+//! - [`Session::submit`], [`Session::jobs`], [`Session::job`] and their like look after jobs.
+//!
+//! `client/examples/quickstart.rs` is a whole program.
 
+mod backend;
+#[doc(hidden)]
+pub mod cli;
+pub mod config;
+mod dataframe;
+mod embedded;
+mod error;
+pub mod jobs;
+mod nearest;
+mod params;
+mod remote;
+mod result;
+mod session;
+
+pub use backend::{Table, TableFilter};
+pub use embedded::EmbeddedOptions;
+pub use error::{ClientError, Result};
+pub use params::{Param, Params};
+pub use result::ResultStream;
+pub use session::{Client, QueryHandle, Session, Statement};

@@ -72,7 +72,10 @@ impl ObjectStoreRegistry for StoreRegistry {
     }
 
     fn deregister_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
-        self.stores.write().remove(&store_key(url)).ok_or_else(|| plan_datafusion_err!("no object store was used for {url}"))
+        self.stores
+            .write()
+            .remove(&store_key(url))
+            .ok_or_else(|| plan_datafusion_err!("no object store was used for {url}"))
     }
 
     fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {

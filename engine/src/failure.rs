@@ -172,7 +172,8 @@ pub fn message(error: &DataFusionError) -> String {
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
         text = rest;
     }
-    text.to_string()
+    // Internal errors end with a request to report them to DataFusion.
+    text.split("\nThis issue was likely caused by a bug").next().unwrap_or(text).trim_end_matches('.').to_string()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod envelope;
 pub mod exchange;
 pub mod exchange_source;
 pub mod failure;
+pub mod logical;
 pub mod ops;
 pub mod plan;
 pub mod remote;
@@ -13,6 +14,8 @@ mod restrict;
 mod run;
 pub mod session;
 pub mod stage;
+#[cfg(test)]
+mod tests;
 
 pub use exchange_source::ExchangeSource;
 pub use plan::{ClusterShape, plan_job};

@@ -5,16 +5,22 @@
 //! the partitions that were launched together.
 
 use crate::ops::ExchangeReadExec;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode};
 use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 use datafusion::physical_plan::union::UnionExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+};
+use std::fmt;
 use std::sync::Arc;
 
 /// `plan` with only the partitions `keep`, in that order.
@@ -28,6 +34,9 @@ pub(crate) fn restrict(plan: &Arc<dyn ExecutionPlan>, keep: &[usize]) -> Result<
     }
     if let Some(scan) = plan.downcast_ref::<DataSourceExec>() {
         return restrict_scan(scan, keep);
+    }
+    if keep.is_empty() {
+        return Ok(Arc::new(SkippedExec::new(plan)));
     }
     if plan.is::<EmptyExec>() {
         return Ok(Arc::new(EmptyExec::new(plan.schema()).with_partitions(keep.len())));
@@ -96,8 +105,7 @@ fn restrict_scan(scan: &DataSourceExec, keep: &[usize]) -> Result<Arc<dyn Execut
     internal_err!("a data source of an unknown kind cannot be narrowed to some of its partitions")
 }
 
-/// The partitions of a union are those of its inputs, one input after the other. Inputs of which nothing is kept stay, with no
-/// partitions, so that the plan keeps its shape.
+/// The partitions of a union are those of its inputs, one input after the other.
 fn restrict_union(plan: &Arc<dyn ExecutionPlan>, union: &UnionExec, keep: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
     let mut first = 0;
     let mut narrowed = Vec::new();
@@ -110,4 +118,66 @@ fn restrict_union(plan: &Arc<dyn ExecutionPlan>, union: &UnionExec, keep: &[usiz
     }
     let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
     Arc::clone(plan).replace_children(narrowed, options)
+}
+
+/// Stands for an input of which no partition is kept.
+#[derive(Debug)]
+pub(crate) struct SkippedExec {
+    /// Operators that it stands for: positions of those behind it stay what they are in the stage's plan.
+    pub operators: u32,
+    properties: Arc<PlanProperties>,
+}
+
+impl SkippedExec {
+    fn new(plan: &Arc<dyn ExecutionPlan>) -> Self {
+        let properties = plan.properties().as_ref().clone().with_partitioning(Partitioning::UnknownPartitioning(0));
+        Self { operators: operators(plan), properties: Arc::new(properties) }
+    }
+}
+
+fn operators(plan: &Arc<dyn ExecutionPlan>) -> u32 {
+    1 + plan.children().into_iter().map(operators).sum::<u32>()
+}
+
+impl DisplayAs for SkippedExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SkippedExec")
+    }
+}
+
+impl ExecutionPlan for SkippedExec {
+    fn name(&self) -> &str {
+        "SkippedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        internal_err!("partition {partition} of a skipped input was asked for")
+    }
 }

@@ -4,7 +4,7 @@ use crate::codec::WindlassCodec;
 use crate::envelope::{Envelope, OutputSpec};
 use crate::exchange::{ExchangeStore, MapOutputWriter};
 use crate::failure::classify;
-use crate::restrict::restrict;
+use crate::restrict::{SkippedExec, restrict};
 use crate::session::{session_config, task_context};
 use crate::stage::{OperatorMetrics, TaskInputs, TaskScope, TaskSummary};
 use arrow::array::RecordBatch;
@@ -244,7 +244,10 @@ fn collect_metrics(plan: &Arc<dyn ExecutionPlan>, position: &mut u32, all: &mut 
             all.push(OperatorMetrics { operator: *position, values: values.into_iter().collect() });
         }
     }
-    *position += 1;
+    *position += match plan.downcast_ref::<SkippedExec>() {
+        Some(skipped) => skipped.operators,
+        None => 1,
+    };
     for child in plan.children() {
         collect_metrics(child, position, all);
     }

@@ -109,23 +109,14 @@ fn merge<F>(builtin: Vec<Arc<F>>, extra: Vec<Arc<F>>, names: impl Fn(&F) -> (Str
 
 /// The options that differ from a new session's, as they travel with a stage.
 pub(crate) fn changed_options(options: &ConfigOptions) -> BTreeMap<String, String> {
-    let defaults = default_options();
-    options
-        .entries()
-        .into_iter()
-        .filter_map(|entry| entry.value.map(|value| (entry.key, value)))
-        .filter(|(key, value)| defaults.get(key) != Some(value))
-        .collect()
+    static DEFAULTS: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    let defaults = DEFAULTS.get_or_init(|| entries(session_config().options()));
+    entries(options).into_iter().filter(|(key, value)| defaults.get(key) != Some(value)).collect()
 }
 
-fn default_options() -> &'static BTreeMap<String, String> {
-    static DEFAULTS: OnceLock<BTreeMap<String, String>> = OnceLock::new();
-    DEFAULTS.get_or_init(|| {
-        session_config()
-            .options()
-            .entries()
-            .into_iter()
-            .filter_map(|entry| entry.value.map(|value| (entry.key, value)))
-            .collect()
-    })
+/// Every option that has a value, under the key that `set` takes.
+fn entries(options: &ConfigOptions) -> BTreeMap<String, String> {
+    let all = options.entries().into_iter().filter_map(|entry| entry.value.map(|value| (entry.key, value)));
+    // DataFusion lists the options of extensions without their prefix, and Windlass's is the only one.
+    all.map(|(key, value)| if key.contains('.') { (key, value) } else { (format!("windlass.{key}"), value) }).collect()
 }

@@ -45,3 +45,6 @@ pub async fn run(config: ExecutorConfig, shutdown: CancellationToken) -> Result<
         left = transport::attach(&executor, &address, &shutdown) => left,
     }
 }
+
+#[cfg(test)]
+mod tests;

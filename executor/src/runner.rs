@@ -213,6 +213,10 @@ impl Runner {
         };
         let (attempt, started) = self.names.remove(&id).expect("every task was named when it was spawned");
         self.running.remove(&attempt);
+        if !self.stages.contains(&attempt.stage()) {
+            // The stage's outputs were dropped while the attempt went on: nobody will ask for this one, or for its removal.
+            self.node.store.remove_attempt(attempt);
+        }
         let elapsed_us = started.elapsed().as_micros() as u64;
         match outcome {
             Ok(summary) => TaskReport { elapsed_us, ..finished(attempt, summary) },

@@ -21,6 +21,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, StageId};
+use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
 use windlass_proto::convert::{self, LaunchOrder, TaskReport};
 use windlass_proto::v1::dispatch_client::DispatchClient;
 use windlass_proto::v1::executor_message::Message as ToPrimary;
@@ -44,7 +45,7 @@ pub struct LocalLink {
 impl Executor {
     /// Embedded mode: serves a primary of this process until it ends the stream, or until `shutdown` and its farewell.
     pub async fn run_local(&self, link: LocalLink, shutdown: CancellationToken) {
-        let link = Link { outgoing: link.to_primary, incoming: Incoming::Local(link.from_primary) };
+        let link = Link { outgoing: Outgoing(link.to_primary), incoming: Incoming::Local(link.from_primary) };
         if let End::Lost(reason) = join(self, "local", link, &shutdown).await {
             tracing::debug!(reason, "the primary of this process went away");
         }
@@ -129,9 +130,11 @@ enum End {
 }
 
 struct Link {
-    outgoing: mpsc::Sender<v1::ExecutorMessage>,
+    outgoing: Outgoing,
     incoming: Incoming,
 }
+
+struct Outgoing(mpsc::Sender<v1::ExecutorMessage>);
 
 enum Incoming {
     /// Answered when the primary has read the registration.
@@ -169,6 +172,8 @@ async fn connect(primary: &str) -> Result<Link, String> {
         .connect_timeout(Duration::from_secs(3))
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(10))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .connect()
         .await
         .map_err(|error| describe(&error))?;
@@ -180,13 +185,13 @@ async fn connect(primary: &str) -> Result<Link, String> {
         let response = client.attach(ReceiverStream::new(messages)).await?;
         Ok(response.into_inner())
     });
-    Ok(Link { outgoing, incoming: Incoming::Dialled(answer) })
+    Ok(Link { outgoing: Outgoing(outgoing), incoming: Incoming::Dialled(answer) })
 }
 
 /// Registers and serves one stream to its end. What ran is stopped then.
 async fn join(executor: &Executor, address: &str, mut link: Link, shutdown: &CancellationToken) -> End {
     let register = executor.node().register(address);
-    if link.send(ToPrimary::Register(register)).await.is_err() {
+    if link.outgoing.send(ToPrimary::Register(register)).await.is_err() {
         return End::Lost("the primary closed the stream".into());
     }
     let welcome = tokio::select! {
@@ -236,13 +241,13 @@ impl Served {
                 reports = self.runner.ended() => self.report(reports).await,
                 _ = beat.tick() => {
                     let heartbeat = executor.node().heartbeat(self.runner.running() as u32);
-                    self.link.send(ToPrimary::Heartbeat(heartbeat)).await
+                    self.link.outgoing.send(ToPrimary::Heartbeat(heartbeat)).await
                 }
                 () = shutdown.cancelled(), if leave_by.is_none() => {
                     tracing::info!("asked to stop: leaving the cluster");
                     leave_by = Some(tokio::time::Instant::now() + self.leave_timeout);
                     let reason = "asked to stop".to_string();
-                    self.link.send(ToPrimary::Leaving(v1::Leaving { reason })).await
+                    self.link.outgoing.send(ToPrimary::Leaving(v1::Leaving { reason })).await
                 }
                 () = tokio::time::sleep_until(deadline), if leave_by.is_some() => {
                     tracing::warn!(waited_s = self.leave_timeout.as_secs(), "the primary did not say farewell, going");
@@ -290,7 +295,7 @@ impl Served {
             let more = task.encoded_len();
             if bytes + more > REPORT_BYTES && !tasks.is_empty() {
                 let full = std::mem::take(&mut tasks);
-                self.link.send(ToPrimary::TasksEnded(v1::TasksEnded { tasks: full })).await?;
+                self.link.outgoing.send(ToPrimary::TasksEnded(v1::TasksEnded { tasks: full })).await?;
                 bytes = 0;
             }
             bytes += more;
@@ -298,7 +303,7 @@ impl Served {
         }
         match tasks.is_empty() {
             true => Ok(()),
-            false => self.link.send(ToPrimary::TasksEnded(v1::TasksEnded { tasks })).await,
+            false => self.link.outgoing.send(ToPrimary::TasksEnded(v1::TasksEnded { tasks })).await,
         }
     }
 }
@@ -319,9 +324,9 @@ fn encode(report: TaskReport) -> v1::TaskEnded {
 /// The stream cannot go on.
 struct Broken(String);
 
-impl Link {
+impl Outgoing {
     async fn send(&self, message: ToPrimary) -> Result<(), Broken> {
-        let sent = self.outgoing.send(v1::ExecutorMessage { message: Some(message) }).await;
+        let sent = self.0.send(v1::ExecutorMessage { message: Some(message) }).await;
         sent.map_err(|_| Broken("the primary closed the stream".into()))
     }
 }

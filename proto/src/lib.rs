@@ -10,6 +10,9 @@ pub mod v1 {
     tonic::include_proto!("windlass.v1");
 }
 
+/// What names [`v1::PlanStatement`] in a Flight SQL command.
+pub const PLAN_STATEMENT_TYPE_URL: &str = "type.googleapis.com/windlass.v1.PlanStatement";
+
 /// Neither side of any stream sends or accepts a message larger than this many bytes. A plan or a report that would be larger is
 /// refused where it is made, with an error that says so: it must never look like the loss of a node.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;

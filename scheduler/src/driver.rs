@@ -103,7 +103,6 @@ struct Shared {
     history: Arc<History>,
     directory: Arc<Directory>,
     config: DriverConfig,
-    stop: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -115,9 +114,9 @@ impl Driver {
         let history = Arc::new(History::new(config.history_jobs));
         let directory = Arc::new(Directory::default());
         let actor = Actor::new(&config, history.clone(), directory.clone(), dropped.clone());
-        tasks.spawn(actor.run(events, drops, stop.clone()));
+        tasks.spawn(actor.run(events, drops, stop));
         let tasks = tasks.clone();
-        Driver { shared: Arc::new(Shared { inbox, dropped, ids, history, directory, config, stop, tasks }) }
+        Driver { shared: Arc::new(Shared { inbox, dropped, ids, history, directory, config, tasks }) }
     }
 
     /// What ran and what runs.
@@ -242,10 +241,6 @@ impl Driver {
 
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.shared.tasks
-    }
-
-    pub(crate) fn stopped(&self) -> &CancellationToken {
-        &self.shared.stop
     }
 }
 

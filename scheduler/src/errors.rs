@@ -127,10 +127,15 @@ pub fn explain(error: &DataFusionError, sql: &str, tables: &[String]) -> QueryEr
         return known.clone();
     }
     if let Some(task) = task_failure(error) {
-        return JobError::Task { attempt: windlass_core::ids::JobId(0).stage(0).task(0).attempt(0), attempts: 1, failure: task }
-            .into();
+        return JobError::Task {
+            attempt: windlass_core::ids::JobId(0).stage(0).task(0).attempt(0),
+            attempts: 1,
+            failure: task,
+        }
+        .into();
     }
-    let place = error.diagnostic().and_then(|d| d.span).map(|span| (span.start.line as usize, span.start.column as usize));
+    let place =
+        error.diagnostic().and_then(|d| d.span).map(|span| (span.start.line as usize, span.start.column as usize));
     let at = |message: String| match place {
         Some((line, column)) if !sql.is_empty() => point(&message, sql, line, column),
         _ => message,
@@ -262,7 +267,8 @@ fn syntax(error: &ParserError, sql: &str) -> QueryError {
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
         ParserError::RecursionLimitExceeded => {
             return QueryError::Syntax(
-                "the statement nests too deeply; simplify it, or raise datafusion.sql_parser.recursion_limit".to_string(),
+                "the statement nests too deeply; simplify it, or raise datafusion.sql_parser.recursion_limit"
+                    .to_string(),
             );
         }
     };
@@ -370,8 +376,13 @@ mod tests {
 
     #[test]
     fn what_failed_in_a_task_keeps_its_kind() {
-        let failed = |failure| JobError::Task { attempt: windlass_core::ids::JobId(1).stage(0).task(0).attempt(3), attempts: 4, failure };
-        let user = QueryError::from(failed(TaskFailure::UserError { message: "Arrow error: Csv error: line 7".into() }));
+        let failed = |failure| JobError::Task {
+            attempt: windlass_core::ids::JobId(1).stage(0).task(0).attempt(3),
+            attempts: 4,
+            failure,
+        };
+        let user =
+            QueryError::from(failed(TaskFailure::UserError { message: "Arrow error: Csv error: line 7".into() }));
         assert_eq!(user, QueryError::Invalid("Csv error: line 7".into()));
         let memory = QueryError::from(failed(TaskFailure::OutOfMemory { message: "sort".into() }));
         assert_eq!(memory.kind(), "exhausted");

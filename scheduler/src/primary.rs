@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
 use tonic::transport::server::TcpIncoming;
+use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
 use windlass_proto::MAX_MESSAGE_BYTES;
 use windlass_proto::v1::admin_server::AdminServer;
 use windlass_proto::v1::dispatch_server::DispatchServer;
@@ -104,8 +105,8 @@ impl Primary {
         services.add_service(AdminServer::new(AdminService::new(driver, submit, config.rest_url)));
         let stopping = stop.clone();
         let serving = tonic::transport::Server::builder()
-            .initial_stream_window_size(8 << 20)
-            .initial_connection_window_size(16 << 20)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
             .add_routes(services.routes())
@@ -123,10 +124,7 @@ impl Primary {
         }
         stopping.cancel();
         tasks.close();
-        let ended = async {
-            tasks.wait().await;
-            serving.await
-        };
+        let ended = async { tokio::join!(serving, tasks.wait()).0 };
         match tokio::time::timeout(config.stop_timeout, ended).await {
             Ok(served) => served.map_err(failed),
             Err(_) => {
@@ -143,3 +141,6 @@ pub async fn run(config: PrimaryConfig, shutdown: CancellationToken) -> Result<(
     let primary = Primary::bind(config, Arc::new(MemoryIds::default())).await?;
     primary.serve(shutdown).await
 }
+
+#[cfg(test)]
+mod tests;

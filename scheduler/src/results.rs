@@ -3,7 +3,6 @@
 use crate::driver::{Directory, JobOutcome, ResultPart};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::ipc::reader::StreamReader;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryPool;
@@ -14,7 +13,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use windlass_core::ids::{AttemptId, ExecutorId};
 use windlass_engine::exchange::ExchangeStore;
-use windlass_engine::{AddressBook, Connections, ExchangeSource, Local, RemoteExchange};
+use windlass_engine::{AddressBook, Connections, ExchangeSource, Local, RemoteExchange, decode_batches};
 
 impl AddressBook for Directory {
     fn address(&self, executor: ExecutorId) -> Option<String> {
@@ -70,16 +69,11 @@ impl ResultSource {
     ) -> BoxStream<'static, Result<RecordBatch>> {
         match part.inline {
             Some(inline) => {
-                let batches = decode(&inline);
+                let batches = decode_batches(&inline);
                 stream::once(async { batches }).map_ok(|batches| stream::iter(batches).map(Ok)).try_flatten().boxed()
             }
             None if part.rows == 0 && part.bytes == 0 => stream::empty().boxed(),
             None => self.source.read(schema, vec![(output, part.location.executor)], None),
         }
     }
-}
-
-/// Inline results are Arrow IPC streams.
-fn decode(stream: &[u8]) -> Result<Vec<RecordBatch>> {
-    Ok(StreamReader::try_new(stream, None)?.collect::<Result<_, _>>()?)
 }

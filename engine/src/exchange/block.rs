@@ -10,6 +10,7 @@ use arrow::array::{
 use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{ArrowNativeType, ByteViewType, DataType, SchemaRef};
 use arrow::error::ArrowError;
+use std::mem::discriminant;
 use std::sync::Arc;
 
 /// Columns may pin this many bytes beyond twice what they use before they are copied.
@@ -30,7 +31,7 @@ pub(super) fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBa
     let rows = batch.num_rows();
     let (_, mut columns, _) = batch.into_parts();
     for (column, field) in columns.iter_mut().zip(schema.fields()) {
-        if column.data_type() != field.data_type() && column.data_type().equals_datatype(field.data_type()) {
+        if column.data_type() != field.data_type() {
             *column = make_array(relabel(column.to_data(), field.data_type())?);
         }
     }
@@ -41,14 +42,23 @@ pub(super) fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBa
     )
 }
 
-/// The same data under a type that differs only in the fields of nested types.
+/// The same data under a type that differs only in the fields of nested types: in their names, metadata and what is nullable.
 fn relabel(data: ArrayData, to: &DataType) -> Result<ArrayData, ArrowError> {
-    if data.data_type() == to {
+    let from = data.data_type();
+    if from == to {
         return Ok(data);
     }
+    let alike = match (from, to) {
+        (DataType::FixedSizeList(_, from), DataType::FixedSizeList(_, to)) => from == to,
+        (DataType::Dictionary(from, _), DataType::Dictionary(to, _)) => from == to,
+        (DataType::Union(from, from_mode), DataType::Union(to, to_mode)) => {
+            from_mode == to_mode && from.iter().map(|(id, _)| id).eq(to.iter().map(|(id, _)| id))
+        }
+        _ => discriminant(from) == discriminant(to),
+    };
     let inner = children(to);
-    if inner.len() != data.child_data().len() {
-        return Err(ArrowError::InvalidArgumentError(format!("a column is {} instead of {to}", data.data_type())));
+    if !alike || inner.is_empty() || inner.len() != data.child_data().len() {
+        return Err(ArrowError::InvalidArgumentError(format!("a column is {from} instead of {to}")));
     }
     let children = data.child_data().iter().cloned().zip(inner).map(|(child, to)| relabel(child, to));
     let children = children.collect::<Result<Vec<_>, _>>()?;
@@ -90,7 +100,7 @@ pub(super) fn trim(batch: RecordBatch, buckets: usize) -> Result<(RecordBatch, u
         let used = used_bytes(column, buckets);
         weight += used;
         let shared = any_type(column.data_type(), |data_type| matches!(data_type, DataType::Dictionary(..)));
-        if !shared && column.get_buffer_memory_size() > 2 * used + SLACK {
+        if !shared && pinned_bytes(column) > 2 * used + SLACK {
             copies.push((index, copy(column)?));
         }
     }
@@ -110,45 +120,48 @@ pub(super) fn seal(schema: &SchemaRef, mut batches: Vec<RecordBatch>) -> Result<
     batches.into_iter().map(tidy).collect()
 }
 
-/// Gives a block its strings in one buffer each, and only the dictionary values that it uses.
+/// Gives a block its strings in few buffers, only the dictionary values that it uses, and nothing to pin that it does not use.
 fn tidy(block: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let used = |array: &dyn Array| used_bytes(array, 1);
     let mut copies: Vec<(usize, ArrayRef)> = Vec::new();
     for (index, column) in block.columns().iter().enumerate() {
-        let fragments = match column.data_type() {
-            DataType::Utf8View => column.as_string_view().data_buffers().len(),
-            DataType::BinaryView => column.as_binary_view().data_buffers().len(),
-            DataType::Dictionary(..) => {
-                let values = column.as_any_dictionary().values();
-                if values.len() > column.len() {
-                    copies.push((index, shrink_dictionary(column)?));
-                }
+        let (fragments, pinned, used) = match column.data_type() {
+            DataType::Utf8View => (column.as_string_view().data_buffers().len(), pinned_bytes(column), used(column)),
+            DataType::BinaryView => (column.as_binary_view().data_buffers().len(), pinned_bytes(column), used(column)),
+            DataType::Dictionary(..) if has_idle_values(column) => {
+                copies.push((index, shrink_dictionary(column)?));
                 continue;
             }
-            _ => 0,
+            DataType::Dictionary(..) => {
+                let keys = column.as_any_dictionary().keys();
+                (0, pinned_bytes(keys), used(keys))
+            }
+            _ => (0, pinned_bytes(column), used(column)),
         };
         // Dense strings in a few buffers are as good as in one, and a batch that was taken as it came stays uncopied.
-        if fragments > 4 || column.get_buffer_memory_size() > 2 * used_bytes(column, 1) + SLACK {
+        if fragments > 4 || pinned > 2 * used + SLACK {
             copies.push((index, copy(column)?));
         }
     }
     replace(block, copies)
 }
 
-/// `batch` as the IPC encoder needs it: the encoder cuts most arrays to what a slice shows of them, but it writes the buffers of
-/// views and dictionaries whole, and does not cut unions inside lists.
+/// `batch` as the IPC encoder needs it. The encoder cuts most arrays to what a slice shows of them, but it writes the buffers of
+/// views and dictionaries whole, and inside lists it does not cut unions, and makes an invalid run of run ends without rows.
 pub(super) fn exact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let mut copies: Vec<(usize, ArrayRef)> = Vec::new();
     for (index, column) in batch.columns().iter().enumerate() {
         let wasteful = match column.data_type() {
             DataType::Utf8View => is_sparse(column.as_string_view()),
             DataType::BinaryView => is_sparse(column.as_binary_view()),
-            DataType::Dictionary(..) => {
-                if column.as_any_dictionary().values().len() > column.len() {
-                    copies.push((index, shrink_dictionary(column)?));
-                }
+            DataType::Dictionary(..) if has_idle_values(column) => {
+                copies.push((index, shrink_dictionary(column)?));
                 false
             }
-            other => any_type(other, |inner| is_view(inner) || matches!(inner, DataType::Union(..))),
+            DataType::Dictionary(..) | DataType::RunEndEncoded(..) => false,
+            other => any_type(other, |inner| {
+                is_view(inner) || matches!(inner, DataType::Union(..) | DataType::RunEndEncoded(..))
+            }),
         };
         if wasteful {
             copies.push((index, copy(column)?));
@@ -197,6 +210,11 @@ fn copy_views(data: ArrayData) -> Result<ArrayData, ArrowError> {
     data.into_builder().child_data(children).build()
 }
 
+/// Whether a dictionary has values for certain that no row refers to.
+fn has_idle_values(column: &ArrayRef) -> bool {
+    column.as_any_dictionary().values().len() > column.len()
+}
+
 fn shrink_dictionary(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     arrow_select::dictionary::garbage_collect_any_dictionary(column.as_any_dictionary())
 }
@@ -204,6 +222,10 @@ fn shrink_dictionary(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 /// Bytes of Arrow data in the rows of `batch`, uncompressed: without spare capacity, padding and the bookkeeping of arrays.
 pub(super) fn data_bytes(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(|column| used_bytes(column, 1)).sum()
+}
+
+fn pinned_bytes(array: &dyn Array) -> usize {
+    array.get_buffer_memory_size()
 }
 
 /// Bytes that a block keeps from being freed.

@@ -278,7 +278,7 @@ impl FileOutput {
                 for bucket in 0..head.buckets {
                     IndexEntry::decode(&self.read_array(&mut file, path)?, bucket).map_err(corrupt)?;
                 }
-                Ok((vec![0..head.data_len], None))
+                Ok((vec![0..preamble, preamble..head.data_len], None))
             }
             BucketSel::One(bucket) => {
                 let position = INDEX_HEADER as u64 + u64::from(bucket) * INDEX_ENTRY as u64;

@@ -30,7 +30,7 @@ use windlass_core::ids::{AttemptId, JobId};
 /// Bytes of a frame's header.
 pub(super) const HEADER: usize = 32;
 /// Bytes of an index's header.
-pub(super) const INDEX_HEADER: usize = 56;
+pub(super) const INDEX_HEADER: usize = 52;
 /// Bytes of an index's entry for one bucket.
 pub(super) const INDEX_ENTRY: usize = 32;
 

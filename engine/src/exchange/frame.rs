@@ -139,7 +139,8 @@ impl FrameDecoder {
                 let head = *head;
                 if self.schema.as_ref().is_none_or(|(known, _)| *known != payload) {
                     let decoder = Decoder::new(head.output, &payload)?;
-                    self.schema = Some((payload, decoder));
+                    // A copy, since the payload keeps the whole chunk that it came in.
+                    self.schema = Some((Buffer::from(payload.as_slice()), decoder));
                 }
                 self.state = State::Body { head, bucket: 0, seen: Total::default() };
             }

@@ -40,10 +40,7 @@ impl IoPool {
     }
 
     /// Runs `job` whether or not the result is waited for, but not when the future is dropped before the job's turn comes.
-    pub(super) fn run<T: Send + 'static, J: FnOnce() -> T + Send + 'static>(
-        &self,
-        job: J,
-    ) -> impl Future<Output = Result<T, ExchangeError>> + Send + Unpin + use<T, J> {
+    pub(super) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
         let (sender, receiver) = oneshot::channel();
         self.detach(move || {
             if !sender.is_closed() {
@@ -90,7 +87,8 @@ impl Shared {
     }
 }
 
-struct Answer<T>(oneshot::Receiver<T>);
+/// The result of a job. An error: the job panicked.
+pub(super) struct Answer<T>(oneshot::Receiver<T>);
 
 impl<T> Future for Answer<T> {
     type Output = Result<T, ExchangeError>;

@@ -93,7 +93,9 @@ impl Encoder {
     ) -> Result<(), ArrowError> {
         // A fresh tracker for each batch has it encoded with all its dictionaries.
         let mut tracker = DictionaryTracker::new(false);
-        (0..self.dictionaries).for_each(|_| drop(tracker.next_dict_id()));
+        for _ in 0..self.dictionaries {
+            tracker.next_dict_id();
+        }
         let generator = IpcDataGenerator::default();
         let (dictionaries, message) = generator.encode(batch, &mut tracker, &self.options, &mut self.context)?;
         format::write_frame(out, Kind::Batch, bucket, batch.num_rows() as u64, |out| {

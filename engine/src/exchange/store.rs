@@ -198,11 +198,8 @@ impl ExchangeStore {
     /// The oldest output in memory that is not being demoted already; marked so.
     fn oldest_in_memory(&self) -> Option<Arc<MemoryOutput>> {
         let outputs = self.outputs.lock();
-        let in_memory = outputs.values().filter_map(|entry| match entry {
-            Entry::Finished(Output::Memory(memory)) if !memory.demoting.load(Ordering::Relaxed) => Some(memory),
-            _ => None,
-        });
-        let oldest = in_memory.min_by_key(|memory| memory.age)?;
+        let staying = |memory: &&Arc<MemoryOutput>| !memory.demoting.load(Ordering::Relaxed);
+        let oldest = outputs.values().filter_map(Entry::in_memory).filter(staying).min_by_key(|memory| memory.age)?;
         oldest.demoting.store(true, Ordering::Relaxed);
         Some(Arc::clone(oldest))
     }
@@ -217,14 +214,13 @@ impl ExchangeStore {
         });
         let file = written.inspect_err(|_| memory.demoting.store(false, Ordering::Relaxed))?;
         let mut outputs = self.outputs.lock();
-        match outputs.get_mut(&memory.head.output) {
-            Some(entry @ Entry::Finished(Output::Memory(_))) => {
-                *entry = Entry::Finished(Output::File(Arc::new(file)));
-                Ok(memory.lease.bytes())
-            }
-            // Removed meanwhile, which freed the memory as well; dropping the file deletes it.
-            _ => Ok(memory.lease.bytes()),
+        // If the output was removed meanwhile, its memory is free as well, and dropping the file deletes it.
+        if let Some(entry) = outputs.get_mut(&memory.head.output)
+            && entry.in_memory().is_some_and(|current| Arc::ptr_eq(current, &memory))
+        {
+            *entry = Entry::Finished(Output::File(Arc::new(file)));
         }
+        Ok(memory.lease.bytes())
     }
 
     /// On an I/O thread.
@@ -276,6 +272,19 @@ impl fmt::Debug for ExchangeStore {
     }
 }
 
+impl Entry {
+    fn in_memory(&self) -> Option<&Arc<MemoryOutput>> {
+        match self {
+            Entry::Finished(Output::Memory(memory)) => Some(memory),
+            _ => None,
+        }
+    }
+
+    fn is_claim(&self, number: u64) -> bool {
+        matches!(self, Entry::Claimed(claimed) if *claimed == number)
+    }
+}
+
 impl Output {
     pub(super) fn head(&self) -> OutputHead {
         match self {
@@ -300,7 +309,7 @@ impl Claim {
     /// [`ExchangeError::Missing`] when the stage or the attempt was removed meanwhile.
     pub(super) fn fill(self, finished: Output) -> Result<(), ExchangeError> {
         match self.store.outputs.lock().get_mut(&self.output) {
-            Some(entry @ Entry::Claimed(_)) => {
+            Some(entry) if entry.is_claim(self.number) => {
                 *entry = Entry::Finished(finished);
                 Ok(())
             }
@@ -312,7 +321,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut outputs = self.store.outputs.lock();
-        if matches!(outputs.get(&self.output), Some(Entry::Claimed(number)) if *number == self.number) {
+        if outputs.get(&self.output).is_some_and(|entry| entry.is_claim(self.number)) {
             outputs.remove(&self.output);
         }
     }

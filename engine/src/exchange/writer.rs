@@ -63,7 +63,7 @@ enum RunState {
     Failed,
 }
 
-/// What a finished output holds. Bytes are of Arrow data, uncompressed, and the same in either tier.
+/// What a finished output holds. Bytes are of Arrow data, uncompressed, in either tier.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MapOutputSummary {
     pub rows: u64,

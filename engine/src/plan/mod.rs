@@ -83,6 +83,8 @@ fn distributed_state(state: &SessionState, options: &WindlassOptions, shape: Clu
     let mut config = state.config().clone();
     let partitions = shape.slots.max(1) as usize * options.tasks_per_slot.max(1);
     let settings = config.options_mut();
+    // Building a state must not put a new, empty catalog in the place of the one that sessions share.
+    settings.catalog.create_default_catalog_and_schema = false;
     settings.execution.target_partitions = partitions;
     // A few rows are not worth an exchange that only spreads them.
     settings.optimizer.enable_round_robin_repartition = false;

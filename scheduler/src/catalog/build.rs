@@ -1,7 +1,9 @@
 //! From records to what DataFusion plans with, and from statements to records.
 
 use super::names::TableName;
-use super::record::{External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord};
+use super::record::{
+    External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord,
+};
 use crate::errors::{QueryError, explain};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -78,8 +80,7 @@ fn listing_table(
     options: ListingOptions,
     file_schema: SchemaRef,
 ) -> Result<ListingTable> {
-    let config =
-        ListingTableConfig::new_with_multi_paths(paths).with_listing_options(options).with_schema(file_schema);
+    let config = ListingTableConfig::new_with_multi_paths(paths).with_listing_options(options).with_schema(file_schema);
     Ok(ListingTable::try_new(config)?
         .with_cache(state.runtime_env().cache_manager.get_file_statistic_cache())
         .with_definition(record.definition.clone())
@@ -97,11 +98,7 @@ fn sort_expr(state: &SessionState, key: &SortKey, schema: &DFSchema) -> Result<S
     Ok(state.create_logical_expr(&key.expression, schema)?.sort(key.ascending, key.nulls_first))
 }
 
-fn file_format(
-    state: &SessionState,
-    format: &str,
-    options: &BTreeMap<String, String>,
-) -> Result<Arc<dyn FileFormat>> {
+fn file_format(state: &SessionState, format: &str, options: &BTreeMap<String, String>) -> Result<Arc<dyn FileFormat>> {
     let Some(factory) = state.get_file_format_factory(&format.to_lowercase()) else {
         return plan_err!("unknown file format {format}: use PARQUET, CSV, JSON, ARROW or AVRO");
     };
@@ -144,9 +141,9 @@ pub async fn external_record(
     defaults.sort();
     let mut order = Vec::new();
     for keys in &listing.file_sort_order {
-        let keys = keys.iter().map(|key| {
-            Ok(SortKey { expression: sql(&key.expr)?, ascending: key.asc, nulls_first: key.nulls_first })
-        });
+        let keys = keys
+            .iter()
+            .map(|key| Ok(SortKey { expression: sql(&key.expr)?, ascending: key.asc, nulls_first: key.nulls_first }));
         order.push(keys.collect::<Result<Vec<_>>>()?);
     }
     let locations = paths.iter().map(|path| Location {
@@ -277,7 +274,12 @@ impl ManagedTable {
         Ok(table)
     }
 
-    fn files(state: &SessionState, record: &TableRecord, managed: &Managed, folders: &[String]) -> Result<ListingTable> {
+    fn files(
+        state: &SessionState,
+        record: &TableRecord,
+        managed: &Managed,
+        folders: &[String],
+    ) -> Result<ListingTable> {
         let options = ListingOptions::new(file_format(state, &managed.format, &BTreeMap::new())?)
             .with_file_extension(format!(".{}", managed.format.to_lowercase()));
         let paths = folders.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;

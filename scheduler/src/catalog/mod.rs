@@ -17,7 +17,9 @@ pub use build::{ManagedTable, external_record, parse_view};
 pub(crate) use build::{check_storable, new_id, view_provider};
 pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
 pub use provider::SessionCatalogs;
-pub use record::{External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord};
+pub use record::{
+    External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord,
+};
 pub use snapshot::{Edit, Held, Snapshot};
 pub use temporary::TempTables;
 
@@ -26,8 +28,8 @@ use crate::meta::{Expectation, MetaStore, Transaction};
 use crate::nearest::nearest;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
-use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
 use parking_lot::RwLock;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -421,7 +423,9 @@ impl Catalog {
             let url = String::from_utf8_lossy(&entry.value).into_owned();
             match crate::statement::remove_folder(&self.runtime, &url).await {
                 Ok(()) => {
-                    self.store.commit(Transaction::default().expect(&key, Expectation::Revision(entry.revision)).delete(&key)).await?;
+                    self.store
+                        .commit(Transaction::default().expect(&key, Expectation::Revision(entry.revision)).delete(&key))
+                        .await?;
                     removed += 1;
                 }
                 Err(error) => tracing::warn!(%url, %error, "files that are not needed any more could not be removed"),

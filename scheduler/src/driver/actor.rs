@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use windlass_core::event::{Command, Event, Fact, JobError, Launch, Reply};
-use windlass_core::ids::{AttemptId, ExecutorId, JobId, StageId};
+use windlass_core::ids::{AttemptId, ExecutorId, JobId};
 use windlass_core::job::{JobSpec, MapLocation};
 use windlass_core::scheduler::{ExecutorState, Scheduler};
 use windlass_core::time::Instant;
@@ -400,6 +400,7 @@ impl Actor {
         let message = convert::launch_to_wire(launch, &inputs, plan, addresses);
         let bytes = message.encoded_len();
         if bytes >= MAX_MESSAGE_BYTES {
+            self.plans.not_sent(executor, launch.plan);
             return Err(format!(
                 "starting tasks of stage {stage} takes a message of {} MiB and at most {} MiB can be sent: use fewer \
                  partitions",

@@ -75,6 +75,13 @@ impl Plans {
         self.sent.entry(executor).or_default().insert(hash).then(|| plan.bytes.clone())
     }
 
+    /// The bytes did not go out after all.
+    pub fn not_sent(&mut self, executor: ExecutorId, hash: PlanHash) {
+        if let Some(sent) = self.sent.get_mut(&executor) {
+            sent.remove(&hash);
+        }
+    }
+
     pub fn executor_gone(&mut self, executor: ExecutorId) {
         self.sent.remove(&executor);
     }

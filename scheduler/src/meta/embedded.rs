@@ -112,7 +112,8 @@ impl MetaStore for EmbeddedStore {
 
     async fn commit(&self, transaction: Transaction) -> Result<(), MetaError> {
         let store = self.clone();
-        let written = tokio::task::spawn_blocking(move || store.write(transaction).map_err(|e| store.error("written", e)));
+        let written =
+            tokio::task::spawn_blocking(move || store.write(transaction).map_err(|e| store.error("written", e)));
         match written.await {
             Ok(Ok(None)) => Ok(()),
             Ok(Ok(Some(conflict))) => Err(conflict),

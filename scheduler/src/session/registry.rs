@@ -175,9 +175,7 @@ impl Sessions {
     /// The files of temporary tables go with their session.
     async fn discard(&self, sessions: Vec<Arc<Session>>) {
         let tables = sessions.iter().flat_map(|session| session.temporary().drain());
-        let edits: Vec<Edit> = tables
-            .flat_map(|held| self.catalog.discard_temporary(&held.record))
-            .collect();
+        let edits: Vec<Edit> = tables.flat_map(|held| self.catalog.discard_temporary(&held.record)).collect();
         if !edits.is_empty()
             && let Err(error) = self.catalog.change(|_| Ok(edits)).await
         {

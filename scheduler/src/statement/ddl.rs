@@ -2,7 +2,9 @@
 
 use super::parse::Parsed;
 use super::{Execution, Info, Rows, Statements};
-use crate::catalog::{Edit, OnExists, Record, TableName, ViewRecord, check_storable, external_record, parse_view, view_provider};
+use crate::catalog::{
+    Edit, OnExists, Record, TableName, ViewRecord, check_storable, external_record, parse_view, view_provider,
+};
 use crate::errors::{QueryError, explain};
 use crate::session::Session;
 use datafusion::common::{SchemaReference, TableReference};
@@ -50,7 +52,9 @@ impl Statements {
             DdlStatement::DropView(command) => self.drop(session, command.name, true, command.if_exists).await?,
             DdlStatement::DropCatalogSchema(command) => self.drop_schema(session, command).await?,
             DdlStatement::CreateIndex(_) => {
-                return Err(QueryError::Unsupported("indexes are not supported: sort or partition the files".to_string()));
+                return Err(QueryError::Unsupported(
+                    "indexes are not supported: sort or partition the files".to_string(),
+                ));
             }
             DdlStatement::CreateFunction(_) | DdlStatement::DropFunction(_) => {
                 return Err(QueryError::Unsupported("functions defined in SQL are not supported".to_string()));
@@ -166,7 +170,8 @@ impl Statements {
             refuse_temporary_cycle(session, &name, &view)?;
             return self.put_temporary(session, name, Record::View(view)).await;
         }
-        if let Some(temporary) = view.references.iter().find(|reference| session.temporary().find(reference).is_some()) {
+        if let Some(temporary) = view.references.iter().find(|reference| session.temporary().find(reference).is_some())
+        {
             return Err(QueryError::Invalid(format!(
                 "view '{}' reads the temporary {} '{}', which other sessions do not see: make it a TEMPORARY VIEW",
                 name.table,

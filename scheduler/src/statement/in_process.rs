@@ -139,6 +139,7 @@ async fn files(job: &PlannedJob, context: &TaskContext) -> Result<BTreeSet<Strin
     let url = ListingTableUrl::parse(&write.target)?;
     let store = context.runtime_env().object_store(&url)?;
     let listed: Vec<_> = store.list(Some(url.prefix())).try_collect().await.map_err(DataFusionError::from)?;
-    let strip = |path: &str| path.strip_prefix(url.prefix().as_ref()).unwrap_or(path).trim_start_matches('/').to_string();
+    let strip =
+        |path: &str| path.strip_prefix(url.prefix().as_ref()).unwrap_or(path).trim_start_matches('/').to_string();
     Ok(listed.iter().map(|meta| strip(meta.location.as_ref())).collect())
 }

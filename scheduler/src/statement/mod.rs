@@ -326,7 +326,9 @@ impl Statements {
         }
         match planned.plan {
             LogicalPlan::Ddl(ddl) => self.ddl(session, state, sql, parsed, ddl, info).await,
-            LogicalPlan::Statement(statement) => self.session_statement(session, state, sql, parsed, statement, info).await,
+            LogicalPlan::Statement(statement) => {
+                self.session_statement(session, state, sql, parsed, statement, info).await
+            }
             LogicalPlan::Dml(dml) => self.insert(session, state, sql, dml, info).await,
             plan @ LogicalPlan::Copy(_) => self.copy(session, state, sql, plan, info).await,
             LogicalPlan::Explain(explain) => self.explain(state, sql, explain).await,
@@ -348,7 +350,8 @@ impl Statements {
         }
         let job = self.inner.runner.plan(state, &plan).await.map_err(|e| explain(&e, sql, &[]))?;
         let schema = Arc::clone(&job.schema);
-        let finished = self.inner.runner.run(job, runner::job_info(session, state, sql, info), info.started.clone()).await?;
+        let finished =
+            self.inner.runner.run(job, runner::job_info(session, state, sql, info), info.started.clone()).await?;
         let job = Some(finished.job);
         Ok(Execution { schema, rows: Rows::Job(Arc::new(finished)), job, affected: None })
     }
@@ -376,7 +379,9 @@ impl Statements {
         match statement {
             PlanStatement::SetVariable(set) => {
                 refuse_runtime_option(&set.variable)?;
-                if let Err(error) = session.context().execute_logical_plan(plan_of(PlanStatement::SetVariable(set.clone()))).await {
+                if let Err(error) =
+                    session.context().execute_logical_plan(plan_of(PlanStatement::SetVariable(set.clone()))).await
+                {
                     return Err(unknown_option(state, &set.variable, &error));
                 }
                 session.options_changed();
@@ -500,7 +505,8 @@ fn unknown_option(state: &SessionState, name: &str, error: &DataFusionError) -> 
 }
 
 fn is_missing_file(message: &str) -> bool {
-    message.contains("No such file or directory") || (message.contains("Object at location") && message.contains("not found"))
+    message.contains("No such file or directory")
+        || (message.contains("Object at location") && message.contains("not found"))
 }
 
 pub(crate) fn without_qualifiers(schema: &SchemaRef) -> SchemaRef {

@@ -38,7 +38,10 @@ impl ParameterNames {
             return Ok(());
         }
         let names: Vec<_> = self.0.iter().map(|name| format!("${name}")).collect();
-        Err(QueryError::Invalid(format!("the statement has parameters ({}), and no values were given", names.join(", "))))
+        Err(QueryError::Invalid(format!(
+            "the statement has parameters ({}), and no values were given",
+            names.join(", ")
+        )))
     }
 
     /// As the client is told of them. What the planner could not infer is text.
@@ -79,11 +82,9 @@ impl Parameters {
 
     fn values(&self, names: &ParameterNames) -> Result<ParamValues> {
         match self {
-            Parameters::Positional(values) if values.len() != names.0.len() => plan_err!(
-                "the statement has {} parameters, and {} values were given",
-                names.0.len(),
-                values.len()
-            ),
+            Parameters::Positional(values) if values.len() != names.0.len() => {
+                plan_err!("the statement has {} parameters, and {} values were given", names.0.len(), values.len())
+            }
             Parameters::Positional(values) if names.are_numbers() => Ok(ParamValues::from(values.clone())),
             Parameters::Positional(values) => {
                 let named: HashMap<_, _> = names.0.iter().cloned().zip(values.iter().cloned()).collect();
@@ -261,7 +262,8 @@ mod tests {
 
     #[test]
     fn question_marks_are_numbered_in_the_order_of_the_text() {
-        let (sql, names) = numbered("select ? as a, case when x > ? then ? end from t where y in (?, ?) limit ?").unwrap();
+        let (sql, names) =
+            numbered("select ? as a, case when x > ? then ? end from t where y in (?, ?) limit ?").unwrap();
         assert_eq!(sql, "SELECT $1 AS a, CASE WHEN x > $2 THEN $3 END FROM t WHERE y IN ($4, $5) LIMIT $6");
         assert_eq!(names, ["1", "2", "3", "4", "5", "6"]);
         assert_eq!(numbered("explain select ? + ?").unwrap().1.len(), 2);

@@ -89,7 +89,11 @@ impl Journal {
     }
 
     /// Remembers which folders belong to a write before anything is written.
-    pub(super) async fn begin(&self, staging: Vec<String>, unless_committed: Vec<String>) -> Result<Intent, QueryError> {
+    pub(super) async fn begin(
+        &self,
+        staging: Vec<String>,
+        unless_committed: Vec<String>,
+    ) -> Result<Intent, QueryError> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let intent = Intent { id, staging, unless_committed, publication: None };
         self.put(&intent).await?;
@@ -179,7 +183,10 @@ impl Publication {
             }
         }
         if !target.is_collection() && publication.moves.len() > 1 {
-            return Err(QueryError::Internal(format!("{} files were written for the one file {target}", publication.moves.len())));
+            return Err(QueryError::Internal(format!(
+                "{} files were written for the one file {target}",
+                publication.moves.len()
+            )));
         }
         Ok(publication)
     }
@@ -286,7 +293,8 @@ mod tests {
         let second = disk.staged("1-1", &["d.csv"]);
         let intent = disk.journal.begin(vec![disk.url("stage/")], vec![]).await.unwrap();
         let mut publication = Publication::new(&[first, second], &disk.url("t/")).unwrap();
-        publication.removes = vec![Path::from_filesystem_path(disk.folder.path().join("t/old.csv")).unwrap().to_string()];
+        publication.removes =
+            vec![Path::from_filesystem_path(disk.folder.path().join("t/old.csv")).unwrap().to_string()];
         disk.journal.publish(intent, publication).await.unwrap();
         assert_eq!(disk.read("t/a.csv").as_deref(), Some("a.csv"));
         assert_eq!(disk.read("t/month=1/b.csv").as_deref(), Some("month=1/b.csv"));

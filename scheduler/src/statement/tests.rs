@@ -106,13 +106,19 @@ async fn an_empty_table_has_its_columns_defaults_and_constraints() {
     assert_eq!(bench.sql("select * from t").await, "");
     bench.sql("insert into t (a) values (7)").await;
     assert_eq!(bench.sql("select a, b from t").await, "7 none");
-    assert_eq!(bench.error("create table t (x int)").await, QueryError::AlreadyExists("table 't' already exists".into()));
+    assert_eq!(
+        bench.error("create table t (x int)").await,
+        QueryError::AlreadyExists("table 't' already exists".into())
+    );
     bench.sql("create table if not exists t (x int)").await;
     bench.sql("create or replace table t as values (1), (2)").await;
     assert_eq!(bench.sql("select sum(column1) from t").await, "3");
     let twice = bench.error("create table u as select 1 as a, 2 as a").await.to_string();
     assert!(twice.contains("unique"), "{twice}");
-    assert!(matches!(bench.error("create table u as select interval '1 month' as i").await, QueryError::Unsupported(_)));
+    assert!(matches!(
+        bench.error("create table u as select interval '1 month' as i").await,
+        QueryError::Unsupported(_)
+    ));
 }
 
 #[tokio::test]
@@ -143,10 +149,16 @@ async fn external_tables_read_files_globs_and_hive_folders() {
     let one = bench.file("csv/one.csv", "a,b\n1,x\n2,y\n");
     bench.file("csv/two.csv", "a,b\n3,z\n");
     bench.file("csv/ignored.txt", "nothing\n");
-    bench.sql(&format!("create external table one stored as csv location '{one}' options ('format.has_header' 'true')")).await;
+    bench
+        .sql(&format!("create external table one stored as csv location '{one}' options ('format.has_header' 'true')"))
+        .await;
     assert_eq!(bench.sql("select * from one").await, "1 x\n2 y");
     let folder = bench.path("csv").display().to_string();
-    bench.sql(&format!("create external table glob stored as csv location '{folder}/t*.csv' options ('format.has_header' 'true')")).await;
+    bench
+        .sql(&format!(
+            "create external table glob stored as csv location '{folder}/t*.csv' options ('format.has_header' 'true')"
+        ))
+        .await;
     assert_eq!(bench.sql("select * from glob").await, "3 z");
 
     bench.file("hive/month=1/a.csv", "1\n2\n");
@@ -248,7 +260,9 @@ async fn the_catalog_answers_without_a_cluster() {
     assert!(bench.sql("show datafusion.execution.batch_size").await.contains("8192"));
     assert!(bench.sql("show columns from t").await.contains("a Int32"));
     assert_eq!(bench.runner.jobs.load(std::sync::atomic::Ordering::Relaxed), jobs);
-    let joined = bench.sql("select count(*) from information_schema.columns c join (select 'a' as n) t on c.column_name = t.n").await;
+    let joined = bench
+        .sql("select count(*) from information_schema.columns c join (select 'a' as n) t on c.column_name = t.n")
+        .await;
     assert_eq!(joined, "1");
 }
 
@@ -260,7 +274,10 @@ async fn options_hold_for_the_session() {
     bench.sql("reset datafusion.execution.batch_size").await;
     assert!(bench.sql("show datafusion.execution.batch_size").await.contains("8192"));
     let unknown = bench.error("set datafusion.execution.bach_size = 1").await;
-    assert_eq!(unknown.to_string(), "unknown option 'datafusion.execution.bach_size'; did you mean datafusion.execution.batch_size?");
+    assert_eq!(
+        unknown.to_string(),
+        "unknown option 'datafusion.execution.bach_size'; did you mean datafusion.execution.batch_size?"
+    );
     bench.sql("set windlass.small_query_bytes = 0").await;
     assert!(matches!(bench.error("set datafusion.runtime.memory_limit = '1G'").await, QueryError::Unsupported(_)));
     assert!(matches!(bench.error("begin").await, QueryError::Unsupported(_)));
@@ -286,7 +303,9 @@ async fn parameters_are_bound_by_position_and_by_name() {
     let run = async |sql: &str, parameters: Parameters| {
         let execution = bench.statements.execute(&bench.session, sql, Some(parameters), &Info::default()).await?;
         let batches: Vec<_> = bench.statements.read(&execution)?.try_collect().await?;
-        Ok::<_, QueryError>(cells(pretty_format_batches(&batches).unwrap().to_string().lines().nth(3).unwrap_or_default()))
+        Ok::<_, QueryError>(cells(
+            pretty_format_batches(&batches).unwrap().to_string().lines().nth(3).unwrap_or_default(),
+        ))
     };
     let int = |value| ScalarValue::Int64(Some(value));
     assert_eq!(run("select ? - ?", Parameters::Positional(vec![int(5), int(3)])).await.unwrap(), "2");
@@ -301,7 +320,8 @@ async fn parameters_are_bound_by_position_and_by_name() {
     let row = |a, b: &str| Parameters::Positional(vec![int(a), ScalarValue::from(b)]);
     let jobs = bench.runner.jobs.load(std::sync::atomic::Ordering::Relaxed);
     let many = (0..50).map(|n| row(n, "x")).collect();
-    let rows = bench.statements.execute_many(&bench.session, "insert into t values (?, ?)", many, &Info::default()).await;
+    let rows =
+        bench.statements.execute_many(&bench.session, "insert into t values (?, ?)", many, &Info::default()).await;
     assert_eq!(rows.unwrap(), Some(50));
     assert_eq!(bench.runner.jobs.load(std::sync::atomic::Ordering::Relaxed), jobs + 1, "one job for all rows");
     assert_eq!(bench.sql("select count(*), sum(a), min(b) from t").await, "50 1225 x");
@@ -318,7 +338,10 @@ async fn parameters_are_bound_by_position_and_by_name() {
 async fn explain_shows_the_stages_and_analyze_what_they_took() {
     let bench = Bench::new().await;
     let plain = bench.sql("explain select 1 + 1").await;
-    assert!(plain.contains("logical_plan") && plain.contains("physical_plan") && plain.contains("Stage 0: 1 task"), "{plain}");
+    assert!(
+        plain.contains("logical_plan") && plain.contains("physical_plan") && plain.contains("Stage 0: 1 task"),
+        "{plain}"
+    );
     let analyzed = bench.sql("explain analyze select 1 + 1").await;
     assert!(analyzed.contains("Plan with Metrics Stage 0: 1 task, 1 row"), "{analyzed}");
     bench.sql("create table t (a int)").await;

@@ -34,7 +34,9 @@ pub(super) struct Written {
 enum Destination {
     Managed(ManagedWrite),
     /// Files of someone else, at the target that the plan names.
-    Files { remove: Vec<String> },
+    Files {
+        remove: Vec<String>,
+    },
 }
 
 #[derive(Clone)]
@@ -233,7 +235,8 @@ impl Statements {
         destination: &Destination,
         finished: Finished,
     ) -> Result<Written, Unpublished> {
-        let staged = finished.parts.iter().filter_map(|part| part.staged.as_ref()).map(|bytes| StagedFiles::decode(bytes));
+        let staged =
+            finished.parts.iter().filter_map(|part| part.staged.as_ref()).map(|bytes| StagedFiles::decode(bytes));
         let staged: Vec<StagedFiles> = staged.collect::<Result<_, _>>().map_err(QueryError::from)?;
         let rows = staged.iter().map(|attempt| attempt.rows).sum();
         match destination {
@@ -366,7 +369,9 @@ fn next_record(
 fn table_of(held: &Held) -> Result<&TableRecord, QueryError> {
     match &held.record {
         Record::Table(table) => Ok(table),
-        Record::View(_) => Err(QueryError::Invalid(format!("'{}' is a view, which cannot be written to", held.name.table))),
+        Record::View(_) => {
+            Err(QueryError::Invalid(format!("'{}' is a view, which cannot be written to", held.name.table)))
+        }
     }
 }
 

@@ -219,6 +219,21 @@ async fn what_a_shuffle_shares_is_neither_kept_nor_counted_many_times() {
     assert!(held < 2 * whole.get_array_memory_size(), "{held}");
 }
 
+#[tokio::test]
+async fn slices_of_something_large_are_neither_kept_nor_counted_whole() {
+    // What sorts and aggregates emit: consecutive slices of one huge batch.
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let list = DataType::List(Arc::new(Field::new("item", DataType::Utf8View, true)));
+    let schema = schema(&[DataType::Int64, DataType::Utf8, DataType::Utf8View, dictionary, list]);
+    let whole = batch(&schema, &(0..120_000).map(|n| (n % 11 > 0).then_some(n as u8)).collect::<Vec<_>>());
+    let fixture = fixture(|_| ());
+    let slices = (0..15).map(|n| (0, whole.slice(n * 8000, 8000)));
+    write(&fixture.store, attempt(0), &schema, 1, slices).await.unwrap();
+    let held = fixture.store.usage().memory_bytes;
+    assert!(held < 2 * whole.get_array_memory_size(), "{held} of {}", whole.get_array_memory_size());
+    assert_eq!(rows(&read(&fixture.store, attempt(0), BucketSel::All).await.unwrap()), rows([&whole]));
+}
+
 fn seeds() -> impl Strategy<Value = Vec<Seed>> {
     prop::collection::vec(prop::option::weighted(0.8, any::<u8>()), 0..40)
 }

@@ -238,7 +238,7 @@ fn list_len(seed: u8) -> usize {
 
 /// Short and long strings, since views keep short ones in place.
 fn text(seed: u8) -> String {
-    if seed % 3 == 0 { format!("t{seed}") } else { format!("a text of more than twelve bytes, {seed}") }
+    if seed.is_multiple_of(3) { format!("t{seed}") } else { format!("a text of more than twelve bytes, {seed}") }
 }
 
 fn integers(wide: bool, values: &[u64]) -> Buffer {
@@ -248,7 +248,8 @@ fn integers(wide: bool, values: &[u64]) -> Buffer {
 /// Little-endian integers of `width` bytes.
 fn fixed(width: usize, values: &[u64]) -> Buffer {
     let bytes = values.iter().flat_map(|value| (0..width).map(move |i| if i < 8 { value.to_le_bytes()[i] } else { 0 }));
-    Buffer::from(bytes.collect::<Vec<u8>>())
+    // As aligned as any type wants it, which a vector of bytes is not.
+    Buffer::from_slice_ref(bytes.collect::<Vec<u8>>())
 }
 
 /// A schema of these types, with metadata on it and on its fields.

@@ -1,0 +1,81 @@
+//! What a session needs of a cluster, whether it is reached over the network or lives in this process.
+
+use crate::error::Result;
+use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
+use crate::params::Params;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use std::fmt::Debug;
+
+/// A statement on its way to a cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// Names the statement before it runs, so that it can be watched and cancelled from elsewhere.
+    pub query: String,
+    pub body: Body,
+    pub params: Params,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Body {
+    Sql(String),
+    /// A logical plan, as [`windlass_engine::logical`] encodes it.
+    Plan(Bytes),
+}
+
+/// The statement has run; its rows are still to be read.
+pub(crate) struct Answer {
+    pub schema: SchemaRef,
+    pub batches: BoxStream<'static, Result<RecordBatch>>,
+    /// Empty when the statement was no job.
+    pub job: String,
+}
+
+/// A table or view of the cluster's catalog.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    pub catalog: String,
+    pub schema: String,
+    pub name: String,
+    /// As the cluster says: BASE TABLE, VIEW, …
+    pub kind: String,
+    /// When asked for.
+    pub columns: Option<SchemaRef>,
+}
+
+/// Which tables to list. Absent: all.
+#[derive(Clone, Debug, Default)]
+pub struct TableFilter {
+    pub catalog: Option<String>,
+    pub schema: Option<String>,
+    pub name: Option<String>,
+    pub with_columns: bool,
+}
+
+#[async_trait]
+pub(crate) trait Backend: Debug + Send + Sync {
+    /// Runs the statement to its end. Dropping the future cancels it.
+    async fn execute(&self, request: Request) -> Result<Answer>;
+
+    /// From before the statement starts until it ends.
+    fn watch(&self, query: &str) -> BoxStream<'static, Result<Progress>>;
+
+    async fn tables(&self, filter: &TableFilter) -> Result<Vec<Table>>;
+
+    async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<String>;
+    async fn jobs(&self, limit: u32) -> Result<Vec<Job>>;
+    async fn job(&self, job: &str) -> Result<JobDetail>;
+    /// The state in which the job was found.
+    async fn cancel(&self, job: &str) -> Result<String>;
+    async fn job_logs(&self, job: &str) -> Result<Vec<String>>;
+    async fn status(&self) -> Result<ClusterStatus>;
+
+    /// Ends the session. Embedded: stops the cluster.
+    async fn close(&self) -> Result<()>;
+
+    /// The cluster's address, or "embedded".
+    fn url(&self) -> &str;
+}

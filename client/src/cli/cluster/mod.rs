@@ -1,0 +1,350 @@
+//! `windlass cluster`: a cluster of processes on this machine.
+
+mod process;
+mod state;
+
+use super::arguments::{Add, Cluster, Down, Status, Up};
+use super::jobs::print_json;
+use super::stages::{aligned, several};
+use super::{Failure, Outcome};
+use crate::config::units::{ByteSize, Span};
+use crate::config::{Role, machine};
+use crate::jobs::ClusterStatus;
+use crate::session::{Client, Session};
+use process::{Process, Started};
+use state::{Executor, Primary, State};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a cluster may take to come up. It takes well under a second where nothing is wrong.
+const UP_DEADLINE: Duration = Duration::from_secs(30);
+/// How long executors get to leave in order, and then the primary.
+const DOWN_PATIENCE: Duration = Duration::from_secs(5);
+
+pub async fn run(command: Cluster, config: Option<&Path>) -> Outcome {
+    match command {
+        Cluster::Up(command) => until_interrupted(up(command, config)).await,
+        Cluster::Add(command) => until_interrupted(add(command)).await,
+        Cluster::Down(command) => down(command).await,
+        Cluster::Status(command) => status(command).await,
+    }
+}
+
+/// Ctrl-C drops the work, and with it whatever it had started so far.
+async fn until_interrupted(work: impl Future<Output = Outcome>) -> Outcome {
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|e| Failure::Failed(format!("cannot listen for Ctrl-C: {e}")))?;
+    tokio::select! {
+        outcome = work => outcome,
+        _ = interrupt.recv() => Err(Failure::Interrupted),
+    }
+}
+
+/// Starts a primary and executors. When anything fails, what was started ends again: [`Started`] sees to that.
+async fn up(command: Up, config: Option<&Path>) -> Outcome {
+    let dir = folder(&command.dir)?;
+    let _lock = state::lock(&dir)?;
+    if let Ok(state) = State::read(&dir)
+        && state.is_alive()
+    {
+        return Err(Failure::Failed(format!(
+            "a cluster runs in {} already, at {}: stop it with 'windlass cluster down --dir {}', or choose another --dir",
+            dir.display(),
+            state.url,
+            dir.display()
+        )));
+    }
+    let executors = command.executors.0;
+    let slots = command.slots.map_or_else(|| (machine::cores().0 / executors).max(1), |slots| slots.0);
+    let memory = command.memory.unwrap_or_else(|| ByteSize(machine::memory().bytes() / u64::from(executors)));
+    let config = config.map(absolute).transpose()?;
+    let mut primary = start_primary(&dir, &command, config.as_deref())?;
+    let ready = within(primary.ready()).await?;
+    let plan = Plan { url: &ready.url, config: config.as_deref(), slots, memory, role: Role::Core };
+    let started = start_executors(&dir, 1..=executors as usize, &plan)?;
+    let session = Client::connect(&ready.url).await?;
+    let (started, joined) = within(join(&session, started)).await?;
+    let rest = session.status().await?.rest;
+    let state = State {
+        url: ready.url,
+        rest: if ready.rest.is_empty() { rest } else { ready.rest },
+        primaries: vec![Primary {
+            pid: primary.process.pid,
+            dir: primary.dir.clone(),
+            started: primary.process.started.clone(),
+        }],
+        executors: joined,
+        slots,
+        memory_bytes: memory.bytes(),
+        config,
+    };
+    state.write(&dir)?;
+    primary.keep();
+    started.into_iter().for_each(Started::keep);
+    report(&state, &dir, command.json)
+}
+
+async fn add(command: Add) -> Outcome {
+    let dir = folder(&command.dir)?;
+    let mut state = State::read(&dir)?;
+    let _lock = state::lock(&dir)?;
+    if !state.primaries().any(|primary| primary.is_alive()) {
+        return Err(Failure::Unreachable(format!(
+            "the primary of the cluster in {} is gone: start the cluster again with 'windlass cluster up --dir {}'",
+            dir.display(),
+            dir.display()
+        )));
+    }
+    let first = state.next_number();
+    let plan = Plan {
+        url: &state.url,
+        config: state.config.as_deref(),
+        slots: command.slots.map_or(state.slots, |slots| slots.0),
+        memory: command.memory.unwrap_or(ByteSize(state.memory_bytes)),
+        role: command.role,
+    };
+    let started = start_executors(&dir, first..=first + command.executors.0 as usize - 1, &plan)?;
+    let session = Client::connect(&state.url).await?;
+    let (started, joined) = within(join(&session, started)).await?;
+    state.executors.extend(joined);
+    state.write(&dir)?;
+    started.into_iter().for_each(Started::keep);
+    report(&state, &dir, command.json)
+}
+
+async fn down(command: Down) -> Outcome {
+    let dir = command.dir;
+    let state = State::read(&dir)?;
+    let _lock = state::lock(&dir)?;
+    let executors: Vec<Process> = state.executors().collect();
+    let primaries: Vec<Process> = state.primaries().collect();
+    // Executors first: the primary is there to see them off.
+    let mut forced = process::end(&executors, DOWN_PATIENCE).await?;
+    forced += process::end(&primaries, DOWN_PATIENCE).await?;
+    State::remove(&dir)?;
+    let count = executors.len() + primaries.len();
+    if command.json {
+        return print_json(&serde_json::json!({"stopped": count, "forced": forced}));
+    }
+    let force = if forced > 0 { format!(", {forced} of them by force") } else { String::new() };
+    super::print(&format!("stopped {count} processes{force}; catalog and logs stay in {}\n", dir.display()))
+}
+
+async fn status(command: Status) -> Outcome {
+    let (url, state) = match (&command.dir, &command.url) {
+        (Some(dir), _) => {
+            let state = State::read(dir)?;
+            if !state.primaries().any(|primary| primary.is_alive()) {
+                return Err(Failure::Unreachable(format!(
+                    "the primary of the cluster in {} has ended: see {}",
+                    dir.display(),
+                    state
+                        .primaries
+                        .first()
+                        .map_or_else(|| dir.join("primary/log"), |primary| primary.dir.join("log"))
+                        .display()
+                )));
+            }
+            (state.url.clone(), Some(state))
+        }
+        (None, Some(url)) => (url.clone(), None),
+        (None, None) => return Err(Failure::Usage("name the cluster with --dir or --url".to_owned())),
+    };
+    let session = Client::connect_with_token(&url, command.token).await?;
+    let status = session.status().await?;
+    if command.json {
+        return print_json(&status);
+    }
+    let mut text = describe(&url, &status);
+    for executor in state.iter().flat_map(|state| &state.executors) {
+        let process = Process { pid: executor.pid, started: executor.started.clone() };
+        if !process.is_alive() {
+            text.push_str(&format!(
+                "{} (process {}) has ended: see {}\n",
+                executor.name,
+                executor.pid,
+                executor.dir.join("log").display()
+            ));
+        }
+    }
+    super::print(&text)
+}
+
+/// What executors are started with.
+struct Plan<'a> {
+    url: &'a str,
+    config: Option<&'a Path>,
+    slots: u32,
+    memory: ByteSize,
+    role: Role,
+}
+
+fn start_primary(dir: &Path, command: &Up, config: Option<&Path>) -> Result<Started, Failure> {
+    let home = dir.join("primary");
+    let ready = home.join("ready.json");
+    // One of an earlier process would tell lies.
+    let _ = fs::remove_file(&ready);
+    let free = || "127.0.0.1:0".to_owned();
+    let mut arguments = global(config);
+    arguments.extend(
+        [
+            "primary",
+            "--listen",
+            &command.listen.clone().unwrap_or_else(free),
+            "--rest",
+            &command.rest.clone().unwrap_or_else(free),
+            "--dir",
+            &home.join("data").display().to_string(),
+            "--ready-file",
+            &ready.display().to_string(),
+        ]
+        .map(str::to_owned),
+    );
+    process::start(&home, &arguments)
+}
+
+fn start_executors(dir: &Path, numbers: impl Iterator<Item = usize>, plan: &Plan<'_>) -> Result<Vec<Started>, Failure> {
+    numbers
+        .map(|number| {
+            let name = format!("executor-{number}");
+            let home = dir.join(&name);
+            let mut arguments = global(plan.config);
+            arguments.extend(
+                [
+                    "executor",
+                    "--primary",
+                    plan.url,
+                    "--name",
+                    &name,
+                    "--role",
+                    match plan.role {
+                        Role::Core => "core",
+                        Role::Task => "task",
+                    },
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--slots",
+                    &plan.slots.to_string(),
+                    "--memory",
+                    &plan.memory.to_string(),
+                    "--dir",
+                    &home.join("data").display().to_string(),
+                ]
+                .map(str::to_owned),
+            );
+            process::start(&home, &arguments)
+        })
+        .collect()
+}
+
+fn global(config: Option<&Path>) -> Vec<String> {
+    config.map_or_else(Vec::new, |file| vec!["--config".to_owned(), file.display().to_string()])
+}
+
+/// Waits until the primary knows all of them, or one of them ends. The primary answers from memory, so asking it often costs nothing.
+async fn join(session: &Session, mut started: Vec<Started>) -> Result<(Vec<Started>, Vec<Executor>), Failure> {
+    loop {
+        let status = session.status().await?;
+        let known = |process: &Process| status.executors.iter().find(|executor| executor.pid == process.pid);
+        let joined: Vec<Executor> = started
+            .iter()
+            .filter_map(|started| {
+                let executor = known(&started.process)?;
+                Some(Executor {
+                    id: executor.id.clone(),
+                    name: executor.name.clone(),
+                    pid: started.process.pid,
+                    dir: started.dir.clone(),
+                    started: started.process.started.clone(),
+                })
+            })
+            .collect();
+        if joined.len() == started.len() {
+            return Ok((started, joined));
+        }
+        let anyone_ends = futures::future::select_all(started.iter_mut().map(|started| Box::pin(started.ended())));
+        tokio::select! {
+            (failure, _, _) = anyone_ends => return Err(failure),
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    }
+}
+
+async fn within<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(UP_DEADLINE, work).await.unwrap_or_else(|_| {
+        Err(Failure::Failed(format!(
+            "the cluster was not complete after {} s: see the logs in its folder",
+            UP_DEADLINE.as_secs()
+        )))
+    })
+}
+
+fn folder(dir: &Path) -> Result<PathBuf, Failure> {
+    fs::create_dir_all(dir).map_err(|e| {
+        Failure::Failed(format!("cannot create the folder {}: {e}; choose another with --dir", dir.display()))
+    })?;
+    absolute(dir)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|e| Failure::Usage(format!("cannot tell where {} lies: {e}", path.display())))
+}
+
+fn report(state: &State, dir: &Path, json: bool) -> Outcome {
+    if json {
+        return print_json(state);
+    }
+    let dir = dir.display();
+    let mut text = format!(
+        "cluster at {}: 1 primary, {}, each with {} and {}\n",
+        state.url,
+        several(state.executors.len(), "executor"),
+        several(state.slots as usize, "slot"),
+        ByteSize::human(state.memory_bytes)
+    );
+    if !state.rest.is_empty() {
+        text.push_str(&format!("REST at {}\n", state.rest));
+    }
+    text.push_str(&format!(
+        "query it:  windlass sql --url {}\nstop it:   windlass cluster down --dir {dir}\nlogs:      {dir}/*/log\n",
+        state.url
+    ));
+    super::print(&text)
+}
+
+fn describe(url: &str, status: &ClusterStatus) -> String {
+    let mut text = format!(
+        "primary {url}: windlass {}, process {}, up {}, {} jobs running, {} queued\n",
+        status.version,
+        status.pid,
+        Span::human(Duration::from_millis(status.uptime_ms)),
+        status.jobs_running,
+        status.jobs_queued
+    );
+    if !status.rest.is_empty() {
+        text.push_str(&format!("REST {}\n", status.rest));
+    }
+    if status.executors.is_empty() {
+        text.push_str("no executors: start one with 'windlass executor --primary URL' or 'windlass cluster add'\n");
+        return text;
+    }
+    let mut rows =
+        vec![["executor", "name", "role", "state", "tasks", "memory", "exchange", "address", "pid"].map(str::to_owned)];
+    for executor in &status.executors {
+        rows.push([
+            executor.id.clone(),
+            executor.name.clone(),
+            executor.role.clone(),
+            executor.state.clone(),
+            format!("{}/{}", executor.running_tasks, executor.slots),
+            format!("{} of {}", ByteSize::human(executor.memory_used_bytes), ByteSize::human(executor.memory_bytes)),
+            ByteSize::human(executor.exchange_memory_bytes + executor.exchange_disk_bytes),
+            executor.address.clone(),
+            executor.pid.to_string(),
+        ]);
+    }
+    text.push_str(&aligned(&rows, &[false, false, false, false, true, true, true, false, true]));
+    text
+}

@@ -1,0 +1,141 @@
+//! `windlass submit` and `windlass jobs`.
+
+use super::arguments::{Jobs, JobsCommand, Submit};
+use super::output::Format;
+use super::progress::count;
+use super::script::{self, Source};
+use super::stages::{self, aligned};
+use super::{Failure, Outcome, sql};
+use crate::config::units::{ByteSize, Span};
+use crate::jobs::{Job, JobDetail};
+use crate::params::Params;
+use crate::session::Client;
+use serde::Serialize;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub async fn submit(command: Submit) -> Outcome {
+    let source = sql::read(&command.file)?;
+    let name = command.name.unwrap_or_else(|| default_name(&source, &command.file));
+    let text = source.text.clone();
+    if script::parse(&[source], &Params::default())?.is_empty() {
+        return Err(Failure::Usage(format!("{} has no statement", command.file.display())));
+    }
+    let session = Client::connect_with_token(&command.url, command.token).await?;
+    let job = session.submit(&text, &name, &command.set).await?;
+    super::print(&format!("{job}\n"))
+}
+
+fn default_name(source: &Source, file: &Path) -> String {
+    file.file_stem().map_or_else(|| source.name.clone(), |stem| stem.to_string_lossy().into_owned())
+}
+
+pub async fn run(command: Jobs) -> Outcome {
+    let Some(url) = command.url else {
+        return Err(Failure::Usage("jobs live on a cluster: name it with --url or WINDLASS_URL".to_owned()));
+    };
+    let session = Client::connect_with_token(&url, command.token).await?;
+    let json = command.json;
+    match command.command.unwrap_or(JobsCommand::List { limit: 20 }) {
+        JobsCommand::List { limit } => {
+            let jobs = session.jobs(limit).await?;
+            if json { print_json(&jobs) } else { super::print(&list(&jobs)) }
+        }
+        JobsCommand::Show { job, plan } => {
+            let detail = session.job(&job).await?;
+            if json { print_json(&detail) } else { super::print(&show(&detail, plan)) }
+        }
+        JobsCommand::Cancel { job } => {
+            let state = session.cancel_job(&job).await?;
+            if json {
+                return print_json(&serde_json::json!({"job": job, "state": state}));
+            }
+            super::print(&format!("{job} {state}\n"))
+        }
+        JobsCommand::Logs { job } => {
+            let lines = session.job_logs(&job).await?;
+            if json {
+                print_json(&lines)
+            } else {
+                super::print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+            }
+        }
+    }
+}
+
+pub fn print_json<T: Serialize>(value: &T) -> Outcome {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => super::print(&format!("{text}\n")),
+        Err(e) => Err(Failure::Failed(format!("cannot write the answer as {:?}: {e}", Format::Json))),
+    }
+}
+
+fn list(jobs: &[Job]) -> String {
+    if jobs.is_empty() {
+        return "no jobs\n".to_owned();
+    }
+    let mut rows = vec![["job", "state", "name", "submitted", "took", "tasks", "rows", "bytes"].map(str::to_owned)];
+    for job in jobs {
+        rows.push([
+            job.job.clone(),
+            job.state.clone(),
+            one_line(if job.name.is_empty() { &job.statement } else { &job.name }),
+            ago(job.submitted_ms),
+            took(job),
+            format!("{}/{}", job.tasks_done, job.tasks),
+            count(job.rows),
+            ByteSize::human(job.bytes),
+        ]);
+    }
+    aligned(&rows, &[false, false, false, false, true, true, true, true])
+}
+
+fn show(detail: &JobDetail, plan: bool) -> String {
+    let job = &detail.summary;
+    let mut out = stages::table(detail);
+    let mut line = |name: &str, value: &str| {
+        if !value.is_empty() {
+            out.push_str(&format!("{name:<10} {}\n", value.trim_end().replace('\n', "\n           ")));
+        }
+    };
+    line("name", &one_line(&job.name));
+    line("user", &job.user);
+    line("submitted", &ago(job.submitted_ms));
+    line("took", &took(job));
+    line("statement", &job.statement);
+    line("error", &job.error);
+    for stage in detail.stage_details.iter().filter(|_| plan) {
+        out.push_str(&format!("\nstage {}\n", stage.index));
+        out.extend(stage.plan.lines().map(|operator| format!("  {operator}\n")));
+    }
+    out
+}
+
+fn one_line(text: &str) -> String {
+    const WIDEST: usize = 48;
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.chars().count() > WIDEST {
+        true => text.chars().take(WIDEST - 1).chain(['…']).collect(),
+        false => text,
+    }
+}
+
+fn took(job: &Job) -> String {
+    match (job.submitted_ms, job.ended_ms) {
+        (0, _) => "-".to_owned(),
+        (from, 0) => Span::human(Duration::from_millis(now_ms().saturating_sub(from))),
+        (from, to) => Span::human(Duration::from_millis(to.saturating_sub(from))),
+    }
+}
+
+fn ago(then_ms: u64) -> String {
+    match then_ms {
+        0 => "-".to_owned(),
+        then => format!("{} ago", Span::human(Duration::from_millis(now_ms().saturating_sub(then)))),
+    }
+}
+
+fn now_ms() -> u64 {
+    // A clock before 1970 shows jobs as just submitted.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,129 @@
+//! The `windlass` command.
+
+mod arguments;
+mod cluster;
+mod complete;
+mod jobs;
+mod meta;
+mod output;
+mod progress;
+mod repl;
+mod run;
+mod script;
+mod serve;
+mod splitter;
+mod sql;
+mod stages;
+
+use crate::config::{Config, ConfigError};
+use crate::error::ClientError;
+use arguments::{Arguments, Command};
+use clap::Parser;
+use std::io;
+use std::process::ExitCode;
+use tokio::runtime::{Builder, Runtime};
+
+/// How a command ended, when it did not end well.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A statement or a job failed: 1.
+    Failed(String),
+    /// The command line, the configuration or a name that it mentions is wrong: 2.
+    Usage(String),
+    /// No cluster to talk to, or one of another release: 3.
+    Unreachable(String),
+    /// Ctrl-C: 130.
+    Interrupted,
+    /// The reader of the output is gone (`windlass … | head`): nothing to say.
+    OutputClosed,
+}
+
+pub(crate) type Outcome = Result<(), Failure>;
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => Failure::OutputClosed,
+            ClientError::Cancelled => Failure::Failed(error.to_string()),
+            ClientError::Unreachable { .. } | ClientError::Version { .. } => Failure::Unreachable(error.to_string()),
+            ClientError::Invalid(message) => Failure::Usage(message),
+            other => Failure::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Failure::Usage(error.to_string())
+    }
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Failed(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Unreachable(_) => 3,
+            Failure::Interrupted => 130,
+            Failure::OutputClosed => 0,
+        }
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match dispatch(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            match &failure {
+                Failure::Failed(message) | Failure::Usage(message) | Failure::Unreachable(message) => {
+                    eprintln!("error: {message}");
+                }
+                Failure::Interrupted => eprintln!("interrupted"),
+                Failure::OutputClosed => {}
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Outcome {
+    let config = Config::load(arguments.config.as_deref())?;
+    match arguments.command {
+        Command::Sql(command) => sql::run(command, &runtime()?),
+        Command::Submit(command) => runtime()?.block_on(jobs::submit(command)),
+        Command::Jobs(command) => runtime()?.block_on(jobs::run(command)),
+        Command::Primary(flags) => serve::primary(config, flags),
+        Command::Executor(flags) => serve::executor(config, flags),
+        Command::Cluster(command) => runtime()?.block_on(cluster::run(command, arguments.config.as_deref())),
+        Command::Demo(command) => sql::demo(command, &runtime()?),
+        Command::Config => print(&Config::reference()),
+        Command::Version => print(&format!("windlass {}\n", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    client_logging();
+    Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Failed(format!("cannot start the threads of this process: {e}")))
+}
+
+/// A client command is silent unless WINDLASS_LOG asks for more.
+fn client_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WINDLASS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    // A second call (in tests) changes nothing.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+}
+
+/// To standard output, whose reader may be gone.
+pub(crate) fn print(text: &str) -> Outcome {
+    use io::Write;
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| ClientError::Io { doing: "write to standard output".to_owned(), source: e }.into())
+}

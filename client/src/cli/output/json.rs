@@ -1,0 +1,115 @@
+//! JSON, as one array of objects or as one object to a line. NULL is `null`; binary is hexadecimal; what JSON has no form for is text.
+
+use super::{ResultWriter, Textified};
+use crate::error::{ClientError, Result};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::json::writer::{JsonArray, LineDelimited, Writer, WriterBuilder};
+use std::io::Write;
+
+pub(super) struct Json<'a> {
+    text: Textified,
+    rows: u64,
+    to: To<'a>,
+}
+
+enum To<'a> {
+    Array(Writer<&'a mut (dyn Write + Send), JsonArray>),
+    Lines(Writer<&'a mut (dyn Write + Send), LineDelimited>),
+}
+
+impl<'a> Json<'a> {
+    pub(super) fn array(schema: &SchemaRef, out: &'a mut (dyn Write + Send)) -> Json<'a> {
+        Json { text: Textified::new(schema, is_foreign), rows: 0, to: To::Array(builder().build(out)) }
+    }
+
+    pub(super) fn lines(schema: &SchemaRef, out: &'a mut (dyn Write + Send)) -> Json<'a> {
+        Json { text: Textified::new(schema, is_foreign), rows: 0, to: To::Lines(builder().build(out)) }
+    }
+}
+
+fn builder() -> WriterBuilder {
+    WriterBuilder::new().with_explicit_nulls(true)
+}
+
+/// What arrow's JSON writer refuses, at any depth.
+fn is_foreign(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Union(_, _) | DataType::Interval(_) => true,
+        DataType::Map(entries, _) => match entries.data_type() {
+            // Keys of objects are text.
+            DataType::Struct(fields) => {
+                let text = matches!(fields[0].data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+                !text || is_foreign(fields[1].data_type())
+            }
+            _ => true,
+        },
+        DataType::Struct(fields) => fields.iter().any(|field| is_foreign(field.data_type())),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _) => is_foreign(item.data_type()),
+        DataType::Dictionary(_, values) => is_foreign(values),
+        _ => false,
+    }
+}
+
+fn failed(error: arrow::error::ArrowError) -> ClientError {
+    match error {
+        arrow::error::ArrowError::IoError(_, source) => {
+            ClientError::Io { doing: "write the result".to_owned(), source }
+        }
+        other => other.into(),
+    }
+}
+
+impl ResultWriter for Json<'_> {
+    fn batch(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
+        let batch = self.text.apply(batch)?;
+        match &mut self.to {
+            To::Array(writer) => writer.write(&batch),
+            To::Lines(writer) => writer.write(&batch),
+        }
+        .map_err(failed)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        match &mut self.to {
+            To::Array(writer) => {
+                writer.finish().map_err(failed)?;
+                writer.get_mut().write_all(b"\n").map_err(ClientError::io("write the result"))
+            }
+            To::Lines(writer) => writer.finish().map_err(failed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Format;
+    use super::super::samples::{batch, written};
+
+    #[test]
+    fn both_forms_hold_the_same_objects() {
+        let batches = [batch(), batch()];
+        let array: Vec<serde_json::Value> = serde_json::from_str(&written(Format::Json, &batches)).unwrap();
+        let lines: Vec<serde_json::Value> =
+            written(Format::Ndjson, &batches).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(array, lines);
+        assert_eq!(array.len(), 6);
+        assert_eq!(
+            array[0],
+            serde_json::json!({"n": 1, "text": "plain", "empty": "", "list": [1, null], "point": {"x": 1.5}, "time": "2013-01-01T00:26:40"})
+        );
+        assert_eq!(array[1]["n"], serde_json::Value::Null);
+        assert_eq!(array[1]["text"], "a \"b\", c\nd");
+    }
+
+    #[test]
+    fn no_rows_are_an_empty_array() {
+        assert_eq!(written(Format::Json, &[batch().slice(0, 0)]), "[]\n");
+        assert_eq!(written(Format::Ndjson, &[batch().slice(0, 0)]), "");
+    }
+}

@@ -1,0 +1,140 @@
+//! Where results go: standard output, or a file that appears whole or not at all.
+
+use super::Format;
+use crate::error::{ClientError, Result};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// An output for any number of result sets.
+pub struct Sink {
+    to: To,
+    format: Format,
+    results: usize,
+}
+
+enum To {
+    Stdout(BufWriter<io::Stdout>),
+    File { out: BufWriter<File>, temporary: PathBuf, path: PathBuf, published: bool },
+}
+
+impl Sink {
+    pub fn stdout(format: Format) -> Result<Sink> {
+        if format == Format::Parquet && io::stdout().is_terminal() {
+            return Err(ClientError::invalid("parquet is binary and the output is a terminal: name a file with -o"));
+        }
+        Ok(Sink { to: To::Stdout(BufWriter::with_capacity(64 << 10, io::stdout())), format, results: 0 })
+    }
+
+    /// Writes to a temporary file beside `path`; [`Sink::publish`] gives it its name.
+    pub fn file(path: &Path, format: Format) -> Result<Sink> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        if name.is_empty() || path.is_dir() {
+            return Err(ClientError::invalid(format!(
+                "cannot write the result to {}: name a file, not a folder",
+                path.display()
+            )));
+        }
+        name.push(format!(".{}.partial", std::process::id()));
+        let temporary = path.with_file_name(name);
+        let out = File::create(&temporary).map_err(ClientError::io(format!("create {}", temporary.display())))?;
+        let out = BufWriter::with_capacity(256 << 10, out);
+        Ok(Sink { to: To::File { out, temporary, path: path.to_owned(), published: false }, format, results: 0 })
+    }
+
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Where the next result set goes.
+    pub fn next_result(&mut self) -> Result<&mut (dyn Write + Send)> {
+        self.results += 1;
+        if self.format == Format::Parquet && self.results > 1 {
+            return Err(ClientError::invalid(
+                "a parquet file holds one result and this is the second: write each to a file of its own",
+            ));
+        }
+        Ok(self.out())
+    }
+
+    fn out(&mut self) -> &mut (dyn Write + Send) {
+        match &mut self.to {
+            To::Stdout(out) => out,
+            To::File { out, .. } => out,
+        }
+    }
+
+    pub fn flush(&mut self) -> Result<()> {
+        self.out().flush().map_err(ClientError::io("write the result"))
+    }
+
+    /// All results are written.
+    pub fn publish(mut self) -> Result<()> {
+        self.flush()?;
+        if let (To::File { path, .. }, Format::Parquet, 0) = (&self.to, self.format, self.results) {
+            let path = path.display();
+            return Err(ClientError::invalid(format!(
+                "no statement had a result, and {path} would be no parquet file without one"
+            )));
+        }
+        if let To::File { temporary, path, published, .. } = &mut self.to {
+            fs::rename(&temporary, &path).map_err(ClientError::io(format!("name the result {}", path.display())))?;
+            *published = true;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if let To::File { temporary, published: false, .. } = &self.to {
+            // Best effort: a partial file that stays is named as such.
+            let _ = fs::remove_file(temporary);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("windlass-sink-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_file_appears_whole_or_not_at_all() {
+        let folder = folder("whole");
+        let path = folder.join("result.csv");
+        let mut sink = Sink::file(&path, Format::Csv).unwrap();
+        sink.next_result().unwrap().write_all(b"a\n1\n").unwrap();
+        assert!(!path.exists());
+        drop(sink);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+
+        let mut sink = Sink::file(&path, Format::Csv).unwrap();
+        sink.next_result().unwrap().write_all(b"a\n1\n").unwrap();
+        sink.publish().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a\n1\n");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_second_result_does_not_fit_into_a_parquet_file() {
+        let folder = folder("second");
+        let mut sink = Sink::file(&folder.join("x.parquet"), Format::Parquet).unwrap();
+        assert!(sink.next_result().is_ok());
+        assert!(sink.next_result().is_err());
+        drop(sink);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_does_not_exist_is_named() {
+        let error = Sink::file(Path::new("/nowhere/at/all.csv"), Format::Csv).err().unwrap().to_string();
+        assert!(error.contains("/nowhere/at"), "{error}");
+    }
+}

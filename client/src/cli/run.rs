@@ -1,0 +1,208 @@
+//! Runs one statement for a person or a script: progress while it runs, Ctrl-C cancels it on the cluster, rows are written as they come.
+
+use super::Failure;
+use super::output::{self, Sink};
+use super::progress::Display;
+use super::stages;
+use crate::config::units::Span;
+use crate::error::ClientError;
+use crate::jobs::Progress;
+use crate::params::Params;
+use crate::result::ResultStream;
+use crate::session::{QueryHandle, Session};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long the cluster gets to confirm that it cancels.
+const CANCEL_WAIT: Duration = Duration::from_secs(3);
+
+/// What is written besides results.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// After each statement, the stages that ran.
+    pub stats: bool,
+    /// After each statement, its time.
+    pub timing: bool,
+    /// A progress bar, on a terminal.
+    pub progress: bool,
+    /// A line that says how many rows there were, as people like it at a prompt.
+    pub footer: bool,
+}
+
+/// Runs statements one after the other in one session.
+pub struct Runner {
+    pub session: Session,
+    pub sink: Sink,
+    pub manner: Manner,
+    interrupt: Signal,
+}
+
+/// What became of a statement.
+struct Done {
+    rows: u64,
+    columns: usize,
+    job: Option<String>,
+    elapsed: Duration,
+}
+
+impl Runner {
+    /// Call it inside the runtime.
+    pub fn new(session: Session, sink: Sink, manner: Manner) -> Result<Runner, Failure> {
+        let interrupt =
+            signal(SignalKind::interrupt()).map_err(|e| Failure::Failed(format!("cannot listen for Ctrl-C: {e}")))?;
+        Ok(Runner { session, sink, manner, interrupt })
+    }
+
+    pub async fn statement(&mut self, sql: &str, params: Params) -> Result<(), Failure> {
+        let started = Instant::now();
+        let statement = self.session.sql(sql).params(params);
+        let handle = statement.handle();
+        let show = self.manner.progress && std::io::stderr().is_terminal();
+        let mut watch = Watch::new(&handle, show || self.manner.stats, show);
+        let rows = {
+            let running = statement.execute();
+            tokio::pin!(running);
+            loop {
+                tokio::select! {
+                    biased;
+                    answer = &mut running => break answer,
+                    _ = self.interrupt.recv() => {
+                        watch.display.clear();
+                        cancel(&handle, &mut self.interrupt).await;
+                        return Err(Failure::Interrupted);
+                    }
+                    () = watch.next() => {}
+                }
+            }
+        };
+        watch.display.clear();
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => return Err(error.into()),
+        };
+        let mut done = self.write(rows, &handle).await?;
+        done.elapsed = started.elapsed();
+        if done.job.is_none() {
+            done.job = watch.job;
+        }
+        self.epilogue(&done).await
+    }
+
+    async fn write(&mut self, mut rows: ResultStream, handle: &QueryHandle) -> Result<Done, Failure> {
+        let schema = rows.schema().clone();
+        let mut done = Done {
+            rows: 0,
+            columns: schema.fields().len(),
+            job: rows.job().map(str::to_owned),
+            elapsed: Duration::ZERO,
+        };
+        if done.columns == 0 {
+            // Nothing to show of a CREATE TABLE; still, it has ended only when its stream has.
+            while let Some(batch) = rows.next().await {
+                batch?;
+            }
+            return Ok(done);
+        }
+        let format = self.sink.format();
+        let mut writer = output::writer(format, &schema, self.sink.next_result()?)?;
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.interrupt.recv() => {
+                    cancel(handle, &mut self.interrupt).await;
+                    return Err(Failure::Interrupted);
+                }
+                batch = rows.next() => match batch {
+                    Some(batch) => {
+                        let batch = batch?;
+                        done.rows += batch.num_rows() as u64;
+                        writer.batch(&batch)?;
+                    }
+                    None => break,
+                },
+            }
+        }
+        writer.finish()?;
+        drop(writer);
+        self.sink.flush()?;
+        Ok(done)
+    }
+
+    async fn epilogue(&mut self, done: &Done) -> Result<(), Failure> {
+        let time = Span::human(done.elapsed);
+        if self.manner.footer {
+            let rows = if done.rows == 1 { "row" } else { "rows" };
+            let timing = if self.manner.timing { format!(", {time}") } else { String::new() };
+            match done.columns {
+                0 => self.remark(&format!("(ok{timing})\n"))?,
+                _ => self.remark(&format!("({} {rows}{timing})\n", done.rows))?,
+            }
+        } else if self.manner.timing {
+            self.remark(&format!("time: {time}\n"))?;
+        }
+        if self.manner.stats {
+            let text = match &done.job {
+                Some(job) => stages::table(&self.session.job(job).await?),
+                None => "no stages: the statement ran on the primary alone\n".to_owned(),
+            };
+            self.remark(&text)?;
+        }
+        Ok(())
+    }
+
+    /// Beside the result at a prompt, and on standard error in scripts, whose output is data.
+    fn remark(&mut self, text: &str) -> Result<(), Failure> {
+        if self.manner.footer {
+            super::print(text)
+        } else {
+            eprint!("{text}");
+            Ok(())
+        }
+    }
+}
+
+/// The progress of a statement, for as long as the cluster tells it.
+struct Watch {
+    progress: BoxStream<'static, Result<Progress, ClientError>>,
+    display: Display,
+    job: Option<String>,
+}
+
+impl Watch {
+    fn new(handle: &QueryHandle, watch: bool, show: bool) -> Watch {
+        let progress = if watch { handle.progress() } else { stream::empty().boxed() };
+        Watch { progress, display: Display::new(show), job: None }
+    }
+
+    /// Waits for the next message. When there is none to come, forever.
+    async fn next(&mut self) {
+        tokio::select! {
+            message = self.progress.next() => match message {
+                Some(Ok(progress)) => {
+                    if !progress.job.is_empty() {
+                        self.job = Some(progress.job.clone());
+                    }
+                    self.display.update(progress);
+                }
+                // That a statement cannot be watched is no reason to stop it.
+                Some(Err(_)) | None => self.progress = stream::pending().boxed(),
+            },
+            () = self.display.tick() => {}
+        }
+    }
+}
+
+async fn cancel(handle: &QueryHandle, interrupt: &mut Signal) {
+    eprintln!("cancelling …");
+    tokio::select! {
+        outcome = tokio::time::timeout(CANCEL_WAIT, handle.cancel()) => match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => eprintln!("warning: the cluster did not confirm: {error}"),
+            Err(_) => eprintln!("warning: the cluster did not confirm within {} s", CANCEL_WAIT.as_secs()),
+        },
+        _ = interrupt.recv() => eprintln!("warning: left without the cluster's confirmation"),
+    }
+}

@@ -1,0 +1,257 @@
+//! `windlass primary` and `windlass executor`: from configuration and flags to a process that serves until SIGTERM.
+
+use super::arguments::{ExecutorFlags, PrimaryFlags};
+use super::{Failure, Outcome};
+use crate::config::units::Auto;
+use crate::config::{Compression, Config, LogFormat, Role, machine};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::future::Future;
+use std::io::{self, IsTerminal, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use windlass_core::scheduler::SchedulerConfig;
+use windlass_executor::ExecutorConfig;
+use windlass_scheduler::driver::{DriverConfig, MemoryIds};
+use windlass_scheduler::primary::{Primary, PrimaryConfig};
+
+/// What a primary tells whoever started it, once everything serves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ready {
+    pub url: String,
+    /// Empty when REST is not served.
+    pub rest: String,
+    pub pid: u32,
+}
+
+pub fn primary(mut config: Config, flags: PrimaryFlags) -> Outcome {
+    let PrimaryFlags { listen, rest, dir, ready_file } = flags;
+    set(&mut config.primary.listen, listen);
+    set(&mut config.primary.rest, rest);
+    set(&mut config.primary.dir, dir);
+    start_logging(&config)?;
+    create_dir(&config.primary.dir)?;
+    let settings = primary_config(&config)?;
+    runtime(2)?.block_on(async {
+        let primary = Primary::bind(settings, Arc::new(MemoryIds::default())).await.map_err(failed)?;
+        let ready = Ready {
+            url: format!("grpc://{}", reachable(primary.address())),
+            rest: String::new(),
+            pid: std::process::id(),
+        };
+        announce(&ready, ready_file.as_deref())?;
+        until_stopped(|shutdown| primary.serve(shutdown)).await
+    })
+}
+
+pub fn executor(mut config: Config, flags: ExecutorFlags) -> Outcome {
+    let ExecutorFlags { primary, role, name, listen, advertise, rack, slots, memory, dir } = flags;
+    set(&mut config.executor.primary, primary);
+    set(&mut config.executor.role, role);
+    set(&mut config.executor.name, name);
+    set(&mut config.executor.listen, listen);
+    set(&mut config.executor.advertise, advertise);
+    set(&mut config.executor.rack, rack);
+    set(&mut config.executor.slots, slots);
+    set(&mut config.executor.memory, memory);
+    set(&mut config.executor.dir, dir);
+    start_logging(&config)?;
+    create_dir(&config.executor.dir)?;
+    let settings = executor_config(&config)?;
+    runtime(2)?.block_on(until_stopped(|shutdown| windlass_executor::run(settings, shutdown)))
+}
+
+fn set<T>(field: &mut T, flag: Option<T>) {
+    if let Some(value) = flag {
+        *field = value;
+    }
+}
+
+fn primary_config(config: &Config) -> Result<PrimaryConfig, Failure> {
+    let primary = &config.primary;
+    let scheduler = SchedulerConfig {
+        heartbeat_timeout: primary.executor_timeout.duration(),
+        no_executor_timeout: primary.executor_wait.duration(),
+        drain_deadline: primary.drain_timeout.duration(),
+        max_queued_jobs: Some(primary.queued_jobs.0 as usize),
+        ..SchedulerConfig::default()
+    };
+    let driver = DriverConfig {
+        scheduler,
+        heartbeat: primary.heartbeat.duration(),
+        history_jobs: primary.history.0 as usize,
+        max_attempts: config.query.attempts.0,
+        ..DriverConfig::default()
+    };
+    Ok(PrimaryConfig { listen: address("primary.listen", &primary.listen)?, driver, ..PrimaryConfig::default() })
+}
+
+/// Also what an embedded executor is made from.
+pub fn executor_config(config: &Config) -> Result<ExecutorConfig, Failure> {
+    let (executor, exchange) = (&config.executor, &config.exchange);
+    let memory_bytes = executor.memory.unwrap_or_else(machine::memory).bytes();
+    let defaults = ExecutorConfig::default();
+    Ok(ExecutorConfig {
+        primaries: vec![executor.primary.clone()],
+        name: Some(executor.name.clone()).filter(|name| !name.is_empty()),
+        role: match executor.role {
+            Role::Core => windlass_core::event::Role::Core,
+            Role::Task => windlass_core::event::Role::Task,
+        },
+        slots: executor.slots.unwrap_or_else(machine::cores).0,
+        memory_bytes,
+        exchange_memory_fraction: match exchange.memory {
+            Auto::Auto => defaults.exchange_memory_fraction,
+            Auto::Value(size) => (size.bytes() as f64 / memory_bytes as f64).min(1.0),
+        },
+        dir: executor.dir.clone(),
+        exchange_disk_bytes: match exchange.disk {
+            Auto::Auto => None,
+            Auto::Value(size) => Some(size.bytes()),
+        },
+        compression: match exchange.compression {
+            Compression::None => windlass_engine::exchange::Compression::None,
+            Compression::Lz4 => windlass_engine::exchange::Compression::Lz4,
+            Compression::Zstd => windlass_engine::exchange::Compression::Zstd,
+        },
+        spill_disk_bytes: executor.spill_disk.bytes(),
+        rack: executor.rack.clone(),
+        listen: address("executor.listen", &executor.listen)?,
+        advertise: Some(executor.advertise.clone()).filter(|host| !host.is_empty()),
+        join_timeout: executor.join_timeout.duration(),
+        leave_timeout: executor.leave_timeout.duration(),
+        ..defaults
+    })
+}
+
+/// address:port, with a name where an address would do.
+fn address(setting: &str, text: &str) -> Result<SocketAddr, Failure> {
+    text.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(|| {
+        Failure::Usage(format!(
+            "{setting}: \"{text}\" is not an address to listen on: write ADDRESS:PORT, such as 0.0.0.0:7077"
+        ))
+    })
+}
+
+/// A process that listens everywhere is reached from here at the local address.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        let local = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(local);
+    }
+    address
+}
+
+fn create_dir(dir: &Path) -> Outcome {
+    fs::create_dir_all(dir).map_err(|e| {
+        Failure::Failed(format!("cannot create the folder {}: {e}; choose another with --dir", dir.display()))
+    })
+}
+
+fn runtime(least: usize) -> Result<Runtime, Failure> {
+    let threads = (machine::cores().0 as usize).max(least);
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Failed(format!("cannot start the threads of this process: {e}")))
+}
+
+/// Runs `serve` until it ends. The first SIGTERM or Ctrl-C asks for an orderly end, a second one ends the process at once.
+async fn until_stopped<F, E>(serve: impl FnOnce(CancellationToken) -> F) -> Outcome
+where
+    F: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    let listen = |kind| signal(kind).map_err(|e| Failure::Failed(format!("cannot listen for signals: {e}")));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let shutdown = CancellationToken::new();
+    let serving = serve(shutdown.clone());
+    tokio::pin!(serving);
+    loop {
+        let signal = tokio::select! {
+            served = &mut serving => return served.map_err(failed),
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "Ctrl-C",
+        };
+        if shutdown.is_cancelled() {
+            return Err(Failure::Interrupted);
+        }
+        tracing::info!("{signal}: leaving");
+        shutdown.cancel();
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::Failed(error.to_string())
+}
+
+/// To a file that appears whole, and as one line on standard output when a program reads that.
+fn announce(ready: &Ready, file: Option<&Path>) -> Outcome {
+    let Ok(line) = serde_json::to_string(ready) else { return Ok(()) };
+    let Some(file) = file else { return Ok(()) };
+    let temporary = partial(file);
+    fs::write(&temporary, &line)
+        .and_then(|()| fs::rename(&temporary, file))
+        .map_err(|e| Failure::Failed(format!("cannot write {}: {e}", file.display())))?;
+    let mut out = io::stdout().lock();
+    // Whoever started this process may have stopped reading.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    Ok(())
+}
+
+fn partial(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}
+
+fn start_logging(config: &Config) -> Outcome {
+    let directives = std::env::var("WINDLASS_LOG").unwrap_or_else(|_| config.log.level.clone());
+    let filter = tracing_subscriber::EnvFilter::try_new(&directives).map_err(|e| {
+        Failure::Usage(format!(
+            "log.level: \"{directives}\" is not a level: {e}; write error, warn, info, debug or trace"
+        ))
+    })?;
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(io::stderr().is_terminal()).with_writer(io::stderr);
+    let started = match config.log.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    started.map_err(|e| Failure::Failed(format!("cannot start logging: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_to_listen_on_are_checked() {
+        assert_eq!(address("x", "127.0.0.1:0").unwrap().port(), 0);
+        assert!(address("x", "localhost:7077").is_ok());
+        let Failure::Usage(message) = address("primary.listen", "7077").unwrap_err() else { panic!("a usage error") };
+        assert!(message.contains("primary.listen") && message.contains("0.0.0.0:7077"), "{message}");
+    }
+
+    #[test]
+    fn a_process_that_listens_everywhere_is_reached_locally() {
+        assert_eq!(reachable("0.0.0.0:70".parse().unwrap()).to_string(), "127.0.0.1:70");
+        assert_eq!(reachable("[::]:70".parse().unwrap()).to_string(), "[::1]:70");
+        assert_eq!(reachable("10.0.0.1:70".parse().unwrap()).to_string(), "10.0.0.1:70");
+    }
+
+    #[test]
+    fn every_setting_of_an_executor_arrives() {
+        let config = Config::default();
+        let made = executor_config(&config).unwrap();
+        assert_eq!(made.primaries, ["grpc://127.0.0.1:7077"]);
+        assert_eq!(made.slots, machine::cores().0);
+        assert!(made.memory_bytes > 0);
+    }
+}

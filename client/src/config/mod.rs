@@ -1,0 +1,229 @@
+//! The configuration: one typed tree for every process, read from a TOML file and overridden by flags.
+//!
+//! `windlass config` prints the reference file, which is generated from the declarations below; deploy/windlass.toml is that file.
+
+mod load;
+pub mod machine;
+mod section;
+pub mod units;
+
+pub use load::ConfigError;
+
+use section::{Reference, section};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use units::{Auto, ByteSize, Count, Span};
+
+/// Everything that can be configured. `Config::default()` is what `windlass config` prints.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub primary: Primary,
+    pub executor: Executor,
+    pub exchange: Exchange,
+    pub query: Query,
+    pub log: Log,
+}
+
+section! {
+    /// The primary: plans statements, schedules tasks, keeps the catalog.
+    Primary {
+        /// Where gRPC and Arrow Flight SQL are served: address:port. Port 0 takes a free one. Use 0.0.0.0 to serve other machines.
+        listen: String = "127.0.0.1:7077".to_owned();
+        /// Where REST is served: address:port.
+        rest: String = "127.0.0.1:7078".to_owned();
+        /// The metadata store: the catalog and the counter of jobs.
+        dir: PathBuf = PathBuf::from("windlass/primary");
+        /// A session that nobody uses for this long is forgotten, with its temporary tables and its options.
+        session_timeout: Span = Span::secs(30 * 60);
+        /// The longest statement that is accepted.
+        statement_limit: ByteSize = ByteSize::mib(16);
+        /// Executors report this often.
+        heartbeat: Span = Span::secs(2);
+        /// An executor that is silent for this long counts as lost.
+        executor_timeout: Span = Span::secs(6);
+        /// A job waits this long for a first executor before it fails.
+        executor_wait: Span = Span::secs(30);
+        /// A leaving executor may stay this long because its outputs are needed.
+        drain_timeout: Span = Span::secs(60);
+        /// Jobs that may wait for their first task. More are refused.
+        queued_jobs: Count = Count(10_000);
+        /// Jobs that ended and are still listed.
+        history: Count = Count(1000);
+    }
+}
+
+section! {
+    /// An executor: runs tasks.
+    Executor {
+        /// The primary to register with.
+        primary: String = "grpc://127.0.0.1:7077".to_owned();
+        /// What it is called in lists and logs, unique in its cluster; empty: its address.
+        name: String = String::new();
+        /// "core" also keeps replicas of files, "task" only computes.
+        role: Role = Role::Core;
+        /// Where exchange data and results are served: address:port. Port 0 takes a free one.
+        listen: String = "127.0.0.1:0".to_owned();
+        /// host:port under which others reach this executor; empty: the address of the interface that leads to the primary.
+        advertise: String = String::new();
+        /// The rack that this machine stands in, for placement.
+        rack: String = "default".to_owned();
+        /// Tasks that run at the same time. "auto": one for each core.
+        slots: Auto<Count> = Auto::Auto;
+        /// Memory for tasks and exchange data together. "auto": three fifths of what the machine or the container has.
+        memory: Auto<ByteSize> = Auto::Auto;
+        /// Exchange data and spilled rows, for this executor alone. Emptied at start.
+        dir: PathBuf = PathBuf::from("windlass/executor");
+        /// What spilled rows may take on disk.
+        spill_disk: ByteSize = ByteSize(100 << 30);
+        /// How long to try to reach the primary at the start. Once it was there, the executor waits for it for ever.
+        join_timeout: Span = Span::secs(60);
+        /// On SIGTERM, how long running tasks and outputs that others still need may take.
+        leave_timeout: Span = Span::secs(60);
+    }
+}
+
+section! {
+    /// Data between stages.
+    Exchange {
+        /// How it is compressed: "lz4", "zstd" or "none".
+        compression: Compression = Compression::Lz4;
+        /// What an executor keeps of it in memory before it goes to files. "auto": three tenths of the executor's memory.
+        memory: Auto<ByteSize> = Auto::Auto;
+        /// What an executor keeps of it in files. "auto": as much as the disk holds.
+        disk: Auto<ByteSize> = Auto::Auto;
+    }
+}
+
+section! {
+    /// What sessions start with. A client changes it for itself with SET.
+    Query {
+        /// A statement that scans less than this runs as one stage in one place. SET windlass.small_query_bytes
+        small_query: ByteSize = ByteSize::mib(64);
+        /// Tasks of a stage for each slot of the cluster. SET windlass.tasks_per_slot
+        tasks_per_slot: Count = Count(1);
+        /// The smaller side of a join up to this size goes to every task whole. SET windlass.broadcast_bytes
+        broadcast: ByteSize = ByteSize::mib(8);
+        /// Where sizes are not known, the same with at most this many rows. SET windlass.broadcast_rows
+        broadcast_rows: Count = Count(256 * 1024);
+        /// A task's result up to this size travels with its report. SET windlass.inline_result_bytes
+        inline_result: ByteSize = ByteSize::mib(1);
+        /// A task that fails this often fails its job. SET windlass.max_attempts
+        attempts: Count = Count(4);
+        /// The fair pool of jobs. SET windlass.pool
+        pool: String = "default".to_owned();
+        /// Rows in a batch. SET datafusion.execution.batch_size
+        batch_rows: Count = Count(8192);
+        /// Any other option by its name: { "datafusion.execution.time_zone" = "Europe/Berlin" }
+        options: BTreeMap<String, String> = BTreeMap::new();
+    }
+}
+
+section! {
+    /// What the processes say on standard error.
+    Log {
+        /// "error", "warn", "info", "debug" or "trace", or directives such as "info,windlass_scheduler=debug".
+        level: String = "info".to_owned();
+        /// "text" or "json".
+        format: LogFormat = LogFormat::Text;
+    }
+}
+
+/// Whether an executor keeps replicas of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Runs tasks and keeps replicas of files.
+    Core,
+    /// Only runs tasks.
+    Task,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    None,
+    Lz4,
+    Zstd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Query {
+    /// As the options of a session, by the names that SET takes.
+    pub fn session_options(&self) -> Vec<(String, String)> {
+        let own = [
+            ("windlass.small_query_bytes", self.small_query.bytes().to_string()),
+            ("windlass.tasks_per_slot", self.tasks_per_slot.to_string()),
+            ("windlass.broadcast_bytes", self.broadcast.bytes().to_string()),
+            ("windlass.broadcast_rows", self.broadcast_rows.to_string()),
+            ("windlass.inline_result_bytes", self.inline_result.bytes().to_string()),
+            ("windlass.max_attempts", self.attempts.to_string()),
+            ("windlass.pool", self.pool.clone()),
+            ("datafusion.execution.batch_size", self.batch_rows.to_string()),
+        ];
+        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        own.chain(self.options.iter().map(|(name, value)| (name.clone(), value.clone()))).collect()
+    }
+}
+
+const SECTIONS: [&str; 5] = ["primary", "executor", "exchange", "query", "log"];
+
+impl Config {
+    /// The file at `path`, or the defaults when there is none to read.
+    pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
+        path.map_or_else(|| Ok(Config::default()), load::load)
+    }
+
+    /// The reference file: every key with its default and what it means.
+    pub fn reference() -> String {
+        let mut out = Reference {
+            text: "# Windlass: every setting with its default. Print this file with 'windlass config'; name yours with --config FILE or\n\
+                   # WINDLASS_CONFIG. Leave out what you do not change. Flags win over the file. Sizes: \"512MiB\", \"1.5GiB\", \"10GB\";\n\
+                   # durations: \"500ms\", \"2s\", \"1h30m\".\n"
+                .to_owned(),
+        };
+        Primary::reference(&mut out, SECTIONS[0]);
+        Executor::reference(&mut out, SECTIONS[1]);
+        Exchange::reference(&mut out, SECTIONS[2]);
+        Query::reference(&mut out, SECTIONS[3]);
+        Log::reference(&mut out, SECTIONS[4]);
+        out.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_reads_back_as_the_defaults() {
+        let path = Path::new("reference");
+        assert_eq!(load::parse(path, &Config::reference()).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_reference_names_every_section_and_documents_every_key() {
+        let reference = Config::reference();
+        for section in SECTIONS {
+            assert!(reference.contains(&format!("\n[{section}]\n")), "{section} is missing");
+        }
+        let lines: Vec<&str> = reference.lines().collect();
+        for (index, line) in lines.iter().enumerate().filter(|(_, line)| line.contains(" = ")) {
+            assert!(lines[index - 1].starts_with("# ") || line.starts_with('#'), "{line} has no documentation");
+        }
+    }
+
+    #[test]
+    fn the_file_under_deploy_is_the_reference() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/windlass.toml");
+        let file = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(file == Config::reference(), "write it again: windlass config > deploy/windlass.toml");
+    }
+}

@@ -1,0 +1,175 @@
+//! What can go wrong between a client and its cluster.
+
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+use std::io;
+use std::time::Duration;
+use tonic::{Code, Status};
+
+pub type Result<T, E = ClientError> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No cluster could be talked to.
+    #[error("cannot reach a cluster at {url}: {reason}; {advice}")]
+    Unreachable { url: String, reason: String, advice: String },
+
+    /// Client and cluster are different releases.
+    #[error("cannot work with the cluster at {url}: {reason}")]
+    Version { url: String, reason: String },
+
+    /// The statement was refused, or failed. The message is the cluster's: what is wrong, where, and how to mend it.
+    #[error("{message}")]
+    Statement { message: String },
+
+    /// The statement was cancelled.
+    #[error("the statement was cancelled")]
+    Cancelled,
+
+    /// The connection broke while something was being done. The cluster cancels a statement whose client is gone.
+    #[error(
+        "lost the connection to {peer} while {doing}: {reason}; run it again, or look at 'windlass cluster status'"
+    )]
+    Disconnected { peer: String, doing: String, reason: String },
+
+    /// What the caller gave is wrong: an address, a parameter, an option.
+    #[error("{0}")]
+    Invalid(String),
+
+    /// No job of this name.
+    #[error("{0}")]
+    UnknownJob(String),
+
+    /// The result came in a form that this client cannot read.
+    #[error("cannot decode the result: {0}")]
+    Decode(#[from] ArrowError),
+
+    /// Local files: an embedded cluster's folder, or an output.
+    #[error("cannot {doing}: {source}")]
+    Io { doing: String, source: io::Error },
+}
+
+impl ClientError {
+    pub(crate) fn statement(message: impl Into<String>) -> ClientError {
+        ClientError::Statement { message: message.into() }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> ClientError {
+        ClientError::Invalid(message.into())
+    }
+
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> ClientError {
+        let doing = doing.into();
+        move |source| ClientError::Io { doing, source }
+    }
+
+    /// What a status means to the one who called: `doing` continues "while …".
+    pub(crate) fn from_status(status: &Status, peer: &str, doing: &str) -> ClientError {
+        let message = status.message().to_owned();
+        match status.code() {
+            Code::Cancelled => ClientError::Cancelled,
+            Code::Unavailable if is_transport(status) => {
+                ClientError::Disconnected { peer: peer.to_owned(), doing: doing.to_owned(), reason: root_cause(status) }
+            }
+            Code::Unknown | Code::Internal if is_transport(status) => {
+                ClientError::Disconnected { peer: peer.to_owned(), doing: doing.to_owned(), reason: root_cause(status) }
+            }
+            // What tonic says of a message that is larger than one side accepts.
+            Code::OutOfRange | Code::ResourceExhausted if message.contains("message length too large") => {
+                ClientError::Statement {
+                    message: format!(
+                        "cannot finish {doing}: it is larger than {peer} accepts in one message ({message}); shorten the statement, load literal data from a file, or raise primary.message_limit"
+                    ),
+                }
+            }
+            Code::Unimplemented => ClientError::Version {
+                url: peer.to_owned(),
+                reason: format!(
+                    "{doing} is not something that it knows ({message}): is it a windlass primary of this release?"
+                ),
+            },
+            _ if message.is_empty() => {
+                ClientError::Statement { message: format!("{doing} failed: {:?}", status.code()) }
+            }
+            _ => ClientError::Statement { message },
+        }
+    }
+
+    pub(crate) fn unreachable(url: &str, error: &(dyn std::error::Error + 'static), waited: Duration) -> ClientError {
+        let reason = deepest(error);
+        let advice = if reason.contains("refused") {
+            "nothing listens there: start one with 'windlass cluster up', or correct --url".to_owned()
+        } else if reason.contains("lookup") || reason.contains("resolve") {
+            "the host name does not resolve: correct --url".to_owned()
+        } else if reason.contains("deadline") || reason.contains("timed out") {
+            format!(
+                "nobody answered within {} s: check the address and the firewall between here and there",
+                waited.as_secs()
+            )
+        } else {
+            "correct --url, or look at the primary's log".to_owned()
+        };
+        ClientError::Unreachable { url: url.to_owned(), reason, advice }
+    }
+}
+
+/// Statuses that tonic makes itself, of a broken connection, carry the cause; those that a server sent do not.
+pub(crate) fn is_transport(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+pub(crate) fn root_cause(status: &Status) -> String {
+    std::error::Error::source(status).map_or_else(|| status.message().to_owned(), deepest)
+}
+
+fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// DataFusion's own errors, in the DataFrame API.
+impl From<DataFusionError> for ClientError {
+    fn from(error: DataFusionError) -> Self {
+        match error {
+            DataFusionError::External(inner) => match inner.downcast::<ClientError>() {
+                Ok(error) => *error,
+                Err(inner) => ClientError::Statement { message: inner.to_string() },
+            },
+            other => ClientError::Statement { message: other.strip_backtrace() },
+        }
+    }
+}
+
+impl From<ClientError> for DataFusionError {
+    fn from(error: ClientError) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_message_comes_through_as_it_is() {
+        let status = Status::invalid_argument("there is no table \"flihgts\"; did you mean \"flights\"?");
+        let error = ClientError::from_status(&status, "grpc://x", "running the statement");
+        assert_eq!(error.to_string(), "there is no table \"flihgts\"; did you mean \"flights\"?");
+    }
+
+    #[test]
+    fn a_client_error_survives_the_trip_through_datafusion() {
+        let inner: DataFusionError = ClientError::Cancelled.into();
+        assert!(matches!(ClientError::from(inner), ClientError::Cancelled));
+    }
+
+    #[test]
+    fn a_refused_connection_says_what_to_do() {
+        let error = io::Error::new(io::ErrorKind::ConnectionRefused, "Connection refused (os error 111)");
+        let text = ClientError::unreachable("grpc://127.0.0.1:1", &error, Duration::from_secs(3)).to_string();
+        assert!(text.contains("grpc://127.0.0.1:1") && text.contains("windlass cluster up"), "{text}");
+    }
+}

@@ -1,0 +1,185 @@
+//! Values for the `$name` placeholders of a statement.
+
+use crate::error::{ClientError, Result};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use std::sync::Arc;
+
+/// A value of a placeholder.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Param {
+    /// A value of a known type.
+    Typed(ScalarValue),
+    /// As typed on a command line: the statement says what type it should have; where it does not, it is read as a number, `true`,
+    /// `false` or `null`, and otherwise as text. Quotes make it text.
+    Text(String),
+}
+
+impl<T: Into<ScalarValue>> From<T> for Param {
+    fn from(value: T) -> Self {
+        Param::Typed(value.into())
+    }
+}
+
+/// Named values, in the order in which they were given. Positional placeholders (`$1`) are named by their number.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Params(Vec<(String, Param)>);
+
+impl Params {
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<Param>) {
+        let name = name.into();
+        let name = name.trim_start_matches('$').to_owned();
+        let value = value.into();
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Param> {
+        let name = name.trim_start_matches('$');
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// One row with a column for each placeholder of `placeholders`, in its order and, where it says one, of its type.
+    pub(crate) fn bind(&self, placeholders: &SchemaRef) -> Result<RecordBatch> {
+        let mut fields = Vec::with_capacity(placeholders.fields().len());
+        let mut columns = Vec::with_capacity(placeholders.fields().len());
+        for placeholder in placeholders.fields() {
+            let name = placeholder.name().trim_start_matches('$');
+            let value = self.get(name).ok_or_else(|| {
+                ClientError::invalid(format!("placeholder ${name} has no value: give one with --param {name}=VALUE"))
+            })?;
+            let column = array_of(name, value, placeholder.data_type())?;
+            fields.push(Field::new(placeholder.name(), column.data_type().clone(), true));
+            columns.push(column);
+        }
+        if let Some(unused) = self
+            .names()
+            .find(|name| !placeholders.fields().iter().any(|field| field.name().trim_start_matches('$') == *name))
+        {
+            let known: Vec<String> = placeholders
+                .fields()
+                .iter()
+                .map(|field| format!("${}", field.name().trim_start_matches('$')))
+                .collect();
+            return Err(ClientError::invalid(format!(
+                "the statement has no placeholder ${unused}; it has: {}",
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            )));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(1));
+        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
+    }
+}
+
+fn array_of(name: &str, value: &Param, wanted: &DataType) -> Result<ArrayRef> {
+    let wrong = |e: &dyn std::fmt::Display, shown: &str| {
+        ClientError::invalid(format!("value {shown} of placeholder ${name} is no {wanted}: {e}"))
+    };
+    let scalar = match value {
+        Param::Typed(scalar) => scalar.clone(),
+        Param::Text(text) if wanted.is_null() => guess(text),
+        Param::Text(text) if text.eq_ignore_ascii_case("null") => ScalarValue::Null,
+        Param::Text(text) => ScalarValue::Utf8(Some(unquoted(text).unwrap_or(text).to_owned())),
+    };
+    let array = scalar.to_array().map_err(|e| wrong(&e.strip_backtrace(), &scalar.to_string()))?;
+    if wanted.is_null() || array.data_type() == wanted {
+        return Ok(array);
+    }
+    // Not `safe`: a value that does not fit must be an error, not NULL.
+    let strict = CastOptions { safe: false, ..Default::default() };
+    cast_with_options(&array, wanted, &strict).map_err(|e| wrong(&e, &scalar.to_string()))
+}
+
+/// What a value means when nothing says which type it should have.
+fn guess(text: &str) -> ScalarValue {
+    if let Some(inner) = unquoted(text) {
+        return ScalarValue::Utf8(Some(inner.to_owned()));
+    }
+    if let Ok(number) = text.parse::<i64>() {
+        return ScalarValue::Int64(Some(number));
+    }
+    match text {
+        "true" => ScalarValue::Boolean(Some(true)),
+        "false" => ScalarValue::Boolean(Some(false)),
+        "null" | "NULL" => ScalarValue::Null,
+        // Words that Rust reads as floating point numbers (inf, nan) are text to a user.
+        _ if text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => text
+            .parse::<f64>()
+            .map_or_else(|_| ScalarValue::Utf8(Some(text.to_owned())), |n| ScalarValue::Float64(Some(n))),
+        _ => ScalarValue::Utf8(Some(text.to_owned())),
+    }
+}
+
+fn unquoted(text: &str) -> Option<&str> {
+    text.strip_prefix('\'')?.strip_suffix('\'')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Array, AsArray};
+    use arrow::datatypes::{Date32Type, Int64Type};
+
+    fn placeholders(fields: &[(&str, DataType)]) -> SchemaRef {
+        Arc::new(Schema::new(fields.iter().map(|(name, t)| Field::new(*name, t.clone(), true)).collect::<Vec<_>>()))
+    }
+
+    fn params(values: &[(&str, &str)]) -> Params {
+        let mut params = Params::default();
+        for (name, value) in values {
+            params.set(*name, Param::Text((*value).to_owned()));
+        }
+        params
+    }
+
+    #[test]
+    fn text_takes_the_type_that_the_statement_asks_for() {
+        let schema = placeholders(&[("$day", DataType::Date32), ("$n", DataType::Int64)]);
+        let row = params(&[("n", "17"), ("day", "2013-01-31")]).bind(&schema).unwrap();
+        assert_eq!(row.schema().field(0).name(), "$day");
+        assert_eq!(row.column(0).as_primitive::<Date32Type>().value(0), 15_736);
+        assert_eq!(row.column(1).as_primitive::<Int64Type>().value(0), 17);
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_an_error_and_not_null() {
+        let schema = placeholders(&[("$n", DataType::Int32)]);
+        let error = params(&[("n", "many")]).bind(&schema).unwrap_err().to_string();
+        assert!(error.contains("$n") && error.contains("many") && error.contains("Int32"), "{error}");
+    }
+
+    #[test]
+    fn without_a_type_a_value_is_what_it_looks_like() {
+        let types: Vec<DataType> = ["1", "1.5", "true", "'1'", "abc", "inf", "null", "-3"]
+            .iter()
+            .map(|text| guess(text).data_type())
+            .collect();
+        use DataType::{Boolean, Float64, Int64, Null, Utf8};
+        assert_eq!(types, [Int64, Float64, Boolean, Utf8, Utf8, Utf8, Null, Int64]);
+    }
+
+    #[test]
+    fn missing_and_superfluous_values_are_errors() {
+        let schema = placeholders(&[("$a", DataType::Null)]);
+        assert!(params(&[]).bind(&schema).unwrap_err().to_string().contains("--param a="));
+        assert!(params(&[("a", "1"), ("b", "2")]).bind(&schema).unwrap_err().to_string().contains("no placeholder $b"));
+    }
+
+    #[test]
+    fn null_is_null_whatever_the_type() {
+        let schema = placeholders(&[("$a", DataType::Int32)]);
+        assert!(params(&[("a", "null")]).bind(&schema).unwrap().column(0).is_null(0));
+    }
+}

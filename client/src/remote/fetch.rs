@@ -1,0 +1,190 @@
+//! Reading a result: endpoint after endpoint, in order, the next one asked for while the present one streams.
+//!
+//! An endpoint names where its rows lie. An executor that cannot be reached from here (another network, a firewall) is no loss: the
+//! primary answers the same ticket. Once rows of an endpoint have been handed out, a broken connection ends the result with an error.
+
+use super::connection::{self, EXECUTOR_CONNECT_TIMEOUT, Identity};
+use crate::error::{ClientError, Result};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{FlightEndpoint, Ticket};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+/// What Flight names the connection that the answer came over.
+const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://";
+
+/// Connections to whatever holds results.
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    primary: Channel,
+    primary_url: String,
+    identity: Arc<Identity>,
+    executors: Mutex<BTreeMap<String, Channel>>,
+    /// Not tried again in this session: each trial costs the connection timeout.
+    out_of_reach: Mutex<BTreeSet<String>>,
+}
+
+type Batches = BoxStream<'static, Result<RecordBatch>>;
+
+impl Fetcher {
+    pub(super) fn new(primary: Channel, primary_url: String, identity: Arc<Identity>) -> Fetcher {
+        Fetcher { primary, primary_url, identity, executors: Mutex::default(), out_of_reach: Mutex::default() }
+    }
+
+    /// The rows of all endpoints, in order.
+    pub(super) fn read(self: &Arc<Self>, endpoints: Vec<FlightEndpoint>, schema: SchemaRef) -> Batches {
+        let reading = Reading {
+            fetcher: Arc::clone(self),
+            waiting: endpoints.into_iter(),
+            next: JoinSet::new(),
+            current: None,
+            schema,
+        };
+        stream::unfold(reading, |mut reading| async move {
+            let item = reading.next_batch().await?;
+            if item.is_err() {
+                // Nothing follows an error.
+                reading.waiting = Vec::new().into_iter();
+                reading.next.abort_all();
+                reading.next = JoinSet::new();
+                reading.current = None;
+            }
+            Some((item, reading))
+        })
+        .boxed()
+    }
+
+    /// Asks for the rows of one endpoint, and waits until the first message is here or the endpoint refused.
+    async fn open(self: Arc<Self>, endpoint: FlightEndpoint) -> Result<Batches> {
+        let ticket = endpoint.ticket.unwrap_or_default();
+        let mut complaint = None;
+        for location in &endpoint.location {
+            let url = location.uri.as_str();
+            if url.is_empty() || url.starts_with(REUSE_CONNECTION) {
+                return self.get(self.primary.clone(), &self.primary_url, ticket).await;
+            }
+            if self.out_of_reach.lock().contains(url) {
+                continue;
+            }
+            let answer = match self.executor(url).await {
+                Ok(channel) => self.get(channel, url, ticket.clone()).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(batches) => return Ok(batches),
+                Err(error @ (ClientError::Unreachable { .. } | ClientError::Disconnected { .. })) => {
+                    tracing::debug!(executor = url, %error, "reading the result through the primary instead");
+                    self.executors.lock().remove(url);
+                    self.out_of_reach.lock().insert(url.to_owned());
+                    complaint = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let through_primary = self.get(self.primary.clone(), &self.primary_url, ticket).await;
+        match (through_primary, complaint) {
+            // The executor is what is missing; that the primary cannot stand in for it is a detail.
+            (Err(error), Some(complaint)) => {
+                Err(ClientError::statement(format!("{complaint}; and through the primary: {error}")))
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    async fn executor(&self, url: &str) -> Result<Channel> {
+        if let Some(channel) = self.executors.lock().get(url) {
+            return Ok(channel.clone());
+        }
+        let channel = connection::connect(url, EXECUTOR_CONNECT_TIMEOUT).await?;
+        self.executors.lock().insert(url.to_owned(), channel.clone());
+        Ok(channel)
+    }
+
+    async fn get(&self, channel: Channel, url: &str, ticket: Ticket) -> Result<Batches> {
+        let mut client = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+        let doing = "reading the result";
+        let response = client
+            .do_get(self.identity.request(ticket, None))
+            .await
+            .map_err(|status| ClientError::from_status(&status, url, doing))?;
+        self.identity.learn(&response);
+        let mut messages = response.into_inner();
+        // A stream that breaks before its first message may still be read from elsewhere.
+        let first = messages.message().await.map_err(|status| ClientError::from_status(&status, url, doing))?;
+        let messages = stream::iter(first.map(Ok)).chain(messages).map_err(FlightError::from);
+        let url = url.to_owned();
+        Ok(FlightRecordBatchStream::new_from_flight_data(messages)
+            .map_err(move |e| flight_error(e, &url, doing))
+            .boxed())
+    }
+}
+
+/// A result that is being read.
+struct Reading {
+    fetcher: Arc<Fetcher>,
+    waiting: std::vec::IntoIter<FlightEndpoint>,
+    /// At most one endpoint ahead of the present one.
+    next: JoinSet<Result<Batches>>,
+    current: Option<Batches>,
+    schema: SchemaRef,
+}
+
+impl Reading {
+    async fn next_batch(&mut self) -> Option<Result<RecordBatch>> {
+        loop {
+            if let Some(current) = &mut self.current {
+                match current.next().await {
+                    Some(Ok(batch)) if batch.num_rows() == 0 => continue,
+                    Some(Ok(batch)) => return Some(adopt(batch, &self.schema)),
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => self.current = None,
+                }
+            }
+            self.prefetch();
+            match self.next.join_next().await? {
+                Ok(Ok(batches)) => self.current = Some(batches),
+                Ok(Err(error)) => return Some(Err(error)),
+                Err(panicked) => {
+                    return Some(Err(ClientError::statement(format!("cannot read the result: {panicked}"))));
+                }
+            }
+            self.prefetch();
+        }
+    }
+
+    fn prefetch(&mut self) {
+        if self.next.is_empty()
+            && let Some(endpoint) = self.waiting.next()
+        {
+            self.next.spawn(Arc::clone(&self.fetcher).open(endpoint));
+        }
+    }
+}
+
+/// Batches carry the schema that the answer announced, so that what reads them sees one schema throughout.
+fn adopt(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let same = batch.num_columns() == schema.fields().len()
+        && batch.columns().iter().zip(schema.fields()).all(|(column, field)| column.data_type() == field.data_type());
+    if !same || batch.schema_ref() == schema {
+        return Ok(batch);
+    }
+    // Fails only where a column that was announced without NULLs has some: then the batch keeps its own schema.
+    Ok(batch.clone().with_schema(Arc::clone(schema)).unwrap_or(batch))
+}
+
+pub(super) fn flight_error(error: FlightError, url: &str, doing: &str) -> ClientError {
+    match error {
+        FlightError::Tonic(status) => ClientError::from_status(&status, url, doing),
+        FlightError::Arrow(error) => ClientError::Decode(error),
+        other => ClientError::statement(format!("{doing} from {url} failed: {other}")),
+    }
+}

@@ -1,0 +1,139 @@
+//! Running a statement over Flight SQL.
+//!
+//! Without parameters: `CommandStatementQuery`, whatever the statement does (a `CREATE TABLE` answers with no columns, an `INSERT` with
+//! a count). With parameters: prepare, bind one row, run, close. A plan: the message `windlass.v1.PlanStatement` in their place.
+
+use super::Remote;
+use super::fetch::flight_error;
+use crate::backend::{Answer, Body, Request};
+use crate::error::{ClientError, Result};
+use crate::params::Params;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::sql::{
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    Any, CommandPreparedStatementQuery, CommandStatementQuery, DoPutPreparedStatementResult, ProstMessageExt,
+};
+use arrow_flight::{Action, FlightData, FlightDescriptor, FlightInfo, IpcMessage, Result as ActionResult};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use prost::Message;
+use std::sync::Arc;
+use windlass_proto::PLAN_STATEMENT_TYPE_URL;
+use windlass_proto::v1::PlanStatement;
+
+const RUNNING: &str = "running the statement";
+
+pub(super) async fn execute(remote: &Remote, request: Request) -> Result<Answer> {
+    let query = request.query.as_str();
+    let info = match request.body {
+        Body::Sql(sql) if request.params.is_empty() => {
+            let command = CommandStatementQuery { query: sql, transaction_id: None };
+            flight_info(remote, command.as_any(), query).await?
+        }
+        Body::Sql(sql) => prepared(remote, sql, &request.params, query).await?,
+        Body::Plan(plan) => {
+            let value = PlanStatement { logical_plan: plan }.encode_to_vec().into();
+            flight_info(remote, Any { type_url: PLAN_STATEMENT_TYPE_URL.to_owned(), value }, query).await?
+        }
+    };
+    let schema = schema_of(&info)?;
+    let job = String::from_utf8_lossy(&info.app_metadata).into_owned();
+    let batches = remote.fetcher.read(info.endpoint, Arc::clone(&schema));
+    Ok(Answer { schema, batches, job })
+}
+
+/// The first half of a statement: the cluster runs it and says where its rows are.
+pub(super) async fn flight_info(remote: &Remote, command: Any, query: &str) -> Result<FlightInfo> {
+    let descriptor = FlightDescriptor::new_cmd(command.encode_to_vec());
+    let query = Some(query).filter(|query| !query.is_empty());
+    let request = remote.identity.request(descriptor, query);
+    let answer = remote
+        .flight()
+        .get_flight_info(request)
+        .await
+        .map_err(|status| ClientError::from_status(&status, &remote.url, RUNNING))?;
+    remote.identity.learn(&answer);
+    Ok(answer.into_inner())
+}
+
+fn schema_of(info: &FlightInfo) -> Result<SchemaRef> {
+    if info.schema.is_empty() {
+        return Ok(Arc::new(Schema::empty()));
+    }
+    Ok(Arc::new(Schema::try_from(IpcMessage(info.schema.clone()))?))
+}
+
+async fn prepared(remote: &Remote, sql: String, params: &Params, query: &str) -> Result<FlightInfo> {
+    let create = ActionCreatePreparedStatementRequest { query: sql, transaction_id: None };
+    let answer = action(remote, "CreatePreparedStatement", create.as_any()).await?;
+    let missing = || ClientError::statement("the cluster prepared the statement and named no handle");
+    let created: ActionCreatePreparedStatementResult =
+        unpack(&answer.ok_or_else(missing)?.body)?.ok_or_else(missing)?;
+    let mut handle = created.prepared_statement_handle;
+    let placeholders = match created.parameter_schema.is_empty() {
+        true => Arc::new(Schema::empty()),
+        false => Arc::new(Schema::try_from(IpcMessage(created.parameter_schema))?),
+    };
+    let ran = async {
+        let row = params.bind(&placeholders)?;
+        let command = CommandPreparedStatementQuery { prepared_statement_handle: handle.clone() };
+        let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+        let messages: Vec<FlightData> = FlightDataEncoderBuilder::new()
+            .with_flight_descriptor(Some(descriptor))
+            .build(stream::iter([Ok(row)]))
+            .try_collect()
+            .await
+            .map_err(|e| flight_error(e, &remote.url, RUNNING))?;
+        if let Some(renamed) = bind(remote, messages).await? {
+            handle = renamed;
+        }
+        let command = CommandPreparedStatementQuery { prepared_statement_handle: handle.clone() };
+        flight_info(remote, command.as_any(), query).await
+    }
+    .await;
+    // The result has tickets of its own; and whether closing works says nothing of the statement.
+    let close = ActionClosePreparedStatementRequest { prepared_statement_handle: handle };
+    if let Err(error) = action(remote, "ClosePreparedStatement", close.as_any()).await {
+        tracing::debug!(%error, "the prepared statement stays open until its session ends");
+    }
+    ran
+}
+
+/// Sends the row of parameters. A server may answer with a new handle for the statement as bound.
+async fn bind(remote: &Remote, messages: Vec<FlightData>) -> Result<Option<Bytes>> {
+    let failed = |status| ClientError::from_status(&status, &remote.url, "binding parameters");
+    let request = remote.identity.request(stream::iter(messages), None);
+    let answer = remote.flight().do_put(request).await.map_err(failed)?;
+    remote.identity.learn(&answer);
+    let mut results = answer.into_inner();
+    let mut handle = None;
+    while let Some(result) = results.next().await {
+        let metadata = result.map_err(failed)?.app_metadata;
+        if !metadata.is_empty()
+            && let Ok(bound) = DoPutPreparedStatementResult::decode(metadata)
+        {
+            handle = bound.prepared_statement_handle.or(handle);
+        }
+    }
+    Ok(handle)
+}
+
+async fn action(remote: &Remote, name: &str, body: Any) -> Result<Option<ActionResult>> {
+    let failed = |status| ClientError::from_status(&status, &remote.url, "preparing the statement");
+    let request = remote.identity.request(Action::new(name, body.encode_to_vec()), None);
+    let answer = remote.flight().do_action(request).await.map_err(failed)?;
+    remote.identity.learn(&answer);
+    let mut results = answer.into_inner();
+    let first = results.message().await.map_err(failed)?;
+    // Read to the end, where an error would be.
+    while results.message().await.map_err(failed)?.is_some() {}
+    Ok(first)
+}
+
+fn unpack<T: ProstMessageExt>(body: &[u8]) -> Result<Option<T>> {
+    let garbled =
+        |e: &dyn std::fmt::Display| ClientError::statement(format!("the cluster's answer cannot be read: {e}"));
+    let any = Any::decode(body).map_err(|e| garbled(&e))?;
+    any.unpack().map_err(|e| garbled(&e))
+}

@@ -1,0 +1,82 @@
+//! The rows of a statement, as a stream.
+
+use crate::error::Result;
+use crate::jobs::Progress;
+use crate::session::QueryHandle;
+use arrow::array::AsArray;
+use arrow::datatypes::{SchemaRef, UInt64Type};
+use arrow::record_batch::RecordBatch;
+use futures::stream::BoxStream;
+use futures::{Stream, TryStreamExt};
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Rows, read from the cluster as they are asked for. Dropping it ends the reading.
+pub struct ResultStream {
+    schema: SchemaRef,
+    batches: BoxStream<'static, Result<RecordBatch>>,
+    job: String,
+    handle: QueryHandle,
+}
+
+impl ResultStream {
+    pub(crate) fn new(
+        schema: SchemaRef,
+        batches: BoxStream<'static, Result<RecordBatch>>,
+        job: String,
+        handle: QueryHandle,
+    ) -> ResultStream {
+        ResultStream { schema, batches, job, handle }
+    }
+
+    /// The columns. None for statements that return nothing, such as `CREATE TABLE`.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The job that ran, for [`crate::Session::job`]. None for statements that were no job, such as `SET`.
+    pub fn job(&self) -> Option<&str> {
+        Some(self.job.as_str()).filter(|job| !job.is_empty())
+    }
+
+    /// See [`QueryHandle::progress`].
+    pub fn progress(&self) -> BoxStream<'static, Result<Progress>> {
+        self.handle.progress()
+    }
+
+    /// See [`QueryHandle::cancel`].
+    pub async fn cancel(self) -> Result<()> {
+        self.handle.cancel().await
+    }
+
+    /// All rows at once, in memory.
+    pub async fn collect(self) -> Result<Vec<RecordBatch>> {
+        self.batches.try_collect().await
+    }
+
+    /// The number that a statement such as `INSERT` answers with, and 0 for any other.
+    pub(crate) async fn into_count(self) -> Result<u64> {
+        let counts = self.schema.fields().len() == 1 && self.schema.field(0).name() == "count";
+        let batches = self.collect().await?;
+        let count = batches
+            .first()
+            .filter(|batch| counts && batch.num_rows() == 1)
+            .and_then(|batch| batch.column(0).as_primitive_opt::<UInt64Type>().map(|column| column.value(0)));
+        Ok(count.unwrap_or(0))
+    }
+}
+
+impl Stream for ResultStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.batches.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for ResultStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResultStream").field("schema", &self.schema).field("job", &self.job).finish_non_exhaustive()
+    }
+}

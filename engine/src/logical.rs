@@ -1,0 +1,205 @@
+//! Logical plans on the wire, from a client's DataFrame to the primary.
+//!
+//! A client builds its plan on [`ClusterTable`]s, which know a table's name and columns and nothing else. The primary puts the tables of
+//! its catalog in their place. Everything else is DataFusion's own encoding.
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use bytes::Bytes;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{Result, TableReference, internal_err, not_impl_err, plan_err};
+use datafusion::datasource::TableType;
+use datafusion::datasource::file_format::FileFormatFactory;
+use datafusion::execution::TaskContext;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_proto::bytes::{
+    logical_plan_from_bytes_with_extension_codec, logical_plan_to_bytes_with_extension_codec,
+};
+use datafusion_proto::logical_plan::{DefaultLogicalExtensionCodec, LogicalExtensionCodec};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A table of a cluster's catalog, as a client sees it.
+#[derive(Clone, Debug)]
+pub struct ClusterTable {
+    /// With catalog and schema.
+    pub reference: TableReference,
+    pub schema: SchemaRef,
+}
+
+#[async_trait]
+impl TableProvider for ClusterTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        _: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        plan_err!(
+            "table {} lies on the cluster and cannot be read here: run the plan on the cluster's session",
+            self.reference
+        )
+    }
+}
+
+/// The bytes of a plan over [`ClusterTable`]s, files and literal rows.
+pub fn encode(plan: &LogicalPlan) -> Result<Bytes> {
+    logical_plan_to_bytes_with_extension_codec(plan, &Codec::default())
+}
+
+/// The plan over the tables of `state`'s catalog.
+///
+/// A table whose columns are no longer those that the client saw is an error, since the plan may mean something else by now.
+pub async fn decode(bytes: &[u8], state: &SessionState) -> Result<LogicalPlan> {
+    let context = state.task_ctx();
+    // Catalogs are asynchronous and codecs are not: the first pass finds out which tables there are, the second puts them in.
+    let codec = Codec::default();
+    let plan = logical_plan_from_bytes_with_extension_codec(bytes, &context, &codec)?;
+    let seen = codec.seen.into_inner();
+    if seen.is_empty() {
+        return Ok(plan);
+    }
+    let mut tables = BTreeMap::new();
+    for (name, client_schema) in seen {
+        let reference = TableReference::parse_str(&name);
+        let provider = match state.schema_for_ref(reference.clone())?.table(reference.table()).await? {
+            Some(provider) => provider,
+            None => return plan_err!("there is no table {name}"),
+        };
+        let same = provider.schema().fields().len() == client_schema.fields().len()
+            && provider
+                .schema()
+                .fields()
+                .iter()
+                .zip(client_schema.fields())
+                .all(|(here, there)| here.name() == there.name() && here.data_type() == there.data_type());
+        if !same {
+            return plan_err!("table {name} was changed after the plan was built on it: look the table up again");
+        }
+        tables.insert(name, provider);
+    }
+    logical_plan_from_bytes_with_extension_codec(bytes, &context, &Codec { seen: Mutex::default(), tables })
+}
+
+/// DataFusion's codec, and cluster tables by name.
+#[derive(Debug, Default)]
+struct Codec {
+    /// The tables that a decoded plan reads, with the columns that the client saw.
+    seen: Mutex<BTreeMap<String, SchemaRef>>,
+    tables: BTreeMap<String, Arc<dyn TableProvider>>,
+}
+
+impl LogicalExtensionCodec for Codec {
+    fn try_decode(&self, _: &[u8], _: &[LogicalPlan], _: &TaskContext) -> Result<Extension> {
+        not_impl_err!("plans with operators of a client's own")
+    }
+
+    fn try_encode(&self, node: &Extension, _: &mut Vec<u8>) -> Result<()> {
+        not_impl_err!("operator {} is a client's own and cannot be sent to a cluster", node.node.name())
+    }
+
+    fn try_decode_table_provider(
+        &self,
+        bytes: &[u8],
+        _: &TableReference,
+        schema: SchemaRef,
+        _: &TaskContext,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let Ok(name) = std::str::from_utf8(bytes) else {
+            return internal_err!("the name of a table in a plan is not text");
+        };
+        if let Some(table) = self.tables.get(name) {
+            return Ok(Arc::clone(table));
+        }
+        self.seen.lock().insert(name.to_owned(), Arc::clone(&schema));
+        Ok(Arc::new(ClusterTable { reference: TableReference::parse_str(name), schema }))
+    }
+
+    fn try_encode_table_provider(
+        &self,
+        reference: &TableReference,
+        provider: Arc<dyn TableProvider>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let Some(table) = provider.downcast_ref::<ClusterTable>() else {
+            return not_impl_err!(
+                "table {reference} lives in this process and cannot be sent to a cluster: write it to files that the cluster can read, \
+                 or create it there with SQL"
+            );
+        };
+        out.extend_from_slice(table.reference.to_quoted_string().as_bytes());
+        Ok(())
+    }
+
+    fn try_decode_file_format(&self, bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn FileFormatFactory>> {
+        DefaultLogicalExtensionCodec {}.try_decode_file_format(bytes, context)
+    }
+
+    fn try_encode_file_format(&self, out: &mut Vec<u8>, format: Arc<dyn FileFormatFactory>) -> Result<()> {
+        DefaultLogicalExtensionCodec {}.try_encode_file_format(out, format)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::datasource::empty::EmptyTable;
+    use datafusion::datasource::provider_as_source;
+    use datafusion::logical_expr::{LogicalPlanBuilder, col, lit};
+    use datafusion::prelude::SessionContext;
+
+    fn columns(types: &[DataType]) -> SchemaRef {
+        Arc::new(Schema::new(
+            types.iter().enumerate().map(|(i, t)| Field::new(format!("c{i}"), t.clone(), true)).collect::<Vec<_>>(),
+        ))
+    }
+
+    fn plan_of(schema: &SchemaRef) -> LogicalPlan {
+        let reference = TableReference::full("datafusion", "public", "Flights 2013");
+        let table = Arc::new(ClusterTable { reference, schema: Arc::clone(schema) });
+        LogicalPlanBuilder::scan("f", provider_as_source(table), None)
+            .and_then(|plan| plan.filter(col("f.c0").gt(lit(3_i64))))
+            .and_then(|plan| plan.project([col("f.c1")]))
+            .and_then(|plan| plan.build())
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_plan_arrives_over_the_tables_of_the_catalog() {
+        let schema = columns(&[DataType::Int64, DataType::Utf8]);
+        let bytes = encode(&plan_of(&schema)).unwrap();
+        let context = SessionContext::new();
+        let name = TableReference::full("datafusion", "public", "Flights 2013");
+        context.register_table(name, Arc::new(EmptyTable::new(schema))).unwrap();
+        let plan = decode(&bytes, &context.state()).await.unwrap();
+        assert_eq!(plan.display_indent().to_string(), "Projection: f.c1\n  Filter: f.c0 > Int64(3)\n    TableScan: f");
+        let rows = context.execute_logical_plan(plan).await.unwrap().collect().await.unwrap();
+        assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_table_that_changed_or_is_gone_is_an_error() {
+        let bytes = encode(&plan_of(&columns(&[DataType::Int64, DataType::Utf8]))).unwrap();
+        let context = SessionContext::new();
+        let gone = decode(&bytes, &context.state()).await.unwrap_err().strip_backtrace();
+        assert!(gone.contains("there is no table") && gone.contains("Flights 2013"), "{gone}");
+        let name = TableReference::full("datafusion", "public", "Flights 2013");
+        let other = columns(&[DataType::Int64, DataType::Int64]);
+        context.register_table(name, Arc::new(EmptyTable::new(other))).unwrap();
+        let changed = decode(&bytes, &context.state()).await.unwrap_err().strip_backtrace();
+        assert!(changed.contains("was changed"), "{changed}");
+    }
+}

@@ -1,0 +1,209 @@
+//! Plans and runs whole jobs in one process: every stage goes through its encoded form, every exchange through a store.
+
+use crate::config::WindlassOptions;
+use crate::exchange::{BucketSel, ExchangeStore, StoreConfig};
+use crate::exchange_source::ExchangeSource;
+use crate::plan::{ClusterShape, plan_job};
+use crate::session::{session_config, session_state};
+use crate::stage::{InputLocations, PlannedJob, TaskInputs};
+use crate::{StagePlan, decode_batches};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::common::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::{StreamExt, TryStreamExt};
+use std::sync::Arc;
+use windlass_core::ids::{AttemptId, ExecutorId, JobId};
+use windlass_core::job::MapLocation;
+
+const SHAPE: ClusterShape = ClusterShape { executors: 2, slots: 4, max_slots: 2 };
+
+#[derive(Debug)]
+struct StoreSource(Arc<ExchangeStore>);
+
+impl ExchangeSource for StoreSource {
+    fn read(
+        &self,
+        schema: SchemaRef,
+        outputs: Vec<(AttemptId, ExecutorId)>,
+        bucket: Option<u32>,
+    ) -> SendableRecordBatchStream {
+        let select = bucket.map_or(BucketSel::All, BucketSel::One);
+        let store = Arc::clone(&self.0);
+        let batches = futures::stream::iter(outputs)
+            .map(move |(output, _)| store.read(output, select).map(|stream| stream.map_err(DataFusionError::from)))
+            .map_err(DataFusionError::from)
+            .try_flatten();
+        Box::pin(RecordBatchStreamAdapter::new(schema, batches.boxed()))
+    }
+}
+
+async fn run_job(job: &PlannedJob, store: &Arc<ExchangeStore>, runtime: &Arc<RuntimeEnv>) -> Vec<RecordBatch> {
+    let id = JobId(1);
+    let mut result = Vec::new();
+    for (index, stage) in job.stages.iter().enumerate() {
+        let plan = StagePlan::decode(&stage.bytes, Arc::clone(runtime)).unwrap();
+        let stages = stage
+            .inputs
+            .iter()
+            .map(|input| InputLocations {
+                stage: input.stage,
+                maps: (0..job.stages[input.stage as usize].tasks)
+                    .map(|partition| MapLocation { partition, attempt: 0, executor: ExecutorId(1) })
+                    .collect(),
+            })
+            .collect();
+        let inputs = TaskInputs { job: id, stages, source: Arc::new(StoreSource(Arc::clone(store))) };
+        // Each partition alone, as if every task ran on an executor of its own.
+        for partition in 0..stage.tasks {
+            let instance = plan.instantiate(id.stage(index as u32), &[(partition, 0)], inputs.clone()).unwrap();
+            let summary =
+                instance.run(0, store).await.unwrap_or_else(|e| panic!("stage {index}: {e}\n{}", stage.display));
+            if let Some(bytes) = summary.inline_result {
+                result.extend(decode_batches(&bytes).unwrap());
+            }
+        }
+    }
+    result
+}
+
+fn context(small_query_bytes: usize) -> SessionContext {
+    let mut config = session_config();
+    let options = WindlassOptions { small_query_bytes, inline_result_bytes: usize::MAX, ..WindlassOptions::default() };
+    config = config.with_option_extension(options);
+    SessionContext::new_with_state(session_state(config, Arc::default(), None))
+}
+
+/// Rows as text, sorted: answers may come in any order.
+fn rows(batches: &[RecordBatch]) -> Vec<String> {
+    let text = pretty_format_batches(batches).unwrap().to_string();
+    let mut rows: Vec<String> = text.lines().map(String::from).collect();
+    rows.sort();
+    rows
+}
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    store: Arc<ExchangeStore>,
+}
+
+impl Fixture {
+    /// Tables in several files, so that scans have several partitions.
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let maker = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+        for part in 0..4 {
+            let (from, to) = (part * 1000, part * 1000 + 999);
+            let path = folder.path().join(format!("fact/{part}.parquet"));
+            let sql = format!(
+                "copy (select value as id, value % 97 as k, case when value % 11 = 0 then null else value % 7 end as n,
+                 cast(value as double) / 4 as x, 'name-' || (value % 13) as s from generate_series({from}, {to}))
+                 to '{}' stored as parquet",
+                path.display()
+            );
+            maker.sql(&sql).await.unwrap().collect().await.unwrap();
+            let path = folder.path().join(format!("dim/{part}.parquet"));
+            let (from, to) = (part * 30, part * 30 + 29);
+            let sql = format!(
+                "copy (select value as k, 'd' || (value % 5) as label, case when value % 10 = 3 then null else value end as v
+                 from generate_series({from}, {to})) to '{}' stored as parquet",
+                path.display()
+            );
+            maker.sql(&sql).await.unwrap().collect().await.unwrap();
+        }
+        let pool = Arc::clone(&RuntimeEnv::default().memory_pool);
+        let store = ExchangeStore::open(StoreConfig::new(folder.path().join("exchange")), pool).unwrap();
+        Self { folder, store }
+    }
+
+    async fn register(&self, context: &SessionContext) {
+        for table in ["fact", "dim"] {
+            let sql = format!(
+                "create external table {table} stored as parquet location '{}/'",
+                self.folder.path().join(table).display()
+            );
+            context.sql(&sql).await.unwrap().collect().await.unwrap();
+        }
+    }
+
+    /// The answer of stages equals DataFusion's own, and stages there are.
+    async fn check(&self, sql: &str) {
+        let plain = SessionContext::new_with_config(
+            SessionConfig::new().with_target_partitions(3).with_information_schema(true),
+        );
+        self.register(&plain).await;
+        let expected = plain.sql(sql).await.unwrap().collect().await.unwrap();
+        let windlass = context(0);
+        self.register(&windlass).await;
+        let state = windlass.state();
+        let logical = state.create_logical_plan(sql).await.unwrap();
+        let job = plan_job(&state, &logical, SHAPE).await.unwrap();
+        let runtime = Arc::clone(state.runtime_env());
+        let actual = run_job(&job, &self.store, &runtime).await;
+        self.store.remove_job(JobId(1));
+        let stages: Vec<_> = job.stages.iter().map(|stage| stage.display.as_str()).collect();
+        assert_eq!(rows(&actual), rows(&expected), "{sql}\n{}", stages.join("\n---\n"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stages_answer_as_one_process_does() {
+    let fixture = Fixture::new().await;
+    for sql in [
+        "select count(*), sum(x), min(s), max(n) from fact",
+        "select k, count(*), sum(n) from fact group by k",
+        "select s, count(distinct k), sum(x) filter (where n > 2) from fact group by s",
+        "select n, s, grouping(n), count(*) from fact group by grouping sets ((n), (s), (n, s), ())",
+        "select * from fact order by x desc, id limit 17 offset 5",
+        "select id, s from fact where k = 5 order by s, id",
+        "select f.id, d.label from fact f join dim d on f.k = d.k where d.v > 20",
+        "select d.k, f.id from dim d left join fact f on f.k = d.k and f.id < 50",
+        "select d.k, f.id from dim d full join fact f on f.k = d.v and f.id < 200",
+        "select k from dim where k not in (select v from dim where v is not null)",
+        "select k from dim where k not in (select v from dim)",
+        "select d.k from dim d where exists (select 1 from fact f where f.k = d.k and f.id > 3990)",
+        "select d.k from dim d where not exists (select 1 from fact f where f.k = d.k)",
+        "select a.k, b.k from dim a left join dim b on a.k < b.v - 110",
+        "select a.k, b.k from dim a full join dim b on a.k > b.v + 110",
+        "select a.k, b.label from dim a cross join (select distinct label from dim) b where a.k < 3",
+        "select id, rank() over (partition by s order by x desc) r, sum(n) over (partition by k order by id) t from fact",
+        "select id, row_number() over (order by id) from fact where id < 1500",
+        "select k from fact where id < 40 union all select k from dim union select 1000",
+        "select k from fact intersect select k from dim where k > 50",
+        "select k from dim except select k from fact",
+        "with recursive t(n) as (select 1 union all select n + 1 from t where n < 50) select sum(n) from t",
+        "with recursive t(a, b) as (select k, 1 from dim where k < 3 union all select a + 1, b * 2 from t where b < 100)
+         select t.b, d.label from t join dim d on d.k = t.a",
+        "select count(*) from fact where x > (select avg(x) from fact)",
+        "select k, (select max(v) from dim) - k from dim where k < (select count(*) from dim where label = 'd1')",
+        "select label, (select count(*) from fact f where f.k = d.k) from dim d",
+        "select unnest([1, 2, 3]), k from dim where k < 4",
+        "values (1, 'a'), (2, null)",
+        "select sum(value) from generate_series(1, 100000)",
+        "select table_name from information_schema.tables where table_name in ('fact', 'dim')",
+        "select s, array_agg(id order by id desc) from fact where id < 60 group by s",
+        "select a.s, count(*) from fact a join fact b on a.id = b.id + 1 join dim d on d.k = b.k group by a.s having count(*) > 3",
+        "select * from (select id from fact order by id limit 5) union all (select k from dim order by k desc limit 3)",
+        "select date_trunc('month', to_timestamp(id * 86400)) m, count(*) from fact where id < 400 group by m",
+    ] {
+        fixture.check(sql).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_statement_is_one_stage_of_one_task() {
+    let fixture = Fixture::new().await;
+    let windlass = context(1 << 30);
+    fixture.register(&windlass).await;
+    let state = windlass.state();
+    let logical =
+        state.create_logical_plan("select k, count(*) from fact group by k order by 2 desc limit 3").await.unwrap();
+    let job = plan_job(&state, &logical, SHAPE).await.unwrap();
+    assert_eq!(job.stages.len(), 1);
+    assert_eq!(job.stages[0].tasks, 1);
+    assert!(job.stages[0].display.contains("RepartitionExec"), "{}", job.stages[0].display);
+}
