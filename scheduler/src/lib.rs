@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod catalog;
+pub mod cluster;
 pub mod dispatch;
 pub mod driver;
 pub mod errors;
@@ -12,6 +13,7 @@ pub mod history;
 pub mod meta;
 mod nearest;
 pub mod primary;
+mod rest;
 pub mod results;
 pub mod session;
 pub mod statement;

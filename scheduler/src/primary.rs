@@ -2,16 +2,20 @@
 
 use crate::admin::{AdminService, SubmitStatement};
 use crate::dispatch::DispatchService;
-use crate::driver::{Driver, DriverConfig, IdSource, MemoryIds};
+use crate::driver::{Driver, DriverConfig, IdSource};
+use crate::session::{Sessions, incoming};
+use futures::Stream;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Connected, TcpIncoming};
 use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
 use windlass_proto::MAX_MESSAGE_BYTES;
 use windlass_proto::v1::admin_server::AdminServer;
@@ -53,9 +57,11 @@ pub enum PrimaryError {
 pub struct Primary {
     pub driver: Driver,
     config: PrimaryConfig,
-    listener: TcpListener,
+    listener: Option<TcpListener>,
     address: SocketAddr,
     submit: Option<Arc<dyn SubmitStatement>>,
+    /// Told when a connection ends. Absent in tests of what lies below sessions.
+    sessions: Option<Arc<Sessions>>,
     services: RoutesBuilder,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -72,7 +78,15 @@ impl Primary {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let driver = Driver::start(config.driver.clone(), ids, stop.clone(), &tasks);
         let services = RoutesBuilder::default();
-        Ok(Primary { driver, config, listener, address, submit: None, services, stop, tasks })
+        Ok(Primary { driver, config, listener: Some(listener), address, submit: None, sessions: None, services, stop, tasks })
+    }
+
+    /// A primary without a port, for [`Primary::serve_incoming`].
+    pub fn detached(config: PrimaryConfig, ids: Arc<dyn IdSource>) -> Primary {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let driver = Driver::start(config.driver.clone(), ids, stop.clone(), &tasks);
+        let (address, services) = (config.listen, RoutesBuilder::default());
+        Primary { driver, config, listener: None, address, submit: None, sessions: None, services, stop, tasks }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -82,6 +96,11 @@ impl Primary {
     /// Who runs what `Admin.Submit` is given.
     pub fn submit_with(&mut self, submit: Arc<dyn SubmitStatement>) {
         self.submit = Some(submit);
+    }
+
+    /// Whose connections these are.
+    pub fn sessions(&mut self, sessions: Arc<Sessions>) {
+        self.sessions = Some(sessions);
     }
 
     /// Other gRPC services of the same port, Flight SQL first among them.
@@ -94,27 +113,39 @@ impl Primary {
         (&self.tasks, &self.stop)
     }
 
-    /// Serves until `shutdown` is cancelled.
-    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), PrimaryError> {
-        let Primary { driver, config, listener, address, submit, mut services, stop, tasks } = self;
+    /// Serves its port until `shutdown` is cancelled.
+    pub async fn serve(mut self, shutdown: CancellationToken) -> Result<(), PrimaryError> {
+        let Some(listener) = self.listener.take() else {
+            let reason = "it has no port".to_string();
+            return Err(PrimaryError::Serve { address: self.address, reason });
+        };
+        tracing::info!(address = %self.address, "the primary listens");
+        match self.sessions.clone() {
+            Some(sessions) => self.serve_incoming(incoming(listener, sessions), shutdown).await,
+            None => self.serve_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown).await,
+        }
+    }
+
+    /// Serves connections that are made otherwise, until `shutdown` is cancelled.
+    pub async fn serve_incoming<I, IO>(self, incoming: I, shutdown: CancellationToken) -> Result<(), PrimaryError>
+    where
+        I: Stream<Item = io::Result<IO>> + Send,
+        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let Primary { driver, config, address, submit, mut services, stop, tasks, .. } = self;
         let _stop_on_return = stop.clone().drop_guard();
         let dispatch = DispatchServer::new(DispatchService::new(driver.clone()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         services.add_service(dispatch);
         services.add_service(AdminServer::new(AdminService::new(driver, submit, config.rest_url)));
-        let stopping = stop.clone();
         let serving = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
             .add_routes(services.routes())
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
-                stop.clone().cancelled_owned(),
-            );
-        tracing::info!(%address, "the primary listens");
+            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let mut serving = std::pin::pin!(serving);
         let failed =
             |error: tonic::transport::Error| PrimaryError::Serve { address, reason: windlass_proto::describe(&error) };
@@ -122,7 +153,7 @@ impl Primary {
             served = &mut serving => return served.map_err(failed),
             () = shutdown.cancelled() => {}
         }
-        stopping.cancel();
+        stop.cancel();
         tasks.close();
         let ended = async { tokio::join!(serving, tasks.wait()).0 };
         match tokio::time::timeout(config.stop_timeout, ended).await {
@@ -133,13 +164,6 @@ impl Primary {
             }
         }
     }
-}
-
-/// Runs a primary process until `shutdown` is cancelled.
-pub async fn run(config: PrimaryConfig, shutdown: CancellationToken) -> Result<(), PrimaryError> {
-    // The metadata store takes the place of these identifiers, Flight SQL joins `services()`, and REST runs in `background()`.
-    let primary = Primary::bind(config, Arc::new(MemoryIds::default())).await?;
-    primary.serve(shutdown).await
 }
 
 #[cfg(test)]
