@@ -1,6 +1,7 @@
 //! How stage plans travel: DataFusion's protobuf encoding, and the operators that it lacks.
 
 use crate::ops::{ExchangeReadExec, ReadMode, WriteExec};
+use crate::window::{WindowFlags, WindowFlagsExec, restore_window};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, internal_datafusion_err, internal_err, not_impl_err};
 use datafusion::execution::TaskContext;
@@ -23,7 +24,7 @@ pub struct WindlassCodec;
 
 #[derive(Clone, PartialEq, Message)]
 struct Node {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6")]
     operator: Option<Operator>,
 }
 
@@ -39,6 +40,17 @@ enum Operator {
     WorkTable(WorkTable),
     #[prost(message, tag = "5")]
     PartialSort(PartialSort),
+    #[prost(message, tag = "6")]
+    Window(Window),
+}
+
+/// One entry for each window expression of the input.
+#[derive(Clone, PartialEq, Message)]
+struct Window {
+    #[prost(bool, repeated, tag = "1")]
+    ignore_nulls: Vec<bool>,
+    #[prost(bool, repeated, tag = "2")]
+    is_reversed: Vec<bool>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -170,6 +182,11 @@ impl PhysicalExtensionCodec for WindlassCodec {
                 preserve_partitioning: sort.preserve_partitioning(),
                 fetch: sort.fetch().map(|n| n as u64),
             })
+        } else if let Some(window) = plan.downcast_ref::<WindowFlagsExec>() {
+            Operator::Window(Window {
+                ignore_nulls: window.flags.iter().map(|flags| flags.ignore_nulls).collect(),
+                is_reversed: window.flags.iter().map(|flags| flags.is_reversed).collect(),
+            })
         } else {
             return not_impl_err!("{} cannot be sent to executors", plan.name());
         };
@@ -216,6 +233,11 @@ impl PhysicalExtensionCodec for WindlassCodec {
                     .with_preserve_partitioning(node.preserve_partitioning)
                     .with_fetch(node.fetch.map(|n| n as usize));
                 Ok(Arc::new(sort))
+            }
+            Some(Operator::Window(node)) => {
+                let flags = node.ignore_nulls.into_iter().zip(node.is_reversed);
+                let flags = flags.map(|(ignore_nulls, is_reversed)| WindowFlags { ignore_nulls, is_reversed });
+                restore_window(&input(inputs, 0)?, &flags.collect::<Vec<_>>())
             }
             None => internal_err!("an operator of an unknown kind was received: do all nodes run the same version?"),
         }

@@ -16,6 +16,7 @@ pub mod session;
 pub mod stage;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use exchange_source::ExchangeSource;
 pub use plan::{ClusterShape, plan_job};

@@ -184,6 +184,11 @@ async fn stages_answer_as_one_process_does() {
         "select unnest([1, 2, 3]), k from dim where k < 4",
         "values (1, 'a'), (2, null)",
         "select sum(value) from generate_series(1, 100000)",
+        "select count(*) from generate_series(1, 5000)",
+        "select id, lag(n) ignore nulls over (order by id) a, last_value(n) ignore nulls over (order by id) b,
+         first_value(id) over (partition by k order by id desc) c, lead(id, 2, -1) over (order by id desc) d,
+         nth_value(id, 3) over (partition by s order by id desc rows between unbounded preceding and unbounded following) e
+         from fact where id between 5 and 400",
         "select table_name from information_schema.tables where table_name in ('fact', 'dim')",
         "select s, array_agg(id order by id desc) from fact where id < 60 group by s",
         "select a.s, count(*) from fact a join fact b on a.id = b.id + 1 join dim d on d.k = b.k group by a.s having count(*) > 3",

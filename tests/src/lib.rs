@@ -22,6 +22,8 @@ pub mod tpc;
 
 #[cfg(test)]
 mod single_process;
+#[cfg(test)]
+mod windlass;
 
 /// One connection to something that runs SQL.
 #[async_trait]

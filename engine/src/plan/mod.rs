@@ -13,12 +13,15 @@ use crate::stage::PlannedJob;
 use broadcast::SafeBroadcast;
 use cut::Cutter;
 use datafusion::common::Result;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::memory::LazyMemoryExec;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect};
 use datafusion::prelude::SessionConfig;
@@ -98,7 +101,23 @@ fn distributed_state(state: &SessionState, options: &WindlassOptions, shape: Clu
 
 async fn physical_plan(state: &SessionState, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     let plan = state.query_planner().create_physical_plan(optimized, state).await?;
-    materialize_local_tables(state, plan).await
+    materialize_local_tables(state, count_series(plan)?).await
+}
+
+/// DataFusion's encoding of a generated series without columns, as `count(*)` reads it, decodes to one with a column. So the series
+/// keeps its column, and a projection drops it.
+fn count_series(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let Some(series) = node.downcast_ref::<LazyMemoryExec>().filter(|series| series.schema().fields().is_empty())
+        else {
+            return Ok(Transformed::no(node));
+        };
+        let column = Field::new("value", DataType::Int64, false);
+        let series = LazyMemoryExec::try_new(Arc::new(Schema::new(vec![column])), series.generators().clone())?;
+        let columns: Vec<ProjectionExpr> = Vec::new();
+        Ok(Transformed::yes(Arc::new(ProjectionExec::try_new(columns, Arc::new(series))?) as Arc<dyn ExecutionPlan>))
+    })
+    .data()
 }
 
 fn is_small(plan: &Arc<dyn ExecutionPlan>, options: &WindlassOptions, shape: ClusterShape) -> bool {

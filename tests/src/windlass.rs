@@ -1,0 +1,154 @@
+//! The suites on Windlass: embedded, and on a cluster of real processes, with and without stages.
+
+use crate::{Engine, demo, slt, tpc};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use windlass_client::{Client, EmbeddedOptions, Session};
+
+/// Whether small statements run in one place, as they do by default, or every statement is cut into stages.
+#[derive(Clone, Copy)]
+enum Small {
+    InOnePlace,
+    InStages,
+}
+
+struct Windlass {
+    name: &'static str,
+    session: Session,
+}
+
+impl Windlass {
+    async fn over(name: &'static str, session: Session, small: Small) -> Arc<dyn Engine> {
+        if let Small::InStages = small {
+            session.set("windlass.small_query_bytes", "0").await.expect("the option can be set");
+        }
+        Arc::new(Self { name, session })
+    }
+
+    async fn embedded(small: Small) -> Arc<dyn Engine> {
+        let options = EmbeddedOptions { slots: Some(4), memory: Some(2 << 30), ..EmbeddedOptions::default() };
+        let session = Client::embedded(options).await.expect("an embedded cluster starts");
+        Self::over("embedded", session, small).await
+    }
+}
+
+#[async_trait]
+impl Engine for Windlass {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    async fn sql(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), String> {
+        let result = self.session.sql(sql).await.map_err(|error| error.to_string())?;
+        let schema = result.schema().clone();
+        let batches = result.collect().await.map_err(|error| error.to_string())?;
+        Ok((schema, batches))
+    }
+}
+
+/// A primary and two executors, each a process of the binary that was built with these tests.
+struct Processes {
+    dir: tempfile::TempDir,
+    url: String,
+}
+
+impl Processes {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a folder can be made");
+        let at = dir.path().display().to_string();
+        let up = ["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "2GiB", "--dir", &at, "--json"];
+        let output = windlass(&up);
+        let described: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the cluster is described");
+        let url = described["url"].as_str().expect("the cluster has an address").to_owned();
+        Self { dir, url }
+    }
+
+    async fn connect(&self, small: Small) -> Arc<dyn Engine> {
+        let session = Client::connect(&self.url).await.expect("the cluster answers");
+        Windlass::over("processes", session, small).await
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        windlass(&["cluster", "down", "--dir", &self.dir.path().display().to_string()]);
+    }
+}
+
+fn windlass(arguments: &[&str]) -> Output {
+    let output = Command::new(binary()).args(arguments).output().expect("the windlass binary runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "windlass {} failed: {errors}", arguments.join(" "));
+    output
+}
+
+/// Beside the folder of the test binary; `make test` builds it first.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("this test has a path");
+    let built = test.parent().and_then(Path::parent).expect("tests lie in a target folder").join("windlass");
+    assert!(built.is_file(), "{} is missing: run 'cargo build --workspace --all-targets' first", built.display());
+    built
+}
+
+mod embedded {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn tpch() {
+        tpc::TPCH.run(Windlass::embedded(Small::InOnePlace).await.as_ref()).await;
+        tpc::TPCH.run(Windlass::embedded(Small::InStages).await.as_ref()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn tpcds() {
+        tpc::TPCDS.run(Windlass::embedded(Small::InOnePlace).await.as_ref()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn slt() {
+        slt::run(&slt::plain(), || Windlass::embedded(Small::InOnePlace)).await;
+        slt::run(&slt::plain(), || Windlass::embedded(Small::InStages)).await;
+    }
+}
+
+mod processes {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn tpch() {
+        let cluster = Processes::start();
+        for small in [Small::InOnePlace, Small::InStages] {
+            tpc::TPCH.run(cluster.connect(small).await.as_ref()).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn tpcds() {
+        let cluster = Processes::start();
+        for small in [Small::InOnePlace, Small::InStages] {
+            tpc::TPCDS.run(cluster.connect(small).await.as_ref()).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn slt() {
+        let cluster = Processes::start();
+        for small in [Small::InOnePlace, Small::InStages] {
+            slt::run(&slt::plain(), || cluster.connect(small)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn demo() {
+        let (cluster, out) = (Processes::start(), tempfile::tempdir().expect("a folder can be made"));
+        let expected = demo::run(&crate::SingleProcess::new(), &out.path().join("datafusion")).await;
+        for (small, folder) in [(Small::InOnePlace, "one-place"), (Small::InStages, "stages")] {
+            let tables = demo::run(cluster.connect(small).await.as_ref(), &out.path().join(folder)).await;
+            assert_eq!(tables, expected);
+        }
+    }
+}
