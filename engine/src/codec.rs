@@ -28,6 +28,8 @@ struct Node {
     operator: Option<Operator>,
 }
 
+// One lives for as long as one operator is encoded or decoded.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, PartialEq, prost::Oneof)]
 enum Operator {
     #[prost(message, tag = "1")]
@@ -272,7 +274,8 @@ fn work_table(table: &WorkTableExec) -> Result<WorkTable> {
 /// A work table wants the schema that its projection selects from; only the selected fields matter.
 fn schema_before(projected: &Schema, projection: &[usize]) -> SchemaRef {
     let width = projection.iter().max().map_or(0, |last| last + 1);
-    let mut fields = vec![Arc::new(Field::new("", DataType::Null, true)); width];
+    let unread = || Arc::new(Field::new("", DataType::Null, true));
+    let mut fields: Vec<_> = std::iter::repeat_with(unread).take(width).collect();
     for (field, &column) in projected.fields().iter().zip(projection) {
         fields[column] = Arc::clone(field);
     }

@@ -185,7 +185,8 @@ async fn assemble(
         None => {
             let folder = config.dir.join("warehouse");
             std::fs::create_dir_all(&folder).map_err(|e| ClusterError::Start(format!("{}: {e}", folder.display())))?;
-            let folder = folder.canonicalize().map_err(|e| ClusterError::Start(format!("{}: {e}", folder.display())))?;
+            let folder =
+                folder.canonicalize().map_err(|e| ClusterError::Start(format!("{}: {e}", folder.display())))?;
             folder.display().to_string()
         }
     };
@@ -273,7 +274,8 @@ impl SubmitStatement for Detached {
             Ok(Ok(job)) => Ok(job),
             Ok(Err(error)) => Err(invalid(error)),
             Err(_) => Err(SubmitError::Invalid(
-                "the statements have run, and none of them needed a job: use 'windlass sql' to see their answers".to_string(),
+                "the statements have run, and none of them needed a job: use 'windlass sql' to see their answers"
+                    .to_string(),
             )),
         }
     }

@@ -78,7 +78,17 @@ impl Primary {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let driver = Driver::start(config.driver.clone(), ids, stop.clone(), &tasks);
         let services = RoutesBuilder::default();
-        Ok(Primary { driver, config, listener: Some(listener), address, submit: None, sessions: None, services, stop, tasks })
+        Ok(Primary {
+            driver,
+            config,
+            listener: Some(listener),
+            address,
+            submit: None,
+            sessions: None,
+            services,
+            stop,
+            tasks,
+        })
     }
 
     /// A primary without a port, for [`Primary::serve_incoming`].

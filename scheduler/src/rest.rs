@@ -61,8 +61,7 @@ async fn cluster(State(driver): State<Driver>) -> Json<Value> {
 }
 
 async fn jobs(State(driver): State<Driver>, Query(limit): Query<Limit>) -> Json<Value> {
-    let jobs: Vec<Value> =
-        driver.history().jobs(limit.limit.unwrap_or(DEFAULT_JOBS), summary);
+    let jobs: Vec<Value> = driver.history().jobs(limit.limit.unwrap_or(DEFAULT_JOBS), summary);
     Json(json!({ "jobs": jobs }))
 }
 

@@ -85,10 +85,11 @@ impl Cutter {
         let staging = staging_folder(&target)?;
         let single_file = !target.ends_with('/');
         let mut input = Arc::clone(sink.input());
-        if parallel && !single_file {
-            if let Some(gather) = input.downcast_ref::<CoalescePartitionsExec>().filter(|g| g.fetch().is_none()) {
-                input = Arc::clone(gather.input());
-            }
+        if parallel
+            && !single_file
+            && let Some(gather) = input.downcast_ref::<CoalescePartitionsExec>().filter(|g| g.fetch().is_none())
+        {
+            input = Arc::clone(gather.input());
         }
         self.write = Some(WriteTarget { target, staging: staging.clone(), overwrite: false });
         Ok(Arc::new(WriteExec::try_new(sink, input, staging)?))

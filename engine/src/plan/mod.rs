@@ -10,10 +10,10 @@ mod size;
 
 use crate::config::WindlassOptions;
 use crate::stage::PlannedJob;
+use arrow::datatypes::{DataType, Field, Schema};
 use broadcast::SafeBroadcast;
 use cut::Cutter;
 use datafusion::common::Result;
-use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};

@@ -165,7 +165,8 @@ fn schema_result(schema: &Schema) -> Result<SchemaResult, Status> {
 
 fn command_of(descriptor: &FlightDescriptor) -> Result<Command, Status> {
     let any = Any::decode(descriptor.cmd.as_ref());
-    let any = any.map_err(|e| Status::invalid_argument(format!("the descriptor is not a command of Flight SQL: {e}")))?;
+    let any =
+        any.map_err(|e| Status::invalid_argument(format!("the descriptor is not a command of Flight SQL: {e}")))?;
     Command::try_from(any).map_err(|e| Status::invalid_argument(e.to_string()))
 }
 

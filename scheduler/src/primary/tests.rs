@@ -1,8 +1,8 @@
 //! A primary on a real port, with a made-up executor and a client of its administration.
 
 use super::*;
-use crate::fixtures::planned;
 use crate::driver::MemoryIds;
+use crate::fixtures::planned;
 use crate::history::JobInfo;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;

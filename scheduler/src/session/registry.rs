@@ -36,7 +36,12 @@ pub struct SessionConfig {
 
 impl Default for SessionConfig {
     fn default() -> Self {
-        Self { idle: Duration::from_secs(30 * 60), grace: Duration::from_secs(10), max_sessions: 10_000, options: Vec::new() }
+        Self {
+            idle: Duration::from_secs(30 * 60),
+            grace: Duration::from_secs(10),
+            max_sessions: 10_000,
+            options: Vec::new(),
+        }
     }
 }
 

@@ -23,9 +23,9 @@ mod runner;
 mod tests;
 mod write;
 
+pub use cluster::ClusterRunner;
 pub use params::{ParameterNames, Parameters};
 pub use publish::{Journal, remove_folder};
-pub use cluster::ClusterRunner;
 pub use runner::{Finished, Part, Runner, StageReport, Started};
 
 use crate::catalog::{Catalog, Record};
