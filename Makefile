@@ -37,9 +37,9 @@ test: data lint ## run every test
 	cargo build --workspace --all-targets
 	cargo test --workspace
 
-bench: setup ## measure queries, the scheduler and memory against single-process DataFusion (ARGS="--sf 10" and others)
-	cargo build --release --workspace --bins
-	"$(CARGO_TARGET_DIR)/release/windlass-benches" $(ARGS)
+bench: setup ## measure the scheduling machine and the exchange
+	cargo bench -p windlass-core
+	cargo bench -p windlass-engine
 
 clean: ## remove what was built and generated, also for other clones
 	cargo clean
