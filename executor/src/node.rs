@@ -12,6 +12,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::{Handle, Runtime};
+use windlass_connectors::StoreRegistry;
 use windlass_engine::Connections;
 use windlass_engine::exchange::{ExchangeStore, StoreConfig};
 use windlass_proto::{v1, version};
@@ -59,6 +60,7 @@ impl Executor {
             .with_mode(DiskManagerMode::Directories(vec![dir.join("spill")]))
             .with_max_temp_directory_size(config.spill_disk_bytes);
         let runtime_env = RuntimeEnvBuilder::new()
+            .with_object_store_registry(StoreRegistry::shared())
             .with_memory_pool(pool.clone())
             .with_disk_manager_builder(spill)
             .build_arc()

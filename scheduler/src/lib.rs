@@ -8,10 +8,13 @@ pub mod errors;
 #[cfg(test)]
 mod fixtures;
 pub mod flight;
+pub mod front;
 pub mod history;
 pub mod meta;
 mod nearest;
 pub mod primary;
+pub mod rest;
 pub mod results;
 pub mod session;
 pub mod statement;
+mod submit;

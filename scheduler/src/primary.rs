@@ -2,8 +2,15 @@
 
 use crate::admin::{AdminService, SubmitStatement};
 use crate::dispatch::DispatchService;
-use crate::driver::{Driver, DriverConfig, IdSource, MemoryIds};
+use crate::driver::{Driver, DriverConfig, IdSource};
+use crate::errors::QueryError;
+use crate::front::{Front, FrontConfig, planning_runtime};
+use crate::meta::{DurableIds, EmbeddedStore, MemoryStore, MetaStore};
+use crate::results::ResultSource;
+use crate::session::{Sessions, incoming};
+use crate::statement::ClusterRunner;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -11,7 +18,6 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
-use tonic::transport::server::TcpIncoming;
 use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
 use windlass_proto::MAX_MESSAGE_BYTES;
 use windlass_proto::v1::admin_server::AdminServer;
@@ -21,8 +27,15 @@ use windlass_proto::v1::dispatch_server::DispatchServer;
 pub struct PrimaryConfig {
     /// Where executors, clients and tools connect. Default 127.0.0.1:7070.
     pub listen: SocketAddr,
-    /// Where the REST interface answers; empty: nowhere.
+    /// Where the REST interface listens. Default: nowhere.
+    pub rest: Option<SocketAddr>,
+    /// Where the REST interface answers; empty: nowhere. Set by [`Primary::open`].
     pub rest_url: String,
+    /// The folder of the catalog and, unless `front` says otherwise, of the tables that are made here. Default: none, and everything is
+    /// forgotten when the primary ends.
+    pub dir: Option<PathBuf>,
+    /// Default: tables lie in `dir`/warehouse.
+    pub front: Option<FrontConfig>,
     pub driver: DriverConfig,
     /// How long open streams may go on after a request to stop. Default 5 s.
     pub stop_timeout: Duration,
@@ -32,7 +45,10 @@ impl Default for PrimaryConfig {
     fn default() -> Self {
         PrimaryConfig {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070),
+            rest: None,
             rest_url: String::new(),
+            dir: None,
+            front: None,
             driver: DriverConfig::default(),
             stop_timeout: Duration::from_secs(5),
         }
@@ -45,6 +61,8 @@ pub enum PrimaryError {
     AddressInUse { address: SocketAddr },
     #[error("cannot listen on {address}: {source}; see --listen")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error("the primary cannot start: {0}")]
+    Front(#[from] QueryError),
     #[error("serving on {address} failed: {reason}")]
     Serve { address: SocketAddr, reason: String },
 }
@@ -57,22 +75,78 @@ pub struct Primary {
     address: SocketAddr,
     submit: Option<Arc<dyn SubmitStatement>>,
     services: RoutesBuilder,
+    sessions: Option<Arc<Sessions>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Primary {
     pub async fn bind(config: PrimaryConfig, ids: Arc<dyn IdSource>) -> Result<Primary, PrimaryError> {
+        Self::bind_with(config, ids, TaskTracker::new(), CancellationToken::new()).await
+    }
+
+    async fn bind_with(
+        config: PrimaryConfig,
+        ids: Arc<dyn IdSource>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Primary, PrimaryError> {
         let address = config.listen;
-        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
-            std::io::ErrorKind::AddrInUse => PrimaryError::AddressInUse { address },
-            _ => PrimaryError::Listen { address, source },
-        })?;
+        let listener = listen(address).await?;
         let address = listener.local_addr().map_err(|source| PrimaryError::Listen { address, source })?;
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let driver = Driver::start(config.driver.clone(), ids, stop.clone(), &tasks);
         let services = RoutesBuilder::default();
-        Ok(Primary { driver, config, listener, address, submit: None, services, stop, tasks })
+        Ok(Primary { driver, config, listener, address, submit: None, services, sessions: None, stop, tasks })
+    }
+
+    /// A whole primary: durable identifiers and catalog, Flight SQL, detached statements, REST.
+    pub async fn open(config: PrimaryConfig) -> Result<Primary, PrimaryError> {
+        let store: Arc<dyn MetaStore> = match &config.dir {
+            Some(dir) => Arc::new(EmbeddedStore::open(&dir.join("meta.redb")).map_err(QueryError::from)?),
+            None => Arc::new(MemoryStore::default()),
+        };
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let ids = DurableIds::open(&store, &tasks, &stop).await.map_err(QueryError::from)?;
+        let front = match (&config.front, &config.dir) {
+            (Some(front), _) => front.clone(),
+            (None, Some(dir)) => FrontConfig::new(dir.join("warehouse").display().to_string()),
+            (None, None) => {
+                let process = format!("windlass-warehouse-{}", std::process::id());
+                FrontConfig::new(std::env::temp_dir().join(process).display().to_string())
+            }
+        };
+        let rest = config.rest;
+        let mut primary = Primary::bind_with(config, ids, tasks, stop).await?;
+        let runtime = planning_runtime(None).map_err(QueryError::from)?;
+        let pool = Arc::clone(&runtime.memory_pool);
+        let results = ResultSource::remote(Arc::clone(primary.driver.directory()), tokio::runtime::Handle::current(), pool);
+        let runner = Arc::new(ClusterRunner::new(primary.driver.clone(), results));
+        let front = Front::open(front, store, runtime, runner, &primary.tasks, &primary.stop).await?;
+        primary.services.add_service(front.flight());
+        primary.submit_with(front.submit());
+        primary.sessions = Some(Arc::clone(&front.sessions));
+        if let Some(address) = rest {
+            primary.serve_rest(address, front).await?;
+        }
+        Ok(primary)
+    }
+
+    async fn serve_rest(&mut self, address: SocketAddr, front: Front) -> Result<(), PrimaryError> {
+        let listener = listen(address).await?;
+        let bound = listener.local_addr().map_err(|source| PrimaryError::Listen { address, source })?;
+        self.config.rest_url = format!("http://{bound}");
+        let serving = crate::rest::serve(listener, crate::rest::router(self.driver.clone(), front), self.stop.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the REST interface stopped");
+            }
+        });
+        Ok(())
+    }
+
+    /// Where the REST interface answers; empty: nowhere.
+    pub fn rest_url(&self) -> &str {
+        &self.config.rest_url
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -96,7 +170,7 @@ impl Primary {
 
     /// Serves until `shutdown` is cancelled.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), PrimaryError> {
-        let Primary { driver, config, listener, address, submit, mut services, stop, tasks } = self;
+        let Primary { driver, config, listener, address, submit, mut services, sessions, stop, tasks } = self;
         let _stop_on_return = stop.clone().drop_guard();
         let dispatch = DispatchServer::new(DispatchService::new(driver.clone()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -110,10 +184,7 @@ impl Primary {
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
             .add_routes(services.routes())
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
-                stop.clone().cancelled_owned(),
-            );
+            .serve_with_incoming_shutdown(incoming(listener, sessions), stop.clone().cancelled_owned());
         tracing::info!(%address, "the primary listens");
         let mut serving = std::pin::pin!(serving);
         let failed =
@@ -137,9 +208,14 @@ impl Primary {
 
 /// Runs a primary process until `shutdown` is cancelled.
 pub async fn run(config: PrimaryConfig, shutdown: CancellationToken) -> Result<(), PrimaryError> {
-    // The metadata store takes the place of these identifiers, Flight SQL joins `services()`, and REST runs in `background()`.
-    let primary = Primary::bind(config, Arc::new(MemoryIds::default())).await?;
-    primary.serve(shutdown).await
+    Primary::open(config).await?.serve(shutdown).await
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, PrimaryError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        std::io::ErrorKind::AddrInUse => PrimaryError::AddressInUse { address },
+        _ => PrimaryError::Listen { address, source },
+    })
 }
 
 #[cfg(test)]

@@ -10,13 +10,12 @@ use std::future::Future;
 use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use windlass_core::scheduler::SchedulerConfig;
 use windlass_executor::ExecutorConfig;
-use windlass_scheduler::driver::{DriverConfig, MemoryIds};
+use windlass_scheduler::driver::DriverConfig;
 use windlass_scheduler::primary::{Primary, PrimaryConfig};
 
 /// What a primary tells whoever started it, once everything serves.
@@ -37,10 +36,10 @@ pub fn primary(mut config: Config, flags: PrimaryFlags) -> Outcome {
     create_dir(&config.primary.dir)?;
     let settings = primary_config(&config)?;
     runtime(2)?.block_on(async {
-        let primary = Primary::bind(settings, Arc::new(MemoryIds::default())).await.map_err(failed)?;
+        let primary = Primary::open(settings).await.map_err(failed)?;
         let ready = Ready {
             url: format!("grpc://{}", reachable(primary.address())),
-            rest: String::new(),
+            rest: primary.rest_url().to_string(),
             pid: std::process::id(),
         };
         announce(&ready, ready_file.as_deref())?;
@@ -87,7 +86,16 @@ fn primary_config(config: &Config) -> Result<PrimaryConfig, Failure> {
         max_attempts: config.query.attempts.0,
         ..DriverConfig::default()
     };
-    Ok(PrimaryConfig { listen: address("primary.listen", &primary.listen)?, driver, ..PrimaryConfig::default() })
+    Ok(PrimaryConfig {
+        listen: address("primary.listen", &primary.listen)?,
+        rest: match primary.rest.is_empty() {
+            true => None,
+            false => Some(address("primary.rest", &primary.rest)?),
+        },
+        dir: Some(primary.dir.clone()),
+        driver,
+        ..PrimaryConfig::default()
+    })
 }
 
 /// Also what an embedded executor is made from.

@@ -24,6 +24,7 @@ mod tests;
 mod write;
 
 pub use params::{ParameterNames, Parameters};
+pub use parse::split;
 pub use publish::{Journal, remove_folder};
 pub use cluster::ClusterRunner;
 pub use runner::{Finished, Part, Runner, StageReport, Started};
