@@ -61,6 +61,8 @@ impl Executor {
             .with_max_temp_directory_size(config.spill_disk_bytes);
         let runtime_env = RuntimeEnvBuilder::new()
             .with_object_store_registry(StoreRegistry::shared())
+            // Embedded, the primary plans with this: which files a table has is asked anew for each statement.
+            .with_object_list_cache_limit(0)
             .with_memory_pool(pool.clone())
             .with_disk_manager_builder(spill)
             .build_arc()

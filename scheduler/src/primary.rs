@@ -9,6 +9,7 @@ use crate::meta::{DurableIds, EmbeddedStore, MemoryStore, MetaStore};
 use crate::results::ResultSource;
 use crate::session::{Sessions, incoming};
 use crate::statement::ClusterRunner;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
+use windlass_engine::Connections;
+use windlass_engine::exchange::ExchangeStore;
 use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
 use windlass_proto::MAX_MESSAGE_BYTES;
 use windlass_proto::v1::admin_server::AdminServer;
@@ -101,20 +104,7 @@ impl Primary {
 
     /// A whole primary: durable identifiers and catalog, Flight SQL, detached statements, REST.
     pub async fn open(config: PrimaryConfig) -> Result<Primary, PrimaryError> {
-        let store: Arc<dyn MetaStore> = match &config.dir {
-            Some(dir) => Arc::new(EmbeddedStore::open(&dir.join("meta.redb")).map_err(QueryError::from)?),
-            None => Arc::new(MemoryStore::default()),
-        };
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let ids = DurableIds::open(&store, &tasks, &stop).await.map_err(QueryError::from)?;
-        let front = match (&config.front, &config.dir) {
-            (Some(front), _) => front.clone(),
-            (None, Some(dir)) => FrontConfig::new(dir.join("warehouse").display().to_string()),
-            (None, None) => {
-                let process = format!("windlass-warehouse-{}", std::process::id());
-                FrontConfig::new(std::env::temp_dir().join(process).display().to_string())
-            }
-        };
+        let Foundation { store, ids, front, tasks, stop } = Foundation::lay(&config).await?;
         let rest = config.rest;
         let mut primary = Primary::bind_with(config, ids, tasks, stop).await?;
         let runtime = planning_runtime(None).map_err(QueryError::from)?;
@@ -203,6 +193,74 @@ impl Primary {
                 Ok(())
             }
         }
+    }
+}
+
+/// A primary without a port, for a process that is the executor and the client as well. The executor is joined with
+/// [`Driver::attach_local`].
+pub struct Embedded {
+    pub driver: Driver,
+    pub front: Front,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What an embedded primary shares with the executor of its process.
+pub struct SharedParts {
+    /// Plans are made with the caches that tasks read with.
+    pub runtime: Arc<RuntimeEnv>,
+    pub connections: Arc<Connections>,
+    /// Results are read from here, without a copy.
+    pub store: Arc<ExchangeStore>,
+}
+
+impl Embedded {
+    /// As [`Primary::open`]: `dir`, `front` and `driver` of `config` count here.
+    pub async fn open(config: PrimaryConfig, shared: SharedParts) -> Result<Embedded, PrimaryError> {
+        let foundation = Foundation::lay(&config).await?;
+        let Foundation { store, ids, front, tasks, stop } = foundation;
+        let driver = Driver::start(config.driver, ids, stop.clone(), &tasks);
+        let results = ResultSource::embedded(Arc::clone(driver.directory()), shared.connections, shared.store);
+        let runner = Arc::new(ClusterRunner::new(driver.clone(), results));
+        let front = Front::open(front, store, shared.runtime, runner, &tasks, &stop).await?;
+        Ok(Embedded { driver, front, stop, tasks })
+    }
+
+    /// Cancels what runs and waits for it, up to `timeout`.
+    pub async fn stop(self, timeout: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        // What has not ended by then ends with the process.
+        let _ = tokio::time::timeout(timeout, self.tasks.wait()).await;
+    }
+}
+
+/// What every kind of primary starts from.
+struct Foundation {
+    store: Arc<dyn MetaStore>,
+    ids: Arc<DurableIds>,
+    front: FrontConfig,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Foundation {
+    async fn lay(config: &PrimaryConfig) -> Result<Self, PrimaryError> {
+        let store: Arc<dyn MetaStore> = match &config.dir {
+            Some(dir) => Arc::new(EmbeddedStore::open(&dir.join("meta.redb")).map_err(QueryError::from)?),
+            None => Arc::new(MemoryStore::default()),
+        };
+        let front = match (&config.front, &config.dir) {
+            (Some(front), _) => front.clone(),
+            (None, Some(dir)) => FrontConfig::new(dir.join("warehouse").display().to_string()),
+            (None, None) => {
+                let process = format!("windlass-warehouse-{}", std::process::id());
+                FrontConfig::new(std::env::temp_dir().join(process).display().to_string())
+            }
+        };
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let ids = DurableIds::open(&store, &tasks, &stop).await.map_err(QueryError::from)?;
+        Ok(Self { store, ids, front, tasks, stop })
     }
 }
 

@@ -24,6 +24,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::unparser::expr_to_sql;
+use object_store::ObjectStoreExt;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use windlass_connectors::StoreRegistry;
@@ -48,7 +49,7 @@ pub(super) fn configure_stores(stores: &StoreRegistry, external: &External) -> R
 
 pub(super) fn table_provider(state: &SessionState, record: &TableRecord) -> Result<Arc<dyn TableProvider>, QueryError> {
     match &record.storage {
-        Storage::External(external) => Ok(Arc::new(external_table(state, record, external)?)),
+        Storage::External(external) => Ok(Arc::new(ExternalTable { files: external_table(state, record, external)? })),
         Storage::Managed(managed) => Ok(Arc::new(ManagedTable::read(state, record, managed)?)),
     }
 }
@@ -133,6 +134,12 @@ pub async fn external_record(
         return Err(QueryError::Internal("a table of files is not a listing table".to_string()));
     };
     let (paths, listing) = (table.table_paths(), table.options());
+    if table.schema().fields().len() == listing.table_partition_cols.len() {
+        return Err(QueryError::Invalid(format!(
+            "the columns of '{}' cannot be told from its files, which are empty: name them, or fill the files first",
+            command.name.table()
+        )));
+    }
     let sql = |expr: &Expr| expr_to_sql(expr).map(|sql| sql.to_string());
     let mut defaults = Vec::new();
     for (column, default) in &command.column_defaults {
@@ -232,6 +239,82 @@ impl Record {
             }),
             id,
         })
+    }
+}
+
+/// Someone else's files, as DataFusion reads them; but a file that is gone is not an empty table.
+#[derive(Debug)]
+struct ExternalTable {
+    files: ListingTable,
+}
+
+impl ExternalTable {
+    /// DataFusion takes a location without a file for an empty folder.
+    async fn check(&self, state: &dyn Session, plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+        if !plan.is::<EmptyExec>() {
+            return Ok(());
+        }
+        for path in self.files.table_paths().iter().filter(|path| !path.is_collection() && path.get_glob().is_none()) {
+            let store = state.runtime_env().object_store(path)?;
+            if let Err(object_store::Error::NotFound { .. }) = store.head(path.prefix()).await {
+                return plan_err!("there is no file at {path}");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl TableProvider for ExternalTable {
+    fn schema(&self) -> SchemaRef {
+        self.files.schema()
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        self.files.constraints()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn get_table_definition(&self) -> Option<&str> {
+        self.files.get_table_definition()
+    }
+
+    fn get_column_default(&self, column: &str) -> Option<&Expr> {
+        self.files.get_column_default(column)
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = self.files.scan(state, projection, filters, limit).await?;
+        self.check(state, &plan).await?;
+        Ok(plan)
+    }
+
+    async fn scan_with_args<'a>(&self, state: &dyn Session, args: ScanArgs<'a>) -> Result<ScanResult> {
+        let result = self.files.scan_with_args(state, args).await?;
+        self.check(state, result.plan()).await?;
+        Ok(result)
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        self.files.supports_filters_pushdown(filters)
+    }
+
+    async fn insert_into(
+        &self,
+        state: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        op: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.files.insert_into(state, input, op).await
     }
 }
 

@@ -87,6 +87,11 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
     let Statement::Statement(sql) = &mut parsed.statement else { return Ok(parsed) };
     match sql.as_mut() {
         ast::Statement::Query(_) => parsed.is_query = true,
+        ast::Statement::StartTransaction { .. }
+        | ast::Statement::Commit { .. }
+        | ast::Statement::Rollback { .. }
+        | ast::Statement::Savepoint { .. }
+        | ast::Statement::ReleaseSavepoint { .. } => return Err(super::no_transactions()),
         // Its parameters are given to EXECUTE.
         ast::Statement::Prepare { .. } => parsed.names = ParameterNames::default(),
         ast::Statement::CreateTable(create) => parsed.temporary = std::mem::take(&mut create.temporary),
