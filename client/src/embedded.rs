@@ -1,12 +1,33 @@
-//! A cluster inside this process.
+//! A cluster inside this process: one primary and one executor, joined by channels, and a client that talks to the primary through
+//! pipes in memory. It is the client of [`crate::remote`]: there is one way to run a statement.
 
 use crate::backend::{Answer, Backend, Request, Table, TableFilter};
 use crate::error::{ClientError, Result};
 use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
+use crate::remote::Remote;
 use async_trait::async_trait;
-use futures::StreamExt;
-use futures::stream::{self, BoxStream};
+use futures::stream::BoxStream;
+use parking_lot::Mutex;
+use std::fmt;
+use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::{Endpoint, Uri};
+use windlass_executor::{Executor, ExecutorConfig, LocalLink};
+use windlass_scheduler::cluster::{Cluster, ClusterConfig};
+use windlass_scheduler::primary::PrimaryConfig;
+use windlass_scheduler::results::ResultSource;
+
+/// What a pipe holds before its writer waits, bytes.
+const PIPE_BYTES: usize = 1 << 20;
+/// How long tasks and connections may take to end when the session is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What an embedded cluster may use.
 #[derive(Clone, Debug, Default)]
@@ -17,54 +38,157 @@ pub struct EmbeddedOptions {
     pub memory: Option<u64>,
     /// Where the catalog lives: tables created here are there again the next time. Absent: a temporary folder, removed at the end.
     pub dir: Option<PathBuf>,
+    /// Options that the session begins with, as SET takes them.
+    pub options: Vec<(String, String)>,
 }
 
 /// One primary and one executor, joined by channels.
-#[derive(Debug)]
-pub(crate) struct Embedded {}
+pub(crate) struct Embedded {
+    remote: Remote,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    /// Present until it is removed.
+    temporary: Mutex<Option<tempfile::TempDir>>,
+}
 
-impl Embedded {
-    pub(crate) async fn start(_: EmbeddedOptions) -> Result<Embedded> {
-        Err(ClientError::invalid("this build has no embedded cluster yet: name a cluster with --url"))
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").finish_non_exhaustive()
     }
 }
 
-fn absent<T>() -> Result<T> {
-    Err(ClientError::invalid("this build has no embedded cluster yet"))
+impl Embedded {
+    pub(crate) async fn start(options: EmbeddedOptions) -> Result<Embedded> {
+        let failed = |error: String| ClientError::invalid(format!("the embedded cluster cannot start: {error}"));
+        let (dir, temporary) = match &options.dir {
+            Some(dir) => (dir.clone(), None),
+            None => {
+                let folder = tempfile::Builder::new().prefix("windlass-").tempdir();
+                let folder = folder.map_err(|error| failed(format!("no temporary folder: {error}")))?;
+                (folder.path().to_owned(), Some(folder))
+            }
+        };
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let mut config = ClusterConfig::new(PrimaryConfig::default(), dir.join("primary"));
+        config.sessions.options = options.options.clone();
+        // No executor has a port: results come through the primary.
+        config.results.from_executors = false;
+        let executor = executor_config(&options, dir.join("executor"));
+        let (executor_tasks, executor_stop) = (tasks.clone(), stop.clone());
+        let Cluster { primary, .. } = Cluster::embedded(config, |driver| {
+            std::fs::create_dir_all(&executor.dir).map_err(|e| format!("{}: {e}", executor.dir.display()))?;
+            let executor = Executor::open(executor).map_err(|e| e.to_string())?;
+            let (to_primary, from_primary) = driver.attach_local();
+            let results = ResultSource::embedded(
+                driver.directory().clone(),
+                executor.connections().clone(),
+                executor.store().clone(),
+            );
+            let made = (results, executor.runtime_env().clone(), executor.stores().clone());
+            executor_tasks.spawn(async move {
+                executor.run_local(LocalLink { to_primary, from_primary }, executor_stop).await;
+            });
+            Ok::<_, String>(made)
+        })
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+
+        let (pipes, accepted) = mpsc::channel::<DuplexStream>(16);
+        let incoming = ReceiverStream::new(accepted).map(Ok::<_, io::Error>);
+        let serve_stop = stop.clone();
+        tasks.spawn(async move {
+            if let Err(error) = primary.serve_incoming(incoming, serve_stop).await {
+                tracing::error!(%error, "the embedded primary ended");
+            }
+        });
+        let connector = tower::service_fn(move |_: Uri| {
+            let pipes = pipes.clone();
+            async move {
+                let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+                pipes.send(theirs).await.map_err(|_| io::Error::other("the embedded cluster has stopped"))?;
+                Ok::<_, io::Error>(hyper_util::rt::TokioIo::new(ours))
+            }
+        });
+        let channel = Endpoint::from_static("http://embedded")
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20)
+            .connect_with_connector(connector)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let remote = Remote::over(channel, "embedded".to_owned(), None);
+        Ok(Embedded { remote, stop, tasks, temporary: Mutex::new(temporary) })
+    }
+}
+
+fn executor_config(options: &EmbeddedOptions, dir: PathBuf) -> ExecutorConfig {
+    let defaults = ExecutorConfig::default();
+    ExecutorConfig {
+        name: Some("embedded".to_owned()),
+        slots: options.slots.unwrap_or_else(|| crate::config::machine::cores().0),
+        memory_bytes: options.memory.unwrap_or_else(|| crate::config::machine::memory().bytes()),
+        dir,
+        ..defaults
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
 }
 
 #[async_trait]
 impl Backend for Embedded {
-    async fn execute(&self, _: Request) -> Result<Answer> {
-        absent()
+    async fn execute(&self, request: Request) -> Result<Answer> {
+        self.remote.execute(request).await
     }
-    fn watch(&self, _: &str) -> BoxStream<'static, Result<Progress>> {
-        stream::empty().boxed()
+
+    fn watch(&self, query: &str) -> BoxStream<'static, Result<Progress>> {
+        self.remote.watch(query)
     }
-    async fn tables(&self, _: &TableFilter) -> Result<Vec<Table>> {
-        absent()
+
+    async fn tables(&self, filter: &TableFilter) -> Result<Vec<Table>> {
+        self.remote.tables(filter).await
     }
-    async fn submit(&self, _: &str, _: &str, _: &[(String, String)]) -> Result<String> {
-        absent()
+
+    async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<String> {
+        self.remote.submit(sql, name, options).await
     }
-    async fn jobs(&self, _: u32) -> Result<Vec<Job>> {
-        absent()
+
+    async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
+        self.remote.jobs(limit).await
     }
-    async fn job(&self, _: &str) -> Result<JobDetail> {
-        absent()
+
+    async fn job(&self, job: &str) -> Result<JobDetail> {
+        self.remote.job(job).await
     }
-    async fn cancel(&self, _: &str) -> Result<String> {
-        absent()
+
+    async fn cancel(&self, job: &str) -> Result<String> {
+        self.remote.cancel(job).await
     }
-    async fn job_logs(&self, _: &str) -> Result<Vec<String>> {
-        absent()
+
+    async fn job_logs(&self, job: &str) -> Result<Vec<String>> {
+        self.remote.job_logs(job).await
     }
+
     async fn status(&self) -> Result<ClusterStatus> {
-        absent()
+        self.remote.status().await
     }
+
     async fn close(&self) -> Result<()> {
+        self.remote.close().await?;
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.tasks.wait()).await.is_err() {
+            tracing::warn!("the embedded cluster did not end in time");
+        }
+        let temporary = self.temporary.lock().take();
+        if let Some(folder) = temporary {
+            folder.close().map_err(|error| ClientError::invalid(format!("the temporary folder stays: {error}")))?;
+        }
         Ok(())
     }
+
     fn url(&self) -> &str {
         "embedded"
     }

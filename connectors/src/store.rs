@@ -17,7 +17,7 @@ use object_store::local::LocalFileSystem;
 use object_store::{ClientOptions, ObjectStore};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use url::{Position, Url};
 
@@ -41,12 +41,6 @@ impl Default for StoreRegistry {
 impl StoreRegistry {
     pub fn new() -> Arc<Self> {
         Arc::new(Self::default())
-    }
-
-    /// The registry of this process: what a bucket's store is made from is the process's environment, too.
-    pub fn shared() -> Arc<Self> {
-        static SHARED: OnceLock<Arc<StoreRegistry>> = OnceLock::new();
-        Arc::clone(SHARED.get_or_init(Self::new))
     }
 
     /// Builds the store of `url` with the `aws.` options of a table and keeps it for every later use of the same bucket, instead of

@@ -33,6 +33,7 @@ pub(crate) struct Node {
     pub store: Arc<ExchangeStore>,
     pub connections: Arc<Connections>,
     pub stages: Arc<dyn Stages>,
+    stores: Arc<StoreRegistry>,
     runtime_env: Arc<RuntimeEnv>,
     cpu: Arc<CpuRuntime>,
     /// Held for as long as the folder is used.
@@ -53,37 +54,43 @@ impl Executor {
         }
         let dir = &config.dir;
         let lock = take_dir(dir)?;
-        let stores = |reason: String| ExecutorError::Stores { dir: dir.clone(), reason };
+        let unusable = |reason: String| ExecutorError::Stores { dir: dir.clone(), reason };
         let memory = usize::try_from(config.memory_bytes).unwrap_or(usize::MAX);
         let pool: Arc<dyn MemoryPool> = Arc::new(TrackConsumersPool::new(BorrowingPool::new(memory), NAMED_CONSUMERS));
         let spill = DiskManagerBuilder::default()
             .with_mode(DiskManagerMode::Directories(vec![dir.join("spill")]))
             .with_max_temp_directory_size(config.spill_disk_bytes);
+        let stores = StoreRegistry::new();
         let runtime_env = RuntimeEnvBuilder::new()
-            .with_object_store_registry(StoreRegistry::shared())
-            // Embedded, the primary plans with this: which files a table has is asked anew for each statement.
+            .with_object_store_registry(stores.clone())
+            // An embedded primary plans with this runtime too, and others may add files to the folders that it lists.
             .with_object_list_cache_limit(0)
             .with_memory_pool(pool.clone())
             .with_disk_manager_builder(spill)
             .build_arc()
-            .map_err(|error| stores(error.to_string()))?;
+            .map_err(|error| unusable(error.to_string()))?;
         let exchange = StoreConfig {
             memory_budget: (memory as f64 * config.exchange_memory_fraction) as usize,
             compression: config.compression,
             disk_budget: config.exchange_disk_bytes,
             ..StoreConfig::new(dir.join("exchange"))
         };
-        let store = ExchangeStore::open(exchange, pool.clone()).map_err(|error| stores(error.to_string()))?;
+        let store = ExchangeStore::open(exchange, pool.clone()).map_err(|error| unusable(error.to_string()))?;
         let cpu = Arc::new(CpuRuntime::start(config.slots)?);
         let connections = Connections::new(Handle::current(), pool.clone());
         let stages = Arc::new(EngineStages::new(runtime_env.clone(), store.clone()));
-        let node = Node { config, pool, store, connections, stages, runtime_env, cpu, _lock: Arc::new(lock) };
+        let node = Node { config, pool, store, connections, stages, stores, runtime_env, cpu, _lock: Arc::new(lock) };
         Ok(Executor { node: Arc::new(node) })
     }
 
     /// The map outputs of this process: in embedded mode the primary reads results here.
     pub fn store(&self) -> &Arc<ExchangeStore> {
         &self.node.store
+    }
+
+    /// The object stores that tasks reach.
+    pub fn stores(&self) -> &Arc<StoreRegistry> {
+        &self.node.stores
     }
 
     pub fn runtime_env(&self) -> &Arc<RuntimeEnv> {

@@ -253,7 +253,8 @@ fn clean(message: &str) -> String {
         "Optimizer rule 'optimize_projections' failed\ncaused by\n",
     ];
     // DataFusion asks for a report of what it takes for its defect, and the author of a statement is not the one to write it.
-    let message = message.split("\nThis issue was likely caused by a bug in DataFusion's code").next().unwrap_or_default();
+    let message =
+        message.split("\nThis issue was likely caused by a bug in DataFusion's code").next().unwrap_or_default();
     let mut text = message.trim();
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
         text = rest.trim_start();

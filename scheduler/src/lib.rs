@@ -2,18 +2,18 @@
 
 pub mod admin;
 pub mod catalog;
+pub mod cluster;
 pub mod dispatch;
 pub mod driver;
 pub mod errors;
 #[cfg(test)]
 mod fixtures;
 pub mod flight;
-pub mod front;
 pub mod history;
 pub mod meta;
 mod nearest;
 pub mod primary;
-pub mod rest;
+mod rest;
 pub mod results;
 pub mod session;
 pub mod statement;

@@ -9,9 +9,11 @@
 //! | `DELETE /api/v1/jobs/{id}` | cancels it |
 //! | `GET /metrics` | Prometheus text format 0.0.4 |
 
+use crate::catalog::Catalog;
 use crate::driver::Driver;
-use crate::front::Front;
+use crate::flight::Kept;
 use crate::history::{JobRecord, JobState};
+use crate::session::Sessions;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -28,29 +30,40 @@ use windlass_core::ids::JobId;
 
 const DEFAULT_JOBS: usize = 100;
 
+/// What is counted of what stands before the driver.
+pub(crate) struct Counted {
+    pub catalog: Arc<Catalog>,
+    pub sessions: Arc<Sessions>,
+    pub kept: Arc<Kept>,
+}
+
 struct Rest {
     driver: Driver,
-    front: Front,
+    counted: Counted,
     started: Instant,
 }
 
 type Shared = State<Arc<Rest>>;
 
-/// The routes, over a driver and what stands in front of it.
-pub fn router(driver: Driver, front: Front) -> Router {
+/// The routes.
+pub(crate) fn router(driver: Driver, counted: Counted) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/api/v1/cluster", get(cluster))
         .route("/api/v1/jobs", get(jobs))
         .route("/api/v1/jobs/{id}", get(job).delete(cancel))
         .route("/metrics", get(metrics))
-        .fallback(|| async { error(StatusCode::NOT_FOUND, "not_found", "there is nothing here; see /api/v1/cluster and /api/v1/jobs") })
-        .with_state(Arc::new(Rest { driver, front, started: Instant::now() }))
+        .fallback(|| async {
+            error(StatusCode::NOT_FOUND, "not_found", "there is nothing here; see /api/v1/cluster and /api/v1/jobs")
+        })
+        .with_state(Arc::new(Rest { driver, counted, started: Instant::now() }))
 }
 
 /// Serves until `stop` is cancelled.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
+        tracing::error!(%error, "REST ended");
+    }
 }
 
 fn error(status: StatusCode, kind: &str, message: &str) -> Response {
@@ -58,35 +71,41 @@ fn error(status: StatusCode, kind: &str, message: &str) -> Response {
 }
 
 async fn cluster(State(rest): Shared) -> Json<Value> {
-    let executors: Vec<Value> = rest.driver.executors().await.into_iter().map(|entry| {
-        json!({
-            "id": entry.id.to_string(),
-            "name": entry.register.name,
-            "address": entry.register.address,
-            "host": entry.register.host,
-            "rack": entry.register.rack,
-            "state": entry.state,
-            "slots": entry.register.slots,
-            "running_tasks": entry.running,
-            "memory_bytes": entry.register.memory_bytes,
-            "memory_used_bytes": entry.heartbeat.memory_used_bytes,
-            "memory_resident_bytes": entry.heartbeat.memory_resident_bytes,
-            "exchange_memory_bytes": entry.heartbeat.exchange_memory_bytes,
-            "exchange_disk_bytes": entry.heartbeat.exchange_disk_bytes,
-            "pid": entry.register.pid,
+    let executors: Vec<Value> = rest
+        .driver
+        .executors()
+        .await
+        .into_iter()
+        .map(|entry| {
+            json!({
+                "id": entry.id.to_string(),
+                "name": entry.register.name,
+                "address": entry.register.address,
+                "host": entry.register.host,
+                "rack": entry.register.rack,
+                "state": entry.state,
+                "slots": entry.register.slots,
+                "running_tasks": entry.running,
+                "memory_bytes": entry.register.memory_bytes,
+                "memory_used_bytes": entry.heartbeat.memory_used_bytes,
+                "memory_resident_bytes": entry.heartbeat.memory_resident_bytes,
+                "exchange_memory_bytes": entry.heartbeat.exchange_memory_bytes,
+                "exchange_disk_bytes": entry.heartbeat.exchange_disk_bytes,
+                "pid": entry.register.pid,
+            })
         })
-    }).collect();
+        .collect();
     let (running, queued) = rest.driver.history().live();
     Json(json!({
         "version": windlass_proto::version::VERSION,
         "pid": std::process::id(),
         "uptime_ms": rest.started.elapsed().as_millis() as u64,
         "executors": executors,
-        "sessions": rest.front.sessions.len(),
-        "results_kept": rest.front.kept.len(),
+        "sessions": rest.counted.sessions.len(),
+        "results_kept": rest.counted.kept.len(),
         "jobs_running": running,
         "jobs_queued": queued,
-        "catalog_version": rest.front.catalog.version(),
+        "catalog_version": rest.counted.catalog.version(),
     }))
 }
 
@@ -145,22 +164,26 @@ fn summary(job: &JobRecord) -> Value {
 }
 
 fn detail(job: &JobRecord) -> Value {
-    let stages: Vec<Value> = job.stages.iter().map(|stage| {
-        json!({
-            "index": stage.index,
-            "inputs": stage.inputs,
-            "state": stage.state.as_str(),
-            "plan": stage.plan_with_metrics(),
-            "tasks": stage.tasks,
-            "tasks_done": stage.tasks_done,
-            "tasks_running": stage.tasks_running,
-            "failed_attempts": stage.failed_attempts,
-            "rows": stage.rows,
-            "bytes": stage.bytes,
-            "elapsed_us": stage.elapsed.as_micros() as u64,
-            "task_us": stage.task_time.as_micros() as u64,
+    let stages: Vec<Value> = job
+        .stages
+        .iter()
+        .map(|stage| {
+            json!({
+                "index": stage.index,
+                "inputs": stage.inputs,
+                "state": stage.state.as_str(),
+                "plan": stage.plan_with_metrics(),
+                "tasks": stage.tasks,
+                "tasks_done": stage.tasks_done,
+                "tasks_running": stage.tasks_running,
+                "failed_attempts": stage.failed_attempts,
+                "rows": stage.rows,
+                "bytes": stage.bytes,
+                "elapsed_us": stage.elapsed.as_micros() as u64,
+                "task_us": stage.task_time.as_micros() as u64,
+            })
         })
-    }).collect();
+        .collect();
     let mut summary = summary(job);
     summary["stages"] = Value::Array(stages);
     summary
@@ -190,14 +213,34 @@ async fn metrics(State(rest): Shared) -> Response {
     let outcomes: Vec<_> =
         outcomes.into_iter().map(|state| (format!("{{state=\"{}\"}}", state.as_str()), ended(state))).collect();
     gauge("windlass_jobs_ended", "Ended jobs that the history keeps, by outcome.", &outcomes);
-    gauge("windlass_sessions", "Client sessions.", &one(rest.front.sessions.len() as f64));
-    gauge("windlass_results_kept", "Results that wait to be read.", &one(rest.front.kept.len() as f64));
-    gauge("windlass_catalog_version", "Grows with each change of the catalog.", &one(rest.front.catalog.version() as f64));
-    gauge("windlass_executor_slots", "Tasks that the executor runs at a time.", &per_executor(&|e| f64::from(e.register.slots)));
+    gauge("windlass_sessions", "Client sessions.", &one(rest.counted.sessions.len() as f64));
+    gauge("windlass_results_kept", "Results that wait to be read.", &one(rest.counted.kept.len() as f64));
+    gauge(
+        "windlass_catalog_version",
+        "Grows with each change of the catalog.",
+        &one(rest.counted.catalog.version() as f64),
+    );
+    gauge(
+        "windlass_executor_slots",
+        "Tasks that the executor runs at a time.",
+        &per_executor(&|e| f64::from(e.register.slots)),
+    );
     gauge("windlass_executor_running_tasks", "Attempts that hold a slot.", &per_executor(&|e| f64::from(e.running)));
-    gauge("windlass_executor_memory_used_bytes", "Reserved in the memory pool.", &per_executor(&|e| e.heartbeat.memory_used_bytes as f64));
-    gauge("windlass_executor_memory_resident_bytes", "Resident memory of the process.", &per_executor(&|e| e.heartbeat.memory_resident_bytes as f64));
-    gauge("windlass_executor_exchange_disk_bytes", "Map outputs in files.", &per_executor(&|e| e.heartbeat.exchange_disk_bytes as f64));
+    gauge(
+        "windlass_executor_memory_used_bytes",
+        "Reserved in the memory pool.",
+        &per_executor(&|e| e.heartbeat.memory_used_bytes as f64),
+    );
+    gauge(
+        "windlass_executor_memory_resident_bytes",
+        "Resident memory of the process.",
+        &per_executor(&|e| e.heartbeat.memory_resident_bytes as f64),
+    );
+    gauge(
+        "windlass_executor_exchange_disk_bytes",
+        "Map outputs in files.",
+        &per_executor(&|e| e.heartbeat.exchange_disk_bytes as f64),
+    );
     gauge("windlass_uptime_seconds", "Since the primary began to serve.", &one(rest.started.elapsed().as_secs_f64()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -2,9 +2,8 @@
 
 use crate::admin::{DetachedStatement, SubmitError, SubmitStatement};
 use crate::errors::QueryError;
-use crate::front::Front;
 use crate::session::Session;
-use crate::statement::{Info, split};
+use crate::statement::{Info, Statements, split};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -12,23 +11,21 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use windlass_core::ids::JobId;
 
+/// Runs each submission in a session of its own.
 pub(crate) struct Submitter {
-    front: Front,
-    tasks: TaskTracker,
-}
-
-impl Submitter {
-    pub(crate) fn new(front: Front, tasks: TaskTracker) -> Self {
-        Self { front, tasks }
-    }
+    pub statements: Statements,
+    /// Options that every session begins with.
+    pub options: Vec<(String, String)>,
+    pub tasks: TaskTracker,
 }
 
 #[async_trait]
 impl SubmitStatement for Submitter {
     async fn submit(&self, request: DetachedStatement) -> Result<JobId, SubmitError> {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let session = Session::new(id, String::new(), &self.front.catalog);
-        for (name, value) in &request.options {
+        let session = Session::new(id, String::new(), self.statements.catalog());
+        let of_cluster = self.options.iter().map(|(name, value)| (name, value));
+        for (name, value) in of_cluster.chain(&request.options) {
             session.set_option(name, value).map_err(failed)?;
         }
         let statements: Vec<String> = split(&session.state(), &request.sql).map_err(failed)?;
@@ -37,9 +34,9 @@ impl SubmitStatement for Submitter {
         }
         let (report, first) = oneshot::channel();
         let report = Arc::new(Mutex::new(Some(report)));
-        let (front, started) = (self.front.clone(), Arc::clone(&report));
+        let (runner, started) = (self.statements.clone(), Arc::clone(&report));
         self.tasks.spawn(async move {
-            let ended = run(&front, &session, &statements, &request.name, &started).await;
+            let ended = run(&runner, &session, &statements, &request.name, &started).await;
             if let Err(error) = &ended {
                 tracing::info!(%error, "a detached statement failed");
             }
@@ -49,8 +46,9 @@ impl SubmitStatement for Submitter {
                 let _ = report.send(Err(ended.err().map_or_else(needless, failed)));
             }
             // Temporary tables go with the session.
-            let edits: Vec<_> = session.temporary().drain().iter().flat_map(|held| front.catalog.discard_temporary(&held.record)).collect();
-            if let Err(error) = front.catalog.change(|_| Ok(edits)).await {
+            let (catalog, tables) = (runner.catalog(), session.temporary().drain());
+            let edits: Vec<_> = tables.iter().flat_map(|held| catalog.discard_temporary(&held.record)).collect();
+            if let Err(error) = catalog.change(|_| Ok(edits)).await {
                 tracing::warn!(%error, "temporary tables of a detached statement stay until the primary starts again");
             }
         });
@@ -61,7 +59,7 @@ impl SubmitStatement for Submitter {
 type Report = Arc<Mutex<Option<oneshot::Sender<Result<JobId, SubmitError>>>>>;
 
 async fn run(
-    front: &Front,
+    runner: &Statements,
     session: &Arc<Session>,
     statements: &[String],
     name: &str,
@@ -83,7 +81,7 @@ async fn run(
             })),
         };
         // Rows are not kept: whoever wants them has them written.
-        front.statements.execute(session, sql, None, &info).await?;
+        runner.execute(session, sql, None, &info).await?;
     }
     Ok(())
 }

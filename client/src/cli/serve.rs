@@ -15,8 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use windlass_core::scheduler::SchedulerConfig;
 use windlass_executor::ExecutorConfig;
+use windlass_scheduler::cluster::{Cluster, ClusterConfig};
 use windlass_scheduler::driver::DriverConfig;
-use windlass_scheduler::primary::{Primary, PrimaryConfig};
+use windlass_scheduler::primary::PrimaryConfig;
 
 /// What a primary tells whoever started it, once everything serves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,14 +37,14 @@ pub fn primary(mut config: Config, flags: PrimaryFlags) -> Outcome {
     create_dir(&config.primary.dir)?;
     let settings = primary_config(&config)?;
     runtime(2)?.block_on(async {
-        let primary = Primary::open(settings).await.map_err(failed)?;
+        let cluster = Cluster::bind(settings).await.map_err(failed)?;
         let ready = Ready {
-            url: format!("grpc://{}", reachable(primary.address())),
-            rest: primary.rest_url().to_string(),
+            url: format!("grpc://{}", reachable(cluster.primary.address())),
+            rest: cluster.rest.map(|address| format!("http://{}", reachable(address))).unwrap_or_default(),
             pid: std::process::id(),
         };
         announce(&ready, ready_file.as_deref())?;
-        until_stopped(|shutdown| primary.serve(shutdown)).await
+        until_stopped(|shutdown| cluster.primary.serve(shutdown)).await
     })
 }
 
@@ -70,7 +71,7 @@ fn set<T>(field: &mut T, flag: Option<T>) {
     }
 }
 
-fn primary_config(config: &Config) -> Result<PrimaryConfig, Failure> {
+fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
     let primary = &config.primary;
     let scheduler = SchedulerConfig {
         heartbeat_timeout: primary.executor_timeout.duration(),
@@ -86,16 +87,16 @@ fn primary_config(config: &Config) -> Result<PrimaryConfig, Failure> {
         max_attempts: config.query.attempts.0,
         ..DriverConfig::default()
     };
-    Ok(PrimaryConfig {
-        listen: address("primary.listen", &primary.listen)?,
-        rest: match primary.rest.is_empty() {
-            true => None,
-            false => Some(address("primary.rest", &primary.rest)?),
-        },
-        dir: Some(primary.dir.clone()),
-        driver,
-        ..PrimaryConfig::default()
-    })
+    let listen = address("primary.listen", &primary.listen)?;
+    let settings = PrimaryConfig { listen, driver, ..PrimaryConfig::default() };
+    let mut cluster = ClusterConfig::new(settings, primary.dir.clone());
+    if !primary.rest.is_empty() {
+        cluster.rest = Some(address("primary.rest", &primary.rest)?);
+    }
+    cluster.sessions.idle = primary.session_timeout.duration();
+    cluster.sessions.options = config.query.session_options();
+    cluster.statements.max_statement_bytes = primary.statement_limit.bytes() as usize;
+    Ok(cluster)
 }
 
 /// Also what an embedded executor is made from.

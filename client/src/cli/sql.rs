@@ -88,6 +88,7 @@ pub async fn open(target: &Target) -> Result<Session, Failure> {
             slots: target.slots.map(|slots| slots.0),
             memory: target.memory.map(|memory| memory.bytes()),
             dir: target.dir.clone(),
+            options: Vec::new(),
         };
         return Ok(Client::embedded(options).await?);
     };

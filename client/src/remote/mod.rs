@@ -55,7 +55,7 @@ impl Remote {
         Ok(remote)
     }
 
-    fn over(channel: Channel, url: String, token: Option<String>) -> Remote {
+    pub(crate) fn over(channel: Channel, url: String, token: Option<String>) -> Remote {
         let identity = Arc::new(Identity::new(token));
         let fetcher = Arc::new(Fetcher::new(channel.clone(), url.clone(), Arc::clone(&identity)));
         Remote { url, channel, identity, fetcher }

@@ -7,7 +7,8 @@ use crate::session::Session;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{Any, Command};
 use arrow_flight::{
-    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo, RenewFlightEndpointRequest,
+    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo,
+    RenewFlightEndpointRequest,
 };
 use futures::StreamExt;
 use prost::Message;
@@ -16,10 +17,22 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 const ACTIONS: [(&str, &str); 5] = [
-    ("CancelFlightInfo", "Lets the result of a statement go. Request: CancelFlightInfoRequest, response: CancelFlightInfoResult"),
-    ("RenewFlightEndpoint", "Keeps a result for some minutes more. Request: RenewFlightEndpointRequest, response: FlightEndpoint"),
-    ("SetSessionOptions", "Sets options of the session, as SET does. Request: SetSessionOptionsRequest, response: SetSessionOptionsResult"),
-    ("GetSessionOptions", "The options of the session. Request: GetSessionOptionsRequest, response: GetSessionOptionsResult"),
+    (
+        "CancelFlightInfo",
+        "Lets the result of a statement go. Request: CancelFlightInfoRequest, response: CancelFlightInfoResult",
+    ),
+    (
+        "RenewFlightEndpoint",
+        "Keeps a result for some minutes more. Request: RenewFlightEndpointRequest, response: FlightEndpoint",
+    ),
+    (
+        "SetSessionOptions",
+        "Sets options of the session, as SET does. Request: SetSessionOptionsRequest, response: SetSessionOptionsResult",
+    ),
+    (
+        "GetSessionOptions",
+        "The options of the session. Request: GetSessionOptionsRequest, response: GetSessionOptionsResult",
+    ),
     ("CloseSession", "Ends the session. Request: CloseSessionRequest, response: CloseSessionResult"),
 ];
 
@@ -29,10 +42,9 @@ const SCHEMA: (&str, &str) = ("schema", "datafusion.catalog.default_schema");
 
 impl SqlService {
     pub(super) fn other_actions() -> impl Iterator<Item = ActionType> {
-        ACTIONS.into_iter().map(|(name, description)| ActionType {
-            r#type: name.to_string(),
-            description: description.to_string(),
-        })
+        ACTIONS
+            .into_iter()
+            .map(|(name, description)| ActionType { r#type: name.to_string(), description: description.to_string() })
     }
 
     pub(super) async fn other_action(

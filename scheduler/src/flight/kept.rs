@@ -52,7 +52,10 @@ impl Kept {
     pub(super) fn put(&self, execution: Execution, parts: usize) -> std::result::Result<String, QueryError> {
         let mut results = self.results.lock();
         if results.len() >= self.config.max_results {
-            return Err(QueryError::Exhausted(format!("{} results wait to be read; read or cancel some", results.len())));
+            return Err(QueryError::Exhausted(format!(
+                "{} results wait to be read; read or cancel some",
+                results.len()
+            )));
         }
         let id = uuid::Uuid::new_v4().simple().to_string();
         let expires = Instant::now() + self.config.unread;
@@ -62,10 +65,16 @@ impl Kept {
     }
 
     /// Begins to read a part. The guard, dropped after [`Reading::done`], lets the result go when this was the last part.
-    pub(super) fn read(self: &Arc<Self>, id: &str, part: usize) -> std::result::Result<(Arc<Execution>, Reading), QueryError> {
+    pub(super) fn read(
+        self: &Arc<Self>,
+        id: &str,
+        part: usize,
+    ) -> std::result::Result<(Arc<Execution>, Reading), QueryError> {
         let mut results = self.results.lock();
         let result = results.get_mut(id).ok_or_else(|| {
-            QueryError::NotFound("the result was read already, or its time is over: run the statement again".to_string())
+            QueryError::NotFound(
+                "the result was read already, or its time is over: run the statement again".to_string(),
+            )
         })?;
         result.reading += 1;
         let reading = Reading { kept: Arc::clone(self), id: id.to_string(), part, done: false };

@@ -3,10 +3,12 @@
 use super::internal;
 use crate::catalog::{Catalog, Record};
 use crate::session::Session;
-use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder};
+use arrow_flight::sql::metadata::{
+    SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder,
+};
 use arrow_flight::sql::{
-    Command, CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables, Nullable, Searchable, SqlInfo,
-    SqlNullOrdering, SqlSupportedCaseSensitivity, SqlSupportedTransaction, XdbcDataType, XdbcDatetimeSubcode,
+    Command, CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables, Nullable, Searchable,
+    SqlInfo, SqlNullOrdering, SqlSupportedCaseSensitivity, SqlSupportedTransaction, XdbcDataType, XdbcDatetimeSubcode,
 };
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -138,11 +140,19 @@ pub(super) fn xdbc_types() -> &'static XdbcTypeInfoData {
             ("DECIMAL", XdbcDecimal, 76),
         ];
         for (name, data_type, size) in numbers {
-            types.append(XdbcTypeInfo { num_prec_radix: Some(10), unsigned_attribute: Some(false), ..plain(name, data_type, size) });
+            types.append(XdbcTypeInfo {
+                num_prec_radix: Some(10),
+                unsigned_attribute: Some(false),
+                ..plain(name, data_type, size)
+            });
         }
         for (name, data_type) in [("VARCHAR", XdbcVarchar), ("BYTEA", XdbcVarbinary)] {
             let quote = Some("'".to_string());
-            let literals = XdbcTypeInfo { literal_prefix: quote.clone(), literal_suffix: quote, ..plain(name, data_type, i32::MAX) };
+            let literals = XdbcTypeInfo {
+                literal_prefix: quote.clone(),
+                literal_suffix: quote,
+                ..plain(name, data_type, i32::MAX)
+            };
             types.append(XdbcTypeInfo { case_sensitive: true, ..literals });
         }
         types.append(plain("BOOLEAN", XdbcBit, 1));

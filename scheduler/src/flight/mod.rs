@@ -14,8 +14,6 @@ mod kept;
 mod metadata;
 mod prepared;
 mod service;
-#[cfg(test)]
-mod tests;
 
 pub use kept::{Kept, KeptConfig};
 pub(crate) use prepared::PreparedHandle;
@@ -165,7 +163,8 @@ fn schema_result(schema: &Schema) -> Result<SchemaResult, Status> {
 
 fn command_of(descriptor: &FlightDescriptor) -> Result<Command, Status> {
     let any = Any::decode(descriptor.cmd.as_ref());
-    let any = any.map_err(|e| Status::invalid_argument(format!("the descriptor is not a command of Flight SQL: {e}")))?;
+    let any =
+        any.map_err(|e| Status::invalid_argument(format!("the descriptor is not a command of Flight SQL: {e}")))?;
     Command::try_from(any).map_err(|e| Status::invalid_argument(e.to_string()))
 }
 

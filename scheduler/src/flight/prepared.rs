@@ -44,7 +44,9 @@ impl PreparedHandle {
         match rows.len() {
             0 => Ok(None),
             1 => Ok(rows.pop()),
-            n => Err(QueryError::Unsupported(format!("a query takes one row of parameters, and {n} were bound: run it for each"))),
+            n => Err(QueryError::Unsupported(format!(
+                "a query takes one row of parameters, and {n} were bound: run it for each"
+            ))),
         }
     }
 }
@@ -74,7 +76,9 @@ pub(super) fn store(session: &Session, handle: PreparedHandle) -> Result<String,
 pub(super) fn find(session: &Session, id: &[u8]) -> Result<Arc<PreparedHandle>, QueryError> {
     let id = String::from_utf8_lossy(id);
     session.handles.lock().get(id.as_ref()).cloned().ok_or_else(|| {
-        QueryError::NotFound("the prepared statement was closed, or is of another session: prepare it again".to_string())
+        QueryError::NotFound(
+            "the prepared statement was closed, or is of another session: prepare it again".to_string(),
+        )
     })
 }
 

@@ -57,9 +57,7 @@ impl SqlService {
     pub(super) async fn schema_of(&self, request: &Request<FlightDescriptor>) -> Result<SchemaRef, Status> {
         let session = session_of(request)?;
         match command_of(request.get_ref())? {
-            Command::CommandStatementQuery(query) => {
-                Ok(self.statements.describe(&session, &query.query).await?.schema)
-            }
+            Command::CommandStatementQuery(query) => Ok(self.statements.describe(&session, &query.query).await?.schema),
             Command::CommandPreparedStatementQuery(query) => {
                 Ok(Arc::clone(&prepared::find(&session, &query.prepared_statement_handle)?.described.schema))
             }
@@ -108,8 +106,7 @@ impl SqlService {
 
     /// A ticket that names map outputs on executors, for a client that cannot reach them.
     pub(super) fn read_for_executor(&self, ticket: &Bytes) -> Result<Response<DataStream>, Status> {
-        let gone =
-            || Status::not_found("the result was read already, or its time is over: run the statement again");
+        let gone = || Status::not_found("the result was read already, or its time is over: run the statement again");
         let ticket = v1::ResultTicket::decode(ticket.as_ref())
             .map_err(|e| Status::invalid_argument(format!("this is not a ticket of this cluster: {e}")))?;
         let outputs: Vec<windlass_core::ids::AttemptId> = ticket.outputs.into_iter().map(Into::into).collect();
@@ -526,7 +523,11 @@ impl FlightSqlService for SqlService {
         Err(no_transactions().into())
     }
 
-    async fn do_action_end_transaction(&self, _: ActionEndTransactionRequest, _: Request<Action>) -> Result<(), Status> {
+    async fn do_action_end_transaction(
+        &self,
+        _: ActionEndTransactionRequest,
+        _: Request<Action>,
+    ) -> Result<(), Status> {
         Err(no_transactions().into())
     }
 

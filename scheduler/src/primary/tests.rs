@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fixtures::planned;
+use crate::driver::MemoryIds;
 use crate::history::JobInfo;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;

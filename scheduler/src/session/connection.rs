@@ -25,11 +25,11 @@ pub struct Connection {
 pub struct Tracked<T> {
     io: T,
     connection: Connection,
-    sessions: Option<Arc<Sessions>>,
+    sessions: Arc<Sessions>,
 }
 
 impl<T> Tracked<T> {
-    pub fn new(io: T, peer: Option<SocketAddr>, sessions: Option<Arc<Sessions>>) -> Self {
+    pub fn new(io: T, peer: Option<SocketAddr>, sessions: Arc<Sessions>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let connection = Connection { id: NEXT.fetch_add(1, Ordering::Relaxed), peer };
         Self { io, connection, sessions }
@@ -38,9 +38,7 @@ impl<T> Tracked<T> {
 
 impl<T> Drop for Tracked<T> {
     fn drop(&mut self) {
-        if let Some(sessions) = &self.sessions {
-            sessions.connection_ended(self.connection.id);
-        }
+        self.sessions.connection_ended(self.connection.id);
     }
 }
 
@@ -55,14 +53,14 @@ impl<T> Connected for Tracked<T> {
 /// Accepts connections for `tonic::transport::server::Router::serve_with_incoming`.
 pub fn incoming(
     listener: TcpListener,
-    sessions: Option<Arc<Sessions>>,
+    sessions: Arc<Sessions>,
 ) -> impl Stream<Item = io::Result<Tracked<TcpStream>>> + Send + 'static {
     futures::stream::unfold((listener, sessions), |(listener, sessions)| async move {
         let accepted = match listener.accept().await {
             Ok((stream, peer)) => {
                 // Small replies must not wait for more to send. Where the socket is gone already, reading will say so.
                 let _ = stream.set_nodelay(true);
-                Ok(Tracked::new(stream, Some(peer), sessions.clone()))
+                Ok(Tracked::new(stream, Some(peer), Arc::clone(&sessions)))
             }
             Err(error) => {
                 // Out of file descriptors, most likely: give connections time to close.

@@ -30,11 +30,18 @@ pub struct SessionConfig {
     pub grace: Duration,
     /// Sessions at a time. Default 10,000.
     pub max_sessions: usize,
+    /// Options that every session begins with, as SET takes them. Default none.
+    pub options: Vec<(String, String)>,
 }
 
 impl Default for SessionConfig {
     fn default() -> Self {
-        Self { idle: Duration::from_secs(30 * 60), grace: Duration::from_secs(10), max_sessions: 10_000 }
+        Self {
+            idle: Duration::from_secs(30 * 60),
+            grace: Duration::from_secs(10),
+            max_sessions: 10_000,
+            options: Vec::new(),
+        }
     }
 }
 
@@ -97,6 +104,9 @@ impl Sessions {
         // A cookie of a session that has ended is answered by a new session under a new cookie.
         let id = uuid::Uuid::new_v4().simple().to_string();
         let session = Session::new(id.clone(), caller.user.clone(), &self.catalog);
+        for (name, value) in &self.config.options {
+            session.set_option(name, value)?;
+        }
         if let Some(token) = &caller.token {
             state.by_token.insert(token.clone(), id.clone());
         }

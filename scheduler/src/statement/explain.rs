@@ -69,8 +69,7 @@ impl Statements {
 }
 
 fn row(schema: &SchemaRef, kind: &str, text: &str) -> Result<RecordBatch, QueryError> {
-    let columns: Vec<ArrayRef> =
-        vec![Arc::new(StringArray::from(vec![kind])), Arc::new(StringArray::from(vec![text]))];
+    let columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(vec![kind])), Arc::new(StringArray::from(vec![text]))];
     let columns = columns.into_iter().zip(schema.fields()).map(|(column, field)| {
         if column.data_type() == field.data_type() {
             return Ok(column);

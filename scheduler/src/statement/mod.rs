@@ -23,10 +23,10 @@ mod runner;
 mod tests;
 mod write;
 
+pub use cluster::ClusterRunner;
 pub use params::{ParameterNames, Parameters};
 pub use parse::split;
 pub use publish::{Journal, remove_folder};
-pub use cluster::ClusterRunner;
 pub use runner::{Finished, Part, Runner, StageReport, Started};
 
 use crate::catalog::{Catalog, Record};

@@ -60,7 +60,8 @@ pub fn split(state: &SessionState, sql: &str) -> Result<Vec<String>, QueryError>
     let tokens = Tokenizer::new(dialect.as_ref(), sql).tokenize_with_location();
     let tokens = tokens.map_err(|error| explain(&DataFusionError::from(ParserError::from(error)), sql, &[]))?;
     let semicolons = tokens.iter().filter(|token| token.token == Token::SemiColon);
-    let mut ends: Vec<usize> = semicolons.map(|token| offset(sql, token.span.start.line, token.span.start.column)).collect();
+    let mut ends: Vec<usize> =
+        semicolons.map(|token| offset(sql, token.span.start.line, token.span.start.column)).collect();
     ends.push(sql.len());
     let mut start = 0;
     let mut texts = Vec::new();

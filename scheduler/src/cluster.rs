@@ -1,0 +1,218 @@
+//! A whole primary: metadata, catalog, sessions, statements and their faces, on top of the shell around the machine.
+//!
+//! ```text
+//!   MetaStore ── Catalog ── Sessions ─┐
+//!       │                             ├── Flight SQL ─┐
+//!       └────── Journal ── Statements ┤               ├── one gRPC port   (embedded: pipes in memory)
+//!                              │      └── Submit ─────┤
+//!                            Driver ── Dispatch, Admin┘── REST
+//! ```
+
+use crate::catalog::{Catalog, CatalogConfig};
+use crate::driver::Driver;
+use crate::errors::QueryError;
+use crate::flight::{FlightFace, Kept, KeptConfig};
+use crate::meta::{DurableIds, EmbeddedStore, MetaStore};
+use crate::primary::{Primary, PrimaryConfig, PrimaryError};
+use crate::rest;
+use crate::results::ResultSource;
+use crate::session::{SessionConfig, Sessions};
+use crate::statement::{ClusterRunner, Journal, StatementConfig, Statements};
+use crate::submit::Submitter;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use windlass_connectors::StoreRegistry;
+
+/// How often sessions, results and dropped files are looked through for what has expired.
+const UPKEEP: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    pub primary: PrimaryConfig,
+    /// The folder of the primary: the metadata store, and managed tables unless `warehouse` says otherwise.
+    pub dir: PathBuf,
+    /// Path or URL of the folder for managed tables. Every executor must reach it.
+    pub warehouse: Option<String>,
+    /// Where REST listens; absent: nowhere.
+    pub rest: Option<SocketAddr>,
+    pub sessions: SessionConfig,
+    pub statements: StatementConfig,
+    pub results: KeptConfig,
+    /// How long files of dropped and overwritten tables stay for those who still read them.
+    pub grace: Duration,
+}
+
+impl ClusterConfig {
+    pub fn new(primary: PrimaryConfig, dir: PathBuf) -> Self {
+        Self {
+            primary,
+            dir,
+            warehouse: None,
+            rest: None,
+            sessions: SessionConfig::default(),
+            statements: StatementConfig::default(),
+            results: KeptConfig::default(),
+            grace: Duration::from_secs(600),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    #[error(transparent)]
+    Primary(#[from] PrimaryError),
+    #[error("the metadata store {}: {reason}", path.display())]
+    Metadata { path: PathBuf, reason: String },
+    #[error("the catalog cannot be opened: {0}")]
+    Catalog(#[from] QueryError),
+    #[error("cannot start: {0}")]
+    Start(String),
+}
+
+/// A primary with everything that clients talk to. Not serving yet.
+pub struct Cluster {
+    pub primary: Primary,
+    /// Where REST listens.
+    pub rest: Option<SocketAddr>,
+}
+
+impl Cluster {
+    /// A primary that is bound to its ports.
+    pub async fn bind(config: ClusterConfig) -> Result<Cluster, ClusterError> {
+        let store = open_store(&config)?;
+        let rest_listener = match config.rest {
+            Some(address) => Some(TcpListener::bind(address).await.map_err(|error| match error.kind() {
+                std::io::ErrorKind::AddrInUse => ClusterError::Start(format!(
+                    "port {} on {} is in use: stop what listens there, or choose another with --rest (port 0 takes a free one)",
+                    address.port(),
+                    address.ip()
+                )),
+                _ => ClusterError::Start(format!("REST cannot listen on {address}: {error}")),
+            })?),
+            None => None,
+        };
+        let rest = rest_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let mut settings = config.primary.clone();
+        settings.rest_url = rest.map(|address| format!("http://{address}")).unwrap_or_default();
+        let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
+        let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await.map_err(|e| metadata(&config, e))?;
+        let mut primary = Primary::bind(settings, ids).await?;
+        stop_with(&primary, ids_stop);
+        let (stores, runtime) = planning_runtime()?;
+        let results =
+            ResultSource::remote(primary.driver.directory().clone(), Handle::current(), runtime.memory_pool.clone());
+        let front = assemble(&mut primary, &config, store, stores, runtime, results).await?;
+        if let Some(listener) = rest_listener {
+            let (tasks, stop) = primary.background();
+            tasks.spawn(rest::serve(listener, rest::router(primary.driver.clone(), front), stop.clone()));
+        }
+        Ok(Cluster { primary, rest })
+    }
+
+    /// A primary without a port, whose only executor lives in this process. `executor` makes it, given the driver: the source of
+    /// results, and the runtime that plans share with tasks.
+    pub async fn embedded<E>(
+        config: ClusterConfig,
+        executor: impl FnOnce(&Driver) -> Result<(ResultSource, Arc<RuntimeEnv>, Arc<StoreRegistry>), E>,
+    ) -> Result<Cluster, ClusterError>
+    where
+        E: std::fmt::Display,
+    {
+        let store = open_store(&config)?;
+        let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
+        let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await.map_err(|e| metadata(&config, e))?;
+        let mut primary = Primary::detached(config.primary.clone(), ids);
+        stop_with(&primary, ids_stop);
+        let (results, runtime, stores) =
+            executor(&primary.driver).map_err(|error| ClusterError::Start(error.to_string()))?;
+        assemble(&mut primary, &config, store, stores, runtime, results).await?;
+        Ok(Cluster { primary, rest: None })
+    }
+}
+
+fn stop_with(primary: &Primary, token: CancellationToken) {
+    let (tasks, stop) = primary.background();
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        stop.cancelled().await;
+        token.cancel();
+    });
+}
+
+fn open_store(config: &ClusterConfig) -> Result<Arc<dyn MetaStore>, ClusterError> {
+    std::fs::create_dir_all(&config.dir).map_err(|e| metadata(config, e))?;
+    let store = EmbeddedStore::open(&config.dir.join("meta.redb")).map_err(|e| metadata(config, e))?;
+    Ok(Arc::new(store))
+}
+
+fn metadata(config: &ClusterConfig, error: impl std::fmt::Display) -> ClusterError {
+    ClusterError::Metadata { path: config.dir.join("meta.redb"), reason: error.to_string() }
+}
+
+/// What plans are made with. Folders are listed afresh for each statement: others may add files to them.
+fn planning_runtime() -> Result<(Arc<StoreRegistry>, Arc<RuntimeEnv>), ClusterError> {
+    let stores = StoreRegistry::new();
+    let runtime = RuntimeEnvBuilder::new()
+        .with_object_store_registry(stores.clone())
+        .with_object_list_cache_limit(0)
+        .build_arc()
+        .map_err(|error| ClusterError::Start(error.to_string()))?;
+    Ok((stores, runtime))
+}
+
+async fn assemble(
+    primary: &mut Primary,
+    config: &ClusterConfig,
+    store: Arc<dyn MetaStore>,
+    stores: Arc<StoreRegistry>,
+    runtime: Arc<RuntimeEnv>,
+    results: ResultSource,
+) -> Result<rest::Counted, ClusterError> {
+    let warehouse = match &config.warehouse {
+        Some(warehouse) => warehouse.clone(),
+        None => {
+            let folder = config.dir.join("warehouse");
+            std::fs::create_dir_all(&folder).map_err(|e| ClusterError::Start(format!("{}: {e}", folder.display())))?;
+            let folder = folder.canonicalize().map_err(|e| ClusterError::Start(format!("{}: {e}", folder.display())))?;
+            folder.display().to_string()
+        }
+    };
+    let journal = Journal::new(store.clone(), runtime.clone());
+    journal.recover().await?;
+    let catalog = Catalog::open(CatalogConfig { store, stores, runtime, warehouse, grace: config.grace }).await?;
+    let sessions = Sessions::new(config.sessions.clone(), catalog.clone());
+    let runner = Arc::new(ClusterRunner::new(primary.driver.clone(), results));
+    let (tasks, stop) = primary.background();
+    let (tasks, stop) = (tasks.clone(), stop.clone());
+    let statements = Statements::new(config.statements.clone(), catalog.clone(), runner, journal, tasks.clone());
+    let kept = Kept::new(config.results.clone());
+    tasks.spawn(upkeep(catalog.clone(), sessions.clone(), kept.clone(), stop));
+    let flight = FlightFace::new(statements.clone(), sessions.clone(), kept.clone()).into_server();
+    primary.services().add_service(flight);
+    primary.submit_with(Arc::new(Submitter { statements, options: config.sessions.options.clone(), tasks }));
+    primary.sessions(sessions.clone());
+    Ok(rest::Counted { catalog, sessions, kept })
+}
+
+async fn upkeep(catalog: Arc<Catalog>, sessions: Arc<Sessions>, kept: Arc<Kept>, stop: CancellationToken) {
+    let mut every = tokio::time::interval(UPKEEP);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        sessions.expire().await;
+        kept.expire();
+        if let Err(error) = catalog.collect_garbage().await {
+            tracing::warn!(%error, "files of dropped tables could not be removed; they will be tried again");
+        }
+    }
+}
