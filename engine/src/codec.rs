@@ -28,8 +28,6 @@ struct Node {
     operator: Option<Operator>,
 }
 
-// One lives for as long as one operator is encoded or decoded.
-#[allow(clippy::large_enum_variant)]
 #[derive(Clone, PartialEq, prost::Oneof)]
 enum Operator {
     #[prost(message, tag = "1")]

@@ -37,7 +37,7 @@ pub(crate) fn endpoint(url: &str, connect_timeout: Duration) -> Result<Endpoint>
         return Err(wrong("no port"));
     }
     let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|e| wrong(&e.to_string()))?;
-    Ok(endpoint
+    endpoint
         .connect_timeout(connect_timeout)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(20))
@@ -46,7 +46,7 @@ pub(crate) fn endpoint(url: &str, connect_timeout: Duration) -> Result<Endpoint>
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20)
         .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
-        .map_err(|e| wrong(&e.to_string()))?)
+        .map_err(|e| wrong(&e.to_string()))
 }
 
 pub(crate) async fn connect(url: &str, timeout: Duration) -> Result<Channel> {

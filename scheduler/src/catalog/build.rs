@@ -199,7 +199,7 @@ pub(crate) async fn view_provider(
     };
     // Inlined plans are coerced with the statement around them, but the columns of the view must have their types before.
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
-    let plan = analyzer.execute_and_check(Arc::unwrap_or_clone(command.input), &state.config_options(), |_, _| {})?;
+    let plan = analyzer.execute_and_check(Arc::unwrap_or_clone(command.input), state.config_options(), |_, _| {})?;
     Ok(Arc::new(ViewTable::new(plan, Some(view.definition.clone()))))
 }
 

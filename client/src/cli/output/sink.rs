@@ -78,7 +78,7 @@ impl Sink {
             )));
         }
         if let To::File { temporary, path, published, .. } = &mut self.to {
-            fs::rename(&temporary, &path).map_err(ClientError::io(format!("name the result {}", path.display())))?;
+            fs::rename(temporary, &path).map_err(ClientError::io(format!("name the result {}", path.display())))?;
             *published = true;
         }
         Ok(())
