@@ -175,6 +175,3 @@ impl Primary {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
