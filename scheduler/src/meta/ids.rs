@@ -89,34 +89,3 @@ impl IdSource for DurableIds {
         ExecutorId(self.executors.next())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::meta::EmbeddedStore;
-    use std::collections::BTreeSet;
-    use std::time::Duration;
-
-    #[tokio::test]
-    async fn identifiers_never_repeat_also_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("meta.redb");
-        let mut seen = BTreeSet::new();
-        for _ in 0..3 {
-            let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-            let store: Arc<dyn MetaStore> = Arc::new(EmbeddedStore::open(&path).unwrap());
-            let ids = DurableIds::open(&store, &tasks, &stop).await.unwrap();
-            for n in 0..600 {
-                assert!(seen.insert(ids.next_job()));
-                if n % 50 == 0 {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            }
-            assert!(ids.jobs.range.lock().end > ids.jobs.range.lock().start);
-            stop.cancel();
-            tasks.close();
-            tasks.wait().await;
-        }
-        assert_eq!(*seen.first().unwrap(), JobId(1));
-    }
-}
