@@ -1,12 +1,14 @@
 //! Windlass's own session options, beside DataFusion's: `SET windlass.small_query_bytes = 0`.
 
-use datafusion::common::extensions_options;
-use datafusion::config::ConfigExtension;
+use datafusion::common::{Result, extensions_options};
+use datafusion::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
 use datafusion::prelude::SessionConfig;
+use std::any::Any;
+use std::ops::{Deref, DerefMut};
 
 extensions_options! {
-    /// Options under the prefix `windlass`.
-    pub struct WindlassOptions {
+    /// What [`WindlassOptions`] holds.
+    pub struct Options {
         /// A statement that scans fewer bytes than this runs as one stage in one place. 0: always cut into stages.
         pub small_query_bytes: usize, default = 64 * 1024 * 1024
         /// Tasks of a distributed stage for each slot of the cluster.
@@ -24,8 +26,50 @@ extensions_options! {
     }
 }
 
+/// Options under the prefix `windlass`.
+#[derive(Clone, Debug, Default)]
+pub struct WindlassOptions(Options);
+
 impl ConfigExtension for WindlassOptions {
     const PREFIX: &'static str = "windlass";
+}
+
+/// As the macro has it, but for the names: SHOW and information_schema list these options under the names that SET takes.
+impl ExtensionOptions for WindlassOptions {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        self.0.set(key, value)
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let named = |entry: ConfigEntry| ConfigEntry { key: format!("{}.{}", Self::PREFIX, entry.key), ..entry };
+        self.0.entries().into_iter().map(named).collect()
+    }
+}
+
+impl Deref for WindlassOptions {
+    type Target = Options;
+
+    fn deref(&self) -> &Options {
+        &self.0
+    }
+}
+
+impl DerefMut for WindlassOptions {
+    fn deref_mut(&mut self) -> &mut Options {
+        &mut self.0
+    }
 }
 
 /// Windlass's options within a session's.

@@ -116,7 +116,5 @@ pub(crate) fn changed_options(options: &ConfigOptions) -> BTreeMap<String, Strin
 
 /// Every option that has a value, under the key that `set` takes.
 fn entries(options: &ConfigOptions) -> BTreeMap<String, String> {
-    let all = options.entries().into_iter().filter_map(|entry| entry.value.map(|value| (entry.key, value)));
-    // DataFusion lists the options of extensions without their prefix, and Windlass's is the only one.
-    all.map(|(key, value)| if key.contains('.') { (key, value) } else { (format!("windlass.{key}"), value) }).collect()
+    options.entries().into_iter().filter_map(|entry| entry.value.map(|value| (entry.key, value))).collect()
 }

@@ -73,7 +73,9 @@ async fn run_job(job: &PlannedJob, store: &Arc<ExchangeStore>, runtime: &Arc<Run
 
 fn context(small_query_bytes: usize) -> SessionContext {
     let mut config = session_config();
-    let options = WindlassOptions { small_query_bytes, inline_result_bytes: usize::MAX, ..WindlassOptions::default() };
+    let mut options = WindlassOptions::default();
+    options.small_query_bytes = small_query_bytes;
+    options.inline_result_bytes = usize::MAX;
     config = config.with_option_extension(options);
     SessionContext::new_with_state(session_state(config, Arc::default(), None))
 }

@@ -18,10 +18,9 @@ use crate::primary::{Primary, PrimaryConfig, PrimaryError};
 use crate::rest;
 use crate::results::ResultSource;
 use crate::session::{Session, SessionConfig, Sessions};
-use crate::statement::{ClusterRunner, Info, Journal, StatementConfig, Statements};
+use crate::statement::{ClusterRunner, Info, Journal, StatementConfig, Statements, split};
 use async_trait::async_trait;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::sql::parser::DFParser;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -234,40 +233,33 @@ struct Detached {
 impl SubmitStatement for Detached {
     async fn submit(&self, request: DetachedStatement) -> Result<JobId, SubmitError> {
         let invalid = |error: QueryError| SubmitError::Invalid(error.to_string());
-        let parsed = DFParser::parse_sql(&request.sql).map_err(|e| SubmitError::Invalid(e.to_string()))?;
-        if parsed.is_empty() {
-            return Err(SubmitError::Invalid("there is no statement to run".to_string()));
-        }
         let id = format!("submit-{}", uuid::Uuid::new_v4().simple());
         let session = Session::new(id, String::new(), self.statements.catalog());
         let own = self.options.iter().map(|(key, value)| (key, value));
         for (key, value) in own.chain(&request.options) {
             session.set_option(key, value).map_err(invalid)?;
         }
+        let texts = split(&session.state(), &request.sql).map_err(invalid)?;
+        if texts.is_empty() {
+            return Err(SubmitError::Invalid("there is no statement to run".to_string()));
+        }
         let (started, job) = oneshot::channel();
         let started = Arc::new(Mutex::new(Some(started)));
         let statements = self.statements.clone();
         self.tasks.spawn(async move {
-            for statement in parsed {
-                let announce = started.clone();
-                let info = Info {
-                    name: request.name.clone(),
-                    query: None,
-                    started: Some(Arc::new(move |job| {
-                        if let Some(started) = announce.lock().take() {
-                            // Nobody waits when the caller has left.
-                            let _ = started.send(Ok(job));
-                        }
-                    })),
-                };
-                let ran = statements.execute(&session, &statement.to_string(), None, &info).await;
-                if let Err(error) = ran {
-                    match started.lock().take() {
-                        Some(started) => _ = started.send(Err(error)),
-                        None => tracing::info!(%error, "a submitted statement failed"),
-                    }
-                    return;
+            let ran = run_all(&statements, &session, &texts, &request.name, &started).await;
+            if let Err(error) = ran {
+                match started.lock().take() {
+                    Some(started) => _ = started.send(Err(error)),
+                    None => tracing::info!(%error, "a submitted statement failed"),
                 }
+            }
+            // Temporary tables go with the session.
+            let catalog = statements.catalog();
+            let held = session.temporary().drain();
+            let edits: Vec<_> = held.iter().flat_map(|held| catalog.discard_temporary(&held.record)).collect();
+            if let Err(error) = catalog.change(|_| Ok(edits)).await {
+                tracing::warn!(%error, "temporary tables of a submission stay until the primary starts again");
             }
         });
         match job.await {
@@ -279,4 +271,32 @@ impl SubmitStatement for Detached {
             )),
         }
     }
+}
+
+/// Tells a job to the one who submitted, once.
+type Announce = Arc<Mutex<Option<oneshot::Sender<Result<JobId, QueryError>>>>>;
+
+/// Runs statements one after the other, up to the first that fails.
+async fn run_all(
+    statements: &Statements,
+    session: &Arc<Session>,
+    texts: &[String],
+    name: &str,
+    started: &Announce,
+) -> Result<(), QueryError> {
+    for text in texts {
+        let announce = Arc::clone(started);
+        let info = Info {
+            name: name.to_string(),
+            query: None,
+            started: Some(Arc::new(move |job| {
+                if let Some(started) = announce.lock().take() {
+                    // Nobody waits when the caller has left.
+                    let _ = started.send(Ok(job));
+                }
+            })),
+        };
+        statements.execute(session, text, None, &info).await?;
+    }
+    Ok(())
 }

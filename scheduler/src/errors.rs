@@ -236,8 +236,9 @@ fn listed(names: &[&str]) -> String {
 
 /// The message without what DataFusion says of itself rather than of the statement.
 fn clean(message: &str) -> String {
-    const PREFIXES: [&str; 13] = [
+    const PREFIXES: [&str; 14] = [
         "DataFusion error: ",
+        "Internal error: ",
         "Error during planning: ",
         "Execution error: ",
         "External error: ",
@@ -251,6 +252,9 @@ fn clean(message: &str) -> String {
         "This feature is not implemented: ",
         "Optimizer rule 'optimize_projections' failed\ncaused by\n",
     ];
+    // DataFusion asks for a report of what it takes for its defect, and the author of a statement is not the one to write it.
+    let message =
+        message.split("\nThis issue was likely caused by a bug in DataFusion's code").next().unwrap_or_default();
     let mut text = message.trim();
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
         text = rest.trim_start();

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod cluster;
 pub mod dispatch;
 pub mod driver;
+mod erased;
 pub mod errors;
 #[cfg(test)]
 mod fixtures;

@@ -4,6 +4,7 @@ use super::names::TableName;
 use super::record::{
     External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord,
 };
+use crate::erased::Erased;
 use crate::errors::{QueryError, explain};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -24,6 +25,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::unparser::expr_to_sql;
+use object_store::ObjectStoreExt;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use windlass_connectors::StoreRegistry;
@@ -47,10 +49,7 @@ pub(super) fn configure_stores(stores: &StoreRegistry, external: &External) -> R
 }
 
 pub(super) fn table_provider(state: &SessionState, record: &TableRecord) -> Result<Arc<dyn TableProvider>, QueryError> {
-    match &record.storage {
-        Storage::External(external) => Ok(Arc::new(external_table(state, record, external)?)),
-        Storage::Managed(managed) => Ok(Arc::new(ManagedTable::read(state, record, managed)?)),
-    }
+    Ok(Arc::new(FilesTable::new(state, record)?))
 }
 
 fn external_table(state: &SessionState, record: &TableRecord, external: &External) -> Result<ListingTable> {
@@ -133,6 +132,12 @@ pub async fn external_record(
         return Err(QueryError::Internal("a table of files is not a listing table".to_string()));
     };
     let (paths, listing) = (table.table_paths(), table.options());
+    if table.schema().fields().len() == listing.table_partition_cols.len() {
+        return Err(QueryError::Invalid(format!(
+            "the columns of '{}' cannot be told from its files, which are empty: name them, or fill the files first",
+            command.name.table()
+        )));
+    }
     let sql = |expr: &Expr| expr_to_sql(expr).map(|sql| sql.to_string());
     let mut defaults = Vec::new();
     for (column, default) in &command.column_defaults {
@@ -235,60 +240,78 @@ impl Record {
     }
 }
 
-/// A table whose files Windlass wrote.
+/// Files as a table: someone else's, or those that Windlass wrote.
 #[derive(Debug)]
-pub struct ManagedTable {
+pub struct FilesTable {
     schema: SchemaRef,
     constraints: Constraints,
-    defaults: HashMap<String, Expr>,
+    defaults: Erased<HashMap<String, Expr>>,
     definition: Option<String>,
-    /// The committed files; `None` before the first write.
-    committed: Option<ListingTable>,
-    /// Where a statement that writes puts its files.
-    target: Option<ListingTable>,
+    /// What statements read; `None` before the first write.
+    files: Option<Erased<ListingTable>>,
+    /// Where a statement that writes puts its files; `None` in a table that is only read.
+    target: Option<Erased<ListingTable>>,
 }
 
-impl ManagedTable {
-    fn read(state: &SessionState, record: &TableRecord, managed: &Managed) -> Result<Self> {
-        let committed = match managed.folders.is_empty() {
-            true => None,
-            false => Some(Self::files(state, record, managed, &managed.folders)?),
+impl FilesTable {
+    fn new(state: &SessionState, record: &TableRecord) -> Result<Self> {
+        let (files, target) = match &record.storage {
+            Storage::External(external) => {
+                let files = Erased::new(external_table(state, record, external)?);
+                (Some(files.clone()), Some(files))
+            }
+            Storage::Managed(managed) if managed.folders.is_empty() => (None, None),
+            Storage::Managed(managed) => {
+                (Some(Erased::new(managed_files(state, record, managed, &managed.folders)?)), None)
+            }
         };
         Ok(Self {
-            schema: Arc::clone(&record.schema.0),
+            schema: files.as_ref().map_or_else(|| Arc::clone(&record.schema.0), |files| files.schema()),
             constraints: record.constraints(),
-            defaults: defaults(state, record)?,
+            defaults: Erased::new(defaults(state, record)?),
             definition: record.definition.clone(),
-            committed,
-            target: None,
+            files,
+            target,
         })
     }
 
-    /// The table for a statement that writes into `folder`, which nobody reads before it is committed.
+    /// A managed table for a statement that writes into `folder`, which nobody reads before it is committed.
     pub fn write(state: &SessionState, record: &TableRecord, folder: &str) -> Result<Self, QueryError> {
         let Storage::Managed(managed) = &record.storage else {
             return Err(QueryError::Internal("not a managed table".to_string()));
         };
-        let mut table = Self::read(state, record, managed)?;
-        table.target = Some(Self::files(state, record, managed, &[folder.to_string()])?);
+        let mut table = Self::new(state, record)?;
+        table.target = Some(Erased::new(managed_files(state, record, managed, &[folder.to_string()])?));
         Ok(table)
     }
 
-    fn files(
-        state: &SessionState,
-        record: &TableRecord,
-        managed: &Managed,
-        folders: &[String],
-    ) -> Result<ListingTable> {
-        let options = ListingOptions::new(file_format(state, &managed.format, &BTreeMap::new())?)
-            .with_file_extension(format!(".{}", managed.format.to_lowercase()));
-        let paths = folders.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
-        listing_table(state, record, paths, options, Arc::clone(&record.schema.0))
+    /// DataFusion takes a location without a file for an empty folder; but a file that is gone is not an empty table.
+    async fn check(&self, state: &dyn Session, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(files) = self.files.as_ref().filter(|_| plan.is::<EmptyExec>()) else { return Ok(plan) };
+        for path in files.table_paths().iter().filter(|path| !path.is_collection() && path.get_glob().is_none()) {
+            let store = state.runtime_env().object_store(path)?;
+            if let Err(object_store::Error::NotFound { .. }) = store.head(path.prefix()).await {
+                return plan_err!("there is no file at {path}");
+            }
+        }
+        Ok(plan)
     }
 }
 
+fn managed_files(
+    state: &SessionState,
+    record: &TableRecord,
+    managed: &Managed,
+    folders: &[String],
+) -> Result<ListingTable> {
+    let options = ListingOptions::new(file_format(state, &managed.format, &BTreeMap::new())?)
+        .with_file_extension(format!(".{}", managed.format.to_lowercase()));
+    let paths = folders.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
+    listing_table(state, record, paths, options, Arc::clone(&record.schema.0))
+}
+
 #[async_trait]
-impl TableProvider for ManagedTable {
+impl TableProvider for FilesTable {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
@@ -316,25 +339,18 @@ impl TableProvider for ManagedTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match &self.committed {
-            Some(files) => files.scan(state, projection, filters, limit).await,
-            None => Ok(Arc::new(EmptyExec::new(project_schema(&self.schema, projection)?))),
-        }
-    }
-
-    async fn scan_with_args<'a>(&self, state: &dyn Session, args: ScanArgs<'a>) -> Result<ScanResult> {
-        match &self.committed {
-            Some(files) => files.scan_with_args(state, args).await,
-            None => {
-                let projection = args.projection().map(|columns| columns.to_vec());
-                let schema = project_schema(&self.schema, projection.as_ref())?;
-                Ok(ScanResult::new(Arc::new(EmptyExec::new(schema))))
-            }
-        }
+        let plan = match &self.files {
+            Some(files) => files.scan(state, projection, filters, limit).await?,
+            None => Arc::new(EmptyExec::new(project_schema(&self.schema, projection)?)),
+        };
+        self.check(state, plan).await
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        match &self.files {
+            Some(files) => files.supports_filters_pushdown(filters),
+            None => Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()]),
+        }
     }
 
     async fn insert_into(

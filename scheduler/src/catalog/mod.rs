@@ -13,7 +13,7 @@ mod temporary;
 #[cfg(test)]
 mod tests;
 
-pub use build::{ManagedTable, external_record, parse_view};
+pub use build::{FilesTable, external_record, parse_view};
 pub(crate) use build::{check_storable, new_id, view_provider};
 pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
 pub use provider::SessionCatalogs;
@@ -23,6 +23,7 @@ pub use record::{
 pub use snapshot::{Edit, Held, Snapshot};
 pub use temporary::TempTables;
 
+use crate::erased::Erased;
 use crate::errors::{QueryError, with_suggestion};
 use crate::meta::{Expectation, MetaStore, Transaction};
 use crate::nearest::nearest;
@@ -30,6 +31,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
+use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -52,7 +54,7 @@ pub struct Catalog {
     current: RwLock<Arc<Snapshot>>,
     /// Held while a change is computed and committed.
     changing: tokio::sync::Mutex<()>,
-    planner: OnceLock<SessionState>,
+    planner: OnceLock<Erased<SessionState>>,
 }
 
 /// What a cluster's catalog is made of.
@@ -317,12 +319,17 @@ impl Catalog {
     }
 
     /// What a statement reads under `name`.
-    pub async fn provider(self: &Arc<Self>, name: &TableName) -> Result<Option<Arc<dyn TableProvider>>, QueryError> {
-        let snapshot = self.snapshot();
-        match snapshot.table(name) {
-            Some(held) => Ok(Some(self.provider_of(&snapshot, held).await?)),
-            None => Ok(None),
-        }
+    pub fn provider<'a>(
+        self: &'a Arc<Self>,
+        name: &'a TableName,
+    ) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>, QueryError>> {
+        Box::pin(async move {
+            let snapshot = self.snapshot();
+            match snapshot.table(name) {
+                Some(held) => Ok(Some(self.provider_of(&snapshot, held).await?)),
+                None => Ok(None),
+            }
+        })
     }
 
     async fn provider_of(
@@ -350,7 +357,7 @@ impl Catalog {
 
     /// A session that knows functions and file formats, but no table.
     pub fn planner(&self) -> &SessionState {
-        self.planner.get_or_init(|| session_state(session_config(), Arc::clone(&self.runtime), None))
+        self.planner.get_or_init(|| Erased::new(session_state(session_config(), Arc::clone(&self.runtime), None)))
     }
 
     /// A session over the durable catalog alone: it plans what views mean.

@@ -3,9 +3,11 @@
 use super::record::Record;
 use super::snapshot::Held;
 use super::{Catalog, TableName, build};
+use crate::erased::Erased;
 use crate::errors::QueryError;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
+use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
@@ -16,7 +18,7 @@ pub struct TempTables {
     home: RwLock<(String, String)>,
     tables: RwLock<Tables>,
     /// The session's: temporary views are planned with it. Empty until the session is complete.
-    session: OnceLock<Weak<RwLock<SessionState>>>,
+    session: OnceLock<Erased<Weak<RwLock<SessionState>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -28,7 +30,7 @@ struct Tables {
 impl TempTables {
     pub fn attach(&self, session: Weak<RwLock<SessionState>>) {
         // A second call would come from a second session, and there is none.
-        let _ = self.session.set(session);
+        let _ = self.session.set(Erased::new(session));
     }
 
     /// Unqualified names mean this schema from now on.
@@ -79,24 +81,26 @@ impl TempTables {
         std::mem::take(&mut tables.by_name).into_values().collect()
     }
 
-    pub(super) async fn provider(
-        &self,
-        table: &str,
-        catalog: &Arc<Catalog>,
-    ) -> Result<Option<Arc<dyn TableProvider>>, QueryError> {
-        let Some(held) = self.get(table) else { return Ok(None) };
-        let provider = match &held.record {
-            Record::Table(table) => {
-                let build = || async { build::table_provider(catalog.planner(), table) };
-                held.provider.get_or_try_init(build).await?.clone()
-            }
-            Record::View(view) => {
-                let session = self.session.get().and_then(Weak::upgrade);
-                let session = session.ok_or_else(|| QueryError::NotFound("the session has ended".to_string()))?;
-                let state = session.read().clone();
-                build::view_provider(&state, view).await?
-            }
-        };
-        Ok(Some(provider))
+    pub(super) fn provider<'a>(
+        &'a self,
+        table: &'a str,
+        catalog: &'a Arc<Catalog>,
+    ) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>, QueryError>> {
+        Box::pin(async move {
+            let Some(held) = self.get(table) else { return Ok(None) };
+            let provider = match &held.record {
+                Record::Table(table) => {
+                    let build = || async { build::table_provider(catalog.planner(), table) };
+                    held.provider.get_or_try_init(build).await?.clone()
+                }
+                Record::View(view) => {
+                    let session = self.session.get().and_then(|session| session.upgrade());
+                    let session = session.ok_or_else(|| QueryError::NotFound("the session has ended".to_string()))?;
+                    let state = session.read().clone();
+                    build::view_provider(&state, view).await?
+                }
+            };
+            Ok(Some(provider))
+        })
     }
 }

@@ -10,6 +10,7 @@ pub use connection::{Connection, Tracked, incoming};
 pub use registry::{Caller, SESSION_COOKIE, SessionConfig, Sessions};
 
 use crate::catalog::{Catalog, SessionCatalogs, TableName, TempTables};
+use crate::erased::Erased;
 use crate::errors::QueryError;
 use crate::flight::PreparedHandle;
 use datafusion::common::TableReference;
@@ -29,11 +30,11 @@ pub struct Session {
     pub id: String,
     /// Who it says it is; empty when it says nothing.
     pub user: String,
-    context: SessionContext,
+    context: Erased<SessionContext>,
     temporary: Arc<TempTables>,
     options_version: AtomicU64,
     /// By SQL's PREPARE.
-    prepared: Mutex<BTreeMap<String, Statement>>,
+    prepared: Mutex<BTreeMap<String, Erased<Statement>>>,
     pub(crate) plans: Mutex<PlanCache>,
     /// By Flight SQL's CreatePreparedStatement.
     pub(crate) handles: Mutex<BTreeMap<String, Arc<PreparedHandle>>>,
@@ -55,7 +56,7 @@ impl Session {
         let session = Self {
             id,
             user,
-            context,
+            context: Erased::new(context),
             temporary,
             options_version: AtomicU64::new(0),
             prepared: Mutex::default(),
@@ -115,13 +116,13 @@ impl Session {
         if prepared.contains_key(name) {
             return Err(QueryError::AlreadyExists(format!("prepared statement '{name}' already exists")));
         }
-        prepared.insert(name.to_string(), statement);
+        prepared.insert(name.to_string(), Erased::new(statement));
         Ok(())
     }
 
     pub fn prepared(&self, name: &str) -> Result<Statement, QueryError> {
         let not_found = || QueryError::NotFound(format!("prepared statement '{name}' not found"));
-        self.prepared.lock().get(name).cloned().ok_or_else(not_found)
+        self.prepared.lock().get(name).map(|statement| Statement::clone(statement)).ok_or_else(not_found)
     }
 
     pub fn remove_prepared(&self, name: &str) -> Result<(), QueryError> {

@@ -2,6 +2,7 @@
 
 use super::Session;
 use crate::catalog::Catalog;
+use crate::erased::Erased;
 use datafusion::logical_expr::LogicalPlan;
 use std::collections::HashMap;
 
@@ -33,12 +34,12 @@ impl Versions {
 /// table has and what `now()` is are found out for each execution.
 #[derive(Debug, Default)]
 pub(crate) struct PlanCache {
-    plans: HashMap<String, (Versions, LogicalPlan)>,
+    plans: HashMap<String, (Versions, Erased<LogicalPlan>)>,
 }
 
 impl PlanCache {
     pub fn get(&self, sql: &str, versions: Versions) -> Option<LogicalPlan> {
-        self.plans.get(sql).filter(|(made_in, _)| *made_in == versions).map(|(_, plan)| plan.clone())
+        self.plans.get(sql).filter(|(made_in, _)| *made_in == versions).map(|(_, plan)| LogicalPlan::clone(plan))
     }
 
     pub fn put(&mut self, sql: &str, versions: Versions, plan: &LogicalPlan) {
@@ -48,6 +49,6 @@ impl PlanCache {
         if self.plans.len() >= MAX_STATEMENTS {
             self.plans.clear();
         }
-        self.plans.insert(sql.to_string(), (versions, plan.clone()));
+        self.plans.insert(sql.to_string(), (versions, Erased::new(plan.clone())));
     }
 }

@@ -25,6 +25,7 @@ mod write;
 
 pub use cluster::ClusterRunner;
 pub use params::{ParameterNames, Parameters};
+pub use parse::split;
 pub use publish::{Journal, remove_folder};
 pub use runner::{Finished, Part, Runner, StageReport, Started};
 
@@ -40,6 +41,7 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::{Execute, LogicalPlan, Prepare, Statement as PlanStatement};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use parse::Parsed;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -149,75 +151,85 @@ impl Statements {
     }
 
     /// Runs one statement to its end. Dropping the future cancels it.
-    pub async fn execute(
-        &self,
-        session: &Arc<Session>,
-        sql: &str,
+    pub fn execute<'a>(
+        &'a self,
+        session: &'a Arc<Session>,
+        sql: &'a str,
         parameters: Option<Parameters>,
-        info: &Info,
-    ) -> Result<Execution, QueryError> {
-        let state = session.state();
-        let planned = self.plan(session, &state, sql).await?;
-        let plan = match parameters {
-            Some(parameters) => parameters.bind(planned.plan, &planned.names).map_err(|e| explain(&e, sql, &[]))?,
-            None => {
-                planned.names.require_none()?;
-                planned.plan
-            }
-        };
-        let statement = Planned { plan, ..planned };
-        let executed = Box::pin(self.execute_planned(session, &state, sql, statement, info)).await;
-        executed.map_err(|error| self.improve(error))
+        info: &'a Info,
+    ) -> BoxFuture<'a, Result<Execution, QueryError>> {
+        Box::pin(async move {
+            let state = session.state();
+            let planned = self.plan(session, &state, sql).await?;
+            let plan = match parameters {
+                Some(parameters) => parameters.bind(planned.plan, &planned.names).map_err(|e| explain(&e, sql, &[]))?,
+                None => {
+                    planned.names.require_none()?;
+                    planned.plan
+                }
+            };
+            let statement = Planned { plan, ..planned };
+            let executed = Box::pin(self.execute_planned(session, &state, sql, statement, info)).await;
+            executed.map_err(|error| self.improve(error))
+        })
     }
 
     /// Runs one statement for each row of parameters: in one job when it inserts literal rows. Returns the rows written.
-    pub async fn execute_many(
-        &self,
-        session: &Arc<Session>,
-        sql: &str,
+    pub fn execute_many<'a>(
+        &'a self,
+        session: &'a Arc<Session>,
+        sql: &'a str,
         rows: Vec<Parameters>,
-        info: &Info,
-    ) -> Result<Option<u64>, QueryError> {
-        let state = session.state();
-        let planned = self.plan(session, &state, sql).await?;
-        if rows.len() > 1
-            && let Some(plan) = params::all_rows(&planned.plan, &planned.names, &rows)?
-        {
-            let statement = Planned { plan, names: ParameterNames::default(), ..planned };
-            let execution = Box::pin(self.execute_planned(session, &state, sql, statement, info)).await?;
-            return Ok(execution.affected);
-        }
-        let mut affected = None;
-        for parameters in rows {
-            let execution = self.execute(session, sql, Some(parameters), info).await?;
-            affected = match (affected, execution.affected) {
-                (Some(sum), Some(rows)) => Some(sum + rows),
-                (sum, rows) => sum.or(rows),
-            };
-        }
-        Ok(affected)
+        info: &'a Info,
+    ) -> BoxFuture<'a, Result<Option<u64>, QueryError>> {
+        Box::pin(async move {
+            let state = session.state();
+            let planned = self.plan(session, &state, sql).await?;
+            if rows.len() > 1
+                && let Some(plan) = params::all_rows(&planned.plan, &planned.names, &rows)?
+            {
+                let statement = Planned { plan, names: ParameterNames::default(), ..planned };
+                let execution = Box::pin(self.execute_planned(session, &state, sql, statement, info)).await?;
+                return Ok(execution.affected);
+            }
+            let mut affected = None;
+            for parameters in rows {
+                let execution = self.execute(session, sql, Some(parameters), info).await?;
+                affected = match (affected, execution.affected) {
+                    (Some(sum), Some(rows)) => Some(sum + rows),
+                    (sum, rows) => sum.or(rows),
+                };
+            }
+            Ok(affected)
+        })
     }
 
     /// What a statement returns and needs, without running it.
-    pub async fn describe(&self, session: &Arc<Session>, sql: &str) -> Result<Described, QueryError> {
-        let state = session.state();
-        let planned = self.plan(session, &state, sql).await?;
-        let types = planned.plan.get_parameter_types().map_err(|e| explain(&e, sql, &[]))?;
-        let parameters = planned.names.fields(&types);
-        let is_update = is_update(&planned.plan);
-        let schema = match &planned.plan {
-            LogicalPlan::Statement(PlanStatement::Execute(_)) => Arc::new(Schema::empty()),
-            plan if is_update => match plan {
-                LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => Arc::clone(plan.schema().inner()),
-                _ => Arc::new(Schema::empty()),
-            },
-            plan => match plan.get_parameter_names().is_ok_and(|names| names.is_empty()) {
-                // What the optimiser makes of it is what the result will have.
-                true => Arc::clone(state.optimize(plan).map_err(|e| explain(&e, sql, &[]))?.schema().inner()),
-                false => Arc::clone(plan.schema().inner()),
-            },
-        };
-        Ok(Described { schema: without_qualifiers(&schema), parameters, names: planned.names, is_update })
+    pub fn describe<'a>(
+        &'a self,
+        session: &'a Arc<Session>,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Described, QueryError>> {
+        Box::pin(async move {
+            let state = session.state();
+            let planned = self.plan(session, &state, sql).await?;
+            let types = planned.plan.get_parameter_types().map_err(|e| explain(&e, sql, &[]))?;
+            let parameters = planned.names.fields(&types);
+            let is_update = is_update(&planned.plan);
+            let schema = match &planned.plan {
+                LogicalPlan::Statement(PlanStatement::Execute(_)) => Arc::new(Schema::empty()),
+                plan if is_update => match plan {
+                    LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => Arc::clone(plan.schema().inner()),
+                    _ => Arc::new(Schema::empty()),
+                },
+                plan => match plan.get_parameter_names().is_ok_and(|names| names.is_empty()) {
+                    // What the optimiser makes of it is what the result will have.
+                    true => Arc::clone(state.optimize(plan).map_err(|e| explain(&e, sql, &[]))?.schema().inner()),
+                    false => Arc::clone(plan.schema().inner()),
+                },
+            };
+            Ok(Described { schema: without_qualifiers(&schema), parameters, names: planned.names, is_update })
+        })
     }
 
     /// The rows of a result, from wherever they are, through this process: in order, with back-pressure, in flat memory.

@@ -2,11 +2,13 @@
 
 use super::params::{ParameterNames, number_placeholders};
 use crate::errors::{QueryError, explain};
-use datafusion::common::TableReference;
+use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{self, AlterTableOperation, ObjectName, RenameTableNameKind};
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 /// A statement as it is planned.
 #[derive(Clone, Debug)]
@@ -49,12 +51,48 @@ pub(super) fn statements(state: &SessionState, sql: &str) -> Result<Vec<Statemen
     Ok(parsed.map_err(|error| explain(&error, sql, &[]))?.into())
 }
 
+/// The texts of the statements of `sql`, without the semicolons between them.
+pub fn split(state: &SessionState, sql: &str) -> Result<Vec<String>, QueryError> {
+    // All of it must be understood before any of it runs.
+    statements(state, sql)?;
+    let dialect = dialect_from_str(state.config_options().sql_parser.dialect.to_string());
+    let dialect = dialect.ok_or_else(|| QueryError::Invalid("unknown SQL dialect".to_string()))?;
+    let tokens = Tokenizer::new(dialect.as_ref(), sql).tokenize_with_location();
+    let tokens = tokens.map_err(|error| explain(&DataFusionError::from(ParserError::from(error)), sql, &[]))?;
+    let semicolons = tokens.iter().filter(|token| token.token == Token::SemiColon);
+    let mut ends: Vec<usize> =
+        semicolons.map(|token| offset(sql, token.span.start.line, token.span.start.column)).collect();
+    ends.push(sql.len());
+    let mut start = 0;
+    let mut texts = Vec::new();
+    for end in ends {
+        let text = &sql[start..end];
+        if !statements(state, text)?.is_empty() {
+            texts.push(text.trim().to_string());
+        }
+        start = (end + 1).min(sql.len());
+    }
+    Ok(texts)
+}
+
+/// Of a line and a column that count from 1, the column in characters.
+fn offset(sql: &str, line: u64, column: u64) -> usize {
+    let before: usize = sql.split_inclusive('\n').take(line.saturating_sub(1) as usize).map(str::len).sum();
+    let rest = &sql[before..];
+    before + rest.char_indices().nth(column.saturating_sub(1) as usize).map_or(rest.len(), |(at, _)| at)
+}
+
 fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, QueryError> {
     let names = number_placeholders(&mut statement)?;
     let mut parsed = Parsed { statement, temporary: false, rename: None, is_query: false, names };
     let Statement::Statement(sql) = &mut parsed.statement else { return Ok(parsed) };
     match sql.as_mut() {
         ast::Statement::Query(_) => parsed.is_query = true,
+        ast::Statement::StartTransaction { .. }
+        | ast::Statement::Commit { .. }
+        | ast::Statement::Rollback { .. }
+        | ast::Statement::Savepoint { .. }
+        | ast::Statement::ReleaseSavepoint { .. } => return Err(super::no_transactions()),
         // Its parameters are given to EXECUTE.
         ast::Statement::Prepare { .. } => parsed.names = ParameterNames::default(),
         ast::Statement::CreateTable(create) => parsed.temporary = std::mem::take(&mut create.temporary),

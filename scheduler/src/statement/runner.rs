@@ -84,6 +84,6 @@ pub(super) fn job_info(session: &Arc<Session>, state: &SessionState, sql: &str, 
         statement: sql.to_string(),
         user: session.user.clone(),
         query: info.query.clone(),
-        pool: windlass_engine::config::of(state.config()).pool,
+        pool: windlass_engine::config::of(state.config()).pool.clone(),
     }
 }

@@ -3,7 +3,7 @@
 use super::publish::{Intent, Publication};
 use super::runner::{Finished, job_info};
 use super::{Execution, Info, StageReport, Statements};
-use crate::catalog::{Edit, Held, ManagedTable, OnExists, Record, Storage, TableName, TableRecord};
+use crate::catalog::{Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord};
 use crate::errors::{QueryError, explain};
 use crate::session::Session;
 use datafusion::catalog::default_table_source::provider_as_source;
@@ -103,10 +103,11 @@ impl Statements {
                     kind: if overwrite { Kind::Overwrite } else { Kind::Append },
                     temporary: in_session.is_some().then(|| Arc::clone(session.temporary())),
                 };
-                let target = ManagedTable::write(self.inner.catalog.planner(), table, &write.folder)?;
+                let target = FilesTable::write(self.inner.catalog.planner(), table, &write.folder)?;
                 self.write_managed(session, state, sql, write, target, dml.table_name, dml.input, info).await
             }
-            Storage::External(_) => {
+            Storage::External(external) => {
+                require_writable(&name.table, external)?;
                 let remove = if overwrite { existing_files(state, table).await? } else { Vec::new() };
                 let op = WriteOp::Insert(InsertOp::Append);
                 let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, dml.target, op, dml.input));
@@ -135,6 +136,9 @@ impl Statements {
         plan: LogicalPlan,
         info: &Info,
     ) -> Result<Written, QueryError> {
+        if let LogicalPlan::Copy(copy) = &plan {
+            require_writable_format(&copy.file_type.get_ext())?;
+        }
         self.write(session, state, sql, plan, Destination::Files { remove: Vec::new() }, info).await
     }
 
@@ -159,7 +163,7 @@ impl Statements {
             name: name.clone(),
             record,
         };
-        let target = ManagedTable::write(self.inner.catalog.planner(), &write.record, &write.folder)?;
+        let target = FilesTable::write(self.inner.catalog.planner(), &write.record, &write.folder)?;
         self.write_managed(session, state, sql, write, target, name.reference(), input, info).await
     }
 
@@ -170,7 +174,7 @@ impl Statements {
         state: &SessionState,
         sql: &str,
         write: ManagedWrite,
-        target: ManagedTable,
+        target: FilesTable,
         table: datafusion::common::TableReference,
         input: Arc<LogicalPlan>,
         info: &Info,
@@ -372,6 +376,28 @@ fn table_of(held: &Held) -> Result<&TableRecord, QueryError> {
         Record::View(_) => {
             Err(QueryError::Invalid(format!("'{}' is a view, which cannot be written to", held.name.table)))
         }
+    }
+}
+
+/// Files are added, never extended.
+fn require_writable(table: &str, external: &External) -> Result<(), QueryError> {
+    require_writable_format(&external.format)?;
+    match external.locations.first() {
+        Some(location) if !location.url.ends_with('/') => Err(QueryError::Invalid(format!(
+            "table '{table}' is the file {}, which cannot be added to: make the table over a folder (a location that ends with /)",
+            location.url
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn require_writable_format(format: &str) -> Result<(), QueryError> {
+    match format.to_lowercase().as_str() {
+        "parquet" | "csv" | "json" | "ndjson" => Ok(()),
+        other => Err(QueryError::Unsupported(format!(
+            "files of the format {} are only read: write PARQUET, CSV or JSON",
+            other.to_uppercase()
+        ))),
     }
 }
 
