@@ -8,7 +8,7 @@ use crate::erased::Erased;
 use crate::errors::{QueryError, explain};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider, TableProviderFactory};
+use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::common::{Constraints, DFSchema, Result, plan_err, project_schema};
 use datafusion::datasource::ViewTable;
 use datafusion::datasource::file_format::FileFormat;
