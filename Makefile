@@ -8,6 +8,7 @@ export WINDLASS_CACHE_DIR ?= $(HOME)/.cache/windlass
 export WINDLASS_TARGET_DIR ?= $(WINDLASS_CACHE_DIR)/target
 export CARGO_TARGET_DIR := $(WINDLASS_TARGET_DIR)
 export CARGO_TERM_PROGRESS_WHEN ?= never
+SCALE ?= 1
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -37,9 +38,11 @@ test: data lint ## run every test
 	cargo build --workspace --all-targets
 	cargo test --workspace
 
-bench: setup ## measure the scheduling machine and the exchange
-	cargo bench -p windlass-core
-	cargo bench -p windlass-engine
+bench: data ## measure TPC-H against DataFusion (SCALE=10 for ten times the data), the scheduling machine and the exchange
+	cargo build --release --workspace --bin windlass --bin windlass-bench
+	"$(CARGO_TARGET_DIR)/release/windlass-bench" tpch --scale "$(SCALE)"
+	"$(CARGO_TARGET_DIR)/release/windlass-bench" scheduler
+	"$(CARGO_TARGET_DIR)/release/windlass-bench" exchange
 
 clean: ## remove what was built and generated, also for other clones
 	cargo clean

@@ -2,7 +2,7 @@
 //!
 //! A transition is a task that starts or commits. Time is processor time, the making of events included; memory is the growth of
 //! the process's resident set from the empty machine to the last job submitted. The cost of a transition must not grow with the
-//! number of tasks. `cargo bench -p windlass-core`
+//! number of tasks. `make bench`, or `windlass-bench scheduler`
 
 use std::sync::Arc;
 use std::time::Instant as Clock;
@@ -27,12 +27,12 @@ enum Wish {
     Hosts,
 }
 
-fn main() {
+pub fn run() {
     // Each measurement has a process of its own, because memory that was freed does not show when it is used again.
     if let Ok(case) = std::env::var(CASE) {
         let (wish, tasks) = case.split_once(' ').expect("set below");
         let wish = WISHES.into_iter().find(|(name, _)| *name == wish).expect("set below").1;
-        let run = run(tasks.parse().expect("set below"), wish);
+        let run = measure(tasks.parse().expect("set below"), wish);
         let ns = run.nanos as f64 / run.transitions as f64;
         println!("{case:<20} {:>14.0} {ns:>14.0} {:>12.0}", 1e9 / ns, run.bytes_per_task);
         return;
@@ -42,7 +42,8 @@ fn main() {
     let this = std::env::current_exe().expect("the path of this benchmark");
     for (name, _) in WISHES {
         for tasks in [20_000, 200_000] {
-            let status = std::process::Command::new(&this).env(CASE, format!("{name} {tasks}")).status();
+            let status =
+                std::process::Command::new(&this).arg("scheduler").env(CASE, format!("{name} {tasks}")).status();
             assert!(status.is_ok_and(|status| status.success()), "{name} {tasks} failed");
         }
     }
@@ -54,7 +55,7 @@ struct Run {
     bytes_per_task: f64,
 }
 
-fn run(tasks: u64, wish: Wish) -> Run {
+fn measure(tasks: u64, wish: Wish) -> Run {
     let mut scheduler = Scheduler::new(SchedulerConfig::default());
     let mut cluster = Cluster { running: Vec::with_capacity(tasks as usize), transitions: 0, finished: Vec::new() };
     let specs: Vec<_> = (0..JOBS).map(|id| Arc::new(job(id, (tasks / JOBS) as u32, wish))).collect();

@@ -1,4 +1,4 @@
-//! Throughput of the exchange, in MiB of Arrow data a second: `cargo bench -p windlass-engine --bench exchange`.
+//! Throughput of the exchange, in MiB of Arrow data a second: `make bench`, or `windlass-bench exchange`.
 //!
 //! One task writes batches of 8192 rows (two integers, a decimal, a short and a long string) split over some buckets, as the hash
 //! exchange does it; then every bucket is read. The split itself is not measured.
@@ -16,7 +16,7 @@ use windlass_engine::exchange::{BucketSel, Compression, ExchangeStore, FrameDeco
 const BATCHES: u32 = 128;
 const ROWS: u32 = 8192;
 
-fn main() {
+pub fn run() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be built");
     println!("{:<24} {:>8} {:>10} {:>10} {:>10}", "MiB/s", "buckets", "write", "read", "fetch");
     for buckets in [1, 2, 8, 32, 200] {

@@ -1,0 +1,41 @@
+//! Benchmarks of Windlass. `make bench` runs them; docs/benchmarks.md keeps what they said.
+
+mod exchange;
+mod scheduler;
+mod tpch;
+
+use clap::{Parser, Subcommand};
+
+/// As in the `windlass` binary, so that DataFusion alone is measured with the same allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Benchmarks of Windlass. They print ratios and rates; nothing fails for being slow.
+#[derive(Parser)]
+#[command(name = "windlass-bench")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// TPC-H on DataFusion alone, on Windlass embedded and on a cluster of processes, in alternating runs.
+    Tpch(tpch::Options),
+    /// One engine, asked over standard input and output: what `tpch` starts.
+    #[command(hide = true)]
+    Engine(tpch::EngineOptions),
+    /// The scheduling machine: 1,000 executors, 200 jobs, 20,000 and 200,000 tasks.
+    Scheduler,
+    /// The exchange, in memory and in files.
+    Exchange,
+}
+
+fn main() {
+    match Arguments::parse().command {
+        Command::Tpch(options) => tpch::run(&options),
+        Command::Engine(options) => tpch::serve(&options),
+        Command::Scheduler => scheduler::run(),
+        Command::Exchange => exchange::run(),
+    }
+}

@@ -1,0 +1,206 @@
+//! TPC-H on DataFusion alone, on Windlass embedded, and on a cluster of processes over Flight SQL.
+//!
+//! Each engine is a process, all are alive together, and each query runs on one after the other before the next round begins, so
+//! that what else the machine does falls on all of them. Times are taken by the client, from the statement's text to the last row.
+
+mod data;
+mod engine;
+
+pub use engine::{EngineOptions, serve};
+
+use clap::Args;
+use engine::{Kind, Served};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const ENGINES: [Kind; 3] = [Kind::Datafusion, Kind::Embedded, Kind::Cluster];
+/// Executions of `select 1`.
+const SELECTS: usize = 1_000;
+
+#[derive(Args)]
+pub struct Options {
+    /// Scale factor: 1 is about 1 GB of text.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// Measured rounds, after one that is not measured.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Queries to run, such as 1,6,18 [default: all].
+    #[arg(long, value_delimiter = ',')]
+    queries: Vec<usize>,
+    /// Memory of each of the two executors.
+    #[arg(long, default_value = "4GiB")]
+    memory: String,
+    /// Options of the sessions on Windlass, as SET takes them: key=value.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Folder of generated data, with the queries that `make data` puts there.
+    #[arg(long, env = "WINDLASS_CACHE_DIR")]
+    cache: PathBuf,
+}
+
+pub fn run(options: &Options) {
+    let tables = data::tables(&options.cache.join("data"), options.scale);
+    let queries = queries(&options.cache, &options.queries);
+    let cluster = Cluster::start(&options.memory, &tables);
+    println!(
+        "a cluster of processes answers its first query {} ms after the command that starts it",
+        cluster.first.as_millis()
+    );
+    let mut engines = ENGINES.map(|kind| Served::start(kind, 2, &cluster.url));
+    for (engine, kind) in engines.iter_mut().zip(ENGINES) {
+        for table in data::TABLES {
+            let folder = tables.join(table);
+            let create = format!(
+                "CREATE EXTERNAL TABLE IF NOT EXISTS {table} STORED AS PARQUET LOCATION '{}/'",
+                folder.display()
+            );
+            must(engine.run(&create), &create);
+        }
+        for setting in options.settings.iter().filter(|_| kind != Kind::Datafusion) {
+            let (key, value) = setting.split_once('=').expect("--set takes KEY=VALUE");
+            must(engine.run(&format!("SET {key} = '{value}'")), setting);
+        }
+    }
+    let idle = engines.each_ref().map(|engine| peak(engine.pid()));
+
+    let mut times = vec![[const { Vec::new() }; ENGINES.len()]; queries.len()];
+    for round in 0..=options.rounds {
+        for (query, (name, sql)) in queries.iter().enumerate() {
+            let mut rows = None;
+            for (at, engine) in engines.iter_mut().enumerate() {
+                let (us, count) = must(engine.run(sql), name);
+                assert_eq!(
+                    *rows.get_or_insert(count),
+                    count,
+                    "{name}: {:?} returns another number of rows",
+                    ENGINES[at]
+                );
+                if round > 0 {
+                    times[query][at].push(us);
+                }
+            }
+        }
+    }
+    report(&queries, &mut times);
+
+    println!("\nselect 1 over a warm connection, {SELECTS} times:");
+    for (engine, kind) in engines.iter_mut().zip(ENGINES) {
+        let mut times: Vec<u64> = (0..SELECTS).map(|_| must(engine.run("select 1"), "select 1").0).collect();
+        println!("  {kind:<12?} median {:.2} ms", median(&mut times) as f64 / 1e3);
+    }
+
+    let of_cluster: u64 = cluster.pids.iter().map(|pid| peak(*pid)).sum();
+    println!("\npeak resident memory, MiB:");
+    let datafusion = peak(engines[0].pid());
+    for (at, kind) in ENGINES.into_iter().enumerate() {
+        let mut bytes = peak(engines[at].pid());
+        if kind == Kind::Cluster {
+            bytes += of_cluster;
+        }
+        println!(
+            "  {kind:<12?} {:>6}   {:.2} x (before the first query: {})",
+            bytes >> 20,
+            bytes as f64 / datafusion as f64,
+            idle[at] >> 20
+        );
+    }
+}
+
+fn report(queries: &[(String, String)], times: &mut [[Vec<u64>; ENGINES.len()]]) {
+    println!("\n{:<6} {:>14} {:>10} {:>10}", "query", "DataFusion ms", "embedded", "cluster");
+    let mut logarithms = [0.0; ENGINES.len()];
+    let mut total = [0; ENGINES.len()];
+    for ((name, _), times) in queries.iter().zip(times) {
+        let medians = times.each_mut().map(median);
+        let ratios = medians.map(|time| time as f64 / medians[0] as f64);
+        println!("{name:<6} {:>14.1} {:>10.2} {:>10.2}", medians[0] as f64 / 1e3, ratios[1], ratios[2]);
+        for at in 0..ENGINES.len() {
+            logarithms[at] += ratios[at].ln() / queries.len() as f64;
+            total[at] += medians[at];
+        }
+    }
+    let [_, embedded, cluster] = logarithms.map(f64::exp);
+    println!("{:<6} {:>14} {embedded:>10.2} {cluster:>10.2}   geometric mean", "", "");
+    let sums = total.map(|sum| sum as f64 / total[0] as f64);
+    println!("{:<6} {:>14.1} {:>10.2} {:>10.2}   sum", "", total[0] as f64 / 1e3, sums[1], sums[2]);
+}
+
+fn median(times: &mut Vec<u64>) -> u64 {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// Name and text of the queries, from what `make data` generated.
+fn queries(cache: &Path, wanted: &[usize]) -> Vec<(String, String)> {
+    let folder = cache.join("data/tpch-sf0.05/queries");
+    let wanted: Vec<usize> = if wanted.is_empty() { (1..=22).collect() } else { wanted.to_vec() };
+    let read = |number: usize| {
+        let path = folder.join(format!("q{number:02}.sql"));
+        let text =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}: run 'make data'", path.display()));
+        (format!("q{number:02}"), text)
+    };
+    wanted.into_iter().map(read).collect()
+}
+
+fn must<T>(outcome: Result<T, String>, what: &str) -> T {
+    outcome.unwrap_or_else(|error| panic!("{what}: {error}"))
+}
+
+/// The most memory that a process has had resident, bytes.
+fn peak(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux says how much memory was used");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB");
+    kib << 10
+}
+
+/// A primary and two executors with one slot each.
+struct Cluster {
+    dir: tempfile::TempDir,
+    url: String,
+    pids: Vec<u32>,
+    /// From the command to the first answer.
+    first: Duration,
+}
+
+impl Cluster {
+    fn start(memory: &str, tables: &Path) -> Self {
+        let dir = tempfile::tempdir().expect("a folder for the cluster");
+        let at = dir.path().display().to_string();
+        let start = Instant::now();
+        let up = ["cluster", "up", "--executors", "2", "--slots", "1", "--memory", memory, "--dir", &at, "--json"];
+        let described: Value = serde_json::from_str(&windlass(&up)).expect("the cluster is described in JSON");
+        let url = described["url"].as_str().expect("the cluster has an address").to_string();
+        let first = format!(
+            "CREATE EXTERNAL TABLE first_nation STORED AS PARQUET LOCATION '{}/'; \
+             SELECT count(*) FROM first_nation; DROP TABLE first_nation",
+            tables.join("nation").display()
+        );
+        windlass(&["sql", "--url", &url, "-e", &first]);
+        let first = start.elapsed();
+        let processes =
+            ["primaries", "executors"].into_iter().flat_map(|key| described[key].as_array().into_iter().flatten());
+        let pids = processes.filter_map(|process| process["pid"].as_u64()).map(|pid| pid as u32).collect();
+        Self { dir, url, pids, first }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        windlass(&["cluster", "down", "--dir", &self.dir.path().display().to_string()]);
+    }
+}
+
+fn windlass(arguments: &[&str]) -> String {
+    let this = std::env::current_exe().expect("the path of this benchmark");
+    let output =
+        Command::new(this.with_file_name("windlass")).args(arguments).output().expect("the windlass binary runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "windlass {}: {errors}", arguments.join(" "));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
