@@ -75,6 +75,9 @@ struct ExchangeRead {
     equal: Vec<Expressions>,
     #[prost(message, optional, tag = "9")]
     merge: Option<Ordering>,
+    /// How many ranges there are; 0 when ranges are not what is read.
+    #[prost(uint32, tag = "10")]
+    ranges: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -357,6 +360,10 @@ impl Encoder<'_> {
             constants,
             equal,
             merge: read.merge().map(|ordering| self.ordering(ordering)).transpose()?,
+            ranges: match read.mode() {
+                ReadMode::Range(ranges) => ranges,
+                _ => 0,
+            },
         })
     }
 }
@@ -415,7 +422,11 @@ impl Decoder<'_> {
             true => Partitioning::UnknownPartitioning(node.parts.len()),
             false => Partitioning::Hash(self.exprs(&node.hash, &schema)?, node.parts.len()),
         };
-        let mode = if node.by_bucket { ReadMode::Bucket } else { ReadMode::Map };
+        let mode = match node.ranges {
+            0 if node.by_bucket => ReadMode::Bucket,
+            0 => ReadMode::Map,
+            ranges => ReadMode::Range(ranges),
+        };
         let merge = node.merge.map(|ordering| self.ordering(ordering, &schema)).transpose()?;
         Ok(Arc::new(ExchangeReadExec::new(node.stage, mode, node.parts, merge, partitioning, equivalence)))
     }

@@ -19,6 +19,9 @@ extensions_options! {
         pub broadcast_rows: usize, default = 256 * 1024
         /// A task's result up to this size travels with its report, and is not kept on the executor.
         pub inline_result_bytes: usize, default = 1024 * 1024
+        /// A sort of the whole result that has this many rows or more, by estimate, ends in ranges of its key, a task for each. 0: every
+        /// such sort.
+        pub range_sort_rows: usize, default = 256 * 1024
         /// Counted failures of one task before its job fails.
         pub max_attempts: u32, default = 4
         /// The fair pool that jobs of the session are admitted to.

@@ -19,6 +19,8 @@ pub(crate) enum OutputSpec {
     Single,
     /// By the hash of these expressions.
     Hash(Vec<Arc<dyn PhysicalExpr>>, u32),
+    /// Rows arrive sorted, and leave as one run that can be read from any place on: see [`crate::ops::range`].
+    SortedRun,
     /// Batches in turn, for load only.
     RoundRobin(u32),
     /// One bucket, and small ones travel with the report.
@@ -28,7 +30,7 @@ pub(crate) enum OutputSpec {
 impl OutputSpec {
     pub(crate) fn buckets(&self) -> u32 {
         match self {
-            OutputSpec::Single | OutputSpec::Result { .. } => 1,
+            OutputSpec::Single | OutputSpec::SortedRun | OutputSpec::Result { .. } => 1,
             OutputSpec::Hash(_, buckets) | OutputSpec::RoundRobin(buckets) => *buckets,
         }
     }
@@ -48,6 +50,8 @@ pub(crate) struct Envelope {
     /// Session options that differ from the defaults, sorted by key so that equal stages have equal bytes.
     #[prost(btree_map = "string, string", tag = "5")]
     pub options: BTreeMap<String, String>,
+    #[prost(bool, tag = "6")]
+    pub sorted_run: bool,
 }
 
 impl Envelope {
@@ -67,7 +71,14 @@ impl Envelope {
             OutputSpec::Result { inline_bytes } => Some(*inline_bytes),
             _ => None,
         };
-        Ok(Self { plan: node, hash, buckets: output.buckets(), inline_bytes, options: options.clone() })
+        Ok(Self {
+            plan: node,
+            hash,
+            buckets: output.buckets(),
+            inline_bytes,
+            options: options.clone(),
+            sorted_run: matches!(output, OutputSpec::SortedRun),
+        })
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {

@@ -3,17 +3,19 @@
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use std::fmt::Debug;
+use std::ops::Range;
 use windlass_core::ids::{AttemptId, ExecutorId};
 
 /// Reads map outputs: from the process's own store, or from other executors.
 pub trait ExchangeSource: Send + Sync + Debug {
-    /// All batches of `bucket` (`None`: of every bucket) of these outputs: in any order across outputs, in order within one.
+    /// All batches of `buckets` (`None`: of every bucket) of these outputs: in any order across outputs, bucket after bucket and in
+    /// order within one.
     ///
     /// An output that cannot be read ends the stream with a `TaskFailure::FetchFailed` inside `DataFusionError::External`.
     fn read(
         &self,
         schema: SchemaRef,
         outputs: Vec<(AttemptId, ExecutorId)>,
-        bucket: Option<u32>,
+        buckets: Option<Range<u32>>,
     ) -> SendableRecordBatchStream;
 }

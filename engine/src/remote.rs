@@ -24,6 +24,7 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -134,30 +135,27 @@ impl RemoteExchange {
     fn read_local(
         store: Arc<ExchangeStore>,
         executor: ExecutorId,
-        outputs: Vec<AttemptId>,
-        select: BucketSel,
+        requests: Vec<(AttemptId, BucketSel)>,
     ) -> BoxStream<'static, Result<RecordBatch>> {
-        let read_one = move |output: AttemptId| {
+        let read_one = move |(output, select): (AttemptId, BucketSel)| {
             let failed = move |error| unreadable(error, output, executor);
             let batches = store.read(output, select).map_err(failed);
             stream::iter([batches.map(|batches| batches.map_err(failed))]).try_flatten()
         };
-        stream::iter(outputs).flat_map(read_one).boxed()
+        stream::iter(requests).flat_map(read_one).boxed()
     }
 
     fn read_remote(
         connections: Arc<Connections>,
         executor: ExecutorId,
         address: Option<String>,
-        outputs: Vec<AttemptId>,
-        select: BucketSel,
+        requests: Vec<(AttemptId, BucketSel)>,
     ) -> BoxStream<'static, Result<RecordBatch>> {
         let Some(address) = address else {
             let message = "it is not in the cluster any more".to_string();
-            let lost = TaskFailure::FetchFailed { output: outputs[0], executor, message };
+            let lost = TaskFailure::FetchFailed { output: requests[0].0, executor, message };
             return stream::once(async { Err(external(lost)) }).boxed();
         };
-        let requests: Vec<_> = outputs.into_iter().map(|output| (output, select)).collect();
         let reader = HostReader::start(connections, executor, address, requests);
         stream::try_unfold(reader, |mut reader| async { Ok(reader.next().await?.map(|batch| (batch, reader))) }).boxed()
     }
@@ -168,19 +166,23 @@ impl ExchangeSource for RemoteExchange {
         &self,
         schema: SchemaRef,
         outputs: Vec<(AttemptId, ExecutorId)>,
-        bucket: Option<u32>,
+        buckets: Option<Range<u32>>,
     ) -> SendableRecordBatchStream {
-        let select = bucket.map_or(BucketSel::All, BucketSel::One);
-        let mut hosts: BTreeMap<ExecutorId, Vec<AttemptId>> = BTreeMap::new();
+        let selected: Vec<BucketSel> = match buckets {
+            Some(buckets) => buckets.map(BucketSel::One).collect(),
+            None => vec![BucketSel::All],
+        };
+        let mut hosts: BTreeMap<ExecutorId, Vec<(AttemptId, BucketSel)>> = BTreeMap::new();
         for (output, executor) in outputs {
-            hosts.entry(executor).or_default().push(output);
+            hosts.entry(executor).or_default().extend(selected.iter().map(|select| (output, *select)));
         }
+        hosts.retain(|_, requests| !requests.is_empty());
         let (connections, addresses, local) = (self.connections.clone(), self.addresses.clone(), self.local.clone());
-        let readers = hosts.into_iter().map(move |(executor, outputs)| match &local {
-            Local::Everything(store) => Self::read_local(store.clone(), executor, outputs, select),
-            Local::Of(own, store) if *own == executor => Self::read_local(store.clone(), executor, outputs, select),
+        let readers = hosts.into_iter().map(move |(executor, requests)| match &local {
+            Local::Everything(store) => Self::read_local(store.clone(), executor, requests),
+            Local::Of(own, store) if *own == executor => Self::read_local(store.clone(), executor, requests),
             Local::Of(..) | Local::Nothing => {
-                Self::read_remote(connections.clone(), executor, addresses.address(executor), outputs, select)
+                Self::read_remote(connections.clone(), executor, addresses.address(executor), requests)
             }
         });
         let batches = stream::iter(readers).flatten_unordered(HOSTS_AT_A_TIME);

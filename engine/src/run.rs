@@ -4,6 +4,7 @@ use crate::codec::WindlassCodec;
 use crate::envelope::{Envelope, OutputSpec};
 use crate::exchange::{ExchangeStore, MapOutputWriter};
 use crate::failure::classify;
+use crate::ops::range::{self, RunWriter, run_rows};
 use crate::restrict::{SkippedExec, restrict};
 use crate::session::{session_config, task_context};
 use crate::stage::{OperatorMetrics, TaskInputs, TaskScope, TaskSummary};
@@ -109,6 +110,7 @@ impl StagePlan {
             return Ok(OutputSpec::Hash(exprs, self.envelope.buckets));
         }
         Ok(match self.envelope.buckets {
+            _ if self.envelope.sorted_run => OutputSpec::SortedRun,
             1 => OutputSpec::Single,
             buckets => OutputSpec::RoundRobin(buckets),
         })
@@ -147,6 +149,16 @@ impl StageInstance {
                     writer.push(0, batch?).await?;
                 }
                 finish(writer).await
+            }
+            OutputSpec::SortedRun => {
+                let mut run = RunWriter::new(store.writer(attempt, schema, range::BUCKETS));
+                while let Some(batch) = input.next().await {
+                    run.push(batch?).await?;
+                }
+                let output = run.finish().await?;
+                // Its buckets are places within one run, and each reader wants some of them.
+                let bucket_bytes = vec![output.bucket_bytes.iter().sum()];
+                Ok(TaskSummary { rows: run_rows(&output), bucket_bytes, ..TaskSummary::default() })
             }
             OutputSpec::Hash(..) | OutputSpec::RoundRobin(_) => {
                 let mut writer = store.writer(attempt, schema, self.output.buckets());

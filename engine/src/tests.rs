@@ -16,6 +16,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{StreamExt, TryStreamExt};
+use std::ops::Range;
 use std::sync::Arc;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId};
 use windlass_core::job::MapLocation;
@@ -30,12 +31,16 @@ impl ExchangeSource for StoreSource {
         &self,
         schema: SchemaRef,
         outputs: Vec<(AttemptId, ExecutorId)>,
-        bucket: Option<u32>,
+        buckets: Option<Range<u32>>,
     ) -> SendableRecordBatchStream {
-        let select = bucket.map_or(BucketSel::All, BucketSel::One);
+        let select: Vec<BucketSel> =
+            buckets.map_or(vec![BucketSel::All], |buckets| buckets.map(BucketSel::One).collect());
+        let requests = outputs
+            .into_iter()
+            .flat_map(move |(output, _)| select.clone().into_iter().map(move |select| (output, select)));
         let store = Arc::clone(&self.0);
-        let batches = futures::stream::iter(outputs)
-            .map(move |(output, _)| store.read(output, select).map(|stream| stream.map_err(DataFusionError::from)))
+        let batches = futures::stream::iter(requests)
+            .map(move |(output, select)| store.read(output, select).map(|stream| stream.map_err(DataFusionError::from)))
             .map_err(DataFusionError::from)
             .try_flatten();
         Box::pin(RecordBatchStreamAdapter::new(schema, batches.boxed()))
@@ -134,6 +139,16 @@ impl Fixture {
 
     /// The answer of stages equals DataFusion's own, and stages there are.
     async fn check(&self, sql: &str) {
+        let (actual, expected, stages) = self.answers(sql, |_| {}).await;
+        assert_eq!(rows(&actual), rows(&expected), "{sql}\n{stages}");
+    }
+
+    /// What stages answer, what DataFusion answers, and the stages.
+    async fn answers(
+        &self,
+        sql: &str,
+        set: impl FnOnce(&mut WindlassOptions),
+    ) -> (Vec<RecordBatch>, Vec<RecordBatch>, String) {
         let plain = SessionContext::new_with_config(
             SessionConfig::new().with_target_partitions(3).with_information_schema(true),
         );
@@ -141,15 +156,55 @@ impl Fixture {
         let expected = plain.sql(sql).await.unwrap().collect().await.unwrap();
         let windlass = context(0);
         self.register(&windlass).await;
-        let state = windlass.state();
+        let mut state = windlass.state();
+        set(state.config_mut().options_mut().extensions.get_mut::<WindlassOptions>().unwrap());
         let logical = state.create_logical_plan(sql).await.unwrap();
         let job = plan_job(&state, &logical, SHAPE).await.unwrap();
         let runtime = Arc::clone(state.runtime_env());
         let actual = run_job(&job, &self.store, &runtime).await;
         self.store.remove_job(JobId(1));
         let stages: Vec<_> = job.stages.iter().map(|stage| stage.display.as_str()).collect();
-        assert_eq!(rows(&actual), rows(&expected), "{sql}\n{}", stages.join("\n---\n"));
+        (actual, expected, stages.join("\n---\n"))
     }
+}
+
+/// Sorts by keys that leave no choice: the order is compared, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sorts_end_in_ranges() {
+    let fixture = Fixture::new().await;
+    let text = |batches: &[RecordBatch]| pretty_format_batches(batches).unwrap().to_string();
+    for sql in [
+        "select * from fact order by k, id",
+        "select id, s from fact order by s desc, n nulls first, id",
+        "select n, x * 2 from fact order by x desc, id",
+        "select id, f.k, label from fact f join dim d on f.k = d.k order by label, id desc",
+        "select k, sum(n), count(*) from fact group by k order by 2 desc nulls last, k",
+        "select s from fact order by s",
+        "select n, id from fact where n is null order by n, id desc",
+        "select id, k from fact where id < 0 order by k",
+    ] {
+        let (actual, expected, stages) = fixture.answers(sql, |options| options.range_sort_rows = 0).await;
+        assert_eq!(text(&actual), text(&expected), "{sql}\n{stages}");
+        assert!(stages.contains("ranges="), "{sql}\n{stages}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ranges_are_for_large_sorts_by_certain_keys() {
+    let fixture = Fixture::new().await;
+    for sql in [
+        "select id from fact order by id limit 10",
+        "select id, random() as r from fact order by r",
+        "select s, sum(x) from fact group by s order by 2",
+        "select id, row_number() over (partition by s order by n) as r from fact order by r, id",
+        "select * from (select id from fact limit 100) order by id",
+        "select s, first_value(id) as f from fact group by s order by f",
+    ] {
+        let (_, _, stages) = fixture.answers(sql, |options| options.range_sort_rows = 0).await;
+        assert!(!stages.contains("ranges="), "{sql}\n{stages}");
+    }
+    let (_, _, stages) = fixture.answers("select id from fact order by k, id", |_| {}).await;
+    assert!(!stages.contains("ranges="), "{stages}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

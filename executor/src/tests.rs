@@ -82,7 +82,7 @@ async fn numbers(
     bucket: Option<u32>,
 ) -> Result<Vec<i64>, DataFusionError> {
     let outputs = outputs.iter().map(|&(partition, executor)| (output(partition), ExecutorId(executor))).collect();
-    let read = source.read(schema(), outputs, bucket).try_collect::<Vec<_>>();
+    let read = source.read(schema(), outputs, bucket.map(|bucket| bucket..bucket + 1)).try_collect::<Vec<_>>();
     let batches = tokio::time::timeout(SOON, read).await.expect("the fetch hangs")?;
     let column = |batch: &RecordBatch| batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec();
     let mut numbers: Vec<i64> = batches.iter().flat_map(column).collect();

@@ -1,8 +1,9 @@
 //! Reads the map outputs of another stage.
 
+use super::range::RangeReader;
 use crate::stage::TaskInputs;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, internal_datafusion_err};
+use datafusion::common::{Result, internal_datafusion_err, internal_err};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr};
@@ -14,6 +15,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::TryStreamExt;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use windlass_core::ids::{AttemptId, ExecutorId};
 use windlass_core::job::MapLocation;
@@ -25,6 +27,8 @@ pub enum ReadMode {
     Bucket,
     /// Partition i reads one map output whole.
     Map,
+    /// Partition i merges the rows of one range of the sort key, out of so many, from every map output: sorted runs.
+    Range(u32),
 }
 
 /// A leaf: where a stage's plan was cut, the reader of the stage below.
@@ -33,7 +37,7 @@ pub struct ExchangeReadExec {
     /// Index of the producing stage within the job.
     stage: u32,
     mode: ReadMode,
-    /// For each partition of this operator, the bucket or the map that it reads.
+    /// For each partition of this operator, the bucket, the map or the range that it reads.
     parts: Vec<u32>,
     /// Every map output is sorted like this, and so must each partition be.
     merge: Option<LexOrdering>,
@@ -102,17 +106,47 @@ impl ExchangeReadExec {
         }
     }
 
-    fn read_merged(
+    fn read_range(
         &self,
-        ordering: &LexOrdering,
-        outputs: Vec<(AttemptId, ExecutorId)>,
-        bucket: Option<u32>,
+        runs: Vec<(AttemptId, ExecutorId)>,
+        part: u32,
+        ranges: u32,
         inputs: &TaskInputs,
         partition: usize,
         context: &Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let streams =
-            outputs.into_iter().map(|output| inputs.source.read(self.schema(), vec![output], bucket)).collect();
+        let Some(ordering) = self.merge.clone() else {
+            return internal_err!("ranges of runs without an order are read");
+        };
+        let reservation =
+            MemoryConsumer::new(format!("ExchangeRead[{partition}]")).register(&context.runtime_env().memory_pool);
+        let reader = RangeReader {
+            schema: self.schema(),
+            ordering,
+            source: Arc::clone(&inputs.source),
+            runs,
+            part,
+            ranges,
+            batch_size: context.session_config().batch_size(),
+            metrics: BaselineMetrics::new(&self.metrics, partition),
+            reservation,
+        };
+        Ok(reader.read())
+    }
+
+    fn read_merged(
+        &self,
+        ordering: &LexOrdering,
+        outputs: Vec<(AttemptId, ExecutorId)>,
+        buckets: Option<Range<u32>>,
+        inputs: &TaskInputs,
+        partition: usize,
+        context: &Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let streams = outputs
+            .into_iter()
+            .map(|output| inputs.source.read(self.schema(), vec![output], buckets.clone()))
+            .collect();
         let reservation =
             MemoryConsumer::new(format!("ExchangeRead[{partition}]")).register(&context.runtime_env().memory_pool);
         StreamingMergeBuilder::new()
@@ -131,6 +165,7 @@ impl DisplayAs for ExchangeReadExec {
         let what = match self.mode {
             ReadMode::Bucket => "buckets",
             ReadMode::Map => "maps",
+            ReadMode::Range(_) => "ranges",
         };
         write!(f, "ExchangeReadExec: stage={}, {what}={}", self.stage, self.parts.len())?;
         match &self.merge {
@@ -186,8 +221,12 @@ impl ExecutionPlan for ExchangeReadExec {
         let part = self.parts[partition];
         let locate =
             |map: &MapLocation| (inputs.job.stage(self.stage).task(map.partition).attempt(map.attempt), map.executor);
-        let (outputs, bucket): (Vec<_>, _) = match self.mode {
-            ReadMode::Bucket => (maps.iter().map(locate).collect(), Some(part)),
+        let (outputs, buckets): (Vec<_>, _) = match self.mode {
+            ReadMode::Bucket => (maps.iter().map(locate).collect(), Some(part..part + 1)),
+            ReadMode::Range(ranges) => {
+                let runs = maps.iter().map(locate).collect();
+                return self.read_range(runs, part, ranges, &inputs, partition, &context);
+            }
             // A map that a row limit spared has no location: it is empty.
             ReadMode::Map => (maps.iter().filter(|map| map.partition == part).map(locate).collect(), None),
         };
@@ -196,10 +235,10 @@ impl ExecutionPlan for ExchangeReadExec {
         }
         match &self.merge {
             Some(ordering) if outputs.len() > 1 => {
-                self.read_merged(ordering, outputs, bucket, &inputs, partition, &context)
+                self.read_merged(ordering, outputs, buckets, &inputs, partition, &context)
             }
             _ => {
-                let stream = inputs.source.read(self.schema(), outputs, bucket);
+                let stream = inputs.source.read(self.schema(), outputs, buckets);
                 let metrics = BaselineMetrics::new(&self.metrics, partition);
                 let observed = stream.inspect_ok(move |batch| metrics.record_output(batch.num_rows()));
                 Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), observed)))

@@ -2,6 +2,7 @@
 
 mod exchange_read;
 mod gather;
+pub(crate) mod range;
 mod write;
 
 pub use exchange_read::{ExchangeReadExec, ReadMode};

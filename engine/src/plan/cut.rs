@@ -1,5 +1,6 @@
 //! Cuts a physical plan into stages where rows change partitions.
 
+use super::range_sort;
 use super::size::scanned_bytes;
 use crate::config::WindlassOptions;
 use crate::envelope::{Envelope, OutputSpec, content_hash};
@@ -17,7 +18,9 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::scalar_subquery::{ScalarSubqueryExec, ScalarSubqueryLink};
@@ -35,6 +38,7 @@ const SMALL_BUILD_BYTES: u64 = 1024 * 1024;
 pub(super) struct Cutter {
     options: BTreeMap<String, String>,
     inline_bytes: u64,
+    range_sort_rows: usize,
     stages: Vec<PlannedStage>,
     /// The scalar subqueries that the plan being cut may refer to.
     subqueries: Option<ScalarSubqueryExec>,
@@ -46,6 +50,7 @@ impl Cutter {
         Self {
             options: changed_options(state.config().options()),
             inline_bytes: options.inline_result_bytes as u64,
+            range_sort_rows: options.range_sort_rows,
             stages: Vec::new(),
             subqueries: None,
             write: None,
@@ -64,7 +69,7 @@ impl Cutter {
 
     pub(super) fn stages(mut self, plan: Arc<dyn ExecutionPlan>) -> Result<PlannedJob> {
         let plan = self.take_over_write(plan, true)?;
-        let plan = self.cut(plan)?;
+        let plan = self.cut_top(plan)?;
         self.finish(plan)
     }
 
@@ -93,6 +98,33 @@ impl Cutter {
         }
         self.write = Some(WriteTarget { target, staging: staging.clone(), overwrite: false });
         Ok(Arc::new(WriteExec::try_new(sink, input, staging)?))
+    }
+
+    /// Like `cut`, above the sort of a whole result: that one may leave several partitions, one after the other in the order.
+    fn cut_top(&mut self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>()
+            && merge.input().output_partitioning().partition_count() > 1
+            && range_sort::pays(merge, self.range_sort_rows)?
+        {
+            return self.cut_ranges(merge);
+        }
+        let several_files = self.write.as_ref().is_none_or(|write| write.target.ends_with('/'));
+        if several_files && (plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>() || plan.is::<WriteExec>()) {
+            let child = self.cut_top(Arc::clone(plan.children()[0]))?;
+            return with_children(plan, vec![child]);
+        }
+        self.cut(plan)
+    }
+
+    /// Sorted runs, and as many tasks that each merge one range of the key.
+    fn cut_ranges(&mut self, merge: &SortPreservingMergeExec) -> Result<Arc<dyn ExecutionPlan>> {
+        let runs = self.cut(Arc::clone(merge.input()))?;
+        let ranges = runs.output_partitioning().partition_count() as u32;
+        let equivalence = runs.properties().eq_properties.clone();
+        let stage = self.add_stage(runs, OutputSpec::SortedRun, None)?;
+        let (mode, parts) = (ReadMode::Range(ranges), (0..ranges).collect());
+        let partitioning = Partitioning::UnknownPartitioning(ranges as usize);
+        Ok(Arc::new(ExchangeReadExec::new(stage, mode, parts, Some(merge.expr().clone()), partitioning, equivalence)))
     }
 
     /// `plan` with readers in place of what other stages run.

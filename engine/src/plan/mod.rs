@@ -6,6 +6,7 @@
 
 mod broadcast;
 mod cut;
+mod range_sort;
 mod size;
 
 use crate::config::WindlassOptions;
