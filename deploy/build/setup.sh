@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings a fresh Debian or Ubuntu to the point where the workspace builds and its tests run. Does nothing where all is there.
 #
-#   setup.sh build    what a build needs: a C compiler, protoc, a fast linker
+#   setup.sh build    what a build needs: a C compiler, protoc
 #   setup.sh tests    that, and Python with the packages and the data of the test suites
 set -euo pipefail
 
@@ -25,7 +25,6 @@ need cc build-essential
 need protoc protobuf-compiler
 # The types that every protoc file may import come in a package of their own.
 [ -e /usr/include/google/protobuf/any.proto ] || [ -e /usr/local/include/google/protobuf/any.proto ] || missing+=(libprotobuf-dev)
-need mold mold
 if [ "$what" = tests ]; then
     need python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

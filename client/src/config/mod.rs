@@ -107,6 +107,9 @@ section! {
         broadcast: ByteSize = ByteSize::mib(8);
         /// Where sizes are not known, the same with at most this many rows. SET windlass.broadcast_rows
         broadcast_rows: Count = Count(256 * 1024);
+        /// A sort of a whole result with this many rows or more, by estimate, ends in a task for each range of its key. SET
+        /// windlass.range_sort_rows
+        range_sort_rows: Count = Count(256 * 1024);
         /// A task's result up to this size travels with its report. SET windlass.inline_result_bytes
         inline_result: ByteSize = ByteSize::mib(1);
         /// A task that fails this often fails its job. SET windlass.max_attempts
@@ -163,6 +166,7 @@ impl Query {
             ("windlass.tasks_per_slot", self.tasks_per_slot.to_string()),
             ("windlass.broadcast_bytes", self.broadcast.bytes().to_string()),
             ("windlass.broadcast_rows", self.broadcast_rows.to_string()),
+            ("windlass.range_sort_rows", self.range_sort_rows.to_string()),
             ("windlass.inline_result_bytes", self.inline_result.bytes().to_string()),
             ("windlass.max_attempts", self.attempts.to_string()),
             ("windlass.pool", self.pool.clone()),
