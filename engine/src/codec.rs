@@ -47,10 +47,8 @@ enum Operator {
 /// One entry for each window expression of the input.
 #[derive(Clone, PartialEq, Message)]
 struct Window {
-    #[prost(bool, repeated, tag = "1")]
-    ignore_nulls: Vec<bool>,
-    #[prost(bool, repeated, tag = "2")]
-    is_reversed: Vec<bool>,
+    #[prost(message, repeated, tag = "1")]
+    flags: Vec<WindowFlags>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -186,10 +184,7 @@ impl PhysicalExtensionCodec for WindlassCodec {
                 fetch: sort.fetch().map(|n| n as u64),
             })
         } else if let Some(window) = plan.downcast_ref::<WindowFlagsExec>() {
-            Operator::Window(Window {
-                ignore_nulls: window.flags.iter().map(|flags| flags.ignore_nulls).collect(),
-                is_reversed: window.flags.iter().map(|flags| flags.is_reversed).collect(),
-            })
+            Operator::Window(Window { flags: window.flags.clone() })
         } else {
             return not_impl_err!("{} cannot be sent to executors", plan.name());
         };
@@ -237,11 +232,7 @@ impl PhysicalExtensionCodec for WindlassCodec {
                     .with_fetch(node.fetch.map(|n| n as usize));
                 Ok(Arc::new(sort))
             }
-            Some(Operator::Window(node)) => {
-                let flags = node.ignore_nulls.into_iter().zip(node.is_reversed);
-                let flags = flags.map(|(ignore_nulls, is_reversed)| WindowFlags { ignore_nulls, is_reversed });
-                restore_window(&input(inputs, 0)?, &flags.collect::<Vec<_>>())
-            }
+            Some(Operator::Window(node)) => restore_window(&input(inputs, 0)?, &node.flags),
             None => internal_err!("an operator of an unknown kind was received: do all nodes run the same version?"),
         }
     }

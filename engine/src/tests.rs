@@ -246,6 +246,19 @@ async fn stages_answer_as_one_process_does() {
          first_value(id) over (partition by k order by id desc) c, lead(id, 2, -1) over (order by id desc) d,
          nth_value(id, 3) over (partition by s order by id desc rows between unbounded preceding and unbounded following) e
          from fact where id between 5 and 400",
+        "select id, count(*) filter (where n > 2) over (partition by k order by id) a,
+         sum(x) filter (where s <> 'name-3' and k % 2 = 0) over (order by id rows between 3 preceding and 2 following) b,
+         array_agg(n) filter (where n is null or n > 3) over (partition by s order by id) c,
+         max(x) filter (where k > 90) over (partition by s) d, sum(n) over (order by id) e from fact where id < 300",
+        "select id, count(*) filter (where x > (select avg(x) from fact)) over (order by id desc) a,
+         array_agg(id) filter (where n > 2) over (partition by k order by id rows between current row and unbounded following) b,
+         sum(distinct n) filter (where id % 2 = 0) over (partition by k) c from fact where id % 20 < 3",
+        "select d.k, sum(f.x) filter (where f.k = d.v) over (partition by d.label order by f.id) a
+         from fact f join dim d on f.k = d.k where f.id < 100 and d.k in
+         (select c from (select count(*) filter (where n = 1) over (partition by k order by id) c from fact))",
+        "select id, array_agg(id) over (order by id rows between current row and unbounded following) a, sum(n) over (order by id) b,
+         array_agg(n) ignore nulls over (partition by k order by id desc rows between unbounded preceding and current row) c
+         from fact where id < 40",
         "select table_name from information_schema.tables where table_name in ('fact', 'dim')",
         "select s, array_agg(id order by id desc) from fact where id < 60 group by s",
         "select a.s, count(*) from fact a join fact b on a.id = b.id + 1 join dim d on d.k = b.k group by a.s having count(*) > 3",

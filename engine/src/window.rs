@@ -1,28 +1,43 @@
-//! What DataFusion's encoding of window functions leaves out: IGNORE NULLS, and that a function runs over reversed rows. Either one
-//! lost would be a wrong answer, so such a window travels inside a wrapper that restores them.
+//! What DataFusion's encoding of window functions leaves out: FILTER, IGNORE NULLS, and that a function runs over reversed rows. Any of
+//! them lost would be a wrong answer, so such a window travels inside a wrapper that restores them.
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, internal_datafusion_err, internal_err, not_impl_err};
+use datafusion::common::{Result, internal_datafusion_err, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::ReversedUDWF;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::window::{StandardWindowExpr, WindowExpr};
+use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::window::{
+    PlainAggregateWindowExpr, SlidingAggregateWindowExpr, StandardWindowExpr, WindowExpr,
+};
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr, create_udwf_window_expr};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use std::fmt;
 use std::sync::Arc;
 
-/// For each window expression of the input.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Starts the names of the columns that FILTER clauses read: planning computes each condition below the window
+/// (`plan/window_filter.rs`).
+pub(crate) const FILTER_COLUMN: &str = "__windlass_filter_";
+
+/// Of one window expression.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(crate) struct WindowFlags {
+    #[prost(bool, tag = "1")]
     pub ignore_nulls: bool,
+    #[prost(bool, tag = "2")]
     pub is_reversed: bool,
+    /// The column of the window's input that says which rows an aggregate takes.
+    #[prost(uint32, optional, tag = "3")]
+    pub filter: Option<u32>,
 }
 
 /// Exists only while a plan is encoded: decoding gives the restored window.
 #[derive(Debug)]
 pub(crate) struct WindowFlagsExec {
     input: Arc<dyn ExecutionPlan>,
+    /// For each window expression of the input.
     pub flags: Vec<WindowFlags>,
 }
 
@@ -30,26 +45,13 @@ pub(crate) struct WindowFlagsExec {
 pub(crate) fn wrap_windows(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     Arc::clone(plan)
         .transform_up(|node| {
-            let exprs = window_exprs(&node);
-            refuse_filters(&exprs)?;
-            let flags = exprs.iter().map(flags_of).collect::<Result<Vec<_>>>()?;
+            let flags = window_exprs(&node).iter().map(flags_of).collect::<Result<Vec<_>>>()?;
             Ok(match flags.iter().all(|flags| *flags == WindowFlags::default()) {
                 true => Transformed::no(node),
                 false => Transformed::yes(Arc::new(WindowFlagsExec { input: node, flags }) as Arc<dyn ExecutionPlan>),
             })
         })
         .data()
-}
-
-/// The encoding drops the FILTER of an aggregate over a window: an error is better than the answer without it.
-fn refuse_filters(exprs: &[Arc<dyn WindowExpr>]) -> Result<()> {
-    match exprs.iter().find(|expr| function(expr).is_none() && format!("{expr:?}").contains("filter: Some(")) {
-        Some(expr) => not_impl_err!(
-            "FILTER of the window aggregate {} cannot be sent to executors yet: write CASE WHEN inside the aggregate",
-            expr.name()
-        ),
-        None => Ok(()),
-    }
 }
 
 /// The window that was encoded with these flags.
@@ -87,18 +89,45 @@ fn function(expr: &Arc<dyn WindowExpr>) -> Option<(&StandardWindowExpr, &WindowU
     Some((standard, standard.get_standard_func_expr().as_any().downcast_ref::<WindowUDFExpr>()?))
 }
 
-/// The flags show nowhere but in the debug form.
+fn aggregate(expr: &Arc<dyn WindowExpr>) -> Option<&AggregateFunctionExpr> {
+    if let Some(plain) = expr.as_any().downcast_ref::<PlainAggregateWindowExpr>() {
+        return Some(plain.get_aggregate_expr());
+    }
+    expr.as_any().downcast_ref::<SlidingAggregateWindowExpr>().map(SlidingAggregateWindowExpr::get_aggregate_expr)
+}
+
 fn flags_of(expr: &Arc<dyn WindowExpr>) -> Result<WindowFlags> {
+    if let Some(aggregate) = aggregate(expr) {
+        let filter = filter_column(expr)?;
+        return Ok(WindowFlags { is_reversed: aggregate.is_reversed(), filter, ..WindowFlags::default() });
+    }
     let Some((_, function)) = function(expr) else {
-        return Ok(WindowFlags::default());
+        return internal_err!("the window function {} is of an unknown kind", expr.name());
     };
+    // The flags show nowhere but in the debug form.
     let debug = format!("{function:?}");
     let flag = |name: &str| match debug.rsplit_once(&format!("{name}: ")) {
         Some((_, value)) if value.starts_with("true") => Ok(true),
         Some((_, value)) if value.starts_with("false") => Ok(false),
         _ => Err(internal_datafusion_err!("{name} of the window function {} cannot be told", expr.name())),
     };
-    Ok(WindowFlags { ignore_nulls: flag("ignore_nulls")?, is_reversed: flag("is_reversed")? })
+    Ok(WindowFlags { ignore_nulls: flag("ignore_nulls")?, is_reversed: flag("is_reversed")?, filter: None })
+}
+
+/// The filter, too, shows only in the debug form, where it comes last. Planning has made a column of it.
+fn filter_column(expr: &Arc<dyn WindowExpr>) -> Result<Option<u32>> {
+    let debug = format!("{expr:?}");
+    let parse = || {
+        let (_, filter) = debug.rsplit_once(", filter: ")?;
+        if filter == "None }" {
+            return Some(None);
+        }
+        let column =
+            filter.strip_prefix("Some(Column { name: \"")?.strip_prefix(FILTER_COLUMN)?.strip_suffix(" }) }")?;
+        let (_, index) = column.split_once("\", index: ")?;
+        Some(Some(index.parse().ok()?))
+    };
+    parse().ok_or_else(|| internal_datafusion_err!("the FILTER of the window aggregate {} cannot be told", expr.name()))
 }
 
 fn restore(
@@ -106,15 +135,20 @@ fn restore(
     flags: WindowFlags,
     window: &Arc<dyn ExecutionPlan>,
 ) -> Result<Arc<dyn WindowExpr>> {
-    let Some((standard, function)) = function(expr).filter(|_| flags != WindowFlags::default()) else {
+    if flags == WindowFlags::default() {
         return Ok(Arc::clone(expr));
+    }
+    if let Some(aggregate) = aggregate(expr) {
+        return restore_aggregate(expr, aggregate, flags, window);
+    }
+    let Some((standard, function)) = function(expr) else {
+        return internal_err!("the window function {} is of an unknown kind", expr.name());
     };
     let schema = window.children()[0].schema();
     let create =
         |fun: &_| create_udwf_window_expr(fun, function.args(), &schema, expr.name().to_string(), flags.ignore_nulls);
     let restored = if flags.is_reversed {
         // Reversing what it was made from marks it as reversed.
-        use datafusion::logical_expr::ReversedUDWF;
         let forward = match function.fun().reverse_expr() {
             ReversedUDWF::Reversed(fun) => create(&fun)?,
             ReversedUDWF::Identical | ReversedUDWF::NotSupported => {
@@ -129,6 +163,36 @@ fn restore(
     };
     let frame = Arc::clone(standard.get_window_frame());
     Ok(Arc::new(StandardWindowExpr::new(restored, standard.partition_by(), standard.order_by(), frame)))
+}
+
+fn restore_aggregate(
+    expr: &Arc<dyn WindowExpr>,
+    aggregate: &AggregateFunctionExpr,
+    flags: WindowFlags,
+    window: &Arc<dyn ExecutionPlan>,
+) -> Result<Arc<dyn WindowExpr>> {
+    let schema = window.children()[0].schema();
+    let filter = match flags.filter {
+        Some(index) => match schema.fields().get(index as usize) {
+            Some(field) => Some(Arc::new(Column::new(field.name(), index as usize)) as Arc<dyn PhysicalExpr>),
+            None => return internal_err!("the FILTER of {} reads column {index}, which is not there", expr.name()),
+        },
+        None => None,
+    };
+    let aggregate = AggregateExprBuilder::new(Arc::new(aggregate.fun().clone()), aggregate.expressions())
+        .schema(schema)
+        .alias(expr.name())
+        .with_ignore_nulls(aggregate.ignore_nulls())
+        .with_distinct(aggregate.is_distinct())
+        .with_reversed(flags.is_reversed)
+        .build()?;
+    let (aggregate, frame) = (Arc::new(aggregate), Arc::clone(expr.get_window_frame()));
+    Ok(match expr.as_any().is::<PlainAggregateWindowExpr>() {
+        true => Arc::new(PlainAggregateWindowExpr::new(aggregate, expr.partition_by(), expr.order_by(), frame, filter)),
+        false => {
+            Arc::new(SlidingAggregateWindowExpr::new(aggregate, expr.partition_by(), expr.order_by(), frame, filter))
+        }
+    })
 }
 
 impl DisplayAs for WindowFlagsExec {

@@ -175,3 +175,6 @@ impl Primary {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

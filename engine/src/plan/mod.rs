@@ -8,6 +8,7 @@ mod broadcast;
 mod cut;
 mod range_sort;
 mod size;
+mod window_filter;
 
 use crate::config::WindlassOptions;
 use crate::stage::PlannedJob;
@@ -27,6 +28,7 @@ use datafusion::physical_plan::streaming::StreamingTableExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect};
 use datafusion::prelude::SessionConfig;
 use std::sync::Arc;
+use window_filter::filters_as_columns;
 
 /// The executors that a plan is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub struct ClusterShape {
 pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: ClusterShape) -> Result<PlannedJob> {
     let options = crate::config::of(state.config());
     let (logical, overwrite) = as_append(logical);
-    let optimized = state.optimize(&logical)?;
+    let optimized = filters_as_columns(state.optimize(&logical)?)?;
 
     let local = with_config(state, |config| {
         config.options_mut().execution.target_partitions = shape.max_slots.max(1) as usize;

@@ -68,8 +68,14 @@ impl Supply {
         number
     }
 
+    /// Numbers that are reserved and not given out yet.
+    fn left(&self) -> u64 {
+        let range = self.range.lock();
+        range.end.saturating_sub(range.start)
+    }
+
     async fn refill(&self, reservation: &Reservation) -> Result<(), MetaError> {
-        if self.range.lock().clone().count() as u64 >= LOW {
+        if self.left() >= LOW {
             return Ok(());
         }
         let next = reservation.reserve().await?;
@@ -87,5 +93,46 @@ impl IdSource for DurableIds {
 
     fn next_executor(&self) -> ExecutorId {
         ExecutorId(self.executors.next())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::EmbeddedStore;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    /// Waits until so many numbers are reserved that no more are asked for.
+    async fn refilled(supply: &Supply) {
+        let refilled = async {
+            while supply.left() < LOW {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), refilled).await.expect("no more numbers are reserved");
+    }
+
+    #[tokio::test]
+    async fn identifiers_never_repeat_also_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("meta.redb");
+        let (mut jobs, mut executors) = (BTreeSet::new(), BTreeSet::new());
+        for _ in 0..3 {
+            let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+            let store: Arc<dyn MetaStore> = Arc::new(EmbeddedStore::open(&path).unwrap());
+            let ids = DurableIds::open(&store, &tasks, &stop).await.unwrap();
+            for _ in 0..2 * Reservation::BLOCK {
+                assert!(jobs.insert(ids.next_job()));
+                assert!(executors.insert(ids.next_executor()));
+                refilled(&ids.jobs).await;
+                refilled(&ids.executors).await;
+            }
+            stop.cancel();
+            tasks.close();
+            tasks.wait().await;
+        }
+        assert_eq!(*jobs.first().unwrap(), JobId(1));
+        assert_eq!(*executors.first().unwrap(), ExecutorId(1));
     }
 }
