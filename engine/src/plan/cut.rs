@@ -7,6 +7,7 @@ use crate::ops::{ExchangeReadExec, GatherExec, ReadMode, WriteExec};
 use crate::restrict::whole_children;
 use crate::session::changed_options;
 use crate::stage::{PlannedJob, PlannedStage, WriteTarget};
+use crate::stores::Stores;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err, plan_err};
@@ -34,6 +35,7 @@ const SMALL_BUILD_BYTES: u64 = 1024 * 1024;
 
 pub(super) struct Cutter {
     options: BTreeMap<String, String>,
+    stores: Option<Arc<Stores>>,
     inline_bytes: u64,
     stages: Vec<PlannedStage>,
     /// The scalar subqueries that the plan being cut may refer to.
@@ -45,6 +47,7 @@ impl Cutter {
     pub(super) fn new(state: &SessionState, options: &WindlassOptions) -> Self {
         Self {
             options: changed_options(state.config().options()),
+            stores: state.config().get_extension(),
             inline_bytes: options.inline_result_bytes as u64,
             stages: Vec::new(),
             subqueries: None,
@@ -190,7 +193,7 @@ impl Cutter {
         if tasks == 0 {
             return internal_err!("a stage without partitions was planned");
         }
-        let bytes = Envelope::new(&plan, &output, &self.options)?.encode_to_vec();
+        let bytes = Envelope::new(&plan, &output, &self.options, self.stores.as_deref())?.encode_to_vec();
         let inputs = self.inputs(&plan, tasks)?;
         self.stages.push(PlannedStage {
             hash: content_hash(&bytes),
