@@ -17,24 +17,34 @@ use object_store::local::LocalFileSystem;
 use object_store::{ClientOptions, ObjectStore};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use url::{Position, Url};
+use windlass_engine::stores::StoreOptions;
 
 /// The prefix of table options that configure an S3 store.
 const AWS_PREFIX: &str = "aws.";
 
 /// The registry of a process. Give it to the `RuntimeEnv` of the primary and of every executor.
-#[derive(Debug)]
 pub struct StoreRegistry {
     /// By scheme, host and port.
     stores: RwLock<HashMap<String, Arc<dyn ObjectStore>>>,
+    /// The `aws.` options of those that a table configured.
+    configured: RwLock<HashMap<String, BTreeMap<String, String>>>,
+}
+
+/// The registry shows no options: they hold secrets.
+impl fmt::Debug for StoreRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreRegistry").field("stores", &self.stores.read().keys()).finish_non_exhaustive()
+    }
 }
 
 impl Default for StoreRegistry {
     fn default() -> Self {
         let local: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
-        Self { stores: RwLock::new(HashMap::from([("file://".to_string(), local)])) }
+        Self { stores: RwLock::new(HashMap::from([("file://".to_string(), local)])), configured: RwLock::default() }
     }
 }
 
@@ -49,20 +59,30 @@ impl StoreRegistry {
     /// On the primary this runs when a table is made or loaded; on an executor before a stage runs, with the options that came
     /// with its plan.
     pub fn configure(&self, url: &Url, options: &BTreeMap<String, String>) -> Result<()> {
-        let aws: Vec<_> = options.iter().filter(|(key, _)| key.starts_with(AWS_PREFIX)).collect();
-        if aws.is_empty() {
+        let aws: BTreeMap<_, _> = options.clone().into_iter().filter(|(key, _)| key.starts_with(AWS_PREFIX)).collect();
+        let Some((first, _)) = aws.first_key_value() else { return Ok(()) };
+        if self.configured.read().get(&store_key(url)) == Some(&aws) {
+            // What is there keeps its connections.
             return Ok(());
         }
         if !matches!(url.scheme(), "s3" | "s3a") {
-            return plan_err!("the option '{}' is for locations like s3://bucket/…, not for {url}", aws[0].0);
+            return plan_err!("the option '{}' is for locations like s3://bucket/…, not for {url}", first);
         }
         let mut builder = s3_from_environment(url);
-        for (key, value) in aws {
+        for (key, value) in &aws {
             builder = builder.with_config(aws_key(key)?, value);
         }
         let store = builder.build().map_err(|e| unusable(url, e))?;
         self.stores.write().insert(store_key(url), Arc::new(store));
+        self.configured.write().insert(store_key(url), aws);
         Ok(())
+    }
+}
+
+impl StoreOptions for StoreRegistry {
+    fn options(&self, url: &str) -> Option<BTreeMap<String, String>> {
+        let url = Url::parse(url).ok()?;
+        self.configured.read().get(&store_key(&url)).cloned()
     }
 }
 

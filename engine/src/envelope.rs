@@ -1,6 +1,8 @@
 //! What a stage's bytes hold: the plan, how to partition its output, and the session's options.
 
 use crate::codec::{Encoder, WindlassCodec};
+use crate::scan::compressions;
+use crate::stores::{StoreConfig, Stores, stores_of};
 use crate::window::wrap_windows;
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::physical_expr::PhysicalExpr;
@@ -50,8 +52,13 @@ pub(crate) struct Envelope {
     /// Session options that differ from the defaults, sorted by key so that equal stages have equal bytes.
     #[prost(btree_map = "string, string", tag = "5")]
     pub options: BTreeMap<String, String>,
-    #[prost(bool, tag = "6")]
+    #[prost(bool, tag = "8")]
     pub sorted_run: bool,
+    /// Of the scans of files, in pre-order: the encoding leaves it out.
+    #[prost(string, repeated, tag = "6")]
+    pub compressions: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    pub stores: Vec<StoreConfig>,
 }
 
 impl Envelope {
@@ -59,6 +66,7 @@ impl Envelope {
         plan: &Arc<dyn ExecutionPlan>,
         output: &OutputSpec,
         options: &BTreeMap<String, String>,
+        stores: Option<&Stores>,
     ) -> Result<Self> {
         let converter = DeduplicatingProtoConverter {};
         let encoder = Encoder { codec: &WindlassCodec, converter: &converter };
@@ -78,6 +86,8 @@ impl Envelope {
             inline_bytes,
             options: options.clone(),
             sorted_run: matches!(output, OutputSpec::SortedRun),
+            compressions: compressions(plan)?,
+            stores: stores_of(plan, stores)?,
         })
     }
 

@@ -1,6 +1,7 @@
 //! From what DataFusion reports to the kind of failure that the primary acts on. Nothing is formatted before it is classified.
 
 use crate::exchange::ExchangeError;
+use crate::scan::FileError;
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
@@ -11,13 +12,16 @@ use windlass_core::failure::TaskFailure;
 /// The kind of failure behind `error`, wherever in its chain of causes it lies.
 pub fn classify(error: &DataFusionError) -> TaskFailure {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    let mut in_a_file = false;
     while let Some(cause) = next {
+        in_a_file |= cause.is::<FileError>();
         if let Some(kind) = kind_of(cause) {
             return describe(kind, error);
         }
         next = inner(cause);
     }
-    describe(Kind::Internal, error)
+    // A decoder that knows no more than that its bytes are wrong: what a file holds is not a defect of ours.
+    describe(if in_a_file { Kind::User } else { Kind::Internal }, error)
 }
 
 enum Kind {

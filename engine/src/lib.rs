@@ -12,8 +12,10 @@ pub mod plan;
 pub mod remote;
 mod restrict;
 mod run;
+pub mod scan;
 pub mod session;
 pub mod stage;
+pub mod stores;
 #[cfg(test)]
 mod tests;
 mod window;

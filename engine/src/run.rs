@@ -6,8 +6,10 @@ use crate::exchange::{ExchangeStore, MapOutputWriter};
 use crate::failure::classify;
 use crate::ops::range::{self, RunWriter, run_rows};
 use crate::restrict::{SkippedExec, restrict};
+use crate::scan::prepare;
 use crate::session::{session_config, task_context};
 use crate::stage::{OperatorMetrics, TaskInputs, TaskScope, TaskSummary};
+use crate::stores::StoreConfig;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
@@ -62,6 +64,11 @@ impl StagePlan {
         decode().map_err(|e: DataFusionError| classify(&e))
     }
 
+    /// The object stores that it needs and that the environment alone does not say how to reach.
+    pub fn stores(&self) -> &[StoreConfig] {
+        &self.envelope.stores
+    }
+
     /// An instance for these (partition, attempt) pairs, sorted by partition. Each instance has state of its own: dynamic filters
     /// of one must not see the build sides of another.
     pub fn instantiate(
@@ -90,7 +97,7 @@ impl StagePlan {
         let plan = converter.proto_to_execution_plan(&self.envelope.plan, &decode_context)?;
         let output = self.output_spec(&plan.schema(), &decode_context)?;
         let keep: Vec<usize> = attempts.iter().map(|&(partition, _)| partition as usize).collect();
-        let plan = restrict(&plan, &keep)?;
+        let plan = restrict(&prepare(plan, &self.envelope.compressions)?, &keep)?;
         let running = AtomicUsize::new(attempts.len());
         Ok(Arc::new(StageInstance { plan, output, context, scope, running }))
     }

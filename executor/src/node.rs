@@ -78,7 +78,7 @@ impl Executor {
         let store = ExchangeStore::open(exchange, pool.clone()).map_err(|error| unusable(error.to_string()))?;
         let cpu = Arc::new(CpuRuntime::start(config.slots)?);
         let connections = Connections::new(Handle::current(), pool.clone());
-        let stages = Arc::new(EngineStages::new(runtime_env.clone(), store.clone()));
+        let stages = Arc::new(EngineStages::new(runtime_env.clone(), store.clone(), stores.clone()));
         let node = Node { config, pool, store, connections, stages, stores, runtime_env, cpu, _lock: Arc::new(lock) };
         Ok(Executor { node: Arc::new(node) })
     }

@@ -18,10 +18,13 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::OnceCell;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use url::Url;
+use windlass_connectors::StoreRegistry;
 use windlass_core::event::Outcome;
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, PlanHash, StageId};
 use windlass_engine::exchange::ExchangeStore;
+use windlass_engine::stores::StoreConfig;
 use windlass_engine::{InputLocations, Local, RemoteExchange, StageInstance, StagePlan, TaskInputs, TaskSummary};
 use windlass_proto::convert::{LaunchOrder, TaskReport};
 use windlass_proto::v1;
@@ -52,11 +55,12 @@ pub(crate) trait Instance: Send + Sync {
 pub(crate) struct EngineStages {
     runtime_env: Arc<RuntimeEnv>,
     store: Arc<ExchangeStore>,
+    object_stores: Arc<StoreRegistry>,
 }
 
 impl EngineStages {
-    pub fn new(runtime_env: Arc<RuntimeEnv>, store: Arc<ExchangeStore>) -> Self {
-        EngineStages { runtime_env, store }
+    pub fn new(runtime_env: Arc<RuntimeEnv>, store: Arc<ExchangeStore>, object_stores: Arc<StoreRegistry>) -> Self {
+        EngineStages { runtime_env, store, object_stores }
     }
 }
 
@@ -73,6 +77,12 @@ struct EngineInstance {
 impl Stages for EngineStages {
     fn decode(&self, bytes: &[u8]) -> Result<Arc<dyn Stage>, TaskFailure> {
         let plan = Arc::new(StagePlan::decode(bytes, self.runtime_env.clone())?);
+        for StoreConfig { url, options } in plan.stores() {
+            let internal =
+                |reason: String| TaskFailure::Internal { message: format!("the object store {url}: {reason}") };
+            let url = Url::parse(url).map_err(|error| internal(error.to_string()))?;
+            self.object_stores.configure(&url, options).map_err(|error| internal(error.to_string()))?;
+        }
         Ok(Arc::new(EngineStage { plan, store: self.store.clone() }))
     }
 }

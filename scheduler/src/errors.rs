@@ -145,8 +145,14 @@ pub fn explain(error: &DataFusionError, sql: &str, tables: &[String]) -> QueryEr
         DataFusionError::SchemaError(schema, _) => schema_error(schema, at),
         DataFusionError::Plan(message) => match missing_table(message) {
             Some(table) => {
+                let missing = format!("table '{table}' not found");
+                if table.contains('/') {
+                    let advice =
+                        "files become a table with CREATE EXTERNAL TABLE name STORED AS format LOCATION 'path'";
+                    return QueryError::NotFound(at(format!("{missing}; {advice}")));
+                }
                 let known = tables.iter().map(String::as_str);
-                QueryError::NotFound(at(with_suggestion(format!("table '{table}' not found"), nearest(&table, known))))
+                QueryError::NotFound(at(with_suggestion(missing, nearest(&table, known))))
             }
             None => QueryError::Invalid(at(clean(message))),
         },
@@ -211,7 +217,8 @@ fn root(error: &DataFusionError) -> &DataFusionError {
 /// The name in DataFusion's message about a table that is not there, without the catalog that nobody wrote.
 fn missing_table(message: &str) -> Option<String> {
     let name = message.strip_prefix("table '")?.split_once("' not found")?.0;
-    Some(name.rsplit('.').next().unwrap_or(name).to_string())
+    // A name may hold dots itself: that of a file that was taken for a table, say.
+    Some(name.splitn(3, '.').last().unwrap_or(name).to_string())
 }
 
 /// A name as one must write it.

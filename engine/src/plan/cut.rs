@@ -8,6 +8,7 @@ use crate::ops::{ExchangeReadExec, GatherExec, ReadMode, WriteExec};
 use crate::restrict::whole_children;
 use crate::session::changed_options;
 use crate::stage::{PlannedJob, PlannedStage, WriteTarget};
+use crate::stores::Stores;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err, plan_err};
@@ -37,6 +38,7 @@ const SMALL_BUILD_BYTES: u64 = 1024 * 1024;
 
 pub(super) struct Cutter {
     options: BTreeMap<String, String>,
+    stores: Option<Arc<Stores>>,
     inline_bytes: u64,
     range_sort_rows: usize,
     stages: Vec<PlannedStage>,
@@ -49,6 +51,7 @@ impl Cutter {
     pub(super) fn new(state: &SessionState, options: &WindlassOptions) -> Self {
         Self {
             options: changed_options(state.config().options()),
+            stores: state.config().get_extension(),
             inline_bytes: options.inline_result_bytes as u64,
             range_sort_rows: options.range_sort_rows,
             stages: Vec::new(),
@@ -222,7 +225,7 @@ impl Cutter {
         if tasks == 0 {
             return internal_err!("a stage without partitions was planned");
         }
-        let bytes = Envelope::new(&plan, &output, &self.options)?.encode_to_vec();
+        let bytes = Envelope::new(&plan, &output, &self.options, self.stores.as_deref())?.encode_to_vec();
         let inputs = self.inputs(&plan, tasks)?;
         self.stages.push(PlannedStage {
             hash: content_hash(&bytes),

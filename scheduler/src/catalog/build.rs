@@ -4,12 +4,13 @@ use super::names::TableName;
 use super::record::{
     External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord,
 };
+use super::suspect;
 use crate::erased::Erased;
 use crate::errors::{QueryError, explain};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
-use datafusion::common::{Constraints, DFSchema, Result, plan_err, project_schema};
+use datafusion::common::{Constraints, DFSchema, DataFusionError, Result, plan_err, project_schema};
 use datafusion::datasource::ViewTable;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
@@ -127,7 +128,10 @@ pub async fn external_record(
     let mut command = command.clone();
     command.options.retain(|key, _| !key.starts_with(STORE_OPTIONS));
 
-    let built = ListingTableFactory::new().create(state, &command).await.map_err(|e| explain(&e, "", &[]))?;
+    let built = match ListingTableFactory::new().create(state, &command).await {
+        Ok(built) => built,
+        Err(error) => return Err(explain(&named_file(state, &command, &options, error).await, "", &[])),
+    };
     let Some(table) = built.downcast_ref::<ListingTable>() else {
         return Err(QueryError::Internal("a table of files is not a listing table".to_string()));
     };
@@ -170,6 +174,19 @@ pub async fn external_record(
             order,
         }),
     })
+}
+
+async fn named_file(
+    state: &SessionState,
+    command: &CreateExternalTable,
+    options: &BTreeMap<String, String>,
+    error: DataFusionError,
+) -> DataFusionError {
+    let paths: Result<Vec<_>> = command.locations.iter().map(ListingTableUrl::parse).collect();
+    match (paths, file_format(state, &command.file_type, options)) {
+        (Ok(paths), Ok(format)) => suspect::named(error, state, format.as_ref(), &paths, "").await,
+        _ => error,
+    }
 }
 
 pub(crate) fn new_id() -> String {
@@ -340,7 +357,14 @@ impl TableProvider for FilesTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = match &self.files {
-            Some(files) => files.scan(state, projection, filters, limit).await?,
+            Some(files) => match files.scan(state, projection, filters, limit).await {
+                Ok(plan) => plan,
+                Err(error) => {
+                    let listing = files.options();
+                    let (format, extension) = (listing.format.as_ref(), &listing.file_extension);
+                    return Err(suspect::named(error, state, format, files.table_paths(), extension).await);
+                }
+            },
             None => Arc::new(EmptyExec::new(project_schema(&self.schema, projection)?)),
         };
         self.check(state, plan).await

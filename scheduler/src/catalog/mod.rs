@@ -9,6 +9,7 @@ mod names;
 mod provider;
 mod record;
 mod snapshot;
+mod suspect;
 mod temporary;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use windlass_engine::session::{session_config, session_state};
+use windlass_engine::stores::{StoreOptions, Stores};
 
 /// One client's view of the cluster.
 pub struct Session {
@@ -50,7 +51,9 @@ impl Session {
     pub fn new(id: String, user: String, catalog: &Arc<Catalog>) -> Arc<Self> {
         let temporary = Arc::new(TempTables::default());
         let catalogs = Arc::new(SessionCatalogs::new(Arc::clone(catalog), Some(Arc::clone(&temporary))));
-        let state = session_state(session_config(), Arc::clone(catalog.runtime()), Some(catalogs));
+        let stores: Arc<dyn StoreOptions> = catalog.stores().clone();
+        let config = session_config().with_extension(Arc::new(Stores(stores)));
+        let state = session_state(config, Arc::clone(catalog.runtime()), Some(catalogs));
         let context = SessionContext::new_with_state(state);
         temporary.attach(context.state_weak_ref());
         let session = Self {

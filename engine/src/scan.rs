@@ -1,0 +1,392 @@
+//! Scans of files, as executors run them: with the compression that DataFusion's encoding leaves out, and with errors that say in
+//! which file, and for CSV in which line, something is wrong.
+
+use crate::failure::message;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan, SortOrderPushdownResult};
+use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+/// The compression of each scan of files, in pre-order; nothing when no file is compressed.
+pub(crate) fn compressions(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    plan.apply(|node| {
+        if let Some(config) = file_scan(node) {
+            found.push(config.file_compression_type.get_variant().to_string());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let plain = FileCompressionType::UNCOMPRESSED.get_variant().to_string();
+    Ok(if found.iter().all(|name| *name == plain) { Vec::new() } else { found })
+}
+
+/// A decoded plan, made ready to run. `compressions` came with it.
+pub(crate) fn prepare(plan: Arc<dyn ExecutionPlan>, compressions: &[String]) -> Result<Arc<dyn ExecutionPlan>> {
+    let mut names = compressions.iter();
+    let prepared = plan.transform_down(|node| {
+        let Some(config) = file_scan(&node) else { return Ok(Transformed::no(node)) };
+        let compression = match names.next() {
+            Some(name) => name.parse()?,
+            None => FileCompressionType::UNCOMPRESSED,
+        };
+        let source = NamingSource { inner: Arc::clone(&config.file_source) };
+        let config = FileScanConfigBuilder::from(config.clone())
+            .with_file_compression_type(compression)
+            .with_source(Arc::new(source))
+            .build();
+        Ok(Transformed::yes(DataSourceExec::from_data_source(config) as Arc<dyn ExecutionPlan>))
+    });
+    let prepared = prepared.data()?;
+    match names.next() {
+        Some(_) => {
+            internal_err!("an encoded plan has {} scans of files and not that many were decoded", compressions.len())
+        }
+        None => Ok(prepared),
+    }
+}
+
+fn file_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
+    plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref()
+}
+
+/// What went wrong with one file. Its kind is that of its source.
+#[derive(Debug)]
+pub struct FileError {
+    text: String,
+    source: DataFusionError,
+}
+
+impl FileError {
+    /// `file`: a path or a URL.
+    pub fn of(file: &str, source: DataFusionError) -> DataFusionError {
+        Self::described(format!("cannot read {file}: {}", message(&source)), source)
+    }
+
+    /// `text` says what is wrong, and with which file.
+    pub fn described(text: String, source: DataFusionError) -> DataFusionError {
+        DataFusionError::External(Box::new(Self { text, source }))
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for FileError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// A file as people name it: a local path, or a URL.
+pub fn file_name(store: &str, location: &Path) -> String {
+    match store.strip_prefix("file://") {
+        Some(_) => format!("/{location}"),
+        None => format!("{}/{location}", store.trim_end_matches('/')),
+    }
+}
+
+/// The file that is read, for what goes wrong with it.
+#[derive(Clone)]
+struct Reading {
+    store: Arc<dyn ObjectStore>,
+    location: Path,
+    name: String,
+    /// Where the part of the file begins that is read.
+    start: u64,
+    csv: bool,
+}
+
+impl fmt::Debug for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading").field("name", &self.name).field("start", &self.start).finish_non_exhaustive()
+    }
+}
+
+impl Reading {
+    fn failed(&self, error: DataFusionError) -> DataFusionError {
+        FileError::of(&self.name, error)
+    }
+
+    /// The same, with the line as an editor counts it.
+    async fn failed_at(self, error: DataFusionError) -> DataFusionError {
+        let said = message(&error);
+        if !self.csv || !LINES.iter().any(|(words, _)| said.contains(words)) {
+            return self.failed(error);
+        }
+        match self.lines_before().await {
+            Ok(before) => FileError::described(format!("cannot read {}: {}", self.name, recount(&said, before)), error),
+            // Better than a line that is counted from somewhere in the file.
+            Err(_) => {
+                FileError::described(format!("cannot read {} behind byte {}: {said}", self.name, self.start), error)
+            }
+        }
+    }
+
+    /// Lines that end before the first one of the part. A line that the part begins within belongs to the part before it.
+    async fn lines_before(&self) -> Result<u64> {
+        if self.start == 0 {
+            return Ok(0);
+        }
+        let mut lines = 0;
+        let mut chunk = 0;
+        // A line that begins at the very start of the part is in the part, so the line break before it counts.
+        while chunk < self.start {
+            let end = (chunk + COUNTED_AT_ONCE).min(self.start);
+            let bytes = self.store.get_range(&self.location, chunk..end).await?;
+            lines += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            chunk = end;
+            if chunk == self.start && bytes.last() != Some(&b'\n') {
+                lines += 1;
+            }
+        }
+        Ok(lines)
+    }
+}
+
+const COUNTED_AT_ONCE: u64 = 4 << 20;
+
+/// How Arrow's CSV reader gives a line, and what its count begins with.
+const LINES: [(&str, u64); 2] = [(" at line ", 0), (" for line ", 1)];
+
+/// `message` with its line counted from 1, `before` lines further down.
+fn recount(message: &str, before: u64) -> String {
+    for (words, first) in LINES {
+        let Some((head, rest)) = message.split_once(words) else { continue };
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        if let Ok(line) = rest[..digits].parse::<u64>() {
+            return format!("{head}{words}{}{}", line + 1 - first + before, &rest[digits..]);
+        }
+    }
+    message.to_string()
+}
+
+/// A source whose errors name the file.
+struct NamingSource {
+    inner: Arc<dyn FileSource>,
+}
+
+impl NamingSource {
+    fn over(inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
+        Arc::new(NamingSource { inner })
+    }
+}
+
+impl FileSource for NamingSource {
+    fn create_file_opener(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        config: &FileScanConfig,
+        partition: usize,
+    ) -> Result<Arc<dyn FileOpener>> {
+        self.inner.create_file_opener(store, config, partition)
+    }
+
+    fn create_morselizer(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        config: &FileScanConfig,
+        partition: usize,
+    ) -> Result<Box<dyn Morselizer>> {
+        let inner = self.inner.create_morselizer(Arc::clone(&store), config, partition)?;
+        let url = config.object_store_url.as_str().to_string();
+        Ok(Box::new(NamingMorselizer { inner, store, url, csv: self.file_type() == "csv" }))
+    }
+
+    fn table_schema(&self) -> &TableSchema {
+        self.inner.table_schema()
+    }
+
+    fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
+        Self::over(self.inner.with_batch_size(batch_size))
+    }
+
+    fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
+        self.inner.filter()
+    }
+
+    fn projection(&self) -> Option<&ProjectionExprs> {
+        self.inner.projection()
+    }
+
+    fn metrics(&self) -> &ExecutionPlanMetricsSet {
+        self.inner.metrics()
+    }
+
+    fn file_type(&self) -> &str {
+        self.inner.file_type()
+    }
+
+    fn fmt_extra(&self, format: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        self.inner.fmt_extra(format, f)
+    }
+
+    fn supports_repartitioning(&self) -> bool {
+        self.inner.supports_repartitioning()
+    }
+
+    fn repartitioned(
+        &self,
+        partitions: usize,
+        min_size: usize,
+        ordering: Option<LexOrdering>,
+        config: &FileScanConfig,
+    ) -> Result<Option<FileScanConfig>> {
+        self.inner.repartitioned(partitions, min_size, ordering, config)
+    }
+
+    fn try_pushdown_filters(
+        &self,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        options: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
+        let mut pushed = self.inner.try_pushdown_filters(filters, options)?;
+        pushed.updated_node = pushed.updated_node.map(Self::over);
+        Ok(pushed)
+    }
+
+    fn try_pushdown_sort(
+        &self,
+        order: &[PhysicalSortExpr],
+        equivalences: &EquivalenceProperties,
+    ) -> Result<SortOrderPushdownResult<Arc<dyn FileSource>>> {
+        Ok(self.inner.try_pushdown_sort(order, equivalences)?.map(Self::over))
+    }
+
+    fn reorder_files(&self, files: Vec<PartitionedFile>) -> Vec<PartitionedFile> {
+        self.inner.reorder_files(files)
+    }
+
+    fn try_pushdown_projection(&self, projection: &ProjectionExprs) -> Result<Option<Arc<dyn FileSource>>> {
+        Ok(self.inner.try_pushdown_projection(projection)?.map(Self::over))
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        self.inner.apply_expressions(f)
+    }
+}
+
+struct NamingMorselizer {
+    inner: Box<dyn Morselizer>,
+    store: Arc<dyn ObjectStore>,
+    url: String,
+    csv: bool,
+}
+
+impl fmt::Debug for NamingMorselizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Morselizer for NamingMorselizer {
+    fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        let reading = Reading {
+            store: Arc::clone(&self.store),
+            location: file.object_meta.location.clone(),
+            name: file_name(&self.url, &file.object_meta.location),
+            start: file.range.as_ref().map_or(0, |range| range.start.max(0) as u64),
+            csv: self.csv,
+        };
+        let inner = self.inner.plan_file(file).map_err(|error| reading.failed(error))?;
+        Ok(Box::new(NamingPlanner { inner, reading }))
+    }
+}
+
+#[derive(Debug)]
+struct NamingPlanner {
+    inner: Box<dyn MorselPlanner>,
+    reading: Reading,
+}
+
+impl MorselPlanner for NamingPlanner {
+    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+        let Self { inner, reading } = *self;
+        let Some(mut plan) = inner.plan().map_err(|error| reading.failed(error))? else { return Ok(None) };
+        let planner = |inner, reading: &Reading| -> Box<dyn MorselPlanner> {
+            Box::new(NamingPlanner { inner, reading: reading.clone() })
+        };
+        let morsels = plan.take_morsels().into_iter();
+        let morsels =
+            morsels.map(|inner| Box::new(NamingMorsel { inner, reading: reading.clone() }) as Box<dyn Morsel>);
+        let planners = plan.take_ready_planners().into_iter().map(|inner| planner(inner, &reading));
+        let mut named = MorselPlan::new().with_morsels(morsels.collect()).with_planners(planners.collect());
+        if let Some(pending) = plan.take_pending_planner() {
+            named.set_pending_planner(async move {
+                match pending.await {
+                    Ok(inner) => Ok(planner(inner, &reading)),
+                    Err(error) => Err(reading.failed_at(error).await),
+                }
+            });
+        }
+        Ok(Some(named))
+    }
+}
+
+#[derive(Debug)]
+struct NamingMorsel {
+    inner: Box<dyn Morsel>,
+    reading: Reading,
+}
+
+impl Morsel for NamingMorsel {
+    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
+        let Self { inner, reading } = *self;
+        let failed = move |error| {
+            let reading = reading.clone();
+            async move { Err(reading.failed_at(error).await) }
+        };
+        inner.into_stream().or_else(failed).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    #[test]
+    fn lines_are_counted_as_editors_do() {
+        assert_eq!(recount("wrong 'x' at line 7. Row data: '[x]'", 0), "wrong 'x' at line 8. Row data: '[x]'");
+        assert_eq!(
+            recount("number of fields for line 8, expected 2", 100),
+            "number of fields for line 108, expected 2"
+        );
+        assert_eq!(recount("at line seven", 1), "at line seven");
+    }
+
+    #[tokio::test]
+    async fn a_part_of_a_file_begins_with_its_first_whole_line() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let location = Path::from("a.csv");
+        store.put(&location, "one\ntwo\nthree\n".into()).await.unwrap();
+        for (start, before) in [(0, 0), (4, 1), (5, 2), (7, 2), (8, 2), (9, 3)] {
+            let (store, location) = (Arc::clone(&store), location.clone());
+            let reading = Reading { store, location, name: "a.csv".into(), start, csv: true };
+            assert_eq!(reading.lines_before().await.unwrap(), before, "at byte {start}");
+        }
+    }
+}

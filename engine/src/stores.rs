@@ -1,0 +1,62 @@
+//! How object stores are reached, where the options of a table say so: it travels with the plans that read or write there.
+
+use crate::ops::WriteExec;
+use datafusion::common::Result;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_plan::ExecutionPlan;
+use prost::Message;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Knows the options of object stores.
+pub trait StoreOptions: fmt::Debug + Send + Sync {
+    /// What was set for the store that `url` lies in. `None`: its environment says how it is reached.
+    fn options(&self, url: &str) -> Option<BTreeMap<String, String>>;
+}
+
+/// To be an extension of a session's configuration rather than an option, because options are shown and these hold secrets.
+#[derive(Debug)]
+pub struct Stores(pub Arc<dyn StoreOptions>);
+
+/// A store with options, as it travels. Its debug form has no secrets.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct StoreConfig {
+    /// Of the store, or of anything in it.
+    #[prost(string, tag = "1")]
+    pub url: String,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub options: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&String> = self.options.keys().collect();
+        f.debug_struct("StoreConfig").field("url", &self.url).field("options", &names).finish()
+    }
+}
+
+/// The stores with options that `plan` reads or writes, sorted, so that equal plans have equal bytes.
+pub(crate) fn stores_of(plan: &Arc<dyn ExecutionPlan>, known: Option<&Stores>) -> Result<Vec<StoreConfig>> {
+    let Some(Stores(known)) = known else { return Ok(Vec::new()) };
+    let mut found = BTreeMap::new();
+    let mut add = |url: String| {
+        if let Some(options) = known.options(&url) {
+            found.insert(url, options);
+        }
+    };
+    plan.apply(|node| {
+        if let Some(write) = node.downcast_ref::<WriteExec>() {
+            add(write.target()?);
+        }
+        let scan = node.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref());
+        if let Some::<&FileScanConfig>(config) = scan {
+            add(config.object_store_url.as_str().to_string());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found.into_iter().map(|(url, options)| StoreConfig { url, options }).collect())
+}
