@@ -1,7 +1,7 @@
 //! What a stage's bytes hold: the plan, how to partition its output, and the session's options.
 
 use crate::codec::{Encoder, WindlassCodec};
-use crate::window::wrap_windows;
+use crate::lost;
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -58,7 +58,7 @@ impl Envelope {
     ) -> Result<Self> {
         let converter = DeduplicatingProtoConverter {};
         let encoder = Encoder { codec: &WindlassCodec, converter: &converter };
-        let node = converter.execution_plan_to_proto(&wrap_windows(plan)?, &WindlassCodec)?;
+        let node = converter.execution_plan_to_proto(&lost::wrap(plan)?, &WindlassCodec)?;
         let hash = match output {
             OutputSpec::Hash(exprs, _) => exprs.iter().map(|expr| encoder.expr(expr)).collect::<Result<_>>()?,
             _ => vec![],

@@ -2,8 +2,10 @@
 
 mod exchange_read;
 mod gather;
+mod sink;
 mod write;
 
 pub use exchange_read::{ExchangeReadExec, ReadMode};
 pub use gather::GatherExec;
+pub(crate) use sink::{Sink, planned_sink, unused_session};
 pub use write::{StagedFile, StagedFiles, WriteExec};
