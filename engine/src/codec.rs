@@ -1,20 +1,24 @@
 //! How stage plans travel: DataFusion's protobuf encoding, and the operators that it lacks.
 
-use crate::ops::{ExchangeReadExec, ReadMode, WriteExec};
-use crate::window::{WindowFlags, WindowFlagsExec, restore_window};
+use crate::lost::{Lost, LostExec, ScanOptions};
+use crate::ops::{ExchangeReadExec, ReadMode, Sink, WriteExec};
+use crate::window::WindowFlags;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{Result, internal_datafusion_err, internal_err, not_impl_err};
+use datafusion::common::{
+    Constraint, Constraints, Result, ScalarValue, internal_datafusion_err, internal_err, not_impl_err,
+};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::equivalence::AcrossPartitions;
 use datafusion::physical_expr::{ConstExpr, EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::sorts::partial_sort::PartialSortExec;
+use datafusion::physical_plan::sorts::partitioned_topk::{PartitionedTopKExec, WindowFnKind};
 use datafusion::physical_plan::work_table::WorkTableExec;
 use datafusion::physical_plan::{ExecutionPlan, Partitioning};
 use datafusion_proto::physical_plan::{
     PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
 };
-use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode};
+use datafusion_proto::protobuf::{self, PhysicalExprNode};
 use prost::Message;
 use std::sync::Arc;
 
@@ -24,7 +28,7 @@ pub struct WindlassCodec;
 
 #[derive(Clone, PartialEq, Message)]
 struct Node {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     operator: Option<Operator>,
 }
 
@@ -42,6 +46,13 @@ enum Operator {
     PartialSort(PartialSort),
     #[prost(message, tag = "6")]
     Window(Window),
+    #[prost(message, tag = "7")]
+    PartitionedTopK(PartitionedTopK),
+    #[prost(message, tag = "8")]
+    Scan(ScanOptions),
+    /// Of a generated series.
+    #[prost(message, tag = "9")]
+    Orderings(Orderings),
 }
 
 /// One entry for each window expression of the input.
@@ -73,15 +84,32 @@ struct ExchangeRead {
     equal: Vec<Expressions>,
     #[prost(message, optional, tag = "9")]
     merge: Option<Ordering>,
+    #[prost(message, repeated, tag = "10")]
+    keys: Vec<Key>,
     /// How many ranges there are; 0 when ranges are not what is read.
-    #[prost(uint32, tag = "10")]
+    #[prost(uint32, tag = "11")]
     ranges: u32,
+}
+
+/// Columns whose values together are unique.
+#[derive(Clone, PartialEq, Message)]
+struct Key {
+    #[prost(uint64, repeated, tag = "1")]
+    columns: Vec<u64>,
+    #[prost(bool, tag = "2")]
+    primary: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct Ordering {
     #[prost(message, repeated, tag = "1")]
     keys: Vec<SortKey>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Orderings {
+    #[prost(message, repeated, tag = "1")]
+    orderings: Vec<Ordering>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -101,6 +129,9 @@ struct Constant {
     /// The value is the same in every partition.
     #[prost(bool, tag = "2")]
     uniform: bool,
+    /// If it is known.
+    #[prost(message, optional, tag = "3")]
+    value: Option<protobuf::ScalarValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -112,7 +143,7 @@ struct Expressions {
 #[derive(Clone, PartialEq, Message)]
 struct Write {
     #[prost(message, required, tag = "1")]
-    sink: PhysicalPlanNode,
+    sink: Sink,
     #[prost(string, tag = "2")]
     staging: String,
 }
@@ -156,6 +187,19 @@ struct PartialSort {
     fetch: Option<u64>,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct PartitionedTopK {
+    #[prost(message, required, tag = "1")]
+    ordering: Ordering,
+    #[prost(uint64, tag = "2")]
+    partition_prefix: u64,
+    #[prost(uint64, tag = "3")]
+    fetch: u64,
+    /// Of rank() rather than row_number().
+    #[prost(bool, tag = "4")]
+    ties: bool,
+}
+
 impl PhysicalExtensionCodec for WindlassCodec {
     fn try_encode(
         &self,
@@ -183,8 +227,22 @@ impl PhysicalExtensionCodec for WindlassCodec {
                 preserve_partitioning: sort.preserve_partitioning(),
                 fetch: sort.fetch().map(|n| n as u64),
             })
-        } else if let Some(window) = plan.downcast_ref::<WindowFlagsExec>() {
-            Operator::Window(Window { flags: window.flags.clone() })
+        } else if let Some(LostExec { lost, .. }) = plan.downcast_ref::<LostExec>() {
+            match lost {
+                Lost::Window(flags) => Operator::Window(Window { flags: flags.clone() }),
+                Lost::Scan(options) => Operator::Scan(options.clone()),
+                Lost::Orderings(orderings) => {
+                    let orderings = orderings.iter().map(|ordering| encoder.ordering(ordering));
+                    Operator::Orderings(Orderings { orderings: orderings.collect::<Result<_>>()? })
+                }
+            }
+        } else if let Some(top) = plan.downcast_ref::<PartitionedTopKExec>() {
+            Operator::PartitionedTopK(PartitionedTopK {
+                ordering: encoder.ordering(top.expr())?,
+                partition_prefix: top.partition_prefix_len() as u64,
+                fetch: top.fetch() as u64,
+                ties: top.fn_kind() == WindowFnKind::Rank,
+            })
         } else {
             return not_impl_err!("{} cannot be sent to executors", plan.name());
         };
@@ -232,9 +290,37 @@ impl PhysicalExtensionCodec for WindlassCodec {
                     .with_fetch(node.fetch.map(|n| n as usize));
                 Ok(Arc::new(sort))
             }
-            Some(Operator::Window(node)) => restore_window(&input(inputs, 0)?, &node.flags),
+            Some(Operator::Window(node)) => Lost::Window(node.flags).restore(&input(inputs, 0)?),
+            Some(Operator::Scan(options)) => Lost::Scan(options).restore(&input(inputs, 0)?),
+            Some(Operator::Orderings(node)) => {
+                let input = input(inputs, 0)?;
+                let orderings = node.orderings.into_iter().map(|ordering| decoder.ordering(ordering, &input.schema()));
+                Lost::Orderings(orderings.collect::<Result<_>>()?).restore(&input)
+            }
+            Some(Operator::PartitionedTopK(node)) => {
+                let input = input(inputs, 0)?;
+                let ordering = decoder.ordering(node.ordering, &input.schema())?;
+                let kind = if node.ties { WindowFnKind::Rank } else { WindowFnKind::RowNumber };
+                let (prefix, fetch) = (node.partition_prefix as usize, node.fetch as usize);
+                Ok(Arc::new(PartitionedTopKExec::try_new(input, ordering, prefix, fetch, kind)?))
+            }
             None => internal_err!("an operator of an unknown kind was received: do all nodes run the same version?"),
         }
+    }
+}
+
+impl Key {
+    fn of(constraint: &Constraint) -> Self {
+        let (columns, primary) = match constraint {
+            Constraint::PrimaryKey(columns) => (columns, true),
+            Constraint::Unique(columns) => (columns, false),
+        };
+        Self { columns: columns.iter().map(|&column| column as u64).collect(), primary }
+    }
+
+    fn constraint(self) -> Constraint {
+        let columns = self.columns.into_iter().map(|column| column as usize).collect();
+        if self.primary { Constraint::PrimaryKey(columns) } else { Constraint::Unique(columns) }
     }
 }
 
@@ -329,10 +415,12 @@ impl Encoder<'_> {
             .constants()
             .iter()
             .map(|constant| {
-                Ok(Constant {
-                    expr: self.expr(&constant.expr)?,
-                    uniform: matches!(constant.across_partitions, AcrossPartitions::Uniform(_)),
-                })
+                let (uniform, value) = match &constant.across_partitions {
+                    AcrossPartitions::Uniform(value) => (true, value.as_ref()),
+                    AcrossPartitions::Heterogeneous => (false, None),
+                };
+                let value = value.map(protobuf::ScalarValue::try_from).transpose()?;
+                Ok(Constant { expr: self.expr(&constant.expr)?, uniform, value })
             })
             .collect::<Result<_>>()?;
         let equal = equivalence
@@ -351,6 +439,7 @@ impl Encoder<'_> {
             constants,
             equal,
             merge: read.merge().map(|ordering| self.ordering(ordering)).transpose()?,
+            keys: equivalence.constraints().iter().map(Key::of).collect(),
             ranges: match read.mode() {
                 ReadMode::Range(ranges) => ranges,
                 _ => 0,
@@ -399,13 +488,15 @@ impl Decoder<'_> {
             .iter()
             .map(|constant| {
                 let across = match constant.uniform {
-                    true => AcrossPartitions::Uniform(None),
+                    true => AcrossPartitions::Uniform(constant.value.as_ref().map(ScalarValue::try_from).transpose()?),
                     false => AcrossPartitions::Heterogeneous,
                 };
                 Ok(ConstExpr::new(self.expr(&constant.expr, &schema)?, across))
             })
             .collect::<Result<Vec<_>>>()?;
         equivalence.add_constants(constants)?;
+        let keys = node.keys.into_iter().map(Key::constraint).collect();
+        equivalence = equivalence.with_constraints(Constraints::new_unverified(keys));
         for ordering in node.orderings {
             equivalence.add_ordering(self.ordering(ordering, &schema)?);
         }

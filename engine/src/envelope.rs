@@ -1,9 +1,8 @@
 //! What a stage's bytes hold: the plan, how to partition its output, and the session's options.
 
 use crate::codec::{Encoder, WindlassCodec};
-use crate::scan::compressions;
+use crate::lost;
 use crate::stores::{StoreConfig, Stores, stores_of};
-use crate::window::wrap_windows;
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -52,11 +51,8 @@ pub(crate) struct Envelope {
     /// Session options that differ from the defaults, sorted by key so that equal stages have equal bytes.
     #[prost(btree_map = "string, string", tag = "5")]
     pub options: BTreeMap<String, String>,
-    #[prost(bool, tag = "8")]
+    #[prost(bool, tag = "6")]
     pub sorted_run: bool,
-    /// Of the scans of files, in pre-order: the encoding leaves it out.
-    #[prost(string, repeated, tag = "6")]
-    pub compressions: Vec<String>,
     #[prost(message, repeated, tag = "7")]
     pub stores: Vec<StoreConfig>,
 }
@@ -70,7 +66,7 @@ impl Envelope {
     ) -> Result<Self> {
         let converter = DeduplicatingProtoConverter {};
         let encoder = Encoder { codec: &WindlassCodec, converter: &converter };
-        let node = converter.execution_plan_to_proto(&wrap_windows(plan)?, &WindlassCodec)?;
+        let node = converter.execution_plan_to_proto(&lost::wrap(plan)?, &WindlassCodec)?;
         let hash = match output {
             OutputSpec::Hash(exprs, _) => exprs.iter().map(|expr| encoder.expr(expr)).collect::<Result<_>>()?,
             _ => vec![],
@@ -86,7 +82,6 @@ impl Envelope {
             inline_bytes,
             options: options.clone(),
             sorted_run: matches!(output, OutputSpec::SortedRun),
-            compressions: compressions(plan)?,
             stores: stores_of(plan, stores)?,
         })
     }

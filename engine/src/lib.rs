@@ -1,5 +1,6 @@
 //! All DataFusion glue that scheduler and executor share: sessions, distributed planning, exchange operators and their codecs.
 
+mod arrow_files;
 mod codec;
 pub mod config;
 mod envelope;
@@ -7,6 +8,7 @@ pub mod exchange;
 pub mod exchange_source;
 pub mod failure;
 pub mod logical;
+mod lost;
 pub mod ops;
 pub mod plan;
 pub mod remote;

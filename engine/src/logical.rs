@@ -3,6 +3,7 @@
 //! A client builds its plan on [`ClusterTable`]s, which know a table's name and columns and nothing else. The primary puts the tables of
 //! its catalog in their place. Everything else is DataFusion's own encoding.
 
+use crate::arrow_files::ArrowFilesFactory;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Result, TableReference, internal_err, not_impl_err, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormatFactory;
+use datafusion::datasource::file_format::arrow::ArrowFormatFactory;
 use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
@@ -144,10 +146,12 @@ impl LogicalExtensionCodec for Codec {
     }
 
     fn try_decode_file_format(&self, bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn FileFormatFactory>> {
-        DefaultLogicalExtensionCodec {}.try_decode_file_format(bytes, context)
+        let format = DefaultLogicalExtensionCodec {}.try_decode_file_format(bytes, context)?;
+        Ok(if format.is::<ArrowFormatFactory>() { Arc::new(ArrowFilesFactory) } else { format })
     }
 
     fn try_encode_file_format(&self, out: &mut Vec<u8>, format: Arc<dyn FileFormatFactory>) -> Result<()> {
+        let format = if format.is::<ArrowFilesFactory>() { Arc::new(ArrowFormatFactory::new()) } else { format };
         DefaultLogicalExtensionCodec {}.try_encode_file_format(out, format)
     }
 }

@@ -92,14 +92,23 @@ impl StagePlan {
         });
         let config = self.config.clone().with_extension(Arc::new(inputs)).with_extension(Arc::clone(&scope));
         let context = task_context(stage.to_string(), stage.job.to_string(), config, Arc::clone(&self.runtime));
-        let converter = DeduplicatingProtoConverter {};
         let decode_context = PhysicalPlanDecodeContext::new(&context, &WindlassCodec);
-        let plan = converter.proto_to_execution_plan(&self.envelope.plan, &decode_context)?;
+        let plan = self.plan(&decode_context)?;
         let output = self.output_spec(&plan.schema(), &decode_context)?;
         let keep: Vec<usize> = attempts.iter().map(|&(partition, _)| partition as usize).collect();
-        let plan = restrict(&prepare(plan, &self.envelope.compressions)?, &keep)?;
+        let plan = restrict(&prepare(plan)?, &keep)?;
         let running = AtomicUsize::new(attempts.len());
         Ok(Arc::new(StageInstance { plan, output, context, scope, running }))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn config(&self) -> &SessionConfig {
+        &self.config
+    }
+
+    /// The whole plan, with all of its partitions.
+    pub(crate) fn plan(&self, context: &PhysicalPlanDecodeContext<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+        DeduplicatingProtoConverter {}.proto_to_execution_plan(&self.envelope.plan, context)
     }
 
     fn output_spec(&self, schema: &SchemaRef, context: &PhysicalPlanDecodeContext<'_>) -> Result<OutputSpec> {

@@ -1,12 +1,10 @@
-//! Scans of files, as executors run them: with the compression that DataFusion's encoding leaves out, and with errors that say in
-//! which file, and for CSV in which line, something is wrong.
+//! Scans of files, as executors run them: with errors that say in which file, and for CSV in which line, something is wrong.
 
 use crate::failure::message;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::{DataFusionError, Result};
 use datafusion::config::ConfigOptions;
-use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource};
 use datafusion::datasource::source::DataSourceExec;
@@ -25,42 +23,15 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// The compression of each scan of files, in pre-order; nothing when no file is compressed.
-pub(crate) fn compressions(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    plan.apply(|node| {
-        if let Some(config) = file_scan(node) {
-            found.push(config.file_compression_type.get_variant().to_string());
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    let plain = FileCompressionType::UNCOMPRESSED.get_variant().to_string();
-    Ok(if found.iter().all(|name| *name == plain) { Vec::new() } else { found })
-}
-
-/// A decoded plan, made ready to run. `compressions` came with it.
-pub(crate) fn prepare(plan: Arc<dyn ExecutionPlan>, compressions: &[String]) -> Result<Arc<dyn ExecutionPlan>> {
-    let mut names = compressions.iter();
-    let prepared = plan.transform_down(|node| {
+/// A decoded plan, made ready to run.
+pub(crate) fn prepare(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_down(|node| {
         let Some(config) = file_scan(&node) else { return Ok(Transformed::no(node)) };
-        let compression = match names.next() {
-            Some(name) => name.parse()?,
-            None => FileCompressionType::UNCOMPRESSED,
-        };
         let source = NamingSource { inner: Arc::clone(&config.file_source) };
-        let config = FileScanConfigBuilder::from(config.clone())
-            .with_file_compression_type(compression)
-            .with_source(Arc::new(source))
-            .build();
+        let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build();
         Ok(Transformed::yes(DataSourceExec::from_data_source(config) as Arc<dyn ExecutionPlan>))
-    });
-    let prepared = prepared.data()?;
-    match names.next() {
-        Some(_) => {
-            internal_err!("an encoded plan has {} scans of files and not that many were decoded", compressions.len())
-        }
-        None => Ok(prepared),
-    }
+    })
+    .data()
 }
 
 fn file_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {

@@ -1,8 +1,10 @@
 //! Sessions: one recipe of functions, rules and options for whoever plans or runs a statement.
 
+use crate::arrow_files::ArrowFilesFactory;
 use crate::config::WindlassOptions;
 use datafusion::catalog::CatalogProviderList;
 use datafusion::config::ConfigOptions;
+use datafusion::datasource::file_format::FileFormatFactory;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SessionStateDefaults, TaskContext};
@@ -33,6 +35,7 @@ pub fn session_state(
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
+        .with_file_formats(file_formats())
         .with_scalar_functions(functions.scalar.clone())
         .with_aggregate_functions(functions.aggregate.clone())
         .with_window_functions(functions.window.clone());
@@ -40,6 +43,15 @@ pub fn session_state(
         builder = builder.with_catalog_list(catalogs);
     }
     builder.build()
+}
+
+/// DataFusion's, with a sink for Arrow files that executors can run.
+fn file_formats() -> Vec<Arc<dyn FileFormatFactory>> {
+    let arrow: Arc<dyn FileFormatFactory> = Arc::new(ArrowFilesFactory);
+    let mut formats = SessionStateDefaults::default_file_formats();
+    formats.retain(|format| format.get_ext() != arrow.get_ext());
+    formats.push(arrow);
+    formats
 }
 
 /// The functions that a plan may name, on the primary and on executors alike.
@@ -81,11 +93,17 @@ pub(crate) fn task_context(
 ) -> Arc<TaskContext> {
     static TEMPLATE: OnceLock<TaskContext> = OnceLock::new();
     let template = TEMPLATE.get_or_init(|| TaskContext::from(&session_state(session_config(), Arc::default(), None)));
+    // Some functions are made for the session's options, such as its time zone.
+    let updated = |function: &Arc<ScalarUDF>| match function.inner().with_updated_config(config.options()) {
+        Some(updated) => Arc::new(updated),
+        None => Arc::clone(function),
+    };
+    let scalar = template.scalar_functions().iter().map(|(name, function)| (name.clone(), updated(function))).collect();
     Arc::new(TaskContext::new(
         Some(task),
         session,
         config,
-        template.scalar_functions().clone(),
+        scalar,
         template.higher_order_functions().clone(),
         template.aggregate_functions().clone(),
         template.window_functions().clone(),

@@ -44,6 +44,9 @@ pub struct PlannedStage {
     pub inputs: Vec<StageInput>,
     pub preferences: Vec<Preference>,
     pub row_limit: Option<u64>,
+    /// What was encoded.
+    #[cfg(test)]
+    pub(crate) plan: Arc<dyn datafusion::physical_plan::ExecutionPlan>,
 }
 
 impl PlannedJob {

@@ -1,5 +1,7 @@
 //! Plans and runs whole jobs in one process: every stage goes through its encoded form, every exchange through a store.
 
+mod round_trip;
+
 use crate::config::WindlassOptions;
 use crate::exchange::{BucketSel, ExchangeStore, StoreConfig};
 use crate::exchange_source::ExchangeSource;
@@ -207,64 +209,67 @@ async fn ranges_are_for_large_sorts_by_certain_keys() {
     assert!(!stages.contains("ranges="), "{stages}");
 }
 
+/// Over the tables of the [`Fixture`].
+const STATEMENTS: &[&str] = &[
+    "select count(*), sum(x), min(s), max(n) from fact",
+    "select k, count(*), sum(n) from fact group by k",
+    "select s, count(distinct k), sum(x) filter (where n > 2) from fact group by s",
+    "select n, s, grouping(n), count(*) from fact group by grouping sets ((n), (s), (n, s), ())",
+    "select * from fact order by x desc, id limit 17 offset 5",
+    "select id, s from fact where k = 5 order by s, id",
+    "select f.id, d.label from fact f join dim d on f.k = d.k where d.v > 20",
+    "select d.k, f.id from dim d left join fact f on f.k = d.k and f.id < 50",
+    "select d.k, f.id from dim d full join fact f on f.k = d.v and f.id < 200",
+    "select k from dim where k not in (select v from dim where v is not null)",
+    "select k from dim where k not in (select v from dim)",
+    "select d.k from dim d where exists (select 1 from fact f where f.k = d.k and f.id > 3990)",
+    "select d.k from dim d where not exists (select 1 from fact f where f.k = d.k)",
+    "select a.k, b.k from dim a left join dim b on a.k < b.v - 110",
+    "select a.k, b.k from dim a full join dim b on a.k > b.v + 110",
+    "select a.k, b.label from dim a cross join (select distinct label from dim) b where a.k < 3",
+    "select id, rank() over (partition by s order by x desc) r, sum(n) over (partition by k order by id) t from fact",
+    "select id, row_number() over (order by id) from fact where id < 1500",
+    "select k from fact where id < 40 union all select k from dim union select 1000",
+    "select k from fact intersect select k from dim where k > 50",
+    "select k from dim except select k from fact",
+    "with recursive t(n) as (select 1 union all select n + 1 from t where n < 50) select sum(n) from t",
+    "with recursive t(a, b) as (select k, 1 from dim where k < 3 union all select a + 1, b * 2 from t where b < 100)
+     select t.b, d.label from t join dim d on d.k = t.a",
+    "select count(*) from fact where x > (select avg(x) from fact)",
+    "select k, (select max(v) from dim) - k from dim where k < (select count(*) from dim where label = 'd1')",
+    "select label, (select count(*) from fact f where f.k = d.k) from dim d",
+    "select unnest([1, 2, 3]), k from dim where k < 4",
+    "values (1, 'a'), (2, null)",
+    "select sum(value) from generate_series(1, 100000)",
+    "select count(*) from generate_series(1, 5000)",
+    "select id, lag(n) ignore nulls over (order by id) a, last_value(n) ignore nulls over (order by id) b,
+     first_value(id) over (partition by k order by id desc) c, lead(id, 2, -1) over (order by id desc) d,
+     nth_value(id, 3) over (partition by s order by id desc rows between unbounded preceding and unbounded following) e
+     from fact where id between 5 and 400",
+    "select id, count(*) filter (where n > 2) over (partition by k order by id) a,
+     sum(x) filter (where s <> 'name-3' and k % 2 = 0) over (order by id rows between 3 preceding and 2 following) b,
+     array_agg(n) filter (where n is null or n > 3) over (partition by s order by id) c,
+     max(x) filter (where k > 90) over (partition by s) d, sum(n) over (order by id) e from fact where id < 300",
+    "select id, count(*) filter (where x > (select avg(x) from fact)) over (order by id desc) a,
+     array_agg(id) filter (where n > 2) over (partition by k order by id rows between current row and unbounded following) b,
+     sum(distinct n) filter (where id % 2 = 0) over (partition by k) c from fact where id % 20 < 3",
+    "select d.k, sum(f.x) filter (where f.k = d.v) over (partition by d.label order by f.id) a
+     from fact f join dim d on f.k = d.k where f.id < 100 and d.k in
+     (select c from (select count(*) filter (where n = 1) over (partition by k order by id) c from fact))",
+    "select id, array_agg(id) over (order by id rows between current row and unbounded following) a, sum(n) over (order by id) b,
+     array_agg(n) ignore nulls over (partition by k order by id desc rows between unbounded preceding and current row) c
+     from fact where id < 40",
+    "select table_name from information_schema.tables where table_name in ('fact', 'dim')",
+    "select s, array_agg(id order by id desc) from fact where id < 60 group by s",
+    "select a.s, count(*) from fact a join fact b on a.id = b.id + 1 join dim d on d.k = b.k group by a.s having count(*) > 3",
+    "select * from (select id from fact order by id limit 5) union all (select k from dim order by k desc limit 3)",
+    "select date_trunc('month', to_timestamp(id * 86400)) m, count(*) from fact where id < 400 group by m",
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stages_answer_as_one_process_does() {
     let fixture = Fixture::new().await;
-    for sql in [
-        "select count(*), sum(x), min(s), max(n) from fact",
-        "select k, count(*), sum(n) from fact group by k",
-        "select s, count(distinct k), sum(x) filter (where n > 2) from fact group by s",
-        "select n, s, grouping(n), count(*) from fact group by grouping sets ((n), (s), (n, s), ())",
-        "select * from fact order by x desc, id limit 17 offset 5",
-        "select id, s from fact where k = 5 order by s, id",
-        "select f.id, d.label from fact f join dim d on f.k = d.k where d.v > 20",
-        "select d.k, f.id from dim d left join fact f on f.k = d.k and f.id < 50",
-        "select d.k, f.id from dim d full join fact f on f.k = d.v and f.id < 200",
-        "select k from dim where k not in (select v from dim where v is not null)",
-        "select k from dim where k not in (select v from dim)",
-        "select d.k from dim d where exists (select 1 from fact f where f.k = d.k and f.id > 3990)",
-        "select d.k from dim d where not exists (select 1 from fact f where f.k = d.k)",
-        "select a.k, b.k from dim a left join dim b on a.k < b.v - 110",
-        "select a.k, b.k from dim a full join dim b on a.k > b.v + 110",
-        "select a.k, b.label from dim a cross join (select distinct label from dim) b where a.k < 3",
-        "select id, rank() over (partition by s order by x desc) r, sum(n) over (partition by k order by id) t from fact",
-        "select id, row_number() over (order by id) from fact where id < 1500",
-        "select k from fact where id < 40 union all select k from dim union select 1000",
-        "select k from fact intersect select k from dim where k > 50",
-        "select k from dim except select k from fact",
-        "with recursive t(n) as (select 1 union all select n + 1 from t where n < 50) select sum(n) from t",
-        "with recursive t(a, b) as (select k, 1 from dim where k < 3 union all select a + 1, b * 2 from t where b < 100)
-         select t.b, d.label from t join dim d on d.k = t.a",
-        "select count(*) from fact where x > (select avg(x) from fact)",
-        "select k, (select max(v) from dim) - k from dim where k < (select count(*) from dim where label = 'd1')",
-        "select label, (select count(*) from fact f where f.k = d.k) from dim d",
-        "select unnest([1, 2, 3]), k from dim where k < 4",
-        "values (1, 'a'), (2, null)",
-        "select sum(value) from generate_series(1, 100000)",
-        "select count(*) from generate_series(1, 5000)",
-        "select id, lag(n) ignore nulls over (order by id) a, last_value(n) ignore nulls over (order by id) b,
-         first_value(id) over (partition by k order by id desc) c, lead(id, 2, -1) over (order by id desc) d,
-         nth_value(id, 3) over (partition by s order by id desc rows between unbounded preceding and unbounded following) e
-         from fact where id between 5 and 400",
-        "select id, count(*) filter (where n > 2) over (partition by k order by id) a,
-         sum(x) filter (where s <> 'name-3' and k % 2 = 0) over (order by id rows between 3 preceding and 2 following) b,
-         array_agg(n) filter (where n is null or n > 3) over (partition by s order by id) c,
-         max(x) filter (where k > 90) over (partition by s) d, sum(n) over (order by id) e from fact where id < 300",
-        "select id, count(*) filter (where x > (select avg(x) from fact)) over (order by id desc) a,
-         array_agg(id) filter (where n > 2) over (partition by k order by id rows between current row and unbounded following) b,
-         sum(distinct n) filter (where id % 2 = 0) over (partition by k) c from fact where id % 20 < 3",
-        "select d.k, sum(f.x) filter (where f.k = d.v) over (partition by d.label order by f.id) a
-         from fact f join dim d on f.k = d.k where f.id < 100 and d.k in
-         (select c from (select count(*) filter (where n = 1) over (partition by k order by id) c from fact))",
-        "select id, array_agg(id) over (order by id rows between current row and unbounded following) a, sum(n) over (order by id) b,
-         array_agg(n) ignore nulls over (partition by k order by id desc rows between unbounded preceding and current row) c
-         from fact where id < 40",
-        "select table_name from information_schema.tables where table_name in ('fact', 'dim')",
-        "select s, array_agg(id order by id desc) from fact where id < 60 group by s",
-        "select a.s, count(*) from fact a join fact b on a.id = b.id + 1 join dim d on d.k = b.k group by a.s having count(*) > 3",
-        "select * from (select id from fact order by id limit 5) union all (select k from dim order by k desc limit 3)",
-        "select date_trunc('month', to_timestamp(id * 86400)) m, count(*) from fact where id < 400 group by m",
-    ] {
+    for sql in STATEMENTS {
         fixture.check(sql).await;
     }
 }

@@ -1,9 +1,6 @@
-//! What DataFusion's encoding of window functions leaves out: FILTER, IGNORE NULLS, and that a function runs over reversed rows. Any of
-//! them lost would be a wrong answer, so such a window travels inside a wrapper that restores them.
+//! What DataFusion's encoding of window functions leaves out: FILTER, IGNORE NULLS, and that a function runs over reversed rows.
 
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::ReversedUDWF;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
@@ -11,10 +8,8 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::window::{
     PlainAggregateWindowExpr, SlidingAggregateWindowExpr, StandardWindowExpr, WindowExpr,
 };
-use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr, create_udwf_window_expr};
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
-use std::fmt;
 use std::sync::Arc;
 
 /// Starts the names of the columns that FILTER clauses read: planning computes each condition below the window
@@ -33,25 +28,10 @@ pub(crate) struct WindowFlags {
     pub filter: Option<u32>,
 }
 
-/// Exists only while a plan is encoded: decoding gives the restored window.
-#[derive(Debug)]
-pub(crate) struct WindowFlagsExec {
-    input: Arc<dyn ExecutionPlan>,
-    /// For each window expression of the input.
-    pub flags: Vec<WindowFlags>,
-}
-
-/// `plan` as it is to be encoded.
-pub(crate) fn wrap_windows(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    Arc::clone(plan)
-        .transform_up(|node| {
-            let flags = window_exprs(&node).iter().map(flags_of).collect::<Result<Vec<_>>>()?;
-            Ok(match flags.iter().all(|flags| *flags == WindowFlags::default()) {
-                true => Transformed::no(node),
-                false => Transformed::yes(Arc::new(WindowFlagsExec { input: node, flags }) as Arc<dyn ExecutionPlan>),
-            })
-        })
-        .data()
+/// Of the expressions of `plan`, if it is a window that needs them.
+pub(crate) fn window_flags(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Vec<WindowFlags>>> {
+    let flags = window_exprs(plan).iter().map(flags_of).collect::<Result<Vec<_>>>()?;
+    Ok(Some(flags).filter(|flags| flags.iter().any(|flags| *flags != WindowFlags::default())))
 }
 
 /// The window that was encoded with these flags.
@@ -193,47 +173,4 @@ fn restore_aggregate(
             Arc::new(SlidingAggregateWindowExpr::new(aggregate, expr.partition_by(), expr.order_by(), frame, filter))
         }
     })
-}
-
-impl DisplayAs for WindowFlagsExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WindowFlagsExec")
-    }
-}
-
-impl ExecutionPlan for WindowFlagsExec {
-    fn name(&self) -> &str {
-        "WindowFlagsExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self { input: children.swap_remove(0), flags: self.flags.clone() }))
-    }
-
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self { input: children.swap_remove(0), flags: self.flags.clone() }))
-    }
-
-    fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        internal_err!("a plan that was prepared for encoding was run")
-    }
 }

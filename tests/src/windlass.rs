@@ -94,18 +94,18 @@ fn binary() -> PathBuf {
     built
 }
 
-/// Files with statements that Windlass refuses so far, with a clear error: Arrow files are not written (files.slt), and the FILTER of
-/// an aggregate over a window is lost by the plan's encoding (windows.slt).
-const REFUSED: [&str; 2] = ["files.slt", "windows.slt"];
-
+/// The plain files, and those about what only Windlass has.
 fn files() -> Vec<PathBuf> {
-    let mut files = slt::plain();
-    files.retain(|file| !REFUSED.iter().any(|refused| file.ends_with(refused)));
-    files
+    slt::plain().into_iter().chain(slt::windlass()).collect()
 }
 
 mod embedded {
     use super::*;
+
+    /// All but those that open further sessions: an embedded cluster has one.
+    fn files() -> Vec<PathBuf> {
+        super::files().into_iter().filter(|file| !file.ends_with("sessions.slt")).collect()
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn tpch() {

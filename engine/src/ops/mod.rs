@@ -3,8 +3,10 @@
 mod exchange_read;
 mod gather;
 pub(crate) mod range;
+mod sink;
 mod write;
 
 pub use exchange_read::{ExchangeReadExec, ReadMode};
 pub use gather::GatherExec;
+pub(crate) use sink::{Sink, planned_sink, unused_session};
 pub use write::{StagedFile, StagedFiles, WriteExec};

@@ -236,6 +236,8 @@ impl Cutter {
             inputs,
             preferences: preferences(&plan, tasks),
             row_limit,
+            #[cfg(test)]
+            plan: Arc::clone(&plan),
         });
         Ok(self.stages.len() as u32 - 1)
     }

@@ -103,6 +103,8 @@ fn distributed_state(state: &SessionState, options: &WindlassOptions, shape: Clu
 }
 
 async fn physical_plan(state: &SessionState, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    // An experiment of DataFusion: its operator cannot be encoded, and its partitions wait for each other.
+    let state = &with_config(state, |config| config.options_mut().optimizer.enable_piecewise_merge_join = false);
     let plan = state.query_planner().create_physical_plan(optimized, state).await?;
     materialize_local_tables(state, count_series(plan)?).await
 }

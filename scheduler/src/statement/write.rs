@@ -393,9 +393,9 @@ fn require_writable(table: &str, external: &External) -> Result<(), QueryError> 
 
 fn require_writable_format(format: &str) -> Result<(), QueryError> {
     match format.to_lowercase().as_str() {
-        "parquet" | "csv" | "json" | "ndjson" => Ok(()),
+        "parquet" | "csv" | "json" | "ndjson" | "arrow" => Ok(()),
         other => Err(QueryError::Unsupported(format!(
-            "files of the format {} are only read: write PARQUET, CSV or JSON",
+            "files of the format {} are only read: write PARQUET, CSV, JSON or ARROW",
             other.to_uppercase()
         ))),
     }

@@ -1,0 +1,150 @@
+//! Arrow files, written by executors. DataFusion's sink for them neither encodes nor tells what it writes, so the format here wraps it
+//! in one that keeps the description of what is written.
+
+use crate::ops::{planned_sink, unused_session};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::{GetExt, Result, Statistics};
+use datafusion::datasource::file_format::arrow::{ArrowFormat, ArrowFormatFactory};
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
+use datafusion::datasource::physical_plan::{FileScanConfig, FileSinkConfig, FileSource};
+use datafusion::datasource::sink::{DataSink, DataSinkExec};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::LexRequirement;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
+use object_store::{ObjectMeta, ObjectStore};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// What STORED AS ARROW means.
+#[derive(Debug, Default)]
+pub(crate) struct ArrowFilesFactory;
+
+impl GetExt for ArrowFilesFactory {
+    fn get_ext(&self) -> String {
+        ArrowFormatFactory::new().get_ext()
+    }
+}
+
+impl FileFormatFactory for ArrowFilesFactory {
+    fn create(&self, _: &dyn Session, _: &HashMap<String, String>) -> Result<Arc<dyn FileFormat>> {
+        Ok(Arc::new(ArrowFiles))
+    }
+
+    fn default(&self) -> Arc<dyn FileFormat> {
+        Arc::new(ArrowFiles)
+    }
+}
+
+/// DataFusion's format but for the sink.
+#[derive(Debug)]
+struct ArrowFiles;
+
+#[async_trait]
+impl FileFormat for ArrowFiles {
+    fn get_ext(&self) -> String {
+        ArrowFormat.get_ext()
+    }
+
+    fn get_ext_with_compression(&self, compression: &FileCompressionType) -> Result<String> {
+        ArrowFormat.get_ext_with_compression(compression)
+    }
+
+    fn compression_type(&self) -> Option<FileCompressionType> {
+        ArrowFormat.compression_type()
+    }
+
+    async fn infer_schema(
+        &self,
+        state: &dyn Session,
+        store: &Arc<dyn ObjectStore>,
+        objects: &[ObjectMeta],
+    ) -> Result<SchemaRef> {
+        ArrowFormat.infer_schema(state, store, objects).await
+    }
+
+    async fn infer_stats(
+        &self,
+        state: &dyn Session,
+        store: &Arc<dyn ObjectStore>,
+        table_schema: SchemaRef,
+        object: &ObjectMeta,
+    ) -> Result<Statistics> {
+        ArrowFormat.infer_stats(state, store, table_schema, object).await
+    }
+
+    async fn create_physical_plan(
+        &self,
+        state: &dyn Session,
+        config: FileScanConfig,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        ArrowFormat.create_physical_plan(state, config).await
+    }
+
+    async fn create_writer_physical_plan(
+        &self,
+        input: Arc<dyn ExecutionPlan>,
+        state: &dyn Session,
+        config: FileSinkConfig,
+        order: Option<LexRequirement>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let written = datafusion_sink(Arc::clone(&input), state, config.clone()).await?;
+        Ok(Arc::new(DataSinkExec::new(input, Arc::new(ArrowSink { config, written }), order)))
+    }
+
+    fn file_source(&self, table_schema: TableSchema) -> Arc<dyn FileSource> {
+        ArrowFormat.file_source(table_schema)
+    }
+}
+
+/// DataFusion's sink, and what it writes.
+#[derive(Debug)]
+pub(crate) struct ArrowSink {
+    pub config: FileSinkConfig,
+    written: DataSinkExec,
+}
+
+impl ArrowSink {
+    /// The sink that writes as `config` says.
+    pub(crate) async fn new(config: FileSinkConfig) -> Result<Self> {
+        let input = Arc::new(EmptyExec::new(Arc::clone(config.output_schema())));
+        let written = datafusion_sink(input, unused_session(), config.clone()).await?;
+        Ok(Self { config, written })
+    }
+}
+
+async fn datafusion_sink(
+    input: Arc<dyn ExecutionPlan>,
+    session: &dyn Session,
+    config: FileSinkConfig,
+) -> Result<DataSinkExec> {
+    let plan = ArrowFormat.create_writer_physical_plan(input, session, config, None).await?;
+    planned_sink(&plan).cloned()
+}
+
+impl DisplayAs for ArrowSink {
+    fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.written.sink().fmt_as(format, f)
+    }
+}
+
+#[async_trait]
+impl DataSink for ArrowSink {
+    fn schema(&self) -> &SchemaRef {
+        self.written.sink().schema()
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        self.written.sink().metrics()
+    }
+
+    async fn write_all(&self, rows: SendableRecordBatchStream, context: &Arc<TaskContext>) -> Result<u64> {
+        self.written.sink().write_all(rows, context).await
+    }
+}

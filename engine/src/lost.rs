@@ -1,0 +1,165 @@
+//! What DataFusion's encoding of plans leaves out. Any of it lost would be a wrong answer or an error, so such an operator travels
+//! inside a wrapper that restores it.
+
+use crate::window::{WindowFlags, restore_window, window_flags};
+use datafusion::common::parsers::CompressionTypeVariant;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, internal_err};
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::physical_plan::{CsvSource, FileScanConfig, FileScanConfigBuilder};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
+use datafusion::physical_plan::memory::LazyMemoryExec;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Lost {
+    /// For each expression of a window.
+    Window(Vec<WindowFlags>),
+    Scan(ScanOptions),
+    /// How the rows of a generated series are sorted.
+    Orderings(Vec<LexOrdering>),
+}
+
+/// Of files.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ScanOptions {
+    /// As it is named in SQL, empty for none.
+    #[prost(string, tag = "1")]
+    compression: String,
+    /// The byte that ends a row of a CSV file.
+    #[prost(uint32, optional, tag = "2")]
+    terminator: Option<u32>,
+}
+
+/// Exists only while a plan is encoded: decoding gives the restored operator.
+#[derive(Debug)]
+pub(crate) struct LostExec {
+    input: Arc<dyn ExecutionPlan>,
+    pub lost: Lost,
+}
+
+/// `plan` as it is to be encoded.
+pub(crate) fn wrap(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    Arc::clone(plan)
+        .transform_up(|node| {
+            Ok(match Lost::of(&node)? {
+                None => Transformed::no(node),
+                Some(lost) => Transformed::yes(Arc::new(LostExec { input: node, lost }) as Arc<dyn ExecutionPlan>),
+            })
+        })
+        .data()
+}
+
+impl Lost {
+    fn of(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Self>> {
+        if plan.is::<LazyMemoryExec>() {
+            let orderings: Vec<_> = plan.equivalence_properties().oeq_class().iter().cloned().collect();
+            return Ok((!orderings.is_empty()).then_some(Self::Orderings(orderings)));
+        }
+        if let Some(config) = scan_config(plan) {
+            let options = ScanOptions::of(config);
+            return Ok((options != ScanOptions::default()).then_some(Self::Scan(options)));
+        }
+        Ok(window_flags(plan)?.map(Self::Window))
+    }
+
+    /// `plan`, which was encoded without it.
+    pub(crate) fn restore(self, plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        match self {
+            Self::Window(flags) => restore_window(plan, &flags),
+            Self::Scan(options) => match scan_config(plan) {
+                Some(config) => options.restore(config),
+                None => internal_err!("{} is not a scan of files", plan.name()),
+            },
+            Self::Orderings(orderings) => {
+                let Some(series) = plan.downcast_ref::<LazyMemoryExec>() else {
+                    return internal_err!("{} is not a generated series", plan.name());
+                };
+                let mut series = LazyMemoryExec::try_new(plan.schema(), series.generators().clone())?;
+                for ordering in orderings {
+                    series.add_ordering(ordering);
+                }
+                Ok(Arc::new(series))
+            }
+        }
+    }
+}
+
+impl ScanOptions {
+    fn of(config: &FileScanConfig) -> Self {
+        let compression = config.file_compression_type.get_variant();
+        Self {
+            compression: match compression {
+                CompressionTypeVariant::UNCOMPRESSED => String::new(),
+                compression => compression.to_string(),
+            },
+            terminator: csv(config).and_then(CsvSource::terminator).map(u32::from),
+        }
+    }
+
+    fn restore(self, config: &FileScanConfig) -> Result<Arc<dyn ExecutionPlan>> {
+        let compression = FileCompressionType::from_str(&self.compression)?;
+        let mut builder = FileScanConfigBuilder::from(config.clone()).with_file_compression_type(compression);
+        if let (Some(csv), Some(terminator)) = (csv(config), self.terminator) {
+            builder = builder.with_source(Arc::new(csv.with_terminator(u8::try_from(terminator).ok())));
+        }
+        Ok(DataSourceExec::from_data_source(builder.build()))
+    }
+}
+
+fn csv(config: &FileScanConfig) -> Option<&CsvSource> {
+    config.file_source.downcast_ref::<CsvSource>()
+}
+
+fn scan_config(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
+    plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()
+}
+
+impl DisplayAs for LostExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LostExec")
+    }
+}
+
+impl ExecutionPlan for LostExec {
+    fn name(&self) -> &str {
+        "LostExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.input.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self { input: children.swap_remove(0), lost: self.lost.clone() }))
+    }
+
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self { input: children.swap_remove(0), lost: self.lost.clone() }))
+    }
+
+    fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        internal_err!("a plan that was prepared for encoding was run")
+    }
+}

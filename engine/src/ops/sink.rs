@@ -1,0 +1,211 @@
+//! What a write puts into files, encoded. DataFusion's encoding of its sinks loses some of their options; those travel beside it.
+
+use crate::arrow_files::ArrowSink;
+use arrow::csv::WriterBuilder;
+use datafusion::catalog::Session;
+use datafusion::common::config::TableParquetOptions;
+use datafusion::common::file_options::csv_writer::CsvWriterOptions;
+use datafusion::common::file_options::json_writer::JsonWriterOptions;
+use datafusion::common::{Result, internal_datafusion_err, internal_err, plan_err};
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::csv::CsvSink;
+use datafusion::datasource::file_format::json::JsonSink;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::physical_plan::FileSinkConfig;
+use datafusion::datasource::sink::{DataSink, DataSinkExec};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion_proto::physical_plan::{AsExecutionPlan, DefaultPhysicalExtensionCodec};
+use datafusion_proto::protobuf::physical_plan_node::PhysicalPlanType;
+use datafusion_proto::protobuf::{self, PhysicalPlanNode};
+use std::sync::{Arc, OnceLock};
+
+/// A sink: the format with its options, the schema, the partition columns and the final path.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Sink {
+    #[prost(oneof = "Format", tags = "1, 2")]
+    format: Option<Format>,
+    #[prost(uint32, optional, tag = "3")]
+    compression_level: Option<u32>,
+    /// Of CSV files.
+    #[prost(message, optional, tag = "4")]
+    times: Option<TimeFormats>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum Format {
+    /// DataFusion's sink over no input.
+    #[prost(message, tag = "1")]
+    DataFusion(PhysicalPlanNode),
+    #[prost(message, tag = "2")]
+    Arrow(protobuf::FileSinkConfig),
+}
+
+/// How dates and times are written. DataFusion decodes an absent format to the empty one, which writes nothing.
+#[derive(Clone, PartialEq, prost::Message)]
+struct TimeFormats {
+    #[prost(string, optional, tag = "1")]
+    date: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    datetime: Option<String>,
+    #[prost(string, optional, tag = "3")]
+    timestamp: Option<String>,
+    #[prost(string, optional, tag = "4")]
+    timestamp_tz: Option<String>,
+    #[prost(string, optional, tag = "5")]
+    time: Option<String>,
+}
+
+impl Sink {
+    pub(crate) fn of(sink: &DataSinkExec) -> Result<Self> {
+        if let Some(arrow) = sink.sink().downcast_ref::<ArrowSink>() {
+            let format = Some(Format::Arrow((&arrow.config).try_into()?));
+            return Ok(Self { format, ..Self::default() });
+        }
+        let empty = Arc::new(EmptyExec::new(sink.input().schema()));
+        let template = Arc::new(sink.clone())
+            .replace_children(vec![empty], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?;
+        let codec = DefaultPhysicalExtensionCodec {};
+        let node = PhysicalPlanNode::try_from_physical_plan(template, &codec)?;
+        let mut encoded = Self { format: Some(Format::DataFusion(node)), ..Self::default() };
+        encoded.config()?;
+        if let Some(csv) = sink.sink().downcast_ref::<CsvSink>() {
+            let options = csv.writer_options();
+            encoded.compression_level = options.compression_level;
+            encoded.times = Some(TimeFormats::of(&options.writer_options));
+        }
+        if let Some(json) = sink.sink().downcast_ref::<JsonSink>() {
+            encoded.compression_level = json.writer_options().compression_level;
+        }
+        Ok(encoded)
+    }
+
+    /// The part that says where is written.
+    pub(crate) fn config(&mut self) -> Result<&mut protobuf::FileSinkConfig> {
+        let node = match &mut self.format {
+            Some(Format::Arrow(config)) => return Ok(config),
+            Some(Format::DataFusion(node)) => node.physical_plan_type.as_mut(),
+            None => None,
+        };
+        let config = match node {
+            Some(PhysicalPlanType::ParquetSink(sink)) => sink.sink.as_mut().and_then(|sink| sink.config.as_mut()),
+            Some(PhysicalPlanType::CsvSink(sink)) => sink.sink.as_mut().and_then(|sink| sink.config.as_mut()),
+            Some(PhysicalPlanType::JsonSink(sink)) => sink.sink.as_mut().and_then(|sink| sink.config.as_mut()),
+            _ => return plan_err!("only Parquet, CSV, JSON and Arrow files can be written: choose one with STORED AS"),
+        };
+        config.ok_or_else(|| internal_datafusion_err!("an encoded sink has no configuration"))
+    }
+
+    /// As it writes below `folder`: to the same file name when the target is a single file.
+    pub(crate) fn at(mut self, folder: &str) -> Result<Self> {
+        let config = self.config()?;
+        let target = config.table_paths.first().cloned().unwrap_or_default();
+        let name = if target.ends_with('/') { "" } else { target.rsplit('/').next().unwrap_or_default() };
+        let single = !name.is_empty() && name.contains('.');
+        config.table_paths = vec![if single { format!("{folder}{name}") } else { folder.to_string() }];
+        config.file_groups.clear();
+        Ok(self)
+    }
+
+    /// Writes `rows` and counts them.
+    pub(crate) async fn write_all(&self, rows: SendableRecordBatchStream, context: &Arc<TaskContext>) -> Result<u64> {
+        let node = match &self.format {
+            Some(Format::Arrow(config)) => {
+                return ArrowSink::new(config.try_into()?).await?.write_all(rows, context).await;
+            }
+            Some(Format::DataFusion(node)) => node,
+            None => return internal_err!("an encoded sink has no format"),
+        };
+        let config = FileSinkConfig::try_from(&*self.clone().config()?)?;
+        match &node.physical_plan_type {
+            Some(PhysicalPlanType::CsvSink(csv)) => {
+                let options = csv.sink.as_ref().and_then(|sink| sink.writer_options.as_ref());
+                let mut options = CsvWriterOptions::try_from(options.ok_or_else(no_options)?)?;
+                options.writer_options = self.times.clone().unwrap_or_default().restore(&options.writer_options);
+                options.compression_level = self.compression_level;
+                DataSink::write_all(&CsvSink::new(config, options), rows, context).await
+            }
+            Some(PhysicalPlanType::JsonSink(json)) => {
+                let options = json.sink.as_ref().and_then(|sink| sink.writer_options.as_ref());
+                let mut options = JsonWriterOptions::try_from(options.ok_or_else(no_options)?)?;
+                options.compression_level = self.compression_level;
+                DataSink::write_all(&JsonSink::new(config, options), rows, context).await
+            }
+            Some(PhysicalPlanType::ParquetSink(parquet)) => {
+                let options = parquet.sink.as_ref().and_then(|sink| sink.parquet_options.as_ref());
+                let options = TableParquetOptions::try_from(options.ok_or_else(no_options)?)?;
+                // The format notes in the files how they are sorted, where a decoded sink would not.
+                let decoded = node.try_into_physical_plan(context, &DefaultPhysicalExtensionCodec {})?;
+                let decoded = planned_sink(&decoded)?;
+                let (input, order) = (Arc::clone(decoded.input()), decoded.sort_order().clone());
+                let format = ParquetFormat::default().with_options(options);
+                let plan = format.create_writer_physical_plan(input, unused_session(), config, order).await?;
+                planned_sink(&plan)?.sink().write_all(rows, context).await
+            }
+            _ => internal_err!("an encoded sink is of an unknown kind"),
+        }
+    }
+}
+
+/// Formats take a session to plan a write and do not look at it.
+pub(crate) fn unused_session() -> &'static dyn Session {
+    static SESSION: OnceLock<SessionState> = OnceLock::new();
+    SESSION.get_or_init(|| SessionStateBuilder::new().build())
+}
+
+/// `plan`, which a format made to write files.
+pub(crate) fn planned_sink(plan: &Arc<dyn ExecutionPlan>) -> Result<&DataSinkExec> {
+    match plan.downcast_ref::<DataSinkExec>() {
+        Some(sink) => Ok(sink),
+        None => internal_err!("files are written by {}, which is not a sink", plan.name()),
+    }
+}
+
+fn no_options() -> datafusion::common::DataFusionError {
+    internal_datafusion_err!("an encoded sink has no options")
+}
+
+impl TimeFormats {
+    fn of(writer: &WriterBuilder) -> Self {
+        Self {
+            date: writer.date_format().map(String::from),
+            datetime: writer.datetime_format().map(String::from),
+            timestamp: writer.timestamp_format().map(String::from),
+            timestamp_tz: writer.timestamp_tz_format().map(String::from),
+            time: writer.time_format().map(String::from),
+        }
+    }
+
+    /// `decoded` with these formats. A builder forgets none that it was given, so this makes another.
+    fn restore(self, decoded: &WriterBuilder) -> WriterBuilder {
+        let mut writer = WriterBuilder::new()
+            .with_header(decoded.header())
+            .with_delimiter(decoded.delimiter())
+            .with_quote(decoded.quote())
+            .with_escape(decoded.escape())
+            .with_double_quote(decoded.double_quote())
+            .with_null(decoded.null().to_string())
+            .with_quote_style(decoded.quote_style())
+            .with_ignore_leading_whitespace(decoded.ignore_leading_whitespace())
+            .with_ignore_trailing_whitespace(decoded.ignore_trailing_whitespace());
+        if let Some(format) = self.date {
+            writer = writer.with_date_format(format);
+        }
+        if let Some(format) = self.datetime {
+            writer = writer.with_datetime_format(format);
+        }
+        if let Some(format) = self.timestamp {
+            writer = writer.with_timestamp_format(format);
+        }
+        if let Some(format) = self.timestamp_tz {
+            writer = writer.with_timestamp_tz_format(format);
+        }
+        if let Some(format) = self.time {
+            writer = writer.with_time_format(format);
+        }
+        writer
+    }
+}
