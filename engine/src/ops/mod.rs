@@ -1,9 +1,11 @@
 //! The operators that Windlass adds to DataFusion's.
 
+mod compact;
 mod exchange_read;
 mod gather;
 mod write;
 
+pub(crate) use compact::{CompactExec, compact_sorts};
 pub use exchange_read::{ExchangeReadExec, ReadMode};
 pub use gather::GatherExec;
 pub use write::{StagedFile, StagedFiles, WriteExec};
