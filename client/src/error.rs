@@ -32,6 +32,10 @@ pub enum ClientError {
     )]
     Disconnected { peer: String, doing: String, reason: String },
 
+    /// The statement had ended, and its result went with the executor that held it: the statement has to run again.
+    #[error("{message}")]
+    ResultLost { message: String },
+
     /// What the caller gave is wrong: an address, a parameter, an option.
     #[error("{0}")]
     Invalid(String),
@@ -68,6 +72,7 @@ impl ClientError {
         let message = status.message().to_owned();
         match status.code() {
             Code::Cancelled => ClientError::Cancelled,
+            Code::DataLoss => ClientError::ResultLost { message },
             Code::Unavailable if is_transport(status) => {
                 ClientError::Disconnected { peer: peer.to_owned(), doing: doing.to_owned(), reason: root_cause(status) }
             }

@@ -37,12 +37,24 @@ fn describe(kind: Kind, error: &DataFusionError) -> TaskFailure {
     let message = message(error);
     match kind {
         Kind::Typed(failure) => failure,
-        Kind::OutOfMemory => TaskFailure::OutOfMemory { message },
+        Kind::OutOfMemory => TaskFailure::OutOfMemory { message: refusal(error).unwrap_or(message) },
         Kind::Io => TaskFailure::Io { message },
         Kind::DiskFull => TaskFailure::DiskFull { message },
         Kind::User => TaskFailure::UserError { message },
         Kind::Internal => TaskFailure::Internal { message },
     }
+}
+
+/// What the memory pool said. Operators wrap it in advice about DataFusion's settings, which are not those of an executor.
+fn refusal(error: &DataFusionError) -> Option<String> {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if let Some(DataFusionError::ResourcesExhausted(refusal)) = cause.downcast_ref::<DataFusionError>() {
+            return Some(refusal.clone());
+        }
+        next = inner(cause);
+    }
+    None
 }
 
 /// The kind that this link of the chain decides, `None` when only its cause can tell.
@@ -204,8 +216,8 @@ mod tests {
     fn a_full_disk_and_exhausted_memory_are_told_apart_from_defects() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         assert!(matches!(classify(&DataFusionError::IoError(full)), TaskFailure::DiskFull { .. }));
-        let memory = DataFusionError::ResourcesExhausted("sort".into()).context("spilling");
-        assert!(matches!(classify(&memory), TaskFailure::OutOfMemory { .. }));
+        let memory = DataFusionError::ResourcesExhausted("sort".into()).context("set datafusion.runtime.memory_limit");
+        assert_eq!(classify(&memory), TaskFailure::OutOfMemory { message: "sort".into() });
         let defect = DataFusionError::Internal("oops".into());
         assert!(matches!(classify(&defect), TaskFailure::Internal { .. }));
     }

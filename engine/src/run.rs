@@ -5,6 +5,7 @@ use crate::envelope::{Envelope, OutputSpec};
 use crate::exchange::{ExchangeStore, MapOutputWriter};
 use crate::failure::classify;
 use crate::ops::range::{self, RunWriter, run_rows};
+use crate::ops::{CompactExec, compact_sorts};
 use crate::restrict::{SkippedExec, restrict};
 use crate::scan::prepare;
 use crate::session::{session_config, task_context};
@@ -15,6 +16,7 @@ use arrow::datatypes::SchemaRef;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use bytes::Bytes;
 use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::metrics::{MetricValue, Time};
@@ -31,6 +33,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, StageId};
+
+/// A sort sets at most this part of the memory aside for merging what it spilled.
+const MERGE_SHARE: usize = 32;
 
 /// A stage's plan as an executor keeps it.
 #[derive(Debug)]
@@ -77,11 +82,23 @@ impl StagePlan {
         attempts: &[(u32, u32)],
         inputs: TaskInputs,
     ) -> Result<Arc<StageInstance>, TaskFailure> {
-        self.try_instantiate(stage, attempts, inputs).map_err(|e| classify(&e))
+        self.instantiate_in(Arc::clone(&self.runtime), stage, attempts, inputs)
+    }
+
+    /// As [`Self::instantiate`], with memory and spill files from `runtime` instead of those that the plan was decoded with.
+    pub fn instantiate_in(
+        &self,
+        runtime: Arc<RuntimeEnv>,
+        stage: StageId,
+        attempts: &[(u32, u32)],
+        inputs: TaskInputs,
+    ) -> Result<Arc<StageInstance>, TaskFailure> {
+        self.try_instantiate(runtime, stage, attempts, inputs).map_err(|e| classify(&e))
     }
 
     fn try_instantiate(
         &self,
+        runtime: Arc<RuntimeEnv>,
         stage: StageId,
         attempts: &[(u32, u32)],
         inputs: TaskInputs,
@@ -90,13 +107,18 @@ impl StagePlan {
             attempts: attempts.iter().map(|&(partition, attempt)| stage.task(partition).attempt(attempt)).collect(),
             staged: Mutex::default(),
         });
-        let config = self.config.clone().with_extension(Arc::new(inputs)).with_extension(Arc::clone(&scope));
-        let context = task_context(stage.to_string(), stage.job.to_string(), config, Arc::clone(&self.runtime));
+        let mut config = self.config.clone().with_extension(Arc::new(inputs)).with_extension(Arc::clone(&scope));
+        if let MemoryLimit::Finite(memory) = runtime.memory_pool.memory_limit() {
+            // Every sorting partition sets this aside before it has read a row.
+            let execution = &mut config.options_mut().execution;
+            execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(memory / MERGE_SHARE);
+        }
+        let context = task_context(stage.to_string(), stage.job.to_string(), config, runtime);
         let decode_context = PhysicalPlanDecodeContext::new(&context, &WindlassCodec);
         let plan = self.plan(&decode_context)?;
         let output = self.output_spec(&plan.schema(), &decode_context)?;
         let keep: Vec<usize> = attempts.iter().map(|&(partition, _)| partition as usize).collect();
-        let plan = restrict(&prepare(plan)?, &keep)?;
+        let plan = compact_sorts(restrict(&prepare(plan)?, &keep)?)?;
         let running = AtomicUsize::new(attempts.len());
         Ok(Arc::new(StageInstance { plan, output, context, scope, running }))
     }
@@ -274,6 +296,7 @@ fn collect_metrics(plan: &Arc<dyn ExecutionPlan>, position: &mut u32, all: &mut 
     }
     *position += match plan.downcast_ref::<SkippedExec>() {
         Some(skipped) => skipped.operators,
+        None if plan.is::<CompactExec>() => 0,
         None => 1,
     };
     for child in plan.children() {

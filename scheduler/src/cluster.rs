@@ -15,7 +15,7 @@ use crate::errors::QueryError;
 use crate::flight::{FlightFace, Kept, KeptConfig};
 use crate::meta::{DurableIds, EmbeddedStore, MetaStore};
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
-use crate::rest;
+use crate::rest::{self, Front};
 use crate::results::ResultSource;
 use crate::session::{Session, SessionConfig, Sessions};
 use crate::statement::{ClusterRunner, Info, Journal, StatementConfig, Statements, split};
@@ -112,10 +112,10 @@ impl Cluster {
         let (stores, runtime) = planning_runtime()?;
         let results =
             ResultSource::remote(primary.driver.directory().clone(), Handle::current(), runtime.memory_pool.clone());
-        assemble(&mut primary, &config, store, stores, runtime, results).await?;
+        let front = assemble(&mut primary, &config, store, stores, runtime, results).await?;
         if let Some(listener) = rest_listener {
             let (tasks, stop) = primary.background();
-            tasks.spawn(rest::serve(listener, primary.driver.clone(), stop.clone()));
+            tasks.spawn(rest::serve(listener, rest::router(primary.driver.clone(), front), stop.clone()));
         }
         Ok(Cluster { primary, rest })
     }
@@ -178,7 +178,7 @@ async fn assemble(
     stores: Arc<StoreRegistry>,
     runtime: Arc<RuntimeEnv>,
     results: ResultSource,
-) -> Result<(), ClusterError> {
+) -> Result<Front, ClusterError> {
     let warehouse = match &config.warehouse {
         Some(warehouse) => warehouse.clone(),
         None => {
@@ -199,11 +199,11 @@ async fn assemble(
     let statements = Statements::new(config.statements.clone(), catalog.clone(), runner, journal, tasks.clone());
     let kept = Kept::new(config.results.clone());
     tasks.spawn(upkeep(catalog.clone(), sessions.clone(), kept.clone(), stop));
-    let flight = FlightFace::new(statements.clone(), sessions.clone(), kept).into_server();
+    let flight = FlightFace::new(statements.clone(), sessions.clone(), kept.clone()).into_server();
     primary.services().add_service(flight);
     primary.submit_with(Arc::new(Detached { statements, options: config.sessions.options.clone(), tasks }));
-    primary.sessions(sessions);
-    Ok(())
+    primary.sessions(sessions.clone());
+    Ok(Front { sessions, kept, catalog })
 }
 
 async fn upkeep(catalog: Arc<Catalog>, sessions: Arc<Sessions>, kept: Arc<Kept>, stop: CancellationToken) {

@@ -36,6 +36,9 @@ pub enum QueryError {
     /// Nobody is there to run it, for now.
     #[error("{0}")]
     Unavailable(String),
+    /// A finished result went with the executor that held it.
+    #[error("{0}")]
+    Lost(String),
     /// A defect, or a failing disk or network.
     #[error("{0}")]
     Internal(String),
@@ -53,6 +56,7 @@ impl QueryError {
             QueryError::Cancelled(_) => "cancelled",
             QueryError::Exhausted(_) => "exhausted",
             QueryError::Unavailable(_) => "unavailable",
+            QueryError::Lost(_) => "result_lost",
             QueryError::Internal(_) => "internal",
         }
     }
@@ -69,6 +73,7 @@ impl From<QueryError> for tonic::Status {
             QueryError::Cancelled(_) => Code::Cancelled,
             QueryError::Exhausted(_) => Code::ResourceExhausted,
             QueryError::Unavailable(_) => Code::Unavailable,
+            QueryError::Lost(_) => Code::DataLoss,
             QueryError::Internal(_) => Code::Internal,
         };
         tonic::Status::new(code, shorten(error.to_string()))

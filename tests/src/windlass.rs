@@ -1,5 +1,7 @@
 //! The suites on Windlass: embedded, and on a cluster of real processes, with and without stages.
 
+mod lost_result;
+
 use crate::{Engine, demo, slt, tpc};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;

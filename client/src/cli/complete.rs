@@ -130,7 +130,10 @@ impl Validator for Assistant {
 }
 
 pub fn is_complete(input: &str) -> bool {
-    input.trim().is_empty() || input.trim_start().starts_with('\\') || splitter::split(input).1.is_none()
+    let word = input.trim();
+    // As psql has them: alone on a line, and without a semicolon.
+    let is_command = ["quit", "exit", "help"].iter().any(|command| word.eq_ignore_ascii_case(command));
+    word.is_empty() || is_command || input.trim_start().starts_with('\\') || splitter::split(input).1.is_none()
 }
 
 impl Hinter for Assistant {
@@ -140,7 +143,7 @@ impl Hinter for Assistant {
 impl Highlighter for Assistant {}
 impl Helper for Assistant {}
 
-const COMMANDS: [&str; 9] = ["\\?", "\\d", "\\dt", "\\format", "\\i", "\\o", "\\q", "\\stats", "\\timing"];
+const COMMANDS: [&str; 10] = ["\\?", "\\d", "\\dt", "\\format", "\\i", "\\o", "\\q", "\\stats", "\\timing", "\\x"];
 
 const KEYWORDS: [&str; 96] = [
     "all",
@@ -294,6 +297,7 @@ mod tests {
         assert!(!is_complete("select 1; select 2"));
         assert!(is_complete("select 1;"));
         assert!(is_complete("\\d flights"));
+        assert!(is_complete("quit") && is_complete("help") && !is_complete("quit it"));
         assert!(is_complete("  "));
     }
 }

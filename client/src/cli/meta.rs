@@ -16,22 +16,25 @@ pub enum Meta {
     Timing(Option<bool>),
     Stats(Option<bool>),
     Format(Format),
+    /// One line for each value. Absent: the other way round.
+    Expanded(Option<bool>),
     /// Absent: back to the terminal.
     Output(Option<PathBuf>),
     Include(PathBuf),
 }
 
-pub const HELP: &str = "\
-  statements end with a semicolon and may take several lines; Ctrl-C drops what is typed, or cancels what runs
+pub const HELP: &str =
+    "  statements end with a semicolon and may take several lines; Ctrl-C drops what is typed, or cancels what runs
   \\d              tables and views            \\d NAME     columns of one
   \\dt             the same as \\d              \\i FILE     run the statements of a file
+  \\x [on|off]     one line for each value     \\o [FILE]   results to a file; without FILE, back to here
   \\timing [on|off]                            \\stats [on|off]  the stages that ran, after each statement
-  \\format table|csv|json|ndjson|parquet       \\o [FILE]   results to a file; without FILE, back to here
+  \\format table|expanded|csv|json|ndjson|parquet
   \\? help         \\q quit
 ";
 
-const NAMES: [&str; 11] =
-    ["\\?", "\\help", "\\q", "\\quit", "\\d", "\\dt", "\\timing", "\\stats", "\\format", "\\o", "\\i"];
+const NAMES: [&str; 12] =
+    ["\\?", "\\help", "\\q", "\\quit", "\\d", "\\dt", "\\x", "\\timing", "\\stats", "\\format", "\\o", "\\i"];
 
 /// Reads a line that starts with a backslash.
 pub fn parse(line: &str) -> Result<Meta, String> {
@@ -46,9 +49,10 @@ pub fn parse(line: &str) -> Result<Meta, String> {
         ("\\d" | "\\dt", table) => Ok(Meta::Columns(table.to_owned())),
         ("\\timing", state) => switch(state).map(Meta::Timing).ok_or_else(|| needs("on or off")),
         ("\\stats", state) => switch(state).map(Meta::Stats).ok_or_else(|| needs("on or off")),
+        ("\\x", state) => switch(state).map(Meta::Expanded).ok_or_else(|| needs("on or off")),
         ("\\format", format) => Format::from_str(format, true)
             .map(Meta::Format)
-            .map_err(|_| needs("one of table, csv, json, ndjson, parquet")),
+            .map_err(|_| needs("one of table, expanded, csv, json, ndjson, parquet")),
         ("\\o", "") => Ok(Meta::Output(None)),
         ("\\o", file) => Ok(Meta::Output(Some(file.into()))),
         ("\\i", "") => Err(needs("a file")),
@@ -81,6 +85,8 @@ mod tests {
         assert_eq!(parse("\\timing"), Ok(Meta::Timing(None)));
         assert_eq!(parse("\\timing off"), Ok(Meta::Timing(Some(false))));
         assert_eq!(parse("\\format CSV"), Ok(Meta::Format(Format::Csv)));
+        assert_eq!(parse("\\x"), Ok(Meta::Expanded(None)));
+        assert_eq!(parse("\\x on"), Ok(Meta::Expanded(Some(true))));
         assert_eq!(parse("\\i a b.sql"), Ok(Meta::Include("a b.sql".into())));
     }
 

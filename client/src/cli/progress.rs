@@ -45,8 +45,9 @@ impl Display {
     fn draw(&mut self) {
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-            // The template is a constant that the tests draw; the default style stands in if it were wrong.
-            let style = ProgressStyle::with_template("{spinner} {wide_msg}");
+            // Not filled up to the edge: what the terminal echoes of Ctrl-C must not wrap, or clearing would miss the line. The default
+            // style stands in if the template were wrong.
+            let style = ProgressStyle::with_template("{spinner} {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()).tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
             bar
         });

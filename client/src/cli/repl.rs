@@ -32,21 +32,30 @@ pub fn run(runner: &mut Runner, runtime: &Runtime) -> Outcome {
     let broken = |e: ReadlineError| Failure::Failed(format!("cannot read from the terminal: {e}"));
     let mut editor: Editor<Assistant, FileHistory> = Editor::with_config(config).map_err(broken)?;
     editor.set_helper(Some(Assistant::default()));
-    let history = history_file();
+    let mut history = history_file();
     if let Some(file) = &history {
         // The first time there is none.
         let _ = editor.load_history(file);
     }
     greet(&runner.session, runtime)?;
     let mut prompt = Prompt { runner, runtime, stale: true };
-    let outcome = loop {
+    loop {
         if prompt.stale
             && let Some(assistant) = editor.helper_mut()
         {
             assistant.know(prompt.catalog());
             prompt.stale = false;
         }
-        match editor.readline(PROMPT) {
+        let line = editor.readline(PROMPT);
+        // At once: what was typed survives a terminal that is closed, and prompts beside each other share it.
+        if let Some(file) = &history
+            && line.is_ok()
+            && let Err(error) = editor.append_history(file)
+        {
+            eprintln!("warning: cannot keep the history in {}: {error}", file.display());
+            history = None;
+        }
+        match line {
             Ok(input) if input.trim().is_empty() => {}
             Ok(input) => match prompt.input(&input) {
                 Ok(true) => {}
@@ -61,13 +70,7 @@ pub fn run(runner: &mut Runner, runtime: &Runtime) -> Outcome {
             Err(ReadlineError::Eof) => break Ok(()),
             Err(error) => break Err(broken(error)),
         }
-    };
-    if let Some(file) = &history
-        && let Err(error) = editor.save_history(file)
-    {
-        eprintln!("warning: cannot keep the history in {}: {error}", file.display());
     }
-    outcome
 }
 
 fn greet(session: &Session, runtime: &Runtime) -> Outcome {
@@ -106,6 +109,9 @@ impl Prompt<'_> {
             if starts_with_word(piece.text, "quit") || starts_with_word(piece.text, "exit") {
                 return Ok(false);
             }
+            if piece.text.eq_ignore_ascii_case("help") {
+                return self.command(Meta::Help);
+            }
             if let Some(name) = piece.placeholders.first()
                 && !starts_with_word(piece.text, "prepare")
             {
@@ -136,6 +142,11 @@ impl Prompt<'_> {
                 let on = state.unwrap_or(!self.runner.manner.stats);
                 self.runner.manner.stats = on;
                 super::print(&format!("stages are {}\n", if on { "shown" } else { "not shown" }))?;
+            }
+            Meta::Expanded(state) => {
+                let on = state.unwrap_or(self.runner.sink.format() != Format::Expanded);
+                self.runner.sink.set_format(if on { Format::Expanded } else { Format::Table })?;
+                super::print(&format!("expanded display is {}\n", if on { "on" } else { "off" }))?;
             }
             Meta::Format(format) => self.redirect(Sink::stdout(format)?)?,
             Meta::Output(path) => {

@@ -92,6 +92,7 @@ impl Fetcher {
         }
         let through_primary = self.get(self.primary.clone(), &self.primary_url, ticket).await;
         match (through_primary, complaint) {
+            (Err(error @ ClientError::ResultLost { .. }), _) => Err(error),
             // The executor is what is missing; that the primary cannot stand in for it is a detail.
             (Err(error), Some(complaint)) => {
                 Err(ClientError::statement(format!("{complaint}; and through the primary: {error}")))
@@ -121,9 +122,9 @@ impl Fetcher {
         // A stream that breaks before its first message may still be read from elsewhere.
         let first = messages.message().await.map_err(|status| ClientError::from_status(&status, url, doing))?;
         let messages = stream::iter(first.map(Ok)).chain(messages).map_err(FlightError::from);
-        let url = url.to_owned();
+        let (url, from_executor) = (url.to_owned(), url != self.primary_url);
         Ok(FlightRecordBatchStream::new_from_flight_data(messages)
-            .map_err(move |e| flight_error(e, &url, doing))
+            .map_err(move |e| lost_midway(flight_error(e, &url, doing), &url, from_executor))
             .boxed())
     }
 }
@@ -179,6 +180,19 @@ fn adopt(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     }
     // Fails only where a column that was announced without NULLs has some: then the batch keeps its own schema.
     Ok(batch.clone().with_schema(Arc::clone(schema)).unwrap_or(batch))
+}
+
+/// Rows that were handed out cannot be taken back, so what breaks off at an executor cannot be read from elsewhere.
+fn lost_midway(error: ClientError, url: &str, from_executor: bool) -> ClientError {
+    match error {
+        ClientError::Disconnected { reason, .. } if from_executor => ClientError::ResultLost {
+            message: format!(
+                "the result is lost: the connection to the executor at {url} broke while its rows were read ({reason}); run the statement \
+                 again"
+            ),
+        },
+        error => error,
+    }
 }
 
 pub(super) fn flight_error(error: FlightError, url: &str, doing: &str) -> ClientError {

@@ -93,7 +93,7 @@ fn is_view(data_type: &DataType) -> bool {
 
 /// Copies the columns of a pushed batch that pin much more than they use. Also what the batch then weighs, in bytes, with its
 /// dictionaries counted as if `buckets` other batches shared them, as they do when a batch is split over buckets.
-pub(super) fn trim(batch: RecordBatch, buckets: usize) -> Result<(RecordBatch, usize), ArrowError> {
+pub(crate) fn trim(batch: RecordBatch, buckets: usize) -> Result<(RecordBatch, usize), ArrowError> {
     let mut weight = 0;
     let mut copies: Vec<(usize, ArrayRef)> = Vec::new();
     for (index, column) in batch.columns().iter().enumerate() {

@@ -41,6 +41,7 @@ mod store;
 mod tests;
 mod writer;
 
+pub(crate) use block::trim;
 pub use error::ExchangeError;
 pub use frame::FrameDecoder;
 pub use read::OutputStream;

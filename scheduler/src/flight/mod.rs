@@ -10,6 +10,7 @@
 
 mod actions;
 mod caller;
+mod ingest;
 mod kept;
 mod metadata;
 mod prepared;

@@ -37,18 +37,6 @@ impl PreparedHandle {
     pub fn parameters(&self) -> Result<Vec<Parameters>, QueryError> {
         rows(&self.bound.lock(), &self.described)
     }
-
-    /// For a query, which runs once.
-    pub fn one_row(&self) -> Result<Option<Parameters>, QueryError> {
-        let mut rows = self.parameters()?;
-        match rows.len() {
-            0 => Ok(None),
-            1 => Ok(rows.pop()),
-            n => Err(QueryError::Unsupported(format!(
-                "a query takes one row of parameters, and {n} were bound: run it for each"
-            ))),
-        }
-    }
 }
 
 /// Values for each execution. A statement without parameters runs once whatever was bound.
@@ -90,7 +78,13 @@ pub(super) fn close(session: &Session, id: &[u8]) {
 pub(super) async fn batches(
     stream: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
 ) -> Result<Vec<RecordBatch>, Status> {
+    decode(stream).try_collect().await.map_err(Status::from)
+}
+
+/// As [`batches`], one after the other.
+pub(super) fn decode(
+    stream: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+) -> FlightRecordBatchStream {
     let data = stream.try_filter(|data| futures::future::ready(!data.data_header.is_empty()));
-    let decoded = FlightRecordBatchStream::new_from_flight_data(data.map_err(FlightError::from).boxed());
-    decoded.try_collect().await.map_err(Status::from)
+    FlightRecordBatchStream::new_from_flight_data(data.map_err(FlightError::from).boxed())
 }

@@ -17,8 +17,8 @@ use arrow_flight::sql::{
     ActionEndSavepointRequest, ActionEndTransactionRequest, Command, CommandGetCatalogs, CommandGetCrossReference,
     CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo,
     CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery,
-    CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult,
-    ProstMessageExt, SqlInfo, TicketStatementQuery,
+    CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate,
+    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, ActionType, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse,
@@ -28,6 +28,7 @@ use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::ipc::writer::IpcWriteOptions;
+use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -35,6 +36,7 @@ use prost::Message;
 use std::pin::Pin;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
+use windlass_core::failure::TaskFailure;
 use windlass_proto::v1;
 
 /// Says, in a list of locations, "or here": a client that cannot reach the others reads over the connection that it has.
@@ -181,13 +183,23 @@ fn ipc_schema(schema: &Schema) -> Result<Bytes, Status> {
 /// Rows as Flight data. Dictionaries stay dictionaries, so that columns have the types that the schema says.
 pub(super) fn encode(rows: SendableRecordBatchStream) -> DataStream {
     let schema = rows.schema();
-    let rows = rows.map_err(|error| FlightError::from(Status::from(QueryError::from(error))));
+    let rows = rows.map_err(|error| FlightError::from(Status::from(unreadable(error))));
     FlightDataEncoderBuilder::new()
         .with_schema(schema)
         .with_dictionary_handling(DictionaryHandling::Resend)
         .build(rows)
         .map_err(Status::from)
         .boxed()
+}
+
+/// A result is not computed again when its executor dies after the job has ended: whoever reads it has to know.
+fn unreadable(error: DataFusionError) -> QueryError {
+    match windlass_engine::failure::classify(&error) {
+        TaskFailure::FetchFailed { executor, message, .. } => QueryError::Lost(format!(
+            "the result is lost: {executor}, which held it, cannot be read from any more ({message}); run the statement again"
+        )),
+        _ => QueryError::from(error),
+    }
 }
 
 fn encode_batch(batch: RecordBatch) -> Response<DataStream> {
@@ -252,9 +264,26 @@ impl FlightSqlService for SqlService {
     ) -> Result<Response<FlightInfo>, Status> {
         let session = session_of(&request)?;
         let statement = prepared::find(&session, &query.prepared_statement_handle)?;
-        let parameters = statement.one_row()?;
-        let execution = self.run(&session, &statement.sql, parameters, query_of(request.metadata())).await?;
-        Ok(Response::new(self.flight_info(execution, request.into_inner())?))
+        let name = query_of(request.metadata());
+        let mut rows = statement.parameters()?.into_iter();
+        let first = self.run(&session, &statement.sql, rows.next(), name.clone()).await?;
+        let mut info = self.flight_info(first, request.into_inner())?;
+        // One result after the other. What fails lets the results before it go.
+        for row in rows {
+            let execution = self.run(&session, &statement.sql, Some(row), name.clone()).await;
+            match execution.and_then(|execution| self.flight_info(execution, FlightDescriptor::default())) {
+                Ok(next) => {
+                    info.total_records += next.total_records;
+                    info.total_bytes += next.total_bytes;
+                    info.endpoint.extend(next.endpoint);
+                }
+                Err(error) => {
+                    self.cancel(&info);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Response::new(info))
     }
 
     async fn do_get_statement(
@@ -289,6 +318,18 @@ impl FlightSqlService for SqlService {
         let session = session_of(&request)?;
         let execution = self.run(&session, &query.query, None, query_of(request.metadata())).await?;
         Ok(count(execution.affected))
+    }
+
+    async fn do_put_statement_ingest(
+        &self,
+        command: CommandStatementIngest,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        refuse_transaction(command.transaction_id.as_ref())?;
+        let session = session_of(&request)?;
+        let name = format!("load {}", command.table);
+        let info = Info { name, query: query_of(request.metadata()), ..Info::default() };
+        Ok(self.ingest(session, command, info, request.into_inner()).await? as i64)
     }
 
     async fn do_action_create_prepared_statement(
@@ -576,4 +617,25 @@ fn refuse_transaction(transaction: Option<&Bytes>) -> Result<(), Status> {
 /// Minus one: not known.
 fn count(affected: Option<u64>) -> i64 {
     affected.map_or(-1, |rows| rows as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use windlass_core::ids::{ExecutorId, JobId};
+
+    #[test]
+    fn a_result_that_went_with_its_executor_has_a_kind_of_its_own() {
+        let message = "connection refused (at 10.0.0.7:7071)".to_string();
+        let output = JobId(1).stage(2).task(0).attempt(0);
+        let lost = TaskFailure::FetchFailed { output, executor: ExecutorId(3), message };
+        let status = Status::from(unreadable(DataFusionError::External(Box::new(lost))));
+        assert_eq!(status.code(), tonic::Code::DataLoss);
+        assert!(
+            status.message().contains("run the statement again") && status.message().contains("10.0.0.7"),
+            "{status}"
+        );
+        let other = Status::from(unreadable(DataFusionError::ResourcesExhausted("memory".into())));
+        assert_ne!(other.code(), tonic::Code::DataLoss);
+    }
 }

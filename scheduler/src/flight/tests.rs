@@ -1,1 +1,162 @@
+//! Commands of Flight SQL without a network, on a primary whose jobs run in this process.
 
+use super::kept::{Kept, KeptConfig};
+use super::service::SqlService;
+use crate::statement::tests::Bench;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use arrow_flight::sql::server::FlightSqlService;
+use arrow_flight::sql::{
+    ActionCreatePreparedStatementRequest, Any, Command, CommandPreparedStatementQuery, CommandStatementIngest,
+    TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+};
+use arrow_flight::{Action, FlightData, FlightDescriptor, FlightInfo, Ticket};
+use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::Int64Type;
+use futures::{StreamExt, TryStreamExt};
+use prost::Message;
+use std::sync::Arc;
+use tonic::{Code, Request, Status};
+
+fn service(bench: &Bench) -> SqlService {
+    SqlService::new(bench.statements.clone(), Arc::clone(&bench.sessions), Kept::new(KeptConfig::default()))
+}
+
+fn in_session<T>(bench: &Bench, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Arc::clone(&bench.session));
+    request
+}
+
+fn batch(numbers: &[i64]) -> RecordBatch {
+    let column: ArrayRef = Arc::new(Int64Array::from(numbers.to_vec()));
+    RecordBatch::try_from_iter([("n", column)]).unwrap()
+}
+
+fn sent(batches: Vec<RecordBatch>) -> impl futures::Stream<Item = Result<FlightData, Status>> + Send + 'static {
+    let batches = futures::stream::iter(batches.into_iter().map(Ok::<_, FlightError>));
+    FlightDataEncoderBuilder::new().build(batches).map_err(Status::from)
+}
+
+async fn prepare(service: &SqlService, bench: &Bench, sql: &str) -> CommandPreparedStatementQuery {
+    let request = ActionCreatePreparedStatementRequest { query: sql.into(), transaction_id: None };
+    let made = service.do_action_create_prepared_statement(request, in_session(bench, Action::default())).await;
+    CommandPreparedStatementQuery { prepared_statement_handle: made.unwrap().prepared_statement_handle }
+}
+
+fn bind(bench: &Bench, query: &CommandPreparedStatementQuery, numbers: &[i64]) {
+    let handle = super::prepared::find(&bench.session, &query.prepared_statement_handle).unwrap();
+    handle.bind(vec![batch(numbers)]);
+}
+
+/// The numbers of all endpoints, in order.
+async fn numbers(service: &SqlService, bench: &Bench, info: FlightInfo) -> Vec<i64> {
+    let mut all = Vec::new();
+    for endpoint in info.endpoint {
+        let any = Any::decode(endpoint.ticket.unwrap().ticket.as_ref()).unwrap();
+        let Ok(Command::TicketStatementQuery(ticket)) = Command::try_from(any) else { panic!("not a ticket") };
+        let rows = service.do_get_statement(ticket, in_session(bench, Ticket::default())).await.unwrap().into_inner();
+        let rows = FlightRecordBatchStream::new_from_flight_data(rows.map_err(FlightError::from).boxed());
+        let batches: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+        all.extend(batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()));
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_query_runs_once_for_each_row_that_is_bound_in_their_order() {
+    let bench = Bench::new().await;
+    let service = service(&bench);
+    let query = prepare(&service, &bench, "SELECT v FROM (VALUES (1), (2), (3)) t(v) WHERE v >= $1 ORDER BY v").await;
+    bind(&bench, &query, &[3, 1, 9, 2]);
+    let descriptor = in_session(&bench, FlightDescriptor::default());
+    let info = service.get_flight_info_prepared_statement(query, descriptor).await.unwrap().into_inner();
+    assert_eq!((info.total_records, info.ordered), (6, true));
+    assert_eq!(numbers(&service, &bench, info).await, [3, 1, 2, 3, 2, 3]);
+    assert!(service.kept.is_empty(), "all of it was read");
+}
+
+#[tokio::test]
+async fn when_one_of_the_rows_fails_nothing_is_kept() {
+    let bench = Bench::new().await;
+    let service = service(&bench);
+    let query = prepare(&service, &bench, "SELECT 10 / v FROM (VALUES ($1::bigint)) t(v)").await;
+    bind(&bench, &query, &[5, 0]);
+    let descriptor = in_session(&bench, FlightDescriptor::default());
+    let error = service.get_flight_info_prepared_statement(query, descriptor).await.unwrap_err();
+    assert!(error.message().to_lowercase().contains("divide by zero"), "{error}");
+    assert!(service.kept.is_empty());
+}
+
+fn into(table: &str, exists: TableExistsOption, not_exist: TableNotExistOption) -> CommandStatementIngest {
+    CommandStatementIngest {
+        table: table.into(),
+        table_definition_options: Some(TableDefinitionOptions {
+            if_exists: exists.into(),
+            if_not_exist: not_exist.into(),
+        }),
+        ..CommandStatementIngest::default()
+    }
+}
+
+async fn ingest(
+    bench: &Bench,
+    command: CommandStatementIngest,
+    stream: impl futures::Stream<Item = Result<FlightData, Status>> + Send + 'static,
+) -> Result<u64, Status> {
+    service(bench).ingest(Arc::clone(&bench.session), command, Default::default(), stream).await
+}
+
+/// Folders of loads that are under way or were left behind.
+fn left(bench: &Bench) -> usize {
+    let entries = std::fs::read_dir(bench.path("warehouse")).into_iter().flatten();
+    entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("ingest-")).count()
+}
+
+#[tokio::test]
+async fn batches_become_a_table_are_added_to_it_and_replace_it() {
+    use {TableExistsOption as Exists, TableNotExistOption as Not};
+    let bench = Bench::new().await;
+    let sum = "SELECT count(*), sum(n) FROM \"New \"\"Table\"";
+    let create = || into("New \"Table", Exists::Fail, Not::Create);
+    assert_eq!(ingest(&bench, create(), sent(vec![batch(&[1, 2]), batch(&[3])])).await.unwrap(), 3);
+    assert_eq!(bench.in_session(&bench.session, sum).await.unwrap(), "3 6");
+    assert_eq!(ingest(&bench, create(), sent(vec![batch(&[1])])).await.unwrap_err().code(), Code::AlreadyExists);
+
+    let append = into("New \"Table", Exists::Append, Not::Fail);
+    assert_eq!(ingest(&bench, append, sent(vec![batch(&[10])])).await.unwrap(), 1);
+    assert_eq!(bench.in_session(&bench.session, sum).await.unwrap(), "4 16");
+    let replace = into("New \"Table", Exists::Replace, Not::Create);
+    assert_eq!(ingest(&bench, replace, sent(vec![batch(&[7])])).await.unwrap(), 1);
+    assert_eq!(bench.in_session(&bench.session, sum).await.unwrap(), "1 7");
+    assert_eq!((left(&bench), bench.session.temporary().names().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_temporary_table_is_the_sessions() {
+    let bench = Bench::new().await;
+    let create = into("mine", TableExistsOption::Fail, TableNotExistOption::Create);
+    ingest(&bench, CommandStatementIngest { temporary: true, ..create }, sent(vec![batch(&[4])])).await.unwrap();
+    assert_eq!(bench.session.temporary().names(), ["mine"]);
+    assert_eq!(bench.in_session(&bench.session, "SELECT n FROM mine").await.unwrap(), "4");
+}
+
+#[tokio::test]
+async fn a_load_that_breaks_off_or_does_not_fit_leaves_nothing() {
+    use {TableExistsOption as Exists, TableNotExistOption as Not};
+    let bench = Bench::new().await;
+    let broken =
+        sent(vec![batch(&[1]), batch(&[2])]).take(2).chain(futures::stream::iter([Err(Status::aborted("gone"))]));
+    let error = ingest(&bench, into("t", Exists::Fail, Not::Create), broken).await.unwrap_err();
+    assert!(error.message().contains("gone"), "{error}");
+    assert!(bench.in_session(&bench.session, "SELECT * FROM t").await.is_err());
+
+    ingest(&bench, into("t", Exists::Fail, Not::Create), sent(vec![batch(&[1])])).await.unwrap();
+    let column: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
+    let other = RecordBatch::try_from_iter([("other", column)]).unwrap();
+    let error = ingest(&bench, into("t", Exists::Append, Not::Fail), sent(vec![other])).await.unwrap_err();
+    assert!(error.message().contains("other"), "{error}");
+    assert_eq!(bench.in_session(&bench.session, "SELECT count(*) FROM t").await.unwrap(), "1");
+    assert_eq!((left(&bench), bench.session.temporary().names().len()), (0, 0));
+}

@@ -20,7 +20,7 @@ mod parse;
 mod publish;
 mod runner;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod write;
 
 pub use cluster::ClusterRunner;
@@ -144,6 +144,11 @@ impl Statements {
         tasks: TaskTracker,
     ) -> Self {
         Self { inner: Arc::new(Inner { config, catalog, runner, journal, tasks }) }
+    }
+
+    /// Tasks that end with the primary.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.inner.tasks
     }
 
     pub fn catalog(&self) -> &Arc<Catalog> {

@@ -59,7 +59,7 @@ impl Bench {
         path.display().to_string()
     }
 
-    async fn in_session(&self, session: &Arc<Session>, sql: &str) -> Result<String, QueryError> {
+    pub async fn in_session(&self, session: &Arc<Session>, sql: &str) -> Result<String, QueryError> {
         let execution = self.statements.execute(session, sql, None, &Info::default()).await?;
         let stream = self.statements.read(&execution)?;
         let batches: Vec<_> = stream.try_collect().await?;

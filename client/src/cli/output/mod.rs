@@ -1,6 +1,7 @@
 //! Writing result sets: one writer for each format, all of them streaming, so that memory stays flat whatever the size of a result.
 
 mod delimited;
+mod expanded;
 mod json;
 mod parquet;
 mod sink;
@@ -21,6 +22,8 @@ use std::sync::Arc;
 pub enum Format {
     /// For people. Widths come from the first thousand rows; a later, wider value pushes its line out, and nothing is cut off.
     Table,
+    /// For people, one line for each value: for rows that are too wide.
+    Expanded,
     /// With a header line. NULL is an empty field, an empty text is "".
     Csv,
     /// One array of objects for each result.
@@ -46,6 +49,7 @@ pub fn writer<'a>(
 ) -> Result<Box<dyn ResultWriter + 'a>> {
     Ok(match format {
         Format::Table => Box::new(table::Table::new(schema, out)),
+        Format::Expanded => Box::new(expanded::Expanded::new(schema, out)),
         Format::Csv => Box::new(delimited::Csv::new(schema, out)?),
         Format::Json => Box::new(json::Json::array(schema, out)),
         Format::Ndjson => Box::new(json::Json::lines(schema, out)),

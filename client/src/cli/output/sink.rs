@@ -46,6 +46,15 @@ impl Sink {
         self.format
     }
 
+    /// Results from here on, to the same place. A file that has results in it keeps its format.
+    pub fn set_format(&mut self, format: Format) -> Result<()> {
+        if matches!(self.to, To::File { .. }) && self.results > 0 && format != self.format {
+            return Err(ClientError::invalid("the output file has results in another format: close it with \\o first"));
+        }
+        self.format = format;
+        Ok(())
+    }
+
     /// Where the next result set goes.
     pub fn next_result(&mut self) -> Result<&mut (dyn Write + Send)> {
         self.results += 1;

@@ -13,7 +13,7 @@ use std::io::Write;
 use unicode_width::UnicodeWidthStr;
 
 const SAMPLE_ROWS: usize = 1000;
-const NULL: &str = "NULL";
+pub(super) const NULL: &str = "NULL";
 
 pub(super) struct Table<'a> {
     out: &'a mut (dyn Write + Send),
@@ -135,7 +135,7 @@ fn width(cell: &str) -> usize {
 }
 
 /// Control characters would move the cursor or worse; they are shown as escapes. Line ends stay.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let text = text.trim_end_matches('\n');
     if !text.chars().any(|c| c.is_control() && c != '\n') {
         return text.to_owned();
