@@ -281,7 +281,7 @@ impl Statements {
         if sql.len() > limit {
             return Err(QueryError::Exhausted(format!(
                 "the statement is {} bytes long, and at most {limit} are accepted: load literal rows from a file, or raise \
-                 max_statement_bytes on the primary",
+                 primary.statement_limit",
                 sql.len()
             )));
         }
