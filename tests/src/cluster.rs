@@ -10,7 +10,6 @@ use windlass_client::{Client, Session};
 pub(crate) struct Processes {
     pub dir: tempfile::TempDir,
     pub url: String,
-    pub rest: String,
 }
 
 impl Processes {
@@ -30,8 +29,8 @@ impl Processes {
         command.envs(environment.iter().copied());
         let output = succeed(command);
         let described: serde_json::Value = serde_json::from_str(&output).expect("the cluster is described");
-        let address = |name: &str| described[name].as_str().expect("the cluster has an address").to_owned();
-        Self { url: address("url"), rest: address("rest"), dir }
+        let url = described["url"].as_str().expect("the cluster has an address").to_owned();
+        Self { url, dir }
     }
 
     pub async fn session(&self) -> Session {
