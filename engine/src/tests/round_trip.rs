@@ -90,7 +90,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Arc<dyn ExecutionPlan>> {
 }
 
 pub(super) fn round_trip(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    decode(&Envelope::new(plan, &OutputSpec::Single, &BTreeMap::new())?.encode_to_vec())
+    decode(&Envelope::new(plan, &OutputSpec::Single, &BTreeMap::new(), None)?.encode_to_vec())
 }
 
 /// Where the plans differ first, if they do.
