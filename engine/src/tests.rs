@@ -1,5 +1,6 @@
 //! Plans and runs whole jobs in one process: every stage goes through its encoded form, every exchange through a store.
 
+mod functions;
 mod round_trip;
 
 use crate::config::WindlassOptions;

@@ -433,7 +433,10 @@ fn implementors(of: &str) -> Vec<String> {
 
 fn search(folder: &Path, line_start: &str, found: &mut Vec<String>) {
     for path in entries(folder) {
-        if path.is_dir() && path.file_name().is_some_and(|name| name != "test") {
+        if path.file_stem().is_some_and(|name| name == "test") {
+            continue;
+        }
+        if path.is_dir() {
             search(&path, line_start, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let source = std::fs::read_to_string(&path).unwrap();
