@@ -29,7 +29,7 @@ run embedded
 title "The same on a cluster: one primary, two executors"
 cluster=$out/cluster-state
 trap '"$windlass" cluster down --dir "$cluster" >/dev/null 2>&1 || true' EXIT
-url=$("$windlass" cluster up --executors 2 --slots 1 --memory 3GiB --dir "$cluster" --json |
+url=$("$windlass" cluster up --executors 2 --slots 1 --memory 1GiB --dir "$cluster" --json |
     sed -n 's/.*"url": *"\([^"]*\)".*/\1/p' | head -n 1)
 [ -n "$url" ] || { echo "the cluster named no url" >&2; exit 1; }
 echo "cluster at $url"

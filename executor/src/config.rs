@@ -18,6 +18,9 @@ pub struct ExecutorConfig {
     pub slots: u32,
     /// For tasks and the exchange together. Default: 60 % of the machine's memory, or of the container's.
     pub memory_bytes: u64,
+    /// Resident memory of the process beyond `memory_bytes` before load is shed: for what no pool counts. Default: a quarter of
+    /// `memory_bytes`, at least 512 MiB.
+    pub resident_allowance_bytes: Option<u64>,
     /// Share of `memory_bytes` that map outputs may hold before they go to files. Default 0.3.
     pub exchange_memory_fraction: f64,
     /// Scratch space: map outputs and spilled operators. For this executor alone. Default `windlass-executor` in the system's
@@ -50,6 +53,7 @@ impl Default for ExecutorConfig {
             role: Role::Core,
             slots: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
             memory_bytes: available_memory() / 10 * 6,
+            resident_allowance_bytes: None,
             exchange_memory_fraction: 0.3,
             dir: std::env::temp_dir().join("windlass-executor"),
             exchange_disk_bytes: None,
@@ -62,6 +66,14 @@ impl Default for ExecutorConfig {
             join_timeout: Duration::from_secs(60),
             leave_timeout: Duration::from_secs(60),
         }
+    }
+}
+
+impl ExecutorConfig {
+    /// Resident memory of the process, in bytes, past which load is shed.
+    pub(crate) fn resident_limit(&self) -> u64 {
+        let allowance = self.resident_allowance_bytes.unwrap_or_else(|| (self.memory_bytes / 4).max(512 << 20));
+        self.memory_bytes.saturating_add(allowance)
     }
 }
 

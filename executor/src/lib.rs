@@ -18,6 +18,7 @@ mod node;
 mod runner;
 mod server;
 mod transport;
+mod watchdog;
 
 pub use config::ExecutorConfig;
 pub use error::ExecutorError;

@@ -1,97 +1,263 @@
-//! The executor's memory pool: one for all tasks and the exchange.
+//! The executor's memory: one pool, of which every launched group of tasks has a share.
 //!
 //! DataFusion's `GreedyMemoryPool` lets the first operator take everything, so that the next one fails instead of spilling; its
-//! `FairSpillPool` cuts the memory into as many shares as there are operators that can spill, so that a lone sort spills beside
-//! memory that nobody uses. Here an operator that can spill is sure of its share, and borrows beyond it while memory is idle: the
-//! last quarter of the pool is only for those that have less than their share. Operators that cannot spill are served first come,
-//! first served; they are what other operators' spilling makes room for.
+//! `FairSpillPool` cuts the memory into as many parts as there are operators that can spill, so that a lone sort spills beside
+//! memory that nobody uses. Here the memory that the exchange does not hold is shared by running tasks, and what a task's operators
+//! hold that cannot spill is taken from its share before the rest is divided among those that can. An operator that can spill
+//!
+//! - is sure of a part of the last eighth of the pool, into which nobody else may grow;
+//! - has its part of its task's share, as long as there is memory at all;
+//! - borrows beyond that while a quarter of the pool stays free; sorts do with half of each, because merging takes the other half.
+//!
+//! Nothing can be taken back from an operator, so what is borrowed is bounded. When a borrower is refused it spills everything, and
+//! holds no more than its part from then on if others have come. Operators that cannot spill are served first come, first served,
+//! up to the last eighth: they are what spilling makes room for. Of these, the merges of spilled runs take whatever they are given to
+//! read more runs at a time, and do with less: beyond a small part each, they leave the last eighth to those who have no such choice.
 
-use datafusion::common::resources_datafusion_err;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{
     MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, human_readable_size,
 };
-use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::sync::Arc;
+
+/// Of the pool: what operators that can spill are sure of together, and what stays free of borrowers.
+const SURE: usize = 8;
+const UNBORROWED: usize = 4;
+/// Of the pool: what the merges of sorts share, and hold more of only while an eighth of the pool is free.
+const MERGES: usize = 2;
+/// How DataFusion names sorts and their merges; the number of the partition follows.
+const SORTING: &str = "ExternalSorter";
+const MERGING: &str = "ExternalSorterMerge";
+/// Consumers that a refusal names, largest first.
+const NAMED: usize = 4;
+
+/// The memory of one executor process, in bytes.
+#[derive(Debug)]
+pub(crate) struct ExecutorMemory {
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: usize,
+    next: u64,
+    groups: BTreeMap<u64, Group>,
+}
 
 #[derive(Debug)]
-pub(crate) struct BorrowingPool {
-    limit: usize,
-    used: AtomicUsize,
-    /// Consumers that can spill.
-    spillers: AtomicUsize,
+struct Group {
+    name: String,
+    /// Tasks that run in it. Zero: what is not of a task, and has no share.
+    tasks: usize,
+    /// By DataFusion's number of the consumer.
+    consumers: BTreeMap<usize, Consumer>,
 }
 
-impl BorrowingPool {
-    pub fn new(limit: usize) -> Self {
-        BorrowingPool { limit, used: AtomicUsize::new(0), spillers: AtomicUsize::new(0) }
+#[derive(Debug)]
+struct Consumer {
+    name: String,
+    can_spill: bool,
+    bytes: usize,
+}
+
+impl ExecutorMemory {
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(ExecutorMemory { limit, state: Mutex::default() })
     }
 
-    /// What one more reservation of `additional` bytes may bring the whole pool to.
-    fn ceiling(&self, reservation: &MemoryReservation, additional: usize) -> usize {
-        if !reservation.consumer().can_spill() {
-            return self.limit;
+    /// A pool for what runs `tasks` tasks together; 0 for what belongs to no task.
+    pub fn group(self: &Arc<Self>, name: impl Into<String>, tasks: usize) -> Arc<GroupPool> {
+        let mut state = self.state.lock();
+        state.next += 1;
+        let id = state.next;
+        state.groups.insert(id, Group { name: name.into(), tasks, consumers: BTreeMap::new() });
+        Arc::new(GroupPool { memory: Arc::clone(self), id })
+    }
+
+    pub fn used(&self) -> usize {
+        self.state.lock().used
+    }
+}
+
+impl State {
+    /// What the whole pool may hold when `consumer` of `group` has `wanted` bytes.
+    /// The reservation that asks is one of perhaps several of the consumer's, and would then have `reserved` bytes.
+    fn ceiling(&self, limit: usize, group: &Group, id: usize, wanted: usize, reserved: usize) -> usize {
+        let of_tasks = || self.groups.values().filter(|group| group.tasks > 0);
+        let spillers = of_tasks().map(Group::spillers).sum::<usize>();
+        let sure = limit / SURE / spillers.max(1);
+        let can_spill = group.consumers.get(&id).is_some_and(|consumer| consumer.can_spill);
+        if can_spill && group.tasks > 0 && wanted <= sure {
+            return limit;
         }
-        let share = self.limit / self.spillers.load(Ordering::Relaxed).max(1);
-        match reservation.size() + additional <= share {
-            true => self.limit,
-            false => self.limit / 4 * 3,
+        let others = of_tasks().flat_map(|group| &group.consumers).filter(|(other, of)| of.can_spill && **other != id);
+        let promised: usize = others.map(|(_, consumer)| sure.saturating_sub(consumer.bytes)).sum();
+        let unpromised = limit.saturating_sub(promised);
+        if group.merges_spilled_runs(id) {
+            let merges = of_tasks().flat_map(|group| group.consumers.values()).filter(|of| of.merges()).count();
+            let part = limit / MERGES / merges.max(1);
+            return if reserved <= part { unpromised } else { unpromised.min(limit - limit / SURE) };
+        }
+        if !can_spill {
+            return unpromised;
+        }
+        // Merging what a sort holds takes about as much again, and is asked for when the sort is full.
+        let sorts = group.consumers.get(&id).is_some_and(|consumer| consumer.name.starts_with(SORTING));
+        let (part, borrowed) = match sorts {
+            true => (self.part(limit, group) / 2, limit / 2),
+            false => (self.part(limit, group), limit - limit / UNBORROWED),
+        };
+        if wanted <= part { unpromised } else { unpromised.min(borrowed) }
+    }
+
+    /// What one of the group's operators that can spill may hold without borrowing.
+    fn part(&self, limit: usize, group: &Group) -> usize {
+        let (mut outside, mut tasks) = (0, 0);
+        for group in self.groups.values() {
+            match group.tasks {
+                0 => outside += group.used(),
+                _ if group.consumers.is_empty() => {}
+                count => tasks += count,
+            }
+        }
+        let share = limit.saturating_sub(outside) / tasks.max(1) * group.tasks;
+        let fixed: usize = group.consumers.values().filter(|of| !of.can_spill).map(|of| of.bytes).sum();
+        share.saturating_sub(fixed) / group.spillers().max(1)
+    }
+
+    fn resize(&mut self, group: u64, consumer: &MemoryConsumer, change: impl Fn(usize) -> usize) {
+        self.used = change(self.used);
+        if let Some(consumer) = self.groups.get_mut(&group).and_then(|group| group.consumers.get_mut(&consumer.id())) {
+            consumer.bytes = change(consumer.bytes);
         }
     }
 }
 
-impl MemoryPool for BorrowingPool {
+impl Consumer {
+    /// Whether it merges what a sort has in memory or has spilled.
+    fn merges(&self) -> bool {
+        self.name.starts_with(MERGING)
+    }
+}
+
+impl Group {
+    /// Whether it merges spilled runs: a sort whose merge reads what is in memory still holds that.
+    fn merges_spilled_runs(&self, id: usize) -> bool {
+        let Some(partition) = self.consumers.get(&id).and_then(|merge| merge.name.strip_prefix(MERGING)) else {
+            return false;
+        };
+        let is_its_sort = |of: &&Consumer| of.name.strip_prefix(SORTING) == Some(partition);
+        self.consumers.values().filter(is_its_sort).all(|sort| sort.bytes == 0)
+    }
+
+    fn spillers(&self) -> usize {
+        self.consumers.values().filter(|consumer| consumer.can_spill).count()
+    }
+
+    fn used(&self) -> usize {
+        self.consumers.values().map(|consumer| consumer.bytes).sum()
+    }
+}
+
+/// The pool of tasks that run together, or of what is not of a task.
+#[derive(Debug)]
+pub(crate) struct GroupPool {
+    memory: Arc<ExecutorMemory>,
+    id: u64,
+}
+
+impl GroupPool {
+    /// Bytes that its consumers hold.
+    pub fn used(&self) -> usize {
+        self.memory.state.lock().groups.get(&self.id).map_or(0, Group::used)
+    }
+}
+
+impl Drop for GroupPool {
+    fn drop(&mut self) {
+        // Its reservations are gone: each of them holds the pool.
+        self.memory.state.lock().groups.remove(&self.id);
+    }
+}
+
+impl MemoryPool for GroupPool {
     fn name(&self) -> &str {
-        "borrowing"
+        "executor"
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        if consumer.can_spill() {
-            self.spillers.fetch_add(1, Ordering::Relaxed);
+        let made = Consumer { name: consumer.name().to_string(), can_spill: consumer.can_spill(), bytes: 0 };
+        if let Some(group) = self.memory.state.lock().groups.get_mut(&self.id) {
+            group.consumers.insert(consumer.id(), made);
         }
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
-        if consumer.can_spill() {
-            self.spillers.fetch_sub(1, Ordering::Relaxed);
+        if let Some(group) = self.memory.state.lock().groups.get_mut(&self.id) {
+            group.consumers.remove(&consumer.id());
         }
     }
 
-    fn grow(&self, _reservation: &MemoryReservation, additional: usize) {
-        self.used.fetch_add(additional, Ordering::Relaxed);
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.memory.state.lock().resize(self.id, reservation.consumer(), |bytes| bytes.saturating_add(additional));
     }
 
-    fn shrink(&self, _reservation: &MemoryReservation, shrink: usize) {
-        self.used.fetch_sub(shrink, Ordering::Relaxed);
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.memory.state.lock().resize(self.id, reservation.consumer(), |bytes| bytes.saturating_sub(shrink));
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        let ceiling = self.ceiling(reservation, additional);
-        let fits = |used: usize| used.checked_add(additional).filter(|&sum| sum <= ceiling);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).map(|_| ()).map_err(|used| {
-            resources_datafusion_err!(
-                "{} wants {} more, has {}, and {} of the executor's {} are free for it",
-                reservation.consumer().name(),
-                human_readable_size(additional),
-                human_readable_size(reservation.size()),
-                human_readable_size(ceiling.saturating_sub(used)),
-                human_readable_size(self.limit)
-            )
-        })
+        let (limit, consumer) = (self.memory.limit, reservation.consumer());
+        let mut state = self.memory.state.lock();
+        let Some(group) = state.groups.get(&self.id) else { return Ok(()) };
+        let held = group.consumers.get(&consumer.id()).map_or(0, |consumer| consumer.bytes);
+        let reserved = reservation.size().saturating_add(additional);
+        let ceiling = state.ceiling(limit, group, consumer.id(), held.saturating_add(additional), reserved);
+        if state.used.saturating_add(additional) <= ceiling {
+            state.resize(self.id, consumer, |bytes| bytes + additional);
+            return Ok(());
+        }
+        let free = ceiling.saturating_sub(state.used);
+        Err(refused(&state, limit, consumer.name(), held, additional, free))
     }
 
     fn reserved(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.memory.used()
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        MemoryLimit::Finite(self.limit)
+        MemoryLimit::Finite(self.memory.limit)
     }
 }
 
-impl fmt::Display for BorrowingPool {
+fn refused(state: &State, limit: usize, name: &str, held: usize, wanted: usize, free: usize) -> DataFusionError {
+    let mut largest: Vec<(&Group, &Consumer)> =
+        state.groups.values().flat_map(|group| group.consumers.values().map(move |of| (group, of))).collect();
+    largest.retain(|(_, consumer)| consumer.bytes > 0);
+    largest.sort_by_key(|(_, consumer)| std::cmp::Reverse(consumer.bytes));
+    let mut text = format!(
+        "{name} asked for {} beside the {} it has, and {} of the executor's {} were free for it",
+        human_readable_size(wanted),
+        human_readable_size(held),
+        human_readable_size(free),
+        human_readable_size(limit)
+    );
+    for (index, (group, consumer)) in largest.into_iter().take(NAMED).enumerate() {
+        let before = if index == 0 { "; most is held by" } else { "," };
+        // Writing to a string does not fail.
+        let _ = write!(text, "{before} {} of {} ({})", consumer.name, group.name, human_readable_size(consumer.bytes));
+    }
+    text.push_str("; give executors more memory or fewer slots (--memory, --slots), or cut the statement into more tasks (SET windlass.tasks_per_slot)");
+    DataFusionError::ResourcesExhausted(text)
+}
+
+impl fmt::Display for GroupPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (used, limit) = (human_readable_size(self.reserved()), human_readable_size(self.limit));
+        let (used, limit) = (human_readable_size(self.reserved()), human_readable_size(self.memory.limit));
         write!(f, "{}(used: {used}, limit: {limit})", self.name())
     }
 }
@@ -107,47 +273,95 @@ pub(crate) fn resident_bytes() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
-    fn pool(limit: usize) -> Arc<dyn MemoryPool> {
-        Arc::new(BorrowingPool::new(limit))
+    fn consumer(pool: &Arc<GroupPool>, name: &str, can_spill: bool) -> MemoryReservation {
+        let pool: Arc<dyn MemoryPool> = pool.clone();
+        MemoryConsumer::new(name).with_can_spill(can_spill).register(&pool)
     }
 
-    fn spiller(pool: &Arc<dyn MemoryPool>) -> MemoryReservation {
-        MemoryConsumer::new("sort").with_can_spill(true).register(pool)
+    fn spiller(pool: &Arc<GroupPool>) -> MemoryReservation {
+        consumer(pool, "sort", true)
     }
 
     #[test]
-    fn a_lone_spiller_has_all_and_idle_ones_do_not_take_it_away() {
-        let pool = pool(1_000);
-        let busy = spiller(&pool);
-        busy.try_grow(1_000).unwrap();
+    fn a_lone_spiller_has_all_and_idle_ones_take_only_what_they_are_sure_of() {
+        let task = ExecutorMemory::new(800).group("task", 1);
+        let busy = spiller(&task);
+        busy.try_grow(800).unwrap();
         busy.free();
-        let _idle: Vec<_> = (0..9).map(|_| spiller(&pool)).collect();
-        busy.try_grow(750).unwrap();
-        assert!(busy.try_grow(1).is_err(), "the last quarter is for those below their share");
+        let _idle: Vec<_> = (0..9).map(|_| spiller(&task)).collect();
+        busy.try_grow(600).unwrap();
+        assert!(busy.try_grow(1).is_err(), "a quarter stays free of borrowers");
     }
 
     #[test]
-    fn who_comes_late_still_gets_a_share() {
-        let pool = pool(1_000);
-        let first = spiller(&pool);
-        let second = spiller(&pool);
-        first.try_grow(750).unwrap();
-        second.try_grow(250).unwrap();
-        assert!(first.try_grow(1).is_err());
-        drop(second);
-        first.try_grow(250).unwrap();
+    fn every_spiller_gets_its_sure_part_whatever_others_borrow() {
+        let memory = ExecutorMemory::new(800);
+        let (first, second) = (memory.group("first", 1), memory.group("second", 1));
+        let borrower = spiller(&first);
+        let late: Vec<_> = (0..4).map(|_| spiller(&second)).collect();
+        borrower.try_grow(600).unwrap();
+        let table = consumer(&second, "hash join", false);
+        assert!(table.try_grow(121).is_err(), "four spillers are sure of 20 bytes each");
+        table.try_grow(120).unwrap();
+        for spiller in &late {
+            spiller.try_grow(20).unwrap();
+        }
+        assert!(late[0].try_grow(1).is_err());
+        assert_eq!(memory.used(), 800);
     }
 
     #[test]
-    fn who_cannot_spill_takes_what_is_free_and_no_more() {
-        let pool = pool(1_000);
-        let table = MemoryConsumer::new("hash join").register(&pool);
-        table.try_grow(1_000).unwrap();
-        assert!(table.try_grow(1).is_err());
-        assert!(spiller(&pool).try_grow(1).is_err());
-        drop(table);
-        assert_eq!(pool.reserved(), 0);
+    fn merges_leave_room_for_what_cannot_do_with_less() {
+        let task = ExecutorMemory::new(1_600).group("task", 1);
+        let merge = || consumer(&task, "ExternalSorterMerge[0]", false);
+        let (first, second) = (merge(), merge());
+        first.try_grow(1_400).unwrap();
+        assert!(first.try_grow(1).is_err(), "the last eighth is for others");
+        second.try_grow(200).expect("less than its part of a half");
+    }
+
+    #[test]
+    fn tasks_have_equal_shares_less_what_cannot_spill() {
+        let memory = ExecutorMemory::new(800);
+        let exchange = consumer(&memory.group("exchange", 0), "exchange", true);
+        exchange.try_grow(200).unwrap();
+        let (one, two) = (memory.group("one", 1), memory.group("two", 2));
+        let (table, sort, other) = (consumer(&one, "hash join", false), spiller(&one), spiller(&two));
+        table.try_grow(50).unwrap();
+        // Of 600 bytes a third is the first group's, 50 of which are taken.
+        let state = memory.state.lock();
+        let parts: Vec<usize> = state.groups.values().map(|group| state.part(800, group)).collect();
+        assert_eq!(parts, [0, 150, 400]);
+        drop((state, sort, other));
+    }
+
+    #[test]
+    fn a_refusal_names_who_asked_for_how_much_and_who_has_it() {
+        let memory = ExecutorMemory::new(64 << 20);
+        let task = memory.group("stage job-1.0", 1);
+        let (table, other) = (consumer(&task, "HashJoinInput", false), consumer(&task, "NestedLoop", false));
+        table.try_grow(60 << 20).unwrap();
+        let message = other.try_grow(10 << 20).unwrap_err().to_string();
+        for part in
+            ["NestedLoop asked for 10.0 MB", "4.0 MB of the executor's 64.0 MB", "HashJoinInput of stage", "--memory"]
+        {
+            assert!(message.contains(part), "{part} is not in: {message}");
+        }
+    }
+
+    #[test]
+    fn what_was_held_comes_back_with_the_group() {
+        let memory = ExecutorMemory::new(100);
+        let task = memory.group("task", 1);
+        let (one, mut two) = (spiller(&task), spiller(&task));
+        one.try_grow(10).unwrap();
+        two.try_grow(5).unwrap();
+        let split = (one.split(4), two.take());
+        assert_eq!((task.used(), memory.used()), (15, 15));
+        drop((one, two, split));
+        assert_eq!(task.used(), 0);
+        drop(task);
+        assert!(memory.state.lock().groups.is_empty());
     }
 }

@@ -2,13 +2,11 @@
 
 use crate::config::ExecutorConfig;
 use crate::error::ExecutorError;
-use crate::memory::{BorrowingPool, resident_bytes};
+use crate::memory::{ExecutorMemory, resident_bytes};
 use crate::runner::{EngineStages, Stages};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{MemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use std::fs::{File, TryLockError};
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::{Handle, Runtime};
@@ -16,9 +14,6 @@ use windlass_connectors::StoreRegistry;
 use windlass_engine::Connections;
 use windlass_engine::exchange::{ExchangeStore, StoreConfig};
 use windlass_proto::{v1, version};
-
-/// Consumers that an out-of-memory error names, largest first.
-const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not zero");
 
 /// An executor that is ready to join a primary. Cheap to clone; the last clone frees its threads.
 #[derive(Clone)]
@@ -29,7 +24,7 @@ pub struct Executor {
 #[derive(Clone)]
 pub(crate) struct Node {
     pub config: ExecutorConfig,
-    pub pool: Arc<dyn MemoryPool>,
+    pub memory: Arc<ExecutorMemory>,
     pub store: Arc<ExchangeStore>,
     pub connections: Arc<Connections>,
     pub stages: Arc<dyn Stages>,
@@ -55,8 +50,9 @@ impl Executor {
         let dir = &config.dir;
         let lock = take_dir(dir)?;
         let unusable = |reason: String| ExecutorError::Stores { dir: dir.clone(), reason };
-        let memory = usize::try_from(config.memory_bytes).unwrap_or(usize::MAX);
-        let pool: Arc<dyn MemoryPool> = Arc::new(TrackConsumersPool::new(BorrowingPool::new(memory), NAMED_CONSUMERS));
+        let memory_bytes = usize::try_from(config.memory_bytes).unwrap_or(usize::MAX);
+        let memory = ExecutorMemory::new(memory_bytes);
+        let exchange_pool = memory.group("the exchange", 0);
         let spill = DiskManagerBuilder::default()
             .with_mode(DiskManagerMode::Directories(vec![dir.join("spill")]))
             .with_max_temp_directory_size(config.spill_disk_bytes);
@@ -65,21 +61,22 @@ impl Executor {
             .with_object_store_registry(stores.clone())
             // An embedded primary plans with this runtime too, and others may add files to the folders that it lists.
             .with_object_list_cache_limit(0)
-            .with_memory_pool(pool.clone())
+            .with_memory_pool(memory.group("this process", 1))
             .with_disk_manager_builder(spill)
             .build_arc()
             .map_err(|error| unusable(error.to_string()))?;
         let exchange = StoreConfig {
-            memory_budget: (memory as f64 * config.exchange_memory_fraction) as usize,
+            memory_budget: (memory_bytes as f64 * config.exchange_memory_fraction) as usize,
             compression: config.compression,
             disk_budget: config.exchange_disk_bytes,
             ..StoreConfig::new(dir.join("exchange"))
         };
-        let store = ExchangeStore::open(exchange, pool.clone()).map_err(|error| unusable(error.to_string()))?;
+        let store =
+            ExchangeStore::open(exchange, exchange_pool.clone()).map_err(|error| unusable(error.to_string()))?;
         let cpu = Arc::new(CpuRuntime::start(config.slots)?);
-        let connections = Connections::new(Handle::current(), pool.clone());
+        let connections = Connections::new(Handle::current(), exchange_pool);
         let stages = Arc::new(EngineStages::new(runtime_env.clone(), store.clone(), stores.clone()));
-        let node = Node { config, pool, store, connections, stages, stores, runtime_env, cpu, _lock: Arc::new(lock) };
+        let node = Node { config, memory, store, connections, stages, stores, runtime_env, cpu, _lock: Arc::new(lock) };
         Ok(Executor { node: Arc::new(node) })
     }
 
@@ -141,7 +138,7 @@ impl Node {
     pub fn heartbeat(&self, running_tasks: u32) -> v1::Heartbeat {
         let exchange = self.store.usage();
         v1::Heartbeat {
-            memory_used_bytes: self.pool.reserved() as u64,
+            memory_used_bytes: self.memory.used() as u64,
             memory_resident_bytes: resident_bytes(),
             exchange_memory_bytes: exchange.memory_bytes as u64,
             exchange_disk_bytes: exchange.disk_bytes,

@@ -8,6 +8,7 @@
 //!
 //! One runner lives as long as one registration. It is owned by the task that serves the primary's stream, so it needs no locks.
 
+use crate::memory::GroupPool;
 use crate::node::Node;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -41,6 +42,7 @@ pub(crate) trait Stage: Send + Sync {
         stage: StageId,
         attempts: &[(u32, u32)],
         inputs: TaskInputs,
+        memory: Arc<GroupPool>,
     ) -> Result<Arc<dyn Instance>, TaskFailure>;
 }
 
@@ -66,6 +68,7 @@ impl EngineStages {
 
 struct EngineStage {
     plan: Arc<StagePlan>,
+    runtime_env: Arc<RuntimeEnv>,
     store: Arc<ExchangeStore>,
 }
 
@@ -83,7 +86,7 @@ impl Stages for EngineStages {
             let url = Url::parse(url).map_err(|error| internal(error.to_string()))?;
             self.object_stores.configure(&url, options).map_err(|error| internal(error.to_string()))?;
         }
-        Ok(Arc::new(EngineStage { plan, store: self.store.clone() }))
+        Ok(Arc::new(EngineStage { plan, runtime_env: self.runtime_env.clone(), store: self.store.clone() }))
     }
 }
 
@@ -93,8 +96,10 @@ impl Stage for EngineStage {
         stage: StageId,
         attempts: &[(u32, u32)],
         inputs: TaskInputs,
+        memory: Arc<GroupPool>,
     ) -> Result<Arc<dyn Instance>, TaskFailure> {
-        let instance = self.plan.instantiate(stage, attempts, inputs)?;
+        let runtime = Arc::new(RuntimeEnv { memory_pool: memory, ..self.runtime_env.as_ref().clone() });
+        let instance = self.plan.instantiate_in(runtime, stage, attempts, inputs)?;
         Ok(Arc::new(EngineInstance { instance, store: self.store.clone() }))
     }
 }
@@ -113,9 +118,17 @@ pub(crate) struct Runner {
     tasks: JoinSet<Result<TaskSummary, TaskFailure>>,
     /// Every member of `tasks`.
     names: HashMap<Id, (AttemptId, Instant)>,
-    running: BTreeMap<AttemptId, AbortHandle>,
+    running: BTreeMap<AttemptId, Running>,
+    /// Attempts that were stopped to free memory, and what to say of them.
+    shed: BTreeMap<AttemptId, TaskFailure>,
     /// Stages that may have left outputs here.
     stages: BTreeSet<StageId>,
+}
+
+struct Running {
+    task: AbortHandle,
+    /// Of all attempts that were launched with it.
+    memory: Arc<GroupPool>,
 }
 
 /// A plan, decoded by the first task that needs it.
@@ -129,6 +142,7 @@ struct Group {
     node: Arc<Node>,
     executor: ExecutorId,
     order: LaunchOrder,
+    memory: Arc<GroupPool>,
     plan: Option<Arc<Plan>>,
     instance: OnceCell<Result<Arc<dyn Instance>, TaskFailure>>,
 }
@@ -142,6 +156,7 @@ impl Runner {
             tasks: JoinSet::new(),
             names: HashMap::new(),
             running: BTreeMap::new(),
+            shed: BTreeMap::new(),
             stages: BTreeSet::new(),
         }
     }
@@ -155,7 +170,9 @@ impl Runner {
             self.plans.insert(order.plan, Arc::new(Plan { bytes, decoded: OnceCell::new() }));
         }
         self.stages.insert(order.stage);
+        let memory = self.node.memory.group(format!("stage {}", order.stage), order.attempts.len());
         let group = Arc::new(Group {
+            memory: memory.clone(),
             node: self.node.clone(),
             executor: self.executor,
             plan: self.plans.get(&order.plan).cloned(),
@@ -166,7 +183,7 @@ impl Runner {
             let name = group.order.stage.task(partition).attempt(attempt);
             let task = self.tasks.spawn_on(group.clone().run(index), self.node.cpu());
             self.names.insert(task.id(), (name, Instant::now()));
-            self.running.insert(name, task);
+            self.running.insert(name, Running { task, memory: memory.clone() });
         }
     }
 
@@ -176,7 +193,7 @@ impl Runner {
         let mut unknown = Vec::new();
         for attempt in attempts {
             match self.running.get(&attempt) {
-                Some(task) => task.abort(),
+                Some(running) => running.task.abort(),
                 None => {
                     self.node.store.remove_attempt(attempt);
                     unknown.push(failed(attempt, TaskFailure::Cancelled));
@@ -184,6 +201,25 @@ impl Runner {
             }
         }
         unknown
+    }
+
+    /// Stops the attempts that were launched together and have reserved the most memory. They fail as out of memory, for the reason
+    /// that `state` gives, once they have stopped. What they are and what they had reserved; `None` when nothing runs.
+    pub fn fail_largest(&mut self, state: &str) -> Option<(String, usize)> {
+        let going = self.running.iter().filter(|(attempt, _)| !self.shed.contains_key(attempt));
+        let (_, largest) = going.max_by_key(|(_, running)| running.memory.used())?;
+        let (memory, bytes) = (largest.memory.clone(), largest.memory.used());
+        let mut names = Vec::new();
+        for (attempt, running) in self.running.iter().filter(|(_, running)| Arc::ptr_eq(&running.memory, &memory)) {
+            let message = format!(
+                "the executor stopped {attempt}, the largest of its tasks, which had reserved {bytes} bytes: {state}; give executors \
+                 more memory or fewer slots (--memory, --slots)"
+            );
+            self.shed.insert(*attempt, TaskFailure::OutOfMemory { message });
+            names.push(attempt.to_string());
+            running.task.abort();
+        }
+        Some((names.join(", "), bytes))
     }
 
     pub fn drop_outputs(&mut self, stages: &[StageId]) {
@@ -222,6 +258,10 @@ impl Runner {
             Err(error) => (error.id(), Err(interrupted(error))),
         };
         let (attempt, started) = self.names.remove(&id).expect("every task was named when it was spawned");
+        let outcome = match (outcome, self.shed.remove(&attempt)) {
+            (Err(TaskFailure::Cancelled), Some(shed)) => Err(shed),
+            (outcome, _) => outcome,
+        };
         self.running.remove(&attempt);
         if !self.stages.contains(&attempt.stage()) {
             // The stage's outputs were dropped while the attempt went on: nobody will ask for this one, or for its removal.
@@ -260,7 +300,7 @@ impl Group {
         );
         let stages = order.inputs.iter().map(|(stage, maps)| InputLocations { stage: *stage, maps: maps.clone() });
         let inputs = TaskInputs { job: order.stage.job, stages: stages.collect(), source: Arc::new(source) };
-        stage.instantiate(order.stage, &order.attempts, inputs)
+        stage.instantiate(order.stage, &order.attempts, inputs, self.memory.clone())
     }
 }
 

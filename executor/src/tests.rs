@@ -7,6 +7,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_flight::{FlightClient, IpcMessage, SchemaAsIpc, Ticket};
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use prost::Message;
@@ -289,4 +291,44 @@ async fn an_executor_reports_joins_again_after_a_loss_and_leaves_after_the_farew
     primary.order(1, FromPrimary::Farewell(v1::Farewell {})).await;
     let left = tokio::time::timeout(SOON, running.join_next()).await.expect("it did not leave");
     left.unwrap().unwrap().unwrap();
+}
+
+/// The bytes that plans of this executor spilled, all operators together.
+fn spilled(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    let own = plan.metrics().and_then(|metrics| metrics.spilled_bytes()).unwrap_or(0);
+    own + plan.children().into_iter().map(spilled).sum::<usize>()
+}
+
+fn files(dir: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
+}
+
+/// Runs `sql` over about 80 MB, two partitions at a time, in a pool of a tenth of that; the rows, after which nothing is left.
+async fn in_little_memory(sql: &str) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let executor = Executor::open(ExecutorConfig { memory_bytes: 8 << 20, ..config(&dir) }).unwrap();
+    // Batches in proportion to the pool.
+    let mut options = SessionConfig::new().with_target_partitions(2).with_batch_size(1024);
+    options.options_mut().execution.sort_spill_reservation_bytes = 256 << 10;
+    let session = SessionContext::new_with_config_rt(options, executor.runtime_env().clone());
+    let plan = session.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+    let mut stream = datafusion::physical_plan::execute_stream(plan.clone(), session.task_ctx()).unwrap();
+    let mut rows = 0;
+    while let Some(batch) = stream.try_next().await.unwrap() {
+        rows += batch.num_rows();
+    }
+    drop(stream);
+    assert!(spilled(&plan) > 16 << 20, "it spilled {} bytes", spilled(&plan));
+    drop(plan);
+    assert_eq!(files(&dir.path().join("executor/spill")), 0);
+    assert_eq!(executor.node().memory.used(), 0);
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_by_of_ten_times_the_memory_spills_and_leaves_nothing() {
+    let sql = "SELECT wide, count(*), max(value) FROM \
+               (SELECT value, repeat(md5(value::text), 2) AS wide FROM generate_series(1, 800000)) GROUP BY wide";
+    assert_eq!(in_little_memory(sql).await, 800_000);
 }

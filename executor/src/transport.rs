@@ -10,6 +10,7 @@
 use crate::error::ExecutorError;
 use crate::node::Executor;
 use crate::runner::{Runner, failed};
+use crate::watchdog::{self, Watchdog};
 use futures::future::BoxFuture;
 use prost::Message as _;
 use std::time::{Duration, Instant};
@@ -227,6 +228,9 @@ impl Served {
     async fn run(&mut self, executor: &Executor, shutdown: &CancellationToken) -> End {
         let mut beat = tokio::time::interval(self.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(watchdog::INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watchdog = Watchdog::new(executor.node().clone());
         let mut leave_by: Option<tokio::time::Instant> = None;
         loop {
             let deadline = leave_by.unwrap_or_else(tokio::time::Instant::now);
@@ -242,6 +246,10 @@ impl Served {
                 _ = beat.tick() => {
                     let heartbeat = executor.node().heartbeat(self.runner.running() as u32);
                     self.link.outgoing.send(ToPrimary::Heartbeat(heartbeat)).await
+                }
+                _ = look.tick() => {
+                    watchdog.look(&mut self.runner);
+                    Ok(())
                 }
                 () = shutdown.cancelled(), if leave_by.is_none() => {
                     tracing::info!("asked to stop: leaving the cluster");

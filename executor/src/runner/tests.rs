@@ -3,6 +3,8 @@
 use super::*;
 use crate::config::ExecutorConfig;
 use crate::node::Executor;
+use crate::watchdog::Watchdog;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use windlass_core::ids::JobId;
@@ -40,6 +42,7 @@ impl Stage for FakeStage {
         _stage: StageId,
         _attempts: &[(u32, u32)],
         _inputs: TaskInputs,
+        _memory: Arc<GroupPool>,
     ) -> Result<Arc<dyn Instance>, TaskFailure> {
         self.instantiated.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(FakeInstance(self.script.clone())))
@@ -164,4 +167,30 @@ async fn cancelled_attempts_report_so_once_they_have_stopped() {
     assert_eq!(failure(&reports[0]), &TaskFailure::Cancelled);
     assert_eq!(runner.running(), 1);
     tokio::time::timeout(SOON, runner.clear()).await.expect("what sleeps was not stopped");
+}
+
+#[tokio::test]
+async fn past_the_limit_the_attempts_that_hold_most_fail_as_out_of_memory() {
+    let Fixture { mut runner, _dir, .. } = fixture();
+    runner.launch(order(Some("sleep"), &[(0, 0)]));
+    runner.launch(order(None, &[(1, 0), (2, 0)]));
+    let pool: Arc<dyn MemoryPool> = runner.running[&stage().task(1).attempt(0)].memory.clone();
+    let held = MemoryConsumer::new("hash join").register(&pool);
+    held.try_grow(1_000).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = ExecutorConfig {
+        memory_bytes: 0,
+        resident_allowance_bytes: Some(1),
+        dir: dir.path().join("strict"),
+        ..ExecutorConfig::default()
+    };
+    let mut watchdog = Watchdog::new(Executor::open(config).unwrap().node().clone());
+    watchdog.look(&mut runner);
+    for report in ended(&mut runner, 2).await {
+        assert_ne!(report.attempt, stage().task(0).attempt(0));
+        let TaskFailure::OutOfMemory { message } = failure(&report) else { panic!("{report:?}") };
+        assert!(message.contains("1000 bytes") && message.contains("are allowed"), "{message}");
+    }
+    assert_eq!(runner.running(), 1);
+    runner.clear().await;
 }

@@ -1,0 +1,174 @@
+//! Watches the resident memory of the process and sheds load before the kernel kills.
+//!
+//! The pool counts what operators and the exchange reserve. What nobody reserves (decoders, hash tables that double, fragments of the
+//! allocator) shows in the resident memory alone.
+//!
+//! ```text
+//!   within the limit ──over──> demote exchange blocks to files ──still over──> fail the largest task ──> wait ─┐
+//!          ▲                                                                                    │             │
+//!          └────────────────────────────────── within ──────────────────────────────────────────┘◀────────────┘
+//! ```
+
+use crate::memory::resident_bytes;
+use crate::node::Node;
+use crate::runner::Runner;
+use datafusion::execution::memory_pool::human_readable_size as size;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// How often the memory is looked at.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+/// Readings to let pass after blocks went to files and after a task was failed: memory returns to the system with a delay.
+const AFTER_DEMOTION: u32 = 1;
+const AFTER_FAILURE: u32 = 3;
+
+/// What is known at one time, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    resident: u64,
+    limit: u64,
+    /// Held by blocks in memory.
+    exchange: u64,
+    tasks: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Nothing,
+    /// So many bytes of blocks, oldest first.
+    Demote(u64),
+    FailLargest,
+}
+
+/// What was done since the memory was last within its limit.
+#[derive(Debug, Default)]
+struct Pressure {
+    demoted: bool,
+    wait: u32,
+}
+
+impl Pressure {
+    fn decide(&mut self, reading: Reading) -> Action {
+        let Some(excess) = reading.resident.checked_sub(reading.limit).filter(|excess| *excess > 0) else {
+            *self = Pressure::default();
+            return Action::Nothing;
+        };
+        if self.wait > 0 {
+            self.wait -= 1;
+            return Action::Nothing;
+        }
+        if !self.demoted && reading.exchange > 0 {
+            *self = Pressure { demoted: true, wait: AFTER_DEMOTION };
+            // Some more than is needed, so that the next block does not bring it back.
+            return Action::Demote((excess + reading.limit / 16).min(reading.exchange));
+        }
+        if reading.tasks == 0 {
+            return Action::Nothing;
+        }
+        *self = Pressure { demoted: false, wait: AFTER_FAILURE };
+        Action::FailLargest
+    }
+}
+
+pub(crate) struct Watchdog {
+    node: Arc<Node>,
+    limit: u64,
+    pressure: Pressure,
+    demotions: JoinSet<()>,
+}
+
+impl Watchdog {
+    pub fn new(node: Arc<Node>) -> Self {
+        let limit = node.config.resident_limit();
+        Watchdog { node, limit, pressure: Pressure::default(), demotions: JoinSet::new() }
+    }
+
+    /// Takes a reading, and does what follows from it. To be called every [`INTERVAL`].
+    pub fn look(&mut self, runner: &mut Runner) {
+        while self.demotions.try_join_next().is_some() {}
+        let reading = Reading {
+            resident: resident_bytes(),
+            limit: self.limit,
+            exchange: self.node.store.usage().memory_bytes as u64,
+            tasks: runner.running(),
+        };
+        self.act(reading, runner);
+    }
+
+    fn act(&mut self, reading: Reading, runner: &mut Runner) {
+        let state = format!(
+            "{} of memory are resident, {} are allowed",
+            size(reading.resident as usize),
+            size(reading.limit as usize)
+        );
+        match self.pressure.decide(reading) {
+            Action::Nothing => {}
+            Action::Demote(bytes) => {
+                tracing::warn!("{state}: moving {} of map outputs to files", size(bytes as usize));
+                let store = self.node.store.clone();
+                self.demotions.spawn(async move {
+                    match store.demote(bytes as usize).await {
+                        Ok(moved) => tracing::info!("moved {} of map outputs to files", size(moved)),
+                        Err(error) => tracing::error!(%error, "map outputs stay in memory"),
+                    }
+                });
+            }
+            Action::FailLargest => match runner.fail_largest(&state) {
+                Some((name, bytes)) => {
+                    tracing::warn!("{state}: failed {name}, which had reserved {}", size(bytes));
+                }
+                None => tracing::warn!("{state}, and nothing is left to stop"),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn over(resident: u64, exchange: u64, tasks: usize) -> Reading {
+        Reading { resident, limit: 1_600, exchange, tasks }
+    }
+
+    #[test]
+    fn within_the_limit_nothing_is_shed() {
+        assert_eq!(Pressure::default().decide(over(1_600, 500, 3)), Action::Nothing);
+    }
+
+    #[test]
+    fn blocks_go_before_tasks_and_tasks_one_after_the_other() {
+        let mut pressure = Pressure::default();
+        assert_eq!(pressure.decide(over(1_700, 1_000, 2)), Action::Demote(200));
+        assert_eq!(pressure.decide(over(1_700, 1_000, 2)), Action::Nothing);
+        assert_eq!(pressure.decide(over(1_700, 800, 2)), Action::FailLargest);
+        for _ in 0..AFTER_FAILURE {
+            assert_eq!(pressure.decide(over(1_700, 0, 1)), Action::Nothing);
+        }
+        assert_eq!(pressure.decide(over(1_700, 0, 1)), Action::FailLargest);
+    }
+
+    #[test]
+    fn no_more_is_demoted_than_there_is() {
+        assert_eq!(Pressure::default().decide(over(1_700, 50, 1)), Action::Demote(50));
+    }
+
+    #[test]
+    fn relief_starts_over() {
+        let mut pressure = Pressure::default();
+        pressure.decide(over(1_700, 1_000, 1));
+        assert_eq!(pressure.decide(over(1_000, 1_000, 1)), Action::Nothing);
+        assert_eq!(pressure.decide(over(1_700, 1_000, 1)), Action::Demote(200));
+    }
+
+    #[test]
+    fn without_blocks_and_tasks_nothing_can_be_shed() {
+        assert_eq!(Pressure::default().decide(over(9_999, 0, 0)), Action::Nothing);
+    }
+
+    #[test]
+    fn this_process_has_resident_memory() {
+        assert!(resident_bytes() > 1 << 20);
+    }
+}
