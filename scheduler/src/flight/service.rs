@@ -35,7 +35,7 @@ use prost::Message;
 use std::pin::Pin;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
-use windlass_proto::v1;
+use windlass_proto::{PLAN_STATEMENT_TYPE_URL, v1};
 
 /// Says, in a list of locations, "or here": a client that cannot reach the others reads over the connection that it has.
 const HERE: &str = "arrow-flight-reuse-connection://?";
@@ -242,6 +242,23 @@ impl FlightSqlService for SqlService {
         refuse_transaction(query.transaction_id.as_ref())?;
         let session = session_of(&request)?;
         let execution = self.run(&session, &query.query, None, query_of(request.metadata())).await?;
+        Ok(Response::new(self.flight_info(execution, request.into_inner())?))
+    }
+
+    async fn get_flight_info_fallback(
+        &self,
+        command: Command,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let plan = match command {
+            Command::Unknown(any) if any.type_url == PLAN_STATEMENT_TYPE_URL => any.value,
+            other => return Err(Status::unimplemented(format!("the command {} is not supported", other.type_url()))),
+        };
+        let plan =
+            v1::PlanStatement::decode(plan).map_err(|error| Status::invalid_argument(format!("a plan: {error}")))?;
+        let session = session_of(&request)?;
+        let info = Info { query: query_of(request.metadata()), ..Info::default() };
+        let execution = self.statements.execute_plan(&session, &plan.logical_plan, &info).await?;
         Ok(Response::new(self.flight_info(execution, request.into_inner())?))
     }
 

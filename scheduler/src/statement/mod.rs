@@ -174,6 +174,24 @@ impl Statements {
         })
     }
 
+    /// Runs a plan that a client built, as [`windlass_engine::logical::encode`] leaves it.
+    pub fn execute_plan<'a>(
+        &'a self,
+        session: &'a Arc<Session>,
+        encoded: &'a [u8],
+        info: &'a Info,
+    ) -> BoxFuture<'a, Result<Execution, QueryError>> {
+        Box::pin(async move {
+            let state = session.state();
+            let plan = windlass_engine::logical::decode(encoded, &state).await?;
+            // What lists of jobs show in the place of a text.
+            let shown = plan.display_indent().to_string();
+            let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
+            let executed = Box::pin(self.execute_planned(session, &state, &shown, planned, info)).await;
+            executed.map_err(|error| self.improve(error))
+        })
+    }
+
     /// Runs one statement for each row of parameters: in one job when it inserts literal rows. Returns the rows written.
     pub fn execute_many<'a>(
         &'a self,
@@ -281,7 +299,7 @@ impl Statements {
         if sql.len() > limit {
             return Err(QueryError::Exhausted(format!(
                 "the statement is {} bytes long, and at most {limit} are accepted: load literal rows from a file, or raise \
-                 max_statement_bytes on the primary",
+                 primary.statement_limit",
                 sql.len()
             )));
         }
