@@ -78,7 +78,7 @@ impl ClientError {
             Code::OutOfRange | Code::ResourceExhausted if message.contains("message length too large") => {
                 ClientError::Statement {
                     message: format!(
-                        "cannot finish {doing}: it is larger than {peer} accepts in one message ({message}); shorten the statement, load literal data from a file, or raise primary.message_limit"
+                        "cannot finish {doing}: it is larger than {peer} accepts in one message ({message}); shorten the statement, or load literal data from a file"
                     ),
                 }
             }

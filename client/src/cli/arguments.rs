@@ -215,6 +215,8 @@ pub enum Cluster {
     Down(Down),
     /// The primary and the executors with their load.
     Status(Status),
+    /// The address of a cluster that 'up' started, and nothing else: export WINDLASS_URL=$(windlass cluster url --dir DIR)
+    Url(Url),
 }
 
 #[derive(Debug, Args)]
@@ -266,6 +268,15 @@ pub struct Down {
     pub dir: PathBuf,
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Url {
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// That of REST.
+    #[arg(long)]
+    pub rest: bool,
 }
 
 #[derive(Debug, Args)]

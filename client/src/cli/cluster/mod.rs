@@ -3,7 +3,7 @@
 mod process;
 mod state;
 
-use super::arguments::{Add, Cluster, Down, Status, Up};
+use super::arguments::{Add, Cluster, Down, Status, Up, Url};
 use super::jobs::print_json;
 use super::stages::{aligned, several};
 use super::{Failure, Outcome};
@@ -29,6 +29,7 @@ pub async fn run(command: Cluster, config: Option<&Path>) -> Outcome {
         Cluster::Add(command) => until_interrupted(add(command)).await,
         Cluster::Down(command) => down(command).await,
         Cluster::Status(command) => status(command).await,
+        Cluster::Url(command) => url(&command),
     }
 }
 
@@ -172,6 +173,15 @@ async fn status(command: Status) -> Outcome {
     super::print(&text)
 }
 
+fn url(command: &Url) -> Outcome {
+    let state = State::read(&command.dir)?;
+    let url = if command.rest { state.rest } else { state.url };
+    match url.is_empty() {
+        true => Err(Failure::Failed("this cluster serves no REST: see primary.rest in 'windlass config'".to_owned())),
+        false => super::print(&format!("{url}\n")),
+    }
+}
+
 /// What executors are started with.
 struct Plan<'a> {
     url: &'a str,
@@ -308,7 +318,7 @@ fn report(state: &State, dir: &Path, json: bool) -> Outcome {
         text.push_str(&format!("REST at {}\n", state.rest));
     }
     text.push_str(&format!(
-        "query it:  windlass sql --url {}\nstop it:   windlass cluster down --dir {dir}\nlogs:      {dir}/*/log\n",
+        "query it:  windlass sql --url {}\n           or export WINDLASS_URL=$(windlass cluster url --dir {dir})\nstop it:   windlass cluster down --dir {dir}\nlogs:      {dir}/*/log\n",
         state.url
     ));
     super::print(&text)
