@@ -188,7 +188,7 @@ fn schema_error(error: &SchemaError, at: impl Fn(String) -> String) -> QueryErro
 fn store_error(error: &object_store::Error) -> QueryError {
     match error {
         object_store::Error::NotFound { path, .. } => QueryError::NotFound(format!("there is no file at {path}")),
-        error => QueryError::Invalid(format!("the files cannot be read: {error}")),
+        error => QueryError::Invalid(format!("the files cannot be read: {}", without_xml(&error.to_string()))),
     }
 }
 
@@ -219,6 +219,18 @@ fn missing_table(message: &str) -> Option<String> {
     let name = message.strip_prefix("table '")?.split_once("' not found")?.0;
     // A name may hold dots itself: that of a file that was taken for a table, say.
     Some(name.splitn(3, '.').last().unwrap_or(name).to_string())
+}
+
+/// An object store answers with a document of XML; what it says is its code and its message.
+fn without_xml(message: &str) -> String {
+    let element = |name: &str| {
+        let (_, rest) = message.split_once(&format!("<{name}>"))?;
+        rest.split_once(&format!("</{name}>")).map(|(text, _)| text.trim())
+    };
+    match (message.split_once(" - Server returned"), element("Code"), element("Message")) {
+        (Some((tried, _)), Some(code), Some(said)) => format!("{tried}: {code}: {said}"),
+        _ => message.to_string(),
+    }
 }
 
 /// A name as one must write it.
@@ -266,6 +278,8 @@ fn clean(message: &str) -> String {
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
         text = rest.trim_start();
     }
+    let answer = without_xml(text);
+    let text = answer.as_str();
     // "type_coercion\ncaused by\nError during planning: …": the last cause is the one that the author can mend.
     if let Some((_, cause)) = text.rsplit_once("\ncaused by\n") {
         return clean(cause);
@@ -373,6 +387,23 @@ mod tests {
         let QueryError::Invalid(text) = error_of("select flor(1.5)").await else { panic!() };
         assert!(!text.contains("Error during planning"), "{text}");
         assert!(text.contains("floor"), "{text}");
+    }
+
+    #[test]
+    fn what_an_object_store_answers_is_readable() {
+        let answer = "Error performing GET http://s3/b?list-type=2 in 5ms - Server returned non-2xx status code: 404 Not Found: \
+                      <?xml version=\"1.0\"?>\n<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message>\
+                      <RequestId>8J</RequestId></Error>";
+        assert_eq!(
+            clean(answer),
+            "Error performing GET http://s3/b?list-type=2 in 5ms: NoSuchBucket: The specified bucket does not exist"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_taken_for_a_table_is_named_whole() {
+        let QueryError::NotFound(text) = error_of("select * from '/data/a.b/c.parquet'").await else { panic!() };
+        assert!(text.starts_with("table '/data/a.b/c.parquet' not found; files become a table with CREATE"), "{text}");
     }
 
     #[test]

@@ -176,6 +176,16 @@ pub async fn external_record(
     })
 }
 
+/// The text of a statement is shown to whoever asks for it, so it keeps no keys, secrets and tokens of an object store.
+pub fn without_secrets(definition: &str, options: &HashMap<String, String>) -> String {
+    let is_secret = |key: &str| ["key", "secret", "token"].iter().any(|word| key.to_lowercase().contains(word));
+    let secrets =
+        options.iter().filter(|(key, value)| key.starts_with(STORE_OPTIONS) && is_secret(key) && !value.is_empty());
+    secrets.fold(definition.to_string(), |text, (_, value)| {
+        text.replace(&format!("'{}'", value.replace('\'', "''")), "'***'").replace(&format!("$${value}$$"), "'***'")
+    })
+}
+
 async fn named_file(
     state: &SessionState,
     command: &CreateExternalTable,

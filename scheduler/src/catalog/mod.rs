@@ -14,7 +14,7 @@ mod temporary;
 #[cfg(test)]
 mod tests;
 
-pub use build::{FilesTable, external_record, parse_view};
+pub use build::{FilesTable, external_record, parse_view, without_secrets};
 pub(crate) use build::{check_storable, new_id, view_provider};
 pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
 pub use provider::SessionCatalogs;

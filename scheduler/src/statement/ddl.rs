@@ -4,6 +4,7 @@ use super::parse::Parsed;
 use super::{Execution, Info, Rows, Statements};
 use crate::catalog::{
     Edit, OnExists, Record, TableName, ViewRecord, check_storable, external_record, parse_view, view_provider,
+    without_secrets,
 };
 use crate::errors::{QueryError, explain};
 use crate::session::Session;
@@ -89,7 +90,8 @@ impl Statements {
             require_local_path(location)?;
         }
         let mut record = external_record(state, catalog.stores(), command).await?;
-        record.definition = Some(sql.trim().trim_end_matches(';').trim_end().to_string());
+        let definition = sql.trim().trim_end_matches(';').trim_end();
+        record.definition = Some(without_secrets(definition, &command.options));
         if command.temporary {
             self.put_temporary(session, name, Record::Table(record)).await
         } else {
