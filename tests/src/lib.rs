@@ -21,7 +21,17 @@ pub mod slt;
 pub mod tpc;
 
 #[cfg(test)]
+mod adbc;
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod s3;
+#[cfg(test)]
 mod single_process;
+#[cfg(test)]
+mod tour;
 #[cfg(test)]
 mod windlass;
 

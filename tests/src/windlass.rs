@@ -1,11 +1,11 @@
 //! The suites on Windlass: embedded, and on a cluster of real processes, with and without stages.
 
+use crate::cluster::Processes;
 use crate::{Engine, demo, slt, tpc};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
 use std::sync::Arc;
 use windlass_client::{Client, EmbeddedOptions, Session};
 
@@ -50,48 +50,8 @@ impl Engine for Windlass {
     }
 }
 
-/// A primary and two executors, each a process of the binary that was built with these tests.
-struct Processes {
-    dir: tempfile::TempDir,
-    url: String,
-}
-
-impl Processes {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a folder can be made");
-        let at = dir.path().display().to_string();
-        let up = ["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "2GiB", "--dir", &at, "--json"];
-        let output = windlass(&up);
-        let described: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the cluster is described");
-        let url = described["url"].as_str().expect("the cluster has an address").to_owned();
-        Self { dir, url }
-    }
-
-    async fn connect(&self, small: Small) -> Arc<dyn Engine> {
-        let session = Client::connect(&self.url).await.expect("the cluster answers");
-        Windlass::over("processes", session, small).await
-    }
-}
-
-impl Drop for Processes {
-    fn drop(&mut self) {
-        windlass(&["cluster", "down", "--dir", &self.dir.path().display().to_string()]);
-    }
-}
-
-fn windlass(arguments: &[&str]) -> Output {
-    let output = Command::new(binary()).args(arguments).output().expect("the windlass binary runs");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "windlass {} failed: {errors}", arguments.join(" "));
-    output
-}
-
-/// Beside the folder of the test binary; `make test` builds it first.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("this test has a path");
-    let built = test.parent().and_then(Path::parent).expect("tests lie in a target folder").join("windlass");
-    assert!(built.is_file(), "{} is missing: run 'cargo build --workspace --all-targets' first", built.display());
-    built
+async fn connect(cluster: &Processes, small: Small) -> Arc<dyn Engine> {
+    Windlass::over("processes", cluster.session().await, small).await
 }
 
 /// Files with statements that Windlass refuses so far, with a clear error: Arrow files are not written (files.slt), and the FILTER of
@@ -132,7 +92,7 @@ mod processes {
     async fn tpch() {
         let cluster = Processes::start();
         for small in [Small::InOnePlace, Small::InStages] {
-            tpc::TPCH.run(cluster.connect(small).await.as_ref()).await;
+            tpc::TPCH.run(connect(&cluster, small).await.as_ref()).await;
         }
     }
 
@@ -140,7 +100,7 @@ mod processes {
     async fn tpcds() {
         let cluster = Processes::start();
         for small in [Small::InOnePlace, Small::InStages] {
-            tpc::TPCDS.run(cluster.connect(small).await.as_ref()).await;
+            tpc::TPCDS.run(connect(&cluster, small).await.as_ref()).await;
         }
     }
 
@@ -148,7 +108,7 @@ mod processes {
     async fn slt() {
         let cluster = Processes::start();
         for small in [Small::InOnePlace, Small::InStages] {
-            slt::run(&files(), || cluster.connect(small)).await;
+            slt::run(&files(), || connect(&cluster, small)).await;
         }
     }
 
@@ -158,7 +118,7 @@ mod processes {
         let expected = demo::run(&crate::SingleProcess::new(), &out.path().join("datafusion")).await;
         for (small, folder) in [(Small::InOnePlace, "one-place"), (Small::InStages, "stages")] {
             let cluster = Processes::start();
-            let tables = demo::run(cluster.connect(small).await.as_ref(), &out.path().join(folder)).await;
+            let tables = demo::run(connect(&cluster, small).await.as_ref(), &out.path().join(folder)).await;
             assert_eq!(tables, expected);
         }
     }

@@ -1,0 +1,122 @@
+//! Clusters of processes, and what users run against them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+use windlass_client::jobs::ClusterStatus;
+use windlass_client::{Client, Session};
+
+/// A primary and two executors, each a process of the binary that was built with these tests.
+pub(crate) struct Processes {
+    pub dir: tempfile::TempDir,
+    pub url: String,
+}
+
+impl Processes {
+    pub fn start() -> Self {
+        Self::with("2GiB", &[])
+    }
+
+    /// Each executor with this much memory, and all processes with this environment.
+    pub fn with(memory: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a folder can be made"), memory, environment)
+    }
+
+    pub fn start_in(dir: tempfile::TempDir, memory: &str, environment: &[(&str, &str)]) -> Self {
+        let at = dir.path().display().to_string();
+        let up = ["cluster", "up", "--executors", "2", "--slots", "2", "--memory", memory, "--dir", &at, "--json"];
+        let mut command = windlass(&up);
+        command.envs(environment.iter().copied());
+        let output = succeed(command);
+        let described: serde_json::Value = serde_json::from_str(&output).expect("the cluster is described");
+        let url = described["url"].as_str().expect("the cluster has an address").to_owned();
+        Self { url, dir }
+    }
+
+    pub async fn session(&self) -> Session {
+        Client::connect(&self.url).await.expect("the cluster answers")
+    }
+
+    /// `windlass sql` against this cluster.
+    pub fn sql(&self, statements: &[&str]) -> Result<String, String> {
+        let mut command = windlass(&["sql", "--format", "csv", "--url", &self.url]);
+        statements.iter().for_each(|sql| {
+            command.args(["-e", sql]);
+        });
+        run(command)
+    }
+
+    /// Waits until no slot and no memory of tasks is taken: what is left is what the exchange keeps for results that can be read again.
+    pub async fn at_rest(&self) -> ClusterStatus {
+        let session = self.session().await;
+        let patience = Instant::now() + Duration::from_secs(20);
+        loop {
+            let status = session.status().await.expect("the cluster has a state");
+            let busy = status.executors.iter().find(|executor| {
+                executor.running_tasks > 0 || executor.memory_used_bytes > executor.exchange_memory_bytes
+            });
+            match busy {
+                None if status.jobs_running + status.jobs_queued == 0 => return status,
+                _ if Instant::now() > patience => panic!("slots or memory did not come back: {status:?}"),
+                // Executors say how much memory they use with each heartbeat.
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        let down = run(windlass(&["cluster", "down", "--dir", &self.dir.path().display().to_string()]));
+        if let Err(error) = down
+            && !std::thread::panicking()
+        {
+            panic!("the cluster does not go down: {error}");
+        }
+    }
+}
+
+/// The `windlass` command, with nothing from the environment that names a cluster.
+pub(crate) fn windlass(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments).env_remove("WINDLASS_URL").env_remove("WINDLASS_CONFIG");
+    command
+}
+
+/// What the command printed, or what it complained of.
+pub(crate) fn run(mut command: Command) -> Result<String, String> {
+    let Output { status, stdout, stderr } = command.output().expect("the command can be run");
+    match status.success() {
+        true => Ok(String::from_utf8_lossy(&stdout).into_owned()),
+        false => Err(String::from_utf8_lossy(&stderr).into_owned()),
+    }
+}
+
+pub(crate) fn succeed(command: Command) -> String {
+    let name = format!("{command:?}");
+    run(command).unwrap_or_else(|errors| panic!("{name} failed: {errors}"))
+}
+
+/// Beside the folder of the test binary; `make test` builds it first.
+pub(crate) fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("this test has a path");
+    let built = test.parent().and_then(Path::parent).expect("tests lie in a target folder").join("windlass");
+    assert!(built.is_file(), "{} is missing: run 'cargo build --workspace --all-targets' first", built.display());
+    built
+}
+
+/// The folder of the sources.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace")
+}
+
+/// A script of tests/python, run by the Python that `make data` installs.
+pub(crate) fn python(script: &str, arguments: &[&str]) -> Command {
+    let cache = std::env::var_os("WINDLASS_CACHE_DIR").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/windlass")));
+    let python = cache.expect("there is a folder for caches").join("venv/bin/python");
+    assert!(python.is_file(), "{} is missing: run 'make data' first", python.display());
+    let mut command = Command::new(python);
+    command.arg(root().join("tests/python").join(script)).args(arguments);
+    command
+}
