@@ -10,7 +10,7 @@ extensions_options! {
     /// What [`WindlassOptions`] holds.
     pub struct Options {
         /// A statement that scans fewer bytes than this runs as one stage in one place. 0: always cut into stages.
-        pub small_query_bytes: usize, default = 64 * 1024 * 1024
+        pub small_query_bytes: usize, default = 8 * 1024 * 1024
         /// Tasks of a distributed stage for each slot of the cluster.
         pub tasks_per_slot: usize, default = 1
         /// The build side of a join up to this size goes to every task whole, instead of shuffling both sides.

@@ -100,7 +100,7 @@ section! {
     /// What sessions start with. A client changes it for itself with SET.
     Query {
         /// A statement that scans less than this runs as one stage in one place. SET windlass.small_query_bytes
-        small_query: ByteSize = ByteSize::mib(64);
+        small_query: ByteSize = ByteSize::mib(8);
         /// Tasks of a stage for each slot of the cluster. SET windlass.tasks_per_slot
         tasks_per_slot: Count = Count(1);
         /// The smaller side of a join up to this size goes to every task whole. SET windlass.broadcast_bytes
