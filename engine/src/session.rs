@@ -3,7 +3,7 @@
 use crate::arrow_files::ArrowFilesFactory;
 use crate::config::WindlassOptions;
 use datafusion::catalog::CatalogProviderList;
-use datafusion::config::ConfigOptions;
+use datafusion::config::{ConfigNonZeroUsize, ConfigOptions};
 use datafusion::datasource::file_format::FileFormatFactory;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
@@ -20,6 +20,9 @@ pub fn session_config() -> SessionConfig {
     // Several statements of one session must not depend on how many cores the primary has: the planner sets the number.
     config.options_mut().execution.target_partitions = 1;
     config.options_mut().catalog.default_catalog = "windlass".to_string();
+    // A file for each spilled batch: in files of several, RepartitionExec of DataFusion 55 waits for ever when two of its inputs spill
+    // at once (apache/datafusion#24883, mended after 55.2).
+    config.options_mut().execution.max_spill_file_size_bytes = ConfigNonZeroUsize::try_new(1).expect("one is not zero");
     config
 }
 

@@ -8,7 +8,7 @@ use arrow_flight::{FlightClient, IpcMessage, SchemaAsIpc, Ticket};
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use prost::Message;
@@ -24,6 +24,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId};
+use windlass_engine::session::session_config;
 use windlass_engine::{Connections, ExchangeSource, Local, RemoteExchange};
 use windlass_proto::v1;
 use windlass_proto::v1::dispatch_server::{Dispatch, DispatchServer};
@@ -309,7 +310,7 @@ async fn in_little_memory(sql: &str) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let executor = Executor::open(ExecutorConfig { memory_bytes: 8 << 20, ..config(&dir) }).unwrap();
     // Batches in proportion to the pool.
-    let mut options = SessionConfig::new().with_target_partitions(2).with_batch_size(1024);
+    let mut options = session_config().with_target_partitions(2).with_batch_size(1024);
     options.options_mut().execution.sort_spill_reservation_bytes = 256 << 10;
     let session = SessionContext::new_with_config_rt(options, executor.runtime_env().clone());
     let plan = session.sql(sql).await.unwrap().create_physical_plan().await.unwrap();

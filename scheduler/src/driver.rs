@@ -167,6 +167,14 @@ impl Driver {
         self.shared.history.job(job, |record| record.state)
     }
 
+    /// Waits until no attempt of the job runs any more: those of a job that failed or was cancelled end after it.
+    pub async fn quiet(&self, job: JobId) {
+        let (done, quiet) = oneshot::channel();
+        if self.shared.inbox.send(actor::Message::Quiet { job, done }).await.is_ok() {
+            let _ = quiet.await;
+        }
+    }
+
     /// Asks that an executor gets no further tasks and leaves when nothing needs it.
     pub async fn drain(&self, executor: ExecutorId) {
         let _ = self.shared.inbox.send(actor::Message::Drain { executor }).await;

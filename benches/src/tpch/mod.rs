@@ -5,6 +5,7 @@
 
 mod data;
 mod engine;
+mod memory;
 
 pub use engine::{EngineOptions, serve};
 
@@ -65,7 +66,11 @@ pub fn run(options: &Options) {
             must(engine.run(&format!("SET {key} = '{value}'")), setting);
         }
     }
-    let idle = engines.each_ref().map(|engine| peak(engine.pid()));
+    let memory = memory::Peaks::watch(ENGINES.map(|kind| match kind {
+        Kind::Cluster => [&cluster.pids[..], &[engines[2].pid()]].concat(),
+        Kind::Datafusion => vec![engines[0].pid()],
+        Kind::Embedded => vec![engines[1].pid()],
+    }));
 
     let mut times = vec![[const { Vec::new() }; ENGINES.len()]; queries.len()];
     for round in 0..=options.rounds {
@@ -93,20 +98,10 @@ pub fn run(options: &Options) {
         println!("  {kind:<12?} median {:.2} ms", median(&mut times) as f64 / 1e3);
     }
 
-    let of_cluster: u64 = cluster.pids.iter().map(|pid| peak(*pid)).sum();
-    println!("\npeak resident memory, MiB:");
-    let datafusion = peak(engines[0].pid());
-    for (at, kind) in ENGINES.into_iter().enumerate() {
-        let mut bytes = peak(engines[at].pid());
-        if kind == Kind::Cluster {
-            bytes += of_cluster;
-        }
-        println!(
-            "  {kind:<12?} {:>6}   {:.2} x (before the first query: {})",
-            bytes >> 20,
-            bytes as f64 / datafusion as f64,
-            idle[at] >> 20
-        );
+    println!("\npeak memory of an engine's processes together, pages that they share counted once, MiB:");
+    let peaks = memory.end();
+    for (kind, bytes) in ENGINES.into_iter().zip(&peaks) {
+        println!("  {kind:<12?} {:>6}   {:.2} x", bytes >> 20, *bytes as f64 / peaks[0] as f64);
     }
 }
 
@@ -149,14 +144,6 @@ fn queries(cache: &Path, wanted: &[usize]) -> Vec<(String, String)> {
 
 fn must<T>(outcome: Result<T, String>, what: &str) -> T {
     outcome.unwrap_or_else(|error| panic!("{what}: {error}"))
-}
-
-/// The most memory that a process has had resident, bytes.
-fn peak(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux says how much memory was used");
-    let kib: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB");
-    kib << 10
 }
 
 /// A primary and two executors with one slot each.

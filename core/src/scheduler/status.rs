@@ -79,6 +79,11 @@ impl Scheduler {
         self.executors.iter().map(executor_status)
     }
 
+    /// Whether attempts of the job still hold slots: a job that failed has ended before all of them have noticed.
+    pub fn holds_slots(&self, job: JobId) -> bool {
+        self.executors.iter().any(|executor| executor.running.keys().any(|attempt| attempt.job() == job))
+    }
+
     /// Jobs that have not ended, by id.
     pub fn jobs(&self) -> impl Iterator<Item = JobStatus<'_>> {
         self.jobs.values().map(job_status)

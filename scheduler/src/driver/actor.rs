@@ -48,6 +48,11 @@ pub(super) enum Message {
     Drain {
         executor: ExecutorId,
     },
+    /// Answered when no attempt of the job runs any more.
+    Quiet {
+        job: JobId,
+        done: oneshot::Sender<()>,
+    },
     Executors {
         reply: oneshot::Sender<Vec<ExecutorEntry>>,
     },
@@ -82,6 +87,8 @@ pub(super) struct Actor {
     origin: std::time::Instant,
     /// What the steps of this batch ask for.
     batch: Batch,
+    /// Who waits until a job's attempts have ended.
+    quiet: Vec<(JobId, oneshot::Sender<()>)>,
 }
 
 /// A job that has not ended.
@@ -133,6 +140,7 @@ impl Actor {
             heartbeat: config.heartbeat,
             origin: std::time::Instant::now(),
             batch: Batch::default(),
+            quiet: Vec::new(),
         }
     }
 
@@ -168,6 +176,10 @@ impl Actor {
                 self.step(now, Event::Tick, None);
             }
             self.flush(now);
+            let scheduler = &self.scheduler;
+            for (_, done) in self.quiet.extract_if(.., |(job, _)| !scheduler.holds_slots(*job)) {
+                let _ = done.send(());
+            }
         }
         self.stop();
     }
@@ -191,6 +203,7 @@ impl Actor {
                 self.batch.cancelled.push(done);
             }
             Message::Drain { executor } => self.step(now, Event::ExecutorDraining { executor }, None),
+            Message::Quiet { job, done } => self.quiet.push((job, done)),
             Message::Executors { reply } => {
                 let _ = reply.send(self.executors());
             }

@@ -12,7 +12,7 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use std::sync::Arc;
 use std::time::Duration;
-use windlass_core::ids::{AttemptId, ExecutorId};
+use windlass_core::ids::{AttemptId, ExecutorId, JobId};
 use windlass_engine::{ClusterShape, PlannedJob, plan_job};
 
 /// How long a statement waits for the first executor before it is planned as if there were one. Then the scheduler waits on.
@@ -55,6 +55,10 @@ impl Runner for ClusterRunner {
             started(handle.id);
         }
         Ok(finished(handle.wait().await?))
+    }
+
+    async fn quiet(&self, job: JobId) {
+        self.driver.quiet(job).await;
     }
 
     fn read(&self, schema: SchemaRef, outputs: Vec<(AttemptId, ExecutorId)>) -> SendableRecordBatchStream {

@@ -60,6 +60,8 @@ impl Runner for InProcess {
         Ok(PlannedJob { schema, stages: vec![stage], write })
     }
 
+    async fn quiet(&self, _: JobId) {}
+
     async fn run(&self, job: PlannedJob, _: JobInfo, started: Option<Started>) -> Result<Finished, QueryError> {
         let id = JobId(self.jobs.fetch_add(1, Ordering::Relaxed) + 1);
         if let Some(started) = started {

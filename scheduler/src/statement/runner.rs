@@ -25,6 +25,9 @@ pub trait Runner: Send + Sync + 'static {
     /// Runs a job to its end. Dropping the future cancels it.
     async fn run(&self, job: PlannedJob, info: JobInfo, started: Option<Started>) -> Result<Finished, QueryError>;
 
+    /// Waits until nothing of a job runs any more.
+    async fn quiet(&self, job: JobId);
+
     /// What executors hold of a result.
     fn read(&self, schema: SchemaRef, outputs: Vec<(AttemptId, ExecutorId)>) -> SendableRecordBatchStream;
 }

@@ -1,7 +1,7 @@
 //! Statements that write: INSERT INTO, INSERT OVERWRITE, COPY TO and CREATE TABLE AS. Tasks stage files; this publishes them.
 
 use super::publish::{Intent, Publication};
-use super::runner::{Finished, job_info};
+use super::runner::{Finished, Started, job_info};
 use super::{Execution, Info, StageReport, Statements};
 use crate::catalog::{Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord};
 use crate::errors::{QueryError, explain};
@@ -12,14 +12,16 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use futures::TryStreamExt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_core::ids::JobId;
 use windlass_engine::ops::StagedFiles;
 use windlass_engine::stage::WriteTarget;
 
-/// What a cancelled attempt may still write is removed again after this long.
+/// How long the end of a failed write waits for its attempts to notice.
+const NOTICE: Duration = Duration::from_secs(5);
+/// What an attempt that did not notice in time may still write is removed again after this long.
 const STRAGGLERS: Duration = Duration::from_secs(60);
 
 /// A write that is published.
@@ -203,7 +205,16 @@ impl Statements {
         // the caller's departure only tells to give up.
         let cancelled = CancellationToken::new();
         let _cancel_on_drop = cancelled.clone().drop_guard();
-        let (statements, started) = (self.clone(), info.started.clone());
+        let (statements, told) = (self.clone(), info.started.clone());
+        let job_id = Arc::new(OnceLock::new());
+        let noted = Arc::clone(&job_id);
+        let started: Started = Arc::new(move |id| {
+            // A job starts once.
+            let _ = noted.set(id);
+            if let Some(told) = &told {
+                told(id);
+            }
+        });
         let writing = self.inner.tasks.spawn(async move {
             let staging = vec![target.staging.clone()];
             let folders = match &destination {
@@ -211,7 +222,7 @@ impl Statements {
                 Destination::Files { .. } => Vec::new(),
             };
             let intent = statements.inner.journal.begin(staging, folders).await?;
-            let run = statements.inner.runner.run(job, job_info, started);
+            let run = statements.inner.runner.run(job, job_info, Some(started));
             let finished = tokio::select! {
                 () = cancelled.cancelled() => Err(QueryError::Cancelled("the statement was cancelled".to_string())),
                 finished = run => finished,
@@ -224,6 +235,10 @@ impl Statements {
                 Ok(written) => Ok(written),
                 Err(Unpublished::Partly(error)) => Err(error),
                 Err(Unpublished::Nothing(error)) => {
+                    if let Some(job) = job_id.get() {
+                        // Those that still run would stage files behind our back.
+                        let _ = tokio::time::timeout(NOTICE, statements.inner.runner.quiet(*job)).await;
+                    }
                     statements.give_up(&intent, &target).await;
                     Err(error)
                 }
