@@ -21,8 +21,9 @@ use windlass_engine::stage::WriteTarget;
 
 /// How long the end of a failed write waits for its attempts to notice.
 const NOTICE: Duration = Duration::from_secs(5);
-/// What an attempt that did not notice in time may still write is removed again after this long.
-const STRAGGLERS: Duration = Duration::from_secs(60);
+/// An attempt that has ended may have left a file half written to a thread of the file system, which cannot be called back: what was
+/// staged is removed again after this long.
+const STRAGGLERS: Duration = Duration::from_secs(5);
 
 /// A write that is published.
 pub(super) struct Written {
