@@ -184,7 +184,7 @@ async fn write(
     let sent =
         |error| QueryError::Invalid(format!("the rows of the load cannot be read: {}", Status::from(error).message()));
     let failed = |error: object_store::Error| QueryError::from(DataFusionError::from(error));
-    let arrow = |error| QueryError::from(DataFusionError::from(datafusion::arrow::error::ArrowError::from(error)));
+    let arrow = |error| QueryError::from(DataFusionError::from(error));
     let first = batches.try_next().await.map_err(sent)?;
     let Some(schema) = batches.schema().map(plain_schema) else { return Ok(None) };
     check_storable(&schema)?;
