@@ -200,7 +200,7 @@ async fn a_failed_write_leaves_nothing() {
             let visible = |paths: Vec<PathBuf>| paths.into_iter().filter(|path| !is_staged(path)).collect::<Vec<_>>();
             let (listed, kept, written) = now();
             assert_eq!((listed, visible(kept)), before, "{write}");
-            assert_eq!(visible(written), [typed.clone()], "{write}");
+            assert_eq!(visible(written), std::slice::from_ref(&typed), "{write}");
             // What a thread of the file system still wrote while its task was stopped goes with the next upkeep.
             let patience = Instant::now() + Duration::from_secs(60);
             while now() != (before.0.clone(), before.1.clone(), vec![typed.clone()]) {

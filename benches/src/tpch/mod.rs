@@ -110,7 +110,7 @@ fn report(queries: &[(String, String)], times: &mut [[Vec<u64>; ENGINES.len()]])
     let mut logarithms = [0.0; ENGINES.len()];
     let mut total = [0; ENGINES.len()];
     for ((name, _), times) in queries.iter().zip(times) {
-        let medians = times.each_mut().map(median);
+        let medians = times.each_mut().map(|times| median(times));
         let ratios = medians.map(|time| time as f64 / medians[0] as f64);
         println!("{name:<6} {:>14.1} {:>10.2} {:>10.2}", medians[0] as f64 / 1e3, ratios[1], ratios[2]);
         for at in 0..ENGINES.len() {
@@ -124,7 +124,7 @@ fn report(queries: &[(String, String)], times: &mut [[Vec<u64>; ENGINES.len()]])
     println!("{:<6} {:>14.1} {:>10.2} {:>10.2}   sum", "", total[0] as f64 / 1e3, sums[1], sums[2]);
 }
 
-fn median(times: &mut Vec<u64>) -> u64 {
+fn median(times: &mut [u64]) -> u64 {
     times.sort_unstable();
     times[times.len() / 2]
 }
