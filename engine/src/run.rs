@@ -5,7 +5,7 @@ use crate::envelope::{Envelope, OutputSpec};
 use crate::exchange::{ExchangeStore, MapOutputWriter};
 use crate::failure::classify;
 use crate::ops::range::{self, RunWriter, run_rows};
-use crate::ops::{CompactExec, compact_sorts};
+use crate::ops::{InsertedExec, Stop, insert};
 use crate::restrict::{SkippedExec, restrict};
 use crate::scan::prepare;
 use crate::session::{session_config, task_context};
@@ -52,6 +52,7 @@ pub struct StageInstance {
     output: OutputSpec,
     context: Arc<TaskContext>,
     scope: Arc<TaskScope>,
+    stop: Stop,
     /// Attempts that have not ended. The last one reports the operators' metrics, which the attempts share.
     running: AtomicUsize,
 }
@@ -118,9 +119,10 @@ impl StagePlan {
         let plan = self.plan(&decode_context)?;
         let output = self.output_spec(&plan.schema(), &decode_context)?;
         let keep: Vec<usize> = attempts.iter().map(|&(partition, _)| partition as usize).collect();
-        let plan = compact_sorts(restrict(&prepare(plan)?, &keep)?)?;
+        let stop = Stop::default();
+        let plan = insert(restrict(&prepare(plan)?, &keep)?, &stop)?;
         let running = AtomicUsize::new(attempts.len());
-        Ok(Arc::new(StageInstance { plan, output, context, scope, running }))
+        Ok(Arc::new(StageInstance { plan, output, context, scope, stop, running }))
     }
 
     #[cfg(test)]
@@ -156,6 +158,12 @@ impl StagePlan {
 }
 
 impl StageInstance {
+    /// Says that none of its attempts is wanted any more. Whoever says so drops their futures as well; this ends what runs on without
+    /// a pause, so that they can be dropped.
+    pub fn stop(&self) {
+        self.stop.set();
+    }
+
     /// Runs attempt `index` of the instance to its end and leaves its map output in `store`. CPU-bound: to be polled on the
     /// runtime for tasks. Dropping the future cancels the attempt and removes what it wrote.
     pub async fn run(self: Arc<Self>, index: usize, store: &Arc<ExchangeStore>) -> Result<TaskSummary, TaskFailure> {
@@ -296,7 +304,7 @@ fn collect_metrics(plan: &Arc<dyn ExecutionPlan>, position: &mut u32, all: &mut 
     }
     *position += match plan.downcast_ref::<SkippedExec>() {
         Some(skipped) => skipped.operators,
-        None if plan.is::<CompactExec>() => 0,
+        None if plan.is::<InsertedExec>() => 0,
         None => 1,
     };
     for child in plan.children() {

@@ -16,6 +16,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokio::sync::OnceCell;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
@@ -51,6 +52,9 @@ pub(crate) trait Stage: Send + Sync {
 pub(crate) trait Instance: Send + Sync {
     /// Dropping the future cancels the attempt.
     async fn run(self: Arc<Self>, index: usize) -> Result<TaskSummary, TaskFailure>;
+
+    /// None of the attempts is wanted any more: what computes without a pause is to find one.
+    fn stop(&self);
 }
 
 /// Plans as the engine encodes them.
@@ -109,6 +113,10 @@ impl Instance for EngineInstance {
     async fn run(self: Arc<Self>, index: usize) -> Result<TaskSummary, TaskFailure> {
         self.instance.clone().run(index, &self.store).await
     }
+
+    fn stop(&self) {
+        self.instance.stop();
+    }
 }
 
 pub(crate) struct Runner {
@@ -127,8 +135,10 @@ pub(crate) struct Runner {
 
 struct Running {
     task: AbortHandle,
-    /// Of all attempts that were launched with it.
-    memory: Arc<GroupPool>,
+    /// All attempts that were launched with it.
+    group: Arc<Group>,
+    /// It was told to stop.
+    aborted: bool,
 }
 
 /// A plan, decoded by the first task that needs it.
@@ -145,6 +155,8 @@ struct Group {
     memory: Arc<GroupPool>,
     plan: Option<Arc<Plan>>,
     instance: OnceCell<Result<Arc<dyn Instance>, TaskFailure>>,
+    /// None of the attempts is wanted any more.
+    stopped: AtomicBool,
 }
 
 impl Runner {
@@ -178,12 +190,13 @@ impl Runner {
             plan: self.plans.get(&order.plan).cloned(),
             order,
             instance: OnceCell::new(),
+            stopped: AtomicBool::new(false),
         });
         for (index, &(partition, attempt)) in group.order.attempts.iter().enumerate() {
             let name = group.order.stage.task(partition).attempt(attempt);
             let task = self.tasks.spawn_on(group.clone().run(index), self.node.cpu());
             self.names.insert(task.id(), (name, Instant::now()));
-            self.running.insert(name, Running { task, memory: memory.clone() });
+            self.running.insert(name, Running { task, group: group.clone(), aborted: false });
         }
     }
 
@@ -192,33 +205,44 @@ impl Runner {
     pub fn cancel(&mut self, attempts: impl IntoIterator<Item = AttemptId>) -> Vec<TaskReport> {
         let mut unknown = Vec::new();
         for attempt in attempts {
-            match self.running.get(&attempt) {
-                Some(running) => running.task.abort(),
-                None => {
-                    self.node.store.remove_attempt(attempt);
-                    unknown.push(failed(attempt, TaskFailure::Cancelled));
-                }
+            if !self.abort(attempt) {
+                self.node.store.remove_attempt(attempt);
+                unknown.push(failed(attempt, TaskFailure::Cancelled));
             }
         }
         unknown
+    }
+
+    /// Whether it runs.
+    fn abort(&mut self, attempt: AttemptId) -> bool {
+        let Some(running) = self.running.get_mut(&attempt) else { return false };
+        running.aborted = true;
+        running.task.abort();
+        let group = running.group.clone();
+        let is_wanted = |other: &Running| Arc::ptr_eq(&other.group, &group) && !other.aborted;
+        if !self.running.values().any(is_wanted) {
+            group.stop();
+        }
+        true
     }
 
     /// Stops the attempts that were launched together and have reserved the most memory. They fail as out of memory, for the reason
     /// that `state` gives, once they have stopped. What they are and what they had reserved; `None` when nothing runs.
     pub fn fail_largest(&mut self, state: &str) -> Option<(String, usize)> {
         let going = self.running.iter().filter(|(attempt, _)| !self.shed.contains_key(attempt));
-        let (_, largest) = going.max_by_key(|(_, running)| running.memory.used())?;
-        let (memory, bytes) = (largest.memory.clone(), largest.memory.used());
-        let mut names = Vec::new();
-        for (attempt, running) in self.running.iter().filter(|(_, running)| Arc::ptr_eq(&running.memory, &memory)) {
+        let (_, largest) = going.max_by_key(|(_, running)| running.group.memory.used())?;
+        let (group, bytes) = (largest.group.clone(), largest.group.memory.used());
+        let together = self.running.iter().filter(|(_, running)| Arc::ptr_eq(&running.group, &group));
+        let names: Vec<AttemptId> = together.map(|(&attempt, _)| attempt).collect();
+        for &attempt in &names {
             let message = format!(
                 "the executor stopped {attempt}, the largest of its tasks, which had reserved {bytes} bytes: {state}; give executors \
                  more memory or fewer slots (--memory, --slots)"
             );
-            self.shed.insert(*attempt, TaskFailure::OutOfMemory { message });
-            names.push(attempt.to_string());
-            running.task.abort();
+            self.shed.insert(attempt, TaskFailure::OutOfMemory { message });
+            self.abort(attempt);
         }
+        let names: Vec<String> = names.iter().map(AttemptId::to_string).collect();
         Some((names.join(", "), bytes))
     }
 
@@ -247,6 +271,7 @@ impl Runner {
 
     /// Stops everything and removes what it left: the primary does not know this registration any more.
     pub async fn clear(mut self) {
+        self.running.values().for_each(|running| running.group.stop());
         self.tasks.shutdown().await;
         let stages: Vec<StageId> = std::mem::take(&mut self.stages).into_iter().collect();
         self.node.store.remove(&stages);
@@ -281,7 +306,18 @@ impl Runner {
 impl Group {
     async fn run(self: Arc<Self>, index: usize) -> Result<TaskSummary, TaskFailure> {
         let instance = self.instance.get_or_init(|| self.instantiate()).await.clone()?;
+        // It may have been stopped before there was an instance to tell.
+        if self.stopped.load(Ordering::SeqCst) {
+            instance.stop();
+        }
         instance.run(index).await
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        if let Some(Ok(instance)) = self.instance.get() {
+            instance.stop();
+        }
     }
 
     async fn instantiate(&self) -> Result<Arc<dyn Instance>, TaskFailure> {

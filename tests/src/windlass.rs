@@ -1,5 +1,6 @@
 //! The suites on Windlass: embedded, and on a cluster of real processes, with and without stages.
 
+mod cancel;
 mod lost_executor;
 mod lost_result;
 

@@ -5,7 +5,7 @@ use crate::config::ExecutorConfig;
 use crate::node::Executor;
 use crate::watchdog::Watchdog;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use windlass_core::ids::JobId;
 
@@ -23,7 +23,10 @@ struct FakeStage {
     instantiated: Arc<AtomicUsize>,
 }
 
-struct FakeInstance(String);
+struct FakeInstance {
+    script: String,
+    stopped: AtomicBool,
+}
 
 impl Stages for FakeStages {
     fn decode(&self, bytes: &[u8]) -> Result<Arc<dyn Stage>, TaskFailure> {
@@ -45,19 +48,30 @@ impl Stage for FakeStage {
         _memory: Arc<GroupPool>,
     ) -> Result<Arc<dyn Instance>, TaskFailure> {
         self.instantiated.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(FakeInstance(self.script.clone())))
+        Ok(Arc::new(FakeInstance { script: self.script.clone(), stopped: AtomicBool::new(false) }))
     }
 }
 
 #[async_trait]
 impl Instance for FakeInstance {
     async fn run(self: Arc<Self>, index: usize) -> Result<TaskSummary, TaskFailure> {
-        match self.0.as_str() {
+        match self.script.as_str() {
             "count" => Ok(TaskSummary { rows: index as u64, bucket_bytes: vec![1], ..Default::default() }),
             "sleep" => std::future::pending().await,
+            // A join that finds no rows: nothing in it waits, so nothing can be dropped until it is told.
+            "compute" => {
+                while !self.stopped.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+                Err(TaskFailure::Cancelled)
+            }
             "panic" => panic!("index {index} out of bounds"),
             other => Err(TaskFailure::UserError { message: other.into() }),
         }
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 }
 
@@ -170,11 +184,29 @@ async fn cancelled_attempts_report_so_once_they_have_stopped() {
 }
 
 #[tokio::test]
+async fn what_computes_without_a_pause_is_told_to_stop_when_no_attempt_is_wanted() {
+    let Fixture { mut runner, _dir, .. } = fixture();
+    let attempts = [0, 1].map(|partition| stage().task(partition).attempt(0));
+    runner.launch(order(Some("compute"), &[(0, 0), (1, 0)]));
+    assert_eq!(runner.cancel([attempts[0]]), []);
+    // The other one is still wanted, and they share what computes.
+    let instance = &runner.running[&attempts[1]].group;
+    assert!(!instance.stopped.load(Ordering::SeqCst));
+    assert_eq!(runner.cancel([attempts[1]]), []);
+    for report in ended(&mut runner, 2).await {
+        assert_eq!(failure(&report), &TaskFailure::Cancelled);
+    }
+    // Also when the whole registration ends.
+    runner.launch(order(None, &[(2, 0), (3, 0)]));
+    tokio::time::timeout(SOON, runner.clear()).await.expect("what computes was not stopped");
+}
+
+#[tokio::test]
 async fn past_the_limit_the_attempts_that_hold_most_fail_as_out_of_memory() {
     let Fixture { mut runner, _dir, .. } = fixture();
     runner.launch(order(Some("sleep"), &[(0, 0)]));
     runner.launch(order(None, &[(1, 0), (2, 0)]));
-    let pool: Arc<dyn MemoryPool> = runner.running[&stage().task(1).attempt(0)].memory.clone();
+    let pool: Arc<dyn MemoryPool> = runner.running[&stage().task(1).attempt(0)].group.memory.clone();
     let held = MemoryConsumer::new("hash join").register(&pool);
     held.try_grow(1_000).unwrap();
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,273 @@
+//! What executors insert into a plan that is about to run. It is never encoded, shown or counted among a stage's operators.
+//!
+//! - Below sorts, batches that own their data. A batch of views (strings that point into the buffers of a scan or of a join's
+//!   collected side) pins all these buffers, and a sort reserves what each batch pins, once for each column and again for each
+//!   reference to a buffer. A few thousand rows out of a join then ask for many times the memory of the whole table, and no spilling
+//!   helps. So views that pin much more than they use are copied first.
+//! - Above operators that may give many batches for one that they read, a pause now and then. A task that is cancelled stops where
+//!   its future is pending, and DataFusion lets futures be pending where files and exchanges are read: an aggregate above a join that
+//!   multiplies rows would hold its slot, and a whole thread, until the join's next batch.
+//! - Around filters of joins, a look at whether the task is still wanted: one batch against a large collected side may take minutes
+//!   without a single row that passes.
+
+use crate::exchange::trim;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::datatypes::{DataType, FieldRef, Schema};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::coop::make_cooperative;
+use datafusion::physical_plan::execution_plan::{
+    CardinalityEffect, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::StreamExt;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use windlass_core::failure::TaskFailure;
+
+/// Passes its input's batches through.
+#[derive(Debug)]
+pub(crate) struct InsertedExec {
+    input: Arc<dyn ExecutionPlan>,
+    purpose: Purpose,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Copies views that pin much more than they use.
+    Compact,
+    /// Lets the runtime do something else, such as to stop the task.
+    Pause,
+}
+
+/// Says that nothing of what runs is wanted any more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(DataFusionError::External(Box::new(TaskFailure::Cancelled))),
+            false => Ok(()),
+        }
+    }
+}
+
+/// `plan` with all that it needs to run beside others, and to be stopped.
+pub(crate) fn insert(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let node = stoppable(compacted(node)?, stop)?;
+        Ok(Transformed::yes(match multiplies(&node) {
+            true => Arc::new(InsertedExec { input: node, purpose: Purpose::Pause }),
+            false => node,
+        }))
+    })
+    .data()
+}
+
+/// A sort that keeps every row gets compacted input. A top-k compacts what it keeps by itself.
+fn compacted(node: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(sort) = node.downcast_ref::<SortExec>().filter(|sort| sort.fetch().is_none()) else {
+        return Ok(node);
+    };
+    let input = Arc::new(InsertedExec { input: Arc::clone(sort.input()), purpose: Purpose::Compact });
+    node.replace_children(vec![input], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+}
+
+fn stoppable(node: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
+    if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>()
+        && let Some(filter) = join.filter()
+    {
+        let filter = Some(StopExpr::around(filter, stop));
+        return Ok(Arc::new(NestedLoopJoinExecBuilder::from(join).with_filter(filter).build()?));
+    }
+    if let Some(join) = node.downcast_ref::<HashJoinExec>()
+        && let Some(filter) = join.filter()
+    {
+        return join.builder().with_filter(Some(StopExpr::around(filter, stop))).build_exec();
+    }
+    Ok(node)
+}
+
+/// Whether one batch of input may lead to many of output.
+fn multiplies(node: &Arc<dyn ExecutionPlan>) -> bool {
+    let passes_rows = matches!(node.cardinality_effect(), CardinalityEffect::Equal | CardinalityEffect::LowerEqual);
+    let at_once = node.properties().emission_type == EmissionType::Incremental;
+    !node.children().is_empty() && !(passes_rows && at_once)
+}
+
+/// The condition of a join that ends with an error once it is told to stop.
+#[derive(Debug)]
+struct StopExpr {
+    condition: Arc<dyn PhysicalExpr>,
+    stop: Stop,
+}
+
+impl StopExpr {
+    fn around(filter: &JoinFilter, stop: &Stop) -> JoinFilter {
+        let condition = Arc::new(Self { condition: Arc::clone(filter.expression()), stop: stop.clone() });
+        JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()))
+    }
+}
+
+impl fmt::Display for StopExpr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.condition.fmt(f)
+    }
+}
+
+impl PartialEq for StopExpr {
+    fn eq(&self, other: &Self) -> bool {
+        self.condition.eq(&other.condition)
+    }
+}
+
+impl Eq for StopExpr {}
+
+impl Hash for StopExpr {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.condition.hash(state);
+    }
+}
+
+impl PhysicalExpr for StopExpr {
+    fn data_type(&self, schema: &Schema) -> Result<DataType> {
+        self.condition.data_type(schema)
+    }
+
+    fn nullable(&self, schema: &Schema) -> Result<bool> {
+        self.condition.nullable(schema)
+    }
+
+    fn return_field(&self, schema: &Schema) -> Result<FieldRef> {
+        self.condition.return_field(schema)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        self.stop.check()?;
+        self.condition.evaluate(batch)
+    }
+
+    fn evaluate_selection(&self, batch: &RecordBatch, selection: &BooleanArray) -> Result<ColumnarValue> {
+        self.stop.check()?;
+        self.condition.evaluate_selection(batch, selection)
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.condition]
+    }
+
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(Arc::new(Self { condition: children.swap_remove(0), stop: self.stop.clone() }))
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.condition.fmt_sql(f)
+    }
+}
+
+impl DisplayAs for InsertedExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InsertedExec: {:?}", self.purpose)
+    }
+}
+
+impl ExecutionPlan for InsertedExec {
+    fn name(&self) -> &str {
+        "InsertedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.input.properties()
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self { input: children.swap_remove(0), purpose: self.purpose }))
+    }
+
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self { input: children.swap_remove(0), purpose: self.purpose }))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, context)?;
+        Ok(match self.purpose {
+            Purpose::Compact => {
+                let compacted = input.map(|batch| Ok(trim(batch?, 1).map_err(DataFusionError::from)?.0));
+                Box::pin(RecordBatchStreamAdapter::new(self.schema(), compacted))
+            }
+            Purpose::Pause => make_cooperative(input),
+        })
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        CardinalityEffect::Equal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, AsArray, RecordBatch, StringViewArray};
+    use datafusion::datasource::memory::MemorySourceConfig;
+    use datafusion::physical_expr::expressions::Column;
+    use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+    use futures::TryStreamExt;
+
+    /// Ten rows that point into the text of ten thousand.
+    fn pinning() -> RecordBatch {
+        let all = StringViewArray::from_iter_values((0..10_000).map(|n| format!("a text that is not inlined, {n}")));
+        let column: ArrayRef = Arc::new(all.slice(5_000, 10));
+        RecordBatch::try_from_iter([("text", column)]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_sorted_does_not_pin_more_than_it_uses() {
+        let input = MemorySourceConfig::try_new_exec(&[vec![pinning()]], pinning().schema(), None).unwrap();
+        let by = LexOrdering::new([PhysicalSortExpr::new_default(Arc::new(Column::new("text", 0)))]).unwrap();
+        let plan = insert(Arc::new(SortExec::new(by, input)), &Stop::default()).unwrap();
+        let compact = Arc::clone(plan.children()[0].children()[0]);
+        assert_eq!(compact.downcast_ref::<InsertedExec>().unwrap().purpose, Purpose::Compact);
+        let batches: Vec<RecordBatch> = compact.execute(0, Arc::default()).unwrap().try_collect().await.unwrap();
+        assert_eq!(batches, vec![pinning()]);
+        assert!(pinning().column(0).get_buffer_memory_size() > 100_000);
+        let buffers = batches[0].column(0).as_string_view().data_buffers();
+        assert!(buffers.iter().map(|buffer| buffer.capacity()).sum::<usize>() < 1_000);
+    }
+}
