@@ -27,6 +27,8 @@ mod bad_input;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod prompt;
+#[cfg(test)]
 mod s3;
 #[cfg(test)]
 mod single_process;
