@@ -87,11 +87,10 @@ impl ClientError {
                     ),
                 }
             }
-            Code::Unimplemented => ClientError::Version {
+            // What answers requests that no service knows says nothing; what a statement asks for in vain has words.
+            Code::Unimplemented if message.is_empty() => ClientError::Version {
                 url: peer.to_owned(),
-                reason: format!(
-                    "{doing} is not something that it knows ({message}): is it a windlass primary of this release?"
-                ),
+                reason: format!("{doing} is not something that it knows: is it a windlass primary of this release?"),
             },
             _ if message.is_empty() => {
                 ClientError::Statement { message: format!("{doing} failed: {:?}", status.code()) }
@@ -163,6 +162,15 @@ mod tests {
         let status = Status::invalid_argument("there is no table \"flihgts\"; did you mean \"flights\"?");
         let error = ClientError::from_status(&status, "grpc://x", "running the statement");
         assert_eq!(error.to_string(), "there is no table \"flihgts\"; did you mean \"flights\"?");
+    }
+
+    #[test]
+    fn what_sql_cannot_do_yet_is_told_from_a_server_of_another_kind() {
+        let unknown = ClientError::from_status(&Status::unimplemented(""), "grpc://x", "running the statement");
+        assert!(unknown.to_string().contains("is it a windlass primary"), "{unknown}");
+        let status = Status::unimplemented("this subquery is not supported");
+        let error = ClientError::from_status(&status, "grpc://x", "running the statement");
+        assert_eq!(error.to_string(), "this subquery is not supported");
     }
 
     #[test]

@@ -79,3 +79,8 @@ impl DerefMut for WindlassOptions {
 pub fn of(config: &SessionConfig) -> WindlassOptions {
     config.options().extensions.get::<WindlassOptions>().cloned().unwrap_or_default()
 }
+
+/// The value that RESET gives to one of Windlass's own options; `None` when there is no option of this name.
+pub fn default_of(name: &str) -> Option<String> {
+    WindlassOptions::default().entries().into_iter().find(|entry| entry.key == name)?.value
+}

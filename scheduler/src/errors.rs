@@ -161,6 +161,10 @@ pub fn explain(error: &DataFusionError, sql: &str, tables: &[String]) -> QueryEr
             }
             None => QueryError::Invalid(at(clean(message))),
         },
+        DataFusionError::NotImplemented(message) if message.contains("OuterReferenceColumn") => {
+            let what = "a subquery that uses columns of the query around it is not supported in this place";
+            QueryError::Unsupported(at(format!("{what}: write it as a join")))
+        }
         DataFusionError::NotImplemented(message) => QueryError::Unsupported(at(clean(message))),
         DataFusionError::ResourcesExhausted(message) => QueryError::Exhausted(clean(message)),
         DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => {

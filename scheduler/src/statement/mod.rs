@@ -424,6 +424,11 @@ impl Statements {
             }
             PlanStatement::ResetVariable(reset) => {
                 refuse_runtime_option(&reset.variable)?;
+                // DataFusion resets only options of its own.
+                if let Some(default) = windlass_engine::config::default_of(&reset.variable) {
+                    session.set_option(&reset.variable, &default)?;
+                    return Ok(Execution::empty());
+                }
                 let plan = plan_of(PlanStatement::ResetVariable(reset.clone()));
                 if let Err(error) = session.context().execute_logical_plan(plan).await {
                     return Err(unknown_option(state, &reset.variable, &error));

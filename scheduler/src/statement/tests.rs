@@ -279,6 +279,10 @@ async fn options_hold_for_the_session() {
         "unknown option 'datafusion.execution.bach_size'; did you mean datafusion.execution.batch_size?"
     );
     bench.sql("set windlass.small_query_bytes = 0").await;
+    bench.sql("reset windlass.small_query_bytes").await;
+    assert!(bench.sql("show windlass.small_query_bytes").await.contains("8388608"));
+    let unknown = bench.error("reset windlass.smal_query_bytes").await;
+    assert!(unknown.to_string().contains("did you mean windlass.small_query_bytes?"), "{unknown}");
     assert!(matches!(bench.error("set datafusion.runtime.memory_limit = '1G'").await, QueryError::Unsupported(_)));
     assert!(matches!(bench.error("begin").await, QueryError::Unsupported(_)));
 }
