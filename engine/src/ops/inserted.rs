@@ -106,7 +106,8 @@ fn stoppable(node: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn Execut
 fn multiplies(node: &Arc<dyn ExecutionPlan>) -> bool {
     let passes_rows = matches!(node.cardinality_effect(), CardinalityEffect::Equal | CardinalityEffect::LowerEqual);
     let at_once = node.properties().emission_type == EmissionType::Incremental;
-    !node.children().is_empty() && !(passes_rows && at_once)
+    let reads = !node.children().is_empty();
+    reads && (!passes_rows || !at_once)
 }
 
 /// The condition of a join that ends with an error once it is told to stop.
