@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant as Clock;
 use windlass_core::event::{Command, Event, ExecutorSpec, Fact, Outcome, Output, Role};
 use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash};
-use windlass_core::job::{JobSpec, Preference, Read, StageInput, StageSpec};
+use windlass_core::job::{JobSpec, Preference, Read, StageInput, StageSpec, Terms};
 use windlass_core::scheduler::{Scheduler, SchedulerConfig};
 use windlass_core::time::Instant;
 
@@ -150,7 +150,7 @@ fn job(id: u64, tasks: u32, wish: Wish) -> JobSpec {
     let reduce = stage(reducers, last, vec![StageInput { stage: 0, read: Read::Bucket }]);
     let aggregate = stage(last, 1, vec![StageInput { stage: 1, read: Read::Bucket }]);
     let pool = format!("pool{}", id % 4);
-    JobSpec { id: JobId(id), pool, stages: vec![scan, reduce, aggregate], max_attempts: 4 }
+    JobSpec { id: JobId(id), stages: vec![scan, reduce, aggregate], terms: Terms { pool, ..Terms::default() } }
 }
 
 fn executor(id: u64) -> ExecutorSpec {

@@ -8,6 +8,7 @@ use crate::failure::TaskFailure;
 use crate::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
 use crate::job::{JobSpec, MapLocation};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What an executor says of itself when it registers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +134,10 @@ pub enum JobError {
     Invalid { reason: String },
     #[error("too many jobs wait to start ({queued}): try again later")]
     Busy { queued: usize },
+    #[error("{queued} jobs of user '{user}' wait to start, as many as one user may have: try again later")]
+    UserBusy { user: String, queued: usize },
+    #[error("timed out: it may take {} s and did not end in time; see windlass.statement_timeout_ms and the primary's statement_timeout", .limit.as_secs_f64())]
+    TimedOut { limit: Duration },
     #[error("map output {output} was computed again {recomputes} times and still cannot be read: {failure}")]
     InputLost { output: AttemptId, recomputes: u32, failure: TaskFailure },
     #[error("task {} had to start again {retries} times, last because of this: {failure}", .attempt.task)]

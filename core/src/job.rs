@@ -1,16 +1,35 @@
 //! What a job asks for: a graph of stages, as the planner hands it to the scheduler.
 
 use crate::ids::{ExecutorId, JobId, PlanHash};
+use std::time::Duration;
 
 /// A job as submitted. Stages stand in topological order; the last one is the result stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobSpec {
     pub id: JobId,
+    pub stages: Vec<StageSpec>,
+    pub terms: Terms,
+}
+
+/// On what terms a job runs beside the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
     /// The fair pool that the job is admitted to.
     pub pool: String,
-    pub stages: Vec<StageSpec>,
+    /// Who submitted it. Limits of users count by this name; without one, only those of the cluster hold.
+    pub user: String,
+    /// Inside its pool, a job goes before all of lower priority.
+    pub priority: i32,
     /// Counted failures of one task before the job fails, at least 1.
     pub max_attempts: u32,
+    /// From its submission to its end, above which the job fails.
+    pub timeout: Option<Duration>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Terms { pool: "default".to_string(), user: String::new(), priority: 0, max_attempts: 4, timeout: None }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,8 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Instant;
     fn add(self, by: Duration) -> Instant {
-        Instant(self.0.saturating_add(by.as_micros() as u64))
+        // Later than any clock shows, rather than early.
+        Instant(self.0.saturating_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -32,5 +33,16 @@ impl Sub<Instant> for Instant {
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:06}s", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_no_clock_shows_lies_ahead() {
+        assert_eq!(Instant(5) + Duration::from_millis(u64::MAX), Instant(u64::MAX));
+        assert_eq!(Instant(5) + Duration::from_micros(7), Instant(12));
     }
 }

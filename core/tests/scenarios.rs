@@ -7,7 +7,7 @@
 //! config locality_wait=30ms pool.etl=weight:3,min:2      before everything else
 //! join e1 slots=2 host=a name=x
 //! heartbeat e1 | gone e1 why | drain e1 | release j1 | cancel j1 why | status
-//! submit j1 pool=etl max_attempts=2
+//! submit j1 pool=etl user=ann priority=1 max_attempts=2 timeout=10s
 //!   stage tasks=2 buckets=2 limit=10 hosts=a+b,c affinity=7,8
 //!   stage tasks=2 reads=0:bucket,1:all
 //! finish j1/0/0#0 j1/0/1#0 rows=5 bytes=10,20 [by=e2]     from the executor that got the attempt, unless by= names another
@@ -23,8 +23,8 @@ use std::time::Duration;
 use windlass_core::event::{Command, Event, ExecutorSpec, Fact, Outcome, Output, Reply, Role};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
-use windlass_core::job::{JobSpec, MapLocation, Preference, Read, StageInput, StageSpec};
-use windlass_core::scheduler::{ExecutorState, PoolConfig, Scheduler, SchedulerConfig};
+use windlass_core::job::{JobSpec, MapLocation, Preference, Read, StageInput, StageSpec, Terms};
+use windlass_core::scheduler::{ExecutorState, PoolConfig, PoolOrder, Scheduler, SchedulerConfig};
 use windlass_core::time::Instant;
 
 #[test]
@@ -141,6 +141,8 @@ impl Cluster {
                 "locality_wait" => self.config.locality_wait = duration(value),
                 "max_recomputes" => self.config.max_recomputes = value.parse().unwrap(),
                 "max_uncounted_retries" => self.config.max_uncounted_retries = value.parse().unwrap(),
+                "max_queued_jobs_per_user" => self.config.max_queued_jobs_per_user = Some(value.parse().unwrap()),
+                "max_job_time" => self.config.max_job_time = Some(duration(value)),
                 "max_queued_jobs" => self.config.max_queued_jobs = Some(value.parse().unwrap()),
                 _ => {
                     let mut pool = PoolConfig::default();
@@ -148,6 +150,7 @@ impl Cluster {
                         match key {
                             "weight" => pool.weight = value.parse().unwrap(),
                             "min" => pool.min_share = value.parse().unwrap(),
+                            "order" => pool.order = if value == "fifo" { PoolOrder::Fifo } else { PoolOrder::Fair },
                             other => panic!("no such pool setting: {other}"),
                         }
                     }
@@ -179,9 +182,14 @@ impl Cluster {
         let stages = stages.iter().map(|words| stage_spec(words)).collect();
         self.step(Event::JobSubmitted(Arc::new(JobSpec {
             id: job(words[0]),
-            pool: option(words, "pool").unwrap_or("default").to_string(),
             stages,
-            max_attempts: option(words, "max_attempts").map_or(4, |n| n.parse().unwrap()),
+            terms: Terms {
+                pool: option(words, "pool").unwrap_or("default").to_string(),
+                user: option(words, "user").unwrap_or("").to_string(),
+                priority: option(words, "priority").map_or(0, |n| n.parse().unwrap()),
+                max_attempts: option(words, "max_attempts").map_or(4, |n| n.parse().unwrap()),
+                timeout: option(words, "timeout").map(duration),
+            },
         })));
     }
 

@@ -26,6 +26,10 @@ extensions_options! {
         pub max_attempts: u32, default = 4
         /// The fair pool that jobs of the session are admitted to.
         pub pool: String, default = "default".to_string()
+        /// Inside their pool, jobs of the session go before all of lower priority.
+        pub priority: i32, default = 0
+        /// From the start of a statement's job to its end, in milliseconds, above which it fails. 0: no limit but the cluster's.
+        pub statement_timeout_ms: u64, default = 0
     }
 }
 

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_core::ids::{AttemptId, JobId, PlanHash};
-use windlass_core::job::{JobSpec, MapLocation, Preference, StageInput, StageSpec};
+use windlass_core::job::{JobSpec, MapLocation, Preference, StageInput, StageSpec, Terms};
 
 /// A statement cut into stages, in topological order; the last stage leaves the result.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub struct PlannedStage {
 
 impl PlannedJob {
     /// The job as the scheduling machine sees it.
-    pub fn spec(&self, id: JobId, pool: String, max_attempts: u32) -> JobSpec {
+    pub fn spec(&self, id: JobId, terms: Terms) -> JobSpec {
         let stages = self
             .stages
             .iter()
@@ -64,7 +64,7 @@ impl PlannedJob {
                 row_limit: stage.row_limit,
             })
             .collect();
-        JobSpec { id, pool, stages, max_attempts }
+        JobSpec { id, stages, terms }
     }
 }
 

@@ -248,7 +248,7 @@ fn summary(job: &JobRecord) -> v1::JobSummary {
         statement: job.info.statement.clone(),
         state: job.state.as_str().into(),
         error: job.error.clone().unwrap_or_default(),
-        user: job.info.user.clone(),
+        user: job.info.terms.user.clone(),
         submitted_ms: job.submitted_ms,
         started_ms: job.started_ms.unwrap_or(0),
         ended_ms: job.ended_ms.unwrap_or(0),

@@ -46,8 +46,6 @@ pub struct DriverConfig {
     pub idle_plan_bytes: usize,
     /// Ended jobs that the history keeps. Default 1,000.
     pub history_jobs: usize,
-    /// Counted failures of one task before its job fails. Default 4.
-    pub max_attempts: u32,
 }
 
 impl Default for DriverConfig {
@@ -59,7 +57,6 @@ impl Default for DriverConfig {
             orders: 4_096,
             idle_plan_bytes: 64 << 20,
             history_jobs: 1_000,
-            max_attempts: 4,
         }
     }
 }
@@ -149,8 +146,7 @@ impl Driver {
             let _ = reply.send(Err(JobError::Invalid { reason }));
             return handle;
         }
-        let pool = if info.pool.is_empty() { "default".to_string() } else { info.pool.clone() };
-        let spec = Arc::new(plan.spec(id, pool, shared.config.max_attempts));
+        let spec = Arc::new(plan.spec(id, info.terms.clone()));
         let submission = Submission { spec, plan, info: Arc::new(info), reply, abandoned };
         // When the actor is gone, so is the sender of the reply, and waiting says that the primary stops.
         let _ = shared.inbox.send(actor::Message::Submit(Box::new(submission))).await;

@@ -30,6 +30,9 @@ pub enum QueryError {
     Unsupported(String),
     #[error("{0}")]
     Cancelled(String),
+    /// It took more time than it may.
+    #[error("{0}")]
+    TimedOut(String),
     /// Memory or disk did not suffice, or a limit was passed.
     #[error("{0}")]
     Exhausted(String),
@@ -54,6 +57,7 @@ impl QueryError {
             QueryError::AlreadyExists(_) => "already_exists",
             QueryError::Unsupported(_) => "unsupported",
             QueryError::Cancelled(_) => "cancelled",
+            QueryError::TimedOut(_) => "timed_out",
             QueryError::Exhausted(_) => "exhausted",
             QueryError::Unavailable(_) => "unavailable",
             QueryError::Lost(_) => "result_lost",
@@ -71,6 +75,7 @@ impl From<QueryError> for tonic::Status {
             QueryError::AlreadyExists(_) => Code::AlreadyExists,
             QueryError::Unsupported(_) => Code::Unimplemented,
             QueryError::Cancelled(_) => Code::Cancelled,
+            QueryError::TimedOut(_) => Code::DeadlineExceeded,
             QueryError::Exhausted(_) => Code::ResourceExhausted,
             QueryError::Unavailable(_) => Code::Unavailable,
             QueryError::Lost(_) => Code::DataLoss,
@@ -110,7 +115,9 @@ impl From<JobError> for QueryError {
                 failure => QueryError::Internal(format!("{failure} (after {attempts} attempts)")),
             },
             JobError::Cancelled { reason } => QueryError::Cancelled(format!("the statement was cancelled: {reason}")),
-            JobError::NoExecutors { .. } | JobError::Busy { .. } => QueryError::Unavailable(error.to_string()),
+            JobError::NoExecutors { .. } => QueryError::Unavailable(error.to_string()),
+            JobError::Busy { .. } | JobError::UserBusy { .. } => QueryError::Exhausted(error.to_string()),
+            JobError::TimedOut { .. } => QueryError::TimedOut(error.to_string()),
             JobError::Invalid { reason } => QueryError::Invalid(reason),
             JobError::InputLost { .. } | JobError::TooManyRetries { .. } => QueryError::Internal(error.to_string()),
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use windlass_core::event::{Fact, JobError};
 use windlass_core::ids::{JobId, StageId};
+use windlass_core::job::Terms;
 use windlass_core::time::Instant;
 use windlass_engine::{OperatorMetrics, PlannedJob};
 
@@ -24,11 +25,10 @@ pub struct JobInfo {
     /// Shown in lists; empty: the beginning of the statement.
     pub name: String,
     pub statement: String,
-    pub user: String,
     /// The name under which the client watches the statement's progress.
     pub query: Option<String>,
-    /// The fair pool; empty: `default`.
-    pub pool: String,
+    /// The user among them.
+    pub terms: Terms,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -166,7 +166,7 @@ fn summary(record: &JobRecord) -> Value {
         "job": record.id.to_string(),
         "name": record.info.name,
         "statement": record.info.statement,
-        "user": record.info.user,
+        "user": record.info.terms.user,
         "state": record.state.as_str(),
         "error": record.error,
         "submitted_ms": record.submitted_ms,

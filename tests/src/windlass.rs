@@ -3,6 +3,7 @@
 mod cancel;
 mod lost_executor;
 mod lost_result;
+mod terms;
 
 use crate::cluster::Processes;
 use crate::{Engine, demo, slt, tpc};

@@ -78,13 +78,15 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
         no_executor_timeout: primary.executor_wait.duration(),
         drain_deadline: primary.drain_timeout.duration(),
         max_queued_jobs: Some(primary.queued_jobs.0 as usize),
+        max_queued_jobs_per_user: Some(primary.queued_jobs_per_user.0 as usize),
+        max_job_time: Some(primary.statement_timeout.duration()).filter(|limit| !limit.is_zero()),
+        pools: primary.pools.iter().map(|(name, pool)| (name.clone(), pool.into())).collect(),
         ..SchedulerConfig::default()
     };
     let driver = DriverConfig {
         scheduler,
         heartbeat: primary.heartbeat.duration(),
         history_jobs: primary.history.0 as usize,
-        max_attempts: config.query.attempts.0,
         ..DriverConfig::default()
     };
     let listen = address("primary.listen", &primary.listen)?;

@@ -49,6 +49,14 @@ section! {
         drain_timeout: Span = Span::secs(60);
         /// Jobs that may wait for their first task. More are refused.
         queued_jobs: Count = Count(10_000);
+        /// The same for the jobs of one user.
+        queued_jobs_per_user: Count = Count(1_000);
+        /// A statement whose job takes longer fails, whatever its session asks for. "0s": no limit.
+        statement_timeout: Span = Span::secs(0);
+        /// Fair pools: slots by weight among those that have work, after a minimum share of slots. Inside a pool jobs share its slots in
+        /// equal parts ("fair"), or the first takes what it can use ("fifo"). Pools that are not named here have weight 1, no minimum share
+        /// and are fair: { etl = { weight = 3, min_share = 2, order = "fifo" } }
+        pools: BTreeMap<String, Pool> = BTreeMap::new();
         /// Jobs that ended and are still listed.
         history: Count = Count(1000);
     }
@@ -116,6 +124,10 @@ section! {
         attempts: Count = Count(4);
         /// The fair pool of jobs. SET windlass.pool
         pool: String = "default".to_owned();
+        /// Inside their pool, jobs of higher priority go first. SET windlass.priority
+        priority: i32 = 0;
+        /// A statement whose job takes longer fails. "0s": no limit but the primary's. SET windlass.statement_timeout_ms
+        statement_timeout: Span = Span::secs(0);
         /// Rows in a batch. SET datafusion.execution.batch_size
         batch_rows: Count = Count(8192);
         /// Any other option by its name: { "datafusion.execution.time_zone" = "Europe/Berlin" }
@@ -130,6 +142,41 @@ section! {
         level: String = "info".to_owned();
         /// "text" or "json".
         format: LogFormat = LogFormat::Text;
+    }
+}
+
+/// What a pool of jobs is entitled to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pool {
+    /// Relative to the other pools that have work.
+    pub weight: Count,
+    /// Slots that it gets before weights count.
+    pub min_share: u32,
+    pub order: PoolOrder,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolOrder {
+    #[default]
+    Fair,
+    Fifo,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Pool { weight: Count(1), min_share: 0, order: PoolOrder::default() }
+    }
+}
+
+impl From<&Pool> for windlass_core::scheduler::PoolConfig {
+    fn from(pool: &Pool) -> Self {
+        let order = match pool.order {
+            PoolOrder::Fair => windlass_core::scheduler::PoolOrder::Fair,
+            PoolOrder::Fifo => windlass_core::scheduler::PoolOrder::Fifo,
+        };
+        Self { weight: pool.weight.0, min_share: pool.min_share, order }
     }
 }
 
@@ -170,6 +217,8 @@ impl Query {
             ("windlass.inline_result_bytes", self.inline_result.bytes().to_string()),
             ("windlass.max_attempts", self.attempts.to_string()),
             ("windlass.pool", self.pool.clone()),
+            ("windlass.priority", self.priority.to_string()),
+            ("windlass.statement_timeout_ms", self.statement_timeout.duration().as_millis().to_string()),
             ("datafusion.execution.batch_size", self.batch_rows.to_string()),
         ];
         let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));

@@ -4,7 +4,7 @@ use super::jobs::Job;
 #[cfg(test)]
 use super::simulation::Defect;
 use super::timers::Timer;
-use super::{Retained, Scheduler};
+use super::{Retained, Scheduler, leave_queue};
 use crate::event::{Fact, JobError, Output, Reply};
 use crate::ids::JobId;
 use crate::job::{JobSpec, Read};
@@ -24,10 +24,18 @@ impl Scheduler {
             output.reply.push(Reply::JobFailed { job: id, error });
             return;
         }
-        let pool = self.pools.admit(&spec.pool, &self.config.pools);
-        let mut job = Job::new(spec, pool, self.submitted);
+        let terms = &spec.terms;
+        let pool = self.pools.admit(&terms.pool, &self.config.pools, id, self.submitted, terms.priority);
         self.submitted += 1;
         self.queued += 1;
+        if !terms.user.is_empty() {
+            *self.queued_by_user.entry(terms.user.clone()).or_default() += 1;
+        }
+        let limit = [terms.timeout, self.config.max_job_time].into_iter().flatten().min();
+        let mut job = Job::new(spec, pool, limit.map(|limit| (now + limit, limit)));
+        if let Some((deadline, _)) = job.deadline {
+            self.timers.set(deadline, Timer::TimeOut(id));
+        }
         job.settle(&mut output.facts);
         if self.executors.none_working() {
             job.stranded = Some(now);
@@ -42,6 +50,13 @@ impl Scheduler {
             && self.queued >= limit
         {
             return Err(JobError::Busy { queued: self.queued });
+        }
+        let user = &spec.terms.user;
+        if let Some(limit) = self.config.max_queued_jobs_per_user
+            && let Some(&queued) = self.queued_by_user.get(user)
+            && queued >= limit
+        {
+            return Err(JobError::UserBusy { user: user.clone(), queued });
         }
         validate(spec, self.config.max_tasks_per_job).map_err(|reason| JobError::Invalid { reason })
     }
@@ -86,6 +101,12 @@ impl Scheduler {
         self.fail_job(job, JobError::NoExecutors { waited_s }, output);
     }
 
+    pub(super) fn time_out(&mut self, id: JobId, output: &mut Output) {
+        if let Some((_, limit)) = self.jobs.get(&id).and_then(|job| job.deadline) {
+            self.fail_job(id, JobError::TimedOut { limit }, output);
+        }
+    }
+
     /// Takes the job off the executors, except for committed outputs of the stage `keep`. Its attempts keep their slots until
     /// they report their end.
     fn end_job(&mut self, id: JobId, keep: Option<u32>) -> Option<Job> {
@@ -100,9 +121,13 @@ impl Scheduler {
             }
             self.orders.drop_outputs(executor, self.executors.drop_job(executor, id, keep));
         }
-        self.pools.dismiss(&job.pool, job.order, id, job.running);
+        self.pools.dismiss(&job.pool, id);
         if !job.started {
             self.queued -= 1;
+            leave_queue(&mut self.queued_by_user, &job.spec.terms.user);
+        }
+        if let Some((deadline, _)) = job.deadline {
+            self.timers.clear(deadline, Timer::TimeOut(id));
         }
         if let Some(since) = job.stranded {
             self.timers.clear(since + self.config.no_executor_timeout, Timer::NoExecutors(id));
@@ -115,7 +140,7 @@ fn validate(spec: &JobSpec, max_tasks: u64) -> Result<(), String> {
     if spec.stages.is_empty() {
         return Err("it has no stages".to_string());
     }
-    if spec.max_attempts == 0 {
+    if spec.terms.max_attempts == 0 {
         return Err("its tasks may not be attempted even once: max_attempts must be at least 1".to_string());
     }
     let tasks: u64 = spec.stages.iter().map(|stage| u64::from(stage.tasks)).sum();

@@ -22,6 +22,10 @@ pub struct SchedulerConfig {
     pub max_uncounted_retries: u32,
     /// Jobs that may wait for their first task, above which submissions are refused as busy. Default: no bound.
     pub max_queued_jobs: Option<usize>,
+    /// The same for the jobs of one user. Default: no bound.
+    pub max_queued_jobs_per_user: Option<usize>,
+    /// A job that asks for more time, or for no limit, gets this much. Default: no limit.
+    pub max_job_time: Option<Duration>,
     /// Tasks in all stages of one job, above which it is refused as not valid. Default 1,000,000.
     pub max_tasks_per_job: u64,
     /// Fair pools by name. A job that names another pool gets one of that name with the defaults of `PoolConfig`.
@@ -38,6 +42,18 @@ pub struct PoolConfig {
     pub weight: u32,
     /// Slots that the pool gets before weights count. Default 0.
     pub min_share: u32,
+    /// Which of the pool's jobs is served next. Default: fair.
+    pub order: PoolOrder,
+}
+
+/// How the jobs of one pool share its slots. Jobs of higher priority always go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolOrder {
+    /// All in equal parts.
+    #[default]
+    Fair,
+    /// The first that was submitted takes what it can use.
+    Fifo,
 }
 
 impl Default for SchedulerConfig {
@@ -50,6 +66,8 @@ impl Default for SchedulerConfig {
             max_recomputes: 8,
             max_uncounted_retries: 64,
             max_queued_jobs: None,
+            max_queued_jobs_per_user: None,
+            max_job_time: None,
             max_tasks_per_job: 1_000_000,
             pools: BTreeMap::new(),
             #[cfg(test)]
@@ -60,6 +78,6 @@ impl Default for SchedulerConfig {
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        PoolConfig { weight: 1, min_share: 0 }
+        PoolConfig { weight: 1, min_share: 0, order: PoolOrder::default() }
     }
 }

@@ -10,6 +10,7 @@ use crate::job::{JobSpec, MapLocation, Read, StageSpec};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Outputs times buckets above which the primary does not weigh where the bytes of a bucket lie.
 const WEIGHED_BUCKETS: u64 = 10_000;
@@ -18,8 +19,8 @@ const WEIGHED_BUCKETS: u64 = 10_000;
 pub(super) struct Job {
     pub spec: Arc<JobSpec>,
     pub pool: Arc<str>,
-    /// Counts submissions.
-    pub order: u64,
+    /// When it fails unless it has ended, and how much time that gives it.
+    pub deadline: Option<(Instant, Duration)>,
     pub started: bool,
     pub stages: Vec<Stage>,
     /// Attempts that run and are wanted.
@@ -126,7 +127,7 @@ pub(super) struct Committed {
 }
 
 impl Job {
-    pub fn new(spec: Arc<JobSpec>, pool: Arc<str>, order: u64) -> Self {
+    pub fn new(spec: Arc<JobSpec>, pool: Arc<str>, deadline: Option<(Instant, Duration)>) -> Self {
         let mut stages: Vec<_> =
             spec.stages.iter().enumerate().map(|(i, s)| Stage::new(spec.id.stage(i as u32), s)).collect();
         for (reader, stage) in spec.stages.iter().enumerate() {
@@ -145,7 +146,7 @@ impl Job {
         Job {
             spec,
             pool,
-            order,
+            deadline,
             started: false,
             stages,
             running: 0,

@@ -41,7 +41,7 @@ mod simulation;
 mod status;
 mod timers;
 
-pub use config::{PoolConfig, SchedulerConfig};
+pub use config::{PoolConfig, PoolOrder, SchedulerConfig};
 pub use executors::ExecutorState;
 pub use status::{ExecutorStatus, JobStatus, StageState, StageStatus, Totals};
 
@@ -75,6 +75,8 @@ pub struct Scheduler {
     submitted: u64,
     /// Jobs that have not started a task.
     queued: usize,
+    /// The same by user; a user without any is absent.
+    queued_by_user: BTreeMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,7 @@ impl Scheduler {
             orders: Orders::default(),
             submitted: 0,
             queued: 0,
+            queued_by_user: BTreeMap::new(),
         }
     }
 
@@ -144,6 +147,7 @@ impl Scheduler {
                 }
                 Timer::Drain(executor) => self.end_drain(now, executor),
                 Timer::NoExecutors(job) => self.give_up_waiting(job, output),
+                Timer::TimeOut(job) => self.time_out(job, output),
                 Timer::Locality(stage) => {
                     let job = self.jobs.get_mut(&stage.job);
                     if let Some(stage) = job.and_then(|job| job.stages.get_mut(stage.index as usize)) {
@@ -161,21 +165,22 @@ impl Scheduler {
         }
         // Slots only fill up while this runs, so who found no place does not find one later in the round.
         while self.executors.offer_count() > 0 {
-            let Some((order, id)) = self.pools.next() else { break };
+            let Some(id) = self.pools.next() else { break };
             let Some(job) = self.jobs.get_mut(&id) else { break };
             match place(job, now, &self.config, &self.executors, &mut self.timers) {
                 Some((stage, partition, executor)) => self.launch(id, stage, partition, executor, output),
-                None => self.pools.pass(&job.pool, order),
+                None => self.pools.pass(&job.pool, id),
             }
         }
         self.executors.seen_by_all();
     }
 
-    fn launch(&mut self, job: JobId, stage: u32, partition: u32, executor: ExecutorId, output: &mut Output) {
-        let Some(job) = self.jobs.get_mut(&job) else { return };
+    fn launch(&mut self, id: JobId, stage: u32, partition: u32, executor: ExecutorId, output: &mut Output) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         if !job.started {
             job.started = true;
             self.queued -= 1;
+            leave_queue(&mut self.queued_by_user, &job.spec.terms.user);
             output.facts.push(Fact::JobStarted { job: job.id() });
         }
         let attempt = job.launch(stage, partition, executor);
@@ -185,9 +190,9 @@ impl Scheduler {
             output.facts.push(Fact::StageStarted { stage: s.id });
         }
         self.executors.launch(executor, attempt);
-        self.pools.started(&job.pool);
+        self.pools.started(&job.pool, id);
         if job.runnable.is_empty() {
-            self.pools.set_hungry(&job.pool, job.order, job.id(), false);
+            self.pools.set_hungry(&job.pool, id, false);
         }
         output.facts.push(Fact::TaskStarted { attempt, executor });
         self.orders.launch(executor, attempt);
@@ -196,7 +201,17 @@ impl Scheduler {
     /// Lets the job take part in dispatch while it has tasks that could start.
     fn sync_hunger(&mut self, job: JobId) {
         if let Some(job) = self.jobs.get(&job) {
-            self.pools.set_hungry(&job.pool, job.order, job.id(), !job.runnable.is_empty());
+            self.pools.set_hungry(&job.pool, job.id(), !job.runnable.is_empty());
+        }
+    }
+}
+
+/// A job of the user does not wait for its first task any more.
+fn leave_queue(queued: &mut BTreeMap<String, usize>, user: &str) {
+    if let Some(count) = queued.get_mut(user) {
+        *count -= 1;
+        if *count == 0 {
+            queued.remove(user);
         }
     }
 }

@@ -1,16 +1,23 @@
-//! Fair sharing between pools, first in, first out inside one.
+//! Fair sharing between pools, and inside one between its jobs.
 //!
 //! The next slot goes to the pool furthest below its minimum share, and when all have theirs, to the one with the fewest
-//! running tasks for its weight. Only pools that have work are kept.
+//! running tasks for its weight. Inside a pool it goes to a job of the highest priority. Of equals, a fair pool serves the one with the
+//! fewest running tasks, and of these the one that has waited longest for a turn: a job of ten thousand tasks leaves a job of one task
+//! the next slot that is free. A pool that is first in, first out serves the one that was submitted first. Only pools that have work
+//! are kept.
 
-use super::config::PoolConfig;
+use super::config::{PoolConfig, PoolOrder};
 use crate::ids::JobId;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(super) struct Pools {
     pools: BTreeMap<Arc<str>, Pool>,
+    /// Counts launches.
+    turns: u64,
 }
 
 #[derive(Debug)]
@@ -18,12 +25,26 @@ struct Pool {
     config: PoolConfig,
     /// Attempts that run and are wanted.
     running: u32,
-    jobs: u32,
-    /// Jobs with tasks that could start, in the order of their submission.
-    hungry: BTreeSet<(u64, JobId)>,
-    /// Jobs submitted before this one were passed over in this round of dispatch.
-    turn: u64,
+    jobs: BTreeMap<JobId, Member>,
+    /// Jobs with tasks that could start, by their place.
+    hungry: BTreeSet<(Place, JobId)>,
+    /// Jobs up to this one were passed over in this round of dispatch.
+    passed: Option<(Place, JobId)>,
 }
+
+#[derive(Debug)]
+struct Member {
+    priority: i32,
+    /// Counts submissions.
+    order: u64,
+    running: u32,
+    /// When it last launched, in launches of all jobs; 0: never.
+    served: u64,
+    hungry: bool,
+}
+
+/// Smaller is served first: priority, running tasks, last turn, submission.
+type Place = (Reverse<i32>, u32, u64, u64);
 
 impl Pool {
     /// Smaller is served first.
@@ -32,49 +53,89 @@ impl Pool {
         let entitled = if satisfied { self.config.weight } else { self.config.min_share };
         (satisfied, (u64::from(self.running) << 20) / u64::from(entitled.max(1)))
     }
+
+    /// The first in line that was not passed over.
+    fn next(&self) -> Option<JobId> {
+        let behind = self.passed.map_or(Bound::Unbounded, Bound::Excluded);
+        self.hungry.range((behind, Bound::Unbounded)).next().map(|&(_, job)| job)
+    }
+
+    /// Changes a job and keeps its place in line in step with it.
+    fn update(&mut self, job: JobId, change: impl FnOnce(&mut Member)) {
+        let Some(member) = self.jobs.get_mut(&job) else { return };
+        let order = self.config.order;
+        let (was_hungry, before) = (member.hungry, member.place(order));
+        change(member);
+        let (is_hungry, after) = (member.hungry, member.place(order));
+        if was_hungry && (!is_hungry || before != after) {
+            self.hungry.remove(&(before, job));
+        }
+        if is_hungry && (!was_hungry || before != after) {
+            self.hungry.insert((after, job));
+        }
+    }
+}
+
+impl Member {
+    fn place(&self, order: PoolOrder) -> Place {
+        match order {
+            PoolOrder::Fair => (Reverse(self.priority), self.running, self.served, self.order),
+            PoolOrder::Fifo => (Reverse(self.priority), 0, 0, self.order),
+        }
+    }
 }
 
 impl Pools {
-    /// Adds a job and returns the name of its pool.
-    pub fn admit(&mut self, name: &str, configured: &BTreeMap<String, PoolConfig>) -> Arc<str> {
+    /// Adds a job, the `order`th that was submitted, and returns the name of its pool.
+    pub fn admit(
+        &mut self,
+        name: &str,
+        configured: &BTreeMap<String, PoolConfig>,
+        job: JobId,
+        order: u64,
+        priority: i32,
+    ) -> Arc<str> {
         let name: Arc<str> = self.pools.get_key_value(name).map_or_else(|| name.into(), |(name, _)| name.clone());
         let config = configured.get(&*name).copied().unwrap_or_default();
-        let new = Pool { config, running: 0, jobs: 0, hungry: BTreeSet::new(), turn: 0 };
-        self.pools.entry(name.clone()).or_insert(new).jobs += 1;
+        let new = || Pool { config, running: 0, jobs: BTreeMap::new(), hungry: BTreeSet::new(), passed: None };
+        let member = Member { priority, order, running: 0, served: 0, hungry: false };
+        self.pools.entry(name.clone()).or_insert_with(new).jobs.insert(job, member);
         name
     }
 
-    /// Removes a job whose last `running` attempts are not wanted any more.
-    pub fn dismiss(&mut self, name: &str, order: u64, job: JobId, running: u32) {
-        if let Some(pool) = self.pools.get_mut(name) {
-            pool.running -= running;
-            pool.jobs -= 1;
-            pool.hungry.remove(&(order, job));
-            if pool.jobs == 0 {
-                self.pools.remove(name);
-            }
+    /// Removes a job, whose attempts that still run are not wanted any more.
+    pub fn dismiss(&mut self, name: &str, job: JobId) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        pool.update(job, |member| member.hungry = false);
+        if let Some(member) = pool.jobs.remove(&job) {
+            pool.running -= member.running;
+        }
+        if pool.jobs.is_empty() {
+            self.pools.remove(name);
         }
     }
 
-    pub fn started(&mut self, name: &str) {
+    pub fn started(&mut self, name: &str, job: JobId) {
+        self.turns += 1;
         if let Some(pool) = self.pools.get_mut(name) {
             pool.running += 1;
+            pool.update(job, |member| {
+                member.running += 1;
+                member.served = self.turns;
+            });
         }
     }
 
-    pub fn ended(&mut self, name: &str, attempts: u32) {
+    pub fn ended(&mut self, name: &str, job: JobId, attempts: u32) {
         if let Some(pool) = self.pools.get_mut(name) {
             pool.running -= attempts;
+            pool.update(job, |member| member.running -= attempts);
         }
     }
 
-    pub fn set_hungry(&mut self, name: &str, order: u64, job: JobId, hungry: bool) {
+    pub fn set_hungry(&mut self, name: &str, job: JobId, hungry: bool) {
         if let Some(pool) = self.pools.get_mut(name) {
-            if hungry {
-                pool.hungry.insert((order, job));
-            } else {
-                pool.hungry.remove(&(order, job));
-            }
+            pool.update(job, |member| member.hungry = hungry);
         }
     }
 
@@ -85,23 +146,23 @@ impl Pools {
 
     /// Begins a round of dispatch, in which every job gets its turn.
     pub fn begin_round(&mut self) {
-        self.pools.values_mut().for_each(|pool| pool.turn = 0);
+        self.pools.values_mut().for_each(|pool| pool.passed = None);
     }
 
-    /// The job that has the first claim on the next slot, with its place in the queue of its pool.
-    pub fn next(&self) -> Option<(u64, JobId)> {
-        let candidates = self.pools.values().filter_map(|pool| {
-            let &(order, job) = pool.hungry.range((pool.turn, JobId(0))..).next()?;
-            Some((pool.claim(), (order, job)))
-        });
+    /// The job that has the first claim on the next slot.
+    pub fn next(&self) -> Option<JobId> {
+        let candidates = self.pools.values().filter_map(|pool| Some((pool.claim(), pool.next()?)));
         // The first of equals, so ties go by name.
         candidates.min_by_key(|&(claim, _)| claim).map(|(_, job)| job)
     }
 
-    /// The job, which was the pool's next, cannot use any slot in this round.
-    pub fn pass(&mut self, name: &str, order: u64) {
-        if let Some(pool) = self.pools.get_mut(name) {
-            pool.turn = order + 1;
+    /// The job, which was the pool's next, cannot use any slot in this round. Those that launch in this round only move back, so all
+    /// that are before it were passed over as well.
+    pub fn pass(&mut self, name: &str, job: JobId) {
+        if let Some(pool) = self.pools.get_mut(name)
+            && let Some(member) = pool.jobs.get(&job)
+        {
+            pool.passed = Some((member.place(pool.config.order), job));
         }
     }
 }

@@ -56,7 +56,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&attempt.job()) else { return };
         let committed = job.commit(attempt, id, rows, bucket_bytes);
         self.executors.committed(id, attempt.stage());
-        self.pools.ended(&job.pool, 1 + committed.superfluous.len() as u32);
+        self.pools.ended(&job.pool, attempt.job(), 1 + committed.superfluous.len() as u32);
         let bytes = bucket_bytes.iter().fold(0u64, |sum, &b| sum.saturating_add(b));
         output.facts.push(Fact::TaskCommitted { attempt, executor: id, rows, bytes });
         for (executor, attempt) in committed.superfluous {
@@ -107,7 +107,7 @@ impl Scheduler {
             trouble.counted += 1;
             trouble.counted
         })?;
-        let limit = self.jobs.get(&attempt.job())?.spec.max_attempts;
+        let limit = self.jobs.get(&attempt.job())?.spec.terms.max_attempts;
         (attempts >= limit).then_some(JobError::Task { attempt, attempts, failure })
     }
 
@@ -155,7 +155,7 @@ impl Scheduler {
         let job = self.jobs.get_mut(&attempt.job())?;
         let stage = attempt.stage().index;
         job.requeue(stage, attempt.task.partition);
-        self.pools.ended(&job.pool, 1);
+        self.pools.ended(&job.pool, attempt.job(), 1);
         Some(note(job.stages[stage as usize].trouble(attempt.task.partition)))
     }
 

@@ -77,6 +77,7 @@ fn every_situation_occurs() {
         "reopened",
         "report fenced",
         "row limit",
+        "timed out",
     ];
     for situation in situations {
         assert!(seen.get(situation).is_some_and(|&times| times >= 20), "too rare: {situation}, in {seen:?}");
@@ -94,8 +95,8 @@ fn the_checker_notices_planted_defects() {
         (Defect::ForgetSuperfluous, "still runs"),
     ];
     for (defect, complaint) in defects {
-        let found = (0..200).find_map(|seed| run(seed, 400, Some(defect)).err());
-        let found = found.unwrap_or_else(|| panic!("nobody noticed {defect:?}"));
-        assert!(found.contains(complaint), "{defect:?} was noticed as: {found}");
+        // A defect has several consequences; which one a seed meets first is chance.
+        let found: Vec<String> = (0..200).filter_map(|seed| run(seed, 400, Some(defect)).err()).collect();
+        assert!(found.iter().any(|found| found.contains(complaint)), "{defect:?} was noticed as: {found:?}");
     }
 }

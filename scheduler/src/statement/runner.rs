@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId};
+use windlass_core::job::Terms;
 use windlass_engine::PlannedJob;
 
 /// Plans and runs jobs: the cluster in production, this process in tests of what lies above.
@@ -82,11 +83,13 @@ pub struct StageReport {
 }
 
 pub(super) fn job_info(session: &Arc<Session>, state: &SessionState, sql: &str, info: &Info) -> JobInfo {
-    JobInfo {
-        name: info.name.clone(),
-        statement: sql.to_string(),
+    let options = windlass_engine::config::of(state.config());
+    let terms = Terms {
+        pool: options.pool.clone(),
         user: session.user.clone(),
-        query: info.query.clone(),
-        pool: windlass_engine::config::of(state.config()).pool.clone(),
-    }
+        priority: options.priority,
+        max_attempts: options.max_attempts,
+        timeout: Some(options.statement_timeout_ms).filter(|&ms| ms > 0).map(Duration::from_millis),
+    };
+    JobInfo { name: info.name.clone(), statement: sql.to_string(), query: info.query.clone(), terms }
 }

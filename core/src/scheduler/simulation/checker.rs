@@ -1,6 +1,6 @@
 //! What must hold, judged from events and outputs alone.
 
-use crate::event::{Command, Event, Fact, Launch, Outcome, Output, Reply};
+use crate::event::{Command, Event, Fact, JobError, Launch, Outcome, Output, Reply};
 use crate::failure::TaskFailure;
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId, TaskId};
 use crate::job::{JobSpec, MapLocation};
@@ -269,7 +269,11 @@ impl Checker {
             check(self.is_complete(result), || format!("{job} finished without its result"))?;
             check(self.outputs(result) == *outputs, || format!("the result of {job} is not where {outputs:?} says"))?;
         }
-        self.see(if finished { "job finished" } else { "job failed" });
+        self.see(match reply {
+            Reply::JobFinished { .. } => "job finished",
+            Reply::JobFailed { error: JobError::TimedOut { .. }, .. } => "timed out",
+            Reply::JobFailed { .. } => "job failed",
+        });
         self.forget_outputs(job, |stage| !finished || stage != result);
         let state = if finished { JobState::Finished } else { JobState::Gone };
         self.jobs.entry(job).and_modify(|model| model.state = state);

@@ -4,7 +4,7 @@ use super::checker::Checker;
 use crate::event::{Command, Event, ExecutorSpec, Launch, Outcome, Output, Role};
 use crate::failure::TaskFailure;
 use crate::ids::{AttemptId, ExecutorId, JobId, PlanHash};
-use crate::job::{JobSpec, MapLocation, Preference, Read, StageInput, StageSpec};
+use crate::job::{JobSpec, MapLocation, Preference, Read, StageInput, StageSpec, Terms};
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -451,8 +451,14 @@ impl World {
                 row_limit: if self.random.one_in(4) { Some(self.random.below(20)) } else { None },
             });
         }
-        let pool = format!("pool{}", self.random.below(3));
-        let spec = Arc::new(JobSpec { id, pool, stages, max_attempts: 1 + self.random.below(4) as u32 });
+        let terms = Terms {
+            pool: format!("pool{}", self.random.below(3)),
+            user: format!("user{}", self.random.below(2)),
+            priority: self.random.below(2) as i32,
+            max_attempts: 1 + self.random.below(4) as u32,
+            timeout: self.random.one_in(8).then(|| Duration::from_millis(self.random.below(20_000))),
+        };
+        let spec = Arc::new(JobSpec { id, stages, terms });
         self.specs.insert(id, spec.clone());
         self.step(Event::JobSubmitted(spec))
     }
