@@ -40,12 +40,13 @@ class Terminal:
 
     def ends(self):
         """Its exit code, after what it still prints."""
-        try:
-            while os.read(self.fd, 65536):
-                pass
-        except OSError:
-            pass
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        end = time.monotonic() + PATIENCE
+        while select.select([self.fd], [], [], max(end - time.monotonic(), 0))[0]:
+            try:
+                self.seen += os.read(self.fd, 65536).decode(errors="replace")
+            except OSError:
+                return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        sys.exit(f"the program does not end; on the terminal is: {self.seen!r}")
 
 
 def prompt(windlass, home):
@@ -72,6 +73,8 @@ def main(windlass, home):
     first.wait_for("cancelled")
     first.type("select 4000 + 3;\n")
     first.wait_for(r"\b4003\b")
+    # Before the prompt is there, the end of input is the terminal's to interpret, and goes with its line discipline.
+    first.wait_for("windlass> ")
     first.type("\x04")
     if code := first.ends():
         sys.exit(f"Ctrl-D ends the prompt with exit code {code}")
