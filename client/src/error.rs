@@ -5,6 +5,7 @@ use datafusion::error::DataFusionError;
 use std::io;
 use std::time::Duration;
 use tonic::{Code, Status};
+use windlass_proto::LEADER_HEADER;
 
 pub type Result<T, E = ClientError> = std::result::Result<T, E>;
 
@@ -30,7 +31,24 @@ pub enum ClientError {
     #[error(
         "lost the connection to {peer} while {doing}: {reason}; run it again, or look at 'windlass cluster status'"
     )]
-    Disconnected { peer: String, doing: String, reason: String },
+    Disconnected {
+        peer: String,
+        doing: String,
+        reason: String,
+        /// The cluster may have received what was sent. False: nothing was.
+        sent: bool,
+    },
+
+    /// A primary answered that another one leads.
+    #[error("{message}")]
+    StandsBy { message: String, leader: Option<String> },
+
+    /// Another primary leads since the last statement, and it does not know this session.
+    #[error(
+        "the cluster's primary has changed to {leader}, and this session's options, temporary tables and prepared statements went with \
+         the old one; nothing was run: set them again and go on"
+    )]
+    SessionLost { leader: String },
 
     /// The statement had ended, and its result went with the executor that held it: the statement has to run again.
     #[error("{message}")]
@@ -73,11 +91,15 @@ impl ClientError {
         match status.code() {
             Code::Cancelled => ClientError::Cancelled,
             Code::DataLoss => ClientError::ResultLost { message },
-            Code::Unavailable if is_transport(status) => {
-                ClientError::Disconnected { peer: peer.to_owned(), doing: doing.to_owned(), reason: root_cause(status) }
-            }
-            Code::Unknown | Code::Internal if is_transport(status) => {
-                ClientError::Disconnected { peer: peer.to_owned(), doing: doing.to_owned(), reason: root_cause(status) }
+            Code::Unavailable | Code::Unknown | Code::Internal if is_transport(status) => ClientError::Disconnected {
+                peer: peer.to_owned(),
+                doing: doing.to_owned(),
+                reason: root_cause(status),
+                sent: !failed_to_connect(status),
+            },
+            Code::Unavailable if status.metadata().contains_key(LEADER_HEADER) => {
+                let leader = status.metadata().get(LEADER_HEADER).and_then(|leader| leader.to_str().ok());
+                ClientError::StandsBy { message, leader: leader.filter(|leader| !leader.is_empty()).map(str::to_owned) }
             }
             // What tonic says of a message that is larger than one side accepts.
             Code::OutOfRange | Code::ResourceExhausted if message.contains("message length too large") => {
@@ -120,6 +142,19 @@ impl ClientError {
 /// Statuses that tonic makes itself, of a broken connection, carry the cause; those that a server sent do not.
 pub(crate) fn is_transport(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
+}
+
+/// A channel that has lost its connection makes a new one with the next call; when that fails, the call was not sent.
+fn failed_to_connect(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        // The type is private to tonic; its words are "tcp connect error" and those of a time-out while connecting.
+        if error.to_string().contains("connect error") {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 pub(crate) fn root_cause(status: &Status) -> String {

@@ -2,7 +2,7 @@
 # Brings a fresh Debian or Ubuntu to the point where the workspace builds and its tests run. Does nothing where all is there.
 #
 #   setup.sh build    what a build needs: a C compiler, protoc
-#   setup.sh tests    that, and Python with the packages and the data of the test suites
+#   setup.sh tests    that, Python with the packages and the data of the test suites, and etcd
 set -euo pipefail
 
 usage() { sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2; }
@@ -28,6 +28,8 @@ need protoc protobuf-compiler
 if [ "$what" = tests ]; then
     need python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    need etcd etcd-server
+    need etcdctl etcd-client
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

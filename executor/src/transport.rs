@@ -171,8 +171,9 @@ async fn connect(primary: &str) -> Result<Link, String> {
         .map_err(|error| format!("\"{primary}\" is not an address like host:7070: {error}"))?
         .tcp_nodelay(true)
         .connect_timeout(Duration::from_secs(3))
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(10))
+        // A primary whose machine is gone or that hangs is given up after this time, and another one looked for.
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(4))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .connect()

@@ -13,7 +13,7 @@ use crate::catalog::{Catalog, CatalogConfig};
 use crate::driver::Driver;
 use crate::errors::QueryError;
 use crate::flight::{FlightFace, Kept, KeptConfig};
-use crate::meta::{DurableIds, EmbeddedStore, MetaStore};
+use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore};
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
 use crate::rest::{self, Front};
 use crate::results::ResultSource;
@@ -40,8 +40,12 @@ const UPKEEP: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
     pub primary: PrimaryConfig,
-    /// The folder of the primary: the metadata store, and managed tables unless `warehouse` says otherwise.
+    /// The folder of the primary: the metadata store unless `etcd` is one, and managed tables unless `warehouse` says otherwise.
     pub dir: PathBuf,
+    /// The metadata store of several primaries, one of which leads.
+    pub etcd: Option<EtcdConfig>,
+    /// The host under which others reach this primary, where it is not the address that it listens on.
+    pub advertise: Option<String>,
     /// Path or URL of the folder for managed tables. Every executor must reach it.
     pub warehouse: Option<String>,
     /// Where REST listens; absent: nowhere.
@@ -58,6 +62,8 @@ impl ClusterConfig {
         Self {
             primary,
             dir,
+            etcd: None,
+            advertise: None,
             warehouse: None,
             rest: None,
             sessions: SessionConfig::default(),
@@ -72,8 +78,10 @@ impl ClusterConfig {
 pub enum ClusterError {
     #[error(transparent)]
     Primary(#[from] PrimaryError),
-    #[error("the metadata store {}: {reason}", path.display())]
-    Metadata { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Store(MetaError),
+    #[error("the folder {}: {reason}", path.display())]
+    Folder { path: PathBuf, reason: String },
     #[error("the catalog cannot be opened: {0}")]
     Catalog(#[from] QueryError),
     #[error("cannot start: {0}")]
@@ -88,36 +96,40 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A primary that is bound to its ports.
-    pub async fn bind(config: ClusterConfig) -> Result<Cluster, ClusterError> {
-        let store = open_store(&config)?;
-        let rest_listener = match config.rest {
-            Some(address) => Some(TcpListener::bind(address).await.map_err(|error| match error.kind() {
-                std::io::ErrorKind::AddrInUse => ClusterError::Start(format!(
-                    "port {} on {} is in use: stop what listens there, or choose another with --rest (port 0 takes a free one)",
-                    address.port(),
-                    address.ip()
-                )),
-                _ => ClusterError::Start(format!("REST cannot listen on {address}: {error}")),
-            })?),
-            None => None,
-        };
+    /// Everything of a primary that leads, from what the store holds, on ports that are bound already.
+    pub(crate) async fn over(
+        config: &ClusterConfig,
+        store: Arc<dyn MetaStore>,
+        listener: TcpListener,
+        rest_listener: Option<TcpListener>,
+    ) -> Result<Cluster, ClusterError> {
         let rest = rest_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let mut settings = config.primary.clone();
         settings.rest_url = rest.map(|address| format!("http://{address}")).unwrap_or_default();
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
-        let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await.map_err(|e| metadata(&config, e))?;
-        let mut primary = Primary::bind(settings, ids).await?;
+        let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
+        let mut primary = Primary::on(listener, settings, ids)?;
         stop_with(&primary, ids_stop);
         let (stores, runtime) = planning_runtime()?;
         let results =
             ResultSource::remote(primary.driver.directory().clone(), Handle::current(), runtime.memory_pool.clone());
-        let front = assemble(&mut primary, &config, store, stores, runtime, results).await?;
+        let front = assemble(&mut primary, config, store, stores, runtime, results).await?;
         if let Some(listener) = rest_listener {
             let (tasks, stop) = primary.background();
             tasks.spawn(rest::serve(listener, rest::router(primary.driver.clone(), front), stop.clone()));
         }
         Ok(Cluster { primary, rest })
+    }
+
+    /// The only primary of a cluster, bound to its ports.
+    #[cfg(test)]
+    pub(crate) async fn bind(config: ClusterConfig) -> Result<Cluster, ClusterError> {
+        let store = open_store(&config).await?;
+        let rest = match config.rest {
+            Some(address) => Some(bind_rest(address).await?),
+            None => None,
+        };
+        Cluster::over(&config, store, Primary::listen(config.primary.listen).await?, rest).await
     }
 
     /// A primary without a port, whose only executor lives in this process. `executor` makes it, given the driver: the source of
@@ -129,9 +141,9 @@ impl Cluster {
     where
         E: std::fmt::Display,
     {
-        let store = open_store(&config)?;
+        let store = open_store(&config).await?;
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
-        let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await.map_err(|e| metadata(&config, e))?;
+        let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
         let mut primary = Primary::detached(config.primary.clone(), ids);
         stop_with(&primary, ids_stop);
         let (results, runtime, stores) =
@@ -150,14 +162,24 @@ fn stop_with(primary: &Primary, token: CancellationToken) {
     });
 }
 
-fn open_store(config: &ClusterConfig) -> Result<Arc<dyn MetaStore>, ClusterError> {
-    std::fs::create_dir_all(&config.dir).map_err(|e| metadata(config, e))?;
-    let store = EmbeddedStore::open(&config.dir.join("meta.redb")).map_err(|e| metadata(config, e))?;
-    Ok(Arc::new(store))
+pub(crate) async fn open_store(config: &ClusterConfig) -> Result<Arc<dyn MetaStore>, ClusterError> {
+    std::fs::create_dir_all(&config.dir)
+        .map_err(|error| ClusterError::Folder { path: config.dir.clone(), reason: error.to_string() })?;
+    Ok(match &config.etcd {
+        Some(etcd) => Arc::new(EtcdStore::connect(etcd).await?),
+        None => Arc::new(EmbeddedStore::open(&config.dir.join("meta.redb"))?),
+    })
 }
 
-fn metadata(config: &ClusterConfig, error: impl std::fmt::Display) -> ClusterError {
-    ClusterError::Metadata { path: config.dir.join("meta.redb"), reason: error.to_string() }
+pub(crate) async fn bind_rest(address: SocketAddr) -> Result<TcpListener, ClusterError> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => ClusterError::Start(format!(
+            "port {} on {} is in use: stop what listens there, or choose another with --rest (port 0 takes a free one)",
+            address.port(),
+            address.ip()
+        )),
+        _ => ClusterError::Start(format!("REST cannot listen on {address}: {error}")),
+    })
 }
 
 /// What plans are made with. Folders are listed afresh for each statement: others may add files to them.

@@ -98,6 +98,7 @@ impl From<MetaError> for QueryError {
     fn from(error: MetaError) -> Self {
         match error {
             MetaError::Conflict { .. } => QueryError::Invalid(error.to_string()),
+            MetaError::NotLeading { .. } => QueryError::Unavailable(error.to_string()),
             MetaError::Store { .. } | MetaError::Corrupt { .. } => QueryError::Internal(error.to_string()),
         }
     }

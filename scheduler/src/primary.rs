@@ -68,12 +68,17 @@ pub struct Primary {
 }
 
 impl Primary {
-    pub async fn bind(config: PrimaryConfig, ids: Arc<dyn IdSource>) -> Result<Primary, PrimaryError> {
-        let address = config.listen;
-        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+    /// Takes a port.
+    pub async fn listen(address: SocketAddr) -> Result<TcpListener, PrimaryError> {
+        TcpListener::bind(address).await.map_err(|source| match source.kind() {
             std::io::ErrorKind::AddrInUse => PrimaryError::AddressInUse { address },
             _ => PrimaryError::Listen { address, source },
-        })?;
+        })
+    }
+
+    /// A primary on a port that was taken with [`Primary::listen`].
+    pub fn on(listener: TcpListener, config: PrimaryConfig, ids: Arc<dyn IdSource>) -> Result<Primary, PrimaryError> {
+        let address = config.listen;
         let address = listener.local_addr().map_err(|source| PrimaryError::Listen { address, source })?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let driver = Driver::start(config.driver.clone(), ids, stop.clone(), &tasks);

@@ -27,6 +27,10 @@ mod bad_input;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod etcd;
+#[cfg(test)]
+mod meta_stores;
+#[cfg(test)]
 mod prompt;
 #[cfg(test)]
 mod s3;

@@ -169,6 +169,15 @@ pub struct PrimaryFlags {
     /// The metadata store: catalog and counters.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// An etcd in its place, for a cluster with several primaries: the addresses of its members, with commas between.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub etcd: Option<Vec<String>>,
+    /// With --etcd: the name of the cluster.
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// Folder for the tables that Windlass writes, as a path or URL that every process reaches.
+    #[arg(long, value_name = "URL")]
+    pub warehouse: Option<String>,
     /// When everything serves, write the addresses to this file as JSON, and one line of the same to standard output.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -176,7 +185,7 @@ pub struct PrimaryFlags {
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct ExecutorFlags {
-    /// The primary to register with: grpc://HOST:PORT.
+    /// The primary to register with: grpc://HOST:PORT; of several primaries all, with commas between.
     #[arg(long, value_name = "URL")]
     pub primary: Option<String>,
     /// Whether this executor also keeps replicas of files.
@@ -207,7 +216,7 @@ pub struct ExecutorFlags {
 
 #[derive(Debug, Subcommand)]
 pub enum Cluster {
-    /// Start one primary and some executors in the background.
+    /// Start a primary and some executors in the background.
     Up(Up),
     /// Add executors to a cluster that 'up' started.
     Add(Add),
@@ -230,6 +239,12 @@ pub struct Up {
     /// Memory of each executor, such as 2GiB [default: three fifths of the machine's, divided by executors].
     #[arg(long, value_name = "M")]
     pub memory: Option<ByteSize>,
+    /// Primaries to start: one leads, the others stand by. More than one need --etcd.
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub primaries: Count,
+    /// The etcd that keeps the catalog and decides who leads: the addresses of its members, with commas between.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub etcd: Vec<String>,
     /// Everything that the cluster writes, logs included.
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,

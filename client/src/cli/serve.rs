@@ -15,8 +15,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use windlass_core::scheduler::SchedulerConfig;
 use windlass_executor::ExecutorConfig;
-use windlass_scheduler::cluster::{Cluster, ClusterConfig};
+use windlass_scheduler::cluster::ClusterConfig;
 use windlass_scheduler::driver::DriverConfig;
+use windlass_scheduler::member::Member;
+use windlass_scheduler::meta::{EtcdConfig, Leader};
 use windlass_scheduler::primary::PrimaryConfig;
 
 /// What a primary tells whoever started it, once everything serves.
@@ -29,22 +31,21 @@ pub struct Ready {
 }
 
 pub fn primary(mut config: Config, flags: PrimaryFlags) -> Outcome {
-    let PrimaryFlags { listen, rest, dir, ready_file } = flags;
+    let PrimaryFlags { listen, rest, dir, etcd, cluster, warehouse, ready_file } = flags;
     set(&mut config.primary.listen, listen);
     set(&mut config.primary.rest, rest);
     set(&mut config.primary.dir, dir);
+    set(&mut config.primary.etcd, etcd);
+    set(&mut config.primary.cluster, cluster);
+    set(&mut config.primary.warehouse, warehouse);
     start_logging(&config)?;
     create_dir(&config.primary.dir)?;
     let settings = primary_config(&config)?;
     runtime(2)?.block_on(async {
-        let cluster = Cluster::bind(settings).await.map_err(failed)?;
-        let ready = Ready {
-            url: format!("grpc://{}", reachable(cluster.primary.address())),
-            rest: cluster.rest.map(|address| format!("http://{}", reachable(address))).unwrap_or_default(),
-            pid: std::process::id(),
-        };
-        announce(&ready, ready_file.as_deref())?;
-        until_stopped(|shutdown| cluster.primary.serve(shutdown)).await
+        let member = Member::bind(settings).await.map_err(failed)?;
+        let Leader { url, rest } = member.addresses().clone();
+        announce(&Ready { url, rest, pid: std::process::id() }, ready_file.as_deref())?;
+        until_stopped(|shutdown| member.run(shutdown)).await
     })
 }
 
@@ -95,6 +96,22 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
     if !primary.rest.is_empty() {
         cluster.rest = Some(address("primary.rest", &primary.rest)?);
     }
+    if !primary.etcd.is_empty() {
+        if primary.warehouse.is_empty() {
+            return Err(Failure::Usage(
+                "primary.warehouse is not set: primaries that take over from one another need one place for the tables that Windlass \
+                 writes, a path or URL that every process reaches"
+                    .to_owned(),
+            ));
+        }
+        cluster.etcd = Some(EtcdConfig {
+            endpoints: primary.etcd.clone(),
+            cluster: primary.cluster.clone(),
+            lease: primary.lease.duration(),
+        });
+    }
+    cluster.advertise = Some(primary.advertise.clone()).filter(|host| !host.is_empty());
+    cluster.warehouse = Some(primary.warehouse.clone()).filter(|folder| !folder.is_empty());
     cluster.sessions.idle = primary.session_timeout.duration();
     cluster.sessions.options = config.query.session_options();
     cluster.statements.max_statement_bytes = primary.statement_limit.bytes() as usize;
@@ -107,7 +124,7 @@ pub fn executor_config(config: &Config) -> Result<ExecutorConfig, Failure> {
     let memory_bytes = executor.memory.unwrap_or_else(machine::memory).bytes();
     let defaults = ExecutorConfig::default();
     Ok(ExecutorConfig {
-        primaries: vec![executor.primary.clone()],
+        primaries: executor.primary.split(',').map(|primary| primary.trim().to_owned()).collect(),
         name: Some(executor.name.clone()).filter(|name| !name.is_empty()),
         role: match executor.role {
             Role::Core => windlass_core::event::Role::Core,
@@ -146,16 +163,6 @@ fn address(setting: &str, text: &str) -> Result<SocketAddr, Failure> {
             "{setting}: \"{text}\" is not an address to listen on: write ADDRESS:PORT, such as 0.0.0.0:7077"
         ))
     })
-}
-
-/// A process that listens everywhere is reached from here at the local address.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let mut address = address;
-    if address.ip().is_unspecified() {
-        let local = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
-        address.set_ip(local);
-    }
-    address
 }
 
 fn create_dir(dir: &Path) -> Outcome {
@@ -248,13 +255,6 @@ mod tests {
         assert!(address("x", "localhost:7077").is_ok());
         let Failure::Usage(message) = address("primary.listen", "7077").unwrap_err() else { panic!("a usage error") };
         assert!(message.contains("primary.listen") && message.contains("0.0.0.0:7077"), "{message}");
-    }
-
-    #[test]
-    fn a_process_that_listens_everywhere_is_reached_locally() {
-        assert_eq!(reachable("0.0.0.0:70".parse().unwrap()).to_string(), "127.0.0.1:70");
-        assert_eq!(reachable("[::]:70".parse().unwrap()).to_string(), "[::1]:70");
-        assert_eq!(reachable("10.0.0.1:70".parse().unwrap()).to_string(), "10.0.0.1:70");
     }
 
     #[test]

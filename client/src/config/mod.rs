@@ -33,8 +33,19 @@ section! {
         listen: String = "127.0.0.1:7077".to_owned();
         /// Where REST is served: address:port.
         rest: String = "127.0.0.1:7078".to_owned();
-        /// The metadata store: the catalog and the counter of jobs.
+        /// The metadata store (the catalog and the counter of jobs), unless it is an etcd.
         dir: PathBuf = PathBuf::from("windlass/primary");
+        /// The etcd of a cluster with several primaries, one of which leads while the others stand by: the address of each member, such
+        /// as ["http://10.0.0.1:2379"]. Empty: one primary, with its store in dir.
+        etcd: Vec<String> = Vec::new();
+        /// With etcd: the name of the cluster. Clusters with different names can share an etcd.
+        cluster: String = "windlass".to_owned();
+        /// With etcd: a leader that is silent for this long is replaced. Whole seconds, at least 2.
+        lease: Span = Span::secs(3);
+        /// The host under which others reach this primary; empty: the address that it listens on.
+        advertise: String = String::new();
+        /// Folder for the tables that Windlass writes, as a path or URL that every process reaches; empty: one in dir.
+        warehouse: String = String::new();
         /// A session that nobody uses for this long is forgotten, with its temporary tables and its options.
         session_timeout: Span = Span::secs(30 * 60);
         /// The longest statement that is accepted.
@@ -65,7 +76,7 @@ section! {
 section! {
     /// An executor: runs tasks.
     Executor {
-        /// The primary to register with.
+        /// The primary to register with; where there are several, all of them: "grpc://a:7077,grpc://b:7077".
         primary: String = "grpc://127.0.0.1:7077".to_owned();
         /// What it is called in lists and logs, unique in its cluster; empty: its address.
         name: String = String::new();

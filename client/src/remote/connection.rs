@@ -40,8 +40,9 @@ pub(crate) fn endpoint(url: &str, connect_timeout: Duration) -> Result<Endpoint>
     endpoint
         .connect_timeout(connect_timeout)
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(20))
+        // While something is asked for: a peer whose machine is gone, or that hangs, says nothing more.
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(10))
         // Results are large: the default windows of 64 KiB leave a connection idle half of the time.
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20)
@@ -80,6 +81,11 @@ impl Identity {
             put(metadata, QUERY_HEADER, query);
         }
         request
+    }
+
+    /// Forgets the session.
+    pub(crate) fn forget(&self) {
+        self.cookies.lock().clear();
     }
 
     /// Takes the cookies that a response sets.

@@ -2,34 +2,49 @@
 
 mod connection;
 mod fetch;
+mod link;
 mod statement;
 mod tables;
 #[cfg(test)]
 mod tests;
 
-use crate::backend::{Answer, Backend, Request, Table, TableFilter};
+use crate::backend::{Answer, Backend, Body, Request, Table, TableFilter};
 use crate::error::{ClientError, Result};
 use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
 use arrow_flight::Action;
-use arrow_flight::flight_service_client::FlightServiceClient;
 use async_trait::async_trait;
-use connection::{CONNECT_TIMEOUT, Identity};
-use fetch::Fetcher;
+use connection::Identity;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use link::Link;
+use parking_lot::RwLock;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
-use windlass_proto::v1::admin_client::AdminClient;
 use windlass_proto::v1::{ClusterStatusRequest, JobRequest, ListJobsRequest, SubmitRequest, WatchQueryRequest};
 
-/// A connection to a primary. One of these is one session.
+/// A session with whichever primary leads.
 pub(crate) struct Remote {
     url: String,
-    channel: Channel,
+    /// Empty when the connection was made by others, and cannot be made again.
+    members: Vec<String>,
+    link: RwLock<Arc<Link>>,
     identity: Arc<Identity>,
-    fetcher: Arc<Fetcher>,
+    /// Held while the leader is looked for.
+    seeking: tokio::sync::Mutex<()>,
+    /// The session holds options or temporary tables that a new leader does not know.
+    stateful: AtomicBool,
+    /// They are gone, and nobody was told yet.
+    state_lost: AtomicBool,
+}
+
+/// Whether a call may reach the cluster twice.
+#[derive(Clone, Copy, PartialEq)]
+enum Again {
+    Harmless,
+    Never,
 }
 
 impl fmt::Debug for Remote {
@@ -39,59 +54,122 @@ impl fmt::Debug for Remote {
 }
 
 impl Remote {
-    /// Connects, and makes sure that a primary of a matching release answers.
+    /// Connects to the primary that leads, and makes sure that its release matches.
     pub(crate) async fn connect(url: &str, token: Option<String>) -> Result<Remote> {
-        let channel = connection::connect(url, CONNECT_TIMEOUT).await?;
-        let remote = Remote::over(channel, url.to_owned(), token);
-        let status = remote.status().await.map_err(|error| match error {
-            ClientError::Disconnected { reason, .. } => ClientError::Version {
-                url: url.to_owned(),
-                reason: format!("what listens there does not speak gRPC ({reason}): the port of a primary's gRPC is needed, not that of REST"),
-            },
-            other => other,
-        })?;
-        windlass_proto::version::check("the cluster", &status.version)
-            .map_err(|reason| ClientError::Version { url: url.to_owned(), reason })?;
-        Ok(remote)
+        let (members, identity) = (link::members(url), Arc::new(Identity::new(token)));
+        let link = link::find(&members, &identity).await?;
+        Ok(Remote::with(link, url.to_owned(), members, identity))
     }
 
     pub(crate) fn over(channel: Channel, url: String, token: Option<String>) -> Remote {
         let identity = Arc::new(Identity::new(token));
-        let fetcher = Arc::new(Fetcher::new(channel.clone(), url.clone(), Arc::clone(&identity)));
-        Remote { url, channel, identity, fetcher }
+        Remote::with(Link::new(channel, url.clone(), &identity), url, Vec::new(), identity)
     }
 
-    fn flight(&self) -> FlightServiceClient<Channel> {
-        FlightServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
-    }
-
-    fn admin(&self) -> AdminClient<Channel> {
-        AdminClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
-    }
-
-    fn failed<'a>(&'a self, doing: &'a str) -> impl FnOnce(Status) -> ClientError + 'a {
-        move |status| ClientError::from_status(&status, &self.url, doing)
-    }
-
-    fn of_job<'a>(&'a self, doing: &'a str) -> impl FnOnce(Status) -> ClientError + 'a {
-        move |status| match status.code() {
-            Code::NotFound => ClientError::UnknownJob(status.message().to_owned()),
-            Code::InvalidArgument => ClientError::Invalid(status.message().to_owned()),
-            _ => ClientError::from_status(&status, &self.url, doing),
+    fn with(link: Link, url: String, members: Vec<String>, identity: Arc<Identity>) -> Remote {
+        Remote {
+            url,
+            members,
+            link: RwLock::new(Arc::new(link)),
+            identity,
+            seeking: tokio::sync::Mutex::default(),
+            stateful: AtomicBool::default(),
+            state_lost: AtomicBool::default(),
         }
+    }
+
+    fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.link.read())
+    }
+
+    /// Makes a call, and makes it again with a new leader where the old one did not get it or it does no harm.
+    async fn call<T, F>(&self, again: Again, call: impl Fn(Arc<Link>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let link = self.link();
+        let error = match call(Arc::clone(&link)).await {
+            Err(error) if self.may_have_moved(&error) => error,
+            outcome => return outcome,
+        };
+        self.follow(&link).await?;
+        let unsent = matches!(error, ClientError::StandsBy { .. } | ClientError::Disconnected { sent: false, .. });
+        match again == Again::Harmless || unsent {
+            true => call(self.link()).await,
+            false => Err(error),
+        }
+    }
+
+    fn may_have_moved(&self, error: &ClientError) -> bool {
+        match error {
+            ClientError::StandsBy { .. } => !self.members.is_empty(),
+            ClientError::Disconnected { .. } => self.members.len() > 1,
+            _ => false,
+        }
+    }
+
+    /// Looks for the leader, unless somebody has since `link` turned out not to be it.
+    async fn follow(&self, link: &Arc<Link>) -> Result<()> {
+        let _seeking = self.seeking.lock().await;
+        if !Arc::ptr_eq(link, &self.link()) {
+            return Ok(());
+        }
+        // The session of the old leader means nothing to the new one, and may not be found there by chance.
+        let found = link::find(&self.members, &self.identity).await?;
+        tracing::info!(leader = found.url, "the cluster's primary has changed");
+        self.identity.forget();
+        if self.stateful.swap(false, Ordering::AcqRel) {
+            self.state_lost.store(true, Ordering::Release);
+        }
+        *self.link.write() = Arc::new(found);
+        Ok(())
+    }
+
+    fn tell_of_lost_state(&self) -> Result<()> {
+        match self.state_lost.swap(false, Ordering::AcqRel) {
+            true => Err(ClientError::SessionLost { leader: self.link().url.clone() }),
+            false => Ok(()),
+        }
+    }
+}
+
+fn of_job(link: &Link, status: &Status, doing: &str) -> ClientError {
+    match status.code() {
+        Code::NotFound => ClientError::UnknownJob(status.message().to_owned()),
+        Code::InvalidArgument => ClientError::Invalid(status.message().to_owned()),
+        _ => ClientError::from_status(status, &link.url, doing),
     }
 }
 
 #[async_trait]
 impl Backend for Remote {
     async fn execute(&self, request: Request) -> Result<Answer> {
-        statement::execute(self, request).await
+        self.tell_of_lost_state()?;
+        let leaves_state = matches!(&request.body, Body::Sql(sql) if link::leaves_state(sql));
+        let again = match &request.body {
+            Body::Sql(sql) if link::only_reads(sql) => Again::Harmless,
+            _ => Again::Never,
+        };
+        let answer = self
+            .call(again, |link| {
+                let request = request.clone();
+                async move {
+                    self.tell_of_lost_state()?;
+                    statement::execute(&link, request).await
+                }
+            })
+            .await;
+        if leaves_state && answer.is_ok() {
+            self.stateful.store(true, Ordering::Release);
+        }
+        answer
     }
 
     fn watch(&self, query: &str) -> BoxStream<'static, Result<Progress>> {
-        let mut admin = self.admin();
+        let link = self.link();
+        let mut admin = link.admin();
         let request = self.identity.request(WatchQueryRequest { query: query.to_owned() }, None);
-        let url = self.url.clone();
+        let url = link.url.clone();
         stream::once(async move {
             let failed = |status: Status| ClientError::from_status(&status, &url, "watching the statement");
             let progress = admin.watch_query(request).await.map_err(failed)?.into_inner();
@@ -108,52 +186,87 @@ impl Backend for Remote {
     }
 
     async fn tables(&self, filter: &TableFilter) -> Result<Vec<Table>> {
-        tables::list(self, filter).await
+        self.call(Again::Harmless, |link| async move { tables::list(&link, filter).await }).await
     }
 
     async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<String> {
         let message =
             SubmitRequest { sql: sql.to_owned(), name: name.to_owned(), options: options.iter().cloned().collect() };
-        let request = self.identity.request(message, None);
-        Ok(self.admin().submit(request).await.map_err(self.failed("submitting the job"))?.into_inner().job)
+        let call = |link: Arc<Link>| {
+            let request = self.identity.request(message.clone(), None);
+            async move {
+                let answer = link.admin().submit(request).await;
+                answer.map_err(|status| ClientError::from_status(&status, &link.url, "submitting the job"))
+            }
+        };
+        Ok(self.call(Again::Never, call).await?.into_inner().job)
     }
 
     async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
-        let request = self.identity.request(ListJobsRequest { limit }, None);
-        let answer = self.admin().list_jobs(request).await.map_err(self.failed("listing jobs"))?;
+        let call = |link: Arc<Link>| {
+            let request = self.identity.request(ListJobsRequest { limit }, None);
+            async move {
+                let answer = link.admin().list_jobs(request).await;
+                answer.map_err(|status| ClientError::from_status(&status, &link.url, "listing jobs"))
+            }
+        };
+        let answer = self.call(Again::Harmless, call).await?;
         Ok(answer.into_inner().jobs.into_iter().map(Job::from).collect())
     }
 
     async fn job(&self, job: &str) -> Result<JobDetail> {
-        let request = self.identity.request(JobRequest { job: job.to_owned() }, None);
-        Ok(self.admin().show_job(request).await.map_err(self.of_job("looking up the job"))?.into_inner().into())
+        let call = |link: Arc<Link>| {
+            let request = self.identity.request(JobRequest { job: job.to_owned() }, None);
+            async move {
+                let answer = link.admin().show_job(request).await;
+                answer.map_err(|status| of_job(&link, &status, "looking up the job"))
+            }
+        };
+        Ok(self.call(Again::Harmless, call).await?.into_inner().into())
     }
 
     async fn cancel(&self, job: &str) -> Result<String> {
-        let request = self.identity.request(JobRequest { job: job.to_owned() }, None);
-        Ok(self.admin().cancel_job(request).await.map_err(self.of_job("cancelling the job"))?.into_inner().state)
+        let call = |link: Arc<Link>| {
+            let request = self.identity.request(JobRequest { job: job.to_owned() }, None);
+            async move {
+                let answer = link.admin().cancel_job(request).await;
+                answer.map_err(|status| of_job(&link, &status, "cancelling the job"))
+            }
+        };
+        Ok(self.call(Again::Harmless, call).await?.into_inner().state)
     }
 
     async fn job_logs(&self, job: &str) -> Result<Vec<String>> {
-        let request = self.identity.request(JobRequest { job: job.to_owned() }, None);
-        Ok(self.admin().job_logs(request).await.map_err(self.of_job("reading the job's log"))?.into_inner().lines)
+        let call = |link: Arc<Link>| {
+            let request = self.identity.request(JobRequest { job: job.to_owned() }, None);
+            async move {
+                let answer = link.admin().job_logs(request).await;
+                answer.map_err(|status| of_job(&link, &status, "reading the job's log"))
+            }
+        };
+        Ok(self.call(Again::Harmless, call).await?.into_inner().lines)
     }
 
     async fn status(&self) -> Result<ClusterStatus> {
-        let request = self.identity.request(ClusterStatusRequest {}, None);
-        let answer =
-            self.admin().cluster_status(request).await.map_err(self.failed("asking for the cluster's state"))?;
-        Ok(answer.into_inner().into())
+        let call = |link: Arc<Link>| {
+            let request = self.identity.request(ClusterStatusRequest {}, None);
+            async move {
+                let answer = link.admin().cluster_status(request).await;
+                answer.map_err(|status| ClientError::from_status(&status, &link.url, "asking for the cluster's state"))
+            }
+        };
+        Ok(self.call(Again::Harmless, call).await?.into_inner().into())
     }
 
     async fn close(&self) -> Result<()> {
         // CloseSessionRequest has no fields.
         let action = self.identity.request(Action::new("CloseSession", Vec::new()), None);
-        match self.flight().do_action(action).await {
+        let link = self.link();
+        match link.flight().do_action(action).await {
             Ok(_) => Ok(()),
             // Sessions expire; a server that cannot close one early is none the worse.
             Err(status) if matches!(status.code(), Code::Unimplemented | Code::InvalidArgument) => Ok(()),
-            Err(status) => Err(ClientError::from_status(&status, &self.url, "closing the session")),
+            Err(status) => Err(ClientError::from_status(&status, &link.url, "closing the session")),
         }
     }
 

@@ -3,8 +3,8 @@
 //! Without parameters: `CommandStatementQuery`, whatever the statement does (a `CREATE TABLE` answers with no columns, an `INSERT` with
 //! a count). With parameters: prepare, bind one row, run, close. A plan: the message `windlass.v1.PlanStatement` in their place.
 
-use super::Remote;
 use super::fetch::flight_error;
+use super::link::Link;
 use crate::backend::{Answer, Body, Request};
 use crate::error::{ClientError, Result};
 use crate::params::Params;
@@ -24,36 +24,36 @@ use windlass_proto::v1::PlanStatement;
 
 const RUNNING: &str = "running the statement";
 
-pub(super) async fn execute(remote: &Remote, request: Request) -> Result<Answer> {
+pub(super) async fn execute(link: &Link, request: Request) -> Result<Answer> {
     let query = request.query.as_str();
     let info = match request.body {
         Body::Sql(sql) if request.params.is_empty() => {
             let command = CommandStatementQuery { query: sql, transaction_id: None };
-            flight_info(remote, command.as_any(), query).await?
+            flight_info(link, command.as_any(), query).await?
         }
-        Body::Sql(sql) => prepared(remote, sql, &request.params, query).await?,
+        Body::Sql(sql) => prepared(link, sql, &request.params, query).await?,
         Body::Plan(plan) => {
             let value = PlanStatement { logical_plan: plan }.encode_to_vec().into();
-            flight_info(remote, Any { type_url: PLAN_STATEMENT_TYPE_URL.to_owned(), value }, query).await?
+            flight_info(link, Any { type_url: PLAN_STATEMENT_TYPE_URL.to_owned(), value }, query).await?
         }
     };
     let schema = schema_of(&info)?;
     let job = String::from_utf8_lossy(&info.app_metadata).into_owned();
-    let batches = remote.fetcher.read(info.endpoint, Arc::clone(&schema));
+    let batches = link.fetcher.read(info.endpoint, Arc::clone(&schema));
     Ok(Answer { schema, batches, job })
 }
 
 /// The first half of a statement: the cluster runs it and says where its rows are.
-pub(super) async fn flight_info(remote: &Remote, command: Any, query: &str) -> Result<FlightInfo> {
+pub(super) async fn flight_info(link: &Link, command: Any, query: &str) -> Result<FlightInfo> {
     let descriptor = FlightDescriptor::new_cmd(command.encode_to_vec());
     let query = Some(query).filter(|query| !query.is_empty());
-    let request = remote.identity.request(descriptor, query);
-    let answer = remote
+    let request = link.identity.request(descriptor, query);
+    let answer = link
         .flight()
         .get_flight_info(request)
         .await
-        .map_err(|status| ClientError::from_status(&status, &remote.url, RUNNING))?;
-    remote.identity.learn(&answer);
+        .map_err(|status| ClientError::from_status(&status, &link.url, RUNNING))?;
+    link.identity.learn(&answer);
     Ok(answer.into_inner())
 }
 
@@ -64,9 +64,9 @@ fn schema_of(info: &FlightInfo) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::try_from(IpcMessage(info.schema.clone()))?))
 }
 
-async fn prepared(remote: &Remote, sql: String, params: &Params, query: &str) -> Result<FlightInfo> {
+async fn prepared(link: &Link, sql: String, params: &Params, query: &str) -> Result<FlightInfo> {
     let create = ActionCreatePreparedStatementRequest { query: sql, transaction_id: None };
-    let answer = action(remote, "CreatePreparedStatement", create.as_any()).await?;
+    let answer = action(link, "CreatePreparedStatement", create.as_any()).await?;
     let missing = || ClientError::statement("the cluster prepared the statement and named no handle");
     let created: ActionCreatePreparedStatementResult =
         unpack(&answer.ok_or_else(missing)?.body)?.ok_or_else(missing)?;
@@ -84,28 +84,28 @@ async fn prepared(remote: &Remote, sql: String, params: &Params, query: &str) ->
             .build(stream::iter([Ok(row)]))
             .try_collect()
             .await
-            .map_err(|e| flight_error(e, &remote.url, RUNNING))?;
-        if let Some(renamed) = bind(remote, messages).await? {
+            .map_err(|e| flight_error(e, &link.url, RUNNING))?;
+        if let Some(renamed) = bind(link, messages).await? {
             handle = renamed;
         }
         let command = CommandPreparedStatementQuery { prepared_statement_handle: handle.clone() };
-        flight_info(remote, command.as_any(), query).await
+        flight_info(link, command.as_any(), query).await
     }
     .await;
     // The result has tickets of its own; and whether closing works says nothing of the statement.
     let close = ActionClosePreparedStatementRequest { prepared_statement_handle: handle };
-    if let Err(error) = action(remote, "ClosePreparedStatement", close.as_any()).await {
+    if let Err(error) = action(link, "ClosePreparedStatement", close.as_any()).await {
         tracing::debug!(%error, "the prepared statement stays open until its session ends");
     }
     ran
 }
 
 /// Sends the row of parameters. A server may answer with a new handle for the statement as bound.
-async fn bind(remote: &Remote, messages: Vec<FlightData>) -> Result<Option<Bytes>> {
-    let failed = |status| ClientError::from_status(&status, &remote.url, "binding parameters");
-    let request = remote.identity.request(stream::iter(messages), None);
-    let answer = remote.flight().do_put(request).await.map_err(failed)?;
-    remote.identity.learn(&answer);
+async fn bind(link: &Link, messages: Vec<FlightData>) -> Result<Option<Bytes>> {
+    let failed = |status| ClientError::from_status(&status, &link.url, "binding parameters");
+    let request = link.identity.request(stream::iter(messages), None);
+    let answer = link.flight().do_put(request).await.map_err(failed)?;
+    link.identity.learn(&answer);
     let mut results = answer.into_inner();
     let mut handle = None;
     while let Some(result) = results.next().await {
@@ -119,11 +119,11 @@ async fn bind(remote: &Remote, messages: Vec<FlightData>) -> Result<Option<Bytes
     Ok(handle)
 }
 
-async fn action(remote: &Remote, name: &str, body: Any) -> Result<Option<ActionResult>> {
-    let failed = |status| ClientError::from_status(&status, &remote.url, "preparing the statement");
-    let request = remote.identity.request(Action::new(name, body.encode_to_vec()), None);
-    let answer = remote.flight().do_action(request).await.map_err(failed)?;
-    remote.identity.learn(&answer);
+async fn action(link: &Link, name: &str, body: Any) -> Result<Option<ActionResult>> {
+    let failed = |status| ClientError::from_status(&status, &link.url, "preparing the statement");
+    let request = link.identity.request(Action::new(name, body.encode_to_vec()), None);
+    let answer = link.flight().do_action(request).await.map_err(failed)?;
+    link.identity.learn(&answer);
     let mut results = answer.into_inner();
     let first = results.message().await.map_err(failed)?;
     // Read to the end, where an error would be.

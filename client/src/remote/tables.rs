@@ -1,6 +1,6 @@
 //! The catalog over Flight SQL.
 
-use super::Remote;
+use super::link::Link;
 use super::statement::flight_info;
 use crate::backend::{Table, TableFilter};
 use crate::error::{ClientError, Result};
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use std::sync::Arc;
 
-pub(super) async fn list(remote: &Remote, filter: &TableFilter) -> Result<Vec<Table>> {
+pub(super) async fn list(link: &Link, filter: &TableFilter) -> Result<Vec<Table>> {
     let command = CommandGetTables {
         catalog: filter.catalog.clone(),
         // These are patterns, in which `_` means any character and nothing escapes it: read_batch looks again.
@@ -22,9 +22,9 @@ pub(super) async fn list(remote: &Remote, filter: &TableFilter) -> Result<Vec<Ta
         table_types: Vec::new(),
         include_schema: filter.with_columns,
     };
-    let info = flight_info(remote, command.as_any(), "").await?;
+    let info = flight_info(link, command.as_any(), "").await?;
     let schema = Arc::new(Schema::empty());
-    let batches: Vec<RecordBatch> = remote.fetcher.read(info.endpoint, schema).try_collect().await?;
+    let batches: Vec<RecordBatch> = link.fetcher.read(info.endpoint, schema).try_collect().await?;
     let mut tables = Vec::new();
     for batch in &batches {
         read_batch(batch, filter, &mut tables)?;

@@ -229,7 +229,7 @@ async fn cluster() -> Cluster {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let places = vec![executor, format!("grpc://{gone}"), String::new()];
     let url = serve(&mut servers, "primary", &log, places).await;
-    let channel = connect(&url, CONNECT_TIMEOUT).await.unwrap();
+    let channel = connect(&url, connection::CONNECT_TIMEOUT).await.unwrap();
     Cluster { remote: Remote::over(channel, url, None), log, _servers: servers }
 }
 
@@ -316,7 +316,7 @@ async fn a_server_that_goes_away_is_a_broken_connection_and_not_a_wrong_statemen
         (serve(&mut servers, "primary", &Log::default(), Vec::new()).await, servers)
     });
     let (url, _servers) = started.await.unwrap();
-    let remote = Remote::over(connect(&url, CONNECT_TIMEOUT).await.unwrap(), url, None);
+    let remote = Remote::over(connect(&url, connection::CONNECT_TIMEOUT).await.unwrap(), url, None);
     let ends = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         elsewhere.shutdown_background();

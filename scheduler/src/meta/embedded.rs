@@ -1,11 +1,13 @@
 //! The default store: one redb file in the primary's folder, held by one process at a time.
 
-use super::{Entry, MetaError, MetaStore, Transaction};
+use super::{Entry, Leader, MetaError, MetaStore, Term, Transaction, next_epoch};
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::Path;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// Value: the revision of the commit that wrote it (8 bytes, big-endian), then the value itself.
 const ENTRIES: TableDefinition<&str, &[u8]> = TableDefinition::new("entries");
@@ -17,6 +19,7 @@ const REVISION: TableDefinition<u8, u64> = TableDefinition::new("revision");
 pub struct EmbeddedStore {
     database: Arc<Database>,
     name: String,
+    leader: Arc<Mutex<Option<Leader>>>,
 }
 
 impl EmbeddedStore {
@@ -33,7 +36,7 @@ impl EmbeddedStore {
             }
             e => error(e.to_string()),
         })?;
-        let store = Self { database: Arc::new(database), name };
+        let store = Self { database: Arc::new(database), name, leader: Arc::default() };
         store.create_tables().map_err(|e| store.error("opened", e))?;
         Ok(store)
     }
@@ -101,6 +104,21 @@ fn decode(stored: &[u8]) -> Entry {
 
 #[async_trait]
 impl MetaStore for EmbeddedStore {
+    /// Whoever holds the file leads.
+    async fn lead(&self, leader: &Leader) -> Result<Term, MetaError> {
+        let epoch = next_epoch(self).await?;
+        *self.leader.lock() = Some(leader.clone());
+        Ok(Term { epoch, lost: CancellationToken::new() })
+    }
+
+    async fn leader(&self) -> Result<Option<Leader>, MetaError> {
+        Ok(self.leader.lock().clone())
+    }
+
+    async fn resign(&self) {
+        *self.leader.lock() = None;
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Entry>, MetaError> {
         let found = self.read(key, |k| k == key).map_err(|e| self.error("read", e))?;
         Ok(found.into_iter().next().map(|(_, entry)| entry))

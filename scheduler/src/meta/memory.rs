@@ -1,9 +1,10 @@
 //! A store that dies with its process: for tests, and for embedded mode without a folder.
 
-use super::{Entry, MetaError, MetaStore, Transaction};
+use super::{Entry, Leader, MetaError, MetaStore, Term, Transaction, next_epoch};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<State>);
@@ -12,10 +13,25 @@ pub struct MemoryStore(Mutex<State>);
 struct State {
     revision: u64,
     entries: BTreeMap<String, Entry>,
+    leader: Option<Leader>,
 }
 
 #[async_trait]
 impl MetaStore for MemoryStore {
+    async fn lead(&self, leader: &Leader) -> Result<Term, MetaError> {
+        let epoch = next_epoch(self).await?;
+        self.0.lock().leader = Some(leader.clone());
+        Ok(Term { epoch, lost: CancellationToken::new() })
+    }
+
+    async fn leader(&self) -> Result<Option<Leader>, MetaError> {
+        Ok(self.0.lock().leader.clone())
+    }
+
+    async fn resign(&self) {
+        self.0.lock().leader = None;
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Entry>, MetaError> {
         Ok(self.0.lock().entries.get(key).cloned())
     }

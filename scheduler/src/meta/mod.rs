@@ -1,24 +1,43 @@
-//! Durable control state: an ordered map of small values with transactions, as etcd and redb both offer it.
+//! Durable control state: an ordered map of small values with transactions, and one leader at a time, as etcd and redb both offer it.
 
 mod embedded;
+mod etcd;
 mod ids;
 mod memory;
 #[cfg(test)]
 mod tests;
 
 pub use embedded::EmbeddedStore;
+pub use etcd::{EtcdConfig, EtcdStore};
 pub use ids::DurableIds;
 pub use memory::MemoryStore;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use std::sync::Arc;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 /// Keys are paths (`catalog/table/…`), values are small. Every change goes through [`MetaStore::commit`].
+///
+/// ```text
+///   standing by ──lead()──> leading ──resign(), or the term is lost──> standing by
+/// ```
+///
+/// A store that several primaries share takes commits from the leader of the present epoch alone.
 #[async_trait]
 pub trait MetaStore: Send + Sync + Debug {
+    /// Waits until nobody leads, and leads from then on under `leader`'s addresses. Cancel safe.
+    async fn lead(&self, leader: &Leader) -> Result<Term, MetaError>;
+
+    /// Who leads at present, as far as the store knows.
+    async fn leader(&self) -> Result<Option<Leader>, MetaError>;
+
+    /// Ends a term early, so that nobody has to wait for it to run out. Nothing happens when this primary does not lead.
+    async fn resign(&self);
+
     async fn get(&self, key: &str) -> Result<Option<Entry>, MetaError>;
 
     /// All entries whose key begins with `prefix`, in key order.
@@ -26,6 +45,24 @@ pub trait MetaStore: Send + Sync + Debug {
 
     /// All writes, or, when an expectation does not hold, none and [`MetaError::Conflict`]. Durable when it returns.
     async fn commit(&self, transaction: Transaction) -> Result<(), MetaError>;
+}
+
+/// Where the primary that leads is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leader {
+    /// `grpc://host:port`.
+    pub url: String,
+    /// `http://host:port`; empty when REST is not served.
+    pub rest: String,
+}
+
+/// The time for which one primary leads.
+#[derive(Clone, Debug)]
+pub struct Term {
+    /// Grows from one term to the next; commits of earlier ones are refused.
+    pub epoch: u64,
+    /// Cancelled when this primary can no longer be sure that it leads. Never for a store that one primary has for itself.
+    pub lost: CancellationToken,
 }
 
 /// A value, and which commit wrote it.
@@ -55,6 +92,8 @@ pub enum Expectation {
 pub enum MetaError {
     #[error("\"{key}\" was changed by someone else meanwhile; try again")]
     Conflict { key: String },
+    #[error("this primary does not lead the cluster any more, so nothing was changed; {successor}")]
+    NotLeading { successor: String },
     #[error("the metadata store {store} cannot be {action}: {reason}")]
     Store { store: String, action: &'static str, reason: String },
     #[error("the metadata under \"{key}\" cannot be read: {reason}")]
@@ -85,6 +124,17 @@ impl Expectation {
             Expectation::Revision(revision) => entry == Some(revision),
         }
     }
+}
+
+/// The epoch of a store that one primary has for itself: each start is a new one.
+async fn next_epoch(store: &dyn MetaStore) -> Result<u64, MetaError> {
+    const KEY: &str = "counter/epoch";
+    let (epoch, expectation) = match store.get(KEY).await? {
+        None => (1, Expectation::Absent),
+        Some(entry) => (decode_u64(KEY, &entry.value)? + 1, Expectation::Revision(entry.revision)),
+    };
+    store.commit(Transaction::default().expect(KEY, expectation).put(KEY, epoch.to_string().into_bytes())).await?;
+    Ok(epoch)
 }
 
 /// Ranges of numbers that are never given out twice, also not after a restart.

@@ -30,7 +30,8 @@ fn local() -> PrimaryConfig {
 }
 
 async fn serve() -> Serving {
-    let primary = Primary::bind(local(), Arc::new(MemoryIds::default())).await.unwrap();
+    let listener = Primary::listen(local().listen).await.unwrap();
+    let primary = Primary::on(listener, local(), Arc::new(MemoryIds::default())).unwrap();
     let (driver, address) = (primary.driver.clone(), primary.address());
     let shutdown = CancellationToken::new();
     let mut serving = JoinSet::new();
@@ -161,6 +162,6 @@ async fn a_port_in_use_is_named() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = held.local_addr().unwrap();
     let taken = PrimaryConfig { listen, ..PrimaryConfig::default() };
-    let error = Primary::bind(taken, Arc::new(MemoryIds::default())).await.err().unwrap().to_string();
+    let error = Primary::listen(taken.listen).await.err().unwrap().to_string();
     assert!(error.contains(&listen.port().to_string()) && error.contains("--listen"), "{error}");
 }

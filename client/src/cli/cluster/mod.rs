@@ -61,28 +61,33 @@ async fn up(command: Up, config: Option<&Path>) -> Outcome {
     let slots = command.slots.map_or_else(|| (machine::cores().0 / executors).max(1), |slots| slots.0);
     let memory = command.memory.unwrap_or_else(|| ByteSize(machine::memory().bytes() / u64::from(executors)));
     let config = config.map(absolute).transpose()?;
-    let mut primary = start_primary(&dir, &command, config.as_deref())?;
-    let ready = within(primary.ready()).await?;
-    let plan = Plan { url: &ready.url, config: config.as_deref(), slots, memory, role: Role::Core };
+    let (primaries, urls, mut rest) = start_primaries(&dir, &command, config.as_deref()).await?;
+    let url = urls.join(",");
+    let plan = Plan { url: &url, config: config.as_deref(), slots, memory, role: Role::Core };
     let started = start_executors(&dir, 1..=executors as usize, &plan)?;
-    let session = Client::connect(&ready.url).await?;
+    let session = Client::connect(&url).await?;
     let (started, joined) = within(join(&session, started)).await?;
-    let rest = session.status().await?.rest;
+    if rest.is_empty() {
+        rest = session.status().await?.rest;
+    }
     let state = State {
-        url: ready.url,
-        rest: if ready.rest.is_empty() { rest } else { ready.rest },
-        primaries: vec![Primary {
-            pid: primary.process.pid,
-            dir: primary.dir.clone(),
-            started: primary.process.started.clone(),
-        }],
+        url,
+        rest,
+        primaries: primaries
+            .iter()
+            .map(|primary| Primary {
+                pid: primary.process.pid,
+                dir: primary.dir.clone(),
+                started: primary.process.started.clone(),
+            })
+            .collect(),
         executors: joined,
         slots,
         memory_bytes: memory.bytes(),
         config,
     };
     state.write(&dir)?;
-    primary.keep();
+    primaries.into_iter().for_each(Started::keep);
     started.into_iter().for_each(Started::keep);
     report(&state, &dir, command.json)
 }
@@ -191,20 +196,48 @@ struct Plan<'a> {
     role: Role,
 }
 
-fn start_primary(dir: &Path, command: &Up, config: Option<&Path>) -> Result<Started, Failure> {
-    let home = dir.join("primary");
+/// The processes, where they serve gRPC, and where the first one serves REST.
+async fn start_primaries(
+    dir: &Path,
+    command: &Up,
+    config: Option<&Path>,
+) -> Result<(Vec<Started>, Vec<String>, String), Failure> {
+    let count = command.primaries.0;
+    if count > 1 && command.etcd.is_empty() {
+        return Err(Failure::Usage(format!(
+            "{count} primaries need an etcd that decides who leads: name it with --etcd"
+        )));
+    }
+    let (mut started, mut urls, mut rest) = (Vec::new(), Vec::new(), String::new());
+    for number in 1..=count {
+        let name = if number == 1 { "primary".to_owned() } else { format!("primary-{number}") };
+        let mut primary = start_primary(dir, &name, command, config)?;
+        let ready = within(primary.ready()).await?;
+        if number == 1 {
+            rest = ready.rest;
+        }
+        urls.push(ready.url);
+        started.push(primary);
+    }
+    Ok((started, urls, rest))
+}
+
+fn start_primary(dir: &Path, name: &str, command: &Up, config: Option<&Path>) -> Result<Started, Failure> {
+    let home = dir.join(name);
     let ready = home.join("ready.json");
     // One of an earlier process would tell lies.
     let _ = fs::remove_file(&ready);
-    let free = || "127.0.0.1:0".to_owned();
+    // Ports that were asked for are the first one's.
+    let address =
+        |asked: &Option<String>| asked.clone().filter(|_| name == "primary").unwrap_or("127.0.0.1:0".to_owned());
     let mut arguments = global(config);
     arguments.extend(
         [
             "primary",
             "--listen",
-            &command.listen.clone().unwrap_or_else(free),
+            &address(&command.listen),
             "--rest",
-            &command.rest.clone().unwrap_or_else(free),
+            &address(&command.rest),
             "--dir",
             &home.join("data").display().to_string(),
             "--ready-file",
@@ -212,6 +245,16 @@ fn start_primary(dir: &Path, command: &Up, config: Option<&Path>) -> Result<Star
         ]
         .map(str::to_owned),
     );
+    if !command.etcd.is_empty() {
+        let warehouse = dir.join("warehouse");
+        fs::create_dir_all(&warehouse)
+            .map_err(|e| Failure::Failed(format!("cannot create the folder {}: {e}", warehouse.display())))?;
+        // Clusters in different folders are different clusters, also when they share an etcd.
+        let cluster = dir.display().to_string().replace('/', ":");
+        let shared = ["--etcd", &command.etcd.join(","), "--cluster", &cluster, "--warehouse"].map(str::to_owned);
+        arguments.extend(shared);
+        arguments.push(warehouse.display().to_string());
+    }
     process::start(&home, &arguments)
 }
 

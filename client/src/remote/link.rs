@@ -1,0 +1,180 @@
+//! Which primary leads. Of several addresses one is that of the leader; the others refuse, answer who it is, or are silent.
+
+use super::connection::{self, CONNECT_TIMEOUT, Identity};
+use super::fetch::Fetcher;
+use crate::error::{ClientError, Result};
+use arrow_flight::flight_service_client::FlightServiceClient;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use windlass_proto::v1::ClusterStatusRequest;
+use windlass_proto::v1::admin_client::AdminClient;
+
+/// How long a cluster may be without a leader before its clients give up. A lease of the default length ends well within it.
+const LEADERLESS: Duration = Duration::from_secs(20);
+/// Between two rounds through all addresses.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection to the primary that leads.
+pub(super) struct Link {
+    pub url: String,
+    pub identity: Arc<Identity>,
+    pub fetcher: Arc<Fetcher>,
+    channel: Channel,
+}
+
+impl Link {
+    pub fn new(channel: Channel, url: String, identity: &Arc<Identity>) -> Link {
+        let fetcher = Arc::new(Fetcher::new(channel.clone(), url.clone(), Arc::clone(identity)));
+        Link { url, identity: Arc::clone(identity), fetcher, channel }
+    }
+
+    pub fn flight(&self) -> FlightServiceClient<Channel> {
+        FlightServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    }
+
+    pub fn admin(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    }
+}
+
+/// The addresses in a cluster's URL: `grpc://a:1,grpc://b:1`.
+pub(super) fn members(url: &str) -> Vec<String> {
+    url.split(',').map(|member| member.trim().to_owned()).collect()
+}
+
+/// Connects to the one that leads. With one address there is one try, and the leader that it names; with several there are as many as
+/// it takes until one of them leads.
+pub(super) async fn find(members: &[String], identity: &Arc<Identity>) -> Result<Link> {
+    for member in members {
+        // What is no address at all does not become one by waiting.
+        connection::endpoint(member, CONNECT_TIMEOUT)?;
+    }
+    let until = Instant::now() + LEADERLESS;
+    loop {
+        // All at once: one that hangs holds nobody up.
+        let mut probes: FuturesUnordered<_> = members.iter().map(|member| follow(member, identity)).collect();
+        let mut complaints = Vec::new();
+        while let Some(outcome) = probes.next().await {
+            match outcome {
+                Ok(link) => return Ok(link),
+                Err(error) => complaints.push(error),
+            }
+        }
+        // What matters most to whoever asked: another release, then that nobody leads, then what cannot be reached.
+        let rank = |error: &ClientError| match error {
+            ClientError::Version { .. } => 0,
+            ClientError::StandsBy { .. } => 1,
+            _ => 2,
+        };
+        let complaint = complaints.into_iter().min_by_key(rank);
+        let complaint = complaint.unwrap_or_else(|| ClientError::invalid("no address of a cluster is given"));
+        let passes = match rank(&complaint) {
+            0 => false,
+            1 => true,
+            _ => members.len() > 1,
+        };
+        if !passes || Instant::now() >= until {
+            return Err(complaint);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The member if it leads, or whom it names.
+async fn follow(member: &str, identity: &Arc<Identity>) -> Result<Link> {
+    match probe(member, identity).await {
+        Err(ClientError::StandsBy { leader: Some(leader), .. }) => probe(&leader, identity).await,
+        outcome => outcome,
+    }
+}
+
+/// Makes sure that a primary of a matching release answers, and that it leads.
+async fn probe(url: &str, identity: &Arc<Identity>) -> Result<Link> {
+    let channel = connection::connect(url, CONNECT_TIMEOUT).await?;
+    let link = Link::new(channel, url.to_owned(), identity);
+    let request = identity.request(ClusterStatusRequest {}, None);
+    let asked = tokio::time::timeout(CONNECT_TIMEOUT, link.admin().cluster_status(request)).await.map_err(|_| {
+        let reason = format!("it does not answer within {} s", CONNECT_TIMEOUT.as_secs());
+        ClientError::Disconnected { peer: url.to_owned(), doing: "connecting".to_owned(), reason, sent: true }
+    })?;
+    let status = asked.map_err(|status| match ClientError::from_status(&status, url, "asking for the cluster's state") {
+        ClientError::Disconnected { reason, .. } => ClientError::Version {
+            url: url.to_owned(),
+            reason: format!("what listens there does not speak gRPC ({reason}): the port of a primary's gRPC is needed, not that of REST"),
+        },
+        other => other,
+    })?;
+    windlass_proto::version::check("the cluster", &status.into_inner().version)
+        .map_err(|reason| ClientError::Version { url: url.to_owned(), reason })?;
+    Ok(link)
+}
+
+/// Whether a statement leaves something in its session that later ones build on. In doubt, yes.
+pub(super) fn leaves_state(sql: &str) -> bool {
+    mentions(sql, &["SET", "RESET", "PREPARE", "TEMP", "TEMPORARY"])
+}
+
+/// Whether a statement changes nothing, so that it may run twice. In doubt, no.
+pub(super) fn only_reads(sql: &str) -> bool {
+    let first = words(sql).next().unwrap_or_default();
+    let reads = ["SELECT", "WITH", "VALUES", "SHOW", "DESCRIBE"].iter().any(|of| of.eq_ignore_ascii_case(first));
+    reads
+        && !mentions(sql, &["INTO", "INSERT", "UPDATE", "DELETE", "MERGE", "CREATE", "DROP", "COPY"])
+        && !leaves_state(sql)
+}
+
+fn words(sql: &str) -> impl Iterator<Item = &str> {
+    sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+/// Also in comments and literals, which the caller has to put up with.
+fn mentions(sql: &str, list: &[&str]) -> bool {
+    words(sql).any(|word| list.iter().any(|of| of.eq_ignore_ascii_case(word)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_name_several_primaries() {
+        assert_eq!(members("grpc://a:1, grpc://b:2"), ["grpc://a:1", "grpc://b:2"]);
+        assert_eq!(members("a:1"), ["a:1"]);
+    }
+
+    #[test]
+    fn statements_that_change_their_session_are_known() {
+        for sql in ["set x = 1", "/* */ SET a.b TO 2", "create temporary table t as select 1", "PREPARE p AS SELECT 1"]
+        {
+            assert!(leaves_state(sql), "{sql}");
+        }
+        for sql in ["select offset_of from settings", "insert into t values (1)"] {
+            assert!(!leaves_state(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn statements_that_may_run_twice_are_known() {
+        for sql in [
+            "select 1",
+            "\n (SELECT 1) union (select 2)",
+            "with a as (select 1) select * from a",
+            "values (1)",
+            "show tables",
+        ] {
+            assert!(only_reads(sql), "{sql}");
+        }
+        for sql in [
+            "insert into t select 1",
+            "select 1 into t",
+            "with a as (select 1) insert into t table a",
+            "explain analyze select 1",
+        ] {
+            assert!(!only_reads(sql), "{sql}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Several primaries over a real etcd: one leads, and when it goes, the next one does.
+
+use crate::cluster::{run, succeed, windlass};
+use crate::etcd::Etcd;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use windlass_client::{Client, ClientError, Session};
+
+struct Primaries {
+    etcd: Etcd,
+    dir: tempfile::TempDir,
+    url: String,
+    /// Process ids; the first one leads at the start.
+    primaries: Vec<u64>,
+}
+
+impl Primaries {
+    async fn start(count: &str) -> Self {
+        let etcd = Etcd::start().await;
+        let dir = tempfile::tempdir().expect("a folder can be made");
+        let at = dir.path().display().to_string();
+        let up = ["cluster", "up", "--primaries", count, "--etcd", &etcd.url, "--executors", "2", "--slots", "1"];
+        let up = [&up[..], &["--memory", "1GiB", "--dir", &at, "--json"]].concat();
+        let described: serde_json::Value =
+            serde_json::from_str(&succeed(windlass(&up))).expect("the cluster is described");
+        let url = described["url"].as_str().expect("it has an address").to_owned();
+        let primaries = described["primaries"].as_array().expect("there are primaries").iter();
+        let primaries = primaries.map(|primary| primary["pid"].as_u64().expect("each has a pid")).collect();
+        Self { etcd, dir, url, primaries }
+    }
+
+    fn signal(&self, primary: usize, signal: &str) {
+        let mut kill = Command::new("kill");
+        kill.args([signal, &self.primaries[primary].to_string()]);
+        succeed(kill);
+    }
+
+    async fn session(&self) -> Session {
+        Client::connect(&self.url).await.expect("the cluster answers")
+    }
+
+    fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name).join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Primaries {
+    fn drop(&mut self) {
+        for primary in 0..self.primaries.len() {
+            // One that is stopped cannot end. Whether it is there at all does not matter.
+            let _ = Command::new("kill").args(["-CONT", &self.primaries[primary].to_string()]).output();
+        }
+        let down = run(windlass(&["cluster", "down", "--dir", &self.dir.path().display().to_string()]));
+        if let Err(error) = down
+            && !std::thread::panicking()
+        {
+            panic!("the cluster does not go down: {error}");
+        }
+    }
+}
+
+async fn count(session: &Session, table: &str) -> Result<u64, ClientError> {
+    let batches = session.sql(format!("select count(*) as n from {table}")).await?.collect().await?;
+    let text = first_value(&batches);
+    Ok(text.parse().expect("a count is a number"))
+}
+
+fn first_value(batches: &[arrow::record_batch::RecordBatch]) -> String {
+    let value = arrow::util::display::array_value_to_string(batches[0].column(0), 0);
+    value.expect("a value can be shown")
+}
+
+async fn executors(session: &Session, wanted: usize) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while session.status().await.expect("the cluster has a state").executors.len() < wanted {
+        assert!(Instant::now() < patience, "the executors do not attach again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_primary_leads_when_the_leader_is_killed() {
+    let cluster = Primaries::start("3").await;
+    let session = cluster.session().await;
+    session.sql("create table t as select value from generate_series(1, 1000)").await.expect("a table can be written");
+    session.sql("create view v as select * from t where value <= 10").await.expect("a view can be made");
+    for round in 0..2 {
+        let killed = Instant::now();
+        cluster.signal(round, "-KILL");
+        let rows = count(&session, "t").await.expect("the same session goes on");
+        let gap = killed.elapsed();
+        assert_eq!(rows, 1000 + round as u64);
+        println!(
+            "after kill -9 of the leader, a client that was there before had its next answer in {} ms",
+            gap.as_millis()
+        );
+        assert!(gap < Duration::from_secs(8), "{gap:?}");
+        executors(&session, 2).await;
+        assert_eq!(count(&session, "v").await.expect("views are there"), 10);
+        session.sql("insert into t values (11)").await.expect("the new leader writes");
+    }
+    assert_eq!(count(&cluster.session().await, "t").await.expect("a new session is served"), 1002);
+    let listed = succeed(windlass(&["cluster", "status", "--dir", &cluster.dir.path().display().to_string()]));
+    assert!(listed.contains("executor-1") && listed.contains("executor-2"), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_wakes_up_late_changes_nothing_and_stands_by() {
+    let cluster = Primaries::start("2").await;
+    let session = cluster.session().await;
+    session.sql("create table t as select 1 as a").await.expect("a table can be written");
+    cluster.signal(0, "-STOP");
+    let stopped = Instant::now();
+    let fresh = cluster.session().await;
+    println!("a new client found the new leader {} ms after the old one stopped", stopped.elapsed().as_millis());
+    executors(&fresh, 2).await;
+    println!("executors were attached to it after {} ms", stopped.elapsed().as_millis());
+    fresh.sql("create table u as select 2 as a").await.expect("the new leader writes");
+    cluster.signal(0, "-CONT");
+    let patience = Instant::now() + Duration::from_secs(10);
+    while !cluster.log("primary").contains("stands by") {
+        assert!(Instant::now() < patience, "the old leader does not step down: {}", cluster.log("primary"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The session of the old leader finds the new one, and both see everything.
+    for session in [&session, &fresh, &cluster.session().await] {
+        assert_eq!(count(session, "t").await.expect("t is there"), 1);
+        assert_eq!(count(session, "u").await.expect("u is there"), 1);
+    }
+    // And back: what stood by can lead again.
+    cluster.signal(1, "-KILL");
+    assert_eq!(count(&fresh, "u").await.expect("the first one leads again"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_held_something_says_that_it_is_gone() {
+    let cluster = Primaries::start("2").await;
+    let session = cluster.session().await;
+    session.set("datafusion.execution.time_zone", "+05:00").await.expect("an option can be set");
+    cluster.signal(0, "-TERM");
+    let patience = Instant::now() + Duration::from_secs(20);
+    while cluster.log("primary-2").matches("leads the cluster").count() == 0 {
+        assert!(Instant::now() < patience, "nobody follows a leader that leaves");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let error = count(&session, "information_schema.tables").await.expect_err("the option is gone");
+    assert!(matches!(error, ClientError::SessionLost { .. }), "{error}");
+    assert!(error.to_string().contains("set them again"), "{error}");
+    count(&session, "information_schema.tables").await.expect("said once, it goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stands_by_says_who_leads() {
+    let cluster = Primaries::start("2").await;
+    let urls: Vec<&str> = cluster.url.split(',').collect();
+    // With the address of the other one alone, the leader is found.
+    let session = Client::connect(urls[1]).await.expect("the other primary names the leader");
+    assert_eq!(count(&session, "information_schema.tables where table_name = 'none'").await.expect("it answers"), 0);
+    let text = succeed(windlass(&["sql", "--url", urls[1], "--format", "csv", "-e", "select 42 as a"]));
+    assert_eq!(text, "a\n42\n");
+    // A stock client is told.
+    let said = run(crate::cluster::python("ask.py", &[urls[1], "select 1"])).expect_err("it does not answer queries");
+    assert!(said.contains("stands by; the leader is ") && said.contains(urls[0]), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_etcd_nobody_leads_and_with_it_all_is_there_again() {
+    let mut cluster = Primaries::start("2").await;
+    let session = cluster.session().await;
+    session.sql("create table t as select 1 as a").await.expect("a table can be written");
+    cluster.etcd.kill();
+    let patience = Instant::now() + Duration::from_secs(15);
+    while !cluster.log("primary").contains("stands by") {
+        assert!(Instant::now() < patience, "a leader without a lease goes on: {}", cluster.log("primary"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.etcd.start_again().await;
+    assert_eq!(count(&session, "t").await.expect("somebody leads again"), 1);
+    session.sql("insert into t values (2)").await.expect("the leader writes");
+    assert_eq!(count(&session, "t").await.expect("it is there"), 2);
+}
+
+#[test]
+fn several_primaries_need_an_etcd() {
+    let dir = tempfile::tempdir().expect("a folder can be made");
+    let at = dir.path().display().to_string();
+    let error = run(windlass(&["cluster", "up", "--primaries", "2", "--dir", &at])).expect_err("it is refused");
+    assert!(error.contains("--etcd"), "{error}");
+    let nobody = ["cluster", "up", "--primaries", "2", "--etcd", "http://127.0.0.1:1", "--dir", &at];
+    let error = run(windlass(&nobody)).expect_err("there is no etcd");
+    assert!(error.contains("etcd at http://127.0.0.1:1 cannot be reached"), "{error}");
+    assert!(!Path::new(&at).join("cluster.json").exists());
+    let error = run(windlass(&["primary", "--etcd", "http://127.0.0.1:1", "--dir", &at])).expect_err("it is refused");
+    assert!(error.contains("primary.warehouse"), "{error}");
+}
