@@ -13,6 +13,7 @@ use crate::runner::{Runner, failed};
 use crate::watchdog::{self, Watchdog};
 use futures::future::BoxFuture;
 use prost::Message as _;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -35,7 +36,9 @@ const OUTGOING: usize = 64;
 const REPORT_BYTES: usize = 4 << 20;
 /// Pauses between attempts to reach a primary: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// The same reason is logged this often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// The channels of an executor that lives in the primary's process. They carry what the network would carry.
 pub struct LocalLink {
@@ -83,7 +86,7 @@ pub(crate) async fn attach(
             let waited_s = config.join_timeout.as_secs();
             return Err(ExecutorError::Unreachable { primaries: config.primaries.join(", "), waited_s, reason });
         }
-        tracing::warn!(primary, reason, "not attached to a primary, trying again");
+        waiting.complain(primary, &reason);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(waiting.pause()) => {}
@@ -96,15 +99,27 @@ pub(crate) async fn attach(
 struct Waiting {
     next: Duration,
     until: Option<Instant>,
+    /// Reasons that were logged, and when.
+    complained: BTreeMap<String, Instant>,
 }
 
 impl Waiting {
     fn new(limit: Duration) -> Self {
-        Waiting { next: FIRST_PAUSE, until: Instant::now().checked_add(limit) }
+        Waiting { next: FIRST_PAUSE, until: Instant::now().checked_add(limit), complained: BTreeMap::new() }
     }
 
     fn for_ever() -> Self {
-        Waiting { next: FIRST_PAUSE, until: None }
+        Waiting { next: FIRST_PAUSE, until: None, complained: BTreeMap::new() }
+    }
+
+    /// Several primaries are tried in turn, many times a second.
+    fn complain(&mut self, primary: &str, reason: &str) {
+        let complaint = format!("{primary}: {reason}");
+        let now = Instant::now();
+        if self.complained.get(&complaint).is_none_or(|last| now.duration_since(*last) >= COMPLAIN_EVERY) {
+            tracing::warn!(primary, reason, "not attached to a primary, trying again");
+            self.complained.insert(complaint, now);
+        }
     }
 
     fn is_over(&self) -> bool {

@@ -8,6 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use tokio::sync::OnceCell;
 
 use crate::answer::Answer;
@@ -45,6 +47,16 @@ impl Suite {
         let count = format!("{} of {} {} queries are wrong on {}", wrong.len(), self.queries, self.name, engine.name());
         assert!(wrong.is_empty(), "{count}\n{}", wrong.join("\n"));
         times
+    }
+
+    /// Whether this is a right answer to the query of that name.
+    pub async fn check(&self, name: &str, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(), String> {
+        self.answers.get_or_init(|| self.reference()).await[name].check(schema, batches)
+    }
+
+    /// Asks the reference, unless it was.
+    pub async fn answered(&self) {
+        self.answers.get_or_init(|| self.reference()).await;
     }
 
     /// Tables over the generated Parquet files.
