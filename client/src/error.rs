@@ -39,7 +39,7 @@ pub enum ClientError {
         sent: bool,
     },
 
-    /// A primary answered that another one leads.
+    /// A primary answered that it does not lead, and that nothing was changed.
     #[error("{message}")]
     StandsBy { message: String, leader: Option<String> },
 

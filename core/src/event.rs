@@ -126,6 +126,8 @@ pub enum JobError {
     Task { attempt: AttemptId, attempts: u32, failure: TaskFailure },
     #[error("cancelled: {reason}")]
     Cancelled { reason: String },
+    #[error("the primary is stopping, and nothing was changed: run the statement again")]
+    Stopping,
     #[error(
         "no executor joined within {waited_s} s: start one with 'windlass executor', or see 'windlass cluster status'"
     )]

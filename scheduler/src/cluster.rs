@@ -37,6 +37,9 @@ use windlass_core::ids::JobId;
 /// How often sessions, results and dropped files are looked through for what has expired.
 const UPKEEP: Duration = Duration::from_secs(10);
 
+/// How long a primary that stops keeps results for clients that have not begun to read them.
+const LAST_RESULTS: Duration = Duration::from_secs(2);
+
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
     pub primary: PrimaryConfig,
@@ -223,6 +226,11 @@ async fn assemble(
     tasks.spawn(upkeep(catalog.clone(), sessions.clone(), kept.clone(), stop));
     let flight = FlightFace::new(statements.clone(), sessions.clone(), kept.clone()).into_server();
     primary.services().add_service(flight);
+    let (gate, results) = (statements.gate().clone(), kept.clone());
+    primary.finish_with(Box::pin(async move {
+        gate.close().await;
+        results.settled(LAST_RESULTS).await;
+    }));
     primary.submit_with(Arc::new(Detached { statements, options: config.sessions.options.clone(), tasks }));
     primary.sessions(sessions.clone());
     Ok(Front { sessions, kept, catalog })

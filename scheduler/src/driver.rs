@@ -288,7 +288,7 @@ impl JobHandle {
     pub async fn wait(&mut self) -> Result<JobOutcome, JobError> {
         let outcome = (&mut self.receiver).await;
         self.armed = false;
-        outcome.unwrap_or_else(|_| Err(JobError::Cancelled { reason: actor::STOPPING.into() }))
+        outcome.unwrap_or(Err(JobError::Stopping))
     }
 
     /// Lets the job go on when this handle is gone. Its result is dropped when it ends.

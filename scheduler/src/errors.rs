@@ -6,8 +6,10 @@ use crate::nearest::nearest;
 use datafusion::common::{Column, DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::parser::ParserError;
 use thiserror::Error;
+use tonic::metadata::AsciiMetadataValue;
 use windlass_core::event::JobError;
 use windlass_core::failure::TaskFailure;
+use windlass_proto::LEADER_HEADER;
 
 /// gRPC sends messages in a header, and clients bound the size of those.
 const MAX_STATUS_MESSAGE: usize = 4096;
@@ -36,6 +38,9 @@ pub enum QueryError {
     /// Memory or disk did not suffice, or a limit was passed.
     #[error("{0}")]
     Exhausted(String),
+    /// This primary does not lead, or not for much longer. Nothing was changed, so another one can run it.
+    #[error("{0}")]
+    NotLeading(String),
     /// Nobody is there to run it, for now.
     #[error("{0}")]
     Unavailable(String),
@@ -59,6 +64,7 @@ impl QueryError {
             QueryError::Cancelled(_) => "cancelled",
             QueryError::TimedOut(_) => "timed_out",
             QueryError::Exhausted(_) => "exhausted",
+            QueryError::NotLeading(_) => "not_leading",
             QueryError::Unavailable(_) => "unavailable",
             QueryError::Lost(_) => "result_lost",
             QueryError::Internal(_) => "internal",
@@ -77,11 +83,15 @@ impl From<QueryError> for tonic::Status {
             QueryError::Cancelled(_) => Code::Cancelled,
             QueryError::TimedOut(_) => Code::DeadlineExceeded,
             QueryError::Exhausted(_) => Code::ResourceExhausted,
-            QueryError::Unavailable(_) => Code::Unavailable,
+            QueryError::NotLeading(_) | QueryError::Unavailable(_) => Code::Unavailable,
             QueryError::Lost(_) => Code::DataLoss,
             QueryError::Internal(_) => Code::Internal,
         };
-        tonic::Status::new(code, shorten(error.to_string()))
+        let mut status = tonic::Status::new(code, shorten(error.to_string()));
+        if let QueryError::NotLeading(_) = error {
+            status.metadata_mut().insert(LEADER_HEADER, AsciiMetadataValue::from_static(""));
+        }
+        status
     }
 }
 
@@ -98,7 +108,7 @@ impl From<MetaError> for QueryError {
     fn from(error: MetaError) -> Self {
         match error {
             MetaError::Conflict { .. } => QueryError::Invalid(error.to_string()),
-            MetaError::NotLeading { .. } => QueryError::Unavailable(error.to_string()),
+            MetaError::NotLeading { .. } => QueryError::NotLeading(error.to_string()),
             MetaError::Store { .. } | MetaError::Corrupt { .. } => QueryError::Internal(error.to_string()),
         }
     }
@@ -116,6 +126,7 @@ impl From<JobError> for QueryError {
                 failure => QueryError::Internal(format!("{failure} (after {attempts} attempts)")),
             },
             JobError::Cancelled { reason } => QueryError::Cancelled(format!("the statement was cancelled: {reason}")),
+            JobError::Stopping => QueryError::NotLeading(error.to_string()),
             JobError::NoExecutors { .. } => QueryError::Unavailable(error.to_string()),
             JobError::Busy { .. } | JobError::UserBusy { .. } => QueryError::Exhausted(error.to_string()),
             JobError::TimedOut { .. } => QueryError::TimedOut(error.to_string()),

@@ -110,18 +110,17 @@ impl Member {
     }
 
     async fn lead(&self, term: &Term, shutdown: &CancellationToken) -> Result<(), ClusterError> {
-        let stop = shutdown.child_token();
         let (grpc, rest) = self.listeners()?;
-        let serving = async {
-            let cluster = Cluster::over(&self.config, self.store.clone(), grpc, rest).await?;
-            cluster.primary.serve(stop.clone()).await.map_err(ClusterError::from)
-        };
+        let cluster = Cluster::over(&self.config, self.store.clone(), grpc, rest).await?;
+        let stop = cluster.primary.background().1.clone();
+        let serving = cluster.primary.serve(shutdown.clone());
         tokio::pin!(serving);
         tokio::select! {
-            served = &mut serving => return served,
+            served = &mut serving => return Ok(served?),
+            // Jobs that could not publish any more are not waited for.
             () = term.lost.cancelled() => stop.cancel(),
         }
-        serving.await
+        Ok(serving.await?)
     }
 
     fn listeners(&self) -> Result<(tokio::net::TcpListener, Option<tokio::net::TcpListener>), ClusterError> {

@@ -5,6 +5,7 @@ use crate::dispatch::DispatchService;
 use crate::driver::{Driver, DriverConfig, IdSource};
 use crate::session::{Sessions, incoming};
 use futures::Stream;
+use futures::future::BoxFuture;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -28,7 +29,9 @@ pub struct PrimaryConfig {
     /// Where the REST interface answers; empty: nowhere.
     pub rest_url: String,
     pub driver: DriverConfig,
-    /// How long open streams may go on after a request to stop. Default 5 s.
+    /// How long running jobs may take to end after a request to stop. Default 60 s.
+    pub finish_timeout: Duration,
+    /// How long open streams may go on after that. Default 5 s.
     pub stop_timeout: Duration,
 }
 
@@ -38,6 +41,7 @@ impl Default for PrimaryConfig {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070),
             rest_url: String::new(),
             driver: DriverConfig::default(),
+            finish_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(5),
         }
     }
@@ -65,6 +69,8 @@ pub struct Primary {
     services: RoutesBuilder,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Ends what runs, and lets nothing begin.
+    finish: Option<BoxFuture<'static, ()>>,
 }
 
 impl Primary {
@@ -93,6 +99,7 @@ impl Primary {
             services,
             stop,
             tasks,
+            finish: None,
         })
     }
 
@@ -101,7 +108,8 @@ impl Primary {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let driver = Driver::start(config.driver.clone(), ids, stop.clone(), &tasks);
         let (address, services) = (config.listen, RoutesBuilder::default());
-        Primary { driver, config, listener: None, address, submit: None, sessions: None, services, stop, tasks }
+        let (submit, sessions, finish) = (None, None, None);
+        Primary { driver, config, listener: None, address, submit, sessions, services, stop, tasks, finish }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -111,6 +119,11 @@ impl Primary {
     /// Who runs what `Admin.Submit` is given.
     pub fn submit_with(&mut self, submit: Arc<dyn SubmitStatement>) {
         self.submit = Some(submit);
+    }
+
+    /// What happens first when the primary is asked to stop, for as long as [`PrimaryConfig::finish_timeout`].
+    pub fn finish_with(&mut self, finish: BoxFuture<'static, ()>) {
+        self.finish = Some(finish);
     }
 
     /// Whose connections these are.
@@ -128,7 +141,7 @@ impl Primary {
         (&self.tasks, &self.stop)
     }
 
-    /// Serves its port until `shutdown` is cancelled.
+    /// Serves its port until `shutdown` is cancelled, and running jobs have ended; or, at once, until [`Primary::background`]'s token is.
     pub async fn serve(mut self, shutdown: CancellationToken) -> Result<(), PrimaryError> {
         let Some(listener) = self.listener.take() else {
             let reason = "it has no port".to_string();
@@ -147,8 +160,9 @@ impl Primary {
         I: Stream<Item = io::Result<IO>> + Send,
         IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
-        let Primary { driver, config, address, submit, mut services, stop, tasks, .. } = self;
+        let Primary { driver, config, address, submit, mut services, stop, tasks, finish, .. } = self;
         let _stop_on_return = stop.clone().drop_guard();
+        let directory = driver.directory().clone();
         let dispatch = DispatchServer::new(DispatchService::new(driver.clone()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -164,9 +178,25 @@ impl Primary {
         let mut serving = std::pin::pin!(serving);
         let failed =
             |error: tonic::transport::Error| PrimaryError::Serve { address, reason: windlass_proto::describe(&error) };
+        let finished = async {
+            shutdown.cancelled().await;
+            let (Some(finish), mut executors) = (finish, directory.count()) else { return };
+            // Without executors nothing comes to an end. An error says that the driver has ended.
+            let deserted = async { drop(executors.wait_for(|count| *count == 0).await) };
+            tokio::select! {
+                () = finish => {}
+                () = deserted => {}
+                () = tokio::time::sleep(config.finish_timeout) => {
+                    let waited_s = config.finish_timeout.as_secs();
+                    tracing::warn!(waited_s, "statements are still running, stopping them");
+                }
+            }
+        };
         tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
             served = &mut serving => return served.map_err(failed),
-            () = shutdown.cancelled() => {}
+            () = finished => {}
         }
         stop.cancel();
         tasks.close();

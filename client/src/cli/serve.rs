@@ -91,7 +91,8 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
         ..DriverConfig::default()
     };
     let listen = address("primary.listen", &primary.listen)?;
-    let settings = PrimaryConfig { listen, driver, ..PrimaryConfig::default() };
+    let finish_timeout = primary.finish_timeout.duration();
+    let settings = PrimaryConfig { listen, driver, finish_timeout, ..PrimaryConfig::default() };
     let mut cluster = ClusterConfig::new(settings, primary.dir.clone());
     if !primary.rest.is_empty() {
         cluster.rest = Some(address("primary.rest", &primary.rest)?);

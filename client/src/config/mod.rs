@@ -58,6 +58,8 @@ section! {
         executor_wait: Span = Span::secs(30);
         /// A leaving executor may stay this long because its outputs are needed.
         drain_timeout: Span = Span::secs(60);
+        /// On SIGTERM, how long running jobs may take to end.
+        finish_timeout: Span = Span::secs(60);
         /// Jobs that may wait for their first task. More are refused.
         queued_jobs: Count = Count(10_000);
         /// The same for the jobs of one user.

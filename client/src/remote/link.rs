@@ -16,7 +16,7 @@ use windlass_proto::v1::admin_client::AdminClient;
 /// How long a cluster may be without a leader before its clients give up. A lease of the default length ends well within it.
 const LEADERLESS: Duration = Duration::from_secs(20);
 /// Between two rounds through all addresses.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection to the primary that leads.
 pub(super) struct Link {
@@ -102,10 +102,15 @@ async fn probe(url: &str, identity: &Arc<Identity>) -> Result<Link> {
         ClientError::Disconnected { peer: url.to_owned(), doing: "connecting".to_owned(), reason, sent: true }
     })?;
     let status = asked.map_err(|status| match ClientError::from_status(&status, url, "asking for the cluster's state") {
-        ClientError::Disconnected { reason, .. } => ClientError::Version {
-            url: url.to_owned(),
-            reason: format!("what listens there does not speak gRPC ({reason}): the port of a primary's gRPC is needed, not that of REST"),
-        },
+        // HTTP, and not gRPC: what tonic says of such an answer differs with where it notices.
+        ClientError::Disconnected { reason: said, .. } | ClientError::Statement { message: said }
+            if ["protocol error", "frame", "status: 404"].iter().any(|words| said.contains(words)) =>
+        {
+            ClientError::Version {
+                url: url.to_owned(),
+                reason: format!("what listens there does not speak gRPC ({said}): the port of a primary's gRPC is needed, not that of REST"),
+            }
+        }
         other => other,
     })?;
     windlass_proto::version::check("the cluster", &status.into_inner().version)

@@ -21,6 +21,7 @@ use parking_lot::RwLock;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use windlass_proto::v1::{ClusterStatusRequest, JobRequest, ListJobsRequest, SubmitRequest, WatchQueryRequest};
@@ -39,6 +40,9 @@ pub(crate) struct Remote {
     /// They are gone, and nobody was told yet.
     state_lost: AtomicBool,
 }
+
+/// How long a call waits for a primary that takes it: one that is asked to leave ends first what it runs.
+const PATIENCE: Duration = Duration::from_secs(75);
 
 /// Whether a call may reach the cluster twice.
 #[derive(Clone, Copy, PartialEq)]
@@ -87,35 +91,44 @@ impl Remote {
     where
         F: Future<Output = Result<T>>,
     {
-        let link = self.link();
-        let error = match call(Arc::clone(&link)).await {
-            Err(error) if self.may_have_moved(&error) => error,
-            outcome => return outcome,
-        };
-        self.follow(&link).await?;
-        let unsent = matches!(error, ClientError::StandsBy { .. } | ClientError::Disconnected { sent: false, .. });
-        match again == Again::Harmless || unsent {
-            true => call(self.link()).await,
-            false => Err(error),
+        let started = Instant::now();
+        loop {
+            let link = self.link();
+            let error = match call(Arc::clone(&link)).await {
+                Err(error) if self.may_have_moved(&error) && started.elapsed() < PATIENCE => error,
+                outcome => return outcome,
+            };
+            self.follow(&link, &error).await?;
+            let nothing_happened =
+                matches!(error, ClientError::StandsBy { .. } | ClientError::Disconnected { sent: false, .. });
+            if again == Again::Never && !nothing_happened {
+                return Err(error);
+            }
         }
     }
 
     fn may_have_moved(&self, error: &ClientError) -> bool {
         match error {
-            ClientError::StandsBy { .. } => !self.members.is_empty(),
+            ClientError::StandsBy { leader: Some(_), .. } => !self.members.is_empty(),
+            ClientError::StandsBy { leader: None, .. } => self.members.len() > 1,
             ClientError::Disconnected { .. } => self.members.len() > 1,
             _ => false,
         }
     }
 
     /// Looks for the leader, unless somebody has since `link` turned out not to be it.
-    async fn follow(&self, link: &Arc<Link>) -> Result<()> {
+    async fn follow(&self, link: &Arc<Link>, error: &ClientError) -> Result<()> {
         let _seeking = self.seeking.lock().await;
         if !Arc::ptr_eq(link, &self.link()) {
             return Ok(());
         }
         // The session of the old leader means nothing to the new one, and may not be found there by chance.
         let found = link::find(&self.members, &self.identity).await?;
+        if found.url == link.url && matches!(error, ClientError::StandsBy { .. }) {
+            // It still leads, and takes nothing any more.
+            tokio::time::sleep(link::PAUSE).await;
+            return Ok(());
+        }
         tracing::info!(leader = found.url, "the cluster's primary has changed");
         self.identity.forget();
         if self.stateful.swap(false, Ordering::AcqRel) {

@@ -473,7 +473,7 @@ impl Actor {
 
     fn stop(mut self) {
         for (_, job) in std::mem::take(&mut self.jobs) {
-            let _ = job.reply.send(Err(JobError::Cancelled { reason: STOPPING.into() }));
+            let _ = job.reply.send(Err(JobError::Stopping));
         }
         for (_, link) in std::mem::take(&mut self.links) {
             link.ended.end(STOPPING);

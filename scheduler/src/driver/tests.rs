@@ -281,12 +281,12 @@ async fn stopping_cancels_jobs_and_lets_executors_go() {
     let mut handle = driver.submit(planned(&[1]), JobInfo::default()).await;
     executor.launch().await;
     stop.cancel();
-    assert!(matches!(wait(&mut handle).await, Err(JobError::Cancelled { .. })));
+    assert!(matches!(wait(&mut handle).await, Err(JobError::Stopping)));
     assert!(executor.from_primary.recv().await.is_none());
     tasks.close();
     tokio::time::timeout(SOON, tasks.wait()).await.expect("a task goes on");
     let mut late = driver.submit(planned(&[1]), JobInfo::default()).await;
-    assert!(matches!(wait(&mut late).await, Err(JobError::Cancelled { .. })));
+    assert!(matches!(wait(&mut late).await, Err(JobError::Stopping)));
 }
 
 #[tokio::test]

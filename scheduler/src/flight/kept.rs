@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 use windlass_core::ids::JobId;
 
 #[derive(Clone, Debug)]
@@ -32,6 +33,10 @@ impl Default for KeptConfig {
 pub struct Kept {
     pub config: KeptConfig,
     results: Mutex<BTreeMap<String, Result>>,
+    /// When the last one was added.
+    added: Mutex<Instant>,
+    /// Told when one goes.
+    gone: Notify,
 }
 
 #[derive(Debug)]
@@ -45,7 +50,7 @@ struct Result {
 
 impl Kept {
     pub fn new(config: KeptConfig) -> Arc<Self> {
-        Arc::new(Self { config, results: Mutex::default() })
+        Arc::new(Self { config, results: Mutex::default(), added: Mutex::new(Instant::now()), gone: Notify::new() })
     }
 
     /// Keeps a result of `parts` separately read parts, and names it.
@@ -61,7 +66,24 @@ impl Kept {
         let expires = Instant::now() + self.config.unread;
         let result = Result { execution: Arc::new(execution), expires, unread: (0..parts).collect(), reading: 0 };
         results.insert(id.clone(), result);
+        *self.added.lock() = Instant::now();
         Ok(id)
+    }
+
+    /// Waits until all results were read, or were there for `long` without being read.
+    pub async fn settled(&self, long: Duration) {
+        let until = *self.added.lock() + long;
+        let empty = async {
+            loop {
+                let gone = self.gone.notified();
+                if self.is_empty() {
+                    return;
+                }
+                gone.await;
+            }
+        };
+        // What nobody reads does not hold up whoever waits.
+        let _ = tokio::time::timeout_at(until.into(), empty).await;
     }
 
     /// Begins to read a part. The guard, dropped after [`Reading::done`], lets the result go when this was the last part.
@@ -91,7 +113,9 @@ impl Kept {
 
     /// Lets a result go unread. False: there was none.
     pub(super) fn release(&self, id: &str) -> bool {
-        self.results.lock().remove(id).is_some()
+        let released = self.results.lock().remove(id).is_some();
+        self.gone.notify_waiters();
+        released
     }
 
     /// Gives a result its whole time again, and says when that is over.
@@ -150,6 +174,7 @@ impl Drop for Reading {
         }
         if result.unread.is_empty() && result.reading == 0 {
             results.remove(&self.id);
+            self.kept.gone.notify_waiters();
         }
     }
 }

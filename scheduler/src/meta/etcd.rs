@@ -132,6 +132,21 @@ impl EtcdStore {
         self.term.lock().as_ref().filter(|held| !held.lost.is_cancelled()).map(|held| held.epoch)
     }
 
+    /// Why a commit ends without success: that nothing was changed is said only where it is known.
+    async fn ousted(&self, open: Option<Error>) -> MetaError {
+        match open {
+            None => self.not_leading().await,
+            Some(error) => MetaError::Store {
+                store: self.name.clone(),
+                action: "written",
+                reason: format!(
+                    "it did not answer, and whether it did what it was asked to is not known: {}",
+                    reason(&error)
+                ),
+            },
+        }
+    }
+
     async fn not_leading(&self) -> MetaError {
         let successor = match self.leader().await {
             Ok(Some(leader)) => format!("the leader is {}", leader.url),
@@ -308,12 +323,18 @@ impl MetaStore for EtcdStore {
         let mut last = self.committing.lock().await;
         let id = uuid::Uuid::new_v4().simple().to_string();
         let until = Instant::now() + self.lease;
+        // Sent before, and the answer was lost.
+        let mut open: Option<Error> = None;
         loop {
-            let Some(epoch) = self.epoch() else { return Err(self.not_leading().await) };
+            let Some(epoch) = self.epoch() else { return Err(self.ousted(open).await) };
             let txn = self.encode(&transaction, epoch, *last, &id);
             let answer = match self.client.clone().txn(txn).await {
                 Ok(answer) => answer,
-                Err(error) if passes(&error) && Instant::now() < until => {
+                Err(error) if passes(&error) => {
+                    open = Some(error);
+                    if Instant::now() >= until {
+                        return Err(self.ousted(open).await);
+                    }
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -324,7 +345,7 @@ impl MetaStore for EtcdStore {
                 return Ok(());
             }
             match self.refusal(&transaction, &answer, epoch, *last, &id) {
-                Refusal::NotLeading => return Err(self.not_leading().await),
+                Refusal::NotLeading => return Err(self.ousted(open).await),
                 Refusal::Conflict(key) => return Err(MetaError::Conflict { key }),
                 Refusal::Happened(revision) => {
                     *last = revision;
@@ -353,12 +374,11 @@ impl EtcdStore {
             TxnOpResponse::Get(found) => found.kvs().first(),
             _ => None,
         });
-        if entries.next().flatten().is_none_or(|leader| leader.create_revision() != epoch) {
-            return Refusal::NotLeading;
-        }
+        let leads = entries.next().flatten().is_some_and(|leader| leader.create_revision() == epoch);
         let committed = entries.next().flatten();
         match committed {
             Some(entry) if entry.value() == id.as_bytes() => return Refusal::Happened(entry.mod_revision()),
+            _ if !leads => return Refusal::NotLeading,
             Some(entry) if entry.mod_revision() != last => return Refusal::Behind(entry.mod_revision()),
             None if last != 0 => return Refusal::Behind(0),
             _ => {}

@@ -12,6 +12,7 @@
 mod cluster;
 mod ddl;
 mod explain;
+mod gate;
 #[cfg(test)]
 pub(crate) mod in_process;
 mod metadata;
@@ -24,6 +25,7 @@ pub(crate) mod tests;
 mod write;
 
 pub use cluster::ClusterRunner;
+pub use gate::Gate;
 pub use params::{ParameterNames, Parameters};
 pub use parse::split;
 pub use publish::{Journal, remove_folder};
@@ -72,6 +74,7 @@ struct Inner {
     runner: Arc<dyn Runner>,
     journal: Journal,
     tasks: TaskTracker,
+    gate: Gate,
 }
 
 /// What is said of a statement besides its text.
@@ -143,12 +146,17 @@ impl Statements {
         journal: Journal,
         tasks: TaskTracker,
     ) -> Self {
-        Self { inner: Arc::new(Inner { config, catalog, runner, journal, tasks }) }
+        Self { inner: Arc::new(Inner { config, catalog, runner, journal, tasks, gate: Gate::default() }) }
     }
 
     /// Tasks that end with the primary.
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.inner.tasks
+    }
+
+    /// What lets statements in.
+    pub fn gate(&self) -> &Gate {
+        &self.inner.gate
     }
 
     pub fn catalog(&self) -> &Arc<Catalog> {
@@ -157,6 +165,19 @@ impl Statements {
 
     /// Runs one statement to its end. Dropping the future cancels it.
     pub fn execute<'a>(
+        &'a self,
+        session: &'a Arc<Session>,
+        sql: &'a str,
+        parameters: Option<Parameters>,
+        info: &'a Info,
+    ) -> BoxFuture<'a, Result<Execution, QueryError>> {
+        Box::pin(async move {
+            let _inside = self.inner.gate.enter()?;
+            self.run(session, sql, parameters, info).await
+        })
+    }
+
+    fn run<'a>(
         &'a self,
         session: &'a Arc<Session>,
         sql: &'a str,
@@ -187,6 +208,7 @@ impl Statements {
         info: &'a Info,
     ) -> BoxFuture<'a, Result<Execution, QueryError>> {
         Box::pin(async move {
+            let _inside = self.inner.gate.enter()?;
             let state = session.state();
             let plan = windlass_engine::logical::decode(encoded, &state).await?;
             // What lists of jobs show in the place of a text.
@@ -206,6 +228,7 @@ impl Statements {
         info: &'a Info,
     ) -> BoxFuture<'a, Result<Option<u64>, QueryError>> {
         Box::pin(async move {
+            let _inside = self.inner.gate.enter()?;
             let state = session.state();
             let planned = self.plan(session, &state, sql).await?;
             if rows.len() > 1
@@ -217,7 +240,7 @@ impl Statements {
             }
             let mut affected = None;
             for parameters in rows {
-                let execution = self.execute(session, sql, Some(parameters), info).await?;
+                let execution = self.run(session, sql, Some(parameters), info).await?;
                 affected = match (affected, execution.affected) {
                     (Some(sum), Some(rows)) => Some(sum + rows),
                     (sum, rows) => sum.or(rows),

@@ -150,6 +150,61 @@ async fn a_session_that_held_something_says_that_it_is_gone() {
     count(&session, "information_schema.tables").await.expect("said once, it goes on");
 }
 
+const SECONDS_LONG: &str = "select count(*) as n from generate_series(1, 40000) a cross join generate_series(1, 10000) b where a.value <> b.value";
+
+async fn running(session: &Session) {
+    while session.status().await.expect("the cluster has a state").jobs_running == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Statements that run when the leader is asked to leave come to their end, and later ones run on the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_asked_to_leave_ends_what_it_runs() {
+    let cluster = Primaries::start("2").await;
+    let (session, other) = (cluster.session().await, cluster.session().await);
+    session.sql("create table t as select 1 as a").await.expect("a table can be written");
+    let under_way = session.sql(format!("create table u as {SECONDS_LONG}"));
+    let then = async {
+        running(&other).await;
+        cluster.signal(0, "-TERM");
+        other.sql("insert into t values (2)").await.map(|_| Instant::now())
+    };
+    let (ended, next) = tokio::join!(async { under_way.await.map(|_| Instant::now()) }, then);
+    let (ended, next) = (ended.expect("what ran is ended"), next.expect("what came later is run by the next leader"));
+    println!(
+        "the next leader's first answer came {} ms after the old one's last",
+        next.duration_since(ended).as_millis()
+    );
+    assert_eq!(count(&session, "u").await.expect("u is there"), 1);
+    assert_eq!(count(&session, "t").await.expect("t has both rows"), 2);
+}
+
+/// The same with one primary: there is no next one, and the statement is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_primary_that_is_asked_to_leave_ends_what_it_runs() {
+    let cluster = crate::cluster::Processes::start();
+    let (session, other) = (cluster.session().await, cluster.session().await);
+    let under_way = session.sql(SECONDS_LONG);
+    let then = async {
+        running(&other).await;
+        let state = std::fs::read_to_string(cluster.dir.path().join("cluster.json")).expect("there is a record");
+        let state: serde_json::Value = serde_json::from_str(&state).expect("it is JSON");
+        let mut kill = Command::new("kill");
+        kill.args(["-TERM", &state["primaries"][0]["pid"].to_string()]);
+        succeed(kill);
+        loop {
+            // Until the signal arrives, statements are still taken.
+            if let Err(error) = other.sql("select 1").await {
+                return error.to_string();
+            }
+        }
+    };
+    let (ended, refused) = tokio::join!(async { under_way.await?.collect().await }, then);
+    assert_eq!(first_value(&ended.expect("what ran is ended")), "399990000");
+    assert!(refused.contains("the primary is stopping"), "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_stands_by_says_who_leads() {
     let cluster = Primaries::start("2").await;
