@@ -9,11 +9,13 @@ export WINDLASS_TARGET_DIR ?= $(WINDLASS_CACHE_DIR)/target
 export CARGO_TARGET_DIR := $(WINDLASS_TARGET_DIR)
 export CARGO_TERM_PROGRESS_WHEN ?= never
 SCALE ?= 1
+SEEDS ?= 10000
+SECONDS_LONG ?= 300
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint data bench clean
+.PHONY: help setup build demo test lint data sim chaos bench clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,6 +39,13 @@ lint: setup ## check the formatting and run clippy
 test: data lint ## run every test
 	cargo build --workspace --all-targets
 	cargo test --workspace
+
+sim: ## drive the scheduling machine through random faults (SEEDS=10000: how many runs)
+	PROPTEST_CASES="$(SEEDS)" cargo test --workspace --lib -- simulation
+
+chaos: data ## kill, stop and cut off the processes of a cluster under load (SECONDS_LONG=300, CHAOS_SEED=7)
+	cargo build --workspace --all-targets
+	CHAOS_SECONDS="$(SECONDS_LONG)" cargo test --workspace --lib -- chaos --nocapture
 
 bench: data ## measure TPC-H against DataFusion (SCALE=10 for ten times the data), the scheduling machine and the exchange
 	cargo build --release --workspace --bin windlass --bin windlass-bench

@@ -45,8 +45,8 @@ pub enum ClientError {
 
     /// Another primary leads since the last statement, and it does not know this session.
     #[error(
-        "the cluster's primary has changed to {leader}, and this session's options, temporary tables and prepared statements went with \
-         the old one; nothing was run: set them again and go on"
+        "the cluster's primary has changed to {leader}, and this session's temporary tables and prepared statements went with the old \
+         one; nothing was run: make them again and go on"
     )]
     SessionLost { leader: String },
 

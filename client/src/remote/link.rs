@@ -118,9 +118,25 @@ async fn probe(url: &str, identity: &Arc<Identity>) -> Result<Link> {
     Ok(link)
 }
 
-/// Whether a statement leaves something in its session that later ones build on. In doubt, yes.
-pub(super) fn leaves_state(sql: &str) -> bool {
-    mentions(sql, &["SET", "RESET", "PREPARE", "TEMP", "TEMPORARY"])
+/// What a statement leaves in its session for later ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaves {
+    Nothing,
+    /// An option, which another session can be given by the same statement.
+    Option,
+    /// More than that, as far as one can tell.
+    Things,
+}
+
+pub(super) fn leaves(sql: &str) -> Leaves {
+    let first = words(sql).next().unwrap_or_default();
+    if ["SET", "RESET"].iter().any(|of| of.eq_ignore_ascii_case(first)) {
+        return Leaves::Option;
+    }
+    match mentions(sql, &["SET", "RESET", "PREPARE", "TEMP", "TEMPORARY"]) {
+        true => Leaves::Things,
+        false => Leaves::Nothing,
+    }
 }
 
 /// Whether a statement changes nothing, so that it may run twice. In doubt, no.
@@ -129,7 +145,7 @@ pub(super) fn only_reads(sql: &str) -> bool {
     let reads = ["SELECT", "WITH", "VALUES", "SHOW", "DESCRIBE"].iter().any(|of| of.eq_ignore_ascii_case(first));
     reads
         && !mentions(sql, &["INTO", "INSERT", "UPDATE", "DELETE", "MERGE", "CREATE", "DROP", "COPY"])
-        && !leaves_state(sql)
+        && leaves(sql) == Leaves::Nothing
 }
 
 fn words(sql: &str) -> impl Iterator<Item = &str> {
@@ -152,13 +168,17 @@ mod tests {
     }
 
     #[test]
-    fn statements_that_change_their_session_are_known() {
-        for sql in ["set x = 1", "/* */ SET a.b TO 2", "create temporary table t as select 1", "PREPARE p AS SELECT 1"]
-        {
-            assert!(leaves_state(sql), "{sql}");
-        }
-        for sql in ["select offset_of from settings", "insert into t values (1)"] {
-            assert!(!leaves_state(sql), "{sql}");
+    fn what_statements_leave_in_their_session_is_known() {
+        for (sql, left) in [
+            ("set x = 1", Leaves::Option),
+            (" RESET a.b;", Leaves::Option),
+            ("create temporary table t as select 1", Leaves::Things),
+            ("PREPARE p AS SELECT 1", Leaves::Things),
+            ("/* that */ set x = 1", Leaves::Things),
+            ("select offset_of from settings", Leaves::Nothing),
+            ("insert into t values (1)", Leaves::Nothing),
+        ] {
+            assert_eq!(leaves(sql), left, "{sql}");
         }
     }
 

@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use connection::Identity;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use link::Link;
-use parking_lot::RwLock;
+use link::{Leaves, Link};
+use parking_lot::{Mutex, RwLock};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,10 +35,12 @@ pub(crate) struct Remote {
     identity: Arc<Identity>,
     /// Held while the leader is looked for.
     seeking: tokio::sync::Mutex<()>,
-    /// The session holds options or temporary tables that a new leader does not know.
-    stateful: AtomicBool,
+    /// The statements that gave the session its options, for a session with a new leader.
+    options: Mutex<Vec<Request>>,
+    /// The session holds temporary tables or prepared statements, which a new leader cannot be given.
+    holds_things: AtomicBool,
     /// They are gone, and nobody was told yet.
-    state_lost: AtomicBool,
+    things_lost: AtomicBool,
 }
 
 /// How long a call waits for a primary that takes it: one that is asked to leave ends first what it runs.
@@ -77,8 +79,9 @@ impl Remote {
             link: RwLock::new(Arc::new(link)),
             identity,
             seeking: tokio::sync::Mutex::default(),
-            stateful: AtomicBool::default(),
-            state_lost: AtomicBool::default(),
+            options: Mutex::default(),
+            holds_things: AtomicBool::default(),
+            things_lost: AtomicBool::default(),
         }
     }
 
@@ -131,15 +134,31 @@ impl Remote {
         }
         tracing::info!(leader = found.url, "the cluster's primary has changed");
         self.identity.forget();
-        if self.stateful.swap(false, Ordering::AcqRel) {
-            self.state_lost.store(true, Ordering::Release);
+        let options = self.options.lock().clone();
+        for option in options {
+            statement::execute(&found, option).await?;
+        }
+        if self.holds_things.swap(false, Ordering::AcqRel) {
+            self.things_lost.store(true, Ordering::Release);
         }
         *self.link.write() = Arc::new(found);
         Ok(())
     }
 
-    fn tell_of_lost_state(&self) -> Result<()> {
-        match self.state_lost.swap(false, Ordering::AcqRel) {
+    /// The last statement for an option is the one that counts.
+    fn remember(&self, request: Request) {
+        let option = |request: &Request| match &request.body {
+            Body::Sql(sql) => sql.split('=').next().unwrap_or_default().trim().to_lowercase(),
+            Body::Plan(_) => String::new(),
+        };
+        let of = option(&request);
+        let mut options = self.options.lock();
+        options.retain(|earlier| option(earlier) != of);
+        options.push(request);
+    }
+
+    fn tell_of_lost_things(&self) -> Result<()> {
+        match self.things_lost.swap(false, Ordering::AcqRel) {
             true => Err(ClientError::SessionLost { leader: self.link().url.clone() }),
             false => Ok(()),
         }
@@ -157,8 +176,11 @@ fn of_job(link: &Link, status: &Status, doing: &str) -> ClientError {
 #[async_trait]
 impl Backend for Remote {
     async fn execute(&self, request: Request) -> Result<Answer> {
-        self.tell_of_lost_state()?;
-        let leaves_state = matches!(&request.body, Body::Sql(sql) if link::leaves_state(sql));
+        self.tell_of_lost_things()?;
+        let leaves = match &request.body {
+            Body::Sql(sql) => link::leaves(sql),
+            Body::Plan(_) => Leaves::Nothing,
+        };
         let again = match &request.body {
             Body::Sql(sql) if link::only_reads(sql) => Again::Harmless,
             _ => Again::Never,
@@ -167,13 +189,16 @@ impl Backend for Remote {
             .call(again, |link| {
                 let request = request.clone();
                 async move {
-                    self.tell_of_lost_state()?;
+                    self.tell_of_lost_things()?;
                     statement::execute(&link, request).await
                 }
             })
             .await;
-        if leaves_state && answer.is_ok() {
-            self.stateful.store(true, Ordering::Release);
+        match leaves {
+            _ if answer.is_err() => {}
+            Leaves::Nothing => {}
+            Leaves::Option => self.remember(request),
+            Leaves::Things => self.holds_things.store(true, Ordering::Release),
         }
         answer
     }
