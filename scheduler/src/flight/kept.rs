@@ -54,7 +54,7 @@ impl Kept {
     }
 
     /// Keeps a result of `parts` separately read parts, and names it.
-    pub(super) fn put(&self, execution: Execution, parts: usize) -> std::result::Result<String, QueryError> {
+    pub(super) fn put(&self, mut execution: Execution, parts: usize) -> std::result::Result<String, QueryError> {
         let mut results = self.results.lock();
         if results.len() >= self.config.max_results {
             return Err(QueryError::Exhausted(format!(
@@ -64,9 +64,10 @@ impl Kept {
         }
         let id = uuid::Uuid::new_v4().simple().to_string();
         let expires = Instant::now() + self.config.unread;
+        *self.added.lock() = Instant::now();
+        execution.is_over();
         let result = Result { execution: Arc::new(execution), expires, unread: (0..parts).collect(), reading: 0 };
         results.insert(id.clone(), result);
-        *self.added.lock() = Instant::now();
         Ok(id)
     }
 
@@ -182,10 +183,9 @@ impl Drop for Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datafusion::arrow::datatypes::Schema;
 
     fn execution() -> Execution {
-        Execution { schema: Arc::new(Schema::empty()), rows: Rows::Here(vec![]), job: None, affected: None }
+        Execution::empty()
     }
 
     #[test]

@@ -15,7 +15,8 @@ struct State {
     inside: usize,
 }
 
-/// A statement that runs.
+/// A statement that runs, or whose result is on its way to where readers find it.
+#[derive(Debug)]
 pub(super) struct Inside(Gate);
 
 impl Default for Gate {

@@ -44,6 +44,7 @@ use datafusion::logical_expr::{Execute, LogicalPlan, Prepare, Statement as PlanS
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use gate::Inside;
 use parse::Parsed;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -97,6 +98,8 @@ pub struct Execution {
     pub job: Option<JobId>,
     /// Rows that the statement wrote.
     pub affected: Option<u64>,
+    /// While this lives, a primary that is asked to stop waits.
+    running: Option<Arc<Inside>>,
 }
 
 /// Where the rows of a result are.
@@ -120,11 +123,16 @@ pub struct Described {
 }
 
 impl Execution {
-    fn here(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
-        Self { schema, rows: Rows::Here(batches), job: None, affected: None }
+    /// It has run, and its result lies where readers find it.
+    pub(crate) fn is_over(&mut self) {
+        self.running = None;
     }
 
-    fn empty() -> Self {
+    fn here(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
+        Self { schema, rows: Rows::Here(batches), job: None, affected: None, running: None }
+    }
+
+    pub(crate) fn empty() -> Self {
         Self::here(Arc::new(Schema::empty()), Vec::new())
     }
 
@@ -134,7 +142,7 @@ impl Execution {
         let column: ArrayRef = Arc::new(UInt64Array::from(vec![rows]));
         // One column of the schema's one type.
         let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).expect("a column of numbers is a batch");
-        Self { schema, rows: Rows::Here(vec![batch]), job: Some(job), affected: Some(rows) }
+        Self { schema, rows: Rows::Here(vec![batch]), job: Some(job), affected: Some(rows), running: None }
     }
 }
 
@@ -172,8 +180,9 @@ impl Statements {
         info: &'a Info,
     ) -> BoxFuture<'a, Result<Execution, QueryError>> {
         Box::pin(async move {
-            let _inside = self.inner.gate.enter()?;
-            self.run(session, sql, parameters, info).await
+            let inside = self.inner.gate.enter()?;
+            let execution = self.run(session, sql, parameters, info).await?;
+            Ok(Execution { running: Some(Arc::new(inside)), ..execution })
         })
     }
 
@@ -208,14 +217,15 @@ impl Statements {
         info: &'a Info,
     ) -> BoxFuture<'a, Result<Execution, QueryError>> {
         Box::pin(async move {
-            let _inside = self.inner.gate.enter()?;
+            let inside = self.inner.gate.enter()?;
             let state = session.state();
             let plan = windlass_engine::logical::decode(encoded, &state).await?;
             // What lists of jobs show in the place of a text.
             let shown = plan.display_indent().to_string();
             let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
             let executed = Box::pin(self.execute_planned(session, &state, &shown, planned, info)).await;
-            executed.map_err(|error| self.improve(error))
+            let execution = executed.map_err(|error| self.improve(error))?;
+            Ok(Execution { running: Some(Arc::new(inside)), ..execution })
         })
     }
 
@@ -411,7 +421,7 @@ impl Statements {
         let finished =
             self.inner.runner.run(job, runner::job_info(session, state, sql, info), info.started.clone()).await?;
         let job = Some(finished.job);
-        Ok(Execution { schema, rows: Rows::Job(Arc::new(finished)), job, affected: None })
+        Ok(Execution { schema, rows: Rows::Job(Arc::new(finished)), job, affected: None, running: None })
     }
 
     /// Runs a plan over the catalog's own tables in this process: it needs no executor and reads no file.
