@@ -17,6 +17,16 @@ pub(crate) struct Request {
     pub query: String,
     pub body: Body,
     pub params: Params,
+    pub sent: Sent,
+}
+
+/// Whether a statement may be sent again, to the next leader, or is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sent {
+    #[default]
+    Once,
+    First,
+    Again,
 }
 
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! A client's session with a cluster.
 
-use crate::backend::{Answer, Backend, Body, Request, Table, TableFilter};
+use crate::backend::{Answer, Backend, Body, Request, Sent, Table, TableFilter};
 use crate::dataframe;
 use crate::embedded::{Embedded, EmbeddedOptions};
 use crate::error::{ClientError, Result};
@@ -165,7 +165,7 @@ impl Statement {
     /// Runs the statement to its end. Rows are read as the stream is polled. Dropping the future cancels the statement.
     pub async fn execute(self) -> Result<ResultStream> {
         let handle = self.handle();
-        let request = Request { query: self.query, body: self.body, params: self.params };
+        let request = Request { query: self.query, body: self.body, params: self.params, sent: Sent::Once };
         let Answer { schema, batches, job } = self.session.backend.execute(request).await?;
         Ok(ResultStream::new(schema, batches, job, handle))
     }

@@ -17,6 +17,9 @@ pub const PLAN_STATEMENT_TYPE_URL: &str = "type.googleapis.com/windlass.v1.PlanS
 /// refused where it is made, with an error that says so: it must never look like the loss of a node.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
+/// With it a client says of a statement whether it may be sent again ("first") or is ("again").
+pub const SENT_HEADER: &str = "x-windlass-sent";
+
 /// With it a primary that stands by says who leads, in an answer of status UNAVAILABLE; empty when nobody does.
 pub const LEADER_HEADER: &str = "x-windlass-leader";
 

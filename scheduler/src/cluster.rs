@@ -18,7 +18,7 @@ use crate::primary::{Primary, PrimaryConfig, PrimaryError};
 use crate::rest::{self, Front};
 use crate::results::ResultSource;
 use crate::session::{Session, SessionConfig, Sessions};
-use crate::statement::{ClusterRunner, Info, Journal, StatementConfig, Statements, split};
+use crate::statement::{ClusterRunner, Info, Journal, Sent, StatementConfig, Statements, outcome, split};
 use async_trait::async_trait;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use parking_lot::Mutex;
@@ -36,6 +36,8 @@ use windlass_core::ids::JobId;
 
 /// How often sessions, results and dropped files are looked through for what has expired.
 const UPKEEP: Duration = Duration::from_secs(10);
+/// The same for outcomes of statements that may have been sent twice.
+const FORGET_OUTCOMES: Duration = Duration::from_secs(60);
 
 /// How long a primary that stops keeps results for clients that have not begun to read them.
 const LAST_RESULTS: Duration = Duration::from_secs(2);
@@ -237,6 +239,7 @@ async fn assemble(
 }
 
 async fn upkeep(catalog: Arc<Catalog>, sessions: Arc<Sessions>, kept: Arc<Kept>, stop: CancellationToken) {
+    let mut outcomes_forgotten = tokio::time::Instant::now();
     let mut every = tokio::time::interval(UPKEEP);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -246,6 +249,12 @@ async fn upkeep(catalog: Arc<Catalog>, sessions: Arc<Sessions>, kept: Arc<Kept>,
         }
         sessions.expire().await;
         kept.expire();
+        if outcomes_forgotten.elapsed() >= FORGET_OUTCOMES {
+            outcomes_forgotten = tokio::time::Instant::now();
+            if let Err(error) = outcome::forget_old(catalog.store()).await {
+                tracing::warn!(%error, "outcomes of statements could not be forgotten; they will be tried again");
+            }
+        }
         if let Err(error) = catalog.collect_garbage().await {
             tracing::warn!(%error, "files of dropped tables could not be removed; they will be tried again");
         }
@@ -319,6 +328,7 @@ async fn run_all(
         let info = Info {
             name: name.to_string(),
             query: None,
+            sent: Sent::Once,
             started: Some(Arc::new(move |job| {
                 if let Some(started) = announce.lock().take() {
                     // Nobody waits when the caller has left.

@@ -1,5 +1,6 @@
 //! A connection to a primary or an executor: the channel, and what every request carries (session cookies, token, query id).
 
+use crate::backend::Sent;
 use crate::error::{ClientError, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response};
+use windlass_proto::SENT_HEADER;
 
 /// How long a connection may take to come about.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,6 +81,17 @@ impl Identity {
         }
         if let Some(query) = query {
             put(metadata, QUERY_HEADER, query);
+        }
+        request
+    }
+
+    /// A statement's request, marked as what may be sent again or is.
+    pub(crate) fn statement<T>(&self, message: T, query: Option<&str>, sent: Sent) -> Request<T> {
+        let mut request = self.request(message, query);
+        match sent {
+            Sent::Once => {}
+            Sent::First => put(request.metadata_mut(), SENT_HEADER, "first"),
+            Sent::Again => put(request.metadata_mut(), SENT_HEADER, "again"),
         }
         request
     }

@@ -139,15 +139,6 @@ pub(super) fn leaves(sql: &str) -> Leaves {
     }
 }
 
-/// Whether a statement changes nothing, so that it may run twice. In doubt, no.
-pub(super) fn only_reads(sql: &str) -> bool {
-    let first = words(sql).next().unwrap_or_default();
-    let reads = ["SELECT", "WITH", "VALUES", "SHOW", "DESCRIBE"].iter().any(|of| of.eq_ignore_ascii_case(first));
-    reads
-        && !mentions(sql, &["INTO", "INSERT", "UPDATE", "DELETE", "MERGE", "CREATE", "DROP", "COPY"])
-        && leaves(sql) == Leaves::Nothing
-}
-
 fn words(sql: &str) -> impl Iterator<Item = &str> {
     sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
@@ -179,27 +170,6 @@ mod tests {
             ("insert into t values (1)", Leaves::Nothing),
         ] {
             assert_eq!(leaves(sql), left, "{sql}");
-        }
-    }
-
-    #[test]
-    fn statements_that_may_run_twice_are_known() {
-        for sql in [
-            "select 1",
-            "\n (SELECT 1) union (select 2)",
-            "with a as (select 1) select * from a",
-            "values (1)",
-            "show tables",
-        ] {
-            assert!(only_reads(sql), "{sql}");
-        }
-        for sql in [
-            "insert into t select 1",
-            "select 1 into t",
-            "with a as (select 1) insert into t table a",
-            "explain analyze select 1",
-        ] {
-            assert!(!only_reads(sql), "{sql}");
         }
     }
 }

@@ -8,7 +8,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use crate::backend::{Answer, Backend, Body, Request, Table, TableFilter};
+use crate::backend::{Answer, Backend, Body, Request, Sent, Table, TableFilter};
 use crate::error::{ClientError, Result};
 use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
 use arrow_flight::Action;
@@ -20,7 +20,7 @@ use link::{Leaves, Link};
 use parking_lot::{Mutex, RwLock};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -49,6 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(75);
 /// Whether a call may reach the cluster twice.
 #[derive(Clone, Copy, PartialEq)]
 enum Again {
+    /// It changes nothing, or the cluster sees to it that it happens once.
     Harmless,
     Never,
 }
@@ -181,13 +182,18 @@ impl Backend for Remote {
             Body::Sql(sql) => link::leaves(sql),
             Body::Plan(_) => Leaves::Nothing,
         };
-        let again = match &request.body {
-            Body::Sql(sql) if link::only_reads(sql) => Again::Harmless,
-            _ => Again::Never,
+        let may_repeat = self.members.len() > 1 && leaves == Leaves::Nothing;
+        let (again, first) = match may_repeat {
+            true => (Again::Harmless, Sent::First),
+            false => (Again::Never, Sent::Once),
         };
+        let tries = AtomicU32::new(0);
         let answer = self
             .call(again, |link| {
-                let request = request.clone();
+                let is_first = tries.fetch_add(1, Ordering::Relaxed) == 0;
+                // The cluster knows it by its name, and runs it once.
+                let sent = if may_repeat && !is_first { Sent::Again } else { first };
+                let request = Request { sent, ..request.clone() };
                 async move {
                     self.tell_of_lost_things()?;
                     statement::execute(&link, request).await

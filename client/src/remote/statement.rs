@@ -5,7 +5,7 @@
 
 use super::fetch::flight_error;
 use super::link::Link;
-use crate::backend::{Answer, Body, Request};
+use crate::backend::{Answer, Body, Request, Sent};
 use crate::error::{ClientError, Result};
 use crate::params::Params;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -25,16 +25,16 @@ use windlass_proto::v1::PlanStatement;
 const RUNNING: &str = "running the statement";
 
 pub(super) async fn execute(link: &Link, request: Request) -> Result<Answer> {
-    let query = request.query.as_str();
+    let (query, sent) = (request.query.as_str(), request.sent);
     let info = match request.body {
         Body::Sql(sql) if request.params.is_empty() => {
             let command = CommandStatementQuery { query: sql, transaction_id: None };
-            flight_info(link, command.as_any(), query).await?
+            flight_info(link, command.as_any(), query, sent).await?
         }
-        Body::Sql(sql) => prepared(link, sql, &request.params, query).await?,
+        Body::Sql(sql) => prepared(link, sql, &request.params, query, sent).await?,
         Body::Plan(plan) => {
             let value = PlanStatement { logical_plan: plan }.encode_to_vec().into();
-            flight_info(link, Any { type_url: PLAN_STATEMENT_TYPE_URL.to_owned(), value }, query).await?
+            flight_info(link, Any { type_url: PLAN_STATEMENT_TYPE_URL.to_owned(), value }, query, sent).await?
         }
     };
     let schema = schema_of(&info)?;
@@ -44,10 +44,10 @@ pub(super) async fn execute(link: &Link, request: Request) -> Result<Answer> {
 }
 
 /// The first half of a statement: the cluster runs it and says where its rows are.
-pub(super) async fn flight_info(link: &Link, command: Any, query: &str) -> Result<FlightInfo> {
+pub(super) async fn flight_info(link: &Link, command: Any, query: &str, sent: Sent) -> Result<FlightInfo> {
     let descriptor = FlightDescriptor::new_cmd(command.encode_to_vec());
     let query = Some(query).filter(|query| !query.is_empty());
-    let request = link.identity.request(descriptor, query);
+    let request = link.identity.statement(descriptor, query, sent);
     let answer = link
         .flight()
         .get_flight_info(request)
@@ -64,7 +64,7 @@ fn schema_of(info: &FlightInfo) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::try_from(IpcMessage(info.schema.clone()))?))
 }
 
-async fn prepared(link: &Link, sql: String, params: &Params, query: &str) -> Result<FlightInfo> {
+async fn prepared(link: &Link, sql: String, params: &Params, query: &str, sent: Sent) -> Result<FlightInfo> {
     let create = ActionCreatePreparedStatementRequest { query: sql, transaction_id: None };
     let answer = action(link, "CreatePreparedStatement", create.as_any()).await?;
     let missing = || ClientError::statement("the cluster prepared the statement and named no handle");
@@ -89,7 +89,7 @@ async fn prepared(link: &Link, sql: String, params: &Params, query: &str) -> Res
             handle = renamed;
         }
         let command = CommandPreparedStatementQuery { prepared_statement_handle: handle.clone() };
-        flight_info(link, command.as_any(), query).await
+        flight_info(link, command.as_any(), query, sent).await
     }
     .await;
     // The result has tickets of its own; and whether closing works says nothing of the statement.

@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use super::statement::flight_info;
-use crate::backend::{Table, TableFilter};
+use crate::backend::{Sent, Table, TableFilter};
 use crate::error::{ClientError, Result};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -22,7 +22,7 @@ pub(super) async fn list(link: &Link, filter: &TableFilter) -> Result<Vec<Table>
         table_types: Vec::new(),
         include_schema: filter.with_columns,
     };
-    let info = flight_info(link, command.as_any(), "").await?;
+    let info = flight_info(link, command.as_any(), "", Sent::Once).await?;
     let schema = Arc::new(Schema::empty());
     let batches: Vec<RecordBatch> = link.fetcher.read(info.endpoint, schema).try_collect().await?;
     let mut tables = Vec::new();

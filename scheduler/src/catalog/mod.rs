@@ -28,6 +28,7 @@ use crate::erased::Erased;
 use crate::errors::{QueryError, with_suggestion};
 use crate::meta::{Expectation, MetaStore, Transaction};
 use crate::nearest::nearest;
+use crate::statement::outcome;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -54,7 +55,7 @@ pub struct Catalog {
     grace: Duration,
     current: RwLock<Arc<Snapshot>>,
     /// Held while a change is computed and committed.
-    changing: tokio::sync::Mutex<()>,
+    changing: Arc<tokio::sync::Mutex<()>>,
     planner: OnceLock<Erased<SessionState>>,
 }
 
@@ -106,7 +107,7 @@ impl Catalog {
             warehouse,
             grace: config.grace,
             current: RwLock::new(Arc::new(snapshot)),
-            changing: tokio::sync::Mutex::new(()),
+            changing: Arc::default(),
             planner: OnceLock::new(),
         });
         let snapshot = catalog.snapshot();
@@ -151,33 +152,45 @@ impl Catalog {
         &self.warehouse
     }
 
-    /// Computes edits from the current snapshot and makes them durable and visible, all or none.
+    /// Computes edits from the current snapshot and makes them durable and visible, all or none. Once begun it is carried out, also
+    /// when nobody waits for it any more: the snapshot must not fall behind the store.
     pub async fn change(
-        &self,
+        self: &Arc<Self>,
         edits: impl FnOnce(&Snapshot) -> Result<Vec<Edit>, QueryError>,
     ) -> Result<Arc<Snapshot>, QueryError> {
-        let _changing = self.changing.lock().await;
+        let changing = Arc::clone(&self.changing).lock_owned().await;
         let snapshot = self.snapshot();
-        let edits = edits(&snapshot)?;
+        let mut edits = edits(&snapshot)?;
         if edits.is_empty() {
             return Ok(snapshot);
         }
-        let (transaction, mut next) = snapshot.apply(edits);
-        self.store.commit(transaction).await?;
-        next.stamp(self.store.as_ref()).await?;
-        let next = Arc::new(next);
-        *self.current.write() = Arc::clone(&next);
-        Ok(next)
+        edits.extend(outcome::record());
+        let catalog = Arc::clone(self);
+        let changed = tokio::spawn(async move {
+            let _changing = changing;
+            let (transaction, mut next) = snapshot.apply(edits);
+            catalog.store.commit(transaction).await?;
+            next.stamp(catalog.store.as_ref()).await?;
+            let next = Arc::new(next);
+            *catalog.current.write() = Arc::clone(&next);
+            Ok(next)
+        });
+        changed.await.map_err(|error| QueryError::Internal(format!("a change of the catalog ended early: {error}")))?
     }
 
     /// Puts a table or view under `name`. Returns false when there is one already and `exists` says to keep it.
-    pub async fn create(&self, name: &TableName, record: Record, exists: OnExists) -> Result<bool, QueryError> {
+    pub async fn create(
+        self: &Arc<Self>,
+        name: &TableName,
+        record: Record,
+        exists: OnExists,
+    ) -> Result<bool, QueryError> {
         self.create_with(name, record, exists, Vec::new()).await
     }
 
     /// As [`Catalog::create`], with further edits in the same transaction.
     pub async fn create_with(
-        &self,
+        self: &Arc<Self>,
         name: &TableName,
         record: Record,
         exists: OnExists,
@@ -217,7 +230,12 @@ impl Catalog {
     }
 
     /// Removes a table (or, with `view`, a view). Returns false when it is not there and `if_exists`.
-    pub async fn drop_table(&self, name: &TableName, view: bool, if_exists: bool) -> Result<bool, QueryError> {
+    pub async fn drop_table(
+        self: &Arc<Self>,
+        name: &TableName,
+        view: bool,
+        if_exists: bool,
+    ) -> Result<bool, QueryError> {
         let mut dropped = true;
         self.change(|snapshot| {
             let kind = if view { "view" } else { "table" };
@@ -248,7 +266,7 @@ impl Catalog {
         Ok(dropped)
     }
 
-    pub async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<(), QueryError> {
+    pub async fn rename_table(self: &Arc<Self>, from: &TableName, to: &TableName) -> Result<(), QueryError> {
         self.change(|snapshot| {
             let held = snapshot
                 .table(from)
@@ -263,7 +281,12 @@ impl Catalog {
         Ok(())
     }
 
-    pub async fn create_schema(&self, catalog: &str, schema: &str, if_not_exists: bool) -> Result<(), QueryError> {
+    pub async fn create_schema(
+        self: &Arc<Self>,
+        catalog: &str,
+        schema: &str,
+        if_not_exists: bool,
+    ) -> Result<(), QueryError> {
         self.change(|snapshot| {
             snapshot.require_catalog(catalog)?;
             match snapshot.has_schema(catalog, schema) {
@@ -276,7 +299,7 @@ impl Catalog {
         Ok(())
     }
 
-    pub async fn create_catalog(&self, catalog: &str, if_not_exists: bool) -> Result<(), QueryError> {
+    pub async fn create_catalog(self: &Arc<Self>, catalog: &str, if_not_exists: bool) -> Result<(), QueryError> {
         self.change(|snapshot| match snapshot.has_catalog(catalog) {
             true if if_not_exists => Ok(Vec::new()),
             true => Err(QueryError::AlreadyExists(format!("catalog '{catalog}' already exists"))),
@@ -287,7 +310,7 @@ impl Catalog {
     }
 
     pub async fn drop_schema(
-        &self,
+        self: &Arc<Self>,
         catalog: &str,
         schema: &str,
         if_exists: bool,
@@ -398,7 +421,7 @@ impl Catalog {
     }
 
     /// Temporary tables of a primary that is gone.
-    async fn discard_orphans(&self) -> Result<(), QueryError> {
+    async fn discard_orphans(self: &Arc<Self>) -> Result<(), QueryError> {
         let mut edits = Vec::new();
         for (key, entry) in self.store.range(TEMPORARY).await? {
             edits.push(self.discard_folder(&String::from_utf8_lossy(&entry.value), Duration::ZERO));

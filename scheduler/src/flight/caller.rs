@@ -1,10 +1,12 @@
 //! Who sent a request: cookie, token, connection.
 
 use crate::session::{Caller, Connection, SESSION_COOKIE};
+use crate::statement::Sent;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
+use windlass_proto::SENT_HEADER;
 
 /// Names the statement of a request, for its progress and for cancelling it.
 pub(super) const QUERY_HEADER: &str = "x-windlass-query";
@@ -53,6 +55,15 @@ pub(super) fn set_cookie(metadata: &mut MetadataMap, id: &str) {
 pub(super) fn query_of(metadata: &MetadataMap) -> Option<String> {
     let name = metadata.get(QUERY_HEADER)?.to_str().ok()?.trim();
     (!name.is_empty()).then(|| name.to_string())
+}
+
+/// Whether the client may send the statement again, or does.
+pub(super) fn sent_of(metadata: &MetadataMap) -> Sent {
+    match metadata.get(SENT_HEADER).and_then(|value| value.to_str().ok()) {
+        Some("first") => Sent::First,
+        Some("again") => Sent::Again,
+        _ => Sent::Once,
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Commands of Flight SQL.
 
-use super::caller::{basic, query_of};
+use super::caller::{basic, query_of, sent_of};
 use super::kept::Kept;
 use super::{command_of, internal, metadata, prepared};
 use crate::errors::QueryError;
@@ -35,6 +35,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use std::pin::Pin;
 use std::sync::Arc;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use windlass_core::failure::TaskFailure;
 use windlass_proto::{PLAN_STATEMENT_TYPE_URL, v1};
@@ -126,11 +127,15 @@ impl SqlService {
         session: &Arc<Session>,
         sql: &str,
         parameters: Option<crate::statement::Parameters>,
-        query: Option<String>,
+        info: &Info,
     ) -> Result<Execution, Status> {
-        let info = Info { query, ..Info::default() };
-        Ok(self.statements.execute(session, sql, parameters, &info).await?)
+        Ok(self.statements.execute(session, sql, parameters, info).await?)
     }
+}
+
+/// What a request says of its statement.
+fn statement_info(metadata: &MetadataMap) -> Info {
+    Info { query: query_of(metadata), sent: sent_of(metadata), ..Info::default() }
 }
 
 /// The session that the face has found.
@@ -253,7 +258,7 @@ impl FlightSqlService for SqlService {
     ) -> Result<Response<FlightInfo>, Status> {
         refuse_transaction(query.transaction_id.as_ref())?;
         let session = session_of(&request)?;
-        let execution = self.run(&session, &query.query, None, query_of(request.metadata())).await?;
+        let execution = self.run(&session, &query.query, None, &statement_info(request.metadata())).await?;
         Ok(Response::new(self.flight_info(execution, request.into_inner())?))
     }
 
@@ -269,7 +274,7 @@ impl FlightSqlService for SqlService {
         let plan =
             v1::PlanStatement::decode(plan).map_err(|error| Status::invalid_argument(format!("a plan: {error}")))?;
         let session = session_of(&request)?;
-        let info = Info { query: query_of(request.metadata()), ..Info::default() };
+        let info = statement_info(request.metadata());
         let execution = self.statements.execute_plan(&session, &plan.logical_plan, &info).await?;
         Ok(Response::new(self.flight_info(execution, request.into_inner())?))
     }
@@ -281,13 +286,18 @@ impl FlightSqlService for SqlService {
     ) -> Result<Response<FlightInfo>, Status> {
         let session = session_of(&request)?;
         let statement = prepared::find(&session, &query.prepared_statement_handle)?;
-        let name = query_of(request.metadata());
-        let mut rows = statement.parameters()?.into_iter();
-        let first = self.run(&session, &statement.sql, rows.next(), name.clone()).await?;
+        let mut named = statement_info(request.metadata());
+        let rows = statement.parameters()?;
+        if rows.len() > 1 {
+            // Several statements of one name have no outcome of that name.
+            named.sent = crate::statement::Sent::Once;
+        }
+        let mut rows = rows.into_iter();
+        let first = self.run(&session, &statement.sql, rows.next(), &named).await?;
         let mut info = self.flight_info(first, request.into_inner())?;
         // One result after the other. What fails lets the results before it go.
         for row in rows {
-            let execution = self.run(&session, &statement.sql, Some(row), name.clone()).await;
+            let execution = self.run(&session, &statement.sql, Some(row), &named).await;
             match execution.and_then(|execution| self.flight_info(execution, FlightDescriptor::default())) {
                 Ok(next) => {
                     info.total_records += next.total_records;
@@ -333,7 +343,7 @@ impl FlightSqlService for SqlService {
     ) -> Result<i64, Status> {
         refuse_transaction(query.transaction_id.as_ref())?;
         let session = session_of(&request)?;
-        let execution = self.run(&session, &query.query, None, query_of(request.metadata())).await?;
+        let execution = self.run(&session, &query.query, None, &statement_info(request.metadata())).await?;
         Ok(count(execution.affected))
     }
 
@@ -402,7 +412,9 @@ impl FlightSqlService for SqlService {
             false => prepared::rows(&sent, &statement.described)?,
         };
         if rows.is_empty() {
-            return Ok(count(self.run(&session, &statement.sql, None, name).await?.affected));
+            return Ok(count(
+                self.run(&session, &statement.sql, None, &Info { query: name, ..Info::default() }).await?.affected,
+            ));
         }
         let info = Info { query: name, ..Info::default() };
         Ok(count(self.statements.execute_many(&session, &statement.sql, rows, &info).await?))

@@ -16,6 +16,7 @@ mod gate;
 #[cfg(test)]
 pub(crate) mod in_process;
 mod metadata;
+pub(crate) mod outcome;
 mod params;
 mod parse;
 mod publish;
@@ -26,6 +27,7 @@ mod write;
 
 pub use cluster::ClusterRunner;
 pub use gate::Gate;
+pub use outcome::Sent;
 pub use params::{ParameterNames, Parameters};
 pub use parse::split;
 pub use publish::{Journal, remove_folder};
@@ -45,6 +47,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use gate::Inside;
+use outcome::{Effect, Entered, UnderWay};
 use parse::Parsed;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -76,6 +79,7 @@ struct Inner {
     journal: Journal,
     tasks: TaskTracker,
     gate: Gate,
+    under_way: UnderWay,
 }
 
 /// What is said of a statement besides its text.
@@ -87,6 +91,8 @@ pub struct Info {
     pub query: Option<String>,
     /// Called with the statement's job once there is one.
     pub started: Option<Started>,
+    /// Whether the client may send it again, or does.
+    pub sent: Sent,
 }
 
 /// A statement that has run.
@@ -137,12 +143,12 @@ impl Execution {
     }
 
     /// DataFusion's answer to a statement that writes.
-    fn count(rows: u64, job: JobId) -> Self {
+    fn count(rows: u64, job: Option<JobId>) -> Self {
         let schema = Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]));
         let column: ArrayRef = Arc::new(UInt64Array::from(vec![rows]));
         // One column of the schema's one type.
         let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).expect("a column of numbers is a batch");
-        Self { schema, rows: Rows::Here(vec![batch]), job: Some(job), affected: Some(rows), running: None }
+        Self { schema, rows: Rows::Here(vec![batch]), job, affected: Some(rows), running: None }
     }
 }
 
@@ -154,7 +160,17 @@ impl Statements {
         journal: Journal,
         tasks: TaskTracker,
     ) -> Self {
-        Self { inner: Arc::new(Inner { config, catalog, runner, journal, tasks, gate: Gate::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                catalog,
+                runner,
+                journal,
+                tasks,
+                gate: Gate::default(),
+                under_way: UnderWay::default(),
+            }),
+        }
     }
 
     /// Tasks that end with the primary.
@@ -181,9 +197,46 @@ impl Statements {
     ) -> BoxFuture<'a, Result<Execution, QueryError>> {
         Box::pin(async move {
             let inside = self.inner.gate.enter()?;
-            let execution = self.run(session, sql, parameters, info).await?;
+            let execution = self.once(info, self.run(session, sql, parameters, info)).await?;
             Ok(Execution { running: Some(Arc::new(inside)), ..execution })
         })
+    }
+
+    /// Runs a statement unless an earlier try of it has had its effect.
+    async fn once(
+        &self,
+        info: &Info,
+        run: BoxFuture<'_, Result<Execution, QueryError>>,
+    ) -> Result<Execution, QueryError> {
+        let run = outcome::on_behalf_of(Effect::of(&info.query, info.sent), run);
+        let Some(query) = info.query.as_deref().filter(|_| info.sent == Sent::Again) else { return run.await };
+        let _entered = self.inner.under_way.enter(query).await;
+        if let Some(done) = self.done(query).await? {
+            return Ok(done);
+        }
+        match run.await {
+            // An earlier try that was just being made durable here is what it met.
+            Err(error) => self.done(query).await?.ok_or(error),
+            done => done,
+        }
+    }
+
+    /// The answer of a statement that has had its effect.
+    async fn done(&self, query: &str) -> Result<Option<Execution>, QueryError> {
+        let done = outcome::find(self.inner.catalog.store(), query).await?;
+        Ok(done.map(|done| match (done.affected, done.counted) {
+            (Some(rows), true) => Execution::count(rows, None),
+            (affected, _) => Execution { affected, ..Execution::empty() },
+        }))
+    }
+
+    /// Held by a write, which goes on when its client has left.
+    async fn under_way(&self, info: &Info) -> Option<Entered> {
+        match (&info.query, info.sent) {
+            // One that was sent again is under way since before it looked for its outcome.
+            (Some(query), Sent::First) => Some(self.inner.under_way.enter(query).await),
+            _ => None,
+        }
     }
 
     fn run<'a>(
@@ -223,8 +276,8 @@ impl Statements {
             // What lists of jobs show in the place of a text.
             let shown = plan.display_indent().to_string();
             let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
-            let executed = Box::pin(self.execute_planned(session, &state, &shown, planned, info)).await;
-            let execution = executed.map_err(|error| self.improve(error))?;
+            let run = Box::pin(self.execute_planned(session, &state, &shown, planned, info));
+            let execution = self.once(info, run).await.map_err(|error| self.improve(error))?;
             Ok(Execution { running: Some(Arc::new(inside)), ..execution })
         })
     }

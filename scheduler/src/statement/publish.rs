@@ -10,6 +10,7 @@
 //! is carried through, so a write is never half there for long. Tables that Windlass manages need no such step: the transaction
 //! that lists their new folder is the publication.
 
+use super::outcome;
 use crate::catalog::Edit;
 use crate::errors::QueryError;
 use crate::meta::{MetaStore, Transaction};
@@ -111,7 +112,8 @@ impl Journal {
     /// Moves files to where readers find them.
     pub(super) async fn publish(&self, mut intent: Intent, publication: Publication) -> Result<(), QueryError> {
         intent.publication = Some(publication.clone());
-        self.put(&intent).await?;
+        // From here on it happens, whoever leads.
+        self.store.commit(outcome::record_in(intent.put()?)).await?;
         self.carry_through(&intent, &publication).await.map_err(|error| {
             QueryError::Internal(format!(
                 "the files were written, but not all of them could be moved into place: {error}; this is completed when the primary \
@@ -152,8 +154,7 @@ impl Journal {
     }
 
     async fn put(&self, intent: &Intent) -> Result<(), QueryError> {
-        let value = serde_json::to_vec(intent).map_err(|e| QueryError::Internal(e.to_string()))?;
-        Ok(self.store.commit(Transaction::default().put(intent.key(), value)).await?)
+        Ok(self.store.commit(intent.put()?).await?)
     }
 
     async fn forget(&self, intent: &Intent) -> Result<(), QueryError> {
@@ -162,6 +163,11 @@ impl Journal {
 }
 
 impl Intent {
+    fn put(&self) -> Result<Transaction, QueryError> {
+        let value = serde_json::to_vec(self).map_err(|e| QueryError::Internal(e.to_string()))?;
+        Ok(Transaction::default().put(self.key(), value))
+    }
+
     fn key(&self) -> String {
         format!("{WRITES}{}", self.id)
     }

@@ -1,5 +1,6 @@
 //! Statements that write: INSERT INTO, INSERT OVERWRITE, COPY TO and CREATE TABLE AS. Tasks stage files; this publishes them.
 
+use super::outcome::{self, Effect};
 use super::publish::{Intent, Publication};
 use super::runner::{Finished, Started, job_info};
 use super::{Execution, Info, StageReport, Statements};
@@ -71,7 +72,7 @@ impl Statements {
         info: &Info,
     ) -> Result<Execution, QueryError> {
         let written = self.insert_reporting(session, state, sql, dml, info).await?;
-        Ok(Execution::count(written.rows, written.job))
+        Ok(Execution::count(written.rows, Some(written.job)))
     }
 
     pub(super) async fn insert_reporting(
@@ -128,7 +129,7 @@ impl Statements {
         info: &Info,
     ) -> Result<Execution, QueryError> {
         let written = self.copy_reporting(session, state, sql, plan, info).await?;
-        Ok(Execution::count(written.rows, written.job))
+        Ok(Execution::count(written.rows, Some(written.job)))
     }
 
     pub(super) async fn copy_reporting(
@@ -207,6 +208,7 @@ impl Statements {
         let cancelled = CancellationToken::new();
         let _cancel_on_drop = cancelled.clone().drop_guard();
         let (statements, told) = (self.clone(), info.started.clone());
+        let (effect, under_way) = (Effect::of(&info.query, info.sent), self.under_way(info).await);
         let job_id = Arc::new(OnceLock::new());
         let noted = Arc::clone(&job_id);
         let started: Started = Arc::new(move |id| {
@@ -217,6 +219,7 @@ impl Statements {
             }
         });
         let writing = self.inner.tasks.spawn(async move {
+            let _under_way = under_way;
             let staging = vec![target.staging.clone()];
             let folders = match &destination {
                 Destination::Managed(write) => vec![write.folder.clone()],
@@ -229,7 +232,7 @@ impl Statements {
                 finished = run => finished,
             };
             let ended = match finished {
-                Ok(finished) => statements.publish(&intent, &target, &destination, finished).await,
+                Ok(finished) => statements.publish(&intent, &target, &destination, finished, effect).await,
                 Err(error) => Err(Unpublished::Nothing(error)),
             };
             match ended {
@@ -254,22 +257,26 @@ impl Statements {
         target: &WriteTarget,
         destination: &Destination,
         finished: Finished,
+        effect: Option<Effect>,
     ) -> Result<Written, Unpublished> {
         let staged =
             finished.parts.iter().filter_map(|part| part.staged.as_ref()).map(|bytes| StagedFiles::decode(bytes));
         let staged: Vec<StagedFiles> = staged.collect::<Result<_, _>>().map_err(QueryError::from)?;
         let rows = staged.iter().map(|attempt| attempt.rows).sum();
+        let counted = !matches!(destination, Destination::Managed(ManagedWrite { kind: Kind::Create(_), .. }));
+        let effect = effect.map(|effect| effect.wrote(rows, counted));
         match destination {
             Destination::Managed(write) => {
                 let folders = self.settle(write, &staged).await?;
-                self.commit(intent, write, folders, rows).await?;
+                outcome::on_behalf_of(effect, self.commit(intent, write, folders, rows)).await?;
                 self.inner.journal.clear_staging(intent).await;
             }
             Destination::Files { remove } => {
                 let mut publication = Publication::new(&staged, &target.target)?;
                 let new: Vec<&String> = publication.moves.iter().map(|(_, to)| to).collect();
                 publication.removes = remove.iter().filter(|path| !new.contains(path)).cloned().collect();
-                self.inner.journal.publish(intent.clone(), publication).await.map_err(Unpublished::Partly)?;
+                let published = self.inner.journal.publish(intent.clone(), publication);
+                outcome::on_behalf_of(effect, published).await.map_err(Unpublished::Partly)?;
             }
         }
         Ok(Written { rows, job: finished.job, stages: finished.stages })

@@ -331,6 +331,10 @@ async fn write(url: String, tally: Arc<Tally>, stop: Arc<AtomicBool>) -> (Vec<i6
         let attempt = async {
             let session = Client::connect(&url).await?;
             session.set("windlass.small_query_bytes", "0").await?;
+            if tag % 3 == 0 {
+                let sql = format!("create view view_{tag} as select {tag} as tag");
+                session.sql(sql).await?.collect().await?;
+            }
             let sql = if tag % 4 == 0 {
                 format!("create table piece_{tag} as select value from generate_series(1, {ROWS}) group by value")
             } else {

@@ -221,6 +221,37 @@ async fn a_single_primary_that_is_asked_to_leave_ends_what_it_runs() {
     assert!(refused.contains("the primary is stopping"), "{refused}");
 }
 
+/// The leader dies at any moment of many small writes: the client sends what it was not answered again, and each happens once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_is_sent_again_happens_once() {
+    let cluster = Primaries::start("3").await;
+    let session = cluster.session().await;
+    session.sql("create table t (n bigint)").await.expect("a table can be made");
+    let mut dead = Vec::new();
+    for round in 0..2 {
+        let leader = (0..3).find(|number| leads(&cluster, *number, &dead)).expect("one of them leads");
+        dead.push(leader);
+        let kill = async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            cluster.signal(leader, "-KILL");
+        };
+        let writes = (0..8).map(|at| {
+            let session = &session;
+            async move {
+                for number in 0..10 {
+                    let sql = format!("insert into t values ({})", round * 1000 + at * 100 + number);
+                    session.sql(sql).await.expect("a write happens").collect().await.expect("it has an answer");
+                    let sql = format!("create view v_{round}_{at}_{number} as select 1 as a");
+                    session.sql(sql).await.expect("a view is made");
+                }
+            }
+        });
+        tokio::join!(kill, futures::future::join_all(writes));
+        assert_eq!(count(&session, "t").await.expect("t is there"), 80 * (round + 1));
+        assert_eq!(count(&session, "(select distinct n from t)").await.expect("t is there"), 80 * (round + 1));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_stands_by_says_who_leads() {
     let cluster = Primaries::start("2").await;
