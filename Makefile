@@ -41,7 +41,7 @@ test: data lint ## run every test
 	cargo test --workspace
 
 sim: ## drive the scheduling machine through random faults (SEEDS=10000: how many runs)
-	PROPTEST_CASES="$(SEEDS)" cargo test --workspace --lib -- simulation
+	SEEDS="$(SEEDS)" cargo test --workspace --lib -- simulation
 
 chaos: data ## kill, stop and cut off the processes of a cluster under load (SECONDS_LONG=300, CHAOS_SEED=7)
 	cargo build --workspace --all-targets

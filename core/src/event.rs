@@ -156,6 +156,14 @@ pub enum Fact {
         executor: ExecutorId,
         reason: String,
     },
+    /// So many tasks failed on it that it gets none for a time, while there are others.
+    ExecutorExcluded {
+        executor: ExecutorId,
+        failures: u32,
+    },
+    ExecutorReadmitted {
+        executor: ExecutorId,
+    },
     JobStarted {
         job: JobId,
     },

@@ -139,6 +139,7 @@ impl Cluster {
         for (key, value) in words.iter().map(|word| word.split_once('=').unwrap()) {
             match key {
                 "locality_wait" => self.config.locality_wait = duration(value),
+                "exclude_after" => self.config.exclude_after = value.parse().unwrap(),
                 "max_recomputes" => self.config.max_recomputes = value.parse().unwrap(),
                 "max_uncounted_retries" => self.config.max_uncounted_retries = value.parse().unwrap(),
                 "max_queued_jobs_per_user" => self.config.max_queued_jobs_per_user = Some(value.parse().unwrap()),
@@ -239,6 +240,10 @@ impl Cluster {
         for fact in output.facts {
             let line = match fact {
                 Fact::ExecutorJoined { executor } => format!("joined {}", e(executor)),
+                Fact::ExecutorExcluded { executor, failures } => {
+                    format!("excluded {} after {failures} failures", e(executor))
+                }
+                Fact::ExecutorReadmitted { executor } => format!("readmitted {}", e(executor)),
                 Fact::ExecutorLost { executor, reason } => format!("lost {}: {reason}", e(executor)),
                 Fact::JobStarted { job } => format!("started j{}", job.0),
                 Fact::JobEnded { job, error: None } => format!("ended j{}", job.0),

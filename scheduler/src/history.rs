@@ -248,7 +248,10 @@ impl History {
     pub(crate) fn apply(&self, now: Moment, fact: &Fact, measured: Option<&Measured>) {
         let mut inner = self.inner.lock();
         match fact {
-            Fact::ExecutorJoined { .. } | Fact::ExecutorLost { .. } => {}
+            Fact::ExecutorJoined { .. }
+            | Fact::ExecutorLost { .. }
+            | Fact::ExecutorExcluded { .. }
+            | Fact::ExecutorReadmitted { .. } => {}
             Fact::JobStarted { job } => inner.update(*job, |job| job.start(now)),
             Fact::JobEnded { job, error } => inner.end(now, *job, error.as_ref()),
             Fact::StageStarted { stage } => inner.stage(*stage, |job, index| job.start_stage(now, index)),

@@ -78,6 +78,8 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
         heartbeat_timeout: primary.executor_timeout.duration(),
         no_executor_timeout: primary.executor_wait.duration(),
         drain_deadline: primary.drain_timeout.duration(),
+        exclusion: primary.exclusion.duration(),
+        exclude_after: primary.exclude_after.0,
         max_queued_jobs: Some(primary.queued_jobs.0 as usize),
         max_queued_jobs_per_user: Some(primary.queued_jobs_per_user.0 as usize),
         max_job_time: Some(primary.statement_timeout.duration()).filter(|limit| !limit.is_zero()),

@@ -56,6 +56,11 @@ section! {
         executor_timeout: Span = Span::secs(6);
         /// A job waits this long for a first executor before it fails.
         executor_wait: Span = Span::secs(30);
+        /// An executor on which exclude_after tasks have failed within this time, through no fault of their statement, gets no tasks for as
+        /// long, while there are others. After two failures in one stage it gets no more of that stage.
+        exclusion: Span = Span::secs(60);
+        /// See exclusion.
+        exclude_after: Count = Count(6);
         /// A leaving executor may stay this long because its outputs are needed.
         drain_timeout: Span = Span::secs(60);
         /// On SIGTERM, how long running jobs may take to end.

@@ -11,14 +11,16 @@ mod tests;
 use crate::backend::{Answer, Backend, Body, Request, Sent, Table, TableFilter};
 use crate::error::{ClientError, Result};
 use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
+use arrow::record_batch::RecordBatch;
 use arrow_flight::Action;
 use async_trait::async_trait;
 use connection::Identity;
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
 use link::{Leaves, Link};
 use parking_lot::{Mutex, RwLock};
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -27,7 +29,10 @@ use tonic::{Code, Status};
 use windlass_proto::v1::{ClusterStatusRequest, JobRequest, ListJobsRequest, SubmitRequest, WatchQueryRequest};
 
 /// A session with whichever primary leads.
-pub(crate) struct Remote {
+#[derive(Clone)]
+pub(crate) struct Remote(Arc<Shared>);
+
+pub(crate) struct Shared {
     url: String,
     /// Empty when the connection was made by others, and cannot be made again.
     members: Vec<String>,
@@ -43,6 +48,8 @@ pub(crate) struct Remote {
     things_lost: AtomicBool,
 }
 
+type Batches = BoxStream<'static, Result<RecordBatch>>;
+
 /// How long a call waits for a primary that takes it: one that is asked to leave ends first what it runs.
 const PATIENCE: Duration = Duration::from_secs(75);
 
@@ -52,6 +59,14 @@ enum Again {
     /// It changes nothing, or the cluster sees to it that it happens once.
     Harmless,
     Never,
+}
+
+impl Deref for Remote {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Remote {
@@ -74,7 +89,7 @@ impl Remote {
     }
 
     fn with(link: Link, url: String, members: Vec<String>, identity: Arc<Identity>) -> Remote {
-        Remote {
+        Remote(Arc::new(Shared {
             url,
             members,
             link: RwLock::new(Arc::new(link)),
@@ -83,7 +98,7 @@ impl Remote {
             options: Mutex::default(),
             holds_things: AtomicBool::default(),
             things_lost: AtomicBool::default(),
-        }
+        }))
     }
 
     fn link(&self) -> Arc<Link> {
@@ -137,13 +152,43 @@ impl Remote {
         self.identity.forget();
         let options = self.options.lock().clone();
         for option in options {
-            statement::execute(&found, option).await?;
+            match statement::execute(&found, option).await {
+                // It does not lead any more: whoever called looks again.
+                Err(error) if self.may_have_moved(&error) => return Ok(()),
+                answer => _ = answer?,
+            }
         }
         if self.holds_things.swap(false, Ordering::AcqRel) {
             self.things_lost.store(true, Ordering::Release);
         }
         *self.link.write() = Arc::new(found);
         Ok(())
+    }
+
+    /// The rows of a statement that happens once however often it is sent. It is sent again when its result breaks off before the
+    /// first row was handed out.
+    fn with_second_try(&self, batches: Batches, request: Request) -> Batches {
+        let remote = self.clone();
+        let rows = async move {
+            let mut batches = batches.fuse();
+            match batches.next().await {
+                Some(Err(
+                    ClientError::Disconnected { .. } | ClientError::ResultLost { .. } | ClientError::StandsBy { .. },
+                )) => {
+                    let request = Request { sent: Sent::Again, ..request };
+                    let call = |link: Arc<Link>| {
+                        let request = request.clone();
+                        async move { statement::execute(&link, request).await }
+                    };
+                    match remote.call(Again::Harmless, call).await {
+                        Ok(answer) => answer.batches,
+                        Err(error) => stream::iter([Err(error)]).boxed(),
+                    }
+                }
+                first => stream::iter(first).chain(batches).boxed(),
+            }
+        };
+        rows.into_stream().flatten().boxed()
     }
 
     /// The last statement for an option is the one that counts.
@@ -183,12 +228,14 @@ impl Backend for Remote {
             Body::Plan(_) => Leaves::Nothing,
         };
         let may_repeat = self.members.len() > 1 && leaves == Leaves::Nothing;
-        let (again, first) = match may_repeat {
-            true => (Again::Harmless, Sent::First),
-            false => (Again::Never, Sent::Once),
+        let (again, first) = match leaves {
+            _ if may_repeat => (Again::Harmless, Sent::First),
+            // Setting an option twice is setting it.
+            Leaves::Option => (Again::Harmless, Sent::Once),
+            _ => (Again::Never, Sent::Once),
         };
         let tries = AtomicU32::new(0);
-        let answer = self
+        let mut answer = self
             .call(again, |link| {
                 let is_first = tries.fetch_add(1, Ordering::Relaxed) == 0;
                 // The cluster knows it by its name, and runs it once.
@@ -200,6 +247,10 @@ impl Backend for Remote {
                 }
             })
             .await;
+        if may_repeat && let Ok(answer) = &mut answer {
+            let batches = std::mem::replace(&mut answer.batches, stream::empty().boxed());
+            answer.batches = self.with_second_try(batches, request.clone());
+        }
         match leaves {
             _ if answer.is_err() => {}
             Leaves::Nothing => {}

@@ -20,6 +20,14 @@ pub struct SchedulerConfig {
     /// How often one task may start again for reasons that are not its fault (its executor was lost, its inputs had moved)
     /// before the job fails: a task that kills its executors must not go through the whole cluster for ever. Default 64.
     pub max_uncounted_retries: u32,
+    /// So many tasks of one stage may fail on one executor before it gets no more of them, while there are others. What a statement or
+    /// a lack of memory is to blame for does not count. Default 2.
+    pub exclude_from_stage_after: u32,
+    /// So many tasks of any jobs may fail on one executor within `exclusion` before it gets no tasks at all for as long, while there
+    /// are others. Default 6.
+    pub exclude_after: u32,
+    /// Default 60 s.
+    pub exclusion: Duration,
     /// Jobs that may wait for their first task, above which submissions are refused as busy. Default: no bound.
     pub max_queued_jobs: Option<usize>,
     /// The same for the jobs of one user. Default: no bound.
@@ -65,6 +73,9 @@ impl Default for SchedulerConfig {
             locality_wait: Duration::from_millis(30),
             max_recomputes: 8,
             max_uncounted_retries: 64,
+            exclude_from_stage_after: 2,
+            exclude_after: 6,
+            exclusion: Duration::from_secs(60),
             max_queued_jobs: None,
             max_queued_jobs_per_user: None,
             max_job_time: None,

@@ -99,11 +99,6 @@ impl Executors {
         self.all.values()
     }
 
-    /// Executors that get tasks.
-    pub fn live(&self) -> usize {
-        self.live
-    }
-
     /// Whether none is there that may still bring jobs forward.
     pub fn none_working(&self) -> bool {
         self.live == 0 && self.draining.is_empty()

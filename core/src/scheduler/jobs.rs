@@ -57,6 +57,10 @@ pub(super) struct Stage {
     pub cap: u32,
     /// Tasks with a history of failures.
     pub trouble: BTreeMap<u32, Trouble>,
+    /// Failures that speak against an executor.
+    pub failed_on: BTreeMap<ExecutorId, u32>,
+    /// Executors with too many of them.
+    pub excluded: BTreeSet<ExecutorId>,
     /// Where each task finds most of its input, by partition; empty when that is not known.
     pub near: Vec<Option<ExecutorId>>,
     /// No executor with a free slot suits the tasks that wait, except perhaps those that offered slots since.
@@ -348,6 +352,8 @@ impl Stage {
             cap: u32::MAX,
             trouble: BTreeMap::new(),
             near: Vec::new(),
+            failed_on: BTreeMap::new(),
+            excluded: BTreeSet::new(),
             stuck: false,
             holding_out: None,
             locations: None,

@@ -83,6 +83,7 @@ impl Scheduler {
     /// Its running attempts start again elsewhere, and the outputs that it held are computed again where readers need them.
     pub(super) fn lose_executor(&mut self, now: Instant, id: ExecutorId, reason: String, output: &mut Output) {
         let Some(executor) = self.executors.remove(id) else { return };
+        self.forget_blame(id);
         self.unstick_all();
         output.facts.push(Fact::ExecutorLost { executor: id, reason });
         self.timers.clear(executor.heard + self.config.heartbeat_timeout, Timer::Heartbeat(id));
@@ -124,7 +125,7 @@ impl Scheduler {
     }
 
     /// Tasks may have waited for an executor that gets no tasks any more.
-    fn unstick_all(&mut self) {
+    pub(super) fn unstick_all(&mut self) {
         self.jobs.values_mut().flat_map(|job| &mut job.stages).for_each(|stage| stage.stuck = false);
     }
 

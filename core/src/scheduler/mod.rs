@@ -28,6 +28,7 @@
 
 mod admission;
 mod config;
+mod exclusion;
 mod executors;
 mod jobs;
 mod membership;
@@ -49,6 +50,7 @@ use crate::event::{Event, Fact, Output};
 use crate::ids::{ExecutorId, JobId, StageId};
 use crate::job::MapLocation;
 use crate::time::Instant;
+use exclusion::Exclusions;
 use executors::Executors;
 use jobs::Job;
 use orders::Orders;
@@ -65,6 +67,7 @@ use timers::{Timer, Timers};
 pub struct Scheduler {
     config: SchedulerConfig,
     executors: Executors,
+    exclusions: Exclusions,
     /// Jobs that have not ended.
     jobs: BTreeMap<JobId, Job>,
     /// Results of finished jobs that were not released: the stage and its outputs, by partition.
@@ -90,6 +93,7 @@ impl Scheduler {
         Scheduler {
             config,
             executors: Executors::default(),
+            exclusions: Exclusions::default(),
             jobs: BTreeMap::new(),
             retained: BTreeMap::new(),
             pools: Pools::default(),
@@ -120,7 +124,7 @@ impl Scheduler {
             Event::JobReleased { job } => self.release_job(job),
             Event::TaskEnded { executor, attempt, outcome } => {
                 if self.hear(now, executor) {
-                    self.task_ended(executor, attempt, outcome, output);
+                    self.task_ended(now, executor, attempt, outcome, output);
                 } else {
                     output.facts.push(Fact::ReportFenced { attempt, executor });
                 }
@@ -147,6 +151,7 @@ impl Scheduler {
                 }
                 Timer::Drain(executor) => self.end_drain(now, executor),
                 Timer::NoExecutors(job) => self.give_up_waiting(job, output),
+                Timer::Exclusion(executor) => self.readmit(executor, output),
                 Timer::TimeOut(job) => self.time_out(job, output),
                 Timer::Locality(stage) => {
                     let job = self.jobs.get_mut(&stage.job);
@@ -167,7 +172,7 @@ impl Scheduler {
         while self.executors.offer_count() > 0 {
             let Some(id) = self.pools.next() else { break };
             let Some(job) = self.jobs.get_mut(&id) else { break };
-            match place(job, now, &self.config, &self.executors, &mut self.timers) {
+            match place(job, now, &self.config, &self.executors, &self.exclusions, &mut self.timers) {
                 Some((stage, partition, executor)) => self.launch(id, stage, partition, executor, output),
                 None => self.pools.pass(&job.pool, id),
             }
@@ -222,6 +227,7 @@ fn place(
     now: Instant,
     config: &SchedulerConfig,
     executors: &Executors,
+    exclusions: &Exclusions,
     timers: &mut Timers,
 ) -> Option<(u32, u32, ExecutorId)> {
     for &index in &job.runnable {
@@ -232,6 +238,7 @@ fn place(
             spec: &job.spec.stages[index as usize],
             stage,
             executors,
+            exclusions,
         };
         let placement = question.solve();
         let stage = &mut job.stages[index as usize];

@@ -3,6 +3,7 @@
 //! In order: a host that the task prefers, the executor where rendezvous hashing puts it, the executor that holds most of its input,
 //! the executor with most free slots. Only hosts are waited for, and only for `locality_wait`.
 
+use super::exclusion::{Exclusions, avoids};
 use super::executors::{Executor, Executors};
 use super::jobs::Stage;
 use crate::ids::ExecutorId;
@@ -33,6 +34,7 @@ pub(super) struct Question<'a> {
     pub spec: &'a StageSpec,
     pub stage: &'a Stage,
     pub executors: &'a Executors,
+    pub exclusions: &'a Exclusions,
 }
 
 impl Question<'_> {
@@ -147,14 +149,7 @@ impl Question<'_> {
     }
 
     fn suits(&self, partition: u32, executor: &Executor) -> bool {
-        self.has_room(executor) && !self.avoids(partition, executor.spec.id)
-    }
-
-    /// A task keeps away from executors where it failed, while there are others.
-    fn avoids(&self, partition: u32, executor: ExecutorId) -> bool {
-        let Some(trouble) = self.stage.trouble.get(&partition) else { return false };
-        let avoided = || trouble.avoid.iter().filter(|&&id| self.executors.is_live(id)).count();
-        trouble.avoid.contains(&executor) && avoided() < self.executors.live()
+        self.has_room(executor) && !avoids(self.stage, partition, self.executors, self.exclusions, executor.spec.id)
     }
 
     fn affinity(&self, partition: u32) -> u64 {

@@ -7,10 +7,18 @@ use super::simulation::Defect;
 use crate::event::{Fact, JobError, Outcome, Output};
 use crate::failure::{Recovery, TaskFailure};
 use crate::ids::{AttemptId, ExecutorId, JobId};
+use crate::time::Instant;
 
 impl Scheduler {
     /// From a member. The one place where reports are fenced.
-    pub(super) fn task_ended(&mut self, id: ExecutorId, attempt: AttemptId, outcome: Outcome, output: &mut Output) {
+    pub(super) fn task_ended(
+        &mut self,
+        now: Instant,
+        id: ExecutorId,
+        attempt: AttemptId,
+        outcome: Outcome,
+        output: &mut Output,
+    ) {
         let wanted = self.executors.end(id, attempt);
         #[cfg(test)]
         let wanted = if self.plants_zombie(attempt, &outcome) { Some(true) } else { wanted };
@@ -20,7 +28,7 @@ impl Scheduler {
             }
             (Some(true), Outcome::Failed(failure)) => {
                 output.facts.push(Fact::TaskFailed { attempt, executor: id, failure: failure.clone() });
-                self.recover(id, attempt, failure, output);
+                self.recover(now, id, attempt, failure, output);
             }
             (Some(false), Outcome::Failed(failure)) => {
                 output.facts.push(Fact::TaskFailed { attempt, executor: id, failure });
@@ -73,8 +81,11 @@ impl Scheduler {
     }
 
     /// Carries out what the kind of failure calls for.
-    fn recover(&mut self, id: ExecutorId, attempt: AttemptId, failure: TaskFailure, output: &mut Output) {
+    fn recover(&mut self, now: Instant, id: ExecutorId, attempt: AttemptId, failure: TaskFailure, output: &mut Output) {
         let job = attempt.job();
+        if matches!(failure.recovery(), Recovery::RetryAnywhere | Recovery::RetryElsewhere) {
+            self.blame(now, id, attempt, output);
+        }
         let error = match failure.recovery() {
             Recovery::RetryAnywhere => self.retry_counted(attempt, failure, |_| {}),
             Recovery::RetryElsewhere => self.retry_counted(attempt, failure, |trouble| trouble.avoid(id)),

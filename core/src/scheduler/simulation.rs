@@ -29,16 +29,27 @@ pub(crate) enum Defect {
 }
 
 fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<World, String> {
-    let config = SchedulerConfig { max_recomputes: 3, max_uncounted_retries: 10, defect, ..SchedulerConfig::default() };
+    let config = SchedulerConfig {
+        max_recomputes: 3,
+        max_uncounted_retries: 10,
+        exclude_after: 2,
+        defect,
+        ..SchedulerConfig::default()
+    };
     let mut world = World::new(seed, config);
     world.faulty(steps)?;
     world.quiet()?;
     Ok(world)
 }
 
+/// How many runs: `make sim SEEDS=…`.
+fn seeds() -> u32 {
+    std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(2000)
+}
+
 proptest! {
-    // PROPTEST_CASES sets how many; the seed is all there is to persist.
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    // The seed is all there is to persist.
+    #![proptest_config(ProptestConfig { cases: seeds(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn invariants_hold_under_faults(seed: u64, steps in 1u32..500) {
@@ -59,7 +70,7 @@ fn a_seed_always_gives_the_same_run() {
 #[test]
 fn every_situation_occurs() {
     let mut seen = std::collections::BTreeMap::<&'static str, u64>::new();
-    for seed in 0..100 {
+    for seed in 0..200 {
         let world = run(seed, 400, None).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
         for (what, times) in world.checker.seen {
             *seen.entry(what).or_default() += times;
@@ -68,6 +79,7 @@ fn every_situation_occurs() {
     let situations = [
         "cancelled attempt finished",
         "commit",
+        "excluded",
         "farewell",
         "fetch failed",
         "job failed",

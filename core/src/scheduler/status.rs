@@ -12,6 +12,8 @@ use crate::time::Instant;
 pub struct ExecutorStatus<'a> {
     pub spec: &'a ExecutorSpec,
     pub state: ExecutorState,
+    /// It gets no tasks for a time, while there are others: too many failed on it.
+    pub excluded: bool,
     /// When it was last heard from.
     pub heard: Instant,
     /// Attempts that hold a slot, cancelled ones that did not report their end included.
@@ -76,7 +78,8 @@ impl Scheduler {
 
     /// By id.
     pub fn executors(&self) -> impl Iterator<Item = ExecutorStatus<'_>> {
-        self.executors.iter().map(executor_status)
+        let excluded = |id| self.exclusions.contains(id);
+        self.executors.iter().map(move |executor| executor_status(executor, excluded(executor.spec.id)))
     }
 
     /// Whether attempts of the job still hold slots: a job that failed has ended before all of them have noticed.
@@ -115,10 +118,11 @@ impl Scheduler {
     }
 }
 
-fn executor_status(executor: &Executor) -> ExecutorStatus<'_> {
+fn executor_status(executor: &Executor, excluded: bool) -> ExecutorStatus<'_> {
     ExecutorStatus {
         spec: &executor.spec,
         state: executor.state,
+        excluded,
         heard: executor.heard,
         running: executor.running.len(),
         outputs: executor.stages.values().map(|share| u64::from(share.committed)).sum(),

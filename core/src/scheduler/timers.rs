@@ -12,6 +12,8 @@ pub(super) enum Timer {
     Drain(ExecutorId),
     /// The job fails unless an executor joins.
     NoExecutors(JobId),
+    /// The executor gets tasks again.
+    Exclusion(ExecutorId),
     /// The job has had all the time that it may take.
     TimeOut(JobId),
     /// The stage stops holding out for the hosts it prefers. May outlive its stage; it then does nothing.

@@ -325,6 +325,15 @@ impl Actor {
             self.unlink(*executor, reason);
             self.history.note_live(now, &format!("{executor} was lost: {reason}"));
         }
+        match fact {
+            Fact::ExecutorExcluded { executor, failures } => {
+                tracing::warn!(%executor, failures, "too many tasks failed here: excluded for a time");
+                self.history
+                    .note_live(now, &format!("{executor} is excluded for a time: {failures} tasks failed there"));
+            }
+            Fact::ExecutorReadmitted { executor } => tracing::info!(%executor, "gets tasks again"),
+            _ => {}
+        }
         let measured = report.as_ref().map(measured);
         self.history.apply(now, fact, measured.as_ref());
         if let (Fact::TaskCommitted { attempt, rows, bytes, .. }, Some(report)) = (fact, report) {
@@ -462,6 +471,7 @@ impl Actor {
             if let Some(entry) = entries.iter_mut().find(|entry| entry.id == status.spec.id) {
                 entry.running = status.running as u32;
                 entry.state = match status.state {
+                    ExecutorState::Live if status.excluded => "excluded",
                     ExecutorState::Live => "live",
                     ExecutorState::Draining { .. } => "draining",
                     ExecutorState::Leaving => "leaving",

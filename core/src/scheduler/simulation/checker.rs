@@ -119,6 +119,10 @@ impl Checker {
 
     fn fact(&mut self, fact: &Fact) -> Verdict {
         match fact {
+            Fact::ExecutorExcluded { executor, .. } => {
+                check(self.members.contains_key(executor), || format!("{executor} is excluded and not there"))?;
+                self.see("excluded");
+            }
             Fact::ExecutorLost { executor, .. } => {
                 let held = self.committed.values().filter(|c| c.executor == *executor).count();
                 self.committed.retain(|_, c| c.executor != *executor);
