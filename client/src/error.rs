@@ -97,6 +97,13 @@ impl ClientError {
                 reason: root_cause(status),
                 sent: !failed_to_connect(status),
             },
+            // The primary cannot find out whether the statement happened.
+            Code::Aborted => ClientError::Disconnected {
+                peer: peer.to_owned(),
+                doing: doing.to_owned(),
+                reason: message,
+                sent: true,
+            },
             Code::Unavailable if status.metadata().contains_key(LEADER_HEADER) => {
                 let leader = status.metadata().get(LEADER_HEADER).and_then(|leader| leader.to_str().ok());
                 ClientError::StandsBy { message, leader: leader.filter(|leader| !leader.is_empty()).map(str::to_owned) }

@@ -41,6 +41,9 @@ pub enum QueryError {
     /// This primary does not lead, or not for much longer. Nothing was changed, so another one can run it.
     #[error("{0}")]
     NotLeading(String),
+    /// Whether its effect is durable could not be found out.
+    #[error("{0}")]
+    OutcomeUnknown(String),
     /// Nobody is there to run it, for now.
     #[error("{0}")]
     Unavailable(String),
@@ -65,6 +68,7 @@ impl QueryError {
             QueryError::TimedOut(_) => "timed_out",
             QueryError::Exhausted(_) => "exhausted",
             QueryError::NotLeading(_) => "not_leading",
+            QueryError::OutcomeUnknown(_) => "outcome_unknown",
             QueryError::Unavailable(_) => "unavailable",
             QueryError::Lost(_) => "result_lost",
             QueryError::Internal(_) => "internal",
@@ -84,6 +88,7 @@ impl From<QueryError> for tonic::Status {
             QueryError::TimedOut(_) => Code::DeadlineExceeded,
             QueryError::Exhausted(_) => Code::ResourceExhausted,
             QueryError::NotLeading(_) | QueryError::Unavailable(_) => Code::Unavailable,
+            QueryError::OutcomeUnknown(_) => Code::Aborted,
             QueryError::Lost(_) => Code::DataLoss,
             QueryError::Internal(_) => Code::Internal,
         };
@@ -108,6 +113,7 @@ impl From<MetaError> for QueryError {
     fn from(error: MetaError) -> Self {
         match error {
             MetaError::Conflict { .. } => QueryError::Invalid(error.to_string()),
+            MetaError::Unknown { .. } => QueryError::OutcomeUnknown(error.to_string()),
             MetaError::NotLeading { .. } => QueryError::NotLeading(error.to_string()),
             MetaError::Store { .. } | MetaError::Corrupt { .. } => QueryError::Internal(error.to_string()),
         }

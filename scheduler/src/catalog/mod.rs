@@ -26,7 +26,7 @@ pub use temporary::TempTables;
 
 use crate::erased::Erased;
 use crate::errors::{QueryError, with_suggestion};
-use crate::meta::{Expectation, MetaStore, Transaction};
+use crate::meta::{Expectation, MetaError, MetaStore, Transaction};
 use crate::nearest::nearest;
 use crate::statement::outcome;
 use datafusion::catalog::TableProvider;
@@ -169,7 +169,13 @@ impl Catalog {
         let changed = tokio::spawn(async move {
             let _changing = changing;
             let (transaction, mut next) = snapshot.apply(edits);
-            catalog.store.commit(transaction).await?;
+            let committed = catalog.store.commit(transaction).await;
+            if let Err(MetaError::Conflict { .. } | MetaError::Unknown { .. }) = committed {
+                // A change whose answer was lost may have happened: what is there is what counts.
+                let there = Snapshot::load(catalog.store.as_ref()).await?;
+                *catalog.current.write() = Arc::new(there);
+            }
+            committed?;
             next.stamp(catalog.store.as_ref()).await?;
             let next = Arc::new(next);
             *catalog.current.write() = Arc::clone(&next);

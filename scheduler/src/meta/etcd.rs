@@ -136,14 +136,7 @@ impl EtcdStore {
     async fn ousted(&self, open: Option<Error>) -> MetaError {
         match open {
             None => self.not_leading().await,
-            Some(error) => MetaError::Store {
-                store: self.name.clone(),
-                action: "written",
-                reason: format!(
-                    "it did not answer, and whether it did what it was asked to is not known: {}",
-                    reason(&error)
-                ),
-            },
+            Some(error) => MetaError::Unknown { store: self.name.clone(), reason: reason(&error) },
         }
     }
 

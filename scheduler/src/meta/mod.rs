@@ -94,6 +94,11 @@ pub enum MetaError {
     Conflict { key: String },
     #[error("this primary does not lead the cluster any more, so nothing was changed; {successor}")]
     NotLeading { successor: String },
+    /// A commit was sent and not answered.
+    #[error(
+        "the metadata store {store} did not answer, and whether it did what it was asked to is not known: {reason}"
+    )]
+    Unknown { store: String, reason: String },
     #[error("the metadata store {store} cannot be {action}: {reason}")]
     Store { store: String, action: &'static str, reason: String },
     #[error("the metadata under \"{key}\" cannot be read: {reason}")]

@@ -1,13 +1,14 @@
 use super::in_process::InProcess;
 use super::*;
 use crate::catalog::CatalogConfig;
-use crate::meta::{MemoryStore, MetaStore};
+use crate::meta::{Entry, Leader, MemoryStore, MetaError, MetaStore, Term, Transaction};
 use crate::session::{Caller, SessionConfig, Sessions};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::ScalarValue;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use futures::TryStreamExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use windlass_connectors::StoreRegistry;
 
@@ -22,6 +23,10 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub async fn new() -> Self {
+        Self::over(Arc::new(MemoryStore::default())).await
+    }
+
+    async fn over(store: Arc<dyn MetaStore>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let stores = StoreRegistry::new();
         let runtime: RuntimeEnv = RuntimeEnvBuilder::new()
@@ -29,7 +34,7 @@ impl Bench {
             .with_object_list_cache_limit(0)
             .build()
             .unwrap();
-        let (runtime, store): (_, Arc<dyn MetaStore>) = (Arc::new(runtime), Arc::new(MemoryStore::default()));
+        let runtime = Arc::new(runtime);
         let catalog = Catalog::open(CatalogConfig {
             store: Arc::clone(&store),
             stores,
@@ -97,6 +102,76 @@ async fn a_table_made_from_a_query_can_be_read_added_to_and_replaced() {
     assert_eq!(bench.sql("drop table t").await, "");
     let error = bench.error("select * from t").await;
     assert!(matches!(error, QueryError::NotFound(_)), "{error:?}");
+}
+
+/// Does what it is asked to, and loses its answer to commits that name a table, when it is told to.
+#[derive(Debug, Default)]
+struct LosesAnswers {
+    store: MemoryStore,
+    armed: AtomicBool,
+    applies: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl MetaStore for LosesAnswers {
+    async fn lead(&self, leader: &Leader) -> Result<Term, MetaError> {
+        self.store.lead(leader).await
+    }
+
+    async fn leader(&self) -> Result<Option<Leader>, MetaError> {
+        self.store.leader().await
+    }
+
+    async fn resign(&self) {
+        self.store.resign().await;
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Entry>, MetaError> {
+        self.store.get(key).await
+    }
+
+    async fn range(&self, prefix: &str) -> Result<Vec<(String, Entry)>, MetaError> {
+        self.store.range(prefix).await
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<(), MetaError> {
+        let names_table = transaction.writes.iter().any(|(key, _)| key.starts_with("catalog/table/"));
+        if !names_table || !self.armed.swap(false, Ordering::SeqCst) {
+            return self.store.commit(transaction).await;
+        }
+        if self.applies.load(Ordering::SeqCst) {
+            self.store.commit(transaction).await?;
+        }
+        Err(MetaError::Unknown { store: "of this test".into(), reason: "the answer was lost".into() })
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_been_published_keeps_its_files() {
+    for applies in [true, false] {
+        let store = Arc::new(LosesAnswers::default());
+        store.applies.store(applies, Ordering::SeqCst);
+        let bench = Bench::over(store.clone()).await;
+        let (query, sql) = (Some("q1".to_string()), "create table t as select 1 as a union all select 2");
+        store.armed.store(true, Ordering::SeqCst);
+        let first = Info { query: query.clone(), sent: Sent::First, ..Info::default() };
+        let error = bench.statements.execute(&bench.session, sql, None, &first).await.unwrap_err();
+        assert!(matches!(error, QueryError::OutcomeUnknown(_)), "{error:?}");
+        if applies {
+            assert_eq!(bench.sql("select sum(a) from t").await, "3");
+        }
+        // Sent again it has happened once, whichever it was; under another name it is another statement.
+        let again = Info { sent: Sent::Again, ..first.clone() };
+        let done = bench.statements.execute(&bench.session, sql, None, &again).await.unwrap();
+        assert_eq!(done.affected, Some(2));
+        assert_eq!(bench.sql("select sum(a) from t").await, "3");
+        let other = Info { query: Some("q2".to_string()), ..first };
+        let error = bench.statements.execute(&bench.session, sql, None, &other).await.unwrap_err();
+        assert!(matches!(error, QueryError::AlreadyExists(_)), "{error:?}");
+        // And the catalog goes on.
+        assert_eq!(bench.sql("insert into t values (4)").await, "1");
+        assert_eq!(bench.sql("select sum(a) from t").await, "7");
+    }
 }
 
 #[tokio::test]

@@ -358,7 +358,11 @@ enum Unpublished {
 
 impl From<QueryError> for Unpublished {
     fn from(error: QueryError) -> Self {
-        Unpublished::Nothing(error)
+        match error {
+            // What may be visible must stay. If it is not, the journal still knows of it, and the next start removes it.
+            QueryError::OutcomeUnknown(_) => Unpublished::Partly(error),
+            error => Unpublished::Nothing(error),
+        }
     }
 }
 
