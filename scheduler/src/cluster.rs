@@ -8,7 +8,6 @@
 //!                            Driver ── Dispatch, Admin┘── REST
 //! ```
 
-use crate::admin::{DetachedStatement, SubmitError, SubmitStatement};
 use crate::catalog::{Catalog, CatalogConfig};
 use crate::driver::Driver;
 use crate::errors::QueryError;
@@ -17,22 +16,19 @@ use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, M
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
 use crate::rest::{self, Front};
 use crate::results::ResultSource;
-use crate::session::{Session, SessionConfig, Sessions};
-use crate::statement::{ClusterRunner, Info, Journal, Sent, StatementConfig, Statements, outcome, split};
-use async_trait::async_trait;
+use crate::session::{SessionConfig, Sessions};
+use crate::statement::{ClusterRunner, Journal, StatementConfig, Statements, outcome};
+use crate::submissions::Submissions;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use windlass_connectors::StoreRegistry;
-use windlass_core::ids::JobId;
 
 /// How often sessions, results and dropped files are looked through for what has expired.
 const UPKEEP: Duration = Duration::from_secs(10);
@@ -218,7 +214,9 @@ async fn assemble(
     };
     let journal = Journal::new(store.clone(), runtime.clone());
     journal.recover().await?;
-    let catalog = Catalog::open(CatalogConfig { store, stores, runtime, warehouse, grace: config.grace }).await?;
+    let of_catalog = store.clone();
+    let catalog =
+        Catalog::open(CatalogConfig { store: of_catalog, stores, runtime, warehouse, grace: config.grace }).await?;
     let sessions = Sessions::new(config.sessions.clone(), catalog.clone());
     let runner = Arc::new(ClusterRunner::new(primary.driver.clone(), results));
     let (tasks, stop) = primary.background();
@@ -233,7 +231,10 @@ async fn assemble(
         gate.close().await;
         results.settled(LAST_RESULTS).await;
     }));
-    primary.submit_with(Arc::new(Detached { statements, options: config.sessions.options.clone(), tasks }));
+    let (driver, options) = (primary.driver.clone(), config.sessions.options.clone());
+    let submissions = Submissions { statements, driver, store, options, tasks };
+    submissions.resume().await?;
+    primary.submit_with(Arc::new(submissions));
     primary.sessions(sessions.clone());
     Ok(Front { sessions, kept, catalog })
 }
@@ -259,84 +260,4 @@ async fn upkeep(catalog: Arc<Catalog>, sessions: Arc<Sessions>, kept: Arc<Kept>,
             tracing::warn!(%error, "files of dropped tables could not be removed; they will be tried again");
         }
     }
-}
-
-/// Runs statements that nobody waits for, each submission in a session of its own.
-struct Detached {
-    statements: Statements,
-    options: Vec<(String, String)>,
-    tasks: TaskTracker,
-}
-
-#[async_trait]
-impl SubmitStatement for Detached {
-    async fn submit(&self, request: DetachedStatement) -> Result<JobId, SubmitError> {
-        let invalid = |error: QueryError| SubmitError::Invalid(error.to_string());
-        let id = format!("submit-{}", uuid::Uuid::new_v4().simple());
-        let session = Session::new(id, String::new(), self.statements.catalog());
-        let own = self.options.iter().map(|(key, value)| (key, value));
-        for (key, value) in own.chain(&request.options) {
-            session.set_option(key, value).map_err(invalid)?;
-        }
-        let texts = split(&session.state(), &request.sql).map_err(invalid)?;
-        if texts.is_empty() {
-            return Err(SubmitError::Invalid("there is no statement to run".to_string()));
-        }
-        let (started, job) = oneshot::channel();
-        let started = Arc::new(Mutex::new(Some(started)));
-        let statements = self.statements.clone();
-        self.tasks.spawn(async move {
-            let ran = run_all(&statements, &session, &texts, &request.name, &started).await;
-            if let Err(error) = ran {
-                match started.lock().take() {
-                    Some(started) => _ = started.send(Err(error)),
-                    None => tracing::info!(%error, "a submitted statement failed"),
-                }
-            }
-            // Temporary tables go with the session.
-            let catalog = statements.catalog();
-            let held = session.temporary().drain();
-            let edits: Vec<_> = held.iter().flat_map(|held| catalog.discard_temporary(&held.record)).collect();
-            if let Err(error) = catalog.change(|_| Ok(edits)).await {
-                tracing::warn!(%error, "temporary tables of a submission stay until the primary starts again");
-            }
-        });
-        match job.await {
-            Ok(Ok(job)) => Ok(job),
-            Ok(Err(error)) => Err(invalid(error)),
-            Err(_) => Err(SubmitError::Invalid(
-                "the statements have run, and none of them needed a job: use 'windlass sql' to see their answers"
-                    .to_string(),
-            )),
-        }
-    }
-}
-
-/// Tells a job to the one who submitted, once.
-type Announce = Arc<Mutex<Option<oneshot::Sender<Result<JobId, QueryError>>>>>;
-
-/// Runs statements one after the other, up to the first that fails.
-async fn run_all(
-    statements: &Statements,
-    session: &Arc<Session>,
-    texts: &[String],
-    name: &str,
-    started: &Announce,
-) -> Result<(), QueryError> {
-    for text in texts {
-        let announce = Arc::clone(started);
-        let info = Info {
-            name: name.to_string(),
-            query: None,
-            sent: Sent::Once,
-            started: Some(Arc::new(move |job| {
-                if let Some(started) = announce.lock().take() {
-                    // Nobody waits when the caller has left.
-                    let _ = started.send(Ok(job));
-                }
-            })),
-        };
-        statements.execute(session, text, None, &info).await?;
-    }
-    Ok(())
 }

@@ -126,10 +126,15 @@ impl Driver {
         &self.shared.directory
     }
 
+    /// An id for a job that is submitted later.
+    pub(crate) fn next_job(&self) -> JobId {
+        self.shared.ids.next_job()
+    }
+
     /// Hands a job to the machine. Dropping the handle cancels the job, unless it was detached.
     pub async fn submit(&self, plan: PlannedJob, info: JobInfo) -> JobHandle {
         let shared = &self.shared;
-        let id = shared.ids.next_job();
+        let id = info.id.unwrap_or_else(|| shared.ids.next_job());
         let (reply, receiver) = oneshot::channel();
         let abandoned = Arc::new(AtomicBool::new(false));
         let handle =

@@ -29,6 +29,8 @@ pub struct JobInfo {
     pub query: Option<String>,
     /// The user among them.
     pub terms: Terms,
+    /// The id that the job is to have; else it gets the next one.
+    pub id: Option<JobId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,3 +20,4 @@ pub mod results;
 pub mod session;
 mod standby;
 pub mod statement;
+mod submissions;

@@ -48,6 +48,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use gate::Inside;
 use outcome::{Effect, Entered, UnderWay};
+use parking_lot::Mutex;
 use parse::Parsed;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -93,6 +94,8 @@ pub struct Info {
     pub started: Option<Started>,
     /// Whether the client may send it again, or does.
     pub sent: Sent,
+    /// The id that its job is to have, for the first that takes it.
+    pub job: Arc<Mutex<Option<JobId>>>,
 }
 
 /// A statement that has run.

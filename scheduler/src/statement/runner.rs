@@ -91,5 +91,11 @@ pub(super) fn job_info(session: &Arc<Session>, state: &SessionState, sql: &str, 
         max_attempts: options.max_attempts,
         timeout: Some(options.statement_timeout_ms).filter(|&ms| ms > 0).map(Duration::from_millis),
     };
-    JobInfo { name: info.name.clone(), statement: sql.to_string(), query: info.query.clone(), terms }
+    JobInfo {
+        name: info.name.clone(),
+        statement: sql.to_string(),
+        query: info.query.clone(),
+        terms,
+        id: info.job.lock().take(),
+    }
 }

@@ -252,6 +252,46 @@ async fn a_write_that_is_sent_again_happens_once() {
     }
 }
 
+/// A submission of several statements outlives two leaders, under the id that it was given, and does everything once.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_leader_goes_on_with_what_was_submitted() {
+    let cluster = Primaries::start("3").await;
+    let session = cluster.session().await;
+    session.sql("create table t (n bigint)").await.expect("a table can be made");
+    let script = format!(
+        "set datafusion.execution.time_zone = '+05:00'; insert into t values (1); insert into t {SECONDS_LONG};
+         insert into t values (3); create table zone as select value from information_schema.df_settings
+             where name = 'datafusion.execution.time_zone'"
+    );
+    let job = session.submit(&script, "nightly", &[]).await.expect("it is accepted");
+    let mut dead = Vec::new();
+    for _ in 0..2 {
+        let patience = Instant::now() + Duration::from_secs(30);
+        // Until the long statement runs.
+        while session
+            .jobs(10)
+            .await
+            .expect("jobs are listed")
+            .iter()
+            .all(|job| job.state != "running" || job.tasks > 10)
+        {
+            assert!(Instant::now() < patience, "nothing runs: {:?}", session.jobs(10).await);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let leader = (0..3).find(|number| leads(&cluster, *number, &dead)).expect("one of them leads");
+        dead.push(leader);
+        cluster.signal(leader, "-KILL");
+    }
+    let patience = Instant::now() + Duration::from_secs(60);
+    while count(&session, "information_schema.tables where table_name = 'zone'").await.expect("it answers") == 0 {
+        assert!(Instant::now() < patience, "the submission does not end");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(count(&session, "t").await.expect("t is there"), 3);
+    assert_eq!(count(&session, "zone where value = '+05:00'").await.expect("zone is there"), 1);
+    println!("submitted as {job}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_stands_by_says_who_leads() {
     let cluster = Primaries::start("2").await;
