@@ -30,6 +30,8 @@ if [ "$what" = tests ]; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     need etcd etcd-server
     need etcdctl etcd-client
+    # For the networks of the chaos suite.
+    need ip iproute2
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
