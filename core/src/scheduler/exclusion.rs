@@ -20,6 +20,7 @@ pub(super) struct Exclusions {
 }
 
 impl Exclusions {
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.until.is_empty()
     }
@@ -39,9 +40,6 @@ pub(super) fn avoids(
     id: ExecutorId,
 ) -> bool {
     let trouble = stage.trouble.get(&partition);
-    if trouble.is_none() && stage.excluded.is_empty() && exclusions.is_empty() {
-        return false;
-    }
     let is_avoided = |id: ExecutorId| {
         trouble.is_some_and(|trouble| trouble.avoid.contains(&id))
             || stage.excluded.contains(&id)

@@ -148,8 +148,16 @@ impl Question<'_> {
         self.stage.cap == u32::MAX || here() < self.stage.cap
     }
 
+    /// Asked for every pair that is looked at, so the answer to most of them stands here, and not behind a call.
+    #[inline]
+    fn nothing_failed(&self) -> bool {
+        self.stage.trouble.is_empty() && self.stage.excluded.is_empty() && self.exclusions.is_empty()
+    }
+
     fn suits(&self, partition: u32, executor: &Executor) -> bool {
-        self.has_room(executor) && !avoids(self.stage, partition, self.executors, self.exclusions, executor.spec.id)
+        self.has_room(executor)
+            && (self.nothing_failed()
+                || !avoids(self.stage, partition, self.executors, self.exclusions, executor.spec.id))
     }
 
     fn affinity(&self, partition: u32) -> u64 {
