@@ -11,7 +11,7 @@ use crate::driver::Driver;
 use crate::errors::QueryError;
 use crate::meta::{MetaStore, Transaction};
 use crate::session::Session;
-use crate::statement::{Info, Sent, Statements, split};
+use crate::statement::{Info, Leaves, Sent, Statements, leaves, split};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -119,15 +119,13 @@ impl Submissions {
     async fn prepare(&self, id: &str, submission: &Submission) -> Result<Arc<Session>, QueryError> {
         let session = self.session(id, &submission.options)?;
         for text in &submission.texts[..submission.next.min(submission.texts.len())] {
-            let mut words =
-                text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
-            let is = |word: &str, list: &[&str]| list.iter().any(|of| of.eq_ignore_ascii_case(word));
-            if words.clone().any(|word| is(word, &["TEMP", "TEMPORARY", "PREPARE"])) {
-                let gone = "its temporary tables and prepared statements went with the primary that it ran on";
-                return Err(QueryError::Lost(gone.to_string()));
-            }
-            if words.next().is_some_and(|word| is(word, &["SET", "RESET"])) {
-                self.statements.execute(&session, text, None, &Info::default()).await?;
+            match leaves(text) {
+                Leaves::Nothing => {}
+                Leaves::Option => _ = self.statements.execute(&session, text, None, &Info::default()).await?,
+                Leaves::Things => {
+                    let gone = "its temporary tables and prepared statements went with the primary that it ran on";
+                    return Err(QueryError::Lost(gone.to_string()));
+                }
             }
         }
         Ok(session)

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use connection::Identity;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
-use link::{Leaves, Link};
+use link::Link;
 use parking_lot::{Mutex, RwLock};
 use std::fmt;
 use std::ops::Deref;
@@ -26,7 +26,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use windlass_proto::v1::admin_client::AdminClient;
 use windlass_proto::v1::{ClusterStatusRequest, JobRequest, ListJobsRequest, SubmitRequest, WatchQueryRequest};
+use windlass_scheduler::statement::{Leaves, leaves};
 
 /// A session with whichever primary leads.
 #[derive(Clone)]
@@ -126,6 +128,26 @@ impl Remote {
         }
     }
 
+    /// Makes a call of the administration. `wrong` says what a refusal means.
+    async fn ask<M, R, F>(
+        &self,
+        again: Again,
+        message: M,
+        doing: &str,
+        wrong: fn(&Status, &str, &str) -> ClientError,
+        send: impl Fn(AdminClient<Channel>, tonic::Request<M>) -> F,
+    ) -> Result<R>
+    where
+        M: Clone,
+        F: Future<Output = Result<tonic::Response<R>, Status>>,
+    {
+        let call = |link: Arc<Link>| {
+            let answer = send(link.admin(), self.identity.request(message.clone(), None));
+            async move { Ok(answer.await.map_err(|status| wrong(&status, &link.url, doing))?.into_inner()) }
+        };
+        self.call(again, call).await
+    }
+
     fn may_have_moved(&self, error: &ClientError) -> bool {
         match error {
             ClientError::StandsBy { leader: Some(_), .. } => !self.members.is_empty(),
@@ -211,20 +233,19 @@ impl Remote {
     }
 }
 
-fn of_job(link: &Link, status: &Status, doing: &str) -> ClientError {
+fn of_job(status: &Status, peer: &str, doing: &str) -> ClientError {
     match status.code() {
         Code::NotFound => ClientError::UnknownJob(status.message().to_owned()),
         Code::InvalidArgument => ClientError::Invalid(status.message().to_owned()),
-        _ => ClientError::from_status(status, &link.url, doing),
+        _ => ClientError::from_status(status, peer, doing),
     }
 }
 
 #[async_trait]
 impl Backend for Remote {
     async fn execute(&self, request: Request) -> Result<Answer> {
-        self.tell_of_lost_things()?;
         let leaves = match &request.body {
-            Body::Sql(sql) => link::leaves(sql),
+            Body::Sql(sql) => leaves(sql),
             Body::Plan(_) => Leaves::Nothing,
         };
         let may_repeat = self.members.len() > 1 && leaves == Leaves::Nothing;
@@ -287,70 +308,39 @@ impl Backend for Remote {
     async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<String> {
         let message =
             SubmitRequest { sql: sql.to_owned(), name: name.to_owned(), options: options.iter().cloned().collect() };
-        let call = |link: Arc<Link>| {
-            let request = self.identity.request(message.clone(), None);
-            async move {
-                let answer = link.admin().submit(request).await;
-                answer.map_err(|status| ClientError::from_status(&status, &link.url, "submitting the job"))
-            }
-        };
-        Ok(self.call(Again::Never, call).await?.into_inner().job)
+        let send = |mut admin: AdminClient<_>, request| async move { admin.submit(request).await };
+        Ok(self.ask(Again::Never, message, "submitting the job", ClientError::from_status, send).await?.job)
     }
 
     async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
-        let call = |link: Arc<Link>| {
-            let request = self.identity.request(ListJobsRequest { limit }, None);
-            async move {
-                let answer = link.admin().list_jobs(request).await;
-                answer.map_err(|status| ClientError::from_status(&status, &link.url, "listing jobs"))
-            }
-        };
-        let answer = self.call(Again::Harmless, call).await?;
-        Ok(answer.into_inner().jobs.into_iter().map(Job::from).collect())
+        let send = |mut admin: AdminClient<_>, request| async move { admin.list_jobs(request).await };
+        let message = ListJobsRequest { limit };
+        let answer = self.ask(Again::Harmless, message, "listing jobs", ClientError::from_status, send).await?;
+        Ok(answer.jobs.into_iter().map(Job::from).collect())
     }
 
     async fn job(&self, job: &str) -> Result<JobDetail> {
-        let call = |link: Arc<Link>| {
-            let request = self.identity.request(JobRequest { job: job.to_owned() }, None);
-            async move {
-                let answer = link.admin().show_job(request).await;
-                answer.map_err(|status| of_job(&link, &status, "looking up the job"))
-            }
-        };
-        Ok(self.call(Again::Harmless, call).await?.into_inner().into())
+        let send = |mut admin: AdminClient<_>, request| async move { admin.show_job(request).await };
+        let message = JobRequest { job: job.to_owned() };
+        Ok(self.ask(Again::Harmless, message, "looking up the job", of_job, send).await?.into())
     }
 
     async fn cancel(&self, job: &str) -> Result<String> {
-        let call = |link: Arc<Link>| {
-            let request = self.identity.request(JobRequest { job: job.to_owned() }, None);
-            async move {
-                let answer = link.admin().cancel_job(request).await;
-                answer.map_err(|status| of_job(&link, &status, "cancelling the job"))
-            }
-        };
-        Ok(self.call(Again::Harmless, call).await?.into_inner().state)
+        let send = |mut admin: AdminClient<_>, request| async move { admin.cancel_job(request).await };
+        let message = JobRequest { job: job.to_owned() };
+        Ok(self.ask(Again::Harmless, message, "cancelling the job", of_job, send).await?.state)
     }
 
     async fn job_logs(&self, job: &str) -> Result<Vec<String>> {
-        let call = |link: Arc<Link>| {
-            let request = self.identity.request(JobRequest { job: job.to_owned() }, None);
-            async move {
-                let answer = link.admin().job_logs(request).await;
-                answer.map_err(|status| of_job(&link, &status, "reading the job's log"))
-            }
-        };
-        Ok(self.call(Again::Harmless, call).await?.into_inner().lines)
+        let send = |mut admin: AdminClient<_>, request| async move { admin.job_logs(request).await };
+        let message = JobRequest { job: job.to_owned() };
+        Ok(self.ask(Again::Harmless, message, "reading the job's log", of_job, send).await?.lines)
     }
 
     async fn status(&self) -> Result<ClusterStatus> {
-        let call = |link: Arc<Link>| {
-            let request = self.identity.request(ClusterStatusRequest {}, None);
-            async move {
-                let answer = link.admin().cluster_status(request).await;
-                answer.map_err(|status| ClientError::from_status(&status, &link.url, "asking for the cluster's state"))
-            }
-        };
-        Ok(self.call(Again::Harmless, call).await?.into_inner().into())
+        let send = |mut admin: AdminClient<_>, request| async move { admin.cluster_status(request).await };
+        let doing = "asking for the cluster's state";
+        Ok(self.ask(Again::Harmless, ClusterStatusRequest {}, doing, ClientError::from_status, send).await?.into())
     }
 
     async fn close(&self) -> Result<()> {

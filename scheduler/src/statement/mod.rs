@@ -15,6 +15,7 @@ mod explain;
 mod gate;
 #[cfg(test)]
 pub(crate) mod in_process;
+mod leaves;
 mod metadata;
 pub(crate) mod outcome;
 mod params;
@@ -27,6 +28,7 @@ mod write;
 
 pub use cluster::ClusterRunner;
 pub use gate::Gate;
+pub use leaves::{Leaves, leaves};
 pub use outcome::Sent;
 pub use params::{ParameterNames, Parameters};
 pub use parse::split;
