@@ -13,6 +13,8 @@
 //! holds no more than its part from then on if others have come. Operators that cannot spill are served first come, first served,
 //! up to the last eighth: they are what spilling makes room for. Of these, the merges of spilled runs take whatever they are given to
 //! read more runs at a time, and do with less: beyond a small part each, they leave the last eighth to those who have no such choice.
+//! An aggregate that has spilled merges its runs and groups them again under one name, and cannot spill a second time: it leaves the last
+//! eighth to these second tables of groups, its own and others'.
 
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{
@@ -31,6 +33,13 @@ const MERGES: usize = 2;
 /// How DataFusion names sorts and their merges; the number of the partition follows.
 const SORTING: &str = "ExternalSorter";
 const MERGING: &str = "ExternalSorterMerge";
+/// How DataFusion names aggregates that merge what they have spilled and group it again.
+const GROUPING: [&str; 4] = [
+    "FinalHashAggregateStream",
+    "OrderedFinalAggregateStream",
+    "SingleHashAggregateStream",
+    "GroupedHashAggregateStream",
+];
 /// Consumers that a refusal names, largest first.
 const NAMED: usize = 4;
 
@@ -105,13 +114,22 @@ impl State {
         if !can_spill {
             return unpromised;
         }
+        let groups = group.consumers.get(&id).is_some_and(Consumer::groups);
+        // What an aggregate's merge holds is beside what its table asks for.
+        if groups && wanted > reserved {
+            return unpromised;
+        }
         // Merging what a sort holds takes about as much again, and is asked for when the sort is full.
         let sorts = group.consumers.get(&id).is_some_and(|consumer| consumer.name.starts_with(SORTING));
         let (part, borrowed) = match sorts {
             true => (self.part(limit, group) / 2, limit / 2),
             false => (self.part(limit, group), limit - limit / UNBORROWED),
         };
-        if wanted <= part { unpromised } else { unpromised.min(borrowed) }
+        match wanted <= part {
+            true if groups => unpromised.min(limit - limit / SURE),
+            true => unpromised,
+            false => unpromised.min(borrowed),
+        }
     }
 
     /// What one of the group's operators that can spill may hold without borrowing.
@@ -141,6 +159,10 @@ impl Consumer {
     /// Whether it merges what a sort has in memory or has spilled.
     fn merges(&self) -> bool {
         self.name.starts_with(MERGING)
+    }
+
+    fn groups(&self) -> bool {
+        GROUPING.iter().any(|name| self.name.starts_with(name))
     }
 }
 
@@ -319,6 +341,19 @@ mod tests {
         first.try_grow(1_400).unwrap();
         assert!(first.try_grow(1).is_err(), "the last eighth is for others");
         second.try_grow(200).expect("less than its part of a half");
+    }
+
+    #[test]
+    fn an_aggregate_that_merges_its_runs_has_room_to_group_them_again() {
+        let task = ExecutorMemory::new(1_600).group("task", 2);
+        let aggregate = |partition: usize| consumer(&task, &format!("FinalHashAggregateStream[{partition}]"), true);
+        let (first, second) = (aggregate(0), aggregate(1));
+        let (first_table, second_table) = (first.new_empty(), second.new_empty());
+        first.try_grow(1_200).expect("it borrows while a quarter is free");
+        second.try_grow(200).unwrap();
+        assert!(second.try_grow(1).is_err(), "the last eighth is for tables");
+        first_table.try_grow(150).expect("it cannot spill");
+        second_table.try_grow(50).expect("it cannot spill either");
     }
 
     #[test]
