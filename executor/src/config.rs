@@ -21,8 +21,8 @@ pub struct ExecutorConfig {
     /// Resident memory of the process beyond `memory_bytes` before load is shed: for what no pool counts. Default: a quarter of
     /// `memory_bytes`, at least 512 MiB.
     pub resident_allowance_bytes: Option<u64>,
-    /// Share of `memory_bytes` that map outputs may hold before they go to files. Default 0.3.
-    pub exchange_memory_fraction: f64,
+    /// Of `memory_bytes`, what map outputs may hold before they go to files. Default: 64 MiB for each slot, at most three tenths.
+    pub exchange_memory_bytes: Option<u64>,
     /// Scratch space: map outputs and spilled operators. For this executor alone. Default `windlass-executor` in the system's
     /// temporary folder.
     pub dir: PathBuf,
@@ -54,7 +54,7 @@ impl Default for ExecutorConfig {
             slots: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
             memory_bytes: available_memory() / 10 * 6,
             resident_allowance_bytes: None,
-            exchange_memory_fraction: 0.3,
+            exchange_memory_bytes: None,
             dir: std::env::temp_dir().join("windlass-executor"),
             exchange_disk_bytes: None,
             spill_disk_bytes: 100 << 30,
@@ -70,6 +70,13 @@ impl Default for ExecutorConfig {
 }
 
 impl ExecutorConfig {
+    /// What map outputs may hold in memory, in bytes. More makes nothing faster that was measured: a file that is read soon after
+    /// it was written comes from the kernel's cache, compressed, and that memory is not taken from operators.
+    pub(crate) fn exchange_memory(&self) -> u64 {
+        let default = || (64 << 20) * u64::from(self.slots);
+        self.exchange_memory_bytes.unwrap_or_else(|| default().min(self.memory_bytes / 10 * 3)).min(self.memory_bytes)
+    }
+
     /// Resident memory of the process, in bytes, past which load is shed.
     pub(crate) fn resident_limit(&self) -> u64 {
         let allowance = self.resident_allowance_bytes.unwrap_or_else(|| (self.memory_bytes / 4).max(512 << 20));

@@ -43,10 +43,6 @@ impl Executor {
         if config.slots == 0 {
             return Err(ExecutorError::Config { setting: "--slots", reason: "an executor needs at least one".into() });
         }
-        if !(0.0..=1.0).contains(&config.exchange_memory_fraction) {
-            let reason = format!("{} is not between 0 and 1", config.exchange_memory_fraction);
-            return Err(ExecutorError::Config { setting: "exchange_memory_fraction", reason });
-        }
         let dir = &config.dir;
         let lock = take_dir(dir)?;
         let unusable = |reason: String| ExecutorError::Stores { dir: dir.clone(), reason };
@@ -66,7 +62,7 @@ impl Executor {
             .build_arc()
             .map_err(|error| unusable(error.to_string()))?;
         let exchange = StoreConfig {
-            memory_budget: (memory_bytes as f64 * config.exchange_memory_fraction) as usize,
+            memory_budget: config.exchange_memory() as usize,
             compression: config.compression,
             disk_budget: config.exchange_disk_bytes,
             ..StoreConfig::new(dir.join("exchange"))

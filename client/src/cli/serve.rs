@@ -135,9 +135,9 @@ pub fn executor_config(config: &Config) -> Result<ExecutorConfig, Failure> {
         },
         slots: executor.slots.unwrap_or_else(machine::cores).0,
         memory_bytes,
-        exchange_memory_fraction: match exchange.memory {
-            Auto::Auto => defaults.exchange_memory_fraction,
-            Auto::Value(size) => (size.bytes() as f64 / memory_bytes as f64).min(1.0),
+        exchange_memory_bytes: match exchange.memory {
+            Auto::Auto => None,
+            Auto::Value(size) => Some(size.bytes()),
         },
         dir: executor.dir.clone(),
         exchange_disk_bytes: match exchange.disk {

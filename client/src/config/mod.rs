@@ -115,7 +115,7 @@ section! {
     Exchange {
         /// How it is compressed: "lz4", "zstd" or "none".
         compression: Compression = Compression::Lz4;
-        /// What an executor keeps of it in memory before it goes to files. "auto": three tenths of the executor's memory.
+        /// What an executor keeps of it in memory before it goes to files. "auto": 64 MiB for each slot.
         memory: Auto<ByteSize> = Auto::Auto;
         /// What an executor keeps of it in files. "auto": as much as the disk holds.
         disk: Auto<ByteSize> = Auto::Auto;
