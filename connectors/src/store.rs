@@ -9,6 +9,7 @@
 //! `AWS_ENDPOINT_URL` with `AWS_ALLOW_HTTP=true` reaches an S3 server of one's own. Without any credentials in the environment the
 //! machine's own role is asked for; `AWS_SKIP_SIGNATURE=true` reads public buckets.
 
+use crate::web::WebStore;
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -72,8 +73,7 @@ impl StoreRegistry {
         for (key, value) in &aws {
             builder = builder.with_config(aws_key(key)?, value);
         }
-        let store = builder.build().map_err(|e| unusable(url, e))?;
-        self.stores.write().insert(store_key(url), Arc::new(store));
+        self.stores.write().insert(store_key(url), s3(url, builder)?);
         self.configured.write().insert(store_key(url), aws);
         Ok(())
     }
@@ -111,12 +111,13 @@ impl ObjectStoreRegistry for StoreRegistry {
 
 fn build(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     match url.scheme() {
-        "s3" | "s3a" => Ok(Arc::new(s3_from_environment(url).build().map_err(|e| unusable(url, e))?)),
+        "s3" | "s3a" => s3(url, s3_from_environment(url)),
         "http" | "https" => {
             let timeout = std::env::var("WINDLASS_HTTP_TIMEOUT_S").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
             let options = ClientOptions::new().with_allow_http(true).with_timeout(Duration::from_secs(timeout));
-            let builder = HttpBuilder::new().with_url(&url[..Position::BeforePath]).with_client_options(options);
-            Ok(Arc::new(builder.build().map_err(|e| unusable(url, e))?))
+            let server = &url[..Position::BeforePath];
+            let builder = HttpBuilder::new().with_url(server).with_client_options(options);
+            Ok(Arc::new(WebStore::new(builder.build().map_err(|e| unusable(url, e))?, server)))
         }
         scheme => plan_err!(
             "locations that begin with {scheme}:// are not supported ({url}): use a path, file://, s3://, http:// or https://"
@@ -127,6 +128,20 @@ fn build(url: &Url) -> Result<Arc<dyn ObjectStore>> {
 /// `s3a`, Hadoop's name for the same thing, has buckets of the same names.
 fn s3_from_environment(url: &Url) -> AmazonS3Builder {
     AmazonS3Builder::from_env().with_bucket_name(url.host_str().unwrap_or_default())
+}
+
+/// The crate takes any text for an endpoint, and panics at the first request when it is no URL.
+fn s3(url: &Url, builder: AmazonS3Builder) -> Result<Arc<dyn ObjectStore>> {
+    if let Some(endpoint) = builder.get_config_value(&AmazonS3ConfigKey::Endpoint) {
+        let parsed = Url::parse(&endpoint).ok().filter(|parsed| matches!(parsed.scheme(), "http" | "https"));
+        if parsed.is_none_or(|parsed| !parsed.has_host()) {
+            return plan_err!(
+                "the endpoint '{endpoint}' for {url} is not a URL such as https://s3.example.com or http://127.0.0.1:9000: see \
+                 AWS_ENDPOINT_URL and the option aws.endpoint"
+            );
+        }
+    }
+    Ok(Arc::new(builder.build().map_err(|e| unusable(url, e))?))
 }
 
 /// `aws.access_key_id` and `aws.aws_access_key_id` are the same option.
@@ -187,6 +202,9 @@ mod tests {
 
         let unknown = registry.configure(&url("s3://b/x"), &options("aws.acess_key_id", "k")).unwrap_err().to_string();
         assert!(unknown.contains("aws.acess_key_id") && unknown.contains("aws.access_key_id"), "{unknown}");
+        let nowhere =
+            registry.configure(&url("s3://b/x"), &options("aws.endpoint", "localhost:9000")).unwrap_err().to_string();
+        assert!(nowhere.contains("'localhost:9000'") && nowhere.contains("http://127.0.0.1:9000"), "{nowhere}");
         let local = registry.configure(&url("file:///x"), &options("aws.region", "eu")).unwrap_err().to_string();
         assert!(local.contains("aws.region"), "{local}");
     }

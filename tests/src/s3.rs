@@ -103,3 +103,41 @@ async fn the_options_of_a_table_reach_executors_and_nobody_else() {
     }
     cluster.at_rest().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_a_web_server_offers_are_tables() {
+    let server = Server::start();
+    let cluster = Processes::with(
+        "512MiB",
+        &[
+            ("AWS_ENDPOINT_URL", &server.url),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_ACCESS_KEY_ID", "key"),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
+            ("AWS_REGION", "us-east-1"),
+        ],
+    );
+    let sql = |statements: &[&str]| cluster.sql(statements);
+    // Written as S3 and read by plain requests, which nobody signs.
+    let rows = "select value as id, value % 3 as part from generate_series(1, 100000)";
+    for (name, format) in [("rows.parquet", "parquet"), ("rows.csv", "csv options ('format.has_header' 'true')")] {
+        sql(&[&format!("copy ({rows}) to 's3://public/{name}' stored as {format}")]).unwrap();
+    }
+    let web = format!("{}/public", server.url);
+    let parquet = format!("create external table web stored as parquet location '{web}/rows.parquet'");
+    let csv = format!(
+        "create external table text stored as csv location '{web}/rows.csv' options ('format.has_header' 'true')"
+    );
+    let sums = "select (select sum(id) from web) as a, (select sum(id) from text) as b";
+    assert_eq!(sql(&[&parquet, &csv, STAGES, sums]).unwrap(), "a,b\n5000050000,5000050000\n");
+    let last = "select id from web where id > 99998 order by id";
+    assert_eq!(sql(&[STAGES, last]).unwrap(), "id\n99999\n100000\n");
+
+    let create = |location: &str| sql(&[&format!("create external table no stored as parquet location '{location}'")]);
+    refused(create(&format!("{web}/no.parquet")), &["no.parquet", "there is no file", "each file has to be named"]);
+    refused(create(&format!("{web}/")), &["/public", "each file has to be named"]);
+    sql(&["copy (select 1 as a) to 's3://lake/mine.parquet' stored as parquet"]).unwrap();
+    refused(create(&format!("{}/lake/mine.parquet", server.url)), &["mine.parquet", "403"]);
+    refused(create("http://127.0.0.1:9/rows.parquet"), &["http://127.0.0.1:9/rows.parquet", "refused"]);
+    cluster.at_rest().await;
+}
