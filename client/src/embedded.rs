@@ -175,6 +175,10 @@ impl Backend for Embedded {
         self.remote.status().await
     }
 
+    async fn decommission(&self, _executor: &str) -> Result<()> {
+        Err(ClientError::invalid("the executor of an embedded cluster leaves with its process".to_owned()))
+    }
+
     async fn close(&self) -> Result<()> {
         self.remote.close().await?;
         self.stop.cancel();

@@ -125,6 +125,15 @@ impl Session {
         self.backend.status().await
     }
 
+    /// Asks an executor, by name or id, to leave: it gets no further tasks, and what it holds moves to the others. Returns before it has
+    /// left; [`status`](Self::status) shows it for as long as it is there.
+    ///
+    /// # Errors
+    /// [`ClientError::Invalid`](crate::ClientError::Invalid) when there is no such executor, and for an embedded cluster.
+    pub async fn decommission(&self, executor: &str) -> Result<()> {
+        self.backend.decommission(executor).await
+    }
+
     /// The cluster's address, or "embedded".
     pub fn url(&self) -> &str {
         self.backend.url()

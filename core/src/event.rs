@@ -61,6 +61,14 @@ pub enum Event {
         attempt: AttemptId,
         outcome: Outcome,
     },
+    /// What became of `Command::AdoptOutputs`, in part or in all.
+    OutputsMoved {
+        /// The one that was to adopt them.
+        executor: ExecutorId,
+        moved: Vec<AttemptId>,
+        /// With the reason, for people.
+        failed: Vec<(AttemptId, String)>,
+    },
     /// The deadline that `next_deadline` named has come.
     Tick,
 }
@@ -93,6 +101,9 @@ pub enum Command {
     Cancel { attempts: Vec<AttemptId> },
     /// Remove the map outputs of these stages; no task will read them again.
     DropOutputs { stages: Vec<StageId> },
+    /// Fetch these map outputs from `from`, which leaves, and hold them as if they had been written here. `Event::OutputsMoved`
+    /// says what became of each, except of those that are dropped or cancelled before.
+    AdoptOutputs { outputs: Vec<AttemptId>, from: ExecutorId },
     /// The executor runs and holds nothing that anybody needs: it may leave.
     Farewell,
 }
@@ -198,6 +209,19 @@ pub enum Fact {
         attempt: AttemptId,
         executor: ExecutorId,
         failure: TaskFailure,
+    },
+    /// Readers find the output at `to` from here on.
+    OutputMoved {
+        output: AttemptId,
+        from: ExecutorId,
+        to: ExecutorId,
+    },
+    /// `to` could not adopt the output; another executor will be asked, or this one again.
+    OutputNotMoved {
+        output: AttemptId,
+        from: ExecutorId,
+        to: ExecutorId,
+        reason: String,
     },
     /// A report about an attempt that is no longer live was refused.
     ReportFenced {

@@ -12,6 +12,7 @@
 //!   stage tasks=2 reads=0:bucket,1:all
 //! finish j1/0/0#0 j1/0/1#0 rows=5 bytes=10,20 [by=e2]     from the executor that got the attempt, unless by= names another
 //! fail j1/0/0#0 io|oom|disk|user|internal|cancelled|fetch(j1/0/0#0@e1) [by=e2]
+//! moved e1 j1/0/0#0 j1/0/1#0 | unmoved e1 j1/0/0#0 why    what e1 was told to adopt
 //! advance 6s [silent=e1,e2]                               members that are not silent send heartbeats every 2 s
 //! ```
 
@@ -128,6 +129,14 @@ impl Cluster {
                 let kind = words.iter().find(|word| !word.contains("=") && !word.starts_with('j')).unwrap();
                 self.end(words, &Outcome::Failed(failure(kind)));
             }
+            "moved" => {
+                let moved = words[1..].iter().map(|word| attempt(word)).collect();
+                self.step(Event::OutputsMoved { executor: executor(first), moved, failed: vec![] });
+            }
+            "unmoved" => {
+                let failed = vec![(attempt(words[1]), words[2..].join(" "))];
+                self.step(Event::OutputsMoved { executor: executor(first), moved: vec![], failed });
+            }
             "advance" => self.advance(words),
             "status" => self.status(),
             other => panic!("no such command: {other}"),
@@ -138,6 +147,7 @@ impl Cluster {
         assert!(self.scheduler.is_none(), "config comes first");
         for (key, value) in words.iter().map(|word| word.split_once('=').unwrap()) {
             match key {
+                "hand_back_after" => self.config.hand_back_after = duration(value),
                 "locality_wait" => self.config.locality_wait = duration(value),
                 "exclude_after" => self.config.exclude_after = value.parse().unwrap(),
                 "max_recomputes" => self.config.max_recomputes = value.parse().unwrap(),
@@ -259,6 +269,10 @@ impl Cluster {
                 Fact::TaskFailed { attempt, executor, failure } => {
                     format!("failed {} on {}: {}", a(attempt), e(executor), failure.kind())
                 }
+                Fact::OutputMoved { output, from, to } => format!("moved {} from {} to {}", a(output), e(from), e(to)),
+                Fact::OutputNotMoved { output, from, to, reason } => {
+                    format!("{} stays on {}, not moved to {}: {reason}", a(output), e(from), e(to))
+                }
                 Fact::ReportFenced { attempt, executor } => format!("fenced {} of {}", a(attempt), e(executor)),
             };
             writeln!(self.log, "{line}").unwrap();
@@ -278,6 +292,9 @@ impl Cluster {
                 }
                 Command::DropOutputs { stages } => {
                     format!("drop {}", stages.into_iter().map(s).collect::<Vec<_>>().join(" "))
+                }
+                Command::AdoptOutputs { outputs, from } => {
+                    format!("adopt {} from {}", outputs.into_iter().map(a).collect::<Vec<_>>().join(" "), e(from))
                 }
                 Command::Farewell => "farewell".to_string(),
             };

@@ -24,9 +24,11 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -51,6 +53,19 @@ const MAX_PEERS: usize = 1_024;
 /// A fetch that failed before its first chunk is tried again after these pauses.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(300)];
 
+/// Connections that the kernel holds until they are accepted, if it may hold so many (net.core.somaxconn): a thousand clients that come at once
+/// are let in, where the usual 1,024 places are too few for those that come while others are served.
+const BACKLOG: u32 = 4_096;
+
+/// Listens for gRPC. To be called on the runtime that is to serve.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that starts again finds its port free, whatever the last one's connections have left.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Connections to other executors, one for each address, shared by everything in the process that fetches.
 pub struct Connections {
     io: Handle,
@@ -62,6 +77,11 @@ pub struct Connections {
 pub trait AddressBook: fmt::Debug + Send + Sync {
     /// host:port of the executor's exchange service; `None` when it is not in the cluster any more.
     fn address(&self, executor: ExecutorId) -> Option<String>;
+
+    /// The executor that holds an output which `executor` is said to hold: another one, if it has moved.
+    fn holder(&self, _output: AttemptId, executor: ExecutorId) -> ExecutorId {
+        executor
+    }
 }
 
 impl AddressBook for BTreeMap<ExecutorId, String> {
@@ -174,6 +194,7 @@ impl ExchangeSource for RemoteExchange {
         };
         let mut hosts: BTreeMap<ExecutorId, Vec<(AttemptId, BucketSel)>> = BTreeMap::new();
         for (output, executor) in outputs {
+            let executor = self.addresses.holder(output, executor);
             hosts.entry(executor).or_default().extend(selected.iter().map(|select| (output, *select)));
         }
         hosts.retain(|_, requests| !requests.is_empty());
@@ -187,6 +208,36 @@ impl ExchangeSource for RemoteExchange {
         });
         let batches = stream::iter(readers).flatten_unordered(HOSTS_AT_A_TIME);
         Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+    }
+}
+
+/// Fetches a whole map output from another executor into `store`, where it has the same name from then on. Dropping the future
+/// leaves nothing.
+pub async fn adopt(
+    connections: Arc<Connections>,
+    store: &Arc<ExchangeStore>,
+    output: AttemptId,
+    from: ExecutorId,
+    address: String,
+) -> Result<()> {
+    let mut reader = HostReader::start(connections, from, address, vec![(output, BucketSel::All)]);
+    let mut begun = None;
+    loop {
+        let batch = reader.next().await?;
+        let Some(schema) = reader.decoder.schema() else {
+            return Err(reader.corrupt(ExchangeError::Missing { output }));
+        };
+        let (bucket, buckets) = reader.decoder.place();
+        let mut writer = match begun.take() {
+            Some(writer) => writer,
+            None => store.writer(output, Arc::clone(schema), buckets),
+        };
+        let Some(batch) = batch else {
+            writer.finish().await?;
+            return Ok(());
+        };
+        writer.push(bucket, batch).await?;
+        begun = Some(writer);
     }
 }
 

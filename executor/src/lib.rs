@@ -25,6 +25,7 @@ pub use error::ExecutorError;
 pub use node::Executor;
 pub use transport::LocalLink;
 
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Runs an executor process: serves its outputs, joins the primary, runs tasks, and leaves when `shutdown` is cancelled.
@@ -41,11 +42,19 @@ pub async fn run(config: ExecutorConfig, shutdown: CancellationToken) -> Result<
     let address = server.address().to_string();
     let stop = CancellationToken::new();
     let _stop_on_return = stop.clone().drop_guard();
-    tokio::select! {
-        served = server.run(&executor, stop) => served,
+    let mut serving = std::pin::pin!(server.run(&executor, stop.clone()));
+    let left = tokio::select! {
+        served = &mut serving => return served,
         left = transport::attach(&executor, &address, &shutdown) => left,
-    }
+    };
+    stop.cancel();
+    // Nobody is sent here any more, but who is reading a result goes on to its end.
+    let served = tokio::time::timeout(LAST_READERS, serving).await;
+    left.and(served.unwrap_or(Ok(())))
 }
+
+/// How long an executor that was let go serves those who are reading from it.
+const LAST_READERS: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -26,6 +27,7 @@ use windlass_core::event::Outcome;
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, PlanHash, StageId};
 use windlass_engine::exchange::ExchangeStore;
+use windlass_engine::remote;
 use windlass_engine::stores::StoreConfig;
 use windlass_engine::{InputLocations, Local, RemoteExchange, StageInstance, StagePlan, TaskInputs, TaskSummary};
 use windlass_proto::convert::{LaunchOrder, TaskReport};
@@ -131,6 +133,17 @@ pub(crate) struct Runner {
     shed: BTreeMap<AttemptId, TaskFailure>,
     /// Stages that may have left outputs here.
     stages: BTreeSet<StageId>,
+    /// Outputs of executors that leave, on their way here.
+    adoptions: JoinSet<(AttemptId, Result<(), String>)>,
+    adopting: BTreeMap<AttemptId, AbortHandle>,
+}
+
+/// What has ended.
+pub(crate) enum Ended {
+    /// All attempts that have, since the last time.
+    Attempts(Vec<TaskReport>),
+    /// An output has arrived here, or why it has not.
+    Adoption(AttemptId, Result<(), String>),
 }
 
 struct Running {
@@ -170,6 +183,8 @@ impl Runner {
             running: BTreeMap::new(),
             shed: BTreeMap::new(),
             stages: BTreeSet::new(),
+            adoptions: JoinSet::new(),
+            adopting: BTreeMap::new(),
         }
     }
 
@@ -205,7 +220,9 @@ impl Runner {
     pub fn cancel(&mut self, attempts: impl IntoIterator<Item = AttemptId>) -> Vec<TaskReport> {
         let mut unknown = Vec::new();
         for attempt in attempts {
-            if !self.abort(attempt) {
+            if self.stop_adopting(attempt..=attempt) {
+                self.node.store.remove_attempt(attempt);
+            } else if !self.abort(attempt) {
                 self.node.store.remove_attempt(attempt);
                 unknown.push(failed(attempt, TaskFailure::Cancelled));
             }
@@ -249,6 +266,7 @@ impl Runner {
     pub fn drop_outputs(&mut self, stages: &[StageId]) {
         for stage in stages {
             self.stages.remove(stage);
+            self.stop_adopting(stage.task(0).attempt(0)..=stage.task(u32::MAX).attempt(u32::MAX));
         }
         self.node.store.remove(stages);
     }
@@ -259,20 +277,58 @@ impl Runner {
         }
     }
 
-    /// Waits for attempts to end, and returns all that have. Never returns while nothing runs. Cancel safe.
-    pub async fn ended(&mut self) -> Vec<TaskReport> {
-        let Some(first) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
-        let mut reports = vec![self.report(first)];
-        while let Some(next) = self.tasks.try_join_next_with_id() {
-            reports.push(self.report(next));
+    /// Fetches outputs of an executor that leaves.
+    pub fn adopt(&mut self, outputs: Vec<AttemptId>, from: ExecutorId, address: &str) {
+        for output in outputs {
+            self.stages.insert(output.stage());
+            let (node, address) = (self.node.clone(), address.to_string());
+            let fetch = async move {
+                let adopted = remote::adopt(node.connections.clone(), &node.store, output, from, address).await;
+                (output, adopted.map_err(|error| error.strip_backtrace()))
+            };
+            let handle = self.adoptions.spawn_on(fetch, self.node.cpu());
+            self.adopting.insert(output, handle);
         }
-        reports
+    }
+
+    /// Whether any of these was on its way here.
+    fn stop_adopting(&mut self, outputs: RangeInclusive<AttemptId>) -> bool {
+        let stopped: Vec<_> = self.adopting.extract_if(outputs, |_, _| true).collect();
+        stopped.iter().for_each(|(_, task)| task.abort());
+        !stopped.is_empty()
+    }
+
+    /// Waits for something to end. Never returns while nothing runs. Cancel safe.
+    pub async fn ended(&mut self) -> Ended {
+        loop {
+            tokio::select! {
+                Some(first) = self.tasks.join_next_with_id() => {
+                    let mut reports = vec![self.report(first)];
+                    while let Some(next) = self.tasks.try_join_next_with_id() {
+                        reports.push(self.report(next));
+                    }
+                    return Ended::Attempts(reports);
+                }
+                Some(ended) = self.adoptions.join_next() => match ended {
+                    // One that is not wanted any more may have arrived all the same.
+                    Ok((output, _)) if self.adopting.remove(&output).is_none() => {
+                        self.node.store.remove_attempt(output);
+                    }
+                    Ok((output, adopted)) => return Ended::Adoption(output, adopted),
+                    // It was stopped. A panic is said nowhere else.
+                    Err(error) if error.is_panic() => tracing::error!(%error, "adopting a map output failed"),
+                    Err(_) => {}
+                },
+                else => return std::future::pending().await,
+            }
+        }
     }
 
     /// Stops everything and removes what it left: the primary does not know this registration any more.
     pub async fn clear(mut self) {
         self.running.values().for_each(|running| running.group.stop());
         self.tasks.shutdown().await;
+        self.adoptions.shutdown().await;
         let stages: Vec<StageId> = std::mem::take(&mut self.stages).into_iter().collect();
         self.node.store.remove(&stages);
     }

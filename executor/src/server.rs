@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
-use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
+use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW, listen};
 use windlass_proto::v1::exchange_server::ExchangeServer;
 
 /// Requests name outputs, and a wide stage has many.
@@ -25,7 +25,7 @@ impl Server {
     pub async fn bind(executor: &Executor) -> Result<Server, ExecutorError> {
         let config = &executor.node().config;
         let address = config.listen;
-        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        let listener = listen(address).map_err(|source| match source.kind() {
             std::io::ErrorKind::AddrInUse => ExecutorError::AddressInUse { address },
             _ => ExecutorError::Listen { address, source },
         })?;

@@ -9,7 +9,7 @@
 
 use crate::error::ExecutorError;
 use crate::node::Executor;
-use crate::runner::{Runner, failed};
+use crate::runner::{Ended, Runner, failed};
 use crate::watchdog::{self, Watchdog};
 use futures::future::BoxFuture;
 use prost::Message as _;
@@ -258,7 +258,10 @@ impl Served {
                     Ok(None) => return End::Broken("the primary ended the stream".into()),
                     Err(status) => return End::Broken(describe(&status)),
                 },
-                reports = self.runner.ended() => self.report(reports).await,
+                ended = self.runner.ended() => match ended {
+                    Ended::Attempts(reports) => self.report(reports).await,
+                    Ended::Adoption(output, adopted) => self.say_adopted(output, adopted).await,
+                },
                 _ = beat.tick() => {
                     let heartbeat = executor.node().heartbeat(self.runner.running() as u32);
                     self.link.outgoing.send(ToPrimary::Heartbeat(heartbeat)).await
@@ -299,6 +302,10 @@ impl Served {
                 let stages: Vec<StageId> = drop.stages.into_iter().map(StageId::from).collect();
                 self.runner.drop_outputs(&stages);
             }
+            FromPrimary::AdoptOutputs(adopt) => {
+                let outputs = adopt.outputs.into_iter().map(AttemptId::from).collect();
+                self.runner.adopt(outputs, ExecutorId(adopt.from), &adopt.address);
+            }
             FromPrimary::DropPlans(drop) => {
                 self.runner
                     .drop_plans(drop.plan_hashes.iter().filter_map(|hash| convert::plan_hash_from_wire(hash).ok()));
@@ -308,6 +315,18 @@ impl Served {
             FromPrimary::Farewell(_) => {}
         }
         Ok(())
+    }
+
+    async fn say_adopted(&mut self, output: AttemptId, adopted: Result<(), String>) -> Result<(), Broken> {
+        let mut said = v1::OutputsMoved::default();
+        match adopted {
+            Ok(()) => said.moved.push(output.into()),
+            Err(reason) => {
+                tracing::warn!(%output, reason, "a map output of a leaving executor could not be taken over");
+                said.failed.push(v1::OutputNotMoved { output: Some(output.into()), reason });
+            }
+        }
+        self.link.outgoing.send(ToPrimary::OutputsMoved(said)).await
     }
 
     /// Sends reports together, as many as fit.

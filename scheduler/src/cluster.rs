@@ -173,7 +173,7 @@ pub(crate) async fn open_store(config: &ClusterConfig) -> Result<Arc<dyn MetaSto
 }
 
 pub(crate) async fn bind_rest(address: SocketAddr) -> Result<TcpListener, ClusterError> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+    windlass_engine::remote::listen(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => ClusterError::Start(format!(
             "port {} on {} is in use: stop what listens there, or choose another with --rest (port 0 takes a free one)",
             address.port(),

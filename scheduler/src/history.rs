@@ -253,7 +253,9 @@ impl History {
             Fact::ExecutorJoined { .. }
             | Fact::ExecutorLost { .. }
             | Fact::ExecutorExcluded { .. }
-            | Fact::ExecutorReadmitted { .. } => {}
+            | Fact::ExecutorReadmitted { .. }
+            | Fact::OutputMoved { .. }
+            | Fact::OutputNotMoved { .. } => {}
             Fact::JobStarted { job } => inner.update(*job, |job| job.start(now)),
             Fact::JobEnded { job, error } => inner.end(now, *job, error.as_ref()),
             Fact::StageStarted { stage } => inner.stage(*stage, |job, index| job.start_stage(now, index)),

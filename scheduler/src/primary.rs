@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
 use tonic::transport::server::{Connected, TcpIncoming};
-use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
+use windlass_engine::remote::{self, CONNECTION_WINDOW, STREAM_WINDOW};
 use windlass_proto::MAX_MESSAGE_BYTES;
 use windlass_proto::v1::admin_server::AdminServer;
 use windlass_proto::v1::dispatch_server::DispatchServer;
@@ -76,7 +76,7 @@ pub struct Primary {
 impl Primary {
     /// Takes a port.
     pub async fn listen(address: SocketAddr) -> Result<TcpListener, PrimaryError> {
-        TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        remote::listen(address).map_err(|source| match source.kind() {
             std::io::ErrorKind::AddrInUse => PrimaryError::AddressInUse { address },
             _ => PrimaryError::Listen { address, source },
         })

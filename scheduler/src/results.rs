@@ -19,6 +19,10 @@ impl AddressBook for Directory {
     fn address(&self, executor: ExecutorId) -> Option<String> {
         Directory::address(self, executor)
     }
+
+    fn holder(&self, output: AttemptId, executor: ExecutorId) -> ExecutorId {
+        Directory::holder(self, output, executor)
+    }
 }
 
 /// Where the primary finds map outputs. Cheap to clone.

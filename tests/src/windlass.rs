@@ -2,6 +2,8 @@
 
 mod cancel;
 mod failover;
+mod leaving;
+mod limits;
 mod lost_executor;
 mod lost_result;
 mod terms;

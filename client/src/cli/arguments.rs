@@ -32,8 +32,8 @@ pub enum Command {
     Demo(Demo),
     /// Be a primary: plans statements, schedules tasks, keeps the catalog.
     Primary(PrimaryFlags),
-    /// Be an executor: runs tasks.
-    Executor(ExecutorFlags),
+    /// Be an executor: runs tasks. Or let one go.
+    Executor(Executor),
     /// Start, extend, inspect and stop a cluster of processes on this machine.
     #[command(subcommand)]
     Cluster(Cluster),
@@ -181,6 +181,35 @@ pub struct PrimaryFlags {
     /// When everything serves, write the addresses to this file as JSON, and one line of the same to standard output.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Executor {
+    #[command(subcommand)]
+    pub command: Option<ExecutorCommand>,
+    #[command(flatten)]
+    pub flags: ExecutorFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ExecutorCommand {
+    /// Let executors go: they get no further tasks, what they hold moves to the others, and their processes end.
+    Decommission(Decommission),
+}
+
+#[derive(Debug, Args)]
+pub struct Decommission {
+    /// Names or ids, as 'windlass cluster status' shows them.
+    #[arg(required = true, value_name = "EXECUTOR")]
+    pub executors: Vec<String>,
+    #[arg(long, env = "WINDLASS_URL", value_name = "URL")]
+    pub url: String,
+    #[arg(long, env = "WINDLASS_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Do not wait until they have left.
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 #[derive(Clone, Debug, Default, Args)]

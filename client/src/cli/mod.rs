@@ -17,7 +17,7 @@ mod stages;
 
 use crate::config::{Config, ConfigError};
 use crate::error::ClientError;
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Executor, ExecutorCommand};
 use clap::Parser;
 use std::io;
 use std::process::ExitCode;
@@ -95,7 +95,10 @@ fn dispatch(arguments: Arguments) -> Outcome {
         Command::Submit(command) => runtime()?.block_on(jobs::submit(command)),
         Command::Jobs(command) => runtime()?.block_on(jobs::run(command)),
         Command::Primary(flags) => serve::primary(config, flags),
-        Command::Executor(flags) => serve::executor(config, flags),
+        Command::Executor(Executor { command: None, flags }) => serve::executor(config, flags),
+        Command::Executor(Executor { command: Some(ExecutorCommand::Decommission(command)), .. }) => {
+            runtime()?.block_on(cluster::decommission(command))
+        }
         Command::Cluster(command) => runtime()?.block_on(cluster::run(command, arguments.config.as_deref())),
         Command::Demo(command) => sql::demo(command, &runtime()?),
         Command::Config => print(&Config::reference()),

@@ -87,6 +87,8 @@ impl Fetcher {
                     self.out_of_reach.lock().insert(url.to_owned());
                     complaint = Some(error);
                 }
+                // What it held may have moved to another one, which the primary knows.
+                Err(error @ ClientError::ResultLost { .. }) => complaint = Some(error),
                 Err(error) => return Err(error),
             }
         }

@@ -27,7 +27,9 @@ use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use windlass_proto::v1::admin_client::AdminClient;
-use windlass_proto::v1::{ClusterStatusRequest, JobRequest, ListJobsRequest, SubmitRequest, WatchQueryRequest};
+use windlass_proto::v1::{
+    ClusterStatusRequest, DrainExecutorRequest, JobRequest, ListJobsRequest, SubmitRequest, WatchQueryRequest,
+};
 use windlass_scheduler::statement::{Leaves, leaves};
 
 /// A session with whichever primary leads.
@@ -341,6 +343,17 @@ impl Backend for Remote {
         let send = |mut admin: AdminClient<_>, request| async move { admin.cluster_status(request).await };
         let doing = "asking for the cluster's state";
         Ok(self.ask(Again::Harmless, ClusterStatusRequest {}, doing, ClientError::from_status, send).await?.into())
+    }
+
+    async fn decommission(&self, executor: &str) -> Result<()> {
+        let send = |mut admin: AdminClient<_>, request| async move { admin.drain_executor(request).await };
+        let message = DrainExecutorRequest { executor: executor.to_owned() };
+        let failed = |status: &Status, peer: &str, doing: &str| match status.code() {
+            Code::NotFound => ClientError::invalid(status.message().to_owned()),
+            _ => ClientError::from_status(status, peer, doing),
+        };
+        self.ask(Again::Harmless, message, "asking an executor to leave", failed, send).await?;
+        Ok(())
     }
 
     async fn close(&self) -> Result<()> {

@@ -73,7 +73,9 @@ impl Scheduler {
         if self.config.defect == Some(Defect::LeakResults) {
             return;
         }
-        let executors: BTreeSet<_> = outputs.iter().map(|output| output.executor).collect();
+        let mut executors: BTreeSet<_> = outputs.iter().map(|output| output.executor).collect();
+        executors.extend(self.departures.adopters_of(job));
+        self.departures.forget_job(job, None);
         for executor in executors {
             self.orders.drop_outputs(executor, self.executors.drop_job(executor, job, None));
         }
@@ -111,6 +113,7 @@ impl Scheduler {
     /// they report their end.
     fn end_job(&mut self, id: JobId, keep: Option<u32>) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
+        self.departures.forget_job(id, keep);
         for &executor in &job.executors {
             for attempt in self.executors.unwant_job(executor, id) {
                 self.orders.cancel(executor, attempt);

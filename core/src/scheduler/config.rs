@@ -10,8 +10,10 @@ pub struct SchedulerConfig {
     pub heartbeat_timeout: Duration,
     /// How long a job waits when no executor is there, before it fails. Default 30 s.
     pub no_executor_timeout: Duration,
-    /// How long a draining executor may stay because its outputs are needed. Default 60 s.
+    /// How long a draining executor may stay because it runs tasks or holds outputs that are needed. Default 60 s.
     pub drain_deadline: Duration,
+    /// How long tasks on a draining executor may go on before they are stopped and start again on others. Default 30 s.
+    pub hand_back_after: Duration,
     /// How long the tasks of a stage hold out for a busy host that they prefer, counted from the first slot they decline
     /// (Zaharia et al., "Delay Scheduling", EuroSys 2010). Default 30 ms.
     pub locality_wait: Duration,
@@ -70,6 +72,7 @@ impl Default for SchedulerConfig {
             heartbeat_timeout: Duration::from_secs(6),
             no_executor_timeout: Duration::from_secs(30),
             drain_deadline: Duration::from_secs(60),
+            hand_back_after: Duration::from_secs(30),
             locality_wait: Duration::from_millis(30),
             max_recomputes: 8,
             max_uncounted_retries: 64,

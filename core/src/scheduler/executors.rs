@@ -44,6 +44,8 @@ pub(super) struct Share {
     pub running: u32,
     /// Committed outputs.
     pub committed: u32,
+    /// Outputs of an executor that leaves, on their way here.
+    pub coming: u32,
 }
 
 impl Executor {
@@ -102,6 +104,10 @@ impl Executors {
     /// Whether none is there that may still bring jobs forward.
     pub fn none_working(&self) -> bool {
         self.live == 0 && self.draining.is_empty()
+    }
+
+    pub fn live(&self) -> usize {
+        self.live
     }
 
     pub fn draining(&self) -> impl Iterator<Item = &Executor> {
@@ -229,6 +235,26 @@ impl Executors {
         }
     }
 
+    /// An output of an executor that leaves is on its way here.
+    pub fn coming(&mut self, id: ExecutorId, stage: StageId) {
+        if let Some(e) = self.all.get_mut(&id) {
+            // Cancelled attempts may have outlived what was noted of their stage.
+            let running = || e.running.keys().filter(|attempt| attempt.stage() == stage).count() as u32;
+            e.stages.entry(stage).or_insert_with(|| Share { running: running(), ..Share::default() }).coming += 1;
+        }
+    }
+
+    /// An output has arrived, or will not come.
+    pub fn not_coming(&mut self, id: ExecutorId, stage: StageId) {
+        if let Some(share) = self.all.get_mut(&id).and_then(|e| e.stages.get_mut(&stage)) {
+            share.coming = share.coming.saturating_sub(1);
+        }
+    }
+
+    pub fn is_wanted(&self, id: ExecutorId, attempt: AttemptId) -> bool {
+        self.all.get(&id).is_some_and(|e| e.running.get(&attempt) == Some(&true))
+    }
+
     /// The attempt is not wanted any more; it keeps its slot. Says whether that is news.
     pub fn unwant(&mut self, id: ExecutorId, attempt: AttemptId) -> bool {
         let wanted = self.all.get_mut(&id).and_then(|e| e.running.get_mut(&attempt));
@@ -244,10 +270,10 @@ impl Executors {
         attempts.filter_map(|(&attempt, wanted)| std::mem::replace(wanted, false).then_some(attempt)).collect()
     }
 
-    /// Forgets what the executor has of a job, except committed outputs of stage `keep`, and returns the stages to drop.
+    /// Forgets what the executor has of a job, except outputs of stage `keep`, committed or on their way, and returns the stages to drop.
     pub fn drop_job(&mut self, id: ExecutorId, job: JobId, keep: Option<u32>) -> Vec<StageId> {
         let Some(executor) = self.all.get_mut(&id) else { return Vec::new() };
-        let kept = |stage: StageId, share: Share| Some(stage.index) == keep && share.committed > 0;
+        let kept = |stage: StageId, share: Share| Some(stage.index) == keep && share.committed + share.coming > 0;
         let drop: Vec<_> = executor.stages_of(job).filter(|&(s, share)| !kept(s, share)).map(|(s, _)| s).collect();
         for stage in &drop {
             executor.stages.remove(stage);

@@ -248,6 +248,21 @@ impl Job {
         }
     }
 
+    /// Where the committed outputs of a stage lie, by partition.
+    pub fn outputs(&self, stage: u32) -> Vec<MapLocation> {
+        self.stages[stage as usize].committed_outputs().collect()
+    }
+
+    /// A committed output lies on another executor from here on.
+    pub fn relocate(&mut self, stage: u32, partition: u32, to: ExecutorId) {
+        self.invalidate_locations(stage);
+        let task = &mut self.stages[stage as usize].tasks[partition as usize];
+        if let TaskState::Committed { executor, .. } = &mut task.state {
+            *executor = to;
+            self.executors.insert(to);
+        }
+    }
+
     /// Marks a committed output as lost. The job has to settle.
     pub fn lose_output(&mut self, stage: u32, partition: u32) {
         self.invalidate_locations(stage);

@@ -1,8 +1,7 @@
 //! How executors come and go, and what their loss means for the jobs.
 
 use super::Scheduler;
-use super::executors::{Executor, ExecutorState};
-use super::jobs::Job;
+use super::executors::ExecutorState;
 use super::timers::Timer;
 use crate::event::{ExecutorSpec, Fact, JobError, Output};
 use crate::failure::TaskFailure;
@@ -40,56 +39,18 @@ impl Scheduler {
         true
     }
 
-    pub(super) fn drain_executor(&mut self, now: Instant, id: ExecutorId) {
-        if self.hear(now, id) && self.executors.is_live(id) {
-            let deadline = now + self.config.drain_deadline;
-            self.executors.drain(id, deadline);
-            self.unstick_all();
-            self.timers.set(deadline, Timer::Drain(id));
-        }
-    }
-
-    /// The drain took too long: the executor may go, and what it holds will be computed again when it does.
-    pub(super) fn end_drain(&mut self, now: Instant, id: ExecutorId) {
-        self.executors.leave(id);
-        self.orders.farewell(id);
-        self.strand_jobs(now);
-    }
-
-    /// Lets draining executors go that nobody needs any more.
-    pub(super) fn bid_farewell(&mut self, now: Instant) {
-        if !self.executors.any_draining() {
-            return;
-        }
-        let free: Vec<_> =
-            self.executors.draining().filter(|e| !self.is_needed(e)).map(|e| (e.spec.id, e.state)).collect();
-        for (id, state) in free {
-            if let ExecutorState::Draining { deadline } = state {
-                self.timers.clear(deadline, Timer::Drain(id));
-            }
-            self.end_drain(now, id);
-        }
-    }
-
-    fn is_needed(&self, executor: &Executor) -> bool {
-        !executor.running.is_empty()
-            || executor.stages.iter().any(|(stage, share)| {
-                let needed = |job: &Job| job.needs(stage.index);
-                let retained = || self.retained.get(&stage.job).is_some_and(|r| r.stage == *stage);
-                share.committed > 0 && self.jobs.get(&stage.job).map_or_else(retained, needed)
-            })
-    }
-
     /// Its running attempts start again elsewhere, and the outputs that it held are computed again where readers need them.
     pub(super) fn lose_executor(&mut self, now: Instant, id: ExecutorId, reason: String, output: &mut Output) {
         let Some(executor) = self.executors.remove(id) else { return };
         self.forget_blame(id);
+        self.orders.forget(id);
         self.unstick_all();
         output.facts.push(Fact::ExecutorLost { executor: id, reason });
         self.timers.clear(executor.heard + self.config.heartbeat_timeout, Timer::Heartbeat(id));
         if let ExecutorState::Draining { deadline } = executor.state {
             self.timers.clear(deadline, Timer::Drain(id));
         }
+        self.forget_departure(id);
         let mut touched = BTreeSet::new();
         let mut failed = BTreeMap::new();
         for (&attempt, &wanted) in &executor.running {
@@ -130,7 +91,7 @@ impl Scheduler {
     }
 
     /// Starts the clock of jobs that have no executor to wait for.
-    fn strand_jobs(&mut self, now: Instant) {
+    pub(super) fn strand_jobs(&mut self, now: Instant) {
         if !self.executors.none_working() {
             return;
         }

@@ -24,13 +24,14 @@
 //! - A report costs no walk over the tasks of its stage, over all jobs or over all executors, unless it opens or closes a stage.
 //!
 //! The modules: `executors` knows who is there and who has free slots; `jobs` holds stages and tasks; `pools` says whose turn it is;
-//! `placement` which task goes where; `admission`, `membership` and `reports` handle the events; `orders` gathers what to send.
+//! `placement` which task goes where; `admission`, `membership`, `leaving` and `reports` handle the events; `orders` gathers what to send.
 
 mod admission;
 mod config;
 mod exclusion;
 mod executors;
 mod jobs;
+mod leaving;
 mod membership;
 mod orders;
 mod pending;
@@ -53,6 +54,7 @@ use crate::time::Instant;
 use exclusion::Exclusions;
 use executors::Executors;
 use jobs::Job;
+use leaving::Departures;
 use orders::Orders;
 use placement::{Placement, Question};
 use pools::Pools;
@@ -75,6 +77,7 @@ pub struct Scheduler {
     pools: Pools,
     timers: Timers,
     orders: Orders,
+    departures: Departures,
     submitted: u64,
     /// Jobs that have not started a task.
     queued: usize,
@@ -99,6 +102,7 @@ impl Scheduler {
             pools: Pools::default(),
             timers: Timers::default(),
             orders: Orders::default(),
+            departures: Departures::default(),
             submitted: 0,
             queued: 0,
             queued_by_user: BTreeMap::new(),
@@ -129,9 +133,15 @@ impl Scheduler {
                     output.facts.push(Fact::ReportFenced { attempt, executor });
                 }
             }
+            Event::OutputsMoved { executor, moved, failed } => {
+                if self.hear(now, executor) {
+                    self.outputs_moved(executor, moved, failed, output);
+                }
+            }
             Event::Tick => self.tick(now, output),
         }
         self.dispatch(now, output);
+        self.move_outputs();
         self.bid_farewell(now);
         self.orders.send(&mut self.jobs, output);
     }
@@ -150,6 +160,7 @@ impl Scheduler {
                     self.lose_executor(now, executor, reason, output);
                 }
                 Timer::Drain(executor) => self.end_drain(now, executor),
+                Timer::Round(executor) => self.next_round(now, executor, output),
                 Timer::NoExecutors(job) => self.give_up_waiting(job, output),
                 Timer::Exclusion(executor) => self.readmit(executor, output),
                 Timer::TimeOut(job) => self.time_out(job, output),

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 pub(super) struct Orders {
     cancels: Vec<(ExecutorId, AttemptId)>,
     drops: Vec<(ExecutorId, StageId)>,
+    adoptions: Vec<(ExecutorId, ExecutorId, AttemptId)>,
     launches: Vec<(ExecutorId, AttemptId)>,
     farewells: Vec<ExecutorId>,
 }
@@ -22,12 +23,23 @@ impl Orders {
         self.drops.extend(stages.into_iter().map(|stage| (executor, stage)));
     }
 
+    pub fn adopt(&mut self, executor: ExecutorId, from: ExecutorId, output: AttemptId) {
+        self.adoptions.push((executor, from, output));
+    }
+
     pub fn launch(&mut self, executor: ExecutorId, attempt: AttemptId) {
         self.launches.push((executor, attempt));
     }
 
     pub fn farewell(&mut self, executor: ExecutorId) {
         self.farewells.push(executor);
+    }
+
+    /// The executor was lost in the same step.
+    pub fn forget(&mut self, executor: ExecutorId) {
+        self.cancels.retain(|&(to, _)| to != executor);
+        self.drops.retain(|&(to, _)| to != executor);
+        self.farewells.retain(|&to| to != executor);
     }
 
     /// Cancels go first, so that what a cancelled attempt wrote is gone before the outputs of its stage are dropped.
@@ -45,6 +57,14 @@ impl Orders {
             output.send.push((group[0].0, Command::DropOutputs { stages }));
         }
         self.drops.clear();
+
+        self.adoptions.sort_unstable();
+        for group in self.adoptions.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let (executor, from, _) = group[0];
+            let outputs = group.iter().map(|&(_, _, output)| output).collect();
+            output.send.push((executor, Command::AdoptOutputs { outputs, from }));
+        }
+        self.adoptions.clear();
 
         self.launches.sort_unstable();
         for group in self.launches.chunk_by(|a, b| a.0 == b.0 && a.1.stage() == b.1.stage()) {

@@ -47,7 +47,7 @@ impl Scheduler {
         }
     }
 
-    fn is_committed(&self, executor: ExecutorId, attempt: AttemptId) -> bool {
+    pub(super) fn is_committed(&self, executor: ExecutorId, attempt: AttemptId) -> bool {
         let AttemptId { task, attempt: number } = attempt;
         if let Some(job) = self.jobs.get(&attempt.job()) {
             let state = job.task(task.stage.index, task.partition).map(|task| task.state);
@@ -64,6 +64,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&attempt.job()) else { return };
         let committed = job.commit(attempt, id, rows, bucket_bytes);
         self.executors.committed(id, attempt.stage());
+        self.departures.committed(id, attempt);
         self.pools.ended(&job.pool, attempt.job(), 1 + committed.superfluous.len() as u32);
         let bytes = bucket_bytes.iter().fold(0u64, |sum, &b| sum.saturating_add(b));
         output.facts.push(Fact::TaskCommitted { attempt, executor: id, rows, bytes });

@@ -9,6 +9,7 @@ mod world;
 
 use super::SchedulerConfig;
 use proptest::prelude::*;
+use std::time::Duration;
 use world::World;
 
 /// A defect planted in the machine, to prove that the checker notices such a one.
@@ -26,6 +27,12 @@ pub(crate) enum Defect {
     RemoveRepeated,
     /// Attempts that a row limit makes superfluous are not told to stop.
     ForgetSuperfluous,
+    /// An executor that leaves is let go while it holds outputs that are needed.
+    FarewellBeforeMoved,
+    /// An output counts as moved to whoever says so.
+    TrustAdopters,
+    /// What an executor adopts when it is not wanted any more stays there.
+    LeakAdoptions,
 }
 
 fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<World, String> {
@@ -33,6 +40,7 @@ fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<World, String> {
         max_recomputes: 3,
         max_uncounted_retries: 10,
         exclude_after: 2,
+        hand_back_after: Duration::from_secs(3),
         defect,
         ..SchedulerConfig::default()
     };
@@ -82,10 +90,15 @@ fn every_situation_occurs() {
         "excluded",
         "farewell",
         "fetch failed",
+        "handed back",
         "job failed",
         "job finished",
         "lost with attempts",
+        "lost while adopting",
         "lost with outputs",
+        "output moved",
+        "output not moved",
+        "result moved",
         "reopened",
         "report fenced",
         "row limit",
@@ -105,6 +118,9 @@ fn the_checker_notices_planted_defects() {
         (Defect::LeakResults, "still holds"),
         (Defect::RemoveRepeated, "is needed"),
         (Defect::ForgetSuperfluous, "still runs"),
+        (Defect::FarewellBeforeMoved, "which is needed"),
+        (Defect::TrustAdopters, "was not to adopt"),
+        (Defect::LeakAdoptions, "still holds"),
     ];
     for (defect, complaint) in defects {
         // A defect has several consequences; which one a seed meets first is chance.

@@ -10,6 +10,8 @@ pub(super) enum Timer {
     Heartbeat(ExecutorId),
     /// The draining executor gets its farewell, whatever it holds.
     Drain(ExecutorId),
+    /// What the draining executor could not get rid of is tried again.
+    Round(ExecutorId),
     /// The job fails unless an executor joins.
     NoExecutors(JobId),
     /// The executor gets tasks again.

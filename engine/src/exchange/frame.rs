@@ -33,6 +33,8 @@ pub struct FrameDecoder {
     /// The header of the frame whose payload is awaited.
     header: Option<Header>,
     state: State,
+    /// Bucket of the last batch, and the buckets of its output.
+    place: (u32, u32),
     /// The last schema seen, kept because outputs of one stage share it.
     schema: Option<(Buffer, Decoder)>,
 }
@@ -60,6 +62,7 @@ impl FrameDecoder {
             input: Input::default(),
             header: None,
             state: State::Idle,
+            place: (0, 1),
             schema: None,
         }
     }
@@ -76,6 +79,11 @@ impl FrameDecoder {
     /// The schema of the current output, once it has arrived.
     pub fn schema(&self) -> Option<&SchemaRef> {
         self.schema.as_ref().map(|(_, decoder)| decoder.schema())
+    }
+
+    /// Where the last batch belongs: its bucket, and how many buckets its output has. Of an output without batches, bucket 0.
+    pub fn place(&self) -> (u32, u32) {
+        self.place
     }
 
     /// The next batch; `None` when more has to be fed first, or when everything was decoded. After an error there is nothing more.
@@ -142,6 +150,7 @@ impl FrameDecoder {
                     // A copy, since the payload keeps the whole chunk that it came in.
                     self.schema = Some((Buffer::from(payload.as_slice()), decoder));
                 }
+                self.place = (0, head.buckets);
                 self.state = State::Body { head, bucket: 0, seen: Total::default() };
             }
             (Kind::Batch, State::Body { head, bucket, seen }) => {
@@ -151,6 +160,7 @@ impl FrameDecoder {
                     return Err(self.corrupt(format!("a batch of bucket {} came out of place", header.bucket)));
                 }
                 *bucket = header.bucket;
+                self.place = (header.bucket, head.buckets);
                 seen.batches += 1;
                 seen.rows += header.rows;
                 let Some((_, decoder)) = &self.schema else {

@@ -108,7 +108,9 @@ fn order(script: Option<&'static str>, attempts: &[(u32, u32)]) -> LaunchOrder {
 async fn ended(runner: &mut Runner, n: usize) -> Vec<TaskReport> {
     let mut reports = Vec::new();
     while reports.len() < n {
-        reports.extend(tokio::time::timeout(SOON, runner.ended()).await.expect("no attempt ended"));
+        let ended = tokio::time::timeout(SOON, runner.ended()).await.expect("no attempt ended");
+        let Ended::Attempts(ended) = ended else { panic!("nothing is adopted here") };
+        reports.extend(ended);
     }
     reports.sort_by_key(|report| report.attempt);
     reports

@@ -244,6 +244,11 @@ impl Actor {
                     }
                 }
             }
+            FromExecutor::OutputsMoved(said) => {
+                let moved = said.moved.into_iter().map(AttemptId::from).collect();
+                let failed = said.failed.into_iter().filter_map(|f| Some((AttemptId::from(f.output?), f.reason)));
+                self.step(now, Event::OutputsMoved { executor, moved, failed: failed.collect() }, None);
+            }
             FromExecutor::Leaving(leaving) => {
                 tracing::info!(%executor, reason = %leaving.reason, "executor wants to leave");
                 self.step(now, Event::ExecutorDraining { executor }, None);
@@ -278,7 +283,10 @@ impl Actor {
                 self.step(now, Event::JobCancelled { job, reason }, None);
             }
             Dropped::Handle(_) => {}
-            Dropped::Result(job) => self.step(now, Event::JobReleased { job }, None),
+            Dropped::Result(job) => {
+                self.directory.forget_moves(job);
+                self.step(now, Event::JobReleased { job }, None);
+            }
             Dropped::Attachment(executor, reason) => self.executor_gone(now, executor, &reason),
         }
     }
@@ -332,6 +340,10 @@ impl Actor {
                     .note_live(now, &format!("{executor} is excluded for a time: {failures} tasks failed there"));
             }
             Fact::ExecutorReadmitted { executor } => tracing::info!(%executor, "gets tasks again"),
+            Fact::OutputMoved { output, to, .. } => self.directory.moved(*output, *to),
+            Fact::OutputNotMoved { output, from, to, reason } => {
+                tracing::info!(%output, %from, %to, reason, "a map output could not be moved");
+            }
             _ => {}
         }
         let measured = report.as_ref().map(measured);
@@ -391,6 +403,12 @@ impl Actor {
             Command::DropOutputs { stages } => {
                 ToExecutor::DropOutputs(v1::DropOutputs { stages: stages.into_iter().map(Into::into).collect() })
             }
+            Command::AdoptOutputs { outputs, from } => {
+                // When it is gone, the machine learns of that next.
+                let Some(address) = self.directory.address(from) else { return };
+                let outputs = outputs.into_iter().map(Into::into).collect();
+                ToExecutor::AdoptOutputs(v1::AdoptOutputs { outputs, from: from.0, address })
+            }
             Command::Farewell => ToExecutor::Farewell(v1::Farewell {}),
         };
         self.order(now, executor, message);
@@ -443,7 +461,10 @@ impl Actor {
         }
         let outcome = match reply {
             Reply::JobFinished { outputs, .. } => Ok(self.outcome(id, job.parts, outputs)),
-            Reply::JobFailed { error, .. } => Err(error),
+            Reply::JobFailed { error, .. } => {
+                self.directory.forget_moves(id);
+                Err(error)
+            }
         };
         // Nobody waits for a detached job; its outcome is dropped here and frees the result.
         let _ = job.reply.send(outcome);

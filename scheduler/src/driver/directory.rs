@@ -3,7 +3,7 @@
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use tokio::sync::watch;
-use windlass_core::ids::ExecutorId;
+use windlass_core::ids::{AttemptId, ExecutorId, JobId};
 use windlass_proto::v1;
 
 /// One attached executor.
@@ -22,12 +22,14 @@ pub struct ExecutorEntry {
 #[derive(Debug)]
 pub struct Directory {
     executors: RwLock<BTreeMap<ExecutorId, ExecutorEntry>>,
+    /// Outputs that were moved since they were written, and where they are. Until their job is over and its result released.
+    moved: RwLock<BTreeMap<AttemptId, ExecutorId>>,
     count: watch::Sender<usize>,
 }
 
 impl Default for Directory {
     fn default() -> Self {
-        Directory { executors: RwLock::default(), count: watch::Sender::new(0) }
+        Directory { executors: RwLock::default(), moved: RwLock::default(), count: watch::Sender::new(0) }
     }
 }
 
@@ -35,6 +37,11 @@ impl Directory {
     /// host:port of an executor's services.
     pub fn address(&self, executor: ExecutorId) -> Option<String> {
         self.executors.read().get(&executor).map(|entry| entry.register.address.clone())
+    }
+
+    /// The executor that holds an output now, which `executor` held when it was written.
+    pub fn holder(&self, output: AttemptId, executor: ExecutorId) -> ExecutorId {
+        self.moved.read().get(&output).copied().unwrap_or(executor)
     }
 
     /// How many executors are attached.
@@ -66,6 +73,15 @@ impl Directory {
         let mut executors = self.executors.write();
         executors.remove(&id);
         self.count.send_replace(executors.len());
+    }
+
+    pub(super) fn moved(&self, output: AttemptId, to: ExecutorId) {
+        self.moved.write().insert(output, to);
+    }
+
+    pub(super) fn forget_moves(&self, job: JobId) {
+        let all = job.stage(0).task(0).attempt(0)..=job.stage(u32::MAX).task(u32::MAX).attempt(u32::MAX);
+        self.moved.write().extract_if(all, |_, _| true).for_each(drop);
     }
 
     pub(super) fn heard(&self, id: ExecutorId, heartbeat: v1::Heartbeat) {

@@ -3,7 +3,7 @@
 mod process;
 mod state;
 
-use super::arguments::{Add, Cluster, Down, Status, Up, Url};
+use super::arguments::{Add, Cluster, Decommission, Down, Status, Up, Url};
 use super::jobs::print_json;
 use super::stages::{aligned, several};
 use super::{Failure, Outcome};
@@ -31,6 +31,30 @@ pub async fn run(command: Cluster, config: Option<&Path>) -> Outcome {
         Cluster::Status(command) => status(command).await,
         Cluster::Url(command) => url(&command),
     }
+}
+
+/// How often a command that waits for executors to leave looks.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// `windlass executor decommission`.
+pub async fn decommission(command: Decommission) -> Outcome {
+    let session = Client::connect_with_token(&command.url, command.token).await?;
+    let there = session.status().await?.executors;
+    let mut leaving = Vec::new();
+    for wanted in &command.executors {
+        session.decommission(wanted).await?;
+        let is_it = |executor: &&crate::jobs::Executor| executor.name == *wanted || executor.id == *wanted;
+        leaving.extend(there.iter().find(is_it).map(|executor| (executor.id.clone(), wanted)));
+    }
+    while !command.no_wait && !leaving.is_empty() {
+        let there = session.status().await?.executors;
+        let left = leaving.extract_if(.., |(id, _)| !there.iter().any(|executor| executor.id == *id));
+        for (_, name) in left {
+            super::print(&format!("{name} has left\n"))?;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    leaving.iter().try_for_each(|(_, name)| super::print(&format!("{name} is leaving\n")))
 }
 
 /// Ctrl-C drops the work, and with it whatever it had started so far.

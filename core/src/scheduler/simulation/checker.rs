@@ -15,6 +15,12 @@ pub(super) struct Checker {
     attempts: BTreeMap<AttemptId, (ExecutorId, Life)>,
     live: BTreeMap<TaskId, AttemptId>,
     committed: BTreeMap<TaskId, Committed>,
+    /// Outputs on their way: from where, and to where.
+    moving: BTreeMap<AttemptId, (ExecutorId, ExecutorId)>,
+    /// Where each live attempt was sent for its inputs.
+    reading: BTreeMap<AttemptId, BTreeSet<(AttemptId, ExecutorId)>>,
+    /// Outputs that were moved, and from where.
+    moved: BTreeSet<(AttemptId, ExecutorId)>,
     /// How often something worth testing happened.
     pub seen: BTreeMap<&'static str, u64>,
 }
@@ -103,6 +109,14 @@ impl Checker {
                     self.forget_outputs(*job, |_| true);
                 }
             }
+            Event::OutputsMoved { executor, failed, .. } => {
+                for (output, _) in failed {
+                    if self.moving.get(output).is_some_and(|(_, to)| to == executor) {
+                        self.see("output not moved");
+                        self.moving.remove(output);
+                    }
+                }
+            }
             Event::TaskEnded { executor, attempt, outcome: Outcome::Failed(failure) } => {
                 let TaskFailure::FetchFailed { output, executor: holder, .. } = failure else { return };
                 let at = self.committed.get(&output.task).map(|c| (c.attempt, c.executor));
@@ -124,6 +138,10 @@ impl Checker {
                 self.see("excluded");
             }
             Fact::ExecutorLost { executor, .. } => {
+                if self.moving.values().any(|(_, to)| to == executor) {
+                    self.see("lost while adopting");
+                }
+                self.moving.retain(|_, (from, to)| from != executor && to != executor);
                 let held = self.committed.values().filter(|c| c.executor == *executor).count();
                 self.committed.retain(|_, c| c.executor != *executor);
                 let member = self.members.remove(executor);
@@ -142,6 +160,21 @@ impl Checker {
                 let output = Committed { attempt: attempt.attempt, executor: *executor, rows: *rows };
                 let before = self.committed.insert(attempt.task, output);
                 check(before.is_none(), || format!("{} was committed twice", attempt.task))?;
+            }
+            Fact::OutputMoved { output, from, to } => {
+                let asked = self.moving.remove(output);
+                check(asked == Some((*from, *to)), || {
+                    format!("{to} was not to adopt {output} from {from}: {asked:?}")
+                })?;
+                let Some(committed) = self.committed.get_mut(&output.task) else {
+                    return Err(format!("moved {output}, which is not there"));
+                };
+                let was = (committed.attempt, committed.executor);
+                check(was == (output.attempt, *from), || format!("moved {output} from {from}, and it is {was:?}"))?;
+                committed.executor = *to;
+                self.moved.insert((*output, *from));
+                let finished = self.jobs[&output.job()].state == JobState::Finished;
+                self.see(if finished { "result moved" } else { "output moved" });
             }
             Fact::TaskFailed { attempt, executor, failure } => {
                 if matches!(failure, TaskFailure::ExecutorLost { executor: e } if e == executor) {
@@ -177,6 +210,7 @@ impl Checker {
         check(*owner == executor && *life != Life::Ended, || format!("{attempt} ended twice or elsewhere"))?;
         if std::mem::replace(life, Life::Ended) == Life::Live {
             self.live.remove(&attempt.task);
+            self.reading.remove(&attempt);
         }
         if let Some(member) = self.members.get_mut(&executor) {
             member.holding.remove(&attempt);
@@ -189,13 +223,20 @@ impl Checker {
             Command::Launch(launch) => self.launch(executor, launch),
             Command::Cancel { attempts } => attempts.iter().try_for_each(|&attempt| self.cancel(executor, attempt)),
             Command::DropOutputs { stages } => stages.iter().try_for_each(|&stage| self.drop_outputs(executor, stage)),
+            Command::AdoptOutputs { outputs, from } => {
+                outputs.iter().try_for_each(|&output| self.adopt(executor, *from, output))
+            }
             Command::Farewell => {
                 self.see("farewell");
                 let member = &self.members[&executor];
                 let Some(since) = member.draining_since else { return Err(format!("farewell to {executor}")) };
                 let patient = now.since(since) < std::time::Duration::from_secs(60);
                 let needed = !member.holding.is_empty() || self.holds_needed(executor);
-                check(!(patient && needed), || format!("farewell to {executor}, which is needed"))
+                check(!(patient && needed), || format!("farewell to {executor}, which is needed"))?;
+                let left =
+                    |&(output, at): &(AttemptId, ExecutorId)| at == executor && self.moved.contains(&(output, at));
+                let reader = self.reading.iter().find(|(_, inputs)| inputs.iter().any(left));
+                check(!patient || reader.is_none(), || format!("farewell to {executor}, which {reader:?} reads"))
             }
         }
     }
@@ -216,6 +257,11 @@ impl Checker {
             let members = locations.iter().all(|l| self.members.contains_key(&l.executor));
             check(members, || format!("inputs of {stage} on lost executors: {locations:?}"))?;
         }
+        let inputs = spec.inputs.iter().zip(launch.inputs.iter()).flat_map(|(input, locations)| {
+            let stage = stage.job.stage(input.stage);
+            locations.iter().map(move |l| (stage.task(l.partition).attempt(l.attempt), l.executor))
+        });
+        let inputs: BTreeSet<_> = inputs.collect();
         for &(partition, number) in &launch.attempts {
             let task = stage.task(partition);
             let attempt = task.attempt(number);
@@ -229,8 +275,19 @@ impl Checker {
             check(member.holding.len() < member.slots, || format!("{attempt} on {executor}, which has no free slot"))?;
             check(member.draining_since.is_none(), || format!("{attempt} on {executor}, which drains"))?;
             member.holding.insert(attempt);
+            self.reading.insert(attempt, inputs.clone());
         }
         Ok(())
+    }
+
+    fn adopt(&mut self, to: ExecutorId, from: ExecutorId, output: AttemptId) -> Verdict {
+        let draining = |id| self.members.get(&id).is_some_and(|member: &Member| member.draining_since.is_some());
+        check(draining(from), || format!("{output} is to move from {from}, which does not drain"))?;
+        check(!draining(to), || format!("{output} is to move to {to}, which drains"))?;
+        let at = self.committed.get(&output.task).map(|c| (c.attempt, c.executor));
+        check(at == Some((output.attempt, from)), || format!("{output} is to move from {from}, and it is {at:?}"))?;
+        let twice = self.moving.insert(output, (from, to));
+        check(twice.is_none(), || format!("{output} is to move to {to}, and is on its way: {twice:?}"))
     }
 
     fn cancel(&mut self, executor: ExecutorId, attempt: AttemptId) -> Verdict {
@@ -242,8 +299,10 @@ impl Checker {
         {
             *life = Life::Cancelled;
             self.live.remove(&attempt.task);
+            self.reading.remove(&attempt);
             if self.jobs[&attempt.job()].state == JobState::Running {
-                self.see("row limit");
+                let limited = self.is_complete(attempt.stage());
+                self.see(if limited { "row limit" } else { "handed back" });
             }
         }
         Ok(())
@@ -286,6 +345,7 @@ impl Checker {
 
     fn forget_outputs(&mut self, job: JobId, which: impl Fn(StageId) -> bool) {
         self.committed.retain(|task, _| task.stage.job != job || !which(task.stage));
+        self.moving.retain(|output, _| output.job() != job || !which(output.stage()));
     }
 
     fn outputs(&self, stage: StageId) -> Vec<MapLocation> {

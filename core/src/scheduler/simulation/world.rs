@@ -37,6 +37,8 @@ struct Node {
     outbox: VecDeque<Event>,
     running: BTreeMap<AttemptId, Arc<[Arc<[MapLocation]>]>>,
     outputs: BTreeSet<AttemptId>,
+    /// Outputs that it fetches, and from where.
+    adopting: BTreeMap<AttemptId, ExecutorId>,
 }
 
 impl Node {
@@ -50,6 +52,13 @@ impl Node {
             _ => false,
         };
         self.running.contains_key(&attempt) || self.inbox.iter().any(starts)
+    }
+
+    /// It fetches the output, or the order to do so is on its way.
+    fn is_to_adopt(&self, output: AttemptId) -> bool {
+        let asks =
+            |command: &Command| matches!(command, Command::AdoptOutputs { outputs, .. } if outputs.contains(&output));
+        self.adopting.contains_key(&output) || self.inbox.iter().any(asks)
     }
 }
 
@@ -110,12 +119,17 @@ impl World {
                         self.deliver_report(id)?;
                     }
                 }
-                60..78 => self.end_some_attempt(true),
+                60..78 => {
+                    self.end_some_attempt(true);
+                    if self.random.one_in(3) {
+                        self.end_some_adoption(true);
+                    }
+                }
                 78..86 => {
                     let millis = [1, 20, 500, 2_000][self.random.below(4) as usize];
                     self.pass(Duration::from_millis(millis))?;
                 }
-                86..90 => self.submit()?,
+                86..89 => self.submit()?,
                 90..92 => self.join(None)?,
                 92 => {
                     if let Some(job) = self.some_job() {
@@ -134,7 +148,7 @@ impl World {
                         self.node(id).silent ^= true;
                     }
                 }
-                98 => {
+                89 | 98 => {
                     if let Some(id) = self.some_node() {
                         self.step(Event::ExecutorDraining { executor: id })?;
                     }
@@ -160,6 +174,7 @@ impl World {
         self.join(None)?;
         for _ in 0..2_000 {
             self.end_some_attempt(false);
+            self.end_some_adoption(false);
             self.exchange_messages()?;
             if self.random.one_in(10) {
                 self.pass(Duration::from_millis(50))?;
@@ -256,6 +271,7 @@ impl World {
             outbox: VecDeque::new(),
             running: BTreeMap::new(),
             outputs: BTreeSet::new(),
+            adopting: BTreeMap::new(),
         };
         self.nodes.insert(id, node);
         let host = format!("host{}", self.random.below(3));
@@ -298,13 +314,20 @@ impl World {
             Some(Command::Cancel { attempts }) => {
                 for attempt in attempts {
                     node.outputs.remove(&attempt);
+                    node.adopting.remove(&attempt);
                     if node.running.remove(&attempt).is_some() {
                         let outcome = Outcome::Failed(TaskFailure::Cancelled);
                         node.outbox.push_back(Event::TaskEnded { executor: id, attempt, outcome });
                     }
                 }
             }
-            Some(Command::DropOutputs { stages }) => node.outputs.retain(|output| !stages.contains(&output.stage())),
+            Some(Command::DropOutputs { stages }) => {
+                node.outputs.retain(|output| !stages.contains(&output.stage()));
+                node.adopting.retain(|output, _| !stages.contains(&output.stage()));
+            }
+            Some(Command::AdoptOutputs { outputs, from }) => {
+                node.adopting.extend(outputs.into_iter().map(|output| (output, from)));
+            }
             Some(Command::Farewell) => {
                 node.alive = false;
                 node.outbox.push_back(Event::ExecutorGone { executor: id, reason: "farewell".to_string() });
@@ -338,6 +361,9 @@ impl World {
 
     /// Doubled, late, or from the wrong executor.
     fn repeat_report(&mut self) -> Progress {
+        if self.random.one_in(3) {
+            return self.claim_an_adoption();
+        }
         let all: Vec<_> = (0..self.delivered.len()).collect();
         let Some(index) = self.random.pick(&all) else { return Ok(()) };
         let mut report = self.delivered[index].clone();
@@ -353,7 +379,26 @@ impl World {
                 return Ok(());
             }
         }
+        if let Event::OutputsMoved { executor, moved, .. } = &mut report {
+            if self.random.one_in(2) {
+                *executor = ExecutorId(1 + self.random.below(self.ids));
+            }
+            // Nor do they claim what they are still to fetch.
+            let node = self.nodes.get(executor);
+            if node.is_some_and(|node| moved.iter().any(|output| node.is_to_adopt(*output))) {
+                return Ok(());
+            }
+        }
         self.step(report)
+    }
+
+    /// An executor says that it has taken over what another one was told to.
+    fn claim_an_adoption(&mut self) -> Progress {
+        let on_their_way: Vec<_> = self.nodes.values().flat_map(|node| node.adopting.keys().copied()).collect();
+        let Some(output) = self.random.pick(&on_their_way) else { return Ok(()) };
+        let others: Vec<_> = self.nodes.iter().filter(|(_, n)| !n.is_to_adopt(output)).map(|(&id, _)| id).collect();
+        let Some(executor) = self.random.pick(&others) else { return Ok(()) };
+        self.step(Event::OutputsMoved { executor, moved: vec![output], failed: vec![] })
     }
 
     fn end_some_attempt(&mut self, faults: bool) {
@@ -375,6 +420,25 @@ impl World {
             }
         };
         self.node(id).outbox.push_back(Event::TaskEnded { executor: id, attempt, outcome });
+    }
+
+    fn end_some_adoption(&mut self, faults: bool) {
+        let nodes = self.nodes.iter().filter(|(_, node)| node.alive);
+        let adopting =
+            nodes.flat_map(|(&id, node)| node.adopting.iter().map(move |(&output, &from)| (id, output, from)));
+        let adopting: Vec<_> = adopting.collect();
+        let Some((id, output, from)) = self.random.pick(&adopting) else { return };
+        let readable = self.nodes.get(&from).is_some_and(|n| n.alive && !n.silent && n.outputs.contains(&output));
+        let succeeds = readable && !(faults && self.random.one_in(6));
+        let node = self.node(id);
+        node.adopting.remove(&output);
+        let (moved, failed) = if succeeds {
+            node.outputs.insert(output);
+            (vec![output], vec![])
+        } else {
+            (vec![], vec![(output, "bad luck".to_string())])
+        };
+        node.outbox.push_back(Event::OutputsMoved { executor: id, moved, failed });
     }
 
     /// The failure to read the first input that is not where it was said to be.

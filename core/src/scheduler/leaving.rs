@@ -1,0 +1,442 @@
+//! How an executor leaves without loss: what it holds moves to the others, what it runs ends or is handed back.
+//!
+//! ```text
+//! output    Held ──adopt──> Moving ──moved──> Held by the adopter
+//!             ^               │
+//!             └───────────────┘ refused, adopter lost          (source lost: lost, like all that a lost executor holds)
+//!
+//! executor  Draining: outputs move, tasks end (later: are handed back) ──nothing needed──> last readers end ──> Farewell
+//! ```
+//!
+//! Invariants:
+//! - An output on its way is still held by its source: readers are sent there until the adopter has all of it.
+//! - An output moves to one executor at a time, and a report about a move that is not under way changes nothing.
+//! - A move ends with the job, or with the release of the result, that it was made for.
+//!
+//! A round each second asks again for what could not be moved before: an adopter without room may have some, another may
+//! have joined, and what nobody needed may be needed.
+
+use super::Scheduler;
+use super::executors::{Executor, Executors};
+use super::jobs::TaskState;
+#[cfg(test)]
+use super::simulation::Defect;
+use super::timers::Timer;
+use crate::event::{Fact, Output};
+use crate::failure::TaskFailure;
+use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
+use crate::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Outputs on their way from one executor, and to one executor, at a time.
+const AT_A_TIME: u32 = 16;
+const ROUND: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+pub(super) struct Departures {
+    /// Executors that drain, or drained and were told farewell.
+    leaving: BTreeMap<ExecutorId, Departure>,
+    /// Outputs on their way.
+    moving: BTreeMap<AttemptId, Move>,
+    adopters: BTreeMap<ExecutorId, Adopter>,
+}
+
+#[derive(Debug)]
+struct Departure {
+    since: Instant,
+    round: Instant,
+    /// Outputs that were found to be needed and are not on their way.
+    waiting: BTreeSet<AttemptId>,
+    /// Outputs on their way from here.
+    moving: u32,
+    /// Stages with outputs that have moved. Readers that were launched before still come here for them.
+    moved: BTreeSet<StageId>,
+    /// Those readers, listed when nothing else is needed any more.
+    readers: Option<BTreeSet<(ExecutorId, AttemptId)>>,
+    /// Executors that could not adopt an output in this round.
+    refused: BTreeSet<ExecutorId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    from: ExecutorId,
+    to: ExecutorId,
+    bytes: u64,
+}
+
+/// What an executor takes over from those that leave.
+#[derive(Clone, Copy, Debug, Default)]
+struct Adopter {
+    /// Outputs on their way to it.
+    moving: u32,
+    /// Bytes that it was asked to adopt and did not refuse.
+    bytes: u64,
+}
+
+impl Departures {
+    pub fn is_empty(&self) -> bool {
+        self.leaving.is_empty() && self.moving.is_empty()
+    }
+
+    /// An output was committed on an executor. If that one drains, the output is to move.
+    pub fn committed(&mut self, executor: ExecutorId, output: AttemptId) {
+        if let Some(departure) = self.leaving.get_mut(&executor) {
+            departure.waiting.insert(output);
+        }
+    }
+
+    /// Executors that outputs of the job are on their way to.
+    pub fn adopters_of(&self, job: JobId) -> impl Iterator<Item = ExecutorId> {
+        self.moving.range(attempts_of(job)).map(|(_, on_its_way)| on_its_way.to)
+    }
+
+    /// Moves of the job's outputs are not wanted any more, except for those of stage `keep`.
+    pub fn forget_job(&mut self, job: JobId, keep: Option<u32>) {
+        let moving = self.moving.range(attempts_of(job)).map(|(&output, _)| output);
+        let over: Vec<_> = moving.filter(|output| Some(output.stage().index) != keep).collect();
+        over.into_iter().for_each(|output| _ = self.end_move(output));
+    }
+
+    fn begin_move(&mut self, output: AttemptId, on_its_way: Move) {
+        let adopter = self.adopters.entry(on_its_way.to).or_default();
+        adopter.moving += 1;
+        adopter.bytes = adopter.bytes.saturating_add(on_its_way.bytes);
+        if let Some(departure) = self.leaving.get_mut(&on_its_way.from) {
+            departure.moving += 1;
+        }
+        self.moving.insert(output, on_its_way);
+    }
+
+    fn end_move(&mut self, output: AttemptId) -> Option<Move> {
+        let ended = self.moving.remove(&output)?;
+        if let Some(adopter) = self.adopters.get_mut(&ended.to) {
+            adopter.moving -= 1;
+        }
+        if let Some(departure) = self.leaving.get_mut(&ended.from) {
+            departure.moving -= 1;
+        }
+        Some(ended)
+    }
+
+    fn end_failed_move(&mut self, output: AttemptId) -> Option<Move> {
+        let ended = self.end_move(output)?;
+        if let Some(adopter) = self.adopters.get_mut(&ended.to) {
+            adopter.bytes = adopter.bytes.saturating_sub(ended.bytes);
+        }
+        Some(ended)
+    }
+
+    /// The executor that has been asked to take over least, among those that have not refused.
+    fn adopter(&self, departure: &Departure, executors: &Executors) -> Option<ExecutorId> {
+        let candidates = executors.iter().filter(|e| executors.is_live(e.spec.id)).filter_map(|executor| {
+            let id = executor.spec.id;
+            let Adopter { moving, bytes } = self.adopters.get(&id).copied().unwrap_or_default();
+            (moving < AT_A_TIME && !departure.refused.contains(&id)).then_some((bytes, moving, id))
+        });
+        candidates.min().map(|(_, _, id)| id)
+    }
+}
+
+fn attempts_of(job: JobId) -> std::ops::RangeInclusive<AttemptId> {
+    job.stage(0).task(0).attempt(0)..=job.stage(u32::MAX).task(u32::MAX).attempt(u32::MAX)
+}
+
+impl Scheduler {
+    pub(super) fn drain_executor(&mut self, now: Instant, id: ExecutorId) {
+        if !self.hear(now, id) || !self.executors.is_live(id) {
+            return;
+        }
+        let deadline = now + self.config.drain_deadline;
+        self.executors.drain(id, deadline);
+        self.unstick_all();
+        self.timers.set(deadline, Timer::Drain(id));
+        let departure = Departure {
+            since: now,
+            round: now + ROUND,
+            waiting: self.needed_outputs_on(id),
+            moving: 0,
+            moved: BTreeSet::new(),
+            readers: None,
+            refused: BTreeSet::new(),
+        };
+        self.timers.set(departure.round, Timer::Round(id));
+        self.departures.leaving.insert(id, departure);
+    }
+
+    /// The drain took too long: the executor may go, and what it holds will be computed again when it does.
+    pub(super) fn end_drain(&mut self, now: Instant, id: ExecutorId) {
+        self.executors.leave(id);
+        self.orders.farewell(id);
+        if let Some(departure) = self.departures.leaving.get_mut(&id) {
+            self.timers.clear(departure.round, Timer::Round(id));
+            departure.waiting.clear();
+        }
+        self.strand_jobs(now);
+    }
+
+    /// Asks again for what could not be moved, and hands back tasks that take too long.
+    pub(super) fn next_round(&mut self, now: Instant, id: ExecutorId, output: &mut Output) {
+        let needed = self.needed_outputs_on(id);
+        let Some(departure) = self.departures.leaving.get_mut(&id) else { return };
+        departure.waiting = needed;
+        departure.refused.clear();
+        departure.round = now + ROUND;
+        self.timers.set(departure.round, Timer::Round(id));
+        if now.since(departure.since) >= self.config.hand_back_after && self.executors.live() > 0 {
+            self.hand_back(id, output);
+        }
+    }
+
+    /// Stops what runs on the executor; the others start it again.
+    fn hand_back(&mut self, id: ExecutorId, output: &mut Output) {
+        let Some(executor) = self.executors.get(id) else { return };
+        let running: Vec<_> = executor.running.iter().filter(|&(_, &wanted)| wanted).map(|(&a, _)| a).collect();
+        let mut touched = BTreeMap::new();
+        for attempt in running {
+            self.executors.unwant(id, attempt);
+            self.orders.cancel(id, attempt);
+            let error = self.retry_uncounted(attempt, TaskFailure::ExecutorLost { executor: id });
+            let failed = touched.entry(attempt.job()).or_insert(None);
+            *failed = failed.take().or(error);
+        }
+        for (job, failed) in touched {
+            match failed {
+                Some(error) => self.fail_job(job, error, output),
+                None => self.settle(job, output),
+            }
+        }
+    }
+
+    /// Committed outputs on the executor that are read later, or are kept, and that are not on their way.
+    fn needed_outputs_on(&self, id: ExecutorId) -> BTreeSet<AttemptId> {
+        let Some(executor) = self.executors.get(id) else { return BTreeSet::new() };
+        let stages = executor.stages.iter().filter(|(stage, share)| share.committed > 0 && self.is_read_later(**stage));
+        let outputs = stages.flat_map(|(stage, _)| self.outputs_of(*stage));
+        let here = outputs.filter(|&(at, output)| at == id && !self.departures.moving.contains_key(&output));
+        here.map(|(_, output)| output).collect()
+    }
+
+    fn outputs_of(&self, stage: StageId) -> Vec<(ExecutorId, AttemptId)> {
+        let kept = self.retained.get(&stage.job).filter(|kept| kept.stage == stage).map(|kept| &kept.outputs);
+        let locations = match self.jobs.get(&stage.job) {
+            Some(job) => job.outputs(stage.index),
+            None => kept.cloned().unwrap_or_default(),
+        };
+        locations.iter().map(|at| (at.executor, stage.task(at.partition).attempt(at.attempt))).collect()
+    }
+
+    /// Unfinished work reads the outputs of the stage, or they are a result that was not released.
+    fn is_read_later(&self, stage: StageId) -> bool {
+        match self.jobs.get(&stage.job) {
+            Some(job) => job.needs(stage.index),
+            None => self.retained.get(&stage.job).is_some_and(|kept| kept.stage == stage),
+        }
+    }
+
+    /// Sends outputs of leaving executors on their way, as many as may go at a time.
+    pub(super) fn move_outputs(&mut self) {
+        if self.departures.is_empty() || self.executors.live() == 0 {
+            return;
+        }
+        let leaving: Vec<_> = self.departures.leaving.keys().copied().collect();
+        for from in leaving {
+            while let Some(output) = self.next_to_move(from)
+                && let Some(departure) = self.departures.leaving.get_mut(&from)
+            {
+                departure.waiting.remove(&output);
+                let Some(bytes) = self.bytes_of(output, from).filter(|_| self.is_read_later(output.stage())) else {
+                    continue;
+                };
+                let departure = &self.departures.leaving[&from];
+                let Some(to) = self.departures.adopter(departure, &self.executors) else {
+                    self.departures.committed(from, output);
+                    break;
+                };
+                self.departures.begin_move(output, Move { from, to, bytes });
+                self.executors.coming(to, output.stage());
+                self.orders.adopt(to, from, output);
+                #[cfg(test)]
+                if self.config.defect == Some(Defect::LeakAdoptions) {
+                    continue;
+                }
+                if let Some(job) = self.jobs.get_mut(&output.job()) {
+                    job.executors.insert(to);
+                }
+            }
+        }
+    }
+
+    fn next_to_move(&self, from: ExecutorId) -> Option<AttemptId> {
+        let departure = self.departures.leaving.get(&from)?;
+        departure.waiting.first().copied().filter(|_| departure.moving < AT_A_TIME)
+    }
+
+    /// Size of an output that is committed on the executor; nothing when it is not. Of kept results the size is not known.
+    fn bytes_of(&self, output: AttemptId, executor: ExecutorId) -> Option<u64> {
+        if !self.is_committed(executor, output) {
+            return None;
+        }
+        let task = self.jobs.get(&output.job()).and_then(|job| job.task(output.stage().index, output.task.partition));
+        match task.map(|task| task.state) {
+            Some(TaskState::Committed { bytes, .. }) => Some(bytes),
+            _ => Some(0),
+        }
+    }
+
+    /// From a member. The one place where reports about moves are fenced.
+    pub(super) fn outputs_moved(
+        &mut self,
+        id: ExecutorId,
+        moved: Vec<AttemptId>,
+        failed: Vec<(AttemptId, String)>,
+        output: &mut Output,
+    ) {
+        for adopted in moved {
+            let expected = self.departures.moving.get(&adopted).is_some_and(|on_its_way| on_its_way.to == id);
+            #[cfg(test)]
+            let expected = expected || self.config.defect == Some(Defect::TrustAdopters);
+            let ended = if expected { self.departures.end_move(adopted) } else { None };
+            #[cfg(test)]
+            let ended = ended.map(|ended| Move { to: id, ..ended });
+            let arrived = ended.is_some_and(|Move { from, to, .. }| {
+                self.executors.not_coming(to, adopted.stage());
+                self.relocate(adopted, from, to, output)
+            });
+            // What nobody waits for is to go, unless it is what readers are sent to.
+            if arrived || self.is_committed(id, adopted) {
+                continue;
+            }
+            output.facts.push(Fact::ReportFenced { attempt: adopted, executor: id });
+            #[cfg(test)]
+            if self.config.defect == Some(Defect::LeakAdoptions) {
+                continue;
+            }
+            self.orders.cancel(id, adopted);
+        }
+        for (refused, reason) in failed {
+            if self.departures.moving.get(&refused).is_none_or(|on_its_way| on_its_way.to != id) {
+                continue;
+            }
+            let Some(Move { from, to, .. }) = self.departures.end_failed_move(refused) else { continue };
+            self.not_coming(to, refused);
+            output.facts.push(Fact::OutputNotMoved { output: refused, from, to, reason });
+            if let Some(departure) = self.departures.leaving.get_mut(&from) {
+                departure.waiting.insert(refused);
+                departure.refused.insert(to);
+            }
+        }
+    }
+
+    /// Readers find the output at `to` from here on. Says whether it was still what counts at `from`.
+    fn relocate(&mut self, moved: AttemptId, from: ExecutorId, to: ExecutorId, output: &mut Output) -> bool {
+        if !self.is_committed(from, moved) {
+            return false;
+        }
+        let (stage, partition) = (moved.stage(), moved.task.partition);
+        if let Some(job) = self.jobs.get_mut(&stage.job) {
+            job.relocate(stage.index, partition, to);
+        } else if let Some(kept) = self.retained.get_mut(&stage.job)
+            && let Ok(at) = kept.outputs.binary_search_by_key(&partition, |output| output.partition)
+        {
+            kept.outputs[at].executor = to;
+        }
+        self.executors.uncommitted(from, stage);
+        self.executors.committed(to, stage);
+        output.facts.push(Fact::OutputMoved { output: moved, from, to });
+        if let Some(departure) = self.departures.leaving.get_mut(&from) {
+            departure.moved.insert(stage);
+        }
+        self.departures.committed(to, moved);
+        true
+    }
+
+    /// An executor is gone. What was on its way to it has to go elsewhere; what was on its way from it is lost.
+    pub(super) fn forget_departure(&mut self, id: ExecutorId) {
+        if let Some(departure) = self.departures.leaving.remove(&id) {
+            self.timers.clear(departure.round, Timer::Round(id));
+        }
+        let of_it = self.departures.moving.iter().filter(|(_, m)| m.from == id || m.to == id);
+        let stopped: Vec<_> = of_it.map(|(&output, _)| output).collect();
+        for output in stopped {
+            let Some(Move { from, to, .. }) = self.departures.end_failed_move(output) else { continue };
+            self.not_coming(to, output);
+            self.departures.committed(from, output);
+        }
+        self.departures.adopters.remove(&id);
+    }
+
+    /// Of a running job, whatever the adopter has is dropped when the job ends; a kept result is not looked for on an executor that
+    /// has none of it.
+    fn not_coming(&mut self, to: ExecutorId, output: AttemptId) {
+        let (job, stage) = (output.job(), output.stage());
+        self.executors.not_coming(to, stage);
+        if !self.jobs.contains_key(&job) {
+            self.orders.drop_outputs(to, self.executors.drop_job(to, job, Some(stage.index)));
+        }
+    }
+
+    /// Lets draining executors go that nobody needs any more.
+    pub(super) fn bid_farewell(&mut self, now: Instant) {
+        if !self.executors.any_draining() {
+            return;
+        }
+        let draining: Vec<_> = self.executors.draining().map(|e| (e.spec.id, e.state, self.is_needed(e))).collect();
+        for (id, state, is_needed) in draining {
+            if is_needed {
+                self.departures.leaving.entry(id).and_modify(|departure| departure.readers = None);
+            } else if !self.has_readers(id) {
+                if let super::ExecutorState::Draining { deadline } = state {
+                    self.timers.clear(deadline, Timer::Drain(id));
+                }
+                self.end_drain(now, id);
+            }
+        }
+    }
+
+    fn is_needed(&self, executor: &Executor) -> bool {
+        #[cfg(test)]
+        if self.config.defect == Some(Defect::FarewellBeforeMoved) && executor.running.is_empty() {
+            return false;
+        }
+        !executor.running.is_empty()
+            || executor.stages.iter().any(|(&stage, share)| share.committed > 0 && self.is_read_later(stage))
+    }
+
+    /// Attempts still run that were told, or may have been, that the executor holds what has moved from it since. They would lose
+    /// their work if it left.
+    fn has_readers(&mut self, id: ExecutorId) -> bool {
+        let Some(departure) = self.departures.leaving.get(&id) else { return false };
+        let readers = match &departure.readers {
+            Some(_) => None,
+            None if departure.moved.is_empty() => return false,
+            None => Some(self.readers_of(&departure.moved)),
+        };
+        let Some(departure) = self.departures.leaving.get_mut(&id) else { return false };
+        let readers = match readers {
+            Some(readers) => departure.readers.insert(readers),
+            None => departure.readers.get_or_insert_default(),
+        };
+        while let Some(&(executor, reader)) = readers.first() {
+            if self.executors.is_wanted(executor, reader) {
+                return true;
+            }
+            readers.pop_first();
+        }
+        false
+    }
+
+    /// Wanted attempts of stages that read one of these.
+    fn readers_of(&self, producers: &BTreeSet<StageId>) -> BTreeSet<(ExecutorId, AttemptId)> {
+        let reads = |attempt: &AttemptId| {
+            let stage = attempt.stage();
+            let spec = self.jobs.get(&stage.job).and_then(|job| job.spec.stages.get(stage.index as usize));
+            spec.is_some_and(|spec| spec.inputs.iter().any(|input| producers.contains(&stage.job.stage(input.stage))))
+        };
+        let running = self.executors.iter().flat_map(|executor| {
+            let wanted = executor.running.iter().filter(|&(_, &wanted)| wanted);
+            wanted.map(|(&attempt, _)| (executor.spec.id, attempt))
+        });
+        running.filter(|(_, attempt)| reads(attempt)).collect()
+    }
+}
