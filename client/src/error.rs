@@ -89,14 +89,17 @@ impl ClientError {
     pub(crate) fn from_status(status: &Status, peer: &str, doing: &str) -> ClientError {
         let message = status.message().to_owned();
         match status.code() {
-            Code::Cancelled => ClientError::Cancelled,
+            Code::Cancelled if !is_transport(status) => ClientError::Cancelled,
             Code::DataLoss => ClientError::ResultLost { message },
-            Code::Unavailable | Code::Unknown | Code::Internal if is_transport(status) => ClientError::Disconnected {
-                peer: peer.to_owned(),
-                doing: doing.to_owned(),
-                reason: root_cause(status),
-                sent: !failed_to_connect(status),
-            },
+            // A connection that breaks before an answer comes cancels the request.
+            Code::Cancelled | Code::Unavailable | Code::Unknown | Code::Internal if is_transport(status) => {
+                ClientError::Disconnected {
+                    peer: peer.to_owned(),
+                    doing: doing.to_owned(),
+                    reason: root_cause(status),
+                    sent: !failed_to_connect(status),
+                }
+            }
             // The primary cannot find out whether the statement happened.
             Code::Aborted => ClientError::Disconnected {
                 peer: peer.to_owned(),

@@ -18,6 +18,8 @@ pub struct PlannedJob {
     pub stages: Vec<PlannedStage>,
     /// What to publish when the job is done.
     pub write: Option<WriteTarget>,
+    /// It joins by hash tables, each of which has to fit into memory: [`crate::spilling`] is for when one does not.
+    pub hash_joins: bool,
 }
 
 /// Where a writing job's files belong once it has ended well.

@@ -35,7 +35,10 @@ pub enum QueryError {
     /// It took more time than it may.
     #[error("{0}")]
     TimedOut(String),
-    /// Memory or disk did not suffice, or a limit was passed.
+    /// Tasks did not fit into the memory of an executor.
+    #[error("{0}")]
+    OutOfMemory(String),
+    /// Disk did not suffice, or a limit was passed.
     #[error("{0}")]
     Exhausted(String),
     /// This primary does not lead, or not for much longer. Nothing was changed, so another one can run it.
@@ -66,7 +69,7 @@ impl QueryError {
             QueryError::Unsupported(_) => "unsupported",
             QueryError::Cancelled(_) => "cancelled",
             QueryError::TimedOut(_) => "timed_out",
-            QueryError::Exhausted(_) => "exhausted",
+            QueryError::OutOfMemory(_) | QueryError::Exhausted(_) => "exhausted",
             QueryError::NotLeading(_) => "not_leading",
             QueryError::OutcomeUnknown(_) => "outcome_unknown",
             QueryError::Unavailable(_) => "unavailable",
@@ -86,7 +89,7 @@ impl From<QueryError> for tonic::Status {
             QueryError::Unsupported(_) => Code::Unimplemented,
             QueryError::Cancelled(_) => Code::Cancelled,
             QueryError::TimedOut(_) => Code::DeadlineExceeded,
-            QueryError::Exhausted(_) => Code::ResourceExhausted,
+            QueryError::OutOfMemory(_) | QueryError::Exhausted(_) => Code::ResourceExhausted,
             QueryError::NotLeading(_) | QueryError::Unavailable(_) => Code::Unavailable,
             QueryError::OutcomeUnknown(_) => Code::Aborted,
             QueryError::Lost(_) => Code::DataLoss,
@@ -126,7 +129,10 @@ impl From<JobError> for QueryError {
             JobError::Task { failure, attempts, .. } => match failure {
                 TaskFailure::UserError { message } => QueryError::Invalid(clean(&message)),
                 TaskFailure::Cancelled => QueryError::Cancelled("the statement was cancelled".to_string()),
-                failure @ (TaskFailure::OutOfMemory { .. } | TaskFailure::DiskFull { .. }) => {
+                failure @ TaskFailure::OutOfMemory { .. } => {
+                    QueryError::OutOfMemory(format!("{failure} (after {attempts} attempts)"))
+                }
+                failure @ TaskFailure::DiskFull { .. } => {
                     QueryError::Exhausted(format!("{failure} (after {attempts} attempts)"))
                 }
                 failure => QueryError::Internal(format!("{failure} (after {attempts} attempts)")),
@@ -222,8 +228,16 @@ fn schema_error(error: &SchemaError, at: impl Fn(String) -> String) -> QueryErro
 fn store_error(error: &object_store::Error) -> QueryError {
     match error {
         object_store::Error::NotFound { path, .. } => QueryError::NotFound(format!("there is no file at {path}")),
-        error => QueryError::Invalid(format!("the files cannot be read: {}", without_xml(&error.to_string()))),
+        error => {
+            let (text, cause) = (error.to_string(), first_cause(error).to_string());
+            let cause = if text.contains(&cause) { String::new() } else { format!(": {cause}") };
+            QueryError::Invalid(format!("the files cannot be read: {}{cause}", without_xml(&text)))
+        }
     }
+}
+
+fn first_cause(error: &dyn std::error::Error) -> &dyn std::error::Error {
+    error.source().map_or(error, first_cause)
 }
 
 /// The failure of a task that travelled inside of DataFusion's error.

@@ -23,5 +23,6 @@ pub fn planned(tasks: &[u32]) -> PlannedJob {
         preferences: vec![],
         row_limit: None,
     };
-    PlannedJob { schema: Arc::new(Schema::empty()), stages: tasks.iter().enumerate().map(stage).collect(), write: None }
+    let stages = tasks.iter().enumerate().map(stage).collect();
+    PlannedJob { schema: Arc::new(Schema::empty()), stages, write: None, hash_joins: false }
 }

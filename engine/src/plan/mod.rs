@@ -22,6 +22,7 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::streaming::StreamingTableExec;
@@ -47,18 +48,32 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     let optimized = filters_as_columns(state.optimize(&logical)?)?;
 
     let local = with_config(state, |config| {
-        config.options_mut().execution.target_partitions = shape.max_slots.max(1) as usize;
+        // DataFusion sorts and merges two partitions or more, and never a single one.
+        let least = if config.options().optimizer.prefer_hash_join { 1 } else { 2 };
+        config.options_mut().execution.target_partitions = (shape.max_slots as usize).max(least);
     });
     let plan = physical_plan(&local, &optimized).await?;
     if is_small(&plan, &options, shape) {
-        return Ok(finish(Cutter::new(&local, &options).whole(plan)?, overwrite));
+        let hash_joins = joins_by_hash(&plan);
+        return Ok(finish(Cutter::new(&local, &options).whole(plan)?, overwrite, hash_joins));
     }
     let distributed = distributed_state(state, &options, shape);
     let plan = physical_plan(&distributed, &optimized).await?;
-    Ok(finish(Cutter::new(&distributed, &options).stages(plan)?, overwrite))
+    let hash_joins = joins_by_hash(&plan);
+    Ok(finish(Cutter::new(&distributed, &options).stages(plan)?, overwrite, hash_joins))
 }
 
-fn finish(mut job: PlannedJob, overwrite: bool) -> PlannedJob {
+/// The same session for a plan whose hash tables did not fit: its joins sort their inputs, which spills.
+pub fn spilling(state: &SessionState) -> SessionState {
+    with_config(state, |config| config.options_mut().optimizer.prefer_hash_join = false)
+}
+
+fn joins_by_hash(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.is::<HashJoinExec>() || plan.children().into_iter().any(joins_by_hash)
+}
+
+fn finish(mut job: PlannedJob, overwrite: bool, hash_joins: bool) -> PlannedJob {
+    job.hash_joins = hash_joins;
     if let Some(write) = &mut job.write {
         write.overwrite = overwrite;
     }
@@ -87,7 +102,8 @@ fn distributed_state(state: &SessionState, options: &WindlassOptions, shape: Clu
     let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
     rules.insert(after, Arc::new(SafeBroadcast));
     let mut config = state.config().clone();
-    let partitions = shape.slots.max(1) as usize * options.tasks_per_slot.max(1);
+    let least = if config.options().optimizer.prefer_hash_join { 1 } else { 2 };
+    let partitions = (shape.slots as usize * options.tasks_per_slot.max(1)).max(least);
     let settings = config.options_mut();
     // Building a state must not put a new, empty catalog in the place of the one that sessions share.
     settings.catalog.create_default_catalog_and_schema = false;

@@ -57,7 +57,7 @@ impl Runner for InProcess {
         };
         let schema = physical.schema();
         self.plans.lock().insert(hash, (physical, state.task_ctx()));
-        Ok(PlannedJob { schema, stages: vec![stage], write })
+        Ok(PlannedJob { schema, stages: vec![stage], write, hash_joins: false })
     }
 
     async fn quiet(&self, _: JobId) {}

@@ -37,6 +37,7 @@ pub use runner::{Finished, Part, Runner, StageReport, Started};
 
 use crate::catalog::{Catalog, Record};
 use crate::errors::{QueryError, explain};
+use crate::history::JobInfo;
 use crate::session::{Session, Versions, refuse_runtime_option};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -55,6 +56,7 @@ use parse::Parsed;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 use windlass_core::ids::JobId;
+use windlass_engine::PlannedJob;
 
 /// Limits and places of statement execution.
 #[derive(Clone, Debug)]
@@ -92,7 +94,7 @@ pub struct Info {
     pub name: String,
     /// The name under which the client watches and cancels it.
     pub query: Option<String>,
-    /// Called with the statement's job once there is one.
+    /// Called with the statement's job once there is one, and again if another one takes its place.
     pub started: Option<Started>,
     /// Whether the client may send it again, or does.
     pub sent: Sent,
@@ -474,12 +476,31 @@ impl Statements {
         if metadata::reads_only_the_catalog(&plan) {
             return self.run_here(state, sql, &plan).await;
         }
-        let job = self.inner.runner.plan(state, &plan).await.map_err(|e| explain(&e, sql, &[]))?;
-        let schema = Arc::clone(&job.schema);
-        let finished =
-            self.inner.runner.run(job, runner::job_info(session, state, sql, info), info.started.clone()).await?;
+        let runner = &self.inner.runner;
+        let job = runner.plan(state, &plan).await.map_err(|e| explain(&e, sql, &[]))?;
+        let (schema, hash_joins) = (Arc::clone(&job.schema), job.hash_joins);
+        let job_info = runner::job_info(session, state, sql, info);
+        let again = JobInfo { id: None, ..job_info.clone() };
+        let finished = match runner.run(job, job_info, info.started.clone()).await {
+            Err(error @ QueryError::OutOfMemory(_)) if hash_joins => {
+                let job = self.plan_spilling(state, &plan, error).await?;
+                runner.run(job, again, info.started.clone()).await?
+            }
+            ended => ended?,
+        };
         let job = Some(finished.job);
         Ok(Execution { schema, rows: Rows::Job(Arc::new(finished)), job, affected: None, running: None })
+    }
+
+    /// A job whose joins spill, in the place of one whose hash tables did not fit.
+    async fn plan_spilling(
+        &self,
+        state: &SessionState,
+        plan: &LogicalPlan,
+        error: QueryError,
+    ) -> Result<PlannedJob, QueryError> {
+        tracing::info!(%error, "a hash table did not fit into memory: the statement runs again with sort-merge joins");
+        Ok(self.inner.runner.plan(&windlass_engine::spilling(state), plan).await?)
     }
 
     /// Runs a plan over the catalog's own tables in this process: it needs no executor and reads no file.

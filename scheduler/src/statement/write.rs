@@ -6,6 +6,7 @@ use super::runner::{Finished, Started, job_info};
 use super::{Execution, Info, StageReport, Statements};
 use crate::catalog::{Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord};
 use crate::errors::{QueryError, explain};
+use crate::history::JobInfo;
 use crate::session::Session;
 use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::datasource::listing::ListingTableUrl;
@@ -17,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_core::ids::JobId;
+use windlass_engine::PlannedJob;
 use windlass_engine::ops::StagedFiles;
 use windlass_engine::stage::WriteTarget;
 
@@ -199,53 +201,24 @@ impl Statements {
         info: &Info,
     ) -> Result<Written, QueryError> {
         let job = self.inner.runner.plan(state, &plan).await.map_err(|e| explain(&e, sql, &[]))?;
-        let Some(target) = job.write.clone() else {
-            return Err(QueryError::Internal("the plan of a statement that writes does not say where to".to_string()));
-        };
         let job_info = job_info(session, state, sql, info);
+        // What a second job is planned from, in the place of one whose hash tables do not fit.
+        let again = job.hash_joins.then(|| (state.clone(), plan, JobInfo { id: None, ..job_info.clone() }));
         // What was begun is ended, published or cleaned up, also when nobody waits for it any more: in a task of its own, that
         // the caller's departure only tells to give up.
         let cancelled = CancellationToken::new();
         let _cancel_on_drop = cancelled.clone().drop_guard();
         let (statements, told) = (self.clone(), info.started.clone());
         let (effect, under_way) = (Effect::of(&info.query, info.sent), self.under_way(info).await);
-        let job_id = Arc::new(OnceLock::new());
-        let noted = Arc::clone(&job_id);
-        let started: Started = Arc::new(move |id| {
-            // A job starts once.
-            let _ = noted.set(id);
-            if let Some(told) = &told {
-                told(id);
-            }
-        });
         let writing = self.inner.tasks.spawn(async move {
             let _under_way = under_way;
-            let staging = vec![target.staging.clone()];
-            let folders = match &destination {
-                Destination::Managed(write) => vec![write.folder.clone()],
-                Destination::Files { .. } => Vec::new(),
-            };
-            let intent = statements.inner.journal.begin(staging, folders).await?;
-            let run = statements.inner.runner.run(job, job_info, Some(started));
-            let finished = tokio::select! {
-                () = cancelled.cancelled() => Err(QueryError::Cancelled("the statement was cancelled".to_string())),
-                finished = run => finished,
-            };
-            let ended = match finished {
-                Ok(finished) => statements.publish(&intent, &target, &destination, finished, effect).await,
-                Err(error) => Err(Unpublished::Nothing(error)),
-            };
-            match ended {
-                Ok(written) => Ok(written),
-                Err(Unpublished::Partly(error)) => Err(error),
-                Err(Unpublished::Nothing(error)) => {
-                    if let Some(job) = job_id.get() {
-                        // Those that still run would stage files behind our back.
-                        let _ = tokio::time::timeout(NOTICE, statements.inner.runner.quiet(*job)).await;
-                    }
-                    statements.give_up(&intent, &target).await;
-                    Err(error)
+            let write = Write { statements: &statements, destination: &destination, effect, told, cancelled };
+            match (write.once(job, job_info).await, again) {
+                (Err(error @ QueryError::OutOfMemory(_)), Some((state, plan, info))) => {
+                    let job = statements.plan_spilling(&state, &plan, error).await?;
+                    write.once(job, info).await
                 }
+                (ended, _) => ended,
             }
         });
         writing.await.map_err(|error| QueryError::Internal(format!("writing ended early: {error}")))?
@@ -346,6 +319,63 @@ impl Statements {
         };
         if let Err(error) = ended.await {
             tracing::warn!(staging = %target.staging, %error, "staged files of a failed write stay until the primary starts again");
+        }
+    }
+}
+
+/// A write that is under way.
+struct Write<'a> {
+    statements: &'a Statements,
+    destination: &'a Destination,
+    effect: Option<Effect>,
+    /// Who wants to know the job.
+    told: Option<Started>,
+    cancelled: CancellationToken,
+}
+
+impl Write<'_> {
+    /// Runs a job and publishes what it staged, or removes it.
+    async fn once(&self, job: PlannedJob, info: JobInfo) -> Result<Written, QueryError> {
+        let Some(target) = job.write.clone() else {
+            return Err(QueryError::Internal("the plan of a statement that writes does not say where to".to_string()));
+        };
+        let inner = &self.statements.inner;
+        let job_id = Arc::new(OnceLock::new());
+        let (noted, told) = (Arc::clone(&job_id), self.told.clone());
+        let started: Started = Arc::new(move |id| {
+            // A job starts once.
+            let _ = noted.set(id);
+            if let Some(told) = &told {
+                told(id);
+            }
+        });
+        let staging = vec![target.staging.clone()];
+        let folders = match self.destination {
+            Destination::Managed(write) => vec![write.folder.clone()],
+            Destination::Files { .. } => Vec::new(),
+        };
+        let intent = inner.journal.begin(staging, folders).await?;
+        let finished = tokio::select! {
+            () = self.cancelled.cancelled() => Err(QueryError::Cancelled("the statement was cancelled".to_string())),
+            finished = inner.runner.run(job, info, Some(started)) => finished,
+        };
+        let ended = match finished {
+            Ok(finished) => {
+                self.statements.publish(&intent, &target, self.destination, finished, self.effect.clone()).await
+            }
+            Err(error) => Err(Unpublished::Nothing(error)),
+        };
+        match ended {
+            Ok(written) => Ok(written),
+            Err(Unpublished::Partly(error)) => Err(error),
+            Err(Unpublished::Nothing(error)) => {
+                if let Some(job) = job_id.get() {
+                    // Those that still run would stage files behind our back.
+                    let _ = tokio::time::timeout(NOTICE, inner.runner.quiet(*job)).await;
+                }
+                self.statements.give_up(&intent, &target).await;
+                Err(error)
+            }
         }
     }
 }

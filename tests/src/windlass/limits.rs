@@ -1,0 +1,108 @@
+//! More than fits: joins larger than memory, and more clients than may wait.
+
+use crate::cluster::Processes;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use windlass_client::Client;
+
+/// Wide rows whose hash table takes several times the memory of the executors.
+fn sides(rows: u64) -> [String; 2] {
+    ["a", "b"].map(|name| {
+        format!("(select value as k, repeat(md5(value::text), 3) as text from generate_series(1, {rows})) {name}")
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_whose_hash_table_does_not_fit_sorts_and_spills() {
+    // With one slot there is one partition, and with four there are four.
+    for (shape, rows) in [(["1", "1", "64MiB"], 1_500_000), (["2", "2", "64MiB"], 3_500_000)] {
+        let cluster = Processes::of(shape);
+        let [a, b] = sides(rows);
+        let stages = "set windlass.small_query_bytes = 0";
+        let query =
+            format!("select count(*) as n, sum(length(a.text) + length(b.text)) as l from {a} join {b} on a.k = b.k");
+        assert_eq!(cluster.sql(&[stages, &query]).unwrap(), format!("n,l\n{rows},{}\n", rows * 192));
+        let create = format!(
+            "create table t as select a.k, length(b.text) as l, b.text < a.text as s from {a} left join {b} on a.k = b.k + 1"
+        );
+        let count = "select count(*) as n, count(l) as l, count(distinct k) as k from t";
+        assert_eq!(cluster.sql(&[stages, &create, count]).unwrap(), format!("n,l,k\n{rows},{},{rows}\n", rows - 1));
+        let session = cluster.session().await;
+        let jobs = session.jobs(100).await.expect("jobs are listed");
+        let failed: Vec<_> = jobs.iter().filter(|job| job.state == "failed").collect();
+        assert_eq!(failed.len(), 2, "these were to run out of memory, or the test shows nothing: {jobs:?}");
+        assert!(failed.iter().all(|job| job.error.contains("HashJoinInput")), "{failed:?}");
+        // What the first try had staged is gone.
+        let files = |under: &str| files(&cluster.dir.path().join(under));
+        cluster.at_rest().await;
+        assert_eq!((files("executor-1/data/exchange"), files("executor-1/data/spill")), (0, 0));
+    }
+}
+
+fn files(dir: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(dir).expect("the folder is there").map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
+}
+
+/// Bytes of a process in memory.
+fn resident(pid: u64) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it tells its memory");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_clients_are_served_or_asked_to_try_again() {
+    const CLIENTS: u64 = 1_000;
+    const QUEUED: u64 = 100;
+    let dir = tempfile::tempdir().expect("a folder can be made");
+    let config = dir.path().join("windlass.toml");
+    std::fs::write(&config, format!("[primary]\nqueued_jobs = {QUEUED}\n")).expect("a file can be written");
+    let config = config.display().to_string();
+    let cluster = Processes::with("512MiB", &[("WINDLASS_CONFIG", &config)]);
+    let primary = u64::from(cluster.session().await.status().await.expect("the cluster has a state").pid);
+    let mut sizes = Vec::new();
+    for wave in 0..4 {
+        let mut clients = JoinSet::new();
+        for client in 0..CLIENTS {
+            let url = cluster.url.clone();
+            clients.spawn(async move {
+                let session = Client::connect(&url).await.expect("every client is let in");
+                // Some milliseconds of work, so that they do wait for each other.
+                let sql = format!("select count(*) + {client} as n from generate_series(1, 100000)");
+                let answer =
+                    tokio::time::timeout(Duration::from_secs(120), async { session.sql(&sql).await?.collect().await });
+                let answer = match answer.await.expect("no client waits for ever") {
+                    Ok(batches) => {
+                        let column = batches[0].column(0).as_any().downcast_ref::<arrow::array::Int64Array>();
+                        Ok(column.expect("a count").value(0) as u64 - 100_000 == client)
+                    }
+                    Err(error) => Err(error.to_string()),
+                };
+                session.close().await.expect("a session can be closed");
+                answer
+            });
+        }
+        let (mut served, mut refused) = (0, 0);
+        while let Some(answer) = clients.join_next().await {
+            match answer.expect("no client panics") {
+                Ok(right) => {
+                    assert!(right, "an answer is wrong");
+                    served += 1;
+                }
+                Err(error) => {
+                    assert!(error.contains("too many jobs wait to start") && error.contains("try again"), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!(served + refused, CLIENTS);
+        assert!(served >= QUEUED, "{served} were served");
+        cluster.at_rest().await;
+        sizes.push(resident(primary));
+        println!("wave {wave}: {served} served, {refused} asked to try again, primary {} MiB", sizes[wave] >> 20);
+    }
+    // The first wave makes room for a thousand connections; the later ones use it.
+    let growth = sizes[3].saturating_sub(sizes[0]);
+    assert!(growth < 64 << 20, "the primary grows by {growth} bytes: {sizes:?}");
+}
