@@ -199,6 +199,11 @@ pub enum Fact {
         attempt: AttemptId,
         executor: ExecutorId,
     },
+    /// The task takes much longer than others of its stage, and this second attempt of it starts.
+    TaskSpeculated {
+        attempt: AttemptId,
+        executor: ExecutorId,
+    },
     TaskCommitted {
         attempt: AttemptId,
         executor: ExecutorId,

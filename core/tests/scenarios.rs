@@ -25,7 +25,7 @@ use windlass_core::event::{Command, Event, ExecutorSpec, Fact, Outcome, Output, 
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
 use windlass_core::job::{JobSpec, MapLocation, Preference, Read, StageInput, StageSpec, Terms};
-use windlass_core::scheduler::{ExecutorState, PoolConfig, PoolOrder, Scheduler, SchedulerConfig};
+use windlass_core::scheduler::{ExecutorState, PoolConfig, PoolOrder, Scheduler, SchedulerConfig, SpeculationConfig};
 use windlass_core::time::Instant;
 
 #[test]
@@ -148,6 +148,13 @@ impl Cluster {
         for (key, value) in words.iter().map(|word| word.split_once('=').unwrap()) {
             match key {
                 "hand_back_after" => self.config.hand_back_after = duration(value),
+                "speculate" => {
+                    let [quantile, multiplier, after] = value.split(',').collect::<Vec<_>>()[..] else {
+                        panic!("{value}")
+                    };
+                    let [quantile, multiplier] = [quantile, multiplier].map(|number| number.parse().unwrap());
+                    self.config.speculation = Some(SpeculationConfig { quantile, multiplier, after: duration(after) });
+                }
                 "locality_wait" => self.config.locality_wait = duration(value),
                 "exclude_after" => self.config.exclude_after = value.parse().unwrap(),
                 "max_recomputes" => self.config.max_recomputes = value.parse().unwrap(),
@@ -269,6 +276,7 @@ impl Cluster {
                 Fact::TaskFailed { attempt, executor, failure } => {
                     format!("failed {} on {}: {}", a(attempt), e(executor), failure.kind())
                 }
+                Fact::TaskSpeculated { attempt, executor } => format!("speculates {} on {}", a(attempt), e(executor)),
                 Fact::OutputMoved { output, from, to } => format!("moved {} from {} to {}", a(output), e(from), e(to)),
                 Fact::OutputNotMoved { output, from, to, reason } => {
                     format!("{} stays on {}, not moved to {}: {reason}", a(output), e(from), e(to))

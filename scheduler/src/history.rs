@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use windlass_core::event::{Fact, JobError};
+use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{JobId, StageId};
 use windlass_core::job::Terms;
 use windlass_core::time::Instant;
@@ -276,6 +277,9 @@ impl History {
                 stage.tasks_running += 1;
                 stage.started.get_or_insert(now.at);
             }),
+            Fact::TaskSpeculated { attempt, executor } => inner.update(attempt.job(), |job| {
+                job.log(now, format_args!("{} takes long: {attempt} starts on {executor} too", attempt.task));
+            }),
             Fact::TaskCommitted { attempt, rows, bytes, .. } => inner.stage(attempt.stage(), |job, index| {
                 job.stages[index].commit(now, *rows, *bytes, measured);
             }),
@@ -283,7 +287,8 @@ impl History {
                 job.log(now, format_args!("{attempt} failed on {executor} ({}): {failure}", failure.kind()));
                 let stage = &mut job.stages[index];
                 stage.tasks_running = stage.tasks_running.saturating_sub(1);
-                stage.failed_attempts += 1;
+                // One that was stopped has not failed.
+                stage.failed_attempts += u32::from(*failure != TaskFailure::Cancelled);
             }),
             Fact::ReportFenced { attempt, executor } => inner.update(attempt.job(), |job| {
                 job.log(now, format_args!("a late report about {attempt} from {executor} was refused"));
@@ -525,7 +530,6 @@ fn rfc3339(ms: u64) -> String {
 mod tests {
     use super::*;
     use crate::fixtures;
-    use windlass_core::failure::TaskFailure;
     use windlass_core::ids::ExecutorId;
 
     fn at(us: u64) -> Moment {

@@ -6,6 +6,7 @@ mod leaving;
 mod limits;
 mod lost_executor;
 mod lost_result;
+mod stragglers;
 mod terms;
 
 use crate::cluster::Processes;

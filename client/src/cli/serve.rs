@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use windlass_core::scheduler::SchedulerConfig;
+use windlass_core::scheduler::{SchedulerConfig, SpeculationConfig};
 use windlass_executor::ExecutorConfig;
 use windlass_scheduler::cluster::ClusterConfig;
 use windlass_scheduler::driver::DriverConfig;
@@ -80,6 +80,12 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
         drain_deadline: primary.drain_timeout.duration(),
         exclusion: primary.exclusion.duration(),
         exclude_after: primary.exclude_after.0,
+        speculation: primary.speculation.then(|| SpeculationConfig {
+            quantile: primary.speculation_quantile.0,
+            multiplier: (primary.speculation_multiplier * 100.0) as u32,
+            after: primary.speculation_after.duration(),
+        }),
+        hand_back_after: primary.hand_back_after.duration(),
         max_queued_jobs: Some(primary.queued_jobs.0 as usize),
         max_queued_jobs_per_user: Some(primary.queued_jobs_per_user.0 as usize),
         max_job_time: Some(primary.statement_timeout.duration()).filter(|limit| !limit.is_zero()),

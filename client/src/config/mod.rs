@@ -61,6 +61,16 @@ section! {
         exclusion: Span = Span::secs(60);
         /// See exclusion.
         exclude_after: Count = Count(6);
+        /// Whether a task that takes much longer than others of its stage starts once more, on a slot that nobody else wants.
+        speculation: bool = true;
+        /// So many of a hundred tasks of the stage have to be done before.
+        speculation_quantile: Count = Count(75);
+        /// The task runs for so many times the median of those.
+        speculation_multiplier: f64 = 3.0;
+        /// The task runs for at least this long.
+        speculation_after: Span = Span::secs(2);
+        /// On an executor that leaves, tasks may go on this long before they start again on others.
+        hand_back_after: Span = Span::secs(30);
         /// A leaving executor may stay this long because its outputs are needed.
         drain_timeout: Span = Span::secs(60);
         /// On SIGTERM, how long running jobs may take to end.

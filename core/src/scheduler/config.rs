@@ -1,5 +1,6 @@
 //! What an operator can tune about scheduling. Defaults live here and nowhere else.
 
+use super::speculation::SpeculationConfig;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct SchedulerConfig {
     pub exclude_after: u32,
     /// Default 60 s.
     pub exclusion: Duration,
+    /// Which tasks start once more because they are slow. `None`: no task does.
+    pub speculation: Option<SpeculationConfig>,
     /// Jobs that may wait for their first task, above which submissions are refused as busy. Default: no bound.
     pub max_queued_jobs: Option<usize>,
     /// The same for the jobs of one user. Default: no bound.
@@ -79,6 +82,7 @@ impl Default for SchedulerConfig {
             exclude_from_stage_after: 2,
             exclude_after: 6,
             exclusion: Duration::from_secs(60),
+            speculation: Some(SpeculationConfig::default()),
             max_queued_jobs: None,
             max_queued_jobs_per_user: None,
             max_job_time: None,

@@ -4,6 +4,7 @@
 //! unfinished readers need are put back in the queue; then forward, stages finish and their readers become ready.
 
 use super::pending::Pending;
+use super::speculation::{Copy, Times};
 use crate::event::Fact;
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
 use crate::job::{JobSpec, MapLocation, Read, StageSpec};
@@ -63,6 +64,12 @@ pub(super) struct Stage {
     pub excluded: BTreeSet<ExecutorId>,
     /// Where each task finds most of its input, by partition; empty when that is not known.
     pub near: Vec<Option<ExecutorId>>,
+    /// Second attempts of tasks that run.
+    pub copies: BTreeMap<u32, Copy>,
+    /// How long committed tasks took.
+    pub times: Times,
+    /// A timer for stragglers is set.
+    pub watched: bool,
     /// No executor with a free slot suits the tasks that wait, except perhaps those that offered slots since.
     pub stuck: bool,
     /// When the stage first held out for a preferred host.
@@ -89,6 +96,7 @@ pub(super) enum TaskState {
     Running {
         attempt: u32,
         executor: ExecutorId,
+        since: Instant,
     },
     Committed {
         attempt: u32,
@@ -124,7 +132,7 @@ impl Trouble {
 
 /// What a commit leads to.
 pub(super) struct Committed {
-    /// Attempts that the row limit makes superfluous.
+    /// Attempts that it makes superfluous: that of the same task, and where the row limit is reached all others.
     pub superfluous: Vec<(ExecutorId, AttemptId)>,
     /// The job has to settle.
     pub stage_done: bool,
@@ -185,12 +193,12 @@ impl Job {
     }
 
     /// A pending task starts on `executor`.
-    pub fn launch(&mut self, stage: u32, partition: u32, executor: ExecutorId) -> AttemptId {
+    pub fn launch(&mut self, stage: u32, partition: u32, executor: ExecutorId, now: Instant) -> AttemptId {
         let s = &mut self.stages[stage as usize];
         let task = &mut s.tasks[partition as usize];
         debug_assert_eq!(task.state, TaskState::Pending);
         let attempt = s.id.task(partition).attempt(task.attempts);
-        task.state = TaskState::Running { attempt: task.attempts, executor };
+        task.state = TaskState::Running { attempt: task.attempts, executor, since: now };
         task.attempts += 1;
         s.pending.remove(partition, &self.spec.stages[stage as usize]);
         s.running += 1;
@@ -203,38 +211,67 @@ impl Job {
         attempt
     }
 
-    /// A running attempt ended without an output: its task waits again.
-    pub fn requeue(&mut self, stage: u32, partition: u32) {
+    /// A task that runs starts once more on `executor`.
+    pub fn launch_copy(&mut self, stage: u32, partition: u32, executor: ExecutorId, now: Instant) -> AttemptId {
+        let s = &mut self.stages[stage as usize];
+        let task = &mut s.tasks[partition as usize];
+        let number = task.attempts;
+        task.attempts += 1;
+        s.copies.insert(partition, Copy { attempt: number, executor, since: now });
+        s.running += 1;
+        self.running += 1;
+        self.executors.insert(executor);
+        s.id.task(partition).attempt(number)
+    }
+
+    /// A running attempt ended without an output: its task waits again, unless another attempt of it runs. Says whether that one is
+    /// the first, so that this was only a copy.
+    pub fn requeue(&mut self, attempt: AttemptId) -> bool {
+        let (stage, partition) = (attempt.stage().index, attempt.task.partition);
         self.running -= 1;
         let s = &mut self.stages[stage as usize];
         s.running -= 1;
+        if let Some(Copy { attempt: number, executor, since }) = s.copies.remove(&partition) {
+            if number == attempt.attempt {
+                return true;
+            }
+            s.tasks[partition as usize].state = TaskState::Running { attempt: number, executor, since };
+            return false;
+        }
         s.wait(partition, &self.spec.stages[stage as usize]);
         if s.ready {
             self.runnable.insert(stage);
         }
+        false
     }
 
     /// The output of a running attempt becomes the task's output.
-    pub fn commit(&mut self, attempt: AttemptId, executor: ExecutorId, rows: u64, bucket_bytes: &[u64]) -> Committed {
+    pub fn commit(
+        &mut self,
+        now: Instant,
+        attempt: AttemptId,
+        executor: ExecutorId,
+        rows: u64,
+        bucket_bytes: &[u64],
+    ) -> Committed {
         let stage = attempt.stage().index;
         self.invalidate_locations(stage);
         let spec = &self.spec.stages[stage as usize];
         let s = &mut self.stages[stage as usize];
         let partition = attempt.task.partition;
         let bytes = bucket_bytes.iter().fold(0u64, |sum, &b| sum.saturating_add(b));
+        let mut superfluous: Vec<_> = s.other_attempt(now, attempt).into_iter().collect();
         s.tasks[partition as usize].state = TaskState::Committed { attempt: attempt.attempt, executor, rows, bytes };
-        s.running -= 1;
-        self.running -= 1;
+        s.running -= 1 + superfluous.len() as u32;
         s.committed += 1;
         s.rows = s.rows.saturating_add(rows);
         s.bytes = s.bytes.saturating_add(bytes);
         s.weigh(partition, spec.buckets, bucket_bytes);
-        let mut superfluous = Vec::new();
         if !s.is_complete() && s.enough_rows(spec) {
-            superfluous = s.spare();
-            self.running -= superfluous.len() as u32;
+            superfluous.extend(s.spare());
             self.runnable.remove(&stage);
         }
+        self.running -= 1 + superfluous.len() as u32;
         Committed { superfluous, stage_done: self.stages[stage as usize].is_complete() }
     }
 
@@ -369,6 +406,9 @@ impl Stage {
             near: Vec::new(),
             failed_on: BTreeMap::new(),
             excluded: BTreeSet::new(),
+            copies: BTreeMap::new(),
+            times: Times::default(),
+            watched: false,
             stuck: false,
             holding_out: None,
             locations: None,
@@ -401,6 +441,19 @@ impl Stage {
         self.stuck = false;
     }
 
+    /// An attempt has finished: notes how long it took, and returns the other one of its task, if there are two.
+    fn other_attempt(&mut self, now: Instant, finished: AttemptId) -> Option<(ExecutorId, AttemptId)> {
+        let partition = finished.task.partition;
+        let TaskState::Running { attempt, executor, since } = self.tasks[partition as usize].state else { return None };
+        let copy = self.copies.remove(&partition);
+        let (since, other) = match copy {
+            Some(copy) if copy.attempt == finished.attempt => (copy.since, Some((executor, attempt))),
+            copy => (since, copy.map(|copy| (copy.executor, copy.attempt))),
+        };
+        self.times.note(now.since(since));
+        other.map(|(executor, attempt)| (executor, finished.task.attempt(attempt)))
+    }
+
     /// Spares all tasks that are not committed and returns the attempts that run in vain.
     fn spare(&mut self) -> Vec<(ExecutorId, AttemptId)> {
         let mut superfluous = Vec::new();
@@ -408,13 +461,15 @@ impl Stage {
             match task.state {
                 TaskState::Committed { .. } | TaskState::Spared => continue,
                 TaskState::Pending | TaskState::Lost => {}
-                TaskState::Running { attempt, executor } => {
+                TaskState::Running { attempt, executor, .. } => {
                     superfluous.push((executor, self.id.task(partition).attempt(attempt)));
                 }
             }
             task.state = TaskState::Spared;
             self.spared += 1;
         }
+        let copies = std::mem::take(&mut self.copies).into_iter();
+        superfluous.extend(copies.map(|(at, copy)| (copy.executor, self.id.task(at).attempt(copy.attempt))));
         self.pending.take();
         self.lost.clear();
         self.running = 0;

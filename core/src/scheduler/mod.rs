@@ -17,7 +17,8 @@
 //! ```
 //!
 //! Invariants:
-//! - A task has at most one live attempt and at most one committed output. Reports about other attempts are fenced, once, at entry.
+//! - A task has at most one live attempt, a straggler two (`speculation`), and at most one committed output. Reports about other
+//!   attempts are fenced, once, at entry.
 //! - An attempt holds its slot until its executor reports its end or is lost, even when it was cancelled.
 //! - A stage starts tasks only when every output of every input is committed on an executor that is a member.
 //! - Only members of the cluster are sent commands.
@@ -40,11 +41,13 @@ mod pools;
 mod reports;
 #[cfg(test)]
 mod simulation;
+mod speculation;
 mod status;
 mod timers;
 
 pub use config::{PoolConfig, PoolOrder, SchedulerConfig};
 pub use executors::ExecutorState;
+pub use speculation::SpeculationConfig;
 pub use status::{ExecutorStatus, JobStatus, StageState, StageStatus, Totals};
 
 use crate::event::{Event, Fact, Output};
@@ -58,7 +61,7 @@ use leaving::Departures;
 use orders::Orders;
 use placement::{Placement, Question};
 use pools::Pools;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use timers::{Timer, Timers};
 
 /// The scheduling machine. Feed it events with [`Scheduler::step`], and a [`Event::Tick`] when [`Scheduler::next_deadline`] comes.
@@ -78,6 +81,8 @@ pub struct Scheduler {
     timers: Timers,
     orders: Orders,
     departures: Departures,
+    /// Tasks that are to start once more when slots are left.
+    stragglers: BTreeSet<(StageId, u32)>,
     submitted: u64,
     /// Jobs that have not started a task.
     queued: usize,
@@ -103,6 +108,7 @@ impl Scheduler {
             timers: Timers::default(),
             orders: Orders::default(),
             departures: Departures::default(),
+            stragglers: BTreeSet::new(),
             submitted: 0,
             queued: 0,
             queued_by_user: BTreeMap::new(),
@@ -164,6 +170,7 @@ impl Scheduler {
                 Timer::NoExecutors(job) => self.give_up_waiting(job, output),
                 Timer::Exclusion(executor) => self.readmit(executor, output),
                 Timer::TimeOut(job) => self.time_out(job, output),
+                Timer::Stragglers(stage) => self.look_for_stragglers(now, stage),
                 Timer::Locality(stage) => {
                     let job = self.jobs.get_mut(&stage.job);
                     if let Some(stage) = job.and_then(|job| job.stages.get_mut(stage.index as usize)) {
@@ -184,14 +191,25 @@ impl Scheduler {
             let Some(id) = self.pools.next() else { break };
             let Some(job) = self.jobs.get_mut(&id) else { break };
             match place(job, now, &self.config, &self.executors, &self.exclusions, &mut self.timers) {
-                Some((stage, partition, executor)) => self.launch(id, stage, partition, executor, output),
+                Some((stage, partition, executor)) => self.launch(now, id, stage, partition, executor, output),
                 None => self.pools.pass(&job.pool, id),
             }
         }
         self.executors.seen_by_all();
+        if !self.stragglers.is_empty() {
+            self.start_copies(now, output);
+        }
     }
 
-    fn launch(&mut self, id: JobId, stage: u32, partition: u32, executor: ExecutorId, output: &mut Output) {
+    fn launch(
+        &mut self,
+        now: Instant,
+        id: JobId,
+        stage: u32,
+        partition: u32,
+        executor: ExecutorId,
+        output: &mut Output,
+    ) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if !job.started {
             job.started = true;
@@ -199,7 +217,7 @@ impl Scheduler {
             leave_queue(&mut self.queued_by_user, &job.spec.terms.user);
             output.facts.push(Fact::JobStarted { job: job.id() });
         }
-        let attempt = job.launch(stage, partition, executor);
+        let attempt = job.launch(stage, partition, executor, now);
         let s = &mut job.stages[stage as usize];
         if !s.started {
             s.started = true;

@@ -154,7 +154,7 @@ impl Question<'_> {
         self.stage.trouble.is_empty() && self.stage.excluded.is_empty() && self.exclusions.is_empty()
     }
 
-    fn suits(&self, partition: u32, executor: &Executor) -> bool {
+    pub fn suits(&self, partition: u32, executor: &Executor) -> bool {
         self.has_room(executor)
             && (self.nothing_failed()
                 || !avoids(self.stage, partition, self.executors, self.exclusions, executor.spec.id))

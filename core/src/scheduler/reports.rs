@@ -24,7 +24,7 @@ impl Scheduler {
         let wanted = if self.plants_zombie(attempt, &outcome) { Some(true) } else { wanted };
         match (wanted, outcome) {
             (Some(true), Outcome::Finished { rows, bucket_bytes }) => {
-                self.commit(id, attempt, rows, &bucket_bytes, output);
+                self.commit(now, id, attempt, rows, &bucket_bytes, output);
             }
             (Some(true), Outcome::Failed(failure)) => {
                 output.facts.push(Fact::TaskFailed { attempt, executor: id, failure: failure.clone() });
@@ -60,9 +60,17 @@ impl Scheduler {
         })
     }
 
-    fn commit(&mut self, id: ExecutorId, attempt: AttemptId, rows: u64, bucket_bytes: &[u64], output: &mut Output) {
+    fn commit(
+        &mut self,
+        now: Instant,
+        id: ExecutorId,
+        attempt: AttemptId,
+        rows: u64,
+        bucket_bytes: &[u64],
+        output: &mut Output,
+    ) {
         let Some(job) = self.jobs.get_mut(&attempt.job()) else { return };
-        let committed = job.commit(attempt, id, rows, bucket_bytes);
+        let committed = job.commit(now, attempt, id, rows, bucket_bytes);
         self.executors.committed(id, attempt.stage());
         self.departures.committed(id, attempt);
         self.pools.ended(&job.pool, attempt.job(), 1 + committed.superfluous.len() as u32);
@@ -78,6 +86,8 @@ impl Scheduler {
         }
         if committed.stage_done {
             self.settle(attempt.job(), output);
+        } else {
+            self.watch_stragglers(now, attempt.stage());
         }
     }
 
@@ -162,12 +172,16 @@ impl Scheduler {
         (recomputes >= self.config.max_recomputes).then_some(JobError::InputLost { output, recomputes, failure })
     }
 
-    /// Puts the task of a wanted attempt back in the queue. `note` may change and read its history.
+    /// Puts the task of a wanted attempt back in the queue. `note` may change and read its history; it is not asked when the attempt was
+    /// only a copy of one that goes on.
     pub(super) fn requeue<R>(&mut self, attempt: AttemptId, note: impl FnOnce(&mut Trouble) -> R) -> Option<R> {
         let job = self.jobs.get_mut(&attempt.job())?;
         let stage = attempt.stage().index;
-        job.requeue(stage, attempt.task.partition);
+        let was_copy = job.requeue(attempt);
         self.pools.ended(&job.pool, attempt.job(), 1);
+        if was_copy {
+            return None;
+        }
         Some(note(job.stages[stage as usize].trouble(attempt.task.partition)))
     }
 

@@ -7,7 +7,7 @@
 mod checker;
 mod world;
 
-use super::SchedulerConfig;
+use super::{SchedulerConfig, SpeculationConfig};
 use proptest::prelude::*;
 use std::time::Duration;
 use world::World;
@@ -27,6 +27,8 @@ pub(crate) enum Defect {
     RemoveRepeated,
     /// Attempts that a row limit makes superfluous are not told to stop.
     ForgetSuperfluous,
+    /// A straggler starts once more although inputs of it were lost since its first start.
+    CopyWithoutInputs,
     /// An executor that leaves is let go while it holds outputs that are needed.
     FarewellBeforeMoved,
     /// An output counts as moved to whoever says so.
@@ -41,6 +43,7 @@ fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<World, String> {
         max_uncounted_retries: 10,
         exclude_after: 2,
         hand_back_after: Duration::from_secs(3),
+        speculation: Some(SpeculationConfig { quantile: 1, multiplier: 100, after: Duration::from_millis(30) }),
         defect,
         ..SchedulerConfig::default()
     };
@@ -87,6 +90,8 @@ fn every_situation_occurs() {
     let situations = [
         "cancelled attempt finished",
         "commit",
+        "copy committed",
+        "copy stopped",
         "excluded",
         "farewell",
         "fetch failed",
@@ -102,6 +107,7 @@ fn every_situation_occurs() {
         "reopened",
         "report fenced",
         "row limit",
+        "speculated",
         "timed out",
     ];
     for situation in situations {
@@ -118,6 +124,7 @@ fn the_checker_notices_planted_defects() {
         (Defect::LeakResults, "still holds"),
         (Defect::RemoveRepeated, "is needed"),
         (Defect::ForgetSuperfluous, "still runs"),
+        (Defect::CopyWithoutInputs, "are not complete"),
         (Defect::FarewellBeforeMoved, "which is needed"),
         (Defect::TrustAdopters, "was not to adopt"),
         (Defect::LeakAdoptions, "still holds"),

@@ -16,6 +16,8 @@ pub(super) enum Timer {
     NoExecutors(JobId),
     /// The executor gets tasks again.
     Exclusion(ExecutorId),
+    /// Tasks of the stage may take much longer than its others. May outlive its stage; it then does nothing.
+    Stragglers(StageId),
     /// The job has had all the time that it may take.
     TimeOut(JobId),
     /// The stage stops holding out for the hosts it prefers. May outlive its stage; it then does nothing.

@@ -242,17 +242,30 @@ impl Statements {
             Destination::Managed(write) => {
                 let folders = self.settle(write, &staged).await?;
                 outcome::on_behalf_of(effect, self.commit(intent, write, folders, rows)).await?;
+                self.stop_the_slower(finished.job, target).await;
                 self.inner.journal.clear_staging(intent).await;
             }
             Destination::Files { remove } => {
                 let mut publication = Publication::new(&staged, &target.target)?;
                 let new: Vec<&String> = publication.moves.iter().map(|(_, to)| to).collect();
                 publication.removes = remove.iter().filter(|path| !new.contains(path)).cloned().collect();
+                self.stop_the_slower(finished.job, target).await;
                 let published = self.inner.journal.publish(intent.clone(), publication);
                 outcome::on_behalf_of(effect, published).await.map_err(Unpublished::Partly)?;
             }
         }
         Ok(Written { rows, job: finished.job, stages: finished.stages })
+    }
+
+    /// Waits for attempts that lost the race with another one of their task, before what was staged is removed. Where they do not notice,
+    /// it is removed once more later.
+    async fn stop_the_slower(&self, job: JobId, target: &WriteTarget) {
+        if tokio::time::timeout(NOTICE, self.inner.runner.quiet(job)).await.is_err() {
+            let later = self.inner.catalog.discard_folder(&target.staging, STRAGGLERS);
+            if let Err(error) = self.inner.catalog.change(|_| Ok(vec![later])).await {
+                tracing::warn!(staging = %target.staging, %error, "what slow attempts stage stays until the primary starts again");
+            }
+        }
     }
 
     /// The folders that the table consists of once this write is committed, besides those that it has. On a local disk the files

@@ -14,6 +14,10 @@ pub(super) struct Checker {
     jobs: BTreeMap<JobId, JobModel>,
     attempts: BTreeMap<AttemptId, (ExecutorId, Life)>,
     live: BTreeMap<TaskId, AttemptId>,
+    /// Attempts that are said to be copies, until they start.
+    speculated: BTreeSet<AttemptId>,
+    /// Second attempts of tasks that take long.
+    copies: BTreeMap<TaskId, AttemptId>,
     committed: BTreeMap<TaskId, Committed>,
     /// Outputs on their way: from where, and to where.
     moving: BTreeMap<AttemptId, (ExecutorId, ExecutorId)>,
@@ -74,7 +78,9 @@ impl Checker {
             self.command(now, *executor, command)?;
         }
         let runs_on = self.live.values().find(|attempt| self.jobs[&attempt.job()].state != JobState::Running);
-        check(runs_on.is_none(), || format!("{runs_on:?} still runs, and its job has ended"))
+        check(runs_on.is_none(), || format!("{runs_on:?} still runs, and its job has ended"))?;
+        let in_vain = self.live.values().chain(self.copies.values()).find(|at| self.committed.contains_key(&at.task));
+        check(in_vain.is_none(), || format!("{in_vain:?} still runs, and its output is there"))
     }
 
     fn see(&mut self, what: &'static str) {
@@ -150,7 +156,14 @@ impl Checker {
                     self.see("lost with outputs");
                 }
             }
+            Fact::TaskSpeculated { attempt, .. } => {
+                self.see("speculated");
+                self.speculated.insert(*attempt);
+            }
             Fact::TaskCommitted { attempt, executor, rows, .. } => {
+                if self.copies.get(&attempt.task) == Some(attempt) {
+                    self.see("copy committed");
+                }
                 let life = self.attempts.get(attempt).copied();
                 check(life == Some((*executor, Life::Live)), || {
                     format!("committed {attempt}, which is not live: {life:?}")
@@ -209,13 +222,21 @@ impl Checker {
         let Some((owner, life)) = self.attempts.get_mut(&attempt) else { return Err(format!("{attempt} never began")) };
         check(*owner == executor && *life != Life::Ended, || format!("{attempt} ended twice or elsewhere"))?;
         if std::mem::replace(life, Life::Ended) == Life::Live {
-            self.live.remove(&attempt.task);
-            self.reading.remove(&attempt);
+            self.not_live(attempt);
         }
         if let Some(member) = self.members.get_mut(&executor) {
             member.holding.remove(&attempt);
         }
         Ok(())
+    }
+
+    fn not_live(&mut self, attempt: AttemptId) {
+        self.reading.remove(&attempt);
+        let copy = self.copies.remove(&attempt.task);
+        if copy != Some(attempt) {
+            self.live.remove(&attempt.task);
+            self.live.extend(copy.map(|copy| (attempt.task, copy)));
+        }
     }
 
     fn command(&mut self, now: Instant, executor: ExecutorId, command: &Command) -> Verdict {
@@ -267,8 +288,16 @@ impl Checker {
             let attempt = task.attempt(number);
             check(partition < spec.tasks, || format!("{task} does not exist"))?;
             check(!self.committed.contains_key(&task), || format!("{attempt} of a committed task"))?;
-            let twin = self.live.insert(task, attempt);
-            check(twin.is_none(), || format!("{attempt} beside {twin:?}"))?;
+            if self.speculated.remove(&attempt) {
+                let first = self.live.get(&task).copied();
+                let elsewhere = first.is_some_and(|first| self.attempts[&first].0 != executor);
+                check(elsewhere, || format!("{attempt} is a copy on {executor} of {first:?}"))?;
+                let twice = self.copies.insert(task, attempt);
+                check(twice.is_none(), || format!("{attempt} is a second copy"))?;
+            } else {
+                let twin = self.live.insert(task, attempt);
+                check(twin.is_none(), || format!("{attempt} beside {twin:?}"))?;
+            }
             let old = self.attempts.insert(attempt, (executor, Life::Live));
             check(old.is_none(), || format!("{attempt} was launched twice"))?;
             let member = self.members.get_mut(&executor).ok_or("no member")?;
@@ -298,11 +327,16 @@ impl Checker {
             && *life == Life::Live
         {
             *life = Life::Cancelled;
-            self.live.remove(&attempt.task);
-            self.reading.remove(&attempt);
+            self.not_live(attempt);
             if self.jobs[&attempt.job()].state == JobState::Running {
-                let limited = self.is_complete(attempt.stage());
-                self.see(if limited { "row limit" } else { "handed back" });
+                let (stopped, limited) = (at.is_some(), self.is_complete(attempt.stage()));
+                self.see(if stopped {
+                    "copy stopped"
+                } else if limited {
+                    "row limit"
+                } else {
+                    "handed back"
+                });
             }
         }
         Ok(())

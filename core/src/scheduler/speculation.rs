@@ -1,0 +1,179 @@
+//! Stragglers: a task that takes much longer than others of its stage starts once more elsewhere, on a slot that nobody else wants.
+//!
+//! ```text
+//! Running(first) ──late──> Running(first) and a copy ──one of them finished──> Committed, and the other is stopped
+//!                                    └──one of them failed or lost──> Running(the other)
+//! ```
+//!
+//! What an attempt writes is under its own name until the attempt is committed, so two of them do each other no harm, also where
+//! tasks write files. A copy that fails does not count against its task.
+
+use super::Scheduler;
+use super::jobs::{Stage, TaskState};
+use super::placement::Question;
+#[cfg(test)]
+use super::simulation::Defect;
+use super::timers::Timer;
+use crate::event::{Fact, Output};
+use crate::ids::{ExecutorId, StageId};
+use crate::time::Instant;
+use std::time::Duration;
+
+/// When a task counts as a straggler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpeculationConfig {
+    /// So many of a hundred tasks of the stage have to be committed before. Default 75.
+    pub quantile: u32,
+    /// It runs for so many hundredths of the median time of those. Default 300.
+    pub multiplier: u32,
+    /// It runs for at least this long. Default 2 s.
+    pub after: Duration,
+}
+
+impl Default for SpeculationConfig {
+    fn default() -> Self {
+        SpeculationConfig { quantile: 75, multiplier: 300, after: Duration::from_secs(2) }
+    }
+}
+
+/// The second attempt of a task that runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copy {
+    pub attempt: u32,
+    pub executor: ExecutorId,
+    pub since: Instant,
+}
+
+/// Times that the median is taken of: the last so many.
+const SAMPLE: usize = 1_000;
+
+/// How long committed tasks of a stage took.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    sample: Vec<Duration>,
+    noted: usize,
+}
+
+impl Times {
+    pub fn note(&mut self, took: Duration) {
+        match self.sample.get_mut(self.noted % SAMPLE) {
+            Some(oldest) => *oldest = took,
+            None => self.sample.push(took),
+        }
+        self.noted += 1;
+    }
+
+    fn median(&mut self) -> Duration {
+        let middle = self.sample.len() / 2;
+        if self.sample.is_empty() {
+            return Duration::ZERO;
+        }
+        // Their order means nothing beyond which of them is replaced next.
+        *self.sample.select_nth_unstable(middle).1
+    }
+}
+
+impl SpeculationConfig {
+    fn threshold(&self, median: Duration) -> Duration {
+        (median.saturating_mul(self.multiplier) / 100).max(self.after)
+    }
+
+    fn is_time(&self, stage: &Stage) -> bool {
+        let enough = (stage.tasks.len() as u64 * u64::from(self.quantile) / 100).max(1);
+        stage.running > 0 && u64::from(stage.committed) >= enough
+    }
+}
+
+impl Scheduler {
+    /// After a commit: looks after the tasks of the stage that still run, once enough of them are done.
+    pub(super) fn watch_stragglers(&mut self, now: Instant, id: StageId) {
+        let Some(config) = self.config.speculation else { return };
+        let Some(stage) = self.jobs.get_mut(&id.job).and_then(|job| job.stages.get_mut(id.index as usize)) else {
+            return;
+        };
+        if !stage.watched && config.is_time(stage) {
+            stage.watched = true;
+            self.timers.set(now + config.after, Timer::Stragglers(id));
+        }
+    }
+
+    pub(super) fn look_for_stragglers(&mut self, now: Instant, id: StageId) {
+        let Some(config) = self.config.speculation else { return };
+        let Some(stage) = self.jobs.get_mut(&id.job).and_then(|job| job.stages.get_mut(id.index as usize)) else {
+            return;
+        };
+        stage.watched = config.is_time(stage);
+        if !stage.watched {
+            return;
+        }
+        let threshold = config.threshold(stage.times.median());
+        let mut next = now + threshold;
+        for (partition, task) in (0..).zip(&stage.tasks) {
+            let TaskState::Running { since, .. } = task.state else { continue };
+            if stage.copies.contains_key(&partition) {
+                continue;
+            }
+            match since + threshold {
+                due if due <= now => _ = self.stragglers.insert((id, partition)),
+                due => next = next.min(due),
+            }
+        }
+        self.timers.set(next, Timer::Stragglers(id));
+    }
+
+    /// Starts stragglers once more where slots are left.
+    pub(super) fn start_copies(&mut self, now: Instant, output: &mut Output) {
+        let late: Vec<_> = self.stragglers.iter().copied().collect();
+        for (stage, partition) in late {
+            if self.executors.offer_count() == 0 {
+                return;
+            }
+            match self.place_copy(now, stage, partition) {
+                Placed::On(executor) => self.launch_copy(now, stage, partition, executor, output),
+                Placed::Nowhere => continue,
+                Placed::NotLate => {}
+            }
+            self.stragglers.remove(&(stage, partition));
+        }
+    }
+
+    fn place_copy(&self, now: Instant, id: StageId, partition: u32) -> Placed {
+        let Some(job) = self.jobs.get(&id.job) else { return Placed::NotLate };
+        let (stage, spec) = (&job.stages[id.index as usize], &job.spec.stages[id.index as usize]);
+        let TaskState::Running { executor: first, .. } = stage.tasks[partition as usize].state else {
+            return Placed::NotLate;
+        };
+        if stage.copies.contains_key(&partition) {
+            return Placed::NotLate;
+        }
+        // The first may have what the copy would look for in vain.
+        let ready = stage.ready;
+        #[cfg(test)]
+        let ready = ready || self.config.defect == Some(Defect::CopyWithoutInputs);
+        if !ready {
+            return Placed::Nowhere;
+        }
+        let (executors, exclusions) = (&self.executors, &self.exclusions);
+        let question = Question { now, locality_wait: self.config.locality_wait, spec, stage, executors, exclusions };
+        let elsewhere = executors.offers().find(|e| e.spec.id != first && question.suits(partition, e));
+        elsewhere.map_or(Placed::Nowhere, |executor| Placed::On(executor.spec.id))
+    }
+
+    fn launch_copy(&mut self, now: Instant, id: StageId, partition: u32, executor: ExecutorId, output: &mut Output) {
+        let Some(job) = self.jobs.get_mut(&id.job) else { return };
+        let attempt = job.launch_copy(id.index, partition, executor, now);
+        self.executors.launch(executor, attempt);
+        self.pools.started(&job.pool, id.job);
+        output.facts.push(Fact::TaskSpeculated { attempt, executor });
+        output.facts.push(Fact::TaskStarted { attempt, executor });
+        self.orders.launch(executor, attempt);
+    }
+}
+
+enum Placed {
+    On(ExecutorId),
+    /// No slot is left that suits it, or its inputs are being computed again.
+    Nowhere,
+    /// It has ended, or has a copy.
+    NotLate,
+}
