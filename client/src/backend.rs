@@ -82,8 +82,8 @@ pub(crate) trait Backend: Debug + Send + Sync {
     async fn cancel(&self, job: &str) -> Result<String>;
     async fn job_logs(&self, job: &str) -> Result<Vec<String>>;
     async fn status(&self) -> Result<ClusterStatus>;
-    /// Asks an executor, by name or id, to leave. Returns before it has left.
-    async fn decommission(&self, executor: &str) -> Result<()>;
+    /// Asks an executor, by name or id, to leave. Returns its id, before it has left.
+    async fn decommission(&self, executor: &str) -> Result<String>;
 
     /// Ends the session. Embedded: stops the cluster.
     async fn close(&self) -> Result<()>;

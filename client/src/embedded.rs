@@ -175,7 +175,7 @@ impl Backend for Embedded {
         self.remote.status().await
     }
 
-    async fn decommission(&self, _executor: &str) -> Result<()> {
+    async fn decommission(&self, _executor: &str) -> Result<String> {
         Err(ClientError::invalid("the executor of an embedded cluster leaves with its process".to_owned()))
     }
 

@@ -125,12 +125,12 @@ impl Session {
         self.backend.status().await
     }
 
-    /// Asks an executor, by name or id, to leave: it gets no further tasks, and what it holds moves to the others. Returns before it has
-    /// left; [`status`](Self::status) shows it for as long as it is there.
+    /// Asks an executor, by name or id, to leave: it gets no further tasks, and what it holds moves to the others. Returns its id, before
+    /// it has left; [`status`](Self::status) shows it for as long as it is there.
     ///
     /// # Errors
     /// [`ClientError::Invalid`](crate::ClientError::Invalid) when there is no such executor, and for an embedded cluster.
-    pub async fn decommission(&self, executor: &str) -> Result<()> {
+    pub async fn decommission(&self, executor: &str) -> Result<String> {
         self.backend.decommission(executor).await
     }
 

@@ -154,7 +154,7 @@ impl Admin for AdminService {
             ))
         })?;
         self.driver.drain(executor).await;
-        Ok(Response::new(v1::DrainExecutorResponse {}))
+        Ok(Response::new(v1::DrainExecutorResponse { executor: executor.to_string() }))
     }
 }
 

@@ -345,15 +345,14 @@ impl Backend for Remote {
         Ok(self.ask(Again::Harmless, ClusterStatusRequest {}, doing, ClientError::from_status, send).await?.into())
     }
 
-    async fn decommission(&self, executor: &str) -> Result<()> {
+    async fn decommission(&self, executor: &str) -> Result<String> {
         let send = |mut admin: AdminClient<_>, request| async move { admin.drain_executor(request).await };
         let message = DrainExecutorRequest { executor: executor.to_owned() };
         let failed = |status: &Status, peer: &str, doing: &str| match status.code() {
             Code::NotFound => ClientError::invalid(status.message().to_owned()),
             _ => ClientError::from_status(status, peer, doing),
         };
-        self.ask(Again::Harmless, message, "asking an executor to leave", failed, send).await?;
-        Ok(())
+        Ok(self.ask(Again::Harmless, message, "asking an executor to leave", failed, send).await?.executor)
     }
 
     async fn close(&self) -> Result<()> {

@@ -39,12 +39,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// `windlass executor decommission`.
 pub async fn decommission(command: Decommission) -> Outcome {
     let session = Client::connect_with_token(&command.url, command.token).await?;
-    let there = session.status().await?.executors;
     let mut leaving = Vec::new();
     for wanted in &command.executors {
-        session.decommission(wanted).await?;
-        let is_it = |executor: &&crate::jobs::Executor| executor.name == *wanted || executor.id == *wanted;
-        leaving.extend(there.iter().find(is_it).map(|executor| (executor.id.clone(), wanted)));
+        leaving.push((session.decommission(wanted).await?, wanted));
     }
     while !command.no_wait && !leaving.is_empty() {
         let there = session.status().await?.executors;
