@@ -10,6 +10,7 @@
 
 use crate::catalog::{Catalog, CatalogConfig};
 use crate::driver::Driver;
+use crate::elastic::Elasticity;
 use crate::errors::QueryError;
 use crate::flight::{FlightFace, Kept, KeptConfig};
 use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore};
@@ -54,6 +55,8 @@ pub struct ClusterConfig {
     pub sessions: SessionConfig,
     pub statements: StatementConfig,
     pub results: KeptConfig,
+    /// Whether executors are started and let go with the load.
+    pub elastic: Option<Elasticity>,
     /// How long files of dropped and overwritten tables stay for those who still read them.
     pub grace: Duration,
 }
@@ -70,6 +73,7 @@ impl ClusterConfig {
             sessions: SessionConfig::default(),
             statements: StatementConfig::default(),
             results: KeptConfig::default(),
+            elastic: None,
             grace: Duration::from_secs(600),
         }
     }
@@ -236,7 +240,12 @@ async fn assemble(
     submissions.resume().await?;
     primary.submit_with(Arc::new(submissions));
     primary.sessions(sessions.clone());
-    Ok(Front { sessions, kept, catalog })
+    if let Some(elastic) = config.elastic.clone() {
+        let (tasks, stop) = primary.background();
+        tasks.spawn(elastic.run(primary.driver.clone(), stop.clone()));
+    }
+    let limits = config.elastic.as_ref().map(|elastic| elastic.config.clone());
+    Ok(Front { sessions, kept, catalog, limits })
 }
 
 async fn upkeep(catalog: Arc<Catalog>, sessions: Arc<Sessions>, kept: Arc<Kept>, stop: CancellationToken) {

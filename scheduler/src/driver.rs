@@ -26,6 +26,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use windlass_core::elastic::Load;
 use windlass_core::event::JobError;
 use windlass_core::ids::{ExecutorId, JobId};
 use windlass_core::job::MapLocation;
@@ -188,6 +189,13 @@ impl Driver {
             return Vec::new();
         }
         answer.await.unwrap_or_default()
+    }
+
+    /// What the cluster has to do. `None`: the primary stops.
+    pub async fn load(&self) -> Option<Load> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.inbox.send(actor::Message::Load { reply }).await.ok()?;
+        answer.await.ok()
     }
 
     /// Waits until this many executors are attached.

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod cluster;
 pub mod dispatch;
 pub mod driver;
+pub mod elastic;
 mod erased;
 pub mod errors;
 #[cfg(test)]

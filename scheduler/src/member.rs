@@ -10,6 +10,7 @@
 //! meanwhile wait.
 
 use crate::cluster::{Cluster, ClusterConfig, ClusterError, bind_rest, open_store};
+use crate::elastic::Elasticity;
 use crate::meta::{Leader, MetaStore, Term};
 use crate::primary::Primary;
 use crate::standby;
@@ -57,6 +58,11 @@ impl Member {
         };
         let leader = Leader { url: format!("grpc://{}", at(address)), rest: rest_url };
         Ok(Self { config, store, grpc, rest, leader })
+    }
+
+    /// Lets the number of executors follow the load while this primary leads.
+    pub fn follow_load(&mut self, elasticity: Elasticity) {
+        self.config.elastic = Some(elasticity);
     }
 
     /// Where this primary is reached, leading or not.

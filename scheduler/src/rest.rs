@@ -3,7 +3,7 @@
 //! | | |
 //! | --- | --- |
 //! | `GET /healthz` | 200 while the primary serves |
-//! | `GET /api/v1/cluster` | executors, sessions, results, numbers of jobs |
+//! | `GET /api/v1/cluster` | executors, how many are wanted and why, sessions, results, numbers of jobs |
 //! | `GET /api/v1/jobs?limit=N` | newest first |
 //! | `GET /api/v1/jobs/{id}` | one job with its stages |
 //! | `DELETE /api/v1/jobs/{id}` | cancels it |
@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use windlass_core::elastic::{Demand, ElasticConfig, Load};
 use windlass_core::ids::JobId;
 
 const DEFAULT_JOBS: usize = 100;
@@ -40,6 +41,8 @@ pub(crate) struct Front {
     pub sessions: Arc<Sessions>,
     pub kept: Arc<Kept>,
     pub catalog: Arc<Catalog>,
+    /// Of the number of executors, where it follows the load.
+    pub limits: Option<ElasticConfig>,
 }
 
 struct Rest {
@@ -97,11 +100,36 @@ async fn cluster(State(rest): Shared) -> Json<Value> {
         "memory_bytes": executors.iter().map(|entry| entry.register.memory_bytes).sum::<u64>(),
         "sessions": rest.front.sessions.len(),
         "results_kept": rest.front.kept.len(),
+        "demand": demand(&rest).await,
         "jobs_running": running,
         "jobs_queued": queued,
         "jobs": jobs,
         "catalog_version": rest.front.catalog.version(),
     }))
+}
+
+/// What the cluster wants; without limits of its own, as if there were none.
+async fn wanted(rest: &Rest) -> Option<(Load, Demand)> {
+    let load = rest.driver.load().await?;
+    let typical = load.executors.iter().map(|member| member.slots).max().unwrap_or(1);
+    let demand = match &rest.front.limits {
+        Some(limits) => load.demand(limits.min, limits.max, limits.slots),
+        None => load.demand(0, u32::MAX, typical),
+    };
+    Some((load, demand))
+}
+
+async fn demand(rest: &Rest) -> Value {
+    let Some((load, demand)) = wanted(rest).await else { return Value::Null };
+    json!({
+        "slots": demand.slots,
+        "executors": demand.executors,
+        "reason": demand.reason.as_str(),
+        "pending_tasks": load.pending,
+        "running_tasks": load.running,
+        "min_executors": rest.front.limits.as_ref().map(|limits| limits.min),
+        "max_executors": rest.front.limits.as_ref().map(|limits| limits.max),
+    })
 }
 
 fn executor(entry: &ExecutorEntry) -> Value {
@@ -214,6 +242,12 @@ async fn metrics(State(rest): Shared) -> Response {
     text.one("windlass_executors", "Executors that are attached.", executors.len() as f64);
     let slots: u64 = executors.iter().map(|entry| u64::from(entry.register.slots)).sum();
     text.one("windlass_slots", "Task slots of all executors.", slots as f64);
+    if let Some((load, demand)) = wanted(&rest).await {
+        let reason = label("reason", demand.reason.as_str());
+        text.gauge("windlass_wanted_slots", "Slots that the cluster wants, and why.", &[(reason, demand.slots as f64)]);
+        text.one("windlass_wanted_executors", "The same in executors, within limits.", f64::from(demand.executors));
+        text.one("windlass_pending_tasks", "Tasks that could start if there were slots.", load.pending as f64);
+    }
     let jobs: Vec<_> =
         STATES.iter().zip(counts(&rest.driver)).map(|(state, n)| (label("state", state.as_str()), n as f64)).collect();
     text.gauge("windlass_jobs", "Jobs that the history knows, by state.", &jobs);

@@ -1,6 +1,7 @@
 //! The suites on Windlass: embedded, and on a cluster of real processes, with and without stages.
 
 mod cancel;
+mod elastic;
 mod failover;
 mod leaving;
 mod limits;

@@ -178,9 +178,31 @@ pub struct PrimaryFlags {
     /// Folder for the tables that Windlass writes, as a path or URL that every process reaches.
     #[arg(long, value_name = "URL")]
     pub warehouse: Option<String>,
+    #[command(flatten)]
+    pub elastic: ElasticFlags,
     /// When everything serves, write the addresses to this file as JSON, and one line of the same to standard output.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+}
+
+/// Executors that come and go with the load.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ElasticFlags {
+    /// Start executors on this machine when tasks wait, up to this many in all, and let them go when they are idle; 0: none.
+    #[arg(long, value_name = "N")]
+    pub max_executors: Option<u32>,
+    /// With --max-executors: keep at least so many.
+    #[arg(long, value_name = "N")]
+    pub min_executors: Option<u32>,
+    /// With --max-executors: tasks at the same time on each.
+    #[arg(long, value_name = "S")]
+    pub executor_slots: Option<Count>,
+    /// With --max-executors: memory of each.
+    #[arg(long, value_name = "SIZE")]
+    pub executor_memory: Option<ByteSize>,
+    /// With --max-executors: where their folders are.
+    #[arg(long, value_name = "DIR")]
+    pub executor_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -268,6 +290,9 @@ pub struct Up {
     /// Memory of each executor, such as 2GiB [default: three fifths of the machine's, divided by executors].
     #[arg(long, value_name = "M")]
     pub memory: Option<ByteSize>,
+    /// Let the number of executors follow the load: between --executors and this many.
+    #[arg(long, value_name = "N")]
+    pub max_executors: Option<Count>,
     /// Primaries to start: one leads, the others stand by. More than one need --etcd.
     #[arg(long, default_value = "1", value_name = "N")]
     pub primaries: Count,

@@ -19,6 +19,7 @@ use crate::config::{Config, ConfigError};
 use crate::error::ClientError;
 use arguments::{Arguments, Command, Executor, ExecutorCommand};
 use clap::Parser;
+use std::fmt;
 use std::io;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
@@ -58,6 +59,16 @@ impl From<ConfigError> for Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Failed(message) | Failure::Usage(message) | Failure::Unreachable(message) => f.write_str(message),
+            Failure::Interrupted => f.write_str("interrupted"),
+            Failure::OutputClosed => f.write_str("nobody reads the output any more"),
+        }
+    }
+}
+
 impl Failure {
     fn code(&self) -> u8 {
         match self {
@@ -76,11 +87,9 @@ pub fn main() -> ExitCode {
     match dispatch(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            match &failure {
-                Failure::Failed(message) | Failure::Usage(message) | Failure::Unreachable(message) => {
-                    eprintln!("error: {message}");
-                }
-                Failure::Interrupted => eprintln!("interrupted"),
+            match failure {
+                Failure::Failed(_) | Failure::Usage(_) | Failure::Unreachable(_) => eprintln!("error: {failure}"),
+                Failure::Interrupted => eprintln!("{failure}"),
                 Failure::OutputClosed => {}
             }
             ExitCode::from(failure.code())
@@ -94,7 +103,7 @@ fn dispatch(arguments: Arguments) -> Outcome {
         Command::Sql(command) => sql::run(command, &runtime()?),
         Command::Submit(command) => runtime()?.block_on(jobs::submit(command)),
         Command::Jobs(command) => runtime()?.block_on(jobs::run(command)),
-        Command::Primary(flags) => serve::primary(config, flags),
+        Command::Primary(flags) => serve::primary(config, flags, arguments.config.as_deref()),
         Command::Executor(Executor { command: None, flags }) => serve::executor(config, flags),
         Command::Executor(Executor { command: Some(ExecutorCommand::Decommission(command)), .. }) => {
             runtime()?.block_on(cluster::decommission(command))

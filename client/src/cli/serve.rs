@@ -1,22 +1,27 @@
 //! `windlass primary` and `windlass executor`: from configuration and flags to a process that serves until SIGTERM.
 
 use super::arguments::{ExecutorFlags, PrimaryFlags};
+use super::cluster::provision::Processes;
 use super::{Failure, Outcome};
 use crate::config::units::Auto;
 use crate::config::{Compression, Config, LogFormat, Role, machine};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use windlass_core::elastic::ElasticConfig;
 use windlass_core::scheduler::{SchedulerConfig, SpeculationConfig};
 use windlass_executor::ExecutorConfig;
 use windlass_scheduler::cluster::ClusterConfig;
 use windlass_scheduler::driver::DriverConfig;
+use windlass_scheduler::elastic::Elasticity;
 use windlass_scheduler::member::Member;
 use windlass_scheduler::meta::{EtcdConfig, Leader};
 use windlass_scheduler::primary::PrimaryConfig;
@@ -30,8 +35,13 @@ pub struct Ready {
     pub pid: u32,
 }
 
-pub fn primary(mut config: Config, flags: PrimaryFlags) -> Outcome {
-    let PrimaryFlags { listen, rest, dir, etcd, cluster, warehouse, ready_file } = flags;
+pub fn primary(mut config: Config, flags: PrimaryFlags, file: Option<&Path>) -> Outcome {
+    let PrimaryFlags { listen, rest, dir, etcd, cluster, warehouse, ready_file, elastic } = flags;
+    set(&mut config.elastic.max_executors, elastic.max_executors);
+    set(&mut config.elastic.min_executors, elastic.min_executors);
+    set(&mut config.elastic.slots, elastic.executor_slots);
+    set(&mut config.elastic.memory, elastic.executor_memory);
+    set(&mut config.elastic.dir, elastic.executor_dir);
     set(&mut config.primary.listen, listen);
     set(&mut config.primary.rest, rest);
     set(&mut config.primary.dir, dir);
@@ -42,8 +52,11 @@ pub fn primary(mut config: Config, flags: PrimaryFlags) -> Outcome {
     create_dir(&config.primary.dir)?;
     let settings = primary_config(&config)?;
     runtime(2)?.block_on(async {
-        let member = Member::bind(settings).await.map_err(failed)?;
+        let mut member = Member::bind(settings).await.map_err(failed)?;
         let Leader { url, rest } = member.addresses().clone();
+        if config.elastic.max_executors > 0 {
+            member.follow_load(elasticity(&config, &url, file)?);
+        }
         announce(&Ready { url, rest, pid: std::process::id() }, ready_file.as_deref())?;
         until_stopped(|shutdown| member.run(shutdown)).await
     })
@@ -64,6 +77,36 @@ pub fn executor(mut config: Config, flags: ExecutorFlags) -> Outcome {
     create_dir(&config.executor.dir)?;
     let settings = executor_config(&config)?;
     runtime(2)?.block_on(until_stopped(|shutdown| windlass_executor::run(settings, shutdown)))
+}
+
+/// Executors that a primary at `url` starts are processes of this binary.
+fn elasticity(config: &Config, url: &str, file: Option<&Path>) -> Result<Elasticity, Failure> {
+    let elastic = &config.elastic;
+    create_dir(&elastic.dir)?;
+    let dir = std::path::absolute(&elastic.dir).map_err(|e| failed(format!("{}: {e}", elastic.dir.display())))?;
+    // Where there are several primaries, they are to find all of them.
+    let primaries = if config.primary.etcd.is_empty() { url } else { &config.executor.primary };
+    let mut arguments: Vec<String> =
+        file.map_or_else(Vec::new, |file| vec!["--config".to_owned(), file.display().to_string()]);
+    arguments
+        .extend(["executor", "--primary", primaries, "--role", "task", "--listen", "127.0.0.1:0"].map(str::to_owned));
+    arguments.extend([
+        "--slots".to_owned(),
+        elastic.slots.to_string(),
+        "--memory".to_owned(),
+        elastic.memory.to_string(),
+    ]);
+    Ok(Elasticity {
+        config: ElasticConfig {
+            min: elastic.min_executors,
+            max: elastic.max_executors,
+            slots: elastic.slots.0,
+            backlog: elastic.backlog.duration(),
+            idle: elastic.idle.duration(),
+        },
+        provisioner: Arc::new(Processes { dir, arguments, started: Mutex::default() }),
+        prefix: "elastic-".to_owned(),
+    })
 }
 
 fn set<T>(field: &mut T, flag: Option<T>) {

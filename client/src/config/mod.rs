@@ -21,6 +21,7 @@ use units::{Auto, ByteSize, Count, Span};
 pub struct Config {
     pub primary: Primary,
     pub executor: Executor,
+    pub elastic: Elastic,
     pub exchange: Exchange,
     pub query: Query,
     pub log: Log,
@@ -117,6 +118,25 @@ section! {
         join_timeout: Span = Span::secs(60);
         /// On SIGTERM, how long running tasks and outputs that others still need may take.
         leave_timeout: Span = Span::secs(60);
+    }
+}
+
+section! {
+    /// Executors that the primary starts on its own machine, and lets go, as the load wants.
+    Elastic {
+        /// Executors in all, those that were started otherwise included. 0: the primary starts none.
+        max_executors: u32 = 0;
+        /// At least so many.
+        min_executors: u32 = 0;
+        /// What each one gets that is started.
+        slots: Count = Count(1);
+        memory: ByteSize = ByteSize::mib(1024);
+        /// A folder for each is made in it.
+        dir: PathBuf = PathBuf::from("windlass/elastic");
+        /// How long tasks wait before executors are started for them.
+        backlog: Span = Span::secs(1);
+        /// How long an executor runs nothing before it is let go.
+        idle: Span = Span::secs(60);
     }
 }
 
@@ -254,7 +274,7 @@ impl Query {
     }
 }
 
-const SECTIONS: [&str; 5] = ["primary", "executor", "exchange", "query", "log"];
+const SECTIONS: [&str; 6] = ["primary", "executor", "elastic", "exchange", "query", "log"];
 
 impl Config {
     /// The file at `path`, or the defaults when there is none to read.
@@ -272,9 +292,10 @@ impl Config {
         };
         Primary::reference(&mut out, SECTIONS[0]);
         Executor::reference(&mut out, SECTIONS[1]);
-        Exchange::reference(&mut out, SECTIONS[2]);
-        Query::reference(&mut out, SECTIONS[3]);
-        Log::reference(&mut out, SECTIONS[4]);
+        Elastic::reference(&mut out, SECTIONS[2]);
+        Exchange::reference(&mut out, SECTIONS[3]);
+        Query::reference(&mut out, SECTIONS[4]);
+        Log::reference(&mut out, SECTIONS[5]);
         out.text
     }
 }

@@ -3,6 +3,7 @@
 use super::Scheduler;
 use super::executors::{Executor, ExecutorState};
 use super::jobs::{Job, Stage};
+use crate::elastic::{Load, Member};
 use crate::event::ExecutorSpec;
 use crate::ids::{ExecutorId, JobId, StageId};
 use crate::time::Instant;
@@ -99,6 +100,23 @@ impl Scheduler {
     /// Jobs that finished and whose results are kept until they are released.
     pub fn retained(&self) -> impl Iterator<Item = JobId> {
         self.retained.keys().copied()
+    }
+
+    /// What elasticity looks at. Costs a walk over all executors and stages.
+    pub fn load(&self) -> Load {
+        let live = self.executors.iter().filter(|executor| executor.state == ExecutorState::Live);
+        let member = |executor: &Executor| Member {
+            id: executor.spec.id,
+            name: executor.spec.name.clone(),
+            slots: executor.spec.slots,
+            running: executor.running.len() as u64,
+        };
+        let ready = self.jobs.values().flat_map(|job| &job.stages).filter(|stage| stage.ready);
+        Load {
+            pending: ready.map(|stage| stage.pending.len() as u64).sum(),
+            running: self.executors.iter().map(|executor| executor.running.len() as u64).sum(),
+            executors: live.map(member).collect(),
+        }
     }
 
     /// Costs a walk over all executors and stages.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use windlass_core::elastic::Load;
 use windlass_core::event::{Command, Event, Fact, JobError, Launch, Reply};
 use windlass_core::ids::{AttemptId, ExecutorId, JobId};
 use windlass_core::job::{JobSpec, MapLocation};
@@ -55,6 +56,9 @@ pub(super) enum Message {
     },
     Executors {
         reply: oneshot::Sender<Vec<ExecutorEntry>>,
+    },
+    Load {
+        reply: oneshot::Sender<Load>,
     },
 }
 
@@ -207,6 +211,7 @@ impl Actor {
             Message::Executors { reply } => {
                 let _ = reply.send(self.executors());
             }
+            Message::Load { reply } => _ = reply.send(self.scheduler.load()),
         }
     }
 

@@ -1,9 +1,10 @@
 //! More than fits: joins larger than memory, and more clients than may wait.
 
 use crate::cluster::Processes;
+use futures::StreamExt;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use windlass_client::Client;
+use windlass_client::{Client, Session};
 
 /// Wide rows whose hash table takes several times the memory of the executors.
 fn sides(rows: u64) -> [String; 2] {
@@ -63,11 +64,13 @@ async fn a_thousand_clients_are_served_or_asked_to_try_again() {
     let primary = u64::from(cluster.session().await.status().await.expect("the cluster has a state").pid);
     let mut sizes = Vec::new();
     for wave in 0..4 {
+        // They come a few at a time, because a client waits for its connection for 5 s, and this machine may have other things to do; they
+        // submit at once.
+        let connect = async |_| Client::connect(&cluster.url).await.expect("every client is let in");
+        let sessions: Vec<Session> = futures::stream::iter(0..CLIENTS).map(connect).buffered(50).collect().await;
         let mut clients = JoinSet::new();
-        for client in 0..CLIENTS {
-            let url = cluster.url.clone();
+        for (client, session) in (0..).zip(sessions) {
             clients.spawn(async move {
-                let session = Client::connect(&url).await.expect("every client is let in");
                 // Some milliseconds of work, so that they do wait for each other.
                 let sql = format!("select count(*) + {client} as n from generate_series(1, 100000)");
                 let answer =
@@ -102,7 +105,7 @@ async fn a_thousand_clients_are_served_or_asked_to_try_again() {
         sizes.push(resident(primary));
         println!("wave {wave}: {served} served, {refused} asked to try again, primary {} MiB", sizes[wave] >> 20);
     }
-    // The first wave makes room for a thousand connections; the later ones use it.
-    let growth = sizes[3].saturating_sub(sizes[0]);
+    // What an allocator keeps varies from wave to wave; what leaks is there after each that follows.
+    let growth = sizes[2].min(sizes[3]).saturating_sub(sizes[0].min(sizes[1]));
     assert!(growth < 64 << 20, "the primary grows by {growth} bytes: {sizes:?}");
 }

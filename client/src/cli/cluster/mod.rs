@@ -1,6 +1,7 @@
 //! `windlass cluster`: a cluster of processes on this machine.
 
 mod process;
+pub mod provision;
 mod state;
 
 use super::arguments::{Add, Cluster, Decommission, Down, Status, Up, Url};
@@ -82,7 +83,18 @@ async fn up(command: Up, config: Option<&Path>) -> Outcome {
     let slots = command.slots.map_or_else(|| (machine::cores().0 / executors).max(1), |slots| slots.0);
     let memory = command.memory.unwrap_or_else(|| ByteSize(machine::memory().bytes() / u64::from(executors)));
     let config = config.map(absolute).transpose()?;
-    let (primaries, urls, mut rest) = start_primaries(&dir, &command, config.as_deref()).await?;
+    let elastic = command.max_executors.map_or_else(Vec::new, |most| {
+        let dir = dir.join("elastic").display().to_string();
+        let flags = [
+            ("--max-executors", most.to_string()),
+            ("--min-executors", executors.to_string()),
+            ("--executor-slots", slots.to_string()),
+            ("--executor-memory", memory.to_string()),
+            ("--executor-dir", dir),
+        ];
+        flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+    });
+    let (primaries, urls, mut rest) = start_primaries(&dir, &command, config.as_deref(), &elastic).await?;
     let url = urls.join(",");
     let plan = Plan { url: &url, config: config.as_deref(), slots, memory, role: Role::Core };
     let started = start_executors(&dir, 1..=executors as usize, &plan)?;
@@ -222,6 +234,7 @@ async fn start_primaries(
     dir: &Path,
     command: &Up,
     config: Option<&Path>,
+    elastic: &[String],
 ) -> Result<(Vec<Started>, Vec<String>, String), Failure> {
     let count = command.primaries.0;
     if count > 1 && command.etcd.is_empty() {
@@ -232,7 +245,7 @@ async fn start_primaries(
     let (mut started, mut urls, mut rest) = (Vec::new(), Vec::new(), String::new());
     for number in 1..=count {
         let name = if number == 1 { "primary".to_owned() } else { format!("primary-{number}") };
-        let mut primary = start_primary(dir, &name, command, config)?;
+        let mut primary = start_primary(dir, &name, command, config, elastic)?;
         let ready = within(primary.ready()).await?;
         if number == 1 {
             rest = ready.rest;
@@ -243,7 +256,13 @@ async fn start_primaries(
     Ok((started, urls, rest))
 }
 
-fn start_primary(dir: &Path, name: &str, command: &Up, config: Option<&Path>) -> Result<Started, Failure> {
+fn start_primary(
+    dir: &Path,
+    name: &str,
+    command: &Up,
+    config: Option<&Path>,
+    elastic: &[String],
+) -> Result<Started, Failure> {
     let home = dir.join(name);
     let ready = home.join("ready.json");
     // One of an earlier process would tell lies.
@@ -266,6 +285,7 @@ fn start_primary(dir: &Path, name: &str, command: &Up, config: Option<&Path>) ->
         ]
         .map(str::to_owned),
     );
+    arguments.extend_from_slice(elastic);
     if !command.etcd.is_empty() {
         let warehouse = dir.join("warehouse");
         fs::create_dir_all(&warehouse)

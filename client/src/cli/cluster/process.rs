@@ -91,6 +91,7 @@ async fn wait_for_end(processes: &[Process], patience: Duration) -> bool {
 }
 
 /// A process that was just started. Dropped before [`Started::keep`], it ends with whoever holds it.
+#[derive(Debug)]
 pub struct Started {
     pub process: Process,
     pub dir: PathBuf,
@@ -143,6 +144,10 @@ impl Started {
         // Whether or not its exit code can be had, it has ended.
         let _ = self.child.wait().await;
         Failure::Failed(died(&self.dir))
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// It belongs to a cluster that is complete: it outlives this command.
