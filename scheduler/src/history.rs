@@ -158,12 +158,47 @@ struct Inner {
     ended: VecDeque<JobId>,
     queries: BTreeMap<String, JobId>,
     limit: usize,
+    counts: Counts,
+}
+
+/// What has happened since this primary began to lead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub committed: u64,
+    /// Attempts that failed, by [`TaskFailure::kind`].
+    pub failed: BTreeMap<&'static str, u64>,
+    /// Tasks that ran again because their outputs were lost.
+    pub recomputed: u64,
+    /// Second attempts of slow tasks.
+    pub speculated: u64,
+    /// Outputs that moved off executors that left.
+    pub moved: u64,
+    pub executors_lost: u64,
+}
+
+impl Counts {
+    fn count(&mut self, fact: &Fact) {
+        match fact {
+            Fact::TaskCommitted { .. } => self.committed += 1,
+            Fact::TaskFailed { failure, .. } => *self.failed.entry(failure.kind()).or_default() += 1,
+            Fact::StageReopened { partitions, .. } => self.recomputed += partitions.len() as u64,
+            Fact::TaskSpeculated { .. } => self.speculated += 1,
+            Fact::OutputMoved { .. } => self.moved += 1,
+            Fact::ExecutorLost { .. } => self.executors_lost += 1,
+            _ => {}
+        }
+    }
 }
 
 impl History {
     pub fn new(limit: usize) -> Self {
-        let inner =
-            Inner { jobs: BTreeMap::new(), ended: VecDeque::new(), queries: BTreeMap::new(), limit: limit.max(1) };
+        let inner = Inner {
+            jobs: BTreeMap::new(),
+            ended: VecDeque::new(),
+            queries: BTreeMap::new(),
+            limit: limit.max(1),
+            counts: Counts::default(),
+        };
         History { inner: Mutex::new(inner), changes: watch::Sender::new(0) }
     }
 
@@ -186,6 +221,10 @@ impl History {
     /// Newest first.
     pub fn jobs<T>(&self, limit: usize, read: impl FnMut(&JobRecord) -> T) -> Vec<T> {
         self.inner.lock().jobs.values().rev().take(limit).map(read).collect()
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.inner.lock().counts.clone()
     }
 
     /// Jobs that are (running, queued).
@@ -250,6 +289,7 @@ impl History {
     /// `measured` answers for attempts that a fact of this batch commits.
     pub(crate) fn apply(&self, now: Moment, fact: &Fact, measured: Option<&Measured>) {
         let mut inner = self.inner.lock();
+        inner.counts.count(fact);
         match fact {
             Fact::ExecutorJoined { .. }
             | Fact::ExecutorLost { .. }

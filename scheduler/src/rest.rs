@@ -248,6 +248,22 @@ async fn metrics(State(rest): Shared) -> Response {
         text.one("windlass_wanted_executors", "The same in executors, within limits.", f64::from(demand.executors));
         text.one("windlass_pending_tasks", "Tasks that could start if there were slots.", load.pending as f64);
     }
+    let counts_of_tasks = rest.driver.history().counts();
+    let failed: Vec<_> = counts_of_tasks.failed.iter().map(|(kind, n)| (label("kind", kind), *n as f64)).collect();
+    text.counter("windlass_task_failures_total", "Attempts that failed or were stopped, by kind.", &failed);
+    for (name, help, value) in [
+        ("windlass_tasks_committed_total", "Tasks that have ended well.", counts_of_tasks.committed),
+        (
+            "windlass_tasks_recomputed_total",
+            "Tasks that ran again because their outputs were lost.",
+            counts_of_tasks.recomputed,
+        ),
+        ("windlass_tasks_speculated_total", "Second attempts of slow tasks.", counts_of_tasks.speculated),
+        ("windlass_outputs_moved_total", "Outputs that moved off executors that left.", counts_of_tasks.moved),
+        ("windlass_executors_lost_total", "Executors that left or were lost.", counts_of_tasks.executors_lost),
+    ] {
+        text.counter(name, help, &[(String::new(), value as f64)]);
+    }
     let jobs: Vec<_> =
         STATES.iter().zip(counts(&rest.driver)).map(|(state, n)| (label("state", state.as_str()), n as f64)).collect();
     text.gauge("windlass_jobs", "Jobs that the history knows, by state.", &jobs);
@@ -290,7 +306,16 @@ impl Exposition {
     }
 
     fn gauge(&mut self, name: &str, help: &str, values: &[(String, f64)]) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+        self.family(name, "gauge", help, values);
+    }
+
+    /// Of what has happened since this primary began to lead.
+    fn counter(&mut self, name: &str, help: &str, values: &[(String, f64)]) {
+        self.family(name, "counter", help, values);
+    }
+
+    fn family(&mut self, name: &str, kind: &str, help: &str, values: &[(String, f64)]) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (labels, value) in values {
             let _ = writeln!(self.0, "{name}{labels} {value}");
         }

@@ -128,8 +128,9 @@ section! {
         max_executors: u32 = 0;
         /// At least so many.
         min_executors: u32 = 0;
-        /// What each one gets that is started.
+        /// Slots of each one that is started.
         slots: Count = Count(1);
+        /// Memory of each one that is started.
         memory: ByteSize = ByteSize::mib(1024);
         /// A folder for each is made in it.
         dir: PathBuf = PathBuf::from("windlass/elastic");

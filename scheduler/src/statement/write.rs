@@ -324,15 +324,17 @@ impl Statements {
     }
 
     /// Removes what was staged, now and once more when whoever was still writing has noticed.
-    async fn give_up(&self, intent: &Intent, target: &WriteTarget) {
+    async fn give_up(&self, intent: &Intent, target: &WriteTarget) -> Result<(), QueryError> {
         let later = self.inner.catalog.discard_folder(&target.staging, STRAGGLERS);
         let ended = async {
             self.inner.journal.abandon(intent).await?;
-            self.inner.catalog.change(|_| Ok(vec![later])).await
+            self.inner.catalog.change(|_| Ok(vec![later])).await.map(drop)
         };
-        if let Err(error) = ended.await {
+        let ended = ended.await;
+        if let Err(error) = &ended {
             tracing::warn!(staging = %target.staging, %error, "staged files of a failed write stay until the primary starts again");
         }
+        ended
     }
 }
 
@@ -386,8 +388,11 @@ impl Write<'_> {
                     // Those that still run would stage files behind our back.
                     let _ = tokio::time::timeout(NOTICE, inner.runner.quiet(*job)).await;
                 }
-                self.statements.give_up(&intent, &target).await;
-                Err(error)
+                match self.statements.give_up(&intent, &target).await {
+                    // The next leader has removed what was staged: that is why it was not found, and the client asks that one.
+                    Err(lost @ QueryError::NotLeading(_)) => Err(lost),
+                    _ => Err(error),
+                }
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use crate::cluster::{run, succeed};
 use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -64,6 +66,7 @@ impl Network {
             program: program.to_owned(),
             arguments,
             process: None,
+            disks: Vec::new(),
         }
     }
 
@@ -90,9 +93,45 @@ pub(super) struct Machine {
     program: PathBuf,
     arguments: Vec<String>,
     process: Option<Child>,
+    /// Where its disks are mounted.
+    disks: Vec<PathBuf>,
 }
 
+/// The file that fills a disk.
+const FILLER: &str = "filler";
+
 impl Machine {
+    /// A disk of so many bytes, in memory, at a folder of this machine.
+    pub fn give_disk(&mut self, folder: &str, bytes: u64) {
+        let at = self.dir.join(folder);
+        std::fs::create_dir_all(&at).expect("a folder can be made");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "windlass-tests"]).arg(&at);
+        succeed(mount);
+        self.disks.push(at);
+    }
+
+    /// Leaves no room on a disk. How many bytes that took.
+    pub fn fill(&self, folder: &str) -> u64 {
+        let mut file = File::create(self.dir.join(folder).join(FILLER)).expect("a file can be made");
+        let (block, mut bytes) = (vec![0; 1 << 16], 0);
+        while let Ok(written @ 1..) = file.write(&block) {
+            bytes += written as u64;
+        }
+        bytes
+    }
+
+    pub fn make_room(&self, folder: &str) {
+        // A process that has started since has emptied its folder.
+        let _ = std::fs::remove_file(self.dir.join(folder).join(FILLER));
+    }
+
+    /// Changes a byte of each file in a folder, at `offset` or as far in as the file goes. How many files there were.
+    pub fn damage(&self, folder: &str, offset: usize) -> usize {
+        let Ok(entries) = std::fs::read_dir(self.dir.join(folder)) else { return 0 };
+        entries.flatten().filter(|entry| damage(&entry.path(), offset).is_some()).count()
+    }
+
     pub fn start(&mut self) {
         std::fs::create_dir_all(&self.dir).expect("a folder can be made");
         let log = File::options().create(true).append(true).open(self.log()).expect("a log can be written");
@@ -144,7 +183,21 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.kill();
         let _ = run(ip(&["netns", "del", &self.namespace]));
+        for disk in &self.disks {
+            let mut unmount = Command::new("umount");
+            unmount.arg(disk);
+            let _ = run(unmount);
+        }
     }
+}
+
+/// `None` where the file is a folder, empty, or gone meanwhile.
+fn damage(path: &Path, offset: usize) -> Option<()> {
+    let file = File::options().read(true).write(true).open(path).ok()?;
+    let at = offset as u64 % file.metadata().ok()?.len().max(1);
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).ok()?;
+    file.write_all_at(&[!byte[0]], at).ok()
 }
 
 fn ip(arguments: &[&str]) -> Command {

@@ -24,6 +24,8 @@ use windlass_scheduler::meta::{EtcdConfig, EtcdStore, MetaStore};
 const PRIMARIES: usize = 3;
 const EXECUTORS: usize = 3;
 const ROWS: i64 = 1000;
+/// Bytes of an executor's disk.
+const DISK: u64 = 128 << 20;
 /// More than any statement takes, through all that happens here.
 const HANG: Duration = Duration::from_secs(120);
 
@@ -72,6 +74,10 @@ impl World {
             let arguments = std::iter::once("primary").chain(arguments.into_iter().flatten()).map(str::to_owned);
             machines.push(network.machine(number, &name, dir.path(), &binary(), arguments.collect()));
         }
+        // So that exchange data goes to files, which can be damaged, on a disk that can be full.
+        let config = dir.path().join("windlass.toml");
+        std::fs::write(&config, "[exchange]\nmemory = \"1MiB\"\n").expect("a file can be written");
+        let config = config.display().to_string();
         for number in 1..=EXECUTORS {
             let (name, address) = (format!("executor-{number}"), network.address(PRIMARIES + number));
             let home = dir.path().join(&name).join("data").display().to_string();
@@ -83,8 +89,11 @@ impl World {
                 ["--memory", "1GiB"],
                 ["--dir", &home],
             ];
-            let arguments = std::iter::once("executor").chain(arguments.into_iter().flatten()).map(str::to_owned);
-            machines.push(network.machine(PRIMARIES + number, &name, dir.path(), &binary(), arguments.collect()));
+            let arguments = ["--config", &config, "executor"].into_iter().chain(arguments.into_iter().flatten());
+            let arguments = arguments.map(str::to_owned).collect();
+            let mut machine = network.machine(PRIMARIES + number, &name, dir.path(), &binary(), arguments);
+            machine.give_disk("data", DISK);
+            machines.push(machine);
         }
         machines.iter_mut().for_each(Machine::start);
         Ok(Self { url, etcd: clients, machines, dir, _network: network })
@@ -141,9 +150,13 @@ enum Fault {
     RestartEtcd,
     TerminateExecutor,
     TerminateLeader,
+    DamageFiles,
+    FillDisk,
 }
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 13] = [
+    Fault::DamageFiles,
+    Fault::FillDisk,
     Fault::KillExecutor,
     Fault::KillLeader,
     Fault::StopExecutor,
@@ -220,6 +233,21 @@ async fn inject(world: &mut World, fault: Fault, leader: Option<usize>, random: 
             world.machines[at].plug(false);
             sleep(random.between(500, 9000)).await;
             world.machines[at].plug(true);
+        }
+        Fault::DamageFiles => {
+            // Files come and go; some are met in the end.
+            let (mut damaged, end) = (0, Instant::now() + random.between(500, 3000));
+            while damaged < 5 && Instant::now() < end {
+                damaged += world.machines[executor].damage("data/exchange", random.below(1 << 20));
+                sleep(Duration::from_millis(2)).await;
+            }
+            println!("  {damaged} files of {}", world.machines[executor].name);
+        }
+        Fault::FillDisk => {
+            let bytes = world.machines[executor].fill("data");
+            println!("  {} MiB on {}", bytes >> 20, world.machines[executor].name);
+            sleep(random.between(500, 4000)).await;
+            world.machines[executor].make_room("data");
         }
         Fault::CutBetweenExecutors => {
             let other = 1 + PRIMARIES + (executor - PRIMARIES) % EXECUTORS;
@@ -388,6 +416,40 @@ async fn watch_leader(
     longest
 }
 
+/// Sums of the counters that leaders have shown, term after term.
+async fn count(hosts: Vec<String>, stop: Arc<AtomicBool>) -> BTreeMap<String, u64> {
+    let (mut sums, mut last) = (BTreeMap::<String, u64>::new(), vec![BTreeMap::<String, u64>::new(); hosts.len()]);
+    while !stop.load(Ordering::Relaxed) {
+        for (host, last) in hosts.iter().zip(&mut last) {
+            let host = host.clone();
+            let shown = tokio::task::spawn_blocking(move || counters(&host)).await.expect("asking does not fail");
+            let Some(shown) = shown else { continue };
+            // A counter that is less than before has begun anew.
+            for (name, value) in &shown {
+                let before = last.get(name).copied().filter(|before| before <= value).unwrap_or(0);
+                *sums.entry(name.clone()).or_default() += value - before;
+            }
+            *last = shown;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    sums
+}
+
+/// The counters of a primary, if it leads and answers soon.
+fn counters(host: &str) -> Option<BTreeMap<String, u64>> {
+    use std::io::{Read, Write};
+    let soon = Duration::from_millis(300);
+    let mut stream = std::net::TcpStream::connect_timeout(&host.parse().ok()?, soon).ok()?;
+    stream.set_read_timeout(Some(soon)).ok()?;
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let lines = answer.strip_prefix("HTTP/1.1 200")?.lines().filter(|line| line.starts_with("windlass_"));
+    let counters = lines.filter_map(|line| line.rsplit_once(' ')).filter(|(name, _)| name.contains("_total"));
+    Some(counters.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
+}
+
 async fn numbers(session: &Session, sql: &str) -> Result<Vec<Vec<i64>>, ClientError> {
     let batches = session.sql(sql).await?.collect().await?;
     let mut rows = Vec::new();
@@ -420,6 +482,8 @@ async fn nothing_is_lost_while_everything_fails() {
 
     let names: Vec<String> = world.url.split(',').map(str::to_owned).collect();
     let leader = Arc::new(Mutex::new(None));
+    let hosts = (1..=PRIMARIES).map(|number| format!("{}:7078", world.machines[number].address)).collect();
+    let counting = tokio::spawn(count(hosts, stop.clone()));
     let watching = tokio::spawn(watch_leader(world.etcd.clone(), names, leader.clone(), stop.clone()));
     let readers: Vec<_> =
         [0, 11].map(|first| tokio::spawn(read(world.url.clone(), first, tally.clone(), stop.clone()))).into();
@@ -448,6 +512,7 @@ async fn nothing_is_lost_while_everything_fails() {
     }
     let (done, open) = writer.await.expect("the writer does not fail");
     let leaderless = watching.await.expect("the watch does not fail");
+    let counted = counting.await.expect("the count does not fail");
     if let Err(state) = world.at_rest().await {
         panic!("slots, memory or executors did not come back: {state}\n{}", world.logs());
     }
@@ -488,6 +553,10 @@ async fn nothing_is_lost_while_everything_fails() {
     println!("{:<46}{repeated:>8}", "statements that failed");
     for (what, times) in tally.repeated.lock().unwrap().iter() {
         println!("  {times:>4} x {}", what.replace('\n', " "));
+    }
+    for (name, times) in &counted {
+        let name = name.trim_start_matches("windlass_").replace("_total", "").replace('_', " ");
+        println!("{name:<46}{times:>8}");
     }
     println!("{:<46}{:>8}", "wrong answers, lost or doubled rows, hangs", wrong.len());
     println!(
