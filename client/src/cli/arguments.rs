@@ -290,7 +290,7 @@ pub struct Up {
     /// Memory of each executor, such as 2GiB [default: three fifths of the machine's, divided by executors].
     #[arg(long, value_name = "M")]
     pub memory: Option<ByteSize>,
-    /// Let the number of executors follow the load: between --executors and this many.
+    /// Let further executors come with the load, up to this many in all, and go when they are idle.
     #[arg(long, value_name = "N")]
     pub max_executors: Option<Count>,
     /// Primaries to start: one leads, the others stand by. More than one need --etcd.

@@ -87,7 +87,6 @@ async fn up(command: Up, config: Option<&Path>) -> Outcome {
         let dir = dir.join("elastic").display().to_string();
         let flags = [
             ("--max-executors", most.to_string()),
-            ("--min-executors", executors.to_string()),
             ("--executor-slots", slots.to_string()),
             ("--executor-memory", memory.to_string()),
             ("--executor-dir", dir),
