@@ -248,19 +248,19 @@ async fn metrics(State(rest): Shared) -> Response {
         text.one("windlass_wanted_executors", "The same in executors, within limits.", f64::from(demand.executors));
         text.one("windlass_pending_tasks", "Tasks that could start if there were slots.", load.pending as f64);
     }
-    let counts_of_tasks = rest.driver.history().counts();
-    let failed: Vec<_> = counts_of_tasks.failed.iter().map(|(kind, n)| (label("kind", kind), *n as f64)).collect();
+    let since_it_leads = rest.driver.history().counts();
+    let failed: Vec<_> = since_it_leads.failed.iter().map(|(kind, n)| (label("kind", kind), *n as f64)).collect();
     text.counter("windlass_task_failures_total", "Attempts that failed or were stopped, by kind.", &failed);
     for (name, help, value) in [
-        ("windlass_tasks_committed_total", "Tasks that have ended well.", counts_of_tasks.committed),
+        ("windlass_tasks_committed_total", "Tasks that have ended well.", since_it_leads.committed),
         (
             "windlass_tasks_recomputed_total",
             "Tasks that ran again because their outputs were lost.",
-            counts_of_tasks.recomputed,
+            since_it_leads.recomputed,
         ),
-        ("windlass_tasks_speculated_total", "Second attempts of slow tasks.", counts_of_tasks.speculated),
-        ("windlass_outputs_moved_total", "Outputs that moved off executors that left.", counts_of_tasks.moved),
-        ("windlass_executors_lost_total", "Executors that left or were lost.", counts_of_tasks.executors_lost),
+        ("windlass_tasks_speculated_total", "Second attempts of slow tasks.", since_it_leads.speculated),
+        ("windlass_outputs_moved_total", "Outputs that moved off executors that left.", since_it_leads.moved),
+        ("windlass_executors_lost_total", "Executors that left or were lost.", since_it_leads.executors_lost),
     ] {
         text.counter(name, help, &[(String::new(), value as f64)]);
     }

@@ -22,6 +22,20 @@ impl Server {
     }
 }
 
+impl Server {
+    /// A cluster whose environment leads here.
+    fn cluster(&self) -> Processes {
+        let environment = [
+            ("AWS_ENDPOINT_URL", self.url.as_str()),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_ACCESS_KEY_ID", "key"),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
+            ("AWS_REGION", "us-east-1"),
+        ];
+        Processes::with("512MiB", &environment)
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // Whether it can be ended or has ended already is the same.
@@ -46,16 +60,7 @@ fn refused(result: Result<String, String>, words: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_environment_says_how_to_reach_a_bucket() {
     let server = Server::start();
-    let cluster = Processes::with(
-        "512MiB",
-        &[
-            ("AWS_ENDPOINT_URL", &server.url),
-            ("AWS_ALLOW_HTTP", "true"),
-            ("AWS_ACCESS_KEY_ID", "key"),
-            ("AWS_SECRET_ACCESS_KEY", SECRET),
-            ("AWS_REGION", "us-east-1"),
-        ],
-    );
+    let cluster = server.cluster();
     let sql = |statements: &[&str]| cluster.sql(statements);
     let copy = "copy (select value as id, value % 3 as part from generate_series(1, 1000)) to 's3://lake/out/' \
                 stored as parquet partitioned by (part)";
@@ -107,16 +112,7 @@ async fn the_options_of_a_table_reach_executors_and_nobody_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_a_web_server_offers_are_tables() {
     let server = Server::start();
-    let cluster = Processes::with(
-        "512MiB",
-        &[
-            ("AWS_ENDPOINT_URL", &server.url),
-            ("AWS_ALLOW_HTTP", "true"),
-            ("AWS_ACCESS_KEY_ID", "key"),
-            ("AWS_SECRET_ACCESS_KEY", SECRET),
-            ("AWS_REGION", "us-east-1"),
-        ],
-    );
+    let cluster = server.cluster();
     let sql = |statements: &[&str]| cluster.sql(statements);
     // Written as S3 and read by plain requests, which nobody signs.
     let rows = "select value as id, value % 3 as part from generate_series(1, 100000)";
