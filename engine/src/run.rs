@@ -114,6 +114,11 @@ impl StagePlan {
             let execution = &mut config.options_mut().execution;
             execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(memory / MERGE_SHARE);
         }
+        // A scan that takes over files of a sibling makes what its attempt leaves depend on that one: where either fails, is stopped or is
+        // beaten by a second attempt, and the other is committed, rows would be lost or doubled.
+        if attempts.len() > 1 {
+            config.options_mut().execution.enable_file_stream_work_stealing = false;
+        }
         let context = task_context(stage.to_string(), stage.job.to_string(), config, runtime);
         let decode_context = PhysicalPlanDecodeContext::new(&context, &WindlassCodec);
         let plan = self.plan(&decode_context)?;

@@ -288,3 +288,28 @@ async fn a_small_statement_is_one_stage_of_one_task() {
     assert_eq!(job.stages[0].tasks, 1);
     assert!(job.stages[0].display.contains("RepartitionExec"), "{}", job.stages[0].display);
 }
+
+/// One of the attempts that were launched together may fail, and the others be committed: each leaves the rows of its own files, and
+/// takes none of another one's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_leaves_the_same_rows_whatever_becomes_of_the_others() {
+    let fixture = Fixture::new().await;
+    let windlass = context(0);
+    fixture.register(&windlass).await;
+    let state = windlass.state();
+    let logical = state.create_logical_plan("select id, count(*) from fact group by id").await.unwrap();
+    let job = plan_job(&state, &logical, SHAPE).await.unwrap();
+    let scan = &job.stages[0];
+    assert_eq!((scan.tasks, scan.inputs.len()), (4, 0), "{}", scan.display);
+    let plan = StagePlan::decode(&scan.bytes, Arc::clone(state.runtime_env())).unwrap();
+    let inputs =
+        || TaskInputs { job: JobId(1), stages: Vec::new(), source: Arc::new(StoreSource(Arc::clone(&fixture.store))) };
+    let rows = async |attempts: &[(u32, u32)]| {
+        // Only the first of them runs.
+        let instance = plan.instantiate(JobId(1).stage(0), attempts, inputs()).unwrap();
+        instance.run(0, &fixture.store).await.unwrap().rows
+    };
+    let alone = rows(&[(0, 0)]).await;
+    let together = rows(&[(0, 1), (1, 1), (2, 1), (3, 1)]).await;
+    assert_eq!((together, alone), (1_000, 1_000), "a partial count for each of the ids in one of four files");
+}
