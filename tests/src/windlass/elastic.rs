@@ -18,6 +18,16 @@ async fn until(what: &str, session: &Session, wanted: usize) -> Duration {
     start.elapsed()
 }
 
+/// Takes the cluster down also when the test fails before it does.
+struct Down(String);
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        // It may be down already.
+        let _ = run(windlass(&["cluster", "down", "--dir", &self.0]));
+    }
+}
+
 /// `GET` over a connection of its own.
 fn get(rest: &str, path: &str) -> String {
     use std::io::{Read, Write};
@@ -40,6 +50,7 @@ async fn executors_come_with_the_load_and_go_when_they_are_idle() {
         windlass(&[&up[..], &["--dir", &at, "--json", "--config", &config.display().to_string()]].concat());
     command.env_remove("WINDLASS_CONFIG");
     let described: Value = serde_json::from_str(&succeed(command)).expect("the cluster is described");
+    let _down = Down(at.clone());
     let [url, rest] = ["url", "rest"].map(|key| described[key].as_str().expect("it has an address").to_owned());
     let session = Client::connect(&url).await.expect("the cluster answers");
     let demand = || serde_json::from_str::<Value>(&get(&rest, "/api/v1/cluster")).expect("JSON")["demand"].clone();
