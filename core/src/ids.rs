@@ -1,6 +1,7 @@
 //! Identifiers. All are small, ordered and `Copy`, so that they can be keys of the machines' maps.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 /// A submitted statement or program. Unique for the life of a cluster: the primary's metadata store keeps the counter.
@@ -37,12 +38,24 @@ pub struct AttemptId {
 pub struct PlanHash(pub u128);
 
 impl JobId {
+    /// The names of all attempts that it can have.
+    pub fn attempts(self) -> RangeInclusive<AttemptId> {
+        let [first, last] = [0, u32::MAX].map(|end| self.stage(end).task(end).attempt(end));
+        first..=last
+    }
+
     pub fn stage(self, index: u32) -> StageId {
         StageId { job: self, index }
     }
 }
 
 impl StageId {
+    /// The names of all attempts that it can have.
+    pub fn attempts(self) -> RangeInclusive<AttemptId> {
+        let [first, last] = [0, u32::MAX].map(|end| self.task(end).attempt(end));
+        first..=last
+    }
+
     pub fn task(self, partition: u32) -> TaskId {
         TaskId { stage: self, partition }
     }

@@ -266,7 +266,7 @@ impl Runner {
     pub fn drop_outputs(&mut self, stages: &[StageId]) {
         for stage in stages {
             self.stages.remove(stage);
-            self.stop_adopting(stage.task(0).attempt(0)..=stage.task(u32::MAX).attempt(u32::MAX));
+            self.stop_adopting(stage.attempts());
         }
         self.node.store.remove(stages);
     }

@@ -264,9 +264,7 @@ impl Executors {
     /// Unwants all attempts of a job and returns those that were wanted.
     pub fn unwant_job(&mut self, id: ExecutorId, job: JobId) -> Vec<AttemptId> {
         let Some(executor) = self.all.get_mut(&id) else { return Vec::new() };
-        let first = job.stage(0).task(0).attempt(0);
-        let last = job.stage(u32::MAX).task(u32::MAX).attempt(u32::MAX);
-        let attempts = executor.running.range_mut(first..=last);
+        let attempts = executor.running.range_mut(job.attempts());
         attempts.filter_map(|(&attempt, wanted)| std::mem::replace(wanted, false).then_some(attempt)).collect()
     }
 

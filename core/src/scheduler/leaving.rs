@@ -88,12 +88,12 @@ impl Departures {
 
     /// Executors that outputs of the job are on their way to.
     pub fn adopters_of(&self, job: JobId) -> impl Iterator<Item = ExecutorId> {
-        self.moving.range(attempts_of(job)).map(|(_, on_its_way)| on_its_way.to)
+        self.moving.range(job.attempts()).map(|(_, on_its_way)| on_its_way.to)
     }
 
     /// Moves of the job's outputs are not wanted any more, except for those of stage `keep`.
     pub fn forget_job(&mut self, job: JobId, keep: Option<u32>) {
-        let moving = self.moving.range(attempts_of(job)).map(|(&output, _)| output);
+        let moving = self.moving.range(job.attempts()).map(|(&output, _)| output);
         let over: Vec<_> = moving.filter(|output| Some(output.stage().index) != keep).collect();
         over.into_iter().for_each(|output| _ = self.end_move(output));
     }
@@ -136,10 +136,6 @@ impl Departures {
         });
         candidates.min().map(|(_, _, id)| id)
     }
-}
-
-fn attempts_of(job: JobId) -> std::ops::RangeInclusive<AttemptId> {
-    job.stage(0).task(0).attempt(0)..=job.stage(u32::MAX).task(u32::MAX).attempt(u32::MAX)
 }
 
 impl Scheduler {

@@ -162,14 +162,13 @@ impl ExchangeStore {
     /// Removes the finished outputs of these stages. Streams that are under way go on.
     pub fn remove(&self, stages: &[StageId]) {
         for stage in stages {
-            self.remove_range(stage.task(0).attempt(0)..=stage.task(u32::MAX).attempt(u32::MAX));
+            self.remove_range(stage.attempts());
         }
     }
 
     /// Removes the finished outputs of a job.
     pub fn remove_job(&self, job: JobId) {
-        let (first, last) = (job.stage(0), job.stage(u32::MAX));
-        self.remove_range(first.task(0).attempt(0)..=last.task(u32::MAX).attempt(u32::MAX));
+        self.remove_range(job.attempts());
     }
 
     pub fn remove_attempt(&self, output: AttemptId) {

@@ -80,8 +80,7 @@ impl Directory {
     }
 
     pub(super) fn forget_moves(&self, job: JobId) {
-        let all = job.stage(0).task(0).attempt(0)..=job.stage(u32::MAX).task(u32::MAX).attempt(u32::MAX);
-        self.moved.write().extract_if(all, |_, _| true).for_each(drop);
+        self.moved.write().extract_if(job.attempts(), |_, _| true).for_each(drop);
     }
 
     pub(super) fn heard(&self, id: ExecutorId, heartbeat: v1::Heartbeat) {
