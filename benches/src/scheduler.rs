@@ -150,7 +150,12 @@ fn job(id: u64, tasks: u32, wish: Wish) -> JobSpec {
     let reduce = stage(reducers, last, vec![StageInput { stage: 0, read: Read::Bucket }]);
     let aggregate = stage(last, 1, vec![StageInput { stage: 1, read: Read::Bucket }]);
     let pool = format!("pool{}", id % 4);
-    JobSpec { id: JobId(id), stages: vec![scan, reduce, aggregate], terms: Terms { pool, ..Terms::default() } }
+    JobSpec {
+        id: JobId(id),
+        stages: vec![scan, reduce, aggregate],
+        terms: Terms { pool, ..Terms::default() },
+        earlier: None,
+    }
 }
 
 fn executor(id: u64) -> ExecutorSpec {
@@ -162,6 +167,7 @@ fn executor(id: u64) -> ExecutorSpec {
         role: Role::Task,
         slots: SLOTS,
         memory_bytes: 1 << 34,
+        kept: Vec::new(),
     }
 }
 

@@ -21,6 +21,8 @@ pub struct ExecutorSpec {
     pub role: Role,
     pub slots: u32,
     pub memory_bytes: u64,
+    /// Stages with outputs that it has kept since it lost its leader.
+    pub kept: Vec<StageId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +216,19 @@ pub enum Fact {
         attempt: AttemptId,
         executor: ExecutorId,
         failure: TaskFailure,
+    },
+    /// The job goes on with an output that it left under an earlier leader.
+    OutputTakenOver {
+        output: AttemptId,
+        executor: ExecutorId,
+        rows: u64,
+    },
+    /// All that is left of a stage that had finished under an earlier leader.
+    StageTakenOver {
+        stage: StageId,
+        outputs: u32,
+        rows: u64,
+        bytes: u64,
     },
     /// Readers find the output at `to` from here on.
     OutputMoved {

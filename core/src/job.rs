@@ -9,6 +9,31 @@ pub struct JobSpec {
     pub id: JobId,
     pub stages: Vec<StageSpec>,
     pub terms: Terms,
+    /// Present when an earlier leader began it.
+    pub earlier: Option<Earlier>,
+}
+
+/// What a job has behind it when a leader goes on with it that did not begin it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Earlier {
+    /// Attempts of each task count from here on: higher than any number that an earlier leader can have given.
+    pub first_attempt: u32,
+    /// Stages that had finished. Their plans, and those of all that they read, must be those of this job.
+    pub stages: Vec<KeptStage>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptStage {
+    pub stage: u32,
+    pub outputs: Vec<KeptOutput>,
+}
+
+/// A committed map output. Its executor is named by its present registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptOutput {
+    pub location: MapLocation,
+    pub rows: u64,
+    pub bytes: u64,
 }
 
 /// On what terms a job runs beside the others.

@@ -5,11 +5,13 @@
 //!
 //! ```text
 //! config locality_wait=30ms pool.etl=weight:3,min:2      before everything else
-//! join e1 slots=2 host=a name=x
+//! join e1 slots=2 host=a name=x kept=j1/0,j1/1          with outputs of these stages, from before it lost its leader
 //! heartbeat e1 | gone e1 why | drain e1 | release j1 | cancel j1 why | status
 //! submit j1 pool=etl user=ann priority=1 max_attempts=2 timeout=10s
 //!   stage tasks=2 buckets=2 limit=10 hosts=a+b,c affinity=7,8
 //!   stage tasks=2 reads=0:bucket,1:all
+//! submit j1 first_attempt=100                             as an earlier leader began it
+//!   stage tasks=2 kept=0#0@e1:5:30,1#1@e2:0:0             finished then, with these outputs: where, rows, bytes
 //! finish j1/0/0#0 j1/0/1#0 rows=5 bytes=10,20 [by=e2]     from the executor that got the attempt, unless by= names another
 //! fail j1/0/0#0 io|oom|disk|user|internal|cancelled|fetch(j1/0/0#0@e1) [by=e2]
 //! moved e1 j1/0/0#0 j1/0/1#0 | unmoved e1 j1/0/0#0 why    what e1 was told to adopt
@@ -24,7 +26,9 @@ use std::time::Duration;
 use windlass_core::event::{Command, Event, ExecutorSpec, Fact, Outcome, Output, Reply, Role};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
-use windlass_core::job::{JobSpec, MapLocation, Preference, Read, StageInput, StageSpec, Terms};
+use windlass_core::job::{
+    Earlier, JobSpec, KeptOutput, KeptStage, MapLocation, Preference, Read, StageInput, StageSpec, Terms,
+};
 use windlass_core::scheduler::{ExecutorState, PoolConfig, PoolOrder, Scheduler, SchedulerConfig, SpeculationConfig};
 use windlass_core::time::Instant;
 
@@ -193,10 +197,15 @@ impl Cluster {
             role: Role::Task,
             slots: text("slots", "1").parse().unwrap(),
             memory_bytes: 1 << 30,
+            kept: option(words, "kept").map_or_else(Vec::new, |stages| list(stages, stage)),
         }));
     }
 
     fn submit(&mut self, words: &[&str], stages: Vec<Vec<&str>>) {
+        let earlier = option(words, "first_attempt").map(|first| Earlier {
+            first_attempt: first.parse().unwrap(),
+            stages: (0..).zip(&stages).filter_map(|(stage, words)| kept_stage(stage, words)).collect(),
+        });
         let stages = stages.iter().map(|words| stage_spec(words)).collect();
         self.step(Event::JobSubmitted(Arc::new(JobSpec {
             id: job(words[0]),
@@ -208,6 +217,7 @@ impl Cluster {
                 max_attempts: option(words, "max_attempts").map_or(4, |n| n.parse().unwrap()),
                 timeout: option(words, "timeout").map(duration),
             },
+            earlier,
         })));
     }
 
@@ -277,6 +287,10 @@ impl Cluster {
                     format!("failed {} on {}: {}", a(attempt), e(executor), failure.kind())
                 }
                 Fact::TaskSpeculated { attempt, executor } => format!("speculates {} on {}", a(attempt), e(executor)),
+                Fact::OutputTakenOver { output, executor, .. } => format!("took over {} on {}", a(output), e(executor)),
+                Fact::StageTakenOver { stage, outputs, rows, bytes } => {
+                    format!("{} has {outputs} outputs left: {rows} rows, {bytes} bytes", s(stage))
+                }
                 Fact::OutputMoved { output, from, to } => format!("moved {} from {} to {}", a(output), e(from), e(to)),
                 Fact::OutputNotMoved { output, from, to, reason } => {
                     format!("{} stays on {}, not moved to {}: {reason}", a(output), e(from), e(to))
@@ -363,6 +377,18 @@ fn stage_spec(words: &[&str]) -> StageSpec {
     }
 }
 
+fn kept_stage(stage: u32, words: &[&str]) -> Option<KeptStage> {
+    let output = |text: &str| {
+        let [location, rows, bytes] = text.split(':').collect::<Vec<_>>()[..] else { panic!("{text}") };
+        let (name, holder) = location.split_once('@').unwrap();
+        let (partition, attempt) = name.split_once('#').unwrap();
+        let [partition, attempt] = [partition, attempt].map(|number| number.parse().unwrap());
+        let location = MapLocation { partition, attempt, executor: executor(holder) };
+        KeptOutput { location, rows: rows.parse().unwrap(), bytes: bytes.parse().unwrap() }
+    };
+    Some(KeptStage { stage, outputs: list(option(words, "kept")?, output) })
+}
+
 fn failure(kind: &str) -> TaskFailure {
     let message = "told by the script".to_string();
     match kind {
@@ -400,6 +426,11 @@ fn executor(name: &str) -> ExecutorId {
 
 fn job(name: &str) -> JobId {
     JobId(name.strip_prefix('j').unwrap().parse().unwrap())
+}
+
+fn stage(name: &str) -> StageId {
+    let (of, index) = name.split_once('/').unwrap();
+    job(of).stage(index.parse().unwrap())
 }
 
 fn attempt(name: &str) -> AttemptId {

@@ -3,12 +3,17 @@
 use crate::codec::{Encoder, WindlassCodec};
 use crate::lost;
 use crate::stores::{StoreConfig, Stores, stores_of};
-use datafusion::common::{Result, internal_datafusion_err};
+use arrow::datatypes::Schema;
+use datafusion::common::{Result, internal_datafusion_err, internal_err};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion_proto::physical_plan::{DeduplicatingProtoConverter, PhysicalProtoConverterExtension};
+use datafusion_proto::physical_plan::to_proto::serialize_physical_expr_with_converter;
+use datafusion_proto::physical_plan::{
+    PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalPlanNodeExt, PhysicalProtoConverterExtension,
+};
 use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode};
 use prost::Message;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_core::ids::PlanHash;
@@ -64,7 +69,7 @@ impl Envelope {
         options: &BTreeMap<String, String>,
         stores: Option<&Stores>,
     ) -> Result<Self> {
-        let converter = DeduplicatingProtoConverter {};
+        let converter = Numbered::default();
         let encoder = Encoder { codec: &WindlassCodec, converter: &converter };
         let node = converter.execution_plan_to_proto(&lost::wrap(plan)?, &WindlassCodec)?;
         let hash = match output {
@@ -88,6 +93,57 @@ impl Envelope {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         Message::decode(bytes).map_err(|e| internal_datafusion_err!("a stage cannot be decoded: {e}"))
+    }
+}
+
+/// Numbers expressions that are known by an identity, which are shared among operators, in the order of their appearance. DataFusion's
+/// own numbers come from a counter of the process, and equal stages are to have equal bytes.
+#[derive(Default)]
+struct Numbered {
+    numbers: RefCell<BTreeMap<u64, u64>>,
+}
+
+/// Far from what the counter of an executor's process hands out.
+const FIRST_NUMBER: u64 = 1 << 63;
+
+impl PhysicalProtoConverterExtension for Numbered {
+    fn proto_to_execution_plan(
+        &self,
+        _: &PhysicalPlanNode,
+        _: &PhysicalPlanDecodeContext<'_>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        internal_err!("plans are not decoded with what numbers their expressions")
+    }
+
+    fn execution_plan_to_proto(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        codec: &dyn PhysicalExtensionCodec,
+    ) -> Result<PhysicalPlanNode> {
+        PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self)
+    }
+
+    fn proto_to_physical_expr(
+        &self,
+        _: &PhysicalExprNode,
+        _: &Schema,
+        _: &PhysicalPlanDecodeContext<'_>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        internal_err!("expressions are not decoded with what numbers them")
+    }
+
+    fn physical_expr_to_proto(
+        &self,
+        expr: &Arc<dyn PhysicalExpr>,
+        codec: &dyn PhysicalExtensionCodec,
+    ) -> Result<PhysicalExprNode> {
+        let mut node = serialize_physical_expr_with_converter(expr, codec, self)?;
+        if let Some(identity) = &mut node.expr_id {
+            let mut numbers = self.numbers.borrow_mut();
+            let next = FIRST_NUMBER + numbers.len() as u64;
+            *identity = *numbers.entry(*identity).or_insert(next);
+        }
+        Ok(node)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Stages as they are planned, and what running one of their tasks leaves.
 
+use crate::envelope::content_hash;
 use crate::exchange_source::ExchangeSource;
 use crate::ops::StagedFiles;
+use crate::plan::ClusterShape;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -20,6 +22,8 @@ pub struct PlannedJob {
     pub write: Option<WriteTarget>,
     /// It joins by hash tables, each of which has to fit into memory: [`crate::spilling`] is for when one does not.
     pub hash_joins: bool,
+    /// What it was planned for.
+    pub shape: ClusterShape,
 }
 
 /// Where a writing job's files belong once it has ended well.
@@ -66,7 +70,22 @@ impl PlannedJob {
                 row_limit: stage.row_limit,
             })
             .collect();
-        JobSpec { id, stages, terms }
+        JobSpec { id, stages, terms, earlier: None }
+    }
+
+    /// For each stage, a name of everything that its outputs come from: its plan, how many tasks it has, and the same of all that it reads.
+    /// Stages of two jobs that agree in it may stand in for each other.
+    pub fn lineages(&self) -> Vec<PlanHash> {
+        let mut lineages: Vec<PlanHash> = Vec::with_capacity(self.stages.len());
+        for stage in &self.stages {
+            let mut text = format!("{} {} {} {:?}", stage.hash, stage.tasks, stage.buckets, stage.row_limit);
+            for input in &stage.inputs {
+                let producer = lineages.get(input.stage as usize);
+                text.push_str(&format!(" {} {:?} {producer:?}", input.stage, input.read));
+            }
+            lineages.push(content_hash(text.as_bytes()));
+        }
+        lineages
     }
 }
 

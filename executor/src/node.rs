@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::{Handle, Runtime};
 use windlass_connectors::StoreRegistry;
+use windlass_core::ids::ExecutorId;
 use windlass_engine::Connections;
 use windlass_engine::exchange::{ExchangeStore, StoreConfig};
 use windlass_proto::{v1, version};
@@ -115,7 +116,8 @@ impl Node {
         Arc::new(Node { stages, ..self.clone() })
     }
 
-    pub fn register(&self, address: &str) -> v1::Register {
+    /// `formerly`: what it was called when it wrote what its exchange store holds.
+    pub fn register(&self, address: &str, formerly: &[ExecutorId]) -> v1::Register {
         let config = &self.config;
         v1::Register {
             version: version::VERSION.into(),
@@ -128,6 +130,8 @@ impl Node {
             address: address.into(),
             pid: std::process::id(),
             dir: config.dir.display().to_string(),
+            formerly: formerly.iter().map(|id| id.0).collect(),
+            kept: self.store.stages().into_iter().map(Into::into).collect(),
         }
     }
 

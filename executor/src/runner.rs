@@ -173,7 +173,9 @@ struct Group {
 }
 
 impl Runner {
+    /// With what the exchange store has kept from earlier registrations.
     pub fn new(executor: ExecutorId, node: Arc<Node>) -> Self {
+        let stages = node.store.stages();
         Runner {
             executor,
             node,
@@ -182,7 +184,7 @@ impl Runner {
             names: HashMap::new(),
             running: BTreeMap::new(),
             shed: BTreeMap::new(),
-            stages: BTreeSet::new(),
+            stages,
             adoptions: JoinSet::new(),
             adopting: BTreeMap::new(),
         }
@@ -324,13 +326,11 @@ impl Runner {
         }
     }
 
-    /// Stops everything and removes what it left: the primary does not know this registration any more.
-    pub async fn clear(mut self) {
+    /// Stops everything: the primary does not know this registration any more. Finished outputs stay, for the next one.
+    pub async fn stop(&mut self) {
         self.running.values().for_each(|running| running.group.stop());
         self.tasks.shutdown().await;
         self.adoptions.shutdown().await;
-        let stages: Vec<StageId> = std::mem::take(&mut self.stages).into_iter().collect();
-        self.node.store.remove(&stages);
     }
 
     fn report(&mut self, ended: Result<(Id, Result<TaskSummary, TaskFailure>), JoinError>) -> TaskReport {

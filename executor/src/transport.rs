@@ -1,10 +1,10 @@
 //! The executor's end of the dispatch stream.
 //!
 //! ```text
-//!   connecting ──Register──> joined ──stream ends──> connecting (what ran is stopped, what it left is removed)
+//!   connecting ──Register──> joined ──stream ends──> connecting (what ran is stopped, finished outputs are kept for the next leader)
 //!       ▲  │ refused             │ shutdown
 //!       └──┘ unreachable         ▼
-//!                             leaving ──Farewell or deadline──> done
+//!                             leaving ──Farewell or deadline──> done (nothing is kept)
 //! ```
 
 use crate::error::ExecutorError;
@@ -37,6 +37,8 @@ const REPORT_BYTES: usize = 4 << 20;
 /// Pauses between attempts to reach a primary: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// Map outputs of jobs are kept for the next leader so long, when none is found.
+const KEEP_WITHOUT_PRIMARY: Duration = Duration::from_secs(120);
 /// The same reason is logged this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
@@ -50,9 +52,11 @@ impl Executor {
     /// Embedded mode: serves a primary of this process until it ends the stream, or until `shutdown` and its farewell.
     pub async fn run_local(&self, link: LocalLink, shutdown: CancellationToken) {
         let link = Link { outgoing: Outgoing(link.to_primary), incoming: Incoming::Local(link.from_primary) };
-        if let End::Lost(reason) = join(self, "local", link, &shutdown).await {
+        let mut kept = Kept::default();
+        if let End::Lost(reason) = join(self, "local", link, &shutdown, &mut kept).await {
             tracing::debug!(reason, "the primary of this process went away");
         }
+        kept.drop_all(self);
     }
 }
 
@@ -64,13 +68,14 @@ pub(crate) async fn attach(
 ) -> Result<(), ExecutorError> {
     let config = &executor.node().config;
     let mut waiting = Waiting::new(config.join_timeout);
+    let mut kept = Kept::default();
     for primary in config.primaries.iter().cycle() {
         let connected = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             connected = connect(primary) => connected,
         };
         let ended = match connected {
-            Ok(link) => join(executor, address, link, shutdown).await,
+            Ok(link) => join(executor, address, link, shutdown, &mut kept).await,
             Err(reason) => End::Lost(reason),
         };
         let reason = match ended {
@@ -86,6 +91,7 @@ pub(crate) async fn attach(
             let waited_s = config.join_timeout.as_secs();
             return Err(ExecutorError::Unreachable { primaries: config.primaries.join(", "), waited_s, reason });
         }
+        kept.expire(executor);
         waiting.complain(primary, &reason);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -93,6 +99,39 @@ pub(crate) async fn attach(
         }
     }
     Err(ExecutorError::Config { setting: "--primary", reason: "no primary is named".into() })
+}
+
+/// Map outputs that the exchange store still has when the primary is gone that they were written for.
+#[derive(Default)]
+struct Kept {
+    /// What this executor was called when it wrote them, the latest name last.
+    formerly: Vec<ExecutorId>,
+    since: Option<Instant>,
+}
+
+impl Kept {
+    /// The registration under this name has ended.
+    fn note(&mut self, executor: &Executor, name: ExecutorId) {
+        if executor.store().stages().is_empty() {
+            self.formerly.clear();
+        } else {
+            self.formerly.push(name);
+        }
+        self.since = Some(Instant::now());
+    }
+
+    /// Jobs whose next leader does not come will not come either.
+    fn expire(&mut self, executor: &Executor) {
+        if self.since.is_some_and(|since| since.elapsed() >= KEEP_WITHOUT_PRIMARY) {
+            self.drop_all(executor);
+        }
+    }
+
+    fn drop_all(&mut self, executor: &Executor) {
+        let stages: Vec<StageId> = executor.store().stages().into_iter().collect();
+        executor.store().remove(&stages);
+        *self = Kept::default();
+    }
 }
 
 /// How long to wait between attempts, and in all.
@@ -206,8 +245,14 @@ async fn connect(primary: &str) -> Result<Link, String> {
 }
 
 /// Registers and serves one stream to its end. What ran is stopped then.
-async fn join(executor: &Executor, address: &str, mut link: Link, shutdown: &CancellationToken) -> End {
-    let register = executor.node().register(address);
+async fn join(
+    executor: &Executor,
+    address: &str,
+    mut link: Link,
+    shutdown: &CancellationToken,
+    kept: &mut Kept,
+) -> End {
+    let register = executor.node().register(address, &kept.formerly);
     if link.outgoing.send(ToPrimary::Register(register)).await.is_err() {
         return End::Lost("the primary closed the stream".into());
     }
@@ -223,12 +268,14 @@ async fn join(executor: &Executor, address: &str, mut link: Link, shutdown: &Can
         Err(status) => return End::Lost(describe(&status)),
     };
     let id = ExecutorId(welcome.executor);
+    kept.since = None;
     tracing::info!(executor = %id, "joined the primary");
     let heartbeat = Duration::from_millis(welcome.heartbeat_ms.max(10));
     let leave_timeout = executor.node().config.leave_timeout;
     let mut served = Served { runner: Runner::new(id, executor.node().clone()), link, heartbeat, leave_timeout };
     let end = served.run(executor, shutdown).await;
-    served.runner.clear().await;
+    served.runner.stop().await;
+    kept.note(executor, id);
     end
 }
 

@@ -95,6 +95,7 @@ pub fn executor_spec(id: ExecutorId, register: &v1::Register) -> Result<Executor
         role: role.into(),
         slots: register.slots,
         memory_bytes: register.memory_bytes,
+        kept: register.kept.iter().copied().map(StageId::from).collect(),
     })
 }
 

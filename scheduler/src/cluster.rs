@@ -17,6 +17,7 @@ use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, M
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
 use crate::rest::{self, Front};
 use crate::results::ResultSource;
+use crate::saved::SavedStages;
 use crate::session::{SessionConfig, Sessions};
 use crate::statement::{ClusterRunner, Journal, StatementConfig, Statements, outcome};
 use crate::submissions::Submissions;
@@ -113,7 +114,10 @@ impl Cluster {
         settings.rest_url = rest.map(|address| format!("http://{address}")).unwrap_or_default();
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
-        let mut primary = Primary::on(listener, settings, ids)?;
+        let saved = SavedStages::open(store.clone()).await?;
+        let mut primary = Primary::on(listener, settings, ids, Some(saved.clone()))?;
+        let (tasks, stop) = primary.background();
+        tasks.spawn(saved.write(stop.clone()));
         stop_with(&primary, ids_stop);
         let (stores, runtime) = planning_runtime()?;
         let results =

@@ -16,6 +16,8 @@ mod plans;
 pub use directory::{Directory, ExecutorEntry};
 
 use crate::history::{History, JobInfo, JobState, StageRecord};
+use crate::meta::MetaError;
+use crate::saved::{Begun, BegunStage, SavedStages};
 use actor::{Actor, Submission};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -29,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use windlass_core::elastic::Load;
 use windlass_core::event::JobError;
 use windlass_core::ids::{ExecutorId, JobId};
-use windlass_core::job::MapLocation;
+use windlass_core::job::{Earlier, KeptOutput, KeptStage, MapLocation};
 use windlass_core::scheduler::SchedulerConfig;
 use windlass_engine::PlannedJob;
 use windlass_proto::{MAX_MESSAGE_BYTES, v1, version};
@@ -47,6 +49,8 @@ pub struct DriverConfig {
     pub idle_plan_bytes: usize,
     /// Ended jobs that the history keeps. Default 1,000.
     pub history_jobs: usize,
+    /// Finished stages of jobs that run longer than this are saved for the next leader. Default 1 s.
+    pub save_stages_after: Duration,
 }
 
 impl Default for DriverConfig {
@@ -58,6 +62,7 @@ impl Default for DriverConfig {
             orders: 4_096,
             idle_plan_bytes: 64 << 20,
             history_jobs: 1_000,
+            save_stages_after: Duration::from_secs(1),
         }
     }
 }
@@ -100,21 +105,29 @@ struct Shared {
     ids: Arc<dyn IdSource>,
     history: Arc<History>,
     directory: Arc<Directory>,
+    saved: Option<Arc<SavedStages>>,
     config: DriverConfig,
     tasks: TaskTracker,
 }
 
 impl Driver {
-    /// Starts the machine on `tasks`. It ends when `stop` is cancelled: live jobs are cancelled and executors are let go.
-    pub fn start(config: DriverConfig, ids: Arc<dyn IdSource>, stop: CancellationToken, tasks: &TaskTracker) -> Driver {
+    /// Starts the machine on `tasks`. It ends when `stop` is cancelled: live jobs are cancelled and executors are let go. Without
+    /// `saved`, jobs end with it for good.
+    pub(crate) fn start(
+        config: DriverConfig,
+        ids: Arc<dyn IdSource>,
+        saved: Option<Arc<SavedStages>>,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Driver {
         let (inbox, events) = mpsc::channel(config.inbox.max(1));
         let (dropped, drops) = mpsc::unbounded_channel();
         let history = Arc::new(History::new(config.history_jobs));
         let directory = Arc::new(Directory::default());
-        let actor = Actor::new(&config, history.clone(), directory.clone(), dropped.clone());
+        let actor = Actor::new(&config, history.clone(), directory.clone(), saved.clone(), dropped.clone());
         tasks.spawn(actor.run(events, drops, stop));
         let tasks = tasks.clone();
-        Driver { shared: Arc::new(Shared { inbox, dropped, ids, history, directory, config, tasks }) }
+        Driver { shared: Arc::new(Shared { inbox, dropped, ids, history, directory, saved, config, tasks }) }
     }
 
     /// What ran and what runs.
@@ -135,7 +148,8 @@ impl Driver {
     /// Hands a job to the machine. Dropping the handle cancels the job, unless it was detached.
     pub async fn submit(&self, plan: PlannedJob, info: JobInfo) -> JobHandle {
         let shared = &self.shared;
-        let id = info.id.unwrap_or_else(|| shared.ids.next_job());
+        let begun = info.begun.clone();
+        let id = begun.as_ref().map(|begun| begun.job).or(info.id).unwrap_or_else(|| shared.ids.next_job());
         let (reply, receiver) = oneshot::channel();
         let abandoned = Arc::new(AtomicBool::new(false));
         let handle =
@@ -152,11 +166,42 @@ impl Driver {
             let _ = reply.send(Err(JobError::Invalid { reason }));
             return handle;
         }
-        let spec = Arc::new(plan.spec(id, info.terms.clone()));
+        let mut spec = plan.spec(id, info.terms.clone());
+        if let Some(begun) = begun {
+            spec.earlier = Some(self.go_on_with(&begun, &plan).await);
+        }
+        let spec = Arc::new(spec);
         let submission = Submission { spec, plan, info: Arc::new(info), reply, abandoned };
         // When the actor is gone, so is the sender of the reply, and waiting says that the primary stops.
         let _ = shared.inbox.send(actor::Message::Submit(Box::new(submission))).await;
         handle
+    }
+
+    /// What an earlier leader did of a statement that is sent again.
+    pub(crate) async fn begun(&self, statement: &str) -> Result<Option<Begun>, MetaError> {
+        match &self.shared.saved {
+            Some(saved) => saved.begun(statement).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The stages of `begun` that `plan` has too, once the executors that have their outputs are back, or have had time to be.
+    async fn go_on_with(&self, begun: &Begun, plan: &PlannedJob) -> Earlier {
+        let lineages = plan.lineages();
+        let is_same = |stage: &&BegunStage| lineages.get(stage.index as usize) == Some(&stage.lineage);
+        let same: Vec<&BegunStage> = begun.stages.iter().filter(is_same).collect();
+        let directory = &self.shared.directory;
+        let holders = same.iter().flat_map(|stage| &stage.outputs).map(|output| output.location.executor).collect();
+        directory.wait_for_return(holders).await;
+        let present = |output: &KeptOutput| {
+            let executor = directory.present(output.location.executor)?;
+            Some(KeptOutput { location: MapLocation { executor, ..output.location }, ..*output })
+        };
+        let stages = same
+            .iter()
+            .map(|stage| KeptStage { stage: stage.index, outputs: stage.outputs.iter().filter_map(present).collect() });
+        tracing::info!(job = %begun.job, stages = same.len(), "going on with a job that an earlier leader began");
+        Earlier { first_attempt: begun.first_attempt, stages: stages.collect() }
     }
 
     /// Cancels a job and returns the state that it then has. None: no such job.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use windlass_core::ids::PlanHash;
 use windlass_core::job::{Read, StageInput};
-use windlass_engine::{PlannedJob, PlannedStage};
+use windlass_engine::{ClusterShape, PlannedJob, PlannedStage};
 
 /// A chain of stages with these numbers of tasks, each reading all of the one before it.
 pub fn planned(tasks: &[u32]) -> PlannedJob {
@@ -24,5 +24,5 @@ pub fn planned(tasks: &[u32]) -> PlannedJob {
         row_limit: None,
     };
     let stages = tasks.iter().enumerate().map(stage).collect();
-    PlannedJob { schema: Arc::new(Schema::empty()), stages, write: None, hash_joins: false }
+    PlannedJob { schema: Arc::new(Schema::empty()), stages, write: None, hash_joins: false, shape: ClusterShape::ONE }
 }

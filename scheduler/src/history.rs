@@ -3,6 +3,7 @@
 //! The driver writes; everybody else (administration, web UI, EXPLAIN ANALYZE) reads here and never in the machine. Bounded: the last
 //! `limit` ended jobs are kept, long texts are cut, and each log keeps its first and last lines.
 
+use crate::saved::Begun;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -32,6 +33,10 @@ pub struct JobInfo {
     pub terms: Terms,
     /// The id that the job is to have; else it gets the next one.
     pub id: Option<JobId>,
+    /// The statement's name, when it may be sent to another leader: its finished stages are saved under it.
+    pub saved_as: Option<String>,
+    /// What an earlier leader did of it.
+    pub begun: Option<Arc<Begun>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +178,8 @@ pub struct Counts {
     pub speculated: u64,
     /// Outputs that moved off executors that left.
     pub moved: u64,
+    /// Outputs that jobs had left under earlier leaders and went on with.
+    pub taken_over: u64,
     pub executors_lost: u64,
 }
 
@@ -184,6 +191,7 @@ impl Counts {
             Fact::StageReopened { partitions, .. } => self.recomputed += partitions.len() as u64,
             Fact::TaskSpeculated { .. } => self.speculated += 1,
             Fact::OutputMoved { .. } => self.moved += 1,
+            Fact::OutputTakenOver { .. } => self.taken_over += 1,
             Fact::ExecutorLost { .. } => self.executors_lost += 1,
             _ => {}
         }
@@ -295,6 +303,7 @@ impl History {
             | Fact::ExecutorLost { .. }
             | Fact::ExecutorExcluded { .. }
             | Fact::ExecutorReadmitted { .. }
+            | Fact::OutputTakenOver { .. }
             | Fact::OutputMoved { .. }
             | Fact::OutputNotMoved { .. } => {}
             Fact::JobStarted { job } => inner.update(*job, |job| job.start(now)),
@@ -310,7 +319,7 @@ impl History {
                 );
                 let stage = &mut job.stages[index];
                 stage.state = StageState::Running;
-                stage.tasks_done = stage.tasks_done.saturating_sub(partitions.len() as u32);
+                stage.tasks_done = stage.tasks_done.min(stage.tasks.saturating_sub(partitions.len() as u32));
             }),
             Fact::TaskStarted { attempt, .. } => inner.stage(attempt.stage(), |job, index| {
                 let stage = &mut job.stages[index];
@@ -319,6 +328,15 @@ impl History {
             }),
             Fact::TaskSpeculated { attempt, executor } => inner.update(attempt.job(), |job| {
                 job.log(now, format_args!("{} takes long: {attempt} starts on {executor} too", attempt.task));
+            }),
+            Fact::StageTakenOver { stage, outputs, rows, bytes } => inner.stage(*stage, |job, index| {
+                let stage = &mut job.stages[index];
+                (stage.tasks_done, stage.rows, stage.bytes) = (*outputs, *rows, *bytes);
+                let tasks = stage.tasks;
+                job.log(
+                    now,
+                    format_args!("under an earlier leader, stage {index} had left {outputs} of {tasks} outputs"),
+                );
             }),
             Fact::TaskCommitted { attempt, rows, bytes, .. } => inner.stage(attempt.stage(), |job, index| {
                 job.stages[index].commit(now, *rows, *bytes, measured);

@@ -18,6 +18,7 @@ mod nearest;
 pub mod primary;
 mod rest;
 pub mod results;
+mod saved;
 pub mod session;
 mod standby;
 pub mod statement;

@@ -3,6 +3,7 @@
 use crate::admin::{AdminService, SubmitStatement};
 use crate::dispatch::DispatchService;
 use crate::driver::{Driver, DriverConfig, IdSource};
+use crate::saved::SavedStages;
 use crate::session::{Sessions, incoming};
 use futures::Stream;
 use futures::future::BoxFuture;
@@ -83,11 +84,16 @@ impl Primary {
     }
 
     /// A primary on a port that was taken with [`Primary::listen`].
-    pub fn on(listener: TcpListener, config: PrimaryConfig, ids: Arc<dyn IdSource>) -> Result<Primary, PrimaryError> {
+    pub(crate) fn on(
+        listener: TcpListener,
+        config: PrimaryConfig,
+        ids: Arc<dyn IdSource>,
+        saved: Option<Arc<SavedStages>>,
+    ) -> Result<Primary, PrimaryError> {
         let address = config.listen;
         let address = listener.local_addr().map_err(|source| PrimaryError::Listen { address, source })?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let driver = Driver::start(config.driver.clone(), ids, stop.clone(), &tasks);
+        let driver = Driver::start(config.driver.clone(), ids, saved, stop.clone(), &tasks);
         let services = RoutesBuilder::default();
         Ok(Primary {
             driver,
@@ -106,7 +112,7 @@ impl Primary {
     /// A primary without a port, for [`Primary::serve_incoming`].
     pub fn detached(config: PrimaryConfig, ids: Arc<dyn IdSource>) -> Primary {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let driver = Driver::start(config.driver.clone(), ids, stop.clone(), &tasks);
+        let driver = Driver::start(config.driver.clone(), ids, None, stop.clone(), &tasks);
         let (address, services) = (config.listen, RoutesBuilder::default());
         let (submit, sessions, finish) = (None, None, None);
         Primary { driver, config, listener: None, address, submit, sessions, services, stop, tasks, finish }

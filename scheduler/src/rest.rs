@@ -259,6 +259,11 @@ async fn metrics(State(rest): Shared) -> Response {
             since_it_leads.recomputed,
         ),
         ("windlass_tasks_speculated_total", "Second attempts of slow tasks.", since_it_leads.speculated),
+        (
+            "windlass_outputs_taken_over_total",
+            "Outputs of earlier leaders' time that jobs went on with.",
+            since_it_leads.taken_over,
+        ),
         ("windlass_outputs_moved_total", "Outputs that moved off executors that left.", since_it_leads.moved),
         ("windlass_executors_lost_total", "Executors that left or were lost.", since_it_leads.executors_lost),
     ] {

@@ -55,6 +55,13 @@ impl Processes {
         succeed(kill);
     }
 
+    /// The process id of the primary.
+    pub fn primary(&self) -> u32 {
+        let state = std::fs::read_to_string(self.dir.path().join("cluster.json")).expect("there is a record");
+        let state: serde_json::Value = serde_json::from_str(&state).expect("it is JSON");
+        state["primaries"][0]["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("it has a pid")
+    }
+
     pub async fn session(&self) -> Session {
         Client::connect(&self.url).await.expect("the cluster answers")
     }

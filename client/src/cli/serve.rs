@@ -139,6 +139,7 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
         scheduler,
         heartbeat: primary.heartbeat.duration(),
         history_jobs: primary.history.0 as usize,
+        save_stages_after: primary.save_stages_after.duration(),
         ..DriverConfig::default()
     };
     let listen = address("primary.listen", &primary.listen)?;

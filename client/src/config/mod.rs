@@ -76,6 +76,9 @@ section! {
         drain_timeout: Span = Span::secs(60);
         /// On SIGTERM, how long running jobs may take to end.
         finish_timeout: Span = Span::secs(60);
+        /// Finished stages of jobs that run longer than this are saved, so that the next primary that leads, or this one after its next
+        /// start, goes on behind them.
+        save_stages_after: Span = Span::secs(1);
         /// Jobs that may wait for their first task. More are refused.
         queued_jobs: Count = Count(10_000);
         /// The same for the jobs of one user.

@@ -46,9 +46,17 @@ pub(super) fn members(url: &str) -> Vec<String> {
     url.split(',').map(|member| member.trim().to_owned()).collect()
 }
 
-/// Connects to the one that leads. With one address there is one try, and the leader that it names; with several there are as many as
-/// it takes until one of them leads.
-pub(super) async fn find(members: &[String], identity: &Arc<Identity>) -> Result<Link> {
+/// Whether a primary of the cluster has answered before.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Known {
+    Yes,
+    /// With one address there is one try: it may be wrong.
+    No,
+}
+
+/// Connects to the one that leads, or to whom it names as leader. One that died may be started again, and of several another one may
+/// take its place: there are as many tries as it takes until one of them leads.
+pub(super) async fn find(members: &[String], identity: &Arc<Identity>, known: Known) -> Result<Link> {
     for member in members {
         // What is no address at all does not become one by waiting.
         connection::endpoint(member, CONNECT_TIMEOUT)?;
@@ -75,7 +83,7 @@ pub(super) async fn find(members: &[String], identity: &Arc<Identity>) -> Result
         let passes = match rank(&complaint) {
             0 => false,
             1 => true,
-            _ => members.len() > 1,
+            _ => members.len() > 1 || known == Known::Yes,
         };
         if !passes || Instant::now() >= until {
             return Err(complaint);

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use connection::Identity;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
-use link::Link;
+use link::{Known, Link};
 use parking_lot::{Mutex, RwLock};
 use std::fmt;
 use std::ops::Deref;
@@ -83,7 +83,7 @@ impl Remote {
     /// Connects to the primary that leads, and makes sure that its release matches.
     pub(crate) async fn connect(url: &str, token: Option<String>) -> Result<Remote> {
         let (members, identity) = (link::members(url), Arc::new(Identity::new(token)));
-        let link = link::find(&members, &identity).await?;
+        let link = link::find(&members, &identity, Known::No).await?;
         Ok(Remote::with(link, url.to_owned(), members, identity))
     }
 
@@ -121,7 +121,10 @@ impl Remote {
                 Err(error) if self.may_have_moved(&error) && started.elapsed() < PATIENCE => error,
                 outcome => return outcome,
             };
-            self.follow(&link, &error).await?;
+            if let Err(nobody) = self.follow(&link, &error).await {
+                // Of a primary that does not come back, what happened first says more.
+                return Err(if self.members.len() > 1 { nobody } else { error });
+            }
             let nothing_happened =
                 matches!(error, ClientError::StandsBy { .. } | ClientError::Disconnected { sent: false, .. });
             if again == Again::Never && !nothing_happened {
@@ -152,9 +155,7 @@ impl Remote {
 
     fn may_have_moved(&self, error: &ClientError) -> bool {
         match error {
-            ClientError::StandsBy { leader: Some(_), .. } => !self.members.is_empty(),
-            ClientError::StandsBy { leader: None, .. } => self.members.len() > 1,
-            ClientError::Disconnected { .. } => self.members.len() > 1,
+            ClientError::StandsBy { .. } | ClientError::Disconnected { .. } => !self.members.is_empty(),
             _ => false,
         }
     }
@@ -166,7 +167,7 @@ impl Remote {
             return Ok(());
         }
         // The session of the old leader means nothing to the new one, and may not be found there by chance.
-        let found = link::find(&self.members, &self.identity).await?;
+        let found = link::find(&self.members, &self.identity, Known::Yes).await?;
         if found.url == link.url && matches!(error, ClientError::StandsBy { .. }) {
             // It still leads, and takes nothing any more.
             tokio::time::sleep(link::PAUSE).await;
@@ -250,7 +251,7 @@ impl Backend for Remote {
             Body::Sql(sql) => leaves(sql),
             Body::Plan(_) => Leaves::Nothing,
         };
-        let may_repeat = self.members.len() > 1 && leaves == Leaves::Nothing;
+        let may_repeat = !self.members.is_empty() && leaves == Leaves::Nothing;
         let (again, first) = match leaves {
             _ if may_repeat => (Again::Harmless, Sent::First),
             // Setting an option twice is setting it.

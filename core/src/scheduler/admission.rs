@@ -32,9 +32,12 @@ impl Scheduler {
             *self.queued_by_user.entry(terms.user.clone()).or_default() += 1;
         }
         let limit = [terms.timeout, self.config.max_job_time].into_iter().flatten().min();
-        let mut job = Job::new(spec, pool, limit.map(|limit| (now + limit, limit)));
+        let mut job = Job::new(spec.clone(), pool, limit.map(|limit| (now + limit, limit)));
         if let Some((deadline, _)) = job.deadline {
             self.timers.set(deadline, Timer::TimeOut(id));
+        }
+        if let Some(earlier) = &spec.earlier {
+            self.take_over(&mut job, earlier, output);
         }
         job.settle(&mut output.facts);
         if self.executors.none_working() {

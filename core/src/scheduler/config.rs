@@ -37,6 +37,8 @@ pub struct SchedulerConfig {
     pub max_queued_jobs: Option<usize>,
     /// The same for the jobs of one user. Default: no bound.
     pub max_queued_jobs_per_user: Option<usize>,
+    /// How long outputs that an executor has kept since it lost its leader wait for their job to be submitted again. Default 60 s.
+    pub keep_unclaimed: Duration,
     /// A job that asks for more time, or for no limit, gets this much. Default: no limit.
     pub max_job_time: Option<Duration>,
     /// Tasks in all stages of one job, above which it is refused as not valid. Default 1,000,000.
@@ -85,6 +87,7 @@ impl Default for SchedulerConfig {
             speculation: Some(SpeculationConfig::default()),
             max_queued_jobs: None,
             max_queued_jobs_per_user: None,
+            keep_unclaimed: Duration::from_secs(60),
             max_job_time: None,
             max_tasks_per_job: 1_000_000,
             pools: BTreeMap::new(),

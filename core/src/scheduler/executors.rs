@@ -61,6 +61,10 @@ impl Executor {
         }
     }
 
+    pub fn has_any_of(&self, job: JobId) -> bool {
+        self.stages_of(job).next().is_some()
+    }
+
     fn stages_of(&self, job: JobId) -> impl Iterator<Item = (StageId, Share)> {
         self.stages.range(job.stage(0)..=job.stage(u32::MAX)).map(|(&stage, &share)| (stage, share))
     }
@@ -194,9 +198,11 @@ impl Executors {
         self.draining.remove(&id);
     }
 
+    /// Returns it as it was.
     pub fn remove(&mut self, id: ExecutorId) -> Option<Executor> {
+        let state = self.get(id)?.state;
         self.leave(id);
-        let executor = self.all.remove(&id)?;
+        let executor = Executor { state, ..self.all.remove(&id)? };
         if self.names.get(&executor.spec.name) == Some(&id) {
             self.names.remove(&executor.spec.name);
         }
@@ -232,6 +238,13 @@ impl Executors {
     pub fn uncommitted(&mut self, id: ExecutorId, stage: StageId) {
         if let Some(share) = self.all.get_mut(&id).and_then(|e| e.stages.get_mut(&stage)) {
             share.committed -= 1;
+        }
+    }
+
+    /// It has kept outputs of these stages, of which none counts yet.
+    pub fn keeps(&mut self, id: ExecutorId, stages: Vec<StageId>) {
+        if let Some(e) = self.all.get_mut(&id) {
+            stages.into_iter().for_each(|stage| _ = e.stages.entry(stage).or_default());
         }
     }
 

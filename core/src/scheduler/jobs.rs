@@ -7,7 +7,7 @@ use super::pending::Pending;
 use super::speculation::{Copy, Times};
 use crate::event::Fact;
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
-use crate::job::{JobSpec, MapLocation, Read, StageSpec};
+use crate::job::{JobSpec, KeptOutput, MapLocation, Read, StageSpec};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -190,6 +190,44 @@ impl Job {
     pub fn needs(&self, stage: u32) -> bool {
         let is_result = stage as usize + 1 == self.stages.len();
         is_result || self.stages[stage as usize].readers.iter().any(|&r| self.stages[r as usize].has_work())
+    }
+
+    /// Before the first task starts.
+    pub fn number_attempts_from(&mut self, first: u32) {
+        self.stages.iter_mut().flat_map(|stage| &mut stage.tasks).for_each(|task| task.attempts = first);
+    }
+
+    /// Before the first task starts: the stage has these outputs, and has lost the others. Returns those that it has.
+    pub fn take_over(&mut self, stage: u32, there: &[KeptOutput]) -> Vec<KeptOutput> {
+        let s = &mut self.stages[stage as usize];
+        // Which bucket has how many bytes is not kept, so readers are not placed by them.
+        s.bucket_bytes = Vec::new();
+        s.lost = s.pending.take();
+        s.tasks.iter_mut().for_each(|task| task.state = TaskState::Lost);
+        let mut taken = Vec::with_capacity(there.len());
+        for &kept in there {
+            let KeptOutput { location: MapLocation { partition, attempt, executor }, rows, bytes } = kept;
+            if s.lost.remove(&partition) {
+                s.tasks[partition as usize].state = TaskState::Committed { attempt, executor, rows, bytes };
+                s.committed += 1;
+                s.rows = s.rows.saturating_add(rows);
+                s.bytes = s.bytes.saturating_add(bytes);
+                taken.push(kept);
+            }
+        }
+        taken
+    }
+
+    /// The committed outputs of a stage, by partition.
+    pub fn kept(&self, stage: u32) -> Vec<KeptOutput> {
+        let tasks = (0..).zip(&self.stages[stage as usize].tasks);
+        let committed = tasks.filter_map(|(partition, task)| match task.state {
+            TaskState::Committed { attempt, executor, rows, bytes } => {
+                Some(KeptOutput { location: MapLocation { partition, attempt, executor }, rows, bytes })
+            }
+            _ => None,
+        });
+        committed.collect()
     }
 
     /// A pending task starts on `executor`.

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 impl Scheduler {
     /// A name belongs to its last registration. An id that is known already is taken for a repeated message.
-    pub(super) fn executor_joined(&mut self, now: Instant, spec: ExecutorSpec, output: &mut Output) {
-        let id = spec.id;
+    pub(super) fn executor_joined(&mut self, now: Instant, mut spec: ExecutorSpec, output: &mut Output) {
+        let (id, kept) = (spec.id, std::mem::take(&mut spec.kept));
         if self.hear(now, id) {
             return;
         }
@@ -22,6 +22,7 @@ impl Scheduler {
         output.facts.push(Fact::ExecutorJoined { executor: id });
         self.timers.set(now + self.config.heartbeat_timeout, Timer::Heartbeat(id));
         self.executors.join(now, spec);
+        self.keep_for_later(now, id, kept);
         for (&id, job) in &mut self.jobs {
             if let Some(since) = job.stranded.take() {
                 self.timers.clear(since + self.config.no_executor_timeout, Timer::NoExecutors(id));

@@ -25,7 +25,7 @@
 //! - A report costs no walk over the tasks of its stage, over all jobs or over all executors, unless it opens or closes a stage.
 //!
 //! The modules: `executors` knows who is there and who has free slots; `jobs` holds stages and tasks; `pools` says whose turn it is;
-//! `placement` which task goes where; `admission`, `membership`, `leaving` and `reports` handle the events; `orders` gathers what to send.
+//! `placement` which task goes where; `admission`, `membership`, `leaving`, `takeover` and `reports` handle the events; `orders` gathers what to send.
 
 mod admission;
 mod config;
@@ -43,6 +43,7 @@ mod reports;
 mod simulation;
 mod speculation;
 mod status;
+mod takeover;
 mod timers;
 
 pub use config::{PoolConfig, PoolOrder, SchedulerConfig};
@@ -170,6 +171,7 @@ impl Scheduler {
                 Timer::NoExecutors(job) => self.give_up_waiting(job, output),
                 Timer::Exclusion(executor) => self.readmit(executor, output),
                 Timer::TimeOut(job) => self.time_out(job, output),
+                Timer::Unclaimed(executor) => self.drop_unclaimed(executor),
                 Timer::Stragglers(stage) => self.look_for_stragglers(now, stage),
                 Timer::Locality(stage) => {
                     let job = self.jobs.get_mut(&stage.job);

@@ -1,8 +1,8 @@
 //! The machine under random faults: model executors run what is launched, a checker that shares no code with the machine watches.
 //!
-//! Executors die with or without notice, fall silent and come back, drain, restart under their name; reports are late, doubled
-//! or made up; jobs are cancelled and released at any time; tasks fail in every way. Then the faults stop, and everything has to
-//! come to its end. A failing run names its seed.
+//! Executors die with or without notice, fall silent and come back, drain, restart under their name; leaders die, and the next one goes
+//! on with some of the jobs; reports are late, doubled or made up; jobs are cancelled and released at any time; tasks fail in every
+//! way. Then the faults stop, and everything has to come to its end. A failing run names its seed.
 
 mod checker;
 mod world;
@@ -35,6 +35,12 @@ pub(crate) enum Defect {
     TrustAdopters,
     /// What an executor adopts when it is not wanted any more stays there.
     LeakAdoptions,
+    /// What executors have kept of a job that nobody goes on with stays there.
+    LeakUnclaimed,
+    /// Outputs of an earlier leader's time count although their executor has not come back.
+    TakeOverLost,
+    /// A job that an earlier leader began gives its attempts the same names again.
+    RepeatAttempts,
 }
 
 fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<World, String> {
@@ -92,12 +98,14 @@ fn every_situation_occurs() {
         "commit",
         "copy committed",
         "copy stopped",
+        "executor came back",
         "excluded",
         "farewell",
         "fetch failed",
         "handed back",
         "job failed",
         "job finished",
+        "leader changed",
         "lost with attempts",
         "lost while adopting",
         "lost with outputs",
@@ -105,9 +113,11 @@ fn every_situation_occurs() {
         "output not moved",
         "result moved",
         "reopened",
+        "reopened at takeover",
         "report fenced",
         "row limit",
         "speculated",
+        "taken over",
         "timed out",
     ];
     for situation in situations {
@@ -128,6 +138,9 @@ fn the_checker_notices_planted_defects() {
         (Defect::FarewellBeforeMoved, "which is needed"),
         (Defect::TrustAdopters, "was not to adopt"),
         (Defect::LeakAdoptions, "still holds"),
+        (Defect::LeakUnclaimed, "still holds"),
+        (Defect::TakeOverLost, "is no member"),
+        (Defect::RepeatAttempts, "was launched twice"),
     ];
     for (defect, complaint) in defects {
         // A defect has several consequences; which one a seed meets first is chance.

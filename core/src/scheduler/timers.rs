@@ -20,6 +20,8 @@ pub(super) enum Timer {
     Stragglers(StageId),
     /// The job has had all the time that it may take.
     TimeOut(JobId),
+    /// What the executor has kept of jobs that nobody went on with is dropped. May outlive its executor; it then does nothing.
+    Unclaimed(ExecutorId),
     /// The stage stops holding out for the hosts it prefers. May outlive its stage; it then does nothing.
     Locality(StageId),
 }

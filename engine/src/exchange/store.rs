@@ -13,7 +13,7 @@ use bytes::Bytes;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use futures::Stream;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -173,6 +173,13 @@ impl ExchangeStore {
 
     pub fn remove_attempt(&self, output: AttemptId) {
         self.remove_range(output..=output);
+    }
+
+    /// The stages that finished outputs are of.
+    pub fn stages(&self) -> BTreeSet<StageId> {
+        let outputs = self.outputs.lock();
+        let finished = outputs.iter().filter(|(_, entry)| matches!(entry, Entry::Finished(_)));
+        finished.map(|(output, _)| output.stage()).collect()
     }
 
     pub fn usage(&self) -> Usage {

@@ -1,5 +1,6 @@
 //! Cuts a physical plan into stages where rows change partitions.
 
+use super::ClusterShape;
 use super::range_sort;
 use super::size::scanned_bytes;
 use crate::config::WindlassOptions;
@@ -45,10 +46,11 @@ pub(super) struct Cutter {
     /// The scalar subqueries that the plan being cut may refer to.
     subqueries: Option<ScalarSubqueryExec>,
     write: Option<WriteTarget>,
+    shape: ClusterShape,
 }
 
 impl Cutter {
-    pub(super) fn new(state: &SessionState, options: &WindlassOptions) -> Self {
+    pub(super) fn new(state: &SessionState, options: &WindlassOptions, shape: ClusterShape) -> Self {
         Self {
             options: changed_options(state.config().options()),
             stores: state.config().get_extension(),
@@ -57,6 +59,7 @@ impl Cutter {
             stages: Vec::new(),
             subqueries: None,
             write: None,
+            shape,
         }
     }
 
@@ -80,7 +83,7 @@ impl Cutter {
         let schema: SchemaRef = plan.schema();
         let row_limit = None;
         self.add_stage(plan, OutputSpec::Result { inline_bytes: self.inline_bytes }, row_limit)?;
-        Ok(PlannedJob { schema, stages: self.stages, write: self.write, hash_joins: false })
+        Ok(PlannedJob { schema, stages: self.stages, write: self.write, hash_joins: false, shape: self.shape })
     }
 
     /// A sink becomes an operator that writes under attempt paths: in parallel, unless rows must be in one order or one file.

@@ -41,6 +41,11 @@ pub struct ClusterShape {
     pub max_slots: u32,
 }
 
+impl ClusterShape {
+    /// One executor with one slot.
+    pub const ONE: ClusterShape = ClusterShape { executors: 1, slots: 1, max_slots: 1 };
+}
+
 /// Plans `logical`, which is a query, an INSERT or a COPY, for the executors that there are.
 pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: ClusterShape) -> Result<PlannedJob> {
     let options = crate::config::of(state.config());
@@ -55,12 +60,12 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     let plan = physical_plan(&local, &optimized).await?;
     if is_small(&plan, &options, shape) {
         let hash_joins = joins_by_hash(&plan);
-        return Ok(finish(Cutter::new(&local, &options).whole(plan)?, overwrite, hash_joins));
+        return Ok(finish(Cutter::new(&local, &options, shape).whole(plan)?, overwrite, hash_joins));
     }
     let distributed = distributed_state(state, &options, shape);
     let plan = physical_plan(&distributed, &optimized).await?;
     let hash_joins = joins_by_hash(&plan);
-    Ok(finish(Cutter::new(&distributed, &options).stages(plan)?, overwrite, hash_joins))
+    Ok(finish(Cutter::new(&distributed, &options, shape).stages(plan)?, overwrite, hash_joins))
 }
 
 /// The same session for a plan whose hash tables did not fit: its joins sort their inputs, which spills.

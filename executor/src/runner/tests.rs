@@ -182,7 +182,7 @@ async fn cancelled_attempts_report_so_once_they_have_stopped() {
     assert_eq!(reports[0].attempt, stage().task(0).attempt(0));
     assert_eq!(failure(&reports[0]), &TaskFailure::Cancelled);
     assert_eq!(runner.running(), 1);
-    tokio::time::timeout(SOON, runner.clear()).await.expect("what sleeps was not stopped");
+    tokio::time::timeout(SOON, runner.stop()).await.expect("what sleeps was not stopped");
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn what_computes_without_a_pause_is_told_to_stop_when_no_attempt_is_wanted
     }
     // Also when the whole registration ends.
     runner.launch(order(None, &[(2, 0), (3, 0)]));
-    tokio::time::timeout(SOON, runner.clear()).await.expect("what computes was not stopped");
+    tokio::time::timeout(SOON, runner.stop()).await.expect("what computes was not stopped");
 }
 
 #[tokio::test]
@@ -226,5 +226,5 @@ async fn past_the_limit_the_attempts_that_hold_most_fail_as_out_of_memory() {
         assert!(message.contains("1000 bytes") && message.contains("are allowed"), "{message}");
     }
     assert_eq!(runner.running(), 1);
-    runner.clear().await;
+    runner.stop().await;
 }

@@ -4,6 +4,7 @@ use super::directory::{Directory, ExecutorEntry};
 use super::plans::Plans;
 use super::{DriverConfig, Ended, JobOutcome, Release, ResultPart};
 use crate::history::{History, JobInfo, Measured, Moment};
+use crate::saved::{BegunStage, SavedStages};
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,11 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use windlass_core::elastic::Load;
 use windlass_core::event::{Command, Event, Fact, JobError, Launch, Reply};
-use windlass_core::ids::{AttemptId, ExecutorId, JobId};
+use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
 use windlass_core::job::{JobSpec, MapLocation};
 use windlass_core::scheduler::{ExecutorState, Scheduler};
 use windlass_core::time::Instant;
-use windlass_engine::{OperatorMetrics, PlannedJob};
+use windlass_engine::{ClusterShape, OperatorMetrics, PlannedJob};
 use windlass_proto::convert::{self, TaskReport};
 use windlass_proto::v1::executor_message::Message as FromExecutor;
 use windlass_proto::v1::primary_message::Message as ToExecutor;
@@ -91,6 +92,8 @@ pub(super) struct Actor {
     origin: std::time::Instant,
     /// What the steps of this batch ask for.
     batch: Batch,
+    saved: Option<Arc<SavedStages>>,
+    save_after: Duration,
     /// Who waits until a job's attempts have ended.
     quiet: Vec<(JobId, oneshot::Sender<()>)>,
 }
@@ -101,6 +104,17 @@ struct Job {
     /// What the tasks of the result stage left, by partition.
     parts: BTreeMap<u32, Part>,
     reply: oneshot::Sender<Result<JobOutcome, JobError>>,
+    submitted: Instant,
+    /// Present when its finished stages are saved.
+    saved: Option<SavedJob>,
+}
+
+struct SavedJob {
+    statement: String,
+    shape: ClusterShape,
+    lineages: Vec<PlanHash>,
+    /// Stages that finished when the job was too young.
+    early: BTreeSet<StageId>,
 }
 
 struct Part {
@@ -123,6 +137,8 @@ struct Batch {
     drop_plans: BTreeMap<ExecutorId, Vec<Bytes>>,
     reply: Vec<Reply>,
     cancelled: Vec<oneshot::Sender<()>>,
+    /// Stages that have finished, or some of whose outputs have moved.
+    unsaved: BTreeSet<StageId>,
     changed: bool,
 }
 
@@ -131,6 +147,7 @@ impl Actor {
         config: &DriverConfig,
         history: Arc<History>,
         directory: Arc<Directory>,
+        saved: Option<Arc<SavedStages>>,
         dropped: mpsc::UnboundedSender<Dropped>,
     ) -> Self {
         Actor {
@@ -144,6 +161,8 @@ impl Actor {
             heartbeat: config.heartbeat,
             origin: std::time::Instant::now(),
             batch: Batch::default(),
+            saved,
+            save_after: config.save_stages_after,
             quiet: Vec::new(),
         }
     }
@@ -276,8 +295,16 @@ impl Actor {
         for stage in &plan.stages {
             self.plans.retain(stage.hash, &stage.bytes);
         }
+        let saved = info.saved_as.clone().filter(|_| self.saved.is_some() && plan.stages.len() > 1);
+        let saved = saved.map(|statement| SavedJob {
+            statement,
+            shape: plan.shape,
+            lineages: plan.lineages(),
+            early: BTreeSet::new(),
+        });
         self.history.submitted(now, spec.id, info, &plan);
-        self.jobs.insert(spec.id, Job { spec: spec.clone(), parts: BTreeMap::new(), reply });
+        let job = Job { spec: spec.clone(), parts: BTreeMap::new(), reply, submitted: now.at, saved };
+        self.jobs.insert(spec.id, job);
         self.step(now, Event::JobSubmitted(spec), None);
     }
 
@@ -345,7 +372,11 @@ impl Actor {
                     .note_live(now, &format!("{executor} is excluded for a time: {failures} tasks failed there"));
             }
             Fact::ExecutorReadmitted { executor } => tracing::info!(%executor, "gets tasks again"),
-            Fact::OutputMoved { output, to, .. } => self.directory.moved(*output, *to),
+            Fact::StageFinished { stage, .. } => _ = self.batch.unsaved.insert(*stage),
+            Fact::OutputMoved { output, to, .. } => {
+                self.directory.moved(*output, *to);
+                self.batch.unsaved.insert(output.stage());
+            }
             Fact::OutputNotMoved { output, from, to, reason } => {
                 tracing::info!(%output, %from, %to, reason, "a map output could not be moved");
             }
@@ -383,11 +414,34 @@ impl Actor {
                 self.order(now, executor, ToExecutor::DropPlans(v1::DropPlans { plan_hashes }));
             }
         }
+        self.save_stages(now);
         if std::mem::take(&mut self.batch.changed) {
             self.history.changed();
         }
         for done in self.batch.cancelled.drain(..) {
             let _ = done.send(());
+        }
+    }
+
+    /// A job that does not run for long is not worth a write to the store.
+    fn save_stages(&mut self, now: Moment) {
+        for stage in std::mem::take(&mut self.batch.unsaved) {
+            let Some(job) = self.jobs.get_mut(&stage.job) else { continue };
+            let (Some(saved), Some(record)) = (&self.saved, &mut job.saved) else { continue };
+            let is_result = stage.index as usize + 1 == job.spec.stages.len();
+            if !is_result {
+                record.early.insert(stage);
+            }
+            if now.at.since(job.submitted) < self.save_after {
+                continue;
+            }
+            for stage in std::mem::take(&mut record.early) {
+                if let Some(outputs) = self.scheduler.kept(stage) {
+                    let lineage = record.lineages[stage.index as usize];
+                    let finished = BegunStage { index: stage.index, lineage, outputs };
+                    saved.save(&record.statement, stage.job, record.shape, finished);
+                }
+            }
         }
     }
 
@@ -459,6 +513,9 @@ impl Actor {
     fn reply(&mut self, reply: Reply) {
         let (Reply::JobFinished { job: id, .. } | Reply::JobFailed { job: id, .. }) = reply;
         let Some(job) = self.jobs.remove(&id) else { return };
+        if let (Some(saved), Some(record)) = (&self.saved, &job.saved) {
+            saved.ended(&record.statement, id);
+        }
         for stage in &job.spec.stages {
             for (executor, hash) in self.plans.release(stage.plan) {
                 self.batch.drop_plans.entry(executor).or_default().push(convert::plan_hash_to_wire(hash));

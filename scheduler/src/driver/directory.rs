@@ -1,8 +1,10 @@
 //! The address book of attached executors: written by the actor, read by whoever fetches results or shows the cluster.
 
 use parking_lot::RwLock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId};
 use windlass_proto::v1;
 
@@ -25,11 +27,21 @@ pub struct Directory {
     /// Outputs that were moved since they were written, and where they are. Until their job is over and its result released.
     moved: RwLock<BTreeMap<AttemptId, ExecutorId>>,
     count: watch::Sender<usize>,
+    since: Instant,
 }
+
+/// How long after the beginning of a leader's time executors of the one before are waited for: long enough for them to notice that it is
+/// gone, also when it hangs.
+const RETURN: Duration = Duration::from_secs(4);
 
 impl Default for Directory {
     fn default() -> Self {
-        Directory { executors: RwLock::default(), moved: RwLock::default(), count: watch::Sender::new(0) }
+        Directory {
+            executors: RwLock::default(),
+            moved: RwLock::default(),
+            count: watch::Sender::new(0),
+            since: Instant::now(),
+        }
     }
 }
 
@@ -42,6 +54,20 @@ impl Directory {
     /// The executor that holds an output now, which `executor` held when it was written.
     pub fn holder(&self, output: AttemptId, executor: ExecutorId) -> ExecutorId {
         self.moved.read().get(&output).copied().unwrap_or(executor)
+    }
+
+    /// What an executor is called that an earlier leader called `name`, if it has come back with what it had.
+    pub fn present(&self, name: ExecutorId) -> Option<ExecutorId> {
+        let executors = self.executors.read();
+        executors.values().find(|entry| entry.register.formerly.contains(&name.0)).map(|entry| entry.id)
+    }
+
+    /// Waits until all of these are back.
+    pub(super) async fn wait_for_return(&self, names: BTreeSet<ExecutorId>) {
+        let mut count = self.count.subscribe();
+        let all_are_back = count.wait_for(|_| names.iter().all(|&name| self.present(name).is_some()));
+        // Who is not back by then has died with the leader.
+        let _ = tokio::time::timeout_at(self.since + RETURN, all_are_back).await;
     }
 
     /// How many executors are attached.

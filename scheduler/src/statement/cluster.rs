@@ -5,6 +5,7 @@ use crate::driver::{Driver, JobOutcome};
 use crate::errors::QueryError;
 use crate::history::{JobInfo, StageRecord};
 use crate::results::ResultSource;
+use crate::saved::Begun;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
@@ -45,8 +46,21 @@ impl ClusterRunner {
 
 #[async_trait]
 impl Runner for ClusterRunner {
-    async fn plan(&self, state: &SessionState, plan: &LogicalPlan) -> Result<PlannedJob, DataFusionError> {
-        plan_job(state, plan, self.shape().await).await
+    async fn plan(
+        &self,
+        state: &SessionState,
+        plan: &LogicalPlan,
+        shape: Option<ClusterShape>,
+    ) -> Result<PlannedJob, DataFusionError> {
+        let shape = match shape {
+            Some(shape) => shape,
+            None => self.shape().await,
+        };
+        plan_job(state, plan, shape).await
+    }
+
+    async fn begun(&self, statement: &str) -> Result<Option<Begun>, QueryError> {
+        Ok(self.driver.begun(statement).await?)
     }
 
     async fn run(&self, job: PlannedJob, info: JobInfo, started: Option<Started>) -> Result<Finished, QueryError> {

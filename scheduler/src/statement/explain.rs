@@ -28,7 +28,7 @@ impl Statements {
         }
         let stages = match metadata::reads_only_the_catalog(&inner) {
             true => "runs on the primary\n".to_string(),
-            false => describe(&self.inner.runner.plan(state, &inner).await?),
+            false => describe(&self.inner.runner.plan(state, &inner, None).await?),
         };
         let Rows::Here(mut batches) = explained.rows else {
             return Err(QueryError::Internal("EXPLAIN ran elsewhere".to_string()));

@@ -3,6 +3,7 @@
 use super::runner::{Finished, Part, Runner, StageReport, Started};
 use crate::errors::QueryError;
 use crate::history::JobInfo;
+use crate::saved::Begun;
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash};
 use windlass_engine::ops::{StagedFile, StagedFiles};
 use windlass_engine::stage::WriteTarget;
-use windlass_engine::{PlannedJob, PlannedStage};
+use windlass_engine::{ClusterShape, PlannedJob, PlannedStage};
 
 #[derive(Default)]
 pub(crate) struct InProcess {
@@ -38,7 +39,16 @@ pub(crate) struct InProcess {
 
 #[async_trait]
 impl Runner for InProcess {
-    async fn plan(&self, state: &SessionState, plan: &LogicalPlan) -> Result<PlannedJob, DataFusionError> {
+    async fn begun(&self, _: &str) -> Result<Option<Begun>, QueryError> {
+        Ok(None)
+    }
+
+    async fn plan(
+        &self,
+        state: &SessionState,
+        plan: &LogicalPlan,
+        _: Option<ClusterShape>,
+    ) -> Result<PlannedJob, DataFusionError> {
         let physical = state.create_physical_plan(plan).await?;
         let hash = PlanHash(self.next.fetch_add(1, Ordering::Relaxed).into());
         let write = sink(&physical).map(|sink| {
@@ -57,7 +67,7 @@ impl Runner for InProcess {
         };
         let schema = physical.schema();
         self.plans.lock().insert(hash, (physical, state.task_ctx()));
-        Ok(PlannedJob { schema, stages: vec![stage], write, hash_joins: false })
+        Ok(PlannedJob { schema, stages: vec![stage], write, hash_joins: false, shape: ClusterShape::ONE })
     }
 
     async fn quiet(&self, _: JobId) {}

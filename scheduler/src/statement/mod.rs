@@ -38,6 +38,7 @@ pub use runner::{Finished, Part, Runner, StageReport, Started};
 use crate::catalog::{Catalog, Record};
 use crate::errors::{QueryError, explain};
 use crate::history::JobInfo;
+use crate::saved::Begun;
 use crate::session::{Session, Versions, refuse_runtime_option};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -56,7 +57,7 @@ use parse::Parsed;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 use windlass_core::ids::JobId;
-use windlass_engine::PlannedJob;
+use windlass_engine::{ClusterShape, PlannedJob};
 
 /// Limits and places of statement execution.
 #[derive(Clone, Debug)]
@@ -477,10 +478,11 @@ impl Statements {
             return self.run_here(state, sql, &plan).await;
         }
         let runner = &self.inner.runner;
-        let job = runner.plan(state, &plan).await.map_err(|e| explain(&e, sql, &[]))?;
+        let begun = self.begun(info).await?;
+        let job = runner.plan(state, &plan, shape_of(&begun)).await.map_err(|e| explain(&e, sql, &[]))?;
         let (schema, hash_joins) = (Arc::clone(&job.schema), job.hash_joins);
-        let job_info = runner::job_info(session, state, sql, info);
-        let again = JobInfo { id: None, ..job_info.clone() };
+        let again = runner::job_info(session, state, sql, info);
+        let job_info = JobInfo { id: info.job.lock().take(), begun, ..again.clone() };
         let finished = match runner.run(job, job_info, info.started.clone()).await {
             Err(error @ QueryError::OutOfMemory(_)) if hash_joins => {
                 let job = self.plan_spilling(state, &plan, error).await?;
@@ -500,7 +502,15 @@ impl Statements {
         error: QueryError,
     ) -> Result<PlannedJob, QueryError> {
         tracing::info!(%error, "a hash table did not fit into memory: the statement runs again with sort-merge joins");
-        Ok(self.inner.runner.plan(&windlass_engine::spilling(state), plan).await?)
+        Ok(self.inner.runner.plan(&windlass_engine::spilling(state), plan, None).await?)
+    }
+
+    /// What an earlier leader did of a statement that is sent again.
+    async fn begun(&self, info: &Info) -> Result<Option<Arc<Begun>>, QueryError> {
+        match (&info.query, info.sent) {
+            (Some(query), Sent::Again) => Ok(self.inner.runner.begun(query).await?.map(Arc::new)),
+            _ => Ok(None),
+        }
     }
 
     /// Runs a plan over the catalog's own tables in this process: it needs no executor and reads no file.
@@ -616,6 +626,11 @@ struct Planned {
     names: ParameterNames,
     /// `None` when the plan was at hand: only queries are.
     parsed: Option<Parsed>,
+}
+
+/// The same statement for the same cluster is the same stages.
+fn shape_of(begun: &Option<Arc<Begun>>) -> Option<ClusterShape> {
+    begun.as_ref().map(|begun| begun.shape)
 }
 
 fn plan_of(statement: PlanStatement) -> LogicalPlan {

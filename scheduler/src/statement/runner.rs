@@ -1,8 +1,9 @@
 //! The way from a logical plan to a finished job.
 
-use super::Info;
+use super::{Info, Sent};
 use crate::errors::QueryError;
 use crate::history::JobInfo;
+use crate::saved::Begun;
 use crate::session::Session;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,12 +17,21 @@ use std::sync::Arc;
 use std::time::Duration;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId};
 use windlass_core::job::Terms;
-use windlass_engine::PlannedJob;
+use windlass_engine::{ClusterShape, PlannedJob};
 
 /// Plans and runs jobs: the cluster in production, this process in tests of what lies above.
 #[async_trait]
 pub trait Runner: Send + Sync + 'static {
-    async fn plan(&self, state: &SessionState, plan: &LogicalPlan) -> Result<PlannedJob, DataFusionError>;
+    /// For the executors that there are, or for a cluster of the given shape.
+    async fn plan(
+        &self,
+        state: &SessionState,
+        plan: &LogicalPlan,
+        shape: Option<ClusterShape>,
+    ) -> Result<PlannedJob, DataFusionError>;
+
+    /// What an earlier leader did of a statement that is sent again.
+    async fn begun(&self, statement: &str) -> Result<Option<Begun>, QueryError>;
 
     /// Runs a job to its end. Dropping the future cancels it.
     async fn run(&self, job: PlannedJob, info: JobInfo, started: Option<Started>) -> Result<Finished, QueryError>;
@@ -82,6 +92,7 @@ pub struct StageReport {
     pub task_time: Duration,
 }
 
+/// Of a job with the next id, and a history of its own.
 pub(super) fn job_info(session: &Arc<Session>, state: &SessionState, sql: &str, info: &Info) -> JobInfo {
     let options = windlass_engine::config::of(state.config());
     let terms = Terms {
@@ -96,6 +107,8 @@ pub(super) fn job_info(session: &Arc<Session>, state: &SessionState, sql: &str, 
         statement: sql.to_string(),
         query: info.query.clone(),
         terms,
-        id: info.job.lock().take(),
+        id: None,
+        saved_as: info.query.clone().filter(|_| info.sent != Sent::Once),
+        begun: None,
     }
 }

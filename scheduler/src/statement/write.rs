@@ -3,7 +3,7 @@
 use super::outcome::{self, Effect};
 use super::publish::{Intent, Publication};
 use super::runner::{Finished, Started, job_info};
-use super::{Execution, Info, StageReport, Statements};
+use super::{Execution, Info, StageReport, Statements, shape_of};
 use crate::catalog::{Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord};
 use crate::errors::{QueryError, explain};
 use crate::history::JobInfo;
@@ -200,10 +200,12 @@ impl Statements {
         destination: Destination,
         info: &Info,
     ) -> Result<Written, QueryError> {
-        let job = self.inner.runner.plan(state, &plan).await.map_err(|e| explain(&e, sql, &[]))?;
-        let job_info = job_info(session, state, sql, info);
+        let begun = self.begun(info).await?;
+        let job = self.inner.runner.plan(state, &plan, shape_of(&begun)).await.map_err(|e| explain(&e, sql, &[]))?;
+        let second = job_info(session, state, sql, info);
+        let job_info = JobInfo { id: info.job.lock().take(), begun, ..second.clone() };
         // What a second job is planned from, in the place of one whose hash tables do not fit.
-        let again = job.hash_joins.then(|| (state.clone(), plan, JobInfo { id: None, ..job_info.clone() }));
+        let again = job.hash_joins.then(|| (state.clone(), plan, second));
         // What was begun is ended, published or cleaned up, also when nobody waits for it any more: in a task of its own, that
         // the caller's departure only tells to give up.
         let cancelled = CancellationToken::new();

@@ -2,6 +2,7 @@
 
 use crate::cluster::{run, succeed, windlass};
 use crate::etcd::Etcd;
+use arrow::record_batch::RecordBatch;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,11 +20,14 @@ impl Primaries {
     async fn start(count: &str) -> Self {
         let etcd = Etcd::start().await;
         let dir = tempfile::tempdir().expect("a folder can be made");
+        let config = dir.path().join("windlass.toml");
+        std::fs::write(&config, "[primary]\nsave_stages_after = \"0s\"\n").expect("a file can be written");
         let at = dir.path().display().to_string();
         let up = ["cluster", "up", "--primaries", count, "--etcd", &etcd.url, "--executors", "2", "--slots", "1"];
         let up = [&up[..], &["--memory", "1GiB", "--dir", &at, "--json"]].concat();
-        let described: serde_json::Value =
-            serde_json::from_str(&succeed(windlass(&up))).expect("the cluster is described");
+        let mut command = windlass(&up);
+        command.env("WINDLASS_CONFIG", config);
+        let described: serde_json::Value = serde_json::from_str(&succeed(command)).expect("the cluster is described");
         let url = described["url"].as_str().expect("it has an address").to_owned();
         let primaries = described["primaries"].as_array().expect("there are primaries").iter();
         let primaries = primaries.map(|primary| primary["pid"].as_u64().expect("each has a pid")).collect();
@@ -47,6 +51,11 @@ impl Primaries {
 
 impl Drop for Primaries {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in ["primary", "primary-2", "primary-3", "executor-1"] {
+                println!("log of {name}:\n{}", self.log(name));
+            }
+        }
         for primary in 0..self.primaries.len() {
             // One that is stopped cannot end. Whether it is there at all does not matter.
             let _ = Command::new("kill").args(["-CONT", &self.primaries[primary].to_string()]).output();
@@ -56,6 +65,51 @@ impl Drop for Primaries {
             && !std::thread::panicking()
         {
             panic!("the cluster does not go down: {error}");
+        }
+    }
+}
+
+/// A primary that is started again as it was started first.
+struct Restarted {
+    command: Vec<String>,
+    pid: u32,
+    child: Option<std::process::Child>,
+}
+
+impl Restarted {
+    /// `address`: where it listens, which it was free to choose.
+    fn new(pid: u32, address: &str) -> Self {
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs");
+        let mut command: Vec<String> = command.split_terminator('\0').map(str::to_owned).collect();
+        let listen = command.iter().position(|word| word == "--listen").expect("it was told where to listen");
+        command[listen + 1] = address.trim_start_matches("grpc://").to_owned();
+        Self { command, pid, child: None }
+    }
+
+    fn restart(&mut self, signal: &str) {
+        let mut kill = Command::new("kill");
+        kill.args([signal, &self.pid.to_string()]);
+        succeed(kill);
+        if let Some(mut child) = self.child.take() {
+            child.wait().expect("it has ended");
+        }
+        // Its port and its folder are free once it is gone.
+        while Path::new(&format!("/proc/{}/exe", self.pid)).exists() {
+            std::thread::yield_now();
+        }
+        let mut start = Command::new(&self.command[0]);
+        start.args(&self.command[1..]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let child = start.spawn().expect("it starts again");
+        self.pid = child.id();
+        self.child = Some(child);
+    }
+}
+
+impl Drop for Restarted {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 }
@@ -196,29 +250,21 @@ async fn a_leader_that_is_asked_to_leave_ends_what_it_runs() {
     assert_eq!(count(&session, "t").await.expect("t has both rows"), 2);
 }
 
-/// The same with one primary: there is no next one, and the statement is refused.
+/// The same with one primary, which is started again: who comes meanwhile waits for it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_single_primary_that_is_asked_to_leave_ends_what_it_runs() {
+async fn a_single_primary_that_is_restarted_ends_what_it_runs() {
     let cluster = crate::cluster::Processes::start();
     let (session, other) = (cluster.session().await, cluster.session().await);
+    let mut primary = Restarted::new(cluster.primary(), &cluster.url);
     let under_way = session.sql(SECONDS_LONG);
     let then = async {
         running(&other).await;
-        let state = std::fs::read_to_string(cluster.dir.path().join("cluster.json")).expect("there is a record");
-        let state: serde_json::Value = serde_json::from_str(&state).expect("it is JSON");
-        let mut kill = Command::new("kill");
-        kill.args(["-TERM", &state["primaries"][0]["pid"].to_string()]);
-        succeed(kill);
-        loop {
-            // Until the signal arrives, statements are still taken.
-            if let Err(error) = other.sql("select 1").await {
-                return error.to_string();
-            }
-        }
+        tokio::task::block_in_place(|| primary.restart("-TERM"));
+        other.sql("select 42 as a").await?.collect().await
     };
-    let (ended, refused) = tokio::join!(async { under_way.await?.collect().await }, then);
+    let (ended, next) = tokio::join!(async { under_way.await?.collect().await }, then);
     assert_eq!(first_value(&ended.expect("what ran is ended")), "399990000");
-    assert!(refused.contains("the primary is stopping"), "{refused}");
+    assert_eq!(first_value(&next.expect("what came later is answered after the start")), "42");
 }
 
 /// The leader dies at any moment of many small writes: the client sends what it was not answered again, and each happens once.
@@ -335,4 +381,96 @@ fn several_primaries_need_an_etcd() {
     assert!(!Path::new(&at).join("cluster.json").exists());
     let error = run(windlass(&["primary", "--etcd", "http://127.0.0.1:1", "--dir", &at])).expect_err("it is refused");
     assert!(error.contains("primary.warehouse"), "{error}");
+}
+
+/// Its first stage takes a moment, the next one many seconds.
+const TWO_PARTS: &str = "select count(*) as n, sum(c) as c from
+    (select k, count(*) as c from source group by k) a cross join generate_series(1, 4000000) b where a.k <> -b.value % 7";
+
+async fn source(session: &Session) {
+    session.sql("set windlass.small_query_bytes = 0").await.expect("the option can be set");
+    session.sql("create table source (value bigint, k bigint)").await.expect("a table can be made");
+    for file in 0..4 {
+        let rows = format!("generate_series({}, {})", file * 50_000 + 1, (file + 1) * 50_000);
+        let insert = format!("insert into source select value, value % 100 from {rows}");
+        session.sql(&insert).await.expect("rows can be written");
+    }
+}
+
+/// The running job that has finished stages: each one's number, and its tasks.
+async fn with_stages_behind(session: &Session) -> (String, Vec<(u32, u32)>) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    loop {
+        let jobs = session.jobs(10).await.expect("jobs are listed");
+        for job in jobs.iter().filter(|job| job.state == "running") {
+            let stages = session.job(&job.job).await.expect("the job is there").stage_details;
+            let finished = stages.iter().filter(|stage| stage.state == "finished");
+            let finished: Vec<_> = finished.map(|stage| (stage.index, stage.tasks)).collect();
+            if !finished.is_empty() {
+                return (job.job.clone(), finished);
+            }
+        }
+        assert!(Instant::now() < patience, "no stage ends: {jobs:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Has the leader killed when the statement has stages behind it; the next one goes on with the rest.
+async fn outlives_its_leader(session: &Session, other: &Session, sql: &str, kill: impl FnOnce()) -> Vec<RecordBatch> {
+    let run = async { session.sql(sql).await?.collect().await };
+    let meanwhile = async {
+        let (job, finished) = with_stages_behind(other).await;
+        // The store is told meanwhile, and nobody waits for it.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        kill();
+        let killed = Instant::now();
+        while !other.job(&job).await.is_ok_and(|job| job.summary.state == "finished") {
+            assert!(killed.elapsed() < Duration::from_secs(60), "nobody goes on with {job}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let log = other.job_logs(&job).await.expect("the next leader knows the job").join("\n");
+        for (stage, tasks) in finished {
+            assert!(log.contains(&format!("stage {stage} had left {tasks} of {tasks} outputs")), "{log}");
+            assert!(!log.contains(&format!("stage {stage} started")), "{log}");
+        }
+    };
+    let (answer, ()) = tokio::join!(run, meanwhile);
+    answer.expect("the statement outlives its leader")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_leader_does_not_run_finished_stages_again() {
+    let cluster = Primaries::start("3").await;
+    let (session, other) = (cluster.session().await, cluster.session().await);
+    source(&session).await;
+    let expected = session.sql(TWO_PARTS).await.expect("it runs").collect().await.expect("it has an answer");
+    let answer = outlives_its_leader(&session, &other, TWO_PARTS, || cluster.signal(0, "-KILL")).await;
+    assert_eq!(answer, expected);
+    executors(&session, 2).await;
+    let leader = (1..3).find(|number| leads(&cluster, *number, &[0])).expect("one of them leads");
+    let write = format!("create table target as {TWO_PARTS}");
+    outlives_its_leader(&session, &other, &write, || cluster.signal(leader, "-KILL")).await;
+    let written = session.sql("select * from target").await.expect("it is there").collect().await;
+    assert_eq!(written.expect("it can be read"), expected);
+}
+
+/// The only primary dies and is started again: whoever was connected goes on, and so does what ran.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_primary_goes_on_with_what_ran() {
+    let dir = tempfile::tempdir().expect("a folder can be made");
+    let config = dir.path().join("windlass.toml");
+    std::fs::write(&config, "[primary]\nsave_stages_after = \"0s\"\n").expect("a file can be written");
+    let config = config.display().to_string();
+    let cluster = crate::cluster::Processes::start_in(dir, "1GiB", &[("WINDLASS_CONFIG", &config)]);
+    let (session, other) = (cluster.session().await, cluster.session().await);
+    source(&session).await;
+    let expected = session.sql(TWO_PARTS).await.expect("it runs").collect().await.expect("it has an answer");
+    let mut primary = Restarted::new(cluster.primary(), &cluster.url);
+    let answer = outlives_its_leader(&session, &other, TWO_PARTS, || primary.restart("-KILL")).await;
+    assert_eq!(answer, expected);
+    executors(&session, 2).await;
+    let write = format!("create table target as {TWO_PARTS}");
+    outlives_its_leader(&session, &other, &write, || primary.restart("-KILL")).await;
+    let written = session.sql("select * from target").await.expect("it is there").collect().await;
+    assert_eq!(written.expect("it can be read"), expected);
 }

@@ -25,6 +25,8 @@ pub(super) struct Checker {
     reading: BTreeMap<AttemptId, BTreeSet<(AttemptId, ExecutorId)>>,
     /// Outputs that were moved, and from where.
     moved: BTreeSet<(AttemptId, ExecutorId)>,
+    /// The rows of every output that was ever committed.
+    wrote: BTreeMap<AttemptId, u64>,
     /// How often something worth testing happened.
     pub seen: BTreeMap<&'static str, u64>,
 }
@@ -71,6 +73,10 @@ fn check(holds: bool, complaint: impl FnOnce() -> String) -> Verdict {
 impl Checker {
     pub fn observe(&mut self, now: Instant, event: &Event, output: &Output) -> Verdict {
         self.event(now, event);
+        let reopened = output.facts.iter().any(|fact| matches!(fact, Fact::StageReopened { .. }));
+        if reopened && matches!(event, Event::JobSubmitted(_)) {
+            self.see("reopened at takeover");
+        }
         output.facts.iter().try_for_each(|fact| self.fact(fact))?;
         output.reply.iter().try_for_each(|reply| self.reply(reply))?;
         for (executor, command) in &output.send {
@@ -81,6 +87,25 @@ impl Checker {
         check(runs_on.is_none(), || format!("{runs_on:?} still runs, and its job has ended"))?;
         let in_vain = self.live.values().chain(self.copies.values()).find(|at| self.committed.contains_key(&at.task));
         check(in_vain.is_none(), || format!("{in_vain:?} still runs, and its output is there"))
+    }
+
+    /// The next leader knows nothing but what it is told.
+    pub fn leader_changed(&mut self) {
+        self.see("leader changed");
+        self.jobs.values_mut().for_each(|job| job.state = JobState::Gone);
+        self.attempts.values_mut().for_each(|(_, life)| *life = Life::Ended);
+        self.members.clear();
+        self.live.clear();
+        self.speculated.clear();
+        self.copies.clear();
+        self.committed.clear();
+        self.moving.clear();
+        self.reading.clear();
+        self.moved.clear();
+    }
+
+    pub fn came_back(&mut self) {
+        self.see("executor came back");
     }
 
     fn see(&mut self, what: &'static str) {
@@ -170,9 +195,21 @@ impl Checker {
                 })?;
                 self.ended(*attempt, *executor)?;
                 self.see("commit");
+                self.wrote.insert(*attempt, *rows);
                 let output = Committed { attempt: attempt.attempt, executor: *executor, rows: *rows };
                 let before = self.committed.insert(attempt.task, output);
                 check(before.is_none(), || format!("{} was committed twice", attempt.task))?;
+            }
+            Fact::OutputTakenOver { output, executor, rows, .. } => {
+                self.see("taken over");
+                check(self.members.contains_key(executor), || {
+                    format!("{output} is on {executor}, which is no member")
+                })?;
+                let wrote = self.wrote.get(output).copied();
+                check(wrote == Some(*rows), || format!("{output} is taken over with {rows} rows, it has {wrote:?}"))?;
+                let taken = Committed { attempt: output.attempt, executor: *executor, rows: *rows };
+                let before = self.committed.insert(output.task, taken);
+                check(before.is_none(), || format!("{} is taken over, and was there", output.task))?;
             }
             Fact::OutputMoved { output, from, to } => {
                 let asked = self.moving.remove(output);

@@ -1,10 +1,12 @@
 //! Model executors, a network that delays, and faults, all driven by one seed.
 
 use super::checker::Checker;
-use crate::event::{Command, Event, ExecutorSpec, Launch, Outcome, Output, Role};
+use crate::event::{Command, Event, ExecutorSpec, Fact, Launch, Outcome, Output, Reply, Role};
 use crate::failure::TaskFailure;
-use crate::ids::{AttemptId, ExecutorId, JobId, PlanHash};
-use crate::job::{JobSpec, MapLocation, Preference, Read, StageInput, StageSpec, Terms};
+use crate::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
+use crate::job::{
+    Earlier, JobSpec, KeptOutput, KeptStage, MapLocation, Preference, Read, StageInput, StageSpec, Terms,
+};
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) struct World {
+    config: SchedulerConfig,
     scheduler: Scheduler,
     pub checker: Checker,
     now: Instant,
@@ -24,6 +27,14 @@ pub(super) struct World {
     pub digest: u64,
     /// Reports that were delivered, to be repeated.
     delivered: Vec<Event>,
+    /// What the metadata store knows of finished stages of running jobs.
+    saved: BTreeMap<StageId, Vec<KeptOutput>>,
+    /// Leaders that have had each job, besides the first.
+    takeovers: BTreeMap<JobId, u32>,
+    /// Jobs that a leader which is gone had, and that will be submitted again.
+    orphans: Vec<JobId>,
+    /// What executors were called before.
+    renamed: BTreeMap<ExecutorId, ExecutorId>,
 }
 
 /// An executor process. Its messages travel in order, and take their time.
@@ -90,7 +101,8 @@ type Progress = Result<(), String>;
 impl World {
     pub fn new(seed: u64, config: SchedulerConfig) -> Self {
         World {
-            scheduler: Scheduler::new(config),
+            scheduler: Scheduler::new(config.clone()),
+            config,
             checker: Checker::default(),
             now: Instant(0),
             random: Random(seed),
@@ -100,6 +112,10 @@ impl World {
             specs: BTreeMap::new(),
             digest: 0,
             delivered: Vec::new(),
+            saved: BTreeMap::new(),
+            takeovers: BTreeMap::new(),
+            orphans: Vec::new(),
+            renamed: BTreeMap::new(),
         }
     }
 
@@ -131,6 +147,11 @@ impl World {
                 }
                 86..89 => self.submit()?,
                 90..92 => self.join(None)?,
+                92 if self.random.one_in(3) => self.change_leader()?,
+                92 if self.random.one_in(2) => {
+                    self.some_comes_back()?;
+                    self.submit_again()?;
+                }
                 92 => {
                     if let Some(job) = self.some_job() {
                         self.step(Event::JobCancelled { job, reason: "why not".to_string() })?;
@@ -164,6 +185,8 @@ impl World {
 
     /// No more faults: every job ends, every slot returns, every output goes.
     pub fn quiet(&mut self) -> Progress {
+        while self.some_comes_back()? {}
+        while self.submit_again()? {}
         for id in self.nodes.keys().copied().collect::<Vec<_>>() {
             if self.node(id).silent || !self.node(id).alive {
                 self.nodes.remove(&id);
@@ -190,6 +213,10 @@ impl World {
         // What is cancelled by the release of jobs that failed just now is reported in the second round.
         self.exchange_messages()?;
         self.exchange_messages()?;
+        for _ in 0..=self.config.keep_unclaimed.as_secs() {
+            self.pass(Duration::from_secs(1))?;
+        }
+        self.exchange_messages()?;
         self.checker.at_rest()?;
         for (id, node) in &self.nodes {
             if !node.outputs.is_empty() && self.scheduler.is_member(*id) {
@@ -215,6 +242,17 @@ impl World {
             if let Some(node) = self.nodes.get_mut(&executor) {
                 node.inbox.push_back(command);
             }
+        }
+        for fact in &output.facts {
+            if let Fact::StageFinished { stage, .. } = fact
+                && let Some(kept) = self.scheduler.kept(*stage)
+            {
+                self.saved.insert(*stage, kept);
+            }
+        }
+        for reply in output.reply {
+            let (Reply::JobFinished { job, .. } | Reply::JobFailed { job, .. }) = reply;
+            self.saved.retain(|stage, _| stage.job != job);
         }
         Ok(())
     }
@@ -274,6 +312,10 @@ impl World {
             adopting: BTreeMap::new(),
         };
         self.nodes.insert(id, node);
+        self.join_as(id, name, slots, Vec::new())
+    }
+
+    fn join_as(&mut self, id: ExecutorId, name: String, slots: u32, kept: Vec<StageId>) -> Progress {
         let host = format!("host{}", self.random.below(3));
         let rack = "rack".to_string();
         self.step(Event::ExecutorJoined(ExecutorSpec {
@@ -284,6 +326,7 @@ impl World {
             role: Role::Task,
             slots,
             memory_bytes: 1,
+            kept,
         }))
     }
 
@@ -295,6 +338,78 @@ impl World {
             self.step(Event::ExecutorGone { executor: id, reason: "killed".to_string() })?;
         }
         Ok(())
+    }
+
+    /// The leader dies. Executors join the next one, now, later or never, with what they have; so do most jobs.
+    fn change_leader(&mut self) -> Progress {
+        let running = self.checker.running_jobs();
+        self.orphans.extend(running.into_iter().filter(|_| !self.random.one_in(4)));
+        self.scheduler = Scheduler::new(self.config.clone());
+        self.checker.leader_changed();
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            let fate = self.random.below(6);
+            let node = self.node(id);
+            node.alive &= fate > 0;
+            node.silent = true;
+            if fate > 2 && self.node(id).alive {
+                self.come_back(id)?;
+            }
+        }
+        if self.random.one_in(2) { self.submit_again().map(|_| ()) } else { Ok(()) }
+    }
+
+    /// Some process that lives and is no member any more registers anew. Whether there was one.
+    fn some_comes_back(&mut self) -> Result<bool, String> {
+        let away: Vec<_> =
+            self.nodes.iter().filter(|(id, n)| n.alive && !self.scheduler.is_member(**id)).map(|(&id, _)| id).collect();
+        let Some(id) = self.random.pick(&away) else { return Ok(false) };
+        self.come_back(id)?;
+        Ok(true)
+    }
+
+    fn come_back(&mut self, old: ExecutorId) -> Progress {
+        let Some(mut node) = self.nodes.remove(&old) else { return Ok(()) };
+        self.ids += 1;
+        let id = ExecutorId(self.ids);
+        self.renamed.insert(old, id);
+        node.running.clear();
+        node.adopting.clear();
+        node.inbox.clear();
+        node.outbox.clear();
+        node.silent = false;
+        let kept: BTreeSet<StageId> = node.outputs.iter().map(|output| output.stage()).collect();
+        let (name, slots) = (node.name.clone(), node.slots as u32);
+        // A later process of that name was told to be the only one.
+        for twin in self.nodes.values_mut().filter(|twin| twin.name == name) {
+            twin.alive = false;
+        }
+        self.nodes.insert(id, node);
+        self.checker.came_back();
+        self.join_as(id, name, slots, kept.into_iter().collect())
+    }
+
+    /// Whoever wants an orphan's result asks for it again. Whether there was one.
+    fn submit_again(&mut self) -> Result<bool, String> {
+        let Some(job) = self.orphans.pop() else { return Ok(false) };
+        let takeovers = self.takeovers.entry(job).or_default();
+        *takeovers += 1;
+        let first_attempt = *takeovers * 1_000;
+        let present = |mut id: ExecutorId| {
+            while let Some(&next) = self.renamed.get(&id) {
+                id = next;
+            }
+            id
+        };
+        let saved = self.saved.range(job.stage(0)..=job.stage(u32::MAX));
+        let stages = saved.map(|(stage, outputs)| {
+            let mut outputs = outputs.clone();
+            outputs.iter_mut().for_each(|output| output.location.executor = present(output.location.executor));
+            KeptStage { stage: stage.index, outputs }
+        });
+        let earlier = Some(Earlier { first_attempt, stages: stages.collect() });
+        let spec = Arc::new(JobSpec { earlier, ..JobSpec::clone(&self.specs[&job]) });
+        self.step(Event::JobSubmitted(spec))?;
+        Ok(true)
     }
 
     fn deliver_command(&mut self, id: ExecutorId) -> Progress {
@@ -522,7 +637,7 @@ impl World {
             max_attempts: 1 + self.random.below(4) as u32,
             timeout: self.random.one_in(8).then(|| Duration::from_millis(self.random.below(20_000))),
         };
-        let spec = Arc::new(JobSpec { id, stages, terms });
+        let spec = Arc::new(JobSpec { id, stages, terms, earlier: None });
         self.specs.insert(id, spec.clone());
         self.step(Event::JobSubmitted(spec))
     }

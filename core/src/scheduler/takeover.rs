@@ -1,0 +1,90 @@
+//! Jobs that an earlier leader began, and what executors have kept of them.
+//!
+//! ```text
+//! kept output   joined with its executor ──its job is submitted again──> Committed, like any other
+//!                     └── its job goes on already, or nobody asks within `keep_unclaimed` ──> dropped
+//! ```
+//!
+//! Only outputs of stages that had finished are taken over. Those of them that are not there any more are lost, like the outputs of
+//! a lost executor: they are computed again where unfinished stages need them.
+
+use super::Scheduler;
+use super::executors::{ExecutorState, Executors};
+use super::jobs::Job;
+#[cfg(test)]
+use super::simulation::Defect;
+use super::timers::Timer;
+use crate::event::{Fact, Output};
+use crate::ids::{ExecutorId, StageId};
+use crate::job::{Earlier, KeptOutput};
+use crate::time::Instant;
+
+impl Scheduler {
+    /// An executor has joined with outputs that it was told to leave by another leader, or by this one before it was lost.
+    pub(super) fn keep_for_later(&mut self, now: Instant, id: ExecutorId, stages: Vec<StageId>) {
+        let is_known = |stage: &StageId| self.jobs.contains_key(&stage.job) || self.retained.contains_key(&stage.job);
+        let (given_up, kept): (Vec<_>, Vec<_>) = stages.into_iter().partition(is_known);
+        self.orders.drop_outputs(id, given_up);
+        if !kept.is_empty() {
+            self.executors.keeps(id, kept);
+            self.timers.set(now + self.config.keep_unclaimed, Timer::Unclaimed(id));
+        }
+    }
+
+    /// Nobody asked for what the executor keeps.
+    pub(super) fn drop_unclaimed(&mut self, id: ExecutorId) {
+        #[cfg(test)]
+        if self.config.defect == Some(Defect::LeakUnclaimed) {
+            return;
+        }
+        let Some(executor) = self.executors.get(id) else { return };
+        let jobs = executor.stages.keys().map(|stage| stage.job);
+        let mut unclaimed: Vec<_> =
+            jobs.filter(|job| !self.jobs.contains_key(job) && !self.retained.contains_key(job)).collect();
+        unclaimed.dedup();
+        for job in unclaimed {
+            let dropped = self.executors.drop_job(id, job, None);
+            self.orders.drop_outputs(id, dropped);
+        }
+    }
+
+    /// Before the job's first task starts: what is left of its finished stages counts as committed.
+    pub(super) fn take_over(&mut self, job: &mut Job, earlier: &Earlier, output: &mut Output) {
+        let first_attempt = earlier.first_attempt;
+        #[cfg(test)]
+        let first_attempt = if self.config.defect == Some(Defect::RepeatAttempts) { 0 } else { first_attempt };
+        job.number_attempts_from(first_attempt);
+        let id = job.id();
+        job.executors.extend(self.executors.iter().filter(|e| e.has_any_of(id)).map(|e| e.spec.id));
+        // The result stage ends with the job: there is nothing to go on with behind it.
+        let before_result = job.stages.len().saturating_sub(1);
+        for kept in earlier.stages.iter().filter(|kept| (kept.stage as usize) < before_result) {
+            let stage = job.id().stage(kept.stage);
+            let is_there = |kept: &&KeptOutput| keeps(&self.executors, kept.location.executor, stage);
+            #[cfg(test)]
+            let is_there = |kept: &&KeptOutput| is_there(kept) || self.config.defect == Some(Defect::TakeOverLost);
+            let there: Vec<KeptOutput> = kept.outputs.iter().filter(is_there).copied().collect();
+            for KeptOutput { location, rows, .. } in job.take_over(kept.stage, &there) {
+                let executor = location.executor;
+                let taken = stage.task(location.partition).attempt(location.attempt);
+                self.executors.committed(executor, stage);
+                self.departures.committed(executor, taken);
+                output.facts.push(Fact::OutputTakenOver { output: taken, executor, rows });
+            }
+            let left = &job.stages[kept.stage as usize];
+            let (outputs, rows, bytes) = (left.committed, left.rows, left.bytes);
+            output.facts.push(Fact::StageTakenOver { stage, outputs, rows, bytes });
+        }
+    }
+
+    /// What a finished stage of a running job left, for the next leader. `None` when it has not finished.
+    pub fn kept(&self, stage: StageId) -> Option<Vec<KeptOutput>> {
+        let job = self.jobs.get(&stage.job)?;
+        job.stages.get(stage.index as usize).filter(|stage| stage.finished)?;
+        Some(job.kept(stage.index))
+    }
+}
+
+fn keeps(executors: &Executors, id: ExecutorId, stage: StageId) -> bool {
+    executors.get(id).is_some_and(|e| e.state != ExecutorState::Leaving && e.stages.contains_key(&stage))
+}

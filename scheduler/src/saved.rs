@@ -1,0 +1,318 @@
+//! The finished stages of running jobs, in the metadata store: where the next leader goes on.
+//!
+//! ```text
+//! stage of a statement   finished ──save──> waiting ──write──> in the store ──job ended──> removed
+//! that may be sent again
+//!
+//! statement of a         in the store ──sent again: begun()──> belongs to its new job
+//! leader that is gone          └──nobody asks for `KEPT`──> removed
+//! ```
+//!
+//! One task writes, one transaction at a time, with all that waits by then: however many stages end, the store is not asked for more.
+//! What is lost with a leader before it was written is computed again, and nothing else depends on it.
+
+use crate::meta::{MetaError, MetaStore, Transaction, segment};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use windlass_core::ids::{ExecutorId, JobId, PlanHash};
+use windlass_core::job::{KeptOutput, MapLocation};
+use windlass_engine::ClusterShape;
+
+const STAGES: &str = "stage/";
+/// Beside the stages of a statement: how many leaders went on with it.
+const TAKEOVERS: &str = "takeovers";
+/// What a statement of an earlier leader has behind it waits so long to be asked for: longer than clients look for a leader.
+const KEPT: Duration = Duration::from_secs(300);
+/// Keys, and bytes but for the last value, in one transaction.
+const AT_A_TIME: usize = 100;
+const BYTES_AT_A_TIME: usize = 256 << 10;
+/// A stage that takes more to describe is not saved: etcd takes requests of 1.5 MiB. That is some 50,000 tasks.
+const MAX_BYTES: usize = 1 << 20;
+/// Attempt numbers of one leader.
+const ATTEMPTS: u32 = 1 << 16;
+
+#[derive(Debug)]
+pub(crate) struct SavedStages {
+    store: Arc<dyn MetaStore>,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// To be put, or with `None` removed.
+    waiting: BTreeMap<String, Option<Bytes>>,
+    /// Keys that are or may be in the store, by statement and the job that it has here.
+    ours: BTreeMap<String, (JobId, BTreeSet<String>)>,
+    /// The same of statements that earlier leaders had.
+    inherited: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// A job that an earlier leader began, and what it has behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    pub job: JobId,
+    /// What it was planned for.
+    pub shape: ClusterShape,
+    /// The number of the first attempt of each of its tasks from here on.
+    pub first_attempt: u32,
+    pub stages: Vec<BegunStage>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BegunStage {
+    pub index: u32,
+    /// See [`windlass_engine::PlannedJob::lineages`].
+    pub lineage: PlanHash,
+    /// Executors go by the names that the earlier leader gave them.
+    pub outputs: Vec<KeptOutput>,
+}
+
+/// A stage in the store. The fields of its outputs stand in columns.
+#[derive(Clone, PartialEq, Message)]
+struct Record {
+    #[prost(uint64, tag = "1")]
+    job: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    lineage: Vec<u8>,
+    #[prost(uint32, repeated, tag = "3")]
+    shape: Vec<u32>,
+    #[prost(uint32, repeated, tag = "4")]
+    partitions: Vec<u32>,
+    #[prost(uint32, repeated, tag = "5")]
+    attempts: Vec<u32>,
+    #[prost(uint64, repeated, tag = "6")]
+    executors: Vec<u64>,
+    #[prost(uint64, repeated, tag = "7")]
+    rows: Vec<u64>,
+    #[prost(uint64, repeated, tag = "8")]
+    bytes: Vec<u64>,
+}
+
+impl SavedStages {
+    /// What is in the store now was left by earlier leaders.
+    pub async fn open(store: Arc<dyn MetaStore>) -> Result<Arc<Self>, MetaError> {
+        let mut state = State::default();
+        for (key, _) in store.range(STAGES).await? {
+            if let Some((statement, _)) = key[STAGES.len()..].split_once('/') {
+                state.inherited.entry(statement.to_string()).or_default().insert(key);
+            }
+        }
+        Ok(Arc::new(SavedStages { store, state: Mutex::new(state), wake: Notify::new() }))
+    }
+
+    /// Writes what waits until `stop`, and removes in time what nobody asked for.
+    pub async fn write(self: Arc<Self>, stop: CancellationToken) {
+        let expiry = tokio::time::sleep(KEPT);
+        tokio::pin!(expiry);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.wake.notified() => {}
+                () = &mut expiry, if !expiry.is_elapsed() => self.expire(),
+            }
+            while let Some(transaction) = self.next() {
+                match self.store.commit(transaction).await {
+                    Ok(()) => {}
+                    Err(MetaError::NotLeading { .. }) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, "finished stages could not be saved: after a change of the leader they would run again")
+                    }
+                }
+            }
+        }
+    }
+
+    /// A stage of the statement's job has finished, or its outputs lie elsewhere than before.
+    pub fn save(&self, statement: &str, job: JobId, shape: ClusterShape, stage: BegunStage) {
+        let statement = segment(statement);
+        let key = format!("{STAGES}{statement}/{:06}", stage.index);
+        let record = Record::new(job, shape, &stage).encode_to_vec();
+        if record.len() > MAX_BYTES {
+            return tracing::info!(%job, stage = stage.index, "the stage has too many tasks to be saved");
+        }
+        let mut state = self.state.lock();
+        let (owner, keys) = state.ours.entry(statement).or_insert_with(|| (job, BTreeSet::new()));
+        // Of two jobs of one statement one is saved.
+        if *owner == job {
+            keys.insert(key.clone());
+            state.waiting.insert(key, Some(record.into()));
+            self.wake.notify_one();
+        }
+    }
+
+    /// The statement's job has ended.
+    pub fn ended(&self, statement: &str, job: JobId) {
+        let statement = segment(statement);
+        let mut state = self.state.lock();
+        if state.ours.get(&statement).is_some_and(|(owner, _)| *owner == job)
+            && let Some((_, keys)) = state.ours.remove(&statement)
+        {
+            state.waiting.extend(keys.into_iter().map(|key| (key, None)));
+            self.wake.notify_one();
+        }
+    }
+
+    /// What the statement has behind it, if an earlier leader began it. Asked once: from then on it belongs to the job that goes on with
+    /// it. That it does is durable when this returns, so that no two leaders give attempts the same numbers.
+    pub async fn begun(&self, statement: &str) -> Result<Option<Begun>, MetaError> {
+        let statement = segment(statement);
+        let Some(keys) = self.state.lock().inherited.remove(&statement) else { return Ok(None) };
+        let prefix = format!("{STAGES}{statement}/");
+        let mut takeovers = 0;
+        let mut begun: Option<Begun> = None;
+        for (key, entry) in self.store.range(&prefix).await? {
+            let corrupt = |reason: &str| MetaError::Corrupt { key: key.clone(), reason: reason.to_string() };
+            let name = &key[prefix.len()..];
+            if name == TAKEOVERS {
+                let number = std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse::<u32>().ok());
+                takeovers = number.ok_or_else(|| corrupt("not a number"))?;
+                continue;
+            }
+            let index = name.parse().map_err(|_| corrupt("not the number of a stage"))?;
+            let record = Record::decode(entry.value).map_err(|error| corrupt(&error.to_string()))?;
+            let (job, shape, stage) = record.read(index).ok_or_else(|| corrupt("its columns do not fit"))?;
+            let begun = begun.get_or_insert(Begun { job, shape, first_attempt: 0, stages: Vec::new() });
+            if begun.job == job {
+                begun.stages.push(stage);
+            }
+        }
+        let Some(mut begun) = begun else { return Ok(None) };
+        takeovers += 1;
+        let claim = format!("{prefix}{TAKEOVERS}");
+        self.store.commit(Transaction::default().put(claim.clone(), takeovers.to_string().into_bytes())).await?;
+        begun.first_attempt = ATTEMPTS.saturating_mul(takeovers);
+        let mut state = self.state.lock();
+        state.ours.entry(statement).or_insert((begun.job, keys)).1.insert(claim);
+        Ok(Some(begun))
+    }
+
+    /// Nobody goes on with what is left of earlier leaders' time.
+    fn expire(&self) {
+        let mut state = self.state.lock();
+        let keys: Vec<_> = std::mem::take(&mut state.inherited).into_values().flatten().collect();
+        state.waiting.extend(keys.into_iter().map(|key| (key, None)));
+        self.wake.notify_one();
+    }
+
+    /// Some of what waits.
+    fn next(&self) -> Option<Transaction> {
+        let mut state = self.state.lock();
+        let (mut transaction, mut bytes) = (Transaction::default(), 0);
+        while transaction.writes.len() < AT_A_TIME
+            && bytes < BYTES_AT_A_TIME
+            && let Some((key, value)) = state.waiting.pop_first()
+        {
+            bytes += value.as_ref().map_or(0, Bytes::len);
+            transaction.writes.push((key, value));
+        }
+        (!transaction.writes.is_empty()).then_some(transaction)
+    }
+}
+
+impl Record {
+    fn new(job: JobId, shape: ClusterShape, stage: &BegunStage) -> Self {
+        let outputs = || stage.outputs.iter();
+        Record {
+            job: job.0,
+            lineage: stage.lineage.0.to_be_bytes().to_vec(),
+            shape: vec![shape.executors, shape.slots, shape.max_slots],
+            partitions: outputs().map(|output| output.location.partition).collect(),
+            attempts: outputs().map(|output| output.location.attempt).collect(),
+            executors: outputs().map(|output| output.location.executor.0).collect(),
+            rows: outputs().map(|output| output.rows).collect(),
+            bytes: outputs().map(|output| output.bytes).collect(),
+        }
+    }
+
+    fn read(self, index: u32) -> Option<(JobId, ClusterShape, BegunStage)> {
+        let &[executors, slots, max_slots] = self.shape.as_slice() else { return None };
+        let lineage = PlanHash(u128::from_be_bytes(self.lineage.as_slice().try_into().ok()?));
+        let count = self.partitions.len();
+        let lengths = [self.attempts.len(), self.executors.len(), self.rows.len(), self.bytes.len()];
+        if lengths.iter().any(|&length| length != count) {
+            return None;
+        }
+        let output = |at: usize| KeptOutput {
+            location: MapLocation {
+                partition: self.partitions[at],
+                attempt: self.attempts[at],
+                executor: ExecutorId(self.executors[at]),
+            },
+            rows: self.rows[at],
+            bytes: self.bytes[at],
+        };
+        let outputs = (0..count).map(output).collect();
+        Some((JobId(self.job), ClusterShape { executors, slots, max_slots }, BegunStage { index, lineage, outputs }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::MemoryStore;
+
+    const SHAPE: ClusterShape = ClusterShape { executors: 2, slots: 4, max_slots: 2 };
+
+    fn stage(index: u32) -> BegunStage {
+        let location = |partition| MapLocation { partition, attempt: 1, executor: ExecutorId(7) };
+        let output = |partition| KeptOutput { location: location(partition), rows: 10, bytes: u64::from(partition) };
+        BegunStage { index, lineage: PlanHash(99), outputs: (0..3).map(output).collect() }
+    }
+
+    async fn written(saved: &SavedStages) {
+        while let Some(transaction) = saved.next() {
+            saved.store.commit(transaction).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_next_leader_finds_what_a_statement_has_behind_it_once() {
+        let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
+        let first = SavedStages::open(store.clone()).await.unwrap();
+        first.save("a/b", JobId(4), SHAPE, stage(0));
+        first.save("a/b", JobId(5), SHAPE, stage(1));
+        first.save("c", JobId(6), SHAPE, stage(0));
+        written(&first).await;
+        // What is one's own is not what somebody else began.
+        assert_eq!(first.begun("a/b").await.unwrap(), None);
+        first.ended("c", JobId(6));
+        written(&first).await;
+
+        let second = SavedStages::open(store.clone()).await.unwrap();
+        assert_eq!(second.begun("c").await.unwrap(), None);
+        let begun = Begun { job: JobId(4), shape: SHAPE, first_attempt: ATTEMPTS, stages: vec![stage(0)] };
+        assert_eq!(second.begun("a/b").await.unwrap(), Some(begun.clone()));
+        assert_eq!(second.begun("a/b").await.unwrap(), None);
+
+        // It dies before another stage has finished: the numbers that it gave are not given again.
+        let third = SavedStages::open(store.clone()).await.unwrap();
+        let begun = Begun { first_attempt: 2 * ATTEMPTS, ..begun };
+        assert_eq!(third.begun("a/b").await.unwrap(), Some(begun));
+        third.ended("a/b", JobId(4));
+        written(&third).await;
+        assert_eq!(store.range("").await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asks_for_goes() {
+        let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
+        let first = SavedStages::open(store.clone()).await.unwrap();
+        for index in 0..250 {
+            first.save("q", JobId(1), SHAPE, stage(index));
+        }
+        written(&first).await;
+        assert_eq!(store.range(STAGES).await.unwrap().len(), 250);
+        let second = SavedStages::open(store.clone()).await.unwrap();
+        second.save("r", JobId(2), SHAPE, stage(0));
+        second.expire();
+        written(&second).await;
+        assert_eq!(store.range(STAGES).await.unwrap().len(), 1);
+    }
+}
