@@ -129,6 +129,7 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
             after: primary.speculation_after.duration(),
         }),
         hand_back_after: primary.hand_back_after.duration(),
+        keep_unclaimed: primary.keep_unclaimed.duration(),
         max_queued_jobs: Some(primary.queued_jobs.0 as usize),
         max_queued_jobs_per_user: Some(primary.queued_jobs_per_user.0 as usize),
         max_job_time: Some(primary.statement_timeout.duration()).filter(|limit| !limit.is_zero()),

@@ -79,6 +79,8 @@ section! {
         /// Finished stages of jobs that run longer than this are saved, so that the next primary that leads, or this one after its next
         /// start, goes on behind them.
         save_stages_after: Span = Span::secs(1);
+        /// Outputs that executors have kept since they lost another primary go after this, unless a job goes on with them.
+        keep_unclaimed: Span = Span::secs(60);
         /// Jobs that may wait for their first task. More are refused.
         queued_jobs: Count = Count(10_000);
         /// The same for the jobs of one user.

@@ -67,11 +67,17 @@ impl Network {
             arguments,
             process: None,
             disks: Vec::new(),
+            group: None,
         }
     }
 
     pub fn address(&self, number: usize) -> String {
         format!("{}.{}", self.subnet, 10 + number)
+    }
+
+    /// Where the tests are.
+    pub fn outer_address(&self) -> String {
+        format!("{}.254", self.subnet)
     }
 }
 
@@ -95,7 +101,12 @@ pub(super) struct Machine {
     process: Option<Child>,
     /// Where its disks are mounted.
     disks: Vec<PathBuf>,
+    /// The control group of its process, whose memory can be limited.
+    group: Option<PathBuf>,
 }
+
+/// The limit of a control group, in the first and in the second version of them.
+const LIMITS: [&str; 2] = ["memory.limit_in_bytes", "memory.max"];
 
 /// The file that fills a disk.
 const FILLER: &str = "filler";
@@ -132,6 +143,41 @@ impl Machine {
         entries.flatten().filter(|entry| damage(&entry.path(), offset).is_some()).count()
     }
 
+    /// Gives its processes a control group, where this process may make one.
+    pub fn confine(&mut self) {
+        let groups = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"].map(Path::new);
+        let made = groups.into_iter().find_map(|root| {
+            let group = root.join(&self.namespace);
+            let usable = std::fs::create_dir(&group).is_ok() && LIMITS.iter().any(|limit| group.join(limit).exists());
+            usable.then_some(group)
+        });
+        self.group = made;
+    }
+
+    /// It gets hardly more memory than it has. How much that is, where it can be limited.
+    pub fn limit_memory(&self) -> Option<u64> {
+        let group = self.group.as_ref()?;
+        let used = ["memory.usage_in_bytes", "memory.current"]
+            .iter()
+            .find_map(|name| std::fs::read_to_string(group.join(name)).ok());
+        let limit = used?.trim().parse::<u64>().ok()? + (4 << 20);
+        self.write_limit(&limit.to_string()).then_some(limit)
+    }
+
+    pub fn lift_limit(&self) {
+        self.write_limit("-1");
+        self.write_limit("max");
+    }
+
+    fn write_limit(&self, limit: &str) -> bool {
+        let Some(group) = &self.group else { return false };
+        LIMITS.iter().any(|name| std::fs::write(group.join(name), limit).is_ok())
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_none_or(|process| !matches!(process.try_wait(), Ok(None)))
+    }
+
     pub fn start(&mut self) {
         std::fs::create_dir_all(&self.dir).expect("a folder can be made");
         let log = File::options().create(true).append(true).open(self.log()).expect("a log can be written");
@@ -140,7 +186,11 @@ impl Machine {
         command.arg(&self.program).args(&self.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command.env_remove("WINDLASS_URL").env_remove("WINDLASS_CONFIG");
-        self.process = Some(command.spawn().expect("a process can be started"));
+        let process = command.spawn().expect("a process can be started");
+        if let Some(group) = &self.group {
+            std::fs::write(group.join("cgroup.procs"), process.id().to_string()).expect("it joins its group");
+        }
+        self.process = Some(process);
     }
 
     pub fn log(&self) -> PathBuf {
@@ -183,6 +233,9 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.kill();
         let _ = run(ip(&["netns", "del", &self.namespace]));
+        if let Some(group) = &self.group {
+            let _ = std::fs::remove_dir(group);
+        }
         for disk in &self.disks {
             let mut unmount = Command::new("umount");
             unmount.arg(disk);

@@ -4,6 +4,7 @@
 //! `CHAOS_SECONDS` says how long, `CHAOS_SEED` which faults.
 
 mod machines;
+mod proxy;
 
 use crate::Engine;
 use crate::cluster::binary;
@@ -12,6 +13,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use async_trait::async_trait;
 use machines::{Machine, Network};
+use proxy::{Link, Proxy};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +28,8 @@ const EXECUTORS: usize = 3;
 const ROWS: i64 = 1000;
 /// Bytes of an executor's disk.
 const DISK: u64 = 128 << 20;
+/// Every finished stage is saved for the next leader. Exchange data goes to files, which can be damaged, on a disk that can be full.
+const CONFIG: &str = "[primary]\nsave_stages_after = \"0s\"\nkeep_unclaimed = \"10s\"\n[exchange]\nmemory = \"1MiB\"\n";
 /// More than any statement takes, through all that happens here.
 const HANG: Duration = Duration::from_secs(120);
 
@@ -34,12 +38,14 @@ struct World {
     etcd: String,
     /// Etcd, then primaries, then executors.
     machines: Vec<Machine>,
+    /// The last executor reaches primaries, and is reached by the others and by clients, through these.
+    links: Vec<Proxy>,
     dir: tempfile::TempDir,
     _network: Network,
 }
 
 impl World {
-    fn start() -> Result<Self, String> {
+    async fn start() -> Result<Self, String> {
         let network = Network::create()?;
         let dir = tempfile::tempdir().expect("a folder can be made");
         let mut machines = Vec::new();
@@ -60,6 +66,9 @@ impl World {
         let url = urls.join(",");
         let warehouse = dir.path().join("warehouse").display().to_string();
         std::fs::create_dir(&warehouse).expect("a folder can be made");
+        let config = dir.path().join("windlass.toml");
+        std::fs::write(&config, CONFIG).expect("a file can be written");
+        let config = config.display().to_string();
         for number in 1..=PRIMARIES {
             let (name, address) = (format!("primary-{number}"), network.address(number));
             let home = dir.path().join(&name).join("data").display().to_string();
@@ -71,18 +80,26 @@ impl World {
                 ["--cluster", "chaos"],
                 ["--warehouse", &warehouse],
             ];
-            let arguments = std::iter::once("primary").chain(arguments.into_iter().flatten()).map(str::to_owned);
-            machines.push(network.machine(number, &name, dir.path(), &binary(), arguments.collect()));
+            let arguments = ["--config", &config, "primary"].into_iter().chain(arguments.into_iter().flatten());
+            let arguments = arguments.map(str::to_owned).collect();
+            machines.push(network.machine(number, &name, dir.path(), &binary(), arguments));
         }
-        // So that exchange data goes to files, which can be damaged, on a disk that can be full.
-        let config = dir.path().join("windlass.toml");
-        std::fs::write(&config, "[exchange]\nmemory = \"1MiB\"\n").expect("a file can be written");
-        let config = config.display().to_string();
+        let mut links = Vec::new();
+        for number in 1..=PRIMARIES {
+            links.push(Proxy::start(&network.outer_address(), format!("{}:7077", network.address(number))).await);
+        }
+        let through: Vec<String> = links.iter().map(|link| format!("grpc://{}", link.address)).collect();
+        let through = through.join(",");
+        let last = format!("{}:7080", network.address(PRIMARIES + EXECUTORS));
+        links.push(Proxy::start(&network.outer_address(), last).await);
+        let advertised = links[PRIMARIES].address.to_string();
         for number in 1..=EXECUTORS {
             let (name, address) = (format!("executor-{number}"), network.address(PRIMARIES + number));
             let home = dir.path().join(&name).join("data").display().to_string();
+            let is_last = number == EXECUTORS;
             let arguments = [
-                ["--primary", url.as_str()],
+                ["--primary", if is_last { &through } else { &url }],
+                ["--advertise", if is_last { &advertised } else { &address }],
                 ["--name", &name],
                 ["--listen", &format!("{address}:7080")],
                 ["--slots", "2"],
@@ -93,10 +110,11 @@ impl World {
             let arguments = arguments.map(str::to_owned).collect();
             let mut machine = network.machine(PRIMARIES + number, &name, dir.path(), &binary(), arguments);
             machine.give_disk("data", DISK);
+            machine.confine();
             machines.push(machine);
         }
         machines.iter_mut().for_each(Machine::start);
-        Ok(Self { url, etcd: clients, machines, dir, _network: network })
+        Ok(Self { url, etcd: clients, machines, links, dir, _network: network })
     }
 
     fn logs(&self) -> String {
@@ -110,7 +128,7 @@ impl World {
         text
     }
 
-    /// All executors are there, nothing runs, and nothing waits.
+    /// All executors are there, nothing runs, nothing waits, and nobody holds anything.
     async fn at_rest(&self) -> Result<(), String> {
         let patience = Instant::now() + Duration::from_secs(60);
         let mut last = "no primary was found".to_owned();
@@ -120,11 +138,13 @@ impl World {
             {
                 let live = status.executors.iter().filter(|executor| executor.state == "live").count();
                 let running: u32 = status.executors.iter().map(|executor| executor.running_tasks).sum();
+                let held = status.executors.iter().map(|e| e.exchange_memory_bytes + e.exchange_disk_bytes);
                 let used = status.executors.iter().map(|e| e.memory_used_bytes.saturating_sub(e.exchange_memory_bytes));
                 if live == EXECUTORS
                     && status.executors.len() == EXECUTORS
                     && running == 0
                     && used.sum::<u64>() == 0
+                    && held.sum::<u64>() == 0
                     && status.jobs_running + status.jobs_queued == 0
                 {
                     return Ok(());
@@ -152,9 +172,19 @@ enum Fault {
     TerminateLeader,
     DamageFiles,
     FillDisk,
+    LimitMemory,
+    SlowLinks,
+    NarrowLinks,
+    ResetLinks,
+    HalfOpenLinks,
 }
 
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 18] = [
+    Fault::LimitMemory,
+    Fault::SlowLinks,
+    Fault::NarrowLinks,
+    Fault::ResetLinks,
+    Fault::HalfOpenLinks,
     Fault::DamageFiles,
     Fault::FillDisk,
     Fault::KillExecutor,
@@ -249,6 +279,29 @@ async fn inject(world: &mut World, fault: Fault, leader: Option<usize>, random: 
             sleep(random.between(500, 4000)).await;
             world.machines[executor].make_room("data");
         }
+        Fault::LimitMemory => {
+            let machine = &mut world.machines[executor];
+            let Some(bytes) = machine.limit_memory() else { return println!("  there are no control groups here") };
+            sleep(random.between(500, 4000)).await;
+            machine.lift_limit();
+            let ended = machine.has_ended();
+            println!("  {} had {} MiB and {}", machine.name, bytes >> 20, if ended { "was killed" } else { "lived" });
+            if ended {
+                machine.start();
+            }
+        }
+        Fault::SlowLinks | Fault::NarrowLinks | Fault::HalfOpenLinks => {
+            let link = match fault {
+                Fault::SlowLinks => Link::Slow(random.between(5, 100)),
+                Fault::NarrowLinks => Link::Narrow(200_000),
+                _ => Link::Silent,
+            };
+            println!("  {link:?}");
+            world.links.iter().for_each(|proxy| proxy.set(link));
+            sleep(random.between(500, 5000)).await;
+            world.links.iter().for_each(|proxy| proxy.set(Link::Sound));
+        }
+        Fault::ResetLinks => world.links.iter().for_each(Proxy::reset),
         Fault::CutBetweenExecutors => {
             let other = 1 + PRIMARIES + (executor - PRIMARIES) % EXECUTORS;
             let (a, b) = (world.machines[executor].address.clone(), world.machines[other].address.clone());
@@ -465,7 +518,7 @@ async fn nothing_is_lost_while_everything_fails() {
     let setting = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let length = Duration::from_secs(setting("CHAOS_SECONDS").unwrap_or(60));
     let seed = setting("CHAOS_SEED").unwrap_or_else(|| u64::from(std::process::id()) * 0x9e37_79b9 + 1);
-    let mut world = match World::start() {
+    let mut world = match World::start().await {
         Ok(world) => world,
         Err(reason) => return println!("skipped: this process may not make network namespaces: {reason}"),
     };
@@ -514,7 +567,7 @@ async fn nothing_is_lost_while_everything_fails() {
     let leaderless = watching.await.expect("the watch does not fail");
     let counted = counting.await.expect("the count does not fail");
     if let Err(state) = world.at_rest().await {
-        panic!("slots, memory or executors did not come back: {state}\n{}", world.logs());
+        panic!("slots, memory, exchange data or executors did not come back: {state}\n{}", world.logs());
     }
 
     let session = Client::connect(&world.url).await.expect("the cluster answers");
@@ -558,6 +611,7 @@ async fn nothing_is_lost_while_everything_fails() {
         let name = name.trim_start_matches("windlass_").replace("_total", "").replace('_', " ");
         println!("{name:<46}{times:>8}");
     }
+    println!("{:<46}{:>8}", "slots, memory and exchange data leaked", 0);
     println!("{:<46}{:>8}", "wrong answers, lost or doubled rows, hangs", wrong.len());
     println!(
         "{:<46}{:>8.1} s",

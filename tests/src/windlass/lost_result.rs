@@ -4,7 +4,7 @@ use crate::cluster::Processes;
 use arrow_flight::Ticket;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use std::time::Duration;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
@@ -28,11 +28,24 @@ async fn the_client_is_told_to_run_the_statement_again() {
     let cluster = start();
     let session = Client::connect(&cluster.url).await.expect("the cluster answers");
     session.set("windlass.inline_result_bytes", "0").await.expect("the option can be set");
-    let result = session.sql(LARGE).await.expect("the statement runs");
+    let mut result = session.sql(LARGE).await.expect("the statement runs");
+    // Rows that were handed out cannot be taken back.
+    assert!(result.next().await.expect("there is a first batch").expect("it can be read").num_rows() > 0);
     kill_executors(&cluster);
     let error = tokio::time::timeout(SOON, result.collect()).await.expect("reading hangs").expect_err("it is gone");
     assert!(matches!(&error, ClientError::ResultLost { .. }), "{error:?}");
     assert!(error.to_string().contains("run the statement again"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_first_row_the_client_runs_the_statement_again_by_itself() {
+    let cluster = start();
+    let session = Client::connect(&cluster.url).await.expect("the cluster answers");
+    session.set("windlass.inline_result_bytes", "0").await.expect("the option can be set");
+    let result = session.sql(LARGE).await.expect("the statement runs");
+    cluster.kill_executor(0);
+    let batches = tokio::time::timeout(SOON, result.collect()).await.expect("reading hangs").expect("it runs again");
+    assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 200_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
