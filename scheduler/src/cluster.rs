@@ -17,7 +17,7 @@ use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, M
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
 use crate::rest::{self, Front};
 use crate::results::ResultSource;
-use crate::saved::SavedStages;
+use crate::saved::SavedJobs;
 use crate::session::{SessionConfig, Sessions};
 use crate::statement::{ClusterRunner, Journal, StatementConfig, Statements, outcome};
 use crate::submissions::Submissions;
@@ -114,8 +114,9 @@ impl Cluster {
         settings.rest_url = rest.map(|address| format!("http://{address}")).unwrap_or_default();
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
-        let saved = SavedStages::open(store.clone()).await?;
+        let (saved, ended) = SavedJobs::open(store.clone()).await?;
         let mut primary = Primary::on(listener, settings, ids, Some(saved.clone()))?;
+        primary.driver.history().restore(&ended).into_iter().for_each(|job| saved.forget(job));
         let (tasks, stop) = primary.background();
         tasks.spawn(saved.write(stop.clone()));
         stop_with(&primary, ids_stop);

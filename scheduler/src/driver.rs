@@ -17,7 +17,7 @@ pub use directory::{Directory, ExecutorEntry};
 
 use crate::history::{History, JobInfo, JobState, StageRecord};
 use crate::meta::MetaError;
-use crate::saved::{Begun, BegunStage, SavedStages};
+use crate::saved::{Begun, BegunStage, SavedJobs};
 use actor::{Actor, Submission};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -105,7 +105,7 @@ struct Shared {
     ids: Arc<dyn IdSource>,
     history: Arc<History>,
     directory: Arc<Directory>,
-    saved: Option<Arc<SavedStages>>,
+    saved: Option<Arc<SavedJobs>>,
     config: DriverConfig,
     tasks: TaskTracker,
 }
@@ -116,7 +116,7 @@ impl Driver {
     pub(crate) fn start(
         config: DriverConfig,
         ids: Arc<dyn IdSource>,
-        saved: Option<Arc<SavedStages>>,
+        saved: Option<Arc<SavedJobs>>,
         stop: CancellationToken,
         tasks: &TaskTracker,
     ) -> Driver {

@@ -3,6 +3,8 @@
 //! The driver writes; everybody else (administration, web UI, EXPLAIN ANALYZE) reads here and never in the machine. Bounded: the last
 //! `limit` ended jobs are kept, long texts are cut, and each log keeps its first and last lines.
 
+mod stored;
+
 use crate::saved::Begun;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -289,16 +291,20 @@ impl History {
         if let Some(query) = &record.info.query {
             inner.queries.insert(query.clone(), id);
         }
-        inner.jobs.insert(id, record);
+        if inner.jobs.insert(id, record).is_some() {
+            // It ended under an earlier leader, and runs again.
+            inner.ended.retain(|ended| *ended != id);
+        }
         drop(inner);
         self.changed();
     }
 
-    /// `measured` answers for attempts that a fact of this batch commits.
-    pub(crate) fn apply(&self, now: Moment, fact: &Fact, measured: Option<&Measured>) {
+    /// `measured` answers for attempts that a fact of this batch commits. Returns jobs that are forgotten for one that has ended.
+    pub(crate) fn apply(&self, now: Moment, fact: &Fact, measured: Option<&Measured>) -> Vec<JobId> {
         let mut inner = self.inner.lock();
         inner.counts.count(fact);
         match fact {
+            Fact::JobEnded { job, error } => return inner.end(now, *job, error.as_ref()),
             Fact::ExecutorJoined { .. }
             | Fact::ExecutorLost { .. }
             | Fact::ExecutorExcluded { .. }
@@ -307,7 +313,6 @@ impl History {
             | Fact::OutputMoved { .. }
             | Fact::OutputNotMoved { .. } => {}
             Fact::JobStarted { job } => inner.update(*job, |job| job.start(now)),
-            Fact::JobEnded { job, error } => inner.end(now, *job, error.as_ref()),
             Fact::StageStarted { stage } => inner.stage(*stage, |job, index| job.start_stage(now, index)),
             Fact::StageFinished { stage, rows, bytes } => {
                 inner.stage(*stage, |job, index| job.finish_stage(now, index, *rows, *bytes));
@@ -352,6 +357,7 @@ impl History {
                 job.log(now, format_args!("a late report about {attempt} from {executor} was refused"));
             }),
         }
+        Vec::new()
     }
 
     /// A line in the logs of all jobs that have not ended: the loss of an executor, say.
@@ -383,22 +389,30 @@ impl Inner {
         });
     }
 
-    fn end(&mut self, now: Moment, id: JobId, error: Option<&JobError>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+    fn end(&mut self, now: Moment, id: JobId, error: Option<&JobError>) -> Vec<JobId> {
+        let Some(job) = self.jobs.get_mut(&id) else { return Vec::new() };
         if job.state.has_ended() {
-            return;
+            return Vec::new();
         }
         job.end(now, error);
+        self.has_ended(id)
+    }
+
+    /// Makes room for it. Returns the jobs that are forgotten.
+    fn has_ended(&mut self, id: JobId) -> Vec<JobId> {
         self.ended.push_back(id);
+        let mut all = Vec::new();
         while self.ended.len() > self.limit {
             let Some(oldest) = self.ended.pop_front() else { break };
             let Some(forgotten) = self.jobs.remove(&oldest) else { continue };
+            all.push(oldest);
             if let Some(query) = &forgotten.info.query
                 && self.queries.get(query) == Some(&oldest)
             {
                 self.queries.remove(query);
             }
         }
+        all
     }
 }
 
@@ -650,6 +664,50 @@ mod tests {
         assert_eq!(ids, vec![JobId(5), JobId(4), live]);
         assert_eq!(history.query("q2", |job| job.id), None);
         assert_eq!(history.query("q5", |job| job.state), Some(JobState::Cancelled));
+    }
+
+    #[test]
+    fn what_is_stored_is_listed_again() {
+        let history = History::new(10);
+        for id in 1..4 {
+            let job = submit(&history, id);
+            let stage = job.stage(0);
+            history.apply(at(5), &Fact::StageStarted { stage }, None);
+            let attempt = stage.task(0).attempt(0);
+            let fact = Fact::TaskCommitted { attempt, executor: ExecutorId(1), rows: 5, bytes: 10 };
+            history.apply(at(10), &fact, Some(&measured(5, 100)));
+            let error = (id == 2).then(|| JobError::Cancelled { reason: "test".into() });
+            history.apply(at(id * 1_000), &Fact::JobEnded { job, error }, None);
+        }
+        let stored = history.jobs(10, JobRecord::store);
+        let next = History::new(2);
+        let bad = [stored, vec!["{}".into()]].concat();
+        assert_eq!(next.restore(&bad), [JobId(1)]);
+        for id in [2, 3].map(JobId) {
+            let show = |job: &JobRecord| format!("{job:?} {:?}", job.stages[0].plan_with_metrics());
+            let without_clock = |text: String| text.replace("started: Some(Instant(5))", "started: None");
+            assert_eq!(next.job(id, show), history.job(id, show).map(without_clock));
+        }
+        assert_eq!(next.query("q3", |job| job.state), Some(JobState::Finished));
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_is_stored_in_short() {
+        let history = History::new(10);
+        let job = submit(&history, 1);
+        let executor = ExecutorId(1);
+        for number in 0..3_000 {
+            let failure = TaskFailure::Io { message: "disk ".repeat(20) };
+            let attempt = job.stage(0).task(0).attempt(number);
+            history.apply(at(1), &Fact::TaskFailed { attempt, executor, failure }, None);
+        }
+        history.apply(at(2), &Fact::JobEnded { job, error: None }, None);
+        let stored = history.job(job, JobRecord::store).unwrap();
+        assert!(stored.len() < 64 << 10, "{}", stored.len());
+        let next = History::new(2);
+        next.restore(&[stored]);
+        let log = next.log(job).unwrap();
+        assert!(log.len() == 40 && log[39].ends_with("finished"), "{log:?}");
     }
 
     #[test]

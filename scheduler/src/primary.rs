@@ -3,7 +3,7 @@
 use crate::admin::{AdminService, SubmitStatement};
 use crate::dispatch::DispatchService;
 use crate::driver::{Driver, DriverConfig, IdSource};
-use crate::saved::SavedStages;
+use crate::saved::SavedJobs;
 use crate::session::{Sessions, incoming};
 use futures::Stream;
 use futures::future::BoxFuture;
@@ -88,7 +88,7 @@ impl Primary {
         listener: TcpListener,
         config: PrimaryConfig,
         ids: Arc<dyn IdSource>,
-        saved: Option<Arc<SavedStages>>,
+        saved: Option<Arc<SavedJobs>>,
     ) -> Result<Primary, PrimaryError> {
         let address = config.listen;
         let address = listener.local_addr().map_err(|source| PrimaryError::Listen { address, source })?;

@@ -1,4 +1,5 @@
-//! The finished stages of running jobs, in the metadata store: where the next leader goes on.
+//! What of a leader's jobs outlives it, in the metadata store: the finished stages of running ones, where the next leader goes on, and
+//! the records of ended ones, which it lists.
 //!
 //! ```text
 //! stage of a statement   finished ──save──> waiting ──write──> in the store ──job ended──> removed
@@ -25,6 +26,7 @@ use windlass_core::job::{KeptOutput, MapLocation};
 use windlass_engine::ClusterShape;
 
 const STAGES: &str = "stage/";
+const JOBS: &str = "job/";
 /// Beside the stages of a statement: how many leaders went on with it.
 const TAKEOVERS: &str = "takeovers";
 /// What a statement of an earlier leader has behind it waits so long to be asked for: longer than clients look for a leader.
@@ -38,7 +40,7 @@ const MAX_BYTES: usize = 1 << 20;
 const ATTEMPTS: u32 = 1 << 16;
 
 #[derive(Debug)]
-pub(crate) struct SavedStages {
+pub(crate) struct SavedJobs {
     store: Arc<dyn MetaStore>,
     state: Mutex<State>,
     wake: Notify,
@@ -52,6 +54,8 @@ struct State {
     ours: BTreeMap<String, (JobId, BTreeSet<String>)>,
     /// The same of statements that earlier leaders had.
     inherited: BTreeMap<String, BTreeSet<String>>,
+    /// Keys of jobs that have ended.
+    recorded: BTreeSet<String>,
 }
 
 /// A job that an earlier leader began, and what it has behind it.
@@ -95,16 +99,19 @@ struct Record {
     bytes: Vec<u64>,
 }
 
-impl SavedStages {
-    /// What is in the store now was left by earlier leaders.
-    pub async fn open(store: Arc<dyn MetaStore>) -> Result<Arc<Self>, MetaError> {
+impl SavedJobs {
+    /// What is in the store now was left by earlier leaders: among it the records of these jobs, by id.
+    pub async fn open(store: Arc<dyn MetaStore>) -> Result<(Arc<Self>, Vec<Bytes>), MetaError> {
         let mut state = State::default();
+        let ended = store.range(JOBS).await?;
+        state.recorded.extend(ended.iter().map(|(key, _)| key.clone()));
+        let ended = ended.into_iter().map(|(_, entry)| entry.value).collect();
         for (key, _) in store.range(STAGES).await? {
             if let Some((statement, _)) = key[STAGES.len()..].split_once('/') {
                 state.inherited.entry(statement.to_string()).or_default().insert(key);
             }
         }
-        Ok(Arc::new(SavedStages { store, state: Mutex::new(state), wake: Notify::new() }))
+        Ok((Arc::new(SavedJobs { store, state: Mutex::new(state), wake: Notify::new() }), ended))
     }
 
     /// Writes what waits until `stop`, and removes in time what nobody asked for.
@@ -155,6 +162,25 @@ impl SavedStages {
             && let Some((_, keys)) = state.ours.remove(&statement)
         {
             state.waiting.extend(keys.into_iter().map(|key| (key, None)));
+            self.wake.notify_one();
+        }
+    }
+
+    /// The record of a job that has ended.
+    pub fn record(&self, job: JobId, record: Bytes) {
+        let key = key_of(job);
+        let mut state = self.state.lock();
+        state.recorded.insert(key.clone());
+        state.waiting.insert(key, Some(record));
+        self.wake.notify_one();
+    }
+
+    /// Nobody lists the job any more.
+    pub fn forget(&self, job: JobId) {
+        let key = key_of(job);
+        let mut state = self.state.lock();
+        if state.recorded.remove(&key) {
+            state.waiting.insert(key, None);
             self.wake.notify_one();
         }
     }
@@ -216,6 +242,11 @@ impl SavedStages {
     }
 }
 
+/// In the order of ids.
+fn key_of(job: JobId) -> String {
+    format!("{JOBS}{:020}", job.0)
+}
+
 impl Record {
     fn new(job: JobId, shape: ClusterShape, stage: &BegunStage) -> Self {
         let outputs = || stage.outputs.iter();
@@ -266,7 +297,7 @@ mod tests {
         BegunStage { index, lineage: PlanHash(99), outputs: (0..3).map(output).collect() }
     }
 
-    async fn written(saved: &SavedStages) {
+    async fn written(saved: &SavedJobs) {
         while let Some(transaction) = saved.next() {
             saved.store.commit(transaction).await.unwrap();
         }
@@ -275,7 +306,7 @@ mod tests {
     #[tokio::test]
     async fn the_next_leader_finds_what_a_statement_has_behind_it_once() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
-        let first = SavedStages::open(store.clone()).await.unwrap();
+        let (first, _) = SavedJobs::open(store.clone()).await.unwrap();
         first.save("a/b", JobId(4), SHAPE, stage(0));
         first.save("a/b", JobId(5), SHAPE, stage(1));
         first.save("c", JobId(6), SHAPE, stage(0));
@@ -285,14 +316,14 @@ mod tests {
         first.ended("c", JobId(6));
         written(&first).await;
 
-        let second = SavedStages::open(store.clone()).await.unwrap();
+        let (second, _) = SavedJobs::open(store.clone()).await.unwrap();
         assert_eq!(second.begun("c").await.unwrap(), None);
         let begun = Begun { job: JobId(4), shape: SHAPE, first_attempt: ATTEMPTS, stages: vec![stage(0)] };
         assert_eq!(second.begun("a/b").await.unwrap(), Some(begun.clone()));
         assert_eq!(second.begun("a/b").await.unwrap(), None);
 
         // It dies before another stage has finished: the numbers that it gave are not given again.
-        let third = SavedStages::open(store.clone()).await.unwrap();
+        let (third, _) = SavedJobs::open(store.clone()).await.unwrap();
         let begun = Begun { first_attempt: 2 * ATTEMPTS, ..begun };
         assert_eq!(third.begun("a/b").await.unwrap(), Some(begun));
         third.ended("a/b", JobId(4));
@@ -301,15 +332,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ended_jobs_are_listed_by_the_next_leader() {
+        let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
+        let (first, ended) = SavedJobs::open(store.clone()).await.unwrap();
+        assert!(ended.is_empty());
+        for job in [12, 3, 4] {
+            first.record(JobId(job), Bytes::from(job.to_string()));
+        }
+        written(&first).await;
+        first.forget(JobId(4));
+        first.forget(JobId(99));
+        written(&first).await;
+        let (_, ended) = SavedJobs::open(store).await.unwrap();
+        assert_eq!(ended, ["3", "12"]);
+    }
+
+    #[tokio::test]
     async fn what_nobody_asks_for_goes() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
-        let first = SavedStages::open(store.clone()).await.unwrap();
+        let (first, _) = SavedJobs::open(store.clone()).await.unwrap();
         for index in 0..250 {
             first.save("q", JobId(1), SHAPE, stage(index));
         }
         written(&first).await;
         assert_eq!(store.range(STAGES).await.unwrap().len(), 250);
-        let second = SavedStages::open(store.clone()).await.unwrap();
+        let (second, _) = SavedJobs::open(store.clone()).await.unwrap();
         second.save("r", JobId(2), SHAPE, stage(0));
         second.expire();
         written(&second).await;

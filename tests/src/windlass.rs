@@ -86,6 +86,7 @@ mod embedded {
     #[tokio::test(flavor = "multi_thread")]
     async fn tpcds() {
         tpc::TPCDS.run(Windlass::embedded(Small::InOnePlace).await.as_ref()).await;
+        tpc::TPCDS.run(Windlass::embedded(Small::InStages).await.as_ref()).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

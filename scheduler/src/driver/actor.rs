@@ -3,8 +3,8 @@
 use super::directory::{Directory, ExecutorEntry};
 use super::plans::Plans;
 use super::{DriverConfig, Ended, JobOutcome, Release, ResultPart};
-use crate::history::{History, JobInfo, Measured, Moment};
-use crate::saved::{BegunStage, SavedStages};
+use crate::history::{History, JobInfo, JobRecord, Measured, Moment};
+use crate::saved::{BegunStage, SavedJobs};
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,7 +92,7 @@ pub(super) struct Actor {
     origin: std::time::Instant,
     /// What the steps of this batch ask for.
     batch: Batch,
-    saved: Option<Arc<SavedStages>>,
+    saved: Option<Arc<SavedJobs>>,
     save_after: Duration,
     /// Who waits until a job's attempts have ended.
     quiet: Vec<(JobId, oneshot::Sender<()>)>,
@@ -105,8 +105,17 @@ struct Job {
     parts: BTreeMap<u32, Part>,
     reply: oneshot::Sender<Result<JobOutcome, JobError>>,
     submitted: Instant,
+    /// By somebody who did not wait, and may ask for it by its id.
+    was_submitted: bool,
     /// Present when its finished stages are saved.
     saved: Option<SavedJob>,
+}
+
+impl Job {
+    /// Whether later leaders are to list it: not every little query is worth a write to the store.
+    fn is_recorded(&self, now: Moment, after: Duration) -> bool {
+        self.was_submitted || now.at.since(self.submitted) >= after
+    }
 }
 
 struct SavedJob {
@@ -147,7 +156,7 @@ impl Actor {
         config: &DriverConfig,
         history: Arc<History>,
         directory: Arc<Directory>,
-        saved: Option<Arc<SavedStages>>,
+        saved: Option<Arc<SavedJobs>>,
         dropped: mpsc::UnboundedSender<Dropped>,
     ) -> Self {
         Actor {
@@ -302,8 +311,15 @@ impl Actor {
             lineages: plan.lineages(),
             early: BTreeSet::new(),
         });
-        self.history.submitted(now, spec.id, info, &plan);
-        let job = Job { spec: spec.clone(), parts: BTreeMap::new(), reply, submitted: now.at, saved };
+        self.history.submitted(now, spec.id, info.clone(), &plan);
+        let job = Job {
+            spec: spec.clone(),
+            parts: BTreeMap::new(),
+            reply,
+            submitted: now.at,
+            was_submitted: info.id.is_some(),
+            saved,
+        };
         self.jobs.insert(spec.id, job);
         self.step(now, Event::JobSubmitted(spec), None);
     }
@@ -383,7 +399,15 @@ impl Actor {
             _ => {}
         }
         let measured = report.as_ref().map(measured);
-        self.history.apply(now, fact, measured.as_ref());
+        let forgotten = self.history.apply(now, fact, measured.as_ref());
+        if let (Fact::JobEnded { job, .. }, Some(saved)) = (fact, &self.saved) {
+            if self.jobs.get(job).is_some_and(|running| running.is_recorded(now, self.save_after))
+                && let Some(record) = self.history.job(*job, JobRecord::store)
+            {
+                saved.record(*job, record);
+            }
+            forgotten.into_iter().for_each(|job| saved.forget(job));
+        }
         if let (Fact::TaskCommitted { attempt, rows, bytes, .. }, Some(report)) = (fact, report) {
             self.keep(*attempt, *rows, *bytes, report);
         }

@@ -415,8 +415,13 @@ async fn with_stages_behind(session: &Session) -> (String, Vec<(u32, u32)>) {
     }
 }
 
-/// Has the leader killed when the statement has stages behind it; the next one goes on with the rest.
-async fn outlives_its_leader(session: &Session, other: &Session, sql: &str, kill: impl FnOnce()) -> Vec<RecordBatch> {
+/// Has the leader killed when the statement has stages behind it; the next one goes on with the rest. The answer, and the job.
+async fn outlives_its_leader(
+    session: &Session,
+    other: &Session,
+    sql: &str,
+    kill: impl FnOnce(),
+) -> (Vec<RecordBatch>, String) {
     let run = async { session.sql(sql).await?.collect().await };
     let meanwhile = async {
         let (job, finished) = with_stages_behind(other).await;
@@ -433,9 +438,10 @@ async fn outlives_its_leader(session: &Session, other: &Session, sql: &str, kill
             assert!(log.contains(&format!("stage {stage} had left {tasks} of {tasks} outputs")), "{log}");
             assert!(!log.contains(&format!("stage {stage} started")), "{log}");
         }
+        job
     };
-    let (answer, ()) = tokio::join!(run, meanwhile);
-    answer.expect("the statement outlives its leader")
+    let (answer, job) = tokio::join!(run, meanwhile);
+    (answer.expect("the statement outlives its leader"), job)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -444,12 +450,15 @@ async fn the_next_leader_does_not_run_finished_stages_again() {
     let (session, other) = (cluster.session().await, cluster.session().await);
     source(&session).await;
     let expected = session.sql(TWO_PARTS).await.expect("it runs").collect().await.expect("it has an answer");
-    let answer = outlives_its_leader(&session, &other, TWO_PARTS, || cluster.signal(0, "-KILL")).await;
+    let (answer, job) = outlives_its_leader(&session, &other, TWO_PARTS, || cluster.signal(0, "-KILL")).await;
     assert_eq!(answer, expected);
     executors(&session, 2).await;
     let leader = (1..3).find(|number| leads(&cluster, *number, &[0])).expect("one of them leads");
     let write = format!("create table target as {TWO_PARTS}");
     outlives_its_leader(&session, &other, &write, || cluster.signal(leader, "-KILL")).await;
+    // Its list begins with what earlier ones ran.
+    let listed = other.job(&job).await.expect("it is still listed");
+    assert_eq!((listed.summary.state.as_str(), listed.stage_details.len()), ("finished", 3));
     let written = session.sql("select * from target").await.expect("it is there").collect().await;
     assert_eq!(written.expect("it can be read"), expected);
 }
@@ -466,11 +475,12 @@ async fn a_restarted_primary_goes_on_with_what_ran() {
     source(&session).await;
     let expected = session.sql(TWO_PARTS).await.expect("it runs").collect().await.expect("it has an answer");
     let mut primary = Restarted::new(cluster.primary(), &cluster.url);
-    let answer = outlives_its_leader(&session, &other, TWO_PARTS, || primary.restart("-KILL")).await;
+    let (answer, job) = outlives_its_leader(&session, &other, TWO_PARTS, || primary.restart("-KILL")).await;
     assert_eq!(answer, expected);
     executors(&session, 2).await;
     let write = format!("create table target as {TWO_PARTS}");
     outlives_its_leader(&session, &other, &write, || primary.restart("-KILL")).await;
+    assert_eq!(other.job(&job).await.expect("it is still listed").summary.state, "finished");
     let written = session.sql("select * from target").await.expect("it is there").collect().await;
     assert_eq!(written.expect("it can be read"), expected);
 }

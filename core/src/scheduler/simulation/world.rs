@@ -343,6 +343,9 @@ impl World {
     /// The leader dies. Executors join the next one, now, later or never, with what they have; so do most jobs.
     fn change_leader(&mut self) -> Progress {
         let running = self.checker.running_jobs();
+        // What waits to be written is lost with it.
+        let random = &mut self.random;
+        self.saved.retain(|_, _| !random.one_in(5));
         self.orphans.extend(running.into_iter().filter(|_| !self.random.one_in(4)));
         self.scheduler = Scheduler::new(self.config.clone());
         self.checker.leader_changed();
