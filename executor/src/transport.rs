@@ -34,7 +34,7 @@ use windlass_proto::{MAX_MESSAGE_BYTES, describe, v1};
 const OUTGOING: usize = 64;
 /// Reports go out together up to this many bytes.
 const REPORT_BYTES: usize = 4 << 20;
-/// Pauses between attempts to reach a primary: the first, and the longest.
+/// Pauses between rounds of attempts to reach each primary: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// Map outputs of jobs are kept for the next leader so long, when none is found.
@@ -93,6 +93,10 @@ pub(crate) async fn attach(
         }
         kept.expire(executor);
         waiting.complain(primary, &reason);
+        // Whoever leads next is found in one round through all of them.
+        if config.primaries.last() != Some(primary) {
+            continue;
+        }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(waiting.pause()) => {}
