@@ -348,6 +348,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ten_thousand_tasks_are_a_few_writes() {
+        let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
+        let (saved, _) = SavedJobs::open(store.clone()).await.unwrap();
+        let output = |partition| KeptOutput {
+            location: MapLocation { partition, attempt: 3 * ATTEMPTS, executor: ExecutorId(1_000_000) },
+            rows: 1 << 40,
+            bytes: 1 << 40,
+        };
+        let mut writes = 0;
+        for index in 0..4 {
+            let outputs = (0..2_500).map(output).collect();
+            saved.save("q", JobId(1), SHAPE, BegunStage { index, lineage: PlanHash(1), outputs });
+            while let Some(transaction) = saved.next() {
+                writes += 1;
+                store.commit(transaction).await.unwrap();
+            }
+        }
+        assert_eq!(writes, 4);
+        let largest = store.range(STAGES).await.unwrap().iter().map(|(_, entry)| entry.value.len()).max();
+        assert!(largest.is_some_and(|bytes| bytes < 100_000), "{largest:?}");
+    }
+
+    #[tokio::test]
     async fn what_nobody_asks_for_goes() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
         let (first, _) = SavedJobs::open(store.clone()).await.unwrap();

@@ -25,8 +25,8 @@ use windlass_engine::stage::WriteTarget;
 /// How long the end of a failed write waits for its attempts to notice.
 const NOTICE: Duration = Duration::from_secs(5);
 /// An attempt that has ended may have left a file half written to a thread of the file system, which cannot be called back: what was
-/// staged is removed again after this long.
-const STRAGGLERS: Duration = Duration::from_secs(5);
+/// staged is removed again after each of these times. On a disk that has more to do than it can, seconds are not enough.
+const STRAGGLERS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(300)];
 
 /// A write that is published.
 pub(super) struct Written {
@@ -263,8 +263,8 @@ impl Statements {
     /// it is removed once more later.
     async fn stop_the_slower(&self, job: JobId, target: &WriteTarget) {
         if tokio::time::timeout(NOTICE, self.inner.runner.quiet(job)).await.is_err() {
-            let later = self.inner.catalog.discard_folder(&target.staging, STRAGGLERS);
-            if let Err(error) = self.inner.catalog.change(|_| Ok(vec![later])).await {
+            let later = self.discard_later(target);
+            if let Err(error) = self.inner.catalog.change(|_| Ok(later)).await {
                 tracing::warn!(staging = %target.staging, %error, "what slow attempts stage stays until the primary starts again");
             }
         }
@@ -325,12 +325,16 @@ impl Statements {
         Ok(())
     }
 
-    /// Removes what was staged, now and once more when whoever was still writing has noticed.
+    fn discard_later(&self, target: &WriteTarget) -> Vec<Edit> {
+        STRAGGLERS.map(|after| self.inner.catalog.discard_folder(&target.staging, after)).into()
+    }
+
+    /// Removes what was staged, now and again when whoever was still writing has noticed.
     async fn give_up(&self, intent: &Intent, target: &WriteTarget) -> Result<(), QueryError> {
-        let later = self.inner.catalog.discard_folder(&target.staging, STRAGGLERS);
+        let later = self.discard_later(target);
         let ended = async {
             self.inner.journal.abandon(intent).await?;
-            self.inner.catalog.change(|_| Ok(vec![later])).await.map(drop)
+            self.inner.catalog.change(|_| Ok(later)).await.map(drop)
         };
         let ended = ended.await;
         if let Err(error) = &ended {
