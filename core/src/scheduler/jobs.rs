@@ -220,14 +220,7 @@ impl Job {
 
     /// The committed outputs of a stage, by partition.
     pub fn kept(&self, stage: u32) -> Vec<KeptOutput> {
-        let tasks = (0..).zip(&self.stages[stage as usize].tasks);
-        let committed = tasks.filter_map(|(partition, task)| match task.state {
-            TaskState::Committed { attempt, executor, rows, bytes } => {
-                Some(KeptOutput { location: MapLocation { partition, attempt, executor }, rows, bytes })
-            }
-            _ => None,
-        });
-        committed.collect()
+        self.stages[stage as usize].committed().collect()
     }
 
     /// A pending task starts on `executor`.
@@ -578,8 +571,15 @@ impl Stage {
     }
 
     fn committed_outputs(&self) -> impl Iterator<Item = MapLocation> {
+        self.committed().map(|output| output.location)
+    }
+
+    /// Committed outputs with what is known of them, by partition.
+    fn committed(&self) -> impl Iterator<Item = KeptOutput> {
         (0..).zip(&self.tasks).filter_map(|(partition, task)| match task.state {
-            TaskState::Committed { attempt, executor, .. } => Some(MapLocation { partition, attempt, executor }),
+            TaskState::Committed { attempt, executor, rows, bytes } => {
+                Some(KeptOutput { location: MapLocation { partition, attempt, executor }, rows, bytes })
+            }
             _ => None,
         })
     }
