@@ -1,4 +1,4 @@
-//! Pure logic of Windlass: identifiers, failures, cluster membership, placement, jobs and stages.
+//! Pure logic of Windlass: identifiers, failures, cluster membership, placement, jobs and stages, files and blocks.
 //!
 //! Nothing here knows tokio, protobuf, DataFusion, files, sockets or a clock. Time and randomness come in as arguments and
 //! every map is ordered, so a run is a function of its inputs: scenario tests and the simulation drive the same machines as production.
@@ -10,3 +10,4 @@ pub mod ids;
 pub mod job;
 pub mod scheduler;
 pub mod time;
+pub mod wfs;

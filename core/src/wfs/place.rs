@@ -1,0 +1,90 @@
+//! On which executors replicas go: never two on one, spread over racks, near the writer first, away from full disks.
+
+use super::replicas::{Member, Replicas};
+use crate::ids::ExecutorId;
+use std::collections::BTreeSet;
+
+/// Who writes, as far as that matters for where the first replica goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Near {
+    /// The executor that the writer runs on.
+    pub executor: Option<ExecutorId>,
+    pub host: String,
+    pub rack: String,
+}
+
+/// A sequence of numbers that is a function of its seed (splitmix64, Steele, Lea and Flood 2014).
+#[derive(Clone, Debug)]
+pub(super) struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// Up to `count` executors for replicas beside those on `held`. `reserve`: bytes that must be free.
+pub(super) fn choose(
+    replicas: &Replicas,
+    dice: &mut Dice,
+    near: &Near,
+    held: &[ExecutorId],
+    excluded: &BTreeSet<ExecutorId>,
+    reserve: u64,
+    count: usize,
+) -> Vec<ExecutorId> {
+    let mut chosen: Vec<&Member> = held.iter().filter_map(|id| replicas.member(*id)).collect();
+    let before = chosen.len();
+    let takes = |member: &&Member| {
+        !member.draining && member.free > reserve && !excluded.contains(&member.id) && !held.contains(&member.id)
+    };
+    let mut candidates: Vec<&Member> = replicas.members.values().filter(takes).collect();
+    while chosen.len() - before < count && !candidates.is_empty() {
+        let racks: BTreeSet<&str> = chosen.iter().map(|member| member.rack.as_str()).collect();
+        let best = candidates.iter().map(|member| rank(member, &chosen, &racks, near)).min();
+        let best: Vec<usize> =
+            (0..candidates.len()).filter(|at| Some(rank(candidates[*at], &chosen, &racks, near)) == best).collect();
+        // Of two at random the one with more room: fills evenly without sending everything to the emptiest.
+        let [one, other] = [dice.roll(), dice.roll()].map(|roll| best[(roll % best.len() as u64) as usize]);
+        let at = if candidates[other].free > candidates[one].free { other } else { one };
+        chosen.push(candidates.swap_remove(at));
+    }
+    chosen.into_iter().skip(before).map(|member| member.id).collect()
+}
+
+/// Less is better: on the writer's executor or host for the first replica; on another rack for the second; on a rack that is there
+/// already for the third, so that a write crosses between racks once; on another host than any replica, where there is one.
+fn rank(member: &Member, chosen: &[&Member], racks: &BTreeSet<&str>, near: &Near) -> (bool, u8, u8) {
+    let shares_host = chosen.iter().any(|other| other.host == member.host);
+    let nearness = match () {
+        () if near.executor == Some(member.id) => 0,
+        () if !near.host.is_empty() && near.host == member.host => 1,
+        () if !near.rack.is_empty() && near.rack == member.rack => 2,
+        () => 3,
+    };
+    let known_rack = racks.contains(member.rack.as_str());
+    match chosen.len() {
+        0 => (false, nearness, 0),
+        // All replicas on one rack: the next one on another.
+        _ if racks.len() == 1 => (shares_host, u8::from(known_rack), 0),
+        2 => (shares_host, u8::from(!known_rack), 0),
+        _ => (shares_host, 0, 0),
+    }
+}
+
+/// Which of these replicas goes when there are too many: of two on one host or rack one, then that on the fullest disk.
+pub(super) fn surplus(replicas: &Replicas, holders: &[ExecutorId]) -> Option<ExecutorId> {
+    let members: Vec<&Member> = holders.iter().filter_map(|id| replicas.member(*id)).filter(|m| !m.draining).collect();
+    let crowd = |member: &Member| {
+        let same = |by: fn(&Member) -> &str| members.iter().filter(|other| by(other) == by(member)).count();
+        (same(|m| &m.host), same(|m| &m.rack))
+    };
+    members
+        .iter()
+        .max_by_key(|member| (crowd(member), std::cmp::Reverse(member.free), member.id))
+        .map(|member| member.id)
+}

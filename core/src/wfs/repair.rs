@@ -1,0 +1,409 @@
+//! Upkeep of replicas: reports of executors, and what makes every block have as many as it wants.
+//!
+//! ```text
+//!   settling ──nearly all blocks have a replica, and a while──> working        (also after `settle_limit`)
+//!
+//!   executor lost ──`repair_after`──> its blocks are wanting; those with one replica left at once
+//!   wanting ──copy ordered──> copying ──reported, failed, late, source or target lost──> looked at again
+//!   surplus ──> one replica less
+//! ```
+
+use super::place::{self, Near};
+use super::replicas::{Replicas, Reported};
+use super::{Block, FsError, FsPath, Namespace, Now, Order, Output, WfsConfig};
+use crate::ids::{BlockId, ExecutorId, FileId};
+use crate::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Between two looks at what could not be placed or copied, if nothing else happens.
+const ROUND: Duration = Duration::from_secs(5);
+/// Blocks that are looked at in one step, and those of them that copies are sought for.
+const LOOKS: usize = 10_000;
+const COPIES: usize = 1_000;
+/// Of a thousand blocks so many may be without a replica when upkeep begins.
+const MISSING_PER_MILLE: usize = 1;
+
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    /// While executors are waited for: until when at the latest, and until when if nearly all is there.
+    settling: Option<(Instant, Option<Instant>)>,
+    /// Blocks that are looked at again at that time: their executor went, or a copy came to nothing.
+    away: Vec<(Instant, BTreeSet<BlockId>)>,
+    /// Blocks that lost a holder a short while ago: they wait, unless it was the last but one.
+    waiting: BTreeSet<BlockId>,
+    copying: BTreeMap<BlockId, Copying>,
+    /// Replicas of blocks that are on their way out, told to executors when upkeep begins.
+    unwanted: BTreeMap<ExecutorId, Vec<BlockId>>,
+    /// Replicas that their executors found damaged, and that are the only ones.
+    damaged: BTreeSet<BlockId>,
+    next_round: Instant,
+    /// Copies that have succeeded, replicas that were too many.
+    pub copied: u64,
+    pub pruned: u64,
+}
+
+#[derive(Debug)]
+struct Copying {
+    from: Vec<ExecutorId>,
+    to: ExecutorId,
+    until: Instant,
+}
+
+/// How the blocks are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    pub settling: bool,
+    pub blocks: usize,
+    /// With fewer replicas than they want, at least one.
+    pub under_replicated: usize,
+    /// Without a replica.
+    pub missing: usize,
+    /// With more replicas than they want.
+    pub surplus: usize,
+    /// All of whose replicas are damaged.
+    pub damaged: usize,
+    pub copying: usize,
+    pub copied: u64,
+    pub pruned: u64,
+    pub members: Vec<MemberStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    pub id: ExecutorId,
+    pub draining: bool,
+    pub blocks: usize,
+    pub used: u64,
+    pub free: u64,
+}
+
+impl Upkeep {
+    pub fn new(now: Instant, config: &WfsConfig, replicas: &Replicas) -> Self {
+        Upkeep {
+            settling: (replicas.sealed > 0).then(|| (now + config.settle_limit, None)),
+            away: Vec::new(),
+            waiting: BTreeSet::new(),
+            copying: BTreeMap::new(),
+            unwanted: BTreeMap::new(),
+            damaged: BTreeSet::new(),
+            next_round: now,
+            copied: 0,
+            pruned: 0,
+        }
+    }
+
+    pub fn next_deadline(&self, replicas: &Replicas) -> Option<Instant> {
+        if let Some((limit, settled)) = self.settling {
+            return Some(settled.unwrap_or(limit));
+        }
+        let work = !replicas.wanting.is_empty() || !replicas.stuck.is_empty();
+        let rounds = work.then_some(self.next_round);
+        let copies = self.copying.values().map(|copy| copy.until);
+        rounds.into_iter().chain(self.away.iter().map(|(at, _)| *at)).chain(copies).min()
+    }
+
+    /// A writer waits for replicas of this block.
+    pub fn hasten(&mut self, block: BlockId) {
+        self.waiting.remove(&block);
+        self.next_round = Instant::default();
+    }
+
+    pub fn forget(&mut self, block: BlockId, replicas: &mut Replicas) {
+        self.waiting.remove(&block);
+        self.damaged.remove(&block);
+        self.end_copy(block, replicas);
+    }
+
+    fn end_copy(&mut self, block: BlockId, replicas: &mut Replicas) -> Option<Copying> {
+        let copy = self.copying.remove(&block)?;
+        if let Some(member) = replicas.member_mut(copy.to) {
+            member.incoming = member.incoming.saturating_sub(1);
+        }
+        if let Some(member) = copy.from.first().and_then(|from| replicas.member_mut(*from)) {
+            member.outgoing = member.outgoing.saturating_sub(1);
+        }
+        Some(copy)
+    }
+}
+
+impl Namespace {
+    // ---- what executors say
+
+    /// A core executor has joined. Its report follows.
+    pub fn joined(&mut self, id: ExecutorId, host: &str, rack: &str) {
+        self.replicas.join(id, host.into(), rack.into());
+    }
+
+    /// It is gone, with its replicas.
+    pub fn lost(&mut self, now: Now, id: ExecutorId, out: &mut Output) {
+        self.upkeep.unwanted.remove(&id);
+        let concerned = self.upkeep.copying.iter().filter(|(_, copy)| copy.to == id || copy.from.contains(&id));
+        let concerned: Vec<BlockId> = concerned.map(|(block, _)| *block).collect();
+        for block in concerned {
+            self.upkeep.end_copy(block, &mut self.replicas);
+        }
+        let was_draining = self.replicas.member(id).is_some_and(|member| member.draining);
+        let blocks = self.replicas.leave(id);
+        if !blocks.is_empty() && !was_draining {
+            self.upkeep.waiting.extend(blocks.iter().copied());
+            self.upkeep.away.push((now.at + self.config.repair_after, blocks));
+        }
+        self.repair(now, out);
+    }
+
+    /// It leaves for good.
+    pub fn draining(&mut self, now: Now, id: ExecutorId, out: &mut Output) {
+        self.replicas.drain(id);
+        self.repair(now, out);
+    }
+
+    /// How many of its blocks would have fewer replicas than they want without it, and could have more on others.
+    pub fn held_up(&self, id: ExecutorId) -> usize {
+        let Some(member) = self.replicas.member(id) else { return 0 };
+        let staying = self.replicas.members.values().filter(|member| !member.draining).count();
+        let needs = |block: &&BlockId| {
+            self.replicas.blocks.get(*block).is_some_and(|state| {
+                let enough = usize::from(state.wanted).min(staying);
+                usize::from(self.replicas.staying(state)) < enough
+            })
+        };
+        member.blocks.iter().filter(needs).count()
+    }
+
+    /// Space on its disks.
+    pub fn space(&mut self, id: ExecutorId, used: u64, free: u64) {
+        if let Some(member) = self.replicas.member_mut(id) {
+            (member.used, member.free) = (used, free);
+        }
+    }
+
+    /// All replicas that it has with ids in `range`, sorted by id.
+    pub fn reported(
+        &mut self,
+        now: Now,
+        id: ExecutorId,
+        range: std::ops::RangeInclusive<BlockId>,
+        blocks: &[Block],
+        out: &mut Output,
+    ) {
+        let Some(member) = self.replicas.member(id) else { return };
+        let has: BTreeSet<BlockId> = blocks.iter().map(|block| block.id).collect();
+        let gone: Vec<BlockId> = member.blocks.range(range).copied().filter(|block| !has.contains(block)).collect();
+        for block in gone {
+            self.replicas.drop_replica(id, block);
+        }
+        self.added(now, id, blocks, out);
+    }
+
+    /// Replicas that it has since.
+    pub fn added(&mut self, now: Now, id: ExecutorId, blocks: &[Block], out: &mut Output) {
+        for block in blocks {
+            if self.upkeep.copying.get(&block.id).is_some_and(|copy| copy.to == id) {
+                self.upkeep.end_copy(block.id, &mut self.replicas);
+                self.upkeep.copied += 1;
+            }
+            match self.replicas.report(id, block.id, block.bytes) {
+                Reported::Held => {
+                    self.upkeep.damaged.remove(&block.id);
+                }
+                Reported::Early => {}
+                // A number that this namespace never gave is not its to remove.
+                Reported::Unwanted if block.id.0 >= self.counters.next_block => {}
+                Reported::Unwanted if self.upkeep.settling.is_some() => {
+                    self.upkeep.unwanted.entry(id).or_default().push(block.id);
+                }
+                Reported::Unwanted => out.orders.push((id, Order::Delete(block.id))),
+            }
+        }
+        self.repair(now, out);
+    }
+
+    /// Replicas that it found missing or damaged.
+    pub fn bad(&mut self, now: Now, id: ExecutorId, blocks: &[BlockId], out: &mut Output) {
+        for block in blocks {
+            let holders = self.replicas.holders(*block);
+            if !holders.contains(&id) {
+                continue;
+            }
+            self.replicas.drop_replica(id, *block);
+            match holders.len() {
+                // What is left of the last one is better than nothing: it stays on the disk for whoever can make use of it.
+                1 => _ = self.upkeep.damaged.insert(*block),
+                _ => out.orders.push((id, Order::Delete(*block))),
+            }
+            self.upkeep.waiting.remove(block);
+        }
+        self.repair(now, out);
+    }
+
+    /// A reader could not read a replica: its executor is to look.
+    pub fn suspect(&mut self, id: ExecutorId, block: BlockId, out: &mut Output) {
+        if self.replicas.holders(block).contains(&id) {
+            out.orders.push((id, Order::Verify(block)));
+        }
+    }
+
+    /// A copy that was ordered came to nothing.
+    pub fn copy_failed(&mut self, now: Now, id: ExecutorId, block: BlockId, out: &mut Output) {
+        if self.upkeep.copying.get(&block).is_some_and(|copy| copy.to == id) {
+            self.upkeep.end_copy(block, &mut self.replicas);
+            // Not at once: whatever it was may be over later, and other executors may do.
+            self.replicas.stick(block);
+            self.upkeep.away.push((now.at + ROUND, BTreeSet::from([block])));
+        }
+        self.repair(now, out);
+    }
+
+    // ---- what is done about it
+
+    /// Orders copies and removals, as far as there is room for them.
+    pub(super) fn repair(&mut self, now: Now, out: &mut Output) {
+        if !self.settled(now, out) {
+            return;
+        }
+        for (_, blocks) in self.upkeep.away.extract_if(.., |(at, _)| *at <= now.at) {
+            for block in blocks {
+                self.upkeep.waiting.remove(&block);
+                self.replicas.unstick_block(block);
+            }
+        }
+        let late = self.upkeep.copying.iter().filter(|(_, copy)| copy.until <= now.at);
+        let late: Vec<BlockId> = late.map(|(block, _)| *block).collect();
+        for block in late {
+            self.upkeep.end_copy(block, &mut self.replicas);
+        }
+        if self.upkeep.next_round <= now.at {
+            self.replicas.unstick();
+            self.upkeep.next_round = now.at + ROUND;
+        }
+        self.order_copies(now, out);
+        self.prune(out);
+    }
+
+    fn settled(&mut self, now: Now, out: &mut Output) -> bool {
+        let Some((limit, settled)) = &mut self.upkeep.settling else { return true };
+        let missing = self.replicas.sealed - self.replicas.present;
+        if missing * 1_000 <= self.replicas.sealed * MISSING_PER_MILLE {
+            settled.get_or_insert(now.at + self.config.settle);
+        }
+        let over = *limit <= now.at || settled.is_some_and(|at| at <= now.at);
+        if over {
+            self.upkeep.settling = None;
+            for (executor, blocks) in std::mem::take(&mut self.upkeep.unwanted) {
+                out.orders.extend(blocks.into_iter().map(|block| (executor, Order::Delete(block))));
+            }
+        }
+        over
+    }
+
+    fn order_copies(&mut self, now: Now, out: &mut Output) {
+        let room = self.replicas.members.values().filter(|m| m.incoming < self.config.copies).count();
+        if room == 0 || self.replicas.wanting.is_empty() {
+            return;
+        }
+        let waits = |(left, block): &&(u8, BlockId)| *left > 1 && self.upkeep.waiting.contains(block);
+        let idle = |(_, block): &&(u8, BlockId)| !self.upkeep.copying.contains_key(block);
+        let looked_at = self.replicas.wanting.iter().take(LOOKS);
+        let candidates = looked_at.filter(|candidate| idle(candidate) && !waits(candidate)).map(|(_, block)| *block);
+        let candidates: Vec<BlockId> = candidates.take(COPIES).collect();
+        for block in candidates {
+            self.order_copy(now, block, out);
+        }
+    }
+
+    fn order_copy(&mut self, now: Now, id: BlockId, out: &mut Output) {
+        let Some(bytes) = self.replicas.blocks.get(&id).and_then(|state| state.bytes) else { return };
+        let holders = self.replicas.holders(id);
+        let mut sources = holders.clone();
+        sources.sort_by_key(|source| (self.replicas.member(*source).map_or(u32::MAX, |m| m.outgoing), *source));
+        let Some(source) = sources.first().copied() else { return self.replicas.stick(id) };
+        if self.replicas.member(source).is_none_or(|member| member.outgoing >= self.config.copies) {
+            // A source has room again when one of its copies ends, which leads here.
+            return;
+        }
+        let busy = self.replicas.members.values().filter(|member| member.incoming >= self.config.copies);
+        let busy: BTreeSet<ExecutorId> = busy.map(|member| member.id).collect();
+        let chosen = place::choose(&self.replicas, &mut self.dice, &Near::default(), &holders, &busy, bytes, 1);
+        let Some(target) = chosen.first().copied() else {
+            if busy.is_empty() {
+                self.replicas.stick(id);
+            }
+            return;
+        };
+        for (executor, incoming) in [(source, 0), (target, 1)] {
+            if let Some(member) = self.replicas.member_mut(executor) {
+                member.incoming += incoming;
+                member.outgoing += 1 - incoming;
+            }
+        }
+        let copying = Copying { from: sources.clone(), to: target, until: now.at + self.config.copy_timeout };
+        self.upkeep.copying.insert(id, copying);
+        out.orders.push((target, Order::Copy { block: Block { id, bytes }, from: sources }));
+    }
+
+    fn prune(&mut self, out: &mut Output) {
+        while let Some(block) = self.replicas.surplus.first().copied() {
+            let Some(executor) = place::surplus(&self.replicas, &self.replicas.holders(block)) else { return };
+            self.replicas.drop_replica(executor, block);
+            self.upkeep.pruned += 1;
+            out.orders.push((executor, Order::Delete(block)));
+        }
+    }
+
+    // ---- what users see of it
+
+    pub fn health(&self) -> Health {
+        let missing = self.replicas.sealed - self.replicas.present;
+        Health {
+            settling: self.upkeep.settling.is_some(),
+            blocks: self.replicas.sealed,
+            under_replicated: (self.replicas.wanting.len() + self.replicas.stuck.len()).saturating_sub(missing),
+            missing,
+            surplus: self.replicas.surplus.len(),
+            damaged: self.upkeep.damaged.len(),
+            copying: self.upkeep.copying.len(),
+            copied: self.upkeep.copied,
+            pruned: self.upkeep.pruned,
+            members: self
+                .replicas
+                .members
+                .values()
+                .map(|member| MemberStatus {
+                    id: member.id,
+                    draining: member.draining,
+                    blocks: member.blocks.len(),
+                    used: member.used,
+                    free: member.free,
+                })
+                .collect(),
+        }
+    }
+
+    /// Files in `path`, or just it, with blocks that have fewer replicas than they want: their number of replicas, or that they are damaged.
+    pub fn troubled(&self, path: &FsPath, limit: usize) -> Result<Vec<(FsPath, BlockId, u8, u8, bool)>, FsError> {
+        let (root, _) = self.tree.resolve(path)?;
+        let listed = self.replicas.wanting.iter().map(|(_, block)| *block).chain(self.replicas.stuck.iter().copied());
+        let mut found = Vec::new();
+        for block in listed {
+            let Some(state) = self.replicas.blocks.get(&block) else { continue };
+            if !self.writing.contains_key(&state.file) && !self.tree.is_below(state.file, root) {
+                continue;
+            }
+            let damaged = self.upkeep.damaged.contains(&block);
+            found.push((self.path_of(state.file), block, self.replicas.staying(state), state.wanted, damaged));
+            if found.len() == limit {
+                break;
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn path_of(&self, file: FileId) -> FsPath {
+        match self.writing.get(&file) {
+            Some(lease) => lease.writing.path.clone(),
+            None => self.tree.path_of(file),
+        }
+    }
+}

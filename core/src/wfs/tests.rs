@@ -1,0 +1,473 @@
+//! The namespace against a model, with a restart after any operation; and what single operations promise.
+
+use super::*;
+use proptest::prelude::*;
+
+fn path(text: &str) -> FsPath {
+    FsPath::parse(text).unwrap()
+}
+
+fn at(seconds: u64) -> Now {
+    Now { at: Instant(seconds * 1_000_000), wall_ms: seconds * 1_000 }
+}
+
+/// What the shell makes durable.
+#[derive(Default)]
+pub(super) struct Stored {
+    pub records: BTreeMap<FileId, Record>,
+    pub counters: Counters,
+}
+
+impl Stored {
+    pub fn apply(&mut self, out: Output, counters: Counters) -> Vec<(ExecutorId, Order)> {
+        for record in out.changes.put {
+            self.records.insert(record.id, record);
+        }
+        for id in out.changes.removed {
+            self.records.remove(&id);
+        }
+        self.counters = counters;
+        out.orders
+    }
+
+    pub fn load(&self, config: WfsConfig, now: Now) -> Namespace {
+        let (namespace, lost) = Namespace::load(config, now, self.counters, self.records.values().cloned().collect());
+        assert_eq!(lost, []);
+        namespace
+    }
+}
+
+struct Bench {
+    names: Namespace,
+    stored: Stored,
+    orders: Vec<(ExecutorId, Order)>,
+    now: Now,
+    writer: u128,
+}
+
+impl Bench {
+    fn new(executors: u64) -> Bench {
+        Bench::with(executors, WfsConfig::default())
+    }
+
+    fn with(executors: u64, config: WfsConfig) -> Bench {
+        let mut names = Namespace::new(config);
+        (1..=executors).for_each(|id| names.joined(ExecutorId(id), &format!("host {id}"), "rack"));
+        Bench { names, stored: Stored::default(), orders: Vec::new(), now: at(1), writer: 0 }
+    }
+
+    fn run<T>(&mut self, operation: impl FnOnce(&mut Namespace, Now, &mut Output) -> T) -> T {
+        let mut out = Output::default();
+        let result = operation(&mut self.names, self.now, &mut out);
+        self.orders.extend(self.stored.apply(out, self.names.counters()));
+        result
+    }
+
+    /// A file with blocks of these lengths, each on all its targets.
+    fn write(&mut self, to: &str, mode: CreateMode, blocks: &[u64]) -> Result<Entry, FsError> {
+        self.writer += 1;
+        let writer = self.writer;
+        let (replication, block_bytes) = (None, None);
+        let create = Create { path: path(to), mode, replication, block_bytes, writer };
+        let Created { file, .. } = self.run(|names, now, out| names.create(now, create, out))?;
+        let mut last = Last::Nothing;
+        for (index, bytes) in blocks.iter().enumerate() {
+            let (near, none) = (Near::default(), BTreeSet::new());
+            let allocated = self.run(|names, now, out| names.add_block(now, file, index, &last, &near, &none, out))?;
+            last = Last::Sealed { block: Block { id: allocated.block, bytes: *bytes }, durable: allocated.targets };
+        }
+        self.run(|names, now, out| names.complete(now, file, writer, &last, out))
+    }
+
+    fn restart(&mut self) {
+        self.names = self.stored.load(self.names.config().clone(), self.now);
+    }
+
+    fn tick_until_quiet(&mut self) {
+        let end = self.now.at + Duration::from_secs(100);
+        while let Some(due) = self.names.next_deadline().filter(|due| *due <= end) {
+            self.now.at = self.now.at.max(due);
+            self.run(|names, now, out| names.tick(now, out));
+        }
+    }
+
+    fn all(&self) -> Vec<(String, Detail)> {
+        let listed = self.names.list(&FsPath::root(), true, None, usize::MAX).unwrap();
+        listed.into_iter().map(|entry| (entry.path.as_str().to_string(), entry.detail)).collect()
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Write(String, bool, Vec<u64>),
+    Mkdir(String, bool),
+    Rename(String, String, bool),
+    Delete(String, bool),
+    Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let path = || proptest::collection::vec("[a-c]", 1..4).prop_map(|names| names.join("/"));
+    prop_oneof![
+        4 => (path(), any::<bool>(), proptest::collection::vec(1..1_000u64, 0..3)).prop_map(|(p, n, b)| Op::Write(p, n, b)),
+        2 => (path(), any::<bool>()).prop_map(|(p, parents)| Op::Mkdir(p, parents)),
+        3 => (path(), path(), any::<bool>()).prop_map(|(a, b, o)| Op::Rename(a, b, o)),
+        2 => (path(), any::<bool>()).prop_map(|(p, r)| Op::Delete(p, r)),
+        1 => Just(Op::Restart),
+    ]
+}
+
+/// Paths, and for files their length. Folders are entries of their own.
+type Model = BTreeMap<String, Option<u64>>;
+
+fn parents(path: &str) -> Vec<String> {
+    path.match_indices('/').map(|(at, _)| path[..at].to_string()).collect()
+}
+
+/// What the operation does to the model; `None`: it is refused.
+fn apply(model: &Model, op: &Op) -> Option<Model> {
+    let mut next = model.clone();
+    let below = |path: &str| format!("{path}/");
+    let is_file = |path: &str| matches!(model.get(path), Some(Some(_)));
+    let make_parents = |next: &mut Model, path: &str| {
+        if parents(path).iter().any(|parent| is_file(parent)) {
+            return None;
+        }
+        parents(path).into_iter().for_each(|parent| _ = next.entry(parent).or_insert(None));
+        Some(())
+    };
+    match op {
+        Op::Restart => {}
+        Op::Write(path, new, blocks) => {
+            if model.get(path) == Some(&None) || (*new && model.contains_key(path)) {
+                return None;
+            }
+            make_parents(&mut next, path)?;
+            next.insert(path.clone(), Some(blocks.iter().sum()));
+        }
+        Op::Mkdir(path, with_parents) => {
+            if is_file(path) || (!with_parents && model.contains_key(path)) {
+                return None;
+            }
+            if !with_parents && parents(path).last().is_some_and(|parent| !model.contains_key(parent)) {
+                return None;
+            }
+            make_parents(&mut next, path)?;
+            next.insert(path.clone(), None);
+        }
+        Op::Rename(from, to, overwrite) => {
+            let moved = *model.get(from)?;
+            if from == to {
+                return Some(next);
+            }
+            if to.starts_with(&below(from)) || parents(from).iter().any(|parent| is_file(parent)) {
+                return None;
+            }
+            match (moved, model.get(to)) {
+                (_, None) => {}
+                (Some(_), Some(Some(_))) if *overwrite => {}
+                _ => return None,
+            }
+            make_parents(&mut next, to)?;
+            let inside: Vec<_> = model.iter().filter(|(path, _)| path.starts_with(&below(from))).collect();
+            for (path, value) in inside {
+                next.remove(path);
+                next.insert(format!("{to}{}", &path[from.len()..]), *value);
+            }
+            next.remove(from);
+            next.insert(to.clone(), moved);
+        }
+        Op::Delete(path, recursive) => {
+            model.get(path)?;
+            let inside = |other: &String| other.starts_with(&below(path));
+            if model.keys().any(inside) && !recursive {
+                return None;
+            }
+            next.retain(|other, _| other != path && !inside(other));
+        }
+    }
+    Some(next)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #[test]
+    fn it_does_what_the_model_does(ops in proptest::collection::vec(op(), 1..40)) {
+        let mut bench = Bench::new(3);
+        let mut model = Model::new();
+        for op in &ops {
+            let done = match op {
+                Op::Write(to, new, blocks) => {
+                    let mode = if *new { CreateMode::New } else { CreateMode::Overwrite };
+                    bench.write(to, mode, blocks).map(drop)
+                }
+                Op::Mkdir(at, parents) => bench.run(|names, now, out| names.mkdir(now, &path(at), *parents, out)).map(drop),
+                Op::Rename(from, to, overwrite) => bench
+                    .run(|names, now, out| names.rename(now, &path(from), &path(to), *overwrite, true, out))
+                    .map(drop),
+                Op::Delete(at, recursive) => bench.run(|names, _, out| names.delete(&path(at), *recursive, out)),
+                Op::Restart => {
+                    bench.restart();
+                    (1..=3).for_each(|id| bench.names.joined(ExecutorId(id), &format!("host {id}"), "rack"));
+                    Ok(())
+                }
+            };
+            let expected = apply(&model, op);
+            prop_assert_eq!(done.is_ok(), expected.is_some(), "{:?}: {:?}", op, done);
+            model = expected.unwrap_or(model);
+            let seen: Model = bench.all().into_iter().map(|(path, detail)| (path[1..].to_string(), match detail {
+                Detail::File { bytes, .. } => Some(bytes),
+                Detail::Folder { .. } => None,
+            })).collect();
+            prop_assert_eq!(&seen, &model, "{:?}", op);
+            // What folders say that they hold is what is in them.
+            for (folder, detail) in bench.all() {
+                if let Detail::Folder { usage, .. } = detail {
+                    let inside = || model.iter().filter(|(path, _)| path.starts_with(&format!("{}/", &folder[1..])));
+                    prop_assert_eq!(usage.files as usize, inside().filter(|(_, value)| value.is_some()).count());
+                    prop_assert_eq!(usage.folders as usize, inside().filter(|(_, value)| value.is_none()).count());
+                    prop_assert_eq!(usage.bytes, inside().filter_map(|(_, value)| *value).sum::<u64>());
+                }
+            }
+            // Nothing is kept of what is gone.
+            let blocks: usize = bench.stored.records.values().map(|record| match &record.kind {
+                Kind::File(file) => file.blocks.len(),
+                _ => 0,
+            }).sum();
+            prop_assert_eq!(bench.names.health().blocks, blocks);
+            let records = bench.stored.records.keys().filter(|id| **id != FileId::ROOT).count();
+            prop_assert_eq!(records, model.len() + bench.names.writing.len());
+        }
+    }
+
+    #[test]
+    fn pages_are_the_list(names in proptest::collection::btree_set("[a-b]{1,2}(/[a-b]{1,2}){0,3}", 0..30), page in 1..5usize, recursive: bool) {
+        let mut bench = Bench::new(0);
+        for name in &names {
+            let _ = bench.run(|tree, now, out| tree.mkdir(now, &path(name), true, out));
+        }
+        let all = bench.names.list(&FsPath::root(), recursive, None, usize::MAX).unwrap();
+        let mut paged: Vec<Entry> = Vec::new();
+        loop {
+            let after = paged.last().map(|entry| entry.path.clone());
+            let more = bench.names.list(&FsPath::root(), recursive, after.as_ref(), page).unwrap();
+            prop_assert!(more.len() <= page);
+            if more.is_empty() {
+                break;
+            }
+            paged.extend(more);
+        }
+        prop_assert_eq!(paged, all);
+    }
+}
+
+#[test]
+fn a_file_is_seen_when_it_is_complete_and_not_before() {
+    let mut bench = Bench::new(3);
+    let old = bench.write("/a/f", CreateMode::Overwrite, &[5]).unwrap();
+    let create =
+        Create { path: path("/a/f"), mode: CreateMode::Overwrite, replication: None, block_bytes: None, writer: 99 };
+    let begun = bench.run(|names, now, out| names.create(now, create.clone(), out)).unwrap();
+    assert_eq!(bench.names.stat(&path("/a/f")).unwrap(), old);
+    // The same request again is the same file, also for the next leader.
+    bench.restart();
+    assert_eq!(bench.run(|names, now, out| names.create(now, create, out)).unwrap(), begun);
+    // Its writer is silent for too long.
+    bench.now = at(10_000);
+    bench.run(|names, now, out| names.tick(now, out));
+    let done = bench.run(|names, now, out| names.complete(now, begun.file, 99, &Last::Nothing, out));
+    assert_eq!(done, Err(FsError::NotWriting { file: begun.file }));
+    assert_eq!(bench.names.stat(&path("/a/f")).unwrap(), old);
+}
+
+#[test]
+fn conditions_hold_when_the_file_is_complete() {
+    let mut bench = Bench::new(1);
+    let first = bench.write("/f", CreateMode::New, &[]).unwrap();
+    assert_eq!(bench.write("/f", CreateMode::New, &[]), Err(FsError::AlreadyExists { path: path("/f") }));
+    let second = bench.write("/f", CreateMode::Replace(first.id), &[7]).unwrap();
+    assert_ne!(first.id, second.id);
+    let late = bench.write("/f", CreateMode::Replace(first.id), &[7]);
+    assert_eq!(late, Err(FsError::Changed { path: path("/f") }));
+    assert_eq!(bench.write("/f/g", CreateMode::New, &[]), Err(FsError::NotFolder { path: path("/f") }));
+}
+
+#[test]
+fn quotas_count_replicas_and_what_is_replaced_makes_room() {
+    let mut bench = Bench::new(3);
+    bench.run(|names, now, out| names.mkdir(now, &path("/q"), true, out)).unwrap();
+    let quota = Quota { files: Some(2), bytes: Some(300) };
+    bench.run(|names, _, out| names.set_quota(&path("/q"), quota, out)).unwrap();
+    bench.write("/q/a", CreateMode::New, &[100]).unwrap();
+    let full = bench.write("/q/b", CreateMode::New, &[1]).unwrap_err();
+    assert!(matches!(full, FsError::QuotaExceeded { used: 300, limit: 300, wanted: 3, .. }), "{full}");
+    // Overwritten, it has the room of what was there. It is refused before the first block is written only if there is none at all.
+    bench.run(|names, _, out| names.set_quota(&path("/q"), Quota { bytes: Some(600), ..quota }, out)).unwrap();
+    bench.write("/q/a", CreateMode::Overwrite, &[200]).unwrap();
+    bench.write("/q/b", CreateMode::New, &[]).unwrap();
+    let full = bench.write("/q/c", CreateMode::New, &[]).unwrap_err();
+    assert!(matches!(full, FsError::QuotaExceeded { unit: "files and folders", .. }), "{full}");
+    bench.write("/c", CreateMode::New, &[]).unwrap();
+    let into = bench.run(|names, now, out| names.rename(now, &path("/c"), &path("/q/c"), false, true, out));
+    assert!(matches!(into, Err(FsError::QuotaExceeded { .. })));
+    bench.run(|names, now, out| names.rename(now, &path("/q/a"), &path("/q/d"), false, true, out)).unwrap();
+}
+
+#[test]
+fn replicas_that_went_are_made_again_after_a_while_and_the_last_ones_at_once() {
+    let mut bench = Bench::new(4);
+    let entry = bench.write("/f", CreateMode::New, &[10]).unwrap();
+    let (_, located) = bench.names.locate(&entry.path, 0..10, &Near::default()).unwrap();
+    let holders = located[0].holders.clone();
+    assert_eq!(holders.len(), 3);
+    let block = located[0].block;
+    bench.run(|names, now, out| names.lost(now, holders[0], out));
+    assert_eq!(bench.orders, [], "it may come back");
+    bench.run(|names, now, out| names.lost(now, holders[1], out));
+    let [(target, Order::Copy { from, .. })] = &bench.orders[..] else { panic!("{:?}", bench.orders) };
+    assert_eq!(from, &[holders[2]]);
+    assert!(!holders.contains(target));
+    let target = *target;
+    bench.run(|names, now, out| names.added(now, target, &[block], out));
+    bench.tick_until_quiet();
+    assert_eq!(bench.names.health().under_replicated, 1, "no third executor is there");
+    // Both come back: one replica is too many.
+    for (back, id) in [(holders[0], 11), (holders[1], 12)] {
+        let id = ExecutorId(id);
+        bench.names.joined(id, &format!("host {}", back.0), "rack");
+        let all = BlockId(0)..=BlockId(u64::MAX);
+        bench.run(|names, now, out| names.reported(now, id, all, &[block], out));
+    }
+    assert!(matches!(bench.orders[..], [_, (_, Order::Delete(_))]), "{:?}", bench.orders);
+    let health = bench.names.health();
+    assert_eq!((health.under_replicated, health.surplus, health.copied, health.pruned), (0, 0, 1, 1));
+}
+
+#[test]
+fn what_is_damaged_is_made_again_from_what_is_not_and_the_last_of_it_stays() {
+    let mut bench = Bench::new(4);
+    let entry = bench.write("/f", CreateMode::New, &[10]).unwrap();
+    let (_, located) = bench.names.locate(&entry.path, 0..10, &Near::default()).unwrap();
+    let (block, holders) = (located[0].block, located[0].holders.clone());
+    bench.run(|names, now, out| names.bad(now, holders[0], &[block.id], out));
+    assert!(bench.orders.contains(&(holders[0], Order::Delete(block.id))));
+    bench.orders.clear();
+    bench.run(|names, now, out| names.bad(now, holders[1], &[block.id], out));
+    bench.orders.clear();
+    bench.run(|names, now, out| names.bad(now, holders[2], &[block.id], out));
+    assert!(!bench.orders.iter().any(|(_, order)| matches!(order, Order::Delete(_))), "{:?}", bench.orders);
+    let health = bench.names.health();
+    assert_eq!((health.missing, health.damaged), (1, 1));
+    assert_eq!(bench.names.troubled(&FsPath::root(), 10).unwrap(), [(path("/f"), block.id, 0, 3, true)]);
+}
+
+#[test]
+fn a_block_that_failed_goes_on_in_the_next_one() {
+    let mut bench = Bench::new(3);
+    let create = Create { path: path("/f"), mode: CreateMode::New, replication: Some(2), block_bytes: None, writer: 1 };
+    let file = bench.run(|names, now, out| names.create(now, create, out)).unwrap().file;
+    let near = Near::default();
+    let add = |bench: &mut Bench, index, last: &Last, bad: &[ExecutorId]| {
+        let excluded = bad.iter().copied().collect();
+        bench.run(|names, now, out| names.add_block(now, file, index, last, &near, &excluded, out)).unwrap()
+    };
+    let first = add(&mut bench, 0, &Last::Nothing, &[]);
+    // Sent again, it is the same block.
+    assert_eq!(add(&mut bench, 0, &Last::Nothing, &[]).block, first.block);
+    // Its first link died, and nothing was kept; then the second executor had 7 bytes when the other one died.
+    let second = add(&mut bench, 0, &Last::Dropped(first.block), &first.targets[..1]);
+    assert!(!second.targets.contains(&first.targets[0]));
+    let block = Block { id: second.block, bytes: 7 };
+    let sealed = Last::Sealed { block, durable: second.targets[1..].to_vec() };
+    // A report of what the dead one has written comes late: it is longer.
+    bench.run(|names, now, out| names.added(now, second.targets[0], &[Block { bytes: 9, ..block }], out));
+    let third = add(&mut bench, 1, &sealed, &second.targets[..1]);
+    assert!(bench.orders.contains(&(second.targets[0], Order::Delete(block.id))), "{:?}", bench.orders);
+    let last = Last::Sealed { block: Block { id: third.block, bytes: 3 }, durable: third.targets.clone() };
+    // Two are wanted of the second block, and there is one.
+    let early = bench.run(|names, now, out| names.complete(now, file, 1, &last, out));
+    assert!(matches!(early, Err(FsError::NotDurable { durable: 1, wanted: 2, .. })), "{early:?}");
+    let copy = bench.orders.iter().find_map(|(to, order)| match order {
+        Order::Copy { block: copied, .. } if *copied == block => Some(*to),
+        _ => None,
+    });
+    bench.run(|names, now, out| names.added(now, copy.unwrap(), &[block], out));
+    let entry = bench.run(|names, now, out| names.complete(now, file, 1, &last, out)).unwrap();
+    assert!(matches!(entry.detail, Detail::File { bytes: 10, blocks: 2, replication: 2 }));
+    // Sent again, it is complete as well.
+    assert_eq!(bench.run(|names, now, out| names.complete(now, file, 1, &last, out)).unwrap(), entry);
+}
+
+#[test]
+fn unknown_replicas_go_when_executors_have_had_time_to_come_back() {
+    let mut bench = Bench::new(3);
+    bench.write("/f", CreateMode::New, &[10]).unwrap();
+    bench.write("/g", CreateMode::New, &[10]).unwrap();
+    let gone = bench.names.locate(&path("/g"), 0..10, &Near::default()).unwrap().1[0].block;
+    let kept = bench.names.locate(&path("/f"), 0..10, &Near::default()).unwrap().1[0].block;
+    bench.run(|names, _, out| names.delete(&path("/g"), false, out)).unwrap();
+    bench.orders.clear();
+    bench.restart();
+    bench.names.joined(ExecutorId(7), "host", "rack");
+    // An id that was never given is of another namespace, or of a later time than the store's.
+    let unheard = Block { id: BlockId(1_000), bytes: 10 };
+    let all = BlockId(0)..=BlockId(u64::MAX);
+    bench.run(|names, now, out| names.reported(now, ExecutorId(7), all, &[kept, gone, unheard], out));
+    assert_eq!(bench.orders, []);
+    assert!(bench.names.health().settling);
+    bench.now = at(12);
+    bench.run(|names, now, out| names.tick(now, out));
+    assert_eq!(bench.orders, [(ExecutorId(7), Order::Delete(gone.id))]);
+    assert!(!bench.names.health().settling);
+}
+
+#[test]
+fn racks_are_spread_over_and_the_writer_is_near() {
+    let mut names = Namespace::new(WfsConfig::default());
+    for id in 0..6 {
+        names.joined(ExecutorId(id), &format!("host {}", id / 2), &format!("rack {}", id / 4));
+    }
+    let near = Near { executor: Some(ExecutorId(1)), host: "host 0".into(), rack: "rack 0".into() };
+    for seed in 0..50 {
+        let mut dice = Dice(seed);
+        let chosen = place::choose(&names.replicas, &mut dice, &near, &[], &BTreeSet::new(), 0, 3);
+        assert_eq!(chosen[0], ExecutorId(1));
+        assert!(chosen[1].0 >= 4, "another rack: {chosen:?}");
+        assert!([2, 3].contains(&chosen[2].0), "a third host, and no third crossing: {chosen:?}");
+    }
+}
+
+#[test]
+fn a_large_folder_is_gone_at_once_and_its_entries_over_time() {
+    let mut bench = Bench::new(0);
+    for at in 0..12_000 {
+        bench.run(|names, now, out| names.mkdir(now, &path(&format!("/d/{}/{at}", at % 7)), true, out)).unwrap();
+    }
+    bench.run(|names, _, out| names.delete(&path("/d"), true, out)).unwrap();
+    assert_eq!(bench.all(), []);
+    bench.restart();
+    assert_eq!(bench.all(), []);
+    assert!(bench.names.len() > 5_000);
+    bench.tick_until_quiet();
+    assert_eq!((bench.names.len(), bench.stored.records.len()), (1, 0));
+}
+
+#[test]
+fn the_trash_gives_back_until_it_is_emptied() {
+    let mut bench = Bench::new(1);
+    bench.now = at(86_400);
+    for _ in 0..2 {
+        bench.write("/a/f", CreateMode::New, &[5]).unwrap();
+        bench.run(|names, now, out| names.trash(now, &path("/a/f"), out)).unwrap();
+    }
+    let trashed: Vec<String> = bench.all().into_iter().map(|(path, _)| path).filter(|p| p.ends_with("/f")).collect();
+    assert_eq!(trashed.len(), 2);
+    assert!(trashed.contains(&"/.trash/86400000/a/f".to_string()), "{trashed:?}");
+    let back = bench.run(|names, now, out| names.rename(now, &path(&trashed[0]), &path("/a/f"), false, true, out));
+    back.unwrap();
+    assert!(bench.run(|names, now, out| names.trash(now, &path("/.trash"), out)).is_err());
+    bench.now = at(3 * 86_400);
+    bench.run(|names, now, out| names.tick(now, out));
+    let left: Vec<String> = bench.all().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(left, ["/.trash", "/a", "/a/f"]);
+}
