@@ -1,3 +1,4 @@
 fn main() -> std::io::Result<()> {
-    tonic_prost_build::configure().bytes(".").compile_protos(&["proto/windlass/v1/windlass.proto"], &["proto"])
+    let files = ["proto/windlass/v1/windlass.proto", "proto/windlass/v1/files.proto"];
+    tonic_prost_build::configure().bytes(".").compile_protos(&files, &["proto"])
 }

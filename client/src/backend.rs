@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use std::fmt::Debug;
+use windlass_connectors::wfs::Wfs;
 
 /// A statement on its way to a cluster.
 #[derive(Clone, Debug)]
@@ -84,6 +85,9 @@ pub(crate) trait Backend: Debug + Send + Sync {
     async fn status(&self) -> Result<ClusterStatus>;
     /// Asks an executor, by name or id, to leave. Returns its id, before it has left.
     async fn decommission(&self, executor: &str) -> Result<String>;
+
+    /// The files of the cluster.
+    fn files(&self) -> Wfs;
 
     /// Ends the session. Embedded: stops the cluster.
     async fn close(&self) -> Result<()>;

@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Endpoint, Uri};
+use windlass_connectors::wfs::Wfs;
 use windlass_executor::{Executor, ExecutorConfig, LocalLink};
 use windlass_scheduler::cluster::{Cluster, ClusterConfig};
 use windlass_scheduler::primary::PrimaryConfig;
@@ -45,6 +46,7 @@ pub struct EmbeddedOptions {
 /// One primary and one executor, joined by channels.
 pub(crate) struct Embedded {
     remote: Remote,
+    files: Wfs,
     stop: CancellationToken,
     tasks: TaskTracker,
     /// Present until it is removed.
@@ -74,16 +76,19 @@ impl Embedded {
         // No executor has a port: results come through the primary.
         config.results.from_executors = false;
         let executor = executor_config(&options, dir.join("executor"));
+        let mut files = None;
         let (executor_tasks, executor_stop) = (tasks.clone(), stop.clone());
-        let Cluster { primary, .. } = Cluster::embedded(config, |driver| {
+        let Cluster { primary, .. } = Cluster::embedded(config, |driver, names| {
             std::fs::create_dir_all(&executor.dir).map_err(|e| format!("{}: {e}", executor.dir.display()))?;
             let executor = Executor::open(executor).map_err(|e| e.to_string())?;
+            executor.files_of(names);
             let (to_primary, from_primary) = driver.attach_local();
             let results = ResultSource::embedded(
                 driver.directory().clone(),
                 executor.connections().clone(),
                 executor.store().clone(),
             );
+            files = executor.stores().wfs();
             let made = (results, executor.runtime_env().clone(), executor.stores().clone());
             executor_tasks.spawn(async move {
                 executor.run_local(LocalLink { to_primary, from_primary }, executor_stop).await;
@@ -116,7 +121,8 @@ impl Embedded {
             .await
             .map_err(|error| failed(error.to_string()))?;
         let remote = Remote::over(channel, "embedded".to_owned(), None);
-        Ok(Embedded { remote, stop, tasks, temporary: Mutex::new(temporary) })
+        let files = files.unwrap_or_else(|| remote.files());
+        Ok(Embedded { remote, files, stop, tasks, temporary: Mutex::new(temporary) })
     }
 }
 
@@ -177,6 +183,10 @@ impl Backend for Embedded {
 
     async fn decommission(&self, _executor: &str) -> Result<String> {
         Err(ClientError::invalid("the executor of an embedded cluster leaves with its process".to_owned()))
+    }
+
+    fn files(&self) -> Wfs {
+        self.files.clone()
     }
 
     async fn close(&self) -> Result<()> {

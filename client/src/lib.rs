@@ -13,6 +13,7 @@
 //! - [`Session::sql`] makes a [`Statement`]; awaiting it gives a [`ResultStream`], a `Stream` of record batches with back-pressure.
 //!   [`Statement::handle`] gives progress and cancellation while it runs.
 //! - [`Session::context`] and [`Session::table`] are the DataFusion DataFrame API with the plan executed on the cluster.
+//! - [`Session::files`] reads and writes the files of the cluster, `wfs://`.
 //! - [`Session::submit`], [`Session::jobs`], [`Session::job`] and their like look after jobs.
 //!
 //! `client/examples/quickstart.rs` is a whole program.
@@ -30,6 +31,9 @@ mod params;
 mod remote;
 mod result;
 mod session;
+
+/// Files of the cluster: [`Session::files`].
+pub use windlass_connectors::wfs;
 
 pub use backend::{Table, TableFilter};
 pub use embedded::EmbeddedOptions;

@@ -19,6 +19,7 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
+use windlass_connectors::wfs::Wfs;
 
 /// Where sessions come from.
 pub struct Client;
@@ -92,6 +93,13 @@ impl Session {
             return Err(ClientError::invalid(format!("\"{key}\" is not the name of an option: see 'show all'")));
         }
         self.sql(format!("SET {key} = '{}'", value.replace('\'', "''"))).update().await.map(|_| ())
+    }
+
+    /// The files of the cluster, `wfs://`; [`windlass_connectors::wfs::WfsStore`] makes an object store of them.
+    ///
+    /// To be called on the runtime that is to carry their bytes.
+    pub fn files(&self) -> Wfs {
+        self.backend.files()
     }
 
     pub async fn tables(&self, filter: TableFilter) -> Result<Vec<Table>> {

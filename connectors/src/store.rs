@@ -4,12 +4,14 @@
 //! | --- | --- | --- |
 //! | `file` | the local file system | - |
 //! | `s3`, `s3a` | Amazon S3 and what speaks its protocol | `AWS_*` in the process's environment, or `OPTIONS ('aws.…' '…')` |
+//! | `wfs` | the files of the cluster itself: `wfs:///path` | - |
 //! | `http`, `https` | files that a web server offers, read only | `WINDLASS_HTTP_TIMEOUT_S` |
 //!
 //! `AWS_ENDPOINT_URL` with `AWS_ALLOW_HTTP=true` reaches an S3 server of one's own. Without any credentials in the environment the
 //! machine's own role is asked for; `AWS_SKIP_SIGNATURE=true` reads public buckets.
 
 use crate::web::WebStore;
+use crate::wfs::{Wfs, WfsStore};
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -33,6 +35,7 @@ pub struct StoreRegistry {
     stores: RwLock<HashMap<String, Arc<dyn ObjectStore>>>,
     /// The `aws.` options of those that a table configured.
     configured: RwLock<HashMap<String, BTreeMap<String, String>>>,
+    wfs: RwLock<Option<Wfs>>,
 }
 
 /// The registry shows no options: they hold secrets.
@@ -45,13 +48,27 @@ impl fmt::Debug for StoreRegistry {
 impl Default for StoreRegistry {
     fn default() -> Self {
         let local: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
-        Self { stores: RwLock::new(HashMap::from([("file://".to_string(), local)])), configured: RwLock::default() }
+        Self {
+            stores: RwLock::new(HashMap::from([("file://".to_string(), local)])),
+            configured: RwLock::default(),
+            wfs: RwLock::default(),
+        }
     }
 }
 
 impl StoreRegistry {
     pub fn new() -> Arc<Self> {
         Arc::new(Self::default())
+    }
+
+    /// Where the files of `wfs://` are from here on.
+    pub fn set_wfs(&self, wfs: Wfs) {
+        self.stores.write().insert("wfs://".to_string(), Arc::new(WfsStore::new(wfs.clone())));
+        *self.wfs.write() = Some(wfs);
+    }
+
+    pub fn wfs(&self) -> Option<Wfs> {
+        self.wfs.read().clone()
     }
 
     /// Builds the store of `url` with the `aws.` options of a table and keeps it for every later use of the same bucket, instead of
@@ -119,8 +136,13 @@ fn build(url: &Url) -> Result<Arc<dyn ObjectStore>> {
             let builder = HttpBuilder::new().with_url(server).with_client_options(options);
             Ok(Arc::new(WebStore::new(builder.build().map_err(|e| unusable(url, e))?, server)))
         }
+        "wfs" if !url.authority().is_empty() => plan_err!(
+            "wfs:// has the files of the cluster that runs the statement, so it names no host: write wfs:///{}{}",
+            url.authority(),
+            url.path()
+        ),
         scheme => plan_err!(
-            "locations that begin with {scheme}:// are not supported ({url}): use a path, file://, s3://, http:// or https://"
+            "locations that begin with {scheme}:// are not supported ({url}): use a path, file://, wfs:///, s3://, http:// or https://"
         ),
     }
 }

@@ -1,5 +1,6 @@
 //! What an operator can set on an executor. Defaults live here and nowhere else.
 
+use crate::blocks::BlockConfig;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +27,14 @@ pub struct ExecutorConfig {
     /// Scratch space: map outputs and spilled operators. For this executor alone. Default `windlass-executor` in the system's
     /// temporary folder.
     pub dir: PathBuf,
+    /// Folders for replicas of files, one for each disk, of a core executor. Default: `blocks` in `dir`.
+    pub block_dirs: Vec<PathBuf>,
+    /// Bytes that each of their disks keeps free. Default 1 GiB.
+    pub block_reserve_bytes: u64,
+    /// Bytes a second that are read of replicas to find what is damaged; 0: not at all. Default 4 MiB.
+    pub scrub_bytes_per_second: u64,
+    /// Bytes a second that copies for repair may take; 0: any number. Default 64 MiB.
+    pub repair_bytes_per_second: u64,
     /// Bytes that map outputs may take on disk. Default: what the disk has.
     pub exchange_disk_bytes: Option<u64>,
     /// Bytes that spilled operators may take on disk. Default 100 GiB.
@@ -56,6 +65,10 @@ impl Default for ExecutorConfig {
             resident_allowance_bytes: None,
             exchange_memory_bytes: None,
             dir: std::env::temp_dir().join("windlass-executor"),
+            block_dirs: Vec::new(),
+            block_reserve_bytes: 1 << 30,
+            scrub_bytes_per_second: 4 << 20,
+            repair_bytes_per_second: 64 << 20,
             exchange_disk_bytes: None,
             spill_disk_bytes: 100 << 30,
             compression: Compression::default(),
@@ -70,6 +83,21 @@ impl Default for ExecutorConfig {
 }
 
 impl ExecutorConfig {
+    pub(crate) fn blocks(&self) -> BlockConfig {
+        let dirs = match self.block_dirs.is_empty() {
+            true => vec![self.dir.join("blocks")],
+            false => self.block_dirs.clone(),
+        };
+        BlockConfig {
+            dirs,
+            host: self.host.clone(),
+            rack: self.rack.clone(),
+            reserve: self.block_reserve_bytes,
+            scrub_rate: self.scrub_bytes_per_second,
+            repair_rate: self.repair_bytes_per_second,
+        }
+    }
+
     /// What map outputs may hold in memory, in bytes. More makes nothing faster that was measured: a file that is read soon after
     /// it was written comes from the kernel's cache, compressed, and that memory is not taken from operators.
     pub(crate) fn exchange_memory(&self) -> u64 {

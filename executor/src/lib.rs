@@ -9,10 +9,12 @@
 //!
 //! A busy CPU never delays a heartbeat: tasks have threads of their own, and disks and compression have the exchange store's.
 
+mod blocks;
 mod config;
 mod error;
 mod exchange_service;
 mod flight;
+mod leader;
 mod memory;
 mod node;
 mod runner;

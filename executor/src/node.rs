@@ -1,7 +1,9 @@
 //! What an executor is made of: folders, memory, exchange store, runtimes.
 
+use crate::blocks::BlockStore;
 use crate::config::ExecutorConfig;
 use crate::error::ExecutorError;
+use crate::leader::Leader;
 use crate::memory::{ExecutorMemory, resident_bytes};
 use crate::runner::{EngineStages, Stages};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -11,6 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::{Handle, Runtime};
 use windlass_connectors::StoreRegistry;
+use windlass_connectors::wfs::{Local, Primary, Wfs};
+use windlass_core::event::Role;
 use windlass_core::ids::ExecutorId;
 use windlass_engine::Connections;
 use windlass_engine::exchange::{ExchangeStore, StoreConfig};
@@ -27,6 +31,9 @@ pub(crate) struct Node {
     pub config: ExecutorConfig,
     pub memory: Arc<ExecutorMemory>,
     pub store: Arc<ExchangeStore>,
+    /// Replicas of files, of a core executor.
+    pub blocks: Option<BlockStore>,
+    pub leader: Arc<Leader>,
     pub connections: Arc<Connections>,
     pub stages: Arc<dyn Stages>,
     stores: Arc<StoreRegistry>,
@@ -72,8 +79,16 @@ impl Executor {
             ExchangeStore::open(exchange, exchange_pool.clone()).map_err(|error| unusable(error.to_string()))?;
         let cpu = Arc::new(CpuRuntime::start(config.slots)?);
         let connections = Connections::new(Handle::current(), exchange_pool);
+        let blocks = match config.role {
+            Role::Core => Some(BlockStore::open(config.blocks(), Handle::current())?),
+            Role::Task => None,
+        };
+        let leader = Arc::new(Leader::default());
+        let local = blocks.clone().map(|blocks| Arc::new(blocks) as Arc<dyn Local>);
+        stores.set_wfs(Wfs::new(leader.clone(), Handle::current(), local));
         let stages = Arc::new(EngineStages::new(runtime_env.clone(), store.clone(), stores.clone()));
-        let node = Node { config, memory, store, connections, stages, stores, runtime_env, cpu, _lock: Arc::new(lock) };
+        let _lock = Arc::new(lock);
+        let node = Node { config, memory, store, blocks, leader, connections, stages, stores, runtime_env, cpu, _lock };
         Ok(Executor { node: Arc::new(node) })
     }
 
@@ -85,6 +100,12 @@ impl Executor {
     /// The object stores that tasks reach.
     pub fn stores(&self) -> &Arc<StoreRegistry> {
         &self.node.stores
+    }
+
+    /// Files are those of this primary, which lives in this process.
+    pub fn files_of(&self, primary: Arc<dyn Primary>) {
+        let local = self.node.blocks.clone().map(|blocks| Arc::new(blocks) as Arc<dyn Local>);
+        self.node.stores.set_wfs(Wfs::new(primary, Handle::current(), local));
     }
 
     pub fn runtime_env(&self) -> &Arc<RuntimeEnv> {
@@ -137,12 +158,15 @@ impl Node {
 
     pub fn heartbeat(&self, running_tasks: u32) -> v1::Heartbeat {
         let exchange = self.store.usage();
+        let (block_bytes, block_free_bytes) = self.blocks.as_ref().map_or((0, 0), BlockStore::space);
         v1::Heartbeat {
             memory_used_bytes: self.memory.used() as u64,
             memory_resident_bytes: resident_bytes(),
             exchange_memory_bytes: exchange.memory_bytes as u64,
             exchange_disk_bytes: exchange.disk_bytes,
             running_tasks,
+            block_bytes,
+            block_free_bytes,
         }
     }
 }

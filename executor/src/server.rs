@@ -1,5 +1,6 @@
-//! The executor's port: Exchange and Flight.
+//! The executor's port: Exchange, Blocks and Flight.
 
+use crate::blocks::BlocksService;
 use crate::error::ExecutorError;
 use crate::exchange_service::ExchangeService;
 use crate::flight::ResultService;
@@ -11,10 +12,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW, listen};
+use windlass_proto::v1::blocks_server::BlocksServer;
 use windlass_proto::v1::exchange_server::ExchangeServer;
 
 /// Requests name outputs, and a wide stage has many.
 const MAX_REQUEST_BYTES: usize = 64 << 20;
+/// A piece of a block and its envelope.
+const MAX_PIECE_BYTES: usize = 8 << 20;
 
 pub(crate) struct Server {
     listener: TcpListener,
@@ -46,12 +50,14 @@ impl Server {
     pub async fn run(self, executor: &Executor, stop: CancellationToken) -> Result<(), ExecutorError> {
         let store = executor.store();
         let exchange = ExchangeServer::new(ExchangeService { store: store.clone() });
+        let blocks = BlocksServer::new(BlocksService(executor.node().blocks.clone()));
         let results = FlightServiceServer::new(ResultService { store: store.clone() });
         let served = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .add_service(blocks.max_decoding_message_size(MAX_PIECE_BYTES))
             .add_service(exchange.max_decoding_message_size(MAX_REQUEST_BYTES))
             .add_service(results)
             .serve_with_incoming_shutdown(

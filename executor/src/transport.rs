@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, StageId};
@@ -51,12 +51,16 @@ pub struct LocalLink {
 impl Executor {
     /// Embedded mode: serves a primary of this process until it ends the stream, or until `shutdown` and its farewell.
     pub async fn run_local(&self, link: LocalLink, shutdown: CancellationToken) {
-        let link = Link { outgoing: Outgoing(link.to_primary), incoming: Incoming::Local(link.from_primary) };
+        let (outgoing, incoming) = (Outgoing(link.to_primary), Incoming::Local(link.from_primary));
+        let link = Link { outgoing, incoming, channel: None };
         let mut kept = Kept::default();
         if let End::Lost(reason) = join(self, "local", link, &shutdown, &mut kept).await {
             tracing::debug!(reason, "the primary of this process went away");
         }
         kept.drop_all(self);
+        if let Some(blocks) = &self.node().blocks {
+            blocks.stop();
+        }
     }
 }
 
@@ -191,6 +195,8 @@ enum End {
 struct Link {
     outgoing: Outgoing,
     incoming: Incoming,
+    /// For requests beside the stream.
+    channel: Option<Channel>,
 }
 
 struct Outgoing(mpsc::Sender<v1::ExecutorMessage>);
@@ -238,14 +244,14 @@ async fn connect(primary: &str) -> Result<Link, String> {
         .await
         .map_err(|error| describe(&error))?;
     let (outgoing, messages) = mpsc::channel(OUTGOING);
-    let mut client = DispatchClient::new(channel)
+    let mut client = DispatchClient::new(channel.clone())
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let answer = Box::pin(async move {
         let response = client.attach(ReceiverStream::new(messages)).await?;
         Ok(response.into_inner())
     });
-    Ok(Link { outgoing: Outgoing(outgoing), incoming: Incoming::Dialled(answer) })
+    Ok(Link { outgoing: Outgoing(outgoing), incoming: Incoming::Dialled(answer), channel: Some(channel) })
 }
 
 /// Registers and serves one stream to its end. What ran is stopped then.
@@ -272,12 +278,20 @@ async fn join(
         Err(status) => return End::Lost(describe(&status)),
     };
     let id = ExecutorId(welcome.executor);
+    if let Some(blocks) = &executor.node().blocks {
+        if let Err(reason) = blocks.claim(&welcome.cluster) {
+            return End::Refused(reason);
+        }
+        blocks.joined(id);
+    }
+    executor.node().leader.set(link.channel.clone());
     kept.since = None;
     tracing::info!(executor = %id, "joined the primary");
     let heartbeat = Duration::from_millis(welcome.heartbeat_ms.max(10));
     let leave_timeout = executor.node().config.leave_timeout;
     let mut served = Served { runner: Runner::new(id, executor.node().clone()), link, heartbeat, leave_timeout };
     let end = served.run(executor, shutdown).await;
+    executor.node().leader.set(None);
     served.runner.stop().await;
     kept.note(executor, id);
     end
@@ -304,6 +318,12 @@ impl Served {
             let step = tokio::select! {
                 message = self.link.incoming.next() => match message {
                     Ok(Some(FromPrimary::Farewell(_))) => return End::Left,
+                    Ok(Some(FromPrimary::Blocks(orders))) => {
+                        if let Some(blocks) = &executor.node().blocks {
+                            blocks.obey(orders);
+                        }
+                        Ok(())
+                    }
                     Ok(Some(message)) => self.obey(message).await,
                     Ok(None) if leave_by.is_some() => return End::Left,
                     Ok(None) => return End::Broken("the primary ended the stream".into()),
@@ -317,6 +337,7 @@ impl Served {
                     let heartbeat = executor.node().heartbeat(self.runner.running() as u32);
                     self.link.outgoing.send(ToPrimary::Heartbeat(heartbeat)).await
                 }
+                report = block_report(executor) => self.link.outgoing.send(ToPrimary::Blocks(report)).await,
                 _ = look.tick() => {
                     watchdog.look(&mut self.runner);
                     Ok(())
@@ -362,8 +383,8 @@ impl Served {
                     .drop_plans(drop.plan_hashes.iter().filter_map(|hash| convert::plan_hash_from_wire(hash).ok()));
             }
             FromPrimary::Welcome(_) => return Err(Broken("the primary welcomed twice".into())),
-            // Handled where the loop can end.
-            FromPrimary::Farewell(_) => {}
+            // Handled where the loop can end, and where replicas are.
+            FromPrimary::Farewell(_) | FromPrimary::Blocks(_) => {}
         }
         Ok(())
     }
@@ -399,6 +420,14 @@ impl Served {
             true => Ok(()),
             false => self.link.outgoing.send(ToPrimary::TasksEnded(v1::TasksEnded { tasks })).await,
         }
+    }
+}
+
+/// What the primary is to be told of replicas next. Cancel safe.
+async fn block_report(executor: &Executor) -> v1::BlockReport {
+    match &executor.node().blocks {
+        Some(blocks) => blocks.report().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,11 +1,12 @@
 //! The wire: generated types, and the only place where wire types become core types and back.
 
 pub mod convert;
+pub mod files;
 pub mod version;
 
 pub use convert::WireError;
 
-/// Generated from `proto/windlass/v1/windlass.proto`.
+/// Generated from `proto/windlass/v1`.
 pub mod v1 {
     tonic::include_proto!("windlass.v1");
 }

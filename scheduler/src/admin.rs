@@ -153,7 +153,7 @@ impl Admin for AdminService {
                 "there is no executor \"{wanted}\": see 'windlass cluster status' for names and ids"
             ))
         })?;
-        self.driver.drain(executor).await;
+        self.driver.decommission(executor);
         Ok(Response::new(v1::DrainExecutorResponse { executor: executor.to_string() }))
     }
 }

@@ -12,6 +12,7 @@ use crate::catalog::{Catalog, CatalogConfig};
 use crate::driver::Driver;
 use crate::elastic::Elasticity;
 use crate::errors::QueryError;
+use crate::files::{FilesService, Opened};
 use crate::flight::{FlightFace, Kept, KeptConfig};
 use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore};
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
@@ -31,6 +32,9 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use windlass_connectors::StoreRegistry;
+use windlass_connectors::wfs::Wfs;
+use windlass_core::wfs::WfsConfig;
+use windlass_proto::v1::files_server::FilesServer;
 
 /// How often sessions, results and dropped files are looked through for what has expired.
 const UPKEEP: Duration = Duration::from_secs(10);
@@ -56,6 +60,7 @@ pub struct ClusterConfig {
     pub sessions: SessionConfig,
     pub statements: StatementConfig,
     pub results: KeptConfig,
+    pub files: WfsConfig,
     /// Whether executors are started and let go with the load.
     pub elastic: Option<Elasticity>,
     /// How long files of dropped and overwritten tables stay for those who still read them.
@@ -74,6 +79,7 @@ impl ClusterConfig {
             sessions: SessionConfig::default(),
             statements: StatementConfig::default(),
             results: KeptConfig::default(),
+            files: WfsConfig::default(),
             elastic: None,
             grace: Duration::from_secs(600),
         }
@@ -115,12 +121,15 @@ impl Cluster {
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
         let (saved, ended) = SavedJobs::open(store.clone()).await?;
-        let mut primary = Primary::on(listener, settings, ids, Some(saved.clone()))?;
+        let opened = Opened::open(store.clone(), config.files.clone()).await?;
+        let mut primary = Primary::on(listener, settings, ids, Some(saved.clone()), Some(opened.files.clone()))?;
         primary.driver.history().restore(&ended).into_iter().for_each(|job| saved.forget(job));
         let (tasks, stop) = primary.background();
         tasks.spawn(saved.write(stop.clone()));
         stop_with(&primary, ids_stop);
         let (stores, runtime) = planning_runtime()?;
+        stores.set_wfs(Wfs::new(Arc::new(opened.files.clone()), Handle::current(), None));
+        serve_files(&mut primary, opened);
         let results =
             ResultSource::remote(primary.driver.directory().clone(), Handle::current(), runtime.memory_pool.clone());
         let front = assemble(&mut primary, config, store, stores, runtime, results).await?;
@@ -146,7 +155,10 @@ impl Cluster {
     /// results, and the runtime that plans share with tasks.
     pub async fn embedded<E>(
         config: ClusterConfig,
-        executor: impl FnOnce(&Driver) -> Result<(ResultSource, Arc<RuntimeEnv>, Arc<StoreRegistry>), E>,
+        executor: impl FnOnce(
+            &Driver,
+            Arc<dyn windlass_connectors::wfs::Primary>,
+        ) -> Result<(ResultSource, Arc<RuntimeEnv>, Arc<StoreRegistry>), E>,
     ) -> Result<Cluster, ClusterError>
     where
         E: std::fmt::Display,
@@ -154,13 +166,22 @@ impl Cluster {
         let store = open_store(&config).await?;
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
-        let mut primary = Primary::detached(config.primary.clone(), ids);
+        let opened = Opened::open(store.clone(), config.files.clone()).await?;
+        let mut primary = Primary::detached(config.primary.clone(), ids, Some(opened.files.clone()));
+        let files: Arc<dyn windlass_connectors::wfs::Primary> = Arc::new(opened.files.clone());
+        serve_files(&mut primary, opened);
         stop_with(&primary, ids_stop);
         let (results, runtime, stores) =
-            executor(&primary.driver).map_err(|error| ClusterError::Start(error.to_string()))?;
+            executor(&primary.driver, files).map_err(|error| ClusterError::Start(error.to_string()))?;
         assemble(&mut primary, &config, store, stores, runtime, results).await?;
         Ok(Cluster { primary, rest: None })
     }
+}
+
+fn serve_files(primary: &mut Primary, opened: Opened) {
+    primary.services().add_service(FilesServer::new(FilesService(opened.files.clone())));
+    let (tasks, stop) = primary.background();
+    opened.serve(primary.driver.clone(), stop.clone(), tasks);
 }
 
 fn stop_with(primary: &Primary, token: CancellationToken) {

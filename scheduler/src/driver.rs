@@ -13,8 +13,10 @@ mod actor;
 mod directory;
 mod plans;
 
+pub(crate) use actor::STOPPING;
 pub use directory::{Directory, ExecutorEntry};
 
+use crate::files::Files;
 use crate::history::{History, JobInfo, JobState, StageRecord};
 use crate::meta::MetaError;
 use crate::saved::{Begun, BegunStage, SavedJobs};
@@ -34,6 +36,7 @@ use windlass_core::ids::{ExecutorId, JobId};
 use windlass_core::job::{Earlier, KeptOutput, KeptStage, MapLocation};
 use windlass_core::scheduler::SchedulerConfig;
 use windlass_engine::PlannedJob;
+use windlass_proto::v1::executor_message::Message as FromExecutor;
 use windlass_proto::{MAX_MESSAGE_BYTES, v1, version};
 
 #[derive(Clone, Debug)]
@@ -106,17 +109,19 @@ struct Shared {
     history: Arc<History>,
     directory: Arc<Directory>,
     saved: Option<Arc<SavedJobs>>,
+    files: Option<Files>,
     config: DriverConfig,
     tasks: TaskTracker,
 }
 
 impl Driver {
     /// Starts the machine on `tasks`. It ends when `stop` is cancelled: live jobs are cancelled and executors are let go. Without
-    /// `saved`, jobs end with it for good.
+    /// `saved`, jobs end with it for good; without `files`, executors keep no replicas.
     pub(crate) fn start(
         config: DriverConfig,
         ids: Arc<dyn IdSource>,
         saved: Option<Arc<SavedJobs>>,
+        files: Option<Files>,
         stop: CancellationToken,
         tasks: &TaskTracker,
     ) -> Driver {
@@ -124,10 +129,11 @@ impl Driver {
         let (dropped, drops) = mpsc::unbounded_channel();
         let history = Arc::new(History::new(config.history_jobs));
         let directory = Arc::new(Directory::default());
-        let actor = Actor::new(&config, history.clone(), directory.clone(), saved.clone(), dropped.clone());
+        let actor =
+            Actor::new(&config, history.clone(), directory.clone(), saved.clone(), files.clone(), dropped.clone());
         tasks.spawn(actor.run(events, drops, stop));
         let tasks = tasks.clone();
-        Driver { shared: Arc::new(Shared { inbox, dropped, ids, history, directory, saved, config, tasks }) }
+        Driver { shared: Arc::new(Shared { inbox, dropped, ids, history, directory, saved, files, config, tasks }) }
     }
 
     /// What ran and what runs.
@@ -227,6 +233,22 @@ impl Driver {
         let _ = self.shared.inbox.send(actor::Message::Drain { executor }).await;
     }
 
+    /// The same, once what it holds of files is on others too. Returns at once.
+    pub(crate) fn decommission(&self, executor: ExecutorId) {
+        let driver = self.clone();
+        self.shared.tasks.spawn(async move {
+            if let Some(files) = &driver.shared.files {
+                files.drain(executor).await;
+            }
+            driver.drain(executor).await;
+        });
+    }
+
+    /// Gives an executor an order that is not the machine's.
+    pub(crate) async fn tell(&self, executor: ExecutorId, message: v1::primary_message::Message) {
+        let _ = self.shared.inbox.send(actor::Message::Tell { executor, message }).await;
+    }
+
     /// What the machine knows of each executor at this moment.
     pub async fn executors(&self) -> Vec<ExecutorEntry> {
         let (reply, answer) = oneshot::channel();
@@ -267,11 +289,19 @@ impl Driver {
         }
         let id = self.shared.ids.next_executor();
         let ended = Ended::default();
+        let files = self.shared.files.clone();
+        if let Some(files) = &files {
+            // Before it can be lost.
+            files.joined(id, &register);
+        }
         let (reply, answer) = oneshot::channel();
         let message = actor::Message::Attach { id, register: Box::new(register), orders, ended: ended.clone(), reply };
         self.shared.inbox.send(message).await.map_err(|_| AttachError::Stopping)?;
-        answer.await.map_err(|_| AttachError::Stopping)?.map_err(AttachError::Refused)?;
-        Ok(Attachment { id, ended, inbox: self.shared.inbox.clone(), dropped: self.shared.dropped.clone() })
+        if let Err(reason) = answer.await.map_err(|_| AttachError::Stopping)? {
+            files.inspect(|files| files.lost(id));
+            return Err(AttachError::Refused(reason));
+        }
+        Ok(Attachment { id, ended, files, inbox: self.shared.inbox.clone(), dropped: self.shared.dropped.clone() })
     }
 
     /// Attaches an executor of this process. The protocol is that of the network, `Register` first; a refused registration closes
@@ -426,6 +456,7 @@ impl Ended {
 pub(crate) struct Attachment {
     pub(crate) id: ExecutorId,
     ended: Ended,
+    files: Option<Files>,
     inbox: mpsc::Sender<actor::Message>,
     dropped: mpsc::UnboundedSender<actor::Dropped>,
 }
@@ -449,6 +480,12 @@ impl Attachment {
                 None => break "its stream ended".to_string(),
                 Some(Err(error)) => break format!("its stream failed: {error}"),
                 Some(Ok(v1::ExecutorMessage { message: None })) => continue,
+                Some(Ok(v1::ExecutorMessage { message: Some(FromExecutor::Blocks(report)) })) => {
+                    if let Some(files) = &self.files {
+                        files.reported(self.id, report).await;
+                    }
+                    continue;
+                }
                 Some(Ok(v1::ExecutorMessage { message: Some(message) })) => message,
             };
             if self.inbox.send(actor::Message::Heard { executor: self.id, message }).await.is_err() {

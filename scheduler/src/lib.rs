@@ -8,6 +8,7 @@ pub mod driver;
 pub mod elastic;
 mod erased;
 pub mod errors;
+mod files;
 #[cfg(test)]
 mod fixtures;
 pub mod flight;

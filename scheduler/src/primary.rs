@@ -3,6 +3,7 @@
 use crate::admin::{AdminService, SubmitStatement};
 use crate::dispatch::DispatchService;
 use crate::driver::{Driver, DriverConfig, IdSource};
+use crate::files::Files;
 use crate::saved::SavedJobs;
 use crate::session::{Sessions, incoming};
 use futures::Stream;
@@ -89,11 +90,12 @@ impl Primary {
         config: PrimaryConfig,
         ids: Arc<dyn IdSource>,
         saved: Option<Arc<SavedJobs>>,
+        files: Option<Files>,
     ) -> Result<Primary, PrimaryError> {
         let address = config.listen;
         let address = listener.local_addr().map_err(|source| PrimaryError::Listen { address, source })?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let driver = Driver::start(config.driver.clone(), ids, saved, stop.clone(), &tasks);
+        let driver = Driver::start(config.driver.clone(), ids, saved, files, stop.clone(), &tasks);
         let services = RoutesBuilder::default();
         Ok(Primary {
             driver,
@@ -110,9 +112,9 @@ impl Primary {
     }
 
     /// A primary without a port, for [`Primary::serve_incoming`].
-    pub fn detached(config: PrimaryConfig, ids: Arc<dyn IdSource>) -> Primary {
+    pub(crate) fn detached(config: PrimaryConfig, ids: Arc<dyn IdSource>, files: Option<Files>) -> Primary {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let driver = Driver::start(config.driver.clone(), ids, None, stop.clone(), &tasks);
+        let driver = Driver::start(config.driver.clone(), ids, None, files, stop.clone(), &tasks);
         let (address, services) = (config.listen, RoutesBuilder::default());
         let (submit, sessions, finish) = (None, None, None);
         Primary { driver, config, listener: None, address, submit, sessions, services, stop, tasks, finish }

@@ -28,6 +28,8 @@ pub enum Command {
     Submit(Submit),
     /// List, show and cancel jobs, and read their logs.
     Jobs(Jobs),
+    /// List, read, write and look after the files of the cluster: wfs://.
+    Fs(Fs),
     /// Run the demonstration on data that comes with the source.
     Demo(Demo),
     /// Be a primary: plans statements, schedules tasks, keeps the catalog.
@@ -156,6 +158,212 @@ pub enum JobsCommand {
     Cancel { job: String },
     /// What a job wrote to its log.
     Logs { job: String },
+}
+
+#[derive(Debug, Args)]
+pub struct Fs {
+    #[command(flatten)]
+    pub target: FsTarget,
+    #[command(subcommand)]
+    pub command: FsCommand,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct FsTarget {
+    /// Primary of the cluster: grpc://HOST:PORT. None: the files of an embedded cluster in --dir.
+    #[arg(long, global = true, env = "WINDLASS_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// Bearer token for the cluster.
+    #[arg(long, global = true, env = "WINDLASS_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Embedded: the folder of the catalog and the files.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Paths are /folder/file or wfs:///folder/file; *, ?, [a-z] and {a,b} stand for names.
+#[derive(Clone, Debug, Subcommand)]
+pub enum FsCommand {
+    /// List files and folders: replicas, bytes, time, path.
+    Ls {
+        #[arg(default_value = "/", value_name = "PATH")]
+        paths: Vec<String>,
+        /// Also what is in folders, at any depth.
+        #[arg(short = 'R', long)]
+        recursive: bool,
+        /// Sizes for people.
+        #[arg(short = 'H', long)]
+        human: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copy local files and folders to the cluster; '-' is standard input.
+    Put {
+        #[arg(required = true, num_args = 2.., value_name = "LOCAL... PATH")]
+        paths: Vec<String>,
+        #[command(flatten)]
+        transfer: Transfer,
+        #[command(flatten)]
+        terms: WriteTerms,
+    },
+    /// Copy files and folders of the cluster to local ones.
+    Get {
+        #[arg(required = true, num_args = 2.., value_name = "PATH... LOCAL")]
+        paths: Vec<String>,
+        #[command(flatten)]
+        transfer: Transfer,
+    },
+    /// Copy files and folders inside the cluster.
+    Cp {
+        #[arg(required = true, num_args = 2.., value_name = "PATH... PATH")]
+        paths: Vec<String>,
+        #[command(flatten)]
+        transfer: Transfer,
+        #[command(flatten)]
+        terms: WriteTerms,
+    },
+    /// Print files.
+    Cat {
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+    },
+    /// Print the beginning of a file.
+    Head {
+        path: String,
+        /// So many bytes.
+        #[arg(short = 'c', long, default_value_t = 1024)]
+        bytes: u64,
+    },
+    /// Print the end of a file.
+    Tail {
+        path: String,
+        /// So many bytes.
+        #[arg(short = 'c', long, default_value_t = 1024)]
+        bytes: u64,
+    },
+    /// Make folders.
+    Mkdir {
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+        /// Also those around them; they may be there already.
+        #[arg(short, long)]
+        parents: bool,
+    },
+    /// Move files and folders, each at once. Into the last path if it is a folder.
+    Mv {
+        #[arg(required = true, num_args = 2.., value_name = "PATH... PATH")]
+        paths: Vec<String>,
+        /// Files may take the place of files.
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Move files and folders to the trash.
+    Rm {
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+        /// Folders with all that is in them.
+        #[arg(short, long)]
+        recursive: bool,
+        /// What is not there is no error.
+        #[arg(short, long)]
+        force: bool,
+        /// For good, at once.
+        #[arg(long)]
+        skip_trash: bool,
+    },
+    /// What folders hold: bytes, bytes with replicas, files, folders.
+    Du {
+        #[arg(default_value = "/", value_name = "PATH")]
+        paths: Vec<String>,
+        /// Just the sum of each path.
+        #[arg(short, long)]
+        summary: bool,
+        /// Sizes for people.
+        #[arg(short = 'H', long)]
+        human: bool,
+    },
+    /// Space on the disks of the executors.
+    Df {
+        /// Sizes for people.
+        #[arg(short = 'H', long)]
+        human: bool,
+    },
+    /// All that is known of files and folders, as JSON.
+    Stat {
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+    },
+    /// CRC32C of files, by reading them.
+    Checksum {
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+    },
+    /// How many replicas files are to have; for a folder, all files in it and those that are written from then on.
+    Setrep {
+        /// 1 to 5.
+        replicas: u32,
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+        /// Until they have.
+        #[arg(short, long)]
+        wait: bool,
+    },
+    /// What a folder may hold; without limits named: print them.
+    Quota {
+        path: String,
+        /// Files and folders, or none.
+        #[arg(long, value_name = "N|none")]
+        files: Option<String>,
+        /// Bytes of all replicas, such as 10GiB, or none.
+        #[arg(long, value_name = "SIZE|none")]
+        bytes: Option<String>,
+    },
+    /// List what is in the trash, or remove all of it for good.
+    Trash {
+        #[arg(long)]
+        empty: bool,
+    },
+    /// Look for blocks with too few replicas, or none. Exit code 1 when files cannot be read.
+    Fsck {
+        #[arg(default_value = "/")]
+        path: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Blocks, repair, and each executor's replicas.
+    Report {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Transfer {
+    /// Files may take the place of files.
+    #[arg(short, long)]
+    pub force: bool,
+    /// Pass over files that are there with the same length, and go on with local ones that were not copied to their end.
+    #[arg(long)]
+    pub resume: bool,
+    /// Files at the same time.
+    #[arg(short, long, default_value_t = 4, value_name = "N")]
+    pub jobs: usize,
+    /// No progress bar.
+    #[arg(long)]
+    pub no_progress: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct WriteTerms {
+    /// Replicas of the new files, 1 to 5.
+    #[arg(long, value_name = "N")]
+    pub replication: Option<u32>,
+    /// Bytes in a block of the new files, such as 64MiB.
+    #[arg(long, value_name = "SIZE")]
+    pub block_size: Option<ByteSize>,
 }
 
 #[derive(Clone, Debug, Default, Args)]

@@ -3,6 +3,7 @@
 mod arguments;
 mod cluster;
 mod complete;
+mod fs;
 mod jobs;
 mod meta;
 mod output;
@@ -103,6 +104,7 @@ fn dispatch(arguments: Arguments) -> Outcome {
         Command::Sql(command) => sql::run(command, &runtime()?),
         Command::Submit(command) => runtime()?.block_on(jobs::submit(command)),
         Command::Jobs(command) => runtime()?.block_on(jobs::run(command)),
+        Command::Fs(command) => fs::run(command, &runtime()?),
         Command::Primary(flags) => serve::primary(config, flags, arguments.config.as_deref()),
         Command::Executor(Executor { command: None, flags }) => serve::executor(config, flags),
         Command::Executor(Executor { command: Some(ExecutorCommand::Decommission(command)), .. }) => {

@@ -164,6 +164,7 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
             lease: primary.lease.duration(),
         });
     }
+    cluster.files = config.files.settings();
     cluster.advertise = Some(primary.advertise.clone()).filter(|host| !host.is_empty());
     cluster.warehouse = Some(primary.warehouse.clone()).filter(|folder| !folder.is_empty());
     cluster.sessions.idle = primary.session_timeout.duration();
@@ -201,6 +202,10 @@ pub fn executor_config(config: &Config) -> Result<ExecutorConfig, Failure> {
             Compression::Zstd => windlass_engine::exchange::Compression::Zstd,
         },
         spill_disk_bytes: executor.spill_disk.bytes(),
+        block_dirs: executor.block_dirs.clone(),
+        block_reserve_bytes: executor.block_reserve.bytes(),
+        scrub_bytes_per_second: executor.scrub_rate.bytes(),
+        repair_bytes_per_second: executor.repair_rate.bytes(),
         rack: executor.rack.clone(),
         listen: address("executor.listen", &executor.listen)?,
         advertise: Some(executor.advertise.clone()).filter(|host| !host.is_empty()),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use units::{Auto, ByteSize, Count, Span};
+use windlass_core::wfs::WfsConfig;
 
 /// Everything that can be configured. `Config::default()` is what `windlass config` prints.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -22,6 +23,7 @@ pub struct Config {
     pub primary: Primary,
     pub executor: Executor,
     pub elastic: Elastic,
+    pub files: Files,
     pub exchange: Exchange,
     pub query: Query,
     pub log: Log,
@@ -115,10 +117,18 @@ section! {
         slots: Auto<Count> = Auto::Auto;
         /// Memory for tasks and exchange data together. "auto": three fifths of what the machine or the container has.
         memory: Auto<ByteSize> = Auto::Auto;
-        /// Exchange data and spilled rows, for this executor alone. Emptied at start.
+        /// Exchange data and spilled rows, which go at the next start, and replicas of files, which stay. For this executor alone.
         dir: PathBuf = PathBuf::from("windlass/executor");
         /// What spilled rows may take on disk.
         spill_disk: ByteSize = ByteSize(100 << 30);
+        /// Folders for replicas of files, one for each disk; empty: "blocks" in dir.
+        block_dirs: Vec<PathBuf> = Vec::new();
+        /// What each of their disks keeps free.
+        block_reserve: ByteSize = ByteSize::mib(1024);
+        /// Bytes of replicas that are read in a second to find what is damaged; "0B": none.
+        scrub_rate: ByteSize = ByteSize::mib(4);
+        /// Bytes in a second that copies of replicas may take when executors were lost; "0B": no limit.
+        repair_rate: ByteSize = ByteSize::mib(64);
         /// How long to try to reach the primary at the start. Once it was there, the executor waits for it for ever.
         join_timeout: Span = Span::secs(60);
         /// On SIGTERM, how long running tasks and outputs that others still need may take.
@@ -143,6 +153,26 @@ section! {
         backlog: Span = Span::secs(1);
         /// How long an executor runs nothing before it is let go.
         idle: Span = Span::secs(60);
+    }
+}
+
+section! {
+    /// wfs://, the files of the cluster, in blocks on its core executors.
+    Files {
+        /// Replicas of a file whose writer and folder ask for nothing else: 1 to 5.
+        replication: Count = Count(3);
+        /// Bytes in a block.
+        block: ByteSize = ByteSize::mib(128);
+        /// Replicas of every block that are on disks before a file is complete, where the file wants and the cluster has as many.
+        min_replicas: Count = Count(2);
+        /// A writer that is silent for so long has given up its file.
+        lease: Span = Span::secs(300);
+        /// How long an executor may be away before its replicas are made again elsewhere. Blocks with one replica left do not wait.
+        repair_after: Span = Span::secs(30);
+        /// Copies at a time to one executor, and from one.
+        copies: Count = Count(2);
+        /// How long what is moved to the trash can be had back.
+        trash: Span = Span::secs(24 * 3600);
     }
 }
 
@@ -259,6 +289,24 @@ pub enum LogFormat {
     Json,
 }
 
+impl Files {
+    pub fn settings(&self) -> WfsConfig {
+        let small = |count: Count| u8::try_from(count.0).unwrap_or(u8::MAX);
+        WfsConfig {
+            replication: small(self.replication),
+            block_bytes: self.block.bytes(),
+            min_replicas: small(self.min_replicas),
+            lease: self.lease.duration(),
+            repair_after: self.repair_after.duration(),
+            copies: self.copies.0,
+            trash: self.trash.duration(),
+            // Where replicas go is not to be the same on every cluster.
+            seed: uuid::Uuid::new_v4().as_u64_pair().0,
+            ..WfsConfig::default()
+        }
+    }
+}
+
 impl Query {
     /// As the options of a session, by the names that SET takes.
     pub fn session_options(&self) -> Vec<(String, String)> {
@@ -280,7 +328,7 @@ impl Query {
     }
 }
 
-const SECTIONS: [&str; 6] = ["primary", "executor", "elastic", "exchange", "query", "log"];
+const SECTIONS: [&str; 7] = ["primary", "executor", "elastic", "files", "exchange", "query", "log"];
 
 impl Config {
     /// The file at `path`, or the defaults when there is none to read.
@@ -299,9 +347,10 @@ impl Config {
         Primary::reference(&mut out, SECTIONS[0]);
         Executor::reference(&mut out, SECTIONS[1]);
         Elastic::reference(&mut out, SECTIONS[2]);
-        Exchange::reference(&mut out, SECTIONS[3]);
-        Query::reference(&mut out, SECTIONS[4]);
-        Log::reference(&mut out, SECTIONS[5]);
+        Files::reference(&mut out, SECTIONS[3]);
+        Exchange::reference(&mut out, SECTIONS[4]);
+        Query::reference(&mut out, SECTIONS[5]);
+        Log::reference(&mut out, SECTIONS[6]);
         out.text
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use windlass_proto::v1::ClusterStatusRequest;
 use windlass_proto::v1::admin_client::AdminClient;
+use windlass_proto::v1::files_client::FilesClient;
 
 /// How long a cluster may be without a leader before its clients give up. A lease of the default length ends well within it.
 const LEADERLESS: Duration = Duration::from_secs(20);
@@ -34,6 +35,10 @@ impl Link {
 
     pub fn flight(&self) -> FlightServiceClient<Channel> {
         FlightServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    }
+
+    pub fn files(&self) -> FilesClient<Channel> {
+        FilesClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }
 
     pub fn admin(&self) -> AdminClient<Channel> {

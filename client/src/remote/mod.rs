@@ -26,6 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use windlass_connectors::wfs::{BlockNode, Local, Primary, Wfs};
+use windlass_proto::v1;
 use windlass_proto::v1::admin_client::AdminClient;
 use windlass_proto::v1::{
     ClusterStatusRequest, DrainExecutorRequest, JobRequest, ListJobsRequest, SubmitRequest, WatchQueryRequest,
@@ -236,6 +238,37 @@ impl Remote {
     }
 }
 
+#[async_trait]
+impl Primary for Remote {
+    async fn ask(&self, request: v1::FileRequest) -> std::result::Result<v1::FileReply, Status> {
+        let call = |link: Arc<Link>| {
+            let request = self.identity.request(request.clone(), None);
+            async move {
+                let answer = link.files().ask(request).await;
+                let answer =
+                    answer.map_err(|status| ClientError::from_status(&status, &link.url, "asking about files"));
+                Ok(answer?.into_inner())
+            }
+        };
+        // Whatever is asked for happens once.
+        self.call(Again::Harmless, call).await.map_err(|error| Status::unavailable(error.to_string()))
+    }
+}
+
+/// A process without replicas.
+#[derive(Debug)]
+struct Here(v1::Near);
+
+impl Local for Here {
+    fn near(&self) -> v1::Near {
+        self.0.clone()
+    }
+
+    fn node(&self, _executor: u64) -> Option<Arc<dyn BlockNode>> {
+        None
+    }
+}
+
 fn of_job(status: &Status, peer: &str, doing: &str) -> ClientError {
     match status.code() {
         Code::NotFound => ClientError::UnknownJob(status.message().to_owned()),
@@ -354,6 +387,12 @@ impl Backend for Remote {
             _ => ClientError::from_status(status, peer, doing),
         };
         Ok(self.ask(Again::Harmless, message, "asking an executor to leave", failed, send).await?.executor)
+    }
+
+    fn files(&self) -> Wfs {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+        let here = Here(v1::Near { executor: 0, host, rack: String::new() });
+        Wfs::new(Arc::new(self.clone()), tokio::runtime::Handle::current(), Some(Arc::new(here)))
     }
 
     async fn close(&self) -> Result<()> {

@@ -113,6 +113,8 @@ pub struct Output {
 pub enum Order {
     /// Nobody wants the replica.
     Delete(BlockId),
+    /// Nobody wants the replica if it has this length: its writer failed, and closed the block earlier.
+    Discard(Block),
     /// Fetch a replica from one of these executors.
     Copy { block: Block, from: Vec<ExecutorId> },
     /// Read all of the replica, and say if it is not what was written.
@@ -483,7 +485,8 @@ impl Namespace {
                     writing.sealed.push(*block);
                 });
                 let wrong = self.replicas.seal(block.id, block.bytes, durable);
-                out.orders.extend(wrong.into_iter().map(|id| (id, Order::Delete(block.id))));
+                let discard = |(executor, bytes)| (executor, Order::Discard(Block { bytes, ..*block }));
+                out.orders.extend(wrong.into_iter().map(discard));
                 self.put(file, out);
             }
             Last::Sealed { block, .. } => {
@@ -704,6 +707,22 @@ impl Namespace {
         Ok(())
     }
 
+    /// Removes folders around `path`, nearest first, that hold nothing and for which nothing was set: to whoever sees files alone they are
+    /// not there.
+    pub fn prune(&mut self, path: &FsPath, out: &mut Output) {
+        let mut at = path.parent();
+        while let Some(path) = at.filter(|path| !path.is_root()) {
+            let Ok((id, folder)) = self.tree.resolve_folder(&path) else { return };
+            if !folder.children.is_empty() || folder.terms != FolderTerms::default() {
+                return;
+            }
+            self.tree.remove(id);
+            out.changes.put.retain(|record| record.id != id);
+            out.changes.removed.push(id);
+            at = path.parent();
+        }
+    }
+
     fn bury(&mut self, folder: FileId, out: &mut Output) {
         self.tree.relink(folder, FileId::GRAVE, "".into());
         self.graves.push(folder);
@@ -745,7 +764,11 @@ impl Namespace {
     }
 
     /// Moves a file or folder to the trash, from where it can be moved back until it expires.
-    pub fn trash(&mut self, now: Now, path: &FsPath, out: &mut Output) -> Result<Entry, FsError> {
+    pub fn trash(&mut self, now: Now, path: &FsPath, recursive: bool, out: &mut Output) -> Result<Entry, FsError> {
+        let (_, inode) = self.tree.resolve(path)?;
+        if !recursive && inode.folder().is_some_and(|folder| !folder.children.is_empty()) {
+            return Err(FsError::NotEmpty { path: path.clone() });
+        }
         if FsPath::parse(TRASH)?.is_in(path) || path.is_in(&FsPath::parse(TRASH)?) {
             return Err(FsError::Invalid { reason: format!("{path} is the trash, or in it: remove it for good") });
         }

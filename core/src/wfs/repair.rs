@@ -33,8 +33,8 @@ pub(super) struct Upkeep {
     /// Blocks that lost a holder a short while ago: they wait, unless it was the last but one.
     waiting: BTreeSet<BlockId>,
     copying: BTreeMap<BlockId, Copying>,
-    /// Replicas of blocks that are on their way out, told to executors when upkeep begins.
-    unwanted: BTreeMap<ExecutorId, Vec<BlockId>>,
+    /// What executors are told when upkeep begins.
+    unwanted: BTreeMap<ExecutorId, Vec<Order>>,
     /// Replicas that their executors found damaged, and that are the only ones.
     damaged: BTreeSet<BlockId>,
     next_round: Instant,
@@ -135,6 +135,21 @@ impl Namespace {
         self.replicas.join(id, host.into(), rack.into());
     }
 
+    /// The members of a namespace that this one takes the place of, with the replicas that they have.
+    pub fn inherit(&mut self, now: Now, before: &Namespace, out: &mut Output) {
+        for member in before.replicas.members.values() {
+            self.joined(member.id, &member.host, &member.rack);
+            self.space(member.id, member.used, member.free);
+            let length = |id: &BlockId| before.replicas.blocks.get(id).and_then(|state| state.bytes);
+            let blocks: Vec<Block> =
+                member.blocks.iter().filter_map(|id| Some(Block { id: *id, bytes: length(id)? })).collect();
+            self.added(now, member.id, &blocks, out);
+            if member.draining {
+                self.draining(now, member.id, out);
+            }
+        }
+    }
+
     /// It is gone, with its replicas.
     pub fn lost(&mut self, now: Now, id: ExecutorId, out: &mut Output) {
         self.upkeep.unwanted.remove(&id);
@@ -210,13 +225,18 @@ impl Namespace {
                 Reported::Early => {}
                 // A number that this namespace never gave is not its to remove.
                 Reported::Unwanted if block.id.0 >= self.counters.next_block => {}
-                Reported::Unwanted if self.upkeep.settling.is_some() => {
-                    self.upkeep.unwanted.entry(id).or_default().push(block.id);
-                }
-                Reported::Unwanted => out.orders.push((id, Order::Delete(block.id))),
+                Reported::Unwanted => self.unwanted(id, Order::Delete(block.id), out),
+                Reported::WrongLength => self.unwanted(id, Order::Discard(*block), out),
             }
         }
         self.repair(now, out);
+    }
+
+    fn unwanted(&mut self, id: ExecutorId, order: Order, out: &mut Output) {
+        match self.upkeep.settling {
+            Some(_) => self.upkeep.unwanted.entry(id).or_default().push(order),
+            None => out.orders.push((id, order)),
+        }
     }
 
     /// Replicas that it found missing or damaged.
@@ -278,7 +298,7 @@ impl Namespace {
             self.upkeep.next_round = now.at + ROUND;
         }
         self.order_copies(now, out);
-        self.prune(out);
+        self.thin_out(out);
     }
 
     fn settled(&mut self, now: Now, out: &mut Output) -> bool {
@@ -290,8 +310,8 @@ impl Namespace {
         let over = *limit <= now.at || settled.is_some_and(|at| at <= now.at);
         if over {
             self.upkeep.settling = None;
-            for (executor, blocks) in std::mem::take(&mut self.upkeep.unwanted) {
-                out.orders.extend(blocks.into_iter().map(|block| (executor, Order::Delete(block))));
+            for (executor, orders) in std::mem::take(&mut self.upkeep.unwanted) {
+                out.orders.extend(orders.into_iter().map(|order| (executor, order)));
             }
         }
         over
@@ -342,7 +362,7 @@ impl Namespace {
         out.orders.push((target, Order::Copy { block: Block { id, bytes }, from: sources }));
     }
 
-    fn prune(&mut self, out: &mut Output) {
+    fn thin_out(&mut self, out: &mut Output) {
         while let Some(block) = self.replicas.surplus.first().copied() {
             let Some(executor) = place::surplus(&self.replicas, &self.replicas.holders(block)) else { return };
             self.replicas.drop_replica(executor, block);

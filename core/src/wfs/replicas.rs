@@ -103,6 +103,8 @@ pub(super) enum Reported {
     Held,
     /// No block wants it.
     Unwanted,
+    /// Its block was closed with another length.
+    WrongLength,
     /// Of a block that is still written: how long it is to be is not known.
     Early,
 }
@@ -194,8 +196,8 @@ impl Replicas {
         self.classify(block);
     }
 
-    /// The block is as long as that. Returns executors with replicas of other lengths.
-    pub fn seal(&mut self, block: BlockId, bytes: u64, durable: &[ExecutorId]) -> Vec<ExecutorId> {
+    /// The block is as long as that. Returns executors with replicas of other lengths, and those.
+    pub fn seal(&mut self, block: BlockId, bytes: u64, durable: &[ExecutorId]) -> Vec<(ExecutorId, u64)> {
         let Some(state) = self.blocks.get_mut(&block) else { return Vec::new() };
         if state.bytes.replace(bytes).is_none() {
             self.sealed += 1;
@@ -206,7 +208,8 @@ impl Replicas {
         for executor in durable.iter().copied().chain(right.into_iter().map(|(id, _)| id)) {
             self.report(executor, block, bytes);
         }
-        wrong.into_iter().map(|(id, _)| id).collect()
+        // A report may be older than what the writer says: one of whom it says that all is durable was longer then.
+        wrong.into_iter().filter(|(id, _)| !durable.contains(id)).collect()
     }
 
     /// Nobody wants the block any more. Returns who holds replicas.
@@ -244,7 +247,7 @@ impl Replicas {
                 reports.push((executor, bytes));
                 Reported::Early
             }
-            Some(length) if length != bytes => Reported::Unwanted,
+            Some(length) if length != bytes => Reported::WrongLength,
             Some(_) => {
                 let mut fits = false;
                 self.update(block, |state| fits = state.holders.insert(seat));

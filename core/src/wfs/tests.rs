@@ -382,7 +382,11 @@ fn a_block_that_failed_goes_on_in_the_next_one() {
     // A report of what the dead one has written comes late: it is longer.
     bench.run(|names, now, out| names.added(now, second.targets[0], &[Block { bytes: 9, ..block }], out));
     let third = add(&mut bench, 1, &sealed, &second.targets[..1]);
-    assert!(bench.orders.contains(&(second.targets[0], Order::Delete(block.id))), "{:?}", bench.orders);
+    assert!(
+        bench.orders.contains(&(second.targets[0], Order::Discard(Block { bytes: 9, ..block }))),
+        "{:?}",
+        bench.orders
+    );
     let last = Last::Sealed { block: Block { id: third.block, bytes: 3 }, durable: third.targets.clone() };
     // Two are wanted of the second block, and there is one.
     let early = bench.run(|names, now, out| names.complete(now, file, 1, &last, out));
@@ -458,14 +462,14 @@ fn the_trash_gives_back_until_it_is_emptied() {
     bench.now = at(86_400);
     for _ in 0..2 {
         bench.write("/a/f", CreateMode::New, &[5]).unwrap();
-        bench.run(|names, now, out| names.trash(now, &path("/a/f"), out)).unwrap();
+        bench.run(|names, now, out| names.trash(now, &path("/a/f"), false, out)).unwrap();
     }
     let trashed: Vec<String> = bench.all().into_iter().map(|(path, _)| path).filter(|p| p.ends_with("/f")).collect();
     assert_eq!(trashed.len(), 2);
     assert!(trashed.contains(&"/.trash/86400000/a/f".to_string()), "{trashed:?}");
     let back = bench.run(|names, now, out| names.rename(now, &path(&trashed[0]), &path("/a/f"), false, true, out));
     back.unwrap();
-    assert!(bench.run(|names, now, out| names.trash(now, &path("/.trash"), out)).is_err());
+    assert!(bench.run(|names, now, out| names.trash(now, &path("/.trash"), true, out)).is_err());
     bench.now = at(3 * 86_400);
     bench.run(|names, now, out| names.tick(now, out));
     let left: Vec<String> = bench.all().into_iter().map(|(path, _)| path).collect();

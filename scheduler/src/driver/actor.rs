@@ -3,6 +3,7 @@
 use super::directory::{Directory, ExecutorEntry};
 use super::plans::Plans;
 use super::{DriverConfig, Ended, JobOutcome, Release, ResultPart};
+use crate::files::Files;
 use crate::history::{History, JobInfo, JobRecord, Measured, Moment};
 use crate::saved::{BegunStage, SavedJobs};
 use bytes::Bytes;
@@ -27,7 +28,7 @@ use windlass_proto::{MAX_MESSAGE_BYTES, v1};
 
 /// Events that are stepped before orders go out.
 const BATCH: usize = 1_024;
-pub(super) const STOPPING: &str = "the primary is stopping";
+pub(crate) const STOPPING: &str = "the primary is stopping";
 
 pub(super) enum Message {
     Attach {
@@ -49,6 +50,11 @@ pub(super) enum Message {
     },
     Drain {
         executor: ExecutorId,
+    },
+    /// An order that is not the machine's.
+    Tell {
+        executor: ExecutorId,
+        message: ToExecutor,
     },
     /// Answered when no attempt of the job runs any more.
     Quiet {
@@ -93,6 +99,7 @@ pub(super) struct Actor {
     /// What the steps of this batch ask for.
     batch: Batch,
     saved: Option<Arc<SavedJobs>>,
+    files: Option<Files>,
     save_after: Duration,
     /// Who waits until a job's attempts have ended.
     quiet: Vec<(JobId, oneshot::Sender<()>)>,
@@ -157,6 +164,7 @@ impl Actor {
         history: Arc<History>,
         directory: Arc<Directory>,
         saved: Option<Arc<SavedJobs>>,
+        files: Option<Files>,
         dropped: mpsc::UnboundedSender<Dropped>,
     ) -> Self {
         Actor {
@@ -171,6 +179,7 @@ impl Actor {
             origin: std::time::Instant::now(),
             batch: Batch::default(),
             saved,
+            files,
             save_after: config.save_stages_after,
             quiet: Vec::new(),
         }
@@ -234,6 +243,7 @@ impl Actor {
                 self.step(now, Event::JobCancelled { job, reason }, None);
                 self.batch.cancelled.push(done);
             }
+            Message::Tell { executor, message } => self.order(now, executor, message),
             Message::Drain { executor } => self.step(now, Event::ExecutorDraining { executor }, None),
             Message::Quiet { job, done } => self.quiet.push((job, done)),
             Message::Executors { reply } => {
@@ -252,7 +262,8 @@ impl Actor {
         ended: Ended,
     ) -> Result<(), String> {
         let spec = convert::executor_spec(id, &register).map_err(|error| error.to_string())?;
-        let welcome = v1::Welcome { executor: id.0, heartbeat_ms: self.heartbeat.as_millis() as u64 };
+        let cluster = self.files.as_ref().map(Files::cluster).unwrap_or_default();
+        let welcome = v1::Welcome { executor: id.0, heartbeat_ms: self.heartbeat.as_millis() as u64, cluster };
         self.links.insert(id, Link { orders, ended });
         self.order(now, id, ToExecutor::Welcome(welcome));
         tracing::info!(
@@ -266,6 +277,9 @@ impl Actor {
     fn on_heard(&mut self, now: Moment, executor: ExecutorId, message: FromExecutor) {
         match message {
             FromExecutor::Heartbeat(heartbeat) => {
+                if let Some(files) = &self.files {
+                    files.space(executor, &heartbeat);
+                }
                 self.directory.heard(executor, heartbeat);
                 self.step(now, Event::Heartbeat { executor }, None);
             }
@@ -286,6 +300,8 @@ impl Actor {
                 tracing::info!(%executor, reason = %leaving.reason, "executor wants to leave");
                 self.step(now, Event::ExecutorDraining { executor }, None);
             }
+            // Attachments bring these to the namespace.
+            FromExecutor::Blocks(_) => {}
             FromExecutor::Register(_) => self.executor_gone(now, executor, "it registered twice on one stream"),
         }
     }
@@ -350,6 +366,9 @@ impl Actor {
         if let Some(link) = self.links.remove(&executor) {
             tracing::info!(%executor, reason, "executor detached");
             link.ended.end(reason);
+        }
+        if let Some(files) = &self.files {
+            files.lost(executor);
         }
         self.plans.executor_gone(executor);
         self.directory.gone(executor);

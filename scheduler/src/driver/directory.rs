@@ -51,6 +51,10 @@ impl Directory {
         self.executors.read().get(&executor).map(|entry| entry.register.address.clone())
     }
 
+    pub fn entry(&self, executor: ExecutorId) -> Option<ExecutorEntry> {
+        self.executors.read().get(&executor).cloned()
+    }
+
     /// The executor that holds an output now, which `executor` held when it was written.
     pub fn holder(&self, output: AttemptId, executor: ExecutorId) -> ExecutorId {
         self.moved.read().get(&output).copied().unwrap_or(executor)

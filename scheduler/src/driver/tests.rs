@@ -20,7 +20,7 @@ struct Cluster {
 
 fn cluster(config: DriverConfig) -> Cluster {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let driver = Driver::start(config, Arc::new(MemoryIds::default()), None, stop.clone(), &tasks);
+    let driver = Driver::start(config, Arc::new(MemoryIds::default()), None, None, stop.clone(), &tasks);
     Cluster { driver, stop, tasks }
 }
 

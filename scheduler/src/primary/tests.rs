@@ -31,7 +31,7 @@ fn local() -> PrimaryConfig {
 
 async fn serve() -> Serving {
     let listener = Primary::listen(local().listen).await.unwrap();
-    let primary = Primary::on(listener, local(), Arc::new(MemoryIds::default()), None).unwrap();
+    let primary = Primary::on(listener, local(), Arc::new(MemoryIds::default()), None, None).unwrap();
     let (driver, address) = (primary.driver.clone(), primary.address());
     let shutdown = CancellationToken::new();
     let mut serving = JoinSet::new();

@@ -1,0 +1,273 @@
+//! `windlass fs`: the files of the cluster, with the habits of `hdfs dfs`.
+
+mod paths;
+mod show;
+mod transfer;
+
+use super::arguments::{Fs, FsCommand, FsTarget};
+use super::{Failure, Outcome};
+use crate::config::units::ByteSize;
+use crate::embedded::EmbeddedOptions;
+use crate::session::{Client, Session};
+use futures::TryStreamExt;
+use paths::{Found, expand, parse};
+use std::io::Write;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use windlass_connectors::wfs::{self, Wfs, WfsError};
+use windlass_core::wfs::{FsPath, TRASH};
+use windlass_proto::v1;
+use windlass_proto::v1::file_error::Kind;
+use windlass_proto::v1::file_request::Ask;
+
+/// Entries that are asked for at a time.
+const PAGE: u32 = 5_000;
+
+impl From<WfsError> for Failure {
+    fn from(error: WfsError) -> Self {
+        match &error {
+            WfsError::Primary(_) => Failure::Unreachable(error.to_string()),
+            _ => Failure::Failed(error.to_string()),
+        }
+    }
+}
+
+pub fn run(command: Fs, runtime: &Runtime) -> Outcome {
+    runtime.block_on(async {
+        let session = open(command.target).await?;
+        let files = session.files();
+        let outcome = tokio::select! {
+            outcome = execute(&files, command.command) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        };
+        // What was asked for has happened or failed by now; that counts.
+        let closed = session.close().await;
+        outcome.and(closed.map_err(Failure::from))
+    })
+}
+
+async fn open(target: FsTarget) -> Result<Session, Failure> {
+    match (target.url, target.dir) {
+        (Some(url), _) => Ok(Client::connect_with_token(&url, target.token).await?),
+        (None, Some(dir)) => {
+            Ok(Client::embedded(EmbeddedOptions { dir: Some(dir), ..EmbeddedOptions::default() }).await?)
+        }
+        (None, None) => Err(Failure::Usage(
+            "whose files? Name a cluster with --url or WINDLASS_URL, or the folder of an embedded one with --dir"
+                .to_owned(),
+        )),
+    }
+}
+
+async fn execute(files: &Wfs, command: FsCommand) -> Outcome {
+    match command {
+        FsCommand::Ls { paths, recursive, human, json } => show::ls(files, &paths, recursive, human, json).await,
+        FsCommand::Put { paths, transfer, terms } => transfer::put(files, &paths, &transfer, &terms).await,
+        FsCommand::Get { paths, transfer } => transfer::get(files, &paths, &transfer).await,
+        FsCommand::Cp { paths, transfer, terms } => transfer::cp(files, &paths, &transfer, &terms).await,
+        FsCommand::Cat { paths } => {
+            for found in expand_all(files, &paths).await? {
+                print_range(files, &found.file()?.path, |bytes| 0..bytes).await?;
+            }
+            Ok(())
+        }
+        FsCommand::Head { path, bytes } => print_range(files, parse(&path)?.as_str(), |size| 0..bytes.min(size)).await,
+        FsCommand::Tail { path, bytes } => {
+            print_range(files, parse(&path)?.as_str(), |size| size.saturating_sub(bytes)..size).await
+        }
+        FsCommand::Mkdir { paths, parents } => {
+            for path in &paths {
+                let path = parse(path)?.as_str().to_owned();
+                files.act(Ask::Mkdir(v1::MkdirRequest { path, parents })).await?;
+            }
+            Ok(())
+        }
+        FsCommand::Mv { paths, force } => mv(files, &paths, force).await,
+        FsCommand::Rm { paths, recursive, force, skip_trash } => rm(files, &paths, recursive, force, skip_trash).await,
+        FsCommand::Du { paths, summary, human } => show::du(files, &paths, summary, human).await,
+        FsCommand::Df { human } => show::df(files, human).await,
+        FsCommand::Stat { paths } => show::stat(files, &paths).await,
+        FsCommand::Checksum { paths } => checksum(files, &paths).await,
+        FsCommand::Setrep { replicas, paths, wait } => setrep(files, replicas, &paths, wait).await,
+        FsCommand::Quota { path, files: count, bytes } => quota(files, &path, count, bytes).await,
+        FsCommand::Trash { empty } => trash(files, empty).await,
+        FsCommand::Fsck { path, json } => show::fsck(files, &path, json).await,
+        FsCommand::Report { json } => show::report(files, json).await,
+    }
+}
+
+/// What the patterns stand for. Each has to stand for something.
+async fn expand_all(files: &Wfs, patterns: &[String]) -> Result<Vec<Found>, Failure> {
+    let mut all = Vec::new();
+    for pattern in patterns {
+        all.extend(expand(files, pattern).await?);
+    }
+    Ok(all)
+}
+
+/// All files in `folder`, at any depth, or all that is in it.
+async fn walk(files: &Wfs, folder: &str, recursive: bool) -> Result<Vec<v1::FileEntry>, WfsError> {
+    let mut all: Vec<v1::FileEntry> = Vec::new();
+    loop {
+        let after = all.last().map(|entry| entry.path.clone());
+        let page = files.list(folder, recursive, after, PAGE).await?;
+        let last = page.len() < PAGE as usize;
+        all.extend(page);
+        if last {
+            return Ok(all);
+        }
+    }
+}
+
+async fn print_range(files: &Wfs, path: &str, range: impl FnOnce(u64) -> std::ops::Range<u64>) -> Outcome {
+    let located = files.locate(path, 0..u64::MAX).await?;
+    let size = located.entry.as_ref().and_then(v1::FileEntry::file_bytes).unwrap_or(0);
+    let mut bytes = wfs::read(files, located, range(size));
+    while let Some(part) = bytes.try_next().await? {
+        let mut out = std::io::stdout().lock();
+        let written = out.write_all(&part).and_then(|()| out.flush());
+        written.map_err(|source| crate::error::ClientError::Io { doing: "write to standard output".into(), source })?;
+    }
+    Ok(())
+}
+
+async fn mv(files: &Wfs, paths: &[String], overwrite: bool) -> Outcome {
+    let (sources, to) = split_last(paths)?;
+    let sources = expand_all(files, sources).await?;
+    let to = parse(to)?;
+    let into = is_folder(files, &to).await?;
+    if sources.len() > 1 && !into {
+        return Err(Failure::Usage(format!("{to} is not a folder that several files could be moved into")));
+    }
+    for source in sources {
+        let from = source.entry.path;
+        let to = if into { join(to.as_str(), name_of(&from)) } else { to.as_str().to_owned() };
+        files.act(Ask::Rename(v1::RenameRequest { from, to, overwrite, parents: false, prune: false })).await?;
+    }
+    Ok(())
+}
+
+async fn rm(files: &Wfs, paths: &[String], recursive: bool, force: bool, skip_trash: bool) -> Outcome {
+    for pattern in paths {
+        let found = match expand(files, pattern).await {
+            Err(Failure::Failed(_)) if force => continue,
+            found => found?,
+        };
+        for found in found {
+            let path = found.entry.path;
+            // What is in the trash already goes for good.
+            let trash = !skip_trash && !FsPath::parse(&path).is_ok_and(|path| path.as_str().starts_with(TRASH));
+            match files
+                .entry_or_nothing(Ask::Delete(v1::DeleteRequest { path: path.clone(), recursive, trash, prune: false }))
+                .await
+            {
+                Ok(Some(moved)) => super::print(&format!("moved {path} to {}\n", moved.path))?,
+                Ok(None) => super::print(&format!("removed {path}\n"))?,
+                Err(error) if force && error.kind() == Some(Kind::NotFound) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn checksum(files: &Wfs, paths: &[String]) -> Outcome {
+    for found in expand_all(files, paths).await? {
+        let entry = found.file()?;
+        let size = entry.file_bytes().unwrap_or(0);
+        let located = files.locate(&entry.path, 0..u64::MAX).await?;
+        let read = wfs::read(files, located, 0..size);
+        let sum = read.try_fold(0, |sum, part| async move { Ok(crc32c::crc32c_append(sum, &part)) }).await?;
+        super::print(&format!("CRC32C  {sum:08x}  {}\n", entry.path))?;
+    }
+    Ok(())
+}
+
+async fn setrep(files: &Wfs, replicas: u32, paths: &[String], wait: bool) -> Outcome {
+    for found in expand_all(files, paths).await? {
+        let path = found.entry.path.clone();
+        let mut inside = Vec::new();
+        if found.entry.folder().is_some() {
+            inside = walk(files, &path, true).await?.into_iter().filter(|entry| entry.file_bytes().is_some()).collect();
+        }
+        let all = inside.into_iter().map(|entry| entry.path).chain([path.clone()]);
+        for path in all {
+            let request = v1::SetReplicationRequest { path, replication: replicas };
+            files.entry(Ask::SetReplication(request)).await?;
+        }
+        while wait && !files.health(&path, 1).await?.troubled.is_empty() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        super::print(&format!("{path}: {replicas} replicas\n"))?;
+    }
+    Ok(())
+}
+
+async fn quota(files: &Wfs, path: &str, count: Option<String>, bytes: Option<String>) -> Outcome {
+    let path = parse(path)?.as_str().to_owned();
+    let entry = files.stat(&path).await?;
+    let Some(folder) = entry.folder().copied() else {
+        return Err(Failure::Failed(format!("{path} is a file; quotas are for folders")));
+    };
+    let (mut of_files, mut of_bytes) = (folder.quota_files, folder.quota_bytes);
+    if let Some(count) = &count {
+        let wrong = |_| Failure::Usage(format!("--files: \"{count}\" is neither a number nor none"));
+        of_files = if count == "none" { None } else { Some(count.parse().map_err(wrong)?) };
+    }
+    if let Some(bytes) = &bytes {
+        of_bytes = match bytes.as_str() {
+            "none" => None,
+            size => Some(size.parse::<ByteSize>().map_err(|e| Failure::Usage(format!("--bytes: {e}")))?.bytes()),
+        };
+    }
+    if count.is_some() || bytes.is_some() {
+        files.act(Ask::SetQuota(v1::SetQuotaRequest { path: path.clone(), files: of_files, bytes: of_bytes })).await?;
+    }
+    let limit = |limit: Option<u64>| limit.map_or("none".to_owned(), |limit| limit.to_string());
+    super::print(&format!(
+        "{path}: files and folders {} of {}, bytes with replicas {} of {}\n",
+        folder.files + folder.folders,
+        limit(of_files),
+        folder.replicated_bytes,
+        limit(of_bytes)
+    ))
+}
+
+async fn trash(files: &Wfs, empty: bool) -> Outcome {
+    let entries = match walk(files, TRASH, !empty).await {
+        Err(error) if error.kind() == Some(Kind::NotFound) => Vec::new(),
+        entries => entries?,
+    };
+    for entry in entries {
+        if empty {
+            let path = entry.path;
+            files.act(Ask::Delete(v1::DeleteRequest { path, recursive: true, trash: false, prune: false })).await?;
+        } else if entry.file_bytes().is_some() {
+            super::print(&format!("{}\n", entry.path))?;
+        }
+    }
+    Ok(())
+}
+
+fn split_last(paths: &[String]) -> Result<(&[String], &String), Failure> {
+    match paths.split_last() {
+        Some((last, rest)) if !rest.is_empty() => Ok((rest, last)),
+        _ => Err(Failure::Usage("name what is to be copied or moved, and where to".to_owned())),
+    }
+}
+
+async fn is_folder(files: &Wfs, path: &FsPath) -> Result<bool, Failure> {
+    match files.stat(path.as_str()).await {
+        Ok(entry) => Ok(entry.folder().is_some()),
+        Err(error) if error.kind() == Some(Kind::NotFound) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn join(folder: &str, name: &str) -> String {
+    format!("{}/{name}", folder.trim_end_matches('/'))
+}
+
+fn name_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}

@@ -1,0 +1,176 @@
+//! `wfs://`: files in replicated blocks on the cluster's core executors, for whoever reads and writes them: tasks, planners, the command line.
+//!
+//! ```text
+//!   WfsStore (object_store) ──> FileReader, FileWriter ──> Wfs::ask ──> the primary: names, where blocks lie
+//!                                         └──> BlockNode: a replica's executor, over the network or in this process
+//! ```
+
+mod peers;
+mod read;
+mod store;
+mod write;
+
+pub use peers::{BlockNode, Peers, verify};
+pub use read::read;
+pub use store::WfsStore;
+pub use write::{FileWriter, WriteOptions};
+
+use async_trait::async_trait;
+use std::fmt;
+use std::sync::Arc;
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tonic::{Code, Status};
+use windlass_proto::v1::file_error::Kind;
+use windlass_proto::v1::file_reply::Reply;
+use windlass_proto::v1::file_request::Ask;
+use windlass_proto::{describe, v1};
+
+/// Bytes that one checksum is of.
+pub const CHECKSUM_BYTES: usize = 64 << 10;
+/// Bytes of a block that travel together: a multiple of [`CHECKSUM_BYTES`].
+pub const PIECE_BYTES: usize = 1 << 20;
+
+/// The way to the primary that leads. It sees to it that a request reaches it, whichever one that is.
+#[async_trait]
+pub trait Primary: Send + Sync + fmt::Debug {
+    async fn ask(&self, request: v1::FileRequest) -> Result<v1::FileReply, Status>;
+}
+
+/// Replicas that this process has.
+pub trait Local: Send + Sync + fmt::Debug {
+    fn near(&self) -> v1::Near;
+
+    /// The replicas themselves, if this process is that executor.
+    fn node(&self, executor: u64) -> Option<Arc<dyn BlockNode>>;
+}
+
+/// Files of one cluster. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Wfs(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    primary: Arc<dyn Primary>,
+    local: Option<Arc<dyn Local>>,
+    peers: Peers,
+}
+
+#[derive(Clone, Debug, Error)]
+pub enum WfsError {
+    /// The primary refused it.
+    #[error("{}", .0.message)]
+    Refused(v1::FileError),
+    #[error("the cluster's primary cannot be asked about files: {0}")]
+    Primary(String),
+    #[error("{path} cannot be read at byte {offset}: {reason}")]
+    Unreadable { path: String, offset: u64, reason: String },
+    #[error("{path} cannot be written: {reason}")]
+    Unwritable { path: String, reason: String },
+}
+
+impl WfsError {
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            WfsError::Refused(error) => Some(error.kind()),
+            _ => None,
+        }
+    }
+}
+
+impl Wfs {
+    /// Network work runs on `io`.
+    pub fn new(primary: Arc<dyn Primary>, io: Handle, local: Option<Arc<dyn Local>>) -> Wfs {
+        Wfs(Arc::new(Shared { primary, local, peers: Peers::new(io) }))
+    }
+
+    pub async fn ask(&self, ask: Ask) -> Result<Reply, WfsError> {
+        let near = self.0.local.as_ref().map(|local| local.near());
+        let request = v1::FileRequest { near, ask: Some(ask) };
+        let reply = self.0.primary.ask(request).await.map_err(|status| WfsError::Primary(describe(&status)))?;
+        match reply.reply {
+            Some(Reply::Error(error)) => Err(WfsError::Refused(error)),
+            Some(reply) => Ok(reply),
+            None => Err(WfsError::Primary("its answer says nothing; is it of another release?".into())),
+        }
+    }
+
+    pub async fn stat(&self, path: &str) -> Result<v1::FileEntry, WfsError> {
+        self.entry(Ask::Stat(v1::PathRequest { path: path.into() })).await
+    }
+
+    /// Asks for something that is answered with a file or folder.
+    pub async fn entry(&self, ask: Ask) -> Result<v1::FileEntry, WfsError> {
+        match self.ask(ask).await? {
+            Reply::Entry(entry) => Ok(entry),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for something that just happens.
+    pub async fn act(&self, ask: Ask) -> Result<(), WfsError> {
+        match self.ask(ask).await? {
+            Reply::Done(_) | Reply::Entry(_) => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for something that happens, and may leave a file or folder somewhere.
+    pub async fn entry_or_nothing(&self, ask: Ask) -> Result<Option<v1::FileEntry>, WfsError> {
+        match self.ask(ask).await? {
+            Reply::Entry(entry) => Ok(Some(entry)),
+            Reply::Done(_) => Ok(None),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// One page of a folder.
+    pub async fn list(
+        &self,
+        path: &str,
+        recursive: bool,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<v1::FileEntry>, WfsError> {
+        match self.ask(Ask::List(v1::ListRequest { path: path.into(), recursive, after, limit })).await? {
+            Reply::List(list) => Ok(list.entries),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub async fn locate(&self, path: &str, range: std::ops::Range<u64>) -> Result<v1::LocateReply, WfsError> {
+        let ask = v1::LocateRequest { path: path.into(), start: range.start, end: range.end };
+        match self.ask(Ask::Locate(ask)).await? {
+            Reply::Locate(located) => Ok(located),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub async fn health(&self, path: &str, limit: u32) -> Result<v1::HealthReply, WfsError> {
+        match self.ask(Ask::Health(v1::HealthRequest { path: path.into(), limit })).await? {
+            Reply::Health(health) => Ok(health),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The replicas of an executor.
+    fn node(&self, holder: &v1::BlockHolder) -> Result<Arc<dyn BlockNode>, Status> {
+        match self.0.local.as_ref().and_then(|local| local.node(holder.executor)) {
+            Some(node) => Ok(node),
+            None => self.0.peers.node(&holder.address),
+        }
+    }
+
+    fn io(&self) -> &Handle {
+        self.0.peers.io()
+    }
+}
+
+fn unexpected(reply: &Reply) -> WfsError {
+    WfsError::Primary(format!("it answered what was not asked for: {reply:?}"))
+}
+
+/// Whether the same may work elsewhere or later: an executor that is away, rather than one that says what is wrong.
+fn is_away(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown)
+}

@@ -1,0 +1,137 @@
+//! Executors that hold replicas, over the network.
+
+use super::CHECKSUM_BYTES;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
+use windlass_proto::v1;
+use windlass_proto::v1::blocks_client::BlocksClient;
+
+/// A piece of a block and its envelope.
+const MAX_PIECE_BYTES: usize = 8 << 20;
+/// Executors whose connections are kept.
+const MAX_PEERS: usize = 1_024;
+
+/// The replicas of one executor.
+#[async_trait]
+pub trait BlockNode: Send + Sync + fmt::Debug {
+    /// Writes a block here and on the executors that the header names, as the Blocks service says.
+    fn write(&self, pieces: mpsc::Receiver<v1::BlockPiece>) -> BoxStream<'static, Result<v1::WriteProgress, Status>>;
+
+    async fn seal(&self, block: u64, bytes: u64) -> Result<(), Status>;
+
+    /// Just these bytes of the block, verified.
+    fn read(&self, block: u64, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Status>>;
+}
+
+/// Connections to executors, one for each address.
+#[derive(Debug)]
+pub struct Peers {
+    io: Handle,
+    peers: Mutex<BTreeMap<String, Arc<Peer>>>,
+}
+
+impl Peers {
+    pub fn new(io: Handle) -> Self {
+        Peers { io, peers: Mutex::default() }
+    }
+
+    pub(super) fn io(&self) -> &Handle {
+        &self.io
+    }
+
+    pub fn node(&self, address: &str) -> Result<Arc<dyn BlockNode>, Status> {
+        let mut peers = self.peers.lock();
+        if let Some(peer) = peers.get(address) {
+            return Ok(peer.clone());
+        }
+        if peers.len() >= MAX_PEERS {
+            peers.clear();
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| Status::unavailable(format!("\"{address}\" is no address: {error}")))?;
+        // The connection lives where it is made.
+        let _io = self.io.enter();
+        let channel = endpoint
+            .tcp_nodelay(true)
+            .connect_timeout(Duration::from_secs(3))
+            .http2_keep_alive_interval(Duration::from_secs(3))
+            .keep_alive_timeout(Duration::from_secs(8))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .connect_lazy();
+        let client = BlocksClient::new(channel)
+            .max_decoding_message_size(MAX_PIECE_BYTES)
+            .max_encoding_message_size(MAX_PIECE_BYTES);
+        let peer = Arc::new(Peer(client));
+        peers.insert(address.into(), peer.clone());
+        Ok(peer)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Peer(BlocksClient<Channel>);
+
+#[async_trait]
+impl BlockNode for Peer {
+    fn write(&self, pieces: mpsc::Receiver<v1::BlockPiece>) -> BoxStream<'static, Result<v1::WriteProgress, Status>> {
+        let mut client = self.0.clone();
+        let called: BoxFuture<'static, Result<Streaming<v1::WriteProgress>, Status>> =
+            async move { Ok(client.write(ReceiverStream::new(pieces)).await?.into_inner()) }.boxed();
+        called.into_stream().try_flatten().boxed()
+    }
+
+    async fn seal(&self, block: u64, bytes: u64) -> Result<(), Status> {
+        self.0.clone().seal(v1::SealRequest { block, bytes }).await.map(drop)
+    }
+
+    fn read(&self, block: u64, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Status>> {
+        let mut client = self.0.clone();
+        let request = v1::ReadBlockRequest { block, start: range.start, end: range.end };
+        let pieces =
+            stream::once(async move { Ok::<_, Status>(client.read(request).await?.into_inner()) }).try_flatten();
+        let mut at = range.start;
+        let wanted = pieces.map(move |piece| {
+            let piece = piece?;
+            verify(&piece)?;
+            let end = piece.offset + piece.data.len() as u64;
+            if piece.offset > at || end <= at {
+                return Err(Status::data_loss(format!("bytes from {} on came in place of {at}", piece.offset)));
+            }
+            let from = (at - piece.offset) as usize;
+            let to = (end.min(range.end) - piece.offset) as usize;
+            at = end.min(range.end);
+            Ok(piece.data.slice(from..to))
+        });
+        wanted.boxed()
+    }
+}
+
+/// Whether the bytes are those that were written.
+pub fn verify(piece: &v1::BlockData) -> Result<(), Status> {
+    let chunks = piece.data.chunks(CHECKSUM_BYTES);
+    if chunks.len() != piece.checksums.len() || !piece.offset.is_multiple_of(CHECKSUM_BYTES as u64) {
+        return Err(Status::data_loss("a piece has not as many checksums as it needs"));
+    }
+    for (at, (chunk, checksum)) in chunks.zip(&piece.checksums).enumerate() {
+        if crc32c::crc32c(chunk) != *checksum {
+            let offset = piece.offset + (at * CHECKSUM_BYTES) as u64;
+            return Err(Status::data_loss(format!("the bytes from {offset} on are not those that were written")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! Replicas on one disk.
+//!
+//! ```text
+//!   DIR/cluster                which namespace they belong to
+//!   DIR/incoming/ID.block      a replica that is being written, and ID.sums beside it
+//!   DIR/replicas/XX/ID.block   a complete one, and ID.sums: CRC32C of each 64 KiB, 4 bytes each, little-endian
+//! ```
+//!
+//! A complete replica got its name after both files were on the disk; the one of the checksums first, so that a replica without them is
+//! one that is not complete.
+
+use bytes::Bytes;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use windlass_connectors::wfs::{CHECKSUM_BYTES, verify};
+use windlass_core::ids::BlockId;
+use windlass_core::wfs::Block;
+use windlass_proto::v1;
+
+const CHUNK: u64 = CHECKSUM_BYTES as u64;
+
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub root: PathBuf,
+}
+
+impl Disk {
+    /// Makes the folder if it is not there, and removes what was not complete.
+    pub fn open(root: &Path) -> io::Result<Disk> {
+        let incoming = root.join("incoming");
+        match std::fs::remove_dir_all(&incoming) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::fs::create_dir_all(&incoming)?;
+        for folder in 0..=u8::MAX {
+            std::fs::create_dir_all(root.join("replicas").join(format!("{folder:02x}")))?;
+        }
+        Ok(Disk { root: root.to_path_buf() })
+    }
+
+    /// The namespace that the replicas belong to, once there was one.
+    pub fn cluster(&self) -> io::Result<Option<Vec<u8>>> {
+        match std::fs::read(self.root.join("cluster")) {
+            Ok(cluster) => Ok(Some(cluster)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn set_cluster(&self, cluster: &[u8]) -> io::Result<()> {
+        let mut file = File::create(self.root.join("cluster"))?;
+        file.write_all(cluster)?;
+        file.sync_all()?;
+        sync_folder(&self.root)
+    }
+
+    /// The complete replicas. What cannot be one is removed.
+    pub fn scan(&self) -> io::Result<Vec<Block>> {
+        let mut found = Vec::new();
+        for folder in 0..=u8::MAX {
+            let folder = self.root.join("replicas").join(format!("{folder:02x}"));
+            for entry in std::fs::read_dir(&folder)? {
+                let entry = entry?;
+                let name = entry.file_name();
+                let Some(id) = name.to_str().and_then(|name| name.strip_suffix(".block")) else { continue };
+                let Ok(id) = id.parse().map(BlockId) else { continue };
+                let bytes = entry.metadata()?.len();
+                let sums = std::fs::metadata(self.sums(id)).map(|sums| sums.len()).ok();
+                match sums == Some(bytes.div_ceil(CHUNK) * 4) {
+                    true => found.push(Block { id, bytes }),
+                    false => {
+                        tracing::warn!(block = %id, bytes, ?sums, "a replica has not the checksums that it needs, and is removed");
+                        self.remove(id)?;
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Bytes that the disk has left.
+    pub fn free(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    pub fn begin(&self, id: BlockId) -> io::Result<Incoming> {
+        let [data, sums] = ["block", "sums"].map(|kind| self.root.join("incoming").join(format!("{}.{kind}", id.0)));
+        let create = |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
+        let files = (create(&data)?, create(&sums)?);
+        let complete = (self.data(id), self.sums(id));
+        Ok(Incoming { data: files.0, sums: files.1, incoming: (data, sums), complete, written: 0, done: false })
+    }
+
+    pub fn replica(&self, block: Block) -> io::Result<Replica> {
+        Ok(Replica {
+            data: File::open(self.data(block.id))?,
+            sums: File::open(self.sums(block.id))?,
+            bytes: block.bytes,
+        })
+    }
+
+    pub fn remove(&self, id: BlockId) -> io::Result<()> {
+        for path in [self.data(id), self.sums(id)] {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a complete replica shorter.
+    pub fn truncate(&self, id: BlockId, bytes: u64) -> io::Result<()> {
+        let open = |path: PathBuf| OpenOptions::new().read(true).write(true).open(path);
+        let (data, sums) = (open(self.data(id))?, open(self.sums(id))?);
+        cut(&data, &sums, bytes)?;
+        sums.sync_all()?;
+        data.sync_all()
+    }
+
+    fn data(&self, id: BlockId) -> PathBuf {
+        self.file(id, "block")
+    }
+
+    fn sums(&self, id: BlockId) -> PathBuf {
+        self.file(id, "sums")
+    }
+
+    fn file(&self, id: BlockId, kind: &str) -> PathBuf {
+        self.root.join("replicas").join(format!("{:02x}", id.0 as u8)).join(format!("{}.{kind}", id.0))
+    }
+}
+
+/// A replica that is being written. Dropped, nothing is left of it.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    data: File,
+    sums: File,
+    incoming: (PathBuf, PathBuf),
+    complete: (PathBuf, PathBuf),
+    pub written: u64,
+    done: bool,
+}
+
+impl Incoming {
+    /// The next bytes, which were verified.
+    pub fn write(&mut self, piece: &v1::BlockData) -> io::Result<()> {
+        if piece.offset != self.written || !self.written.is_multiple_of(CHUNK) {
+            let reason = format!("bytes from {} on came in place of {}", piece.offset, self.written);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
+        let sums: Vec<u8> = piece.checksums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+        self.sums.write_all_at(&sums, self.written / CHUNK * 4)?;
+        self.data.write_all_at(&piece.data, self.written)?;
+        self.written += piece.data.len() as u64;
+        Ok(())
+    }
+
+    /// A complete replica of so many bytes, durable when this returns.
+    pub fn finish(mut self, bytes: u64) -> io::Result<()> {
+        if bytes > self.written {
+            let reason = format!("the replica has {} bytes, and not {bytes}", self.written);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
+        cut(&self.data, &self.sums, bytes)?;
+        self.sums.sync_all()?;
+        self.data.sync_all()?;
+        std::fs::rename(&self.incoming.1, &self.complete.1)?;
+        std::fs::rename(&self.incoming.0, &self.complete.0)?;
+        self.done = true;
+        self.complete.0.parent().map_or(Ok(()), sync_folder)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.done {
+            // What cannot be removed now is at the next start.
+            let _ = std::fs::remove_file(&self.incoming.0);
+            let _ = std::fs::remove_file(&self.incoming.1);
+        }
+    }
+}
+
+/// A complete replica, open.
+#[derive(Debug)]
+pub(super) struct Replica {
+    data: File,
+    sums: File,
+    pub bytes: u64,
+}
+
+impl Replica {
+    /// Stored bytes and checksums around a range: from a multiple of 64 KiB to another one, or to the end.
+    pub fn piece(&self, start: u64, end: u64) -> io::Result<v1::BlockData> {
+        let offset = start / CHUNK * CHUNK;
+        let end = end.div_ceil(CHUNK).saturating_mul(CHUNK).min(self.bytes);
+        let mut data = vec![0; end.saturating_sub(offset) as usize];
+        self.data.read_exact_at(&mut data, offset)?;
+        let mut sums = vec![0; data.len().div_ceil(CHECKSUM_BYTES) * 4];
+        self.sums.read_exact_at(&mut sums, offset / CHUNK * 4)?;
+        let checksums = sums.as_chunks::<4>().0.iter().map(|sum| u32::from_le_bytes(*sum)).collect();
+        Ok(v1::BlockData { offset, data: data.into(), checksums })
+    }
+
+    /// Just these bytes, verified.
+    pub fn read(&self, start: u64, end: u64) -> io::Result<Bytes> {
+        let piece = self.piece(start, end)?;
+        verify(&piece).map_err(|status| io::Error::new(io::ErrorKind::InvalidData, status.message().to_string()))?;
+        let from = (start - piece.offset) as usize;
+        Ok(piece.data.slice(from..from + (end - start) as usize))
+    }
+}
+
+/// Makes a replica so long. The checksum of the last 64 KiB becomes that of what is left of them.
+fn cut(data: &File, sums: &File, bytes: u64) -> io::Result<()> {
+    let length = data.metadata()?.len();
+    if length == bytes {
+        return Ok(());
+    }
+    let rest = bytes % CHUNK;
+    if rest > 0 {
+        let at = bytes - rest;
+        let mut chunk = vec![0; (length - at).min(CHUNK) as usize];
+        data.read_exact_at(&mut chunk, at)?;
+        let mut sum = [0; 4];
+        sums.read_exact_at(&mut sum, at / CHUNK * 4)?;
+        if crc32c::crc32c(&chunk) != u32::from_le_bytes(sum) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its last bytes are not those that were written"));
+        }
+        sums.write_all_at(&crc32c::crc32c(&chunk[..rest as usize]).to_le_bytes(), at / CHUNK * 4)?;
+    }
+    sums.set_len(bytes.div_ceil(CHUNK) * 4)?;
+    data.set_len(bytes)
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(offset: u64, data: &[u8]) -> v1::BlockData {
+        let checksums = data.chunks(CHECKSUM_BYTES).map(crc32c::crc32c).collect();
+        v1::BlockData { offset, data: Bytes::copy_from_slice(data), checksums }
+    }
+
+    fn text(length: usize) -> Vec<u8> {
+        (0..length).map(|at| (at * 7 + at / 251) as u8).collect()
+    }
+
+    #[test]
+    fn a_replica_is_there_when_it_is_complete_and_as_long_as_it_was_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
+        let all = text(3 * CHECKSUM_BYTES + 100);
+        for (id, bytes) in [(1, all.len()), (2, 2 * CHECKSUM_BYTES), (3, CHECKSUM_BYTES + 17), (4, 0)] {
+            let mut incoming = disk.begin(BlockId(id)).unwrap();
+            incoming.write(&piece(0, &all[..2 * CHECKSUM_BYTES])).unwrap();
+            incoming.write(&piece(2 * CHUNK, &all[2 * CHECKSUM_BYTES..])).unwrap();
+            assert!(disk.scan().unwrap().iter().all(|block| block.id != BlockId(id)));
+            incoming.finish(bytes as u64).unwrap();
+            let block = Block { id: BlockId(id), bytes: bytes as u64 };
+            assert!(disk.scan().unwrap().contains(&block));
+            let replica = disk.replica(block).unwrap();
+            assert_eq!(replica.read(0, block.bytes).unwrap(), all[..bytes]);
+            if bytes > 70_000 {
+                assert_eq!(replica.read(65_530, 65_540).unwrap(), all[65_530..65_540]);
+            }
+        }
+        // One that was given up, and one that a dead process left.
+        drop(disk.begin(BlockId(9)).unwrap());
+        std::mem::forget(disk.begin(BlockId(10)).unwrap());
+        let disk = Disk::open(folder.path()).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path().join("incoming")).unwrap().count(), 0);
+        disk.truncate(BlockId(1), 70_000).unwrap();
+        let block = Block { id: BlockId(1), bytes: 70_000 };
+        assert_eq!(disk.replica(block).unwrap().read(0, 70_000).unwrap(), all[..70_000]);
+        disk.remove(BlockId(1)).unwrap();
+        disk.remove(BlockId(1)).unwrap();
+        assert_eq!(disk.scan().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn any_byte_that_changed_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
+        let all = text(CHECKSUM_BYTES + 1_000);
+        let block = Block { id: BlockId(1), bytes: all.len() as u64 };
+        let mut incoming = disk.begin(block.id).unwrap();
+        incoming.write(&piece(0, &all)).unwrap();
+        incoming.finish(block.bytes).unwrap();
+        for (path, at) in [(disk.data(block.id), 0), (disk.data(block.id), 66_000), (disk.sums(block.id), 5)] {
+            let before = std::fs::read(&path).unwrap();
+            let mut changed = before.clone();
+            changed[at] ^= 1;
+            std::fs::write(&path, &changed).unwrap();
+            let replica = disk.replica(block).unwrap();
+            assert_eq!(replica.read(0, block.bytes).unwrap_err().kind(), io::ErrorKind::InvalidData);
+            std::fs::write(&path, &before).unwrap();
+            assert_eq!(replica.read(0, block.bytes).unwrap(), all);
+        }
+        // Of the checksums something is missing: it is no replica.
+        std::fs::write(disk.sums(block.id), b"1234").unwrap();
+        assert_eq!(disk.scan().unwrap(), []);
+    }
+}

@@ -1,0 +1,447 @@
+//! Replicas of files on this executor's disks.
+//!
+//! ```text
+//! replica   (nothing) ──begin──> Writing ──end──> Held ──deleted, found bad──> (nothing)
+//!                                  │ stream broke    ^
+//!                                  v                 │ sealed by its writer
+//!                                Partial ────────────┘
+//!                                  └──nobody seals it for `KEEP_PARTIAL`, or the process ends──> (nothing)
+//! ```
+//!
+//! The primary is told what is held when the executor joins, and from then on what came and what went, in that order.
+
+mod chain;
+mod disk;
+mod service;
+mod upkeep;
+
+pub(crate) use service::BlocksService;
+
+use crate::error::ExecutorError;
+use async_trait::async_trait;
+use bytes::Bytes;
+use disk::{Disk, Incoming};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use upkeep::Throttle;
+use windlass_connectors::wfs::{BlockNode, Local, Peers};
+use windlass_core::ids::{BlockId, ExecutorId};
+use windlass_core::wfs::Block;
+use windlass_proto::v1;
+
+/// Bytes of a replica that are read at once, and such reads ahead of the reader.
+const READ_BYTES: u64 = 4 << 20;
+const READS_AHEAD: usize = 2;
+/// Replicas in one report.
+const REPORT_BLOCKS: usize = 50_000;
+
+#[derive(Clone, Debug)]
+pub(crate) struct BlockConfig {
+    /// A folder for each disk.
+    pub dirs: Vec<PathBuf>,
+    pub host: String,
+    pub rack: String,
+    /// Bytes that each disk keeps free.
+    pub reserve: u64,
+    /// Bytes a second that are read to find what is damaged, and that copies for repair take. 0: not at all; no limit.
+    pub scrub_rate: u64,
+    pub repair_rate: u64,
+}
+
+/// The replicas. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct BlockStore(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    config: BlockConfig,
+    disks: Vec<Disk>,
+    state: Mutex<State>,
+    /// There is something to report.
+    news: Notify,
+    /// What this executor is called at present; 0: nothing.
+    me: AtomicU64,
+    peers: Peers,
+    io: Handle,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    repair: Throttle,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: BTreeMap<BlockId, Held>,
+    incoming: BTreeMap<BlockId, Arrival>,
+    failed_disks: BTreeSet<usize>,
+    news: News,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    disk: usize,
+    bytes: u64,
+}
+
+/// A replica that is not complete.
+#[derive(Debug)]
+enum Arrival {
+    Writing { stop: CancellationToken, over: watch::Receiver<bool> },
+    Partial { disk: usize, incoming: Incoming, since: Instant },
+}
+
+/// What the primary has not been told.
+#[derive(Debug, Default)]
+struct News {
+    /// All that is held, from this id on.
+    all_from: Option<u64>,
+    added: BTreeMap<BlockId, u64>,
+    bad: BTreeSet<BlockId>,
+    not_copied: BTreeSet<BlockId>,
+}
+
+impl BlockStore {
+    /// Takes the folders, with what is in them. A disk that cannot be used is left out while there is another one.
+    pub fn open(config: BlockConfig, io: Handle) -> Result<BlockStore, ExecutorError> {
+        let (mut disks, mut state) = (Vec::new(), State::default());
+        let mut failure = None;
+        for dir in &config.dirs {
+            match Disk::open(dir).and_then(|disk| Ok((disk.scan()?, disk))) {
+                Ok((blocks, disk)) => {
+                    let held = |block: Block| (block.id, Held { disk: disks.len(), bytes: block.bytes });
+                    state.held.extend(blocks.into_iter().map(held));
+                    disks.push(disk);
+                }
+                Err(source) => {
+                    tracing::error!(dir = %dir.display(), error = %source, "a folder for replicas cannot be used");
+                    failure = Some(ExecutorError::Dir { dir: dir.clone(), source });
+                }
+            }
+        }
+        if let (true, Some(failure)) = (disks.is_empty(), failure) {
+            return Err(failure);
+        }
+        let repair = Throttle::new(config.repair_rate);
+        let store = BlockStore(Arc::new(Shared {
+            config,
+            disks,
+            state: Mutex::new(state),
+            news: Notify::new(),
+            me: AtomicU64::new(0),
+            peers: Peers::new(io.clone()),
+            io,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            repair,
+        }));
+        store.keep_up();
+        Ok(store)
+    }
+
+    /// The replicas belong to this namespace from now on, if they did not belong to another one.
+    pub fn claim(&self, cluster: &[u8]) -> Result<(), String> {
+        if cluster.is_empty() {
+            return Ok(());
+        }
+        for disk in &self.0.disks {
+            let dir = disk.root.display();
+            match disk.cluster() {
+                Ok(Some(known)) if known == cluster => {}
+                Ok(Some(_)) => {
+                    return Err(format!(
+                        "the replicas in {dir} belong to another cluster than the primary's: start the executor with another --dir, or \
+                         remove that folder if nobody needs what is in it"
+                    ));
+                }
+                Ok(None) => disk.set_cluster(cluster).map_err(|error| format!("{dir} cannot be written: {error}"))?,
+                Err(error) => return Err(format!("{dir} cannot be read: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// The primary calls this executor so, and has to be told of everything.
+    pub fn joined(&self, id: ExecutorId) {
+        self.0.me.store(id.0, Ordering::Release);
+        self.0.state.lock().news = News { all_from: Some(0), ..News::default() };
+        self.0.news.notify_one();
+    }
+
+    /// The next thing that the primary is to be told. Cancel safe.
+    pub async fn report(&self) -> v1::BlockReport {
+        loop {
+            if let Some(report) = self.0.state.lock().next_report() {
+                return report;
+            }
+            self.0.news.notified().await;
+        }
+    }
+
+    /// Bytes of all replicas, and what the disks have left for more.
+    pub fn space(&self) -> (u64, u64) {
+        let (used, failed) = {
+            let state = self.0.state.lock();
+            (state.held.values().map(|held| held.bytes).sum(), state.failed_disks.clone())
+        };
+        let healthy = self.0.disks.iter().enumerate().filter(|(at, _)| !failed.contains(at));
+        let free = healthy.map(|(_, disk)| disk.free().unwrap_or(0).saturating_sub(self.0.config.reserve));
+        (used, free.sum())
+    }
+
+    /// Carries out what the primary wants. Returns at once.
+    pub fn obey(&self, orders: v1::BlockOrders) {
+        for block in orders.delete {
+            self.delete(BlockId(block), None);
+        }
+        for v1::DiscardBlock { block, bytes } in orders.discard {
+            self.delete(BlockId(block), Some(bytes));
+        }
+        for copy in orders.copy {
+            let store = self.clone();
+            self.spawn(async move { store.copy(copy).await });
+        }
+        for block in orders.verify {
+            let store = self.clone();
+            self.spawn(async move { store.check(BlockId(block), &Throttle::new(0)).await });
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.0.stop.clone();
+        let stoppable = async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        };
+        self.0.tasks.spawn_on(stoppable, &self.0.io);
+    }
+
+    /// Ends what runs. Replicas stay.
+    pub fn stop(&self) {
+        self.0.stop.cancel();
+    }
+
+    fn delete(&self, block: BlockId, bytes: Option<u64>) {
+        let held = {
+            let mut state = self.0.state.lock();
+            if bytes.is_none() {
+                match state.incoming.remove(&block) {
+                    Some(Arrival::Writing { stop, .. }) => stop.cancel(),
+                    // Its files go with it.
+                    Some(Arrival::Partial { .. }) | None => {}
+                }
+            }
+            let fits = state.held.get(&block).filter(|held| bytes.is_none_or(|bytes| held.bytes == bytes)).copied();
+            if fits.is_some() {
+                state.held.remove(&block);
+                state.news.added.remove(&block);
+            }
+            fits
+        };
+        if let Some(held) = held {
+            let store = self.clone();
+            self.0.tasks.spawn_blocking_on(
+                move || {
+                    if let Err(error) = store.0.disks[held.disk].remove(block) {
+                        // It is reported, and deleted, after the next start.
+                        tracing::warn!(%block, %error, "a replica that nobody wants could not be removed");
+                    }
+                },
+                &self.0.io,
+            );
+        }
+    }
+
+    fn add(&self, disk: usize, block: Block) {
+        let mut state = self.0.state.lock();
+        state.held.insert(block.id, Held { disk, bytes: block.bytes });
+        state.news.bad.remove(&block.id);
+        state.news.added.insert(block.id, block.bytes);
+        drop(state);
+        self.0.news.notify_one();
+    }
+
+    /// A replica is gone, or not what was written.
+    fn bad(&self, block: BlockId, reason: &dyn std::fmt::Display) {
+        tracing::warn!(%block, %reason, "a replica is damaged or gone");
+        let mut state = self.0.state.lock();
+        if state.held.remove(&block).is_some() {
+            state.news.added.remove(&block);
+            state.news.bad.insert(block);
+            drop(state);
+            self.0.news.notify_one();
+        }
+    }
+
+    /// What an error of reading a replica says about it.
+    fn judge(&self, block: BlockId, disk: usize, error: &io::Error) -> Status {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
+                self.bad(block, error);
+                Status::data_loss(format!("the replica is damaged or gone: {error}"))
+            }
+            _ => {
+                self.fail_disk(disk, error);
+                Status::data_loss(format!("the disk of the replica failed: {error}"))
+            }
+        }
+    }
+
+    /// Nothing is written to the disk any more, and all replicas on it are made again elsewhere.
+    fn fail_disk(&self, disk: usize, error: &io::Error) {
+        let mut state = self.0.state.lock();
+        if !state.failed_disks.insert(disk) {
+            return;
+        }
+        let root = self.0.disks[disk].root.display();
+        let lost: Vec<BlockId> = state.held.extract_if(.., |_, held| held.disk == disk).map(|(id, _)| id).collect();
+        tracing::error!(dir = %root, %error, replicas = lost.len(), "a disk failed and is not used any more");
+        for block in lost {
+            state.news.added.remove(&block);
+            state.news.bad.insert(block);
+        }
+        drop(state);
+        self.0.news.notify_one();
+    }
+
+    /// The disk with most room.
+    fn choose_disk(&self) -> Result<usize, Status> {
+        let failed = self.0.state.lock().failed_disks.clone();
+        let healthy = self.0.disks.iter().enumerate().filter(|(at, _)| !failed.contains(at));
+        let free = healthy.map(|(at, disk)| (disk.free().unwrap_or(0).saturating_sub(self.0.config.reserve), at));
+        match free.max() {
+            Some((free, disk)) if free > 0 => Ok(disk),
+            Some(_) => Err(Status::resource_exhausted("the disks for replicas are full")),
+            None => Err(Status::resource_exhausted("no disk for replicas works")),
+        }
+    }
+
+    fn held(&self, block: BlockId) -> Result<Held, Status> {
+        let held = self.0.state.lock().held.get(&block).copied();
+        held.ok_or_else(|| Status::not_found(format!("this executor has no replica of {block}")))
+    }
+
+    /// Stored pieces of a replica around a range, with their checksums.
+    fn pieces(&self, block: u64, range: Range<u64>) -> BoxStream<'static, Result<v1::BlockData, Status>> {
+        self.units(block, range, |replica, start, end| replica.piece(start, end), 1 << 20)
+    }
+
+    /// A replica, in units that begin at multiples of `unit`.
+    fn units<T: Send + 'static>(
+        &self,
+        block: u64,
+        range: Range<u64>,
+        read: fn(&disk::Replica, u64, u64) -> io::Result<T>,
+        unit: u64,
+    ) -> BoxStream<'static, Result<T, Status>> {
+        let id = BlockId(block);
+        let held = match self.held(id) {
+            Ok(held) => held,
+            Err(status) => return stream::iter([Err(status)]).boxed(),
+        };
+        if range.end > held.bytes {
+            let reason = format!("the replica of {id} has {} bytes, and {range:?} were asked for", held.bytes);
+            return stream::iter([Err(Status::data_loss(reason))]).boxed();
+        }
+        let store = self.clone();
+        let open = move |store: &BlockStore| store.0.disks[held.disk].replica(Block { id, bytes: held.bytes });
+        let replica: Arc<std::sync::OnceLock<disk::Replica>> = Arc::default();
+        let starts = std::iter::successors(Some(range.start), move |at| Some((at / unit + 1) * unit));
+        let units = starts.take_while(move |at| *at < range.end).map(move |start| {
+            let (store, replica) = (store.clone(), replica.clone());
+            let end = ((start / unit + 1) * unit).min(range.end);
+            let task = tokio::task::spawn_blocking(move || {
+                let read = || {
+                    let replica = match replica.get() {
+                        Some(replica) => replica,
+                        None => {
+                            let opened = open(&store)?;
+                            replica.get_or_init(|| opened)
+                        }
+                    };
+                    read(replica, start, end)
+                };
+                read().map_err(|error| store.judge(id, held.disk, &error))
+            });
+            async move { task.await.unwrap_or_else(|_| Err(Status::unavailable("the executor is stopping"))) }
+        });
+        stream::iter(units).buffered(READS_AHEAD).boxed()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[async_trait]
+impl BlockNode for BlockStore {
+    fn write(&self, pieces: mpsc::Receiver<v1::BlockPiece>) -> BoxStream<'static, Result<v1::WriteProgress, Status>> {
+        chain::write(self.clone(), ReceiverStream::new(pieces).map(Ok).boxed())
+    }
+
+    async fn seal(&self, block: u64, bytes: u64) -> Result<(), Status> {
+        chain::seal(self, Block { id: BlockId(block), bytes }).await
+    }
+
+    fn read(&self, block: u64, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Status>> {
+        self.units(block, range, |replica, start, end| replica.read(start, end), READ_BYTES)
+    }
+}
+
+impl Local for BlockStore {
+    fn near(&self) -> v1::Near {
+        let (host, rack) = (self.0.config.host.clone(), self.0.config.rack.clone());
+        v1::Near { executor: self.0.me.load(Ordering::Acquire), host, rack }
+    }
+
+    fn node(&self, executor: u64) -> Option<Arc<dyn BlockNode>> {
+        (executor != 0 && executor == self.0.me.load(Ordering::Acquire)).then(|| Arc::new(self.clone()) as Arc<_>)
+    }
+}
+
+impl State {
+    fn next_report(&mut self) -> Option<v1::BlockReport> {
+        let mut report = v1::BlockReport::default();
+        if let Some(first) = self.news.all_from.take() {
+            let ids = self.held.range(BlockId(first)..).take(REPORT_BLOCKS);
+            for (id, held) in ids {
+                report.blocks.push(id.0);
+                report.bytes.push(held.bytes);
+                // Said with this one.
+                self.news.added.remove(id);
+            }
+            let last = match report.blocks.len() {
+                REPORT_BLOCKS => report.blocks[REPORT_BLOCKS - 1],
+                _ => u64::MAX,
+            };
+            self.news.all_from = last.checked_add(1);
+            report.range = Some(v1::BlockRange { first, last });
+            return Some(report);
+        }
+        for _ in 0..REPORT_BLOCKS {
+            let Some((id, bytes)) = self.news.added.pop_first() else { break };
+            report.blocks.push(id.0);
+            report.bytes.push(bytes);
+        }
+        report.bad = std::mem::take(&mut self.news.bad).into_iter().map(|id| id.0).collect();
+        report.not_copied = std::mem::take(&mut self.news.not_copied).into_iter().map(|id| id.0).collect();
+        let silent = report.blocks.is_empty() && report.bad.is_empty() && report.not_copied.is_empty();
+        (!silent).then_some(report)
+    }
+}

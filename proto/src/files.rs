@@ -1,0 +1,134 @@
+//! Files and blocks between wire and core.
+
+use crate::v1;
+use crate::v1::file_error::Kind;
+use windlass_core::ids::{BlockId, ExecutorId, FileId};
+use windlass_core::wfs::{
+    Allocated, Block, Create, CreateMode, Created, Detail, Entry, FsError, FsPath, Last, Near, Quota,
+};
+
+impl From<FsError> for v1::FileError {
+    fn from(error: FsError) -> Self {
+        let kind = match &error {
+            FsError::InvalidPath { .. } | FsError::Invalid { .. } => Kind::Invalid,
+            FsError::NotFound { .. } => Kind::NotFound,
+            FsError::AlreadyExists { .. } => Kind::AlreadyExists,
+            FsError::Changed { .. } => Kind::Changed,
+            FsError::IsFolder { .. } => Kind::IsFolder,
+            FsError::NotFolder { .. } => Kind::NotFolder,
+            FsError::NotEmpty { .. } => Kind::NotEmpty,
+            FsError::QuotaExceeded { .. } => Kind::QuotaExceeded,
+            FsError::NotWriting { .. } => Kind::NotWriting,
+            FsError::NoTargets { .. } => Kind::NoTargets,
+            FsError::NotDurable { .. } => Kind::NotDurable,
+        };
+        v1::FileError { kind: kind.into(), message: error.to_string() }
+    }
+}
+
+impl From<Entry> for v1::FileEntry {
+    fn from(entry: Entry) -> Self {
+        let detail = match entry.detail {
+            Detail::File { bytes, blocks, replication } => v1::file_entry::Detail::File(v1::FileDetail {
+                bytes,
+                blocks: blocks as u32,
+                replication: replication.into(),
+            }),
+            Detail::Folder { usage, quota, replication } => v1::file_entry::Detail::Folder(v1::FolderDetail {
+                files: usage.files,
+                folders: usage.folders,
+                bytes: usage.bytes,
+                replicated_bytes: usage.replicated_bytes,
+                quota_files: quota.files,
+                quota_bytes: quota.bytes,
+                replication: replication.map(u32::from),
+            }),
+        };
+        let path = entry.path.as_str().into();
+        v1::FileEntry { path, id: entry.id.0, modified_ms: entry.modified_ms, detail: Some(detail) }
+    }
+}
+
+impl v1::FileEntry {
+    /// Bytes of a file; `None` for a folder.
+    pub fn file_bytes(&self) -> Option<u64> {
+        match &self.detail {
+            Some(v1::file_entry::Detail::File(file)) => Some(file.bytes),
+            _ => None,
+        }
+    }
+
+    pub fn folder(&self) -> Option<&v1::FolderDetail> {
+        match &self.detail {
+            Some(v1::file_entry::Detail::Folder(folder)) => Some(folder),
+            _ => None,
+        }
+    }
+}
+
+impl From<Created> for v1::CreateReply {
+    fn from(created: Created) -> Self {
+        let Created { file, block_bytes, replication } = created;
+        v1::CreateReply { file: file.0, block_bytes, replication: replication.into() }
+    }
+}
+
+impl From<v1::Near> for Near {
+    fn from(near: v1::Near) -> Self {
+        let executor = (near.executor != 0).then_some(ExecutorId(near.executor));
+        Near { executor, host: near.host, rack: near.rack }
+    }
+}
+
+/// A path as a client wrote it.
+pub fn path(text: &str) -> Result<FsPath, FsError> {
+    FsPath::parse(text)
+}
+
+/// 16 bytes; anything else is a writer that nobody else is either.
+pub fn writer(bytes: &[u8]) -> u128 {
+    bytes.iter().take(16).fold(0, |number, byte| (number << 8) | u128::from(*byte))
+}
+
+pub fn create(request: v1::CreateRequest) -> Result<Create, FsError> {
+    use v1::create_request::Mode;
+    let mode = match request.mode {
+        None | Some(Mode::Overwrite(_)) => CreateMode::Overwrite,
+        Some(Mode::New(_)) => CreateMode::New,
+        Some(Mode::Replace(file)) => CreateMode::Replace(FileId(file)),
+    };
+    let replication = request.replication.map(replication).transpose()?;
+    let (path, writer) = (path(&request.path)?, writer(&request.writer));
+    Ok(Create { path, mode, replication, block_bytes: request.block_bytes, writer })
+}
+
+pub fn replication(wanted: u32) -> Result<u8, FsError> {
+    u8::try_from(wanted).map_err(|_| FsError::Invalid { reason: format!("a file cannot have {wanted} replicas") })
+}
+
+pub fn last(last: Option<v1::LastBlock>) -> Last {
+    match last.and_then(|last| last.last) {
+        None => Last::Nothing,
+        Some(v1::last_block::Last::Dropped(block)) => Last::Dropped(BlockId(block)),
+        Some(v1::last_block::Last::Sealed(sealed)) => Last::Sealed {
+            block: Block { id: BlockId(sealed.block), bytes: sealed.bytes },
+            durable: sealed.durable.into_iter().map(ExecutorId).collect(),
+        },
+    }
+}
+
+pub fn quota(request: &v1::SetQuotaRequest) -> Quota {
+    Quota { files: request.files, bytes: request.bytes }
+}
+
+/// `address`: of an executor; those that are gone are left out.
+pub fn allocated(allocated: Allocated, holder: impl Fn(ExecutorId) -> Option<v1::BlockHolder>) -> v1::AddBlockReply {
+    let Allocated { block, targets } = allocated;
+    v1::AddBlockReply { block: block.0, targets: targets.into_iter().filter_map(holder).collect() }
+}
+
+/// The replicas that a report names.
+pub fn reported(report: &v1::BlockReport) -> Vec<Block> {
+    let pairs = report.blocks.iter().zip(&report.bytes);
+    pairs.map(|(id, bytes)| Block { id: BlockId(*id), bytes: *bytes }).collect()
+}

@@ -1,0 +1,151 @@
+//! `wfs://` on the primary: the shell around [`windlass_core::wfs`].
+//!
+//! ```text
+//!   clients, executors ──Ask──┐                                ┌──> replies, when what was asked for is durable
+//!   joined, lost, reports ────┼──> actor: operations ──> log ──┼──> orders to executors
+//!   deadlines ────────────────┘    (all that wait, together)   └──> checkpoint, now and then
+//! ```
+//!
+//! What waits when a commit is over goes into the next one: the store is asked once for many operations. An answer never tells of
+//! something that is not durable. When a commit fails, what is in memory is ahead of the store, and is read from it again.
+
+mod actor;
+mod stored;
+
+use crate::driver::Driver;
+use crate::meta::{MetaError, MetaStore};
+use actor::Actor;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status};
+use windlass_connectors::wfs::Primary;
+use windlass_core::ids::ExecutorId;
+use windlass_core::wfs::WfsConfig;
+use windlass_proto::v1;
+
+/// Requests that may wait before callers do.
+const WAITING: usize = 4_096;
+
+/// The way to the namespace. Cheap to clone.
+#[derive(Clone)]
+pub struct Files {
+    asks: mpsc::Sender<Ask>,
+    /// Unbounded by type, bounded in fact: an executor says one thing, and waits until it was heard.
+    events: mpsc::UnboundedSender<Event>,
+    cluster: Bytes,
+}
+
+struct Ask {
+    request: v1::FileRequest,
+    reply: oneshot::Sender<v1::FileReply>,
+}
+
+enum Event {
+    Joined { id: ExecutorId, host: String, rack: String },
+    Lost { id: ExecutorId },
+    Draining { id: ExecutorId },
+    Reported { id: ExecutorId, report: v1::BlockReport, heard: oneshot::Sender<()> },
+    Space { id: ExecutorId, used: u64, free: u64 },
+    HeldUp { id: ExecutorId, reply: oneshot::Sender<usize> },
+}
+
+/// A namespace that is not served yet.
+pub(crate) struct Opened {
+    pub files: Files,
+    actor: Actor,
+}
+
+impl Opened {
+    pub async fn open(store: Arc<dyn MetaStore>, config: WfsConfig) -> Result<Opened, MetaError> {
+        let cluster = stored::cluster(&store).await?;
+        let (asks, asked) = mpsc::channel(WAITING);
+        let (events, happened) = mpsc::unbounded_channel();
+        let actor = Actor::open(store, config, asked, happened).await?;
+        Ok(Opened { files: Files { asks, events, cluster }, actor })
+    }
+
+    /// Serves it until `stop`. Orders go out through `driver`.
+    pub fn serve(self, driver: Driver, stop: CancellationToken, tasks: &TaskTracker) {
+        tasks.spawn(self.actor.run(driver, stop));
+    }
+}
+
+impl Files {
+    /// Which namespace it is.
+    pub(crate) fn cluster(&self) -> Bytes {
+        self.cluster.clone()
+    }
+
+    pub(crate) fn joined(&self, id: ExecutorId, register: &v1::Register) {
+        if register.role == i32::from(v1::Role::Core) {
+            let (host, rack) = (register.host.clone(), register.rack.clone());
+            self.tell(Event::Joined { id, host, rack });
+        }
+    }
+
+    pub(crate) fn lost(&self, id: ExecutorId) {
+        self.tell(Event::Lost { id });
+    }
+
+    /// Returns when it was heard: what an executor says next waits until then.
+    pub(crate) async fn reported(&self, id: ExecutorId, report: v1::BlockReport) {
+        let (heard, answer) = oneshot::channel();
+        self.tell(Event::Reported { id, report, heard });
+        // Nobody hears it any more when the primary stops.
+        let _ = answer.await;
+    }
+
+    pub(crate) fn space(&self, id: ExecutorId, heartbeat: &v1::Heartbeat) {
+        self.tell(Event::Space { id, used: heartbeat.block_bytes, free: heartbeat.block_free_bytes });
+    }
+
+    /// Makes replicas elsewhere of what the executor holds. Returns when it may go without loss, as far as the others have room.
+    pub(crate) async fn drain(&self, id: ExecutorId) {
+        const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
+        self.tell(Event::Draining { id });
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.tell(Event::HeldUp { id, reply });
+            match answer.await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody hears it any more when the primary stops.
+        let _ = self.events.send(event);
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Files").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Primary for Files {
+    async fn ask(&self, request: v1::FileRequest) -> Result<v1::FileReply, Status> {
+        let stopping = || Status::unavailable(crate::driver::STOPPING);
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask { request, reply }).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    }
+}
+
+/// The Files service.
+pub(crate) struct FilesService(pub Files);
+
+#[tonic::async_trait]
+impl v1::files_server::Files for FilesService {
+    async fn ask(&self, request: Request<v1::FileRequest>) -> Result<Response<v1::FileReply>, Status> {
+        self.0.ask(request.into_inner()).await.map(Response::new)
+    }
+}

@@ -1,0 +1,497 @@
+//! The namespace in the metadata store: a log of what changed, and segments of records that take its place from time to time.
+//!
+//! ```text
+//!   wfs/head             where the log begins, and the counters
+//!   wfs/segment/N        records of files N x 256 and on, at some time since the log began
+//!   wfs/log/N            records that were put, ids that were removed, counters; later entries count
+//!   wfs/cluster          which namespace this is: 16 bytes
+//! ```
+//!
+//! A checkpoint writes the segments that changed since the last one, then moves the beginning of the log. When it breaks off, some
+//! segments are newer than others, and the log is still as long as it was: the last record of each id counts, wherever it stands.
+
+use crate::meta::{Expectation, MetaError, MetaStore, Transaction};
+use bytes::Bytes;
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use windlass_core::ids::{BlockId, FileId};
+use windlass_core::wfs::{
+    Block, Changes, Counters, CreateMode, FileData, FolderTerms, FsPath, Kind, Namespace, Quota, Record, Writing,
+};
+
+const HEAD: &str = "wfs/head";
+const LOG: &str = "wfs/log/";
+const SEGMENT: &str = "wfs/segment/";
+const CLUSTER: &str = "wfs/cluster";
+/// Ids in a segment.
+const SEGMENT_IDS: u64 = 256;
+/// A checkpoint is due when the log has grown by so much.
+const CHECKPOINT_BYTES: usize = 8 << 20;
+/// Of one transaction. etcd takes requests of 1.5 MiB and of 128 operations.
+const TRANSACTION_BYTES: usize = 512 << 10;
+const TRANSACTION_KEYS: usize = 100;
+
+pub(super) struct Journal {
+    store: Arc<dyn MetaStore>,
+    /// Of the next entry.
+    next: u64,
+    /// Of the first entry that counts.
+    first: u64,
+    log_bytes: usize,
+    /// Segments with records that changed since the last checkpoint began.
+    dirty: BTreeSet<u64>,
+}
+
+/// What the store has.
+pub(super) struct Loaded {
+    pub counters: Counters,
+    pub records: Vec<Record>,
+}
+
+/// Segments as they were when the log was as long as `until`.
+pub(super) struct Checkpoint {
+    store: Arc<dyn MetaStore>,
+    segments: Vec<(u64, Option<Bytes>)>,
+    first: u64,
+    until: u64,
+    head: Head,
+}
+
+impl Journal {
+    pub async fn open(store: Arc<dyn MetaStore>) -> Result<(Journal, Loaded), MetaError> {
+        let corrupt =
+            |key: &str, reason: &dyn ToString| MetaError::Corrupt { key: key.into(), reason: reason.to_string() };
+        let head = match store.get(HEAD).await? {
+            Some(entry) => Head::decode(entry.value).map_err(|error| corrupt(HEAD, &error))?,
+            None => Head::new(0, Counters::default()),
+        };
+        let mut counters = head.counters();
+        let mut records: BTreeMap<FileId, Record> = BTreeMap::new();
+        for (key, entry) in store.range(SEGMENT).await? {
+            let segment = Segment::decode(entry.value).map_err(|error| corrupt(&key, &error))?;
+            for record in segment.records {
+                let record = record.read().ok_or_else(|| corrupt(&key, &"a record is not complete"))?;
+                records.insert(record.id, record);
+            }
+        }
+        let mut journal =
+            Journal { store: store.clone(), next: head.log, first: head.log, log_bytes: 0, dirty: BTreeSet::new() };
+        for (key, entry) in store.range(LOG).await? {
+            let number: u64 = key[LOG.len()..].parse().map_err(|error| corrupt(&key, &error))?;
+            if number < head.log {
+                // Left by a checkpoint that broke off while it removed what it had made superfluous.
+                continue;
+            }
+            if number != journal.next {
+                return Err(corrupt(&key, &format!("entry {} of the log is missing before it", journal.next)));
+            }
+            journal.next += 1;
+            journal.log_bytes += entry.value.len();
+            let change = Change::decode(entry.value).map_err(|error| corrupt(&key, &error))?;
+            counters = Counters { next_file: change.next_file, next_block: change.next_block };
+            for id in change.removed {
+                journal.dirty.insert(id / SEGMENT_IDS);
+                records.remove(&FileId(id));
+            }
+            for record in change.put {
+                let record = record.read().ok_or_else(|| corrupt(&key, &"a record is not complete"))?;
+                journal.dirty.insert(record.id.0 / SEGMENT_IDS);
+                records.insert(record.id, record);
+            }
+        }
+        Ok((journal, Loaded { counters, records: records.into_values().collect() }))
+    }
+
+    /// Durable when it returns.
+    pub async fn append(&mut self, changes: &Changes, counters: Counters) -> Result<(), MetaError> {
+        let Counters { next_file, next_block } = counters;
+        let put = changes.put.iter().map(StoredRecord::from).collect();
+        let removed = changes.removed.iter().map(|id| id.0).collect();
+        let value = Change { put, removed, next_file, next_block }.encode_to_vec();
+        let (key, bytes) = (log_key(self.next), value.len());
+        self.store.commit(Transaction::default().expect(&key, Expectation::Absent).put(key, value)).await?;
+        self.next += 1;
+        self.log_bytes += bytes;
+        let ids = changes.put.iter().map(|record| record.id).chain(changes.removed.iter().copied());
+        self.dirty.extend(ids.map(|id| id.0 / SEGMENT_IDS));
+        Ok(())
+    }
+
+    /// A checkpoint of what is durable, when one is due. Only one at a time may be under way.
+    pub fn checkpoint(&mut self, names: &Namespace) -> Option<Checkpoint> {
+        if self.log_bytes < CHECKPOINT_BYTES {
+            return None;
+        }
+        self.log_bytes = 0;
+        let segments = std::mem::take(&mut self.dirty).into_iter().map(|number| {
+            let ids = number * SEGMENT_IDS..(number + 1) * SEGMENT_IDS;
+            let records: Vec<_> =
+                ids.filter_map(|id| names.record(FileId(id))).map(|r| StoredRecord::from(&r)).collect();
+            (number, (!records.is_empty()).then(|| Segment { records }.encode_to_vec().into()))
+        });
+        let segments = segments.collect();
+        let (first, until) = (std::mem::replace(&mut self.first, self.next), self.next);
+        let head = Head::new(until, names.counters());
+        Some(Checkpoint { store: self.store.clone(), segments, first, until, head })
+    }
+
+    /// It came to nothing: the next one is to write its segments too.
+    pub fn failed(&mut self, checkpoint: Checkpoint) {
+        self.dirty.extend(checkpoint.segments.into_iter().map(|(number, _)| number));
+        self.first = checkpoint.first;
+    }
+}
+
+impl Checkpoint {
+    pub async fn write(&self) -> Result<(), MetaError> {
+        let mut transaction = Batches::new(&self.store);
+        for (number, records) in &self.segments {
+            transaction.write(format!("{SEGMENT}{number:016}"), records.clone()).await?;
+        }
+        transaction.flush().await?;
+        // From here on the entries before it do not count.
+        self.store.commit(Transaction::default().put(HEAD, self.head.encode_to_vec())).await?;
+        for number in self.first..self.until {
+            transaction.write(log_key(number), None).await?;
+        }
+        transaction.flush().await
+    }
+}
+
+/// Writes in transactions of a size that every store takes.
+struct Batches<'a> {
+    store: &'a Arc<dyn MetaStore>,
+    transaction: Transaction,
+    bytes: usize,
+}
+
+impl<'a> Batches<'a> {
+    fn new(store: &'a Arc<dyn MetaStore>) -> Self {
+        Batches { store, transaction: Transaction::default(), bytes: 0 }
+    }
+
+    async fn write(&mut self, key: String, value: Option<Bytes>) -> Result<(), MetaError> {
+        self.bytes += value.as_ref().map_or(0, Bytes::len);
+        self.transaction.writes.push((key, value));
+        match self.bytes >= TRANSACTION_BYTES || self.transaction.writes.len() >= TRANSACTION_KEYS {
+            true => self.flush().await,
+            false => Ok(()),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), MetaError> {
+        self.bytes = 0;
+        let transaction = std::mem::take(&mut self.transaction);
+        match transaction.writes.is_empty() {
+            true => Ok(()),
+            false => self.store.commit(transaction).await,
+        }
+    }
+}
+
+fn log_key(number: u64) -> String {
+    format!("{LOG}{number:016}")
+}
+
+/// Which namespace the store has. Made when there is none.
+pub(super) async fn cluster(store: &Arc<dyn MetaStore>) -> Result<Bytes, MetaError> {
+    loop {
+        if let Some(entry) = store.get(CLUSTER).await? {
+            return Ok(entry.value);
+        }
+        let made = Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+        match store.commit(Transaction::default().expect(CLUSTER, Expectation::Absent).put(CLUSTER, made.clone())).await
+        {
+            Ok(()) => return Ok(made),
+            Err(MetaError::Conflict { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Head {
+    #[prost(uint64, tag = "1")]
+    log: u64,
+    #[prost(uint64, tag = "2")]
+    next_file: u64,
+    #[prost(uint64, tag = "3")]
+    next_block: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Segment {
+    #[prost(message, repeated, tag = "1")]
+    records: Vec<StoredRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Change {
+    #[prost(message, repeated, tag = "1")]
+    put: Vec<StoredRecord>,
+    #[prost(uint64, repeated, tag = "2")]
+    removed: Vec<u64>,
+    #[prost(uint64, tag = "3")]
+    next_file: u64,
+    #[prost(uint64, tag = "4")]
+    next_block: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredRecord {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(uint64, tag = "2")]
+    parent: u64,
+    #[prost(string, tag = "3")]
+    name: String,
+    #[prost(uint64, tag = "4")]
+    modified_ms: u64,
+    #[prost(oneof = "StoredKind", tags = "5, 6, 7")]
+    kind: Option<StoredKind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum StoredKind {
+    #[prost(message, tag = "5")]
+    Folder(StoredFolder),
+    #[prost(message, tag = "6")]
+    File(StoredFile),
+    #[prost(message, tag = "7")]
+    Writing(StoredWriting),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredFolder {
+    #[prost(uint64, optional, tag = "1")]
+    quota_files: Option<u64>,
+    #[prost(uint64, optional, tag = "2")]
+    quota_bytes: Option<u64>,
+    #[prost(uint32, optional, tag = "3")]
+    replication: Option<u32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredFile {
+    #[prost(uint32, tag = "1")]
+    replication: u32,
+    #[prost(uint64, repeated, tag = "2")]
+    blocks: Vec<u64>,
+    #[prost(uint64, repeated, tag = "3")]
+    bytes: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredWriting {
+    #[prost(string, tag = "1")]
+    path: String,
+    /// 0: overwrite, 1: new, else 2 and more: replace the file of this id less 2.
+    #[prost(uint64, tag = "2")]
+    mode: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    writer: Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    block_bytes: u64,
+    #[prost(message, optional, tag = "5")]
+    sealed: Option<StoredFile>,
+    /// 0: none.
+    #[prost(uint64, tag = "6")]
+    open: u64,
+}
+
+impl Head {
+    fn new(log: u64, counters: Counters) -> Self {
+        Head { log, next_file: counters.next_file, next_block: counters.next_block }
+    }
+
+    fn counters(&self) -> Counters {
+        Counters { next_file: self.next_file, next_block: self.next_block }
+    }
+}
+
+impl StoredFile {
+    fn new(replication: u8, blocks: &[Block]) -> Self {
+        StoredFile {
+            replication: replication.into(),
+            blocks: blocks.iter().map(|block| block.id.0).collect(),
+            bytes: blocks.iter().map(|block| block.bytes).collect(),
+        }
+    }
+
+    fn read(self) -> Option<(u8, Vec<Block>)> {
+        if self.blocks.len() != self.bytes.len() {
+            return None;
+        }
+        let pairs = self.blocks.into_iter().zip(self.bytes);
+        let blocks = pairs.map(|(id, bytes)| Block { id: BlockId(id), bytes }).collect();
+        Some((u8::try_from(self.replication).ok()?, blocks))
+    }
+}
+
+impl From<&Record> for StoredRecord {
+    fn from(record: &Record) -> Self {
+        let kind = match &record.kind {
+            Kind::Folder(FolderTerms { quota, replication }) => StoredKind::Folder(StoredFolder {
+                quota_files: quota.files,
+                quota_bytes: quota.bytes,
+                replication: replication.map(u32::from),
+            }),
+            Kind::File(file) => StoredKind::File(StoredFile::new(file.replication, &file.blocks)),
+            Kind::Writing(file) => StoredKind::Writing(StoredWriting {
+                path: file.path.as_str().into(),
+                mode: match file.mode {
+                    CreateMode::Overwrite => 0,
+                    CreateMode::New => 1,
+                    CreateMode::Replace(id) => id.0 + 2,
+                },
+                writer: file.writer.to_be_bytes().into(),
+                block_bytes: file.block_bytes,
+                sealed: Some(StoredFile::new(file.replication, &file.sealed)),
+                open: file.open.map_or(0, |block| block.0),
+            }),
+        };
+        StoredRecord {
+            id: record.id.0,
+            parent: record.parent.0,
+            name: record.name.to_string(),
+            modified_ms: record.modified_ms,
+            kind: Some(kind),
+        }
+    }
+}
+
+impl StoredRecord {
+    fn read(self) -> Option<Record> {
+        let kind = match self.kind? {
+            StoredKind::Folder(folder) => Kind::Folder(FolderTerms {
+                quota: Quota { files: folder.quota_files, bytes: folder.quota_bytes },
+                replication: folder.replication.map(u8::try_from).transpose().ok()?,
+            }),
+            StoredKind::File(file) => {
+                let (replication, blocks) = file.read()?;
+                Kind::File(FileData { replication, blocks: blocks.into() })
+            }
+            StoredKind::Writing(file) => {
+                let (replication, sealed) = file.sealed?.read()?;
+                Kind::Writing(Box::new(Writing {
+                    path: FsPath::parse(&file.path).ok()?,
+                    mode: match file.mode {
+                        0 => CreateMode::Overwrite,
+                        1 => CreateMode::New,
+                        id => CreateMode::Replace(FileId(id - 2)),
+                    },
+                    writer: u128::from_be_bytes(file.writer.try_into().ok()?),
+                    replication,
+                    block_bytes: file.block_bytes,
+                    sealed,
+                    open: (file.open != 0).then_some(BlockId(file.open)),
+                }))
+            }
+        };
+        let name = self.name.into();
+        Some(Record { id: FileId(self.id), parent: FileId(self.parent), name, modified_ms: self.modified_ms, kind })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::MemoryStore;
+    use windlass_core::wfs::{Last, Now, Output, WfsConfig};
+
+    async fn reopen(store: &Arc<dyn MetaStore>) -> (Journal, Namespace) {
+        let (journal, loaded) = Journal::open(store.clone()).await.unwrap();
+        let (names, lost) = Namespace::load(WfsConfig::default(), Now::default(), loaded.counters, loaded.records);
+        assert_eq!(lost, []);
+        (journal, names)
+    }
+
+    fn paths(names: &Namespace) -> Vec<String> {
+        let all = names.list(&FsPath::root(), true, None, usize::MAX).unwrap();
+        all.into_iter().map(|entry| format!("{entry:?}")).collect()
+    }
+
+    fn create(names: &mut Namespace, path: &str, out: &mut Output) {
+        let create = windlass_core::wfs::Create {
+            path: FsPath::parse(path).unwrap(),
+            mode: CreateMode::Overwrite,
+            replication: None,
+            block_bytes: None,
+            writer: u128::from(names.counters().next_file),
+        };
+        let writer = create.writer;
+        let file = names.create(Now::default(), create, out).unwrap().file;
+        names.complete(Now::default(), file, writer, &Last::Nothing, out).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_namespace_is_what_it_was_whenever_a_checkpoint_breaks_off() {
+        let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
+        let (mut journal, mut names) = reopen(&store).await;
+        let mut step = 0;
+        for round in 0..4 {
+            // Enough for a checkpoint: what changes lies all over the segments.
+            let mut checkpoint = None;
+            while checkpoint.is_none() {
+                let mut out = Output::default();
+                for _ in 0..300 {
+                    step += 1;
+                    let long = "x".repeat(200);
+                    create(&mut names, &format!("/{}/{long}{}", step % 7, step % 911), &mut out);
+                }
+                journal.append(&out.changes, names.counters()).await.unwrap();
+                checkpoint = journal.checkpoint(&names);
+            }
+            let checkpoint = checkpoint.unwrap();
+            // Something more happens while it is written.
+            let mut out = Output::default();
+            names.delete(&FsPath::parse("/3").unwrap(), true, &mut out).unwrap();
+            create(&mut names, "/late", &mut out);
+            journal.append(&out.changes, names.counters()).await.unwrap();
+            match round {
+                // Half of the segments were written, and the primary died.
+                0 | 2 => {
+                    let segments = checkpoint.segments.iter().take(checkpoint.segments.len() / 2).cloned().collect();
+                    let mut batches = Batches::new(&store);
+                    let half: Vec<(u64, Option<Bytes>)> = segments;
+                    for (number, records) in half {
+                        batches.write(format!("{SEGMENT}{number:016}"), records).await.unwrap();
+                    }
+                    batches.flush().await.unwrap();
+                }
+                _ => checkpoint.write().await.unwrap(),
+            }
+            let (again, loaded) = reopen(&store).await;
+            assert_eq!(paths(&loaded), paths(&names));
+            assert_eq!(loaded.counters(), names.counters());
+            (journal, names) = (again, loaded);
+        }
+        assert!(store.range(LOG).await.unwrap().len() < 10, "the log is cut");
+    }
+
+    #[tokio::test]
+    async fn files_that_are_written_are_there_after_a_restart() {
+        let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
+        let (mut journal, mut names) = reopen(&store).await;
+        names.joined(windlass_core::ids::ExecutorId(1), "a", "r");
+        let mut out = Output::default();
+        let create = windlass_core::wfs::Create {
+            path: FsPath::parse("/a b/ü").unwrap(),
+            mode: CreateMode::Replace(FileId(77)),
+            replication: Some(2),
+            block_bytes: Some(1 << 20),
+            writer: u128::MAX,
+        };
+        assert!(names.create(Now::default(), create.clone(), &mut out).is_err(), "there is nothing to replace");
+        let create = windlass_core::wfs::Create { mode: CreateMode::New, ..create };
+        let file = names.create(Now::default(), create, &mut out).unwrap().file;
+        let near = windlass_core::wfs::Near::default();
+        names.add_block(Now::default(), file, 0, &Last::Nothing, &near, &BTreeSet::new(), &mut out).unwrap();
+        journal.append(&out.changes, names.counters()).await.unwrap();
+        let (_, loaded) = reopen(&store).await;
+        assert_eq!(loaded.record(file), names.record(file));
+        assert!(loaded.record(file).is_some());
+        assert_eq!(cluster(&store).await.unwrap(), cluster(&store).await.unwrap());
+    }
+}
