@@ -233,7 +233,11 @@ impl Primary {
     }
 
     async fn welcome(&self, registration: usize, executor: u64) {
-        self.order(registration, FromPrimary::Welcome(v1::Welcome { executor, heartbeat_ms: 60_000 })).await;
+        self.order(
+            registration,
+            FromPrimary::Welcome(v1::Welcome { executor, heartbeat_ms: 60_000, cluster: Default::default() }),
+        )
+        .await;
     }
 
     /// The next message that is not a heartbeat.

@@ -33,7 +33,7 @@ impl Processes {
         Self::shaped(tempfile::tempdir().expect("a folder can be made"), shape, &[])
     }
 
-    fn shaped(dir: tempfile::TempDir, shape: [&str; 3], environment: &[(&str, &str)]) -> Self {
+    pub fn shaped(dir: tempfile::TempDir, shape: [&str; 3], environment: &[(&str, &str)]) -> Self {
         let at = dir.path().display().to_string();
         let [executors, slots, memory] = shape;
         let up = ["cluster", "up", "--executors", executors, "--slots", slots, "--memory", memory];

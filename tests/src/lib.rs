@@ -31,6 +31,8 @@ mod cluster;
 #[cfg(test)]
 mod etcd;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod meta_stores;
 #[cfg(test)]
 mod prompt;

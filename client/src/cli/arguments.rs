@@ -328,6 +328,9 @@ pub enum FsCommand {
     Fsck {
         #[arg(default_value = "/")]
         path: String,
+        /// Have executors read all their replicas of these files, and say later what is damaged: look again then.
+        #[arg(long)]
+        verify: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,

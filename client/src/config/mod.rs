@@ -171,6 +171,8 @@ section! {
         repair_after: Span = Span::secs(30);
         /// Copies at a time to one executor, and from one.
         copies: Count = Count(2);
+        /// How long the replicas of a removed file stay for those who are reading it.
+        grace: Span = Span::secs(30);
         /// How long what is moved to the trash can be had back.
         trash: Span = Span::secs(24 * 3600);
     }
@@ -299,6 +301,7 @@ impl Files {
             lease: self.lease.duration(),
             repair_after: self.repair_after.duration(),
             copies: self.copies.0,
+            grace: self.grace.duration(),
             trash: self.trash.duration(),
             // Where replicas go is not to be the same on every cluster.
             seed: uuid::Uuid::new_v4().as_u64_pair().0,

@@ -33,7 +33,7 @@ pub fn read(wfs: &Wfs, located: v1::LocateReply, range: Range<u64>) -> BoxStream
     if range.is_empty() {
         reader.at = reader.end;
     }
-    stream::unfold(reader, Reader::next).boxed()
+    stream::unfold(reader, Reader::next).fuse().boxed()
 }
 
 struct Reader {

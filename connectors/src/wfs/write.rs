@@ -34,6 +34,8 @@ const STALLED: Duration = Duration::from_secs(20);
 const FAILURES: u32 = 8;
 /// A writer says that it lives.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
+/// How long to look for executors that take a block.
+const PLACED_WITHIN: Duration = Duration::from_secs(15);
 /// How long the last replicas may take to become durable.
 const DURABLE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -220,10 +222,7 @@ impl FileWriter {
             last: self.last.clone().map(|last| v1::LastBlock { last: Some(last) }),
             excluded: self.excluded.iter().copied().collect(),
         };
-        let added = match self.wfs.ask(Ask::AddBlock(request)).await? {
-            Reply::AddBlock(added) => added,
-            other => return Err(super::unexpected(&other)),
-        };
+        let added = self.add_block(request).await?;
         self.last = None;
         let chain = added.targets;
         let Some(first) = chain.first() else {
@@ -240,6 +239,23 @@ impl FileWriter {
         self.open =
             Some(OpenBlock { block: added.block, chain, pieces, state, sent: 0, kept: VecDeque::new(), _task: task });
         Ok(())
+    }
+
+    async fn add_block(&mut self, mut request: v1::AddBlockRequest) -> Result<v1::AddBlockReply, WfsError> {
+        let until = tokio::time::Instant::now() + PLACED_WITHIN;
+        loop {
+            match self.wfs.ask(Ask::AddBlock(request.clone())).await {
+                Ok(Reply::AddBlock(added)) => return Ok(added),
+                Ok(other) => return Err(super::unexpected(&other)),
+                // A new primary waits for its executors, and those that failed may be back.
+                Err(error) if error.kind() == Some(Kind::NoTargets) && tokio::time::Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                    self.excluded.clear();
+                    request.excluded.clear();
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Ends the block that is open. False: it failed, and some of it is to be sent again.

@@ -24,6 +24,8 @@ mod record;
 mod repair;
 mod replicas;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 mod tree;
 
@@ -39,7 +41,7 @@ use crate::time::Instant;
 use place::Dice;
 use repair::Upkeep;
 use replicas::Replicas;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tree::{Inode, Node, Tree};
 
@@ -69,6 +71,8 @@ pub struct WfsConfig {
     pub settle: Duration,
     /// Longer than this it does not wait.
     pub settle_limit: Duration,
+    /// How long the replicas of a removed file stay for those who are reading it.
+    pub grace: Duration,
     /// How long what is moved to the trash can be had back.
     pub trash: Duration,
     /// Of the choices among equal places.
@@ -87,6 +91,7 @@ impl Default for WfsConfig {
             copy_timeout: Duration::from_secs(300),
             settle: Duration::from_secs(10),
             settle_limit: Duration::from_secs(120),
+            grace: Duration::from_secs(30),
             trash: Duration::from_secs(24 * 3_600),
             seed: 0,
         }
@@ -198,6 +203,8 @@ pub struct Namespace {
     upkeep: Upkeep,
     /// Folders that were removed and are not empty yet.
     graves: Vec<FileId>,
+    /// Replicas of removed files, and when they go. Those that a restart forgets go when their executors report them.
+    leaving: VecDeque<(Instant, Vec<(ExecutorId, Order)>)>,
     trash_due: Option<Instant>,
     dice: Dice,
 }
@@ -234,9 +241,21 @@ impl Namespace {
         let upkeep = Upkeep::new(now.at, &config, &replicas);
         let dice = Dice(config.seed);
         let graves = tree.iter().filter(|(_, inode)| inode.parent == FileId::GRAVE).map(|(id, _)| id).collect();
-        let trash_due = Some(now.at);
-        let namespace =
-            Namespace { config, tree, writing, writers, expiries, counters, replicas, upkeep, graves, trash_due, dice };
+        let (leaving, trash_due) = (VecDeque::new(), Some(now.at));
+        let namespace = Namespace {
+            config,
+            tree,
+            writing,
+            writers,
+            expiries,
+            counters,
+            replicas,
+            upkeep,
+            graves,
+            leaving,
+            trash_due,
+            dice,
+        };
         (namespace, lost)
     }
 
@@ -546,7 +565,7 @@ impl Namespace {
         self.tree.check_quota(around, more, None)?;
         let parent = self.make_folders(now, &path, out)?;
         if let Some(replaced) = replaced {
-            self.remove_file(replaced, out);
+            self.remove_file(now, replaced, out);
         }
         self.end_lease(file);
         let name = path.name().unwrap_or_default().into();
@@ -683,7 +702,7 @@ impl Namespace {
         self.tree.check_quota(around, Usage { folders: usage.folders + missing, ..usage }, Some(shared))?;
         let parent = self.make_folders(now, to, out)?;
         if let Some(replaced) = replaced {
-            self.remove_file(replaced, out);
+            self.remove_file(now, replaced, out);
         }
         self.tree.relink(id, parent, to.name().unwrap_or_default().into());
         self.put(id, out);
@@ -691,10 +710,10 @@ impl Namespace {
     }
 
     /// Removes a file or folder, at once for whoever looks. The entries of a large folder, and their blocks, go over several ticks.
-    pub fn delete(&mut self, path: &FsPath, recursive: bool, out: &mut Output) -> Result<(), FsError> {
+    pub fn delete(&mut self, now: Now, path: &FsPath, recursive: bool, out: &mut Output) -> Result<(), FsError> {
         let (id, inode) = self.tree.resolve(path)?;
         let Some(folder) = inode.folder() else {
-            self.remove_file(id, out);
+            self.remove_file(now, id, out);
             return Ok(());
         };
         if path.is_root() {
@@ -703,7 +722,7 @@ impl Namespace {
         if !folder.children.is_empty() && !recursive {
             return Err(FsError::NotEmpty { path: path.clone() });
         }
-        self.bury(id, out);
+        self.bury(now, id, out);
         Ok(())
     }
 
@@ -723,15 +742,15 @@ impl Namespace {
         }
     }
 
-    fn bury(&mut self, folder: FileId, out: &mut Output) {
+    fn bury(&mut self, now: Now, folder: FileId, out: &mut Output) {
         self.tree.relink(folder, FileId::GRAVE, "".into());
         self.graves.push(folder);
         self.put(folder, out);
-        self.decay(out);
+        self.decay(now, out);
     }
 
     /// Removes some of what lies in graves, children before their folders.
-    fn decay(&mut self, out: &mut Output) {
+    fn decay(&mut self, now: Now, out: &mut Output) {
         const AT_A_TIME: usize = 5_000;
         let mut removed = 0;
         while removed < AT_A_TIME
@@ -749,7 +768,7 @@ impl Namespace {
                 walk.pop();
                 removed += 1;
                 match inode.is_some_and(|inode| inode.file().is_some()) {
-                    true => self.remove_file(id, out),
+                    true => self.remove_file(now, id, out),
                     false => {
                         self.tree.remove(id);
                         out.changes.put.retain(|record| record.id != id);
@@ -798,16 +817,21 @@ impl Namespace {
         }
         for id in expired {
             match self.tree.get(id).is_some_and(|inode| inode.folder().is_some()) {
-                true => self.bury(id, out),
-                false => self.remove_file(id, out),
+                true => self.bury(now, id, out),
+                false => self.remove_file(now, id, out),
             }
         }
     }
 
-    fn remove_file(&mut self, id: FileId, out: &mut Output) {
-        if let Some(Inode { node: Node::File(file), .. }) = self.tree.remove(id) {
-            file.blocks.iter().for_each(|block| self.forget_block(block.id, out));
-            out.changes.removed.push(id);
+    /// Its replicas go later: who has begun to read it reads it to its end.
+    fn remove_file(&mut self, now: Now, id: FileId, out: &mut Output) {
+        let Some(Inode { node: Node::File(file), .. }) = self.tree.remove(id) else { return };
+        out.changes.removed.push(id);
+        let mut orders = Output::default();
+        file.blocks.iter().for_each(|block| self.forget_block(block.id, &mut orders));
+        match self.config.grace.is_zero() {
+            true => out.orders.extend(orders.orders),
+            false => self.leaving.push_back((now.at + self.config.grace, orders.orders)),
         }
     }
 
@@ -860,7 +884,8 @@ impl Namespace {
     pub fn next_deadline(&self) -> Option<Instant> {
         let expiry = self.expiries.first().map(|(at, _)| *at);
         let decay = (!self.graves.is_empty()).then(Instant::default);
-        let due = [expiry, decay, self.trash_due, self.upkeep.next_deadline(&self.replicas)];
+        let leaving = self.leaving.front().map(|(at, _)| *at);
+        let due = [expiry, decay, leaving, self.trash_due, self.upkeep.next_deadline(&self.replicas)];
         due.into_iter().flatten().min()
     }
 
@@ -872,7 +897,10 @@ impl Namespace {
         if self.trash_due.is_some_and(|at| at <= now.at) {
             self.expire_trash(now, out);
         }
-        self.decay(out);
+        self.decay(now, out);
+        while let Some((_, orders)) = self.leaving.pop_front_if(|(at, _)| *at <= now.at) {
+            out.orders.extend(orders);
+        }
         self.repair(now, out);
     }
 

@@ -244,6 +244,7 @@ impl Namespace {
         for block in blocks {
             let holders = self.replicas.holders(*block);
             if !holders.contains(&id) {
+                self.replicas.drop_early(id, *block);
                 continue;
             }
             self.replicas.drop_replica(id, *block);
@@ -262,6 +263,18 @@ impl Namespace {
         if self.replicas.holders(block).contains(&id) {
             out.orders.push((id, Order::Verify(block)));
         }
+    }
+
+    /// Executors are to look at all replicas of the files in `path`. Returns how many those are.
+    pub fn verify(&self, path: &FsPath, out: &mut Output) -> Result<usize, FsError> {
+        let (id, _) = self.tree.resolve(path)?;
+        let before = out.orders.len();
+        let files = self.tree.ids_below(id).into_iter().filter_map(|id| self.tree.get(id)?.file());
+        for block in files.flat_map(|file| file.blocks.iter()) {
+            let holders = self.replicas.holders(block.id).into_iter();
+            out.orders.extend(holders.map(|executor| (executor, Order::Verify(block.id))));
+        }
+        Ok(out.orders.len() - before)
     }
 
     /// A copy that was ordered came to nothing.

@@ -123,8 +123,8 @@ pub(super) struct Replicas {
     /// Sealed blocks with a replica anywhere.
     pub present: usize,
     pub sealed: usize,
-    /// Replicas of blocks that are not sealed yet, with their lengths.
-    early: BTreeMap<BlockId, Vec<(ExecutorId, u64)>>,
+    /// Replicas of blocks that are not sealed yet, with their lengths; `None`: it is damaged or gone, whatever its writer says later.
+    early: BTreeMap<BlockId, Vec<(ExecutorId, Option<u64>)>>,
 }
 
 impl Replicas {
@@ -202,14 +202,17 @@ impl Replicas {
         if state.bytes.replace(bytes).is_none() {
             self.sealed += 1;
         }
-        let (right, wrong): (Vec<_>, Vec<_>) =
-            self.early.remove(&block).unwrap_or_default().into_iter().partition(|(_, length)| *length == bytes);
+        let early = self.early.remove(&block).unwrap_or_default();
         self.classify(block);
-        for executor in durable.iter().copied().chain(right.into_iter().map(|(id, _)| id)) {
+        let is_bad = |executor: &&ExecutorId| early.contains(&(**executor, None));
+        let claimed = durable.iter().filter(|executor| !is_bad(executor)).copied();
+        let right = early.iter().filter(|(_, length)| *length == Some(bytes)).map(|(id, _)| *id);
+        for executor in claimed.chain(right) {
             self.report(executor, block, bytes);
         }
         // A report may be older than what the writer says: one of whom it says that all is durable was longer then.
-        wrong.into_iter().filter(|(id, _)| !durable.contains(id)).collect()
+        let wrong = early.iter().filter_map(|(id, length)| Some((*id, length.filter(|length| *length != bytes)?)));
+        wrong.filter(|(id, _)| !durable.contains(id)).collect()
     }
 
     /// Nobody wants the block any more. Returns who holds replicas.
@@ -244,7 +247,7 @@ impl Replicas {
             None => {
                 let reports = self.early.entry(block).or_default();
                 reports.retain(|(id, _)| *id != executor);
-                reports.push((executor, bytes));
+                reports.push((executor, Some(bytes)));
                 Reported::Early
             }
             Some(length) if length != bytes => Reported::WrongLength,
@@ -268,6 +271,15 @@ impl Replicas {
         self.update(block, |state| _ = state.holders.remove(seat));
         if let Some(member) = self.members.get_mut(&seat) {
             member.blocks.remove(&block);
+        }
+    }
+
+    /// The same of a block that is not sealed yet.
+    pub fn drop_early(&mut self, executor: ExecutorId, block: BlockId) {
+        if self.blocks.get(&block).is_some_and(|state| state.bytes.is_none()) {
+            let reports = self.early.entry(block).or_default();
+            reports.retain(|(id, _)| *id != executor);
+            reports.push((executor, None));
         }
     }
 

@@ -47,7 +47,7 @@ struct Bench {
 
 impl Bench {
     fn new(executors: u64) -> Bench {
-        Bench::with(executors, WfsConfig::default())
+        Bench::with(executors, WfsConfig { grace: Duration::ZERO, ..WfsConfig::default() })
     }
 
     fn with(executors: u64, config: WfsConfig) -> Bench {
@@ -205,7 +205,7 @@ proptest! {
                 Op::Rename(from, to, overwrite) => bench
                     .run(|names, now, out| names.rename(now, &path(from), &path(to), *overwrite, true, out))
                     .map(drop),
-                Op::Delete(at, recursive) => bench.run(|names, _, out| names.delete(&path(at), *recursive, out)),
+                Op::Delete(at, recursive) => bench.run(|names, now, out| names.delete(now, &path(at), *recursive, out)),
                 Op::Restart => {
                     bench.restart();
                     (1..=3).for_each(|id| bench.names.joined(ExecutorId(id), &format!("host {id}"), "rack"));
@@ -409,7 +409,7 @@ fn unknown_replicas_go_when_executors_have_had_time_to_come_back() {
     bench.write("/g", CreateMode::New, &[10]).unwrap();
     let gone = bench.names.locate(&path("/g"), 0..10, &Near::default()).unwrap().1[0].block;
     let kept = bench.names.locate(&path("/f"), 0..10, &Near::default()).unwrap().1[0].block;
-    bench.run(|names, _, out| names.delete(&path("/g"), false, out)).unwrap();
+    bench.run(|names, now, out| names.delete(now, &path("/g"), false, out)).unwrap();
     bench.orders.clear();
     bench.restart();
     bench.names.joined(ExecutorId(7), "host", "rack");
@@ -447,7 +447,7 @@ fn a_large_folder_is_gone_at_once_and_its_entries_over_time() {
     for at in 0..12_000 {
         bench.run(|names, now, out| names.mkdir(now, &path(&format!("/d/{}/{at}", at % 7)), true, out)).unwrap();
     }
-    bench.run(|names, _, out| names.delete(&path("/d"), true, out)).unwrap();
+    bench.run(|names, now, out| names.delete(now, &path("/d"), true, out)).unwrap();
     assert_eq!(bench.all(), []);
     bench.restart();
     assert_eq!(bench.all(), []);

@@ -245,7 +245,7 @@ impl Actor {
                 match ask.trash {
                     true => Reply::Entry(names.trash(now, &path, ask.recursive, out)?.into()),
                     false => {
-                        names.delete(&path, ask.recursive, out)?;
+                        names.delete(now, &path, ask.recursive, out)?;
                         if ask.prune {
                             names.prune(&path, out);
                         }
@@ -262,6 +262,10 @@ impl Actor {
             }
             Asked::Suspect(ask) => {
                 names.suspect(ExecutorId(ask.executor), BlockId(ask.block), out);
+                done()
+            }
+            Asked::Verify(ask) => {
+                names.verify(&wire::path(&ask.path)?, out)?;
                 done()
             }
             Asked::Health(ask) => Reply::Health(self.health(&wire::path(&ask.path)?, ask.limit as usize, driver)?),

@@ -446,7 +446,7 @@ mod tests {
             let checkpoint = checkpoint.unwrap();
             // Something more happens while it is written.
             let mut out = Output::default();
-            names.delete(&FsPath::parse("/3").unwrap(), true, &mut out).unwrap();
+            names.delete(Now::default(), &FsPath::parse("/3").unwrap(), true, &mut out).unwrap();
             create(&mut names, "/late", &mut out);
             journal.append(&out.changes, names.counters()).await.unwrap();
             match round {

@@ -91,7 +91,13 @@ async fn execute(files: &Wfs, command: FsCommand) -> Outcome {
         FsCommand::Setrep { replicas, paths, wait } => setrep(files, replicas, &paths, wait).await,
         FsCommand::Quota { path, files: count, bytes } => quota(files, &path, count, bytes).await,
         FsCommand::Trash { empty } => trash(files, empty).await,
-        FsCommand::Fsck { path, json } => show::fsck(files, &path, json).await,
+        FsCommand::Fsck { path, verify, json } => {
+            if verify {
+                let path = parse(&path)?.as_str().to_owned();
+                files.act(Ask::Verify(v1::PathRequest { path })).await?;
+            }
+            show::fsck(files, &path, json).await
+        }
         FsCommand::Report { json } => show::report(files, json).await,
     }
 }

@@ -1,0 +1,378 @@
+//! What fails while files are written, read and kept: nothing that was acknowledged is lost, and no wrong byte is read.
+
+use crate::cluster::{Processes, succeed, windlass};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use windlass_client::wfs::{self, FileWriter, Wfs, WriteOptions};
+use windlass_proto::v1;
+
+/// Bytes that are a function of where they are and of `seed`.
+fn text(seed: u64, from: u64, length: usize) -> Bytes {
+    let at = |n: u64| ((n + seed * 7_919).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
+    (from..from + length as u64).map(at).collect::<Vec<u8>>().into()
+}
+
+async fn write(files: &Wfs, path: &str, seed: u64, bytes: u64, options: WriteOptions) -> v1::FileEntry {
+    let mut writer = FileWriter::create(files, path, options).await.expect("a file begins");
+    let mut at = 0;
+    while at < bytes {
+        let length = (bytes - at).min(300_000) as usize;
+        writer.write(text(seed, at, length)).await.expect("bytes are taken");
+        at += length as u64;
+    }
+    writer.finish().await.expect("the file is complete")
+}
+
+/// All of it is what was written.
+async fn verify(files: &Wfs, path: &str, seed: u64, bytes: u64) {
+    let located = files.locate(path, 0..u64::MAX).await.expect("the file is there");
+    assert_eq!(located.entry.as_ref().and_then(v1::FileEntry::file_bytes), Some(bytes), "{path}");
+    let mut read = wfs::read(files, located, 0..bytes);
+    let mut at = 0;
+    while let Some(part) = read.try_next().await.unwrap_or_else(|error| panic!("{path} at {at}: {error}")) {
+        assert!(part == text(seed, at, part.len()), "{path} has other bytes from {at} on");
+        at += part.len() as u64;
+    }
+    assert_eq!(at, bytes, "{path}");
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !holds().await {
+        assert!(Instant::now() < patience, "it does not come: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn healthy(files: &Wfs) {
+    until("every block has its replicas", async || {
+        let health = files.health("/", 10).await.expect("there is a report");
+        !health.settling && health.under_replicated + health.missing + health.copying == 0 && health.troubled.is_empty()
+    })
+    .await;
+}
+
+/// A cluster whose executors are given up quickly, and whose lost replicas are made again at once.
+fn quick(executors: &str, files: &str) -> Processes {
+    let dir = tempfile::tempdir().expect("a folder can be made");
+    let config = dir.path().join("config.toml");
+    let text = format!(
+        "[primary]\nheartbeat = \"200ms\"\nexecutor_timeout = \"1s\"\n[executor]\nblock_reserve = \"1MiB\"\nrepair_rate = \"0B\"\n\
+         [files]\ngrace = \"1s\"\nrepair_after = \"500ms\"\nblock = \"1MiB\"\n{files}\n"
+    );
+    std::fs::write(&config, text).expect("the configuration is written");
+    let config = config.display().to_string();
+    Processes::shaped(dir, [executors, "1", "512MiB"], &[("WINDLASS_CONFIG", &config)])
+}
+
+fn options(replication: u32) -> WriteOptions {
+    WriteOptions { replication: Some(replication), ..WriteOptions::default() }
+}
+
+impl Processes {
+    /// The files of the replicas of one executor.
+    fn replicas(&self, number: usize, ending: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let root = self.dir.path().join(format!("executor-{}", number + 1));
+        let mut folders = vec![root];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.to_string_lossy().contains("/replicas/") && path.to_string_lossy().ends_with(ending) {
+                    found.push(path);
+                }
+            }
+        }
+        found
+    }
+
+    fn signal(&self, pid: u64, signal: &str) {
+        let mut kill = Command::new("kill");
+        kill.args([signal, &pid.to_string()]);
+        succeed(kill);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_dies_while_it_is_written_to_is_replaced() {
+    let cluster = quick("4", "");
+    let session = cluster.session().await;
+    let files = session.files();
+    // One executor dies, and one hangs, in the middle of a block.
+    for (round, signal) in ["-9", "-STOP"].into_iter().enumerate() {
+        let path = format!("/written/{signal}");
+        let block_bytes = Some(8 << 20);
+        let options = WriteOptions { block_bytes, ..options(3) };
+        let mut writer = FileWriter::create(&files, &path, options).await.expect("a file begins");
+        let bytes = 31_500_000;
+        let mut at = 0u64;
+        while at < bytes {
+            writer.write(text(round as u64, at, 500_000)).await.expect("bytes are taken");
+            at += 500_000;
+            if at == 11_000_000 {
+                cluster.signal(cluster.executors[round], signal);
+            }
+        }
+        let entry = writer.finish().await.expect("the file is complete");
+        assert_eq!(entry.file_bytes(), Some(at));
+        verify(&files, &path, round as u64, at).await;
+        if signal == "-STOP" {
+            cluster.signal(cluster.executors[round], "-CONT");
+        }
+    }
+    // Three are left, and the one that hung comes back with what it had.
+    healthy(&files).await;
+    verify(&files, "/written/-9", 0, 31_500_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_dies_while_it_is_read_is_passed_over() {
+    let cluster = quick("3", "");
+    let session = cluster.session().await;
+    let files = session.files();
+    let bytes = 40 << 20;
+    write(&files, "/f", 1, bytes, WriteOptions { block_bytes: Some(32 << 20), ..options(2) }).await;
+    let located = files.locate("/f", 0..u64::MAX).await.expect("the file is there");
+    let first = located.blocks[0].holders[0].executor;
+    let status = session.status().await.expect("the cluster has a state");
+    let pid = status
+        .executors
+        .iter()
+        .find(|executor| executor.id == format!("executor-{first}"))
+        .expect("it is attached")
+        .pid;
+    let mut read = wfs::read(&files, located, 0..bytes);
+    let mut at = 0;
+    while let Some(part) = read.try_next().await.expect("another replica goes on") {
+        assert!(part == text(1, at, part.len()), "other bytes from {at} on");
+        if at == 0 {
+            cluster.signal(pid.into(), "-9");
+        }
+        at += part.len() as u64;
+    }
+    assert_eq!(at, bytes);
+    healthy(&files).await;
+    verify(&files, "/f", 1, bytes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_byte_that_flips_on_a_disk_is_never_read_and_its_replica_is_made_again() {
+    let cluster = quick("3", "");
+    let session = cluster.session().await;
+    let files = session.files();
+    write(&files, "/f", 1, 3_500_000, options(2)).await;
+    // A byte of either file is another one, or the file is gone.
+    let mut damaged = 0;
+    for (ending, gone) in [(".block", false), (".sums", false), (".block", true), (".sums", true)] {
+        for executor in 0..3 {
+            let Some(path) = cluster.replicas(executor, ending).into_iter().next() else { continue };
+            let mut stored = std::fs::read(&path).expect("the replica is there");
+            let middle = stored.len() / 2;
+            stored[middle] ^= 0x10;
+            match gone {
+                true => std::fs::remove_file(&path).expect("it can be removed"),
+                false => std::fs::write(&path, stored).expect("a byte can be flipped"),
+            }
+            damaged += 1;
+            verify(&files, "/f", 1, 3_500_000).await;
+            // The reader may have had the other replica. Whoever looks at all of them has not.
+            succeed(windlass(&["fs", "fsck", "--verify", "/f", "--url", &cluster.url]));
+            until("it is made again", async || files.health("/", 0).await.expect("a report").copied >= damaged).await;
+            healthy(&files).await;
+        }
+    }
+    assert!(damaged >= 8, "{damaged}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn executors_that_all_start_again_have_what_they_had() {
+    let cluster = quick("3", "");
+    let session = cluster.session().await;
+    let files = session.files();
+    for file in 0..20 {
+        write(&files, &format!("/d/{file}"), file, 200_000 * file, options(3)).await;
+    }
+    for pid in &cluster.executors {
+        cluster.signal(*pid, "-9");
+    }
+    // A file that nobody wants any more when they come back.
+    let gone = v1::DeleteRequest { path: "/d/7".into(), recursive: false, trash: false, prune: false };
+    files.act(v1::file_request::Ask::Delete(gone)).await.expect("it is removed");
+    let described = cluster.dir.path().join("cluster.json");
+    let described = std::fs::read_to_string(described).expect("there is a record");
+    let mut children = Vec::new();
+    for number in 1..=3 {
+        let dir = cluster.dir.path().join(format!("executor-{number}"));
+        assert!(described.contains(&dir.display().to_string()));
+        let data = [dir.join("data"), dir.clone()].into_iter().find(|dir| dir.join("blocks").exists());
+        let data = data.expect("the executor has a folder").display().to_string();
+        let arguments = ["executor", "--primary", &cluster.url, "--name", &format!("again-{number}"), "--slots", "1"];
+        let mut command = windlass(&[&arguments[..], &["--memory", "512MiB", "--dir", &data]].concat());
+        command.env("WINDLASS_CONFIG", cluster.dir.path().join("config.toml"));
+        let log = std::fs::File::create(dir.join("again.log")).expect("a log is made");
+        children.push(Child(command.stdout(log.try_clone().expect("twice")).stderr(log).spawn().expect("it starts")));
+    }
+    healthy(&files).await;
+    for file in (0..20).filter(|file| *file != 7) {
+        verify(&files, &format!("/d/{file}"), file, 200_000 * file).await;
+    }
+    let wanted: u64 = (0..20u64).filter(|file| *file != 7).map(|file| (200_000 * file).div_ceil(1 << 20)).sum();
+    until("what nobody wants is removed", async || {
+        let found: usize = (0..3).map(|executor| cluster.replicas(executor, ".block").len()).sum();
+        found as u64 == 3 * wanted
+    })
+    .await;
+}
+
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_dies_while_a_file_is_written_is_followed_by_one_that_goes_on() {
+    let cluster = quick("3", "");
+    let session = cluster.session().await;
+    let files = session.files();
+    write(&files, "/before", 1, 2_500_000, options(3)).await;
+    let mut writer = FileWriter::create(&files, "/during", options(3)).await.expect("a file begins");
+    writer.write(text(2, 0, 1_500_000)).await.expect("bytes are taken");
+    cluster.signal(cluster.primary().into(), "-9");
+    let port = cluster.url.rsplit(':').next().expect("the address has a port").to_owned();
+    let dir = cluster.dir.path().join("primary/data").display().to_string();
+    let mut command = windlass(&["primary", "--listen", &format!("127.0.0.1:{port}"), "--rest", "", "--dir", &dir]);
+    command.env("WINDLASS_CONFIG", cluster.dir.path().join("config.toml"));
+    let log = std::fs::File::create(cluster.dir.path().join("again.log")).expect("a log is made");
+    let _primary = Child(command.stdout(log.try_clone().expect("twice")).stderr(log).spawn().expect("it starts"));
+    // The block that was open goes on, the next one is from the new primary.
+    let mut at = 1_500_000;
+    while at < 6_000_000 {
+        writer.write(text(2, at, 500_000)).await.expect("bytes are taken");
+        at += 500_000;
+    }
+    writer.finish().await.expect("the file is complete");
+    verify(&files, "/before", 1, 2_500_000).await;
+    verify(&files, "/during", 2, 6_000_000).await;
+    healthy(&files).await;
+    let names: Vec<String> =
+        files.list("/", true, None, 100).await.expect("it is listed").into_iter().map(|entry| entry.path).collect();
+    assert_eq!(names, ["/before", "/during"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_passed_over() {
+    let mount = tempfile::tempdir().expect("a folder can be made");
+    let mut tmpfs = Command::new("mount");
+    tmpfs.args(["-t", "tmpfs", "-o", "size=12M", "tmpfs"]).arg(mount.path());
+    if !tmpfs.status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: a small disk cannot be mounted here");
+        return;
+    }
+    let _mounted = Mounted(mount.path().to_path_buf());
+    let cluster = quick("2", "");
+    let dir = mount.path().join("executor").display().to_string();
+    let arguments = ["executor", "--primary", &cluster.url, "--name", "small", "--slots", "1", "--memory", "512MiB"];
+    let mut command = windlass(&[&arguments[..], &["--dir", &dir]].concat());
+    command.env("WINDLASS_CONFIG", cluster.dir.path().join("config.toml"));
+    let log = std::fs::File::create(cluster.dir.path().join("small.log")).expect("a log is made");
+    let _small = Child(command.stdout(log.try_clone().expect("twice")).stderr(log).spawn().expect("it starts"));
+    let session = cluster.session().await;
+    let files = session.files();
+    until("three executors", async || files.health("/", 0).await.expect("there is a report").members.len() == 3).await;
+    // Before its first heartbeat with less space, and blocks larger than what it has.
+    let options = WriteOptions { block_bytes: Some(16 << 20), ..options(3) };
+    write(&files, "/f", 3, 40 << 20, options).await;
+    verify(&files, "/f", 3, 40 << 20).await;
+    let health = files.health("/", 10).await.expect("there is a report");
+    assert_eq!(health.missing, 0);
+    assert_eq!(health.members.len(), 3, "the executor goes on");
+}
+
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Writers and readers while executors die and are replaced, for a bounded time; then every file is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_soak_of_kills_loses_nothing() {
+    let cluster = quick("5", "");
+    let session = cluster.session().await;
+    let files = session.files();
+    let seconds = std::env::var("SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(12);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let writers = futures::future::join_all((0..3u64).map(|writer| {
+        let files = files.clone();
+        async move {
+            let mut written = Vec::new();
+            let mut number = 0;
+            while Instant::now() < end {
+                number += 1;
+                let (path, seed) = (format!("/soak/{writer}/{number}"), writer * 1_000 + number);
+                let bytes = (seed * 977_777) % 4_000_000;
+                write(&files, &path, seed, bytes, options(3)).await;
+                written.push((path, seed, bytes));
+                let (path, seed, bytes) = &written[written.len() / 2];
+                verify(&files, path, *seed, *bytes).await;
+            }
+            written
+        }
+    }));
+    let kills = async {
+        let mut killed = 0;
+        let dir = cluster.dir.path().display().to_string();
+        let mut pids = cluster.executors.clone();
+        while Instant::now() < end {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let pid = pids.remove(0);
+            cluster.signal(pid, "-9");
+            killed += 1;
+            let added = tokio::task::block_in_place(|| {
+                let mut add = windlass(&["cluster", "add", "--slots", "1", "--dir", &dir, "--json"]);
+                add.env("WINDLASS_CONFIG", cluster.dir.path().join("config.toml"));
+                succeed(add)
+            });
+            let added: serde_json::Value = serde_json::from_str(&added).expect("the executor is described");
+            let newest = added["executors"].as_array().and_then(|all| all.last()).and_then(|e| e["pid"].as_u64());
+            pids.push(newest.expect("it has a pid"));
+            // Replicas are made again before the next one dies: at most one holder is lost at a time.
+            healthy_enough(&files).await;
+        }
+        killed
+    };
+    let (written, killed) = tokio::join!(writers, kills);
+    healthy(&files).await;
+    let written: Vec<_> = written.into_iter().flatten().collect();
+    for (path, seed, bytes) in &written {
+        verify(&files, path, *seed, *bytes).await;
+    }
+    let health = files.health("/", 0).await.expect("there is a report");
+    println!(
+        "soak: {} files, {killed} executors killed, {} copies, 0 wrong or lost bytes",
+        written.len(),
+        health.copied
+    );
+    assert!(written.len() > 10 && killed > 1);
+    assert_eq!(health.damaged + health.missing, 0);
+}
+
+/// No block is down to one replica.
+async fn healthy_enough(files: &Wfs) {
+    until("no block has a single replica", async || {
+        let health = files.health("/", 1_000).await.expect("there is a report");
+        health.troubled.iter().all(|block| block.replicas > 1)
+    })
+    .await;
+}
