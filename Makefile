@@ -40,18 +40,19 @@ test: data lint ## run every test
 	cargo build --workspace --all-targets
 	cargo test --workspace
 
-sim: ## drive the scheduling machine through random faults (SEEDS=10000: how many runs)
+sim: ## drive the scheduling machine and the namespace of files through random faults (SEEDS=10000: how many runs)
 	SEEDS="$(SEEDS)" cargo test --workspace --lib -- simulation
 
 chaos: data ## kill, stop and cut off the processes of a cluster under load (SECONDS_LONG=300, CHAOS_SEED=7)
 	cargo build --workspace --all-targets
 	CHAOS_SECONDS="$(SECONDS_LONG)" cargo test --workspace --lib -- chaos --nocapture
 
-bench: data ## measure TPC-H against DataFusion (SCALE=10 for ten times the data), the scheduling machine and the exchange
+bench: data ## measure TPC-H against DataFusion (SCALE=10 for ten times the data), the scheduling machine, the exchange and wfs://
 	cargo build --release --workspace --bin windlass --bin windlass-bench
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" tpch --scale "$(SCALE)"
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" scheduler
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" exchange
+	"$(CARGO_TARGET_DIR)/release/windlass-bench" blockstore
 
 clean: ## remove what was built and generated, also for other clones
 	cargo clean

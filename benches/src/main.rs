@@ -1,5 +1,6 @@
 //! Benchmarks of Windlass. `make bench` runs them; docs/benchmarks.md keeps what they said.
 
+mod blockstore;
 mod exchange;
 mod scheduler;
 mod tpch;
@@ -29,6 +30,8 @@ enum Command {
     Scheduler,
     /// The exchange, in memory and in files.
     Exchange,
+    /// wfs:// against plain files and a socket, and its namespace.
+    Blockstore(blockstore::Options),
 }
 
 fn main() {
@@ -37,5 +40,6 @@ fn main() {
         Command::Engine(options) => tpch::serve(&options),
         Command::Scheduler => scheduler::run(),
         Command::Exchange => exchange::run(),
+        Command::Blockstore(options) => blockstore::run(&options),
     }
 }

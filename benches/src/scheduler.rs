@@ -129,10 +129,10 @@ fn job(id: u64, tasks: u32, wish: Wish) -> JobSpec {
     let scans = tasks - reducers - last;
     let preference = |p: u32| match wish {
         Wish::None => Preference::default(),
-        Wish::Affinity => Preference { hosts: Vec::new(), affinity: id << 32 | u64::from(p + 1) },
+        Wish::Affinity => Preference { affinity: id << 32 | u64::from(p + 1), ..Preference::default() },
         Wish::Hosts => Preference {
             hosts: (0..3).map(|replica| host(u64::from(p) * 7 + id * 13 + replica * 101)).collect(),
-            affinity: 0,
+            ..Preference::default()
         },
     };
     let stage = |tasks: u32, buckets: u32, inputs: Vec<StageInput>| StageSpec {

@@ -92,6 +92,8 @@ pub enum Read {
 pub struct Preference {
     /// Hosts that hold the task's input, best first.
     pub hosts: Vec<String>,
+    /// Executors that hold the task's input, best first. They are not waited for.
+    pub executors: Vec<ExecutorId>,
     /// Key for rendezvous hashing over executors, so that the same split goes to the same executor's caches. Zero: no wish.
     pub affinity: u64,
 }

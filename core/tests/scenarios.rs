@@ -361,6 +361,7 @@ fn stage_spec(words: &[&str]) -> StageSpec {
     let preference = |i: usize| Preference {
         hosts: hosts.get(i).cloned().unwrap_or_default(),
         affinity: affinity.get(i).copied().unwrap_or_default(),
+        executors: Vec::new(),
     };
     let input = |text: &str| {
         let (stage, read) = text.split_once(':').unwrap();

@@ -26,4 +26,6 @@ pub use exchange_source::ExchangeSource;
 pub use plan::{ClusterShape, plan_job, spilling};
 pub use remote::{AddressBook, Connections, Local, RemoteExchange};
 pub use run::{StageInstance, StagePlan, decode_batches, encode_batches};
-pub use stage::{InputLocations, OperatorMetrics, PlannedJob, PlannedStage, TaskInputs, TaskSummary, WriteTarget};
+pub use stage::{
+    InputLocations, OperatorMetrics, PlannedJob, PlannedStage, Split, TaskInputs, TaskSummary, WriteTarget,
+};

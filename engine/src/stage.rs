@@ -49,10 +49,20 @@ pub struct PlannedStage {
     pub buckets: u32,
     pub inputs: Vec<StageInput>,
     pub preferences: Vec<Preference>,
+    /// What each task reads of `wfs://`; empty, or one entry for each task.
+    pub splits: Vec<Vec<Split>>,
     pub row_limit: Option<u64>,
     /// What was encoded.
     #[cfg(test)]
     pub(crate) plan: Arc<dyn datafusion::physical_plan::ExecutionPlan>,
+}
+
+/// A part of a file of `wfs://` that a task reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    pub path: String,
+    /// In bytes.
+    pub range: std::ops::Range<u64>,
 }
 
 impl PlannedJob {

@@ -21,6 +21,7 @@ mod runner;
 mod server;
 mod transport;
 mod watchdog;
+mod webhdfs;
 
 pub use config::ExecutorConfig;
 pub use error::ExecutorError;

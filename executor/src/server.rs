@@ -1,15 +1,17 @@
-//! The executor's port: Exchange, Blocks and Flight.
+//! The executor's port: Exchange, Blocks, Flight and the data side of WebHDFS.
 
 use crate::blocks::BlocksService;
 use crate::error::ExecutorError;
 use crate::exchange_service::ExchangeService;
 use crate::flight::ResultService;
 use crate::node::Executor;
+use crate::webhdfs;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW, listen};
 use windlass_proto::v1::blocks_server::BlocksServer;
@@ -52,14 +54,22 @@ impl Server {
         let exchange = ExchangeServer::new(ExchangeService { store: store.clone() });
         let blocks = BlocksServer::new(BlocksService(executor.node().blocks.clone()));
         let results = FlightServiceServer::new(ResultService { store: store.clone() });
+        let mut routes = match executor.stores().wfs() {
+            Some(wfs) => Routes::from(webhdfs::routes(wfs)),
+            None => Routes::default(),
+        };
+        routes = routes
+            .add_service(blocks.max_decoding_message_size(MAX_PIECE_BYTES))
+            .add_service(exchange.max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(results);
         let served = tonic::transport::Server::builder()
+            // WebHDFS is HTTP/1.1.
+            .accept_http1(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-            .add_service(blocks.max_decoding_message_size(MAX_PIECE_BYTES))
-            .add_service(exchange.max_decoding_message_size(MAX_REQUEST_BYTES))
-            .add_service(results)
+            .add_routes(routes)
             .serve_with_incoming_shutdown(
                 TcpIncoming::from(self.listener).with_nodelay(Some(true)),
                 stop.cancelled_owned(),

@@ -12,7 +12,7 @@ use crate::catalog::{Catalog, CatalogConfig};
 use crate::driver::Driver;
 use crate::elastic::Elasticity;
 use crate::errors::QueryError;
-use crate::files::{FilesService, Opened};
+use crate::files::{Files, FilesService, Opened};
 use crate::flight::{FlightFace, Kept, KeptConfig};
 use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore};
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
@@ -129,10 +129,11 @@ impl Cluster {
         stop_with(&primary, ids_stop);
         let (stores, runtime) = planning_runtime()?;
         stores.set_wfs(Wfs::new(Arc::new(opened.files.clone()), Handle::current(), None));
+        let files = opened.files.clone();
         serve_files(&mut primary, opened);
         let results =
             ResultSource::remote(primary.driver.directory().clone(), Handle::current(), runtime.memory_pool.clone());
-        let front = assemble(&mut primary, config, store, stores, runtime, results).await?;
+        let front = assemble(&mut primary, config, store, stores, runtime, results, files).await?;
         if let Some(listener) = rest_listener {
             let (tasks, stop) = primary.background();
             tasks.spawn(rest::serve(listener, rest::router(primary.driver.clone(), front), stop.clone()));
@@ -168,12 +169,13 @@ impl Cluster {
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
         let opened = Opened::open(store.clone(), config.files.clone()).await?;
         let mut primary = Primary::detached(config.primary.clone(), ids, Some(opened.files.clone()));
-        let files: Arc<dyn windlass_connectors::wfs::Primary> = Arc::new(opened.files.clone());
+        let names = opened.files.clone();
+        let files: Arc<dyn windlass_connectors::wfs::Primary> = Arc::new(names.clone());
         serve_files(&mut primary, opened);
         stop_with(&primary, ids_stop);
         let (results, runtime, stores) =
             executor(&primary.driver, files).map_err(|error| ClusterError::Start(error.to_string()))?;
-        assemble(&mut primary, &config, store, stores, runtime, results).await?;
+        assemble(&mut primary, &config, store, stores, runtime, results, names).await?;
         Ok(Cluster { primary, rest: None })
     }
 }
@@ -231,6 +233,7 @@ async fn assemble(
     stores: Arc<StoreRegistry>,
     runtime: Arc<RuntimeEnv>,
     results: ResultSource,
+    files: Files,
 ) -> Result<Front, ClusterError> {
     let warehouse = match &config.warehouse {
         Some(warehouse) => warehouse.clone(),
@@ -248,7 +251,7 @@ async fn assemble(
     let catalog =
         Catalog::open(CatalogConfig { store: of_catalog, stores, runtime, warehouse, grace: config.grace }).await?;
     let sessions = Sessions::new(config.sessions.clone(), catalog.clone());
-    let runner = Arc::new(ClusterRunner::new(primary.driver.clone(), results));
+    let runner = Arc::new(ClusterRunner::new(primary.driver.clone(), results, files.clone()));
     let (tasks, stop) = primary.background();
     let (tasks, stop) = (tasks.clone(), stop.clone());
     let statements = Statements::new(config.statements.clone(), catalog.clone(), runner, journal, tasks.clone());
@@ -271,7 +274,8 @@ async fn assemble(
         tasks.spawn(elastic.run(primary.driver.clone(), stop.clone()));
     }
     let limits = config.elastic.as_ref().map(|elastic| elastic.config.clone());
-    Ok(Front { sessions, kept, catalog, limits })
+    let wfs = Wfs::new(Arc::new(files), Handle::current(), None);
+    Ok(Front { sessions, kept, catalog, wfs, limits })
 }
 
 async fn upkeep(catalog: Arc<Catalog>, sessions: Arc<Sessions>, kept: Arc<Kept>, stop: CancellationToken) {

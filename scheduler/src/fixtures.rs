@@ -21,6 +21,7 @@ pub fn planned(tasks: &[u32]) -> PlannedJob {
             .into_iter()
             .collect(),
         preferences: vec![],
+        splits: Vec::new(),
         row_limit: None,
     };
     let stages = tasks.iter().enumerate().map(stage).collect();

@@ -24,3 +24,4 @@ pub mod session;
 mod standby;
 pub mod statement;
 mod submissions;
+mod webhdfs;

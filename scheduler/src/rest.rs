@@ -8,6 +8,7 @@
 //! | `GET /api/v1/jobs/{id}` | one job with its stages |
 //! | `DELETE /api/v1/jobs/{id}` | cancels it |
 //! | `GET /metrics` | Prometheus text format 0.0.4 |
+//! | `/webhdfs/v1/…` | files, see [`crate::webhdfs`] |
 //!
 //! Errors are `{"error": {"kind": …, "message": …}}`.
 
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use windlass_connectors::wfs::Wfs;
 use windlass_core::elastic::{Demand, ElasticConfig, Load};
 use windlass_core::ids::JobId;
 
@@ -41,6 +43,7 @@ pub(crate) struct Front {
     pub sessions: Arc<Sessions>,
     pub kept: Arc<Kept>,
     pub catalog: Arc<Catalog>,
+    pub wfs: Wfs,
     /// Of the number of executors, where it follows the load.
     pub limits: Option<ElasticConfig>,
 }
@@ -56,8 +59,13 @@ type Shared = State<Arc<Rest>>;
 /// The routes. Uptime counts from here.
 pub(crate) fn router(driver: Driver, front: Front) -> Router {
     let nothing = || async {
-        error(StatusCode::NOT_FOUND, "not_found", "there is nothing here: see /api/v1/cluster and /api/v1/jobs")
+        error(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is nothing here: see /api/v1/cluster, /api/v1/jobs and /webhdfs/v1/",
+        )
     };
+    let webhdfs = crate::webhdfs::routes(front.wfs.clone(), driver.clone());
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
@@ -66,6 +74,7 @@ pub(crate) fn router(driver: Driver, front: Front) -> Router {
         .route("/api/v1/jobs/{job}", get(job).delete(cancel))
         .fallback(nothing)
         .with_state(Arc::new(Rest { driver, front, started: Instant::now() }))
+        .merge(webhdfs)
 }
 
 /// Serves until `stop` is cancelled.

@@ -1,6 +1,6 @@
 //! Which task of a stage starts next, and where: a pure function of the stage, the executors and the time.
 //!
-//! In order: a host that the task prefers, the executor where rendezvous hashing puts it, the executor that holds most of its input,
+//! In order: a host that the task prefers, an executor that holds its splits, the executor where rendezvous hashing puts it, the executor that holds most of its input,
 //! the executor with most free slots. Only hosts are waited for, and only for `locality_wait`.
 
 use super::exclusion::{Exclusions, avoids};
@@ -90,6 +90,11 @@ impl Question<'_> {
     fn by_affinity_or_bytes(&self) -> Placement {
         let pending = &self.stage.pending;
         let Some(first) = pending.iter().next() else { return Placement::Nowhere };
+        if !self.holders(first).is_empty()
+            && let Some(start) = self.by_holder()
+        {
+            return start;
+        }
         if self.affinity(first) != 0
             && let Some(start) = self.by_affinity()
         {
@@ -108,6 +113,16 @@ impl Question<'_> {
             }
         }
         self.first_fit(pending.iter()).unwrap_or(Placement::Nowhere)
+    }
+
+    /// A task on an executor that holds what it reads.
+    fn by_holder(&self) -> Option<Placement> {
+        self.stage.pending.iter().take(WINDOW).find_map(|partition| {
+            let holders = self.holders(partition).iter().filter_map(|id| self.executors.get(*id));
+            let mut free = holders.filter(|e| self.executors.is_live(e.spec.id) && e.free_slots() > 0);
+            let executor = free.find(|executor| self.suits(partition, executor))?.spec.id;
+            Some(Placement::Start { partition, executor })
+        })
     }
 
     /// The pair of task and executor with the highest rendezvous weight: with many offers the best executor for the first task,
@@ -162,6 +177,10 @@ impl Question<'_> {
 
     fn affinity(&self, partition: u32) -> u64 {
         self.spec.preferences.get(partition as usize).map_or(0, |p| p.affinity)
+    }
+
+    fn holders(&self, partition: u32) -> &[ExecutorId] {
+        self.spec.preferences.get(partition as usize).map_or(&[], |p| &p.executors)
     }
 
     fn preference_hosts(&self, partition: u32) -> &[String] {

@@ -8,11 +8,12 @@ use crate::envelope::{Envelope, OutputSpec, content_hash};
 use crate::ops::{ExchangeReadExec, GatherExec, ReadMode, WriteExec};
 use crate::restrict::whole_children;
 use crate::session::changed_options;
-use crate::stage::{PlannedJob, PlannedStage, WriteTarget};
+use crate::stage::{PlannedJob, PlannedStage, Split, WriteTarget};
 use crate::stores::Stores;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err, plan_err};
+use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::datasource::source::DataSourceExec;
@@ -238,6 +239,7 @@ impl Cutter {
             buckets: output.buckets(),
             inputs,
             preferences: preferences(&plan, tasks),
+            splits: splits(&plan, tasks),
             row_limit,
             #[cfg(test)]
             plan: Arc::clone(&plan),
@@ -336,13 +338,34 @@ fn preferences(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Preference> {
                     file.object_meta.location.as_ref().hash(&mut hasher);
                     file.range.as_ref().map(|range| range.start).hash(&mut hasher);
                 }
-                Preference { hosts: vec![], affinity: hasher.finish().max(1) }
+                Preference { affinity: hasher.finish().max(1), ..Preference::default() }
             })
             .collect();
         Ok(TreeNodeRecursion::Stop)
     });
     debug_assert!(walked.is_ok(), "the closure does not fail");
     wishes
+}
+
+/// What tasks read of the cluster's own files.
+fn splits(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Vec<Split>> {
+    let mut splits = vec![];
+    let walked = plan.apply(|node| {
+        let scan = node.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref());
+        let Some::<&FileScanConfig>(config) = scan else { return Ok(TreeNodeRecursion::Continue) };
+        let ours = config.object_store_url.as_str().starts_with("wfs:");
+        if !ours || config.file_groups.len() != tasks as usize {
+            return Ok(TreeNodeRecursion::Continue);
+        }
+        let of_file = |file: &PartitionedFile| {
+            let range = file.range.as_ref().map_or(0..file.object_meta.size, |r| r.start as u64..r.end as u64);
+            Split { path: format!("/{}", file.object_meta.location), range }
+        };
+        splits = config.file_groups.iter().map(|group| group.iter().map(of_file).collect()).collect();
+        Ok(TreeNodeRecursion::Stop)
+    });
+    debug_assert!(walked.is_ok(), "the closure does not fail");
+    splits
 }
 
 /// A hidden folder beside the target, so that publishing is a rename within one file system and no reader of the target sees it.

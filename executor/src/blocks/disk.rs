@@ -103,6 +103,19 @@ impl Disk {
         })
     }
 
+    /// Takes a replica out of the way, at once: another one may take its place. What is left of it is removed at leisure.
+    pub fn set_aside(&self, id: BlockId) -> io::Result<[PathBuf; 2]> {
+        let token = uuid::Uuid::new_v4().simple();
+        let aside = ["block", "sums"].map(|kind| self.root.join("incoming").join(format!("{token}.{kind}")));
+        for (from, to) in [self.data(id), self.sums(id)].iter().zip(&aside) {
+            match std::fs::rename(from, to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(aside)
+    }
+
     pub fn remove(&self, id: BlockId) -> io::Result<()> {
         for path in [self.data(id), self.sums(id)] {
             match std::fs::remove_file(path) {

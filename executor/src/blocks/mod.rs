@@ -86,6 +86,8 @@ struct Shared {
 struct State {
     held: BTreeMap<BlockId, Held>,
     incoming: BTreeMap<BlockId, Arrival>,
+    /// Those that were found to be, until the primary says what becomes of them.
+    damaged: BTreeMap<BlockId, Held>,
     failed_disks: BTreeSet<usize>,
     news: News,
 }
@@ -250,30 +252,32 @@ impl BlockStore {
                     Some(Arrival::Partial { .. }) | None => {}
                 }
             }
-            let fits = state.held.get(&block).filter(|held| bytes.is_none_or(|bytes| held.bytes == bytes)).copied();
+            let fits = |held: &&Held| bytes.is_none_or(|bytes| held.bytes == bytes);
+            let damaged = state.damaged.remove(&block);
+            let fits = state.held.get(&block).filter(fits).copied();
             if fits.is_some() {
                 state.held.remove(&block);
                 state.news.added.remove(&block);
             }
-            fits
+            // One that has taken the place of a damaged one is not meant.
+            fits.or(damaged.filter(|_| !state.held.contains_key(&block)))
         };
-        if let Some(held) = held {
-            let store = self.clone();
-            self.0.tasks.spawn_blocking_on(
-                move || {
-                    if let Err(error) = store.0.disks[held.disk].remove(block) {
-                        // It is reported, and deleted, after the next start.
-                        tracing::warn!(%block, %error, "a replica that nobody wants could not be removed");
-                    }
-                },
-                &self.0.io,
-            );
+        let Some(held) = held else { return };
+        match self.0.disks[held.disk].set_aside(block) {
+            Ok(aside) => {
+                // What cannot be removed now is at the next start.
+                let removed = move || aside.iter().for_each(|path| _ = std::fs::remove_file(path));
+                self.0.tasks.spawn_blocking_on(removed, &self.0.io);
+            }
+            // It is reported, and deleted, after the next start.
+            Err(error) => tracing::warn!(%block, %error, "a replica that nobody wants could not be removed"),
         }
     }
 
     fn add(&self, disk: usize, block: Block) {
         let mut state = self.0.state.lock();
         state.held.insert(block.id, Held { disk, bytes: block.bytes });
+        state.damaged.remove(&block.id);
         state.news.bad.remove(&block.id);
         state.news.added.insert(block.id, block.bytes);
         drop(state);
@@ -284,7 +288,9 @@ impl BlockStore {
     fn bad(&self, block: BlockId, reason: &dyn std::fmt::Display) {
         tracing::warn!(%block, %reason, "a replica is damaged or gone");
         let mut state = self.0.state.lock();
-        if state.held.remove(&block).is_some() {
+        if let Some(held) = state.held.remove(&block) {
+            // It stays where it is until the primary has decided: there may be no better one.
+            state.damaged.insert(block, held);
             state.news.added.remove(&block);
             state.news.bad.insert(block);
             drop(state);

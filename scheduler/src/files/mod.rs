@@ -118,6 +118,16 @@ impl Files {
         }
     }
 
+    /// A file, and where its blocks lie; nothing when it is not there.
+    pub(crate) async fn locate(self, path: String) -> (String, Vec<v1::LocatedBlock>) {
+        let ask = v1::LocateRequest { path: path.clone(), start: 0, end: u64::MAX };
+        let request = v1::FileRequest { near: None, ask: Some(v1::file_request::Ask::Locate(ask)) };
+        match self.ask(request).await.ok().and_then(|reply| reply.reply) {
+            Some(v1::file_reply::Reply::Locate(located)) => (path, located.blocks),
+            _ => (path, Vec::new()),
+        }
+    }
+
     fn tell(&self, event: Event) {
         // Nobody hears it any more when the primary stops.
         let _ = self.events.send(event);

@@ -3,6 +3,7 @@
 use super::runner::{Finished, Part, Runner, StageReport, Started};
 use crate::driver::{Driver, JobOutcome};
 use crate::errors::QueryError;
+use crate::files::Files;
 use crate::history::{JobInfo, StageRecord};
 use crate::results::ResultSource;
 use crate::saved::Begun;
@@ -11,22 +12,47 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
+use futures::{StreamExt, stream};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId};
-use windlass_engine::{ClusterShape, PlannedJob, plan_job};
+use windlass_core::job::Preference;
+use windlass_engine::{ClusterShape, PlannedJob, Split, plan_job};
+use windlass_proto::v1;
 
 /// How long a statement waits for the first executor before it is planned as if there were one. Then the scheduler waits on.
 const FIRST_EXECUTOR: Duration = Duration::from_secs(5);
 
+/// Files whose blocks are looked up for one statement.
+const LOOKED_UP: usize = 2_000;
+/// Executors that a task's wishes name.
+const WISHES: usize = 3;
+
 pub struct ClusterRunner {
     driver: Driver,
     results: ResultSource,
+    files: Files,
 }
 
 impl ClusterRunner {
-    pub fn new(driver: Driver, results: ResultSource) -> Self {
-        Self { driver, results }
+    pub fn new(driver: Driver, results: ResultSource, files: Files) -> Self {
+        Self { driver, results, files }
+    }
+
+    /// Tasks that read files of the cluster are to run where the blocks are.
+    async fn follow_blocks(&self, job: &mut PlannedJob) {
+        for stage in job.stages.iter_mut().filter(|stage| !stage.splits.is_empty()) {
+            let paths: BTreeSet<String> = stage.splits.iter().flatten().map(|split| split.path.clone()).collect();
+            if paths.len() > LOOKED_UP {
+                continue;
+            }
+            let located = stream::iter(paths).map(|path| self.files.clone().locate(path));
+            let located: BTreeMap<String, Vec<v1::LocatedBlock>> = located.buffer_unordered(64).collect().await;
+            let executors = stage.splits.iter().map(|splits| holders(splits, &located));
+            stage.preferences = executors.map(|executors| Preference { executors, ..Preference::default() }).collect();
+        }
     }
 
     async fn shape(&self) -> ClusterShape {
@@ -56,7 +82,9 @@ impl Runner for ClusterRunner {
             Some(shape) => shape,
             None => self.shape().await,
         };
-        plan_job(state, plan, shape).await
+        let mut job = plan_job(state, plan, shape).await?;
+        self.follow_blocks(&mut job).await;
+        Ok(job)
     }
 
     async fn begun(&self, statement: &str) -> Result<Option<Begun>, QueryError> {
@@ -78,6 +106,23 @@ impl Runner for ClusterRunner {
     fn read(&self, schema: SchemaRef, outputs: Vec<(AttemptId, ExecutorId)>) -> SendableRecordBatchStream {
         self.results.exchange().read(schema, outputs, None)
     }
+}
+
+/// The executors that hold most of what a task reads, best first.
+fn holders(splits: &[Split], located: &BTreeMap<String, Vec<v1::LocatedBlock>>) -> Vec<ExecutorId> {
+    let mut bytes_on: BTreeMap<u64, u64> = BTreeMap::new();
+    for split in splits {
+        for block in located.get(split.path.as_str()).into_iter().flatten() {
+            let end = split.range.end.min(block.offset + block.bytes);
+            let bytes = end.saturating_sub(split.range.start.max(block.offset));
+            for holder in &block.holders {
+                *bytes_on.entry(holder.executor).or_default() += bytes;
+            }
+        }
+    }
+    let mut holders: Vec<(u64, u64)> = bytes_on.into_iter().filter(|(_, bytes)| *bytes > 0).collect();
+    holders.sort_unstable_by_key(|(executor, bytes)| (Reverse(*bytes), *executor));
+    holders.into_iter().take(WISHES).map(|(executor, _)| ExecutorId(executor)).collect()
 }
 
 fn finished(outcome: JobOutcome) -> Finished {

@@ -63,6 +63,7 @@ impl Runner for InProcess {
             buckets: 1,
             inputs: vec![],
             preferences: vec![],
+            splits: Vec::new(),
             row_limit: None,
         };
         let schema = physical.schema();

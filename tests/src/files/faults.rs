@@ -179,6 +179,7 @@ async fn a_byte_that_flips_on_a_disk_is_never_read_and_its_replica_is_made_again
                 false => std::fs::write(&path, stored).expect("a byte can be flipped"),
             }
             damaged += 1;
+            println!("{damaged}: {} gone: {gone}", path.display());
             verify(&files, "/f", 1, 3_500_000).await;
             // The reader may have had the other replica. Whoever looks at all of them has not.
             succeed(windlass(&["fs", "fsck", "--verify", "/f", "--url", &cluster.url]));

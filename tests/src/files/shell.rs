@@ -1,6 +1,6 @@
 //! `windlass fs`, as people use it.
 
-use crate::cluster::{Processes, run, succeed, windlass};
+use crate::cluster::{Processes, python, run, succeed, windlass};
 use std::fs;
 
 fn fs_command(cluster: &Processes, arguments: &[&str]) -> Result<String, String> {
@@ -98,6 +98,14 @@ fn files_go_there_and_back_and_around() {
     fs(&["rm", "-r", "--skip-trash", "/a"]);
     let report: serde_json::Value = serde_json::from_str(&fs(&["report", "--json"])).unwrap();
     assert_eq!(report["blocks"], 0);
+}
+
+#[test]
+fn stock_webhdfs_clients_read_write_and_list() {
+    let cluster = Processes::of(["3", "1", "512MiB"]);
+    let described = std::fs::read_to_string(cluster.dir.path().join("cluster.json")).unwrap();
+    let described: serde_json::Value = serde_json::from_str(&described).unwrap();
+    assert_eq!(succeed(python("webhdfs.py", &[described["rest"].as_str().unwrap()])), "ok\n");
 }
 
 #[test]

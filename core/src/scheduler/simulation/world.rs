@@ -621,6 +621,7 @@ impl World {
             }
             let preference = |random: &mut Random| Preference {
                 hosts: (0..random.below(3)).map(|_| format!("host{}", random.below(4))).collect(),
+                executors: Vec::new(),
                 affinity: random.below(3),
             };
             let wishes = if self.random.one_in(3) { tasks } else { 0 };
