@@ -168,6 +168,17 @@ pub struct Created {
     pub replication: u8,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddBlock {
+    pub file: FileId,
+    /// How many blocks the file has so far, the last one included: a request that is sent twice is known by it.
+    pub index: usize,
+    pub last: Last,
+    pub near: Near,
+    /// Executors that failed.
+    pub excluded: BTreeSet<ExecutorId>,
+}
+
 /// What a writer says of its last block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Last {
@@ -426,18 +437,9 @@ impl Namespace {
         Ok((FileId::ROOT, missing))
     }
 
-    /// Settles the writer's last block and opens the next one. `index`: how many blocks the file has so far, the last one included:
-    /// a request that is sent twice is known by it.
-    pub fn add_block(
-        &mut self,
-        now: Now,
-        file: FileId,
-        index: usize,
-        last: &Last,
-        near: &Near,
-        excluded: &BTreeSet<ExecutorId>,
-        out: &mut Output,
-    ) -> Result<Allocated, FsError> {
+    /// Settles the writer's last block and opens the next one.
+    pub fn add_block(&mut self, now: Now, add: &AddBlock, out: &mut Output) -> Result<Allocated, FsError> {
+        let AddBlock { file, index, ref last, ref near, ref excluded } = *add;
         self.settle_last(now, file, last, out)?;
         let lease = self.writing.get(&file).ok_or(FsError::NotWriting { file })?;
         let Writing { ref path, replication, block_bytes, ref sealed, open, .. } = *lease.writing;

@@ -277,8 +277,8 @@ impl World {
         };
         if write.left > 0 {
             let (index, last) = (write.blocks.len(), write.last.clone());
-            let (near, none) = (Near::default(), BTreeSet::new());
-            let added = self.operate(|names, now, out| names.add_block(now, file, index, &last, &near, &none, out));
+            let add = AddBlock { file, index, last, near: Near::default(), excluded: BTreeSet::new() };
+            let added = self.operate(|names, now, out| names.add_block(now, &add, out));
             match added {
                 Some(Ok(allocated)) => self.write_block(&mut write, allocated),
                 Some(Err(FsError::NoTargets { .. })) | None => {}

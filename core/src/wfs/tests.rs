@@ -72,8 +72,8 @@ impl Bench {
         let Created { file, .. } = self.run(|names, now, out| names.create(now, create, out))?;
         let mut last = Last::Nothing;
         for (index, bytes) in blocks.iter().enumerate() {
-            let (near, none) = (Near::default(), BTreeSet::new());
-            let allocated = self.run(|names, now, out| names.add_block(now, file, index, &last, &near, &none, out))?;
+            let add = AddBlock { file, index, last, near: Near::default(), excluded: BTreeSet::new() };
+            let allocated = self.run(|names, now, out| names.add_block(now, &add, out))?;
             last = Last::Sealed { block: Block { id: allocated.block, bytes: *bytes }, durable: allocated.targets };
         }
         self.run(|names, now, out| names.complete(now, file, writer, &last, out))
@@ -366,10 +366,10 @@ fn a_block_that_failed_goes_on_in_the_next_one() {
     let mut bench = Bench::new(3);
     let create = Create { path: path("/f"), mode: CreateMode::New, replication: Some(2), block_bytes: None, writer: 1 };
     let file = bench.run(|names, now, out| names.create(now, create, out)).unwrap().file;
-    let near = Near::default();
     let add = |bench: &mut Bench, index, last: &Last, bad: &[ExecutorId]| {
-        let excluded = bad.iter().copied().collect();
-        bench.run(|names, now, out| names.add_block(now, file, index, last, &near, &excluded, out)).unwrap()
+        let (last, excluded) = (last.clone(), bad.iter().copied().collect());
+        let add = AddBlock { file, index, last, near: Near::default(), excluded };
+        bench.run(|names, now, out| names.add_block(now, &add, out)).unwrap()
     };
     let first = add(&mut bench, 0, &Last::Nothing, &[]);
     // Sent again, it is the same block.

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use windlass_core::ids::{BlockId, ExecutorId, FileId};
 use windlass_core::time::Instant;
-use windlass_core::wfs::{Changes, FsError, FsPath, Kind, Last, Namespace, Now, Order, Output, WfsConfig};
+use windlass_core::wfs::{AddBlock, Changes, FsError, FsPath, Kind, Last, Namespace, Now, Order, Output, WfsConfig};
 use windlass_proto::v1::file_reply::Reply;
 use windlass_proto::v1::file_request::Ask as Asked;
 use windlass_proto::v1::primary_message::Message as ToExecutor;
@@ -213,10 +213,9 @@ impl Actor {
             }
             Asked::Create(ask) => Reply::Create(names.create(now, wire::create(ask)?, out)?.into()),
             Asked::AddBlock(ask) => {
-                let last = wire::last(ask.last);
+                let (file, index, last) = (FileId(ask.file), ask.index as usize, wire::last(ask.last));
                 let excluded: BTreeSet<ExecutorId> = ask.excluded.into_iter().map(ExecutorId).collect();
-                let (file, index) = (FileId(ask.file), ask.index as usize);
-                let allocated = names.add_block(now, file, index, &last, &near, &excluded, out)?;
+                let allocated = names.add_block(now, &AddBlock { file, index, last, near, excluded }, out)?;
                 Reply::AddBlock(wire::allocated(allocated, |id| holder(driver, id)))
             }
             Asked::Complete(ask) => {

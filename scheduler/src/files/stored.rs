@@ -486,8 +486,14 @@ mod tests {
         assert!(names.create(Now::default(), create.clone(), &mut out).is_err(), "there is nothing to replace");
         let create = windlass_core::wfs::Create { mode: CreateMode::New, ..create };
         let file = names.create(Now::default(), create, &mut out).unwrap().file;
-        let near = windlass_core::wfs::Near::default();
-        names.add_block(Now::default(), file, 0, &Last::Nothing, &near, &BTreeSet::new(), &mut out).unwrap();
+        let add = windlass_core::wfs::AddBlock {
+            file,
+            index: 0,
+            last: Last::Nothing,
+            near: windlass_core::wfs::Near::default(),
+            excluded: BTreeSet::new(),
+        };
+        names.add_block(Now::default(), &add, &mut out).unwrap();
         journal.append(&out.changes, names.counters()).await.unwrap();
         let (_, loaded) = reopen(&store).await;
         assert_eq!(loaded.record(file), names.record(file));
