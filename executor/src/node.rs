@@ -158,6 +158,7 @@ impl Node {
 
     pub fn heartbeat(&self, running_tasks: u32) -> v1::Heartbeat {
         let exchange = self.store.usage();
+        let (file_local_bytes, file_remote_bytes) = self.stores.wfs().map_or((0, 0), |wfs| wfs.bytes_read());
         let (block_bytes, block_free_bytes) = self.blocks.as_ref().map_or((0, 0), BlockStore::space);
         v1::Heartbeat {
             memory_used_bytes: self.memory.used() as u64,
@@ -167,6 +168,8 @@ impl Node {
             running_tasks,
             block_bytes,
             block_free_bytes,
+            file_local_bytes,
+            file_remote_bytes,
         }
     }
 }

@@ -303,6 +303,27 @@ async fn metrics(State(rest): Shared) -> Response {
         e.heartbeat.exchange_memory_bytes as f64
     });
     each("windlass_executor_exchange_disk_bytes", "Map outputs in files.", &|e| e.heartbeat.exchange_disk_bytes as f64);
+    each("windlass_executor_block_bytes", "Replicas of files.", &|e| e.heartbeat.block_bytes as f64);
+    each("windlass_executor_block_free_bytes", "What the disks have left for more.", &|e| {
+        e.heartbeat.block_free_bytes as f64
+    });
+    each("windlass_executor_file_local_bytes", "Read of files since it started, from its own replicas.", &|e| {
+        e.heartbeat.file_local_bytes as f64
+    });
+    each("windlass_executor_file_remote_bytes", "The same, from replicas of others.", &|e| {
+        e.heartbeat.file_remote_bytes as f64
+    });
+    if let Ok(health) = rest.front.wfs.health("/", 0).await {
+        for (name, help, value) in [
+            ("windlass_files", "Files and folders.", health.entries),
+            ("windlass_blocks", "Blocks of files.", health.blocks),
+            ("windlass_blocks_under_replicated", "Blocks with fewer replicas than they want.", health.under_replicated),
+            ("windlass_blocks_missing", "Blocks without a replica.", health.missing),
+            ("windlass_blocks_copying", "Copies for repair that are under way.", health.copying),
+        ] {
+            text.one(name, help, value as f64);
+        }
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text.0).into_response()
 }
 

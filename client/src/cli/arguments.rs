@@ -335,6 +335,18 @@ pub enum FsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Move replicas from fuller disks to emptier ones, in the background, until all are near the average.
+    Balance {
+        /// How near, in per cent of a disk.
+        #[arg(long, default_value_t = 10.0)]
+        threshold: f64,
+        /// End a balancing that is under way.
+        #[arg(long)]
+        stop: bool,
+        /// Until it is done.
+        #[arg(short, long)]
+        wait: bool,
+    },
     /// Blocks, repair, and each executor's replicas.
     Report {
         /// Print JSON.

@@ -18,6 +18,7 @@ pub use write::{FileWriter, WriteOptions};
 use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tonic::{Code, Status};
@@ -54,6 +55,8 @@ struct Shared {
     primary: Arc<dyn Primary>,
     local: Option<Arc<dyn Local>>,
     peers: Peers,
+    local_bytes: AtomicU64,
+    remote_bytes: AtomicU64,
 }
 
 #[derive(Clone, Debug, Error)]
@@ -81,7 +84,8 @@ impl WfsError {
 impl Wfs {
     /// Network work runs on `io`.
     pub fn new(primary: Arc<dyn Primary>, io: Handle, local: Option<Arc<dyn Local>>) -> Wfs {
-        Wfs(Arc::new(Shared { primary, local, peers: Peers::new(io) }))
+        let (local_bytes, remote_bytes) = Default::default();
+        Wfs(Arc::new(Shared { primary, local, peers: Peers::new(io), local_bytes, remote_bytes }))
     }
 
     pub async fn ask(&self, ask: Ask) -> Result<Reply, WfsError> {
@@ -151,6 +155,17 @@ impl Wfs {
             Reply::Health(health) => Ok(health),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Bytes that were read from replicas of this process, and from those of others.
+    pub fn bytes_read(&self) -> (u64, u64) {
+        (self.0.local_bytes.load(Ordering::Relaxed), self.0.remote_bytes.load(Ordering::Relaxed))
+    }
+
+    fn count(&self, executor: u64, bytes: usize) {
+        let is_local = self.0.local.as_ref().is_some_and(|local| local.near().executor == executor);
+        let counter = if is_local { &self.0.local_bytes } else { &self.0.remote_bytes };
+        counter.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// The replicas of an executor.

@@ -138,6 +138,7 @@ impl BlockReader {
             match item {
                 Some(Ok(bytes)) if !bytes.is_empty() => {
                     self.at += bytes.len() as u64;
+                    wfs.count(executor, bytes.len());
                     self.stuck = None;
                     self.stream = Some((executor, stream));
                     return Ok(Some(bytes));

@@ -83,8 +83,6 @@ pub(super) fn surplus(replicas: &Replicas, holders: &[ExecutorId]) -> Option<Exe
         let same = |by: fn(&Member) -> &str| members.iter().filter(|other| by(other) == by(member)).count();
         (same(|m| &m.host), same(|m| &m.rack))
     };
-    members
-        .iter()
-        .max_by_key(|member| (crowd(member), std::cmp::Reverse(member.free), member.id))
-        .map(|member| member.id)
+    let key = |member: &&&Member| (crowd(member), member.fullness(), std::cmp::Reverse(member.free), member.id);
+    members.iter().max_by_key(key).map(|member| member.id)
 }

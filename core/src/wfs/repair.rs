@@ -9,7 +9,7 @@
 //! ```
 
 use super::place::{self, Near};
-use super::replicas::{Replicas, Reported};
+use super::replicas::{Member, Replicas, Reported};
 use super::{Block, FsError, FsPath, Namespace, Now, Order, Output, WfsConfig};
 use crate::ids::{BlockId, ExecutorId, FileId};
 use crate::time::Instant;
@@ -38,6 +38,8 @@ pub(super) struct Upkeep {
     /// Replicas that their executors found damaged, and that are the only ones.
     damaged: BTreeSet<BlockId>,
     next_round: Instant,
+    /// While replicas move off full executors: how far from the average in per mille is well.
+    balancing: Option<u64>,
     /// Copies that have succeeded, replicas that were too many.
     pub copied: u64,
     pub pruned: u64,
@@ -66,6 +68,7 @@ pub struct Health {
     pub copying: usize,
     pub copied: u64,
     pub pruned: u64,
+    pub balancing: bool,
     pub members: Vec<MemberStatus>,
 }
 
@@ -88,6 +91,7 @@ impl Upkeep {
             unwanted: BTreeMap::new(),
             damaged: BTreeSet::new(),
             next_round: now,
+            balancing: None,
             copied: 0,
             pruned: 0,
         }
@@ -97,7 +101,7 @@ impl Upkeep {
         if let Some((limit, settled)) = self.settling {
             return Some(settled.unwrap_or(limit));
         }
-        let work = !replicas.wanting.is_empty() || !replicas.stuck.is_empty();
+        let work = self.balancing.is_some() || !replicas.wanting.is_empty() || !replicas.stuck.is_empty();
         let rounds = work.then_some(self.next_round);
         let copies = self.copying.values().map(|copy| copy.until);
         rounds.into_iter().chain(self.away.iter().map(|(at, _)| *at)).chain(copies).min()
@@ -265,6 +269,45 @@ impl Namespace {
         }
     }
 
+    /// Moves replicas from executors whose disks are fuller than the average by more than so many per mille of their size to those that
+    /// are emptier, until none is; 0: stops that. Blocks that want more replicas go first.
+    pub fn balance(&mut self, now: Now, per_mille: u64, out: &mut Output) {
+        self.upkeep.balancing = (per_mille > 0).then_some(per_mille);
+        self.repair(now, out);
+    }
+
+    /// One more replica, on the emptiest executor, of a block that the fullest one holds. The surplus that this makes goes from the fullest.
+    fn order_moves(&mut self, now: Now, out: &mut Output) {
+        let Some(per_mille) = self.upkeep.balancing else { return };
+        let members = || self.replicas.members.values().filter(|member| !member.draining);
+        let count = members().count() as u64;
+        let average = members().map(Member::fullness).sum::<u64>() / count.max(1);
+        let fullest = members().max_by_key(|member| (member.fullness(), member.id));
+        let Some(fullest) = fullest.filter(|member| member.fullness() > average + per_mille) else {
+            if self.upkeep.copying.is_empty() {
+                self.upkeep.balancing = None;
+            }
+            return;
+        };
+        let room = |member: &&Member| member.incoming < self.config.copies && member.fullness() < average;
+        let mut targets: Vec<(u64, ExecutorId)> = members().filter(room).map(|m| (m.fullness(), m.id)).collect();
+        targets.sort_unstable();
+        let source = fullest.id;
+        if fullest.outgoing >= self.config.copies {
+            return;
+        }
+        let moved = fullest.blocks.iter().take(LOOKS).find_map(|id| {
+            let state = self.replicas.blocks.get(id)?;
+            let holders = self.replicas.holders(*id);
+            let enough = self.replicas.staying(state) == state.wanted && !self.upkeep.copying.contains_key(id);
+            let target = targets.iter().map(|(_, target)| *target).find(|target| !holders.contains(target))?;
+            enough.then_some((Block { id: *id, bytes: state.bytes? }, target))
+        });
+        if let Some((block, target)) = moved {
+            self.order(now, block, vec![source], target, out);
+        }
+    }
+
     /// Executors are to look at all replicas of the files in `path`. Returns how many those are.
     pub fn verify(&self, path: &FsPath, out: &mut Output) -> Result<usize, FsError> {
         let (id, _) = self.tree.resolve(path)?;
@@ -311,6 +354,7 @@ impl Namespace {
             self.upkeep.next_round = now.at + ROUND;
         }
         self.order_copies(now, out);
+        self.order_moves(now, out);
         self.thin_out(out);
     }
 
@@ -364,15 +408,19 @@ impl Namespace {
             }
             return;
         };
-        for (executor, incoming) in [(source, 0), (target, 1)] {
-            if let Some(member) = self.replicas.member_mut(executor) {
-                member.incoming += incoming;
-                member.outgoing += 1 - incoming;
-            }
+        self.order(now, Block { id, bytes }, sources, target, out);
+    }
+
+    fn order(&mut self, now: Now, block: Block, from: Vec<ExecutorId>, to: ExecutorId, out: &mut Output) {
+        if let Some(source) = from.first().and_then(|source| self.replicas.member_mut(*source)) {
+            source.outgoing += 1;
         }
-        let copying = Copying { from: sources.clone(), to: target, until: now.at + self.config.copy_timeout };
-        self.upkeep.copying.insert(id, copying);
-        out.orders.push((target, Order::Copy { block: Block { id, bytes }, from: sources }));
+        if let Some(target) = self.replicas.member_mut(to) {
+            target.incoming += 1;
+        }
+        let until = now.at + self.config.copy_timeout;
+        self.upkeep.copying.insert(block.id, Copying { from: from.clone(), to, until });
+        out.orders.push((to, Order::Copy { block, from }));
     }
 
     fn thin_out(&mut self, out: &mut Output) {
@@ -398,6 +446,7 @@ impl Namespace {
             copying: self.upkeep.copying.len(),
             copied: self.upkeep.copied,
             pruned: self.upkeep.pruned,
+            balancing: self.upkeep.balancing.is_some(),
             members: self
                 .replicas
                 .members

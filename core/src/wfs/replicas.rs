@@ -97,6 +97,15 @@ pub(super) struct Member {
     pub outgoing: u32,
 }
 
+impl Member {
+    /// Of a thousand parts of its disks so many are used by replicas.
+    pub fn fullness(&self) -> u64 {
+        let size = u128::from(self.used) + u128::from(self.free);
+        // Before its first heartbeat nothing is known.
+        if size == 0 || self.free == u64::MAX { 0 } else { (u128::from(self.used) * 1_000 / size) as u64 }
+    }
+}
+
 /// What became of a replica that an executor says it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reported {

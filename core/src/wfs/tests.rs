@@ -403,6 +403,47 @@ fn a_block_that_failed_goes_on_in_the_next_one() {
 }
 
 #[test]
+fn a_balancer_moves_replicas_off_full_disks_and_stops() {
+    let mut bench = Bench::new(2);
+    for file in 0..20 {
+        let create = Create {
+            path: path(&format!("/{file}")),
+            mode: CreateMode::New,
+            replication: Some(2),
+            block_bytes: None,
+            writer: 100 + file,
+        };
+        let writer = create.writer;
+        let file = bench.run(|names, now, out| names.create(now, create, out)).unwrap().file;
+        let add = AddBlock { file, index: 0, last: Last::Nothing, near: Near::default(), excluded: BTreeSet::new() };
+        let added = bench.run(|names, now, out| names.add_block(now, &add, out)).unwrap();
+        let last = Last::Sealed { block: Block { id: added.block, bytes: 10 }, durable: added.targets };
+        bench.run(|names, now, out| names.complete(now, file, writer, &last, out)).unwrap();
+    }
+    bench.names.joined(ExecutorId(3), "host 3", "rack");
+    let space = |bench: &mut Bench| {
+        for id in 1..=3 {
+            let held = bench.names.replicas.member(ExecutorId(id)).unwrap().blocks.len() as u64 * 10;
+            bench.names.space(ExecutorId(id), held, 400 - held);
+        }
+    };
+    space(&mut bench);
+    bench.run(|names, now, out| names.balance(now, 50, out));
+    while let Some((to, order)) = bench.orders.pop() {
+        if let Order::Copy { block, .. } = order {
+            bench.run(|names, now, out| names.added(now, to, &[block], out));
+            space(&mut bench);
+            bench.run(|names, now, out| names.tick(now, out));
+        }
+    }
+    let health = bench.names.health();
+    let held: Vec<usize> = health.members.iter().map(|member| member.blocks).collect();
+    assert!(!health.balancing && health.under_replicated + health.surplus == 0, "{health:?}");
+    // Of forty replicas in all, within 5 % of a disk of forty.
+    assert!(held.iter().all(|held| (11..=15).contains(held)), "{held:?}");
+}
+
+#[test]
 fn unknown_replicas_go_when_executors_have_had_time_to_come_back() {
     let mut bench = Bench::new(3);
     bench.write("/f", CreateMode::New, &[10]).unwrap();

@@ -1,6 +1,7 @@
 //! Replicas on one disk.
 //!
 //! ```text
+//!   DIR/lock                   held by the process that uses them
 //!   DIR/cluster                which namespace they belong to
 //!   DIR/incoming/ID.block      a replica that is being written, and ID.sums beside it
 //!   DIR/replicas/XX/ID.block   a complete one, and ID.sums: CRC32C of each 64 KiB, 4 bytes each, little-endian
@@ -10,7 +11,7 @@
 //! one that is not complete.
 
 use bytes::Bytes;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -24,11 +25,19 @@ const CHUNK: u64 = CHECKSUM_BYTES as u64;
 #[derive(Debug)]
 pub(super) struct Disk {
     pub root: PathBuf,
+    /// Held for as long as the folder is used.
+    _lock: File,
 }
 
 impl Disk {
     /// Makes the folder if it is not there, and removes what was not complete.
     pub fn open(root: &Path) -> io::Result<Disk> {
+        std::fs::create_dir_all(root)?;
+        let lock = File::create(root.join("lock"))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::new(io::ErrorKind::ResourceBusy, "another executor is using it"),
+            TryLockError::Error(error) => error,
+        })?;
         let incoming = root.join("incoming");
         match std::fs::remove_dir_all(&incoming) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -38,7 +47,7 @@ impl Disk {
         for folder in 0..=u8::MAX {
             std::fs::create_dir_all(root.join("replicas").join(format!("{folder:02x}")))?;
         }
-        Ok(Disk { root: root.to_path_buf() })
+        Ok(Disk { root: root.to_path_buf(), _lock: lock })
     }
 
     /// The namespace that the replicas belong to, once there was one.
@@ -290,6 +299,8 @@ mod tests {
         // One that was given up, and one that a dead process left.
         drop(disk.begin(BlockId(9)).unwrap());
         std::mem::forget(disk.begin(BlockId(10)).unwrap());
+        assert!(Disk::open(folder.path()).unwrap_err().to_string().contains("another executor"));
+        drop(disk);
         let disk = Disk::open(folder.path()).unwrap();
         assert_eq!(std::fs::read_dir(folder.path().join("incoming")).unwrap().count(), 0);
         disk.truncate(BlockId(1), 70_000).unwrap();

@@ -267,6 +267,10 @@ impl Actor {
                 names.verify(&wire::path(&ask.path)?, out)?;
                 done()
             }
+            Asked::Balance(ask) => {
+                names.balance(now, ask.per_mille.into(), out);
+                done()
+            }
             Asked::Health(ask) => Reply::Health(self.health(&wire::path(&ask.path)?, ask.limit as usize, driver)?),
         })
     }
@@ -304,6 +308,7 @@ impl Actor {
             members: members.collect(),
             troubled: troubled.collect(),
             entries: self.names.len() as u64,
+            balancing: health.balancing,
         })
     }
 

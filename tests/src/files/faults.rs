@@ -10,12 +10,12 @@ use windlass_client::wfs::{self, FileWriter, Wfs, WriteOptions};
 use windlass_proto::v1;
 
 /// Bytes that are a function of where they are and of `seed`.
-fn text(seed: u64, from: u64, length: usize) -> Bytes {
+pub(crate) fn text(seed: u64, from: u64, length: usize) -> Bytes {
     let at = |n: u64| ((n + seed * 7_919).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
     (from..from + length as u64).map(at).collect::<Vec<u8>>().into()
 }
 
-async fn write(files: &Wfs, path: &str, seed: u64, bytes: u64, options: WriteOptions) -> v1::FileEntry {
+pub(crate) async fn write(files: &Wfs, path: &str, seed: u64, bytes: u64, options: WriteOptions) -> v1::FileEntry {
     let mut writer = FileWriter::create(files, path, options).await.expect("a file begins");
     let mut at = 0;
     while at < bytes {
@@ -27,7 +27,7 @@ async fn write(files: &Wfs, path: &str, seed: u64, bytes: u64, options: WriteOpt
 }
 
 /// All of it is what was written.
-async fn verify(files: &Wfs, path: &str, seed: u64, bytes: u64) {
+pub(crate) async fn verify(files: &Wfs, path: &str, seed: u64, bytes: u64) {
     let located = files.locate(path, 0..u64::MAX).await.expect("the file is there");
     assert_eq!(located.entry.as_ref().and_then(v1::FileEntry::file_bytes), Some(bytes), "{path}");
     let mut read = wfs::read(files, located, 0..bytes);
@@ -68,7 +68,7 @@ fn quick(executors: &str, files: &str) -> Processes {
     Processes::shaped(dir, [executors, "1", "512MiB"], &[("WINDLASS_CONFIG", &config)])
 }
 
-fn options(replication: u32) -> WriteOptions {
+pub(crate) fn options(replication: u32) -> WriteOptions {
     WriteOptions { replication: Some(replication), ..WriteOptions::default() }
 }
 

@@ -114,6 +114,32 @@ impl Drop for Restarted {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn files_outlive_their_leader_and_their_writers_go_on() {
+    use crate::files::faults::{options, text, verify, write};
+    use windlass_client::wfs::{FileWriter, WriteOptions};
+    let cluster = Primaries::start("3").await;
+    let session = cluster.session().await;
+    let files = session.files();
+    write(&files, "/before", 1, 2_500_000, options(2)).await;
+    let blocks = WriteOptions { block_bytes: Some(1 << 20), ..options(2) };
+    let mut writer = FileWriter::create(&files, "/during", blocks).await.expect("a file begins");
+    let mut at = 0;
+    for kill in [0, 1] {
+        for _ in 0..4 {
+            writer.write(text(2, at, 500_000)).await.expect("bytes are taken");
+            at += 500_000;
+        }
+        cluster.signal(kill, "-9");
+    }
+    writer.write(text(2, at, 500_000)).await.expect("bytes are taken");
+    writer.finish().await.expect("the file is complete");
+    verify(&files, "/before", 1, 2_500_000).await;
+    verify(&files, "/during", 2, at + 500_000).await;
+    let listed = files.list("/", true, None, 10).await.expect("it is listed");
+    assert_eq!(listed.len(), 2);
+}
+
 async fn count(session: &Session, table: &str) -> Result<u64, ClientError> {
     let batches = session.sql(format!("select count(*) as n from {table}")).await?.collect().await?;
     let text = first_value(&batches);

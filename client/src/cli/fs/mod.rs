@@ -98,6 +98,7 @@ async fn execute(files: &Wfs, command: FsCommand) -> Outcome {
             }
             show::fsck(files, &path, json).await
         }
+        FsCommand::Balance { threshold, stop, wait } => balance(files, threshold, stop, wait).await,
         FsCommand::Report { json } => show::report(files, json).await,
     }
 }
@@ -237,6 +238,24 @@ async fn quota(files: &Wfs, path: &str, count: Option<String>, bytes: Option<Str
         folder.replicated_bytes,
         limit(of_bytes)
     ))
+}
+
+async fn balance(files: &Wfs, threshold: f64, stop: bool, wait: bool) -> Outcome {
+    let per_mille = if stop { 0 } else { (threshold * 10.0).round() as u32 };
+    if !stop && !(1..=1_000).contains(&per_mille) {
+        return Err(Failure::Usage(format!("--threshold: {threshold} is not between 0.1 and 100 per cent")));
+    }
+    files.act(Ask::Balance(v1::BalanceRequest { per_mille })).await?;
+    while wait && files.health("/", 0).await?.balancing {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    super::print(if stop {
+        "stopped\n"
+    } else if wait {
+        "balanced\n"
+    } else {
+        "balancing; see 'windlass fs report'\n"
+    })
 }
 
 async fn trash(files: &Wfs, empty: bool) -> Outcome {

@@ -138,7 +138,7 @@ pub async fn report(files: &Wfs, as_json: bool) -> Outcome {
             "entries": health.entries, "blocks": health.blocks, "under_replicated": health.under_replicated,
             "missing": health.missing, "surplus": health.surplus, "damaged": health.damaged,
             "copying": health.copying, "copied": health.copied, "pruned": health.pruned,
-            "settling": health.settling, "executors": members.collect::<Vec<_>>(),
+            "settling": health.settling, "balancing": health.balancing, "executors": members.collect::<Vec<_>>(),
         }));
     }
     let mut out = format!(
@@ -154,6 +154,9 @@ pub async fn report(files: &Wfs, as_json: bool) -> Outcome {
     );
     if health.settling {
         out += "the primary has just started, and waits for executors to say what they hold\n";
+    }
+    if health.balancing {
+        out += "replicas move from fuller disks to emptier ones\n";
     }
     let mut rows = vec![["executor", "name", "rack", "state", "blocks", "used", "free"].map(str::to_owned)];
     for member in health.members {
