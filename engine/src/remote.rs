@@ -48,6 +48,8 @@ const MAX_CHUNK_BYTES: usize = 8 << 20;
 /// HTTP/2 windows: what may be on the way before the reader acknowledges, for one fetch and for all on one connection.
 pub const STREAM_WINDOW: u32 = 8 << 20;
 pub const CONNECTION_WINDOW: u32 = 16 << 20;
+/// HTTP/2 frames of what is read in bulk: with the usual 16 KiB, framing a chunk costs more than sending it.
+pub const FRAME_BYTES: u32 = 1 << 20;
 /// Peers whose connections are kept.
 const MAX_PEERS: usize = 1_024;
 /// A fetch that failed before its first chunk is tried again after these pauses.
@@ -131,6 +133,7 @@ impl Connections {
             .keep_alive_timeout(Duration::from_secs(8))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME_BYTES)
             .connect_lazy();
         let peer = ExchangeClient::new(channel).max_decoding_message_size(MAX_CHUNK_BYTES);
         peers.insert(address.to_string(), peer.clone());

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
-use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW, listen};
+use windlass_engine::remote::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW, listen};
 use windlass_proto::v1::blocks_server::BlocksServer;
 use windlass_proto::v1::exchange_server::ExchangeServer;
 
@@ -67,6 +67,7 @@ impl Server {
             .accept_http1(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME_BYTES)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
             .add_routes(routes)

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
-use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
+use windlass_engine::remote::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW};
 use windlass_proto::v1;
 use windlass_proto::v1::blocks_client::BlocksClient;
 
@@ -73,6 +73,7 @@ impl Peers {
             .keep_alive_timeout(Duration::from_secs(8))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME_BYTES)
             .connect_lazy();
         let client = BlocksClient::new(channel)
             .max_decoding_message_size(MAX_PIECE_BYTES)

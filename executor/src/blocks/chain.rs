@@ -13,6 +13,8 @@ use super::{Arrival, BlockStore};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::io;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -260,15 +262,16 @@ fn keep(
         Ok(incoming) => incoming,
         Err(error) => return failed(error),
     };
+    let mut early = EarlySync::default();
     while let Some(piece) = pieces.blocking_recv() {
         match piece {
-            ToDisk::Data(data) => match incoming.write(&data) {
+            ToDisk::Data(data) => match incoming.write(&data).and_then(|()| early.written(&incoming)) {
                 Ok(()) => _ = events.send(Event::Written(incoming.written)),
                 Err(error) => return failed(error),
             },
             ToDisk::End => {
                 let bytes = incoming.written;
-                match incoming.finish(bytes) {
+                match early.end().and_then(|()| incoming.finish(bytes)) {
                     Ok(()) => _ = events.send(Event::Durable(bytes)),
                     Err(error) => failed(error),
                 }
@@ -276,8 +279,48 @@ fn keep(
             }
         }
     }
-    // Nobody keeps it when the task that would is gone.
-    let _ = events.send(Event::Partial(incoming));
+    match early.end() {
+        // Nobody keeps it when the task that would is gone.
+        Ok(()) => _ = events.send(Event::Partial(incoming)),
+        Err(error) => failed(error),
+    }
+}
+
+/// Has the disk take what was written while more comes, so that little is left to wait for at the end.
+#[derive(Default)]
+struct EarlySync {
+    asked_at: u64,
+    thread: Option<(SyncSender<()>, JoinHandle<io::Result<()>>)>,
+}
+
+impl EarlySync {
+    const EVERY: u64 = 16 << 20;
+
+    fn written(&mut self, incoming: &Incoming) -> io::Result<()> {
+        if incoming.written < self.asked_at + Self::EVERY {
+            return Ok(());
+        }
+        self.asked_at = incoming.written;
+        let (ask, _) = match &mut self.thread {
+            Some(thread) => thread,
+            None => {
+                let data = incoming.data()?;
+                let (ask, asked) = sync_channel(1);
+                let sync = move || asked.into_iter().try_for_each(|()| data.sync_data());
+                self.thread.insert((ask, std::thread::Builder::new().name("windlass-sync".into()).spawn(sync)?))
+            }
+        };
+        // One that waits will do for this too. A thread that has failed says so in the end.
+        let _ = ask.try_send(());
+        Ok(())
+    }
+
+    /// An error that the disk told the thread is not told again.
+    fn end(&mut self) -> io::Result<()> {
+        let Some((ask, thread)) = self.thread.take() else { return Ok(()) };
+        drop(ask);
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that has the disk take bytes is gone")))
+    }
 }
 
 /// Makes a complete replica of so many bytes from what has come.

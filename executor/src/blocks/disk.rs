@@ -11,10 +11,12 @@
 //! one that is not complete.
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use windlass_connectors::wfs::{CHECKSUM_BYTES, verify};
 use windlass_core::ids::BlockId;
 use windlass_core::wfs::Block;
@@ -27,6 +29,47 @@ pub(super) struct Disk {
     pub root: PathBuf,
     /// Held for as long as the folder is used.
     _lock: File,
+    buffers: Arc<Buffers>,
+}
+
+/// Memory that large reads use again: to have it zeroed anew each time costs as much as the read.
+#[derive(Debug, Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+/// Buffers that wait for the next read, at most, and the smallest one that does.
+const BUFFERS: usize = 8;
+const BUFFER_BYTES: usize = 256 << 10;
+
+struct Lent {
+    bytes: Vec<u8>,
+    used: usize,
+    from: Arc<Buffers>,
+}
+
+impl Buffers {
+    fn lend(self: &Arc<Self>, used: usize) -> Lent {
+        let waiting = if used < BUFFER_BYTES { None } else { self.0.lock().pop() };
+        let mut bytes = waiting.unwrap_or_default();
+        if bytes.len() < used {
+            bytes.resize(used, 0);
+        }
+        Lent { bytes, used, from: self.clone() }
+    }
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.used]
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut waiting = self.from.0.lock();
+        if self.bytes.len() >= BUFFER_BYTES && waiting.len() < BUFFERS {
+            waiting.push(std::mem::take(&mut self.bytes));
+        }
+    }
 }
 
 impl Disk {
@@ -47,7 +90,7 @@ impl Disk {
         for folder in 0..=u8::MAX {
             std::fs::create_dir_all(root.join("replicas").join(format!("{folder:02x}")))?;
         }
-        Ok(Disk { root: root.to_path_buf(), _lock: lock })
+        Ok(Disk { root: root.to_path_buf(), _lock: lock, buffers: Arc::default() })
     }
 
     /// The namespace that the replicas belong to, once there was one.
@@ -105,11 +148,8 @@ impl Disk {
     }
 
     pub fn replica(&self, block: Block) -> io::Result<Replica> {
-        Ok(Replica {
-            data: File::open(self.data(block.id))?,
-            sums: File::open(self.sums(block.id))?,
-            bytes: block.bytes,
-        })
+        let (data, sums) = (File::open(self.data(block.id))?, File::open(self.sums(block.id))?);
+        Ok(Replica { data, sums, bytes: block.bytes, buffers: self.buffers.clone() })
     }
 
     /// Takes a replica out of the way, at once: another one may take its place. What is left of it is removed at leisure.
@@ -182,6 +222,11 @@ impl Incoming {
         Ok(())
     }
 
+    /// The data once more, to have the disk take what was written so far while more comes.
+    pub fn data(&self) -> io::Result<File> {
+        self.data.try_clone()
+    }
+
     /// A complete replica of so many bytes, durable when this returns.
     pub fn finish(mut self, bytes: u64) -> io::Result<()> {
         if bytes > self.written {
@@ -214,6 +259,7 @@ pub(super) struct Replica {
     data: File,
     sums: File,
     pub bytes: u64,
+    buffers: Arc<Buffers>,
 }
 
 impl Replica {
@@ -221,12 +267,13 @@ impl Replica {
     pub fn piece(&self, start: u64, end: u64) -> io::Result<v1::BlockData> {
         let offset = start / CHUNK * CHUNK;
         let end = end.div_ceil(CHUNK).saturating_mul(CHUNK).min(self.bytes);
-        let mut data = vec![0; end.saturating_sub(offset) as usize];
-        self.data.read_exact_at(&mut data, offset)?;
-        let mut sums = vec![0; data.len().div_ceil(CHECKSUM_BYTES) * 4];
+        let mut data = self.buffers.lend(end.saturating_sub(offset) as usize);
+        let used = data.used;
+        self.data.read_exact_at(&mut data.bytes[..used], offset)?;
+        let mut sums = vec![0; used.div_ceil(CHECKSUM_BYTES) * 4];
         self.sums.read_exact_at(&mut sums, offset / CHUNK * 4)?;
         let checksums = sums.as_chunks::<4>().0.iter().map(|sum| u32::from_le_bytes(*sum)).collect();
-        Ok(v1::BlockData { offset, data: data.into(), checksums })
+        Ok(v1::BlockData { offset, data: Bytes::from_owner(data), checksums })
     }
 
     /// Just these bytes, verified.
