@@ -303,8 +303,11 @@ impl Namespace {
             let target = targets.iter().map(|(_, target)| *target).find(|target| !holders.contains(target))?;
             enough.then_some((Block { id: *id, bytes: state.bytes? }, target))
         });
-        if let Some((block, target)) = moved {
-            self.order(now, block, vec![source], target, out);
+        match moved {
+            Some((block, target)) => self.order(now, block, vec![source], target, out),
+            // The others have what it has, or no room.
+            None if self.upkeep.copying.is_empty() => self.upkeep.balancing = None,
+            None => {}
         }
     }
 

@@ -348,8 +348,11 @@ impl Replicas {
         }
     }
 
-    /// No executor can take a replica of it at present.
+    /// No executor can take a replica of it at present, if it wants one.
     pub fn stick(&mut self, block: BlockId) {
+        if !self.blocks.get(&block).is_some_and(|state| matches!(state.listed, Listed::Wanting(_) | Listed::Stuck)) {
+            return;
+        }
         self.unlist(block);
         self.list(block, Listed::Stuck);
     }
