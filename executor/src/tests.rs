@@ -244,7 +244,7 @@ impl Primary {
     async fn hear(&mut self) -> ToPrimary {
         loop {
             let next = tokio::time::timeout(SOON, self.heard.recv()).await.expect("nothing was said").unwrap();
-            if !matches!(next, ToPrimary::Heartbeat(_)) {
+            if !matches!(next, ToPrimary::Heartbeat(_) | ToPrimary::Blocks(_)) {
                 return next;
             }
         }
