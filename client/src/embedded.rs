@@ -73,6 +73,8 @@ impl Embedded {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let mut config = ClusterConfig::new(PrimaryConfig::default(), dir.join("primary"));
         config.sessions.options = options.options.clone();
+        // There is one executor for replicas.
+        config.files.replication = 1;
         // No executor has a port: results come through the primary.
         config.results.from_executors = false;
         let executor = executor_config(&options, dir.join("executor"));

@@ -119,6 +119,7 @@ fn an_embedded_cluster_keeps_its_files_in_its_folder() {
     let sql = "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'wfs:///in/' OPTIONS ('format.has_header' 'true'); \
                COPY (SELECT b, sum(a) AS s FROM t GROUP BY b ORDER BY b) TO 'wfs:///out/sums.csv' STORED AS CSV";
     succeed(windlass(&["sql", "--dir", &at, "-e", sql]));
+    assert!(!fs(&["fsck"]).contains("under-replicated"));
     let written = fs(&["cat", "/out/sums.csv"]);
     assert_eq!(written, "b,s\nx,1\ny,2\n");
     assert!(run(windlass(&["fs", "ls"])).expect_err("whose files?").contains("--url"));
