@@ -68,6 +68,23 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// A connection to an executor's services, for much data, made when it is first used. It lives on the runtime on which this is called.
+pub fn executor_channel(
+    address: &str,
+    connect_timeout: Duration,
+) -> std::result::Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+        .tcp_nodelay(true)
+        .connect_timeout(connect_timeout)
+        // A connection that is half open is noticed after the sum of both. The answer may stand behind megabytes of blocks.
+        .http2_keep_alive_interval(Duration::from_secs(3))
+        .keep_alive_timeout(Duration::from_secs(8))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES);
+    Ok(endpoint.connect_lazy())
+}
+
 /// Connections to other executors, one for each address, shared by everything in the process that fetches.
 pub struct Connections {
     io: Handle,
@@ -125,16 +142,7 @@ impl Connections {
         if peers.len() >= MAX_PEERS {
             peers.clear();
         }
-        let channel = Endpoint::from_shared(format!("http://{address}"))?
-            .tcp_nodelay(true)
-            .connect_timeout(Duration::from_secs(5))
-            // A connection that is half open is noticed after the sum of both. The answer may stand behind megabytes of blocks.
-            .http2_keep_alive_interval(Duration::from_secs(3))
-            .keep_alive_timeout(Duration::from_secs(8))
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME_BYTES)
-            .connect_lazy();
+        let channel = executor_channel(address, Duration::from_secs(5))?;
         let peer = ExchangeClient::new(channel).max_decoding_message_size(MAX_CHUNK_BYTES);
         peers.insert(address.to_string(), peer.clone());
         Ok(peer)

@@ -15,9 +15,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Status, Streaming};
-use windlass_engine::remote::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW};
+use windlass_engine::remote::executor_channel;
 use windlass_proto::v1;
 use windlass_proto::v1::blocks_client::BlocksClient;
 
@@ -62,19 +62,10 @@ impl Peers {
         if peers.len() >= MAX_PEERS {
             peers.clear();
         }
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| Status::unavailable(format!("\"{address}\" is no address: {error}")))?;
         // The connection lives where it is made.
         let _io = self.io.enter();
-        let channel = endpoint
-            .tcp_nodelay(true)
-            .connect_timeout(Duration::from_secs(3))
-            .http2_keep_alive_interval(Duration::from_secs(3))
-            .keep_alive_timeout(Duration::from_secs(8))
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME_BYTES)
-            .connect_lazy();
+        let channel = executor_channel(address, Duration::from_secs(3))
+            .map_err(|error| Status::unavailable(format!("\"{address}\" is no address: {error}")))?;
         let client = BlocksClient::new(channel)
             .max_decoding_message_size(MAX_PIECE_BYTES)
             .max_encoding_message_size(MAX_PIECE_BYTES);

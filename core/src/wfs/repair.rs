@@ -471,15 +471,15 @@ impl Namespace {
         let listed = self.replicas.wanting.iter().map(|(_, block)| *block).chain(self.replicas.stuck.iter().copied());
         let mut found = Vec::new();
         for block in listed {
+            if found.len() == limit {
+                break;
+            }
             let Some(state) = self.replicas.blocks.get(&block) else { continue };
             if !self.writing.contains_key(&state.file) && !self.tree.is_below(state.file, root) {
                 continue;
             }
             let damaged = self.upkeep.damaged.contains(&block);
             found.push((self.path_of(state.file), block, self.replicas.staying(state), state.wanted, damaged));
-            if found.len() == limit {
-                break;
-            }
         }
         found.sort();
         Ok(found)

@@ -359,6 +359,7 @@ fn what_is_damaged_is_made_again_from_what_is_not_and_the_last_of_it_stays() {
     let health = bench.names.health();
     assert_eq!((health.missing, health.damaged), (1, 1));
     assert_eq!(bench.names.troubled(&FsPath::root(), 10).unwrap(), [(path("/f"), block.id, 0, 3, true)]);
+    assert_eq!(bench.names.troubled(&FsPath::root(), 0).unwrap(), []);
 }
 
 #[test]
