@@ -4,7 +4,8 @@ use crate::v1;
 use crate::v1::file_error::Kind;
 use windlass_core::ids::{BlockId, ExecutorId, FileId};
 use windlass_core::wfs::{
-    Allocated, Block, Create, CreateMode, Created, Detail, Entry, FsError, FsPath, Last, Near, Quota,
+    Allocated, Block, CodedPiece, Coding, Create, CreateMode, Created, Detail, Entry, FsError, FsPath, Holder, Last,
+    Located, Near, Policy, Quota,
 };
 
 impl From<FsError> for v1::FileError {
@@ -29,12 +30,16 @@ impl From<FsError> for v1::FileError {
 impl From<Entry> for v1::FileEntry {
     fn from(entry: Entry) -> Self {
         let detail = match entry.detail {
-            Detail::File { bytes, blocks, replication } => v1::file_entry::Detail::File(v1::FileDetail {
-                bytes,
-                blocks: blocks as u32,
-                replication: replication.into(),
-            }),
-            Detail::Folder { usage, quota, replication } => v1::file_entry::Detail::Folder(v1::FolderDetail {
+            Detail::File { bytes, replicated_bytes, blocks, replication, coding } => {
+                v1::file_entry::Detail::File(v1::FileDetail {
+                    bytes,
+                    blocks: blocks as u32,
+                    replication: replication.into(),
+                    coding: code(coding),
+                    replicated_bytes,
+                })
+            }
+            Detail::Folder { usage, quota, replication, policy } => v1::file_entry::Detail::Folder(v1::FolderDetail {
                 files: usage.files,
                 folders: usage.folders,
                 bytes: usage.bytes,
@@ -42,6 +47,7 @@ impl From<Entry> for v1::FileEntry {
                 quota_files: quota.files,
                 quota_bytes: quota.bytes,
                 replication: replication.map(u32::from),
+                policy: policy.map(|policy| policy.name().into()),
             }),
         };
         let path = entry.path.as_str().into();
@@ -114,6 +120,46 @@ pub fn last(last: Option<v1::LastBlock>) -> Last {
             block: Block { id: BlockId(sealed.block), bytes: sealed.bytes },
             durable: sealed.durable.into_iter().map(ExecutorId).collect(),
         },
+    }
+}
+
+/// As it goes over the wire: empty for none.
+pub fn code(coding: Option<Coding>) -> String {
+    coding.map_or("", Coding::name).into()
+}
+
+/// What [`code`] made.
+pub fn coding(name: &str) -> Result<Option<Coding>, FsError> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let unknown = || FsError::Invalid { reason: format!("\"{name}\" is a code that this release does not know") };
+    Coding::parse(name).map(Some).ok_or_else(unknown)
+}
+
+pub fn policy(name: &str) -> Result<Policy, FsError> {
+    Policy::parse(name).ok_or_else(|| {
+        let codes = Coding::ALL.map(Coding::name).join(", ");
+        FsError::Invalid { reason: format!("\"{name}\" is no policy: there are replicate, {codes}") }
+    })
+}
+
+/// `address`: of an executor; those that are gone are left out.
+pub fn located(located: Located, address: &impl Fn(ExecutorId) -> Option<v1::BlockHolder>) -> v1::LocatedBlock {
+    let Located { block, offset, holders, coded } = located;
+    let holders = holders.into_iter().filter_map(address).collect();
+    let coded = coded.map(|piece| coded_piece(piece, address));
+    v1::LocatedBlock { block: block.id.0, bytes: block.bytes, offset, holders, coded }
+}
+
+pub fn coded_piece(piece: CodedPiece, address: &impl Fn(ExecutorId) -> Option<v1::BlockHolder>) -> v1::CodedPiece {
+    let holder = |held: Holder| Some(v1::BlockHolder { piece: held.piece.into(), ..address(held.executor)? });
+    v1::CodedPiece {
+        coding: piece.coding.name().into(),
+        piece: piece.piece.into(),
+        first: piece.first.0,
+        piece_bytes: piece.piece_bytes,
+        holders: piece.holders.into_iter().filter_map(holder).collect(),
     }
 }
 

@@ -169,10 +169,10 @@ impl Service {
         let summary = match (&entry.detail, entry.folder()) {
             (Some(v1::file_entry::Detail::File(file)), _) => json!({
                 "directoryCount": 0, "fileCount": 1, "length": file.bytes, "quota": -1, "spaceQuota": -1,
-                "spaceConsumed": file.bytes * u64::from(file.replication),
+                "spaceConsumed": file.replicated_bytes,
             }),
             (_, folder) => {
-                let folder = folder.copied().unwrap_or_default();
+                let folder = folder.cloned().unwrap_or_default();
                 json!({
                     "directoryCount": folder.folders + 1, "fileCount": folder.files, "length": folder.bytes,
                     "quota": limit(folder.quota_files), "spaceQuota": limit(folder.quota_bytes),

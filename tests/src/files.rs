@@ -1,5 +1,6 @@
 //! `wfs://`: the object store's own suite, a model, and what happens when executors, disks and primaries fail.
 
+mod coded;
 pub(crate) mod faults;
 mod model;
 mod shell;

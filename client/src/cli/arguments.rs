@@ -319,6 +319,17 @@ pub enum FsCommand {
         #[arg(long, value_name = "SIZE|none")]
         bytes: Option<String>,
     },
+    /// How files in a folder are kept once they are cold; without a policy named: print it.
+    Policy {
+        path: String,
+        /// replicate: whole, as often as their replication says. rs-3-2, rs-6-3: cut into so many pieces, with so many more to make up for
+        /// lost ones, each on an executor of its own. inherit: as the folder around it says.
+        #[arg(value_name = "replicate|rs-3-2|rs-6-3|inherit")]
+        policy: Option<String>,
+        /// Wait until all its files are kept so.
+        #[arg(short, long)]
+        wait: bool,
+    },
     /// List what is in the trash, or remove all of it for good.
     Trash {
         #[arg(long)]

@@ -175,6 +175,8 @@ section! {
         grace: Span = Span::secs(30);
         /// How long what is moved to the trash can be had back.
         trash: Span = Span::secs(24 * 3600);
+        /// A file that was written so long ago is cold: if its folder has such a policy, its blocks are cut into pieces.
+        code_after: Span = Span::secs(3600);
     }
 }
 
@@ -303,6 +305,7 @@ impl Files {
             copies: self.copies.0,
             grace: self.grace.duration(),
             trash: self.trash.duration(),
+            code_after: self.code_after.duration(),
             // Where replicas go is not to be the same on every cluster.
             seed: uuid::Uuid::new_v4().as_u64_pair().0,
             ..WfsConfig::default()

@@ -5,11 +5,13 @@
 //!                                         └──> BlockNode: a replica's executor, over the network or in this process
 //! ```
 
+mod coding;
 mod peers;
 mod read;
 mod store;
 mod write;
 
+pub use coding::{Unread, parity, read_extent, read_rebuilt};
 pub use peers::{BlockNode, Peers, verify};
 pub use read::read;
 pub use store::WfsStore;

@@ -1,5 +1,7 @@
-//! Reading a file: from the nearest replica, and from another one in the middle of a read when that fails or is slow.
+//! Reading a file: from the nearest replica, and from another one in the middle of a read when that fails or is slow. What no executor
+//! has of a block that is cut up is computed from its other pieces.
 
+use super::coding::{Unread, read_rebuilt};
 use super::{Wfs, WfsError, is_away};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -17,17 +19,21 @@ const HEDGE_AFTER: Duration = Duration::from_millis(800);
 /// When no replica can be read, executors may be on their way back.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(250);
+/// Bytes that are computed at a time.
+const REBUILT_BYTES: u64 = 1 << 20;
 
 /// Bytes of a file, in order. `located`: what [`Wfs::locate`] answered for a range that has `range`.
 pub fn read(wfs: &Wfs, located: v1::LocateReply, range: Range<u64>) -> BoxStream<'static, Result<Bytes, WfsError>> {
-    let path = located.entry.map(|entry| entry.path).unwrap_or_default();
+    let (file, path) = located.entry.map(|entry| (entry.id, entry.path)).unwrap_or_default();
     let mut reader = Reader {
         wfs: wfs.clone(),
         path,
-        blocks: located.blocks.into_iter(),
+        file,
+        parts: located.blocks.into_iter(),
         current: None,
         at: range.start,
         end: range.end,
+        stuck: None,
         failed: false,
     };
     if range.is_empty() {
@@ -39,11 +45,14 @@ pub fn read(wfs: &Wfs, located: v1::LocateReply, range: Range<u64>) -> BoxStream
 struct Reader {
     wfs: Wfs,
     path: String,
-    blocks: std::vec::IntoIter<v1::LocatedBlock>,
-    current: Option<BlockReader>,
+    file: u64,
+    parts: std::vec::IntoIter<v1::LocatedBlock>,
+    current: Option<PartReader>,
     /// Of the next byte, in the file.
     at: u64,
     end: u64,
+    /// Since when it cannot be read.
+    stuck: Option<Instant>,
     failed: bool,
 }
 
@@ -54,7 +63,10 @@ impl Reader {
         }
         let item = self.step().await;
         match &item {
-            Ok(bytes) => self.at += bytes.len() as u64,
+            Ok(bytes) => {
+                self.at += bytes.len() as u64;
+                self.stuck = None;
+            }
             Err(_) => self.failed = true,
         }
         Some((item, self))
@@ -63,21 +75,43 @@ impl Reader {
     async fn step(&mut self) -> Result<Bytes, WfsError> {
         loop {
             if self.current.is_none() {
-                let Some(block) = self.blocks.next() else {
+                let Some(part) = self.parts.next() else {
                     return Err(self.unreadable("no block has it; the file was written again or removed".into()));
                 };
-                if block.offset + block.bytes <= self.at {
+                if part.offset + part.bytes <= self.at {
                     continue;
                 }
-                let to = self.end.min(block.offset + block.bytes) - block.offset;
-                self.current = Some(BlockReader::new(block, self.at, to));
+                let to = self.end.min(part.offset + part.bytes) - part.offset;
+                self.current = Some(PartReader::new(part, self.at, to));
             }
             let Some(current) = &mut self.current else { continue };
-            match current.next(&self.wfs, &self.path).await {
+            match current.next(&self.wfs).await {
                 Ok(Some(bytes)) => return Ok(bytes),
                 Ok(None) => self.current = None,
-                Err(reason) => return Err(self.unreadable(reason)),
+                Err(stuck) => self.look_again(stuck).await?,
             }
+        }
+    }
+
+    /// All replicas were tried: others may have been made, executors may come back, and what lies in another way is found there.
+    async fn look_again(&mut self, stuck: Stuck) -> Result<(), WfsError> {
+        let since = *self.stuck.get_or_insert_with(Instant::now);
+        let patience = if stuck.is_hopeless { PAUSE * 8 } else { PATIENCE };
+        if since.elapsed() >= patience {
+            return Err(self.unreadable(stuck.reason));
+        }
+        tokio::time::sleep(PAUSE).await;
+        match self.wfs.locate(&self.path, self.at..self.end).await {
+            Ok(located) if located.entry.as_ref().is_some_and(|entry| entry.id == self.file) => {
+                self.parts = located.blocks.into_iter();
+                self.current = None;
+                Ok(())
+            }
+            Ok(_) => Err(self.unreadable("the file was removed, or written again, while it was read".into())),
+            Err(WfsError::Refused(error)) => {
+                Err(self.unreadable(format!("it was removed while it was read: {}", error.message)))
+            }
+            Err(error) => Err(self.unreadable(error.to_string())),
         }
     }
 
@@ -86,26 +120,32 @@ impl Reader {
     }
 }
 
-struct BlockReader {
-    block: v1::LocatedBlock,
-    /// Of the next byte in the block, and of the first that is not wanted.
+/// No replica can be read.
+struct Stuck {
+    reason: String,
+    /// What every replica says that it has not, no waiting brings back; what is away may return.
+    is_hopeless: bool,
+}
+
+/// Reads a block, or a piece of one that is cut up.
+struct PartReader {
+    part: v1::LocatedBlock,
+    /// Of the next byte in it, and of the first that is not wanted.
     at: u64,
     to: u64,
     stream: Option<(u64, BoxStream<'static, Result<Bytes, Status>>)>,
     /// Executors that are not asked again, with what they said.
     failed: Vec<(u64, Status)>,
-    /// Since when no replica can be read.
-    stuck: Option<Instant>,
 }
 
-impl BlockReader {
-    fn new(block: v1::LocatedBlock, at_in_file: u64, to: u64) -> Self {
-        let at = at_in_file - block.offset;
-        BlockReader { block, at, to, stream: None, failed: Vec::new(), stuck: None }
+impl PartReader {
+    fn new(part: v1::LocatedBlock, at_in_file: u64, to: u64) -> Self {
+        let at = at_in_file - part.offset;
+        PartReader { part, at, to, stream: None, failed: Vec::new() }
     }
 
-    /// `None` at its end; an error says why no replica can be read.
-    async fn next(&mut self, wfs: &Wfs, path: &str) -> Result<Option<Bytes>, String> {
+    /// `None` at its end.
+    async fn next(&mut self, wfs: &Wfs) -> Result<Option<Bytes>, Stuck> {
         if self.at >= self.to {
             return Ok(None);
         }
@@ -114,10 +154,7 @@ impl BlockReader {
                 Some(stream) => stream,
                 None => match self.open(wfs, &[]) {
                     Some(stream) => stream,
-                    None => {
-                        self.look_again(wfs, path).await?;
-                        continue;
-                    }
+                    None => return self.rebuild(wfs).await.map(Some),
                 },
             };
             let first = tokio::time::timeout(HEDGE_AFTER, stream.next()).await;
@@ -130,33 +167,47 @@ impl BlockReader {
                         item = raced.next() => (other, raced, item),
                     },
                     None => {
-                        let item = stream.next().await;
-                        (executor, stream, item)
+                        let (coded, window) = (self.part.coded.clone(), self.window());
+                        let raced = tokio::select! {
+                            item = stream.next() => Some(item),
+                            Some(bytes) = rebuilt(wfs, coded, window) => {
+                                // It is not waited for again.
+                                self.failed.push((executor, Status::deadline_exceeded("it is slow")));
+                                return Ok(Some(self.take(bytes)));
+                            }
+                        };
+                        (executor, stream, raced.flatten())
                     }
                 },
             };
             match item {
                 Some(Ok(bytes)) if !bytes.is_empty() => {
-                    self.at += bytes.len() as u64;
                     wfs.count(executor, bytes.len());
-                    self.stuck = None;
                     self.stream = Some((executor, stream));
-                    return Ok(Some(bytes));
+                    return Ok(Some(self.take(bytes)));
                 }
                 Some(Ok(_)) => self.stream = Some((executor, stream)),
-                Some(Err(status)) => self.fail(wfs, executor, status).await,
-                None => self.fail(wfs, executor, Status::data_loss("it has less of the block than was written")).await,
+                Some(Err(status)) => self.fail(wfs, self.part.block, executor, status).await,
+                None => {
+                    let status = Status::data_loss("it has less of the block than was written");
+                    self.fail(wfs, self.part.block, executor, status).await;
+                }
             }
         }
+    }
+
+    fn take(&mut self, bytes: Bytes) -> Bytes {
+        self.at += bytes.len() as u64;
+        bytes
     }
 
     /// The next replica that was not tried.
     fn open(&mut self, wfs: &Wfs, but: &[u64]) -> Option<(u64, BoxStream<'static, Result<Bytes, Status>>)> {
         let failed: BTreeSet<u64> = self.failed.iter().map(|(executor, _)| *executor).collect();
-        let mut holders = self.block.holders.iter();
+        let mut holders = self.part.holders.iter();
         let holder = holders.find(|holder| !failed.contains(&holder.executor) && !but.contains(&holder.executor))?;
         match wfs.node(holder) {
-            Ok(node) => Some((holder.executor, node.read(self.block.block, self.at..self.to))),
+            Ok(node) => Some((holder.executor, node.read(self.part.block, self.at..self.to))),
             Err(status) => {
                 let executor = holder.executor;
                 self.failed.push((executor, status));
@@ -165,10 +216,35 @@ impl BlockReader {
         }
     }
 
-    async fn fail(&mut self, wfs: &Wfs, executor: u64, status: Status) {
-        tracing::debug!(executor, block = self.block.block, %status, "a replica could not be read");
+    /// The next bytes, from other pieces.
+    async fn rebuild(&mut self, wfs: &Wfs) -> Result<Bytes, Stuck> {
+        let mut unread = Vec::new();
+        let computed = match &self.part.coded {
+            None => None,
+            Some(coded) => Some(read_rebuilt(&|holder| wfs.node(holder), coded, self.window(), &mut unread).await),
+        };
+        for Unread { executor, replica, status } in unread {
+            self.fail(wfs, replica, executor, status).await;
+        }
+        match computed {
+            Some(Ok(bytes)) => {
+                // None of it came from here, even if a piece did.
+                wfs.count(0, bytes.len());
+                Ok(self.take(bytes))
+            }
+            Some(Err(status)) => Err(self.stuck(Some(status))),
+            None => Err(self.stuck(None)),
+        }
+    }
+
+    fn window(&self) -> Range<u64> {
+        self.at..self.to.min(self.at + REBUILT_BYTES)
+    }
+
+    async fn fail(&mut self, wfs: &Wfs, replica: u64, executor: u64, status: Status) {
+        tracing::debug!(executor, replica, %status, "a replica could not be read");
         if matches!(status.code(), Code::DataLoss | Code::NotFound) {
-            let suspect = v1::SuspectRequest { block: self.block.block, executor };
+            let suspect = v1::SuspectRequest { block: replica, executor };
             if let Err(error) = wfs.act(Ask::Suspect(suspect)).await {
                 tracing::debug!(%error, "the primary could not be told of it");
             }
@@ -176,37 +252,20 @@ impl BlockReader {
         self.failed.push((executor, status));
     }
 
-    /// All replicas were tried: others may have been made, or executors come back.
-    async fn look_again(&mut self, wfs: &Wfs, path: &str) -> Result<(), String> {
-        let since = *self.stuck.get_or_insert_with(Instant::now);
-        // What every replica says that it has not, no waiting brings back; what is away may return.
-        let hopeless = !self.failed.is_empty() && self.failed.iter().all(|(_, status)| !is_away(status));
-        let patience = if hopeless { PAUSE * 8 } else { PATIENCE };
-        if since.elapsed() >= patience {
-            return Err(self.why());
-        }
-        tokio::time::sleep(PAUSE).await;
-        let start = self.block.offset + self.at;
-        match wfs.locate(path, start..start + 1).await {
-            Ok(located) => {
-                let found = located.blocks.into_iter().find(|block| block.block == self.block.block);
-                let Some(block) = found else {
-                    return Err("the file was removed, or written again, while it was read".into());
-                };
-                self.block.holders = block.holders;
-                self.failed.clear();
-                Ok(())
-            }
-            Err(WfsError::Refused(error)) => Err(format!("it was removed while it was read: {}", error.message)),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn why(&self) -> String {
-        if self.failed.is_empty() {
-            return format!("no executor that is attached has a replica of block {}", self.block.block);
-        }
+    fn stuck(&self, computing: Option<Status>) -> Stuck {
+        let is_hopeless = !self.failed.is_empty() && self.failed.iter().all(|(_, status)| !is_away(status));
         let said = self.failed.iter().map(|(executor, status)| format!("executor-{executor}: {}", status.message()));
-        format!("no replica of block {} can be read ({})", self.block.block, said.collect::<Vec<_>>().join("; "))
+        let computing = computing.iter().map(|status| status.message().to_string());
+        let said: Vec<String> = said.chain(computing).collect();
+        let reason = match said.is_empty() {
+            true => format!("no executor that is attached has a replica of block {}", self.part.block),
+            false => format!("no replica of block {} can be read ({})", self.part.block, said.join("; ")),
+        };
+        Stuck { reason, is_hopeless }
     }
+}
+
+/// What a slow replica has, from others. Who of them cannot be read is not told on.
+async fn rebuilt(wfs: &Wfs, coded: Option<v1::CodedPiece>, window: Range<u64>) -> Option<Bytes> {
+    read_rebuilt(&|holder| wfs.node(holder), &coded?, window, &mut Vec::new()).await.ok()
 }

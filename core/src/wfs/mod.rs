@@ -15,11 +15,13 @@
 //! - A block that fails under its writer is closed where all surviving replicas have it, and the writer goes on in the next one.
 //!
 //! The modules: `tree` has files and folders, `replicas` blocks and their holders, `place` says where replicas go, `repair` keeps their
-//! number right, `record` is what is durable.
+//! number right, `coding` is about blocks that are cut into pieces, `recode` makes them so, `record` is what is durable.
 
+mod coding;
 mod error;
 mod path;
 mod place;
+mod recode;
 mod record;
 mod repair;
 mod replicas;
@@ -29,6 +31,7 @@ mod simulation;
 mod tests;
 mod tree;
 
+pub use coding::{CODED_FROM_BYTES, CODED_TOGETHER, Coding, Policy};
 pub use error::FsError;
 pub use path::FsPath;
 pub use place::Near;
@@ -38,7 +41,9 @@ pub use tree::Usage;
 
 use crate::ids::{BlockId, ExecutorId, FileId};
 use crate::time::Instant;
+use coding::Layout;
 use place::Dice;
+use recode::Recoder;
 use repair::Upkeep;
 use replicas::Replicas;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -75,6 +80,8 @@ pub struct WfsConfig {
     pub grace: Duration,
     /// How long what is moved to the trash can be had back.
     pub trash: Duration,
+    /// A file that is so old is cold: where its folder asks for that, its blocks are cut into pieces.
+    pub code_after: Duration,
     /// Of the choices among equal places.
     pub seed: u64,
 }
@@ -93,6 +100,7 @@ impl Default for WfsConfig {
             settle_limit: Duration::from_secs(120),
             grace: Duration::from_secs(30),
             trash: Duration::from_secs(24 * 3_600),
+            code_after: Duration::from_secs(3_600),
             seed: 0,
         }
     }
@@ -122,6 +130,10 @@ pub enum Order {
     Discard(Block),
     /// Fetch a replica from one of these executors.
     Copy { block: Block, from: Vec<ExecutorId> },
+    /// Compute a piece of a block from others, and keep it.
+    Rebuild(CodedPiece),
+    /// Write what a block has as another one, on these executors: for a code the pieces in their order.
+    Recode { old: Vec<Located>, new: Block, coding: Option<Coding>, targets: Vec<ExecutorId> },
     /// Read all of the replica, and say if it is not what was written.
     Verify(BlockId),
 }
@@ -137,18 +149,40 @@ pub struct Entry {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail {
-    File { bytes: u64, blocks: usize, replication: u8 },
-    Folder { usage: Usage, quota: Quota, replication: Option<u8> },
+    File { bytes: u64, replicated_bytes: u64, blocks: usize, replication: u8, coding: Option<Coding> },
+    Folder { usage: Usage, quota: Quota, replication: Option<u8>, policy: Option<Policy> },
 }
 
-/// Where a block of a file lies.
+/// Where a block of a file lies, or a piece of it where it is cut up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
+    /// Of a piece just what is in the file: its replicas may have zeros behind that.
     pub block: Block,
     /// Of its first byte in the file.
     pub offset: u64,
     /// Nearest first.
     pub holders: Vec<ExecutorId>,
+    pub coded: Option<CodedPiece>,
+}
+
+/// A piece, and those that it can be computed from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodedPiece {
+    pub coding: Coding,
+    pub piece: u8,
+    /// The number of the first piece.
+    pub first: BlockId,
+    /// Of each piece.
+    pub piece_bytes: u64,
+    /// Who holds any piece of the block.
+    pub holders: Vec<Holder>,
+}
+
+/// An executor with a piece of a block; 0 where the block is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    pub executor: ExecutorId,
+    pub piece: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,6 +246,7 @@ pub struct Namespace {
     counters: Counters,
     replicas: Replicas,
     upkeep: Upkeep,
+    recoder: Recoder,
     /// Folders that were removed and are not empty yet.
     graves: Vec<FileId>,
     /// Replicas of removed files, and when they go. Those that a restart forgets go when their executors report them.
@@ -237,7 +272,7 @@ impl Namespace {
             if let Kind::Writing(file) = &record.kind {
                 let blocks = file.sealed.iter().map(|block| (block.id, Some(block.bytes)));
                 for (block, bytes) in blocks.chain(file.open.map(|block| (block, None))) {
-                    replicas.load(block, record.id, bytes, file.replication);
+                    replicas.load(block, record.id, bytes, Layout::Whole(file.replication));
                 }
                 writing.insert(record.id, Lease { writing: file.clone(), until });
             }
@@ -247,13 +282,14 @@ impl Namespace {
         let (tree, lost) = Tree::load(records.into_iter());
         for (id, inode) in tree.iter() {
             let Some(file) = inode.file() else { continue };
-            file.blocks.iter().for_each(|block| replicas.load(block.id, id, Some(block.bytes), file.replication));
+            let layout = Layout::new(file.coding, file.replication);
+            file.blocks.iter().for_each(|block| replicas.load(block.id, id, Some(block.bytes), layout));
         }
         let upkeep = Upkeep::new(now.at, &config, &replicas);
         let dice = Dice(config.seed);
         let graves = tree.iter().filter(|(_, inode)| inode.parent == FileId::GRAVE).map(|(id, _)| id).collect();
         let (leaving, trash_due) = (VecDeque::new(), Some(now.at));
-        let namespace = Namespace {
+        let mut namespace = Namespace {
             config,
             tree,
             writing,
@@ -262,11 +298,13 @@ impl Namespace {
             counters,
             replicas,
             upkeep,
+            recoder: Recoder::default(),
             graves,
             leaving,
             trash_due,
             dice,
         };
+        namespace.reconsider_all(now);
         (namespace, lost)
     }
 
@@ -334,15 +372,37 @@ impl Namespace {
         for block in &file.blocks {
             let end = offset + block.bytes;
             if offset < range.end && end > range.start {
-                located.push(Located { block: *block, offset, holders: self.nearest(block.id, near) });
+                let parts = self.extents(*block, file.coding, offset, near).into_iter();
+                located.extend(
+                    parts.filter(|part| part.offset < range.end && part.offset + part.block.bytes > range.start),
+                );
             }
             offset = end;
         }
         Ok((self.entry(path.clone(), id), located))
     }
 
-    fn nearest(&self, block: BlockId, near: &Near) -> Vec<ExecutorId> {
-        let mut holders = self.replicas.holders(block);
+    /// A block, or the pieces that have its bytes.
+    fn extents(&self, block: Block, coding: Option<Coding>, offset: u64, near: &Near) -> Vec<Located> {
+        let Some(coding) = coding else {
+            return vec![Located { block, offset, holders: self.nearest(block.id, near), coded: None }];
+        };
+        let holders = self.replicas.all_holders(block.id);
+        let mut holders: Vec<Holder> =
+            holders.into_iter().map(|(executor, piece)| Holder { executor, piece }).collect();
+        holders.sort_by_key(|holder| (holder.piece, holder.executor));
+        let (first, piece_bytes) = (block.id, coding.piece_bytes(block.bytes));
+        let pieces = (0..coding.data()).map(|piece| {
+            let extent = coding.extent(block.bytes, piece);
+            let block = Block { id: replicas::replica(first, piece), bytes: extent.end - extent.start };
+            let coded = Some(CodedPiece { coding, piece, first, piece_bytes, holders: holders.clone() });
+            Located { block, offset: offset + extent.start, holders: self.nearest(block.id, near), coded }
+        });
+        pieces.filter(|part| part.block.bytes > 0).collect()
+    }
+
+    fn nearest(&self, replica: BlockId, near: &Near) -> Vec<ExecutorId> {
+        let mut holders = self.replicas.holders(replica);
         let distance = |id: &ExecutorId| match self.replicas.member(*id) {
             _ if near.executor == Some(*id) => 0,
             Some(member) if !near.host.is_empty() && member.host == near.host => 1,
@@ -350,22 +410,26 @@ impl Namespace {
             _ => 3,
         };
         // Equally near ones take turns, by block.
-        holders.sort_by_key(|id| (distance(id), id.0.wrapping_mul(0x9e37_79b9).wrapping_add(block.0) % 61, *id));
+        holders.sort_by_key(|id| (distance(id), id.0.wrapping_mul(0x9e37_79b9).wrapping_add(replica.0) % 61, *id));
         holders
     }
 
     fn entry(&self, path: FsPath, id: FileId) -> Entry {
         let (modified_ms, detail) = match self.tree.get(id) {
             Some(Inode { modified_ms, node: Node::File(file), .. }) => {
-                let (bytes, blocks, replication) = (file.bytes(), file.blocks.len(), file.replication);
-                (*modified_ms, Detail::File { bytes, blocks, replication })
+                let FileData { replication, coding, .. } = *file;
+                let (bytes, replicated_bytes, blocks) = (file.bytes(), file.replicated_bytes(), file.blocks.len());
+                (*modified_ms, Detail::File { bytes, replicated_bytes, blocks, replication, coding })
             }
             Some(Inode { modified_ms, node: Node::Folder(folder), .. }) => {
-                let (usage, quota, replication) = (folder.usage, folder.terms.quota, folder.terms.replication);
-                (*modified_ms, Detail::Folder { usage, quota, replication })
+                let FolderTerms { quota, replication, policy } = folder.terms;
+                (*modified_ms, Detail::Folder { usage: folder.usage, quota, replication, policy })
             }
             // Only ids of the tree come here.
-            None => (0, Detail::Folder { usage: Usage::default(), quota: Quota::default(), replication: None }),
+            None => {
+                let (usage, quota) = Default::default();
+                (0, Detail::Folder { usage, quota, replication: None, policy: None })
+            }
         };
         Entry { path, id, modified_ms, detail }
     }
@@ -554,7 +618,7 @@ impl Namespace {
             }
         }
         self.check_target(&path, mode)?;
-        let data = FileData { replication, blocks: sealed.into() };
+        let data = FileData { replication, coding: None, blocks: sealed.into() };
         let inode = Inode { parent: FileId::ROOT, name: "".into(), modified_ms: now.wall_ms, node: Node::File(data) };
         // What it replaces makes room for it.
         let replaced = self.tree.find(&path)?;
@@ -573,6 +637,7 @@ impl Namespace {
         let name = path.name().unwrap_or_default().into();
         self.tree.insert(file, Inode { parent, name, ..inode });
         self.put(file, out);
+        self.reconsider(now, file);
         Ok(self.entry(path, file))
     }
 
@@ -708,6 +773,7 @@ impl Namespace {
         }
         self.tree.relink(id, parent, to.name().unwrap_or_default().into());
         self.put(id, out);
+        self.reconsider(now, id);
         Ok(self.entry(to.clone(), id))
     }
 
@@ -828,9 +894,15 @@ impl Namespace {
     /// Its replicas go later: who has begun to read it reads it to its end.
     fn remove_file(&mut self, now: Now, id: FileId, out: &mut Output) {
         let Some(Inode { node: Node::File(file), .. }) = self.tree.remove(id) else { return };
+        out.changes.put.retain(|record| record.id != id);
         out.changes.removed.push(id);
+        self.give_up_recoding(id, out);
+        self.forget_later(now, &file.blocks, out);
+    }
+
+    fn forget_later(&mut self, now: Now, blocks: &[Block], out: &mut Output) {
         let mut orders = Output::default();
-        file.blocks.iter().for_each(|block| self.forget_block(block.id, &mut orders));
+        blocks.iter().for_each(|block| self.forget_block(block.id, &mut orders));
         match self.config.grace.is_zero() {
             true => out.orders.extend(orders.orders),
             false => self.leaving.push_back((now.at + self.config.grace, orders.orders)),
@@ -840,7 +912,7 @@ impl Namespace {
     fn forget_block(&mut self, block: BlockId, out: &mut Output) {
         self.upkeep.forget(block, &mut self.replicas);
         let holders = self.replicas.forget(block);
-        out.orders.extend(holders.into_iter().map(|executor| (executor, Order::Delete(block))));
+        out.orders.extend(holders.into_iter().map(|(executor, replica)| (executor, Order::Delete(replica))));
     }
 
     // ---- what is set
@@ -856,7 +928,8 @@ impl Namespace {
         check_replication(replication)?;
         let (id, inode) = self.tree.resolve(path)?;
         if let Some(file) = inode.file() {
-            let more = u64::from(replication.saturating_sub(file.replication)) * file.bytes();
+            let copies = if file.coding.is_some() { 0 } else { replication.saturating_sub(file.replication) };
+            let more = u64::from(copies) * file.bytes();
             self.tree.check_quota(inode.parent, Usage { replicated_bytes: more, ..Usage::default() }, None)?;
             file.blocks.iter().for_each(|block| self.replicas.want(block.id, replication));
         }
@@ -887,7 +960,8 @@ impl Namespace {
         let expiry = self.expiries.first().map(|(at, _)| *at);
         let decay = (!self.graves.is_empty()).then(Instant::default);
         let leaving = self.leaving.front().map(|(at, _)| *at);
-        let due = [expiry, decay, leaving, self.trash_due, self.upkeep.next_deadline(&self.replicas)];
+        let recoding = if self.upkeep.is_settling() { None } else { self.recoder.next_deadline() };
+        let due = [expiry, decay, leaving, self.trash_due, recoding, self.upkeep.next_deadline(&self.replicas)];
         due.into_iter().flatten().min()
     }
 

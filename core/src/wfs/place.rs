@@ -57,7 +57,8 @@ pub(super) fn choose(
 }
 
 /// Less is better: on the writer's executor or host for the first replica; on another rack for the second; on a rack that is there
-/// already for the third, so that a write crosses between racks once; on another host than any replica, where there is one.
+/// already for the third, so that a write crosses between racks once; on the rack with the fewest for more; on another host than any
+/// replica, where there is one.
 fn rank(member: &Member, chosen: &[&Member], racks: &BTreeSet<&str>, near: &Near) -> (bool, u8, u8) {
     let shares_host = chosen.iter().any(|other| other.host == member.host);
     let nearness = match () {
@@ -72,7 +73,8 @@ fn rank(member: &Member, chosen: &[&Member], racks: &BTreeSet<&str>, near: &Near
         // All replicas on one rack: the next one on another.
         _ if racks.len() == 1 => (shares_host, u8::from(known_rack), 0),
         2 => (shares_host, u8::from(!known_rack), 0),
-        _ => (shares_host, 0, 0),
+        // As evenly as there are racks.
+        _ => (shares_host, chosen.iter().filter(|other| other.rack == member.rack).count() as u8, 0),
     }
 }
 

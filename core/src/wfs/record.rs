@@ -1,5 +1,6 @@
 //! What of the namespace is durable: one record for each file and folder. Who holds replicas is not: executors say that when they join.
 
+use super::coding::{Coding, Layout, Policy};
 use super::path::FsPath;
 use crate::ids::{BlockId, FileId};
 
@@ -30,6 +31,8 @@ pub struct FolderTerms {
     pub quota: Quota,
     /// Replicas of files that are written in it, where their writers ask for nothing else.
     pub replication: Option<u8>,
+    /// How files in it are kept, once they are cold.
+    pub policy: Option<Policy>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub struct Quota {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileData {
     pub replication: u8,
+    /// The number of a block that is cut up is that of its first piece.
+    pub coding: Option<Coding>,
     pub blocks: Box<[Block]>,
 }
 
@@ -106,6 +111,16 @@ impl FileId {
 impl FileData {
     pub fn bytes(&self) -> u64 {
         self.blocks.iter().map(|block| block.bytes).sum()
+    }
+
+    /// Of all replicas that are wanted.
+    pub fn replicated_bytes(&self) -> u64 {
+        let layout = Layout::new(self.coding, self.replication);
+        let replicas = u64::from(match layout {
+            Layout::Whole(replicas) => replicas,
+            Layout::Coded(coding) => coding.pieces(),
+        });
+        self.blocks.iter().map(|block| layout.replica_bytes(block.bytes) * replicas).sum()
     }
 }
 

@@ -8,16 +8,17 @@
 //!   surplus ──> one replica less
 //! ```
 
+use super::coding::Layout;
 use super::place::{self, Near};
-use super::replicas::{Member, Replicas, Reported};
-use super::{Block, FsError, FsPath, Namespace, Now, Order, Output, WfsConfig};
+use super::replicas::{BlockState, Member, Replicas, Reported, replica};
+use super::{Block, CodedPiece, Coding, FsError, FsPath, Holder, Namespace, Now, Order, Output, WfsConfig};
 use crate::ids::{BlockId, ExecutorId, FileId};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Between two looks at what could not be placed or copied, if nothing else happens.
-const ROUND: Duration = Duration::from_secs(5);
+pub(super) const ROUND: Duration = Duration::from_secs(5);
 /// Blocks that are looked at in one step, and those of them that copies are sought for.
 const LOOKS: usize = 10_000;
 const COPIES: usize = 1_000;
@@ -32,6 +33,7 @@ pub(super) struct Upkeep {
     away: Vec<(Instant, BTreeSet<BlockId>)>,
     /// Blocks that lost a holder a short while ago: they wait, unless it was the last but one.
     waiting: BTreeSet<BlockId>,
+    /// By the number of the replica that is made.
     copying: BTreeMap<BlockId, Copying>,
     /// What executors are told when upkeep begins.
     unwanted: BTreeMap<ExecutorId, Vec<Order>>,
@@ -69,6 +71,9 @@ pub struct Health {
     pub copied: u64,
     pub pruned: u64,
     pub balancing: bool,
+    /// Files whose blocks are being made in the way that their folders ask for, and those that wait for that.
+    pub recoding: usize,
+    pub to_recode: usize,
     pub members: Vec<MemberStatus>,
 }
 
@@ -76,7 +81,7 @@ pub struct Health {
 pub struct MemberStatus {
     pub id: ExecutorId,
     pub draining: bool,
-    pub blocks: usize,
+    pub replicas: usize,
     pub used: u64,
     pub free: u64,
 }
@@ -95,6 +100,10 @@ impl Upkeep {
             copied: 0,
             pruned: 0,
         }
+    }
+
+    pub fn is_settling(&self) -> bool {
+        self.settling.is_some()
     }
 
     pub fn next_deadline(&self, replicas: &Replicas) -> Option<Instant> {
@@ -116,7 +125,8 @@ impl Upkeep {
     pub fn forget(&mut self, block: BlockId, replicas: &mut Replicas) {
         self.waiting.remove(&block);
         self.damaged.remove(&block);
-        self.end_copy(block, replicas);
+        let pieces = replicas.blocks.get(&block).map_or(1, |state| state.layout.pieces());
+        (0..pieces).for_each(|piece| _ = self.end_copy(replica(block, piece), replicas));
     }
 
     fn end_copy(&mut self, block: BlockId, replicas: &mut Replicas) -> Option<Copying> {
@@ -137,6 +147,7 @@ impl Namespace {
     /// A core executor has joined. Its report follows.
     pub fn joined(&mut self, id: ExecutorId, host: &str, rack: &str) {
         self.replicas.join(id, host.into(), rack.into());
+        self.recoder.more_members();
     }
 
     /// The members of a namespace that this one takes the place of, with the replicas that they have.
@@ -144,9 +155,9 @@ impl Namespace {
         for member in before.replicas.members.values() {
             self.joined(member.id, &member.host, &member.rack);
             self.space(member.id, member.used, member.free);
-            let length = |id: &BlockId| before.replicas.blocks.get(id).and_then(|state| state.bytes);
-            let blocks: Vec<Block> =
-                member.blocks.iter().filter_map(|id| Some(Block { id: *id, bytes: length(id)? })).collect();
+            let block = |id: &BlockId| before.replicas.blocks.get(&before.replicas.block_of(*id)?.0);
+            let held = |id: &BlockId| Some(Block { id: *id, bytes: block(id)?.replica_bytes()? });
+            let blocks: Vec<Block> = member.replicas.iter().filter_map(held).collect();
             self.added(now, member.id, &blocks, out);
             if member.draining {
                 self.draining(now, member.id, out);
@@ -162,6 +173,7 @@ impl Namespace {
         for block in concerned {
             self.upkeep.end_copy(block, &mut self.replicas);
         }
+        self.recoder_lost(now, id, out);
         let was_draining = self.replicas.member(id).is_some_and(|member| member.draining);
         let blocks = self.replicas.leave(id);
         if !blocks.is_empty() && !was_draining {
@@ -183,11 +195,17 @@ impl Namespace {
         let staying = self.replicas.members.values().filter(|member| !member.draining).count();
         let needs = |block: &&BlockId| {
             self.replicas.blocks.get(*block).is_some_and(|state| {
-                let enough = usize::from(state.wanted).min(staying);
+                let enough = match state.layout {
+                    Layout::Whole(wanted) => usize::from(wanted).min(staying),
+                    Layout::Coded(coding) => {
+                        usize::from(state.layout.lives(staying.min(usize::from(coding.pieces())) as u8))
+                    }
+                };
                 usize::from(self.replicas.staying(state)) < enough
             })
         };
-        member.blocks.iter().filter(needs).count()
+        let blocks = member.replicas.iter().filter_map(|replica| Some(self.replicas.block_of(*replica)?.0));
+        blocks.filter(|block| needs(&block)).count()
     }
 
     /// Space on its disks.
@@ -208,7 +226,7 @@ impl Namespace {
     ) {
         let Some(member) = self.replicas.member(id) else { return };
         let has: BTreeSet<BlockId> = blocks.iter().map(|block| block.id).collect();
-        let gone: Vec<BlockId> = member.blocks.range(range).copied().filter(|block| !has.contains(block)).collect();
+        let gone: Vec<BlockId> = member.replicas.range(range).copied().filter(|block| !has.contains(block)).collect();
         for block in gone {
             self.replicas.drop_replica(id, block);
         }
@@ -224,7 +242,10 @@ impl Namespace {
             }
             match self.replicas.report(id, block.id, block.bytes) {
                 Reported::Held => {
-                    self.upkeep.damaged.remove(&block.id);
+                    if let Some((block, _)) = self.replicas.block_of(block.id) {
+                        self.upkeep.damaged.remove(&block);
+                        self.formed(now, block, out);
+                    }
                 }
                 Reported::Early => {}
                 // A number that this namespace never gave is not its to remove.
@@ -244,21 +265,28 @@ impl Namespace {
     }
 
     /// Replicas that it found missing or damaged.
-    pub fn bad(&mut self, now: Now, id: ExecutorId, blocks: &[BlockId], out: &mut Output) {
-        for block in blocks {
-            let holders = self.replicas.holders(*block);
-            if !holders.contains(&id) {
-                self.replicas.drop_early(id, *block);
+    pub fn bad(&mut self, now: Now, id: ExecutorId, replicas: &[BlockId], out: &mut Output) {
+        for replica in replicas {
+            if !self.replicas.holders(*replica).contains(&id) {
+                self.replicas.drop_early(id, *replica);
                 continue;
             }
-            self.replicas.drop_replica(id, *block);
-            match holders.len() {
+            let Some((block, _)) = self.replicas.block_of(*replica) else { continue };
+            self.replicas.drop_replica(id, *replica);
+            let readable = self.replicas.blocks.get(&block).is_some_and(BlockState::is_readable);
+            match readable {
                 // What is left of the last one is better than nothing: it stays on the disk for whoever can make use of it.
-                1 => _ = self.upkeep.damaged.insert(*block),
-                _ => out.orders.push((id, Order::Delete(*block))),
+                false => _ = self.upkeep.damaged.insert(block),
+                true => out.orders.push((id, Order::Delete(*replica))),
             }
-            self.upkeep.waiting.remove(block);
+            self.upkeep.waiting.remove(&block);
         }
+        self.repair(now, out);
+    }
+
+    /// Replicas that it has no more. Mostly it was told to remove them; or one came while the order to remove it was on its way.
+    pub fn gone(&mut self, now: Now, id: ExecutorId, replicas: &[BlockId], out: &mut Output) {
+        replicas.iter().for_each(|replica| self.replicas.drop_replica(id, *replica));
         self.repair(now, out);
     }
 
@@ -296,15 +324,20 @@ impl Namespace {
         if fullest.outgoing >= self.config.copies {
             return;
         }
-        let moved = fullest.blocks.iter().take(LOOKS).find_map(|id| {
-            let state = self.replicas.blocks.get(id)?;
-            let holders = self.replicas.holders(*id);
-            let enough = self.replicas.staying(state) == state.wanted && !self.upkeep.copying.contains_key(id);
-            let target = targets.iter().map(|(_, target)| *target).find(|target| !holders.contains(target))?;
-            enough.then_some((Block { id: *id, bytes: state.bytes? }, target))
+        let moved = fullest.replicas.iter().take(LOOKS).find_map(|id| {
+            let (block, _) = self.replicas.block_of(*id)?;
+            let state = self.replicas.blocks.get(&block)?;
+            let holders = self.replicas.all_holders(block);
+            let is_free = |target: &ExecutorId| !holders.iter().any(|(holder, _)| holder == target);
+            let enough = self.replicas.staying(state) == state.layout.wanted() && !state.forming;
+            let target = targets.iter().map(|(_, target)| *target).find(is_free)?;
+            let idle = enough && !self.upkeep.copying.contains_key(id);
+            idle.then_some((Block { id: *id, bytes: state.replica_bytes()? }, target))
         });
         match moved {
-            Some((block, target)) => self.order(now, block, vec![source], target, out),
+            Some((block, target)) => {
+                self.order(now, block.id, vec![source], target, Order::Copy { block, from: vec![source] }, out);
+            }
             // The others have what it has, or no room.
             None if self.upkeep.copying.is_empty() => self.upkeep.balancing = None,
             None => {}
@@ -317,20 +350,22 @@ impl Namespace {
         let before = out.orders.len();
         let files = self.tree.ids_below(id).into_iter().filter_map(|id| self.tree.get(id)?.file());
         for block in files.flat_map(|file| file.blocks.iter()) {
-            let holders = self.replicas.holders(block.id).into_iter();
-            out.orders.extend(holders.map(|executor| (executor, Order::Verify(block.id))));
+            let holders = self.replicas.all_holders(block.id).into_iter();
+            out.orders.extend(holders.map(|(executor, piece)| (executor, Order::Verify(replica(block.id, piece)))));
         }
         Ok(out.orders.len() - before)
     }
 
     /// A copy that was ordered came to nothing.
-    pub fn copy_failed(&mut self, now: Now, id: ExecutorId, block: BlockId, out: &mut Output) {
-        if self.upkeep.copying.get(&block).is_some_and(|copy| copy.to == id) {
-            self.upkeep.end_copy(block, &mut self.replicas);
+    pub fn copy_failed(&mut self, now: Now, id: ExecutorId, replica: BlockId, out: &mut Output) {
+        let block = self.replicas.block_of(replica).map_or(replica, |(block, _)| block);
+        if self.upkeep.copying.get(&replica).is_some_and(|copy| copy.to == id) {
+            self.upkeep.end_copy(replica, &mut self.replicas);
             // Not at once: whatever it was may be over later, and other executors may do.
             self.replicas.stick(block);
             self.upkeep.away.push((now.at + ROUND, BTreeSet::from([block])));
         }
+        self.recode_failed(now, block, out);
         self.repair(now, out);
     }
 
@@ -359,6 +394,7 @@ impl Namespace {
         self.order_copies(now, out);
         self.order_moves(now, out);
         self.thin_out(out);
+        self.recode(now, out);
     }
 
     fn settled(&mut self, now: Now, out: &mut Output) -> bool {
@@ -388,33 +424,82 @@ impl Namespace {
         let candidates = looked_at.filter(|candidate| idle(candidate) && !waits(candidate)).map(|(_, block)| *block);
         let candidates: Vec<BlockId> = candidates.take(COPIES).collect();
         for block in candidates {
-            self.order_copy(now, block, out);
+            match self.replicas.blocks.get(&block).map(|state| state.layout) {
+                Some(Layout::Whole(_)) => self.order_copy(now, block, block, out),
+                Some(Layout::Coded(coding)) => self.order_pieces(now, block, coding, out),
+                None => {}
+            }
         }
     }
 
-    fn order_copy(&mut self, now: Now, id: BlockId, out: &mut Output) {
-        let Some(bytes) = self.replicas.blocks.get(&id).and_then(|state| state.bytes) else { return };
-        let holders = self.replicas.holders(id);
-        let mut sources = holders.clone();
+    /// One more of a replica that is there: on an executor that has no replica of its block.
+    fn order_copy(&mut self, now: Now, block: BlockId, id: BlockId, out: &mut Output) {
+        let Some(bytes) = self.replicas.blocks.get(&block).and_then(BlockState::replica_bytes) else { return };
+        let mut sources = self.replicas.holders(id);
         sources.sort_by_key(|source| (self.replicas.member(*source).map_or(u32::MAX, |m| m.outgoing), *source));
-        let Some(source) = sources.first().copied() else { return self.replicas.stick(id) };
+        let Some(source) = sources.first().copied() else { return self.replicas.stick(block) };
         if self.replicas.member(source).is_none_or(|member| member.outgoing >= self.config.copies) {
             // A source has room again when one of its copies ends, which leads here.
             return;
         }
-        let busy = self.replicas.members.values().filter(|member| member.incoming >= self.config.copies);
-        let busy: BTreeSet<ExecutorId> = busy.map(|member| member.id).collect();
-        let chosen = place::choose(&self.replicas, &mut self.dice, &Near::default(), &holders, &busy, bytes, 1);
-        let Some(target) = chosen.first().copied() else {
-            if busy.is_empty() {
-                self.replicas.stick(id);
-            }
-            return;
-        };
-        self.order(now, Block { id, bytes }, sources, target, out);
+        if let Some(target) = self.target_for(block, bytes) {
+            let block = Block { id, bytes };
+            self.order(now, id, sources.clone(), target, Order::Copy { block, from: sources }, out);
+        }
     }
 
-    fn order(&mut self, now: Now, block: Block, from: Vec<ExecutorId>, to: ExecutorId, out: &mut Output) {
+    /// The pieces of a block that no executor has, or only one that leaves.
+    fn order_pieces(&mut self, now: Now, block: BlockId, coding: Coding, out: &mut Output) {
+        let holders = self.replicas.all_holders(block);
+        let stays = |id: &ExecutorId| self.replicas.member(*id).is_some_and(|member| !member.draining);
+        let missing: Vec<u8> = (0..coding.pieces())
+            .filter(|piece| !holders.iter().any(|(id, held)| held == piece && stays(id)))
+            .filter(|piece| !self.upkeep.copying.contains_key(&replica(block, *piece)))
+            .collect();
+        for piece in missing {
+            if holders.iter().any(|(_, held)| *held == piece) {
+                self.order_copy(now, block, replica(block, piece), out);
+                continue;
+            }
+            let Some(bytes) = self.replicas.blocks.get(&block).and_then(|state| state.bytes) else { return };
+            if holders.len() < usize::from(coding.data()) {
+                return self.replicas.stick(block);
+            }
+            let Some(target) = self.target_for(block, coding.piece_bytes(bytes)) else { return };
+            let from = holders.iter().map(|(id, _)| *id).collect();
+            let piece_bytes = coding.piece_bytes(bytes);
+            let holders =
+                holders.iter().map(|(executor, piece)| Holder { executor: *executor, piece: *piece }).collect();
+            let order = Order::Rebuild(CodedPiece { coding, piece, first: block, piece_bytes, holders });
+            self.order(now, replica(block, piece), from, target, order, out);
+        }
+    }
+
+    /// An executor that can take one more replica of a block. When there is none at all, the block is set aside.
+    fn target_for(&mut self, block: BlockId, bytes: u64) -> Option<ExecutorId> {
+        let mut held: Vec<ExecutorId> = self.replicas.all_holders(block).into_iter().map(|(id, _)| id).collect();
+        let pieces = self.replicas.blocks.get(&block)?.layout.pieces();
+        // Other pieces are on their way there.
+        let on_the_way = (0..pieces).filter_map(|piece| self.upkeep.copying.get(&replica(block, piece)));
+        held.extend(on_the_way.map(|copy| copy.to));
+        let busy = self.replicas.members.values().filter(|member| member.incoming >= self.config.copies);
+        let busy: BTreeSet<ExecutorId> = busy.map(|member| member.id).collect();
+        let chosen = place::choose(&self.replicas, &mut self.dice, &Near::default(), &held, &busy, bytes, 1);
+        if chosen.is_empty() && busy.is_empty() {
+            self.replicas.stick(block);
+        }
+        chosen.first().copied()
+    }
+
+    fn order(
+        &mut self,
+        now: Now,
+        replica: BlockId,
+        from: Vec<ExecutorId>,
+        to: ExecutorId,
+        order: Order,
+        out: &mut Output,
+    ) {
         if let Some(source) = from.first().and_then(|source| self.replicas.member_mut(*source)) {
             source.outgoing += 1;
         }
@@ -422,16 +507,19 @@ impl Namespace {
             target.incoming += 1;
         }
         let until = now.at + self.config.copy_timeout;
-        self.upkeep.copying.insert(block.id, Copying { from: from.clone(), to, until });
-        out.orders.push((to, Order::Copy { block, from }));
+        self.upkeep.copying.insert(replica, Copying { from, to, until });
+        out.orders.push((to, order));
     }
 
     fn thin_out(&mut self, out: &mut Output) {
         while let Some(block) = self.replicas.surplus.first().copied() {
-            let Some(executor) = place::surplus(&self.replicas, &self.replicas.holders(block)) else { return };
-            self.replicas.drop_replica(executor, block);
+            let holders = self.replicas.too_many(block);
+            let Some(executor) = place::surplus(&self.replicas, &holders) else { return };
+            let held = self.replicas.all_holders(block).into_iter().find(|(id, _)| *id == executor);
+            let Some(replica) = held.map(|(_, piece)| replica(block, piece)) else { return };
+            self.replicas.drop_replica(executor, replica);
             self.upkeep.pruned += 1;
-            out.orders.push((executor, Order::Delete(block)));
+            out.orders.push((executor, Order::Delete(replica)));
         }
     }
 
@@ -450,6 +538,8 @@ impl Namespace {
             copied: self.upkeep.copied,
             pruned: self.upkeep.pruned,
             balancing: self.upkeep.balancing.is_some(),
+            recoding: self.recoder.active.len(),
+            to_recode: self.recoder.waiting(),
             members: self
                 .replicas
                 .members
@@ -457,7 +547,7 @@ impl Namespace {
                 .map(|member| MemberStatus {
                     id: member.id,
                     draining: member.draining,
-                    blocks: member.blocks.len(),
+                    replicas: member.replicas.len(),
                     used: member.used,
                     free: member.free,
                 })
@@ -465,7 +555,8 @@ impl Namespace {
         }
     }
 
-    /// Files in `path`, or just it, with blocks that have fewer replicas than they want: their number of replicas, or that they are damaged.
+    /// Files in `path`, or just it, with blocks that have fewer replicas than they want: how many could be lost and one more before they
+    /// cannot be read, how many that is to be, and whether all that is left is damaged.
     pub fn troubled(&self, path: &FsPath, limit: usize) -> Result<Vec<(FsPath, BlockId, u8, u8, bool)>, FsError> {
         let (root, _) = self.tree.resolve(path)?;
         let listed = self.replicas.wanting.iter().map(|(_, block)| *block).chain(self.replicas.stuck.iter().copied());
@@ -479,7 +570,8 @@ impl Namespace {
                 continue;
             }
             let damaged = self.upkeep.damaged.contains(&block);
-            found.push((self.path_of(state.file), block, self.replicas.staying(state), state.wanted, damaged));
+            let (staying, wanted) = (self.replicas.staying(state), state.layout.wanted());
+            found.push((self.path_of(state.file), block, staying, wanted, damaged));
         }
         found.sort();
         Ok(found)

@@ -6,51 +6,61 @@
 //! block     Open ──sealed──> Enough | Wanting | Missing, by how many members hold it ──file removed──> (gone)
 //! ```
 //!
+//! A block that is cut up has as many replicas as it has pieces, with numbers of their own: that of the block and those behind it.
+//!
 //! Invariants:
-//! - A block has at most one replica on an executor.
+//! - A block has at most one replica, of which piece ever, on an executor.
 //! - `wanting` has just the sealed blocks with fewer replicas, on executors that stay, than they want, unless `stuck` has them.
 
+use super::coding::Layout;
 use crate::ids::{BlockId, ExecutorId, FileId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Replicas of one block that are kept track of. A surplus beyond is removed at once.
-const MOST: usize = 8;
+const MOST: usize = 12;
 
 /// The members of the cluster that hold replicas, by a small number of their own: a million blocks name them three million times.
 pub(super) type Seat = u16;
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    pub seat: Seat,
+    /// 0 for a block that is whole.
+    pub piece: u8,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Holders {
-    seats: [Seat; MOST],
+    held: [Held; MOST],
     count: u8,
 }
 
 impl Holders {
-    pub fn as_slice(&self) -> &[Seat] {
-        &self.seats[..usize::from(self.count)]
+    pub fn as_slice(&self) -> &[Held] {
+        &self.held[..usize::from(self.count)]
     }
 
-    pub fn contains(&self, seat: Seat) -> bool {
-        self.as_slice().contains(&seat)
+    fn on(&self, seat: Seat) -> Option<Held> {
+        self.as_slice().iter().find(|held| held.seat == seat).copied()
     }
 
-    /// False when there is no room.
-    fn insert(&mut self, seat: Seat) -> bool {
-        if self.contains(seat) {
-            return true;
+    /// False when there is no room, or another piece of the block is on that seat.
+    fn insert(&mut self, held: Held) -> bool {
+        if let Some(there) = self.on(held.seat) {
+            return there == held;
         }
         if usize::from(self.count) == MOST {
             return false;
         }
-        self.seats[usize::from(self.count)] = seat;
+        self.held[usize::from(self.count)] = held;
         self.count += 1;
         true
     }
 
-    fn remove(&mut self, seat: Seat) -> bool {
-        let Some(at) = self.as_slice().iter().position(|held| *held == seat) else { return false };
+    fn remove(&mut self, held: Held) -> bool {
+        let Some(at) = self.as_slice().iter().position(|other| *other == held) else { return false };
         self.count -= 1;
-        self.seats.swap(at, usize::from(self.count));
+        self.held.swap(at, usize::from(self.count));
         true
     }
 }
@@ -60,7 +70,9 @@ pub(super) struct BlockState {
     pub file: FileId,
     /// `None` while it is written.
     pub bytes: Option<u64>,
-    pub wanted: u8,
+    pub layout: Layout,
+    /// It is to take the place of a block of its file, and its replicas are being made.
+    pub forming: bool,
     pub holders: Holders,
     listed: Listed,
 }
@@ -75,8 +87,34 @@ enum Listed {
 }
 
 impl BlockState {
-    fn new(file: FileId, bytes: Option<u64>, wanted: u8) -> Self {
-        BlockState { file, bytes, wanted, holders: Holders::default(), listed: Listed::Nowhere }
+    fn new(file: FileId, bytes: Option<u64>, layout: Layout) -> Self {
+        BlockState { file, bytes, layout, forming: false, holders: Holders::default(), listed: Listed::Nowhere }
+    }
+
+    /// Bytes of each replica.
+    pub fn replica_bytes(&self) -> Option<u64> {
+        self.bytes.map(|bytes| self.layout.replica_bytes(bytes))
+    }
+
+    fn counts(&self) -> bool {
+        self.bytes.is_some() && !self.forming
+    }
+
+    /// Whether the replicas that there are have all of it.
+    pub fn is_readable(&self) -> bool {
+        self.layout.lives(different(self.layout, self.holders.as_slice().iter())) > 0
+    }
+
+    fn is_present(&self) -> bool {
+        self.counts() && self.is_readable()
+    }
+}
+
+/// How many different replicas these are: all, of a block that is whole.
+fn different<'a>(layout: Layout, held: impl Iterator<Item = &'a Held>) -> u8 {
+    match layout {
+        Layout::Whole(_) => held.count() as u8,
+        Layout::Coded(_) => held.fold(0_u16, |pieces, held| pieces | 1 << held.piece).count_ones() as u8,
     }
 }
 
@@ -91,10 +129,13 @@ pub(super) struct Member {
     /// Bytes that its disks have left.
     pub free: u64,
     pub used: u64,
-    pub blocks: BTreeSet<BlockId>,
+    /// The numbers of its replicas.
+    pub replicas: BTreeSet<BlockId>,
     /// Copies on their way to it, and from it.
     pub incoming: u32,
     pub outgoing: u32,
+    /// Blocks whose replicas it is making in another way.
+    pub recoding: u32,
 }
 
 impl Member {
@@ -155,20 +196,31 @@ impl Replicas {
         let mut free = 0..=Seat::MAX;
         let Some(seat) = free.find(|seat| !self.members.contains_key(seat)) else { return false };
         let (free, used) = (u64::MAX, 0);
-        let member =
-            Member { id, host, rack, draining: false, free, used, blocks: BTreeSet::new(), incoming: 0, outgoing: 0 };
+        let (draining, replicas) = (false, BTreeSet::new());
+        let (incoming, outgoing, recoding) = (0, 0, 0);
+        let member = Member { id, host, rack, draining, free, used, replicas, incoming, outgoing, recoding };
         self.members.insert(seat, member);
         self.seats.insert(id, seat);
         self.unstick();
         true
     }
 
+    /// The block that a replica is of, and which of its pieces that is.
+    pub fn block_of(&self, replica: BlockId) -> Option<(BlockId, u8)> {
+        let (block, state) = self.blocks.range(..=replica).next_back()?;
+        let piece = replica.0 - block.0;
+        (piece < u64::from(state.layout.pieces())).then_some((*block, piece as u8))
+    }
+
     /// Blocks that had a replica on it.
     pub fn leave(&mut self, executor: ExecutorId) -> BTreeSet<BlockId> {
         let Some(seat) = self.seats.remove(&executor) else { return BTreeSet::new() };
-        let blocks = self.members.remove(&seat).map(|member| member.blocks).unwrap_or_default();
-        for block in &blocks {
-            self.update(*block, |state| _ = state.holders.remove(seat));
+        let replicas = self.members.remove(&seat).map(|member| member.replicas).unwrap_or_default();
+        let mut blocks = BTreeSet::new();
+        for replica in replicas {
+            let Some((block, piece)) = self.block_of(replica) else { continue };
+            self.update(block, |state| _ = state.holders.remove(Held { seat, piece }));
+            blocks.insert(block);
         }
         self.early.values_mut().for_each(|reports| reports.retain(|(id, _)| *id != executor));
         blocks
@@ -177,8 +229,9 @@ impl Replicas {
     pub fn drain(&mut self, executor: ExecutorId) {
         let Some(member) = self.member_mut(executor) else { return };
         if !std::mem::replace(&mut member.draining, true) {
-            let blocks: Vec<BlockId> = member.blocks.iter().copied().collect();
-            blocks.into_iter().for_each(|block| self.classify(block));
+            let replicas: Vec<BlockId> = member.replicas.iter().copied().collect();
+            let blocks: Vec<_> = replicas.into_iter().filter_map(|replica| self.block_of(replica)).collect();
+            blocks.into_iter().for_each(|(block, _)| self.classify(block));
         }
     }
 
@@ -195,14 +248,29 @@ impl Replicas {
     }
 
     pub fn open(&mut self, block: BlockId, file: FileId, wanted: u8) {
-        self.blocks.insert(block, BlockState::new(file, None, wanted));
+        self.blocks.insert(block, BlockState::new(file, None, Layout::Whole(wanted)));
     }
 
     /// Of a file that was there before this primary led.
-    pub fn load(&mut self, block: BlockId, file: FileId, bytes: Option<u64>, wanted: u8) {
-        self.blocks.insert(block, BlockState::new(file, bytes, wanted));
+    pub fn load(&mut self, block: BlockId, file: FileId, bytes: Option<u64>, layout: Layout) {
+        self.blocks.insert(block, BlockState::new(file, bytes, layout));
         self.sealed += usize::from(bytes.is_some());
         self.classify(block);
+    }
+
+    /// Its replicas are going to be made from another block's.
+    pub fn form(&mut self, block: BlockId, file: FileId, bytes: u64, layout: Layout) {
+        self.blocks.insert(block, BlockState { forming: true, ..BlockState::new(file, Some(bytes), layout) });
+    }
+
+    /// Whether it has so many lives. From then on it counts as a block of its file.
+    pub fn formed(&mut self, block: BlockId, enough: u8) -> bool {
+        let formed = self.blocks.get(&block).is_some_and(|state| state.forming && self.staying(state) >= enough);
+        if formed {
+            self.update(block, |state| state.forming = false);
+            self.sealed += 1;
+        }
+        formed
     }
 
     /// The block is as long as that. Returns executors with replicas of other lengths, and those.
@@ -224,35 +292,41 @@ impl Replicas {
         wrong.filter(|(id, _)| !durable.contains(id)).collect()
     }
 
-    /// Nobody wants the block any more. Returns who holds replicas.
-    pub fn forget(&mut self, block: BlockId) -> Vec<ExecutorId> {
-        let early = self.early.remove(&block).unwrap_or_default().into_iter().map(|(id, _)| id);
-        let mut holders: Vec<ExecutorId> = early.collect();
-        holders.extend(self.holders(block));
+    /// Nobody wants the block any more. Returns who holds which replicas.
+    pub fn forget(&mut self, block: BlockId) -> Vec<(ExecutorId, BlockId)> {
+        let early = self.early.remove(&block).unwrap_or_default().into_iter().map(|(id, _)| (id, block));
+        let mut replicas: Vec<(ExecutorId, BlockId)> = early.collect();
+        replicas.extend(self.all_holders(block).into_iter().map(|(id, piece)| (id, replica(block, piece))));
         self.unlist(block);
-        let Some(state) = self.blocks.remove(&block) else { return holders };
-        self.sealed -= usize::from(state.bytes.is_some());
-        self.present -= usize::from(state.bytes.is_some() && state.holders.count > 0);
-        for seat in state.holders.as_slice() {
-            if let Some(member) = self.members.get_mut(seat) {
-                member.blocks.remove(&block);
+        let Some(state) = self.blocks.remove(&block) else { return replicas };
+        self.sealed -= usize::from(state.counts());
+        self.present -= usize::from(state.is_present());
+        for held in state.holders.as_slice() {
+            if let Some(member) = self.members.get_mut(&held.seat) {
+                member.replicas.remove(&replica(block, held.piece));
             }
         }
-        holders.sort_unstable();
-        holders.dedup();
-        holders
+        replicas.sort_unstable();
+        replicas.dedup();
+        replicas
     }
 
+    /// How many replicas there are to be of a block that is whole.
     pub fn want(&mut self, block: BlockId, wanted: u8) {
-        self.update(block, |state| state.wanted = wanted);
+        self.update(block, |state| {
+            if let Layout::Whole(replicas) = &mut state.layout {
+                *replicas = wanted;
+            }
+        });
     }
 
     /// An executor has a replica of this length.
-    pub fn report(&mut self, executor: ExecutorId, block: BlockId, bytes: u64) -> Reported {
-        let (Some(seat), Some(state)) = (self.seat(executor), self.blocks.get(&block)) else {
+    pub fn report(&mut self, executor: ExecutorId, replica: BlockId, bytes: u64) -> Reported {
+        let (Some(seat), Some((block, piece))) = (self.seat(executor), self.block_of(replica)) else {
             return Reported::Unwanted;
         };
-        match state.bytes {
+        let Some(state) = self.blocks.get(&block) else { return Reported::Unwanted };
+        match state.replica_bytes() {
             None => {
                 let reports = self.early.entry(block).or_default();
                 reports.retain(|(id, _)| *id != executor);
@@ -262,12 +336,12 @@ impl Replicas {
             Some(length) if length != bytes => Reported::WrongLength,
             Some(_) => {
                 let mut fits = false;
-                self.update(block, |state| fits = state.holders.insert(seat));
+                self.update(block, |state| fits = state.holders.insert(Held { seat, piece }));
                 if !fits {
                     return Reported::Unwanted;
                 }
                 if let Some(member) = self.members.get_mut(&seat) {
-                    member.blocks.insert(block);
+                    member.replicas.insert(replica);
                 }
                 Reported::Held
             }
@@ -275,11 +349,11 @@ impl Replicas {
     }
 
     /// The executor's replica is no more, or not to be read.
-    pub fn drop_replica(&mut self, executor: ExecutorId, block: BlockId) {
-        let Some(seat) = self.seat(executor) else { return };
-        self.update(block, |state| _ = state.holders.remove(seat));
+    pub fn drop_replica(&mut self, executor: ExecutorId, replica: BlockId) {
+        let (Some(seat), Some((block, piece))) = (self.seat(executor), self.block_of(replica)) else { return };
+        self.update(block, |state| _ = state.holders.remove(Held { seat, piece }));
         if let Some(member) = self.members.get_mut(&seat) {
-            member.blocks.remove(&block);
+            member.replicas.remove(&replica);
         }
     }
 
@@ -292,23 +366,48 @@ impl Replicas {
         }
     }
 
-    /// Members that hold the block, in no order that means anything.
-    pub fn holders(&self, block: BlockId) -> Vec<ExecutorId> {
-        let seats = self.blocks.get(&block).map(|state| state.holders.as_slice()).unwrap_or_default();
-        seats.iter().filter_map(|seat| Some(self.members.get(seat)?.id)).collect()
+    /// Members that have this replica, in no order that means anything.
+    pub fn holders(&self, replica: BlockId) -> Vec<ExecutorId> {
+        let Some((block, piece)) = self.block_of(replica) else { return Vec::new() };
+        let all = self.all_holders(block).into_iter();
+        all.filter(|(_, held)| *held == piece).map(|(id, _)| id).collect()
     }
 
-    /// Replicas on executors that stay.
+    /// Members that have any replica of a block, and which piece.
+    pub fn all_holders(&self, block: BlockId) -> Vec<(ExecutorId, u8)> {
+        let held = self.blocks.get(&block).map(|state| state.holders.as_slice()).unwrap_or_default();
+        held.iter().filter_map(|held| Some((self.members.get(&held.seat)?.id, held.piece))).collect()
+    }
+
+    fn stays(&self, held: &Held) -> bool {
+        self.members.get(&held.seat).is_some_and(|member| !member.draining)
+    }
+
+    /// Lives of a block, as its layout counts them, on executors that stay.
     pub fn staying(&self, state: &BlockState) -> u8 {
-        let stays = |seat: &&Seat| self.members.get(*seat).is_some_and(|member| !member.draining);
-        state.holders.as_slice().iter().filter(stays).count() as u8
+        let stay = state.holders.as_slice().iter().filter(|held| self.stays(held));
+        state.layout.lives(different(state.layout, stay))
+    }
+
+    /// Executors that stay, of whose replicas one is too many. Replicas on executors that leave go with them: they are neither enough nor
+    /// too many.
+    pub fn too_many(&self, block: BlockId) -> Vec<ExecutorId> {
+        let Some(state) = self.blocks.get(&block).filter(|state| state.counts()) else { return Vec::new() };
+        let stay = || state.holders.as_slice().iter().filter(|held| self.stays(held));
+        let twice = |held: &&Held| match state.layout {
+            Layout::Whole(wanted) => stay().count() > usize::from(wanted),
+            Layout::Coded(_) => stay().filter(|other| other.piece == held.piece).count() > 1,
+        };
+        let piece = stay().find(twice).map(|held| held.piece);
+        let of_piece = stay().filter(|held| Some(held.piece) == piece);
+        of_piece.filter_map(|held| Some(self.members.get(&held.seat)?.id)).collect()
     }
 
     fn update(&mut self, block: BlockId, change: impl FnOnce(&mut BlockState)) {
         let Some(state) = self.blocks.get_mut(&block) else { return };
-        let was_present = state.bytes.is_some() && state.holders.count > 0;
+        let was_present = state.is_present();
         change(state);
-        let is_present = state.bytes.is_some() && state.holders.count > 0;
+        let is_present = state.is_present();
         self.present = self.present + usize::from(is_present) - usize::from(was_present);
         self.classify(block);
     }
@@ -316,14 +415,15 @@ impl Replicas {
     /// Lists the block where its replicas say that it belongs.
     fn classify(&mut self, block: BlockId) {
         self.unlist(block);
-        let Some(state) = self.blocks.get(&block).filter(|state| state.bytes.is_some()) else { return };
-        // Replicas on executors that leave go with them: they are neither enough nor too many.
-        let staying = self.staying(state);
-        if staying < state.wanted {
-            self.list(block, Listed::Wanting(staying));
-        } else if staying > state.wanted {
-            self.list(block, Listed::Surplus);
-        }
+        let Some(state) = self.blocks.get(&block).filter(|state| state.counts()) else { return };
+        let (staying, wanted) = (self.staying(state), state.layout.wanted());
+        // A piece that is there twice may take the place that another one wants: it goes first.
+        let listed = match () {
+            () if !self.too_many(block).is_empty() => Listed::Surplus,
+            () if staying < wanted => Listed::Wanting(staying),
+            () => Listed::Nowhere,
+        };
+        self.list(block, listed);
     }
 
     fn list(&mut self, block: BlockId, listed: Listed) {
@@ -356,4 +456,9 @@ impl Replicas {
         self.unlist(block);
         self.list(block, Listed::Stuck);
     }
+}
+
+/// The number of one replica of a block.
+pub(super) fn replica(block: BlockId, piece: u8) -> BlockId {
+    BlockId(block.0 + u64::from(piece))
 }

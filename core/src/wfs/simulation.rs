@@ -1,8 +1,9 @@
-//! A cluster with files on a seeded queue: executors with disks, writers, a primary that dies and is followed by the next one.
+//! A cluster with files on a seeded queue: executors with disks, writers, a primary that dies and is followed by the next one, or that does
+//! not know that it is followed.
 //!
 //! What happens is a function of the seed. Messages of one executor come in order, late, and are lost with its stream; changes that were
-//! not durable when the primary died are lost, and nobody was told of them. The checkers look at disks and at what writers were told,
-//! never at what the namespace believes.
+//! not durable when the primary died are lost, and nobody was told of them. A write that breaks off may leave torn bytes of the right
+//! length. The checkers look at disks and at what writers were told, never at what the namespace believes.
 
 use super::place::Dice;
 use super::tests::Stored;
@@ -21,24 +22,40 @@ enum Defect {
     OrdersLost,
     /// A block number is given again after the primary died.
     NumbersAgain,
+    /// Whoever cuts a block up says that all pieces are there when the first one is.
+    CodedEarly,
+    /// A piece is computed from fewer others than it takes.
+    RebuiltFromTooFew,
 }
 
-const EXECUTORS: u64 = 5;
+const EXECUTORS: u64 = 7;
 const STEPS: usize = 400;
+const CODING: Coding = Coding::Rs3Plus2;
 
 /// A replica on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OnDisk {
     bytes: u64,
-    /// What was written: which writer wrote it.
-    content: u128,
+    content: Content,
+    /// Which piece of that.
+    piece: Option<(Coding, u8)>,
     damaged: bool,
+}
+
+/// What was written: by whom, and as which block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Content {
+    writer: u128,
+    block: BlockId,
+    bytes: u64,
 }
 
 #[derive(Debug)]
 struct Executor {
     /// What the primary calls it, while it is attached.
     name: Option<ExecutorId>,
+    /// It is attached to a primary that does not lead any more.
+    to_old: bool,
     up: bool,
     disk: BTreeMap<BlockId, OnDisk>,
     /// To the primary.
@@ -52,6 +69,7 @@ enum Said {
     All(Vec<Block>),
     Added(Block),
     Bad(BlockId),
+    Gone(BlockId),
     NotCopied(BlockId),
 }
 
@@ -79,6 +97,8 @@ struct World {
     dice: Dice,
     now: Now,
     names: Namespace,
+    /// A primary that was followed and has not noticed.
+    old: Option<Namespace>,
     stored: Stored,
     executors: Vec<Executor>,
     next_name: u64,
@@ -88,6 +108,7 @@ struct World {
     /// Paths about which nobody was told what happened: either is right.
     unsure: BTreeMap<FsPath, Vec<Option<Promise>>>,
     copies: u64,
+    rebuilt: u64,
     trace: Vec<String>,
 }
 
@@ -95,18 +116,21 @@ impl World {
     fn new(seed: u64, defect: Defect) -> World {
         let executor = |_| Executor {
             name: None,
+            to_old: false,
             up: true,
             disk: BTreeMap::new(),
             said: VecDeque::new(),
             orders: VecDeque::new(),
         };
-        let config = WfsConfig { seed, repair_after: Duration::from_secs(3), ..WfsConfig::default() };
+        let (repair_after, code_after) = (Duration::from_secs(3), Duration::from_secs(8));
+        let config = WfsConfig { seed, repair_after, code_after, ..WfsConfig::default() };
         World {
             seed,
             defect,
             dice: Dice(seed ^ 0x5eed),
             now: Now { at: Instant(1), wall_ms: 1 },
             names: Namespace::new(config),
+            old: None,
             stored: Stored::default(),
             executors: (0..EXECUTORS).map(executor).collect(),
             next_name: 1,
@@ -115,6 +139,7 @@ impl World {
             promised: BTreeMap::new(),
             unsure: BTreeMap::new(),
             copies: 0,
+            rebuilt: 0,
             trace: Vec::new(),
         }
     }
@@ -141,26 +166,64 @@ impl World {
             self.restart();
             return if self.defect == Defect::ToldEarly { Some(result) } else { None };
         }
-        self.copies += out.orders.iter().filter(|(_, order)| matches!(order, Order::Copy { .. })).count() as u64;
-        for (name, order) in self.stored.apply(out, self.names.counters()) {
-            let copy = matches!(order, Order::Copy { .. });
-            if (copy && self.defect == Defect::NoRepair) || (!copy && self.defect == Defect::OrdersLost) {
-                continue;
+        let orders = self.stored.apply(out, self.names.counters());
+        self.send(orders, false);
+        Some(result)
+    }
+
+    /// The same for the primary that was followed: what it would make durable is refused, and it sees that its time is over.
+    fn operate_old(&mut self, operation: impl FnOnce(&mut Namespace, Now, &mut Output)) {
+        let mut out = Output::default();
+        let Some(old) = &mut self.old else { return };
+        operation(old, self.now, &mut out);
+        match out.changes.is_empty() {
+            true => self.send(out.orders, true),
+            false => self.end_old(),
+        }
+    }
+
+    fn end_old(&mut self) {
+        self.note("the former primary stops".into());
+        for at in 0..self.executors.len() {
+            if self.executors[at].to_old {
+                self.detach(at);
             }
-            if let Some(executor) = self.executors.iter_mut().find(|executor| executor.name == Some(name)) {
+        }
+        self.old = None;
+    }
+
+    fn send(&mut self, orders: Vec<(ExecutorId, Order)>, by_old: bool) {
+        let makes = |order: &Order| matches!(order, Order::Copy { .. } | Order::Rebuild { .. } | Order::Recode { .. });
+        self.copies += orders.iter().filter(|(_, order)| makes(order)).count() as u64;
+        for (name, order) in orders {
+            let skipped = match self.defect {
+                Defect::NoRepair => makes(&order),
+                Defect::OrdersLost => !makes(&order),
+                _ => false,
+            };
+            let mut executors = self.executors.iter_mut();
+            let executor = executors.find(|executor| executor.name == Some(name) && executor.to_old == by_old);
+            if let Some(executor) = executor.filter(|_| !skipped) {
                 executor.orders.push_back(order);
             }
         }
-        Some(result)
     }
 
     fn restart(&mut self) {
         if self.defect == Defect::NumbersAgain {
             self.stored.counters.next_block = self.stored.counters.next_block.saturating_sub(2).max(1);
         }
-        self.names = self.stored.load(self.names.config().clone(), self.now);
+        self.end_old();
+        let next = self.stored.load(self.names.config().clone(), self.now);
+        let before = std::mem::replace(&mut self.names, next);
+        // Some of its executors have not heard of the new one either.
+        let lives_on = self.roll(3) == 0;
+        self.old = lives_on.then_some(before);
         for at in 0..self.executors.len() {
-            self.detach(at);
+            match lives_on && self.roll(2) == 0 {
+                true => self.executors[at].to_old = self.executors[at].name.is_some(),
+                false => self.detach(at),
+            }
         }
     }
 
@@ -169,12 +232,18 @@ impl World {
         let executor = &mut self.executors[at];
         executor.said.clear();
         executor.orders.clear();
-        if let Some(name) = executor.name.take() {
-            let _ = self.operate(|names, now, out| names.lost(now, name, out));
+        let by_old = std::mem::take(&mut executor.to_old);
+        match executor.name.take() {
+            Some(name) if by_old => self.operate_old(|names, now, out| names.lost(now, name, out)),
+            Some(name) => _ = self.operate(|names, now, out| names.lost(now, name, out)),
+            None => {}
         }
     }
 
     fn attach(&mut self, at: usize) {
+        if self.executors[at].to_old && self.roll(4) == 0 {
+            self.detach(at);
+        }
         if self.executors[at].name.is_some() || !self.executors[at].up {
             return;
         }
@@ -195,12 +264,17 @@ impl World {
         let (Some(name), Some(said)) = (self.executors[at].name, self.executors[at].said.pop_front()) else { return };
         self.note(format!("executor {at} said {said:?}"));
         let all = BlockId(0)..=BlockId(u64::MAX);
-        let _ = match said {
-            Said::All(blocks) => self.operate(|names, now, out| names.reported(now, name, all, &blocks, out)),
-            Said::Added(block) => self.operate(|names, now, out| names.added(now, name, &[block], out)),
-            Said::Bad(block) => self.operate(|names, now, out| names.bad(now, name, &[block], out)),
-            Said::NotCopied(block) => self.operate(|names, now, out| names.copy_failed(now, name, block, out)),
+        let tell = move |names: &mut Namespace, now: Now, out: &mut Output| match said {
+            Said::All(blocks) => names.reported(now, name, all, &blocks, out),
+            Said::Added(block) => names.added(now, name, &[block], out),
+            Said::Bad(block) => names.bad(now, name, &[block], out),
+            Said::Gone(block) => names.gone(now, name, &[block], out),
+            Said::NotCopied(block) => names.copy_failed(now, name, block, out),
         };
+        match self.executors[at].to_old {
+            true => self.operate_old(tell),
+            false => _ = self.operate(tell),
+        }
     }
 
     fn obey(&mut self, at: usize) {
@@ -210,31 +284,99 @@ impl World {
         let Some(order) = self.executors[at].orders.pop_front() else { return };
         self.note(format!("executor {at} obeys {order:?}"));
         match order {
-            Order::Delete(block) => _ = self.executors[at].disk.remove(&block),
+            Order::Delete(block) => self.delete(at, block),
             Order::Discard(block) => {
                 if self.executors[at].disk.get(&block.id).is_some_and(|replica| replica.bytes == block.bytes) {
-                    self.executors[at].disk.remove(&block.id);
+                    self.delete(at, block.id);
                 }
             }
             Order::Verify(block) => self.look(at, block),
             Order::Copy { block, from } => {
-                let read = |name: &ExecutorId| {
-                    let source = self.executors.get(self.at(*name)?)?;
-                    source
-                        .disk
-                        .get(&block.id)
-                        .copied()
-                        .filter(|replica| source.up && !replica.damaged && replica.bytes == block.bytes)
-                };
-                match from.iter().find_map(read) {
-                    Some(replica) => {
-                        let executor = &mut self.executors[at];
-                        executor.disk.insert(block.id, replica);
-                        executor.said.push_back(Said::Added(block));
-                    }
-                    None => self.executors[at].said.push_back(Said::NotCopied(block.id)),
-                }
+                let replica = from.iter().find_map(|name| self.read(*name, block.id, block.bytes));
+                self.keep(at, block, replica);
             }
+            Order::Rebuild(CodedPiece { coding, piece, first, piece_bytes: bytes, holders }) => {
+                let others = holders.iter().filter_map(|Holder { executor, piece }| {
+                    Some((*piece, self.read(*executor, replicas::replica(first, *piece), bytes)?))
+                });
+                let too_few = self.defect == Defect::RebuiltFromTooFew;
+                let enough = usize::from(coding.data() - u8::from(too_few));
+                let others: BTreeMap<u8, OnDisk> = others.take(enough).collect();
+                let content = others.values().next().map(|replica| replica.content);
+                let content = content.filter(|_| others.len() >= enough);
+                // Of fewer something else comes out, and no checksum tells.
+                let wrong = u128::from(others.len() < usize::from(coding.data())) << 64;
+                let content = content.map(|content| Content { writer: content.writer | wrong, ..content });
+                let piece_of = Some((coding, piece));
+                let made = content.map(|content| OnDisk { bytes, content, piece: piece_of, damaged: false });
+                self.rebuilt += u64::from(made.is_some());
+                self.keep(at, Block { id: replicas::replica(first, piece), bytes }, made);
+            }
+            Order::Recode { old, new, coding, targets } => self.cut_up(at, &old, new, coding, &targets),
+        }
+    }
+
+    fn delete(&mut self, at: usize, block: BlockId) {
+        let executor = &mut self.executors[at];
+        if executor.disk.remove(&block).is_some() {
+            executor.said.push_back(Said::Gone(block));
+        }
+    }
+
+    /// What an executor reads from another one.
+    fn read(&self, name: ExecutorId, replica: BlockId, bytes: u64) -> Option<OnDisk> {
+        let source = self.executors.get(self.at(name)?)?;
+        let found = source.disk.get(&replica).copied();
+        found.filter(|replica| source.up && !replica.damaged && replica.bytes == bytes)
+    }
+
+    fn keep(&mut self, at: usize, block: Block, replica: Option<OnDisk>) {
+        let executor = &mut self.executors[at];
+        match replica {
+            Some(replica) => {
+                executor.disk.insert(block.id, replica);
+                executor.said.push_back(Said::Added(block));
+            }
+            None => executor.said.push_back(Said::NotCopied(block.id)),
+        }
+    }
+
+    fn cut_up(&mut self, at: usize, old: &[Located], new: Block, coding: Option<Coding>, targets: &[ExecutorId]) {
+        let Located { block, holders, coded, .. } = &old[0];
+        let (read, enough): (BTreeMap<u8, OnDisk>, u8) = match coded {
+            None => {
+                let whole = holders.iter().find_map(|name| self.read(*name, block.id, block.bytes));
+                (whole.map(|replica| (0, replica)).into_iter().collect(), 1)
+            }
+            Some(CodedPiece { coding, first, piece_bytes, holders, .. }) => {
+                let pieces = holders.iter().filter_map(|Holder { executor, piece }| {
+                    Some((*piece, self.read(*executor, replicas::replica(*first, *piece), *piece_bytes)?))
+                });
+                (pieces.collect(), coding.data())
+            }
+        };
+        let content = read.values().next().map(|replica| replica.content);
+        let Some(content) = content.filter(|_| read.len() >= usize::from(enough)) else {
+            return self.executors[at].said.push_back(Said::NotCopied(new.id));
+        };
+        let breaks_off = if self.roll(5) == 0 { self.roll(targets.len() as u64) as usize } else { targets.len() };
+        let mut failed = breaks_off < targets.len();
+        for (place, name) in targets.iter().enumerate().take(breaks_off) {
+            let Some(target) = self.at(*name).filter(|at| self.executors[*at].up) else {
+                failed = true;
+                continue;
+            };
+            let piece = coding.map(|coding| (coding, place as u8));
+            let block = Block {
+                id: replicas::replica(new.id, piece.map_or(0, |(_, piece)| piece)),
+                bytes: coding.map_or(new.bytes, |coding| coding.piece_bytes(new.bytes)),
+            };
+            let lied = self.defect == Defect::CodedEarly && place > 0;
+            let replica = OnDisk { bytes: block.bytes, content, piece, damaged: lied };
+            self.keep(target, block, Some(replica));
+        }
+        if failed {
+            self.executors[at].said.push_back(Said::NotCopied(new.id));
         }
     }
 
@@ -312,19 +454,22 @@ impl World {
 
     /// The bytes go to the executors; some of them may die on the way.
     fn write_block(&mut self, write: &mut Write, allocated: Allocated) {
-        let length = 100 + self.roll(1_000);
+        // Some files are large enough to be cut up.
+        let length = (100 + self.roll(1_000)) << 12;
         let fails = self.roll(6) == 0;
         let kept = if fails { self.roll(length) } else { length };
         let mut durable = Vec::new();
         for (link, name) in allocated.targets.iter().enumerate() {
             let Some(at) = self.at(*name).filter(|at| self.executors[*at].up) else { continue };
             let lost = fails && link == 0;
-            // Whoever loses its writer may have more than the others, and say so.
-            let bytes = if lost { length } else { kept };
+            // Whoever loses its writer may have more than the others, and say so; or as much, but torn.
+            let torn = lost && self.roll(3) == 0;
+            let bytes = if lost && !torn { length } else { kept };
             if bytes == 0 || (lost && self.roll(2) == 0) {
                 continue;
             }
-            let replica = OnDisk { bytes, content: write.writer, damaged: false };
+            let content = Content { writer: write.writer, block: allocated.block, bytes };
+            let replica = OnDisk { bytes, content, piece: None, damaged: torn };
             let executor = &mut self.executors[at];
             executor.disk.insert(allocated.block, replica);
             executor.said.push_back(Said::Added(Block { id: allocated.block, bytes }));
@@ -363,23 +508,54 @@ impl World {
 
     // ---- faults
 
-    /// Whether all that was promised has an intact replica on another executor, which has not been told to remove it.
+    /// A folder wants its files kept in another way.
+    fn ask_for_policy(&mut self) {
+        let path = FsPath::parse(&format!("/{}", self.roll(3))).unwrap();
+        let policy = [None, Some(Policy::Replicate), Some(Policy::Code(CODING)), Some(Policy::Code(CODING))];
+        let policy = policy[self.roll(4) as usize];
+        let set = self.operate(|names, now, out| names.set_policy(now, &path, policy, out).is_ok());
+        self.note(format!("{path} is to be kept as {policy:?}: {set:?}"));
+    }
+
+    /// Whether what was written can be had from these executors.
+    fn is_on<'a>(&self, content: Content, executors: impl Iterator<Item = &'a Executor>) -> bool {
+        let mut pieces: BTreeMap<(BlockId, Coding), BTreeSet<u8>> = BTreeMap::new();
+        for (id, replica) in executors.flat_map(|executor| executor.disk.iter()) {
+            match replica.piece {
+                _ if replica.damaged || replica.content != content => {}
+                None => return true,
+                Some((coding, piece)) => {
+                    let first = BlockId(id.0 - u64::from(piece));
+                    pieces.entry((first, coding)).or_default().insert(piece);
+                }
+            }
+        }
+        pieces.iter().any(|((_, coding), pieces)| pieces.len() >= usize::from(coding.data()))
+    }
+
+    /// Whether all that was promised can be had without an executor, from replicas that others have, that files have, and that nobody was
+    /// told to remove.
     fn can_spare(&self, at: usize) -> bool {
-        let stays = |executor: &Executor, block: &Block| {
-            !executor.orders.iter().any(|order| match order {
-                Order::Delete(id) => *id == block.id,
-                Order::Discard(gone) => gone == block,
-                Order::Copy { .. } | Order::Verify(_) => false,
+        let wanted: BTreeSet<BlockId> = self.stored.records.values().flat_map(replicas_of).collect();
+        let going = |executor: &Executor, id: &BlockId, replica: &OnDisk| {
+            executor.orders.iter().any(|order| match order {
+                Order::Delete(gone) => gone == id,
+                Order::Discard(gone) => gone.id == *id && gone.bytes == replica.bytes,
+                _ => false,
             })
         };
+        let others = self.executors.iter().enumerate().filter(|(other, _)| *other != at);
+        let others = others.map(|(_, executor)| {
+            let stays = |(id, replica): &(&BlockId, &OnDisk)| wanted.contains(id) && !going(executor, id, replica);
+            let disk = executor.disk.iter().filter(stays).map(|(id, replica)| (*id, *replica)).collect();
+            let (said, orders) = Default::default();
+            Executor { name: None, to_old: false, up: true, disk, said, orders }
+        });
+        let others: Vec<Executor> = others.collect();
         let promised = self.promised.values().chain(self.unsure.values().flatten().flatten());
-        let open = self.writes.iter().flat_map(|write| write.blocks.iter().map(move |block| (block, write.writer)));
-        let blocks = promised.flat_map(|promise| promise.blocks.iter().map(move |block| (block, promise.writer)));
-        blocks.chain(open).all(|(block, writer)| {
-            let others = self.executors.iter().enumerate().filter(|(other, _)| *other != at);
-            let mut intact = others.filter(|(_, executor)| is_intact(executor, block, writer));
-            intact.any(|(_, executor)| stays(executor, block))
-        })
+        let promised = promised.flat_map(Promise::contents);
+        let open = self.writes.iter().flat_map(|write| contents(write.writer, &write.blocks));
+        promised.chain(open).all(|content| self.is_on(content, others.iter()))
     }
 
     fn fault(&mut self) {
@@ -427,7 +603,10 @@ impl World {
                 let at = self.roll(self.writes.len() as u64) as usize;
                 self.go_on(at);
             }
-            12 => self.remove(),
+            12 => match self.roll(3) {
+                0 => self.ask_for_policy(),
+                _ => self.remove(),
+            },
             13 => self.fault(),
             14 => {
                 let at = self.roll(EXECUTORS) as usize;
@@ -444,13 +623,18 @@ impl World {
         if self.names.next_deadline().is_some_and(|due| due <= self.now.at) {
             let _ = self.operate(|names, now, out| names.tick(now, out));
         }
+        if self.old.as_ref().and_then(Namespace::next_deadline).is_some_and(|due| due <= self.now.at) {
+            self.operate_old(|names, now, out| names.tick(now, out));
+        }
         self.check_always();
     }
 
     /// Everything comes back, and the world rests.
     fn settle(&mut self) {
+        self.end_old();
         for round in 0..2_000 {
             self.now.at = self.now.at + Duration::from_millis(500);
+            self.now.wall_ms = self.now.at.0 / 1_000;
             for at in 0..self.executors.len() {
                 self.executors[at].up = true;
                 self.attach(at);
@@ -472,7 +656,8 @@ impl World {
             }
             let idle = self.executors.iter().all(|e| e.name.is_some() && e.said.is_empty() && e.orders.is_empty());
             let health = self.names.health();
-            let well = health.under_replicated + health.missing + health.copying + health.surplus == 0;
+            let well = health.under_replicated + health.missing + health.copying + health.surplus == 0
+                && health.recoding + health.to_recode == 0;
             // Longer than leases, and than executors are waited for.
             if round > 700 && idle && well && self.writes.is_empty() && !health.settling {
                 return;
@@ -486,9 +671,9 @@ impl World {
     /// What was promised is on some disk.
     fn check_always(&self) {
         for (path, promise) in &self.promised {
-            for block in &promise.blocks {
-                if !self.executors.iter().any(|executor| is_intact(executor, block, promise.writer)) {
-                    self.fail(&format!("{} of {path} is on no disk any more", block.id));
+            for content in promise.contents() {
+                if !self.is_on(content, self.executors.iter()) {
+                    self.fail(&format!("{content:?} of {path} is on no disk any more"));
                 }
             }
         }
@@ -496,35 +681,23 @@ impl World {
 
     fn check_at_rest(&self) {
         let files = self.names.list(&FsPath::root(), true, None, usize::MAX).unwrap();
-        let mut seen = BTreeMap::new();
-        for entry in files.into_iter().filter(|entry| matches!(entry.detail, Detail::File { .. })) {
-            let (_, located) = self.names.locate(&entry.path, 0..u64::MAX, &Near::default()).unwrap();
-            let blocks: Vec<Block> = located.iter().map(|located| located.block).collect();
-            // What readers get, whichever replica they take.
-            for Located { block, holders, .. } in &located {
-                if holders.len() != 3 {
-                    self.fail(&format!("{} of {} has {} replicas", block.id, entry.path, holders.len()));
-                }
-                let contents = holders.iter().map(|name| {
-                    let replica = self.at(*name).and_then(|at| self.executors[at].disk.get(&block.id));
-                    replica.filter(|replica| replica.bytes == block.bytes && !replica.damaged).map(|r| r.content)
-                });
-                let contents: BTreeSet<Option<u128>> = contents.collect();
-                if contents.len() != 1 || contents.contains(&None) {
-                    self.fail(&format!("replicas of {} of {} differ: {contents:?}", block.id, entry.path));
-                }
-                seen.entry(entry.path.clone()).or_insert(contents.into_iter().next().flatten());
+        for entry in files {
+            let Detail::File { bytes, coding, .. } = entry.detail else { continue };
+            let folder = self.names.stat(&entry.path.parent().unwrap()).unwrap();
+            let Detail::Folder { policy, .. } = folder.detail else { continue };
+            let wanted = policy.and_then(Policy::coding).filter(|_| bytes >= CODED_FROM_BYTES);
+            if coding != wanted {
+                self.fail(&format!("{} is kept as {coding:?} and not as {wanted:?}", entry.path));
             }
-            let is_promise = |promise: &Promise| {
-                promise.blocks == blocks && (blocks.is_empty() || seen.get(&entry.path) == Some(&Some(promise.writer)))
-            };
+            let found = self.readable_contents(&entry.path);
+            let is_promise = |promise: &Promise| promise.contents().collect::<Vec<_>>() == found;
             let right = match (self.promised.get(&entry.path), self.unsure.get(&entry.path)) {
                 (_, Some(either)) => either.iter().flatten().any(is_promise),
                 (Some(promise), None) => is_promise(promise),
                 (None, None) => false,
             };
             if !right {
-                self.fail(&format!("{} is not what was promised, or was removed: {blocks:?}", entry.path));
+                self.fail(&format!("{} is not what was promised, or was removed: {found:?}", entry.path));
             }
         }
         for path in self.promised.keys().filter(|path| !self.unsure.contains_key(path)) {
@@ -532,8 +705,11 @@ impl World {
                 self.fail(&format!("{path} is gone"));
             }
         }
+        if self.stored.records.values().any(|record| matches!(record.kind, Kind::Writing(_))) {
+            self.fail("a file is still being written that nobody writes");
+        }
         // Nothing is left on disks that no file has.
-        let wanted: BTreeSet<BlockId> = self.stored.records.values().flat_map(blocks_of).collect();
+        let wanted: BTreeSet<BlockId> = self.stored.records.values().flat_map(replicas_of).collect();
         for executor in &self.executors {
             if let Some(leak) = executor.disk.keys().find(|block| !wanted.contains(block)) {
                 self.fail(&format!("{leak} is still on a disk"));
@@ -545,32 +721,84 @@ impl World {
         }
     }
 
+    /// What readers get of a file, whichever replica they take, block by block. All replicas are there.
+    fn readable_contents(&self, path: &FsPath) -> Vec<Content> {
+        let (_, located) = self.names.locate(path, 0..u64::MAX, &Near::default()).unwrap();
+        let mut contents: Vec<Content> = Vec::new();
+        for Located { block, holders, coded, .. } in &located {
+            let (first, replicas, wanted) = match coded {
+                None => {
+                    let whole = holders.iter().map(|name| (*name, block.id, block.bytes, None));
+                    (block.id, whole.collect::<Vec<_>>(), 3)
+                }
+                Some(coded) => {
+                    let all = coded.holders.iter().map(|Holder { executor, piece }| {
+                        let piece_of = Some((coded.coding, *piece));
+                        (*executor, replicas::replica(coded.first, *piece), coded.piece_bytes, piece_of)
+                    });
+                    (coded.first, all.collect(), usize::from(coded.coding.pieces()))
+                }
+            };
+            let executors: BTreeSet<ExecutorId> = replicas.iter().map(|(name, ..)| *name).collect();
+            let pieces: BTreeSet<Option<u8>> =
+                replicas.iter().map(|(.., piece)| piece.map(|(_, piece)| piece)).collect();
+            if executors.len() != wanted || (coded.is_some() && pieces.len() != wanted) {
+                self.fail(&format!("{first} of {path} has replicas {replicas:?}"));
+            }
+            let found = replicas.iter().map(|(name, id, bytes, piece)| {
+                let replica = self.at(*name).and_then(|at| self.executors[at].disk.get(id));
+                let intact = |r: &&OnDisk| r.bytes == *bytes && r.piece == *piece && !r.damaged;
+                replica.filter(intact).map(|replica| replica.content)
+            });
+            let found: BTreeSet<Option<Content>> = found.collect();
+            match found.first() {
+                Some(Some(content)) if found.len() == 1 => {
+                    if coded.as_ref().is_none_or(|coded| coded.piece == 0) {
+                        contents.push(*content);
+                    }
+                }
+                _ => self.fail(&format!("replicas of {first} of {path} differ: {found:?}")),
+            }
+        }
+        contents
+    }
+
     fn fail(&self, what: &str) -> ! {
         let trace = self.trace.iter().rev().take(100).rev().cloned().collect::<Vec<_>>().join("\n");
         panic!("seed {}: {what}\n{trace}", self.seed);
     }
 }
 
-fn is_intact(executor: &Executor, block: &Block, writer: u128) -> bool {
-    let replica = executor.disk.get(&block.id);
-    replica.is_some_and(|replica| replica.bytes == block.bytes && replica.content == writer && !replica.damaged)
+fn contents(writer: u128, blocks: &[Block]) -> impl Iterator<Item = Content> {
+    blocks.iter().map(move |block| Content { writer, block: block.id, bytes: block.bytes })
 }
 
-fn blocks_of(record: &Record) -> Vec<BlockId> {
-    match &record.kind {
-        Kind::File(file) => file.blocks.iter().map(|block| block.id).collect(),
-        Kind::Folder(_) | Kind::Writing(_) => Vec::new(),
+impl Promise {
+    fn contents(&self) -> impl Iterator<Item = Content> {
+        contents(self.writer, &self.blocks)
     }
 }
 
-fn run(seed: u64, defect: Defect) -> Vec<String> {
+fn replicas_of(record: &Record) -> Vec<BlockId> {
+    match &record.kind {
+        Kind::File(file) => {
+            let pieces = file.coding.map_or(1, Coding::pieces);
+            let all = |block: &Block| (0..pieces).map(|piece| replicas::replica(block.id, piece)).collect::<Vec<_>>();
+            file.blocks.iter().flat_map(all).collect()
+        }
+        Kind::Writing(file) => file.sealed.iter().map(|block| block.id).chain(file.open).collect(),
+        Kind::Folder(_) => Vec::new(),
+    }
+}
+
+fn run(seed: u64, defect: Defect) -> World {
     let mut world = World::new(seed, defect);
     for _ in 0..STEPS {
         world.step();
     }
     world.settle();
     world.check_at_rest();
-    world.trace
+    world
 }
 
 fn seeds(default: u64) -> std::ops::Range<u64> {
@@ -581,21 +809,28 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 
 #[test]
 fn files_survive_whatever_fails() {
+    let (mut rebuilt, mut coded) = (0, 0);
     for seed in seeds(400) {
-        run(seed, Defect::None);
+        let world = run(seed, Defect::None);
+        rebuilt += world.rebuilt;
+        let is_coded = |record: &&Record| matches!(&record.kind, Kind::File(file) if file.coding.is_some());
+        coded += world.stored.records.values().filter(is_coded).count();
     }
+    // It would prove nothing about them otherwise.
+    assert!(rebuilt > 100 && coded > 100, "{rebuilt} pieces were rebuilt, {coded} files cut up");
 }
 
 #[test]
 fn a_seed_is_always_the_same_run() {
     for seed in 1..10 {
-        assert_eq!(run(seed, Defect::None), run(seed, Defect::None));
+        assert_eq!(run(seed, Defect::None).trace, run(seed, Defect::None).trace);
     }
 }
 
 #[test]
 fn checkers_see_planted_bugs() {
-    for defect in [Defect::ToldEarly, Defect::NoRepair, Defect::OrdersLost, Defect::NumbersAgain] {
+    let shells = [Defect::ToldEarly, Defect::NoRepair, Defect::OrdersLost, Defect::NumbersAgain];
+    for defect in shells.into_iter().chain([Defect::CodedEarly, Defect::RebuiltFromTooFew]) {
         let caught = (1..200).any(|seed| std::panic::catch_unwind(|| run(seed, defect)).is_err());
         assert!(caught, "{defect:?} was not noticed");
     }

@@ -398,7 +398,7 @@ fn a_block_that_failed_goes_on_in_the_next_one() {
     });
     bench.run(|names, now, out| names.added(now, copy.unwrap(), &[block], out));
     let entry = bench.run(|names, now, out| names.complete(now, file, 1, &last, out)).unwrap();
-    assert!(matches!(entry.detail, Detail::File { bytes: 10, blocks: 2, replication: 2 }));
+    assert!(matches!(entry.detail, Detail::File { bytes: 10, blocks: 2, replication: 2, coding: None, .. }));
     // Sent again, it is complete as well.
     assert_eq!(bench.run(|names, now, out| names.complete(now, file, 1, &last, out)).unwrap(), entry);
 }
@@ -424,7 +424,7 @@ fn a_balancer_moves_replicas_off_full_disks_and_stops() {
     bench.names.joined(ExecutorId(3), "host 3", "rack");
     let space = |bench: &mut Bench| {
         for id in 1..=3 {
-            let held = bench.names.replicas.member(ExecutorId(id)).unwrap().blocks.len() as u64 * 10;
+            let held = bench.names.replicas.member(ExecutorId(id)).unwrap().replicas.len() as u64 * 10;
             bench.names.space(ExecutorId(id), held, 400 - held);
         }
     };
@@ -438,7 +438,7 @@ fn a_balancer_moves_replicas_off_full_disks_and_stops() {
         }
     }
     let health = bench.names.health();
-    let held: Vec<usize> = health.members.iter().map(|member| member.blocks).collect();
+    let held: Vec<usize> = health.members.iter().map(|member| member.replicas).collect();
     assert!(!health.balancing && health.under_replicated + health.surplus == 0, "{health:?}");
     // Of forty replicas in all, within 5 % of a disk of forty.
     assert!(held.iter().all(|held| (11..=15).contains(held)), "{held:?}");
@@ -516,4 +516,196 @@ fn the_trash_gives_back_until_it_is_emptied() {
     bench.run(|names, now, out| names.tick(now, out));
     let left: Vec<String> = bench.all().into_iter().map(|(path, _)| path).collect();
     assert_eq!(left, ["/.trash", "/a", "/a/f"]);
+}
+
+/// A cluster whose executors do as they are told, with what they hold.
+struct Obedient {
+    bench: Bench,
+    disks: BTreeMap<ExecutorId, BTreeMap<BlockId, u64>>,
+}
+
+impl Obedient {
+    fn new(executors: u64) -> Obedient {
+        let disks = (1..=executors).map(|id| (ExecutorId(id), BTreeMap::new())).collect();
+        Obedient { bench: Bench::new(executors), disks }
+    }
+
+    fn write(&mut self, to: &str, blocks: &[u64]) {
+        self.bench.write(to, CreateMode::New, blocks).unwrap();
+        let (_, located) = self.bench.names.locate(&path(to), 0..u64::MAX, &Near::default()).unwrap();
+        for Located { block, holders, .. } in located {
+            holders.iter().for_each(|holder| _ = self.disks.get_mut(holder).unwrap().insert(block.id, block.bytes));
+        }
+    }
+
+    fn set_policy(&mut self, folder: &str, policy: Option<Policy>) {
+        self.bench.run(|names, now, out| names.set_policy(now, &path(folder), policy, out)).unwrap();
+    }
+
+    /// Carries out all orders, and lets time pass, until nothing is left to do.
+    fn rest(&mut self) {
+        for _ in 0..2_000 {
+            for (id, order) in std::mem::take(&mut self.bench.orders) {
+                self.obey(id, order);
+            }
+            self.bench.now.at = self.bench.now.at + Duration::from_secs(10);
+            self.bench.now.wall_ms += 10_000;
+            if self.bench.names.next_deadline().is_some_and(|due| due <= self.bench.now.at) {
+                self.bench.run(|names, now, out| names.tick(now, out));
+            }
+        }
+        assert_eq!(self.bench.orders, []);
+    }
+
+    fn obey(&mut self, id: ExecutorId, order: Order) {
+        match order {
+            Order::Delete(block) => _ = self.disks.get_mut(&id).unwrap().remove(&block),
+            Order::Copy { block, .. } => self.keep(id, block),
+            Order::Rebuild(CodedPiece { coding, piece, first, piece_bytes, holders }) => {
+                assert!(holders.len() >= usize::from(coding.data()));
+                self.keep(id, Block { id: replicas::replica(first, piece), bytes: piece_bytes });
+            }
+            Order::Recode { new, coding, targets, .. } => {
+                for (place, target) in targets.into_iter().enumerate() {
+                    let piece = coding.map_or(0, |_| place as u8);
+                    let bytes = coding.map_or(new.bytes, |coding| coding.piece_bytes(new.bytes));
+                    self.keep(target, Block { id: replicas::replica(new.id, piece), bytes });
+                }
+            }
+            Order::Discard(_) | Order::Verify(_) => {}
+        }
+    }
+
+    fn keep(&mut self, id: ExecutorId, block: Block) {
+        self.disks.get_mut(&id).unwrap().insert(block.id, block.bytes);
+        self.bench.run(|names, now, out| names.added(now, id, &[block], out));
+    }
+
+    fn lose(&mut self, id: ExecutorId) {
+        self.disks.insert(id, BTreeMap::new());
+        self.bench.run(|names, now, out| names.lost(now, id, out));
+    }
+
+    fn join(&mut self, id: ExecutorId) {
+        self.bench.names.joined(id, &format!("host {}", id.0), "rack");
+        let held = self.disks.entry(id).or_default().iter().map(|(id, bytes)| Block { id: *id, bytes: *bytes });
+        let held: Vec<Block> = held.collect();
+        let all = BlockId(0)..=BlockId(u64::MAX);
+        self.bench.run(|names, now, out| names.reported(now, id, all, &held, out));
+    }
+
+    fn coding(&self, of: &str) -> Option<Coding> {
+        match self.bench.names.stat(&path(of)).unwrap().detail {
+            Detail::File { coding, .. } => coding,
+            Detail::Folder { .. } => panic!("{of} is a folder"),
+        }
+    }
+
+    fn pieces(&self, of: &str) -> BTreeSet<Holder> {
+        let (_, located) = self.bench.names.locate(&path(of), 0..u64::MAX, &Near::default()).unwrap();
+        located[0].coded.as_ref().map(|coded| coded.holders.iter().copied().collect()).unwrap_or_default()
+    }
+
+    fn replicas(&self) -> usize {
+        self.disks.values().map(BTreeMap::len).sum()
+    }
+}
+
+const CODED: Option<Policy> = Some(Policy::Code(Coding::Rs3Plus2));
+
+#[test]
+fn cold_files_are_cut_up_where_their_folder_asks_for_it() {
+    let mut cluster = Obedient::new(6);
+    cluster.write("/cold/big", &[4 << 20, 3 << 20]);
+    cluster.write("/cold/small", &[1_000]);
+    cluster.write("/warm", &[4 << 20]);
+    cluster.set_policy("/cold", CODED);
+    cluster.rest();
+    assert_eq!(cluster.coding("/cold/big"), Some(Coding::Rs3Plus2));
+    // It would take more, not less.
+    assert_eq!((cluster.coding("/cold/small"), cluster.coding("/warm")), (None, None));
+    // Nothing of the former replicas is left, and no executor has two pieces of a block.
+    assert_eq!(cluster.replicas(), 2 * 5 + 3 + 3);
+    let holders: BTreeSet<ExecutorId> = cluster.pieces("/cold/big").iter().map(|holder| holder.executor).collect();
+    assert_eq!(holders.len(), 5);
+    let (entry, located) = cluster.bench.names.locate(&path("/cold/big"), 0..u64::MAX, &Near::default()).unwrap();
+    let lengths: Vec<u64> = located.iter().map(|located| located.block.bytes).collect();
+    assert_eq!(lengths, [1_398_144, 1_398_144, 1_398_016, 1_048_576, 1_048_576, 1_048_576]);
+    assert!(matches!(entry.detail, Detail::File { bytes, .. } if bytes == 7 << 20));
+    let Detail::Folder { usage, .. } = cluster.bench.names.stat(&path("/cold")).unwrap().detail else { panic!() };
+    assert_eq!(usage.replicated_bytes, 5 * (1_398_144 + 1_048_576) + 3 * 1_000);
+
+    // A later primary knows it, and makes lost pieces again.
+    cluster.bench.restart();
+    (1..=6).for_each(|id| cluster.join(ExecutorId(id)));
+    let lost = cluster.pieces("/cold/big").first().unwrap().executor;
+    cluster.lose(lost);
+    assert_eq!(cluster.pieces("/cold/big").len(), 4);
+    cluster.rest();
+    let now: BTreeSet<u8> = cluster.pieces("/cold/big").iter().map(|holder| holder.piece).collect();
+    assert_eq!(now, (0..5).collect());
+
+    // What is asked for no more is undone.
+    cluster.set_policy("/cold", None);
+    cluster.rest();
+    assert_eq!((cluster.coding("/cold/big"), cluster.replicas()), (None, 2 * 3 + 3 + 3));
+}
+
+#[test]
+fn a_code_waits_for_as_many_executors_as_it_has_pieces() {
+    let mut cluster = Obedient::new(4);
+    cluster.write("/cold/file", &[4 << 20]);
+    cluster.set_policy("/cold", CODED);
+    cluster.rest();
+    assert_eq!((cluster.coding("/cold/file"), cluster.bench.names.health().to_recode), (None, 1));
+    cluster.join(ExecutorId(5));
+    cluster.rest();
+    assert_eq!((cluster.coding("/cold/file"), cluster.bench.names.health().to_recode), (CODED.unwrap().coding(), 0));
+}
+
+#[test]
+fn files_that_move_are_kept_as_is_asked_for_there() {
+    let mut cluster = Obedient::new(5);
+    cluster.write("/cold/file", &[4 << 20]);
+    cluster.write("/warm/file", &[4 << 20]);
+    cluster.set_policy("/cold", CODED);
+    cluster.rest();
+    let moves = [("/cold/file", "/warm/other"), ("/warm/file", "/cold/other")];
+    for (from, to) in moves {
+        cluster.bench.run(|names, now, out| names.rename(now, &path(from), &path(to), false, false, out)).unwrap();
+    }
+    cluster.rest();
+    assert_eq!((cluster.coding("/warm/other"), cluster.coding("/cold/other")), (None, CODED.unwrap().coding()));
+    // In the trash nothing changes.
+    let trashed = cluster.bench.run(|names, now, out| names.trash(now, &path("/cold/other"), false, out)).unwrap();
+    cluster.rest();
+    let entry = cluster.bench.names.stat(&trashed.path).unwrap();
+    assert!(matches!(entry.detail, Detail::File { coding: Some(_), .. }), "{entry:?}");
+}
+
+#[test]
+fn what_is_being_cut_up_can_be_removed_and_may_fail() {
+    let mut cluster = Obedient::new(5);
+    cluster.write("/cold/file", &[4 << 20]);
+    cluster.bench.now = at(4_000);
+    cluster.set_policy("/cold", CODED);
+    let orders = std::mem::take(&mut cluster.bench.orders);
+    let [(coder, Order::Recode { new, .. })] = orders.as_slice() else { panic!("{orders:?}") };
+    // Two of five pieces come, then it fails: they go, and it is tried again under other numbers.
+    cluster.keep(ExecutorId(1), Block { id: new.id, bytes: 1_398_144 });
+    cluster.keep(ExecutorId(2), Block { id: BlockId(new.id.0 + 1), bytes: 1_398_144 });
+    cluster.bench.run(|names, now, out| names.copy_failed(now, *coder, new.id, out));
+    assert_eq!(cluster.bench.orders.len(), 2);
+    cluster.rest();
+    assert_eq!((cluster.coding("/cold/file"), cluster.replicas()), (CODED.unwrap().coding(), 5));
+
+    cluster.set_policy("/cold", None);
+    let orders = std::mem::take(&mut cluster.bench.orders);
+    assert!(matches!(orders.as_slice(), [(_, Order::Recode { .. })]), "{orders:?}");
+    cluster.bench.run(|names, now, out| names.delete(now, &path("/cold/file"), false, out)).unwrap();
+    cluster.rest();
+    // A replica that is late has no place.
+    orders.into_iter().for_each(|(id, order)| cluster.obey(id, order));
+    cluster.rest();
+    assert_eq!(cluster.replicas(), 0);
 }

@@ -70,8 +70,7 @@ impl Inode {
         match &self.node {
             Node::Folder(folder) => Usage { folders: folder.usage.folders + 1, ..folder.usage },
             Node::File(file) => {
-                let bytes = file.bytes();
-                Usage { files: 1, folders: 0, bytes, replicated_bytes: bytes * u64::from(file.replication) }
+                Usage { files: 1, folders: 0, bytes: file.bytes(), replicated_bytes: file.replicated_bytes() }
             }
         }
     }

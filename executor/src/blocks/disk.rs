@@ -133,6 +133,11 @@ impl Disk {
         Ok(found)
     }
 
+    /// Whether it was not taken away, with all that is on it.
+    pub fn is_there(&self) -> bool {
+        self.root.join("lock").exists()
+    }
+
     /// Bytes that the disk has left.
     pub fn free(&self) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(&self.root)?;

@@ -12,6 +12,7 @@
 
 mod chain;
 mod disk;
+mod make;
 mod service;
 mod upkeep;
 
@@ -113,6 +114,8 @@ struct News {
     added: BTreeMap<BlockId, u64>,
     bad: BTreeSet<BlockId>,
     not_copied: BTreeSet<BlockId>,
+    /// Removed, or not there when it was looked for.
+    gone: BTreeSet<BlockId>,
 }
 
 impl BlockStore {
@@ -215,6 +218,14 @@ impl BlockStore {
             let store = self.clone();
             self.spawn(async move { store.copy(copy).await });
         }
+        for piece in orders.rebuild {
+            let store = self.clone();
+            self.spawn(async move { store.rebuild(piece).await });
+        }
+        for block in orders.recode {
+            let store = self.clone();
+            self.spawn(async move { store.recode(block).await });
+        }
         if !orders.verify.is_empty() {
             let store = self.clone();
             self.spawn(async move {
@@ -258,6 +269,9 @@ impl BlockStore {
             if fits.is_some() {
                 state.held.remove(&block);
                 state.news.added.remove(&block);
+                // It may have come, and been said to be here, while the order was on its way.
+                state.news.gone.insert(block);
+                self.0.news.notify_one();
             }
             // One that has taken the place of a damaged one is not meant.
             fits.or(damaged.filter(|_| !state.held.contains_key(&block)))
@@ -279,6 +293,7 @@ impl BlockStore {
         state.held.insert(block.id, Held { disk, bytes: block.bytes });
         state.damaged.remove(&block.id);
         state.news.bad.remove(&block.id);
+        state.news.gone.remove(&block.id);
         state.news.added.insert(block.id, block.bytes);
         drop(state);
         self.0.news.notify_one();
@@ -301,6 +316,10 @@ impl BlockStore {
     /// What an error of reading a replica says about it.
     fn judge(&self, block: BlockId, disk: usize, error: &io::Error) -> Status {
         match error.kind() {
+            io::ErrorKind::NotFound if !self.0.disks[disk].is_there() => {
+                self.fail_disk(disk, error);
+                Status::data_loss("the disk of the replica is gone")
+            }
             io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
                 self.bad(block, error);
                 Status::data_loss(format!("the replica is damaged or gone: {error}"))
@@ -452,7 +471,9 @@ impl State {
         }
         report.bad = std::mem::take(&mut self.news.bad).into_iter().map(|id| id.0).collect();
         report.not_copied = std::mem::take(&mut self.news.not_copied).into_iter().map(|id| id.0).collect();
-        let silent = report.blocks.is_empty() && report.bad.is_empty() && report.not_copied.is_empty();
+        report.gone = std::mem::take(&mut self.news.gone).into_iter().map(|id| id.0).collect();
+        let silent =
+            report.blocks.is_empty() && report.bad.is_empty() && report.not_copied.is_empty() && report.gone.is_empty();
         (!silent).then_some(report)
     }
 }

@@ -175,6 +175,10 @@ impl Actor {
                     tracing::warn!(executor = %id, replicas = bad.len(), "replicas are gone or damaged");
                     self.names.bad(now, id, &bad, out);
                 }
+                let gone: Vec<BlockId> = report.gone.iter().copied().map(BlockId).collect();
+                if !gone.is_empty() {
+                    self.names.gone(now, id, &gone, out);
+                }
                 for block in report.not_copied {
                     self.names.copy_failed(now, id, BlockId(block), out);
                 }
@@ -203,12 +207,7 @@ impl Actor {
             }
             Asked::Locate(ask) => {
                 let (entry, located) = names.locate(&wire::path(&ask.path)?, ask.start..ask.end, &near)?;
-                let blocks = located.into_iter().map(|located| v1::LocatedBlock {
-                    block: located.block.id.0,
-                    bytes: located.block.bytes,
-                    offset: located.offset,
-                    holders: located.holders.into_iter().filter_map(|id| holder(driver, id)).collect(),
-                });
+                let blocks = located.into_iter().map(|part| wire::located(part, &|id| holder(driver, id)));
                 Reply::Locate(v1::LocateReply { blocks: blocks.collect(), entry: Some(entry.into()) })
             }
             Asked::Create(ask) => Reply::Create(names.create(now, wire::create(ask)?, out)?.into()),
@@ -259,6 +258,10 @@ impl Actor {
             Asked::SetQuota(ask) => {
                 Reply::Entry(names.set_quota(&wire::path(&ask.path)?, wire::quota(&ask), out)?.into())
             }
+            Asked::SetPolicy(ask) => {
+                let policy = ask.policy.as_deref().map(wire::policy).transpose()?;
+                Reply::Entry(names.set_policy(now, &wire::path(&ask.path)?, policy, out)?.into())
+            }
             Asked::Suspect(ask) => {
                 names.suspect(ExecutorId(ask.executor), BlockId(ask.block), out);
                 done()
@@ -286,7 +289,7 @@ impl Actor {
                 address: register.address,
                 rack: register.rack,
                 draining: member.draining,
-                blocks: member.blocks as u64,
+                replicas: member.replicas as u64,
                 used_bytes: member.used,
                 free_bytes: member.free,
             }
@@ -309,6 +312,8 @@ impl Actor {
             troubled: troubled.collect(),
             entries: self.names.len() as u64,
             balancing: health.balancing,
+            recoding: health.recoding as u64,
+            to_recode: health.to_recode as u64,
         })
     }
 
@@ -316,7 +321,9 @@ impl Actor {
         let mut messages: BTreeMap<ExecutorId, Vec<v1::BlockOrders>> = BTreeMap::new();
         for (executor, order) in orders {
             let messages = messages.entry(executor).or_default();
-            let full = |message: &v1::BlockOrders| message.delete.len() + message.copy.len() >= ORDERS;
+            let full = |message: &v1::BlockOrders| {
+                message.delete.len() + message.copy.len() + message.rebuild.len() + message.recode.len() >= ORDERS
+            };
             if messages.last().is_none_or(full) {
                 messages.push(v1::BlockOrders::default());
             }
@@ -331,6 +338,14 @@ impl Actor {
                     block: block.id.0,
                     bytes: block.bytes,
                     from: from.into_iter().filter_map(|id| holder(driver, id)).collect(),
+                }),
+                Order::Rebuild(piece) => message.rebuild.push(wire::coded_piece(piece, &|id| holder(driver, id))),
+                Order::Recode { old, new, coding, targets } => message.recode.push(v1::RecodeBlock {
+                    old: old.into_iter().map(|part| wire::located(part, &|id| holder(driver, id))).collect(),
+                    new: new.id.0,
+                    bytes: new.bytes,
+                    coding: wire::code(coding),
+                    targets: targets.into_iter().filter_map(|id| holder(driver, id)).collect(),
                 }),
             }
         }
@@ -348,7 +363,7 @@ fn done() -> Reply {
 
 fn holder(driver: &Driver, id: ExecutorId) -> Option<v1::BlockHolder> {
     let register = driver.directory().entry(id)?.register;
-    Some(v1::BlockHolder { executor: id.0, address: register.address, host: register.host })
+    Some(v1::BlockHolder { executor: id.0, address: register.address, host: register.host, piece: 0 })
 }
 
 async fn load(store: &Arc<dyn MetaStore>, config: WfsConfig, now: Now) -> Result<(Journal, Namespace), MetaError> {

@@ -17,8 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use windlass_core::ids::{BlockId, FileId};
 use windlass_core::wfs::{
-    Block, Changes, Counters, CreateMode, FileData, FolderTerms, FsPath, Kind, Namespace, Quota, Record, Writing,
+    Block, Changes, Coding, Counters, CreateMode, FileData, FolderTerms, FsPath, Kind, Namespace, Quota, Record,
+    Writing,
 };
+use windlass_proto::files as wire;
 
 const HEAD: &str = "wfs/head";
 const LOG: &str = "wfs/log/";
@@ -270,6 +272,8 @@ struct StoredFolder {
     quota_bytes: Option<u64>,
     #[prost(uint32, optional, tag = "3")]
     replication: Option<u32>,
+    #[prost(string, optional, tag = "4")]
+    policy: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -280,6 +284,9 @@ struct StoredFile {
     blocks: Vec<u64>,
     #[prost(uint64, repeated, tag = "3")]
     bytes: Vec<u64>,
+    /// Empty: the blocks are whole.
+    #[prost(string, tag = "4")]
+    coding: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -311,33 +318,35 @@ impl Head {
 }
 
 impl StoredFile {
-    fn new(replication: u8, blocks: &[Block]) -> Self {
+    fn new(replication: u8, coding: Option<Coding>, blocks: &[Block]) -> Self {
         StoredFile {
             replication: replication.into(),
+            coding: wire::code(coding),
             blocks: blocks.iter().map(|block| block.id.0).collect(),
             bytes: blocks.iter().map(|block| block.bytes).collect(),
         }
     }
 
-    fn read(self) -> Option<(u8, Vec<Block>)> {
+    fn read(self) -> Option<(u8, Option<Coding>, Vec<Block>)> {
         if self.blocks.len() != self.bytes.len() {
             return None;
         }
         let pairs = self.blocks.into_iter().zip(self.bytes);
         let blocks = pairs.map(|(id, bytes)| Block { id: BlockId(id), bytes }).collect();
-        Some((u8::try_from(self.replication).ok()?, blocks))
+        Some((u8::try_from(self.replication).ok()?, wire::coding(&self.coding).ok()?, blocks))
     }
 }
 
 impl From<&Record> for StoredRecord {
     fn from(record: &Record) -> Self {
         let kind = match &record.kind {
-            Kind::Folder(FolderTerms { quota, replication }) => StoredKind::Folder(StoredFolder {
+            Kind::Folder(FolderTerms { quota, replication, policy }) => StoredKind::Folder(StoredFolder {
                 quota_files: quota.files,
                 quota_bytes: quota.bytes,
                 replication: replication.map(u32::from),
+                policy: policy.map(|policy| policy.name().into()),
             }),
-            Kind::File(file) => StoredKind::File(StoredFile::new(file.replication, &file.blocks)),
+            Kind::File(file) => StoredKind::File(StoredFile::new(file.replication, file.coding, &file.blocks)),
             Kind::Writing(file) => StoredKind::Writing(StoredWriting {
                 path: file.path.as_str().into(),
                 mode: match file.mode {
@@ -347,7 +356,7 @@ impl From<&Record> for StoredRecord {
                 },
                 writer: file.writer.to_be_bytes().into(),
                 block_bytes: file.block_bytes,
-                sealed: Some(StoredFile::new(file.replication, &file.sealed)),
+                sealed: Some(StoredFile::new(file.replication, None, &file.sealed)),
                 open: file.open.map_or(0, |block| block.0),
             }),
         };
@@ -367,13 +376,14 @@ impl StoredRecord {
             StoredKind::Folder(folder) => Kind::Folder(FolderTerms {
                 quota: Quota { files: folder.quota_files, bytes: folder.quota_bytes },
                 replication: folder.replication.map(u8::try_from).transpose().ok()?,
+                policy: folder.policy.as_deref().map(wire::policy).transpose().ok()?,
             }),
             StoredKind::File(file) => {
-                let (replication, blocks) = file.read()?;
-                Kind::File(FileData { replication, blocks: blocks.into() })
+                let (replication, coding, blocks) = file.read()?;
+                Kind::File(FileData { replication, coding, blocks: blocks.into() })
             }
             StoredKind::Writing(file) => {
-                let (replication, sealed) = file.sealed?.read()?;
+                let (replication, _, sealed) = file.sealed?.read()?;
                 Kind::Writing(Box::new(Writing {
                     path: FsPath::parse(&file.path).ok()?,
                     mode: match file.mode {

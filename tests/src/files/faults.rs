@@ -3,7 +3,7 @@
 use crate::cluster::{Processes, succeed, windlass};
 use bytes::Bytes;
 use futures::TryStreamExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use windlass_client::wfs::{self, FileWriter, Wfs, WriteOptions};
@@ -39,7 +39,7 @@ pub(crate) async fn verify(files: &Wfs, path: &str, seed: u64, bytes: u64) {
     assert_eq!(at, bytes, "{path}");
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let patience = Instant::now() + Duration::from_secs(60);
     while !holds().await {
         assert!(Instant::now() < patience, "it does not come: {what}");
@@ -47,16 +47,17 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn healthy(files: &Wfs) {
+pub(super) async fn healthy(files: &Wfs) {
     until("every block has its replicas", async || {
         let health = files.health("/", 10).await.expect("there is a report");
-        !health.settling && health.under_replicated + health.missing + health.copying == 0 && health.troubled.is_empty()
+        let wanting = health.under_replicated + health.missing + health.copying + health.recoding + health.to_recode;
+        !health.settling && wanting == 0 && health.troubled.is_empty()
     })
     .await;
 }
 
 /// A cluster whose executors are given up quickly, and whose lost replicas are made again at once.
-fn quick(executors: &str, files: &str) -> Processes {
+pub(super) fn quick(executors: &str, files: &str) -> Processes {
     let dir = tempfile::tempdir().expect("a folder can be made");
     let config = dir.path().join("config.toml");
     let text = format!(
@@ -72,26 +73,53 @@ pub(crate) fn options(replication: u32) -> WriteOptions {
     WriteOptions { replication: Some(replication), ..WriteOptions::default() }
 }
 
-impl Processes {
-    /// The files of the replicas of one executor.
-    fn replicas(&self, number: usize, ending: &str) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        let root = self.dir.path().join(format!("executor-{}", number + 1));
-        let mut folders = vec![root];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.to_string_lossy().contains("/replicas/") && path.to_string_lossy().ends_with(ending) {
-                    found.push(path);
-                }
+/// Files of complete replicas at any depth.
+fn replicas_below(root: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let text = path.to_string_lossy();
+            if path.is_dir() {
+                folders.push(path);
+            } else if text.contains("/replicas/") && !text.contains("/incoming/") && text.ends_with(ending) {
+                found.push(path);
             }
         }
-        found
+    }
+    found
+}
+
+impl Processes {
+    /// The files of the replicas of one executor.
+    pub(super) fn replicas(&self, number: usize, ending: &str) -> Vec<PathBuf> {
+        replicas_below(&self.dir.path().join(format!("executor-{}", number + 1)), ending)
     }
 
-    fn signal(&self, pid: u64, signal: &str) {
+    /// One more executor.
+    pub(super) fn executor(&self, name: &str, dir: &Path, config: &str) -> Child {
+        let (shape, dir) = (["--slots", "1", "--memory", "512MiB"], dir.display().to_string());
+        let arguments = ["executor", "--primary", &self.url, "--name", name, "--dir", &dir];
+        self.child(windlass(&[&arguments[..], &shape].concat()), name, config)
+    }
+
+    /// Kills the primary, and starts it again.
+    pub(super) fn primary_again(&self) -> Child {
+        self.signal(self.primary().into(), "-9");
+        let port = self.url.rsplit(':').next().expect("the address has a port");
+        let (listen, dir) = (format!("127.0.0.1:{port}"), self.dir.path().join("primary/data").display().to_string());
+        let command = windlass(&["primary", "--listen", &listen, "--rest", "", "--dir", &dir]);
+        self.child(command, "primary", "config.toml")
+    }
+
+    fn child(&self, mut command: Command, name: &str, config: &str) -> Child {
+        command.env("WINDLASS_CONFIG", self.dir.path().join(config));
+        let log = std::fs::File::create(self.dir.path().join(format!("{name}.log"))).expect("a log is made");
+        Child(command.stdout(log.try_clone().expect("twice")).stderr(log).spawn().expect("it starts"))
+    }
+
+    pub(super) fn signal(&self, pid: u64, signal: &str) {
         let mut kill = Command::new("kill");
         kill.args([signal, &pid.to_string()]);
         succeed(kill);
@@ -211,12 +239,8 @@ async fn executors_that_all_start_again_have_what_they_had() {
         let dir = cluster.dir.path().join(format!("executor-{number}"));
         assert!(described.contains(&dir.display().to_string()));
         let data = [dir.join("data"), dir.clone()].into_iter().find(|dir| dir.join("blocks").exists());
-        let data = data.expect("the executor has a folder").display().to_string();
-        let arguments = ["executor", "--primary", &cluster.url, "--name", &format!("again-{number}"), "--slots", "1"];
-        let mut command = windlass(&[&arguments[..], &["--memory", "512MiB", "--dir", &data]].concat());
-        command.env("WINDLASS_CONFIG", cluster.dir.path().join("config.toml"));
-        let log = std::fs::File::create(dir.join("again.log")).expect("a log is made");
-        children.push(Child(command.stdout(log.try_clone().expect("twice")).stderr(log).spawn().expect("it starts")));
+        let data = data.expect("the executor has a folder");
+        children.push(cluster.executor(&format!("again-{number}"), &data, "config.toml"));
     }
     healthy(&files).await;
     for file in (0..20).filter(|file| *file != 7) {
@@ -230,7 +254,7 @@ async fn executors_that_all_start_again_have_what_they_had() {
     .await;
 }
 
-struct Child(std::process::Child);
+pub(super) struct Child(pub std::process::Child);
 
 impl Drop for Child {
     fn drop(&mut self) {
@@ -247,13 +271,7 @@ async fn a_primary_that_dies_while_a_file_is_written_is_followed_by_one_that_goe
     write(&files, "/before", 1, 2_500_000, options(3)).await;
     let mut writer = FileWriter::create(&files, "/during", options(3)).await.expect("a file begins");
     writer.write(text(2, 0, 1_500_000)).await.expect("bytes are taken");
-    cluster.signal(cluster.primary().into(), "-9");
-    let port = cluster.url.rsplit(':').next().expect("the address has a port").to_owned();
-    let dir = cluster.dir.path().join("primary/data").display().to_string();
-    let mut command = windlass(&["primary", "--listen", &format!("127.0.0.1:{port}"), "--rest", "", "--dir", &dir]);
-    command.env("WINDLASS_CONFIG", cluster.dir.path().join("config.toml"));
-    let log = std::fs::File::create(cluster.dir.path().join("again.log")).expect("a log is made");
-    let _primary = Child(command.stdout(log.try_clone().expect("twice")).stderr(log).spawn().expect("it starts"));
+    let _primary = cluster.primary_again();
     // The block that was open goes on, the next one is from the new primary.
     let mut at = 1_500_000;
     while at < 6_000_000 {
@@ -271,21 +289,9 @@ async fn a_primary_that_dies_while_a_file_is_written_is_followed_by_one_that_goe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_passed_over() {
-    let mount = tempfile::tempdir().expect("a folder can be made");
-    let mut tmpfs = Command::new("mount");
-    tmpfs.args(["-t", "tmpfs", "-o", "size=12M", "tmpfs"]).arg(mount.path());
-    if !tmpfs.status().is_ok_and(|status| status.success()) {
-        eprintln!("skipped: a small disk cannot be mounted here");
-        return;
-    }
-    let _mounted = Mounted(mount.path().to_path_buf());
+    let Some(disk) = mount(12) else { return };
     let cluster = quick("2", "");
-    let dir = mount.path().join("executor").display().to_string();
-    let arguments = ["executor", "--primary", &cluster.url, "--name", "small", "--slots", "1", "--memory", "512MiB"];
-    let mut command = windlass(&[&arguments[..], &["--dir", &dir]].concat());
-    command.env("WINDLASS_CONFIG", cluster.dir.path().join("config.toml"));
-    let log = std::fs::File::create(cluster.dir.path().join("small.log")).expect("a log is made");
-    let _small = Child(command.stdout(log.try_clone().expect("twice")).stderr(log).spawn().expect("it starts"));
+    let _small = cluster.executor("small", &disk.path().join("executor"), "config.toml");
     let session = cluster.session().await;
     let files = session.files();
     until("three executors", async || files.health("/", 0).await.expect("there is a report").members.len() == 3).await;
@@ -298,20 +304,80 @@ async fn a_full_disk_is_passed_over() {
     assert_eq!(health.members.len(), 3, "the executor goes on");
 }
 
-struct Mounted(PathBuf);
+/// A small disk. `None`, with a word about it: nothing can be mounted here.
+fn mount(megabytes: u32) -> Option<Mounted> {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let mut tmpfs = Command::new("mount");
+    tmpfs.args(["-t", "tmpfs", "-o", &format!("size={megabytes}M"), "tmpfs"]).arg(folder.path());
+    if tmpfs.status().is_ok_and(|status| status.success()) {
+        return Some(Mounted(folder));
+    }
+    eprintln!("skipped: a small disk cannot be mounted here");
+    None
+}
+
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn unmount(&self) -> bool {
+        let mut umount = Command::new("umount");
+        umount.arg("-l").arg(self.path()).stderr(std::process::Stdio::null());
+        umount.status().is_ok_and(|status| status.success())
+    }
+}
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        self.unmount();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_taken_away_costs_its_replicas_and_nothing_else() {
+    let (Some(one), Some(other)) = (mount(64), mount(64)) else { return };
+    let cluster = quick("2", "");
+    let config = std::fs::read_to_string(cluster.dir.path().join("config.toml")).expect("there is one");
+    let dirs =
+        format!("[executor]\nblock_dirs = [{:?}, {:?}]", one.path().join("replicas"), other.path().join("replicas"));
+    std::fs::write(cluster.dir.path().join("disks.toml"), config.replace("[executor]", &dirs)).expect("it is written");
+    let _disks = cluster.executor("disks", &cluster.dir.path().join("disks"), "disks.toml");
+    let session = cluster.session().await;
+    let files = session.files();
+    until("three executors", async || files.health("/", 0).await.expect("there is a report").members.len() == 3).await;
+    for file in 0..10 {
+        write(&files, &format!("/d/{file}"), file, 2_500_000, options(3)).await;
+    }
+    let on = |disk: &Mounted| replicas_below(&disk.path().join("replicas"), ".block").len();
+    let before = (on(&one), on(&other));
+    assert!(before.0 > 5 && before.1 > 5, "both disks have replicas: {before:?}");
+    assert!(one.unmount(), "the disk can be taken away");
+    // Whoever reads them all sees it, and the other disk takes what was lost; writers do not notice.
+    succeed(windlass(&["fs", "fsck", "--verify", "/d", "--url", &cluster.url]));
+    let restored = before.0 + before.1;
+    until("the other disk has all replicas", async || on(&other) == restored).await;
+    healthy(&files).await;
+    write(&files, "/d/new", 99, 2_500_000, options(3)).await;
+    for file in 0..10 {
+        verify(&files, &format!("/d/{file}"), file, 2_500_000).await;
+    }
+    verify(&files, "/d/new", 99, 2_500_000).await;
+    let health = files.health("/", 0).await.expect("there is a report");
+    assert_eq!((health.members.len(), health.missing, on(&other)), (3, 0, restored + 3));
 }
 
 /// Writers and readers while executors die and are replaced, for a bounded time; then every file is read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_soak_of_kills_loses_nothing() {
-    let cluster = quick("5", "");
+    let cluster = quick("6", "code_after = \"0s\"");
     let session = cluster.session().await;
     let files = session.files();
+    // What one of the writers writes is cut into pieces at once.
+    succeed(windlass(&["fs", "mkdir", "-p", "/soak/1", "--url", &cluster.url]));
+    succeed(windlass(&["fs", "policy", "/soak/1", "rs-3-2", "--url", &cluster.url]));
     let seconds = std::env::var("SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(12);
     let end = Instant::now() + Duration::from_secs(seconds);
     let writers = futures::future::join_all((0..3u64).map(|writer| {

@@ -90,6 +90,7 @@ async fn execute(files: &Wfs, command: FsCommand) -> Outcome {
         FsCommand::Checksum { paths } => checksum(files, &paths).await,
         FsCommand::Setrep { replicas, paths, wait } => setrep(files, replicas, &paths, wait).await,
         FsCommand::Quota { path, files: count, bytes } => quota(files, &path, count, bytes).await,
+        FsCommand::Policy { path, policy, wait } => set_policy(files, &path, policy.as_deref(), wait).await,
         FsCommand::Trash { empty } => trash(files, empty).await,
         FsCommand::Fsck { path, verify, json } => {
             if verify {
@@ -213,7 +214,7 @@ async fn setrep(files: &Wfs, replicas: u32, paths: &[String], wait: bool) -> Out
 async fn quota(files: &Wfs, path: &str, count: Option<String>, bytes: Option<String>) -> Outcome {
     let path = parse(path)?.as_str().to_owned();
     let entry = files.stat(&path).await?;
-    let Some(folder) = entry.folder().copied() else {
+    let Some(folder) = entry.folder().cloned() else {
         return Err(Failure::Failed(format!("{path} is a file; quotas are for folders")));
     };
     let (mut of_files, mut of_bytes) = (folder.quota_files, folder.quota_bytes);
@@ -238,6 +239,42 @@ async fn quota(files: &Wfs, path: &str, count: Option<String>, bytes: Option<Str
         folder.replicated_bytes,
         limit(of_bytes)
     ))
+}
+
+async fn set_policy(files: &Wfs, path: &str, policy: Option<&str>, wait: bool) -> Outcome {
+    let path = parse(path)?;
+    if let Some(policy) = policy {
+        let policy = (policy != "inherit").then(|| policy.to_owned());
+        files.act(Ask::SetPolicy(v1::SetPolicyRequest { path: path.as_str().to_owned(), policy })).await?;
+    }
+    // Of a file that is how it is kept; a folder may have it of one around it.
+    let (mut at, mut found) = (Some(path.clone()), None);
+    while let (Some(path), None) = (&at, &found) {
+        found = match files.stat(path.as_str()).await?.detail {
+            Some(v1::file_entry::Detail::Folder(folder)) => folder.policy.map(|policy| (policy, path.clone())),
+            _ => None,
+        };
+        at = path.parent();
+    }
+    let (wanted, of) = found.unwrap_or_else(|| ("replicate".to_owned(), FsPath::root()));
+    let mut health = files.health(path.as_str(), 0).await?;
+    while wait && health.recoding + health.to_recode > 0 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        health = files.health(path.as_str(), 0).await?;
+    }
+    let entry = files.stat(path.as_str()).await?;
+    let inside = match entry.folder() {
+        Some(_) => walk(files, path.as_str(), true).await?,
+        None => vec![entry],
+    };
+    let is_kept = |file: &v1::FileDetail| if file.coding.is_empty() { "replicate" } else { &file.coding } == wanted;
+    let details = inside.iter().filter_map(|entry| match &entry.detail {
+        Some(v1::file_entry::Detail::File(file)) => Some(file),
+        _ => None,
+    });
+    let (kept, others): (Vec<_>, Vec<_>) = details.partition(|file| is_kept(file));
+    let whose = if of == path { String::new() } else { format!(" as {of} has it") };
+    super::print(&format!("{path}: {wanted}{whose}; {} files are kept so, {} are not\n", kept.len(), others.len()))
 }
 
 async fn balance(files: &Wfs, threshold: f64, stop: bool, wait: bool) -> Outcome {

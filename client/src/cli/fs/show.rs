@@ -27,7 +27,7 @@ pub async fn ls(files: &Wfs, paths: &[String], recursive: bool, human: bool, as_
         .iter()
         .map(|entry| {
             let (kind, replicas, bytes) = match &entry.detail {
-                Some(v1::file_entry::Detail::File(file)) => ("-", file.replication.to_string(), file.bytes),
+                Some(v1::file_entry::Detail::File(file)) => ("-", kept_as(file), file.bytes),
                 _ => ("d", "-".to_owned(), entry.folder().map_or(0, |folder| folder.bytes)),
             };
             [kind.to_owned(), replicas, size(bytes, human), time(entry.modified_ms), entry.path.clone()]
@@ -49,11 +49,11 @@ pub async fn du(files: &Wfs, paths: &[String], summary: bool, human: bool) -> Ou
         let path = entry.path.clone();
         rows.push(match (&entry.detail, entry.folder()) {
             (Some(v1::file_entry::Detail::File(file)), _) => {
-                let all = file.bytes * u64::from(file.replication);
-                [size(file.bytes, human), size(all, human), "1".into(), "0".into(), path]
+                let (bytes, all) = (size(file.bytes, human), size(file.replicated_bytes, human));
+                [bytes, all, "1".into(), "0".into(), path]
             }
             (_, folder) => {
-                let folder = folder.copied().unwrap_or_default();
+                let folder = folder.cloned().unwrap_or_default();
                 let (bytes, all) = (size(folder.bytes, human), size(folder.replicated_bytes, human));
                 [bytes, all, folder.files.to_string(), folder.folders.to_string(), path]
             }
@@ -130,7 +130,7 @@ pub async fn report(files: &Wfs, as_json: bool) -> Outcome {
         let members = health.members.iter().map(|member| {
             json!({
                 "executor": format!("executor-{}", member.executor), "name": member.name, "address": member.address,
-                "rack": member.rack, "draining": member.draining, "blocks": member.blocks,
+                "rack": member.rack, "draining": member.draining, "replicas": member.replicas,
                 "used_bytes": member.used_bytes, "free_bytes": known(member.free_bytes),
             })
         });
@@ -138,7 +138,8 @@ pub async fn report(files: &Wfs, as_json: bool) -> Outcome {
             "entries": health.entries, "blocks": health.blocks, "under_replicated": health.under_replicated,
             "missing": health.missing, "surplus": health.surplus, "damaged": health.damaged,
             "copying": health.copying, "copied": health.copied, "pruned": health.pruned,
-            "settling": health.settling, "balancing": health.balancing, "executors": members.collect::<Vec<_>>(),
+            "recoding": health.recoding, "to_recode": health.to_recode, "settling": health.settling,
+            "balancing": health.balancing, "executors": members.collect::<Vec<_>>(),
         }));
     }
     let mut out = format!(
@@ -155,17 +156,23 @@ pub async fn report(files: &Wfs, as_json: bool) -> Outcome {
     if health.settling {
         out += "the primary has just started, and waits for executors to say what they hold\n";
     }
+    if health.recoding + health.to_recode > 0 {
+        out += &format!(
+            "{} files are being made as their folders' policies ask for, {} wait for that\n",
+            health.recoding, health.to_recode
+        );
+    }
     if health.balancing {
         out += "replicas move from fuller disks to emptier ones\n";
     }
-    let mut rows = vec![["executor", "name", "rack", "state", "blocks", "used", "free"].map(str::to_owned)];
+    let mut rows = vec![["executor", "name", "rack", "state", "replicas", "used", "free"].map(str::to_owned)];
     for member in health.members {
         rows.push([
             format!("executor-{}", member.executor),
             member.name,
             member.rack,
             if member.draining { "draining" } else { "live" }.to_owned(),
-            member.blocks.to_string(),
+            member.replicas.to_string(),
             ByteSize::human(member.used_bytes),
             ByteSize::human(known(member.free_bytes)),
         ]);
@@ -184,17 +191,24 @@ fn entry_json(entry: &v1::FileEntry) -> Value {
     match (&entry.detail, entry.folder()) {
         (Some(v1::file_entry::Detail::File(file)), _) => json!({
             "path": entry.path, "type": "file", "id": entry.id, "modified": modified, "bytes": file.bytes,
-            "blocks": file.blocks, "replication": file.replication,
+            "replicated_bytes": file.replicated_bytes, "blocks": file.blocks, "replication": file.replication,
+            "coding": (!file.coding.is_empty()).then_some(&file.coding),
         }),
         (_, folder) => {
-            let folder = folder.copied().unwrap_or_default();
+            let folder = folder.cloned().unwrap_or_default();
             json!({
                 "path": entry.path, "type": "folder", "id": entry.id, "modified": modified, "files": folder.files,
                 "folders": folder.folders, "bytes": folder.bytes, "replicated_bytes": folder.replicated_bytes,
                 "quota_files": folder.quota_files, "quota_bytes": folder.quota_bytes, "replication": folder.replication,
+                "policy": folder.policy,
             })
         }
     }
+}
+
+/// How many replicas a file has, or how its blocks are cut up.
+fn kept_as(file: &v1::FileDetail) -> String {
+    if file.coding.is_empty() { file.replication.to_string() } else { file.coding.clone() }
 }
 
 fn troubled_json(block: &v1::TroubledBlock) -> Value {

@@ -1,0 +1,141 @@
+//! Files that are cut into pieces: read whole and in parts, through lost pieces, and while they are made so.
+
+use super::faults::{healthy, options, quick, text, until, verify, write};
+use crate::cluster::{run, succeed, windlass};
+use futures::TryStreamExt;
+use windlass_client::wfs::{self, Wfs, WriteOptions};
+use windlass_proto::v1;
+
+/// Any parts of the file are what was written.
+async fn verify_parts(files: &Wfs, path: &str, seed: u64, bytes: u64) {
+    for part in 0..40 {
+        let start = (part * 0x9e37_79b9) % bytes;
+        let end = (start + 1 + (part * 77_777) % 3_000_000).min(bytes);
+        let located = files.locate(path, start..end).await.expect("the file is there");
+        let read: Vec<bytes::Bytes> = wfs::read(files, located, start..end).try_collect().await.expect("it is read");
+        assert!(read.concat() == text(seed, start, (end - start) as usize), "{path} has other bytes in {start}..{end}");
+    }
+}
+
+fn coding(entry: &v1::FileEntry) -> &str {
+    match &entry.detail {
+        Some(v1::file_entry::Detail::File(file)) => &file.coding,
+        _ => panic!("{} is a folder", entry.path),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cold_files_are_read_through_lost_pieces() {
+    let cluster = quick("7", "code_after = \"0s\"");
+    let session = cluster.session().await;
+    let files = session.files();
+    let fs = |arguments: &[&str]| succeed(windlass(&[&["fs"], arguments, &["--url", &cluster.url]].concat()));
+    let block_bytes = Some(4 << 20);
+    let bytes = 21_234_567;
+    write(&files, "/cold/f", 1, bytes, WriteOptions { block_bytes, ..options(3) }).await;
+    write(&files, "/cold/small", 2, 1_000, options(3)).await;
+    let said = fs(&["policy", "-w", "/cold", "rs-3-2"]);
+    assert_eq!(said, "/cold: rs-3-2; 1 files are kept so, 1 are not\n");
+    assert_eq!(fs(&["policy", "/cold/f"]), "/cold/f: rs-3-2 as /cold has it; 1 files are kept so, 0 are not\n");
+    assert_eq!(coding(&files.stat("/cold/f").await.expect("it is there")), "rs-3-2");
+    assert!(fs(&["ls", "/cold"]).contains("rs-3-2"));
+    let folder = files.stat("/cold").await.expect("it is there").folder().cloned().expect("a folder");
+    let overhead = folder.replicated_bytes as f64 / folder.bytes as f64;
+    assert!(overhead < 1.67, "{overhead}");
+    let on_disks = || (0..7).map(|executor| cluster.replicas(executor, ".block").len()).sum::<usize>();
+    until("the former replicas are gone", async || on_disks() == 6 * 5 + 3).await;
+    verify(&files, "/cold/f", 1, bytes).await;
+    verify_parts(&files, "/cold/f", 1, bytes).await;
+
+    // A byte on a disk is another one: nobody reads it, and its piece is computed again.
+    for executor in 0..7 {
+        let Some(path) = cluster.replicas(executor, ".block").into_iter().next() else { continue };
+        let mut stored = std::fs::read(&path).expect("the piece is there");
+        let middle = stored.len() / 2;
+        stored[middle] ^= 0x10;
+        std::fs::write(&path, stored).expect("a byte can be flipped");
+        verify(&files, "/cold/f", 1, bytes).await;
+        fs(&["fsck", "--verify", "/cold"]);
+        let made = executor as u64 + 1;
+        until("it is made again", async || files.health("/", 0).await.expect("a report").copied >= made).await;
+        healthy(&files).await;
+    }
+
+    // As many executors as the code can do without.
+    for pid in &cluster.executors[..2] {
+        cluster.signal(*pid, "-9");
+    }
+    verify(&files, "/cold/f", 1, bytes).await;
+    verify_parts(&files, "/cold/f", 1, bytes).await;
+    healthy(&files).await;
+    assert!(on_disks() >= 6 * 5 + 3);
+    // A query reads them as any others.
+    let csv = cluster.dir.path().join("t.csv");
+    let rows: String = (0..200_000).map(|row| format!("{row},{}\n", row % 7)).collect();
+    std::fs::write(&csv, format!("a,b\n{rows}")).expect("a file is written");
+    fs(&["put", &csv.display().to_string(), "/cold/t/t.csv"]);
+    fs(&["policy", "-w", "/cold", "rs-3-2"]);
+    assert_eq!(coding(&files.stat("/cold/t/t.csv").await.expect("it is there")), "rs-3-2");
+    cluster.signal(cluster.executors[2], "-9");
+    let sql = "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'wfs:///cold/t/' OPTIONS ('format.has_header' 'true'); \
+               SELECT b, count(*) AS n, sum(a) AS s FROM t GROUP BY b ORDER BY b LIMIT 1";
+    let answer = succeed(windlass(&["sql", "--url", &cluster.url, "--format", "csv", "-e", sql]));
+    assert!(answer.contains("0,28572,"), "{answer}");
+
+    // And back: whole again. Four executors are left, too few for the code.
+    fs(&["policy", "-w", "/cold", "replicate"]);
+    assert_eq!(coding(&files.stat("/cold/f").await.expect("it is there")), "");
+    healthy(&files).await;
+    verify(&files, "/cold/f", 1, bytes).await;
+    fs(&["policy", "/cold", "rs-6-3"]);
+    let report: serde_json::Value = serde_json::from_str(&fs(&["report", "--json"])).expect("a report");
+    assert_eq!(report["to_recode"], 2, "nine executors are not there: {report}");
+    assert_eq!(fs(&["policy", "/cold", "inherit"]), "/cold: replicate as / has it; 3 files are kept so, 0 are not\n");
+
+    let refused = |arguments: &[&str]| run(windlass(&[&["fs"], arguments, &["--url", &cluster.url]].concat()));
+    assert!(
+        refused(&["policy", "/cold", "rs-9-9"])
+            .expect_err("no such code")
+            .contains("there are replicate, rs-3-2, rs-6-3")
+    );
+    assert!(refused(&["policy", "/cold/f", "rs-3-2"]).expect_err("a file").contains("/cold/f is a file"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_while_files_are_cut_up() {
+    let cluster = quick("7", "code_after = \"0s\"");
+    let session = cluster.session().await;
+    let files = session.files();
+    let bytes = 12_345_678;
+    for file in 0..12 {
+        write(&files, &format!("/cold/{file}"), file, bytes, options(3)).await;
+    }
+    // Begun to be read before, read to the end after.
+    let located = files.locate("/cold/0", 0..u64::MAX).await.expect("the file is there");
+    let mut reading = wfs::read(&files, located, 0..bytes);
+    let first = reading.try_next().await.expect("it can be read").expect("there is more");
+    let policy = v1::SetPolicyRequest { path: "/cold".into(), policy: Some("rs-3-2".into()) };
+    files.act(v1::file_request::Ask::SetPolicy(policy)).await.expect("it is set");
+    // Whoever cuts up, and whoever takes pieces, may die; and the primary, who had told them to.
+    until("it has begun", async || files.health("/", 0).await.expect("a report").recoding > 0).await;
+    cluster.signal(cluster.executors[3], "-9");
+    let _primary = cluster.primary_again();
+    healthy(&files).await;
+    until("all is cut up, and nothing else is left", async || {
+        let on_disks: usize = (0..7).map(|executor| cluster.replicas(executor, ".block").len()).sum();
+        // One executor is gone, with what it had.
+        let gone = cluster.replicas(3, ".block").len();
+        let listed = files.list("/cold", false, None, 100).await.expect("it is listed");
+        listed.iter().all(|entry| coding(entry) == "rs-3-2") && on_disks - gone == 12 * 12 * 5
+    })
+    .await;
+    for file in 0..12 {
+        verify(&files, &format!("/cold/{file}"), file, bytes).await;
+    }
+    let mut at = first.len() as u64;
+    while let Some(part) = reading.try_next().await.expect("it goes on where the blocks are now") {
+        assert!(part == text(0, at, part.len()), "other bytes from {at} on");
+        at += part.len() as u64;
+    }
+    assert_eq!(at, bytes);
+}
