@@ -24,7 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use url::{Position, Url};
-use windlass_engine::stores::StoreOptions;
+use windlass_engine::stores::{CountedFiles, ReadBytes, StoreOptions};
 
 /// The prefix of table options that configure an S3 store.
 const AWS_PREFIX: &str = "aws.";
@@ -93,6 +93,12 @@ impl StoreRegistry {
         self.stores.write().insert(store_key(url), s3(url, builder)?);
         self.configured.write().insert(store_key(url), aws);
         Ok(())
+    }
+}
+
+impl CountedFiles for StoreRegistry {
+    fn counted(&self, bytes: ReadBytes) -> Option<Arc<dyn ObjectStore>> {
+        Some(Arc::new(WfsStore::new(self.wfs()?.counting(bytes))))
     }
 }
 

@@ -1,7 +1,7 @@
 //! How stage plans travel: DataFusion's protobuf encoding, and the operators that it lacks.
 
 use crate::lost::{Lost, LostExec, ScanOptions};
-use crate::ops::{ExchangeReadExec, ReadMode, Sink, WriteExec};
+use crate::ops::{CopyFiles, CopyFilesExec, ExchangeReadExec, ReadMode, Sink, WriteExec};
 use crate::window::WindowFlags;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{
@@ -28,7 +28,7 @@ pub struct WindlassCodec;
 
 #[derive(Clone, PartialEq, Message)]
 struct Node {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     operator: Option<Operator>,
 }
 
@@ -53,6 +53,8 @@ enum Operator {
     /// Of a generated series.
     #[prost(message, tag = "9")]
     Orderings(Orderings),
+    #[prost(message, tag = "10")]
+    CopyFiles(CopyFiles),
 }
 
 /// One entry for each window expression of the input.
@@ -212,6 +214,8 @@ impl PhysicalExtensionCodec for WindlassCodec {
             Operator::ExchangeRead(encoder.exchange_read(read)?)
         } else if let Some(write) = plan.downcast_ref::<WriteExec>() {
             Operator::Write(Write { sink: write.sink().clone(), staging: write.staging().to_string() })
+        } else if let Some(copy) = plan.downcast_ref::<CopyFilesExec>() {
+            Operator::CopyFiles(copy.copy().clone())
         } else if let Some(query) = plan.downcast_ref::<RecursiveQueryExec>() {
             Operator::RecursiveQuery(RecursiveQuery {
                 name: query.name().to_string(),
@@ -266,6 +270,7 @@ impl PhysicalExtensionCodec for WindlassCodec {
             Some(Operator::Write(node)) => {
                 Ok(Arc::new(WriteExec::from_parts(input(inputs, 0)?, node.sink, node.staging)))
             }
+            Some(Operator::CopyFiles(copy)) => Ok(Arc::new(CopyFilesExec::new(copy))),
             Some(Operator::RecursiveQuery(node)) => Ok(Arc::new(RecursiveQueryExec::try_new(
                 node.name,
                 decode_schema(&node.schema)?,

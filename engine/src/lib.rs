@@ -3,6 +3,7 @@
 mod arrow_files;
 mod codec;
 pub mod config;
+mod copy_files;
 mod envelope;
 pub mod exchange;
 pub mod exchange_source;
@@ -22,6 +23,7 @@ pub mod stores;
 mod tests;
 mod window;
 
+pub use copy_files::COPY_FILES;
 pub use exchange_source::ExchangeSource;
 pub use plan::{ClusterShape, plan_job, spilling};
 pub use remote::{AddressBook, Connections, Local, RemoteExchange};

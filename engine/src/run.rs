@@ -10,7 +10,7 @@ use crate::restrict::{SkippedExec, restrict};
 use crate::scan::prepare;
 use crate::session::{session_config, task_context};
 use crate::stage::{OperatorMetrics, TaskInputs, TaskScope, TaskSummary};
-use crate::stores::StoreConfig;
+use crate::stores::{CountedFiles, StoreConfig};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
@@ -43,6 +43,7 @@ pub struct StagePlan {
     envelope: Envelope,
     config: SessionConfig,
     runtime: Arc<RuntimeEnv>,
+    files: Option<Arc<dyn CountedFiles>>,
 }
 
 /// One executable instance of a stage's plan, for the partitions that were launched together.
@@ -65,9 +66,14 @@ impl StagePlan {
             for (key, value) in &envelope.options {
                 config.options_mut().set(key, value)?;
             }
-            Ok(Self { envelope, config, runtime })
+            Ok(Self { envelope, config, runtime, files: None })
         };
         decode().map_err(|e: DataFusionError| classify(&e))
+    }
+
+    /// Scans of the cluster's own files are to count what they read.
+    pub fn with_files(self, files: Arc<dyn CountedFiles>) -> Self {
+        Self { files: Some(files), ..self }
     }
 
     /// The object stores that it needs and that the environment alone does not say how to reach.
@@ -125,7 +131,7 @@ impl StagePlan {
         let output = self.output_spec(&plan.schema(), &decode_context)?;
         let keep: Vec<usize> = attempts.iter().map(|&(partition, _)| partition as usize).collect();
         let stop = Stop::default();
-        let plan = insert(restrict(&prepare(plan)?, &keep)?, &stop)?;
+        let plan = insert(restrict(&prepare(plan, self.files.as_ref())?, &keep)?, &stop)?;
         let running = AtomicUsize::new(attempts.len());
         Ok(Arc::new(StageInstance { plan, output, context, scope, stop, running }))
     }

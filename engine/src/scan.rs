@@ -1,6 +1,7 @@
 //! Scans of files, as executors run them: with errors that say in which file, and for CSV in which line, something is wrong.
 
 use crate::failure::message;
+use crate::stores::{CountedFiles, ReadBytes};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
@@ -12,7 +13,7 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
-use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder};
 use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan, SortOrderPushdownResult};
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
 use futures::stream::BoxStream;
@@ -23,11 +24,20 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// A decoded plan, made ready to run.
-pub(crate) fn prepare(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+/// Metrics of scans of the cluster's own files: what was read from replicas on the executor of the task, and from others.
+pub const LOCAL_BYTES: &str = "local_bytes";
+pub const REMOTE_BYTES: &str = "remote_bytes";
+
+/// A decoded plan, made ready to run. `files`: those of the cluster, whose scans count what they read.
+pub(crate) fn prepare(
+    plan: Arc<dyn ExecutionPlan>,
+    files: Option<&Arc<dyn CountedFiles>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_down(|node| {
         let Some(config) = file_scan(&node) else { return Ok(Transformed::no(node)) };
-        let source = NamingSource { inner: Arc::clone(&config.file_source) };
+        let ours = config.object_store_url.as_str().starts_with("wfs:");
+        let files = files.filter(|_| ours).cloned();
+        let source = NamingSource { inner: Arc::clone(&config.file_source), files };
         let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build();
         Ok(Transformed::yes(DataSourceExec::from_data_source(config) as Arc<dyn ExecutionPlan>))
     })
@@ -71,9 +81,11 @@ impl Error for FileError {
 
 /// A file as people name it: a local path, or a URL.
 pub fn file_name(store: &str, location: &Path) -> String {
-    match store.strip_prefix("file://") {
-        Some(_) => format!("/{location}"),
-        None => format!("{}/{location}", store.trim_end_matches('/')),
+    match store.trim_end_matches('/') {
+        "file:" => format!("/{location}"),
+        // A store without a host.
+        scheme if scheme.ends_with(':') => format!("{scheme}///{location}"),
+        store => format!("{store}/{location}"),
     }
 }
 
@@ -155,11 +167,19 @@ fn recount(message: &str, before: u64) -> String {
 /// A source whose errors name the file.
 struct NamingSource {
     inner: Arc<dyn FileSource>,
+    files: Option<Arc<dyn CountedFiles>>,
 }
 
 impl NamingSource {
-    fn over(inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
-        Arc::new(NamingSource { inner })
+    fn over(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
+        Arc::new(NamingSource { inner, files: self.files.clone() })
+    }
+
+    fn counted(&self, store: Arc<dyn ObjectStore>, partition: usize) -> Arc<dyn ObjectStore> {
+        let Some(files) = &self.files else { return store };
+        let counter = |name: &'static str| MetricBuilder::new(self.metrics()).counter(name, partition);
+        let bytes = ReadBytes { local: counter(LOCAL_BYTES), remote: counter(REMOTE_BYTES) };
+        files.counted(bytes).unwrap_or(store)
     }
 }
 
@@ -170,7 +190,7 @@ impl FileSource for NamingSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Arc<dyn FileOpener>> {
-        self.inner.create_file_opener(store, config, partition)
+        self.inner.create_file_opener(self.counted(store, partition), config, partition)
     }
 
     fn create_morselizer(
@@ -179,6 +199,7 @@ impl FileSource for NamingSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
+        let store = self.counted(store, partition);
         let inner = self.inner.create_morselizer(Arc::clone(&store), config, partition)?;
         let url = config.object_store_url.as_str().to_string();
         Ok(Box::new(NamingMorselizer { inner, store, url, csv: self.file_type() == "csv" }))
@@ -189,7 +210,7 @@ impl FileSource for NamingSource {
     }
 
     fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
-        Self::over(self.inner.with_batch_size(batch_size))
+        self.over(self.inner.with_batch_size(batch_size))
     }
 
     fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
@@ -232,7 +253,7 @@ impl FileSource for NamingSource {
         options: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
         let mut pushed = self.inner.try_pushdown_filters(filters, options)?;
-        pushed.updated_node = pushed.updated_node.map(Self::over);
+        pushed.updated_node = pushed.updated_node.map(|inner| self.over(inner));
         Ok(pushed)
     }
 
@@ -241,7 +262,7 @@ impl FileSource for NamingSource {
         order: &[PhysicalSortExpr],
         equivalences: &EquivalenceProperties,
     ) -> Result<SortOrderPushdownResult<Arc<dyn FileSource>>> {
-        Ok(self.inner.try_pushdown_sort(order, equivalences)?.map(Self::over))
+        Ok(self.inner.try_pushdown_sort(order, equivalences)?.map(|inner| self.over(inner)))
     }
 
     fn reorder_files(&self, files: Vec<PartitionedFile>) -> Vec<PartitionedFile> {
@@ -249,7 +270,7 @@ impl FileSource for NamingSource {
     }
 
     fn try_pushdown_projection(&self, projection: &ProjectionExprs) -> Result<Option<Arc<dyn FileSource>>> {
-        Ok(self.inner.try_pushdown_projection(projection)?.map(Self::over))
+        Ok(self.inner.try_pushdown_projection(projection)?.map(|inner| self.over(inner)))
     }
 
     fn apply_expressions(

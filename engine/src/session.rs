@@ -2,7 +2,8 @@
 
 use crate::arrow_files::ArrowFilesFactory;
 use crate::config::WindlassOptions;
-use datafusion::catalog::CatalogProviderList;
+use crate::copy_files::{COPY_FILES, CopyFilesFunction};
+use datafusion::catalog::{CatalogProviderList, TableFunction};
 use datafusion::config::{ConfigNonZeroUsize, ConfigOptions};
 use datafusion::datasource::file_format::FileFormatFactory;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -39,6 +40,7 @@ pub fn session_state(
         .with_runtime_env(runtime)
         .with_default_features()
         .with_file_formats(file_formats())
+        .with_table_function_list(table_functions())
         .with_scalar_functions(functions.scalar.clone())
         .with_aggregate_functions(functions.aggregate.clone())
         .with_window_functions(functions.window.clone());
@@ -55,6 +57,13 @@ fn file_formats() -> Vec<Arc<dyn FileFormatFactory>> {
     formats.retain(|format| format.get_ext() != arrow.get_ext());
     formats.push(arrow);
     formats
+}
+
+/// DataFusion's, and ours.
+fn table_functions() -> Vec<Arc<TableFunction>> {
+    let mut functions = SessionStateDefaults::default_table_functions();
+    functions.push(Arc::new(TableFunction::new(COPY_FILES.to_string(), Arc::new(CopyFilesFunction))));
+    functions
 }
 
 /// The functions that a plan may name, on the primary and on executors alike.

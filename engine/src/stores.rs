@@ -1,15 +1,30 @@
 //! How object stores are reached, where the options of a table say so: it travels with the plans that read or write there.
 
-use crate::ops::WriteExec;
+use crate::ops::{CopyFilesExec, WriteExec};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::Count;
+use object_store::ObjectStore;
 use prost::Message;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+/// Bytes that a scan has read of the cluster's own files: from replicas on its executor, and from others.
+#[derive(Clone, Debug)]
+pub struct ReadBytes {
+    pub local: Count,
+    pub remote: Count,
+}
+
+/// Gives a store of the cluster's own files that counts what is read.
+pub trait CountedFiles: fmt::Debug + Send + Sync {
+    /// `None`: there are no such files here.
+    fn counted(&self, bytes: ReadBytes) -> Option<Arc<dyn ObjectStore>>;
+}
 
 /// Knows the options of object stores.
 pub trait StoreOptions: fmt::Debug + Send + Sync {
@@ -51,6 +66,10 @@ pub(crate) fn stores_of(plan: &Arc<dyn ExecutionPlan>, known: Option<&Stores>) -
     plan.apply(|node| {
         if let Some(write) = node.downcast_ref::<WriteExec>() {
             add(write.target()?);
+        }
+        if let Some(copy) = node.downcast_ref::<CopyFilesExec>().map(CopyFilesExec::copy) {
+            add(copy.from.clone());
+            add(copy.to.clone());
         }
         let scan = node.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref());
         if let Some::<&FileScanConfig>(config) = scan {

@@ -85,7 +85,8 @@ struct EngineInstance {
 
 impl Stages for EngineStages {
     fn decode(&self, bytes: &[u8]) -> Result<Arc<dyn Stage>, TaskFailure> {
-        let plan = Arc::new(StagePlan::decode(bytes, self.runtime_env.clone())?);
+        let plan = StagePlan::decode(bytes, self.runtime_env.clone())?.with_files(self.object_stores.clone());
+        let plan = Arc::new(plan);
         for StoreConfig { url, options } in plan.stores() {
             let internal =
                 |reason: String| TaskFailure::Internal { message: format!("the object store {url}: {reason}") };

@@ -16,6 +16,7 @@ use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{JobId, StageId};
 use windlass_core::job::Terms;
 use windlass_core::time::Instant;
+use windlass_engine::scan::{LOCAL_BYTES, REMOTE_BYTES};
 use windlass_engine::{OperatorMetrics, PlannedJob};
 
 /// Statements and plans longer than this many bytes are cut in the history.
@@ -505,7 +506,13 @@ impl StageRecord {
             text.push_str(line);
             let position = position as u32;
             let values = self.metrics.range((position, String::new())..(position + 1, String::new()));
-            let values: Vec<String> = values.map(|((_, name), value)| show(name, *value)).collect();
+            let mut values: Vec<String> = values.map(|((_, name), value)| show(name, *value)).collect();
+            let read = |name: &str| self.metrics.get(&(position, name.to_string())).copied();
+            if let (Some(local), Some(remote)) = (read(LOCAL_BYTES), read(REMOTE_BYTES))
+                && local + remote > 0
+            {
+                values.push(format!("local={:.1}%", 100.0 * local as f64 / (local + remote) as f64));
+            }
             if !values.is_empty() {
                 text.push_str(&format!(", metrics=[{}]", values.join(", ")));
             }

@@ -1,6 +1,7 @@
 //! `wfs://`: the object store's own suite, a model, and what happens when executors, disks and primaries fail.
 
 mod coded;
+mod distcp;
 pub(crate) mod faults;
 mod model;
 mod shell;

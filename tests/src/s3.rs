@@ -4,13 +4,13 @@ use crate::cluster::{Processes, python};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
-struct Server {
+pub(crate) struct Server {
     process: Child,
     url: String,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut command = python("s3_server.py", &[]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().expect("the server starts");
@@ -24,7 +24,7 @@ impl Server {
 
 impl Server {
     /// A cluster whose environment leads here.
-    fn cluster(&self) -> Processes {
+    pub(crate) fn cluster(&self) -> Processes {
         let environment = [
             ("AWS_ENDPOINT_URL", self.url.as_str()),
             ("AWS_ALLOW_HTTP", "true"),

@@ -358,6 +358,33 @@ pub enum FsCommand {
         #[arg(short, long)]
         wait: bool,
     },
+    /// Copy files by the cluster's executors, many at a time: between its own, object stores (s3://) and their local ones (file://).
+    ///
+    /// A folder is copied with all that is in it, to below the other folder. Files that are there, as long and not older, are passed over:
+    /// a copy that broke off goes on when it is begun again. Each copy is read once more, to see that it is one.
+    Distcp {
+        /// A folder or a file; without a scheme one of the cluster's.
+        from: String,
+        to: String,
+        /// Copy what is there already, too.
+        #[arg(long)]
+        overwrite: bool,
+        /// Remove files that have no source.
+        #[arg(long)]
+        delete: bool,
+        /// Do not read the copies.
+        #[arg(long)]
+        no_verify: bool,
+        /// Say what would be done.
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+        /// A line for each file.
+        #[arg(short, long)]
+        verbose: bool,
+        /// No progress bar.
+        #[arg(long)]
+        no_progress: bool,
+    },
     /// Blocks, repair, and each executor's replicas.
     Report {
         /// Print JSON.

@@ -9,7 +9,7 @@ use crate::error::ClientError;
 use crate::jobs::Progress;
 use crate::params::Params;
 use crate::result::ResultStream;
-use crate::session::{QueryHandle, Session};
+use crate::session::{QueryHandle, Session, Statement};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use std::io::IsTerminal;
@@ -162,6 +162,22 @@ impl Runner {
             Ok(())
         }
     }
+}
+
+/// Runs a statement until it has an answer, with a progress bar if it is to show.
+pub async fn with_progress(statement: Statement, show: bool) -> Result<ResultStream, Failure> {
+    let mut watch = Watch::new(&statement.handle(), show, show);
+    let running = statement.execute();
+    tokio::pin!(running);
+    let answer = loop {
+        tokio::select! {
+            biased;
+            answer = &mut running => break answer,
+            () = watch.next() => {}
+        }
+    };
+    watch.display.clear();
+    Ok(answer?)
 }
 
 /// The progress of a statement, for as long as the cluster tells it.

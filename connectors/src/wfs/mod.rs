@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tonic::{Code, Status};
+use windlass_engine::stores::ReadBytes;
 use windlass_proto::v1::file_error::Kind;
 use windlass_proto::v1::file_reply::Reply;
 use windlass_proto::v1::file_request::Ask;
@@ -50,7 +51,11 @@ pub trait Local: Send + Sync + fmt::Debug {
 
 /// Files of one cluster. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Wfs(Arc<Shared>);
+pub struct Wfs {
+    shared: Arc<Shared>,
+    /// Of whoever reads with this one.
+    counted: Option<ReadBytes>,
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -87,13 +92,19 @@ impl Wfs {
     /// Network work runs on `io`.
     pub fn new(primary: Arc<dyn Primary>, io: Handle, local: Option<Arc<dyn Local>>) -> Wfs {
         let (local_bytes, remote_bytes) = Default::default();
-        Wfs(Arc::new(Shared { primary, local, peers: Peers::new(io), local_bytes, remote_bytes }))
+        let shared = Shared { primary, local, peers: Peers::new(io), local_bytes, remote_bytes };
+        Wfs { shared: Arc::new(shared), counted: None }
+    }
+
+    /// The same files, for a reader whose bytes are counted.
+    pub fn counting(self, bytes: ReadBytes) -> Wfs {
+        Wfs { counted: Some(bytes), ..self }
     }
 
     pub async fn ask(&self, ask: Ask) -> Result<Reply, WfsError> {
-        let near = self.0.local.as_ref().map(|local| local.near());
+        let near = self.shared.local.as_ref().map(|local| local.near());
         let request = v1::FileRequest { near, ask: Some(ask) };
-        let reply = self.0.primary.ask(request).await.map_err(|status| WfsError::Primary(describe(&status)))?;
+        let reply = self.shared.primary.ask(request).await.map_err(|status| WfsError::Primary(describe(&status)))?;
         match reply.reply {
             Some(Reply::Error(error)) => Err(WfsError::Refused(error)),
             Some(reply) => Ok(reply),
@@ -161,25 +172,28 @@ impl Wfs {
 
     /// Bytes that were read from replicas of this process, and from those of others.
     pub fn bytes_read(&self) -> (u64, u64) {
-        (self.0.local_bytes.load(Ordering::Relaxed), self.0.remote_bytes.load(Ordering::Relaxed))
+        (self.shared.local_bytes.load(Ordering::Relaxed), self.shared.remote_bytes.load(Ordering::Relaxed))
     }
 
     fn count(&self, executor: u64, bytes: usize) {
-        let is_local = self.0.local.as_ref().is_some_and(|local| local.near().executor == executor);
-        let counter = if is_local { &self.0.local_bytes } else { &self.0.remote_bytes };
+        let is_local = self.shared.local.as_ref().is_some_and(|local| local.near().executor == executor);
+        let counter = if is_local { &self.shared.local_bytes } else { &self.shared.remote_bytes };
         counter.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(counted) = &self.counted {
+            if is_local { &counted.local } else { &counted.remote }.add(bytes);
+        }
     }
 
     /// The replicas of an executor.
     fn node(&self, holder: &v1::BlockHolder) -> Result<Arc<dyn BlockNode>, Status> {
-        match self.0.local.as_ref().and_then(|local| local.node(holder.executor)) {
+        match self.shared.local.as_ref().and_then(|local| local.node(holder.executor)) {
             Some(node) => Ok(node),
-            None => self.0.peers.node(&holder.address),
+            None => self.shared.peers.node(&holder.address),
         }
     }
 
     fn io(&self) -> &Handle {
-        self.0.peers.io()
+        self.shared.peers.io()
     }
 }
 

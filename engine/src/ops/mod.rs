@@ -1,5 +1,6 @@
 //! The operators that Windlass adds to DataFusion's.
 
+mod copy_files;
 mod exchange_read;
 mod gather;
 mod inserted;
@@ -7,6 +8,7 @@ pub(crate) mod range;
 mod sink;
 mod write;
 
+pub use copy_files::{CopyFiles, CopyFilesExec, CopyItem, CopyPart, copy_schema};
 pub use exchange_read::{ExchangeReadExec, ReadMode};
 pub use gather::GatherExec;
 pub(crate) use inserted::{InsertedExec, Stop, insert};

@@ -5,7 +5,7 @@ use super::range_sort;
 use super::size::scanned_bytes;
 use crate::config::WindlassOptions;
 use crate::envelope::{Envelope, OutputSpec, content_hash};
-use crate::ops::{ExchangeReadExec, GatherExec, ReadMode, WriteExec};
+use crate::ops::{CopyFilesExec, CopyItem, ExchangeReadExec, GatherExec, ReadMode, WriteExec};
 use crate::restrict::whole_children;
 use crate::session::changed_options;
 use crate::stage::{PlannedJob, PlannedStage, Split, WriteTarget};
@@ -351,6 +351,15 @@ fn preferences(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Preference> {
 fn splits(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Vec<Split>> {
     let mut splits = vec![];
     let walked = plan.apply(|node| {
+        if let Some(copy) = node.downcast_ref::<CopyFilesExec>().map(CopyFilesExec::copy)
+            && copy.from.starts_with("wfs:")
+            && copy.parts.len() == tasks as usize
+        {
+            let of_item =
+                |item: &CopyItem| Some(Split { path: format!("/{}", item.from.as_ref()?), range: 0..item.bytes });
+            splits = copy.parts.iter().map(|part| part.items.iter().filter_map(of_item).collect()).collect();
+            return Ok(TreeNodeRecursion::Stop);
+        }
         let scan = node.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref());
         let Some::<&FileScanConfig>(config) = scan else { return Ok(TreeNodeRecursion::Continue) };
         let ours = config.object_store_url.as_str().starts_with("wfs:");

@@ -1,5 +1,6 @@
 //! How much a plan reads.
 
+use crate::ops::CopyFilesExec;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::FileScanConfig;
@@ -14,6 +15,7 @@ pub(crate) fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
         if let Some(scan) = node.downcast_ref::<DataSourceExec>() {
             bytes += scan_bytes(scan);
         }
+        bytes += node.downcast_ref::<CopyFilesExec>().map_or(0, CopyFilesExec::bytes);
         Ok(TreeNodeRecursion::Continue)
     });
     debug_assert!(walked.is_ok(), "the closure does not fail");

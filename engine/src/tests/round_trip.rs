@@ -7,7 +7,7 @@ use super::{Fixture, SHAPE, STATEMENTS, context};
 use crate::StagePlan;
 use crate::codec::WindlassCodec;
 use crate::envelope::{Envelope, OutputSpec};
-use crate::ops::ExchangeReadExec;
+use crate::ops::{CopyFiles, CopyFilesExec, CopyItem, CopyPart, ExchangeReadExec};
 use crate::plan_job;
 use crate::session::task_context;
 use arrow::compute::SortOptions;
@@ -382,7 +382,13 @@ async fn operators_made_by_hand() {
     let empty = Arc::new(EmptyExec::new(Arc::clone(&schema)).with_partitions(3));
     let sort = PartialSortExec::new(ordering.clone(), empty.clone(), 1);
     let top = |kind| PartitionedTopKExec::try_new(empty.clone(), ordering.clone(), 1, 4, kind).unwrap();
-    let plans: [Arc<dyn ExecutionPlan>; 6] = [
+    let item = CopyItem { from: Some("a/b".into()), to: "c".into(), bytes: 5, e_tag: Some("1".into()), modified_ms: 7 };
+    let part = CopyPart { items: vec![item], skipped: 1, skipped_bytes: 2 };
+    let (from, to) = ("wfs:///".into(), "s3://lake/".into());
+    let copy =
+        CopyFiles { from, to, overwrite: true, verify: true, dry: false, parts: vec![part, CopyPart::default()] };
+    let plans: [Arc<dyn ExecutionPlan>; 7] = [
+        Arc::new(CopyFilesExec::new(copy)),
         Arc::new(sort.with_preserve_partitioning(true).with_fetch(Some(7))),
         Arc::new(top(WindowFnKind::RowNumber)),
         Arc::new(top(WindowFnKind::Rank)),

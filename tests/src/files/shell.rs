@@ -3,7 +3,7 @@
 use crate::cluster::{Processes, python, run, succeed, windlass};
 use std::fs;
 
-fn fs_command(cluster: &Processes, arguments: &[&str]) -> Result<String, String> {
+pub(super) fn fs_command(cluster: &Processes, arguments: &[&str]) -> Result<String, String> {
     let mut command = windlass(&[&["fs"], arguments].concat());
     command.env("WINDLASS_URL", &cluster.url);
     run(command)
@@ -98,6 +98,27 @@ fn files_go_there_and_back_and_around() {
     fs(&["rm", "-r", "--skip-trash", "/a"]);
     let report: serde_json::Value = serde_json::from_str(&fs(&["report", "--json"])).unwrap();
     assert_eq!(report["blocks"], 0);
+}
+
+#[test]
+fn scans_say_how_much_they_read_on_their_own_executors() {
+    let cluster = Processes::of(["3", "1", "512MiB"]);
+    let local = tempfile::tempdir().unwrap();
+    let csv = local.path().join("t.csv");
+    let rows: String = (0..100_000).map(|row| format!("{row},{}\n", row % 7)).collect();
+    fs::write(&csv, format!("a,b\n{rows}")).unwrap();
+    // On each executor, and on one of them.
+    for (replication, folder) in [("3", "everywhere"), ("1", "once")] {
+        let path = format!("/{folder}/t.csv");
+        fs_command(&cluster, &["put", "--replication", replication, &csv.display().to_string(), &path]).unwrap();
+        let table = format!(
+            "CREATE EXTERNAL TABLE {folder} STORED AS CSV LOCATION 'wfs:///{folder}/' OPTIONS ('format.has_header' 'true')"
+        );
+        let analyze = format!("EXPLAIN ANALYZE SELECT b, sum(a) FROM {folder} GROUP BY b");
+        let said = cluster.sql(&[&table, "SET windlass.small_query_bytes = 0", &analyze]).unwrap();
+        assert!(said.contains("local_bytes=") && said.contains("remote_bytes="), "{said}");
+        assert!(said.contains("local=100.0%") || replication == "1" && said.contains("local="), "{said}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `windlass fs`: the files of the cluster, with the habits of `hdfs dfs`.
 
+mod distcp;
 mod paths;
 mod show;
 mod transfer;
@@ -9,6 +10,7 @@ use super::{Failure, Outcome};
 use crate::config::units::ByteSize;
 use crate::embedded::EmbeddedOptions;
 use crate::session::{Client, Session};
+use distcp::Distcp;
 use futures::TryStreamExt;
 use paths::{Found, expand, parse};
 use std::io::Write;
@@ -37,7 +39,7 @@ pub fn run(command: Fs, runtime: &Runtime) -> Outcome {
         let session = open(command.target).await?;
         let files = session.files();
         let outcome = tokio::select! {
-            outcome = execute(&files, command.command) => outcome,
+            outcome = execute(&session, &files, command.command) => outcome,
             _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
         };
         // What was asked for has happened or failed by now; that counts.
@@ -59,8 +61,12 @@ async fn open(target: FsTarget) -> Result<Session, Failure> {
     }
 }
 
-async fn execute(files: &Wfs, command: FsCommand) -> Outcome {
+async fn execute(session: &Session, files: &Wfs, command: FsCommand) -> Outcome {
     match command {
+        FsCommand::Distcp { from, to, overwrite, delete, no_verify, dry_run, verbose, no_progress } => {
+            distcp::run(session, &Distcp { from, to, overwrite, delete, no_verify, dry_run, verbose, no_progress })
+                .await
+        }
         FsCommand::Ls { paths, recursive, human, json } => show::ls(files, &paths, recursive, human, json).await,
         FsCommand::Put { paths, transfer, terms } => transfer::put(files, &paths, &transfer, &terms).await,
         FsCommand::Get { paths, transfer } => transfer::get(files, &paths, &transfer).await,

@@ -1,0 +1,327 @@
+//! Copies files from one place to another as they are: each task some of them.
+//!
+//! A copy happens once however often it is tried: a file appears at its place when all of it is there, and an attempt passes over those that
+//! an earlier one has copied.
+
+use crate::scan::{FileError, file_name};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use bytes::Bytes;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
+use prost::Message;
+use std::fmt;
+use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+
+/// Files of one task that are copied at a time.
+const AT_A_TIME: usize = 2;
+/// Bytes that are sent together to the place.
+const PART_BYTES: usize = 8 << 20;
+/// How often a file is copied whose copy turns out to have other bytes.
+const TRIES: u32 = 3;
+
+/// What is copied where.
+#[derive(Clone, PartialEq, Message)]
+pub struct CopyFiles {
+    /// Of the object stores.
+    #[prost(string, tag = "1")]
+    pub from: String,
+    #[prost(string, tag = "2")]
+    pub to: String,
+    /// Copy what is there already, too.
+    #[prost(bool, tag = "3")]
+    pub overwrite: bool,
+    /// Read each copy, to see that it is one.
+    #[prost(bool, tag = "4")]
+    pub verify: bool,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "5")]
+    pub dry: bool,
+    /// One for each partition.
+    #[prost(message, repeated, tag = "6")]
+    pub parts: Vec<CopyPart>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct CopyPart {
+    #[prost(message, repeated, tag = "1")]
+    pub items: Vec<CopyItem>,
+    /// Files that are there already, and their bytes: just counted.
+    #[prost(uint64, tag = "2")]
+    pub skipped: u64,
+    #[prost(uint64, tag = "3")]
+    pub skipped_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct CopyItem {
+    /// Locations in the stores. Without a source the file is removed.
+    #[prost(string, optional, tag = "1")]
+    pub from: Option<String>,
+    #[prost(string, tag = "2")]
+    pub to: String,
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    #[prost(string, optional, tag = "4")]
+    pub e_tag: Option<String>,
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[prost(int64, tag = "5")]
+    pub modified_ms: i64,
+}
+
+/// The leaf that copies.
+#[derive(Clone, Debug)]
+pub struct CopyFilesExec {
+    copy: Arc<CopyFiles>,
+    metrics: ExecutionPlanMetricsSet,
+    properties: Arc<PlanProperties>,
+}
+
+/// One row for each file that was copied or removed, and one that counts those that were there.
+pub fn copy_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("action", DataType::Utf8, false),
+        Field::new("path", DataType::Utf8, true),
+        Field::new("files", DataType::UInt64, false),
+        Field::new("bytes", DataType::UInt64, false),
+        Field::new("crc32c", DataType::Utf8, true),
+    ]))
+}
+
+struct Row {
+    action: &'static str,
+    path: Option<String>,
+    files: u64,
+    bytes: u64,
+    crc32c: Option<String>,
+}
+
+impl CopyFilesExec {
+    pub fn new(copy: CopyFiles) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(copy_schema()),
+            Partitioning::UnknownPartitioning(copy.parts.len()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Self { copy: Arc::new(copy), metrics: ExecutionPlanMetricsSet::new(), properties: Arc::new(properties) }
+    }
+
+    pub fn copy(&self) -> &CopyFiles {
+        &self.copy
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.copy.parts.iter().flat_map(|part| &part.items).map(|item| item.bytes).sum()
+    }
+
+    pub(crate) fn restrict(&self, keep: &[usize]) -> Self {
+        let parts = keep.iter().map(|&at| self.copy.parts[at].clone()).collect();
+        Self::new(CopyFiles { parts, ..(*self.copy).clone() })
+    }
+}
+
+impl DisplayAs for CopyFilesExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files: usize = self.copy.parts.iter().map(|part| part.items.len()).sum();
+        write!(f, "CopyFilesExec: files={files}, from={}, to={}", self.copy.from, self.copy.to)
+    }
+}
+
+impl ExecutionPlan for CopyFilesExec {
+    fn name(&self) -> &str {
+        "CopyFilesExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(part) = self.copy.parts.get(partition).cloned() else {
+            return internal_err!("partition {partition} of {} copies was asked for", self.copy.parts.len());
+        };
+        let store = |url: &str| context.runtime_env().object_store(ObjectStoreUrl::parse(url)?);
+        let copier =
+            Arc::new(Copier { from: store(&self.copy.from)?, to: store(&self.copy.to)?, copy: self.copy.clone() });
+        let rows = MetricBuilder::new(&self.metrics).output_rows(partition);
+        let bytes = MetricBuilder::new(&self.metrics).counter("bytes_copied", partition);
+        let skipped =
+            Row { action: "skipped", path: None, files: part.skipped, bytes: part.skipped_bytes, crc32c: None };
+        let skipped = (part.skipped > 0).then_some(Ok(skipped));
+        let done = stream::iter(part.items).map(move |item| {
+            let copier = copier.clone();
+            async move { copier.handle(&item).await }
+        });
+        let output = stream::iter(skipped).chain(done.buffered(AT_A_TIME)).map(move |row| {
+            let row = row?;
+            rows.add(1);
+            if row.action == "copied" {
+                bytes.add(row.bytes as usize);
+            }
+            row.batch()
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(copy_schema(), output)))
+    }
+}
+
+impl Row {
+    fn batch(self) -> Result<RecordBatch> {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec![self.action])),
+            Arc::new(StringArray::from(vec![self.path])),
+            Arc::new(UInt64Array::from(vec![self.files])),
+            Arc::new(UInt64Array::from(vec![self.bytes])),
+            Arc::new(StringArray::from(vec![self.crc32c])),
+        ];
+        Ok(RecordBatch::try_new(copy_schema(), columns)?)
+    }
+}
+
+struct Copier {
+    from: Arc<dyn ObjectStore>,
+    to: Arc<dyn ObjectStore>,
+    copy: Arc<CopyFiles>,
+}
+
+impl Copier {
+    async fn handle(&self, item: &CopyItem) -> Result<Row> {
+        let to = location(&item.to)?;
+        let name = file_name(&self.copy.to, &to);
+        let row = |action, crc32c| Row { action, path: Some(name.clone()), files: 1, bytes: item.bytes, crc32c };
+        let Some(source) = &item.from else {
+            if !self.copy.dry {
+                match self.to.delete(&to).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(error) => return Err(failed(format!("cannot remove {name}"), error.into())),
+                }
+            }
+            return Ok(row(if self.copy.dry { "would remove" } else { "removed" }, None));
+        };
+        if self.copy.dry {
+            return Ok(row("would copy", None));
+        }
+        if !self.copy.overwrite && self.is_there(item, &to).await {
+            return Ok(row("skipped", None));
+        }
+        let from = location(source)?;
+        let what = format!("cannot copy {} to {name}", file_name(&self.copy.from, &from));
+        let mut tries = 1;
+        loop {
+            let sum = self.transfer(item, &from, &to).await.map_err(|error| failed(what.clone(), error))?;
+            let read = match self.copy.verify {
+                true => checksum(&*self.to, &to).await.map_err(|error| failed(what.clone(), error))?,
+                false => (sum, item.bytes),
+            };
+            if read == (sum, item.bytes) {
+                return Ok(row("copied", Some(format!("{sum:08x}"))));
+            }
+            if tries == TRIES {
+                let reason = format!(
+                    "{} bytes with CRC32C {sum:08x} were written, and {} with {:08x} are read there",
+                    item.bytes, read.1, read.0
+                );
+                return Err(failed(what, DataFusionError::Execution(reason)));
+            }
+            tries += 1;
+        }
+    }
+
+    /// Whether an earlier attempt has copied it.
+    async fn is_there(&self, item: &CopyItem, to: &Path) -> bool {
+        self.to
+            .head(to)
+            .await
+            .is_ok_and(|there| there.size == item.bytes && there.last_modified.timestamp_millis() >= item.modified_ms)
+    }
+
+    /// Returns the CRC32C of what was read.
+    async fn transfer(&self, item: &CopyItem, from: &Path, to: &Path) -> Result<u32> {
+        let options = GetOptions { if_match: item.e_tag.clone(), ..GetOptions::default() };
+        let mut bytes = match self.from.get_opts(from, options).await {
+            Err(object_store::Error::Precondition { .. }) => {
+                let reason = "it was written again since the copy began: copy once more".to_string();
+                return Err(DataFusionError::Execution(reason));
+            }
+            found => found?.into_stream(),
+        };
+        let mut writer = BufWriter::with_capacity(self.to.clone(), to.clone(), PART_BYTES);
+        let (mut sum, mut read) = (0, 0);
+        let written = async {
+            while let Some(part) = bytes.try_next().await? {
+                sum = crc32c::crc32c_append(sum, &part);
+                read += part.len() as u64;
+                writer.put(part).await?;
+            }
+            Ok::<_, object_store::Error>(())
+        };
+        if let Err(error) = written.await {
+            // What was sent stays nowhere; the first error is the one that counts.
+            let _ = writer.abort().await;
+            return Err(error.into());
+        }
+        writer.shutdown().await.map_err(DataFusionError::IoError)?;
+        match read == item.bytes {
+            true => Ok(sum),
+            false => Err(DataFusionError::Execution(format!(
+                "it has {read} bytes, and had {} when the copy began",
+                item.bytes
+            ))),
+        }
+    }
+}
+
+/// The CRC32C and the length of what is there.
+async fn checksum(store: &dyn ObjectStore, location: &Path) -> Result<(u32, u64)> {
+    let bytes = store.get(location).await?.into_stream();
+    let sum =
+        |(sum, length), part: Bytes| async move { Ok((crc32c::crc32c_append(sum, &part), length + part.len() as u64)) };
+    Ok(bytes.try_fold((0, 0), sum).await?)
+}
+
+fn location(text: &str) -> Result<Path> {
+    Ok(Path::parse(text).map_err(object_store::Error::from)?)
+}
+
+fn failed(what: String, source: DataFusionError) -> DataFusionError {
+    FileError::described(format!("{what}: {}", crate::failure::message(&source)), source)
+}
