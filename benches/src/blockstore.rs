@@ -40,6 +40,7 @@ pub fn run(options: &Options) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be built");
     runtime.block_on(async {
         throughput(options).await;
+        coded(options).await;
         names(options).await;
     });
 }
@@ -47,16 +48,23 @@ pub fn run(options: &Options) {
 struct Cluster {
     dir: PathBuf,
     url: String,
+    executors: Vec<u64>,
 }
 
 impl Cluster {
-    fn start(dir: PathBuf, executors: &str) -> Cluster {
+    fn start(dir: PathBuf, executors: &str, config: &str) -> Cluster {
         let at = dir.display().to_string();
         let up = ["cluster", "up", "--executors", executors, "--slots", "1", "--memory", "1GiB", "--json", "--dir"];
-        let output = windlass().args(up).arg(&at).output().expect("the binary runs");
+        std::fs::create_dir_all(&dir).expect("a folder can be made");
+        let settings = dir.join("settings.toml");
+        std::fs::write(&settings, config).expect("the configuration is written");
+        let mut command = windlass();
+        let output = command.args(up).arg(&at).env("WINDLASS_CONFIG", &settings).output().expect("the binary runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let up: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the cluster is described");
-        Cluster { dir, url: up["url"].as_str().expect("it has an address").to_owned() }
+        let executors = up["executors"].as_array().expect("it has executors");
+        let executors = executors.iter().map(|executor| executor["pid"].as_u64().expect("each has a pid")).collect();
+        Cluster { dir, url: up["url"].as_str().expect("it has an address").to_owned(), executors }
     }
 }
 
@@ -156,7 +164,7 @@ async fn throughput(options: &Options) {
     let bytes = options.mebibytes << 20;
     let home = options.dir.join(format!("windlass-blockstore-{}", std::process::id()));
     std::fs::create_dir_all(&home).expect("a folder can be made");
-    let cluster = Cluster::start(home.join("cluster"), "2");
+    let cluster = Cluster::start(home.join("cluster"), "2", "");
     let remote: Session = Client::connect(&cluster.url).await.expect("the cluster answers");
     let embedded = EmbeddedOptions { dir: Some(home.join("embedded")), ..EmbeddedOptions::default() };
     let embedded = Client::embedded(embedded).await.expect("an embedded cluster starts");
@@ -217,6 +225,58 @@ async fn throughput(options: &Options) {
     let _ = std::fs::remove_dir_all(&home);
 }
 
+/// Files that are cut into pieces, against the same ones whole: read in alternating rounds, and with as many executors lost as may be.
+async fn coded(options: &Options) {
+    let bytes = (options.mebibytes / 2) << 20;
+    let home = options.dir.join(format!("windlass-coded-{}", std::process::id()));
+    let config = "[files]\ncode_after = \"0s\"\nrepair_after = \"1h\"\n[executor]\nrepair_rate = \"0B\"\n";
+    let cluster = Cluster::start(home.clone(), "7", config);
+    let session: Session = Client::connect(&cluster.url).await.expect("the cluster answers");
+    let files = session.files();
+    let part = part(8);
+    write(&files, "/whole/file", &part, bytes, 3).await;
+    write(&files, "/cold/file", &part, bytes, 3).await;
+    let policy = v1::SetPolicyRequest { path: "/cold".into(), policy: Some("rs-3-2".into()) };
+    let recode = async {
+        files.act(Ask::SetPolicy(policy)).await.expect("it is set");
+        loop {
+            let health = files.health("/", 0).await.expect("a report");
+            if health.recoding + health.to_recode == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (of_recode, ()) = timed(recode).await;
+    let compare = async |rounds: usize| {
+        let (mut ours, mut theirs) = (vec![], vec![]);
+        for _ in 0..rounds {
+            theirs.push(timed(read(&files, "/whole/file", bytes)).await.0);
+            ours.push(timed(read(&files, "/cold/file", bytes)).await.0);
+        }
+        let ratio = median(ours.iter().zip(&theirs).map(|(ours, theirs)| theirs / ours).collect());
+        (median(ours), median(theirs), ratio)
+    };
+    let whole = compare(options.rounds).await;
+    // Two that hold pieces of the file, and not its data alone.
+    for pid in &cluster.executors[..2] {
+        let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        assert!(killed.is_ok_and(|status| status.success()), "the executor can be killed");
+    }
+    while files.health("/", 0).await.expect("a report").members.len() > 5 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let degraded = compare(options.rounds).await;
+    let rate = |seconds: f64| (bytes >> 20) as f64 / seconds;
+    println!();
+    println!("{:<26} {:>9}   {:<24} {:>9} {:>7}", "MiB/s", "rs-3-2", "against", "", "ratio");
+    println!("{:<26} {:>9.0}", "cut into pieces", rate(of_recode));
+    for (name, (ours, theirs, ratio)) in [("read", whole), ("read, 2 of 7 lost", degraded)] {
+        println!("{name:<26} {:>9.0}   {:<24} {:>9.0} {ratio:>7.2}", rate(ours), "3 replicas", rate(theirs));
+    }
+    drop(cluster);
+}
+
 /// Of this process.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -228,8 +288,8 @@ fn resident() -> u64 {
 async fn names(options: &Options) {
     println!();
     println!(
-        "{:>10} {:>10} {:>10} {:>10} {:>10} {:>12} {:>12}",
-        "files", "create/s", "stat/s", "rename/s", "list, ms", "bytes/file", "start, ms"
+        "{:>10} {:>10} {:>12} {:>10} {:>10} {:>10} {:>12} {:>12}",
+        "files", "create/s", "with 1 KiB/s", "stat/s", "rename/s", "list, ms", "bytes/file", "start, ms"
     );
     for files in [10_000, 100_000, 1_000_000].into_iter().filter(|files| *files <= options.files) {
         let home = options.dir.join(format!("windlass-names-{}-{files}", std::process::id()));
@@ -245,6 +305,14 @@ async fn names(options: &Options) {
         .await;
         let memory = resident().saturating_sub(before) / files as u64;
         let some = files.min(20_000);
+        let content = part(9).slice(..1_024);
+        let (with_content, ()) = timed(each(some, async |at| {
+            let path = format!("/small/{at:07}");
+            let mut writer = FileWriter::create(&wfs, &path, WriteOptions::new_file()).await.expect("a file begins");
+            writer.write(content.clone()).await.expect("bytes are taken");
+            writer.finish().await.expect("the file is complete");
+        }))
+        .await;
         let (stated, ()) = timed(each(some, async |at| _ = wfs.stat(&path(at)).await.expect("it is there"))).await;
         let (renamed, ()) = timed(each(some, async |at| {
             let (from, to) = (path(at), format!("{}-new", path(at)));
@@ -272,8 +340,9 @@ async fn names(options: &Options) {
         session.files().stat(&format!("{}-new", path(0))).await.expect("it is still there");
         session.close().await.expect("it ends");
         println!(
-            "{files:>10} {:>10.0} {:>10.0} {:>10.0} {:>10.0} {memory:>12} {:>12.0}",
+            "{files:>10} {:>10.0} {:>12.0} {:>10.0} {:>10.0} {:>10.0} {memory:>12} {:>12.0}",
             files as f64 / created,
+            some as f64 / with_content,
             some as f64 / stated,
             some as f64 / renamed,
             listed * 1e3,

@@ -1,6 +1,7 @@
 //! All DataFusion glue that scheduler and executor share: sessions, distributed planning, exchange operators and their codecs.
 
 mod arrow_files;
+pub mod checksum;
 mod codec;
 pub mod config;
 mod copy_files;

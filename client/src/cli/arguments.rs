@@ -2,7 +2,7 @@
 
 use super::output::Format;
 use crate::config::Role;
-use crate::config::units::{Auto, ByteSize, Count};
+use crate::config::units::{Auto, ByteSize, Count, Span};
 use crate::params::{Param, Params};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -357,6 +357,17 @@ pub enum FsCommand {
         /// Until it is done.
         #[arg(short, long)]
         wait: bool,
+    },
+    /// Let an executor be away for a while: its replicas are not made again meanwhile, as far as others have each block twice.
+    Maintenance {
+        /// Its name or id, as 'windlass fs report' shows them.
+        executor: String,
+        /// For how long, such as 30m.
+        #[arg(long = "for", value_name = "TIME", default_value = "1h")]
+        time: Span,
+        /// It is back, or does not go.
+        #[arg(long, conflicts_with = "time")]
+        end: bool,
     },
     /// Copy files by the cluster's executors, many at a time: between its own, object stores (s3://) and their local ones (file://).
     ///

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
+use windlass_engine::checksum::crc32c;
 use windlass_engine::remote::executor_channel;
 use windlass_proto::v1;
 use windlass_proto::v1::blocks_client::BlocksClient;
@@ -120,7 +121,7 @@ pub fn verify(piece: &v1::BlockData) -> Result<(), Status> {
         return Err(Status::data_loss("a piece has not as many checksums as it needs"));
     }
     for (at, (chunk, checksum)) in chunks.zip(&piece.checksums).enumerate() {
-        if crc32c::crc32c(chunk) != *checksum {
+        if crc32c(chunk) != *checksum {
             let offset = piece.offset + (at * CHECKSUM_BYTES) as u64;
             return Err(Status::data_loss(format!("the bytes from {offset} on are not those that were written")));
         }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::Status;
+use windlass_engine::checksum::crc32c;
 use windlass_proto::v1;
 use windlass_proto::v1::block_piece::{Piece, WriteEnd};
 use windlass_proto::v1::create_request::{Mode, New, Overwrite};
@@ -205,7 +206,7 @@ impl FileWriter {
         let offset = open.sent;
         open.sent += data.len() as u64;
         open.kept.push_back((offset, data.clone()));
-        let checksums = data.chunks(CHECKSUM_BYTES).map(crc32c::crc32c).collect();
+        let checksums = data.chunks(CHECKSUM_BYTES).map(crc32c).collect();
         let piece = Piece::Data(v1::BlockData { offset, data, checksums });
         let sent = open.pieces.send(v1::BlockPiece { piece: Some(piece) }).await;
         let open_is_fine = sent.is_ok() && open.make_room(WINDOW).await;

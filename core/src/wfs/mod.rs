@@ -961,7 +961,9 @@ impl Namespace {
         let decay = (!self.graves.is_empty()).then(Instant::default);
         let leaving = self.leaving.front().map(|(at, _)| *at);
         let recoding = if self.upkeep.is_settling() { None } else { self.recoder.next_deadline() };
-        let due = [expiry, decay, leaving, self.trash_due, recoding, self.upkeep.next_deadline(&self.replicas)];
+        let maintenance = self.replicas.members.values().filter_map(|member| member.maintenance).min();
+        let upkeep = self.upkeep.next_deadline(&self.replicas);
+        let due = [expiry, decay, leaving, self.trash_due, recoding, maintenance, upkeep];
         due.into_iter().flatten().min()
     }
 
@@ -974,6 +976,7 @@ impl Namespace {
             self.expire_trash(now, out);
         }
         self.decay(now, out);
+        self.end_maintenance(now);
         while let Some((_, orders)) = self.leaving.pop_front_if(|(at, _)| *at <= now.at) {
             out.orders.extend(orders);
         }

@@ -40,7 +40,8 @@ pub(super) fn choose(
     let mut chosen: Vec<&Member> = held.iter().filter_map(|id| replicas.member(*id)).collect();
     let before = chosen.len();
     let takes = |member: &&Member| {
-        !member.draining && member.free > reserve && !excluded.contains(&member.id) && !held.contains(&member.id)
+        let is_staying = !member.draining && member.maintenance.is_none();
+        is_staying && member.free > reserve && !excluded.contains(&member.id) && !held.contains(&member.id)
     };
     let mut candidates: Vec<&Member> = replicas.members.values().filter(takes).collect();
     while chosen.len() - before < count && !candidates.is_empty() {

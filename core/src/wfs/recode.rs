@@ -284,7 +284,7 @@ impl Namespace {
             return self.reconsider(now, file);
         }
         let unreadable =
-            |block: &BlockId| !self.replicas.blocks.get(block).is_some_and(|state| self.replicas.staying(state) > 0);
+            |block: &BlockId| self.replicas.blocks.get(block).is_none_or(|state| self.replicas.staying(state) == 0);
         let unreadable: Vec<(usize, BlockId)> =
             formed.iter().filter(|(_, block)| unreadable(block)).map(|(at, block)| (*at, *block)).collect();
         if !unreadable.is_empty() {

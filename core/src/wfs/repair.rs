@@ -81,6 +81,7 @@ pub struct Health {
 pub struct MemberStatus {
     pub id: ExecutorId,
     pub draining: bool,
+    pub maintenance: bool,
     pub replicas: usize,
     pub used: u64,
     pub free: u64,
@@ -162,6 +163,9 @@ impl Namespace {
             if member.draining {
                 self.draining(now, member.id, out);
             }
+            if let Some(joined) = self.replicas.member_mut(member.id) {
+                joined.maintenance = member.maintenance;
+            }
         }
     }
 
@@ -174,11 +178,13 @@ impl Namespace {
             self.upkeep.end_copy(block, &mut self.replicas);
         }
         self.recoder_lost(now, id, out);
-        let was_draining = self.replicas.member(id).is_some_and(|member| member.draining);
+        let member = self.replicas.member(id);
+        let was_draining = member.is_some_and(|member| member.draining);
+        let expected_back = member.and_then(|member| member.maintenance).unwrap_or_default();
         let blocks = self.replicas.leave(id);
         if !blocks.is_empty() && !was_draining {
             self.upkeep.waiting.extend(blocks.iter().copied());
-            self.upkeep.away.push((now.at + self.config.repair_after, blocks));
+            self.upkeep.away.push((expected_back.max(now.at + self.config.repair_after), blocks));
         }
         self.repair(now, out);
     }
@@ -187,6 +193,25 @@ impl Namespace {
     pub fn draining(&mut self, now: Now, id: ExecutorId, out: &mut Output) {
         self.replicas.drain(id);
         self.repair(now, out);
+    }
+
+    /// It may go and come back within so long: what it holds is not made again meanwhile, but for blocks with one other replica or none.
+    /// Nothing new goes there. `None`: it is an executor like the others again.
+    pub fn maintain(&mut self, now: Now, id: ExecutorId, time: Option<Duration>) {
+        if let Some(member) = self.replicas.member_mut(id) {
+            member.maintenance = time.map(|time| now.at + time);
+        }
+        self.replicas.unstick();
+    }
+
+    pub(super) fn end_maintenance(&mut self, now: Now) {
+        let mut ended = false;
+        for member in self.replicas.members.values_mut() {
+            ended |= member.maintenance.take_if(|until| *until <= now.at).is_some();
+        }
+        if ended {
+            self.replicas.unstick();
+        }
     }
 
     /// How many of its blocks would have fewer replicas than they want without it, and could have more on others.
@@ -304,44 +329,43 @@ impl Namespace {
         self.repair(now, out);
     }
 
-    /// One more replica, on the emptiest executor, of a block that the fullest one holds. The surplus that this makes goes from the fullest.
+    /// One more replica, on the emptiest executor that may have it, of a block that the fullest one holds. The surplus that this makes goes
+    /// from the fullest.
     fn order_moves(&mut self, now: Now, out: &mut Output) {
         let Some(per_mille) = self.upkeep.balancing else { return };
         let members = || self.replicas.members.values().filter(|member| !member.draining);
         let count = members().count() as u64;
         let average = members().map(Member::fullness).sum::<u64>() / count.max(1);
-        let fullest = members().max_by_key(|member| (member.fullness(), member.id));
-        let Some(fullest) = fullest.filter(|member| member.fullness() > average + per_mille) else {
-            if self.upkeep.copying.is_empty() {
-                self.upkeep.balancing = None;
-            }
-            return;
-        };
+        let mut full: Vec<&Member> = members().filter(|member| member.fullness() > average + per_mille).collect();
+        full.sort_by_key(|member| std::cmp::Reverse((member.fullness(), member.id)));
         let room = |member: &&Member| member.incoming < self.config.copies && member.fullness() < average;
         let mut targets: Vec<(u64, ExecutorId)> = members().filter(room).map(|m| (m.fullness(), m.id)).collect();
         targets.sort_unstable();
-        let source = fullest.id;
-        if fullest.outgoing >= self.config.copies {
-            return;
-        }
-        let moved = fullest.replicas.iter().take(LOOKS).find_map(|id| {
-            let (block, _) = self.replicas.block_of(*id)?;
-            let state = self.replicas.blocks.get(&block)?;
-            let holders = self.replicas.all_holders(block);
-            let is_free = |target: &ExecutorId| !holders.iter().any(|(holder, _)| holder == target);
-            let enough = self.replicas.staying(state) == state.layout.wanted() && !state.forming;
-            let target = targets.iter().map(|(_, target)| *target).find(is_free)?;
-            let idle = enough && !self.upkeep.copying.contains_key(id);
-            idle.then_some((Block { id: *id, bytes: state.replica_bytes()? }, target))
-        });
+        let targets: Vec<ExecutorId> = targets.into_iter().map(|(_, id)| id).collect();
+        let mut sources = full.into_iter().filter(|member| member.outgoing < self.config.copies);
+        let moved = sources.find_map(|source| self.movable(source, &targets));
         match moved {
-            Some((block, target)) => {
+            Some((source, block, target)) => {
                 self.order(now, block.id, vec![source], target, Order::Copy { block, from: vec![source] }, out);
             }
-            // The others have what it has, or no room.
+            // None is too full, or the others have what those have, or no room.
             None if self.upkeep.copying.is_empty() => self.upkeep.balancing = None,
             None => {}
         }
+    }
+
+    /// A replica of `source` that can go to one of `targets`.
+    fn movable(&self, source: &Member, targets: &[ExecutorId]) -> Option<(ExecutorId, Block, ExecutorId)> {
+        source.replicas.iter().take(LOOKS).find_map(|id| {
+            let (block, _) = self.replicas.block_of(*id)?;
+            let state = self.replicas.blocks.get(&block)?;
+            let holders = self.replicas.all_holders(block);
+            let is_free = |target: &&ExecutorId| !holders.iter().any(|(holder, _)| holder == *target);
+            let target = targets.iter().find(is_free)?;
+            let enough = self.replicas.staying(state) == state.layout.wanted() && !state.forming;
+            let idle = enough && !self.upkeep.copying.contains_key(id);
+            idle.then_some((source.id, Block { id: *id, bytes: state.replica_bytes()? }, *target))
+        })
     }
 
     /// Executors are to look at all replicas of the files in `path`. Returns how many those are.
@@ -547,6 +571,7 @@ impl Namespace {
                 .map(|member| MemberStatus {
                     id: member.id,
                     draining: member.draining,
+                    maintenance: member.maintenance.is_some(),
                     replicas: member.replicas.len(),
                     used: member.used,
                     free: member.free,

@@ -14,6 +14,7 @@
 
 use super::coding::Layout;
 use crate::ids::{BlockId, ExecutorId, FileId};
+use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Replicas of one block that are kept track of. A surplus beyond is removed at once.
@@ -126,6 +127,8 @@ pub(super) struct Member {
     pub rack: String,
     /// It leaves for good: its replicas are read, and count no longer.
     pub draining: bool,
+    /// It may be away until then, and nothing is made again meanwhile.
+    pub maintenance: Option<Instant>,
     /// Bytes that its disks have left.
     pub free: u64,
     pub used: u64,
@@ -139,6 +142,21 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// Its disks have so many bytes more, from now on rather than from its next heartbeat on.
+    fn keep(&mut self, replica: BlockId, bytes: u64) {
+        if self.replicas.insert(replica) {
+            self.used += bytes;
+            self.free = if self.free == u64::MAX { u64::MAX } else { self.free.saturating_sub(bytes) };
+        }
+    }
+
+    fn drop(&mut self, replica: BlockId, bytes: u64) {
+        if self.replicas.remove(&replica) {
+            self.used = self.used.saturating_sub(bytes);
+            self.free = self.free.saturating_add(bytes);
+        }
+    }
+
     /// Of a thousand parts of its disks so many are used by replicas.
     pub fn fullness(&self) -> u64 {
         let size = u128::from(self.used) + u128::from(self.free);
@@ -196,9 +214,10 @@ impl Replicas {
         let mut free = 0..=Seat::MAX;
         let Some(seat) = free.find(|seat| !self.members.contains_key(seat)) else { return false };
         let (free, used) = (u64::MAX, 0);
-        let (draining, replicas) = (false, BTreeSet::new());
+        let (draining, maintenance, replicas) = (false, None, BTreeSet::new());
         let (incoming, outgoing, recoding) = (0, 0, 0);
-        let member = Member { id, host, rack, draining, free, used, replicas, incoming, outgoing, recoding };
+        let member =
+            Member { id, host, rack, draining, maintenance, free, used, replicas, incoming, outgoing, recoding };
         self.members.insert(seat, member);
         self.seats.insert(id, seat);
         self.unstick();
@@ -301,9 +320,10 @@ impl Replicas {
         let Some(state) = self.blocks.remove(&block) else { return replicas };
         self.sealed -= usize::from(state.counts());
         self.present -= usize::from(state.is_present());
+        let bytes = state.replica_bytes().unwrap_or(0);
         for held in state.holders.as_slice() {
             if let Some(member) = self.members.get_mut(&held.seat) {
-                member.replicas.remove(&replica(block, held.piece));
+                member.drop(replica(block, held.piece), bytes);
             }
         }
         replicas.sort_unstable();
@@ -341,7 +361,7 @@ impl Replicas {
                     return Reported::Unwanted;
                 }
                 if let Some(member) = self.members.get_mut(&seat) {
-                    member.replicas.insert(replica);
+                    member.keep(replica, bytes);
                 }
                 Reported::Held
             }
@@ -351,9 +371,13 @@ impl Replicas {
     /// The executor's replica is no more, or not to be read.
     pub fn drop_replica(&mut self, executor: ExecutorId, replica: BlockId) {
         let (Some(seat), Some((block, piece))) = (self.seat(executor), self.block_of(replica)) else { return };
-        self.update(block, |state| _ = state.holders.remove(Held { seat, piece }));
+        let mut bytes = 0;
+        self.update(block, |state| {
+            bytes = state.replica_bytes().unwrap_or(0);
+            state.holders.remove(Held { seat, piece });
+        });
         if let Some(member) = self.members.get_mut(&seat) {
-            member.replicas.remove(&replica);
+            member.drop(replica, bytes);
         }
     }
 

@@ -432,8 +432,8 @@ fn a_balancer_moves_replicas_off_full_disks_and_stops() {
     bench.run(|names, now, out| names.balance(now, 50, out));
     while let Some((to, order)) = bench.orders.pop() {
         if let Order::Copy { block, .. } = order {
+            // No heartbeat says so meanwhile.
             bench.run(|names, now, out| names.added(now, to, &[block], out));
-            space(&mut bench);
             bench.run(|names, now, out| names.tick(now, out));
         }
     }
@@ -708,4 +708,45 @@ fn what_is_being_cut_up_can_be_removed_and_may_fail() {
     orders.into_iter().for_each(|(id, order)| cluster.obey(id, order));
     cluster.rest();
     assert_eq!(cluster.replicas(), 0);
+}
+
+#[test]
+fn an_executor_that_is_expected_back_is_waited_for() {
+    let mut cluster = Obedient::new(5);
+    cluster.write("/f", &[10]);
+    let holders = |cluster: &Obedient| {
+        let (_, located) = cluster.bench.names.locate(&path("/f"), 0..10, &Near::default()).unwrap();
+        located[0].holders.clone()
+    };
+    let [first, second, third] = holders(&cluster)[..] else { panic!("three replicas") };
+    let hour = Some(Duration::from_secs(3_600));
+    cluster.bench.run(|names, now, _| names.maintain(now, first, hour));
+    // It is read as before, and nothing new goes there.
+    assert_eq!(holders(&cluster).len(), 3);
+    (0..20).for_each(|file| cluster.write(&format!("/new/{file}"), &[10]));
+    assert_eq!(cluster.disks[&first].len(), 1);
+    let kept = cluster.disks[&first].clone();
+    cluster.lose(first);
+    cluster.bench.now.at = cluster.bench.now.at + Duration::from_secs(3_000);
+    cluster.bench.run(|names, now, out| names.tick(now, out));
+    assert_eq!(cluster.bench.orders, [], "it is expected back");
+    // Back in time, under another name, it has what it had.
+    cluster.disks.insert(ExecutorId(9), kept);
+    cluster.join(ExecutorId(9));
+    assert_eq!((holders(&cluster).len(), cluster.bench.orders.len()), (3, 0));
+
+    // One more is lost meanwhile: the last replica does not wait. And who does not come back is done without.
+    cluster.bench.run(|names, now, _| names.maintain(now, ExecutorId(9), hour));
+    cluster.lose(ExecutorId(9));
+    cluster.lose(second);
+    assert!(
+        cluster.bench.orders.iter().any(|(_, order)| matches!(order, Order::Copy { from, .. } if *from == [third]))
+    );
+    cluster.rest();
+    assert_eq!(holders(&cluster).len(), 3);
+    // Its time is over before it has left: it is one like the others.
+    cluster.bench.run(|names, now, _| names.maintain(now, third, hour));
+    assert!(cluster.bench.names.health().members.iter().any(|member| member.maintenance));
+    cluster.rest();
+    assert!(!cluster.bench.names.health().members.iter().any(|member| member.maintenance));
 }

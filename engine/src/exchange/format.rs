@@ -25,6 +25,7 @@
 //! cannot change places.
 
 use super::BucketSel;
+use crate::checksum::{crc32c, crc32c_append};
 use windlass_core::ids::{AttemptId, JobId};
 
 /// Bytes of a frame's header.
@@ -80,7 +81,7 @@ impl Header {
         let rows = fields.u64();
         let len = fields.u64();
         let sum = fields.u32();
-        if crc32c::crc32c(&bytes[..HEADER - 4]) != fields.u32() {
+        if crc32c(&bytes[..HEADER - 4]) != fields.u32() {
             return Err("a frame's header fails its checksum".to_owned());
         }
         let kind = Kind::ALL.into_iter().find(|kind| kind.tag() == tag);
@@ -108,8 +109,8 @@ pub(super) fn write_frame<E>(
     head[4..8].copy_from_slice(&bucket.to_le_bytes());
     head[8..16].copy_from_slice(&rows.to_le_bytes());
     head[16..24].copy_from_slice(&(body.len() as u64).to_le_bytes());
-    head[24..28].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
-    let sum = crc32c::crc32c(&head[..HEADER - 4]);
+    head[24..28].copy_from_slice(&crc32c(body).to_le_bytes());
+    let sum = crc32c(&head[..HEADER - 4]);
     head[28..32].copy_from_slice(&sum.to_le_bytes());
     Ok(())
 }
@@ -208,7 +209,7 @@ impl IndexHead {
         bytes.extend_from_slice(&self.buckets.to_le_bytes());
         bytes.extend_from_slice(&self.preamble.to_le_bytes());
         bytes.extend_from_slice(&self.data_len.to_le_bytes());
-        let sum = crc32c::crc32c(&bytes);
+        let sum = crc32c(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
         bytes
     }
@@ -219,7 +220,7 @@ impl IndexHead {
         let version = fields.u32();
         let output = fields.attempt();
         let (buckets, preamble, data_len) = (fields.u32(), fields.u64(), fields.u64());
-        if magic != INDEX_MAGIC || crc32c::crc32c(&bytes[..INDEX_HEADER - 4]) != fields.u32() {
+        if magic != INDEX_MAGIC || crc32c(&bytes[..INDEX_HEADER - 4]) != fields.u32() {
             return Err("the index's header fails its checksum".to_owned());
         }
         check_version(version)?;
@@ -235,7 +236,7 @@ impl IndexEntry {
         bytes[16..24].copy_from_slice(&self.total.rows.to_le_bytes());
         // A batch has at least a frame's header, so 2^32 of them are more than any disk of today holds.
         bytes[24..28].copy_from_slice(&(self.total.batches as u32).to_le_bytes());
-        let sum = crc32c::crc32c_append(bucket, &bytes[..INDEX_ENTRY - 4]);
+        let sum = crc32c_append(bucket, &bytes[..INDEX_ENTRY - 4]);
         bytes[28..32].copy_from_slice(&sum.to_le_bytes());
         bytes
     }
@@ -243,7 +244,7 @@ impl IndexEntry {
     pub(super) fn decode(bytes: &[u8; INDEX_ENTRY], bucket: u32) -> Result<Self, String> {
         let mut fields = Fields(bytes);
         let (offset, len, rows, batches) = (fields.u64(), fields.u64(), fields.u64(), u64::from(fields.u32()));
-        if crc32c::crc32c_append(bucket, &bytes[..INDEX_ENTRY - 4]) != fields.u32() {
+        if crc32c_append(bucket, &bytes[..INDEX_ENTRY - 4]) != fields.u32() {
             return Err(format!("the index's entry for bucket {bucket} fails its checksum"));
         }
         Ok(IndexEntry { offset, len, total: Total { batches, rows } })

@@ -3,6 +3,7 @@
 use super::format::{self, HEADER, Header, Kind, OutputHead, Total};
 use super::ipc::Decoder;
 use super::{BucketSel, ExchangeError};
+use crate::checksum::crc32c;
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
@@ -122,7 +123,7 @@ impl FrameDecoder {
                 self.header = Some(header);
                 return Ok(None);
             };
-            if crc32c::crc32c(&payload) != header.sum {
+            if crc32c(&payload) != header.sum {
                 return Err(self.corrupt("a frame's payload fails its checksum"));
             }
             if let Some(batch) = self.frame(header, Buffer::from(payload))? {

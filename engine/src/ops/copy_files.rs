@@ -3,6 +3,7 @@
 //! A copy happens once however often it is tried: a file appears at its place when all of it is there, and an attempt passes over those that
 //! an earlier one has copied.
 
+use crate::checksum::crc32c_append;
 use crate::scan::{FileError, file_name};
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -288,7 +289,7 @@ impl Copier {
         let (mut sum, mut read) = (0, 0);
         let written = async {
             while let Some(part) = bytes.try_next().await? {
-                sum = crc32c::crc32c_append(sum, &part);
+                sum = crc32c_append(sum, &part);
                 read += part.len() as u64;
                 writer.put(part).await?;
             }
@@ -313,8 +314,7 @@ impl Copier {
 /// The CRC32C and the length of what is there.
 async fn checksum(store: &dyn ObjectStore, location: &Path) -> Result<(u32, u64)> {
     let bytes = store.get(location).await?.into_stream();
-    let sum =
-        |(sum, length), part: Bytes| async move { Ok((crc32c::crc32c_append(sum, &part), length + part.len() as u64)) };
+    let sum = |(sum, length), part: Bytes| async move { Ok((crc32c_append(sum, &part), length + part.len() as u64)) };
     Ok(bytes.try_fold((0, 0), sum).await?)
 }
 

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use windlass_connectors::wfs::{CHECKSUM_BYTES, verify};
 use windlass_core::ids::BlockId;
 use windlass_core::wfs::Block;
+use windlass_engine::checksum::crc32c;
 use windlass_proto::v1;
 
 const CHUNK: u64 = CHECKSUM_BYTES as u64;
@@ -303,10 +304,10 @@ fn cut(data: &File, sums: &File, bytes: u64) -> io::Result<()> {
         data.read_exact_at(&mut chunk, at)?;
         let mut sum = [0; 4];
         sums.read_exact_at(&mut sum, at / CHUNK * 4)?;
-        if crc32c::crc32c(&chunk) != u32::from_le_bytes(sum) {
+        if crc32c(&chunk) != u32::from_le_bytes(sum) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its last bytes are not those that were written"));
         }
-        sums.write_all_at(&crc32c::crc32c(&chunk[..rest as usize]).to_le_bytes(), at / CHUNK * 4)?;
+        sums.write_all_at(&crc32c(&chunk[..rest as usize]).to_le_bytes(), at / CHUNK * 4)?;
     }
     sums.set_len(bytes.div_ceil(CHUNK) * 4)?;
     data.set_len(bytes)
@@ -321,7 +322,7 @@ mod tests {
     use super::*;
 
     fn piece(offset: u64, data: &[u8]) -> v1::BlockData {
-        let checksums = data.chunks(CHECKSUM_BYTES).map(crc32c::crc32c).collect();
+        let checksums = data.chunks(CHECKSUM_BYTES).map(crc32c).collect();
         v1::BlockData { offset, data: Bytes::copy_from_slice(data), checksums }
     }
 

@@ -12,6 +12,7 @@ use tonic::Status;
 use windlass_connectors::wfs::{BlockNode, CHECKSUM_BYTES, Local, PIECE_BYTES, parity, read_extent, read_rebuilt};
 use windlass_core::ids::BlockId;
 use windlass_core::wfs::{Block, Coding};
+use windlass_engine::checksum::crc32c;
 use windlass_proto::v1;
 use windlass_proto::v1::block_piece::{Piece, WriteEnd};
 
@@ -221,7 +222,7 @@ impl Outgoing {
     }
 
     async fn send(&mut self, data: Bytes) -> Result<(), Status> {
-        let checksums = data.chunks(CHECKSUM_BYTES).map(crc32c::crc32c).collect();
+        let checksums = data.chunks(CHECKSUM_BYTES).map(crc32c).collect();
         let (offset, length) = (self.offset, data.len() as u64);
         let piece = Piece::Data(v1::BlockData { offset, data, checksums });
         if self.pieces.send(v1::BlockPiece { piece: Some(piece) }).await.is_err() {

@@ -46,7 +46,7 @@ use windlass_proto::v1;
 
 /// Bytes of a replica that are read at once, and such reads ahead of the reader.
 const READ_BYTES: u64 = 4 << 20;
-const READS_AHEAD: usize = 2;
+const READS_AHEAD: usize = 3;
 /// Replicas in one report.
 const REPORT_BLOCKS: usize = 50_000;
 

@@ -274,6 +274,17 @@ impl Actor {
                 names.balance(now, ask.per_mille.into(), out);
                 done()
             }
+            Asked::Maintain(ask) => {
+                let unknown = || FsError::Invalid {
+                    reason: format!(
+                        "there is no executor \"{}\": see 'windlass fs report' for names and ids",
+                        ask.executor
+                    ),
+                };
+                let executor = driver.directory().find(&ask.executor).ok_or_else(unknown)?;
+                names.maintain(now, executor, ask.seconds.map(Duration::from_secs));
+                done()
+            }
             Asked::Health(ask) => Reply::Health(self.health(&wire::path(&ask.path)?, ask.limit as usize, driver)?),
         })
     }
@@ -289,6 +300,7 @@ impl Actor {
                 address: register.address,
                 rack: register.rack,
                 draining: member.draining,
+                maintenance: member.maintenance,
                 replicas: member.replicas as u64,
                 used_bytes: member.used,
                 free_bytes: member.free,

@@ -1,6 +1,6 @@
 //! What fails while files are written, read and kept: nothing that was acknowledged is lost, and no wrong byte is read.
 
-use crate::cluster::{Processes, succeed, windlass};
+use crate::cluster::{Processes, run, succeed, windlass};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use std::path::{Path, PathBuf};
@@ -367,6 +367,82 @@ async fn a_disk_that_is_taken_away_costs_its_replicas_and_nothing_else() {
     verify(&files, "/d/new", 99, 2_500_000).await;
     let health = files.health("/", 0).await.expect("there is a report");
     assert_eq!((health.members.len(), health.missing, on(&other)), (3, 0, restored + 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_in_maintenance_comes_back_to_what_it_had() {
+    let cluster = quick("3", "");
+    let dir = cluster.dir.path().join("extra");
+    let mut extra = Some(cluster.executor("extra", &dir, "config.toml"));
+    let session = cluster.session().await;
+    let files = session.files();
+    until("four executors", async || files.health("/", 0).await.expect("there is a report").members.len() == 4).await;
+    for file in 0..12 {
+        write(&files, &format!("/d/{file}"), file, 1_500_000, options(3)).await;
+    }
+    let held = replicas_below(&dir, ".block").len();
+    assert!(held > 0);
+    let fs = |arguments: &[&str]| succeed(windlass(&[&["fs"], arguments, &["--url", &cluster.url]].concat()));
+    assert_eq!(fs(&["maintenance", "extra", "--for", "10m"]), "extra may be away for 10m 00s\n");
+    assert!(fs(&["report"]).contains("maintenance"));
+    extra.take();
+    until("it is away", async || files.health("/", 0).await.expect("there is a report").members.len() == 3).await;
+    // Longer than an executor is waited for that may have died: 500 ms, and rounds of 5 s.
+    let away = Instant::now();
+    until("six seconds are over", async || away.elapsed() > Duration::from_secs(6)).await;
+    let health = files.health("/", 100).await.expect("there is a report");
+    assert_eq!((health.copied, health.under_replicated), (0, held as u64), "nothing is made again");
+    for file in 0..12 {
+        verify(&files, &format!("/d/{file}"), file, 1_500_000).await;
+    }
+    let _extra = cluster.executor("extra", &dir, "config.toml");
+    healthy(&files).await;
+    let health = files.health("/", 100).await.expect("there is a report");
+    assert_eq!((health.copied, health.pruned), (0, 0));
+    assert!(
+        run(windlass(&["fs", "maintenance", "nobody", "--url", &cluster.url])).expect_err("unknown").contains("nobody")
+    );
+}
+
+/// Two executors with full disks and two with empty ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_move_from_full_disks_to_empty_ones() {
+    let disks: Vec<Mounted> = (0..4).map_while(|_| mount(96)).collect();
+    if disks.len() < 4 {
+        return;
+    }
+    let cluster = quick("1", "");
+    let fs = |arguments: &[&str]| succeed(windlass(&[&["fs"], arguments, &["--url", &cluster.url]].concat()));
+    let session = cluster.session().await;
+    let files = session.files();
+    let start = |number: usize| {
+        cluster.executor(&format!("disk-{number}"), &disks[number].path().join("executor"), "config.toml")
+    };
+    let members = async || files.health("/", 0).await.expect("there is a report").members;
+    let mut executors = vec![start(0), start(1)];
+    until("three executors", async || members().await.len() == 3).await;
+    // The one on the large disk is not to take part.
+    succeed(windlass(&["executor", "decommission", "executor-1", "--url", &cluster.url]));
+    until("two executors", async || members().await.len() == 2).await;
+    for file in 0..15 {
+        write(&files, &format!("/d/{file}"), file, 4 << 20, options(2)).await;
+    }
+    executors.extend([start(2), start(3)]);
+    until("four executors with heartbeats", async || {
+        let members = members().await;
+        members.len() == 4 && members.iter().all(|member| member.free_bytes < 200 << 20)
+    })
+    .await;
+    assert_eq!(fs(&["balance", "--threshold", "5", "-w"]), "balanced\n");
+    healthy(&files).await;
+    let members = members().await;
+    let used: Vec<u64> =
+        members.iter().map(|member| member.used_bytes * 100 / (member.used_bytes + member.free_bytes)).collect();
+    let (least, most) = (used.iter().min().expect("four"), used.iter().max().expect("four"));
+    assert!(most - least <= 12, "the disks are {used:?} per cent full");
+    for file in 0..15 {
+        verify(&files, &format!("/d/{file}"), file, 4 << 20).await;
+    }
 }
 
 /// Writers and readers while executors die and are replaced, for a bounded time; then every file is read.

@@ -7,7 +7,7 @@ mod transfer;
 
 use super::arguments::{Fs, FsCommand, FsTarget};
 use super::{Failure, Outcome};
-use crate::config::units::ByteSize;
+use crate::config::units::{ByteSize, Span};
 use crate::embedded::EmbeddedOptions;
 use crate::session::{Client, Session};
 use distcp::Distcp;
@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use windlass_connectors::wfs::{self, Wfs, WfsError};
 use windlass_core::wfs::{FsPath, TRASH};
+use windlass_engine::checksum::crc32c_append;
 use windlass_proto::v1;
 use windlass_proto::v1::file_error::Kind;
 use windlass_proto::v1::file_request::Ask;
@@ -106,6 +107,14 @@ async fn execute(session: &Session, files: &Wfs, command: FsCommand) -> Outcome 
             show::fsck(files, &path, json).await
         }
         FsCommand::Balance { threshold, stop, wait } => balance(files, threshold, stop, wait).await,
+        FsCommand::Maintenance { executor, time, end } => {
+            let seconds = (!end).then(|| time.duration().as_secs().max(1));
+            files.act(Ask::Maintain(v1::MaintainRequest { executor: executor.clone(), seconds })).await?;
+            super::print(&match end {
+                true => format!("{executor} is an executor like the others again\n"),
+                false => format!("{executor} may be away for {}\n", Span::human(time.duration())),
+            })
+        }
         FsCommand::Report { json } => show::report(files, json).await,
     }
 }
@@ -191,7 +200,7 @@ async fn checksum(files: &Wfs, paths: &[String]) -> Outcome {
         let size = entry.file_bytes().unwrap_or(0);
         let located = files.locate(&entry.path, 0..u64::MAX).await?;
         let read = wfs::read(files, located, 0..size);
-        let sum = read.try_fold(0, |sum, part| async move { Ok(crc32c::crc32c_append(sum, &part)) }).await?;
+        let sum = read.try_fold(0, |sum, part| async move { Ok(crc32c_append(sum, &part)) }).await?;
         super::print(&format!("CRC32C  {sum:08x}  {}\n", entry.path))?;
     }
     Ok(())

@@ -130,7 +130,7 @@ pub async fn report(files: &Wfs, as_json: bool) -> Outcome {
         let members = health.members.iter().map(|member| {
             json!({
                 "executor": format!("executor-{}", member.executor), "name": member.name, "address": member.address,
-                "rack": member.rack, "draining": member.draining, "replicas": member.replicas,
+                "rack": member.rack, "draining": member.draining, "maintenance": member.maintenance, "replicas": member.replicas,
                 "used_bytes": member.used_bytes, "free_bytes": known(member.free_bytes),
             })
         });
@@ -171,7 +171,12 @@ pub async fn report(files: &Wfs, as_json: bool) -> Outcome {
             format!("executor-{}", member.executor),
             member.name,
             member.rack,
-            if member.draining { "draining" } else { "live" }.to_owned(),
+            match (member.draining, member.maintenance) {
+                (true, _) => "draining",
+                (_, true) => "maintenance",
+                _ => "live",
+            }
+            .to_owned(),
             member.replicas.to_string(),
             ByteSize::human(member.used_bytes),
             ByteSize::human(known(member.free_bytes)),

@@ -2,6 +2,7 @@
 
 use super::samples::{batch, rows, schema};
 use super::*;
+use crate::checksum::crc32c;
 use crate::exchange::format::{HEADER, Kind, write_plain_frame};
 use arrow::datatypes::DataType;
 use std::fs;
@@ -156,7 +157,7 @@ fn a_length_alone_allocates_nothing() {
     let mut stream = Vec::new();
     write_plain_frame(&mut stream, Kind::Output, 0, 0, b"");
     stream[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
-    let sum = crc32c::crc32c(&stream[..HEADER - 4]);
+    let sum = crc32c(&stream[..HEADER - 4]);
     stream[28..32].copy_from_slice(&sum.to_le_bytes());
     assert_corrupt(decode(&[REQUEST], [Bytes::from(stream)]), "absurd length");
 }
