@@ -1,4 +1,4 @@
-//! Joins that collect one side, made safe to run as several tasks.
+//! Joins that collect one side: where that is cheaper than partitioning both, and made safe to run as several tasks.
 //!
 //! DataFusion's partitions share the collected side's bitmap of matched rows, so that the last one to end emits the rows without a
 //! match. Tasks on other executors cannot share it: each would emit rows that matched elsewhere. Where that would happen, both sides
@@ -12,7 +12,63 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode};
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use std::sync::Arc;
+
+/// Has a join collect its build side where to send that to every task moves less than to partition both sides. Besides, the probing side
+/// is then scanned beside the table, by whose keys its scan leaves rows out.
+///
+/// To run after join selection, which knows sizes and not how many tasks there are, and before [`SafeBroadcast`].
+#[derive(Debug)]
+pub(crate) struct CheaperBroadcast {
+    /// Tasks of a stage.
+    pub tasks: usize,
+    /// A larger build side would not be held by each task.
+    pub max_bytes: usize,
+}
+
+/// What an entry of a hash table takes beside its row.
+const ENTRY_BYTES: usize = 16;
+/// A value of a type without a width, by guess.
+const VALUE_BYTES: usize = 20;
+
+impl PhysicalOptimizerRule for CheaperBroadcast {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|node| {
+            let Some(join) = node.downcast_ref::<HashJoinExec>() else { return Ok(Transformed::no(node)) };
+            let may_collect =
+                join.mode == PartitionMode::Partitioned && !emits_collected_side(*join.join_type()) && !join.null_aware;
+            let (Some(build), Some(probe)) = (estimated_bytes(join.left()), estimated_bytes(join.right())) else {
+                return Ok(Transformed::no(node));
+            };
+            let pays = build <= self.max_bytes && build.saturating_mul(self.tasks) <= build.saturating_add(probe);
+            match may_collect && pays {
+                true => {
+                    Ok(Transformed::yes(join.builder().with_partition_mode(PartitionMode::CollectLeft).build_exec()?))
+                }
+                false => Ok(Transformed::no(node)),
+            }
+        })
+        .data()
+    }
+
+    fn name(&self) -> &str {
+        "cheaper_broadcast"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// Of a hash table of all rows. `None`: nobody knows how many there are.
+fn estimated_bytes(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok()?;
+    let rows = *statistics.num_rows.get_value()?;
+    let schema = plan.schema();
+    let width = schema.fields().iter().map(|field| field.data_type().primitive_width().unwrap_or(VALUE_BYTES));
+    rows.checked_mul(width.sum::<usize>() + ENTRY_BYTES)
+}
 
 /// To run after join selection, before distribution is enforced.
 #[derive(Debug)]

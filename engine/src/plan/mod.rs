@@ -13,7 +13,7 @@ mod window_filter;
 use crate::config::WindlassOptions;
 use crate::stage::PlannedJob;
 use arrow::datatypes::{DataType, Field, Schema};
-use broadcast::SafeBroadcast;
+use broadcast::{CheaperBroadcast, SafeBroadcast};
 use cut::Cutter;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -103,12 +103,13 @@ fn with_config(state: &SessionState, change: impl FnOnce(&mut SessionConfig)) ->
 }
 
 fn distributed_state(state: &SessionState, options: &WindlassOptions, shape: ClusterShape) -> SessionState {
-    let mut rules = PhysicalOptimizer::new().rules;
-    let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
-    rules.insert(after, Arc::new(SafeBroadcast));
     let mut config = state.config().clone();
     let least = if config.options().optimizer.prefer_hash_join { 1 } else { 2 };
     let partitions = (shape.slots as usize * options.tasks_per_slot.max(1)).max(least);
+    let mut rules = PhysicalOptimizer::new().rules;
+    let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
+    rules.insert(after, Arc::new(SafeBroadcast));
+    rules.insert(after, Arc::new(CheaperBroadcast { tasks: partitions, max_bytes: options.broadcast_max_bytes }));
     let settings = config.options_mut();
     // Building a state must not put a new, empty catalog in the place of the one that sessions share.
     settings.catalog.create_default_catalog_and_schema = false;
