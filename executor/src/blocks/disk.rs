@@ -141,8 +141,14 @@ impl Disk {
 
     /// Bytes that the disk has left.
     pub fn free(&self) -> io::Result<u64> {
+        Ok(self.space()?.1)
+    }
+
+    /// Its size, and what of that is left, bytes.
+    pub fn space(&self) -> io::Result<(u64, u64)> {
         let stat = rustix::fs::statvfs(&self.root)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok((bytes(stat.f_blocks), bytes(stat.f_bavail)))
     }
 
     pub fn begin(&self, id: BlockId) -> io::Result<Incoming> {
@@ -282,10 +288,16 @@ impl Replica {
         Ok(v1::BlockData { offset, data: Bytes::from_owner(data), checksums })
     }
 
-    /// Just these bytes, verified.
-    pub fn read(&self, start: u64, end: u64) -> io::Result<Bytes> {
+    /// The same, verified.
+    pub fn verified(&self, start: u64, end: u64) -> io::Result<v1::BlockData> {
         let piece = self.piece(start, end)?;
         verify(&piece).map_err(|status| io::Error::new(io::ErrorKind::InvalidData, status.message().to_string()))?;
+        Ok(piece)
+    }
+
+    /// Just these bytes, verified.
+    pub fn read(&self, start: u64, end: u64) -> io::Result<Bytes> {
+        let piece = self.verified(start, end)?;
         let from = (start - piece.offset) as usize;
         Ok(piece.data.slice(from..from + (end - start) as usize))
     }

@@ -14,6 +14,7 @@ mod chain;
 mod disk;
 mod make;
 mod service;
+mod spread;
 mod upkeep;
 
 pub(crate) use service::BlocksService;
@@ -46,7 +47,7 @@ use windlass_proto::v1;
 
 /// Bytes of a replica that are read at once, and such reads ahead of the reader.
 const READ_BYTES: u64 = 4 << 20;
-const READS_AHEAD: usize = 3;
+const READS_AHEAD: usize = 4;
 /// Replicas in one report.
 const REPORT_BLOCKS: usize = 50_000;
 
@@ -126,8 +127,14 @@ impl BlockStore {
         for dir in &config.dirs {
             match Disk::open(dir).and_then(|disk| Ok((disk.scan()?, disk))) {
                 Ok((blocks, disk)) => {
-                    let held = |block: Block| (block.id, Held { disk: disks.len(), bytes: block.bytes });
-                    state.held.extend(blocks.into_iter().map(held));
+                    for block in blocks {
+                        // It was about to move to this disk, or off it.
+                        if state.held.contains_key(&block.id) {
+                            disk.remove(block.id).map_err(|source| ExecutorError::Dir { dir: dir.clone(), source })?;
+                            continue;
+                        }
+                        state.held.insert(block.id, Held { disk: disks.len(), bytes: block.bytes });
+                    }
                     disks.push(disk);
                 }
                 Err(source) => {

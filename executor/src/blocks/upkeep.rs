@@ -1,4 +1,4 @@
-//! What keeps replicas right: a slow walk that reads all of them.
+//! What keeps replicas right: a slow walk that reads all of them, and moves between disks.
 
 use super::{Arrival, BlockStore};
 use futures::StreamExt;
@@ -53,6 +53,7 @@ impl BlockStore {
             loop {
                 let Some(store) = weak.upgrade().map(BlockStore) else { return };
                 store.forget_partial();
+                store.even_out().await;
                 if scrub.rate > 0 {
                     store.walk(&scrub).await;
                 }

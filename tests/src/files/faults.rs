@@ -404,6 +404,39 @@ async fn an_executor_in_maintenance_comes_back_to_what_it_had() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_added_takes_replicas_of_the_others() {
+    let (Some(one), Some(other)) = (mount(96), mount(96)) else { return };
+    let cluster = quick("1", "");
+    let config = std::fs::read_to_string(cluster.dir.path().join("config.toml")).expect("there is one");
+    let (first, second) = (one.path().join("replicas"), other.path().join("replicas"));
+    for (name, dirs) in [("one.toml", vec![&first]), ("two.toml", vec![&first, &second])] {
+        let dirs = format!("[executor]\nblock_dirs = {dirs:?}");
+        std::fs::write(cluster.dir.path().join(name), config.replace("[executor]", &dirs)).expect("it is written");
+    }
+    let dir = cluster.dir.path().join("disks");
+    let with_one = cluster.executor("disks", &dir, "one.toml");
+    let session = cluster.session().await;
+    let files = session.files();
+    until("two executors", async || files.health("/", 0).await.expect("there is a report").members.len() == 2).await;
+    for file in 0..60 {
+        write(&files, &format!("/d/{file}"), file, 1 << 20, options(2)).await;
+    }
+    drop(with_one);
+    let _with_two = cluster.executor("disks", &dir, "two.toml");
+    let on = |disk: &Path| replicas_below(disk, ".block").len();
+    // Of 96 MiB each, within a tenth.
+    until("both disks have replicas", async || on(&first) <= 36 && on(&second) >= 24).await;
+    healthy(&files).await;
+    assert_eq!(on(&first) + on(&second), 60);
+    succeed(windlass(&["fs", "fsck", "--verify", "/d", "--url", &cluster.url]));
+    for file in 0..60 {
+        verify(&files, &format!("/d/{file}"), file, 1 << 20).await;
+    }
+    let health = files.health("/", 0).await.expect("there is a report");
+    assert_eq!((health.missing, health.under_replicated, health.damaged), (0, 0, 0));
+}
+
 /// Two executors with full disks and two with empty ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_move_from_full_disks_to_empty_ones() {
