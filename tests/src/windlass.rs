@@ -42,6 +42,8 @@ impl Windlass {
     async fn embedded(small: Small) -> Arc<dyn Engine> {
         let options = EmbeddedOptions { slots: Some(4), memory: Some(2 << 30), ..EmbeddedOptions::default() };
         let session = Client::embedded(options).await.expect("an embedded cluster starts");
+        // Joins collect whatever moves less so; on processes, as sizes and the defaults have it.
+        session.set("windlass.broadcast_from_bytes", "0").await.expect("the option can be set");
         Self::over("embedded", session, small).await
     }
 }

@@ -10,6 +10,7 @@ use futures::{StreamExt, TryStreamExt};
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 use tonic::Status;
 use windlass_core::wfs::{CODED_TOGETHER, Coding};
 use windlass_proto::v1;
@@ -55,6 +56,9 @@ fn wrong(error: reed_solomon_simd::Error) -> Status {
     Status::internal(format!("pieces of a block cannot be computed: {error}"))
 }
 
+/// When pieces that are read take longer, one more is read.
+const HEDGE_AFTER: Duration = Duration::from_millis(800);
+
 /// Finds the replicas of an executor.
 pub type Nodes<'a> = dyn Fn(&v1::BlockHolder) -> Result<Arc<dyn BlockNode>, Status> + Send + Sync + 'a;
 
@@ -93,15 +97,19 @@ pub async fn read_rebuilt(
     let needed = usize::from(coding.data());
     let mut reads: FuturesUnordered<_> = holders.by_ref().take(needed).map(read).collect();
     let mut others: Vec<(u8, Bytes)> = Vec::with_capacity(needed);
-    while let Some((piece, bytes)) = reads.next().await {
-        match bytes {
-            Ok(bytes) if !others.iter().any(|(other, _)| *other == piece) => others.push((piece, bytes)),
-            Ok(_) => reads.extend(holders.next().map(read)),
-            Err(unread) => {
-                failed.push(unread);
-                reads.extend(holders.next().map(read));
+    while others.len() < needed {
+        match tokio::time::timeout(HEDGE_AFTER, reads.next()).await {
+            Ok(Some((piece, Ok(bytes)))) if !others.iter().any(|(other, _)| *other == piece) => {
+                others.push((piece, bytes));
+                continue;
             }
+            Ok(Some((_, Ok(_)))) => {}
+            Ok(Some((_, Err(unread)))) => failed.push(unread),
+            Ok(None) => break,
+            // One more may be faster than the slowest of them.
+            Err(_) => {}
         }
+        reads.extend(holders.next().map(read));
     }
     if others.len() < needed {
         let reason = format!("{} pieces of a block can be read, and it takes {needed}", others.len());

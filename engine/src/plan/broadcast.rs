@@ -25,6 +25,8 @@ pub(crate) struct CheaperBroadcast {
     pub tasks: usize,
     /// A larger build side would not be held by each task.
     pub max_bytes: usize,
+    /// Where both sides are smaller, they are shuffled in memory.
+    pub from_bytes: usize,
 }
 
 /// What an entry of a hash table takes beside its row.
@@ -41,7 +43,9 @@ impl PhysicalOptimizerRule for CheaperBroadcast {
             let (Some(build), Some(probe)) = (estimated_bytes(join.left()), estimated_bytes(join.right())) else {
                 return Ok(Transformed::no(node));
             };
-            let pays = build <= self.max_bytes && build.saturating_mul(self.tasks) <= build.saturating_add(probe);
+            let shuffled = build.saturating_add(probe);
+            let pays =
+                build <= self.max_bytes && shuffled >= self.from_bytes && build.saturating_mul(self.tasks) <= shuffled;
             match may_collect && pays {
                 true => {
                     Ok(Transformed::yes(join.builder().with_partition_mode(PartitionMode::CollectLeft).build_exec()?))

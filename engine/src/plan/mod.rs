@@ -109,7 +109,14 @@ fn distributed_state(state: &SessionState, options: &WindlassOptions, shape: Clu
     let mut rules = PhysicalOptimizer::new().rules;
     let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
     rules.insert(after, Arc::new(SafeBroadcast));
-    rules.insert(after, Arc::new(CheaperBroadcast { tasks: partitions, max_bytes: options.broadcast_max_bytes }));
+    rules.insert(
+        after,
+        Arc::new(CheaperBroadcast {
+            tasks: partitions,
+            max_bytes: options.broadcast_max_bytes,
+            from_bytes: options.broadcast_from_bytes,
+        }),
+    );
     let settings = config.options_mut();
     // Building a state must not put a new, empty catalog in the place of the one that sessions share.
     settings.catalog.create_default_catalog_and_schema = false;

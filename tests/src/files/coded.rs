@@ -61,6 +61,12 @@ async fn cold_files_are_read_through_lost_pieces() {
         healthy(&files).await;
     }
 
+    // One that hangs is not waited for, neither for its own pieces nor for those that others are computed from.
+    cluster.signal(cluster.executors[0], "-STOP");
+    verify(&files, "/cold/f", 1, bytes).await;
+    cluster.signal(cluster.executors[0], "-CONT");
+    healthy(&files).await;
+
     // As many executors as the code can do without.
     for pid in &cluster.executors[..2] {
         cluster.signal(*pid, "-9");
@@ -88,6 +94,8 @@ async fn cold_files_are_read_through_lost_pieces() {
     healthy(&files).await;
     verify(&files, "/cold/f", 1, bytes).await;
     fs(&["policy", "/cold", "rs-6-3"]);
+    let waiting = run(windlass(&["fs", "policy", "-w", "/cold", "rs-6-3", "--url", &cluster.url]));
+    assert!(waiting.expect_err("it would wait for ever").contains("rs-6-3 takes 9 executors, and 4 are there"));
     let report: serde_json::Value = serde_json::from_str(&fs(&["report", "--json"])).expect("a report");
     assert_eq!(report["to_recode"], 2, "nine executors are not there: {report}");
     assert_eq!(fs(&["policy", "/cold", "inherit"]), "/cold: replicate as / has it; 3 files are kept so, 0 are not\n");

@@ -17,7 +17,7 @@ use std::io::Write;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use windlass_connectors::wfs::{self, Wfs, WfsError};
-use windlass_core::wfs::{FsPath, TRASH};
+use windlass_core::wfs::{Coding, FsPath, TRASH};
 use windlass_engine::checksum::crc32c_append;
 use windlass_proto::v1;
 use windlass_proto::v1::file_error::Kind;
@@ -273,6 +273,17 @@ async fn set_policy(files: &Wfs, path: &str, policy: Option<&str>, wait: bool) -
     }
     let (wanted, of) = found.unwrap_or_else(|| ("replicate".to_owned(), FsPath::root()));
     let mut health = files.health(path.as_str(), 0).await?;
+    let needed = Coding::parse(&wanted).map_or(1, |coding| usize::from(coding.pieces()));
+    let staying = health.members.iter().filter(|member| !member.draining).count();
+    if staying < needed {
+        let reason = format!(
+            "{path}: {wanted} takes {needed} executors, and {staying} are there; until then files stay as they are"
+        );
+        match wait {
+            true => return Err(Failure::Failed(reason)),
+            false => eprintln!("{reason}"),
+        }
+    }
     while wait && health.recoding + health.to_recode > 0 {
         tokio::time::sleep(Duration::from_millis(200)).await;
         health = files.health(path.as_str(), 0).await?;
