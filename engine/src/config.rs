@@ -20,7 +20,7 @@ extensions_options! {
         /// A larger one too, up to this size by estimate, where that moves fewer bytes than shuffling both sides, and those are many.
         pub broadcast_max_bytes: usize, default = 128 * 1024 * 1024
         /// So many, by estimate: less is shuffled in memory, and costs less than a table for each task.
-        pub broadcast_from_bytes: usize, default = 256 * 1024 * 1024
+        pub broadcast_from_bytes: usize, default = 384 * 1024 * 1024
         /// A task's result up to this size travels with its report, and is not kept on the executor.
         pub inline_result_bytes: usize, default = 1024 * 1024
         /// A sort of the whole result that has this many rows or more, by estimate, ends in ranges of its key, a task for each. 0: every
