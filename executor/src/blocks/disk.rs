@@ -3,7 +3,7 @@
 //! ```text
 //!   DIR/lock                   held by the process that uses them
 //!   DIR/cluster                which namespace they belong to
-//!   DIR/incoming/ID.block      a replica that is being written, and ID.sums beside it
+//!   DIR/incoming/ID-X.block    a replica that is being written, by the attempt X, and ID-X.sums beside it
 //!   DIR/replicas/XX/ID.block   a complete one, and ID.sums: CRC32C of each 64 KiB, 4 bytes each, little-endian
 //! ```
 //!
@@ -152,7 +152,10 @@ impl Disk {
     }
 
     pub fn begin(&self, id: BlockId) -> io::Result<Incoming> {
-        let [data, sums] = ["block", "sums"].map(|kind| self.root.join("incoming").join(format!("{}.{kind}", id.0)));
+        // An earlier attempt at the same replica may not have removed its files yet: each has names of its own.
+        let token = uuid::Uuid::new_v4().simple();
+        let [data, sums] =
+            ["block", "sums"].map(|kind| self.root.join("incoming").join(format!("{}-{token}.{kind}", id.0)));
         let create = |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
         let files = (create(&data)?, create(&sums)?);
         let complete = (self.data(id), self.sums(id));
@@ -374,6 +377,20 @@ mod tests {
         disk.remove(BlockId(1)).unwrap();
         disk.remove(BlockId(1)).unwrap();
         assert_eq!(disk.scan().unwrap().len(), 3);
+    }
+
+    /// A copy from the next holder begins before that from the first one, which failed, has removed its files.
+    #[test]
+    fn an_attempt_that_ends_late_takes_nothing_of_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
+        let late = disk.begin(BlockId(1)).unwrap();
+        let mut next = disk.begin(BlockId(1)).unwrap();
+        next.write(&piece(0, &[7; 100])).unwrap();
+        drop(late);
+        next.finish(100).unwrap();
+        assert_eq!(disk.scan().unwrap(), [Block { id: BlockId(1), bytes: 100 }]);
+        assert_eq!(std::fs::read_dir(folder.path().join("incoming")).unwrap().count(), 0);
     }
 
     #[test]
