@@ -38,11 +38,7 @@ impl BlockStore {
     }
 
     fn next_move(&self) -> Option<Move> {
-        let (failed, held) = {
-            let state = self.0.state.lock();
-            let held: Vec<(BlockId, Held)> = state.held.iter().map(|(id, held)| (*id, *held)).collect();
-            (state.failed_disks.clone(), held)
-        };
+        let failed = self.0.state.lock().failed_disks.clone();
         let healthy = self.0.disks.iter().enumerate().filter(|(at, _)| !failed.contains(at));
         let mut disks: Vec<(u64, u64, usize)> = healthy
             .filter_map(|(at, disk)| {
@@ -52,10 +48,15 @@ impl BlockStore {
             .collect();
         disks.sort_unstable();
         let ((least, smallest, to), (most, size, from)) = (*disks.first()?, *disks.last()?);
+        // There may be a million replicas: they are looked through only where one is to move.
+        if most - least <= MAY_DIFFER {
+            return None;
+        }
         // One that is larger than half of the difference would only change the sides.
         let largest = (most - least) * size.min(smallest) / 2_000;
-        let movable = |(_, replica): &&(BlockId, Held)| replica.disk == from && replica.bytes <= largest;
-        let (id, replica) = held.iter().filter(|_| most - least > MAY_DIFFER).find(movable)?;
+        let state = self.0.state.lock();
+        let movable = |(_, replica): &(&BlockId, &Held)| replica.disk == from && replica.bytes <= largest;
+        let (id, replica) = state.held.iter().find(movable)?;
         Some(Move { block: Block { id: *id, bytes: replica.bytes }, from, to })
     }
 
