@@ -11,3 +11,4 @@ pub mod job;
 pub mod scheduler;
 pub mod time;
 pub mod wfs;
+pub mod worker;

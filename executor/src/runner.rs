@@ -1,10 +1,5 @@
 //! Runs attempts: decodes each plan once, starts what is launched on the CPU runtime, stops what is cancelled, and says how each
-//! attempt ended.
-//!
-//! ```text
-//!   launch ──> running ──> ended ──> reported, exactly once
-//!                 └─cancel─> aborted ──┘
-//! ```
+//! attempt ended. What follows from what is decided by `windlass_core::worker`; here are its tasks and its disk.
 //!
 //! One runner lives as long as one registration. It is owned by the task that serves the primary's stream, so it needs no locks.
 
@@ -14,8 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::RangeInclusive;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -26,6 +20,7 @@ use windlass_connectors::StoreRegistry;
 use windlass_core::event::Outcome;
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, PlanHash, StageId};
+use windlass_core::worker::{Action, Worker};
 use windlass_engine::exchange::ExchangeStore;
 use windlass_engine::remote;
 use windlass_engine::stores::StoreConfig;
@@ -125,15 +120,12 @@ impl Instance for EngineInstance {
 pub(crate) struct Runner {
     executor: ExecutorId,
     node: Arc<Node>,
+    worker: Worker,
     plans: BTreeMap<PlanHash, Arc<Plan>>,
     tasks: JoinSet<Result<TaskSummary, TaskFailure>>,
     /// Every member of `tasks`.
     names: HashMap<Id, (AttemptId, Instant)>,
     running: BTreeMap<AttemptId, Running>,
-    /// Attempts that were stopped to free memory, and what to say of them.
-    shed: BTreeMap<AttemptId, TaskFailure>,
-    /// Stages that may have left outputs here.
-    stages: BTreeSet<StageId>,
     /// Outputs of executors that leave, on their way here.
     adoptions: JoinSet<(AttemptId, Result<(), String>)>,
     adopting: BTreeMap<AttemptId, AbortHandle>,
@@ -151,8 +143,6 @@ struct Running {
     task: AbortHandle,
     /// All attempts that were launched with it.
     group: Arc<Group>,
-    /// It was told to stop.
-    aborted: bool,
 }
 
 /// A plan, decoded by the first task that needs it.
@@ -176,16 +166,14 @@ struct Group {
 impl Runner {
     /// With what the exchange store has kept from earlier registrations.
     pub fn new(executor: ExecutorId, node: Arc<Node>) -> Self {
-        let stages = node.store.stages();
         Runner {
             executor,
+            worker: Worker::new(node.store.stages()),
             node,
             plans: BTreeMap::new(),
             tasks: JoinSet::new(),
             names: HashMap::new(),
             running: BTreeMap::new(),
-            shed: BTreeMap::new(),
-            stages,
             adoptions: JoinSet::new(),
             adopting: BTreeMap::new(),
         }
@@ -199,7 +187,7 @@ impl Runner {
         if let Some(bytes) = order.plan_bytes.take() {
             self.plans.insert(order.plan, Arc::new(Plan { bytes, decoded: OnceCell::new() }));
         }
-        self.stages.insert(order.stage);
+        self.worker.launch(order.stage, &order.attempts);
         let memory = self.node.memory.group(format!("stage {}", order.stage), order.attempts.len());
         let group = Arc::new(Group {
             memory: memory.clone(),
@@ -214,64 +202,64 @@ impl Runner {
             let name = group.order.stage.task(partition).attempt(attempt);
             let task = self.tasks.spawn_on(group.clone().run(index), self.node.cpu());
             self.names.insert(task.id(), (name, Instant::now()));
-            self.running.insert(name, Running { task, group: group.clone(), aborted: false });
+            self.running.insert(name, Running { task, group: group.clone() });
         }
     }
 
-    /// Stops these attempts. Each is reported when it has stopped, at once if it is not running: then a report may be on its way
-    /// already, and the primary refuses the second one.
+    /// Stops these attempts. Those that can be reported at once.
     pub fn cancel(&mut self, attempts: impl IntoIterator<Item = AttemptId>) -> Vec<TaskReport> {
-        let mut unknown = Vec::new();
-        for attempt in attempts {
-            if self.stop_adopting(attempt..=attempt) {
-                self.node.store.remove_attempt(attempt);
-            } else if !self.abort(attempt) {
-                self.node.store.remove_attempt(attempt);
-                unknown.push(failed(attempt, TaskFailure::Cancelled));
+        let actions = self.worker.cancel(attempts);
+        self.act(actions)
+    }
+
+    fn act(&mut self, actions: Vec<Action>) -> Vec<TaskReport> {
+        let mut reports = Vec::new();
+        for action in actions {
+            match action {
+                Action::Abort { attempt, last } => {
+                    let Some(running) = self.running.get(&attempt) else { continue };
+                    running.task.abort();
+                    if last {
+                        running.group.stop();
+                    }
+                }
+                Action::StopFetching(output) => {
+                    if let Some(task) = self.adopting.remove(&output) {
+                        task.abort();
+                    }
+                }
+                Action::Remove(attempt) => self.node.store.remove_attempt(attempt),
+                Action::RemoveStages(stages) => self.node.store.remove(&stages),
+                Action::Cancelled(attempt) => reports.push(failed(attempt, TaskFailure::Cancelled)),
             }
         }
-        unknown
-    }
-
-    /// Whether it runs.
-    fn abort(&mut self, attempt: AttemptId) -> bool {
-        let Some(running) = self.running.get_mut(&attempt) else { return false };
-        running.aborted = true;
-        running.task.abort();
-        let group = running.group.clone();
-        let is_wanted = |other: &Running| Arc::ptr_eq(&other.group, &group) && !other.aborted;
-        if !self.running.values().any(is_wanted) {
-            group.stop();
-        }
-        true
+        reports
     }
 
     /// Stops the attempts that were launched together and have reserved the most memory. They fail as out of memory, for the reason
     /// that `state` gives, once they have stopped. What they are and what they had reserved; `None` when nothing runs.
     pub fn fail_largest(&mut self, state: &str) -> Option<(String, usize)> {
-        let going = self.running.iter().filter(|(attempt, _)| !self.shed.contains_key(attempt));
-        let (_, largest) = going.max_by_key(|(_, running)| running.group.memory.used())?;
-        let (group, bytes) = (largest.group.clone(), largest.group.memory.used());
-        let together = self.running.iter().filter(|(_, running)| Arc::ptr_eq(&running.group, &group));
-        let names: Vec<AttemptId> = together.map(|(&attempt, _)| attempt).collect();
-        for &attempt in &names {
-            let message = format!(
+        let memory = |attempt: &AttemptId| self.running.get(attempt).map_or(0, |running| running.group.memory.used());
+        let (attempt, group) = self.worker.going().max_by_key(|(attempt, _)| memory(attempt))?;
+        let bytes = memory(&attempt);
+        let actions = self.worker.shed(group, |attempt| TaskFailure::OutOfMemory {
+            message: format!(
                 "the executor stopped {attempt}, the largest of its tasks, which had reserved {bytes} bytes: {state}; give executors \
                  more memory or fewer slots (--memory, --slots)"
-            );
-            self.shed.insert(attempt, TaskFailure::OutOfMemory { message });
-            self.abort(attempt);
-        }
-        let names: Vec<String> = names.iter().map(AttemptId::to_string).collect();
-        Some((names.join(", "), bytes))
+            ),
+        });
+        let stopped = actions.iter().filter_map(|action| match action {
+            Action::Abort { attempt, .. } => Some(attempt.to_string()),
+            _ => None,
+        });
+        let stopped: Vec<String> = stopped.collect();
+        self.act(actions);
+        Some((stopped.join(", "), bytes))
     }
 
-    pub fn drop_outputs(&mut self, stages: &[StageId]) {
-        for stage in stages {
-            self.stages.remove(stage);
-            self.stop_adopting(stage.attempts());
-        }
-        self.node.store.remove(stages);
+    pub fn drop_outputs(&mut self, stages: Vec<StageId>) {
+        let actions = self.worker.drop_outputs(stages);
+        self.act(actions);
     }
 
     pub fn drop_plans(&mut self, plans: impl IntoIterator<Item = PlanHash>) {
@@ -282,8 +270,8 @@ impl Runner {
 
     /// Fetches outputs of an executor that leaves.
     pub fn adopt(&mut self, outputs: Vec<AttemptId>, from: ExecutorId, address: &str) {
+        self.worker.adopt(&outputs);
         for output in outputs {
-            self.stages.insert(output.stage());
             let (node, address) = (self.node.clone(), address.to_string());
             let fetch = async move {
                 let adopted = remote::adopt(node.connections.clone(), &node.store, output, from, address).await;
@@ -292,13 +280,6 @@ impl Runner {
             let handle = self.adoptions.spawn_on(fetch, self.node.cpu());
             self.adopting.insert(output, handle);
         }
-    }
-
-    /// Whether any of these was on its way here.
-    fn stop_adopting(&mut self, outputs: RangeInclusive<AttemptId>) -> bool {
-        let stopped: Vec<_> = self.adopting.extract_if(outputs, |_, _| true).collect();
-        stopped.iter().for_each(|(_, task)| task.abort());
-        !stopped.is_empty()
     }
 
     /// Waits for something to end. Never returns while nothing runs. Cancel safe.
@@ -313,11 +294,14 @@ impl Runner {
                     return Ended::Attempts(reports);
                 }
                 Some(ended) = self.adoptions.join_next() => match ended {
-                    // One that is not wanted any more may have arrived all the same.
-                    Ok((output, _)) if self.adopting.remove(&output).is_none() => {
-                        self.node.store.remove_attempt(output);
+                    Ok((output, adopted)) => {
+                        self.adopting.remove(&output);
+                        let (wanted, actions) = self.worker.adopted(output);
+                        self.act(actions);
+                        if wanted {
+                            return Ended::Adoption(output, adopted);
+                        }
                     }
-                    Ok((output, adopted)) => return Ended::Adoption(output, adopted),
                     // It was stopped. A panic is said nowhere else.
                     Err(error) if error.is_panic() => tracing::error!(%error, "adopting a map output failed"),
                     Err(_) => {}
@@ -340,23 +324,17 @@ impl Runner {
             Err(error) => (error.id(), Err(interrupted(error))),
         };
         let (attempt, started) = self.names.remove(&id).expect("every task was named when it was spawned");
-        let outcome = match (outcome, self.shed.remove(&attempt)) {
-            (Err(TaskFailure::Cancelled), Some(shed)) => Err(shed),
-            (outcome, _) => outcome,
-        };
         self.running.remove(&attempt);
-        if !self.stages.contains(&attempt.stage()) {
-            // The stage's outputs were dropped while the attempt went on: nobody will ask for this one, or for its removal.
-            self.node.store.remove_attempt(attempt);
+        let report = match outcome {
+            Ok(summary) => finished(attempt, summary),
+            Err(failure) => failed(attempt, failure),
+        };
+        let (outcome, actions) = self.worker.ended(attempt, report.outcome);
+        self.act(actions);
+        if let Outcome::Failed(failure) = &outcome {
+            tracing::debug!(%attempt, kind = failure.kind(), %failure, "attempt failed");
         }
-        let elapsed_us = started.elapsed().as_micros() as u64;
-        match outcome {
-            Ok(summary) => TaskReport { elapsed_us, ..finished(attempt, summary) },
-            Err(failure) => {
-                tracing::debug!(%attempt, kind = failure.kind(), %failure, "attempt failed");
-                TaskReport { elapsed_us, ..failed(attempt, failure) }
-            }
-        }
+        TaskReport { outcome, elapsed_us: started.elapsed().as_micros() as u64, ..report }
     }
 }
 

@@ -371,8 +371,7 @@ impl Served {
                 self.report(ended).await?;
             }
             FromPrimary::DropOutputs(drop) => {
-                let stages: Vec<StageId> = drop.stages.into_iter().map(StageId::from).collect();
-                self.runner.drop_outputs(&stages);
+                self.runner.drop_outputs(drop.stages.into_iter().map(StageId::from).collect());
             }
             FromPrimary::AdoptOutputs(adopt) => {
                 let outputs = adopt.outputs.into_iter().map(AttemptId::from).collect();

@@ -133,6 +133,11 @@ fn client_logging() {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
 }
 
+/// "1 file", "2 files".
+pub(crate) fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// To standard output, whose reader may be gone.
 pub(crate) fn print(text: &str) -> Outcome {
     use io::Write;

@@ -4,8 +4,8 @@
 use super::coding::{Unread, read_rebuilt};
 use super::{Wfs, WfsError, is_away};
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
@@ -19,6 +19,8 @@ const HEDGE_AFTER: Duration = Duration::from_millis(800);
 /// When no replica can be read, executors may be on their way back.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(250);
+/// The next block is begun when so many bytes of this one are left.
+const BEGIN_NEXT: u64 = 8 << 20;
 /// Bytes that are computed at a time.
 const REBUILT_BYTES: u64 = 1 << 20;
 
@@ -31,6 +33,7 @@ pub fn read(wfs: &Wfs, located: v1::LocateReply, range: Range<u64>) -> BoxStream
         file,
         parts: located.blocks.into_iter(),
         current: None,
+        next: None,
         at: range.start,
         end: range.end,
         stuck: None,
@@ -48,6 +51,8 @@ struct Reader {
     file: u64,
     parts: std::vec::IntoIter<v1::LocatedBlock>,
     current: Option<PartReader>,
+    /// Begun while the last bytes of the current one come.
+    next: Option<PartReader>,
     /// Of the next byte, in the file.
     at: u64,
     end: u64,
@@ -75,20 +80,37 @@ impl Reader {
     async fn step(&mut self) -> Result<Bytes, WfsError> {
         loop {
             if self.current.is_none() {
-                let Some(part) = self.parts.next() else {
-                    return Err(self.unreadable("no block has it; the file was written again or removed".into()));
-                };
-                if part.offset + part.bytes <= self.at {
-                    continue;
-                }
-                let to = self.end.min(part.offset + part.bytes) - part.offset;
-                self.current = Some(PartReader::new(part, self.at, to));
+                self.current = self.next.take().or_else(|| self.next_part(self.at));
             }
-            let Some(current) = &mut self.current else { continue };
+            let Some(current) = &mut self.current else {
+                return Err(self.unreadable("no block has it; the file was written again or removed".into()));
+            };
             match current.next(&self.wfs).await {
-                Ok(Some(bytes)) => return Ok(bytes),
+                Ok(Some(bytes)) => {
+                    self.begin_next();
+                    return Ok(bytes);
+                }
                 Ok(None) => self.current = None,
                 Err(stuck) => self.look_again(stuck).await?,
+            }
+        }
+    }
+
+    /// The part that has the byte at `at`, or what comes after it.
+    fn next_part(&mut self, at: u64) -> Option<PartReader> {
+        let part = self.parts.find(|part| part.offset + part.bytes > at)?;
+        let to = self.end.min(part.offset + part.bytes) - part.offset;
+        Some(PartReader::new(part, at, to))
+    }
+
+    /// Has the next part come while the current one ends.
+    fn begin_next(&mut self) {
+        let Some(current) = &self.current else { return };
+        let end = current.part.offset + current.to;
+        if self.next.is_none() && current.to - current.at <= BEGIN_NEXT && end < self.end {
+            self.next = self.next_part(end);
+            if let Some(next) = &mut self.next {
+                next.begin(&self.wfs);
             }
         }
     }
@@ -104,7 +126,7 @@ impl Reader {
         match self.wfs.locate(&self.path, self.at..self.end).await {
             Ok(located) if located.entry.as_ref().is_some_and(|entry| entry.id == self.file) => {
                 self.parts = located.blocks.into_iter();
-                self.current = None;
+                (self.current, self.next) = (None, None);
                 Ok(())
             }
             Ok(_) => Err(self.unreadable("the file was removed, or written again, while it was read".into())),
@@ -134,6 +156,8 @@ struct PartReader {
     at: u64,
     to: u64,
     stream: Option<(u64, BoxStream<'static, Result<Bytes, Status>>)>,
+    /// What came when the stream was begun, if anything did.
+    begun: Option<Option<Result<Bytes, Status>>>,
     /// Executors that are not asked again, with what they said.
     failed: Vec<(u64, Status)>,
 }
@@ -141,7 +165,18 @@ struct PartReader {
 impl PartReader {
     fn new(part: v1::LocatedBlock, at_in_file: u64, to: u64) -> Self {
         let at = at_in_file - part.offset;
-        PartReader { part, at, to, stream: None, failed: Vec::new() }
+        PartReader { part, at, to, stream: None, begun: None, failed: Vec::new() }
+    }
+
+    /// Has the first bytes come. Returns at once.
+    fn begin(&mut self, wfs: &Wfs) {
+        if self.stream.is_none()
+            && let Some((executor, mut stream)) = self.open(wfs, &[])
+        {
+            // Nobody is woken by it: whoever wants the bytes asks again.
+            self.begun = stream.next().now_or_never();
+            self.stream = Some((executor, stream));
+        }
     }
 
     /// `None` at its end.
@@ -157,7 +192,10 @@ impl PartReader {
                     None => return self.rebuild(wfs).await.map(Some),
                 },
             };
-            let first = tokio::time::timeout(HEDGE_AFTER, stream.next()).await;
+            let first = match self.begun.take() {
+                Some(item) => Ok(item),
+                None => tokio::time::timeout(HEDGE_AFTER, stream.next()).await,
+            };
             let (executor, stream, item) = match first {
                 Ok(item) => (executor, stream, item),
                 Err(_) => match self.open(wfs, &[executor]) {

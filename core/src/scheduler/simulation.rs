@@ -1,7 +1,7 @@
 //! The machine under random faults: model executors run what is launched, a checker that shares no code with the machine watches.
 //!
-//! Executors die with or without notice, fall silent and come back, drain, restart under their name; leaders die, and the next one goes
-//! on with some of the jobs; reports are late, doubled or made up; jobs are cancelled and released at any time; tasks fail in every
+//! Executors die with or without notice, fall silent and come back, drain, restart under their name; leaders die or
+//! do not know that they are followed, and the next one goes on with some of the jobs; reports are late, doubled or made up; jobs are cancelled and released at any time; tasks fail in every
 //! way. Then the faults stop, and everything has to come to its end. A failing run names its seed.
 
 mod checker;
@@ -41,6 +41,10 @@ pub(crate) enum Defect {
     TakeOverLost,
     /// A job that an earlier leader began gives its attempts the same names again.
     RepeatAttempts,
+    /// The store takes what a leader writes after its time.
+    TrustFormer,
+    /// An executor keeps what arrives after it was told to fetch it no more, and says nothing of it.
+    KeepUnwanted,
 }
 
 fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<World, String> {
@@ -89,7 +93,7 @@ fn every_situation_occurs() {
     let mut seen = std::collections::BTreeMap::<&'static str, u64>::new();
     for seed in 0..200 {
         let world = run(seed, 400, None).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
-        for (what, times) in world.checker.seen {
+        for (&what, &times) in world.seen() {
             *seen.entry(what).or_default() += times;
         }
     }
@@ -98,6 +102,7 @@ fn every_situation_occurs() {
         "commit",
         "copy committed",
         "copy stopped",
+        "ended in vain",
         "executor came back",
         "excluded",
         "farewell",
@@ -119,6 +124,7 @@ fn every_situation_occurs() {
         "speculated",
         "taken over",
         "timed out",
+        "two leaders",
     ];
     for situation in situations {
         assert!(seen.get(situation).is_some_and(|&times| times >= 20), "too rare: {situation}, in {seen:?}");
@@ -141,6 +147,8 @@ fn the_checker_notices_planted_defects() {
         (Defect::LeakUnclaimed, "still holds"),
         (Defect::TakeOverLost, "is no member"),
         (Defect::RepeatAttempts, "was launched twice"),
+        (Defect::TrustFormer, "under two leaders"),
+        (Defect::KeepUnwanted, "still holds"),
     ];
     for (defect, complaint) in defects {
         // A defect has several consequences; which one a seed meets first is chance.

@@ -31,6 +31,8 @@ pub(super) struct Upkeep {
     settling: Option<(Instant, Option<Instant>)>,
     /// Blocks that are looked at again at that time: their executor went, or a copy came to nothing.
     away: Vec<(Instant, BTreeSet<BlockId>)>,
+    /// Executors are expected back until then that were away before this namespace was there.
+    expected: Option<Instant>,
     /// Blocks that lost a holder a short while ago: they wait, unless it was the last but one.
     waiting: BTreeSet<BlockId>,
     /// By the number of the replica that is made.
@@ -92,6 +94,7 @@ impl Upkeep {
         Upkeep {
             settling: (replicas.sealed > 0).then(|| (now + config.settle_limit, None)),
             away: Vec::new(),
+            expected: None,
             waiting: BTreeSet::new(),
             copying: BTreeMap::new(),
             unwanted: BTreeMap::new(),
@@ -202,6 +205,19 @@ impl Namespace {
             member.maintenance = time.map(|time| now.at + time);
         }
         self.replicas.unstick();
+    }
+
+    /// Executors that were away when this namespace was loaded may be so until then. What they hold is not known: blocks that have two
+    /// replicas or more are taken for theirs.
+    pub fn expect(&mut self, until: Instant) {
+        self.upkeep.expected = Some(until);
+    }
+
+    /// Nobody who is away is waited for any longer.
+    pub fn expect_no_more(&mut self, now: Now, out: &mut Output) {
+        self.upkeep.expected = None;
+        self.upkeep.away.iter_mut().for_each(|(at, _)| *at = (*at).min(now.at));
+        self.repair(now, out);
     }
 
     pub(super) fn end_maintenance(&mut self, now: Now) {
@@ -430,6 +446,12 @@ impl Namespace {
         let over = *limit <= now.at || settled.is_some_and(|at| at <= now.at);
         if over {
             self.upkeep.settling = None;
+            if let Some(until) = self.upkeep.expected.take().filter(|until| *until > now.at) {
+                let short = self.replicas.wanting.iter().filter(|(left, _)| *left > 1);
+                let short: BTreeSet<BlockId> = short.map(|(_, block)| *block).collect();
+                self.upkeep.waiting.extend(short.iter().copied());
+                self.upkeep.away.push((until, short));
+            }
             for (executor, orders) in std::mem::take(&mut self.upkeep.unwanted) {
                 out.orders.extend(orders.into_iter().map(|order| (executor, order)));
             }

@@ -750,3 +750,33 @@ fn an_executor_that_is_expected_back_is_waited_for() {
     cluster.rest();
     assert!(!cluster.bench.names.health().members.iter().any(|member| member.maintenance));
 }
+
+#[test]
+fn a_new_primary_waits_for_whom_the_last_one_waited_for() {
+    let mut cluster = Obedient::new(4);
+    cluster.write("/f", &[10]);
+    let (_, located) = cluster.bench.names.locate(&path("/f"), 0..10, &Near::default()).unwrap();
+    let away = located[0].holders[0];
+    let kept = cluster.disks.remove(&away).unwrap();
+    let executors: Vec<ExecutorId> = cluster.disks.keys().copied().collect();
+    let restart = |cluster: &mut Obedient| {
+        let now = cluster.bench.now;
+        cluster.bench.names = cluster.bench.stored.load(cluster.bench.names.config().clone(), now);
+        cluster.bench.names.expect(now.at + Duration::from_secs(3_600));
+        executors.iter().for_each(|id| cluster.join(*id));
+        cluster.bench.now.at = now.at + Duration::from_secs(600);
+        cluster.bench.run(|names, now, out| names.tick(now, out));
+        assert_eq!((cluster.bench.names.health().settling, cluster.bench.orders.len()), (false, 0));
+        assert_eq!(cluster.bench.names.health().under_replicated, 1);
+    };
+    restart(&mut cluster);
+    cluster.disks.insert(ExecutorId(9), kept);
+    cluster.join(ExecutorId(9));
+    assert_eq!((cluster.bench.names.health().under_replicated, cluster.bench.orders.len()), (0, 0));
+    cluster.disks.remove(&ExecutorId(9));
+    // Who does not come back in time is done without, and so is who is not expected any more.
+    restart(&mut cluster);
+    cluster.bench.now.at = cluster.bench.now.at + Duration::from_secs(3_600);
+    cluster.rest();
+    assert_eq!(cluster.bench.names.health().under_replicated, 0);
+}

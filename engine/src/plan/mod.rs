@@ -6,6 +6,7 @@
 
 mod broadcast;
 mod cut;
+mod not_in;
 mod range_sort;
 mod size;
 mod window_filter;
@@ -28,6 +29,7 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect};
 use datafusion::prelude::SessionConfig;
+use not_in::not_in_as_counts;
 use std::sync::Arc;
 use window_filter::filters_as_columns;
 
@@ -51,10 +53,11 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     let options = crate::config::of(state.config());
     let (logical, overwrite) = as_append(logical);
     let optimized = filters_as_columns(state.optimize(&logical)?)?;
+    let optimized = if joins_hash(state.config()) { optimized } else { not_in_as_counts(optimized)? };
 
     let local = with_config(state, |config| {
         // DataFusion sorts and merges two partitions or more, and never a single one.
-        let least = if config.options().optimizer.prefer_hash_join { 1 } else { 2 };
+        let least = if joins_hash(config) { 1 } else { 2 };
         config.options_mut().execution.target_partitions = (shape.max_slots as usize).max(least);
     });
     let plan = physical_plan(&local, &optimized).await?;
@@ -71,6 +74,10 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
 /// The same session for a plan whose hash tables did not fit: its joins sort their inputs, which spills.
 pub fn spilling(state: &SessionState) -> SessionState {
     with_config(state, |config| config.options_mut().optimizer.prefer_hash_join = false)
+}
+
+fn joins_hash(config: &SessionConfig) -> bool {
+    config.options().optimizer.prefer_hash_join
 }
 
 fn joins_by_hash(plan: &Arc<dyn ExecutionPlan>) -> bool {
@@ -104,7 +111,7 @@ fn with_config(state: &SessionState, change: impl FnOnce(&mut SessionConfig)) ->
 
 fn distributed_state(state: &SessionState, options: &WindlassOptions, shape: ClusterShape) -> SessionState {
     let mut config = state.config().clone();
-    let least = if config.options().optimizer.prefer_hash_join { 1 } else { 2 };
+    let least = if joins_hash(&config) { 1 } else { 2 };
     let partitions = (shape.slots as usize * options.tasks_per_slot.max(1)).max(least);
     let mut rules = PhysicalOptimizer::new().rules;
     let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);

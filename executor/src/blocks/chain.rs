@@ -258,14 +258,11 @@ fn keep(
         };
         let _ = events.send(Event::DiskFailed(status));
     };
-    let mut incoming = match store.0.disks[disk].begin(block) {
-        Ok(incoming) => incoming,
-        Err(error) => return failed(error),
-    };
+    let mut incoming = store.0.disks[disk].begin(block);
     let mut early = EarlySync::default();
     while let Some(piece) = pieces.blocking_recv() {
         match piece {
-            ToDisk::Data(data) => match incoming.write(&data).and_then(|()| early.written(&incoming)) {
+            ToDisk::Data(data) => match incoming.write(&data).and_then(|()| early.written(&mut incoming)) {
                 Ok(()) => _ = events.send(Event::Written(incoming.written)),
                 Err(error) => return failed(error),
             },
@@ -296,7 +293,7 @@ struct EarlySync {
 impl EarlySync {
     const EVERY: u64 = 16 << 20;
 
-    fn written(&mut self, incoming: &Incoming) -> io::Result<()> {
+    fn written(&mut self, incoming: &mut Incoming) -> io::Result<()> {
         if incoming.written < self.asked_at + Self::EVERY {
             return Ok(());
         }

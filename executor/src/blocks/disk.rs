@@ -5,12 +5,14 @@
 //!   DIR/cluster                which namespace they belong to
 //!   DIR/incoming/ID-X.block    a replica that is being written, by the attempt X, and ID-X.sums beside it
 //!   DIR/replicas/XX/ID.block   a complete one, and ID.sums: CRC32C of each 64 KiB, 4 bytes each, little-endian
+//!   DIR/packs                  those of 64 KiB at most, many to a file
 //! ```
 //!
 //! A complete replica got its name after both files were on the disk; the one of the checksums first, so that a replica without them is
 //! one that is not complete.
 
-use bytes::Bytes;
+use super::packs::{PACKED_BYTES, Packed, Packs};
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -31,6 +33,7 @@ pub(super) struct Disk {
     /// Held for as long as the folder is used.
     _lock: File,
     buffers: Arc<Buffers>,
+    packs: Arc<Packs>,
 }
 
 /// Memory that large reads use again: to have it zeroed anew each time costs as much as the read.
@@ -91,7 +94,8 @@ impl Disk {
         for folder in 0..=u8::MAX {
             std::fs::create_dir_all(root.join("replicas").join(format!("{folder:02x}")))?;
         }
-        Ok(Disk { root: root.to_path_buf(), _lock: lock, buffers: Arc::default() })
+        let packs = Arc::new(Packs::open(&root.join("packs"))?);
+        Ok(Disk { root: root.to_path_buf(), _lock: lock, buffers: Arc::default(), packs })
     }
 
     /// The namespace that the replicas belong to, once there was one.
@@ -112,7 +116,7 @@ impl Disk {
 
     /// The complete replicas. What cannot be one is removed.
     pub fn scan(&self) -> io::Result<Vec<Block>> {
-        let mut found = Vec::new();
+        let mut found = self.packs.blocks();
         for folder in 0..=u8::MAX {
             let folder = self.root.join("replicas").join(format!("{folder:02x}"));
             for entry in std::fs::read_dir(&folder)? {
@@ -120,13 +124,18 @@ impl Disk {
                 let name = entry.file_name();
                 let Some(id) = name.to_str().and_then(|name| name.strip_suffix(".block")) else { continue };
                 let Ok(id) = id.parse().map(BlockId) else { continue };
+                if self.packs.contains(id) {
+                    // It has taken the place of this one.
+                    self.remove_files(id)?;
+                    continue;
+                }
                 let bytes = entry.metadata()?.len();
                 let sums = std::fs::metadata(self.sums(id)).map(|sums| sums.len()).ok();
                 match sums == Some(bytes.div_ceil(CHUNK) * 4) {
                     true => found.push(Block { id, bytes }),
                     false => {
                         tracing::warn!(block = %id, bytes, ?sums, "a replica has not the checksums that it needs, and is removed");
-                        self.remove(id)?;
+                        self.remove_files(id)?;
                     }
                 }
             }
@@ -151,26 +160,36 @@ impl Disk {
         Ok((bytes(stat.f_blocks), bytes(stat.f_bavail)))
     }
 
-    pub fn begin(&self, id: BlockId) -> io::Result<Incoming> {
+    pub fn begin(&self, id: BlockId) -> Incoming {
         // An earlier attempt at the same replica may not have removed its files yet: each has names of its own.
         let token = uuid::Uuid::new_v4().simple();
         let [data, sums] =
             ["block", "sums"].map(|kind| self.root.join("incoming").join(format!("{}-{token}.{kind}", id.0)));
-        let create = |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
-        let files = (create(&data)?, create(&sums)?);
         let complete = (self.data(id), self.sums(id));
-        Ok(Incoming { data: files.0, sums: files.1, incoming: (data, sums), complete, written: 0, done: false })
+        let (small, packs) = (BytesMut::new(), self.packs.clone());
+        Incoming { id, packs, small, files: None, incoming: (data, sums), complete, written: 0 }
     }
 
     pub fn replica(&self, block: Block) -> io::Result<Replica> {
-        let (data, sums) = (File::open(self.data(block.id))?, File::open(self.sums(block.id))?);
-        Ok(Replica { data, sums, bytes: block.bytes, buffers: self.buffers.clone() })
+        let stored = match self.packs.read(block.id)? {
+            Some(packed) if packed.data.len() as u64 == block.bytes => Stored::Packed(packed),
+            Some(packed) => {
+                let reason = format!("it has {} bytes, and not {}", packed.data.len(), block.bytes);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
+            None => Stored::Files { data: File::open(self.data(block.id))?, sums: File::open(self.sums(block.id))? },
+        };
+        Ok(Replica { stored, bytes: block.bytes, buffers: self.buffers.clone() })
     }
 
     /// Takes a replica out of the way, at once: another one may take its place. What is left of it is removed at leisure.
-    pub fn set_aside(&self, id: BlockId) -> io::Result<[PathBuf; 2]> {
+    pub fn set_aside(&self, id: BlockId) -> io::Result<Vec<PathBuf>> {
+        if self.packs.remove(id) {
+            return Ok(Vec::new());
+        }
         let token = uuid::Uuid::new_v4().simple();
         let aside = ["block", "sums"].map(|kind| self.root.join("incoming").join(format!("{token}.{kind}")));
+        let aside = Vec::from(aside);
         for (from, to) in [self.data(id), self.sums(id)].iter().zip(&aside) {
             match std::fs::rename(from, to) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -181,6 +200,15 @@ impl Disk {
     }
 
     pub fn remove(&self, id: BlockId) -> io::Result<()> {
+        if self.packs.remove(id) { Ok(()) } else { self.remove_files(id) }
+    }
+
+    /// Writes packs anew that are mostly of removed replicas.
+    pub fn compact(&self) -> io::Result<()> {
+        self.packs.compact()
+    }
+
+    fn remove_files(&self, id: BlockId) -> io::Result<()> {
         for path in [self.data(id), self.sums(id)] {
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -192,6 +220,13 @@ impl Disk {
 
     /// Makes a complete replica shorter.
     pub fn truncate(&self, id: BlockId, bytes: u64) -> io::Result<()> {
+        if let Some(Packed { data, crc }) = self.packs.read(id)? {
+            if crc32c(&data) != crc {
+                return Err(damaged_end());
+            }
+            let left = data.get(..bytes as usize).unwrap_or(&data);
+            return self.packs.put(id, left, crc32c(left));
+        }
         let open = |path: PathBuf| OpenOptions::new().read(true).write(true).open(path);
         let (data, sums) = (open(self.data(id))?, open(self.sums(id))?);
         cut(&data, &sums, bytes)?;
@@ -215,12 +250,14 @@ impl Disk {
 /// A replica that is being written. Dropped, nothing is left of it.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    data: File,
-    sums: File,
+    id: BlockId,
+    packs: Arc<Packs>,
+    /// All of it, while it may become one of a pack.
+    small: BytesMut,
+    files: Option<(File, File)>,
     incoming: (PathBuf, PathBuf),
     complete: (PathBuf, PathBuf),
     pub written: u64,
-    done: bool,
 }
 
 impl Incoming {
@@ -230,16 +267,42 @@ impl Incoming {
             let reason = format!("bytes from {} on came in place of {}", piece.offset, self.written);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
-        let sums: Vec<u8> = piece.checksums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
-        self.sums.write_all_at(&sums, self.written / CHUNK * 4)?;
-        self.data.write_all_at(&piece.data, self.written)?;
+        if self.files.is_none() && self.written + piece.data.len() as u64 <= PACKED_BYTES {
+            self.small.extend_from_slice(&piece.data);
+            self.written += piece.data.len() as u64;
+            return Ok(());
+        }
+        let at = self.written;
+        let (data, sums) = self.files()?;
+        let checksums: Vec<u8> = piece.checksums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+        sums.write_all_at(&checksums, at / CHUNK * 4)?;
+        data.write_all_at(&piece.data, at)?;
         self.written += piece.data.len() as u64;
         Ok(())
     }
 
+    /// What has come so far is in them.
+    fn files(&mut self) -> io::Result<&(File, File)> {
+        let files = match self.files.take() {
+            Some(files) => files,
+            None => {
+                let create =
+                    |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
+                let files = (create(&self.incoming.0)?, create(&self.incoming.1)?);
+                if !self.small.is_empty() {
+                    files.1.write_all_at(&crc32c(&self.small).to_le_bytes(), 0)?;
+                    files.0.write_all_at(&self.small, 0)?;
+                    self.small = BytesMut::new();
+                }
+                files
+            }
+        };
+        Ok(self.files.insert(files))
+    }
+
     /// The data once more, to have the disk take what was written so far while more comes.
-    pub fn data(&self) -> io::Result<File> {
-        self.data.try_clone()
+    pub fn data(&mut self) -> io::Result<File> {
+        self.files()?.0.try_clone()
     }
 
     /// A complete replica of so many bytes, durable when this returns.
@@ -248,19 +311,24 @@ impl Incoming {
             let reason = format!("the replica has {} bytes, and not {bytes}", self.written);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
-        cut(&self.data, &self.sums, bytes)?;
-        self.sums.sync_all()?;
-        self.data.sync_all()?;
+        let Some((data, sums)) = &self.files else {
+            let small = &self.small[..bytes as usize];
+            return self.packs.put(self.id, small, crc32c(small));
+        };
+        cut(data, sums, bytes)?;
+        sums.sync_all()?;
+        data.sync_all()?;
         std::fs::rename(&self.incoming.1, &self.complete.1)?;
         std::fs::rename(&self.incoming.0, &self.complete.0)?;
-        self.done = true;
+        self.files = None;
+        self.packs.remove(self.id);
         self.complete.0.parent().map_or(Ok(()), sync_folder)
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if !self.done {
+        if self.files.is_some() {
             // What cannot be removed now is at the next start.
             let _ = std::fs::remove_file(&self.incoming.0);
             let _ = std::fs::remove_file(&self.incoming.1);
@@ -271,10 +339,15 @@ impl Drop for Incoming {
 /// A complete replica, open.
 #[derive(Debug)]
 pub(super) struct Replica {
-    data: File,
-    sums: File,
+    stored: Stored,
     pub bytes: u64,
     buffers: Arc<Buffers>,
+}
+
+#[derive(Debug)]
+enum Stored {
+    Files { data: File, sums: File },
+    Packed(Packed),
 }
 
 impl Replica {
@@ -282,11 +355,18 @@ impl Replica {
     pub fn piece(&self, start: u64, end: u64) -> io::Result<v1::BlockData> {
         let offset = start / CHUNK * CHUNK;
         let end = end.div_ceil(CHUNK).saturating_mul(CHUNK).min(self.bytes);
+        let (stored, sums_file) = match &self.stored {
+            Stored::Files { data, sums } => (data, sums),
+            Stored::Packed(Packed { data, crc }) => {
+                let checksums = if data.is_empty() { vec![] } else { vec![*crc] };
+                return Ok(v1::BlockData { offset, data: Bytes::copy_from_slice(data), checksums });
+            }
+        };
         let mut data = self.buffers.lend(end.saturating_sub(offset) as usize);
         let used = data.used;
-        self.data.read_exact_at(&mut data.bytes[..used], offset)?;
+        stored.read_exact_at(&mut data.bytes[..used], offset)?;
         let mut sums = vec![0; used.div_ceil(CHECKSUM_BYTES) * 4];
-        self.sums.read_exact_at(&mut sums, offset / CHUNK * 4)?;
+        sums_file.read_exact_at(&mut sums, offset / CHUNK * 4)?;
         let checksums = sums.as_chunks::<4>().0.iter().map(|sum| u32::from_le_bytes(*sum)).collect();
         Ok(v1::BlockData { offset, data: Bytes::from_owner(data), checksums })
     }
@@ -320,12 +400,16 @@ fn cut(data: &File, sums: &File, bytes: u64) -> io::Result<()> {
         let mut sum = [0; 4];
         sums.read_exact_at(&mut sum, at / CHUNK * 4)?;
         if crc32c(&chunk) != u32::from_le_bytes(sum) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "its last bytes are not those that were written"));
+            return Err(damaged_end());
         }
         sums.write_all_at(&crc32c(&chunk[..rest as usize]).to_le_bytes(), at / CHUNK * 4)?;
     }
     sums.set_len(bytes.div_ceil(CHUNK) * 4)?;
     data.set_len(bytes)
+}
+
+fn damaged_end() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "its last bytes are not those that were written")
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -351,7 +435,7 @@ mod tests {
         let disk = Disk::open(folder.path()).unwrap();
         let all = text(3 * CHECKSUM_BYTES + 100);
         for (id, bytes) in [(1, all.len()), (2, 2 * CHECKSUM_BYTES), (3, CHECKSUM_BYTES + 17), (4, 0)] {
-            let mut incoming = disk.begin(BlockId(id)).unwrap();
+            let mut incoming = disk.begin(BlockId(id));
             incoming.write(&piece(0, &all[..2 * CHECKSUM_BYTES])).unwrap();
             incoming.write(&piece(2 * CHUNK, &all[2 * CHECKSUM_BYTES..])).unwrap();
             assert!(disk.scan().unwrap().iter().all(|block| block.id != BlockId(id)));
@@ -365,8 +449,8 @@ mod tests {
             }
         }
         // One that was given up, and one that a dead process left.
-        drop(disk.begin(BlockId(9)).unwrap());
-        std::mem::forget(disk.begin(BlockId(10)).unwrap());
+        drop(disk.begin(BlockId(9)));
+        std::mem::forget(disk.begin(BlockId(10)));
         assert!(Disk::open(folder.path()).unwrap_err().to_string().contains("another executor"));
         drop(disk);
         let disk = Disk::open(folder.path()).unwrap();
@@ -384,8 +468,8 @@ mod tests {
     fn an_attempt_that_ends_late_takes_nothing_of_the_next_one() {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::open(folder.path()).unwrap();
-        let late = disk.begin(BlockId(1)).unwrap();
-        let mut next = disk.begin(BlockId(1)).unwrap();
+        let late = disk.begin(BlockId(1));
+        let mut next = disk.begin(BlockId(1));
         next.write(&piece(0, &[7; 100])).unwrap();
         drop(late);
         next.finish(100).unwrap();
@@ -399,7 +483,7 @@ mod tests {
         let disk = Disk::open(folder.path()).unwrap();
         let all = text(CHECKSUM_BYTES + 1_000);
         let block = Block { id: BlockId(1), bytes: all.len() as u64 };
-        let mut incoming = disk.begin(block.id).unwrap();
+        let mut incoming = disk.begin(block.id);
         incoming.write(&piece(0, &all)).unwrap();
         incoming.finish(block.bytes).unwrap();
         for (path, at) in [(disk.data(block.id), 0), (disk.data(block.id), 66_000), (disk.sums(block.id), 5)] {

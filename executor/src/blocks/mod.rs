@@ -13,6 +13,7 @@
 mod chain;
 mod disk;
 mod make;
+mod packs;
 mod service;
 mod spread;
 mod upkeep;
@@ -87,6 +88,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     held: BTreeMap<BlockId, Held>,
+    /// Of all that is held.
+    bytes: u64,
     incoming: BTreeMap<BlockId, Arrival>,
     /// Those that were found to be, until the primary says what becomes of them.
     damaged: BTreeMap<BlockId, Held>,
@@ -133,7 +136,7 @@ impl BlockStore {
                             disk.remove(block.id).map_err(|source| ExecutorError::Dir { dir: dir.clone(), source })?;
                             continue;
                         }
-                        state.held.insert(block.id, Held { disk: disks.len(), bytes: block.bytes });
+                        state.hold(block, disks.len());
                     }
                     disks.push(disk);
                 }
@@ -206,7 +209,7 @@ impl BlockStore {
     pub fn space(&self) -> (u64, u64) {
         let (used, failed) = {
             let state = self.0.state.lock();
-            (state.held.values().map(|held| held.bytes).sum(), state.failed_disks.clone())
+            (state.bytes, state.failed_disks.clone())
         };
         let healthy = self.0.disks.iter().enumerate().filter(|(at, _)| !failed.contains(at));
         let free = healthy.map(|(_, disk)| disk.free().unwrap_or(0).saturating_sub(self.0.config.reserve));
@@ -274,7 +277,7 @@ impl BlockStore {
             let damaged = state.damaged.remove(&block);
             let fits = state.held.get(&block).filter(fits).copied();
             if fits.is_some() {
-                state.held.remove(&block);
+                state.release(block);
                 state.news.added.remove(&block);
                 // It may have come, and been said to be here, while the order was on its way.
                 state.news.gone.insert(block);
@@ -297,7 +300,7 @@ impl BlockStore {
 
     fn add(&self, disk: usize, block: Block) {
         let mut state = self.0.state.lock();
-        state.held.insert(block.id, Held { disk, bytes: block.bytes });
+        state.hold(block, disk);
         state.damaged.remove(&block.id);
         state.news.bad.remove(&block.id);
         state.news.gone.remove(&block.id);
@@ -310,7 +313,7 @@ impl BlockStore {
     fn bad(&self, block: BlockId, reason: &dyn std::fmt::Display) {
         tracing::warn!(%block, %reason, "a replica is damaged or gone");
         let mut state = self.0.state.lock();
-        if let Some(held) = state.held.remove(&block) {
+        if let Some(held) = state.release(block) {
             // It stays where it is until the primary has decided: there may be no better one.
             state.damaged.insert(block, held);
             state.news.added.remove(&block);
@@ -345,9 +348,10 @@ impl BlockStore {
             return;
         }
         let root = self.0.disks[disk].root.display();
-        let lost: Vec<BlockId> = state.held.extract_if(.., |_, held| held.disk == disk).map(|(id, _)| id).collect();
+        let lost: Vec<BlockId> = state.held.iter().filter(|(_, held)| held.disk == disk).map(|(id, _)| *id).collect();
         tracing::error!(dir = %root, %error, replicas = lost.len(), "a disk failed and is not used any more");
         for block in lost {
+            state.release(block);
             state.news.added.remove(&block);
             state.news.bad.insert(block);
         }
@@ -453,6 +457,18 @@ impl Local for BlockStore {
 }
 
 impl State {
+    fn hold(&mut self, block: Block, disk: usize) {
+        self.release(block.id);
+        self.held.insert(block.id, Held { disk, bytes: block.bytes });
+        self.bytes += block.bytes;
+    }
+
+    fn release(&mut self, block: BlockId) -> Option<Held> {
+        let held = self.held.remove(&block)?;
+        self.bytes -= held.bytes;
+        Some(held)
+    }
+
     fn next_report(&mut self) -> Option<v1::BlockReport> {
         let mut report = v1::BlockReport::default();
         if let Some(first) = self.news.all_from.take() {

@@ -63,7 +63,7 @@ impl BlockStore {
     /// Whoever reads the replica reads on where it was. Blocks.
     fn move_replica(&self, block: Block, from: usize, to: usize) -> io::Result<()> {
         let replica = self.0.disks[from].replica(block)?;
-        let mut incoming = self.0.disks[to].begin(block.id)?;
+        let mut incoming = self.0.disks[to].begin(block.id);
         let mut at = 0;
         while at < block.bytes {
             let end = (at + STEP).min(block.bytes);

@@ -54,6 +54,7 @@ impl BlockStore {
                 let Some(store) = weak.upgrade().map(BlockStore) else { return };
                 store.forget_partial();
                 store.even_out().await;
+                store.compact().await;
                 if scrub.rate > 0 {
                     store.walk(&scrub).await;
                 }
@@ -78,6 +79,19 @@ impl BlockStore {
             Arrival::Partial { since, .. } => since.elapsed() < KEEP_PARTIAL,
             Arrival::Writing { .. } => true,
         });
+    }
+
+    async fn compact(&self) {
+        let store = self.clone();
+        let compacted = tokio::task::spawn_blocking(move || {
+            for disk in &store.0.disks {
+                if let Err(error) = disk.compact() {
+                    tracing::warn!(dir = %disk.root.display(), %error, "packs of small replicas could not be written anew");
+                }
+            }
+        });
+        // The executor is stopping, if it does not end.
+        let _ = compacted.await;
     }
 
     async fn walk(&self, throttle: &Throttle) {

@@ -1,5 +1,6 @@
 //! The task that owns the namespace.
 
+use super::maintenance::Maintenance;
 use super::stored::{Checkpoint, Journal};
 use super::{Ask, Event};
 use crate::driver::Driver;
@@ -36,6 +37,8 @@ pub(super) struct Actor {
     asks: mpsc::Receiver<Ask>,
     events: mpsc::UnboundedReceiver<Event>,
     origin: std::time::Instant,
+    /// Who may be away, and until when.
+    maintenance: Maintenance,
     /// Requests that came and did not fit into the last batch.
     waiting: VecDeque<Ask>,
     /// The checkpoint that is being written, if one is.
@@ -50,9 +53,9 @@ impl Actor {
         events: mpsc::UnboundedReceiver<Event>,
     ) -> Result<Actor, MetaError> {
         let origin = std::time::Instant::now();
-        let (journal, names) = load(&store, config, now(origin)).await?;
+        let (journal, names, maintenance) = load(&store, config, now(origin)).await?;
         let (waiting, checkpoint) = (VecDeque::new(), JoinSet::new());
-        Ok(Actor { store, journal, names, asks, events, origin, waiting, checkpoint })
+        Ok(Actor { store, journal, names, asks, events, origin, maintenance, waiting, checkpoint })
     }
 
     pub async fn run(mut self, driver: Driver, stop: CancellationToken) {
@@ -89,11 +92,7 @@ impl Actor {
                 let answer = self.answer(now, request, &driver, &mut out);
                 replies.push((reply, answer.unwrap_or_else(|error| Reply::Error(error.into()))));
             }
-            let written = match out.changes.is_empty() {
-                true => Ok(()),
-                false => self.journal.append(&out.changes, self.names.counters()).await,
-            };
-            match written {
+            match self.write(&out.changes, now).await {
                 Ok(()) => {
                     self.send(out.orders, &driver).await;
                     for (reply, answer) in replies {
@@ -113,6 +112,14 @@ impl Actor {
                 }
             }
         }
+    }
+
+    /// Durable when it returns.
+    async fn write(&mut self, changes: &Changes, now: Now) -> Result<(), MetaError> {
+        if !changes.is_empty() {
+            self.journal.append(changes, self.names.counters()).await?;
+        }
+        self.maintenance.write(now.wall_ms).await
     }
 
     /// Begins a checkpoint when one is due, and takes the last one's outcome.
@@ -137,7 +144,8 @@ impl Actor {
         while self.checkpoint.join_next().await.is_some() {}
         loop {
             match load(&self.store, self.names.config().clone(), now(self.origin)).await {
-                Ok((journal, names)) => {
+                Ok((journal, names, maintenance)) => {
+                    self.maintenance = maintenance;
                     let before = std::mem::replace(&mut self.names, names);
                     // What it would order is ordered when it settles.
                     self.names.inherit(now(self.origin), &before, &mut Output::default());
@@ -156,7 +164,12 @@ impl Actor {
 
     fn on_event(&mut self, now: Now, event: Event, out: &mut Output) {
         match event {
-            Event::Joined { id, host, rack } => self.names.joined(id, &host, &rack),
+            Event::Joined { id, name, host, rack } => {
+                self.names.joined(id, &host, &rack);
+                if let Some(time) = self.maintenance.left(&name, now.wall_ms) {
+                    self.names.maintain(now, id, Some(time));
+                }
+            }
             Event::Lost { id } => self.names.lost(now, id, out),
             Event::Draining { id } => self.names.draining(now, id, out),
             Event::Space { id, used, free } => self.names.space(id, used, free),
@@ -281,8 +294,21 @@ impl Actor {
                         ask.executor
                     ),
                 };
-                let executor = driver.directory().find(&ask.executor).ok_or_else(unknown)?;
-                names.maintain(now, executor, ask.seconds.map(Duration::from_secs));
+                let time = ask.seconds.map(Duration::from_secs);
+                let executor = driver.directory().find(&ask.executor);
+                let entry = executor.and_then(|id| driver.directory().entry(id));
+                match (executor, entry) {
+                    (Some(id), Some(entry)) => {
+                        names.maintain(now, id, time);
+                        self.maintenance.set(entry.register.name, time, now.wall_ms);
+                    }
+                    // It is away, and is not to be waited for any longer.
+                    _ if time.is_none() && self.maintenance.left(&ask.executor, now.wall_ms).is_some() => {
+                        self.maintenance.set(ask.executor, None, now.wall_ms);
+                        names.expect_no_more(now, out);
+                    }
+                    _ => return Err(unknown()),
+                }
                 done()
             }
             Asked::Health(ask) => Reply::Health(self.health(&wire::path(&ask.path)?, ask.limit as usize, driver)?),
@@ -378,13 +404,21 @@ fn holder(driver: &Driver, id: ExecutorId) -> Option<v1::BlockHolder> {
     Some(v1::BlockHolder { executor: id.0, address: register.address, host: register.host, piece: 0 })
 }
 
-async fn load(store: &Arc<dyn MetaStore>, config: WfsConfig, now: Now) -> Result<(Journal, Namespace), MetaError> {
+async fn load(
+    store: &Arc<dyn MetaStore>,
+    config: WfsConfig,
+    now: Now,
+) -> Result<(Journal, Namespace, Maintenance), MetaError> {
     let (journal, loaded) = Journal::open(store.clone()).await?;
-    let (names, lost) = Namespace::load(config, now, loaded.counters, loaded.records);
+    let (mut names, lost) = Namespace::load(config, now, loaded.counters, loaded.records);
     if !lost.is_empty() {
         tracing::error!(?lost, "files lie in folders that are not in the metadata store, and cannot be seen");
     }
-    Ok((journal, names))
+    let maintenance = Maintenance::load(store.clone()).await?;
+    if let Some(time) = maintenance.longest(now.wall_ms) {
+        names.expect(now.at + time);
+    }
+    Ok((journal, names, maintenance))
 }
 
 fn now(origin: std::time::Instant) -> Now {

@@ -10,6 +10,7 @@
 //! something that is not durable. When a commit fails, what is in memory is ahead of the store, and is read from it again.
 
 mod actor;
+mod maintenance;
 mod stored;
 
 use crate::driver::Driver;
@@ -46,7 +47,7 @@ struct Ask {
 }
 
 enum Event {
-    Joined { id: ExecutorId, host: String, rack: String },
+    Joined { id: ExecutorId, name: String, host: String, rack: String },
     Lost { id: ExecutorId },
     Draining { id: ExecutorId },
     Reported { id: ExecutorId, report: v1::BlockReport, heard: oneshot::Sender<()> },
@@ -83,8 +84,8 @@ impl Files {
 
     pub(crate) fn joined(&self, id: ExecutorId, register: &v1::Register) {
         if register.role == i32::from(v1::Role::Core) {
-            let (host, rack) = (register.host.clone(), register.rack.clone());
-            self.tell(Event::Joined { id, host, rack });
+            let (name, host, rack) = (register.name.clone(), register.host.clone(), register.rack.clone());
+            self.tell(Event::Joined { id, name, host, rack });
         }
     }
 

@@ -1,8 +1,8 @@
 //! `windlass fs distcp`: copies by the cluster itself, between `wfs://`, object stores and the executors' local files.
 
 use super::Failure;
-use crate::cli::print;
 use crate::cli::run::with_progress;
+use crate::cli::{counted, print};
 use crate::config::units::ByteSize;
 use crate::session::Session;
 use datafusion::arrow::array::{Array, AsArray};
@@ -60,7 +60,7 @@ pub async fn run(session: &Session, copy: &Distcp) -> Result<(), Failure> {
     }
     let said = |action: &str| {
         let (files, bytes) = counts.get(action).copied().unwrap_or_default();
-        format!("{action} {files} file{}, {}", if files == 1 { "" } else { "s" }, ByteSize::human(bytes))
+        format!("{action} {}, {}", counted(files, "file"), ByteSize::human(bytes))
     };
     let actions: &[&str] =
         if copy.dry_run { &["would copy", "would remove", "skipped"] } else { &["copied", "removed", "skipped"] };

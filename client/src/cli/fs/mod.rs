@@ -221,7 +221,7 @@ async fn setrep(files: &Wfs, replicas: u32, paths: &[String], wait: bool) -> Out
         while wait && !files.health(&path, 1).await?.troubled.is_empty() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        super::print(&format!("{path}: {replicas} replicas\n"))?;
+        super::print(&format!("{path}: {}\n", super::counted(replicas.into(), "replica")))?;
     }
     Ok(())
 }
@@ -300,7 +300,7 @@ async fn set_policy(files: &Wfs, path: &str, policy: Option<&str>, wait: bool) -
     });
     let (kept, others): (Vec<_>, Vec<_>) = details.partition(|file| is_kept(file));
     let whose = if of == path { String::new() } else { format!(" as {of} has it") };
-    super::print(&format!("{path}: {wanted}{whose}; {} files are kept so, {} are not\n", kept.len(), others.len()))
+    super::print(&format!("{path}: {wanted}{whose}; files kept so: {}, others: {}\n", kept.len(), others.len()))
 }
 
 async fn balance(files: &Wfs, threshold: f64, stop: bool, wait: bool) -> Outcome {

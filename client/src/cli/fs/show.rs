@@ -2,6 +2,7 @@
 
 use super::paths::parse;
 use super::{Failure, Outcome, Wfs, expand_all, walk};
+use crate::cli::counted;
 use crate::cli::jobs::print_json;
 use crate::cli::stages::aligned;
 use crate::config::units::ByteSize;
@@ -115,11 +116,12 @@ pub async fn fsck(files: &Wfs, path: &str, as_json: bool) -> Outcome {
             out += "the primary has just started, and waits for executors to say what they hold\n";
         }
         let verdict = if unreadable == 0 { "healthy" } else { "NOT healthy: some files cannot be read" };
-        out += &format!("{path}: {count} files, {} in all, {verdict}\n", ByteSize::human(bytes));
+        out += &format!("{path}: {}, {} in all, {verdict}\n", counted(count, "file"), ByteSize::human(bytes));
         crate::cli::print(&out)?;
     }
     match unreadable {
         0 => Ok(()),
+        1 => Err(Failure::Failed(format!("a block under {path} has no replica that can be read"))),
         blocks => Err(Failure::Failed(format!("{blocks} blocks under {path} have no replica that can be read"))),
     }
 }
@@ -158,7 +160,7 @@ pub async fn report(files: &Wfs, as_json: bool) -> Outcome {
     }
     if health.recoding + health.to_recode > 0 {
         out += &format!(
-            "{} files are being made as their folders' policies ask for, {} wait for that\n",
+            "files that are being made as their folders' policies ask for: {}; that wait for it: {}\n",
             health.recoding, health.to_recode
         );
     }

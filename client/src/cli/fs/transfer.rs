@@ -3,6 +3,7 @@
 use super::paths::parse;
 use super::{Failure, Outcome, Wfs, expand_all, is_folder, join, name_of, split_last, walk};
 use crate::cli::arguments::{Transfer, WriteTerms};
+use crate::cli::counted;
 use crate::config::units::ByteSize;
 use bytes::BytesMut;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -240,7 +241,7 @@ async fn run<F: Future<Output = Outcome>>(
     let outcome = copies.try_collect::<Vec<()>>().await;
     bar.finish_and_clear();
     outcome?;
-    super::super::print(&format!("{count} files, {}\n", ByteSize::human(bytes)))
+    crate::cli::print(&format!("{}, {}\n", counted(count as u64, "file"), ByteSize::human(bytes)))
 }
 
 fn bar(bytes: u64, show: bool) -> ProgressBar {

@@ -89,19 +89,28 @@ impl Checker {
         check(in_vain.is_none(), || format!("{in_vain:?} still runs, and its output is there"))
     }
 
-    /// The next leader knows nothing but what it is told.
-    pub fn leader_changed(&mut self) {
-        self.see("leader changed");
-        self.jobs.values_mut().for_each(|job| job.state = JobState::Gone);
-        self.attempts.values_mut().for_each(|(_, life)| *life = Life::Ended);
-        self.members.clear();
-        self.live.clear();
-        self.speculated.clear();
-        self.copies.clear();
-        self.committed.clear();
-        self.moving.clear();
-        self.reading.clear();
-        self.moved.clear();
+    /// For the next leader, which knows nothing but what it is told.
+    pub fn next(&mut self) -> Checker {
+        let mut seen = std::mem::take(&mut self.seen);
+        *seen.entry("leader changed").or_default() += 1;
+        let gone = |job: &JobModel| JobModel { spec: job.spec.clone(), state: JobState::Gone };
+        Checker {
+            jobs: self.jobs.iter().map(|(&id, job)| (id, gone(job))).collect(),
+            attempts: self.attempts.iter().map(|(&attempt, &(at, _))| (attempt, (at, Life::Ended))).collect(),
+            wrote: self.wrote.clone(),
+            seen,
+            ..Checker::default()
+        }
+    }
+
+    /// What it saw of a leader that was followed.
+    pub fn learn(&mut self, former: Checker) {
+        self.see("two leaders");
+        let ended = ["job finished", "job failed", "timed out"].iter().filter_map(|what| former.seen.get(what));
+        *self.seen.entry("ended in vain").or_default() += ended.sum::<u64>();
+        for (what, times) in former.seen {
+            *self.seen.entry(what).or_default() += times;
+        }
     }
 
     pub fn came_back(&mut self) {

@@ -1,5 +1,6 @@
 //! Model executors, a network that delays, and faults, all driven by one seed.
 
+use super::Defect;
 use super::checker::Checker;
 use crate::event::{Command, Event, ExecutorSpec, Fact, Launch, Outcome, Output, Reply, Role};
 use crate::failure::TaskFailure;
@@ -9,14 +10,16 @@ use crate::job::{
 };
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::time::Instant;
+use crate::worker::{Action, Worker};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) struct World {
     config: SchedulerConfig,
-    scheduler: Scheduler,
-    pub checker: Checker,
+    leader: Leader,
+    /// One that was followed and has not noticed.
+    former: Option<Leader>,
     now: Instant,
     random: Random,
     nodes: BTreeMap<ExecutorId, Node>,
@@ -35,6 +38,25 @@ pub(super) struct World {
     orphans: Vec<JobId>,
     /// What executors were called before.
     renamed: BTreeMap<ExecutorId, ExecutorId>,
+    /// Every attempt that an executor was told to run, by whichever leader.
+    launched: BTreeSet<AttemptId>,
+    /// Jobs whose end the metadata store has.
+    ended: BTreeSet<JobId>,
+    /// The former leader's next change is refused, and it stops.
+    ousted: bool,
+}
+
+/// The machine, and who watches it.
+struct Leader {
+    scheduler: Scheduler,
+    checker: Checker,
+}
+
+/// Which leader an executor follows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Follows {
+    Present,
+    Former,
 }
 
 /// An executor process. Its messages travel in order, and take their time.
@@ -42,17 +64,58 @@ struct Node {
     name: String,
     slots: usize,
     alive: bool,
+    follows: Follows,
     /// Hears nothing, and nothing is heard from it.
     silent: bool,
     inbox: VecDeque<Command>,
     outbox: VecDeque<Event>,
-    running: BTreeMap<AttemptId, Arc<[Arc<[MapLocation]>]>>,
+    worker: Worker,
+    running: BTreeMap<AttemptId, Running>,
+    /// On its disk.
     outputs: BTreeSet<AttemptId>,
     /// Outputs that it fetches, and from where.
     adopting: BTreeMap<AttemptId, ExecutorId>,
 }
 
+struct Running {
+    inputs: Arc<[Arc<[MapLocation]>]>,
+    aborted: bool,
+}
+
 impl Node {
+    /// A process that registers has a machine of its own, which knows what is on the disk.
+    fn register(&mut self, defect: Option<Defect>) {
+        self.worker = Worker::new(self.outputs.iter().map(|output| output.stage()).collect());
+        self.worker.defect = defect;
+        self.running.clear();
+        self.adopting.clear();
+        self.inbox.clear();
+        self.outbox.clear();
+        self.silent = false;
+        self.follows = Follows::Present;
+    }
+
+    fn act(&mut self, id: ExecutorId, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Abort { attempt, .. } => {
+                    self.running.entry(attempt).and_modify(|running| running.aborted = true);
+                }
+                // It goes on to the end, as one does that was faster.
+                Action::StopFetching(_) => {}
+                Action::Remove(attempt) => {
+                    self.outputs.remove(&attempt);
+                }
+                Action::RemoveStages(stages) => self.outputs.retain(|output| !stages.contains(&output.stage())),
+                Action::Cancelled(attempt) => self.say_ended(id, attempt, Outcome::Failed(TaskFailure::Cancelled)),
+            }
+        }
+    }
+
+    fn say_ended(&mut self, executor: ExecutorId, attempt: AttemptId, outcome: Outcome) {
+        self.outbox.push_back(Event::TaskEnded { executor, attempt, outcome });
+    }
+
     /// The attempt runs, or the order to start it is on its way.
     fn has_ahead(&self, attempt: AttemptId) -> bool {
         let starts = |command: &Command| match command {
@@ -101,9 +164,9 @@ type Progress = Result<(), String>;
 impl World {
     pub fn new(seed: u64, config: SchedulerConfig) -> Self {
         World {
-            scheduler: Scheduler::new(config.clone()),
+            leader: Leader { scheduler: Scheduler::new(config.clone()), checker: Checker::default() },
+            former: None,
             config,
-            checker: Checker::default(),
             now: Instant(0),
             random: Random(seed),
             nodes: BTreeMap::new(),
@@ -116,7 +179,15 @@ impl World {
             takeovers: BTreeMap::new(),
             orphans: Vec::new(),
             renamed: BTreeMap::new(),
+            launched: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            ousted: false,
         }
+    }
+
+    /// How often something worth testing happened.
+    pub fn seen(&self) -> &BTreeMap<&'static str, u64> {
+        &self.leader.checker.seen
     }
 
     /// Work and faults, in random order.
@@ -137,11 +208,17 @@ impl World {
                 }
                 60..78 => {
                     self.end_some_attempt(true);
+                    if self.random.one_in(20) {
+                        self.shed_some();
+                    }
                     if self.random.one_in(3) {
                         self.end_some_adoption(true);
                     }
                 }
                 78..86 => {
+                    if self.ousted && self.random.one_in(2) {
+                        self.stop_former();
+                    }
                     let millis = [1, 20, 500, 2_000][self.random.below(4) as usize];
                     self.pass(Duration::from_millis(millis))?;
                 }
@@ -153,13 +230,15 @@ impl World {
                     self.submit_again()?;
                 }
                 92 => {
+                    let whom = self.some_leader();
                     if let Some(job) = self.some_job() {
-                        self.step(Event::JobCancelled { job, reason: "why not".to_string() })?;
+                        self.tell(whom, Event::JobCancelled { job, reason: "why not".to_string() })?;
                     }
                 }
                 93..95 => {
+                    let whom = self.some_leader();
                     if let Some(job) = self.some_job() {
-                        self.step(Event::JobReleased { job })?;
+                        self.tell(whom, Event::JobReleased { job })?;
                     }
                 }
                 95 => self.repeat_report()?,
@@ -171,7 +250,8 @@ impl World {
                 }
                 89 | 98 => {
                     if let Some(id) = self.some_node() {
-                        self.step(Event::ExecutorDraining { executor: id })?;
+                        let whom = self.node(id).follows;
+                        self.tell(whom, Event::ExecutorDraining { executor: id })?;
                     }
                 }
                 _ => {
@@ -185,6 +265,7 @@ impl World {
 
     /// No more faults: every job ends, every slot returns, every output goes.
     pub fn quiet(&mut self) -> Progress {
+        self.stop_former();
         while self.some_comes_back()? {}
         while self.submit_again()? {}
         for id in self.nodes.keys().copied().collect::<Vec<_>>() {
@@ -203,11 +284,11 @@ impl World {
                 self.pass(Duration::from_millis(50))?;
             }
             let idle = self.nodes.values().all(|node| !node.alive || node.running.is_empty() && node.inbox.is_empty());
-            if idle && self.checker.running_jobs().is_empty() {
+            if idle && self.leader.checker.running_jobs().is_empty() {
                 break;
             }
         }
-        for job in self.checker.finished_jobs() {
+        for job in self.leader.checker.finished_jobs() {
             self.step(Event::JobReleased { job })?;
         }
         // What is cancelled by the release of jobs that failed just now is reported in the second round.
@@ -217,44 +298,81 @@ impl World {
             self.pass(Duration::from_secs(1))?;
         }
         self.exchange_messages()?;
-        self.checker.at_rest()?;
+        self.leader.checker.at_rest()?;
         for (id, node) in &self.nodes {
-            if !node.outputs.is_empty() && self.scheduler.is_member(*id) {
+            if !node.outputs.is_empty() && self.leader.scheduler.is_member(*id) {
                 return Err(format!("{id} still holds {:?}", node.outputs));
             }
         }
-        let totals = self.scheduler.totals();
-        if totals.free_slots != totals.slots || totals.jobs + totals.retained > 0 || !self.scheduler.pools.is_empty() {
-            return Err(format!("at rest there are {totals:?}, {:?}", self.scheduler.pools));
+        let scheduler = &self.leader.scheduler;
+        let totals = scheduler.totals();
+        if totals.free_slots != totals.slots || totals.jobs + totals.retained > 0 || !scheduler.pools.is_empty() {
+            return Err(format!("at rest there are {totals:?}, {:?}", scheduler.pools));
         }
         Ok(())
     }
 
     fn step(&mut self, event: Event) -> Progress {
+        self.tell(Follows::Present, event)
+    }
+
+    fn tell(&mut self, whom: Follows, event: Event) -> Progress {
         let mut output = Output::default();
-        self.scheduler.step_into(self.now, event.clone(), &mut output);
+        let Leader { scheduler, checker } = match (whom, &mut self.former) {
+            (Follows::Present, _) => &mut self.leader,
+            (Follows::Former, Some(former)) => former,
+            (Follows::Former, None) => return Ok(()),
+        };
+        scheduler.step_into(self.now, event.clone(), &mut output);
         for byte in format!("{output:?}").bytes() {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
-        let verdict = self.checker.observe(self.now, &event, &output);
+        let verdict = checker.observe(self.now, &event, &output);
         verdict.map_err(|complaint| format!("{complaint}\n  after {event:?}\n  in {output:?}"))?;
+        let finished = output.facts.iter().filter_map(|fact| match fact {
+            Fact::StageFinished { stage, .. } => Some((*stage, scheduler.kept(*stage)?)),
+            _ => None,
+        });
+        let finished: Vec<_> = finished.collect();
+        let ended = output.reply.iter().map(|reply| {
+            let (Reply::JobFinished { job, .. } | Reply::JobFailed { job, .. }) = reply;
+            *job
+        });
+        let ended: Vec<_> = ended.collect();
         for (executor, command) in output.send {
-            if let Some(node) = self.nodes.get_mut(&executor) {
+            if let Some(node) = self.nodes.get_mut(&executor).filter(|node| node.follows == whom) {
                 node.inbox.push_back(command);
             }
         }
-        for fact in &output.facts {
-            if let Fact::StageFinished { stage, .. } = fact
-                && let Some(kept) = self.scheduler.kept(*stage)
-            {
-                self.saved.insert(*stage, kept);
+        if whom == Follows::Present || self.config.defect == Some(Defect::TrustFormer) {
+            self.saved.extend(finished);
+            for job in ended {
+                self.saved.retain(|stage, _| stage.job != job);
+                if !self.ended.insert(job) {
+                    return Err(format!("{job} ended under two leaders\n  after {event:?}"));
+                }
             }
-        }
-        for reply in output.reply {
-            let (Reply::JobFinished { job, .. } | Reply::JobFailed { job, .. }) = reply;
-            self.saved.retain(|stage, _| stage.job != job);
+        } else if !ended.is_empty() || !finished.is_empty() {
+            // Stages are saved on the side: it may do more before it hears of the refusal. Nobody is told of a job's end before.
+            self.ousted |= !ended.is_empty() || self.random.one_in(3);
         }
         Ok(())
+    }
+
+    /// Who hears a client, or an administrator.
+    fn some_leader(&mut self) -> Follows {
+        if self.random.one_in(3) { Follows::Former } else { Follows::Present }
+    }
+
+    /// The former leader sees that its time is over.
+    fn stop_former(&mut self) {
+        self.ousted = false;
+        let Some(former) = self.former.take() else { return };
+        self.leader.checker.learn(former.checker);
+        for node in self.nodes.values_mut().filter(|node| node.follows == Follows::Former) {
+            node.follows = Follows::Present;
+            node.silent = true;
+        }
     }
 
     /// Deadlines and heartbeats on the way.
@@ -263,13 +381,17 @@ impl World {
         loop {
             for id in self.nodes.keys().copied().collect::<Vec<_>>() {
                 if self.node(id).alive && !self.node(id).silent {
-                    self.step(Event::Heartbeat { executor: id })?;
+                    let whom = self.node(id).follows;
+                    self.tell(whom, Event::Heartbeat { executor: id })?;
                 }
             }
-            match self.scheduler.next_deadline() {
-                Some(at) if at <= end => {
+            let present = self.leader.scheduler.next_deadline().map(|at| (at, Follows::Present));
+            let former = self.former.as_ref().and_then(|former| former.scheduler.next_deadline());
+            let former = former.map(|at| (at, Follows::Former));
+            match present.into_iter().chain(former).min_by_key(|(at, _)| *at) {
+                Some((at, whom)) if at <= end => {
                     self.now = at.max(self.now);
-                    self.step(Event::Tick)?;
+                    self.tell(whom, Event::Tick)?;
                 }
                 _ => break,
             }
@@ -300,17 +422,20 @@ impl World {
         for node in self.nodes.values_mut().filter(|node| node.name == name) {
             node.alive = false;
         }
-        let node = Node {
+        let mut node = Node {
             name: name.clone(),
             slots: slots as usize,
             alive: true,
+            follows: Follows::Present,
             silent: false,
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
+            worker: Worker::default(),
             running: BTreeMap::new(),
             outputs: BTreeSet::new(),
             adopting: BTreeMap::new(),
         };
+        node.register(self.config.defect);
         self.nodes.insert(id, node);
         self.join_as(id, name, slots, Vec::new())
     }
@@ -335,21 +460,30 @@ impl World {
         let Some(id) = self.some_node() else { return Ok(()) };
         self.node(id).alive = false;
         if self.random.one_in(2) {
-            self.step(Event::ExecutorGone { executor: id, reason: "killed".to_string() })?;
+            let whom = self.node(id).follows;
+            self.tell(whom, Event::ExecutorGone { executor: id, reason: "killed".to_string() })?;
         }
         Ok(())
     }
 
-    /// The leader dies. Executors join the next one, now, later or never, with what they have; so do most jobs.
+    /// The leader dies, or loses its lease and does not know. Executors join the next one, now, later or never, with what they have; so
+    /// do most jobs.
     fn change_leader(&mut self) -> Progress {
-        let running = self.checker.running_jobs();
+        self.stop_former();
+        let running = self.leader.checker.running_jobs();
         // What waits to be written is lost with it.
         let random = &mut self.random;
         self.saved.retain(|_, _| !random.one_in(5));
         self.orphans.extend(running.into_iter().filter(|_| !self.random.one_in(4)));
-        self.scheduler = Scheduler::new(self.config.clone());
-        self.checker.leader_changed();
+        let next = Leader { scheduler: Scheduler::new(self.config.clone()), checker: self.leader.checker.next() };
+        let before = std::mem::replace(&mut self.leader, next);
+        let lives_on = self.random.one_in(2);
+        self.former = lives_on.then_some(before);
         for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            if lives_on && self.random.one_in(2) {
+                self.node(id).follows = Follows::Former;
+                continue;
+            }
             let fate = self.random.below(6);
             let node = self.node(id);
             node.alive &= fate > 0;
@@ -363,8 +497,12 @@ impl World {
 
     /// Some process that lives and is no member any more registers anew. Whether there was one.
     fn some_comes_back(&mut self) -> Result<bool, String> {
-        let away: Vec<_> =
-            self.nodes.iter().filter(|(id, n)| n.alive && !self.scheduler.is_member(**id)).map(|(&id, _)| id).collect();
+        let away: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|(id, n)| n.alive && !self.leader.scheduler.is_member(**id))
+            .map(|(&id, _)| id)
+            .collect();
         let Some(id) = self.random.pick(&away) else { return Ok(false) };
         self.come_back(id)?;
         Ok(true)
@@ -375,11 +513,7 @@ impl World {
         self.ids += 1;
         let id = ExecutorId(self.ids);
         self.renamed.insert(old, id);
-        node.running.clear();
-        node.adopting.clear();
-        node.inbox.clear();
-        node.outbox.clear();
-        node.silent = false;
+        node.register(self.config.defect);
         let kept: BTreeSet<StageId> = node.outputs.iter().map(|output| output.stage()).collect();
         let (name, slots) = (node.name.clone(), node.slots as u32);
         // A later process of that name was told to be the only one.
@@ -387,7 +521,7 @@ impl World {
             twin.alive = false;
         }
         self.nodes.insert(id, node);
-        self.checker.came_back();
+        self.leader.checker.came_back();
         self.join_as(id, name, slots, kept.into_iter().collect())
     }
 
@@ -416,34 +550,31 @@ impl World {
     }
 
     fn deliver_command(&mut self, id: ExecutorId) -> Progress {
-        let node = self.node(id);
-        if !node.alive || node.silent {
-            return Ok(());
-        }
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.alive && !node.silent) else { return Ok(()) };
         match node.inbox.pop_front() {
             Some(Command::Launch(Launch { stage, attempts, inputs, .. })) => {
+                node.worker.launch(stage, &attempts);
                 for (partition, attempt) in attempts {
-                    node.running.insert(stage.task(partition).attempt(attempt), inputs.clone());
+                    let attempt = stage.task(partition).attempt(attempt);
+                    node.running.insert(attempt, Running { inputs: inputs.clone(), aborted: false });
+                    if !self.launched.insert(attempt) {
+                        return Err(format!("{attempt} runs a second time"));
+                    }
                 }
                 if node.running.len() > node.slots {
                     return Err(format!("{id} has no free slot left for what it was told to run"));
                 }
             }
             Some(Command::Cancel { attempts }) => {
-                for attempt in attempts {
-                    node.outputs.remove(&attempt);
-                    node.adopting.remove(&attempt);
-                    if node.running.remove(&attempt).is_some() {
-                        let outcome = Outcome::Failed(TaskFailure::Cancelled);
-                        node.outbox.push_back(Event::TaskEnded { executor: id, attempt, outcome });
-                    }
-                }
+                let actions = node.worker.cancel(attempts);
+                node.act(id, actions);
             }
             Some(Command::DropOutputs { stages }) => {
-                node.outputs.retain(|output| !stages.contains(&output.stage()));
-                node.adopting.retain(|output, _| !stages.contains(&output.stage()));
+                let actions = node.worker.drop_outputs(stages);
+                node.act(id, actions);
             }
             Some(Command::AdoptOutputs { outputs, from }) => {
+                node.worker.adopt(&outputs);
                 node.adopting.extend(outputs.into_iter().map(|output| (output, from)));
             }
             Some(Command::Farewell) => {
@@ -461,7 +592,8 @@ impl World {
         }
         let Some(report) = self.node(id).outbox.pop_front() else { return Ok(()) };
         self.delivered.push(report.clone());
-        self.step(report)
+        let whom = self.node(id).follows;
+        self.tell(whom, report)
     }
 
     /// Until none are on their way.
@@ -527,8 +659,10 @@ impl World {
             .flat_map(|(&id, node)| node.running.keys().map(move |&attempt| (id, attempt)))
             .collect();
         let Some((id, attempt)) = self.random.pick(&running) else { return };
-        let inputs = self.node(id).running.remove(&attempt).expect("picked from the map");
+        let Running { inputs, aborted } = self.node(id).running.remove(&attempt).expect("picked from the map");
         let outcome = match self.unreadable(attempt, &inputs) {
+            // It may have been faster.
+            _ if aborted && !self.random.one_in(4) => Outcome::Failed(TaskFailure::Cancelled),
             Some(failure) => Outcome::Failed(failure),
             None if faults && self.random.one_in(6) => Outcome::Failed(self.some_failure(attempt, &inputs)),
             None => {
@@ -537,7 +671,19 @@ impl World {
                 Outcome::Finished { rows: self.random.below(10), bucket_bytes }
             }
         };
-        self.node(id).outbox.push_back(Event::TaskEnded { executor: id, attempt, outcome });
+        let node = self.node(id);
+        let (outcome, actions) = node.worker.ended(attempt, outcome);
+        node.act(id, actions);
+        node.say_ended(id, attempt, outcome);
+    }
+
+    /// An executor that is short of memory stops attempts of its own accord.
+    fn shed_some(&mut self) {
+        let Some(id) = self.some_node() else { return };
+        let node = self.node(id);
+        let Some((_, group)) = node.worker.going().next() else { return };
+        let actions = node.worker.shed(group, |_| TaskFailure::OutOfMemory { message: "shed".to_string() });
+        node.act(id, actions);
     }
 
     fn end_some_adoption(&mut self, faults: bool) {
@@ -556,6 +702,11 @@ impl World {
         } else {
             (vec![], vec![(output, "bad luck".to_string())])
         };
+        let (wanted, actions) = node.worker.adopted(output);
+        node.act(id, actions);
+        if !wanted {
+            return;
+        }
         node.outbox.push_back(Event::OutputsMoved { executor: id, moved, failed });
     }
 

@@ -1,0 +1,156 @@
+//! What an executor does with the work that its leader gives it. One machine lives as long as one registration.
+//!
+//! ```text
+//!   attempt   launch ──> running ──ended──> reported, exactly once
+//!                           └─cancel, shed─> aborted ──ended──┘
+//!   output    adopt ──> fetching ──adopted──> here, reported
+//!                           └─cancel, drop─> not wanted ──adopted──> removed
+//!   stage     launch, adopt ──> may have outputs here ──drop──> what arrives or ends later is removed
+//! ```
+
+use crate::event::Outcome;
+use crate::failure::TaskFailure;
+use crate::ids::{AttemptId, StageId};
+#[cfg(test)]
+use crate::scheduler::Defect;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Default)]
+pub struct Worker {
+    running: BTreeMap<AttemptId, Running>,
+    /// Stages that may have left outputs here.
+    stages: BTreeSet<StageId>,
+    adopting: BTreeSet<AttemptId>,
+    next_group: Group,
+    #[cfg(test)]
+    pub(crate) defect: Option<Defect>,
+}
+
+/// The attempts of one launch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group(u64);
+
+#[derive(Debug)]
+struct Running {
+    group: Group,
+    /// It was told to stop.
+    aborted: bool,
+    /// Why, when it was this executor that wanted it stopped.
+    shed: Option<TaskFailure>,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Stop this attempt. It is `ended` when it has stopped, or when it was faster. When it is the `last`, no attempt that was launched
+    /// with it is wanted any more.
+    Abort { attempt: AttemptId, last: bool },
+    /// Stop fetching this output. It is `adopted` all the same if it was faster.
+    StopFetching(AttemptId),
+    /// Remove what this attempt wrote, if there is anything.
+    Remove(AttemptId),
+    /// Remove all outputs of these stages.
+    RemoveStages(Vec<StageId>),
+    /// Report that this attempt is cancelled.
+    Cancelled(AttemptId),
+}
+
+impl Worker {
+    /// With outputs of these stages, kept from an earlier registration.
+    pub fn new(kept: BTreeSet<StageId>) -> Self {
+        Worker { stages: kept, ..Worker::default() }
+    }
+
+    /// Attempts that were launched and have not ended.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    pub fn launch(&mut self, stage: StageId, attempts: &[(u32, u32)]) {
+        let group = self.next_group;
+        self.next_group = Group(group.0 + 1);
+        self.stages.insert(stage);
+        let attempts = attempts.iter().map(|&(partition, attempt)| stage.task(partition).attempt(attempt));
+        self.running.extend(attempts.map(|attempt| (attempt, Running { group, aborted: false, shed: None })));
+    }
+
+    /// Each of these attempts is reported when it has stopped, at once if it is not running: then a report may be on its way already,
+    /// and the primary refuses the second one.
+    pub fn cancel(&mut self, attempts: impl IntoIterator<Item = AttemptId>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for attempt in attempts {
+            if self.adopting.remove(&attempt) {
+                actions.extend([Action::StopFetching(attempt), Action::Remove(attempt)]);
+            } else if self.running.contains_key(&attempt) {
+                self.abort(attempt, &mut actions);
+            } else {
+                actions.extend([Action::Remove(attempt), Action::Cancelled(attempt)]);
+            }
+        }
+        actions
+    }
+
+    fn abort(&mut self, attempt: AttemptId, actions: &mut Vec<Action>) {
+        let Some(running) = self.running.get_mut(&attempt) else { return };
+        running.aborted = true;
+        let group = running.group;
+        let last = !self.running.values().any(|other| other.group == group && !other.aborted);
+        actions.push(Action::Abort { attempt, last });
+    }
+
+    /// Attempts that this executor has not stopped itself, and the launch that each was part of.
+    pub fn going(&self) -> impl Iterator<Item = (AttemptId, Group)> {
+        let going = self.running.iter().filter(|(_, running)| running.shed.is_none());
+        going.map(|(&attempt, running)| (attempt, running.group))
+    }
+
+    /// Stops the attempts of one launch to free memory: each fails with what `why` says of it, once it has stopped.
+    pub fn shed(&mut self, group: Group, why: impl Fn(AttemptId) -> TaskFailure) -> Vec<Action> {
+        let together: Vec<AttemptId> =
+            self.going().filter(|(_, other)| *other == group).map(|(attempt, _)| attempt).collect();
+        let mut actions = Vec::new();
+        for attempt in together {
+            self.abort(attempt, &mut actions);
+            self.running.entry(attempt).and_modify(|running| running.shed = Some(why(attempt)));
+        }
+        actions
+    }
+
+    /// What to report of an attempt that has ended.
+    pub fn ended(&mut self, attempt: AttemptId, outcome: Outcome) -> (Outcome, Vec<Action>) {
+        let shed = self.running.remove(&attempt).and_then(|running| running.shed);
+        let outcome = match (outcome, shed) {
+            (Outcome::Failed(TaskFailure::Cancelled), Some(shed)) => Outcome::Failed(shed),
+            (outcome, _) => outcome,
+        };
+        let dropped = !self.stages.contains(&attempt.stage());
+        // Its stage's outputs were dropped while it went on: nobody will ask for this one.
+        (outcome, if dropped { vec![Action::Remove(attempt)] } else { vec![] })
+    }
+
+    /// Fetch these outputs of an executor that leaves.
+    pub fn adopt(&mut self, outputs: &[AttemptId]) {
+        self.stages.extend(outputs.iter().map(|output| output.stage()));
+        self.adopting.extend(outputs);
+    }
+
+    /// An output has arrived here, or will not arrive. Whether that is to be reported; else it was not wanted any more.
+    pub fn adopted(&mut self, output: AttemptId) -> (bool, Vec<Action>) {
+        let wanted = self.adopting.remove(&output);
+        let keep = wanted;
+        #[cfg(test)]
+        let keep = keep || self.defect == Some(Defect::KeepUnwanted);
+        (wanted, if keep { vec![] } else { vec![Action::Remove(output)] })
+    }
+
+    pub fn drop_outputs(&mut self, stages: Vec<StageId>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for stage in &stages {
+            self.stages.remove(stage);
+            let unwanted: Vec<_> = self.adopting.extract_if(stage.attempts(), |_| true).collect();
+            actions.extend(unwanted.into_iter().map(Action::StopFetching));
+        }
+        actions.push(Action::RemoveStages(stages));
+        actions
+    }
+}

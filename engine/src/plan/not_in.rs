@@ -1,0 +1,61 @@
+//! NOT IN over values that may be NULL, without a hash table: for when that does not fit into memory.
+//!
+//! DataFusion joins `l NOT IN (select r …)` with a hash join that knows NULLs, and no other join does. The same rows come of an anti join
+//! and of two counts of the subquery's rows: all of them, and those that are not NULL.
+//!
+//! ```text
+//!   none at all                    every row stays
+//!   as many as are not NULL        rows whose l is not NULL and is not among them stay: the anti join, less NULLs
+//!   fewer are not NULL             no row stays: it might be among the NULLs
+//! ```
+
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{Column, JoinType, Result};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, lit};
+
+const ROWS: &str = "__not_in_rows";
+const KNOWN: &str = "__not_in_known";
+
+/// `plan`, whose rows and columns stay the same, with an anti join in the place of each NOT IN whose subquery may be run twice.
+pub(super) fn not_in_as_counts(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Join(join) if is_not_in(&join) && gives_the_same_again(&join.right)? => {
+            rewrite(join).map(Transformed::yes)
+        }
+        node => Ok(Transformed::no(node)),
+    });
+    Ok(rewritten?.data)
+}
+
+fn is_not_in(join: &Join) -> bool {
+    join.null_aware && join.join_type == JoinType::LeftAnti && join.on.len() == 1 && join.filter.is_none()
+}
+
+/// A LIMIT may let other rows through the next time, and so may what is volatile.
+fn gives_the_same_again(plan: &LogicalPlan) -> Result<bool> {
+    let mut same = true;
+    plan.apply_with_subqueries(|node| {
+        same &= match node {
+            LogicalPlan::Limit(_) => false,
+            LogicalPlan::Sort(sort) => sort.fetch.is_none(),
+            LogicalPlan::TableScan(scan) => scan.fetch.is_none(),
+            _ => true,
+        };
+        same &= !node.expressions().iter().any(Expr::is_volatile);
+        Ok(if same { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    Ok(same)
+}
+
+fn rewrite(join: Join) -> Result<LogicalPlan> {
+    let columns: Vec<Expr> = join.schema.columns().into_iter().map(Expr::Column).collect();
+    let (left, right) = join.on[0].clone();
+    let counts = [count(lit(1)).alias(ROWS), count(right).alias(KNOWN)];
+    // One row, and so the side that is collected.
+    let counted = LogicalPlanBuilder::from(join.right.as_ref().clone()).aggregate(Vec::<Expr>::new(), counts)?;
+    let [rows, known] = [ROWS, KNOWN].map(|name| Expr::Column(Column::new_unqualified(name)));
+    let stays = rows.clone().eq(lit(0_i64)).or(rows.eq(known).and(left.is_not_null()));
+    let anti = LogicalPlan::Join(Join { null_aware: false, ..join });
+    counted.cross_join(anti)?.filter(stays)?.project(columns)?.build()
+}

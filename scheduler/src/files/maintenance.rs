@@ -1,0 +1,66 @@
+//! Executors that may be away, by name, in the metadata store: the next primary, and the executor's next registration, find them there.
+
+use crate::meta::{MetaError, MetaStore, Transaction};
+use prost::Message;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const KEY: &str = "wfs/maintenance";
+
+pub(super) struct Maintenance {
+    store: Arc<dyn MetaStore>,
+    /// Until when, in milliseconds since 1970.
+    until: BTreeMap<String, u64>,
+    /// What the store does not have.
+    is_new: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Stored {
+    #[prost(btree_map = "string, uint64", tag = "1")]
+    until: BTreeMap<String, u64>,
+}
+
+impl Maintenance {
+    pub async fn load(store: Arc<dyn MetaStore>) -> Result<Maintenance, MetaError> {
+        let corrupt = |error: prost::DecodeError| MetaError::Corrupt { key: KEY.into(), reason: error.to_string() };
+        let stored = match store.get(KEY).await? {
+            Some(entry) => Stored::decode(entry.value).map_err(corrupt)?,
+            None => Stored::default(),
+        };
+        Ok(Maintenance { store, until: stored.until, is_new: false })
+    }
+
+    /// `None`: it is not to be away any more.
+    pub fn set(&mut self, name: String, time: Option<Duration>, wall_ms: u64) {
+        match time {
+            Some(time) => _ = self.until.insert(name, wall_ms.saturating_add(time.as_millis() as u64)),
+            None => _ = self.until.remove(&name),
+        }
+        self.is_new = true;
+    }
+
+    /// Of the time that this executor may be away.
+    pub fn left(&self, name: &str, wall_ms: u64) -> Option<Duration> {
+        let left = self.until.get(name)?.checked_sub(wall_ms)?;
+        Some(Duration::from_millis(left))
+    }
+
+    /// Of the time of whoever may be away longest.
+    pub fn longest(&self, wall_ms: u64) -> Option<Duration> {
+        self.until.keys().filter_map(|name| self.left(name, wall_ms)).max()
+    }
+
+    /// Durable when it returns, without those whose time is over.
+    pub async fn write(&mut self, wall_ms: u64) -> Result<(), MetaError> {
+        if !self.is_new {
+            return Ok(());
+        }
+        self.until.retain(|_, until| *until > wall_ms);
+        let stored = Stored { until: self.until.clone() };
+        self.store.commit(Transaction::default().put(KEY, stored.encode_to_vec())).await?;
+        self.is_new = false;
+        Ok(())
+    }
+}
