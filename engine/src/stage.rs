@@ -20,8 +20,8 @@ pub struct PlannedJob {
     pub stages: Vec<PlannedStage>,
     /// What to publish when the job is done.
     pub write: Option<WriteTarget>,
-    /// It joins by hash tables, each of which has to fit into memory: [`crate::spilling`] is for when one does not.
-    pub hash_joins: bool,
+    /// It has joins that hold all of one side, which has to fit into memory: [`crate::spilling`] is for when it does not.
+    pub holds_sides: bool,
     /// What it was planned for.
     pub shape: ClusterShape,
 }

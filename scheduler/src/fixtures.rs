@@ -25,5 +25,5 @@ pub fn planned(tasks: &[u32]) -> PlannedJob {
         row_limit: None,
     };
     let stages = tasks.iter().enumerate().map(stage).collect();
-    PlannedJob { schema: Arc::new(Schema::empty()), stages, write: None, hash_joins: false, shape: ClusterShape::ONE }
+    PlannedJob { schema: Arc::new(Schema::empty()), stages, write: None, holds_sides: false, shape: ClusterShape::ONE }
 }

@@ -16,14 +16,14 @@ use crate::stage::PlannedJob;
 use arrow::datatypes::{DataType, Field, Schema};
 use broadcast::{CheaperBroadcast, SafeBroadcast};
 use cut::Cutter;
-use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{JoinType, Result};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::streaming::StreamingTableExec;
@@ -62,16 +62,16 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     });
     let plan = physical_plan(&local, &optimized).await?;
     if is_small(&plan, &options, shape) {
-        let hash_joins = joins_by_hash(&plan);
-        return Ok(finish(Cutter::new(&local, &options, shape).whole(plan)?, overwrite, hash_joins));
+        let holds_sides = holds_sides(&plan);
+        return Ok(finish(Cutter::new(&local, &options, shape).whole(plan)?, overwrite, holds_sides));
     }
     let distributed = distributed_state(state, &options, shape);
     let plan = physical_plan(&distributed, &optimized).await?;
-    let hash_joins = joins_by_hash(&plan);
-    Ok(finish(Cutter::new(&distributed, &options, shape).stages(plan)?, overwrite, hash_joins))
+    let holds_sides = holds_sides(&plan);
+    Ok(finish(Cutter::new(&distributed, &options, shape).stages(plan)?, overwrite, holds_sides))
 }
 
-/// The same session for a plan whose hash tables did not fit: its joins sort their inputs, which spills.
+/// The same session for a plan one of whose joins did not fit into memory: its joins sort their inputs or loop over them, which spills.
 pub fn spilling(state: &SessionState) -> SessionState {
     with_config(state, |config| config.options_mut().optimizer.prefer_hash_join = false)
 }
@@ -80,12 +80,13 @@ fn joins_hash(config: &SessionConfig) -> bool {
     config.options().optimizer.prefer_hash_join
 }
 
-fn joins_by_hash(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    plan.is::<HashJoinExec>() || plan.children().into_iter().any(joins_by_hash)
+/// Whether it has a join that holds all of one side.
+fn holds_sides(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.is::<HashJoinExec>() || plan.is::<CrossJoinExec>() || plan.children().into_iter().any(holds_sides)
 }
 
-fn finish(mut job: PlannedJob, overwrite: bool, hash_joins: bool) -> PlannedJob {
-    job.hash_joins = hash_joins;
+fn finish(mut job: PlannedJob, overwrite: bool, holds_sides: bool) -> PlannedJob {
+    job.holds_sides = holds_sides;
     if let Some(write) = &mut job.write {
         write.overwrite = overwrite;
     }
@@ -142,7 +143,19 @@ async fn physical_plan(state: &SessionState, optimized: &LogicalPlan) -> Result<
     // An experiment of DataFusion: its operator cannot be encoded, and its partitions wait for each other.
     let state = &with_config(state, |config| config.options_mut().optimizer.enable_piecewise_merge_join = false);
     let plan = state.query_planner().create_physical_plan(optimized, state).await?;
+    let plan = if joins_hash(state.config()) { plan } else { cross_joins_as_loops(plan)? };
     materialize_local_tables(state, count_series(plan)?).await
+}
+
+/// A cross join holds all of one side; a nested loop, which gives the same rows, spills it.
+fn cross_joins_as_loops(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let Some(cross) = node.downcast_ref::<CrossJoinExec>() else { return Ok(Transformed::no(node)) };
+        let (left, right) = (Arc::clone(cross.left()), Arc::clone(cross.right()));
+        let join = NestedLoopJoinExec::try_new(left, right, None, &JoinType::Inner, None)?;
+        Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>))
+    })
+    .data()
 }
 
 /// DataFusion's encoding of a generated series without columns, as `count(*)` reads it, decodes to one with a column. So the series

@@ -68,7 +68,7 @@ impl Runner for InProcess {
         };
         let schema = physical.schema();
         self.plans.lock().insert(hash, (physical, state.task_ctx()));
-        Ok(PlannedJob { schema, stages: vec![stage], write, hash_joins: false, shape: ClusterShape::ONE })
+        Ok(PlannedJob { schema, stages: vec![stage], write, holds_sides: false, shape: ClusterShape::ONE })
     }
 
     async fn quiet(&self, _: JobId) {}

@@ -480,11 +480,11 @@ impl Statements {
         let runner = &self.inner.runner;
         let begun = self.begun(info).await?;
         let job = runner.plan(state, &plan, shape_of(&begun)).await.map_err(|e| explain(&e, sql, &[]))?;
-        let (schema, hash_joins) = (Arc::clone(&job.schema), job.hash_joins);
+        let (schema, holds_sides) = (Arc::clone(&job.schema), job.holds_sides);
         let again = runner::job_info(session, state, sql, info);
         let job_info = JobInfo { id: info.job.lock().take(), begun, ..again.clone() };
         let finished = match runner.run(job, job_info, info.started.clone()).await {
-            Err(error @ QueryError::OutOfMemory(_)) if hash_joins => {
+            Err(error @ QueryError::OutOfMemory(_)) if holds_sides => {
                 let job = self.plan_spilling(state, &plan, error).await?;
                 runner.run(job, again, info.started.clone()).await?
             }
@@ -494,14 +494,14 @@ impl Statements {
         Ok(Execution { schema, rows: Rows::Job(Arc::new(finished)), job, affected: None, running: None })
     }
 
-    /// A job whose joins spill, in the place of one whose hash tables did not fit.
+    /// A job whose joins spill, in the place of one whose joins did not fit into memory.
     async fn plan_spilling(
         &self,
         state: &SessionState,
         plan: &LogicalPlan,
         error: QueryError,
     ) -> Result<PlannedJob, QueryError> {
-        tracing::info!(%error, "a hash table did not fit into memory: the statement runs again with sort-merge joins");
+        tracing::info!(%error, "a join did not fit into memory: the statement runs again with joins that spill");
         Ok(self.inner.runner.plan(&windlass_engine::spilling(state), plan, None).await?)
     }
 

@@ -204,8 +204,8 @@ impl Statements {
         let job = self.inner.runner.plan(state, &plan, shape_of(&begun)).await.map_err(|e| explain(&e, sql, &[]))?;
         let second = job_info(session, state, sql, info);
         let job_info = JobInfo { id: info.job.lock().take(), begun, ..second.clone() };
-        // What a second job is planned from, in the place of one whose hash tables do not fit.
-        let again = job.hash_joins.then(|| (state.clone(), plan, second));
+        // What a second job is planned from, in the place of one whose joins do not fit.
+        let again = job.holds_sides.then(|| (state.clone(), plan, second));
         // What was begun is ended, published or cleaned up, also when nobody waits for it any more: in a task of its own, that
         // the caller's departure only tells to give up.
         let cancelled = CancellationToken::new();

@@ -35,11 +35,14 @@ async fn a_join_whose_hash_table_does_not_fit_sorts_and_spills() {
         );
         let left = rows / 2 - 1;
         assert_eq!(cluster.sql(&[stages, &not_in]).unwrap(), format!("n,l\n{left},{}\n", left * 96));
+        let cross = format!("select count(*) as n, sum(length(a.text)) as l from {a} cross join generate_series(1, 3)");
+        assert_eq!(cluster.sql(&[stages, &cross]).unwrap(), format!("n,l\n{},{}\n", 3 * rows, 3 * rows * 96));
         let session = cluster.session().await;
         let jobs = session.jobs(100).await.expect("jobs are listed");
         let failed: Vec<_> = jobs.iter().filter(|job| job.state == "failed").collect();
-        assert_eq!(failed.len(), 3, "these were to run out of memory, or the test shows nothing: {jobs:?}");
-        assert!(failed.iter().all(|job| job.error.contains("HashJoinInput")), "{failed:?}");
+        assert_eq!(failed.len(), 4, "these were to run out of memory, or the test shows nothing: {jobs:?}");
+        let of_join = |error: &str| error.contains("HashJoinInput") || error.contains("CrossJoinExec");
+        assert!(failed.iter().all(|job| of_join(&job.error)), "{failed:?}");
         // What the first try had staged is gone.
         let files = |under: &str| files(&cluster.dir.path().join(under));
         cluster.at_rest().await;
