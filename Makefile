@@ -53,6 +53,7 @@ bench: data ## measure TPC-H against DataFusion (SCALE=10 for ten times the data
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" scheduler
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" exchange
 	"$(CARGO_TARGET_DIR)/release/windlass-bench" blockstore
+	"$(CARGO_TARGET_DIR)/release/windlass-bench" tpch-files --scale "$(SCALE)"
 
 clean: ## remove what was built and generated, also for other clones
 	cargo clean

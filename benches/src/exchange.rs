@@ -69,7 +69,7 @@ async fn measure(
     for bucket in 0..buckets {
         let requests = vec![(output, BucketSel::One(bucket))];
         let mut decoder = FrameDecoder::new(requests.clone());
-        let mut chunks = std::pin::pin!(store.serve(requests));
+        let mut chunks = std::pin::pin!(store.serve(requests, false));
         while let Some(chunk) = chunks.next().await {
             decoder.feed(chunk.expect("serve"));
             while let Some((_, batch)) = decoder.next_batch().expect("decode") {

@@ -23,6 +23,8 @@ struct Arguments {
 enum Command {
     /// TPC-H on DataFusion alone, on Windlass embedded and on a cluster of processes, in alternating runs.
     Tpch(tpch::Options),
+    /// TPC-H on a cluster of processes, from `wfs://` against local files, in alternating runs.
+    TpchFiles(tpch::Options),
     /// One engine, asked over standard input and output: what `tpch` starts.
     #[command(hide = true)]
     Engine(tpch::EngineOptions),
@@ -37,6 +39,7 @@ enum Command {
 fn main() {
     match Arguments::parse().command {
         Command::Tpch(options) => tpch::run(&options),
+        Command::TpchFiles(options) => tpch::run_files(&options),
         Command::Engine(options) => tpch::serve(&options),
         Command::Scheduler => scheduler::run(),
         Command::Exchange => exchange::run(),

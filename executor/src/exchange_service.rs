@@ -19,12 +19,13 @@ impl Exchange for ExchangeService {
     type FetchStream = BoxStream<'static, Result<v1::FetchChunk, Status>>;
 
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        let plain = is_of_this_host(&request);
         let outputs = request.into_inner().outputs.into_iter().map(|wanted| {
             let output = wanted.output.ok_or_else(|| Status::invalid_argument("a wanted output has no name"))?;
             Ok((AttemptId::from(output), wanted.bucket.map_or(BucketSel::All, BucketSel::One)))
         });
         let outputs: Vec<_> = outputs.collect::<Result<_, Status>>()?;
-        let chunks = self.store.serve(outputs).map(|chunk| {
+        let chunks = self.store.serve(outputs, plain).map(|chunk| {
             let chunk = match chunk {
                 Ok(bytes) => Chunk::Frame(bytes),
                 // A failure is data: the reader has to know which output to have computed again.
@@ -36,4 +37,10 @@ impl Exchange for ExchangeService {
         });
         Ok(Response::new(chunks.boxed()))
     }
+}
+
+/// Who reaches this host at the address that it comes from is on it: nothing is gained by compressing what it is sent.
+fn is_of_this_host<T>(request: &Request<T>) -> bool {
+    let ends = request.remote_addr().zip(request.local_addr());
+    ends.is_some_and(|(theirs, ours)| theirs.ip() == ours.ip())
 }

@@ -43,6 +43,45 @@ pub struct Options {
     cache: PathBuf,
 }
 
+/// The same cluster over the same Parquet: in local files, and in `wfs://` with a replica on each of its two executors.
+pub fn run_files(options: &Options) {
+    let tables = data::tables(&options.cache.join("data"), options.scale);
+    let queries = queries(&options.cache, &options.queries);
+    let cluster = Cluster::start(&options.memory, &tables);
+    let local = tables.display().to_string();
+    windlass(&["fs", "put", "--url", &cluster.url, "--replication", "2", "--no-progress", &local, "/tpch"]);
+    let places = [("local", local), ("wfs", "wfs:///tpch".to_owned())];
+    let mut sessions = places.map(|(name, folder)| {
+        let mut session = Served::start(Kind::Cluster, 2, &cluster.url);
+        for sql in [format!("CREATE SCHEMA {name}"), format!("SET datafusion.catalog.default_schema = '{name}'")] {
+            must(session.run(&sql), &sql);
+        }
+        for table in data::TABLES {
+            let create = format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{folder}/{table}/'");
+            must(session.run(&create), &create);
+        }
+        session
+    });
+    println!("\n{:<6} {:>14} {:>10}", "query", "local ms", "wfs://");
+    let mut logarithm = 0.0;
+    for (name, sql) in &queries {
+        let mut times = [vec![], vec![]];
+        for round in 0..=options.rounds {
+            for turn in 0..2 {
+                let at = (round + turn) % 2;
+                let (us, _) = must(sessions[at].run(sql), name);
+                if round > 0 {
+                    times[at].push(us);
+                }
+            }
+        }
+        let [local, wfs] = times.each_mut().map(|times| median(times) as f64);
+        println!("{name:<6} {:>14.1} {:>10.2}", local / 1e3, wfs / local);
+        logarithm += (wfs / local).ln() / queries.len() as f64;
+    }
+    println!("{:<6} {:>14} {:>10.2}   geometric mean", "", "", logarithm.exp());
+}
+
 pub fn run(options: &Options) {
     let tables = data::tables(&options.cache.join("data"), options.scale);
     let queries = queries(&options.cache, &options.queries);

@@ -4,7 +4,7 @@ use super::files::{FileFrames, FileOutput};
 use super::format::{self, Total};
 use super::io::{self, Cursor};
 use super::ipc::Encoder;
-use super::store::{MemoryOutput, Output};
+use super::store::{Compression, MemoryOutput, Output};
 use super::{BucketSel, ExchangeError, ExchangeStore, FrameDecoder};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
@@ -139,6 +139,8 @@ impl Cursor for ReadCursor {
 /// The frames of many outputs, one after the other, and the end of the stream.
 pub(super) struct ServeCursor {
     store: Arc<ExchangeStore>,
+    /// Of what comes from memory.
+    compression: Compression,
     requests: std::vec::IntoIter<(AttemptId, BucketSel)>,
     current: Option<Frames>,
     served: u64,
@@ -146,8 +148,12 @@ pub(super) struct ServeCursor {
 }
 
 impl ServeCursor {
-    pub(super) fn new(store: Arc<ExchangeStore>, requests: Vec<(AttemptId, BucketSel)>) -> Self {
-        ServeCursor { store, requests: requests.into_iter(), current: None, served: 0, ended: false }
+    pub(super) fn new(
+        store: Arc<ExchangeStore>,
+        requests: Vec<(AttemptId, BucketSel)>,
+        compression: Compression,
+    ) -> Self {
+        ServeCursor { store, compression, requests: requests.into_iter(), current: None, served: 0, ended: false }
     }
 }
 
@@ -164,7 +170,7 @@ impl Cursor for ServeCursor {
                 }
             } else if let Some((output, select)) = self.requests.next() {
                 let found = self.store.find(output, select)?;
-                self.current = Some(Frames::open(&self.store, found, select)?);
+                self.current = Some(Frames::open(&self.store, found, select, self.compression)?);
             } else {
                 format::write_stream_end(&mut bytes, self.served);
                 self.ended = true;
@@ -186,11 +192,16 @@ enum Frames {
 }
 
 impl Frames {
-    fn open(store: &ExchangeStore, output: Output, select: BucketSel) -> Result<Self, ExchangeError> {
+    fn open(
+        store: &ExchangeStore,
+        output: Output,
+        select: BucketSel,
+        compression: Compression,
+    ) -> Result<Self, ExchangeError> {
         match output {
             Output::File(file) => Ok(Frames::Stored(file.open(select)?)),
             Output::Memory(memory) => {
-                let encoder = Box::new(store.encoder(memory.head, &memory.schema)?);
+                let encoder = Box::new(store.encoder(memory.head, &memory.schema, compression)?);
                 let blocks = Blocks::new(memory, select);
                 Ok(Frames::Encoded { encoder, select, blocks, total: Total::default(), begun: false })
             }

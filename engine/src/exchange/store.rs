@@ -151,12 +151,14 @@ impl ExchangeStore {
     }
 
     /// What another executor's [`FrameDecoder`](super::FrameDecoder) needs to read all of `requests`, in their order, as chunks of
-    /// at most 4 MiB. The first error ends the stream; [`ExchangeError::output`] says which output it is about.
+    /// at most 4 MiB. Those from memory are compressed as the store is told to, unless they are to go out `plain`. The first error ends the stream; [`ExchangeError::output`] says which output it is about.
     pub fn serve(
         self: &Arc<Self>,
         requests: Vec<(AttemptId, BucketSel)>,
+        plain: bool,
     ) -> impl Stream<Item = Result<Bytes, ExchangeError>> + Send + use<> {
-        io::stream(Arc::clone(&self.io), ServeCursor::new(Arc::clone(self), requests))
+        let compression = if plain { Compression::None } else { self.compression };
+        io::stream(Arc::clone(&self.io), ServeCursor::new(Arc::clone(self), requests, compression))
     }
 
     /// Removes the finished outputs of these stages. Streams that are under way go on.
@@ -231,11 +233,17 @@ impl ExchangeStore {
 
     /// On an I/O thread.
     pub(super) fn create_run(&self, head: OutputHead, schema: &SchemaRef) -> Result<Run, ExchangeError> {
-        Run::create(Arc::clone(&self.directory), head, Arc::clone(schema), self.encoder(head, schema)?)
+        let encoder = self.encoder(head, schema, self.compression)?;
+        Run::create(Arc::clone(&self.directory), head, Arc::clone(schema), encoder)
     }
 
-    pub(super) fn encoder(&self, head: OutputHead, schema: &SchemaRef) -> Result<Encoder, ExchangeError> {
-        Encoder::new(head, Arc::clone(schema), self.compression, self.block_bytes)
+    pub(super) fn encoder(
+        &self,
+        head: OutputHead,
+        schema: &SchemaRef,
+        compression: Compression,
+    ) -> Result<Encoder, ExchangeError> {
+        Encoder::new(head, Arc::clone(schema), compression, self.block_bytes)
     }
 
     /// A finished output that has the selected buckets.

@@ -80,7 +80,7 @@ async fn read(store: &Arc<ExchangeStore>, output: AttemptId, select: BucketSel) 
 }
 
 async fn serve(store: &Arc<ExchangeStore>, requests: &[(AttemptId, BucketSel)]) -> Result<Vec<Bytes>> {
-    store.serve(requests.to_vec()).try_collect().await
+    store.serve(requests.to_vec(), false).try_collect().await
 }
 
 fn decode(
@@ -103,6 +103,8 @@ fn decode(
 async fn fetch(store: &Arc<ExchangeStore>, output: AttemptId, select: BucketSel) -> Result<Vec<RecordBatch>> {
     let requests = [(output, select)];
     let batches = decode(&requests, serve(store, &requests).await?)?;
+    let plain: Vec<Bytes> = store.serve(requests.to_vec(), true).try_collect().await?;
+    assert_eq!(decode(&requests, plain)?, batches);
     assert!(batches.iter().all(|(from, _)| *from == output));
     Ok(batches.into_iter().map(|(_, batch)| batch).collect())
 }

@@ -19,7 +19,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use windlass_connectors::wfs::{CHECKSUM_BYTES, verify};
+use windlass_connectors::wfs::CHECKSUM_BYTES;
 use windlass_core::ids::BlockId;
 use windlass_core::wfs::Block;
 use windlass_engine::checksum::crc32c;
@@ -39,6 +39,9 @@ pub(super) struct Disk {
 /// Memory that large reads use again: to have it zeroed anew each time costs as much as the read.
 #[derive(Debug, Default)]
 struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+/// Bytes that are read and verified at a time: they are still in the cache of the processor.
+const STEP_BYTES: usize = 256 << 10;
 
 /// Buffers that wait for the next read, at most, and the smallest one that does.
 const BUFFERS: usize = 8;
@@ -353,29 +356,41 @@ enum Stored {
 impl Replica {
     /// Stored bytes and checksums around a range: from a multiple of 64 KiB to another one, or to the end.
     pub fn piece(&self, start: u64, end: u64) -> io::Result<v1::BlockData> {
+        self.load(start, end, false)
+    }
+
+    /// The same, verified.
+    pub fn verified(&self, start: u64, end: u64) -> io::Result<v1::BlockData> {
+        self.load(start, end, true)
+    }
+
+    fn load(&self, start: u64, end: u64, verified: bool) -> io::Result<v1::BlockData> {
         let offset = start / CHUNK * CHUNK;
         let end = end.div_ceil(CHUNK).saturating_mul(CHUNK).min(self.bytes);
         let (stored, sums_file) = match &self.stored {
             Stored::Files { data, sums } => (data, sums),
             Stored::Packed(Packed { data, crc }) => {
                 let checksums = if data.is_empty() { vec![] } else { vec![*crc] };
+                if verified {
+                    verify_chunks(offset, data, &checksums)?;
+                }
                 return Ok(v1::BlockData { offset, data: Bytes::copy_from_slice(data), checksums });
             }
         };
         let mut data = self.buffers.lend(end.saturating_sub(offset) as usize);
         let used = data.used;
-        stored.read_exact_at(&mut data.bytes[..used], offset)?;
         let mut sums = vec![0; used.div_ceil(CHECKSUM_BYTES) * 4];
         sums_file.read_exact_at(&mut sums, offset / CHUNK * 4)?;
-        let checksums = sums.as_chunks::<4>().0.iter().map(|sum| u32::from_le_bytes(*sum)).collect();
+        let checksums: Vec<u32> = sums.as_chunks::<4>().0.iter().map(|sum| u32::from_le_bytes(*sum)).collect();
+        let steps = data.bytes[..used].chunks_mut(STEP_BYTES).zip(checksums.chunks(STEP_BYTES / CHECKSUM_BYTES));
+        for (step, (bytes, checksums)) in steps.enumerate() {
+            let at = offset + (step * STEP_BYTES) as u64;
+            stored.read_exact_at(bytes, at)?;
+            if verified {
+                verify_chunks(at, bytes, checksums)?;
+            }
+        }
         Ok(v1::BlockData { offset, data: Bytes::from_owner(data), checksums })
-    }
-
-    /// The same, verified.
-    pub fn verified(&self, start: u64, end: u64) -> io::Result<v1::BlockData> {
-        let piece = self.piece(start, end)?;
-        verify(&piece).map_err(|status| io::Error::new(io::ErrorKind::InvalidData, status.message().to_string()))?;
-        Ok(piece)
     }
 
     /// Just these bytes, verified.
@@ -383,6 +398,18 @@ impl Replica {
         let piece = self.verified(start, end)?;
         let from = (start - piece.offset) as usize;
         Ok(piece.data.slice(from..from + (end - start) as usize))
+    }
+}
+
+fn verify_chunks(offset: u64, data: &[u8], checksums: &[u32]) -> io::Result<()> {
+    let chunks = data.chunks(CHECKSUM_BYTES);
+    match chunks.zip(checksums).position(|(chunk, checksum)| crc32c(chunk) != *checksum) {
+        None => Ok(()),
+        Some(chunk) => {
+            let at = offset + (chunk * CHECKSUM_BYTES) as u64;
+            let reason = format!("the bytes from {at} on are not those that were written");
+            Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+        }
     }
 }
 

@@ -13,7 +13,8 @@
 //!
 //! Of two entries about one replica the later one counts, in the pack with the higher number. An entry that is not whole, because the
 //! process or the machine died, was never acknowledged; one that was changed since is passed over, and the primary hears that the
-//! replica is not there: the salt keeps what looks like an entry in the bytes of another one from being taken for one. That a replica was removed may be forgotten when the machine dies: the primary has it removed once more.
+//! replica is not there: the salt keeps what looks like an entry in the bytes of another one from being taken for one. That a replica was
+//! removed may be forgotten, when the machine dies or the pack that says so is written anew: the primary has it removed once more.
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::BTreeMap;

@@ -166,7 +166,7 @@ fn a_length_alone_allocates_nothing() {
 async fn a_missing_output_is_named() {
     let fixture = small_file().await;
     let missing = attempt(9);
-    let chunks: Vec<_> = fixture.store.serve(vec![REQUEST, (missing, BucketSel::All)]).collect().await;
+    let chunks: Vec<_> = fixture.store.serve(vec![REQUEST, (missing, BucketSel::All)], false).collect().await;
     assert!(matches!(chunks.last(), Some(Err(error)) if error.output() == Some(missing)));
     assert!(matches!(fixture.store.read(missing, BucketSel::All), Err(ExchangeError::Missing { .. })));
     assert!(matches!(fixture.store.read(REQUEST.0, BucketSel::One(3)), Err(ExchangeError::Internal { .. })));
