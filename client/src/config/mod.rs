@@ -183,7 +183,7 @@ section! {
 section! {
     /// Data between stages.
     Exchange {
-        /// How it is compressed: "lz4", "zstd" or "none".
+        /// How it is compressed in files, and from memory on the way to other hosts: "lz4", "zstd" or "none".
         compression: Compression = Compression::Lz4;
         /// What an executor keeps of it in memory before it goes to files. "auto": 64 MiB for each slot.
         memory: Auto<ByteSize> = Auto::Auto;

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use windlass_core::ids::{AttemptId, JobId, StageId};
 
-/// How batches are compressed in files and on the way to other executors. Never in memory.
+/// How batches are compressed in files and on the way to other hosts. Never in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
     None,
