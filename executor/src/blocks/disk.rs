@@ -439,7 +439,7 @@ fn damaged_end() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "its last bytes are not those that were written")
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

@@ -16,6 +16,7 @@
 //! replica is not there: the salt keeps what looks like an entry in the bytes of another one from being taken for one. That a replica was
 //! removed may be forgotten, when the machine dies or the pack that says so is written anew: the primary has it removed once more.
 
+use super::disk::sync_folder;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -273,7 +274,7 @@ impl Packs {
         let salt = uuid::Uuid::new_v4().as_u128() as u32;
         let path = self.dir.join(format!("{number:08}-{salt:08x}.pack"));
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        File::open(&self.dir)?.sync_all()?;
+        sync_folder(&self.dir)?;
         let active = Active { number, salt, file: Arc::new(file) };
         let before = state.active.replace(active.clone());
         state.packs.insert(number, Pack { path, bytes: 0, live: 0 });
