@@ -1,8 +1,8 @@
 //! The machine under random faults: model executors run what is launched, a checker that shares no code with the machine watches.
 //!
-//! Executors die with or without notice, fall silent and come back, drain, restart under their name; leaders die or
-//! do not know that they are followed, and the next one goes on with some of the jobs; reports are late, doubled or made up; jobs are cancelled and released at any time; tasks fail in every
-//! way. Then the faults stop, and everything has to come to its end. A failing run names its seed.
+//! Executors die with or without notice, fall silent and come back, drain, restart under their name; leaders die or do not know that
+//! they are followed, and the next one goes on with some of the jobs; reports are late, doubled or made up; jobs are cancelled and
+//! released at any time; tasks fail in every way. Then the faults stop, and everything has to come to its end. A failing run names its seed.
 
 mod checker;
 mod world;

@@ -50,7 +50,9 @@ struct State {
     active: Option<Active>,
     /// Written to and not made durable since.
     unsynced: Vec<Arc<File>>,
-    /// Entries that were written, and those of them that are durable.
+    /// Packs without an entry that counts, to be removed when the entries that took their place are durable.
+    superseded: Vec<PathBuf>,
+    /// Replicas that were written, and those of them that are durable.
     written: u64,
     durable: u64,
     /// Somebody is making entries durable, for all who wait.
@@ -211,13 +213,13 @@ impl Packs {
     /// Writes packs that are mostly of removed replicas anew, without those.
     pub fn compact(&self) -> io::Result<()> {
         loop {
-            let (number, path, moving) = {
+            let (path, moving) = {
                 let state = self.state.lock();
                 let active = state.active_number();
                 let sparse = |(number, pack): &(&u32, &Pack)| active != Some(**number) && pack.live < pack.bytes / 2;
                 let Some((&number, pack)) = state.packs.iter().find(sparse) else { return Ok(()) };
                 let here = state.index.iter().filter(|(_, place)| place.pack == number);
-                (number, pack.path.clone(), here.map(|(&id, &place)| (id, place)).collect::<Vec<_>>())
+                (pack.path.clone(), here.map(|(&id, &place)| (id, place)).collect::<Vec<_>>())
             };
             let file = File::open(&path)?;
             for (id, place) in moving {
@@ -229,12 +231,8 @@ impl Packs {
                     self.append(&mut state, &Header { id, bytes: place.bytes, crc: place.crc }, &data)?;
                 }
             }
+            // With the last one that moved it is superseded.
             self.sync(self.state.lock())?;
-            let mut state = self.state.lock();
-            // The last one that went took it along.
-            if state.packs.remove(&number).is_some() {
-                std::fs::remove_file(path)?;
-            }
         }
     }
 
@@ -250,15 +248,15 @@ impl Packs {
         entry.resize(header.entry_bytes() as usize, 0);
         // What a failed one leaves is written over by the next one.
         file.write_all_at(&entry, at)?;
-        state.written += 1;
         if !state.unsynced.iter().any(|unsynced| Arc::ptr_eq(unsynced, &file)) {
             state.unsynced.push(file);
         }
         state.packs.entry(number).and_modify(|pack| pack.bytes += header.entry_bytes());
-        if header.bytes != REMOVED
-            && let Some(before) = state.count(number, at, header)
-        {
-            state.dead(before);
+        if header.bytes != REMOVED {
+            state.written += 1;
+            if let Some(before) = state.count(number, at, header) {
+                state.dead(before);
+            }
         }
         Ok(())
     }
@@ -300,10 +298,15 @@ impl Packs {
             }
             state.syncing = true;
             let (files, written) = (std::mem::take(&mut state.unsynced), state.written);
+            let superseded = std::mem::take(&mut state.superseded);
             let synced = MutexGuard::unlocked(&mut state, || files.iter().try_for_each(|file| file.sync_data()));
             state.syncing = false;
             match synced {
-                Ok(()) => state.durable = written,
+                Ok(()) => {
+                    state.durable = written;
+                    // What cannot be removed now is at the next start.
+                    superseded.iter().for_each(|path| _ = std::fs::remove_file(path));
+                }
                 Err(error) => state.failed = Some(error.to_string()),
             }
             self.synced.notify_all();
@@ -347,7 +350,8 @@ impl State {
         {
             match pack.live {
                 // What cannot be removed now is at the next start.
-                0 => _ = std::fs::remove_file(&pack.path),
+                0 if self.durable == self.written => _ = std::fs::remove_file(&pack.path),
+                0 => self.superseded.push(pack.path),
                 _ => _ = self.packs.insert(number, pack),
             }
         }
@@ -495,6 +499,22 @@ mod tests {
         let packs = Packs::open(dir.path()).unwrap();
         assert_eq!(packs.blocks().len() as u64, in_a_pack + 10);
         (2 * in_a_pack - 10..3 * in_a_pack).for_each(|id| has(&packs, id, 65_536));
+    }
+
+    #[test]
+    fn a_pack_stays_until_what_took_its_place_is_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let packs = Packs::open(dir.path()).unwrap();
+        put(&packs, 1, 100);
+        let mut state = packs.state.lock();
+        state.active = None;
+        let data = text(1, 50);
+        let header = Header { id: BlockId(1), bytes: 50, crc: crc32c(&data) };
+        packs.append(&mut state, &header, &data).unwrap();
+        assert_eq!(files(dir.path()), 2);
+        packs.sync(state).unwrap();
+        assert_eq!(files(dir.path()), 1);
+        has(&packs, 1, 50);
     }
 
     #[test]
