@@ -126,6 +126,20 @@ pub(crate) fn succeed(command: Command) -> String {
     run(command).unwrap_or_else(|errors| panic!("{name} failed: {errors}"))
 }
 
+/// Waits until nothing is left of a process that was told to end. Its path in /proc is gone, and its first thread a zombie, while others
+/// still have its port and its files.
+pub(crate) fn wait_until_gone(pid: u32) {
+    let ends_not = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
+    };
+    let patience = Instant::now() + Duration::from_secs(60);
+    while std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.flatten().any(ends_not)) {
+        assert!(Instant::now() < patience, "process {pid} does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Beside the folder of the test binary; `make test` builds it first.
 pub(crate) fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("this test has a path");

@@ -1,6 +1,6 @@
 //! What fails while files are written, read and kept: nothing that was acknowledged is lost, and no wrong byte is read.
 
-use crate::cluster::{Processes, run, succeed, windlass};
+use crate::cluster::{Processes, run, succeed, wait_until_gone, windlass};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use std::path::{Path, PathBuf};
@@ -112,12 +112,7 @@ impl Processes {
     pub(super) fn primary_again(&self) -> Child {
         let killed = self.primary();
         self.signal(killed.into(), "-9");
-        // A process that is being taken apart still has its port and its files.
-        let patience = Instant::now() + Duration::from_secs(10);
-        while Path::new(&format!("/proc/{killed}/exe")).exists() {
-            assert!(Instant::now() < patience, "process {killed} does not die");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until_gone(killed);
         let port = self.url.rsplit(':').next().expect("the address has a port");
         let (listen, dir) = (format!("127.0.0.1:{port}"), self.dir.path().join("primary/data").display().to_string());
         let command = windlass(&["primary", "--listen", &listen, "--rest", "", "--dir", &dir]);

@@ -1,6 +1,6 @@
 //! Several primaries over a real etcd: one leads, and when it goes, the next one does.
 
-use crate::cluster::{run, succeed, windlass};
+use crate::cluster::{run, succeed, wait_until_gone, windlass};
 use crate::etcd::Etcd;
 use arrow::record_batch::RecordBatch;
 use std::path::Path;
@@ -93,10 +93,7 @@ impl Restarted {
         if let Some(mut child) = self.child.take() {
             child.wait().expect("it has ended");
         }
-        // Its port and its folder are free once it is gone.
-        while Path::new(&format!("/proc/{}/exe", self.pid)).exists() {
-            std::thread::yield_now();
-        }
+        wait_until_gone(self.pid);
         let mut start = Command::new(&self.command[0]);
         start.args(&self.command[1..]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let child = start.spawn().expect("it starts again");

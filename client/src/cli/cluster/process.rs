@@ -29,10 +29,13 @@ impl Process {
         Some(Process { pid, started: format!("{} {}", boot.trim(), start_ticks(&stat)?) })
     }
 
-    /// Zombies have ended; whoever started them has not asked yet.
+    /// Zombies have ended; whoever started them has not asked yet. As long as one thread has not, files are locked and ports taken.
     pub fn is_alive(&self) -> bool {
+        let ends_not = |thread: fs::DirEntry| {
+            fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| !matches!(state(&stat), Some('Z' | 'X')))
+        };
         Process::of(self.pid).as_ref() == Some(self)
-            && fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| state(&stat) != Some('Z'))
+            && fs::read_dir(format!("/proc/{}/task", self.pid)).is_ok_and(|threads| threads.flatten().any(ends_not))
     }
 
     /// Sends the signal if the process still is the one that was started. False: it has ended.
