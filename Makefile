@@ -40,7 +40,7 @@ test: data lint ## run every test
 	cargo build --workspace --all-targets
 	cargo test --workspace
 
-sim: ## drive the scheduling machine and the namespace of files through random faults (SEEDS=10000: how many runs)
+sim: setup ## drive the scheduling machine and the namespace of files through random faults (SEEDS=10000: how many runs)
 	SEEDS="$(SEEDS)" cargo test --workspace --lib -- simulation
 
 chaos: data ## kill, stop and cut off the processes of a cluster under load (SECONDS_LONG=300, CHAOS_SEED=7)

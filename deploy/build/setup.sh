@@ -51,6 +51,15 @@ if [ ${#missing[@]} -gt 0 ]; then
     }
 fi
 
+# Cargo tells whether products are fresh by the age of the sources, wherever they lie: those that another clone has built from younger
+# sources would pass for this one's. Sources count as new when the folder of products was last used by another clone.
+target=${CARGO_TARGET_DIR:-$cache/target}
+if [ "$(cat "$target/clone" 2>/dev/null)" != "$here" ]; then
+    find "$here" -name .git -prune -o -name '*.rs' -exec touch {} +
+    mkdir -p "$target"
+    printf '%s\n' "$here" >"$target/clone"
+fi
+
 [ "$what" = tests ] || exit 0
 
 # The environment is complete when it holds a copy of the requirements that it was made from.
