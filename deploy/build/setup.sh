@@ -55,7 +55,7 @@ fi
 # sources would pass for this one's. Sources count as new when the folder of products was last used by another clone.
 target=${CARGO_TARGET_DIR:-$cache/target}
 if [ "$(cat "$target/clone" 2>/dev/null)" != "$here" ]; then
-    find "$here" -name .git -prune -o -name '*.rs' -exec touch {} +
+    find "$here" -name .git -prune -o -type f -exec touch {} +
     mkdir -p "$target"
     printf '%s\n' "$here" >"$target/clone"
 fi
