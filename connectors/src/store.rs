@@ -98,7 +98,7 @@ impl StoreRegistry {
 
 impl CountedFiles for StoreRegistry {
     fn counted(&self, bytes: ReadBytes) -> Option<Arc<dyn ObjectStore>> {
-        Some(Arc::new(WfsStore::new(self.wfs()?.counting(bytes))))
+        Some(Arc::new(WfsStore::of_scan(self.wfs()?.counting(bytes))))
     }
 }
 

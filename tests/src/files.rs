@@ -12,6 +12,9 @@ use object_store::integration::{
     list_uses_directories_correctly, list_with_delimiter, list_with_offset_exclusivity, multipart_race_condition,
     put_get_delete_list, put_opts, rename_and_copy, stream_get,
 };
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use std::time::Duration;
 use windlass_client::wfs::{Wfs, WfsStore};
 use windlass_client::{Client, EmbeddedOptions};
 
@@ -44,4 +47,23 @@ async fn it_is_an_object_store_embedded() {
 async fn it_is_an_object_store_on_a_cluster() {
     let cluster = Processes::of(["3", "1", "512MiB"]);
     object_store_suite(&cluster.session().await.files()).await;
+}
+
+/// Also where its blocks are not looked up for each read: what was written over it is not mixed into it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_reads_a_file_as_it_was_when_the_scan_came_to_it() {
+    let session = Client::embedded(EmbeddedOptions::default()).await.expect("an embedded cluster starts");
+    let (store, scan) = (WfsStore::new(session.files()), WfsStore::of_scan(session.files()));
+    let at = Path::from("f");
+    store.put(&at, "first one".into()).await.expect("it is written");
+    assert_eq!(scan.get_range(&at, 0..5).await.expect("it is read"), "first");
+    store.put(&at, "second, longer".into()).await.expect("it is written again");
+    assert_eq!(scan.get_ranges(&at, &[6..9, 0..5]).await.expect("it is read"), ["one", "first"]);
+    let other = WfsStore::of_scan(session.files());
+    assert_eq!(other.get_range(&at, 8..14).await.expect("it is read"), "longer");
+    // Behind what it knows it asks again.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mixed = scan.get_range(&at, 6..9).await.expect_err("it is another file");
+    assert!(mixed.to_string().contains("written again"), "{mixed}");
+    session.close().await.expect("it ends");
 }

@@ -15,9 +15,14 @@ use object_store::{
     MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     RenameOptions, RenameTargetMode, Result, UploadPart,
 };
+use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use windlass_proto::v1;
 use windlass_proto::v1::create_request::{Mode, New, Overwrite};
 use windlass_proto::v1::file_error::Kind;
@@ -30,15 +35,60 @@ const PAGE: u32 = 2_000;
 const GAP: u64 = 256 << 10;
 /// Ranges of one request that are read at a time, and removals.
 const AT_A_TIME: usize = 8;
+/// A scan asks where so many bytes lie from where it reads, and does not ask again for a while: replicas move, and their holders leave.
+const LOCATED_BYTES: u64 = 16 << 30;
+const LOCATED_FOR: Duration = Duration::from_secs(5);
+/// Files whose places a scan keeps.
+const LOCATED_FILES: usize = 16;
 
 #[derive(Clone, Debug)]
 pub struct WfsStore {
     wfs: Wfs,
+    /// Where the files lie that a scan read last.
+    located: Option<Arc<Mutex<VecDeque<Located>>>>,
+}
+
+/// Where a part of a file lies.
+#[derive(Clone, Debug)]
+struct Located {
+    path: String,
+    range: Range<u64>,
+    at: Instant,
+    reply: Arc<v1::LocateReply>,
 }
 
 impl WfsStore {
     pub fn new(wfs: Wfs) -> Self {
-        WfsStore { wfs }
+        WfsStore { wfs, located: None }
+    }
+
+    /// For one scan: the primary is not asked for each read, and a file that is written again meanwhile is not mixed with what it was.
+    pub fn of_scan(wfs: Wfs) -> Self {
+        WfsStore { wfs, located: Some(Arc::default()) }
+    }
+
+    async fn locate(&self, path: &str, range: Range<u64>) -> std::result::Result<Arc<v1::LocateReply>, WfsError> {
+        let Some(located) = &self.located else { return self.wfs.locate(path, range).await.map(Arc::new) };
+        let known = located.lock().iter().find(|known| known.path == path).cloned();
+        if let Some(known) = &known
+            && known.at.elapsed() < LOCATED_FOR
+            && known.range.start <= range.start
+            && range.end <= known.range.end
+        {
+            return Ok(Arc::clone(&known.reply));
+        }
+        let range = range.start..range.end.max(range.start.saturating_add(LOCATED_BYTES));
+        let reply = Arc::new(self.wfs.locate(path, range.clone()).await?);
+        let id = |reply: &v1::LocateReply| reply.entry.as_ref().map(|entry| entry.id);
+        if known.is_some_and(|known| id(&known.reply) != id(&reply)) {
+            let reason = "it was written again while it was read".into();
+            return Err(WfsError::Unreadable { path: path.into(), offset: range.start, reason });
+        }
+        let mut located = located.lock();
+        located.retain(|known| known.path != path);
+        located.truncate(LOCATED_FILES - 1);
+        located.push_front(Located { path: path.into(), range, at: Instant::now(), reply: Arc::clone(&reply) });
+        Ok(reply)
     }
 
     async fn write(&self, location: &Path, payload: PutPayload, mode: Mode) -> Result<v1::FileEntry> {
@@ -97,7 +147,11 @@ impl ObjectStore for WfsStore {
             Some(GetRange::Offset(from)) => *from..u64::MAX,
             Some(GetRange::Suffix(_)) | None => 0..u64::MAX,
         };
-        let located = self.wfs.locate(&path, wanted).await.map_err(|error| failed(location, error))?;
+        let located = match options.head {
+            true => self.wfs.locate(&path, wanted).await.map(Arc::new),
+            false => self.locate(&path, wanted).await,
+        };
+        let located = located.map_err(|error| failed(location, error))?;
         let meta = meta(located.entry.as_ref()).ok_or_else(|| missing(location))?;
         let meta = ObjectMeta { location: location.clone(), ..meta };
         options.check_preconditions(&meta)?;
@@ -111,7 +165,9 @@ impl ObjectStore for WfsStore {
             true => stream::empty().boxed(),
             false => {
                 let at = location.clone();
-                read(&self.wfs, located, range.clone()).map_err(move |error| failed(&at, error)).boxed()
+                read(&self.wfs, part_of(&located, &range), range.clone())
+                    .map_err(move |error| failed(&at, error))
+                    .boxed()
             }
         };
         Ok(GetResult { payload: GetResultPayload::Stream(payload), meta, range, attributes: Attributes::default() })
@@ -122,7 +178,7 @@ impl ObjectStore for WfsStore {
         let Some(start) = ranges.iter().map(|range| range.start).min() else { return Ok(Vec::new()) };
         let end = ranges.iter().map(|range| range.end).max().unwrap_or(start);
         let path = absolute(location);
-        let located = self.wfs.locate(&path, start..end).await.map_err(|error| failed(location, error))?;
+        let located = self.locate(&path, start..end).await.map_err(|error| failed(location, error))?;
         let size = meta(located.entry.as_ref()).ok_or_else(|| missing(location))?.size;
         for range in ranges {
             // Says what is wrong with it.
@@ -135,21 +191,14 @@ impl ObjectStore for WfsStore {
         }
         let joined = join(ranges);
         let parts = stream::iter(joined.iter().cloned().map(|range| {
-            let (wfs, located) = (self.wfs.clone(), located.clone());
-            async move {
-                let mut bytes: Vec<Bytes> = read(&wfs, located, range).try_collect().await?;
-                Ok::<_, WfsError>(match bytes.len() {
-                    1 => bytes.remove(0),
-                    _ => bytes.concat().into(),
-                })
-            }
+            let part = part_of(&located, &range);
+            read(&self.wfs, part, range).try_collect::<Vec<Bytes>>()
         }));
-        let parts: Vec<Bytes> =
+        let parts: Vec<Vec<Bytes>> =
             parts.buffered(AT_A_TIME).try_collect().await.map_err(|error| failed(location, error))?;
         let cut = |range: &Range<u64>| {
             let at = joined.partition_point(|part| part.start <= range.start) - 1;
-            let from = (range.start - joined[at].start) as usize;
-            parts[at].slice(from..from + (range.end - range.start) as usize)
+            cut(&parts[at], range.start - joined[at].start..range.end - joined[at].start)
         };
         Ok(ranges.iter().map(cut).collect())
     }
@@ -358,6 +407,33 @@ fn join(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     joined
 }
 
+/// What is asked to read just this range.
+fn part_of(located: &v1::LocateReply, range: &Range<u64>) -> v1::LocateReply {
+    let wanted = |part: &&v1::LocatedBlock| part.offset < range.end && part.offset + part.bytes > range.start;
+    v1::LocateReply { entry: located.entry.clone(), blocks: located.blocks.iter().filter(wanted).cloned().collect() }
+}
+
+/// A range of what `parts` are together. Copied only where it crosses from one into another.
+fn cut(parts: &[Bytes], range: Range<u64>) -> Bytes {
+    let (mut start, end) = (range.start as usize, range.end as usize);
+    let mut at = 0;
+    let mut joined = Vec::new();
+    for part in parts {
+        let (from, to) = (start.saturating_sub(at), end.saturating_sub(at).min(part.len()));
+        at += part.len();
+        if from >= to {
+            continue;
+        }
+        if joined.is_empty() && to - from == end - start {
+            return part.slice(from..to);
+        }
+        joined.reserve_exact(end - start);
+        joined.extend_from_slice(&part[from..to]);
+        start = at;
+    }
+    joined.into()
+}
+
 fn absolute(location: &Path) -> String {
     format!("/{location}")
 }
@@ -407,5 +483,17 @@ mod tests {
     fn ranges_that_are_near_are_read_together() {
         let joined = join(&[10 << 20..11 << 20, 0..5, 7..9, 8..20]);
         assert_eq!(joined, [0..20, 10 << 20..11 << 20]);
+    }
+
+    #[test]
+    fn a_range_is_cut_out_of_one_part_or_of_several() {
+        let parts = [Bytes::from_static(b"abc"), Bytes::from_static(b"d"), Bytes::from_static(b"efgh")];
+        let whole = b"abcdefgh";
+        for start in 0..=whole.len() {
+            for end in start..=whole.len() {
+                assert_eq!(cut(&parts, start as u64..end as u64), whole[start..end], "{start}..{end}");
+            }
+        }
+        assert_eq!(cut(&parts, 4..7).as_ptr(), parts[2].as_ptr(), "nothing is copied");
     }
 }
