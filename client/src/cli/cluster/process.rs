@@ -102,9 +102,6 @@ pub struct Started {
     kept: bool,
 }
 
-/// How long the allocator keeps memory that was freed, milliseconds.
-const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
-
 /// Starts this binary again, in the background and in a process group of its own, with its log in `dir`.
 pub fn start(dir: &Path, arguments: &[String]) -> Result<Started, Failure> {
     let failed = |doing: &str, e: io::Error| Failure::Failed(format!("cannot {doing}: {e}"));
@@ -125,10 +122,6 @@ pub fn start(dir: &Path, arguments: &[String]) -> Result<Started, Failure> {
         .process_group(0)
         .env_remove("WINDLASS_URL")
         .env_remove("WINDLASS_CONFIG");
-    // A stage's memory is what the next one needs: to have the kernel take it and clear it again costs a twentieth of a query's time.
-    if std::env::var_os(PURGE_DELAY).is_none() {
-        command.env(PURGE_DELAY, "100");
-    }
     let child = command.spawn().map_err(|e| failed(&format!("start {}", binary.display()), e))?;
     let process = child.id().and_then(Process::of).ok_or_else(|| Failure::Failed(died(dir)))?;
     Ok(Started { process, dir: dir.to_owned(), child, kept: false })
