@@ -21,6 +21,11 @@ extensions_options! {
         pub broadcast_max_bytes: usize, default = 128 * 1024 * 1024
         /// So many, by estimate: less is shuffled in memory, and costs less than a table for each task.
         pub broadcast_from_bytes: usize, default = 384 * 1024 * 1024
+        /// A build side up to this size, by estimate, goes to the tasks that scan the other side, which drop the rows that match none of
+        /// it before they are shuffled.
+        pub semi_join_max_bytes: usize, default = 16 * 1024 * 1024
+        /// Where the other side has so many, by estimate: the tasks that scan it wait for the build side.
+        pub semi_join_from_bytes: usize, default = 64 * 1024 * 1024
         /// A task's result up to this size travels with its report, and is not kept on the executor.
         pub inline_result_bytes: usize, default = 1024 * 1024
         /// A sort of the whole result that has this many rows or more, by estimate, ends in ranges of its key, a task for each. 0: every

@@ -171,6 +171,54 @@ impl Fixture {
     }
 }
 
+/// Rows of a scan that match nothing of a small build side are dropped before they are shuffled, and one stage leaves the build side
+/// for both joins; joins that show such rows keep them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_build_sides_go_to_the_scans_of_the_other_side() {
+    let fixture = Fixture::new().await;
+    let reducing = |options: &mut WindlassOptions| {
+        // Joins of these small tables would collect a side.
+        (options.broadcast_bytes, options.broadcast_rows, options.broadcast_max_bytes) = (0, 0, 0);
+        options.semi_join_from_bytes = 0;
+    };
+    for (sql, reduces) in [
+        ("select f.id, d.label from dim d join fact f on d.v = f.id where d.k < 12", true),
+        (
+            "select d.k, d.label from dim d where d.k < 12 and exists (select 1 from fact f where f.id = d.k and f.x > 1)",
+            true,
+        ),
+        ("select d.k from dim d where d.k < 12 and not exists (select 1 from fact f where f.id = d.v)", true),
+        ("select d.k, f.id from dim d left join fact f on f.id = d.v where d.k < 12", true),
+        (
+            "select a.id from fact a join (select id from fact where id < 50 and x > 3) b on a.id = b.id and a.x < b.id",
+            true,
+        ),
+        // Rows of the scan that match nothing are in the answer.
+        ("select d.k, f.id from (select * from dim where k < 12) d full join fact f on f.id = d.v", false),
+        ("select d.k, f.id from (select * from dim where k < 12) d right join fact f on f.id = d.v", false),
+        ("select f.id from fact f where f.id not in (select k from dim where k < 12)", false),
+        // Nothing is known to be left out.
+        ("select f.id, d.label from dim d join fact f on d.k = f.id", false),
+        // What an aggregate leaves is few.
+        (
+            "select d.label, f.n from dim d join (select k, count(*) n from fact group by k) f on d.k = f.k where d.k < 12",
+            false,
+        ),
+    ] {
+        let (actual, expected, stages) = fixture.answers(sql, reducing).await;
+        assert_eq!(rows(&actual), rows(&expected), "{sql}\n{stages}");
+        let semi_joins = stages.lines().filter(|line| line.contains("mode=CollectLeft, join_type=RightSemi")).count();
+        assert_eq!(semi_joins, usize::from(reduces), "{sql}\n{stages}");
+        let (_, _, plain) = fixture
+            .answers(sql, |options| {
+                reducing(options);
+                options.semi_join_max_bytes = 0;
+            })
+            .await;
+        assert_eq!(stages.split("---").count(), plain.split("---").count(), "no stage runs twice: {stages}");
+    }
+}
+
 /// Sorts by keys that leave no choice: the order is compared, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sorts_end_in_ranges() {

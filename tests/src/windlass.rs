@@ -43,7 +43,9 @@ impl Windlass {
         let options = EmbeddedOptions { slots: Some(4), memory: Some(2 << 30), ..EmbeddedOptions::default() };
         let session = Client::embedded(options).await.expect("an embedded cluster starts");
         // Joins collect whatever moves less so; on processes, as sizes and the defaults have it.
-        session.set("windlass.broadcast_from_bytes", "0").await.expect("the option can be set");
+        for option in ["windlass.broadcast_from_bytes", "windlass.semi_join_from_bytes"] {
+            session.set(option, "0").await.expect("the option can be set");
+        }
         Self::over("embedded", session, small).await
     }
 }

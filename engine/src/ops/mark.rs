@@ -1,27 +1,47 @@
-//! Asks the optimizer for all rows in one partition, below an operator that must see them all.
+//! What the optimizer's rules say to the cutting of stages.
 
-use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{Distribution, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, ReplaceChildrenOptions};
+use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, InputDistributionRequirements, Partitioning, PlanProperties,
 };
 use std::fmt;
 use std::sync::Arc;
 
-/// A marker that stands between the optimizer's rules and the cutting of stages, which removes it: its input is one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The input is one partition, for an operator that must see all rows.
+    Gather,
+    /// What has this number stands in the plan more than once, and one stage leaves it for all that read it.
+    Shared(u32),
+}
+
+/// A marker, which passes its input on. It is gone when the plan is cut.
 #[derive(Debug)]
-pub struct GatherExec {
+pub struct MarkExec {
+    mark: Mark,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
 }
 
-impl GatherExec {
-    pub fn new(input: Arc<dyn ExecutionPlan>) -> Self {
-        let properties = input.properties().as_ref().clone().with_partitioning(Partitioning::UnknownPartitioning(1));
-        Self { input, properties: Arc::new(properties) }
+impl MarkExec {
+    pub fn new(mark: Mark, input: Arc<dyn ExecutionPlan>) -> Self {
+        let properties = match mark {
+            Mark::Gather => {
+                let gathered = Partitioning::UnknownPartitioning(1);
+                Arc::new(input.properties().as_ref().clone().with_partitioning(gathered))
+            }
+            Mark::Shared(_) => Arc::clone(input.properties()),
+        };
+        Self { mark, input, properties }
+    }
+
+    pub fn mark(&self) -> Mark {
+        self.mark
     }
 
     pub fn input(&self) -> &Arc<dyn ExecutionPlan> {
@@ -29,15 +49,15 @@ impl GatherExec {
     }
 }
 
-impl DisplayAs for GatherExec {
+impl DisplayAs for MarkExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GatherExec")
+        write!(f, "MarkExec: {:?}", self.mark)
     }
 }
 
-impl ExecutionPlan for GatherExec {
+impl ExecutionPlan for MarkExec {
     fn name(&self) -> &str {
-        "GatherExec"
+        "MarkExec"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -45,7 +65,10 @@ impl ExecutionPlan for GatherExec {
     }
 
     fn input_distribution_requirements(&self) -> InputDistributionRequirements {
-        InputDistributionRequirements::new(vec![Distribution::SinglePartition])
+        InputDistributionRequirements::new(vec![match self.mark {
+            Mark::Gather => Distribution::SinglePartition,
+            Mark::Shared(_) => Distribution::UnspecifiedDistribution,
+        }])
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
@@ -68,15 +91,23 @@ impl ExecutionPlan for GatherExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(children.swap_remove(0))))
+        Ok(Arc::new(Self::new(self.mark, children.swap_remove(0))))
     }
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(children.swap_remove(0))))
+        Ok(Arc::new(Self::new(self.mark, children.swap_remove(0))))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         self.input.execute(partition, context)
+    }
+
+    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
+        vec![ChildStats::At(partition)]
+    }
+
+    fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        Ok(Arc::clone(&inputs[0]))
     }
 
     fn cardinality_effect(&self) -> CardinalityEffect {

@@ -2,15 +2,15 @@
 
 mod copy_files;
 mod exchange_read;
-mod gather;
 mod inserted;
+mod mark;
 pub(crate) mod range;
 mod sink;
 mod write;
 
 pub use copy_files::{CopyFiles, CopyFilesExec, CopyItem, CopyPart, copy_schema};
 pub use exchange_read::{ExchangeReadExec, ReadMode};
-pub use gather::GatherExec;
 pub(crate) use inserted::{InsertedExec, Stop, insert};
+pub use mark::{Mark, MarkExec};
 pub(crate) use sink::{Sink, planned_sink, unused_session};
 pub use write::{StagedFile, StagedFiles, WriteExec};

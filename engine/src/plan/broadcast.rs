@@ -4,10 +4,10 @@
 //! match. Tasks on other executors cannot share it: each would emit rows that matched elsewhere. Where that would happen, both sides
 //! are partitioned, or swapped, or the probing side is gathered.
 
-use crate::ops::GatherExec;
+use crate::ops::{Mark, MarkExec};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{JoinType, Result};
+use datafusion::common::{JoinType, Result, Statistics};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
@@ -65,10 +65,13 @@ impl PhysicalOptimizerRule for CheaperBroadcast {
     }
 }
 
+pub(super) fn statistics(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<Statistics>> {
+    StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok()
+}
+
 /// Of a hash table of all rows. `None`: nobody knows how many there are.
-fn estimated_bytes(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
-    let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok()?;
-    let rows = *statistics.num_rows.get_value()?;
+pub(super) fn estimated_bytes(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    let rows = *statistics(plan)?.num_rows.get_value()?;
     let schema = plan.schema();
     let width = schema.fields().iter().map(|field| field.data_type().primitive_width().unwrap_or(VALUE_BYTES));
     rows.checked_mul(width.sum::<usize>() + ENTRY_BYTES)
@@ -139,5 +142,5 @@ fn gather_right(join: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>
     let children = join.children();
     let (left, right) = (Arc::clone(children[0]), Arc::clone(children[1]));
     let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-    Arc::clone(join).replace_children(vec![left, Arc::new(GatherExec::new(right))], options)
+    Arc::clone(join).replace_children(vec![left, Arc::new(MarkExec::new(Mark::Gather, right))], options)
 }

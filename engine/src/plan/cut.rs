@@ -5,21 +5,21 @@ use super::range_sort;
 use super::size::scanned_bytes;
 use crate::config::WindlassOptions;
 use crate::envelope::{Envelope, OutputSpec, content_hash};
-use crate::ops::{CopyFilesExec, CopyItem, ExchangeReadExec, GatherExec, ReadMode, WriteExec};
+use crate::ops::{CopyFilesExec, CopyItem, ExchangeReadExec, Mark, MarkExec, ReadMode, WriteExec};
 use crate::restrict::whole_children;
 use crate::session::changed_options;
 use crate::stage::{PlannedJob, PlannedStage, Split, WriteTarget};
 use crate::stores::Stores;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err, plan_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::session_state::SessionState;
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
@@ -44,6 +44,8 @@ pub(super) struct Cutter {
     inline_bytes: u64,
     range_sort_rows: usize,
     stages: Vec<PlannedStage>,
+    /// For what is shared, the stage that leaves it, and its tasks.
+    shared: BTreeMap<u32, (u32, usize)>,
     /// The scalar subqueries that the plan being cut may refer to.
     subqueries: Option<ScalarSubqueryExec>,
     write: Option<WriteTarget>,
@@ -58,6 +60,7 @@ impl Cutter {
             inline_bytes: options.inline_result_bytes as u64,
             range_sort_rows: options.range_sort_rows,
             stages: Vec::new(),
+            shared: BTreeMap::new(),
             subqueries: None,
             write: None,
             shape,
@@ -136,12 +139,18 @@ impl Cutter {
 
     /// `plan` with readers in place of what other stages run.
     fn cut(&mut self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-        if let Some(gather) = plan.downcast_ref::<GatherExec>() {
-            return self.cut(Arc::clone(gather.input()));
+        if let Some(marked) = plan.downcast_ref::<MarkExec>() {
+            return self.cut(Arc::clone(marked.input()));
         }
         if plan.is::<RecursiveQueryExec>() {
             // Its terms share a table in memory: they run in one place, with in-process exchanges.
-            return Ok(plan);
+            let unmarked = |node: Arc<dyn ExecutionPlan>| {
+                Ok(match node.downcast_ref::<MarkExec>() {
+                    Some(marked) => Transformed::yes(Arc::clone(marked.input())),
+                    None => Transformed::no(node),
+                })
+            };
+            return plan.transform_up(unmarked).data();
         }
         if let Some(subqueries) = plan.downcast_ref::<ScalarSubqueryExec>() {
             return self.cut_subqueries(subqueries);
@@ -176,14 +185,24 @@ impl Cutter {
             false => None,
         };
         let equivalence = repartition.properties().eq_properties.clone();
+        let tasks = input.output_partitioning().partition_count();
         let stage = self.add_stage(input, output, None)?;
+        if let Some(number) = shared(repartition.input()) {
+            self.shared.insert(number, (stage, tasks));
+        }
         let parts = (0..buckets).collect();
         Ok(Arc::new(ExchangeReadExec::new(stage, ReadMode::Bucket, parts, ordering, partitioning, equivalence)))
     }
 
     /// Gathering stays with the reader: it takes the outputs of all tasks, in parallel or merged.
     fn cut_gather(&mut self, gather: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-        let child = self.cut(Arc::clone(gather.children()[0]))?;
+        let input = gather.children()[0];
+        if let Some((stage, tasks)) = shared(input).and_then(|number| self.shared.get(&number).copied()) {
+            let equivalence = input.equivalence_properties().clone();
+            let reader = read_maps(stage, tasks, equivalence);
+            return with_children(gather, vec![reader]);
+        }
+        let child = self.cut(Arc::clone(input))?;
         if child.output_partitioning().partition_count() == 1 {
             return with_children(gather, vec![child]);
         }
@@ -218,9 +237,7 @@ impl Cutter {
         let tasks = plan.output_partitioning().partition_count();
         let equivalence = plan.equivalence_properties().clone();
         let stage = self.add_stage(plan, OutputSpec::Single, row_limit)?;
-        let parts = (0..tasks as u32).collect();
-        let partitioning = Partitioning::UnknownPartitioning(tasks);
-        Ok(Arc::new(ExchangeReadExec::new(stage, ReadMode::Map, parts, None, partitioning, equivalence)))
+        Ok(read_maps(stage, tasks, equivalence))
     }
 
     fn add_stage(&mut self, plan: Arc<dyn ExecutionPlan>, output: OutputSpec, row_limit: Option<u64>) -> Result<u32> {
@@ -271,6 +288,20 @@ impl Cutter {
             Ok(TreeNodeRecursion::Continue)
         })?;
         Ok(inputs.into_iter().map(|(stage, read)| StageInput { stage, read }).collect())
+    }
+}
+
+/// The reader of all of a stage's output, one partition for each of its tasks.
+fn read_maps(stage: u32, tasks: usize, equivalence: EquivalenceProperties) -> Arc<dyn ExecutionPlan> {
+    let (parts, partitioning) = ((0..tasks as u32).collect(), Partitioning::UnknownPartitioning(tasks));
+    Arc::new(ExchangeReadExec::new(stage, ReadMode::Map, parts, None, partitioning, equivalence))
+}
+
+/// The number under which `plan` stands in the plan more than once.
+fn shared(plan: &Arc<dyn ExecutionPlan>) -> Option<u32> {
+    match plan.downcast_ref::<MarkExec>()?.mark() {
+        Mark::Shared(number) => Some(number),
+        Mark::Gather => None,
     }
 }
 

@@ -8,6 +8,7 @@ mod broadcast;
 mod cut;
 mod not_in;
 mod range_sort;
+mod semi_join;
 mod size;
 mod window_filter;
 
@@ -30,6 +31,7 @@ use datafusion::physical_plan::streaming::StreamingTableExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect};
 use datafusion::prelude::SessionConfig;
 use not_in::not_in_as_counts;
+use semi_join::SemiJoinFirst;
 use std::sync::Arc;
 use window_filter::filters_as_columns;
 
@@ -123,6 +125,16 @@ fn distributed_state(state: &SessionState, options: &WindlassOptions, shape: Clu
             tasks: partitions,
             max_bytes: options.broadcast_max_bytes,
             from_bytes: options.broadcast_from_bytes,
+        }),
+    );
+    let distributed =
+        rules.iter().position(|rule| rule.name() == "EnsureRequirements").map_or(rules.len(), |at| at + 1);
+    rules.insert(
+        distributed,
+        Arc::new(SemiJoinFirst {
+            tasks: partitions,
+            max_bytes: options.semi_join_max_bytes,
+            from_bytes: options.semi_join_from_bytes,
         }),
     );
     let settings = config.options_mut();

@@ -65,7 +65,7 @@ fn is_known(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.is::<SortMergeJoinExec>()
         || node.is::<NestedLoopJoinExec>()
         || node.is::<CrossJoinExec>()
-        || ["RepartitionExec", "CoalescePartitionsExec", "GatherExec", "UnionExec", "CooperativeExec"]
+        || ["RepartitionExec", "CoalescePartitionsExec", "MarkExec", "UnionExec", "CooperativeExec"]
             .contains(&node.name())
 }
 

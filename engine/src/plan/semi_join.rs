@@ -1,0 +1,149 @@
+//! Joins that tell the other side's scan which keys they have, across stages.
+//!
+//! In one process the probing side of a hash join drops, right where it is scanned, rows whose keys the table does not have. In stages that
+//! scan ends before the table is built. Where the table's rows are few, they go to the scan first, which keeps what matches any of them:
+//!
+//! ```text
+//!   HashJoin, partitioned             HashJoin, partitioned
+//!     Repartition                       Repartition
+//!       build              ──>            build ────────────────┐ one stage, read by both
+//!     Repartition                       Repartition             │
+//!       probe                             HashJoin, right semi  │
+//!                                           build ──────────────┘
+//!                                           probe
+//! ```
+
+use super::broadcast::{estimated_bytes, statistics};
+use crate::ops::{Mark, MarkExec};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{JoinType, Result, ScalarValue, Statistics};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::joins::{HashJoinExec, HashJoinExecBuilder, PartitionMode};
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{ExecutionPlan, Partitioning};
+use std::sync::Arc;
+
+/// To run when distribution is enforced, and before filters that are known at run time are pushed down.
+#[derive(Debug)]
+pub(crate) struct SemiJoinFirst {
+    /// Tasks of a stage.
+    pub tasks: usize,
+    /// What a table of the build side may take.
+    pub max_bytes: usize,
+    /// What the probing side has at least.
+    pub from_bytes: usize,
+}
+
+impl PhysicalOptimizerRule for SemiJoinFirst {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut shared = 0;
+        plan.transform_up(|node| {
+            let Some(join) = node.downcast_ref::<HashJoinExec>() else { return Ok(Transformed::no(node)) };
+            let (Some(build), Some(probe)) = (hash_exchange(join.left()), hash_exchange(join.right())) else {
+                return Ok(Transformed::no(node));
+            };
+            if !may_drop_probe_rows(join) || !self.pays(join, build.input(), probe.input())? {
+                return Ok(Transformed::no(node));
+            }
+            let build: Arc<dyn ExecutionPlan> =
+                Arc::new(MarkExec::new(Mark::Shared(shared), Arc::clone(build.input())));
+            shared += 1;
+            let collected = Arc::new(CoalescePartitionsExec::new(Arc::clone(&build)));
+            let on = join.on().to_vec();
+            let kept = HashJoinExecBuilder::new(collected, Arc::clone(probe.input()), on, JoinType::RightSemi)
+                .with_partition_mode(PartitionMode::CollectLeft)
+                .with_null_equality(join.null_equality())
+                .build_exec()?;
+            let left = over(join.left(), vec![build])?;
+            let right = over(join.right(), vec![kept])?;
+            Ok(Transformed::yes(over(&node, vec![left, right])?))
+        })
+        .data()
+    }
+
+    fn name(&self) -> &str {
+        "semi_join_first"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+impl SemiJoinFirst {
+    /// The build side is small beside the other one, which is scanned, and has less than half of its keys. What joins and aggregates
+    /// leave is estimated too badly.
+    fn pays(
+        &self,
+        join: &HashJoinExec,
+        build: &Arc<dyn ExecutionPlan>,
+        probe: &Arc<dyn ExecutionPlan>,
+    ) -> Result<bool> {
+        let (Some(build_bytes), Some(probe_bytes)) = (estimated_bytes(build), estimated_bytes(probe)) else {
+            return Ok(false);
+        };
+        let is_small = build_bytes <= self.max_bytes && build_bytes.saturating_mul(self.tasks) <= probe_bytes / 2;
+        if !is_small || probe_bytes < self.from_bytes || !is_scanned(probe) {
+            return Ok(false);
+        }
+        let (Some(of_build), Some(of_probe)) = (statistics(build), statistics(probe)) else { return Ok(false) };
+        let Some(rows) = of_build.num_rows.get_value() else { return Ok(false) };
+        let is_few = |of: usize| rows.saturating_mul(2) <= of;
+        let mut keys = join.on().iter().filter_map(|(_, key)| distinct_values(key, &of_probe)).peekable();
+        Ok(is_few(largest_scan(build)?) && (keys.peek().is_none() || keys.any(is_few)))
+    }
+}
+
+/// Rows of the probing side that match nothing change nothing.
+fn may_drop_probe_rows(join: &HashJoinExec) -> bool {
+    use JoinType::{Full, Right, RightAnti, RightMark};
+    let shows_them = matches!(join.join_type(), Right | RightAnti | RightMark | Full);
+    join.mode == PartitionMode::Partitioned && !shows_them && !join.null_aware
+}
+
+fn hash_exchange(plan: &Arc<dyn ExecutionPlan>) -> Option<&RepartitionExec> {
+    plan.downcast_ref::<RepartitionExec>().filter(|exchange| matches!(exchange.partitioning(), Partitioning::Hash(..)))
+}
+
+fn over(plan: &Arc<dyn ExecutionPlan>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+    Arc::clone(plan).replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+}
+
+fn is_scanned(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let row_by_row = ["FilterExec", "ProjectionExec", "UnionExec", "CooperativeExec"];
+    plan.is::<DataSourceExec>() || (row_by_row.contains(&plan.name()) && plan.children().into_iter().all(is_scanned))
+}
+
+/// At most so many, from what is known of the column. `None`: nothing is.
+fn distinct_values(key: &Arc<dyn PhysicalExpr>, of: &Statistics) -> Option<usize> {
+    let column = of.column_statistics.get(key.downcast_ref::<Column>()?.index())?;
+    if let Some(distinct) = column.distinct_count.get_value() {
+        return Some(*distinct);
+    }
+    let whole = |value: Option<&ScalarValue>| value?.cast_to(&arrow::datatypes::DataType::Int64).ok();
+    match (whole(column.min_value.get_value())?, whole(column.max_value.get_value())?) {
+        (ScalarValue::Int64(Some(min)), ScalarValue::Int64(Some(max))) => {
+            usize::try_from(max.checked_sub(min)?).ok()?.checked_add(1)
+        }
+        _ => None,
+    }
+}
+
+/// Rows of the largest leaf.
+fn largest_scan(plan: &Arc<dyn ExecutionPlan>) -> Result<usize> {
+    let mut largest = 0;
+    plan.apply(|node| {
+        if node.children().is_empty() {
+            let rows = statistics(node).and_then(|of| of.num_rows.get_value().copied());
+            largest = largest.max(rows.unwrap_or(0));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(largest)
+}
