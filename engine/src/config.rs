@@ -23,7 +23,7 @@ extensions_options! {
         pub broadcast_from_bytes: usize, default = 384 * 1024 * 1024
         /// A build side up to this size, by estimate, goes to the tasks that scan the other side, which drop the rows that match none of
         /// it before they are shuffled.
-        pub semi_join_max_bytes: usize, default = 16 * 1024 * 1024
+        pub semi_join_max_bytes: usize, default = 64 * 1024 * 1024
         /// Where the other side has so many, by estimate: the tasks that scan it wait for the build side.
         pub semi_join_from_bytes: usize, default = 64 * 1024 * 1024
         /// A task's result up to this size travels with its report, and is not kept on the executor.

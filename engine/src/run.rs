@@ -7,7 +7,7 @@ use crate::failure::classify;
 use crate::ops::range::{self, RunWriter, run_rows};
 use crate::ops::{InsertedExec, Stop, insert};
 use crate::restrict::{SkippedExec, restrict};
-use crate::scan::prepare;
+use crate::scan::{OwnFiles, prepare};
 use crate::session::{session_config, task_context};
 use crate::stage::{OperatorMetrics, TaskInputs, TaskScope, TaskSummary};
 use crate::stores::{CountedFiles, StoreConfig};
@@ -125,13 +125,15 @@ impl StagePlan {
         if attempts.len() > 1 {
             config.options_mut().execution.enable_file_stream_work_stealing = false;
         }
+        let footers = runtime.cache_manager.get_file_metadata_cache();
+        let own = self.files.clone().map(|files| OwnFiles { files, footers });
         let context = task_context(stage.to_string(), stage.job.to_string(), config, runtime);
         let decode_context = PhysicalPlanDecodeContext::new(&context, &WindlassCodec);
         let plan = self.plan(&decode_context)?;
         let output = self.output_spec(&plan.schema(), &decode_context)?;
         let keep: Vec<usize> = attempts.iter().map(|&(partition, _)| partition as usize).collect();
         let stop = Stop::default();
-        let plan = insert(restrict(&prepare(plan, self.files.as_ref())?, &keep)?, &stop)?;
+        let plan = insert(restrict(&prepare(plan, own.as_ref())?, &keep)?, &stop)?;
         let running = AtomicUsize::new(attempts.len());
         Ok(Arc::new(StageInstance { plan, output, context, scope, stop, running }))
     }

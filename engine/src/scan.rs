@@ -7,9 +7,13 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::common::{DataFusionError, Result};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource};
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{
+    FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
@@ -28,16 +32,21 @@ use std::sync::Arc;
 pub const LOCAL_BYTES: &str = "local_bytes";
 pub const REMOTE_BYTES: &str = "remote_bytes";
 
-/// A decoded plan, made ready to run. `files`: those of the cluster, whose scans count what they read.
-pub(crate) fn prepare(
-    plan: Arc<dyn ExecutionPlan>,
-    files: Option<&Arc<dyn CountedFiles>>,
-) -> Result<Arc<dyn ExecutionPlan>> {
+/// The cluster's own files, for scans that count what they read of them.
+#[derive(Clone)]
+pub(crate) struct OwnFiles {
+    pub files: Arc<dyn CountedFiles>,
+    /// Footers of Parquet files.
+    pub footers: Arc<FileMetadataCache>,
+}
+
+/// A decoded plan, made ready to run.
+pub(crate) fn prepare(plan: Arc<dyn ExecutionPlan>, own: Option<&OwnFiles>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_down(|node| {
         let Some(config) = file_scan(&node) else { return Ok(Transformed::no(node)) };
         let ours = config.object_store_url.as_str().starts_with("wfs:");
-        let files = files.filter(|_| ours).cloned();
-        let source = NamingSource { inner: Arc::clone(&config.file_source), files };
+        let own = own.filter(|_| ours).cloned();
+        let source = NamingSource { inner: Arc::clone(&config.file_source), own };
         let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build();
         Ok(Transformed::yes(DataSourceExec::from_data_source(config) as Arc<dyn ExecutionPlan>))
     })
@@ -167,19 +176,33 @@ fn recount(message: &str, before: u64) -> String {
 /// A source whose errors name the file.
 struct NamingSource {
     inner: Arc<dyn FileSource>,
-    files: Option<Arc<dyn CountedFiles>>,
+    own: Option<OwnFiles>,
 }
 
 impl NamingSource {
     fn over(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
-        Arc::new(NamingSource { inner, files: self.files.clone() })
+        Arc::new(NamingSource { inner, own: self.own.clone() })
     }
 
-    fn counted(&self, store: Arc<dyn ObjectStore>, partition: usize) -> Arc<dyn ObjectStore> {
-        let Some(files) = &self.files else { return store };
+    /// The source, and the store that it reads from: one of this scan alone, for the cluster's own files.
+    fn of_partition(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        partition: usize,
+    ) -> (Arc<dyn FileSource>, Arc<dyn ObjectStore>) {
+        let inner = Arc::clone(&self.inner);
+        let Some(own) = &self.own else { return (inner, store) };
         let counter = |name: &'static str| MetricBuilder::new(self.metrics()).counter(name, partition);
         let bytes = ReadBytes { local: counter(LOCAL_BYTES), remote: counter(REMOTE_BYTES) };
-        files.counted(bytes).unwrap_or(store)
+        let Some(counted) = own.files.counted(bytes) else { return (inner, store) };
+        // One that was decoded reads from a store that it has been given already.
+        match inner.downcast_ref::<ParquetSource>() {
+            Some(parquet) => {
+                let reader = CachedParquetFileReaderFactory::new(Arc::clone(&counted), Arc::clone(&own.footers));
+                (Arc::new(parquet.clone().with_parquet_file_reader_factory(Arc::new(reader))), counted)
+            }
+            None => (inner, counted),
+        }
     }
 }
 
@@ -190,7 +213,8 @@ impl FileSource for NamingSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Arc<dyn FileOpener>> {
-        self.inner.create_file_opener(self.counted(store, partition), config, partition)
+        let (inner, store) = self.of_partition(store, partition);
+        inner.create_file_opener(store, config, partition)
     }
 
     fn create_morselizer(
@@ -199,8 +223,8 @@ impl FileSource for NamingSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        let store = self.counted(store, partition);
-        let inner = self.inner.create_morselizer(Arc::clone(&store), config, partition)?;
+        let (inner, store) = self.of_partition(store, partition);
+        let inner = inner.create_morselizer(Arc::clone(&store), config, partition)?;
         let url = config.object_store_url.as_str().to_string();
         Ok(Box::new(NamingMorselizer { inner, store, url, csv: self.file_type() == "csv" }))
     }

@@ -114,10 +114,19 @@ fn scans_say_how_much_they_read_on_their_own_executors() {
         let table = format!(
             "CREATE EXTERNAL TABLE {folder} STORED AS CSV LOCATION 'wfs:///{folder}/' OPTIONS ('format.has_header' 'true')"
         );
-        let analyze = format!("EXPLAIN ANALYZE SELECT b, sum(a) FROM {folder} GROUP BY b");
-        let said = cluster.sql(&[&table, "SET windlass.small_query_bytes = 0", &analyze]).unwrap();
-        assert!(said.contains("local_bytes=") && said.contains("remote_bytes="), "{said}");
-        assert!(said.contains("local=100.0%") || replication == "1" && said.contains("local="), "{said}");
+        cluster.sql(&[&table]).unwrap();
+        let parquet = format!("{folder}_parquet");
+        fs_command(&cluster, &["mkdir", &format!("/{parquet}")]).unwrap();
+        fs_command(&cluster, &["setrep", replication, &format!("/{parquet}")]).unwrap();
+        let copy = format!("COPY {folder} TO 'wfs:///{parquet}/t.parquet' STORED AS PARQUET");
+        let table = format!("CREATE EXTERNAL TABLE {parquet} STORED AS PARQUET LOCATION 'wfs:///{parquet}/'");
+        cluster.sql(&[&copy, &table]).unwrap();
+        for table in [folder, &parquet] {
+            let analyze = format!("EXPLAIN ANALYZE SELECT b, sum(a) FROM {table} GROUP BY b");
+            let said = cluster.sql(&["SET windlass.small_query_bytes = 0", &analyze]).unwrap();
+            assert!(said.contains("local_bytes=") && said.contains("remote_bytes="), "{said}");
+            assert!(said.contains("local=100.0%") || replication == "1" && said.contains("local="), "{said}");
+        }
     }
 }
 
