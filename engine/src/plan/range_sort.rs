@@ -30,16 +30,19 @@ pub(super) fn pays(merge: &SortPreservingMergeExec, least_rows: usize) -> Result
     if !many || !RowConverter::supports_fields(&sort_fields(merge.expr(), &merge.schema())?) {
         return Ok(false);
     }
-    keys_are_certain(merge)
+    are_certain(merge.input(), merge.expr().iter().map(|key| &key.expr))
 }
 
-fn keys_are_certain(merge: &SortPreservingMergeExec) -> Result<bool> {
-    let schema = merge.schema();
-    let exact =
-        merge.expr().iter().map(|key| Ok(is_exact(&key.expr.data_type(&schema)?))).collect::<Result<Vec<_>>>()?;
+/// Whether `plan`, run a second time, gives the same values of `keys`.
+pub(super) fn are_certain<'a>(
+    plan: &Arc<dyn ExecutionPlan>,
+    keys: impl Iterator<Item = &'a Arc<dyn PhysicalExpr>>,
+) -> Result<bool> {
+    let schema = plan.schema();
+    let exact = keys.map(|key| Ok(is_exact(&key.data_type(&schema)?))).collect::<Result<Vec<_>>>()?;
     let exact = exact.into_iter().all(|exact| exact);
     let mut certain = true;
-    merge.input().apply(|node| {
+    plan.apply(|node| {
         certain &= node.fetch().is_none() && !is_volatile(node)?;
         certain &= match node.downcast_ref::<AggregateExec>() {
             Some(aggregate) => {

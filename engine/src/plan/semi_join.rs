@@ -14,6 +14,7 @@
 //! ```
 
 use super::broadcast::{estimated_bytes, statistics};
+use super::range_sort::are_certain;
 use crate::ops::{Mark, MarkExec};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -96,7 +97,9 @@ impl SemiJoinFirst {
         let Some(rows) = of_build.num_rows.get_value() else { return Ok(false) };
         let is_few = |of: usize| rows.saturating_mul(2) <= of;
         let mut keys = join.on().iter().filter_map(|(_, key)| distinct_values(key, &of_probe)).peekable();
-        Ok(is_few(largest_scan(build)?) && (keys.peek().is_none() || keys.any(is_few)))
+        let has_few = is_few(largest_scan(build)?) && (keys.peek().is_none() || keys.any(is_few));
+        // What was dropped for one run of the build side must not be missed by another one, after its output was lost.
+        Ok(has_few && are_certain(build, join.on().iter().map(|(key, _)| key))?)
     }
 }
 
