@@ -147,11 +147,7 @@ impl ObjectStore for WfsStore {
             Some(GetRange::Offset(from)) => *from..u64::MAX,
             Some(GetRange::Suffix(_)) | None => 0..u64::MAX,
         };
-        let located = match options.head {
-            true => self.wfs.locate(&path, wanted).await.map(Arc::new),
-            false => self.locate(&path, wanted).await,
-        };
-        let located = located.map_err(|error| failed(location, error))?;
+        let located = self.locate(&path, wanted).await.map_err(|error| failed(location, error))?;
         let meta = meta(located.entry.as_ref()).ok_or_else(|| missing(location))?;
         let meta = ObjectMeta { location: location.clone(), ..meta };
         options.check_preconditions(&meta)?;
@@ -196,11 +192,11 @@ impl ObjectStore for WfsStore {
         }));
         let parts: Vec<Vec<Bytes>> =
             parts.buffered(AT_A_TIME).try_collect().await.map_err(|error| failed(location, error))?;
-        let cut = |range: &Range<u64>| {
+        let wanted = |range: &Range<u64>| {
             let at = joined.partition_point(|part| part.start <= range.start) - 1;
             cut(&parts[at], range.start - joined[at].start..range.end - joined[at].start)
         };
-        Ok(ranges.iter().map(cut).collect())
+        Ok(ranges.iter().map(wanted).collect())
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

@@ -4,15 +4,15 @@
 //! match. Tasks on other executors cannot share it: each would emit rows that matched elsewhere. Where that would happen, both sides
 //! are partitioned, or swapped, or the probing side is gathered.
 
+use super::cut::with_children;
+use super::size::estimated_bytes;
 use crate::ops::{Mark, MarkExec};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{JoinType, Result, Statistics};
+use datafusion::common::{JoinType, Result};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode};
-use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use std::sync::Arc;
 
 /// Has a join collect its build side where to send that to every task moves less than to partition both sides. Besides, the probing side
@@ -28,11 +28,6 @@ pub(crate) struct CheaperBroadcast {
     /// Where both sides are smaller, they are shuffled in memory.
     pub from_bytes: usize,
 }
-
-/// What an entry of a hash table takes beside its row.
-const ENTRY_BYTES: usize = 16;
-/// A value of a type without a width, by guess.
-const VALUE_BYTES: usize = 20;
 
 impl PhysicalOptimizerRule for CheaperBroadcast {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
@@ -63,18 +58,6 @@ impl PhysicalOptimizerRule for CheaperBroadcast {
     fn schema_check(&self) -> bool {
         true
     }
-}
-
-pub(super) fn statistics(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<Statistics>> {
-    StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok()
-}
-
-/// Of a hash table of all rows. `None`: nobody knows how many there are.
-pub(super) fn estimated_bytes(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
-    let rows = *statistics(plan)?.num_rows.get_value()?;
-    let schema = plan.schema();
-    let width = schema.fields().iter().map(|field| field.data_type().primitive_width().unwrap_or(VALUE_BYTES));
-    rows.checked_mul(width.sum::<usize>() + ENTRY_BYTES)
 }
 
 /// To run after join selection, before distribution is enforced.
@@ -141,6 +124,5 @@ fn safe_nested_loop(
 fn gather_right(join: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let children = join.children();
     let (left, right) = (Arc::clone(children[0]), Arc::clone(children[1]));
-    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-    Arc::clone(join).replace_children(vec![left, Arc::new(MarkExec::new(Mark::Gather, right))], options)
+    with_children(Arc::clone(join), vec![left, Arc::new(MarkExec::new(Mark::Gather, right))])
 }

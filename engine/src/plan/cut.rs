@@ -44,8 +44,8 @@ pub(super) struct Cutter {
     inline_bytes: u64,
     range_sort_rows: usize,
     stages: Vec<PlannedStage>,
-    /// For what is shared, the stage that leaves it, and its tasks.
-    shared: BTreeMap<u32, (u32, usize)>,
+    /// For what is shared, the stage that leaves it.
+    shared: BTreeMap<u32, u32>,
     /// The scalar subqueries that the plan being cut may refer to.
     subqueries: Option<ScalarSubqueryExec>,
     write: Option<WriteTarget>,
@@ -185,10 +185,9 @@ impl Cutter {
             false => None,
         };
         let equivalence = repartition.properties().eq_properties.clone();
-        let tasks = input.output_partitioning().partition_count();
         let stage = self.add_stage(input, output, None)?;
         if let Some(number) = shared(repartition.input()) {
-            self.shared.insert(number, (stage, tasks));
+            self.shared.insert(number, stage);
         }
         let parts = (0..buckets).collect();
         Ok(Arc::new(ExchangeReadExec::new(stage, ReadMode::Bucket, parts, ordering, partitioning, equivalence)))
@@ -197,9 +196,8 @@ impl Cutter {
     /// Gathering stays with the reader: it takes the outputs of all tasks, in parallel or merged.
     fn cut_gather(&mut self, gather: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         let input = gather.children()[0];
-        if let Some((stage, tasks)) = shared(input).and_then(|number| self.shared.get(&number).copied()) {
-            let equivalence = input.equivalence_properties().clone();
-            let reader = read_maps(stage, tasks, equivalence);
+        if let Some(stage) = shared(input).and_then(|number| self.shared.get(&number)) {
+            let reader = self.read_maps(*stage, input.equivalence_properties().clone());
             return with_children(gather, vec![reader]);
         }
         let child = self.cut(Arc::clone(input))?;
@@ -234,10 +232,16 @@ impl Cutter {
         plan: Arc<dyn ExecutionPlan>,
         row_limit: Option<u64>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let tasks = plan.output_partitioning().partition_count();
         let equivalence = plan.equivalence_properties().clone();
         let stage = self.add_stage(plan, OutputSpec::Single, row_limit)?;
-        Ok(read_maps(stage, tasks, equivalence))
+        Ok(self.read_maps(stage, equivalence))
+    }
+
+    /// The reader of all of a stage's output, one partition for each of its tasks.
+    fn read_maps(&self, stage: u32, equivalence: EquivalenceProperties) -> Arc<dyn ExecutionPlan> {
+        let tasks = self.stages[stage as usize].tasks;
+        let partitioning = Partitioning::UnknownPartitioning(tasks as usize);
+        Arc::new(ExchangeReadExec::new(stage, ReadMode::Map, (0..tasks).collect(), None, partitioning, equivalence))
     }
 
     fn add_stage(&mut self, plan: Arc<dyn ExecutionPlan>, output: OutputSpec, row_limit: Option<u64>) -> Result<u32> {
@@ -291,12 +295,6 @@ impl Cutter {
     }
 }
 
-/// The reader of all of a stage's output, one partition for each of its tasks.
-fn read_maps(stage: u32, tasks: usize, equivalence: EquivalenceProperties) -> Arc<dyn ExecutionPlan> {
-    let (parts, partitioning) = ((0..tasks as u32).collect(), Partitioning::UnknownPartitioning(tasks));
-    Arc::new(ExchangeReadExec::new(stage, ReadMode::Map, parts, None, partitioning, equivalence))
-}
-
 /// The number under which `plan` stands in the plan more than once.
 fn shared(plan: &Arc<dyn ExecutionPlan>) -> Option<u32> {
     match plan.downcast_ref::<MarkExec>()?.mark() {
@@ -305,7 +303,7 @@ fn shared(plan: &Arc<dyn ExecutionPlan>) -> Option<u32> {
     }
 }
 
-fn with_children(
+pub(super) fn with_children(
     plan: Arc<dyn ExecutionPlan>,
     children: Vec<Arc<dyn ExecutionPlan>>,
 ) -> Result<Arc<dyn ExecutionPlan>> {

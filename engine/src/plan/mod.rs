@@ -5,6 +5,7 @@
 //! cut where rows change partitions.
 
 mod broadcast;
+mod certain;
 mod cut;
 mod not_in;
 mod range_sort;

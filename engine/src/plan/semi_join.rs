@@ -13,8 +13,9 @@
 //!                                           probe
 //! ```
 
-use super::broadcast::{estimated_bytes, statistics};
-use super::range_sort::are_certain;
+use super::certain::are_certain;
+use super::cut::with_children;
+use super::size::{statistics, table_bytes};
 use crate::ops::{Mark, MarkExec};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -24,7 +25,6 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::joins::{HashJoinExec, HashJoinExecBuilder, PartitionMode};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, Partitioning};
@@ -61,9 +61,9 @@ impl PhysicalOptimizerRule for SemiJoinFirst {
                 .with_partition_mode(PartitionMode::CollectLeft)
                 .with_null_equality(join.null_equality())
                 .build_exec()?;
-            let left = over(join.left(), vec![build])?;
-            let right = over(join.right(), vec![kept])?;
-            Ok(Transformed::yes(over(&node, vec![left, right])?))
+            let left = with_children(Arc::clone(join.left()), vec![build])?;
+            let right = with_children(Arc::clone(join.right()), vec![kept])?;
+            Ok(Transformed::yes(with_children(node, vec![left, right])?))
         })
         .data()
     }
@@ -86,15 +86,20 @@ impl SemiJoinFirst {
         build: &Arc<dyn ExecutionPlan>,
         probe: &Arc<dyn ExecutionPlan>,
     ) -> Result<bool> {
-        let (Some(build_bytes), Some(probe_bytes)) = (estimated_bytes(build), estimated_bytes(probe)) else {
-            return Ok(false);
-        };
-        let is_small = build_bytes <= self.max_bytes && build_bytes.saturating_mul(self.tasks) <= probe_bytes / 2;
-        if !is_small || probe_bytes < self.from_bytes || !is_scanned(probe) {
+        if !is_scanned(probe) {
             return Ok(false);
         }
         let (Some(of_build), Some(of_probe)) = (statistics(build), statistics(probe)) else { return Ok(false) };
-        let Some(rows) = of_build.num_rows.get_value() else { return Ok(false) };
+        let (Some(&rows), Some(&probe_rows)) = (of_build.num_rows.get_value(), of_probe.num_rows.get_value()) else {
+            return Ok(false);
+        };
+        let (Some(build_bytes), Some(probe_bytes)) = (table_bytes(build, rows), table_bytes(probe, probe_rows)) else {
+            return Ok(false);
+        };
+        let is_small = build_bytes <= self.max_bytes && build_bytes.saturating_mul(self.tasks) <= probe_bytes / 2;
+        if !is_small || probe_bytes < self.from_bytes {
+            return Ok(false);
+        }
         let is_few = |of: usize| rows.saturating_mul(2) <= of;
         let mut keys = join.on().iter().filter_map(|(_, key)| distinct_values(key, &of_probe)).peekable();
         let has_few = is_few(largest_scan(build)?) && (keys.peek().is_none() || keys.any(is_few));
@@ -112,10 +117,6 @@ fn may_drop_probe_rows(join: &HashJoinExec) -> bool {
 
 fn hash_exchange(plan: &Arc<dyn ExecutionPlan>) -> Option<&RepartitionExec> {
     plan.downcast_ref::<RepartitionExec>().filter(|exchange| matches!(exchange.partitioning(), Partitioning::Hash(..)))
-}
-
-fn over(plan: &Arc<dyn ExecutionPlan>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-    Arc::clone(plan).replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
 }
 
 fn is_scanned(plan: &Arc<dyn ExecutionPlan>) -> bool {

@@ -1,12 +1,35 @@
-//! How much a plan reads.
+//! How much a plan reads, and how much it leaves.
 
 use crate::ops::CopyFilesExec;
+use datafusion::common::Statistics;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use std::sync::Arc;
+
+/// What an entry of a hash table takes beside its row.
+const ENTRY_BYTES: usize = 16;
+/// A value of a type without a width, by guess.
+const VALUE_BYTES: usize = 20;
+
+pub(super) fn statistics(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<Statistics>> {
+    StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok()
+}
+
+/// Of a hash table of all rows. `None`: nobody knows how many there are.
+pub(super) fn estimated_bytes(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    table_bytes(plan, *statistics(plan)?.num_rows.get_value()?)
+}
+
+/// Of a hash table of so many rows.
+pub(super) fn table_bytes(plan: &Arc<dyn ExecutionPlan>, rows: usize) -> Option<usize> {
+    let schema = plan.schema();
+    let width = schema.fields().iter().map(|field| field.data_type().primitive_width().unwrap_or(VALUE_BYTES));
+    rows.checked_mul(width.sum::<usize>() + ENTRY_BYTES)
+}
 
 /// Bytes of files and of batches that the scans of `plan` cover, before projection and pruning inside files.
 pub(crate) fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {

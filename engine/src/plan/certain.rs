@@ -1,0 +1,71 @@
+//! Whether a plan, run a second time because what it left was lost, gives the same again.
+
+use arrow::datatypes::DataType;
+use datafusion::common::Result;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use std::sync::Arc;
+
+/// Aggregates whose result does not depend on the order of their rows, as long as it is not a floating point number.
+const ORDERLESS: [&str; 5] = ["count", "sum", "min", "max", "avg"];
+
+/// Whether `plan`, run a second time, gives the same values of `keys`.
+pub(super) fn are_certain<'a>(
+    plan: &Arc<dyn ExecutionPlan>,
+    keys: impl Iterator<Item = &'a Arc<dyn PhysicalExpr>>,
+) -> Result<bool> {
+    let schema = plan.schema();
+    let exact = keys.map(|key| Ok(is_exact(&key.data_type(&schema)?))).collect::<Result<Vec<_>>>()?;
+    let exact = exact.into_iter().all(|exact| exact);
+    let mut certain = true;
+    plan.apply(|node| {
+        certain &= node.fetch().is_none() && !is_volatile(node)?;
+        certain &= match node.downcast_ref::<AggregateExec>() {
+            Some(aggregate) => {
+                let named = |name: &str| ORDERLESS.contains(&name);
+                exact
+                    && aggregate.limit_options().is_none()
+                    && aggregate.aggr_expr().iter().all(|aggr| named(aggr.fun().name()))
+            }
+            None => is_known(node),
+        };
+        Ok(if certain { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    Ok(certain)
+}
+
+/// Operators whose rows depend on their input's rows alone, and not on the order in which those come.
+fn is_known(node: &Arc<dyn ExecutionPlan>) -> bool {
+    node.children().is_empty()
+        || node.is::<SortExec>()
+        || node.is::<FilterExec>()
+        || node.is::<ProjectionExec>()
+        || node.is::<HashJoinExec>()
+        || node.is::<SortMergeJoinExec>()
+        || node.is::<NestedLoopJoinExec>()
+        || node.is::<CrossJoinExec>()
+        || ["RepartitionExec", "CoalescePartitionsExec", "MarkExec", "UnionExec", "CooperativeExec"]
+            .contains(&node.name())
+}
+
+fn is_exact(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_exact(values),
+        other => !other.is_floating() && !other.is_nested(),
+    }
+}
+
+fn is_volatile(node: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    let mut found = false;
+    node.apply_expressions(&mut |expr: &Arc<dyn PhysicalExpr>| {
+        found |= expr.exists(|e| Ok(e.is_volatile_node()))?;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
