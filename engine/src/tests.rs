@@ -199,6 +199,14 @@ async fn small_build_sides_go_to_the_scans_of_the_other_side() {
         ("select f.id from fact f where f.id not in (select k from dim where k < 12)", false),
         // Computed again after a loss, it might have other rows.
         ("select f.id, d.k from (select * from dim where k < 12 and random() < 2) d join fact f on d.v = f.id", false),
+        (
+            "select d.k from (select max(k) k from dim where k < 12 group by label having sum(cast(v as double)) > 1) d join fact f on d.k = f.id",
+            false,
+        ),
+        (
+            "select d.k from (select max(k) k from dim where k < 12 group by label having sum(v) > 1) d join fact f on d.k = f.id",
+            true,
+        ),
         // Nothing is known to be left out.
         ("select f.id, d.label from dim d join fact f on d.k = f.id", false),
         // What an aggregate leaves is few.

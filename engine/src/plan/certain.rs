@@ -15,21 +15,34 @@ use std::sync::Arc;
 /// Aggregates whose result does not depend on the order of their rows, as long as it is not a floating point number.
 const ORDERLESS: [&str; 5] = ["count", "sum", "min", "max", "avg"];
 
+/// Whether `plan`, run a second time, gives the same rows.
+pub(super) fn rows_are_certain(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    are_certain(plan, |aggregate| {
+        // Also what is not in the rows: a filter may have looked at it.
+        aggregate.aggr_expr().iter().all(|aggr| is_exact(aggr.field().data_type()))
+    })
+}
+
 /// Whether `plan`, run a second time, gives the same values of `keys`.
-pub(super) fn are_certain<'a>(
+pub(super) fn keys_are_certain<'a>(
     plan: &Arc<dyn ExecutionPlan>,
     keys: impl Iterator<Item = &'a Arc<dyn PhysicalExpr>>,
 ) -> Result<bool> {
     let schema = plan.schema();
     let exact = keys.map(|key| Ok(is_exact(&key.data_type(&schema)?))).collect::<Result<Vec<_>>>()?;
     let exact = exact.into_iter().all(|exact| exact);
+    are_certain(plan, |_| exact)
+}
+
+/// `exact`: whether what is asked for of an aggregate depends on no order of floating point numbers.
+fn are_certain(plan: &Arc<dyn ExecutionPlan>, exact: impl Fn(&AggregateExec) -> bool) -> Result<bool> {
     let mut certain = true;
     plan.apply(|node| {
         certain &= node.fetch().is_none() && !is_volatile(node)?;
         certain &= match node.downcast_ref::<AggregateExec>() {
             Some(aggregate) => {
                 let named = |name: &str| ORDERLESS.contains(&name);
-                exact
+                exact(aggregate)
                     && aggregate.limit_options().is_none()
                     && aggregate.aggr_expr().iter().all(|aggr| named(aggr.fun().name()))
             }

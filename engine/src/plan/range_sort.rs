@@ -1,6 +1,6 @@
 //! Which sorts of a whole result end in ranges of their key, rather than in one task that merges everything.
 
-use super::certain::are_certain;
+use super::certain::keys_are_certain;
 use crate::ops::range::sort_fields;
 use arrow::row::RowConverter;
 use datafusion::common::Result;
@@ -19,5 +19,5 @@ pub(super) fn pays(merge: &SortPreservingMergeExec, least_rows: usize) -> Result
     if !many || !RowConverter::supports_fields(&sort_fields(merge.expr(), &merge.schema())?) {
         return Ok(false);
     }
-    are_certain(merge.input(), merge.expr().iter().map(|key| &key.expr))
+    keys_are_certain(merge.input(), merge.expr().iter().map(|key| &key.expr))
 }

@@ -13,7 +13,7 @@
 //!                                           probe
 //! ```
 
-use super::certain::are_certain;
+use super::certain::rows_are_certain;
 use super::cut::with_children;
 use super::size::{statistics, table_bytes};
 use crate::ops::{Mark, MarkExec};
@@ -104,7 +104,7 @@ impl SemiJoinFirst {
         let mut keys = join.on().iter().filter_map(|(_, key)| distinct_values(key, &of_probe)).peekable();
         let has_few = is_few(largest_scan(build)?) && (keys.peek().is_none() || keys.any(is_few));
         // What was dropped for one run of the build side must not be missed by another one, after its output was lost.
-        Ok(has_few && are_certain(build, join.on().iter().map(|(key, _)| key))?)
+        Ok(has_few && rows_are_certain(build)?)
     }
 }
 
