@@ -35,20 +35,20 @@ use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId};
-use windlass_proto::v1::exchange_client::ExchangeClient;
 use windlass_proto::v1::fetch_chunk::Chunk;
-use windlass_proto::{describe, v1};
+use windlass_proto::{bulk, describe, v1};
 
 /// Hosts that one reader fetches from at a time.
 const HOSTS_AT_A_TIME: usize = 4;
-/// Chunks (of at most 4 MiB) of one host that wait for the reader to decode them.
-const CHUNKS_AHEAD: usize = 2;
+/// Chunks (of at most [`FRAME_BYTES`]) of one host that wait for the reader to decode them.
+const CHUNKS_AHEAD: usize = 8;
 /// A chunk and its envelope.
 const MAX_CHUNK_BYTES: usize = 8 << 20;
 /// HTTP/2 windows: what may be on the way before the reader acknowledges, for one fetch and for all on one connection.
 pub const STREAM_WINDOW: u32 = 8 << 20;
 pub const CONNECTION_WINDOW: u32 = 16 << 20;
-/// HTTP/2 frames of what is read in bulk: with the usual 16 KiB, framing a chunk costs more than sending it.
+/// HTTP/2 frames of what is read in bulk: with the usual 16 KiB, framing a chunk costs more than sending it. A chunk of a map
+/// output and a piece of a block fit into one, and then are not copied where they arrive.
 pub const FRAME_BYTES: u32 = 1 << 20;
 /// Peers whose connections are kept.
 const MAX_PEERS: usize = 1_024;
@@ -89,7 +89,7 @@ pub fn executor_channel(
 pub struct Connections {
     io: Handle,
     pool: Arc<dyn MemoryPool>,
-    peers: Mutex<BTreeMap<String, ExchangeClient<Channel>>>,
+    peers: Mutex<BTreeMap<String, Channel>>,
 }
 
 /// Where executors are.
@@ -134,7 +134,7 @@ impl Connections {
     }
 
     /// Must be called on the I/O runtime: the connection lives there.
-    fn peer(&self, address: &str) -> std::result::Result<ExchangeClient<Channel>, tonic::transport::Error> {
+    fn peer(&self, address: &str) -> std::result::Result<Channel, tonic::transport::Error> {
         let mut peers = self.peers.lock();
         if let Some(peer) = peers.get(address) {
             return Ok(peer.clone());
@@ -142,8 +142,7 @@ impl Connections {
         if peers.len() >= MAX_PEERS {
             peers.clear();
         }
-        let channel = executor_channel(address, Duration::from_secs(5))?;
-        let peer = ExchangeClient::new(channel).max_decoding_message_size(MAX_CHUNK_BYTES);
+        let peer = executor_channel(address, Duration::from_secs(5))?;
         peers.insert(address.to_string(), peer.clone());
         Ok(peer)
     }
@@ -358,9 +357,10 @@ impl Fetch {
         let mut delivered = false;
         let broken =
             |delivered, error: &(dyn std::error::Error + 'static)| Broken { delivered, message: describe(error) };
-        let mut peer = self.connections.peer(&self.address).map_err(|error| broken(false, &error))?;
-        let mut chunks = match peer.fetch(self.request()).await {
-            Ok(response) => response.into_inner(),
+        let peer = self.connections.peer(&self.address).map_err(|error| broken(false, &error))?;
+        let called = bulk::call::<_, v1::FetchChunk>(peer, bulk::FETCH, self.request(), MAX_CHUNK_BYTES);
+        let mut chunks = match called.await {
+            Ok(chunks) => chunks,
             Err(status) => {
                 self.connections.forget(&self.address);
                 return Err(broken(false, &status));

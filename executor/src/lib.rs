@@ -12,7 +12,7 @@
 mod blocks;
 mod config;
 mod error;
-mod exchange_service;
+mod exchange;
 mod flight;
 mod leader;
 mod memory;

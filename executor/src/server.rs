@@ -2,11 +2,13 @@
 
 use crate::blocks::BlocksService;
 use crate::error::ExecutorError;
-use crate::exchange_service::ExchangeService;
+use crate::exchange::fetch;
 use crate::flight::ResultService;
 use crate::node::Executor;
 use crate::webhdfs;
 use arrow_flight::flight_service_server::FlightServiceServer;
+use axum::Router;
+use axum::routing::post;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -14,11 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use windlass_engine::remote::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW, listen};
+use windlass_proto::bulk;
 use windlass_proto::v1::blocks_server::BlocksServer;
-use windlass_proto::v1::exchange_server::ExchangeServer;
 
-/// Requests name outputs, and a wide stage has many.
-const MAX_REQUEST_BYTES: usize = 64 << 20;
 /// A piece of a block and its envelope.
 const MAX_PIECE_BYTES: usize = 8 << 20;
 
@@ -50,17 +50,16 @@ impl Server {
     }
 
     pub async fn run(self, executor: &Executor, stop: CancellationToken) -> Result<(), ExecutorError> {
-        let store = executor.store();
-        let exchange = ExchangeServer::new(ExchangeService { store: store.clone() });
-        let blocks = BlocksServer::new(BlocksService(executor.node().blocks.clone()));
+        let store = executor.store().clone();
+        let blocks = BlocksService(executor.node().blocks.clone());
         let results = FlightServiceServer::new(ResultService { store: store.clone() });
-        let mut routes = match executor.stores().wfs() {
-            Some(wfs) => Routes::from(webhdfs::routes(wfs)),
-            None => Routes::default(),
-        };
-        routes = routes
-            .add_service(blocks.max_decoding_message_size(MAX_PIECE_BYTES))
-            .add_service(exchange.max_decoding_message_size(MAX_REQUEST_BYTES))
+        let read = blocks.clone();
+        let router = executor.stores().wfs().map_or_else(Router::new, webhdfs::routes);
+        let router = router
+            .route(bulk::FETCH, post(async move |call| bulk::serve(call, |request| fetch(&store, request)).await))
+            .route(bulk::READ_BLOCK, post(async move |call| bulk::serve(call, |request| read.read(request)).await));
+        let routes = Routes::from(router)
+            .add_service(BlocksServer::new(blocks).max_decoding_message_size(MAX_PIECE_BYTES))
             .add_service(results);
         let served = tonic::transport::Server::builder()
             // WebHDFS is HTTP/1.1.

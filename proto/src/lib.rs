@@ -1,5 +1,6 @@
 //! The wire: generated types, and the only place where wire types become core types and back.
 
+pub mod bulk;
 pub mod convert;
 pub mod files;
 pub mod version;

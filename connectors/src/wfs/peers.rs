@@ -19,6 +19,7 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use windlass_engine::checksum::crc32c;
 use windlass_engine::remote::executor_channel;
+use windlass_proto::bulk::{self, Messages};
 use windlass_proto::v1;
 use windlass_proto::v1::blocks_client::BlocksClient;
 
@@ -67,39 +68,42 @@ impl Peers {
         let _io = self.io.enter();
         let channel = executor_channel(address, Duration::from_secs(3))
             .map_err(|error| Status::unavailable(format!("\"{address}\" is no address: {error}")))?;
-        let client = BlocksClient::new(channel)
+        let client = BlocksClient::new(channel.clone())
             .max_decoding_message_size(MAX_PIECE_BYTES)
             .max_encoding_message_size(MAX_PIECE_BYTES);
-        let peer = Arc::new(Peer(client));
+        let peer = Arc::new(Peer { channel, client });
         peers.insert(address.into(), peer.clone());
         Ok(peer)
     }
 }
 
 #[derive(Clone, Debug)]
-struct Peer(BlocksClient<Channel>);
+struct Peer {
+    channel: Channel,
+    client: BlocksClient<Channel>,
+}
 
 #[async_trait]
 impl BlockNode for Peer {
     fn write(&self, pieces: mpsc::Receiver<v1::BlockPiece>) -> BoxStream<'static, Result<v1::WriteProgress, Status>> {
-        let mut client = self.0.clone();
+        let mut client = self.client.clone();
         let called: BoxFuture<'static, Result<Streaming<v1::WriteProgress>, Status>> =
             async move { Ok(client.write(ReceiverStream::new(pieces)).await?.into_inner()) }.boxed();
         called.into_stream().try_flatten().boxed()
     }
 
     async fn seal(&self, block: u64, bytes: u64) -> Result<(), Status> {
-        self.0.clone().seal(v1::SealRequest { block, bytes }).await.map(drop)
+        self.client.clone().seal(v1::SealRequest { block, bytes }).await.map(drop)
     }
 
     fn read(&self, block: u64, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Status>> {
-        let mut client = self.0.clone();
+        let channel = self.channel.clone();
         let request = v1::ReadBlockRequest { block, start: range.start, end: range.end };
-        let pieces =
-            stream::once(async move { Ok::<_, Status>(client.read(request).await?.into_inner()) }).try_flatten();
+        let called = async move { bulk::call(channel, bulk::READ_BLOCK, request, MAX_PIECE_BYTES).await };
+        let pieces = stream::once(called).map_ok(Messages::into_stream).try_flatten();
         let mut at = range.start;
         let wanted = pieces.map(move |piece| {
-            let piece = piece?;
+            let piece: v1::BlockData = piece?;
             verify(&piece)?;
             let end = piece.offset + piece.data.len() as u64;
             if piece.offset > at || end <= at {

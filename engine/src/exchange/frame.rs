@@ -7,9 +7,10 @@ use crate::checksum::crc32c;
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use windlass_core::ids::AttemptId;
+use windlass_proto::bulk::Arrived;
 
 /// Decodes what [`ExchangeStore::serve`](super::ExchangeStore::serve) sends, fed as it arrives, cut anywhere.
 ///
@@ -30,7 +31,7 @@ pub struct FrameDecoder {
     complete: u64,
     /// Blame for what comes after the last output.
     last: Option<AttemptId>,
-    input: Input,
+    input: Arrived,
     /// The header of the frame whose payload is awaited.
     header: Option<Header>,
     state: State,
@@ -60,7 +61,7 @@ impl FrameDecoder {
             last: requests.last().map(|(output, _)| *output),
             requests: requests.into(),
             complete: 0,
-            input: Input::default(),
+            input: Arrived::default(),
             header: None,
             state: State::Idle,
             place: (0, 1),
@@ -74,7 +75,7 @@ impl FrameDecoder {
 
     /// Bytes fed and not yet decoded.
     pub fn buffered_bytes(&self) -> usize {
-        self.input.len
+        self.input.len()
     }
 
     /// The schema of the current output, once it has arrived.
@@ -108,21 +109,24 @@ impl FrameDecoder {
         loop {
             match self.state {
                 State::Broken => return Err(self.corrupt("the stream has failed before")),
-                State::Ended if self.input.len > 0 => return Err(self.corrupt("the stream goes on after its end")),
+                State::Ended if self.input.len() > 0 => return Err(self.corrupt("the stream goes on after its end")),
                 State::Ended => return Ok(None),
                 _ => {}
             }
             let header = match self.header.take() {
                 Some(header) => header,
-                None => match self.input.take_array::<HEADER>() {
-                    Some(bytes) => Header::decode(&bytes).map_err(|detail| self.corrupt(detail))?,
-                    None => return Ok(None),
-                },
+                None if self.input.len() < HEADER => return Ok(None),
+                None => {
+                    let mut bytes = [0; HEADER];
+                    self.input.copy_to_slice(&mut bytes);
+                    Header::decode(&bytes).map_err(|detail| self.corrupt(detail))?
+                }
             };
-            let Some(payload) = self.input.take(header.len) else {
+            if (self.input.len() as u64) < header.len {
                 self.header = Some(header);
                 return Ok(None);
-            };
+            }
+            let payload = self.input.copy_to_bytes(header.len as usize);
             if crc32c(&payload) != header.sum {
                 return Err(self.corrupt("a frame's payload fails its checksum"));
             }
@@ -199,55 +203,5 @@ impl FrameDecoder {
             Some(output) => ExchangeError::corrupt(output, detail),
             None => ExchangeError::Internal { detail: format!("a stream for no outputs: {}", detail.into()) },
         }
-    }
-}
-
-/// Bytes that arrived and were not taken yet. Nothing is allocated for bytes that have not arrived, whatever a length says.
-#[derive(Default)]
-struct Input {
-    chunks: VecDeque<Bytes>,
-    len: usize,
-}
-
-impl Input {
-    fn push(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            self.len += bytes.len();
-            self.chunks.push_back(bytes);
-        }
-    }
-
-    /// The first `len` bytes, copied only if they lie in more than one chunk.
-    fn take(&mut self, len: u64) -> Option<Bytes> {
-        let len = usize::try_from(len).ok().filter(|len| *len <= self.len)?;
-        match self.chunks.front() {
-            Some(first) if first.len() < len => {
-                let mut gathered = Vec::with_capacity(len);
-                while gathered.len() < len {
-                    let part = self.take_some(len - gathered.len())?;
-                    gathered.extend_from_slice(&part);
-                }
-                Some(Bytes::from(gathered))
-            }
-            _ => self.take_some(len),
-        }
-    }
-
-    fn take_array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N as u64).and_then(|bytes| <[u8; N]>::try_from(bytes.as_ref()).ok())
-    }
-
-    /// At most `len` bytes, of the first chunk; fewer when it has fewer. Empty for no bytes.
-    fn take_some(&mut self, len: usize) -> Option<Bytes> {
-        if len == 0 {
-            return Some(Bytes::new());
-        }
-        let first = self.chunks.front_mut()?;
-        let part = first.split_to(len.min(first.len()));
-        if first.is_empty() {
-            self.chunks.pop_front();
-        }
-        self.len -= part.len();
-        Some(part)
     }
 }

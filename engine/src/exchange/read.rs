@@ -6,6 +6,7 @@ use super::io::{self, Cursor};
 use super::ipc::Encoder;
 use super::store::{Compression, MemoryOutput, Output};
 use super::{BucketSel, ExchangeError, ExchangeStore, FrameDecoder};
+use crate::remote::FRAME_BYTES;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -17,10 +18,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use windlass_core::ids::AttemptId;
 
-/// What one step on an I/O thread reads or encodes, give or take a block.
-const STEP_BYTES: usize = 1 << 20;
-/// The largest chunk that is served: what a gRPC message may be by default.
-const CHUNK_BYTES: usize = 4 << 20;
+/// What one step on an I/O thread reads or encodes before the block that goes beyond it: with that it mostly fits into one chunk.
+const STEP_BYTES: usize = 768 << 10;
+/// The largest chunk that is served.
+const CHUNK_BYTES: usize = FRAME_BYTES as usize;
 
 /// Batches of one output, in the order of its buckets and in each in the order in which they were written.
 pub struct OutputStream {

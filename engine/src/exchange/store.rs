@@ -151,7 +151,7 @@ impl ExchangeStore {
     }
 
     /// What another executor's [`FrameDecoder`](super::FrameDecoder) needs to read all of `requests`, in their order, as chunks of
-    /// at most 4 MiB. Those from memory are compressed as the store is told to, unless they are to go out `plain`. The first error ends the stream; [`ExchangeError::output`] says which output it is about.
+    /// at most 1 MiB. Those from memory are compressed as the store is told to, unless they are to go out `plain`. The first error ends the stream; [`ExchangeError::output`] says which output it is about.
     pub fn serve(
         self: &Arc<Self>,
         requests: Vec<(AttemptId, BucketSel)>,

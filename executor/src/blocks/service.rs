@@ -8,10 +8,20 @@ use windlass_connectors::wfs::BlockNode;
 use windlass_proto::v1;
 use windlass_proto::v1::blocks_server::Blocks;
 
+/// Parts of a block, with their checksums.
+type Pieces = BoxStream<'static, Result<v1::BlockData, Status>>;
+
 /// `None`: a task executor, which has no replicas.
+#[derive(Clone)]
 pub(crate) struct BlocksService(pub Option<BlockStore>);
 
 impl BlocksService {
+    /// Answers [`bulk::READ_BLOCK`](windlass_proto::bulk::READ_BLOCK).
+    pub fn read(&self, request: Request<v1::ReadBlockRequest>) -> Result<Pieces, Status> {
+        let v1::ReadBlockRequest { block, start, end } = request.into_inner();
+        Ok(self.store()?.pieces(block, start..end))
+    }
+
     fn store(&self) -> Result<&BlockStore, Status> {
         self.0.as_ref().ok_or_else(|| Status::unimplemented("this executor only computes: it keeps no replicas"))
     }
@@ -20,7 +30,6 @@ impl BlocksService {
 #[tonic::async_trait]
 impl Blocks for BlocksService {
     type WriteStream = BoxStream<'static, Result<v1::WriteProgress, Status>>;
-    type ReadStream = BoxStream<'static, Result<v1::BlockData, Status>>;
 
     async fn write(&self, request: Request<Streaming<v1::BlockPiece>>) -> Result<Response<Self::WriteStream>, Status> {
         Ok(Response::new(chain::write(self.store()?.clone(), request.into_inner().boxed())))
@@ -30,10 +39,5 @@ impl Blocks for BlocksService {
         let v1::SealRequest { block, bytes } = request.into_inner();
         self.store()?.seal(block, bytes).await?;
         Ok(Response::new(v1::SealReply {}))
-    }
-
-    async fn read(&self, request: Request<v1::ReadBlockRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        let v1::ReadBlockRequest { block, start, end } = request.into_inner();
-        Ok(Response::new(self.store()?.pieces(block, start..end)))
     }
 }
