@@ -108,7 +108,7 @@ pub fn run(options: &Options) {
     let mut times = vec![[const { Vec::new() }; ENGINES.len()]; queries.len()];
     for round in 0..=options.rounds {
         for (query, (name, sql)) in queries.iter().enumerate() {
-            // Each engine follows each of the others: what one still does after its answer is not always at the cost of the same one.
+            // What one still does after its answer is not always at the cost of the same one.
             for (at, us) in in_turn(&mut engines, round, name, sql) {
                 if round > 0 {
                     times[query][at].push(us);
@@ -140,7 +140,8 @@ pub fn run(options: &Options) {
     }
 }
 
-/// Runs a query on each engine, beginning with another one in each round: which engine, and microseconds.
+/// Runs a query on each engine: which engine, and microseconds. Another one begins, in turns forwards and backwards, so that each follows each
+/// of the others.
 fn in_turn(engines: &mut [Served], round: usize, name: &str, sql: &str) -> Vec<(usize, u64)> {
     let count = engines.len();
     let mut rows = None;
@@ -150,7 +151,8 @@ fn in_turn(engines: &mut [Served], round: usize, name: &str, sql: &str) -> Vec<(
         assert_eq!(expected, counted, "{name}: {:?} returns another number of rows", ENGINES[at]);
         (at, us)
     };
-    (0..count).map(|turn| run((round + turn) % count)).collect()
+    let turns = (0..count).map(|turn| if round.is_multiple_of(2) { turn } else { count - turn });
+    turns.map(|turn| run((round / 2 + turn) % count)).collect()
 }
 
 fn report(queries: &[(String, String)], times: &mut [[Vec<u64>; ENGINES.len()]]) {
