@@ -46,8 +46,8 @@ use windlass_core::ids::{BlockId, ExecutorId};
 use windlass_core::wfs::Block;
 use windlass_proto::v1;
 
-/// Bytes of a replica that are read at once, and such reads ahead of the reader.
-const READ_BYTES: u64 = 4 << 20;
+/// Bytes of a replica that are read at once, and such reads ahead of the reader: what is between them stays in the processor's cache.
+const READ_BYTES: u64 = 2 << 20;
 const READS_AHEAD: usize = 4;
 /// Replicas in one report.
 const REPORT_BLOCKS: usize = 50_000;
