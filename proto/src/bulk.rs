@@ -184,7 +184,8 @@ where
     let (parts, body) = GrpcService::call(&mut channel, call).await.map_err(failed)?.into_parts();
     if let Some(status) = Status::from_header_map(&parts.headers) {
         return match status.code() {
-            Code::Ok => Ok(Messages::new(body, limit)),
+            // There is no message, and no status will follow.
+            Code::Ok => Ok(Messages { ended: true, ..Messages::new(body, limit) }),
             _ => Err(status),
         };
     }
@@ -231,14 +232,12 @@ impl<T: Bulk> Messages<T> {
                     Err(frame) => {
                         let status = frame.trailers_ref().and_then(Status::from_header_map);
                         let status = status.unwrap_or_else(|| Status::unknown("the answer ended without a status"));
-                        let status = match status.code() {
-                            Code::Ok if self.is_in_message() => Status::data_loss("the answer ended inside a message"),
-                            _ => status,
-                        };
-                        let code = status.code();
-                        let status = self.end(status);
-                        if code != Code::Ok {
-                            return Err(status);
+                        match status.code() {
+                            Code::Ok if self.is_in_message() => {
+                                return Err(self.end(Status::internal("the answer ended inside a message")));
+                            }
+                            Code::Ok => self.ended = true,
+                            _ => return Err(self.end(status)),
                         }
                     }
                 },
