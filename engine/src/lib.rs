@@ -13,6 +13,7 @@ pub mod logical;
 mod lost;
 pub mod ops;
 pub mod plan;
+mod planning;
 pub mod remote;
 mod restrict;
 mod run;
@@ -27,6 +28,7 @@ mod window;
 pub use copy_files::COPY_FILES;
 pub use exchange_source::ExchangeSource;
 pub use plan::{ClusterShape, plan_job, spilling};
+pub use planning::Planning;
 pub use remote::{AddressBook, Connections, Local, RemoteExchange};
 pub use run::{StageInstance, StagePlan, decode_batches, encode_batches};
 pub use stage::{

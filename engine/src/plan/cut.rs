@@ -11,13 +11,13 @@ use crate::session::changed_options;
 use crate::stage::{PlannedJob, PlannedStage, Split, WriteTarget};
 use crate::stores::Stores;
 use arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err, plan_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::execution::session_state::SessionState;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
@@ -53,10 +53,10 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    pub(super) fn new(state: &SessionState, options: &WindlassOptions, shape: ClusterShape) -> Self {
+    pub(super) fn new(session: &dyn Session, options: &WindlassOptions, shape: ClusterShape) -> Self {
         Self {
-            options: changed_options(state.config().options()),
-            stores: state.config().get_extension(),
+            options: changed_options(session.config().options()),
+            stores: session.config().get_extension(),
             inline_bytes: options.inline_result_bytes as u64,
             range_sort_rows: options.range_sort_rows,
             stages: Vec::new(),

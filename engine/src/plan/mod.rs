@@ -14,14 +14,16 @@ mod size;
 mod window_filter;
 
 use crate::config::WindlassOptions;
+use crate::planning::Planning;
 use crate::stage::PlannedJob;
 use arrow::datatypes::{DataType, Field, Schema};
 use broadcast::{CheaperBroadcast, SafeBroadcast};
 use cut::Cutter;
+use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
 use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
@@ -58,17 +60,14 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     let optimized = filters_as_columns(state.optimize(&logical)?)?;
     let optimized = if joins_hash(state.config()) { optimized } else { not_in_as_counts(optimized)? };
 
-    let local = with_config(state, |config| {
-        // DataFusion sorts and merges two partitions or more, and never a single one.
-        let least = if joins_hash(config) { 1 } else { 2 };
-        config.options_mut().execution.target_partitions = (shape.max_slots as usize).max(least);
-    });
+    let partitions = partitions(state.config(), shape.max_slots as usize);
+    let local = Planning::of(state).with_config(|config| plan_for(config, partitions));
     let plan = physical_plan(&local, &optimized).await?;
     if is_small(&plan, &options, shape) {
         let holds_sides = holds_sides(&plan);
         return Ok(finish(Cutter::new(&local, &options, shape).whole(plan)?, overwrite, holds_sides));
     }
-    let distributed = distributed_state(state, &options, shape);
+    let distributed = distributed(state, &options, shape);
     let plan = physical_plan(&distributed, &optimized).await?;
     let holds_sides = holds_sides(&plan);
     Ok(finish(Cutter::new(&distributed, &options, shape).stages(plan)?, overwrite, holds_sides))
@@ -76,7 +75,9 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
 
 /// The same session for a plan one of whose joins did not fit into memory: its joins sort their inputs or loop over them, which spills.
 pub fn spilling(state: &SessionState) -> SessionState {
-    with_config(state, |config| config.options_mut().optimizer.prefer_hash_join = false)
+    let mut state = state.clone();
+    state.config_mut().options_mut().optimizer.prefer_hash_join = false;
+    state
 }
 
 fn joins_hash(config: &SessionConfig) -> bool {
@@ -107,16 +108,21 @@ fn as_append(plan: &LogicalPlan) -> (LogicalPlan, bool) {
     }
 }
 
-fn with_config(state: &SessionState, change: impl FnOnce(&mut SessionConfig)) -> SessionState {
-    let mut state = state.clone();
-    change(state.config_mut());
-    state
+fn partitions(config: &SessionConfig, wanted: usize) -> usize {
+    // DataFusion sorts and merges two partitions or more, and never a single one.
+    wanted.max(if joins_hash(config) { 1 } else { 2 })
 }
 
-fn distributed_state(state: &SessionState, options: &WindlassOptions, shape: ClusterShape) -> SessionState {
-    let mut config = state.config().clone();
-    let least = if joins_hash(&config) { 1 } else { 2 };
-    let partitions = (shape.slots as usize * options.tasks_per_slot.max(1)).max(least);
+fn plan_for(config: &mut SessionConfig, partitions: usize) {
+    let settings = config.options_mut();
+    settings.execution.target_partitions = partitions;
+    // An experiment of DataFusion: its operator cannot be encoded, and its partitions wait for each other.
+    settings.optimizer.enable_piecewise_merge_join = false;
+}
+
+/// The session for a plan over all slots.
+fn distributed<'a>(session: &'a dyn Session, options: &WindlassOptions, shape: ClusterShape) -> Planning<'a> {
+    let partitions = partitions(session.config(), shape.slots as usize * options.tasks_per_slot.max(1));
     let mut rules = PhysicalOptimizer::new().rules;
     let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
     rules.insert(after, Arc::new(SafeBroadcast));
@@ -138,26 +144,21 @@ fn distributed_state(state: &SessionState, options: &WindlassOptions, shape: Clu
             from_bytes: options.semi_join_from_bytes,
         }),
     );
-    let settings = config.options_mut();
-    // Building a state must not put a new, empty catalog in the place of the one that sessions share.
-    settings.catalog.create_default_catalog_and_schema = false;
-    settings.execution.target_partitions = partitions;
-    // A few rows are not worth an exchange that only spreads them.
-    settings.optimizer.enable_round_robin_repartition = false;
-    settings.optimizer.hash_join_single_partition_threshold = options.broadcast_bytes;
-    settings.optimizer.hash_join_single_partition_threshold_rows = options.broadcast_rows;
-    SessionStateBuilder::new_from_existing(state.clone())
-        .with_config(config)
-        .with_physical_optimizer_rules(rules)
-        .build()
+    let set = |config: &mut SessionConfig| {
+        plan_for(config, partitions);
+        let settings = config.options_mut();
+        // A few rows are not worth an exchange that only spreads them.
+        settings.optimizer.enable_round_robin_repartition = false;
+        settings.optimizer.hash_join_single_partition_threshold = options.broadcast_bytes;
+        settings.optimizer.hash_join_single_partition_threshold_rows = options.broadcast_rows;
+    };
+    Planning::of(session).with_config(set).with_rules(rules)
 }
 
-async fn physical_plan(state: &SessionState, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-    // An experiment of DataFusion: its operator cannot be encoded, and its partitions wait for each other.
-    let state = &with_config(state, |config| config.options_mut().optimizer.enable_piecewise_merge_join = false);
-    let plan = state.query_planner().create_physical_plan(optimized, state).await?;
-    let plan = if joins_hash(state.config()) { plan } else { cross_joins_as_loops(plan)? };
-    materialize_local_tables(state, count_series(plan)?).await
+async fn physical_plan(session: &Planning<'_>, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = session.query_planner().create_physical_plan(optimized, session).await?;
+    let plan = if joins_hash(session.config()) { plan } else { cross_joins_as_loops(plan)? };
+    materialize_local_tables(session, count_series(plan)?).await
 }
 
 /// A cross join holds all of one side; a nested loop, which gives the same rows, spills it.
@@ -196,7 +197,7 @@ fn is_small(plan: &Arc<dyn ExecutionPlan>, options: &WindlassOptions, shape: Clu
 
 /// Tables that exist on the primary only (those of information_schema) become part of the plan.
 async fn materialize_local_tables(
-    state: &SessionState,
+    session: &dyn Session,
     plan: Arc<dyn ExecutionPlan>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let mut found = Vec::new();
@@ -211,7 +212,7 @@ async fn materialize_local_tables(
     }
     let mut tables = Vec::with_capacity(found.len());
     for table in found {
-        let batches = collect(Arc::clone(&table), state.task_ctx()).await?;
+        let batches = collect(Arc::clone(&table), session.task_ctx()).await?;
         let mut partitions = vec![batches];
         partitions.resize(table.output_partitioning().partition_count().max(1), vec![]);
         tables.push((table.clone(), MemorySourceConfig::try_new_exec(&partitions, table.schema(), None)?));

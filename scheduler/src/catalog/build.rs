@@ -1,5 +1,6 @@
 //! From records to what DataFusion plans with, and from statements to records.
 
+use super::listings::Listings;
 use super::names::TableName;
 use super::record::{
     External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord,
@@ -10,7 +11,7 @@ use crate::errors::{QueryError, explain};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
-use datafusion::common::{Constraints, DFSchema, DataFusionError, Result, plan_err, project_schema};
+use datafusion::common::{Constraints, DFSchema, DataFusionError, Result, TableReference, plan_err, project_schema};
 use datafusion::datasource::ViewTable;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
@@ -30,6 +31,7 @@ use object_store::ObjectStoreExt;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use windlass_connectors::StoreRegistry;
+use windlass_engine::Planning;
 
 /// Options that configure the object store, not the file format.
 const STORE_OPTIONS: &str = "aws.";
@@ -80,6 +82,12 @@ fn listing_table(
     options: ListingOptions,
     file_schema: SchemaRef,
 ) -> Result<ListingTable> {
+    // DataFusion's caches know a file by its path. Another store may have that path too.
+    let of_store = |path: ListingTableUrl| {
+        let store = TableReference::bare(path.object_store().as_str());
+        path.with_table_ref(store)
+    };
+    let paths = paths.into_iter().map(of_store).collect();
     let config = ListingTableConfig::new_with_multi_paths(paths).with_listing_options(options).with_schema(file_schema);
     Ok(ListingTable::try_new(config)?
         .with_cache(state.runtime_env().cache_manager.get_file_statistic_cache())
@@ -302,6 +310,14 @@ impl FilesTable {
         })
     }
 
+    /// The locations whose folders every scan reads whole.
+    pub(super) fn listed_at_once(&self) -> &[ListingTableUrl] {
+        match &self.files {
+            Some(files) if files.options().table_partition_cols.is_empty() => files.table_paths(),
+            _ => &[],
+        }
+    }
+
     /// A managed table for a statement that writes into `folder`, which nobody reads before it is committed.
     pub fn write(state: &SessionState, record: &TableRecord, folder: &str) -> Result<Self, QueryError> {
         let Storage::Managed(managed) = &record.storage else {
@@ -366,8 +382,14 @@ impl TableProvider for FilesTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut planning = Planning::of(state);
+        if !self.listed_at_once().is_empty()
+            && let Some(listed) = Listings::of(state).await
+        {
+            planning = planning.with_runtime(listed);
+        }
         let plan = match &self.files {
-            Some(files) => match files.scan(state, projection, filters, limit).await {
+            Some(files) => match files.scan(&planning, projection, filters, limit).await {
                 Ok(plan) => plan,
                 Err(error) => {
                     let listing = files.options();

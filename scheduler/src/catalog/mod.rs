@@ -5,6 +5,7 @@
 //! statement sees is always some committed version, and the next connection sees the change at once.
 
 mod build;
+mod listings;
 mod names;
 mod provider;
 mod record;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use build::{FilesTable, external_record, parse_view, without_secrets};
 pub(crate) use build::{check_storable, new_id, view_provider};
+pub(crate) use listings::Listings;
 pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
 pub use provider::SessionCatalogs;
 pub use record::{

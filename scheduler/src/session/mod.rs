@@ -9,7 +9,7 @@ mod tests;
 pub use connection::{Connection, Tracked, incoming};
 pub use registry::{Caller, SESSION_COOKIE, SessionConfig, Sessions};
 
-use crate::catalog::{Catalog, SessionCatalogs, TableName, TempTables};
+use crate::catalog::{Catalog, Listings, SessionCatalogs, TableName, TempTables};
 use crate::erased::Erased;
 use crate::errors::QueryError;
 use crate::flight::PreparedHandle;
@@ -72,7 +72,9 @@ impl Session {
 
     /// For planning one statement.
     pub fn state(&self) -> SessionState {
-        self.context.state()
+        let mut state = self.context.state();
+        state.config_mut().set_extension(Arc::new(Listings::default()));
+        state
     }
 
     pub fn context(&self) -> &SessionContext {

@@ -35,7 +35,7 @@ pub use parse::split;
 pub use publish::{Journal, remove_folder};
 pub use runner::{Finished, Part, Runner, StageReport, Started};
 
-use crate::catalog::{Catalog, Record};
+use crate::catalog::{Catalog, Listings, Record};
 use crate::errors::{QueryError, explain};
 use crate::history::JobInfo;
 use crate::saved::Begun;
@@ -452,6 +452,9 @@ impl Statements {
         let parsed = planned.parsed.as_ref();
         if let Some(rename) = parsed.and_then(|parsed| parsed.rename.clone()) {
             return self.rename(session, rename).await;
+        }
+        if !matches!(planned.plan, LogicalPlan::Statement(_)) {
+            Listings::begin(state, &planned.plan);
         }
         match planned.plan {
             LogicalPlan::Ddl(ddl) => self.ddl(session, state, sql, parsed, ddl, info).await,

@@ -5,8 +5,16 @@ use crate::meta::{Entry, Leader, MemoryStore, MetaError, MetaStore, Term, Transa
 use crate::session::{Caller, SessionConfig, Sessions};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::ScalarValue;
+use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult,
+};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -84,6 +92,122 @@ impl Bench {
 
 fn cells(line: &str) -> String {
     line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+/// A bucket that keeps what it is asked to list.
+#[derive(Debug, Default)]
+struct Bucket {
+    files: InMemory,
+    listed: Mutex<Vec<String>>,
+}
+
+impl std::fmt::Display for Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Bucket")
+    }
+}
+
+impl Bucket {
+    fn note(&self, prefix: Option<&Path>) {
+        self.listed.lock().push(prefix.map(Path::to_string).unwrap_or_default());
+    }
+
+    /// What was listed since the last time.
+    fn listed(&self) -> Vec<String> {
+        std::mem::take(&mut self.listed.lock())
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Bucket {
+    async fn put_opts(&self, at: &Path, file: PutPayload, opts: PutOptions) -> object_store::Result<PutResult> {
+        self.files.put_opts(at, file, opts).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        opts: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.files.put_multipart_opts(at, opts).await
+    }
+
+    async fn get_opts(&self, at: &Path, opts: GetOptions) -> object_store::Result<GetResult> {
+        self.files.get_opts(at, opts).await
+    }
+
+    fn delete_stream(
+        &self,
+        files: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.files.delete_stream(files)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.note(prefix);
+        self.files.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.note(prefix);
+        self.files.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, opts: CopyOptions) -> object_store::Result<()> {
+        self.files.copy_opts(from, to, opts).await
+    }
+}
+
+impl Bench {
+    /// A new bucket of the cluster's.
+    fn bucket(&self, url: &str) -> Arc<Bucket> {
+        let bucket = Arc::new(Bucket::default());
+        let stores = self.statements.catalog().stores();
+        stores.register_store(&url::Url::parse(url).unwrap(), Arc::clone(&bucket) as _);
+        bucket
+    }
+}
+
+#[tokio::test]
+async fn a_statement_lists_a_folder_once_and_the_next_one_sees_what_was_added() {
+    let bench = Bench::new().await;
+    let bucket = bench.bucket("s3://one");
+    bench.sql("copy (select 1 as a) to 's3://one/t/1.parquet'").await;
+    bench.sql("create external table t stored as parquet location 's3://one/t/'").await;
+    bench.sql("create view v as select a from t").await;
+    let query = "select count(*) from t join t as u on t.a < u.a + 10 where t.a in (select a from v)";
+    for (rows, add) in [("1", "copy (select 2 as a) to 's3://one/t/2.parquet'"), ("4", "select 1")] {
+        bucket.listed();
+        assert_eq!(bench.sql(query).await, rows);
+        assert_eq!(bucket.listed(), ["t"]);
+        bench.sql(add).await;
+    }
+}
+
+#[tokio::test]
+async fn a_scan_of_a_partitioned_folder_lists_what_its_filter_leaves() {
+    let bench = Bench::new().await;
+    let bucket = bench.bucket("s3://one");
+    for year in [2012, 2013] {
+        bench.sql(&format!("copy (select {year} as a) to 's3://one/t/y={year}/1.parquet'")).await;
+    }
+    bench.sql("create external table t stored as parquet partitioned by (y) location 's3://one/t/'").await;
+    bucket.listed();
+    assert_eq!(bench.sql("select a from t where y = '2013'").await, "2013");
+    assert_eq!(bucket.listed(), ["t/y=2013"]);
+    assert_eq!(bench.sql("select count(*) from t").await, "2");
+}
+
+#[tokio::test]
+async fn stores_may_have_the_same_paths() {
+    let bench = Bench::new().await;
+    for (name, rows) in [("one", "(1), (2)"), ("two", "(3)")] {
+        bench.bucket(&format!("s3://{name}"));
+        bench.sql(&format!("copy (values {rows}) to 's3://{name}/t/1.parquet'")).await;
+        bench.sql(&format!("create external table {name} stored as parquet location 's3://{name}/t/'")).await;
+    }
+    assert_eq!(bench.sql("select * from one union all select * from two order by 1").await, "1\n2\n3");
+    assert_eq!(bench.sql("select max(column1) from two union all select count(*) from one order by 1").await, "2\n3");
 }
 
 #[tokio::test]

@@ -1,0 +1,100 @@
+//! What folders hold, as one statement sees it.
+//!
+//! A statement lists each folder once, however many scans of it there are and however often they are planned, so all of its scans read
+//! the same files. The listing begins with the statement and goes on while the plan is optimised. The next statement lists anew:
+//! others may have added files. Scans of Hive-partitioned tables list for themselves: their filters say which folders need not be.
+
+use super::build::FilesTable;
+use datafusion::catalog::Session;
+use datafusion::catalog::default_table_source::source_as_provider;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::SessionState;
+use datafusion::execution::cache::TableScopedPath;
+use datafusion::execution::cache::cache_manager::{CacheManager, CacheManagerConfig};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::logical_expr::LogicalPlan;
+use futures::future::{BoxFuture, Shared};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use object_store::ObjectStore;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use tokio_util::task::AbortOnDropHandle;
+
+/// What the listings of one statement may take, bytes. A scan whose folder does not fit lists for itself.
+const MAX_BYTES: usize = 64 << 20;
+/// Folders that are listed at the same time.
+const AT_A_TIME: usize = 32;
+
+/// The listings of a statement, an extension of its session's configuration.
+#[derive(Default)]
+pub(crate) struct Listings(OnceLock<Listed>);
+
+struct Listed {
+    /// That of the session, with what has been listed.
+    runtime: Arc<RuntimeEnv>,
+    done: Shared<BoxFuture<'static, ()>>,
+}
+
+impl Listings {
+    /// Begins to list the folders that `plan` reads.
+    pub fn begin(state: &SessionState, plan: &LogicalPlan) {
+        let Some(listings) = state.config().get_extension::<Listings>() else { return };
+        let caches = &state.runtime_env().cache_manager;
+        let config = CacheManagerConfig::default()
+            .with_file_statistics_cache(caches.get_file_statistic_cache())
+            .with_file_statistics_cache_limit(caches.get_file_statistic_cache_limit())
+            .with_file_metadata_cache(Some(caches.get_file_metadata_cache()))
+            .with_metadata_cache_limit(caches.get_metadata_cache_limit())
+            .with_list_files_cache_limit(MAX_BYTES);
+        let Ok(cache_manager) = CacheManager::try_new(&config) else { return };
+        let Some(cache) = cache_manager.get_list_files_cache() else { return };
+        // Folders that only a view names are listed by the first scan of them.
+        let folders = folders(state, plan);
+        let is_empty = folders.is_empty();
+        let list = stream::iter(folders).for_each_concurrent(AT_A_TIME, move |(folder, store)| {
+            let cache = cache.clone();
+            async move {
+                // A scan that finds no listing here lists again, and says what is wrong.
+                if let Ok(files) = store.list(Some(&folder.path)).try_collect::<Vec<_>>().await {
+                    cache.put(&folder, files.into());
+                }
+            }
+        });
+        let done = match is_empty {
+            true => futures::future::ready(()).boxed().shared(),
+            false => AbortOnDropHandle::new(tokio::spawn(list)).map(|_| ()).boxed().shared(),
+        };
+        let runtime = Arc::new(RuntimeEnv { cache_manager, ..RuntimeEnv::clone(state.runtime_env()) });
+        let _ = listings.0.set(Listed { runtime, done });
+    }
+
+    /// What the scans of a statement's plan are to list with, once all is listed. `None`: as their session does.
+    pub async fn of(session: &dyn Session) -> Option<Arc<RuntimeEnv>> {
+        let listings = session.config().get_extension::<Listings>()?;
+        let listed = listings.0.get()?;
+        listed.done.clone().await;
+        Some(Arc::clone(&listed.runtime))
+    }
+}
+
+/// The folders to list.
+fn folders(state: &SessionState, plan: &LogicalPlan) -> HashMap<TableScopedPath, Arc<dyn ObjectStore>> {
+    let mut folders = HashMap::new();
+    let visited = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(provider) = source_as_provider(&scan.source)
+            && let Some(table) = provider.downcast_ref::<FilesTable>()
+        {
+            for url in table.listed_at_once().iter().filter(|url| url.is_collection()) {
+                let table = url.get_table_ref().clone();
+                let folder = TableScopedPath { table, path: url.prefix().clone() };
+                folders.insert(folder, state.runtime_env().object_store(url)?);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    match visited {
+        Ok(_) => folders,
+        Err(_) => HashMap::new(),
+    }
+}
