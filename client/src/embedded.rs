@@ -84,7 +84,7 @@ impl Embedded {
             std::fs::create_dir_all(&executor.dir).map_err(|e| format!("{}: {e}", executor.dir.display()))?;
             let executor = Executor::open(executor).map_err(|e| e.to_string())?;
             executor.files_of(names);
-            let (to_primary, from_primary) = driver.attach_local();
+            let (to_primary, from_primary) = driver.attach_local(executor.handover());
             let results = ResultSource::embedded(
                 driver.directory().clone(),
                 executor.connections().clone(),

@@ -9,6 +9,7 @@ mod envelope;
 pub mod exchange;
 pub mod exchange_source;
 pub mod failure;
+mod handover;
 pub mod logical;
 mod lost;
 pub mod ops;
@@ -27,6 +28,7 @@ mod window;
 
 pub use copy_files::COPY_FILES;
 pub use exchange_source::ExchangeSource;
+pub use handover::{Handover, Planned};
 pub use plan::{ClusterShape, plan_job, spilling};
 pub use planning::Planning;
 pub use remote::{AddressBook, Connections, Local, RemoteExchange};

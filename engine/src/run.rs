@@ -4,6 +4,7 @@ use crate::codec::WindlassCodec;
 use crate::envelope::{Envelope, OutputSpec};
 use crate::exchange::{ExchangeStore, MapOutputWriter};
 use crate::failure::classify;
+use crate::handover::Planned;
 use crate::ops::range::{self, RunWriter, run_rows};
 use crate::ops::{InsertedExec, Stop, insert};
 use crate::restrict::{SkippedExec, restrict};
@@ -28,7 +29,7 @@ use datafusion_proto::physical_plan::{
 };
 use futures::StreamExt;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use windlass_core::failure::TaskFailure;
@@ -110,32 +111,13 @@ impl StagePlan {
         attempts: &[(u32, u32)],
         inputs: TaskInputs,
     ) -> Result<Arc<StageInstance>> {
-        let scope = Arc::new(TaskScope {
-            attempts: attempts.iter().map(|&(partition, attempt)| stage.task(partition).attempt(attempt)).collect(),
-            staged: Mutex::default(),
-        });
-        let mut config = self.config.clone().with_extension(Arc::new(inputs)).with_extension(Arc::clone(&scope));
-        if let MemoryLimit::Finite(memory) = runtime.memory_pool.memory_limit() {
-            // Every sorting partition sets this aside before it has read a row.
-            let execution = &mut config.options_mut().execution;
-            execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(memory / MERGE_SHARE);
-        }
-        // A scan that takes over files of a sibling makes what its attempt leaves depend on that one: where either fails, is stopped or is
-        // beaten by a second attempt, and the other is committed, rows would be lost or doubled.
-        if attempts.len() > 1 {
-            config.options_mut().execution.enable_file_stream_work_stealing = false;
-        }
-        let footers = runtime.cache_manager.get_file_metadata_cache();
-        let own = self.files.clone().map(|files| OwnFiles { files, footers });
+        let scope = scope(stage, attempts);
+        let config = config_of(self.config.clone(), &scope, inputs, &runtime);
         let context = task_context(stage.to_string(), stage.job.to_string(), config, runtime);
         let decode_context = PhysicalPlanDecodeContext::new(&context, &WindlassCodec);
         let plan = self.plan(&decode_context)?;
         let output = self.output_spec(&plan.schema(), &decode_context)?;
-        let keep: Vec<usize> = attempts.iter().map(|&(partition, _)| partition as usize).collect();
-        let stop = Stop::default();
-        let plan = insert(restrict(&prepare(plan, own.as_ref())?, &keep)?, &stop)?;
-        let running = AtomicUsize::new(attempts.len());
-        Ok(Arc::new(StageInstance { plan, output, context, scope, stop, running }))
+        StageInstance::of(plan, output, context, scope, attempts, self.files.clone())
     }
 
     #[cfg(test)]
@@ -170,7 +152,73 @@ impl StagePlan {
     }
 }
 
+impl Planned {
+    /// As [`StagePlan::instantiate_in`], of the plan itself.
+    pub fn instantiate(
+        &self,
+        runtime: Arc<RuntimeEnv>,
+        files: Option<Arc<dyn CountedFiles>>,
+        stage: StageId,
+        attempts: &[(u32, u32)],
+        inputs: TaskInputs,
+    ) -> Result<Arc<StageInstance>, TaskFailure> {
+        let Planned { plan, output, config } = self.clone();
+        let scope = scope(stage, attempts);
+        let config = config_of(config, &scope, inputs, &runtime);
+        // Only a plan that is decoded looks functions up.
+        let context = Arc::new(TaskContext::new(
+            Some(stage.to_string()),
+            stage.job.to_string(),
+            config,
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            runtime,
+        ));
+        StageInstance::of(plan, output, context, scope, attempts, files).map_err(|e| classify(&e))
+    }
+}
+
+fn scope(stage: StageId, attempts: &[(u32, u32)]) -> Arc<TaskScope> {
+    let attempts = attempts.iter().map(|&(partition, attempt)| stage.task(partition).attempt(attempt)).collect();
+    Arc::new(TaskScope { attempts, staged: Mutex::default() })
+}
+
+/// `config` for the attempts of `scope`.
+fn config_of(config: SessionConfig, scope: &Arc<TaskScope>, inputs: TaskInputs, runtime: &RuntimeEnv) -> SessionConfig {
+    let mut config = config.with_extension(Arc::new(inputs)).with_extension(Arc::clone(scope));
+    if let MemoryLimit::Finite(memory) = runtime.memory_pool.memory_limit() {
+        // Every sorting partition sets this aside before it has read a row.
+        let execution = &mut config.options_mut().execution;
+        execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(memory / MERGE_SHARE);
+    }
+    // A scan that takes over files of a sibling makes what its attempt leaves depend on that one: where either fails, is stopped or is
+    // beaten by a second attempt, and the other is committed, rows would be lost or doubled.
+    if scope.attempts.len() > 1 {
+        config.options_mut().execution.enable_file_stream_work_stealing = false;
+    }
+    config
+}
+
 impl StageInstance {
+    fn of(
+        plan: Arc<dyn ExecutionPlan>,
+        output: OutputSpec,
+        context: Arc<TaskContext>,
+        scope: Arc<TaskScope>,
+        attempts: &[(u32, u32)],
+        files: Option<Arc<dyn CountedFiles>>,
+    ) -> Result<Arc<Self>> {
+        let footers = context.runtime_env().cache_manager.get_file_metadata_cache();
+        let own = files.map(|files| OwnFiles { files, footers });
+        let keep: Vec<usize> = attempts.iter().map(|&(partition, _)| partition as usize).collect();
+        let stop = Stop::default();
+        let plan = insert(restrict(&prepare(plan, own.as_ref())?, &keep)?, &stop)?;
+        let running = AtomicUsize::new(attempts.len());
+        Ok(Arc::new(Self { plan, output, context, scope, stop, running }))
+    }
+
     /// Says that none of its attempts is wanted any more. Whoever says so drops their futures as well; this ends what runs on without
     /// a pause, so that they can be dropped.
     pub fn stop(&self) {
@@ -304,15 +352,16 @@ fn operator_metrics(plan: &Arc<dyn ExecutionPlan>) -> Vec<OperatorMetrics> {
 
 fn collect_metrics(plan: &Arc<dyn ExecutionPlan>, position: &mut u32, all: &mut Vec<OperatorMetrics>) {
     if let Some(set) = plan.metrics() {
-        let mut values: BTreeMap<String, u64> = BTreeMap::new();
+        let mut values: BTreeMap<&str, u64> = BTreeMap::new();
         for metric in set.iter() {
             match metric.value() {
                 MetricValue::StartTimestamp(_) | MetricValue::EndTimestamp(_) => {}
-                value => *values.entry(value.name().to_string()).or_default() += value.as_usize() as u64,
+                value => *values.entry(value.name()).or_default() += value.as_usize() as u64,
             }
         }
         if !values.is_empty() {
-            all.push(OperatorMetrics { operator: *position, values: values.into_iter().collect() });
+            let values = values.into_iter().map(|(name, value)| (name.to_string(), value));
+            all.push(OperatorMetrics { operator: *position, values: values.collect() });
         }
     }
     *position += match plan.downcast_ref::<SkippedExec>() {

@@ -2,6 +2,7 @@
 
 use crate::envelope::content_hash;
 use crate::exchange_source::ExchangeSource;
+use crate::handover::Planned;
 use crate::ops::StagedFiles;
 use crate::plan::ClusterShape;
 use arrow::datatypes::SchemaRef;
@@ -52,9 +53,8 @@ pub struct PlannedStage {
     /// What each task reads of `wfs://`; empty, or one entry for each task.
     pub splits: Vec<Vec<Split>>,
     pub row_limit: Option<u64>,
-    /// What was encoded.
-    #[cfg(test)]
-    pub(crate) plan: Arc<dyn datafusion::physical_plan::ExecutionPlan>,
+    /// What was encoded, for an executor of this process.
+    pub planned: Option<Planned>,
 }
 
 /// A part of a file of `wfs://` that a task reads.

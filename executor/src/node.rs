@@ -16,8 +16,8 @@ use windlass_connectors::StoreRegistry;
 use windlass_connectors::wfs::{Local, Primary, Wfs};
 use windlass_core::event::Role;
 use windlass_core::ids::ExecutorId;
-use windlass_engine::Connections;
 use windlass_engine::exchange::{ExchangeStore, StoreConfig};
+use windlass_engine::{Connections, Handover};
 use windlass_proto::{v1, version};
 
 /// An executor that is ready to join a primary. Cheap to clone; the last clone frees its threads.
@@ -36,6 +36,7 @@ pub(crate) struct Node {
     pub leader: Arc<Leader>,
     pub connections: Arc<Connections>,
     pub stages: Arc<dyn Stages>,
+    handover: Handover,
     stores: Arc<StoreRegistry>,
     runtime_env: Arc<RuntimeEnv>,
     cpu: Arc<CpuRuntime>,
@@ -86,15 +87,39 @@ impl Executor {
         let leader = Arc::new(Leader::default());
         let local = blocks.clone().map(|blocks| Arc::new(blocks) as Arc<dyn Local>);
         stores.set_wfs(Wfs::new(leader.clone(), Handle::current(), local));
-        let stages = Arc::new(EngineStages::new(runtime_env.clone(), store.clone(), stores.clone()));
+        let handover = Handover::default();
+        let stages = Arc::new(EngineStages {
+            runtime_env: runtime_env.clone(),
+            store: store.clone(),
+            object_stores: stores.clone(),
+            handover: handover.clone(),
+        });
         let _lock = Arc::new(lock);
-        let node = Node { config, memory, store, blocks, leader, connections, stages, stores, runtime_env, cpu, _lock };
+        let node = Node {
+            config,
+            memory,
+            store,
+            blocks,
+            leader,
+            connections,
+            stages,
+            handover,
+            stores,
+            runtime_env,
+            cpu,
+            _lock,
+        };
         Ok(Executor { node: Arc::new(node) })
     }
 
     /// The map outputs of this process: in embedded mode the primary reads results here.
     pub fn store(&self) -> &Arc<ExchangeStore> {
         &self.node.store
+    }
+
+    /// Where a primary of this process leaves plans for it.
+    pub fn handover(&self) -> &Handover {
+        &self.node.handover
     }
 
     /// The object stores that tasks reach.

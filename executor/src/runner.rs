@@ -24,16 +24,23 @@ use windlass_core::worker::{Action, Worker};
 use windlass_engine::exchange::ExchangeStore;
 use windlass_engine::remote;
 use windlass_engine::stores::StoreConfig;
-use windlass_engine::{InputLocations, Local, RemoteExchange, StageInstance, StagePlan, TaskInputs, TaskSummary};
+use windlass_engine::{
+    Handover, InputLocations, Local, Planned, RemoteExchange, StageInstance, StagePlan, TaskInputs, TaskSummary,
+};
 use windlass_proto::convert::{LaunchOrder, TaskReport};
 use windlass_proto::v1;
 
 /// Decodes plans. The engine in production; tests put in tasks that sleep, fail and panic.
 pub(crate) trait Stages: Send + Sync {
     fn decode(&self, bytes: &[u8]) -> Result<Arc<dyn Stage>, TaskFailure>;
+
+    /// The plan of a stage as it was made, if that was in this process and nobody has taken it.
+    fn take(&self, _stage: StageId) -> Option<Arc<dyn Stage>> {
+        None
+    }
 }
 
-/// A decoded plan.
+/// A plan.
 pub(crate) trait Stage: Send + Sync {
     fn instantiate(
         &self,
@@ -55,22 +62,23 @@ pub(crate) trait Instance: Send + Sync {
 }
 
 /// Plans as the engine encodes them.
+#[derive(Clone)]
 pub(crate) struct EngineStages {
-    runtime_env: Arc<RuntimeEnv>,
-    store: Arc<ExchangeStore>,
-    object_stores: Arc<StoreRegistry>,
-}
-
-impl EngineStages {
-    pub fn new(runtime_env: Arc<RuntimeEnv>, store: Arc<ExchangeStore>, object_stores: Arc<StoreRegistry>) -> Self {
-        EngineStages { runtime_env, store, object_stores }
-    }
+    pub runtime_env: Arc<RuntimeEnv>,
+    pub store: Arc<ExchangeStore>,
+    pub object_stores: Arc<StoreRegistry>,
+    /// Plans that a primary of this process has made.
+    pub handover: Handover,
 }
 
 struct EngineStage {
-    plan: Arc<StagePlan>,
-    runtime_env: Arc<RuntimeEnv>,
-    store: Arc<ExchangeStore>,
+    stages: EngineStages,
+    plan: Plan,
+}
+
+enum Plan {
+    Decoded(StagePlan),
+    AsPlanned(Planned),
 }
 
 struct EngineInstance {
@@ -81,14 +89,18 @@ struct EngineInstance {
 impl Stages for EngineStages {
     fn decode(&self, bytes: &[u8]) -> Result<Arc<dyn Stage>, TaskFailure> {
         let plan = StagePlan::decode(bytes, self.runtime_env.clone())?.with_files(self.object_stores.clone());
-        let plan = Arc::new(plan);
         for StoreConfig { url, options } in plan.stores() {
             let internal =
                 |reason: String| TaskFailure::Internal { message: format!("the object store {url}: {reason}") };
             let url = Url::parse(url).map_err(|error| internal(error.to_string()))?;
             self.object_stores.configure(&url, options).map_err(|error| internal(error.to_string()))?;
         }
-        Ok(Arc::new(EngineStage { plan, runtime_env: self.runtime_env.clone(), store: self.store.clone() }))
+        Ok(Arc::new(EngineStage { stages: self.clone(), plan: Plan::Decoded(plan) }))
+    }
+
+    fn take(&self, stage: StageId) -> Option<Arc<dyn Stage>> {
+        let planned = self.handover.take(stage)?;
+        Some(Arc::new(EngineStage { stages: self.clone(), plan: Plan::AsPlanned(planned) }))
     }
 }
 
@@ -100,9 +112,15 @@ impl Stage for EngineStage {
         inputs: TaskInputs,
         memory: Arc<GroupPool>,
     ) -> Result<Arc<dyn Instance>, TaskFailure> {
-        let runtime = Arc::new(RuntimeEnv { memory_pool: memory, ..self.runtime_env.as_ref().clone() });
-        let instance = self.plan.instantiate_in(runtime, stage, attempts, inputs)?;
-        Ok(Arc::new(EngineInstance { instance, store: self.store.clone() }))
+        let EngineStages { runtime_env, store, object_stores, .. } = &self.stages;
+        let runtime = Arc::new(RuntimeEnv { memory_pool: memory, ..runtime_env.as_ref().clone() });
+        let instance = match &self.plan {
+            Plan::Decoded(plan) => plan.instantiate_in(runtime, stage, attempts, inputs)?,
+            Plan::AsPlanned(planned) => {
+                planned.instantiate(runtime, Some(object_stores.clone()), stage, attempts, inputs)?
+            }
+        };
+        Ok(Arc::new(EngineInstance { instance, store: store.clone() }))
     }
 }
 
@@ -121,7 +139,7 @@ pub(crate) struct Runner {
     executor: ExecutorId,
     node: Arc<Node>,
     worker: Worker,
-    plans: BTreeMap<PlanHash, Arc<Plan>>,
+    plans: BTreeMap<PlanHash, Arc<Sent>>,
     tasks: JoinSet<Result<TaskSummary, TaskFailure>>,
     /// Every member of `tasks`.
     names: HashMap<Id, (AttemptId, Instant)>,
@@ -146,7 +164,7 @@ struct Running {
 }
 
 /// A plan, decoded by the first task that needs it.
-struct Plan {
+struct Sent {
     bytes: Bytes,
     decoded: OnceCell<Result<Arc<dyn Stage>, TaskFailure>>,
 }
@@ -157,7 +175,7 @@ struct Group {
     executor: ExecutorId,
     order: LaunchOrder,
     memory: Arc<GroupPool>,
-    plan: Option<Arc<Plan>>,
+    plan: Option<Arc<Sent>>,
     instance: OnceCell<Result<Arc<dyn Instance>, TaskFailure>>,
     /// None of the attempts is wanted any more.
     stopped: AtomicBool,
@@ -185,7 +203,7 @@ impl Runner {
 
     pub fn launch(&mut self, mut order: LaunchOrder) {
         if let Some(bytes) = order.plan_bytes.take() {
-            self.plans.insert(order.plan, Arc::new(Plan { bytes, decoded: OnceCell::new() }));
+            self.plans.insert(order.plan, Arc::new(Sent { bytes, decoded: OnceCell::new() }));
         }
         self.worker.launch(order.stage, &order.attempts);
         let memory = self.node.memory.group(format!("stage {}", order.stage), order.attempts.len());
@@ -362,7 +380,10 @@ impl Group {
                 message: format!("plan {} was not sent to this executor", order.plan),
             });
         };
-        let stage = plan.decoded.get_or_init(|| async { self.node.stages.decode(&plan.bytes) }).await.clone()?;
+        let stage = match self.node.stages.take(order.stage) {
+            Some(stage) => stage,
+            None => plan.decoded.get_or_init(|| async { self.node.stages.decode(&plan.bytes) }).await.clone()?,
+        };
         let addresses: BTreeMap<ExecutorId, String> = order.executors.iter().cloned().collect();
         let source = RemoteExchange::new(
             self.node.connections.clone(),

@@ -98,7 +98,7 @@ impl Admin for AdminService {
         let id = job_id(&request.into_inner())?;
         let detail = self.history().job(id, |job| v1::JobDetail {
             summary: Some(summary(job)),
-            stages: job.stages.iter().map(stage_detail).collect(),
+            stages: job.stages.iter().map(|stage| stage_detail(stage)).collect(),
         });
         detail.map(Response::new).ok_or_else(|| unknown(id))
     }
@@ -193,7 +193,7 @@ impl Watch {
             if self.history.query(&self.query, |job| job.state.has_ended()).unwrap_or(false) {
                 self.ended = true;
                 let last = self.history.query(&self.query, |job| v1::QueryProgress {
-                    stage_details: job.stages.iter().map(stage_detail).collect(),
+                    stage_details: job.stages.iter().map(|stage| stage_detail(stage)).collect(),
                     ..progress(job)
                 })?;
                 return Some((last, self));

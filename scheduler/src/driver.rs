@@ -35,7 +35,7 @@ use windlass_core::event::JobError;
 use windlass_core::ids::{ExecutorId, JobId};
 use windlass_core::job::{Earlier, KeptOutput, KeptStage, MapLocation};
 use windlass_core::scheduler::SchedulerConfig;
-use windlass_engine::PlannedJob;
+use windlass_engine::{Handover, PlannedJob};
 use windlass_proto::v1::executor_message::Message as FromExecutor;
 use windlass_proto::{MAX_MESSAGE_BYTES, v1, version};
 
@@ -110,6 +110,8 @@ struct Shared {
     directory: Arc<Directory>,
     saved: Option<Arc<SavedJobs>>,
     files: Option<Files>,
+    /// Of the executor of this process.
+    handover: Arc<OnceLock<Handover>>,
     config: DriverConfig,
     tasks: TaskTracker,
 }
@@ -129,11 +131,21 @@ impl Driver {
         let (dropped, drops) = mpsc::unbounded_channel();
         let history = Arc::new(History::new(config.history_jobs));
         let directory = Arc::new(Directory::default());
-        let actor =
-            Actor::new(&config, history.clone(), directory.clone(), saved.clone(), files.clone(), dropped.clone());
+        let handover = Arc::new(OnceLock::new());
+        let actor = Actor::new(
+            &config,
+            history.clone(),
+            directory.clone(),
+            saved.clone(),
+            files.clone(),
+            handover.clone(),
+            dropped.clone(),
+        );
         tasks.spawn(actor.run(events, drops, stop));
         let tasks = tasks.clone();
-        Driver { shared: Arc::new(Shared { inbox, dropped, ids, history, directory, saved, files, config, tasks }) }
+        Driver {
+            shared: Arc::new(Shared { inbox, dropped, ids, history, directory, saved, files, handover, config, tasks }),
+        }
     }
 
     /// What ran and what runs.
@@ -152,7 +164,7 @@ impl Driver {
     }
 
     /// Hands a job to the machine. Dropping the handle cancels the job, unless it was detached.
-    pub async fn submit(&self, plan: PlannedJob, info: JobInfo) -> JobHandle {
+    pub async fn submit(&self, mut plan: PlannedJob, info: JobInfo) -> JobHandle {
         let shared = &self.shared;
         let begun = info.begun.clone();
         let id = begun.as_ref().map(|begun| begun.job).or(info.id).unwrap_or_else(|| shared.ids.next_job());
@@ -171,6 +183,9 @@ impl Driver {
             // The handle holds the other end.
             let _ = reply.send(Err(JobError::Invalid { reason }));
             return handle;
+        }
+        if shared.handover.get().is_none() {
+            plan.stages.iter_mut().for_each(|stage| stage.planned = None);
         }
         let mut spec = plan.spec(id, info.terms.clone());
         if let Some(begun) = begun {
@@ -306,7 +321,13 @@ impl Driver {
 
     /// Attaches an executor of this process. The protocol is that of the network, `Register` first; a refused registration closes
     /// the channel.
-    pub fn attach_local(&self) -> (mpsc::Sender<v1::ExecutorMessage>, mpsc::Receiver<v1::PrimaryMessage>) {
+    ///
+    /// Jobs of one stage leave their plans in `handover`.
+    pub fn attach_local(
+        &self,
+        handover: &Handover,
+    ) -> (mpsc::Sender<v1::ExecutorMessage>, mpsc::Receiver<v1::PrimaryMessage>) {
+        let _ = self.shared.handover.set(handover.clone());
         let (to_primary, mut inbound) = mpsc::channel(LOCAL_REPORTS);
         let (orders, from_primary) = mpsc::channel(self.orders());
         let driver = self.clone();
@@ -403,7 +424,7 @@ pub struct JobOutcome {
     /// Sorted by partition. Tasks that a row limit spared are absent.
     pub outputs: Vec<ResultPart>,
     /// What ran, with metrics.
-    pub stages: Vec<StageRecord>,
+    pub stages: Vec<Arc<StageRecord>>,
     pub(crate) release: Arc<Release>,
 }
 

@@ -7,6 +7,7 @@ mod stored;
 
 use crate::saved::Begun;
 use parking_lot::Mutex;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +18,7 @@ use windlass_core::ids::{JobId, StageId};
 use windlass_core::job::Terms;
 use windlass_core::time::Instant;
 use windlass_engine::scan::{LOCAL_BYTES, REMOTE_BYTES};
-use windlass_engine::{OperatorMetrics, PlannedJob};
+use windlass_engine::{OperatorMetrics, PlannedJob, PlannedStage};
 
 /// Statements and plans longer than this many bytes are cut in the history.
 const MAX_TEXT: usize = 64 << 10;
@@ -104,7 +105,8 @@ pub struct JobRecord {
     pub submitted_ms: u64,
     pub started_ms: Option<u64>,
     pub ended_ms: Option<u64>,
-    pub stages: Vec<StageRecord>,
+    /// Shared with the outcome of the job.
+    pub stages: Vec<Arc<StageRecord>>,
     log: Log,
 }
 
@@ -254,22 +256,7 @@ impl History {
             .stages
             .iter()
             .enumerate()
-            .map(|(index, stage)| StageRecord {
-                index: index as u32,
-                inputs: stage.inputs.iter().map(|input| input.stage).collect(),
-                state: StageState::Waiting,
-                plan: cut(&stage.display).into(),
-                tasks: stage.tasks,
-                tasks_done: 0,
-                tasks_running: 0,
-                failed_attempts: 0,
-                rows: 0,
-                bytes: 0,
-                elapsed: Duration::ZERO,
-                task_time: Duration::ZERO,
-                metrics: BTreeMap::new(),
-                started: None,
-            })
+            .map(|(index, stage)| Arc::new(StageRecord::new(index as u32, stage)))
             .collect();
         let mut info = info;
         if info.statement.len() > MAX_TEXT {
@@ -301,7 +288,7 @@ impl History {
     }
 
     /// `measured` answers for attempts that a fact of this batch commits. Returns jobs that are forgotten for one that has ended.
-    pub(crate) fn apply(&self, now: Moment, fact: &Fact, measured: Option<&Measured>) -> Vec<JobId> {
+    pub(crate) fn apply(&self, now: Moment, fact: &Fact, measured: Option<Measured>) -> Vec<JobId> {
         let mut inner = self.inner.lock();
         inner.counts.count(fact);
         match fact {
@@ -323,12 +310,12 @@ impl History {
                     now,
                     format_args!("stage {index} runs again for partitions {partitions:?}: their outputs are lost"),
                 );
-                let stage = &mut job.stages[index];
+                let stage = job.stage(index);
                 stage.state = StageState::Running;
                 stage.tasks_done = stage.tasks_done.min(stage.tasks.saturating_sub(partitions.len() as u32));
             }),
             Fact::TaskStarted { attempt, .. } => inner.stage(attempt.stage(), |job, index| {
-                let stage = &mut job.stages[index];
+                let stage = job.stage(index);
                 stage.tasks_running += 1;
                 stage.started.get_or_insert(now.at);
             }),
@@ -336,7 +323,7 @@ impl History {
                 job.log(now, format_args!("{} takes long: {attempt} starts on {executor} too", attempt.task));
             }),
             Fact::StageTakenOver { stage, outputs, rows, bytes } => inner.stage(*stage, |job, index| {
-                let stage = &mut job.stages[index];
+                let stage = job.stage(index);
                 (stage.tasks_done, stage.rows, stage.bytes) = (*outputs, *rows, *bytes);
                 let tasks = stage.tasks;
                 job.log(
@@ -345,11 +332,11 @@ impl History {
                 );
             }),
             Fact::TaskCommitted { attempt, rows, bytes, .. } => inner.stage(attempt.stage(), |job, index| {
-                job.stages[index].commit(now, *rows, *bytes, measured);
+                job.stage(index).commit(now, *rows, *bytes, measured);
             }),
             Fact::TaskFailed { attempt, executor, failure } => inner.stage(attempt.stage(), |job, index| {
                 job.log(now, format_args!("{attempt} failed on {executor} ({}): {failure}", failure.kind()));
-                let stage = &mut job.stages[index];
+                let stage = job.stage(index);
                 stage.tasks_running = stage.tasks_running.saturating_sub(1);
                 // One that was stopped has not failed.
                 stage.failed_attempts += u32::from(*failure != TaskFailure::Cancelled);
@@ -430,6 +417,10 @@ impl JobRecord {
         self.stages.iter().fold((0, 0), |(rows, bytes), stage| (rows + stage.rows, bytes + stage.bytes))
     }
 
+    fn stage(&mut self, index: usize) -> &mut StageRecord {
+        Arc::make_mut(&mut self.stages[index])
+    }
+
     fn log(&mut self, now: Moment, line: std::fmt::Arguments<'_>) {
         self.log.push(format!("{} {line}", rfc3339(now.wall_ms)));
     }
@@ -450,7 +441,7 @@ impl JobRecord {
         };
         self.error = error.map(|error| cut(&error.to_string()).to_string());
         self.ended_ms = Some(now.wall_ms);
-        for stage in &mut self.stages {
+        for stage in self.stages.iter_mut().map(Arc::make_mut) {
             stage.tasks_running = 0;
             if stage.state != StageState::Finished {
                 stage.state = StageState::Stopped;
@@ -464,7 +455,7 @@ impl JobRecord {
     }
 
     fn start_stage(&mut self, now: Moment, index: usize) {
-        let stage = &mut self.stages[index];
+        let stage = self.stage(index);
         stage.state = StageState::Running;
         stage.started.get_or_insert(now.at);
         let tasks = stage.tasks;
@@ -472,7 +463,7 @@ impl JobRecord {
     }
 
     fn finish_stage(&mut self, now: Moment, index: usize, rows: u64, bytes: u64) {
-        let stage = &mut self.stages[index];
+        let stage = self.stage(index);
         stage.state = StageState::Finished;
         stage.tasks_running = 0;
         (stage.rows, stage.bytes) = (rows, bytes);
@@ -485,6 +476,26 @@ impl JobRecord {
 }
 
 impl StageRecord {
+    /// Of a stage that waits.
+    pub(crate) fn new(index: u32, stage: &PlannedStage) -> Self {
+        Self {
+            index,
+            inputs: stage.inputs.iter().map(|input| input.stage).collect(),
+            state: StageState::Waiting,
+            plan: cut(&stage.display).into(),
+            tasks: stage.tasks,
+            tasks_done: 0,
+            tasks_running: 0,
+            failed_attempts: 0,
+            rows: 0,
+            bytes: 0,
+            elapsed: Duration::ZERO,
+            task_time: Duration::ZERO,
+            metrics: BTreeMap::new(),
+            started: None,
+        }
+    }
+
     /// What the operators of the stage measured, over all committed attempts.
     pub fn metrics(&self) -> Vec<OperatorMetrics> {
         let mut operators: Vec<OperatorMetrics> = Vec::new();
@@ -521,7 +532,7 @@ impl StageRecord {
         text
     }
 
-    fn commit(&mut self, now: Moment, rows: u64, bytes: u64, measured: Option<&Measured>) {
+    fn commit(&mut self, now: Moment, rows: u64, bytes: u64, measured: Option<Measured>) {
         self.tasks_done += 1;
         self.tasks_running = self.tasks_running.saturating_sub(1);
         self.rows += rows;
@@ -531,10 +542,15 @@ impl StageRecord {
         }
         let Some(measured) = measured else { return };
         self.task_time += measured.elapsed;
-        for operator in &measured.metrics {
-            for (name, value) in &operator.values {
-                let total = self.metrics.entry((operator.operator, name.clone()));
-                total.and_modify(|total| *total = merge(name, *total, *value)).or_insert(*value);
+        for OperatorMetrics { operator, values } in measured.metrics {
+            for (name, value) in values {
+                match self.metrics.entry((operator, name)) {
+                    Entry::Vacant(entry) => _ = entry.insert(value),
+                    Entry::Occupied(mut entry) => {
+                        let total = merge(&entry.key().1, *entry.get(), value);
+                        entry.insert(total);
+                    }
+                }
             }
         }
     }
@@ -644,7 +660,7 @@ mod tests {
         for (partition, rows, peak) in [(0, 5, 100), (1, 6, 40)] {
             let attempt = stage.task(partition).attempt(partition);
             let fact = Fact::TaskCommitted { attempt, executor, rows, bytes: 10 };
-            history.apply(at(40), &fact, Some(&measured(rows, peak)));
+            history.apply(at(40), &fact, Some(measured(rows, peak)));
         }
         history.apply(at(60), &Fact::StageFinished { stage, rows: 11, bytes: 20 }, None);
         history.apply(at(61), &Fact::JobEnded { job, error: None }, None);
@@ -682,7 +698,7 @@ mod tests {
             history.apply(at(5), &Fact::StageStarted { stage }, None);
             let attempt = stage.task(0).attempt(0);
             let fact = Fact::TaskCommitted { attempt, executor: ExecutorId(1), rows: 5, bytes: 10 };
-            history.apply(at(10), &fact, Some(&measured(5, 100)));
+            history.apply(at(10), &fact, Some(measured(5, 100)));
             let error = (id == 2).then(|| JobError::Cancelled { reason: "test".into() });
             history.apply(at(id * 1_000), &Fact::JobEnded { job, error }, None);
         }

@@ -5,6 +5,7 @@ use super::range_sort;
 use super::size::scanned_bytes;
 use crate::config::WindlassOptions;
 use crate::envelope::{Envelope, OutputSpec, content_hash};
+use crate::handover::Planned;
 use crate::ops::{CopyFilesExec, CopyItem, ExchangeReadExec, Mark, MarkExec, ReadMode, WriteExec};
 use crate::restrict::whole_children;
 use crate::session::changed_options;
@@ -29,6 +30,7 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::scalar_subquery::{ScalarSubqueryExec, ScalarSubqueryLink};
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning, displayable};
+use datafusion::prelude::SessionConfig;
 use prost::Message;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -39,6 +41,7 @@ use windlass_core::job::{Preference, Read, StageInput};
 const SMALL_BUILD_BYTES: u64 = 1024 * 1024;
 
 pub(super) struct Cutter {
+    config: SessionConfig,
     options: BTreeMap<String, String>,
     stores: Option<Arc<Stores>>,
     inline_bytes: u64,
@@ -55,6 +58,7 @@ pub(super) struct Cutter {
 impl Cutter {
     pub(super) fn new(session: &dyn Session, options: &WindlassOptions, shape: ClusterShape) -> Self {
         Self {
+            config: session.config().clone(),
             options: changed_options(session.config().options()),
             stores: session.config().get_extension(),
             inline_bytes: options.inline_result_bytes as u64,
@@ -252,18 +256,19 @@ impl Cutter {
         }
         let bytes = Envelope::new(&plan, &output, &self.options, self.stores.as_deref())?.encode_to_vec();
         let inputs = self.inputs(&plan, tasks)?;
+        let display = displayable(plan.as_ref()).indent(false).to_string();
+        let (preferences, splits) = (preferences(&plan, tasks), splits(&plan, tasks));
         self.stages.push(PlannedStage {
             hash: content_hash(&bytes),
             bytes: bytes.into(),
-            display: displayable(plan.as_ref()).indent(false).to_string(),
+            display,
             tasks,
             buckets: output.buckets(),
             inputs,
-            preferences: preferences(&plan, tasks),
-            splits: splits(&plan, tasks),
+            preferences,
+            splits,
             row_limit,
-            #[cfg(test)]
-            plan: Arc::clone(&plan),
+            planned: Some(Planned { plan, output, config: self.config.clone() }),
         });
         Ok(self.stages.len() as u32 - 1)
     }

@@ -4,12 +4,12 @@
 //! of DataFusion that none of them uses is in [`BUILT`], where a test makes one by hand, or in [`ELSEWHERE`], with the reason.
 
 use super::{Fixture, SHAPE, STATEMENTS, context};
-use crate::StagePlan;
 use crate::codec::WindlassCodec;
 use crate::envelope::{Envelope, OutputSpec};
 use crate::ops::{CopyFiles, CopyFilesExec, CopyItem, CopyPart, ExchangeReadExec};
 use crate::plan_job;
 use crate::session::task_context;
+use crate::{Planned, PlannedStage, StagePlan};
 use arrow::compute::SortOptions;
 use arrow::datatypes::Schema;
 use datafusion::common::Result;
@@ -81,6 +81,10 @@ const MORE: &[(&[(&str, &str)], &str)] = &[
     (&[], "copy (select * from fact order by id) to '@/out/one.arrow' stored as arrow"),
     (&[], "insert into sorted select id, 'x', s from fact"),
 ];
+
+fn planned(stage: &PlannedStage) -> &Planned {
+    stage.planned.as_ref().unwrap()
+}
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Arc<dyn ExecutionPlan>> {
     let runtime = Arc::<RuntimeEnv>::default();
@@ -290,11 +294,11 @@ impl Comparison {
         }
         for stage in &job.stages {
             let difference = match decode(&stage.bytes) {
-                Ok(decoded) => difference(&stage.plan, &decoded),
+                Ok(decoded) => difference(&planned(stage).plan, &decoded),
                 Err(error) => Some(error.to_string()),
             };
             self.differences.extend(difference.map(|difference| format!("{sql}\n{}{difference}", stage.display)));
-            let walked = stage.plan.apply(|node| {
+            let walked = planned(stage).plan.apply(|node| {
                 self.operators.insert(node.name().to_string());
                 Ok(TreeNodeRecursion::Continue)
             });

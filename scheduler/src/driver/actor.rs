@@ -9,8 +9,8 @@ use crate::saved::{BegunStage, SavedJobs};
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
 use windlass_core::job::{JobSpec, MapLocation};
 use windlass_core::scheduler::{ExecutorState, Scheduler};
 use windlass_core::time::Instant;
-use windlass_engine::{ClusterShape, OperatorMetrics, PlannedJob};
+use windlass_engine::{ClusterShape, Handover, OperatorMetrics, PlannedJob};
 use windlass_proto::convert::{self, TaskReport};
 use windlass_proto::v1::executor_message::Message as FromExecutor;
 use windlass_proto::v1::primary_message::Message as ToExecutor;
@@ -100,6 +100,7 @@ pub(super) struct Actor {
     batch: Batch,
     saved: Option<Arc<SavedJobs>>,
     files: Option<Files>,
+    handover: Arc<OnceLock<Handover>>,
     save_after: Duration,
     /// Who waits until a job's attempts have ended.
     quiet: Vec<(JobId, oneshot::Sender<()>)>,
@@ -165,6 +166,7 @@ impl Actor {
         directory: Arc<Directory>,
         saved: Option<Arc<SavedJobs>>,
         files: Option<Files>,
+        handover: Arc<OnceLock<Handover>>,
         dropped: mpsc::UnboundedSender<Dropped>,
     ) -> Self {
         Actor {
@@ -180,6 +182,7 @@ impl Actor {
             batch: Batch::default(),
             saved,
             files,
+            handover,
             save_after: config.save_stages_after,
             quiet: Vec::new(),
         }
@@ -313,9 +316,12 @@ impl Actor {
     }
 
     fn on_submit(&mut self, now: Moment, submission: Submission) {
-        let Submission { spec, plan, info, reply, abandoned } = submission;
+        let Submission { spec, mut plan, info, reply, abandoned } = submission;
         if abandoned.load(Ordering::Acquire) {
             return;
+        }
+        if let Some(handover) = self.handover.get() {
+            handover.offer(spec.id, &mut plan);
         }
         for stage in &plan.stages {
             self.plans.retain(stage.hash, &stage.bytes);
@@ -393,7 +399,7 @@ impl Actor {
         self.batch.reply.extend(output.reply);
     }
 
-    fn on_fact(&mut self, now: Moment, fact: &Fact, report: Option<TaskReport>) {
+    fn on_fact(&mut self, now: Moment, fact: &Fact, mut report: Option<TaskReport>) {
         tracing::debug!(?fact);
         if let Fact::ExecutorLost { executor, reason } = fact {
             tracing::warn!(%executor, reason, "executor lost");
@@ -417,8 +423,7 @@ impl Actor {
             }
             _ => {}
         }
-        let measured = report.as_ref().map(measured);
-        let forgotten = self.history.apply(now, fact, measured.as_ref());
+        let forgotten = self.history.apply(now, fact, report.as_mut().map(measured));
         if let (Fact::JobEnded { job, .. }, Some(saved)) = (fact, &self.saved) {
             if self.jobs.get(job).is_some_and(|running| running.is_recorded(now, self.save_after))
                 && let Some(record) = self.history.job(*job, JobRecord::store)
@@ -559,6 +564,9 @@ impl Actor {
         if let (Some(saved), Some(record)) = (&self.saved, &job.saved) {
             saved.ended(&record.statement, id);
         }
+        if let Some(handover) = self.handover.get() {
+            handover.withdraw(id);
+        }
         for stage in &job.spec.stages {
             for (executor, hash) in self.plans.release(stage.plan) {
                 self.batch.drop_plans.entry(executor).or_default().push(convert::plan_hash_to_wire(hash));
@@ -638,10 +646,11 @@ fn push(commands: &mut Vec<Command>, next: Command) {
     commands.push(next);
 }
 
-fn measured(report: &TaskReport) -> Measured {
-    let metrics = report.metrics.iter().map(|operator| OperatorMetrics {
+/// Takes what was measured out of a report.
+fn measured(report: &mut TaskReport) -> Measured {
+    let metrics = std::mem::take(&mut report.metrics).into_iter().map(|operator| OperatorMetrics {
         operator: operator.operator,
-        values: operator.values.iter().map(|metric| (metric.name.clone(), metric.value)).collect(),
+        values: operator.values.into_iter().map(|metric| (metric.name, metric.value)).collect(),
     });
     Measured { elapsed: Duration::from_micros(report.elapsed_us), metrics: metrics.collect() }
 }

@@ -43,7 +43,7 @@ fn register(name: &str, slots: u32) -> v1::Register {
 
 impl FakeExecutor {
     async fn join(driver: &Driver, name: &str, slots: u32) -> Self {
-        let (to_primary, from_primary) = driver.attach_local();
+        let (to_primary, from_primary) = driver.attach_local(&Handover::default());
         let mut executor = FakeExecutor { to_primary, from_primary, id: 0 };
         executor.say(ToPrimary::Register(register(name, slots))).await;
         let FromPrimary::Welcome(welcome) = executor.hear().await else { panic!("no welcome") };

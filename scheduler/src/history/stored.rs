@@ -60,7 +60,7 @@ impl JobRecord {
             submitted_ms: self.submitted_ms,
             started_ms: self.started_ms,
             ended_ms: self.ended_ms,
-            stages: self.stages.iter().map(store_stage).collect(),
+            stages: self.stages.iter().map(|stage| store_stage(stage)).collect(),
             log: self.log.lines(),
         };
         let whole = encode(&stored);
@@ -133,7 +133,7 @@ fn restore(stored: StoredJob) -> Option<JobRecord> {
         submitted_ms: stored.submitted_ms,
         started_ms: stored.started_ms,
         ended_ms: stored.ended_ms,
-        stages: stages.collect(),
+        stages: stages.map(Arc::new).collect(),
         log,
     })
 }

@@ -1,10 +1,10 @@
 //! Jobs on the cluster.
 
-use super::runner::{Finished, Part, Runner, StageReport, Started};
+use super::runner::{Finished, Part, Runner, Started};
 use crate::driver::{Driver, JobOutcome};
 use crate::errors::QueryError;
 use crate::files::Files;
-use crate::history::{JobInfo, StageRecord};
+use crate::history::JobInfo;
 use crate::results::ResultSource;
 use crate::saved::Begun;
 use async_trait::async_trait;
@@ -136,24 +136,5 @@ fn finished(outcome: JobOutcome) -> Finished {
         inline: part.inline.clone(),
         staged: part.staged.clone(),
     });
-    Finished {
-        job: outcome.job,
-        parts: parts.collect(),
-        stages: outcome.stages.iter().map(report).collect(),
-        hold: Arc::new(outcome.release),
-    }
-}
-
-fn report(stage: &StageRecord) -> StageReport {
-    StageReport {
-        index: stage.index,
-        inputs: stage.inputs.clone(),
-        plan: stage.plan_with_metrics(),
-        tasks: stage.tasks,
-        failed_attempts: stage.failed_attempts,
-        rows: stage.rows,
-        bytes: stage.bytes,
-        elapsed: stage.elapsed,
-        task_time: stage.task_time,
-    }
+    Finished { job: outcome.job, parts: parts.collect(), stages: outcome.stages, hold: Arc::new(outcome.release) }
 }

@@ -1,8 +1,8 @@
 //! EXPLAIN and EXPLAIN ANALYZE: DataFusion's plans, and the stages that Windlass cuts them into.
 
-use super::runner::StageReport;
 use super::{Execution, Info, Rows, Statements, metadata};
 use crate::errors::QueryError;
+use crate::history::StageRecord;
 use crate::session::Session;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -57,7 +57,7 @@ impl Statements {
         };
         let text = match stages.is_empty() {
             true => "ran on the primary\n".to_string(),
-            false => stages.iter().map(annotate).collect(),
+            false => stages.iter().map(|stage| annotate(stage)).collect(),
         };
         let schema: SchemaRef = Arc::new(Schema::new(vec![
             Field::new("plan_type", DataType::Utf8, false),
@@ -102,7 +102,7 @@ pub(super) fn describe(job: &PlannedJob) -> String {
 }
 
 /// A stage that has run, each operator with what it measured, summed over the stage's tasks.
-fn annotate(stage: &StageReport) -> String {
+fn annotate(stage: &StageRecord) -> String {
     let mut text = format!(
         "Stage {}{}: {}, {}, {}, {} wall time, {} task time",
         stage.index,
@@ -117,7 +117,7 @@ fn annotate(stage: &StageReport) -> String {
         let _ = write!(text, ", {}", plural(stage.failed_attempts, "failed attempt"));
     }
     text.push('\n');
-    for line in stage.plan.lines() {
+    for line in stage.plan_with_metrics().lines() {
         let _ = writeln!(text, "  {line}");
     }
     text
@@ -158,20 +158,14 @@ fn duration(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures;
 
     #[test]
     fn a_stage_that_ran_says_what_it_took() {
-        let stage = StageReport {
-            index: 1,
-            inputs: vec![0],
-            plan: "SortExec: a\n  FilterExec: b, metrics=[output_rows=10]\n".into(),
-            tasks: 2,
-            failed_attempts: 1,
-            rows: 10,
-            bytes: 2048,
-            elapsed: Duration::from_millis(3),
-            task_time: Duration::from_millis(5),
-        };
+        let mut stage = StageRecord::new(1, &fixtures::planned(&[1, 2]).stages[1]);
+        stage.plan = "SortExec: a\n  FilterExec: b, metrics=[output_rows=10]\n".into();
+        (stage.failed_attempts, stage.rows, stage.bytes) = (1, 10, 2048);
+        (stage.elapsed, stage.task_time) = (Duration::from_millis(3), Duration::from_millis(5));
         assert_eq!(
             annotate(&stage),
             "Stage 1 (reads 0): 2 tasks, 10 rows, 2.0 KiB, 3.0 ms wall time, 5.0 ms task time, 1 failed attempt\n  \

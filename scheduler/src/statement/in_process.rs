@@ -1,8 +1,8 @@
 //! Runs jobs in this process with DataFusion alone, for tests of what lies above the cluster.
 
-use super::runner::{Finished, Part, Runner, StageReport, Started};
+use super::runner::{Finished, Part, Runner, Started};
 use crate::errors::QueryError;
-use crate::history::JobInfo;
+use crate::history::{JobInfo, StageRecord};
 use crate::saved::Begun;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,7 +21,6 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash};
 use windlass_engine::ops::{StagedFile, StagedFiles};
 use windlass_engine::stage::WriteTarget;
@@ -65,6 +64,7 @@ impl Runner for InProcess {
             preferences: vec![],
             splits: Vec::new(),
             row_limit: None,
+            planned: None,
         };
         let schema = physical.schema();
         self.plans.lock().insert(hash, (physical, state.task_ctx()));
@@ -113,18 +113,9 @@ impl Runner for InProcess {
             inline: (!large).then_some(bytes),
             staged,
         };
-        let stage = StageReport {
-            index: 0,
-            inputs: vec![],
-            plan: job.stages[0].display.clone(),
-            tasks: 1,
-            failed_attempts: 0,
-            rows,
-            bytes: part.bytes,
-            elapsed: Duration::ZERO,
-            task_time: Duration::ZERO,
-        };
-        Ok(Finished { job: id, parts: vec![part], stages: vec![stage], hold: Arc::new(()) })
+        let mut stage = StageRecord::new(0, &job.stages[0]);
+        (stage.rows, stage.bytes) = (rows, part.bytes);
+        Ok(Finished { job: id, parts: vec![part], stages: vec![Arc::new(stage)], hold: Arc::new(()) })
     }
 
     fn read(&self, schema: SchemaRef, outputs: Vec<(AttemptId, ExecutorId)>) -> SendableRecordBatchStream {

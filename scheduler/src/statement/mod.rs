@@ -33,7 +33,7 @@ pub use outcome::Sent;
 pub use params::{ParameterNames, Parameters};
 pub use parse::split;
 pub use publish::{Journal, remove_folder};
-pub use runner::{Finished, Part, Runner, StageReport, Started};
+pub use runner::{Finished, Part, Runner, Started};
 
 use crate::catalog::{Catalog, Listings, Record};
 use crate::errors::{QueryError, explain};

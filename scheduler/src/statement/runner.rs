@@ -2,7 +2,7 @@
 
 use super::{Info, Sent};
 use crate::errors::QueryError;
-use crate::history::JobInfo;
+use crate::history::{JobInfo, StageRecord};
 use crate::saved::Begun;
 use crate::session::Session;
 use async_trait::async_trait;
@@ -51,7 +51,8 @@ pub struct Finished {
     pub job: JobId,
     /// In the order of the result.
     pub parts: Vec<Part>,
-    pub stages: Vec<StageReport>,
+    /// What ran, for EXPLAIN ANALYZE.
+    pub stages: Vec<Arc<StageRecord>>,
     /// Executors keep the result while this lives.
     pub hold: Arc<dyn Any + Send + Sync>,
 }
@@ -75,21 +76,6 @@ pub struct Part {
     pub inline: Option<Bytes>,
     /// Files that the task staged.
     pub staged: Option<Bytes>,
-}
-
-/// What ran, for EXPLAIN ANALYZE.
-#[derive(Clone, Debug)]
-pub struct StageReport {
-    pub index: u32,
-    pub inputs: Vec<u32>,
-    /// The operators, one to a line, with what each measured.
-    pub plan: String,
-    pub tasks: u32,
-    pub failed_attempts: u32,
-    pub rows: u64,
-    pub bytes: u64,
-    pub elapsed: Duration,
-    pub task_time: Duration,
 }
 
 /// Of a job with the next id, and a history of its own.

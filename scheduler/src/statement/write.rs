@@ -3,10 +3,10 @@
 use super::outcome::{self, Effect};
 use super::publish::{Intent, Publication};
 use super::runner::{Finished, Started, job_info};
-use super::{Execution, Info, StageReport, Statements, shape_of};
+use super::{Execution, Info, Statements, shape_of};
 use crate::catalog::{Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord};
 use crate::errors::{QueryError, explain};
-use crate::history::JobInfo;
+use crate::history::{JobInfo, StageRecord};
 use crate::session::Session;
 use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::datasource::listing::ListingTableUrl;
@@ -32,7 +32,7 @@ const STRAGGLERS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(3
 pub(super) struct Written {
     pub rows: u64,
     pub job: JobId,
-    pub stages: Vec<StageReport>,
+    pub stages: Vec<Arc<StageRecord>>,
 }
 
 /// Where the files of a write end up.
