@@ -22,6 +22,10 @@ pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// With it a client says of a statement whether it may be sent again ("first") or is ("again").
 pub const SENT_HEADER: &str = "x-windlass-sent";
 
+/// With it a client says that it takes the rows of a small result with the answer to its statement: each endpoint without a ticket
+/// has rows in its metadata, as an Arrow IPC stream.
+pub const ROWS_HEADER: &str = "x-windlass-rows";
+
 /// With it a primary that stands by says who leads, in an answer of status UNAVAILABLE; empty when nobody does.
 pub const LEADER_HEADER: &str = "x-windlass-leader";
 

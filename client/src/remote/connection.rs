@@ -8,7 +8,7 @@ use std::time::Duration;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response};
-use windlass_proto::SENT_HEADER;
+use windlass_proto::{ROWS_HEADER, SENT_HEADER};
 
 /// How long a connection may take to come about.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,9 +85,10 @@ impl Identity {
         request
     }
 
-    /// A statement's request, marked as what may be sent again or is.
+    /// A statement's request, marked as what may be sent again or is. Rows of a small result may come with its answer.
     pub(crate) fn statement<T>(&self, message: T, query: Option<&str>, sent: Sent) -> Request<T> {
         let mut request = self.request(message, query);
+        put(request.metadata_mut(), ROWS_HEADER, "along");
         match sent {
             Sent::Once => {}
             Sent::First => put(request.metadata_mut(), SENT_HEADER, "first"),

@@ -1,11 +1,14 @@
 //! Reading a result: endpoint after endpoint, in order, the next one asked for while the present one streams.
 //!
-//! An endpoint names where its rows lie. An executor that cannot be reached from here (another network, a firewall) is no loss: the
-//! primary answers the same ticket. Once rows of an endpoint have been handed out, a broken connection ends the result with an error.
+//! Rows of a small result come with the answer: an endpoint without a ticket has them. Any other endpoint names where its rows lie. An
+//! executor that cannot be reached from here (another network, a firewall) is no loss: the primary answers the same ticket. Once rows
+//! of an endpoint have been handed out, a broken connection ends the result with an error.
 
 use super::connection::{self, EXECUTOR_CONNECT_TIMEOUT, Identity};
 use crate::error::{ClientError, Result};
+use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
+use arrow::ipc::reader::StreamDecoder;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
@@ -42,6 +45,10 @@ impl Fetcher {
 
     /// The rows of all endpoints, in order.
     pub(super) fn read(self: &Arc<Self>, endpoints: Vec<FlightEndpoint>, schema: SchemaRef) -> Batches {
+        if endpoints.iter().all(|endpoint| endpoint.ticket.is_none()) {
+            let rows = endpoints.into_iter().flat_map(move |endpoint| rows_along(endpoint, Arc::clone(&schema)));
+            return stream::iter(rows).boxed();
+        }
         let reading = Reading {
             fetcher: Arc::clone(self),
             waiting: endpoints.into_iter(),
@@ -171,6 +178,20 @@ impl Reading {
             self.next.spawn(Arc::clone(&self.fetcher).open(endpoint));
         }
     }
+}
+
+/// The rows that an endpoint has itself.
+fn rows_along(endpoint: FlightEndpoint, schema: SchemaRef) -> impl Iterator<Item = Result<RecordBatch>> {
+    let mut rest = Buffer::from(endpoint.app_metadata);
+    let mut decoder = StreamDecoder::new();
+    std::iter::from_fn(move || match decoder.decode(&mut rest) {
+        Ok(batch) => batch.map(|batch| adopt(batch, &schema)),
+        Err(error) => {
+            rest = Buffer::default();
+            Some(Err(ClientError::Decode(error)))
+        }
+    })
+    .filter(|batch| batch.as_ref().map_or(true, |batch| batch.num_rows() > 0))
 }
 
 /// Batches carry the schema that the answer announced, so that what reads them sees one schema throughout.

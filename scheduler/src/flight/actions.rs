@@ -101,11 +101,13 @@ impl SqlService {
 
 /// The kept result that an endpoint is part of.
 fn result_of(endpoint: &arrow_flight::FlightEndpoint) -> Option<String> {
+    // Without one, it has the rows themselves.
+    let ticket = endpoint.ticket.as_ref()?;
     // Those on executors have it beside their ticket.
     if !endpoint.app_metadata.is_empty() {
         return String::from_utf8(endpoint.app_metadata.to_vec()).ok();
     }
-    let any = Any::decode(endpoint.ticket.as_ref()?.ticket.as_ref()).ok()?;
+    let any = Any::decode(ticket.ticket.as_ref()).ok()?;
     match Command::try_from(any).ok()? {
         Command::TicketStatementQuery(ticket) => parse_handle(&ticket.statement_handle).ok().map(|(id, _)| id),
         _ => None,

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
-use windlass_proto::SENT_HEADER;
+use windlass_proto::{ROWS_HEADER, SENT_HEADER};
 
 /// Names the statement of a request, for its progress and for cancelling it.
 pub(super) const QUERY_HEADER: &str = "x-windlass-query";
@@ -64,6 +64,11 @@ pub(super) fn sent_of(metadata: &MetadataMap) -> Sent {
         Some("again") => Sent::Again,
         _ => Sent::Once,
     }
+}
+
+/// Whether the client takes rows with the answer.
+pub(super) fn takes_rows(metadata: &MetadataMap) -> bool {
+    metadata.contains_key(ROWS_HEADER)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Commands of Flight SQL.
 
-use super::caller::{basic, query_of, sent_of};
+use super::caller::{basic, query_of, sent_of, takes_rows};
 use super::kept::Kept;
 use super::{command_of, internal, metadata, prepared};
 use crate::errors::QueryError;
@@ -43,6 +43,9 @@ use windlass_proto::{PLAN_STATEMENT_TYPE_URL, v1};
 /// Says, in a list of locations, "or here": a client that cannot reach the others reads over the connection that it has.
 const HERE: &str = "arrow-flight-reuse-connection://?";
 
+/// Rows of more bytes do not go along with an answer.
+const ALONG_BYTES: u64 = 1 << 20;
+
 type DataStream = BoxStream<'static, Result<FlightData, Status>>;
 
 pub(super) struct SqlService {
@@ -69,20 +72,32 @@ impl SqlService {
         }
     }
 
-    /// Where the rows of an execution are to be read.
-    fn flight_info(&self, execution: Execution, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+    /// Where the rows of an execution are to be read. Those of a small one come `along`, if the client wants that.
+    fn flight_info(
+        &self,
+        execution: Execution,
+        descriptor: FlightDescriptor,
+        along: bool,
+    ) -> Result<FlightInfo, Status> {
         let schema = Arc::clone(&execution.schema);
         let (rows, bytes) = size(&execution);
-        let large = bytes > self.kept.config.small_bytes;
+        let info = FlightInfo::new().try_with_schema(&schema).map_err(internal)?;
+        let job = execution.job.map(|job| job.to_string()).unwrap_or_default();
+        let info = info.with_descriptor(descriptor).with_app_metadata(job).with_ordered(true);
+        let info = info.with_total_records(rows as i64).with_total_bytes(bytes as i64);
+        if along
+            && bytes <= ALONG_BYTES
+            && let Some(endpoints) = rows_along(&execution)?
+        {
+            return Ok(info.with_endpoints(endpoints));
+        }
         let finished = match &execution.rows {
-            Rows::Job(finished) if large => Some(Arc::clone(finished)),
+            Rows::Job(finished) if bytes > self.kept.config.small_bytes => Some(Arc::clone(finished)),
             _ => None,
         };
-        let info = FlightInfo::new().try_with_schema(&schema).map_err(internal)?;
-        let info = info.with_descriptor(descriptor).with_total_records(rows as i64).with_total_bytes(bytes as i64);
         let Some(finished) = finished else {
             let id = self.kept.put(execution, 1)?;
-            return Ok(info.with_ordered(true).with_endpoint(FlightEndpoint::new().with_ticket(ticket(&id, None))));
+            return Ok(info.with_endpoint(FlightEndpoint::new().with_ticket(ticket(&id, None))));
         };
         let ipc_schema = ipc_schema(&schema)?;
         let parts: Vec<usize> = (0..finished.parts.len()).filter(|part| finished.parts[*part].rows > 0).collect();
@@ -104,7 +119,7 @@ impl SqlService {
                 false => FlightEndpoint::new().with_ticket(ticket(&id, Some((position, index)))),
             });
         }
-        Ok(info.with_ordered(true).with_endpoints(endpoints))
+        Ok(info.with_endpoints(endpoints))
     }
 
     /// A ticket that names map outputs on executors, for a client that cannot reach them.
@@ -152,6 +167,20 @@ fn size(execution: &Execution) -> (u64, u64) {
             finished.parts.iter().fold((0, 0), |(rows, bytes), part| (rows + part.rows, bytes + part.bytes))
         }
     }
+}
+
+/// Endpoints that hold the rows themselves. `None`: some of the rows are on executors.
+fn rows_along(execution: &Execution) -> Result<Option<Vec<FlightEndpoint>>, Status> {
+    let rows: Option<Vec<Bytes>> = match &execution.rows {
+        Rows::Here(batches) if batches.is_empty() => Some(Vec::new()),
+        Rows::Here(batches) => {
+            Some(vec![windlass_engine::encode_batches(&execution.schema, batches).map_err(internal)?])
+        }
+        Rows::Job(finished) => {
+            finished.parts.iter().filter(|part| part.rows > 0).map(|part| part.inline.clone()).collect()
+        }
+    };
+    Ok(rows.map(|rows| rows.into_iter().map(|rows| FlightEndpoint::new().with_app_metadata(rows)).collect()))
 }
 
 /// The ticket of a kept result: of all of it, or of one part (its position among those to read, and its index in the job).
@@ -259,7 +288,8 @@ impl FlightSqlService for SqlService {
         refuse_transaction(query.transaction_id.as_ref())?;
         let session = session_of(&request)?;
         let execution = self.run(&session, &query.query, None, &statement_info(request.metadata())).await?;
-        Ok(Response::new(self.flight_info(execution, request.into_inner())?))
+        let along = takes_rows(request.metadata());
+        Ok(Response::new(self.flight_info(execution, request.into_inner(), along)?))
     }
 
     async fn get_flight_info_fallback(
@@ -276,7 +306,8 @@ impl FlightSqlService for SqlService {
         let session = session_of(&request)?;
         let info = statement_info(request.metadata());
         let execution = self.statements.execute_plan(&session, &plan.logical_plan, &info).await?;
-        Ok(Response::new(self.flight_info(execution, request.into_inner())?))
+        let along = takes_rows(request.metadata());
+        Ok(Response::new(self.flight_info(execution, request.into_inner(), along)?))
     }
 
     async fn get_flight_info_prepared_statement(
@@ -294,11 +325,12 @@ impl FlightSqlService for SqlService {
         }
         let mut rows = rows.into_iter();
         let first = self.run(&session, &statement.sql, rows.next(), &named).await?;
-        let mut info = self.flight_info(first, request.into_inner())?;
+        let along = takes_rows(request.metadata());
+        let mut info = self.flight_info(first, request.into_inner(), along)?;
         // One result after the other. What fails lets the results before it go.
         for row in rows {
             let execution = self.run(&session, &statement.sql, Some(row), &named).await;
-            match execution.and_then(|execution| self.flight_info(execution, FlightDescriptor::default())) {
+            match execution.and_then(|execution| self.flight_info(execution, FlightDescriptor::default(), along)) {
                 Ok(next) => {
                     info.total_records += next.total_records;
                     info.total_bytes += next.total_bytes;

@@ -9,7 +9,7 @@ use arrow_flight::error::FlightError;
 use arrow_flight::sql::server::FlightSqlService;
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, Any, Command, CommandPreparedStatementQuery, CommandStatementIngest,
-    TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+    CommandStatementQuery, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
 };
 use arrow_flight::{Action, FlightData, FlightDescriptor, FlightInfo, Ticket};
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
@@ -87,6 +87,33 @@ async fn when_one_of_the_rows_fails_nothing_is_kept() {
     let error = service.get_flight_info_prepared_statement(query, descriptor).await.unwrap_err();
     assert!(error.message().to_lowercase().contains("divide by zero"), "{error}");
     assert!(service.kept.is_empty());
+}
+
+#[tokio::test]
+async fn rows_of_a_small_result_go_along_with_the_answer_to_whoever_takes_them() {
+    let bench = Bench::new().await;
+    let service = service(&bench);
+    let ask = async |sql: &str, takes: bool| {
+        let mut request = in_session(&bench, FlightDescriptor::default());
+        if takes {
+            request.metadata_mut().insert(windlass_proto::ROWS_HEADER, "along".parse().unwrap());
+        }
+        let query = CommandStatementQuery { query: sql.into(), transaction_id: None };
+        service.get_flight_info_statement(query, request).await.unwrap().into_inner()
+    };
+    let sql = "select v from (values (2), (1)) t(v) order by v";
+    let info = ask(sql, true).await;
+    assert_eq!((info.endpoint.len(), info.total_records, info.app_metadata.as_ref()), (1, 2, b"job-000001".as_slice()));
+    assert_eq!(info.endpoint[0].ticket, None);
+    let rows = windlass_engine::decode_batches(&info.endpoint[0].app_metadata).unwrap();
+    assert_eq!(rows[0].column(0).as_primitive::<Int64Type>().values(), &[1, 2]);
+    assert!(ask("set datafusion.execution.batch_size = 100", true).await.endpoint.is_empty());
+    assert!(service.kept.is_empty(), "nothing is left to be read");
+
+    assert_eq!(numbers(&service, &bench, ask(sql, false).await).await, [1, 2]);
+    // What executors hold is read from them.
+    *bench.runner.inline.lock() = Some(0);
+    assert_eq!(numbers(&service, &bench, ask(sql, true).await).await, [1, 2]);
 }
 
 fn into(table: &str, exists: TableExistsOption, not_exist: TableNotExistOption) -> CommandStatementIngest {
