@@ -1,32 +1,24 @@
-//! A cluster inside this process: one primary and one executor, joined by channels, and a client that talks to the primary through
-//! pipes in memory. It is the client of [`crate::remote`]: there is one way to run a statement.
+//! A cluster inside this process: one primary and one executor, joined by channels, and a client that calls the primary's services.
+//! It is the client of [`crate::remote`], with all requests as they would go over a network: there is one way to run a statement.
 
 use crate::backend::{Answer, Backend, Request, Table, TableFilter};
 use crate::error::{ClientError, Result};
 use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
-use crate::remote::Remote;
+use crate::remote::{Remote, Services, Wire};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::{Endpoint, Uri};
 use windlass_connectors::wfs::Wfs;
 use windlass_executor::{Executor, ExecutorConfig, LocalLink};
 use windlass_scheduler::cluster::{Cluster, ClusterConfig};
 use windlass_scheduler::primary::PrimaryConfig;
 use windlass_scheduler::results::ResultSource;
 
-/// What a pipe holds before its writer waits, bytes.
-const PIPE_BYTES: usize = 1 << 20;
 /// How long tasks and connections may take to end when the session is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -46,6 +38,7 @@ pub struct EmbeddedOptions {
 /// One primary and one executor, joined by channels.
 pub(crate) struct Embedded {
     remote: Remote,
+    here: Services,
     files: Wfs,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -100,31 +93,16 @@ impl Embedded {
         .await
         .map_err(|error| failed(error.to_string()))?;
 
-        let (pipes, accepted) = mpsc::channel::<DuplexStream>(16);
-        let incoming = ReceiverStream::new(accepted).map(Ok::<_, io::Error>);
-        let serve_stop = stop.clone();
+        let (services, serving) = primary.serve_here(stop.clone());
         tasks.spawn(async move {
-            if let Err(error) = primary.serve_incoming(incoming, serve_stop).await {
+            if let Err(error) = serving.await {
                 tracing::error!(%error, "the embedded primary ended");
             }
         });
-        let connector = tower::service_fn(move |_: Uri| {
-            let pipes = pipes.clone();
-            async move {
-                let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-                pipes.send(theirs).await.map_err(|_| io::Error::other("the embedded cluster has stopped"))?;
-                Ok::<_, io::Error>(hyper_util::rt::TokioIo::new(ours))
-            }
-        });
-        let channel = Endpoint::from_static("http://embedded")
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20)
-            .connect_with_connector(connector)
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        let remote = Remote::over(channel, "embedded".to_owned(), None);
+        let here = Services::new(services);
+        let remote = Remote::over(Wire::Here(here.clone()), "embedded".to_owned(), None);
         let files = files.unwrap_or_else(|| remote.files());
-        Ok(Embedded { remote, files, stop, tasks, temporary: Mutex::new(temporary) })
+        Ok(Embedded { remote, here, files, stop, tasks, temporary: Mutex::new(temporary) })
     }
 }
 
@@ -141,6 +119,7 @@ fn executor_config(options: &EmbeddedOptions, dir: PathBuf) -> ExecutorConfig {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
+        self.here.stop();
         self.stop.cancel();
     }
 }
@@ -193,6 +172,7 @@ impl Backend for Embedded {
 
     async fn close(&self) -> Result<()> {
         self.remote.close().await?;
+        self.here.stop();
         self.stop.cancel();
         self.tasks.close();
         if tokio::time::timeout(CLOSE_TIMEOUT, self.tasks.wait()).await.is_err() {

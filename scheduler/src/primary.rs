@@ -2,7 +2,7 @@
 
 use crate::admin::{AdminService, SubmitStatement};
 use crate::dispatch::DispatchService;
-use crate::driver::{Driver, DriverConfig, IdSource};
+use crate::driver::{Directory, Driver, DriverConfig, IdSource};
 use crate::files::Files;
 use crate::saved::SavedJobs;
 use crate::session::{Sessions, incoming};
@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::RoutesBuilder;
+use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::server::{Connected, TcpIncoming};
 use windlass_engine::remote::{self, CONNECTION_WINDOW, STREAM_WINDOW};
 use windlass_proto::MAX_MESSAGE_BYTES;
@@ -111,7 +111,7 @@ impl Primary {
         })
     }
 
-    /// A primary without a port, for [`Primary::serve_incoming`].
+    /// A primary without a port, for [`Primary::serve_here`].
     pub(crate) fn detached(config: PrimaryConfig, ids: Arc<dyn IdSource>, files: Option<Files>) -> Primary {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let driver = Driver::start(config.driver.clone(), ids, None, files, stop.clone(), &tasks);
@@ -168,24 +168,66 @@ impl Primary {
         I: Stream<Item = io::Result<IO>> + Send,
         IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
-        let Primary { driver, config, address, submit, mut services, stop, tasks, finish, .. } = self;
-        let _stop_on_return = stop.clone().drop_guard();
-        let directory = driver.directory().clone();
-        let dispatch = DispatchServer::new(DispatchService::new(driver.clone()))
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        services.add_service(dispatch);
-        services.add_service(AdminServer::new(AdminService::new(driver, submit, config.rest_url)));
+        let (routes, running) = self.start();
+        let address = running.address;
         let serving = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-            .add_routes(services.routes())
-            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-        let mut serving = std::pin::pin!(serving);
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming, running.stop.clone().cancelled_owned());
         let failed =
             |error: tonic::transport::Error| PrimaryError::Serve { address, reason: windlass_proto::describe(&error) };
+        running.until(async { serving.await.map_err(failed) }, shutdown).await
+    }
+
+    /// Its services, for clients of this process; and what is to run until `shutdown` is cancelled.
+    pub fn serve_here(
+        self,
+        shutdown: CancellationToken,
+    ) -> (Routes, impl Future<Output = Result<(), PrimaryError>> + Send) {
+        let (routes, running) = self.start();
+        let stopped = running.stop.clone().cancelled_owned();
+        let serving = async {
+            stopped.await;
+            Ok(())
+        };
+        (routes.prepare(), running.until(serving, shutdown))
+    }
+
+    fn start(self) -> (Routes, Running) {
+        let Primary { driver, config, address, submit, mut services, stop, tasks, finish, .. } = self;
+        let directory = driver.directory().clone();
+        let dispatch = DispatchServer::new(DispatchService::new(driver.clone()))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        services.add_service(dispatch);
+        services.add_service(AdminServer::new(AdminService::new(driver, submit, config.rest_url.clone())));
+        (services.routes(), Running { config, address, directory, stop, tasks, finish })
+    }
+}
+
+/// A primary that serves.
+struct Running {
+    config: PrimaryConfig,
+    address: SocketAddr,
+    directory: Arc<Directory>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    finish: Option<BoxFuture<'static, ()>>,
+}
+
+impl Running {
+    /// Goes on until `serving` fails or `shutdown` is cancelled, and ends all in good order.
+    async fn until(
+        self,
+        serving: impl Future<Output = Result<(), PrimaryError>>,
+        shutdown: CancellationToken,
+    ) -> Result<(), PrimaryError> {
+        let Running { config, directory, stop, tasks, finish, .. } = self;
+        let _stop_on_return = stop.clone().drop_guard();
+        let mut serving = std::pin::pin!(serving);
         let finished = async {
             shutdown.cancelled().await;
             let (Some(finish), mut executors) = (finish, directory.count()) else { return };
@@ -203,14 +245,14 @@ impl Primary {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            served = &mut serving => return served.map_err(failed),
+            served = &mut serving => return served,
             () = finished => {}
         }
         stop.cancel();
         tasks.close();
         let ended = async { tokio::join!(serving, tasks.wait()).0 };
         match tokio::time::timeout(config.stop_timeout, ended).await {
-            Ok(served) => served.map_err(failed),
+            Ok(served) => served,
             Err(_) => {
                 tracing::warn!("connections are still open after the time to stop, closing them");
                 Ok(())

@@ -1,12 +1,13 @@
 //! A connection to a primary or an executor: the channel, and what every request carries (session cookies, token, query id).
 
+use super::wire::Wire;
 use crate::backend::Sent;
 use crate::error::{ClientError, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Request, Response};
 use windlass_proto::{ROWS_HEADER, SENT_HEADER};
 
@@ -52,8 +53,9 @@ pub(crate) fn endpoint(url: &str, connect_timeout: Duration) -> Result<Endpoint>
         .map_err(|e| wrong(&e.to_string()))
 }
 
-pub(crate) async fn connect(url: &str, timeout: Duration) -> Result<Channel> {
-    endpoint(url, timeout)?.connect().await.map_err(|error| ClientError::unreachable(url, &error, timeout))
+pub(crate) async fn connect(url: &str, timeout: Duration) -> Result<Wire> {
+    let channel = endpoint(url, timeout)?.connect().await;
+    channel.map(Wire::Network).map_err(|error| ClientError::unreachable(url, &error, timeout))
 }
 
 /// What makes the requests of one client one session.

@@ -5,6 +5,7 @@
 //! of an endpoint have been handed out, a broken connection ends the result with an error.
 
 use super::connection::{self, EXECUTOR_CONNECT_TIMEOUT, Identity};
+use super::wire::Wire;
 use crate::error::{ClientError, Result};
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
@@ -20,7 +21,6 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
 
 /// What Flight names the connection that the answer came over.
 const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://";
@@ -28,10 +28,10 @@ const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://";
 /// Connections to whatever holds results.
 #[derive(Debug)]
 pub(super) struct Fetcher {
-    primary: Channel,
+    primary: Wire,
     primary_url: String,
     identity: Arc<Identity>,
-    executors: Mutex<BTreeMap<String, Channel>>,
+    executors: Mutex<BTreeMap<String, Wire>>,
     /// Not tried again in this session: each trial costs the connection timeout.
     out_of_reach: Mutex<BTreeSet<String>>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Fetcher {
 type Batches = BoxStream<'static, Result<RecordBatch>>;
 
 impl Fetcher {
-    pub(super) fn new(primary: Channel, primary_url: String, identity: Arc<Identity>) -> Fetcher {
+    pub(super) fn new(primary: Wire, primary_url: String, identity: Arc<Identity>) -> Fetcher {
         Fetcher { primary, primary_url, identity, executors: Mutex::default(), out_of_reach: Mutex::default() }
     }
 
@@ -110,7 +110,7 @@ impl Fetcher {
         }
     }
 
-    async fn executor(&self, url: &str) -> Result<Channel> {
+    async fn executor(&self, url: &str) -> Result<Wire> {
         if let Some(channel) = self.executors.lock().get(url) {
             return Ok(channel.clone());
         }
@@ -119,7 +119,7 @@ impl Fetcher {
         Ok(channel)
     }
 
-    async fn get(&self, channel: Channel, url: &str, ticket: Ticket) -> Result<Batches> {
+    async fn get(&self, channel: Wire, url: &str, ticket: Ticket) -> Result<Batches> {
         let mut client = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
         let doing = "reading the result";
         let response = client

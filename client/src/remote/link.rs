@@ -2,6 +2,7 @@
 
 use super::connection::{self, CONNECT_TIMEOUT, Identity};
 use super::fetch::Fetcher;
+use super::wire::Wire;
 use crate::error::{ClientError, Result};
 use arrow_flight::flight_service_client::FlightServiceClient;
 use futures::StreamExt;
@@ -9,7 +10,6 @@ use futures::stream::FuturesUnordered;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 use windlass_proto::v1::ClusterStatusRequest;
 use windlass_proto::v1::admin_client::AdminClient;
 use windlass_proto::v1::files_client::FilesClient;
@@ -24,25 +24,25 @@ pub(super) struct Link {
     pub url: String,
     pub identity: Arc<Identity>,
     pub fetcher: Arc<Fetcher>,
-    channel: Channel,
+    wire: Wire,
 }
 
 impl Link {
-    pub fn new(channel: Channel, url: String, identity: &Arc<Identity>) -> Link {
-        let fetcher = Arc::new(Fetcher::new(channel.clone(), url.clone(), Arc::clone(identity)));
-        Link { url, identity: Arc::clone(identity), fetcher, channel }
+    pub fn new(wire: Wire, url: String, identity: &Arc<Identity>) -> Link {
+        let fetcher = Arc::new(Fetcher::new(wire.clone(), url.clone(), Arc::clone(identity)));
+        Link { url, identity: Arc::clone(identity), fetcher, wire }
     }
 
-    pub fn flight(&self) -> FlightServiceClient<Channel> {
-        FlightServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    pub fn flight(&self) -> FlightServiceClient<Wire> {
+        FlightServiceClient::new(self.wire.clone()).max_decoding_message_size(usize::MAX)
     }
 
-    pub fn files(&self) -> FilesClient<Channel> {
-        FilesClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    pub fn files(&self) -> FilesClient<Wire> {
+        FilesClient::new(self.wire.clone()).max_decoding_message_size(usize::MAX)
     }
 
-    pub fn admin(&self) -> AdminClient<Channel> {
-        AdminClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    pub fn admin(&self) -> AdminClient<Wire> {
+        AdminClient::new(self.wire.clone()).max_decoding_message_size(usize::MAX)
     }
 }
 
@@ -107,8 +107,8 @@ async fn follow(member: &str, identity: &Arc<Identity>) -> Result<Link> {
 
 /// Makes sure that a primary of a matching release answers, and that it leads.
 async fn probe(url: &str, identity: &Arc<Identity>) -> Result<Link> {
-    let channel = connection::connect(url, CONNECT_TIMEOUT).await?;
-    let link = Link::new(channel, url.to_owned(), identity);
+    let wire = connection::connect(url, CONNECT_TIMEOUT).await?;
+    let link = Link::new(wire, url.to_owned(), identity);
     let request = identity.request(ClusterStatusRequest {}, None);
     let asked = tokio::time::timeout(CONNECT_TIMEOUT, link.admin().cluster_status(request)).await.map_err(|_| {
         let reason = format!("it does not answer within {} s", CONNECT_TIMEOUT.as_secs());

@@ -7,6 +7,7 @@ mod statement;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use crate::backend::{Answer, Backend, Body, Request, Sent, Table, TableFilter};
 use crate::error::{ClientError, Result};
@@ -24,7 +25,6 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 use windlass_connectors::wfs::{BlockNode, Local, Primary, Wfs};
 use windlass_proto::v1;
@@ -33,6 +33,7 @@ use windlass_proto::v1::{
     ClusterStatusRequest, DrainExecutorRequest, JobRequest, ListJobsRequest, SubmitRequest, WatchQueryRequest,
 };
 use windlass_scheduler::statement::{Leaves, leaves};
+pub(crate) use wire::{Services, Wire};
 
 /// A session with whichever primary leads.
 #[derive(Clone)]
@@ -89,9 +90,9 @@ impl Remote {
         Ok(Remote::with(link, url.to_owned(), members, identity))
     }
 
-    pub(crate) fn over(channel: Channel, url: String, token: Option<String>) -> Remote {
+    pub(crate) fn over(wire: Wire, url: String, token: Option<String>) -> Remote {
         let identity = Arc::new(Identity::new(token));
-        Remote::with(Link::new(channel, url.clone(), &identity), url, Vec::new(), identity)
+        Remote::with(Link::new(wire, url.clone(), &identity), url, Vec::new(), identity)
     }
 
     fn with(link: Link, url: String, members: Vec<String>, identity: Arc<Identity>) -> Remote {
@@ -142,7 +143,7 @@ impl Remote {
         message: M,
         doing: &str,
         wrong: fn(&Status, &str, &str) -> ClientError,
-        send: impl Fn(AdminClient<Channel>, tonic::Request<M>) -> F,
+        send: impl Fn(AdminClient<Wire>, tonic::Request<M>) -> F,
     ) -> Result<R>
     where
         M: Clone,
