@@ -9,7 +9,7 @@ use crate::exchange_source::ExchangeSource;
 use crate::plan::{ClusterShape, plan_job};
 use crate::session::{session_config, session_state};
 use crate::stage::{InputLocations, PlannedJob, TaskInputs};
-use crate::{StagePlan, decode_batches};
+use crate::{Handover, StagePlan, decode_batches};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::util::pretty::pretty_format_batches;
@@ -381,4 +381,35 @@ async fn an_attempt_leaves_the_same_rows_whatever_becomes_of_the_others() {
     let alone = rows(&[(0, 0)]).await;
     let together = rows(&[(0, 1), (1, 1), (2, 1), (3, 1)]).await;
     assert_eq!((together, alone), (1_000, 1_000), "a partial count for each of the ids in one of four files");
+}
+
+/// A plan that has run keeps its build sides and filters: whoever runs the stage again has what it was before.
+#[tokio::test]
+async fn a_plan_is_handed_over_once() {
+    let fixture = Fixture::new().await;
+    let windlass = context(usize::MAX);
+    fixture.register(&windlass).await;
+    let (state, stage) = (windlass.state(), JobId(1).stage(0));
+    let sql = "select f.id, d.label from dim d join fact f on d.v = f.id where d.k < 12 order by f.id limit 5";
+    let logical = state.create_logical_plan(sql).await.unwrap();
+    let mut job = plan_job(&state, &logical, ClusterShape::ONE).await.unwrap();
+    let handover = Handover::default();
+    handover.offer(JobId(1), &mut job);
+    let planned = handover.take(stage).unwrap();
+    assert!(handover.take(stage).is_none());
+    let inputs =
+        TaskInputs { job: JobId(1), stages: Vec::new(), source: Arc::new(StoreSource(Arc::clone(&fixture.store))) };
+    let runtime = Arc::clone(state.runtime_env());
+    let instance = planned.instantiate(Arc::clone(&runtime), None, stage, &[(0, 0)], inputs).unwrap();
+    let first = instance.run(0, &fixture.store).await.unwrap().inline_result.unwrap();
+    let again = run_job(&job, &fixture.store, &runtime).await;
+    let expected = windlass.sql(sql).await.unwrap().collect().await.unwrap();
+    assert_eq!(rows(&decode_batches(&first).unwrap()), rows(&expected));
+    assert_eq!(rows(&again), rows(&expected));
+
+    // Two stages may share the results of a subquery.
+    let mut several = plan_job(&state, &logical, ClusterShape::ONE).await.unwrap();
+    several.stages.push(several.stages[0].clone());
+    handover.offer(JobId(2), &mut several);
+    assert!(handover.take(JobId(2).stage(0)).is_none() && handover.take(JobId(2).stage(1)).is_none());
 }
