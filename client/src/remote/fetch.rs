@@ -15,6 +15,7 @@ use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightEndpoint, Ticket};
+use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -46,8 +47,8 @@ impl Fetcher {
     /// The rows of all endpoints, in order.
     pub(super) fn read(self: &Arc<Self>, endpoints: Vec<FlightEndpoint>, schema: SchemaRef) -> Batches {
         if endpoints.iter().all(|endpoint| endpoint.ticket.is_none()) {
-            let rows = endpoints.into_iter().flat_map(move |endpoint| rows_along(endpoint, Arc::clone(&schema)));
-            return stream::iter(rows).boxed();
+            let batches = endpoints.into_iter().flat_map(|endpoint| rows_along(endpoint.app_metadata));
+            return stream::iter(batches.filter_map(move |batch| with_rows(batch, &schema))).boxed();
         }
         let reading = Reading {
             fetcher: Arc::clone(self),
@@ -72,7 +73,9 @@ impl Fetcher {
 
     /// Asks for the rows of one endpoint, and waits until the first message is here or the endpoint refused.
     async fn open(self: Arc<Self>, endpoint: FlightEndpoint) -> Result<Batches> {
-        let ticket = endpoint.ticket.unwrap_or_default();
+        let Some(ticket) = endpoint.ticket else {
+            return Ok(stream::iter(rows_along(endpoint.app_metadata)).boxed());
+        };
         let mut complaint = None;
         for location in &endpoint.location {
             let url = location.uri.as_str();
@@ -83,7 +86,7 @@ impl Fetcher {
                 continue;
             }
             let answer = match self.executor(url).await {
-                Ok(channel) => self.get(channel, url, ticket.clone()).await,
+                Ok(wire) => self.get(wire, url, ticket.clone()).await,
                 Err(error) => Err(error),
             };
             match answer {
@@ -111,16 +114,16 @@ impl Fetcher {
     }
 
     async fn executor(&self, url: &str) -> Result<Wire> {
-        if let Some(channel) = self.executors.lock().get(url) {
-            return Ok(channel.clone());
+        if let Some(wire) = self.executors.lock().get(url) {
+            return Ok(wire.clone());
         }
-        let channel = connection::connect(url, EXECUTOR_CONNECT_TIMEOUT).await?;
-        self.executors.lock().insert(url.to_owned(), channel.clone());
-        Ok(channel)
+        let wire = connection::connect(url, EXECUTOR_CONNECT_TIMEOUT).await?;
+        self.executors.lock().insert(url.to_owned(), wire.clone());
+        Ok(wire)
     }
 
-    async fn get(&self, channel: Wire, url: &str, ticket: Ticket) -> Result<Batches> {
-        let mut client = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+    async fn get(&self, wire: Wire, url: &str, ticket: Ticket) -> Result<Batches> {
+        let mut client = FlightServiceClient::new(wire).max_decoding_message_size(usize::MAX);
         let doing = "reading the result";
         let response = client
             .do_get(self.identity.request(ticket, None))
@@ -153,9 +156,10 @@ impl Reading {
         loop {
             if let Some(current) = &mut self.current {
                 match current.next().await {
-                    Some(Ok(batch)) if batch.num_rows() == 0 => continue,
-                    Some(Ok(batch)) => return Some(adopt(batch, &self.schema)),
-                    Some(Err(error)) => return Some(Err(error)),
+                    Some(batch) => match with_rows(batch, &self.schema) {
+                        None => continue,
+                        batch => return batch,
+                    },
                     None => self.current = None,
                 }
             }
@@ -180,18 +184,26 @@ impl Reading {
     }
 }
 
-/// The rows that an endpoint has itself.
-fn rows_along(endpoint: FlightEndpoint, schema: SchemaRef) -> impl Iterator<Item = Result<RecordBatch>> {
-    let mut rest = Buffer::from(endpoint.app_metadata);
+/// The rows that an endpoint has itself, as an Arrow IPC stream.
+fn rows_along(rows: Bytes) -> impl Iterator<Item = Result<RecordBatch>> {
+    let mut rest = Buffer::from(rows);
     let mut decoder = StreamDecoder::new();
     std::iter::from_fn(move || match decoder.decode(&mut rest) {
-        Ok(batch) => batch.map(|batch| adopt(batch, &schema)),
+        Ok(batch) => batch.map(Ok),
         Err(error) => {
             rest = Buffer::default();
             Some(Err(ClientError::Decode(error)))
         }
     })
-    .filter(|batch| batch.as_ref().map_or(true, |batch| batch.num_rows() > 0))
+}
+
+/// A batch as whoever reads the result sees it. `None`: it is empty.
+fn with_rows(batch: Result<RecordBatch>, schema: &SchemaRef) -> Option<Result<RecordBatch>> {
+    match batch {
+        Ok(batch) if batch.num_rows() == 0 => None,
+        Ok(batch) => Some(adopt(batch, schema)),
+        error => Some(error),
+    }
 }
 
 /// Batches carry the schema that the answer announced, so that what reads them sees one schema throughout.

@@ -71,6 +71,16 @@ fn numbers_schema() -> Schema {
     Schema::new(vec![Field::new("n", DataType::Int64, true)])
 }
 
+/// An answer that brings its rows.
+fn along(numbers: &[i64]) -> FlightInfo {
+    let schema = Arc::new(numbers_schema());
+    let column = Arc::new(Int64Array::from(numbers.to_vec()));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
+    let rows = windlass_engine::encode_batches(&schema, &[batch.slice(0, 0), batch]).unwrap();
+    let info = FlightInfo::new().try_with_schema(&schema).unwrap();
+    info.with_endpoint(FlightEndpoint::new().with_app_metadata(rows))
+}
+
 fn stream_of(batch: RecordBatch) -> Response<<Server as FlightService>::DoGetStream> {
     let messages = FlightDataEncoderBuilder::new()
         .with_schema(batch.schema())
@@ -95,6 +105,12 @@ impl FlightSqlService for Server {
             "hang" => {
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 self.info(&[])
+            }
+            "along" => Ok(Response::new(along(&[5, 6]))),
+            "mixed" => {
+                let mut answer = self.info(&[0, 2])?;
+                answer.get_mut().endpoint.insert(1, along(&[5, 6]).endpoint.remove(0));
+                Ok(answer)
             }
             _ => self.info(&[0, 1, 2]),
         }
@@ -261,6 +277,15 @@ async fn endpoints_are_read_in_order_and_the_primary_stands_in_for_an_executor_o
     // The second time, the executor that is gone is not tried, and the cookie names the session from the start.
     assert_eq!(numbers(cluster.remote.execute(sql("split")).await.unwrap()).await.len(), 6);
     assert_eq!(cluster.log.lock()[4], "primary: split cookie=sid=42 query=q-1");
+}
+
+#[tokio::test]
+async fn rows_that_come_with_an_answer_are_not_asked_for() {
+    let cluster = cluster().await;
+    assert_eq!(numbers(cluster.remote.execute(sql("along")).await.unwrap()).await, [5, 6]);
+    assert_eq!(cluster.log.lock().len(), 1);
+    // As those of some rows of parameters may, and of others not.
+    assert_eq!(numbers(cluster.remote.execute(sql("mixed")).await.unwrap()).await, [0, 1, 5, 6, 20, 21]);
 }
 
 #[tokio::test]
