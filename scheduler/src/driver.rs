@@ -185,6 +185,7 @@ impl Driver {
             return handle;
         }
         if shared.handover.get().is_none() {
+            // Nobody can take them. Letting large plans go is work, which is not to be the actor's.
             plan.stages.iter_mut().for_each(|stage| stage.planned = None);
         }
         let mut spec = plan.spec(id, info.terms.clone());
