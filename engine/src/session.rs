@@ -24,6 +24,9 @@ pub fn session_config() -> SessionConfig {
     // A file for each spilled batch: in files of several, RepartitionExec of DataFusion 55 waits for ever when two of its inputs spill
     // at once (apache/datafusion#24883, mended after 55.2).
     config.options_mut().execution.max_spill_file_size_bytes = ConfigNonZeroUsize::try_new(1).expect("one is not zero");
+    // The tasks of a statement write side by side. DataFusion has each deal its rows out to four files, whose open row groups cannot spill.
+    config.options_mut().execution.minimum_parallel_output_files =
+        ConfigNonZeroUsize::try_new(1).expect("one is not zero");
     config
 }
 
