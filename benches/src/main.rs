@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 
 /// As in the `windlass` binary, so that DataFusion alone is measured with the same allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Benchmarks of Windlass. They print ratios and rates; nothing fails for being slow.
 #[derive(Parser)]
