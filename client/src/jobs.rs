@@ -43,6 +43,8 @@ pub struct Job {
     pub tasks_done: u32,
     pub rows: u64,
     pub bytes: u64,
+    /// The submission that it runs a statement of; empty: none.
+    pub part_of: String,
 }
 
 /// A job with its stages.
@@ -50,7 +52,28 @@ pub struct Job {
 pub struct JobDetail {
     #[serde(flatten)]
     pub summary: Job,
+    /// None of a submission: its jobs have them.
     pub stage_details: Vec<Stage>,
+    /// Of a submission.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<Program>,
+}
+
+/// The statements of a submission, which run one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Program {
+    pub statements: u32,
+    /// The one that runs or ran last; 1 is the first, 0: none yet.
+    pub statement: u32,
+    pub jobs: Vec<ProgramJob>,
+}
+
+/// A job of a submission. A statement has none that needs none, and two when it ran a second time with joins that spill.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ProgramJob {
+    /// 1 is the first.
+    pub statement: u32,
+    pub job: String,
 }
 
 /// A stage of a job.
@@ -110,8 +133,19 @@ pub struct Executor {
 impl Progress {
     /// Nothing comes after this.
     pub fn is_last(&self) -> bool {
-        matches!(self.state.as_str(), "finished" | "failed" | "cancelled")
+        has_ended(&self.state)
     }
+}
+
+impl Job {
+    /// It finished, failed or was cancelled.
+    pub fn has_ended(&self) -> bool {
+        has_ended(&self.state)
+    }
+}
+
+fn has_ended(state: &str) -> bool {
+    matches!(state, "finished" | "failed" | "cancelled")
 }
 
 impl Stage {
@@ -154,6 +188,7 @@ impl From<v1::JobSummary> for Job {
             tasks_done: wire.tasks_done,
             rows: wire.rows,
             bytes: wire.bytes,
+            part_of: wire.part_of,
         }
     }
 }
@@ -163,7 +198,15 @@ impl From<v1::JobDetail> for JobDetail {
         JobDetail {
             summary: wire.summary.unwrap_or_default().into(),
             stage_details: wire.stages.into_iter().map(Stage::from).collect(),
+            program: wire.program.map(Program::from),
         }
+    }
+}
+
+impl From<v1::Program> for Program {
+    fn from(wire: v1::Program) -> Self {
+        let jobs = wire.jobs.into_iter().map(|job| ProgramJob { statement: job.statement, job: job.job });
+        Program { statements: wire.statements, statement: wire.statement, jobs: jobs.collect() }
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) async fn attach(
                 waiting = Waiting::for_ever();
                 reason
             }
-            End::Lost(reason) => reason,
+            End::Lost(reason) => windlass_proto::not_grpc(&reason).unwrap_or(reason),
         };
         if waiting.is_over() {
             let waited_s = config.join_timeout.as_secs();

@@ -1,7 +1,7 @@
 //! The Admin service: jobs and executors, for the command line and for programs.
 
 use crate::driver::{Driver, ExecutorEntry};
-use crate::history::{History, JobInfo, JobRecord, StageRecord};
+use crate::history::{History, JobInfo, JobRecord, JobState, Program, StageRecord, brief};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
@@ -19,13 +19,12 @@ use windlass_proto::{v1, version};
 /// Progress is sent at most this often; the end of a job is sent at once.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 const DEFAULT_JOBS: usize = 100;
-/// A statement's beginning, where it stands for its name.
-const NAME_CHARS: usize = 80;
 
 /// Runs statements that nobody waits for. Implemented where statements are planned.
 #[async_trait]
 pub trait SubmitStatement: Send + Sync {
-    /// Starts the statements in a session of their own, and returns when their job has an identifier.
+    /// Starts the statements in a session of their own, and returns when the first job among theirs runs, or there was no need for one.
+    /// The id is that of all together.
     async fn submit(&self, request: DetachedStatement) -> Result<JobId, SubmitError>;
 }
 
@@ -98,7 +97,8 @@ impl Admin for AdminService {
         let id = job_id(&request.into_inner())?;
         let detail = self.history().job(id, |job| v1::JobDetail {
             summary: Some(summary(job)),
-            stages: job.stages.iter().map(|stage| stage_detail(stage)).collect(),
+            stages: job.own_stages().iter().map(|stage| stage_detail(stage)).collect(),
+            program: job.program.as_ref().map(program),
         });
         detail.map(Response::new).ok_or_else(|| unknown(id))
     }
@@ -131,7 +131,8 @@ impl Admin for AdminService {
         &self,
         _: Request<v1::ClusterStatusRequest>,
     ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
-        let (jobs_running, jobs_queued) = self.history().live();
+        let [jobs_running, jobs_queued] =
+            [JobState::Running, JobState::Queued].map(|state| self.history().count(state) as u32);
         Ok(Response::new(v1::ClusterStatusResponse {
             version: version::VERSION.into(),
             pid: std::process::id(),
@@ -257,17 +258,23 @@ fn summary(job: &JobRecord) -> v1::JobSummary {
         tasks_done,
         rows: result.map_or(0, |stage| stage.rows),
         bytes: result.map_or(0, |stage| stage.bytes),
+        part_of: job.info.part_of.map(|(program, _)| program.to_string()).unwrap_or_default(),
     }
 }
 
 fn name(info: &JobInfo) -> String {
-    if !info.name.is_empty() {
-        return info.name.clone();
+    match info.name.as_str() {
+        "" => brief(&info.statement),
+        name => name.to_string(),
     }
-    let words = info.statement.split_whitespace().collect::<Vec<_>>().join(" ");
-    match words.char_indices().nth(NAME_CHARS) {
-        Some((end, _)) => format!("{}...", &words[..end]),
-        None => words,
+}
+
+fn program(program: &Program) -> v1::Program {
+    let jobs = program.jobs.iter();
+    v1::Program {
+        statements: program.statements,
+        statement: program.begun,
+        jobs: jobs.map(|(statement, job)| v1::ProgramJob { statement: statement + 1, job: job.to_string() }).collect(),
     }
 }
 

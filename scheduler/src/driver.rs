@@ -12,9 +12,11 @@
 mod actor;
 mod directory;
 mod plans;
+mod programs;
 
 pub(crate) use actor::STOPPING;
 pub use directory::{Directory, ExecutorEntry};
+pub(crate) use programs::RunningProgram;
 
 use crate::files::Files;
 use crate::history::{History, JobInfo, JobState, StageRecord};
@@ -23,6 +25,7 @@ use crate::saved::{Begun, BegunStage, SavedJobs};
 use actor::{Actor, Submission};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use programs::Programs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -112,6 +115,7 @@ struct Shared {
     files: Option<Files>,
     /// Of the executor of this process.
     handover: Arc<OnceLock<Handover>>,
+    programs: Programs,
     config: DriverConfig,
     tasks: TaskTracker,
 }
@@ -144,7 +148,19 @@ impl Driver {
         tasks.spawn(actor.run(events, drops, stop));
         let tasks = tasks.clone();
         Driver {
-            shared: Arc::new(Shared { inbox, dropped, ids, history, directory, saved, files, handover, config, tasks }),
+            shared: Arc::new(Shared {
+                inbox,
+                dropped,
+                ids,
+                history,
+                directory,
+                saved,
+                files,
+                handover,
+                programs: Programs::default(),
+                config,
+                tasks,
+            }),
         }
     }
 
@@ -158,7 +174,7 @@ impl Driver {
         &self.shared.directory
     }
 
-    /// An id for a job that is submitted later.
+    /// The id of a job that somebody else keeps the record of.
     pub(crate) fn next_job(&self) -> JobId {
         self.shared.ids.next_job()
     }
@@ -167,7 +183,7 @@ impl Driver {
     pub async fn submit(&self, mut plan: PlannedJob, info: JobInfo) -> JobHandle {
         let shared = &self.shared;
         let begun = info.begun.clone();
-        let id = begun.as_ref().map(|begun| begun.job).or(info.id).unwrap_or_else(|| shared.ids.next_job());
+        let id = begun.as_ref().map(|begun| begun.job).unwrap_or_else(|| shared.ids.next_job());
         let (reply, receiver) = oneshot::channel();
         let abandoned = Arc::new(AtomicBool::new(false));
         let handle =
@@ -226,14 +242,24 @@ impl Driver {
         Earlier { first_attempt: begun.first_attempt, stages: stages.collect() }
     }
 
-    /// Cancels a job and returns the state that it then has. None: no such job.
+    /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. None: no such job.
     pub async fn cancel(&self, job: JobId, reason: &str) -> Option<JobState> {
+        let at = match self.cancel_program(job, reason).await {
+            true => self.shared.history.job(job, |record| record.program.as_ref()?.jobs.last().copied()).flatten(),
+            false => Some((0, job)),
+        };
+        if let Some((_, at)) = at {
+            self.cancel_job(at, reason).await;
+        }
+        self.shared.history.job(job, |record| record.state)
+    }
+
+    async fn cancel_job(&self, job: JobId, reason: &str) {
         let (reply, done) = oneshot::channel();
         let message = actor::Message::Cancel { job, reason: reason.to_string(), done: reply };
         if self.shared.inbox.send(message).await.is_ok() {
             let _ = done.await;
         }
-        self.shared.history.job(job, |record| record.state)
     }
 
     /// Waits until no attempt of the job runs any more: those of a job that failed or was cancelled end after it.

@@ -4,6 +4,7 @@
 use crate::meta::MetaError;
 use crate::nearest::nearest;
 use datafusion::common::{Column, DataFusionError, SchemaError};
+use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::parser::ParserError;
 use thiserror::Error;
 use tonic::metadata::AsciiMetadataValue;
@@ -286,6 +287,20 @@ fn quoted(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// Why an option could not be set to `value`, or be reset.
+pub(crate) fn of_option(state: &SessionState, name: &str, value: Option<&str>, error: &DataFusionError) -> QueryError {
+    let known: Vec<String> = state.config_options().entries().into_iter().map(|entry| entry.key).collect();
+    if !known.iter().any(|key| key == name) {
+        let nearest = nearest(name, known.iter().map(String::as_str));
+        return QueryError::Invalid(with_suggestion(format!("unknown option '{name}'"), nearest));
+    }
+    let explained = explain(error, "", &[]);
+    match value {
+        Some(value) => QueryError::Invalid(format!("option '{name}' cannot be '{value}': {explained}")),
+        None => explained,
+    }
 }
 
 pub(crate) fn with_suggestion(message: String, suggestion: Option<&str>) -> String {

@@ -1,9 +1,12 @@
-//! What ran: one record for each job, derived from the scheduler's facts and from nothing else.
+//! What ran: one record for each job, derived from the scheduler's facts and from nothing else, and one for each submission.
 //!
 //! The driver writes; everybody else (administration, web UI, EXPLAIN ANALYZE) reads here and never in the machine. Bounded: the last
 //! `limit` ended jobs are kept, long texts are cut, and each log keeps its first and last lines.
 
+mod programs;
 mod stored;
+
+pub use programs::Program;
 
 use crate::saved::Begun;
 use parking_lot::Mutex;
@@ -22,6 +25,8 @@ use windlass_engine::{OperatorMetrics, PlannedJob, PlannedStage};
 
 /// Statements and plans longer than this many bytes are cut in the history.
 const MAX_TEXT: usize = 64 << 10;
+/// Characters of a statement's beginning that stand for it.
+const BRIEF: usize = 80;
 /// Lines that a job's log keeps from its beginning, and as many again from its end.
 const LOG_LINES: usize = 500;
 
@@ -35,8 +40,8 @@ pub struct JobInfo {
     pub query: Option<String>,
     /// The user among them.
     pub terms: Terms,
-    /// The id that the job is to have; else it gets the next one.
-    pub id: Option<JobId>,
+    /// The submission whose statement it runs, and which of them, from 0.
+    pub part_of: Option<(JobId, u32)>,
     /// The statement's name, when it may be sent to another leader: its finished stages are saved under it.
     pub saved_as: Option<String>,
     /// What an earlier leader did of it.
@@ -107,6 +112,8 @@ pub struct JobRecord {
     pub ended_ms: Option<u64>,
     /// Shared with the outcome of the job.
     pub stages: Vec<Arc<StageRecord>>,
+    /// Of a submission.
+    pub program: Option<Program>,
     log: Log,
 }
 
@@ -142,9 +149,13 @@ pub struct Moment {
 
 impl Moment {
     pub fn new(at: Instant) -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Moment { at, wall_ms: wall.as_millis() as u64 }
+        Moment { at, wall_ms: wall_ms() }
     }
+}
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+pub(crate) fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 /// What the executor measured in an attempt, for the fact that commits it.
@@ -221,7 +232,8 @@ impl History {
     }
 
     pub fn job<T>(&self, id: JobId, read: impl FnOnce(&JobRecord) -> T) -> Option<T> {
-        self.inner.lock().jobs.get(&id).map(read)
+        let inner = self.inner.lock();
+        inner.jobs.get(&id).map(|record| read(&inner.whole(record)))
     }
 
     /// The latest job of the statement that a client gave this name.
@@ -232,19 +244,19 @@ impl History {
     }
 
     /// Newest first.
-    pub fn jobs<T>(&self, limit: usize, read: impl FnMut(&JobRecord) -> T) -> Vec<T> {
-        self.inner.lock().jobs.values().rev().take(limit).map(read).collect()
+    pub fn jobs<T>(&self, limit: usize, mut read: impl FnMut(&JobRecord) -> T) -> Vec<T> {
+        let inner = self.inner.lock();
+        inner.jobs.values().rev().take(limit).map(|record| read(&inner.whole(record))).collect()
     }
 
     pub fn counts(&self) -> Counts {
         self.inner.lock().counts.clone()
     }
 
-    /// Jobs that are (running, queued).
-    pub fn live(&self) -> (u32, u32) {
+    /// How many jobs are in a state. Submissions are not among them, but the jobs that they consist of.
+    pub fn count(&self, state: JobState) -> usize {
         let inner = self.inner.lock();
-        let count = |state| inner.jobs.values().filter(|job| job.state == state).count() as u32;
-        (count(JobState::Running), count(JobState::Queued))
+        inner.jobs.values().filter(|job| job.state == state && job.program.is_none()).count()
     }
 
     pub fn log(&self, id: JobId) -> Option<Vec<String>> {
@@ -271,6 +283,7 @@ impl History {
             started_ms: None,
             ended_ms: None,
             stages,
+            program: None,
             log: Log::default(),
         };
         let tasks: u64 = plan.stages.iter().map(|stage| u64::from(stage.tasks)).sum();
@@ -278,6 +291,9 @@ impl History {
         let mut inner = self.inner.lock();
         if let Some(query) = &record.info.query {
             inner.queries.insert(query.clone(), id);
+        }
+        if let Some((program, statement)) = record.info.part_of {
+            inner.update(program, |record| record.part_started(statement, id));
         }
         if inner.jobs.insert(id, record).is_some() {
             // It ended under an earlier leader, and runs again.
@@ -350,7 +366,8 @@ impl History {
 
     /// A line in the logs of all jobs that have not ended: the loss of an executor, say.
     pub(crate) fn note_live(&self, now: Moment, line: &str) {
-        for job in self.inner.lock().jobs.values_mut().filter(|job| !job.state.has_ended()) {
+        let mut inner = self.inner.lock();
+        for job in inner.jobs.values_mut().filter(|job| !job.state.has_ended() && job.program.is_none()) {
             job.log(now, format_args!("{line}"));
         }
     }
@@ -382,7 +399,12 @@ impl Inner {
         if job.state.has_ended() {
             return Vec::new();
         }
-        job.end(now, error);
+        let state = match error {
+            None => JobState::Finished,
+            Some(JobError::Cancelled { .. }) => JobState::Cancelled,
+            Some(_) => JobState::Failed,
+        };
+        job.end(now, state, error.map(ToString::to_string));
         self.has_ended(id)
     }
 
@@ -421,8 +443,8 @@ impl JobRecord {
         Arc::make_mut(&mut self.stages[index])
     }
 
-    fn log(&mut self, now: Moment, line: std::fmt::Arguments<'_>) {
-        self.log.push(format!("{} {line}", rfc3339(now.wall_ms)));
+    fn log(&mut self, now: Moment, text: std::fmt::Arguments<'_>) {
+        self.log.push(line(now, text));
     }
 
     fn start(&mut self, now: Moment) {
@@ -433,13 +455,9 @@ impl JobRecord {
         self.log(now, format_args!("started"));
     }
 
-    fn end(&mut self, now: Moment, error: Option<&JobError>) {
-        self.state = match error {
-            None => JobState::Finished,
-            Some(JobError::Cancelled { .. }) => JobState::Cancelled,
-            Some(_) => JobState::Failed,
-        };
-        self.error = error.map(|error| cut(&error.to_string()).to_string());
+    fn end(&mut self, now: Moment, state: JobState, error: Option<String>) {
+        self.state = state;
+        self.error = error.map(|error| cut(&error).to_string());
         self.ended_ms = Some(now.wall_ms);
         for stage in self.stages.iter_mut().map(Arc::make_mut) {
             stage.tasks_running = 0;
@@ -447,11 +465,12 @@ impl JobRecord {
                 stage.state = StageState::Stopped;
             }
         }
-        match error {
-            None => self.log(now, format_args!("finished")),
-            Some(error @ JobError::Cancelled { .. }) => self.log(now, format_args!("{error}")),
-            Some(error) => self.log(now, format_args!("failed: {error}")),
-        }
+        self.log.push(match &self.error {
+            None => line(now, format_args!("{}", state.as_str())),
+            // Which says that it was.
+            Some(error) if state == JobState::Cancelled => line(now, format_args!("{error}")),
+            Some(error) => line(now, format_args!("{}: {error}", state.as_str())),
+        });
     }
 
     fn start_stage(&mut self, now: Moment, index: usize) {
@@ -602,6 +621,20 @@ impl Log {
     }
 }
 
+/// Of a log.
+fn line(now: Moment, text: std::fmt::Arguments<'_>) -> String {
+    format!("{} {text}", rfc3339(now.wall_ms))
+}
+
+/// The beginning of a statement, on one line, where it stands for the statement.
+pub fn brief(statement: &str) -> String {
+    let words = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(BRIEF) {
+        Some((end, _)) => format!("{}...", &words[..end]),
+        None => words,
+    }
+}
+
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT)]
 }
@@ -687,6 +720,58 @@ mod tests {
         assert_eq!(ids, vec![JobId(5), JobId(4), live]);
         assert_eq!(history.query("q2", |job| job.id), None);
         assert_eq!(history.query("q5", |job| job.state), Some(JobState::Cancelled));
+    }
+
+    #[test]
+    fn a_submission_is_as_far_as_its_jobs() {
+        let (history, program) = (History::new(10), JobId(1));
+        let info = JobInfo { name: "nightly".into(), statement: "a;\nb".into(), ..Default::default() };
+        history.program_started(at(0), program, info, 2, 0);
+        for number in 0..2 {
+            history.program_at(at(1_000), program, number, "select 1");
+            let part_of = Some((program, number));
+            let job = JobId(2 + u64::from(number));
+            let info = Arc::new(JobInfo { part_of, ..Default::default() });
+            history.submitted(at(2_000), job, info, &fixtures::planned(&[2]));
+            let attempt = job.stage(0).task(0).attempt(0);
+            let fact = Fact::TaskCommitted { attempt, executor: ExecutorId(1), rows: 5, bytes: 10 };
+            history.apply(at(3_000), &fact, None);
+        }
+        history.apply(at(4_000), &Fact::JobEnded { job: JobId(2), error: None }, None);
+        assert_eq!((history.count(JobState::Running), history.count(JobState::Queued)), (0, 1), "its jobs count");
+        history.note_live(at(5_000), "an executor was lost");
+        let (stored, _) =
+            history.program_ended(at(6_000), program, JobState::Failed, Some("b is wrong".into())).unwrap();
+        let show = |record: &JobRecord| {
+            assert!(record.own_stages().is_empty());
+            (record.state, record.tasks(), record.program.clone(), record.error.clone())
+        };
+        let parts = Program { statements: 2, begun: 2, jobs: vec![(0, JobId(2)), (1, JobId(3))] };
+        let expected = (JobState::Failed, (4, 2, 0), Some(parts), Some("b is wrong".to_string()));
+        assert_eq!(history.job(program, show), Some(expected.clone()));
+        let log: Vec<String> = history.log(program).unwrap();
+        let log: Vec<&str> = log.iter().map(|line| line.split_once(' ').unwrap().1).collect();
+        assert_eq!(
+            log,
+            [
+                "submitted: 2 statements",
+                "statement 1 of 2: select 1",
+                "statement 2 of 2: select 1",
+                "job-000002: submitted: 1 stages, 2 tasks",
+                "job-000003: submitted: 1 stages, 2 tasks",
+                "job-000002: finished",
+                "job-000003: an executor was lost",
+                "failed: b is wrong",
+            ]
+        );
+        let job = history.job(JobId(2), JobRecord::store).unwrap();
+        let next = History::new(10);
+        next.restore(&[stored, job]);
+        let (state, tasks, parts, error) = next.job(program, show).unwrap();
+        assert_eq!((state, tasks, parts, error), (expected.0, (2, 1, 0), expected.2, expected.3));
+        // Gone on with by the next leader, it has the job of the statement that has ended.
+        next.program_started(at(7_000), program, JobInfo::default(), 2, 0);
+        assert_eq!(next.job(program, |record| record.program.clone().unwrap().jobs), Some(vec![(0, JobId(2))]));
     }
 
     #[test]

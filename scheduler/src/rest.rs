@@ -96,7 +96,6 @@ struct Limit {
 
 async fn cluster(State(rest): Shared) -> Json<Value> {
     let executors = rest.driver.executors().await;
-    let (running, queued) = rest.driver.history().live();
     let counts = counts(&rest.driver);
     let jobs: serde_json::Map<String, Value> =
         STATES.iter().zip(counts).map(|(state, count)| (state.as_str().to_string(), count.into())).collect();
@@ -110,8 +109,8 @@ async fn cluster(State(rest): Shared) -> Json<Value> {
         "sessions": rest.front.sessions.len(),
         "results_kept": rest.front.kept.len(),
         "demand": demand(&rest).await,
-        "jobs_running": running,
-        "jobs_queued": queued,
+        "jobs_running": rest.driver.history().count(JobState::Running),
+        "jobs_queued": rest.driver.history().count(JobState::Queued),
         "jobs": jobs,
         "catalog_version": rest.front.catalog.version(),
     }))
@@ -163,8 +162,7 @@ fn executor(entry: &ExecutorEntry) -> Value {
 
 /// Jobs that the history knows, for each of [`STATES`].
 fn counts(driver: &Driver) -> [usize; STATES.len()] {
-    let states = driver.history().jobs(usize::MAX, |record| record.state);
-    STATES.map(|state| states.iter().filter(|&&of| of == state).count())
+    STATES.map(|state| driver.history().count(state))
 }
 
 async fn jobs(State(rest): Shared, limit: Result<Query<Limit>, QueryRejection>) -> Response {
@@ -215,12 +213,13 @@ fn summary(record: &JobRecord) -> Value {
         "tasks_running": tasks_running,
         "rows": rows,
         "bytes": bytes,
+        "part_of": record.info.part_of.map(|(program, _)| program.to_string()),
     })
 }
 
 fn detail(record: &JobRecord) -> Value {
     let stages: Vec<Value> = record
-        .stages
+        .own_stages()
         .iter()
         .map(|stage| {
             json!({
@@ -241,6 +240,15 @@ fn detail(record: &JobRecord) -> Value {
         .collect();
     let mut job = summary(record);
     job["stages"] = Value::Array(stages);
+    if let Some(program) = &record.program {
+        let jobs =
+            program.jobs.iter().map(|(statement, job)| json!({ "statement": statement + 1, "job": job.to_string() }));
+        job["program"] = json!({
+            "statements": program.statements,
+            "statement": program.begun,
+            "jobs": jobs.collect::<Vec<_>>(),
+        });
+    }
     job
 }
 

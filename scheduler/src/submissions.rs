@@ -1,14 +1,17 @@
 //! Statements that nobody waits for, each submission in a session of its own. A primary that takes over, or starts again, goes on with them.
 //!
 //! ```text
-//!   accepted ──> statement 0 ──> statement 1 ──> … ──> over, or failed: forgotten
+//!   accepted ──> statement 0 ──> statement 1 ──> … ──> over, failed or cancelled: recorded, and forgotten
 //!                     │ this primary stops, dies, or does not lead any more
 //!                     └──> the next one begins with the statement that had not ended; what that one had done is not done again
 //! ```
+//!
+//! To those who list jobs a submission is one, under the id that the submitter was given, and its statements are jobs besides.
 
 use crate::admin::{DetachedStatement, SubmitError, SubmitStatement};
-use crate::driver::Driver;
+use crate::driver::{Driver, RunningProgram};
 use crate::errors::QueryError;
+use crate::history::{JobInfo, JobState, wall_ms};
 use crate::meta::{MetaStore, Transaction};
 use crate::session::Session;
 use crate::statement::{Info, Leaves, Sent, Statements, leaves, split};
@@ -31,10 +34,11 @@ struct Submission {
     options: BTreeMap<String, String>,
     /// The first statement that has not ended.
     next: usize,
-    /// What the submitter calls it: the id of its first job.
+    /// What the submitter calls it.
     job: u64,
-    /// A statement that has ended was that job.
-    job_ran: bool,
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    submitted_ms: u64,
 }
 
 #[derive(Clone)]
@@ -47,8 +51,8 @@ pub(crate) struct Submissions {
     pub tasks: TaskTracker,
 }
 
-/// Tells a job to the one who submitted, once.
-type Announce = Arc<Mutex<Option<oneshot::Sender<Result<JobId, QueryError>>>>>;
+/// Tells the one who submitted, once, that the first job runs or why none will.
+type Announce = Arc<Mutex<Option<oneshot::Sender<Result<(), QueryError>>>>>;
 
 #[async_trait]
 impl SubmitStatement for Submissions {
@@ -65,20 +69,20 @@ impl SubmitStatement for Submissions {
         if texts.is_empty() {
             return Err(SubmitError::Invalid("there is no statement to run".to_string()));
         }
-        let job = self.driver.next_job().0;
-        let submission = Submission { texts, name: request.name, options, next: 0, job, job_ran: false };
+        let (job, submitted_ms) = (self.driver.next_job(), wall_ms());
+        let submission = Submission { texts, name: request.name, options, next: 0, job: job.0, submitted_ms };
         self.remember(&id, &submission).await.map_err(refused)?;
-        let (started, job) = oneshot::channel();
+        let (started, accepted) = oneshot::channel();
         let started = Arc::new(Mutex::new(Some(started)));
         let submissions = self.clone();
-        self.tasks.spawn(async move { submissions.run(&id, session, submission, Sent::First, &started).await });
-        match job.await {
-            Ok(Ok(job)) => Ok(job),
+        let program = self.begin(&submission);
+        self.tasks.spawn(async move {
+            submissions.run(&id, session, submission, Sent::First, &program, &started).await;
+        });
+        match accepted.await {
             Ok(Err(error)) => Err(refused(error)),
-            Err(_) => Err(SubmitError::Invalid(
-                "the statements have run, and none of them needed a job: use 'windlass sql' to see their answers"
-                    .to_string(),
-            )),
+            // Without an answer the primary is being stopped, and the next one goes on with it.
+            Ok(Ok(())) | Err(_) => Ok(job),
         }
     }
 }
@@ -91,20 +95,25 @@ impl Submissions {
             let submission: Submission = serde_json::from_slice(&entry.value)
                 .map_err(|e| QueryError::Internal(format!("the metadata under \"{key}\" cannot be read: {e}")))?;
             let submissions = self.clone();
+            let program = self.begin(&submission);
             self.tasks.spawn(async move {
                 match submissions.prepare(&id, &submission).await {
                     Ok(session) => {
-                        tracing::info!(job = %JobId(submission.job), statement = submission.next, "going on with a submission");
-                        submissions.run(&id, session, submission, Sent::Again, &Announce::default()).await;
+                        tracing::info!(job = %program.id, statement = submission.next, "going on with a submission");
+                        submissions.run(&id, session, submission, Sent::Again, &program, &Announce::default()).await;
                     }
-                    Err(error) => {
-                        tracing::warn!(job = %JobId(submission.job), %error, "a submission cannot be gone on with");
-                        submissions.forget(&id).await;
-                    }
+                    Err(error) => submissions.over(&id, &program, &submission, Some(&error)).await,
                 }
             });
         }
         Ok(())
+    }
+
+    fn begin(&self, submission: &Submission) -> RunningProgram {
+        let info =
+            JobInfo { name: submission.name.clone(), statement: submission.texts.join(";\n"), ..JobInfo::default() };
+        let (id, statements) = (JobId(submission.job), submission.texts.len() as u32);
+        self.driver.begin_program(id, info, statements, submission.submitted_ms)
     }
 
     fn session(&self, id: &str, options: &BTreeMap<String, String>) -> Result<Arc<Session>, QueryError> {
@@ -131,24 +140,34 @@ impl Submissions {
         Ok(session)
     }
 
-    async fn run(&self, id: &str, session: Arc<Session>, mut submission: Submission, sent: Sent, started: &Announce) {
-        match self.run_all(id, &session, &mut submission, sent, started).await {
-            Ok(()) => self.forget(id).await,
+    async fn run(
+        &self,
+        id: &str,
+        session: Arc<Session>,
+        mut submission: Submission,
+        sent: Sent,
+        program: &RunningProgram,
+        started: &Announce,
+    ) {
+        let outcome = tokio::select! {
+            biased;
+            reason = program.cancelled() => Err(QueryError::Cancelled(format!("cancelled: {reason}"))),
+            outcome = self.run_all(id, &session, &mut submission, sent, program, started) => outcome,
+        };
+        let accepted = match outcome {
             // The next leader, or this primary after its next start, goes on.
             Err(error @ (QueryError::NotLeading(_) | QueryError::OutcomeUnknown(_))) => {
-                tracing::info!(job = %JobId(submission.job), %error, "a submission waits for the next leader");
-                if let Some(started) = started.lock().take() {
-                    // It is accepted, and that is its job wherever it runs.
-                    let _ = started.send(Ok(JobId(submission.job)));
-                }
+                tracing::info!(job = %program.id, %error, "a submission waits for the next leader");
+                Ok(())
             }
-            Err(error) => {
-                self.forget(id).await;
-                match started.lock().take() {
-                    Some(started) => _ = started.send(Err(error)),
-                    None => tracing::info!(job = %JobId(submission.job), %error, "a submitted statement failed"),
-                }
+            outcome => {
+                self.over(id, program, &submission, outcome.as_ref().err()).await;
+                outcome
             }
+        };
+        if let Some(started) = started.lock().take() {
+            // Nobody waits when the caller has left.
+            let _ = started.send(accepted);
         }
         // Temporary tables go with the session.
         let catalog = self.statements.catalog();
@@ -166,25 +185,29 @@ impl Submissions {
         session: &Arc<Session>,
         submission: &mut Submission,
         mut sent: Sent,
+        program: &RunningProgram,
         started: &Announce,
     ) -> Result<(), QueryError> {
         while let Some(text) = submission.texts.get(submission.next) {
-            let (announce, job) = (Arc::clone(started), JobId(submission.job));
-            let unused = Arc::new(Mutex::new(Some(job).filter(|_| !submission.job_ran)));
+            let (number, all) = (submission.next as u32, submission.texts.len());
+            program.at(number, text);
+            let announce = Arc::clone(started);
             let info = Info {
-                name: submission.name.clone(),
-                query: Some(format!("{id}.{}", submission.next)),
+                name: match submission.name.as_str() {
+                    "" => String::new(),
+                    name => format!("{name} ({} of {all})", number + 1),
+                },
+                query: Some(format!("{id}.{number}")),
                 sent,
-                job: Arc::clone(&unused),
-                started: Some(Arc::new(move |job| {
+                part_of: Some((program.id, number)),
+                started: Some(Arc::new(move |_| {
                     if let Some(started) = announce.lock().take() {
                         // Nobody waits when the caller has left.
-                        let _ = started.send(Ok(job));
+                        let _ = started.send(Ok(()));
                     }
                 })),
             };
             self.statements.execute(session, text, None, &info).await?;
-            submission.job_ran = unused.lock().is_none();
             submission.next += 1;
             sent = Sent::First;
             if submission.next < submission.texts.len() {
@@ -192,6 +215,23 @@ impl Submissions {
             }
         }
         Ok(())
+    }
+
+    /// Nothing of it is left to be done.
+    async fn over(&self, id: &str, program: &RunningProgram, submission: &Submission, error: Option<&QueryError>) {
+        let (number, all) = (submission.next + 1, submission.texts.len());
+        let (state, error) = match error {
+            None => (JobState::Finished, None),
+            Some(error @ QueryError::Cancelled(_)) => (JobState::Cancelled, Some(error.to_string())),
+            Some(error) if all == 1 => (JobState::Failed, Some(error.to_string())),
+            Some(error) => (JobState::Failed, Some(format!("statement {number} of {all}: {error}"))),
+        };
+        if let Some(error) = &error {
+            tracing::info!(job = %program.id, error, "a submission has failed");
+        }
+        program.ended(state, error);
+        // Last: what is recorded twice does no harm, and what is neither recorded nor known any more is lost.
+        self.forget(id).await;
     }
 
     async fn remember(&self, id: &str, submission: &Submission) -> Result<(), QueryError> {

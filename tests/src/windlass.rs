@@ -8,6 +8,7 @@ mod limits;
 mod lost_executor;
 mod lost_result;
 mod stragglers;
+mod submissions;
 mod terms;
 
 use crate::cluster::Processes;

@@ -156,6 +156,8 @@ pub enum JobsCommand {
     },
     /// End a job.
     Cancel { job: String },
+    /// Wait until a job has ended; exit code 1 unless it finished.
+    Wait { job: String },
     /// What a job wrote to its log.
     Logs { job: String },
 }
@@ -626,7 +628,7 @@ pub struct Status {
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Any cluster.
-    #[arg(long, env = "WINDLASS_URL", value_name = "URL", required_unless_present = "dir")]
+    #[arg(long, env = "WINDLASS_URL", value_name = "URL")]
     pub url: Option<String>,
     #[arg(long, env = "WINDLASS_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,

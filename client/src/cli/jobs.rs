@@ -4,15 +4,18 @@ use super::arguments::{Jobs, JobsCommand, Submit};
 use super::output::Format;
 use super::progress::count;
 use super::script::{self, Source};
-use super::stages::{self, aligned};
+use super::stages::{self, aligned, one_line};
 use super::{Failure, Outcome, sql};
 use crate::config::units::{ByteSize, Span};
-use crate::jobs::{Job, JobDetail};
+use crate::jobs::{Job, JobDetail, Program};
 use crate::params::Params;
-use crate::session::Client;
+use crate::session::{Client, Session};
 use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Between two looks at a job that somebody waits for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 pub async fn submit(command: Submit) -> Outcome {
     let source = sql::read(&command.file)?;
@@ -43,7 +46,17 @@ pub async fn run(command: Jobs) -> Outcome {
         }
         JobsCommand::Show { job, plan } => {
             let detail = session.job(&job).await?;
-            if json { print_json(&detail) } else { super::print(&show(&detail, plan)) }
+            if json {
+                return print_json(&detail);
+            }
+            super::print(&show(&detail, plan))?;
+            for part in detail.program.iter().flat_map(|program| &program.jobs) {
+                // Nothing to show of one that ended long ago.
+                if let Ok(detail) = session.job(&part.job).await {
+                    super::print(&format!("\nstatement {}\n{}", part.statement, show(&detail, plan)))?;
+                }
+            }
+            Ok(())
         }
         JobsCommand::Cancel { job } => {
             let state = session.cancel_job(&job).await?;
@@ -51,6 +64,18 @@ pub async fn run(command: Jobs) -> Outcome {
                 return print_json(&serde_json::json!({"job": job, "state": state}));
             }
             super::print(&format!("{job} {state}\n"))
+        }
+        JobsCommand::Wait { job } => {
+            let ended = wait(&session, &job).await?;
+            if json {
+                print_json(&ended)?;
+            } else {
+                super::print(&format!("{job} {}\n", ended.state))?;
+            }
+            match ended.state.as_str() {
+                "finished" => Ok(()),
+                _ => Err(Failure::Failed(format!("{job}: {}", ended.error))),
+            }
         }
         JobsCommand::Logs { job } => {
             let lines = session.job_logs(&job).await?;
@@ -60,6 +85,18 @@ pub async fn run(command: Jobs) -> Outcome {
                 super::print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())
             }
         }
+    }
+}
+
+async fn wait(session: &Session, job: &str) -> Result<Job, Failure> {
+    let mut pause = Duration::from_millis(10);
+    loop {
+        let job = session.job(job).await?.summary;
+        if job.has_ended() {
+            return Ok(job);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -92,7 +129,12 @@ fn list(jobs: &[Job]) -> String {
 
 fn show(detail: &JobDetail, plan: bool) -> String {
     let job = &detail.summary;
-    let mut out = stages::table(detail);
+    let mut out = match &detail.program {
+        None => stages::table(detail),
+        Some(Program { statements, statement, .. }) => {
+            format!("{} {}: statement {statement} of {statements}\n", job.job, job.state)
+        }
+    };
     let mut line = |name: &str, value: &str| {
         if !value.is_empty() {
             out.push_str(&format!("{name:<10} {}\n", value.trim_end().replace('\n', "\n           ")));
@@ -100,6 +142,7 @@ fn show(detail: &JobDetail, plan: bool) -> String {
     };
     line("name", &one_line(&job.name));
     line("user", &job.user);
+    line("part of", &job.part_of);
     line("submitted", &ago(job.submitted_ms));
     line("took", &took(job));
     line("statement", &job.statement);
@@ -109,15 +152,6 @@ fn show(detail: &JobDetail, plan: bool) -> String {
         out.extend(stage.plan.lines().map(|operator| format!("  {operator}\n")));
     }
     out
-}
-
-fn one_line(text: &str) -> String {
-    const WIDEST: usize = 48;
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match text.chars().count() > WIDEST {
-        true => text.chars().take(WIDEST - 1).chain(['…']).collect(),
-        false => text,
-    }
 }
 
 fn took(job: &Job) -> String {

@@ -3,7 +3,7 @@
 use super::Failure;
 use super::output::{self, Sink};
 use super::progress::Display;
-use super::stages;
+use super::stages::{self, one_line};
 use crate::config::units::Span;
 use crate::error::ClientError;
 use crate::jobs::Progress;
@@ -88,7 +88,7 @@ impl Runner {
         if done.job.is_none() {
             done.job = watch.job;
         }
-        self.epilogue(&done).await
+        self.epilogue(sql, &done).await
     }
 
     async fn write(&mut self, mut rows: ResultStream, handle: &QueryHandle) -> Result<Done, Failure> {
@@ -131,7 +131,7 @@ impl Runner {
         Ok(done)
     }
 
-    async fn epilogue(&mut self, done: &Done) -> Result<(), Failure> {
+    async fn epilogue(&mut self, sql: &str, done: &Done) -> Result<(), Failure> {
         let time = Span::human(done.elapsed);
         if self.manner.footer {
             let rows = if done.rows == 1 { "row" } else { "rows" };
@@ -146,7 +146,7 @@ impl Runner {
         if self.manner.stats {
             let text = match &done.job {
                 Some(job) => stages::table(&self.session.job(job).await?),
-                None => "no stages: the statement ran on the primary alone\n".to_owned(),
+                None => format!("no stages, on the primary alone: {}\n", one_line(sql)),
             };
             self.remark(&text)?;
         }

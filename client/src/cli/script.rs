@@ -34,6 +34,12 @@ pub fn parse(sources: &[Source], params: &Params) -> Result<Vec<Step>, Failure> 
         }
         for piece in pieces {
             let place = format!("{}:{}", source.name, piece.line);
+            if piece.text.starts_with('\\') {
+                return Err(Failure::Usage(format!(
+                    "{place}: commands that begin with a backslash are for the prompt; in scripts, SHOW TABLES lists tables and DESCRIBE \
+                     NAME tells the columns of one"
+                )));
+            }
             let mut own = Params::default();
             for name in &piece.placeholders {
                 match params.get(name) {
@@ -112,6 +118,12 @@ mod tests {
                 .starts_with("x.sql:2: placeholder $a has no value")
         );
         assert!(usage(parse(&sources(&["select 1"]), &params(&["a"]))).contains("no statement has the placeholder $a"));
+    }
+
+    #[test]
+    fn commands_of_the_prompt_are_not_for_scripts() {
+        let error = usage(parse(&sources(&["select 1;\n\\d flights"]), &params(&[])));
+        assert!(error.starts_with("x.sql:2: ") && error.contains("DESCRIBE"), "{error}");
     }
 
     #[test]

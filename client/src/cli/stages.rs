@@ -41,7 +41,6 @@ fn row(stage: &Stage) -> [String; 8] {
 
 /// The names of a plan's operators, from the one that writes down to those that read, shortened to what fits a line.
 fn operators(plan: &str) -> String {
-    const WIDEST: usize = 48;
     let mut names: Vec<&str> = Vec::new();
     for line in plan.lines() {
         let name = line.trim_start().split([':', ' ']).next().unwrap_or_default();
@@ -50,11 +49,17 @@ fn operators(plan: &str) -> String {
             names.push(name);
         }
     }
-    let whole = names.join(" < ");
-    if whole.chars().count() <= WIDEST {
-        return whole;
+    one_line(&names.join(" < "))
+}
+
+/// A text, or its beginning, as it stands in a column.
+pub fn one_line(text: &str) -> String {
+    const WIDEST: usize = 48;
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.chars().count() > WIDEST {
+        true => text.chars().take(WIDEST - 1).chain(['…']).collect(),
+        false => text,
     }
-    whole.chars().take(WIDEST - 1).chain(['…']).collect()
 }
 
 /// "1 executor", "2 executors".
@@ -112,6 +117,7 @@ mod tests {
                 stage(0, vec![], "ExchangeWriteExec: hash\n  AggregateExec: mode=Partial\n    DataSourceExec: x"),
                 stage(1, vec![0], "AggregateExec: mode=Final\n  ExchangeReadExec: 0"),
             ],
+            program: None,
         };
         assert_eq!(
             table(&job),

@@ -114,17 +114,15 @@ async fn probe(url: &str, identity: &Arc<Identity>) -> Result<Link> {
         let reason = format!("it does not answer within {} s", CONNECT_TIMEOUT.as_secs());
         ClientError::Disconnected { peer: url.to_owned(), doing: "connecting".to_owned(), reason, sent: true }
     })?;
-    let status = asked.map_err(|status| match ClientError::from_status(&status, url, "asking for the cluster's state") {
-        // HTTP, and not gRPC: what tonic says of such an answer differs with where it notices.
-        ClientError::Disconnected { reason: said, .. } | ClientError::Statement { message: said }
-            if ["protocol error", "frame", "status: 404"].iter().any(|words| said.contains(words)) =>
-        {
-            ClientError::Version {
-                url: url.to_owned(),
-                reason: format!("what listens there does not speak gRPC ({said}): the port of a primary's gRPC is needed, not that of REST"),
+    let status = asked.map_err(|status| {
+        let error = ClientError::from_status(&status, url, "asking for the cluster's state");
+        let not_grpc = match &error {
+            ClientError::Disconnected { reason: said, .. } | ClientError::Statement { message: said } => {
+                windlass_proto::not_grpc(said)
             }
-        }
-        other => other,
+            _ => None,
+        };
+        not_grpc.map_or(error, |reason| ClientError::Version { url: url.to_owned(), reason })
     })?;
     windlass_proto::version::check("the cluster", &status.into_inner().version)
         .map_err(|reason| ClientError::Version { url: url.to_owned(), reason })?;

@@ -113,8 +113,8 @@ struct Job {
     parts: BTreeMap<u32, Part>,
     reply: oneshot::Sender<Result<JobOutcome, JobError>>,
     submitted: Instant,
-    /// By somebody who did not wait, and may ask for it by its id.
-    was_submitted: bool,
+    /// Somebody who does not wait may ask for it.
+    of_submission: bool,
     /// Present when its finished stages are saved.
     saved: Option<SavedJob>,
 }
@@ -122,7 +122,7 @@ struct Job {
 impl Job {
     /// Whether later leaders are to list it: not every little query is worth a write to the store.
     fn is_recorded(&self, now: Moment, after: Duration) -> bool {
-        self.was_submitted || now.at.since(self.submitted) >= after
+        self.of_submission || now.at.since(self.submitted) >= after
     }
 }
 
@@ -339,7 +339,7 @@ impl Actor {
             parts: BTreeMap::new(),
             reply,
             submitted: now.at,
-            was_submitted: info.id.is_some(),
+            of_submission: info.part_of.is_some(),
             saved,
         };
         self.jobs.insert(spec.id, job);

@@ -1,6 +1,6 @@
 //! Ended jobs as the metadata store keeps them, so that the next leader can still list and show them.
 
-use super::{History, JobInfo, JobRecord, JobState, Log, StageRecord, StageState};
+use super::{History, JobInfo, JobRecord, JobState, Log, Program, StageRecord, StageState};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use windlass_core::job::Terms;
 /// A record that takes more is stored without plans and metrics, and with the ends of its log alone.
 const MAX_BYTES: usize = 64 << 10;
 const LINES: usize = 20;
+const JOBS: usize = 1_000;
 
 #[derive(Serialize, Deserialize)]
 struct StoredJob {
@@ -28,6 +29,17 @@ struct StoredJob {
     ended_ms: Option<u64>,
     stages: Vec<StoredStage>,
     log: Vec<String>,
+    #[serde(default)]
+    part_of: Option<(u64, u32)>,
+    #[serde(default)]
+    program: Option<StoredProgram>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredProgram {
+    statements: u32,
+    begun: u32,
+    jobs: Vec<(u32, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +74,12 @@ impl JobRecord {
             ended_ms: self.ended_ms,
             stages: self.stages.iter().map(|stage| store_stage(stage)).collect(),
             log: self.log.lines(),
+            part_of: self.info.part_of.map(|(program, statement)| (program.0, statement)),
+            program: self.program.as_ref().map(|program| StoredProgram {
+                statements: program.statements,
+                begun: program.begun,
+                jobs: program.jobs.iter().map(|(statement, job)| (*statement, job.0)).collect(),
+            }),
         };
         let whole = encode(&stored);
         if whole.len() <= MAX_BYTES {
@@ -74,6 +92,9 @@ impl JobRecord {
         stored.statement.truncate(stored.statement.floor_char_boundary(MAX_BYTES / 4));
         if stored.log.len() > 2 * LINES {
             stored.log.drain(LINES..stored.log.len() - LINES);
+        }
+        if let Some(program) = &mut stored.program {
+            program.jobs.truncate(JOBS);
         }
         encode(&stored)
     }
@@ -105,8 +126,14 @@ fn restore(stored: StoredJob) -> Option<JobRecord> {
     let ended = [JobState::Finished, JobState::Failed, JobState::Cancelled];
     let state = ended.into_iter().find(|state| state.as_str() == stored.state)?;
     let terms = Terms { pool: stored.pool, user: stored.user, priority: stored.priority, ..Terms::default() };
-    let info =
-        JobInfo { name: stored.name, statement: stored.statement, query: stored.query, terms, ..JobInfo::default() };
+    let info = JobInfo {
+        name: stored.name,
+        statement: stored.statement,
+        query: stored.query,
+        terms,
+        part_of: stored.part_of.map(|(program, statement)| (JobId(program), statement)),
+        ..JobInfo::default()
+    };
     let mut log = Log::default();
     stored.log.into_iter().for_each(|line| log.push(line));
     let stages = (0..).zip(stored.stages).map(|(index, stage)| StageRecord {
@@ -134,6 +161,11 @@ fn restore(stored: StoredJob) -> Option<JobRecord> {
         started_ms: stored.started_ms,
         ended_ms: stored.ended_ms,
         stages: stages.map(Arc::new).collect(),
+        program: stored.program.map(|program| Program {
+            statements: program.statements,
+            begun: program.begun,
+            jobs: program.jobs.into_iter().map(|(statement, job)| (statement, JobId(job))).collect(),
+        }),
         log,
     })
 }

@@ -11,7 +11,7 @@ pub use registry::{Caller, SESSION_COOKIE, SessionConfig, Sessions};
 
 use crate::catalog::{Catalog, Listings, SessionCatalogs, TableName, TempTables};
 use crate::erased::Erased;
-use crate::errors::QueryError;
+use crate::errors::{QueryError, of_option};
 use crate::flight::PreparedHandle;
 use datafusion::common::TableReference;
 use datafusion::execution::SessionState;
@@ -111,7 +111,11 @@ impl Session {
     pub fn set_option(&self, name: &str, value: &str) -> Result<(), QueryError> {
         refuse_runtime_option(name)?;
         let state = self.context.state_ref();
-        state.write().config_mut().options_mut().set(name, value)?;
+        let mut state = state.write();
+        if let Err(error) = state.config_mut().options_mut().set(name, value) {
+            return Err(of_option(&state, name, Some(value), &error));
+        }
+        drop(state);
         self.options_changed();
         Ok(())
     }

@@ -36,7 +36,7 @@ pub use publish::{Journal, remove_folder};
 pub use runner::{Finished, Part, Runner, Started};
 
 use crate::catalog::{Catalog, Listings, Record};
-use crate::errors::{QueryError, explain};
+use crate::errors::{QueryError, explain, of_option};
 use crate::history::JobInfo;
 use crate::saved::Begun;
 use crate::session::{Session, Versions, refuse_runtime_option};
@@ -52,7 +52,6 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use gate::Inside;
 use outcome::{Effect, Entered, UnderWay};
-use parking_lot::Mutex;
 use parse::Parsed;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -99,8 +98,8 @@ pub struct Info {
     pub started: Option<Started>,
     /// Whether the client may send it again, or does.
     pub sent: Sent,
-    /// The id that its job is to have, for the first that takes it.
-    pub job: Arc<Mutex<Option<JobId>>>,
+    /// The submission that it is a statement of, and which of them, from 0.
+    pub part_of: Option<(JobId, u32)>,
 }
 
 /// A statement that has run.
@@ -485,7 +484,7 @@ impl Statements {
         let job = runner.plan(state, &plan, shape_of(&begun)).await.map_err(|e| explain(&e, sql, &[]))?;
         let (schema, holds_sides) = (Arc::clone(&job.schema), job.holds_sides);
         let again = runner::job_info(session, state, sql, info);
-        let job_info = JobInfo { id: info.job.lock().take(), begun, ..again.clone() };
+        let job_info = JobInfo { begun, ..again.clone() };
         let finished = match runner.run(job, job_info, info.started.clone()).await {
             Err(error @ QueryError::OutOfMemory(_)) if holds_sides => {
                 let job = self.plan_spilling(state, &plan, error).await?;
@@ -542,7 +541,7 @@ impl Statements {
                 if let Err(error) =
                     session.context().execute_logical_plan(plan_of(PlanStatement::SetVariable(set.clone()))).await
                 {
-                    return Err(unknown_option(state, &set.variable, &error));
+                    return Err(of_option(state, &set.variable, Some(&set.value), &error));
                 }
                 session.options_changed();
                 Ok(Execution::empty())
@@ -556,7 +555,7 @@ impl Statements {
                 }
                 let plan = plan_of(PlanStatement::ResetVariable(reset.clone()));
                 if let Err(error) = session.context().execute_logical_plan(plan).await {
-                    return Err(unknown_option(state, &reset.variable, &error));
+                    return Err(of_option(state, &reset.variable, None, &error));
                 }
                 session.options_changed();
                 Ok(Execution::empty())
@@ -662,16 +661,6 @@ fn check_parameters(prepare: &Prepare) -> Result<(), QueryError> {
 
 pub(crate) fn no_transactions() -> QueryError {
     QueryError::Unsupported("transactions are not supported: each statement is committed by itself".to_string())
-}
-
-fn unknown_option(state: &SessionState, name: &str, error: &DataFusionError) -> QueryError {
-    let known: Vec<String> = state.config_options().entries().into_iter().map(|entry| entry.key).collect();
-    let explained = explain(error, "", &[]);
-    if known.iter().any(|key| key == name) {
-        return explained;
-    }
-    let nearest = crate::nearest::nearest(name, known.iter().map(String::as_str));
-    QueryError::Invalid(crate::errors::with_suggestion(format!("unknown option '{name}'"), nearest))
 }
 
 fn is_missing_file(message: &str) -> bool {

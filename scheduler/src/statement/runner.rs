@@ -78,7 +78,7 @@ pub struct Part {
     pub staged: Option<Bytes>,
 }
 
-/// Of a job with the next id, and a history of its own.
+/// Of a job that nobody has begun.
 pub(super) fn job_info(session: &Arc<Session>, state: &SessionState, sql: &str, info: &Info) -> JobInfo {
     let options = windlass_engine::config::of(state.config());
     let terms = Terms {
@@ -93,7 +93,7 @@ pub(super) fn job_info(session: &Arc<Session>, state: &SessionState, sql: &str, 
         statement: sql.to_string(),
         query: info.query.clone(),
         terms,
-        id: None,
+        part_of: info.part_of,
         saved_as: info.query.clone().filter(|_| info.sent != Sent::Once),
         begun: None,
     }

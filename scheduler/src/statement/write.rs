@@ -203,7 +203,7 @@ impl Statements {
         let begun = self.begun(info).await?;
         let job = self.inner.runner.plan(state, &plan, shape_of(&begun)).await.map_err(|e| explain(&e, sql, &[]))?;
         let second = job_info(session, state, sql, info);
-        let job_info = JobInfo { id: info.job.lock().take(), begun, ..second.clone() };
+        let job_info = JobInfo { begun, ..second.clone() };
         // What a second job is planned from, in the place of one whose joins do not fit.
         let again = job.holds_sides.then(|| (state.clone(), plan, second));
         // What was begun is ended, published or cleaned up, also when nobody waits for it any more: in a task of its own, that

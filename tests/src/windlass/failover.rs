@@ -352,13 +352,21 @@ async fn the_next_leader_goes_on_with_what_was_submitted() {
         cluster.signal(leader, "-KILL");
     }
     let patience = Instant::now() + Duration::from_secs(60);
-    while count(&session, "information_schema.tables where table_name = 'zone'").await.expect("it answers") == 0 {
+    let detail = loop {
+        let detail = session.job(&job).await.expect("every leader knows it");
+        if detail.summary.has_ended() {
+            break detail;
+        }
         assert!(Instant::now() < patience, "the submission does not end");
         tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    };
+    assert_eq!((detail.summary.state.as_str(), detail.summary.error.as_str()), ("finished", ""));
+    let mut statements: Vec<u32> =
+        detail.program.expect("it is a submission").jobs.iter().map(|job| job.statement).collect();
+    statements.dedup();
+    assert_eq!(statements, [2, 3, 4, 5], "each statement but SET has jobs, those under earlier leaders among them");
     assert_eq!(count(&session, "t").await.expect("t is there"), 3);
     assert_eq!(count(&session, "zone where value = '+05:00'").await.expect("zone is there"), 1);
-    println!("submitted as {job}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

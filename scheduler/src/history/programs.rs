@@ -1,0 +1,115 @@
+//! Submissions: programs of statements, each of which runs as a job of its own, or as two, or as none.
+//!
+//! The record of a program says how far it is and how it ended. What its jobs did is read from theirs, as long as they are kept.
+
+use super::{History, Inner, JobInfo, JobRecord, JobState, Log, Moment, StageRecord, brief, cut};
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::sync::Arc;
+use windlass_core::ids::JobId;
+
+/// What a program consists of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Program {
+    pub statements: u32,
+    /// How many of them have begun.
+    pub begun: u32,
+    /// In the order in which they began, each with the number of its statement, from 0.
+    pub jobs: Vec<(u32, JobId)>,
+}
+
+impl History {
+    /// `submitted_ms`: when it was accepted, perhaps by an earlier leader.
+    pub(crate) fn program_started(&self, now: Moment, id: JobId, info: JobInfo, statements: u32, submitted_ms: u64) {
+        let mut inner = self.inner.lock();
+        let parts = inner.jobs.values().filter_map(|job| {
+            let (program, statement) = job.info.part_of?;
+            (program == id).then_some((statement, job.id))
+        });
+        let mut record = JobRecord {
+            id,
+            info: Arc::new(JobInfo { statement: cut(&info.statement).to_string(), ..info }),
+            state: JobState::Running,
+            error: None,
+            submitted_ms,
+            started_ms: Some(now.wall_ms),
+            ended_ms: None,
+            stages: Vec::new(),
+            program: Some(Program { statements, begun: 0, jobs: parts.collect() }),
+            log: Log::default(),
+        };
+        record.log(now, format_args!("submitted: {statements} statements"));
+        inner.jobs.insert(id, record);
+        drop(inner);
+        self.changed();
+    }
+
+    pub(crate) fn program_at(&self, now: Moment, id: JobId, statement: u32, text: &str) {
+        self.inner.lock().update(id, |record| {
+            let Some(program) = &mut record.program else { return };
+            program.begun = statement + 1;
+            let (number, all) = (statement + 1, program.statements);
+            record.log(now, format_args!("statement {number} of {all}: {}", brief(text)));
+        });
+        self.changed();
+    }
+
+    /// Returns the record as it is to be stored, and the jobs that are forgotten for it.
+    pub(crate) fn program_ended(
+        &self,
+        now: Moment,
+        id: JobId,
+        state: JobState,
+        error: Option<String>,
+    ) -> Option<(Bytes, Vec<JobId>)> {
+        let mut inner = self.inner.lock();
+        let record = inner.jobs.get_mut(&id)?;
+        record.end(now, state, error);
+        let stored = record.store();
+        let forgotten = inner.has_ended(id);
+        drop(inner);
+        self.changed();
+        Some((stored, forgotten))
+    }
+}
+
+impl Inner {
+    /// The record, that of a program with the stages of its jobs and with what stands in their logs.
+    pub(super) fn whole<'a>(&'a self, record: &'a JobRecord) -> Cow<'a, JobRecord> {
+        let Some(program) = &record.program else { return Cow::Borrowed(record) };
+        let mut whole = record.clone();
+        let mut lines = record.log.lines();
+        for job in program.jobs.iter().filter_map(|(_, job)| self.jobs.get(job)) {
+            whole.stages.extend(job.stages.iter().cloned());
+            lines.extend(job.log.lines().into_iter().map(|line| match line.split_once(' ') {
+                Some((time, text)) => format!("{time} {}: {text}", job.id),
+                None => line,
+            }));
+        }
+        // They begin with their times. What has the same time stays in the order in which it stood.
+        lines.sort_by(|one, other| time_of(one).cmp(time_of(other)));
+        whole.log = Log::default();
+        lines.into_iter().for_each(|line| whole.log.push(line));
+        Cow::Owned(whole)
+    }
+}
+
+fn time_of(line: &str) -> &str {
+    line.split(' ').next().unwrap_or_default()
+}
+
+impl JobRecord {
+    /// Without those of a program's jobs.
+    pub(crate) fn own_stages(&self) -> &[Arc<StageRecord>] {
+        if self.program.is_some() { &[] } else { &self.stages }
+    }
+
+    /// A job of the program has begun.
+    pub(super) fn part_started(&mut self, statement: u32, job: JobId) {
+        if let Some(program) = &mut self.program
+            && !program.jobs.contains(&(statement, job))
+        {
+            program.jobs.push((statement, job));
+        }
+    }
+}
