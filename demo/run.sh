@@ -14,13 +14,14 @@ title() { printf '\n== %s\n\n' "$*"; }
 
 # Runs the job; its tables go to NAME.txt, the stages that ran are shown on the terminal: run NAME [OPTION...]
 run() {
-    local name=$1 start=$SECONDS
+    local name=$1 start=${EPOCHREALTIME/[.,]/} ms
     shift
     mkdir -p "$out/$name"
     sed -e "s|@DATA@|$here/../data/nycflights13|g" -e "s|@OUT@|$out/$name|g" "$here/demo.sql" >"$out/$name.sql"
     "$windlass" sql -f "$out/$name.sql" --format table --stats "$@" >"$out/$name.txt"
     cat "$out/$name.txt"
-    printf '\n%s: %s s, wrote %s\n' "$name" $((SECONDS - start)) "$(du -sh "$out/$name/departures" | cut -f1)"
+    ms=$(((${EPOCHREALTIME/[.,]/} - start) / 1000))
+    printf '\n%s: %d.%03d s, wrote %s\n' "$name" $((ms / 1000)) $((ms % 1000)) "$(du -sh "$out/$name/departures" | cut -f1)"
 }
 
 title "A year of flights out of New York, in one process"

@@ -39,7 +39,10 @@ impl History {
             log: Log::default(),
         };
         record.log(now, format_args!("submitted: {statements} statements"));
-        inner.jobs.insert(id, record);
+        if inner.jobs.insert(id, record).is_some() {
+            // It was recorded by an earlier leader that did not come to forget it.
+            inner.ended.retain(|ended| *ended != id);
+        }
         drop(inner);
         self.changed();
     }

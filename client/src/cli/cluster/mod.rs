@@ -158,11 +158,11 @@ async fn down(command: Down) -> Outcome {
     let _lock = state::lock(&dir)?;
     let executors: Vec<Process> = state.executors().collect();
     let primaries: Vec<Process> = state.primaries().collect();
+    let count = executors.iter().chain(&primaries).filter(|process| process.is_alive()).count();
     // Executors first: the primary is there to see them off.
     let mut forced = process::end(&executors, DOWN_PATIENCE).await?;
     forced += process::end(&primaries, DOWN_PATIENCE).await?;
     State::remove(&dir)?;
-    let count = executors.len() + primaries.len();
     if command.json {
         return print_json(&serde_json::json!({"stopped": count, "forced": forced}));
     }
