@@ -1,11 +1,11 @@
 //! What users do wrong, and what goes wrong around them: clear errors from every face, nothing half-written, and a cluster that goes on.
 
-use crate::cluster::{Processes, python, run, succeed, windlass};
+use crate::cluster::{Processes, binary, python, run, succeed, windlass};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -266,6 +266,57 @@ async fn a_folder_that_is_gone_fails_the_statement_and_not_the_executor() {
     let error = cluster.sql(&[MANY_SORTED]).expect_err("there is nowhere to spill to");
     assert!(error.contains("No such file or directory") && error.contains("executor-"), "{error}");
     assert_eq!(cluster.sql(&["select 1 as one"]).unwrap(), "one\n1\n");
+    cluster.at_rest().await;
+}
+
+/// A process that ends with the test.
+struct Beside(Child);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let ended = self.0.kill().and_then(|()| self.0.wait());
+        assert!(ended.is_ok() || std::thread::panicking(), "{ended:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_that_does_not_see_a_file_says_so() {
+    let cluster = Processes::of(["1", "1", "256MiB"]);
+    let files = cluster.dir.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    for file in ["a", "b", "c", "d"] {
+        parquet(&files.join(format!("{file}.parquet")), Arc::new(Int64Array::from(vec![1; 1_000])));
+    }
+    // An executor on whose machine the folder is empty.
+    let hide_and_run = "mount -t tmpfs none \"$1\"; shift; exec \"$@\"";
+    let mut executor = Command::new("unshare");
+    executor.args(["--mount", "sh", "-c", hide_and_run, "sh"]).arg(&files).arg(binary());
+    executor.args([
+        "executor",
+        "--primary",
+        &cluster.url,
+        "--slots",
+        "1",
+        "--memory",
+        "256MiB",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    executor.arg("--dir").arg(cluster.dir.path().join("hidden")).stdout(Stdio::null()).stderr(Stdio::null());
+    let hidden = Beside(executor.spawn().unwrap());
+    let session = cluster.session().await;
+    let patience = Instant::now() + Duration::from_secs(20);
+    while session.status().await.unwrap().executors.len() < 2 {
+        assert!(Instant::now() < patience, "the second executor does not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let at = files.display();
+    session.sql(&format!("create external table t stored as parquet location '{at}/'")).await.unwrap();
+    session.set("windlass.small_query_bytes", "0").await.unwrap();
+    let error = session.sql("select sum(id) as n from t").await.err().expect("a file is not seen").to_string();
+    assert!(error.contains(&format!("{at}/")) && error.contains("the primary sees this file"), "{error}");
+    assert!(error.contains("a shared file system"), "{error}");
+    drop(hidden);
     cluster.at_rest().await;
 }
 

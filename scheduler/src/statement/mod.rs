@@ -35,7 +35,7 @@ pub use parse::split;
 pub use publish::{Journal, remove_folder};
 pub use runner::{Finished, Part, Runner, Started};
 
-use crate::catalog::{Catalog, Listings, Record};
+use crate::catalog::{Catalog, Listings};
 use crate::errors::{QueryError, explain, of_option};
 use crate::history::JobInfo;
 use crate::saved::Begun;
@@ -53,6 +53,7 @@ use futures::future::BoxFuture;
 use gate::Inside;
 use outcome::{Effect, Entered, UnderWay};
 use parse::Parsed;
+use std::path::Path;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 use windlass_core::ids::JobId;
@@ -265,7 +266,7 @@ impl Statements {
             };
             let statement = Planned { plan, ..planned };
             let executed = Box::pin(self.execute_planned(session, &state, sql, statement, info)).await;
-            executed.map_err(|error| self.improve(error))
+            executed.map_err(about_files)
         })
     }
 
@@ -284,7 +285,7 @@ impl Statements {
             let shown = plan.display_indent().to_string();
             let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
             let run = Box::pin(self.execute_planned(session, &state, &shown, planned, info));
-            let execution = self.once(info, run).await.map_err(|error| self.improve(error))?;
+            let execution = self.once(info, run).await.map_err(about_files)?;
             Ok(Execution { running: Some(Arc::new(inside)), ..execution })
         })
     }
@@ -596,30 +597,6 @@ impl Statements {
         let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
         Box::pin(self.execute_planned(session, state, sql, planned, info)).await
     }
-
-    /// Adds what only the primary knows: that it found the file that an executor did not.
-    fn improve(&self, error: QueryError) -> QueryError {
-        match error {
-            QueryError::Invalid(message) if is_missing_file(&message) && self.reads_local_files() => {
-                QueryError::Invalid(format!(
-                    "{message}\nthe primary sees this file, but an executor does not: tables over local files need the same path on \
-                     every executor (a shared file system), or files in an object store"
-                ))
-            }
-            error => error,
-        }
-    }
-
-    fn reads_local_files(&self) -> bool {
-        use crate::catalog::{Storage, TableRecord};
-        self.inner.catalog.snapshot().tables().any(|held| match &held.record {
-            Record::Table(TableRecord { storage: Storage::External(external), .. }) => {
-                external.locations.iter().any(|location| location.url.starts_with("file:"))
-            }
-            Record::Table(TableRecord { storage: Storage::Managed(managed), .. }) => managed.root.starts_with("file:"),
-            Record::View(_) => false,
-        })
-    }
 }
 
 /// A statement, planned.
@@ -663,9 +640,19 @@ pub(crate) fn no_transactions() -> QueryError {
     QueryError::Unsupported("transactions are not supported: each statement is committed by itself".to_string())
 }
 
-fn is_missing_file(message: &str) -> bool {
-    message.contains("No such file or directory")
-        || (message.contains("Object at location") && message.contains("not found"))
+/// Adds what only the primary knows: whether it sees the local file that an executor did not find.
+fn about_files(error: QueryError) -> QueryError {
+    let QueryError::Invalid(message) = error else { return error };
+    let path = message.split_once("Object at location ").and_then(|(_, rest)| Some(rest.split_once(" not found")?.0));
+    // One of an object store has no root.
+    let Some(path) = path.map(Path::new).filter(|path| path.is_absolute()) else { return QueryError::Invalid(message) };
+    QueryError::Invalid(match path.exists() {
+        true => format!(
+            "{message}\nthe primary sees this file, but an executor does not: tables over local files need the same path on every \
+             executor (a shared file system), or files in an object store"
+        ),
+        false => format!("{message}\nit was there when the statement was planned, and is gone: run it again"),
+    })
 }
 
 pub(crate) fn without_qualifiers(schema: &SchemaRef) -> SchemaRef {

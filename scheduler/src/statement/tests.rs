@@ -577,3 +577,17 @@ async fn a_large_result_streams_from_where_it_is_kept() {
     let all = bench.sql("select value from generate_series(1, 10000)").await;
     assert_eq!(all.lines().count(), 10000);
 }
+
+#[test]
+fn of_a_local_file_that_is_not_there_the_primary_says_whether_it_sees_it() {
+    let said = |path: &str| {
+        let message = format!("cannot read it: Object Store error: Object at location {path} not found: No such file");
+        about_files(QueryError::Invalid(message)).to_string()
+    };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let seen = said(&file.path().display().to_string());
+    assert!(seen.contains("\nthe primary sees this file, but an executor does not"), "{seen}");
+    let gone = said("/no/such/file");
+    assert!(gone.ends_with("\nit was there when the statement was planned, and is gone: run it again"), "{gone}");
+    assert!(said("bucket/key").ends_with("not found: No such file"), "it is not a local one");
+}
