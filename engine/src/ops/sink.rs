@@ -6,9 +6,10 @@ use datafusion::catalog::Session;
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::file_options::csv_writer::CsvWriterOptions;
 use datafusion::common::file_options::json_writer::JsonWriterOptions;
-use datafusion::common::{Result, internal_datafusion_err, internal_err, plan_err};
+use datafusion::common::{GetExt, Result, internal_datafusion_err, internal_err, plan_err};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvSink;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::JsonSink;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::physical_plan::FileSinkConfig;
@@ -74,13 +75,24 @@ impl Sink {
         encoded.config()?;
         if let Some(csv) = sink.sink().downcast_ref::<CsvSink>() {
             let options = csv.writer_options();
+            encoded.name_compression(options.compression.into())?;
             encoded.compression_level = options.compression_level;
             encoded.times = Some(TimeFormats::of(&options.writer_options));
         }
         if let Some(json) = sink.sink().downcast_ref::<JsonSink>() {
+            encoded.name_compression(json.writer_options().compression.into())?;
             encoded.compression_level = json.writer_options().compression_level;
         }
         Ok(encoded)
+    }
+
+    /// DataFusion names the files of INSERT without their compression; a table of those that are named with it would not read them.
+    fn name_compression(&mut self, compression: FileCompressionType) -> Result<()> {
+        let (config, ending) = (self.config()?, compression.get_ext());
+        if !config.file_extension.ends_with(&ending) {
+            config.file_extension.push_str(&ending);
+        }
+        Ok(())
     }
 
     /// The part that says where is written.

@@ -27,6 +27,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::unparser::expr_to_sql;
+use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -35,6 +36,10 @@ use windlass_engine::Planning;
 
 /// Options that configure the object store, not the file format.
 const STORE_OPTIONS: &str = "aws.";
+
+const COMPRESSION: &str = "format.compression";
+/// Ends of names, and what they tell.
+const COMPRESSED: [(&str, &str); 4] = [("gz", "gzip"), ("bz2", "bzip2"), ("xz", "xz"), ("zst", "zstd")];
 
 /// A path or URL of a folder, as a URL with a trailing slash.
 pub(super) fn folder_url(folder: &str) -> Result<String, QueryError> {
@@ -65,14 +70,16 @@ fn external_table(state: &SessionState, record: &TableRecord, external: &Externa
             partitions.iter().map(|field| (field.name().clone(), field.data_type().clone())).collect(),
         )
         .with_file_sort_order(order.collect::<Result<Vec<Vec<SortExpr>>>>()?);
-    let paths = external.locations.iter().map(|location| {
-        let url = ListingTableUrl::parse(&location.url)?;
-        match &location.glob {
-            Some(glob) => url.with_glob(glob),
-            None => Ok(url),
-        }
-    });
+    let paths = external.locations.iter().map(location_url);
     listing_table(state, record, paths.collect::<Result<_>>()?, options, file_schema)
+}
+
+pub(crate) fn location_url(location: &Location) -> Result<ListingTableUrl> {
+    let url = ListingTableUrl::parse(&location.url)?;
+    match &location.glob {
+        Some(glob) => url.with_glob(glob),
+        None => Ok(url),
+    }
 }
 
 fn listing_table(
@@ -129,12 +136,16 @@ pub async fn external_record(
             command.file_type
         )));
     }
-    let options: BTreeMap<_, _> = command.options.clone().into_iter().collect();
+    let mut options: BTreeMap<_, _> = command.options.clone().into_iter().collect();
     for location in &command.locations {
         stores.configure(ListingTableUrl::parse(location)?.get_url(), &options)?;
     }
     let mut command = command.clone();
     command.options.retain(|key, _| !key.starts_with(STORE_OPTIONS));
+    if let Some(compression) = compression_of_files(state, &command).await {
+        options.insert(COMPRESSION.to_string(), compression.to_string());
+        command.options.insert(COMPRESSION.to_string(), compression.to_string());
+    }
 
     let built = match ListingTableFactory::new().create(state, &command).await {
         Ok(built) => built,
@@ -182,6 +193,44 @@ pub async fn external_record(
             order,
         }),
     })
+}
+
+/// What the files are called that INSERT would add and the table would not read: its location may be a pattern of other names.
+pub(crate) fn unread_additions(state: &SessionState, external: &External) -> Result<Option<String>> {
+    let format = file_format(state, &external.format, &external.options)?;
+    let extension = match format.compression_type() {
+        Some(compression) => format.get_ext_with_compression(&compression)?,
+        None => format.get_ext(),
+    };
+    let Some(location) = external.locations.first() else { return Ok(None) };
+    let url = location_url(location)?;
+    let is_read = url.contains(&url.prefix().clone().join(format!("a.{extension}")), true)
+        && format!(".{extension}").ends_with(&external.extension);
+    Ok((!is_read).then(|| format!("*.{extension}")))
+}
+
+/// How text files are compressed that nobody said it of: as their names tell, those of folders that of the first.
+async fn compression_of_files(state: &SessionState, command: &CreateExternalTable) -> Option<&'static str> {
+    let is_text = ["CSV", "JSON"].contains(&command.file_type.to_uppercase().as_str());
+    let is_told = command.options.keys().any(|key| key.eq_ignore_ascii_case(COMPRESSION));
+    if !is_text || is_told {
+        return None;
+    }
+    for location in &command.locations {
+        // What cannot be listed is an error of the statement further on.
+        let url = ListingTableUrl::parse(location).ok()?;
+        let store = state.runtime_env().object_store(&url).ok()?;
+        let mut files = url.list_all_files(state, store.as_ref(), "").await.ok()?;
+        while let Some(file) = files.try_next().await.ok()? {
+            let name = file.location.filename().unwrap_or_default();
+            // Marks of those who wrote the files, such as _SUCCESS.
+            if file.size > 0 && !name.starts_with(['_', '.']) {
+                let extension = name.rsplit_once('.')?.1.to_ascii_lowercase();
+                return COMPRESSED.iter().find(|(end, _)| *end == extension).map(|(_, compression)| *compression);
+            }
+        }
+    }
+    None
 }
 
 /// The text of a statement is shown to whoever asks for it, so it keeps no keys, secrets and tokens of an object store.

@@ -16,7 +16,7 @@ mod temporary;
 mod tests;
 
 pub use build::{FilesTable, external_record, parse_view, without_secrets};
-pub(crate) use build::{check_storable, new_id, view_provider};
+pub(crate) use build::{check_storable, location_url, new_id, unread_additions, view_provider};
 pub(crate) use listings::Listings;
 pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
 pub use provider::SessionCatalogs;

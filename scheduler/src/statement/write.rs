@@ -4,12 +4,13 @@ use super::outcome::{self, Effect};
 use super::publish::{Intent, Publication};
 use super::runner::{Finished, Started, job_info};
 use super::{Execution, Info, Statements, shape_of};
-use crate::catalog::{Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord};
+use crate::catalog::{
+    Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord, location_url, unread_additions,
+};
 use crate::errors::{QueryError, explain};
 use crate::history::{JobInfo, StageRecord};
 use crate::session::Session;
 use datafusion::catalog::default_table_source::provider_as_source;
-use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
@@ -113,7 +114,7 @@ impl Statements {
                 self.write_managed(session, state, sql, write, target, dml.table_name, dml.input, info).await
             }
             Storage::External(external) => {
-                require_writable(&name.table, external)?;
+                require_writable(state, &name.table, external)?;
                 let remove = if overwrite { existing_files(state, table).await? } else { Vec::new() };
                 let op = WriteOp::Insert(InsertOp::Append);
                 let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, dml.target, op, dml.input));
@@ -461,14 +462,23 @@ fn table_of(held: &Held) -> Result<&TableRecord, QueryError> {
 }
 
 /// Files are added, never extended.
-fn require_writable(table: &str, external: &External) -> Result<(), QueryError> {
+fn require_writable(state: &SessionState, table: &str, external: &External) -> Result<(), QueryError> {
     require_writable_format(&external.format)?;
-    match external.locations.first() {
-        Some(location) if !location.url.ends_with('/') => Err(QueryError::Invalid(format!(
+    let Some(location) = external.locations.first() else { return Ok(()) };
+    if !location.url.ends_with('/') {
+        return Err(QueryError::Invalid(format!(
             "table '{table}' is the file {}, which cannot be added to: make the table over a folder (a location that ends with /)",
             location.url
+        )));
+    }
+    match unread_additions(state, external)? {
+        None => Ok(()),
+        Some(added) => Err(QueryError::Invalid(format!(
+            "table '{table}' would not see what is added to it: it reads {}{}, and new files are called {added}: make the table over the \
+             folder (a location that ends with /)",
+            location.url,
+            location.glob.as_deref().unwrap_or_default()
         ))),
-        _ => Ok(()),
     }
 }
 
@@ -492,10 +502,7 @@ async fn existing_files(state: &SessionState, table: &TableRecord) -> Result<Vec
     let Storage::External(external) = &table.storage else { return Ok(Vec::new()) };
     let mut files = Vec::new();
     for location in &external.locations {
-        let mut url = ListingTableUrl::parse(&location.url)?;
-        if let Some(glob) = &location.glob {
-            url = url.with_glob(glob)?;
-        }
+        let url = location_url(location)?;
         let store = state.runtime_env().object_store(&url)?;
         let listed: Vec<_> =
             url.list_all_files(state, store.as_ref(), &external.extension).await?.try_collect().await?;
