@@ -4,15 +4,18 @@
 use crate::window::{WindowFlags, restore_window, window_flags};
 use datafusion::common::parsers::CompressionTypeVariant;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
-use datafusion::datasource::physical_plan::{CsvSource, FileScanConfig, FileScanConfigBuilder};
+use datafusion::datasource::physical_plan::{
+    CsvSource, FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, JsonSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use object_store::memory::InMemory;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -35,6 +38,9 @@ pub(crate) struct ScanOptions {
     /// The byte that ends a row of a CSV file.
     #[prost(uint32, optional, tag = "2")]
     terminator: Option<u32>,
+    /// A JSON file is one array of rows.
+    #[prost(bool, tag = "3")]
+    json_array: bool,
 }
 
 /// Exists only while a plan is encoded: decoding gives the restored operator.
@@ -100,6 +106,7 @@ impl ScanOptions {
                 compression => compression.to_string(),
             },
             terminator: csv(config).and_then(CsvSource::terminator).map(u32::from),
+            json_array: reads_json_arrays(config),
         }
     }
 
@@ -109,12 +116,29 @@ impl ScanOptions {
         if let (Some(csv), Some(terminator)) = (csv(config), self.terminator) {
             builder = builder.with_source(Arc::new(csv.with_terminator(u8::try_from(terminator).ok())));
         }
+        if let (Some(json), true) = (json(config), self.json_array) {
+            builder = builder.with_source(Arc::new(json.clone().with_newline_delimited(false)));
+        }
         Ok(DataSourceExec::from_data_source(builder.build()))
     }
 }
 
 fn csv(config: &FileScanConfig) -> Option<&CsvSource> {
     config.file_source.downcast_ref::<CsvSource>()
+}
+
+fn json(config: &FileScanConfig) -> Option<&JsonSource> {
+    config.file_source.downcast_ref::<JsonSource>()
+}
+
+/// The source does not tell. But of a file that is one array it refuses, before it reads, to read a part.
+fn reads_json_arrays(config: &FileScanConfig) -> bool {
+    let (Some(json), Some(file)) = (json(config), config.file_groups.iter().flat_map(FileGroup::iter).next()) else {
+        return false;
+    };
+    let opener = json.with_batch_size(1).create_file_opener(Arc::new(InMemory::new()), config, 0);
+    let part = file.clone().with_range(0, 1);
+    matches!(opener.and_then(|opener| opener.open(part)), Err(DataFusionError::NotImplemented(_)))
 }
 
 fn scan_config(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
