@@ -311,9 +311,9 @@ async fn an_executor_that_does_not_see_a_file_says_so() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let at = files.display();
-    session.sql(&format!("create external table t stored as parquet location '{at}/'")).await.unwrap();
+    session.sql(format!("create external table t stored as parquet location '{at}/'")).await.unwrap();
     session.set("windlass.small_query_bytes", "0").await.unwrap();
-    let error = session.sql("select sum(id) as n from t").await.err().expect("a file is not seen").to_string();
+    let error = session.sql("select sum(id) as n from t").await.expect_err("a file is not seen").to_string();
     assert!(error.contains(&format!("{at}/")) && error.contains("the primary sees this file"), "{error}");
     assert!(error.contains("a shared file system"), "{error}");
     drop(hidden);
