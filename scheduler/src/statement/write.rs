@@ -145,6 +145,7 @@ impl Statements {
     ) -> Result<Written, QueryError> {
         if let LogicalPlan::Copy(copy) = &plan {
             require_writable_format(&copy.file_type.get_ext())?;
+            require_writable_options(&copy.options)?;
         }
         self.write(session, state, sql, plan, Destination::Files { remove: Vec::new() }, info).await
     }
@@ -464,6 +465,7 @@ fn table_of(held: &Held) -> Result<&TableRecord, QueryError> {
 /// Files are added, never extended.
 fn require_writable(state: &SessionState, table: &str, external: &External) -> Result<(), QueryError> {
     require_writable_format(&external.format)?;
+    require_writable_options(&external.options)?;
     let Some(location) = external.locations.first() else { return Ok(()) };
     if !location.url.ends_with('/') {
         return Err(QueryError::Invalid(format!(
@@ -490,6 +492,26 @@ fn require_writable_format(format: &str) -> Result<(), QueryError> {
             other.to_uppercase()
         ))),
     }
+}
+
+/// DataFusion reads files with these options and writes them without: a table that has them could not read what is added to it.
+fn require_writable_options<'a>(options: impl IntoIterator<Item = (&'a String, &'a String)>) -> Result<(), QueryError> {
+    for (key, value) in options {
+        match key.to_lowercase().trim_start_matches("format.") {
+            "newline_delimited" if value.eq_ignore_ascii_case("false") => {
+                return Err(QueryError::Unsupported(
+                    "JSON files that are one array (newline_delimited false) are only read: rows are written one on each line".to_string(),
+                ));
+            }
+            "terminator" if !["\n", "\\n"].contains(&value.as_str()) => {
+                return Err(QueryError::Unsupported(format!(
+                    "CSV files whose rows end with '{value}' (terminator) are only read: rows are written one on each line"
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn fresh_folder(table: &TableRecord) -> String {

@@ -171,29 +171,29 @@ async fn down(command: Down) -> Outcome {
 }
 
 async fn status(command: Status) -> Outcome {
-    let (url, state) =
-        match (&command.dir, &command.url) {
-            (Some(dir), _) => {
-                let state = State::read(dir)?;
-                if !state.primaries().any(|primary| primary.is_alive()) {
-                    return Err(Failure::Unreachable(format!(
-                        "the primary of the cluster in {} has ended: see {}",
-                        dir.display(),
-                        state
-                            .primaries
-                            .first()
-                            .map_or_else(|| dir.join("primary/log"), |primary| primary.dir.join("log"))
-                            .display()
-                    )));
-                }
-                (state.url.clone(), Some(state))
+    let (url, state) = match (&command.dir, &command.url) {
+        (Some(dir), _) => {
+            let state = State::read(dir)?;
+            if !state.primaries().any(|primary| primary.is_alive()) {
+                return Err(Failure::Unreachable(format!(
+                    "the primary of the cluster in {} has ended: see {}",
+                    dir.display(),
+                    state
+                        .primaries
+                        .first()
+                        .map_or_else(|| dir.join("primary/log"), |primary| primary.dir.join("log"))
+                        .display()
+                )));
             }
-            (None, Some(url)) => (url.clone(), None),
-            (None, None) => return Err(Failure::Usage(
-                "which cluster? Name it with --url or WINDLASS_URL, or with --dir the folder of one that 'up' started"
-                    .to_owned(),
-            )),
-        };
+            (state.url.clone(), Some(state))
+        }
+        (None, Some(url)) => (url.clone(), None),
+        (None, None) => {
+            let which =
+                "which cluster? Name it with --url or WINDLASS_URL, or with --dir the folder of one that 'up' started";
+            return Err(Failure::Usage(which.to_owned()));
+        }
+    };
     let session = Client::connect_with_token(&url, command.token).await?;
     let status = session.status().await?;
     if command.json {
