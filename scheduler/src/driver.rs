@@ -245,10 +245,10 @@ impl Driver {
     /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. None: no such job.
     pub async fn cancel(&self, job: JobId, reason: &str) -> Option<JobState> {
         let at = match self.cancel_program(job, reason).await {
-            true => self.shared.history.job(job, |record| record.program.as_ref()?.jobs.last().copied()).flatten(),
-            false => Some((0, job)),
+            true => self.shared.history.job(job, |record| record.program.as_ref()?.last_job()).flatten(),
+            false => Some(job),
         };
-        if let Some((_, at)) = at {
+        if let Some(at) = at {
             self.cancel_job(at, reason).await;
         }
         self.shared.history.job(job, |record| record.state)

@@ -54,6 +54,13 @@ pub(crate) struct Submissions {
 /// Tells the one who submitted, once, that the first job runs or why none will.
 type Announce = Arc<Mutex<Option<oneshot::Sender<Result<(), QueryError>>>>>;
 
+fn tell(submitter: &Announce, accepted: Result<(), QueryError>) {
+    if let Some(submitter) = submitter.lock().take() {
+        // Nobody waits when the caller has left.
+        let _ = submitter.send(accepted);
+    }
+}
+
 #[async_trait]
 impl SubmitStatement for Submissions {
     async fn submit(&self, request: DetachedStatement) -> Result<JobId, SubmitError> {
@@ -165,10 +172,7 @@ impl Submissions {
                 outcome
             }
         };
-        if let Some(started) = started.lock().take() {
-            // Nobody waits when the caller has left.
-            let _ = started.send(accepted);
-        }
+        tell(started, accepted);
         // Temporary tables go with the session.
         let catalog = self.statements.catalog();
         let held = session.temporary().drain();
@@ -200,12 +204,7 @@ impl Submissions {
                 query: Some(format!("{id}.{number}")),
                 sent,
                 part_of: Some((program.id, number)),
-                started: Some(Arc::new(move |_| {
-                    if let Some(started) = announce.lock().take() {
-                        // Nobody waits when the caller has left.
-                        let _ = started.send(Ok(()));
-                    }
-                })),
+                started: Some(Arc::new(move |_| tell(&announce, Ok(())))),
             };
             self.statements.execute(session, text, None, &info).await?;
             submission.next += 1;

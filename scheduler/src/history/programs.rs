@@ -18,6 +18,13 @@ pub struct Program {
     pub jobs: Vec<(u32, JobId)>,
 }
 
+impl Program {
+    /// The job that it is at, or the last one that it had.
+    pub fn last_job(&self) -> Option<JobId> {
+        self.jobs.last().map(|(_, job)| *job)
+    }
+}
+
 impl History {
     /// `submitted_ms`: when it was accepted, perhaps by an earlier leader.
     pub(crate) fn program_started(&self, now: Moment, id: JobId, info: JobInfo, statements: u32, submitted_ms: u64) {
