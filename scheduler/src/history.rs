@@ -260,7 +260,8 @@ impl History {
     }
 
     pub fn log(&self, id: JobId) -> Option<Vec<String>> {
-        self.job(id, |job| job.log.lines())
+        let inner = self.inner.lock();
+        inner.jobs.get(&id).map(|record| inner.log(record))
     }
 
     pub(crate) fn submitted(&self, now: Moment, id: JobId, info: Arc<JobInfo>, plan: &PlannedJob) {

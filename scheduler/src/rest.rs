@@ -109,8 +109,8 @@ async fn cluster(State(rest): Shared) -> Json<Value> {
         "sessions": rest.front.sessions.len(),
         "results_kept": rest.front.kept.len(),
         "demand": demand(&rest).await,
-        "jobs_running": rest.driver.history().count(JobState::Running),
-        "jobs_queued": rest.driver.history().count(JobState::Queued),
+        "jobs_running": jobs[JobState::Running.as_str()],
+        "jobs_queued": jobs[JobState::Queued.as_str()],
         "jobs": jobs,
         "catalog_version": rest.front.catalog.version(),
     }))

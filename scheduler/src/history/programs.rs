@@ -84,24 +84,47 @@ impl History {
 }
 
 impl Inner {
-    /// The record, that of a program with the stages of its jobs and with what stands in their logs.
+    /// The record, that of a program with the stages of its jobs and, as lists do not show it, without its log.
     pub(super) fn whole<'a>(&'a self, record: &'a JobRecord) -> Cow<'a, JobRecord> {
         let Some(program) = &record.program else { return Cow::Borrowed(record) };
-        let mut whole = record.clone();
-        let mut lines = record.log.lines();
-        for job in program.jobs.iter().filter_map(|(_, job)| self.jobs.get(job)) {
-            whole.stages.extend(job.stages.iter().cloned());
-            lines.extend(job.log.lines().into_iter().map(|line| match line.split_once(' ') {
-                Some((time, text)) => format!("{time} {}: {text}", job.id),
-                None => line,
-            }));
-        }
+        Cow::Owned(JobRecord {
+            id: record.id,
+            info: Arc::clone(&record.info),
+            state: record.state,
+            error: record.error.clone(),
+            submitted_ms: record.submitted_ms,
+            started_ms: record.started_ms,
+            ended_ms: record.ended_ms,
+            stages: self.parts(program).flat_map(|job| job.stages.iter().cloned()).collect(),
+            program: Some(program.clone()),
+            log: Log::default(),
+        })
+    }
+
+    /// The lines of its log, those of a program among those of its jobs.
+    pub(super) fn log(&self, record: &JobRecord) -> Vec<String> {
+        let lines = record.log.lines();
+        let Some(program) = &record.program else { return lines };
+        let mut whole = Log::default();
+        let mut lines: Vec<String> = lines.into_iter().chain(self.parts(program).flat_map(lines_of_part)).collect();
         // They begin with their times. What has the same time stays in the order in which it stood.
         lines.sort_by(|one, other| time_of(one).cmp(time_of(other)));
-        whole.log = Log::default();
-        lines.into_iter().for_each(|line| whole.log.push(line));
-        Cow::Owned(whole)
+        lines.into_iter().for_each(|line| whole.push(line));
+        whole.lines()
     }
+
+    /// Those that are still kept.
+    fn parts<'a>(&'a self, program: &'a Program) -> impl Iterator<Item = &'a JobRecord> {
+        program.jobs.iter().filter_map(|(_, job)| self.jobs.get(job))
+    }
+}
+
+fn lines_of_part(job: &JobRecord) -> impl Iterator<Item = String> {
+    let id = job.id;
+    job.log.lines().into_iter().map(move |line| match line.split_once(' ') {
+        Some((time, text)) => format!("{time} {id}: {text}"),
+        None => line,
+    })
 }
 
 fn time_of(line: &str) -> &str {
