@@ -138,6 +138,8 @@ pub struct StageRecord {
     pub task_time: Duration,
     metrics: BTreeMap<(u32, String), u64>,
     started: Option<Instant>,
+    /// That this primary has started. A record of an earlier one has none.
+    attempts: u32,
 }
 
 /// When a batch of facts was derived, on both clocks.
@@ -334,6 +336,7 @@ impl History {
             Fact::TaskStarted { attempt, .. } => inner.stage(attempt.stage(), |job, index| {
                 let stage = job.stage(index);
                 stage.tasks_running += 1;
+                stage.attempts += 1;
                 stage.started.get_or_insert(now.at);
             }),
             Fact::TaskSpeculated { attempt, executor } => inner.update(attempt.job(), |job| {
@@ -496,6 +499,11 @@ impl JobRecord {
 }
 
 impl StageRecord {
+    /// Whether this primary has started each task, and none of them twice.
+    pub(crate) fn ran_once(&self) -> bool {
+        self.attempts == self.tasks
+    }
+
     /// Of a stage that waits.
     pub(crate) fn new(index: u32, stage: &PlannedStage) -> Self {
         Self {
@@ -513,6 +521,7 @@ impl StageRecord {
             task_time: Duration::ZERO,
             metrics: BTreeMap::new(),
             started: None,
+            attempts: 0,
         }
     }
 
@@ -688,9 +697,13 @@ mod tests {
             let attempt = stage.task(partition).attempt(0);
             history.apply(at(20), &Fact::TaskStarted { attempt, executor }, None);
         }
+        let ran_once = || history.job(job, |job| job.stages[0].ran_once());
+        assert_eq!(ran_once(), Some(true));
         let failed = stage.task(1).attempt(0);
         let failure = TaskFailure::Io { message: "disk".into() };
         history.apply(at(30), &Fact::TaskFailed { attempt: failed, executor, failure }, None);
+        history.apply(at(30), &Fact::TaskStarted { attempt: stage.task(1).attempt(1), executor }, None);
+        assert_eq!(ran_once(), Some(false));
         for (partition, rows, peak) in [(0, 5, 100), (1, 6, 40)] {
             let attempt = stage.task(partition).attempt(partition);
             let fact = Fact::TaskCommitted { attempt, executor, rows, bytes: 10 };

@@ -12,6 +12,7 @@ mod files;
 #[cfg(test)]
 mod fixtures;
 pub mod flight;
+mod garbage;
 pub mod history;
 pub mod member;
 pub mod meta;

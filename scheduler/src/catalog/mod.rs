@@ -28,7 +28,8 @@ pub use temporary::TempTables;
 
 use crate::erased::Erased;
 use crate::errors::{QueryError, with_suggestion};
-use crate::meta::{Expectation, MetaError, MetaStore, Transaction};
+use crate::garbage;
+use crate::meta::{MetaError, MetaStore};
 use crate::nearest::nearest;
 use crate::statement::outcome;
 use datafusion::catalog::TableProvider;
@@ -38,12 +39,10 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use windlass_connectors::StoreRegistry;
 use windlass_engine::session::{session_config, session_state};
 
-/// Where the metadata store keeps folders whose files nobody needs any more: when they may go, and the URL.
-const GARBAGE: &str = "garbage/";
 /// Folders of temporary tables of live sessions, by the tables' ids.
 const TEMPORARY: &str = "temporary/";
 
@@ -441,9 +440,8 @@ impl Catalog {
 
     /// An edit that lets the folder at `url` go after `delay`.
     pub fn discard_folder(&self, url: &str, delay: Duration) -> Edit {
-        let due = now_ms() + delay.as_millis() as u64;
-        let key = format!("{GARBAGE}{due:016}-{}", uuid::Uuid::new_v4().simple());
-        Edit::Meta(key, Some(url.as_bytes().to_vec().into()))
+        let (key, value) = garbage::entry(url, delay);
+        Edit::Meta(key, Some(value))
     }
 
     /// How long files of dropped and overwritten tables stay.
@@ -451,33 +449,12 @@ impl Catalog {
         self.grace
     }
 
-    /// Removes the folders that are due. Those that cannot be removed now are tried again at the next call.
+    /// Removes the folders that are due, and says how many.
     pub async fn collect_garbage(&self) -> Result<usize, QueryError> {
-        let mut removed = 0;
-        for (key, entry) in self.store.range(GARBAGE).await? {
-            let due = key[GARBAGE.len()..].split('-').next().and_then(|ms| ms.parse::<u64>().ok()).unwrap_or(0);
-            if due > now_ms() {
-                break;
-            }
-            let url = String::from_utf8_lossy(&entry.value).into_owned();
-            match crate::statement::remove_folder(&self.runtime, &url).await {
-                Ok(()) => {
-                    self.store
-                        .commit(Transaction::default().expect(&key, Expectation::Revision(entry.revision)).delete(&key))
-                        .await?;
-                    removed += 1;
-                }
-                Err(error) => tracing::warn!(%url, %error, "files that are not needed any more could not be removed"),
-            }
-        }
-        Ok(removed)
+        garbage::collect(self.store.as_ref(), &self.runtime).await
     }
 }
 
 fn already_exists(record: &Record, name: &TableName) -> QueryError {
     QueryError::AlreadyExists(format!("{} '{}' already exists", record.kind(), name.table))
-}
-
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

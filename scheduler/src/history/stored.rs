@@ -151,6 +151,7 @@ fn restore(stored: StoredJob) -> Option<JobRecord> {
         task_time: Duration::from_micros(stage.task_time_us),
         metrics: stage.metrics.into_iter().map(|(operator, name, value)| ((operator, name), value)).collect(),
         started: None,
+        attempts: 0,
     });
     Some(JobRecord {
         id: JobId(stored.id),

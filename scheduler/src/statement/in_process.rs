@@ -20,7 +20,7 @@ use futures::TryStreamExt;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash};
 use windlass_engine::ops::{StagedFile, StagedFiles};
 use windlass_engine::stage::WriteTarget;
@@ -34,6 +34,8 @@ pub(crate) struct InProcess {
     pub inline: Mutex<Option<usize>>,
     kept: Mutex<BTreeMap<AttemptId, Bytes>>,
     pub jobs: AtomicU64,
+    /// The next job is planned to hold a join's side in memory, and does not have it.
+    pub tight: AtomicBool,
 }
 
 #[async_trait]
@@ -68,7 +70,8 @@ impl Runner for InProcess {
         };
         let schema = physical.schema();
         self.plans.lock().insert(hash, (physical, state.task_ctx()));
-        Ok(PlannedJob { schema, stages: vec![stage], write, holds_sides: false, shape: ClusterShape::ONE })
+        let holds_sides = self.tight.load(Ordering::Relaxed);
+        Ok(PlannedJob { schema, stages: vec![stage], write, holds_sides, shape: ClusterShape::ONE })
     }
 
     async fn quiet(&self, _: JobId) {}
@@ -77,6 +80,9 @@ impl Runner for InProcess {
         let id = JobId(self.jobs.fetch_add(1, Ordering::Relaxed) + 1);
         if let Some(started) = started {
             started(id);
+        }
+        if self.tight.swap(false, Ordering::Relaxed) {
+            return Err(QueryError::OutOfMemory("a side of a join does not fit".to_string()));
         }
         let (plan, context) = self.plans.lock().remove(&job.stages[0].hash).unwrap();
         let before = files(&job, &context).await?;

@@ -32,7 +32,7 @@ pub use leaves::{Leaves, leaves};
 pub use outcome::Sent;
 pub use params::{ParameterNames, Parameters};
 pub use parse::split;
-pub use publish::{Journal, remove_folder};
+pub use publish::Journal;
 pub use runner::{Finished, Part, Runner, Started};
 
 use crate::catalog::{Catalog, Listings};

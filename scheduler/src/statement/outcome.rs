@@ -5,8 +5,9 @@
 //! that sends the statement again says so. Whoever leads then answers from the record, or runs the statement: of an earlier
 //! leader nothing can become durable any more.
 
-use crate::catalog::{Edit, now_ms};
+use crate::catalog::Edit;
 use crate::errors::QueryError;
+use crate::history::wall_ms;
 use crate::meta::{MetaStore, Transaction};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -93,7 +94,7 @@ fn entry() -> Option<(String, Vec<u8>)> {
     let outcome = Outcome {
         affected: wrote.map(|(rows, _)| rows),
         counted: wrote.is_some_and(|(_, counted)| counted),
-        at_ms: now_ms(),
+        at_ms: wall_ms(),
     };
     // Numbers and a truth value.
     let value = serde_json::to_vec(&outcome).expect("an outcome can be written as JSON");
@@ -114,7 +115,7 @@ pub(super) async fn find(store: &Arc<dyn MetaStore>, query: &str) -> Result<Opti
 
 /// Forgets outcomes that nobody asks for any more. To be called every minute or so.
 pub(crate) async fn forget_old(store: &Arc<dyn MetaStore>) -> Result<(), QueryError> {
-    let before = now_ms().saturating_sub(KEPT.as_millis() as u64);
+    let before = wall_ms().saturating_sub(KEPT.as_millis() as u64);
     let entries = store.range(OUTCOMES).await?;
     let is_old = |value: &[u8]| serde_json::from_slice::<Outcome>(value).map_or(true, |outcome| outcome.at_ms < before);
     let old: Vec<String> = entries.into_iter().filter(|(_, entry)| is_old(&entry.value)).map(|(key, _)| key).collect();

@@ -13,6 +13,7 @@
 use super::outcome;
 use crate::catalog::Edit;
 use crate::errors::QueryError;
+use crate::garbage::{self, remove_folder};
 use crate::meta::{MetaStore, Transaction};
 use datafusion::common::DataFusionError;
 use datafusion::datasource::listing::ListingTableUrl;
@@ -23,11 +24,22 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 use windlass_engine::ops::StagedFiles;
 
 const WRITES: &str = "write/";
 /// Requests to an object store at a time.
 const AT_A_TIME: usize = 16;
+/// An attempt that has ended may have left a file half written to a thread of the file system, which cannot be called back: what was
+/// staged is removed again after each of these times. On a disk that has more to do than it can, seconds are not enough.
+const STRAGGLERS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(300)];
+
+/// Whether files may still be staged for a write that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writers {
+    Gone,
+    MayStage,
+}
 
 /// The writes that are under way.
 #[derive(Clone, Debug)]
@@ -79,7 +91,7 @@ impl Journal {
                 }
                 Some(publication) => {
                     published += 1;
-                    self.carry_through(&intent, &publication).await
+                    self.carry_through(&intent, &publication, Writers::MayStage).await
                 }
             };
             if let Err(error) = ended {
@@ -103,18 +115,22 @@ impl Journal {
 
     /// Removes what was staged.
     pub(super) async fn abandon(&self, intent: &Intent) -> Result<(), QueryError> {
-        for folder in intent.staging.iter().chain(&intent.unless_committed) {
-            remove_folder(&self.runtime, folder).await?;
-        }
-        self.forget(intent).await
+        let folders = [&intent.staging[..], &intent.unless_committed].concat();
+        let later = self.remove(&folders, Writers::MayStage).await;
+        Ok(self.store.commit(later.delete(intent.key())).await?)
     }
 
     /// Moves files to where readers find them.
-    pub(super) async fn publish(&self, mut intent: Intent, publication: Publication) -> Result<(), QueryError> {
+    pub(super) async fn publish(
+        &self,
+        mut intent: Intent,
+        publication: Publication,
+        writers: Writers,
+    ) -> Result<(), QueryError> {
         intent.publication = Some(publication.clone());
         // From here on it happens, whoever leads.
         self.store.commit(outcome::record_in(intent.put()?)).await?;
-        self.carry_through(&intent, &publication).await.map_err(|error| {
+        self.carry_through(&intent, &publication, writers).await.map_err(|error| {
             QueryError::Internal(format!(
                 "the files were written, but not all of them could be moved into place: {error}; this is completed when the primary \
                  starts again"
@@ -127,16 +143,23 @@ impl Journal {
         Edit::Meta(intent.key(), None)
     }
 
-    /// What is left after [`Journal::committed`].
-    pub(super) async fn clear_staging(&self, intent: &Intent) {
-        for folder in &intent.staging {
-            if let Err(error) = remove_folder(&self.runtime, folder).await {
-                tracing::warn!(%folder, %error, "a staging folder could not be removed");
-            }
+    /// Removes what is left after [`Journal::committed`].
+    pub(super) async fn clear_staging(&self, intent: &Intent, writers: Writers) {
+        let later = self.remove(&intent.staging, writers).await;
+        if later.writes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.commit(later).await {
+            tracing::warn!(staging = ?intent.staging, %error, "what was staged for a write that has ended stays");
         }
     }
 
-    async fn carry_through(&self, intent: &Intent, publication: &Publication) -> Result<(), QueryError> {
+    async fn carry_through(
+        &self,
+        intent: &Intent,
+        publication: &Publication,
+        writers: Writers,
+    ) -> Result<(), QueryError> {
         let url = ObjectStoreUrl::parse(&publication.store)?;
         let store = self.runtime.object_store(&url)?;
         // First the new, then the old goes: a reader in between may see both, but never neither.
@@ -147,18 +170,28 @@ impl Journal {
                 Err(error) => return Err(DataFusionError::from(error).into()),
             }
         }
-        for folder in &intent.staging {
-            remove_folder(&self.runtime, folder).await?;
+        let later = self.remove(&intent.staging, writers).await;
+        Ok(self.store.commit(later.delete(intent.key())).await?)
+    }
+
+    /// Removes `folders`. What of them is to be removed later, because it could not be now or because of who may still write there,
+    /// is in the transaction.
+    async fn remove(&self, folders: &[String], writers: Writers) -> Transaction {
+        let mut later = Vec::new();
+        for folder in folders {
+            if let Err(error) = remove_folder(&self.runtime, folder).await {
+                tracing::info!(%folder, %error, "what was staged for a write is removed later");
+                later.push(garbage::entry(folder, Duration::ZERO));
+            }
+            if writers == Writers::MayStage {
+                later.extend(STRAGGLERS.map(|after| garbage::entry(folder, after)));
+            }
         }
-        self.forget(intent).await
+        later.into_iter().fold(Transaction::default(), |transaction, (key, url)| transaction.put(key, url))
     }
 
     async fn put(&self, intent: &Intent) -> Result<(), QueryError> {
         Ok(self.store.commit(intent.put()?).await?)
-    }
-
-    async fn forget(&self, intent: &Intent) -> Result<(), QueryError> {
-        Ok(self.store.commit(Transaction::default().delete(intent.key())).await?)
     }
 }
 
@@ -227,27 +260,6 @@ fn path_of(path: &str) -> Result<Path, QueryError> {
     Path::parse(path).map_err(|e| QueryError::Internal(format!("\"{path}\" is not a path: {e}")))
 }
 
-/// Removes the folder at `url` and all that is in it. That there is none is fine.
-pub async fn remove_folder(runtime: &RuntimeEnv, url: &str) -> Result<(), QueryError> {
-    let folder = ListingTableUrl::parse(url)?;
-    if folder.prefix().as_ref().is_empty() {
-        return Err(QueryError::Internal(format!("{url} is all of an object store, and not to be removed")));
-    }
-    if folder.scheme() == "file" {
-        let path = folder.get_url().to_file_path();
-        let path = path.map_err(|()| QueryError::Internal(format!("{url} is not a local path")))?;
-        return match tokio::fs::remove_dir_all(&path).await {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(QueryError::Internal(format!("{} cannot be removed: {error}", path.display()))),
-        };
-    }
-    let store = runtime.object_store(&folder)?;
-    let found = store.list(Some(folder.prefix())).map_ok(|meta| meta.location).boxed();
-    store.delete_stream(found).try_collect::<Vec<_>>().await.map_err(DataFusionError::from)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,7 +313,7 @@ mod tests {
         let mut publication = Publication::new(&[first, second], &disk.url("t/")).unwrap();
         publication.removes =
             vec![Path::from_filesystem_path(disk.folder.path().join("t/old.csv")).unwrap().to_string()];
-        disk.journal.publish(intent, publication).await.unwrap();
+        disk.journal.publish(intent, publication, Writers::Gone).await.unwrap();
         assert_eq!(disk.read("t/a.csv").as_deref(), Some("a.csv"));
         assert_eq!(disk.read("t/month=1/b.csv").as_deref(), Some("month=1/b.csv"));
         assert_eq!(disk.read("t/d.csv").as_deref(), Some("d.csv"));
@@ -341,6 +353,33 @@ mod tests {
         assert_eq!(disk.read("warehouse/t-1/new/x.parquet"), None);
     }
 
+    /// As when an attempt that has not noticed its end adds a file to a folder while it is removed.
+    #[tokio::test]
+    async fn what_cannot_be_removed_when_a_write_ends_is_removed_later() {
+        let disk = Disk::new();
+        let stuck = |folder: &str| disk.write(folder, "not a folder");
+        let free = |folder: &str| fs::remove_file(disk.folder.path().join(folder)).unwrap();
+        let garbage = async || garbage::collect(disk.journal.store.as_ref(), &disk.journal.runtime).await.unwrap();
+        let begin =
+            async |folder: &str| disk.journal.begin(vec![disk.url(&format!("{folder}/"))], vec![]).await.unwrap();
+
+        stuck("failed");
+        disk.journal.abandon(&begin("failed").await).await.unwrap();
+        stuck("committed");
+        disk.journal.clear_staging(&begin("committed").await, Writers::Gone).await;
+        let staged = disk.staged("0-0", &["a.csv"]);
+        let publication = Publication::new(&[staged], &disk.url("t/")).unwrap();
+        stuck("published");
+        disk.journal.publish(begin("published").await, publication, Writers::Gone).await.unwrap();
+        assert!(disk.read("t/a.csv").is_some(), "what was written is there all the same");
+
+        assert_eq!(garbage().await, 0);
+        ["failed", "committed", "published"].into_iter().for_each(free);
+        assert_eq!(garbage().await, 3);
+        let later = disk.journal.store.range("garbage/").await.unwrap();
+        assert_eq!(later.len(), STRAGGLERS.len(), "those who may still write are waited for");
+    }
+
     #[tokio::test]
     async fn a_single_file_takes_the_name_of_its_target() {
         let disk = Disk::new();
@@ -348,14 +387,9 @@ mod tests {
         let staged = disk.staged("0-0", &["out.csv"]);
         let intent = disk.journal.begin(vec![disk.url("stage/")], vec![]).await.unwrap();
         let publication = Publication::new(&[staged], &disk.url("out.csv")).unwrap();
-        disk.journal.publish(intent, publication).await.unwrap();
+        disk.journal.publish(intent, publication, Writers::Gone).await.unwrap();
         assert_eq!(disk.read("out.csv").as_deref(), Some("out.csv"));
         let two = [disk.staged("0-0", &["a"]), disk.staged("1-0", &["b"])];
         assert!(Publication::new(&two, &disk.url("out.csv")).is_err());
-    }
-
-    #[tokio::test]
-    async fn a_whole_store_is_never_removed() {
-        assert!(remove_folder(&RuntimeEnv::default(), "file:///").await.is_err());
     }
 }

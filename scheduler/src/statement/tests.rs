@@ -1,6 +1,6 @@
 use super::in_process::InProcess;
 use super::*;
-use crate::catalog::CatalogConfig;
+use crate::catalog::{CatalogConfig, Record};
 use crate::meta::{Entry, Leader, MemoryStore, MetaError, MetaStore, Term, Transaction};
 use crate::session::{Caller, SessionConfig, Sessions};
 use datafusion::arrow::util::pretty::pretty_format_batches;
@@ -332,6 +332,24 @@ async fn a_failed_write_leaves_nothing() {
     bench.statements.catalog().collect_garbage().await.unwrap();
     let files = walk(&bench.path("warehouse"));
     assert_eq!(files.len(), 1, "{files:?}");
+}
+
+/// What a first job leaves is removed while a second one, which needs less memory, writes what the statement asked for.
+#[tokio::test]
+async fn a_second_job_of_a_write_fills_a_folder_of_its_own() {
+    let bench = Bench::new().await;
+    bench.runner.tight.store(true, Ordering::Relaxed);
+    bench.sql("create table t as select 1 as a").await;
+    let catalog = bench.statements.catalog();
+    let going = catalog.store().range("garbage/").await.unwrap();
+    let going: Vec<String> = going.iter().map(|(_, url)| String::from_utf8_lossy(&url.value).into_owned()).collect();
+    let snapshot = catalog.snapshot();
+    let held = snapshot.table(&bench.session.resolve("t")).unwrap();
+    let Record::Table(table) = &held.record else { panic!("t is a table") };
+    let folders = &table.managed().unwrap().folders;
+    assert!(!going.is_empty() && !folders.is_empty());
+    assert!(folders.iter().all(|folder| !going.contains(folder)), "{folders:?} of {going:?}");
+    assert_eq!(bench.sql("select * from t").await, "1");
 }
 
 fn walk(folder: &std::path::Path) -> Vec<PathBuf> {

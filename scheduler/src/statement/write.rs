@@ -1,7 +1,7 @@
 //! Statements that write: INSERT INTO, INSERT OVERWRITE, COPY TO and CREATE TABLE AS. Tasks stage files; this publishes them.
 
 use super::outcome::{self, Effect};
-use super::publish::{Intent, Publication};
+use super::publish::{Intent, Publication, Writers};
 use super::runner::{Finished, Started, job_info};
 use super::{Execution, Info, Statements, shape_of};
 use crate::catalog::{
@@ -25,9 +25,6 @@ use windlass_engine::stage::WriteTarget;
 
 /// How long the end of a failed write waits for its attempts to notice.
 const NOTICE: Duration = Duration::from_secs(5);
-/// An attempt that has ended may have left a file half written to a thread of the file system, which cannot be called back: what was
-/// staged is removed again after each of these times. On a disk that has more to do than it can, seconds are not enough.
-const STRAGGLERS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(300)];
 
 /// A write that is published.
 pub(super) struct Written {
@@ -44,6 +41,18 @@ enum Destination {
     Files {
         remove: Vec<String>,
     },
+}
+
+impl Destination {
+    /// For another job of the same statement, while what the one before it left is removed.
+    fn afresh(&self) -> Self {
+        match self {
+            Self::Managed(write) => {
+                Self::Managed(ManagedWrite { folder: fresh_folder(&write.record), ..write.clone() })
+            }
+            files @ Self::Files { .. } => files.clone(),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -220,7 +229,7 @@ impl Statements {
             match (write.once(job, job_info).await, again) {
                 (Err(error @ QueryError::OutOfMemory(_)), Some((state, plan, info))) => {
                     let job = statements.plan_spilling(&state, &plan, error).await?;
-                    write.once(job, info).await
+                    Write { destination: &destination.afresh(), ..write }.once(job, info).await
                 }
                 (ended, _) => ended,
             }
@@ -246,34 +255,32 @@ impl Statements {
             Destination::Managed(write) => {
                 let folders = self.settle(write, &staged).await?;
                 outcome::on_behalf_of(effect, self.commit(intent, write, folders, rows)).await?;
-                self.stop_the_slower(finished.job, target).await;
-                self.inner.journal.clear_staging(intent).await;
+                let writers = self.stop_the_slower(&finished).await;
+                self.inner.journal.clear_staging(intent, writers).await;
             }
             Destination::Files { remove } => {
                 let mut publication = Publication::new(&staged, &target.target)?;
                 let new: Vec<&String> = publication.moves.iter().map(|(_, to)| to).collect();
                 publication.removes = remove.iter().filter(|path| !new.contains(path)).cloned().collect();
-                self.stop_the_slower(finished.job, target).await;
-                let published = self.inner.journal.publish(intent.clone(), publication);
+                let writers = self.stop_the_slower(&finished).await;
+                let published = self.inner.journal.publish(intent.clone(), publication, writers);
                 outcome::on_behalf_of(effect, published).await.map_err(Unpublished::Partly)?;
             }
         }
         Ok(Written { rows, job: finished.job, stages: finished.stages })
     }
 
-    /// Waits for attempts that lost the race with another one of their task, before what was staged is removed. Where they do not notice,
-    /// it is removed once more later.
-    async fn stop_the_slower(&self, job: JobId, target: &WriteTarget) {
-        if tokio::time::timeout(NOTICE, self.inner.runner.quiet(job)).await.is_err() {
-            let later = self.discard_later(target);
-            if let Err(error) = self.inner.catalog.change(|_| Ok(later)).await {
-                tracing::warn!(staging = %target.staging, %error, "what slow attempts stage stays until the primary starts again");
-            }
+    /// Waits for attempts that lost the race with another one of their task, before what was staged is removed.
+    async fn stop_the_slower(&self, finished: &Finished) -> Writers {
+        let quiet = tokio::time::timeout(NOTICE, self.inner.runner.quiet(finished.job)).await;
+        match quiet {
+            Ok(()) if finished.stages.iter().all(|stage| stage.ran_once()) => Writers::Gone,
+            _ => Writers::MayStage,
         }
     }
 
-    /// The folders that the table consists of once this write is committed, besides those that it has. On a local disk the files
-    /// of all tasks move into one; where moving means copying, they stay where they were staged.
+    /// The folders that the table consists of once this write is committed, besides those that it has: the files of all tasks move
+    /// into one.
     async fn settle(&self, write: &ManagedWrite, staged: &[StagedFiles]) -> Result<Vec<String>, QueryError> {
         let publication = Publication::new(staged, &write.folder)?;
         if publication.moves.is_empty() {
@@ -325,24 +332,6 @@ impl Statements {
             })
             .await?;
         Ok(())
-    }
-
-    fn discard_later(&self, target: &WriteTarget) -> Vec<Edit> {
-        STRAGGLERS.map(|after| self.inner.catalog.discard_folder(&target.staging, after)).into()
-    }
-
-    /// Removes what was staged, now and again when whoever was still writing has noticed.
-    async fn give_up(&self, intent: &Intent, target: &WriteTarget) -> Result<(), QueryError> {
-        let later = self.discard_later(target);
-        let ended = async {
-            self.inner.journal.abandon(intent).await?;
-            self.inner.catalog.change(|_| Ok(later)).await.map(drop)
-        };
-        let ended = ended.await;
-        if let Err(error) = &ended {
-            tracing::warn!(staging = %target.staging, %error, "staged files of a failed write stay until the primary starts again");
-        }
-        ended
     }
 }
 
@@ -396,10 +385,15 @@ impl Write<'_> {
                     // Those that still run would stage files behind our back.
                     let _ = tokio::time::timeout(NOTICE, inner.runner.quiet(*job)).await;
                 }
-                match self.statements.give_up(&intent, &target).await {
+                match inner.journal.abandon(&intent).await {
+                    Ok(()) => Err(error),
                     // The next leader has removed what was staged: that is why it was not found, and the client asks that one.
                     Err(lost @ QueryError::NotLeading(_)) => Err(lost),
-                    _ => Err(error),
+                    Err(left) => {
+                        let staging = &target.staging;
+                        tracing::warn!(%staging, error = %left, "staged files of a failed write stay until the primary starts again");
+                        Err(error)
+                    }
                 }
             }
         }
