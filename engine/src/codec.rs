@@ -4,11 +4,13 @@ use crate::lost::{Lost, LostExec, ScanOptions};
 use crate::ops::{CopyFiles, CopyFilesExec, ExchangeReadExec, ReadMode, Sink, WriteExec};
 use crate::window::WindowFlags;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{
     Constraint, Constraints, Result, ScalarValue, internal_datafusion_err, internal_err, not_impl_err,
 };
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::equivalence::AcrossPartitions;
+use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::{ConstExpr, EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::sorts::partial_sort::PartialSortExec;
@@ -416,9 +418,11 @@ impl Encoder<'_> {
             Partitioning::Hash(exprs, _) => self.exprs(exprs)?,
             _ => vec![],
         };
+        // What a scalar subquery gives is not known to the stages that it is not part of; that a column is equal to it, and so constant, is.
         let constants = equivalence
             .constants()
             .iter()
+            .filter(|constant| !refers_to_subquery(&constant.expr))
             .map(|constant| {
                 let (uniform, value) = match &constant.across_partitions {
                     AcrossPartitions::Uniform(value) => (true, value.as_ref()),
@@ -431,8 +435,9 @@ impl Encoder<'_> {
         let equal = equivalence
             .eq_group()
             .iter()
+            .map(|class| class.iter().filter(|expr| !refers_to_subquery(expr)).collect::<Vec<_>>())
             .filter(|class| class.len() > 1)
-            .map(|class| Ok(Expressions { exprs: self.exprs(class.iter())? }))
+            .map(|class| Ok(Expressions { exprs: self.exprs(class)? }))
             .collect::<Result<_>>()?;
         Ok(ExchangeRead {
             stage: read.stage(),
@@ -451,6 +456,11 @@ impl Encoder<'_> {
             },
         })
     }
+}
+
+pub(crate) fn refers_to_subquery(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    let found = expr.exists(|part| Ok(part.is::<ScalarSubqueryExpr>()));
+    found.expect("the closure does not fail")
 }
 
 struct Decoder<'a> {

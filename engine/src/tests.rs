@@ -50,7 +50,13 @@ impl ExchangeSource for StoreSource {
     }
 }
 
-async fn run_job(job: &PlannedJob, store: &Arc<ExchangeStore>, runtime: &Arc<RuntimeEnv>) -> Vec<RecordBatch> {
+/// With so many tasks of a stage in one instance, as if they were launched together on one executor.
+async fn run_job(
+    job: &PlannedJob,
+    store: &Arc<ExchangeStore>,
+    runtime: &Arc<RuntimeEnv>,
+    together: usize,
+) -> Vec<RecordBatch> {
     let id = JobId(1);
     let mut result = Vec::new();
     for (index, stage) in job.stages.iter().enumerate() {
@@ -66,13 +72,15 @@ async fn run_job(job: &PlannedJob, store: &Arc<ExchangeStore>, runtime: &Arc<Run
             })
             .collect();
         let inputs = TaskInputs { job: id, stages, source: Arc::new(StoreSource(Arc::clone(store))) };
-        // Each partition alone, as if every task ran on an executor of its own.
-        for partition in 0..stage.tasks {
-            let instance = plan.instantiate(id.stage(index as u32), &[(partition, 0)], inputs.clone()).unwrap();
-            let summary =
-                instance.run(0, store).await.unwrap_or_else(|e| panic!("stage {index}: {e}\n{}", stage.display));
-            if let Some(bytes) = summary.inline_result {
-                result.extend(decode_batches(&bytes).unwrap());
+        let attempts: Vec<(u32, u32)> = (0..stage.tasks).map(|partition| (partition, 0)).collect();
+        for group in attempts.chunks(together) {
+            let instance = plan.instantiate(id.stage(index as u32), group, inputs.clone()).unwrap();
+            let tasks = (0..group.len()).map(|task| Arc::clone(&instance).run(task, store));
+            for summary in futures::future::join_all(tasks).await {
+                let summary = summary.unwrap_or_else(|e| panic!("stage {index}: {e}\n{}", stage.display));
+                if let Some(bytes) = summary.inline_result {
+                    result.extend(decode_batches(&bytes).unwrap());
+                }
             }
         }
     }
@@ -140,16 +148,30 @@ impl Fixture {
         }
     }
 
-    /// The answer of stages equals DataFusion's own, and stages there are.
-    async fn check(&self, sql: &str) {
-        let (actual, expected, stages) = self.answers(sql, |_| {}).await;
-        assert_eq!(rows(&actual), rows(&expected), "{sql}\n{stages}");
+    /// The answer of stages equals DataFusion's own, however many of their tasks run together. The stages.
+    async fn check(&self, sql: &str, set: impl Fn(&mut WindlassOptions)) -> String {
+        let mut shown = String::new();
+        for together in [1, 3] {
+            let (actual, expected, stages) = self.answers_of(sql, together, &set).await;
+            assert_eq!(rows(&actual), rows(&expected), "{together} tasks together: {sql}\n{stages}");
+            shown = stages;
+        }
+        shown
     }
 
     /// What stages answer, what DataFusion answers, and the stages.
     async fn answers(
         &self,
         sql: &str,
+        set: impl FnOnce(&mut WindlassOptions),
+    ) -> (Vec<RecordBatch>, Vec<RecordBatch>, String) {
+        self.answers_of(sql, 1, set).await
+    }
+
+    async fn answers_of(
+        &self,
+        sql: &str,
+        together: usize,
         set: impl FnOnce(&mut WindlassOptions),
     ) -> (Vec<RecordBatch>, Vec<RecordBatch>, String) {
         let plain = SessionContext::new_with_config(
@@ -164,9 +186,9 @@ impl Fixture {
         let logical = state.create_logical_plan(sql).await.unwrap();
         let job = plan_job(&state, &logical, SHAPE).await.unwrap();
         let runtime = Arc::clone(state.runtime_env());
-        let actual = run_job(&job, &self.store, &runtime).await;
-        self.store.remove_job(JobId(1));
         let stages: Vec<_> = job.stages.iter().map(|stage| stage.display.as_str()).collect();
+        let actual = run_job(&job, &self.store, &runtime, together).await;
+        self.store.remove_job(JobId(1));
         (actual, expected, stages.join("\n---\n"))
     }
 }
@@ -329,7 +351,25 @@ const STATEMENTS: &[&str] = &[
 async fn stages_answer_as_one_process_does() {
     let fixture = Fixture::new().await;
     for sql in STATEMENTS {
-        fixture.check(sql).await;
+        fixture.check(sql, |_| {}).await;
+    }
+}
+
+/// DataFusion filters what a join probes by what it has built, and tells the parts that it has built from each other by the number of
+/// partitions that it sees.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_keep_their_rows_whichever_tasks_run_together() {
+    let fixture = Fixture::new().await;
+    let shuffled = |options: &mut WindlassOptions| {
+        (options.broadcast_bytes, options.broadcast_rows, options.broadcast_from_bytes) = (0, 0, 0);
+    };
+    let joined = "(select value as c from generate_series(1, 400)) as g left join fact f on g.c = cast(f.id as int)";
+    for sql in [
+        format!("select f.id, rank() over (order by f.x) from {joined} where f.s is not null"),
+        format!("select f.s, count(*), rank() over (order by f.s) from {joined} where f.n is not null group by f.s"),
+    ] {
+        let stages = fixture.check(&sql, shuffled).await;
+        assert!(stages.contains("mode=Partitioned"), "{sql}\n{stages}");
     }
 }
 
@@ -402,7 +442,7 @@ async fn a_plan_is_handed_over_once() {
     let runtime = Arc::clone(state.runtime_env());
     let instance = planned.instantiate(Arc::clone(&runtime), None, stage, &[(0, 0)], inputs).unwrap();
     let first = instance.run(0, &fixture.store).await.unwrap().inline_result.unwrap();
-    let again = run_job(&job, &fixture.store, &runtime).await;
+    let again = run_job(&job, &fixture.store, &runtime, 1).await;
     let expected = windlass.sql(sql).await.unwrap().collect().await.unwrap();
     assert_eq!(rows(&decode_batches(&first).unwrap()), rows(&expected));
     assert_eq!(rows(&again), rows(&expected));

@@ -17,6 +17,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub mod answer;
 pub mod demo;
+pub mod queries;
 pub mod slt;
 pub mod tpc;
 

@@ -12,7 +12,7 @@ mod submissions;
 mod terms;
 
 use crate::cluster::Processes;
-use crate::{Engine, demo, slt, tpc};
+use crate::{Engine, demo, queries, slt, tpc};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -99,6 +99,11 @@ mod embedded {
         slt::run(&files(), || Windlass::embedded(Small::InOnePlace)).await;
         slt::run(&files(), || Windlass::embedded(Small::InStages)).await;
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn random_queries() {
+        queries::run(Windlass::embedded(Small::InStages).await.as_ref()).await;
+    }
 }
 
 mod processes {
@@ -126,6 +131,12 @@ mod processes {
         for small in [Small::InOnePlace, Small::InStages] {
             slt::run(&files(), || connect(&cluster, small)).await;
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn random_queries() {
+        let cluster = Processes::start();
+        queries::run(connect(&cluster, Small::InStages).await.as_ref()).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use super::ClusterShape;
 use super::range_sort;
 use super::size::scanned_bytes;
+use crate::codec::refers_to_subquery;
 use crate::config::WindlassOptions;
 use crate::envelope::{Envelope, OutputSpec, content_hash};
 use crate::handover::Planned;
@@ -19,11 +20,12 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
@@ -165,6 +167,7 @@ impl Cutter {
         if plan.is::<CoalescePartitionsExec>() || plan.is::<SortPreservingMergeExec>() {
             return self.cut_gather(plan);
         }
+        let plan = without_dynamic_filter(plan)?;
         let probe_partitions = plan.output_partitioning().partition_count();
         let whole = whole_children(&plan);
         let mut children = Vec::with_capacity(plan.children().len());
@@ -276,7 +279,7 @@ impl Cutter {
     /// A stage below the operator that runs the scalar subqueries needs their results as well.
     fn with_subqueries(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         match &self.subqueries {
-            Some(node) if refers_to_subquery(&plan)? => {
+            Some(node) if reads_subquery(&plan)? => {
                 Ok(Arc::new(ScalarSubqueryExec::new(plan, node.subqueries().to_vec(), node.results().clone())))
             }
             _ => Ok(plan),
@@ -337,11 +340,32 @@ fn is_costly(plan: &Arc<dyn ExecutionPlan>) -> bool {
     !node.is::<ExchangeReadExec>()
 }
 
-fn refers_to_subquery(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+/// A join of two sides that are partitioned alike, without the filter that it makes for one side of what it has built of the other.
+///
+/// DataFusion looks up the part of the filter that is for a row by the row's hash and the number of partitions. A task's instance has
+/// fewer than those among which the rows were dealt out, and would drop rows that find their match.
+fn without_dynamic_filter(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(join) = plan.downcast_ref::<HashJoinExec>().filter(|join| join.mode == PartitionMode::Partitioned) else {
+        return Ok(plan);
+    };
+    let Some(filter) = join.dynamic_filter_expr().and_then(|filter| filter.expression_id()) else { return Ok(plan) };
+    let probe = Arc::clone(join.right()).transform_down(|node| {
+        let only = node.downcast_ref::<FilterExec>().filter(|only| {
+            only.predicate().expression_id() == Some(filter) && only.projection().is_none() && only.fetch().is_none()
+        });
+        Ok(match only.map(|only| Arc::clone(only.input())) {
+            Some(input) => Transformed::yes(input),
+            None => Transformed::no(node),
+        })
+    });
+    join.builder().reset_state().with_new_children(vec![Arc::clone(join.left()), probe.data()?])?.build_exec()
+}
+
+fn reads_subquery(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     let mut found = false;
     plan.apply(|node| {
         node.apply_expressions(&mut |expr: &Arc<dyn PhysicalExpr>| {
-            found |= expr.exists(|e| Ok(e.is::<ScalarSubqueryExpr>()))?;
+            found |= refers_to_subquery(expr);
             Ok(TreeNodeRecursion::Continue)
         })?;
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
