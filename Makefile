@@ -11,11 +11,13 @@ export CARGO_TERM_PROGRESS_WHEN ?= never
 SCALE ?= 1
 SEEDS ?= 10000
 SECONDS_LONG ?= 300
+QUERIES ?= 5000
+QUERIES_FROM ?= 0
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint data sim chaos bench clean
+.PHONY: help setup build demo test lint data sim queries chaos bench clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -42,6 +44,10 @@ test: data lint ## run every test
 
 sim: setup ## drive the scheduling machine and the namespace of files through random faults (SEEDS=10000: how many runs)
 	SEEDS="$(SEEDS)" cargo test --workspace --lib -- simulation
+
+queries: data ## compare answers to random queries with DataFusion's (QUERIES=5000 of them, QUERIES_FROM=0)
+	cargo build --workspace --all-targets
+	QUERIES="$(QUERIES)" QUERIES_FROM="$(QUERIES_FROM)" cargo test --workspace --lib -- random_queries --nocapture
 
 chaos: data ## kill, stop and cut off the processes of a cluster under load (SECONDS_LONG=300, CHAOS_SEED=7)
 	cargo build --workspace --all-targets

@@ -19,7 +19,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-type Rules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
+pub(crate) type Rules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
 
 /// A session with some other options, rules or caches. A copy of its state would copy the names of all functions.
 pub struct Planning<'a> {

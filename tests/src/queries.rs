@@ -7,11 +7,13 @@
 use crate::answer::Answer;
 use crate::{Engine, SingleProcess};
 use fastrand::Rng;
+use futures::FutureExt;
 use std::fmt::Write as _;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
 /// What the columns of all tables are called, and their types.
-const COLUMNS: [(&str, Type); 7] = [
+const COLUMNS: [(&str, Type); 9] = [
     ("k", Type::Int),
     ("n", Type::Int),
     ("s", Type::Text),
@@ -19,10 +21,19 @@ const COLUMNS: [(&str, Type); 7] = [
     ("m", Type::Decimal),
     ("f", Type::Float),
     ("b", Type::Bool),
+    ("l", Type::Shown),
+    ("o", Type::Shown),
 ];
 /// Tables, and the number of rows in each of their files.
-const TABLES: [(&str, &[u32]); 5] =
-    [("many", &[70, 1, 90, 39]), ("few", &[11, 14]), ("skewed", &[60, 60]), ("one", &[1]), ("none", &[0])];
+const TABLES: [(&str, &[u32]); 7] = [
+    ("many", &[70, 1, 90, 39]),
+    ("few", &[11, 14]),
+    ("skewed", &[60, 60]),
+    ("one", &[1]),
+    ("none", &[0]),
+    ("folders", &[50, 30]),
+    ("sorted", &[40, 25, 1]),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Type {
@@ -55,6 +66,11 @@ async fn write_tables(reference: &SingleProcess, folder: &Path) {
         let mut first = 1;
         for (file, rows) in files.iter().enumerate() {
             let distinct = if table == "skewed" { 3 } else { 23 };
+            let (sorted, to, partitioned) = match table {
+                "folders" => ("", String::new(), "partitioned by (s)"),
+                "sorted" => ("order by n nulls last, k", format!("{file}.parquet"), ""),
+                _ => ("", format!("{file}.parquet"), ""),
+            };
             let copy = format!(
                 "copy (select
                     cast(nullif(v * 7919 % {distinct}, 5) as int) as k,
@@ -63,9 +79,11 @@ async fn write_tables(reference: &SingleProcess, folder: &Path) {
                     date '2013-01-01' + cast(cast(v * 31 % 400 as varchar) || ' days' as interval) as d,
                     cast(nullif(v * 613 % 900, 3) as decimal(12, 2)) / 4 as m,
                     nullif(cast(v * 433 % 64 as double), 9) / 4 as f,
-                    nullif(v % 3, 2) = 1 as b
-                from (select value as v from generate_series({first}, {})))
-                to '{}/{table}/{file}.parquet' stored as parquet",
+                    nullif(v % 3, 2) = 1 as b,
+                    case when v % 5 > 0 then [v % 7, null, v % 2] end as l,
+                    named_struct('x', nullif(v % 9, 4), 'y', cast(v % 13 as varchar)) as o
+                from (select value as v from generate_series({first}, {})) {sorted})
+                to '{}/{table}/{to}' stored as parquet {partitioned}",
                 first + rows - 1,
                 folder.display()
             );
@@ -78,7 +96,13 @@ async fn write_tables(reference: &SingleProcess, folder: &Path) {
 async fn create_tables(engine: &dyn Engine, folder: &Path) {
     for (table, _) in TABLES {
         let location = folder.join(table);
-        let create = format!("create external table {table} stored as parquet location '{}/'", location.display());
+        let declared = match table {
+            "folders" => "partitioned by (s)",
+            "sorted" => "with order (n asc nulls last, k asc nulls last)",
+            _ => "",
+        };
+        let create =
+            format!("create external table {table} stored as parquet {declared} location '{}/'", location.display());
         engine.sql(&create).await.expect("a table can be made");
     }
 }
@@ -129,6 +153,8 @@ impl Author {
                     }
                 }
             }
+        } else if self.chance(15) {
+            write!(query, " limit {}", self.rng.u32(0..30)).unwrap();
         }
         query
     }
@@ -159,14 +185,13 @@ impl Author {
             return self.grouped(&from, &rest, &scope);
         }
         let shows = scope.iter().any(|(_, kind)| *kind == Type::Shown);
-        let total = !shows && types.is_none();
         let wanted: Vec<Type> = match types {
             Some(types) => types.to_vec(),
             None => (0..self.rng.usize(1..5)).map(|_| COMPUTED[self.rng.usize(0..COMPUTED.len())]).collect(),
         };
         let mut selected: Vec<Column> =
             wanted.iter().map(|kind| (self.expression(&scope, *kind, depth), *kind)).collect();
-        if total && self.chance(25) {
+        if types.is_none() && scope.iter().any(|(_, kind)| *kind != Type::Shown) && self.chance(25) {
             for _ in 0..self.rng.usize(1..3) {
                 let window = self.window(&scope);
                 selected.push(window);
@@ -219,7 +244,7 @@ impl Author {
         let int = simple(self, Type::Int);
         let kind = COMPUTED[self.rng.usize(0..5)];
         let any = simple(self, kind);
-        let (call, kind) = match self.rng.u32(0..20) {
+        let (call, kind) = match self.rng.u32(0..24) {
             0 | 1 => ("count(*)".to_string(), Type::Int),
             2 => (format!("count({any})"), Type::Int),
             3 | 4 => (format!("count(distinct {any})"), Type::Int),
@@ -237,7 +262,11 @@ impl Author {
                 (format!("string_agg({text}, ',' order by {text})"), Type::Text)
             }
             18 => (format!("array_agg({int} order by {int} desc nulls last)"), Type::Shown),
-            _ => (format!("median({int})"), Type::Int),
+            19 => (format!("median({int})"), Type::Int),
+            20 => (format!("array_agg(distinct {int} order by {int})"), Type::Shown),
+            21 => (format!("bit_xor({int})"), Type::Int),
+            22 => (format!("corr({int}, {})", simple(self, Type::Float)), Type::Shown),
+            _ => (format!("first_value({any} order by {any} desc nulls last)"), kind),
         };
         if self.chance(15) {
             let only = self.comparison(scope);
@@ -248,7 +277,8 @@ impl Author {
 
     /// A window function whose value depends on nothing but the rows, since rows that tie in its order are equal.
     fn window(&mut self, scope: &[Column]) -> Column {
-        let mut order: Vec<String> = scope.iter().map(|(name, _)| name.clone()).collect();
+        let computed = scope.iter().filter(|(_, kind)| *kind != Type::Shown);
+        let mut order: Vec<String> = computed.map(|(name, _)| name.clone()).collect();
         self.rng.shuffle(&mut order);
         let total: Vec<String> = order.iter().map(|name| self.ordered(name.clone())).collect();
         let total = total.join(", ");
@@ -303,7 +333,13 @@ impl Author {
                 let series = format!("(select value as c0 from generate_series(1, {to})) as {alias}");
                 (series, named(&[Type::Int]))
             }
-            44..48 => {
+            44..46 => {
+                let steps =
+                    "select 1 as c0, 'a' as c1 union all select c0 + 2, concat(c1, 'b') from steps where c0 < 12";
+                let steps = format!("(with recursive steps as ({steps}) select c0, c1 from steps) as {alias}");
+                (steps, named(&[Type::Int, Type::Text]))
+            }
+            46..48 => {
                 let rows = "(1, 'a'), (2, null), (null, 'b'), (4, 'a')";
                 (format!("(values {rows}) as {alias}(c0, c1)"), named(&[Type::Int, Type::Text]))
             }
@@ -381,6 +417,7 @@ impl Author {
             2 | 3 => format!("({} or {})", self.comparison(scope), self.comparison(scope)),
             4 => format!("not ({})", self.comparison(scope)),
             5..=8 if depth > 0 => self.subquery(scope, depth),
+            9 if depth > 0 => format!("({} or {})", self.comparison(scope), self.subquery(scope, depth)),
             _ => self.comparison(scope),
         }
     }
@@ -505,18 +542,35 @@ fn options(seed: u64) -> Vec<String> {
         set("datafusion.optimizer.repartition_file_min_size", &["1", "10485760"]),
         set("datafusion.optimizer.prefer_hash_join", &["true", "true", "false"]),
         set("datafusion.execution.batch_size", &["8192", "8192", "5"]),
+        set("datafusion.execution.parquet.pushdown_filters", &["false", "true"]),
+        set("datafusion.optimizer.prefer_existing_sort", &["false", "true"]),
+        set("datafusion.optimizer.preserve_file_partitions", &["0", "0", "1"]),
+        set("datafusion.optimizer.enable_dynamic_filter_pushdown", &["true", "true", "false"]),
     ]
 }
 
-/// What is wrong where DataFusion alone runs a query with options and as many partitions as a cluster may have: not ours, then.
+/// What DataFusion says, or that it gave up.
+async fn or_panic<T>(answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| Err("DataFusion panics".to_string()))
+}
+
+/// What is wrong where DataFusion alone runs a query with the options and as many partitions as a cluster may have: not ours, then.
 async fn fails_alone(query: &str, answer: &Answer, options: &[String], folder: &Path) -> Option<String> {
     for partitions in [1, 4, 8, 12] {
         let alone = SingleProcess::with_partitions(partitions);
         create_tables(&alone, folder).await;
-        for option in options.iter().filter(|option| option.starts_with("set datafusion.")) {
-            alone.sql(option).await.expect("the option can be set");
+        // Rows are not dealt out between stages only to spread them.
+        let spread = "set datafusion.optimizer.enable_round_robin_repartition = false".to_string();
+        let single = "datafusion.optimizer.hash_join_single_partition_threshold";
+        let alike = |option: &String| {
+            let option = option.replace("windlass.broadcast_bytes", single);
+            option.replace("windlass.broadcast_rows", &format!("{single}_rows"))
+        };
+        let options = options.iter().map(alike).filter(|option| option.starts_with("set datafusion."));
+        for option in options.chain([spread]) {
+            alone.sql(&option).await.expect("the option can be set");
         }
-        let answered = alone.sql(query).await;
+        let answered = or_panic(alone.sql(query)).await;
         if let Err(error) = answered.and_then(|(schema, batches)| answer.check(&schema, &batches)) {
             return Some(error);
         }
@@ -542,10 +596,11 @@ pub async fn run(engine: &dyn Engine) {
     let (mut wrong, mut compared, mut refused) = (Vec::new(), 0, Vec::new());
     for seed in from..from + count {
         let query = Author::new(seed).statement();
-        let answer = match Answer::to(&query, reference.context()).await {
+        let answer = async { Answer::to(&query, reference.context()).await.map_err(|error| error.strip_backtrace()) };
+        let answer = match or_panic(answer).await {
             Ok(answer) => answer,
             Err(error) => {
-                refused.push(format!("seed {seed}: {}\n{query}", error.strip_backtrace()));
+                refused.push(format!("seed {seed}: {error}\n{query}"));
                 continue;
             }
         };

@@ -14,7 +14,7 @@ mod size;
 mod window_filter;
 
 use crate::config::WindlassOptions;
-use crate::planning::Planning;
+use crate::planning::{Planning, Rules};
 use crate::stage::PlannedJob;
 use arrow::datatypes::{DataType, Field, Schema};
 use broadcast::{CheaperBroadcast, SafeBroadcast};
@@ -27,7 +27,8 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
+use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::streaming::StreamingTableExec;
@@ -61,7 +62,8 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     let optimized = if joins_hash(state.config()) { optimized } else { not_in_as_counts(optimized)? };
 
     let partitions = partitions(state.config(), shape.max_slots as usize);
-    let local = Planning::of(state).with_config(|config| plan_for(config, partitions));
+    let local =
+        Planning::of(state).with_config(|config| plan_for(config, partitions)).with_rules(rules(state.config()));
     let plan = physical_plan(&local, &optimized).await?;
     if is_small(&plan, &options, shape) {
         let holds_sides = holds_sides(&plan);
@@ -118,12 +120,26 @@ fn plan_for(config: &mut SessionConfig, partitions: usize) {
     settings.execution.target_partitions = partitions;
     // An experiment of DataFusion: its operator cannot be encoded, and its partitions wait for each other.
     settings.optimizer.enable_piecewise_merge_join = false;
+    // DataFusion takes folders of one value each for what hashing would put into one partition, and joins them with rows that are hashed:
+    // some miss their match.
+    settings.optimizer.preserve_file_partitions = 0;
+}
+
+/// DataFusion's.
+fn rules(config: &SessionConfig) -> Rules {
+    let mut rules = PhysicalOptimizer::new().rules;
+    if !joins_hash(config) {
+        // Where it takes columns away below a sort-merge join, the join's condition reads others in their place
+        // (apache/datafusion#24414, mended after 55.2).
+        rules.retain(|rule| rule.name() != "ProjectionPushdown");
+    }
+    rules
 }
 
 /// The session for a plan over all slots.
 fn distributed<'a>(session: &'a dyn Session, options: &WindlassOptions, shape: ClusterShape) -> Planning<'a> {
     let partitions = partitions(session.config(), shape.slots as usize * options.tasks_per_slot.max(1));
-    let mut rules = PhysicalOptimizer::new().rules;
+    let mut rules = rules(session.config());
     let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
     rules.insert(after, Arc::new(SafeBroadcast));
     rules.insert(
@@ -157,7 +173,7 @@ fn distributed<'a>(session: &'a dyn Session, options: &WindlassOptions, shape: C
 
 async fn physical_plan(session: &Planning<'_>, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     let plan = session.query_planner().create_physical_plan(optimized, session).await?;
-    let plan = if joins_hash(session.config()) { plan } else { cross_joins_as_loops(plan)? };
+    let plan = if joins_hash(session.config()) { plan } else { nullable_conditions(cross_joins_as_loops(plan)?)? };
     materialize_local_tables(session, count_series(plan)?).await
 }
 
@@ -167,6 +183,32 @@ fn cross_joins_as_loops(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Executio
         let Some(cross) = node.downcast_ref::<CrossJoinExec>() else { return Ok(Transformed::no(node)) };
         let (left, right) = (Arc::clone(cross.left()), Arc::clone(cross.right()));
         let join = NestedLoopJoinExec::try_new(left, right, None, &JoinType::Inner, None)?;
+        Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>))
+    })
+    .data()
+}
+
+/// DataFusion evaluates the condition of a full sort-merge join over rows without a match as well, whose columns are NULL, and refuses
+/// them where the column of the input cannot be.
+fn nullable_conditions(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let join = node.downcast_ref::<SortMergeJoinExec>().filter(|join| join.join_type() == JoinType::Full);
+        let Some((join, condition)) = join.and_then(|join| Some((join, join.filter().as_ref()?))) else {
+            return Ok(Transformed::no(node));
+        };
+        let fields = condition.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let condition =
+            JoinFilter::new(Arc::clone(condition.expression()), condition.column_indices().to_vec(), schema);
+        let join = SortMergeJoinExec::try_new(
+            Arc::clone(join.left()),
+            Arc::clone(join.right()),
+            join.on().to_vec(),
+            Some(condition),
+            join.join_type(),
+            join.sort_options().to_vec(),
+            join.null_equality(),
+        )?;
         Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>))
     })
     .data()
