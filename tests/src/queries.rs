@@ -428,7 +428,7 @@ impl Author {
         match (self.rng.u32(0..10), kind) {
             (0, _) => format!("{one} is null"),
             (1, _) => format!("{one} is not null"),
-            (2, Type::Text) => format!("{one} like '%{}%'", self.rng.char('0'..'9')),
+            (2, Type::Text) => format!("{one} like '%{}%'", self.rng.char('0'..='9')),
             (_, Type::Bool) => one,
             (3, _) => format!("{one} in ({}, {})", self.literal(kind), self.literal(kind)),
             (4, _) => format!("{one} not in ({}, {})", self.literal(kind), self.literal(kind)),
@@ -609,7 +609,14 @@ pub async fn run(engine: &dyn Engine) {
             engine.sql(option).await.expect("the option can be set");
         }
         compared += 1;
-        let outcome = engine.sql(&query).await;
+        let mut outcome = engine.sql(&query).await;
+        // What runs can be shown.
+        if seed % 10 == 0
+            && outcome.is_ok()
+            && let Err(why) = engine.sql(&format!("explain analyze {query}")).await
+        {
+            outcome = Err(format!("EXPLAIN ANALYZE: {why}"));
+        }
         if let Err(why) = outcome.and_then(|(schema, batches)| answer.check(&schema, &batches)) {
             if let Some(error) = fails_alone(&query, &answer, &options, folder.path()).await {
                 refused.push(format!("seed {seed}: {error}\n{query}"));

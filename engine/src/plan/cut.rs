@@ -348,10 +348,15 @@ fn without_dynamic_filter(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execut
     let Some(join) = plan.downcast_ref::<HashJoinExec>().filter(|join| join.mode == PartitionMode::Partitioned) else {
         return Ok(plan);
     };
-    let Some(filter) = join.dynamic_filter_expr().and_then(|filter| filter.expression_id()) else { return Ok(plan) };
+    let filters = join.dynamic_expressions_produced();
+    let filters: Vec<u64> = filters.iter().filter_map(|filter| filter.expression_id()).collect();
+    if filters.is_empty() {
+        return Ok(plan);
+    }
     let probe = Arc::clone(join.right()).transform_down(|node| {
         let only = node.downcast_ref::<FilterExec>().filter(|only| {
-            only.predicate().expression_id() == Some(filter) && only.projection().is_none() && only.fetch().is_none()
+            let is_one = only.predicate().expression_id().is_some_and(|id| filters.contains(&id));
+            is_one && only.projection().is_none() && only.fetch().is_none()
         });
         Ok(match only.map(|only| Arc::clone(only.input())) {
             Some(input) => Transformed::yes(input),
