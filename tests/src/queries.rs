@@ -531,7 +531,7 @@ fn options(seed: u64) -> Vec<String> {
     let mut rng = Rng::with_seed(seed);
     let mut set = |option: &str, values: &[&str]| format!("set {option} = {}", values[rng.usize(0..values.len())]);
     vec![
-        set("windlass.small_query_bytes", &["0"]),
+        set("windlass.small_query_bytes", &["0", "0", "0", "8388608"]),
         set("windlass.tasks_per_slot", &["1", "2", "3"]),
         set("windlass.broadcast_bytes", &["0", "8388608"]),
         set("windlass.broadcast_rows", &["0", "262144"]),
