@@ -62,8 +62,9 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     let optimized = if joins_hash(state.config()) { optimized } else { not_in_as_counts(optimized)? };
 
     let partitions = partitions(state.config(), shape.max_slots as usize);
-    let local =
-        Planning::of(state).with_config(|config| plan_for(config, partitions)).with_rules(rules(state.config()));
+    let local = Planning::of(state).with_config(|config| plan_for(config, partitions));
+    // The session has DataFusion's rules, which are not made anew for every small statement.
+    let local = if joins_hash(state.config()) { local } else { local.with_rules(rules(state.config())) };
     let plan = physical_plan(&local, &optimized).await?;
     if is_small(&plan, &options, shape) {
         let holds_sides = holds_sides(&plan);
@@ -125,7 +126,7 @@ fn plan_for(config: &mut SessionConfig, partitions: usize) {
     settings.optimizer.preserve_file_partitions = 0;
 }
 
-/// DataFusion's.
+/// DataFusion's rules, as far as they can be trusted.
 fn rules(config: &SessionConfig) -> Rules {
     let mut rules = PhysicalOptimizer::new().rules;
     if !joins_hash(config) {
