@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes what the query suites read: TPC-H and TPC-DS tables as Parquet with their queries, and Avro fixtures.
+"""Writes what the query suites read: TPC-H and TPC-DS tables as Parquet with their queries, Avro fixtures, and the awkward
+files of `right/`, where each script writes a folder of its own: `write(folder)`, a pathlib.Path.
 
     generate.py FOLDER
 
@@ -66,11 +67,17 @@ def main():
     produce(root / f"tpch-sf{TPCH_SCALE}", lambda d: tpc(d, "tpch", f"CALL dbgen(sf = {TPCH_SCALE})", []))
     produce(root / f"tpcds-sf{TPCDS_SCALE}", lambda d: tpc(d, "tpcds", f"CALL dsdgen(sf = {TPCDS_SCALE})", TPCDS_PARAMETERS))
     produce(root / "fixtures", avro)
+    for script in sorted(Path(__file__).with_name("right").glob("*.py")):
+        specification = importlib.util.spec_from_file_location(script.stem, script)
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+        produce(root / "right" / script.stem, module.write, script)
 
 
-def produce(folder, write):
+def produce(folder, write, *scripts):
     """Writes under a temporary name and renames, so that a folder with its final name is complete."""
-    version = hashlib.sha256(Path(__file__).read_bytes() + Path(__file__).with_name("requirements.txt").read_bytes()).hexdigest()
+    made_by = [Path(__file__), Path(__file__).with_name("requirements.txt"), *scripts]
+    version = hashlib.sha256(b"".join(path.read_bytes() for path in made_by)).hexdigest()
     stamp = folder / ".version"
     if stamp.is_file() and stamp.read_text() == version:
         return

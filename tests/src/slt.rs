@@ -1,7 +1,8 @@
 //! Runs the sqllogictest files under `tests/slt` against an engine.
 //!
 //! `tests/slt/*.slt` is plain SQL and must pass on DataFusion alone as on Windlass. `tests/slt/windlass/*.slt` holds what only Windlass
-//! has. Files may use `$__TEST_DIR__`, a fresh folder for each file and engine, and `$DATA`, the generated test data. A file drops the
+//! has, and `tests/slt/right/*.slt` the right answers to what DataFusion alone answers wrongly, over the files that
+//! `tests/data/right/*.py` write to `$DATA/right/`. Files may use `$__TEST_DIR__`, a fresh folder for each file and engine, and `$DATA`, the generated test data. A file drops the
 //! tables that it creates, because on a cluster the next file shares the catalog.
 //!
 //! `WINDLASS_SLT=complete cargo test -p windlass-tests slt` writes what DataFusion answers into the files, to be read before it is
@@ -24,9 +25,9 @@ pub fn plain() -> Vec<PathBuf> {
     files("slt")
 }
 
-/// The files about what only Windlass has.
+/// The files about what only Windlass has, or has right.
 pub fn windlass() -> Vec<PathBuf> {
-    files("slt/windlass")
+    [files("slt/windlass"), files("slt/right")].concat()
 }
 
 /// Runs files one after the other. `connect` gives a connection for each file and for each further one that a file names.

@@ -35,7 +35,13 @@ struct Windlass {
 impl Windlass {
     async fn over(name: &'static str, session: Session, small: Small) -> Arc<dyn Engine> {
         if let Small::InStages = small {
-            session.set("windlass.small_query_bytes", "0").await.expect("the option can be set");
+            // Files are cut up however small they are.
+            for (option, value) in [
+                ("windlass.small_query_bytes", "0"),
+                ("datafusion.optimizer.repartition_file_min_size", "1"),
+            ] {
+                session.set(option, value).await.expect("the option can be set");
+            }
         }
         Arc::new(Self { name, session })
     }
