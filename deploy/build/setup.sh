@@ -30,6 +30,8 @@ if [ "$what" = tests ]; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     need etcd etcd-server
     need etcdctl etcd-client
+    # An oracle.
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     # For the networks of the chaos suite.
     need ip iproute2
 fi
@@ -73,3 +75,25 @@ if ! cmp -s "$requirements" "$venv/requirements.txt" || ! "$venv/bin/python" -c 
     cp "$requirements" "$venv/requirements.txt"
 fi
 "$venv/bin/python" "$here/tests/data/generate.py" "$cache/data"
+
+# A second version of DuckDB, for what changed between the two: it cannot lie in the same environment.
+duckdb=2.0.1
+if [ ! -e "$cache/duckdb-2/duckdb-$duckdb.dist-info" ]; then
+    rm -rf "$cache/duckdb-2"
+    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --no-deps --target "$cache/duckdb-2" "duckdb==$duckdb"
+fi
+
+# DataFusion's own sqllogictest files come as a package of Rust, of which only the files are wanted: it is fetched and never built.
+sqllogictest=datafusion-sqllogictest-$(sed -n '/^name = "datafusion"$/{n;s/^version = "\(.*\)"$/\1/p}' "$here/Cargo.lock")
+if [ ! -e "$cache/datafusion-sqllogictest/test_files" ] || [ "$(basename "$(readlink -f "$cache/datafusion-sqllogictest")")" != "$sqllogictest" ]; then
+    say "fetching $sqllogictest"
+    fetching=$(mktemp -d)
+    mkdir "$fetching/src"
+    : >"$fetching/src/lib.rs"
+    printf '[package]\nname = "fetching"\nedition = "2024"\n[dependencies]\n%s = { version = "=%s", default-features = false }\n[workspace]\n' \
+        "${sqllogictest%-*}" "${sqllogictest##*-}" >"$fetching/Cargo.toml"
+    cargo fetch --quiet --manifest-path "$fetching/Cargo.toml"
+    rm -r "$fetching"
+    found=$(find "${CARGO_HOME:-$HOME/.cargo}/registry/src" -maxdepth 2 -name "$sqllogictest" -print -quit)
+    ln -sfn "$found" "$cache/datafusion-sqllogictest"
+fi

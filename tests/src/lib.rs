@@ -36,6 +36,8 @@ mod files;
 #[cfg(test)]
 mod meta_stores;
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod prompt;
 #[cfg(test)]
 mod s3;

@@ -35,7 +35,7 @@ const TABLES: [(&str, &[u32]); 7] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Type {
+pub(crate) enum Type {
     Int,
     Text,
     Date,
@@ -52,8 +52,13 @@ const COMPUTED: [Type; 6] = [Type::Int, Type::Text, Type::Date, Type::Decimal, T
 type Column = (String, Type);
 
 /// Writes queries.
-struct Author {
+pub(crate) struct Author {
     rng: Rng,
+    /// Names of tables, and what columns all of them have.
+    tables: Vec<&'static str>,
+    columns: &'static [(&'static str, Type)],
+    /// Whether every query has one right answer, in one order if it has any, also for an engine that tells ties otherwise.
+    determined: bool,
     aliases: u32,
     /// Names and columns of the common table expressions of the query.
     shared: Vec<(String, Vec<Type>)>,
@@ -108,7 +113,14 @@ async fn create_tables(engine: &dyn Engine, folder: &Path) {
 
 impl Author {
     fn new(seed: u64) -> Self {
-        Self { rng: Rng::with_seed(seed), aliases: 0, shared: Vec::new() }
+        let tables = TABLES.iter().map(|(table, _)| *table).collect();
+        Self { rng: Rng::with_seed(seed), tables, columns: &COLUMNS, determined: false, aliases: 0, shared: Vec::new() }
+    }
+
+    /// Over tables that have all but the last two columns, for engines that are no DataFusion.
+    #[cfg(test)]
+    pub(crate) fn of_tables(seed: u64, tables: &[&'static str]) -> Self {
+        Self { tables: tables.to_vec(), columns: &COLUMNS[..7], determined: true, ..Self::new(seed) }
     }
 
     fn chance(&mut self, percent: u32) -> bool {
@@ -125,7 +137,7 @@ impl Author {
     }
 
     /// A whole query.
-    fn statement(&mut self) -> String {
+    pub(crate) fn statement(&mut self) -> String {
         let mut with = Vec::new();
         while self.chance(20) {
             let (query, types) = self.query(2, None);
@@ -141,7 +153,12 @@ impl Author {
             let keys = (0..types.len()).filter(|at| types[*at] != Type::Shown).map(|at| (at + 1).to_string());
             let mut keys: Vec<String> = keys.collect();
             self.rng.shuffle(&mut keys);
-            keys.truncate(self.rng.usize(1..4));
+            let kept = self.rng.usize(1..4);
+            if !self.determined {
+                keys.truncate(kept);
+            } else if keys.len() < types.len() {
+                return query;
+            }
             if !keys.is_empty() {
                 let keys: Vec<String> = keys.into_iter().map(|key| self.ordered(key)).collect();
                 query += &format!(" order by {}", keys.join(", "));
@@ -152,7 +169,7 @@ impl Author {
                     }
                 }
             }
-        } else if self.chance(15) {
+        } else if self.chance(15) && !self.determined {
             query += &format!(" limit {}", self.rng.u32(0..30));
         }
         query
@@ -342,12 +359,13 @@ impl Author {
                 (format!("(values {rows}) as {alias}(c0, c1)"), named(&[Type::Int, Type::Text]))
             }
             48..51 => {
-                let unnested = format!("(select k as c0, unnest([n, k, null]) as c1, s as c2 from few) as {alias}");
+                let unnested =
+                    format!("(select k as c0, unnest([n, k, null]) as c1, s as c2 from {}) as {alias}", self.tables[1]);
                 (unnested, named(&[Type::Int, Type::Int, Type::Text]))
             }
             _ => {
-                let (table, _) = self.one_of(&TABLES);
-                let columns = COLUMNS.iter().map(|(name, kind)| (format!("{alias}.{name}"), *kind)).collect();
+                let table = self.tables[self.rng.usize(0..self.tables.len())];
+                let columns = self.columns.iter().map(|(name, kind)| (format!("{alias}.{name}"), *kind)).collect();
                 (format!("{table} as {alias}"), columns)
             }
         }
@@ -525,7 +543,7 @@ fn list(selected: &[Column]) -> String {
 }
 
 /// Options under which small tables take the ways of large ones, in all combinations.
-fn options(seed: u64) -> Vec<String> {
+pub(crate) fn options(seed: u64) -> Vec<String> {
     let mut rng = Rng::with_seed(seed);
     let mut set = |option: &str, values: &[&str]| format!("set {option} = {}", values[rng.usize(0..values.len())]);
     vec![

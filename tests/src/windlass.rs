@@ -12,6 +12,7 @@ mod submissions;
 mod terms;
 
 use crate::cluster::Processes;
+use crate::oracle::{awkward, statements};
 use crate::{Engine, demo, queries, slt, tpc};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -36,10 +37,9 @@ impl Windlass {
     async fn over(name: &'static str, session: Session, small: Small) -> Arc<dyn Engine> {
         if let Small::InStages = small {
             // Files are cut up however small they are.
-            for (option, value) in [
-                ("windlass.small_query_bytes", "0"),
-                ("datafusion.optimizer.repartition_file_min_size", "1"),
-            ] {
+            for (option, value) in
+                [("windlass.small_query_bytes", "0"), ("datafusion.optimizer.repartition_file_min_size", "1")]
+            {
                 session.set(option, value).await.expect("the option can be set");
             }
         }
@@ -110,6 +110,16 @@ mod embedded {
     async fn random_queries() {
         queries::run(Windlass::embedded(Small::InStages).await.as_ref()).await;
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn statements_as_postgresql_answers_them() {
+        statements::run(Windlass::embedded(Small::InStages).await.as_ref()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn awkward_files() {
+        awkward::run(Windlass::embedded(Small::InStages).await.as_ref()).await;
+    }
 }
 
 mod processes {
@@ -143,6 +153,12 @@ mod processes {
     async fn random_queries() {
         let cluster = Processes::start();
         queries::run(connect(&cluster, Small::InStages).await.as_ref()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn awkward_files() {
+        let cluster = Processes::start();
+        awkward::run(connect(&cluster, Small::InStages).await.as_ref()).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

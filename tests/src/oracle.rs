@@ -1,0 +1,29 @@
+//! What other engines answer to the same statements.
+//!
+//! - [`corpus`]: DataFusion's own sqllogictest files, on DataFusion and over stock ADBC on a cluster;
+//! - [`awkward`]: random queries over tables in awkward files, on two versions of DuckDB, which holds the rows in memory;
+//! - [`statements`]: arithmetic, time, sets, subqueries and so on, statement by statement, on PostgreSQL and DuckDB.
+//!
+//! `make test` asks a part, `make oracles` all of it. Differences that stay are listed with the reason under `tests/data/oracle`.
+
+pub(crate) mod awkward;
+mod corpus;
+mod known;
+mod outside;
+mod postgres;
+pub(crate) mod statements;
+mod values;
+
+/// Whether all is asked, and not a part.
+fn whole() -> bool {
+    std::env::var("ORACLES").is_ok_and(|value| value == "all")
+}
+
+/// The first seed and how many there are, unless `QUERIES_FROM` and `QUERIES` say so.
+fn seeds(from: u64, count: u64) -> (u64, u64) {
+    let number = |name: &str, default: u64| match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
+        Err(_) => default,
+    };
+    (number("QUERIES_FROM", from), number("QUERIES", count))
+}

@@ -1,0 +1,149 @@
+//! DataFusion's own sqllogictest files, statement by statement: on DataFusion in this process and, over stock ADBC, on a cluster.
+//!
+//! What the files expect is not looked at. Each statement runs on both, and what DataFusion answers Windlass must answer too, but for
+//! the statements in `tests/data/oracle/datafusion.tsv`, which says why. A statement that DataFusion refuses is not compared: the files
+//! use functions, tables and settings of DataFusion's own test program.
+
+use super::known::Known;
+use super::outside::Outside;
+use super::values::{Row, Value, compare, rows};
+use crate::cluster::Processes;
+use crate::{Engine, SingleProcess};
+use futures::FutureExt;
+use sqllogictest::{Condition, DefaultColumnType, Record};
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+
+/// A statement and where it stands.
+struct Asked {
+    line: u32,
+    sql: String,
+}
+
+/// The folder of the crate datafusion-sqllogictest, which `make data` has cargo fetch.
+fn package() -> PathBuf {
+    let link = crate::data().with_file_name("datafusion-sqllogictest");
+    assert!(link.is_dir(), "no {}: run `make data`", link.display());
+    link
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder can be listed") {
+            let path = entry.expect("a folder can be listed").path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_some_and(|kind| kind == "slt") => found.push(path),
+                false => {}
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn statements(file: &Path) -> Vec<Asked> {
+    let runs = |conditions: &[Condition]| {
+        conditions.iter().all(|condition| match condition {
+            Condition::OnlyIf { label } => label == "DataFusion",
+            Condition::SkipIf { label } => label != "DataFusion",
+        })
+    };
+    let records = sqllogictest::parse_file::<DefaultColumnType>(file).expect("a file of DataFusion can be parsed");
+    let mut asked = Vec::new();
+    for record in records {
+        match record {
+            Record::Statement { loc, conditions, sql, .. } | Record::Query { loc, conditions, sql, .. }
+                if runs(&conditions) =>
+            {
+                asked.push(Asked { line: loc.line(), sql });
+            }
+            Record::Halt { .. } => break,
+            _ => {}
+        }
+    }
+    asked
+}
+
+/// With the paths that an engine sees.
+fn placed(sql: &str, package: &Path, scratch: &Path) -> String {
+    let scratch = scratch.display().to_string();
+    let sql = sql.replace("test_files/scratch", &scratch).replace("$__TEST_DIR__", &scratch);
+    sql.replace("'test_files/", &format!("'{}/test_files/", package.display()))
+        .replace("'data/", &format!("'{}/data/", package.display()))
+}
+
+/// The next file shares the catalog.
+async fn drop_all(engine: &dyn Engine) {
+    let list = "select table_type, table_schema, table_name from information_schema.tables where table_schema <> 'information_schema'";
+    let (_, batches) = engine.sql(list).await.expect("tables can be listed");
+    for row in rows(&batches).expect("names can be shown") {
+        let text = |at: usize| match &row[at] {
+            Value::Exact(text) => text.clone(),
+            other => panic!("not a name: {other:?}"),
+        };
+        let kind = if text(0) == "VIEW" { "view" } else { "table" };
+        engine.sql(&format!("drop {kind} \"{}\".\"{}\"", text(1), text(2))).await.expect("it can be dropped");
+    }
+}
+
+async fn alone(reference: &SingleProcess, sql: &str) -> Option<Vec<Row>> {
+    let answered = AssertUnwindSafe(reference.sql(sql)).catch_unwind().await.ok()?.ok()?;
+    rows(&answered.1).ok()
+}
+
+/// Every `step`th file, from number `first` on.
+async fn run(first: usize, step: usize) {
+    let (package, known) = (package(), Known::read("datafusion.tsv"));
+    let cluster = Processes::start();
+    let (mut compared, mut differ, mut excused) = (0, Vec::new(), 0);
+    let folder = package.join("test_files");
+    for file in files(&folder).into_iter().skip(first).step_by(step) {
+        let name = file.strip_prefix(&folder).expect("it lies there").display().to_string();
+        let scratch = tempfile::tempdir().expect("a folder can be made");
+        let (theirs, ours) = (scratch.path().join("a"), scratch.path().join("b"));
+        for folder in [&theirs, &ours] {
+            std::fs::create_dir(folder).expect("a folder can be made");
+        }
+        let reference = SingleProcess::new();
+        let windlass = Outside::adbc(&cluster.url);
+        for asked in statements(&file) {
+            let expected = alone(&reference, &placed(&asked.sql, &package, &theirs)).await;
+            let actual = windlass.sql(&placed(&asked.sql, &package, &ours)).await;
+            let Some(expected) = expected else { continue };
+            // What is shown of plans and of the engine itself is each engine's own.
+            let lower = asked.sql.trim_start().to_lowercase();
+            if lower.starts_with("explain") || lower.contains("information_schema") || lower.starts_with("show ") {
+                continue;
+            }
+            compared += 1;
+            let wrong = match actual {
+                Err(error) => Some(format!("an error: {error}")),
+                // What a statement that writes tells is each engine's own.
+                Ok(_) if ["insert", "copy", "create"].iter().any(|word| lower.starts_with(word)) => None,
+                Ok((_, batches)) => rows(&batches).and_then(|actual| compare(&actual, &expected, false)).err(),
+            };
+            match wrong {
+                Some(_) if known.explains(&name, &asked.sql) => excused += 1,
+                Some(wrong) => differ.push(format!("{name}:{}: {wrong}\n{}", asked.line, asked.sql)),
+                None => {}
+            }
+        }
+        drop(windlass);
+        drop_all(&Outside::adbc(&cluster.url)).await;
+    }
+    println!("{compared} statements were compared, {excused} differ for known reasons");
+    assert!(compared > 100, "only {compared} statements were compared");
+    assert!(differ.is_empty(), "{} of {compared} statements differ\n{}", differ.len(), differ.join("\n\n"));
+}
+
+/// A part of the files, or with `ORACLES=all` all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn datafusions_own_files() {
+    match super::whole() {
+        true => run(0, 1).await,
+        false => run(7, 25).await,
+    }
+}

@@ -1,0 +1,93 @@
+//! A PostgreSQL server of the test's own, in a temporary folder.
+
+use super::outside::Outside;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub(super) struct Postgres {
+    process: Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+/// The newest that is installed.
+fn binaries() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").map(|versions| versions.flatten().collect::<Vec<_>>());
+    let mut found: Vec<PathBuf> =
+        versions.unwrap_or_default().iter().map(|version| version.path().join("bin")).collect();
+    found.retain(|folder| folder.join("initdb").is_file());
+    found.sort();
+    found.pop().expect("PostgreSQL is installed: run `make data`")
+}
+
+/// The server refuses to run as root, which has a user for it.
+fn command(program: &Path) -> Command {
+    let root = std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+    if !root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+    command
+}
+
+impl Postgres {
+    pub fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("postgres-").tempdir().expect("a folder can be made");
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).expect("a folder can be made");
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        for at in [folder.path(), &data] {
+            std::fs::set_permissions(at, std::fs::Permissions::clone(&open))
+                .expect("it can be opened to the server's user");
+        }
+        let data = data.join("cluster");
+        let mut initdb = command(&binaries().join("initdb"));
+        initdb
+            .args(["--no-sync", "--auth=trust", "--username=postgres", "--locale=C", "--encoding=UTF8", "-D"])
+            .arg(&data);
+        crate::cluster::succeed(initdb);
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port can be had");
+        let port = free.local_addr().expect("it has an address").port();
+        drop(free);
+        let mut server = command(&binaries().join("postgres"));
+        server.args([
+            "-h",
+            "127.0.0.1",
+            "-c",
+            "fsync=off",
+            "-c",
+            "unix_socket_directories=",
+            "-p",
+            &port.to_string(),
+            "-D",
+        ]);
+        let process = server.arg(&data).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the server starts");
+        let patience = Instant::now() + Duration::from_secs(60);
+        let ready = |port: u16| {
+            let mut asks = Command::new(binaries().join("pg_isready"));
+            asks.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
+            asks.status().is_ok_and(|status| status.success())
+        };
+        while !ready(port) {
+            assert!(Instant::now() < patience, "PostgreSQL does not answer");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self { process, port, _folder: folder }
+    }
+
+    pub fn connect(&self) -> Outside {
+        let dsn = format!("host=127.0.0.1 port={} user=postgres dbname=postgres options='-c timezone=UTC'", self.port);
+        Outside::start("postgres", &["postgres", &dsn])
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // An immediate end; whether it has ended already is the same.
+        let _ = Command::new("kill").args(["-QUIT", &self.process.id().to_string()]).status();
+        let _ = self.process.wait();
+    }
+}
