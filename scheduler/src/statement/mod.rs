@@ -21,6 +21,7 @@ pub(crate) mod outcome;
 mod params;
 mod parse;
 mod publish;
+mod rewrite;
 mod runner;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -225,23 +225,26 @@ pub(super) fn bind_execute(
     fields: &[FieldRef],
     arguments: Vec<Expr>,
 ) -> Result<LogicalPlan> {
-    if arguments.len() != fields.len() {
-        return plan_err!(
-            "the prepared statement has {} parameters, and EXECUTE gives {}",
-            fields.len(),
-            arguments.len()
-        );
+    // Without declared types, and where the statement does not tell them, there are no fields.
+    let wanted = fields.len().max(plan.get_parameter_names()?.len());
+    if arguments.len() != wanted {
+        return plan_err!("the prepared statement has {wanted} parameters, and EXECUTE gives {}", arguments.len());
     }
     let context = SimplifyContext::builder().with_config_options(Arc::clone(state.config_options())).build();
     let simplifier = ExprSimplifier::new(context);
     let empty = datafusion::common::DFSchema::empty();
     let mut values = Vec::new();
-    for (argument, field) in arguments.into_iter().zip(fields) {
+    for (argument, field) in arguments.into_iter().zip(fields.iter().map(Some).chain(std::iter::repeat(None))) {
         let simplified = simplifier.simplify(simplifier.coerce(argument, &empty)?)?;
         let Expr::Literal(value, _) = simplified else {
             return plan_err!("EXECUTE takes literal values, not '{simplified}'");
         };
-        values.push(value.cast_to(field.data_type()).map_err(|e: DataFusionError| e.context("casting an argument"))?);
+        values.push(match field {
+            Some(field) => {
+                value.cast_to(field.data_type()).map_err(|e: DataFusionError| e.context("casting an argument"))?
+            }
+            None => value,
+        });
     }
     if values.is_empty() {
         return Ok(plan);

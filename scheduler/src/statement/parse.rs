@@ -1,6 +1,7 @@
 //! From text to one statement, and what DataFusion's planner does not pass on.
 
 use super::params::{ParameterNames, number_placeholders};
+use super::rewrite::rewrite;
 use crate::errors::{QueryError, explain};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
@@ -84,6 +85,7 @@ fn offset(sql: &str, line: u64, column: u64) -> usize {
 
 fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, QueryError> {
     let names = number_placeholders(&mut statement)?;
+    rewrite(&mut statement);
     let mut parsed = Parsed { statement, temporary: false, rename: None, is_query: false, names };
     let Statement::Statement(sql) = &mut parsed.statement else { return Ok(parsed) };
     match sql.as_mut() {
