@@ -17,7 +17,7 @@ QUERIES_FROM ?= 0
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint data sim queries chaos bench clean
+.PHONY: help setup build demo test lint data sim queries oracles chaos bench clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,6 +48,11 @@ sim: setup ## drive the scheduling machine and the namespace of files through ra
 queries: data ## compare answers to random queries with DataFusion's (QUERIES=5000 of them, QUERIES_FROM=0)
 	cargo build --workspace --all-targets
 	QUERIES="$(QUERIES)" QUERIES_FROM="$(QUERIES_FROM)" cargo test --workspace --lib -- random_queries --nocapture
+
+oracles: data ## compare answers with DuckDB, PostgreSQL and DataFusion's own test files, all of it (QUERIES=5000, QUERIES_FROM=0)
+	cargo build --workspace --all-targets
+	ORACLES=all QUERIES="$(QUERIES)" QUERIES_FROM="$(QUERIES_FROM)" cargo test --workspace --lib -- oracle awkward_files \
+		statements_as --nocapture
 
 chaos: data ## kill, stop and cut off the processes of a cluster under load (SECONDS_LONG=300, CHAOS_SEED=7)
 	cargo build --workspace --all-targets
