@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::{Position, Url};
 use windlass_engine::stores::{CountedFiles, ReadBytes, StoreOptions};
+use windlass_engine::versions::Versions;
 
 /// The prefix of table options that configure an S3 store.
 const AWS_PREFIX: &str = "aws.";
@@ -97,8 +98,8 @@ impl StoreRegistry {
 }
 
 impl CountedFiles for StoreRegistry {
-    fn counted(&self, bytes: ReadBytes) -> Option<Arc<dyn ObjectStore>> {
-        Some(Arc::new(WfsStore::of_scan(self.wfs()?.counting(bytes))))
+    fn counted(&self, bytes: ReadBytes, versions: Arc<Versions>) -> Option<Arc<dyn ObjectStore>> {
+        Some(Arc::new(WfsStore::of_scan(self.wfs()?.counting(bytes), versions)))
     }
 }
 

@@ -126,6 +126,8 @@ fn io_kind(error: &io::Error) -> Option<Kind> {
 fn store_kind(error: &object_store::Error) -> Option<Kind> {
     match error {
         object_store::Error::NotFound { .. }
+        // What was listed is not there any more: to try again changes nothing.
+        | object_store::Error::Precondition { .. }
         | object_store::Error::InvalidPath { .. }
         | object_store::Error::PermissionDenied { .. }
         | object_store::Error::Unauthenticated { .. }

@@ -24,6 +24,7 @@ pub mod stage;
 pub mod stores;
 #[cfg(test)]
 mod tests;
+pub mod versions;
 mod window;
 
 pub use copy_files::COPY_FILES;

@@ -1,11 +1,13 @@
 //! What DataFusion's encoding of plans leaves out. Any of it lost would be a wrong answer or an error, so such an operator travels
 //! inside a wrapper that restores it.
 
+use crate::versions::Told;
 use crate::window::{WindowFlags, restore_window, window_flags};
 use datafusion::common::parsers::CompressionTypeVariant;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
     CsvSource, FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, JsonSource,
 };
@@ -41,6 +43,9 @@ pub(crate) struct ScanOptions {
     /// A JSON file is one array of rows.
     #[prost(bool, tag = "3")]
     json_array: bool,
+    /// Of all files of all groups, in their order, where their store can be asked for just those versions. Empty: none had one.
+    #[prost(string, repeated, tag = "4")]
+    e_tags: Vec<String>,
 }
 
 /// Exists only while a plan is encoded: decoding gives the restored operator.
@@ -107,6 +112,7 @@ impl ScanOptions {
             },
             terminator: csv(config).and_then(CsvSource::terminator).map(u32::from),
             json_array: reads_json_arrays(config),
+            e_tags: e_tags(config),
         }
     }
 
@@ -119,8 +125,33 @@ impl ScanOptions {
         if let (Some(json), true) = (json(config), self.json_array) {
             builder = builder.with_source(Arc::new(json.clone().with_newline_delimited(false)));
         }
+        if !self.e_tags.is_empty() {
+            builder = builder.with_file_groups(tagged(config.file_groups.clone(), self.e_tags)?);
+        }
         Ok(DataSourceExec::from_data_source(builder.build()))
     }
+}
+
+fn e_tags(config: &FileScanConfig) -> Vec<String> {
+    if Told::of(config.object_store_url.as_str()).is_none() {
+        return Vec::new();
+    }
+    let tag = |file: &PartitionedFile| file.object_meta.e_tag.clone().unwrap_or_default();
+    let tags: Vec<String> = config.file_groups.iter().flat_map(FileGroup::iter).map(tag).collect();
+    if tags.iter().all(String::is_empty) { Vec::new() } else { tags }
+}
+
+fn tagged(mut groups: Vec<FileGroup>, e_tags: Vec<String>) -> Result<Vec<FileGroup>> {
+    if groups.iter().map(FileGroup::len).sum::<usize>() != e_tags.len() {
+        return internal_err!("a scan has not as many files as versions of them");
+    }
+    let mut e_tags = e_tags.into_iter().map(|tag| Some(tag).filter(|tag| !tag.is_empty()));
+    for group in &mut groups {
+        for at in 0..group.len() {
+            group[at].object_meta.e_tag = e_tags.next().flatten();
+        }
+    }
+    Ok(groups)
 }
 
 fn csv(config: &FileScanConfig) -> Option<&CsvSource> {

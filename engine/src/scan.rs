@@ -2,6 +2,7 @@
 
 use crate::failure::message;
 use crate::stores::{CountedFiles, ReadBytes};
+use crate::versions::{Bound, Told, Versions};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
@@ -44,9 +45,9 @@ pub(crate) struct OwnFiles {
 pub(crate) fn prepare(plan: Arc<dyn ExecutionPlan>, own: Option<&OwnFiles>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_down(|node| {
         let Some(config) = file_scan(&node) else { return Ok(Transformed::no(node)) };
-        let ours = config.object_store_url.as_str().starts_with("wfs:");
-        let own = own.filter(|_| ours).cloned();
-        let source = NamingSource { inner: Arc::clone(&config.file_source), own };
+        let told = Told::of(config.object_store_url.as_str());
+        let of_store = own.zip(told).map(|(own, told)| (own.clone(), told));
+        let source = NamingSource { inner: Arc::clone(&config.file_source), of_store };
         let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build();
         Ok(Transformed::yes(DataSourceExec::from_data_source(config) as Arc<dyn ExecutionPlan>))
     })
@@ -176,32 +177,41 @@ fn recount(message: &str, before: u64) -> String {
 /// A source whose errors name the file.
 struct NamingSource {
     inner: Arc<dyn FileSource>,
-    own: Option<OwnFiles>,
+    /// Of a store that can be told which versions of files are meant.
+    of_store: Option<(OwnFiles, Told)>,
 }
 
 impl NamingSource {
     fn over(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
-        Arc::new(NamingSource { inner, own: self.own.clone() })
+        Arc::new(NamingSource { inner, of_store: self.of_store.clone() })
     }
 
-    /// The source, and the store that it reads from: one of this scan alone, for the cluster's own files.
+    /// The source, and the store that it reads from: one of this scan alone where versions can be told, which reads those that `versions`
+    /// expects.
     fn of_partition(
         &self,
         store: Arc<dyn ObjectStore>,
         partition: usize,
+        versions: &Arc<Versions>,
     ) -> (Arc<dyn FileSource>, Arc<dyn ObjectStore>) {
         let inner = Arc::clone(&self.inner);
-        let Some(own) = &self.own else { return (inner, store) };
-        let counter = |name: &'static str| MetricBuilder::new(self.metrics()).counter(name, partition);
-        let bytes = ReadBytes { local: counter(LOCAL_BYTES), remote: counter(REMOTE_BYTES) };
-        let Some(counted) = own.files.counted(bytes) else { return (inner, store) };
+        let Some((own, told)) = &self.of_store else { return (inner, store) };
+        let bound = match told {
+            Told::ByVersion => {
+                let counter = |name: &'static str| MetricBuilder::new(self.metrics()).counter(name, partition);
+                let bytes = ReadBytes { local: counter(LOCAL_BYTES), remote: counter(REMOTE_BYTES) };
+                own.files.counted(bytes, Arc::clone(versions))
+            }
+            Told::ByTag => Some(Arc::new(Bound::new(Arc::clone(&store), *told, Arc::clone(versions))) as _),
+        };
+        let Some(bound) = bound else { return (inner, store) };
         // One that was decoded reads from a store that it has been given already.
         match inner.downcast_ref::<ParquetSource>() {
             Some(parquet) => {
-                let reader = CachedParquetFileReaderFactory::new(Arc::clone(&counted), Arc::clone(&own.footers));
-                (Arc::new(parquet.clone().with_parquet_file_reader_factory(Arc::new(reader))), counted)
+                let reader = CachedParquetFileReaderFactory::new(Arc::clone(&bound), Arc::clone(&own.footers));
+                (Arc::new(parquet.clone().with_parquet_file_reader_factory(Arc::new(reader))), bound)
             }
-            None => (inner, counted),
+            None => (inner, bound),
         }
     }
 }
@@ -213,7 +223,7 @@ impl FileSource for NamingSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Arc<dyn FileOpener>> {
-        let (inner, store) = self.of_partition(store, partition);
+        let (inner, store) = self.of_partition(store, partition, &Arc::default());
         inner.create_file_opener(store, config, partition)
     }
 
@@ -223,10 +233,11 @@ impl FileSource for NamingSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        let (inner, store) = self.of_partition(store, partition);
+        let versions = Arc::default();
+        let (inner, store) = self.of_partition(store, partition, &versions);
         let inner = inner.create_morselizer(Arc::clone(&store), config, partition)?;
         let url = config.object_store_url.as_str().to_string();
-        Ok(Box::new(NamingMorselizer { inner, store, url, csv: self.file_type() == "csv" }))
+        Ok(Box::new(NamingMorselizer { inner, store, url, csv: self.file_type() == "csv", versions }))
     }
 
     fn table_schema(&self) -> &TableSchema {
@@ -310,6 +321,7 @@ struct NamingMorselizer {
     store: Arc<dyn ObjectStore>,
     url: String,
     csv: bool,
+    versions: Arc<Versions>,
 }
 
 impl fmt::Debug for NamingMorselizer {
@@ -327,6 +339,7 @@ impl Morselizer for NamingMorselizer {
             start: file.range.as_ref().map_or(0, |range| range.start.max(0) as u64),
             csv: self.csv,
         };
+        self.versions.expect(&file.object_meta);
         let inner = self.inner.plan_file(file).map_err(|error| reading.failed(error))?;
         Ok(Box::new(NamingPlanner { inner, reading }))
     }

@@ -1,6 +1,7 @@
 //! How object stores are reached, where the options of a table say so: it travels with the plans that read or write there.
 
 use crate::ops::{CopyFilesExec, WriteExec};
+use crate::versions::Versions;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::physical_plan::FileScanConfig;
@@ -20,10 +21,10 @@ pub struct ReadBytes {
     pub remote: Count,
 }
 
-/// Gives a store of the cluster's own files that counts what is read.
+/// Gives a store of the cluster's own files that counts what is read, for one scan.
 pub trait CountedFiles: fmt::Debug + Send + Sync {
-    /// `None`: there are no such files here.
-    fn counted(&self, bytes: ReadBytes) -> Option<Arc<dyn ObjectStore>>;
+    /// Of files with expected versions just those are read. `None`: there are no such files here.
+    fn counted(&self, bytes: ReadBytes, versions: Arc<Versions>) -> Option<Arc<dyn ObjectStore>>;
 }
 
 /// Knows the options of object stores.

@@ -4,8 +4,8 @@ use crate::v1;
 use crate::v1::file_error::Kind;
 use windlass_core::ids::{BlockId, ExecutorId, FileId};
 use windlass_core::wfs::{
-    Allocated, Block, CodedPiece, Coding, Create, CreateMode, Created, Detail, Entry, FsError, FsPath, Holder, Last,
-    Located, Near, Policy, Quota,
+    Allocated, Answer, Block, CodedPiece, Coding, Create, CreateMode, Created, Detail, Entry, FsError, FsPath, Holder,
+    Last, Located, Near, Policy, Quota, Usage,
 };
 
 impl From<FsError> for v1::FileError {
@@ -55,6 +55,42 @@ impl From<Entry> for v1::FileEntry {
     }
 }
 
+/// What [`v1::FileEntry`] was made of.
+pub fn entry(entry: v1::FileEntry) -> Result<Entry, FsError> {
+    let detail = match entry.detail {
+        Some(v1::file_entry::Detail::File(file)) => Detail::File {
+            bytes: file.bytes,
+            replicated_bytes: file.replicated_bytes,
+            blocks: file.blocks as usize,
+            replication: replication(file.replication)?,
+            coding: coding(&file.coding)?,
+        },
+        Some(v1::file_entry::Detail::Folder(folder)) => Detail::Folder {
+            usage: Usage {
+                files: folder.files,
+                folders: folder.folders,
+                bytes: folder.bytes,
+                replicated_bytes: folder.replicated_bytes,
+            },
+            quota: Quota { files: folder.quota_files, bytes: folder.quota_bytes },
+            replication: folder.replication.map(replication).transpose()?,
+            policy: folder.policy.as_deref().map(policy).transpose()?,
+        },
+        None => return Err(FsError::Invalid { reason: "an entry is neither a file nor a folder".into() }),
+    };
+    let id = FileId(entry.id);
+    Ok(Entry { path: path(&entry.path)?, id, modified_ms: entry.modified_ms, detail })
+}
+
+impl From<Answer> for v1::file_reply::Reply {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Done => v1::file_reply::Reply::Done(v1::file_reply::Done {}),
+            Answer::Entry(entry) => v1::file_reply::Reply::Entry(entry.into()),
+        }
+    }
+}
+
 impl v1::FileEntry {
     /// Bytes of a file; `None` for a folder.
     pub fn file_bytes(&self) -> Option<u64> {
@@ -91,6 +127,11 @@ pub fn path(text: &str) -> Result<FsPath, FsError> {
     FsPath::parse(text)
 }
 
+/// The name of a request: 16 bytes, or none.
+pub fn name(bytes: &[u8]) -> Option<u128> {
+    bytes.try_into().ok().map(u128::from_be_bytes)
+}
+
 /// 16 bytes; anything else is a writer that nobody else is either.
 pub fn writer(bytes: &[u8]) -> u128 {
     bytes.iter().take(16).fold(0, |number, byte| (number << 8) | u128::from(*byte))
@@ -102,6 +143,7 @@ pub fn create(request: v1::CreateRequest) -> Result<Create, FsError> {
         None | Some(Mode::Overwrite(_)) => CreateMode::Overwrite,
         Some(Mode::New(_)) => CreateMode::New,
         Some(Mode::Replace(file)) => CreateMode::Replace(FileId(file)),
+        Some(Mode::Append(file)) => CreateMode::Append(FileId(file)),
     };
     let replication = request.replication.map(replication).transpose()?;
     let (path, writer) = (path(&request.path)?, writer(&request.writer));

@@ -5,6 +5,7 @@ mod distcp;
 pub(crate) mod faults;
 mod model;
 mod shell;
+mod twice;
 
 use crate::cluster::Processes;
 use object_store::integration::{
@@ -13,10 +14,12 @@ use object_store::integration::{
     put_get_delete_list, put_opts, rename_and_copy, stream_get,
 };
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use std::sync::Arc;
 use std::time::Duration;
 use windlass_client::wfs::{Wfs, WfsStore};
 use windlass_client::{Client, EmbeddedOptions};
+use windlass_engine::versions::Versions;
 
 /// What object_store demands of every store.
 async fn object_store_suite(files: &Wfs) {
@@ -50,16 +53,40 @@ async fn it_is_an_object_store_on_a_cluster() {
 }
 
 /// Also where its blocks are not looked up for each read: what was written over it is not mixed into it.
+/// Tasks begin when the file that their plan was made for may have been replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_reads_the_version_that_was_listed() {
+    let session = Client::embedded(EmbeddedOptions::default()).await.expect("an embedded cluster starts");
+    let store = WfsStore::new(session.files());
+    let at = Path::from("f");
+    store.put(&at, "first one".into()).await.expect("it is written");
+    let listed = store.head(&at).await.expect("it is there");
+    store.put(&at, "second, longer".into()).await.expect("it is written again");
+    let versions = Arc::new(Versions::default());
+    versions.expect(&listed);
+    let scan = WfsStore::of_scan(session.files(), versions);
+    assert_eq!(scan.get(&at).await.expect("it is read").bytes().await.expect("all of it"), "first one");
+    assert_eq!(scan.get_ranges(&at, &[6..9, 0..5]).await.expect("it is read"), ["one", "first"]);
+    // One that nobody remembers is an error, and never another one.
+    let versions = Arc::new(Versions::default());
+    versions.expect(&ObjectMeta { e_tag: Some("1".into()), ..listed });
+    let scan = WfsStore::of_scan(session.files(), versions);
+    let gone = scan.get_range(&at, 0..5).await.expect_err("it is another file");
+    assert!(matches!(gone, object_store::Error::Precondition { .. }), "{gone}");
+    assert!(gone.to_string().contains("run the statement again"), "{gone}");
+    session.close().await.expect("it ends");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scan_reads_a_file_as_it_was_when_the_scan_came_to_it() {
     let session = Client::embedded(EmbeddedOptions::default()).await.expect("an embedded cluster starts");
-    let (store, scan) = (WfsStore::new(session.files()), WfsStore::of_scan(session.files()));
+    let (store, scan) = (WfsStore::new(session.files()), WfsStore::of_scan(session.files(), Arc::default()));
     let at = Path::from("f");
     store.put(&at, "first one".into()).await.expect("it is written");
     assert_eq!(scan.get_range(&at, 0..5).await.expect("it is read"), "first");
     store.put(&at, "second, longer".into()).await.expect("it is written again");
     assert_eq!(scan.get_ranges(&at, &[6..9, 0..5]).await.expect("it is read"), ["one", "first"]);
-    let other = WfsStore::of_scan(session.files());
+    let other = WfsStore::of_scan(session.files(), Arc::default());
     assert_eq!(other.get_range(&at, 8..14).await.expect("it is read"), "longer");
     // Behind what it knows it asks again.
     tokio::time::sleep(Duration::from_secs(5)).await;

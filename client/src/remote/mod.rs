@@ -404,7 +404,11 @@ impl Backend for Remote {
             Ok(_) => Ok(()),
             // Sessions expire; a server that cannot close one early is none the worse.
             Err(status) if matches!(status.code(), Code::Unimplemented | Code::InvalidArgument) => Ok(()),
-            Err(status) => Err(ClientError::from_status(&status, &link.url, "closing the session")),
+            Err(status) => match ClientError::from_status(&status, &link.url, "closing the session") {
+                // It ends with its connection, or expires: all that was asked of it has been answered.
+                ClientError::Disconnected { .. } | ClientError::StandsBy { .. } => Ok(()),
+                error => Err(error),
+            },
         }
     }
 

@@ -6,6 +6,7 @@
 //! ```
 
 mod coding;
+pub mod hadoop;
 mod peers;
 mod read;
 mod store;
@@ -18,6 +19,7 @@ pub use store::WfsStore;
 pub use write::{FileWriter, WriteOptions};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -103,7 +105,14 @@ impl Wfs {
 
     pub async fn ask(&self, ask: Ask) -> Result<Reply, WfsError> {
         let near = self.shared.local.as_ref().map(|local| local.near());
-        let request = v1::FileRequest { near, ask: Some(ask) };
+        let name = uuid::Uuid::new_v4();
+        // What only looks, or has a name of its own, needs none.
+        let name = match &ask {
+            Ask::Mkdir(_) | Ask::Rename(_) | Ask::Delete(_) => Bytes::copy_from_slice(name.as_bytes()),
+            Ask::SetReplication(_) | Ask::SetQuota(_) | Ask::SetPolicy(_) => Bytes::copy_from_slice(name.as_bytes()),
+            _ => Bytes::new(),
+        };
+        let request = v1::FileRequest { near, ask: Some(ask), name };
         let reply = self.shared.primary.ask(request).await.map_err(|status| WfsError::Primary(describe(&status)))?;
         match reply.reply {
             Some(Reply::Error(error)) => Err(WfsError::Refused(error)),
@@ -156,7 +165,17 @@ impl Wfs {
     }
 
     pub async fn locate(&self, path: &str, range: std::ops::Range<u64>) -> Result<v1::LocateReply, WfsError> {
-        let ask = v1::LocateRequest { path: path.into(), start: range.start, end: range.end };
+        self.locate_version(path, None, range).await
+    }
+
+    /// Where the file of this id lies that was at `path` a short while ago, or still is.
+    pub async fn locate_version(
+        &self,
+        path: &str,
+        file: Option<u64>,
+        range: std::ops::Range<u64>,
+    ) -> Result<v1::LocateReply, WfsError> {
+        let ask = v1::LocateRequest { path: path.into(), start: range.start, end: range.end, file };
         match self.ask(Ask::Locate(ask)).await? {
             Reply::Locate(located) => Ok(located),
             other => Err(unexpected(&other)),

@@ -123,7 +123,8 @@ impl Reader {
             return Err(self.unreadable(stuck.reason));
         }
         tokio::time::sleep(PAUSE).await;
-        match self.wfs.locate(&self.path, self.at..self.end).await {
+        // That of the same id, also when another one has taken its place meanwhile.
+        match self.wfs.locate_version(&self.path, Some(self.file), self.at..self.end).await {
             Ok(located) if located.entry.as_ref().is_some_and(|entry| entry.id == self.file) => {
                 self.parts = located.blocks.into_iter();
                 (self.current, self.next) = (None, None);
@@ -131,7 +132,7 @@ impl Reader {
             }
             Ok(_) => Err(self.unreadable("the file was removed, or written again, while it was read".into())),
             Err(WfsError::Refused(error)) => {
-                Err(self.unreadable(format!("it was removed while it was read: {}", error.message)))
+                Err(self.unreadable(format!("it was removed or written again while it was read: {}", error.message)))
             }
             Err(error) => Err(self.unreadable(error.to_string())),
         }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use windlass_engine::versions::{Versions, replaced};
 use windlass_proto::v1;
 use windlass_proto::v1::create_request::{Mode, New, Overwrite};
 use windlass_proto::v1::file_error::Kind;
@@ -44,8 +45,16 @@ const LOCATED_FILES: usize = 16;
 #[derive(Clone, Debug)]
 pub struct WfsStore {
     wfs: Wfs,
-    /// Where the files lie that a scan read last.
-    located: Option<Arc<Mutex<VecDeque<Located>>>>,
+    scan: Option<Arc<Scan>>,
+}
+
+/// What one scan knows of the files that it reads.
+#[derive(Debug)]
+struct Scan {
+    /// Where those lie that it read last.
+    located: Mutex<VecDeque<Located>>,
+    /// Their ids, of those that were listed.
+    versions: Arc<Versions>,
 }
 
 /// Where a part of a file lies.
@@ -59,16 +68,28 @@ struct Located {
 
 impl WfsStore {
     pub fn new(wfs: Wfs) -> Self {
-        WfsStore { wfs, located: None }
+        WfsStore { wfs, scan: None }
     }
 
-    /// For one scan: the primary is not asked for each read, and a file that is written again meanwhile is not mixed with what it was.
-    pub fn of_scan(wfs: Wfs) -> Self {
-        WfsStore { wfs, located: Some(Arc::default()) }
+    /// For one scan: the primary is not asked for each read, and what is read of a file is what `versions` expects, or was there when the scan
+    /// came to it: a file that is written again meanwhile is not mixed with what it was.
+    pub fn of_scan(wfs: Wfs, versions: Arc<Versions>) -> Self {
+        let located = Mutex::default();
+        WfsStore { wfs, scan: Some(Arc::new(Scan { located, versions })) }
     }
 
-    async fn locate(&self, path: &str, range: Range<u64>) -> std::result::Result<Arc<v1::LocateReply>, WfsError> {
-        let Some(located) = &self.located else { return self.wfs.locate(path, range).await.map(Arc::new) };
+    /// Where a version of a file lies; that of the id, if there is one.
+    async fn locate(&self, location: &Path, file: Option<u64>, range: Range<u64>) -> Result<Arc<v1::LocateReply>> {
+        let path = absolute(location);
+        let asked = |range| self.wfs.locate_version(&path, file, range);
+        let failed = |error: WfsError| match (file, error.kind()) {
+            (Some(_), Some(Kind::Changed | Kind::NotFound | Kind::IsFolder | Kind::NotFolder)) => {
+                replaced(location, Error::Precondition { path: path.clone(), source: error.into() })
+            }
+            _ => failed(location, error),
+        };
+        let Some(scan) = &self.scan else { return asked(range).await.map(Arc::new).map_err(failed) };
+        let located = &scan.located;
         let known = located.lock().iter().find(|known| known.path == path).cloned();
         if let Some(known) = &known
             && known.at.elapsed() < LOCATED_FOR
@@ -77,18 +98,25 @@ impl WfsStore {
         {
             return Ok(Arc::clone(&known.reply));
         }
+        let path = path.as_str();
         let range = range.start..range.end.max(range.start.saturating_add(LOCATED_BYTES));
-        let reply = Arc::new(self.wfs.locate(path, range.clone()).await?);
+        let reply = Arc::new(asked(range.clone()).await.map_err(failed)?);
         let id = |reply: &v1::LocateReply| reply.entry.as_ref().map(|entry| entry.id);
         if known.is_some_and(|known| id(&known.reply) != id(&reply)) {
             let reason = "it was written again while it was read".into();
-            return Err(WfsError::Unreadable { path: path.into(), offset: range.start, reason });
+            let unreadable = WfsError::Unreadable { path: path.into(), offset: range.start, reason };
+            return Err(self::failed(location, unreadable));
         }
         let mut located = located.lock();
         located.retain(|known| known.path != path);
         located.truncate(LOCATED_FILES - 1);
         located.push_front(Located { path: path.into(), range, at: Instant::now(), reply: Arc::clone(&reply) });
         Ok(reply)
+    }
+
+    /// The id of the version that a scan expects.
+    fn expected(&self, location: &Path) -> Option<u64> {
+        self.scan.as_ref()?.versions.of(location).as_deref().and_then(file_of)
     }
 
     async fn write(&self, location: &Path, payload: PutPayload, mode: Mode) -> Result<v1::FileEntry> {
@@ -119,7 +147,7 @@ impl ObjectStore for WfsStore {
             PutMode::Overwrite => Mode::Overwrite(Overwrite {}),
             PutMode::Create => Mode::New(New {}),
             PutMode::Update(version) => {
-                let tag = version.e_tag.as_deref().and_then(|tag| tag.trim_matches('"').parse().ok());
+                let tag = version.e_tag.as_deref().and_then(file_of);
                 // No file has this version.
                 Mode::Replace(tag.unwrap_or(0))
             }
@@ -140,14 +168,22 @@ impl ObjectStore for WfsStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let path = absolute(location);
+        // A version is a file's id, as its e-tag is.
+        let unknown = |version: &String| Error::NotFound {
+            path: absolute(location),
+            source: format!("\"{version}\" is no version of a file of wfs://").into(),
+        };
+        let file = match &options.version {
+            Some(version) => Some(file_of(version).ok_or_else(|| unknown(version))?),
+            None => self.expected(location),
+        };
         let wanted = match &options.range {
             _ if options.head => 0..0,
             Some(GetRange::Bounded(range)) => range.clone(),
             Some(GetRange::Offset(from)) => *from..u64::MAX,
             Some(GetRange::Suffix(_)) | None => 0..u64::MAX,
         };
-        let located = self.locate(&path, wanted).await.map_err(|error| failed(location, error))?;
+        let located = self.locate(location, file, wanted).await?;
         let meta = meta(located.entry.as_ref()).ok_or_else(|| missing(location))?;
         let meta = ObjectMeta { location: location.clone(), ..meta };
         options.check_preconditions(&meta)?;
@@ -173,8 +209,7 @@ impl ObjectStore for WfsStore {
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let Some(start) = ranges.iter().map(|range| range.start).min() else { return Ok(Vec::new()) };
         let end = ranges.iter().map(|range| range.end).max().unwrap_or(start);
-        let path = absolute(location);
-        let located = self.locate(&path, start..end).await.map_err(|error| failed(location, error))?;
+        let located = self.locate(location, self.expected(location), start..end).await?;
         let size = meta(located.entry.as_ref()).ok_or_else(|| missing(location))?.size;
         for range in ranges {
             // Says what is wrong with it.
@@ -428,6 +463,11 @@ fn cut(parts: &[Bytes], range: Range<u64>) -> Bytes {
         start = at;
     }
     joined.into()
+}
+
+/// The id of a file in an e-tag.
+fn file_of(e_tag: &str) -> Option<u64> {
+    e_tag.trim_matches('"').parse().ok()
 }
 
 fn absolute(location: &Path) -> String {

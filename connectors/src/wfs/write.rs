@@ -54,6 +54,11 @@ impl Default for WriteOptions {
 }
 
 impl WriteOptions {
+    /// Goes on with the file of this id, and takes its place.
+    pub fn append_to(file: u64) -> Self {
+        WriteOptions { mode: Mode::Append(file), ..WriteOptions::default() }
+    }
+
     /// Nothing may be there.
     pub fn new_file() -> Self {
         WriteOptions { mode: Mode::New(New {}), ..WriteOptions::default() }

@@ -15,10 +15,13 @@
 //! - A block that fails under its writer is closed where all surviving replicas have it, and the writer goes on in the next one.
 //!
 //! The modules: `tree` has files and folders, `replicas` blocks and their holders, `place` says where replicas go, `repair` keeps their
-//! number right, `coding` is about blocks that are cut into pieces, `recode` makes them so, `record` is what is durable.
+//! number right, `damage` is about replicas that are not what was written, `outcome` about requests that are sent twice, `coding` is about blocks that are cut into pieces, `recode` makes them so, `record` is what is durable.
 
 mod coding;
+mod damage;
+mod departed;
 mod error;
+mod outcome;
 mod path;
 mod place;
 mod recode;
@@ -33,6 +36,7 @@ mod tree;
 
 pub use coding::{CODED_FROM_BYTES, CODED_TOGETHER, Coding, Policy};
 pub use error::FsError;
+pub use outcome::{Answer, Outcome};
 pub use path::FsPath;
 pub use place::Near;
 pub use record::{Block, Changes, Counters, CreateMode, FileData, FolderTerms, Kind, Quota, Record, Writing};
@@ -42,11 +46,13 @@ pub use tree::Usage;
 use crate::ids::{BlockId, ExecutorId, FileId};
 use crate::time::Instant;
 use coding::Layout;
+use departed::Departed;
+use outcome::Outcomes;
 use place::Dice;
 use recode::Recoder;
 use repair::Upkeep;
 use replicas::Replicas;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tree::{Inode, Node, Tree};
 
@@ -126,8 +132,9 @@ pub struct Output {
 pub enum Order {
     /// Nobody wants the replica.
     Delete(BlockId),
-    /// Nobody wants the replica if it has this length: its writer failed, and closed the block earlier.
-    Discard(Block),
+    /// The replica is not what it is to be. If its first bytes, as many as these, verify, it is made so long and is one again; else it is
+    /// removed, unless it is the last.
+    Salvage { block: Block, last: bool },
     /// Fetch a replica from one of these executors.
     Copy { block: Block, from: Vec<ExecutorId> },
     /// Compute a piece of a block from others, and keep it.
@@ -249,9 +256,10 @@ pub struct Namespace {
     recoder: Recoder,
     /// Folders that were removed and are not empty yet.
     graves: Vec<FileId>,
-    /// Replicas of removed files, and when they go. Those that a restart forgets go when their executors report them.
-    leaving: VecDeque<(Instant, Vec<(ExecutorId, Order)>)>,
+    /// Removed files, and replicas of theirs, until they go. Those that a restart forgets go when their executors report them.
+    departed: Departed,
     trash_due: Option<Instant>,
+    outcomes: Outcomes,
     dice: Dice,
 }
 
@@ -288,7 +296,7 @@ impl Namespace {
         let upkeep = Upkeep::new(now.at, &config, &replicas);
         let dice = Dice(config.seed);
         let graves = tree.iter().filter(|(_, inode)| inode.parent == FileId::GRAVE).map(|(id, _)| id).collect();
-        let (leaving, trash_due) = (VecDeque::new(), Some(now.at));
+        let (departed, trash_due) = (Departed::default(), Some(now.at));
         let mut namespace = Namespace {
             config,
             tree,
@@ -300,8 +308,9 @@ impl Namespace {
             upkeep,
             recoder: Recoder::default(),
             graves,
-            leaving,
+            departed,
             trash_due,
+            outcomes: Outcomes::default(),
             dice,
         };
         namespace.reconsider_all(now);
@@ -367,42 +376,91 @@ impl Namespace {
         near: &Near,
     ) -> Result<(Entry, Vec<Located>), FsError> {
         let (id, _, file) = self.tree.resolve_file(path)?;
+        let located = self.located(file, range, near, |_, block| self.holders_of(block.id));
+        Ok((self.entry(path.clone(), id), located))
+    }
+
+    /// The same of the file of this id, wherever it was moved to since it was at `path`. One that was replaced or removed is found for as
+    /// long as its replicas stay.
+    pub fn locate_version(
+        &self,
+        path: &FsPath,
+        id: FileId,
+        range: std::ops::Range<u64>,
+        near: &Near,
+    ) -> Result<(Entry, Vec<Located>), FsError> {
+        if let Some(file) = self.tree.get(id).and_then(Inode::file) {
+            let located = self.located(file, range, near, |_, block| self.holders_of(block.id));
+            return Ok((self.entry(path.clone(), id), located));
+        }
+        if let Some((modified_ms, file, holders)) = self.departed.file(id) {
+            let of = |at: usize, _| holders.get(at).cloned().unwrap_or_default();
+            let located = self.located(file, range, near, of);
+            return Ok((Entry { path: path.clone(), id, modified_ms, detail: file_detail(file) }, located));
+        }
+        match self.tree.find(path)? {
+            Some(_) => Err(FsError::Changed { path: path.clone() }),
+            None => Err(FsError::NotFound { path: path.clone() }),
+        }
+    }
+
+    /// `holders`: of the block at that place in the file.
+    fn located(
+        &self,
+        file: &FileData,
+        range: std::ops::Range<u64>,
+        near: &Near,
+        holders: impl Fn(usize, Block) -> Vec<Holder>,
+    ) -> Vec<Located> {
         let mut offset = 0;
         let mut located = Vec::new();
-        for block in &file.blocks {
+        for (at, block) in file.blocks.iter().enumerate() {
             let end = offset + block.bytes;
             if offset < range.end && end > range.start {
-                let parts = self.extents(*block, file.coding, offset, near).into_iter();
+                let parts = self.extents(*block, file.coding, offset, near, holders(at, *block)).into_iter();
                 located.extend(
                     parts.filter(|part| part.offset < range.end && part.offset + part.block.bytes > range.start),
                 );
             }
             offset = end;
         }
-        Ok((self.entry(path.clone(), id), located))
+        located
     }
 
-    /// A block, or the pieces that have its bytes.
-    fn extents(&self, block: Block, coding: Option<Coding>, offset: u64, near: &Near) -> Vec<Located> {
-        let Some(coding) = coding else {
-            return vec![Located { block, offset, holders: self.nearest(block.id, near), coded: None }];
-        };
-        let holders = self.replicas.all_holders(block.id);
+    fn holders_of(&self, block: BlockId) -> Vec<Holder> {
+        let holders = self.replicas.all_holders(block);
         let mut holders: Vec<Holder> =
             holders.into_iter().map(|(executor, piece)| Holder { executor, piece }).collect();
         holders.sort_by_key(|holder| (holder.piece, holder.executor));
+        holders
+    }
+
+    /// A block, or the pieces that have its bytes.
+    fn extents(
+        &self,
+        block: Block,
+        coding: Option<Coding>,
+        offset: u64,
+        near: &Near,
+        holders: Vec<Holder>,
+    ) -> Vec<Located> {
+        let nearest = |piece: u8| self.nearest(replicas::replica(block.id, piece), piece, &holders, near);
+        let Some(coding) = coding else {
+            return vec![Located { block, offset, holders: nearest(0), coded: None }];
+        };
         let (first, piece_bytes) = (block.id, coding.piece_bytes(block.bytes));
         let pieces = (0..coding.data()).map(|piece| {
             let extent = coding.extent(block.bytes, piece);
             let block = Block { id: replicas::replica(first, piece), bytes: extent.end - extent.start };
             let coded = Some(CodedPiece { coding, piece, first, piece_bytes, holders: holders.clone() });
-            Located { block, offset: offset + extent.start, holders: self.nearest(block.id, near), coded }
+            Located { block, offset: offset + extent.start, holders: nearest(piece), coded }
         });
         pieces.filter(|part| part.block.bytes > 0).collect()
     }
 
-    fn nearest(&self, replica: BlockId, near: &Near) -> Vec<ExecutorId> {
-        let mut holders = self.replicas.holders(replica);
+    fn nearest(&self, replica: BlockId, piece: u8, holders: &[Holder], near: &Near) -> Vec<ExecutorId> {
+        let holders = holders.iter().filter(|holder| holder.piece == piece);
+        let mut holders: Vec<ExecutorId> = holders.map(|holder| holder.executor).collect();
         let distance = |id: &ExecutorId| match self.replicas.member(*id) {
             _ if near.executor == Some(*id) => 0,
             Some(member) if !near.host.is_empty() && member.host == near.host => 1,
@@ -416,11 +474,7 @@ impl Namespace {
 
     fn entry(&self, path: FsPath, id: FileId) -> Entry {
         let (modified_ms, detail) = match self.tree.get(id) {
-            Some(Inode { modified_ms, node: Node::File(file), .. }) => {
-                let FileData { replication, coding, .. } = *file;
-                let (bytes, replicated_bytes, blocks) = (file.bytes(), file.replicated_bytes(), file.blocks.len());
-                (*modified_ms, Detail::File { bytes, replicated_bytes, blocks, replication, coding })
-            }
+            Some(Inode { modified_ms, node: Node::File(file), .. }) => (*modified_ms, file_detail(file)),
             Some(Inode { modified_ms, node: Node::Folder(folder), .. }) => {
                 let FolderTerms { quota, replication, policy } = folder.terms;
                 (*modified_ms, Detail::Folder { usage: folder.usage, quota, replication, policy })
@@ -450,7 +504,9 @@ impl Namespace {
             return Err(FsError::IsFolder { path });
         }
         self.check_target(&path, mode)?;
-        let replication = replication.or_else(|| self.tree.replication_for(&path)).unwrap_or(self.config.replication);
+        let base = self.base(&path, mode)?.map(|file| file.replication);
+        let replication = replication.or(base).or_else(|| self.tree.replication_for(&path));
+        let replication = replication.unwrap_or(self.config.replication);
         check_replication(replication)?;
         let block_bytes = block_bytes.unwrap_or(self.config.block_bytes);
         if !(1 << 16..=1 << 34).contains(&block_bytes) {
@@ -479,8 +535,25 @@ impl Namespace {
         match (mode, there) {
             (CreateMode::Overwrite, _) | (CreateMode::New, None) => Ok(()),
             (CreateMode::New, Some(_)) => Err(FsError::AlreadyExists { path: path.clone() }),
-            (CreateMode::Replace(wanted), Some(id)) if wanted == id => Ok(()),
-            (CreateMode::Replace(_), _) => Err(FsError::Changed { path: path.clone() }),
+            (CreateMode::Replace(wanted) | CreateMode::Append(wanted), Some(id)) if wanted == id => Ok(()),
+            (CreateMode::Replace(_) | CreateMode::Append(_), _) => Err(FsError::Changed { path: path.clone() }),
+        }
+    }
+
+    /// The file that one of this mode goes on with.
+    fn base(&self, path: &FsPath, mode: CreateMode) -> Result<Option<&FileData>, FsError> {
+        let CreateMode::Append(id) = mode else { return Ok(None) };
+        let changed = || FsError::Changed { path: path.clone() };
+        let file = self.tree.get(id).and_then(Inode::file).ok_or_else(changed)?;
+        match file.coding {
+            None => Ok(Some(file)),
+            Some(coding) => {
+                let reason = format!(
+                    "{path} is kept as {}, and nothing can be appended to it: write it again, or set the policy of its folder to replicate first",
+                    coding.name()
+                );
+                Err(FsError::Invalid { reason })
+            }
         }
     }
 
@@ -512,10 +585,7 @@ impl Namespace {
             return Err(FsError::Invalid { reason });
         }
         if sealed.len() >= MAX_BLOCKS {
-            let reason = format!(
-                "{path} has {MAX_BLOCKS} blocks of {block_bytes} bytes, and no more fit into a file: write it with larger blocks"
-            );
-            return Err(FsError::Invalid { reason });
+            return Err(too_many_blocks(path, block_bytes));
         }
         // One byte at least is still to come.
         let bytes = sealed.iter().map(|block| block.bytes).sum::<u64>() + 1;
@@ -534,6 +604,7 @@ impl Namespace {
             self.writing_mut(file, |writing| writing.open = Some(block));
             self.put(file, out);
         }
+        self.replicas.targeted(block, &targets);
         Ok(Allocated { block, targets })
     }
 
@@ -569,9 +640,9 @@ impl Namespace {
                     writing.open = None;
                     writing.sealed.push(*block);
                 });
-                let wrong = self.replicas.seal(block.id, block.bytes, durable);
-                let discard = |(executor, bytes)| (executor, Order::Discard(Block { bytes, ..*block }));
-                out.orders.extend(wrong.into_iter().map(discard));
+                for executor in self.replicas.seal(block.id, block.bytes, durable) {
+                    self.found_damaged(executor, block.id, out);
+                }
                 self.put(file, out);
             }
             Last::Sealed { block, .. } => {
@@ -600,9 +671,13 @@ impl Namespace {
             // It was said before.
             return Ok(self.entry(self.tree.path_of(file), file));
         }
+        // And another one has taken its place since.
+        if let Some(Answer::Entry(entry)) = self.outcomes.find(writer) {
+            return Ok(entry);
+        }
         self.settle_last(now, file, last, out)?;
         let lease = self.writing.get(&file).filter(|lease| lease.writing.writer == writer);
-        let Writing { path, mode, replication, sealed, open, .. } =
+        let Writing { path, mode, replication, block_bytes, sealed, open, .. } =
             lease.map(|lease| (*lease.writing).clone()).ok_or(FsError::NotWriting { file })?;
         if let Some(open) = open {
             return Err(FsError::Invalid { reason: format!("{open} is still being written") });
@@ -618,7 +693,12 @@ impl Namespace {
             }
         }
         self.check_target(&path, mode)?;
-        let data = FileData { replication, coding: None, blocks: sealed.into() };
+        let base = self.base(&path, mode)?.map(|file| file.blocks.clone()).unwrap_or_default();
+        let blocks: Vec<Block> = base.iter().copied().chain(sealed).collect();
+        if blocks.len() > MAX_BLOCKS {
+            return Err(too_many_blocks(&path, block_bytes));
+        }
+        let data = FileData { replication, coding: None, blocks: blocks.into() };
         let inode = Inode { parent: FileId::ROOT, name: "".into(), modified_ms: now.wall_ms, node: Node::File(data) };
         // What it replaces makes room for it.
         let replaced = self.tree.find(&path)?;
@@ -631,14 +711,20 @@ impl Namespace {
         self.tree.check_quota(around, more, None)?;
         let parent = self.make_folders(now, &path, out)?;
         if let Some(replaced) = replaced {
-            self.remove_file(now, replaced, out);
+            self.remove_file_but(now, replaced, &base, out);
+        }
+        for block in &base {
+            self.replicas.adopt(block.id, file);
+            self.replicas.want(block.id, replication);
         }
         self.end_lease(file);
         let name = path.name().unwrap_or_default().into();
         self.tree.insert(file, Inode { parent, name, ..inode });
         self.put(file, out);
         self.reconsider(now, file);
-        Ok(self.entry(path, file))
+        let entry = self.entry(path, file);
+        self.remember(now, writer, Answer::Entry(entry.clone()), out);
+        Ok(entry)
     }
 
     /// Gives a file up that is being written. Nothing happens when it is not.
@@ -893,11 +979,21 @@ impl Namespace {
 
     /// Its replicas go later: who has begun to read it reads it to its end.
     fn remove_file(&mut self, now: Now, id: FileId, out: &mut Output) {
-        let Some(Inode { node: Node::File(file), .. }) = self.tree.remove(id) else { return };
+        self.remove_file_but(now, id, &[], out);
+    }
+
+    /// The same, but for blocks that another file goes on with.
+    fn remove_file_but(&mut self, now: Now, id: FileId, kept: &[Block], out: &mut Output) {
+        let Some(Inode { node: Node::File(file), modified_ms, .. }) = self.tree.remove(id) else { return };
         out.changes.put.retain(|record| record.id != id);
         out.changes.removed.push(id);
         self.give_up_recoding(id, out);
-        self.forget_later(now, &file.blocks, out);
+        let holders = file.blocks.iter().map(|block| self.holders_of(block.id)).collect();
+        let gone = if kept.is_empty() { &file.blocks[..] } else { &[] };
+        self.forget_later(now, gone, out);
+        if !self.config.grace.is_zero() {
+            self.departed.keep(id, modified_ms, file, holders);
+        }
     }
 
     fn forget_later(&mut self, now: Now, blocks: &[Block], out: &mut Output) {
@@ -905,12 +1001,13 @@ impl Namespace {
         blocks.iter().for_each(|block| self.forget_block(block.id, &mut orders));
         match self.config.grace.is_zero() {
             true => out.orders.extend(orders.orders),
-            false => self.leaving.push_back((now.at + self.config.grace, orders.orders)),
+            false => self.departed.later(now.at + self.config.grace, orders.orders),
         }
     }
 
     fn forget_block(&mut self, block: BlockId, out: &mut Output) {
         self.upkeep.forget(block, &mut self.replicas);
+        self.forget_damaged(block, out);
         let holders = self.replicas.forget(block);
         out.orders.extend(holders.into_iter().map(|(executor, replica)| (executor, Order::Delete(replica))));
     }
@@ -959,11 +1056,12 @@ impl Namespace {
     pub fn next_deadline(&self) -> Option<Instant> {
         let expiry = self.expiries.first().map(|(at, _)| *at);
         let decay = (!self.graves.is_empty()).then(Instant::default);
-        let leaving = self.leaving.front().map(|(at, _)| *at);
+        let leaving = self.departed.next_deadline();
         let recoding = if self.upkeep.is_settling() { None } else { self.recoder.next_deadline() };
         let maintenance = self.replicas.members.values().filter_map(|member| member.maintenance).min();
         let upkeep = self.upkeep.next_deadline(&self.replicas);
-        let due = [expiry, decay, leaving, self.trash_due, recoding, maintenance, upkeep];
+        let outcomes = self.outcomes.next_deadline();
+        let due = [expiry, decay, leaving, self.trash_due, recoding, maintenance, upkeep, outcomes];
         due.into_iter().flatten().min()
     }
 
@@ -977,9 +1075,8 @@ impl Namespace {
         }
         self.decay(now, out);
         self.end_maintenance(now);
-        while let Some((_, orders)) = self.leaving.pop_front_if(|(at, _)| *at <= now.at) {
-            out.orders.extend(orders);
-        }
+        self.outcomes.expire(now.at);
+        self.departed.go(now.at, out);
         self.repair(now, out);
     }
 
@@ -994,6 +1091,19 @@ impl Namespace {
         out.changes.put.retain(|earlier| earlier.id != id);
         out.changes.put.extend(record);
     }
+}
+
+fn too_many_blocks(path: &FsPath, block_bytes: u64) -> FsError {
+    let reason = format!(
+        "{path} has {MAX_BLOCKS} blocks of {block_bytes} bytes, and no more fit into a file: write it with larger blocks"
+    );
+    FsError::Invalid { reason }
+}
+
+fn file_detail(file: &FileData) -> Detail {
+    let FileData { replication, coding, .. } = *file;
+    let (bytes, replicated_bytes, blocks) = (file.bytes(), file.replicated_bytes(), file.blocks.len());
+    Detail::File { bytes, replicated_bytes, blocks, replication, coding }
 }
 
 fn check_replication(replication: u8) -> Result<(), FsError> {

@@ -235,7 +235,7 @@ impl Namespace {
         }
         // The numbers are given for good: a later primary must not give them again.
         self.put(file, out);
-        let old = self.extents(old, was, 0, &near);
+        let old = self.extents(old, was, 0, &near, self.holders_of(old.id));
         out.orders.push((coder, Order::Recode { old, new: block, coding, targets: targets.clone() }));
         let until = now.at + self.config.copy_timeout;
         if let Some(recoding) = self.recoder.active.get_mut(&file) {

@@ -1,6 +1,7 @@
 //! What of the namespace is durable: one record for each file and folder. Who holds replicas is not: executors say that when they join.
 
 use super::coding::{Coding, Layout, Policy};
+use super::outcome::Outcome;
 use super::path::FsPath;
 use crate::ids::{BlockId, FileId};
 
@@ -67,6 +68,7 @@ pub struct Writing {
     pub writer: u128,
     pub replication: u8,
     pub block_bytes: u64,
+    /// Without those of a file that it goes on with: they are that file's until this one is complete.
     pub sealed: Vec<Block>,
     /// The block that is being written.
     pub open: Option<BlockId>,
@@ -80,6 +82,8 @@ pub enum CreateMode {
     New,
     /// Takes the place of this file and no other.
     Replace(FileId),
+    /// The same, and begins with the blocks of that file.
+    Append(FileId),
 }
 
 /// What one operation changed.
@@ -87,6 +91,8 @@ pub enum CreateMode {
 pub struct Changes {
     pub put: Vec<Record>,
     pub removed: Vec<FileId>,
+    /// What requests did whose answers may be lost.
+    pub outcomes: Vec<Outcome>,
 }
 
 /// Numbers that were not given yet.
@@ -126,6 +132,6 @@ impl FileData {
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
-        self.put.is_empty() && self.removed.is_empty()
+        self.put.is_empty() && self.removed.is_empty() && self.outcomes.is_empty()
     }
 }

@@ -9,6 +9,7 @@
 //! ```
 
 use super::coding::Layout;
+use super::damage::Damaged;
 use super::place::{self, Near};
 use super::replicas::{BlockState, Member, Replicas, Reported, replica};
 use super::{Block, CodedPiece, Coding, FsError, FsPath, Holder, Namespace, Now, Order, Output, WfsConfig};
@@ -39,8 +40,7 @@ pub(super) struct Upkeep {
     copying: BTreeMap<BlockId, Copying>,
     /// What executors are told when upkeep begins.
     unwanted: BTreeMap<ExecutorId, Vec<Order>>,
-    /// Replicas that their executors found damaged, and that are the only ones.
-    damaged: BTreeSet<BlockId>,
+    pub damaged: Damaged,
     next_round: Instant,
     /// While replicas move off full executors: how far from the average in per mille is well.
     balancing: Option<u64>,
@@ -98,7 +98,7 @@ impl Upkeep {
             waiting: BTreeSet::new(),
             copying: BTreeMap::new(),
             unwanted: BTreeMap::new(),
-            damaged: BTreeSet::new(),
+            damaged: Damaged::default(),
             next_round: now,
             balancing: None,
             copied: 0,
@@ -128,7 +128,6 @@ impl Upkeep {
 
     pub fn forget(&mut self, block: BlockId, replicas: &mut Replicas) {
         self.waiting.remove(&block);
-        self.damaged.remove(&block);
         let pieces = replicas.blocks.get(&block).map_or(1, |state| state.layout.pieces());
         (0..pieces).for_each(|piece| _ = self.end_copy(replica(block, piece), replicas));
     }
@@ -163,6 +162,7 @@ impl Namespace {
             let held = |id: &BlockId| Some(Block { id: *id, bytes: block(id)?.replica_bytes()? });
             let blocks: Vec<Block> = member.replicas.iter().filter_map(held).collect();
             self.added(now, member.id, &blocks, out);
+            self.bad(now, member.id, &before.upkeep.damaged.of(member.id), out);
             if member.draining {
                 self.draining(now, member.id, out);
             }
@@ -175,6 +175,7 @@ impl Namespace {
     /// It is gone, with its replicas.
     pub fn lost(&mut self, now: Now, id: ExecutorId, out: &mut Output) {
         self.upkeep.unwanted.remove(&id);
+        self.upkeep.damaged.lost(id);
         let concerned = self.upkeep.copying.iter().filter(|(_, copy)| copy.to == id || copy.from.contains(&id));
         let concerned: Vec<BlockId> = concerned.map(|(block, _)| *block).collect();
         for block in concerned {
@@ -283,22 +284,22 @@ impl Namespace {
             }
             match self.replicas.report(id, block.id, block.bytes) {
                 Reported::Held => {
-                    if let Some((block, _)) = self.replicas.block_of(block.id) {
-                        self.upkeep.damaged.remove(&block);
-                        self.formed(now, block, out);
+                    if let Some((of, _)) = self.replicas.block_of(block.id) {
+                        self.no_longer_damaged(id, block.id, out);
+                        self.formed(now, of, out);
                     }
                 }
                 Reported::Early => {}
                 // A number that this namespace never gave is not its to remove.
                 Reported::Unwanted if block.id.0 >= self.counters.next_block => {}
                 Reported::Unwanted => self.unwanted(id, Order::Delete(block.id), out),
-                Reported::WrongLength => self.unwanted(id, Order::Discard(*block), out),
+                Reported::WrongLength => self.found_damaged(id, block.id, out),
             }
         }
         self.repair(now, out);
     }
 
-    fn unwanted(&mut self, id: ExecutorId, order: Order, out: &mut Output) {
+    pub(super) fn unwanted(&mut self, id: ExecutorId, order: Order, out: &mut Output) {
         match self.upkeep.settling {
             Some(_) => self.upkeep.unwanted.entry(id).or_default().push(order),
             None => out.orders.push((id, order)),
@@ -308,19 +309,11 @@ impl Namespace {
     /// Replicas that it found missing or damaged.
     pub fn bad(&mut self, now: Now, id: ExecutorId, replicas: &[BlockId], out: &mut Output) {
         for replica in replicas {
-            if !self.replicas.holders(*replica).contains(&id) {
-                self.replicas.drop_early(id, *replica);
-                continue;
-            }
-            let Some((block, _)) = self.replicas.block_of(*replica) else { continue };
             self.replicas.drop_replica(id, *replica);
-            let readable = self.replicas.blocks.get(&block).is_some_and(BlockState::is_readable);
-            match readable {
-                // What is left of the last one is better than nothing: it stays on the disk for whoever can make use of it.
-                false => _ = self.upkeep.damaged.insert(block),
-                true => out.orders.push((id, Order::Delete(*replica))),
+            self.found_damaged(id, *replica, out);
+            if let Some((block, _)) = self.replicas.block_of(*replica) {
+                self.upkeep.waiting.remove(&block);
             }
-            self.upkeep.waiting.remove(&block);
         }
         self.repair(now, out);
     }
@@ -455,6 +448,7 @@ impl Namespace {
             for (executor, orders) in std::mem::take(&mut self.upkeep.unwanted) {
                 out.orders.extend(orders.into_iter().map(|order| (executor, order)));
             }
+            self.clear_all_damaged(out);
         }
         over
     }
@@ -579,7 +573,7 @@ impl Namespace {
             under_replicated: (self.replicas.wanting.len() + self.replicas.stuck.len()).saturating_sub(missing),
             missing,
             surplus: self.replicas.surplus.len(),
-            damaged: self.upkeep.damaged.len(),
+            damaged: self.upkeep.damaged.blocks().filter(|block| !self.replicas.is_readable(*block)).count(),
             copying: self.upkeep.copying.len(),
             copied: self.upkeep.copied,
             pruned: self.upkeep.pruned,
@@ -616,7 +610,7 @@ impl Namespace {
             if !self.writing.contains_key(&state.file) && !self.tree.is_below(state.file, root) {
                 continue;
             }
-            let damaged = self.upkeep.damaged.contains(&block);
+            let damaged = self.upkeep.damaged.has(block) && !state.is_readable();
             let (staying, wanted) = (self.replicas.staying(state), state.layout.wanted());
             found.push((self.path_of(state.file), block, staying, wanted, damaged));
         }

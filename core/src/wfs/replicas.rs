@@ -171,7 +171,7 @@ pub(super) enum Reported {
     Held,
     /// No block wants it.
     Unwanted,
-    /// Its block was closed with another length.
+    /// It is not as long as it is to be.
     WrongLength,
     /// Of a block that is still written: how long it is to be is not known.
     Early,
@@ -193,6 +193,8 @@ pub(super) struct Replicas {
     pub sealed: usize,
     /// Replicas of blocks that are not sealed yet, with their lengths; `None`: it is damaged or gone, whatever its writer says later.
     early: BTreeMap<BlockId, Vec<(ExecutorId, Option<u64>)>>,
+    /// Executors that were named to writers of blocks that are not sealed yet: they may have parts of them.
+    targets: BTreeMap<BlockId, BTreeSet<ExecutorId>>,
 }
 
 impl Replicas {
@@ -231,6 +233,11 @@ impl Replicas {
         (piece < u64::from(state.layout.pieces())).then_some((*block, piece as u8))
     }
 
+    /// Whether the replicas that there are of a block have all of it.
+    pub fn is_readable(&self, block: BlockId) -> bool {
+        self.blocks.get(&block).is_some_and(BlockState::is_readable)
+    }
+
     /// Blocks that had a replica on it.
     pub fn leave(&mut self, executor: ExecutorId) -> BTreeSet<BlockId> {
         let Some(seat) = self.seats.remove(&executor) else { return BTreeSet::new() };
@@ -242,6 +249,7 @@ impl Replicas {
             blocks.insert(block);
         }
         self.early.values_mut().for_each(|reports| reports.retain(|(id, _)| *id != executor));
+        self.targets.values_mut().for_each(|targets| _ = targets.remove(&executor));
         blocks
     }
 
@@ -270,6 +278,11 @@ impl Replicas {
         self.blocks.insert(block, BlockState::new(file, None, Layout::Whole(wanted)));
     }
 
+    /// The block is written to these executors.
+    pub fn targeted(&mut self, block: BlockId, targets: &[ExecutorId]) {
+        self.targets.entry(block).or_default().extend(targets);
+    }
+
     /// Of a file that was there before this primary led.
     pub fn load(&mut self, block: BlockId, file: FileId, bytes: Option<u64>, layout: Layout) {
         self.blocks.insert(block, BlockState::new(file, bytes, layout));
@@ -292,13 +305,14 @@ impl Replicas {
         formed
     }
 
-    /// The block is as long as that. Returns executors with replicas of other lengths, and those.
-    pub fn seal(&mut self, block: BlockId, bytes: u64, durable: &[ExecutorId]) -> Vec<(ExecutorId, u64)> {
+    /// The block is as long as that. Returns executors with replicas that are not what they are to be.
+    pub fn seal(&mut self, block: BlockId, bytes: u64, durable: &[ExecutorId]) -> Vec<ExecutorId> {
         let Some(state) = self.blocks.get_mut(&block) else { return Vec::new() };
         if state.bytes.replace(bytes).is_none() {
             self.sealed += 1;
         }
         let early = self.early.remove(&block).unwrap_or_default();
+        self.targets.remove(&block);
         self.classify(block);
         let is_bad = |executor: &&ExecutorId| early.contains(&(**executor, None));
         let claimed = durable.iter().filter(|executor| !is_bad(executor)).copied();
@@ -307,14 +321,16 @@ impl Replicas {
             self.report(executor, block, bytes);
         }
         // A report may be older than what the writer says: one of whom it says that all is durable was longer then.
-        let wrong = early.iter().filter_map(|(id, length)| Some((*id, length.filter(|length| *length != bytes)?)));
-        wrong.filter(|(id, _)| !durable.contains(id)).collect()
+        let wrong =
+            early.iter().filter(|(id, length)| *length != Some(bytes) && (length.is_none() || !durable.contains(id)));
+        wrong.map(|(id, _)| *id).collect()
     }
 
     /// Nobody wants the block any more. Returns who holds which replicas.
     pub fn forget(&mut self, block: BlockId) -> Vec<(ExecutorId, BlockId)> {
-        let early = self.early.remove(&block).unwrap_or_default().into_iter().map(|(id, _)| (id, block));
-        let mut replicas: Vec<(ExecutorId, BlockId)> = early.collect();
+        let early = self.early.remove(&block).unwrap_or_default().into_iter().map(|(id, _)| id);
+        let targets = self.targets.remove(&block).unwrap_or_default();
+        let mut replicas: Vec<(ExecutorId, BlockId)> = early.chain(targets).map(|id| (id, block)).collect();
         replicas.extend(self.all_holders(block).into_iter().map(|(id, piece)| (id, replica(block, piece))));
         self.unlist(block);
         let Some(state) = self.blocks.remove(&block) else { return replicas };
@@ -329,6 +345,13 @@ impl Replicas {
         replicas.sort_unstable();
         replicas.dedup();
         replicas
+    }
+
+    /// The block is that of another file from here on.
+    pub fn adopt(&mut self, block: BlockId, file: FileId) {
+        if let Some(state) = self.blocks.get_mut(&block) {
+            state.file = file;
+        }
     }
 
     /// How many replicas there are to be of a block that is whole.

@@ -26,6 +26,10 @@ enum Defect {
     CodedEarly,
     /// A piece is computed from fewer others than it takes.
     RebuiltFromTooFew,
+    /// A replica that has become longer is thrown away.
+    LongerIsGarbage,
+    /// A request that is sent again is done again.
+    DoneTwice,
 }
 
 const EXECUTORS: u64 = 7;
@@ -40,6 +44,8 @@ struct OnDisk {
     /// Which piece of that.
     piece: Option<(Coding, u8)>,
     damaged: bool,
+    /// Its executor has seen that it is.
+    found: bool,
 }
 
 /// What was written: by whom, and as which block.
@@ -82,14 +88,19 @@ struct Write {
     blocks: Vec<Block>,
     last: Last,
     left: u64,
+    mode: CreateMode,
 }
 
-/// What a file has to have, as its writer was told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Promise {
-    writer: u128,
-    blocks: Vec<Block>,
+/// A client that removes a file, and asks again until it hears that it is removed.
+#[derive(Clone, Debug)]
+struct Removal {
+    path: FsPath,
+    name: u128,
 }
+
+/// What a file has to have, as its writers were told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Promise(Vec<Content>);
 
 struct World {
     seed: u64,
@@ -104,9 +115,9 @@ struct World {
     next_name: u64,
     writes: Vec<Write>,
     next_writer: u128,
+    removals: Vec<Removal>,
+    /// What has become durable and was not removed since.
     promised: BTreeMap<FsPath, Promise>,
-    /// Paths about which nobody was told what happened: either is right.
-    unsure: BTreeMap<FsPath, Vec<Option<Promise>>>,
     copies: u64,
     rebuilt: u64,
     trace: Vec<String>,
@@ -136,8 +147,8 @@ impl World {
             next_name: 1,
             writes: Vec::new(),
             next_writer: 1,
+            removals: Vec::new(),
             promised: BTreeMap::new(),
-            unsure: BTreeMap::new(),
             copies: 0,
             rebuilt: 0,
             trace: Vec::new(),
@@ -252,8 +263,11 @@ impl World {
         self.names.joined(name, &format!("host {at}"), if at < 3 { "near" } else { "far" });
         let executor = &mut self.executors[at];
         executor.name = Some(name);
-        let held = executor.disk.iter().map(|(id, replica)| Block { id: *id, bytes: replica.bytes });
+        let held = executor.disk.iter().filter(|(_, replica)| !replica.found);
+        let held = held.map(|(id, replica)| Block { id: *id, bytes: replica.bytes });
         executor.said.push_back(Said::All(held.collect()));
+        let found = executor.disk.iter().filter(|(_, replica)| replica.found).map(|(id, _)| Said::Bad(*id));
+        executor.said.extend(found);
     }
 
     fn at(&self, name: ExecutorId) -> Option<usize> {
@@ -285,11 +299,7 @@ impl World {
         self.note(format!("executor {at} obeys {order:?}"));
         match order {
             Order::Delete(block) => self.delete(at, block),
-            Order::Discard(block) => {
-                if self.executors[at].disk.get(&block.id).is_some_and(|replica| replica.bytes == block.bytes) {
-                    self.delete(at, block.id);
-                }
-            }
+            Order::Salvage { block, last } => self.salvage(at, block, last),
             Order::Verify(block) => self.look(at, block),
             Order::Copy { block, from } => {
                 let replica = from.iter().find_map(|name| self.read(*name, block.id, block.bytes));
@@ -308,7 +318,7 @@ impl World {
                 let wrong = u128::from(others.len() < usize::from(coding.data())) << 64;
                 let content = content.map(|content| Content { writer: content.writer | wrong, ..content });
                 let piece_of = Some((coding, piece));
-                let made = content.map(|content| OnDisk { bytes, content, piece: piece_of, damaged: false });
+                let made = content.map(|content| OnDisk::new(bytes, content, piece_of, false));
                 self.rebuilt += u64::from(made.is_some());
                 self.keep(at, Block { id: replicas::replica(first, piece), bytes }, made);
             }
@@ -372,7 +382,7 @@ impl World {
                 bytes: coding.map_or(new.bytes, |coding| coding.piece_bytes(new.bytes)),
             };
             let lied = self.defect == Defect::CodedEarly && place > 0;
-            let replica = OnDisk { bytes: block.bytes, content, piece, damaged: lied };
+            let replica = OnDisk::new(block.bytes, content, piece, lied);
             self.keep(target, block, Some(replica));
         }
         if failed {
@@ -383,9 +393,27 @@ impl World {
     /// An executor reads a replica of its own.
     fn look(&mut self, at: usize, block: BlockId) {
         let executor = &mut self.executors[at];
-        if executor.disk.get(&block).is_some_and(|replica| replica.damaged) {
-            executor.disk.remove(&block);
+        if let Some(replica) = executor.disk.get_mut(&block).filter(|replica| replica.damaged && !replica.found) {
+            replica.found = true;
             executor.said.push_back(Said::Bad(block));
+        }
+    }
+
+    /// Makes a replica as long as it is to be, if its first bytes are right.
+    fn salvage(&mut self, at: usize, block: Block, last: bool) {
+        let garbage = self.defect == Defect::LongerIsGarbage;
+        let Some(replica) = self.executors[at].disk.get_mut(&block.id) else { return };
+        let fits = !replica.damaged && replica.bytes >= block.bytes && !(garbage && replica.bytes > block.bytes);
+        if fits {
+            replica.bytes = block.bytes;
+            if replica.piece.is_none() {
+                replica.content.bytes = replica.content.bytes.min(block.bytes);
+            }
+            self.executors[at].said.push_back(Said::Added(block));
+        } else if !last || garbage {
+            self.delete(at, block.id);
+        } else if !std::mem::replace(&mut replica.found, true) {
+            self.executors[at].said.push_back(Said::Bad(block.id));
         }
     }
 
@@ -394,20 +422,23 @@ impl World {
     fn begin_write(&mut self) {
         let path = FsPath::parse(&format!("/{}/{}", self.roll(3), self.roll(6))).unwrap();
         // One writer of a path at a time, so that what it has to have is clear.
-        if self.writes.iter().any(|write| write.path == path) || self.unsure.contains_key(&path) {
+        if self.writes.iter().any(|write| write.path == path) {
             return;
         }
         let writer = self.next_writer;
         self.next_writer += 1;
-        let left = self.roll(4);
-        self.writes.push(Write { path, writer, file: None, blocks: Vec::new(), last: Last::Nothing, left });
+        let (left, appends) = (self.roll(4), self.roll(4) == 0);
+        let there = self.names.stat(&path).ok().filter(|_| appends);
+        let mode = there.map_or(CreateMode::Overwrite, |entry| CreateMode::Append(entry.id));
+        let (blocks, last) = (Vec::new(), Last::Nothing);
+        self.writes.push(Write { path, writer, file: None, blocks, last, left, mode });
     }
 
     fn go_on(&mut self, at: usize) {
         let mut write = self.writes.swap_remove(at);
         let (writer, path) = (write.writer, write.path.clone());
         let Some(file) = write.file else {
-            let mode = CreateMode::Overwrite;
+            let mode = write.mode;
             let create = Create { path, mode, replication: Some(3), block_bytes: None, writer };
             match self.operate(|names, now, out| names.create(now, create, out)) {
                 Some(Ok(created)) => write.file = Some(created.file),
@@ -429,27 +460,26 @@ impl World {
             return self.writes.push(write);
         }
         let last = write.last.clone();
-        match self.operate(|names, now, out| names.complete(now, file, writer, &last, out)) {
-            Some(Ok(_)) => {
-                self.note(format!("{path} is {:?} of writer {writer}", write.blocks));
-                self.unsure.remove(&path);
-                self.promised.insert(path, Promise { writer, blocks: write.blocks });
-            }
-            Some(Err(FsError::NotDurable { .. })) => self.writes.push(write),
-            // It may have been heard, and asks again.
-            None => {
-                self.doubt(&write);
-                self.writes.push(write);
-            }
-            // It gives up, and may have been heard before.
-            Some(Err(_)) => self.doubt(&write),
+        let before = self.has_happened(writer);
+        let completed = self.operate(|names, now, out| names.complete(now, file, writer, &last, out));
+        if !before && (self.has_happened(writer) || matches!(completed, Some(Ok(_)))) {
+            self.note(format!("{path} is {:?} of writer {writer}", write.blocks));
+            let before = self.promised.remove(&path).filter(|_| matches!(write.mode, CreateMode::Append(_)));
+            let all = before.unwrap_or_default().0.into_iter().chain(contents(writer, &write.blocks));
+            self.promised.insert(path, Promise(all.collect()));
+        }
+        match completed {
+            Some(Ok(_)) => {}
+            Some(Err(error)) if before => self.fail(&format!("a file that was complete is not: {error}")),
+            // It asks again.
+            Some(Err(FsError::NotDurable { .. })) | None => self.writes.push(write),
+            Some(Err(_)) => {}
         }
     }
 
-    fn doubt(&mut self, write: &Write) {
-        let before = self.promised.remove(&write.path);
-        let either = self.unsure.entry(write.path.clone()).or_insert_with(|| vec![before]);
-        either.push(Some(Promise { writer: write.writer, blocks: write.blocks.clone() }));
+    /// Whether what was asked for under this name is durable, whoever was told of it.
+    fn has_happened(&self, name: u128) -> bool {
+        self.stored.outcomes.iter().any(|outcome| outcome.name == name)
     }
 
     /// The bytes go to the executors; some of them may die on the way.
@@ -469,7 +499,7 @@ impl World {
                 continue;
             }
             let content = Content { writer: write.writer, block: allocated.block, bytes };
-            let replica = OnDisk { bytes, content, piece: None, damaged: torn };
+            let replica = OnDisk::new(bytes, content, None, torn);
             let executor = &mut self.executors[at];
             executor.disk.insert(allocated.block, replica);
             executor.said.push_back(Said::Added(Block { id: allocated.block, bytes }));
@@ -497,12 +527,29 @@ impl World {
         if self.writes.iter().any(|write| write.path == path) {
             return;
         }
-        let deleted = self.operate(|names, now, out| names.delete(now, &path, false, out));
-        self.note(format!("{path} is removed: {deleted:?}"));
-        let before = self.promised.remove(&path);
-        match deleted {
-            Some(Ok(())) => {}
-            _ => _ = self.unsure.insert(path, vec![before, None]),
+        let name = (1 << 64) + self.next_writer;
+        self.next_writer += 1;
+        self.removals.push(Removal { path, name });
+        self.go_on_removing(self.removals.len() - 1);
+    }
+
+    fn go_on_removing(&mut self, at: usize) {
+        let Removal { path, name } = self.removals.swap_remove(at);
+        let before = self.has_happened(name);
+        let defect = self.defect;
+        let removed = self.operate(|names, now, out| {
+            let name = (defect != Defect::DoneTwice || !before).then_some(name);
+            let delete = |names: &mut Namespace, out: &mut Output| names.delete(now, &path, false, out);
+            names.once(now, name, out, |names, out| delete(names, out).map(|()| Answer::Done))
+        });
+        self.note(format!("{path} is removed: {removed:?}, and was before: {before}"));
+        if !before && (self.has_happened(name) || matches!(removed, Some(Ok(_)))) {
+            self.promised.remove(&path);
+        }
+        match removed {
+            Some(Err(error)) if before => self.fail(&format!("{path} was removed, and that is said to fail: {error}")),
+            Some(_) => {}
+            None => self.removals.push(Removal { path, name }),
         }
     }
 
@@ -537,35 +584,41 @@ impl World {
     /// told to remove.
     fn can_spare(&self, at: usize) -> bool {
         let wanted: BTreeSet<BlockId> = self.stored.records.values().flat_map(replicas_of).collect();
-        let going = |executor: &Executor, id: &BlockId, replica: &OnDisk| {
-            executor.orders.iter().any(|order| match order {
-                Order::Delete(gone) => gone == id,
-                Order::Discard(gone) => gone.id == *id && gone.bytes == replica.bytes,
-                _ => false,
-            })
+        let going = |executor: &Executor, id: &BlockId| {
+            executor.orders.iter().any(|order| matches!(order, Order::Delete(gone) if gone == id))
         };
         let others = self.executors.iter().enumerate().filter(|(other, _)| *other != at);
         let others = others.map(|(_, executor)| {
-            let stays = |(id, replica): &(&BlockId, &OnDisk)| wanted.contains(id) && !going(executor, id, replica);
+            let stays = |(id, _): &(&BlockId, &OnDisk)| wanted.contains(id) && !going(executor, id);
             let disk = executor.disk.iter().filter(stays).map(|(id, replica)| (*id, *replica)).collect();
             let (said, orders) = Default::default();
             Executor { name: None, to_old: false, up: true, disk, said, orders }
         });
         let others: Vec<Executor> = others.collect();
-        let promised = self.promised.values().chain(self.unsure.values().flatten().flatten());
-        let promised = promised.flat_map(Promise::contents);
+        let promised = self.promised.values().flat_map(|promise| promise.0.iter().copied());
         let open = self.writes.iter().flat_map(|write| contents(write.writer, &write.blocks));
         promised.chain(open).all(|content| self.is_on(content, others.iter()))
     }
 
     fn fault(&mut self) {
         let at = self.roll(EXECUTORS) as usize;
-        match self.roll(10) {
+        match self.roll(12) {
             0..=3 => self.detach(at),
-            4..=6 => {
-                self.note(format!("executor {at} goes down"));
-                self.executors[at].up = false;
-                self.detach(at);
+            4..=6 => self.go_down(at),
+            // No replica is lost by that, however many there are of it.
+            10 => {
+                self.note(format!("replicas of executor {at} become longer"));
+                let more = 1 + self.roll(100);
+                self.executors[at].disk.values_mut().for_each(|replica| replica.bytes += more);
+                self.go_down(at);
+            }
+            11 if self.can_spare(at) => {
+                self.note(format!("replicas of executor {at} become shorter"));
+                let left = self.roll(2);
+                for replica in self.executors[at].disk.values_mut() {
+                    (replica.bytes, replica.damaged) = (replica.bytes / 2 * left, true);
+                }
+                self.go_down(at);
             }
             7 if self.can_spare(at) => {
                 self.note(format!("the disk of executor {at} is lost"));
@@ -584,6 +637,14 @@ impl World {
                 self.restart();
             }
         }
+    }
+
+    /// What its process knew of its replicas is forgotten.
+    fn go_down(&mut self, at: usize) {
+        self.note(format!("executor {at} goes down"));
+        self.executors[at].up = false;
+        self.executors[at].disk.values_mut().for_each(|replica| replica.found = false);
+        self.detach(at);
     }
 
     fn step(&mut self) {
@@ -605,6 +666,7 @@ impl World {
             }
             12 => match self.roll(3) {
                 0 => self.ask_for_policy(),
+                1 if !self.removals.is_empty() => self.go_on_removing(0),
                 _ => self.remove(),
             },
             13 => self.fault(),
@@ -651,6 +713,9 @@ impl World {
             if !self.writes.is_empty() {
                 self.go_on(0);
             }
+            if !self.removals.is_empty() {
+                self.go_on_removing(0);
+            }
             if self.names.next_deadline().is_some_and(|due| due <= self.now.at) {
                 let _ = self.operate(|names, now, out| names.tick(now, out));
             }
@@ -659,7 +724,9 @@ impl World {
             let well = health.under_replicated + health.missing + health.copying + health.surplus == 0
                 && health.recoding + health.to_recode == 0;
             // Longer than leases, and than executors are waited for.
-            if round > 700 && idle && well && self.writes.is_empty() && !health.settling {
+            let writing = self.stored.records.values().any(|record| matches!(record.kind, Kind::Writing(_)));
+            let told = self.writes.is_empty() && self.removals.is_empty() && !writing;
+            if round > 700 && idle && well && told && !health.settling {
                 return;
             }
         }
@@ -671,7 +738,7 @@ impl World {
     /// What was promised is on some disk.
     fn check_always(&self) {
         for (path, promise) in &self.promised {
-            for content in promise.contents() {
+            for &content in &promise.0 {
                 if !self.is_on(content, self.executors.iter()) {
                     self.fail(&format!("{content:?} of {path} is on no disk any more"));
                 }
@@ -690,29 +757,24 @@ impl World {
                 self.fail(&format!("{} is kept as {coding:?} and not as {wanted:?}", entry.path));
             }
             let found = self.readable_contents(&entry.path);
-            let is_promise = |promise: &Promise| promise.contents().collect::<Vec<_>>() == found;
-            let right = match (self.promised.get(&entry.path), self.unsure.get(&entry.path)) {
-                (_, Some(either)) => either.iter().flatten().any(is_promise),
-                (Some(promise), None) => is_promise(promise),
-                (None, None) => false,
-            };
-            if !right {
+            let is_promise = |promise: &Promise| promise.0 == found;
+            if !self.promised.get(&entry.path).is_some_and(is_promise) {
                 self.fail(&format!("{} is not what was promised, or was removed: {found:?}", entry.path));
             }
         }
-        for path in self.promised.keys().filter(|path| !self.unsure.contains_key(path)) {
+        for path in self.promised.keys() {
             if self.names.stat(path).is_err() {
                 self.fail(&format!("{path} is gone"));
             }
-        }
-        if self.stored.records.values().any(|record| matches!(record.kind, Kind::Writing(_))) {
-            self.fail("a file is still being written that nobody writes");
         }
         // Nothing is left on disks that no file has.
         let wanted: BTreeSet<BlockId> = self.stored.records.values().flat_map(replicas_of).collect();
         for executor in &self.executors {
             if let Some(leak) = executor.disk.keys().find(|block| !wanted.contains(block)) {
                 self.fail(&format!("{leak} is still on a disk"));
+            }
+            if let Some((damaged, _)) = executor.disk.iter().find(|(_, replica)| replica.damaged) {
+                self.fail(&format!("a damaged replica of {damaged} is still on a disk"));
             }
         }
         let bound = 60 + 40 * STEPS as u64;
@@ -769,14 +831,14 @@ impl World {
     }
 }
 
-fn contents(writer: u128, blocks: &[Block]) -> impl Iterator<Item = Content> {
-    blocks.iter().map(move |block| Content { writer, block: block.id, bytes: block.bytes })
+impl OnDisk {
+    fn new(bytes: u64, content: Content, piece: Option<(Coding, u8)>, damaged: bool) -> OnDisk {
+        OnDisk { bytes, content, piece, damaged, found: false }
+    }
 }
 
-impl Promise {
-    fn contents(&self) -> impl Iterator<Item = Content> {
-        contents(self.writer, &self.blocks)
-    }
+fn contents(writer: u128, blocks: &[Block]) -> impl Iterator<Item = Content> {
+    blocks.iter().map(move |block| Content { writer, block: block.id, bytes: block.bytes })
 }
 
 fn replicas_of(record: &Record) -> Vec<BlockId> {
@@ -830,7 +892,8 @@ fn a_seed_is_always_the_same_run() {
 #[test]
 fn checkers_see_planted_bugs() {
     let shells = [Defect::ToldEarly, Defect::NoRepair, Defect::OrdersLost, Defect::NumbersAgain];
-    for defect in shells.into_iter().chain([Defect::CodedEarly, Defect::RebuiltFromTooFew]) {
+    let disks = [Defect::CodedEarly, Defect::RebuiltFromTooFew, Defect::LongerIsGarbage];
+    for defect in shells.into_iter().chain(disks).chain([Defect::DoneTwice]) {
         let caught = (1..200).any(|seed| std::panic::catch_unwind(|| run(seed, defect)).is_err());
         assert!(caught, "{defect:?} was not noticed");
     }

@@ -16,6 +16,7 @@ fn at(seconds: u64) -> Now {
 pub(super) struct Stored {
     pub records: BTreeMap<FileId, Record>,
     pub counters: Counters,
+    pub outcomes: Vec<Outcome>,
 }
 
 impl Stored {
@@ -26,13 +27,16 @@ impl Stored {
         for id in out.changes.removed {
             self.records.remove(&id);
         }
+        self.outcomes.extend(out.changes.outcomes);
         self.counters = counters;
         out.orders
     }
 
     pub fn load(&self, config: WfsConfig, now: Now) -> Namespace {
-        let (namespace, lost) = Namespace::load(config, now, self.counters, self.records.values().cloned().collect());
+        let records = self.records.values().cloned().collect();
+        let (mut namespace, lost) = Namespace::load(config, now, self.counters, records);
         assert_eq!(lost, []);
+        namespace.recall(now, self.outcomes.iter().cloned());
         namespace
     }
 }
@@ -293,6 +297,96 @@ fn conditions_hold_when_the_file_is_complete() {
 }
 
 #[test]
+fn a_file_that_was_replaced_is_found_by_its_id_for_a_while() {
+    let mut bench = Bench::with(3, WfsConfig::default());
+    let first = bench.write("/f", CreateMode::New, &[5, 6]).unwrap();
+    let before = bench.names.locate(&first.path, 0..20, &Near::default()).unwrap();
+    let version = |bench: &Bench, id| bench.names.locate_version(&path("/f"), id, 0..20, &Near::default());
+    assert_eq!(version(&bench, first.id), Ok(before.clone()));
+    let second = bench.write("/f", CreateMode::Overwrite, &[7]).unwrap();
+    assert_eq!(version(&bench, first.id), Ok(before));
+    assert_eq!(version(&bench, second.id).unwrap().1.len(), 1);
+    // It is the same file where it was moved to.
+    bench.run(|names, now, out| names.rename(now, &path("/f"), &path("/g"), false, false, out)).unwrap();
+    assert_eq!(version(&bench, second.id).unwrap().0.id, second.id);
+    assert!(bench.orders.is_empty());
+    bench.now = at(32);
+    bench.run(|names, now, out| names.tick(now, out));
+    assert_eq!(bench.orders.len(), 6);
+    assert_eq!(version(&bench, first.id), Err(FsError::NotFound { path: path("/f") }));
+    bench.write("/f", CreateMode::New, &[7]).unwrap();
+    assert_eq!(version(&bench, first.id), Err(FsError::Changed { path: path("/f") }));
+}
+
+#[test]
+fn what_is_asked_for_twice_happens_once() {
+    let mut bench = Bench::new(3);
+    let remove = |bench: &mut Bench, name| {
+        bench.run(|names, now, out| {
+            names.once(now, Some(name), out, |names, out| {
+                names.delete(now, &path("/f"), false, out).map(|()| Answer::Done)
+            })
+        })
+    };
+    // What failed has changed nothing: it may go well the next time.
+    assert_eq!(remove(&mut bench, 101), Err(FsError::NotFound { path: path("/f") }));
+    let first = bench.write("/f", CreateMode::New, &[5]).unwrap();
+    assert_eq!(remove(&mut bench, 101), Ok(Answer::Done));
+    // The answer is lost, and another client writes a file of that name.
+    let second = bench.write("/f", CreateMode::New, &[7]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(remove(&mut bench, 101), Ok(Answer::Done));
+        assert_eq!(bench.names.stat(&path("/f")).unwrap(), second);
+        // The next primary knows it too.
+        bench.restart();
+    }
+    // Whoever has finished a file hears that it has, also when the file is gone since.
+    let writer = bench.writer - 1;
+    let again = bench.run(|names, now, out| names.complete(now, first.id, writer, &Last::Nothing, out)).unwrap();
+    assert_eq!((again.id, again.path), (first.id, path("/f")));
+    assert_eq!(remove(&mut bench, 102), Ok(Answer::Done));
+    // Nobody asks again after so long.
+    bench.now = at(1_000);
+    bench.run(|names, now, out| names.tick(now, out));
+    assert_eq!(bench.names.outcomes(0..u64::MAX), []);
+}
+
+#[test]
+fn what_is_appended_comes_behind_the_blocks_that_are_there() {
+    let mut bench = Bench::new(3);
+    let first = bench.write("/f", CreateMode::New, &[5, 6]).unwrap();
+    let blocks = |bench: &Bench| -> Vec<Block> {
+        let (_, located) = bench.names.locate(&path("/f"), 0..100, &Near::default()).unwrap();
+        assert!(located.iter().all(|part| part.holders.len() == 3), "{located:?}");
+        located.iter().map(|part| part.block).collect()
+    };
+    let before = blocks(&bench);
+    let second = bench.write("/f", CreateMode::Append(first.id), &[7]).unwrap();
+    assert!(matches!(second.detail, Detail::File { bytes: 18, blocks: 3, .. }) && second.id != first.id);
+    assert_eq!(blocks(&bench)[..2], before);
+    assert_eq!(bench.orders, [], "nothing of it goes");
+    // Of two who append to one version one succeeds.
+    let late = bench.write("/f", CreateMode::Append(first.id), &[7]);
+    assert_eq!(late, Err(FsError::Changed { path: path("/f") }));
+    assert_eq!(blocks(&bench).len(), 3);
+    bench.restart();
+    (1..=3).for_each(|id| bench.names.joined(ExecutorId(id), &format!("host {id}"), "rack"));
+    assert_eq!(bench.names.health().blocks, 3);
+    // One that is given up takes nothing along.
+    let create = Create {
+        path: path("/f"),
+        mode: CreateMode::Append(second.id),
+        replication: None,
+        block_bytes: None,
+        writer: 99,
+    };
+    let file = bench.run(|names, now, out| names.create(now, create, out)).unwrap().file;
+    bench.run(|names, _, out| names.abandon(file, 99, out));
+    bench.run(|names, now, out| names.delete(now, &path("/f"), false, out)).unwrap();
+    assert_eq!(bench.names.health().blocks, 0);
+}
+
+#[test]
 fn quotas_count_replicas_and_what_is_replaced_makes_room() {
     let mut bench = Bench::new(3);
     bench.run(|names, now, out| names.mkdir(now, &path("/q"), true, out)).unwrap();
@@ -350,16 +444,71 @@ fn what_is_damaged_is_made_again_from_what_is_not_and_the_last_of_it_stays() {
     let (_, located) = bench.names.locate(&entry.path, 0..10, &Near::default()).unwrap();
     let (block, holders) = (located[0].block, located[0].holders.clone());
     bench.run(|names, now, out| names.bad(now, holders[0], &[block.id], out));
-    assert!(bench.orders.contains(&(holders[0], Order::Delete(block.id))));
-    bench.orders.clear();
+    assert!(bench.orders.contains(&(holders[0], Order::Salvage { block, last: false })));
     bench.run(|names, now, out| names.bad(now, holders[1], &[block.id], out));
     bench.orders.clear();
     bench.run(|names, now, out| names.bad(now, holders[2], &[block.id], out));
-    assert!(!bench.orders.iter().any(|(_, order)| matches!(order, Order::Delete(_))), "{:?}", bench.orders);
+    assert_eq!(bench.orders, [(holders[2], Order::Salvage { block, last: true })]);
     let health = bench.names.health();
     assert_eq!((health.missing, health.damaged), (1, 1));
     assert_eq!(bench.names.troubled(&FsPath::root(), 10).unwrap(), [(path("/f"), block.id, 0, 3, true)]);
     assert_eq!(bench.names.troubled(&FsPath::root(), 0).unwrap(), []);
+    // It can be read again: what is damaged may go.
+    bench.orders.clear();
+    bench.names.joined(ExecutorId(9), "host 9", "rack");
+    bench.run(|names, now, out| names.added(now, ExecutorId(9), &[block], out));
+    assert!(bench.orders.contains(&(holders[2], Order::Salvage { block, last: false })), "{:?}", bench.orders);
+    assert_eq!(bench.names.health().damaged, 0);
+    bench.run(|names, now, out| names.bad(now, ExecutorId(9), &[block.id], out));
+    bench.orders.clear();
+    // And so it may when nobody wants the file any more.
+    bench.run(|names, now, out| names.delete(now, &entry.path, false, out)).unwrap();
+    assert!(bench.orders.contains(&(ExecutorId(9), Order::Delete(block.id))), "{:?}", bench.orders);
+    bench.orders.clear();
+    bench.run(|names, now, out| names.bad(now, holders[2], &[block.id], out));
+    assert_eq!(bench.orders, [(holders[2], Order::Delete(block.id))], "found when its file was gone already");
+}
+
+#[test]
+fn longer_replicas_are_cut_back_and_not_thrown_away() {
+    let mut bench = Bench::new(3);
+    let entry = bench.write("/f", CreateMode::New, &[10]).unwrap();
+    let block = bench.names.locate(&entry.path, 0..10, &Near::default()).unwrap().1[0].block;
+    bench.restart();
+    let all = BlockId(0)..=BlockId(u64::MAX);
+    // Two have grown, and of one nothing is left.
+    for (id, bytes) in [(11, 12), (12, 17), (13, 0)] {
+        bench.names.joined(ExecutorId(id), &format!("host {id}"), "rack");
+        let held = [Block { bytes, ..block }];
+        bench.run(|names, now, out| names.reported(now, ExecutorId(id), all.clone(), &held, out));
+    }
+    let salvage = |id: u64, last| (ExecutorId(id), Order::Salvage { block, last });
+    assert_eq!(bench.orders, [salvage(11, true), salvage(12, true), salvage(13, true)]);
+    assert_eq!((bench.names.health().missing, bench.names.health().damaged), (1, 1));
+    bench.orders.clear();
+    for id in [11, 12] {
+        bench.run(|names, now, out| names.added(now, ExecutorId(id), &[block], out));
+    }
+    assert_eq!(bench.orders, [], "others may still come back");
+    bench.now = at(12);
+    bench.run(|names, now, out| names.tick(now, out));
+    assert!(bench.orders.contains(&salvage(13, false)), "{:?}", bench.orders);
+    assert_eq!((bench.names.health().missing, bench.names.health().damaged), (0, 0));
+}
+
+#[test]
+fn parts_of_a_block_go_with_the_lease_of_its_writer() {
+    let mut bench = Bench::new(3);
+    let create = Create { path: path("/f"), mode: CreateMode::New, replication: None, block_bytes: None, writer: 1 };
+    let file = bench.run(|names, now, out| names.create(now, create, out)).unwrap().file;
+    let add = AddBlock { file, index: 0, last: Last::Nothing, near: Near::default(), excluded: BTreeSet::new() };
+    let added = bench.run(|names, now, out| names.add_block(now, &add, out)).unwrap();
+    bench.run(|names, now, out| names.lost(now, added.targets[0], out));
+    bench.now = at(301);
+    bench.run(|names, now, out| names.tick(now, out));
+    let mut left: Vec<ExecutorId> = added.targets[1..].to_vec();
+    left.sort_unstable();
+    assert_eq!(bench.orders, left.into_iter().map(|id| (id, Order::Delete(added.block))).collect::<Vec<_>>());
 }
 
 #[test]
@@ -383,11 +532,7 @@ fn a_block_that_failed_goes_on_in_the_next_one() {
     // A report of what the dead one has written comes late: it is longer.
     bench.run(|names, now, out| names.added(now, second.targets[0], &[Block { bytes: 9, ..block }], out));
     let third = add(&mut bench, 1, &sealed, &second.targets[..1]);
-    assert!(
-        bench.orders.contains(&(second.targets[0], Order::Discard(Block { bytes: 9, ..block }))),
-        "{:?}",
-        bench.orders
-    );
+    assert!(bench.orders.contains(&(second.targets[0], Order::Salvage { block, last: false })), "{:?}", bench.orders);
     let last = Last::Sealed { block: Block { id: third.block, bytes: 3 }, durable: third.targets.clone() };
     // Two are wanted of the second block, and there is one.
     let early = bench.run(|names, now, out| names.complete(now, file, 1, &last, out));
@@ -572,7 +717,7 @@ impl Obedient {
                     self.keep(target, Block { id: replicas::replica(new.id, piece), bytes });
                 }
             }
-            Order::Discard(_) | Order::Verify(_) => {}
+            Order::Salvage { .. } | Order::Verify(_) => {}
         }
     }
 

@@ -76,6 +76,9 @@ impl Arriving {
         if state.held.contains_key(&block) {
             return Err(Status::already_exists(format!("this executor has a replica of {block} already")));
         }
+        if state.salvaging.contains(&block) {
+            return Err(Status::unavailable(format!("a damaged replica of {block} is being looked at")));
+        }
         // Another attempt at the same block: the earlier one's writer is gone, or it would not be asked for again.
         if let Some(Arrival::Writing { stop, .. }) = state.incoming.remove(&block) {
             stop.cancel();

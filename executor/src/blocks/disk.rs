@@ -8,8 +8,9 @@
 //!   DIR/packs                  those of 64 KiB at most, many to a file
 //! ```
 //!
-//! A complete replica got its name after both files were on the disk; the one of the checksums first, so that a replica without them is
-//! one that is not complete.
+//! A complete replica got its name after both files were on the disk. How long it is to be is not written down here: its file may have become
+//! longer or shorter, by a fault of the disk or the file system. The primary knows, and so does whoever opens it; what is longer is cut back
+//! when its first bytes verify.
 
 use super::packs::{PACKED_BYTES, Packed, Packs};
 use bytes::{Bytes, BytesMut};
@@ -117,7 +118,8 @@ impl Disk {
         sync_folder(&self.root)
     }
 
-    /// The complete replicas. What cannot be one is removed.
+    /// The complete replicas, as long as their files are. Nothing is removed here but what has been replaced: the primary says what is to
+    /// become of a replica that has another length than its block, or no checksums.
     pub fn scan(&self) -> io::Result<Vec<Block>> {
         let mut found = self.packs.blocks();
         for folder in 0..=u8::MAX {
@@ -127,23 +129,31 @@ impl Disk {
                 let name = entry.file_name();
                 let Some(id) = name.to_str().and_then(|name| name.strip_suffix(".block")) else { continue };
                 let Ok(id) = id.parse().map(BlockId) else { continue };
-                if self.packs.contains(id) {
-                    // It has taken the place of this one.
-                    self.remove_files(id)?;
-                    continue;
-                }
-                let bytes = entry.metadata()?.len();
-                let sums = std::fs::metadata(self.sums(id)).map(|sums| sums.len()).ok();
-                match sums == Some(bytes.div_ceil(CHUNK) * 4) {
-                    true => found.push(Block { id, bytes }),
-                    false => {
-                        tracing::warn!(block = %id, bytes, ?sums, "a replica has not the checksums that it needs, and is removed");
+                match self.packs.read(id) {
+                    Ok(Some(packed)) if packed.is_whole() => {
+                        // It has taken the place of this one.
                         self.remove_files(id)?;
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Ok(Some(_)) | Err(_) => {
+                        self.packs.remove(id);
+                        found.retain(|packed| packed.id != id);
                     }
                 }
+                found.push(Block { id, bytes: entry.metadata()?.len() });
             }
         }
         Ok(found)
+    }
+
+    /// Whether all of a replica is what was written.
+    pub fn is_whole(&self, block: Block) -> bool {
+        let steps = (0..block.bytes).step_by(STEP_BYTES);
+        let whole = |replica: Replica| {
+            steps.into_iter().all(|at| replica.verified(at, (at + STEP_BYTES as u64).min(block.bytes)).is_ok())
+        };
+        self.replica(block).is_ok_and(whole)
     }
 
     /// Whether it was not taken away, with all that is on it.
@@ -173,16 +183,67 @@ impl Disk {
         Incoming { id, packs, small, files: None, incoming: (data, sums), complete, written: 0 }
     }
 
+    /// A replica of this length, to be read. One that has become longer is cut back first.
+    ///
+    /// # Errors
+    /// `InvalidData`: it is shorter, or longer and its first bytes are not those that were written.
     pub fn replica(&self, block: Block) -> io::Result<Replica> {
+        if let Some(replica) = self.open_replica(block)? {
+            return Ok(replica);
+        }
+        self.salvage(block)?;
+        let changes = || io::Error::new(io::ErrorKind::InvalidData, "its length changes while it is read");
+        self.open_replica(block)?.ok_or_else(changes)
+    }
+
+    /// `None`: it has another length.
+    fn open_replica(&self, block: Block) -> io::Result<Option<Replica>> {
         let stored = match self.packs.read(block.id)? {
-            Some(packed) if packed.data.len() as u64 == block.bytes => Stored::Packed(packed),
-            Some(packed) => {
-                let reason = format!("it has {} bytes, and not {}", packed.data.len(), block.bytes);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-            }
+            Some(packed) => Stored::Packed(packed),
             None => Stored::Files { data: File::open(self.data(block.id))?, sums: File::open(self.sums(block.id))? },
         };
-        Ok(Replica { stored, bytes: block.bytes, buffers: self.buffers.clone() })
+        let fits = match &stored {
+            Stored::Packed(packed) => packed.data.len() as u64 == block.bytes,
+            Stored::Files { data, sums } => {
+                data.metadata()?.len() == block.bytes && sums.metadata()?.len() == block.bytes.div_ceil(CHUNK) * 4
+            }
+        };
+        Ok(fits.then(|| Replica { stored, bytes: block.bytes, buffers: self.buffers.clone() }))
+    }
+
+    /// Makes a replica of this length of what there is, if its first bytes are those that were written. Durable when this returns.
+    ///
+    /// # Errors
+    /// `InvalidData`, `UnexpectedEof`, `NotFound`: they are not, or something is missing.
+    pub fn salvage(&self, block: Block) -> io::Result<()> {
+        let Block { id, bytes } = block;
+        if let Some(packed) = self.packs.read(id)? {
+            if !packed.is_whole() {
+                return Err(damaged_end());
+            }
+            return match packed.data.len() as u64 {
+                length if length == bytes => Ok(()),
+                length if length < bytes => Err(wrong_length(length, bytes)),
+                _ => self.truncate(id, bytes),
+            };
+        }
+        let open = |path: PathBuf| OpenOptions::new().read(true).write(true).open(path);
+        let (data, sums) = (open(self.data(id))?, open(self.sums(id))?);
+        let length = data.metadata()?.len();
+        if length < bytes {
+            return Err(wrong_length(length, bytes));
+        }
+        // The last 64 KiB are verified where they are cut.
+        let (mut at, whole) = (0, bytes / CHUNK * CHUNK);
+        while at < whole {
+            let mut chunks = vec![0; STEP_BYTES.min((whole - at) as usize)];
+            data.read_exact_at(&mut chunks, at)?;
+            verify_chunks(at, &chunks, &read_sums(&sums, at, chunks.len())?)?;
+            at += chunks.len() as u64;
+        }
+        cut(&data, &sums, bytes)?;
+        sums.sync_all()?;
+        data.sync_all()
     }
 
     /// Takes a replica out of the way, at once: another one may take its place. What is left of it is removed at leisure.
@@ -223,11 +284,11 @@ impl Disk {
 
     /// Makes a complete replica shorter.
     pub fn truncate(&self, id: BlockId, bytes: u64) -> io::Result<()> {
-        if let Some(Packed { data, crc }) = self.packs.read(id)? {
-            if crc32c(&data) != crc {
+        if let Some(packed) = self.packs.read(id)? {
+            if !packed.is_whole() {
                 return Err(damaged_end());
             }
-            let left = data.get(..bytes as usize).unwrap_or(&data);
+            let left = packed.data.get(..bytes as usize).unwrap_or(&packed.data);
             return self.packs.put(id, left, crc32c(left));
         }
         let open = |path: PathBuf| OpenOptions::new().read(true).write(true).open(path);
@@ -379,9 +440,7 @@ impl Replica {
         };
         let mut data = self.buffers.lend(end.saturating_sub(offset) as usize);
         let used = data.used;
-        let mut sums = vec![0; used.div_ceil(CHECKSUM_BYTES) * 4];
-        sums_file.read_exact_at(&mut sums, offset / CHUNK * 4)?;
-        let checksums: Vec<u32> = sums.as_chunks::<4>().0.iter().map(|sum| u32::from_le_bytes(*sum)).collect();
+        let checksums = read_sums(sums_file, offset, used)?;
         let steps = data.bytes[..used].chunks_mut(STEP_BYTES).zip(checksums.chunks(STEP_BYTES / CHECKSUM_BYTES));
         for (step, (bytes, checksums)) in steps.enumerate() {
             let at = offset + (step * STEP_BYTES) as u64;
@@ -413,10 +472,17 @@ fn verify_chunks(offset: u64, data: &[u8], checksums: &[u32]) -> io::Result<()> 
     }
 }
 
+/// Checksums of so many bytes from an offset on.
+fn read_sums(sums: &File, offset: u64, bytes: usize) -> io::Result<Vec<u32>> {
+    let mut stored = vec![0; bytes.div_ceil(CHECKSUM_BYTES) * 4];
+    sums.read_exact_at(&mut stored, offset / CHUNK * 4)?;
+    Ok(stored.as_chunks::<4>().0.iter().map(|sum| u32::from_le_bytes(*sum)).collect())
+}
+
 /// Makes a replica so long. The checksum of the last 64 KiB becomes that of what is left of them.
 fn cut(data: &File, sums: &File, bytes: u64) -> io::Result<()> {
     let length = data.metadata()?.len();
-    if length == bytes {
+    if length == bytes && sums.metadata()?.len() == bytes.div_ceil(CHUNK) * 4 {
         return Ok(());
     }
     let rest = bytes % CHUNK;
@@ -424,15 +490,22 @@ fn cut(data: &File, sums: &File, bytes: u64) -> io::Result<()> {
         let at = bytes - rest;
         let mut chunk = vec![0; (length - at).min(CHUNK) as usize];
         data.read_exact_at(&mut chunk, at)?;
-        let mut sum = [0; 4];
-        sums.read_exact_at(&mut sum, at / CHUNK * 4)?;
-        if crc32c(&chunk) != u32::from_le_bytes(sum) {
-            return Err(damaged_end());
+        let sum = read_sums(sums, at, rest as usize)?;
+        let left = crc32c(&chunk[..rest as usize]);
+        // It is that of what was written: of more than is to be left, or of just that and something came behind it.
+        if sum != [left] {
+            if sum != [crc32c(&chunk)] {
+                return Err(damaged_end());
+            }
+            sums.write_all_at(&left.to_le_bytes(), at / CHUNK * 4)?;
         }
-        sums.write_all_at(&crc32c(&chunk[..rest as usize]).to_le_bytes(), at / CHUNK * 4)?;
     }
     sums.set_len(bytes.div_ceil(CHUNK) * 4)?;
     data.set_len(bytes)
+}
+
+fn wrong_length(length: u64, wanted: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("it has {length} bytes, and not {wanted}"))
 }
 
 fn damaged_end() -> io::Error {
@@ -523,8 +596,56 @@ mod tests {
             std::fs::write(&path, &before).unwrap();
             assert_eq!(replica.read(0, block.bytes).unwrap(), all);
         }
-        // Of the checksums something is missing: it is no replica.
+        // Of the checksums something is missing: it stays, and cannot be read.
         std::fs::write(disk.sums(block.id), b"1234").unwrap();
-        assert_eq!(disk.scan().unwrap(), []);
+        assert_eq!(disk.scan().unwrap(), [block]);
+        assert!(disk.replica(block).is_err() && !disk.is_whole(block));
+    }
+
+    /// Whatever comes behind the bytes of a replica: they are read, and what came is cut off.
+    #[test]
+    fn a_replica_that_became_longer_is_cut_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
+        let append = |path: &Path, more: usize| {
+            let mut file = OpenOptions::new().append(true).open(path).unwrap();
+            file.write_all(&vec![7; more]).unwrap();
+        };
+        let mut id = 0;
+        for bytes in [2 * CHECKSUM_BYTES, 2 * CHECKSUM_BYTES + 1_000] {
+            for (more, more_sums) in [(1, 0), (1_000, 0), (100_000, 0), (100_000, 8), (0, 4), (0, 3)] {
+                id += 1;
+                let block = Block { id: BlockId(id), bytes: bytes as u64 };
+                let all = text(bytes);
+                let mut incoming = disk.begin(block.id);
+                incoming.write(&piece(0, &all)).unwrap();
+                incoming.finish(block.bytes).unwrap();
+                append(&disk.data(block.id), more);
+                append(&disk.sums(block.id), more_sums);
+                // The next start sees how long it is, and throws nothing away.
+                let longer = Block { bytes: block.bytes + more as u64, ..block };
+                assert!(disk.scan().unwrap().contains(&longer));
+                assert_eq!(disk.replica(block).unwrap().read(0, block.bytes).unwrap(), all, "{bytes} and {more}");
+                assert!(disk.scan().unwrap().contains(&block) && disk.is_whole(block));
+                assert_eq!(std::fs::metadata(disk.data(block.id)).unwrap().len(), block.bytes);
+                assert_eq!(
+                    std::fs::metadata(disk.sums(block.id)).unwrap().len(),
+                    12 - 4 * u64::from(bytes % CHECKSUM_BYTES == 0)
+                );
+            }
+        }
+        // Nothing is cut off one whose own bytes are others.
+        let block = Block { id: BlockId(1), bytes: 2 * CHUNK };
+        let mut stored = text(2 * CHECKSUM_BYTES + 50);
+        stored[5] ^= 1;
+        std::fs::write(disk.data(block.id), &stored).unwrap();
+        assert_eq!(disk.salvage(block).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(std::fs::read(disk.data(block.id)).unwrap(), stored);
+        // Nor of one that is shorter, or nothing at all.
+        for left in [CHUNK, 0] {
+            std::fs::write(disk.data(block.id), &text(left as usize)).unwrap();
+            assert_eq!(disk.replica(block).unwrap_err().kind(), io::ErrorKind::InvalidData);
+            assert!(disk.scan().unwrap().contains(&Block { bytes: left, ..block }));
+        }
     }
 }

@@ -5,7 +5,10 @@
 //!                                  │ stream broke    ^
 //!                                  v                 │ sealed by its writer
 //!                                Partial ────────────┘
-//!                                  └──nobody seals it for `KEEP_PARTIAL`, or the process ends──> (nothing)
+//!                                  └──nobody wants or seals it, or the process ends──> (nothing)
+//!
+//! Held ──found bad──> Damaged ──its first bytes verify, a copy takes its place──> Held
+//!                        └──deleted, there is a better one──> (nothing)
 //! ```
 //!
 //! The primary is told what is held when the executor joins, and from then on what came and what went, in that order.
@@ -14,6 +17,7 @@ mod chain;
 mod disk;
 mod make;
 mod packs;
+mod salvage;
 mod service;
 mod spread;
 mod upkeep;
@@ -93,6 +97,8 @@ struct State {
     incoming: BTreeMap<BlockId, Arrival>,
     /// Those that were found to be, until the primary says what becomes of them.
     damaged: BTreeMap<BlockId, Held>,
+    /// Those that are being looked at: nothing takes their places meanwhile.
+    salvaging: BTreeSet<BlockId>,
     failed_disks: BTreeSet<usize>,
     news: News,
 }
@@ -130,15 +136,18 @@ impl BlockStore {
         for dir in &config.dirs {
             match Disk::open(dir).and_then(|disk| Ok((disk.scan()?, disk))) {
                 Ok((blocks, disk)) => {
-                    for block in blocks {
-                        // It was about to move to this disk, or off it.
-                        if state.held.contains_key(&block.id) {
-                            disk.remove(block.id).map_err(|source| ExecutorError::Dir { dir: dir.clone(), source })?;
-                            continue;
-                        }
-                        state.hold(block, disks.len());
-                    }
                     disks.push(disk);
+                    for block in blocks {
+                        let twice = state.held.get(&block.id).copied();
+                        let surplus = twice.map(|other| choose(&disks, block, other));
+                        if surplus != Some(disks.len() - 1) {
+                            state.hold(block, disks.len() - 1);
+                        }
+                        if let Some(surplus) = surplus {
+                            let failed = |source| ExecutorError::Dir { dir: dir.clone(), source };
+                            disks[surplus].remove(block.id).map_err(failed)?;
+                        }
+                    }
                 }
                 Err(source) => {
                     tracing::error!(dir = %dir.display(), error = %source, "a folder for replicas cannot be used");
@@ -191,7 +200,10 @@ impl BlockStore {
     /// The primary calls this executor so, and has to be told of everything.
     pub fn joined(&self, id: ExecutorId) {
         self.0.me.store(id.0, Ordering::Release);
-        self.0.state.lock().news = News { all_from: Some(0), ..News::default() };
+        let mut state = self.0.state.lock();
+        let bad = state.damaged.keys().copied().collect();
+        state.news = News { all_from: Some(0), bad, ..News::default() };
+        drop(state);
         self.0.news.notify_one();
     }
 
@@ -219,10 +231,15 @@ impl BlockStore {
     /// Carries out what the primary wants. Returns at once.
     pub fn obey(&self, orders: v1::BlockOrders) {
         for block in orders.delete {
-            self.delete(BlockId(block), None);
+            self.delete(BlockId(block));
         }
-        for v1::DiscardBlock { block, bytes } in orders.discard {
-            self.delete(BlockId(block), Some(bytes));
+        if !orders.salvage.is_empty() {
+            let store = self.clone();
+            self.spawn(async move {
+                for v1::SalvageBlock { block, bytes, last } in orders.salvage {
+                    store.salvage(Block { id: BlockId(block), bytes }, last).await;
+                }
+            });
         }
         for copy in orders.copy {
             let store = self.clone();
@@ -263,31 +280,31 @@ impl BlockStore {
         self.0.stop.cancel();
     }
 
-    fn delete(&self, block: BlockId, bytes: Option<u64>) {
-        let held = {
+    fn delete(&self, block: BlockId) {
+        let found = {
             let mut state = self.0.state.lock();
-            if bytes.is_none() {
-                match state.incoming.remove(&block) {
-                    Some(Arrival::Writing { stop, .. }) => stop.cancel(),
-                    // Its files go with it.
-                    Some(Arrival::Partial { .. }) | None => {}
-                }
+            match state.incoming.remove(&block) {
+                Some(Arrival::Writing { stop, .. }) => stop.cancel(),
+                // Its files go with it.
+                Some(Arrival::Partial { .. }) | None => {}
             }
-            let fits = |held: &&Held| bytes.is_none_or(|bytes| held.bytes == bytes);
-            let damaged = state.damaged.remove(&block);
-            let fits = state.held.get(&block).filter(fits).copied();
-            if fits.is_some() {
-                state.release(block);
+            let held = state.release(block);
+            if held.is_some() {
                 state.news.added.remove(&block);
                 // It may have come, and been said to be here, while the order was on its way.
                 state.news.gone.insert(block);
                 self.0.news.notify_one();
             }
-            // One that has taken the place of a damaged one is not meant.
-            fits.or(damaged.filter(|_| !state.held.contains_key(&block)))
+            held.or(state.damaged.remove(&block))
         };
-        let Some(held) = held else { return };
-        match self.0.disks[held.disk].set_aside(block) {
+        if let Some(found) = found {
+            self.remove(found.disk, block);
+        }
+    }
+
+    /// Frees the place of a replica, at once.
+    fn remove(&self, disk: usize, block: BlockId) {
+        match self.0.disks[disk].set_aside(block) {
             Ok(aside) => {
                 // What cannot be removed now is at the next start.
                 let removed = move || aside.iter().for_each(|path| _ = std::fs::remove_file(path));
@@ -301,12 +318,16 @@ impl BlockStore {
     fn add(&self, disk: usize, block: Block) {
         let mut state = self.0.state.lock();
         state.hold(block, disk);
-        state.damaged.remove(&block.id);
+        let damaged = state.damaged.remove(&block.id);
         state.news.bad.remove(&block.id);
         state.news.gone.remove(&block.id);
         state.news.added.insert(block.id, block.bytes);
         drop(state);
         self.0.news.notify_one();
+        // The next start would not know which of the two is the right one.
+        if let Some(damaged) = damaged.filter(|damaged| damaged.disk != disk) {
+            self.remove(damaged.disk, block.id);
+        }
     }
 
     /// A replica is gone, or not what was written.
@@ -422,6 +443,14 @@ impl BlockStore {
         });
         stream::iter(units).buffered(READS_AHEAD).boxed()
     }
+}
+
+/// Of two replicas of one block on two disks, of which the later one is as `block` says, the one that goes: it was about to move to or
+/// off a disk, or one of them has taken the place of a damaged one.
+fn choose(disks: &[Disk], block: Block, other: Held) -> usize {
+    let this = disks.len() - 1;
+    let is_better = !disks[other.disk].is_whole(Block { bytes: other.bytes, ..block }) && disks[this].is_whole(block);
+    if is_better { other.disk } else { this }
 }
 
 impl Drop for Shared {

@@ -94,6 +94,12 @@ pub(super) struct Packed {
     pub crc: u32,
 }
 
+impl Packed {
+    pub fn is_whole(&self) -> bool {
+        crc32c(&self.data) == self.crc
+    }
+}
+
 struct Header {
     id: BlockId,
     bytes: u32,
@@ -160,10 +166,6 @@ impl Packs {
     pub fn blocks(&self) -> Vec<Block> {
         let state = self.state.lock();
         state.index.iter().map(|(&id, place)| Block { id, bytes: place.bytes.into() }).collect()
-    }
-
-    pub fn contains(&self, id: BlockId) -> bool {
-        self.state.lock().index.contains_key(&id)
     }
 
     /// Keeps a replica, durable when this returns, in the place of one that was here.

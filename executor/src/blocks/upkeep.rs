@@ -7,9 +7,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use windlass_core::ids::BlockId;
 
-/// What a writer left behind that never came back is removed after this time, which is longer than its lease.
-const KEEP_PARTIAL: Duration = Duration::from_secs(900);
-/// Between two walks through all replicas, at least, and between looks at what was left behind.
+/// What a writer left behind that never came back is removed after this time: that of the default lease. Mostly the primary has it
+/// removed when the lease ends.
+const KEEP_PARTIAL: Duration = Duration::from_secs(300);
+/// Between looks at what was left behind.
+const LOOK: Duration = Duration::from_secs(10);
+/// Between two walks through all replicas, at least.
 const REST: Duration = Duration::from_secs(60);
 /// Bytes that are read at a time.
 const STEP: u64 = 1 << 20;
@@ -47,12 +50,19 @@ impl BlockStore {
     /// Begins what goes on for as long as the store is open.
     pub(super) fn keep_up(&self) {
         let weak = std::sync::Arc::downgrade(&self.0);
+        let walked = weak.clone();
+        let looks = async move {
+            while let Some(store) = weak.upgrade().map(BlockStore) {
+                store.forget_partial();
+                drop(store);
+                tokio::time::sleep(LOOK).await;
+            }
+        };
         let scrub = Throttle::new(self.0.config.scrub_rate);
         let (stop, io) = (self.0.stop.clone(), self.0.io.clone());
         let walks = async move {
             loop {
-                let Some(store) = weak.upgrade().map(BlockStore) else { return };
-                store.forget_partial();
+                let Some(store) = walked.upgrade().map(BlockStore) else { return };
                 store.even_out().await;
                 store.compact().await;
                 if scrub.rate > 0 {
@@ -67,6 +77,7 @@ impl BlockStore {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = walks => {}
+                    () = looks => {}
                 }
             },
             &io,

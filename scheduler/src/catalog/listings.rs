@@ -7,18 +7,23 @@
 use super::build::FilesTable;
 use datafusion::catalog::Session;
 use datafusion::catalog::default_table_source::source_as_provider;
+use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::execution::cache::TableScopedPath;
 use datafusion::execution::cache::cache_manager::{CacheManager, CacheManagerConfig};
+use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::ObjectStore;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use tokio_util::task::AbortOnDropHandle;
+use url::{Position, Url};
+use windlass_engine::versions::{Bound, Told, Versions};
 
 /// What the listings of one statement may take, bytes. A scan whose folder does not fit lists for itself.
 const MAX_BYTES: usize = 64 << 20;
@@ -48,8 +53,12 @@ impl Listings {
             .with_list_files_cache_limit(MAX_BYTES);
         let Ok(cache_manager) = CacheManager::try_new(&config) else { return };
         let Some(cache) = cache_manager.get_list_files_cache() else { return };
+        let stores: Arc<dyn ObjectStoreRegistry> = Arc::new(BoundStores {
+            inner: Arc::clone(&state.runtime_env().object_store_registry),
+            versions: Mutex::default(),
+        });
         // Folders that only a view names are listed by the first scan of them.
-        let folders = folders(state, plan);
+        let folders = folders(&stores, plan);
         let is_empty = folders.is_empty();
         let list = stream::iter(folders).for_each_concurrent(AT_A_TIME, move |(folder, store)| {
             let cache = cache.clone();
@@ -64,7 +73,8 @@ impl Listings {
             true => futures::future::ready(()).boxed().shared(),
             false => AbortOnDropHandle::new(tokio::spawn(list)).map(|_| ()).boxed().shared(),
         };
-        let runtime = Arc::new(RuntimeEnv { cache_manager, ..RuntimeEnv::clone(state.runtime_env()) });
+        let before = RuntimeEnv::clone(state.runtime_env());
+        let runtime = Arc::new(RuntimeEnv { cache_manager, object_store_registry: stores, ..before });
         let _ = listings.0.set(Listed { runtime, done });
     }
 
@@ -78,7 +88,10 @@ impl Listings {
 }
 
 /// The folders to list.
-fn folders(state: &SessionState, plan: &LogicalPlan) -> HashMap<TableScopedPath, Arc<dyn ObjectStore>> {
+fn folders(
+    stores: &Arc<dyn ObjectStoreRegistry>,
+    plan: &LogicalPlan,
+) -> HashMap<TableScopedPath, Arc<dyn ObjectStore>> {
     let mut folders = HashMap::new();
     let visited = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
@@ -88,7 +101,7 @@ fn folders(state: &SessionState, plan: &LogicalPlan) -> HashMap<TableScopedPath,
             for url in table.listed_at_once().iter().filter(|url| url.is_collection()) {
                 let table = url.get_table_ref().clone();
                 let folder = TableScopedPath { table, path: url.prefix().clone() };
-                folders.insert(folder, state.runtime_env().object_store(url)?);
+                folders.insert(folder, stores.get_store(url.object_store().as_ref())?);
             }
         }
         Ok(TreeNodeRecursion::Continue)
@@ -96,5 +109,31 @@ fn folders(state: &SessionState, plan: &LogicalPlan) -> HashMap<TableScopedPath,
     match visited {
         Ok(_) => folders,
         Err(_) => HashMap::new(),
+    }
+}
+
+/// The stores of a statement while it is planned: footers and samples that it looks at are those of the files that it has listed.
+#[derive(Debug)]
+struct BoundStores {
+    inner: Arc<dyn ObjectStoreRegistry>,
+    /// By store.
+    versions: Mutex<HashMap<String, Arc<Versions>>>,
+}
+
+impl ObjectStoreRegistry for BoundStores {
+    fn register_store(&self, url: &Url, store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        self.inner.register_store(url, store)
+    }
+
+    fn deregister_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        self.inner.deregister_store(url)
+    }
+
+    fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        let store = self.inner.get_store(url)?;
+        let Some(told) = Told::of(url.as_str()) else { return Ok(store) };
+        let key = url[..Position::BeforePath].to_string();
+        let versions = Arc::clone(self.versions.lock().entry(key).or_default());
+        Ok(Arc::new(Bound::new(store, told, versions)))
     }
 }

@@ -1,21 +1,22 @@
 //! The task that owns the namespace.
 
+mod answer;
+
 use super::maintenance::Maintenance;
 use super::stored::{Checkpoint, Journal};
 use super::{Ask, Event};
 use crate::driver::Driver;
 use crate::meta::{MetaError, MetaStore};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use windlass_core::ids::{BlockId, ExecutorId, FileId};
+use windlass_core::ids::{BlockId, ExecutorId};
 use windlass_core::time::Instant;
-use windlass_core::wfs::{AddBlock, Changes, FsError, FsPath, Kind, Last, Namespace, Now, Order, Output, WfsConfig};
+use windlass_core::wfs::{Answer, Changes, Kind, Namespace, Now, Order, Outcome, Output, WfsConfig};
 use windlass_proto::v1::file_reply::Reply;
-use windlass_proto::v1::file_request::Ask as Asked;
 use windlass_proto::v1::primary_message::Message as ToExecutor;
 use windlass_proto::{files as wire, v1};
 
@@ -200,161 +201,6 @@ impl Actor {
         }
     }
 
-    fn answer(
-        &mut self,
-        now: Now,
-        request: v1::FileRequest,
-        driver: &Driver,
-        out: &mut Output,
-    ) -> Result<Reply, FsError> {
-        let near = request.near.map(Into::into).unwrap_or_default();
-        let names = &mut self.names;
-        let asked = request.ask.ok_or_else(|| FsError::Invalid { reason: "the request asks for nothing".into() })?;
-        Ok(match asked {
-            Asked::Stat(ask) => Reply::Entry(names.stat(&wire::path(&ask.path)?)?.into()),
-            Asked::List(ask) => {
-                let after = ask.after.as_deref().map(wire::path).transpose()?;
-                let limit = (ask.limit as usize).clamp(1, PAGE);
-                let listed = names.list(&wire::path(&ask.path)?, ask.recursive, after.as_ref(), limit)?;
-                Reply::List(v1::ListReply { entries: listed.into_iter().map(Into::into).collect() })
-            }
-            Asked::Locate(ask) => {
-                let (entry, located) = names.locate(&wire::path(&ask.path)?, ask.start..ask.end, &near)?;
-                let blocks = located.into_iter().map(|part| wire::located(part, &|id| holder(driver, id)));
-                Reply::Locate(v1::LocateReply { blocks: blocks.collect(), entry: Some(entry.into()) })
-            }
-            Asked::Create(ask) => Reply::Create(names.create(now, wire::create(ask)?, out)?.into()),
-            Asked::AddBlock(ask) => {
-                let (file, index, last) = (FileId(ask.file), ask.index as usize, wire::last(ask.last));
-                let excluded: BTreeSet<ExecutorId> = ask.excluded.into_iter().map(ExecutorId).collect();
-                let allocated = names.add_block(now, &AddBlock { file, index, last, near, excluded }, out)?;
-                Reply::AddBlock(wire::allocated(allocated, |id| holder(driver, id)))
-            }
-            Asked::Complete(ask) => {
-                let last: Last = wire::last(ask.last);
-                Reply::Entry(names.complete(now, FileId(ask.file), wire::writer(&ask.writer), &last, out)?.into())
-            }
-            Asked::Abandon(ask) => {
-                names.abandon(FileId(ask.file), wire::writer(&ask.writer), out);
-                done()
-            }
-            Asked::Renew(ask) => {
-                names.renew(now, FileId(ask.file), wire::writer(&ask.writer))?;
-                done()
-            }
-            Asked::Mkdir(ask) => Reply::Entry(names.mkdir(now, &wire::path(&ask.path)?, ask.parents, out)?.into()),
-            Asked::Rename(ask) => {
-                let (from, to) = (wire::path(&ask.from)?, wire::path(&ask.to)?);
-                let entry = names.rename(now, &from, &to, ask.overwrite, ask.parents, out)?;
-                if ask.prune && from != to {
-                    names.prune(&from, out);
-                }
-                Reply::Entry(entry.into())
-            }
-            Asked::Delete(ask) => {
-                let path: FsPath = wire::path(&ask.path)?;
-                match ask.trash {
-                    true => Reply::Entry(names.trash(now, &path, ask.recursive, out)?.into()),
-                    false => {
-                        names.delete(now, &path, ask.recursive, out)?;
-                        if ask.prune {
-                            names.prune(&path, out);
-                        }
-                        done()
-                    }
-                }
-            }
-            Asked::SetReplication(ask) => {
-                let replication = wire::replication(ask.replication)?;
-                Reply::Entry(names.set_replication(now, &wire::path(&ask.path)?, replication, out)?.into())
-            }
-            Asked::SetQuota(ask) => {
-                Reply::Entry(names.set_quota(&wire::path(&ask.path)?, wire::quota(&ask), out)?.into())
-            }
-            Asked::SetPolicy(ask) => {
-                let policy = ask.policy.as_deref().map(wire::policy).transpose()?;
-                Reply::Entry(names.set_policy(now, &wire::path(&ask.path)?, policy, out)?.into())
-            }
-            Asked::Suspect(ask) => {
-                names.suspect(ExecutorId(ask.executor), BlockId(ask.block), out);
-                done()
-            }
-            Asked::Verify(ask) => {
-                names.verify(&wire::path(&ask.path)?, out)?;
-                done()
-            }
-            Asked::Balance(ask) => {
-                names.balance(now, ask.per_mille.into(), out);
-                done()
-            }
-            Asked::Maintain(ask) => {
-                let unknown = || FsError::Invalid {
-                    reason: format!(
-                        "there is no executor \"{}\": see 'windlass fs report' for names and ids",
-                        ask.executor
-                    ),
-                };
-                let time = ask.seconds.map(Duration::from_secs);
-                let executor = driver.directory().find(&ask.executor);
-                let entry = executor.and_then(|id| driver.directory().entry(id));
-                match (executor, entry) {
-                    (Some(id), Some(entry)) => {
-                        names.maintain(now, id, time);
-                        self.maintenance.set(entry.register.name, time, now.wall_ms);
-                    }
-                    // It is away, and is not to be waited for any longer.
-                    _ if time.is_none() && self.maintenance.left(&ask.executor, now.wall_ms).is_some() => {
-                        self.maintenance.set(ask.executor, None, now.wall_ms);
-                        names.expect_no_more(now, out);
-                    }
-                    _ => return Err(unknown()),
-                }
-                done()
-            }
-            Asked::Health(ask) => Reply::Health(self.health(&wire::path(&ask.path)?, ask.limit as usize, driver)?),
-        })
-    }
-
-    fn health(&self, path: &FsPath, limit: usize, driver: &Driver) -> Result<v1::HealthReply, FsError> {
-        let health = self.names.health();
-        let members = health.members.into_iter().map(|member| {
-            let entry = driver.directory().entry(member.id);
-            let register = entry.map(|entry| entry.register).unwrap_or_default();
-            v1::BlockMember {
-                executor: member.id.0,
-                name: register.name,
-                address: register.address,
-                rack: register.rack,
-                draining: member.draining,
-                maintenance: member.maintenance,
-                replicas: member.replicas as u64,
-                used_bytes: member.used,
-                free_bytes: member.free,
-            }
-        });
-        let troubled = self.names.troubled(path, limit)?.into_iter().map(|(path, block, replicas, wanted, damaged)| {
-            let (replicas, wanted) = (replicas.into(), wanted.into());
-            v1::TroubledBlock { path: path.as_str().into(), block: block.0, replicas, wanted, damaged }
-        });
-        Ok(v1::HealthReply {
-            settling: health.settling,
-            blocks: health.blocks as u64,
-            under_replicated: health.under_replicated as u64,
-            missing: health.missing as u64,
-            surplus: health.surplus as u64,
-            damaged: health.damaged as u64,
-            copying: health.copying as u64,
-            copied: health.copied,
-            pruned: health.pruned,
-            members: members.collect(),
-            troubled: troubled.collect(),
-            entries: self.names.len() as u64,
-            balancing: health.balancing,
-            recoding: health.recoding as u64,
-            to_recode: health.to_recode as u64,
-        })
-    }
-
     async fn send(&self, orders: Vec<(ExecutorId, Order)>, driver: &Driver) {
         let mut messages: BTreeMap<ExecutorId, Vec<v1::BlockOrders>> = BTreeMap::new();
         for (executor, order) in orders {
@@ -369,8 +215,8 @@ impl Actor {
             match order {
                 Order::Delete(block) => message.delete.push(block.0),
                 Order::Verify(block) => message.verify.push(block.0),
-                Order::Discard(block) => {
-                    message.discard.push(v1::DiscardBlock { block: block.id.0, bytes: block.bytes });
+                Order::Salvage { block, last } => {
+                    message.salvage.push(v1::SalvageBlock { block: block.id.0, bytes: block.bytes, last });
                 }
                 Order::Copy { block, from } => message.copy.push(v1::CopyBlock {
                     block: block.id.0,
@@ -395,10 +241,6 @@ impl Actor {
     }
 }
 
-fn done() -> Reply {
-    Reply::Done(v1::file_reply::Done {})
-}
-
 fn holder(driver: &Driver, id: ExecutorId) -> Option<v1::BlockHolder> {
     let register = driver.directory().entry(id)?.register;
     Some(v1::BlockHolder { executor: id.0, address: register.address, host: register.host, piece: 0 })
@@ -414,6 +256,7 @@ async fn load(
     if !lost.is_empty() {
         tracing::error!(?lost, "files lie in folders that are not in the metadata store, and cannot be seen");
     }
+    names.recall(now, loaded.outcomes);
     let maintenance = Maintenance::load(store.clone()).await?;
     if let Some(time) = maintenance.longest(now.wall_ms) {
         names.expect(now.at + time);
@@ -434,5 +277,10 @@ fn bytes(changes: &Changes) -> usize {
         Kind::Writing(file) => file.sealed.len() * 12 + file.path.as_str().len(),
     };
     let put = changes.put.iter().map(|put| 60 + put.name.len() + record(&put.kind));
-    put.sum::<usize>() + changes.removed.len() * 8
+    let outcome = |outcome: &Outcome| match &outcome.answer {
+        Answer::Done => 30,
+        Answer::Entry(entry) => 80 + entry.path.as_str().len(),
+    };
+    let outcomes = changes.outcomes.iter().map(outcome);
+    put.sum::<usize>() + changes.removed.len() * 8 + outcomes.sum::<usize>()
 }

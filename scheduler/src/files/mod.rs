@@ -121,8 +121,9 @@ impl Files {
 
     /// A file, and where its blocks lie; nothing when it is not there.
     pub(crate) async fn locate(self, path: String) -> (String, Vec<v1::LocatedBlock>) {
-        let ask = v1::LocateRequest { path: path.clone(), start: 0, end: u64::MAX };
-        let request = v1::FileRequest { near: None, ask: Some(v1::file_request::Ask::Locate(ask)) };
+        let ask = v1::LocateRequest { path: path.clone(), start: 0, end: u64::MAX, file: None };
+        let ask = Some(v1::file_request::Ask::Locate(ask));
+        let request = v1::FileRequest { ask, ..v1::FileRequest::default() };
         match self.ask(request).await.ok().and_then(|reply| reply.reply) {
             Some(v1::file_reply::Reply::Locate(located)) => (path, located.blocks),
             _ => (path, Vec::new()),

@@ -3,7 +3,8 @@
 //! ```text
 //!   wfs/head             where the log begins, and the counters
 //!   wfs/segment/N        records of files N x 256 and on, at some time since the log began
-//!   wfs/log/N            records that were put, ids that were removed, counters; later entries count
+//!   wfs/log/N            records that were put, ids that were removed, counters, outcomes of requests; later entries count
+//!   wfs/outcome/N        outcomes N x 256 and on that were kept at some time since the log began
 //!   wfs/cluster          which namespace this is: 16 bytes
 //! ```
 //!
@@ -17,16 +18,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use windlass_core::ids::{BlockId, FileId};
 use windlass_core::wfs::{
-    Block, Changes, Coding, Counters, CreateMode, FileData, FolderTerms, FsPath, Kind, Namespace, Quota, Record,
-    Writing,
+    Answer, Block, Changes, Coding, Counters, CreateMode, FileData, FolderTerms, FsPath, Kind, Namespace, Outcome,
+    Quota, Record, Writing,
 };
-use windlass_proto::files as wire;
+use windlass_proto::{files as wire, v1};
 
 const HEAD: &str = "wfs/head";
 const LOG: &str = "wfs/log/";
 const SEGMENT: &str = "wfs/segment/";
+const OUTCOME: &str = "wfs/outcome/";
 const CLUSTER: &str = "wfs/cluster";
-/// Ids in a segment.
+/// Ids in a segment, and numbers of outcomes.
 const SEGMENT_IDS: u64 = 256;
 /// A checkpoint is due when the log has grown by so much.
 const CHECKPOINT_BYTES: usize = 8 << 20;
@@ -43,18 +45,24 @@ pub(super) struct Journal {
     log_bytes: usize,
     /// Segments with records that changed since the last checkpoint began.
     dirty: BTreeSet<u64>,
+    /// The same of outcomes, and all segments of them that the store has.
+    new_outcomes: BTreeSet<u64>,
+    stored_outcomes: BTreeSet<u64>,
 }
 
 /// What the store has.
 pub(super) struct Loaded {
     pub counters: Counters,
     pub records: Vec<Record>,
+    /// The oldest first.
+    pub outcomes: Vec<Outcome>,
 }
 
 /// Segments as they were when the log was as long as `until`.
 pub(super) struct Checkpoint {
     store: Arc<dyn MetaStore>,
     segments: Vec<(u64, Option<Bytes>)>,
+    outcomes: Vec<(u64, Option<Bytes>)>,
     first: u64,
     until: u64,
     head: Head,
@@ -77,8 +85,15 @@ impl Journal {
                 records.insert(record.id, record);
             }
         }
-        let mut journal =
-            Journal { store: store.clone(), next: head.log, first: head.log, log_bytes: 0, dirty: BTreeSet::new() };
+        let mut journal = Journal::empty(store.clone(), head.log);
+        let mut outcomes: BTreeMap<u64, Outcome> = BTreeMap::new();
+        for (key, entry) in store.range(OUTCOME).await? {
+            let number = key[OUTCOME.len()..].parse().map_err(|error| corrupt(&key, &error))?;
+            journal.stored_outcomes.insert(number);
+            let stored = Outcomes::decode(entry.value).map_err(|error| corrupt(&key, &error))?.outcomes;
+            outcomes
+                .extend(stored.into_iter().filter_map(StoredOutcome::read).map(|outcome| (outcome.number, outcome)));
+        }
         for (key, entry) in store.range(LOG).await? {
             let number: u64 = key[LOG.len()..].parse().map_err(|error| corrupt(&key, &error))?;
             if number < head.log {
@@ -101,8 +116,18 @@ impl Journal {
                 journal.dirty.insert(record.id.0 / SEGMENT_IDS);
                 records.insert(record.id, record);
             }
+            for outcome in change.outcomes.into_iter().filter_map(StoredOutcome::read) {
+                journal.new_outcomes.insert(outcome.number / SEGMENT_IDS);
+                outcomes.insert(outcome.number, outcome);
+            }
         }
-        Ok((journal, Loaded { counters, records: records.into_values().collect() }))
+        let (records, outcomes) = (records.into_values().collect(), outcomes.into_values().collect());
+        Ok((journal, Loaded { counters, records, outcomes }))
+    }
+
+    fn empty(store: Arc<dyn MetaStore>, first: u64) -> Journal {
+        let (dirty, new_outcomes, stored_outcomes) = Default::default();
+        Journal { store, next: first, first, log_bytes: 0, dirty, new_outcomes, stored_outcomes }
     }
 
     /// Durable when it returns.
@@ -110,13 +135,15 @@ impl Journal {
         let Counters { next_file, next_block } = counters;
         let put = changes.put.iter().map(StoredRecord::from).collect();
         let removed = changes.removed.iter().map(|id| id.0).collect();
-        let value = Change { put, removed, next_file, next_block }.encode_to_vec();
+        let outcomes = changes.outcomes.iter().map(StoredOutcome::from).collect();
+        let value = Change { put, removed, next_file, next_block, outcomes }.encode_to_vec();
         let (key, bytes) = (log_key(self.next), value.len());
         self.store.commit(Transaction::default().expect(&key, Expectation::Absent).put(key, value)).await?;
         self.next += 1;
         self.log_bytes += bytes;
         let ids = changes.put.iter().map(|record| record.id).chain(changes.removed.iter().copied());
         self.dirty.extend(ids.map(|id| id.0 / SEGMENT_IDS));
+        self.new_outcomes.extend(changes.outcomes.iter().map(|outcome| outcome.number / SEGMENT_IDS));
         Ok(())
     }
 
@@ -133,14 +160,37 @@ impl Journal {
             (number, (!records.is_empty()).then(|| Segment { records }.encode_to_vec().into()))
         });
         let segments = segments.collect();
+        let outcomes = self.outcomes(names);
         let (first, until) = (std::mem::replace(&mut self.first, self.next), self.next);
         let head = Head::new(until, names.counters());
-        Some(Checkpoint { store: self.store.clone(), segments, first, until, head })
+        Some(Checkpoint { store: self.store.clone(), segments, outcomes, first, until, head })
+    }
+
+    /// Segments of outcomes that are new, and those that the store has and nobody needs.
+    fn outcomes(&mut self, names: &Namespace) -> Vec<(u64, Option<Bytes>)> {
+        let kept = |number: u64| names.outcomes(number * SEGMENT_IDS..(number + 1) * SEGMENT_IDS);
+        let new = std::mem::take(&mut self.new_outcomes);
+        let old =
+            self.stored_outcomes.iter().copied().filter(|number| !new.contains(number) && kept(*number).is_empty());
+        let changed: Vec<u64> = old.chain(new.iter().copied()).collect();
+        let segments = changed.into_iter().map(|number| {
+            let outcomes: Vec<StoredOutcome> = kept(number).iter().map(StoredOutcome::from).collect();
+            (number, (!outcomes.is_empty()).then(|| Outcomes { outcomes }.encode_to_vec().into()))
+        });
+        let segments: Vec<(u64, Option<Bytes>)> = segments.collect();
+        for (number, value) in &segments {
+            match value {
+                Some(_) => self.stored_outcomes.insert(*number),
+                None => self.stored_outcomes.remove(number),
+            };
+        }
+        segments
     }
 
     /// It came to nothing: the next one is to write its segments too.
     pub fn failed(&mut self, checkpoint: Checkpoint) {
         self.dirty.extend(checkpoint.segments.into_iter().map(|(number, _)| number));
+        self.new_outcomes.extend(checkpoint.outcomes.into_iter().map(|(number, _)| number));
         self.first = checkpoint.first;
     }
 }
@@ -150,6 +200,9 @@ impl Checkpoint {
         let mut transaction = Batches::new(&self.store);
         for (number, records) in &self.segments {
             transaction.write(format!("{SEGMENT}{number:016}"), records.clone()).await?;
+        }
+        for (number, outcomes) in &self.outcomes {
+            transaction.write(format!("{OUTCOME}{number:016}"), outcomes.clone()).await?;
         }
         transaction.flush().await?;
         // From here on the entries before it do not count.
@@ -238,6 +291,25 @@ struct Change {
     next_file: u64,
     #[prost(uint64, tag = "4")]
     next_block: u64,
+    #[prost(message, repeated, tag = "5")]
+    outcomes: Vec<StoredOutcome>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Outcomes {
+    #[prost(message, repeated, tag = "1")]
+    outcomes: Vec<StoredOutcome>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredOutcome {
+    #[prost(uint64, tag = "1")]
+    number: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    name: Vec<u8>,
+    /// Absent: it was just done.
+    #[prost(message, optional, tag = "3")]
+    entry: Option<v1::FileEntry>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -305,6 +377,9 @@ struct StoredWriting {
     /// 0: none.
     #[prost(uint64, tag = "6")]
     open: u64,
+    /// The file that is replaced is gone on with.
+    #[prost(bool, tag = "7")]
+    append: bool,
 }
 
 impl Head {
@@ -337,6 +412,28 @@ impl StoredFile {
     }
 }
 
+impl From<&Outcome> for StoredOutcome {
+    fn from(outcome: &Outcome) -> Self {
+        let entry = match &outcome.answer {
+            Answer::Done => None,
+            Answer::Entry(entry) => Some(entry.clone().into()),
+        };
+        StoredOutcome { number: outcome.number, name: outcome.name.to_be_bytes().into(), entry }
+    }
+}
+
+impl StoredOutcome {
+    /// `None`: another release wrote it.
+    fn read(self) -> Option<Outcome> {
+        let answer = match self.entry {
+            None => Answer::Done,
+            Some(entry) => Answer::Entry(wire::entry(entry).ok()?),
+        };
+        let name = u128::from_be_bytes(self.name.try_into().ok()?);
+        Some(Outcome { number: self.number, name, answer })
+    }
+}
+
 impl From<&Record> for StoredRecord {
     fn from(record: &Record) -> Self {
         let kind = match &record.kind {
@@ -352,8 +449,9 @@ impl From<&Record> for StoredRecord {
                 mode: match file.mode {
                     CreateMode::Overwrite => 0,
                     CreateMode::New => 1,
-                    CreateMode::Replace(id) => id.0 + 2,
+                    CreateMode::Replace(id) | CreateMode::Append(id) => id.0 + 2,
                 },
+                append: matches!(file.mode, CreateMode::Append(_)),
                 writer: file.writer.to_be_bytes().into(),
                 block_bytes: file.block_bytes,
                 sealed: Some(StoredFile::new(file.replication, None, &file.sealed)),
@@ -389,6 +487,7 @@ impl StoredRecord {
                     mode: match file.mode {
                         0 => CreateMode::Overwrite,
                         1 => CreateMode::New,
+                        id if file.append => CreateMode::Append(FileId(id - 2)),
                         id => CreateMode::Replace(FileId(id - 2)),
                     },
                     writer: u128::from_be_bytes(file.writer.try_into().ok()?),
@@ -408,12 +507,18 @@ impl StoredRecord {
 mod tests {
     use super::*;
     use crate::meta::MemoryStore;
+    use windlass_core::time::Instant;
     use windlass_core::wfs::{Last, Now, Output, WfsConfig};
+
+    fn at(seconds: u64) -> Now {
+        Now { at: Instant(seconds * 1_000_000), wall_ms: seconds * 1_000 }
+    }
 
     async fn reopen(store: &Arc<dyn MetaStore>) -> (Journal, Namespace) {
         let (journal, loaded) = Journal::open(store.clone()).await.unwrap();
-        let (names, lost) = Namespace::load(WfsConfig::default(), Now::default(), loaded.counters, loaded.records);
+        let (mut names, lost) = Namespace::load(WfsConfig::default(), Now::default(), loaded.counters, loaded.records);
         assert_eq!(lost, []);
+        names.recall(Now::default(), loaded.outcomes);
         (journal, names)
     }
 
@@ -428,7 +533,7 @@ mod tests {
             mode: CreateMode::Overwrite,
             replication: None,
             block_bytes: None,
-            writer: u128::from(names.counters().next_file),
+            writer: (1 << 100) + u128::from(names.counters().next_file),
         };
         let writer = create.writer;
         let file = names.create(Now::default(), create, out).unwrap().file;
@@ -475,8 +580,15 @@ mod tests {
             let (again, loaded) = reopen(&store).await;
             assert_eq!(paths(&loaded), paths(&names));
             assert_eq!(loaded.counters(), names.counters());
+            assert_eq!(loaded.outcomes(0..u64::MAX), names.outcomes(0..u64::MAX));
             (journal, names) = (again, loaded);
         }
+        // Nobody asks for them any more.
+        names.tick(at(3_600), &mut Output::default());
+        assert_eq!(names.outcomes(0..u64::MAX), []);
+        journal.log_bytes = CHECKPOINT_BYTES;
+        journal.checkpoint(&names).unwrap().write().await.unwrap();
+        assert_eq!(store.range(OUTCOME).await.unwrap().len(), 0);
         assert!(store.range(LOG).await.unwrap().len() < 10, "the log is cut");
     }
 

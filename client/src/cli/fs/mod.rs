@@ -197,8 +197,8 @@ async fn rm(files: &Wfs, paths: &[String], recursive: bool, force: bool, skip_tr
 async fn checksum(files: &Wfs, paths: &[String]) -> Outcome {
     for found in expand_all(files, paths).await? {
         let entry = found.file()?;
-        let size = entry.file_bytes().unwrap_or(0);
         let located = files.locate(&entry.path, 0..u64::MAX).await?;
+        let size = located.entry.as_ref().and_then(v1::FileEntry::file_bytes).unwrap_or(0);
         let read = wfs::read(files, located, 0..size);
         let sum = read.try_fold(0, |sum, part| async move { Ok(crc32c_append(sum, &part)) }).await?;
         super::print(&format!("CRC32C  {sum:08x}  {}\n", entry.path))?;

@@ -23,6 +23,7 @@ const READ_BYTES: usize = 1 << 20;
 struct Item {
     from: String,
     to: String,
+    /// As it was listed: one of the cluster may be another one by the time that it is read.
     bytes: u64,
 }
 
@@ -174,7 +175,7 @@ async fn fetch(files: &Wfs, item: &Item, transfer: &Transfer, bar: &ProgressBar)
     if let Some(folder) = to.parent() {
         tokio::fs::create_dir_all(folder).await.map_err(|e| failed(&e))?;
     }
-    let located = files.locate(&item.from, 0..u64::MAX).await?;
+    let (located, bytes) = locate(files, &item.from).await?;
     let id = located.entry.as_ref().map_or(0, |entry| entry.id);
     // Of another version of the file nothing is of use.
     let part = PathBuf::from(format!("{}.{id}.part", item.to));
@@ -185,15 +186,22 @@ async fn fetch(files: &Wfs, item: &Item, transfer: &Transfer, bar: &ProgressBar)
         .open(&part)
         .await
         .map_err(|e| failed(&e))?;
-    let begun = local.seek(std::io::SeekFrom::End(0)).await.map_err(|e| failed(&e))?.min(item.bytes);
+    let begun = local.seek(std::io::SeekFrom::End(0)).await.map_err(|e| failed(&e))?.min(bytes);
     bar.inc(begun);
-    let mut bytes = wfs::read(files, located, begun..item.bytes);
-    while let Some(piece) = bytes.try_next().await? {
+    let mut read = wfs::read(files, located, begun..bytes);
+    while let Some(piece) = read.try_next().await? {
         local.write_all(&piece).await.map_err(|e| failed(&e))?;
         bar.inc(piece.len() as u64);
     }
     local.sync_all().await.map_err(|e| failed(&e))?;
     tokio::fs::rename(&part, &to).await.map_err(|e| failed(&e))
+}
+
+/// One version of a file, all of it, and how long it is.
+async fn locate(files: &Wfs, path: &str) -> Result<(v1::LocateReply, u64), Failure> {
+    let located = files.locate(path, 0..u64::MAX).await?;
+    let bytes = located.entry.as_ref().and_then(v1::FileEntry::file_bytes).unwrap_or(0);
+    Ok((located, bytes))
 }
 
 pub async fn cp(files: &Wfs, paths: &[String], transfer: &Transfer, terms: &WriteTerms) -> Outcome {
@@ -214,12 +222,12 @@ pub async fn cp(files: &Wfs, paths: &[String], transfer: &Transfer, terms: &Writ
             bar.inc(item.bytes);
             return Ok(());
         }
-        let located = files.locate(&item.from, 0..u64::MAX).await?;
+        let (located, bytes) = locate(files, &item.from).await?;
         let options = options(transfer.force || transfer.resume, terms);
         let created = FileWriter::create(files, &item.to, options).await;
         let mut writer = created.map_err(|error| may_be_forced(error, &item.to))?;
-        let mut bytes = wfs::read(files, located, 0..item.bytes);
-        while let Some(piece) = bytes.try_next().await? {
+        let mut read = wfs::read(files, located, 0..bytes);
+        while let Some(piece) = read.try_next().await? {
             bar.inc(piece.len() as u64);
             writer.write(piece).await?;
         }

@@ -1,0 +1,89 @@
+//! Replicas that are not what they are to be: of another length than their block, or with bytes that do not verify.
+
+use super::{Arrival, BlockStore, Held};
+use std::io;
+use windlass_core::wfs::Block;
+
+/// A replica that is looked at. Nothing takes its place until this is dropped.
+struct Claim {
+    store: BlockStore,
+    block: Block,
+    found: Held,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.store.0.state.lock().salvaging.remove(&self.block.id);
+    }
+}
+
+impl BlockStore {
+    /// Makes a replica of this length of what is here, if its first bytes verify. Else it is removed, unless it is the last.
+    pub(super) async fn salvage(&self, block: Block, last: bool) {
+        let Some(claim) = self.begin_salvage(block).await else { return };
+        let (store, disk) = (self.clone(), claim.found.disk);
+        let salvaged = tokio::task::spawn_blocking(move || store.0.disks[disk].salvage(block)).await;
+        // The executor is stopping otherwise.
+        let Ok(salvaged) = salvaged else { return };
+        let mut state = self.0.state.lock();
+        let held = state.held.contains_key(&block.id);
+        if !held && !state.damaged.contains_key(&block.id) {
+            // Nobody wants it any more.
+            return;
+        }
+        match salvaged {
+            Ok(()) => {
+                drop(state);
+                tracing::info!(block = %block.id, bytes = block.bytes, "a replica is what it is to be again");
+                self.add(disk, block);
+            }
+            Err(error) if is_damage(&error) => {
+                state.release(block.id);
+                state.news.added.remove(&block.id);
+                if last {
+                    if state.damaged.insert(block.id, claim.found).is_none() {
+                        state.news.bad.insert(block.id);
+                    }
+                } else {
+                    state.damaged.remove(&block.id);
+                    state.news.gone.insert(block.id);
+                }
+                drop(state);
+                tracing::warn!(block = %block.id, %error, last, "a replica is damaged");
+                self.0.news.notify_one();
+                if !last {
+                    self.remove(disk, block.id);
+                }
+            }
+            Err(error) => {
+                drop(state);
+                self.fail_disk(disk, &error);
+            }
+        }
+    }
+
+    /// `None`: there is none, or another one is on its way into its place.
+    async fn begin_salvage(&self, block: Block) -> Option<Claim> {
+        loop {
+            let mut over = {
+                let mut state = self.0.state.lock();
+                match state.incoming.get(&block.id) {
+                    Some(Arrival::Writing { over, .. }) => over.clone(),
+                    Some(Arrival::Partial { .. }) | None => {
+                        let found = state.held.get(&block.id).or(state.damaged.get(&block.id)).copied()?;
+                        if !state.salvaging.insert(block.id) {
+                            return None;
+                        }
+                        return Some(Claim { store: self.clone(), block, found });
+                    }
+                }
+            };
+            // An error says that it is over as well.
+            let _ = over.wait_for(|over| *over).await;
+        }
+    }
+}
+
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound)
+}
