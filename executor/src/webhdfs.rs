@@ -8,56 +8,84 @@ use axum::routing::any;
 use axum::{Json, Router};
 use futures::TryStreamExt;
 use std::collections::HashMap;
+use windlass_connectors::wfs::hadoop::{Parameters, file_url};
 use windlass_connectors::wfs::{self, FileWriter, Wfs, WfsError, WriteOptions};
+use windlass_core::wfs::FsPath;
 use windlass_proto::v1::FileEntry;
 use windlass_proto::v1::file_error::Kind;
 
-type Parameters = HashMap<String, String>;
-
 pub(crate) fn routes(wfs: Wfs) -> Router {
     Router::new().route("/webhdfs/v1/{*path}", any(answer)).with_state(wfs)
+}
+
+enum Refusal {
+    /// What is wrong with the request.
+    Illegal(String),
+    Files(WfsError),
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Refusal::Illegal(reason)
+    }
+}
+
+impl From<WfsError> for Refusal {
+    fn from(error: WfsError) -> Self {
+        Refusal::Files(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        const ILLEGAL: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "java.lang.IllegalArgumentException");
+        let ((status, class), message) = match self {
+            Refusal::Illegal(reason) => (ILLEGAL, reason),
+            Refusal::Files(error) => {
+                let kind = match error.kind() {
+                    Some(Kind::NotFound | Kind::IsFolder) => (StatusCode::NOT_FOUND, "java.io.FileNotFoundException"),
+                    Some(Kind::AlreadyExists) => {
+                        (StatusCode::FORBIDDEN, "org.apache.hadoop.fs.FileAlreadyExistsException")
+                    }
+                    Some(Kind::QuotaExceeded) => (StatusCode::FORBIDDEN, "org.apache.hadoop.fs.QuotaExceededException"),
+                    Some(Kind::Invalid) => ILLEGAL,
+                    _ => (StatusCode::FORBIDDEN, "java.io.IOException"),
+                };
+                (kind, error.to_string())
+            }
+        };
+        let name = class.rsplit('.').next().unwrap_or(class);
+        let exception = serde_json::json!({ "exception": name, "javaClassName": class, "message": message });
+        (status, Json(serde_json::json!({ "RemoteException": exception }))).into_response()
+    }
 }
 
 async fn answer(
     State(wfs): State<Wfs>,
     method: Method,
     Path(path): Path<String>,
-    Query(parameters): Query<Parameters>,
+    Query(parameters): Query<HashMap<String, String>>,
     body: Body,
 ) -> Response {
-    let path = format!("/{}", path.trim_matches('/'));
-    let operation = parameters.get("op").map(|op| op.to_ascii_uppercase()).unwrap_or_default();
-    let answered = match (method.as_str(), operation.as_str()) {
-        ("GET", "OPEN") => open(&wfs, &path, &parameters).await,
-        ("PUT", "CREATE") => create(&wfs, &path, &parameters, body).await,
-        _ => {
-            let message = "executors serve OPEN and CREATE; ask the primary for anything else".to_string();
-            return refuse(StatusCode::BAD_REQUEST, "IllegalArgumentException", &message);
-        }
+    let parameters = Parameters::new(parameters);
+    let answered = match FsPath::parse(&path) {
+        Err(error) => Err(error.to_string().into()),
+        Ok(path) => match (method.as_str(), parameters.operation().as_str()) {
+            ("GET", "OPEN") => open(&wfs, path.as_str(), &parameters).await,
+            ("PUT", "CREATE") => create(&wfs, &path, &parameters, body).await,
+            ("POST", "APPEND") => append(&wfs, path.as_str(), &parameters, body).await,
+            _ => Err("executors serve OPEN, CREATE and APPEND; ask the primary for anything else".to_string().into()),
+        },
     };
-    answered.unwrap_or_else(|error| {
-        let (status, exception) = match error.kind() {
-            Some(Kind::NotFound) => (StatusCode::NOT_FOUND, "FileNotFoundException"),
-            Some(Kind::AlreadyExists | Kind::IsFolder) => (StatusCode::FORBIDDEN, "FileAlreadyExistsException"),
-            Some(Kind::QuotaExceeded) => (StatusCode::FORBIDDEN, "QuotaExceededException"),
-            Some(Kind::Invalid) => (StatusCode::BAD_REQUEST, "IllegalArgumentException"),
-            _ => (StatusCode::FORBIDDEN, "IOException"),
-        };
-        refuse(status, exception, &error.to_string())
-    })
+    answered.unwrap_or_else(IntoResponse::into_response)
 }
 
-fn refuse(status: StatusCode, exception: &str, message: &str) -> Response {
-    let exception = serde_json::json!({ "exception": exception, "javaClassName": exception, "message": message });
-    (status, Json(serde_json::json!({ "RemoteException": exception }))).into_response()
-}
-
-async fn open(wfs: &Wfs, path: &str, parameters: &Parameters) -> Result<Response, WfsError> {
-    let number = |name: &str| parameters.get(name).and_then(|text| text.parse::<u64>().ok());
+async fn open(wfs: &Wfs, path: &str, parameters: &Parameters) -> Result<Response, Refusal> {
+    let (offset, length): (Option<u64>, Option<u64>) = (parameters.number("offset")?, parameters.number("length")?);
     let located = wfs.locate(path, 0..u64::MAX).await?;
     let size = located.entry.as_ref().and_then(FileEntry::file_bytes).unwrap_or(0);
-    let start = number("offset").unwrap_or(0).min(size);
-    let end = number("length").map_or(size, |length| start.saturating_add(length).min(size));
+    let start = offset.unwrap_or(0).min(size);
+    let end = length.map_or(size, |length| start.saturating_add(length).min(size));
     let bytes = wfs::read(wfs, located, start..end);
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_string()),
@@ -66,27 +94,36 @@ async fn open(wfs: &Wfs, path: &str, parameters: &Parameters) -> Result<Response
     Ok((headers, Body::from_stream(bytes)).into_response())
 }
 
-async fn create(wfs: &Wfs, path: &str, parameters: &Parameters, body: Body) -> Result<Response, WfsError> {
-    let number = |name: &str| parameters.get(name).and_then(|text| text.parse::<u64>().ok());
-    let overwrite = parameters.get("overwrite").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    let options = if overwrite { WriteOptions::default() } else { WriteOptions::new_file() };
-    let replication = number("replication").and_then(|replication| replication.try_into().ok());
-    let options = WriteOptions { replication, block_bytes: number("blocksize"), ..options };
-    let mut writer = FileWriter::create(wfs, path, options).await?;
+async fn create(wfs: &Wfs, path: &FsPath, parameters: &Parameters, body: Body) -> Result<Response, Refusal> {
+    let options = if parameters.flag("overwrite")? { WriteOptions::default() } else { WriteOptions::new_file() };
+    let (replication, block_bytes) = (parameters.replication()?, parameters.number("blocksize")?);
+    let options = WriteOptions { replication, block_bytes, ..options };
+    write(FileWriter::create(wfs, path.as_str(), options).await?, path.as_str(), body).await?;
+    let location = header::HeaderValue::from_str(&file_url(path));
+    let location = location.unwrap_or(header::HeaderValue::from_static("wfs:///"));
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)]).into_response())
+}
+
+/// What comes is seen when all of it is durable, behind what was there when it began to come.
+async fn append(wfs: &Wfs, path: &str, parameters: &Parameters, body: Body) -> Result<Response, Refusal> {
+    let block_bytes = parameters.number("blocksize")?;
+    let options = WriteOptions { block_bytes, ..WriteOptions::append_to(wfs.stat(path).await?.id) };
+    write(FileWriter::create(wfs, path, options).await?, path, body).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+async fn write(mut writer: FileWriter, path: &str, body: Body) -> Result<(), WfsError> {
     let mut bytes = body.into_data_stream();
     loop {
         match bytes.try_next().await {
             Ok(Some(part)) => writer.write(part).await?,
             Ok(None) => break,
-            // Dropped, nothing is left of the file.
+            // Dropped, nothing is left of it.
             Err(error) => {
                 let reason = format!("its bytes did not all come: {error}");
                 return Err(WfsError::Unwritable { path: path.into(), reason });
             }
         }
     }
-    writer.finish().await?;
-    let location = format!("wfs://{path}");
-    let location = header::HeaderValue::from_str(&location).unwrap_or(header::HeaderValue::from_static("wfs:///"));
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)]).into_response())
+    writer.finish().await.map(drop)
 }

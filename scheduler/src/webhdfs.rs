@@ -3,11 +3,14 @@
 //! | method | operations |
 //! | --- | --- |
 //! | `GET` | `GETFILESTATUS`, `LISTSTATUS`, `LISTSTATUS_BATCH`, `GETCONTENTSUMMARY`, `GETHOMEDIRECTORY`, `OPEN` |
-//! | `PUT` | `MKDIRS`, `RENAME`, `SETREPLICATION`, `CREATE`; `SETPERMISSION`, `SETOWNER` and `SETTIMES` do nothing: there are no users yet |
+//! | `PUT` | `MKDIRS`, `RENAME`, `SETREPLICATION`, `CREATE` |
+//! | `POST` | `APPEND` |
 //! | `DELETE` | `DELETE` |
 //!
-//! Bytes come from executors and go there: `OPEN` and `CREATE` are answered with where, as HDFS does it. Files are written once, so `APPEND`,
-//! `CONCAT` and `TRUNCATE` are refused.
+//! Bytes come from executors and go there: `OPEN`, `CREATE` and `APPEND` are answered with where, as HDFS does it. What is not kept is
+//! refused rather than said to be done: owners and permissions, for there are no users yet, and times.
+//!
+//! Requests have no names here, as others have (`core/src/wfs/outcome.rs`): a client that asks again after a lost answer asks anew.
 
 use crate::driver::{Driver, ExecutorEntry};
 use axum::extract::{Path, Query, State};
@@ -18,8 +21,9 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
-use url::Url;
+use windlass_connectors::wfs::hadoop::Parameters;
 use windlass_connectors::wfs::{Wfs, WfsError};
+use windlass_core::wfs::FsPath;
 use windlass_proto::v1;
 use windlass_proto::v1::file_error::Kind;
 use windlass_proto::v1::file_request::Ask;
@@ -34,8 +38,6 @@ struct Service {
     driver: Driver,
 }
 
-type Parameters = HashMap<String, String>;
-
 /// An answer of HDFS to what cannot be done.
 struct Refusal {
     status: StatusCode,
@@ -44,8 +46,16 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn illegal(message: impl Into<String>) -> Refusal {
-        Refusal { status: StatusCode::BAD_REQUEST, exception: "IllegalArgumentException", message: message.into() }
+    fn unsupported(message: &str) -> Refusal {
+        let exception = "UnsupportedOperationException";
+        Refusal { status: StatusCode::BAD_REQUEST, exception, message: message.into() }
+    }
+}
+
+/// What is wrong with a request.
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Refusal { status: StatusCode::BAD_REQUEST, exception: "IllegalArgumentException", message }
     }
 }
 
@@ -69,7 +79,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let package = match self.exception {
             "FileNotFoundException" | "IOException" => "java.io",
-            "IllegalArgumentException" => "java.lang",
+            "IllegalArgumentException" | "UnsupportedOperationException" => "java.lang",
             _ => "org.apache.hadoop.fs",
         };
         let exception = json!({
@@ -92,39 +102,46 @@ async fn answer(
     State(service): State<Arc<Service>>,
     method: Method,
     Path(path): Path<String>,
-    Query(parameters): Query<Parameters>,
+    Query(parameters): Query<HashMap<String, String>>,
 ) -> Response {
-    let path = format!("/{}", path.trim_matches('/'));
-    let operation = parameters.get("op").map(|op| op.to_ascii_uppercase()).unwrap_or_default();
-    let answered = match (method.as_str(), operation.as_str()) {
-        ("GET", "GETFILESTATUS") => service.status(&path).await,
-        ("GET", "LISTSTATUS") => service.list(&path).await,
-        ("GET", "LISTSTATUS_BATCH") => service.list_batch(&path, parameters.get("startAfter")).await,
-        ("GET", "GETCONTENTSUMMARY") => service.summary(&path).await,
-        ("GET", "GETHOMEDIRECTORY") => Ok(Json(json!({ "Path": "/" })).into_response()),
-        ("GET", "OPEN") => service.open(&path, &parameters).await,
-        ("PUT", "MKDIRS") => {
-            let ask = Ask::Mkdir(v1::MkdirRequest { path, parents: true });
-            service.act(ask).await
-        }
-        ("PUT", "RENAME") => service.rename(path, &parameters).await,
-        ("PUT", "SETREPLICATION") => service.set_replication(path, &parameters).await,
-        ("PUT", "SETPERMISSION" | "SETOWNER" | "SETTIMES") => {
-            service.wfs.stat(&path).await.map(|_| StatusCode::OK.into_response()).map_err(Refusal::from)
-        }
-        ("PUT", "CREATE") => service.create(&path, &parameters).await,
-        ("DELETE", "DELETE") => service.delete(path, &parameters).await,
-        (_, "APPEND" | "CONCAT" | "TRUNCATE") => Err(Refusal {
-            status: StatusCode::FORBIDDEN,
-            exception: "UnsupportedOperationException",
-            message: "files of wfs:// are written once: write the file again".into(),
-        }),
-        (method, operation) => Err(Refusal::illegal(format!("{method} has no operation \"{operation}\" here"))),
+    let parameters = Parameters::new(parameters);
+    let answered = match FsPath::parse(&path) {
+        Ok(path) => service.answer(method.as_str(), &path, &parameters).await,
+        Err(error) => Err(error.to_string().into()),
     };
     answered.unwrap_or_else(IntoResponse::into_response)
 }
 
 impl Service {
+    async fn answer(&self, method: &str, path: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
+        let at = path.as_str();
+        match (method, parameters.operation().as_str()) {
+            ("GET", "GETFILESTATUS") => self.status(at).await,
+            ("GET", "LISTSTATUS") => self.list(at).await,
+            ("GET", "LISTSTATUS_BATCH") => self.list_batch(at, parameters.text("startafter")).await,
+            ("GET", "GETCONTENTSUMMARY") => self.summary(at).await,
+            ("GET", "GETHOMEDIRECTORY") => Ok(Json(json!({ "Path": "/" })).into_response()),
+            ("GET", "OPEN") => self.open(path, parameters).await,
+            ("PUT", "MKDIRS") => {
+                let ask = Ask::Mkdir(v1::MkdirRequest { path: at.into(), parents: true });
+                self.act(ask).await
+            }
+            ("PUT", "RENAME") => self.rename(path, parameters).await,
+            ("PUT", "SETREPLICATION") => self.set_replication(at, parameters).await,
+            ("PUT", "CREATE") => self.create(path, parameters).await,
+            ("POST", "APPEND") => self.append(path, parameters).await,
+            ("DELETE", "DELETE") => self.delete(at, parameters).await,
+            ("PUT", "SETPERMISSION" | "SETOWNER") => {
+                Err(Refusal::unsupported("wfs:// keeps no owners and permissions: there are no users yet"))
+            }
+            ("PUT", "SETTIMES") => Err(Refusal::unsupported("the time of a file of wfs:// is that of its last write")),
+            (_, "CONCAT" | "TRUNCATE") => {
+                Err(Refusal::unsupported("files of wfs:// are written once and appended to: write the file again"))
+            }
+            (method, operation) => Err(format!("{method} has no operation \"{operation}\" here").into()),
+        }
+    }
+
     async fn status(&self, path: &str) -> Result<Response, Refusal> {
         let entry = self.wfs.stat(path).await?;
         Ok(Json(json!({ "FileStatus": file_status(&entry, "") })).into_response())
@@ -149,8 +166,7 @@ impl Service {
         Ok(Json(json!({ "FileStatuses": { "FileStatus": statuses } })).into_response())
     }
 
-    async fn list_batch(&self, path: &str, after: Option<&String>) -> Result<Response, Refusal> {
-        let after = after.filter(|after| !after.is_empty());
+    async fn list_batch(&self, path: &str, after: Option<&str>) -> Result<Response, Refusal> {
         let after = after.map(|after| format!("{}/{}", path.trim_end_matches('/'), after.trim_start_matches('/')));
         let held = self.wfs.stat(path).await?.folder().map_or(0, |folder| folder.files + folder.folders);
         let page = self.wfs.list(path, false, after, PAGE).await?;
@@ -188,34 +204,36 @@ impl Service {
         Ok(Json(json!({ "boolean": true })).into_response())
     }
 
-    /// HDFS answers no, rather than with an error, where something is in the way; and moves into a folder that is there.
-    async fn rename(&self, from: String, parameters: &Parameters) -> Result<Response, Refusal> {
-        let to = parameters.get("destination").ok_or_else(|| Refusal::illegal("RENAME needs a destination"))?;
-        let mut to = to.trim_end_matches('/').to_string();
+    /// As the contract of Hadoop's FileSystem has it: no, rather than an error, where something is in the way or missing; into a folder
+    /// that is there; and yes where nothing is to be done.
+    async fn rename(&self, from: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
+        let mut to = parameters.destination()?.as_str().to_string();
         if self.wfs.stat(&to).await.is_ok_and(|entry| entry.folder().is_some()) {
-            to = format!("{to}/{}", name(&from));
+            to = format!("{}/{}", to.trim_end_matches('/'), from.name().unwrap_or_default());
         }
+        let from = from.as_str().to_string();
         let ask = Ask::Rename(v1::RenameRequest { from, to, overwrite: false, parents: false, prune: false });
-        match self.wfs.act(ask).await {
-            Ok(()) => Ok(Json(json!({ "boolean": true })).into_response()),
-            Err(error) if error.kind().is_some_and(|kind| kind != Kind::QuotaExceeded) => {
-                Ok(Json(json!({ "boolean": false })).into_response())
-            }
-            Err(error) => Err(error.into()),
-        }
+        let renamed = match self.wfs.act(ask).await {
+            Ok(()) => true,
+            Err(error) => match error.kind() {
+                Some(Kind::NotFound | Kind::AlreadyExists | Kind::IsFolder | Kind::NotFolder | Kind::Invalid) => false,
+                _ => return Err(error.into()),
+            },
+        };
+        Ok(Json(json!({ "boolean": renamed })).into_response())
     }
 
-    async fn set_replication(&self, path: String, parameters: &Parameters) -> Result<Response, Refusal> {
-        let replication = number(parameters, "replication")?.unwrap_or(3) as u32;
-        if self.wfs.stat(&path).await?.folder().is_some() {
+    async fn set_replication(&self, path: &str, parameters: &Parameters) -> Result<Response, Refusal> {
+        let replication = parameters.replication()?.unwrap_or(3);
+        if self.wfs.stat(path).await?.folder().is_some() {
             return Ok(Json(json!({ "boolean": false })).into_response());
         }
-        self.act(Ask::SetReplication(v1::SetReplicationRequest { path, replication })).await
+        self.act(Ask::SetReplication(v1::SetReplicationRequest { path: path.into(), replication })).await
     }
 
-    async fn delete(&self, path: String, parameters: &Parameters) -> Result<Response, Refusal> {
-        let recursive = parameters.get("recursive").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let ask = Ask::Delete(v1::DeleteRequest { path, recursive, trash: false, prune: false });
+    async fn delete(&self, path: &str, parameters: &Parameters) -> Result<Response, Refusal> {
+        let recursive = parameters.flag("recursive")?;
+        let ask = Ask::Delete(v1::DeleteRequest { path: path.into(), recursive, trash: false, prune: false });
         match self.wfs.act(ask).await {
             Ok(()) => Ok(Json(json!({ "boolean": true })).into_response()),
             Err(error) if error.kind() == Some(Kind::NotFound) => Ok(Json(json!({ "boolean": false })).into_response()),
@@ -223,20 +241,25 @@ impl Service {
         }
     }
 
-    async fn open(&self, path: &str, parameters: &Parameters) -> Result<Response, Refusal> {
-        let offset = number(parameters, "offset")?.unwrap_or(0);
-        let located = self.wfs.locate(path, offset..offset.saturating_add(1)).await?;
+    async fn open(&self, path: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
+        let offset: u64 = parameters.number("offset")?.unwrap_or(0);
+        parameters.number::<u64>("length")?;
+        let located = self.wfs.locate(path.as_str(), offset..offset.saturating_add(1)).await;
+        let located = located.map_err(|error| not_a_file(path, error))?;
         let size = located.entry.as_ref().and_then(v1::FileEntry::file_bytes).unwrap_or(0);
         if offset > size {
-            return Err(Refusal::illegal(format!("{path} ends at byte {size}, and byte {offset} was asked for")));
+            return Err(format!("{path} ends at byte {size}, and byte {offset} was asked for").into());
         }
         let holder = located.blocks.into_iter().flat_map(|block| block.holders).next().map(|holder| holder.address);
         self.redirect(path, parameters, holder)
     }
 
-    async fn create(&self, path: &str, parameters: &Parameters) -> Result<Response, Refusal> {
-        let overwrite = parameters.get("overwrite").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        match self.wfs.stat(path).await {
+    /// Whatever can be known to be wrong is said before the bytes are sent.
+    async fn create(&self, path: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
+        parameters.replication()?;
+        parameters.number::<u64>("blocksize")?;
+        let overwrite = parameters.flag("overwrite")?;
+        match self.wfs.stat(path.as_str()).await {
             Ok(entry) if entry.folder().is_some() || !overwrite => {
                 return Err(Refusal {
                     status: StatusCode::FORBIDDEN,
@@ -251,8 +274,15 @@ impl Service {
         self.redirect(path, parameters, None)
     }
 
+    async fn append(&self, path: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
+        match self.wfs.stat(path.as_str()).await?.folder() {
+            None => self.redirect(path, parameters, None),
+            Some(_) => Err(is_a_folder(path)),
+        }
+    }
+
     /// To `holder`, or else to any executor.
-    fn redirect(&self, path: &str, parameters: &Parameters, holder: Option<String>) -> Result<Response, Refusal> {
+    fn redirect(&self, path: &FsPath, parameters: &Parameters, holder: Option<String>) -> Result<Response, Refusal> {
         let any = || {
             let executors = self.driver.directory().entries();
             let live = |entry: &ExecutorEntry| entry.state == "live";
@@ -267,21 +297,24 @@ impl Service {
             message,
         };
         let address = holder.or_else(any).ok_or_else(|| retriable("no core executor is attached".into()))?;
-        let mut url = Url::parse(&format!("http://{address}")).map_err(|error| retriable(error.to_string()))?;
-        url.set_path(&format!("/webhdfs/v1{path}"));
-        let kept = parameters.iter().filter(|(name, _)| *name != "noredirect");
-        url.query_pairs_mut().extend_pairs(kept);
-        let location = url.to_string();
-        if parameters.get("noredirect").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        let location = parameters.redirect(&address, path).map_err(retriable)?.to_string();
+        if parameters.flag("noredirect")? {
             return Ok(Json(json!({ "Location": location })).into_response());
         }
         Ok((StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response())
     }
 }
 
-fn number(parameters: &Parameters, name: &str) -> Result<Option<u64>, Refusal> {
-    let wrong = |text: &String| Refusal::illegal(format!("{name} is a number, and not \"{text}\""));
-    parameters.get(name).map(|text| text.parse().map_err(|_| wrong(text))).transpose()
+fn is_a_folder(path: &FsPath) -> Refusal {
+    let message = format!("{path} is a folder, and not a file");
+    Refusal { status: StatusCode::NOT_FOUND, exception: "FileNotFoundException", message }
+}
+
+fn not_a_file(path: &FsPath, error: WfsError) -> Refusal {
+    match error.kind() {
+        Some(Kind::IsFolder) => is_a_folder(path),
+        _ => error.into(),
+    }
 }
 
 fn name(path: &str) -> &str {
