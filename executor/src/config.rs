@@ -11,7 +11,7 @@ use windlass_engine::exchange::Compression;
 pub struct ExecutorConfig {
     /// Primaries to try in turn: host:port, with or without `grpc://` or `http://` before it. Default 127.0.0.1:7070.
     pub primaries: Vec<String>,
-    /// Unique among the executors of a cluster; a second one of the same name takes the first one's place. Default: its address.
+    /// Unique among the executors of a cluster: a second one of the name of one that lives is refused. Default: its address.
     pub name: Option<String>,
     /// Default core.
     pub role: Role,

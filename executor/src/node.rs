@@ -6,6 +6,7 @@ use crate::error::ExecutorError;
 use crate::leader::Leader;
 use crate::memory::{ExecutorMemory, resident_bytes};
 use crate::runner::{EngineStages, Stages};
+use bytes::Bytes;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use std::fs::{File, TryLockError};
@@ -40,6 +41,8 @@ pub(crate) struct Node {
     stores: Arc<StoreRegistry>,
     runtime_env: Arc<RuntimeEnv>,
     cpu: Arc<CpuRuntime>,
+    /// Which process this is, whatever its name.
+    instance: Bytes,
     /// Held for as long as the folder is used.
     _lock: Arc<File>,
 }
@@ -94,6 +97,7 @@ impl Executor {
             object_stores: stores.clone(),
             handover: handover.clone(),
         });
+        let instance = Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         let _lock = Arc::new(lock);
         let node = Node {
             config,
@@ -107,6 +111,7 @@ impl Executor {
             stores,
             runtime_env,
             cpu,
+            instance,
             _lock,
         };
         Ok(Executor { node: Arc::new(node) })
@@ -178,6 +183,7 @@ impl Node {
             dir: config.dir.display().to_string(),
             formerly: formerly.iter().map(|id| id.0).collect(),
             kept: self.store.stages().into_iter().map(Into::into).collect(),
+            instance: self.instance.clone(),
         }
     }
 

@@ -71,6 +71,13 @@ pub(crate) async fn attach(
     shutdown: &CancellationToken,
 ) -> Result<(), ExecutorError> {
     let config = &executor.node().config;
+    for primary in &config.primaries {
+        authority(primary).map_err(|reason| ExecutorError::Config { setting: "--primary", reason })?;
+    }
+    tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        () = look_up(&config.primaries, config.join_timeout) => {}
+    }
     let mut waiting = Waiting::new(config.join_timeout);
     let mut kept = Kept::default();
     for primary in config.primaries.iter().cycle() {
@@ -229,8 +236,37 @@ impl Incoming {
     }
 }
 
+/// host:port of a primary, however it is written.
+fn authority(primary: &str) -> Result<&str, String> {
+    let address = primary.rsplit("://").next().unwrap_or(primary).trim_end_matches('/');
+    let wrong =
+        |why: &str| format!("\"{primary}\" is not the address of a primary, {why}: write HOST:PORT, such as db1:7070");
+    let Some((host, port)) = address.rsplit_once(':') else { return Err(wrong("it has no port")) };
+    if host.is_empty() {
+        return Err(wrong("it has no host"));
+    }
+    match port.parse::<u16>() {
+        Ok(1..) => {}
+        Ok(0) | Err(_) => return Err(wrong(&format!("\"{port}\" is no port"))),
+    }
+    let parsed = format!("http://{address}").parse::<tonic::transport::Uri>();
+    parsed.map(|_| address).map_err(|error| wrong(&error.to_string()))
+}
+
+/// Says at once which names do not resolve. They may do so later: whoever starts a cluster starts all of it at a time.
+async fn look_up(primaries: &[String], patience: Duration) {
+    for primary in primaries {
+        let Ok(address) = authority(primary) else { continue };
+        let found = tokio::time::timeout(Duration::from_secs(2), tokio::net::lookup_host(address)).await;
+        if let Ok(Err(error)) = found {
+            let waits_s = patience.as_secs();
+            tracing::error!(primary, %error, waits_s, "the name of the primary does not resolve: see --primary; trying on");
+        }
+    }
+}
+
 async fn connect(primary: &str) -> Result<Link, String> {
-    let address = primary.rsplit("://").next().unwrap_or(primary);
+    let address = authority(primary)?;
     let channel = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| format!("\"{primary}\" is not an address like host:7070: {error}"))?
         .tcp_nodelay(true)
@@ -450,5 +486,23 @@ impl Outgoing {
     async fn send(&self, message: ToPrimary) -> Result<(), Broken> {
         let sent = self.0.send(v1::ExecutorMessage { message: Some(message) }).await;
         sent.map_err(|_| Broken("the primary closed the stream".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_primaries_are_checked_before_they_are_tried() {
+        for (primary, address) in
+            [("db1:7070", "db1:7070"), ("grpc://10.0.0.1:7070/", "10.0.0.1:7070"), ("http://[::1]:1", "[::1]:1")]
+        {
+            assert_eq!(authority(primary), Ok(address));
+        }
+        for primary in ["nonsense", "", ":7070", "db1:", "db1:0", "db1:70700", "a b:1", "db1:7070/x"] {
+            let error = authority(primary).unwrap_err();
+            assert!(error.contains("HOST:PORT"), "{error}");
+        }
     }
 }

@@ -296,7 +296,7 @@ pub fn stage_detail(stage: &StageRecord) -> v1::StageDetail {
 }
 
 fn executor_status(entry: ExecutorEntry) -> v1::ExecutorStatus {
-    let ExecutorEntry { id, register, heartbeat, state, running } = entry;
+    let ExecutorEntry { id, register, heartbeat, state, running, beats: _ } = entry;
     // An unknown role did not register.
     let role = match v1::Role::try_from(register.role).map(Role::from).unwrap_or(Role::Task) {
         Role::Core => "core",

@@ -329,6 +329,14 @@ impl Driver {
         if register.slots == 0 {
             return Err(AttachError::Refused("an executor needs at least one slot: see --slots".into()));
         }
+        // A name belongs to whoever registered last under it. Two that both live would take it from each other for ever.
+        let patience = self.shared.config.heartbeat * 3;
+        if let Some(other) = self.shared.directory.living_namesake(&register, patience).await {
+            let v1::Register { name, host, pid, address, .. } = other.register;
+            return Err(AttachError::Refused(format!(
+                "an executor of the name \"{name}\" is attached already, process {pid} on {host} at {address}: give each one a --name of its own"
+            )));
+        }
         let id = self.shared.ids.next_executor();
         let ended = Ended::default();
         let files = self.shared.files.clone();

@@ -19,6 +19,8 @@ pub struct ExecutorEntry {
     pub state: &'static str,
     /// Attempts that hold a slot.
     pub running: u32,
+    /// Heartbeats that have come.
+    pub beats: u64,
 }
 
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Directory {
     /// Outputs that were moved since they were written, and where they are. Until their job is over and its result released.
     moved: RwLock<BTreeMap<AttemptId, ExecutorId>>,
     count: watch::Sender<usize>,
+    /// Changes with each heartbeat, and when an executor goes.
+    beat: watch::Sender<()>,
     since: Instant,
 }
 
@@ -40,6 +44,7 @@ impl Default for Directory {
             executors: RwLock::default(),
             moved: RwLock::default(),
             count: watch::Sender::new(0),
+            beat: watch::Sender::new(()),
             since: Instant::now(),
         }
     }
@@ -93,7 +98,8 @@ impl Directory {
     }
 
     pub(super) fn joined(&self, id: ExecutorId, register: v1::Register) {
-        let entry = ExecutorEntry { id, register, heartbeat: v1::Heartbeat::default(), state: "live", running: 0 };
+        let heartbeat = v1::Heartbeat::default();
+        let entry = ExecutorEntry { id, register, heartbeat, state: "live", running: 0, beats: 0 };
         let mut executors = self.executors.write();
         executors.insert(id, entry);
         self.count.send_replace(executors.len());
@@ -103,6 +109,22 @@ impl Directory {
         let mut executors = self.executors.write();
         executors.remove(&id);
         self.count.send_replace(executors.len());
+        drop(executors);
+        self.beat.send_replace(());
+    }
+
+    /// Another process of the name of `register` that is attached and lives: it says something within `patience` from now on.
+    pub(super) async fn living_namesake(&self, register: &v1::Register, patience: Duration) -> Option<ExecutorEntry> {
+        let is_other = |entry: &&ExecutorEntry| {
+            entry.register.name == register.name && entry.register.instance != register.instance
+        };
+        let mut beat = self.beat.subscribe();
+        let other = self.executors.read().values().find(is_other).cloned()?;
+        let now = || self.entry(other.id);
+        let told = beat.wait_for(|()| now().is_none_or(|entry| entry.beats > other.beats));
+        // One that is silent for so long has died, or hangs.
+        let _ = tokio::time::timeout(patience, told).await;
+        now().filter(|entry| entry.beats > other.beats)
     }
 
     pub(super) fn moved(&self, output: AttemptId, to: ExecutorId) {
@@ -116,6 +138,8 @@ impl Directory {
     pub(super) fn heard(&self, id: ExecutorId, heartbeat: v1::Heartbeat) {
         if let Some(entry) = self.executors.write().get_mut(&id) {
             entry.heartbeat = heartbeat;
+            entry.beats += 1;
         }
+        self.beat.send_replace(());
     }
 }

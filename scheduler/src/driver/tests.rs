@@ -300,3 +300,31 @@ async fn one_can_wait_for_executors() {
     drop(executor);
     count.wait_for(|&n| n == 0).await.unwrap();
 }
+
+#[tokio::test]
+async fn of_two_executors_of_one_name_the_second_is_refused_while_the_first_one_lives() {
+    let cluster = cluster(DriverConfig { heartbeat: Duration::from_millis(100), ..DriverConfig::default() });
+    let named = |instance: &'static [u8]| v1::Register { instance: instance.into(), ..register("a", 1) };
+    let orders = || mpsc::channel(16).0;
+    let first = cluster.driver.attach(named(b"1"), orders()).await.expect("it is the only one");
+    let beats = first.id;
+    let inbox = cluster.driver.shared.inbox.clone();
+    let beating = tokio::spawn(async move {
+        loop {
+            let message = ToPrimary::Heartbeat(v1::Heartbeat::default());
+            let _ = inbox.send(actor::Message::Heard { executor: beats, message }).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let refused = cluster.driver.attach(named(b"2"), orders()).await.err().expect("two of one name");
+    assert!(matches!(&refused, AttachError::Refused(reason) if reason.contains("--name")), "{refused}");
+    assert_eq!(cluster.driver.directory().entries().len(), 1);
+    // The same process, whose connection broke.
+    let again = cluster.driver.attach(named(b"1"), orders()).await.expect("it is the same one");
+    assert_ne!(again.id, beats);
+    // One that hangs, or whose machine is gone, is done without.
+    beating.abort();
+    let next = cluster.driver.attach(named(b"3"), orders()).await.expect("the other one says nothing");
+    let entries = cluster.driver.directory().entries();
+    assert_eq!(entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [next.id]);
+}
