@@ -1,6 +1,8 @@
 //! A cluster inside this process: one primary and one executor, joined by channels, and a client that calls the primary's services.
 //! It is the client of [`crate::remote`], with all requests as they would go over a network: there is one way to run a statement.
 
+pub(crate) mod temporary;
+
 use crate::backend::{Answer, Backend, Request, Table, TableFilter};
 use crate::error::{ClientError, Result};
 use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
@@ -11,6 +13,7 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+use temporary::Temporary;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use windlass_connectors::wfs::Wfs;
@@ -43,7 +46,7 @@ pub(crate) struct Embedded {
     stop: CancellationToken,
     tasks: TaskTracker,
     /// Present until it is removed.
-    temporary: Mutex<Option<tempfile::TempDir>>,
+    temporary: Mutex<Option<Temporary>>,
 }
 
 impl fmt::Debug for Embedded {
@@ -58,7 +61,7 @@ impl Embedded {
         let (dir, temporary) = match &options.dir {
             Some(dir) => (dir.clone(), None),
             None => {
-                let folder = tempfile::Builder::new().prefix("windlass-").tempdir();
+                let folder = Temporary::new();
                 let folder = folder.map_err(|error| failed(format!("no temporary folder: {error}")))?;
                 (folder.path().to_owned(), Some(folder))
             }

@@ -127,7 +127,7 @@ impl Runner {
         }
         writer.finish()?;
         drop(writer);
-        self.sink.flush()?;
+        self.sink.end_result()?;
         Ok(done)
     }
 

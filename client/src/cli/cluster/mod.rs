@@ -69,15 +69,16 @@ async fn until_interrupted(work: impl Future<Output = Outcome>) -> Outcome {
 async fn up(command: Up, config: Option<&Path>) -> Outcome {
     let dir = folder(&command.dir)?;
     let _lock = state::lock(&dir)?;
-    if let Ok(state) = State::read(&dir)
-        && state.is_alive()
-    {
-        return Err(Failure::Failed(format!(
-            "a cluster runs in {} already, at {}: stop it with 'windlass cluster down --dir {}', or choose another --dir",
-            dir.display(),
-            state.url,
-            dir.display()
-        )));
+    if let Ok(state) = State::read(&dir) {
+        if state.primaries().any(|primary| primary.is_alive()) {
+            return Err(Failure::Failed(format!(
+                "a cluster runs in {} already, at {}: stop it with 'windlass cluster down --dir {}', or choose another --dir",
+                dir.display(),
+                state.url,
+                dir.display()
+            )));
+        }
+        end_left(&state).await?;
     }
     let executors = command.executors.0;
     let slots = command.slots.map_or_else(|| (machine::cores().0 / executors).max(1), |slots| slots.0);
@@ -122,6 +123,16 @@ async fn up(command: Up, config: Option<&Path>) -> Outcome {
     primaries.into_iter().for_each(Started::keep);
     started.into_iter().for_each(Started::keep);
     report(&state, &dir, command.json)
+}
+
+/// Executors whose primaries are gone wait for one that does not come back, and hold folders that the next ones need.
+async fn end_left(state: &State) -> Outcome {
+    let left: Vec<Process> = state.executors().filter(Process::is_alive).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    eprintln!("the primary at {} is gone: its {} end first", state.url, several(left.len(), "executor"));
+    process::end(&left, DOWN_PATIENCE).await.map(drop)
 }
 
 async fn add(command: Add) -> Outcome {

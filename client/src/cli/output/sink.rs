@@ -3,7 +3,7 @@
 use super::Format;
 use crate::error::{ClientError, Result};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// An output for any number of result sets.
@@ -11,11 +11,20 @@ pub struct Sink {
     to: To,
     format: Format,
     results: usize,
+    /// Those that were written to their ends.
+    complete: usize,
 }
 
 enum To {
     Stdout(BufWriter<io::Stdout>),
-    File { out: BufWriter<File>, temporary: PathBuf, path: PathBuf, published: bool },
+    File {
+        out: BufWriter<File>,
+        temporary: PathBuf,
+        path: PathBuf,
+        /// Where the last complete result ends.
+        whole: u64,
+        published: bool,
+    },
 }
 
 impl Sink {
@@ -23,7 +32,7 @@ impl Sink {
         if format == Format::Parquet && io::stdout().is_terminal() {
             return Err(ClientError::invalid("parquet is binary and the output is a terminal: name a file with -o"));
         }
-        Ok(Sink { to: To::Stdout(BufWriter::with_capacity(64 << 10, io::stdout())), format, results: 0 })
+        Ok(Sink { to: To::Stdout(BufWriter::with_capacity(64 << 10, io::stdout())), format, results: 0, complete: 0 })
     }
 
     /// Writes to a temporary file beside `path`; [`Sink::publish`] gives it its name.
@@ -39,7 +48,8 @@ impl Sink {
         let temporary = path.with_file_name(name);
         let out = File::create(&temporary).map_err(ClientError::io(format!("create {}", temporary.display())))?;
         let out = BufWriter::with_capacity(256 << 10, out);
-        Ok(Sink { to: To::File { out, temporary, path: path.to_owned(), published: false }, format, results: 0 })
+        let to = To::File { out, temporary, path: path.to_owned(), whole: 0, published: false };
+        Ok(Sink { to, format, results: 0, complete: 0 })
     }
 
     pub fn format(&self) -> Format {
@@ -77,7 +87,18 @@ impl Sink {
         self.out().flush().map_err(ClientError::io("write the result"))
     }
 
-    /// All results are written.
+    /// The last result is written to its end.
+    pub fn end_result(&mut self) -> Result<()> {
+        self.flush()?;
+        self.complete += 1;
+        if let To::File { out, whole, .. } = &mut self.to {
+            *whole = out.stream_position().map_err(ClientError::io("write the result"))?;
+        }
+        Ok(())
+    }
+
+    /// All results are written. A file that no complete result went to is not made, and one that was there stays what it was; what there is
+    /// of a result that broke off is left out.
     pub fn publish(mut self) -> Result<()> {
         self.flush()?;
         if let (To::File { path, .. }, Format::Parquet, 0) = (&self.to, self.format, self.results) {
@@ -86,7 +107,11 @@ impl Sink {
                 "no statement had a result, and {path} would be no parquet file without one"
             )));
         }
-        if let To::File { temporary, path, published, .. } = &mut self.to {
+        if self.complete == 0 {
+            return Ok(());
+        }
+        if let To::File { out, temporary, path, whole, published } = &mut self.to {
+            out.get_ref().set_len(*whole).map_err(ClientError::io("write the result"))?;
             fs::rename(temporary, &path).map_err(ClientError::io(format!("name the result {}", path.display())))?;
             *published = true;
         }
@@ -125,6 +150,17 @@ mod tests {
 
         let mut sink = Sink::file(&path, Format::Csv).unwrap();
         sink.next_result().unwrap().write_all(b"a\n1\n").unwrap();
+        sink.end_result().unwrap();
+        // One that broke off.
+        sink.next_result().unwrap().write_all(b"b\n").unwrap();
+        sink.publish().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a\n1\n");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+
+        // Nothing has come: what is there stays.
+        Sink::file(&path, Format::Csv).unwrap().publish().unwrap();
+        let mut sink = Sink::file(&path, Format::Csv).unwrap();
+        sink.next_result().unwrap().write_all(b"a\n").unwrap();
         sink.publish().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "a\n1\n");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);

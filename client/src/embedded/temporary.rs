@@ -1,0 +1,108 @@
+//! The folder of an embedded cluster for which nobody named one: it goes with its process, however that ends.
+//!
+//! The process holds a lock on a file in it. What a killed process left is not locked by anybody, and the next embedded cluster removes it.
+
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const PREFIX: &str = "windlass-";
+const LOCK: &str = "process.lock";
+
+/// Those of this process.
+static OURS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+#[derive(Debug)]
+pub struct Temporary {
+    dir: Option<TempDir>,
+    _lock: File,
+}
+
+impl Temporary {
+    pub fn new() -> io::Result<Temporary> {
+        Temporary::in_folder(&std::env::temp_dir())
+    }
+
+    fn in_folder(parent: &Path) -> io::Result<Temporary> {
+        remove_abandoned(parent);
+        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+        OURS.lock().insert(dir.path().to_path_buf());
+        // It gets its name when it is locked: nobody finds it before.
+        let nameless = dir.path().join(".lock");
+        let lock = File::create(&nameless)?;
+        lock.try_lock()?;
+        std::fs::rename(nameless, dir.path().join(LOCK))?;
+        Ok(Temporary { dir: Some(dir), _lock: lock })
+    }
+
+    pub fn path(&self) -> &Path {
+        // It is there until the folder is closed, which takes it.
+        self.dir.as_ref().map_or(Path::new(""), TempDir::path)
+    }
+
+    pub fn close(mut self) -> io::Result<()> {
+        OURS.lock().remove(self.path());
+        self.dir.take().map_or(Ok(()), TempDir::close)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        OURS.lock().remove(self.path());
+    }
+}
+
+/// Removes the folders of this process, which is about to end without asking anybody.
+pub fn remove_all() {
+    for folder in std::mem::take(&mut *OURS.lock()) {
+        // Tasks may still write into it: what comes meanwhile takes another turn, and the next embedded cluster the rest.
+        let _ = std::fs::remove_dir_all(&folder).or_else(|_| std::fs::remove_dir_all(&folder));
+    }
+}
+
+/// Removes folders whose processes are gone. Best effort: they may be another user's.
+fn remove_abandoned(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let folder = entry.path();
+        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+        // Others have folders of such names too, and no such lock in them.
+        let Some(lock) = is_ours.then(|| File::open(folder.join(LOCK)).ok()).flatten() else { continue };
+        if lock.try_lock().is_ok() {
+            match std::fs::remove_dir_all(&folder) {
+                Ok(()) => tracing::info!(folder = %folder.display(), "removed what a process left that has ended"),
+                Err(error) => tracing::debug!(folder = %folder.display(), %error, "what a process left stays"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let living = Temporary::in_folder(parent.path()).unwrap();
+        let killed = Temporary::in_folder(parent.path()).unwrap();
+        let left = killed.path().to_path_buf();
+        std::fs::write(left.join("x"), "x").unwrap();
+        // As the kernel does: the lock is gone, the folder is not.
+        killed._lock.unlock().unwrap();
+        std::mem::forget(killed);
+        let foreign = parent.path().join("windlass-sink");
+        std::fs::create_dir(&foreign).unwrap();
+        let next = Temporary::in_folder(parent.path()).unwrap();
+        assert!(!left.exists() && foreign.exists() && living.path().exists() && next.path().exists());
+        let gone = living.path().to_path_buf();
+        living.close().unwrap();
+        assert!(!gone.exists());
+        let ours = next.path().to_path_buf();
+        remove_all();
+        assert!(!ours.exists());
+    }
+}
