@@ -2,6 +2,7 @@
 
 use crate::lost::{Lost, LostExec, ScanOptions};
 use crate::ops::{CopyFiles, CopyFilesExec, ExchangeReadExec, ReadMode, Sink, WriteExec};
+use crate::place::OwnFolder;
 use crate::window::WindowFlags;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNode;
@@ -148,6 +149,7 @@ struct Expressions {
 struct Write {
     #[prost(message, required, tag = "1")]
     sink: Sink,
+    /// URL of the folder.
     #[prost(string, tag = "2")]
     staging: String,
 }
@@ -215,7 +217,7 @@ impl PhysicalExtensionCodec for WindlassCodec {
         let operator = if let Some(read) = plan.downcast_ref::<ExchangeReadExec>() {
             Operator::ExchangeRead(encoder.exchange_read(read)?)
         } else if let Some(write) = plan.downcast_ref::<WriteExec>() {
-            Operator::Write(Write { sink: write.sink().clone(), staging: write.staging().to_string() })
+            Operator::Write(Write { sink: write.sink().clone(), staging: write.staging().url() })
         } else if let Some(copy) = plan.downcast_ref::<CopyFilesExec>() {
             Operator::CopyFiles(copy.copy().clone())
         } else if let Some(query) = plan.downcast_ref::<RecursiveQueryExec>() {
@@ -270,7 +272,7 @@ impl PhysicalExtensionCodec for WindlassCodec {
         match node.operator {
             Some(Operator::ExchangeRead(node)) => decoder.exchange_read(node),
             Some(Operator::Write(node)) => {
-                Ok(Arc::new(WriteExec::from_parts(input(inputs, 0)?, node.sink, node.staging)))
+                Ok(Arc::new(WriteExec::new(input(inputs, 0)?, node.sink, OwnFolder::from_url(&node.staging)?)))
             }
             Some(Operator::CopyFiles(copy)) => Ok(Arc::new(CopyFilesExec::new(copy))),
             Some(Operator::RecursiveQuery(node)) => Ok(Arc::new(RecursiveQueryExec::try_new(

@@ -3,12 +3,12 @@
 //! What is there already, as long and not older, is passed over: a copy that broke off is begun again and goes on.
 
 use crate::ops::{CopyFiles, CopyFilesExec, CopyItem, CopyPart, copy_schema};
+use crate::place::Place;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err};
+use datafusion::common::{Result, ScalarValue, internal_err, plan_datafusion_err, plan_err};
 use datafusion::datasource::TableType;
-use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
@@ -39,7 +39,7 @@ impl TableFunctionImpl for CopyFilesFunction {
                 "{COPY_FILES}() wants where to copy from, and where to: {COPY_FILES}('s3://bucket/folder/', 'wfs:///folder/')"
             );
         };
-        let mut table = CopyTable { from: Place::parse(from)?, to: Place::parse(to)?, ..CopyTable::default() };
+        let mut table = CopyTable::new(Place::parse(from)?, Place::parse(to)?);
         for word in &words[2..] {
             match word.as_str() {
                 "overwrite" => table.overwrite = true,
@@ -60,34 +60,8 @@ impl TableFunctionImpl for CopyFilesFunction {
     }
 }
 
-/// A file, or a folder with all that is in it.
-#[derive(Clone, Debug, Default)]
-struct Place {
-    text: String,
-    store: String,
-    prefix: Path,
-}
-
-impl Place {
-    fn parse(text: &str) -> Result<Place> {
-        let url = ListingTableUrl::parse(text)?;
-        if url.get_glob().is_some() {
-            return plan_err!("{text}: {COPY_FILES}() takes folders and files, not patterns");
-        }
-        let (store, prefix) = (url.object_store().as_str().to_string(), url.prefix().clone());
-        Ok(Place { text: text.to_string(), store, prefix })
-    }
-
-    fn holds(&self, other: &Place) -> bool {
-        self.store == other.store && other.prefix.prefix_matches(&self.prefix)
-    }
-
-    fn store(&self, state: &dyn Session) -> Result<Arc<dyn ObjectStore>> {
-        state.runtime_env().object_store(ListingTableUrl::parse(&self.text)?.object_store())
-    }
-}
-
-#[derive(Debug, Default)]
+/// A copy of a file, or of a folder with all that is in it.
+#[derive(Debug)]
 struct CopyTable {
     from: Place,
     to: Place,
@@ -115,7 +89,8 @@ impl TableProvider for CopyTable {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let partitions = state.config().target_partitions().max(1) * TASKS_PER_PARTITION;
-        let copy = self.plan(&*self.from.store(state)?, &*self.to.store(state)?, partitions).await?;
+        let store = |place: &Place| state.runtime_env().object_store(place.store());
+        let copy = self.plan(&*store(&self.from)?, &*store(&self.to)?, partitions).await?;
         let exec: Arc<dyn ExecutionPlan> = Arc::new(CopyFilesExec::new(copy));
         let Some(projection) = projection else { return Ok(exec) };
         let schema = exec.schema();
@@ -128,11 +103,15 @@ impl TableProvider for CopyTable {
 }
 
 impl CopyTable {
+    fn new(from: Place, to: Place) -> Self {
+        Self { from, to, overwrite: false, delete: false, unverified: false, dry: false }
+    }
+
     async fn plan(&self, from: &dyn ObjectStore, to: &dyn ObjectStore, partitions: usize) -> Result<CopyFiles> {
         let sources = self.sources(from).await?;
         let targets = sources.into_iter().map(|source| Ok((self.target(&source.location)?, source)));
         let targets: BTreeMap<Path, ObjectMeta> = targets.collect::<Result<_>>()?;
-        let there = list(to, &self.to.prefix).await?;
+        let there = list(to, self.to.path()).await?;
         let mut there: BTreeMap<Path, ObjectMeta> =
             there.into_iter().map(|meta| (meta.location.clone(), meta)).collect();
         let (mut items, mut skipped, mut skipped_bytes) = (Vec::new(), 0, 0);
@@ -166,8 +145,8 @@ impl CopyTable {
         parts[0].skipped = skipped;
         parts[0].skipped_bytes = skipped_bytes;
         Ok(CopyFiles {
-            from: self.from.store.clone(),
-            to: self.to.store.clone(),
+            from: self.from.store().as_str().to_string(),
+            to: self.to.store().as_str().to_string(),
             overwrite: self.overwrite,
             verify: !self.unverified,
             dry: self.dry,
@@ -178,37 +157,36 @@ impl CopyTable {
     /// The files that are to be copied. A place that is a file is just that one.
     async fn sources(&self, store: &dyn ObjectStore) -> Result<Vec<ObjectMeta>> {
         if self.is_file(store).await {
-            return Ok(vec![store.head(&self.from.prefix).await?]);
+            return Ok(vec![store.head(self.from.path()).await?]);
         }
-        let found = list(store, &self.from.prefix).await?;
+        let found = list(store, self.from.path()).await?;
         match found.is_empty() {
             true => {
-                let advice = match self.from.text.contains(['*', '?', '[']) {
+                let advice = match self.from.path().as_ref().contains(['*', '?', '[']) {
                     true => format!("; {COPY_FILES}() takes folders and files, not patterns"),
                     false => String::new(),
                 };
-                Err(plan_datafusion_err!("there is nothing at {} to copy{advice}", self.from.text))
+                Err(plan_datafusion_err!("there is nothing at {} to copy{advice}", self.from))
             }
             false => Ok(found),
         }
     }
 
     async fn is_file(&self, store: &dyn ObjectStore) -> bool {
-        !self.from.text.ends_with('/')
-            && self.from.prefix.parts().next().is_some()
-            && store.head(&self.from.prefix).await.is_ok()
+        !self.from.is_folder() && store.head(self.from.path()).await.is_ok()
     }
 
     fn target(&self, source: &Path) -> Result<Path> {
-        let base = self.to.prefix.parts();
-        if *source != self.from.prefix {
-            let inside = source.prefix_match(&self.from.prefix).into_iter().flatten();
-            return Ok(base.chain(inside).collect());
+        if source != self.from.path() {
+            return match self.from.relative(source) {
+                Some(inside) => Ok(self.to.file(inside)?.path().clone()),
+                None => internal_err!("{source} was listed in {}", self.from),
+            };
         }
-        match (self.to.text.ends_with('/'), source.filename()) {
-            (true, Some(name)) => Ok(base.chain([name.into()]).collect()),
-            (false, _) if self.to.prefix.parts().next().is_some() => Ok(self.to.prefix.clone()),
-            _ => plan_err!("{} is no name for the copy of a file", self.to.text),
+        match (self.to.is_folder(), source.filename()) {
+            (true, Some(name)) => Ok(self.to.file(name)?.path().clone()),
+            (false, _) => Ok(self.to.path().clone()),
+            (true, None) => plan_err!("{} is no name for the copy of a file", self.to),
         }
     }
 }
@@ -248,14 +226,8 @@ mod tests {
 
     fn table(from: &str, to: &str, options: &[&str]) -> CopyTable {
         let has = |option: &str| options.contains(&option);
-        CopyTable {
-            from: Place::parse(from).unwrap(),
-            to: Place::parse(to).unwrap(),
-            overwrite: has("overwrite"),
-            delete: has("delete"),
-            unverified: false,
-            dry: false,
-        }
+        let table = CopyTable::new(Place::parse(from).unwrap(), Place::parse(to).unwrap());
+        CopyTable { overwrite: has("overwrite"), delete: has("delete"), ..table }
     }
 
     async fn put(store: &InMemory, path: &str, bytes: usize) {

@@ -4,6 +4,7 @@ use crate::envelope::content_hash;
 use crate::exchange_source::ExchangeSource;
 use crate::handover::Planned;
 use crate::ops::StagedFiles;
+use crate::place::{OwnFolder, Place};
 use crate::plan::ClusterShape;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -30,10 +31,10 @@ pub struct PlannedJob {
 /// Where a writing job's files belong once it has ended well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteTarget {
-    /// URL of the folder (with a trailing slash) or of the single file.
-    pub target: String,
-    /// URL of the folder under which attempts stage, with a trailing slash. To be removed in any case.
-    pub staging: String,
+    /// The folder or the single file.
+    pub target: Place,
+    /// Attempts have folders of their own in it. To be removed in any case.
+    pub staging: OwnFolder,
     /// The new files replace what lies at the target.
     pub overwrite: bool,
 }

@@ -66,7 +66,7 @@ pub(crate) fn stores_of(plan: &Arc<dyn ExecutionPlan>, known: Option<&Stores>) -
     };
     plan.apply(|node| {
         if let Some(write) = node.downcast_ref::<WriteExec>() {
-            add(write.target()?);
+            add(write.target()?.url());
         }
         if let Some(copy) = node.downcast_ref::<CopyFilesExec>().map(CopyFilesExec::copy) {
             add(copy.from.clone());

@@ -245,7 +245,7 @@ async fn assemble(
             folder.display().to_string()
         }
     };
-    let journal = Journal::new(store.clone(), runtime.clone());
+    let journal = Journal::new(store.clone(), runtime.clone(), stores.clone());
     journal.recover().await?;
     let of_catalog = store.clone();
     let catalog =

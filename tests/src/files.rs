@@ -4,7 +4,7 @@ mod coded;
 mod distcp;
 pub(crate) mod faults;
 mod model;
-mod shell;
+pub(crate) mod shell;
 mod twice;
 
 use crate::cluster::Processes;

@@ -38,6 +38,8 @@ mod meta_stores;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod paths;
+#[cfg(test)]
 mod prompt;
 #[cfg(test)]
 mod s3;

@@ -1,6 +1,7 @@
 //! What a write puts into files, encoded. DataFusion's encoding of its sinks loses some of their options; those travel beside it.
 
 use crate::arrow_files::ArrowSink;
+use crate::place::Place;
 use arrow::csv::WriterBuilder;
 use datafusion::catalog::Session;
 use datafusion::common::config::TableParquetOptions;
@@ -111,13 +112,33 @@ impl Sink {
         config.ok_or_else(|| internal_datafusion_err!("an encoded sink has no configuration"))
     }
 
+    /// The folder or the single file that is written. A name without an ending is that of a folder, unless the statement says otherwise.
+    pub(crate) fn target(&self) -> Result<Place> {
+        let mut sink = self.clone();
+        let config = sink.config()?;
+        let Some(path) = config.table_paths.first() else { return internal_err!("an encoded sink has no target") };
+        let place = Place::from_url(path)?;
+        let has_ending = || place.path().extension().is_some();
+        let is_file = config.table_partition_cols.is_empty()
+            && match config.file_output_mode() {
+                protobuf::FileOutputMode::SingleFile => true,
+                protobuf::FileOutputMode::Directory => false,
+                protobuf::FileOutputMode::Automatic => !place.is_folder() && has_ending(),
+            };
+        Ok(if is_file { place.as_file() } else { place.as_folder() })
+    }
+
     /// As it writes below `folder`: to the same file name when the target is a single file.
-    pub(crate) fn at(mut self, folder: &str) -> Result<Self> {
+    pub(crate) fn at(mut self, folder: &Place) -> Result<Self> {
+        let target = self.target()?;
+        let name = target.path().filename().filter(|_| !target.is_folder());
+        let (place, mode) = match name {
+            Some(name) => (folder.file(name)?, protobuf::FileOutputMode::SingleFile),
+            None => (folder.clone(), protobuf::FileOutputMode::Directory),
+        };
         let config = self.config()?;
-        let target = config.table_paths.first().cloned().unwrap_or_default();
-        let name = if target.ends_with('/') { "" } else { target.rsplit('/').next().unwrap_or_default() };
-        let single = !name.is_empty() && name.contains('.');
-        config.table_paths = vec![if single { format!("{folder}{name}") } else { folder.to_string() }];
+        config.table_paths = vec![place.url()];
+        config.set_file_output_mode(mode);
         config.file_groups.clear();
         Ok(self)
     }

@@ -1,13 +1,12 @@
 //! Writes part files under the path of a task attempt. Nothing is visible until the primary publishes what committed attempts staged.
 
 use super::Sink;
+use crate::place::{OwnFolder, Place};
 use crate::stage::TaskScope;
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
-use datafusion::datasource::listing::ListingTableUrl;
-use datafusion::datasource::sink::DataSinkExec;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
@@ -21,10 +20,10 @@ use std::fmt;
 use std::sync::Arc;
 
 /// What one attempt staged.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagedFiles {
-    /// URL of the attempt's folder, with a trailing slash.
-    pub folder: String,
+    /// The attempt's.
+    pub folder: Place,
     pub files: Vec<StagedFile>,
     pub rows: u64,
 }
@@ -52,18 +51,14 @@ impl StagedFiles {
 pub struct WriteExec {
     input: Arc<dyn ExecutionPlan>,
     sink: Sink,
-    /// URL of the folder under which attempts stage, with a trailing slash.
-    staging: String,
+    /// Attempts have folders of their own in it.
+    staging: OwnFolder,
     properties: Arc<PlanProperties>,
 }
 
 impl WriteExec {
     /// Takes over what `sink` would write, reading from `input`, which may have any number of partitions.
-    pub fn try_new(sink: &DataSinkExec, input: Arc<dyn ExecutionPlan>, staging: String) -> Result<Self> {
-        Ok(Self::from_parts(input, Sink::of(sink)?, staging))
-    }
-
-    pub(crate) fn from_parts(input: Arc<dyn ExecutionPlan>, sink: Sink, staging: String) -> Self {
+    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, sink: Sink, staging: OwnFolder) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(count_schema()),
             Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
@@ -77,17 +72,13 @@ impl WriteExec {
         &self.sink
     }
 
-    pub fn staging(&self) -> &str {
+    pub fn staging(&self) -> &OwnFolder {
         &self.staging
     }
 
-    /// URL of the folder (with a trailing slash) or of the single file that is written.
-    pub fn target(&self) -> Result<String> {
-        let mut sink = self.sink.clone();
-        match sink.config()?.table_paths.first() {
-            Some(path) => Ok(path.clone()),
-            None => internal_err!("an encoded sink has no target"),
-        }
+    /// The folder or the single file that is written.
+    pub fn target(&self) -> Result<Place> {
+        self.sink.target()
     }
 }
 
@@ -96,28 +87,22 @@ fn count_schema() -> SchemaRef {
 }
 
 /// The files that lie below `folder`.
-async fn staged_files(folder: &str, rows: u64, context: &TaskContext) -> Result<StagedFiles> {
-    let url = ListingTableUrl::parse(folder)?;
-    let store = context.runtime_env().object_store(&url)?;
-    let mut files: Vec<StagedFile> = store
-        .list(Some(url.prefix()))
-        .map_ok(|meta| {
-            let path = meta.location.as_ref().strip_prefix(url.prefix().as_ref()).unwrap_or(meta.location.as_ref());
-            StagedFile { path: path.trim_start_matches('/').to_string(), bytes: meta.size }
-        })
-        .try_collect()
-        .await?;
+async fn staged_files(folder: Place, rows: u64, context: &TaskContext) -> Result<StagedFiles> {
+    let store = context.runtime_env().object_store(folder.store())?;
+    let found: Vec<_> = store.list(Some(folder.path())).try_collect().await?;
+    let staged = found.iter().map(|meta| match folder.relative(&meta.location) {
+        Some(path) => Ok(StagedFile { path: path.to_string(), bytes: meta.size }),
+        None => internal_err!("{} was listed in {folder}", meta.location),
+    });
+    let mut files: Vec<StagedFile> = staged.collect::<Result<_>>()?;
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(StagedFiles { folder: folder.to_string(), files, rows })
+    Ok(StagedFiles { folder, files, rows })
 }
 
 impl DisplayAs for WriteExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut sink = self.sink.clone();
-        let (target, format) = match sink.config() {
-            Ok(config) => (config.table_paths.join(", "), config.file_extension.clone()),
-            Err(_) => Default::default(),
-        };
+        let target = self.target().map(|target| target.to_string()).unwrap_or_default();
+        let format = self.sink.clone().config().map(|config| config.file_extension.clone()).unwrap_or_default();
         write!(f, "WriteExec: format={format}, target={target}")
     }
 }
@@ -147,11 +132,11 @@ impl ExecutionPlan for WriteExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::from_parts(children.swap_remove(0), self.sink.clone(), self.staging.clone())))
+        Ok(Arc::new(Self::new(children.swap_remove(0), self.sink.clone(), self.staging.clone())))
     }
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::from_parts(children.swap_remove(0), self.sink.clone(), self.staging.clone())))
+        Ok(Arc::new(Self::new(children.swap_remove(0), self.sink.clone(), self.staging.clone())))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -160,12 +145,12 @@ impl ExecutionPlan for WriteExec {
             .get_extension::<TaskScope>()
             .ok_or_else(|| internal_datafusion_err!("a table is written outside of a task"))?;
         let attempt = scope.attempts[partition];
-        let folder = format!("{}{}-{}/", self.staging, attempt.task.partition, attempt.attempt);
+        let folder = self.staging.place().folder(&format!("{}-{}", attempt.task.partition, attempt.attempt))?;
         let sink = self.sink.clone().at(&folder)?;
         let input = self.input.execute(partition, Arc::clone(&context))?;
         let output = futures::stream::once(async move {
             let rows = sink.write_all(input, &context).await?;
-            let staged = staged_files(&folder, rows, &context).await?;
+            let staged = staged_files(folder, rows, &context).await?;
             scope.staged.lock().insert(partition, staged);
             Ok(RecordBatch::try_new(count_schema(), vec![Arc::new(UInt64Array::from(vec![rows]))])?)
         });

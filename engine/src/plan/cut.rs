@@ -7,7 +7,8 @@ use crate::codec::refers_to_subquery;
 use crate::config::WindlassOptions;
 use crate::envelope::{Envelope, OutputSpec, content_hash};
 use crate::handover::Planned;
-use crate::ops::{CopyFilesExec, CopyItem, ExchangeReadExec, Mark, MarkExec, ReadMode, WriteExec};
+use crate::ops::{CopyFilesExec, CopyItem, ExchangeReadExec, Mark, MarkExec, ReadMode, Sink, WriteExec};
+use crate::place::OwnFolder;
 use crate::restrict::whole_children;
 use crate::session::changed_options;
 use crate::stage::{PlannedJob, PlannedStage, Split, WriteTarget};
@@ -15,7 +16,7 @@ use crate::stores::Stores;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, internal_err, plan_err};
+use datafusion::common::{Result, internal_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::sink::DataSinkExec;
@@ -101,10 +102,10 @@ impl Cutter {
         let Some(sink) = plan.downcast_ref::<DataSinkExec>() else {
             return Ok(plan);
         };
-        let write = WriteExec::try_new(sink, Arc::clone(sink.input()), String::new())?;
-        let target = write.target()?;
-        let staging = staging_folder(&target)?;
-        let single_file = !target.ends_with('/');
+        let files = Sink::of(sink)?;
+        let target = files.target()?;
+        let staging = OwnFolder::staging(&target)?;
+        let single_file = !target.is_folder();
         let mut input = Arc::clone(sink.input());
         if parallel
             && !single_file
@@ -113,7 +114,7 @@ impl Cutter {
             input = Arc::clone(gather.input());
         }
         self.write = Some(WriteTarget { target, staging: staging.clone(), overwrite: false });
-        Ok(Arc::new(WriteExec::try_new(sink, input, staging)?))
+        Ok(Arc::new(WriteExec::new(input, files, staging)))
     }
 
     /// Like `cut`, above the sort of a whole result: that one may leave several partitions, one after the other in the order.
@@ -124,7 +125,7 @@ impl Cutter {
         {
             return self.cut_ranges(merge);
         }
-        let several_files = self.write.as_ref().is_none_or(|write| write.target.ends_with('/'));
+        let several_files = self.write.as_ref().is_none_or(|write| write.target.is_folder());
         if several_files && (plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>() || plan.is::<WriteExec>()) {
             let child = self.cut_top(Arc::clone(plan.children()[0]))?;
             return with_children(plan, vec![child]);
@@ -438,18 +439,4 @@ fn splits(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Vec<Split>> {
     });
     debug_assert!(walked.is_ok(), "the closure does not fail");
     splits
-}
-
-/// A hidden folder beside the target, so that publishing is a rename within one file system and no reader of the target sees it.
-fn staging_folder(target: &str) -> Result<String> {
-    let token = uuid::Uuid::new_v4().simple();
-    let trimmed = target.trim_end_matches('/');
-    match trimmed.rsplit_once('/') {
-        Some((parent, name)) if !parent.ends_with('/') && !parent.ends_with(':') => {
-            Ok(format!("{parent}/.{name}.windlass-{token}/"))
-        }
-        // The root of a bucket has no beside.
-        Some(_) if target.ends_with('/') => Ok(format!("{target}.windlass-{token}/")),
-        _ => plan_err!("\"{target}\" is not a place to write to: expected a folder or a file below one"),
-    }
 }

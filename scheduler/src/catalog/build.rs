@@ -1,11 +1,12 @@
 //! From records to what DataFusion plans with, and from statements to records.
 
+use super::data_files::{asks_for_hidden, only_data, session_of_data};
 use super::listings::Listings;
 use super::names::TableName;
 use super::record::{
     External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord,
 };
-use super::suspect;
+use super::{present, suspect};
 use crate::erased::Erased;
 use crate::errors::{QueryError, explain};
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::common::{Constraints, DFSchema, DataFusionError, Result, TableReference, plan_err, project_schema};
 use datafusion::datasource::ViewTable;
 use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::listing::helpers::parse_partitions_for_path;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::execution::SessionState;
@@ -28,11 +30,11 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::unparser::expr_to_sql;
 use futures::TryStreamExt;
-use object_store::ObjectStoreExt;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use windlass_connectors::StoreRegistry;
-use windlass_engine::Planning;
+use url::Url;
+use windlass_engine::{OwnFolder, Place, Planning};
 
 /// Options that configure the object store, not the file format.
 const STORE_OPTIONS: &str = "aws.";
@@ -41,17 +43,11 @@ const COMPRESSION: &str = "format.compression";
 /// Ends of names, and what they tell.
 const COMPRESSED: [(&str, &str); 4] = [("gz", "gzip"), ("bz2", "bzip2"), ("xz", "xz"), ("zst", "zstd")];
 
-/// A path or URL of a folder, as a URL with a trailing slash.
-pub(super) fn folder_url(folder: &str) -> Result<String, QueryError> {
-    let with_slash = if folder.ends_with('/') { folder.to_string() } else { format!("{folder}/") };
-    Ok(ListingTableUrl::parse(with_slash)?.as_str().to_string())
-}
-
 /// Makes the object stores of a table known when its options say how to reach them.
 pub(super) fn configure_stores(stores: &StoreRegistry, external: &External) -> Result<(), QueryError> {
     for location in &external.locations {
-        let url = ListingTableUrl::parse(&location.url)?;
-        stores.configure(url.get_url(), &external.options)?;
+        let url = Url::parse(&location.url).map_err(|error| QueryError::Internal(format!("{}: {error}", location.url)))?;
+        stores.configure(&url, &external.options)?;
     }
     Ok(())
 }
@@ -74,8 +70,8 @@ fn external_table(state: &SessionState, record: &TableRecord, external: &Externa
     listing_table(state, record, paths.collect::<Result<_>>()?, options, file_schema)
 }
 
-pub(crate) fn location_url(location: &Location) -> Result<ListingTableUrl> {
-    let url = ListingTableUrl::parse(&location.url)?;
+fn location_url(location: &Location) -> Result<ListingTableUrl> {
+    let url = Place::from_url(&location.url)?.listed()?;
     match &location.glob {
         Some(glob) => url.with_glob(glob),
         None => Ok(url),
@@ -137,8 +133,13 @@ pub async fn external_record(
         )));
     }
     let mut options: BTreeMap<_, _> = command.options.clone().into_iter().collect();
-    for location in &command.locations {
-        stores.configure(ListingTableUrl::parse(location)?.get_url(), &options)?;
+    let locations = command.locations.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
+    for location in &locations {
+        stores.configure(location.get_url(), &options)?;
+    }
+    let state = &session_of_data(state, &locations);
+    if command.schema.fields().is_empty() {
+        require_files(state, &locations).await?;
     }
     let mut command = command.clone();
     command.options.retain(|key, _| !key.starts_with(STORE_OPTIONS));
@@ -209,6 +210,32 @@ pub(crate) fn unread_additions(state: &SessionState, external: &External) -> Res
     Ok((!is_read).then(|| format!("*.{extension}")))
 }
 
+/// The files of a table as of now, as paths in its store: what INSERT OVERWRITE replaces.
+pub(crate) async fn existing_files(
+    state: &SessionState,
+    table: &TableRecord,
+    external: &External,
+) -> Result<Vec<String>, QueryError> {
+    let (_, partitions) = table.split_schema();
+    let mut files = Vec::new();
+    for location in &external.locations {
+        let url = location_url(location)?;
+        let state = session_of_data(state, std::slice::from_ref(&url));
+        let store = state.runtime_env().object_store(&url)?;
+        let listed: Vec<_> =
+            url.list_all_files(&state, store.as_ref(), &external.extension).await?.try_collect().await?;
+        for file in &listed {
+            let columns = partitions.iter().map(|field| field.name().as_str());
+            let values = parse_partitions_for_path(&url, &file.location, columns);
+            // What lies beside the folders of the partitions is not the table's.
+            if values.is_some_and(|values| values.len() == partitions.len()) {
+                files.push(file.location.to_string());
+            }
+        }
+    }
+    Ok(files)
+}
+
 /// How text files are compressed that nobody said it of: as their names tell, those of folders that of the first.
 async fn compression_of_files(state: &SessionState, command: &CreateExternalTable) -> Option<&'static str> {
     let is_text = ["CSV", "JSON"].contains(&command.file_type.to_uppercase().as_str());
@@ -223,8 +250,7 @@ async fn compression_of_files(state: &SessionState, command: &CreateExternalTabl
         let mut files = url.list_all_files(state, store.as_ref(), "").await.ok()?;
         while let Some(file) = files.try_next().await.ok()? {
             let name = file.location.filename().unwrap_or_default();
-            // Marks of those who wrote the files, such as _SUCCESS.
-            if file.size > 0 && !name.starts_with(['_', '.']) {
+            if file.size > 0 {
                 let extension = name.rsplit_once('.')?.1.to_ascii_lowercase();
                 return COMPRESSED.iter().find(|(end, _)| *end == extension).map(|(_, compression)| *compression);
             }
@@ -243,6 +269,29 @@ pub fn without_secrets(definition: &str, options: &HashMap<String, String>) -> S
     })
 }
 
+/// A pattern that stands for nothing may be meant for a name.
+async fn require_files(state: &SessionState, locations: &[ListingTableUrl]) -> Result<(), QueryError> {
+    for location in locations {
+        let Some(pattern) = location.get_glob() else { continue };
+        let store = state.runtime_env().object_store(location)?;
+        if location.list_all_files(state, store.as_ref(), "").await?.try_next().await?.is_some() {
+            continue;
+        }
+        let folder = Place::from_url(location.as_str())?;
+        let deep = match pattern.as_str().trim_end_matches('/').contains('/') {
+            true => {
+                "; a pattern looks into folders after SET datafusion.execution.listing_table_ignore_subdirectory = false"
+            }
+            false => "",
+        };
+        return Err(QueryError::NotFound(format!(
+            "no files match the pattern {pattern} in {folder}: *, ? and [ make a path without a scheme a pattern; a name that has them is \
+             written {folder}{pattern}, or in a pattern as [*], [?] and [[]{deep}"
+        )));
+    }
+    Ok(())
+}
+
 async fn named_file(
     state: &SessionState,
     command: &CreateExternalTable,
@@ -256,7 +305,7 @@ async fn named_file(
     }
 }
 
-pub(crate) fn new_id() -> String {
+fn new_id() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
@@ -295,14 +344,13 @@ pub(crate) async fn view_provider(
 impl Record {
     /// A managed table without rows.
     pub fn managed(
-        warehouse: &str,
+        warehouse: &Place,
         name: &TableName,
         schema: SchemaRef,
         constraints: &Constraints,
         defaults: &[(String, Expr)],
         definition: Option<String>,
     ) -> Result<TableRecord, QueryError> {
-        let id = new_id();
         let mut stored = Vec::new();
         for (column, default) in defaults {
             stored.push((column.clone(), expr_to_sql(default)?.to_string()));
@@ -314,12 +362,12 @@ impl Record {
             constraints: StoredConstraint::of(constraints),
             defaults: stored,
             storage: Storage::Managed(Managed {
-                root: format!("{warehouse}{readable}-{id}/"),
+                root: OwnFolder::new_in(warehouse, &readable)?,
                 format: "PARQUET".to_string(),
                 folders: Vec::new(),
                 rows: 0,
             }),
-            id,
+            id: new_id(),
         })
     }
 }
@@ -335,6 +383,8 @@ pub struct FilesTable {
     files: Option<Erased<ListingTable>>,
     /// Where a statement that writes puts its files; `None` in a table that is only read.
     target: Option<Erased<ListingTable>>,
+    /// Its files are ours.
+    is_managed: bool,
 }
 
 impl FilesTable {
@@ -356,49 +406,43 @@ impl FilesTable {
             definition: record.definition.clone(),
             files,
             target,
+            is_managed: record.managed().is_some(),
         })
     }
 
     /// The locations whose folders every scan reads whole.
     pub(super) fn listed_at_once(&self) -> &[ListingTableUrl] {
         match &self.files {
-            Some(files) if files.options().table_partition_cols.is_empty() => files.table_paths(),
+            Some(files)
+                if files.options().table_partition_cols.is_empty() && !files.table_paths().iter().any(asks_for_hidden) =>
+            {
+                files.table_paths()
+            }
             _ => &[],
         }
     }
 
     /// A managed table for a statement that writes into `folder`, which nobody reads before it is committed.
-    pub fn write(state: &SessionState, record: &TableRecord, folder: &str) -> Result<Self, QueryError> {
+    pub fn write(state: &SessionState, record: &TableRecord, folder: &OwnFolder) -> Result<Self, QueryError> {
         let Storage::Managed(managed) = &record.storage else {
             return Err(QueryError::Internal("not a managed table".to_string()));
         };
         let mut table = Self::new(state, record)?;
-        table.target = Some(Erased::new(managed_files(state, record, managed, &[folder.to_string()])?));
+        table.target = Some(Erased::new(managed_files(state, record, managed, std::slice::from_ref(folder))?));
         Ok(table)
     }
 
-    /// DataFusion takes a location without a file for an empty folder; but a file that is gone is not an empty table.
-    async fn check(&self, state: &dyn Session, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(files) = self.files.as_ref().filter(|_| plan.is::<EmptyExec>()) else { return Ok(plan) };
-        for path in files.table_paths().iter().filter(|path| !path.is_collection() && path.get_glob().is_none()) {
-            let store = state.runtime_env().object_store(path)?;
-            if let Err(object_store::Error::NotFound { .. }) = store.head(path.prefix()).await {
-                return plan_err!("there is no file at {path}");
-            }
-        }
-        Ok(plan)
-    }
 }
 
 fn managed_files(
     state: &SessionState,
     record: &TableRecord,
     managed: &Managed,
-    folders: &[String],
+    folders: &[OwnFolder],
 ) -> Result<ListingTable> {
     let options = ListingOptions::new(file_format(state, &managed.format, &BTreeMap::new())?)
         .with_file_extension(format!(".{}", managed.format.to_lowercase()));
-    let paths = folders.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
+    let paths = folders.iter().map(|folder| folder.place().listed()).collect::<Result<Vec<_>>>()?;
     listing_table(state, record, paths, options, Arc::clone(&record.schema.0))
 }
 
@@ -431,24 +475,26 @@ impl TableProvider for FilesTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut planning = Planning::of(state);
-        if !self.listed_at_once().is_empty()
-            && let Some(listed) = Listings::of(state).await
-        {
-            planning = planning.with_runtime(listed);
-        }
-        let plan = match &self.files {
-            Some(files) => match files.scan(&planning, projection, filters, limit).await {
-                Ok(plan) => plan,
-                Err(error) => {
-                    let listing = files.options();
-                    let (format, extension) = (listing.format.as_ref(), &listing.file_extension);
-                    return Err(suspect::named(error, state, format, files.table_paths(), extension).await);
-                }
-            },
-            None => Arc::new(EmptyExec::new(project_schema(&self.schema, projection)?)),
+        let Some(files) = &self.files else {
+            return Ok(Arc::new(EmptyExec::new(project_schema(&self.schema, projection)?)));
         };
-        self.check(state, plan).await
+        let listed = match self.listed_at_once().is_empty() {
+            true => None,
+            false => Listings::of(state).await,
+        };
+        let runtime = only_data(listed.as_ref().unwrap_or(state.runtime_env()), files.table_paths());
+        let planning = Planning::of(state).with_runtime(runtime);
+        match files.scan(&planning, projection, filters, limit).await {
+            Ok(plan) => {
+                present::require(&planning, files.table_paths(), &plan, self.is_managed && limit.is_none()).await?;
+                Ok(plan)
+            }
+            Err(error) => {
+                let listing = files.options();
+                let (format, extension) = (listing.format.as_ref(), &listing.file_extension);
+                Err(suspect::named(error, &planning, format, files.table_paths(), extension).await)
+            }
+        }
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {

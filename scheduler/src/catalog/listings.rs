@@ -5,6 +5,7 @@
 //! others may have added files. Scans of Hive-partitioned tables list for themselves: their filters say which folders need not be.
 
 use super::build::FilesTable;
+use super::data_files::data_of;
 use datafusion::catalog::Session;
 use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::Result;
@@ -101,7 +102,7 @@ fn folders(
             for url in table.listed_at_once().iter().filter(|url| url.is_collection()) {
                 let table = url.get_table_ref().clone();
                 let folder = TableScopedPath { table, path: url.prefix().clone() };
-                folders.insert(folder, stores.get_store(url.object_store().as_ref())?);
+                folders.insert(folder, data_of(stores.get_store(url.object_store().as_ref())?));
             }
         }
         Ok(TreeNodeRecursion::Continue)

@@ -5,8 +5,10 @@
 //! statement sees is always some committed version, and the next connection sees the change at once.
 
 mod build;
+mod data_files;
 mod listings;
 mod names;
+mod present;
 mod provider;
 mod record;
 mod snapshot;
@@ -16,8 +18,10 @@ mod temporary;
 mod tests;
 
 pub use build::{FilesTable, external_record, parse_view, without_secrets};
-pub(crate) use build::{check_storable, location_url, new_id, unread_additions, view_provider};
+pub(crate) use build::{check_storable, existing_files, unread_additions, view_provider};
+pub(crate) use data_files::read_only_data;
 pub(crate) use listings::Listings;
+pub(crate) use present::make as make_folder;
 pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
 pub use provider::SessionCatalogs;
 pub use record::{
@@ -28,7 +32,7 @@ pub use temporary::TempTables;
 
 use crate::erased::Erased;
 use crate::errors::{QueryError, with_suggestion};
-use crate::garbage;
+use crate::garbage::{self, Remover};
 use crate::meta::{MetaError, MetaStore};
 use crate::nearest::nearest;
 use crate::statement::outcome;
@@ -42,6 +46,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use windlass_connectors::StoreRegistry;
 use windlass_engine::session::{session_config, session_state};
+use windlass_engine::{OwnFolder, Place};
 
 /// Folders of temporary tables of live sessions, by the tables' ids.
 const TEMPORARY: &str = "temporary/";
@@ -49,9 +54,9 @@ const TEMPORARY: &str = "temporary/";
 pub struct Catalog {
     store: Arc<dyn MetaStore>,
     stores: Arc<StoreRegistry>,
-    runtime: Arc<RuntimeEnv>,
-    /// URL of the folder for managed tables, with a trailing slash.
-    warehouse: String,
+    remover: Remover,
+    /// The folder for managed tables.
+    warehouse: Place,
     /// How long files of dropped and overwritten tables stay for those who still read them.
     grace: Duration,
     current: RwLock<Arc<Snapshot>>,
@@ -99,12 +104,12 @@ impl std::fmt::Debug for Catalog {
 impl Catalog {
     /// Loads what the store holds; a new store gets the default catalog and schema.
     pub async fn open(config: CatalogConfig) -> Result<Arc<Self>, QueryError> {
-        let warehouse = build::folder_url(&config.warehouse)?;
+        let warehouse = Place::parse(&config.warehouse)?.as_folder();
         let snapshot = Snapshot::load(config.store.as_ref()).await?;
         let catalog = Arc::new(Self {
             store: config.store,
+            remover: Remover::new(config.runtime, Arc::clone(&config.stores)),
             stores: config.stores,
-            runtime: config.runtime,
             warehouse,
             grace: config.grace,
             current: RwLock::new(Arc::new(snapshot)),
@@ -138,7 +143,7 @@ impl Catalog {
     }
 
     pub fn runtime(&self) -> &Arc<RuntimeEnv> {
-        &self.runtime
+        self.remover.runtime()
     }
 
     pub fn stores(&self) -> &Arc<StoreRegistry> {
@@ -149,7 +154,7 @@ impl Catalog {
         &self.store
     }
 
-    pub fn warehouse(&self) -> &str {
+    pub fn warehouse(&self) -> &Place {
         &self.warehouse
     }
 
@@ -388,7 +393,7 @@ impl Catalog {
 
     /// A session that knows functions and file formats, but no table.
     pub fn planner(&self) -> &SessionState {
-        self.planner.get_or_init(|| Erased::new(session_state(session_config(), Arc::clone(&self.runtime), None)))
+        self.planner.get_or_init(|| Erased::new(session_state(session_config(), Arc::clone(self.runtime()), None)))
     }
 
     /// A session over the durable catalog alone: it plans what views mean.
@@ -411,7 +416,7 @@ impl Catalog {
     pub fn note_temporary(&self, record: &Record) -> Vec<Edit> {
         match record {
             Record::Table(TableRecord { id, storage: Storage::Managed(managed), .. }) => {
-                vec![Edit::Meta(format!("{TEMPORARY}{id}"), Some(managed.root.as_bytes().to_vec().into()))]
+                vec![Edit::Meta(format!("{TEMPORARY}{id}"), Some(managed.root.url().into()))]
             }
             _ => Vec::new(),
         }
@@ -431,16 +436,19 @@ impl Catalog {
     async fn discard_orphans(self: &Arc<Self>) -> Result<(), QueryError> {
         let mut edits = Vec::new();
         for (key, entry) in self.store.range(TEMPORARY).await? {
-            edits.push(self.discard_folder(&String::from_utf8_lossy(&entry.value), Duration::ZERO));
+            match OwnFolder::from_url(&String::from_utf8_lossy(&entry.value)) {
+                Ok(folder) => edits.push(self.discard_folder(&folder, Duration::ZERO)),
+                Err(error) => tracing::error!(%key, %error, "the files of a temporary table stay"),
+            }
             edits.push(Edit::Meta(key, None));
         }
         self.change(|_| Ok(edits)).await?;
         Ok(())
     }
 
-    /// An edit that lets the folder at `url` go after `delay`.
-    pub fn discard_folder(&self, url: &str, delay: Duration) -> Edit {
-        let (key, value) = garbage::entry(url, delay);
+    /// An edit that lets `folder` go after `delay`.
+    pub fn discard_folder(&self, folder: &OwnFolder, delay: Duration) -> Edit {
+        let (key, value) = garbage::entry(folder, delay);
         Edit::Meta(key, Some(value))
     }
 
@@ -451,7 +459,12 @@ impl Catalog {
 
     /// Removes the folders that are due, and says how many.
     pub async fn collect_garbage(&self) -> Result<usize, QueryError> {
-        garbage::collect(self.store.as_ref(), &self.runtime).await
+        garbage::collect(self.store.as_ref(), &self.remover).await
+    }
+
+    /// Removes a folder now.
+    pub async fn remove_folder(&self, folder: &OwnFolder) -> Result<(), QueryError> {
+        self.remover.folder(folder).await
     }
 }
 

@@ -8,6 +8,7 @@ use datafusion::common::{Constraint, Constraints};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use windlass_engine::OwnFolder;
 
 /// A table or a view.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +59,7 @@ pub struct External {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Location {
+    /// As `Place::url` has it. Text, because earlier versions put down URLs that name no place: such a table can still be dropped.
     pub url: String,
     pub glob: Option<String>,
 }
@@ -74,12 +76,12 @@ pub struct SortKey {
 /// transaction publishes a write, on any object store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Managed {
-    /// URL of the table's folder, with a trailing slash.
-    pub root: String,
+    /// The table's folder.
+    pub root: OwnFolder,
     /// PARQUET, or ARROW for columns of types that Parquet lacks.
     pub format: String,
-    /// URLs of the folders of committed files, with a trailing slash, oldest first.
-    pub folders: Vec<String>,
+    /// The folders of committed files, oldest first.
+    pub folders: Vec<OwnFolder>,
     /// Rows committed.
     pub rows: u64,
 }

@@ -114,7 +114,7 @@ async fn files_of_dropped_tables_go_once_their_time_has_come() {
     let folder = tempfile::tempdir().unwrap();
     let catalog = open(folder.path()).await;
     let record = table(&catalog, "t");
-    let root = url::Url::parse(&record.managed().unwrap().root).unwrap().to_file_path().unwrap();
+    let root = record.managed().unwrap().root.place().local_path().unwrap();
     std::fs::create_dir_all(root.join("1")).unwrap();
     std::fs::write(root.join("1/x.parquet"), "x").unwrap();
     catalog.create(&name("t"), Record::Table(record), OnExists::Fail).await.unwrap();

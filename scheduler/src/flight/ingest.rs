@@ -9,9 +9,8 @@
 
 use super::service::SqlService;
 use super::{internal, prepared};
-use crate::catalog::{Catalog, TableName, check_storable, new_id};
+use crate::catalog::{Catalog, TableName, check_storable};
 use crate::errors::QueryError;
-use crate::garbage::remove_folder;
 use crate::session::Session;
 use crate::statement::{Info, Statements};
 use arrow_flight::FlightData;
@@ -24,7 +23,6 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::ipc::writer::FileWriter;
 use datafusion::common::DataFusionError;
-use datafusion::datasource::listing::ListingTableUrl;
 use futures::{Stream, TryStreamExt};
 use object_store::{ObjectStoreExt, WriteMultipart};
 use std::collections::HashMap;
@@ -33,6 +31,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use windlass_engine::OwnFolder;
 
 /// A file whose primary dies goes after this long. No load takes longer.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
@@ -134,17 +133,16 @@ fn mode(options: Option<&TableDefinitionOptions>, exists: bool, table: &str) -> 
 impl Load {
     async fn run(self, batches: FlightRecordBatchStream, cancelled: CancellationToken) -> Result<u64, QueryError> {
         let catalog = Arc::clone(self.statements.catalog());
-        let id = new_id();
-        let folder = format!("{}ingest-{id}/", catalog.warehouse());
+        let folder = OwnFolder::new_in(catalog.warehouse(), "ingest")?;
         catalog.change(|_| Ok(vec![catalog.discard_folder(&folder, ABANDONED)])).await?;
-        let staged = format!("ingest_{id}");
+        let staged = folder.place().path().filename().unwrap_or_default().to_string();
         let loaded = tokio::select! {
             () = cancelled.cancelled() => Err(QueryError::Cancelled("the load was cancelled".to_string())),
             loaded = self.write_and_publish(&catalog, &folder, &staged, batches) => loaded,
         };
         self.session.temporary().remove(&staged);
-        if let Err(error) = remove_folder(catalog.runtime(), &folder).await {
-            tracing::warn!(folder, %error, "the file of a load stays until tomorrow");
+        if let Err(error) = catalog.remove_folder(&folder).await {
+            tracing::warn!(%folder, %error, "the file of a load stays until tomorrow");
         }
         loaded
     }
@@ -152,14 +150,14 @@ impl Load {
     async fn write_and_publish(
         &self,
         catalog: &Catalog,
-        folder: &str,
+        folder: &OwnFolder,
         staged: &str,
         batches: FlightRecordBatchStream,
     ) -> Result<u64, QueryError> {
         let Some((schema, rows)) = write(catalog, folder, batches).await? else {
             return Err(QueryError::Invalid("the load has no schema: send at least an empty batch".to_string()));
         };
-        let (from, location) = (quote(staged), folder.replace('\'', "''"));
+        let (from, location) = (quote(staged), folder.to_string().replace('\'', "''"));
         let here = Info::default();
         let over = format!("CREATE EXTERNAL TEMPORARY TABLE {from} STORED AS ARROW LOCATION '{location}'");
         self.statements.execute(&self.session, &over, None, &here).await?;
@@ -179,7 +177,7 @@ impl Load {
 /// Writes all batches to one file in `folder`; their schema and number of rows, `None` when not even a schema was sent.
 async fn write(
     catalog: &Catalog,
-    folder: &str,
+    folder: &OwnFolder,
     mut batches: FlightRecordBatchStream,
 ) -> Result<Option<(SchemaRef, u64)>, QueryError> {
     let sent =
@@ -190,10 +188,9 @@ async fn write(
     let Some(schema) = batches.schema().map(plain_schema) else { return Ok(None) };
     check_storable(&schema)?;
 
-    let url = ListingTableUrl::parse(folder)?;
-    let store = catalog.runtime().object_store(&url)?;
-    let path = url.prefix().clone().join("rows.arrow");
-    let mut upload = WriteMultipart::new(store.put_multipart(&path).await.map_err(failed)?);
+    let file = folder.place().file("rows.arrow")?;
+    let store = catalog.runtime().object_store(file.store())?;
+    let mut upload = WriteMultipart::new(store.put_multipart(file.path()).await.map_err(failed)?);
     let mut file = FileWriter::try_new(Vec::new(), &schema).map_err(arrow)?;
     let (mut rows, mut next) = (0, first);
     while let Some(batch) = next {

@@ -110,7 +110,7 @@ async fn files_of_temporary_tables_go_with_their_session() {
     let (sessions, catalog) = sessions(folder.path()).await;
     let record = table(&catalog, "a");
     let Record::Table(of) = &record else { unreachable!() };
-    let root = url::Url::parse(&of.managed().unwrap().root).unwrap().to_file_path().unwrap();
+    let root = of.managed().unwrap().root.place().local_path().unwrap();
     std::fs::create_dir_all(&root).unwrap();
     let (session, _) = sessions.find_or_begin(&over(1)).unwrap();
     session.temporary().put(session.resolve("t"), record);

@@ -3,8 +3,8 @@
 use super::parse::Parsed;
 use super::{Execution, Info, Rows, Statements};
 use crate::catalog::{
-    Edit, OnExists, Record, TableName, ViewRecord, check_storable, external_record, parse_view, view_provider,
-    without_secrets,
+    Edit, OnExists, Record, TableName, ViewRecord, check_storable, external_record, make_folder, parse_view,
+    view_provider, without_secrets,
 };
 use crate::errors::{QueryError, explain};
 use crate::session::Session;
@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
 use datafusion::sql::parser::Statement;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use windlass_engine::Place;
 
 impl Statements {
     pub(super) async fn ddl(
@@ -86,12 +87,15 @@ impl Statements {
             OnExists::Fail if taken => return Err(already_exists(&name)),
             _ => {}
         }
-        for location in &command.locations {
-            require_local_path(location)?;
-        }
+        let locations: Vec<ListingTableUrl> =
+            command.locations.iter().map(ListingTableUrl::parse).collect::<Result<_, _>>()?;
+        locations.iter().try_for_each(require_local_path)?;
         let mut record = external_record(state, catalog.stores(), command).await?;
         let definition = sql.trim().trim_end_matches(';').trim_end();
         record.definition = Some(without_secrets(definition, &command.options));
+        for location in locations.iter().filter(|location| location.get_glob().is_none()) {
+            make_folder(catalog.stores(), &Place::from_url(location.as_str())?).await?;
+        }
         if command.temporary {
             self.put_temporary(session, name, Record::Table(record)).await
         } else {
@@ -250,13 +254,12 @@ fn already_exists(name: &TableName) -> QueryError {
 }
 
 /// A local path without a file behind it is most likely a slip, and DataFusion's message about it speaks of schemas.
-fn require_local_path(location: &str) -> Result<(), QueryError> {
-    let url = ListingTableUrl::parse(location)?;
-    if url.scheme() != "file" || url.is_collection() || url.get_glob().is_some() {
+fn require_local_path(location: &ListingTableUrl) -> Result<(), QueryError> {
+    if location.is_collection() || location.get_glob().is_some() {
         return Ok(());
     }
-    match url.get_url().to_file_path() {
-        Ok(path) if !path.exists() => Err(QueryError::NotFound(format!(
+    match Place::from_url(location.as_str())?.local_path() {
+        Some(path) if !path.exists() => Err(QueryError::NotFound(format!(
             "there is no file or folder at {} on the primary; write a trailing / for a folder that is yet to be filled",
             path.display()
         ))),

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::common::DataFusionError;
-use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::datasource::physical_plan::FileSink;
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
@@ -24,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash};
 use windlass_engine::ops::{StagedFile, StagedFiles};
 use windlass_engine::stage::WriteTarget;
-use windlass_engine::{ClusterShape, PlannedJob, PlannedStage};
+use windlass_engine::{ClusterShape, OwnFolder, Place, PlannedJob, PlannedStage};
 
 #[derive(Default)]
 pub(crate) struct InProcess {
@@ -53,8 +52,8 @@ impl Runner for InProcess {
         let physical = state.create_physical_plan(plan).await?;
         let hash = PlanHash(self.next.fetch_add(1, Ordering::Relaxed).into());
         let write = sink(&physical).map(|sink| {
-            let target = sink.config().table_paths[0].as_str().to_string();
-            WriteTarget { staging: format!("{}.staging/", target.trim_end_matches('/')), target, overwrite: false }
+            let target = Place::from_url(sink.config().table_paths[0].as_str()).unwrap();
+            WriteTarget { staging: OwnFolder::staging(&target).unwrap(), target, overwrite: false }
         });
         let stage = PlannedStage {
             hash,
@@ -146,10 +145,8 @@ fn sink(plan: &Arc<dyn ExecutionPlan>) -> Option<&dyn FileSink> {
 
 async fn files(job: &PlannedJob, context: &TaskContext) -> Result<BTreeSet<String>, QueryError> {
     let Some(write) = &job.write else { return Ok(BTreeSet::new()) };
-    let url = ListingTableUrl::parse(&write.target)?;
-    let store = context.runtime_env().object_store(&url)?;
-    let listed: Vec<_> = store.list(Some(url.prefix())).try_collect().await.map_err(DataFusionError::from)?;
-    let strip =
-        |path: &str| path.strip_prefix(url.prefix().as_ref()).unwrap_or(path).trim_start_matches('/').to_string();
-    Ok(listed.iter().map(|meta| strip(meta.location.as_ref())).collect())
+    let target = &write.target;
+    let store = context.runtime_env().object_store(target.store())?;
+    let listed: Vec<_> = store.list(Some(target.path())).try_collect().await.map_err(DataFusionError::from)?;
+    Ok(listed.iter().filter_map(|meta| target.relative(&meta.location)).map(str::to_string).collect())
 }

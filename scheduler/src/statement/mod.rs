@@ -20,6 +20,7 @@ mod metadata;
 pub(crate) mod outcome;
 mod params;
 mod parse;
+mod places;
 mod publish;
 mod rewrite;
 mod runner;
@@ -281,7 +282,7 @@ impl Statements {
         Box::pin(async move {
             let inside = self.inner.gate.enter()?;
             let state = session.state();
-            let plan = windlass_engine::logical::decode(encoded, &state).await?;
+            let plan = places::put_in_plan(windlass_engine::logical::decode(encoded, &state).await?)?;
             // What lists of jobs show in the place of a text.
             let shown = plan.display_indent().to_string();
             let planned = Planned { plan, names: ParameterNames::default(), parsed: None };

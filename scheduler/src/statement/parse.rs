@@ -1,6 +1,7 @@
 //! From text to one statement, and what DataFusion's planner does not pass on.
 
 use super::params::{ParameterNames, number_placeholders};
+use super::places;
 use super::rewrite::rewrite;
 use crate::errors::{QueryError, explain};
 use datafusion::common::{DataFusionError, TableReference};
@@ -84,6 +85,7 @@ fn offset(sql: &str, line: u64, column: u64) -> usize {
 }
 
 fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, QueryError> {
+    places::put_in(&mut statement)?;
     let names = number_placeholders(&mut statement)?;
     rewrite(&mut statement);
     let mut parsed = Parsed { statement, temporary: false, rename: None, is_query: false, names };

@@ -5,7 +5,7 @@ use super::publish::{Intent, Publication, Writers};
 use super::runner::{Finished, Started, job_info};
 use super::{Execution, Info, Statements, shape_of};
 use crate::catalog::{
-    Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord, location_url, unread_additions,
+    Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord, existing_files, unread_additions,
 };
 use crate::errors::{QueryError, explain};
 use crate::history::{JobInfo, StageRecord};
@@ -14,12 +14,12 @@ use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
-use futures::TryStreamExt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_core::ids::JobId;
 use windlass_engine::PlannedJob;
+use windlass_engine::OwnFolder;
 use windlass_engine::ops::StagedFiles;
 use windlass_engine::stage::WriteTarget;
 
@@ -45,13 +45,13 @@ enum Destination {
 
 impl Destination {
     /// For another job of the same statement, while what the one before it left is removed.
-    fn afresh(&self) -> Self {
-        match self {
+    fn afresh(&self) -> Result<Self, QueryError> {
+        Ok(match self {
             Self::Managed(write) => {
-                Self::Managed(ManagedWrite { folder: fresh_folder(&write.record), ..write.clone() })
+                Self::Managed(ManagedWrite { folder: fresh_folder(&write.record)?, ..write.clone() })
             }
             files @ Self::Files { .. } => files.clone(),
-        }
+        })
     }
 }
 
@@ -60,8 +60,8 @@ struct ManagedWrite {
     name: TableName,
     /// As it was when the statement began.
     record: TableRecord,
-    /// URL of the folder that this statement fills.
-    folder: String,
+    /// The one that this statement fills.
+    folder: OwnFolder,
     kind: Kind,
     /// Where the session keeps it, for a temporary table.
     temporary: Option<Arc<crate::catalog::TempTables>>,
@@ -115,7 +115,7 @@ impl Statements {
                 let write = ManagedWrite {
                     name,
                     record: table.clone(),
-                    folder: fresh_folder(table),
+                    folder: fresh_folder(table)?,
                     kind: if overwrite { Kind::Overwrite } else { Kind::Append },
                     temporary: in_session.is_some().then(|| Arc::clone(session.temporary())),
                 };
@@ -124,7 +124,7 @@ impl Statements {
             }
             Storage::External(external) => {
                 require_writable(state, &name.table, external)?;
-                let remove = if overwrite { existing_files(state, table).await? } else { Vec::new() };
+                let remove = if overwrite { existing_files(state, table, external).await? } else { Vec::new() };
                 let op = WriteOp::Insert(InsertOp::Append);
                 let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, dml.target, op, dml.input));
                 self.write(session, state, sql, plan, Destination::Files { remove }, info).await
@@ -174,7 +174,7 @@ impl Statements {
         info: &Info,
     ) -> Result<Written, QueryError> {
         let write = ManagedWrite {
-            folder: fresh_folder(&record),
+            folder: fresh_folder(&record)?,
             kind: Kind::Create(exists),
             temporary: temporary.then(|| Arc::clone(session.temporary())),
             name: name.clone(),
@@ -229,7 +229,7 @@ impl Statements {
             match (write.once(job, job_info).await, again) {
                 (Err(error @ QueryError::OutOfMemory(_)), Some((state, plan, info))) => {
                     let job = statements.plan_spilling(&state, &plan, error).await?;
-                    Write { destination: &destination.afresh(), ..write }.once(job, info).await
+                    Write { destination: &destination.afresh()?, ..write }.once(job, info).await
                 }
                 (ended, _) => ended,
             }
@@ -281,8 +281,8 @@ impl Statements {
 
     /// The folders that the table consists of once this write is committed, besides those that it has: the files of all tasks move
     /// into one.
-    async fn settle(&self, write: &ManagedWrite, staged: &[StagedFiles]) -> Result<Vec<String>, QueryError> {
-        let publication = Publication::new(staged, &write.folder)?;
+    async fn settle(&self, write: &ManagedWrite, staged: &[StagedFiles]) -> Result<Vec<OwnFolder>, QueryError> {
+        let publication = Publication::new(staged, write.folder.place())?;
         if publication.moves.is_empty() {
             return Ok(Vec::new());
         }
@@ -295,15 +295,14 @@ impl Statements {
         &self,
         intent: &Intent,
         write: &ManagedWrite,
-        folders: Vec<String>,
+        folders: Vec<OwnFolder>,
         rows: u64,
     ) -> Result<(), QueryError> {
         let catalog = &self.inner.catalog;
-        let committed = self.inner.journal.committed(intent);
+        let mut edits = self.inner.journal.committed(intent);
         if let Some(temporary) = &write.temporary {
             let before = temporary.get(&write.name.table);
             let (record, discarded) = next_record(write, before.as_ref(), folders, rows)?;
-            let mut edits = vec![committed];
             edits.extend(catalog.note_temporary(&record));
             edits.extend(discarded.iter().map(|folder| catalog.discard_folder(folder, catalog.grace())));
             if let (Kind::Create(_), Some(replaced)) = (write.kind, &before) {
@@ -315,7 +314,7 @@ impl Statements {
         }
         if let Kind::Create(exists) = write.kind {
             let (record, _) = next_record(write, None, folders, rows)?;
-            let created = catalog.create_with(&write.name, record, exists, vec![committed]).await?;
+            let created = catalog.create_with(&write.name, record, exists, edits).await?;
             return match created {
                 true => Ok(()),
                 // Someone else was faster, and that is as good.
@@ -326,7 +325,7 @@ impl Statements {
             .change(|snapshot| {
                 let before = snapshot.table(&write.name);
                 let (record, discarded) = next_record(write, before, folders, rows)?;
-                let mut edits = vec![committed, Edit::PutTable(write.name.clone(), record)];
+                edits.push(Edit::PutTable(write.name.clone(), record));
                 edits.extend(discarded.iter().map(|folder| catalog.discard_folder(folder, catalog.grace())));
                 Ok(edits)
             })
@@ -361,12 +360,11 @@ impl Write<'_> {
                 told(id);
             }
         });
-        let staging = vec![target.staging.clone()];
         let folders = match self.destination {
             Destination::Managed(write) => vec![write.folder.clone()],
             Destination::Files { .. } => Vec::new(),
         };
-        let intent = inner.journal.begin(staging, folders).await?;
+        let intent = inner.journal.begin(target.staging.clone(), folders).await?;
         let finished = tokio::select! {
             () = self.cancelled.cancelled() => Err(QueryError::Cancelled("the statement was cancelled".to_string())),
             finished = inner.runner.run(job, info, Some(started)) => finished,
@@ -420,9 +418,9 @@ impl From<QueryError> for Unpublished {
 fn next_record(
     write: &ManagedWrite,
     before: Option<&Arc<Held>>,
-    folders: Vec<String>,
+    folders: Vec<OwnFolder>,
     rows: u64,
-) -> Result<(Record, Vec<String>), QueryError> {
+) -> Result<(Record, Vec<OwnFolder>), QueryError> {
     let mut table = match write.kind {
         Kind::Create(_) => write.record.clone(),
         Kind::Append | Kind::Overwrite => match before.map(|held| &held.record) {
@@ -508,21 +506,9 @@ fn require_writable_options<'a>(options: impl IntoIterator<Item = (&'a String, &
     Ok(())
 }
 
-fn fresh_folder(table: &TableRecord) -> String {
-    let root = table.managed().map(|managed| managed.root.as_str()).unwrap_or_default();
-    format!("{root}{}/", crate::catalog::new_id())
-}
-
-/// The files of a table as of now: what INSERT OVERWRITE replaces.
-async fn existing_files(state: &SessionState, table: &TableRecord) -> Result<Vec<String>, QueryError> {
-    let Storage::External(external) = &table.storage else { return Ok(Vec::new()) };
-    let mut files = Vec::new();
-    for location in &external.locations {
-        let url = location_url(location)?;
-        let store = state.runtime_env().object_store(&url)?;
-        let listed: Vec<_> =
-            url.list_all_files(state, store.as_ref(), &external.extension).await?.try_collect().await?;
-        files.extend(listed.into_iter().map(|meta| meta.location.to_string()));
+fn fresh_folder(table: &TableRecord) -> Result<OwnFolder, QueryError> {
+    match table.managed() {
+        Some(managed) => Ok(OwnFolder::new_in(managed.root.place(), "")?),
+        None => Err(QueryError::Internal("a table over files of someone else has no folder of ours".to_string())),
     }
-    Ok(files)
 }

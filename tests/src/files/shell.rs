@@ -3,7 +3,7 @@
 use crate::cluster::{Processes, python, run, succeed, windlass};
 use std::fs;
 
-pub(super) fn fs_command(cluster: &Processes, arguments: &[&str]) -> Result<String, String> {
+pub(crate) fn fs_command(cluster: &Processes, arguments: &[&str]) -> Result<String, String> {
     let mut command = windlass(&[&["fs"], arguments].concat());
     command.env("WINDLASS_URL", &cluster.url);
     run(command)

@@ -3,6 +3,7 @@
 use super::{Failure, Wfs, join, walk};
 use windlass_core::wfs::FsPath;
 use windlass_proto::v1;
+use windlass_proto::v1::file_error::Kind;
 
 /// Something that is there.
 #[derive(Clone, Debug)]
@@ -33,25 +34,23 @@ pub fn parse(text: &str) -> Result<FsPath, Failure> {
     FsPath::parse(path).map_err(|error| Failure::Usage(error.to_string()))
 }
 
-/// What a pattern stands for, in the order of names; at least one.
+/// What a pattern stands for, in the order of names; at least one. What has the pattern for its name is what is meant.
 pub async fn expand(files: &Wfs, text: &str) -> Result<Vec<Found>, Failure> {
     let path = parse(text)?;
-    if !path.as_str().contains(['*', '?', '[', '{']) {
-        return Ok(vec![Found { entry: files.stat(path.as_str()).await? }]);
+    let is_pattern = path.as_str().contains(['*', '?', '[', '{']);
+    match files.stat(path.as_str()).await {
+        Ok(entry) => return Ok(vec![Found { entry }]),
+        Err(error) if is_pattern && matches!(error.kind(), Some(Kind::NotFound | Kind::NotFolder)) => {}
+        Err(error) => return Err(error.into()),
     }
     let mut found = Vec::new();
     for alternative in alternatives(path.as_str()) {
         found.extend(matching(files, &alternative).await?);
     }
-    if found.is_empty() {
-        // It may be a name after all.
-        let entry = files.stat(path.as_str()).await.map_err(|error| match Failure::from(error) {
-            Failure::Failed(_) => Failure::Failed(format!("nothing matches {path}")),
-            other => other,
-        })?;
-        found.push(Found { entry });
+    match found.is_empty() {
+        true => Err(Failure::Failed(format!("nothing matches {path}"))),
+        false => Ok(found),
     }
-    Ok(found)
 }
 
 async fn matching(files: &Wfs, pattern: &str) -> Result<Vec<Found>, Failure> {

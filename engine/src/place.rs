@@ -1,0 +1,504 @@
+//! Where statements read and write: a file or a folder of an object store.
+//!
+//! People's text becomes a [`Place`] once, where it comes in, and nothing works on the text of a path after that. What leaves this process, to
+//! DataFusion, to an executor or into the metadata store, is [`Place::url`], which [`Place::from_url`] reads back to the same place.
+//!
+//! | text | what it means |
+//! | --- | --- |
+//! | `/a/b`, `a/b` | a local path, the second one from the folder that the process runs in |
+//! | `file:///a/b` | a local path |
+//! | `wfs:///a/b` | a path among the files of the cluster |
+//! | `s3://bucket/a/b` | a key of the bucket |
+//! | `http://host/a%20b`, `https://…` | a URL |
+//!
+//! But for the last, names are what stands there: `#`, `?`, `%`, `[` and `*` are characters as others are, as they are to Hadoop, DuckDB and the
+//! AWS command line. A `/` at the end says that it is a folder. Local paths may have `.` and `..`, which are resolved in the text.
+
+use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use object_store::path::Path;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::fmt::{self, Write};
+use std::path::PathBuf;
+use url::{Position, Url};
+
+/// A file or a folder of an object store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    store: ObjectStoreUrl,
+    /// The names of the folders and of the file, as the store has them.
+    path: Path,
+    is_folder: bool,
+}
+
+impl Place {
+    /// What people write.
+    ///
+    /// # Errors
+    /// What cannot be a path says so. Nothing is looked up but whether a local path is a folder.
+    pub fn parse(text: &str) -> Result<Self> {
+        match split_scheme(text) {
+            None => Self::local(text),
+            Some((scheme, rest)) if matches!(scheme.as_str(), "http" | "https") => {
+                Self::web(text, &format!("{scheme}:{rest}"))
+            }
+            Some((scheme, rest)) => {
+                let Some(rest) = rest.strip_prefix("//") else {
+                    // Hadoop's file:/a is file:///a.
+                    return match scheme.as_str() {
+                        "file" => Self::local(rest),
+                        "wfs" => Self::of_store(text, "wfs", "", rest),
+                        _ => plan_err!("{text}: a location begins with {scheme}://"),
+                    };
+                };
+                let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                match (scheme.as_str(), authority) {
+                    ("file", "" | "localhost") => Self::local(if path.is_empty() { "/" } else { path }),
+                    ("file" | "wfs", authority) if !authority.is_empty() => {
+                        plan_err!("{text}: {scheme}:// names no host: write {scheme}:///{authority}{path}")
+                    }
+                    (scheme, authority) => Self::of_store(text, scheme, authority, path),
+                }
+            }
+        }
+    }
+
+    /// Reads [`Place::url`].
+    ///
+    /// # Errors
+    /// A URL with a query or a fragment is none of ours: what it was meant to name cannot be told.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let parsed = Url::parse(url).map_err(|error| plan_datafusion_err!("{url} is not a URL: {error}"))?;
+        if parsed.query().is_some() || parsed.fragment().is_some() {
+            return plan_err!("{url}: what stands behind a ? or a # of a URL is no part of a path");
+        }
+        let store = ObjectStoreUrl::parse(&parsed[Position::BeforeScheme..Position::BeforePath])?;
+        let path = Path::from_url_path(parsed.path()).map_err(|error| plan_datafusion_err!("{url}: {error}"))?;
+        let is_folder = path.is_root() || parsed.path().ends_with('/');
+        Ok(Self { store, path, is_folder })
+    }
+
+    /// The same place to all that reads URLs, DataFusion among them: what is special in URLs is percent-encoded.
+    pub fn url(&self) -> String {
+        let mut url = self.store.as_str().to_string();
+        for byte in self.path.as_ref().bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' => url.push(byte.into()),
+                b'-' | b'.' | b'_' | b'~' | b'=' | b'+' | b',' | b'@' | b':' | b'!' | b'$' | b'&' | b'(' | b')' => {
+                    url.push(byte.into());
+                }
+                // Writing to a string does not fail.
+                _ => _ = write!(url, "%{byte:02X}"),
+            }
+        }
+        if self.is_folder && !self.path.is_root() {
+            url.push('/');
+        }
+        url
+    }
+
+    /// What DataFusion lists.
+    pub fn listed(&self) -> Result<ListingTableUrl> {
+        ListingTableUrl::parse(self.url())
+    }
+
+    pub fn store(&self) -> &ObjectStoreUrl {
+        &self.store
+    }
+
+    /// In the store.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is a folder rather than a file.
+    pub fn is_folder(&self) -> bool {
+        self.is_folder
+    }
+
+    /// The folder of this name, where a name may be that of a file.
+    pub fn as_folder(&self) -> Self {
+        Self { is_folder: true, ..self.clone() }
+    }
+
+    /// The file of this name, where a name may be that of a folder.
+    pub fn as_file(&self) -> Self {
+        Self { is_folder: self.path.is_root(), ..self.clone() }
+    }
+
+    /// A file below this folder; `path` has its names as [`Place::path`] has them.
+    pub fn file(&self, path: &str) -> Result<Self> {
+        Ok(Self { path: self.below(path)?, is_folder: false, ..self.clone() })
+    }
+
+    /// A folder below this one.
+    pub fn folder(&self, path: &str) -> Result<Self> {
+        Ok(Self { path: self.below(path)?, is_folder: true, ..self.clone() })
+    }
+
+    fn below(&self, path: &str) -> Result<Path> {
+        let path = Path::parse(path).map_err(|error| plan_datafusion_err!("\"{path}\" is not a path: {error}"))?;
+        Ok(self.path.parts().chain(path.parts()).collect())
+    }
+
+    /// The path of what lies in this folder, from the folder on.
+    pub fn relative<'a>(&self, path: &'a Path) -> Option<&'a str> {
+        let rest = path.as_ref().strip_prefix(self.path.as_ref())?;
+        match self.path.is_root() {
+            true => Some(rest),
+            false => rest.strip_prefix('/'),
+        }
+    }
+
+    /// Whether `other` is this place, or lies below it.
+    pub fn holds(&self, other: &Place) -> bool {
+        self.store == other.store && other.path.prefix_matches(&self.path)
+    }
+
+    /// Where it lies on a disk of this machine, if it does.
+    pub fn local_path(&self) -> Option<PathBuf> {
+        (self.store.as_str() == "file:///").then(|| PathBuf::from(format!("/{}", self.path)))
+    }
+
+    fn local(text: &str) -> Result<Self> {
+        let absolute = match text.starts_with('/') {
+            true => text.to_string(),
+            false => {
+                let here = std::env::current_dir()?;
+                let here = here.to_str().ok_or_else(|| plan_datafusion_err!("{text}: write an absolute path"))?;
+                format!("{here}/{text}")
+            }
+        };
+        let mut names: Vec<&str> = Vec::new();
+        for name in absolute.split('/') {
+            match name {
+                "" | "." => {}
+                ".." => _ = names.pop(),
+                name => names.push(name),
+            }
+        }
+        let ends_in_folder = absolute.ends_with('/') || absolute.ends_with("/.") || absolute.ends_with("/..");
+        let mut place = Self::of_names(text, ObjectStoreUrl::local_filesystem(), &names, ends_in_folder)?;
+        place.is_folder |= place.local_path().is_some_and(|path| path.is_dir());
+        Ok(place)
+    }
+
+    fn of_store(text: &str, scheme: &str, authority: &str, path: &str) -> Result<Self> {
+        let store = ObjectStoreUrl::parse(format!("{scheme}://{authority}"))
+            .map_err(|_| plan_datafusion_err!("{text}: there is no store {scheme}://{authority}"))?;
+        let inside = path.strip_prefix('/').unwrap_or(path);
+        let inside = inside.strip_suffix('/').unwrap_or(inside);
+        let mut names: Vec<&str> = if inside.is_empty() { Vec::new() } else { inside.split('/').collect() };
+        match scheme {
+            // Slashes in a row are one, as in a file system.
+            "wfs" => names.retain(|name| !name.is_empty()),
+            _ if names.contains(&"") => {
+                return plan_err!("{text}: names without a character (//) are not supported in {scheme}://");
+            }
+            _ => {}
+        }
+        if let Some(name) = names.iter().find(|name| matches!(**name, "." | "..")) {
+            return plan_err!("{text}: a path in {scheme}:// has no \"{name}\"");
+        }
+        Self::of_names(text, store, &names, path.ends_with('/'))
+    }
+
+    fn of_names(text: &str, store: ObjectStoreUrl, names: &[&str], is_folder: bool) -> Result<Self> {
+        if let Some(control) = text.chars().find(char::is_ascii_control) {
+            return plan_err!("{text:?}: a path has no control characters such as {control:?}");
+        }
+        let path = Path::parse(names.join("/")).map_err(|error| plan_datafusion_err!("{text}: {error}"))?;
+        Ok(Self { store, is_folder: is_folder || path.is_root(), path })
+    }
+
+    fn web(text: &str, url: &str) -> Result<Self> {
+        let parsed = Url::parse(url).map_err(|error| plan_datafusion_err!("{text} is not a URL: {error}"))?;
+        if parsed.query().is_some() || parsed.fragment().is_some() {
+            return plan_err!(
+                "{text}: files of web servers are asked for by their path alone, without what stands behind a ? or a #; a ? of a name is \
+                 written %3F, a # is written %23"
+            );
+        }
+        Self::from_url(parsed.as_str())
+    }
+}
+
+/// The scheme in lower case, and what stands behind its colon.
+fn split_scheme(text: &str) -> Option<(String, &str)> {
+    let (scheme, rest) = text.split_once(':')?;
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    let is_url = is_scheme && (rest.starts_with("//") || rest.starts_with('/') && matches!(scheme, "file" | "wfs"));
+    is_url.then(|| (scheme.to_ascii_lowercase(), rest))
+}
+
+/// As people write it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.store.as_str().starts_with("http") {
+            true => f.write_str(&self.url()),
+            false => {
+                let slash = if self.is_folder && !self.path.is_root() { "/" } else { "" };
+                write!(f, "{}{}{slash}", self.store, self.path)
+            }
+        }
+    }
+}
+
+impl Serialize for Place {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.url())
+    }
+}
+
+impl<'de> Deserialize<'de> for Place {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_url(&String::deserialize(deserializer)?).map_err(|error| de::Error::custom(message(&error)))
+    }
+}
+
+fn message(error: &DataFusionError) -> String {
+    crate::failure::message(error)
+}
+
+/// What a table reads: a place, or what a pattern stands for in a local folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// With a pattern, the folder in which it is looked for.
+    pub place: Place,
+    pub pattern: Option<String>,
+}
+
+impl Source {
+    /// What people write. A path without a scheme in which there is `*`, `?` or `[` is a pattern, unless a file or folder has just that name.
+    pub fn parse(text: &str) -> Result<Self> {
+        let starts_pattern = |c: char| matches!(c, '*' | '?' | '[');
+        let is_name = || std::path::Path::new(text).exists();
+        let Some(at) = text.find(starts_pattern).filter(|_| split_scheme(text).is_none() && !is_name()) else {
+            return Ok(Self { place: Place::parse(text)?, pattern: None });
+        };
+        let (folder, pattern) = text.split_at(text[..at].rfind('/').map_or(0, |slash| slash + 1));
+        let place = Place::parse(if folder.is_empty() { "./" } else { folder })?;
+        Ok(Self { place, pattern: Some(pattern.to_string()) })
+    }
+
+    /// Text in which DataFusion reads the same.
+    pub fn planned(&self) -> String {
+        match (&self.pattern, self.place.local_path()) {
+            (Some(pattern), Some(folder)) => format!("{}/{pattern}", folder.display().to_string().trim_end_matches('/')),
+            _ => self.place.url(),
+        }
+    }
+}
+
+/// A folder that Windlass has made and may remove with all that is in it. Its name ends in an id, which no folder of anybody else does: whatever
+/// goes wrong with a path, no other folder is ever removed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OwnFolder(Place);
+
+/// Hexadecimal digits of an id.
+const ID: usize = 32;
+/// Bytes of a target's name in that of its staging folder, which has to fit into a name.
+const NAME_BYTES: usize = 100;
+
+impl OwnFolder {
+    /// A new one in `folder`: `label-ID`, or `ID` without a label.
+    pub fn new_in(folder: &Place, label: &str) -> Result<Self> {
+        let id = uuid::Uuid::new_v4().simple();
+        let name = if label.is_empty() { id.to_string() } else { format!("{label}-{id}") };
+        folder.folder(&name).map(Self)
+    }
+
+    /// A hidden folder beside `target`, so that publishing is a rename within one file system and no reader of the target sees it.
+    ///
+    /// The root of a store has no beside, and that of a local file system is seldom to be written to: there it is in the target.
+    pub fn staging(target: &Place) -> Result<Self> {
+        let id = uuid::Uuid::new_v4().simple();
+        let is_local = target.local_path().is_some();
+        let Some(name) = target.path.filename() else {
+            return match is_local {
+                true => plan_err!("{target} is not a place to write to: expected a folder or a file below one"),
+                false => target.folder(&format!(".windlass-{id}")).map(Self),
+            };
+        };
+        if is_local && target.is_folder && target.path.parts_count() == 1 {
+            return target.folder(&format!(".windlass-{id}")).map(Self);
+        }
+        let end = (0..=name.len().min(NAME_BYTES)).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
+        let beside = Place { path: target.path.parent().unwrap_or_default(), is_folder: true, ..target.clone() };
+        beside.folder(&format!(".{}.windlass-{id}", &name[..end])).map(Self)
+    }
+
+    /// Reads [`Place::url`] of one.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let place = Place::from_url(url)?;
+        Self::known(place).map_err(|place| plan_datafusion_err!("{place} is not a folder that Windlass has made"))
+    }
+
+    /// The folder that it lies in, if Windlass has made that one too.
+    pub fn around(&self) -> Option<Self> {
+        let path = self.0.path.parent()?;
+        Self::known(Place { path, ..self.0.clone() }).ok()
+    }
+
+    fn known(place: Place) -> std::result::Result<Self, Place> {
+        let is_own = |name: &str| {
+            let start = name.len().checked_sub(ID);
+            let id = start.and_then(|start| name.get(start..));
+            id.is_some_and(|id| id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+        };
+        match place.is_folder && place.path.filename().is_some_and(is_own) {
+            true => Ok(Self(place)),
+            false => Err(place),
+        }
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.0
+    }
+
+    pub fn url(&self) -> String {
+        self.0.url()
+    }
+}
+
+impl fmt::Display for OwnFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for OwnFolder {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for OwnFolder {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_url(&String::deserialize(deserializer)?).map_err(|error| de::Error::custom(message(&error)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str) -> Place {
+        Place::parse(text).unwrap()
+    }
+
+    fn refused(text: &str) -> String {
+        message(&Place::parse(text).unwrap_err())
+    }
+
+    /// Text, the store, the path in it, and whether it is a folder.
+    #[test]
+    fn names_are_what_stands_there() {
+        let cases = [
+            ("/d/r#1/a.csv", "file:///", "d/r#1/a.csv", false),
+            ("/d/r?x=1/", "file:///", "d/r?x=1", true),
+            ("file:///d/r#1/", "file:///", "d/r#1", true),
+            ("file:///d/a%20b", "file:///", "d/a%20b", false),
+            ("file://localhost/d/[1]*", "file:///", "d/[1]*", false),
+            ("FILE:/d//e/../f/./", "file:///", "d/f", true),
+            ("/../d/x:y", "file:///", "d/x:y", false),
+            ("wfs:///d//r#1/é \\|^`{}\"<>'/", "wfs:///", "d/r#1/é \\|^`{}\"<>'", true),
+            ("wfs://", "wfs:///", "", true),
+            ("wfs:/a", "wfs:///", "a", false),
+            ("s3://b/r?x=1/%2E%2E", "s3://b/", "r?x=1/%2E%2E", false),
+            ("s3://b", "s3://b/", "", true),
+            ("s3a://b/k=a%2Fb/", "s3a://b/", "k=a%2Fb", true),
+            ("http://h:1/a%20b/%23.csv", "http://h:1/", "a b/#.csv", false),
+        ];
+        for (text, store, path, is_folder) in cases {
+            let place = place(text);
+            let parts = (place.store().as_str(), place.path().as_ref(), place.is_folder());
+            assert_eq!(parts, (store, path, is_folder), "{text}");
+            assert_eq!(Place::from_url(&place.url()).unwrap(), place, "{text} as {}", place.url());
+            assert_eq!(Place::parse(&place.to_string()).unwrap(), place, "{text} as {place}");
+            let listed = place.listed().unwrap();
+            let seen = (listed.object_store(), listed.prefix(), listed.is_collection(), listed.get_glob().is_none());
+            assert_eq!(seen, (place.store().clone(), place.path(), is_folder, true), "{text} to DataFusion");
+            let json = serde_json::to_string(&place).unwrap();
+            assert_eq!(serde_json::from_str::<Place>(&json).unwrap(), place);
+        }
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(place("a b/c").local_path().unwrap(), here.join("a b/c"));
+        assert!(place(here.to_str().unwrap()).is_folder(), "what is a folder is one");
+    }
+
+    #[test]
+    fn what_cannot_be_a_path_is_refused() {
+        for (text, words) in [
+            ("wfs://d/x", "write wfs:///d/x"),
+            ("file://d/x", "write file:///d/x"),
+            ("s3://b/a//c", "(//)"),
+            ("s3://b/a/../c", "has no \"..\""),
+            ("wfs:///a/./c", "has no \".\""),
+            ("s3://b#1/x", "s3://b#1"),
+            ("/a\nb", "control characters"),
+            ("http://h/a.csv?raw=true", "?"),
+            ("https://h/a.csv#top", "#"),
+        ] {
+            let said = refused(text);
+            assert!(said.contains(words), "{text}: {said}");
+        }
+        for url in ["file:///d/r#1/.a.csv.windlass-x/", "wfs:///n/r?x=1/", "nothing"] {
+            assert!(Place::from_url(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_staging_folder_lies_beside_its_target() {
+        for (target, beside) in [
+            ("/d/r#1/a.csv", "/d/r#1/.a.csv.windlass-"),
+            ("/d/r?x=1/", "/d/.r?x=1.windlass-"),
+            ("/data/", "/data/.windlass-"),
+            ("wfs:///a.csv", "wfs:///.a.csv.windlass-"),
+            ("wfs:///a[1]/", "wfs:///.a[1].windlass-"),
+            ("wfs:///", "wfs:///.windlass-"),
+            ("s3://b/", "s3://b/.windlass-"),
+            ("s3://b/x/y*z/", "s3://b/x/.y*z.windlass-"),
+        ] {
+            let staging = OwnFolder::staging(&place(target)).unwrap();
+            let name = staging.to_string().trim_start_matches("file://").to_string();
+            let id = name.strip_prefix(beside).unwrap_or_else(|| panic!("{target}: {name}"));
+            assert_eq!(id.len(), ID + 1, "{name}");
+            assert_eq!(OwnFolder::from_url(&staging.url()).unwrap(), staging);
+        }
+        assert!(OwnFolder::staging(&place("file:///")).is_err());
+        let long = OwnFolder::staging(&place(&format!("/d/{}.csv", "é".repeat(125)))).unwrap();
+        assert!(long.place().path().filename().unwrap().len() < 160);
+    }
+
+    #[test]
+    fn no_folder_of_anybody_else_is_our_own() {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        for own in [format!("file:///w/t-{id}/"), format!("s3://b/w/t-{id}/{id}/"), format!("wfs:///.x.windlass-{id}/")] {
+            assert!(OwnFolder::from_url(&own).is_ok(), "{own}");
+        }
+        for other in
+            ["file:///".to_string(), "file:///home/me/".to_string(), format!("file:///w/t-{id}"), format!("s3://b/{id}x/")]
+        {
+            assert!(OwnFolder::from_url(&other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_one_unless_there_is_a_file_of_that_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| format!("{}/{name}", folder.path().display());
+        let source = Source::parse(&at("[x] *.csv")).unwrap();
+        assert_eq!(source.pattern.as_deref(), Some("[x] *.csv"));
+        let planned = ListingTableUrl::parse(source.planned()).unwrap();
+        assert_eq!(planned.prefix(), source.place.path());
+        assert_eq!(planned.get_glob().as_ref().unwrap().as_str(), "[x] *.csv");
+        std::fs::write(at("[x] *.csv"), "").unwrap();
+        let name = Source::parse(&at("[x] *.csv")).unwrap();
+        assert_eq!((name.pattern.as_deref(), name.place.path().filename()), (None, Some("[x] *.csv")));
+        assert_eq!(Source::parse("wfs:///a*").unwrap().pattern, None, "what has a scheme is a name");
+        assert_eq!(Source::parse("*.csv").unwrap().place, place("."));
+    }
+}

@@ -1,0 +1,253 @@
+//! Which files in a folder are a table's data.
+//!
+//! Those whose names begin with `_` or `.` are not, nor is what lies in folders of such names: marks of who wrote the others (`_SUCCESS`,
+//! `.part-0.crc`), files that are being written (`_temporary`, `x.csv._COPYING_`, Windlass's own staging folders) and what was thrown away
+//! (`.trash`). Hive, Spark and Trino pass over them too. A folder like `_x=1` is a partition. What a statement names is data, whatever its
+//! name: only names below the location count, and a pattern that begins with `_` or `.` finds files of such names.
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{Transformed, TransformedResult};
+use datafusion::common::{Constraints, Result};
+use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
+use datafusion::execution::SessionState;
+use datafusion::execution::object_store::ObjectStoreRegistry;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, RenameOptions,
+};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use url::Url;
+use windlass_engine::Planning;
+
+/// `runtime`, whose stores list nothing but data. `paths`: what a table reads.
+pub(super) fn only_data(runtime: &Arc<RuntimeEnv>, paths: &[ListingTableUrl]) -> Arc<RuntimeEnv> {
+    let hidden_of = paths.iter().filter(|path| asks_for_hidden(path)).map(|path| path.prefix().clone()).collect();
+    let stores = DataStores { stores: Arc::clone(&runtime.object_store_registry), hidden_of };
+    Arc::new(RuntimeEnv { object_store_registry: Arc::new(stores), ..RuntimeEnv::clone(runtime) })
+}
+
+/// `state` over [`only_data`].
+pub(super) fn session_of_data(state: &SessionState, paths: &[ListingTableUrl]) -> SessionState {
+    let runtime = only_data(state.runtime_env(), paths);
+    SessionStateBuilder::new_from_existing(state.clone()).with_runtime_env(runtime).build()
+}
+
+/// `store`, which lists nothing but data.
+pub(super) fn data_of(store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    Arc::new(DataFiles { store, hidden_of: Arc::default() })
+}
+
+/// The files that a client's plan reads, with nothing but data among them.
+pub(crate) fn read_only_data(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let hidden = |node: LogicalPlan| {
+        let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
+        let Ok(provider) = source_as_provider(&scan.source) else {
+            return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+        };
+        if !provider.is::<ListingTable>() {
+            return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+        }
+        scan.source = provider_as_source(Arc::new(ClientFiles { table: provider }));
+        Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+    };
+    plan.transform_down_with_subqueries(hidden).data()
+}
+
+#[derive(Debug)]
+struct ClientFiles {
+    table: Arc<dyn TableProvider>,
+}
+
+#[async_trait]
+impl TableProvider for ClientFiles {
+    fn schema(&self) -> SchemaRef {
+        self.table.schema()
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        self.table.constraints()
+    }
+
+    fn table_type(&self) -> TableType {
+        self.table.table_type()
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let paths = self.table.downcast_ref::<ListingTable>().map(ListingTable::table_paths);
+        let runtime = only_data(state.runtime_env(), paths.map(Vec::as_slice).unwrap_or_default());
+        self.table.scan(&Planning::of(state).with_runtime(runtime), projection, filters, limit).await
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        self.table.supports_filters_pushdown(filters)
+    }
+}
+
+/// Whether it is a pattern for hidden names.
+pub(super) fn asks_for_hidden(path: &ListingTableUrl) -> bool {
+    let glob = path.get_glob().as_ref();
+    glob.is_some_and(|glob| glob.as_str().split('/').any(|name| name.starts_with(['_', '.'])))
+}
+
+/// Whether `file` is data of a table over `folder`.
+fn is_data(file: &Path, folder: &Path) -> bool {
+    let Some(below) = file.prefix_match(folder) else { return true };
+    let names: Vec<_> = below.collect();
+    let Some((name, folders)) = names.split_last() else { return true };
+    let is_hidden = |name: &str| name.starts_with(['_', '.']);
+    let is_partition = |name: &str| name.starts_with('_') && name.contains('=');
+    !is_hidden(name.as_ref())
+        && !name.as_ref().ends_with("._COPYING_")
+        && folders.iter().all(|name| !is_hidden(name.as_ref()) || is_partition(name.as_ref()))
+}
+
+#[derive(Debug)]
+struct DataStores {
+    stores: Arc<dyn ObjectStoreRegistry>,
+    /// Folders in which a pattern asks for hidden files.
+    hidden_of: Arc<[Path]>,
+}
+
+impl ObjectStoreRegistry for DataStores {
+    fn register_store(&self, url: &Url, store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        self.stores.register_store(url, store)
+    }
+
+    fn deregister_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        self.stores.deregister_store(url)
+    }
+
+    fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        Ok(Arc::new(DataFiles { store: self.stores.get_store(url)?, hidden_of: Arc::clone(&self.hidden_of) }))
+    }
+}
+
+/// A store that lists nothing but data. What is asked for by its name is there.
+#[derive(Debug)]
+struct DataFiles {
+    store: Arc<dyn ObjectStore>,
+    hidden_of: Arc<[Path]>,
+}
+
+impl DataFiles {
+    fn filter(
+        &self,
+        prefix: Option<&Path>,
+        listed: BoxStream<'static, object_store::Result<ObjectMeta>>,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        let folder = prefix.cloned().unwrap_or_default();
+        match self.hidden_of.contains(&folder) {
+            true => listed,
+            false => {
+                listed.try_filter(move |file| futures::future::ready(is_data(&file.location, &folder))).boxed()
+            }
+        }
+    }
+}
+
+impl fmt::Display for DataFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.fmt(f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for DataFiles {
+    async fn put_opts(&self, at: &Path, file: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
+        self.store.put_opts(at, file, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.store.put_multipart_opts(at, options).await
+    }
+
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.store.get_opts(at, options).await
+    }
+
+    async fn get_ranges(&self, at: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<bytes::Bytes>> {
+        self.store.get_ranges(at, ranges).await
+    }
+
+    fn delete_stream(
+        &self,
+        files: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.store.delete_stream(files)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.filter(prefix, self.store.list(prefix))
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.filter(prefix, self.store.list_with_offset(prefix, offset))
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.store.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        self.store.copy_opts(from, to, options).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> object_store::Result<()> {
+        self.store.rename_opts(from, to, options).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_names_below_the_location_are_no_data() {
+        let folder = Path::parse("w/_here/.t").unwrap();
+        let is = |path: &str| is_data(&Path::parse(format!("w/_here/.t/{path}")).unwrap(), &folder);
+        for data in ["a.csv", "x_1.csv", "k=_/a.csv", "_x=1/a.csv", "_x=1/_y=.2/a.csv", "k=1/sub/a.csv", "k=.a/b"] {
+            assert!(is(data), "{data}");
+        }
+        for other in [
+            "_SUCCESS",
+            "_metadata",
+            ".a.csv.crc",
+            "_temporary/0/a.csv",
+            ".t.windlass-0/0-0/a.csv",
+            "k=1/_temporary/a.csv",
+            "k=1/.hive-staging_1/a.csv",
+            "a.csv._COPYING_",
+            "_x=1.csv",
+            ".x=1/a.csv",
+        ] {
+            assert!(!is(other), "{other}");
+        }
+        assert!(is_data(&folder, &folder), "the location itself is what was named");
+    }
+}
