@@ -13,6 +13,7 @@ mod handover;
 pub mod logical;
 mod lost;
 pub mod ops;
+mod parquet_files;
 pub mod place;
 pub mod plan;
 mod planning;

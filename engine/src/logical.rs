@@ -4,6 +4,7 @@
 //! its catalog in their place. Everything else is DataFusion's own encoding.
 
 use crate::arrow_files::ArrowFilesFactory;
+use crate::parquet_files::ParquetFilesFactory;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use datafusion::common::{Result, TableReference, internal_err, not_impl_err, pla
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormatFactory;
 use datafusion::datasource::file_format::arrow::ArrowFormatFactory;
+use datafusion::datasource::file_format::parquet::ParquetFormatFactory;
 use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
@@ -151,7 +153,11 @@ impl LogicalExtensionCodec for Codec {
     }
 
     fn try_encode_file_format(&self, out: &mut Vec<u8>, format: Arc<dyn FileFormatFactory>) -> Result<()> {
-        let format = if format.is::<ArrowFilesFactory>() { Arc::new(ArrowFormatFactory::new()) } else { format };
+        let format: Arc<dyn FileFormatFactory> = match &format {
+            ours if ours.is::<ArrowFilesFactory>() => Arc::new(ArrowFormatFactory::new()),
+            ours if ours.is::<ParquetFilesFactory>() => Arc::new(ParquetFormatFactory::new()),
+            _ => format,
+        };
         DefaultLogicalExtensionCodec {}.try_encode_file_format(out, format)
     }
 }

@@ -8,7 +8,7 @@ use crate::handover::Planned;
 use crate::ops::range::{self, RunWriter, run_rows};
 use crate::ops::{InsertedExec, Stop, insert};
 use crate::restrict::{SkippedExec, restrict};
-use crate::scan::{OwnFiles, prepare};
+use crate::scan::prepare;
 use crate::session::{session_config, task_context};
 use crate::stage::{OperatorMetrics, TaskInputs, TaskScope, TaskSummary};
 use crate::stores::{CountedFiles, StoreConfig};
@@ -211,10 +211,9 @@ impl StageInstance {
         files: Option<Arc<dyn CountedFiles>>,
     ) -> Result<Arc<Self>> {
         let footers = context.runtime_env().cache_manager.get_file_metadata_cache();
-        let own = files.map(|files| OwnFiles { files, footers });
         let keep: Vec<usize> = attempts.iter().map(|&(partition, _)| partition as usize).collect();
         let stop = Stop::default();
-        let plan = insert(restrict(&prepare(plan, own.as_ref())?, &keep)?, &stop)?;
+        let plan = insert(restrict(&prepare(plan, files.as_ref(), &footers)?, &keep)?, &stop)?;
         let running = AtomicUsize::new(attempts.len());
         Ok(Arc::new(Self { plan, output, context, scope, stop, running }))
     }

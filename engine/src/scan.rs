@@ -1,20 +1,22 @@
 //! Scans of files, as executors run them: with errors that say in which file, and for CSV in which line, something is wrong.
 
 use crate::failure::message;
+use crate::parquet_files::BelievedFiles;
 use crate::stores::{CountedFiles, ReadBytes};
 use crate::versions::{Bound, Told, Versions};
 use arrow::record_batch::RecordBatch;
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{
-    FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+    FileGroup, FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
@@ -33,25 +35,47 @@ use std::sync::Arc;
 pub const LOCAL_BYTES: &str = "local_bytes";
 pub const REMOTE_BYTES: &str = "remote_bytes";
 
-/// The cluster's own files, for scans that count what they read of them.
-#[derive(Clone)]
-pub(crate) struct OwnFiles {
-    pub files: Arc<dyn CountedFiles>,
-    /// Footers of Parquet files.
-    pub footers: Arc<FileMetadataCache>,
-}
-
-/// A decoded plan, made ready to run.
-pub(crate) fn prepare(plan: Arc<dyn ExecutionPlan>, own: Option<&OwnFiles>) -> Result<Arc<dyn ExecutionPlan>> {
+/// A decoded plan, made ready to run. `own`: the cluster's own files, for scans that count what they read of them. `footers`: those of
+/// Parquet files.
+pub(crate) fn prepare(
+    plan: Arc<dyn ExecutionPlan>,
+    own: Option<&Arc<dyn CountedFiles>>,
+    footers: &Arc<FileMetadataCache>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_down(|node| {
         let Some(config) = file_scan(&node) else { return Ok(Transformed::no(node)) };
-        let told = Told::of(config.object_store_url.as_str());
-        let of_store = own.zip(told).map(|(own, told)| (own.clone(), told));
-        let source = NamingSource { inner: Arc::clone(&config.file_source), of_store };
+        let source = NamingSource {
+            inner: Arc::clone(&config.file_source),
+            told: Told::of(config.object_store_url.as_str()),
+            own: own.cloned(),
+            footers: Arc::clone(footers),
+        };
         let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build();
         Ok(Transformed::yes(DataSourceExec::from_data_source(config) as Arc<dyn ExecutionPlan>))
     })
     .data()
+}
+
+/// `plan`, without orders of its rows that a scan of files claims and that do not hold where one partition reads several files: bounds
+/// tell that files follow each other, and bounds leave NULL out.
+pub fn with_orders_that_hold(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(config) = file_scan(&plan) else { return Ok(plan) };
+    let has_no_null = |key: &PhysicalSortExpr| {
+        let Some(column) = key.expr.downcast_ref::<Column>() else { return false };
+        let several = config.file_groups.iter().filter(|group| group.len() > 1);
+        several.flat_map(FileGroup::iter).all(|file| {
+            let of_file = file.statistics.as_ref().and_then(|of| of.column_statistics.get(column.index()));
+            of_file.is_some_and(|of| of.null_count == Precision::Exact(0))
+        })
+    };
+    let one_each = config.file_groups.iter().all(|group| group.len() <= 1);
+    let holds = |order: &&LexOrdering| one_each || order.iter().all(has_no_null);
+    let orders: Vec<LexOrdering> = config.output_ordering.iter().filter(holds).cloned().collect();
+    if orders.len() == config.output_ordering.len() {
+        return Ok(plan);
+    }
+    let config = FileScanConfigBuilder::from(config.clone()).with_output_ordering(orders).build();
+    Ok(DataSourceExec::from_data_source(config))
 }
 
 fn file_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
@@ -177,13 +201,16 @@ fn recount(message: &str, before: u64) -> String {
 /// A source whose errors name the file.
 struct NamingSource {
     inner: Arc<dyn FileSource>,
-    /// Of a store that can be told which versions of files are meant.
-    of_store: Option<(OwnFiles, Told)>,
+    /// How its store is told which versions of files are meant, if it can be.
+    told: Option<Told>,
+    own: Option<Arc<dyn CountedFiles>>,
+    footers: Arc<FileMetadataCache>,
 }
 
 impl NamingSource {
     fn over(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
-        Arc::new(NamingSource { inner, of_store: self.of_store.clone() })
+        let (told, own, footers) = (self.told, self.own.clone(), Arc::clone(&self.footers));
+        Arc::new(NamingSource { inner, told, own, footers })
     }
 
     /// The source, and the store that it reads from: one of this scan alone where versions can be told, which reads those that `versions`
@@ -194,25 +221,24 @@ impl NamingSource {
         partition: usize,
         versions: &Arc<Versions>,
     ) -> (Arc<dyn FileSource>, Arc<dyn ObjectStore>) {
-        let inner = Arc::clone(&self.inner);
-        let Some((own, told)) = &self.of_store else { return (inner, store) };
-        let bound = match told {
+        let counter = |name: &'static str| MetricBuilder::new(self.metrics()).counter(name, partition);
+        let bound: Option<Arc<dyn ObjectStore>> = self.told.and_then(|told| match told {
             Told::ByVersion => {
-                let counter = |name: &'static str| MetricBuilder::new(self.metrics()).counter(name, partition);
                 let bytes = ReadBytes { local: counter(LOCAL_BYTES), remote: counter(REMOTE_BYTES) };
-                own.files.counted(bytes, Arc::clone(versions))
+                self.own.as_ref()?.counted(bytes, Arc::clone(versions))
             }
-            Told::ByTag => Some(Arc::new(Bound::new(Arc::clone(&store), *told, Arc::clone(versions))) as _),
-        };
-        let Some(bound) = bound else { return (inner, store) };
+            Told::ByTag => Some(Arc::new(Bound::new(Arc::clone(&store), told, Arc::clone(versions)))),
+        });
+        let store = bound.unwrap_or(store);
         // One that was decoded reads from a store that it has been given already.
-        match inner.downcast_ref::<ParquetSource>() {
+        let inner = match self.inner.downcast_ref::<ParquetSource>() {
             Some(parquet) => {
-                let reader = CachedParquetFileReaderFactory::new(Arc::clone(&bound), Arc::clone(&own.footers));
-                (Arc::new(parquet.clone().with_parquet_file_reader_factory(Arc::new(reader))), bound)
+                let reader = BelievedFiles::new(Arc::clone(&store), Arc::clone(&self.footers));
+                Arc::new(parquet.clone().with_parquet_file_reader_factory(Arc::new(reader)))
             }
-            None => (inner, bound),
-        }
+            None => Arc::clone(&self.inner),
+        };
+        (inner, store)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::arrow_files::ArrowFilesFactory;
 use crate::config::WindlassOptions;
 use crate::copy_files::{COPY_FILES, CopyFilesFunction};
+use crate::parquet_files::ParquetFilesFactory;
 use datafusion::catalog::{CatalogProviderList, TableFunction};
 use datafusion::config::{ConfigNonZeroUsize, ConfigOptions};
 use datafusion::datasource::file_format::FileFormatFactory;
@@ -53,12 +54,12 @@ pub fn session_state(
     builder.build()
 }
 
-/// DataFusion's, with a sink for Arrow files that executors can run.
+/// DataFusion's, with a sink for Arrow files that executors can run, and with Parquet files whose metadata is doubted.
 fn file_formats() -> Vec<Arc<dyn FileFormatFactory>> {
-    let arrow: Arc<dyn FileFormatFactory> = Arc::new(ArrowFilesFactory);
+    let ours: [Arc<dyn FileFormatFactory>; 2] = [Arc::new(ArrowFilesFactory), Arc::new(ParquetFilesFactory)];
     let mut formats = SessionStateDefaults::default_file_formats();
-    formats.retain(|format| format.get_ext() != arrow.get_ext());
-    formats.push(arrow);
+    formats.retain(|format| ours.iter().all(|other| format.get_ext() != other.get_ext()));
+    formats.extend(ours);
     formats
 }
 
