@@ -14,6 +14,7 @@ pub mod logical;
 mod lost;
 pub mod ops;
 mod parquet_files;
+pub mod partitions;
 pub mod place;
 pub mod plan;
 mod planning;

@@ -1,8 +1,10 @@
 //! What a write puts into files, encoded. DataFusion's encoding of its sinks loses some of their options; those travel beside it.
 
 use crate::arrow_files::ArrowSink;
+use crate::partitions::Folders;
 use crate::place::Place;
 use arrow::csv::WriterBuilder;
+use arrow::datatypes::Schema;
 use datafusion::catalog::Session;
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::file_options::csv_writer::CsvWriterOptions;
@@ -17,6 +19,8 @@ use datafusion::datasource::physical_plan::FileSinkConfig;
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexRequirement, PhysicalSortRequirement};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
@@ -145,6 +149,38 @@ impl Sink {
 
     /// Writes `rows` and counts them.
     pub(crate) async fn write_all(&self, rows: SendableRecordBatchStream, context: &Arc<TaskContext>) -> Result<u64> {
+        let config = self.clone().config()?.clone();
+        if config.table_partition_cols.is_empty() {
+            return self.write_files(rows, context).await;
+        }
+        let columns = config.table_partition_cols.iter().map(|column| column.name.clone()).collect();
+        let folders = Folders { columns, kept: config.keep_partition_by_columns };
+        let in_files = folders.in_files(&rows.schema());
+        let sink = self.clone().in_folders(&in_files)?;
+        let write = |folder: String, rows| {
+            let (sink, context) = (sink.clone(), Arc::clone(context));
+            async move { sink.below(&folder)?.write_files(rows, &context).await }
+        };
+        folders.write(rows, write).await
+    }
+
+    /// As it writes the files of one folder, whose columns are `in_files`.
+    fn in_folders(mut self, in_files: &Schema) -> Result<Self> {
+        let config = self.config()?;
+        config.table_partition_cols.clear();
+        config.output_schema = Some(in_files.try_into()?);
+        Ok(self)
+    }
+
+    /// `folder` lies below the target.
+    fn below(mut self, folder: &str) -> Result<Self> {
+        for target in &mut self.config()?.table_paths {
+            *target = format!("{}/{folder}", target.trim_end_matches('/'));
+        }
+        Ok(self)
+    }
+
+    async fn write_files(&self, rows: SendableRecordBatchStream, context: &Arc<TaskContext>) -> Result<u64> {
         let node = match &self.format {
             Some(Format::Arrow(config)) => {
                 return ArrowSink::new(config.try_into()?).await?.write_all(rows, context).await;
@@ -173,7 +209,8 @@ impl Sink {
                 // The format notes in the files how they are sorted, where a decoded sink would not.
                 let decoded = node.try_into_physical_plan(context, &DefaultPhysicalExtensionCodec {})?;
                 let decoded = planned_sink(&decoded)?;
-                let (input, order) = (Arc::clone(decoded.input()), decoded.sort_order().clone());
+                let input = Arc::clone(decoded.input());
+                let order = decoded.sort_order().as_ref().and_then(|order| order_in(order, config.output_schema()));
                 let format = ParquetFormat::default().with_options(options);
                 let plan = format.create_writer_physical_plan(input, unused_session(), config, order).await?;
                 planned_sink(&plan)?.sink().write_all(rows, context).await
@@ -181,6 +218,17 @@ impl Sink {
             _ => internal_err!("an encoded sink is of an unknown kind"),
         }
     }
+}
+
+/// `order` as rows of `schema` have it, which may lack some columns: those that are one value in all of its rows.
+fn order_in(order: &LexRequirement, schema: &Schema) -> Option<LexRequirement> {
+    let column = |key: &PhysicalSortRequirement| key.expr.downcast_ref::<Column>().map(Column::name).map(String::from);
+    let keys = order.iter().map_while(|key| Some((column(key)?, key.options)));
+    let keys = keys.filter_map(|(name, options)| {
+        let index = schema.index_of(&name).ok()?;
+        Some(PhysicalSortRequirement::new(Arc::new(Column::new(&name, index)), options))
+    });
+    LexRequirement::new(keys)
 }
 
 /// Formats take a session to plan a write and do not look at it.

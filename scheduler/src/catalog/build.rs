@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use windlass_connectors::StoreRegistry;
 use url::Url;
-use windlass_engine::{OwnFolder, Place, Planning};
+use windlass_engine::{OwnFolder, Place, Planning, partitions, scan};
 
 /// Options that configure the object store, not the file format.
 const STORE_OPTIONS: &str = "aws.";
@@ -148,7 +148,11 @@ pub async fn external_record(
         command.options.insert(COMPRESSION.to_string(), compression.to_string());
     }
 
-    let built = match ListingTableFactory::new().create(state, &command).await {
+    let folders = take_folder_columns(state, &mut command).await?;
+    // The folders have been looked at.
+    let mut looked_at = state.clone();
+    looked_at.config_mut().options_mut().execution.listing_table_factory_infer_partitions = false;
+    let built = match ListingTableFactory::new().create(&looked_at, &command).await {
         Ok(built) => built,
         Err(error) => return Err(explain(&named_file(state, &command, &options, error).await, "", &[])),
     };
@@ -156,7 +160,15 @@ pub async fn external_record(
         return Err(QueryError::Internal("a table of files is not a listing table".to_string()));
     };
     let (paths, listing) = (table.table_paths(), table.options());
-    if table.schema().fields().len() == listing.table_partition_cols.len() {
+    let twice = folders.names.iter().find(|name| table.schema().field_with_name(name).is_ok());
+    if let Some(column) = twice.filter(|_| command.file_type.eq_ignore_ascii_case("CSV")) {
+        return Err(QueryError::Invalid(format!(
+            "both the files of '{}' and the names of their folders have the column '{column}', and columns of CSV files are told by their \
+             place: rename it in the header of the files, or leave out PARTITIONED BY",
+            command.name.table()
+        )));
+    }
+    if table.schema().fields().is_empty() {
         return Err(QueryError::Invalid(format!(
             "the columns of '{}' cannot be told from its files, which are empty: name them, or fill the files first",
             command.name.table()
@@ -182,7 +194,7 @@ pub async fn external_record(
     Ok(TableRecord {
         id: new_id(),
         definition: command.definition.clone(),
-        schema: StoredSchema(table.schema()),
+        schema: StoredSchema(partitions::with_folder_columns(&table.schema(), &folders.declared, &folders.names)),
         constraints: StoredConstraint::of(&command.constraints),
         defaults,
         storage: Storage::External(External {
@@ -190,10 +202,47 @@ pub async fn external_record(
             format: command.file_type.to_uppercase(),
             options,
             extension: listing.file_extension.clone(),
-            partitions: listing.table_partition_cols.len(),
+            partitions: folders.names.len(),
             order,
         }),
     })
+}
+
+/// The columns that a table's folders have.
+struct FolderColumns {
+    names: Vec<String>,
+    /// All columns that were declared.
+    declared: SchemaRef,
+}
+
+/// Takes them out of `command`, whose files do not have them.
+async fn take_folder_columns(
+    state: &SessionState,
+    command: &mut CreateExternalTable,
+) -> Result<FolderColumns, QueryError> {
+    let declared = Arc::clone(command.schema.inner());
+    let named = std::mem::take(&mut command.table_partition_cols);
+    let infers = state.config_options().execution.listing_table_factory_infer_partitions;
+    let names = match named.is_empty() && (!declared.fields().is_empty() || !infers) {
+        true => named,
+        false => {
+            let urls = command.locations.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
+            partitions::folder_columns(state, &urls, &named).await?
+        }
+    };
+    if declared.fields().is_empty() {
+        return Ok(FolderColumns { names, declared });
+    }
+    let of_files = |index: &usize| !names.contains(declared.field(*index).name());
+    let of_files: Vec<usize> = (0..declared.fields().len()).filter(of_files).collect();
+    if of_files.is_empty() {
+        return Err(QueryError::Invalid(format!(
+            "all columns of '{}' are those of its folders: name a column of its files too",
+            command.name.table()
+        )));
+    }
+    command.schema = Arc::new(DFSchema::try_from(declared.project(&of_files).map_err(DataFusionError::from)?)?);
+    Ok(FolderColumns { names, declared })
 }
 
 /// What the files are called that INSERT would add and the table would not read: its location may be a pattern of other names.
@@ -400,7 +449,9 @@ impl FilesTable {
             }
         };
         Ok(Self {
-            schema: files.as_ref().map_or_else(|| Arc::clone(&record.schema.0), |files| files.schema()),
+            schema: files
+                .as_ref()
+                .map_or_else(|| Arc::clone(&record.schema.0), |files| partitions::table_schema(files)),
             constraints: record.constraints(),
             defaults: Erased::new(defaults(state, record)?),
             definition: record.definition.clone(),
@@ -413,13 +464,24 @@ impl FilesTable {
     /// The locations whose folders every scan reads whole.
     pub(super) fn listed_at_once(&self) -> &[ListingTableUrl] {
         match &self.files {
-            Some(files)
-                if files.options().table_partition_cols.is_empty() && !files.table_paths().iter().any(asks_for_hidden) =>
-            {
-                files.table_paths()
-            }
+            Some(files) if !has_folders(files) && !files.table_paths().iter().any(asks_for_hidden) => files.table_paths(),
             _ => &[],
         }
+    }
+
+    async fn scan_files(
+        &self,
+        files: &ListingTable,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = match has_folders(files) {
+            true => partitions::scan(files, session, projection, filters, limit).await,
+            false => files.scan(session, projection, filters, limit).await,
+        };
+        scan::with_orders_that_hold(plan?)
     }
 
     /// A managed table for a statement that writes into `folder`, which nobody reads before it is committed.
@@ -432,6 +494,11 @@ impl FilesTable {
         Ok(table)
     }
 
+}
+
+/// Whether folders have values of columns in their names.
+fn has_folders(files: &ListingTable) -> bool {
+    !files.options().table_partition_cols.is_empty()
 }
 
 fn managed_files(
@@ -484,7 +551,7 @@ impl TableProvider for FilesTable {
         };
         let runtime = only_data(listed.as_ref().unwrap_or(state.runtime_env()), files.table_paths());
         let planning = Planning::of(state).with_runtime(runtime);
-        match files.scan(&planning, projection, filters, limit).await {
+        match self.scan_files(files, &planning, projection, filters, limit).await {
             Ok(plan) => {
                 present::require(&planning, files.table_paths(), &plan, self.is_managed && limit.is_none()).await?;
                 Ok(plan)
@@ -511,6 +578,7 @@ impl TableProvider for FilesTable {
         op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match &self.target {
+            Some(files) if has_folders(files) => partitions::insert(files, state, input, op).await,
             Some(files) => files.insert_into(state, input, op).await,
             None => plan_err!("this table is planned for reading only"),
         }
