@@ -31,7 +31,7 @@ pub struct WindlassCodec;
 
 #[derive(Clone, PartialEq, Message)]
 struct Node {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     operator: Option<Operator>,
 }
 
@@ -58,6 +58,11 @@ enum Operator {
     Orderings(Orderings),
     #[prost(message, tag = "10")]
     CopyFiles(CopyFiles),
+    /// Grouping sets without a column.
+    #[prost(uint32, tag = "11")]
+    EmptySets(u32),
+    #[prost(message, tag = "12")]
+    RowGroupOrder(Ordering),
 }
 
 /// One entry for each window expression of the input.
@@ -239,6 +244,8 @@ impl PhysicalExtensionCodec for WindlassCodec {
             match lost {
                 Lost::Window(flags) => Operator::Window(Window { flags: flags.clone() }),
                 Lost::Scan(options) => Operator::Scan(options.clone()),
+                Lost::EmptySets(sets) => Operator::EmptySets(*sets),
+                Lost::RowGroupOrder(order) => Operator::RowGroupOrder(encoder.ordering(order)?),
                 Lost::Orderings(orderings) => {
                     let orderings = orderings.iter().map(|ordering| encoder.ordering(ordering));
                     Operator::Orderings(Orderings { orderings: orderings.collect::<Result<_>>()? })
@@ -301,6 +308,12 @@ impl PhysicalExtensionCodec for WindlassCodec {
             }
             Some(Operator::Window(node)) => Lost::Window(node.flags).restore(&input(inputs, 0)?),
             Some(Operator::Scan(options)) => Lost::Scan(options).restore(&input(inputs, 0)?),
+            Some(Operator::EmptySets(sets)) => Lost::EmptySets(sets).restore(&input(inputs, 0)?),
+            Some(Operator::RowGroupOrder(order)) => {
+                let scan = input(inputs, 0)?;
+                let order = decoder.ordering(order, &scan.schema())?;
+                Lost::RowGroupOrder(order).restore(&scan)
+            }
             Some(Operator::Orderings(node)) => {
                 let input = input(inputs, 0)?;
                 let orderings = node.orderings.into_iter().map(|ordering| decoder.ordering(ordering, &input.schema()));

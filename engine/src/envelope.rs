@@ -3,9 +3,10 @@
 use crate::codec::{Encoder, WindlassCodec};
 use crate::lost;
 use crate::stores::{StoreConfig, Stores, stores_of};
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{CastExpr, Literal};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::to_proto::serialize_physical_expr_with_converter;
 use datafusion_proto::physical_plan::{
@@ -137,7 +138,8 @@ impl PhysicalProtoConverterExtension for Numbered {
         expr: &Arc<dyn PhysicalExpr>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<PhysicalExprNode> {
-        let mut node = serialize_physical_expr_with_converter(expr, codec, self)?;
+        let exact = half_as_cast(expr)?;
+        let mut node = serialize_physical_expr_with_converter(exact.as_ref().unwrap_or(expr), codec, self)?;
         if let Some(identity) = &mut node.expr_id {
             let mut numbers = self.numbers.borrow_mut();
             let next = FIRST_NUMBER + numbers.len() as u64;
@@ -145,6 +147,15 @@ impl PhysicalProtoConverterExtension for Numbered {
         }
         Ok(node)
     }
+}
+
+/// DataFusion writes a literal of 16 bits as one of 32, which stays one. A cast back gives the same number.
+fn half_as_cast(expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+    let Some(literal) = expr.downcast_ref::<Literal>().filter(|of| of.value().data_type() == DataType::Float16) else {
+        return Ok(None);
+    };
+    let single = Arc::new(Literal::new(literal.value().cast_to(&DataType::Float32)?));
+    Ok(Some(Arc::new(CastExpr::new(single, DataType::Float16, None))))
 }
 
 /// The name of these bytes: 128 bits of their BLAKE3 hash.

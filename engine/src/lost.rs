@@ -3,20 +3,25 @@
 
 use crate::versions::Told;
 use crate::window::{WindowFlags, restore_window, window_flags};
+use arrow::compute::SortOptions;
 use datafusion::common::parsers::CompressionTypeVariant;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
-    CsvSource, FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, JsonSource,
+    CsvSource, FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, JsonSource, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::memory::LazyMemoryExec;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, SortOrderPushdownResult,
+};
 use object_store::memory::InMemory;
 use std::fmt;
 use std::str::FromStr;
@@ -29,6 +34,10 @@ pub(crate) enum Lost {
     Scan(ScanOptions),
     /// How the rows of a generated series are sorted.
     Orderings(Vec<LexOrdering>),
+    /// How many grouping sets without a column an aggregate has, whose groups have no columns at all.
+    EmptySets(u32),
+    /// In which order a top-k wants row groups of Parquet files to be read.
+    RowGroupOrder(LexOrdering),
 }
 
 /// Of files.
@@ -59,25 +68,33 @@ pub(crate) struct LostExec {
 pub(crate) fn wrap(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     Arc::clone(plan)
         .transform_up(|node| {
-            Ok(match Lost::of(&node)? {
-                None => Transformed::no(node),
-                Some(lost) => Transformed::yes(Arc::new(LostExec { input: node, lost }) as Arc<dyn ExecutionPlan>),
-            })
+            let lost = Lost::of(&node)?;
+            let wrapped = !lost.is_empty();
+            let input = lost.into_iter().fold(node, |input, lost| Arc::new(LostExec { input, lost }) as Arc<dyn ExecutionPlan>);
+            Ok(if wrapped { Transformed::yes(input) } else { Transformed::no(input) })
         })
         .data()
 }
 
 impl Lost {
-    fn of(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Self>> {
+    /// All that is lost of an operator, in the order in which it is restored.
+    fn of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Self>> {
         if plan.is::<LazyMemoryExec>() {
             let orderings: Vec<_> = plan.equivalence_properties().oeq_class().iter().cloned().collect();
-            return Ok((!orderings.is_empty()).then_some(Self::Orderings(orderings)));
+            return Ok(if orderings.is_empty() { vec![] } else { vec![Self::Orderings(orderings)] });
+        }
+        if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
+            let by = aggregate.group_expr();
+            let sets = u32::try_from(by.groups().len()).unwrap_or(u32::MAX);
+            let empty = by.has_grouping_set() && by.expr().is_empty();
+            return Ok(if empty { vec![Self::EmptySets(sets)] } else { vec![] });
         }
         if let Some(config) = scan_config(plan) {
-            let options = ScanOptions::of(config);
-            return Ok((options != ScanOptions::default()).then_some(Self::Scan(options)));
+            let options = Some(ScanOptions::of(config)).filter(|options| *options != ScanOptions::default());
+            let order = row_group_order(config);
+            return Ok(options.map(Self::Scan).into_iter().chain(order.map(Self::RowGroupOrder)).collect());
         }
-        Ok(window_flags(plan)?.map(Self::Window))
+        Ok(window_flags(plan)?.map(Self::Window).into_iter().collect())
     }
 
     /// `plan`, which was encoded without it.
@@ -98,6 +115,14 @@ impl Lost {
                 }
                 Ok(Arc::new(series))
             }
+            Self::EmptySets(sets) => match plan.downcast_ref::<AggregateExec>() {
+                Some(aggregate) => with_empty_sets(aggregate, sets),
+                None => internal_err!("{} is not an aggregate", plan.name()),
+            },
+            Self::RowGroupOrder(order) => match scan_config(plan) {
+                Some(config) => with_row_group_order(config, &order),
+                None => internal_err!("{} is not a scan of files", plan.name()),
+            },
         }
     }
 }
@@ -152,6 +177,71 @@ fn tagged(mut groups: Vec<FileGroup>, e_tags: Vec<String>) -> Result<Vec<FileGro
         }
     }
     Ok(groups)
+}
+
+fn with_empty_sets(aggregate: &AggregateExec, sets: u32) -> Result<Arc<dyn ExecutionPlan>> {
+    let by = PhysicalGroupBy::new(vec![], vec![], vec![vec![]; sets as usize], true);
+    let restored = AggregateExec::try_new(
+        *aggregate.mode(),
+        by,
+        aggregate.aggr_expr().to_vec(),
+        aggregate.filter_expr().to_vec(),
+        Arc::clone(aggregate.input()),
+        aggregate.input_schema(),
+    )?;
+    Ok(Arc::new(restored.with_limit_options(aggregate.limit_options())))
+}
+
+/// The source shows it nowhere but in what it displays. A key that is no column ends it: what is left out costs time and no row.
+fn row_group_order(config: &FileScanConfig) -> Option<LexOrdering> {
+    let parquet = config.file_source.downcast_ref::<ParquetSource>()?;
+    let shown = Shown(parquet).to_string();
+    let mut rest = shown.rsplit_once(", sort_order_for_reorder=[")?.1;
+    let schema = parquet.table_schema().table_schema();
+    let mut keys = Vec::new();
+    while let Some((key, behind)) = schema.fields().iter().find_map(|field| shown_key(field.name(), rest)) {
+        keys.push(key);
+        match behind.strip_prefix(", ") {
+            Some(next) => rest = next,
+            None => break,
+        }
+    }
+    LexOrdering::new(keys)
+}
+
+/// The key by the column `name` that `text` begins with, and what is behind it.
+fn shown_key<'a>(name: &str, text: &'a str) -> Option<(PhysicalSortExpr, &'a str)> {
+    let text = text.strip_prefix(name)?.strip_prefix('@')?;
+    let (index, text) = text.split_once(' ')?;
+    let column = Arc::new(Column::new(name, index.parse().ok()?));
+    // Longer words first.
+    let orders = [
+        ("DESC NULLS LAST", true, false),
+        ("DESC", true, true),
+        ("ASC NULLS LAST", false, false),
+        ("ASC", false, true),
+    ];
+    let (behind, descending, nulls_first) =
+        orders.into_iter().find_map(|(words, desc, first)| Some((text.strip_prefix(words)?, desc, first)))?;
+    Some((PhysicalSortExpr::new(column, SortOptions { descending, nulls_first }), behind))
+}
+
+struct Shown<'a>(&'a ParquetSource);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt_extra(DisplayFormatType::Default, f)
+    }
+}
+
+fn with_row_group_order(config: &FileScanConfig, order: &LexOrdering) -> Result<Arc<dyn ExecutionPlan>> {
+    // Nothing is known of the order of its rows here: a source that knows asks for nothing.
+    let unsorted = EquivalenceProperties::new(Arc::clone(config.file_source.table_schema().table_schema()));
+    let source = match config.file_source.try_pushdown_sort(order, &unsorted)? {
+        SortOrderPushdownResult::Inexact { inner } => inner,
+        _ => Arc::clone(&config.file_source),
+    };
+    Ok(DataSourceExec::from_data_source(FileScanConfigBuilder::from(config.clone()).with_source(source).build()))
 }
 
 fn csv(config: &FileScanConfig) -> Option<&CsvSource> {

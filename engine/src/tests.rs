@@ -2,6 +2,7 @@
 
 mod functions;
 mod round_trip;
+mod written_plans;
 
 use crate::config::WindlassOptions;
 use crate::exchange::{BucketSel, ExchangeStore, StoreConfig};
