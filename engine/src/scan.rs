@@ -233,7 +233,8 @@ impl NamingSource {
         // One that was decoded reads from a store that it has been given already.
         let inner = match self.inner.downcast_ref::<ParquetSource>() {
             Some(parquet) => {
-                let reader = BelievedFiles::new(Arc::clone(&store), Arc::clone(&self.footers));
+                let reader =
+                    BelievedFiles::new(Arc::clone(&store), Arc::clone(&self.footers), parquet.filter().as_ref());
                 Arc::new(parquet.clone().with_parquet_file_reader_factory(Arc::new(reader)))
             }
             None => Arc::clone(&self.inner),

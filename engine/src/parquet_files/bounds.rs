@@ -14,11 +14,16 @@ use datafusion::parquet::file::metadata::{
 use datafusion::parquet::file::page_index::column_index::ColumnIndexMetaData;
 use datafusion::parquet::file::statistics::{Statistics, ValueStatistics};
 use datafusion::parquet::schema::types::ColumnDescriptor;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// `metadata` without what its rows may contradict. The very same, where there is nothing of the kind.
-pub(crate) fn believed(metadata: Arc<ParquetMetaData>) -> Result<Arc<ParquetMetaData>, ParquetError> {
-    let writer = Writer::of(metadata.file_metadata());
+/// `metadata` without what its rows may contradict. The very same, where there is nothing of the kind. Of `numbers`, columns, no row
+/// counts where they are NaN.
+pub(crate) fn believed(
+    metadata: Arc<ParquetMetaData>,
+    numbers: &BTreeSet<String>,
+) -> Result<Arc<ParquetMetaData>, ParquetError> {
+    let writer = Writer::of(metadata.file_metadata(), numbers);
     let mut chunks = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
     if chunks.all(|chunk| writer.verdict(chunk) == Verdict::Holds) && !indexes_floats(&metadata) {
         return Ok(metadata);
@@ -62,17 +67,18 @@ enum Verdict {
 }
 
 /// What is known of the program that wrote a file.
-struct Writer {
+struct Writer<'a> {
     /// It leaves a null count of zero out.
     omits_zero: bool,
+    numbers: &'a BTreeSet<String>,
 }
 
-impl Writer {
-    fn of(file: &FileMetaData) -> Self {
+impl<'a> Writer<'a> {
+    fn of(file: &FileMetaData, numbers: &'a BTreeSet<String>) -> Self {
         let version = file.created_by().and_then(|by| by.strip_prefix("parquet-rs version "));
         let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
         // Since 53 it writes zeros.
-        Self { omits_zero: major.is_some_and(|major| major < 53) }
+        Self { omits_zero: major.is_some_and(|major| major < 53), numbers }
     }
 
     fn verdict(&self, chunk: &ColumnChunkMetaData) -> Verdict {
@@ -84,13 +90,17 @@ impl Writer {
         match self.statistics(chunk) {
             None => Verdict::Unknown,
             // By their bytes: zeros of either sign are equal, and NaN is not.
-            Some(held)
-                if held.min_bytes_opt() == stated.min_bytes_opt() && held.max_bytes_opt() == stated.max_bytes_opt() =>
-            {
+            Some(held) if same_bytes(&held, stated) && held.null_count_opt() == stated.null_count_opt() => {
                 Verdict::Holds
             }
             Some(held) => Verdict::Rather(held),
         }
+    }
+
+    /// Whether the values that count are no NaN, of a column that may be NULL.
+    fn is_number(&self, column: &ColumnDescriptor) -> bool {
+        let is_top = column.path().parts().len() == 1;
+        is_top && column.max_def_level() > 0 && self.numbers.contains(column.name())
     }
 
     /// As far as they hold.
@@ -98,14 +108,23 @@ impl Writer {
         let stated = chunk.statistics()?;
         let nulls = self.null_count(chunk, stated)?;
         let column = chunk.column_descr();
+        // A row group that is said to match as a whole may have NaN all the same: so how many NULLs there are is not said.
+        let (has_most, nulls) = if self.is_number(column) { (true, None) } else { (false, nulls) };
         Some(match stated {
-            Statistics::Float(of) => Statistics::Float(least(of, nulls, |n| n.is_nan(), |n| *n == 0.0, -0.0)),
-            Statistics::Double(of) => Statistics::Double(least(of, nulls, |n| n.is_nan(), |n| *n == 0.0, -0.0)),
+            Statistics::Float(of) => {
+                Statistics::Float(of_numbers(of, nulls, has_most, |n| n.is_nan(), |n| *n == 0.0, [-0.0, 0.0]))
+            }
+            Statistics::Double(of) => {
+                Statistics::Double(of_numbers(of, nulls, has_most, |n| n.is_nan(), |n| *n == 0.0, [-0.0, 0.0]))
+            }
             Statistics::FixedLenByteArray(of) if is_float(column) => {
-                let magnitude = |n: &FixedLenByteArray| u16::from_le_bytes([n.as_bytes()[0], n.as_bytes()[1]]) & 0x7fff;
-                let negative_zero = FixedLenByteArray::from(vec![0, 0x80]);
-                let is_nan = |n: &FixedLenByteArray| n.as_bytes().len() != 2 || magnitude(n) > 0x7c00;
-                Statistics::FixedLenByteArray(least(of, nulls, is_nan, |n| magnitude(n) == 0, negative_zero))
+                let magnitude = |n: &FixedLenByteArray| match n.as_bytes() {
+                    [low, high] => u16::from_le_bytes([*low, *high]) & 0x7fff,
+                    _ => u16::MAX,
+                };
+                let zeros = [FixedLenByteArray::from(vec![0, 0x80]), FixedLenByteArray::from(vec![0, 0])];
+                let (is_nan, is_zero) = (|n: &_| magnitude(n) > 0x7c00, |n: &_| magnitude(n) == 0);
+                Statistics::FixedLenByteArray(of_numbers(of, nulls, has_most, is_nan, is_zero, zeros))
             }
             stated if is_ordered(column, stated) => stated.clone(),
             stated => without_bounds(stated, nulls),
@@ -144,17 +163,27 @@ pub(super) fn is_float(column: &ColumnDescriptor) -> bool {
         || column.logical_type_ref() == Some(&LogicalType::Float16)
 }
 
-/// The lower bound alone: NaN may be among the values, above it. It may be either zero.
-fn least<T: Clone>(
+/// The lower bound, and the upper one if it `has_most`: else NaN may be among the values, above it. Zero is either zero.
+fn of_numbers<T: Clone>(
     of: &ValueStatistics<T>,
     nulls: Option<u64>,
+    has_most: bool,
     is_nan: impl Fn(&T) -> bool,
     is_zero: impl Fn(&T) -> bool,
-    negative_zero: T,
+    [negative_zero, zero]: [T; 2],
 ) -> ValueStatistics<T> {
-    let number = of.min_opt().filter(|min| !is_nan(min));
-    let min = number.map(|min| if is_zero(min) { negative_zero } else { min.clone() });
-    ValueStatistics::new(min, None, None, nulls, false)
+    let either = |bound: &T, zero: T| if is_zero(bound) { zero } else { bound.clone() };
+    let is_nan = |bound: Option<&T>| bound.is_some_and(&is_nan);
+    if is_nan(of.min_opt()) || (has_most && is_nan(of.max_opt())) {
+        return ValueStatistics::new(None, None, None, nulls, false);
+    }
+    let min = of.min_opt().map(|min| either(min, negative_zero));
+    let max = of.max_opt().filter(|_| has_most).map(|max| either(max, zero));
+    ValueStatistics::new(min, max, None, nulls, false)
+}
+
+fn same_bytes(one: &Statistics, other: &Statistics) -> bool {
+    one.min_bytes_opt() == other.min_bytes_opt() && one.max_bytes_opt() == other.max_bytes_opt()
 }
 
 /// Whether its bounds were found in the order in which values are compared.

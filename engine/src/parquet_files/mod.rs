@@ -25,7 +25,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion_datasource::file_format::FileMeta;
 use object_store::{ObjectMeta, ObjectStore};
 pub(crate) use reader::BelievedFiles;
-use reader::believed_and_kept;
+use reader::Footers;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -68,13 +68,16 @@ impl ParquetFiles {
         store: &Arc<dyn ObjectStore>,
         object: &ObjectMeta,
     ) -> Result<Arc<ParquetMetaData>> {
-        let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
-        let metadata = DFParquetMetadata::new(store, object)
+        let footers = Footers(state.runtime_env().cache_manager.get_file_metadata_cache());
+        if let Some(kept) = footers.get(object) {
+            return Ok(kept.believed);
+        }
+        let written = DFParquetMetadata::new(store, object)
             .with_metadata_size_hint(self.inner.metadata_size_hint())
-            .with_file_metadata_cache(Some(Arc::clone(&footers)))
+            .with_file_metadata_cache(Some(Arc::clone(&footers.0)))
             .fetch_metadata()
             .await?;
-        Ok(believed_and_kept(metadata, object, &footers)?)
+        Ok(footers.keep(object, written)?.believed)
     }
 }
 

@@ -1,4 +1,4 @@
-use super::bounds::believed;
+use super::bounds;
 use super::statistics::{ordering, statistics};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
@@ -7,12 +7,18 @@ use datafusion::common::ScalarValue;
 use datafusion::common::stats::Precision;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::data_type::ByteArray;
+use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::metadata::{
     FileMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader, SortingColumn,
 };
 use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::parquet::file::statistics::{Statistics, ValueStatistics};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+fn believed(metadata: Arc<ParquetMetaData>) -> Result<Arc<ParquetMetaData>, ParquetError> {
+    bounds::believed(metadata, &BTreeSet::new())
+}
 
 /// A file with the columns `i`, `s` and `x`, and a row group for each of `groups`.
 fn written(groups: &[(Vec<Option<i64>>, Vec<f64>)], by: Option<SortingColumn>) -> (Arc<ParquetMetaData>, SchemaRef) {
@@ -186,4 +192,13 @@ fn a_file_is_sorted_where_its_row_groups_follow_each_other() {
     // Where NaN lies, writers do not agree.
     assert!(!sorted(&[numbers([1, 2])], by(2, false)));
     assert!(!sorted(&[numbers([1, 2])], None));
+}
+
+#[test]
+fn numbers_have_an_upper_bound_where_no_row_counts_that_is_nan() {
+    let (metadata, _) = written(&[(vec![Some(1), Some(2), None], vec![1.0, f64::NAN, 0.0])], None);
+    let held = bounds::believed(metadata, &BTreeSet::from(["x".to_string()])).unwrap();
+    let Some(Statistics::Double(x)) = of(&held, 2) else { panic!("{:?}", of(&held, 2)) };
+    assert_eq!((x.min_opt(), x.max_opt(), x.null_count_opt()), (Some(&0.0), Some(&1.0), None));
+    assert!(x.min_opt().is_some_and(|min| min.is_sign_negative()));
 }
