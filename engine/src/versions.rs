@@ -78,13 +78,11 @@ impl fmt::Display for Bound {
 
 /// Says what the store's refusal means. Its kind stays.
 pub fn replaced(location: &Path, error: object_store::Error) -> object_store::Error {
+    const MEANS: &str = "it was written again, or removed, after the statement had listed it; run the statement again";
     match error {
-        object_store::Error::Precondition { source, .. } => object_store::Error::Precondition {
-            path: format!(
-                "{location}: it was written again, or removed, after the statement had listed it; run the statement again"
-            ),
-            source,
-        },
+        object_store::Error::Precondition { .. } => {
+            object_store::Error::Precondition { path: location.to_string(), source: MEANS.into() }
+        }
         error => error,
     }
 }

@@ -401,6 +401,7 @@ fn quotas_count_replicas_and_what_is_replaced_makes_room() {
     bench.write("/q/b", CreateMode::New, &[]).unwrap();
     let full = bench.write("/q/c", CreateMode::New, &[]).unwrap_err();
     assert!(matches!(full, FsError::QuotaExceeded { unit: "files and folders", .. }), "{full}");
+    bench.write("/q/b", CreateMode::Overwrite, &[]).unwrap();
     bench.write("/c", CreateMode::New, &[]).unwrap();
     let into = bench.run(|names, now, out| names.rename(now, &path("/c"), &path("/q/c"), false, true, out));
     assert!(matches!(into, Err(FsError::QuotaExceeded { .. })));

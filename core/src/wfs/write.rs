@@ -37,7 +37,8 @@ impl Namespace {
         }
         // A folder that is full is noticed before anything is written.
         let (around, missing) = self.nearest_folder(&path)?;
-        self.tree.check_quota(around, Usage { files: 1, folders: missing, ..Usage::default() }, None)?;
+        let files = u64::from(self.tree.find(&path)?.is_none());
+        self.tree.check_quota(around, Usage { files, folders: missing, ..Usage::default() }, None)?;
         let file = self.next_file();
         let sealed = Vec::new();
         let writing = Writing { path, mode, writer, replication, block_bytes, sealed, open: None };
