@@ -44,14 +44,8 @@ impl Place {
                 Self::web(text, &format!("{scheme}:{rest}"))
             }
             Some((scheme, rest)) => {
-                let Some(rest) = rest.strip_prefix("//") else {
-                    // Hadoop's file:/a is file:///a.
-                    return match scheme.as_str() {
-                        "file" => Self::local(rest),
-                        "wfs" => Self::of_store(text, "wfs", "", rest),
-                        _ => plan_err!("{text}: a location begins with {scheme}://"),
-                    };
-                };
+                // Hadoop's file:/a is file:///a.
+                let rest = rest.strip_prefix("//").unwrap_or(rest);
                 let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
                 match (scheme.as_str(), authority) {
                     ("file", "" | "localhost") => Self::local(if path.is_empty() { "/" } else { path }),
@@ -229,8 +223,9 @@ fn split_scheme(text: &str) -> Option<(String, &str)> {
     let (scheme, rest) = text.split_once(':')?;
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
-    let is_url = is_scheme && (rest.starts_with("//") || rest.starts_with('/') && matches!(scheme, "file" | "wfs"));
-    is_url.then(|| (scheme.to_ascii_lowercase(), rest))
+    let scheme = scheme.to_ascii_lowercase();
+    let has_short_form = matches!(scheme.as_str(), "file" | "wfs");
+    (is_scheme && (rest.starts_with("//") || rest.starts_with('/') && has_short_form)).then_some((scheme, rest))
 }
 
 /// As people write it.
@@ -286,7 +281,9 @@ impl Source {
     /// Text in which DataFusion reads the same.
     pub fn planned(&self) -> String {
         match (&self.pattern, self.place.local_path()) {
-            (Some(pattern), Some(folder)) => format!("{}/{pattern}", folder.display().to_string().trim_end_matches('/')),
+            (Some(pattern), Some(folder)) => {
+                format!("{}/{pattern}", folder.display().to_string().trim_end_matches('/'))
+            }
             _ => self.place.url(),
         }
     }
@@ -476,12 +473,16 @@ mod tests {
     #[test]
     fn no_folder_of_anybody_else_is_our_own() {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        for own in [format!("file:///w/t-{id}/"), format!("s3://b/w/t-{id}/{id}/"), format!("wfs:///.x.windlass-{id}/")] {
+        for own in [format!("file:///w/t-{id}/"), format!("s3://b/w/t-{id}/{id}/"), format!("wfs:///.x.windlass-{id}/")]
+        {
             assert!(OwnFolder::from_url(&own).is_ok(), "{own}");
         }
-        for other in
-            ["file:///".to_string(), "file:///home/me/".to_string(), format!("file:///w/t-{id}"), format!("s3://b/{id}x/")]
-        {
+        for other in [
+            "file:///".to_string(),
+            "file:///home/me/".to_string(),
+            format!("file:///w/t-{id}"),
+            format!("s3://b/{id}x/"),
+        ] {
             assert!(OwnFolder::from_url(&other).is_err(), "{other}");
         }
     }

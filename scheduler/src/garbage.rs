@@ -171,7 +171,8 @@ mod tests {
         let (kept, id) = (folder.path().join("r"), uuid::Uuid::new_v4().simple());
         std::fs::create_dir(&kept).unwrap();
         let here = folder.path().display();
-        for url in [format!("file://{here}/r#1/.a.csv.windlass-{id}/"), format!("file://{here}/r/"), "file:///".into()] {
+        for url in [format!("file://{here}/r#1/.a.csv.windlass-{id}/"), format!("file://{here}/r/"), "file:///".into()]
+        {
             store.commit(Transaction::default().put(format!("{GARBAGE}0-{url}"), url)).await.unwrap();
         }
         assert_eq!(collect(&store, &remover).await.unwrap(), 3, "they are forgotten");

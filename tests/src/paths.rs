@@ -13,7 +13,9 @@ const NAMES: [&str; 8] = ["r#1", "r?x=1", "a%20b", "g[1]", "h*i", "é ^{}|\\~<>&
 fn files_in(cluster: &Processes, place: &str) -> BTreeMap<String, String> {
     let local = tempfile::tempdir().expect("a folder can be made");
     let to = format!("file://{}/", local.path().display());
-    fs_command(cluster, &["distcp", "--overwrite", place, &to]).unwrap_or_else(|e| panic!("{place}: {e}"));
+    // To `fs` a path without a scheme is the cluster's.
+    let place = if place.starts_with('/') { format!("file://{place}") } else { place.to_owned() };
+    fs_command(cluster, &["distcp", "--overwrite", &place, &to]).unwrap_or_else(|e| panic!("{place}: {e}"));
     let mut found = BTreeMap::new();
     read_tree(local.path(), local.path(), &mut found);
     found
@@ -33,7 +35,8 @@ fn read_tree(root: &Path, folder: &Path, found: &mut BTreeMap<String, String>) {
 }
 
 /// Names that a wrong reading of one of `NAMES` would touch.
-const BESIDE: [&str; 7] = ["r/keep.csv", "r/sub/keep.csv", "a b/keep.csv", "g1/keep.csv", "hi/keep.csv", "keep.csv", "k=a/b/keep.csv"];
+const BESIDE: [&str; 7] =
+    ["r/keep.csv", "r/sub/keep.csv", "a b/keep.csv", "g1/keep.csv", "hi/keep.csv", "keep.csv", "k=a/b/keep.csv"];
 
 fn writes_stay_where_they_were_sent(cluster: &Processes, base: &str) {
     let sql = |statements: &[&str]| cluster.sql(statements).unwrap_or_else(|e| panic!("{base}: {statements:?}: {e}"));
@@ -50,11 +53,14 @@ fn writes_stay_where_they_were_sent(cluster: &Processes, base: &str) {
         assert_eq!(sql(&[&one]), "count\n1\n", "{name}");
         let many = format!("copy (select value as x from generate_series(1, 5000)) to '{at}/many/' stored as parquet");
         assert_eq!(sql(&[STAGES, &many]), "count\n5000\n", "{name}");
-        let failing = format!("copy (select 1 / (value - 9) as x from generate_series(1, 10)) to '{at}/bad.csv' stored as csv");
+        let failing =
+            format!("copy (select 1 / (value - 9) as x from generate_series(1, 10)) to '{at}/bad.csv' stored as csv");
         assert!(cluster.sql(&[&failing]).is_err(), "{name}");
 
         let table = format!("create external table t (x bigint) stored as parquet location '{at}/many/'");
-        let file = format!("create external table f (x bigint) stored as csv location '{at}/one.csv' options (has_header true)");
+        let file = format!(
+            "create external table f (x bigint) stored as csv location '{at}/one.csv' options (has_header true)"
+        );
         let rows = "select (select count(*) from t) as n, (select sum(x) from t) as s, (select sum(x) from f) as f";
         assert_eq!(sql(&[&table, &file, rows]), "n,s,f\n5000,12502500,1\n", "{name}");
         assert_eq!(sql(&["insert into t values (1), (2)", rows]), "count\n2\nn,s,f\n5002,12502503,1\n", "{name}");
@@ -68,7 +74,8 @@ fn writes_stay_where_they_were_sent(cluster: &Processes, base: &str) {
     for (path, text) in beside {
         assert_eq!(found.remove(&path), Some(text), "{base}: {path}");
     }
-    let is_expected = |path: &str| expected.iter().any(|at| path == at || at.ends_with('/') && path.starts_with(at.as_str()));
+    let is_expected =
+        |path: &str| expected.iter().any(|at| path == at || at.ends_with('/') && path.starts_with(at.as_str()));
     let others: Vec<&String> = found.keys().filter(|path| !is_expected(path)).collect();
     assert!(others.is_empty(), "{base}: {others:?}");
     assert_eq!(found.len(), expected.len(), "{base}: {:?}", found.keys());
@@ -99,7 +106,10 @@ fn values_come_back_out_of_the_names_of_folders(cluster: &Processes, base: &str)
         let other = format!("select id from v where j = 'y-{value}' and k in ('{value}', 'no') order by id");
         assert_eq!(sql(&[STAGES, &other]), ids, "{value}");
     }
-    assert_eq!(sql(&[&format!("insert overwrite v {}", copy(1)), whole, "drop table v"]), "count\n15\nn,k,s\n15,15,120\n");
+    assert_eq!(
+        sql(&[&format!("insert overwrite v {}", copy(1)), whole, "drop table v"]),
+        "count\n15\nn,k,s\n15,15,120\n"
+    );
     let left = files_in(cluster, &location);
     assert_eq!(left.len(), VALUES.len(), "{:?}", left.keys());
 }
@@ -121,7 +131,10 @@ fn targets_among_the_files_of_the_cluster() {
     values_come_back_out_of_the_names_of_folders(&cluster, "wfs:///d");
     // In the root, where there is nothing around a file or folder.
     let sql = |statements: &[&str]| cluster.sql(statements).unwrap_or_else(|e| panic!("{statements:?}: {e}"));
-    sql(&["copy (select 1 as x) to 'wfs:///a[1]/' stored as csv", "copy (select 1 as x) to 'wfs:///a#1.csv' stored as csv"]);
+    sql(&[
+        "copy (select 1 as x) to 'wfs:///a[1]/' stored as csv",
+        "copy (select 1 as x) to 'wfs:///a#1.csv' stored as csv",
+    ]);
     let found = files_in(&cluster, "wfs:///");
     let top = found.keys().filter(|path| !path.starts_with("d/"));
     assert_eq!(top.filter(|path| path.starts_with("a[1]/") || *path == "a#1.csv").count(), 2, "{:?}", found.keys());
@@ -170,7 +183,9 @@ fn a_folder_that_is_gone_is_no_empty_table() {
     let fs = |arguments: &[&str]| fs_command(&cluster, arguments).unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
     let local = tempfile::tempdir().expect("a folder can be made");
     let here = local.path().join("t");
-    for (table, location) in [("l", format!("{}/", here.display())), ("w", "wfs:///t/".into()), ("s", "s3://lake/t/".into())] {
+    for (table, location) in
+        [("l", format!("{}/", here.display())), ("w", "wfs:///t/".into()), ("s", "s3://lake/t/".into())]
+    {
         let create = format!("create external table {table} (x bigint) stored as parquet location '{location}'");
         let count = format!("select count(*) as n from {table}");
         // Yet to be filled, filled, and emptied.

@@ -32,8 +32,8 @@ use datafusion::sql::unparser::expr_to_sql;
 use futures::TryStreamExt;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use windlass_connectors::StoreRegistry;
 use url::Url;
+use windlass_connectors::StoreRegistry;
 use windlass_engine::{OwnFolder, Place, Planning, partitions, scan};
 
 /// Options that configure the object store, not the file format.
@@ -46,7 +46,8 @@ const COMPRESSED: [(&str, &str); 4] = [("gz", "gzip"), ("bz2", "bzip2"), ("xz", 
 /// Makes the object stores of a table known when its options say how to reach them.
 pub(super) fn configure_stores(stores: &StoreRegistry, external: &External) -> Result<(), QueryError> {
     for location in &external.locations {
-        let url = Url::parse(&location.url).map_err(|error| QueryError::Internal(format!("{}: {error}", location.url)))?;
+        let url =
+            Url::parse(&location.url).map_err(|error| QueryError::Internal(format!("{}: {error}", location.url)))?;
         stores.configure(&url, &external.options)?;
     }
     Ok(())
@@ -493,7 +494,6 @@ impl FilesTable {
         table.target = Some(Erased::new(managed_files(state, record, managed, std::slice::from_ref(folder))?));
         Ok(table)
     }
-
 }
 
 /// Whether folders have values of columns in their names.

@@ -156,9 +156,7 @@ impl DataFiles {
         let folder = prefix.cloned().unwrap_or_default();
         match self.hidden_of.contains(&folder) {
             true => listed,
-            false => {
-                listed.try_filter(move |file| futures::future::ready(is_data(&file.location, &folder))).boxed()
-            }
+            false => listed.try_filter(move |file| futures::future::ready(is_data(&file.location, &folder))).boxed(),
         }
     }
 }

@@ -21,8 +21,8 @@ pub use build::{FilesTable, external_record, parse_view, without_secrets};
 pub(crate) use build::{check_storable, existing_files, unread_additions, view_provider};
 pub(crate) use data_files::read_only_data;
 pub(crate) use listings::Listings;
-pub(crate) use present::make as make_folder;
 pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
+pub(crate) use present::make as make_folder;
 pub use provider::SessionCatalogs;
 pub use record::{
     External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord,

@@ -86,7 +86,9 @@ pub(crate) async fn make(stores: &StoreRegistry, place: &Place) -> Result<(), Qu
     if let Some(path) = place.local_path() {
         let made = tokio::fs::create_dir_all(&path).await;
         return made.map_err(|error| {
-            QueryError::Invalid(format!("{place}: there is no such folder on the primary, and it cannot be made: {error}"))
+            QueryError::Invalid(format!(
+                "{place}: there is no such folder on the primary, and it cannot be made: {error}"
+            ))
         });
     }
     if let Some(wfs) = stores.wfs().filter(|_| place.store().as_str() == "wfs:///") {

@@ -5,7 +5,8 @@ use super::publish::{Intent, Publication, Writers};
 use super::runner::{Finished, Started, job_info};
 use super::{Execution, Info, Statements, shape_of};
 use crate::catalog::{
-    Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord, existing_files, unread_additions,
+    Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord, existing_files,
+    unread_additions,
 };
 use crate::errors::{QueryError, explain};
 use crate::history::{JobInfo, StageRecord};
@@ -18,8 +19,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_core::ids::JobId;
-use windlass_engine::PlannedJob;
 use windlass_engine::OwnFolder;
+use windlass_engine::PlannedJob;
 use windlass_engine::ops::StagedFiles;
 use windlass_engine::stage::WriteTarget;
 
