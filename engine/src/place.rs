@@ -266,10 +266,11 @@ pub struct Source {
 }
 
 impl Source {
-    /// What people write. A path without a scheme in which there is `*`, `?` or `[` is a pattern, unless a file or folder has just that name.
+    /// What people write. A path without a scheme in which there is `*`, `?` or `[` is a pattern, unless it ends in `/` (no file matches such a
+    /// one) or a file or folder has just that name.
     pub fn parse(text: &str) -> Result<Self> {
         let starts_pattern = |c: char| matches!(c, '*' | '?' | '[');
-        let is_name = || std::path::Path::new(text).exists();
+        let is_name = || text.ends_with('/') || std::path::Path::new(text).exists();
         let Some(at) = text.find(starts_pattern).filter(|_| split_scheme(text).is_none() && !is_name()) else {
             return Ok(Self { place: Place::parse(text)?, pattern: None });
         };
@@ -500,6 +501,7 @@ mod tests {
         let name = Source::parse(&at("[x] *.csv")).unwrap();
         assert_eq!((name.pattern.as_deref(), name.place.path().filename()), (None, Some("[x] *.csv")));
         assert_eq!(Source::parse("wfs:///a*").unwrap().pattern, None, "what has a scheme is a name");
+        assert_eq!(Source::parse(&at("[y]/")).unwrap().pattern, None, "and so is a folder that is yet to be made");
         assert_eq!(Source::parse("*.csv").unwrap().place, place("."));
     }
 }

@@ -328,7 +328,7 @@ async fn require_files(state: &SessionState, locations: &[ListingTableUrl]) -> R
             continue;
         }
         let folder = Place::from_url(location.as_str())?;
-        let deep = match pattern.as_str().trim_end_matches('/').contains('/') {
+        let deep = match pattern.as_str().contains('/') {
             true => {
                 "; a pattern looks into folders after SET datafusion.execution.listing_table_ignore_subdirectory = false"
             }
