@@ -62,6 +62,11 @@ pub fn with_orders_that_hold(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Exe
     let Some(config) = file_scan(&plan) else { return Ok(plan) };
     let has_no_null = |key: &PhysicalSortExpr| {
         let Some(column) = key.expr.downcast_ref::<Column>() else { return false };
+        // Nor is NaN.
+        let schema = config.file_source.table_schema().table_schema();
+        if schema.fields().get(column.index()).is_none_or(|field| field.data_type().is_floating()) {
+            return false;
+        }
         let several = config.file_groups.iter().filter(|group| group.len() > 1);
         several.flat_map(FileGroup::iter).all(|file| {
             let of_file = file.statistics.as_ref().and_then(|of| of.column_statistics.get(column.index()));

@@ -19,13 +19,12 @@ use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::physical_plan::{FileScanConfig, FileSinkConfig, FileSource};
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::parquet::file::metadata::ParquetMetaData;
 use datafusion::physical_expr::{LexOrdering, LexRequirement};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_datasource::file_format::FileMeta;
 use object_store::{ObjectMeta, ObjectStore};
 pub(crate) use reader::BelievedFiles;
-use reader::Footers;
+use reader::{Footer, Footers};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -62,22 +61,22 @@ struct ParquetFiles {
 }
 
 impl ParquetFiles {
-    async fn metadata(
+    async fn footer(
         &self,
         state: &dyn Session,
         store: &Arc<dyn ObjectStore>,
         object: &ObjectMeta,
-    ) -> Result<Arc<ParquetMetaData>> {
+    ) -> Result<Footer> {
         let footers = Footers(state.runtime_env().cache_manager.get_file_metadata_cache());
         if let Some(kept) = footers.get(object) {
-            return Ok(kept.believed);
+            return Ok(kept);
         }
         let written = DFParquetMetadata::new(store, object)
             .with_metadata_size_hint(self.inner.metadata_size_hint())
             .with_file_metadata_cache(Some(Arc::clone(&footers.0)))
             .fetch_metadata()
             .await?;
-        Ok(footers.keep(object, written)?.believed)
+        Ok(footers.keep(object, written)?)
     }
 }
 
@@ -111,7 +110,8 @@ impl FileFormat for ParquetFiles {
         table_schema: SchemaRef,
         object: &ObjectMeta,
     ) -> Result<Statistics> {
-        statistics::statistics(&*self.metadata(state, store, object).await?, &table_schema)
+        let footer = self.footer(state, store, object).await?;
+        statistics::statistics(&footer.believed, &footer.written, &table_schema)
     }
 
     async fn infer_ordering(
@@ -121,7 +121,7 @@ impl FileFormat for ParquetFiles {
         table_schema: SchemaRef,
         object: &ObjectMeta,
     ) -> Result<Option<LexOrdering>> {
-        statistics::ordering(&*self.metadata(state, store, object).await?, &table_schema)
+        statistics::ordering(&self.footer(state, store, object).await?.believed, &table_schema)
     }
 
     async fn infer_stats_and_ordering(
@@ -131,9 +131,10 @@ impl FileFormat for ParquetFiles {
         table_schema: SchemaRef,
         object: &ObjectMeta,
     ) -> Result<FileMeta> {
-        let metadata = self.metadata(state, store, object).await?;
-        let ordering = statistics::ordering(&metadata, &table_schema)?;
-        Ok(FileMeta::new(statistics::statistics(&metadata, &table_schema)?).with_ordering(ordering))
+        let footer = self.footer(state, store, object).await?;
+        let ordering = statistics::ordering(&footer.believed, &table_schema)?;
+        let statistics = statistics::statistics(&footer.believed, &footer.written, &table_schema)?;
+        Ok(FileMeta::new(statistics).with_ordering(ordering))
     }
 
     async fn create_physical_plan(

@@ -81,7 +81,7 @@ pub(super) struct Footers(pub Arc<FileMetadataCache>);
 /// A footer as it was written, and what is believed of it.
 #[derive(Clone)]
 pub(super) struct Footer {
-    written: Arc<ParquetMetaData>,
+    pub written: Arc<ParquetMetaData>,
     pub believed: Arc<ParquetMetaData>,
 }
 

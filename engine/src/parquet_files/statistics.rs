@@ -15,9 +15,13 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Of the columns of `schema`, the table's. Exact is only what every row group says in the type of the table. `metadata` is
-/// [believed](super::bounds::believed).
-pub(super) fn statistics(metadata: &ParquetMetaData, schema: &SchemaRef) -> Result<Statistics> {
+/// Of the columns of `schema`, the table's. Exact is only what every row group says in the type of the table. `metadata` is what is
+/// [believed](super::bounds::believed) of what was `written`.
+pub(super) fn statistics(
+    metadata: &ParquetMetaData,
+    written: &ParquetMetaData,
+    schema: &SchemaRef,
+) -> Result<Statistics> {
     let mut statistics = DFParquetMetadata::statistics_from_parquet_metadata(metadata, schema)?;
     let columns = metadata.file_metadata().schema_descr().columns();
     let flat = columns.iter().enumerate().filter(|(_, column)| column.path().parts().len() == 1);
@@ -26,7 +30,25 @@ pub(super) fn statistics(metadata: &ParquetMetaData, schema: &SchemaRef) -> Resu
         let in_file = flat.get(field.name().as_str()).map(|&index| InFile { metadata, index });
         correct(of, value_type(field.data_type()), in_file);
     }
+    if schema.fields().iter().any(|field| value_type(field.data_type()).is_floating()) {
+        let stated = DFParquetMetadata::statistics_from_parquet_metadata(written, schema)?;
+        guess_the_largest(&mut statistics, stated, schema);
+    }
     Ok(statistics)
+}
+
+/// What is written to be the largest number may not be, since there may be NaN, but how many rows a filter leaves is estimated by it.
+fn guess_the_largest(statistics: &mut Statistics, stated: Statistics, schema: &Schema) {
+    let columns = statistics.column_statistics.iter_mut().zip(stated.column_statistics);
+    for (field, (of, stated)) in schema.fields().iter().zip(columns) {
+        let data_type = value_type(field.data_type());
+        let fits = |most: &ScalarValue| !most.is_null() && most.data_type() == *data_type;
+        // Their encoding has no numbers of 16 bits.
+        let is_float = matches!(data_type, DataType::Float32 | DataType::Float64);
+        if is_float && of.min_value != Precision::Absent && stated.max_value.get_value().is_some_and(fits) {
+            of.max_value = stated.max_value.to_inexact();
+        }
+    }
 }
 
 /// A column of a file that is not nested.

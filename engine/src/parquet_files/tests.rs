@@ -89,7 +89,7 @@ fn believed_of(metadata: &Arc<ParquetMetaData>, column: usize) -> Option<Statist
 #[test]
 fn a_floating_point_column_has_no_upper_bound() {
     let (metadata, schema) = written(&[(vec![Some(1), Some(2)], vec![1.0, f64::NAN])], None);
-    let held = believed(metadata).unwrap();
+    let held = believed(Arc::clone(&metadata)).unwrap();
     let Some(Statistics::Double(x)) = of(&held, 2) else { panic!("{:?}", of(&held, 2)) };
     assert_eq!((x.min_opt(), x.max_opt(), x.null_count_opt()), (Some(&1.0), None, Some(0)));
     let chunk = held.row_group(0).column(2);
@@ -97,9 +97,11 @@ fn a_floating_point_column_has_no_upper_bound() {
     assert!(held.row_group(0).column(0).bloom_filter_offset().is_some());
     // What is believed is believed again, as it is.
     assert!(Arc::ptr_eq(&believed(Arc::clone(&held)).unwrap(), &held));
-    let x = &statistics(&held, &schema).unwrap().column_statistics[2];
+    let x = &statistics(&held, &held, &schema).unwrap().column_statistics[2];
     assert_eq!(x.min_value, Precision::Exact(ScalarValue::from(1.0)));
     assert_eq!(x.max_value, Precision::Absent);
+    let x = &statistics(&held, &metadata, &schema).unwrap().column_statistics[2];
+    assert_eq!(x.max_value, Precision::Inexact(ScalarValue::from(1.0)));
 }
 
 #[test]
@@ -110,7 +112,7 @@ fn a_bound_of_zero_is_that_of_both_zeros() {
     let held = believed(metadata).unwrap();
     let Some(Statistics::Double(x)) = of(&held, 2) else { panic!("{:?}", of(&held, 2)) };
     assert!(x.min_opt().is_some_and(|min| *min == 0.0 && min.is_sign_negative()));
-    let x = &statistics(&held, &schema).unwrap().column_statistics[2];
+    let x = &statistics(&held, &held, &schema).unwrap().column_statistics[2];
     assert_eq!(x.min_value.is_exact(), Some(false));
 }
 
@@ -148,11 +150,11 @@ fn bounds_in_another_order_are_none() {
 fn what_one_row_group_does_not_say_is_not_known_of_the_file() {
     let groups = [(vec![Some(1), Some(9)], vec![1.0, 2.0]), (vec![Some(2), Some(3)], vec![3.0, 4.0])];
     let (metadata, schema) = written(&groups, None);
-    let all = statistics(&believed(Arc::clone(&metadata)).unwrap(), &schema).unwrap();
+    let all = statistics(&believed(Arc::clone(&metadata)).unwrap(), &metadata, &schema).unwrap();
     assert_eq!(all.column_statistics[0].max_value, Precision::Exact(ScalarValue::from(9_i64)));
     assert_eq!(all.column_statistics[0].null_count, Precision::Exact(0));
     let some = as_written_by(&metadata, "someone", 0, None);
-    let some = statistics(&believed(some).unwrap(), &schema).unwrap();
+    let some = statistics(&believed(Arc::clone(&some)).unwrap(), &some, &schema).unwrap();
     let i = &some.column_statistics[0];
     assert_eq!(
         (&i.min_value, &i.max_value, &i.null_count),
@@ -168,7 +170,7 @@ fn bounds_of_another_type_are_not_the_tables() {
     let fields =
         [("i", DataType::Int32), ("s", DataType::Int64), ("x", DataType::Decimal128(9, 2)), ("y", DataType::Int64)];
     let fields: Vec<_> = fields.map(|(name, data_type)| Field::new(name, data_type, true)).into();
-    let of = statistics(&believed(metadata).unwrap(), &Arc::new(Schema::new(fields))).unwrap();
+    let of = statistics(&believed(Arc::clone(&metadata)).unwrap(), &metadata, &Arc::new(Schema::new(fields))).unwrap();
     for column in &of.column_statistics {
         assert_eq!((&column.min_value, &column.max_value), (&Precision::Absent, &Precision::Absent));
     }
