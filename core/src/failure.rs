@@ -23,7 +23,10 @@ pub enum TaskFailure {
     UserError { message: String },
     #[error("cancelled")]
     Cancelled,
-    /// A defect of the engine.
+    /// A panic, or a plan that makes no sense: a defect of the engine, which every executor has.
+    #[error("internal error: {message}")]
+    Defect { message: String },
+    /// Something unforeseen, which another executor may not meet.
     #[error("internal error: {message}")]
     Internal { message: String },
 }
@@ -57,7 +60,7 @@ impl TaskFailure {
             TaskFailure::OutOfMemory { .. } => Recovery::RetryWithLessConcurrency,
             TaskFailure::Io { .. } => Recovery::RetryAnywhere,
             TaskFailure::DiskFull { .. } => Recovery::RetryElsewhere,
-            TaskFailure::UserError { .. } => Recovery::FailJob,
+            TaskFailure::UserError { .. } | TaskFailure::Defect { .. } => Recovery::FailJob,
             TaskFailure::Cancelled => Recovery::Ignore,
             TaskFailure::Internal { .. } => Recovery::RetryElsewhere,
         }
@@ -73,6 +76,7 @@ impl TaskFailure {
             TaskFailure::DiskFull { .. } => "disk_full",
             TaskFailure::UserError { .. } => "user_error",
             TaskFailure::Cancelled => "cancelled",
+            TaskFailure::Defect { .. } => "defect",
             TaskFailure::Internal { .. } => "internal",
         }
     }

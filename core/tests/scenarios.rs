@@ -13,7 +13,7 @@
 //! submit j1 first_attempt=100                             as an earlier leader began it
 //!   stage tasks=2 kept=0#0@e1:5:30,1#1@e2:0:0             finished then, with these outputs: where, rows, bytes
 //! finish j1/0/0#0 j1/0/1#0 rows=5 bytes=10,20 [by=e2]     from the executor that got the attempt, unless by= names another
-//! fail j1/0/0#0 io|oom|disk|user|internal|cancelled|fetch(j1/0/0#0@e1) [by=e2]
+//! fail j1/0/0#0 io|oom|disk|user|defect|internal|cancelled|fetch(j1/0/0#0@e1) [by=e2]
 //! moved e1 j1/0/0#0 j1/0/1#0 | unmoved e1 j1/0/0#0 why    what e1 was told to adopt
 //! advance 6s [silent=e1,e2]                               members that are not silent send heartbeats every 2 s
 //! ```
@@ -397,6 +397,7 @@ fn failure(kind: &str) -> TaskFailure {
         "oom" => TaskFailure::OutOfMemory { message },
         "disk" => TaskFailure::DiskFull { message },
         "user" => TaskFailure::UserError { message: "division by zero".to_string() },
+        "defect" => TaskFailure::Defect { message },
         "internal" => TaskFailure::Internal { message },
         "cancelled" => TaskFailure::Cancelled,
         fetch => {

@@ -31,7 +31,7 @@ pub struct WindlassCodec;
 
 #[derive(Clone, PartialEq, Message)]
 struct Node {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     operator: Option<Operator>,
 }
 
@@ -63,6 +63,9 @@ enum Operator {
     EmptySets(u32),
     #[prost(message, tag = "12")]
     RowGroupOrder(Ordering),
+    /// The number of a plan beside this one: see [`crate::folded`].
+    #[prost(uint64, tag = "13")]
+    Folded(u64),
 }
 
 /// One entry for each window expression of the input.
@@ -211,6 +214,25 @@ struct PartitionedTopK {
     ties: bool,
 }
 
+/// The operator in whose place a plan stands that is beside this one.
+pub(crate) fn folded(number: u64) -> Vec<u8> {
+    Node { operator: Some(Operator::Folded(number)) }.encode_to_vec()
+}
+
+/// The number of the plan beside this one that an operator stands for, if it does.
+pub(crate) fn number_of_folded(operator: &[u8]) -> Result<Option<u64>> {
+    Ok(match Node::of(operator)?.operator {
+        Some(Operator::Folded(number)) => Some(number),
+        _ => None,
+    })
+}
+
+impl Node {
+    fn of(bytes: &[u8]) -> Result<Self> {
+        Node::decode(bytes).map_err(|e| internal_datafusion_err!("an operator cannot be decoded: {e}"))
+    }
+}
+
 impl PhysicalExtensionCodec for WindlassCodec {
     fn try_encode(
         &self,
@@ -273,7 +295,7 @@ impl PhysicalExtensionCodec for WindlassCodec {
         context: &TaskContext,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let node = Node::decode(buf).map_err(|e| internal_datafusion_err!("an operator cannot be decoded: {e}"))?;
+        let node = Node::of(buf)?;
         let decode_context = PhysicalPlanDecodeContext::new(context, self);
         let decoder = Decoder { context: &decode_context, converter };
         match node.operator {
@@ -326,6 +348,7 @@ impl PhysicalExtensionCodec for WindlassCodec {
                 let (prefix, fetch) = (node.partition_prefix as usize, node.fetch as usize);
                 Ok(Arc::new(PartitionedTopKExec::try_new(input, ordering, prefix, fetch, kind)?))
             }
+            Some(Operator::Folded(_)) => internal_err!("a folded part of a plan was decoded without what unfolds it"),
             None => internal_err!("an operator of an unknown kind was received: do all nodes run the same version?"),
         }
     }

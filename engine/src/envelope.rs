@@ -1,20 +1,15 @@
 //! What a stage's bytes hold: the plan, how to partition its output, and the session's options.
 
 use crate::codec::{Encoder, WindlassCodec};
+use crate::folded::{Folder, Folds, Unfolder};
 use crate::lost;
 use crate::stores::{StoreConfig, Stores, stores_of};
-use arrow::datatypes::{DataType, Schema};
-use datafusion::common::{Result, internal_datafusion_err, internal_err};
+use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{CastExpr, Literal};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion_proto::physical_plan::to_proto::serialize_physical_expr_with_converter;
-use datafusion_proto::physical_plan::{
-    PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalPlanNodeExt, PhysicalProtoConverterExtension,
-};
+use datafusion_proto::physical_plan::PhysicalProtoConverterExtension;
 use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode};
 use prost::Message;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_core::ids::PlanHash;
@@ -61,6 +56,11 @@ pub(crate) struct Envelope {
     pub sorted_run: bool,
     #[prost(message, repeated, tag = "7")]
     pub stores: Vec<StoreConfig>,
+    /// See [`Folds`].
+    #[prost(message, repeated, tag = "8")]
+    pub folded_plans: Vec<PhysicalPlanNode>,
+    #[prost(message, repeated, tag = "9")]
+    pub folded_exprs: Vec<PhysicalExprNode>,
 }
 
 impl Envelope {
@@ -70,7 +70,17 @@ impl Envelope {
         options: &BTreeMap<String, String>,
         stores: Option<&Stores>,
     ) -> Result<Self> {
-        let converter = Numbered::default();
+        Self::folding(plan, output, options, stores, Folder::default())
+    }
+
+    /// As [`Envelope::new`], with what folds as it likes.
+    pub(crate) fn folding(
+        plan: &Arc<dyn ExecutionPlan>,
+        output: &OutputSpec,
+        options: &BTreeMap<String, String>,
+        stores: Option<&Stores>,
+        converter: Folder,
+    ) -> Result<Self> {
         let encoder = Encoder { codec: &WindlassCodec, converter: &converter };
         let node = converter.execution_plan_to_proto(&lost::wrap(plan)?, &WindlassCodec)?;
         let hash = match output {
@@ -81,6 +91,7 @@ impl Envelope {
             OutputSpec::Result { inline_bytes } => Some(*inline_bytes),
             _ => None,
         };
+        let Folds { plans: folded_plans, exprs: folded_exprs } = converter.into_folds();
         Ok(Self {
             plan: node,
             hash,
@@ -89,73 +100,19 @@ impl Envelope {
             options: options.clone(),
             sorted_run: matches!(output, OutputSpec::SortedRun),
             stores: stores_of(plan, stores)?,
+            folded_plans,
+            folded_exprs,
         })
+    }
+
+    /// What decodes the plan and the expressions.
+    pub(crate) fn unfolder(&self) -> Unfolder<'_> {
+        Unfolder::new(&self.folded_plans, &self.folded_exprs)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         Message::decode(bytes).map_err(|e| internal_datafusion_err!("a stage cannot be decoded: {e}"))
     }
-}
-
-/// Numbers expressions that are known by an identity, which are shared among operators, in the order of their appearance. DataFusion's
-/// own numbers come from a counter of the process, and equal stages are to have equal bytes.
-#[derive(Default)]
-struct Numbered {
-    numbers: RefCell<BTreeMap<u64, u64>>,
-}
-
-/// Far from what the counter of an executor's process hands out.
-const FIRST_NUMBER: u64 = 1 << 63;
-
-impl PhysicalProtoConverterExtension for Numbered {
-    fn proto_to_execution_plan(
-        &self,
-        _: &PhysicalPlanNode,
-        _: &PhysicalPlanDecodeContext<'_>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        internal_err!("plans are not decoded with what numbers their expressions")
-    }
-
-    fn execution_plan_to_proto(
-        &self,
-        plan: &Arc<dyn ExecutionPlan>,
-        codec: &dyn PhysicalExtensionCodec,
-    ) -> Result<PhysicalPlanNode> {
-        PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self)
-    }
-
-    fn proto_to_physical_expr(
-        &self,
-        _: &PhysicalExprNode,
-        _: &Schema,
-        _: &PhysicalPlanDecodeContext<'_>,
-    ) -> Result<Arc<dyn PhysicalExpr>> {
-        internal_err!("expressions are not decoded with what numbers them")
-    }
-
-    fn physical_expr_to_proto(
-        &self,
-        expr: &Arc<dyn PhysicalExpr>,
-        codec: &dyn PhysicalExtensionCodec,
-    ) -> Result<PhysicalExprNode> {
-        let exact = half_as_cast(expr)?;
-        let mut node = serialize_physical_expr_with_converter(exact.as_ref().unwrap_or(expr), codec, self)?;
-        if let Some(identity) = &mut node.expr_id {
-            let mut numbers = self.numbers.borrow_mut();
-            let next = FIRST_NUMBER + numbers.len() as u64;
-            *identity = *numbers.entry(*identity).or_insert(next);
-        }
-        Ok(node)
-    }
-}
-
-/// DataFusion writes a literal of 16 bits as one of 32, which stays one. A cast back gives the same number.
-fn half_as_cast(expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
-    let Some(literal) = expr.downcast_ref::<Literal>().filter(|of| of.value().data_type() == DataType::Float16) else {
-        return Ok(None);
-    };
-    let single = Arc::new(Literal::new(literal.value().cast_to(&DataType::Float32)?));
-    Ok(Some(Arc::new(CastExpr::new(single, DataType::Float16, None))))
 }
 
 /// The name of these bytes: 128 bits of their BLAKE3 hash.

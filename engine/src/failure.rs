@@ -30,6 +30,7 @@ enum Kind {
     Io,
     DiskFull,
     User,
+    Defect,
     Internal,
 }
 
@@ -41,6 +42,7 @@ fn describe(kind: Kind, error: &DataFusionError) -> TaskFailure {
         Kind::Io => TaskFailure::Io { message },
         Kind::DiskFull => TaskFailure::DiskFull { message },
         Kind::User => TaskFailure::UserError { message },
+        Kind::Defect => TaskFailure::Defect { message },
         Kind::Internal => TaskFailure::Internal { message },
     }
 }
@@ -94,7 +96,8 @@ fn kind_of(cause: &(dyn Error + 'static)) -> Option<Kind> {
 fn datafusion_kind(error: &DataFusionError) -> Option<Kind> {
     match error {
         DataFusionError::ResourcesExhausted(_) => Some(Kind::OutOfMemory),
-        DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => Some(Kind::Internal),
+        DataFusionError::ExecutionJoin(joined) if !joined.is_panic() => Some(Kind::Internal),
+        DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => Some(Kind::Defect),
         DataFusionError::Plan(_)
         | DataFusionError::Configuration(_)
         | DataFusionError::SchemaError(..)
@@ -221,7 +224,7 @@ mod tests {
         let memory = DataFusionError::ResourcesExhausted("sort".into()).context("set datafusion.runtime.memory_limit");
         assert_eq!(classify(&memory), TaskFailure::OutOfMemory { message: "sort".into() });
         let defect = DataFusionError::Internal("oops".into());
-        assert!(matches!(classify(&defect), TaskFailure::Internal { .. }));
+        assert!(matches!(classify(&defect), TaskFailure::Defect { .. }));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! filters, so each can be taken once, and a second instance of it is decoded.
 
 use crate::envelope::OutputSpec;
+use crate::room::Roomy;
 use crate::stage::PlannedJob;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
@@ -15,8 +16,8 @@ use windlass_core::ids::{JobId, StageId};
 /// A stage's plan as it was made.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    pub(crate) plan: Arc<dyn ExecutionPlan>,
-    pub(crate) output: OutputSpec,
+    pub(crate) plan: Roomy<Arc<dyn ExecutionPlan>>,
+    pub(crate) output: Roomy<OutputSpec>,
     /// That it was made with.
     pub(crate) config: SessionConfig,
 }

@@ -8,6 +8,7 @@ use crate::handover::Planned;
 use crate::ops::range::{self, RunWriter, run_rows};
 use crate::ops::{InsertedExec, Stop, insert};
 use crate::restrict::{SkippedExec, restrict};
+use crate::room::Roomy;
 use crate::scan::prepare;
 use crate::session::{session_config, task_context};
 use crate::stage::{OperatorMetrics, TaskInputs, TaskScope, TaskSummary};
@@ -24,9 +25,7 @@ use datafusion::physical_plan::metrics::{MetricValue, Time};
 use datafusion::physical_plan::repartition::BatchPartitioner;
 use datafusion::physical_plan::{ExecutionPlan, Partitioning};
 use datafusion::prelude::SessionConfig;
-use datafusion_proto::physical_plan::{
-    DeduplicatingProtoConverter, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
-};
+use datafusion_proto::physical_plan::{PhysicalPlanDecodeContext, PhysicalProtoConverterExtension};
 use futures::StreamExt;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -41,7 +40,7 @@ const MERGE_SHARE: usize = 32;
 /// A stage's plan as an executor keeps it.
 #[derive(Debug)]
 pub struct StagePlan {
-    envelope: Envelope,
+    envelope: Roomy<Envelope>,
     config: SessionConfig,
     runtime: Arc<RuntimeEnv>,
     files: Option<Arc<dyn CountedFiles>>,
@@ -50,8 +49,8 @@ pub struct StagePlan {
 /// One executable instance of a stage's plan, for the partitions that were launched together.
 #[derive(Debug)]
 pub struct StageInstance {
-    plan: Arc<dyn ExecutionPlan>,
-    output: OutputSpec,
+    plan: Roomy<Arc<dyn ExecutionPlan>>,
+    output: Roomy<OutputSpec>,
     context: Arc<TaskContext>,
     scope: Arc<TaskScope>,
     stop: Stop,
@@ -62,7 +61,7 @@ pub struct StageInstance {
 impl StagePlan {
     pub fn decode(bytes: &[u8], runtime: Arc<RuntimeEnv>) -> Result<Self, TaskFailure> {
         let decode = || {
-            let envelope = Envelope::decode(bytes)?;
+            let envelope = Roomy::new(Envelope::decode(bytes)?);
             let mut config = session_config();
             for (key, value) in &envelope.options {
                 config.options_mut().set(key, value)?;
@@ -117,7 +116,7 @@ impl StagePlan {
         let decode_context = PhysicalPlanDecodeContext::new(&context, &WindlassCodec);
         let plan = self.plan(&decode_context)?;
         let output = self.output_spec(&plan.schema(), &decode_context)?;
-        StageInstance::of(plan, output, context, scope, attempts, self.files.clone())
+        StageInstance::of(plan, Roomy::new(output), context, scope, attempts, self.files.clone())
     }
 
     #[cfg(test)]
@@ -127,7 +126,7 @@ impl StagePlan {
 
     /// The whole plan, with all of its partitions.
     pub(crate) fn plan(&self, context: &PhysicalPlanDecodeContext<'_>) -> Result<Arc<dyn ExecutionPlan>> {
-        DeduplicatingProtoConverter {}.proto_to_execution_plan(&self.envelope.plan, context)
+        self.envelope.unfolder().proto_to_execution_plan(&self.envelope.plan, context)
     }
 
     fn output_spec(&self, schema: &SchemaRef, context: &PhysicalPlanDecodeContext<'_>) -> Result<OutputSpec> {
@@ -135,7 +134,7 @@ impl StagePlan {
             return Ok(OutputSpec::Result { inline_bytes });
         }
         if !self.envelope.hash.is_empty() {
-            let converter = DeduplicatingProtoConverter {};
+            let converter = self.envelope.unfolder();
             let exprs = self
                 .envelope
                 .hash
@@ -176,7 +175,7 @@ impl Planned {
             HashMap::new(),
             runtime,
         ));
-        StageInstance::of(plan, output, context, scope, attempts, files).map_err(|e| classify(&e))
+        StageInstance::of(Arc::clone(&plan), output, context, scope, attempts, files).map_err(|e| classify(&e))
     }
 }
 
@@ -204,7 +203,7 @@ fn config_of(config: SessionConfig, scope: &Arc<TaskScope>, inputs: TaskInputs, 
 impl StageInstance {
     fn of(
         plan: Arc<dyn ExecutionPlan>,
-        output: OutputSpec,
+        output: Roomy<OutputSpec>,
         context: Arc<TaskContext>,
         scope: Arc<TaskScope>,
         attempts: &[(u32, u32)],
@@ -213,7 +212,7 @@ impl StageInstance {
         let footers = context.runtime_env().cache_manager.get_file_metadata_cache();
         let keep: Vec<usize> = attempts.iter().map(|&(partition, _)| partition as usize).collect();
         let stop = Stop::default();
-        let plan = insert(restrict(&prepare(plan, files.as_ref(), &footers)?, &keep)?, &stop)?;
+        let plan = Roomy::new(insert(restrict(&prepare(plan, files.as_ref(), &footers)?, &keep)?, &stop)?);
         let running = AtomicUsize::new(attempts.len());
         Ok(Arc::new(Self { plan, output, context, scope, stop, running }))
     }
@@ -245,7 +244,7 @@ impl StageInstance {
     async fn try_run(&self, index: usize, attempt: AttemptId, store: &Arc<ExchangeStore>) -> Result<TaskSummary> {
         let mut input = self.plan.execute(index, Arc::clone(&self.context))?;
         let schema = self.plan.schema();
-        match &self.output {
+        match &*self.output {
             OutputSpec::Result { inline_bytes } => {
                 self.run_result(input, attempt, store, schema, *inline_bytes as usize).await
             }
@@ -281,7 +280,7 @@ impl StageInstance {
     }
 
     fn partitioner(&self, index: usize) -> Result<BatchPartitioner> {
-        let partitioning = match &self.output {
+        let partitioning = match &*self.output {
             OutputSpec::Hash(exprs, buckets) => Partitioning::Hash(exprs.clone(), *buckets as usize),
             other => Partitioning::RoundRobinBatch(other.buckets() as usize),
         };

@@ -2,7 +2,9 @@
 
 use crate::arrow_files::ArrowFilesFactory;
 use crate::config::WindlassOptions;
+use crate::constants::BoundConstants;
 use crate::copy_files::{COPY_FILES, CopyFilesFunction};
+use crate::interrupt;
 use crate::parquet_files::ParquetFilesFactory;
 use datafusion::catalog::{CatalogProviderList, TableFunction};
 use datafusion::config::{ConfigNonZeroUsize, ConfigOptions};
@@ -11,6 +13,8 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SessionStateDefaults, TaskContext};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -47,11 +51,20 @@ pub fn session_state(
         .with_table_function_list(table_functions())
         .with_scalar_functions(functions.scalar.clone())
         .with_aggregate_functions(functions.aggregate.clone())
-        .with_window_functions(functions.window.clone());
+        .with_window_functions(functions.window.clone())
+        .with_optimizer_rules(optimizer_rules())
+        .with_physical_optimizer_rules(interrupt::physical_rules(PhysicalOptimizer::new().rules));
     if let Some(catalogs) = catalogs {
         builder = builder.with_catalog_list(catalogs);
     }
     builder.build()
+}
+
+/// DataFusion's, before which constants are bounded.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(BoundConstants)];
+    rules.extend(Optimizer::new().rules);
+    interrupt::logical_rules(rules)
 }
 
 /// DataFusion's, with a sink for Arrow files that executors can run, and with Parquet files whose metadata is doubted.

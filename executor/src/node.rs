@@ -18,6 +18,7 @@ use windlass_connectors::wfs::{Local, Primary, Wfs};
 use windlass_core::event::Role;
 use windlass_core::ids::ExecutorId;
 use windlass_engine::exchange::{ExchangeStore, StoreConfig};
+use windlass_engine::room::STACK_BYTES;
 use windlass_engine::{Connections, Handover};
 use windlass_proto::{v1, version};
 
@@ -234,6 +235,7 @@ impl CpuRuntime {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(slots as usize)
             .thread_name("windlass-cpu")
+            .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()
             .map_err(ExecutorError::Threads)?;

@@ -424,7 +424,7 @@ pub(crate) fn failed(attempt: AttemptId, failure: TaskFailure) -> TaskReport {
 
 fn interrupted(error: JoinError) -> TaskFailure {
     match error.try_into_panic() {
-        Ok(panic) => TaskFailure::Internal { message: format!("a task panicked: {}", panic_message(&*panic)) },
+        Ok(panic) => TaskFailure::Defect { message: format!("a task panicked: {}", panic_message(&*panic)) },
         Err(_) => TaskFailure::Cancelled,
     }
 }

@@ -120,6 +120,7 @@ impl From<TaskFailure> for v1::TaskFailure {
             TaskFailure::DiskFull { message } => plain(Kind::DiskFull, message),
             TaskFailure::UserError { message } => plain(Kind::UserError, message),
             TaskFailure::Cancelled => plain(Kind::Cancelled, String::new()),
+            TaskFailure::Defect { message } => plain(Kind::Defect, message),
             TaskFailure::Internal { message } => plain(Kind::Internal, message),
         }
     }
@@ -148,6 +149,7 @@ impl TryFrom<v1::TaskFailure> for TaskFailure {
             Kind::DiskFull => TaskFailure::DiskFull { message },
             Kind::UserError => TaskFailure::UserError { message },
             Kind::Cancelled => TaskFailure::Cancelled,
+            Kind::Defect => TaskFailure::Defect { message },
             Kind::Internal => TaskFailure::Internal { message },
         })
     }
@@ -298,6 +300,7 @@ mod tests {
             TaskFailure::DiskFull { message: message() },
             TaskFailure::UserError { message: message() },
             TaskFailure::Cancelled,
+            TaskFailure::Defect { message: message() },
             TaskFailure::Internal { message: message() },
         ];
         for failure in &all {
@@ -309,6 +312,7 @@ mod tests {
                 | TaskFailure::DiskFull { .. }
                 | TaskFailure::UserError { .. }
                 | TaskFailure::Cancelled
+                | TaskFailure::Defect { .. }
                 | TaskFailure::Internal { .. } => {}
             }
         }

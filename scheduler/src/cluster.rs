@@ -20,7 +20,7 @@ use crate::rest::{self, Front};
 use crate::results::ResultSource;
 use crate::saved::SavedJobs;
 use crate::session::{SessionConfig, Sessions};
-use crate::statement::{ClusterRunner, Journal, StatementConfig, Statements, outcome};
+use crate::statement::{ClusterRunner, Journal, StatementConfig, Statements, outcome, tries};
 use crate::submissions::Submissions;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use std::net::SocketAddr;
@@ -248,8 +248,9 @@ async fn assemble(
     let journal = Journal::new(store.clone(), runtime.clone(), stores.clone());
     journal.recover().await?;
     let of_catalog = store.clone();
+    let (grace, limits) = (config.grace, config.statements.limits);
     let catalog =
-        Catalog::open(CatalogConfig { store: of_catalog, stores, runtime, warehouse, grace: config.grace }).await?;
+        Catalog::open(CatalogConfig { store: of_catalog, stores, runtime, warehouse, grace, limits }).await?;
     let sessions = Sessions::new(config.sessions.clone(), catalog.clone());
     let runner = Arc::new(ClusterRunner::new(primary.driver.clone(), results, files.clone()));
     let (tasks, stop) = primary.background();
@@ -291,8 +292,12 @@ async fn upkeep(catalog: Arc<Catalog>, sessions: Arc<Sessions>, kept: Arc<Kept>,
         kept.expire();
         if outcomes_forgotten.elapsed() >= FORGET_OUTCOMES {
             outcomes_forgotten = tokio::time::Instant::now();
-            if let Err(error) = outcome::forget_old(catalog.store()).await {
-                tracing::warn!(%error, "outcomes of statements could not be forgotten; they will be tried again");
+            let forgotten = match outcome::forget_old(catalog.store()).await {
+                Ok(()) => tries::forget_old(catalog.store()).await,
+                failed => failed,
+            };
+            if let Err(error) = forgotten {
+                tracing::warn!(%error, "outcomes and tries of statements could not be forgotten; they will be tried again");
             }
         }
         if let Err(error) = catalog.collect_garbage().await {

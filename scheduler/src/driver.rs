@@ -200,8 +200,8 @@ impl Driver {
             let _ = reply.send(Err(JobError::Invalid { reason }));
             return handle;
         }
-        if shared.handover.get().is_none() {
-            // Nobody can take them. Letting large plans go is work, which is not to be the actor's.
+        if shared.handover.get().is_none() || plan.stages.len() > 1 {
+            // Nobody takes them. Letting large plans go is work, which is not to be the actor's.
             plan.stages.iter_mut().for_each(|stage| stage.planned = None);
         }
         let mut spec = plan.spec(id, info.terms.clone());

@@ -136,6 +136,7 @@ impl From<JobError> for QueryError {
                 failure @ TaskFailure::DiskFull { .. } => {
                     QueryError::Exhausted(format!("{failure} (after {attempts} attempts)"))
                 }
+                failure @ TaskFailure::Defect { .. } => QueryError::Internal(failure.to_string()),
                 failure => QueryError::Internal(format!("{failure} (after {attempts} attempts)")),
             },
             JobError::Cancelled { reason } => QueryError::Cancelled(format!("the statement was cancelled: {reason}")),

@@ -17,6 +17,7 @@ pub mod history;
 pub mod member;
 pub mod meta;
 mod nearest;
+mod planners;
 pub mod primary;
 mod rest;
 pub mod results;

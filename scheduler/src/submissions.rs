@@ -3,7 +3,8 @@
 //! ```text
 //!   accepted ──> statement 0 ──> statement 1 ──> … ──> over, failed or cancelled: recorded, and forgotten
 //!                     │ this primary stops, dies, or does not lead any more
-//!                     └──> the next one begins with the statement that had not ended; what that one had done is not done again
+//!                     └──> the next one begins with the statement that had not ended; what that one had done is not done again, and what
+//!                          primaries die of is not begun again for ever (`statement/tries.rs`)
 //! ```
 //!
 //! To those who list jobs a submission is one, under the id that the submitter was given, and its statements are jobs besides.
@@ -14,17 +15,25 @@ use crate::errors::QueryError;
 use crate::history::{JobInfo, JobState, wall_ms};
 use crate::meta::{MetaStore, Transaction};
 use crate::session::Session;
-use crate::statement::{Info, Leaves, Sent, Statements, leaves, split};
+use crate::statement::{Info, Leaves, Sent, Statements, leaves, tries};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use windlass_core::ids::JobId;
 
 const SUBMISSIONS: &str = "submission/";
+/// How long a submission waits that an earlier primary went on with in vain.
+const HESITATION: Duration = Duration::from_secs(10);
+
+/// The name of one statement of a submission.
+fn query_of(id: &str, number: usize) -> String {
+    format!("{id}.{number}")
+}
 
 /// As the metadata store knows it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,7 +81,7 @@ impl SubmitStatement for Submissions {
         let options: BTreeMap<String, String> = request.options.into_iter().collect();
         let id = uuid::Uuid::new_v4().simple().to_string();
         let session = self.session(&id, &options).map_err(refused)?;
-        let texts = split(&session.state(), &request.sql).map_err(refused)?;
+        let texts = self.statements.split(&session, &request.sql).await.map_err(refused)?;
         if texts.is_empty() {
             return Err(SubmitError::Invalid("there is no statement to run".to_string()));
         }
@@ -159,7 +168,12 @@ impl Submissions {
         let outcome = tokio::select! {
             biased;
             reason = program.cancelled() => Err(QueryError::Cancelled(format!("cancelled: {reason}"))),
-            outcome = self.run_all(id, &session, &mut submission, sent, program, started) => outcome,
+            outcome = async {
+                if sent == Sent::Again {
+                    self.hesitate(id, &submission).await?;
+                }
+                self.run_all(id, &session, &mut submission, sent, program, started).await
+            } => outcome,
         };
         let accepted = match outcome {
             // The next leader, or this primary after its next start, goes on.
@@ -182,6 +196,15 @@ impl Submissions {
         }
     }
 
+    /// A statement that a primary began again and did not live to run may be what it died of: there is time to cancel it first.
+    async fn hesitate(&self, id: &str, submission: &Submission) -> Result<(), QueryError> {
+        if tries::was_begun_again(&self.store, &query_of(id, submission.next)).await? {
+            tracing::warn!(id, wait_s = HESITATION.as_secs(), "a submission that primaries have not lived to run waits");
+            tokio::time::sleep(HESITATION).await;
+        }
+        Ok(())
+    }
+
     /// One statement after the other, up to the first that fails.
     async fn run_all(
         &self,
@@ -201,7 +224,7 @@ impl Submissions {
                     "" => String::new(),
                     name => format!("{name} ({} of {all})", number + 1),
                 },
-                query: Some(format!("{id}.{number}")),
+                query: Some(query_of(id, submission.next)),
                 sent,
                 part_of: Some((program.id, number)),
                 started: Some(Arc::new(move |_| tell(&announce, Ok(())))),

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub mod answer;
+pub mod deep;
 pub mod demo;
 pub mod queries;
 pub mod slt;

@@ -13,7 +13,7 @@ mod terms;
 
 use crate::cluster::Processes;
 use crate::oracle::{awkward, statements};
-use crate::{Engine, demo, queries, slt, tpc};
+use crate::{Engine, deep, demo, queries, slt, tpc};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -107,6 +107,13 @@ mod embedded {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn deep() {
+        for small in [Small::InOnePlace, Small::InStages] {
+            deep::run(Windlass::embedded(small).await.as_ref()).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn random_queries() {
         queries::run(Windlass::embedded(Small::InStages).await.as_ref()).await;
     }
@@ -146,6 +153,14 @@ mod processes {
         let cluster = Processes::start();
         for small in [Small::InOnePlace, Small::InStages] {
             slt::run(&files(), || connect(&cluster, small)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn deep() {
+        let cluster = Processes::start();
+        for small in [Small::InOnePlace, Small::InStages] {
+            deep::run(connect(&cluster, small).await.as_ref()).await;
         }
     }
 

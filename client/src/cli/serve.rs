@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use windlass_core::elastic::ElasticConfig;
 use windlass_core::scheduler::{SchedulerConfig, SpeculationConfig};
+use windlass_engine::extent::Limits;
 use windlass_executor::ExecutorConfig;
 use windlass_scheduler::cluster::ClusterConfig;
 use windlass_scheduler::driver::DriverConfig;
@@ -25,6 +26,7 @@ use windlass_scheduler::elastic::Elasticity;
 use windlass_scheduler::member::Member;
 use windlass_scheduler::meta::{EtcdConfig, Leader};
 use windlass_scheduler::primary::PrimaryConfig;
+use windlass_scheduler::statement::StatementConfig;
 
 /// What a primary tells whoever started it, once everything serves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -169,7 +171,15 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
     cluster.warehouse = Some(primary.warehouse.clone()).filter(|folder| !folder.is_empty());
     cluster.sessions.idle = primary.session_timeout.duration();
     cluster.sessions.options = config.query.session_options();
-    cluster.statements.max_statement_bytes = primary.statement_limit.bytes() as usize;
+    let depth = primary.depth_limit.0 as usize;
+    if depth > Limits::MOST_DEPTH {
+        return Err(Failure::Usage(format!("primary.depth_limit: at most {} levels have room", Limits::MOST_DEPTH)));
+    }
+    cluster.statements = StatementConfig {
+        max_statement_bytes: primary.statement_limit.bytes() as usize,
+        limits: Limits { depth, size: primary.size_limit.0 as usize },
+        planning_timeout: primary.planning_timeout.duration(),
+    };
     Ok(cluster)
 }
 

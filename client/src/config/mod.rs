@@ -53,6 +53,13 @@ section! {
         session_timeout: Span = Span::secs(30 * 60);
         /// The longest statement that is accepted.
         statement_limit: ByteSize = ByteSize::mib(16);
+        /// Operators and expressions of a statement on top of each other: a chain of OR is as deep as it is long. At most 6,000, for which
+        /// threads have room.
+        depth_limit: Count = Count(6_000);
+        /// Operators and expressions of a statement in all, those of what is named twice (a view, a common table expression) twice.
+        size_limit: Count = Count(1_000_000);
+        /// A statement that is planned for longer, not counting what it waits for, fails.
+        planning_timeout: Span = Span::secs(60);
         /// Executors report this often.
         heartbeat: Span = Span::secs(2);
         /// An executor that is silent for this long counts as lost.

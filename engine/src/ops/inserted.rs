@@ -6,19 +6,21 @@
 //!   helps. So views that pin much more than they use are copied first.
 //! - Above operators that may give many batches for one that they read, a pause now and then. A task that is cancelled stops where
 //!   its future is pending, and DataFusion lets futures be pending where files and exchanges are read: an aggregate above a join that
-//!   multiplies rows would hold its slot, and a whole thread, until the join's next batch.
+//!   multiplies rows would hold its slot, and a whole thread, until the join's next batch. Pauses take from the budget that tokio gives
+//!   a task for each poll, and only for batches that they have passed on: any number of them may be nested. Were it taken before the
+//!   input is polled, as DataFusion's cooperative streams take it, 128 of them would use it up before the scan has its turn, for ever.
 //! - Around filters of joins, a look at whether the task is still wanted: one batch against a large collected side may take minutes
 //!   without a single row that passes.
 
 use crate::exchange::trim;
+use crate::interrupt;
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::datatypes::{DataType, FieldRef, Schema};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::execution_plan::{
     CardinalityEffect, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
 };
@@ -29,11 +31,14 @@ use datafusion::physical_plan::joins::{
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use tokio::task::coop;
 use windlass_core::failure::TaskFailure;
 
 /// Passes its input's batches through.
@@ -71,13 +76,21 @@ impl Stop {
 /// `plan` with all that it needs to run beside others, and to be stopped.
 pub(crate) fn insert(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
-        let node = stoppable(compacted(node)?, stop)?;
-        Ok(Transformed::yes(match multiplies(&node) {
-            true => Arc::new(InsertedExec { input: node, purpose: Purpose::Pause }),
-            false => node,
-        }))
+        Ok(Transformed::yes(pausing(stoppable(compacted(node)?, stop)?)))
     })
     .data()
+}
+
+/// `plan`, which a thread that plans is to run by itself, with all that it needs to be given up.
+pub fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| Ok(Transformed::yes(pausing(node)))).data()
+}
+
+fn pausing(node: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    match multiplies(&node) {
+        true => Arc::new(InsertedExec { input: node, purpose: Purpose::Pause }),
+        false => node,
+    }
 }
 
 /// A sort that keeps every row gets compacted input. A top-k compacts what it keeps by itself.
@@ -115,6 +128,41 @@ fn stoppable(node: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn Execut
         )?));
     }
     Ok(node)
+}
+
+/// Pending when the task has used up its budget, to which each batch counts. Threads that plan have no such budget, and no other task.
+struct Pausing {
+    input: SendableRecordBatchStream,
+}
+
+impl Stream for Pausing {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !coop::has_budget_remaining() {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if let Err(given_up) = interrupt::check() {
+            return Poll::Ready(Some(Err(given_up)));
+        }
+        let polled = self.input.poll_next_unpin(context);
+        if polled.is_ready() {
+            // Whether there was any left is seen at the next poll: what is ready is not held back.
+            let _ = pin!(coop::consume_budget()).poll(context);
+        }
+        polled
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.input.size_hint()
+    }
+}
+
+impl RecordBatchStream for Pausing {
+    fn schema(&self) -> SchemaRef {
+        self.input.schema()
+    }
 }
 
 /// Whether one batch of input may lead to many of output.
@@ -248,7 +296,7 @@ impl ExecutionPlan for InsertedExec {
                 let compacted = input.map(|batch| Ok(trim(batch?, 1).map_err(DataFusionError::from)?.0));
                 Box::pin(RecordBatchStreamAdapter::new(self.schema(), compacted))
             }
-            Purpose::Pause => make_cooperative(input),
+            Purpose::Pause => Box::pin(Pausing { input }),
         })
     }
 
@@ -264,7 +312,9 @@ mod tests {
     use datafusion::datasource::memory::MemorySourceConfig;
     use datafusion::physical_expr::expressions::Column;
     use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+    use datafusion::physical_plan::coop::make_cooperative;
     use futures::TryStreamExt;
+    use std::time::Duration;
 
     /// Ten rows that point into the text of ten thousand.
     fn pinning() -> RecordBatch {
@@ -285,5 +335,39 @@ mod tests {
         assert!(pinning().column(0).get_buffer_memory_size() > 100_000);
         let buffers = batches[0].column(0).as_string_view().data_buffers();
         assert!(buffers.iter().map(|buffer| buffer.capacity()).sum::<usize>() < 1_000);
+    }
+
+    /// `depth` pauses above 1,000 batches of a scan that takes from the budget before it gives a batch.
+    fn nested(depth: usize) -> SendableRecordBatchStream {
+        let batches = vec![pinning(); 1_000];
+        let scan = MemorySourceConfig::try_new_exec(&[batches], pinning().schema(), None).unwrap();
+        let scan = make_cooperative(scan.execute(0, Arc::default()).unwrap());
+        (0..depth).fold(scan, |input, _| Box::pin(Pausing { input }))
+    }
+
+    #[tokio::test]
+    async fn any_number_of_pauses_may_be_nested() {
+        for depth in [1, 127, 128, 129, 1_000] {
+            let read = tokio::spawn(nested(depth).try_collect::<Vec<_>>());
+            let read = tokio::time::timeout(Duration::from_secs(60), read).await;
+            assert_eq!(read.expect("it comes to an end").unwrap().unwrap().len(), 1_000, "of {depth}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_pauses_after_so_many_batches() {
+        let other = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&other);
+        // Its turn comes when the first task pauses: there is one thread.
+        let reading = tokio::spawn(async move {
+            let mut input = nested(1);
+            let mut read = 0;
+            while !seen.load(Ordering::Relaxed) && input.next().await.is_some() {
+                read += 1;
+            }
+            read
+        });
+        tokio::spawn(async move { other.store(true, Ordering::Relaxed) });
+        assert!(reading.await.unwrap() <= 128);
     }
 }

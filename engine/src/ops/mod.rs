@@ -10,6 +10,7 @@ mod write;
 
 pub use copy_files::{CopyFiles, CopyFilesExec, CopyItem, CopyPart, copy_schema};
 pub use exchange_read::{ExchangeReadExec, ReadMode};
+pub use inserted::interruptible;
 pub(crate) use inserted::{InsertedExec, Stop, insert};
 pub use mark::{Mark, MarkExec};
 pub(crate) use sink::{Sink, planned_sink, unused_session};

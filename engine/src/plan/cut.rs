@@ -10,6 +10,7 @@ use crate::handover::Planned;
 use crate::ops::{CopyFilesExec, CopyItem, ExchangeReadExec, Mark, MarkExec, ReadMode, Sink, WriteExec};
 use crate::place::OwnFolder;
 use crate::restrict::whole_children;
+use crate::room::Roomy;
 use crate::session::changed_options;
 use crate::stage::{PlannedJob, PlannedStage, Split, WriteTarget};
 use crate::stores::Stores;
@@ -272,7 +273,7 @@ impl Cutter {
             preferences,
             splits,
             row_limit,
-            planned: Some(Planned { plan, output, config: self.config.clone() }),
+            planned: Some(Planned { plan: Roomy::new(plan), output: Roomy::new(output), config: self.config.clone() }),
         });
         Ok(self.stages.len() as u32 - 1)
     }

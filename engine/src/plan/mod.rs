@@ -7,6 +7,7 @@
 mod broadcast;
 mod certain;
 mod cut;
+mod fieldless;
 mod not_in;
 mod range_sort;
 mod semi_join;
@@ -14,11 +15,13 @@ mod size;
 mod window_filter;
 
 use crate::config::WindlassOptions;
+use crate::interrupt;
 use crate::planning::{Planning, Rules};
 use crate::stage::PlannedJob;
 use arrow::datatypes::{DataType, Field, Schema};
 use broadcast::{CheaperBroadcast, SafeBroadcast};
 use cut::Cutter;
+pub use fieldless::has_fieldless;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
@@ -59,12 +62,13 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     let options = crate::config::of(state.config());
     let (logical, overwrite) = as_append(logical);
     let optimized = filters_as_columns(state.optimize(&logical)?)?;
+    fieldless::refuse_groups(&optimized)?;
     let optimized = if joins_hash(state.config()) { optimized } else { not_in_as_counts(optimized)? };
 
     let partitions = partitions(state.config(), shape.max_slots as usize);
     let local = Planning::of(state).with_config(|config| plan_for(config, partitions));
     // The session has DataFusion's rules, which are not made anew for every small statement.
-    let local = if joins_hash(state.config()) { local } else { local.with_rules(rules(state.config())) };
+    let local = if joins_hash(state.config()) { local } else { local.with_rules(interrupt::physical_rules(rules(state.config()))) };
     let plan = physical_plan(&local, &optimized).await?;
     if is_small(&plan, &options, shape) {
         let holds_sides = holds_sides(&plan);
@@ -169,7 +173,7 @@ fn distributed<'a>(session: &'a dyn Session, options: &WindlassOptions, shape: C
         settings.optimizer.hash_join_single_partition_threshold = options.broadcast_bytes;
         settings.optimizer.hash_join_single_partition_threshold_rows = options.broadcast_rows;
     };
-    Planning::of(session).with_config(set).with_rules(rules)
+    Planning::of(session).with_config(set).with_rules(interrupt::physical_rules(rules))
 }
 
 async fn physical_plan(session: &Planning<'_>, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {

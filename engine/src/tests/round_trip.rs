@@ -6,6 +6,7 @@
 use super::{Fixture, SHAPE, STATEMENTS, context};
 use crate::codec::WindlassCodec;
 use crate::envelope::{Envelope, OutputSpec};
+use crate::folded::Folder;
 use crate::ops::{CopyFiles, CopyFilesExec, CopyItem, CopyPart, ExchangeReadExec};
 use crate::plan_job;
 use crate::session::task_context;
@@ -101,6 +102,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Arc<dyn ExecutionPlan>> {
 
 pub(super) fn round_trip(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     decode(&Envelope::new(plan, &OutputSpec::Single, &BTreeMap::new(), None)?.encode_to_vec())
+}
+
+/// With every operator and every expression apart from the others.
+fn apart(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let options = BTreeMap::new();
+    decode(&Envelope::folding(plan, &OutputSpec::Single, &options, None, Folder::with_levels(0))?.encode_to_vec())
 }
 
 /// Where the plans differ first, if they do.
@@ -295,11 +302,13 @@ impl Comparison {
             self.differences.push(format!("{sql}\nplanned twice, it is not the same"));
         }
         for stage in &job.stages {
-            let difference = match decode(&stage.bytes) {
-                Ok(decoded) => difference(&planned(stage).plan, &decoded),
-                Err(error) => Some(error.to_string()),
-            };
-            self.differences.extend(difference.map(|difference| format!("{sql}\n{}{difference}", stage.display)));
+            for decoded in [decode(&stage.bytes), apart(&planned(stage).plan)] {
+                let difference = match decoded {
+                    Ok(decoded) => difference(&planned(stage).plan, &decoded),
+                    Err(error) => Some(error.to_string()),
+                };
+                self.differences.extend(difference.map(|difference| format!("{sql}\n{}{difference}", stage.display)));
+            }
             let walked = planned(stage).plan.apply(|node| {
                 self.operators.insert(node.name().to_string());
                 Ok(TreeNodeRecursion::Continue)

@@ -143,7 +143,7 @@ async fn a_panic_fails_its_task_and_the_executor_goes_on() {
     runner.launch(order(Some("panic"), &[(3, 0)]));
     let reports = ended(&mut runner, 1).await;
     let message = "a task panicked: index 0 out of bounds".to_string();
-    assert_eq!(failure(&reports[0]), &TaskFailure::Internal { message });
+    assert_eq!(failure(&reports[0]), &TaskFailure::Defect { message });
     runner.launch(LaunchOrder { plan: PlanHash(2), ..order(Some("count"), &[(0, 0)]) });
     ended(&mut runner, 1).await;
 }

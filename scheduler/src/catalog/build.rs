@@ -34,6 +34,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use url::Url;
 use windlass_connectors::StoreRegistry;
+use windlass_engine::extent::Limits;
 use windlass_engine::{OwnFolder, Place, Planning, partitions, scan};
 
 /// Options that configure the object store, not the file format.
@@ -376,6 +377,7 @@ pub fn parse_view(state: &SessionState, definition: &str, statement: &Statement)
 pub(crate) async fn view_provider(
     state: &SessionState,
     view: &ViewRecord,
+    limits: &Limits,
 ) -> Result<Arc<dyn TableProvider>, QueryError> {
     let mut state = state.clone();
     let names = &mut state.config_mut().options_mut().catalog;
@@ -385,6 +387,8 @@ pub(crate) async fn view_provider(
     let LogicalPlan::Ddl(DdlStatement::CreateView(command)) = plan else {
         return Err(QueryError::Internal(format!("not the definition of a view: {}", view.definition)));
     };
+    // What is shared among views upon views is coerced in each of its places.
+    limits.check(&command.input)?;
     // Inlined plans are coerced with the statement around them, but the columns of the view must have their types before.
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
     let plan = analyzer.execute_and_check(Arc::unwrap_or_clone(command.input), state.config_options(), |_, _| {})?;
@@ -608,7 +612,7 @@ fn storable(data_type: &DataType) -> bool {
             storable(inner.data_type())
         }
         DataType::Map(inner, _) => storable(inner.data_type()),
-        DataType::Struct(fields) => fields.iter().all(|field| storable(field.data_type())),
+        DataType::Struct(fields) => !fields.is_empty() && fields.iter().all(|field| storable(field.data_type())),
         DataType::Dictionary(_, value) => storable(value),
         _ => true,
     }

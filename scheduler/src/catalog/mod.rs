@@ -45,6 +45,7 @@ use parking_lot::RwLock;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use windlass_connectors::StoreRegistry;
+use windlass_engine::extent::Limits;
 use windlass_engine::session::{session_config, session_state};
 use windlass_engine::{OwnFolder, Place};
 
@@ -59,6 +60,7 @@ pub struct Catalog {
     warehouse: Place,
     /// How long files of dropped and overwritten tables stay for those who still read them.
     grace: Duration,
+    limits: Limits,
     current: RwLock<Arc<Snapshot>>,
     /// Held while a change is computed and committed.
     changing: Arc<tokio::sync::Mutex<()>>,
@@ -74,6 +76,8 @@ pub struct CatalogConfig {
     pub warehouse: String,
     /// How long files of dropped and overwritten tables stay for those who still read them.
     pub grace: Duration,
+    /// What the plans of views may be.
+    pub limits: Limits,
 }
 
 /// What to do when the name is taken.
@@ -112,6 +116,7 @@ impl Catalog {
             stores: config.stores,
             warehouse,
             grace: config.grace,
+            limits: config.limits,
             current: RwLock::new(Arc::new(snapshot)),
             changing: Arc::default(),
             planner: OnceLock::new(),
@@ -144,6 +149,11 @@ impl Catalog {
 
     pub fn runtime(&self) -> &Arc<RuntimeEnv> {
         self.remover.runtime()
+    }
+
+    /// What the plans of views may be.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     pub fn stores(&self) -> &Arc<StoreRegistry> {
@@ -384,7 +394,7 @@ impl Catalog {
                 if let Some(built) = snapshot.cached_view(&held.name) {
                     return Ok(built);
                 }
-                let built = build::view_provider(&self.view_planner(), view).await?;
+                let built = build::view_provider(&self.view_planner(), view, &self.limits).await?;
                 snapshot.cache_view(&held.name, &built);
                 Ok(built)
             }

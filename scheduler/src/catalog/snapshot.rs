@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
+use windlass_engine::room::Roomy;
 
 type Schemas = BTreeMap<String, BTreeMap<String, Arc<Held>>>;
 
@@ -21,7 +22,7 @@ pub struct Snapshot {
     revision: Option<u64>,
     catalogs: BTreeMap<String, Schemas>,
     /// Planned in this version.
-    views: Mutex<HashMap<TableName, Arc<dyn TableProvider>>>,
+    views: Roomy<Mutex<HashMap<TableName, Arc<dyn TableProvider>>>>,
 }
 
 /// A record, and what was built from it.
@@ -52,7 +53,7 @@ pub enum Edit {
 impl Snapshot {
     pub(super) async fn load(store: &dyn MetaStore) -> Result<Self, MetaError> {
         let mut snapshot =
-            Self { version: 0, revision: None, catalogs: BTreeMap::new(), views: Mutex::new(HashMap::new()) };
+            Self { version: 0, revision: None, catalogs: BTreeMap::new(), views: Roomy::new(Mutex::new(HashMap::new())) };
         snapshot.stamp(store).await?;
         for (key, _) in store.range(names::CATALOGS).await? {
             snapshot.catalogs.entry(unsegment(&key[names::CATALOGS.len()..])).or_default();
@@ -89,7 +90,7 @@ impl Snapshot {
             version: self.version + 1,
             revision: None,
             catalogs: self.catalogs.clone(),
-            views: Mutex::new(HashMap::new()),
+            views: Roomy::new(Mutex::new(HashMap::new())),
         };
         let expectation = self.revision.map_or(Expectation::Absent, Expectation::Revision);
         let mut transaction = Transaction::default()

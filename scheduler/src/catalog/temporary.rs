@@ -97,7 +97,7 @@ impl TempTables {
                     let session = self.session.get().and_then(|session| session.upgrade());
                     let session = session.ok_or_else(|| QueryError::NotFound("the session has ended".to_string()))?;
                     let state = session.read().clone();
-                    build::view_provider(&state, view).await?
+                    build::view_provider(&state, view, catalog.limits()).await?
                 }
             };
             Ok(Some(provider))

@@ -12,6 +12,7 @@ async fn open(folder: &Path) -> Arc<Catalog> {
         runtime: Arc::new(RuntimeEnv::default()),
         warehouse: folder.join("warehouse").display().to_string(),
         grace: Duration::ZERO,
+        limits: Default::default(),
     })
     .await
     .unwrap()

@@ -500,7 +500,8 @@ impl FlightSqlService for SqlService {
         request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
         let session = session_of(&request)?;
-        Ok(encode_batch(metadata::tables(&session, query).await?))
+        let tables = async move { Ok(metadata::tables(&session, query).await) };
+        Ok(encode_batch(self.statements.on_planners(tables).await??))
     }
 
     async fn get_flight_info_table_types(

@@ -23,6 +23,7 @@ pub(crate) use plans::Versions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use windlass_engine::session::{session_config, session_state};
 use windlass_engine::stores::{StoreOptions, Stores};
 
@@ -83,6 +84,13 @@ impl Session {
 
     pub fn temporary(&self) -> &Arc<TempTables> {
         &self.temporary
+    }
+
+    /// How long its statements may take.
+    pub(crate) fn statement_timeout(&self) -> Option<Duration> {
+        let state = self.context.state_ref();
+        let timeout = windlass_engine::config::of(state.read().config()).statement_timeout_ms;
+        (timeout > 0).then(|| Duration::from_millis(timeout))
     }
 
     /// Grows with every SET and RESET.

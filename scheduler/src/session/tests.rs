@@ -14,6 +14,7 @@ async fn sessions(folder: &std::path::Path) -> (Arc<Sessions>, Arc<Catalog>) {
         runtime: Arc::new(RuntimeEnv::default()),
         warehouse: folder.display().to_string(),
         grace: Duration::ZERO,
+        limits: Default::default(),
     })
     .await
     .unwrap();

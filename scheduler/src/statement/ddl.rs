@@ -186,7 +186,7 @@ impl Statements {
             )));
         }
         // What does not plan for everyone is refused before anybody can trip over it.
-        view_provider(&catalog.view_planner(), &view).await?;
+        view_provider(&catalog.view_planner(), &view, catalog.limits()).await?;
         catalog.create(&name, Record::View(view), exists).await.map(|_| ())
     }
 

@@ -9,8 +9,10 @@
 //!                                                     └─ SHOW, DESCRIBE, EXPLAIN, information_schema: here, without a job
 //! ```
 
+mod balance;
 mod cluster;
 mod ddl;
+mod depth;
 mod explain;
 mod gate;
 #[cfg(test)]
@@ -20,12 +22,14 @@ mod metadata;
 pub(crate) mod outcome;
 mod params;
 mod parse;
+mod patience;
 mod places;
 mod publish;
 mod rewrite;
 mod runner;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod tries;
 mod write;
 
 pub use cluster::ClusterRunner;
@@ -33,13 +37,13 @@ pub use gate::Gate;
 pub use leaves::{Leaves, leaves};
 pub use outcome::Sent;
 pub use params::{ParameterNames, Parameters};
-pub use parse::split;
 pub use publish::Journal;
 pub use runner::{Finished, Part, Runner, Started};
 
 use crate::catalog::{Catalog, Listings};
 use crate::errors::{QueryError, explain, of_option};
 use crate::history::JobInfo;
+use crate::planners::Planners;
 use crate::saved::Begun;
 use crate::session::{Session, Versions, refuse_runtime_option};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
@@ -50,15 +54,19 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::{Execute, LogicalPlan, Prepare, Statement as PlanStatement};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use gate::Inside;
 use outcome::{Effect, Entered, UnderWay};
 use parse::Parsed;
+use patience::Patience;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::task::TaskTracker;
+use tries::Try;
 use windlass_core::ids::JobId;
+use windlass_engine::extent::Limits;
 use windlass_engine::{ClusterShape, PlannedJob};
 
 /// Limits and places of statement execution.
@@ -66,11 +74,19 @@ use windlass_engine::{ClusterShape, PlannedJob};
 pub struct StatementConfig {
     /// A longer statement is refused. Default 16 MiB.
     pub max_statement_bytes: usize,
+    /// So is one that is deeper or larger, as it is written or as it is planned.
+    pub limits: Limits,
+    /// A statement that is planned for longer, not counting what it waits for, fails. Default 60 s.
+    pub planning_timeout: Duration,
 }
 
 impl Default for StatementConfig {
     fn default() -> Self {
-        Self { max_statement_bytes: 16 << 20 }
+        Self {
+            max_statement_bytes: 16 << 20,
+            limits: Limits::default(),
+            planning_timeout: Duration::from_secs(60),
+        }
     }
 }
 
@@ -88,6 +104,7 @@ struct Inner {
     tasks: TaskTracker,
     gate: Gate,
     under_way: UnderWay,
+    planners: Planners,
 }
 
 /// What is said of a statement besides its text.
@@ -179,6 +196,7 @@ impl Statements {
                 tasks,
                 gate: Gate::default(),
                 under_way: UnderWay::default(),
+                planners: Planners::default(),
             }),
         }
     }
@@ -205,26 +223,58 @@ impl Statements {
         parameters: Option<Parameters>,
         info: &'a Info,
     ) -> BoxFuture<'a, Result<Execution, QueryError>> {
-        Box::pin(async move {
-            let inside = self.inner.gate.enter()?;
-            let execution = self.once(info, self.run(session, sql, parameters, info)).await?;
+        let (statements, session, sql) = (self.clone(), Arc::clone(session), sql.to_string());
+        let (info, patience) = self.patience(&session, info);
+        self.on_planners_for(patience, async move {
+            let inside = statements.inner.gate.enter()?;
+            let run = |info| statements.run(&session, &sql, parameters, info);
+            let execution = statements.once(&info, run).await?;
             Ok(Execution { running: Some(Arc::new(inside)), ..execution })
         })
     }
 
-    /// Runs a statement unless an earlier try of it has had its effect.
-    async fn once(
+    /// Does the work of a statement where it may take long and be deep. Dropping the future ends it.
+    pub(crate) fn on_planners<T: Send + 'static>(
         &self,
-        info: &Info,
-        run: BoxFuture<'_, Result<Execution, QueryError>>,
-    ) -> Result<Execution, QueryError> {
-        let run = outcome::on_behalf_of(Effect::of(&info.query, info.sent), run);
-        let Some(query) = info.query.as_deref().filter(|_| info.sent == Sent::Again) else { return run.await };
+        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, QueryError>> {
+        let (planners, work) = (self.inner.planners.clone(), work.boxed());
+        Box::pin(async move { planners.run(work).await.unwrap_or_else(|unfinished| Err(unfinished.into())) })
+    }
+
+    /// As [`Statements::on_planners`], for as long as a statement may be planned.
+    fn on_planners_for<T: Send + 'static>(
+        &self,
+        patience: Patience,
+        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, QueryError>> {
+        let (planners, work) = (self.inner.planners.clone(), work.boxed());
+        Box::pin(async move { planners.run_unless(work, |computed| patience.is_over(computed)).await?? })
+    }
+
+    /// How long the statement may be planned, and its information, through which that learns of its end.
+    fn patience(&self, session: &Arc<Session>, info: &Info) -> (Info, Patience) {
+        let patience = Patience::new(self.inner.config.planning_timeout, session.statement_timeout());
+        (Info { started: Some(patience.until_started(info.started.clone())), ..info.clone() }, patience)
+    }
+
+    /// Runs a statement unless an earlier try of it has had its effect, or as many primaries as may have died of it.
+    async fn once<'a, R>(&'a self, info: &Info, run: R) -> Result<Execution, QueryError>
+    where
+        R: FnOnce(Info) -> BoxFuture<'a, Result<Execution, QueryError>>,
+    {
+        let effect = Effect::of(&info.query, info.sent);
+        let Some(query) = info.query.as_deref().filter(|_| info.sent == Sent::Again) else {
+            return outcome::on_behalf_of(effect, run(info.clone())).await;
+        };
         let _entered = self.inner.under_way.enter(query).await;
         if let Some(done) = self.done(query).await? {
             return Ok(done);
         }
-        match run.await {
+        let tried = Try::begin(self.inner.catalog.store(), query).await?;
+        let ended = outcome::on_behalf_of(effect, run(tried.noted_in(info))).await;
+        tried.ended(&ended).await;
+        match ended {
             // An earlier try that was just being made durable here is what it met.
             Err(error) => self.done(query).await?.ok_or(error),
             done => done,
@@ -254,7 +304,7 @@ impl Statements {
         session: &'a Arc<Session>,
         sql: &'a str,
         parameters: Option<Parameters>,
-        info: &'a Info,
+        info: Info,
     ) -> BoxFuture<'a, Result<Execution, QueryError>> {
         Box::pin(async move {
             let state = session.state();
@@ -267,7 +317,7 @@ impl Statements {
                 }
             };
             let statement = Planned { plan, ..planned };
-            let executed = Box::pin(self.execute_planned(session, &state, sql, statement, info)).await;
+            let executed = Box::pin(self.execute_planned(session, &state, sql, statement, &info)).await;
             executed.map_err(about_files)
         })
     }
@@ -279,16 +329,30 @@ impl Statements {
         encoded: &'a [u8],
         info: &'a Info,
     ) -> BoxFuture<'a, Result<Execution, QueryError>> {
+        let (statements, session, encoded) = (self.clone(), Arc::clone(session), encoded.to_vec());
+        let (info, patience) = self.patience(&session, info);
+        self.on_planners_for(patience, async move {
+            let inside = statements.inner.gate.enter()?;
+            let run = |info| statements.run_plan(&session, &encoded, info);
+            let execution = statements.once(&info, run).await.map_err(about_files)?;
+            Ok(Execution { running: Some(Arc::new(inside)), ..execution })
+        })
+    }
+
+    fn run_plan<'a>(
+        &'a self,
+        session: &'a Arc<Session>,
+        encoded: &'a [u8],
+        info: Info,
+    ) -> BoxFuture<'a, Result<Execution, QueryError>> {
         Box::pin(async move {
-            let inside = self.inner.gate.enter()?;
             let state = session.state();
-            let plan = places::put_in_plan(windlass_engine::logical::decode(encoded, &state).await?)?;
+            let plan = windlass_engine::logical::decode(encoded, &state, &self.inner.config.limits).await?;
+            let plan = places::put_in_plan(plan)?;
             // What lists of jobs show in the place of a text.
             let shown = plan.display_indent().to_string();
             let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
-            let run = Box::pin(self.execute_planned(session, &state, &shown, planned, info));
-            let execution = self.once(info, run).await.map_err(about_files)?;
-            Ok(Execution { running: Some(Arc::new(inside)), ..execution })
+            self.execute_planned(session, &state, &shown, planned, &info).await
         })
     }
 
@@ -300,20 +364,23 @@ impl Statements {
         rows: Vec<Parameters>,
         info: &'a Info,
     ) -> BoxFuture<'a, Result<Option<u64>, QueryError>> {
-        Box::pin(async move {
-            let _inside = self.inner.gate.enter()?;
+        let (statements, session, sql) = (self.clone(), Arc::clone(session), sql.to_string());
+        let (info, patience) = self.patience(&session, info);
+        self.on_planners_for(patience, async move {
+            let (session, sql) = (&session, sql.as_str());
+            let _inside = statements.inner.gate.enter()?;
             let state = session.state();
-            let planned = self.plan(session, &state, sql).await?;
+            let planned = statements.plan(session, &state, sql).await?;
             if rows.len() > 1
                 && let Some(plan) = params::all_rows(&planned.plan, &planned.names, &rows)?
             {
                 let statement = Planned { plan, names: ParameterNames::default(), ..planned };
-                let execution = Box::pin(self.execute_planned(session, &state, sql, statement, info)).await?;
+                let execution = Box::pin(statements.execute_planned(session, &state, sql, statement, &info)).await?;
                 return Ok(execution.affected);
             }
             let mut affected = None;
             for parameters in rows {
-                let execution = self.run(session, sql, Some(parameters), info).await?;
+                let execution = statements.run(session, sql, Some(parameters), info.clone()).await?;
                 affected = match (affected, execution.affected) {
                     (Some(sum), Some(rows)) => Some(sum + rows),
                     (sum, rows) => sum.or(rows),
@@ -329,9 +396,12 @@ impl Statements {
         session: &'a Arc<Session>,
         sql: &'a str,
     ) -> BoxFuture<'a, Result<Described, QueryError>> {
-        Box::pin(async move {
+        let (statements, session, sql) = (self.clone(), Arc::clone(session), sql.to_string());
+        let (_, patience) = self.patience(&session, &Info::default());
+        self.on_planners_for(patience, async move {
+            let (session, sql) = (&session, sql.as_str());
             let state = session.state();
-            let planned = self.plan(session, &state, sql).await?;
+            let planned = statements.plan(session, &state, sql).await?;
             let types = planned.plan.get_parameter_types().map_err(|e| explain(&e, sql, &[]))?;
             let parameters = planned.names.fields(&types);
             let is_update = is_update(&planned.plan);
@@ -349,6 +419,12 @@ impl Statements {
             };
             Ok(Described { schema: without_qualifiers(&schema), parameters, names: planned.names, is_update })
         })
+    }
+
+    /// The texts of the statements of `sql`, without the semicolons between them.
+    pub fn split<'a>(&'a self, session: &'a Arc<Session>, sql: &'a str) -> BoxFuture<'a, Result<Vec<String>, QueryError>> {
+        let (statements, session, sql) = (self.clone(), Arc::clone(session), sql.to_string());
+        self.on_planners(async move { parse::split(&session.state(), &sql, statements.inner.config.limits) })
     }
 
     /// The rows of a result, from wherever they are, through this process: in order, with back-pressure, in flat memory.
@@ -409,12 +485,13 @@ impl Statements {
             let names = ParameterNames::default();
             return Ok(Planned { plan, names, parsed: None });
         }
-        let parsed = parse::parse(state, sql)?;
+        let parsed = parse::parse(state, sql, self.inner.config.limits)?;
         let statement = parsed.statement.clone();
         let plan = match state.statement_to_plan(statement).await {
             Ok(plan) => plan,
             Err(error) => return Err(self.planning_error(session, state, sql, &parsed, error).await),
         };
+        self.inner.config.limits.check(&plan)?;
         if parsed.is_query && parsed.names.is_empty() {
             session.plans.lock().put(sql, versions, &plan);
         }
@@ -523,6 +600,7 @@ impl Statements {
         let run = async {
             let plan = state.create_physical_plan(plan).await?;
             let schema = plan.schema();
+            let plan = windlass_engine::interruptible(plan)?;
             let batches = datafusion::physical_plan::collect(plan, state.task_ctx()).await?;
             Ok::<_, DataFusionError>(Execution::here(schema, batches))
         };
@@ -596,6 +674,7 @@ impl Statements {
             params::bind_execute(state, Arc::unwrap_or_clone(input), &fields, execute.parameters).map(Ok)
         };
         let plan = bind.await.map_err(|e: DataFusionError| explain(&e, sql, &[]))??;
+        self.inner.config.limits.check(&plan)?;
         let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
         Box::pin(self.execute_planned(session, state, sql, planned, info)).await
     }

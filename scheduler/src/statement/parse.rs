@@ -1,5 +1,7 @@
 //! From text to one statement, and what DataFusion's planner does not pass on.
 
+use super::balance::balance;
+use super::depth;
 use super::params::{ParameterNames, number_placeholders};
 use super::places;
 use super::rewrite::rewrite;
@@ -8,9 +10,10 @@ use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{self, AlterTableOperation, ObjectName, RenameTableNameKind};
-use datafusion::sql::sqlparser::dialect::dialect_from_str;
+use datafusion::sql::sqlparser::dialect::{Dialect, dialect_from_str};
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use windlass_engine::extent::Limits;
 
 /// A statement as it is planned.
 #[derive(Clone, Debug)]
@@ -26,8 +29,8 @@ pub(super) struct Parsed {
 }
 
 /// The one statement of `sql`.
-pub(super) fn parse(state: &SessionState, sql: &str) -> Result<Parsed, QueryError> {
-    let mut statements = statements(state, sql)?;
+pub(super) fn parse(state: &SessionState, sql: &str, limits: Limits) -> Result<Parsed, QueryError> {
+    let mut statements = statements(state, sql, limits)?;
     let statement = match statements.len() {
         0 => return Err(QueryError::Invalid("there is no statement in the text".to_string())),
         1 => statements.swap_remove(0),
@@ -41,10 +44,11 @@ pub(super) fn parse(state: &SessionState, sql: &str) -> Result<Parsed, QueryErro
 }
 
 /// All statements of `sql`.
-pub(super) fn statements(state: &SessionState, sql: &str) -> Result<Vec<Statement>, QueryError> {
+pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<Statement>, QueryError> {
     let options = &state.config_options().sql_parser;
     let dialect = dialect_from_str(options.dialect.to_string())
         .ok_or_else(|| QueryError::Invalid(format!("unknown SQL dialect '{}'", options.dialect)))?;
+    check_depth(dialect.as_ref(), sql, limits)?;
     let parsed = DFParserBuilder::new(sql)
         .with_dialect(dialect.as_ref())
         .with_recursion_limit(options.recursion_limit.get())
@@ -53,10 +57,23 @@ pub(super) fn statements(state: &SessionState, sql: &str) -> Result<Vec<Statemen
     Ok(parsed.map_err(|error| explain(&error, sql, &[]))?.into())
 }
 
+/// A text that is too deep is refused before it is parsed.
+pub(crate) fn check_depth(dialect: &dyn Dialect, sql: &str, limits: Limits) -> Result<(), QueryError> {
+    // Each level takes a letter at least.
+    if sql.len() <= limits.depth {
+        return Ok(());
+    }
+    match Tokenizer::new(dialect, sql).tokenize() {
+        Ok(tokens) => depth::check(&tokens, limits),
+        // Which the parser says better.
+        Err(_) => Ok(()),
+    }
+}
+
 /// The texts of the statements of `sql`, without the semicolons between them.
-pub fn split(state: &SessionState, sql: &str) -> Result<Vec<String>, QueryError> {
+pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<String>, QueryError> {
     // All of it must be understood before any of it runs.
-    statements(state, sql)?;
+    statements(state, sql, limits)?;
     let dialect = dialect_from_str(state.config_options().sql_parser.dialect.to_string());
     let dialect = dialect.ok_or_else(|| QueryError::Invalid("unknown SQL dialect".to_string()))?;
     let tokens = Tokenizer::new(dialect.as_ref(), sql).tokenize_with_location();
@@ -69,7 +86,7 @@ pub fn split(state: &SessionState, sql: &str) -> Result<Vec<String>, QueryError>
     let mut texts = Vec::new();
     for end in ends {
         let text = &sql[start..end];
-        if !statements(state, text)?.is_empty() {
+        if !statements(state, text, limits)?.is_empty() {
             texts.push(text.trim().to_string());
         }
         start = (end + 1).min(sql.len());
@@ -85,6 +102,7 @@ fn offset(sql: &str, line: u64, column: u64) -> usize {
 }
 
 fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, QueryError> {
+    balance(&mut statement);
     places::put_in(&mut statement)?;
     let names = number_placeholders(&mut statement)?;
     rewrite(&mut statement);
@@ -113,7 +131,7 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
             };
             parsed.rename = Some((reference(state, &alter.name), reference(state, &to)));
             // A statement that plans to nothing.
-            let nothing = statements(state, "SELECT 1")?.swap_remove(0);
+            let nothing = statements(state, "SELECT 1", Limits::default())?.swap_remove(0);
             parsed.statement = nothing;
         }
         _ => {}

@@ -50,6 +50,7 @@ impl Bench {
             runtime: Arc::clone(&runtime),
             warehouse: folder.path().join("warehouse").display().to_string(),
             grace: Duration::ZERO,
+            limits: Default::default(),
         })
         .await
         .unwrap();

@@ -11,6 +11,7 @@ use crate::catalog::{
 use crate::errors::{QueryError, explain};
 use crate::history::{JobInfo, StageRecord};
 use crate::session::Session;
+use datafusion::arrow::datatypes::Schema;
 use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::dml::InsertOp;
@@ -156,6 +157,7 @@ impl Statements {
         if let LogicalPlan::Copy(copy) = &plan {
             require_writable_format(&copy.file_type.get_ext())?;
             require_writable_options(&copy.options)?;
+            require_writable_columns(&copy.file_type.get_ext(), copy.input.schema().inner())?;
         }
         self.write(session, state, sql, plan, Destination::Files { remove: Vec::new() }, info).await
     }
@@ -224,7 +226,7 @@ impl Statements {
         let _cancel_on_drop = cancelled.clone().drop_guard();
         let (statements, told) = (self.clone(), info.started.clone());
         let (effect, under_way) = (Effect::of(&info.query, info.sent), self.under_way(info).await);
-        let writing = self.inner.tasks.spawn(async move {
+        let writing = self.on_planners(async move {
             let _under_way = under_way;
             let write = Write { statements: &statements, destination: &destination, effect, told, cancelled };
             match (write.once(job, job_info).await, again) {
@@ -235,6 +237,7 @@ impl Statements {
                 (ended, _) => ended,
             }
         });
+        let writing = self.inner.tasks.spawn(writing);
         writing.await.map_err(|error| QueryError::Internal(format!("writing ended early: {error}")))?
     }
 
@@ -484,6 +487,18 @@ fn require_writable_format(format: &str) -> Result<(), QueryError> {
             "files of the format {} are only read: write PARQUET, CSV, JSON or ARROW",
             other.to_uppercase()
         ))),
+    }
+}
+
+/// Parquet has no group without fields.
+fn require_writable_columns(format: &str, schema: &Schema) -> Result<(), QueryError> {
+    let is_parquet = format.eq_ignore_ascii_case("parquet");
+    match schema.fields().iter().find(|field| is_parquet && windlass_engine::has_fieldless(field.data_type())) {
+        Some(field) => Err(QueryError::Unsupported(format!(
+            "column '{}' is or holds a struct without fields, which Parquet cannot store: leave it out, or write JSON or ARROW",
+            field.name()
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -740,6 +740,7 @@ impl World {
             5..7 => TaskFailure::DiskFull { message },
             7 => TaskFailure::Internal { message },
             8 => TaskFailure::Cancelled,
+            9 if self.random.below(2) == 0 => TaskFailure::Defect { message },
             9 => TaskFailure::UserError { message },
             10 => {
                 let nonsense = JobId(self.random.below(5)).stage(self.random.below(5) as u32).task(0).attempt(0);

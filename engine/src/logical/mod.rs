@@ -3,13 +3,17 @@
 //! A client builds its plan on [`ClusterTable`]s, which know a table's name and columns and nothing else. The primary puts the tables of
 //! its catalog in their place. Everything else is DataFusion's own encoding.
 
+mod folded;
+
 use crate::arrow_files::ArrowFilesFactory;
+use crate::extent::Limits;
 use crate::parquet_files::ParquetFilesFactory;
+use crate::room::with_room;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result, TableReference, internal_err, not_impl_err, plan_err};
+use datafusion::common::{Result, TableReference, internal_err, not_impl_err, plan_datafusion_err, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormatFactory;
 use datafusion::datasource::file_format::arrow::ArrowFormatFactory;
@@ -22,7 +26,10 @@ use datafusion_proto::bytes::{
     logical_plan_from_bytes_with_extension_codec, logical_plan_to_bytes_with_extension_codec,
 };
 use datafusion_proto::logical_plan::{DefaultLogicalExtensionCodec, LogicalExtensionCodec};
+use datafusion_proto::protobuf::LogicalPlanNode;
+use folded::Part;
 use parking_lot::Mutex;
+use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -58,19 +65,44 @@ impl TableProvider for ClusterTable {
     }
 }
 
+/// What a client sends: each part may stand for some before it, the last one is the whole.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Parts {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    parts: Vec<Bytes>,
+}
+
 /// The bytes of a plan over [`ClusterTable`]s, files and literal rows.
 pub fn encode(plan: &LogicalPlan) -> Result<Bytes> {
-    logical_plan_to_bytes_with_extension_codec(plan, &Codec::default())
+    with_room(|| {
+        let encode = |part: &LogicalPlan| {
+            let bytes = logical_plan_to_bytes_with_extension_codec(part, &Codec::default())?;
+            match LogicalPlanNode::decode(bytes.as_ref()) {
+                Ok(_) => Ok(bytes),
+                // Of what was just encoded a decoder refuses only the depth.
+                Err(_) => plan_err!(
+                    "an expression of the plan is nested too deeply to be sent to a cluster: make columns of its parts first, or send it \
+                     as SQL"
+                ),
+            }
+        };
+        let parts = folded::parts(plan)?.iter().map(encode).collect::<Result<_>>()?;
+        Ok(Parts { parts }.encode_to_vec().into())
+    })
 }
 
 /// The plan over the tables of `state`'s catalog.
 ///
-/// A table whose columns are no longer those that the client saw is an error, since the plan may mean something else by now.
-pub async fn decode(bytes: &[u8], state: &SessionState) -> Result<LogicalPlan> {
+/// A table whose columns are no longer those that the client saw is an error, since the plan may mean something else by now. So is a plan
+/// that exceeds `limits`, which a client need not have heard of.
+pub async fn decode(bytes: &[u8], state: &SessionState, limits: &Limits) -> Result<LogicalPlan> {
+    let garbled = |error: prost::DecodeError| plan_datafusion_err!("the plan cannot be decoded: {error}");
+    let Parts { parts } = Parts::decode(bytes).map_err(garbled)?;
+    parts.iter().try_for_each(|part| limits.check_encoded(part))?;
     let context = state.task_ctx();
     // Catalogs are asynchronous and codecs are not: the first pass finds out which tables there are, the second puts them in.
-    let codec = Codec::default();
-    let plan = logical_plan_from_bytes_with_extension_codec(bytes, &context, &codec)?;
+    let mut codec = Codec::default();
+    let plan = codec.whole(&parts, &context, limits)?;
     let seen = codec.seen.into_inner();
     if seen.is_empty() {
         return Ok(plan);
@@ -94,7 +126,8 @@ pub async fn decode(bytes: &[u8], state: &SessionState) -> Result<LogicalPlan> {
         }
         tables.insert(name, provider);
     }
-    logical_plan_from_bytes_with_extension_codec(bytes, &context, &Codec { seen: Mutex::default(), tables })
+    // Views are plans, too.
+    Codec { tables, ..Codec::default() }.whole(&parts, &context, limits)
 }
 
 /// DataFusion's codec, and cluster tables by name.
@@ -103,15 +136,42 @@ struct Codec {
     /// The tables that a decoded plan reads, with the columns that the client saw.
     seen: Mutex<BTreeMap<String, SchemaRef>>,
     tables: BTreeMap<String, Arc<dyn TableProvider>>,
+    /// Parts that were decoded.
+    parts: Vec<Arc<LogicalPlan>>,
+}
+
+impl Codec {
+    fn whole(&mut self, parts: &[Bytes], context: &TaskContext, limits: &Limits) -> Result<LogicalPlan> {
+        for part in parts {
+            let part = logical_plan_from_bytes_with_extension_codec(part, context, self)?;
+            let part = folded::whole(part)?;
+            limits.check(&part)?;
+            self.parts.push(Arc::new(part));
+        }
+        match self.parts.pop() {
+            Some(whole) => Ok(Arc::unwrap_or_clone(whole)),
+            None => plan_err!("the plan is empty"),
+        }
+    }
 }
 
 impl LogicalExtensionCodec for Codec {
-    fn try_decode(&self, _: &[u8], _: &[LogicalPlan], _: &TaskContext) -> Result<Extension> {
-        not_impl_err!("plans with operators of a client's own")
+    fn try_decode(&self, bytes: &[u8], _: &[LogicalPlan], _: &TaskContext) -> Result<Extension> {
+        let number = <[u8; 8]>::try_from(bytes).map(|bytes| u64::from_le_bytes(bytes) as usize);
+        match number.ok().and_then(|number| Some((number, self.parts.get(number)?))) {
+            Some((number, part)) => Ok(Part::of(number, Arc::clone(part)).extension()),
+            None => not_impl_err!("plans with operators of a client's own"),
+        }
     }
 
-    fn try_encode(&self, node: &Extension, _: &mut Vec<u8>) -> Result<()> {
-        not_impl_err!("operator {} is a client's own and cannot be sent to a cluster", node.node.name())
+    fn try_encode(&self, node: &Extension, bytes: &mut Vec<u8>) -> Result<()> {
+        match node.node.as_any().downcast_ref::<Part>() {
+            Some(part) => bytes.extend((part.number as u64).to_le_bytes()),
+            None => {
+                return not_impl_err!("operator {} is a client's own and cannot be sent to a cluster", node.node.name());
+            }
+        }
+        Ok(())
     }
 
     fn try_decode_table_provider(
@@ -194,22 +254,61 @@ mod tests {
         let context = SessionContext::new();
         let name = TableReference::full("datafusion", "public", "Flights 2013");
         context.register_table(name, Arc::new(EmptyTable::new(schema))).unwrap();
-        let plan = decode(&bytes, &context.state()).await.unwrap();
+        let plan = decode(&bytes, &context.state(), &Limits::default()).await.unwrap();
         assert_eq!(plan.display_indent().to_string(), "Projection: f.c1\n  Filter: f.c0 > Int64(3)\n    TableScan: f");
         let rows = context.execute_logical_plan(plan).await.unwrap().collect().await.unwrap();
         assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 0);
+    }
+
+    /// Whether a decoder with the usual limit takes it.
+    fn is_shallow(bytes: &[u8]) -> bool {
+        let parts = Parts::decode(bytes).unwrap().parts;
+        parts.iter().all(|part| Limits { depth: 33, size: 0 }.check_encoded(part).is_ok())
+    }
+
+    #[tokio::test]
+    async fn a_deep_plan_arrives_in_parts() {
+        let schema = columns(&[DataType::Int64, DataType::Utf8]);
+        let context = SessionContext::new();
+        let name = TableReference::full("datafusion", "public", "Flights 2013");
+        context.register_table(name, Arc::new(EmptyTable::new(Arc::clone(&schema)))).unwrap();
+        for layers in [1, 5, 6, 7, 12, 500] {
+            let layer = |plan: LogicalPlan, n: i64| {
+                let plan = LogicalPlanBuilder::new(plan).filter(col("c1").not_eq(lit(n.to_string()))).unwrap();
+                plan.alias(format!("t{n}")).unwrap().build().unwrap()
+            };
+            let plan = (0..layers).fold(plan_of(&schema), layer);
+            let bytes = encode(&plan).unwrap();
+            assert!(is_shallow(&bytes), "{layers} layers");
+            let decoded = decode(&bytes, &context.state(), &Limits::default()).await.unwrap();
+            assert_eq!(decoded.display_indent().to_string(), plan.display_indent().to_string());
+            assert_eq!(decoded.schema(), plan.schema());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_client_makes_up_is_refused() {
+        let context = SessionContext::new();
+        let refused = async |bytes: &[u8]| {
+            let decoded = decode(bytes, &context.state(), &Limits::default()).await;
+            decoded.expect_err("it is no plan").strip_backtrace()
+        };
+        assert!(refused(b"").await.contains("empty"));
+        let nested = Parts { parts: vec![Bytes::from(vec![0x0b; 1_000_000])] }.encode_to_vec();
+        let error = refused(&nested).await;
+        assert!(error.contains("primary.depth_limit"), "{error}");
     }
 
     #[tokio::test]
     async fn a_table_that_changed_or_is_gone_is_an_error() {
         let bytes = encode(&plan_of(&columns(&[DataType::Int64, DataType::Utf8]))).unwrap();
         let context = SessionContext::new();
-        let gone = decode(&bytes, &context.state()).await.unwrap_err().strip_backtrace();
+        let gone = decode(&bytes, &context.state(), &Limits::default()).await.unwrap_err().strip_backtrace();
         assert!(gone.contains("there is no table") && gone.contains("Flights 2013"), "{gone}");
         let name = TableReference::full("datafusion", "public", "Flights 2013");
         let other = columns(&[DataType::Int64, DataType::Int64]);
         context.register_table(name, Arc::new(EmptyTable::new(other))).unwrap();
-        let changed = decode(&bytes, &context.state()).await.unwrap_err().strip_backtrace();
+        let changed = decode(&bytes, &context.state(), &Limits::default()).await.unwrap_err().strip_backtrace();
         assert!(changed.contains("was changed"), "{changed}");
     }
 }

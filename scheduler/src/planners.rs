@@ -1,0 +1,421 @@
+//! Threads that plan.
+//!
+//! What a statement is made of (syntax tree, plans, expressions) is walked, rewritten, encoded and freed for as long as it is large, and
+//! by functions that call themselves as deep as it is nested. None of that may happen where connections, heartbeats and the scheduling
+//! machine have their turns. So a statement is a future that is polled on threads of its own, whose stacks have room.
+//!
+//! ```text
+//!   run ──> queue ──> a thread polls it ──ready──> freed there; whoever waits is answered
+//!             ^              │pending
+//!             └──── woken ───┘
+//!   dropped while it waits or is polled: freed on such a thread, after what it is in the midst of
+//! ```
+//!
+//! A thread that is busy for long keeps nobody else: there are more where they are needed, up to [`MAX_THREADS`]. Timers, sockets and
+//! tasks that a statement starts are those of the caller's runtime.
+
+use crate::errors::QueryError;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::{Condvar, Mutex};
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use windlass_engine::interrupt;
+use windlass_engine::room::{STACK_BYTES, with_room};
+
+/// Statements that compute here at the same time. Those that wait for their jobs do not count.
+const MAX_THREADS: usize = 64;
+/// A thread without work stays for so long.
+const IDLE: Duration = Duration::from_secs(10);
+/// After this a thread makes room for a new one: what its stack has grown to is given back.
+const SERVES: Duration = Duration::from_secs(60);
+/// How often it is asked whether work has computed for too long.
+const LOOKS: Duration = Duration::from_millis(200);
+
+/// Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Planners {
+    pool: Arc<Pool>,
+}
+
+/// The work did not come to its end, for this reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished(pub String);
+
+impl From<Unfinished> for QueryError {
+    fn from(Unfinished(reason): Unfinished) -> Self {
+        QueryError::Internal(reason)
+    }
+}
+
+#[derive(Default)]
+struct Pool {
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Arc<Task>>,
+    threads: usize,
+    idle: usize,
+}
+
+struct Task {
+    pool: Arc<Pool>,
+    runtime: Handle,
+    progress: Mutex<Progress>,
+    /// Nobody waits for it: what it is in the midst of looks at this now and then.
+    abandoned: Arc<AtomicBool>,
+    /// Absent while it is polled, and when it is over.
+    future: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+#[derive(Default)]
+struct Progress {
+    stage: Stage,
+    /// For how long it has been polled, and since when it is.
+    computed: Duration,
+    polled: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Waiting,
+    Queued,
+    Polled,
+    /// While it was polled.
+    Woken,
+    Over,
+}
+
+impl Planners {
+    /// Runs `work` to its end on the threads that plan. Dropping the future drops the work, there too.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Unfinished> {
+        let never = |_: Duration| None::<std::convert::Infallible>;
+        match self.run_unless(work, never).await? {
+            Ok(done) => Ok(done),
+            Err(impossible) => match impossible {},
+        }
+    }
+
+    /// As [`Planners::run`], until `enough` says, of the time that the work has computed so far, that it is too much. It is asked a few
+    /// times in a second.
+    pub async fn run_unless<T: Send + 'static, E>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+        enough: impl Fn(Duration) -> Option<E>,
+    ) -> Result<Result<T, E>, Unfinished> {
+        let (sender, receiver) = oneshot::channel();
+        let future = async move {
+            let done = AssertUnwindSafe(work).catch_unwind().await;
+            // Nobody waits when the caller has left.
+            let _ = sender.send(done);
+        };
+        let task = Task::start(&self.pool, future.boxed());
+        let abandon_on_drop = Abandon(task);
+        let too_much = async {
+            loop {
+                tokio::time::sleep(LOOKS).await;
+                if let Some(error) = enough(abandon_on_drop.0.progress.lock().computed()) {
+                    return error;
+                }
+            }
+        };
+        let received = tokio::select! {
+            biased;
+            received = receiver => received,
+            error = too_much => return Ok(Err(error)),
+        };
+        match received {
+            Ok(Ok(done)) => Ok(Ok(done)),
+            Ok(Err(panic)) => Err(Unfinished(format!("planning panicked: {}", said(&*panic)))),
+            Err(_) => Err(Unfinished("no thread could be started to plan on".to_string())),
+        }
+    }
+}
+
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+struct Abandon(Arc<Task>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.abandoned.store(true, Ordering::Relaxed);
+        Arc::clone(&self.0).wake();
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        let mut progress = self.progress.lock();
+        match progress.stage {
+            Stage::Waiting => progress.stage = Stage::Queued,
+            Stage::Polled => {
+                progress.stage = Stage::Woken;
+                return;
+            }
+            Stage::Queued | Stage::Woken | Stage::Over => return,
+        }
+        drop(progress);
+        let pool = Arc::clone(&self.pool);
+        pool.push(self);
+    }
+}
+
+impl Progress {
+    fn computed(&self) -> Duration {
+        self.computed + self.polled.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+impl Task {
+    fn start(pool: &Arc<Pool>, future: BoxFuture<'static, ()>) -> Arc<Self> {
+        let task = Arc::new(Self {
+            pool: Arc::clone(pool),
+            runtime: Handle::current(),
+            progress: Mutex::default(),
+            abandoned: Arc::default(),
+            future: Mutex::new(Some(future)),
+        });
+        Arc::clone(&task).wake();
+        task
+    }
+
+    fn poll(self: Arc<Self>) {
+        let Some(mut future) = self.future.lock().take() else { return };
+        let _runtime = self.runtime.enter();
+        let waker = Waker::from(Arc::clone(&self));
+        loop {
+            {
+                let mut progress = self.progress.lock();
+                if self.abandoned.load(Ordering::Relaxed) {
+                    progress.stage = Stage::Over;
+                    break;
+                }
+                progress.stage = Stage::Polled;
+                progress.polled = Some(Instant::now());
+            }
+            let mut poll = || future.as_mut().poll(&mut Context::from_waker(&waker));
+            let polled = interrupt::planning(&self.abandoned, &mut poll);
+            let mut progress = self.progress.lock();
+            progress.computed = progress.computed();
+            progress.polled = None;
+            if polled == Poll::Ready(()) {
+                progress.stage = Stage::Over;
+                break;
+            }
+            if progress.stage == Stage::Polled {
+                // Before anybody can wake it.
+                *self.future.lock() = Some(future);
+                progress.stage = Stage::Waiting;
+                return;
+            }
+        }
+        // Here, within the runtime.
+        drop(future);
+    }
+
+    /// It cannot be polled.
+    fn give_up(&self) {
+        self.progress.lock().stage = Stage::Over;
+        let future = self.future.lock().take();
+        with_room(|| drop(future));
+    }
+}
+
+impl Pool {
+    fn push(self: Arc<Self>, task: Arc<Task>) {
+        let mut state = self.state.lock();
+        state.queue.push_back(task);
+        if state.idle >= state.queue.len() || state.threads >= MAX_THREADS {
+            self.work.notify_one();
+            return;
+        }
+        state.threads += 1;
+        drop(state);
+        self.start_thread();
+    }
+
+    fn start_thread(self: Arc<Self>) {
+        let pool = Arc::clone(&self);
+        let builder = std::thread::Builder::new().name("windlass-plan".to_string()).stack_size(STACK_BYTES);
+        let Err(error) = builder.spawn(move || pool.serve()) else { return };
+        let mut state = self.state.lock();
+        state.threads -= 1;
+        if state.threads > 0 {
+            return;
+        }
+        tracing::error!(%error, "no thread could be started to plan on");
+        let queue = std::mem::take(&mut state.queue);
+        drop(state);
+        queue.iter().for_each(|task| task.give_up());
+    }
+
+    fn serve(self: Arc<Self>) {
+        let began = Instant::now();
+        while let Some(task) = self.next() {
+            // Only what frees itself with a panic comes this far.
+            let _ = catch_unwind(AssertUnwindSafe(|| task.poll()));
+            if began.elapsed() >= SERVES {
+                break;
+            }
+        }
+        let mut state = self.state.lock();
+        state.threads -= 1;
+        if state.queue.len() > state.idle {
+            state.threads += 1;
+            drop(state);
+            self.start_thread();
+        }
+    }
+
+    /// Waits for work. `None`: there was none for a while.
+    fn next(&self) -> Option<Arc<Task>> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(task) = state.queue.pop_front() {
+                return Some(task);
+            }
+            state.idle += 1;
+            let waited = self.work.wait_for(&mut state, IDLE);
+            state.idle -= 1;
+            if waited.timed_out() && state.queue.is_empty() {
+                return None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::Notify;
+
+    /// Calls itself so often that an ordinary thread has no room for it.
+    fn deep(depth: u32) -> u64 {
+        let frame = std::hint::black_box([u64::from(depth); 32]);
+        if depth == 0 { 0 } else { 1 + deep(depth - 1) + frame[31] - u64::from(depth) }
+    }
+
+    #[tokio::test]
+    async fn there_is_room_to_recurse() {
+        let planners = Planners::default();
+        assert_eq!(planners.run(async { deep(100_000) }).await, Ok(100_000));
+    }
+
+    #[tokio::test]
+    async fn work_may_wait_for_what_happens_elsewhere() {
+        let (planners, there) = (Planners::default(), Arc::new(Notify::new()));
+        let waits = {
+            let there = Arc::clone(&there);
+            async move {
+                for _ in 0..100 {
+                    there.notified().await;
+                    tokio::time::sleep(Duration::from_micros(10)).await;
+                    tokio::task::yield_now().await;
+                }
+                tokio::spawn(async { 7 }).await.unwrap()
+            }
+        };
+        let notify = async {
+            loop {
+                there.notify_one();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            done = planners.run(waits) => assert_eq!(done, Ok(7)),
+            () = notify => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn what_computes_for_long_keeps_nobody() {
+        let (planners, stop) = (Planners::default(), Arc::new(AtomicBool::new(false)));
+        let busy = (0..8).map(|_| {
+            let (planners, stop) = (planners.clone(), Arc::clone(&stop));
+            let spin = async move {
+                while !stop.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+            };
+            tokio::spawn(async move { planners.run(spin).await })
+        });
+        let busy: Vec<_> = busy.collect();
+        tokio::task::yield_now().await;
+        for n in 0..100 {
+            assert_eq!(planners.run(async move { n }).await, Ok(n));
+        }
+        stop.store(true, Ordering::Relaxed);
+        for task in busy {
+            assert_eq!(task.await.unwrap(), Ok(()));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_dropped() {
+        struct Held(Option<oneshot::Sender<String>>);
+        impl Drop for Held {
+            fn drop(&mut self) {
+                let name = std::thread::current().name().unwrap_or_default().to_string();
+                let _ = self.0.take().map(|sender| sender.send(name));
+            }
+        }
+        let planners = Planners::default();
+        let (sender, dropped) = oneshot::channel();
+        let held = Held(Some(sender));
+        let waits = async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            _ = planners.run(waits) => panic!("it never ends"),
+            () = tokio::time::sleep(Duration::from_millis(10)) => {}
+        }
+        assert_eq!(dropped.await.unwrap(), "windlass-plan");
+    }
+
+    #[tokio::test]
+    async fn what_computes_for_too_long_is_given_up() {
+        let planners = Planners::default();
+        let (sender, stopped) = oneshot::channel();
+        let spin = async move {
+            let _sender = sender;
+            let until = Instant::now() + Duration::from_secs(1);
+            while Instant::now() < until {
+                std::thread::yield_now();
+            }
+            std::future::pending::<()>().await;
+        };
+        let enough = |computed: Duration| (computed > Duration::from_millis(300)).then_some(computed);
+        assert!(planners.run_unless(spin, enough).await.unwrap().is_err());
+        // What was in the midst of it goes on to its next pause.
+        assert!(stopped.await.is_err());
+        let waits = async { tokio::time::sleep(Duration::from_millis(700)).await };
+        assert_eq!(planners.run_unless(waits, enough).await, Ok(Ok(())), "waiting is not computing");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error() {
+        let planners = Planners::default();
+        let panicked = planners.run(async { panic!("at {}", 7) }).await;
+        assert_eq!(panicked, Err::<(), _>(Unfinished("planning panicked: at 7".to_string())));
+        assert_eq!(planners.run(async { 1 }).await, Ok(1));
+    }
+}

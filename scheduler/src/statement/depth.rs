@@ -1,0 +1,301 @@
+//! How deep a text is nested, found out from its tokens before there is a syntax tree: even to free one takes a call for each level.
+//!
+//! A chain of operators is as deep as it is long, also without parentheses: `a or b or c` is `(a or b) or c`. So operators are combined
+//! as a parser does it, but of what they combine only the depth is kept. Of what is not known here the estimate is on the safe side.
+
+use crate::errors::QueryError;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::Token;
+use windlass_engine::extent::Limits;
+
+/// An error for the first statement that is too deep.
+pub(super) fn check<'a>(tokens: impl IntoIterator<Item = &'a Token>, limits: Limits) -> Result<(), QueryError> {
+    match deepest(tokens) > limits.depth {
+        true => Err(QueryError::Exhausted(limits.too_deep())),
+        false => Ok(()),
+    }
+}
+
+fn deepest<'a>(tokens: impl IntoIterator<Item = &'a Token>) -> usize {
+    let mut open: Vec<Scope> = Vec::new();
+    let (mut scope, mut deepest) = (Scope::default(), 0);
+    for token in tokens {
+        match role(token) {
+            Role::Nothing => {}
+            Role::Opens(by) => open.push(std::mem::replace(&mut scope, Scope { by: Some(by), ..Scope::default() })),
+            Role::Closes(by) if scope.by == Some(by) => {
+                let inner = scope.depth();
+                scope = open.pop().unwrap_or_default();
+                match by {
+                    By::Bracket => scope.subscript(inner),
+                    _ => scope.operand(inner + 1),
+                }
+            }
+            Role::Closes(_) => {}
+            Role::Operand => scope.operand(1),
+            Role::Operator(binding) => scope.operator(binding),
+            Role::Separates => scope.separate(),
+            Role::Joins => scope.joins(),
+            Role::Combines => scope.combines(),
+            Role::Ends => {
+                deepest = deepest.max(total(&mut open, std::mem::take(&mut scope)));
+            }
+        }
+    }
+    deepest.max(total(&mut open, scope))
+}
+
+/// With parentheses that were not closed.
+fn total(open: &mut Vec<Scope>, mut scope: Scope) -> usize {
+    while let Some(mut outer) = open.pop() {
+        outer.operand(scope.depth() + 1);
+        scope = outer;
+    }
+    scope.depth()
+}
+
+/// What stands between two parentheses, or CASE and END.
+#[derive(Debug, Default)]
+struct Scope {
+    by: Option<By>,
+    /// Depths of operands, and between each two of them how tightly their operator binds.
+    operands: Vec<usize>,
+    operators: Vec<u8>,
+    /// Whether an operand has just ended.
+    after_operand: bool,
+    /// Of the expressions that have ended.
+    expressions: usize,
+    /// Of the queries that have ended, in joins.
+    queries: usize,
+    joins: usize,
+    combined: usize,
+}
+
+impl Scope {
+    fn operand(&mut self, depth: usize) {
+        match self.operands.last_mut().filter(|_| self.after_operand) {
+            // A function and its arguments, a column and its name.
+            Some(last) => *last = (*last).max(depth),
+            None => self.operands.push(depth),
+        }
+        self.after_operand = true;
+    }
+
+    /// An element of what is before it, or a list.
+    fn subscript(&mut self, depth: usize) {
+        match self.operands.last_mut().filter(|_| self.after_operand) {
+            Some(last) => *last = (*last).max(depth) + 1,
+            None => self.operand(depth + 1),
+        }
+    }
+
+    fn operator(&mut self, binding: u8) {
+        if !self.after_operand {
+            // It has one operand only.
+            self.operands.push(0);
+        } else {
+            self.reduce(binding);
+        }
+        self.operators.push(binding);
+        self.after_operand = false;
+    }
+
+    /// Combines what binds at least as tightly.
+    fn reduce(&mut self, binding: u8) {
+        while self.operators.last().is_some_and(|last| *last >= binding) {
+            self.operators.pop();
+            let right = self.operands.pop().unwrap_or_default();
+            let left = self.operands.pop().unwrap_or_default();
+            self.operands.push(left.max(right) + 1);
+        }
+    }
+
+    fn separate(&mut self) {
+        if !self.after_operand && !self.operators.is_empty() {
+            self.operands.push(0);
+        }
+        self.reduce(0);
+        self.expressions = self.operands.drain(..).fold(self.expressions, usize::max);
+        self.operators.clear();
+        self.after_operand = false;
+    }
+
+    fn joins(&mut self) {
+        self.separate();
+        self.joins += 1;
+    }
+
+    fn combines(&mut self) {
+        self.separate();
+        self.queries = self.queries.max(self.joins);
+        self.joins = 0;
+        self.combined += 1;
+    }
+
+    fn depth(&mut self) -> usize {
+        self.separate();
+        self.expressions + self.queries.max(self.joins) + self.combined
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Parenthesis,
+    Bracket,
+    Brace,
+    Case,
+}
+
+enum Role {
+    Nothing,
+    Operand,
+    /// By how tightly it binds.
+    Operator(u8),
+    Opens(By),
+    Closes(By),
+    /// Ends an expression, not the query.
+    Separates,
+    /// A table more.
+    Joins,
+    /// A query more: UNION and its like.
+    Combines,
+    /// Ends the statement.
+    Ends,
+}
+
+fn role(token: &Token) -> Role {
+    match token {
+        Token::EOF | Token::Whitespace(_) | Token::Period => Role::Nothing,
+        Token::SemiColon => Role::Ends,
+        Token::Comma => Role::Separates,
+        Token::LParen => Role::Opens(By::Parenthesis),
+        Token::RParen => Role::Closes(By::Parenthesis),
+        Token::LBracket => Role::Opens(By::Bracket),
+        Token::RBracket => Role::Closes(By::Bracket),
+        Token::LBrace => Role::Opens(By::Brace),
+        Token::RBrace => Role::Closes(By::Brace),
+        Token::Word(word) => word_role(word.keyword),
+        Token::Number(..)
+        | Token::Char(_)
+        | Token::SingleQuotedString(_)
+        | Token::DoubleQuotedString(_)
+        | Token::NationalStringLiteral(_)
+        | Token::HexStringLiteral(_)
+        | Token::DollarQuotedString(_)
+        | Token::EscapedStringLiteral(_)
+        | Token::UnicodeStringLiteral(_)
+        | Token::Placeholder(_) => Role::Operand,
+        Token::Eq
+        | Token::DoubleEq
+        | Token::Neq
+        | Token::Lt
+        | Token::Gt
+        | Token::LtEq
+        | Token::GtEq
+        | Token::Spaceship => Role::Operator(COMPARES),
+        Token::Plus | Token::Minus => Role::Operator(ADDS),
+        Token::Mul | Token::Div | Token::Mod | Token::DuckIntDiv => Role::Operator(MULTIPLIES),
+        _ => Role::Operator(BINDS),
+    }
+}
+
+const OR: u8 = 1;
+const AND: u8 = 2;
+const NOT: u8 = 3;
+const COMPARES: u8 = 4;
+const ADDS: u8 = 5;
+const MULTIPLIES: u8 = 6;
+const BINDS: u8 = 7;
+
+fn word_role(keyword: Keyword) -> Role {
+    match keyword {
+        Keyword::OR => Role::Operator(OR),
+        Keyword::XOR => Role::Operator(OR),
+        Keyword::AND => Role::Operator(AND),
+        Keyword::NOT => Role::Operator(NOT),
+        Keyword::IS
+        | Keyword::IN
+        | Keyword::LIKE
+        | Keyword::ILIKE
+        | Keyword::SIMILAR
+        | Keyword::REGEXP
+        | Keyword::RLIKE
+        | Keyword::BETWEEN
+        | Keyword::NOTNULL => Role::Operator(COMPARES),
+        Keyword::DIV => Role::Operator(MULTIPLIES),
+        Keyword::AT | Keyword::COLLATE => Role::Operator(BINDS),
+        Keyword::CASE => Role::Opens(By::Case),
+        Keyword::END => Role::Closes(By::Case),
+        Keyword::SELECT
+        | Keyword::FROM
+        | Keyword::WHERE
+        | Keyword::GROUP
+        | Keyword::HAVING
+        | Keyword::QUALIFY
+        | Keyword::ORDER
+        | Keyword::LIMIT
+        | Keyword::OFFSET
+        | Keyword::BY
+        | Keyword::ON
+        | Keyword::USING
+        | Keyword::VALUES
+        | Keyword::WHEN
+        | Keyword::THEN
+        | Keyword::ELSE
+        | Keyword::WITH => Role::Separates,
+        Keyword::JOIN | Keyword::APPLY => Role::Joins,
+        Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => Role::Combines,
+        _ => Role::Operand,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::sql::sqlparser::dialect::GenericDialect;
+    use datafusion::sql::sqlparser::tokenizer::Tokenizer;
+
+    fn depth(sql: &str) -> usize {
+        deepest(&Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap())
+    }
+
+    #[test]
+    fn chains_are_as_deep_as_they_are_long() {
+        for (first, next, least, most) in [
+            ("select 1", " + 1", 1_000, 1_002),
+            ("select 1", " union all select 1", 1_000, 1_002),
+            ("select * from t where a = 1", " and b <> 1 or a = 2", 1_000, 1_010),
+            ("select * from t where a = 1", " or a * 2 + 1 < 7", 1_000, 1_010),
+            ("select * from t0", " left join t1 on a = b", 1_000, 1_010),
+            ("select a", "::int", 1_000, 1_002),
+            ("select a", "[1]", 1_000, 1_002),
+            ("select ", "not ", 1_000, 1_002),
+            ("select ", "- ", 1_000, 1_002),
+            ("select a", " at time zone 'UTC'", 1_000, 1_002),
+            ("select a", " is null", 1_000, 1_002),
+            ("select a", " -> 'b'", 1_000, 1_002),
+            ("select 1", " + (1", 1_000, 2_002),
+            ("select ", "f(", 1_000, 1_002),
+            ("select ", "case when a = 1 then ", 1_000, 1_004),
+        ] {
+            let found = depth(&format!("{first}{}", next.repeat(1_000)));
+            assert!((least..=most).contains(&found), "{first}{next}: {found}");
+        }
+    }
+
+    #[test]
+    fn long_lists_are_not_deep() {
+        let list = |item: &str| item.repeat(10_000);
+        for sql in [
+            format!("select * from t where a in (1{})", list(", 1 + 1")),
+            format!("values (1, 2){}", list(", (1, 2)")),
+            format!("select a{} from t", list(", a and b")),
+            format!("select 1;{}", list("select 1 + 2 * 3;")),
+            format!("with a as (select 1){} select 1", list(", b as (select * from a where b = 1)")),
+            format!("select case a{} end", list(" when 1 then 2 + 3")),
+            format!("select '{}'", list("a + b or (")),
+        ] {
+            assert!(depth(&sql) < 12, "{}: {}", &sql[..30], depth(&sql));
+        }
+    }
+}

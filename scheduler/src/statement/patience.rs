@@ -1,0 +1,73 @@
+//! How long a statement may be planned.
+
+use super::Started;
+use crate::errors::QueryError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use windlass_core::ids::JobId;
+
+/// Of one statement, until its job runs: from there on it has its time from the scheduler.
+pub(super) struct Patience {
+    began: Instant,
+    /// Of planning, without what is waited for.
+    computing: Duration,
+    /// Of all, as the session wants it.
+    statement: Option<Duration>,
+    started: Arc<AtomicBool>,
+}
+
+impl Patience {
+    pub fn new(computing: Duration, statement: Option<Duration>) -> Self {
+        Self { began: Instant::now(), computing, statement, started: Arc::default() }
+    }
+
+    /// What is to be called with the statement's job, and calls `then`.
+    pub fn until_started(&self, then: Option<Started>) -> Started {
+        let started = Arc::clone(&self.started);
+        Arc::new(move |job: JobId| {
+            started.store(true, Ordering::Relaxed);
+            if let Some(then) = &then {
+                then(job);
+            }
+        })
+    }
+
+    /// Why a statement that has been planned for so long without waiting gets no more time.
+    pub fn is_over(&self, computed: Duration) -> Option<QueryError> {
+        if self.started.load(Ordering::Relaxed) {
+            return None;
+        }
+        if let Some(limit) = self.statement.filter(|limit| self.began.elapsed() >= *limit) {
+            return Some(QueryError::TimedOut(format!(
+                "the statement was still being planned after {limit:?}, and windlass.statement_timeout_ms allows no more"
+            )));
+        }
+        (computed >= self.computing).then(|| {
+            QueryError::TimedOut(format!(
+                "planning the statement took more than {:?}, and primary.planning_timeout allows no more: load literal rows and long lists \
+                 from a file, and keep what is built of many layers in a table",
+                self.computing
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planning_ends_in_time_and_jobs_have_theirs() {
+        let (short, long) = (Duration::from_millis(1), Duration::from_secs(3600));
+        let patience = Patience::new(short, None);
+        assert_eq!(patience.is_over(Duration::ZERO), None);
+        let over = patience.is_over(short).unwrap().to_string();
+        assert!(over.contains("primary.planning_timeout"), "{over}");
+        let patience = Patience::new(long, Some(Duration::ZERO));
+        let over = patience.is_over(short).unwrap().to_string();
+        assert!(over.contains("windlass.statement_timeout_ms"), "{over}");
+        patience.until_started(None)(JobId(1));
+        assert_eq!(patience.is_over(long), None);
+    }
+}
