@@ -1,7 +1,7 @@
 //! How stage plans travel: DataFusion's protobuf encoding, and the operators that it lacks.
 
 use crate::lost::{Lost, LostExec, ScanOptions};
-use crate::ops::{CopyFiles, CopyFilesExec, ExchangeReadExec, ReadMode, Sink, WriteExec};
+use crate::ops::{CopyFiles, CopyFilesExec, ExchangeReadExec, ForgetExec, ReadMode, RepeatExec, Sink, WriteExec};
 use crate::place::OwnFolder;
 use crate::window::WindowFlags;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -31,7 +31,7 @@ pub struct WindlassCodec;
 
 #[derive(Clone, PartialEq, Message)]
 struct Node {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21")]
     operator: Option<Operator>,
 }
 
@@ -66,7 +66,19 @@ enum Operator {
     /// The number of a plan beside this one: see [`crate::folded`].
     #[prost(uint64, tag = "13")]
     Folded(u64),
+    #[prost(message, tag = "20")]
+    Repeat(Repeat),
+    #[prost(message, tag = "21")]
+    Forget(Forget),
 }
+
+/// Has nothing but its input.
+#[derive(Clone, PartialEq, Message)]
+struct Repeat {}
+
+/// Has nothing but its input.
+#[derive(Clone, PartialEq, Message)]
+struct Forget {}
 
 /// One entry for each window expression of the input.
 #[derive(Clone, PartialEq, Message)]
@@ -247,6 +259,10 @@ impl PhysicalExtensionCodec for WindlassCodec {
             Operator::Write(Write { sink: write.sink().clone(), staging: write.staging().url() })
         } else if let Some(copy) = plan.downcast_ref::<CopyFilesExec>() {
             Operator::CopyFiles(copy.copy().clone())
+        } else if plan.is::<RepeatExec>() {
+            Operator::Repeat(Repeat {})
+        } else if plan.is::<ForgetExec>() {
+            Operator::Forget(Forget {})
         } else if let Some(query) = plan.downcast_ref::<RecursiveQueryExec>() {
             Operator::RecursiveQuery(RecursiveQuery {
                 name: query.name().to_string(),
@@ -304,6 +320,8 @@ impl PhysicalExtensionCodec for WindlassCodec {
                 Ok(Arc::new(WriteExec::new(input(inputs, 0)?, node.sink, OwnFolder::from_url(&node.staging)?)))
             }
             Some(Operator::CopyFiles(copy)) => Ok(Arc::new(CopyFilesExec::new(copy))),
+            Some(Operator::Repeat(_)) => Ok(Arc::new(RepeatExec::try_new(input(inputs, 0)?)?)),
+            Some(Operator::Forget(_)) => Ok(Arc::new(ForgetExec::new(input(inputs, 0)?))),
             Some(Operator::RecursiveQuery(node)) => Ok(Arc::new(RecursiveQueryExec::try_new(
                 node.name,
                 decode_schema(&node.schema)?,

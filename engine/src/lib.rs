@@ -24,6 +24,7 @@ pub mod plan;
 mod planning;
 pub mod remote;
 mod restrict;
+mod right;
 pub mod room;
 mod run;
 pub mod scan;

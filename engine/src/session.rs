@@ -6,6 +6,7 @@ use crate::constants::BoundConstants;
 use crate::copy_files::{COPY_FILES, CopyFilesFunction};
 use crate::interrupt;
 use crate::parquet_files::ParquetFilesFactory;
+use crate::right;
 use datafusion::catalog::{CatalogProviderList, TableFunction};
 use datafusion::config::{ConfigNonZeroUsize, ConfigOptions};
 use datafusion::datasource::file_format::FileFormatFactory;
@@ -52,8 +53,10 @@ pub fn session_state(
         .with_scalar_functions(functions.scalar.clone())
         .with_aggregate_functions(functions.aggregate.clone())
         .with_window_functions(functions.window.clone())
+        .with_analyzer_rules(right::analyzer_rules())
         .with_optimizer_rules(optimizer_rules())
-        .with_physical_optimizer_rules(interrupt::physical_rules(PhysicalOptimizer::new().rules));
+        .with_physical_optimizer_rules(interrupt::physical_rules(right::physical_rules()))
+        .with_query_planner(right::planner());
     if let Some(catalogs) = catalogs {
         builder = builder.with_catalog_list(catalogs);
     }
@@ -95,12 +98,13 @@ impl Functions {
         static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
         FUNCTIONS.get_or_init(|| Functions {
             scalar: merge(
-                SessionStateDefaults::default_scalar_functions(),
+                [SessionStateDefaults::default_scalar_functions(), right::scalar_functions()].concat(),
                 datafusion_spark::all_default_scalar_functions(),
                 |f| (f.name().to_string(), f.aliases().to_vec()),
             ),
             aggregate: merge(
-                SessionStateDefaults::default_aggregate_functions(),
+                // A later one takes the name.
+                [SessionStateDefaults::default_aggregate_functions(), right::aggregate_functions()].concat(),
                 datafusion_spark::all_default_aggregate_functions(),
                 |f| (f.name().to_string(), f.aliases().to_vec()),
             ),

@@ -1,5 +1,7 @@
 //! Random queries, each answered as DataFusion alone answers it.
 //!
+//! Where DataFusion alone is wrong, it is asked for the same in another form: [`Author::for_datafusion`].
+//!
 //! A query is a function of its seed, and so are the options that it runs with. What it asks for has one right answer but for the
 //! order of rows that tie: aggregates and windows that depend on an order get one over all columns, and floating point numbers are such
 //! that their sums are exact. `QUERIES=5000` asks more, `QUERIES_FROM=17` begins at another seed than 0.
@@ -62,6 +64,8 @@ pub(crate) struct Author {
     aliases: u32,
     /// Names and columns of the common table expressions of the query.
     shared: Vec<(String, Vec<Type>)>,
+    /// Whether it writes what DataFusion alone answers wrongly in another form, which asks for the same.
+    spelled_out: bool,
 }
 
 /// Fills a folder for each table.
@@ -113,14 +117,26 @@ async fn create_tables(engine: &dyn Engine, folder: &Path) {
 
 impl Author {
     fn new(seed: u64) -> Self {
-        let tables = TABLES.iter().map(|(table, _)| *table).collect();
-        Self { rng: Rng::with_seed(seed), tables, columns: &COLUMNS, determined: false, aliases: 0, shared: Vec::new() }
+        Self {
+            rng: Rng::with_seed(seed),
+            tables: TABLES.iter().map(|(table, _)| *table).collect(),
+            columns: &COLUMNS,
+            determined: false,
+            aliases: 0,
+            shared: Vec::new(),
+            spelled_out: false,
+        }
     }
 
     /// Over tables that have all but the last two columns, for engines that are no DataFusion.
     #[cfg(test)]
     pub(crate) fn of_tables(seed: u64, tables: &[&'static str]) -> Self {
         Self { tables: tables.to_vec(), columns: &COLUMNS[..7], determined: true, ..Self::new(seed) }
+    }
+
+    /// Writes the same queries for DataFusion alone.
+    fn for_datafusion(self) -> Self {
+        Self { spelled_out: true, ..self }
     }
 
     fn chance(&mut self, percent: u32) -> bool {
@@ -188,7 +204,7 @@ impl Author {
                 let (right, _) = self.query(depth - 1, Some(&types));
                 let how = ["union all", "union", "intersect", "except", "intersect all", "except all"];
                 let how = self.one_of(&how);
-                return (format!("({left}) {how} ({right})"), types);
+                return (self.set_operation(&left, how, &right, types.len()), types);
             }
             return (left, types);
         }
@@ -224,6 +240,23 @@ impl Author {
             query += &format!(" order by {} limit {}", keys.join(", "), self.rng.u32(1..40));
         }
         (query, types)
+    }
+
+    /// The copies of a row are told apart by numbers where ALL would not be counted.
+    fn set_operation(&self, left: &str, how: &str, right: &str, columns: usize) -> String {
+        match how.strip_suffix(" all").filter(|how| self.spelled_out && *how != "union") {
+            None => format!("({left}) {how} ({right})"),
+            Some(how) => {
+                let columns: Vec<String> = (0..columns).map(|at| format!("c{at}")).collect();
+                let columns = columns.join(", ");
+                let number = |query| {
+                    format!(
+                        "select *, row_number() over (partition by {columns}) as copy from ({query}) as side({columns})"
+                    )
+                };
+                format!("select {columns} from (({}) {how} ({})) as numbered", number(left), number(right))
+            }
+        }
     }
 
     fn grouped(&mut self, from: &str, rest: &str, scope: &[Column]) -> (String, Vec<Type>) {
@@ -468,6 +501,12 @@ impl Author {
             }
             (1, Some((a, b))) => {
                 let within = self.one_of(&["in", "not in"]);
+                if within == "not in" && self.spelled_out {
+                    let none = format!("not exists (select 1 from {from}{only})");
+                    let known = format!("not exists (select 1 from {from}{only}{and} {b} is null)");
+                    let other = format!("not exists (select 1 from {from}{only}{and} {a} = {b})");
+                    return format!("({none} or {a} is not null and {known} and {other})");
+                }
                 format!("{a} {within} (select {b} from {from}{only})")
             }
             (2, Some((a, b))) => {
@@ -615,11 +654,12 @@ pub async fn run(engine: &dyn Engine) {
     let (mut wrong, mut compared, mut refused) = (Vec::new(), 0, Vec::new());
     for seed in from..from + count {
         let query = Author::new(seed).statement();
-        let answer = async { Answer::to(&query, reference.context()).await.map_err(|error| error.strip_backtrace()) };
+        let alike = Author::new(seed).for_datafusion().statement();
+        let answer = async { Answer::to(&alike, reference.context()).await.map_err(|error| error.strip_backtrace()) };
         let answer = match or_panic(answer).await {
             Ok(answer) => answer,
             Err(error) => {
-                refused.push(format!("seed {seed}: {error}\n{query}"));
+                refused.push(format!("seed {seed}: {error}\n{alike}"));
                 continue;
             }
         };
@@ -636,7 +676,7 @@ pub async fn run(engine: &dyn Engine) {
             outcome = Err(format!("EXPLAIN ANALYZE: {why}"));
         }
         if let Err(why) = outcome.and_then(|(schema, batches)| answer.check(&schema, &batches)) {
-            if let Some(error) = fails_alone(&query, &answer, &options, folder.path()).await {
+            if let Some(error) = fails_alone(&alike, &answer, &options, folder.path()).await {
                 refused.push(format!("seed {seed}: {error}\n{query}"));
                 continue;
             }

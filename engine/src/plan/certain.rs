@@ -63,8 +63,16 @@ fn is_known(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.is::<SortMergeJoinExec>()
         || node.is::<NestedLoopJoinExec>()
         || node.is::<CrossJoinExec>()
-        || ["RepartitionExec", "CoalescePartitionsExec", "MarkExec", "UnionExec", "CooperativeExec"]
-            .contains(&node.name())
+        || [
+            "RepartitionExec",
+            "CoalescePartitionsExec",
+            "MarkExec",
+            "UnionExec",
+            "CooperativeExec",
+            "ForgetExec",
+            "RepeatExec",
+        ]
+        .contains(&node.name())
 }
 
 fn is_exact(data_type: &DataType) -> bool {

@@ -29,7 +29,6 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::memory::LazyMemoryExec;
@@ -132,7 +131,7 @@ fn plan_for(config: &mut SessionConfig, partitions: usize) {
 
 /// DataFusion's rules, as far as they can be trusted.
 fn rules(config: &SessionConfig) -> Rules {
-    let mut rules = PhysicalOptimizer::new().rules;
+    let mut rules = crate::right::physical_rules();
     if !joins_hash(config) {
         // Where it takes columns away below a sort-merge join, the join's condition reads others in their place
         // (apache/datafusion#24414, mended after 55.2).

@@ -1,0 +1,63 @@
+//! Right answers where DataFusion 55 gives others than the SQL standard and PostgreSQL do.
+//!
+//! | module | what it is about |
+//! | --- | --- |
+//! | `subqueries` | NOT IN, EXISTS and scalar subqueries that name columns from outside |
+//! | `sets` | INTERSECT ALL and EXCEPT ALL |
+//! | `grouping` | GROUPING SETS over input that is sorted, constant or partitioned |
+//! | `arithmetic`, `sum` | results that leave their type |
+//! | `keys`, `comparable` | zeros, NaN and intervals where they are compared |
+//!
+//! All of it is rules over plans and functions that plans name, so it holds however a statement is run.
+
+mod arithmetic;
+mod comparable;
+mod expressions;
+mod grouping;
+mod keys;
+mod only_row;
+mod repeat;
+mod sets;
+mod subqueries;
+mod sum;
+
+use datafusion::execution::context::QueryPlanner;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::optimizer::{Analyzer, AnalyzerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use std::sync::Arc;
+
+/// DataFusion's analysis, with what must come before it and after it.
+pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(subqueries::Subqueries), Arc::new(sets::CountedSets)];
+    rules.extend(Analyzer::new().rules);
+    // They must know types.
+    rules.push(Arc::new(keys::ComparableKeys));
+    rules.push(Arc::new(arithmetic::CheckedArithmetic));
+    rules
+}
+
+/// DataFusion's rules, and before them what they must not believe.
+pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.insert(0, Arc::new(grouping::GroupingSetsAreUnordered));
+    rules
+}
+
+pub(crate) fn planner() -> Arc<dyn QueryPlanner + Send + Sync> {
+    Arc::new(repeat::Planner)
+}
+
+pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    let mut functions = arithmetic::functions();
+    functions.extend(comparable::functions());
+    functions.push(only_row::function());
+    functions
+}
+
+/// Those that take the place of DataFusion's of the same name.
+pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    sum::functions()
+}
