@@ -144,7 +144,7 @@ fn store_kind(error: &object_store::Error) -> Option<Kind> {
 }
 
 /// The next link. DataFusion's and Arrow's errors do not name every cause as their `source`.
-fn inner<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+pub(crate) fn inner<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     if let Some(error) = cause.downcast_ref::<DataFusionError>() {
         return match error {
             DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => Some(inner.as_ref()),

@@ -33,6 +33,7 @@ pub mod stage;
 pub mod stores;
 #[cfg(test)]
 mod tests;
+pub mod text_files;
 pub mod versions;
 mod window;
 

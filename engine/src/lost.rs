@@ -1,6 +1,8 @@
 //! What DataFusion's encoding of plans leaves out. Any of it lost would be a wrong answer or an error, so such an operator travels
 //! inside a wrapper that restores it.
 
+use crate::text_files::csv::{CsvReading, CsvScan};
+use crate::text_files::json::JsonScan;
 use crate::versions::Told;
 use crate::window::{WindowFlags, restore_window, window_flags};
 use arrow::compute::SortOptions;
@@ -22,7 +24,6 @@ use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, SortOrderPushdownResult,
 };
-use object_store::memory::InMemory;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -46,15 +47,22 @@ pub(crate) struct ScanOptions {
     /// As it is named in SQL, empty for none.
     #[prost(string, tag = "1")]
     compression: String,
-    /// The byte that ends a row of a CSV file.
-    #[prost(uint32, optional, tag = "2")]
-    terminator: Option<u32>,
-    /// A JSON file is one array of rows.
-    #[prost(bool, tag = "3")]
-    json_array: bool,
+    /// A CSV file is read in our own way, with these options.
+    #[prost(message, optional, tag = "2")]
+    csv: Option<CsvReading>,
+    /// A JSON file is read in our own way.
+    #[prost(message, optional, tag = "3")]
+    json: Option<JsonReading>,
     /// Of all files of all groups, in their order, where their store can be asked for just those versions. Empty: none had one.
     #[prost(string, repeated, tag = "4")]
     e_tags: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct JsonReading {
+    /// Each file is one array of rows.
+    #[prost(bool, tag = "1")]
+    array: bool,
 }
 
 /// Exists only while a plan is encoded: decoding gives the restored operator.
@@ -69,11 +77,24 @@ pub(crate) fn wrap(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPla
     Arc::clone(plan)
         .transform_up(|node| {
             let lost = Lost::of(&node)?;
-            let wrapped = !lost.is_empty();
-            let input = lost.into_iter().fold(node, |input, lost| Arc::new(LostExec { input, lost }) as Arc<dyn ExecutionPlan>);
-            Ok(if wrapped { Transformed::yes(input) } else { Transformed::no(input) })
+            if lost.is_empty() {
+                return Ok(Transformed::no(node));
+            }
+            let wrapped = |input, lost| Arc::new(LostExec { input, lost }) as Arc<dyn ExecutionPlan>;
+            Ok(Transformed::yes(lost.into_iter().fold(encodable(node)?, wrapped)))
         })
         .data()
+}
+
+/// DataFusion's operator in the place of one of ours that [`Lost`] restores.
+fn encodable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(config) = scan_config(&plan) else { return Ok(plan) };
+    let source = match (csv(config), json(config)) {
+        (Some(csv), _) => csv.plain()?.0,
+        (_, Some(json)) => json.plain()?,
+        _ => return Ok(plan),
+    };
+    Ok(DataSourceExec::from_data_source(FileScanConfigBuilder::from(config.clone()).with_source(source).build()))
 }
 
 impl Lost {
@@ -90,7 +111,7 @@ impl Lost {
             return Ok(if empty { vec![Self::EmptySets(sets)] } else { vec![] });
         }
         if let Some(config) = scan_config(plan) {
-            let options = Some(ScanOptions::of(config)).filter(|options| *options != ScanOptions::default());
+            let options = Some(ScanOptions::of(config)?).filter(|options| *options != ScanOptions::default());
             let order = row_group_order(config);
             return Ok(options.map(Self::Scan).into_iter().chain(order.map(Self::RowGroupOrder)).collect());
         }
@@ -128,27 +149,27 @@ impl Lost {
 }
 
 impl ScanOptions {
-    fn of(config: &FileScanConfig) -> Self {
+    fn of(config: &FileScanConfig) -> Result<Self> {
         let compression = config.file_compression_type.get_variant();
-        Self {
+        Ok(Self {
             compression: match compression {
                 CompressionTypeVariant::UNCOMPRESSED => String::new(),
                 compression => compression.to_string(),
             },
-            terminator: csv(config).and_then(CsvSource::terminator).map(u32::from),
-            json_array: reads_json_arrays(config),
+            csv: csv(config).map(|csv| Ok::<_, DataFusionError>(csv.plain()?.1)).transpose()?,
+            json: json(config).map(|json| JsonReading { array: json.is_array() }),
             e_tags: e_tags(config),
-        }
+        })
     }
 
     fn restore(self, config: &FileScanConfig) -> Result<Arc<dyn ExecutionPlan>> {
         let compression = FileCompressionType::from_str(&self.compression)?;
         let mut builder = FileScanConfigBuilder::from(config.clone()).with_file_compression_type(compression);
-        if let (Some(csv), Some(terminator)) = (csv(config), self.terminator) {
-            builder = builder.with_source(Arc::new(csv.with_terminator(u8::try_from(terminator).ok())));
+        if let (Some(csv), Some(reading)) = (config.file_source.downcast_ref::<CsvSource>(), self.csv) {
+            builder = builder.with_source(Arc::new(CsvScan::of_plain(csv, reading)));
         }
-        if let (Some(json), true) = (json(config), self.json_array) {
-            builder = builder.with_source(Arc::new(json.clone().with_newline_delimited(false)));
+        if let (Some(json), Some(reading)) = (config.file_source.downcast_ref::<JsonSource>(), self.json) {
+            builder = builder.with_source(Arc::new(JsonScan::of_plain(json, reading.array)));
         }
         if !self.e_tags.is_empty() {
             builder = builder.with_file_groups(tagged(config.file_groups.clone(), self.e_tags)?);
@@ -244,22 +265,12 @@ fn with_row_group_order(config: &FileScanConfig, order: &LexOrdering) -> Result<
     Ok(DataSourceExec::from_data_source(FileScanConfigBuilder::from(config.clone()).with_source(source).build()))
 }
 
-fn csv(config: &FileScanConfig) -> Option<&CsvSource> {
-    config.file_source.downcast_ref::<CsvSource>()
+fn csv(config: &FileScanConfig) -> Option<&CsvScan> {
+    config.file_source.downcast_ref()
 }
 
-fn json(config: &FileScanConfig) -> Option<&JsonSource> {
-    config.file_source.downcast_ref::<JsonSource>()
-}
-
-/// The source does not tell. But of a file that is one array it refuses, before it reads, to read a part.
-fn reads_json_arrays(config: &FileScanConfig) -> bool {
-    let (Some(json), Some(file)) = (json(config), config.file_groups.iter().flat_map(FileGroup::iter).next()) else {
-        return false;
-    };
-    let opener = json.with_batch_size(1).create_file_opener(Arc::new(InMemory::new()), config, 0);
-    let part = file.clone().with_range(0, 1);
-    matches!(opener.and_then(|opener| opener.open(part)), Err(DataFusionError::NotImplemented(_)))
+fn json(config: &FileScanConfig) -> Option<&JsonScan> {
+    config.file_source.downcast_ref()
 }
 
 fn scan_config(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {

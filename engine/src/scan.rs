@@ -1,21 +1,29 @@
-//! Scans of files, as executors run them: with errors that say in which file, and for CSV in which line, something is wrong.
+//! Scans of files, as executors run them: with errors that say in which file something is wrong. Those of text files say in which line
+//! ([`crate::text_files`]).
 
-use crate::failure::message;
+use crate::failure::{inner, message};
+use crate::ops::unused_session;
 use crate::parquet_files::BelievedFiles;
 use crate::stores::{CountedFiles, ReadBytes};
+use crate::text_files::csv::{CsvReading, CsvScan};
 use crate::versions::{Bound, Told, Versions};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::config::ConfigOptions;
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
-    FileGroup, FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+    CsvSource, FileGroup, FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::parquet::errors::ParquetError;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
@@ -26,7 +34,7 @@ use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselize
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore};
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -45,7 +53,7 @@ pub(crate) fn prepare(
     plan.transform_down(|node| {
         let Some(config) = file_scan(&node) else { return Ok(Transformed::no(node)) };
         let source = NamingSource {
-            inner: Arc::clone(&config.file_source),
+            inner: exact(&config.file_source),
             told: Told::of(config.object_store_url.as_str()),
             own: own.cloned(),
             footers: Arc::clone(footers),
@@ -83,8 +91,12 @@ pub fn with_orders_that_hold(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Exe
     Ok(DataSourceExec::from_data_source(config))
 }
 
-fn file_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
-    plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref()
+/// Our scan of text files in the place of DataFusion's, which the plan of a client's DataFrame may have.
+fn exact(source: &Arc<dyn FileSource>) -> Arc<dyn FileSource> {
+    if let Some(csv) = source.downcast_ref::<CsvSource>() {
+        return Arc::new(CsvScan::of_plain(csv, CsvReading::default()));
+    }
+    Arc::clone(source)
 }
 
 /// What went wrong with one file. Its kind is that of its source.
@@ -98,6 +110,34 @@ impl FileError {
     /// `file`: a path or a URL.
     pub fn of(file: &str, source: DataFusionError) -> DataFusionError {
         Self::described(format!("cannot read {file}: {}", message(&source)), source)
+    }
+
+    /// What is wrong with a file, without its name.
+    pub fn cause(error: DataFusionError) -> DataFusionError {
+        match error {
+            DataFusionError::External(external) => match external.downcast::<Self>() {
+                Ok(error) => error.source,
+                Err(external) => DataFusionError::External(external),
+            },
+            error => error,
+        }
+    }
+
+    /// Whether an error is about a file, and does not name it.
+    pub fn is_due(error: &DataFusionError) -> bool {
+        blame(error) == Blame::File
+    }
+
+    /// Whether an error names its file.
+    pub fn is_named(error: &DataFusionError) -> bool {
+        let mut next: Option<&(dyn Error + 'static)> = Some(error);
+        while let Some(cause) = next {
+            if cause.is::<Self>() {
+                return true;
+            }
+            next = inner(cause);
+        }
+        false
     }
 
     /// `text` says what is wrong, and with which file.
@@ -132,75 +172,97 @@ pub fn file_name(store: &str, location: &Path) -> String {
 #[derive(Clone)]
 struct Reading {
     store: Arc<dyn ObjectStore>,
-    location: Path,
+    file: ObjectMeta,
     name: String,
-    /// Where the part of the file begins that is read.
-    start: u64,
-    csv: bool,
+    /// Columns as the table has them.
+    columns: SchemaRef,
+    is_parquet: bool,
 }
 
 impl fmt::Debug for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reading").field("name", &self.name).field("start", &self.start).finish_non_exhaustive()
+        f.debug_struct("Reading").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
 impl Reading {
+    /// The error with the file, if it is about the file. Expressions are computed while files are read; what they refuse is no fault of
+    /// the file.
     fn failed(&self, error: DataFusionError) -> DataFusionError {
-        FileError::of(&self.name, error)
+        match blame(&error) {
+            Blame::File => FileError::of(&self.name, error),
+            Blame::Values | Blame::Nobody => error,
+        }
     }
 
-    /// The same, with the line as an editor counts it.
+    /// The same, where a value of another type than the table's may be at fault.
     async fn failed_at(self, error: DataFusionError) -> DataFusionError {
-        let said = message(&error);
-        if !self.csv || !LINES.iter().any(|(words, _)| said.contains(words)) {
-            return self.failed(error);
+        if blame(&error) == Blame::Values && self.is_parquet && self.has_other_types().await {
+            return FileError::of(&self.name, error);
         }
-        match self.lines_before().await {
-            Ok(before) => FileError::described(format!("cannot read {}: {}", self.name, recount(&said, before)), error),
-            // Better than a line that is counted from somewhere in the file.
-            Err(_) => {
-                FileError::described(format!("cannot read {} behind byte {}: {said}", self.name, self.start), error)
-            }
-        }
+        self.failed(error)
     }
 
-    /// Lines that end before the first one of the part. A line that the part begins within belongs to the part before it.
-    async fn lines_before(&self) -> Result<u64> {
-        if self.start == 0 {
-            return Ok(0);
-        }
-        let mut lines = 0;
-        let mut chunk = 0;
-        // A line that begins at the very start of the part is in the part, so the line break before it counts.
-        while chunk < self.start {
-            let end = (chunk + COUNTED_AT_ONCE).min(self.start);
-            let bytes = self.store.get_range(&self.location, chunk..end).await?;
-            lines += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
-            chunk = end;
-            if chunk == self.start && bytes.last() != Some(&b'\n') {
-                lines += 1;
-            }
-        }
-        Ok(lines)
+    /// Whether columns have to be cast to the types that the table gives them.
+    async fn has_other_types(&self) -> bool {
+        let format = ParquetFormat::default();
+        let files = std::slice::from_ref(&self.file);
+        let Ok(in_file) = format.infer_schema(unused_session(), &self.store, files).await else { return false };
+        let is_other = |field: &FieldRef| {
+            let column = self.columns.field_with_name(field.name());
+            column.is_ok_and(|column| !alike(column.data_type(), field.data_type()))
+        };
+        in_file.fields().iter().any(is_other)
     }
 }
 
-const COUNTED_AT_ONCE: u64 = 4 << 20;
+/// Types of the same values: a table may have strings as views that its files do not.
+fn alike(a: &DataType, b: &DataType) -> bool {
+    a == b || (a.is_string() && b.is_string()) || (a.is_binary() && b.is_binary())
+}
 
-/// How Arrow's CSV reader gives a line, and what its count begins with.
-const LINES: [(&str, u64); 2] = [(" at line ", 0), (" for line ", 1)];
+#[derive(PartialEq)]
+enum Blame {
+    /// Its bytes are not what they should be, or do not come.
+    File,
+    /// A value cannot be what it was to become, in an expression or in the table's column.
+    Values,
+    Nobody,
+}
 
-/// `message` with its line counted from 1, `before` lines further down.
-fn recount(message: &str, before: u64) -> String {
-    for (words, first) in LINES {
-        let Some((head, rest)) = message.split_once(words) else { continue };
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        if let Ok(line) = rest[..digits].parse::<u64>() {
-            return format!("{head}{words}{}{}", line + 1 - first + before, &rest[digits..]);
+fn blame(error: &DataFusionError) -> Blame {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    let mut blame = Blame::Nobody;
+    while let Some(cause) = next {
+        if cause.is::<FileError>() {
+            // It names the file.
+            return Blame::Nobody;
         }
+        let decoder = matches!(
+            cause.downcast_ref::<DataFusionError>(),
+            Some(DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) | DataFusionError::IoError(_))
+        );
+        if decoder || cause.is::<ParquetError>() || cause.is::<object_store::Error>() || cause.is::<std::io::Error>() {
+            blame = Blame::File;
+        }
+        match cause.downcast_ref::<ArrowError>() {
+            Some(ArrowError::CastError(_) | ArrowError::ParseError(_)) if blame == Blame::Nobody => {
+                blame = Blame::Values;
+            }
+            Some(
+                ArrowError::ParquetError(_)
+                | ArrowError::IpcError(_)
+                | ArrowError::AvroError(_)
+                | ArrowError::CsvError(_)
+                | ArrowError::JsonError(_)
+                | ArrowError::SchemaError(_)
+                | ArrowError::IoError(..),
+            ) => blame = Blame::File,
+            _ => {}
+        }
+        next = inner(cause);
     }
-    message.to_string()
+    blame
 }
 
 /// A source whose errors name the file.
@@ -269,7 +331,9 @@ impl FileSource for NamingSource {
         let (inner, store) = self.of_partition(store, partition, &versions);
         let inner = inner.create_morselizer(Arc::clone(&store), config, partition)?;
         let url = config.object_store_url.as_str().to_string();
-        Ok(Box::new(NamingMorselizer { inner, store, url, csv: self.file_type() == "csv", versions }))
+        let columns = Arc::clone(self.table_schema().file_schema());
+        let is_parquet = self.file_type() == "parquet";
+        Ok(Box::new(NamingMorselizer { inner, store, url, columns, is_parquet, versions }))
     }
 
     fn table_schema(&self) -> &TableSchema {
@@ -352,7 +416,8 @@ struct NamingMorselizer {
     inner: Box<dyn Morselizer>,
     store: Arc<dyn ObjectStore>,
     url: String,
-    csv: bool,
+    columns: SchemaRef,
+    is_parquet: bool,
     versions: Arc<Versions>,
 }
 
@@ -366,10 +431,10 @@ impl Morselizer for NamingMorselizer {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
         let reading = Reading {
             store: Arc::clone(&self.store),
-            location: file.object_meta.location.clone(),
             name: file_name(&self.url, &file.object_meta.location),
-            start: file.range.as_ref().map_or(0, |range| range.start.max(0) as u64),
-            csv: self.csv,
+            file: file.object_meta.clone(),
+            columns: Arc::clone(&self.columns),
+            is_parquet: self.is_parquet,
         };
         self.versions.expect(&file.object_meta);
         let inner = self.inner.plan_file(file).map_err(|error| reading.failed(error))?;
@@ -427,27 +492,17 @@ impl Morsel for NamingMorsel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use object_store::memory::InMemory;
 
     #[test]
-    fn lines_are_counted_as_editors_do() {
-        assert_eq!(recount("wrong 'x' at line 7. Row data: '[x]'", 0), "wrong 'x' at line 8. Row data: '[x]'");
-        assert_eq!(
-            recount("number of fields for line 8, expected 2", 100),
-            "number of fields for line 108, expected 2"
-        );
-        assert_eq!(recount("at line seven", 1), "at line seven");
-    }
-
-    #[tokio::test]
-    async fn a_part_of_a_file_begins_with_its_first_whole_line() {
-        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let location = Path::from("a.csv");
-        store.put(&location, "one\ntwo\nthree\n".into()).await.unwrap();
-        for (start, before) in [(0, 0), (4, 1), (5, 2), (7, 2), (8, 2), (9, 3)] {
-            let (store, location) = (Arc::clone(&store), location.clone());
-            let reading = Reading { store, location, name: "a.csv".into(), start, csv: true };
-            assert_eq!(reading.lines_before().await.unwrap(), before, "at byte {start}");
-        }
+    fn a_file_is_blamed_for_its_bytes_and_not_for_expressions() {
+        let cast = || ArrowError::CastError("no".into());
+        let parquet = DataFusionError::from(ArrowError::ParquetError("cut".into()));
+        assert!(blame(&parquet) == Blame::File);
+        let missing = object_store::Error::NotImplemented { operation: "get".into(), implementer: "none".into() };
+        assert!(blame(&DataFusionError::from(missing).context("read")) == Blame::File);
+        assert!(blame(&DataFusionError::from(cast())) == Blame::Values);
+        assert!(blame(&DataFusionError::from(ArrowError::DivideByZero)) == Blame::Nobody);
+        assert!(blame(&DataFusionError::Execution("no such day".into())) == Blame::Nobody);
+        assert!(blame(&FileError::of("a.csv", cast().into())) == Blame::Nobody);
     }
 }

@@ -7,6 +7,8 @@ use crate::copy_files::{COPY_FILES, CopyFilesFunction};
 use crate::interrupt;
 use crate::parquet_files::ParquetFilesFactory;
 use crate::right;
+use crate::text_files::csv::CsvFilesFactory;
+use crate::text_files::json::JsonFilesFactory;
 use datafusion::catalog::{CatalogProviderList, TableFunction};
 use datafusion::config::{ConfigNonZeroUsize, ConfigOptions};
 use datafusion::datasource::file_format::FileFormatFactory;
@@ -70,9 +72,11 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     interrupt::logical_rules(rules)
 }
 
-/// DataFusion's, with a sink for Arrow files that executors can run, and with Parquet files whose metadata is doubted.
+/// DataFusion's, with a sink for Arrow files that executors can run, readers of text files that change no value, and Parquet files whose
+/// metadata is doubted.
 fn file_formats() -> Vec<Arc<dyn FileFormatFactory>> {
-    let ours: [Arc<dyn FileFormatFactory>; 2] = [Arc::new(ArrowFilesFactory), Arc::new(ParquetFilesFactory)];
+    let ours: [Arc<dyn FileFormatFactory>; 4] =
+        [Arc::new(ArrowFilesFactory), Arc::new(CsvFilesFactory), Arc::new(JsonFilesFactory), Arc::new(ParquetFilesFactory)];
     let mut formats = SessionStateDefaults::default_file_formats();
     formats.retain(|format| ours.iter().all(|other| format.get_ext() != other.get_ext()));
     formats.extend(ours);

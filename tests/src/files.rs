@@ -5,6 +5,7 @@ mod distcp;
 pub(crate) mod faults;
 mod model;
 pub(crate) mod shell;
+mod text;
 mod twice;
 
 use crate::cluster::Processes;

@@ -3,6 +3,7 @@
 use crate::arrow_files::ArrowSink;
 use crate::partitions::Folders;
 use crate::place::Place;
+use crate::text_files::csv::CsvFilesSink;
 use arrow::csv::WriterBuilder;
 use arrow::datatypes::Schema;
 use datafusion::catalog::Session;
@@ -11,7 +12,6 @@ use datafusion::common::file_options::csv_writer::CsvWriterOptions;
 use datafusion::common::file_options::json_writer::JsonWriterOptions;
 use datafusion::common::{GetExt, Result, internal_datafusion_err, internal_err, plan_err};
 use datafusion::datasource::file_format::FileFormat;
-use datafusion::datasource::file_format::csv::CsvSink;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::JsonSink;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -39,6 +39,9 @@ pub(crate) struct Sink {
     /// Of CSV files.
     #[prost(message, optional, tag = "4")]
     times: Option<TimeFormats>,
+    /// The byte with which comments of CSV files begin.
+    #[prost(uint32, optional, tag = "5")]
+    comment: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -72,14 +75,18 @@ impl Sink {
             return Ok(Self { format, ..Self::default() });
         }
         let empty = Arc::new(EmptyExec::new(sink.input().schema()));
-        let template = Arc::new(sink.clone())
-            .replace_children(vec![empty], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?;
+        let csv = sink.sink().downcast_ref::<CsvFilesSink>();
+        let template: Arc<dyn ExecutionPlan> = match csv {
+            Some(csv) => Arc::new(DataSinkExec::new(empty, Arc::new(csv.plain()), sink.sort_order().clone())),
+            None => Arc::new(sink.clone())
+                .replace_children(vec![empty], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?,
+        };
         let codec = DefaultPhysicalExtensionCodec {};
         let node = PhysicalPlanNode::try_from_physical_plan(template, &codec)?;
         let mut encoded = Self { format: Some(Format::DataFusion(node)), ..Self::default() };
         encoded.config()?;
-        if let Some(csv) = sink.sink().downcast_ref::<CsvSink>() {
-            let options = csv.writer_options();
+        if let Some(CsvFilesSink { options, comment, .. }) = csv {
+            encoded.comment = comment.map(u32::from);
             encoded.name_compression(options.compression.into())?;
             encoded.compression_level = options.compression_level;
             encoded.times = Some(TimeFormats::of(&options.writer_options));
@@ -195,7 +202,8 @@ impl Sink {
                 let mut options = CsvWriterOptions::try_from(options.ok_or_else(no_options)?)?;
                 options.writer_options = self.times.clone().unwrap_or_default().restore(&options.writer_options);
                 options.compression_level = self.compression_level;
-                DataSink::write_all(&CsvSink::new(config, options), rows, context).await
+                let comment = self.comment.and_then(|comment| u8::try_from(comment).ok());
+                DataSink::write_all(&CsvFilesSink { config, options, comment }, rows, context).await
             }
             Some(PhysicalPlanType::JsonSink(json)) => {
                 let options = json.sink.as_ref().and_then(|sink| sink.writer_options.as_ref());

@@ -10,12 +10,14 @@ use crate::folded::Folder;
 use crate::ops::{CopyFiles, CopyFilesExec, CopyItem, CopyPart, ExchangeReadExec};
 use crate::plan_job;
 use crate::session::task_context;
+use crate::text_files::csv::CsvScan;
+use crate::text_files::json::JsonScan;
 use crate::{Planned, PlannedStage, StagePlan};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::datasource::physical_plan::{CsvSource, FileScanConfig, FileSource, ParquetSource};
+use datafusion::datasource::physical_plan::{FileScanConfig, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal, col};
@@ -198,19 +200,17 @@ fn columns(schema: &Schema) -> String {
 }
 
 fn describe_scan(config: &FileScanConfig) -> String {
-    let source =
-        match (config.file_source.downcast_ref::<ParquetSource>(), config.file_source.downcast_ref::<CsvSource>()) {
-            (Some(parquet), _) => format!("{parquet:?}"),
-            (_, Some(csv)) => format!(
-                "{:?} {:?} {} {:?}",
-                (csv.has_header(), csv.delimiter(), csv.quote(), csv.escape(), csv.comment(), csv.terminator()),
-                (csv.truncate_rows(), csv.newlines_in_values()),
-                csv.file_type(),
-                csv.projection(),
-            ),
-            // Others have no options, or show them.
-            _ => config.file_source.file_type().to_string(),
-        };
+    let source = &config.file_source;
+    let source = if let Some(parquet) = source.downcast_ref::<ParquetSource>() {
+        format!("{parquet:?}")
+    } else if let Some(csv) = source.downcast_ref::<CsvScan>() {
+        csv.describe()
+    } else if let Some(json) = source.downcast_ref::<JsonScan>() {
+        json.describe()
+    } else {
+        // Others have no options, or show them.
+        source.file_type().to_string()
+    };
     let files: Vec<_> = config
         .file_groups
         .iter()
@@ -343,7 +343,8 @@ async fn more_tables(fixture: &Fixture, windlass: &SessionContext) {
     }
     for sql in [
         format!("create external table csv (a bigint, b varchar, part varchar) stored as csv partitioned by (part) location '{at}/csv/'
-                 options (has_header true, delimiter '|', compression gzip, comment '#', escape '\\', terminator '~', newlines_in_values true)"),
+                 options (has_header true, delimiter '|', compression gzip, comment '#', escape '\\', terminator '~', newlines_in_values true,
+                 null_value 'NULL', null_regex 'nil', 'windlass.header_names' '[\"x\", \"y\"]')"),
         format!("create external table json (a bigint, b varchar, part varchar) stored as json partitioned by (part) location '{at}/json/'
                  options (compression bzip2)"),
         format!("create external table arrow (a bigint, b varchar, part varchar) stored as arrow partitioned by (part) location '{at}/arrow/'"),

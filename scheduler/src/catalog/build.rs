@@ -35,6 +35,8 @@ use std::sync::Arc;
 use url::Url;
 use windlass_connectors::StoreRegistry;
 use windlass_engine::extent::Limits;
+use windlass_engine::scan::FileError;
+use windlass_engine::text_files::csv::{HEADER_NAMES, renamed_columns};
 use windlass_engine::{OwnFolder, Place, Planning, partitions, scan};
 
 /// Options that configure the object store, not the file format.
@@ -150,6 +152,10 @@ pub async fn external_record(
         command.options.insert(COMPRESSION.to_string(), compression.to_string());
     }
 
+    if let Some(names) = header_names(state, &command).await? {
+        options.insert(HEADER_NAMES.to_string(), names.clone());
+        command.options.insert(HEADER_NAMES.to_string(), names);
+    }
     let folders = take_folder_columns(state, &mut command).await?;
     // The folders have been looked at.
     let mut looked_at = state.clone();
@@ -285,6 +291,18 @@ pub(crate) async fn existing_files(
         }
     }
     Ok(files)
+}
+
+/// What the header of CSV files calls the columns that the statement calls otherwise.
+async fn header_names(state: &SessionState, command: &CreateExternalTable) -> Result<Option<String>, QueryError> {
+    if !command.file_type.eq_ignore_ascii_case("CSV") || command.schema.fields().is_empty() {
+        return Ok(None);
+    }
+    let locations: Vec<_> = command.locations.iter().map(ListingTableUrl::parse).collect::<Result<_>>()?;
+    let in_files = |name: &&String| !command.table_partition_cols.contains(name);
+    let columns: Vec<String> = command.schema.fields().iter().map(|f| f.name()).filter(in_files).cloned().collect();
+    let names = renamed_columns(state, &locations, &command.options, &columns).await;
+    names.map_err(|error| explain(&error, "", &[]))
 }
 
 /// How text files are compressed that nobody said it of: as their names tell, those of folders that of the first.
@@ -560,6 +578,7 @@ impl TableProvider for FilesTable {
                 present::require(&planning, files.table_paths(), &plan, self.is_managed && limit.is_none()).await?;
                 Ok(plan)
             }
+            Err(error) if !FileError::is_due(&error) => Err(error),
             Err(error) => {
                 let listing = files.options();
                 let (format, extension) = (listing.format.as_ref(), &listing.file_extension);

@@ -20,8 +20,10 @@ pub(super) async fn named(
     paths: &[ListingTableUrl],
     extension: &str,
 ) -> DataFusionError {
+    // Files may differ in their columns that are read by names of their own.
+    let by_schema = !FileError::is_named(&error);
     for path in paths {
-        if let Ok(Some(file_error)) = first_at_fault(state, format, path, extension).await {
+        if let Ok(Some(file_error)) = first_at_fault(state, format, path, extension, by_schema).await {
             return file_error;
         }
     }
@@ -33,6 +35,7 @@ async fn first_at_fault(
     format: &dyn FileFormat,
     path: &ListingTableUrl,
     extension: &str,
+    by_schema: bool,
 ) -> Result<Option<DataFusionError>, DataFusionError> {
     let store = state.runtime_env().object_store(path)?;
     let files: Vec<_> = path.list_all_files(state, &store, extension).await?.take(SUSPECTS).try_collect().await?;
@@ -40,7 +43,8 @@ async fn first_at_fault(
     for file in files.iter().filter(|file| file.size > 0) {
         let name = file_name(path.object_store().as_str(), &file.location);
         match format.infer_schema(state, &store, std::slice::from_ref(file)).await {
-            Err(error) => return Ok(Some(FileError::of(&name, error))),
+            Err(error) => return Ok(Some(FileError::of(&name, FileError::cause(error)))),
+            Ok(_) if !by_schema => {}
             Ok(schema) => match Schema::try_merge([columns, schema.as_ref().clone()]) {
                 Ok(merged) => columns = merged,
                 Err(error) => {

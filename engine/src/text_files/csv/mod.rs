@@ -1,0 +1,17 @@
+//! CSV files: RFC 4180, and what the options of a table say.
+
+mod dialect;
+mod edges;
+mod format;
+mod header;
+mod infer;
+mod records;
+mod scan;
+mod values;
+mod write;
+
+pub(crate) use format::CsvFilesFactory;
+pub use format::{HEADER_NAMES, renamed_columns};
+pub(super) use infer::{FILES, sampled};
+pub(crate) use scan::{CsvReading, CsvScan};
+pub(crate) use write::CsvFilesSink;

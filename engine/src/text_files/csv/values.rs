@@ -1,0 +1,198 @@
+//! From records to columns.
+
+use super::records::Records;
+use crate::text_files::place::WrongLine;
+use arrow::array::types::*;
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, LargeStringArray, PrimitiveArray, StringArray, StringViewArray,
+    new_null_array,
+};
+use arrow::compute::CastOptions;
+use arrow::compute::kernels::cast::cast_with_options;
+use arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_datetime};
+use arrow::datatypes::{DataType, DecimalType, Field, TimeUnit};
+use datafusion::common::{Result, config_datafusion_err};
+use regex::Regex;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// What is NULL: a value that is empty and not in quotes, or what the options say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Nulls {
+    /// As writers put it, without quotes.
+    value: Option<String>,
+    regex: Option<Regex>,
+}
+
+impl Nulls {
+    pub(super) fn new(value: Option<&str>, regex: Option<&str>) -> Result<Self> {
+        let value = value.filter(|value| !value.is_empty()).map(str::to_string);
+        let regex = regex.filter(|regex| !regex.is_empty()).map(Regex::new).transpose();
+        let regex = regex.map_err(|error| config_datafusion_err!("null_regex is no regular expression: {error}"))?;
+        Ok(Self { value, regex })
+    }
+
+    fn is_null(&self, value: &str, quoted: bool, is_text: bool) -> bool {
+        let told = match (&self.value, &self.regex) {
+            (None, None) => !quoted && value.is_empty(),
+            (null, regex) => {
+                null.as_deref().is_some_and(|null| !quoted && value == null)
+                    || regex.as_ref().is_some_and(|regex| regex.is_match(value))
+            }
+        };
+        // Nothing is no number.
+        told || (!is_text && value.is_empty())
+    }
+}
+
+/// A column of the table from the `nth` field that is kept of each record; of NULLs when the file has none.
+pub(super) fn column(
+    records: &Records,
+    nth: Option<usize>,
+    field: &Field,
+    nulls: &Nulls,
+) -> Result<ArrayRef, WrongLine> {
+    let array = match nth {
+        None => new_null_array(field.data_type(), records.len()),
+        Some(nth) => Values { records, nth, field, nulls }.array()?,
+    };
+    if let (false, Some(null)) = (field.is_nullable(), (0..array.len()).find(|&record| array.is_null(record))) {
+        let text = format!("column '{}' is NULL, and was declared NOT NULL", field.name());
+        return Err(WrongLine { line: records.line(null), text });
+    }
+    Ok(array)
+}
+
+#[derive(Clone, Copy)]
+struct Values<'a> {
+    records: &'a Records,
+    nth: usize,
+    field: &'a Field,
+    nulls: &'a Nulls,
+}
+
+impl<'a> Values<'a> {
+    fn array(self) -> Result<ArrayRef, WrongLine> {
+        use DataType::*;
+        Ok(match self.field.data_type() {
+            Utf8 => Arc::new(self.text().collect::<Result<StringArray, _>>()?),
+            LargeUtf8 => Arc::new(self.text().collect::<Result<LargeStringArray, _>>()?),
+            Utf8View => Arc::new(self.text().collect::<Result<StringViewArray, _>>()?),
+            Boolean => Arc::new(self.parsed(|text| boolean(text).ok_or_else(String::new))?.collect::<BooleanArray>()),
+            Int8 => self.primitive::<Int8Type>()?,
+            Int16 => self.primitive::<Int16Type>()?,
+            Int32 => self.primitive::<Int32Type>()?,
+            Int64 => self.primitive::<Int64Type>()?,
+            UInt8 => self.primitive::<UInt8Type>()?,
+            UInt16 => self.primitive::<UInt16Type>()?,
+            UInt32 => self.primitive::<UInt32Type>()?,
+            UInt64 => self.primitive::<UInt64Type>()?,
+            Float16 => self.primitive::<Float16Type>()?,
+            Float32 => self.primitive::<Float32Type>()?,
+            Float64 => self.primitive::<Float64Type>()?,
+            Date32 => self.primitive::<Date32Type>()?,
+            Date64 => self.primitive::<Date64Type>()?,
+            Time32(TimeUnit::Second) => self.primitive::<Time32SecondType>()?,
+            Time32(TimeUnit::Millisecond) => self.primitive::<Time32MillisecondType>()?,
+            Time64(TimeUnit::Microsecond) => self.primitive::<Time64MicrosecondType>()?,
+            Time64(TimeUnit::Nanosecond) => self.primitive::<Time64NanosecondType>()?,
+            Timestamp(TimeUnit::Second, zone) => self.timestamp::<TimestampSecondType>(zone)?,
+            Timestamp(TimeUnit::Millisecond, zone) => self.timestamp::<TimestampMillisecondType>(zone)?,
+            Timestamp(TimeUnit::Microsecond, zone) => self.timestamp::<TimestampMicrosecondType>(zone)?,
+            Timestamp(TimeUnit::Nanosecond, zone) => self.timestamp::<TimestampNanosecondType>(zone)?,
+            Decimal32(precision, scale) => self.decimal::<Decimal32Type>(*precision, *scale)?,
+            Decimal64(precision, scale) => self.decimal::<Decimal64Type>(*precision, *scale)?,
+            Decimal128(precision, scale) => self.decimal::<Decimal128Type>(*precision, *scale)?,
+            Decimal256(precision, scale) => self.decimal::<Decimal256Type>(*precision, *scale)?,
+            _ => self.cast()?,
+        })
+    }
+
+    fn is_text(self) -> bool {
+        match self.field.data_type() {
+            DataType::Dictionary(_, value) => value.is_string(),
+            other => other.is_string(),
+        }
+    }
+
+    fn text(self) -> impl Iterator<Item = Result<Option<&'a str>, WrongLine>> {
+        let is_text = self.is_text();
+        self.records.column(self.nth).map(move |value| {
+            let (value, quoted) = value?;
+            Ok((!self.nulls.is_null(value, quoted, is_text)).then_some(value))
+        })
+    }
+
+    /// # Errors
+    /// The first value that `parse` refuses, with what it says of it.
+    fn parsed<T>(self, parse: impl Fn(&str) -> Result<T, String>) -> Result<std::vec::IntoIter<Option<T>>, WrongLine> {
+        let mut values = Vec::with_capacity(self.records.len());
+        for (record, value) in self.text().enumerate() {
+            values.push(match value? {
+                None => None,
+                Some(text) => Some(parse(text).map_err(|reason| self.wrong(record, text, &reason))?),
+            });
+        }
+        Ok(values.into_iter())
+    }
+
+    fn wrong(self, record: usize, value: &str, reason: &str) -> WrongLine {
+        let (column, wanted) = (self.field.name(), self.field.data_type());
+        let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+        WrongLine {
+            line: self.records.line(record),
+            text: format!(
+                "column '{column}': cannot parse '{value}' as {wanted}{reason}; declare the column as VARCHAR, or have more records looked \
+                 at when the table is created (schema_infer_max_rec)"
+            ),
+        }
+    }
+
+    fn primitive<T: ArrowPrimitiveType + Parser>(self) -> Result<ArrayRef, WrongLine> {
+        let values = self.parsed(|text| T::parse(text).ok_or_else(String::new))?;
+        Ok(Arc::new(values.collect::<PrimitiveArray<T>>()))
+    }
+
+    fn decimal<T: DecimalType>(self, precision: u8, scale: i8) -> Result<ArrayRef, WrongLine> {
+        let values = self.parsed(|text| parse_decimal::<T>(text, precision, scale).map_err(|e| e.to_string()))?;
+        let array = values.collect::<PrimitiveArray<T>>().with_precision_and_scale(precision, scale);
+        Ok(Arc::new(array.map_err(|error| self.wrong(0, "", &error.to_string()))?))
+    }
+
+    fn timestamp<T: ArrowTimestampType>(self, zone: &Option<Arc<str>>) -> Result<ArrayRef, WrongLine> {
+        let name = zone.as_deref().unwrap_or("+00:00");
+        let tz = arrow::array::timezone::Tz::from_str(name).map_err(|error| self.wrong(0, "", &error.to_string()))?;
+        let values = self.parsed(|text| {
+            let time = string_to_datetime(&tz, text).map_err(|error| error.to_string())?;
+            let value = match T::UNIT {
+                TimeUnit::Second => Some(time.timestamp()),
+                TimeUnit::Millisecond => Some(time.timestamp_millis()),
+                TimeUnit::Microsecond => Some(time.timestamp_micros()),
+                TimeUnit::Nanosecond => time.timestamp_nanos_opt(),
+            };
+            value.ok_or_else(|| "outside of what 64 bits of nanoseconds hold".to_string())
+        })?;
+        Ok(Arc::new(values.collect::<PrimitiveArray<T>>().with_timezone_opt(zone.clone())))
+    }
+
+    /// Types that are seldom in text files.
+    fn cast(self) -> Result<ArrayRef, WrongLine> {
+        let text = self.text().collect::<Result<StringArray, _>>()?;
+        let strictly = CastOptions { safe: false, ..CastOptions::default() };
+        cast_with_options(&text, self.field.data_type(), &strictly).map_err(|error| {
+            let wrong = (0..text.len())
+                .find(|&record| cast_with_options(&text.slice(record, 1), self.field.data_type(), &strictly).is_err());
+            let record = wrong.unwrap_or_default();
+            let value = if text.is_empty() || text.is_null(record) { "" } else { text.value(record) };
+            self.wrong(record, value, &error.to_string())
+        })
+    }
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        _ if text.eq_ignore_ascii_case("true") => Some(true),
+        _ if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
+}
