@@ -99,6 +99,10 @@ fn exact(source: &Arc<dyn FileSource>) -> Arc<dyn FileSource> {
     Arc::clone(source)
 }
 
+fn file_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
+    plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref()
+}
+
 /// What went wrong with one file. Its kind is that of its source.
 #[derive(Debug)]
 pub struct FileError {
