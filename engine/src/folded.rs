@@ -5,10 +5,10 @@
 //! list beside the plan, and in its place its number.
 
 use crate::codec::{folded, number_of_folded};
-use arrow::datatypes::{DataType, Schema};
+use crate::lost::as_encoded;
+use arrow::datatypes::Schema;
 use datafusion::common::{Result, internal_err};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{CastExpr, Literal};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::from_proto::parse_physical_expr_with_converter;
 use datafusion_proto::physical_plan::to_proto::serialize_physical_expr_with_converter;
@@ -108,9 +108,8 @@ impl PhysicalProtoConverterExtension for Folder {
         expr: &Arc<dyn PhysicalExpr>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<PhysicalExprNode> {
-        let exact = half_as_cast(expr)?;
         let encode = || {
-            let mut node = serialize_physical_expr_with_converter(exact.as_ref().unwrap_or(expr), codec, self)?;
+            let mut node = serialize_physical_expr_with_converter(&as_encoded(expr), codec, self)?;
             if let Some(identity) = &mut node.expr_id {
                 let mut numbers = self.numbers.borrow_mut();
                 let next = FIRST_NUMBER + numbers.len() as u64;
@@ -125,15 +124,6 @@ impl PhysicalProtoConverterExtension for Folder {
             PhysicalExprNode { expr_id: Some(exprs.len() as u64 - 1), expr_type: None }
         })
     }
-}
-
-/// DataFusion writes a literal of 16 bits as one of 32, which stays one. A cast back gives the same number.
-fn half_as_cast(expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
-    let Some(literal) = expr.downcast_ref::<Literal>().filter(|of| of.value().data_type() == DataType::Float16) else {
-        return Ok(None);
-    };
-    let single = Arc::new(Literal::new(literal.value().cast_to(&DataType::Float32)?));
-    Ok(Some(Arc::new(CastExpr::new(single, DataType::Float16, None))))
 }
 
 fn reference(number: u64) -> PhysicalPlanNode {

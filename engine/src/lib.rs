@@ -1,6 +1,7 @@
 //! All DataFusion glue that scheduler and executor share: sessions, distributed planning, exchange operators and their codecs.
 
 mod arrow_files;
+mod checks;
 pub mod checksum;
 mod codec;
 pub mod config;
@@ -16,6 +17,7 @@ mod handover;
 pub mod interrupt;
 pub mod logical;
 mod lost;
+mod messages;
 pub mod ops;
 mod parquet_files;
 pub mod partitions;
@@ -34,12 +36,15 @@ pub mod stores;
 #[cfg(test)]
 mod tests;
 pub mod text_files;
+mod time;
 pub mod versions;
 mod window;
 
+pub use checks::{at_most, not_null};
 pub use copy_files::COPY_FILES;
 pub use exchange_source::ExchangeSource;
 pub use handover::{Handover, Planned};
+pub use messages::messages;
 pub use ops::interruptible;
 pub use place::{OwnFolder, Place, Source};
 pub use plan::{ClusterShape, has_fieldless, plan_job, spilling};
@@ -49,3 +54,4 @@ pub use run::{StageInstance, StagePlan, decode_batches, encode_batches};
 pub use stage::{
     InputLocations, OperatorMetrics, PlannedJob, PlannedStage, Split, TaskInputs, TaskSummary, WriteTarget,
 };
+pub use time::{beyond_nanoseconds, cast_value};

@@ -6,9 +6,10 @@ use crate::text_files::json::JsonScan;
 use crate::versions::Told;
 use crate::window::{WindowFlags, restore_window, window_flags};
 use arrow::compute::SortOptions;
+use arrow::datatypes::DataType;
 use datafusion::common::parsers::CompressionTypeVariant;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
@@ -16,7 +17,7 @@ use datafusion::datasource::physical_plan::{
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
@@ -95,6 +96,17 @@ fn encodable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         _ => return Ok(plan),
     };
     Ok(DataSourceExec::from_data_source(FileScanConfigBuilder::from(config.clone()).with_source(source).build()))
+}
+
+/// `expr` as it is to be encoded: a number of 16 bits would become one of 32.
+pub(crate) fn as_encoded(expr: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+    match expr.downcast_ref::<Literal>().map(Literal::value) {
+        Some(ScalarValue::Float16(value)) => {
+            let wide = Literal::new(ScalarValue::Float32(value.map(f32::from)));
+            Arc::new(CastExpr::new(Arc::new(wide), DataType::Float16, None))
+        }
+        _ => Arc::clone(expr),
+    }
 }
 
 impl Lost {

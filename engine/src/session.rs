@@ -9,15 +9,19 @@ use crate::parquet_files::ParquetFilesFactory;
 use crate::right;
 use crate::text_files::csv::CsvFilesFactory;
 use crate::text_files::json::JsonFilesFactory;
+use crate::time::{BeforeCoercion, ZonedCasts};
 use datafusion::catalog::{CatalogProviderList, TableFunction};
+use datafusion::common::Result;
 use datafusion::config::{ConfigNonZeroUsize, ConfigOptions};
 use datafusion::datasource::file_format::FileFormatFactory;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SessionStateDefaults, TaskContext};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
-use datafusion::optimizer::{Optimizer, OptimizerRule};
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -35,6 +39,8 @@ pub fn session_config() -> SessionConfig {
     // The tasks of a statement write side by side. DataFusion has each deal its rows out to four files, whose open row groups cannot spill.
     config.options_mut().execution.minimum_parallel_output_files =
         ConfigNonZeroUsize::try_new(1).expect("one is not zero");
+    // Nanoseconds, as DataFusion reads INT96, wrap around after 2262. Spark writes microseconds, and PostgreSQL has them.
+    config.options_mut().execution.parquet.coerce_int96 = Some("us".to_string());
     config
 }
 
@@ -63,6 +69,33 @@ pub fn session_state(
         builder = builder.with_catalog_list(catalogs);
     }
     builder.build()
+}
+
+/// DataFusion's analysis, with ours about time around its coercion of types.
+pub fn coercion_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    vec![
+        Arc::new(ResolveGroupingFunction::new()),
+        Arc::new(BeforeCoercion),
+        Arc::new(TypeCoercion::new()),
+        Arc::new(ZonedCasts),
+    ]
+}
+
+/// Sets the time zone, and makes the functions that depend on it anew.
+pub fn set_time_zone(state: &mut SessionState, zone: Option<String>) -> Result<()> {
+    state.config_mut().options_mut().execution.time_zone = zone;
+    update_functions(state)
+}
+
+/// Makes functions anew that depend on options, after an option was set otherwise than by SET.
+pub fn update_functions(state: &mut SessionState) -> Result<()> {
+    let options = state.config().options();
+    let update = |function: &Arc<ScalarUDF>| function.inner().with_updated_config(options).map(Arc::new);
+    let updated: Vec<Arc<ScalarUDF>> = state.scalar_functions().values().filter_map(update).collect();
+    for function in updated {
+        state.register_udf(function)?;
+    }
+    Ok(())
 }
 
 /// DataFusion's, before which constants are bounded.
@@ -102,7 +135,7 @@ impl Functions {
         static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
         FUNCTIONS.get_or_init(|| Functions {
             scalar: merge(
-                [SessionStateDefaults::default_scalar_functions(), right::scalar_functions()].concat(),
+                [instead(SessionStateDefaults::default_scalar_functions(), our_functions()), right::scalar_functions()].concat(),
                 datafusion_spark::all_default_scalar_functions(),
                 |f| (f.name().to_string(), f.aliases().to_vec()),
             ),
@@ -160,6 +193,19 @@ fn merge<F>(builtin: Vec<Arc<F>>, extra: Vec<Arc<F>>, names: impl Fn(&F) -> (Str
     let mut all: Vec<Arc<F>> = extra.into_iter().filter(|function| !taken.contains(&names(function).0)).collect();
     all.extend(builtin);
     all
+}
+
+fn our_functions() -> Vec<Arc<ScalarUDF>> {
+    let mut functions = crate::time::functions();
+    functions.extend(crate::checks::functions());
+    functions
+}
+
+/// `builtin`, with `ours` in the place of those of the same names.
+fn instead(builtin: Vec<Arc<ScalarUDF>>, ours: Vec<Arc<ScalarUDF>>) -> Vec<Arc<ScalarUDF>> {
+    let names: HashSet<String> = ours.iter().map(|function| function.name().to_string()).collect();
+    let kept = builtin.into_iter().filter(|function| !names.contains(function.name()));
+    kept.chain(ours).collect()
 }
 
 /// The options that differ from a new session's, as they travel with a stage.

@@ -2,8 +2,6 @@
 
 use arrow::datatypes::Schema;
 use arrow::datatypes::SchemaRef;
-use arrow_flight::encode::DictionaryHandling;
-use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
@@ -17,6 +15,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 use windlass_core::ids::AttemptId;
 use windlass_engine::exchange::{BucketSel, ExchangeError, ExchangeStore};
+use windlass_engine::messages;
 use windlass_proto::v1;
 
 pub(crate) struct ResultService {
@@ -28,12 +27,7 @@ impl ResultService {
         let store = self.store.clone();
         let read_one = move |output| stream::iter([store.read(output, BucketSel::All)]).try_flatten();
         let batches = stream::iter(outputs).flat_map(read_one).map_err(|error| FlightError::from(gone(&error)));
-        FlightDataEncoderBuilder::new()
-            .with_schema(schema)
-            .with_dictionary_handling(DictionaryHandling::Resend)
-            .build(batches)
-            .map_err(Status::from)
-            .boxed()
+        messages(schema, batches).map_ok(FlightData::from).map_err(Status::from).boxed()
     }
 }
 

@@ -62,6 +62,61 @@ def parameters_and_prepared_statements(connection):
         cursor.execute("drop table adbc_rows")
 
 
+def parameters_of_other_types(connection):
+    """Python has one kind of integer, and columns have many."""
+    noon, far = datetime.datetime(2024, 5, 1, 12), datetime.datetime(9999, 12, 31)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "create table adbc_types (i int, s smallint, d decimal(10, 2), t timestamp, day date, f real, ok boolean, name varchar, far timestamp(6))"
+        )
+        cursor.execute("insert into adbc_types (i, s) values (?, ?)", (1, 2))
+        cursor.executemany("insert into adbc_types (i, s) values (?, ?)", [(3, 4)])
+        cursor.executemany("insert into adbc_types (i, s) values (?, ?)", [(5, 6), (7, None)])
+        cursor.execute("insert into adbc_types (i, d, t, day) values (?, ?, ?, ?)", (9, decimal.Decimal("1.25"), noon, noon.date()))
+        cursor.execute("insert into adbc_types (i, f, ok, name, far) values (?, ?, ?, ?, ?)", (10, 1.5, True, "x", far))
+        cursor.execute("insert into adbc_types (i, d, t, day, f, ok, name, far) values (?, ?, ?, ?, ?, ?, ?, ?)", (11,) + (None,) * 7)
+        assert rows(cursor, "select i, s from adbc_types where i < ? order by i limit ? offset ?", (9, 2, 1)) == [(3, 4), (5, 6)]
+        assert rows(cursor, "select d, t, day from adbc_types where d = ?", (decimal.Decimal("1.25"),)) == [
+            (decimal.Decimal("1.25"), noon, noon.date())
+        ]
+        assert rows(cursor, "select f, ok, name, far from adbc_types where far = ?", (far,)) == [(1.5, True, "x", far)]
+        assert rows(cursor, "select i from adbc_types where t < ?", (far,)) == [(9,)]
+        assert rows(cursor, "select i from adbc_types where i = ?", (1.5,)) == []
+        assert rows(cursor, "select ? is null", (None,)) == [(True,)]
+        refused(cursor, "insert into adbc_types (s) values (?)", "70000", "$1", "Int16", parameters=(70_000,))
+        refused(cursor, "insert into adbc_types (t) values (?)", "$1", "Timestamp(ns)", parameters=(far,))
+        cursor.execute("drop table adbc_types")
+
+
+def results_of_every_type(connection):
+    """The driver refuses rows of another schema than it was told, also through an executor and for no rows."""
+    types = {
+        "arrow_cast([1, 2], 'LargeList(Int64)')": (pyarrow.large_list(pyarrow.int64()), [1, 2]),
+        "[named_struct('a', arrow_cast([1], 'LargeList(Int64)'))]": (None, [{"a": [1]}]),
+        "arrow_cast('x', 'LargeUtf8')": (pyarrow.large_string(), "x"),
+        "arrow_cast('x', 'Utf8View')": (pyarrow.string_view(), "x"),
+        "arrow_cast(X'00', 'LargeBinary')": (pyarrow.large_binary(), b"\0"),
+        "arrow_cast([1, 2], 'FixedSizeList(2, Int64)')": (pyarrow.list_(pyarrow.int64(), 2), [1, 2]),
+        "arrow_cast([1], 'ListView(Int64)')": (pyarrow.list_view(pyarrow.int64()), [1]),
+        "arrow_cast('x', 'Dictionary(Int8, Utf8)')": (pyarrow.dictionary(pyarrow.int8(), pyarrow.string()), "x"),
+        "named_struct('a', arrow_cast('x', 'Dictionary(Int8, Utf8)'))": (None, {"a": "x"}),
+        "[arrow_cast('x', 'Dictionary(Int8, Utf8)')]": (None, ["x"]),
+        "arrow_cast('x', 'RunEndEncoded(\"run_ends\": non-null Int32, \"values\": Utf8)')": (None, "x"),
+        "map(['a'], [1])": (None, [("a", 1)]),
+        "arrow_cast(1.5, 'Float16')": (pyarrow.float16(), 1.5),
+        "arrow_cast(1, 'Decimal256(50, 2)')": (pyarrow.decimal256(50, 2), decimal.Decimal("1.00")),
+        "null": (pyarrow.null(), None),
+    }
+    with connection.cursor() as cursor:
+        for expression, (data_type, value) in types.items():
+            for more in ["", "from generate_series(1, 20000)", "from generate_series(1, 3) where value > 5"]:
+                cursor.execute(f"select {expression} as x {more}")
+                column = cursor.fetch_arrow_table().column(0)
+                assert data_type is None or column.type == data_type, f"{expression}: {column.type}"
+                assert len(column) == (0 if "where" in more else 20_000 if more else 1), f"{expression} {more}"
+                assert all(one == value for one in column.to_pylist()), f"{expression}: {column[0]}"
+
+
 def metadata(connection):
     with connection.cursor() as cursor:
         cursor.execute("create table adbc_known (id bigint not null, name varchar)")
@@ -139,6 +194,8 @@ def main(url):
     with dbapi.connect(url, autocommit=True) as connection:
         queries_of_several_types(connection)
         parameters_and_prepared_statements(connection)
+        parameters_of_other_types(connection)
+        results_of_every_type(connection)
         metadata(connection)
         a_session_without_cookies(connection, url)
         errors(connection)

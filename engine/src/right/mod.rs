@@ -21,9 +21,10 @@ mod sets;
 mod subqueries;
 mod sum;
 
+use crate::session::coercion_rules;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
-use datafusion::optimizer::{Analyzer, AnalyzerRule};
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
         vec![Arc::new(subqueries::Subqueries), Arc::new(sets::CountedSets)];
-    rules.extend(Analyzer::new().rules);
+    rules.extend(coercion_rules());
     // They must know types.
     rules.push(Arc::new(keys::ComparableKeys));
     rules.push(Arc::new(arithmetic::CheckedArithmetic));

@@ -6,7 +6,7 @@ use super::names::TableName;
 use super::record::{
     External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord,
 };
-use super::{present, suspect};
+use super::{present, suspect, types};
 use crate::erased::Erased;
 use crate::errors::{QueryError, explain};
 use async_trait::async_trait;
@@ -24,7 +24,6 @@ use datafusion::logical_expr::{
     CreateExternalTable, DdlStatement, Expr, LogicalPlan, SortExpr, TableProviderFilterPushDown, TableType,
 };
 use datafusion::optimizer::analyzer::Analyzer;
-use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::sql::parser::Statement;
@@ -36,6 +35,7 @@ use url::Url;
 use windlass_connectors::StoreRegistry;
 use windlass_engine::extent::Limits;
 use windlass_engine::scan::FileError;
+use windlass_engine::session::coercion_rules;
 use windlass_engine::text_files::csv::{HEADER_NAMES, renamed_columns};
 use windlass_engine::{OwnFolder, Place, Planning, partitions, scan};
 
@@ -202,9 +202,14 @@ pub async fn external_record(
     Ok(TableRecord {
         id: new_id(),
         definition: command.definition.clone(),
-        schema: StoredSchema(partitions::with_folder_columns(&table.schema(), &folders.declared, &folders.names)),
+        schema: StoredSchema(types::read(&partitions::with_folder_columns(
+            &table.schema(),
+            &folders.declared,
+            &folders.names,
+        ))),
         constraints: StoredConstraint::of(&command.constraints),
         defaults,
+        lengths: Vec::new(),
         storage: Storage::External(External {
             locations: locations.collect(),
             format: command.file_type.to_uppercase(),
@@ -408,7 +413,7 @@ pub(crate) async fn view_provider(
     // What is shared among views upon views is coerced in each of its places.
     limits.check(&command.input)?;
     // Inlined plans are coerced with the statement around them, but the columns of the view must have their types before.
-    let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
+    let analyzer = Analyzer::with_rules(coercion_rules());
     let plan = analyzer.execute_and_check(Arc::unwrap_or_clone(command.input), state.config_options(), |_, _| {})?;
     Ok(Arc::new(ViewTable::new(plan, Some(view.definition.clone()))))
 }
@@ -433,6 +438,7 @@ impl Record {
             schema: StoredSchema(schema),
             constraints: StoredConstraint::of(constraints),
             defaults: stored,
+            lengths: Vec::new(),
             storage: Storage::Managed(Managed {
                 root: OwnFolder::new_in(warehouse, &readable)?,
                 format: "PARQUET".to_string(),

@@ -16,6 +16,7 @@ mod suspect;
 mod temporary;
 #[cfg(test)]
 mod tests;
+mod types;
 
 pub use build::{FilesTable, external_record, parse_view, without_secrets};
 pub(crate) use build::{check_storable, existing_files, unread_additions, view_provider};
@@ -29,6 +30,7 @@ pub use record::{
 };
 pub use snapshot::{Edit, Held, Snapshot};
 pub use temporary::TempTables;
+pub(crate) use types::written;
 
 use crate::erased::Erased;
 use crate::errors::{QueryError, with_suggestion};
@@ -46,7 +48,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use windlass_connectors::StoreRegistry;
 use windlass_engine::extent::Limits;
-use windlass_engine::session::{session_config, session_state};
+use windlass_engine::session::{session_config, session_state, set_time_zone};
 use windlass_engine::{OwnFolder, Place};
 
 /// Folders of temporary tables of live sessions, by the tables' ids.
@@ -369,10 +371,19 @@ impl Catalog {
         self: &'a Arc<Self>,
         name: &'a TableName,
     ) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>, QueryError>> {
+        self.provider_in(name, None)
+    }
+
+    /// What a statement of a session with this time zone reads under `name`.
+    pub(super) fn provider_in<'a>(
+        self: &'a Arc<Self>,
+        name: &'a TableName,
+        zone: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>, QueryError>> {
         Box::pin(async move {
             let snapshot = self.snapshot();
             match snapshot.table(name) {
-                Some(held) => Ok(Some(self.provider_of(&snapshot, held).await?)),
+                Some(held) => Ok(Some(self.provider_of(&snapshot, held, zone).await?)),
                 None => Ok(None),
             }
         })
@@ -382,6 +393,7 @@ impl Catalog {
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
         held: &Arc<Held>,
+        zone: Option<&str>,
     ) -> Result<Arc<dyn TableProvider>, QueryError> {
         match &held.record {
             // The files of a table are listed anew for each statement; the provider itself depends on the record alone.
@@ -389,12 +401,14 @@ impl Catalog {
                 let build = || async { build::table_provider(self.planner(), table) };
                 held.provider.get_or_try_init(build).await.cloned()
             }
+            // What a view says of days and hours is of the session that reads it.
+            Record::View(view) if zone.is_some() => build::view_provider(&self.view_planner(zone)?, view).await,
             // A view depends on what it names: it is planned again after each change of the catalog.
             Record::View(view) => {
                 if let Some(built) = snapshot.cached_view(&held.name) {
                     return Ok(built);
                 }
-                let built = build::view_provider(&self.view_planner(), view, &self.limits).await?;
+                let built = build::view_provider(&self.view_planner(None)?, view, &self.limits).await?;
                 snapshot.cache_view(&held.name, &built);
                 Ok(built)
             }
@@ -406,10 +420,16 @@ impl Catalog {
         self.planner.get_or_init(|| Erased::new(session_state(session_config(), Arc::clone(self.runtime()), None)))
     }
 
-    /// A session over the durable catalog alone: it plans what views mean.
-    pub fn view_planner(self: &Arc<Self>) -> SessionState {
-        let catalogs = Arc::new(SessionCatalogs::new(Arc::clone(self), None));
-        SessionStateBuilder::new_from_existing(self.planner().clone()).with_catalog_list(catalogs).build()
+    /// A session over the durable catalog alone: it plans what views mean, in a time zone.
+    pub fn view_planner(self: &Arc<Self>, zone: Option<&str>) -> Result<SessionState, QueryError> {
+        let zone = zone.map(str::to_string);
+        let catalogs = Arc::new(SessionCatalogs::in_zone(Arc::clone(self), zone.clone()));
+        let planner = SessionStateBuilder::new_from_existing(self.planner().clone()).with_catalog_list(catalogs);
+        let mut planner = planner.build();
+        if zone.is_some() {
+            set_time_zone(&mut planner, zone)?;
+        }
+        Ok(planner)
     }
 
     /// Edits that let the files behind a record go, some time after they were last wanted.

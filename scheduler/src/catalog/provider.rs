@@ -15,11 +15,18 @@ use std::sync::Arc;
 pub struct SessionCatalogs {
     catalog: Arc<Catalog>,
     temporary: Option<Arc<TempTables>>,
+    /// Of views that are read through another view; else that of the session counts.
+    zone: Option<String>,
 }
 
 impl SessionCatalogs {
     pub fn new(catalog: Arc<Catalog>, temporary: Option<Arc<TempTables>>) -> Self {
-        Self { catalog, temporary }
+        Self { catalog, temporary, zone: None }
+    }
+
+    /// The durable catalog, whose views are those of a time zone.
+    pub(super) fn in_zone(catalog: Arc<Catalog>, zone: Option<String>) -> Self {
+        Self { catalog, temporary: None, zone }
     }
 }
 
@@ -38,6 +45,7 @@ impl CatalogProviderList for SessionCatalogs {
             Arc::new(OneCatalog {
                 catalog: Arc::clone(&self.catalog),
                 temporary: self.temporary.clone(),
+                zone: self.zone.clone().or_else(|| self.temporary.as_ref()?.time_zone()),
                 name: name.to_string(),
             })
         })
@@ -48,6 +56,7 @@ impl CatalogProviderList for SessionCatalogs {
 struct OneCatalog {
     catalog: Arc<Catalog>,
     temporary: Option<Arc<TempTables>>,
+    zone: Option<String>,
     name: String,
 }
 
@@ -64,6 +73,7 @@ impl CatalogProvider for OneCatalog {
         Some(Arc::new(OneSchema {
             catalog: Arc::clone(&self.catalog),
             temporary,
+            zone: self.zone.clone(),
             in_catalog: self.name.clone(),
             name: name.to_string(),
         }))
@@ -74,6 +84,7 @@ impl CatalogProvider for OneCatalog {
 struct OneSchema {
     catalog: Arc<Catalog>,
     temporary: Option<Arc<TempTables>>,
+    zone: Option<String>,
     in_catalog: String,
     name: String,
 }
@@ -101,7 +112,7 @@ impl SchemaProvider for OneSchema {
         {
             return Ok(Some(provider));
         }
-        self.catalog.provider(&self.full(name)).await.map_err(external)
+        self.catalog.provider_in(&self.full(name), self.zone.as_deref()).await.map_err(external)
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {

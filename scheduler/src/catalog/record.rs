@@ -31,6 +31,9 @@ pub struct TableRecord {
     /// Column and the SQL of its default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub defaults: Vec<(String, String)>,
+    /// Columns whose texts have at most so many characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lengths: Vec<(String, u32)>,
     pub storage: Storage,
 }
 
@@ -218,6 +221,7 @@ mod tests {
             schema: StoredSchema(Arc::new(schema)),
             constraints: vec![StoredConstraint::PrimaryKey(vec![0])],
             defaults: vec![("b".into(), "NULL".into())],
+            lengths: vec![("a".into(), 3)],
             storage: Storage::External(External {
                 locations: vec![Location { url: "s3://b/t/".into(), glob: Some("*.parquet".into()) }],
                 format: "PARQUET".into(),

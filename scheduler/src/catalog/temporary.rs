@@ -33,6 +33,13 @@ impl TempTables {
         let _ = self.session.set(Erased::new(session));
     }
 
+    /// The session's.
+    pub(super) fn time_zone(&self) -> Option<String> {
+        let session = self.session.get()?.upgrade()?;
+        let session = session.read();
+        session.config_options().execution.time_zone.clone().filter(|zone| !zone.is_empty())
+    }
+
     /// Unqualified names mean this schema from now on.
     pub fn move_to(&self, catalog: &str, schema: &str) {
         *self.home.write() = (catalog.to_string(), schema.to_string());

@@ -9,7 +9,7 @@
 
 use super::service::SqlService;
 use super::{internal, prepared};
-use crate::catalog::{Catalog, TableName, check_storable};
+use crate::catalog::{Catalog, TableName, check_storable, new_id, written};
 use crate::errors::QueryError;
 use crate::session::Session;
 use crate::statement::{Info, Statements};
@@ -20,7 +20,7 @@ use arrow_flight::sql::TableDefinitionOptions;
 use arrow_flight::sql::{TableExistsOption, TableNotExistOption};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::ipc::writer::FileWriter;
 use datafusion::common::DataFusionError;
 use futures::{Stream, TryStreamExt};
@@ -207,10 +207,8 @@ async fn write(
 
 /// Without dictionaries, of which a file can have one for each column only.
 fn plain_schema(schema: &SchemaRef) -> SchemaRef {
-    let fields = schema.fields().iter().map(|field| match field.data_type() {
-        DataType::Dictionary(_, values) => Field::new(field.name(), values.as_ref().clone(), field.is_nullable()),
-        _ => field.as_ref().clone().with_metadata(HashMap::new()),
-    });
+    let written = written(schema);
+    let fields = written.fields().iter().map(|field| field.as_ref().clone().with_metadata(HashMap::new()));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 

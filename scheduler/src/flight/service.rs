@@ -6,7 +6,6 @@ use super::{command_of, internal, metadata, prepared};
 use crate::errors::QueryError;
 use crate::session::{Session, Sessions};
 use crate::statement::{Execution, Info, Rows, Statements, no_transactions};
-use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
@@ -38,6 +37,7 @@ use std::sync::Arc;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use windlass_core::failure::TaskFailure;
+use windlass_engine::messages;
 use windlass_proto::{PLAN_STATEMENT_TYPE_URL, v1};
 
 /// Says, in a list of locations, "or here": a client that cannot reach the others reads over the connection that it has.
@@ -214,16 +214,11 @@ fn ipc_schema(schema: &Schema) -> Result<Bytes, Status> {
     Ok(bytes)
 }
 
-/// Rows as Flight data. Dictionaries stay dictionaries, so that columns have the types that the schema says.
+/// Rows as Flight data, of the schema that [`SqlService::flight_info`] and the others say.
 pub(super) fn encode(rows: SendableRecordBatchStream) -> DataStream {
     let schema = rows.schema();
     let rows = rows.map_err(|error| FlightError::from(Status::from(unreadable(error))));
-    FlightDataEncoderBuilder::new()
-        .with_schema(schema)
-        .with_dictionary_handling(DictionaryHandling::Resend)
-        .build(rows)
-        .map_err(Status::from)
-        .boxed()
+    messages(schema, rows).map_ok(FlightData::from).map_err(Status::from).boxed()
 }
 
 /// A result is not computed again when its executor dies after the job has ended: whoever reads it has to know.
@@ -237,11 +232,8 @@ fn unreadable(error: DataFusionError) -> QueryError {
 }
 
 fn encode_batch(batch: RecordBatch) -> Response<DataStream> {
-    let encoded = FlightDataEncoderBuilder::new()
-        .with_schema(batch.schema())
-        .build(futures::stream::iter([Ok(batch)]))
-        .map_err(Status::from);
-    Response::new(encoded.boxed())
+    let encoded = messages(batch.schema(), futures::stream::iter([Ok::<_, FlightError>(batch)]));
+    Response::new(encoded.map_ok(FlightData::from).map_err(Status::from).boxed())
 }
 
 /// The description of a command that DoGet answers by itself.

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use windlass_engine::session::{session_config, session_state};
+use windlass_engine::session::{session_config, session_state, update_functions};
 use windlass_engine::stores::{StoreOptions, Stores};
 
 /// One client's view of the cluster.
@@ -123,6 +123,7 @@ impl Session {
         if let Err(error) = state.config_mut().options_mut().set(name, value) {
             return Err(of_option(&state, name, Some(value), &error));
         }
+        update_functions(&mut state)?;
         drop(state);
         self.options_changed();
         Ok(())

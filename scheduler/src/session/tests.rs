@@ -120,3 +120,18 @@ async fn files_of_temporary_tables_go_with_their_session() {
     assert!(!root.exists());
     assert!(!sessions.close("unknown").await);
 }
+
+/// As the options of a configuration, of a submission, and those that a client gives its new session after a fail-over.
+#[tokio::test]
+async fn functions_follow_an_option_that_no_statement_has_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sessions, _) = sessions(folder.path()).await;
+    let (session, _) = sessions.find_or_begin(&over(1)).unwrap();
+    session.set_option("datafusion.execution.time_zone", "America/New_York").unwrap();
+    let plan = session.state().create_logical_plan("select to_timestamp('2024-01-15')").await.unwrap();
+    let zone = |data_type: &DataType| match data_type {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        _ => None,
+    };
+    assert_eq!(zone(plan.schema().field(0).data_type()).as_deref(), Some("America/New_York"));
+}

@@ -4,7 +4,7 @@ use super::parse::Parsed;
 use super::{Execution, Info, Rows, Statements};
 use crate::catalog::{
     Edit, OnExists, Record, TableName, ViewRecord, check_storable, external_record, make_folder, parse_view,
-    view_provider, without_secrets,
+    view_provider, without_secrets, written,
 };
 use crate::errors::{QueryError, explain};
 use crate::session::Session;
@@ -34,7 +34,7 @@ impl Statements {
             DdlStatement::CreateExternalTable(command) => self.create_external(session, state, sql, &command).await?,
             DdlStatement::CreateMemoryTable(command) => {
                 let temporary = command.temporary || parsed.is_some_and(|parsed| parsed.temporary);
-                return self.create_table(session, state, sql, command, temporary, info).await;
+                return self.create_table(session, state, sql, parsed, command, temporary, info).await;
             }
             DdlStatement::CreateView(command) => {
                 let parsed = parsed.ok_or_else(|| QueryError::Internal("a view without its text".to_string()))?;
@@ -103,11 +103,13 @@ impl Statements {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a statement's circumstances and the table's")]
     async fn create_table(
         &self,
         session: &Arc<Session>,
         state: &SessionState,
         sql: &str,
+        parsed: Option<&Parsed>,
         command: CreateMemoryTable,
         temporary: bool,
         info: &Info,
@@ -132,8 +134,9 @@ impl Statements {
             return Err(QueryError::Invalid(format!("column '{}' appears twice: name it with AS", twice.name())));
         }
         check_storable(&schema)?;
+        let schema = written(&schema);
         let definition = Some(sql.trim().trim_end_matches(';').trim_end().to_string());
-        let record = Record::managed(
+        let mut record = Record::managed(
             catalog.warehouse(),
             &name,
             schema,
@@ -141,6 +144,7 @@ impl Statements {
             &command.column_defaults,
             definition,
         )?;
+        record.lengths = parsed.map(|parsed| parsed.lengths.clone()).unwrap_or_default();
         if matches!(command.input.as_ref(), LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row) {
             let record = Record::Table(record);
             match temporary {
@@ -186,7 +190,7 @@ impl Statements {
             )));
         }
         // What does not plan for everyone is refused before anybody can trip over it.
-        view_provider(&catalog.view_planner(), &view, catalog.limits()).await?;
+        view_provider(&catalog.view_planner(None)?, &view, catalog.limits()).await?;
         catalog.create(&name, Record::View(view), exists).await.map(|_| ())
     }
 

@@ -13,10 +13,13 @@ mod balance;
 mod cluster;
 mod ddl;
 mod depth;
+mod dialect;
 mod explain;
 mod gate;
+mod ignored;
 #[cfg(test)]
 pub(crate) mod in_process;
+mod kept;
 mod leaves;
 mod metadata;
 pub(crate) mod outcome;
@@ -310,7 +313,11 @@ impl Statements {
             let state = session.state();
             let planned = self.plan(session, &state, sql).await?;
             let plan = match parameters {
-                Some(parameters) => parameters.bind(planned.plan, &planned.names).map_err(|e| explain(&e, sql, &[]))?,
+                Some(parameters) => {
+                    let zone = state.config_options().execution.time_zone.as_deref();
+                    let bound = parameters.bind(planned.plan, &planned.names, zone);
+                    bound.map_err(|e| explain(&e, sql, &[]))?
+                }
                 None => {
                     planned.names.require_none()?;
                     planned.plan
@@ -372,7 +379,12 @@ impl Statements {
             let state = session.state();
             let planned = statements.plan(session, &state, sql).await?;
             if rows.len() > 1
-                && let Some(plan) = params::all_rows(&planned.plan, &planned.names, &rows)?
+                && let Some(plan) = params::all_rows(
+                    &planned.plan,
+                    &planned.names,
+                    &rows,
+                    state.config_options().execution.time_zone.as_deref(),
+                )?
             {
                 let statement = Planned { plan, names: ParameterNames::default(), ..planned };
                 let execution = Box::pin(statements.execute_planned(session, &state, sql, statement, &info)).await?;
@@ -402,7 +414,7 @@ impl Statements {
             let (session, sql) = (&session, sql.as_str());
             let state = session.state();
             let planned = statements.plan(session, &state, sql).await?;
-            let types = planned.plan.get_parameter_types().map_err(|e| explain(&e, sql, &[]))?;
+            let types = params::types_of(&planned.plan).map_err(|e| explain(&e, sql, &[]))?;
             let parameters = planned.names.fields(&types);
             let is_update = is_update(&planned.plan);
             let schema = match &planned.plan {

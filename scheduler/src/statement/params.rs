@@ -3,7 +3,7 @@
 use crate::errors::QueryError;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, ParamValues, Result, ScalarValue, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::Placeholder;
@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{self, Expr as SqlExpr, Value, visit_expres
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use windlass_engine::cast_value;
 
 /// The names of a statement's parameters without the `$`, in the order in which values are bound to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,35 +74,85 @@ impl Parameters {
         Ok((0..batch.num_rows()).map(row).collect::<Result<_>>()?)
     }
 
-    pub(super) fn bind(&self, plan: LogicalPlan, names: &ParameterNames) -> Result<LogicalPlan> {
+    /// The plan with values in the place of its parameters, in a session of this time zone.
+    pub(super) fn bind(&self, plan: LogicalPlan, names: &ParameterNames, zone: Option<&str>) -> Result<LogicalPlan> {
         if names.is_empty() {
             return Ok(plan);
         }
-        plan.with_param_values(self.values(names)?)
+        let wanted = Wanted { types: types_of(&plan)?, writes: matches!(plan, LogicalPlan::Dml(_)), zone };
+        plan.with_param_values(self.values(names, &wanted)?)
     }
 
-    fn values(&self, names: &ParameterNames) -> Result<ParamValues> {
-        match self {
+    fn values(&self, names: &ParameterNames, wanted: &Wanted<'_>) -> Result<ParamValues> {
+        let values: Vec<&ScalarValue> = match self {
             Parameters::Positional(values) if values.len() != names.0.len() => {
-                plan_err!("the statement has {} parameters, and {} values were given", names.0.len(), values.len())
+                return plan_err!(
+                    "the statement has {} parameters, and {} values were given",
+                    names.0.len(),
+                    values.len()
+                );
             }
-            Parameters::Positional(values) if names.are_numbers() => Ok(ParamValues::from(values.clone())),
-            Parameters::Positional(values) => {
-                let named: HashMap<_, _> = names.0.iter().cloned().zip(values.iter().cloned()).collect();
-                Ok(ParamValues::from(named))
-            }
+            Parameters::Positional(values) => values.iter().collect(),
             Parameters::Named(values) => {
-                if let Some(missing) = names.0.iter().find(|name| !values.contains_key(*name)) {
-                    return plan_err!("no value was given for the parameter ${missing}");
-                }
-                if names.are_numbers() {
-                    return Ok(ParamValues::from(names.0.iter().map(|name| values[name].clone()).collect::<Vec<_>>()));
-                }
-                let named: HashMap<_, _> = values.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-                Ok(ParamValues::from(named))
+                let value = |name: &String| match values.get(name) {
+                    Some(value) => Ok(value),
+                    None => plan_err!("no value was given for the parameter ${name}"),
+                };
+                names.0.iter().map(value).collect::<Result<_>>()?
             }
+        };
+        let values = names.0.iter().zip(values).map(|(name, value)| Ok((name.clone(), wanted.of_type(name, value)?)));
+        Ok(match names.are_numbers() {
+            true => ParamValues::from(values.map(|value| Ok(value?.1)).collect::<Result<Vec<_>>>()?),
+            false => ParamValues::from(values.collect::<Result<HashMap<_, _>>>()?),
+        })
+    }
+}
+
+/// What a statement makes of its parameters.
+struct Wanted<'a> {
+    types: HashMap<String, Option<DataType>>,
+    /// Values go into columns, where a value of another type is what a literal would be.
+    writes: bool,
+    zone: Option<&'a str>,
+}
+
+impl Wanted<'_> {
+    /// The value as the statement wants it, if it is the same then: 1.5 beside an integer stays 1.5.
+    fn of_type(&self, name: &str, value: &ScalarValue) -> Result<ScalarValue> {
+        let Some(Some(wanted)) = self.types.get(&format!("${name}")) else { return Ok(value.clone()) };
+        if value.is_null() {
+            return ScalarValue::try_from(wanted);
+        }
+        let of = value.data_type();
+        if of == *wanted {
+            return Ok(value.clone());
+        }
+        match cast_value(value, wanted, self.zone) {
+            Err(error) if self.writes => plan_err!(
+                "the value {value} of the parameter ${name} is of type {of}, and no {wanted}: {}",
+                error.strip_backtrace()
+            ),
+            Ok(cast) if self.writes || cast_value(&cast, &of, self.zone).is_ok_and(|back| back == *value) => Ok(cast),
+            _ => Ok(value.clone()),
         }
     }
+}
+
+/// The types of a plan's parameters by their names with the `$`, as far as their places tell them.
+pub(super) fn types_of(plan: &LogicalPlan) -> Result<HashMap<String, Option<DataType>>> {
+    let mut types = plan.get_parameter_types()?;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Limit(limit) = node {
+            for rows in [&limit.skip, &limit.fetch].into_iter().flatten() {
+                if let Expr::Placeholder(placeholder) = rows.as_ref() {
+                    types.insert(placeholder.id.clone(), Some(DataType::Int64));
+                }
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(types)
 }
 
 /// Turns each `?` into `$1`, `$2`, … in the order of the text, and says which parameters there are.
@@ -167,12 +218,14 @@ pub(super) fn all_rows(
     plan: &LogicalPlan,
     names: &ParameterNames,
     rows: &[Parameters],
+    zone: Option<&str>,
 ) -> Result<Option<LogicalPlan>, QueryError> {
     let LogicalPlan::Dml(dml) = plan else { return Ok(None) };
     let Some(template) = only_values(&dml.input) else { return Ok(None) };
+    let wanted = Wanted { types: types_of(plan)?, writes: true, zone };
     let mut all = Vec::with_capacity(rows.len() * template.values.len());
     for row in rows {
-        let values = row.values(names)?;
+        let values = row.values(names, &wanted)?;
         for exprs in &template.values {
             let bound = exprs.iter().map(|expr| substitute(expr.clone(), &values)).collect::<Result<Vec<_>>>()?;
             all.push(bound);

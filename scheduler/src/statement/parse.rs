@@ -5,6 +5,7 @@ use super::depth;
 use super::params::{ParameterNames, number_placeholders};
 use super::places;
 use super::rewrite::rewrite;
+use super::{dialect, ignored};
 use crate::errors::{QueryError, explain};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
@@ -25,6 +26,8 @@ pub(super) struct Parsed {
     pub rename: Option<(TableReference, TableReference)>,
     /// SELECT, VALUES, WITH.
     pub is_query: bool,
+    /// Columns of CREATE TABLE that hold so many characters at most.
+    pub lengths: Vec<(String, u32)>,
     pub names: ParameterNames,
 }
 
@@ -104,9 +107,11 @@ fn offset(sql: &str, line: u64, column: u64) -> usize {
 fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, QueryError> {
     balance(&mut statement);
     places::put_in(&mut statement)?;
-    let names = number_placeholders(&mut statement)?;
+    dialect::rewrite(&mut statement)?;
     rewrite(&mut statement);
-    let mut parsed = Parsed { statement, temporary: false, rename: None, is_query: false, names };
+    ignored::refuse(state, &statement)?;
+    let names = number_placeholders(&mut statement)?;
+    let mut parsed = Parsed { statement, temporary: false, rename: None, is_query: false, lengths: Vec::new(), names };
     let Statement::Statement(sql) = &mut parsed.statement else { return Ok(parsed) };
     match sql.as_mut() {
         ast::Statement::Query(_) => parsed.is_query = true,
@@ -117,7 +122,10 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
         | ast::Statement::ReleaseSavepoint { .. } => return Err(super::no_transactions()),
         // Its parameters are given to EXECUTE.
         ast::Statement::Prepare { .. } => parsed.names = ParameterNames::default(),
-        ast::Statement::CreateTable(create) => parsed.temporary = std::mem::take(&mut create.temporary),
+        ast::Statement::CreateTable(create) => {
+            parsed.temporary = std::mem::take(&mut create.temporary);
+            parsed.lengths = dialect::lengths(create)?;
+        }
         ast::Statement::AlterTable(alter) => {
             let to = match alter.operations.as_slice() {
                 [AlterTableOperation::RenameTable { table_name }] => match table_name {

@@ -1,5 +1,6 @@
 //! Statements that write: INSERT INTO, INSERT OVERWRITE, COPY TO and CREATE TABLE AS. Tasks stage files; this publishes them.
 
+use super::kept::as_kept;
 use super::outcome::{self, Effect};
 use super::publish::{Intent, Publication, Writers};
 use super::runner::{Finished, Started, job_info};
@@ -128,7 +129,8 @@ impl Statements {
                 require_writable(state, &name.table, external)?;
                 let remove = if overwrite { existing_files(state, table, external).await? } else { Vec::new() };
                 let op = WriteOp::Insert(InsertOp::Append);
-                let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, dml.target, op, dml.input));
+                let input = as_kept(table, dml.input)?;
+                let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, dml.target, op, input));
                 self.write(session, state, sql, plan, Destination::Files { remove }, info).await
             }
         }
@@ -199,6 +201,7 @@ impl Statements {
         input: Arc<LogicalPlan>,
         info: &Info,
     ) -> Result<Written, QueryError> {
+        let input = as_kept(&write.record, input)?;
         let source = provider_as_source(Arc::new(target));
         let op = WriteOp::Insert(InsertOp::Append);
         let plan = LogicalPlan::Dml(DmlStatement::new(table, source, op, input));

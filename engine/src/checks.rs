@@ -1,0 +1,157 @@
+//! What a table promises of its columns: `varchar(3)`, `not null`.
+
+use arrow::array::{Array, ArrayRef, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+};
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
+
+static AT_MOST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(AtMost::default().into()));
+static NOT_NULL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(NotNull::default().into()));
+
+pub(crate) fn functions() -> [Arc<ScalarUDF>; 2] {
+    [Arc::clone(&AT_MOST), Arc::clone(&NOT_NULL)]
+}
+
+/// `text`, or an error that names `column` where it has more than `length` characters. Blanks past them are cut off, as the SQL
+/// standard wants it.
+pub fn at_most(text: Expr, length: u32, column: &str) -> Expr {
+    AT_MOST.call(vec![text, lit(i64::from(length)), lit(column)])
+}
+
+/// `value`, or an error that names `column` where it is NULL.
+pub fn not_null(value: Expr, column: &str) -> Expr {
+    NOT_NULL.call(vec![value, lit(column)])
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct NotNull {
+    signature: Signature,
+}
+
+impl Default for NotNull {
+    fn default() -> Self {
+        Self { signature: Signature::any(2, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for NotNull {
+    fn name(&self) -> &str {
+        "windlass_not_null"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(self.name(), args.arg_fields[0].data_type().clone(), false)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [value, column] = args.args.as_slice() else {
+            return exec_err!("{}() takes a value and the name of a column", self.name());
+        };
+        let has_null = match value {
+            ColumnarValue::Array(array) => array.logical_null_count() > 0,
+            ColumnarValue::Scalar(scalar) => scalar.is_null() && args.number_rows > 0,
+        };
+        if !has_null {
+            return Ok(value.clone());
+        }
+        match column {
+            ColumnarValue::Scalar(column) => {
+                let column = column.try_as_str().flatten().unwrap_or_default();
+                exec_err!("NULL cannot be written to column '{column}', which is NOT NULL")
+            }
+            ColumnarValue::Array(_) => exec_err!("NULL cannot be written to a column that is NOT NULL"),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct AtMost {
+    signature: Signature,
+}
+
+impl Default for AtMost {
+    fn default() -> Self {
+        Self { signature: Signature::any(3, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for AtMost {
+    fn name(&self) -> &str {
+        "windlass_at_most"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [texts, length, column] = args.args.as_slice() else {
+            return exec_err!("{}() takes a text, a length and the name of a column", self.name());
+        };
+        let (ColumnarValue::Scalar(ScalarValue::Int64(Some(length))), ColumnarValue::Scalar(column)) = (length, column)
+        else {
+            return exec_err!("{}() takes a length and a name that are the same for all rows", self.name());
+        };
+        let column = column.try_as_str().flatten().unwrap_or_default();
+        let length = usize::try_from(*length).unwrap_or(0);
+        match texts {
+            ColumnarValue::Array(array) => Ok(ColumnarValue::Array(checked(array, length, column)?)),
+            ColumnarValue::Scalar(scalar) => {
+                let array = checked(&scalar.to_array()?, length, column)?;
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?))
+            }
+        }
+    }
+}
+
+fn checked(array: &ArrayRef, length: usize, column: &str) -> Result<ArrayRef> {
+    let plain = cast(array, &DataType::Utf8)?;
+    let Some(texts) = plain.as_any().downcast_ref::<StringArray>() else { return exec_err!("not a text") };
+    let fits = |text: Option<&str>| text.is_none_or(|text| text.len() <= length || text.chars().count() <= length);
+    if texts.iter().all(fits) {
+        return Ok(Arc::clone(array));
+    }
+    let cut = texts.iter().map(|text| text.map(|text| cut(text, length, column)).transpose());
+    let cut: Vec<Option<Cow<'_, str>>> = cut.collect::<Result<_>>()?;
+    Ok(cast(&StringArray::from_iter(cut), array.data_type())?)
+}
+
+fn cut<'a>(text: &'a str, length: usize, column: &str) -> Result<Cow<'a, str>> {
+    let end = text.char_indices().nth(length).map_or(text.len(), |(at, _)| at);
+    let (kept, rest) = text.split_at(end);
+    if rest.chars().all(|c| c == ' ') {
+        return Ok(Cow::Borrowed(kept));
+    }
+    exec_err!("value too long for column '{column}', which holds {length} characters: '{text}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_count_and_blanks_at_the_end_do_not() {
+        let of = |texts: Vec<Option<&str>>| Arc::new(StringArray::from(texts)) as ArrayRef;
+        let kept = checked(&of(vec![Some("añb"), Some("ab   "), None, Some("")]), 3, "c").unwrap();
+        assert_eq!(&kept, &of(vec![Some("añb"), Some("ab "), None, Some("")]));
+        let error = checked(&of(vec![Some("abcd")]), 3, "c").unwrap_err().to_string();
+        assert!(error.contains("'c'") && error.contains("3 characters") && error.contains("'abcd'"), "{error}");
+    }
+}

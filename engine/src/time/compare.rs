@@ -1,0 +1,397 @@
+//! Comparisons of times of different types, in a unit in which each of them has a value.
+//!
+//! DataFusion makes them all nanoseconds, which end in 2262: `until = '9999-12-31'` fails, as do dates and timestamps of other units
+//! beside those of nanoseconds. And it compares a date with the UTC digits of an instant.
+//!
+//! What is known at planning becomes a value of the other side's type, rounded down where that type is coarser, with an operator that
+//! says the same. Columns of two types meet in microseconds, rounded to the side that the operator asks for.
+
+use super::unit::{in_unit, is_text, nanos_of, per_second};
+use super::zone::Zone;
+use arrow::array::types::{Date32Type, IntervalMonthDayNano};
+use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
+use arrow::datatypes::{DataType, TimeUnit};
+use chrono::{DateTime, NaiveDateTime};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, ScalarFunction};
+use datafusion::logical_expr::{Expr, ExprSchemable, Operator, lit};
+use std::sync::Arc;
+
+type ZoneName = Option<Arc<str>>;
+
+/// Functions whose arguments have one type.
+const OF_ONE_TYPE: [&str; 7] = ["coalesce", "nvl", "ifnull", "nvl2", "nullif", "greatest", "least"];
+
+/// Whether [`rewrite`] may have something to do.
+pub(super) fn concerns(expr: &Expr) -> bool {
+    match expr {
+        Expr::BinaryExpr(binary) => is_comparison(binary.op) || binary.op == Operator::Minus,
+        Expr::ScalarFunction(function) => OF_ONE_TYPE.contains(&function.name()),
+        Expr::Between(_) | Expr::InList(_) | Expr::Case(_) => true,
+        _ => false,
+    }
+}
+
+/// Rewrites `expr` alone, whose parts have been rewritten.
+pub(super) fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(binary) if is_comparison(binary.op) => {
+            Ok(changed(comparison(&binary.left, binary.op, &binary.right, schema), Expr::BinaryExpr(binary)))
+        }
+        Expr::BinaryExpr(binary) if binary.op == Operator::Minus => {
+            Ok(changed(difference(&binary, schema), Expr::BinaryExpr(binary)))
+        }
+        Expr::Between(between) => Ok(changed(bounds(&between, schema)?, Expr::Between(between))),
+        Expr::InList(list) => Ok(changed(members(&list, schema), Expr::InList(list))),
+        Expr::ScalarFunction(function) if OF_ONE_TYPE.contains(&function.name()) => {
+            let args = of_one_type(function.args.iter(), schema);
+            let call = |args| Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&function.func), args));
+            Ok(changed(args.map(call), Expr::ScalarFunction(function)))
+        }
+        Expr::Case(case) => Ok(changed(branches(&case, schema), Expr::Case(case))),
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn changed(new: Option<Expr>, old: Expr) -> Transformed<Expr> {
+    new.map_or_else(|| Transformed::no(old), Transformed::yes)
+}
+
+fn is_comparison(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+fn swapped(op: Operator) -> Operator {
+    op.swap().unwrap_or(op)
+}
+
+fn comparison(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let (of_left, of_right) = (left.get_type(schema).ok()?, right.get_type(schema).ok()?);
+    if of_left == of_right {
+        return None;
+    }
+    one_way((left, &of_left), op, (right, &of_right))
+        .or_else(|| one_way((right, &of_right), swapped(op), (left, &of_left)))
+}
+
+/// `time op other`, where `time` is of a timestamp's type.
+fn one_way((time, of_time): (&Expr, &DataType), op: Operator, (other, of_other): (&Expr, &DataType)) -> Option<Expr> {
+    let DataType::Timestamp(unit, zone) = of_time else { return None };
+    if let Some(nanos) = known(other, zone) {
+        return Some(with_known(time, op, nanos, *unit, zone));
+    }
+    let to = |expr: &Expr, unit, zone: &ZoneName| cast(expr, DataType::Timestamp(unit, zone.clone()));
+    let fine = *unit == TimeUnit::Nanosecond;
+    match of_other {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View if !fine => {
+            let micros = TimeUnit::Microsecond;
+            Some(binary(to(time, micros, zone), op, to(other, micros, zone)))
+        }
+        DataType::Date32 | DataType::Date64 if !fine => Some(binary(time.clone(), op, to(other, *unit, zone))),
+        DataType::Date32 | DataType::Date64 => match in_micros(time, op, zone) {
+            Some(time) => Some(binary(time, op, to(other, TimeUnit::Microsecond, zone))),
+            None => Some(binary(time.clone(), op, to(other, TimeUnit::Nanosecond, zone))),
+        },
+        DataType::Timestamp(other_unit, other_zone) if fine && *other_unit != *unit => {
+            let time = in_micros(time, op, zone)?;
+            Some(binary(time, op, to(other, TimeUnit::Microsecond, other_zone)))
+        }
+        _ => None,
+    }
+}
+
+/// A time of nanoseconds as one of microseconds that compares in the same way with those. `None`: it has to be the same nanosecond.
+fn in_micros(time: &Expr, op: Operator, zone: &ZoneName) -> Option<Expr> {
+    let micros = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
+    if is_constant(time) {
+        // As now(), whose nanoseconds nobody asks for.
+        return Some(cast(time, micros));
+    }
+    let down = |time: Expr| cast(&super::trunc::to_microseconds(time), micros.clone());
+    match op {
+        Operator::GtEq | Operator::Lt => Some(down(time.clone())),
+        Operator::Gt | Operator::LtEq => {
+            let rest = ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(0, 0, 999)));
+            Some(down(binary(time.clone(), Operator::Plus, lit(rest))))
+        }
+        _ => None,
+    }
+}
+
+/// One value for all rows.
+fn is_constant(expr: &Expr) -> bool {
+    use datafusion::common::tree_node::TreeNode;
+    let varies = |expr: &Expr| {
+        Ok(matches!(
+            expr,
+            Expr::Column(_)
+                | Expr::OuterReferenceColumn(..)
+                | Expr::ScalarSubquery(_)
+                | Expr::AggregateFunction(_)
+                | Expr::WindowFunction(_)
+                | Expr::Lambda(_)
+                | Expr::LambdaVariable(_)
+        ))
+    };
+    !expr.exists(varies).unwrap_or(true)
+}
+
+/// `time op nanos` with a value of the type of `time`.
+fn with_known(time: &Expr, op: Operator, nanos: i128, unit: TimeUnit, zone: &ZoneName) -> Expr {
+    let value = |value| lit(timestamp(value, unit, zone));
+    let step = 1_000_000_000 / i128::from(per_second(unit));
+    match in_unit(nanos, unit) {
+        Some(exact) if nanos.rem_euclid(step) == 0 => binary(time.clone(), op, value(exact)),
+        // Between two values of the type, or past its last one.
+        below => {
+            let is_low = below.is_none() && nanos < 0;
+            let never = || binary(time.clone(), Operator::Lt, value(i64::MIN));
+            let always = || binary(time.clone(), Operator::GtEq, value(i64::MIN));
+            match op {
+                Operator::IsDistinctFrom => lit(true),
+                Operator::IsNotDistinctFrom => lit(false),
+                Operator::NotEq => always(),
+                Operator::Lt | Operator::LtEq if is_low => never(),
+                Operator::Gt | Operator::GtEq if is_low => always(),
+                Operator::Lt | Operator::LtEq => binary(time.clone(), Operator::LtEq, value(below.unwrap_or(i64::MAX))),
+                Operator::Gt | Operator::GtEq => binary(time.clone(), Operator::Gt, value(below.unwrap_or(i64::MAX))),
+                _ => never(),
+            }
+        }
+    }
+}
+
+/// A time or a text that is written in the statement, in nanoseconds since 1970: as an instant if `zone` is one, else as local digits.
+fn known(expr: &Expr, zone: &ZoneName) -> Option<i128> {
+    match expr {
+        Expr::Literal(value, _) => known_value(value, zone),
+        Expr::Cast(Cast { expr, field }) => {
+            let Expr::Literal(text, _) = expr.as_ref() else { return None };
+            let text = text.try_as_str()??;
+            match field.data_type() {
+                DataType::Date32 => local(midnight(i64::from(Date32Type::parse(text)?))?, zone),
+                DataType::Timestamp(unit, of) => {
+                    let time = nanos_of(string_to_datetime(&Zone::of(of.as_deref()).ok()?, text).ok()?.naive_utc());
+                    let step = 1_000_000_000 / i128::from(per_second(*unit));
+                    as_of(time - time.rem_euclid(step), of, zone)
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn known_value(value: &ScalarValue, zone: &ZoneName) -> Option<i128> {
+    let (value, unit, of) = match value {
+        ScalarValue::Date32(Some(days)) => return local(midnight(i64::from(*days))?, zone),
+        ScalarValue::TimestampSecond(Some(value), of) => (value, TimeUnit::Second, of),
+        ScalarValue::TimestampMillisecond(Some(value), of) => (value, TimeUnit::Millisecond, of),
+        ScalarValue::TimestampMicrosecond(Some(value), of) => (value, TimeUnit::Microsecond, of),
+        ScalarValue::TimestampNanosecond(Some(value), of) => (value, TimeUnit::Nanosecond, of),
+        text => {
+            let text = text.try_as_str()??;
+            return Some(nanos_of(string_to_datetime(&Zone::of(zone.as_deref()).ok()?, text).ok()?.naive_utc()));
+        }
+    };
+    as_of(i128::from(*value) * (1_000_000_000 / i128::from(per_second(unit))), of, zone)
+}
+
+/// A timestamp of the zone `of` beside one of `zone`. `None`: local digits cannot stand for an instant.
+fn as_of(nanos: i128, of: &ZoneName, zone: &ZoneName) -> Option<i128> {
+    match (of, zone) {
+        (Some(_), None) => None,
+        (None, Some(_)) => {
+            let time = DateTime::from_timestamp(i64::try_from(nanos.div_euclid(1_000_000_000)).ok()?, 0)?.naive_utc();
+            Some(local(time, zone)? + nanos.rem_euclid(1_000_000_000))
+        }
+        _ => Some(nanos),
+    }
+}
+
+fn local(time: NaiveDateTime, zone: &ZoneName) -> Option<i128> {
+    let offset = match zone {
+        Some(zone) => zone.parse::<Zone>().ok()?.offset_of(&time),
+        None => 0,
+    };
+    Some(nanos_of(time) - i128::from(offset) * 1_000_000_000)
+}
+
+fn midnight(days: i64) -> Option<NaiveDateTime> {
+    DateTime::from_timestamp(days.checked_mul(86_400)?, 0).map(|time| time.naive_utc())
+}
+
+fn bounds(between: &Between, schema: &DFSchema) -> Result<Option<Expr>> {
+    let of = |expr: &Expr| expr.get_type(schema).ok();
+    let types = [of(&between.expr), of(&between.low), of(&between.high)];
+    let is_time = types.iter().flatten().any(|data_type| matches!(data_type, DataType::Timestamp(..)));
+    if !is_time || types.iter().all(|data_type| *data_type == types[0]) || between.expr.is_volatile() {
+        return Ok(None);
+    }
+    let low = binary(between.expr.as_ref().clone(), Operator::GtEq, between.low.as_ref().clone());
+    let high = binary(between.expr.as_ref().clone(), Operator::LtEq, between.high.as_ref().clone());
+    let within = rewrite(low, schema)?.data.and(rewrite(high, schema)?.data);
+    Ok(Some(if between.negated { Expr::Not(Box::new(within)) } else { within }))
+}
+
+/// What is no value of the type is in no list of its values.
+fn members(list: &InList, schema: &DFSchema) -> Option<Expr> {
+    let DataType::Timestamp(unit, zone) = list.expr.get_type(schema).ok()? else { return None };
+    let step = 1_000_000_000 / i128::from(per_second(unit));
+    let of_type = DataType::Timestamp(unit, zone.clone());
+    if list.list.iter().all(|member| member.get_type(schema).is_ok_and(|member| member == of_type)) {
+        return None;
+    }
+    let members = list.list.iter().filter_map(|member| match known(member, &zone) {
+        Some(nanos) if nanos.rem_euclid(step) != 0 => None,
+        Some(nanos) => in_unit(nanos, unit).map(|value| lit(timestamp(value, unit, &zone))),
+        None => Some(member.clone()),
+    });
+    let members: Vec<Expr> = members.collect();
+    if members.is_empty() {
+        let never = if list.negated { Operator::GtEq } else { Operator::Lt };
+        return Some(binary(list.expr.as_ref().clone(), never, lit(timestamp(i64::MIN, unit, &zone))));
+    }
+    Some(Expr::InList(InList::new(list.expr.clone(), members, list.negated)))
+}
+
+/// A known timestamp taken from one of a coarser unit, or the other way round.
+fn difference(minus: &BinaryExpr, schema: &DFSchema) -> Option<Expr> {
+    let sides = of_one_type([minus.left.as_ref(), minus.right.as_ref()].into_iter(), schema)?;
+    let are_times = sides.iter().all(|side| matches!(side.get_type(schema), Ok(DataType::Timestamp(..))));
+    let [left, right] = <[Expr; 2]>::try_from(sides).ok()?;
+    are_times.then(|| binary(left, Operator::Minus, right))
+}
+
+fn branches(case: &Case, schema: &DFSchema) -> Option<Expr> {
+    let values = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+    let otherwise = case.else_expr.as_deref();
+    let mut values = of_one_type(values.chain(otherwise), schema)?.into_iter();
+    let mut case = case.clone();
+    for (_, then) in &mut case.when_then_expr {
+        **then = values.next()?;
+    }
+    if case.else_expr.is_some() {
+        case.else_expr = Some(Box::new(values.next()?));
+    }
+    Some(Expr::Case(case))
+}
+
+/// Makes known dates and timestamps of the type that the first other timestamp among them has. `None`: nothing changes.
+fn of_one_type<'a>(exprs: impl Iterator<Item = &'a Expr> + Clone, schema: &DFSchema) -> Option<Vec<Expr>> {
+    let (unit, zone) = exprs.clone().find_map(|expr| match expr.get_type(schema) {
+        Ok(DataType::Timestamp(unit, zone)) if known(expr, &zone).is_none() => Some((unit, zone)),
+        _ => None,
+    })?;
+    let step = 1_000_000_000 / i128::from(per_second(unit));
+    let of_type = DataType::Timestamp(unit, zone.clone());
+    let mut any = false;
+    let all = exprs.map(|expr| {
+        let data_type = expr.get_type(schema).ok();
+        let differs = data_type.as_ref().is_some_and(|data_type| *data_type != of_type && !is_text(data_type));
+        let exact = known(expr, &zone).filter(|nanos| differs && nanos.rem_euclid(step) == 0);
+        match exact.and_then(|nanos| in_unit(nanos, unit)) {
+            Some(value) => {
+                any = true;
+                lit(timestamp(value, unit, &zone))
+            }
+            None => expr.clone(),
+        }
+    });
+    let all = all.collect();
+    any.then_some(all)
+}
+
+fn binary(left: Expr, op: Operator, right: Expr) -> Expr {
+    Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))
+}
+
+fn cast(expr: &Expr, to: DataType) -> Expr {
+    Expr::Cast(Cast::new(Box::new(expr.clone()), to))
+}
+
+fn timestamp(value: i64, unit: TimeUnit, zone: &ZoneName) -> ScalarValue {
+    let zone = zone.clone();
+    match unit {
+        TimeUnit::Second => ScalarValue::TimestampSecond(Some(value), zone),
+        TimeUnit::Millisecond => ScalarValue::TimestampMillisecond(Some(value), zone),
+        TimeUnit::Microsecond => ScalarValue::TimestampMicrosecond(Some(value), zone),
+        TimeUnit::Nanosecond => ScalarValue::TimestampNanosecond(Some(value), zone),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::{Field, Schema};
+    use datafusion::logical_expr::col;
+
+    fn schema() -> DFSchema {
+        let time = |name: &str, unit, zone: Option<&str>| {
+            Field::new(name, DataType::Timestamp(unit, zone.map(Into::into)), true)
+        };
+        let fields = vec![
+            time("us", TimeUnit::Microsecond, None),
+            time("s", TimeUnit::Second, None),
+            time("ns", TimeUnit::Nanosecond, None),
+            time("ny", TimeUnit::Microsecond, Some("America/New_York")),
+            Field::new("d", DataType::Date32, true),
+            Field::new("t", DataType::Utf8, true),
+        ];
+        Schema::new(fields).try_into().unwrap()
+    }
+
+    fn rewritten(expr: Expr) -> String {
+        rewrite(expr, &schema()).unwrap().data.to_string()
+    }
+
+    fn day(date: &str) -> Expr {
+        cast(&lit(date), DataType::Date32)
+    }
+
+    #[test]
+    fn what_is_known_becomes_a_value_of_the_column() {
+        assert_eq!(rewritten(col("us").eq(lit("9999-12-31"))), "us = TimestampMicrosecond(253402214400000000, None)");
+        assert_eq!(rewritten(lit("0001-01-01").lt(col("us"))), "us > TimestampMicrosecond(-62135596800000000, None)");
+        assert_eq!(rewritten(col("us").gt(day("2500-01-01"))), "us > TimestampMicrosecond(16725225600000000, None)");
+        // Midnight in New York.
+        let new_york = "ny >= TimestampMicrosecond(1705294800000000, Some(\"America/New_York\"))";
+        assert_eq!(rewritten(col("ny").gt_eq(day("2024-01-15"))), new_york);
+        assert_eq!(rewritten(col("ny").gt_eq(lit("2024-01-15"))), new_york);
+    }
+
+    #[test]
+    fn what_is_no_value_of_the_column_keeps_its_place_between_two() {
+        let half = || lit("1970-01-01T00:00:01.5");
+        assert_eq!(rewritten(col("s").gt_eq(half())), "s > TimestampSecond(1, None)");
+        assert_eq!(rewritten(col("s").lt(half())), "s <= TimestampSecond(1, None)");
+        assert!(rewritten(col("s").eq(half())).starts_with("s < TimestampSecond(-9223372036854775808"));
+        assert!(rewritten(col("s").not_eq(half())).starts_with("s >= TimestampSecond(-9223372036854775808"));
+        let last = "ns <= TimestampNanosecond(9223372036854775807, None)";
+        assert_eq!(rewritten(col("ns").lt(lit("9999-12-31"))), last);
+        assert!(rewritten(col("ns").gt(day("0001-01-01"))).starts_with("ns >= TimestampNanosecond(-92233"));
+        let two = rewritten(col("s").in_list(vec![half(), lit("1970-01-01")], false));
+        assert_eq!(two, "s IN ([TimestampSecond(0, None)])");
+    }
+
+    #[test]
+    fn columns_of_two_types_meet_where_both_have_values() {
+        assert_eq!(rewritten(col("us").lt(col("d"))), "us < CAST(d AS Timestamp(µs))");
+        assert_eq!(rewritten(col("us").lt(col("t"))), "CAST(us AS Timestamp(µs)) < CAST(t AS Timestamp(µs))");
+        assert!(rewritten(col("d").gt(col("ns"))).ends_with(" < CAST(d AS Timestamp(µs))"));
+        assert!(rewritten(col("us").gt_eq(col("ns"))).contains("999"));
+        let between = Expr::Between(Between::new(Box::new(col("ns")), false, Box::new(col("d")), Box::new(col("us"))));
+        assert_eq!(rewritten(between).matches("Timestamp(µs)").count(), 4);
+    }
+
+    #[test]
+    fn the_arguments_of_a_function_have_one_type() {
+        let coalesce = datafusion::functions::core::coalesce();
+        let call = coalesce.call(vec![col("us"), day("9999-12-31")]);
+        assert_eq!(rewritten(call), "coalesce(us, TimestampMicrosecond(253402214400000000, None))");
+        let untouched = coalesce.call(vec![col("us"), lit("text")]);
+        assert_eq!(rewritten(untouched.clone()), untouched.to_string());
+    }
+}

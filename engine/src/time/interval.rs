@@ -1,0 +1,128 @@
+//! An instant and an interval: months and days go by the calendar of the zone, into hours that its clock skips or shows twice as well.
+
+use super::unit::{naive_of, value_of};
+use super::zone::Zone;
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
+use chrono::{DateTime, Days, Months, TimeDelta, TimeZone};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use std::sync::{Arc, LazyLock};
+
+static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Shift::new(false).into()));
+static SUBTRACT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Shift::new(true).into()));
+
+pub(super) fn functions() -> [Arc<ScalarUDF>; 2] {
+    [Arc::clone(&ADD), Arc::clone(&SUBTRACT)]
+}
+
+pub(super) fn shift_expr(instant: Expr, interval: Expr, subtract: bool) -> Expr {
+    let function = if subtract { &SUBTRACT } else { &ADD };
+    function.call(vec![instant, interval])
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Shift {
+    subtract: bool,
+    signature: Signature,
+}
+
+impl Shift {
+    fn new(subtract: bool) -> Self {
+        Self { subtract, signature: Signature::any(2, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Shift {
+    fn name(&self) -> &str {
+        if self.subtract { "windlass_subtract_interval" } else { "windlass_add_interval" }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        Ok(args[0].clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let all_scalars = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let shifted = shift(&arrays[0], &arrays[1], self.subtract)?;
+        Ok(match all_scalars {
+            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&shifted, 0)?),
+            false => ColumnarValue::Array(shifted),
+        })
+    }
+}
+
+fn shift(instants: &ArrayRef, intervals: &ArrayRef, subtract: bool) -> Result<ArrayRef> {
+    let DataType::Timestamp(unit, zone) = instants.data_type() else {
+        return internal_err!("{} is no timestamp", instants.data_type());
+    };
+    let (unit, zone) = (*unit, Zone::of(zone.as_deref())?);
+    let intervals = cast(intervals, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+    let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>();
+    let numbers = cast(instants, &DataType::Int64)?;
+    let pairs = numbers.as_primitive::<Int64Type>().iter().zip(intervals.iter());
+    let shifted: Int64Array = pairs
+        .map(|(instant, interval)| match (instant, interval) {
+            (Some(instant), Some(interval)) => one(instant, unit, zone, interval, subtract).map(Some),
+            _ => Ok(None),
+        })
+        .collect::<Result<_>>()?;
+    Ok(cast(&shifted, instants.data_type())?)
+}
+
+fn one(instant: i64, unit: TimeUnit, zone: Zone, interval: IntervalMonthDayNano, subtract: bool) -> Result<i64> {
+    let out_of_range = || exec_datafusion_err!("a timestamp and the interval of {interval:?} are out of range");
+    let time = naive_of(instant, unit).ok_or_else(out_of_range)?;
+    let time = zone.from_utc_datetime(&time);
+    let shifted = checked(time, interval, subtract).ok_or_else(out_of_range)?;
+    value_of(shifted.naive_utc(), unit)
+}
+
+fn checked(time: DateTime<Zone>, interval: IntervalMonthDayNano, subtract: bool) -> Option<DateTime<Zone>> {
+    let IntervalMonthDayNano { months, days, nanoseconds } = interval;
+    let time = match (months < 0) == subtract {
+        true => time.checked_add_months(Months::new(months.unsigned_abs()))?,
+        false => time.checked_sub_months(Months::new(months.unsigned_abs()))?,
+    };
+    let time = match (days < 0) == subtract {
+        true => time.checked_add_days(Days::new(u64::from(days.unsigned_abs())))?,
+        false => time.checked_sub_days(Days::new(u64::from(days.unsigned_abs())))?,
+    };
+    let nanoseconds = TimeDelta::nanoseconds(nanoseconds);
+    if subtract { time.checked_sub_signed(nanoseconds) } else { time.checked_add_signed(nanoseconds) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{IntervalMonthDayNanoArray, StringArray};
+    use arrow::util::display::array_value_to_string;
+
+    fn shifted(instant: &str, (months, days, nanoseconds): (i32, i32, i64), subtract: bool) -> String {
+        let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some("America/New_York".into()));
+        let instants = cast(&StringArray::from(vec![instant]), &zoned).unwrap();
+        let interval = IntervalMonthDayNano { months, days, nanoseconds };
+        let intervals: ArrayRef = Arc::new(IntervalMonthDayNanoArray::from(vec![interval]));
+        array_value_to_string(&shift(&instants, &intervals, subtract).unwrap(), 0).unwrap()
+    }
+
+    #[test]
+    fn days_and_months_go_by_the_clock_on_the_wall() {
+        let hour = 3_600_000_000_000;
+        assert_eq!(shifted("2024-03-09 02:30:00", (0, 1, 0), false), "2024-03-10T03:30:00-04:00");
+        assert_eq!(shifted("2024-03-09 02:30:00", (0, 0, 24 * hour), false), "2024-03-10T03:30:00-04:00");
+        assert_eq!(shifted("2024-03-09 12:00:00", (0, 1, 0), false), "2024-03-10T12:00:00-04:00");
+        assert_eq!(shifted("2024-03-09 12:00:00", (0, 0, 24 * hour), false), "2024-03-10T13:00:00-04:00");
+        assert_eq!(shifted("2024-10-03 01:30:00", (1, 0, 0), false), "2024-11-03T01:30:00-05:00");
+        assert_eq!(shifted("2024-12-03 01:30:00", (1, 0, 0), true), "2024-11-03T01:30:00-05:00");
+        assert_eq!(shifted("2024-01-31 00:00:00", (-1, -1, hour), true), "2024-02-29T23:00:00-05:00");
+    }
+}

@@ -1,0 +1,212 @@
+//! Rules of the analyzer, around DataFusion's coercion of types.
+//!
+//! ```text
+//!   BeforeCoercion   columns of tables in the session's zone; comparisons of times (compare.rs)
+//!   (DataFusion's)   types of operands and arguments
+//!   ZonedCasts       casts between local times and instants (cast.rs), instants and intervals (interval.rs)
+//! ```
+
+use super::cast::{asks_a_zone, cast_expr, is_utc};
+use super::interval::shift_expr;
+use super::{compare, session_zone};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, Result};
+use datafusion::logical_expr::expr::{BinaryExpr, Cast, TryCast};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, Operator, Projection, TableScan};
+use datafusion::optimizer::AnalyzerRule;
+use std::cell::{Cell, LazyCell};
+use std::sync::Arc;
+
+/// Gives stored instants the session's time zone, and times that are compared a unit in which all of them have a value.
+#[derive(Debug)]
+pub(crate) struct BeforeCoercion;
+
+/// Puts casts that know skipped and doubled hours in the place of Arrow's.
+#[derive(Debug)]
+pub(crate) struct ZonedCasts;
+
+impl AnalyzerRule for BeforeCoercion {
+    fn name(&self) -> &str {
+        "windlass_times"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
+        let zone = session_zone(config);
+        let types_changed = Cell::new(false);
+        let rewritten = plan.transform_up_with_subqueries(|node| {
+            let node = expressions(node, &types_changed, is_outer_or_compared, |expr, schema| match (expr, &zone) {
+                (Expr::OuterReferenceColumn(field, column), Some(zone)) if of_other_zone(&field, zone) => {
+                    Ok(Transformed::yes(Expr::OuterReferenceColumn(in_zone(&field, zone), column)))
+                }
+                (expr, _) => compare::rewrite(expr, schema),
+            })?;
+            let Some(zone) = &zone else { return Ok(node) };
+            Ok(match node.data {
+                LogicalPlan::TableScan(scan)
+                    if scan.projected_schema.fields().iter().any(|f| of_other_zone(f, zone)) =>
+                {
+                    types_changed.set(true);
+                    Transformed::yes(scan_in_zone(scan, zone)?)
+                }
+                LogicalPlan::Dml(dml) => Transformed::yes(LogicalPlan::Dml(as_target(dml)?)),
+                data => Transformed { data, ..node },
+            })
+        });
+        Ok(rewritten?.data)
+    }
+}
+
+impl AnalyzerRule for ZonedCasts {
+    fn name(&self) -> &str {
+        "windlass_zoned_casts"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let types_changed = Cell::new(false);
+        Ok(plan.transform_up_with_subqueries(|node| expressions(node, &types_changed, is_cast_or_sum, zoned))?.data)
+    }
+}
+
+/// Rewrites those expressions of one node that `concerns` tells, from their leaves up. Above a node that has changed, types are computed
+/// again.
+fn expressions(
+    node: LogicalPlan,
+    types_changed: &Cell<bool>,
+    concerns: fn(&Expr) -> bool,
+    rewrite: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
+) -> Result<Transformed<LogicalPlan>> {
+    let inputs: Vec<DFSchemaRef> = node.inputs().iter().map(|input| Arc::clone(input.schema())).collect();
+    let scanned = match &node {
+        LogicalPlan::TableScan(scan) if !scan.filters.is_empty() => {
+            Some(DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?)
+        }
+        _ => None,
+    };
+    // Merged for the first expression that asks: tables may have thousands of columns.
+    let schema = LazyCell::new(|| {
+        inputs.iter().map(AsRef::as_ref).chain(&scanned).fold(DFSchema::empty(), |mut merged, schema| {
+            merged.merge(schema);
+            merged
+        })
+    });
+    let names = NamePreserver::new(&node);
+    let node = node.map_expressions(|expr| {
+        if !expr.exists(|expr| Ok(concerns(expr)))? {
+            return Ok(Transformed::no(expr));
+        }
+        let name = names.save(&expr);
+        let rewritten = expr.transform_up(|expr| match concerns(&expr) {
+            true => rewrite(expr, &schema),
+            false => Ok(Transformed::no(expr)),
+        })?;
+        Ok(rewritten.update_data(|expr| name.restore(expr)))
+    })?;
+    types_changed.set(types_changed.get() || node.transformed);
+    match types_changed.get() {
+        true => Ok(Transformed::yes(node.data.recompute_schema()?)),
+        false => Ok(node),
+    }
+}
+
+fn is_cast_or_sum(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::Cast(_) | Expr::TryCast(_) | Expr::BinaryExpr(BinaryExpr { op: Operator::Plus | Operator::Minus, .. })
+    )
+}
+
+fn is_outer_or_compared(expr: &Expr) -> bool {
+    matches!(expr, Expr::OuterReferenceColumn(..)) || compare::concerns(expr)
+}
+
+fn zoned(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::Cast(Cast { expr, field }) => match of_zone(&expr, &field, schema) {
+            true => Ok(Transformed::yes(cast_expr(*expr, field.data_type(), false))),
+            false => Ok(Transformed::no(Expr::Cast(Cast { expr, field }))),
+        },
+        Expr::TryCast(TryCast { expr, field }) => match of_zone(&expr, &field, schema) {
+            true => Ok(Transformed::yes(cast_expr(*expr, field.data_type(), true))),
+            false => Ok(Transformed::no(Expr::TryCast(TryCast { expr, field }))),
+        },
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Plus | Operator::Minus), right }) => {
+            let is_interval = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Interval(_)));
+            let is_instant = |expr: &Expr| match expr.get_type(schema) {
+                Ok(DataType::Timestamp(_, Some(zone))) => !is_utc(&zone),
+                _ => false,
+            };
+            if is_interval(&right) && is_instant(&left) {
+                return Ok(Transformed::yes(shift_expr(*left, *right, op == Operator::Minus)));
+            }
+            if op == Operator::Plus && is_instant(&right) && is_interval(&left) {
+                return Ok(Transformed::yes(shift_expr(*right, *left, false)));
+            }
+            Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn of_zone(expr: &Expr, to: &Field, schema: &DFSchema) -> bool {
+    // Most casts are of other types.
+    matches!(to.data_type(), DataType::Timestamp(..))
+        && expr.get_type(schema).is_ok_and(|from| asks_a_zone(&from, to.data_type()))
+}
+
+fn of_other_zone(field: &Field, zone: &Arc<str>) -> bool {
+    matches!(field.data_type(), DataType::Timestamp(_, Some(of)) if of != zone)
+}
+
+fn in_zone(field: &FieldRef, zone: &Arc<str>) -> FieldRef {
+    match field.data_type() {
+        DataType::Timestamp(unit, Some(_)) => {
+            let data_type = DataType::Timestamp(*unit, Some(Arc::clone(zone)));
+            Arc::new(field.as_ref().clone().with_data_type(data_type))
+        }
+        _ => Arc::clone(field),
+    }
+}
+
+/// Instants are those that were stored. Their days and hours, and their text, are the session's.
+fn scan_in_zone(scan: TableScan, zone: &Arc<str>) -> Result<LogicalPlan> {
+    let schema = Arc::clone(&scan.projected_schema);
+    let columns = schema.iter().map(|(relation, field)| {
+        let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+        match of_other_zone(field, zone) {
+            true => Expr::Cast(Cast::new(Box::new(column), in_zone(field, zone).data_type().clone()))
+                .alias_qualified(relation.cloned(), field.name()),
+            false => column,
+        }
+    });
+    let columns = columns.collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(LogicalPlan::TableScan(scan)))?))
+}
+
+/// What is written has the zones of the table.
+fn as_target(dml: DmlStatement) -> Result<DmlStatement> {
+    let target = dml.target.schema();
+    let input = dml.input.schema();
+    if input.fields().len() != target.fields().len() {
+        return Ok(dml);
+    }
+    let differs = |from: &Field, to: &Field| match (from.data_type(), to.data_type()) {
+        (DataType::Timestamp(_, Some(from)), DataType::Timestamp(_, Some(to))) => from != to,
+        _ => false,
+    };
+    if !input.fields().iter().zip(target.fields()).any(|(from, to)| differs(from, to)) {
+        return Ok(dml);
+    }
+    let columns = input.iter().zip(target.fields()).map(|((relation, from), to)| {
+        let column = Expr::Column(Column::new(relation.cloned(), from.name()));
+        match differs(from, to) {
+            true => Expr::Cast(Cast::new(Box::new(column), to.data_type().clone())).alias(from.name()),
+            false => column,
+        }
+    });
+    let columns: Vec<Expr> = columns.collect();
+    let input = LogicalPlan::Projection(Projection::try_new(columns, Arc::clone(&dml.input))?);
+    Ok(DmlStatement { input: Arc::new(input), ..dml })
+}
