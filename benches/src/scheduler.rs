@@ -154,6 +154,7 @@ fn job(id: u64, tasks: u32, wish: Wish) -> JobSpec {
         id: JobId(id),
         stages: vec![scan, reduce, aggregate],
         terms: Terms { pool, ..Terms::default() },
+        light: false,
         earlier: None,
     }
 }

@@ -38,7 +38,7 @@ pub enum Recovery {
     RetryAnywhere,
     /// Run the task again on another executor while there is one.
     RetryElsewhere,
-    /// Run the task again with fewer tasks of its stage beside it on its executor.
+    /// Run the task again with fewer tasks of its stage beside it on its executor. If it had the executor to itself, the job fails.
     RetryWithLessConcurrency,
     /// Compute the named map output again, then run the task again; the task itself is not at fault.
     RecomputeInput { output: AttemptId, executor: ExecutorId },

@@ -9,6 +9,8 @@ pub struct JobSpec {
     pub id: JobId,
     pub stages: Vec<StageSpec>,
     pub terms: Terms,
+    /// It is one task that does little: it may run beside those that fill an executor.
+    pub light: bool,
     /// Present when an earlier leader began it.
     pub earlier: Option<Earlier>,
 }

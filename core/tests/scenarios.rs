@@ -10,6 +10,7 @@
 //! submit j1 pool=etl user=ann priority=1 max_attempts=2 timeout=10s
 //!   stage tasks=2 buckets=2 limit=10 hosts=a+b,c affinity=7,8
 //!   stage tasks=2 reads=0:bucket,1:all
+//! submit j1 light                                         does little: it may run beside full slots
 //! submit j1 first_attempt=100                             as an earlier leader began it
 //!   stage tasks=2 kept=0#0@e1:5:30,1#1@e2:0:0             finished then, with these outputs: where, rows, bytes
 //! finish j1/0/0#0 j1/0/1#0 rows=5 bytes=10,20 [by=e2]     from the executor that got the attempt, unless by= names another
@@ -217,6 +218,7 @@ impl Cluster {
                 max_attempts: option(words, "max_attempts").map_or(4, |n| n.parse().unwrap()),
                 timeout: option(words, "timeout").map(duration),
             },
+            light: words.contains(&"light"),
             earlier,
         })));
     }

@@ -8,6 +8,7 @@ use crate::place::{OwnFolder, Place};
 use crate::plan::ClusterShape;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
+use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +23,15 @@ pub struct PlannedJob {
     pub stages: Vec<PlannedStage>,
     /// What to publish when the job is done.
     pub write: Option<WriteTarget>,
-    /// It has joins that hold all of one side, which has to fit into memory: [`crate::spilling`] is for when it does not.
+    /// It has joins that hold all of one side, or medians that hold all values of a group, which have to fit into memory:
+    /// [`crate::spilling`] is for when they do not.
     pub holds_sides: bool,
     /// What it was planned for.
     pub shape: ClusterShape,
+    /// It is one task that does little.
+    pub light: bool,
+    /// A plan that reads nothing and leaves few rows: whoever has it may run it without a job.
+    pub constant: Option<Arc<dyn ExecutionPlan>>,
 }
 
 /// Where a writing job's files belong once it has ended well.
@@ -81,7 +87,7 @@ impl PlannedJob {
                 row_limit: stage.row_limit,
             })
             .collect();
-        JobSpec { id, stages, terms, earlier: None }
+        JobSpec { id, stages, terms, light: self.light, earlier: None }
     }
 
     /// For each stage, a name of everything that its outputs come from: its plan, how many tasks it has, and the same of all that it reads.

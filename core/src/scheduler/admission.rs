@@ -116,6 +116,7 @@ impl Scheduler {
     /// they report their end.
     fn end_job(&mut self, id: JobId, keep: Option<u32>) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
+        self.light.remove(&id);
         self.departures.forget_job(id, keep);
         for &executor in &job.executors {
             for attempt in self.executors.unwant_job(executor, id) {

@@ -5,7 +5,8 @@
 //!               └───────── gone, silent or superseded ──────┴──────────────> (forgotten, as lost)
 //! ```
 //!
-//! An attempt holds its slot from its launch until its executor reports its end, wanted or not.
+//! An attempt holds its slot from its launch until its executor reports its end, wanted or not. Beside full slots there is one place for an
+//! attempt of a light job; when another one of the executor's attempts ends, it has that one's slot, and the place is free again.
 
 use crate::event::ExecutorSpec;
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
@@ -61,6 +62,11 @@ impl Executor {
         }
     }
 
+    /// All slots are taken, and the place beside them is free.
+    fn is_full(&self) -> bool {
+        self.state == ExecutorState::Live && self.spec.slots > 0 && self.running.len() == self.spec.slots as usize
+    }
+
     pub fn has_any_of(&self, job: JobId) -> bool {
         self.stages_of(job).next().is_some()
     }
@@ -82,6 +88,8 @@ pub(super) struct Executors {
     fresh: BTreeSet<ExecutorId>,
     /// Hosts with at least one live executor.
     hosts: BTreeMap<String, Host>,
+    /// Live executors whose slots are all taken, and whose place beside them is free.
+    full: BTreeSet<ExecutorId>,
     draining: BTreeSet<ExecutorId>,
     live: usize,
 }
@@ -125,6 +133,11 @@ impl Executors {
     /// Live executors with a free slot, most free slots first, then by id.
     pub fn offers(&self) -> impl Iterator<Item = &Executor> {
         self.offers.iter().filter_map(|(_, id)| self.all.get(id))
+    }
+
+    /// Live executors whose slots are all taken, and that may run an attempt of a light job beside them, by id.
+    pub fn full(&self) -> impl Iterator<Item = &Executor> {
+        self.full.iter().filter_map(|id| self.all.get(id))
     }
 
     pub fn offer_count(&self) -> usize {
@@ -298,6 +311,11 @@ impl Executors {
         let (was_live, before) = (executor.state == ExecutorState::Live, executor.offer());
         let result = change(executor);
         let (is_live, after) = (executor.state == ExecutorState::Live, executor.offer());
+        if executor.is_full() {
+            self.full.insert(id);
+        } else {
+            self.full.remove(&id);
+        }
         if before == after && was_live == is_live {
             return Some(result);
         }

@@ -176,6 +176,12 @@ impl Job {
         self.stages.get(stage as usize)?.tasks.get(partition as usize)
     }
 
+    /// Its task waits, has never failed for want of memory, and does little. Whatever it fails of, it is tried on a slot from then on.
+    pub fn may_run_beside(&self) -> bool {
+        let [stage] = &self.stages[..] else { return false };
+        self.spec.light && stage.tasks.len() == 1 && stage.trouble.is_empty() && !self.runnable.is_empty()
+    }
+
     /// The result stage is complete.
     pub fn done(&self) -> bool {
         self.stages.last().is_some_and(|stage| stage.finished)

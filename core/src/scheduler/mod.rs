@@ -19,7 +19,8 @@
 //! Invariants:
 //! - A task has at most one live attempt, a straggler two (`speculation`), and at most one committed output. Reports about other
 //!   attempts are fenced, once, at entry.
-//! - An attempt holds its slot until its executor reports its end or is lost, even when it was cancelled.
+//! - An attempt holds its slot until its executor reports its end or is lost, even when it was cancelled. An executor runs at most one
+//!   attempt more than it has slots, which it was given for a light job when the slots were full.
 //! - A stage starts tasks only when every output of every input is committed on an executor that is a member.
 //! - Only members of the cluster are sent commands.
 //! - A report costs no walk over the tasks of its stage, over all jobs or over all executors, unless it opens or closes a stage.
@@ -55,7 +56,7 @@ pub use speculation::SpeculationConfig;
 pub use status::{ExecutorStatus, JobStatus, StageState, StageStatus, Totals};
 
 use crate::event::{Event, Fact, Output};
-use crate::ids::{ExecutorId, JobId, StageId};
+use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
 use crate::job::MapLocation;
 use crate::time::Instant;
 use exclusion::Exclusions;
@@ -87,6 +88,8 @@ pub struct Scheduler {
     departures: Departures,
     /// Tasks that are to start once more when slots are left.
     stragglers: BTreeSet<(StageId, u32)>,
+    /// Light jobs whose task waits.
+    light: BTreeSet<JobId>,
     submitted: u64,
     /// Jobs that have not started a task.
     queued: usize,
@@ -113,6 +116,7 @@ impl Scheduler {
             orders: Orders::default(),
             departures: Departures::default(),
             stragglers: BTreeSet::new(),
+            light: BTreeSet::new(),
             submitted: 0,
             queued: 0,
             queued_by_user: BTreeMap::new(),
@@ -201,8 +205,30 @@ impl Scheduler {
             }
         }
         self.executors.seen_by_all();
+        if !self.light.is_empty() {
+            self.start_light(now, output);
+        }
         if !self.stragglers.is_empty() {
             self.start_copies(now, output);
+        }
+    }
+
+    /// Starts tasks of light jobs beside those that take all slots, first come, first served.
+    fn start_light(&mut self, now: Instant, output: &mut Output) {
+        let waiting: Vec<_> = self.light.iter().copied().collect();
+        for id in waiting {
+            if self.executors.full().next().is_none() {
+                return;
+            }
+            let Some(job) = self.jobs.get(&id) else { continue };
+            let (spec, stage) = (&job.spec.stages[0], &job.stages[0]);
+            let (executors, exclusions) = (&self.executors, &self.exclusions);
+            let question =
+                Question { now, locality_wait: self.config.locality_wait, spec, stage, executors, exclusions };
+            if let Some((partition, executor)) = question.beside() {
+                let attempt = self.start(now, id, 0, partition, executor, output);
+                attempt.into_iter().for_each(|attempt| self.orders.launch_beside(executor, attempt));
+            }
         }
     }
 
@@ -215,7 +241,20 @@ impl Scheduler {
         executor: ExecutorId,
         output: &mut Output,
     ) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let attempt = self.start(now, id, stage, partition, executor, output);
+        attempt.into_iter().for_each(|attempt| self.orders.launch(executor, attempt));
+    }
+
+    fn start(
+        &mut self,
+        now: Instant,
+        id: JobId,
+        stage: u32,
+        partition: u32,
+        executor: ExecutorId,
+        output: &mut Output,
+    ) -> Option<AttemptId> {
+        let job = self.jobs.get_mut(&id)?;
         if !job.started {
             job.started = true;
             self.queued -= 1;
@@ -232,15 +271,21 @@ impl Scheduler {
         self.pools.started(&job.pool, id);
         if job.runnable.is_empty() {
             self.pools.set_hungry(&job.pool, id, false);
+            self.light.remove(&id);
         }
         output.facts.push(Fact::TaskStarted { attempt, executor });
-        self.orders.launch(executor, attempt);
+        Some(attempt)
     }
 
     /// Lets the job take part in dispatch while it has tasks that could start.
     fn sync_hunger(&mut self, job: JobId) {
         if let Some(job) = self.jobs.get(&job) {
             self.pools.set_hungry(&job.pool, job.id(), !job.runnable.is_empty());
+            if job.may_run_beside() {
+                self.light.insert(job.id());
+            } else {
+                self.light.remove(&job.id());
+            }
         }
     }
 }

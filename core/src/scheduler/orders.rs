@@ -11,6 +11,8 @@ pub(super) struct Orders {
     drops: Vec<(ExecutorId, StageId)>,
     adoptions: Vec<(ExecutorId, ExecutorId, AttemptId)>,
     launches: Vec<(ExecutorId, AttemptId)>,
+    /// Those that run beside full slots, and so start after those that fill them.
+    beside: Vec<(ExecutorId, AttemptId)>,
     farewells: Vec<ExecutorId>,
 }
 
@@ -29,6 +31,10 @@ impl Orders {
 
     pub fn launch(&mut self, executor: ExecutorId, attempt: AttemptId) {
         self.launches.push((executor, attempt));
+    }
+
+    pub fn launch_beside(&mut self, executor: ExecutorId, attempt: AttemptId) {
+        self.beside.push((executor, attempt));
     }
 
     pub fn farewell(&mut self, executor: ExecutorId) {
@@ -67,6 +73,7 @@ impl Orders {
         self.adoptions.clear();
 
         self.launches.sort_unstable();
+        self.launches.append(&mut self.beside);
         for group in self.launches.chunk_by(|a, b| a.0 == b.0 && a.1.stage() == b.1.stage()) {
             let (executor, stage) = (group[0].0, group[0].1.stage());
             // Tasks start at the end of a step, after all that may end their job.

@@ -63,6 +63,19 @@ impl Question<'_> {
         self.first_fit(away).unwrap_or(Placement::HoldOut { until })
     }
 
+    /// A place beside full slots: where the task's input is, or belongs, or any.
+    pub fn beside(&self) -> Option<(u32, ExecutorId)> {
+        let partition = self.stage.pending.iter().next()?;
+        let suiting = || self.executors.full().filter(|executor| self.suits(partition, executor));
+        let holds = |executor: &&Executor| self.holders(partition).contains(&executor.spec.id);
+        let weight = |executor: &&Executor| match self.affinity(partition) {
+            0 => 0,
+            affinity => splitmix64(affinity ^ executor.name_hash),
+        };
+        let executor = suiting().find(holds).or_else(|| suiting().max_by_key(weight))?;
+        Some((partition, executor.spec.id))
+    }
+
     /// The executors to ask, most free slots first.
     fn offers(&self) -> impl Iterator<Item = &Executor> {
         let all = (!self.stage.stuck).then(|| self.executors.offers());

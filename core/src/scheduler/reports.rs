@@ -98,11 +98,13 @@ impl Scheduler {
             self.blame(now, id, attempt, output);
         }
         let error = match failure.recovery() {
-            Recovery::RetryAnywhere => self.retry_counted(attempt, failure, |_| {}),
-            Recovery::RetryElsewhere => self.retry_counted(attempt, failure, |trouble| trouble.avoid(id)),
+            Recovery::RetryAnywhere => self.retry_counted(attempt, failure, u32::MAX, |_| {}),
+            Recovery::RetryElsewhere => self.retry_counted(attempt, failure, u32::MAX, |trouble| trouble.avoid(id)),
             Recovery::RetryWithLessConcurrency => {
+                // With the executor to itself, it has had all that there is.
+                let was_alone = self.executors.get(id).is_none_or(|executor| executor.running.is_empty());
                 self.lower_concurrency(id, attempt);
-                self.retry_counted(attempt, failure, |_| {})
+                self.retry_counted(attempt, failure, if was_alone { 1 } else { u32::MAX }, |_| {})
             }
             Recovery::RecomputeInput { output, executor } => self.recompute(attempt, output, executor, failure),
             // An executor may give up an attempt that is wanted, as when it shuts down.
@@ -118,10 +120,12 @@ impl Scheduler {
         }
     }
 
+    /// Unless it has failed `most` times, or as often as the job allows.
     fn retry_counted(
         &mut self,
         attempt: AttemptId,
         failure: TaskFailure,
+        most: u32,
         learn: impl FnOnce(&mut Trouble),
     ) -> Option<JobError> {
         let attempts = self.requeue(attempt, |trouble| {
@@ -129,7 +133,7 @@ impl Scheduler {
             trouble.counted += 1;
             trouble.counted
         })?;
-        let limit = self.jobs.get(&attempt.job())?.spec.terms.max_attempts;
+        let limit = self.jobs.get(&attempt.job())?.spec.terms.max_attempts.min(most);
         (attempts >= limit).then_some(JobError::Task { attempt, attempts, failure })
     }
 

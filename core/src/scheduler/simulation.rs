@@ -98,6 +98,7 @@ fn every_situation_occurs() {
         }
     }
     let situations = [
+        "beside full slots",
         "cancelled attempt finished",
         "commit",
         "copy committed",

@@ -347,7 +347,11 @@ impl Checker {
             let old = self.attempts.insert(attempt, (executor, Life::Live));
             check(old.is_none(), || format!("{attempt} was launched twice"))?;
             let member = self.members.get_mut(&executor).ok_or("no member")?;
-            check(member.holding.len() < member.slots, || format!("{attempt} on {executor}, which has no free slot"))?;
+            let places = member.slots + usize::from(self.jobs[&attempt.job()].spec.light);
+            check(member.holding.len() < places, || format!("{attempt} on {executor}, which has no free slot"))?;
+            if member.holding.len() == member.slots {
+                *self.seen.entry("beside full slots").or_default() += 1;
+            }
             check(member.draining_since.is_none(), || format!("{attempt} on {executor}, which drains"))?;
             member.holding.insert(attempt);
             self.reading.insert(attempt, inputs.clone());

@@ -561,7 +561,8 @@ impl World {
                         return Err(format!("{attempt} runs a second time"));
                     }
                 }
-                if node.running.len() > node.slots {
+                let is_light = self.specs.get(&stage.job).is_some_and(|spec| spec.light);
+                if node.running.len() > node.slots + usize::from(is_light) {
                     return Err(format!("{id} has no free slot left for what it was told to run"));
                 }
             }
@@ -757,8 +758,9 @@ impl World {
         let id = JobId(self.jobs);
         self.jobs += 1;
         let mut stages: Vec<StageSpec> = Vec::new();
-        for index in 0..1 + self.random.below(4) as u32 {
-            let tasks = 1 + self.random.below(5) as u32;
+        let is_light = self.random.one_in(6);
+        for index in 0..if is_light { 1 } else { 1 + self.random.below(4) as u32 } {
+            let tasks = if is_light { 1 } else { 1 + self.random.below(5) as u32 };
             let mut inputs = Vec::new();
             for stage in 0..index {
                 // Mostly chains, some joins, some stages that nobody reads.
@@ -793,7 +795,8 @@ impl World {
             max_attempts: 1 + self.random.below(4) as u32,
             timeout: self.random.one_in(8).then(|| Duration::from_millis(self.random.below(20_000))),
         };
-        let spec = Arc::new(JobSpec { id, stages, terms, earlier: None });
+        let light = stages.len() == 1 && stages[0].tasks == 1;
+        let spec = Arc::new(JobSpec { id, stages, terms, light, earlier: None });
         self.specs.insert(id, spec.clone());
         self.step(Event::JobSubmitted(spec))
     }
