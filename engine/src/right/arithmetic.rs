@@ -64,12 +64,13 @@ impl Types<'_> {
         })?;
         let mut of_parts = self.known.split_off(self.known.len().saturating_sub(parts)).into_iter();
         let mut type_of = |part: &Expr| match of_parts.next().flatten() {
-            Some(known) => Ok(known),
-            None => part.get_type(self.schema),
+            Some(known) => known,
+            // A parameter has no type yet.
+            None => part.get_type(self.schema).unwrap_or(DataType::Null),
         };
         let (checked, known) = match expr {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if function(op).is_some() => {
-                let (l, r) = (type_of(&left)?, type_of(&right)?);
+                let (l, r) = (type_of(&left), type_of(&right));
                 let result = BinaryTypeCoercer::new(&l, &op, &r).get_result_type().ok();
                 let expr = match function(op).filter(|_| may_leave(op, &l, &r)) {
                     Some(function) if l.is_integer() => Transformed::yes(chained(function, *left, *right)),
@@ -79,7 +80,7 @@ impl Types<'_> {
                 (expr, result)
             }
             Expr::Negative(of) => {
-                let known = type_of(&of)?;
+                let known = type_of(&of);
                 let expr = match known.is_integer() {
                     true => Transformed::yes(NEGATE.call(vec![*of])),
                     false => Transformed::no(Expr::Negative(of)),

@@ -52,6 +52,11 @@ impl AnalyzerRule for ComparableKeys {
     }
 }
 
+/// What has no type yet, such as a parameter, is compared as DataFusion compares it.
+fn is_compared(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|of| differs(&of))
+}
+
 /// `expr` as it is compared, whatever it is.
 fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     Ok(match differs(&expr.get_type(schema)?) {
@@ -80,10 +85,10 @@ fn is_scan(plan: &LogicalPlan) -> bool {
 /// Comparisons within an expression, which are `of_files` where files may be skipped by them.
 fn inside(expr: Expr, schema: &DFSchema, of_files: bool) -> Result<Transformed<Expr>> {
     Ok(match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(op) && differs(&left.get_type(schema)?) => {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(op) && is_compared(&left, schema) => {
             Transformed::yes(comparison(*left, op, *right, of_files))
         }
-        Expr::Between(between) if differs(&between.expr.get_type(schema)?) => {
+        Expr::Between(between) if is_compared(&between.expr, schema) => {
             let Between { expr, negated, low, high } = between;
             let low = bound(*low, &expr, false, of_files);
             let high = bound(*high, &expr, true, of_files);
@@ -93,14 +98,14 @@ fn inside(expr: Expr, schema: &DFSchema, of_files: bool) -> Result<Transformed<E
             };
             Transformed::yes(Expr::Between(Between::new(Box::new(expr), negated, Box::new(low), Box::new(high))))
         }
-        Expr::InList(InList { expr, list, negated }) if differs(&expr.get_type(schema)?) => {
+        Expr::InList(InList { expr, list, negated }) if is_compared(&expr, schema) => {
             if of_files && is_column(&expr) && list.iter().all(is_plain_number) {
                 return Ok(Transformed::no(Expr::InList(InList { expr, list, negated })));
             }
             let list = list.into_iter().map(comparable).collect();
             Transformed::yes(Expr::InList(InList::new(Box::new(comparable(*expr)), list, negated)))
         }
-        Expr::Case(Case { expr: Some(of), when_then_expr, else_expr }) if differs(&of.get_type(schema)?) => {
+        Expr::Case(Case { expr: Some(of), when_then_expr, else_expr }) if is_compared(&of, schema) => {
             let when_then_expr =
                 when_then_expr.into_iter().map(|(when, then)| (Box::new(comparable(*when)), then)).collect();
             Transformed::yes(Expr::Case(Case { expr: Some(Box::new(comparable(*of))), when_then_expr, else_expr }))

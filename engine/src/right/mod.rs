@@ -31,10 +31,10 @@ use std::sync::Arc;
 
 /// DataFusion's analysis, with what must come before it and after it.
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
-        vec![Arc::new(subqueries::Subqueries), Arc::new(sets::CountedSets)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(subqueries::Subqueries)];
     rules.extend(coercion_rules());
     // They must know types.
+    rules.push(Arc::new(sets::CountedSets));
     rules.push(Arc::new(keys::ComparableKeys));
     rules.push(Arc::new(arithmetic::CheckedArithmetic));
     rules

@@ -52,7 +52,7 @@ fn is_counted(join: &Join) -> bool {
         && join.on.iter().zip(pairs).all(|((left, right), (l, r))| is_column(left, &l) && is_column(right, &r))
 }
 
-/// A client's plan has its types coerced already.
+/// Sides of other types are cast to compare them.
 fn is_column(key: &Expr, column: &Column) -> bool {
     match key {
         Expr::Column(of) => of == column,

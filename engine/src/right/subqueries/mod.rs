@@ -63,13 +63,17 @@ impl Names {
 struct Place {
     /// In WHERE or HAVING.
     filter: bool,
+    /// There or in SELECT.
+    values: bool,
     /// One of the conditions that all must hold.
     conjunct: bool,
     /// Nothing tells NULL from false.
     null_is_false: bool,
 }
 
-const ELSEWHERE: Place = Place { filter: false, conjunct: false, null_is_false: false };
+const SELECT: Place = Place { filter: false, values: true, conjunct: false, null_is_false: false };
+const CONDITION: Place = Place { filter: true, values: true, conjunct: true, null_is_false: true };
+const ELSEWHERE: Place = Place { filter: false, values: false, conjunct: false, null_is_false: false };
 
 fn answered(node: LogicalPlan, names: &Names) -> Result<Transformed<LogicalPlan>> {
     let mut found = false;
@@ -84,18 +88,21 @@ fn answered(node: LogicalPlan, names: &Names) -> Result<Transformed<LogicalPlan>
         LogicalPlan::Filter(filter) => filtered(filter, names),
         LogicalPlan::Projection(Projection { expr, input, .. }) => {
             let mut rows = Rows::of(&input, names);
-            let expr = expr.into_iter().map(|expr| rows.named(expr)).collect::<Result<Vec<_>>>()?;
+            let expr = expr.into_iter().map(|expr| rows.named(expr, SELECT)).collect::<Result<Vec<_>>>()?;
             rows.changed_to(|input| Ok(LogicalPlan::Projection(Projection::try_new(expr, input)?)))
         }
         LogicalPlan::Aggregate(Aggregate { group_expr, aggr_expr, input, .. }) => {
             let mut rows = Rows::of(&input, names);
-            let group_expr = group_expr.into_iter().map(|expr| rows.named(expr)).collect::<Result<Vec<_>>>()?;
-            let aggr_expr = aggr_expr.into_iter().map(|expr| rows.named(expr)).collect::<Result<Vec<_>>>()?;
+            let group_expr =
+                group_expr.into_iter().map(|expr| rows.named(expr, ELSEWHERE)).collect::<Result<Vec<_>>>()?;
+            let aggr_expr =
+                aggr_expr.into_iter().map(|expr| rows.named(expr, ELSEWHERE)).collect::<Result<Vec<_>>>()?;
             rows.changed_to(|input| Ok(LogicalPlan::Aggregate(Aggregate::try_new(input, group_expr, aggr_expr)?)))
         }
         LogicalPlan::Window(Window { input, window_expr, schema }) => {
             let mut rows = Rows::of(&input, names);
-            let window_expr = window_expr.into_iter().map(|expr| rows.named(expr)).collect::<Result<Vec<_>>>()?;
+            let window_expr =
+                window_expr.into_iter().map(|expr| rows.named(expr, ELSEWHERE)).collect::<Result<Vec<_>>>()?;
             rows.changed_to(|input| columns_of(&schema, LogicalPlan::Window(Window::try_new(window_expr, input)?)))
         }
         LogicalPlan::Sort(Sort { expr, input, fetch }) => {
@@ -118,7 +125,7 @@ fn filtered(filter: Filter, names: &Names) -> Result<Transformed<LogicalPlan>> {
     let mut rows = Rows::of(&filter.input, names);
     let mut conditions = Vec::new();
     for condition in split_conjunction_owned(filter.predicate) {
-        conditions.push(rows.without(condition, Place { filter: true, conjunct: true, null_is_false: true })?);
+        conditions.push(rows.without(condition, CONDITION)?);
     }
     rows.changed_to(|input| {
         let filter = conjunction(conditions).map_or(Ok(input.as_ref().clone()), |condition| {
@@ -185,9 +192,9 @@ impl<'a> Rows<'a> {
     }
 
     /// `expr` without subqueries that are answered here, under its name.
-    fn named(&mut self, expr: Expr) -> Result<Expr> {
+    fn named(&mut self, expr: Expr, place: Place) -> Result<Expr> {
         let (relation, name) = expr.qualified_name();
-        let answered = self.without(expr, ELSEWHERE)?;
+        let answered = self.without(expr, place)?;
         Ok(match answered.qualified_name() == (relation.clone(), name.clone()) {
             true => answered,
             false => answered.alias_qualified(relation, name),

@@ -1,5 +1,6 @@
 //! The subqueries that DataFusion answers rightly.
 
+use super::super::comparable::differs;
 use super::values::outer_columns;
 use super::{Place, holds_subquery};
 use datafusion::common::tree_node::TreeNode;
@@ -41,8 +42,10 @@ pub(super) fn exists(of: &Exists, place: Place, schema: &DFSchema) -> bool {
 
 pub(super) fn is_in(of: &InSubquery, place: Place, schema: &DFSchema) -> bool {
     let outer = Outer::of(&of.subquery, schema);
-    // Its join has no other key.
-    if !place.filter || outer == Outer::Further || !of.expr.any_column_refs() || holds_subquery(&of.expr) {
+    // Its join has no other key, and compares the key's bits.
+    let by_bits = of.expr.get_type(schema).is_ok_and(|of| !differs(&of))
+        && of.subquery.subquery.schema().fields().iter().all(|field| !differs(field.data_type()));
+    if !by_bits || !place.filter || outer == Outer::Further || !of.expr.any_column_refs() || holds_subquery(&of.expr) {
         return false;
     }
     let nullable = of.expr.nullable(schema).unwrap_or(true)
@@ -57,10 +60,9 @@ pub(super) fn is_in(of: &InSubquery, place: Place, schema: &DFSchema) -> bool {
 }
 
 pub(super) fn scalar(of: &Subquery, place: Place, schema: &DFSchema) -> bool {
-    let _ = place;
     match Outer::of(of, schema) {
         Outer::Nothing => true,
-        Outer::Here => is_aggregate(&of.subquery),
+        Outer::Here => place.values && is_aggregate(&of.subquery),
         Outer::Further => false,
     }
 }
@@ -121,13 +123,19 @@ fn is_aggregate(plan: &LogicalPlan) -> bool {
 fn are_equalities(plan: &LogicalPlan) -> bool {
     let other = plan.exists(|node| {
         let LogicalPlan::Filter(filter) = node else { return Ok(false) };
-        Ok(split_conjunction(&filter.predicate).into_iter().any(|part| part.contains_outer() && !is_equality(part)))
+        let schema = filter.input.schema();
+        Ok(split_conjunction(&filter.predicate)
+            .into_iter()
+            .any(|part| part.contains_outer() && !is_equality(part, schema)))
     });
     other.is_ok_and(|other| !other)
 }
 
-fn is_equality(condition: &Expr) -> bool {
+/// Of a column and something from outside, whose bits tell whether they are equal: others are compared by what a function makes of them.
+fn is_equality(condition: &Expr, schema: &DFSchema) -> bool {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else { return false };
-    matches!(left.as_ref(), Expr::Column(_)) && !right.any_column_refs()
-        || matches!(right.as_ref(), Expr::Column(_)) && !left.any_column_refs()
+    let by_bits = |side: &Expr| side.get_type(schema).is_ok_and(|of| !differs(&of));
+    let column = matches!(left.as_ref(), Expr::Column(_)) && !right.any_column_refs()
+        || matches!(right.as_ref(), Expr::Column(_)) && !left.any_column_refs();
+    column && by_bits(left) && by_bits(right)
 }
