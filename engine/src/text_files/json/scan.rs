@@ -183,6 +183,9 @@ impl FileOpener for JsonOpener {
                 None => None,
                 Some((start, end)) => {
                     let (start, end) = futures::try_join!(line_at(&place, size, start), line_at(&place, size, end))?;
+                    if start >= end {
+                        return Ok(futures::stream::empty().boxed());
+                    }
                     Some(start..end)
                 }
             };
@@ -200,8 +203,11 @@ const LOOKED_AT: u64 = 32 << 10;
 
 /// Where the first line begins that begins at byte `at` or behind it: JSON has no line end inside of strings.
 async fn line_at(place: &Place, size: u64, at: u64) -> Result<u64> {
-    let mut next = at.saturating_sub(1);
-    while at > 0 && next < size {
+    if at == 0 {
+        return Ok(0);
+    }
+    let mut next = at - 1;
+    while next < size {
         let end = (next + LOOKED_AT).min(size);
         let bytes = range_of_file(place.store.as_ref(), &place.location, next..end).await;
         let bytes = bytes.map_err(|error| place.failed(error))?;
@@ -210,7 +216,7 @@ async fn line_at(place: &Place, size: u64, at: u64) -> Result<u64> {
         }
         next = end;
     }
-    Ok(at.min(next))
+    Ok(size)
 }
 
 /// A file, or a part of one.
