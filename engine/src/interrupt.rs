@@ -51,7 +51,9 @@ pub(crate) fn check() -> Result<()> {
 struct Interruptible<R: ?Sized>(Arc<R>);
 
 /// `rules`, each of which is given up when nobody waits for the plan.
-pub(crate) fn logical_rules(rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+pub(crate) fn logical_rules(
+    rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
+) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     rules.into_iter().map(|rule| Arc::new(Interruptible(rule)) as _).collect()
 }
 

@@ -5,6 +5,7 @@ use crate::envelope::{Envelope, OutputSpec};
 use crate::exchange::{ExchangeStore, MapOutputWriter};
 use crate::failure::classify;
 use crate::handover::Planned;
+use crate::held::held_whole;
 use crate::ops::range::{self, RunWriter, run_rows};
 use crate::ops::{InsertedExec, Stop, insert};
 use crate::restrict::{SkippedExec, restrict};
@@ -223,13 +224,18 @@ impl StageInstance {
         self.stop.set();
     }
 
+    /// What of the plan holds all that it is given, and cannot spill it.
+    pub fn held_whole(&self) -> Option<String> {
+        held_whole(&self.plan)
+    }
+
     /// Runs attempt `index` of the instance to its end and leaves its map output in `store`. CPU-bound: to be polled on the
     /// runtime for tasks. Dropping the future cancels the attempt and removes what it wrote.
     pub async fn run(self: Arc<Self>, index: usize, store: &Arc<ExchangeStore>) -> Result<TaskSummary, TaskFailure> {
         let attempt = self.scope.attempts[index];
         let result = self.try_run(index, attempt, store).await;
         let last = self.running.fetch_sub(1, Ordering::AcqRel) == 1;
-        let mut summary = result.map_err(|e| classify(&e))?;
+        let mut summary = result.map_err(|e| self.classified(&e))?;
         if last {
             summary.metrics = operator_metrics(&self.plan);
         }
@@ -239,6 +245,15 @@ impl StageInstance {
             None => None,
         };
         Ok(summary)
+    }
+
+    fn classified(&self, error: &DataFusionError) -> TaskFailure {
+        match (classify(error), self.held_whole()) {
+            (TaskFailure::OutOfMemory { message }, Some(held)) => {
+                TaskFailure::OutOfMemory { message: format!("{held}: {message}") }
+            }
+            (failure, _) => failure,
+        }
     }
 
     async fn try_run(&self, index: usize, attempt: AttemptId, store: &Arc<ExchangeStore>) -> Result<TaskSummary> {

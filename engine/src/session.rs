@@ -110,8 +110,12 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// DataFusion's, with a sink for Arrow files that executors can run, readers of text files that change no value, and Parquet files whose
 /// metadata is doubted.
 fn file_formats() -> Vec<Arc<dyn FileFormatFactory>> {
-    let ours: [Arc<dyn FileFormatFactory>; 4] =
-        [Arc::new(ArrowFilesFactory), Arc::new(CsvFilesFactory), Arc::new(JsonFilesFactory), Arc::new(ParquetFilesFactory)];
+    let ours: [Arc<dyn FileFormatFactory>; 4] = [
+        Arc::new(ArrowFilesFactory),
+        Arc::new(CsvFilesFactory),
+        Arc::new(JsonFilesFactory),
+        Arc::new(ParquetFilesFactory),
+    ];
     let mut formats = SessionStateDefaults::default_file_formats();
     formats.retain(|format| ours.iter().all(|other| format.get_ext() != other.get_ext()));
     formats.extend(ours);
@@ -137,7 +141,8 @@ impl Functions {
         static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
         FUNCTIONS.get_or_init(|| Functions {
             scalar: merge(
-                [instead(SessionStateDefaults::default_scalar_functions(), our_functions()), right::scalar_functions()].concat(),
+                [instead(SessionStateDefaults::default_scalar_functions(), our_functions()), right::scalar_functions()]
+                    .concat(),
                 datafusion_spark::all_default_scalar_functions(),
                 |f| (f.name().to_string(), f.aliases().to_vec()),
             ),

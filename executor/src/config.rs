@@ -1,11 +1,18 @@
 //! What an operator can set on an executor. Defaults live here and nowhere else.
 
 use crate::blocks::BlockConfig;
+use crate::container::{self, Group};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use windlass_core::event::Role;
 use windlass_engine::exchange::Compression;
+
+/// What no pool counts takes up to this much of a small process.
+const UNCOUNTED: u64 = 512 << 20;
+/// Of a container's memory, what stays free: a sixteenth, and at least 64 MiB, which may be taken between two looks at it.
+const CONTAINER_MARGIN: u64 = 16;
+const LEAST_MARGIN: u64 = 64 << 20;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExecutorConfig {
@@ -17,10 +24,10 @@ pub struct ExecutorConfig {
     pub role: Role,
     /// Tasks that run at a time. Default: the number of cores.
     pub slots: u32,
-    /// For tasks and the exchange together. Default: 60 % of the machine's memory, or of the container's.
+    /// For tasks and the exchange together. Default: [`default_memory`].
     pub memory_bytes: u64,
     /// Resident memory of the process beyond `memory_bytes` before load is shed: for what no pool counts. Default: a quarter of
-    /// `memory_bytes`, at least 512 MiB.
+    /// `memory_bytes`, at least 512 MiB. In a container, load is shed before the kernel kills, whatever this says.
     pub resident_allowance_bytes: Option<u64>,
     /// Of `memory_bytes`, what map outputs may hold before they go to files. Default: 64 MiB for each slot, at most three tenths.
     pub exchange_memory_bytes: Option<u64>,
@@ -61,7 +68,7 @@ impl Default for ExecutorConfig {
             name: None,
             role: Role::Core,
             slots: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
-            memory_bytes: available_memory() / 10 * 6,
+            memory_bytes: default_memory(),
             resident_allowance_bytes: None,
             exchange_memory_bytes: None,
             dir: std::env::temp_dir().join("windlass-executor"),
@@ -106,21 +113,26 @@ impl ExecutorConfig {
     }
 
     /// Resident memory of the process, in bytes, past which load is shed.
-    pub(crate) fn resident_limit(&self) -> u64 {
-        let allowance = self.resident_allowance_bytes.unwrap_or_else(|| (self.memory_bytes / 4).max(512 << 20));
-        self.memory_bytes.saturating_add(allowance)
+    pub(crate) fn resident_limit(&self, container: Option<&Group>) -> u64 {
+        let allowance = self.resident_allowance_bytes.unwrap_or_else(|| (self.memory_bytes / 4).max(UNCOUNTED));
+        let wanted = self.memory_bytes.saturating_add(allowance);
+        container.map_or(wanted, |group| wanted.min(room_in(group.limit)))
     }
 }
 
-/// Memory of the machine or of the container, whichever is less; 4 GiB when neither is known.
-fn available_memory() -> u64 {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let machine = read("/proc/meminfo").and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
-    });
-    let container = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse::<u64>().ok());
-    machine.into_iter().chain(container).min().unwrap_or(4 << 30)
+/// Three fifths of the memory of the machine, or of the container, but all but 512 MiB of a small one: what no pool counts takes about as
+/// much whatever the pool is. At least a quarter.
+pub fn default_memory() -> u64 {
+    memory_of(container::total_memory())
+}
+
+/// Bytes of a container's `limit` that may be held before load is shed.
+pub(crate) fn room_in(limit: u64) -> u64 {
+    limit.saturating_sub((limit / CONTAINER_MARGIN).max(LEAST_MARGIN)).max(limit / 2)
+}
+
+fn memory_of(total: u64) -> u64 {
+    (total / 5 * 3).min(total.saturating_sub(UNCOUNTED)).max(total / 4)
 }
 
 fn host_name() -> String {
@@ -128,5 +140,33 @@ fn host_name() -> String {
     match name.trim() {
         "" => "localhost".into(),
         name => name.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn an_executor_leaves_room_for_what_no_pool_counts() {
+        let shares = [(256, 64), (1_024, 512), (2_048, 1_228), (16_384, 9_830)];
+        for (total, memory) in shares {
+            assert_eq!(memory_of(total * MIB) / MIB, memory, "of {total} MiB");
+        }
+    }
+
+    #[test]
+    fn load_is_shed_before_a_container_is_full() {
+        let of = |memory: u64| ExecutorConfig { memory_bytes: memory * MIB, ..ExecutorConfig::default() };
+        assert_eq!(of(512).resident_limit(None), 1_024 * MIB);
+        for (container, memory, limit) in [(1_024, 614, 960), (4_096, 2_457, 3_071), (100, 64, 50)] {
+            assert_eq!(
+                room_in(container * MIB).min(of(memory).resident_limit(None)) / MIB,
+                limit,
+                "in {container} MiB"
+            );
+        }
     }
 }

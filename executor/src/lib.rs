@@ -4,13 +4,14 @@
 //!   I/O runtime (the caller's): attach loop, heartbeats, Exchange and Flight services
 //!        │ launches              ▲ reports
 //!        ▼                       │
-//!   CPU runtime (one thread for each slot): tasks
+//!   CPU runtimes (one thread for each slot, two for light tasks beside full slots): tasks
 //! ```
 //!
 //! A busy CPU never delays a heartbeat: tasks have threads of their own, and disks and compression have the exchange store's.
 
 mod blocks;
 mod config;
+mod container;
 mod error;
 mod exchange;
 mod flight;
@@ -23,7 +24,7 @@ mod transport;
 mod watchdog;
 mod webhdfs;
 
-pub use config::ExecutorConfig;
+pub use config::{ExecutorConfig, default_memory};
 pub use error::ExecutorError;
 pub use node::Executor;
 pub use transport::LocalLink;

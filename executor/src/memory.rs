@@ -13,6 +13,7 @@
 //! holds no more than its part from then on if others have come. Operators that cannot spill are served first come, first served,
 //! up to the last eighth: they are what spilling makes room for. Of these, the merges of spilled runs take whatever they are given to
 //! read more runs at a time, and do with less: beyond a small part each, they leave the last eighth to those who have no such choice.
+//! Where the resident memory of the process comes close to its limit, operators that can spill keep half of their part.
 //! An aggregate that has spilled merges its runs and groups them again under one name, and cannot spill a second time: it leaves the last
 //! eighth to these second tables of groups, its own and others'.
 
@@ -53,6 +54,8 @@ pub(crate) struct ExecutorMemory {
 #[derive(Debug, Default)]
 struct State {
     used: usize,
+    /// The process holds almost as much as it may, whatever its operators say that they hold.
+    tight: bool,
     next: u64,
     groups: BTreeMap<u64, Group>,
 }
@@ -90,6 +93,11 @@ impl ExecutorMemory {
     pub fn used(&self) -> usize {
         self.state.lock().used
     }
+
+    /// Whether operators are to spill for the sake of what nobody has reserved.
+    pub fn press(&self, tight: bool) {
+        self.state.lock().tight = tight;
+    }
 }
 
 impl State {
@@ -125,6 +133,9 @@ impl State {
             true => (self.part(limit, group) / 2, limit / 2),
             false => (self.part(limit, group), limit - limit / UNBORROWED),
         };
+        if self.tight && wanted > (part / 2).max(sure) {
+            return 0;
+        }
         match wanted <= part {
             true if groups => unpromised.min(limit - limit / SURE),
             true => unpromised,
@@ -331,6 +342,19 @@ mod tests {
         }
         assert!(late[0].try_grow(1).is_err());
         assert_eq!(memory.used(), 800);
+    }
+
+    #[test]
+    fn spillers_keep_half_of_their_part_while_the_process_is_short_of_memory() {
+        let memory = ExecutorMemory::new(800);
+        let task = memory.group("task", 1);
+        let (one, other) = (spiller(&task), consumer(&task, "hash join", false));
+        one.try_grow(400).unwrap();
+        memory.press(true);
+        assert!(one.try_grow(1).is_err(), "what is beyond half of its part is to go to files");
+        other.try_grow(100).expect("what cannot spill is for the watchdog to judge");
+        memory.press(false);
+        one.try_grow(100).unwrap();
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub(crate) struct Node {
     cpu: Arc<CpuRuntime>,
     /// Which process this is, whatever its name.
     instance: Bytes,
+    beside: Arc<CpuRuntime>,
     /// Held for as long as the folder is used.
     _lock: Arc<File>,
 }
@@ -82,7 +83,8 @@ impl Executor {
         };
         let store =
             ExchangeStore::open(exchange, exchange_pool.clone()).map_err(|error| unusable(error.to_string()))?;
-        let cpu = Arc::new(CpuRuntime::start(config.slots)?);
+        let cpu = Arc::new(CpuRuntime::start(config.slots, "windlass-cpu")?);
+        let beside = Arc::new(CpuRuntime::start(BESIDE, "windlass-light")?);
         let connections = Connections::new(Handle::current(), exchange_pool);
         let blocks = match config.role {
             Role::Core => Some(BlockStore::open(config.blocks(), Handle::current())?),
@@ -113,6 +115,7 @@ impl Executor {
             runtime_env,
             cpu,
             instance,
+            beside,
             _lock,
         };
         Ok(Executor { node: Arc::new(node) })
@@ -160,7 +163,12 @@ impl Executor {
 
 impl Node {
     pub fn cpu(&self) -> &Handle {
-        self.cpu.runtime.as_ref().map(Runtime::handle).expect("the runtime goes only when the node is dropped")
+        self.cpu.handle()
+    }
+
+    /// Where a task runs that found the slots full: those that fill them may keep their threads busy for seconds.
+    pub fn beside(&self) -> &Handle {
+        self.beside.handle()
     }
 
     #[cfg(test)]
@@ -225,21 +233,28 @@ fn take_dir(dir: &Path) -> Result<File, ExecutorError> {
     Ok(lock)
 }
 
-/// One thread for each slot. Dropping it does not wait for tasks: those are stopped by whoever started them.
+/// Threads for tasks beside those of the slots. Two, so that one task that turns out to be long does not hold up the next.
+const BESIDE: u32 = 2;
+
+/// Threads for tasks. Dropping it does not wait for tasks: those are stopped by whoever started them.
 struct CpuRuntime {
     runtime: Option<Runtime>,
 }
 
 impl CpuRuntime {
-    fn start(slots: u32) -> Result<Self, ExecutorError> {
+    fn start(threads: u32, name: &str) -> Result<Self, ExecutorError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(slots as usize)
-            .thread_name("windlass-cpu")
+            .worker_threads(threads as usize)
+            .thread_name(name)
             .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()
             .map_err(ExecutorError::Threads)?;
         Ok(CpuRuntime { runtime: Some(runtime) })
+    }
+
+    fn handle(&self) -> &Handle {
+        self.runtime.as_ref().map(Runtime::handle).expect("the runtime goes only when its owner is dropped")
     }
 }
 

@@ -59,6 +59,11 @@ pub(crate) trait Instance: Send + Sync {
 
     /// None of the attempts is wanted any more: what computes without a pause is to find one.
     fn stop(&self);
+
+    /// What of the plan holds all that it is given, to be said where memory runs out.
+    fn held_whole(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Plans as the engine encodes them.
@@ -132,6 +137,10 @@ impl Instance for EngineInstance {
 
     fn stop(&self) {
         self.instance.stop();
+    }
+
+    fn held_whole(&self) -> Option<String> {
+        self.instance.held_whole()
     }
 }
 
@@ -218,7 +227,9 @@ impl Runner {
         });
         for (index, &(partition, attempt)) in group.order.attempts.iter().enumerate() {
             let name = group.order.stage.task(partition).attempt(attempt);
-            let task = self.tasks.spawn_on(group.clone().run(index), self.node.cpu());
+            let is_beside = self.names.len() >= self.node.config.slots as usize;
+            let threads = if is_beside { self.node.beside() } else { self.node.cpu() };
+            let task = self.tasks.spawn_on(group.clone().run(index), threads);
             self.names.insert(task.id(), (name, Instant::now()));
             self.running.insert(name, Running { task, group: group.clone() });
         }
@@ -260,10 +271,12 @@ impl Runner {
         let memory = |attempt: &AttemptId| self.running.get(attempt).map_or(0, |running| running.group.memory.used());
         let (attempt, group) = self.worker.going().max_by_key(|(attempt, _)| memory(attempt))?;
         let bytes = memory(&attempt);
+        let held = self.running.get(&attempt).and_then(|running| running.group.held_whole());
+        let held = held.map_or_else(String::new, |held| format!("; {held}"));
         let actions = self.worker.shed(group, |attempt| TaskFailure::OutOfMemory {
             message: format!(
-                "the executor stopped {attempt}, the largest of its tasks, which had reserved {bytes} bytes: {state}; give executors \
-                 more memory or fewer slots (--memory, --slots)"
+                "the executor stopped {attempt}, the largest of its tasks, which had reserved {bytes} bytes: {state}{held}; give \
+                 executors more memory or fewer slots (--memory, --slots)"
             ),
         });
         let stopped = actions.iter().filter_map(|action| match action {
@@ -371,6 +384,10 @@ impl Group {
         if let Some(Ok(instance)) = self.instance.get() {
             instance.stop();
         }
+    }
+
+    fn held_whole(&self) -> Option<String> {
+        self.instance.get()?.as_ref().ok()?.held_whole()
     }
 
     async fn instantiate(&self) -> Result<Arc<dyn Instance>, TaskFailure> {

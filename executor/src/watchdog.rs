@@ -1,14 +1,18 @@
-//! Watches the resident memory of the process and sheds load before the kernel kills.
+//! Watches the resident memory of the process, and that of its container, and sheds load before the kernel kills.
 //!
-//! The pool counts what operators and the exchange reserve. What nobody reserves (decoders, hash tables that double, fragments of the
-//! allocator) shows in the resident memory alone.
+//! The pool counts what operators and the exchange reserve. What nobody reserves (decoders, hash tables that double, batches on their way,
+//! fragments of the allocator) shows in the resident memory alone. Close to the limit, operators that can spill are made to.
 //!
 //! ```text
 //!   within the limit ──over──> demote exchange blocks to files ──still over──> fail the largest task ──> wait ─┐
 //!          ▲                                                                                    │             │
 //!          └────────────────────────────────── within ──────────────────────────────────────────┘◀────────────┘
 //! ```
+//!
+//! Where it goes on to grow, it does not wait.
 
+use crate::config::room_in;
+use crate::container::Group;
 use crate::memory::resident_bytes;
 use crate::node::Node;
 use crate::runner::Runner;
@@ -17,11 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// How often the memory is looked at.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the memory is looked at: a task takes up to a gigabyte a second.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 /// Readings to let pass after blocks went to files and after a task was failed: memory returns to the system with a delay.
-const AFTER_DEMOTION: u32 = 1;
-const AFTER_FAILURE: u32 = 3;
+const AFTER_DEMOTION: u32 = 10;
+const AFTER_FAILURE: u32 = 30;
+/// Of the limit: growth while waiting that is not waited out, and what is left of the limit when operators are to spill.
+const STEP: u64 = 16;
 
 /// What is known at one time, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +52,24 @@ enum Action {
 struct Pressure {
     demoted: bool,
     wait: u32,
+    /// Resident memory when that was done.
+    then: u64,
+}
+
+impl Reading {
+    /// What the process is to count as its limit when its container holds `held` of at most `room`. Whoever has more than its `memory` is
+    /// to make the container fit.
+    fn within(self, memory: u64, held: u64, room: u64) -> Self {
+        let excess = held.saturating_sub(room);
+        match excess > 0 && self.resident > memory {
+            true => Reading { limit: self.limit.min(self.resident.saturating_sub(excess)).max(memory), ..self },
+            false => self,
+        }
+    }
+
+    fn is_tight(&self) -> bool {
+        self.resident > self.limit - self.limit / STEP
+    }
 }
 
 impl Pressure {
@@ -54,19 +78,20 @@ impl Pressure {
             *self = Pressure::default();
             return Action::Nothing;
         };
-        if self.wait > 0 {
+        if self.wait > 0 && reading.resident <= self.then + reading.limit / STEP {
             self.wait -= 1;
             return Action::Nothing;
         }
+        let then = reading.resident;
         if !self.demoted && reading.exchange > 0 {
-            *self = Pressure { demoted: true, wait: AFTER_DEMOTION };
+            *self = Pressure { demoted: true, wait: AFTER_DEMOTION, then };
             // Some more than is needed, so that the next block does not bring it back.
-            return Action::Demote((excess + reading.limit / 16).min(reading.exchange));
+            return Action::Demote((excess + reading.limit / STEP).min(reading.exchange));
         }
         if reading.tasks == 0 {
             return Action::Nothing;
         }
-        *self = Pressure { demoted: false, wait: AFTER_FAILURE };
+        *self = Pressure { demoted: false, wait: AFTER_FAILURE, then };
         Action::FailLargest
     }
 }
@@ -74,25 +99,33 @@ impl Pressure {
 pub(crate) struct Watchdog {
     node: Arc<Node>,
     limit: u64,
+    container: Option<Group>,
     pressure: Pressure,
     demotions: JoinSet<()>,
 }
 
 impl Watchdog {
     pub fn new(node: Arc<Node>) -> Self {
-        let limit = node.config.resident_limit();
-        Watchdog { node, limit, pressure: Pressure::default(), demotions: JoinSet::new() }
+        let container = Group::narrowest();
+        let limit = node.config.resident_limit(container.as_ref());
+        Watchdog { node, limit, container, pressure: Pressure::default(), demotions: JoinSet::new() }
     }
 
     /// Takes a reading, and does what follows from it. To be called every [`INTERVAL`].
     pub fn look(&mut self, runner: &mut Runner) {
         while self.demotions.try_join_next().is_some() {}
-        let reading = Reading {
+        let mut reading = Reading {
             resident: resident_bytes(),
             limit: self.limit,
             exchange: self.node.store.usage().memory_bytes as u64,
             tasks: runner.running(),
         };
+        if let Some(group) = &self.container
+            && let Some(held) = group.held()
+        {
+            reading = reading.within(self.node.config.memory_bytes, held, room_in(group.limit));
+        }
+        self.node.memory.press(reading.is_tight());
         self.act(reading, runner);
     }
 
@@ -141,7 +174,9 @@ mod tests {
     fn blocks_go_before_tasks_and_tasks_one_after_the_other() {
         let mut pressure = Pressure::default();
         assert_eq!(pressure.decide(over(1_700, 1_000, 2)), Action::Demote(200));
-        assert_eq!(pressure.decide(over(1_700, 1_000, 2)), Action::Nothing);
+        for _ in 0..AFTER_DEMOTION {
+            assert_eq!(pressure.decide(over(1_700, 1_000, 2)), Action::Nothing);
+        }
         assert_eq!(pressure.decide(over(1_700, 800, 2)), Action::FailLargest);
         for _ in 0..AFTER_FAILURE {
             assert_eq!(pressure.decide(over(1_700, 0, 1)), Action::Nothing);
@@ -160,6 +195,31 @@ mod tests {
         pressure.decide(over(1_700, 1_000, 1));
         assert_eq!(pressure.decide(over(1_000, 1_000, 1)), Action::Nothing);
         assert_eq!(pressure.decide(over(1_700, 1_000, 1)), Action::Demote(200));
+    }
+
+    #[test]
+    fn what_grows_on_is_not_waited_for() {
+        let mut pressure = Pressure::default();
+        assert_eq!(pressure.decide(over(1_700, 1_000, 2)), Action::Demote(200));
+        assert_eq!(pressure.decide(over(1_800, 1_000, 2)), Action::Nothing);
+        assert_eq!(pressure.decide(over(1_801, 800, 2)), Action::FailLargest);
+        assert_eq!(pressure.decide(over(1_901, 800, 1)), Action::Nothing);
+        assert_eq!(pressure.decide(over(1_902, 800, 1)), Action::Demote(402));
+    }
+
+    #[test]
+    fn in_a_container_that_is_full_those_shed_load_that_hold_more_than_their_memory() {
+        let of = |resident: u64| over(resident, 0, 1).within(1_000, 4_100, 4_000).limit;
+        assert_eq!(of(1_500), 1_400);
+        assert_eq!(of(1_050), 1_000);
+        assert_eq!(of(900), 1_600);
+        assert_eq!(over(1_500, 0, 1).within(1_000, 4_000, 4_000).limit, 1_600);
+    }
+
+    #[test]
+    fn operators_spill_before_load_is_shed() {
+        assert!(!over(1_500, 0, 1).is_tight());
+        assert!(over(1_501, 0, 1).is_tight());
     }
 
     #[test]

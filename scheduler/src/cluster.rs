@@ -249,8 +249,7 @@ async fn assemble(
     journal.recover().await?;
     let of_catalog = store.clone();
     let (grace, limits) = (config.grace, config.statements.limits);
-    let catalog =
-        Catalog::open(CatalogConfig { store: of_catalog, stores, runtime, warehouse, grace, limits }).await?;
+    let catalog = Catalog::open(CatalogConfig { store: of_catalog, stores, runtime, warehouse, grace, limits }).await?;
     let sessions = Sessions::new(config.sessions.clone(), catalog.clone());
     let runner = Arc::new(ClusterRunner::new(primary.driver.clone(), results, files.clone()));
     let (tasks, stop) = primary.background();
@@ -289,7 +288,7 @@ async fn upkeep(catalog: Arc<Catalog>, sessions: Arc<Sessions>, kept: Arc<Kept>,
             _ = every.tick() => {}
         }
         sessions.expire().await;
-        kept.expire();
+        kept.expire(&sessions);
         if outcomes_forgotten.elapsed() >= FORGET_OUTCOMES {
             outcomes_forgotten = tokio::time::Instant::now();
             let forgotten = match outcome::forget_old(catalog.store()).await {

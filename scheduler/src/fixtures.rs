@@ -26,5 +26,13 @@ pub fn planned(tasks: &[u32]) -> PlannedJob {
         planned: None,
     };
     let stages = tasks.iter().enumerate().map(stage).collect();
-    PlannedJob { schema: Arc::new(Schema::empty()), stages, write: None, holds_sides: false, shape: ClusterShape::ONE }
+    PlannedJob {
+        schema: Arc::new(Schema::empty()),
+        stages,
+        write: None,
+        holds_sides: false,
+        shape: ClusterShape::ONE,
+        light: false,
+        constant: None,
+    }
 }

@@ -199,7 +199,11 @@ impl Submissions {
     /// A statement that a primary began again and did not live to run may be what it died of: there is time to cancel it first.
     async fn hesitate(&self, id: &str, submission: &Submission) -> Result<(), QueryError> {
         if tries::was_begun_again(&self.store, &query_of(id, submission.next)).await? {
-            tracing::warn!(id, wait_s = HESITATION.as_secs(), "a submission that primaries have not lived to run waits");
+            tracing::warn!(
+                id,
+                wait_s = HESITATION.as_secs(),
+                "a submission that primaries have not lived to run waits"
+            );
             tokio::time::sleep(HESITATION).await;
         }
         Ok(())

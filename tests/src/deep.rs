@@ -129,11 +129,7 @@ fn expressions() -> Vec<Case> {
             format!("select count(*) from numbers where s in ({})", listed(5_000, ", ", |n| format!("'x{}'", 2 * n))),
             500,
         ),
-        gives(
-            "4,000 columns",
-            format!("select c3999 - c0 from (select {columns} from numbers) where c7 = 8"),
-            3_999,
-        ),
+        gives("4,000 columns", format!("select c3999 - c0 from (select {columns} from numbers) where c7 = 8"), 3_999),
         gives("a large constant", "select length(repeat('x', 20000000))", 20_000_000),
         gives("a large list", "select array_length(range(0, 3000000))", 3_000_000),
     ]
@@ -153,7 +149,8 @@ fn operators() -> Vec<Case> {
         )
     };
     let joins = |count: usize, kind: &str, on: &str, rows: usize| {
-        let joined = repeated(count, |n| format!(" {kind} four t{} on {}", n + 1, on.replace('#', &(n + 1).to_string())));
+        let joined =
+            repeated(count, |n| format!(" {kind} four t{} on {}", n + 1, on.replace('#', &(n + 1).to_string())));
         gives(format!("{count} times {kind}"), format!("select count(*) from four t0{joined}"), rows)
     };
     let ranks = |n: usize| format!("select v, row_number() over (order by r desc) as r from c{}", n - 1);

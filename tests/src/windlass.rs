@@ -4,9 +4,11 @@ mod cancel;
 mod elastic;
 mod failover;
 mod leaving;
+mod light;
 mod limits;
 mod lost_executor;
 mod lost_result;
+mod memory;
 mod stragglers;
 mod submissions;
 mod terms;
@@ -37,10 +39,9 @@ impl Windlass {
     async fn over(name: &'static str, session: Session, small: Small) -> Arc<dyn Engine> {
         if let Small::InStages = small {
             // Files are cut up however small they are.
-            for (option, value) in [
-                ("windlass.small_query_bytes", "0"),
-                ("datafusion.optimizer.repartition_file_min_size", "1"),
-            ] {
+            for (option, value) in
+                [("windlass.small_query_bytes", "0"), ("datafusion.optimizer.repartition_file_min_size", "1")]
+            {
                 session.set(option, value).await.expect("the option can be set");
             }
         }

@@ -122,7 +122,8 @@ section! {
         rack: String = "default".to_owned();
         /// Tasks that run at the same time. "auto": one for each core.
         slots: Auto<Count> = Auto::Auto;
-        /// Memory for tasks and exchange data together. "auto": three fifths of what the machine or the container has.
+        /// Memory for tasks and exchange data together. "auto": three fifths of what the machine or the container has, and of a small one what
+        /// leaves 512 MiB.
         memory: Auto<ByteSize> = Auto::Auto;
         /// Exchange data and spilled rows, which go at the next start, and replicas of files, which stay. For this executor alone.
         dir: PathBuf = PathBuf::from("windlass/executor");

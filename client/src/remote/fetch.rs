@@ -14,11 +14,12 @@ use arrow::record_batch::RecordBatch;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{FlightEndpoint, Ticket};
+use arrow_flight::{Action, CancelFlightInfoRequest, FlightEndpoint, FlightInfo, Ticket};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
+use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -35,13 +36,22 @@ pub(super) struct Fetcher {
     executors: Mutex<BTreeMap<String, Wire>>,
     /// Not tried again in this session: each trial costs the connection timeout.
     out_of_reach: Mutex<BTreeSet<String>>,
+    /// Messages that results are not read any more.
+    farewells: Mutex<JoinSet<()>>,
 }
 
 type Batches = BoxStream<'static, Result<RecordBatch>>;
 
 impl Fetcher {
     pub(super) fn new(primary: Wire, primary_url: String, identity: Arc<Identity>) -> Fetcher {
-        Fetcher { primary, primary_url, identity, executors: Mutex::default(), out_of_reach: Mutex::default() }
+        Fetcher {
+            primary,
+            primary_url,
+            identity,
+            executors: Mutex::default(),
+            out_of_reach: Mutex::default(),
+            farewells: Mutex::default(),
+        }
     }
 
     /// The rows of all endpoints, in order.
@@ -52,6 +62,7 @@ impl Fetcher {
         }
         let reading = Reading {
             fetcher: Arc::clone(self),
+            kept: endpoints.clone(),
             waiting: endpoints.into_iter(),
             next: JoinSet::new(),
             current: None,
@@ -113,6 +124,23 @@ impl Fetcher {
         }
     }
 
+    /// Tells the primary that nobody reads these any more. When that fails, it finds out by itself, later.
+    fn release(&self, endpoints: Vec<FlightEndpoint>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let info = Some(FlightInfo { endpoint: endpoints, ..FlightInfo::default() });
+        let body = CancelFlightInfoRequest { info }.encode_to_vec();
+        let request = self.identity.request(Action::new("CancelFlightInfo", body), None);
+        let mut client = FlightServiceClient::new(self.primary.clone());
+        let farewell = async move {
+            if let Err(error) = client.do_action(request).await {
+                tracing::debug!(%error, "the result is kept until its time is over");
+            }
+        };
+        let mut farewells = self.farewells.lock();
+        while farewells.try_join_next().is_some() {}
+        farewells.spawn_on(farewell, &runtime);
+    }
+
     async fn executor(&self, url: &str) -> Result<Wire> {
         if let Some(wire) = self.executors.lock().get(url) {
             return Ok(wire.clone());
@@ -144,11 +172,19 @@ impl Fetcher {
 /// A result that is being read.
 struct Reading {
     fetcher: Arc<Fetcher>,
+    /// What the primary keeps until it hears that all of it was read, which executors do not tell it.
+    kept: Vec<FlightEndpoint>,
     waiting: std::vec::IntoIter<FlightEndpoint>,
     /// At most one endpoint ahead of the present one.
     next: JoinSet<Result<Batches>>,
     current: Option<Batches>,
     schema: SchemaRef,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.fetcher.release(std::mem::take(&mut self.kept));
+    }
 }
 
 impl Reading {

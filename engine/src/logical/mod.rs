@@ -168,7 +168,10 @@ impl LogicalExtensionCodec for Codec {
         match node.node.as_any().downcast_ref::<Part>() {
             Some(part) => bytes.extend((part.number as u64).to_le_bytes()),
             None => {
-                return not_impl_err!("operator {} is a client's own and cannot be sent to a cluster", node.node.name());
+                return not_impl_err!(
+                    "operator {} is a client's own and cannot be sent to a cluster",
+                    node.node.name()
+                );
             }
         }
         Ok(())

@@ -75,10 +75,7 @@ impl Stop {
 
 /// `plan` with all that it needs to run beside others, and to be stopped.
 pub(crate) fn insert(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
-    plan.transform_up(|node| {
-        Ok(Transformed::yes(pausing(stoppable(compacted(node)?, stop)?)))
-    })
-    .data()
+    plan.transform_up(|node| Ok(Transformed::yes(pausing(stoppable(compacted(node)?, stop)?)))).data()
 }
 
 /// `plan`, which a thread that plans is to run by itself, with all that it needs to be given up.

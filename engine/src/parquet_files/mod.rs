@@ -61,12 +61,7 @@ struct ParquetFiles {
 }
 
 impl ParquetFiles {
-    async fn footer(
-        &self,
-        state: &dyn Session,
-        store: &Arc<dyn ObjectStore>,
-        object: &ObjectMeta,
-    ) -> Result<Footer> {
+    async fn footer(&self, state: &dyn Session, store: &Arc<dyn ObjectStore>, object: &ObjectMeta) -> Result<Footer> {
         let footers = Footers(state.runtime_env().cache_manager.get_file_metadata_cache());
         if let Some(kept) = footers.get(object) {
             return Ok(kept);

@@ -95,7 +95,15 @@ impl Cutter {
         let schema: SchemaRef = plan.schema();
         let row_limit = None;
         self.add_stage(plan, OutputSpec::Result { inline_bytes: self.inline_bytes }, row_limit)?;
-        Ok(PlannedJob { schema, stages: self.stages, write: self.write, holds_sides: false, shape: self.shape })
+        Ok(PlannedJob {
+            schema,
+            stages: self.stages,
+            write: self.write,
+            holds_sides: false,
+            shape: self.shape,
+            light: false,
+            constant: None,
+        })
     }
 
     /// A sink becomes an operator that writes under attempt paths: in parallel, unless rows must be in one order or one file.

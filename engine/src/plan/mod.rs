@@ -8,6 +8,7 @@ mod broadcast;
 mod certain;
 mod cut;
 mod fieldless;
+mod light;
 mod not_in;
 mod range_sort;
 mod semi_join;
@@ -21,7 +22,6 @@ use crate::stage::PlannedJob;
 use arrow::datatypes::{DataType, Field, Schema};
 use broadcast::{CheaperBroadcast, SafeBroadcast};
 use cut::Cutter;
-pub use fieldless::has_fieldless;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
@@ -36,6 +36,7 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect};
 use datafusion::prelude::SessionConfig;
+pub use fieldless::has_fieldless;
 use not_in::not_in_as_counts;
 use semi_join::SemiJoinFirst;
 use std::sync::Arc;
@@ -67,11 +68,18 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     let partitions = partitions(state.config(), shape.max_slots as usize);
     let local = Planning::of(state).with_config(|config| plan_for(config, partitions));
     // The session has DataFusion's rules, which are not made anew for every small statement.
-    let local = if joins_hash(state.config()) { local } else { local.with_rules(interrupt::physical_rules(rules(state.config()))) };
+    let local = if joins_hash(state.config()) {
+        local
+    } else {
+        local.with_rules(interrupt::physical_rules(rules(state.config())))
+    };
     let plan = physical_plan(&local, &optimized).await?;
     if is_small(&plan, &options, shape) {
         let holds_sides = holds_sides(&plan);
-        return Ok(finish(Cutter::new(&local, &options, shape).whole(plan)?, overwrite, holds_sides));
+        let light = light::does_little(&plan)?;
+        let constant = light::is_constant(&plan).then(|| Arc::clone(&plan));
+        let job = finish(Cutter::new(&local, &options, shape).whole(plan)?, overwrite, holds_sides);
+        return Ok(PlannedJob { light, constant, ..job });
     }
     let distributed = distributed(state, &options, shape);
     let plan = physical_plan(&distributed, &optimized).await?;

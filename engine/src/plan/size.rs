@@ -58,7 +58,12 @@ fn scan_bytes(scan: &DataSourceExec) -> u64 {
             .sum();
     }
     if let Some(memory) = scan.data_source().downcast_ref::<MemorySourceConfig>() {
-        return memory.partitions().iter().flatten().map(|batch| batch.get_array_memory_size() as u64).sum();
+        return plain_bytes(memory);
     }
     0
+}
+
+/// Of batches that are part of a plan.
+pub(super) fn plain_bytes(memory: &MemorySourceConfig) -> u64 {
+    memory.partitions().iter().flatten().map(|batch| batch.get_array_memory_size() as u64).sum()
 }

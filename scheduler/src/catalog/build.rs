@@ -493,7 +493,9 @@ impl FilesTable {
     /// The locations whose folders every scan reads whole.
     pub(super) fn listed_at_once(&self) -> &[ListingTableUrl] {
         match &self.files {
-            Some(files) if !has_folders(files) && !files.table_paths().iter().any(asks_for_hidden) => files.table_paths(),
+            Some(files) if !has_folders(files) && !files.table_paths().iter().any(asks_for_hidden) => {
+                files.table_paths()
+            }
             _ => &[],
         }
     }

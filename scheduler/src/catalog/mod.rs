@@ -402,7 +402,9 @@ impl Catalog {
                 held.provider.get_or_try_init(build).await.cloned()
             }
             // What a view says of days and hours is of the session that reads it.
-            Record::View(view) if zone.is_some() => build::view_provider(&self.view_planner(zone)?, view).await,
+            Record::View(view) if zone.is_some() => {
+                build::view_provider(&self.view_planner(zone)?, view, &self.limits).await
+            }
             // A view depends on what it names: it is planned again after each change of the catalog.
             Record::View(view) => {
                 if let Some(built) = snapshot.cached_view(&held.name) {

@@ -52,8 +52,12 @@ pub enum Edit {
 
 impl Snapshot {
     pub(super) async fn load(store: &dyn MetaStore) -> Result<Self, MetaError> {
-        let mut snapshot =
-            Self { version: 0, revision: None, catalogs: BTreeMap::new(), views: Roomy::new(Mutex::new(HashMap::new())) };
+        let mut snapshot = Self {
+            version: 0,
+            revision: None,
+            catalogs: BTreeMap::new(),
+            views: Roomy::new(Mutex::new(HashMap::new())),
+        };
         snapshot.stamp(store).await?;
         for (key, _) in store.range(names::CATALOGS).await? {
             snapshot.catalogs.entry(unsegment(&key[names::CATALOGS.len()..])).or_default();

@@ -9,7 +9,7 @@
 
 use super::service::SqlService;
 use super::{internal, prepared};
-use crate::catalog::{Catalog, TableName, check_storable, new_id, written};
+use crate::catalog::{Catalog, TableName, check_storable, written};
 use crate::errors::QueryError;
 use crate::session::Session;
 use crate::statement::{Info, Statements};

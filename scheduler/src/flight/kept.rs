@@ -1,10 +1,11 @@
 //! Results that wait to be read.
 
 use crate::errors::QueryError;
+use crate::session::{Session, Sessions};
 use crate::statement::{Execution, Finished, Rows};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use windlass_core::ids::JobId;
@@ -13,6 +14,8 @@ use windlass_core::ids::JobId;
 pub struct KeptConfig {
     /// A result that nobody reads for this long goes. Default 5 min.
     pub unread: Duration,
+    /// The same when its client has gone, or has broken off reading: it may try again. Default 10 s.
+    pub broken_off: Duration,
     /// Results at a time. Default 10,000.
     pub max_results: usize,
     /// Up to this many bytes, a result is read from the primary. Default 4 MiB.
@@ -24,7 +27,13 @@ pub struct KeptConfig {
 
 impl Default for KeptConfig {
     fn default() -> Self {
-        Self { unread: Duration::from_secs(300), max_results: 10_000, small_bytes: 4 << 20, from_executors: true }
+        Self {
+            unread: Duration::from_secs(300),
+            broken_off: Duration::from_secs(10),
+            max_results: 10_000,
+            small_bytes: 4 << 20,
+            from_executors: true,
+        }
     }
 }
 
@@ -39,9 +48,18 @@ pub struct Kept {
     gone: Notify,
 }
 
+/// Who was told where a result is: it goes with the session, and soon after the connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Client {
+    pub session: Weak<Session>,
+    /// `None`: a client of this process, or one that asked for the result to be kept.
+    pub connection: Option<u64>,
+}
+
 #[derive(Debug)]
 struct Result {
     execution: Arc<Execution>,
+    client: Client,
     expires: Instant,
     /// Parts of the result that were not read from here yet.
     unread: BTreeSet<usize>,
@@ -54,7 +72,12 @@ impl Kept {
     }
 
     /// Keeps a result of `parts` separately read parts, and names it.
-    pub(super) fn put(&self, mut execution: Execution, parts: usize) -> std::result::Result<String, QueryError> {
+    pub(super) fn put(
+        &self,
+        mut execution: Execution,
+        parts: usize,
+        client: Client,
+    ) -> std::result::Result<String, QueryError> {
         let mut results = self.results.lock();
         if results.len() >= self.config.max_results {
             return Err(QueryError::Exhausted(format!(
@@ -66,7 +89,8 @@ impl Kept {
         let expires = Instant::now() + self.config.unread;
         *self.added.lock() = Instant::now();
         execution.is_over();
-        let result = Result { execution: Arc::new(execution), expires, unread: (0..parts).collect(), reading: 0 };
+        let unread = (0..parts).collect();
+        let result = Result { execution: Arc::new(execution), client, expires, unread, reading: 0 };
         results.insert(id.clone(), result);
         Ok(id)
     }
@@ -119,23 +143,35 @@ impl Kept {
         released
     }
 
-    /// Gives a result its whole time again, and says when that is over.
+    /// Gives a result its whole time again, whether or not its client stays, and says when that is over.
     pub(super) fn renew(&self, id: &str) -> Option<Duration> {
         let mut results = self.results.lock();
-        results.get_mut(id)?.expires = Instant::now() + self.config.unread;
+        let result = results.get_mut(id)?;
+        result.client.connection = None;
+        result.expires = Instant::now() + self.config.unread;
         Some(self.config.unread)
     }
 
-    /// Lets go what nobody has read in time. To be called every few seconds.
-    pub fn expire(&self) -> usize {
-        self.expire_at(Instant::now())
+    /// Lets go what nobody has read in time, and what nobody will read. To be called every few seconds.
+    pub fn expire(&self, sessions: &Sessions) -> usize {
+        self.expire_at(Instant::now(), |connection| sessions.is_connected(connection))
     }
 
-    fn expire_at(&self, now: Instant) -> usize {
+    fn expire_at(&self, now: Instant, is_connected: impl Fn(u64) -> bool) -> usize {
         let mut results = self.results.lock();
         let before = results.len();
-        results.retain(|_, result| result.reading > 0 || result.expires > now);
-        before - results.len()
+        results.retain(|_, result| {
+            if result.client.connection.is_some_and(|connection| !is_connected(connection)) {
+                result.expires = result.expires.min(now + self.config.broken_off);
+            }
+            let session_ended = result.client.session.strong_count() == 0;
+            result.reading > 0 || result.expires > now && !session_ended
+        });
+        let gone = before - results.len();
+        if gone > 0 {
+            self.gone.notify_waiters();
+        }
+        gone
     }
 
     pub fn len(&self) -> usize {
@@ -168,8 +204,8 @@ impl Drop for Reading {
         let mut results = self.kept.results.lock();
         let Some(result) = results.get_mut(&self.id) else { return };
         result.reading -= 1;
-        // A client that broke off may try again.
-        result.expires = Instant::now() + self.kept.config.unread;
+        let config = &self.kept.config;
+        result.expires = Instant::now() + if self.done { config.unread } else { config.broken_off };
         if self.done {
             result.unread.remove(&self.part);
         }
@@ -183,15 +219,22 @@ impl Drop for Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statement::tests::Bench;
 
     fn execution() -> Execution {
         Execution::empty()
     }
 
-    #[test]
-    fn a_result_goes_when_all_of_it_was_read() {
-        let kept = Kept::new(KeptConfig::default());
-        let id = kept.put(execution(), 2).unwrap();
+    const CONNECTION: u64 = 7;
+
+    fn client(bench: &Bench) -> Client {
+        Client { session: Arc::downgrade(&bench.session), connection: Some(CONNECTION) }
+    }
+
+    #[tokio::test]
+    async fn a_result_goes_when_all_of_it_was_read() {
+        let (kept, bench) = (Kept::new(KeptConfig::default()), Bench::new().await);
+        let id = kept.put(execution(), 2, client(&bench)).unwrap();
         let (_, mut first) = kept.read(&id, 0).unwrap();
         first.done();
         drop(first);
@@ -205,16 +248,51 @@ mod tests {
         assert!(kept.read(&id, 0).is_err());
     }
 
-    #[test]
-    fn an_unread_result_goes_after_its_time_but_not_while_it_is_read() {
+    #[tokio::test]
+    async fn an_unread_result_goes_after_its_time_but_not_while_it_is_read() {
         let kept = Kept::new(KeptConfig { max_results: 1, ..KeptConfig::default() });
-        let id = kept.put(execution(), 1).unwrap();
-        assert!(matches!(kept.put(execution(), 1), Err(QueryError::Exhausted(_))));
-        let late = Instant::now() + Duration::from_secs(301);
-        let (_, reading) = kept.read(&id, 0).unwrap();
-        assert_eq!(kept.expire_at(late), 0);
+        let bench = Bench::new().await;
+        let id = kept.put(execution(), 1, client(&bench)).unwrap();
+        assert!(matches!(kept.put(execution(), 1, client(&bench)), Err(QueryError::Exhausted(_))));
+        let late = || Instant::now() + Duration::from_secs(301);
+        let (_, mut reading) = kept.read(&id, 0).unwrap();
+        assert_eq!(kept.expire_at(late(), |_| true), 0);
+        reading.part = 1;
+        reading.done();
         drop(reading);
-        assert_eq!(kept.expire_at(Instant::now()), 0);
-        assert_eq!(kept.expire_at(Instant::now() + Duration::from_secs(301)), 1);
+        assert_eq!(kept.expire_at(Instant::now() + Duration::from_secs(299), |_| true), 0);
+        assert_eq!(kept.expire_at(late(), |_| true), 1);
+    }
+
+    #[tokio::test]
+    async fn who_breaks_off_may_try_again_for_a_while() {
+        let (kept, bench) = (Kept::new(KeptConfig::default()), Bench::new().await);
+        let id = kept.put(execution(), 1, client(&bench)).unwrap();
+        drop(kept.read(&id, 0).unwrap());
+        assert_eq!(kept.expire_at(Instant::now() + Duration::from_secs(9), |_| true), 0);
+        assert_eq!(kept.expire_at(Instant::now() + Duration::from_secs(11), |_| true), 1);
+    }
+
+    #[tokio::test]
+    async fn a_result_goes_soon_after_its_connection_unless_its_client_renewed_it() {
+        let (kept, bench) = (Kept::new(KeptConfig::default()), Bench::new().await);
+        let ids = [(); 2].map(|()| kept.put(execution(), 1, client(&bench)).unwrap());
+        kept.renew(&ids[0]).unwrap();
+        let now = Instant::now();
+        let has = |connection| connection != CONNECTION;
+        assert_eq!(kept.expire_at(now, has), 0);
+        assert_eq!(kept.expire_at(now + Duration::from_secs(5), has), 0);
+        assert_eq!(kept.expire_at(now + Duration::from_secs(10), has), 1);
+        assert!(kept.read(&ids[0], 0).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_result_goes_with_its_session() {
+        let (kept, bench) = (Kept::new(KeptConfig::default()), Bench::new().await);
+        let of_another = Client { session: Weak::new(), connection: None };
+        kept.put(execution(), 1, client(&bench)).unwrap();
+        kept.put(execution(), 1, of_another).unwrap();
+        assert_eq!(kept.expire_at(Instant::now(), |_| true), 1);
+        assert_eq!(kept.len(), 1);
     }
 }

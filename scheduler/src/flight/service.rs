@@ -1,10 +1,10 @@
 //! Commands of Flight SQL.
 
 use super::caller::{basic, query_of, sent_of, takes_rows};
-use super::kept::Kept;
+use super::kept::{Client, Kept};
 use super::{command_of, internal, metadata, prepared};
 use crate::errors::QueryError;
-use crate::session::{Session, Sessions};
+use crate::session::{Connection, Session, Sessions};
 use crate::statement::{Execution, Info, Rows, Statements, no_transactions};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
@@ -77,6 +77,7 @@ impl SqlService {
         &self,
         execution: Execution,
         descriptor: FlightDescriptor,
+        client: Client,
         along: bool,
     ) -> Result<FlightInfo, Status> {
         let schema = Arc::clone(&execution.schema);
@@ -96,12 +97,12 @@ impl SqlService {
             _ => None,
         };
         let Some(finished) = finished else {
-            let id = self.kept.put(execution, 1)?;
+            let id = self.kept.put(execution, 1, client)?;
             return Ok(info.with_endpoint(FlightEndpoint::new().with_ticket(ticket(&id, None))));
         };
         let ipc_schema = ipc_schema(&schema)?;
         let parts: Vec<usize> = (0..finished.parts.len()).filter(|part| finished.parts[*part].rows > 0).collect();
-        let id = self.kept.put(execution, parts.len())?;
+        let id = self.kept.put(execution, parts.len(), client)?;
         let mut endpoints = Vec::with_capacity(parts.len());
         for (position, index) in parts.into_iter().enumerate() {
             let part = &finished.parts[index];
@@ -156,6 +157,11 @@ fn statement_info(metadata: &MetadataMap) -> Info {
 /// The session that the face has found.
 pub(super) fn session_of<T>(request: &Request<T>) -> Result<Arc<Session>, Status> {
     request.extensions().get::<Arc<Session>>().cloned().ok_or_else(|| internal("a request without a session"))
+}
+
+fn client_of<T>(request: &Request<T>, session: &Arc<Session>) -> Client {
+    let connection = request.extensions().get::<Connection>().map(|connection| connection.id);
+    Client { session: Arc::downgrade(session), connection }
 }
 
 fn size(execution: &Execution) -> (u64, u64) {
@@ -280,8 +286,8 @@ impl FlightSqlService for SqlService {
         refuse_transaction(query.transaction_id.as_ref())?;
         let session = session_of(&request)?;
         let execution = self.run(&session, &query.query, None, &statement_info(request.metadata())).await?;
-        let along = takes_rows(request.metadata());
-        Ok(Response::new(self.flight_info(execution, request.into_inner(), along)?))
+        let (client, along) = (client_of(&request, &session), takes_rows(request.metadata()));
+        Ok(Response::new(self.flight_info(execution, request.into_inner(), client, along)?))
     }
 
     async fn get_flight_info_fallback(
@@ -298,8 +304,8 @@ impl FlightSqlService for SqlService {
         let session = session_of(&request)?;
         let info = statement_info(request.metadata());
         let execution = self.statements.execute_plan(&session, &plan.logical_plan, &info).await?;
-        let along = takes_rows(request.metadata());
-        Ok(Response::new(self.flight_info(execution, request.into_inner(), along)?))
+        let (client, along) = (client_of(&request, &session), takes_rows(request.metadata()));
+        Ok(Response::new(self.flight_info(execution, request.into_inner(), client, along)?))
     }
 
     async fn get_flight_info_prepared_statement(
@@ -317,12 +323,14 @@ impl FlightSqlService for SqlService {
         }
         let mut rows = rows.into_iter();
         let first = self.run(&session, &statement.sql, rows.next(), &named).await?;
-        let along = takes_rows(request.metadata());
-        let mut info = self.flight_info(first, request.into_inner(), along)?;
+        let (client, along) = (client_of(&request, &session), takes_rows(request.metadata()));
+        let mut info = self.flight_info(first, request.into_inner(), client.clone(), along)?;
         // One result after the other. What fails lets the results before it go.
         for row in rows {
             let execution = self.run(&session, &statement.sql, Some(row), &named).await;
-            match execution.and_then(|execution| self.flight_info(execution, FlightDescriptor::default(), along)) {
+            let kept = execution
+                .and_then(|execution| self.flight_info(execution, FlightDescriptor::default(), client.clone(), along));
+            match kept {
                 Ok(next) => {
                     info.total_records += next.total_records;
                     info.total_bytes += next.total_bytes;

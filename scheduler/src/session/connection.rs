@@ -32,6 +32,7 @@ impl<T> Tracked<T> {
     pub fn new(io: T, peer: Option<SocketAddr>, sessions: Arc<Sessions>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let connection = Connection { id: NEXT.fetch_add(1, Ordering::Relaxed), peer };
+        sessions.connection_began(connection.id);
         Self { io, connection, sessions }
     }
 }

@@ -15,7 +15,7 @@ use super::Session;
 use crate::catalog::{Catalog, Edit};
 use crate::errors::QueryError;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,6 +67,8 @@ struct State {
     by_id: BTreeMap<String, Known>,
     by_token: BTreeMap<String, String>,
     by_connection: BTreeMap<u64, String>,
+    /// Connections that clients have.
+    connections: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -150,8 +152,18 @@ impl Sessions {
         }
     }
 
+    pub(super) fn connection_began(&self, connection: u64) {
+        self.state.lock().connections.insert(connection);
+    }
+
+    /// Whether a client still has this connection.
+    pub fn is_connected(&self, connection: u64) -> bool {
+        self.state.lock().connections.contains(&connection)
+    }
+
     pub(super) fn connection_ended(&self, connection: u64) {
         let mut state = self.state.lock();
+        state.connections.remove(&connection);
         if let Some(id) = state.by_connection.remove(&connection)
             && let Some(known) = state.by_id.get_mut(&id)
         {

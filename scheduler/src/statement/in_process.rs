@@ -70,7 +70,8 @@ impl Runner for InProcess {
         let schema = physical.schema();
         self.plans.lock().insert(hash, (physical, state.task_ctx()));
         let holds_sides = self.tight.load(Ordering::Relaxed);
-        Ok(PlannedJob { schema, stages: vec![stage], write, holds_sides, shape: ClusterShape::ONE })
+        let (shape, light, constant) = (ClusterShape::ONE, false, None);
+        Ok(PlannedJob { schema, stages: vec![stage], write, holds_sides, shape, light, constant })
     }
 
     async fn quiet(&self, _: JobId) {}

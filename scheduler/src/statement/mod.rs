@@ -56,6 +56,7 @@ use datafusion::common::DFSchema;
 use datafusion::common::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::{Execute, LogicalPlan, Prepare, Statement as PlanStatement};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -85,11 +86,7 @@ pub struct StatementConfig {
 
 impl Default for StatementConfig {
     fn default() -> Self {
-        Self {
-            max_statement_bytes: 16 << 20,
-            limits: Limits::default(),
-            planning_timeout: Duration::from_secs(60),
-        }
+        Self { max_statement_bytes: 16 << 20, limits: Limits::default(), planning_timeout: Duration::from_secs(60) }
     }
 }
 
@@ -434,7 +431,11 @@ impl Statements {
     }
 
     /// The texts of the statements of `sql`, without the semicolons between them.
-    pub fn split<'a>(&'a self, session: &'a Arc<Session>, sql: &'a str) -> BoxFuture<'a, Result<Vec<String>, QueryError>> {
+    pub fn split<'a>(
+        &'a self,
+        session: &'a Arc<Session>,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<String>, QueryError>> {
         let (statements, session, sql) = (self.clone(), Arc::clone(session), sql.to_string());
         self.on_planners(async move { parse::split(&session.state(), &sql, statements.inner.config.limits) })
     }
@@ -574,6 +575,9 @@ impl Statements {
         let runner = &self.inner.runner;
         let begun = self.begun(info).await?;
         let job = runner.plan(state, &plan, shape_of(&begun)).await.map_err(|e| explain(&e, sql, &[]))?;
+        if let Some(constant) = job.constant {
+            return self.collect_here(state, sql, constant).await;
+        }
         let (schema, holds_sides) = (Arc::clone(&job.schema), job.holds_sides);
         let again = runner::job_info(session, state, sql, info);
         let job_info = JobInfo { begun, ..again.clone() };
@@ -609,14 +613,22 @@ impl Statements {
 
     /// Runs a plan over the catalog's own tables in this process: it needs no executor and reads no file.
     async fn run_here(&self, state: &SessionState, sql: &str, plan: &LogicalPlan) -> Result<Execution, QueryError> {
+        let plan = state.create_physical_plan(plan).await.map_err(|e| explain(&e, sql, &[]))?;
+        self.collect_here(state, sql, plan).await
+    }
+
+    async fn collect_here(
+        &self,
+        state: &SessionState,
+        sql: &str,
+        plan: Arc<dyn ExecutionPlan>,
+    ) -> Result<Execution, QueryError> {
+        let schema = plan.schema();
         let run = async {
-            let plan = state.create_physical_plan(plan).await?;
-            let schema = plan.schema();
             let plan = windlass_engine::interruptible(plan)?;
-            let batches = datafusion::physical_plan::collect(plan, state.task_ctx()).await?;
-            Ok::<_, DataFusionError>(Execution::here(schema, batches))
+            datafusion::physical_plan::collect(plan, state.task_ctx()).await
         };
-        run.await.map_err(|e| explain(&e, sql, &[]))
+        Ok(Execution::here(schema, run.await.map_err(|e| explain(&e, sql, &[]))?))
     }
 
     async fn session_statement(

@@ -146,7 +146,10 @@ mod tests {
         }
         assert!(was_begun_again(&store, "a/b").await.unwrap() && !was_begun_again(&store, "b").await.unwrap());
         let refused = Try::begin(&store, "a/b").await.err().unwrap().to_string();
-        assert!(refused.contains("3 primaries began this statement") && refused.contains("not begun again"), "{refused}");
+        assert!(
+            refused.contains("3 primaries began this statement") && refused.contains("not begun again"),
+            "{refused}"
+        );
         assert!(Try::begin(&store, "another").await.is_ok());
     }
 

@@ -1,0 +1,62 @@
+//! Aggregates that do not fit into memory, what an executor takes beyond the memory that it has, and results that nobody waits for.
+
+use crate::cluster::Processes;
+use futures::StreamExt;
+use std::time::{Duration, Instant};
+
+const MIB: u64 = 1 << 20;
+
+/// The most that a process ever had in memory, in bytes.
+fn peak(pid: u64) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it tells its memory");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aggregate_that_cannot_spill_fails_once_and_says_why() {
+    const MEMORY: u64 = 128;
+    let cluster = Processes::of(["1", "1", "128MiB"]);
+    let gather = "select length(string_agg(md5(value::text), ',')) as l from generate_series(1, 100000000)";
+    let error = cluster.sql(&[gather]).unwrap_err();
+    for part in
+        ["out of memory", "string_agg(", "holds all values of a group in memory, and cannot spill them", "--memory"]
+    {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    let session = cluster.session().await;
+    let jobs = session.jobs(100).await.expect("jobs are listed");
+    assert_eq!(jobs.len(), 1, "it was not to run again: {jobs:?}");
+    // 512 MiB are for what no pool counts; a task that grows beyond is stopped within a moment.
+    let peak = peak(cluster.executors[0]);
+    println!("the executor took up to {} MiB", peak / MIB);
+    assert!(peak < (MEMORY + 512 + 256) * MIB, "the executor took {} MiB", peak / MIB);
+    assert_eq!(cluster.sql(&["select count(*) as n from generate_series(1, 10)"]).unwrap(), "n\n10\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_reading_a_result_leaves_nothing_of_it() {
+    let cluster = Processes::of(["1", "2", "512MiB"]);
+    let session = cluster.session().await;
+    let rows = "select value, md5(value::text) as text from generate_series(1, 1000000)";
+    for to_the_end in [false, true] {
+        let mut result = session.sql(rows).await.expect("the statement runs");
+        result.next().await.expect("there are rows").expect("they can be read");
+        if to_the_end {
+            while let Some(batch) = result.next().await {
+                batch.expect("the rows can be read");
+            }
+        }
+        drop(result);
+        let patience = Instant::now() + Duration::from_secs(8);
+        loop {
+            let status = session.status().await.expect("the cluster has a state");
+            let kept: u64 = status.executors.iter().map(|of| of.exchange_memory_bytes + of.exchange_disk_bytes).sum();
+            if kept == 0 {
+                break;
+            }
+            assert!(Instant::now() < patience, "{kept} bytes are kept for nobody");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
