@@ -394,7 +394,7 @@ mod tests {
     #[tokio::test]
     async fn what_computes_for_too_long_is_given_up() {
         let planners = Planners::default();
-        let (sender, stopped) = oneshot::channel();
+        let (sender, stopped) = oneshot::channel::<()>();
         let spin = async move {
             let _sender = sender;
             let until = Instant::now() + Duration::from_secs(1);
