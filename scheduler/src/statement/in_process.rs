@@ -133,7 +133,8 @@ impl Runner for InProcess {
 }
 
 fn sink(plan: &Arc<dyn ExecutionPlan>) -> Option<&dyn FileSink> {
-    use datafusion::datasource::file_format::{csv::CsvSink, json::JsonSink, parquet::ParquetSink};
+    use datafusion::datasource::file_format::{json::JsonSink, parquet::ParquetSink};
+    use windlass_engine::text_files::csv::CsvFilesSink;
     let sink = plan.downcast_ref::<DataSinkExec>()?.sink();
     if let Some(sink) = sink.downcast_ref::<ParquetSink>() {
         return Some(sink);
@@ -141,7 +142,7 @@ fn sink(plan: &Arc<dyn ExecutionPlan>) -> Option<&dyn FileSink> {
     if let Some(sink) = sink.downcast_ref::<JsonSink>() {
         return Some(sink);
     }
-    sink.downcast_ref::<CsvSink>().map(|sink| sink as &dyn FileSink)
+    sink.downcast_ref::<CsvFilesSink>().map(|sink| sink as &dyn FileSink)
 }
 
 async fn files(job: &PlannedJob, context: &TaskContext) -> Result<BTreeSet<String>, QueryError> {

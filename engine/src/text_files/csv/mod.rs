@@ -14,4 +14,4 @@ pub(crate) use format::CsvFilesFactory;
 pub use format::{HEADER_NAMES, renamed_columns};
 pub(super) use infer::{FILES, sampled};
 pub(crate) use scan::{CsvReading, CsvScan};
-pub(crate) use write::CsvFilesSink;
+pub use write::CsvFilesSink;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 /// DataFusion's sink for CSV files with our writer.
 #[derive(Debug)]
-pub(crate) struct CsvFilesSink {
+pub struct CsvFilesSink {
     pub config: FileSinkConfig,
     pub options: CsvWriterOptions,
     /// With it begin lines that readers take for none.
