@@ -7,6 +7,7 @@ use datafusion::common::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 use std::error::Error;
 use std::io;
+use tokio::task::JoinError;
 use windlass_core::failure::TaskFailure;
 
 /// The kind of failure behind `error`, wherever in its chain of causes it lies.
@@ -86,6 +87,9 @@ fn kind_of(cause: &(dyn Error + 'static)) -> Option<Kind> {
             ParquetError::External(_) => None,
             _ => Some(Kind::User),
         };
+    }
+    if let Some(joined) = cause.downcast_ref::<JoinError>() {
+        return Some(if joined.is_panic() { Kind::Defect } else { Kind::Internal });
     }
     if let Some(error) = cause.downcast_ref::<DataFusionError>() {
         return datafusion_kind(error);
@@ -225,6 +229,13 @@ mod tests {
         assert_eq!(classify(&memory), TaskFailure::OutOfMemory { message: "sort".into() });
         let defect = DataFusionError::Internal("oops".into());
         assert!(matches!(classify(&defect), TaskFailure::Defect { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_defect_wherever_it_was() {
+        let panicked = tokio::spawn(async { panic!("oops") }).await.unwrap_err();
+        let error = DataFusionError::External(Box::new(panicked)).context("Join Error");
+        assert!(matches!(classify(&error), TaskFailure::Defect { message } if message.contains("oops")));
     }
 
     #[test]

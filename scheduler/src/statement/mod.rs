@@ -30,6 +30,7 @@ mod places;
 mod publish;
 mod rewrite;
 mod runner;
+mod shared;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod tries;

@@ -5,7 +5,7 @@ use super::depth;
 use super::params::{ParameterNames, number_placeholders};
 use super::places;
 use super::rewrite::rewrite;
-use super::{dialect, ignored};
+use super::{dialect, ignored, shared};
 use crate::errors::{QueryError, explain};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
@@ -43,6 +43,7 @@ pub(super) fn parse(state: &SessionState, sql: &str, limits: Limits) -> Result<P
             )));
         }
     };
+    shared::check(&statement, limits)?;
     classify(state, statement)
 }
 
