@@ -142,7 +142,21 @@ fn renumbered(texts: Vec<String>) -> Vec<String> {
         }
         all
     };
-    texts.into_iter().map(renumber).collect()
+    texts.into_iter().map(renumber).map(with_sorted_maps).collect()
+}
+
+/// A hash map shows its entries in any order.
+fn with_sorted_maps(text: String) -> String {
+    const MAP: &str = " map: {";
+    let mut parts = text.split(MAP);
+    let mut all = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let (entries, rest) = part.split_at(part.find('}').unwrap_or(part.len()));
+        let mut entries: Vec<&str> = entries.split(", ").collect();
+        entries.sort_unstable();
+        all.push_str(&format!("{MAP}{}{rest}", entries.join(", ")));
+    }
+    all
 }
 
 /// What the operators are and promise, in pre-order.
