@@ -78,8 +78,8 @@ fn expands(function: &ScalarUDF) -> Option<Expands> {
 impl Expands {
     /// Bytes of the value, about.
     fn bytes(self, args: &[ColumnarValue]) -> u64 {
-        let size = |index: usize| args.get(index).map_or(0, |arg| size_of(arg));
-        let number = |index: usize| args.get(index).map_or(0, |arg| whole(arg));
+        let size = |index: usize| args.get(index).map_or(0, size_of);
+        let number = |index: usize| args.get(index).map_or(0, whole);
         match self {
             Expands::Series => steps(args).saturating_mul(8),
             Expands::Copies => size(0).saturating_mul(number(1).max(1)),

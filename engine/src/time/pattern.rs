@@ -153,7 +153,7 @@ fn postgres_word(rest: &str) -> Option<(usize, &'static str)> {
     let (word, strftime) = found?;
     let after = &rest[word.len()..];
     // Ordinals (1ST, 2ND), also where a T for a time was meant: 'DDTHH24'. And words that a shorter one begins with.
-    let ordinal = word.to_ascii_uppercase() != "T" && after.get(..2).is_some_and(|s| s.eq_ignore_ascii_case("TH"));
+    let ordinal = !word.eq_ignore_ascii_case("T") && after.get(..2).is_some_and(|s| s.eq_ignore_ascii_case("TH"));
     let name =
         ["Month", "MONTH", "month", "MON", "mon", "DAY", "Day", "day", "DY", "dy"].iter().any(|n| rest.starts_with(n));
     match name || ordinal {

@@ -643,7 +643,7 @@ mod tests {
         assert_eq!(std::fs::read(disk.data(block.id)).unwrap(), stored);
         // Nor of one that is shorter, or nothing at all.
         for left in [CHUNK, 0] {
-            std::fs::write(disk.data(block.id), &text(left as usize)).unwrap();
+            std::fs::write(disk.data(block.id), text(left as usize)).unwrap();
             assert_eq!(disk.replica(block).unwrap_err().kind(), io::ErrorKind::InvalidData);
             assert!(disk.scan().unwrap().contains(&Block { bytes: left, ..block }));
         }

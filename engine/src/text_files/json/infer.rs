@@ -144,7 +144,7 @@ fn integer(integers: Integers) -> DataType {
     match integers.digits {
         _ if !integers.past_64_bits => DataType::Int64,
         ..=20 => DataType::Decimal128(20, 0),
-        ..=38 => DataType::Decimal128(38, 0),
+        21..=38 => DataType::Decimal128(38, 0),
         _ => DataType::Utf8,
     }
 }
