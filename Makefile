@@ -52,7 +52,7 @@ queries: data ## compare answers to random queries with DataFusion's (QUERIES=50
 oracles: data ## compare answers with DuckDB, PostgreSQL and DataFusion's own test files, all of it (QUERIES=5000, QUERIES_FROM=0)
 	cargo build --workspace --all-targets
 	ORACLES=all QUERIES="$(QUERIES)" QUERIES_FROM="$(QUERIES_FROM)" cargo test --workspace --lib -- oracle awkward_files \
-		statements_as --nocapture
+		statements_as deep --nocapture
 
 chaos: data ## kill, stop and cut off the processes of a cluster under load (SECONDS_LONG=300, CHAOS_SEED=7)
 	cargo build --workspace --all-targets

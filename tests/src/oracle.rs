@@ -15,7 +15,7 @@ pub(crate) mod statements;
 mod values;
 
 /// Whether all is asked, and not a part.
-fn whole() -> bool {
+pub(crate) fn whole() -> bool {
     std::env::var("ORACLES").is_ok_and(|value| value == "all")
 }
 

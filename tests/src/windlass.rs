@@ -110,6 +110,10 @@ mod embedded {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn deep() {
+        // It takes minutes.
+        if !crate::oracle::whole() {
+            return;
+        }
         for small in [Small::InOnePlace, Small::InStages] {
             deep::run(Windlass::embedded(small).await.as_ref()).await;
         }
@@ -160,6 +164,10 @@ mod processes {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn deep() {
+        // It takes minutes.
+        if !crate::oracle::whole() {
+            return;
+        }
         let cluster = Processes::start();
         for small in [Small::InOnePlace, Small::InStages] {
             deep::run(connect(&cluster, small).await.as_ref()).await;
