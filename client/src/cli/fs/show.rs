@@ -12,6 +12,8 @@ use windlass_proto::v1;
 
 /// Troubled blocks that are shown.
 const SHOWN: u32 = 1_000;
+/// How often a primary that has just started is asked what its executors hold.
+const ASKED_EVERY: Duration = Duration::from_millis(100);
 
 pub async fn ls(files: &Wfs, paths: &[String], recursive: bool, human: bool, as_json: bool) -> Outcome {
     let mut entries = Vec::new();
@@ -88,8 +90,16 @@ pub async fn stat(files: &Wfs, paths: &[String]) -> Outcome {
 pub async fn fsck(files: &Wfs, path: &str, as_json: bool) -> Outcome {
     let path = parse(path)?.as_str().to_owned();
     let entry = files.stat(&path).await?;
-    let health = files.health(&path, SHOWN).await?;
-    let unreadable = health.troubled.iter().filter(|block| block.replicas == 0).count();
+    let mut health = files.health(&path, SHOWN).await?;
+    // A primary that has just started has not heard of every replica yet: what is missing now may only be unheard of.
+    if health.settling && unreadable_of(&health) > 0 {
+        eprintln!("the primary has just started: waiting for its executors to say what they hold");
+        while health.settling && unreadable_of(&health) > 0 {
+            tokio::time::sleep(ASKED_EVERY).await;
+            health = files.health(&path, SHOWN).await?;
+        }
+    }
+    let unreadable = unreadable_of(&health);
     let (count, bytes) = match entry.folder() {
         Some(folder) => (folder.files, folder.bytes),
         None => (1, entry.file_bytes().unwrap_or(0)),
@@ -124,6 +134,11 @@ pub async fn fsck(files: &Wfs, path: &str, as_json: bool) -> Outcome {
         1 => Err(Failure::Failed(format!("a block under {path} has no replica that can be read"))),
         blocks => Err(Failure::Failed(format!("{blocks} blocks under {path} have no replica that can be read"))),
     }
+}
+
+/// The blocks of the report without a replica.
+fn unreadable_of(health: &v1::HealthReply) -> usize {
+    health.troubled.iter().filter(|block| block.replicas == 0).count()
 }
 
 pub async fn report(files: &Wfs, as_json: bool) -> Outcome {
