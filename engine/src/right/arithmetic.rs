@@ -28,6 +28,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_expr_common::datum::apply;
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, LazyLock};
 
 /// Puts functions that are errors where DataFusion's operators wrap.
@@ -168,11 +169,27 @@ impl Checked {
         Arc::new(ScalarUDF::from(Self { name, op, signature: Signature::variadic_any(Volatility::Immutable) }))
     }
 
-    /// As it was written.
-    fn shown(&self, args: &[Expr]) -> Expr {
-        let operator =
-            |left: Expr, right: Expr| Expr::BinaryExpr(BinaryExpr::new(Box::new(left), self.op, Box::new(right)));
-        args.iter().cloned().reduce(operator).unwrap_or_default()
+    /// As it was written. Operators upon each other are written into one text: with a text for each, names would take the
+    /// square of the depth, for each expression that asks for one.
+    fn write(
+        &self,
+        args: &[Expr],
+        out: &mut String,
+        operand: &dyn Fn(&Expr, &mut String) -> fmt::Result,
+    ) -> fmt::Result {
+        for (number, arg) in args.iter().enumerate() {
+            if number > 0 {
+                write!(out, " {} ", self.op)?;
+            }
+            match arg {
+                Expr::ScalarFunction(call) => match call.func.inner().downcast_ref::<Checked>() {
+                    Some(checked) => checked.write(&call.args, out, operand)?,
+                    None => operand(arg, out)?,
+                },
+                _ => operand(arg, out)?,
+            }
+        }
+        Ok(())
     }
 
     fn compute(&self, left: &dyn Datum, right: &dyn Datum) -> std::result::Result<ArrayRef, ArrowError> {
@@ -266,11 +283,15 @@ impl ScalarUDFImpl for Checked {
     }
 
     fn display_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(self.shown(args).to_string())
+        let mut name = String::new();
+        self.write(args, &mut name, &|operand, out| write!(out, "{operand}"))?;
+        Ok(name)
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(self.shown(args).schema_name().to_string())
+        let mut name = String::new();
+        self.write(args, &mut name, &|operand, out| write!(out, "{}", operand.schema_name()))?;
+        Ok(name)
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
