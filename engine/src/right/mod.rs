@@ -5,6 +5,8 @@
 //! | `subqueries` | NOT IN, EXISTS and scalar subqueries that name columns from outside |
 //! | `sets` | INTERSECT ALL and EXCEPT ALL |
 //! | `grouping` | GROUPING SETS over input that is sorted, constant or partitioned |
+//! | `outer` | constants of the side of an outer join whose rows may be missing |
+//! | `names` | filters where two columns have one name |
 //! | `arithmetic`, `sum` | results that leave their type |
 //! | `keys`, `comparable` | zeros, NaN and intervals where they are compared |
 //!
@@ -15,7 +17,9 @@ mod comparable;
 mod expressions;
 mod grouping;
 mod keys;
+mod names;
 mod only_row;
+mod outer;
 mod repeat;
 mod sets;
 mod subqueries;
@@ -42,7 +46,11 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 
 /// DataFusion's rules, and before them what they must not believe.
 pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let mut rules = PhysicalOptimizer::new().rules;
+    let pushes = |rule: &Arc<dyn PhysicalOptimizerRule + Send + Sync>| rule.name().starts_with("FilterPushdown");
+    let rules = PhysicalOptimizer::new().rules.into_iter();
+    let mut rules: Vec<_> =
+        rules.map(|rule| if pushes(&rule) { Arc::new(names::ByName(rule)) as _ } else { rule }).collect();
+    rules.insert(0, Arc::new(outer::ConstantsEndAtOuterJoins));
     rules.insert(0, Arc::new(grouping::GroupingSetsAreUnordered));
     rules
 }
