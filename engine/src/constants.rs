@@ -1,54 +1,85 @@
-//! Constants that are much larger than their expression, such as `range(0, 300000000)` and `repeat('x', 1000000000)`.
+//! Values that are much larger than the call that makes them, such as `range(0, 300000000)` and `repeat('x', 1000000000)`.
 //!
-//! DataFusion computes constants while it plans. What a few letters of a statement can make large is computed by a task instead, in the
-//! memory that tasks have: on a thread that plans, these functions refuse what would be larger than [`LIMIT`], whereupon the optimizer
-//! leaves the expression as it is.
+//! A few letters of a statement make values of any size, in one allocation, which no operator's account knows of. So the functions that do that
+//! tell the size of what they would make from their arguments, and make no value that is larger
+//!
+//! - than [`LIMIT`] on a thread that plans, where DataFusion computes constants: the optimizer leaves the expression as it is, for a task;
+//! - than the [`ValueLimit`] of a task, which follows from the memory that tasks have.
 
 use crate::interrupt;
-use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{ExprSchema, Result, ScalarValue, resources_err};
-use datafusion::config::ConfigOptions;
-use datafusion::logical_expr::expr::ScalarFunction;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::{cast, kernels::length::length};
+use arrow::datatypes::{
+    DataType, FieldRef, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+};
+use datafusion::common::{ExprSchema, Result, ScalarValue, exec_err, resources_err};
+use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, human_readable_size};
 use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::preimage::PreimageResult;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, Expr, ExpressionPlacement, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, StructFieldMapping,
+    ColumnarValue, Documentation, Expr, ExpressionPlacement, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, StructFieldMapping,
 };
-use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use datafusion::prelude::SessionConfig;
+use regex::Regex;
+use std::any::Any;
 use std::sync::Arc;
 
 /// Bytes of a constant that is computed where statements are planned.
 const LIMIT: u64 = 1 << 20;
 
-/// Puts [`Bounded`] functions into the place of those that can make much of little.
-#[derive(Debug)]
-pub(crate) struct BoundConstants;
+/// The part of the memory of all tasks that the values of one call may take: beside them there are its arguments, and what is made of them.
+const PART: usize = 4;
 
-impl OptimizerRule for BoundConstants {
-    fn name(&self) -> &str {
-        "bound_constants"
-    }
+/// Bytes that the values of one call may take in a task, which are of the values of all rows of a batch.
+#[derive(Clone, Debug)]
+pub(crate) struct ValueLimit(u64);
 
-    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        plan.transform_down_with_subqueries(|node| node.map_expressions(bound))
+impl ValueLimit {
+    /// Puts the limit for tasks that share `pool` into their options, if the pool has one.
+    pub fn put(config: &mut SessionConfig, pool: &dyn MemoryPool) {
+        if let MemoryLimit::Finite(bytes) = pool.memory_limit() {
+            config.options_mut().extensions.insert(Self((bytes / PART) as u64));
+        }
     }
 }
 
-/// The expression with bounded functions.
-pub fn bound(expr: Expr) -> Result<Transformed<Expr>> {
-    expr.transform_up(|expr| match expr {
-        Expr::ScalarFunction(ScalarFunction { func, args })
-            if expands(&func).is_some() && !func.inner().is::<Bounded>() =>
-        {
-            let func = Arc::new(ScalarUDF::new_from_impl(Bounded(func)));
-            Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args })))
-        }
-        expr => Ok(Transformed::no(expr)),
-    })
+impl ConfigExtension for ValueLimit {
+    const PREFIX: &'static str = "windlass_value_limit";
+}
+
+/// An option that nobody sets and nobody is shown.
+impl ExtensionOptions for ValueLimit {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, _: &str, _: &str) -> Result<()> {
+        exec_err!("this follows from the memory of executors")
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        Vec::new()
+    }
+}
+
+/// The function, bounded if it is one that can make much of little.
+pub(crate) fn bounded(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
+    match expands(&function) {
+        Some(_) => Arc::new(ScalarUDF::new_from_impl(Bounded(function))),
+        None => function,
+    }
 }
 
 /// How the size of a function's value follows from its arguments.
@@ -62,6 +93,8 @@ enum Expands {
     Length(usize),
     /// A text in each place of another.
     Replaces,
+    /// A text in each match of a pattern.
+    ReplacesMatches,
 }
 
 fn expands(function: &ScalarUDF) -> Option<Expands> {
@@ -70,61 +103,157 @@ fn expands(function: &ScalarUDF) -> Option<Expands> {
         "repeat" | "array_repeat" => Some(Expands::Copies),
         "lpad" | "rpad" | "array_resize" => Some(Expands::Length(1)),
         "space" => Some(Expands::Length(0)),
-        "replace" | "regexp_replace" => Some(Expands::Replaces),
+        "replace" => Some(Expands::Replaces),
+        "regexp_replace" => Some(Expands::ReplacesMatches),
         _ => None,
     }
 }
 
 impl Expands {
-    /// Bytes of the value, about.
-    fn bytes(self, args: &[ColumnarValue]) -> u64 {
-        let size = |index: usize| args.get(index).map_or(0, size_of);
-        let number = |index: usize| args.get(index).map_or(0, whole);
+    /// Bytes of the values of all rows, about, and closer when they seem to be more than `limit`.
+    fn bytes(self, args: &[ColumnarValue], rows: usize, limit: u64) -> u64 {
+        // What is made of constants only is made once.
+        let rows = if args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) { 1 } else { rows };
+        let of = |index: usize, read: fn(&ColumnarValue) -> PerRow| args.get(index).map_or(PerRow::Same(0), read);
+        let sum = |of_row: &dyn Fn(usize) -> u64| (0..rows).map(of_row).fold(0, u64::saturating_add);
         match self {
-            Expands::Series => steps(args).saturating_mul(8),
-            Expands::Copies => size(0).saturating_mul(number(1).max(1)),
-            Expands::Length(index) => number(index).saturating_add(size(0)).saturating_mul(4),
-            Expands::Replaces => size(0).saturating_mul(size(args.len().min(3).saturating_sub(1)).max(1)),
+            Expands::Series => {
+                let bounds: Vec<PerRow> = args.iter().map(numbers).collect();
+                sum(&|row| steps(&bounds, row).saturating_mul(8))
+            }
+            Expands::Copies => {
+                let (sizes, copies) = (of(0, sizes), of(1, numbers));
+                sum(&|row| positive(sizes.at(row)).saturating_mul(positive(copies.at(row))))
+            }
+            Expands::Length(index) => {
+                let lengths = of(index, numbers);
+                sum(&|row| positive(lengths.at(row)).saturating_mul(4))
+            }
+            Expands::Replaces | Expands::ReplacesMatches => {
+                let (sizes, new) = (of(0, sizes), of(2, sizes));
+                // Before each letter, and at the end.
+                let most = sum(&|row| (positive(sizes.at(row)) + 1).saturating_mul(positive(new.at(row))));
+                if most <= limit {
+                    return most;
+                }
+                let places = places(args, self);
+                sum(&|row| {
+                    let places = places.as_ref().map_or(0, |places| places[row.min(places.len() - 1)]);
+                    places.saturating_mul(positive(new.at(row))).saturating_add(positive(sizes.at(row)))
+                })
+            }
         }
     }
 }
 
-fn size_of(value: &ColumnarValue) -> u64 {
-    match value {
-        ColumnarValue::Scalar(scalar) => scalar.size() as u64,
-        ColumnarValue::Array(array) => array.get_array_memory_size() as u64,
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// A number for each row.
+enum PerRow {
+    Same(i64),
+    Each(Vec<i64>),
+}
+
+impl PerRow {
+    fn at(&self, row: usize) -> i64 {
+        match self {
+            PerRow::Same(number) => *number,
+            PerRow::Each(numbers) => numbers.get(row).copied().unwrap_or(0),
+        }
     }
 }
 
-/// 0 for what is not a number.
-fn whole(value: &ColumnarValue) -> u64 {
-    number(value).map_or(0, |number| number.max(0) as u64)
+fn positive(number: i64) -> u64 {
+    number.max(0).unsigned_abs()
 }
 
-fn number(value: &ColumnarValue) -> Option<i64> {
-    let scalar = match value {
-        ColumnarValue::Scalar(scalar) => scalar.clone(),
-        ColumnarValue::Array(array) if array.len() == 1 => ScalarValue::try_from_array(array, 0).ok()?,
-        ColumnarValue::Array(_) => return None,
+/// The numbers of an argument, microseconds where it has times: 0 where it is NULL or neither.
+fn numbers(value: &ColumnarValue) -> PerRow {
+    let of = value.data_type();
+    let numbers = |array: &ArrayRef| -> Result<Vec<i64>> {
+        let array = match &of {
+            DataType::Interval(_) => {
+                let all = cast(array, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+                let micros = |value: IntervalMonthDayNano| {
+                    (i64::from(value.months) * 30 + i64::from(value.days)) * MICROS_PER_DAY + value.nanoseconds / 1_000
+                };
+                let all = all.as_primitive::<IntervalMonthDayNanoType>();
+                return Ok(all.iter().map(|value| value.map_or(0, micros)).collect());
+            }
+            of if of.is_numeric() => cast(array, &DataType::Int64)?,
+            _ => cast(&cast(array, &DataType::Timestamp(TimeUnit::Microsecond, None))?, &DataType::Int64)?,
+        };
+        Ok(array.as_primitive::<Int64Type>().iter().map(Option::unwrap_or_default).collect())
     };
-    match scalar.cast_to(&DataType::Int64).ok()? {
-        ScalarValue::Int64(number) => number,
+    match value {
+        ColumnarValue::Scalar(scalar) => {
+            let one = scalar.to_array().and_then(|array| numbers(&array));
+            PerRow::Same(one.ok().and_then(|numbers| numbers.first().copied()).unwrap_or(0))
+        }
+        ColumnarValue::Array(array) => numbers(array).map_or(PerRow::Same(0), PerRow::Each),
+    }
+}
+
+/// Bytes of an argument in each row: exactly of texts, on average of others.
+fn sizes(value: &ColumnarValue) -> PerRow {
+    let whole = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+    match value {
+        ColumnarValue::Scalar(scalar) => match scalar.try_as_str() {
+            Some(text) => PerRow::Same(whole(text.map_or(0, str::len))),
+            None => PerRow::Same(whole(scalar.size())),
+        },
+        ColumnarValue::Array(array) => match array.data_type() {
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => match length(array) {
+                Ok(lengths) => numbers(&ColumnarValue::Array(lengths)),
+                Err(_) => PerRow::Same(0),
+            },
+            _ => PerRow::Same(whole(array.get_array_memory_size() / array.len().max(1))),
+        },
+    }
+}
+
+/// How often the second argument is in the first, in each row. None where it is no constant.
+fn places(args: &[ColumnarValue], how: Expands) -> Option<Vec<u64>> {
+    let ColumnarValue::Scalar(old) = args.get(1)? else { return None };
+    let old = old.try_as_str()??;
+    let all = match args.get(3) {
+        Some(ColumnarValue::Scalar(flags)) => flags.try_as_str()?.is_some_and(|flags| flags.contains('g')),
+        _ => false,
+    };
+    let pattern = match how {
+        Expands::ReplacesMatches => Some(Regex::new(old).ok()?),
         _ => None,
+    };
+    let count = |text: Option<&str>| match (text, &pattern) {
+        (None, _) => 0,
+        (Some(text), None) => text.matches(old).count() as u64,
+        (Some(text), Some(pattern)) if all => pattern.find_iter(text).count() as u64,
+        (Some(_), Some(_)) => 1,
+    };
+    match args.first()? {
+        ColumnarValue::Scalar(text) => Some(vec![count(text.try_as_str()?)]),
+        ColumnarValue::Array(texts) => match texts.data_type() {
+            DataType::Utf8 => Some(texts.as_string::<i32>().iter().map(count).collect()),
+            DataType::LargeUtf8 => Some(texts.as_string::<i64>().iter().map(count).collect()),
+            DataType::Utf8View => Some(texts.as_string_view().iter().map(count).collect()),
+            _ => None,
+        },
+    }
+    .filter(|counts| !counts.is_empty())
+}
+
+/// Elements of a series in a row.
+fn steps(bounds: &[PerRow], row: usize) -> u64 {
+    let at = |index: usize| bounds[index].at(row);
+    match bounds.len() {
+        1 => at(0).unsigned_abs(),
+        2 => at(1).abs_diff(at(0)),
+        3 => at(1).abs_diff(at(0)) / at(2).unsigned_abs().max(1),
+        _ => 0,
     }
 }
 
-/// Elements of a series; those of times go by days and months, and are taken for many.
-fn steps(args: &[ColumnarValue]) -> u64 {
-    let numbers: Option<Vec<i64>> = args.iter().map(number).collect();
-    match numbers.as_deref() {
-        Some([end]) => end.unsigned_abs(),
-        Some([start, end]) => end.abs_diff(*start),
-        Some([start, end, step]) => end.abs_diff(*start) / step.unsigned_abs().max(1),
-        _ => u64::MAX,
-    }
-}
-
-/// A function that computes no large value on a thread that plans.
+/// A function that makes no value larger than it may be.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Bounded(Arc<ScalarUDF>);
 
@@ -138,14 +267,25 @@ impl Bounded {
 #[warn(clippy::missing_trait_methods)]
 impl ScalarUDFImpl for Bounded {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if let Some(expands) = expands(&self.0).filter(|_| interrupt::is_planning()) {
-            let rows = args.number_rows.max(1) as u64;
-            if expands.bytes(&args.args).saturating_mul(rows) > LIMIT {
+        let planning = interrupt::is_planning();
+        let of_task = args.config_options.extensions.get::<ValueLimit>().map(|limit| limit.0).filter(|_| !planning);
+        if let (Some(expands), Some(limit)) = (expands(&self.0), of_task.or(planning.then_some(LIMIT))) {
+            let bytes = expands.bytes(&args.args, args.number_rows, limit);
+            if bytes > limit && planning {
                 return resources_err!(
                     "{} makes a value of more than {} bytes, which is not computed where statements are planned, as rows of VALUES and \
                      queries of the catalog are: write SELECT in the place of VALUES",
                     self.name(),
                     LIMIT
+                );
+            }
+            if bytes > limit {
+                return exec_err!(
+                    "{} would make values of {} at once, and a task may make {}, a quarter of its executor's memory: \
+                     give executors more of it (executor.memory), or make less",
+                    self.name(),
+                    human_readable_size(usize::try_from(bytes).unwrap_or(usize::MAX)),
+                    human_readable_size(limit as usize)
                 );
             }
         }
@@ -245,5 +385,48 @@ impl ScalarUDFImpl for Bounded {
 
     fn placement(&self, args: &[ExpressionPlacement]) -> ExpressionPlacement {
         self.inner().placement(args)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, StringArray};
+
+    fn text(value: &str) -> ColumnarValue {
+        ColumnarValue::Scalar(ScalarValue::from(value))
+    }
+
+    fn number(value: i64) -> ColumnarValue {
+        ColumnarValue::Scalar(ScalarValue::from(value))
+    }
+
+    #[test]
+    fn sizes_are_summed_over_rows() {
+        let texts = ColumnarValue::Array(Arc::new(StringArray::from(vec![Some("ab"), None, Some("c")])));
+        let times = ColumnarValue::Array(Arc::new(Int64Array::from(vec![10, 1_000_000, -1])));
+        assert_eq!(Expands::Copies.bytes(&[texts.clone(), times.clone()], 3, 0), 20);
+        assert_eq!(Expands::Copies.bytes(&[texts.clone(), number(5)], 3, 0), 15);
+        assert_eq!(Expands::Copies.bytes(&[text("abc"), number(5)], 8_192, 0), 15, "constants are computed once");
+        assert_eq!(Expands::Series.bytes(&[number(0), times], 3, 0), 8 * 1_000_011);
+        assert_eq!(Expands::Length(1).bytes(&[texts, number(100)], 3, 0), 1_200);
+    }
+
+    #[test]
+    fn series_of_times_are_counted() {
+        let day = |days| ColumnarValue::Scalar(ScalarValue::Date32(Some(days)));
+        let step = ColumnarValue::Scalar(ScalarValue::new_interval_mdn(0, 0, 1_000_000_000));
+        assert_eq!(Expands::Series.bytes(&[day(0), day(10), step], 1, 0), 8 * 864_000);
+    }
+
+    #[test]
+    fn replacements_are_counted_when_many_would_be_too_large() {
+        let texts = ColumnarValue::Array(Arc::new(StringArray::from(vec!["a.b.c"; 1_000])));
+        let args = [texts, text("."), text("12345")];
+        assert_eq!(Expands::Replaces.bytes(&args, 1_000, 30_000), 30_000, "that is the most");
+        assert_eq!(Expands::Replaces.bytes(&args, 1_000, 29_999), 15_000);
+        assert_eq!(Expands::ReplacesMatches.bytes(&args, 1_000, 0), 10_000, "the first only");
+        let [of, old, new] = args;
+        assert_eq!(Expands::ReplacesMatches.bytes(&[of, old, new, text("g")], 1_000, 0), 30_000);
     }
 }

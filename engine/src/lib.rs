@@ -5,7 +5,7 @@ mod checks;
 pub mod checksum;
 mod codec;
 pub mod config;
-pub mod constants;
+mod constants;
 mod copy_files;
 mod envelope;
 pub mod exchange;

@@ -2,7 +2,7 @@
 
 use crate::arrow_files::ArrowFilesFactory;
 use crate::config::WindlassOptions;
-use crate::constants::BoundConstants;
+use crate::constants::{ValueLimit, bounded};
 use crate::copy_files::{COPY_FILES, CopyFilesFunction};
 use crate::interrupt;
 use crate::parquet_files::ParquetFilesFactory;
@@ -21,7 +21,7 @@ use datafusion::execution::{SessionStateDefaults, TaskContext};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
-use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerRule};
+use datafusion::optimizer::{AnalyzerRule, Optimizer};
 use datafusion::prelude::SessionConfig;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -49,11 +49,12 @@ pub fn session_config() -> SessionConfig {
 /// Everything that DataFusion and datafusion-spark offer. Where both define a name, DataFusion's function has it, so that a
 /// statement means the same as in DataFusion.
 pub fn session_state(
-    config: SessionConfig,
+    mut config: SessionConfig,
     runtime: Arc<RuntimeEnv>,
     catalogs: Option<Arc<dyn CatalogProviderList>>,
 ) -> SessionState {
     let functions = Functions::all();
+    ValueLimit::put(&mut config, runtime.memory_pool.as_ref());
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
@@ -64,7 +65,7 @@ pub fn session_state(
         .with_aggregate_functions(functions.aggregate.clone())
         .with_window_functions(functions.window.clone())
         .with_analyzer_rules(right::analyzer_rules())
-        .with_optimizer_rules(optimizer_rules())
+        .with_optimizer_rules(interrupt::logical_rules(Optimizer::new().rules))
         .with_physical_optimizer_rules(interrupt::physical_rules(right::physical_rules()))
         .with_query_planner(right::planner());
     if let Some(catalogs) = catalogs {
@@ -98,13 +99,6 @@ pub fn update_functions(state: &mut SessionState) -> Result<()> {
         state.register_udf(function)?;
     }
     Ok(())
-}
-
-/// DataFusion's, before which constants are bounded.
-fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(BoundConstants)];
-    rules.extend(Optimizer::new().rules);
-    interrupt::logical_rules(rules)
 }
 
 /// DataFusion's, with a sink for Arrow files that executors can run, readers of text files that change no value, and Parquet files whose
@@ -145,7 +139,10 @@ impl Functions {
                     .concat(),
                 datafusion_spark::all_default_scalar_functions(),
                 |f| (f.name().to_string(), f.aliases().to_vec()),
-            ),
+            )
+            .into_iter()
+            .map(bounded)
+            .collect(),
             aggregate: merge(
                 // A later one takes the name.
                 [SessionStateDefaults::default_aggregate_functions(), right::aggregate_functions()].concat(),
@@ -165,9 +162,10 @@ impl Functions {
 pub(crate) fn task_context(
     task: String,
     session: String,
-    config: SessionConfig,
+    mut config: SessionConfig,
     runtime: Arc<RuntimeEnv>,
 ) -> Arc<TaskContext> {
+    ValueLimit::put(&mut config, runtime.memory_pool.as_ref());
     static TEMPLATE: OnceLock<TaskContext> = OnceLock::new();
     let template = TEMPLATE.get_or_init(|| TaskContext::from(&session_state(session_config(), Arc::default(), None)));
     // Some functions are made for the session's options, such as its time zone.

@@ -288,8 +288,7 @@ pub(super) fn bind_execute(
     let empty = datafusion::common::DFSchema::empty();
     let mut values = Vec::new();
     for (argument, field) in arguments.into_iter().zip(fields.iter().map(Some).chain(std::iter::repeat(None))) {
-        let bounded = windlass_engine::constants::bound(simplifier.coerce(argument, &empty)?)?.data;
-        let simplified = simplifier.simplify(bounded)?;
+        let simplified = simplifier.simplify(simplifier.coerce(argument, &empty)?)?;
         let Expr::Literal(value, _) = simplified else {
             return plan_err!("EXECUTE takes literal values, not '{simplified}'");
         };
