@@ -4,7 +4,7 @@
 //! tell the size of what they would make from their arguments, and make no value that is larger
 //!
 //! - than [`LIMIT`] on a thread that plans, where DataFusion computes constants: the optimizer leaves the expression as it is, for a task;
-//! - than the [`ValueLimit`] of a task, which follows from the memory that tasks have.
+//! - than what [`bound_values`] leaves to a task.
 
 use crate::interrupt;
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -13,8 +13,8 @@ use arrow::datatypes::{
     DataType, FieldRef, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
 use datafusion::common::{ExprSchema, Result, ScalarValue, exec_err, resources_err};
-use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
-use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, human_readable_size};
+use datafusion::config::ConfigOptions;
+use datafusion::execution::memory_pool::human_readable_size;
 use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::preimage::PreimageResult;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
@@ -23,55 +23,22 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ExpressionPlacement, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, StructFieldMapping,
 };
-use datafusion::prelude::SessionConfig;
 use regex::Regex;
-use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a constant that is computed where statements are planned.
 const LIMIT: u64 = 1 << 20;
 
 /// The part of the memory of all tasks that the values of one call may take: beside them there are its arguments, and what is made of them.
-const PART: usize = 4;
+const PART: u64 = 4;
 
-/// Bytes that the values of one call may take in a task, which are of the values of all rows of a batch.
-#[derive(Clone, Debug)]
-pub(crate) struct ValueLimit(u64);
+/// Bytes that the values of one call may take in a task of this process, which are of the values of all rows of a batch.
+static OF_TASKS: AtomicU64 = AtomicU64::new(u64::MAX);
 
-impl ValueLimit {
-    /// Puts the limit for tasks that share `pool` into their options, if the pool has one.
-    pub fn put(config: &mut SessionConfig, pool: &dyn MemoryPool) {
-        if let MemoryLimit::Finite(bytes) = pool.memory_limit() {
-            config.options_mut().extensions.insert(Self((bytes / PART) as u64));
-        }
-    }
-}
-
-impl ConfigExtension for ValueLimit {
-    const PREFIX: &'static str = "windlass_value_limit";
-}
-
-/// An option that nobody sets and nobody is shown.
-impl ExtensionOptions for ValueLimit {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn cloned(&self) -> Box<dyn ExtensionOptions> {
-        Box::new(self.clone())
-    }
-
-    fn set(&mut self, _: &str, _: &str) -> Result<()> {
-        exec_err!("this follows from the memory of executors")
-    }
-
-    fn entries(&self) -> Vec<ConfigEntry> {
-        Vec::new()
-    }
+/// Bounds values by the memory that tasks of this process share, in bytes. Of several executors in a process the smallest counts.
+pub fn bound_values(memory: u64) {
+    OF_TASKS.fetch_min(memory / PART, Ordering::Relaxed);
 }
 
 /// The function, bounded if it is one that can make much of little.
@@ -268,8 +235,8 @@ impl Bounded {
 impl ScalarUDFImpl for Bounded {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let planning = interrupt::is_planning();
-        let of_task = args.config_options.extensions.get::<ValueLimit>().map(|limit| limit.0).filter(|_| !planning);
-        if let (Some(expands), Some(limit)) = (expands(&self.0), of_task.or(planning.then_some(LIMIT))) {
+        let limit = if planning { LIMIT } else { OF_TASKS.load(Ordering::Relaxed) };
+        if let Some(expands) = expands(&self.0).filter(|_| limit < u64::MAX) {
             let bytes = expands.bytes(&args.args, args.number_rows, limit);
             if bytes > limit && planning {
                 return resources_err!(

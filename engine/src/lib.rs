@@ -5,7 +5,7 @@ mod checks;
 pub mod checksum;
 mod codec;
 pub mod config;
-mod constants;
+pub mod constants;
 mod copy_files;
 mod envelope;
 pub mod exchange;

@@ -2,7 +2,7 @@
 
 use crate::arrow_files::ArrowFilesFactory;
 use crate::config::WindlassOptions;
-use crate::constants::{ValueLimit, bounded};
+use crate::constants::bounded;
 use crate::copy_files::{COPY_FILES, CopyFilesFunction};
 use crate::interrupt;
 use crate::parquet_files::ParquetFilesFactory;
@@ -49,12 +49,11 @@ pub fn session_config() -> SessionConfig {
 /// Everything that DataFusion and datafusion-spark offer. Where both define a name, DataFusion's function has it, so that a
 /// statement means the same as in DataFusion.
 pub fn session_state(
-    mut config: SessionConfig,
+    config: SessionConfig,
     runtime: Arc<RuntimeEnv>,
     catalogs: Option<Arc<dyn CatalogProviderList>>,
 ) -> SessionState {
     let functions = Functions::all();
-    ValueLimit::put(&mut config, runtime.memory_pool.as_ref());
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
@@ -162,10 +161,9 @@ impl Functions {
 pub(crate) fn task_context(
     task: String,
     session: String,
-    mut config: SessionConfig,
+    config: SessionConfig,
     runtime: Arc<RuntimeEnv>,
 ) -> Arc<TaskContext> {
-    ValueLimit::put(&mut config, runtime.memory_pool.as_ref());
     static TEMPLATE: OnceLock<TaskContext> = OnceLock::new();
     let template = TEMPLATE.get_or_init(|| TaskContext::from(&session_state(session_config(), Arc::default(), None)));
     // Some functions are made for the session's options, such as its time zone.

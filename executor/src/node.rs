@@ -62,6 +62,7 @@ impl Executor {
         let unusable = |reason: String| ExecutorError::Stores { dir: dir.clone(), reason };
         let memory_bytes = usize::try_from(config.memory_bytes).unwrap_or(usize::MAX);
         let memory = ExecutorMemory::new(memory_bytes);
+        windlass_engine::constants::bound_values(config.memory_bytes);
         let exchange_pool = memory.group("the exchange", 0);
         let spill = DiskManagerBuilder::default()
             .with_mode(DiskManagerMode::Directories(vec![dir.join("spill")]))

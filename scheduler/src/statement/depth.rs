@@ -1,4 +1,5 @@
-//! How deep a text is nested, found out from its tokens before there is a syntax tree: even to free one takes a call for each level.
+//! How deep a text is nested and how much there is in it, found out from its tokens before there is a syntax tree: that takes ten times the
+//! memory of its text, and even to free it takes a call for each level.
 //!
 //! A chain of operators is as deep as it is long, also without parentheses: `a or b or c` is `(a or b) or c`. So operators are combined
 //! as a parser does it, but of what they combine only the depth is kept. Of what is not known here the estimate is on the safe side.
@@ -8,12 +9,20 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use windlass_engine::extent::Limits;
 
-/// An error for the first statement that is too deep.
-pub(super) fn check<'a>(tokens: impl IntoIterator<Item = &'a Token>, limits: Limits) -> Result<(), QueryError> {
+/// An error for the first statement that is too deep or too large.
+pub(super) fn check(tokens: &[Token], limits: Limits) -> Result<(), QueryError> {
+    if tokens.split(|token| *token == Token::SemiColon).map(size).any(|size| size > limits.size) {
+        return Err(QueryError::Exhausted(limits.too_large()));
+    }
     match deepest(tokens) > limits.depth {
         true => Err(QueryError::Exhausted(limits.too_deep())),
         false => Ok(()),
     }
+}
+
+/// Operators and operands of one statement.
+fn size(tokens: &[Token]) -> usize {
+    tokens.iter().filter(|token| matches!(role(token), Role::Operand | Role::Operator(_))).count()
 }
 
 fn deepest<'a>(tokens: impl IntoIterator<Item = &'a Token>) -> usize {
@@ -281,6 +290,18 @@ mod tests {
             let found = depth(&format!("{first}{}", next.repeat(1_000)));
             assert!((least..=most).contains(&found), "{first}{next}: {found}");
         }
+    }
+
+    #[test]
+    fn what_is_too_large_or_too_deep_is_refused_by_name() {
+        let refused = |sql: &str, depth, size| {
+            let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap();
+            check(&tokens, Limits { depth, size }).err().map(|error| error.to_string())
+        };
+        let list = format!("select a in (1{}); select 1", ", 1".repeat(999));
+        assert_eq!(refused(&list, 10, 1_002), None);
+        assert!(refused(&list, 10, 1_001).unwrap().contains("primary.size_limit"));
+        assert!(refused("select 1 + 2 + 3 + 4", 3, 100).unwrap().contains("primary.depth_limit"));
     }
 
     #[test]

@@ -68,11 +68,15 @@ use patience::Patience;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tries::Try;
 use windlass_core::ids::JobId;
 use windlass_engine::extent::Limits;
 use windlass_engine::{ClusterShape, PlannedJob};
+
+/// A longer statement takes much memory to plan, and waits until no other of its kind is planned.
+const LARGE: usize = 1 << 20;
 
 /// Limits and places of statement execution.
 #[derive(Clone, Debug)]
@@ -106,6 +110,8 @@ struct Inner {
     gate: Gate,
     under_way: UnderWay,
     planners: Planners,
+    /// Has room for one large statement.
+    large: Arc<Semaphore>,
 }
 
 /// What is said of a statement besides its text.
@@ -198,6 +204,7 @@ impl Statements {
                 gate: Gate::default(),
                 under_way: UnderWay::default(),
                 planners: Planners::default(),
+                large: Arc::new(Semaphore::new(1)),
             }),
         }
     }
@@ -226,7 +233,7 @@ impl Statements {
     ) -> BoxFuture<'a, Result<Execution, QueryError>> {
         let (statements, session, sql) = (self.clone(), Arc::clone(session), sql.to_string());
         let (info, patience) = self.patience(&session, info);
-        self.on_planners_for(patience, async move {
+        self.on_planners_for(patience, sql.len(), async move {
             let inside = statements.inner.gate.enter()?;
             let run = |info| statements.run(&session, &sql, parameters, info);
             let execution = statements.once(&info, run).await?;
@@ -243,13 +250,21 @@ impl Statements {
         Box::pin(async move { planners.run(work).await.unwrap_or_else(|unfinished| Err(unfinished.into())) })
     }
 
-    /// As [`Statements::on_planners`], for as long as a statement may be planned.
+    /// As [`Statements::on_planners`], for as long as a statement of `length` bytes may be planned. Large ones take turns.
     fn on_planners_for<T: Send + 'static>(
         &self,
         patience: Patience,
+        length: usize,
         work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, QueryError>> {
         let (planners, work) = (self.inner.planners.clone(), work.boxed());
+        let turn = (length > LARGE).then(|| patience.wait_for_turn(&self.inner.large));
+        let work = async move {
+            if let Some(turn) = turn {
+                turn.await;
+            }
+            work.await
+        };
         Box::pin(async move { planners.run_unless(work, |computed| patience.is_over(computed)).await?? })
     }
 
@@ -336,7 +351,7 @@ impl Statements {
     ) -> BoxFuture<'a, Result<Execution, QueryError>> {
         let (statements, session, encoded) = (self.clone(), Arc::clone(session), encoded.to_vec());
         let (info, patience) = self.patience(&session, info);
-        self.on_planners_for(patience, async move {
+        self.on_planners_for(patience, encoded.len(), async move {
             let inside = statements.inner.gate.enter()?;
             let run = |info| statements.run_plan(&session, &encoded, info);
             let execution = statements.once(&info, run).await.map_err(about_files)?;
@@ -371,7 +386,7 @@ impl Statements {
     ) -> BoxFuture<'a, Result<Option<u64>, QueryError>> {
         let (statements, session, sql) = (self.clone(), Arc::clone(session), sql.to_string());
         let (info, patience) = self.patience(&session, info);
-        self.on_planners_for(patience, async move {
+        self.on_planners_for(patience, sql.len(), async move {
             let (session, sql) = (&session, sql.as_str());
             let _inside = statements.inner.gate.enter()?;
             let state = session.state();
@@ -408,7 +423,7 @@ impl Statements {
     ) -> BoxFuture<'a, Result<Described, QueryError>> {
         let (statements, session, sql) = (self.clone(), Arc::clone(session), sql.to_string());
         let (_, patience) = self.patience(&session, &Info::default());
-        self.on_planners_for(patience, async move {
+        self.on_planners_for(patience, sql.len(), async move {
             let (session, sql) = (&session, sql.as_str());
             let state = session.state();
             let planned = statements.plan(session, &state, sql).await?;

@@ -2,9 +2,11 @@
 
 use super::Started;
 use crate::errors::QueryError;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use windlass_core::ids::JobId;
 
 /// Of one statement, until its job runs: from there on it has its time from the scheduler.
@@ -15,22 +17,36 @@ pub(super) struct Patience {
     /// Of all, as the session wants it.
     statement: Option<Duration>,
     started: Arc<AtomicBool>,
+    /// A large statement's, among those that are planned one at a time.
+    turn: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
 }
 
 impl Patience {
     pub fn new(computing: Duration, statement: Option<Duration>) -> Self {
-        Self { began: Instant::now(), computing, statement, started: Arc::default() }
+        Self { began: Instant::now(), computing, statement, started: Arc::default(), turn: Arc::default() }
     }
 
     /// What is to be called with the statement's job, and calls `then`.
     pub fn until_started(&self, then: Option<Started>) -> Started {
-        let started = Arc::clone(&self.started);
+        let (started, turn) = (Arc::clone(&self.started), Arc::clone(&self.turn));
         Arc::new(move |job: JobId| {
             started.store(true, Ordering::Relaxed);
+            turn.lock().take();
             if let Some(then) = &then {
                 then(job);
             }
         })
+    }
+
+    /// Waits until no other large statement is planned.
+    pub fn wait_for_turn(&self, large: &Arc<Semaphore>) -> impl Future<Output = ()> + Send + 'static {
+        let (turn, large) = (Arc::clone(&self.turn), Arc::clone(large));
+        async move {
+            // It is never closed.
+            if let Ok(permit) = large.acquire_owned().await {
+                *turn.lock() = Some(permit);
+            }
+        }
     }
 
     /// Why a statement that has been planned for so long without waiting gets no more time.
@@ -56,6 +72,20 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn large_statements_take_turns_until_their_jobs_run() {
+        let (large, hour) = (Arc::new(Semaphore::new(1)), Duration::from_secs(3600));
+        let (first, second) = (Patience::new(hour, None), Patience::new(hour, None));
+        first.wait_for_turn(&large).await;
+        let waiting = tokio::spawn(second.wait_for_turn(&large));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        first.until_started(None)(JobId(1));
+        waiting.await.unwrap();
+        drop(second);
+        assert_eq!(large.available_permits(), 1);
+    }
 
     #[test]
     fn planning_ends_in_time_and_jobs_have_theirs() {

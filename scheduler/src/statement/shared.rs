@@ -1,39 +1,61 @@
-//! How often common table expressions are copied where they are named. DataFusion plans a copy for each name: of forty of which each is
-//! named twice in the next one there would be 2 to the 40th of the first.
+//! What a few words of a statement make many of, before there is a plan whose size can be measured.
+//!
+//! - Common table expressions are copied where they are named. DataFusion plans a copy for each name: of forty of which each is named twice
+//!   in the next one there would be 2 to the 40th of the first.
+//! - CUBE of 25 columns is 2 to the 25th grouping sets.
 
 use crate::errors::QueryError;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{Query, Visit, Visitor, visit_relations};
+use datafusion::sql::sqlparser::ast::{
+    Expr, GroupByExpr, GroupByWithModifier, Query, SetExpr, Visit, Visitor, visit_relations,
+};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use windlass_engine::extent::Limits;
 
-/// An error for a statement whose common table expressions would be copied more often than a plan may have operators.
+/// Of one GROUP BY, as in PostgreSQL.
+const MOST_GROUPING_SETS: usize = 4_096;
+
+/// An error for a statement whose common table expressions would be copied more often than a plan may have operators, or that groups in
+/// too many ways.
 pub(super) fn check(statement: &Statement, limits: Limits) -> Result<(), QueryError> {
-    let mut copies = Copies { most: limits.size };
+    let mut multiplied = Multiplied { most: limits.size };
     let refused = match statement {
-        Statement::Statement(statement) => statement.visit(&mut copies).is_break(),
+        Statement::Statement(statement) => statement.visit(&mut multiplied),
         Statement::Explain(explain) => return check(&explain.statement, limits),
         Statement::CopyTo(copy) => match &copy.source {
-            datafusion::sql::parser::CopyToSource::Query(query) => query.visit(&mut copies).is_break(),
-            datafusion::sql::parser::CopyToSource::Relation(_) => false,
+            datafusion::sql::parser::CopyToSource::Query(query) => query.visit(&mut multiplied),
+            datafusion::sql::parser::CopyToSource::Relation(_) => ControlFlow::Continue(()),
         },
-        _ => false,
+        _ => ControlFlow::Continue(()),
     };
     match refused {
-        true => Err(QueryError::Exhausted(limits.too_large())),
-        false => Ok(()),
+        ControlFlow::Break(Many::Copies) => Err(QueryError::Exhausted(limits.too_large())),
+        ControlFlow::Break(Many::GroupingSets) => Err(QueryError::Exhausted(format!(
+            "the statement groups in more than {MOST_GROUPING_SETS} ways: CUBE of n columns is 2 to the power of n grouping sets, and several in one \
+             GROUP BY are multiplied; name the sets that are needed in GROUPING SETS"
+        ))),
+        ControlFlow::Continue(()) => Ok(()),
     }
 }
 
-struct Copies {
+enum Many {
+    Copies,
+    GroupingSets,
+}
+
+struct Multiplied {
+    /// Copies of common table expressions.
     most: usize,
 }
 
-impl Visitor for Copies {
-    type Break = ();
+impl Visitor for Multiplied {
+    type Break = Many;
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Many> {
+        if most_grouping_sets(&query.body) > MOST_GROUPING_SETS {
+            return ControlFlow::Break(Many::GroupingSets);
+        }
         let Some(with) = &query.with else { return ControlFlow::Continue(()) };
         // What each stands for: itself, and what it names.
         let mut sizes: HashMap<String, usize> = HashMap::new();
@@ -44,12 +66,46 @@ impl Visitor for Copies {
                 ControlFlow::<()>::Continue(())
             });
             if size > self.most {
-                return ControlFlow::Break(());
+                return ControlFlow::Break(Many::Copies);
             }
             sizes.insert(shared.alias.name.to_string().to_lowercase(), size);
         }
         ControlFlow::Continue(())
     }
+}
+
+/// The most grouping sets that one SELECT of set operations has; those of subqueries are visited by themselves.
+fn most_grouping_sets(body: &SetExpr) -> usize {
+    let mut most = 0;
+    let mut waiting = vec![body];
+    while let Some(body) = waiting.pop() {
+        match body {
+            SetExpr::Select(select) => most = most.max(grouping_sets(&select.group_by)),
+            SetExpr::SetOperation { left, right, .. } => waiting.extend([left.as_ref(), right.as_ref()]),
+            _ => {}
+        }
+    }
+    most
+}
+
+fn grouping_sets(group_by: &GroupByExpr) -> usize {
+    let power = |of: usize| 1_usize.checked_shl(u32::try_from(of).unwrap_or(u32::MAX)).unwrap_or(usize::MAX);
+    let (exprs, modifiers) = match group_by {
+        GroupByExpr::All(modifiers) => (&[][..], modifiers),
+        GroupByExpr::Expressions(exprs, modifiers) => (&exprs[..], modifiers),
+    };
+    let of_expr = |expr: &Expr| match expr {
+        Expr::Cube(sets) => power(sets.len()),
+        Expr::Rollup(sets) => sets.len() + 1,
+        Expr::GroupingSets(sets) => sets.len().max(1),
+        _ => 1,
+    };
+    let of_modifier = |modifier: &GroupByWithModifier| match modifier {
+        GroupByWithModifier::Cube => power(exprs.len()),
+        GroupByWithModifier::Rollup => exprs.len() + 1,
+        _ => 1,
+    };
+    exprs.iter().map(of_expr).chain(modifiers.iter().map(of_modifier)).fold(1, usize::saturating_mul)
 }
 
 #[cfg(test)]
@@ -70,5 +126,24 @@ mod tests {
         checked(15, "c# a, c# b").unwrap();
         let error = checked(40, "c# a, C# b").unwrap_err();
         assert!(error.to_string().contains("primary.size_limit"), "{error}");
+    }
+
+    #[test]
+    fn grouping_sets_are_counted() {
+        let check = |group_by: &str| {
+            let sql = format!("select 1 union all select count(*) from (select a from t group by {group_by})");
+            check(&DFParser::parse_sql(&sql).unwrap().pop_front().unwrap(), Limits::default())
+        };
+        let columns = |n: usize| (0..n).map(|n| format!("a{n}")).collect::<Vec<_>>().join(", ");
+        check(&format!("cube ({})", columns(12))).unwrap();
+        check(&format!("rollup ({}), cube(a, b)", columns(100))).unwrap();
+        for many in [
+            format!("cube ({})", columns(13)),
+            format!("cube ({}), rollup ({0})", columns(10)),
+            format!("cube ({})", columns(99)),
+        ] {
+            let error = check(&many).unwrap_err();
+            assert!(error.to_string().contains("4096 ways"), "{error}");
+        }
     }
 }
