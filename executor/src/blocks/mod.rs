@@ -8,7 +8,7 @@
 //!                                  └──nobody wants or seals it, or the process ends──> (nothing)
 //!
 //! Held ──found bad──> Damaged ──its first bytes verify, a copy takes its place──> Held
-//!                        └──deleted, there is a better one──> (nothing)
+//!                        └──deleted, others were read that have all of the block──> (nothing)
 //! ```
 //!
 //! The primary is told what is held when the executor joins, and from then on what came and what went, in that order.
@@ -126,6 +126,8 @@ struct News {
     not_copied: BTreeSet<BlockId>,
     /// Removed, or not there when it was looked for.
     gone: BTreeSet<BlockId>,
+    /// Read to its end, as it was asked for, and right.
+    verified: BTreeSet<BlockId>,
 }
 
 impl BlockStore {
@@ -258,7 +260,10 @@ impl BlockStore {
             self.spawn(async move {
                 // One after the other: a disk is not read faster otherwise.
                 for block in orders.verify {
-                    store.check(BlockId(block), &Throttle::new(0)).await;
+                    let block = BlockId(block);
+                    if store.check(block, &Throttle::new(0)).await {
+                        store.say_verified(block);
+                    }
                 }
             });
         }
@@ -327,6 +332,16 @@ impl BlockStore {
         // The next start would not know which of the two is the right one.
         if let Some(damaged) = damaged.filter(|damaged| damaged.disk != disk) {
             self.remove(damaged.disk, block.id);
+        }
+    }
+
+    /// All of a replica was read.
+    fn say_verified(&self, block: BlockId) {
+        let mut state = self.0.state.lock();
+        if state.held.contains_key(&block) {
+            state.news.verified.insert(block);
+            drop(state);
+            self.0.news.notify_one();
         }
     }
 
@@ -493,6 +508,7 @@ impl State {
     }
 
     fn release(&mut self, block: BlockId) -> Option<Held> {
+        self.news.verified.remove(&block);
         let held = self.held.remove(&block)?;
         self.bytes -= held.bytes;
         Some(held)
@@ -524,8 +540,7 @@ impl State {
         report.bad = std::mem::take(&mut self.news.bad).into_iter().map(|id| id.0).collect();
         report.not_copied = std::mem::take(&mut self.news.not_copied).into_iter().map(|id| id.0).collect();
         report.gone = std::mem::take(&mut self.news.gone).into_iter().map(|id| id.0).collect();
-        let silent =
-            report.blocks.is_empty() && report.bad.is_empty() && report.not_copied.is_empty() && report.gone.is_empty();
-        (!silent).then_some(report)
+        report.verified = std::mem::take(&mut self.news.verified).into_iter().map(|id| id.0).collect();
+        (report != v1::BlockReport::default()).then_some(report)
     }
 }
