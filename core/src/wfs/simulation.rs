@@ -698,13 +698,13 @@ impl World {
                 let at = self.roll(self.writes.len() as u64) as usize;
                 self.go_on(at);
             }
-            12 => match self.roll(4) {
+            12 => match self.roll(3) {
                 0 => self.ask_for_policy(),
-                3 => self.set_replication(),
                 1 if !self.removals.is_empty() => self.go_on_removing(0),
                 _ => self.remove(),
             },
             13 => self.fault(),
+            15 => self.set_replication(),
             14 => {
                 let at = self.roll(EXECUTORS) as usize;
                 let block = self.executors[at].disk.keys().next().copied();
@@ -930,7 +930,7 @@ fn checkers_see_planted_bugs() {
     let shells = [Defect::ToldEarly, Defect::NoRepair, Defect::OrdersLost, Defect::NumbersAgain];
     let disks = [Defect::CodedEarly, Defect::RebuiltFromTooFew, Defect::LongerIsGarbage];
     for defect in shells.into_iter().chain(disks).chain([Defect::DoneTwice, Defect::NotRead]) {
-        let caught = (1..200).any(|seed| std::panic::catch_unwind(|| run(seed, defect)).is_err());
+        let caught = (1..400).any(|seed| std::panic::catch_unwind(|| run(seed, defect)).is_err());
         assert!(caught, "{defect:?} was not noticed");
     }
 }

@@ -48,7 +48,10 @@ struct Asked {
 
 impl Vouching {
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.asked.values().map(|asked| asked.until).min()
+        // What changed outside of upkeep is looked at at once; for what waits there may be no room.
+        let now = !self.changed.is_empty() || (!self.waiting.is_empty() && self.asked.is_empty());
+        let late = self.asked.values().map(|asked| asked.until).min();
+        if now { Some(Instant::default()) } else { late }
     }
 
     /// Replicas of the block are read when there is room for that.
@@ -120,7 +123,7 @@ impl Namespace {
         while let Some(block) = self.upkeep.vouching.changed.pop_first() {
             self.vouch(now, block, out);
         }
-        let most = FOR_EACH * self.replicas.members.len();
+        let most = FOR_EACH * self.replicas.members.len().max(1);
         while self.upkeep.vouching.asked.len() < most
             && let Some(block) = self.upkeep.vouching.waiting.pop_first()
         {
