@@ -312,7 +312,7 @@ impl BlockStore {
         match self.0.disks[disk].set_aside(block) {
             Ok(aside) => {
                 // What cannot be removed now is at the next start.
-                let removed = move || aside.iter().for_each(|path| _ = std::fs::remove_file(path));
+                let removed = move || aside.iter().for_each(|path| _ = disk::remove_path(path));
                 self.0.tasks.spawn_blocking_on(removed, &self.0.io);
             }
             // It is reported, and deleted, after the next start.
@@ -412,6 +412,12 @@ impl BlockStore {
         held.ok_or_else(|| Status::not_found(format!("this executor has no replica of {block}")))
     }
 
+    /// The same, or a damaged one: of its bytes some may be what was written.
+    fn readable(&self, block: BlockId) -> Result<Held, Status> {
+        let damaged = || self.0.state.lock().damaged.get(&block).copied();
+        self.held(block).or_else(|status| damaged().ok_or(status))
+    }
+
     /// Stored pieces of a replica around a range, with their checksums.
     fn pieces(&self, block: u64, range: Range<u64>) -> BoxStream<'static, Result<v1::BlockData, Status>> {
         self.units(block, range, |replica, start, end| replica.piece(start, end), 1 << 20)
@@ -426,7 +432,7 @@ impl BlockStore {
         unit: u64,
     ) -> BoxStream<'static, Result<T, Status>> {
         let id = BlockId(block);
-        let held = match self.held(id) {
+        let held = match self.readable(id) {
             Ok(held) => held,
             Err(status) => return stream::iter([Err(status)]).boxed(),
         };
@@ -485,7 +491,23 @@ impl BlockNode for BlockStore {
     }
 
     fn read(&self, block: u64, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Status>> {
-        self.units(block, range, |replica, start, end| replica.read(start, end), READ_BYTES)
+        let (store, id) = (self.clone(), BlockId(block));
+        let disk = self.readable(id).map_or(0, |held| held.disk);
+        let units = self.units(block, range, |replica, start, end| replica.read_some(start, end), READ_BYTES);
+        let parts = units.flat_map(move |unit| match unit {
+            Ok((bytes, wrong)) => {
+                let wrong = wrong.map(|error| Err(store.judge(id, disk, &error)));
+                stream::iter([Some(Ok(bytes)), wrong].into_iter().flatten())
+            }
+            Err(status) => stream::iter([Some(Err(status)), None].into_iter().flatten()),
+        });
+        // What comes behind an error would be taken for what is missing.
+        let up_to_error = parts.scan(false, |failed, part| {
+            let part = (!*failed).then_some(part);
+            *failed |= part.as_ref().is_some_and(Result::is_err);
+            std::future::ready(part)
+        });
+        up_to_error.boxed()
     }
 }
 

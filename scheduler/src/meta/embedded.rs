@@ -115,7 +115,8 @@ impl EmbeddedStore {
     pub fn open(path: &Path) -> Result<Self, MetaError> {
         let name = path.display().to_string();
         if let Some(folder) = path.parent() {
-            let error = |e: std::io::Error| MetaError::Store { store: name.clone(), action: "opened", reason: e.to_string() };
+            let error =
+                |e: std::io::Error| MetaError::Store { store: name.clone(), action: "opened", reason: e.to_string() };
             std::fs::create_dir_all(folder).map_err(error)?;
         }
         let path = path.to_path_buf();
