@@ -5,6 +5,7 @@ mod cluster;
 mod complete;
 mod fs;
 mod jobs;
+mod local_file;
 mod meta;
 mod output;
 mod progress;
