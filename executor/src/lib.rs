@@ -25,6 +25,7 @@ mod watchdog;
 mod webhdfs;
 
 pub use config::{ExecutorConfig, default_memory};
+pub use container::total_memory;
 pub use error::ExecutorError;
 pub use node::Executor;
 pub use transport::LocalLink;

@@ -81,7 +81,9 @@ pub(crate) fn beside(path: &Path, middle: &str, end: &str, keep: bool) -> io::Re
             Err(TryLockError::Error(_)) => {}
         }
         // Whoever removes what is left may have taken it for that, before the lock.
-        let same = |meta: fs::Metadata| Ok::<_, io::Error>((meta.dev(), meta.ino()) == (file.metadata()?.dev(), file.metadata()?.ino()));
+        let same = |meta: fs::Metadata| {
+            Ok::<_, io::Error>((meta.dev(), meta.ino()) == (file.metadata()?.dev(), file.metadata()?.ino()))
+        };
         if fs::metadata(&temporary).and_then(same).unwrap_or(false) {
             if !keep {
                 file.set_len(0)?;

@@ -183,8 +183,7 @@ async fn fetch(files: &Wfs, item: &Item, transfer: &Transfer, bar: &ProgressBar)
     let (located, bytes) = locate(files, &item.from).await?;
     let id = located.entry.as_ref().map_or(0, |entry| entry.id);
     // Of another version of the file nothing is of use.
-    let (part, local) =
-        local_file::beside(&to, &id.to_string(), "part", transfer.resume).map_err(|e| failed(&e))?;
+    let (part, local) = local_file::beside(&to, &id.to_string(), "part", transfer.resume).map_err(|e| failed(&e))?;
     let mut local = tokio::fs::File::from_std(local);
     let begun = local.seek(std::io::SeekFrom::End(0)).await.map_err(|e| failed(&e))?.min(bytes);
     bar.inc(begun);
