@@ -4,7 +4,7 @@
 //!   I/O runtime (the caller's): attach loop, heartbeats, Exchange and Flight services
 //!        │ launches              ▲ reports
 //!        ▼                       │
-//!   CPU runtimes (one thread for each slot, two for light tasks beside full slots): tasks
+//!   CPU runtimes (one thread for each slot, two for light tasks beside full slots, spare ones for cancelled tasks that compute on): tasks
 //! ```
 //!
 //! A busy CPU never delays a heartbeat: tasks have threads of their own, and disks and compression have the exchange store's.
