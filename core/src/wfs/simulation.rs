@@ -168,9 +168,18 @@ impl World {
 
     /// One operation, made durable. `None`: the primary died before it was, and whoever asked hears nothing.
     fn operate<T>(&mut self, operation: impl FnOnce(&mut Namespace, Now, &mut Output) -> T) -> Option<T> {
+        self.operate_at_risk(300, operation)
+    }
+
+    /// The primary dies in one of so many.
+    fn operate_at_risk<T>(
+        &mut self,
+        risk: u64,
+        operation: impl FnOnce(&mut Namespace, Now, &mut Output) -> T,
+    ) -> Option<T> {
         let mut out = Output::default();
         let result = operation(&mut self.names, self.now, &mut out);
-        let dies = self.roll(300) == 0;
+        let dies = self.roll(risk) == 0;
         if dies {
             let lost = self.roll(2) == 0;
             self.note(format!("primary dies, last change lost: {lost}"));
@@ -553,7 +562,8 @@ impl World {
         let Removal { path, name } = self.removals.swap_remove(at);
         let before = self.has_happened(name);
         let defect = self.defect;
-        let removed = self.operate(|names, now, out| {
+        // Mostly nothing comes of it: what is removed once more has to be seen nonetheless.
+        let removed = self.operate_at_risk(30, |names, now, out| {
             let name = (defect != Defect::DoneTwice || !before).then_some(name);
             let delete = |names: &mut Namespace, out: &mut Output| names.delete(now, &path, false, out);
             names.once(now, name, out, |names, out| delete(names, out).map(|()| Answer::Done))
