@@ -6,8 +6,9 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Value: the revision of the commit that wrote it (8 bytes, big-endian), then the value itself.
@@ -26,6 +27,9 @@ const REVISION: TableDefinition<u8, u64> = TableDefinition::new("revision");
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
     file: Arc<Reopened>,
+    /// Absent: in the folder of a process that is not there for long.
+    reserve: Arc<OnceLock<Reserve>>,
+    path: PathBuf,
     name: String,
     leader: Arc<Mutex<Option<Leader>>>,
 }
@@ -43,6 +47,48 @@ struct Reopened {
 impl fmt::Debug for Reopened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reopened").field("database", &self.database).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of a disk that are kept for when it is full: what frees space is to be written then.
+const RESERVE_BYTES: usize = 4 << 20;
+/// Between attempts to have them again.
+const RESERVE_PAUSE: Duration = Duration::from_secs(10);
+
+/// A file that is given up for the room that it takes.
+#[derive(Debug)]
+struct Reserve {
+    path: PathBuf,
+    /// When it was given up, or could not be made.
+    missing: Mutex<Option<Instant>>,
+}
+
+impl Reserve {
+    /// Best effort: without it a full disk is just full.
+    fn make(&self) {
+        let made = std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() == RESERVE_BYTES as u64)
+            || std::fs::write(&self.path, vec![1; RESERVE_BYTES]).is_ok();
+        if !made {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        *self.missing.lock() = (!made).then(Instant::now);
+    }
+
+    fn make_again(&self) {
+        let due = self.missing.lock().is_some_and(|at| at.elapsed() >= RESERVE_PAUSE);
+        if due {
+            self.make();
+        }
+    }
+
+    /// Whether there is more room now.
+    fn give_up(&self) -> bool {
+        let given_up = std::fs::remove_file(&self.path).is_ok();
+        if given_up {
+            tracing::warn!(reserve = %self.path.display(), "the disk of the metadata store is full: its reserve is used");
+            *self.missing.lock() = Some(Instant::now());
+        }
+        given_up
     }
 }
 
@@ -119,11 +165,11 @@ impl EmbeddedStore {
                 |e: std::io::Error| MetaError::Store { store: name.clone(), action: "opened", reason: e.to_string() };
             std::fs::create_dir_all(folder).map_err(error)?;
         }
-        let path = path.to_path_buf();
-        Self::opened_by(name, Box::new(move || Database::create(&path)))
+        let (path, file) = (path.to_path_buf(), path.to_path_buf());
+        Self::opened_by(name, path, Box::new(move || Database::create(&file)))
     }
 
-    fn opened_by(name: String, open: Opener) -> Result<Self, MetaError> {
+    fn opened_by(name: String, path: PathBuf, open: Opener) -> Result<Self, MetaError> {
         let database = open().map_err(|e| {
             let reason = match e {
                 DatabaseError::DatabaseAlreadyOpen => {
@@ -134,7 +180,7 @@ impl EmbeddedStore {
             MetaError::Store { store: name.clone(), action: "opened", reason }
         })?;
         let file = Reopened { open, database: RwLock::new((1, Some(database))), writing: Mutex::default() };
-        let store = Self { file: Arc::new(file), name, leader: Arc::default() };
+        let store = Self { file: Arc::new(file), reserve: Arc::default(), path, name, leader: Arc::default() };
         store.file.with(create_tables).1.map_err(|e| store.error("opened", e))?;
         Ok(store)
     }
@@ -169,7 +215,10 @@ impl EmbeddedStore {
         loop {
             let (opening, written) = self.file.with(|database| write(database, transaction));
             let Failed { error, committing } = match written {
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    self.reserve.get().into_iter().for_each(Reserve::make_again);
+                    return Ok(());
+                }
                 Ok(Some(conflict)) => return Err(conflict),
                 Err(failed) => failed,
             };
@@ -177,12 +226,16 @@ impl EmbeddedStore {
                 return Err(self.error("written", error));
             }
             self.file.close(opening);
+            let is_full = matches!(&error, redb::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull);
+            let has_room = || is_full && self.reserve.get().is_some_and(Reserve::give_up);
             match (committing, before) {
                 // It has failed before, in another access: nothing of this one was done.
                 (None, None) => before = Some(()),
+                (None, Some(())) if has_room() => {}
                 (None, Some(())) => return Err(self.error("written", error)),
                 (Some(revision), _) => match self.file.read(revision_of) {
                     Ok(now) if now == revision => return Ok(()),
+                    Ok(_) if has_room() => {}
                     Ok(_) => return Err(self.error("written", error)),
                     Err(unread) => {
                         let reason = format!("{error}; and then: {unread}");
@@ -258,6 +311,9 @@ impl MetaStore for EmbeddedStore {
     async fn lead(&self, leader: &Leader) -> Result<Term, MetaError> {
         let epoch = next_epoch(self).await?;
         *self.leader.lock() = Some(leader.clone());
+        self.reserve
+            .get_or_init(|| Reserve { path: self.path.with_extension("reserve"), missing: Mutex::default() })
+            .make();
         Ok(Term { epoch, lost: CancellationToken::new() })
     }
 
@@ -365,7 +421,7 @@ mod tests {
                     of_opener.left.store(left, Ordering::SeqCst);
                     database
                 };
-                let store = EmbeddedStore::opened_by("of the test".into(), Box::new(open)).unwrap();
+                let store = EmbeddedStore::opened_by("of the test".into(), PathBuf::new(), Box::new(open)).unwrap();
                 store.commit(Transaction::default().put("a", vec![1; 5_000])).await.unwrap();
                 disk.left.store(room, Ordering::SeqCst);
                 disk.shut.store(shut, Ordering::SeqCst);
