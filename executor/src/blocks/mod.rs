@@ -80,6 +80,8 @@ struct Shared {
     state: Mutex<State>,
     /// There is something to report.
     news: Notify,
+    /// A damaged replica is not looked at any more.
+    salvaged: Notify,
     /// What this executor is called at present; 0: nothing.
     me: AtomicU64,
     peers: Peers,
@@ -166,6 +168,7 @@ impl BlockStore {
             disks,
             state: Mutex::new(state),
             news: Notify::new(),
+            salvaged: Notify::new(),
             me: AtomicU64::new(0),
             peers: Peers::new(io.clone()),
             io,
