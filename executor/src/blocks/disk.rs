@@ -459,9 +459,9 @@ impl Replica {
             Ok(bytes) => Ok((bytes, None)),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 let ends = std::iter::successors(Some(start), |at| Some((at / CHUNK + 1) * CHUNK));
-                let starts = ends.take_while(|at| *at < end);
+                let mut starts = ends.take_while(|at| *at < end);
                 let is_bad = |at: &u64| self.verified(*at, (at / CHUNK + 1) * CHUNK).is_err();
-                match starts.into_iter().find(is_bad).filter(|bad| *bad > start) {
+                match starts.find(is_bad).filter(|bad| *bad > start) {
                     Some(bad) => Ok((self.read(start, bad)?, Some(error))),
                     None => Err(error),
                 }

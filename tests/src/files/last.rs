@@ -2,7 +2,7 @@
 
 use super::faults::{healthy, options, quick, text, until, verify, write};
 use crate::cluster::{Processes, succeed, windlass};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use windlass_client::wfs::Wfs;
 
 const BLOCK: u64 = 1 << 20;
@@ -13,11 +13,11 @@ fn replica(cluster: &Processes, executor: usize) -> PathBuf {
     found.into_iter().next().expect("there is one")
 }
 
-fn empty(path: &PathBuf) {
+fn empty(path: &Path) {
     std::fs::write(path, b"").expect("a replica can be emptied");
 }
 
-fn flip(path: &PathBuf, at: usize) {
+fn flip(path: &Path, at: usize) {
     let mut stored = std::fs::read(path).expect("the replica is there");
     stored[at] ^= 0x10;
     std::fs::write(path, stored).expect("a byte can be flipped");
