@@ -22,6 +22,8 @@ use windlass_scheduler::cluster::{Cluster, ClusterConfig};
 use windlass_scheduler::primary::PrimaryConfig;
 use windlass_scheduler::results::ResultSource;
 
+/// The primary's part of the folder.
+const PRIMARY: &str = "primary";
 /// How long tasks and connections may take to end when the session is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -61,13 +63,13 @@ impl Embedded {
         let (dir, temporary) = match &options.dir {
             Some(dir) => (dir.clone(), None),
             None => {
-                let folder = Temporary::new();
+                let folder = Temporary::new().await;
                 let folder = folder.map_err(|error| failed(format!("no temporary folder: {error}")))?;
                 (folder.path().to_owned(), Some(folder))
             }
         };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let mut config = ClusterConfig::new(PrimaryConfig::default(), dir.join("primary"));
+        let mut config = ClusterConfig::new(PrimaryConfig::default(), dir.join(PRIMARY));
         config.sessions.options = options.options.clone();
         // There is one executor for replicas.
         config.files.replication = 1;

@@ -3,6 +3,7 @@
 //! ```text
 //!   attempt   launch ──> running ──ended──> reported, exactly once
 //!                           └─cancel, shed─> aborted ──ended──┘
+//!                                    cancelled └─late─> lingering: reported ──ended──> what it wrote is removed
 //!   output    adopt ──> fetching ──adopted──> here, reported
 //!                           └─cancel, drop─> not wanted ──adopted──> removed
 //!   stage     launch, adopt ──> may have outputs here ──drop──> what arrives or ends later is removed
@@ -18,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default)]
 pub struct Worker {
     running: BTreeMap<AttemptId, Running>,
+    /// Those that were reported and have not stopped.
+    lingering: BTreeSet<AttemptId>,
     /// Stages that may have left outputs here.
     stages: BTreeSet<StageId>,
     adopting: BTreeSet<AttemptId>,
@@ -96,6 +99,27 @@ impl Worker {
         let group = running.group;
         let last = !self.running.values().any(|other| other.group == group && !other.aborted);
         actions.push(Action::Abort { attempt, last });
+    }
+
+    /// This attempt was told to stop a while ago, and computes on where nobody can call it back. If it was the primary that wanted it stopped,
+    /// it is reported before it ends: nobody waits for it any longer.
+    pub fn linger(&mut self, attempt: AttemptId) -> Vec<Action> {
+        let is_cancelled = |running: &Running| running.aborted && running.shed.is_none();
+        if !self.running.get(&attempt).is_some_and(is_cancelled) {
+            return Vec::new();
+        }
+        self.running.remove(&attempt);
+        self.lingering.insert(attempt);
+        vec![Action::Cancelled(attempt)]
+    }
+
+    pub fn lingering(&self) -> usize {
+        self.lingering.len()
+    }
+
+    /// An attempt has ended that was reported before, if this one was: what it may have written is not wanted.
+    pub fn lingered(&mut self, attempt: AttemptId) -> Option<Action> {
+        self.lingering.remove(&attempt).then_some(Action::Remove(attempt))
     }
 
     /// Attempts that this executor has not stopped itself, and the launch that each was part of.

@@ -4,7 +4,7 @@
 //!   I/O runtime (the caller's): attach loop, heartbeats, Exchange and Flight services
 //!        │ launches              ▲ reports
 //!        ▼                       │
-//!   CPU runtimes (one thread for each slot, two for light tasks beside full slots): tasks
+//!   CPU runtimes (one thread for each slot, two for light tasks beside full slots, spare ones for cancelled tasks that compute on): tasks
 //! ```
 //!
 //! A busy CPU never delays a heartbeat: tasks have threads of their own, and disks and compression have the exchange store's.
@@ -25,6 +25,7 @@ mod watchdog;
 mod webhdfs;
 
 pub use config::{ExecutorConfig, default_memory};
+pub use container::total_memory;
 pub use error::ExecutorError;
 pub use node::Executor;
 pub use transport::LocalLink;

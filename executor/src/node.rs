@@ -11,7 +11,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::runtime::{Handle, Runtime};
 use windlass_connectors::StoreRegistry;
 use windlass_connectors::wfs::{Local, Primary, Wfs};
@@ -45,6 +45,8 @@ pub(crate) struct Node {
     /// Which process this is, whatever its name.
     instance: Bytes,
     beside: Arc<CpuRuntime>,
+    /// Started when it is first needed.
+    spare: Arc<OnceLock<Option<CpuRuntime>>>,
     /// Held for as long as the folder is used.
     _lock: Arc<File>,
 }
@@ -117,6 +119,7 @@ impl Executor {
             cpu,
             instance,
             beside,
+            spare: Arc::default(),
             _lock,
         };
         Ok(Executor { node: Arc::new(node) })
@@ -170,6 +173,18 @@ impl Node {
     /// Where a task runs that found the slots full: those that fill them may keep their threads busy for seconds.
     pub fn beside(&self) -> &Handle {
         self.beside.handle()
+    }
+
+    /// Where a task runs whose slot's thread is still busy with one that was cancelled. One thread for each slot.
+    pub fn spare(&self) -> &Handle {
+        let start = || match CpuRuntime::start(self.config.slots, "windlass-spare") {
+            Ok(runtime) => Some(runtime),
+            Err(error) => {
+                tracing::warn!(%error, "no threads for tasks in the place of those that were cancelled");
+                None
+            }
+        };
+        self.spare.get_or_init(start).as_ref().map_or(self.beside(), CpuRuntime::handle)
     }
 
     #[cfg(test)]

@@ -12,7 +12,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use url::Url;
@@ -151,7 +151,7 @@ pub(crate) struct Runner {
     plans: BTreeMap<PlanHash, Arc<Sent>>,
     tasks: JoinSet<Result<TaskSummary, TaskFailure>>,
     /// Every member of `tasks`.
-    names: HashMap<Id, (AttemptId, Instant)>,
+    names: HashMap<Id, Named>,
     running: BTreeMap<AttemptId, Running>,
     /// Outputs of executors that leave, on their way here.
     adoptions: JoinSet<(AttemptId, Result<(), String>)>,
@@ -166,8 +166,28 @@ pub(crate) enum Ended {
     Adoption(AttemptId, Result<(), String>),
 }
 
+/// How long a cancelled attempt may compute on before its slot is given to others. Mostly an attempt stops within milliseconds.
+const LINGER_AFTER: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Copy)]
+struct Named {
+    attempt: AttemptId,
+    started: Instant,
+    threads: Threads,
+}
+
+/// Which threads an attempt has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Threads {
+    Slots,
+    Spare,
+    Beside,
+}
+
 struct Running {
     task: AbortHandle,
+    /// When it was told to stop.
+    aborted: Option<Instant>,
     /// All attempts that were launched with it.
     group: Arc<Group>,
 }
@@ -207,7 +227,7 @@ impl Runner {
     }
 
     pub fn running(&self) -> usize {
-        self.names.len()
+        self.names.len() - self.worker.lingering()
     }
 
     pub fn launch(&mut self, mut order: LaunchOrder) {
@@ -227,12 +247,59 @@ impl Runner {
         });
         for (index, &(partition, attempt)) in group.order.attempts.iter().enumerate() {
             let name = group.order.stage.task(partition).attempt(attempt);
-            let is_beside = self.names.len() >= self.node.config.slots as usize;
-            let threads = if is_beside { self.node.beside() } else { self.node.cpu() };
-            let task = self.tasks.spawn_on(group.clone().run(index), threads);
-            self.names.insert(task.id(), (name, Instant::now()));
-            self.running.insert(name, Running { task, group: group.clone() });
+            let threads = self.threads();
+            let handle = match threads {
+                Threads::Slots => self.node.cpu(),
+                Threads::Spare => self.node.spare(),
+                Threads::Beside => self.node.beside(),
+            };
+            let task = self.tasks.spawn_on(group.clone().run(index), handle);
+            self.names.insert(task.id(), Named { attempt: name, started: Instant::now(), threads });
+            self.running.insert(name, Running { task, aborted: None, group: group.clone() });
         }
+    }
+
+    /// Those for the next attempt.
+    fn threads(&self) -> Threads {
+        let on = |threads: Threads| self.names.values().filter(|named| named.threads == threads).count();
+        match () {
+            () if on(Threads::Slots) < self.node.config.slots as usize => Threads::Slots,
+            () if on(Threads::Spare) < self.worker.lingering() => Threads::Spare,
+            () => Threads::Beside,
+        }
+    }
+
+    /// When the next attempt has computed on for too long after it was cancelled. There are at most as many of those as slots.
+    fn next_linger(&self) -> Option<Instant> {
+        if self.worker.lingering() >= self.node.config.slots as usize {
+            return None;
+        }
+        self.running.values().filter_map(|running| running.aborted).min().map(|at| at + LINGER_AFTER)
+    }
+
+    /// Reports what has computed on for too long. Its thread ends when it does.
+    fn linger(&mut self) -> Vec<TaskReport> {
+        let now = Instant::now();
+        let late = |running: &Running| running.aborted.is_some_and(|at| at + LINGER_AFTER <= now);
+        let late: Vec<AttemptId> =
+            self.running.iter().filter(|(_, running)| late(running)).map(|(attempt, _)| *attempt).collect();
+        let mut reports = Vec::new();
+        for attempt in late {
+            if self.worker.lingering() >= self.node.config.slots as usize {
+                break;
+            }
+            let actions = self.worker.linger(attempt);
+            if actions.is_empty() {
+                // This executor wants it stopped, for its memory: that is not free before.
+                self.running.entry(attempt).and_modify(|running| running.aborted = None);
+            } else {
+                self.running.remove(&attempt);
+                let lingering = self.worker.lingering();
+                tracing::warn!(%attempt, lingering, "a cancelled task computes on; others take its slot meanwhile");
+            }
+            reports.extend(self.act(actions));
+        }
+        reports
     }
 
     /// Stops these attempts. Those that can be reported at once.
@@ -246,7 +313,8 @@ impl Runner {
         for action in actions {
             match action {
                 Action::Abort { attempt, last } => {
-                    let Some(running) = self.running.get(&attempt) else { continue };
+                    let Some(running) = self.running.get_mut(&attempt) else { continue };
+                    running.aborted.get_or_insert_with(Instant::now);
                     running.task.abort();
                     if last {
                         running.group.stop();
@@ -316,13 +384,22 @@ impl Runner {
     /// Waits for something to end. Never returns while nothing runs. Cancel safe.
     pub async fn ended(&mut self) -> Ended {
         loop {
+            let linger = self.next_linger();
             tokio::select! {
                 Some(first) = self.tasks.join_next_with_id() => {
-                    let mut reports = vec![self.report(first)];
+                    let mut reports: Vec<TaskReport> = self.report(first).into_iter().collect();
                     while let Some(next) = self.tasks.try_join_next_with_id() {
-                        reports.push(self.report(next));
+                        reports.extend(self.report(next));
                     }
-                    return Ended::Attempts(reports);
+                    if !reports.is_empty() {
+                        return Ended::Attempts(reports);
+                    }
+                }
+                () = tokio::time::sleep_until(linger.unwrap_or_else(Instant::now).into()), if linger.is_some() => {
+                    let reports = self.linger();
+                    if !reports.is_empty() {
+                        return Ended::Attempts(reports);
+                    }
                 }
                 Some(ended) = self.adoptions.join_next() => match ended {
                     Ok((output, adopted)) => {
@@ -349,12 +426,18 @@ impl Runner {
         self.adoptions.shutdown().await;
     }
 
-    fn report(&mut self, ended: Result<(Id, Result<TaskSummary, TaskFailure>), JoinError>) -> TaskReport {
+    /// `None`: it was reported before it ended.
+    fn report(&mut self, ended: Result<(Id, Result<TaskSummary, TaskFailure>), JoinError>) -> Option<TaskReport> {
         let (id, outcome) = match ended {
             Ok((id, outcome)) => (id, outcome),
             Err(error) => (error.id(), Err(interrupted(error))),
         };
-        let (attempt, started) = self.names.remove(&id).expect("every task was named when it was spawned");
+        let Named { attempt, started, .. } = self.names.remove(&id).expect("every task was named when it was spawned");
+        if let Some(action) = self.worker.lingered(attempt) {
+            tracing::info!(%attempt, seconds = started.elapsed().as_secs(), "a cancelled task has ended");
+            self.act(vec![action]);
+            return None;
+        }
         self.running.remove(&attempt);
         let report = match outcome {
             Ok(summary) => finished(attempt, summary),
@@ -365,7 +448,7 @@ impl Runner {
         if let Outcome::Failed(failure) = &outcome {
             tracing::debug!(%attempt, kind = failure.kind(), %failure, "attempt failed");
         }
-        TaskReport { outcome, elapsed_us: started.elapsed().as_micros() as u64, ..report }
+        Some(TaskReport { outcome, elapsed_us: started.elapsed().as_micros() as u64, ..report })
     }
 }
 

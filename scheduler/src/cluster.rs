@@ -24,7 +24,7 @@ use crate::statement::{ClusterRunner, Journal, StatementConfig, Statements, outc
 use crate::submissions::Submissions;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -178,6 +178,28 @@ impl Cluster {
         assemble(&mut primary, &config, store, stores, runtime, results, names).await?;
         Ok(Cluster { primary, rest: None })
     }
+}
+
+/// Ends the writes of an embedded primary that is gone, and removes what they staged, wherever that is: its folder is to be removed, and what
+/// its store knows of that with it.
+///
+/// # Errors
+/// Its store cannot be read. What cannot be removed is logged.
+pub async fn end_writes(dir: &Path) -> Result<(), ClusterError> {
+    let path = dir.join("meta.redb");
+    // It died before it had one.
+    if !path.exists() {
+        return Ok(());
+    }
+    let store: Arc<dyn MetaStore> = Arc::new(EmbeddedStore::open(&path)?);
+    let journal = Journal::new(store, Arc::default(), StoreRegistry::new());
+    let failed = |error: QueryError| ClusterError::Start(error.to_string());
+    let (abandoned, published) = journal.recover().await.map_err(failed)?;
+    let removed = journal.collect_all().await.map_err(failed)?;
+    if abandoned + published + removed > 0 {
+        tracing::info!(abandoned, published, removed, "ended the writes of an embedded cluster that is gone");
+    }
+    Ok(())
 }
 
 fn serve_files(primary: &mut Primary, opened: Opened) {

@@ -35,10 +35,19 @@ pub(crate) fn entry(folder: &OwnFolder, delay: Duration) -> (String, Bytes) {
 
 /// Removes the folders that are due, and says how many. Those that cannot be removed now are tried again at the next call.
 pub(crate) async fn collect(store: &dyn MetaStore, remover: &Remover) -> Result<usize, QueryError> {
+    collect_until(store, remover, wall_ms()).await
+}
+
+/// The same of those that fall due by then, in milliseconds since 1970.
+pub(crate) async fn collect_until(
+    store: &dyn MetaStore,
+    remover: &Remover,
+    until_ms: u64,
+) -> Result<usize, QueryError> {
     let mut gone = Vec::new();
     for (key, entry) in store.range(GARBAGE).await? {
         let due = key[GARBAGE.len()..].split('-').next().and_then(|ms| ms.parse::<u64>().ok()).unwrap_or(0);
-        if due > wall_ms() {
+        if due > until_ms {
             break;
         }
         let url = String::from_utf8_lossy(&entry.value);

@@ -30,6 +30,9 @@ use windlass_proto::v1::file_request::Ask;
 
 /// Entries in one page of `LISTSTATUS_BATCH`, and that are asked for at a time.
 const PAGE: u32 = 1_000;
+/// What every file and every folder has.
+const FILE_PERMISSION: &str = "644";
+const FOLDER_PERMISSION: &str = "755";
 /// Of a folder, and of files whose blocks were given no other size.
 const BLOCK_BYTES: u64 = 128 << 20;
 
@@ -123,12 +126,16 @@ impl Service {
             ("GET", "GETHOMEDIRECTORY") => Ok(Json(json!({ "Path": "/" })).into_response()),
             ("GET", "OPEN") => self.open(path, parameters).await,
             ("PUT", "MKDIRS") => {
+                of_permission(parameters, FOLDER_PERMISSION)?;
                 let ask = Ask::Mkdir(v1::MkdirRequest { path: at.into(), parents: true });
                 self.act(ask).await
             }
             ("PUT", "RENAME") => self.rename(path, parameters).await,
             ("PUT", "SETREPLICATION") => self.set_replication(at, parameters).await,
-            ("PUT", "CREATE") => self.create(path, parameters).await,
+            ("PUT", "CREATE") => {
+                of_permission(parameters, FILE_PERMISSION)?;
+                self.create(path, parameters).await
+            }
             ("POST", "APPEND") => self.append(path, parameters).await,
             ("DELETE", "DELETE") => self.delete(at, parameters).await,
             ("PUT", "SETPERMISSION" | "SETOWNER") => {
@@ -317,14 +324,25 @@ fn not_a_file(path: &FsPath, error: WfsError) -> Refusal {
     }
 }
 
+/// What is asked for is what there is: other permissions are not kept, so nobody is told that they are. Hadoop's clients ask for these unless
+/// they are told otherwise.
+fn of_permission(parameters: &Parameters, kept: &str) -> Result<(), Refusal> {
+    match parameters.text("permission") {
+        Some(asked) if asked.trim_start_matches('0') != kept => Err(Refusal::unsupported(&format!(
+            "wfs:// keeps no permissions, and has {kept} here: leave out permission={asked}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
 fn file_status(entry: &v1::FileEntry, suffix: &str) -> Value {
     let (kind, length, replication, children, permission) = match (&entry.detail, entry.folder()) {
-        (Some(v1::file_entry::Detail::File(file)), _) => ("FILE", file.bytes, file.replication, 0, "644"),
-        (_, folder) => ("DIRECTORY", 0, 0, folder.map_or(0, |folder| folder.files + folder.folders), "755"),
+        (Some(v1::file_entry::Detail::File(file)), _) => ("FILE", file.bytes, file.replication, 0, FILE_PERMISSION),
+        (_, folder) => ("DIRECTORY", 0, 0, folder.map_or(0, |folder| folder.files + folder.folders), FOLDER_PERMISSION),
     };
     json!({
         "accessTime": entry.modified_ms, "blockSize": if kind == "FILE" { BLOCK_BYTES } else { 0 },

@@ -3,6 +3,7 @@
 mod coded;
 mod distcp;
 pub(crate) mod faults;
+mod last;
 mod model;
 pub(crate) mod shell;
 mod text;

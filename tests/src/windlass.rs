@@ -4,6 +4,7 @@ mod cancel;
 mod elastic;
 mod failover;
 mod leaving;
+mod leftovers;
 mod light;
 mod limits;
 mod lost_executor;

@@ -5,6 +5,8 @@ mod cluster;
 mod complete;
 mod fs;
 mod jobs;
+mod leaving;
+mod local_file;
 mod meta;
 mod output;
 mod progress;
@@ -17,7 +19,6 @@ mod sql;
 mod stages;
 
 use crate::config::{Config, ConfigError};
-use crate::embedded::temporary;
 use crate::error::ClientError;
 use arguments::{Arguments, Command, Executor, ExecutorCommand};
 use clap::Parser;
@@ -25,7 +26,6 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// How a command ended, when it did not end well.
 #[derive(Debug)]
@@ -88,6 +88,7 @@ impl Failure {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match dispatch(arguments) {
+        _ if leaving::is_asked() => ExitCode::from(leaving::code() as u8),
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             match failure {
@@ -123,22 +124,8 @@ fn runtime() -> Result<Runtime, Failure> {
     client_logging();
     let runtime = Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::Failed(format!("cannot start the threads of this process: {e}")))?;
-    leave_nothing(&runtime)?;
+    leaving::listen(&runtime)?;
     Ok(runtime)
-}
-
-/// Whoever asks this process to end is obeyed at once, but for the folder of an embedded cluster, which goes first.
-fn leave_nothing(runtime: &Runtime) -> Outcome {
-    let _in_runtime = runtime.enter();
-    let terminate = signal(SignalKind::terminate());
-    let mut terminate = terminate.map_err(|e| Failure::Failed(format!("cannot listen for signals: {e}")))?;
-    // It ends with the process.
-    runtime.spawn(async move {
-        let _ = terminate.recv().await;
-        temporary::remove_all();
-        std::process::exit(128 + SignalKind::terminate().as_raw_value());
-    });
-    Ok(())
 }
 
 /// A client command is silent unless WINDLASS_LOG asks for more.

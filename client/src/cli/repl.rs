@@ -61,6 +61,7 @@ pub fn run(runner: &mut Runner, runtime: &Runtime) -> Outcome {
                 Ok(true) => {}
                 Ok(false) => break Ok(()),
                 Err(Failure::OutputClosed) => break Err(Failure::OutputClosed),
+                Err(Failure::Interrupted) if super::leaving::is_asked() => return Err(Failure::Interrupted),
                 Err(Failure::Interrupted) => eprintln!("cancelled"),
                 Err(Failure::Failed(message) | Failure::Usage(message) | Failure::Unreachable(message)) => {
                     eprintln!("error: {message}");

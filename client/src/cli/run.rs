@@ -1,6 +1,7 @@
 //! Runs one statement for a person or a script: progress while it runs, Ctrl-C cancels it on the cluster, rows are written as they come.
 
 use super::Failure;
+use super::leaving::{self, Running};
 use super::output::{self, Sink};
 use super::progress::Display;
 use super::stages::{self, one_line};
@@ -57,6 +58,7 @@ impl Runner {
     }
 
     pub async fn statement(&mut self, sql: &str, params: Params) -> Result<(), Failure> {
+        let _running = Running::begin();
         let started = Instant::now();
         let statement = self.session.sql(sql).params(params);
         let handle = statement.handle();
@@ -70,6 +72,11 @@ impl Runner {
                     biased;
                     answer = &mut running => break answer,
                     _ = self.interrupt.recv() => {
+                        watch.display.clear();
+                        cancel(&handle, &mut self.interrupt).await;
+                        return Err(Failure::Interrupted);
+                    }
+                    () = leaving::asked() => {
                         watch.display.clear();
                         cancel(&handle, &mut self.interrupt).await;
                         return Err(Failure::Interrupted);
@@ -112,6 +119,10 @@ impl Runner {
             tokio::select! {
                 biased;
                 _ = self.interrupt.recv() => {
+                    cancel(handle, &mut self.interrupt).await;
+                    return Err(Failure::Interrupted);
+                }
+                () = leaving::asked() => {
                     cancel(handle, &mut self.interrupt).await;
                     return Err(Failure::Interrupted);
                 }

@@ -4,7 +4,7 @@ use super::arguments::{ExecutorFlags, PrimaryFlags};
 use super::cluster::provision::Processes;
 use super::{Failure, Outcome};
 use crate::config::units::Auto;
-use crate::config::{Compression, Config, LogFormat, Role, machine};
+use crate::config::{Compression, Config, LogFormat, Role, check, machine};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -51,8 +51,8 @@ pub fn primary(mut config: Config, flags: PrimaryFlags, file: Option<&Path>) -> 
     set(&mut config.primary.cluster, cluster);
     set(&mut config.primary.warehouse, warehouse);
     start_logging(&config)?;
-    create_dir(&config.primary.dir)?;
     let settings = primary_config(&config)?;
+    create_dir(&config.primary.dir)?;
     runtime(2)?.block_on(async {
         let mut member = Member::bind(settings).await.map_err(failed)?;
         let Leader { url, rest } = member.addresses().clone();
@@ -76,8 +76,8 @@ pub fn executor(mut config: Config, flags: ExecutorFlags) -> Outcome {
     set(&mut config.executor.memory, memory);
     set(&mut config.executor.dir, dir);
     start_logging(&config)?;
-    create_dir(&config.executor.dir)?;
     let settings = executor_config(&config)?;
+    create_dir(&config.executor.dir)?;
     runtime(2)?.block_on(until_stopped(|shutdown| windlass_executor::run(settings, shutdown)))
 }
 
@@ -119,6 +119,12 @@ fn set<T>(field: &mut T, flag: Option<T>) {
 
 fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
     let primary = &config.primary;
+    check::host("primary.advertise", &primary.advertise).map_err(Failure::Usage)?;
+    check::warehouse("primary.warehouse", &primary.warehouse).map_err(Failure::Usage)?;
+    if config.elastic.max_executors > 0 {
+        check::memory("elastic.memory", config.elastic.memory.bytes()).map_err(Failure::Usage)?;
+        check::slots("elastic.slots", config.elastic.slots.0).map_err(Failure::Usage)?;
+    }
     let scheduler = SchedulerConfig {
         heartbeat_timeout: primary.executor_timeout.duration(),
         no_executor_timeout: primary.executor_wait.duration(),
@@ -187,6 +193,14 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
 pub fn executor_config(config: &Config) -> Result<ExecutorConfig, Failure> {
     let (executor, exchange) = (&config.executor, &config.exchange);
     let memory_bytes = executor.memory.unwrap_or_else(machine::memory).bytes();
+    let slots = executor.slots.unwrap_or_else(machine::cores).0;
+    if let Auto::Value(memory) = executor.memory {
+        check::memory("executor.memory", memory.bytes()).map_err(Failure::Usage)?;
+    }
+    check::slots("executor.slots", slots).map_err(Failure::Usage)?;
+    check::host("executor.advertise", &executor.advertise).map_err(Failure::Usage)?;
+    check::name("executor.name", &executor.name).map_err(Failure::Usage)?;
+    check::name("executor.rack", &executor.rack).map_err(Failure::Usage)?;
     let defaults = ExecutorConfig::default();
     Ok(ExecutorConfig {
         primaries: executor.primary.split(',').map(|primary| primary.trim().to_owned()).collect(),
@@ -195,7 +209,7 @@ pub fn executor_config(config: &Config) -> Result<ExecutorConfig, Failure> {
             Role::Core => windlass_core::event::Role::Core,
             Role::Task => windlass_core::event::Role::Task,
         },
-        slots: executor.slots.unwrap_or_else(machine::cores).0,
+        slots,
         memory_bytes,
         exchange_memory_bytes: match exchange.memory {
             Auto::Auto => None,

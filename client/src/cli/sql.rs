@@ -5,6 +5,7 @@ use super::output::{Format, Sink};
 use super::run::{Manner, Runner};
 use super::script::{self, Source};
 use super::{Failure, Outcome, repl};
+use crate::config::check;
 use crate::embedded::EmbeddedOptions;
 use crate::params::Params;
 use crate::session::{Client, Session};
@@ -84,6 +85,10 @@ fn find_demo() -> Option<PathBuf> {
 
 pub async fn open(target: &Target) -> Result<Session, Failure> {
     let Some(url) = &target.url else {
+        let slots = target.slots.map_or(Ok(()), |slots| check::slots("--slots", slots.0));
+        slots.map_err(Failure::Usage)?;
+        let memory = target.memory.map_or(Ok(()), |memory| check::memory("--memory", memory.bytes()));
+        memory.map_err(Failure::Usage)?;
         let options = EmbeddedOptions {
             slots: target.slots.map(|slots| slots.0),
             memory: target.memory.map(|memory| memory.bytes()),

@@ -2,6 +2,7 @@
 //!
 //! `windlass config` prints the reference file, which is generated from the declarations below; deploy/windlass.toml is that file.
 
+pub mod check;
 mod load;
 pub mod machine;
 mod section;

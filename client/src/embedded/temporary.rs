@@ -1,6 +1,7 @@
 //! The folder of an embedded cluster for which nobody named one: it goes with its process, however that ends.
 //!
-//! The process holds a lock on a file in it. What a killed process left is not locked by anybody, and the next embedded cluster removes it.
+//! The process holds a lock on a file in it. What a killed process left is not locked by anybody, and the next embedded cluster removes it,
+//! with what the process had staged elsewhere: the store in the folder says what that is.
 
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -8,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+use windlass_scheduler::cluster::end_writes;
 
 const PREFIX: &str = "windlass-";
 const LOCK: &str = "process.lock";
@@ -22,12 +24,12 @@ pub struct Temporary {
 }
 
 impl Temporary {
-    pub fn new() -> io::Result<Temporary> {
-        Temporary::in_folder(&std::env::temp_dir())
+    pub async fn new() -> io::Result<Temporary> {
+        Temporary::in_folder(&std::env::temp_dir()).await
     }
 
-    fn in_folder(parent: &Path) -> io::Result<Temporary> {
-        remove_abandoned(parent);
+    async fn in_folder(parent: &Path) -> io::Result<Temporary> {
+        remove_abandoned(parent).await;
         let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
         OURS.lock().insert(dir.path().to_path_buf());
         // It gets its name when it is locked: nobody finds it before.
@@ -64,7 +66,7 @@ pub fn remove_all() {
 }
 
 /// Removes folders whose processes are gone. Best effort: they may be another user's.
-fn remove_abandoned(parent: &Path) {
+async fn remove_abandoned(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         let folder = entry.path();
@@ -72,6 +74,9 @@ fn remove_abandoned(parent: &Path) {
         // Others have folders of such names too, and no such lock in them.
         let Some(lock) = is_ours.then(|| File::open(folder.join(LOCK)).ok()).flatten() else { continue };
         if lock.try_lock().is_ok() {
+            if let Err(error) = end_writes(&folder.join(super::PRIMARY)).await {
+                tracing::warn!(folder = %folder.display(), %error, "what a process that has ended had staged is not known");
+            }
             match std::fs::remove_dir_all(&folder) {
                 Ok(()) => tracing::info!(folder = %folder.display(), "removed what a process left that has ended"),
                 Err(error) => tracing::debug!(folder = %folder.display(), %error, "what a process left stays"),
@@ -84,11 +89,11 @@ fn remove_abandoned(parent: &Path) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_a_killed_process_left_is_removed_and_nothing_else() {
+    #[tokio::test]
+    async fn what_a_killed_process_left_is_removed_and_nothing_else() {
         let parent = tempfile::tempdir().unwrap();
-        let living = Temporary::in_folder(parent.path()).unwrap();
-        let killed = Temporary::in_folder(parent.path()).unwrap();
+        let living = Temporary::in_folder(parent.path()).await.unwrap();
+        let killed = Temporary::in_folder(parent.path()).await.unwrap();
         let left = killed.path().to_path_buf();
         std::fs::write(left.join("x"), "x").unwrap();
         // As the kernel does: the lock is gone, the folder is not.
@@ -96,7 +101,7 @@ mod tests {
         std::mem::forget(killed);
         let foreign = parent.path().join("windlass-sink");
         std::fs::create_dir(&foreign).unwrap();
-        let next = Temporary::in_folder(parent.path()).unwrap();
+        let next = Temporary::in_folder(parent.path()).await.unwrap();
         assert!(!left.exists() && foreign.exists() && living.path().exists() && next.path().exists());
         let gone = living.path().to_path_buf();
         living.close().unwrap();

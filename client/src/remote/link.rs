@@ -18,6 +18,8 @@ use windlass_proto::v1::files_client::FilesClient;
 const LEADERLESS: Duration = Duration::from_secs(20);
 /// Between two rounds through all addresses.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
+/// How often the first question is asked whose connection breaks. Whoever refuses connections is asked once.
+const FIRST_TRIES: usize = 4;
 
 /// A connection to the primary that leads.
 pub(super) struct Link {
@@ -107,6 +109,31 @@ async fn follow(member: &str, identity: &Arc<Identity>) -> Result<Link> {
 
 /// Makes sure that a primary of a matching release answers, and that it leads.
 async fn probe(url: &str, identity: &Arc<Identity>) -> Result<Link> {
+    let mut tried = 1;
+    loop {
+        match ask_first(url, identity).await {
+            Err(First::Broken(_)) if tried < FIRST_TRIES => tried += 1,
+            Ok(link) => return Ok(link),
+            Err(First::Broken(error) | First::Failed(error)) => return Err(error),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Why a primary has not answered the first question.
+enum First {
+    /// The connection was there, and broke.
+    Broken(ClientError),
+    Failed(ClientError),
+}
+
+impl From<ClientError> for First {
+    fn from(error: ClientError) -> Self {
+        First::Failed(error)
+    }
+}
+
+async fn ask_first(url: &str, identity: &Arc<Identity>) -> std::result::Result<Link, First> {
     let wire = connection::connect(url, CONNECT_TIMEOUT).await?;
     let link = Link::new(wire, url.to_owned(), identity);
     let request = identity.request(ClusterStatusRequest {}, None);
@@ -122,7 +149,11 @@ async fn probe(url: &str, identity: &Arc<Identity>) -> Result<Link> {
             }
             _ => None,
         };
-        not_grpc.map_or(error, |reason| ClientError::Version { url: url.to_owned(), reason })
+        match (not_grpc, error) {
+            (Some(reason), _) => First::Failed(ClientError::Version { url: url.to_owned(), reason }),
+            (None, error @ ClientError::Disconnected { .. }) => First::Broken(error),
+            (None, error) => First::Failed(error),
+        }
     })?;
     windlass_proto::version::check("the cluster", &status.into_inner().version)
         .map_err(|reason| ClientError::Version { url: url.to_owned(), reason })?;

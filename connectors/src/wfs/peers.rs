@@ -102,10 +102,8 @@ impl BlockNode for Peer {
         let called = async move { bulk::call(channel, bulk::READ_BLOCK, request, MAX_PIECE_BYTES).await };
         let pieces = stream::once(called).map_ok(Messages::into_stream).try_flatten();
         let mut at = range.start;
-        let wanted = pieces.map(move |piece| {
-            let piece: v1::BlockData = piece?;
-            verify(&piece)?;
-            let end = piece.offset + piece.data.len() as u64;
+        let mut take = move |piece: v1::BlockData, intact: u64| {
+            let end = piece.offset + intact;
             if piece.offset > at || end <= at {
                 return Err(Status::data_loss(format!("bytes from {} on came in place of {at}", piece.offset)));
             }
@@ -113,9 +111,36 @@ impl BlockNode for Peer {
             let to = (end.min(range.end) - piece.offset) as usize;
             at = end.min(range.end);
             Ok(piece.data.slice(from..to))
+        };
+        let parts = pieces.flat_map(move |piece: Result<v1::BlockData, Status>| {
+            let parts = match piece.map(|piece| (verify(&piece), piece)) {
+                Err(status) => [Some(Err(status)), None],
+                Ok((Ok(()), piece)) => {
+                    let all = piece.data.len() as u64;
+                    [Some(take(piece, all)), None]
+                }
+                Ok((Err(status), piece)) => {
+                    let intact = intact(&piece);
+                    [take(piece, intact).ok().map(Ok), Some(Err(status))]
+                }
+            };
+            stream::iter(parts.into_iter().flatten())
         });
-        wanted.boxed()
+        // What comes behind an error would be taken for what is missing.
+        let up_to_error = parts.scan(false, |failed, part| {
+            let part = (!*failed).then_some(part);
+            *failed |= part.as_ref().is_some_and(Result::is_err);
+            std::future::ready(part)
+        });
+        up_to_error.boxed()
     }
+}
+
+/// Bytes before the first 64 KiB that are not those that were written.
+fn intact(piece: &v1::BlockData) -> u64 {
+    let chunks = piece.data.chunks(CHECKSUM_BYTES).zip(&piece.checksums);
+    let intact = chunks.take_while(|(chunk, checksum)| crc32c(chunk) == **checksum).count() * CHECKSUM_BYTES;
+    intact.min(piece.data.len()) as u64
 }
 
 /// Whether the bytes are those that were written.

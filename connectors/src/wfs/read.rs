@@ -159,8 +159,8 @@ struct PartReader {
     stream: Option<(u64, BoxStream<'static, Result<Bytes, Status>>)>,
     /// What came when the stream was begun, if anything did.
     begun: Option<Option<Result<Bytes, Status>>>,
-    /// Executors that are not asked again, with what they said.
-    failed: Vec<(u64, Status)>,
+    /// Executors that are not asked again for bytes from there on, with what they said.
+    failed: Vec<(u64, u64, Status)>,
 }
 
 impl PartReader {
@@ -211,7 +211,7 @@ impl PartReader {
                             item = stream.next() => Some(item),
                             Some(bytes) = rebuilt(wfs, coded, window) => {
                                 // It is not waited for again.
-                                self.failed.push((executor, Status::deadline_exceeded("it is slow")));
+                                self.failed.push((executor, u64::MAX, Status::deadline_exceeded("it is slow")));
                                 return Ok(Some(self.take(bytes)));
                             }
                         };
@@ -242,14 +242,20 @@ impl PartReader {
 
     /// The next replica that was not tried.
     fn open(&mut self, wfs: &Wfs, but: &[u64]) -> Option<(u64, BoxStream<'static, Result<Bytes, Status>>)> {
-        let failed: BTreeSet<u64> = self.failed.iter().map(|(executor, _)| *executor).collect();
+        let failed: BTreeSet<u64> = self.failed.iter().map(|(executor, ..)| *executor).collect();
         let mut holders = self.part.holders.iter();
-        let holder = holders.find(|holder| !failed.contains(&holder.executor) && !but.contains(&holder.executor))?;
+        let fresh = holders.find(|holder| !failed.contains(&holder.executor) && !but.contains(&holder.executor));
+        // Whose bytes were damaged further ahead may have these as they were written.
+        let again = |holder: &&v1::BlockHolder| {
+            let mut said = self.failed.iter().filter(|(executor, ..)| *executor == holder.executor);
+            but.is_empty() && said.all(|(_, at, status)| *at < self.at && status.code() == Code::DataLoss)
+        };
+        let holder = fresh.or_else(|| self.part.holders.iter().find(again))?;
         match wfs.node(holder) {
             Ok(node) => Some((holder.executor, node.read(self.part.block, self.at..self.to))),
             Err(status) => {
                 let executor = holder.executor;
-                self.failed.push((executor, status));
+                self.failed.push((executor, u64::MAX, status));
                 self.open(wfs, but)
             }
         }
@@ -288,12 +294,12 @@ impl PartReader {
                 tracing::debug!(%error, "the primary could not be told of it");
             }
         }
-        self.failed.push((executor, status));
+        self.failed.push((executor, self.at, status));
     }
 
     fn stuck(&self, computing: Option<Status>) -> Stuck {
-        let is_hopeless = !self.failed.is_empty() && self.failed.iter().all(|(_, status)| !is_away(status));
-        let said = self.failed.iter().map(|(executor, status)| format!("executor-{executor}: {}", status.message()));
+        let is_hopeless = !self.failed.is_empty() && self.failed.iter().all(|(_, _, status)| !is_away(status));
+        let said = self.failed.iter().map(|(executor, _, status)| format!("executor-{executor}: {}", status.message()));
         let computing = computing.iter().map(|status| status.message().to_string());
         let said: Vec<String> = said.chain(computing).collect();
         let reason = match said.is_empty() {

@@ -1,24 +1,34 @@
-//! Replicas that are not what was written: damaged, shorter, or longer.
+//! Replicas that are not what was written: damaged, shorter, or longer. And those that their block has no place for.
 //!
 //! ```text
 //!   found damaged ──Salvage──> its first bytes verify: held again
-//!                     └──they do not──┬──its block can be read──> (removed)
-//!                                     └──it is all that is left──> kept ──its block can be read, its file is removed──> (removed)
+//!                     └──they do not──> kept ──others that are enough to read its block were read (`vouch`)──> (removed)
+//!   found spare ────────────────────────> kept ──the same──────────────────────────────────────────────────> (removed)
+//!                                           └──its file is removed──> (removed)
 //! ```
 //!
 //! Invariants:
 //! - A replica whose first bytes are those of its block is never removed because something else about it is wrong: whoever removes it has
 //!   verified it before (`simulation`, `longer_replicas_are_cut_back_and_not_thrown_away`).
-//! - What is left of the last replica stays for as long as its file, for whoever can make use of it.
+//! - What is left of a block stays for as long as its file, unless others were read that have all of the block: what the primary believes
+//!   of them is not enough (`nothing_that_is_left_of_a_block_goes_for_an_empty_replica`). Readers may make use of it (`look`).
 
 use super::replicas::BlockState;
-use super::{Block, Namespace, Order, Output};
+use super::{Block, Holder, Namespace, Order, Output};
 use crate::ids::{BlockId, ExecutorId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-/// Damaged replicas that stay, by block: while executors are waited for, and of blocks that cannot be read.
+/// Replicas that stay and are not counted, by block.
 #[derive(Debug, Default)]
-pub(super) struct Damaged(BTreeMap<BlockId, BTreeSet<(ExecutorId, BlockId)>>);
+pub(super) struct Damaged(BTreeMap<BlockId, BTreeMap<(ExecutorId, BlockId), Why>>);
+
+/// Why a replica is not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Damaged,
+    /// The block has as many as are kept track of, or its executor has another piece.
+    Spare,
+}
 
 impl Damaged {
     pub fn blocks(&self) -> impl Iterator<Item = BlockId> {
@@ -31,14 +41,20 @@ impl Damaged {
 
     /// Those that an executor has.
     pub fn of(&self, executor: ExecutorId) -> Vec<BlockId> {
-        let all = self.0.values().flatten();
+        let all = self.0.values().flat_map(BTreeMap::keys);
         all.filter(|(holder, _)| *holder == executor).map(|(_, replica)| *replica).collect()
+    }
+
+    /// Those of a block.
+    pub fn holders(&self, block: BlockId) -> impl Iterator<Item = Holder> {
+        let all = self.0.get(&block).into_iter().flat_map(BTreeMap::keys);
+        all.map(move |(executor, replica)| Holder { executor: *executor, piece: (replica.0 - block.0) as u8 })
     }
 
     /// The executor is gone, with what it has.
     pub fn lost(&mut self, executor: ExecutorId) {
         self.0.retain(|_, replicas| {
-            replicas.retain(|(holder, _)| *holder != executor);
+            replicas.retain(|(holder, _), _| *holder != executor);
             !replicas.is_empty()
         });
     }
@@ -58,43 +74,50 @@ impl Namespace {
         let Some(bytes) = state.and_then(BlockState::replica_bytes) else {
             return self.replicas.drop_early(id, replica);
         };
-        // While executors come back, one that seems not to be the last may turn out to be.
-        let last = self.upkeep.is_settling() || !self.replicas.is_readable(block);
-        if last {
-            self.upkeep.damaged.0.entry(block).or_default().insert((id, replica));
-        }
-        out.orders.push((id, Order::Salvage { block: Block { id: replica, bytes }, last }));
+        self.set_aside(id, block, replica, Why::Damaged);
+        out.orders.push((id, Order::Salvage { block: Block { id: replica, bytes }, last: true }));
     }
 
-    /// An executor has a replica that is what it is to be.
-    pub(super) fn no_longer_damaged(&mut self, id: ExecutorId, replica: BlockId, out: &mut Output) {
+    /// An executor has a replica that its block has no place for.
+    pub(super) fn found_spare(&mut self, id: ExecutorId, replica: BlockId) {
+        if let Some((block, _)) = self.replicas.block_of(replica) {
+            self.set_aside(id, block, replica, Why::Spare);
+        }
+    }
+
+    fn set_aside(&mut self, id: ExecutorId, block: BlockId, replica: BlockId, why: Why) {
+        self.upkeep.damaged.0.entry(block).or_default().insert((id, replica), why);
+        if !self.upkeep.is_settling() {
+            self.upkeep.vouching.want(block);
+        }
+    }
+
+    /// An executor has a replica that is what it is to be, or nothing of it any more.
+    pub(super) fn no_longer_damaged(&mut self, id: ExecutorId, replica: BlockId) {
         let Some((block, _)) = self.replicas.block_of(replica) else { return };
         let Some(replicas) = self.upkeep.damaged.0.get_mut(&block) else { return };
         replicas.remove(&(id, replica));
         if replicas.is_empty() {
             self.upkeep.damaged.0.remove(&block);
         } else if !self.upkeep.is_settling() {
-            self.clear_damaged(block, out);
+            self.upkeep.vouching.want(block);
         }
     }
 
-    /// All executors that are waited for are back: damaged replicas of blocks that can be read go.
-    pub(super) fn clear_all_damaged(&mut self, out: &mut Output) {
-        let blocks: Vec<BlockId> = self.upkeep.damaged.blocks().collect();
-        blocks.into_iter().for_each(|block| self.clear_damaged(block, out));
-    }
-
-    fn clear_damaged(&mut self, block: BlockId, out: &mut Output) {
-        let Some(state) = self.replicas.blocks.get(&block).filter(|state| state.is_readable()) else { return };
-        let Some(bytes) = state.replica_bytes() else { return };
+    /// Others of the block were read: those that were set aside go.
+    pub(super) fn clear_damaged(&mut self, block: BlockId, out: &mut Output) {
+        let Some(bytes) = self.replicas.blocks.get(&block).and_then(BlockState::replica_bytes) else { return };
         let replicas = self.upkeep.damaged.0.remove(&block).unwrap_or_default();
-        let salvage = |replica| Order::Salvage { block: Block { id: replica, bytes }, last: false };
-        out.orders.extend(replicas.into_iter().map(|(executor, replica)| (executor, salvage(replica))));
+        let order = |replica, why| match why {
+            Why::Damaged => Order::Salvage { block: Block { id: replica, bytes }, last: false },
+            Why::Spare => Order::Delete(replica),
+        };
+        out.orders.extend(replicas.into_iter().map(|((executor, replica), why)| (executor, order(replica, why))));
     }
 
     /// What is left of a block that nobody wants any more goes too.
     pub(super) fn forget_damaged(&mut self, block: BlockId, out: &mut Output) {
         let replicas = self.upkeep.damaged.0.remove(&block).unwrap_or_default();
-        out.orders.extend(replicas.into_iter().map(|(executor, replica)| (executor, Order::Delete(replica))));
+        out.orders.extend(replicas.into_keys().map(|(executor, replica)| (executor, Order::Delete(replica))));
     }
 }

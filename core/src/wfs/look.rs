@@ -34,7 +34,7 @@ impl Namespace {
         near: &Near,
     ) -> Result<(Entry, Vec<Located>), FsError> {
         let (id, _, file) = self.tree.resolve_file(path)?;
-        let located = self.located(file, range, near, |_, block| self.holders_of(block.id));
+        let located = self.located(file, range, near, |_, block| self.readable_from(block.id));
         Ok((self.entry(path.clone(), id), located))
     }
 
@@ -48,7 +48,7 @@ impl Namespace {
         near: &Near,
     ) -> Result<(Entry, Vec<Located>), FsError> {
         if let Some(file) = self.tree.get(id).and_then(Inode::file) {
-            let located = self.located(file, range, near, |_, block| self.holders_of(block.id));
+            let located = self.located(file, range, near, |_, block| self.readable_from(block.id));
             return Ok((self.entry(path.clone(), id), located));
         }
         if let Some((modified_ms, file, holders)) = self.departed.file(id) {
@@ -83,6 +83,16 @@ impl Namespace {
             offset = end;
         }
         located
+    }
+
+    /// Its holders. Where they do not have all of a block, those that have damaged replicas come behind them: other bytes of each may be
+    /// damaged.
+    fn readable_from(&self, block: BlockId) -> Vec<Holder> {
+        let mut holders = self.holders_of(block);
+        if !self.replicas.is_readable(block) {
+            holders.extend(self.upkeep.damaged.holders(block));
+        }
+        holders
     }
 
     pub(super) fn holders_of(&self, block: BlockId) -> Vec<Holder> {

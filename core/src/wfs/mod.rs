@@ -16,6 +16,7 @@
 //!
 //! The modules: `tree` has files and folders, `look` finds them, `write` makes files, `names` moves and removes, `replicas` has blocks and their
 //! holders, `place` says where replicas go, `repair` keeps their number right, `damage` is about replicas that are not what was written,
+//! `vouch` about replicas that are read before others are removed,
 //! `departed` about files that are gone and still read, `outcome` about requests that are sent twice, `coding` about blocks that are cut
 //! into pieces, `recode` makes them so, `record` is what is durable.
 
@@ -37,6 +38,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod vouch;
 mod write;
 
 pub use coding::{CODED_FROM_BYTES, CODED_TOGETHER, Coding, Policy};

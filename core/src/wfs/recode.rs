@@ -3,7 +3,7 @@
 //! ```text
 //!   file    ──due, and enough executors──> its blocks, one by one:  waiting ──ordered──> ordered ──all replicas reported──> formed
 //!                                                                      ^──failed, late, executor lost──┘
-//!           ──all blocks formed──> the file has the new blocks; the old ones go after `grace`
+//!           ──all blocks formed, and read──> the file has the new blocks; the old ones go after `grace`
 //!           ──removed, moved to where something else is asked for──> the new blocks go
 //! ```
 //!
@@ -305,7 +305,13 @@ impl Namespace {
             // What is lost of them is being made again.
             return;
         }
+        // The old ones go for them: they are read first.
+        let unread = formed.values().filter(|block| !self.upkeep.vouching.is_vouched(**block)).count();
+        if unread > 0 {
+            return;
+        }
         let Some(old) = self.tree.get(file).and_then(Inode::file).map(|data| data.blocks.clone()) else { return };
+        formed.values().for_each(|block| self.upkeep.vouching.forget(*block));
         self.recoder.active.remove(&file);
         self.tree.change(file, |inode| {
             if let Node::File(data) = &mut inode.node {

@@ -5,13 +5,14 @@
 //!
 //!   executor lost ──`repair_after`──> its blocks are wanting; those with one replica left at once
 //!   wanting ──copy ordered──> copying ──reported, failed, late, source or target lost──> looked at again
-//!   surplus ──> one replica less
+//!   surplus ──enough of those that stay were read (`vouch`)──> one replica less
 //! ```
 
 use super::coding::Layout;
 use super::damage::Damaged;
 use super::place::{self, Near};
 use super::replicas::{BlockState, Member, Replicas, Reported, replica};
+use super::vouch::Vouching;
 use super::{Block, CodedPiece, Coding, FsError, FsPath, Holder, Namespace, Now, Order, Output, WfsConfig};
 use crate::ids::{BlockId, ExecutorId, FileId};
 use crate::time::Instant;
@@ -41,6 +42,7 @@ pub(super) struct Upkeep {
     /// What executors are told when upkeep begins.
     unwanted: BTreeMap<ExecutorId, Vec<Order>>,
     pub damaged: Damaged,
+    pub vouching: Vouching,
     next_round: Instant,
     /// While replicas move off full executors: how far from the average in per mille is well.
     balancing: Option<u64>,
@@ -99,6 +101,7 @@ impl Upkeep {
             copying: BTreeMap::new(),
             unwanted: BTreeMap::new(),
             damaged: Damaged::default(),
+            vouching: Vouching::default(),
             next_round: now,
             balancing: None,
             copied: 0,
@@ -117,7 +120,8 @@ impl Upkeep {
         let work = self.balancing.is_some() || !replicas.wanting.is_empty() || !replicas.stuck.is_empty();
         let rounds = work.then_some(self.next_round);
         let copies = self.copying.values().map(|copy| copy.until);
-        rounds.into_iter().chain(self.away.iter().map(|(at, _)| *at)).chain(copies).min()
+        let away = self.away.iter().map(|(at, _)| *at);
+        rounds.into_iter().chain(away).chain(copies).chain(self.vouching.next_deadline()).min()
     }
 
     /// A writer waits for replicas of this block.
@@ -128,6 +132,7 @@ impl Upkeep {
 
     pub fn forget(&mut self, block: BlockId, replicas: &mut Replicas) {
         self.waiting.remove(&block);
+        self.vouching.forget(block);
         let pieces = replicas.blocks.get(&block).map_or(1, |state| state.layout.pieces());
         (0..pieces).for_each(|piece| _ = self.end_copy(replica(block, piece), replicas));
     }
@@ -186,6 +191,7 @@ impl Namespace {
         let was_draining = member.is_some_and(|member| member.draining);
         let expected_back = member.and_then(|member| member.maintenance).unwrap_or_default();
         let blocks = self.replicas.leave(id);
+        blocks.iter().for_each(|block| self.upkeep.vouching.retract(id, *block));
         if !blocks.is_empty() && !was_draining {
             self.upkeep.waiting.extend(blocks.iter().copied());
             self.upkeep.away.push((expected_back.max(now.at + self.config.repair_after), blocks));
@@ -269,9 +275,7 @@ impl Namespace {
         let Some(member) = self.replicas.member(id) else { return };
         let has: BTreeSet<BlockId> = blocks.iter().map(|block| block.id).collect();
         let gone: Vec<BlockId> = member.replicas.range(range).copied().filter(|block| !has.contains(block)).collect();
-        for block in gone {
-            self.replicas.drop_replica(id, block);
-        }
+        gone.into_iter().for_each(|replica| self.drop_replica(id, replica));
         self.added(now, id, blocks, out);
     }
 
@@ -285,13 +289,16 @@ impl Namespace {
             match self.replicas.report(id, block.id, block.bytes) {
                 Reported::Held => {
                     if let Some((of, _)) = self.replicas.block_of(block.id) {
-                        self.no_longer_damaged(id, block.id, out);
+                        self.no_longer_damaged(id, block.id);
+                        self.upkeep.vouching.changed(of);
                         self.formed(now, of, out);
                     }
                 }
                 Reported::Early => {}
                 // A number that this namespace never gave is not its to remove.
                 Reported::Unwanted if block.id.0 >= self.counters.next_block => {}
+                // Of a block that has it already.
+                Reported::Unwanted if self.replicas.block_of(block.id).is_some() => self.found_spare(id, block.id),
                 Reported::Unwanted => self.unwanted(id, Order::Delete(block.id), out),
                 Reported::WrongLength => self.found_damaged(id, block.id, out),
             }
@@ -309,7 +316,7 @@ impl Namespace {
     /// Replicas that it found missing or damaged.
     pub fn bad(&mut self, now: Now, id: ExecutorId, replicas: &[BlockId], out: &mut Output) {
         for replica in replicas {
-            self.replicas.drop_replica(id, *replica);
+            self.drop_replica(id, *replica);
             self.found_damaged(id, *replica, out);
             if let Some((block, _)) = self.replicas.block_of(*replica) {
                 self.upkeep.waiting.remove(&block);
@@ -320,8 +327,18 @@ impl Namespace {
 
     /// Replicas that it has no more. Mostly it was told to remove them; or one came while the order to remove it was on its way.
     pub fn gone(&mut self, now: Now, id: ExecutorId, replicas: &[BlockId], out: &mut Output) {
-        replicas.iter().for_each(|replica| self.replicas.drop_replica(id, *replica));
+        for replica in replicas {
+            self.drop_replica(id, *replica);
+            self.no_longer_damaged(id, *replica);
+        }
         self.repair(now, out);
+    }
+
+    fn drop_replica(&mut self, id: ExecutorId, replica: BlockId) {
+        self.replicas.drop_replica(id, replica);
+        if let Some((block, _)) = self.replicas.block_of(replica) {
+            self.upkeep.vouching.retract(id, block);
+        }
     }
 
     /// A reader could not read a replica: its executor is to look.
@@ -426,8 +443,8 @@ impl Namespace {
         }
         self.order_copies(now, out);
         self.order_moves(now, out);
-        self.thin_out(out);
         self.recode(now, out);
+        self.thin_out(now, out);
     }
 
     fn settled(&mut self, now: Now, out: &mut Output) -> bool {
@@ -448,7 +465,8 @@ impl Namespace {
             for (executor, orders) in std::mem::take(&mut self.upkeep.unwanted) {
                 out.orders.extend(orders.into_iter().map(|order| (executor, order)));
             }
-            self.clear_all_damaged(out);
+            let damaged: Vec<BlockId> = self.upkeep.damaged.blocks().collect();
+            damaged.into_iter().for_each(|block| self.upkeep.vouching.want(block));
         }
         over
     }
@@ -549,18 +567,6 @@ impl Namespace {
         let until = now.at + self.config.copy_timeout;
         self.upkeep.copying.insert(replica, Copying { from, to, until });
         out.orders.push((to, order));
-    }
-
-    fn thin_out(&mut self, out: &mut Output) {
-        while let Some(block) = self.replicas.surplus.first().copied() {
-            let holders = self.replicas.too_many(block);
-            let Some(executor) = place::surplus(&self.replicas, &holders) else { return };
-            let held = self.replicas.all_holders(block).into_iter().find(|(id, _)| *id == executor);
-            let Some(replica) = held.map(|(_, piece)| replica(block, piece)) else { return };
-            self.replicas.drop_replica(executor, replica);
-            self.upkeep.pruned += 1;
-            out.orders.push((executor, Order::Delete(replica)));
-        }
     }
 
     // ---- what users see of it

@@ -436,6 +436,15 @@ impl Replicas {
         state.layout.lives(different(state.layout, stay))
     }
 
+    /// Lives of a block, if it had just these replicas of those on executors that stay.
+    pub fn lives(&self, state: &BlockState, replicas: &[(ExecutorId, u8)]) -> u8 {
+        let is_one = |held: &&Held| {
+            self.members.get(&held.seat).is_some_and(|member| replicas.contains(&(member.id, held.piece)))
+        };
+        let stay = state.holders.as_slice().iter().filter(|held| self.stays(held));
+        state.layout.lives(different(state.layout, stay.filter(is_one)))
+    }
+
     /// Executors that stay, of whose replicas one is too many. Replicas on executors that leave go with them: they are neither enough nor
     /// too many.
     pub fn too_many(&self, block: BlockId) -> Vec<ExecutorId> {

@@ -30,6 +30,8 @@ enum Defect {
     LongerIsGarbage,
     /// A request that is sent again is done again.
     DoneTwice,
+    /// Executors say that their replicas are right, and have not read them.
+    NotRead,
 }
 
 const EXECUTORS: u64 = 7;
@@ -76,6 +78,7 @@ enum Said {
     Added(Block),
     Bad(BlockId),
     Gone(BlockId),
+    Verified(BlockId),
     NotCopied(BlockId),
 }
 
@@ -165,9 +168,18 @@ impl World {
 
     /// One operation, made durable. `None`: the primary died before it was, and whoever asked hears nothing.
     fn operate<T>(&mut self, operation: impl FnOnce(&mut Namespace, Now, &mut Output) -> T) -> Option<T> {
+        self.operate_at_risk(300, operation)
+    }
+
+    /// The primary dies in one of so many.
+    fn operate_at_risk<T>(
+        &mut self,
+        risk: u64,
+        operation: impl FnOnce(&mut Namespace, Now, &mut Output) -> T,
+    ) -> Option<T> {
         let mut out = Output::default();
         let result = operation(&mut self.names, self.now, &mut out);
-        let dies = self.roll(300) == 0;
+        let dies = self.roll(risk) == 0;
         if dies {
             let lost = self.roll(2) == 0;
             self.note(format!("primary dies, last change lost: {lost}"));
@@ -283,6 +295,7 @@ impl World {
             Said::Added(block) => names.added(now, name, &[block], out),
             Said::Bad(block) => names.bad(now, name, &[block], out),
             Said::Gone(block) => names.gone(now, name, &[block], out),
+            Said::Verified(block) => names.verified(now, name, &[block], out),
             Said::NotCopied(block) => names.copy_failed(now, name, block, out),
         };
         match self.executors[at].to_old {
@@ -300,7 +313,7 @@ impl World {
         match order {
             Order::Delete(block) => self.delete(at, block),
             Order::Salvage { block, last } => self.salvage(at, block, last),
-            Order::Verify(block) => self.look(at, block),
+            Order::Verify(block) => self.verify(at, block),
             Order::Copy { block, from } => {
                 let replica = from.iter().find_map(|name| self.read(*name, block.id, block.bytes));
                 self.keep(at, block, replica);
@@ -396,6 +409,18 @@ impl World {
         if let Some(replica) = executor.disk.get_mut(&block).filter(|replica| replica.damaged && !replica.found) {
             replica.found = true;
             executor.said.push_back(Said::Bad(block));
+        }
+    }
+
+    /// The same, as it was told.
+    fn verify(&mut self, at: usize, block: BlockId) {
+        let not_read = self.defect == Defect::NotRead;
+        let executor = &mut self.executors[at];
+        match executor.disk.get(&block) {
+            None => executor.said.push_back(Said::Gone(block)),
+            Some(replica) if replica.found => executor.said.push_back(Said::Bad(block)),
+            Some(replica) if replica.damaged && !not_read => self.look(at, block),
+            Some(_) => executor.said.push_back(Said::Verified(block)),
         }
     }
 
@@ -537,7 +562,8 @@ impl World {
         let Removal { path, name } = self.removals.swap_remove(at);
         let before = self.has_happened(name);
         let defect = self.defect;
-        let removed = self.operate(|names, now, out| {
+        // Mostly nothing comes of it: what is removed once more has to be seen nonetheless.
+        let removed = self.operate_at_risk(30, |names, now, out| {
             let name = (defect != Defect::DoneTwice || !before).then_some(name);
             let delete = |names: &mut Namespace, out: &mut Output| names.delete(now, &path, false, out);
             names.once(now, name, out, |names, out| delete(names, out).map(|()| Answer::Done))
@@ -562,6 +588,14 @@ impl World {
         let policy = policy[self.roll(4) as usize];
         let set = self.operate(|names, now, out| names.set_policy(now, &path, policy, out).is_ok());
         self.note(format!("{path} is to be kept as {policy:?}: {set:?}"));
+    }
+
+    /// A file is to have more replicas, or fewer.
+    fn set_replication(&mut self) {
+        let path = FsPath::parse(&format!("/{}/{}", self.roll(3), self.roll(6))).unwrap();
+        let replication = 1 + self.roll(3) as u8;
+        let set = self.operate(|names, now, out| names.set_replication(now, &path, replication, out).is_ok());
+        self.note(format!("{path} is to have {replication} replicas: {set:?}"));
     }
 
     /// Whether what was written can be had from these executors.
@@ -600,6 +634,14 @@ impl World {
         promised.chain(open).all(|content| self.is_on(content, others.iter()))
     }
 
+    /// Whether others may be about to go because this replica was read.
+    fn is_relied_on(&self, replica: BlockId) -> bool {
+        let relies = |names: &Namespace| {
+            names.replicas.block_of(replica).is_some_and(|(block, _)| names.upkeep.vouching.is_relied_on(block))
+        };
+        relies(&self.names) || self.old.as_ref().is_some_and(relies)
+    }
+
     fn fault(&mut self) {
         let at = self.roll(EXECUTORS) as usize;
         match self.roll(12) {
@@ -628,8 +670,10 @@ impl World {
             8 if self.can_spare(at) => {
                 let count = self.executors[at].disk.len() as u64;
                 let which = self.roll(count.max(1)) as usize;
-                if let Some(replica) = self.executors[at].disk.values_mut().nth(which) {
-                    replica.damaged = true;
+                let which = self.executors[at].disk.keys().nth(which).copied();
+                if let Some(which) = which.filter(|which| !self.is_relied_on(*which)) {
+                    self.note(format!("{which} on executor {at} is damaged"));
+                    self.executors[at].disk.entry(which).and_modify(|replica| replica.damaged = true);
                 }
             }
             _ => {
@@ -670,6 +714,7 @@ impl World {
                 _ => self.remove(),
             },
             13 => self.fault(),
+            15 => self.set_replication(),
             14 => {
                 let at = self.roll(EXECUTORS) as usize;
                 let block = self.executors[at].disk.keys().next().copied();
@@ -785,13 +830,14 @@ impl World {
 
     /// What readers get of a file, whichever replica they take, block by block. All replicas are there.
     fn readable_contents(&self, path: &FsPath) -> Vec<Content> {
+        let Detail::File { replication, .. } = self.names.stat(path).unwrap().detail else { return Vec::new() };
         let (_, located) = self.names.locate(path, 0..u64::MAX, &Near::default()).unwrap();
         let mut contents: Vec<Content> = Vec::new();
         for Located { block, holders, coded, .. } in &located {
             let (first, replicas, wanted) = match coded {
                 None => {
                     let whole = holders.iter().map(|name| (*name, block.id, block.bytes, None));
-                    (block.id, whole.collect::<Vec<_>>(), 3)
+                    (block.id, whole.collect::<Vec<_>>(), usize::from(replication))
                 }
                 Some(coded) => {
                     let all = coded.holders.iter().map(|Holder { executor, piece }| {
@@ -893,8 +939,8 @@ fn a_seed_is_always_the_same_run() {
 fn checkers_see_planted_bugs() {
     let shells = [Defect::ToldEarly, Defect::NoRepair, Defect::OrdersLost, Defect::NumbersAgain];
     let disks = [Defect::CodedEarly, Defect::RebuiltFromTooFew, Defect::LongerIsGarbage];
-    for defect in shells.into_iter().chain(disks).chain([Defect::DoneTwice]) {
-        let caught = (1..200).any(|seed| std::panic::catch_unwind(|| run(seed, defect)).is_err());
+    for defect in shells.into_iter().chain(disks).chain([Defect::DoneTwice, Defect::NotRead]) {
+        let caught = (1..400).any(|seed| std::panic::catch_unwind(|| run(seed, defect)).is_err());
         assert!(caught, "{defect:?} was not noticed");
     }
 }

@@ -433,7 +433,11 @@ fn replicas_that_went_are_made_again_after_a_while_and_the_last_ones_at_once() {
         let all = BlockId(0)..=BlockId(u64::MAX);
         bench.run(|names, now, out| names.reported(now, id, all, &[block], out));
     }
-    assert!(matches!(bench.orders[..], [_, (_, Order::Delete(_))]), "{:?}", bench.orders);
+    let asked: Vec<ExecutorId> =
+        bench.orders.iter().filter(|(_, order)| *order == Order::Verify(block.id)).map(|(id, _)| *id).collect();
+    assert_eq!((asked.len(), bench.orders.len()), (3, 4), "{:?}", bench.orders);
+    asked.into_iter().for_each(|id| bench.run(|names, now, out| names.verified(now, id, &[block.id], out)));
+    assert!(matches!(bench.orders.last(), Some((_, Order::Delete(_)))), "{:?}", bench.orders);
     let health = bench.names.health();
     assert_eq!((health.under_replicated, health.surplus, health.copied, health.pruned), (0, 0, 1, 1));
 }
@@ -445,11 +449,14 @@ fn what_is_damaged_is_made_again_from_what_is_not_and_the_last_of_it_stays() {
     let (_, located) = bench.names.locate(&entry.path, 0..10, &Near::default()).unwrap();
     let (block, holders) = (located[0].block, located[0].holders.clone());
     bench.run(|names, now, out| names.bad(now, holders[0], &[block.id], out));
-    assert!(bench.orders.contains(&(holders[0], Order::Salvage { block, last: false })));
+    assert!(bench.orders.contains(&(holders[0], Order::Salvage { block, last: true })));
+    assert!(bench.orders.contains(&(holders[1], Order::Verify(block.id))), "{:?}", bench.orders);
     bench.run(|names, now, out| names.bad(now, holders[1], &[block.id], out));
     bench.orders.clear();
     bench.run(|names, now, out| names.bad(now, holders[2], &[block.id], out));
     assert_eq!(bench.orders, [(holders[2], Order::Salvage { block, last: true })]);
+    let (_, located) = bench.names.locate(&entry.path, 0..10, &Near::default()).unwrap();
+    assert_eq!(located[0].holders.len(), 3, "what is left of each may make up for what is not of the others");
     let health = bench.names.health();
     assert_eq!((health.missing, health.damaged), (1, 1));
     assert_eq!(bench.names.troubled(&FsPath::root(), 10).unwrap(), [(path("/f"), block.id, 0, 3, true)]);
@@ -458,6 +465,9 @@ fn what_is_damaged_is_made_again_from_what_is_not_and_the_last_of_it_stays() {
     bench.orders.clear();
     bench.names.joined(ExecutorId(9), "host 9", "rack");
     bench.run(|names, now, out| names.added(now, ExecutorId(9), &[block], out));
+    assert_eq!(bench.orders[0], (ExecutorId(9), Order::Verify(block.id)));
+    assert!(!bench.orders.iter().any(|(_, order)| matches!(order, Order::Salvage { .. })), "{:?}", bench.orders);
+    bench.run(|names, now, out| names.verified(now, ExecutorId(9), &[block.id], out));
     assert!(bench.orders.contains(&(holders[2], Order::Salvage { block, last: false })), "{:?}", bench.orders);
     assert_eq!(bench.names.health().damaged, 0);
     bench.run(|names, now, out| names.bad(now, ExecutorId(9), &[block.id], out));
@@ -468,6 +478,66 @@ fn what_is_damaged_is_made_again_from_what_is_not_and_the_last_of_it_stays() {
     bench.orders.clear();
     bench.run(|names, now, out| names.bad(now, holders[2], &[block.id], out));
     assert_eq!(bench.orders, [(holders[2], Order::Delete(block.id))], "found when its file was gone already");
+}
+
+#[test]
+fn a_surplus_goes_after_what_stays_was_read() {
+    let mut bench = Bench::new(4);
+    let entry = bench.write("/f", CreateMode::New, &[10]).unwrap();
+    let (_, located) = bench.names.locate(&entry.path, 0..10, &Near::default()).unwrap();
+    let (block, holders) = (located[0].block, located[0].holders.clone());
+    bench.run(|names, now, out| names.set_replication(now, &entry.path, 1, out)).unwrap();
+    let asked: Vec<ExecutorId> = bench.orders.iter().map(|(id, _)| *id).collect();
+    assert!(asked.len() == 2 && bench.orders.iter().all(|(_, order)| *order == Order::Verify(block.id)));
+    let goes = *holders.iter().find(|id| !asked.contains(id)).unwrap();
+    // Whoever was not asked has not read it since.
+    bench.run(|names, now, out| names.verified(now, goes, &[block.id], out));
+    bench.orders.clear();
+    // Of one nothing is left: the other one is not removed, whatever was to go.
+    bench.run(|names, now, out| names.bad(now, asked[0], &[block.id], out));
+    assert!(!bench.orders.iter().any(|(_, order)| matches!(order, Order::Delete(_))), "{:?}", bench.orders);
+    bench.orders.clear();
+    bench.run(|names, now, out| names.verified(now, asked[1], &[block.id], out));
+    assert!(bench.orders.contains(&(goes, Order::Delete(block.id))), "{:?}", bench.orders);
+    assert!(bench.orders.contains(&(asked[0], Order::Salvage { block, last: false })), "{:?}", bench.orders);
+    // All but the one that was to go are damaged: it stays.
+    let entry = bench.write("/g", CreateMode::New, &[10]).unwrap();
+    let (_, located) = bench.names.locate(&entry.path, 0..10, &Near::default()).unwrap();
+    let (block, holders) = (located[0].block, located[0].holders.clone());
+    bench.orders.clear();
+    bench.run(|names, now, out| names.set_replication(now, &entry.path, 1, out)).unwrap();
+    let asked: Vec<ExecutorId> = bench.orders.iter().map(|(id, _)| *id).collect();
+    let stays = *holders.iter().find(|id| !asked.contains(id)).unwrap();
+    bench.orders.clear();
+    asked.iter().for_each(|id| bench.run(|names, now, out| names.bad(now, *id, &[block.id], out)));
+    let gone = |(id, order): &&(ExecutorId, Order)| *id == stays && *order != Order::Verify(block.id);
+    assert_eq!(bench.orders.iter().find(gone), None);
+    assert!(bench.orders.contains(&(stays, Order::Verify(block.id))), "what is damaged goes when it was read");
+    assert!(!bench.orders.iter().any(|(_, order)| matches!(order, Order::Salvage { last: false, .. })));
+}
+
+#[test]
+fn nothing_that_is_left_of_a_block_goes_for_an_empty_replica() {
+    let mut bench = Bench::new(3);
+    let entry = bench.write("/f", CreateMode::New, &[10]).unwrap();
+    let (_, located) = bench.names.locate(&entry.path, 0..10, &Near::default()).unwrap();
+    let (block, holders) = (located[0].block, located[0].holders.clone());
+    // The others are thought to be right, and are not.
+    bench.run(|names, now, out| names.bad(now, holders[2], &[block.id], out));
+    bench.run(|names, now, out| names.bad(now, holders[0], &[block.id], out));
+    bench.run(|names, now, out| names.bad(now, holders[1], &[block.id], out));
+    let removes =
+        |(_, order): &(ExecutorId, Order)| matches!(order, Order::Salvage { last: false, .. } | Order::Delete(_));
+    assert!(!bench.orders.iter().any(removes), "{:?}", bench.orders);
+    // What is asked and does not answer is asked again.
+    let entry = bench.write("/g", CreateMode::New, &[10]).unwrap();
+    let block = bench.names.locate(&entry.path, 0..10, &Near::default()).unwrap().1[0].block;
+    bench.run(|names, now, out| names.bad(now, holders[2], &[block.id], out));
+    bench.orders.clear();
+    bench.now = at(302);
+    bench.run(|names, now, out| names.tick(now, out));
+    let asked = bench.orders.iter().filter(|(_, order)| *order == Order::Verify(block.id)).count();
+    assert_eq!(asked, 2, "{:?}", bench.orders);
 }
 
 #[test]
@@ -493,6 +563,8 @@ fn longer_replicas_are_cut_back_and_not_thrown_away() {
     assert_eq!(bench.orders, [], "others may still come back");
     bench.now = at(12);
     bench.run(|names, now, out| names.tick(now, out));
+    assert!(bench.orders.contains(&(ExecutorId(11), Order::Verify(block.id))), "{:?}", bench.orders);
+    bench.run(|names, now, out| names.verified(now, ExecutorId(11), &[block.id], out));
     assert!(bench.orders.contains(&salvage(13, false)), "{:?}", bench.orders);
     assert_eq!((bench.names.health().missing, bench.names.health().damaged), (0, 0));
 }
@@ -533,7 +605,7 @@ fn a_block_that_failed_goes_on_in_the_next_one() {
     // A report of what the dead one has written comes late: it is longer.
     bench.run(|names, now, out| names.added(now, second.targets[0], &[Block { bytes: 9, ..block }], out));
     let third = add(&mut bench, 1, &sealed, &second.targets[..1]);
-    assert!(bench.orders.contains(&(second.targets[0], Order::Salvage { block, last: false })), "{:?}", bench.orders);
+    assert!(bench.orders.contains(&(second.targets[0], Order::Salvage { block, last: true })), "{:?}", bench.orders);
     let last = Last::Sealed { block: Block { id: third.block, bytes: 3 }, durable: third.targets.clone() };
     // Two are wanted of the second block, and there is one.
     let early = bench.run(|names, now, out| names.complete(now, file, 1, &last, out));
@@ -577,10 +649,14 @@ fn a_balancer_moves_replicas_off_full_disks_and_stops() {
     space(&mut bench);
     bench.run(|names, now, out| names.balance(now, 50, out));
     while let Some((to, order)) = bench.orders.pop() {
-        if let Order::Copy { block, .. } = order {
-            // No heartbeat says so meanwhile.
-            bench.run(|names, now, out| names.added(now, to, &[block], out));
-            bench.run(|names, now, out| names.tick(now, out));
+        match order {
+            Order::Copy { block, .. } => {
+                // No heartbeat says so meanwhile.
+                bench.run(|names, now, out| names.added(now, to, &[block], out));
+                bench.run(|names, now, out| names.tick(now, out));
+            }
+            Order::Verify(block) => bench.run(|names, now, out| names.verified(now, to, &[block], out)),
+            _ => {}
         }
     }
     let health = bench.names.health();
@@ -718,7 +794,10 @@ impl Obedient {
                     self.keep(target, Block { id: replicas::replica(new.id, piece), bytes });
                 }
             }
-            Order::Salvage { .. } | Order::Verify(_) => {}
+            Order::Verify(block) => {
+                self.bench.run(|names, now, out| names.verified(now, id, &[block], out));
+            }
+            Order::Salvage { .. } => {}
         }
     }
 

@@ -200,7 +200,10 @@ impl Disk {
     fn open_replica(&self, block: Block) -> io::Result<Option<Replica>> {
         let stored = match self.packs.read(block.id)? {
             Some(packed) => Stored::Packed(packed),
-            None => Stored::Files { data: File::open(self.data(block.id))?, sums: File::open(self.sums(block.id))? },
+            None => Stored::Files {
+                data: open_file(&self.data(block.id), false)?,
+                sums: open_file(&self.sums(block.id), false)?,
+            },
         };
         let fits = match &stored {
             Stored::Packed(packed) => packed.data.len() as u64 == block.bytes,
@@ -227,8 +230,7 @@ impl Disk {
                 _ => self.truncate(id, bytes),
             };
         }
-        let open = |path: PathBuf| OpenOptions::new().read(true).write(true).open(path);
-        let (data, sums) = (open(self.data(id))?, open(self.sums(id))?);
+        let (data, sums) = (open_file(&self.data(id), true)?, open_file(&self.sums(id), true)?);
         let length = data.metadata()?.len();
         if length < bytes {
             return Err(wrong_length(length, bytes));
@@ -274,7 +276,7 @@ impl Disk {
 
     fn remove_files(&self, id: BlockId) -> io::Result<()> {
         for path in [self.data(id), self.sums(id)] {
-            match std::fs::remove_file(path) {
+            match remove_path(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -291,8 +293,7 @@ impl Disk {
             let left = packed.data.get(..bytes as usize).unwrap_or(&packed.data);
             return self.packs.put(id, left, crc32c(left));
         }
-        let open = |path: PathBuf| OpenOptions::new().read(true).write(true).open(path);
-        let (data, sums) = (open(self.data(id))?, open(self.sums(id))?);
+        let (data, sums) = (open_file(&self.data(id), true)?, open_file(&self.sums(id), true)?);
         cut(&data, &sums, bytes)?;
         sums.sync_all()?;
         data.sync_all()
@@ -382,8 +383,8 @@ impl Incoming {
         cut(data, sums, bytes)?;
         sums.sync_all()?;
         data.sync_all()?;
-        std::fs::rename(&self.incoming.1, &self.complete.1)?;
-        std::fs::rename(&self.incoming.0, &self.complete.0)?;
+        take_place(&self.incoming.1, &self.complete.1)?;
+        take_place(&self.incoming.0, &self.complete.0)?;
         self.files = None;
         self.packs.remove(self.id);
         self.complete.0.parent().map_or(Ok(()), sync_folder)
@@ -452,11 +453,47 @@ impl Replica {
         Ok(v1::BlockData { offset, data: Bytes::from_owner(data), checksums })
     }
 
+    /// The first of these bytes that verify, and what is wrong with those behind them. Fails when there are none.
+    pub fn read_some(&self, start: u64, end: u64) -> io::Result<(Bytes, Option<io::Error>)> {
+        match self.read(start, end) {
+            Ok(bytes) => Ok((bytes, None)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let ends = std::iter::successors(Some(start), |at| Some((at / CHUNK + 1) * CHUNK));
+                let mut starts = ends.take_while(|at| *at < end);
+                let is_bad = |at: &u64| self.verified(*at, (at / CHUNK + 1) * CHUNK).is_err();
+                match starts.find(is_bad).filter(|bad| *bad > start) {
+                    Some(bad) => Ok((self.read(start, bad)?, Some(error))),
+                    None => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Just these bytes, verified.
     pub fn read(&self, start: u64, end: u64) -> io::Result<Bytes> {
         let piece = self.verified(start, end)?;
         let from = (start - piece.offset) as usize;
         Ok(piece.data.slice(from..from + (end - start) as usize))
+    }
+}
+
+/// Whatever is there is replaced: also a folder, that no replica is.
+fn take_place(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::rename(from, to) {
+        Err(_) if to.is_dir() => {
+            std::fs::remove_dir_all(to)?;
+            std::fs::rename(from, to)
+        }
+        outcome => outcome,
+    }
+}
+
+/// Removes a file, or a folder in the place of one.
+pub(super) fn remove_path(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(_) if path.is_dir() => std::fs::remove_dir_all(path),
+        outcome => outcome,
     }
 }
 
@@ -502,6 +539,17 @@ fn cut(data: &File, sums: &File, bytes: u64) -> io::Result<()> {
     }
     sums.set_len(bytes.div_ceil(CHUNK) * 4)?;
     data.set_len(bytes)
+}
+
+/// # Errors
+/// `InvalidData`: it is no file.
+fn open_file(path: &Path, write: bool) -> io::Result<File> {
+    let no_file = || io::Error::new(io::ErrorKind::InvalidData, "something that is no file has taken its place");
+    // Neither a folder is opened, nor a FIFO waited for.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(no_file());
+    }
+    OpenOptions::new().read(true).write(write).open(path)
 }
 
 fn wrong_length(length: u64, wanted: u64) -> io::Error {
@@ -575,6 +623,48 @@ mod tests {
         next.finish(100).unwrap();
         assert_eq!(disk.scan().unwrap(), [Block { id: BlockId(1), bytes: 100 }]);
         assert_eq!(std::fs::read_dir(folder.path().join("incoming")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_verifies_is_read_up_to_what_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
+        let mut all = text(4 * CHECKSUM_BYTES);
+        let block = Block { id: BlockId(1), bytes: all.len() as u64 };
+        let mut incoming = disk.begin(block.id);
+        incoming.write(&piece(0, &all)).unwrap();
+        incoming.finish(block.bytes).unwrap();
+        all[2 * CHECKSUM_BYTES + 7] ^= 1;
+        std::fs::write(disk.data(block.id), &all).unwrap();
+        let replica = disk.replica(block).unwrap();
+        let (read, wrong) = replica.read_some(10, block.bytes).unwrap();
+        assert_eq!(read, all[10..2 * CHECKSUM_BYTES]);
+        assert_eq!(wrong.unwrap().kind(), io::ErrorKind::InvalidData);
+        assert!(replica.read_some(2 * CHUNK, block.bytes).is_err());
+        let (read, wrong) = replica.read_some(3 * CHUNK, block.bytes).unwrap();
+        assert!(read == all[3 * CHECKSUM_BYTES..] && wrong.is_none());
+    }
+
+    /// Whoever made it: it is one replica that is damaged, and the next one takes its place.
+    #[test]
+    fn a_folder_in_the_place_of_a_replica_is_a_damaged_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
+        let all = text(2 * CHECKSUM_BYTES);
+        let block = Block { id: BlockId(1), bytes: all.len() as u64 };
+        std::fs::create_dir_all(disk.data(block.id).join("inside")).unwrap();
+        std::fs::create_dir_all(disk.sums(block.id)).unwrap();
+        assert_eq!(disk.scan().unwrap().len(), 1);
+        assert_eq!(disk.replica(block).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(disk.salvage(block).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let mut incoming = disk.begin(block.id);
+        incoming.write(&piece(0, &all)).unwrap();
+        incoming.finish(block.bytes).unwrap();
+        assert_eq!(disk.replica(block).unwrap().read(0, block.bytes).unwrap(), all);
+        std::fs::remove_file(disk.data(block.id)).unwrap();
+        std::fs::create_dir_all(disk.data(block.id).join("inside")).unwrap();
+        disk.remove(block.id).unwrap();
+        assert_eq!(disk.scan().unwrap(), []);
     }
 
     #[test]

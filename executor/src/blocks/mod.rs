@@ -8,7 +8,7 @@
 //!                                  └──nobody wants or seals it, or the process ends──> (nothing)
 //!
 //! Held ──found bad──> Damaged ──its first bytes verify, a copy takes its place──> Held
-//!                        └──deleted, there is a better one──> (nothing)
+//!                        └──deleted, others were read that have all of the block──> (nothing)
 //! ```
 //!
 //! The primary is told what is held when the executor joins, and from then on what came and what went, in that order.
@@ -80,6 +80,8 @@ struct Shared {
     state: Mutex<State>,
     /// There is something to report.
     news: Notify,
+    /// A damaged replica is not looked at any more.
+    salvaged: Notify,
     /// What this executor is called at present; 0: nothing.
     me: AtomicU64,
     peers: Peers,
@@ -126,6 +128,8 @@ struct News {
     not_copied: BTreeSet<BlockId>,
     /// Removed, or not there when it was looked for.
     gone: BTreeSet<BlockId>,
+    /// Read to its end, as it was asked for, and right.
+    verified: BTreeSet<BlockId>,
 }
 
 impl BlockStore {
@@ -164,6 +168,7 @@ impl BlockStore {
             disks,
             state: Mutex::new(state),
             news: Notify::new(),
+            salvaged: Notify::new(),
             me: AtomicU64::new(0),
             peers: Peers::new(io.clone()),
             io,
@@ -258,7 +263,10 @@ impl BlockStore {
             self.spawn(async move {
                 // One after the other: a disk is not read faster otherwise.
                 for block in orders.verify {
-                    store.check(BlockId(block), &Throttle::new(0)).await;
+                    let block = BlockId(block);
+                    if store.check(block, &Throttle::new(0)).await {
+                        store.say_verified(block);
+                    }
                 }
             });
         }
@@ -307,7 +315,7 @@ impl BlockStore {
         match self.0.disks[disk].set_aside(block) {
             Ok(aside) => {
                 // What cannot be removed now is at the next start.
-                let removed = move || aside.iter().for_each(|path| _ = std::fs::remove_file(path));
+                let removed = move || aside.iter().for_each(|path| _ = disk::remove_path(path));
                 self.0.tasks.spawn_blocking_on(removed, &self.0.io);
             }
             // It is reported, and deleted, after the next start.
@@ -327,6 +335,16 @@ impl BlockStore {
         // The next start would not know which of the two is the right one.
         if let Some(damaged) = damaged.filter(|damaged| damaged.disk != disk) {
             self.remove(damaged.disk, block.id);
+        }
+    }
+
+    /// All of a replica was read.
+    fn say_verified(&self, block: BlockId) {
+        let mut state = self.0.state.lock();
+        if state.held.contains_key(&block) {
+            state.news.verified.insert(block);
+            drop(state);
+            self.0.news.notify_one();
         }
     }
 
@@ -397,6 +415,12 @@ impl BlockStore {
         held.ok_or_else(|| Status::not_found(format!("this executor has no replica of {block}")))
     }
 
+    /// The same, or a damaged one: of its bytes some may be what was written.
+    fn readable(&self, block: BlockId) -> Result<Held, Status> {
+        let damaged = || self.0.state.lock().damaged.get(&block).copied();
+        self.held(block).or_else(|status| damaged().ok_or(status))
+    }
+
     /// Stored pieces of a replica around a range, with their checksums.
     fn pieces(&self, block: u64, range: Range<u64>) -> BoxStream<'static, Result<v1::BlockData, Status>> {
         self.units(block, range, |replica, start, end| replica.piece(start, end), 1 << 20)
@@ -411,7 +435,7 @@ impl BlockStore {
         unit: u64,
     ) -> BoxStream<'static, Result<T, Status>> {
         let id = BlockId(block);
-        let held = match self.held(id) {
+        let held = match self.readable(id) {
             Ok(held) => held,
             Err(status) => return stream::iter([Err(status)]).boxed(),
         };
@@ -470,7 +494,23 @@ impl BlockNode for BlockStore {
     }
 
     fn read(&self, block: u64, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Status>> {
-        self.units(block, range, |replica, start, end| replica.read(start, end), READ_BYTES)
+        let (store, id) = (self.clone(), BlockId(block));
+        let disk = self.readable(id).map_or(0, |held| held.disk);
+        let units = self.units(block, range, |replica, start, end| replica.read_some(start, end), READ_BYTES);
+        let parts = units.flat_map(move |unit| match unit {
+            Ok((bytes, wrong)) => {
+                let wrong = wrong.map(|error| Err(store.judge(id, disk, &error)));
+                stream::iter([Some(Ok(bytes)), wrong].into_iter().flatten())
+            }
+            Err(status) => stream::iter([Some(Err(status)), None].into_iter().flatten()),
+        });
+        // What comes behind an error would be taken for what is missing.
+        let up_to_error = parts.scan(false, |failed, part| {
+            let part = (!*failed).then_some(part);
+            *failed |= part.as_ref().is_some_and(Result::is_err);
+            std::future::ready(part)
+        });
+        up_to_error.boxed()
     }
 }
 
@@ -493,6 +533,7 @@ impl State {
     }
 
     fn release(&mut self, block: BlockId) -> Option<Held> {
+        self.news.verified.remove(&block);
         let held = self.held.remove(&block)?;
         self.bytes -= held.bytes;
         Some(held)
@@ -524,8 +565,7 @@ impl State {
         report.bad = std::mem::take(&mut self.news.bad).into_iter().map(|id| id.0).collect();
         report.not_copied = std::mem::take(&mut self.news.not_copied).into_iter().map(|id| id.0).collect();
         report.gone = std::mem::take(&mut self.news.gone).into_iter().map(|id| id.0).collect();
-        let silent =
-            report.blocks.is_empty() && report.bad.is_empty() && report.not_copied.is_empty() && report.gone.is_empty();
-        (!silent).then_some(report)
+        report.verified = std::mem::take(&mut self.news.verified).into_iter().map(|id| id.0).collect();
+        (report != v1::BlockReport::default()).then_some(report)
     }
 }

@@ -14,6 +14,7 @@ struct Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.store.0.state.lock().salvaging.remove(&self.block.id);
+        self.store.0.salvaged.notify_waiters();
     }
 }
 
@@ -62,24 +63,29 @@ impl BlockStore {
         }
     }
 
-    /// `None`: there is none, or another one is on its way into its place.
+    /// Waits for what is on its way into its place, and for who looks at it already: an order to remove it may come while it is looked at.
+    /// `None`: there is none.
     async fn begin_salvage(&self, block: Block) -> Option<Claim> {
         loop {
-            let mut over = {
+            let salvaged = self.0.salvaged.notified();
+            let over = {
                 let mut state = self.0.state.lock();
                 match state.incoming.get(&block.id) {
-                    Some(Arrival::Writing { over, .. }) => over.clone(),
+                    Some(Arrival::Writing { over, .. }) => Some(over.clone()),
                     Some(Arrival::Partial { .. }) | None => {
                         let found = state.held.get(&block.id).or(state.damaged.get(&block.id)).copied()?;
-                        if !state.salvaging.insert(block.id) {
-                            return None;
+                        if state.salvaging.insert(block.id) {
+                            return Some(Claim { store: self.clone(), block, found });
                         }
-                        return Some(Claim { store: self.clone(), block, found });
+                        None
                     }
                 }
             };
-            // An error says that it is over as well.
-            let _ = over.wait_for(|over| *over).await;
+            match over {
+                // An error says that it is over as well.
+                Some(mut over) => _ = over.wait_for(|over| *over).await,
+                None => salvaged.await,
+            }
         }
     }
 }

@@ -115,12 +115,18 @@ impl BlockStore {
         }
     }
 
-    /// Reads all of a replica. What is wrong with it is reported.
-    pub(super) async fn check(&self, block: BlockId, throttle: &Throttle) {
+    /// Reads all of a replica. What is wrong with it is reported; false: something is.
+    pub(super) async fn check(&self, block: BlockId, throttle: &Throttle) -> bool {
         let Ok(held) = self.held(block) else {
             // Whoever asks thinks that it is here, or it is said already.
-            self.0.state.lock().news.gone.insert(block);
-            return self.0.news.notify_one();
+            let mut state = self.0.state.lock();
+            match state.damaged.contains_key(&block) {
+                true => state.news.bad.insert(block),
+                false => state.news.gone.insert(block),
+            };
+            drop(state);
+            self.0.news.notify_one();
+            return false;
         };
         let mut at = 0;
         while at < held.bytes {
@@ -130,10 +136,11 @@ impl BlockStore {
             while let Some(item) = read.next().await {
                 if item.is_err() {
                     // It was judged where it was read.
-                    return;
+                    return false;
                 }
             }
             at = end;
         }
+        true
     }
 }

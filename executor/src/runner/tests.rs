@@ -12,6 +12,8 @@ use windlass_core::ids::JobId;
 /// More than anything here takes, so that a hang is a failure.
 const SOON: Duration = Duration::from_secs(10);
 
+static DEAF_ENDS: AtomicBool = AtomicBool::new(false);
+
 #[derive(Default)]
 struct FakeStages {
     decoded: AtomicUsize,
@@ -64,6 +66,13 @@ impl Instance for FakeInstance {
                     std::hint::spin_loop();
                 }
                 Err(TaskFailure::Cancelled)
+            }
+            // One call of a function that takes as long as it takes.
+            "deaf" => {
+                while !DEAF_ENDS.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(TaskSummary::default())
             }
             "panic" => panic!("index {index} out of bounds"),
             other => Err(TaskFailure::UserError { message: other.into() }),
@@ -201,6 +210,40 @@ async fn what_computes_without_a_pause_is_told_to_stop_when_no_attempt_is_wanted
     // Also when the whole registration ends.
     runner.launch(order(None, &[(2, 0), (3, 0)]));
     tokio::time::timeout(SOON, runner.stop()).await.expect("what computes was not stopped");
+}
+
+/// Both slots, twice over: the first two give theirs away, the next two keep them, for only so many may linger.
+#[tokio::test]
+async fn what_nobody_can_call_back_gives_its_slot_away_and_there_is_a_bound_to_that() {
+    let Fixture { mut runner, _dir, .. } = fixture();
+    let attempts = [0, 1, 2, 3].map(|partition| stage().task(partition).attempt(0));
+    runner.launch(order(Some("deaf"), &[(0, 0), (1, 0)]));
+    while runner.running.values().any(|running| running.group.instance.get().is_none()) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(runner.cancel(attempts[..2].to_vec()), []);
+    for report in ended(&mut runner, 2).await {
+        assert_eq!(failure(&report), &TaskFailure::Cancelled);
+    }
+    assert_eq!(runner.running(), 0);
+    // Others run meanwhile.
+    runner.launch(LaunchOrder { plan: PlanHash(2), ..order(Some("count"), &[(5, 0), (6, 0)]) });
+    assert!(ended(&mut runner, 2).await.iter().all(|report| matches!(report.outcome, Outcome::Finished { .. })));
+    runner.launch(order(None, &[(2, 0), (3, 0)]));
+    assert_eq!(runner.cancel(attempts[2..].to_vec()), []);
+    let more = tokio::time::timeout(LINGER_AFTER * 2, runner.ended()).await;
+    // Where an attempt had not begun, it is over.
+    let stopped = more.map_or(0, |ended| match ended {
+        Ended::Attempts(reports) => reports.len(),
+        Ended::Adoption(..) => 0,
+    });
+    assert_eq!(runner.running(), 2 - stopped);
+    DEAF_ENDS.store(true, Ordering::Relaxed);
+    ended(&mut runner, 2 - stopped).await;
+    while !runner.names.is_empty() {
+        let _ = tokio::time::timeout(Duration::from_millis(50), runner.ended()).await;
+    }
+    assert_eq!((runner.running(), runner.worker.lingering()), (0, 0));
 }
 
 #[tokio::test]

@@ -184,6 +184,11 @@ impl Actor {
                     }
                     None => self.names.added(now, id, &blocks, out),
                 }
+                // What is bad was found later.
+                let verified: Vec<BlockId> = report.verified.iter().copied().map(BlockId).collect();
+                if !verified.is_empty() {
+                    self.names.verified(now, id, &verified, out);
+                }
                 let bad: Vec<BlockId> = report.bad.iter().copied().map(BlockId).collect();
                 if !bad.is_empty() {
                     tracing::warn!(executor = %id, replicas = bad.len(), "replicas are gone or damaged");

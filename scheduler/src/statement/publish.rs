@@ -120,6 +120,11 @@ impl Journal {
         Ok((abandoned, published))
     }
 
+    /// Removes what is to go at any time: whoever may have written there is gone.
+    pub async fn collect_all(&self) -> Result<usize, QueryError> {
+        garbage::collect_until(self.store.as_ref(), &self.remover, u64::MAX).await
+    }
+
     /// Remembers which folders belong to a write before anything is written.
     pub(super) async fn begin(
         &self,

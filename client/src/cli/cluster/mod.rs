@@ -9,7 +9,7 @@ use super::jobs::print_json;
 use super::stages::{aligned, several};
 use super::{Failure, Outcome};
 use crate::config::units::{ByteSize, Span};
-use crate::config::{Role, machine};
+use crate::config::{Role, check, machine};
 use crate::jobs::ClusterStatus;
 use crate::session::{Client, Session};
 use process::{Process, Started};
@@ -67,6 +67,7 @@ async fn until_interrupted(work: impl Future<Output = Outcome>) -> Outcome {
 
 /// Starts a primary and executors. When anything fails, what was started ends again: [`Started`] sees to that.
 async fn up(command: Up, config: Option<&Path>) -> Outcome {
+    check_resources(command.slots.map(|slots| slots.0), command.memory)?;
     let dir = folder(&command.dir)?;
     let _lock = state::lock(&dir)?;
     if let Ok(state) = State::read(&dir) {
@@ -135,7 +136,14 @@ async fn end_left(state: &State) -> Outcome {
     process::end(&left, DOWN_PATIENCE).await.map(drop)
 }
 
+/// What executors are to have, before any process starts.
+fn check_resources(slots: Option<u32>, memory: Option<ByteSize>) -> Outcome {
+    slots.map_or(Ok(()), |slots| check::slots("--slots", slots)).map_err(Failure::Usage)?;
+    memory.map_or(Ok(()), |memory| check::memory("--memory", memory.bytes())).map_err(Failure::Usage)
+}
+
 async fn add(command: Add) -> Outcome {
+    check_resources(command.slots.map(|slots| slots.0), command.memory)?;
     let dir = absolute(&command.dir)?;
     let mut state = State::read(&dir)?;
     let _lock = state::lock(&dir)?;

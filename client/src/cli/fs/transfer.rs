@@ -4,6 +4,7 @@ use super::paths::parse;
 use super::{Failure, Outcome, Wfs, expand_all, is_folder, join, name_of, split_last, walk};
 use crate::cli::arguments::{Transfer, WriteTerms};
 use crate::cli::counted;
+use crate::cli::local_file::{self, Target};
 use crate::config::units::ByteSize;
 use bytes::BytesMut;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -158,10 +159,14 @@ async fn cluster_files(files: &Wfs, entry: &v1::FileEntry, to: &str, items: &mut
     Ok(())
 }
 
-/// The bytes go beside the file, which appears when it is complete.
+/// The bytes go beside the file, or what it is a link to, which appears when it is complete. What is no file is written into.
 async fn fetch(files: &Wfs, item: &Item, transfer: &Transfer, bar: &ProgressBar) -> Outcome {
     let to = PathBuf::from(&item.to);
     let failed = |e: &std::io::Error| local_failed(&item.to, e);
+    let to = match local_file::target(&to).map_err(|e| failed(&e))? {
+        Target::File(to) => to,
+        Target::Straight => return fetch_into(files, item, &to, bar).await,
+    };
     let there = tokio::fs::metadata(&to).await.ok();
     if let Some(there) = &there {
         if transfer.resume && there.len() == item.bytes {
@@ -178,14 +183,8 @@ async fn fetch(files: &Wfs, item: &Item, transfer: &Transfer, bar: &ProgressBar)
     let (located, bytes) = locate(files, &item.from).await?;
     let id = located.entry.as_ref().map_or(0, |entry| entry.id);
     // Of another version of the file nothing is of use.
-    let part = PathBuf::from(format!("{}.{id}.part", item.to));
-    let mut local = tokio::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(!transfer.resume)
-        .open(&part)
-        .await
-        .map_err(|e| failed(&e))?;
+    let (part, local) = local_file::beside(&to, &id.to_string(), "part", transfer.resume).map_err(|e| failed(&e))?;
+    let mut local = tokio::fs::File::from_std(local);
     let begun = local.seek(std::io::SeekFrom::End(0)).await.map_err(|e| failed(&e))?.min(bytes);
     bar.inc(begun);
     let mut read = wfs::read(files, located, begun..bytes);
@@ -195,6 +194,22 @@ async fn fetch(files: &Wfs, item: &Item, transfer: &Transfer, bar: &ProgressBar)
     }
     local.sync_all().await.map_err(|e| failed(&e))?;
     tokio::fs::rename(&part, &to).await.map_err(|e| failed(&e))
+}
+
+async fn fetch_into(files: &Wfs, item: &Item, to: &Path, bar: &ProgressBar) -> Outcome {
+    let failed = |e: &std::io::Error| local_failed(&item.to, e);
+    // A FIFO is opened when somebody reads it.
+    let path = to.to_path_buf();
+    let opened = tokio::task::spawn_blocking(move || local_file::straight(&path)).await;
+    let opened = opened.map_err(|e| Failure::Failed(format!("{}: {e}", item.to)))?;
+    let mut local = tokio::fs::File::from_std(opened.map_err(|e| failed(&e))?);
+    let (located, bytes) = locate(files, &item.from).await?;
+    let mut read = wfs::read(files, located, 0..bytes);
+    while let Some(piece) = read.try_next().await? {
+        local.write_all(&piece).await.map_err(|e| failed(&e))?;
+        bar.inc(piece.len() as u64);
+    }
+    local.flush().await.map_err(|e| failed(&e))
 }
 
 /// One version of a file, all of it, and how long it is.

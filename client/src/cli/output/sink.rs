@@ -1,6 +1,7 @@
-//! Where results go: standard output, or a file that appears whole or not at all.
+//! Where results go: standard output, a file that appears whole or not at all, or straight into a FIFO or a device.
 
 use super::Format;
+use crate::cli::local_file::{self, Target};
 use crate::error::{ClientError, Result};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Seek, Write};
@@ -17,6 +18,8 @@ pub struct Sink {
 
 enum To {
     Stdout(BufWriter<io::Stdout>),
+    /// What is no file.
+    Straight(BufWriter<File>),
     File {
         out: BufWriter<File>,
         temporary: PathBuf,
@@ -35,20 +38,29 @@ impl Sink {
         Ok(Sink { to: To::Stdout(BufWriter::with_capacity(64 << 10, io::stdout())), format, results: 0, complete: 0 })
     }
 
-    /// Writes to a temporary file beside `path`; [`Sink::publish`] gives it its name.
+    /// Writes to a temporary file beside `path`, or beside what it is a link to; [`Sink::publish`] gives it its name. What is no file is written
+    /// into.
     pub fn file(path: &Path, format: Format) -> Result<Sink> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        if name.is_empty() || path.is_dir() {
-            return Err(ClientError::invalid(format!(
-                "cannot write the result to {}: name a file, not a folder",
-                path.display()
-            )));
-        }
-        name.push(format!(".{}.partial", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let out = File::create(&temporary).map_err(ClientError::io(format!("create {}", temporary.display())))?;
-        let out = BufWriter::with_capacity(256 << 10, out);
-        let to = To::File { out, temporary, path: path.to_owned(), whole: 0, published: false };
+        let refused = |e: io::Error| {
+            let reason = match e.kind() {
+                io::ErrorKind::IsADirectory | io::ErrorKind::NotFound => "name a file, not a folder".to_string(),
+                _ => e.to_string(),
+            };
+            ClientError::invalid(format!("cannot write the result to {}: {reason}", path.display()))
+        };
+        let to = match local_file::target(path).map_err(refused)? {
+            Target::Straight => {
+                let out = local_file::straight(path).map_err(ClientError::io(format!("open {}", path.display())))?;
+                To::Straight(BufWriter::with_capacity(64 << 10, out))
+            }
+            Target::File(path) => {
+                let beside = local_file::beside(&path, &std::process::id().to_string(), "partial", false);
+                let (temporary, out) =
+                    beside.map_err(ClientError::io(format!("create a file beside {}", path.display())))?;
+                let out = BufWriter::with_capacity(256 << 10, out);
+                To::File { out, temporary, path, whole: 0, published: false }
+            }
+        };
         Ok(Sink { to, format, results: 0, complete: 0 })
     }
 
@@ -58,7 +70,7 @@ impl Sink {
 
     /// Results from here on, to the same place. A file that has results in it keeps its format.
     pub fn set_format(&mut self, format: Format) -> Result<()> {
-        if matches!(self.to, To::File { .. }) && self.results > 0 && format != self.format {
+        if !matches!(self.to, To::Stdout(_)) && self.results > 0 && format != self.format {
             return Err(ClientError::invalid("the output file has results in another format: close it with \\o first"));
         }
         self.format = format;
@@ -79,6 +91,7 @@ impl Sink {
     fn out(&mut self) -> &mut (dyn Write + Send) {
         match &mut self.to {
             To::Stdout(out) => out,
+            To::Straight(out) => out,
             To::File { out, .. } => out,
         }
     }

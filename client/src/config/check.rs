@@ -1,0 +1,102 @@
+//! What has the right type and still cannot work: refused before anything is started with it.
+
+use super::units::ByteSize;
+use url::Url;
+
+/// With less, not even the batches of one task fit.
+const LEAST_MEMORY: u64 = 16 << 20;
+/// Each slot is a thread with a stack.
+const MOST_SLOTS: u32 = 4_096;
+
+/// Memory of an executor, as `setting` names it.
+pub fn memory(setting: &str, bytes: u64) -> Result<(), String> {
+    let most = windlass_executor::total_memory();
+    let written = ByteSize(bytes);
+    if bytes < LEAST_MEMORY {
+        return Err(format!(
+            "{setting}: {written} is too little for any task: give at least {}; a number without a unit is bytes",
+            ByteSize(LEAST_MEMORY)
+        ));
+    }
+    if bytes > most {
+        let there = ByteSize::human(most);
+        return Err(format!("{setting}: {written} is more than this machine or its container has, which is {there}"));
+    }
+    Ok(())
+}
+
+pub fn slots(setting: &str, slots: u32) -> Result<(), String> {
+    match slots <= MOST_SLOTS {
+        true => Ok(()),
+        false => Err(format!("{setting}: {slots} are more than the {MOST_SLOTS} that one executor can have")),
+    }
+}
+
+/// A host, with a port or without one.
+pub fn host(setting: &str, text: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']' | '%');
+    match text.chars().all(fits) {
+        true => Ok(()),
+        false => Err(format!("{setting}: {text:?} is not a host that others could reach: write HOST or HOST:PORT")),
+    }
+}
+
+/// A name that is shown in lists and logs.
+pub fn name(setting: &str, text: &str) -> Result<(), String> {
+    if text.chars().any(char::is_control) {
+        return Err(format!("{setting}: {text:?} has characters that end lines or cannot be seen"));
+    }
+    match text.len() <= 255 {
+        true => Ok(()),
+        false => Err(format!("{setting}: a name has at most 255 bytes, and this one {}", text.len())),
+    }
+}
+
+/// A place for tables.
+pub fn warehouse(setting: &str, text: &str) -> Result<(), String> {
+    let Some((scheme, _)) = text.split_once("://") else { return Ok(()) };
+    let (written, url) = (["s3", "s3a", "file", "wfs"].contains(&scheme), Url::parse(text));
+    match (written, url) {
+        (true, Ok(_)) => Ok(()),
+        (true, Err(error)) => Err(format!("{setting}: \"{text}\" is not a URL: {error}")),
+        (false, _) => Err(format!(
+            "{setting}: tables cannot be written to {scheme}:// (\"{text}\"): use a path, file://, wfs:/// or s3://"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_refused_and_named() {
+        for (checked, named) in [
+            (memory("--memory", 10), "10"),
+            (memory("--memory", 0), "too little"),
+            (memory("--memory", 1_000 << 40), "more than this machine"),
+            (slots("--slots", 1_000_000), "4096"),
+            (host("--advertise", "a b"), "\"a b\""),
+            (host("--advertise", "a\nb"), "\\n"),
+            (name("--name", "a\nb"), "\\n"),
+            (name("--name", &"x".repeat(300)), "255"),
+            (warehouse("--warehouse", "foo://bar"), "foo://"),
+            (warehouse("--warehouse", "http://host/x"), "http://"),
+        ] {
+            let error = checked.unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+        for checked in [
+            memory("--memory", 64 << 20),
+            slots("--slots", 64),
+            host("--advertise", "[fe80::1%eth0]:7077"),
+            host("--advertise", "rechner-1.bücher.example:80"),
+            name("--name", "the first, ü"),
+            warehouse("--warehouse", "s3://bucket/tables"),
+            warehouse("--warehouse", "wfs:///tables"),
+            warehouse("--warehouse", "/srv/tables"),
+        ] {
+            assert_eq!(checked, Ok(()));
+        }
+    }
+}
