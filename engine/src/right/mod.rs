@@ -7,13 +7,17 @@
 //! | `grouping` | GROUPING SETS over input that is sorted, constant or partitioned |
 //! | `arithmetic`, `sum` | results that leave their type |
 //! | `keys`, `comparable` | zeros, NaN and intervals where they are compared |
+//! | `instead` | max, min and corr of groups of floating point numbers |
+//! | `frames` | sums, averages and statistics over frames that move |
 //!
 //! All of it is rules over plans and functions that plans name, so it holds however a statement is run.
 
 mod arithmetic;
 mod comparable;
 mod expressions;
+mod frames;
 mod grouping;
+mod instead;
 mod keys;
 mod only_row;
 mod repeat;
@@ -60,5 +64,5 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 
 /// Those that take the place of DataFusion's of the same name.
 pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    sum::functions()
+    [sum::functions(), instead::functions()].concat()
 }
