@@ -1,5 +1,6 @@
 //! Sessions: one recipe of functions, rules and options for whoever plans or runs a statement.
 
+use crate::aggregates;
 use crate::arrow_files::ArrowFilesFactory;
 use crate::config::WindlassOptions;
 use crate::constants::BoundConstants;
@@ -103,7 +104,7 @@ pub fn update_functions(state: &mut SessionState) -> Result<()> {
 /// DataFusion's, before which constants are bounded.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(BoundConstants)];
-    rules.extend(Optimizer::new().rules);
+    rules.extend(aggregates::instead(Optimizer::new().rules));
     interrupt::logical_rules(rules)
 }
 

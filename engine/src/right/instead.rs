@@ -10,6 +10,7 @@ use super::frames::States;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::execution::SessionStateDefaults;
+use datafusion::functions_aggregate::min_max::max_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, WindowFunctionParams};
 use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
@@ -18,7 +19,7 @@ use datafusion::logical_expr::{
     SetMonotonicity, Signature, StatisticsArgs,
 };
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 type Float16 = <Float16Type as ArrowPrimitiveType>::Native;
 
@@ -47,11 +48,20 @@ impl Otherwise {
 
 /// The functions, under the names of those that they take the place of.
 pub(super) fn functions() -> Vec<Arc<AggregateUDF>> {
-    let functions = SessionStateDefaults::default_aggregate_functions().into_iter().filter_map(|function| {
-        let otherwise = Otherwise::of(function.name())?;
-        Some(Arc::new(AggregateUDF::from(Instead { function, otherwise })))
+    static FUNCTIONS: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
+        let functions = SessionStateDefaults::default_aggregate_functions().into_iter().filter_map(|function| {
+            let otherwise = Otherwise::of(function.name())?;
+            Some(Arc::new(AggregateUDF::from(Instead { function, otherwise })))
+        });
+        functions.collect()
     });
-    functions.collect()
+    FUNCTIONS.clone()
+}
+
+pub(super) fn max_function() -> Arc<AggregateUDF> {
+    static FUNCTION: LazyLock<Arc<AggregateUDF>> =
+        LazyLock::new(|| Arc::new(AggregateUDF::from(Instead { function: max_udaf(), otherwise: Otherwise::Max })));
+    Arc::clone(&FUNCTION)
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -62,6 +62,16 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions
 }
 
+/// The function that plans call `sum`.
+pub(crate) fn sum_function() -> Arc<AggregateUDF> {
+    sum::function()
+}
+
+/// The function that plans call `max`.
+pub(crate) fn max_function() -> Arc<AggregateUDF> {
+    instead::max_function()
+}
+
 /// Those that take the place of DataFusion's of the same name.
 pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     [sum::functions(), instead::functions()].concat()

@@ -41,7 +41,7 @@ pub(super) fn functions() -> Vec<Arc<AggregateUDF>> {
     vec![function(), average::function()]
 }
 
-fn function() -> Arc<AggregateUDF> {
+pub(super) fn function() -> Arc<AggregateUDF> {
     static FUNCTION: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Arc::new(AggregateUDF::from(Sum::default())));
     Arc::clone(&FUNCTION)
 }
