@@ -19,8 +19,9 @@
 //!     Aggregate: by grouping sets ((g, d), (g, e), (g))  avg(x) as a
 //! ```
 //!
-//! Medians and percentiles are found among sorted values, in plans of [`crate::spilling`] alone: see [`sorted`]. All of it is plans of DataFusion's own
-//! operators, so it is encoded, cut into stages and explained as any other.
+//! Each row is then grouped once for each set, which takes two or three times as long as sets of values that fit into memory. So that, and medians and
+//! percentiles from sorted values (see [`sorted`]), is for plans of [`crate::spilling`]; one grouping over another, as above, is for all. All of it is plans
+//! of DataFusion's own operators, so it is encoded, cut into stages and explained as any other.
 
 mod parts;
 mod sorted;
@@ -38,7 +39,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use parts::{Key, Part, Parts};
-pub(crate) use sorted::could_sort_values;
+pub(crate) use sorted::holds_values;
 use std::sync::Arc;
 
 /// The name of DataFusion's rule for the plainest case, whose place this one takes.
@@ -69,13 +70,21 @@ impl OptimizerRule for ValuesAsGroups {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let sorts = !config.options().optimizer.prefer_hash_join;
+        let spills = !config.options().optimizer.prefer_hash_join;
         let LogicalPlan::Aggregate(aggregate) = &plan else { return Ok(Transformed::no(plan)) };
-        match Parts::of(aggregate, sorts)? {
-            Some(parts) => Ok(Transformed::yes(grouped_twice(aggregate, parts)?)),
-            None => Ok(Transformed::no(plan)),
+        match Parts::of(aggregate, spills)? {
+            Some(parts) if spills || !needs_sets(aggregate, &parts) => {
+                Ok(Transformed::yes(grouped_twice(aggregate, parts)?))
+            }
+            _ => Ok(Transformed::no(plan)),
         }
     }
+}
+
+/// Whether values of different keys, or values and whole groups, are grouped side by side.
+fn needs_sets(aggregate: &Aggregate, parts: &Parts) -> bool {
+    let mut plain = parts.calls.iter().filter_map(Part::plain);
+    parts.sets.is_some() || parts.keys.len() > 1 || plain.any(|call| over(call, aggregate).is_none())
 }
 
 fn grouped_twice(aggregate: &Aggregate, parts: Parts) -> Result<LogicalPlan> {
@@ -194,16 +203,15 @@ impl Below {
         };
         let groups: Vec<Expr> = parts.groups.iter().enumerate().map(|(at, group)| named(at, group)).collect();
         let keys = parts.keys.clone();
-        let plain: Vec<&AggregateFunction> = parts.calls.iter().filter_map(Part::plain).collect();
-        let stacks = plain.iter().all(|call| over(call, aggregate).is_some());
         let sets = match &parts.sets {
-            None if keys.len() == 1 && stacks => None,
+            None if !needs_sets(aggregate, parts) => None,
             users => {
                 let all = vec![(0..groups.len()).collect()];
                 let users = users.as_ref().unwrap_or(&all).iter();
                 let users = users.map(|set| set.iter().map(|at| above_grouping(&groups[*at])).collect()).collect();
                 // A set without columns has a row even if the input has none.
-                Some(Sets::of(users, &keys, parts.sets.is_some() || !plain.is_empty())?)
+                let plain = parts.calls.iter().any(|part| part.plain().is_some());
+                Some(Sets::of(users, &keys, parts.sets.is_some() || plain)?)
             }
         };
         let mut calls = Vec::new();

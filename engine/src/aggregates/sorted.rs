@@ -32,13 +32,13 @@ use std::sync::Arc;
 /// DataFusion weighs the two values around a percentile in steps of a millionth.
 const STEPS: f64 = 1_000_000.0;
 
-/// Whether a plan has medians or percentiles that would be found among sorted values if memory ran out.
-pub(crate) fn could_sort_values(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let sortable = |plan: &Arc<dyn ExecutionPlan>| {
+/// Whether a plan has aggregates that hold all values of a group, and would not in one of [`crate::spilling`].
+pub(crate) fn holds_values(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let holds = |plan: &Arc<dyn ExecutionPlan>| {
         let calls = plan.downcast_ref::<AggregateExec>().map_or(&[][..], |aggregate| aggregate.aggr_expr());
-        Ok(calls.iter().any(|call| ["median", "percentile_cont"].contains(&call.fun().name())))
+        Ok(calls.iter().any(|call| call.is_distinct() || ["median", "percentile_cont"].contains(&call.fun().name())))
     };
-    plan.exists(sortable).unwrap_or(false)
+    plan.exists(holds).unwrap_or(false)
 }
 
 fn name(key: &Key, what: &str) -> String {

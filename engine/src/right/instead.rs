@@ -4,13 +4,14 @@
 //!   after a NaN. Here NaN is above all numbers, as in PostgreSQL.
 //! * corr of groups adds squares, which cancel each other out where numbers are large beside their differences, and keeps other partial results than
 //!   corr of all rows. Here both are computed in the way that does not cancel.
+//! * percentile_cont(0) and (1) become DataFusion's min and max. Here they become those of this file.
 //! * variances, covariances, correlations and regressions over frames: see [`super::frames`].
 
 use super::frames::States;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::execution::SessionStateDefaults;
-use datafusion::functions_aggregate::min_max::max_udaf;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, WindowFunctionParams};
 use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
@@ -31,6 +32,8 @@ enum Otherwise {
     /// Partial results are those of all rows, also of groups.
     Correlation,
     Frames,
+    /// The first and the last are those of max and min here.
+    Percentile,
 }
 
 impl Otherwise {
@@ -40,6 +43,7 @@ impl Otherwise {
             "min" => Self::Min,
             "corr" => Self::Correlation,
             "var" | "var_pop" | "stddev" | "stddev_pop" | "covar_pop" | "covar_samp" => Self::Frames,
+            "percentile_cont" => Self::Percentile,
             name if name.starts_with("regr_") => Self::Frames,
             _ => return None,
         })
@@ -51,16 +55,21 @@ pub(super) fn functions() -> Vec<Arc<AggregateUDF>> {
     static FUNCTIONS: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
         let functions = SessionStateDefaults::default_aggregate_functions().into_iter().filter_map(|function| {
             let otherwise = Otherwise::of(function.name())?;
-            Some(Arc::new(AggregateUDF::from(Instead { function, otherwise })))
+            Some(Instead::of(function, otherwise))
         });
         functions.collect()
     });
     FUNCTIONS.clone()
 }
 
+/// The function that plans call `max`.
 pub(super) fn max_function() -> Arc<AggregateUDF> {
-    static FUNCTION: LazyLock<Arc<AggregateUDF>> =
-        LazyLock::new(|| Arc::new(AggregateUDF::from(Instead { function: max_udaf(), otherwise: Otherwise::Max })));
+    static FUNCTION: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Instead::of(max_udaf(), Otherwise::Max));
+    Arc::clone(&FUNCTION)
+}
+
+fn min_function() -> Arc<AggregateUDF> {
+    static FUNCTION: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Instead::of(min_udaf(), Otherwise::Min));
     Arc::clone(&FUNCTION)
 }
 
@@ -68,6 +77,12 @@ pub(super) fn max_function() -> Arc<AggregateUDF> {
 struct Instead {
     function: Arc<AggregateUDF>,
     otherwise: Otherwise,
+}
+
+impl Instead {
+    fn of(function: Arc<AggregateUDF>, otherwise: Otherwise) -> Arc<AggregateUDF> {
+        Arc::new(AggregateUDF::from(Self { function, otherwise }))
+    }
 }
 
 impl AggregateUDFImpl for Instead {
@@ -154,7 +169,23 @@ impl AggregateUDFImpl for Instead {
     }
 
     fn simplify(&self) -> Option<AggregateFunctionSimplification> {
-        self.function.simplify()
+        let simplify = self.function.simplify()?;
+        if self.otherwise != Otherwise::Percentile {
+            return Some(simplify);
+        }
+        Some(Box::new(move |call, context| {
+            Ok(match simplify(call, context)? {
+                Expr::AggregateFunction(AggregateFunction { func, params }) => {
+                    let func = match func.name() {
+                        "max" => max_function(),
+                        "min" => min_function(),
+                        _ => func,
+                    };
+                    Expr::AggregateFunction(AggregateFunction { func, params })
+                }
+                simple => simple,
+            })
+        }))
     }
 
     fn simplify_expr_op_literal(
