@@ -81,10 +81,11 @@ impl OptimizerRule for ValuesAsGroups {
     }
 }
 
-/// Whether values of different keys, or values and whole groups, are grouped side by side.
+/// Whether values of different keys, or values and whole groups, are grouped side by side. So are sorted values, since of the only grouping DataFusion
+/// knows that no value comes twice, and would turn a running sum around rather than sort: that holds all rows of a group.
 fn needs_sets(aggregate: &Aggregate, parts: &Parts) -> bool {
     let mut plain = parts.calls.iter().filter_map(Part::plain);
-    parts.sets.is_some() || parts.keys.len() > 1 || plain.any(|call| over(call, aggregate).is_none())
+    parts.sets.is_some() || parts.keys.len() > 1 || parts.keys.iter().any(|key| key.sorted) || plain.any(|call| over(call, aggregate).is_none())
 }
 
 fn grouped_twice(aggregate: &Aggregate, parts: Parts) -> Result<LogicalPlan> {
@@ -210,7 +211,7 @@ impl Below {
                 let users = users.as_ref().unwrap_or(&all).iter();
                 let users = users.map(|set| set.iter().map(|at| above_grouping(&groups[*at])).collect()).collect();
                 // A set without columns has a row even if the input has none.
-                let plain = parts.calls.iter().any(|part| part.plain().is_some());
+                let plain = parts.calls.iter().any(|part| part.plain().is_some()) || keys.iter().any(|key| key.sorted);
                 Some(Sets::of(users, &keys, parts.sets.is_some() || plain)?)
             }
         };

@@ -6,7 +6,7 @@
 //!   Aggregate: by g       median(x) filter (where one of the middle places is the value's)
 //!     Window: from = sum(n) over (partition by g order by x desc, all rows so far)
 //!       Window: upto = sum(n) over (partition by g order by x, all rows so far)
-//!         Aggregate: by g, x  count(x) as n
+//!         Aggregate: by grouping sets ((g, x), (g))  count(x) as n
 //! ```
 //!
 //! A group has `upto + from - n` rows, known at each of its values, so each value tells by itself whether it is in the middle. Groupings, sorts and
@@ -75,7 +75,7 @@ fn running(key: &Key, partitions: &[Expr], ascending: bool) -> Expr {
     let mut window = WindowFunction::new(function, vec![named(key, "count")]);
     window.params.partition_by = partitions.to_vec();
     let by = |expr| Sort { expr, asc: ascending, nulls_first: !ascending };
-    // Each value is there once. Its count keeps DataFusion from turning one of the two sums around, which would hold all rows of a group.
+    // Each value of a set is there once. Its count keeps DataFusion from turning one of the two sums around, which would hold all rows of a group.
     window.params.order_by = vec![by(key.column(0))];
     if !ascending {
         window.params.order_by.push(by(named(key, "count")));
