@@ -85,7 +85,10 @@ impl OptimizerRule for ValuesAsGroups {
 /// knows that no value comes twice, and would turn a running sum around rather than sort: that holds all rows of a group.
 fn needs_sets(aggregate: &Aggregate, parts: &Parts) -> bool {
     let mut plain = parts.calls.iter().filter_map(Part::plain);
-    parts.sets.is_some() || parts.keys.len() > 1 || parts.keys.iter().any(|key| key.sorted) || plain.any(|call| over(call, aggregate).is_none())
+    parts.sets.is_some()
+        || parts.keys.len() > 1
+        || parts.keys.iter().any(|key| key.sorted)
+        || plain.any(|call| over(call, aggregate).is_none())
 }
 
 fn grouped_twice(aggregate: &Aggregate, parts: Parts) -> Result<LogicalPlan> {
