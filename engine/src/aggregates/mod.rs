@@ -73,7 +73,7 @@ impl OptimizerRule for ValuesAsGroups {
         let spills = !config.options().optimizer.prefer_hash_join;
         let LogicalPlan::Aggregate(aggregate) = &plan else { return Ok(Transformed::no(plan)) };
         match Parts::of(aggregate, spills)? {
-            Some(parts) if spills || !needs_sets(aggregate, &parts) => {
+            Some(parts) if spills || parts.only_as_groups() || !needs_sets(aggregate, &parts) => {
                 Ok(Transformed::yes(grouped_twice(aggregate, parts)?))
             }
             _ => Ok(Transformed::no(plan)),

@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 /// Functions to which it is all one whether a value comes once or twice.
 const SAME_WHEN_REPEATED: [&str; 6] = ["min", "max", "bool_and", "bool_or", "bit_and", "bit_or"];
+/// Functions that DataFusion computes with DISTINCT. Of others it says that it cannot, or takes no notice.
+const DISTINCT: [&str; 9] =
+    ["count", "sum", "avg", "median", "percentile_cont", "array_agg", "string_agg", "collect_list", "collect_set"];
 /// Columns of all groupings together: an identifier of a grouping set has a bit for each.
 const MAX_COLUMNS: usize = 60;
 /// Columns of a CUBE, which has as many sets as they have subsets.
@@ -69,6 +72,13 @@ pub(super) enum Part {
 }
 
 impl Part {
+    fn distinct(&self) -> Option<&AggregateFunction> {
+        match self {
+            Part::Distinct(call, _) => Some(call),
+            _ => None,
+        }
+    }
+
     pub fn plain(&self) -> Option<&AggregateFunction> {
         match self {
             Part::Plain(call) => Some(call),
@@ -97,6 +107,13 @@ impl Parts {
             parts.sets = Some(sets);
         }
         Ok(Some(parts))
+    }
+
+    /// Whether DataFusion would refuse it, or give wrong answers, as it does of two DISTINCT aggregates whose orders are opposite.
+    pub fn only_as_groups(&self) -> bool {
+        let distinct = || self.calls.iter().filter_map(Part::distinct);
+        distinct().any(|call| !DISTINCT.contains(&call.func.name()))
+            || distinct().filter(|call| !call.params.order_by.is_empty()).count() > 1
     }
 
     /// Says whether it can be computed over groups of values.
