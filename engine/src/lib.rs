@@ -1,5 +1,6 @@
 //! All DataFusion glue that scheduler and executor share: sessions, distributed planning, exchange operators and their codecs.
 
+mod aggregates;
 mod arrow_files;
 mod checks;
 pub mod checksum;

@@ -1,5 +1,6 @@
 //! Sessions: one recipe of functions, rules and options for whoever plans or runs a statement.
 
+use crate::aggregates;
 use crate::arrow_files::ArrowFilesFactory;
 use crate::config::WindlassOptions;
 use crate::constants::bounded;
@@ -64,7 +65,7 @@ pub fn session_state(
         .with_aggregate_functions(functions.aggregate.clone())
         .with_window_functions(functions.window.clone())
         .with_analyzer_rules(right::analyzer_rules())
-        .with_optimizer_rules(interrupt::logical_rules(Optimizer::new().rules))
+        .with_optimizer_rules(interrupt::logical_rules(aggregates::instead(Optimizer::new().rules)))
         .with_physical_optimizer_rules(interrupt::physical_rules(right::physical_rules()))
         .with_query_planner(right::planner());
     if let Some(catalogs) = catalogs {

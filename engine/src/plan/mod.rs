@@ -15,6 +15,7 @@ mod semi_join;
 mod size;
 mod window_filter;
 
+use crate::aggregates::holds_values;
 use crate::config::WindlassOptions;
 use crate::interrupt;
 use crate::planning::{Planning, Rules};
@@ -75,7 +76,7 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     };
     let plan = physical_plan(&local, &optimized).await?;
     if is_small(&plan, &options, shape) {
-        let holds_sides = holds_sides(&plan);
+        let holds_sides = holds_sides(&plan) || holds_values(&plan);
         let light = light::does_little(&plan)?;
         let constant = light::is_constant(&plan).then(|| Arc::clone(&plan));
         let job = finish(Cutter::new(&local, &options, shape).whole(plan)?, overwrite, holds_sides);
@@ -83,11 +84,12 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     }
     let distributed = distributed(state, &options, shape);
     let plan = physical_plan(&distributed, &optimized).await?;
-    let holds_sides = holds_sides(&plan);
+    let holds_sides = holds_sides(&plan) || holds_values(&plan);
     Ok(finish(Cutter::new(&distributed, &options, shape).stages(plan)?, overwrite, holds_sides))
 }
 
-/// The same session for a plan one of whose joins did not fit into memory: its joins sort their inputs or loop over them, which spills.
+/// The same session for a plan one of whose joins or aggregates did not fit into memory: its joins sort their inputs or loop over them, and values
+/// of DISTINCT aggregates, medians and percentiles are grouped and sorted, which spills.
 pub fn spilling(state: &SessionState) -> SessionState {
     let mut state = state.clone();
     state.config_mut().options_mut().optimizer.prefer_hash_join = false;

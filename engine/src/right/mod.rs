@@ -9,13 +9,17 @@
 //! | `names` | filters where two columns have one name |
 //! | `arithmetic`, `sum` | results that leave their type |
 //! | `keys`, `comparable` | zeros, NaN and intervals where they are compared |
+//! | `instead` | max, min and corr of groups of floating point numbers |
+//! | `frames` | sums, averages and statistics over frames that move |
 //!
 //! All of it is rules over plans and functions that plans name, so it holds however a statement is run.
 
 mod arithmetic;
 mod comparable;
 mod expressions;
+mod frames;
 mod grouping;
+mod instead;
 mod keys;
 mod names;
 mod only_row;
@@ -66,7 +70,17 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions
 }
 
+/// The function that plans call `sum`.
+pub(crate) fn sum_function() -> Arc<AggregateUDF> {
+    sum::function()
+}
+
+/// The function that plans call `max`.
+pub(crate) fn max_function() -> Arc<AggregateUDF> {
+    instead::max_function()
+}
+
 /// Those that take the place of DataFusion's of the same name.
 pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    sum::functions()
+    [sum::functions(), instead::functions()].concat()
 }

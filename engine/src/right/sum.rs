@@ -10,6 +10,7 @@
 mod average;
 mod total;
 
+use super::frames;
 use arrow::array::{
     Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, BooleanArray, Decimal128Array, PrimitiveArray,
 };
@@ -40,7 +41,7 @@ pub(super) fn functions() -> Vec<Arc<AggregateUDF>> {
     vec![function(), average::function()]
 }
 
-fn function() -> Arc<AggregateUDF> {
+pub(super) fn function() -> Arc<AggregateUDF> {
     static FUNCTION: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Arc::new(AggregateUDF::from(Sum::default())));
     Arc::clone(&FUNCTION)
 }
@@ -119,6 +120,7 @@ impl Sum {
             }
             Kept::AsIs => match checked(&result) {
                 Some(sums) if !args.is_distinct => Ok(sums),
+                _ if sliding && !args.is_distinct && result == DataType::Float64 => Ok(Box::new(frames::Sums::sum())),
                 _ if sliding => self.wrapping.create_sliding_accumulator(args),
                 _ => self.wrapping.accumulator(args),
             },

@@ -34,6 +34,19 @@ async fn an_aggregate_that_cannot_spill_fails_once_and_says_why() {
     assert_eq!(cluster.sql(&["select count(*) as n from generate_series(1, 10)"]).unwrap(), "n\n10\n");
 }
 
+/// Each needs two or three times as much as the executor has.
+#[tokio::test(flavor = "multi_thread")]
+async fn aggregates_of_more_values_than_memory_holds_spill() {
+    let cluster = Processes::of(["1", "1", "64MiB"]);
+    let texts = "select count(distinct md5(value::text)) as d, avg(value) as a, count(*) filter (where value < 11) as c from generate_series(1, 1200000) s(value)";
+    assert_eq!(cluster.sql(&[texts]).unwrap(), "d,a,c\n1200000,600000.5,10\n");
+    let middle = "select median(x) as m, percentile_cont(0.75) within group (order by x) as p from (select (value * 7919 % 600011)::double as x from generate_series(1, 6000110) s(value)) t";
+    assert_eq!(cluster.sql(&[middle]).unwrap(), "m,p\n300005.0,450008.0\n");
+    let session = cluster.session().await;
+    let jobs = session.jobs(100).await.expect("jobs are listed");
+    assert_eq!(jobs.len(), 4, "both were to run once more: {jobs:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stops_reading_a_result_leaves_nothing_of_it() {
     let cluster = Processes::of(["1", "2", "512MiB"]);

@@ -3,6 +3,7 @@
 //! DataFusion adds integers as floating point numbers. Above 2^53 each of them is rounded, and large ones swallow small ones: the average of as many
 //! 9000000000000000000 as -9000000000000000000 is some number, which depends on which task adds which. Here the sum is exact.
 
+use super::frames::Sums as Frame;
 use super::total::{Number, Sum, Sums, passing};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, PrimitiveArray, UInt64Array};
 use arrow::compute::cast;
@@ -90,7 +91,13 @@ impl AggregateUDFImpl for Avg {
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        if is_integer(args.expr_fields) { self.exact(&args) } else { self.rounding.create_sliding_accumulator(args) }
+        if is_integer(args.expr_fields) {
+            return self.exact(&args);
+        }
+        match args.expr_fields[0].data_type() {
+            DataType::Float64 if !args.is_distinct => Ok(Box::new(Frame::average())),
+            _ => self.rounding.create_sliding_accumulator(args),
+        }
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {

@@ -1,0 +1,244 @@
+//! An aggregate, taken apart.
+
+use super::column;
+use arrow::datatypes::DataType;
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
+use datafusion::logical_expr::{Aggregate, AggregateUDF, Expr, ExprSchemable, GroupingSet};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Functions to which it is all one whether a value comes once or twice.
+const SAME_WHEN_REPEATED: [&str; 6] = ["min", "max", "bool_and", "bool_or", "bit_and", "bit_or"];
+/// Functions that DataFusion computes with DISTINCT. Of others it says that it cannot, or takes no notice.
+const DISTINCT: [&str; 9] =
+    ["count", "sum", "avg", "median", "percentile_cont", "array_agg", "string_agg", "collect_list", "collect_set"];
+/// Columns of all groupings together: an identifier of a grouping set has a bit for each.
+const MAX_COLUMNS: usize = 60;
+/// Columns of a CUBE, which has as many sets as they have subsets.
+const MAX_CUBE: usize = 6;
+const KEY: &str = "__windlass_key_";
+
+pub(super) struct Parts {
+    /// What the statement groups by, each once.
+    pub groups: Vec<Expr>,
+    /// The statement's grouping sets, as places in `groups`, or `None` if it has none.
+    pub sets: Option<Vec<Vec<usize>>>,
+    pub keys: Vec<Key>,
+    pub calls: Vec<Part>,
+}
+
+/// Values that become groups: the arguments of one DISTINCT aggregate, and of others like it, or what a median is of.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    pub number: usize,
+    pub exprs: Vec<Expr>,
+    /// Whether places in the order of values are asked for.
+    pub sorted: bool,
+    /// Of sorted values: which rows count.
+    pub filter: Option<Box<Expr>>,
+    /// Of sorted values: whether a value counts once.
+    pub distinct: bool,
+}
+
+impl Key {
+    fn name(&self, at: usize) -> String {
+        format!("{KEY}{}_{at}", self.number)
+    }
+
+    pub fn column(&self, at: usize) -> Expr {
+        column(&self.name(at))
+    }
+
+    pub fn columns(&self) -> impl Iterator<Item = Expr> {
+        (0..self.exprs.len()).map(|at| self.column(at))
+    }
+
+    pub fn named(&self) -> impl Iterator<Item = Expr> {
+        self.exprs.iter().enumerate().map(|(at, expr)| expr.clone().alias(self.name(at)))
+    }
+}
+
+pub(super) enum Part {
+    /// Of values that are distinct by the key of this number.
+    Distinct(AggregateFunction, usize),
+    Median(Arc<AggregateUDF>, usize),
+    /// The part of the values that is below.
+    Percentile(f64, usize),
+    Plain(AggregateFunction),
+}
+
+impl Part {
+    fn distinct(&self) -> Option<&AggregateFunction> {
+        match self {
+            Part::Distinct(call, _) => Some(call),
+            _ => None,
+        }
+    }
+
+    pub fn plain(&self) -> Option<&AggregateFunction> {
+        match self {
+            Part::Plain(call) => Some(call),
+            _ => None,
+        }
+    }
+}
+
+impl Parts {
+    /// `None`: it stays as it is. With `sorts`, medians and percentiles do not.
+    pub fn of(aggregate: &Aggregate, sorts: bool) -> Result<Option<Self>> {
+        let groups: Vec<Expr> = grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().cloned().collect();
+        let mut parts = Parts { groups, sets: None, keys: Vec::new(), calls: Vec::new() };
+        for expr in &aggregate.aggr_expr {
+            match unaliased(expr) {
+                Expr::AggregateFunction(call) if parts.add(call.clone(), sorts) => {}
+                _ => return Ok(None),
+            }
+        }
+        let columns = parts.groups.len() + parts.keys.iter().map(|key| key.exprs.len()).sum::<usize>();
+        if parts.keys.is_empty() || columns > MAX_COLUMNS || !parts.can_be_grouped(aggregate.input.schema())? {
+            return Ok(None);
+        }
+        if aggregate.group_expr.iter().any(|by| matches!(by, Expr::GroupingSet(_))) {
+            let Some(sets) = sets(&aggregate.group_expr, &parts.groups) else { return Ok(None) };
+            parts.sets = Some(sets);
+        }
+        Ok(Some(parts))
+    }
+
+    /// Whether DataFusion would refuse it, or give wrong answers, as it does of two DISTINCT aggregates whose orders are opposite.
+    pub fn only_as_groups(&self) -> bool {
+        let distinct = || self.calls.iter().filter_map(Part::distinct);
+        distinct().any(|call| !DISTINCT.contains(&call.func.name()))
+            || distinct().filter(|call| !call.params.order_by.is_empty()).count() > 1
+    }
+
+    /// Says whether it can be computed over groups of values.
+    fn add(&mut self, mut call: AggregateFunction, sorts: bool) -> bool {
+        let (name, params) = (call.func.name(), &call.params);
+        if sorts && let Some(part) = self.sorted(&call) {
+            self.calls.push(part);
+            return true;
+        }
+        if params.distinct && !SAME_WHEN_REPEATED.contains(&name) {
+            let Some(exprs) = values(&params.args) else { return false };
+            if !params.order_by.iter().all(|sort| reads_only(&sort.expr, &exprs)) {
+                return false;
+            }
+            let key = self.key(Key { number: 0, exprs, sorted: false, filter: None, distinct: true });
+            self.calls.push(Part::Distinct(call, key));
+            return true;
+        }
+        call.params.distinct = false;
+        self.calls.push(Part::Plain(call));
+        true
+    }
+
+    fn sorted(&mut self, call: &AggregateFunction) -> Option<Part> {
+        let params = &call.params;
+        let value = params.args.first()?;
+        // The median of the middle is one already.
+        let is_own = matches!(value, Expr::Column(column) if column.name.starts_with(KEY));
+        if is_own || !matches!(params.null_treatment, None | Some(NullTreatment::RespectNulls)) {
+            return None;
+        }
+        let fraction = match (call.func.name(), &params.args[1..]) {
+            ("median", []) => None,
+            ("percentile_cont", [Expr::Literal(fraction, _)]) => {
+                let ScalarValue::Float64(Some(fraction)) = fraction.cast_to(&DataType::Float64).ok()? else {
+                    return None;
+                };
+                let descending = params.order_by.first().is_some_and(|sort| !sort.asc);
+                Some(if descending { 1.0 - fraction } else { fraction })
+            }
+            _ => return None,
+        };
+        let (exprs, filter) = (vec![value.clone()], params.filter.clone());
+        let key = self.key(Key { number: 0, exprs, sorted: true, filter, distinct: params.distinct });
+        Some(match fraction {
+            Some(fraction) => Part::Percentile(fraction, key),
+            None => Part::Median(Arc::clone(&call.func), key),
+        })
+    }
+
+    /// The number of `key`, which may be there.
+    fn key(&mut self, key: Key) -> usize {
+        let alike = |known: &Key| {
+            known.exprs == key.exprs
+                && known.sorted == key.sorted
+                && known.filter == key.filter
+                && known.distinct == key.distinct
+        };
+        let number = self.keys.iter().position(alike).unwrap_or(self.keys.len());
+        if number == self.keys.len() {
+            self.keys.push(Key { number, ..key });
+        }
+        number
+    }
+
+    fn can_be_grouped(&self, schema: &DFSchema) -> Result<bool> {
+        for expr in self.keys.iter().flat_map(|key| &key.exprs) {
+            if !RowConverter::supports_fields(&[SortField::new(expr.get_type(schema)?)]) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The places in `groups` of each grouping set. `None`: there are too many, or one is there twice.
+fn sets(group_expr: &[Expr], groups: &[Expr]) -> Option<Vec<Vec<usize>>> {
+    let [Expr::GroupingSet(of)] = group_expr else { return None };
+    let sets: Vec<Vec<&Expr>> = match of {
+        GroupingSet::Rollup(by) => (0..=by.len()).rev().map(|end| by[..end].iter().collect()).collect(),
+        GroupingSet::Cube(by) if by.len() > MAX_CUBE => return None,
+        GroupingSet::Cube(by) => {
+            let subset = |bits: usize| by.iter().enumerate().filter(move |(at, _)| bits >> at & 1 == 1);
+            (0..1 << by.len()).map(|bits| subset(bits).map(|(_, by)| by).collect()).collect()
+        }
+        GroupingSet::GroupingSets(sets) => sets.iter().map(|set| set.iter().collect()).collect(),
+    };
+    let mut seen = HashSet::new();
+    let mut places = Vec::with_capacity(sets.len());
+    for set in sets {
+        let mut of: Vec<usize> =
+            set.into_iter().map(|by| groups.iter().position(|group| group == by)).collect::<Option<_>>()?;
+        of.sort_unstable();
+        of.dedup();
+        if !seen.insert(of.clone()) {
+            return None;
+        }
+        places.push(of);
+    }
+    Some(places)
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+/// The arguments that values are distinct by: constants, such as a separator, are not among them.
+fn values(args: &[Expr]) -> Option<Vec<Expr>> {
+    let (first, others) = args.split_first()?;
+    let varies = |arg: &&Expr| !matches!(arg, Expr::Literal(..));
+    Some(std::iter::once(first).chain(others.iter().filter(varies)).cloned().collect())
+}
+
+/// Whether all columns of `expr` are in parts of a key.
+fn reads_only(expr: &Expr, key: &[Expr]) -> bool {
+    if key.contains(expr) {
+        return true;
+    }
+    let mut children = Vec::new();
+    let walked = expr.apply_children(|child| {
+        children.push(reads_only(child, key));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walked.is_ok() && !matches!(expr, Expr::Column(_)) && children.into_iter().all(|child| child)
+}

@@ -1,0 +1,270 @@
+//! Aggregate functions that are DataFusion's but for how they add or compare floating point numbers.
+//!
+//! * max and min of groups begin with the smallest and the largest finite number, which an infinity does not replace, and take whichever comes
+//!   after a NaN. Here NaN is above all numbers, as in PostgreSQL.
+//! * corr of groups adds squares, which cancel each other out where numbers are large beside their differences, and keeps other partial results than
+//!   corr of all rows. Here both are computed in the way that does not cancel.
+//! * percentile_cont(0) and (1) become DataFusion's min and max. Here they become those of this file.
+//! * variances, covariances, correlations and regressions over frames: see [`super::frames`].
+
+use super::frames::States;
+use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::execution::SessionStateDefaults;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, WindowFunctionParams};
+use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, Operator, ReversedUDAF,
+    SetMonotonicity, Signature, StatisticsArgs,
+};
+use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
+use std::sync::{Arc, LazyLock};
+
+type Float16 = <Float16Type as ArrowPrimitiveType>::Native;
+
+/// What is done otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Otherwise {
+    Max,
+    Min,
+    /// Partial results are those of all rows, also of groups.
+    Correlation,
+    Frames,
+    /// The first and the last are those of max and min here.
+    Percentile,
+}
+
+impl Otherwise {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "max" => Self::Max,
+            "min" => Self::Min,
+            "corr" => Self::Correlation,
+            "var" | "var_pop" | "stddev" | "stddev_pop" | "covar_pop" | "covar_samp" => Self::Frames,
+            "percentile_cont" => Self::Percentile,
+            name if name.starts_with("regr_") => Self::Frames,
+            _ => return None,
+        })
+    }
+}
+
+/// The functions, under the names of those that they take the place of.
+pub(super) fn functions() -> Vec<Arc<AggregateUDF>> {
+    static FUNCTIONS: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
+        let functions = SessionStateDefaults::default_aggregate_functions().into_iter().filter_map(|function| {
+            let otherwise = Otherwise::of(function.name())?;
+            Some(Instead::of(function, otherwise))
+        });
+        functions.collect()
+    });
+    FUNCTIONS.clone()
+}
+
+/// The function that plans call `max`.
+pub(super) fn max_function() -> Arc<AggregateUDF> {
+    static FUNCTION: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Instead::of(max_udaf(), Otherwise::Max));
+    Arc::clone(&FUNCTION)
+}
+
+fn min_function() -> Arc<AggregateUDF> {
+    static FUNCTION: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Instead::of(min_udaf(), Otherwise::Min));
+    Arc::clone(&FUNCTION)
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Instead {
+    function: Arc<AggregateUDF>,
+    otherwise: Otherwise,
+}
+
+impl Instead {
+    fn of(function: Arc<AggregateUDF>, otherwise: Otherwise) -> Arc<AggregateUDF> {
+        Arc::new(AggregateUDF::from(Self { function, otherwise }))
+    }
+}
+
+impl AggregateUDFImpl for Instead {
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        self.otherwise != Otherwise::Correlation && self.function.groups_accumulator_supported(args)
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        let of = args.return_field.data_type();
+        Ok(match (self.otherwise, of) {
+            (Otherwise::Max, DataType::Float16) => max::<Float16Type>(of, Float16::NEG_INFINITY, Float16::is_nan),
+            (Otherwise::Max, DataType::Float32) => max::<Float32Type>(of, f32::NEG_INFINITY, f32::is_nan),
+            (Otherwise::Max, DataType::Float64) => max::<Float64Type>(of, f64::NEG_INFINITY, f64::is_nan),
+            (Otherwise::Min, DataType::Float16) => min::<Float16Type>(of, Float16::NAN, Float16::is_nan),
+            (Otherwise::Min, DataType::Float32) => min::<Float32Type>(of, f32::NAN, f32::is_nan),
+            (Otherwise::Min, DataType::Float64) => min::<Float64Type>(of, f64::NAN, f64::is_nan),
+            _ => self.function.create_groups_accumulator(args)?,
+        })
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        match self.otherwise {
+            Otherwise::Frames | Otherwise::Correlation if !args.is_distinct => {
+                Ok(Box::new(States::of(&self.function, &args)))
+            }
+            _ => self.function.create_sliding_accumulator(args),
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.function.aliases()
+    }
+
+    fn schema_name(&self, params: &AggregateFunctionParams) -> Result<String> {
+        self.function.schema_name(params)
+    }
+
+    fn human_display(&self, params: &AggregateFunctionParams) -> Result<String> {
+        self.function.human_display(params)
+    }
+
+    fn window_function_schema_name(&self, params: &WindowFunctionParams) -> Result<String> {
+        self.function.window_function_schema_name(params)
+    }
+
+    fn display_name(&self, params: &AggregateFunctionParams) -> Result<String> {
+        self.function.display_name(params)
+    }
+
+    fn window_function_display_name(&self, params: &WindowFunctionParams) -> Result<String> {
+        self.function.window_function_display_name(params)
+    }
+
+    fn signature(&self) -> &Signature {
+        self.function.signature()
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.function.return_type(types)
+    }
+
+    fn return_field(&self, fields: &[FieldRef]) -> Result<FieldRef> {
+        self.function.return_field(fields)
+    }
+
+    fn is_nullable(&self) -> bool {
+        self.function.is_nullable()
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        self.function.accumulator(args)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        self.function.state_fields(args)
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        self.function.order_sensitivity()
+    }
+
+    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
+        let simplify = self.function.simplify()?;
+        if self.otherwise != Otherwise::Percentile {
+            return Some(simplify);
+        }
+        Some(Box::new(move |call, context| {
+            Ok(match simplify(call, context)? {
+                Expr::AggregateFunction(AggregateFunction { func, params }) => {
+                    let func = match func.name() {
+                        "max" => max_function(),
+                        "min" => min_function(),
+                        _ => func,
+                    };
+                    Expr::AggregateFunction(AggregateFunction { func, params })
+                }
+                simple => simple,
+            })
+        }))
+    }
+
+    fn simplify_expr_op_literal(
+        &self,
+        function: &AggregateFunction,
+        arg: &Expr,
+        op: Operator,
+        literal: &Expr,
+        arg_is_left: bool,
+    ) -> Result<Option<Expr>> {
+        self.function.simplify_expr_op_literal(function, arg, op, literal, arg_is_left)
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        self.function.reverse_udf()
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        self.function.coerce_types(types)
+    }
+
+    fn is_descending(&self) -> Option<bool> {
+        self.function.is_descending()
+    }
+
+    fn value_from_stats(&self, statistics: &StatisticsArgs) -> Option<ScalarValue> {
+        self.function.value_from_stats(statistics)
+    }
+
+    fn default_value(&self, of: &DataType) -> Result<ScalarValue> {
+        self.function.default_value(of)
+    }
+
+    fn supports_null_handling_clause(&self) -> bool {
+        self.function.supports_null_handling_clause()
+    }
+
+    fn supports_within_group_clause(&self) -> bool {
+        self.function.supports_within_group_clause()
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.function.documentation()
+    }
+
+    fn set_monotonicity(&self, of: &DataType) -> SetMonotonicity {
+        self.function.inner().set_monotonicity(of)
+    }
+}
+
+fn max<T: ArrowPrimitiveType + Send>(
+    of: &DataType,
+    least: T::Native,
+    is_nan: fn(T::Native) -> bool,
+) -> Box<dyn GroupsAccumulator>
+where
+    T::Native: PartialOrd,
+{
+    let take = move |max: &mut T::Native, value: T::Native| {
+        if value > *max || is_nan(value) {
+            *max = value;
+        }
+    };
+    Box::new(PrimitiveGroupsAccumulator::<T, _>::new(of, take).with_starting_value(least))
+}
+
+/// Begins with NaN, which is above all numbers.
+fn min<T: ArrowPrimitiveType + Send>(
+    of: &DataType,
+    greatest: T::Native,
+    is_nan: fn(T::Native) -> bool,
+) -> Box<dyn GroupsAccumulator>
+where
+    T::Native: PartialOrd,
+{
+    let take = move |min: &mut T::Native, value: T::Native| {
+        if value < *min || is_nan(*min) {
+            *min = value;
+        }
+    };
+    Box::new(PrimitiveGroupsAccumulator::<T, _>::new(of, take).with_starting_value(greatest))
+}
