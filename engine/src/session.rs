@@ -7,6 +7,7 @@ use crate::copy_files::{COPY_FILES, CopyFilesFunction};
 use crate::interrupt;
 use crate::parquet_files::ParquetFilesFactory;
 use crate::right;
+use crate::right::numbers::{GuardedConditions, Numbers};
 use crate::text_files::csv::CsvFilesFactory;
 use crate::text_files::json::JsonFilesFactory;
 use crate::time::{BeforeCoercion, ZonedCasts};
@@ -33,6 +34,8 @@ pub fn session_config() -> SessionConfig {
     // Several statements of one session must not depend on how many cores the primary has: the planner sets the number.
     config.options_mut().execution.target_partitions = 1;
     config.options_mut().catalog.default_catalog = "windlass".to_string();
+    // A number with a point is exact, as in the SQL standard, PostgreSQL and Spark.
+    config.options_mut().sql_parser.parse_float_as_decimal = true;
     // DataFusion's planner takes coalesce(x, 1) for what is never NULL, and its expressions do not: grouped by it, a statement is refused.
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
     // A file for each spilled batch: in files of several, RepartitionExec of DataFusion 55 waits for ever when two of its inputs spill
@@ -77,6 +80,7 @@ pub fn session_state(
 pub fn coercion_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     vec![
         Arc::new(ResolveGroupingFunction::new()),
+        Arc::new(Numbers),
         Arc::new(BeforeCoercion),
         Arc::new(TypeCoercion::new()),
         Arc::new(ZonedCasts),
@@ -104,6 +108,7 @@ pub fn update_functions(state: &mut SessionState) -> Result<()> {
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(BoundConstants)];
     rules.extend(Optimizer::new().rules);
+    rules.push(Arc::new(GuardedConditions));
     interrupt::logical_rules(rules)
 }
 

@@ -6,6 +6,7 @@
 //! | `sets` | INTERSECT ALL and EXCEPT ALL |
 //! | `grouping` | GROUPING SETS over input that is sorted, constant or partitioned |
 //! | `arithmetic`, `sum` | results that leave their type |
+//! | `numbers` | decimals, and numbers of different types that meet |
 //! | `keys`, `comparable` | zeros, NaN and intervals where they are compared |
 //!
 //! All of it is rules over plans and functions that plans name, so it holds however a statement is run.
@@ -15,6 +16,7 @@ mod comparable;
 mod expressions;
 mod grouping;
 mod keys;
+pub(crate) mod numbers;
 mod only_row;
 mod repeat;
 mod sets;
@@ -54,6 +56,7 @@ pub(crate) fn planner() -> Arc<dyn QueryPlanner + Send + Sync> {
 pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut functions = arithmetic::functions();
     functions.extend(comparable::functions());
+    functions.extend(numbers::functions());
     functions.push(only_row::function());
     functions
 }
