@@ -7,7 +7,7 @@ use crate::copy_files::{COPY_FILES, CopyFilesFunction};
 use crate::interrupt;
 use crate::parquet_files::ParquetFilesFactory;
 use crate::right;
-use crate::right::numbers::{GuardedConditions, Numbers};
+use crate::right::numbers::{self, GuardedConditions, Numbers, NumbersPlanner};
 use crate::text_files::csv::CsvFilesFactory;
 use crate::text_files::json::JsonFilesFactory;
 use crate::time::{BeforeCoercion, ZonedCasts};
@@ -19,7 +19,9 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SessionStateDefaults, TaskContext};
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerRule};
@@ -69,11 +71,36 @@ pub fn session_state(
         .with_analyzer_rules(right::analyzer_rules())
         .with_optimizer_rules(optimizer_rules())
         .with_physical_optimizer_rules(interrupt::physical_rules(right::physical_rules()))
-        .with_query_planner(right::planner());
+        .with_query_planner(right::planner())
+        .with_expr_planners(expr_planners());
     if let Some(catalogs) = catalogs {
         builder = builder.with_catalog_list(catalogs);
     }
     builder.build()
+}
+
+/// DataFusion alone, but for the types that numbers have in Windlass: what results are compared with.
+pub fn reference_state(mut config: SessionConfig) -> SessionState {
+    config.options_mut().sql_parser.parse_float_as_decimal = true;
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(Numbers)];
+    rules.extend(Analyzer::new().rules);
+    let functions = [SessionStateDefaults::default_scalar_functions(), numbers::functions()].concat();
+    let aggregates = [SessionStateDefaults::default_aggregate_functions(), right::aggregate_functions()].concat();
+    SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_scalar_functions(functions)
+        .with_aggregate_functions(aggregates)
+        .with_analyzer_rules(rules)
+        .with_expr_planners(expr_planners())
+        .build()
+}
+
+/// DataFusion's, before which ours are asked.
+fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
+    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(NumbersPlanner)];
+    planners.extend(SessionStateDefaults::default_expr_planners());
+    planners
 }
 
 /// DataFusion's analysis, with ours about time around its coercion of types.

@@ -17,10 +17,13 @@ mod align;
 mod assign;
 mod digits;
 mod guard;
+mod intervals;
 mod operators;
+mod planner;
 mod rounding;
 
 pub(crate) use guard::GuardedConditions;
+pub(crate) use planner::NumbersPlanner;
 
 use super::expressions::readable;
 use arrow::datatypes::DataType;
@@ -39,8 +42,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 /// The functions that plans name.
-pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    [operators::functions(), rounding::functions()].concat()
+pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
+    [operators::functions(), rounding::functions(), intervals::functions()].concat()
 }
 
 /// Gives numbers of different types that meet in an expression the type that PostgreSQL gives them.
@@ -263,7 +266,9 @@ impl Types<'_> {
         let types: Vec<DataType> = parts.iter().map(|part| self.type_of(part)).collect();
         let Some(meets) = digits::meet(&types) else { return Ok(false) };
         for (part, of) in parts.iter_mut().zip(types) {
-            if of.is_numeric() && of != meets {
+            // DataFusion casts integers to double precision by itself, and leaves those that count or name a place.
+            let is_cast = if meets == DataType::Float64 { of.is_decimal() } else { of.is_numeric() };
+            if is_cast && of != meets {
                 let expr = std::mem::replace(part, lit(ScalarValue::Null));
                 *part = as_type(expr, &meets, self.schema)?;
             }
@@ -335,7 +340,7 @@ fn binary_expr(
         Operator::Multiply if operators::product(a, b).is_some() => {
             left = as_type(left, &a.data_type(types), schema)?;
             right = as_type(right, &b.data_type(types), schema)?;
-            let result = operators::product(a, b).map(|product| product.data_type(types));
+            let result = operators::product(a, b).map(|product| product.data_type(product.wide));
             return Ok((Transformed::yes(operators::multiply(left, right)), result));
         }
         Operator::Plus | Operator::Minus => {

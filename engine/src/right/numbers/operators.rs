@@ -66,7 +66,10 @@ pub(super) fn quotient(a: Digits, b: Digits) -> Digits {
 /// The digits of a product, if they are not those that DataFusion gives it.
 pub(super) fn product(a: Digits, b: Digits) -> Option<Digits> {
     let (whole, scale) = (a.whole() + b.whole() + 1, i16::from(a.scale) + i16::from(b.scale));
-    (whole + scale > most(a, b) && scale > KEPT).then(|| fitted(whole, scale, KEPT, a, b))
+    // Decimal places that 38 digits have no room for at all get 76.
+    let wider = Digits { wide: a.wide || scale > i16::from(DECIMAL128_MAX_PRECISION), ..a };
+    let is_other = whole + scale > most(a, b) && scale > KEPT;
+    is_other.then(|| fitted(whole, scale, KEPT, wider, b))
 }
 
 /// The digits of a sum or difference, if they are not those that DataFusion gives it.
