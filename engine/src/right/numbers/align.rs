@@ -9,11 +9,11 @@ use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Union, Values, lit};
 use std::sync::Arc;
 
-/// `node` with inputs whose columns meet in the types that PostgreSQL gives them.
-pub(super) fn inputs(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+/// `node` with inputs whose columns meet in the types that PostgreSQL gives them. Rows of VALUES are first made anew by `rewrite`.
+pub(super) fn inputs(node: LogicalPlan, rewrite: &dyn Fn(Expr) -> Result<Expr>) -> Result<Transformed<LogicalPlan>> {
     match node {
         LogicalPlan::Union(union) => union_inputs(union),
-        LogicalPlan::Values(rows) => values(rows),
+        LogicalPlan::Values(rows) => values(rows, rewrite),
         LogicalPlan::Join(mut join) => {
             let mut changed = false;
             let pairs = std::mem::take(&mut join.on);
@@ -44,7 +44,7 @@ fn union_inputs(union: Union) -> Result<Transformed<LogicalPlan>> {
     let meets: Vec<Option<DataType>> = (0..width)
         .map(|at| {
             let types = of_column(at);
-            digits::meet(&types).or_else(|| common(&types))
+            digits::meet_in_column(&types).or_else(|| common(&types))
         })
         .collect();
     if meets.iter().all(Option::is_none) {
@@ -95,12 +95,17 @@ pub(super) fn cast_columns(plan: LogicalPlan, to: &[Option<DataType>]) -> Result
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))
 }
 
-/// The rows of VALUES, which DataFusion's planner has cast to types of its own choice.
-fn values(rows: Values) -> Result<Transformed<LogicalPlan>> {
+/// The rows of VALUES, which DataFusion's planner has cast to types of its own choice. Those of an INSERT have the types of its table, and
+/// stay.
+fn values(rows: Values, rewrite: &dyn Fn(Expr) -> Result<Expr>) -> Result<Transformed<LogicalPlan>> {
     let Values { schema, mut values } = rows;
     let nothing = DFSchema::empty();
     let mut fields: Vec<_> = schema.iter().map(|(relation, field)| (relation.cloned(), Arc::clone(field))).collect();
     let mut changed = false;
+    let types_of = |column: &[Expr]| {
+        let known = column.iter().filter(|expr| !matches!(expr, Expr::Literal(value, _) if value.is_null()));
+        known.map(|expr| expr.get_type(&nothing)).collect::<Result<Vec<_>>>()
+    };
     for (at, (_, field)) in fields.iter_mut().enumerate() {
         let planned = field.data_type().clone();
         if !planned.is_decimal() {
@@ -112,11 +117,20 @@ fn values(rows: Values) -> Result<Transformed<LogicalPlan>> {
             expr => expr.clone(),
         };
         let column: Vec<Expr> = values.iter().map(|row| written(&row[at])).collect();
-        let types = column.iter().map(|expr| expr.get_type(&nothing)).collect::<Result<Vec<_>>>()?;
-        let Some(meets) = digits::meet(&types).filter(|meets| *meets == DataType::Float64) else { continue };
+        let types = types_of(&column)?;
+        let chosen = types.iter().skip(1).try_fold(types.first().cloned(), |chosen, of| {
+            Some(chosen.and_then(|chosen| type_union_coercion(&chosen, of)))
+        });
+        if chosen.flatten().as_ref() != Some(&planned) {
+            continue;
+        }
+        let column = column.into_iter().map(rewrite).collect::<Result<Vec<_>>>()?;
+        let types = types_of(&column)?;
+        let meets = digits::meet_in_column(&types).or_else(|| common(&types)).or_else(|| types.first().cloned());
+        let Some(meets) = meets.filter(|meets| *meets != planned) else { continue };
         for (row, expr) in values.iter_mut().zip(column) {
             row[at] = match &expr {
-                Expr::Literal(value, _) if value.is_null() => lit(ScalarValue::Float64(None)),
+                Expr::Literal(value, _) if value.is_null() => lit(ScalarValue::try_from(&meets)?),
                 _ => as_type(expr, &meets, &nothing)?,
             };
         }

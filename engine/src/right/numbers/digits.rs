@@ -116,6 +116,14 @@ pub(super) fn meet(types: &[DataType]) -> Option<DataType> {
     }
 }
 
+/// The same for numbers of one column, such as those of VALUES, CASE and UNION: decimals beside REAL are REAL.
+pub(super) fn meet_in_column(types: &[DataType]) -> Option<DataType> {
+    let meets = meet(types)?;
+    let floats = || types.iter().filter(|of| is_float(of));
+    let is_real = floats().next().is_some() && floats().all(|of| *of == DataType::Float32);
+    Some(if meets == DataType::Float64 && is_real { DataType::Float32 } else { meets })
+}
+
 /// A decimal as it is written.
 pub(super) fn text(value: &ScalarValue) -> Result<String> {
     let array = value.to_array()?;

@@ -58,7 +58,10 @@ impl AnalyzerRule for Numbers {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let types_changed = Cell::new(false);
         plan.transform_up_with_subqueries(|node| {
-            let aligned = align::inputs(node)?;
+            let aligned = align::inputs(node, &|expr| {
+                let mut types = Types { known: Vec::new(), schema: &DFSchema::empty() };
+                expr.transform_up(|expr| types.rewrite(expr)).data()
+            })?;
             types_changed.set(types_changed.get() | aligned.transformed);
             let node = aligned.data;
             if node.expressions().is_empty() {
@@ -80,7 +83,7 @@ impl AnalyzerRule for Numbers {
             })?;
             types_changed.set(types_changed.get() | node.transformed);
             assign::check(&node.data)?;
-            recomputed(node.data, &types_changed)
+            recomputed(assign::cast_input(node.data, types_changed.get())?, &types_changed)
         })
         .data()
     }
@@ -172,14 +175,14 @@ impl Types<'_> {
         Ok(match expr {
             Expr::Between(Between { expr, negated, low, high }) => {
                 let mut parts = vec![*expr, *low, *high];
-                let changed = self.align(&mut parts)?;
+                let changed = self.align(&mut parts, digits::meet)?;
                 let [expr, low, high] = three(parts);
                 of(Expr::Between(Between::new(Box::new(expr), negated, Box::new(low), Box::new(high))), changed)
             }
             Expr::InList(InList { expr, list, negated }) => {
                 let mut parts = vec![*expr];
                 parts.extend(list);
-                let changed = self.align(&mut parts)?;
+                let changed = self.align(&mut parts, digits::meet_in_column)?;
                 let expr = parts.remove(0);
                 of(Expr::InList(InList::new(Box::new(expr), parts, negated)), changed)
             }
@@ -211,7 +214,7 @@ impl Types<'_> {
             Expr::ScalarFunction(call) => self.call(call)?,
             Expr::WindowFunction(mut call) => {
                 let WindowFunction { params, .. } = call.as_mut();
-                let changed = params.args.len() > 1 && self.align(&mut params.args)?;
+                let changed = params.args.len() > 1 && self.align(&mut params.args, digits::meet_in_column)?;
                 of(Expr::WindowFunction(call), changed)
             }
             other => Transformed::no(other),
@@ -226,12 +229,12 @@ impl Types<'_> {
         let mut changed = false;
         if let Some(base) = expr {
             whens.insert(0, *base);
-            changed |= self.align(&mut whens)?;
+            changed |= self.align(&mut whens, digits::meet)?;
         }
         let base = has_base.then(|| Box::new(whens.remove(0)));
         let has_else = else_expr.is_some();
         thens.extend(else_expr.map(|otherwise| *otherwise));
-        changed |= self.align(&mut thens)?;
+        changed |= self.align(&mut thens, digits::meet_in_column)?;
         let otherwise = if has_else { thens.pop().map(Box::new) } else { None };
         let pairs = whens.into_iter().zip(thens).map(|(when, then)| (Box::new(when), Box::new(then))).collect();
         Ok(of(Expr::Case(Case::new(base, pairs, otherwise)), changed))
@@ -244,7 +247,7 @@ impl Types<'_> {
             // The first argument of nvl2 is only looked at.
             let from = usize::from(name == "nvl2");
             let mut rest = args.split_off(from.min(args.len()));
-            let changed = self.align(&mut rest)?;
+            let changed = self.align(&mut rest, digits::meet_in_column)?;
             args.extend(rest);
             return Ok(of(Expr::ScalarFunction(ScalarFunction { func, args }), changed));
         }
@@ -262,12 +265,12 @@ impl Types<'_> {
     }
 
     /// Gives all of `parts` one type if they are numbers for which DataFusion chooses another than PostgreSQL.
-    fn align(&self, parts: &mut [Expr]) -> Result<bool> {
+    fn align(&self, parts: &mut [Expr], meet: fn(&[DataType]) -> Option<DataType>) -> Result<bool> {
         let types: Vec<DataType> = parts.iter().map(|part| self.type_of(part)).collect();
-        let Some(meets) = digits::meet(&types) else { return Ok(false) };
+        let Some(meets) = meet(&types) else { return Ok(false) };
         for (part, of) in parts.iter_mut().zip(types) {
             // DataFusion casts integers to double precision by itself, and leaves those that count or name a place.
-            let is_cast = if meets == DataType::Float64 { of.is_decimal() } else { of.is_numeric() };
+            let is_cast = if is_float(&meets) { of.is_decimal() } else { of.is_numeric() };
             if is_cast && of != meets {
                 let expr = std::mem::replace(part, lit(ScalarValue::Null));
                 *part = as_type(expr, &meets, self.schema)?;
@@ -385,10 +388,14 @@ fn narrow(expr: Expr, of: &DataType, digits: &mut Digits) -> (Expr, bool) {
 /// `expr` in another type of number; a literal at once.
 fn as_type(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Expr> {
     if let Expr::Literal(value, metadata) = &expr {
-        if *to == DataType::Float64 && value.data_type().is_decimal() && !value.is_null() {
+        if is_float(to) && value.data_type().is_decimal() && !value.is_null() {
             // By its text, which is rounded once.
             if let Ok(float) = digits::text(value)?.parse::<f64>() {
-                return Ok(Expr::Literal(ScalarValue::Float64(Some(float)), metadata.clone()));
+                let float = match to {
+                    DataType::Float32 => ScalarValue::Float32(Some(float as f32)),
+                    _ => ScalarValue::Float64(Some(float)),
+                };
+                return Ok(Expr::Literal(float, metadata.clone()));
             }
         }
         if let Ok(cast) = value.cast_to(to) {

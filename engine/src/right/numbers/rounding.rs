@@ -148,7 +148,7 @@ impl Rounding {
                 let reals: Float32Array = values.as_primitive::<Float64Type>().try_unary(|double| {
                     let real = double as f32;
                     match (real.is_infinite() && !double.is_infinite()) || (real == 0.0 && double != 0.0) {
-                        true => Err(exec_datafusion_err!("{double} is out of the range of REAL: use DOUBLE")),
+                        true => Err(exec_datafusion_err!("{double:e} is out of the range of REAL: use DOUBLE")),
                         false => Ok(real),
                     }
                 })?;

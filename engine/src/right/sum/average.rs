@@ -1,7 +1,7 @@
 //! Averages of integers and decimals that do not depend on the order of their rows.
 //!
-//! Those of decimals have 16 decimal places where their 38 digits allow, and are rounded half away from zero. DataFusion's have four
-//! more than the decimals, cut off, and their sum may wrap.
+//! Those of decimals have 16 decimal places at least and are rounded half away from zero. DataFusion's have four more than the decimals,
+//! cut off, and their sum may wrap.
 //!
 //! DataFusion adds integers as floating point numbers. Above 2^53 each of them is rounded, and large ones swallow small ones: the average of as many
 //! 9000000000000000000 as -9000000000000000000 is some number, which depends on which task adds which. Here the sum is exact.
@@ -39,7 +39,7 @@ struct Avg {
     summed: Summed,
 }
 
-/// Decimal places of an average of decimals, if there is room.
+/// Decimal places of an average of decimals, at least.
 const PLACES: i8 = 16;
 
 /// Whether sums of the type are exact here.
@@ -181,8 +181,8 @@ impl AggregateUDFImpl for Avg {
             | DataType::Decimal128(precision, scale) => {
                 let whole = (*precision as i8 - *scale).max(0);
                 let most = DECIMAL128_MAX_PRECISION as i8;
-                let places = scale.saturating_add(4).max(PLACES).min(most - whole).max(*scale).max(0);
-                Ok(DataType::Decimal128((whole + places).clamp(1, most) as u8, places))
+                let places = PLACES.max(*scale);
+                Ok(DataType::Decimal128((whole + places).min(most) as u8, places))
             }
             _ => self.rounding.return_type(types),
         }
