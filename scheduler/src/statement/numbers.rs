@@ -140,7 +140,9 @@ fn holds_power(expr: &Expr) -> bool {
     while let Some(expr) = waiting.pop() {
         match expr {
             Expr::BinaryOp { op: BinaryOperator::BitwiseXor | BinaryOperator::PGExp, .. } => return true,
-            Expr::BinaryOp { left, op, right } if binds(op).is_some() => waiting.extend([left.as_ref(), right.as_ref()]),
+            Expr::BinaryOp { left, op, right } if binds(op).is_some() => {
+                waiting.extend([left.as_ref(), right.as_ref()])
+            }
             _ => {}
         }
     }

@@ -37,7 +37,8 @@ pub(super) fn cast_input(node: LogicalPlan, types_changed: bool) -> Result<Logic
     }
     let target = dml.target.schema();
     let wanted = target.fields().iter().zip(dml.input.schema().fields()).map(|(to, from)| {
-        let differs = from.data_type() != to.data_type() && from.data_type().is_numeric() && to.data_type().is_numeric();
+        let differs =
+            from.data_type() != to.data_type() && from.data_type().is_numeric() && to.data_type().is_numeric();
         differs.then(|| to.data_type().clone())
     });
     let wanted: Vec<_> = wanted.collect();

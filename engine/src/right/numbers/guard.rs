@@ -71,11 +71,8 @@ fn guarded(conditions: Vec<Expr>, schema: &DFSchema) -> Option<Vec<Expr>> {
             None => condition.clone(),
             Some(guard) => {
                 changed = true;
-                let case = Case::new(
-                    None,
-                    vec![(Box::new(guard), Box::new(condition.clone()))],
-                    Some(Box::new(lit(false))),
-                );
+                let case =
+                    Case::new(None, vec![(Box::new(guard), Box::new(condition.clone()))], Some(Box::new(lit(false))));
                 Expr::Case(case)
             }
         }
@@ -88,7 +85,8 @@ fn guarded(conditions: Vec<Expr>, schema: &DFSchema) -> Option<Vec<Expr>> {
 fn concern(guard: &Expr, columns: &HashSet<&Column>) -> bool {
     let theirs = guard.column_refs();
     let tables: HashSet<_> = columns.iter().map(|column| &column.relation).collect();
-    theirs.iter().any(|column| columns.contains(column)) && theirs.iter().all(|column| tables.contains(&column.relation))
+    theirs.iter().any(|column| columns.contains(column))
+        && theirs.iter().all(|column| tables.contains(&column.relation))
 }
 
 /// Whether it may be computed twice.
@@ -117,9 +115,9 @@ fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
             Expr::Cast(Cast { expr, field }) => {
                 !matches!(**expr, Expr::Literal(..))
                     && !matches!(field.data_type(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8)
-                    && expr.get_type(schema).is_ok_and(|from| {
-                        matches!(from, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8)
-                    })
+                    && expr
+                        .get_type(schema)
+                        .is_ok_and(|from| matches!(from, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8))
             }
             _ => false,
         })

@@ -89,7 +89,9 @@ impl ScalarUDFImpl for Scaled {
         let rows = args.number_rows;
         let [interval, by] = args.args.as_slice() else { return internal_err!("{} takes two arguments", self.name) };
         if let (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)) = (interval, by) {
-            return apply(interval, by, |interval, by| self.compute(&interval.get().0.slice(0, 1), &by.get().0.slice(0, 1)));
+            return apply(interval, by, |interval, by| {
+                self.compute(&interval.get().0.slice(0, 1), &by.get().0.slice(0, 1))
+            });
         }
         Ok(ColumnarValue::Array(self.compute(&interval.to_array(rows)?, &by.to_array(rows)?)?))
     }
@@ -99,7 +101,9 @@ impl Scaled {
     fn compute(&self, intervals: &ArrayRef, by: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
         let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>();
         let scaled: PrimitiveArray<IntervalMonthDayNanoType> =
-            arrow::compute::try_binary(intervals, by.as_primitive::<Float64Type>(), |interval, by| self.of(interval, by))?;
+            arrow::compute::try_binary(intervals, by.as_primitive::<Float64Type>(), |interval, by| {
+                self.of(interval, by)
+            })?;
         Ok(Arc::new(scaled))
     }
 }

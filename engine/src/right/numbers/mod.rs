@@ -63,7 +63,8 @@ impl AnalyzerRule for Numbers {
                 expr.transform_up(|expr| types.rewrite(expr)).data()
             })?;
             types_changed.set(types_changed.get() | aligned.transformed);
-            let node = aligned.data;
+            assign::check(&aligned.data)?;
+            let node = assign::cast_input(aligned.data, types_changed.get())?;
             if node.expressions().is_empty() {
                 return recomputed(node, &types_changed);
             }
@@ -82,8 +83,7 @@ impl AnalyzerRule for Numbers {
                 })
             })?;
             types_changed.set(types_changed.get() | node.transformed);
-            assign::check(&node.data)?;
-            recomputed(assign::cast_input(node.data, types_changed.get())?, &types_changed)
+            recomputed(node.data, &types_changed)
         })
         .data()
     }
@@ -131,8 +131,7 @@ fn is_arithmetic(op: Operator) -> bool {
 }
 
 /// Functions whose arguments have one type.
-const OF_ONE_TYPE: [&str; 8] =
-    ["coalesce", "nvl", "ifnull", "nvl2", "nullif", "greatest", "least", "make_array"];
+const OF_ONE_TYPE: [&str; 8] = ["coalesce", "nvl", "ifnull", "nvl2", "nullif", "greatest", "least", "make_array"];
 
 /// The types of results, found while an expression is walked from its leaves: asking for each by itself takes a time that grows with the
 /// square of a long sum.
@@ -207,10 +206,8 @@ impl Types<'_> {
                 Transformed { data, transformed: true, .. } => Transformed::yes(data),
                 Transformed { data: expr, .. } => Transformed::no(Expr::Cast(Cast { expr: Box::new(expr), field })),
             },
-            Expr::TryCast(TryCast { expr, field }) => {
-                rounding::rounded(*expr, field.data_type(), self.schema)?
-                    .update_data(|expr| Expr::TryCast(TryCast { expr: Box::new(expr), field }))
-            }
+            Expr::TryCast(TryCast { expr, field }) => rounding::rounded(*expr, field.data_type(), self.schema)?
+                .update_data(|expr| Expr::TryCast(TryCast { expr: Box::new(expr), field })),
             Expr::ScalarFunction(call) => self.call(call)?,
             Expr::WindowFunction(mut call) => {
                 let WindowFunction { params, .. } = call.as_mut();

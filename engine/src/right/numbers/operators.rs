@@ -121,15 +121,18 @@ impl Rounded {
         if !result.wide && shift <= u32::from(DECIMAL128_MAX_PRECISION) {
             let power = 10_i128.pow(shift);
             let (left, right) = (left.as_primitive::<Decimal128Type>(), right.as_primitive::<Decimal128Type>());
-            let computed =
-                each::<Decimal128Type, Decimal128Type>(left, one_left, right, one_right, |l, r| step.narrow(l, r, power))?;
+            let computed = each::<Decimal128Type, Decimal128Type>(left, one_left, right, one_right, |l, r| {
+                step.narrow(l, r, power)
+            })?;
             return Ok(Arc::new(computed.with_data_type(result.data_type(false))));
         }
-        let wide = |side: &dyn Array, scale: i16| cast(side, &DataType::Decimal256(DECIMAL256_MAX_PRECISION, scale as i8));
+        let wide =
+            |side: &dyn Array, scale: i16| cast(side, &DataType::Decimal256(DECIMAL256_MAX_PRECISION, scale as i8));
         let (left, right) = (wide(left, s1)?, wide(right, s2)?);
         let (left, right) = (left.as_primitive::<Decimal256Type>(), right.as_primitive::<Decimal256Type>());
         if result.wide {
-            let computed = each::<Decimal256Type, Decimal256Type>(left, one_left, right, one_right, |l, r| step.wide(l, r))?;
+            let computed =
+                each::<Decimal256Type, Decimal256Type>(left, one_left, right, one_right, |l, r| step.wide(l, r))?;
             return Ok(Arc::new(computed.with_data_type(result.data_type(true))));
         }
         let computed = each::<Decimal256Type, Decimal128Type>(left, one_left, right, one_right, |l, r| {

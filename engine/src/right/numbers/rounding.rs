@@ -4,7 +4,9 @@ use super::digits::Digits;
 use super::{as_type, of};
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float32Array, Float64Array, PrimitiveArray};
 use arrow::compute::cast as cast_array;
-use arrow::datatypes::{ArrowPrimitiveType, DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, Float32Type, Float64Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, Float32Type, Float64Type,
+};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_datafusion_err, internal_err, plan_err};
 use datafusion::logical_expr::expr::{BinaryExpr, Cast, ScalarFunction};
@@ -102,6 +104,12 @@ pub(super) fn call(call: ScalarFunction, schema: &DFSchema) -> Result<Transforme
             }
             let argument = as_type(args.remove(0), &roomy, schema)?;
             let call = Expr::ScalarFunction(ScalarFunction { func, args: vec![argument] });
+            Ok(Transformed::yes(Expr::Cast(Cast::new(Box::new(call), to))))
+        }
+        ("trunc", [argument]) => {
+            let from = argument.get_type(schema)?;
+            let Some(to) = whole(&from) else { return again(func, args) };
+            let call = Expr::ScalarFunction(ScalarFunction { func, args });
             Ok(Transformed::yes(Expr::Cast(Cast::new(Box::new(call), to))))
         }
         ("date_part", [Expr::Literal(part, _), _]) => {

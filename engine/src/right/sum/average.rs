@@ -68,7 +68,11 @@ fn kept(of: &DataType) -> DataType {
 enum Quotient {
     Float,
     /// A decimal of this precision and scale, whose sum lacks so many zeros.
-    Decimal { precision: u8, scale: i8, zeros: u32 },
+    Decimal {
+        precision: u8,
+        scale: i8,
+        zeros: u32,
+    },
 }
 
 impl Quotient {
@@ -109,7 +113,9 @@ impl Quotient {
 /// `sum` with `zeros` at its end, by `count`, rounded half away from zero.
 fn rounded(sum: i256, count: u64, zeros: u32, precision: u8) -> Result<i128> {
     let leaves = || {
-        exec_datafusion_err!("an average has more than {precision} digits: cast the argument of avg() to fewer decimal places")
+        exec_datafusion_err!(
+            "an average has more than {precision} digits: cast the argument of avg() to fewer decimal places"
+        )
     };
     let count = i256::from_i128(i128::from(count));
     let power = i256::from_i128(10).checked_pow(zeros);
