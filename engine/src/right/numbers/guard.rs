@@ -103,7 +103,7 @@ fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
     if matches!(condition, Expr::Case(_)) || condition.is_volatile() {
         return false;
     }
-    let is_safe = |divisor: &Expr| matches!(divisor, Expr::Literal(value, _) if value.to_string().trim_matches(['0', '.', '-']) != "");
+    let is_safe = |divisor: &Expr| matches!(divisor, Expr::Literal(value, _) if !value.to_string().trim_matches(['0', '.', '-']).is_empty());
     let found = condition.exists(|expr| {
         Ok(match expr {
             Expr::BinaryExpr(BinaryExpr { op: Operator::Divide | Operator::Modulo, right, .. }) => {

@@ -166,7 +166,7 @@ impl Rounding {
             (Kind::Sign, _) => {
                 let doubles = cast_array(values, &DataType::Float64)?;
                 let signs: Float64Array = doubles.as_primitive::<Float64Type>().unary(|double| match double {
-                    zero if zero == 0.0 => 0.0,
+                    0.0 => 0.0,
                     nan if nan.is_nan() => nan,
                     other => other.signum(),
                 });
