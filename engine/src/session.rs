@@ -8,6 +8,7 @@ use crate::copy_files::{COPY_FILES, CopyFilesFunction};
 use crate::interrupt;
 use crate::parquet_files::ParquetFilesFactory;
 use crate::right;
+use crate::right::numbers::{self, GuardedConditions, Numbers, NumbersPlanner};
 use crate::text_files::csv::CsvFilesFactory;
 use crate::text_files::json::JsonFilesFactory;
 use crate::time::{BeforeCoercion, ZonedCasts};
@@ -19,10 +20,12 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SessionStateDefaults, TaskContext};
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
-use datafusion::optimizer::{AnalyzerRule, Optimizer};
+use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -34,6 +37,8 @@ pub fn session_config() -> SessionConfig {
     // Several statements of one session must not depend on how many cores the primary has: the planner sets the number.
     config.options_mut().execution.target_partitions = 1;
     config.options_mut().catalog.default_catalog = "windlass".to_string();
+    // A number with a point is exact, as in the SQL standard, PostgreSQL and Spark.
+    config.options_mut().sql_parser.parse_float_as_decimal = true;
     // DataFusion's planner takes coalesce(x, 1) for what is never NULL, and its expressions do not: grouped by it, a statement is refused.
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
     // A file for each spilled batch: in files of several, RepartitionExec of DataFusion 55 waits for ever when two of its inputs spill
@@ -65,19 +70,45 @@ pub fn session_state(
         .with_aggregate_functions(functions.aggregate.clone())
         .with_window_functions(functions.window.clone())
         .with_analyzer_rules(right::analyzer_rules())
-        .with_optimizer_rules(interrupt::logical_rules(aggregates::instead(Optimizer::new().rules)))
+        .with_optimizer_rules(optimizer_rules())
         .with_physical_optimizer_rules(interrupt::physical_rules(right::physical_rules()))
-        .with_query_planner(right::planner());
+        .with_query_planner(right::planner())
+        .with_expr_planners(expr_planners());
     if let Some(catalogs) = catalogs {
         builder = builder.with_catalog_list(catalogs);
     }
     builder.build()
 }
 
+/// DataFusion alone, but for the types that numbers have in Windlass: what results are compared with.
+pub fn reference_state(mut config: SessionConfig) -> SessionState {
+    config.options_mut().sql_parser.parse_float_as_decimal = true;
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(Numbers)];
+    rules.extend(Analyzer::new().rules);
+    let functions = [SessionStateDefaults::default_scalar_functions(), numbers::functions()].concat();
+    let aggregates = [SessionStateDefaults::default_aggregate_functions(), right::aggregate_functions()].concat();
+    SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_scalar_functions(functions)
+        .with_aggregate_functions(aggregates)
+        .with_analyzer_rules(rules)
+        .with_expr_planners(expr_planners())
+        .build()
+}
+
+/// DataFusion's, before which ours are asked.
+fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
+    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(NumbersPlanner)];
+    planners.extend(SessionStateDefaults::default_expr_planners());
+    planners
+}
+
 /// DataFusion's analysis, with ours about time around its coercion of types.
 pub fn coercion_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     vec![
         Arc::new(ResolveGroupingFunction::new()),
+        Arc::new(Numbers),
         Arc::new(BeforeCoercion),
         Arc::new(TypeCoercion::new()),
         Arc::new(ZonedCasts),
@@ -99,6 +130,13 @@ pub fn update_functions(state: &mut SessionState) -> Result<()> {
         state.register_udf(function)?;
     }
     Ok(())
+}
+
+/// DataFusion's, and ours among them.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = aggregates::instead(Optimizer::new().rules);
+    rules.push(Arc::new(GuardedConditions));
+    interrupt::logical_rules(rules)
 }
 
 /// DataFusion's, with a sink for Arrow files that executors can run, readers of text files that change no value, and Parquet files whose

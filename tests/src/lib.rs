@@ -14,6 +14,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use windlass_engine::session::reference_state;
 
 pub mod answer;
 pub mod deep;
@@ -62,7 +63,7 @@ pub trait Engine: Send + Sync {
     async fn sql(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), String>;
 }
 
-/// DataFusion alone, in this process: the reference.
+/// DataFusion alone, in this process, with the types that numbers have in Windlass: the reference.
 pub struct SingleProcess {
     context: SessionContext,
 }
@@ -75,7 +76,7 @@ impl SingleProcess {
 
     pub fn with_partitions(partitions: usize) -> Self {
         let config = SessionConfig::new().with_target_partitions(partitions).with_information_schema(true);
-        Self { context: SessionContext::new_with_config(config) }
+        Self { context: SessionContext::new_with_state(reference_state(config)) }
     }
 
     pub fn context(&self) -> &SessionContext {

@@ -8,6 +8,7 @@
 //! | `outer` | constants of the side of an outer join whose rows may be missing |
 //! | `names` | filters where two columns have one name |
 //! | `arithmetic`, `sum` | results that leave their type |
+//! | `numbers` | decimals, and numbers of different types that meet |
 //! | `keys`, `comparable` | zeros, NaN and intervals where they are compared |
 //! | `instead` | max, min and corr of groups of floating point numbers |
 //! | `frames` | sums, averages and statistics over frames that move |
@@ -22,6 +23,7 @@ mod grouping;
 mod instead;
 mod keys;
 mod names;
+pub(crate) mod numbers;
 mod only_row;
 mod outer;
 mod repeat;
@@ -66,6 +68,7 @@ pub(crate) fn planner() -> Arc<dyn QueryPlanner + Send + Sync> {
 pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut functions = arithmetic::functions();
     functions.extend(comparable::functions());
+    functions.extend(numbers::functions());
     functions.push(only_row::function());
     functions
 }

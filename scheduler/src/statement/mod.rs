@@ -22,6 +22,7 @@ pub(crate) mod in_process;
 mod kept;
 mod leaves;
 mod metadata;
+mod numbers;
 pub(crate) mod outcome;
 mod params;
 mod parse;

@@ -5,7 +5,7 @@ use super::depth;
 use super::params::{ParameterNames, number_placeholders};
 use super::places;
 use super::rewrite::rewrite;
-use super::{dialect, ignored, shared};
+use super::{dialect, ignored, numbers, shared};
 use crate::errors::{QueryError, explain};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
@@ -110,6 +110,7 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
     places::put_in(&mut statement)?;
     dialect::rewrite(&mut statement)?;
     rewrite(&mut statement);
+    numbers::rewrite(&mut statement, state.config_options().sql_parser.dialect);
     ignored::refuse(state, &statement)?;
     let names = number_placeholders(&mut statement)?;
     let mut parsed = Parsed { statement, temporary: false, rename: None, is_query: false, lengths: Vec::new(), names };

@@ -1,14 +1,21 @@
-//! Averages of integers that do not depend on the order of their rows.
+//! Averages of integers and decimals that do not depend on the order of their rows.
+//!
+//! Those of decimals have 16 decimal places at least and are rounded half away from zero. DataFusion's have four more than the decimals,
+//! cut off, and their sum may wrap.
 //!
 //! DataFusion adds integers as floating point numbers. Above 2^53 each of them is rounded, and large ones swallow small ones: the average of as many
 //! 9000000000000000000 as -9000000000000000000 is some number, which depends on which task adds which. Here the sum is exact.
 
+use super::Kept;
 use super::frames::Sums as Frame;
-use super::total::{Number, Sum, Sums, passing};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, PrimitiveArray, UInt64Array};
+use super::total::{Number, Sum, Sums, kept_sums, passing};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, UInt64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Field, FieldRef, Int64Type, UInt64Type};
-use datafusion::common::{Result, ScalarValue};
+use arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DataType, Decimal32Type, Decimal64Type, Decimal128Type, Field, FieldRef, Int64Type,
+    UInt64Type, i256,
+};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
 use datafusion::functions_aggregate::average::Avg as Rounding;
 use datafusion::functions_aggregate::sum::Sum as Summed;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -33,20 +40,114 @@ struct Avg {
     summed: Summed,
 }
 
-const KEPT: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
+/// Decimal places of an average of decimals, at least.
+const PLACES: i8 = 16;
 
-fn is_integer(of: &[FieldRef]) -> bool {
-    of.first().is_some_and(|of| matches!(of.data_type(), DataType::Int64 | DataType::UInt64))
+/// Whether sums of the type are exact here.
+fn is_exact(of: &[FieldRef]) -> bool {
+    of.first().is_some_and(|of| is_integer(of.data_type()) || is_decimal(of.data_type()))
+}
+
+fn is_integer(of: &DataType) -> bool {
+    matches!(of, DataType::Int64 | DataType::UInt64)
+}
+
+fn is_decimal(of: &DataType) -> bool {
+    matches!(of, DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..))
+}
+
+/// The type of sums on their way.
+fn kept(of: &DataType) -> DataType {
+    match Kept::of(of) {
+        Kept::Wider(kept) => kept,
+        Kept::AsIs => of.clone(),
+    }
+}
+
+/// How an average is made of a sum.
+#[derive(Clone, Debug)]
+enum Quotient {
+    Float,
+    /// A decimal of this precision and scale, whose sum lacks so many zeros.
+    Decimal {
+        precision: u8,
+        scale: i8,
+        zeros: u32,
+    },
+}
+
+impl Quotient {
+    fn of(input: &DataType, result: &DataType) -> Self {
+        match (input, result) {
+            (
+                DataType::Decimal32(_, of) | DataType::Decimal64(_, of) | DataType::Decimal128(_, of),
+                DataType::Decimal128(precision, scale),
+            ) => Self::Decimal {
+                precision: *precision,
+                scale: *scale,
+                zeros: u32::try_from(i16::from(*scale) - i16::from(*of)).unwrap_or(0),
+            },
+            _ => Self::Float,
+        }
+    }
+
+    /// `averages` of sums and how many numbers each has; none of nothing.
+    fn all(&self, averages: impl Iterator<Item = (i256, u64)>) -> Result<ArrayRef> {
+        match self {
+            Self::Float => {
+                let low = |sum: i256| sum.to_parts().0 as i128 as f64;
+                let averages = averages.map(|(sum, count)| (count > 0).then(|| low(sum) / count as f64));
+                Ok(Arc::new(Float64Array::from_iter(averages)))
+            }
+            Self::Decimal { precision, scale, zeros } => {
+                let averages = averages.map(|(sum, count)| match count {
+                    0 => Ok(None),
+                    count => rounded(sum, count, *zeros, *precision).map(Some),
+                });
+                let averages = averages.collect::<Result<Decimal128Array>>()?;
+                Ok(Arc::new(averages.with_data_type(DataType::Decimal128(*precision, *scale))))
+            }
+        }
+    }
+}
+
+/// `sum` with `zeros` at its end, by `count`, rounded half away from zero.
+fn rounded(sum: i256, count: u64, zeros: u32, precision: u8) -> Result<i128> {
+    let leaves = || {
+        exec_datafusion_err!(
+            "an average has more than {precision} digits: cast the argument of avg() to fewer decimal places"
+        )
+    };
+    let count = i256::from_i128(i128::from(count));
+    let power = i256::from_i128(10).checked_pow(zeros);
+    let sum = power.and_then(|power| sum.checked_mul(power)).ok_or_else(leaves)?;
+    let (quotient, rest) = (sum.wrapping_div(count), sum.wrapping_rem(count));
+    let rest = rest.wrapping_abs();
+    let away = if sum < i256::ZERO { i256::MINUS_ONE } else { i256::ONE };
+    let rounded = if rest >= count.wrapping_sub(rest) { quotient.wrapping_add(away) } else { quotient };
+    let most = 10_u128.pow(u32::from(precision));
+    rounded.to_i128().filter(|rounded| rounded.unsigned_abs() < most).ok_or_else(leaves)
 }
 
 impl Avg {
-    fn exact(&self, args: &AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+    fn exact(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let result = args.return_field.data_type().clone();
         if !args.is_distinct {
-            return Ok(match args.expr_fields[0].data_type() {
-                DataType::UInt64 => Box::new(Average(Sum::<UInt64Type>::new(KEPT, result))),
-                _ => Box::new(Average(Sum::<Int64Type>::new(KEPT, result))),
+            fn of<T: Number>(input: &DataType, result: DataType) -> Box<dyn Accumulator> {
+                let quotient = Quotient::of(input, &result);
+                Box::new(Average { sum: Sum::<T>::new(kept(input), result), quotient })
+            }
+            let input = args.expr_fields[0].data_type();
+            return Ok(match input {
+                DataType::UInt64 => of::<UInt64Type>(input, result),
+                DataType::Decimal32(..) => of::<Decimal32Type>(input, result),
+                DataType::Decimal64(..) => of::<Decimal64Type>(input, result),
+                DataType::Decimal128(..) => of::<Decimal128Type>(input, result),
+                _ => of::<Int64Type>(input, result),
             });
+        }
+        if is_decimal(args.expr_fields[0].data_type()) {
+            return self.rounding.accumulator(args);
         }
         let fields = [Arc::new(args.expr_fields[0].as_ref().clone().with_data_type(DataType::Float64))];
         let args = AccumulatorArgs {
@@ -82,17 +183,25 @@ impl AggregateUDFImpl for Avg {
             DataType::Interval(_) => {
                 datafusion::common::plan_err!("avg() of intervals: average their length in seconds")
             }
+            DataType::Decimal32(precision, scale)
+            | DataType::Decimal64(precision, scale)
+            | DataType::Decimal128(precision, scale) => {
+                let whole = (*precision as i8 - *scale).max(0);
+                let most = DECIMAL128_MAX_PRECISION as i8;
+                let places = PLACES.max(*scale);
+                Ok(DataType::Decimal128((whole + places).min(most) as u8, places))
+            }
             _ => self.rounding.return_type(types),
         }
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        if is_integer(args.expr_fields) { self.exact(&args) } else { self.rounding.accumulator(args) }
+        if is_exact(args.expr_fields) { self.exact(args) } else { self.rounding.accumulator(args) }
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        if is_integer(args.expr_fields) {
-            return self.exact(&args);
+        if is_exact(args.expr_fields) {
+            return self.exact(args);
         }
         match args.expr_fields[0].data_type() {
             DataType::Float64 if !args.is_distinct => Ok(Box::new(Frame::average())),
@@ -101,28 +210,31 @@ impl AggregateUDFImpl for Avg {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        if !is_integer(args.input_fields) || args.is_distinct {
+        if !is_exact(args.input_fields) || args.is_distinct {
             return self.rounding.state_fields(args);
         }
         let field = |name, of| Arc::new(Field::new(format_state_name(args.name, name), of, true));
-        Ok(vec![field("count", DataType::UInt64), field("sum", KEPT)])
+        Ok(vec![field("count", DataType::UInt64), field("sum", kept(args.input_fields[0].data_type()))])
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        if is_integer(args.expr_fields) { !args.is_distinct } else { self.rounding.groups_accumulator_supported(args) }
+        if is_exact(args.expr_fields) { !args.is_distinct } else { self.rounding.groups_accumulator_supported(args) }
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        let result = args.return_field.data_type().clone();
-        match args.expr_fields[0].data_type() {
-            DataType::Int64 => {
-                Ok(Box::new(Averages { sums: Sums::<Int64Type>::new(KEPT, result), counts: Vec::new() }))
-            }
-            DataType::UInt64 => {
-                Ok(Box::new(Averages { sums: Sums::<UInt64Type>::new(KEPT, result), counts: Vec::new() }))
-            }
-            _ => self.rounding.create_groups_accumulator(args),
+        fn of<T: Number>(input: &DataType, result: DataType) -> Box<dyn GroupsAccumulator> {
+            let quotient = Quotient::of(input, &result);
+            Box::new(Averages { sums: Sums::<T>::new(kept(input), result), counts: Vec::new(), quotient })
         }
+        let (input, result) = (args.expr_fields[0].data_type(), args.return_field.data_type().clone());
+        Ok(match input {
+            DataType::Int64 => of::<Int64Type>(input, result),
+            DataType::UInt64 => of::<UInt64Type>(input, result),
+            DataType::Decimal32(..) => of::<Decimal32Type>(input, result),
+            DataType::Decimal64(..) => of::<Decimal64Type>(input, result),
+            DataType::Decimal128(..) => of::<Decimal128Type>(input, result),
+            _ => return self.rounding.create_groups_accumulator(args),
+        })
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {
@@ -169,15 +281,18 @@ impl Accumulator for AsFloats {
 }
 
 #[derive(Debug)]
-struct Average<T>(Sum<T>);
+struct Average<T> {
+    sum: Sum<T>,
+    quotient: Quotient,
+}
 
 impl<T: Number> Accumulator for Average<T> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.0.update_batch(values)
+        self.sum.update_batch(values)
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.0.retract_batch(values)
+        self.sum.retract_batch(values)
     }
 
     fn supports_retract_batch(&self) -> bool {
@@ -185,21 +300,22 @@ impl<T: Number> Accumulator for Average<T> {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let count = self.0.count;
-        self.0.merge_batch(&states[1..])?;
+        let count = self.sum.count;
+        self.sum.merge_batch(&states[1..])?;
         let counts = states[0].as_primitive::<UInt64Type>().iter().flatten();
-        self.0.count = count + counts.sum::<u64>() as i64;
+        self.sum.count = count + counts.sum::<u64>() as i64;
         Ok(())
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let count = ScalarValue::UInt64(Some(self.0.count as u64));
-        Ok([vec![count], self.0.state()?].concat())
+        let count = ScalarValue::UInt64(Some(self.sum.count as u64));
+        Ok([vec![count], self.sum.state()?].concat())
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let average = self.0.total.low as f64 / self.0.count as f64;
-        Ok(ScalarValue::Float64((self.0.count > 0).then_some(average)))
+        let count = u64::try_from(self.sum.count).unwrap_or(0);
+        let average = self.quotient.all(std::iter::once((self.sum.total.wide(), count)))?;
+        ScalarValue::try_from_array(&average, 0)
     }
 
     fn size(&self) -> usize {
@@ -210,6 +326,7 @@ impl<T: Number> Accumulator for Average<T> {
 struct Averages<T> {
     sums: Sums<T>,
     counts: Vec<u64>,
+    quotient: Quotient,
 }
 
 impl<T: Number> Averages<T> {
@@ -260,10 +377,9 @@ impl<T: Number> GroupsAccumulator for Averages<T> {
 
     fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
         let (counts, sums) = self.emitted(emit)?;
-        let sums: &PrimitiveArray<Decimal128Type> = sums.as_primitive();
-        let averages =
-            counts.into_iter().zip(sums.values()).map(|(count, sum)| (count > 0).then(|| *sum as f64 / count as f64));
-        Ok(Arc::new(Float64Array::from_iter(averages)))
+        let mut totals = vec![i256::ZERO; counts.len()];
+        kept_sums(&sums, |row, total| totals[row] = total.wide())?;
+        self.quotient.all(totals.into_iter().zip(counts))
     }
 
     fn size(&self) -> usize {

@@ -92,7 +92,7 @@ impl Total {
         self.wraps += other.wraps;
     }
 
-    fn wide(self) -> i256 {
+    pub fn wide(self) -> i256 {
         i256::from_parts(self.low as u128, (self.low >> 127) + i128::from(self.wraps))
     }
 
@@ -105,7 +105,7 @@ impl Total {
 }
 
 /// Calls `each` with every sum that an earlier aggregate kept, and its row.
-fn kept_sums(states: &ArrayRef, mut each: impl FnMut(usize, Total)) -> Result<()> {
+pub(super) fn kept_sums(states: &ArrayRef, mut each: impl FnMut(usize, Total)) -> Result<()> {
     match states.data_type() {
         DataType::Decimal128(..) => {
             let states = states.as_primitive::<Decimal128Type>();

@@ -1,0 +1,145 @@
+//! Columns that meet in a set operation, a join or a list of rows.
+
+use super::{as_type, digits};
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::binary::type_union_coercion;
+use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Union, Values, lit};
+use std::sync::Arc;
+
+/// `node` with inputs whose columns meet in the types that PostgreSQL gives them. Rows of VALUES are first made anew by `rewrite`.
+pub(super) fn inputs(node: LogicalPlan, rewrite: &dyn Fn(Expr) -> Result<Expr>) -> Result<Transformed<LogicalPlan>> {
+    match node {
+        LogicalPlan::Union(union) => union_inputs(union),
+        LogicalPlan::Values(rows) => values(rows, rewrite),
+        LogicalPlan::Join(mut join) => {
+            let mut changed = false;
+            let pairs = std::mem::take(&mut join.on);
+            for (left, right) in pairs {
+                let (ours, theirs) = (join.left.schema(), join.right.schema());
+                let types = [left.get_type(ours)?, right.get_type(theirs)?];
+                join.on.push(match digits::meet(&types) {
+                    Some(meets) => {
+                        changed = true;
+                        (as_type(left, &meets, ours)?, as_type(right, &meets, theirs)?)
+                    }
+                    None => (left, right),
+                });
+            }
+            Ok(Transformed::new_transformed(LogicalPlan::Join(join), changed))
+        }
+        node => Ok(Transformed::no(node)),
+    }
+}
+
+fn union_inputs(union: Union) -> Result<Transformed<LogicalPlan>> {
+    let width = union.schema.fields().len();
+    let of_column = |at: usize| {
+        let types = union.inputs.iter().filter_map(|input| input.schema().fields().get(at));
+        types.map(|field| field.data_type().clone()).collect::<Vec<_>>()
+    };
+    // Those above must know the type that DataFusion's coercion will choose.
+    let meets: Vec<Option<DataType>> = (0..width)
+        .map(|at| {
+            let types = of_column(at);
+            digits::meet_in_column(&types).or_else(|| common(&types))
+        })
+        .collect();
+    if meets.iter().all(Option::is_none) {
+        return Ok(Transformed::no(LogicalPlan::Union(union)));
+    }
+    let inputs = union.inputs.into_iter().map(|input| cast_columns(Arc::unwrap_or_clone(input), &meets).map(Arc::new));
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    let fields = union.schema.iter().zip(&meets).map(|((relation, field), meets)| {
+        let field = match meets {
+            Some(meets) => Arc::new(field.as_ref().clone().with_data_type(meets.clone())),
+            None => Arc::clone(field),
+        };
+        (relation.cloned(), field)
+    });
+    let schema = DFSchema::new_with_metadata(fields.collect(), union.schema.metadata().clone())?;
+    Ok(Transformed::yes(LogicalPlan::Union(Union { inputs, schema: Arc::new(schema) })))
+}
+
+/// The type that DataFusion gives to a column of numbers of different types.
+fn common(types: &[DataType]) -> Option<DataType> {
+    let mut numbers = types.iter().filter(|of| **of != DataType::Null);
+    let first = numbers.next()?;
+    if types.iter().all(|of| of == first) || !types.iter().all(|of| of.is_numeric() || *of == DataType::Null) {
+        return None;
+    }
+    numbers.try_fold(first.clone(), |common, of| type_union_coercion(&common, of))
+}
+
+/// `plan` with those columns cast for which there is a type.
+pub(super) fn cast_columns(plan: LogicalPlan, to: &[Option<DataType>]) -> Result<LogicalPlan> {
+    let differs = |field: &Field, to: &Option<DataType>| {
+        field.data_type() != &DataType::Null && to.as_ref().is_some_and(|to| to != field.data_type())
+    };
+    let schema = Arc::clone(plan.schema());
+    if !schema.fields().iter().zip(to).any(|(field, to)| differs(field, to)) {
+        return Ok(plan);
+    }
+    let columns = schema.iter().zip(to).map(|((relation, field), to)| {
+        let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+        match to {
+            Some(to) if differs(field, &Some(to.clone())) => {
+                Expr::Cast(Cast::new(Box::new(column), to.clone())).alias_qualified(relation.cloned(), field.name())
+            }
+            _ => column,
+        }
+    });
+    let columns: Vec<Expr> = columns.collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))
+}
+
+/// The rows of VALUES, which DataFusion's planner has cast to types of its own choice. Those of an INSERT have the types of its table, and
+/// stay.
+fn values(rows: Values, rewrite: &dyn Fn(Expr) -> Result<Expr>) -> Result<Transformed<LogicalPlan>> {
+    let Values { schema, mut values } = rows;
+    let nothing = DFSchema::empty();
+    let mut fields: Vec<_> = schema.iter().map(|(relation, field)| (relation.cloned(), Arc::clone(field))).collect();
+    let mut changed = false;
+    let types_of = |column: &[Expr]| {
+        let known = column.iter().filter(|expr| !matches!(expr, Expr::Literal(value, _) if value.is_null()));
+        known.map(|expr| expr.get_type(&nothing)).collect::<Result<Vec<_>>>()
+    };
+    for (at, (_, field)) in fields.iter_mut().enumerate() {
+        let planned = field.data_type().clone();
+        if !planned.is_decimal() {
+            continue;
+        }
+        // As they were written.
+        let written = |expr: &Expr| match expr {
+            Expr::Cast(Cast { expr, field }) if *field.data_type() == planned => expr.as_ref().clone(),
+            expr => expr.clone(),
+        };
+        let column: Vec<Expr> = values.iter().map(|row| written(&row[at])).collect();
+        let types = types_of(&column)?;
+        let chosen = types.iter().skip(1).try_fold(types.first().cloned(), |chosen, of| {
+            Some(chosen.and_then(|chosen| type_union_coercion(&chosen, of)))
+        });
+        if chosen.flatten().as_ref() != Some(&planned) {
+            continue;
+        }
+        let column = column.into_iter().map(rewrite).collect::<Result<Vec<_>>>()?;
+        let types = types_of(&column)?;
+        let meets = digits::meet_in_column(&types).or_else(|| common(&types)).or_else(|| types.first().cloned());
+        let Some(meets) = meets.filter(|meets| *meets != planned) else { continue };
+        for (row, expr) in values.iter_mut().zip(column) {
+            row[at] = match &expr {
+                Expr::Literal(value, _) if value.is_null() => lit(ScalarValue::try_from(&meets)?),
+                _ => as_type(expr, &meets, &nothing)?,
+            };
+        }
+        *field = Arc::new(field.as_ref().clone().with_data_type(meets));
+        changed = true;
+    }
+    if !changed {
+        return Ok(Transformed::no(LogicalPlan::Values(Values { schema, values })));
+    }
+    let schema = Arc::new(DFSchema::new_with_metadata(fields, schema.metadata().clone())?);
+    Ok(Transformed::yes(LogicalPlan::Values(Values { schema, values })))
+}

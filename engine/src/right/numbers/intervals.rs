@@ -1,0 +1,109 @@
+//! Intervals times numbers, as PostgreSQL computes them: what is left of months becomes days of a month of 30, what is left of days
+//! becomes hours of a day of 24.
+
+use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+};
+use arrow::error::ArrowError;
+use datafusion::common::{Result, internal_err};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::physical_expr_common::datum::apply;
+use std::sync::{Arc, LazyLock};
+
+const DAYS_PER_MONTH: f64 = 30.0;
+const NANOSECONDS_PER_DAY: f64 = 86_400e9;
+
+static TIMES: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Scaled::function("interval_times", false));
+static PER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Scaled::function("interval_per", true));
+
+pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
+    vec![Arc::clone(&TIMES), Arc::clone(&PER)]
+}
+
+/// `interval` times a double, or divided by it.
+pub(super) fn scale(interval: Expr, by: Expr, divided: bool) -> Expr {
+    if divided { PER.call(vec![interval, by]) } else { TIMES.call(vec![interval, by]) }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Scaled {
+    name: &'static str,
+    divided: bool,
+    signature: Signature,
+}
+
+impl Scaled {
+    fn function(name: &'static str, divided: bool) -> Arc<ScalarUDF> {
+        Arc::new(ScalarUDF::from(Self { name, divided, signature: Signature::any(2, Volatility::Immutable) }))
+    }
+
+    fn of(&self, interval: IntervalMonthDayNano, by: f64) -> std::result::Result<IntervalMonthDayNano, ArrowError> {
+        if self.divided && by == 0.0 {
+            return Err(ArrowError::DivideByZero);
+        }
+        let scaled = |part: f64| if self.divided { part / by } else { part * by };
+        let months = scaled(f64::from(interval.months));
+        let days = scaled(f64::from(interval.days));
+        // Of a month to the microsecond, lest 0.1 of a month be 2 days and 23:59:59.999999.
+        let from_months = ((months - months.trunc()) * DAYS_PER_MONTH * 1e6).round_ties_even() / 1e6;
+        let rest = (days - days.trunc()) + (from_months - from_months.trunc());
+        let rest = (rest * NANOSECONDS_PER_DAY / 1e3).round_ties_even() * 1e3;
+        let nanoseconds = (scaled(interval.nanoseconds as f64) + rest).round_ties_even();
+        let whole_days = days.trunc() + from_months.trunc();
+        let fits = |part: f64, most: f64| part.is_finite() && part.abs() < most;
+        match fits(months.trunc(), 2_147_483_648.0)
+            && fits(whole_days, 2_147_483_648.0)
+            && fits(nanoseconds, 9_223_372_036_854_775_808.0)
+        {
+            true => Ok(IntervalMonthDayNano::new(months.trunc() as i32, whole_days as i32, nanoseconds as i64)),
+            false => Err(ArrowError::ArithmeticOverflow(format!(
+                "an interval {} {by} is longer than intervals can be",
+                if self.divided { "divided by" } else { "times" }
+            ))),
+        }
+    }
+}
+
+impl ScalarUDFImpl for Scaled {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Interval(IntervalUnit::MonthDayNano))
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(self.name, self.return_type(&[])?, nullable)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let [interval, by] = args.args.as_slice() else { return internal_err!("{} takes two arguments", self.name) };
+        if let (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)) = (interval, by) {
+            return apply(interval, by, |interval, by| {
+                self.compute(&interval.get().0.slice(0, 1), &by.get().0.slice(0, 1))
+            });
+        }
+        Ok(ColumnarValue::Array(self.compute(&interval.to_array(rows)?, &by.to_array(rows)?)?))
+    }
+}
+
+impl Scaled {
+    fn compute(&self, intervals: &ArrayRef, by: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
+        let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>();
+        let scaled: PrimitiveArray<IntervalMonthDayNanoType> =
+            arrow::compute::try_binary(intervals, by.as_primitive::<Float64Type>(), |interval, by| {
+                self.of(interval, by)
+            })?;
+        Ok(Arc::new(scaled))
+    }
+}

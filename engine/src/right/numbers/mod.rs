@@ -1,0 +1,415 @@
+//! Numbers as PostgreSQL has them: literals with a point are decimals.
+//!
+//! DataFusion takes `0.1` for a floating point number, or with an option for a decimal, whose rules then are others than PostgreSQL's:
+//!
+//! | where | DataFusion 55 | here |
+//! | --- | --- | --- |
+//! | a float beside a decimal | compared as DECIMAL(30, 15) | double precision |
+//! | a quotient of decimals | four more decimal places than the dividend, cut off | 16 significant digits at least, rounded |
+//! | products and sums of many decimal places | an error | fewer decimal places, so that the digits before the point have room |
+//! | casts to integers | cut off | rounded: decimals half away from zero, floats half to even |
+//! | `round(float)` | half away from zero | half to even |
+//! | `ceil`, `floor`, `round` of decimals | of the digits of their argument: 9.9 has no room for 10 | whole numbers |
+//!
+//! The types of all columns are decided here, before DataFusion's coercion, so that the rest of a plan agrees.
+
+mod align;
+mod assign;
+mod digits;
+mod guard;
+mod intervals;
+mod operators;
+mod planner;
+mod rounding;
+
+pub(crate) use guard::GuardedConditions;
+pub(crate) use planner::NumbersPlanner;
+
+use super::expressions::readable;
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::binary::BinaryTypeCoercer;
+use datafusion::logical_expr::expr::{
+    Between, BinaryExpr, Case, Cast, InList, InSubquery, ScalarFunction, TryCast, WindowFunction,
+};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, lit};
+use datafusion::optimizer::AnalyzerRule;
+use digits::{Digits, is_float, is_plain_integer};
+use std::cell::Cell;
+use std::sync::Arc;
+
+/// The functions that plans name.
+pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
+    [operators::functions(), rounding::functions(), intervals::functions()].concat()
+}
+
+/// Gives numbers of different types that meet in an expression the type that PostgreSQL gives them.
+#[derive(Debug)]
+pub(crate) struct Numbers;
+
+impl AnalyzerRule for Numbers {
+    fn name(&self) -> &str {
+        "windlass_numbers"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let types_changed = Cell::new(false);
+        plan.transform_up_with_subqueries(|node| {
+            let aligned = align::inputs(node, &|expr| {
+                let mut types = Types { known: Vec::new(), schema: &DFSchema::empty() };
+                expr.transform_up(|expr| types.rewrite(expr)).data()
+            })?;
+            types_changed.set(types_changed.get() | aligned.transformed);
+            assign::check(&aligned.data)?;
+            let node = assign::cast_input(aligned.data, types_changed.get())?;
+            if node.expressions().is_empty() {
+                return recomputed(node, &types_changed);
+            }
+            let schema = readable(&node)?;
+            let names = NamePreserver::new(&node);
+            let node = node.map_expressions(|expr| {
+                if !expr.exists(|expr| Ok(concerns(expr)))? {
+                    return Ok(Transformed::no(expr));
+                }
+                let name = names.save(&expr);
+                let mut types = Types { known: Vec::new(), schema: &schema };
+                let rewritten = expr.transform_up(|expr| types.rewrite(expr))?;
+                Ok(match rewritten.transformed {
+                    true => rewritten.update_data(|expr| name.restore(expr)),
+                    false => rewritten,
+                })
+            })?;
+            types_changed.set(types_changed.get() | node.transformed);
+            recomputed(node.data, &types_changed)
+        })
+        .data()
+    }
+}
+
+fn recomputed(node: LogicalPlan, types_changed: &Cell<bool>) -> Result<Transformed<LogicalPlan>> {
+    match types_changed.get() {
+        true => Ok(Transformed::yes(node.recompute_schema()?)),
+        false => Ok(Transformed::no(node)),
+    }
+}
+
+/// Whether an expression may have to be rewritten.
+fn concerns(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::BinaryExpr(_)
+            | Expr::Between(_)
+            | Expr::InList(_)
+            | Expr::InSubquery(_)
+            | Expr::Case(_)
+            | Expr::Cast(_)
+            | Expr::TryCast(_)
+            | Expr::ScalarFunction(_)
+            | Expr::WindowFunction(_)
+    )
+}
+
+fn is_comparison(op: Operator) -> bool {
+    matches!(
+        op,
+        Operator::Eq
+            | Operator::NotEq
+            | Operator::Lt
+            | Operator::LtEq
+            | Operator::Gt
+            | Operator::GtEq
+            | Operator::IsDistinctFrom
+            | Operator::IsNotDistinctFrom
+    )
+}
+
+fn is_arithmetic(op: Operator) -> bool {
+    matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo)
+}
+
+/// Functions whose arguments have one type.
+const OF_ONE_TYPE: [&str; 8] = ["coalesce", "nvl", "ifnull", "nvl2", "nullif", "greatest", "least", "make_array"];
+
+/// The types of results, found while an expression is walked from its leaves: asking for each by itself takes a time that grows with the
+/// square of a long sum.
+struct Types<'a> {
+    /// Of those that the walk has come through and not of what they are part of.
+    known: Vec<Option<DataType>>,
+    schema: &'a DFSchema,
+}
+
+impl Types<'_> {
+    fn rewrite(&mut self, expr: Expr) -> Result<Transformed<Expr>> {
+        let mut parts = 0;
+        expr.apply_children(|_| {
+            parts += 1;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        let mut of_parts = self.known.split_off(self.known.len().saturating_sub(parts)).into_iter();
+        let schema = self.schema;
+        let mut type_of = |part: &Expr| match of_parts.next().flatten() {
+            Some(known) => known,
+            // A parameter has no type yet.
+            None => part.get_type(schema).unwrap_or(DataType::Null),
+        };
+        let (rewritten, known) = match expr {
+            Expr::BinaryExpr(binary) if is_comparison(binary.op) || is_arithmetic(binary.op) => {
+                let (l, r) = (type_of(&binary.left), type_of(&binary.right));
+                binary_expr(binary, &l, &r, schema)?
+            }
+            expr => (self.other(expr)?, None),
+        };
+        self.known.push(known);
+        Ok(rewritten)
+    }
+
+    fn type_of(&self, expr: &Expr) -> DataType {
+        expr.get_type(self.schema).unwrap_or(DataType::Null)
+    }
+
+    fn other(&self, expr: Expr) -> Result<Transformed<Expr>> {
+        Ok(match expr {
+            Expr::Between(Between { expr, negated, low, high }) => {
+                let mut parts = vec![*expr, *low, *high];
+                let changed = self.align(&mut parts, digits::meet)?;
+                let [expr, low, high] = three(parts);
+                of(Expr::Between(Between::new(Box::new(expr), negated, Box::new(low), Box::new(high))), changed)
+            }
+            Expr::InList(InList { expr, list, negated }) => {
+                let mut parts = vec![*expr];
+                parts.extend(list);
+                let changed = self.align(&mut parts, digits::meet_in_column)?;
+                let expr = parts.remove(0);
+                of(Expr::InList(InList::new(Box::new(expr), parts, negated)), changed)
+            }
+            Expr::InSubquery(InSubquery { expr, mut subquery, negated }) => {
+                let mut expr = *expr;
+                let theirs = subquery.subquery.schema().field(0).data_type().clone();
+                let changed = match digits::meet(&[self.type_of(&expr), theirs.clone()]) {
+                    None => false,
+                    Some(meets) => {
+                        expr = as_type(expr, &meets, self.schema)?;
+                        if theirs != meets {
+                            subquery.subquery =
+                                Arc::new(align::cast_columns(Arc::unwrap_or_clone(subquery.subquery), &[Some(meets)])?);
+                        }
+                        true
+                    }
+                };
+                of(Expr::InSubquery(InSubquery::new(Box::new(expr), subquery, negated)), changed)
+            }
+            Expr::Case(case) => self.case(case)?,
+            Expr::Cast(Cast { expr, field }) => match rounding::cast(*expr, field.data_type(), self.schema)? {
+                Transformed { data, transformed: true, .. } => Transformed::yes(data),
+                Transformed { data: expr, .. } => Transformed::no(Expr::Cast(Cast { expr: Box::new(expr), field })),
+            },
+            Expr::TryCast(TryCast { expr, field }) => rounding::rounded(*expr, field.data_type(), self.schema)?
+                .update_data(|expr| Expr::TryCast(TryCast { expr: Box::new(expr), field })),
+            Expr::ScalarFunction(call) => self.call(call)?,
+            Expr::WindowFunction(mut call) => {
+                let WindowFunction { params, .. } = call.as_mut();
+                let changed = params.args.len() > 1 && self.align(&mut params.args, digits::meet_in_column)?;
+                of(Expr::WindowFunction(call), changed)
+            }
+            other => Transformed::no(other),
+        })
+    }
+
+    fn case(&self, case: Case) -> Result<Transformed<Expr>> {
+        let Case { expr, when_then_expr, else_expr } = case;
+        let (mut whens, mut thens): (Vec<Expr>, Vec<Expr>) =
+            when_then_expr.into_iter().map(|(when, then)| (*when, *then)).unzip();
+        let has_base = expr.is_some();
+        let mut changed = false;
+        if let Some(base) = expr {
+            whens.insert(0, *base);
+            changed |= self.align(&mut whens, digits::meet)?;
+        }
+        let base = has_base.then(|| Box::new(whens.remove(0)));
+        let has_else = else_expr.is_some();
+        thens.extend(else_expr.map(|otherwise| *otherwise));
+        changed |= self.align(&mut thens, digits::meet_in_column)?;
+        let otherwise = if has_else { thens.pop().map(Box::new) } else { None };
+        let pairs = whens.into_iter().zip(thens).map(|(when, then)| (Box::new(when), Box::new(then))).collect();
+        Ok(of(Expr::Case(Case::new(base, pairs, otherwise)), changed))
+    }
+
+    fn call(&self, call: ScalarFunction) -> Result<Transformed<Expr>> {
+        let ScalarFunction { func, mut args } = call;
+        let name = func.name();
+        if OF_ONE_TYPE.contains(&name) || name.starts_with("array_") {
+            // The first argument of nvl2 is only looked at.
+            let from = usize::from(name == "nvl2");
+            let mut rest = args.split_off(from.min(args.len()));
+            let changed = self.align(&mut rest, digits::meet_in_column)?;
+            args.extend(rest);
+            return Ok(of(Expr::ScalarFunction(ScalarFunction { func, args }), changed));
+        }
+        if name == "mod" && args.len() == 2 {
+            // NULL for a divisor of zero, as in Spark.
+            let (l, r) = (self.type_of(&args[0]), self.type_of(&args[1]));
+            if l.is_numeric() && r.is_numeric() {
+                let [left, right] = two(args);
+                let binary = BinaryExpr::new(Box::new(left), Operator::Modulo, Box::new(right));
+                return Ok(Transformed::yes(binary_expr(binary, &l, &r, self.schema)?.0.data));
+            }
+            return Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })));
+        }
+        rounding::call(ScalarFunction { func, args }, self.schema)
+    }
+
+    /// Gives all of `parts` one type if they are numbers for which DataFusion chooses another than PostgreSQL.
+    fn align(&self, parts: &mut [Expr], meet: fn(&[DataType]) -> Option<DataType>) -> Result<bool> {
+        let types: Vec<DataType> = parts.iter().map(|part| self.type_of(part)).collect();
+        let Some(meets) = meet(&types) else { return Ok(false) };
+        for (part, of) in parts.iter_mut().zip(types) {
+            // DataFusion casts integers to double precision by itself, and leaves those that count or name a place.
+            let is_cast = if is_float(&meets) { of.is_decimal() } else { of.is_numeric() };
+            if is_cast && of != meets {
+                let expr = std::mem::replace(part, lit(ScalarValue::Null));
+                *part = as_type(expr, &meets, self.schema)?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The expression with its type.
+fn binary_expr(
+    binary: BinaryExpr,
+    l: &DataType,
+    r: &DataType,
+    schema: &DFSchema,
+) -> Result<(Transformed<Expr>, Option<DataType>)> {
+    let BinaryExpr { left, op, right } = binary;
+    let (left, right) = (*left, *right);
+    let plain = |left: Expr, right: Expr, l: &DataType, r: &DataType, changed| {
+        let result = match is_comparison(op) {
+            true => Some(DataType::Boolean),
+            false => BinaryTypeCoercer::new(l, &op, r).get_result_type().ok(),
+        };
+        (of(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))), changed), result)
+    };
+    let is_decimal = l.is_decimal() || r.is_decimal();
+    if !is_decimal {
+        return Ok(plain(left, right, l, r, false));
+    }
+    if is_float(l) || is_float(r) {
+        let double = DataType::Float64;
+        let (left, l) = match l.is_decimal() {
+            true => (as_type(left, &double, schema)?, &double),
+            false => (left, l),
+        };
+        let (right, r) = match r.is_decimal() {
+            true => (as_type(right, &double, schema)?, &double),
+            false => (right, r),
+        };
+        return Ok(plain(left, right, l, r, true));
+    }
+    if is_comparison(op) {
+        return Ok(match digits::meet(&[l.clone(), r.clone()]) {
+            Some(meets) => {
+                let (left, right) = (as_type(left, &meets, schema)?, as_type(right, &meets, schema)?);
+                plain(left, right, &meets, &meets, true)
+            }
+            None => plain(left, right, l, r, false),
+        });
+    }
+    let (Some(mut a), Some(mut b)) = (Digits::of(l), Digits::of(r)) else {
+        return Ok(plain(left, right, l, r, false));
+    };
+    // A whole number that is written has no more digits than one sees.
+    let (left, left_changed) = narrow(left, l, &mut a);
+    let (right, right_changed) = narrow(right, r, &mut b);
+    let mut changed = left_changed | right_changed;
+    let (mut left, mut right) = (left, right);
+    if changed || op == Operator::Divide || op == Operator::Multiply || a.scale < 0 || b.scale < 0 {
+        (a, b) = (a.without_negative_scale(), b.without_negative_scale());
+    }
+    let types = operators::widths(a, b);
+    match op {
+        Operator::Divide => {
+            left = as_type(left, &a.data_type(types), schema)?;
+            right = as_type(right, &b.data_type(types), schema)?;
+            let result = operators::quotient(a, b).data_type(types);
+            return Ok((Transformed::yes(operators::divide(left, right)), Some(result)));
+        }
+        Operator::Multiply if operators::product(a, b).is_some() => {
+            left = as_type(left, &a.data_type(types), schema)?;
+            right = as_type(right, &b.data_type(types), schema)?;
+            let result = operators::product(a, b).map(|product| product.data_type(product.wide));
+            return Ok((Transformed::yes(operators::multiply(left, right)), result));
+        }
+        Operator::Plus | Operator::Minus => {
+            if let Some(sum) = operators::sum(a, b) {
+                // As many digits before the point as before.
+                let scaled = |of: Digits| match of.scale > sum.scale {
+                    true => Digits {
+                        precision: (of.precision - of.scale as u8 + sum.scale as u8).max(1),
+                        scale: sum.scale,
+                        ..of
+                    },
+                    false => of,
+                };
+                (a, b) = (scaled(a), scaled(b));
+                changed = true;
+            }
+        }
+        _ => {}
+    }
+    if !changed {
+        return Ok(plain(left, right, l, r, false));
+    }
+    let (l, r) = (a.data_type(types), b.data_type(types));
+    left = as_type(left, &l, schema)?;
+    right = as_type(right, &r, schema)?;
+    Ok(plain(left, right, &l, &r, true))
+}
+
+/// An integer literal beside a decimal, as a decimal of its own digits.
+fn narrow(expr: Expr, of: &DataType, digits: &mut Digits) -> (Expr, bool) {
+    let Expr::Literal(value, metadata) = &expr else { return (expr, false) };
+    if !is_plain_integer(of) || value.is_null() {
+        return (expr, false);
+    }
+    let text = value.to_string();
+    let Ok(number) = text.parse::<i128>() else { return (expr, false) };
+    let precision = text.trim_start_matches('-').len() as u8;
+    *digits = Digits { precision, scale: 0, wide: false };
+    (Expr::Literal(ScalarValue::Decimal128(Some(number), precision, 0), metadata.clone()), true)
+}
+
+/// `expr` in another type of number; a literal at once.
+fn as_type(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Expr> {
+    if let Expr::Literal(value, metadata) = &expr {
+        if is_float(to) && value.data_type().is_decimal() && !value.is_null() {
+            // By its text, which is rounded once.
+            if let Ok(float) = digits::text(value)?.parse::<f64>() {
+                let float = match to {
+                    DataType::Float32 => ScalarValue::Float32(Some(float as f32)),
+                    _ => ScalarValue::Float64(Some(float)),
+                };
+                return Ok(Expr::Literal(float, metadata.clone()));
+            }
+        }
+        if let Ok(cast) = value.cast_to(to) {
+            return Ok(Expr::Literal(cast, metadata.clone()));
+        }
+    }
+    expr.cast_to(to, schema)
+}
+
+fn of(expr: Expr, changed: bool) -> Transformed<Expr> {
+    if changed { Transformed::yes(expr) } else { Transformed::no(expr) }
+}
+
+fn two(parts: Vec<Expr>) -> [Expr; 2] {
+    parts.try_into().unwrap_or_else(|_| unreachable!("there were two"))
+}
+
+fn three(parts: Vec<Expr>) -> [Expr; 3] {
+    parts.try_into().unwrap_or_else(|_| unreachable!("there were three"))
+}

@@ -1,0 +1,222 @@
+//! Numbers made whole, and into narrower types.
+
+use super::digits::Digits;
+use super::{as_type, of};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float32Array, Float64Array, PrimitiveArray};
+use arrow::compute::cast as cast_array;
+use arrow::datatypes::{
+    ArrowPrimitiveType, DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, Float32Type, Float64Type,
+};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_datafusion_err, internal_err, plan_err};
+use datafusion::logical_expr::expr::{BinaryExpr, Cast, ScalarFunction};
+use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility, lit,
+};
+use std::sync::{Arc, LazyLock};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    /// A float without a fraction, half to even.
+    HalfEven,
+    /// A double as a float of 32 bits that is infinite only if the double is.
+    Real,
+    /// -1, 0 or 1.
+    Sign,
+}
+
+static HALF_EVEN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Rounding::function("round_half_even", Kind::HalfEven));
+static REAL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Rounding::function("checked_real", Kind::Real));
+static SIGN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Rounding::function("sign", Kind::Sign));
+
+pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
+    [&HALF_EVEN, &REAL, &SIGN].into_iter().map(|function| Arc::clone(function)).collect()
+}
+
+/// A cast of `expr` as PostgreSQL makes it, or `expr` itself if DataFusion's does.
+pub(super) fn cast(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match (&expr, to) {
+        (Expr::Literal(value, _), DataType::Float64) if value.data_type().is_decimal() => {
+            return Ok(Transformed::yes(as_type(expr, to, schema)?));
+        }
+        (_, DataType::Float32) if expr.get_type(schema).is_ok_and(|from| from == DataType::Float64) => {
+            return Ok(Transformed::yes(REAL.call(vec![expr])));
+        }
+        _ => {}
+    }
+    let rounded = rounded(expr, to, schema)?;
+    let cast = |expr| Expr::Cast(Cast::new(Box::new(expr), to.clone()));
+    Ok(match rounded.transformed {
+        true => rounded.update_data(cast),
+        false => rounded,
+    })
+}
+
+/// `expr` without a fraction if it is cast to an integer.
+pub(super) fn rounded(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if !to.is_integer() || is_half_even(&expr) {
+        return Ok(Transformed::no(expr));
+    }
+    match expr.get_type(schema) {
+        Ok(from) if from.is_floating() => Ok(Transformed::yes(HALF_EVEN.call(vec![expr]))),
+        Ok(from) if from.is_decimal() => match whole(&from) {
+            Some(whole) => Ok(Transformed::yes(as_type(expr, &whole, schema)?)),
+            None => Ok(Transformed::no(expr)),
+        },
+        _ => Ok(Transformed::no(expr)),
+    }
+}
+
+fn is_half_even(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.func.name() == HALF_EVEN.name())
+}
+
+/// The type of the whole numbers that decimals are rounded to, if they have decimal places.
+fn whole(of: &DataType) -> Option<DataType> {
+    let digits = Digits::of(of).filter(|digits| digits.scale > 0)?;
+    let precision = (digits.whole() + 1).clamp(1, 76) as u8;
+    Some(Digits { precision, scale: 0, ..digits }.data_type(digits.wide))
+}
+
+/// Functions that give other numbers than PostgreSQL's.
+pub(super) fn call(call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let ScalarFunction { func, mut args } = call;
+    let again = |func, args| Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })));
+    match (func.name(), args.as_slice()) {
+        ("round" | "ceil" | "floor", [argument]) => {
+            let from = argument.get_type(schema)?;
+            if from.is_floating() && func.name() == "round" {
+                return Ok(Transformed::yes(HALF_EVEN.call(args)));
+            }
+            let (Some(to), Some(digits)) = (whole(&from), Digits::of(&from)) else { return again(func, args) };
+            if func.name() == "round" {
+                return Ok(Transformed::yes(as_type(args.remove(0), &to, schema)?));
+            }
+            let precision = digits.precision.saturating_add(1);
+            let roomy = Digits { precision, ..digits };
+            let roomy = roomy.data_type(digits.wide || precision > DECIMAL128_MAX_PRECISION);
+            if let Expr::Cast(Cast { expr, .. }) = argument
+                && Digits::of(&expr.get_type(schema)?) == Some(Digits { precision: digits.precision - 1, ..digits })
+            {
+                return again(func, args);
+            }
+            let argument = as_type(args.remove(0), &roomy, schema)?;
+            let call = Expr::ScalarFunction(ScalarFunction { func, args: vec![argument] });
+            Ok(Transformed::yes(Expr::Cast(Cast::new(Box::new(call), to))))
+        }
+        ("trunc", [argument]) => {
+            let from = argument.get_type(schema)?;
+            let Some(to) = whole(&from) else { return again(func, args) };
+            let call = Expr::ScalarFunction(ScalarFunction { func, args });
+            Ok(Transformed::yes(Expr::Cast(Cast::new(Box::new(call), to))))
+        }
+        ("date_part", [Expr::Literal(part, _), _]) => {
+            let part = part.try_as_str().flatten().unwrap_or_default().to_lowercase();
+            let scale = match part.as_str() {
+                "second" | "seconds" | "sec" | "secs" => 6,
+                "millisecond" | "milliseconds" | "msec" | "msecs" | "ms" => 3,
+                _ => return again(func, args),
+            };
+            // The fraction counts.
+            args[0] = lit("microsecond");
+            let micros = Expr::ScalarFunction(ScalarFunction { func, args });
+            let micros = Expr::Cast(Cast::new(Box::new(micros), DataType::Decimal128(10, 0)));
+            let unit = lit(ScalarValue::Decimal128(Some(1), scale, scale as i8));
+            let parts = BinaryExpr::new(Box::new(micros), Operator::Multiply, Box::new(unit));
+            Ok(of(Expr::BinaryExpr(parts), true))
+        }
+        _ => again(func, args),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Rounding {
+    name: &'static str,
+    kind: Kind,
+    signature: Signature,
+}
+
+impl Rounding {
+    fn function(name: &'static str, kind: Kind) -> Arc<ScalarUDF> {
+        Arc::new(ScalarUDF::from(Self { name, kind, signature: Signature::any(1, Volatility::Immutable) }))
+    }
+
+    fn compute(&self, values: &ArrayRef) -> Result<ArrayRef> {
+        fn each<T: ArrowPrimitiveType>(values: &ArrayRef, of: impl Fn(T::Native) -> T::Native) -> ArrayRef {
+            let rounded: PrimitiveArray<T> = values.as_primitive::<T>().unary(of);
+            Arc::new(rounded)
+        }
+        Ok(match (self.kind, values.data_type()) {
+            (Kind::HalfEven, DataType::Float64) => each::<Float64Type>(values, f64::round_ties_even),
+            (Kind::HalfEven, DataType::Float32) => each::<Float32Type>(values, f32::round_ties_even),
+            (Kind::HalfEven, _) => Arc::clone(values),
+            (Kind::Real, DataType::Float64) => {
+                let reals: Float32Array = values.as_primitive::<Float64Type>().try_unary(|double| {
+                    let real = double as f32;
+                    match (real.is_infinite() && !double.is_infinite()) || (real == 0.0 && double != 0.0) {
+                        true => Err(exec_datafusion_err!("{double:e} is out of the range of REAL: use DOUBLE")),
+                        false => Ok(real),
+                    }
+                })?;
+                Arc::new(reals)
+            }
+            (Kind::Real, other) => return internal_err!("checked_real takes doubles, not {other}"),
+            (Kind::Sign, _) => {
+                let doubles = cast_array(values, &DataType::Float64)?;
+                let signs: Float64Array = doubles.as_primitive::<Float64Type>().unary(|double| match double {
+                    0.0 => 0.0,
+                    nan if nan.is_nan() => nan,
+                    other => other.signum(),
+                });
+                match values.data_type().is_decimal() {
+                    false => Arc::new(signs),
+                    true => {
+                        let signs: Decimal128Array = signs.unary(|sign| sign as i128);
+                        Arc::new(signs.with_data_type(DataType::Decimal128(1, 0)))
+                    }
+                }
+            }
+        })
+    }
+}
+
+impl ScalarUDFImpl for Rounding {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        match (self.kind, &types[0]) {
+            (Kind::HalfEven, of) => Ok(of.clone()),
+            (Kind::Real, _) => Ok(DataType::Float32),
+            (Kind::Sign, of) if of.is_decimal() => Ok(DataType::Decimal128(1, 0)),
+            (Kind::Sign, of) if of.is_numeric() || of.is_null() => Ok(DataType::Float64),
+            (Kind::Sign, of) => plan_err!("sign() takes a number, not {of}"),
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let from = &args.arg_fields[0];
+        let to = self.return_type(&[from.data_type().clone()])?;
+        Ok(Arc::new(Field::new(self.name, to, from.is_nullable())))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Ok(match &args.args[0] {
+            ColumnarValue::Array(values) => ColumnarValue::Array(self.compute(values)?),
+            ColumnarValue::Scalar(value) => {
+                ColumnarValue::Scalar(ScalarValue::try_from_array(&self.compute(&value.to_array()?)?, 0)?)
+            }
+        })
+    }
+
+    fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {
+        Ok(inputs[0].sort_properties)
+    }
+}
