@@ -7,19 +7,24 @@
 //! | `grouping` | GROUPING SETS over input that is sorted, constant or partitioned |
 //! | `arithmetic`, `sum` | results that leave their type |
 //! | `keys`, `comparable` | zeros, NaN and intervals where they are compared |
+//! | `arrays`, `texts` | functions of arrays and texts |
+//! | `ranges` | RANGE frames whose bounds leave the type of their key |
 //!
 //! All of it is rules over plans and functions that plans name, so it holds however a statement is run.
 
 mod arithmetic;
+mod arrays;
 mod comparable;
 mod expressions;
 mod grouping;
 mod keys;
 mod only_row;
+mod ranges;
 mod repeat;
 mod sets;
 mod subqueries;
 mod sum;
+mod texts;
 
 use crate::session::coercion_rules;
 use datafusion::execution::context::QueryPlanner;
@@ -36,6 +41,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     // They must know types.
     rules.push(Arc::new(sets::CountedSets));
     rules.push(Arc::new(keys::ComparableKeys));
+    rules.push(Arc::new(ranges::WideRanges));
     rules.push(Arc::new(arithmetic::CheckedArithmetic));
     rules
 }
@@ -55,6 +61,8 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut functions = arithmetic::functions();
     functions.extend(comparable::functions());
     functions.push(only_row::function());
+    functions.extend(arrays::functions());
+    functions.extend(texts::functions());
     functions
 }
 

@@ -5,7 +5,7 @@ use super::depth;
 use super::params::{ParameterNames, number_placeholders};
 use super::places;
 use super::rewrite::rewrite;
-use super::{dialect, ignored, shared};
+use super::{dialect, forms, ignored, merged, precedence, shared, windows};
 use crate::errors::{QueryError, explain};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
@@ -106,8 +106,12 @@ fn offset(sql: &str, line: u64, column: u64) -> usize {
 }
 
 fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, QueryError> {
+    precedence::regroup(&mut statement);
     balance(&mut statement);
     places::put_in(&mut statement)?;
+    windows::write_out(&mut statement)?;
+    merged::write_out(&mut statement)?;
+    forms::rewrite(state, &mut statement)?;
     dialect::rewrite(&mut statement)?;
     rewrite(&mut statement);
     ignored::refuse(state, &statement)?;
