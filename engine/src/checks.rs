@@ -74,7 +74,9 @@ impl ScalarUDFImpl for Finite {
             return Ok(value.clone());
         }
         let column = column.try_as_str().flatten().unwrap_or_default();
-        exec_err!("NaN or infinity in column '{column}' has no form in JSON: cast the column to text, or write another format")
+        exec_err!(
+            "NaN or infinity in column '{column}' has no form in JSON: cast the column to text, or write another format"
+        )
     }
 }
 

@@ -60,11 +60,15 @@ impl ScalarUDFImpl for Quantified {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let [value, array, _] = types else { return plan_err!("{} takes a value, an array and an operator", self.name()) };
+        let [value, array, _] = types else {
+            return plan_err!("{} takes a value, an array and an operator", self.name());
+        };
         let element = match array {
             DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => field.data_type(),
             DataType::Null => value,
-            other => return plan_err!("ANY and ALL take an array or a subquery in parentheses, and not a value of {other}"),
+            other => {
+                return plan_err!("ANY and ALL take an array or a subquery in parentheses, and not a value of {other}");
+            }
         };
         let (value, element) = BinaryTypeCoercer::new(value, &Operator::Eq, element).get_input_types()?;
         Ok(vec![value, DataType::List(Arc::new(Field::new_list_field(element, true))), DataType::Utf8])

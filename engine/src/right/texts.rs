@@ -244,7 +244,10 @@ impl ScalarUDFImpl for Checked {
                     args.args[2] = read.cast_to(&wanted, None)?;
                 }
                 // Whatever is wrong was wrong in the pattern or its flags.
-                self.datafusion.inner().invoke_with_args(args).map_err(|error| exec_datafusion_err!("{}", error.strip_backtrace()))
+                self.datafusion
+                    .inner()
+                    .invoke_with_args(args)
+                    .map_err(|error| exec_datafusion_err!("{}", error.strip_backtrace()))
             }
             What::Length | What::Times => {
                 self.check_length(&args.args)?;

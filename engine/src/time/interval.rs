@@ -8,7 +8,8 @@ use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNano, IntervalMonthD
 use chrono::{DateTime, Days, Months, TimeDelta, TimeZone};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_datafusion_err, internal_err};
 use datafusion::logical_expr::{
-    BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
 };
 use std::sync::{Arc, LazyLock};
 
@@ -43,19 +44,16 @@ fn may_have_hours(interval: &Expr, schema: &DFSchema) -> bool {
         Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(of)), _) => of.nanoseconds != 0,
         Expr::Literal(ScalarValue::IntervalDayTime(Some(of)), _) => of.milliseconds != 0,
         Expr::Negative(of) => may_have_hours(of, schema),
-        other => matches!(
-            other.get_type(schema),
-            Ok(DataType::Interval(IntervalUnit::MonthDayNano | IntervalUnit::DayTime))
-        ),
+        other => {
+            matches!(other.get_type(schema), Ok(DataType::Interval(IntervalUnit::MonthDayNano | IntervalUnit::DayTime)))
+        }
     }
 }
 
 /// The same sum, of the timestamp at which the date begins.
 pub(super) fn of_timestamp(sum: BinaryExpr, schema: &DFSchema) -> Expr {
     let begins = |expr: Box<Expr>| match expr.get_type(schema) {
-        Ok(DataType::Date32) => {
-            Box::new(Expr::Cast(Cast::new(expr, DataType::Timestamp(TimeUnit::Microsecond, None))))
-        }
+        Ok(DataType::Date32) => Box::new(Expr::Cast(Cast::new(expr, DataType::Timestamp(TimeUnit::Microsecond, None)))),
         _ => expr,
     };
     Expr::BinaryExpr(BinaryExpr::new(begins(sum.left), sum.op, begins(sum.right)))

@@ -13,14 +13,14 @@
 
 use super::balance::tree;
 use super::dialect::call;
-use super::walk::everywhere;
+use super::walk::{everywhere, outside_of_queries};
 use crate::errors::QueryError;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     self, Array, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByKind, Query, SelectItem, Set, SetExpr, TableFactor,
-    TimezoneInfo, TypedString, Value, VisitorMut,
+    FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectItem, Set, SetExpr,
+    TableFactor, TimezoneInfo, TypedString, Value, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -40,6 +40,23 @@ struct Forms {
 
 impl VisitorMut for Forms {
     type Break = QueryError;
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
+        for item in &mut select.projection {
+            let SelectItem::UnnamedExpr(expr) = item else { continue };
+            let mut expr = taken(expr);
+            let changes = outside_of_queries(&mut expr, |part| match is_changed(part) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            });
+            // A column is called by what was written.
+            *item = match changes.is_break() {
+                true => SelectItem::ExprWithAlias { alias: Ident::with_quote('"', expr.to_string()), expr },
+                false => SelectItem::UnnamedExpr(expr),
+            };
+        }
+        ControlFlow::Continue(())
+    }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<QueryError> {
         match self.changed(expr) {
@@ -99,6 +116,25 @@ impl Forms {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Whether an expression gets another form that DataFusion would call it by.
+fn is_changed(expr: &Expr) -> bool {
+    match expr {
+        Expr::AnyOp { .. } | Expr::AllOp { .. } | Expr::SimilarTo { .. } | Expr::AtTimeZone { .. } => true,
+        Expr::Function(function) => matches!(function.args, FunctionArguments::Subquery(_)),
+        Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
+            is_placeholder(left) && is_placeholder(right)
+        }
+        Expr::BinaryOp { left: of, .. }
+        | Expr::IsNull(of)
+        | Expr::IsNotNull(of)
+        | Expr::InList { expr: of, .. }
+        | Expr::Between { expr: of, .. }
+        | Expr::IsDistinctFrom(of, _)
+        | Expr::IsNotDistinctFrom(of, _) => matches!(**of, Expr::Tuple(_)),
+        _ => false,
     }
 }
 
@@ -259,7 +295,8 @@ fn array_of(mut query: Query) -> Result<Expr, QueryError> {
     let columns: Vec<String> = std::iter::once("\"__value\"".to_string())
         .chain(sorts.iter().map(|sort| sort.expr.to_string()).filter(|name| name != "\"__value\""))
         .collect();
-    let sql = format!("SELECT windlass_array(array_agg(\"__value\")) FROM (SELECT 1) AS __rows({})", columns.join(", "));
+    let sql =
+        format!("SELECT windlass_array(array_agg(\"__value\")) FROM (SELECT 1) AS __rows({})", columns.join(", "));
     let mut parsed = Parser::parse_sql(&GenericDialect {}, &sql).map_err(|error| failed(&error.to_string()))?;
     let Some(ast::Statement::Query(mut outer)) = parsed.pop() else { return Err(failed("no query")) };
     let SetExpr::Select(select) = outer.body.as_mut() else { return Err(failed("no SELECT")) };
@@ -283,8 +320,9 @@ fn array_of(mut query: Query) -> Result<Expr, QueryError> {
 }
 
 /// Whether ORDER BY names the one column of a SELECT: by its number, its alias, or as it is.
-fn is_value(select: &ast::Select, key: &Expr) -> bool {
-    let by_number = matches!(key, Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number == "1"));
+fn is_value(select: &Select, key: &Expr) -> bool {
+    let by_number =
+        matches!(key, Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number == "1"));
     by_number
         || match select.projection.first() {
             Some(SelectItem::UnnamedExpr(expr)) => expr == key,
@@ -349,7 +387,9 @@ fn nested(expr: Expr) -> Expr {
 /// `expr`, in parentheses unless it needs none beside any operator: a view is kept as text.
 fn apart(expr: Expr) -> Expr {
     match expr {
-        Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_) | Expr::Function(_) | Expr::Nested(_) => expr,
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_) | Expr::Function(_) | Expr::Nested(_) => {
+            expr
+        }
         other => nested(other),
     }
 }

@@ -99,10 +99,8 @@ fn merges(from: &mut TableWithJoins, kinds: &[Kind]) -> bool {
         return true;
     }
     from.joins.iter_mut().any(|join| {
-        let merging = matches!(
-            constraint_of(&mut join.join_operator),
-            Some(JoinConstraint::Using(_) | JoinConstraint::Natural)
-        );
+        let merging =
+            matches!(constraint_of(&mut join.join_operator), Some(JoinConstraint::Using(_) | JoinConstraint::Natural));
         merging && kinds.contains(&kind_of(&join.join_operator)) || nested(&mut join.relation)
     })
 }
@@ -292,9 +290,15 @@ fn written_out(select: &mut Select, keys: Vec<&mut Expr>) -> Result<(), QueryErr
     for item in std::mem::take(&mut select.projection) {
         match item {
             SelectItem::Wildcard(options) => {
-                if options != (WildcardAdditionalOptions { wildcard_token: options.wildcard_token.clone(), ..Default::default() }) {
+                if options
+                    != (WildcardAdditionalOptions {
+                        wildcard_token: options.wildcard_token.clone(),
+                        ..Default::default()
+                    })
+                {
                     return Err(QueryError::Unsupported(
-                        "EXCLUDE and the like beside USING of an outer join are not supported: name the columns".to_string(),
+                        "EXCLUDE and the like beside USING of an outer join are not supported: name the columns"
+                            .to_string(),
                     ));
                 }
                 star(&all, &stars, &mut projection)?;
@@ -328,16 +332,16 @@ fn star(all: &Side, counts: &[usize], projection: &mut Vec<SelectItem>) -> Resul
     let (mut merged, mut tables) = (all.merged.iter(), all.tables.iter());
     for pair in counts.chunks(2) {
         let named = merged.by_ref().take(pair[0]);
-        projection.extend(
-            named.map(|(name, expr)| SelectItem::ExprWithAlias { expr: expr.clone(), alias: name.clone() }),
-        );
+        projection
+            .extend(named.map(|(name, expr)| SelectItem::ExprWithAlias { expr: expr.clone(), alias: name.clone() }));
         for table in tables.by_ref().take(pair[1]) {
             let Some(name) = &table.name else {
                 return Err(QueryError::Unsupported(
                     "* beside USING of an outer join needs a name for each table: add aliases".to_string(),
                 ));
             };
-            let hidden: Vec<ObjectName> = table.hidden.iter().map(|ident| ObjectName::from(vec![ident.clone()])).collect();
+            let hidden: Vec<ObjectName> =
+                table.hidden.iter().map(|ident| ObjectName::from(vec![ident.clone()])).collect();
             let options = WildcardAdditionalOptions {
                 opt_exclude: (!hidden.is_empty()).then_some(ExcludeSelectItem::Multiple(hidden)),
                 ..Default::default()
@@ -387,7 +391,10 @@ mod tests {
                 "SELECT z.g AS g, z.* EXCLUDE (g), a.* EXCLUDE (g) FROM z LEFT JOIN a ON z.g = a.g",
             ),
             ("select g from z left join a using (g)", "SELECT g FROM z LEFT JOIN a USING(g)"),
-            ("select (select g from d) from a right join b using (g)", "SELECT (SELECT g FROM d) FROM a RIGHT JOIN b ON a.g = b.g"),
+            (
+                "select (select g from d) from a right join b using (g)",
+                "SELECT (SELECT g FROM d) FROM a RIGHT JOIN b ON a.g = b.g",
+            ),
         ] {
             assert_eq!(written(sql), expected, "{sql}");
         }

@@ -58,7 +58,12 @@ pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Res
         .with_recursion_limit(options.recursion_limit.get())
         .build()
         .and_then(|mut parser| parser.parse_statements());
-    Ok(parsed.map_err(|error| explain(&error, sql, &[]))?.into())
+    let mut parsed: Vec<Statement> = parsed.map_err(|error| explain(&error, sql, &[]))?.into();
+    // Before long chains are made trees, and so only where it is needed.
+    if sql.to_ascii_lowercase().contains("distinct") {
+        parsed.iter_mut().for_each(precedence::regroup);
+    }
+    Ok(parsed)
 }
 
 /// A text that is too deep is refused before it is parsed.
@@ -106,7 +111,6 @@ fn offset(sql: &str, line: u64, column: u64) -> usize {
 }
 
 fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, QueryError> {
-    precedence::regroup(&mut statement);
     balance(&mut statement);
     places::put_in(&mut statement)?;
     windows::write_out(&mut statement)?;

@@ -36,26 +36,46 @@ fn right_side(expr: &mut Expr) -> Option<(u8, &mut Box<Expr>)> {
 }
 
 fn regroup_expr(expr: &mut Expr) {
-    let Some((binds, right)) = right_side(expr) else { return };
+    let mut above = Vec::new();
+    while let Some(taken) = looser_part(expr) {
+        above.push(taken);
+    }
+    if above.is_empty() {
+        return;
+    }
+    if matches!(expr, Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..)) {
+        // So that it is read rightly where it is written out, as in the text of a view.
+        let apart = std::mem::replace(expr, Expr::value(Value::Null));
+        *expr = Expr::Nested(Box::new(apart));
+    }
+    for (op, right) in above.into_iter().rev() {
+        let left = Box::new(std::mem::replace(expr, Expr::value(Value::Null)));
+        *expr = Expr::BinaryOp { left, op, right };
+    }
+}
+
+/// Leaves `expr` with the left part of its right side, and returns the operator after that with what follows.
+fn looser_part(expr: &mut Expr) -> Option<(BinaryOperator, Box<Expr>)> {
+    let (binds, right) = right_side(expr)?;
     let looser = match right.as_ref() {
         Expr::BinaryOp { op: BinaryOperator::And, .. } => binds >= 1,
         Expr::BinaryOp { op: BinaryOperator::Or, .. } => true,
         _ => false,
     };
     if !looser {
-        return;
+        return None;
     }
-    let taken = std::mem::replace(right.as_mut(), Expr::value(Value::Null));
-    let Expr::BinaryOp { left, op, right: rest } = taken else { return };
-    **right = *left;
-    regroup_expr(expr);
-    if matches!(expr, Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..)) {
-        // So that it is read rightly where it is written out, as in the text of a view.
-        let apart = std::mem::replace(expr, Expr::value(Value::Null));
-        *expr = Expr::Nested(Box::new(apart));
+    match std::mem::replace(right.as_mut(), Expr::value(Value::Null)) {
+        Expr::BinaryOp { left, op, right: rest } => {
+            **right = *left;
+            Some((op, rest))
+        }
+        // It is one, as was just seen.
+        other => {
+            **right = other;
+            None
+        }
     }
-    let first = std::mem::replace(expr, Expr::value(Value::Null));
-    *expr = Expr::BinaryOp { left: Box::new(first), op, right: rest };
 }
 
 #[cfg(test)]
@@ -68,7 +88,9 @@ mod tests {
         match expr {
             Expr::BinaryOp { left, op, right } => format!("({} {op} {})", shown(left), shown(right)),
             Expr::UnaryOp { op, expr } => format!("({op} {})", shown(expr)),
-            Expr::Nested(inner) if matches!(**inner, Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..)) => shown(inner),
+            Expr::Nested(inner) if matches!(**inner, Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..)) => {
+                shown(inner)
+            }
             Expr::IsDistinctFrom(left, right) => format!("({} <> {})", shown(left), shown(right)),
             Expr::IsNotDistinctFrom(left, right) => format!("({} == {})", shown(left), shown(right)),
             other => other.to_string(),

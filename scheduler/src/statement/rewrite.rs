@@ -67,6 +67,9 @@ fn name_apart(body: &mut SetExpr) {
 }
 
 fn name_columns_apart(select: &mut Select) {
+    if select.projection.len() < 2 {
+        return;
+    }
     let mut taken = HashSet::new();
     for item in &mut select.projection {
         match item {

@@ -126,7 +126,9 @@ mod tests {
             "SELECT sum(x) OVER (PARTITION BY g ORDER BY y), max(x) OVER (PARTITION BY g) FROM t"
         );
         assert_eq!(
-            written_out("select sum(x) over v from t window w as (partition by g), v as (w order by y) order by max(x) over w"),
+            written_out(
+                "select sum(x) over v from t window w as (partition by g), v as (w order by y) order by max(x) over w"
+            ),
             "SELECT sum(x) OVER (PARTITION BY g ORDER BY y) FROM t ORDER BY max(x) OVER (PARTITION BY g)"
         );
         assert!(written_out("select count(*) over (nosuch) from t").contains("nosuch does not exist"));

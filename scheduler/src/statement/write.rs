@@ -19,8 +19,8 @@ use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::dml::{CopyTo, InsertOp};
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
-use object_store::ObjectStoreExt;
 use datafusion::parquet::arrow::ArrowWriter;
+use object_store::ObjectStoreExt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -519,7 +519,10 @@ fn require_writable(state: &SessionState, table: &str, external: &External) -> R
 /// What a folder of Parquet files holds after no rows were written to it: a file that says what columns they would have had.
 fn empty_file(copy: &CopyTo) -> Result<Option<(ListingTableUrl, Vec<u8>)>, QueryError> {
     let url = ListingTableUrl::parse(&copy.output_url)?;
-    if !copy.file_type.get_ext().eq_ignore_ascii_case("parquet") || !url.is_collection() || !copy.partition_by.is_empty() {
+    if !copy.file_type.get_ext().eq_ignore_ascii_case("parquet")
+        || !url.is_collection()
+        || !copy.partition_by.is_empty()
+    {
         return Ok(None);
     }
     let schema = Arc::clone(copy.input.schema().inner());

@@ -334,10 +334,7 @@ impl<'a> Rows<'a> {
 
     fn scalar(&mut self, of: Subquery) -> Result<Expr> {
         let [value] = of.subquery.schema().columns().try_into().map_err(|columns: Vec<Column>| {
-            plan_datafusion_err!(
-                "a subquery in an expression has one column, and this one has {}",
-                columns.len()
-            )
+            plan_datafusion_err!("a subquery in an expression has one column, and this one has {}", columns.len())
         })?;
         let values = self.values(&of)?;
         let rows = values.joined_with(&of.subquery)?;
@@ -386,9 +383,7 @@ impl<'a> Rows<'a> {
             (Operator::GtEq, true) => expr.clone().lt(high),
             (Operator::Lt, true) => expr.clone().gt_eq(low),
             (Operator::LtEq, true) => expr.clone().gt(low),
-            (Operator::NotEq, false) | (Operator::Eq, true) => {
-                expr.clone().not_eq(low).or(expr.clone().not_eq(high))
-            }
+            (Operator::NotEq, false) | (Operator::Eq, true) => expr.clone().not_eq(low).or(expr.clone().not_eq(high)),
             _ => return plan_err!("{op} with ANY and ALL is not supported: use =, <>, <, <=, > or >="),
         };
         let empty = all.clone().is_null().or(all.clone().eq(lit(0_i64)));

@@ -71,8 +71,9 @@ pub(super) fn scalar(of: &Subquery, place: Place, schema: &DFSchema) -> bool {
 /// Of a join whose right side it is.
 pub(super) fn lateral(of: &Subquery, schema: &DFSchema) -> bool {
     match Outer::of(of, schema) {
-        Outer::Nothing | Outer::Further => true,
+        Outer::Nothing => true,
         Outer::Here => is_plain(&of.subquery) || is_aggregate(&of.subquery) || unnests(&of.subquery),
+        Outer::Further => unnests(&of.subquery),
     }
 }
 

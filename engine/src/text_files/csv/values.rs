@@ -4,8 +4,8 @@ use super::records::Records;
 use crate::text_files::place::WrongLine;
 use arrow::array::types::*;
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BinaryViewArray, BooleanArray, LargeBinaryArray, LargeStringArray, PrimitiveArray, StringArray, StringViewArray,
-    new_null_array,
+    Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BinaryViewArray, BooleanArray, LargeBinaryArray,
+    LargeStringArray, PrimitiveArray, StringArray, StringViewArray, new_null_array,
 };
 use arrow::compute::CastOptions;
 use arrow::compute::kernels::cast::cast_with_options;
