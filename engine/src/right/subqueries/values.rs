@@ -326,7 +326,8 @@ impl<'a> Values<'a> {
         let mut windows = Vec::new();
         for expr in &of.window_expr {
             let (relation, name) = expr.qualified_name();
-            let expr = self.within(expr.clone())?.transform(|part| {
+            // DataFusion takes one alias for a window at most.
+            let expr = self.within(expr.clone().unalias_nested().data)?.transform(|part| {
                 Ok(match part {
                     Expr::WindowFunction(mut function) => {
                         function.params.partition_by.extend(self.value_columns());
