@@ -3,7 +3,7 @@
 //! DataFusion takes one of the two columns for the merged one: in an expression the left one, in `*` the one of the table whose name sorts first.
 //! Here USING is written as ON, a merged column as what it is, and `*` as its columns: merged ones first, as PostgreSQL has them.
 
-use super::walk::{everywhere, outside_of_queries, same_name};
+use super::walk::{everywhere, folded, outside_of_queries, same_name};
 use crate::errors::QueryError;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
@@ -113,13 +113,56 @@ fn in_select(select: &mut Select, keys: Vec<&mut Expr>) -> Result<(), QueryError
     if select.projection.iter().any(is_star) && select.from.iter_mut().any(|from| merges(from, &[Kind::Left])) {
         let mut keys: Vec<_> = keys.into_iter().collect();
         let before = (select.clone(), keys.iter().map(|key| (**key).clone()).collect::<Vec<_>>());
-        // What cannot be told apart here is left to the planner, for which the left column is right but for names that sort otherwise.
+        // What cannot be told apart here is left to the planner, if that shows the left column.
         if written_out(select, keys.iter_mut().map(|key| &mut **key).collect()).is_err() {
             *select = before.0;
             keys.into_iter().zip(before.1).for_each(|(key, before)| *key = before);
+            if select.from.iter().any(shows_the_right_side) {
+                return Err(QueryError::Unsupported(
+                    "* beside a NATURAL LEFT JOIN, or beside USING of a LEFT JOIN whose column may be of one of several tables, is not \
+                     supported here: name the columns"
+                        .to_string(),
+                ));
+            }
         }
     }
     Ok(())
+}
+
+/// Whether `*` may show the right column of a LEFT JOIN: the planner takes that of the table whose name sorts first.
+fn shows_the_right_side(from: &TableWithJoins) -> bool {
+    let mut left = names(&from.relation);
+    for join in &from.joins {
+        let right = names(&join.relation);
+        let merges = match &join.join_operator {
+            JoinOperator::Left(of) | JoinOperator::LeftOuter(of) => {
+                matches!(of, JoinConstraint::Using(_) | JoinConstraint::Natural)
+            }
+            _ => false,
+        };
+        if merges && right.iter().any(|right| left.iter().any(|left| right < left)) {
+            return true;
+        }
+        left.extend(right);
+    }
+    false
+}
+
+fn names(factor: &TableFactor) -> Vec<String> {
+    match factor {
+        TableFactor::NestedJoin { table_with_joins, alias: None } => {
+            let joined = table_with_joins.joins.iter().flat_map(|join| names(&join.relation));
+            names(&table_with_joins.relation).into_iter().chain(joined).collect()
+        }
+        TableFactor::Table { name, alias: None, .. } => {
+            name.0.last().and_then(|part| part.as_ident()).map(folded).into_iter().collect()
+        }
+        TableFactor::Table { alias: Some(alias), .. }
+        | TableFactor::Derived { alias: Some(alias), .. }
+        | TableFactor::Function { alias: Some(alias), .. }
+        | TableFactor::NestedJoin { alias: Some(alias), .. } => vec![folded(&alias.name)],
+        _ => Vec::new(),
+    }
 }
 
 /// What can be named of a part of FROM.
@@ -400,5 +443,7 @@ mod tests {
         }
         assert!(written("select g from a join b on a.x = b.x full join c using (g)").contains("write ON"));
         assert!(written("select g from a natural full join b").contains("USING"));
+        assert!(written("select * from z natural left join a").contains("name the columns"));
+        assert!(written("select * from a natural left join z").contains("NATURAL"));
     }
 }

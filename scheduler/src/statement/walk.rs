@@ -52,7 +52,8 @@ pub(super) fn same_name(one: &Ident, other: &Ident) -> bool {
     folded(one) == folded(other)
 }
 
-fn folded(ident: &Ident) -> String {
+/// The name that an identifier stands for.
+pub(super) fn folded(ident: &Ident) -> String {
     match ident.quote_style {
         None => ident.value.to_lowercase(),
         Some(_) => ident.value.clone(),
