@@ -1,8 +1,8 @@
-//! What a table promises of its columns: `varchar(3)`, `not null`.
+//! What a table promises of its columns: `varchar(3)`, `not null`. What a format of files has room for: finite numbers.
 
-use arrow::array::{Array, ArrayRef, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
@@ -13,8 +13,97 @@ use std::sync::{Arc, LazyLock};
 static AT_MOST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(AtMost::default().into()));
 static NOT_NULL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(NotNull::default().into()));
 
-pub(crate) fn functions() -> [Arc<ScalarUDF>; 2] {
-    [Arc::clone(&AT_MOST), Arc::clone(&NOT_NULL)]
+static FINITE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Finite::default().into()));
+
+pub(crate) fn functions() -> [Arc<ScalarUDF>; 3] {
+    [Arc::clone(&AT_MOST), Arc::clone(&NOT_NULL), Arc::clone(&FINITE)]
+}
+
+/// `value`, or an error that names `column` where it is or holds NaN or infinity.
+pub fn finite(value: Expr, column: &str) -> Expr {
+    FINITE.call(vec![value, lit(column)])
+}
+
+/// Whether the type is or holds floating point numbers.
+pub fn may_hold_nan(of: &DataType) -> bool {
+    match of {
+        DataType::Struct(fields) => fields.iter().any(|field| may_hold_nan(field.data_type())),
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => may_hold_nan(field.data_type()),
+        DataType::Dictionary(_, values) => may_hold_nan(values),
+        of => of.is_floating(),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Finite {
+    signature: Signature,
+}
+
+impl Default for Finite {
+    fn default() -> Self {
+        Self { signature: Signature::any(2, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Finite {
+    fn name(&self) -> &str {
+        "windlass_finite"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let of = &args.arg_fields[0];
+        Ok(Arc::new(Field::new(self.name(), of.data_type().clone(), of.is_nullable())))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [value, ColumnarValue::Scalar(column)] = args.args.as_slice() else {
+            return exec_err!("{}() takes a value and the name of a column", self.name());
+        };
+        if all_finite(&value.to_array(args.number_rows)?)? {
+            return Ok(value.clone());
+        }
+        let column = column.try_as_str().flatten().unwrap_or_default();
+        exec_err!(
+            "NaN or infinity in column '{column}' has no form in JSON: cast the column to text, or write another format"
+        )
+    }
+}
+
+/// Whether no number is NaN or infinite, wherever in the array it is. What lies below a NULL may be counted.
+fn all_finite(array: &ArrayRef) -> Result<bool> {
+    Ok(match array.data_type() {
+        DataType::Struct(_) => {
+            let mut finite = true;
+            for column in array.as_struct().columns() {
+                finite &= all_finite(column)?;
+            }
+            finite
+        }
+        DataType::List(_) => all_finite(array.as_list::<i32>().values())?,
+        DataType::LargeList(_) => all_finite(array.as_list::<i64>().values())?,
+        DataType::FixedSizeList(..) => all_finite(array.as_fixed_size_list().values())?,
+        DataType::Map(..) => {
+            let entries: ArrayRef = Arc::new(array.as_map().entries().clone());
+            all_finite(&entries)?
+        }
+        DataType::Dictionary(_, values) => all_finite(&cast(array, values)?)?,
+        of if of.is_floating() => {
+            let numbers = cast(array, &DataType::Float64)?;
+            numbers.as_primitive::<Float64Type>().iter().flatten().all(f64::is_finite)
+        }
+        _ => true,
+    })
 }
 
 /// `text`, or an error that names `column` where it has more than `length` characters. Blanks past them are cut off, as the SQL

@@ -42,7 +42,7 @@ mod time;
 pub mod versions;
 mod window;
 
-pub use checks::{at_most, not_null};
+pub use checks::{at_most, finite, may_hold_nan, not_null};
 pub use copy_files::COPY_FILES;
 pub use exchange_source::ExchangeSource;
 pub use handover::{Handover, Planned};

@@ -118,6 +118,11 @@ impl ScalarUDFImpl for Comparable {
     }
 }
 
+/// `values` as they are compared.
+pub(super) fn canonical_values(values: &ArrayRef) -> Result<ArrayRef> {
+    canonical(values, Of::All)
+}
+
 fn canonical(values: &ArrayRef, of: Of) -> Result<ArrayRef> {
     if !differs(values.data_type()) || of == Of::NaN && !holds_floats(values.data_type()) {
         return Ok(Arc::clone(values));

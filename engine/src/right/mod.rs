@@ -12,10 +12,13 @@
 //! | `keys`, `comparable` | zeros, NaN and intervals where they are compared |
 //! | `instead` | max, min and corr of groups of floating point numbers |
 //! | `frames` | sums, averages and statistics over frames that move |
+//! | `arrays`, `texts` | functions of arrays and texts |
+//! | `ranges` | RANGE frames whose bounds leave the type of their key |
 //!
 //! All of it is rules over plans and functions that plans name, so it holds however a statement is run.
 
 mod arithmetic;
+mod arrays;
 mod comparable;
 mod expressions;
 mod frames;
@@ -26,10 +29,12 @@ mod names;
 pub(crate) mod numbers;
 mod only_row;
 mod outer;
+mod ranges;
 mod repeat;
 mod sets;
 mod subqueries;
 mod sum;
+mod texts;
 
 use crate::session::coercion_rules;
 use datafusion::execution::context::QueryPlanner;
@@ -46,6 +51,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     // They must know types.
     rules.push(Arc::new(sets::CountedSets));
     rules.push(Arc::new(keys::ComparableKeys));
+    rules.push(Arc::new(ranges::WideRanges));
     rules.push(Arc::new(arithmetic::CheckedArithmetic));
     rules
 }
@@ -70,6 +76,8 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.extend(comparable::functions());
     functions.extend(numbers::functions());
     functions.push(only_row::function());
+    functions.extend(arrays::functions());
+    functions.extend(texts::functions());
     functions
 }
 

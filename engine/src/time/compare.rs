@@ -26,7 +26,7 @@ const OF_ONE_TYPE: [&str; 7] = ["coalesce", "nvl", "ifnull", "nvl2", "nullif", "
 /// Whether [`rewrite`] may have something to do.
 pub(super) fn concerns(expr: &Expr) -> bool {
     match expr {
-        Expr::BinaryExpr(binary) => is_comparison(binary.op) || binary.op == Operator::Minus,
+        Expr::BinaryExpr(binary) => is_comparison(binary.op) || matches!(binary.op, Operator::Plus | Operator::Minus),
         Expr::ScalarFunction(function) => OF_ONE_TYPE.contains(&function.name()),
         Expr::Between(_) | Expr::InList(_) | Expr::Case(_) => true,
         _ => false,
@@ -38,6 +38,9 @@ pub(super) fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
     match expr {
         Expr::BinaryExpr(binary) if is_comparison(binary.op) => {
             Ok(changed(comparison(&binary.left, binary.op, &binary.right, schema), Expr::BinaryExpr(binary)))
+        }
+        Expr::BinaryExpr(binary) if super::interval::is_date_and_hours(&binary, schema) => {
+            Ok(Transformed::yes(super::interval::of_timestamp(binary, schema)))
         }
         Expr::BinaryExpr(binary) if binary.op == Operator::Minus => {
             Ok(changed(difference(&binary, schema), Expr::BinaryExpr(binary)))

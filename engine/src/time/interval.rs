@@ -1,27 +1,104 @@
 //! An instant and an interval: months and days go by the calendar of the zone, into hours that its clock skips or shows twice as well.
 
-use super::unit::{naive_of, value_of};
+use super::unit::{naive_of, on_array, value_of};
 use super::zone::Zone;
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
 use chrono::{DateTime, Days, Months, TimeDelta, TimeZone};
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_datafusion_err, internal_err};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
 };
 use std::sync::{Arc, LazyLock};
 
 static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Shift::new(false).into()));
 static SUBTRACT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Shift::new(true).into()));
 
-pub(super) fn functions() -> [Arc<ScalarUDF>; 2] {
-    [Arc::clone(&ADD), Arc::clone(&SUBTRACT)]
+pub(super) fn functions() -> [Arc<ScalarUDF>; 3] {
+    [Arc::clone(&ADD), Arc::clone(&SUBTRACT), Arc::clone(&OF_TEXT)]
 }
 
 pub(super) fn shift_expr(instant: Expr, interval: Expr, subtract: bool) -> Expr {
     let function = if subtract { &SUBTRACT } else { &ADD };
     function.call(vec![instant, interval])
+}
+
+/// Whether a date and an interval are added that may have hours, which a date has no room for. One of whole days leaves a date, so that files
+/// are skipped by it.
+pub(super) fn is_date_and_hours(sum: &BinaryExpr, schema: &DFSchema) -> bool {
+    let is_date = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Date32));
+    match sum.op {
+        Operator::Plus => {
+            is_date(&sum.left) && may_have_hours(&sum.right, schema)
+                || is_date(&sum.right) && may_have_hours(&sum.left, schema)
+        }
+        Operator::Minus => is_date(&sum.left) && may_have_hours(&sum.right, schema),
+        _ => false,
+    }
+}
+
+fn may_have_hours(interval: &Expr, schema: &DFSchema) -> bool {
+    match interval {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(of)), _) => of.nanoseconds != 0,
+        Expr::Literal(ScalarValue::IntervalDayTime(Some(of)), _) => of.milliseconds != 0,
+        Expr::Negative(of) => may_have_hours(of, schema),
+        other => {
+            matches!(other.get_type(schema), Ok(DataType::Interval(IntervalUnit::MonthDayNano | IntervalUnit::DayTime)))
+        }
+    }
+}
+
+/// The same sum, of the timestamp at which the date begins.
+pub(super) fn of_timestamp(sum: BinaryExpr, schema: &DFSchema) -> Expr {
+    let begins = |expr: Box<Expr>| match expr.get_type(schema) {
+        Ok(DataType::Date32) => Box::new(Expr::Cast(Cast::new(expr, DataType::Timestamp(TimeUnit::Microsecond, None)))),
+        _ => expr,
+    };
+    Expr::BinaryExpr(BinaryExpr::new(begins(sum.left), sum.op, begins(sum.right)))
+}
+
+static OF_TEXT: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Arc::new(OfText { signature: Signature::any(1, Volatility::Immutable) }.into()));
+
+/// Text as an interval. A number without a unit is one of seconds, as in PostgreSQL, and not of months.
+pub(super) fn of_text(text: Expr) -> Expr {
+    OF_TEXT.call(vec![text])
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OfText {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for OfText {
+    fn name(&self) -> &str {
+        "windlass_interval"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Interval(IntervalUnit::MonthDayNano))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        on_array(&args.args[0], |texts| {
+            let texts = cast(texts, &DataType::Utf8)?;
+            let with_unit = texts.as_string::<i32>().iter().map(|text| {
+                text.map(|text| match text.trim().parse::<f64>() {
+                    Ok(number) if number.is_finite() => format!("{} seconds", text.trim()),
+                    _ => text.to_string(),
+                })
+            });
+            let with_unit: StringArray = with_unit.collect();
+            let strict = CastOptions { safe: false, ..CastOptions::default() };
+            Ok(cast_with_options(&with_unit, &DataType::Interval(IntervalUnit::MonthDayNano), &strict)?)
+        })
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

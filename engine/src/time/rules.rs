@@ -9,7 +9,7 @@
 use super::cast::{asks_a_zone, cast_expr, is_utc};
 use super::interval::shift_expr;
 use super::{compare, session_zone};
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result};
@@ -124,6 +124,12 @@ fn is_outer_or_compared(expr: &Expr) -> bool {
 
 fn zoned(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
+        Expr::Cast(Cast { expr, field })
+            if matches!(field.data_type(), DataType::Interval(IntervalUnit::MonthDayNano))
+                && expr.get_type(schema).is_ok_and(|from| super::unit::is_text(&from)) =>
+        {
+            Ok(Transformed::yes(super::interval::of_text(*expr)))
+        }
         Expr::Cast(Cast { expr, field }) => match of_zone(&expr, &field, schema) {
             true => Ok(Transformed::yes(cast_expr(*expr, field.data_type(), false))),
             false => Ok(Transformed::no(Expr::Cast(Cast { expr, field }))),

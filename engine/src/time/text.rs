@@ -7,13 +7,13 @@ use super::cast::cast_time;
 use super::pattern::{Language, strftime};
 use super::unit::{in_unit, is_text, nanos_of, on_array, out_of_range, relabel, texts};
 use super::zone::Zone;
-use arrow::array::{Array, ArrayRef, Int64Array, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, TimeUnit};
 use chrono::format::{Parsed, StrftimeItems, parse};
 use chrono::{NaiveDateTime, TimeZone};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err, plan_err};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err, plan_err};
 use datafusion::functions::datetime;
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -81,12 +81,31 @@ impl ScalarUDFImpl for ToTimestamp {
                 })
             }
             _ => {
+                if let Some(number) = args.args.first() {
+                    refuse_no_number(number, self.name())?;
+                }
                 let plain = DataType::Timestamp(self.unit, None);
                 let return_field = Arc::new(Field::new(self.name(), plain, true));
                 let instants = self.datafusion.invoke_with_args(ScalarFunctionArgs { return_field, ..args })?;
                 on_array(&instants, |instants| relabel(instants, &to))
             }
         }
+    }
+}
+
+/// NaN and infinity are no time.
+fn refuse_no_number(value: &ColumnarValue, function: &str) -> Result<()> {
+    if !value.data_type().is_floating() {
+        return Ok(());
+    }
+    let numbers = match value {
+        ColumnarValue::Array(array) => Arc::clone(array),
+        ColumnarValue::Scalar(scalar) => scalar.to_array()?,
+    };
+    let numbers = cast(&numbers, &DataType::Float64)?;
+    match numbers.as_primitive::<Float64Type>().iter().flatten().find(|number| !number.is_finite()) {
+        Some(number) => exec_err!("{function}({number}): a timestamp is a finite number of seconds"),
+        None => Ok(()),
     }
 }
 

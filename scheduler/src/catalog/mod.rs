@@ -24,6 +24,7 @@ pub(crate) use data_files::read_only_data;
 pub(crate) use listings::Listings;
 pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
 pub(crate) use present::make as make_folder;
+pub(crate) use provider::BrokenView;
 pub use provider::SessionCatalogs;
 pub use record::{
     External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord,

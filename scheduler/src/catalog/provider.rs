@@ -3,10 +3,15 @@
 use super::names::TableName;
 use super::record::Record;
 use super::{Catalog, TempTables};
+use crate::errors::QueryError;
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, SchemaProvider, Session as DataFusionSession, TableProvider,
+};
 use datafusion::common::{DataFusionError, Result};
-use datafusion::logical_expr::TableType;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -17,16 +22,18 @@ pub struct SessionCatalogs {
     temporary: Option<Arc<TempTables>>,
     /// Of views that are read through another view; else that of the session counts.
     zone: Option<String>,
+    /// Whether a view that cannot be planned is there without columns.
+    shows_broken: bool,
 }
 
 impl SessionCatalogs {
     pub fn new(catalog: Arc<Catalog>, temporary: Option<Arc<TempTables>>) -> Self {
-        Self { catalog, temporary, zone: None }
+        Self { catalog, temporary, zone: None, shows_broken: true }
     }
 
     /// The durable catalog, whose views are those of a time zone.
     pub(super) fn in_zone(catalog: Arc<Catalog>, zone: Option<String>) -> Self {
-        Self { catalog, temporary: None, zone }
+        Self { catalog, temporary: None, zone, shows_broken: false }
     }
 }
 
@@ -46,6 +53,7 @@ impl CatalogProviderList for SessionCatalogs {
                 catalog: Arc::clone(&self.catalog),
                 temporary: self.temporary.clone(),
                 zone: self.zone.clone().or_else(|| self.temporary.as_ref()?.time_zone()),
+                shows_broken: self.shows_broken,
                 name: name.to_string(),
             })
         })
@@ -57,6 +65,7 @@ struct OneCatalog {
     catalog: Arc<Catalog>,
     temporary: Option<Arc<TempTables>>,
     zone: Option<String>,
+    shows_broken: bool,
     name: String,
 }
 
@@ -74,6 +83,7 @@ impl CatalogProvider for OneCatalog {
             catalog: Arc::clone(&self.catalog),
             temporary,
             zone: self.zone.clone(),
+            shows_broken: self.shows_broken,
             in_catalog: self.name.clone(),
             name: name.to_string(),
         }))
@@ -85,6 +95,7 @@ struct OneSchema {
     catalog: Arc<Catalog>,
     temporary: Option<Arc<TempTables>>,
     zone: Option<String>,
+    shows_broken: bool,
     in_catalog: String,
     name: String,
 }
@@ -112,7 +123,17 @@ impl SchemaProvider for OneSchema {
         {
             return Ok(Some(provider));
         }
-        self.catalog.provider_in(&self.full(name), self.zone.as_deref()).await.map_err(external)
+        let name = self.full(name);
+        match self.catalog.provider_in(&name, self.zone.as_deref()).await {
+            // Lists of tables and columns have the others all the same.
+            Err(error) => match self.catalog.snapshot().table(&name).map(|held| &held.record) {
+                Some(Record::View(view)) if self.shows_broken => {
+                    Ok(Some(Arc::new(BrokenView { definition: view.definition.clone(), error: error.to_string() })))
+                }
+                _ => Err(external(error)),
+            },
+            found => found.map_err(external),
+        }
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
@@ -135,7 +156,46 @@ impl SchemaProvider for OneSchema {
     }
 }
 
+/// A view whose definition cannot be planned, as after a table that it reads was dropped.
+#[derive(Debug)]
+pub(crate) struct BrokenView {
+    definition: String,
+    error: String,
+}
+
+impl BrokenView {
+    /// Why it cannot be planned.
+    pub fn error(&self) -> QueryError {
+        QueryError::Invalid(self.error.clone())
+    }
+}
+
+#[async_trait]
+impl TableProvider for BrokenView {
+    fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::empty())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    fn get_table_definition(&self) -> Option<&str> {
+        Some(&self.definition)
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn DataFusionSession,
+        _: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Err(external(self.error()))
+    }
+}
+
 /// The planner's errors are DataFusion's; ours travels inside, with its kind.
-fn external(error: crate::errors::QueryError) -> DataFusionError {
+fn external(error: QueryError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }

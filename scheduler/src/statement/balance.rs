@@ -93,7 +93,8 @@ fn left_deep(chain: Vec<Expr>, op: &BinaryOperator) -> Expr {
     chain.into_iter().reduce(both).unwrap_or_else(nothing)
 }
 
-fn tree(mut chain: Vec<Expr>, op: &BinaryOperator) -> Expr {
+/// A chain of conditions as a tree that is not deep.
+pub(super) fn tree(mut chain: Vec<Expr>, op: &BinaryOperator) -> Expr {
     if chain.len() <= 2 {
         return left_deep(chain, op);
     }

@@ -242,7 +242,8 @@ fn number(value: u64) -> Expr {
     Expr::Value(Value::Number(value.to_string(), false).into())
 }
 
-fn call(name: &str, args: Vec<Expr>) -> Expr {
+/// `name(args)`.
+pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
     let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),

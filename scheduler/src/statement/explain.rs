@@ -16,10 +16,14 @@ use windlass_engine::PlannedJob;
 impl Statements {
     pub(super) async fn explain(
         &self,
+        session: &Arc<Session>,
         state: &SessionState,
         sql: &str,
-        explain: Explain,
+        mut explain: Explain,
     ) -> Result<Execution, QueryError> {
+        if let LogicalPlan::Dml(dml) = explain.plan.as_ref() {
+            explain.plan = Arc::new(self.insert_plan(session, state, dml.clone()).await?);
+        }
         let inner = Arc::unwrap_or_clone(Arc::clone(&explain.plan));
         let with_stages = matches!(explain.explain_format.to_string().as_str(), "indent" | "tree");
         let explained = self.run_here(state, sql, &LogicalPlan::Explain(explain)).await?;

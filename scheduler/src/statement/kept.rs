@@ -9,7 +9,7 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Union};
 use std::sync::Arc;
-use windlass_engine::{at_most, not_null};
+use windlass_engine::{at_most, finite, may_hold_nan, not_null};
 
 /// `input` with its dictionaries unpacked, and with a check for each column that is limited.
 pub(super) fn as_kept(record: &TableRecord, input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, QueryError> {
@@ -38,6 +38,22 @@ pub(super) fn as_kept(record: &TableRecord, input: Arc<LogicalPlan>) -> Result<A
     });
     let columns = columns.collect();
     Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, unpacked).map_err(QueryError::from)?)))
+}
+
+/// `input`, with an error for NaN and infinity, which JSON has no form for.
+pub(super) fn finite_only(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, QueryError> {
+    if !input.schema().fields().iter().any(|field| may_hold_nan(field.data_type())) {
+        return Ok(input);
+    }
+    let columns = input.schema().iter().map(|(relation, field)| {
+        let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+        match may_hold_nan(field.data_type()) {
+            true => finite(column, field.name()).alias_qualified(relation.cloned(), field.name()),
+            false => column,
+        }
+    });
+    let columns = columns.collect();
+    Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input).map_err(QueryError::from)?)))
 }
 
 /// Below a union, where each batch has a dictionary of its own: together they may have more values than keys.

@@ -15,12 +15,14 @@ mod ddl;
 mod depth;
 mod dialect;
 mod explain;
+mod forms;
 mod gate;
 mod ignored;
 #[cfg(test)]
 pub(crate) mod in_process;
 mod kept;
 mod leaves;
+mod merged;
 mod metadata;
 mod numbers;
 pub(crate) mod outcome;
@@ -28,6 +30,7 @@ mod params;
 mod parse;
 mod patience;
 mod places;
+mod precedence;
 mod publish;
 mod rewrite;
 mod runner;
@@ -35,6 +38,8 @@ mod shared;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod tries;
+mod walk;
+mod windows;
 mod write;
 
 pub use cluster::ClusterRunner;
@@ -45,7 +50,7 @@ pub use params::{ParameterNames, Parameters};
 pub use publish::Journal;
 pub use runner::{Finished, Part, Runner, Started};
 
-use crate::catalog::{Catalog, Listings};
+use crate::catalog::{BrokenView, Catalog, Listings};
 use crate::errors::{QueryError, explain, of_option};
 use crate::history::JobInfo;
 use crate::planners::Planners;
@@ -544,6 +549,18 @@ impl Statements {
             Err(again) if again.diagnostic().is_some() => again,
             _ => error,
         };
+        // A view that cannot be planned has no columns, and so another error than its own.
+        for name in state.resolve_table_references(&parsed.statement).unwrap_or_default() {
+            let found = match state.schema_for_ref(name.clone()) {
+                Ok(schema) => schema.table(name.table()).await,
+                Err(_) => continue,
+            };
+            if let Ok(Some(table)) = found
+                && let Some(broken) = table.downcast_ref::<BrokenView>()
+            {
+                return broken.error();
+            }
+        }
         let names = &state.config_options().catalog;
         let mut tables = self.inner.catalog.snapshot().names_in(&names.default_catalog, &names.default_schema);
         tables.extend(session.temporary().names());
@@ -572,7 +589,7 @@ impl Statements {
             }
             LogicalPlan::Dml(dml) => self.insert(session, state, sql, dml, info).await,
             plan @ LogicalPlan::Copy(_) => self.copy(session, state, sql, plan, info).await,
-            LogicalPlan::Explain(explain) => self.explain(state, sql, explain).await,
+            LogicalPlan::Explain(explain) => self.explain(session, state, sql, explain).await,
             LogicalPlan::Analyze(analyze) => self.analyze(session, state, sql, analyze, info).await,
             plan => self.query(session, state, sql, plan, info).await,
         }

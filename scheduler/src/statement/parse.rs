@@ -5,7 +5,7 @@ use super::depth;
 use super::params::{ParameterNames, number_placeholders};
 use super::places;
 use super::rewrite::rewrite;
-use super::{dialect, ignored, numbers, shared};
+use super::{dialect, forms, ignored, merged, numbers, precedence, shared, windows};
 use crate::errors::{QueryError, explain};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
@@ -58,7 +58,12 @@ pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Res
         .with_recursion_limit(options.recursion_limit.get())
         .build()
         .and_then(|mut parser| parser.parse_statements());
-    Ok(parsed.map_err(|error| explain(&error, sql, &[]))?.into())
+    let mut parsed: Vec<Statement> = parsed.map_err(|error| explain(&error, sql, &[]))?.into();
+    // Before long chains are made trees, and so only where it is needed.
+    if sql.to_ascii_lowercase().contains("distinct") {
+        parsed.iter_mut().for_each(precedence::regroup);
+    }
+    Ok(parsed)
 }
 
 /// A text that is too deep is refused before it is parsed.
@@ -108,6 +113,9 @@ fn offset(sql: &str, line: u64, column: u64) -> usize {
 fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, QueryError> {
     balance(&mut statement);
     places::put_in(&mut statement)?;
+    windows::write_out(&mut statement)?;
+    merged::write_out(&mut statement)?;
+    forms::rewrite(state, &mut statement)?;
     dialect::rewrite(&mut statement)?;
     rewrite(&mut statement);
     numbers::rewrite(&mut statement, state.config_options().sql_parser.dialect);

@@ -5,6 +5,7 @@
 //!   of its subqueries, and refuses a list in which two are called alike (`select 2 + 3 * 4, (2 + 3) * 4`): the later one gets its own
 //!   text as its name, with a number if that is taken too.
 
+use super::walk::outside_of_queries;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
     Expr, Fetch, Ident, LimitClause, Query, Select, SelectItem, SetExpr, Value, VisitMut, VisitorMut,
@@ -66,6 +67,9 @@ fn name_apart(body: &mut SetExpr) {
 }
 
 fn name_columns_apart(select: &mut Select) {
+    if select.projection.len() < 2 {
+        return;
+    }
     let mut taken = HashSet::new();
     for item in &mut select.projection {
         match item {
@@ -98,7 +102,17 @@ fn name_columns_apart(select: &mut Select) {
 /// The same for two expressions that DataFusion may call alike. Columns are called by their last name only where both have no other: those
 /// of two tables are told apart.
 fn called(expr: &Expr) -> String {
-    let text = expr.to_string().to_lowercase();
+    // A cast is called by what it casts.
+    let mut uncast = expr.clone();
+    let _: ControlFlow<()> = outside_of_queries(&mut uncast, |part| {
+        match part {
+            Expr::Cast { expr, .. } => *part = std::mem::replace(expr, Expr::value(Value::Null)),
+            Expr::TypedString(of) => *part = Expr::Value(of.value.clone()),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    let text = uncast.to_string().to_lowercase();
     if text.contains("select ") {
         return "(<subquery>)".to_string();
     }
@@ -133,6 +147,10 @@ mod tests {
         assert_eq!(rewritten("select k, t.k, K, u.k from t, u"), "SELECT k, t.k, K AS \"K_1\", u.k FROM t, u");
         let twice = "select exists (select 1), exists (select 2)";
         assert_eq!(rewritten(twice), "SELECT EXISTS (SELECT 1), EXISTS (SELECT 2) AS \"EXISTS (SELECT 2)\"");
+        assert_eq!(
+            rewritten("select cast(b as int), b::text, b from t"),
+            "SELECT CAST(b AS INT), b::TEXT AS \"b::TEXT\", b AS \"b_1\" FROM t"
+        );
         let apart = "SELECT a AS x, b AS y, a, b FROM t";
         assert_eq!(rewritten(apart), apart);
     }

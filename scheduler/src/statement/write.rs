@@ -1,6 +1,6 @@
 //! Statements that write: INSERT INTO, INSERT OVERWRITE, COPY TO and CREATE TABLE AS. Tasks stage files; this publishes them.
 
-use super::kept::as_kept;
+use super::kept::{as_kept, finite_only};
 use super::outcome::{self, Effect};
 use super::publish::{Intent, Publication, Writers};
 use super::runner::{Finished, Started, job_info};
@@ -14,9 +14,13 @@ use crate::history::{JobInfo, StageRecord};
 use crate::session::Session;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::catalog::default_table_source::provider_as_source;
+use datafusion::common::{DataFusionError, TableReference};
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::dml::{CopyTo, InsertOp};
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
+use datafusion::parquet::arrow::ArrowWriter;
+use object_store::ObjectStoreExt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -98,6 +102,26 @@ impl Statements {
         dml: DmlStatement,
         info: &Info,
     ) -> Result<Written, QueryError> {
+        let (plan, destination) = self.planned_insert(session, state, dml).await?;
+        self.write(session, state, sql, plan, destination, info).await
+    }
+
+    /// The plan that writes what `dml` says, which the catalog's tables are read by only.
+    pub(super) async fn insert_plan(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        dml: DmlStatement,
+    ) -> Result<LogicalPlan, QueryError> {
+        Ok(self.planned_insert(session, state, dml).await?.0)
+    }
+
+    async fn planned_insert(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        dml: DmlStatement,
+    ) -> Result<(LogicalPlan, Destination), QueryError> {
         let overwrite = match &dml.op {
             WriteOp::Insert(InsertOp::Append) => false,
             WriteOp::Insert(InsertOp::Overwrite) => true,
@@ -123,15 +147,17 @@ impl Statements {
                     temporary: in_session.is_some().then(|| Arc::clone(session.temporary())),
                 };
                 let target = FilesTable::write(self.inner.catalog.planner(), table, &write.folder)?;
-                self.write_managed(session, state, sql, write, target, dml.table_name, dml.input, info).await
+                let plan = managed_plan(&write, target, dml.table_name, dml.input)?;
+                Ok((plan, Destination::Managed(write)))
             }
             Storage::External(external) => {
                 require_writable(state, &name.table, external)?;
                 let remove = if overwrite { existing_files(state, table, external).await? } else { Vec::new() };
                 let op = WriteOp::Insert(InsertOp::Append);
                 let input = as_kept(table, dml.input)?;
+                let input = if is_json(&external.format) { finite_only(input)? } else { input };
                 let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, dml.target, op, input));
-                self.write(session, state, sql, plan, Destination::Files { remove }, info).await
+                Ok((plan, Destination::Files { remove }))
             }
         }
     }
@@ -156,12 +182,26 @@ impl Statements {
         plan: LogicalPlan,
         info: &Info,
     ) -> Result<Written, QueryError> {
-        if let LogicalPlan::Copy(copy) = &plan {
+        let mut plan = plan;
+        if let LogicalPlan::Copy(copy) = &mut plan {
             require_writable_format(&copy.file_type.get_ext())?;
             require_writable_options(&copy.options)?;
             require_writable_columns(&copy.file_type.get_ext(), copy.input.schema().inner())?;
+            if is_json(&copy.file_type.get_ext()) {
+                copy.input = finite_only(Arc::clone(&copy.input))?;
+            }
         }
-        self.write(session, state, sql, plan, Destination::Files { remove: Vec::new() }, info).await
+        let empty = match &plan {
+            LogicalPlan::Copy(copy) => empty_file(copy)?,
+            _ => None,
+        };
+        let written = self.write(session, state, sql, plan, Destination::Files { remove: Vec::new() }, info).await?;
+        if let (0, Some((url, file))) = (written.rows, empty) {
+            let store = state.runtime_env().object_store(&url)?;
+            let path = url.prefix().clone().join("empty.parquet");
+            store.put(&path, file.into()).await.map_err(DataFusionError::from)?;
+        }
+        Ok(written)
     }
 
     /// Fills a new table and puts it under its name.
@@ -186,25 +226,7 @@ impl Statements {
             record,
         };
         let target = FilesTable::write(self.inner.catalog.planner(), &write.record, &write.folder)?;
-        self.write_managed(session, state, sql, write, target, name.reference(), input, info).await
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "a statement's circumstances and the table's")]
-    async fn write_managed(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        sql: &str,
-        write: ManagedWrite,
-        target: FilesTable,
-        table: datafusion::common::TableReference,
-        input: Arc<LogicalPlan>,
-        info: &Info,
-    ) -> Result<Written, QueryError> {
-        let input = as_kept(&write.record, input)?;
-        let source = provider_as_source(Arc::new(target));
-        let op = WriteOp::Insert(InsertOp::Append);
-        let plan = LogicalPlan::Dml(DmlStatement::new(table, source, op, input));
+        let plan = managed_plan(&write, target, name.reference(), input)?;
         self.write(session, state, sql, plan, Destination::Managed(write), info).await
     }
 
@@ -339,6 +361,17 @@ impl Statements {
             .await?;
         Ok(())
     }
+}
+
+fn managed_plan(
+    write: &ManagedWrite,
+    target: FilesTable,
+    table: TableReference,
+    input: Arc<LogicalPlan>,
+) -> Result<LogicalPlan, QueryError> {
+    let input = as_kept(&write.record, input)?;
+    let source = provider_as_source(Arc::new(target));
+    Ok(LogicalPlan::Dml(DmlStatement::new(table, source, WriteOp::Insert(InsertOp::Append), input)))
 }
 
 /// A write that is under way.
@@ -481,6 +514,26 @@ fn require_writable(state: &SessionState, table: &str, external: &External) -> R
             location.glob.as_deref().unwrap_or_default()
         ))),
     }
+}
+
+/// What a folder of Parquet files holds after no rows were written to it: a file that says what columns they would have had.
+fn empty_file(copy: &CopyTo) -> Result<Option<(ListingTableUrl, Vec<u8>)>, QueryError> {
+    let url = ListingTableUrl::parse(&copy.output_url)?;
+    if !copy.file_type.get_ext().eq_ignore_ascii_case("parquet")
+        || !url.is_collection()
+        || !copy.partition_by.is_empty()
+    {
+        return Ok(None);
+    }
+    let schema = Arc::clone(copy.input.schema().inner());
+    let mut file = Vec::new();
+    let writer = ArrowWriter::try_new(&mut file, schema, None).and_then(ArrowWriter::close);
+    // What cannot be a Parquet file is refused where it is written.
+    Ok(writer.is_ok().then_some((url, file)))
+}
+
+fn is_json(format: &str) -> bool {
+    ["json", "ndjson"].contains(&format.to_lowercase().as_str())
 }
 
 fn require_writable_format(format: &str) -> Result<(), QueryError> {

@@ -8,6 +8,8 @@
 //! - HAVING without GROUP BY decides whether there is a row. Where it holds of no rows at all, the row is lost.
 //! - a condition below an outer join, a window, a LIMIT or an OFFSET is not the same above it.
 //! - IN and EXISTS in a SELECT list, in GROUP BY or in an aggregate have no plan at all.
+//! - a window or a limit in a LATERAL subquery is taken over the rows of all outer rows.
+//! - a value of no row is NULL, though its column may say that it never is.
 //!
 //! Here those are computed for all values that the outer columns have, at once: the subquery is joined with these values at its leaves, where its
 //! conditions are ([`values`]), and the outer rows are joined with what comes of it, by these values. What DataFusion answers rightly
@@ -18,14 +20,14 @@ mod values;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, DFSchema, JoinType, Result, ScalarValue, plan_err};
-use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::common::{Column, DFSchema, JoinType, Result, ScalarValue, plan_datafusion_err, plan_err};
+use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::functions_aggregate::first_last::first_value;
-use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Distinct, Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Sort,
-    Subquery, Window, lit, when,
+    Subquery, SubqueryAlias, Window, lit, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 use std::cell::Cell;
@@ -76,6 +78,13 @@ const CONDITION: Place = Place { filter: true, values: true, conjunct: true, nul
 const ELSEWHERE: Place = Place { filter: false, values: false, conjunct: false, null_is_false: false };
 
 fn answered(node: LogicalPlan, names: &Names) -> Result<Transformed<LogicalPlan>> {
+    let node = match node {
+        LogicalPlan::Join(join) => match lateral(&join, names)? {
+            Some(plan) => return Ok(Transformed::yes(plan)),
+            None => LogicalPlan::Join(join),
+        },
+        node => node,
+    };
     let mut found = false;
     node.apply_expressions(|expr| {
         found |= expr.exists(|part| Ok(is_subquery(part)))?;
@@ -135,6 +144,43 @@ fn filtered(filter: Filter, names: &Names) -> Result<Transformed<LogicalPlan>> {
     })
 }
 
+/// A LATERAL subquery, whose windows, limits and aggregates are those of each outer row.
+fn lateral(join: &Join, names: &Names) -> Result<Option<LogicalPlan>> {
+    let (subquery, alias) = match join.right.as_ref() {
+        LogicalPlan::Subquery(of) => (of, None),
+        LogicalPlan::SubqueryAlias(of) => match of.input.as_ref() {
+            LogicalPlan::Subquery(subquery) => (subquery, Some(of.alias.clone())),
+            _ => return Ok(None),
+        },
+        _ => return Ok(None),
+    };
+    if !matches!(join.join_type, JoinType::Inner | JoinType::Left)
+        || trusted::lateral(subquery, join.left.schema())
+        || join.filter.as_ref().is_some_and(holds_subquery)
+    {
+        return Ok(None);
+    }
+    let values = Rows::of(&join.left, names).values(subquery)?;
+    if values.is_empty() {
+        return Ok(None);
+    }
+    let rows = values.joined_with(&subquery.subquery)?;
+    let (keys, on) = values.keys(&names.next("lateral"));
+    let columns = subquery.subquery.schema().columns().into_iter().map(Expr::Column).chain(keys);
+    let mut right = LogicalPlanBuilder::from(rows).project(columns)?.build()?;
+    if let Some(alias) = &alias {
+        right = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(right), alias.clone())?);
+    }
+    let on = on.into_iter().map(|(outer, key)| match (key, &alias) {
+        (Expr::Column(key), Some(alias)) => (outer, Expr::Column(Column::new(Some(alias.clone()), key.name))),
+        (key, _) => (outer, key),
+    });
+    let equal = join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
+    let filter = conjunction(equal.chain(join.filter.clone()));
+    let joined = null_safe_join(join.left.as_ref().clone(), right, join.join_type, on.collect(), filter)?;
+    columns_of(&join.schema, joined).map(Some)
+}
+
 /// Conditions with subqueries of an inner join are those of its rows.
 fn joined(mut join: Join, names: &Names) -> Result<Transformed<LogicalPlan>> {
     if join.on.iter().any(|(left, right)| holds_subquery(left) || holds_subquery(right)) {
@@ -158,6 +204,31 @@ fn joined(mut join: Join, names: &Names) -> Result<Transformed<LogicalPlan>> {
 fn columns_of(schema: &DFSchema, plan: LogicalPlan) -> Result<LogicalPlan> {
     let columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
     LogicalPlanBuilder::from(plan).project(columns)?.build()
+}
+
+/// A value of which there may be no row is NULL, whatever its column says.
+fn may_be_null(mut of: Subquery) -> Result<Subquery> {
+    let schema = Arc::clone(of.subquery.schema());
+    if schema.fields().len() != 1 || schema.field(0).is_nullable() || always_has_a_row(&of.subquery) {
+        return Ok(of);
+    }
+    let columns = schema.columns().into_iter().map(|column| {
+        let (relation, name) = (column.relation.clone(), column.name.clone());
+        super::only_row::only_row(Expr::Column(column), lit(1_i64)).alias_qualified(relation, name)
+    });
+    let plan = LogicalPlan::Projection(Projection::try_new(columns.collect(), Arc::clone(&of.subquery))?);
+    of.subquery = Arc::new(plan);
+    Ok(of)
+}
+
+fn always_has_a_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(of) => always_has_a_row(&of.input),
+        LogicalPlan::SubqueryAlias(of) => always_has_a_row(&of.input),
+        LogicalPlan::Aggregate(of) => of.group_expr.is_empty(),
+        LogicalPlan::EmptyRelation(of) => of.produce_one_row,
+        _ => false,
+    }
 }
 
 fn is_subquery(expr: &Expr) -> bool {
@@ -229,8 +300,18 @@ impl<'a> Rows<'a> {
                 true => Ok(Expr::Exists(of)),
                 false => self.exists(of),
             },
+            Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }) => {
+                let expr = Box::new(self.without(*expr, inside)?);
+                match (op, quantifier) {
+                    (Operator::Eq, SetQuantifier::Any) | (Operator::NotEq, SetQuantifier::All) => {
+                        let negated = op == Operator::NotEq;
+                        self.without(Expr::InSubquery(InSubquery { expr, subquery, negated }), place)
+                    }
+                    _ => self.compared(*expr, op, quantifier, subquery),
+                }
+            }
             Expr::ScalarSubquery(of) => match trusted::scalar(&of, place, self.rows.schema()) {
-                true => Ok(Expr::ScalarSubquery(of)),
+                true => Ok(Expr::ScalarSubquery(may_be_null(of)?)),
                 false => self.scalar(of),
             },
             expr => expr.map_children(|part| self.without(part, inside).map(Transformed::yes)).data(),
@@ -253,10 +334,7 @@ impl<'a> Rows<'a> {
 
     fn scalar(&mut self, of: Subquery) -> Result<Expr> {
         let [value] = of.subquery.schema().columns().try_into().map_err(|columns: Vec<Column>| {
-            datafusion::common::plan_datafusion_err!(
-                "a subquery in an expression has one column, and this one has {}",
-                columns.len()
-            )
+            plan_datafusion_err!("a subquery in an expression has one column, and this one has {}", columns.len())
         })?;
         let values = self.values(&of)?;
         let rows = values.joined_with(&of.subquery)?;
@@ -274,6 +352,45 @@ impl<'a> Rows<'a> {
         self.join(rows, on)?;
         let column = |name| Expr::Column(Column::new_unqualified(name));
         Ok(super::only_row::only_row(column(name), column(several)))
+    }
+
+    /// Of a list its bounds tell whether a value is less than one of it, or than all.
+    fn compared(&mut self, expr: Expr, op: Operator, quantifier: SetQuantifier, of: Subquery) -> Result<Expr> {
+        let values = self.values(&of)?;
+        let rows = values.joined_with(&of.subquery)?;
+        let [listed] = of.subquery.schema().columns().try_into().map_err(|columns: Vec<Column>| {
+            plan_datafusion_err!("a subquery of ANY and ALL has one column, and this one has {}", columns.len())
+        })?;
+        let listed = Expr::Column(listed);
+        let [all, known, low, high] = ["all", "known", "low", "high"].map(|name| self.names.next(name));
+        let (keys, on) = values.keys(&all);
+        let found = [
+            count(lit(1_i64)).alias(&all),
+            count(listed.clone()).alias(&known),
+            min(listed.clone()).alias(&low),
+            max(listed).alias(&high),
+        ];
+        self.join(LogicalPlanBuilder::from(rows).aggregate(keys, found)?.build()?, on)?;
+        let [all, known, low, high] = [all, known, low, high].map(|name| Expr::Column(Column::new_unqualified(name)));
+        let of_all = quantifier == SetQuantifier::All;
+        // What decides: that it holds of one, or that it does not.
+        let decides = match (op, of_all) {
+            (Operator::Gt, false) => expr.clone().gt(low),
+            (Operator::GtEq, false) => expr.clone().gt_eq(low),
+            (Operator::Lt, false) => expr.clone().lt(high),
+            (Operator::LtEq, false) => expr.clone().lt_eq(high),
+            (Operator::Gt, true) => expr.clone().lt_eq(high),
+            (Operator::GtEq, true) => expr.clone().lt(high),
+            (Operator::Lt, true) => expr.clone().gt_eq(low),
+            (Operator::LtEq, true) => expr.clone().gt(low),
+            (Operator::NotEq, false) | (Operator::Eq, true) => expr.clone().not_eq(low).or(expr.clone().not_eq(high)),
+            _ => return plan_err!("{op} with ANY and ALL is not supported: use =, <>, <, <=, > or >="),
+        };
+        let empty = all.clone().is_null().or(all.clone().eq(lit(0_i64)));
+        when(empty, lit(of_all))
+            .when(decides, lit(!of_all))
+            .when(expr.is_null().or(known.lt(all)), lit(ScalarValue::Boolean(None)))
+            .otherwise(lit(of_all))
     }
 
     fn exists(&mut self, of: Exists) -> Result<Expr> {

@@ -61,10 +61,24 @@ pub(super) fn is_in(of: &InSubquery, place: Place, schema: &DFSchema) -> bool {
 
 pub(super) fn scalar(of: &Subquery, place: Place, schema: &DFSchema) -> bool {
     match Outer::of(of, schema) {
-        Outer::Nothing => true,
+        // Elsewhere a stage of its own may compute it.
+        Outer::Nothing => place.values,
         Outer::Here => place.values && is_aggregate(&of.subquery),
         Outer::Further => false,
     }
+}
+
+/// Of a join whose right side it is.
+pub(super) fn lateral(of: &Subquery, schema: &DFSchema) -> bool {
+    match Outer::of(of, schema) {
+        Outer::Nothing => true,
+        Outer::Here => is_plain(&of.subquery) || is_aggregate(&of.subquery) || unnests(&of.subquery),
+        Outer::Further => unnests(&of.subquery),
+    }
+}
+
+fn unnests(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Unnest(_)))).unwrap_or(true)
 }
 
 /// Whether outer columns are named in conditions only, and nothing above these conditions gives other rows when they are taken away.
@@ -74,7 +88,8 @@ fn is_plain(plan: &LogicalPlan) -> bool {
     }
     match plan {
         LogicalPlan::Projection(of) => !of.expr.iter().any(Expr::contains_outer) && is_plain(&of.input),
-        LogicalPlan::SubqueryAlias(of) => is_plain(&of.input),
+        // Names below an alias are not those above, which DataFusion forgets.
+        LogicalPlan::SubqueryAlias(_) => false,
         LogicalPlan::Distinct(Distinct::All(input)) => is_plain(input),
         LogicalPlan::Filter(of) => {
             let conditions = split_conjunction(&of.predicate);
@@ -109,7 +124,6 @@ fn takes_the_first(limit: &Limit) -> bool {
 fn is_aggregate(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Projection(of) => !of.expr.iter().any(Expr::contains_outer) && is_aggregate(&of.input),
-        LogicalPlan::SubqueryAlias(of) => is_aggregate(&of.input),
         LogicalPlan::Aggregate(Aggregate { input, group_expr, aggr_expr, .. }) => {
             group_expr.is_empty()
                 && !aggr_expr.iter().any(Expr::contains_outer)

@@ -171,6 +171,8 @@ impl<'a> Values<'a> {
             // The order of a subquery's rows means something to a limit only.
             LogicalPlan::Sort(of) if of.fetch.is_none() => self.push(&of.input),
             LogicalPlan::Aggregate(of) => self.aggregate(of),
+            // One that is LATERAL and names columns from further outside.
+            LogicalPlan::Subquery(of) => self.push(&of.subquery),
             LogicalPlan::Join(of) => self.join(of),
             LogicalPlan::Union(of) => self.union(of),
             LogicalPlan::Window(of) => self.window(of),
@@ -324,7 +326,8 @@ impl<'a> Values<'a> {
         let mut windows = Vec::new();
         for expr in &of.window_expr {
             let (relation, name) = expr.qualified_name();
-            let expr = self.within(expr.clone())?.transform(|part| {
+            // DataFusion takes one alias for a window at most.
+            let expr = self.within(expr.clone().unalias_nested().data)?.transform(|part| {
                 Ok(match part {
                     Expr::WindowFunction(mut function) => {
                         function.params.partition_by.extend(self.value_columns());

@@ -4,8 +4,8 @@ use super::records::Records;
 use crate::text_files::place::WrongLine;
 use arrow::array::types::*;
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, LargeStringArray, PrimitiveArray, StringArray, StringViewArray,
-    new_null_array,
+    Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BinaryViewArray, BooleanArray, LargeBinaryArray,
+    LargeStringArray, PrimitiveArray, StringArray, StringViewArray, new_null_array,
 };
 use arrow::compute::CastOptions;
 use arrow::compute::kernels::cast::cast_with_options;
@@ -78,6 +78,9 @@ impl<'a> Values<'a> {
             Utf8 => Arc::new(self.text().collect::<Result<StringArray, _>>()?),
             LargeUtf8 => Arc::new(self.text().collect::<Result<LargeStringArray, _>>()?),
             Utf8View => Arc::new(self.text().collect::<Result<StringViewArray, _>>()?),
+            Binary => Arc::new(self.parsed(bytes)?.collect::<BinaryArray>()),
+            LargeBinary => Arc::new(self.parsed(bytes)?.collect::<LargeBinaryArray>()),
+            BinaryView => Arc::new(self.parsed(bytes)?.collect::<BinaryViewArray>()),
             Boolean => Arc::new(self.parsed(|text| boolean(text).ok_or_else(String::new))?.collect::<BooleanArray>()),
             Int8 => self.primitive::<Int8Type>()?,
             Int16 => self.primitive::<Int16Type>()?,
@@ -187,6 +190,18 @@ impl<'a> Values<'a> {
             self.wrong(record, value, &error.to_string())
         })
     }
+}
+
+/// Bytes as hexadecimal digits after `\x`, as PostgreSQL writes them; else those of the text.
+fn bytes(text: &str) -> Result<Vec<u8>, String> {
+    let Some(digits) = text.strip_prefix("\\x") else { return Ok(text.as_bytes().to_vec()) };
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => Some((digit(high)? * 16 + digit(low)?) as u8),
+        _ => None,
+    };
+    let bytes = digits.as_bytes().chunks(2).map(pair).collect::<Option<Vec<u8>>>();
+    bytes.ok_or_else(|| "after \\x come two hexadecimal digits for each byte".to_string())
 }
 
 fn boolean(text: &str) -> Option<bool> {

@@ -122,6 +122,10 @@ impl CsvWriter {
                     continue;
                 }
                 text.clear();
+                if *kind == Kind::Bytes {
+                    // As PostgreSQL writes them, and the reader takes them.
+                    text.push_str("\\x");
+                }
                 values.value(row).write(&mut text)?;
                 let value = if *kind == Kind::Text { self.trimmed(&text) } else { &text };
                 self.value(value, column, *kind == Kind::Number, out);
@@ -179,6 +183,7 @@ impl CsvWriter {
 enum Kind {
     Number,
     Text,
+    Bytes,
     Other,
 }
 
@@ -186,6 +191,9 @@ impl Kind {
     fn of(data_type: &DataType) -> Self {
         match data_type {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::Text,
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+                Kind::Bytes
+            }
             other if other.is_numeric() => Kind::Number,
             _ => Kind::Other,
         }

@@ -1,0 +1,407 @@
+//! Forms of expressions whose meaning the planner misses, in forms that it does not.
+//!
+//! ```text
+//!   (a, b) < (c, d)              a < c OR (a = c AND b < d)
+//!   (a, b) IN ((c, d), …)        a = c AND b = d OR …
+//!   (a, b) IS NULL               a IS NULL AND b IS NULL
+//!   x = ANY (ARRAY[a, b])        x IN (a, b); of another array a function that knows NULLs
+//!   ARRAY(SELECT …)              (SELECT coalesce(array_agg(…), …) FROM (SELECT …))
+//!   x SIMILAR TO p               x ~ p, as a regular expression
+//!   TIMESTAMP '… 10:00+02'       TIMESTAMP '… 10:00:00'
+//!   SET TIME ZONE 'UTC'          SET TIMEZONE = 'UTC'
+//! ```
+
+use super::balance::tree;
+use super::dialect::call;
+use super::walk::{everywhere, outside_of_queries};
+use crate::errors::QueryError;
+use datafusion::execution::SessionState;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{
+    self, Array, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectItem, Set, SetExpr,
+    TableFactor, TimezoneInfo, TypedString, Value, VisitorMut,
+};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use std::ops::ControlFlow;
+
+/// Rewrites `statement` in place. Errors: rows of different lengths that are compared, and what has no such form.
+pub(super) fn rewrite(state: &SessionState, statement: &mut Statement) -> Result<(), QueryError> {
+    set_time_zone(statement)?;
+    let has_zone = state.config_options().execution.time_zone.is_some();
+    everywhere(statement, &mut Forms { has_zone }).map_or(Ok(()), Err)
+}
+
+struct Forms {
+    /// Whether the session has a time zone. Without one DataFusion's TIMESTAMP WITH TIME ZONE is one of UTC without saying so.
+    has_zone: bool,
+}
+
+impl VisitorMut for Forms {
+    type Break = QueryError;
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
+        for item in &mut select.projection {
+            let SelectItem::UnnamedExpr(expr) = item else { continue };
+            let mut expr = taken(expr);
+            let changes = outside_of_queries(&mut expr, |part| match is_changed(part) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            });
+            // A column is called by what was written.
+            *item = match changes.is_break() {
+                true => SelectItem::ExprWithAlias { alias: Ident::with_quote('"', expr.to_string()), expr },
+                false => SelectItem::UnnamedExpr(expr),
+            };
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<QueryError> {
+        match self.changed(expr) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}
+
+impl Forms {
+    fn changed(&self, expr: &mut Expr) -> Result<(), QueryError> {
+        if let Some(rows) = of_rows(expr)? {
+            *expr = rows;
+            return Ok(());
+        }
+        match expr {
+            Expr::AnyOp { left, compare_op, right, .. } if !is_query(right) => {
+                let (left, right) = (taken(left), taken(right));
+                *expr = any(left, compare_op, right)?;
+            }
+            Expr::AllOp { left, compare_op, right } if !is_query(right) => {
+                let op = text(&compare_op.to_string());
+                *expr = call("windlass_all", vec![taken(left), taken(right), op]);
+            }
+            Expr::SimilarTo { negated, expr: of, pattern, escape_char } => {
+                let mut args = vec![taken(pattern)];
+                args.extend(escape_char.take().map(Expr::Value));
+                let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
+                *expr = nested(binary(apart(taken(of)), op, call("windlass_similar_pattern", args)));
+            }
+            Expr::Function(Function { name, args: FunctionArguments::Subquery(query), .. }) => {
+                if !name.to_string().eq_ignore_ascii_case("array") {
+                    return Err(QueryError::Unsupported(format!(
+                        "a subquery as the argument of {name}() is not supported: put it in parentheses of its own, {name}((SELECT …))"
+                    )));
+                }
+                *expr = array_of(query.as_mut().clone())?;
+            }
+            Expr::AtTimeZone { timestamp, .. } if !self.has_zone && is_instant(timestamp) => {
+                let instant = taken(timestamp);
+                **timestamp = call("arrow_cast", vec![instant, text("Timestamp(Nanosecond, Some(\"UTC\"))")]);
+            }
+            Expr::TypedString(TypedString { data_type, value, .. }) => as_written(data_type, &mut value.value),
+            Expr::Cast { expr, data_type, .. } => {
+                if let Expr::Value(value) = expr.as_mut() {
+                    as_written(data_type, &mut value.value);
+                }
+            }
+            Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right }
+                if is_placeholder(left) && is_placeholder(right) =>
+            {
+                for side in [left, right] {
+                    let parameter = taken(side);
+                    **side = call("arrow_cast", vec![parameter, text("Utf8")]);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether an expression gets another form that DataFusion would call it by.
+fn is_changed(expr: &Expr) -> bool {
+    match expr {
+        Expr::AnyOp { .. } | Expr::AllOp { .. } | Expr::SimilarTo { .. } | Expr::AtTimeZone { .. } => true,
+        Expr::Function(function) => matches!(function.args, FunctionArguments::Subquery(_)),
+        Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
+            is_placeholder(left) && is_placeholder(right)
+        }
+        Expr::BinaryOp { left: of, .. }
+        | Expr::IsNull(of)
+        | Expr::IsNotNull(of)
+        | Expr::InList { expr: of, .. }
+        | Expr::Between { expr: of, .. }
+        | Expr::IsDistinctFrom(of, _)
+        | Expr::IsNotDistinctFrom(of, _) => matches!(**of, Expr::Tuple(_)),
+        _ => false,
+    }
+}
+
+fn set_time_zone(statement: &mut Statement) -> Result<(), QueryError> {
+    let Statement::Statement(statement) = statement else { return Ok(()) };
+    let ast::Statement::Set(set @ Set::SetTimeZone { .. }) = statement.as_mut() else { return Ok(()) };
+    let Set::SetTimeZone { local, value } = &set else { return Ok(()) };
+    let zone = match value {
+        Expr::Identifier(word) if word.quote_style.is_none() => word.value.to_lowercase(),
+        Expr::Identifier(word) => word.value.clone(),
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(zone) | Value::DoubleQuotedString(zone) => zone.clone(),
+            _ => String::new(),
+        },
+        _ => String::new(),
+    };
+    if *local || zone.is_empty() || ["local", "default"].contains(&zone.as_str()) {
+        return Err(QueryError::Unsupported(
+            "of SET TIME ZONE only the name of a zone or an offset is supported, as in SET TIME ZONE 'Europe/Berlin' or '+02:00'; \
+             RESET TIMEZONE takes it back"
+                .to_string(),
+        ));
+    }
+    *set = Set::SingleAssignment {
+        scope: None,
+        hivevar: false,
+        variable: ObjectName::from(vec![Ident::new("timezone")]),
+        values: vec![text(&zone)],
+    };
+    Ok(())
+}
+
+/// What a comparison of rows says of their parts.
+fn of_rows(expr: &mut Expr) -> Result<Option<Expr>, QueryError> {
+    let row = |expr: &Expr| match expr {
+        Expr::Tuple(parts) if parts.len() > 1 => Some(parts.iter().cloned().map(apart).collect::<Vec<_>>()),
+        _ => None,
+    };
+    Ok(Some(match expr {
+        Expr::BinaryOp { left, op, right } => {
+            let (Some(left), Some(right)) = (row(left), row(right)) else { return Ok(None) };
+            let Some(compared) = compared(op, &pairs(left, right)?) else { return Ok(None) };
+            nested(compared)
+        }
+        Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
+            let (Some(l), Some(r)) = (row(left), row(right)) else { return Ok(None) };
+            let same = pairs(l, r)?.into_iter().map(|(l, r)| {
+                // The parser takes what follows for the right side.
+                nested(Expr::IsNotDistinctFrom(Box::new(l), Box::new(r)))
+            });
+            let same = nested(tree(same.collect(), &BinaryOperator::And));
+            match expr {
+                Expr::IsDistinctFrom(..) => not(same),
+                _ => same,
+            }
+        }
+        Expr::IsNull(of) | Expr::IsNotNull(of) => {
+            let Some(parts) = row(of) else { return Ok(None) };
+            let is_null = matches!(expr, Expr::IsNull(_));
+            let parts = parts.into_iter().map(|part| match is_null {
+                true => Expr::IsNull(Box::new(part)),
+                false => Expr::IsNotNull(Box::new(part)),
+            });
+            nested(tree(parts.collect(), &BinaryOperator::And))
+        }
+        Expr::InList { expr: of, list, negated } => {
+            let Some(of) = row(of) else { return Ok(None) };
+            let Some(list) = list.iter().map(row).collect::<Option<Vec<_>>>() else { return Ok(None) };
+            let mut any = Vec::new();
+            for listed in list {
+                any.extend(compared(&BinaryOperator::Eq, &pairs(of.clone(), listed)?));
+            }
+            let any = nested(tree(any, &BinaryOperator::Or));
+            if *negated { not(any) } else { any }
+        }
+        Expr::Between { expr: of, low, high, negated } => {
+            let (Some(of), Some(low), Some(high)) = (row(of), row(low), row(high)) else { return Ok(None) };
+            let from = compared(&BinaryOperator::GtEq, &pairs(of.clone(), low)?);
+            let to = compared(&BinaryOperator::LtEq, &pairs(of, high)?);
+            let (Some(from), Some(to)) = (from, to) else { return Ok(None) };
+            let within = nested(binary(nested(from), BinaryOperator::And, nested(to)));
+            if *negated { not(within) } else { within }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn pairs(left: Vec<Expr>, right: Vec<Expr>) -> Result<Vec<(Expr, Expr)>, QueryError> {
+    match left.len() == right.len() {
+        true => Ok(left.into_iter().zip(right).collect()),
+        false => Err(QueryError::Invalid(format!(
+            "a row of {} values is compared with one of {}: rows that are compared have as many values",
+            left.len(),
+            right.len()
+        ))),
+    }
+}
+
+/// As the standard compares rows: the first parts that differ decide, and a NULL before them leaves it unknown.
+fn compared(op: &BinaryOperator, pairs: &[(Expr, Expr)]) -> Option<Expr> {
+    let each = |op: &BinaryOperator| {
+        let parts = pairs.iter().map(|(l, r)| binary(l.clone(), op.clone(), r.clone()));
+        parts.collect::<Vec<_>>()
+    };
+    let strict = match op {
+        BinaryOperator::Eq => return Some(tree(each(op), &BinaryOperator::And)),
+        BinaryOperator::NotEq => return Some(tree(each(op), &BinaryOperator::Or)),
+        BinaryOperator::Lt | BinaryOperator::LtEq => BinaryOperator::Lt,
+        BinaryOperator::Gt | BinaryOperator::GtEq => BinaryOperator::Gt,
+        _ => return None,
+    };
+    let ((l, r), before) = pairs.split_last()?;
+    let last = binary(l.clone(), op.clone(), r.clone());
+    Some(before.iter().rev().fold(last, |rest, (l, r)| {
+        let equal = binary(l.clone(), BinaryOperator::Eq, r.clone());
+        let further = nested(binary(equal, BinaryOperator::And, nested(rest)));
+        binary(binary(l.clone(), strict.clone(), r.clone()), BinaryOperator::Or, further)
+    }))
+}
+
+fn any(left: Expr, op: &BinaryOperator, right: Expr) -> Result<Expr, QueryError> {
+    let plain = |elem: &Expr| !matches!(elem, Expr::Array(_) | Expr::Tuple(_));
+    match right {
+        Expr::Array(Array { elem, .. }) if *op == BinaryOperator::Eq && !elem.is_empty() && elem.iter().all(plain) => {
+            Ok(nested(Expr::InList { expr: Box::new(apart(left)), list: elem, negated: false }))
+        }
+        right => Ok(call("windlass_any", vec![left, right, text(&op.to_string())])),
+    }
+}
+
+/// The array of the rows of `query`, in their order.
+fn array_of(mut query: Query) -> Result<Expr, QueryError> {
+    let failed = |why: &str| QueryError::Internal(format!("an array of a query: {why}"));
+    let mut sorts = Vec::new();
+    if let Some(order) = &query.order_by {
+        let OrderByKind::Expressions(keys) = &order.kind else {
+            return Err(QueryError::Unsupported(
+                "ORDER BY ALL in ARRAY(SELECT …) is not supported: name the columns".to_string(),
+            ));
+        };
+        let keys = keys.clone();
+        for (at, key) in keys.into_iter().enumerate() {
+            let column = match query.body.as_mut() {
+                SetExpr::Select(select) if select.distinct.is_none() && !is_value(select, &key.expr) => {
+                    let name = format!("__by{at}");
+                    let alias = Ident::with_quote('"', name.clone());
+                    select.projection.push(SelectItem::ExprWithAlias { expr: key.expr.clone(), alias });
+                    name
+                }
+                _ => "__value".to_string(),
+            };
+            sorts.push(OrderByExpr { expr: Expr::Identifier(Ident::with_quote('"', column)), ..key });
+        }
+    }
+    if query.limit_clause.is_none() && query.fetch.is_none() {
+        query.order_by = None;
+    }
+    let columns: Vec<String> = std::iter::once("\"__value\"".to_string())
+        .chain(sorts.iter().map(|sort| sort.expr.to_string()).filter(|name| name != "\"__value\""))
+        .collect();
+    let sql =
+        format!("SELECT windlass_array(array_agg(\"__value\")) FROM (SELECT 1) AS __rows({})", columns.join(", "));
+    let mut parsed = Parser::parse_sql(&GenericDialect {}, &sql).map_err(|error| failed(&error.to_string()))?;
+    let Some(ast::Statement::Query(mut outer)) = parsed.pop() else { return Err(failed("no query")) };
+    let SetExpr::Select(select) = outer.body.as_mut() else { return Err(failed("no SELECT")) };
+    if let Some(from) = select.from.first_mut()
+        && let TableFactor::Derived { subquery, .. } = &mut from.relation
+    {
+        **subquery = query;
+    }
+    if !sorts.is_empty() {
+        let Some(SelectItem::UnnamedExpr(Expr::Function(whole))) = select.projection.first_mut() else {
+            return Err(failed("no function"));
+        };
+        if let FunctionArguments::List(list) = &mut whole.args
+            && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(agg)))) = list.args.first_mut()
+            && let FunctionArguments::List(list) = &mut agg.args
+        {
+            list.clauses.push(FunctionArgumentClause::OrderBy(sorts));
+        }
+    }
+    Ok(Expr::Subquery(outer))
+}
+
+/// Whether ORDER BY names the one column of a SELECT: by its number, its alias, or as it is.
+fn is_value(select: &Select, key: &Expr) -> bool {
+    let by_number =
+        matches!(key, Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number == "1"));
+    by_number
+        || match select.projection.first() {
+            Some(SelectItem::UnnamedExpr(expr)) => expr == key,
+            Some(SelectItem::ExprWithAlias { expr, alias }) => {
+                expr == key || matches!(key, Expr::Identifier(name) if super::walk::same_name(name, alias))
+            }
+            _ => false,
+        }
+}
+
+/// Whether an expression is a TIMESTAMP WITH TIME ZONE by its form.
+fn is_instant(expr: &Expr) -> bool {
+    match expr {
+        Expr::TypedString(TypedString { data_type, .. }) | Expr::Cast { data_type, .. } => {
+            matches!(data_type, DataType::Timestamp(_, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz))
+        }
+        Expr::Function(function) => {
+            let name = function.name.to_string().to_lowercase();
+            ["now", "current_timestamp", "transaction_timestamp"].contains(&name.as_str())
+        }
+        Expr::Nested(of) => is_instant(of),
+        Expr::BinaryOp { left, op: BinaryOperator::Plus | BinaryOperator::Minus, .. } => is_instant(left),
+        _ => false,
+    }
+}
+
+/// The text of a timestamp with its seconds, and without the zone that its type has none of.
+fn as_written(data_type: &DataType, value: &mut Value) {
+    let (DataType::Timestamp(_, zone), Value::SingleQuotedString(written)) = (data_type, value) else { return };
+    let keeps_zone = matches!(zone, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz);
+    let trimmed = written.trim();
+    let Some((date, time)) = trimmed.split_once([' ', 'T']) else { return };
+    let is_date = date.len() >= 8 && date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    let time = time.trim_start();
+    let end = time.find(|letter: char| !(letter.is_ascii_digit() || letter == ':' || letter == '.'));
+    let (clock, rest) = time.split_at(end.unwrap_or(time.len()));
+    let is_zone = rest.is_empty() || rest.starts_with(['+', '-', ' ', 'Z', 'z']);
+    if !is_date || !is_zone || !clock.contains(':') {
+        return;
+    }
+    let seconds = if clock.matches(':').count() == 1 { ":00" } else { "" };
+    let rest = if keeps_zone { rest } else { "" };
+    *written = format!("{date} {clock}{seconds}{rest}");
+}
+
+fn is_query(expr: &Expr) -> bool {
+    matches!(expr, Expr::Subquery(_))
+}
+
+fn is_placeholder(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(value.value, Value::Placeholder(_)))
+}
+
+fn taken(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::value(Value::Null))
+}
+
+fn nested(expr: Expr) -> Expr {
+    Expr::Nested(Box::new(expr))
+}
+
+/// `expr`, in parentheses unless it needs none beside any operator: a view is kept as text.
+fn apart(expr: Expr) -> Expr {
+    match expr {
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_) | Expr::Function(_) | Expr::Nested(_) => {
+            expr
+        }
+        other => nested(other),
+    }
+}
+
+fn not(expr: Expr) -> Expr {
+    Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(expr) }
+}
+
+fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+fn text(value: &str) -> Expr {
+    Expr::value(Value::SingleQuotedString(value.to_string()))
+}
