@@ -20,7 +20,7 @@
 //! ```
 //!
 //! Each row is then grouped once for each set, which takes two or three times as long as sets of values that fit into memory. So that, and medians and
-//! percentiles from sorted values (see [`sorted`]), is for plans of [`crate::spilling`]; one grouping over another, as above, is for all. All of it is plans
+//! percentiles from sorted values (see [`sorted`]), is for texts and for plans of [`crate::spilling`]; one grouping over another, as above, is for all. All of it is plans
 //! of DataFusion's own operators, so it is encoded, cut into stages and explained as any other.
 
 mod parts;
@@ -73,7 +73,12 @@ impl OptimizerRule for ValuesAsGroups {
         let spills = !config.options().optimizer.prefer_hash_join;
         let LogicalPlan::Aggregate(aggregate) = &plan else { return Ok(Transformed::no(plan)) };
         match Parts::of(aggregate, spills)? {
-            Some(parts) if spills || parts.only_as_groups() || !needs_sets(aggregate, &parts) => {
+            Some(parts)
+                if spills
+                    || parts.only_as_groups()
+                    || holds_texts(aggregate, &parts)?
+                    || !needs_sets(aggregate, &parts) =>
+            {
                 Ok(Transformed::yes(grouped_twice(aggregate, parts)?))
             }
             _ => Ok(Transformed::no(plan)),
@@ -89,6 +94,17 @@ fn needs_sets(aggregate: &Aggregate, parts: &Parts) -> bool {
         || parts.keys.len() > 1
         || parts.keys.iter().any(|key| key.sorted)
         || plain.any(|call| over(call, aggregate).is_none())
+}
+
+/// Whether values are of no fixed width. Sets of them take far more than they tell the pool, so that a task is stopped for what its process
+/// has, and a second run begins beside what the first has not given back.
+fn holds_texts(aggregate: &Aggregate, parts: &Parts) -> Result<bool> {
+    for expr in parts.keys.iter().flat_map(|key| &key.exprs) {
+        if expr.get_type(aggregate.input.schema())?.primitive_width().is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn grouped_twice(aggregate: &Aggregate, parts: Parts) -> Result<LogicalPlan> {

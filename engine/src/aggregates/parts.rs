@@ -109,11 +109,14 @@ impl Parts {
         Ok(Some(parts))
     }
 
-    /// Whether DataFusion would refuse it, or give wrong answers, as it does of two DISTINCT aggregates whose orders are opposite.
+    /// Whether DataFusion would refuse it, or give wrong answers, as it does of DISTINCT aggregates beside others in another order.
     pub fn only_as_groups(&self) -> bool {
-        let distinct = || self.calls.iter().filter_map(Part::distinct);
-        distinct().any(|call| !DISTINCT.contains(&call.func.name()))
-            || distinct().filter(|call| !call.params.order_by.is_empty()).count() > 1
+        let mut distinct = self.calls.iter().filter_map(Part::distinct);
+        let ordered =
+            |call: &&AggregateFunction| !call.params.order_by.is_empty() && !call.func.supports_within_group_clause();
+        let plain = self.calls.iter().filter_map(Part::plain).filter(ordered).count();
+        let of_distinct = distinct.clone().filter(ordered).count();
+        distinct.any(|call| !DISTINCT.contains(&call.func.name())) || of_distinct > 0 && of_distinct + plain > 1
     }
 
     /// Says whether it can be computed over groups of values.
