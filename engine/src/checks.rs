@@ -24,7 +24,7 @@ pub fn finite(value: Expr, column: &str) -> Expr {
     FINITE.call(vec![value, lit(column)])
 }
 
-/// Whether the type is or holds floating point numbers.
+/// Whether the type is or holds floating point numbers, or decimals: those of an expression become floating point numbers where they meet some.
 pub fn may_hold_nan(of: &DataType) -> bool {
     match of {
         DataType::Struct(fields) => fields.iter().any(|field| may_hold_nan(field.data_type())),
@@ -33,7 +33,7 @@ pub fn may_hold_nan(of: &DataType) -> bool {
         | DataType::FixedSizeList(field, _)
         | DataType::Map(field, _) => may_hold_nan(field.data_type()),
         DataType::Dictionary(_, values) => may_hold_nan(values),
-        of => of.is_floating(),
+        of => of.is_floating() || of.is_decimal(),
     }
 }
 

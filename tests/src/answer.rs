@@ -261,8 +261,7 @@ mod tests {
     use super::*;
     use crate::{Engine, SingleProcess};
 
-    const T: &str =
-        "(VALUES (1, 'a', 0.1), (2, 'b', 0.2), (2, 'c', 0.3), (2, 'c', 0.3), (3, NULL, NULL)) AS t(k, s, f)";
+    const T: &str = "(VALUES (1, 'a', CAST('0.1' AS DOUBLE)), (2, 'b', 0.2), (2, 'c', 0.3), (2, 'c', 0.3), (3, NULL, NULL)) AS t(k, s, f)";
 
     /// Is the result of `given` a right answer to `asked`?
     async fn answers(asked: &str, given: &str) -> Result<(), String> {
@@ -313,8 +312,8 @@ mod tests {
 
     #[tokio::test]
     async fn values_and_types_are_exact_but_for_rounding() {
-        answers("SELECT k, f FROM T", "SELECT k, f + 1e-15 AS f FROM T").await.unwrap();
-        answers("SELECT k, f FROM T", "SELECT k, f + 1e-6 AS f FROM T").await.unwrap_err();
+        answers("SELECT k, f FROM T", "SELECT k, f + CAST('1e-15' AS DOUBLE) AS f FROM T").await.unwrap();
+        answers("SELECT k, f FROM T", "SELECT k, f + CAST('1e-6' AS DOUBLE) AS f FROM T").await.unwrap_err();
         answers("SELECT k, f FROM T", "SELECT k, coalesce(f, 0) AS f FROM T").await.unwrap_err();
         answers("SELECT s FROM T", "SELECT coalesce(s, 'NULL') AS s FROM T").await.unwrap_err();
         answers("SELECT k FROM T", "SELECT CAST(k AS INT) AS k FROM T").await.unwrap_err();

@@ -57,6 +57,14 @@ pub(crate) fn instead(
     rules
 }
 
+/// DataFusion's rules without the one whose place ours takes.
+pub(crate) fn without_replaced(
+    mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
+) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    rules.retain(|rule| rule.name() != REPLACED);
+    rules
+}
+
 #[derive(Debug, Default)]
 struct ValuesAsGroups;
 

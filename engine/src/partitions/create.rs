@@ -33,7 +33,10 @@ pub async fn folder_columns(session: &dyn Session, urls: &[ListingTableUrl], nam
                     first = Some(file);
                 }
                 // There may be more levels of folders than columns were named.
-                Some(_) if keys.len() >= found.len() && found.iter().zip(&keys).all(fits) => {}
+                Some(_)
+                    if keys.len() >= found.len()
+                        && (keys.len() == found.len() || !named.is_empty())
+                        && found.iter().zip(&keys).all(fits) => {}
                 Some(_) if !named.is_empty() => {
                     return plan_err!(
                         "the file /{file} lies in no folder '{}=…' below {url}, where PARTITIONED BY says that all do: move it, or name \

@@ -9,6 +9,7 @@
 
 use super::frames::States;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::execution::SessionStateDefaults;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
@@ -16,9 +17,10 @@ use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams,
 use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, Operator, ReversedUDAF,
-    SetMonotonicity, Signature, StatisticsArgs,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, LogicalPlan, Operator,
+    ReversedUDAF, SetMonotonicity, Signature, StatisticsArgs,
 };
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 use std::sync::{Arc, LazyLock};
 
@@ -60,6 +62,38 @@ pub(super) fn functions() -> Vec<Arc<AggregateUDF>> {
         functions.collect()
     });
     FUNCTIONS.clone()
+}
+
+/// Puts these functions in the place of DataFusion's that its own rules name, such as max() for `x > ALL (subquery)`.
+#[derive(Debug)]
+pub(crate) struct OurAggregates;
+
+impl OptimizerRule for OurAggregates {
+    fn name(&self) -> &str {
+        "our_aggregates"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        if !matches!(plan, LogicalPlan::Aggregate(_)) {
+            return Ok(Transformed::no(plan));
+        }
+        plan.map_expressions(|expr| {
+            expr.transform_up(|expr| match expr {
+                Expr::AggregateFunction(AggregateFunction { func, params })
+                    if !func.inner().is::<Instead>() && Otherwise::of(func.name()).is_some() =>
+                {
+                    let ours = functions().into_iter().find(|ours| ours.name() == func.name());
+                    let func = ours.unwrap_or(func);
+                    Ok(Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params })))
+                }
+                expr => Ok(Transformed::no(expr)),
+            })
+        })
+    }
 }
 
 /// The function that plans call `max`.

@@ -23,7 +23,7 @@ mod comparable;
 mod expressions;
 mod frames;
 mod grouping;
-mod instead;
+pub(crate) mod instead;
 mod keys;
 mod names;
 pub(crate) mod numbers;

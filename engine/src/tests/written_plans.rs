@@ -24,6 +24,9 @@ async fn written_statements_are_decoded_as_they_were_planned() {
         let folder = tempfile::tempdir().unwrap();
         let windlass = context(1 << 30);
         for sql in statements(&std::fs::read_to_string(&file).unwrap(), folder.path()) {
+            // The primary's parser leaves DataFusion's no number with an exponent, of which it makes decimals of a negative scale.
+            let options = windlass.state_ref();
+            options.write().config_mut().options_mut().sql_parser.parse_float_as_decimal = !has_exponent(&sql);
             // What only the primary knows, and what is to fail, is for others to test.
             let Ok(logical) = windlass.state().create_logical_plan(&sql).await else { continue };
             if changes_something(&logical) {
@@ -66,6 +69,14 @@ async fn compare(windlass: &SessionContext, sql: &str, logical: &LogicalPlan) ->
         Ok(sent) => Some(format!("handed over: {handed:?}\nencoded: {sent:?}")),
         Err(error) => Some(format!("encoded: {error}")),
     })
+}
+
+fn has_exponent(sql: &str) -> bool {
+    let is_one = |(at, _): (usize, &str)| {
+        let after = sql[at + 1..].trim_start_matches(['+', '-']);
+        sql[..at].ends_with(|c: char| c.is_ascii_digit() || c == '.') && after.starts_with(|c: char| c.is_ascii_digit())
+    };
+    sql.match_indices(['e', 'E']).any(is_one)
 }
 
 /// In no order.

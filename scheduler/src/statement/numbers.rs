@@ -13,7 +13,7 @@ use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, UnaryOperator, Value,
-    VisitMut, VisitorMut,
+    Visit, VisitMut, VisitorMut, visit_expressions,
 };
 use std::ops::ControlFlow;
 
@@ -31,17 +31,25 @@ pub(super) fn rewrite(statement: &mut Statement, dialect: Dialect) {
         dialect,
         Dialect::MySQL | Dialect::MsSQL | Dialect::Hive | Dialect::BigQuery | Dialect::Databricks | Dialect::Spark
     );
-    let mut numbers = Numbers { is_power: is_power && statement.to_string().contains('^') };
-    // Nothing here breaks off.
-    let _: ControlFlow<()> = match statement {
-        Statement::Statement(statement) => statement.as_mut().visit(&mut numbers),
-        Statement::Explain(explain) => return rewrite(&mut explain.statement, dialect),
+    match statement {
+        Statement::Statement(statement) => rewrite_in(statement.as_mut(), is_power),
+        Statement::Explain(explain) => rewrite(&mut explain.statement, dialect),
         Statement::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => query.as_mut().visit(&mut numbers),
-            CopyToSource::Relation(_) => return,
+            CopyToSource::Query(query) => rewrite_in(query.as_mut(), is_power),
+            CopyToSource::Relation(_) => {}
         },
-        Statement::CreateExternalTable(_) | Statement::Reset(_) => return,
+        Statement::CreateExternalTable(_) | Statement::Reset(_) => {}
+    }
+}
+
+fn rewrite_in(node: &mut (impl Visit + VisitMut), is_power: bool) {
+    let has_power = |expr: &Expr| match expr {
+        Expr::BinaryOp { op: BinaryOperator::BitwiseXor | BinaryOperator::PGExp, .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
     };
+    let is_power = is_power && visit_expressions(node, has_power).is_break();
+    // Nothing here breaks off.
+    let _: ControlFlow<()> = VisitMut::visit(node, &mut Numbers { is_power });
 }
 
 struct Numbers {
