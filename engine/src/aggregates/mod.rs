@@ -141,7 +141,7 @@ fn grouped_twice(aggregate: &Aggregate, parts: Parts) -> Result<LogicalPlan> {
             }
         });
     }
-    let columns: Vec<Expr> = below.groups.iter().map(|group| above_grouping(group)).collect();
+    let columns: Vec<Expr> = below.groups.iter().map(above_grouping).collect();
     let by_set = below.user_id(aggregate)?;
     let partitions: Vec<Expr> = columns.iter().cloned().chain(below.sets.as_ref().map(|_| grouping_id())).collect();
     let Below { keys, sets, groups, calls, .. } = below;
