@@ -137,7 +137,7 @@ pub fn update_functions(state: &mut SessionState) -> Result<()> {
 
 /// DataFusion's, and ours among them.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let mut rules = aggregates::instead(Optimizer::new().rules);
+    let mut rules = right::cross_joins::mended(aggregates::instead(Optimizer::new().rules));
     rules.push(Arc::new(OurAggregates));
     rules.push(Arc::new(GuardedConditions));
     interrupt::logical_rules(rules)

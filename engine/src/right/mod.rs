@@ -6,6 +6,7 @@
 //! | `sets` | INTERSECT ALL and EXCEPT ALL |
 //! | `grouping` | GROUPING SETS over input that is sorted, constant or partitioned |
 //! | `outer` | constants of the side of an outer join whose rows may be missing |
+//! | `cross_joins` | joins by `=` and by IS NOT DISTINCT FROM next to each other |
 //! | `names` | filters where two columns have one name |
 //! | `arithmetic`, `sum` | results that leave their type |
 //! | `numbers` | decimals, and numbers of different types that meet |
@@ -20,6 +21,7 @@
 mod arithmetic;
 mod arrays;
 mod comparable;
+pub(crate) mod cross_joins;
 mod expressions;
 mod frames;
 mod grouping;

@@ -115,10 +115,13 @@ pub(super) fn compare(actual: &[Row], expected: &[Row], ordered: bool) -> Result
 
 fn coarse(value: &Value) -> String {
     match value {
+        // Before all texts, also the empty one.
         Value::Null => String::new(),
         Value::Exact(text) => match text.parse::<f64>() {
+            // Whole numbers are not rounded.
+            Ok(number) if text.parse::<i128>().is_ok() => format!("{number:.6e} {text}"),
             Ok(number) => format!("{number:.6e}"),
-            Err(_) => text.clone(),
+            Err(_) => format!("'{text}"),
         },
         Value::Fraction(number) => format!("{number:.6e}"),
     }
