@@ -4,11 +4,13 @@
 //! outermost one takes NULLs: rows with NULL are lost from `t join u on t.k is not distinct from u.k` within a join by `=`, and come from a join by
 //! `=` within one by IS NOT DISTINCT FROM. Here the keys of the latter are conditions while that rule runs. What is to be a key again is found
 //! by DataFusion's `ExtractEquijoinPredicate` afterwards.
+//!
+//! A key that names no column, as in `9 in (select g from t)`, that rule forgets. It is a condition too.
 
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{NullEquality, Result};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Filter, Join, JoinType, LogicalPlan, Operator, binary_expr};
+use datafusion::logical_expr::{Expr, Filter, Join, JoinType, LogicalPlan, Operator, binary_expr};
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
@@ -44,11 +46,12 @@ impl OptimizerRule for NullsApart {
                 LogicalPlan::Filter(Filter { input, .. }) => (input.as_ref(), true),
                 joins => (joins, false),
             };
-            let mut ways = Vec::new();
-            ways_of(joins, &mut ways);
-            let takes_nulls = |way: &NullEquality| *way == NullEquality::NullEqualsNull;
+            let mut inner = Vec::new();
+            inner_joins(joins, &mut inner);
+            let takes_nulls = |join: &&Join| join.null_equality == NullEquality::NullEqualsNull;
             // Alike all of them are put together as they were, unless a condition above them gives further keys.
-            if !ways.iter().any(takes_nulls) || (ways.iter().all(takes_nulls) && !is_filtered) {
+            let are_alike = !inner.iter().any(takes_nulls) || (inner.iter().all(takes_nulls) && !is_filtered);
+            if are_alike && !inner.iter().any(|join| join.on.iter().any(has_constant)) {
                 return Ok(Transformed::no(node));
             }
             Ok(Transformed::yes(match node {
@@ -65,27 +68,34 @@ impl OptimizerRule for NullsApart {
     }
 }
 
-/// How inner joins upon each other take NULLs in their keys.
-fn ways_of(plan: &LogicalPlan, ways: &mut Vec<NullEquality>) {
+/// Inner joins upon each other.
+fn inner_joins<'a>(plan: &'a LogicalPlan, found: &mut Vec<&'a Join>) {
     if let LogicalPlan::Join(join) = plan
         && join.join_type == JoinType::Inner
     {
-        ways.push(join.null_equality);
-        ways_of(&join.left, ways);
-        ways_of(&join.right, ways);
+        found.push(join);
+        inner_joins(&join.left, found);
+        inner_joins(&join.right, found);
     }
 }
 
-/// Inner joins upon each other, none of which has keys that may be NULL.
+fn has_constant((left, right): &(Expr, Expr)) -> bool {
+    !left.any_column_refs() || !right.any_column_refs()
+}
+
+/// Inner joins upon each other, none of which has keys that may be NULL, or that are constant.
 fn with_conditions(plan: LogicalPlan) -> LogicalPlan {
     match plan {
         LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {
             let Join { left, right, mut on, mut filter, mut null_equality, .. } = join;
-            if null_equality == NullEquality::NullEqualsNull {
-                let keys = on.drain(..).map(|(left, right)| binary_expr(left, Operator::IsNotDistinctFrom, right));
-                filter = conjunction(keys.chain(filter));
-                null_equality = NullEquality::NullEqualsNothing;
-            }
+            let (way, may_be_null) = match null_equality {
+                NullEquality::NullEqualsNull => (Operator::IsNotDistinctFrom, true),
+                NullEquality::NullEqualsNothing => (Operator::Eq, false),
+            };
+            let moved: Vec<_> = on.extract_if(.., |key| may_be_null || has_constant(key)).collect();
+            let keys = moved.into_iter().map(|(left, right)| binary_expr(left, way, right));
+            filter = conjunction(keys.chain(filter));
+            null_equality = NullEquality::NullEqualsNothing;
             let side = |side: Arc<LogicalPlan>| Arc::new(with_conditions(Arc::unwrap_or_clone(side)));
             LogicalPlan::Join(Join {
                 left: side(left),

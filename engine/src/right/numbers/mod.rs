@@ -183,7 +183,17 @@ impl Types<'_> {
                 parts.extend(list);
                 let changed = self.align(&mut parts, digits::meet_in_column)?;
                 let expr = parts.remove(0);
-                of(Expr::InList(InList::new(Box::new(expr), parts, negated)), changed)
+                // DataFusion forgets NULL where it makes one list of two.
+                let is_null = |part: &Expr| matches!(part, Expr::Literal(value, _) if value.is_null());
+                let (nulls, known): (Vec<Expr>, Vec<Expr>) = parts.into_iter().partition(is_null);
+                let list = |list| Expr::InList(InList::new(Box::new(expr), list, negated));
+                let unknown = lit(ScalarValue::Boolean(None));
+                match (nulls.is_empty(), known.is_empty()) {
+                    (true, _) => of(list(known), changed),
+                    (_, true) => of(list(nulls), changed),
+                    _ if negated => of(list(known).and(unknown), true),
+                    _ => of(list(known).or(unknown), true),
+                }
             }
             Expr::InSubquery(InSubquery { expr, mut subquery, negated }) => {
                 let mut expr = *expr;

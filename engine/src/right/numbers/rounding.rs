@@ -25,14 +25,21 @@ enum Kind {
     Real,
     /// -1, 0 or 1.
     Sign,
+    /// A decimal of the type of the second argument, which is NULL. DataFusion takes a cast for one that loses nothing, and compares what is cast
+    /// with a literal instead of it.
+    Decimal,
 }
 
 static HALF_EVEN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Rounding::function("round_half_even", Kind::HalfEven));
 static REAL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Rounding::function("checked_real", Kind::Real));
 static SIGN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Rounding::function("sign", Kind::Sign));
+static DECIMAL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let signature = Signature::any(2, Volatility::Immutable);
+    Arc::new(ScalarUDF::from(Rounding { name: "round_decimal", kind: Kind::Decimal, signature }))
+});
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    [&HALF_EVEN, &REAL, &SIGN].into_iter().map(|function| Arc::clone(function)).collect()
+    [&HALF_EVEN, &REAL, &SIGN, &DECIMAL].into_iter().map(|function| Arc::clone(function)).collect()
 }
 
 /// A cast of `expr` as PostgreSQL makes it, or `expr` itself if DataFusion's does.
@@ -44,6 +51,12 @@ pub(super) fn cast(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Trans
         (_, DataType::Float32) if expr.get_type(schema).is_ok_and(|from| from == DataType::Float64) => {
             return Ok(Transformed::yes(REAL.call(vec![expr])));
         }
+        (_, to) if Digits::of(to).is_some() && to.is_decimal() => {
+            let from = expr.get_type(schema).ok().filter(DataType::is_decimal).as_ref().and_then(Digits::of);
+            if from.zip(Digits::of(to)).is_some_and(|(from, to)| to.scale < from.scale) {
+                return Ok(Transformed::yes(as_decimal(expr, to, schema)?));
+            }
+        }
         _ => {}
     }
     let rounded = rounded(expr, to, schema)?;
@@ -54,6 +67,14 @@ pub(super) fn cast(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Trans
     })
 }
 
+/// `expr` as a decimal of fewer decimal places.
+fn as_decimal(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Expr> {
+    match expr {
+        Expr::Literal(..) => as_type(expr, to, schema),
+        expr => Ok(DECIMAL.call(vec![expr, lit(ScalarValue::try_from(to)?)])),
+    }
+}
+
 /// `expr` without a fraction if it is cast to an integer.
 pub(super) fn rounded(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if !to.is_integer() || is_half_even(&expr) {
@@ -62,7 +83,7 @@ pub(super) fn rounded(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Tr
     match expr.get_type(schema) {
         Ok(from) if from.is_floating() => Ok(Transformed::yes(HALF_EVEN.call(vec![expr]))),
         Ok(from) if from.is_decimal() => match whole(&from) {
-            Some(whole) => Ok(Transformed::yes(as_type(expr, &whole, schema)?)),
+            Some(whole) => Ok(Transformed::yes(as_decimal(expr, &whole, schema)?)),
             None => Ok(Transformed::no(expr)),
         },
         _ => Ok(Transformed::no(expr)),
@@ -92,7 +113,7 @@ pub(super) fn call(call: ScalarFunction, schema: &DFSchema) -> Result<Transforme
             }
             let (Some(to), Some(digits)) = (whole(&from), Digits::of(&from)) else { return again(func, args) };
             if func.name() == "round" {
-                return Ok(Transformed::yes(as_type(args.remove(0), &to, schema)?));
+                return Ok(Transformed::yes(as_decimal(args.remove(0), &to, schema)?));
             }
             let precision = digits.precision.saturating_add(1);
             let roomy = Digits { precision, ..digits };
@@ -105,6 +126,24 @@ pub(super) fn call(call: ScalarFunction, schema: &DFSchema) -> Result<Transforme
             let argument = as_type(args.remove(0), &roomy, schema)?;
             let call = Expr::ScalarFunction(ScalarFunction { func, args: vec![argument] });
             Ok(Transformed::yes(Expr::Cast(Cast::new(Box::new(call), to))))
+        }
+        // Its type would depend on whether its places are known when it is planned.
+        ("round", [argument, places]) => {
+            let from = argument.get_type(schema)?;
+            let Some(digits) = Digits::of(&from).filter(|_| from.is_decimal()) else { return again(func, args) };
+            let known = match places {
+                Expr::Literal(places, _) => places.cast_to(&DataType::Int64).ok(),
+                _ => None,
+            };
+            let scale = match known {
+                Some(ScalarValue::Int64(Some(places))) => places.clamp(0, i64::from(digits.scale.max(0))) as i8,
+                _ => digits.scale,
+            };
+            let precision = (digits.whole() + 1 + i16::from(scale)).clamp(1, 76) as u8;
+            let wide = digits.wide || precision > DECIMAL128_MAX_PRECISION;
+            let to = Digits { precision, scale, ..digits }.data_type(wide);
+            let rounded = Expr::ScalarFunction(ScalarFunction { func, args });
+            Ok(Transformed::yes(DECIMAL.call(vec![rounded, lit(ScalarValue::try_from(&to)?)])))
         }
         ("trunc", [argument]) => {
             let from = argument.get_type(schema)?;
@@ -162,6 +201,7 @@ impl Rounding {
                 })?;
                 Arc::new(reals)
             }
+            (Kind::Decimal, _) => return internal_err!("round_decimal takes a type"),
             (Kind::Real, other) => return internal_err!("checked_real takes doubles, not {other}"),
             (Kind::Sign, _) => {
                 let doubles = cast_array(values, &DataType::Float64)?;
@@ -194,6 +234,7 @@ impl ScalarUDFImpl for Rounding {
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         match (self.kind, &types[0]) {
             (Kind::HalfEven, of) => Ok(of.clone()),
+            (Kind::Decimal, _) => Ok(types[1].clone()),
             (Kind::Real, _) => Ok(DataType::Float32),
             (Kind::Sign, of) if of.is_decimal() => Ok(DataType::Decimal128(1, 0)),
             (Kind::Sign, of) if of.is_numeric() || of.is_null() => Ok(DataType::Float64),
@@ -203,11 +244,15 @@ impl ScalarUDFImpl for Rounding {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let from = &args.arg_fields[0];
-        let to = self.return_type(&[from.data_type().clone()])?;
+        let types: Vec<DataType> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        let to = self.return_type(&types)?;
         Ok(Arc::new(Field::new(self.name, to, from.is_nullable())))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if self.kind == Kind::Decimal {
+            return args.args[0].cast_to(args.return_type(), None);
+        }
         Ok(match &args.args[0] {
             ColumnarValue::Array(values) => ColumnarValue::Array(self.compute(values)?),
             ColumnarValue::Scalar(value) => {
