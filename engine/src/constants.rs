@@ -4,7 +4,8 @@
 //! tell the size of what they would make from their arguments, and make no value that is larger
 //!
 //! - than [`LIMIT`] on a thread that plans, where DataFusion computes constants: the optimizer leaves the expression as it is, for a task;
-//! - than what [`bound_values`] leaves to a task.
+//! - than what [`bound_values`] leaves to a task;
+//! - for a text than [`LONGEST_TEXT`].
 
 use crate::interrupt;
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -29,6 +30,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a constant that is computed where statements are planned.
 const LIMIT: u64 = 1 << 20;
+
+/// Bytes of a text that a function makes of a length, as in PostgreSQL.
+const LONGEST_TEXT: u64 = (1 << 30) - 1;
 
 /// The part of the memory of all tasks that the values of one call may take: beside them there are its arguments, and what is made of them.
 const PART: u64 = 4;
@@ -79,8 +83,7 @@ fn expands(function: &ScalarUDF) -> Option<Expands> {
 impl Expands {
     /// Bytes of the values of all rows, about, and closer when they seem to be more than `limit`.
     fn bytes(self, args: &[ColumnarValue], rows: usize, limit: u64) -> u64 {
-        // What is made of constants only is made once.
-        let rows = if args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) { 1 } else { rows };
+        let rows = rows_made(args, rows);
         let of = |index: usize, read: fn(&ColumnarValue) -> PerRow| args.get(index).map_or(PerRow::Same(0), read);
         let sum = |of_row: &dyn Fn(usize) -> u64| (0..rows).map(of_row).fold(0, u64::saturating_add);
         match self {
@@ -111,6 +114,25 @@ impl Expands {
             }
         }
     }
+}
+
+impl Expands {
+    /// Letters of the longest text that is made by a length or a number of copies.
+    fn longest(self, args: &[ColumnarValue], rows: usize) -> u64 {
+        let [text, number, ..] = args else { return 0 };
+        let (sizes, numbers) = (sizes(text), numbers(number));
+        let of_row = |row: usize| match self {
+            Expands::Copies => positive(sizes.at(row)).saturating_mul(positive(numbers.at(row))),
+            Expands::Length(_) => positive(numbers.at(row)),
+            _ => 0,
+        };
+        (0..rows_made(args, rows)).map(of_row).max().unwrap_or(0)
+    }
+}
+
+/// What is made of constants only is made once.
+fn rows_made(args: &[ColumnarValue], rows: usize) -> usize {
+    if args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) { 1 } else { rows }
 }
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -236,7 +258,7 @@ impl ScalarUDFImpl for Bounded {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let planning = interrupt::is_planning();
         let limit = if planning { LIMIT } else { OF_TASKS.load(Ordering::Relaxed) };
-        if let Some(expands) = expands(&self.0).filter(|_| limit < u64::MAX) {
+        if let Some(expands) = expands(&self.0) {
             let bytes = expands.bytes(&args.args, args.number_rows, limit);
             if bytes > limit && planning {
                 return resources_err!(
@@ -245,6 +267,15 @@ impl ScalarUDFImpl for Bounded {
                     self.name(),
                     LIMIT
                 );
+            }
+            if bytes > LONGEST_TEXT && matches!(self.name(), "lpad" | "rpad" | "repeat") {
+                let longest = expands.longest(&args.args, args.number_rows);
+                if longest > LONGEST_TEXT {
+                    return exec_err!(
+                        "{}() would make a text of {longest} bytes, and a text has at most {LONGEST_TEXT}: ask for a shorter one",
+                        self.name()
+                    );
+                }
             }
             if bytes > limit {
                 return exec_err!(

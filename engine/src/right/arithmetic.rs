@@ -7,7 +7,7 @@
 //! Here such operators become functions that are errors where the result is not of its type. Operators whose result always is stay as they are,
 //! such as those of floats, and of decimals whose digits are few.
 
-use super::expressions::rewrite_expressions;
+use super::expressions::{KnownTypes, rewrite_expressions};
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, Datum};
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{
@@ -17,14 +17,14 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result, internal_err, plan_datafusion_err};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Result, internal_err, plan_datafusion_err};
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::interval_arithmetic::{Interval, apply_operator};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    BinaryExpr, ColumnarValue, Expr, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_expr_common::datum::apply;
@@ -42,57 +42,37 @@ impl AnalyzerRule for CheckedArithmetic {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         rewrite_expressions(plan, &|expr, schema| {
-            let mut types = Types { known: Vec::new(), schema };
-            expr.transform_up(|expr| types.checked(expr)).data()
+            let mut types = KnownTypes::new(schema);
+            expr.transform_up(|expr| checked(&mut types, expr)).data()
         })
     }
 }
 
-/// The types of results, found while an expression is walked from its leaves: asking for each by itself takes a time that grows with the
-/// square of a long sum.
-struct Types<'a> {
-    /// Of those that the walk has come through and not of what they are part of.
-    known: Vec<Option<DataType>>,
-    schema: &'a DFSchema,
-}
-
-impl Types<'_> {
-    fn checked(&mut self, expr: Expr) -> Result<Transformed<Expr>> {
-        let mut parts = 0;
-        expr.apply_children(|_| {
-            parts += 1;
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        let mut of_parts = self.known.split_off(self.known.len().saturating_sub(parts)).into_iter();
-        let mut type_of = |part: &Expr| match of_parts.next().flatten() {
-            Some(known) => known,
-            // A parameter has no type yet.
-            None => part.get_type(self.schema).unwrap_or(DataType::Null),
-        };
-        let (checked, known) = match expr {
-            Expr::BinaryExpr(BinaryExpr { left, op, right }) if function(op).is_some() => {
-                let (l, r) = (type_of(&left), type_of(&right));
-                let result = BinaryTypeCoercer::new(&l, &op, &r).get_result_type().ok();
-                let expr = match function(op).filter(|_| may_leave(op, &l, &r)) {
-                    Some(function) if l.is_integer() => Transformed::yes(chained(function, *left, *right)),
-                    Some(function) => Transformed::yes(function.call(vec![*left, *right])),
-                    None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
-                };
-                (expr, result)
-            }
-            Expr::Negative(of) => {
-                let known = type_of(&of);
-                let expr = match known.is_integer() {
-                    true => Transformed::yes(NEGATE.call(vec![*of])),
-                    false => Transformed::no(Expr::Negative(of)),
-                };
-                (expr, Some(known))
-            }
-            expr => (Transformed::no(expr), None),
-        };
-        self.known.push(known);
-        Ok(checked)
-    }
+fn checked(types: &mut KnownTypes, expr: Expr) -> Result<Transformed<Expr>> {
+    let mut type_of = types.of_parts(&expr)?;
+    let (checked, known) = match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if function(op).is_some() => {
+            let (l, r) = (type_of(&left), type_of(&right));
+            let result = BinaryTypeCoercer::new(&l, &op, &r).get_result_type().ok();
+            let expr = match function(op).filter(|_| may_leave(op, &l, &r)) {
+                Some(function) if l.is_integer() => Transformed::yes(chained(function, *left, *right)),
+                Some(function) => Transformed::yes(function.call(vec![*left, *right])),
+                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+            };
+            (expr, result)
+        }
+        Expr::Negative(of) => {
+            let known = type_of(&of);
+            let expr = match known.is_integer() {
+                true => Transformed::yes(NEGATE.call(vec![*of])),
+                false => Transformed::no(Expr::Negative(of)),
+            };
+            (expr, Some(known))
+        }
+        expr => (Transformed::no(expr), None),
+    };
+    types.push(known);
+    Ok(checked)
 }
 
 /// A long sum is one call, so that a plan is not nested as deep as it is long.

@@ -1,9 +1,10 @@
 //! Walks over the expressions of whole plans.
 
-use datafusion::common::tree_node::{Transformed, TransformedResult};
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 
 /// `plan` with each of its expressions, also those of subqueries, as `rewrite` makes it. Names and types stay.
 pub(super) fn rewrite_expressions(
@@ -15,6 +16,40 @@ pub(super) fn rewrite_expressions(
         node.map_expressions(|expr| rewrite(expr, &schema).map(Transformed::yes))
     })
     .data()
+}
+
+/// The types of expressions that are walked from their leaves up, kept while they are known: asking each for its own takes a time that grows
+/// with the square of a long sum.
+pub(super) struct KnownTypes<'a> {
+    /// Of what the walk has come through, and not of what is part of that.
+    known: Vec<Option<DataType>>,
+    schema: &'a DFSchema,
+}
+
+impl<'a> KnownTypes<'a> {
+    pub fn new(schema: &'a DFSchema) -> Self {
+        Self { known: Vec::new(), schema }
+    }
+
+    /// What gives the types of the parts of `expr`, asked for in their order. [`KnownTypes::push`] is for that of `expr` itself.
+    pub fn of_parts(&mut self, expr: &Expr) -> Result<impl FnMut(&Expr) -> DataType + use<'a>> {
+        let mut parts = 0;
+        expr.apply_children(|_| {
+            parts += 1;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        let mut of_parts = self.known.split_off(self.known.len().saturating_sub(parts)).into_iter();
+        let schema = self.schema;
+        Ok(move |part: &Expr| match of_parts.next().flatten() {
+            Some(known) => known,
+            // A parameter has no type yet.
+            None => part.get_type(schema).unwrap_or(DataType::Null),
+        })
+    }
+
+    pub fn push(&mut self, of_expr: Option<DataType>) {
+        self.known.push(of_expr);
+    }
 }
 
 /// The columns that expressions of `node` may name.

@@ -7,14 +7,14 @@
 //!
 //! Here the rule sees such nodes below one that lets only those filters through whose columns cannot be taken for others.
 
+use crate::ops::of_one_input;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{JoinType, Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::filter_pushdown::{
     ChildFilterDescription, ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation,
 };
@@ -43,13 +43,13 @@ impl PhysicalOptimizerRule for ByName {
             let clear = clear_columns(&node);
             Ok(match clear.len() == node.schema().fields().len() {
                 true => Transformed::no(node),
-                false => Transformed::yes(Arc::new(Guard { node, clear }) as Arc<dyn ExecutionPlan>),
+                false => Transformed::yes(Arc::new(Guard { input: node, clear }) as Arc<dyn ExecutionPlan>),
             })
         });
         let pushed = self.0.optimize(guarded.data()?, config)?;
         let bared = pushed.transform_up(|node| {
             Ok(match node.downcast_ref::<Guard>() {
-                Some(guard) => Transformed::yes(Arc::clone(&guard.node)),
+                Some(guard) => Transformed::yes(Arc::clone(&guard.input)),
                 None => Transformed::no(node),
             })
         });
@@ -98,7 +98,7 @@ fn of_other_key(node: &Arc<dyn ExecutionPlan>) -> HashSet<String> {
 /// Stands above a node while filters are pushed, and is no part of a plan that runs.
 #[derive(Debug)]
 struct Guard {
-    node: Arc<dyn ExecutionPlan>,
+    input: Arc<dyn ExecutionPlan>,
     clear: HashSet<usize>,
 }
 
@@ -114,31 +114,10 @@ impl ExecutionPlan for Guard {
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
-        self.node.properties()
+        self.input.properties()
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.node]
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self { node: children.swap_remove(0), clear: self.clear.clone() }))
-    }
-
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self { node: children.swap_remove(0), clear: self.clear.clone() }))
-    }
+    of_one_input!(|this, input| Self { input, clear: this.clear.clone() });
 
     fn gather_filters_for_pushdown(
         &self,
@@ -147,7 +126,7 @@ impl ExecutionPlan for Guard {
         _: &ConfigOptions,
     ) -> Result<FilterDescription> {
         let child =
-            ChildFilterDescription::from_child_with_allowed_indices(&parent_filters, self.clear.clone(), &self.node)?;
+            ChildFilterDescription::from_child_with_allowed_indices(&parent_filters, self.clear.clone(), &self.input)?;
         Ok(FilterDescription::new().with_child(child))
     }
 

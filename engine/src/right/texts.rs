@@ -4,14 +4,13 @@
 //! | --- | --- |
 //! | `windlass_similar_pattern(pattern, escape)` | a pattern of SIMILAR TO as a regular expression |
 //! | `regexp_replace` | in the replacement `\1` and `\&` are what was found, and `$` is a dollar sign |
-//! | `lpad`, `rpad`, `repeat` | no text of more than 1 GiB |
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Int64Type};
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
-use datafusion::functions::{regex, string, unicode};
+use datafusion::functions::regex;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -19,16 +18,10 @@ use datafusion::logical_expr::{
 };
 use std::sync::Arc;
 
-/// The longest text that a function makes, as in PostgreSQL. Bytes.
-const MAX_BYTES: i64 = (1 << 30) - 1;
-
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         Arc::new(SimilarPattern { signature: Signature::variadic_any(Volatility::Immutable) }.into()),
-        Arc::new(Checked { datafusion: regex::regexp_replace(), what: What::Replacement }.into()),
-        Arc::new(Checked { datafusion: unicode::lpad(), what: What::Length }.into()),
-        Arc::new(Checked { datafusion: unicode::rpad(), what: What::Length }.into()),
-        Arc::new(Checked { datafusion: string::repeat(), what: What::Times }.into()),
+        Arc::new(Replace(regex::regexp_replace()).into()),
     ]
 }
 
@@ -147,113 +140,55 @@ fn replacement(of: &str) -> String {
     made
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum What {
-    /// The third argument is a replacement.
-    Replacement,
-    /// The second argument is the length of the result in characters.
-    Length,
-    /// The second argument is how often the first is repeated.
-    Times,
-}
-
-/// A function of DataFusion's whose arguments are looked at before.
+/// `regexp_replace`, whose replacement is read as PostgreSQL reads it.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Checked {
-    datafusion: Arc<ScalarUDF>,
-    what: What,
-}
+struct Replace(Arc<ScalarUDF>);
 
-impl Checked {
-    fn check_length(&self, args: &[ColumnarValue]) -> Result<()> {
-        let [text, number, ..] = args else { return Ok(()) };
-        let refused = |length: i64| {
-            exec_err!(
-                "{}() would make a text of {length} bytes, and a text has at most {MAX_BYTES}: ask for a shorter one",
-                self.name()
-            )
-        };
-        let rows = [text, number].into_iter().find_map(|value| match value {
-            ColumnarValue::Array(array) => Some(array.len()),
-            ColumnarValue::Scalar(_) => None,
-        });
-        let numbers = cast(&number.to_array(rows.unwrap_or(1))?, &DataType::Int64)?;
-        let numbers = numbers.as_primitive::<Int64Type>();
-        if self.what == What::Length {
-            return numbers.iter().flatten().find(|length| *length > MAX_BYTES).map_or(Ok(()), refused);
-        }
-        // Only a large number needs a look at the texts.
-        if numbers.iter().flatten().all(|times| times < 1 << 10) {
-            return Ok(());
-        }
-        let texts = cast(&text.to_array(rows.unwrap_or(1))?, &DataType::Utf8)?;
-        for (text, times) in texts.as_string::<i32>().iter().zip(numbers) {
-            let (Some(text), Some(times)) = (text, times) else { continue };
-            let length = i64::try_from(text.len()).unwrap_or(i64::MAX).saturating_mul(times);
-            if length > MAX_BYTES {
-                return refused(length);
-            }
-        }
-        Ok(())
-    }
-}
-
-impl ScalarUDFImpl for Checked {
+impl ScalarUDFImpl for Replace {
     fn name(&self) -> &str {
-        self.datafusion.name()
+        self.0.name()
     }
 
     fn aliases(&self) -> &[String] {
-        self.datafusion.aliases()
+        self.0.aliases()
     }
 
     fn signature(&self) -> &Signature {
-        self.datafusion.signature()
+        self.0.signature()
     }
 
     fn documentation(&self) -> Option<&Documentation> {
-        self.datafusion.documentation()
+        self.0.documentation()
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        self.datafusion.coerce_types(types)
+        self.0.coerce_types(types)
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.datafusion.return_type(types)
+        self.0.return_type(types)
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        self.datafusion.inner().return_field_from_args(args)
+        self.0.inner().return_field_from_args(args)
     }
 
     fn with_updated_config(&self, config: &ConfigOptions) -> Option<ScalarUDF> {
-        let datafusion = Arc::new(self.datafusion.inner().with_updated_config(config)?);
-        Some(Self { datafusion, what: self.what }.into())
+        Some(Self(Arc::new(self.0.inner().with_updated_config(config)?)).into())
     }
 
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
-        self.datafusion.simplify(args, info)
+        self.0.simplify(args, info)
     }
 
     fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        match self.what {
-            What::Replacement => {
-                if let Some(text) = args.args.get(2) {
-                    let (read, wanted) = (mapped(text, |text| Ok(replacement(text)))?, text.data_type());
-                    args.args[2] = read.cast_to(&wanted, None)?;
-                }
-                // Whatever is wrong was wrong in the pattern or its flags.
-                self.datafusion
-                    .inner()
-                    .invoke_with_args(args)
-                    .map_err(|error| exec_datafusion_err!("{}", error.strip_backtrace()))
-            }
-            What::Length | What::Times => {
-                self.check_length(&args.args)?;
-                self.datafusion.inner().invoke_with_args(args)
-            }
+        if let Some(text) = args.args.get(2) {
+            let (read, wanted) = (mapped(text, |text| Ok(replacement(text)))?, text.data_type());
+            args.args[2] = read.cast_to(&wanted, None)?;
         }
+        // Whatever is wrong was wrong in the pattern or its flags.
+        let replaced = self.0.inner().invoke_with_args(args);
+        replaced.map_err(|error| exec_datafusion_err!("{}", error.strip_backtrace()))
     }
 }
 

@@ -4,24 +4,17 @@
 //! thousands takes a thousand times as long as a tree of the same conditions. Both operators are associative, their conditions stay in
 //! their order, and what a condition is called is nobody's business. Short chains stay as they are, as EXPLAIN shows them.
 
-use datafusion::sql::parser::{CopyToSource, Statement};
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Select, VisitMut, VisitorMut};
+use super::walk::everywhere;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Select, VisitorMut};
 use std::ops::ControlFlow;
 
 /// Conditions of a chain that stays as it is.
 const SHORT: usize = 64;
 
 pub(super) fn balance(statement: &mut Statement) {
-    match statement {
-        Statement::Statement(statement) => _ = statement.visit(&mut Conditions),
-        Statement::Explain(explain) => balance(&mut explain.statement),
-        Statement::CopyTo(copy) => {
-            if let CopyToSource::Query(query) = &mut copy.source {
-                let _ = query.visit(&mut Conditions);
-            }
-        }
-        Statement::CreateExternalTable(_) | Statement::Reset(_) => {}
-    }
+    // Nothing here breaks off.
+    let _: Option<()> = everywhere(statement, &mut Conditions);
 }
 
 struct Conditions;
@@ -122,8 +115,7 @@ mod tests {
             }
         }
         let mut found = Found(None);
-        let Statement::Statement(statement) = statement else { panic!("a query") };
-        let _ = statement.visit(&mut found);
+        let _: Option<()> = everywhere(statement, &mut found);
         found.0.unwrap()
     }
 

@@ -7,12 +7,13 @@
 //!   timestamp '9999-12-31'          as TIMESTAMP(6): nanoseconds end in 2262
 //! ```
 
+use super::walk::{everywhere, folded, taken};
 use crate::errors::QueryError;
-use datafusion::sql::parser::{CopyToSource, Statement};
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     self, CharacterLength, CreateTable, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, Select, SelectFlavor, SelectItem, SetExpr, TableAlias, TableFactor,
-    TableSample, TableSampleKind, TableSampleMethod, TableSampleUnit, TypedString, Value, VisitMut, VisitorMut,
+    TableSample, TableSampleKind, TableSampleMethod, TableSampleUnit, TypedString, Value, VisitorMut,
     WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
@@ -22,25 +23,9 @@ use windlass_engine::beyond_nanoseconds;
 
 /// Rewrites `statement` in place.
 pub(super) fn rewrite(statement: &mut Statement) -> Result<(), QueryError> {
-    let rewritten = match statement {
-        Statement::Statement(statement) => rewrite_all(statement.as_mut()),
-        Statement::Explain(explain) => return rewrite(&mut explain.statement),
-        Statement::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => rewrite_all(query.as_mut()),
-            CopyToSource::Relation(_) => ControlFlow::Continue(()),
-        },
-        Statement::CreateExternalTable(_) | Statement::Reset(_) => ControlFlow::Continue(()),
-    };
-    match rewritten {
-        ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => Ok(()),
-    }
-}
-
-fn rewrite_all<V: VisitMut>(node: &mut V) -> ControlFlow<QueryError> {
     let mut times = Times::default();
-    node.visit(&mut times)?;
-    node.visit(&mut Words { micros: times.any_is_far })
+    everywhere(statement, &mut times).map_or(Ok(()), Err)?;
+    everywhere(statement, &mut Words { micros: times.any_is_far }).map_or(Ok(()), Err)
 }
 
 /// How many characters the columns of a new table hold: those of VARCHAR(n) and CHAR(n).
@@ -48,10 +33,7 @@ pub(super) fn lengths(create: &CreateTable) -> Result<Vec<(String, u32)>, QueryE
     let mut lengths = Vec::new();
     for column in &create.columns {
         if let Some(length) = length(&column.data_type) {
-            let name = match column.name.quote_style {
-                None => column.name.value.to_lowercase(),
-                Some(_) => column.name.value.clone(),
-            };
+            let name = folded(&column.name);
             let length = u32::try_from(length).map_err(|_| {
                 QueryError::Invalid(format!(
                     "column '{name}' cannot hold {length} characters: use VARCHAR without a length"
@@ -153,7 +135,7 @@ impl VisitorMut for Words {
             && let Some(length) = length(data_type)
         {
             *data_type = DataType::Varchar(None);
-            let whole = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+            let whole = taken(expr);
             *expr = call("left", vec![whole, number(length)]);
         }
         ControlFlow::Continue(())

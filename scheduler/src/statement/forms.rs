@@ -13,7 +13,7 @@
 
 use super::balance::tree;
 use super::dialect::call;
-use super::walk::{everywhere, outside_of_queries};
+use super::walk::{everywhere, outside_of_queries, same_name, taken};
 use crate::errors::QueryError;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement;
@@ -327,7 +327,7 @@ fn is_value(select: &Select, key: &Expr) -> bool {
         || match select.projection.first() {
             Some(SelectItem::UnnamedExpr(expr)) => expr == key,
             Some(SelectItem::ExprWithAlias { expr, alias }) => {
-                expr == key || matches!(key, Expr::Identifier(name) if super::walk::same_name(name, alias))
+                expr == key || matches!(key, Expr::Identifier(name) if same_name(name, alias))
             }
             _ => false,
         }
@@ -374,10 +374,6 @@ fn is_query(expr: &Expr) -> bool {
 
 fn is_placeholder(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(value) if matches!(value.value, Value::Placeholder(_)))
-}
-
-fn taken(expr: &mut Expr) -> Expr {
-    std::mem::replace(expr, Expr::value(Value::Null))
 }
 
 fn nested(expr: Expr) -> Expr {

@@ -3,14 +3,15 @@
 //! DataFusion's planner reads some fields of the syntax tree and passes over others: `for update` locks nothing, `lower(x) over ()` is
 //! `lower(x)`, a primary key lets the same key in twice. What [`super::dialect`] makes of the tree has a meaning, and is not here.
 
+use super::walk::look_at;
 use crate::errors::QueryError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::registry::FunctionRegistry;
-use datafusion::sql::parser::{CopyToSource, Statement};
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     self, ColumnDef, ColumnOption, ConstraintCharacteristics, Expr, Function, FunctionArg, FunctionArgumentClause,
     FunctionArguments, NullTreatment, ObjectName, ObjectType, Query, SchemaName, Select, SelectFlavor, TableConstraint,
-    TableFactor, Visit, Visitor,
+    TableFactor, Visitor,
 };
 use std::ops::ControlFlow;
 
@@ -23,19 +24,11 @@ type Found = ControlFlow<QueryError>;
 pub(super) fn refuse(state: &SessionState, statement: &Statement) -> Result<(), QueryError> {
     let mut words = Words { state };
     let found = match statement {
-        Statement::Statement(statement) => statement.as_ref().visit(&mut words),
         Statement::Explain(explain) => return refuse(state, &explain.statement),
-        Statement::CopyTo(copy) => match &copy.source {
-            CopyToSource::Query(query) => query.as_ref().visit(&mut words),
-            CopyToSource::Relation(_) => ControlFlow::Continue(()),
-        },
-        Statement::CreateExternalTable(create) => of_table(&create.columns, &create.constraints),
-        Statement::Reset(_) => ControlFlow::Continue(()),
+        Statement::CreateExternalTable(create) => of_table(&create.columns, &create.constraints).break_value(),
+        statement => look_at(statement, &mut words),
     };
-    match found {
-        ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => Ok(()),
-    }
+    found.map_or(Ok(()), Err)
 }
 
 struct Words<'a> {

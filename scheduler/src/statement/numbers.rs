@@ -8,12 +8,13 @@
 //!   with recursive t as (select 1.5 union all ...)    the first rows leave room for more digits
 //! ```
 
+use super::dialect::call;
+use super::walk::{everywhere, look_at, taken};
 use datafusion::config::Dialect;
-use datafusion::sql::parser::{CopyToSource, Statement};
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, UnaryOperator, Value,
-    Visit, VisitMut, VisitorMut, visit_expressions,
+    FunctionArguments, Query, SelectItem, SetExpr, UnaryOperator, Value, Visitor, VisitorMut,
 };
 use std::ops::ControlFlow;
 
@@ -31,25 +32,23 @@ pub(super) fn rewrite(statement: &mut Statement, dialect: Dialect) {
         dialect,
         Dialect::MySQL | Dialect::MsSQL | Dialect::Hive | Dialect::BigQuery | Dialect::Databricks | Dialect::Spark
     );
-    match statement {
-        Statement::Statement(statement) => rewrite_in(statement.as_mut(), is_power),
-        Statement::Explain(explain) => rewrite(&mut explain.statement, dialect),
-        Statement::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => rewrite_in(query.as_mut(), is_power),
-            CopyToSource::Relation(_) => {}
-        },
-        Statement::CreateExternalTable(_) | Statement::Reset(_) => {}
-    }
+    let is_power = is_power && look_at(statement, &mut Power).is_some();
+    // Nothing here breaks off.
+    let _: Option<()> = everywhere(statement, &mut Numbers { is_power });
 }
 
-fn rewrite_in(node: &mut (impl Visit + VisitMut), is_power: bool) {
-    let has_power = |expr: &Expr| match expr {
-        Expr::BinaryOp { op: BinaryOperator::BitwiseXor | BinaryOperator::PGExp, .. } => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    };
-    let is_power = is_power && visit_expressions(node, has_power).is_break();
-    // Nothing here breaks off.
-    let _: ControlFlow<()> = VisitMut::visit(node, &mut Numbers { is_power });
+/// Breaks off where there is one.
+struct Power;
+
+impl Visitor for Power {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::BinaryOp { op: BinaryOperator::BitwiseXor | BinaryOperator::PGExp, .. } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
 }
 
 struct Numbers {
@@ -73,7 +72,7 @@ impl VisitorMut for Numbers {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if self.is_power && holds_power(expr) {
             let mut chain = Chain::default();
-            chain.take(take(expr));
+            chain.take(taken(expr));
             *expr = chain.tree();
         }
         // The minus of -2 ^ 2 binds more tightly than the power.
@@ -81,9 +80,9 @@ impl VisitorMut for Numbers {
             && self.is_power
             && matches!(**of, Expr::BinaryOp { op: BinaryOperator::BitwiseXor | BinaryOperator::PGExp, .. })
         {
-            let mut power = take(of);
+            let mut power = taken(of);
             let base = base(&mut power);
-            let number = take(base);
+            let number = taken(base);
             *base = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(number) };
             *expr = power;
         }
@@ -109,7 +108,7 @@ impl VisitorMut for Numbers {
                 }
             }
             Expr::BinaryOp { op: BinaryOperator::BitwiseXor | BinaryOperator::PGExp, left, right } if self.is_power => {
-                *expr = call("power", [left, right].map(|side| take(side)));
+                *expr = call("power", vec![taken(left), taken(right)]);
             }
             // A function of Spark's that takes doubles only.
             Expr::Function(Function { name, args: FunctionArguments::List(list), .. })
@@ -117,7 +116,7 @@ impl VisitorMut for Numbers {
             {
                 for arg in &mut list.args {
                     if let FunctionArg::Unnamed(FunctionArgExpr::Expr(of)) = arg {
-                        *of = double(take(of));
+                        *of = double(taken(of));
                     }
                 }
             }
@@ -229,7 +228,7 @@ fn leave_room(body: &mut SetExpr) {
             Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number.contains('.') && !number.contains(['e', 'E']))
         );
         if is_decimal {
-            let number = take(expr);
+            let number = taken(expr);
             let data_type = DataType::Decimal(ExactNumberInfo::PrecisionAndScale(RECURSIVE.0, RECURSIVE.1));
             *expr = Expr::Cast { kind: CastKind::Cast, expr: Box::new(number), data_type, array: false, format: None };
         }
@@ -239,24 +238,6 @@ fn leave_room(body: &mut SetExpr) {
 fn double(of: Expr) -> Expr {
     let data_type = DataType::Double(ExactNumberInfo::None);
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(of), data_type, array: false, format: None }
-}
-
-fn take(expr: &mut Expr) -> Expr {
-    std::mem::replace(expr, Expr::value(Value::Null))
-}
-
-fn call(name: &str, args: [Expr; 2]) -> Expr {
-    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Parameters of statements: `?` by position, `$1` by number, `$name` by name.
 
+use super::walk::everywhere;
 use crate::errors::QueryError;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
@@ -10,8 +11,8 @@ use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, Values};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::sql::parser::{CopyToSource, Statement};
-use datafusion::sql::sqlparser::ast::{self, Expr as SqlExpr, Value, visit_expressions_mut};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Value, VisitorMut};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -188,28 +189,22 @@ pub(super) fn number_placeholders(statement: &mut Statement) -> Result<Parameter
 }
 
 fn visit_placeholders(statement: &mut Statement, visit: &mut impl FnMut(&mut String, u64, u64)) {
-    match statement {
-        Statement::Statement(statement) => visit_sql(statement.as_mut(), visit),
-        Statement::Explain(explain) => visit_placeholders(&mut explain.statement, visit),
-        Statement::CopyTo(copy) => {
-            if let CopyToSource::Query(query) = &mut copy.source {
-                visit_sql(query.as_mut(), visit);
-            }
-        }
-        Statement::CreateExternalTable(_) | Statement::Reset(_) => {}
-    }
-}
+    struct Placeholders<F>(F);
+    impl<F: FnMut(&mut String, u64, u64)> VisitorMut for Placeholders<F> {
+        type Break = ();
 
-fn visit_sql<V: ast::VisitMut>(node: &mut V, visit: &mut impl FnMut(&mut String, u64, u64)) {
-    let _ = visit_expressions_mut(node, |expr| {
-        if let SqlExpr::Value(value) = expr {
-            let start = value.span.start;
-            if let Value::Placeholder(name) = &mut value.value {
-                visit(name, start.line, start.column);
+        fn post_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
+            if let SqlExpr::Value(value) = expr {
+                let start = value.span.start;
+                if let Value::Placeholder(name) = &mut value.value {
+                    (self.0)(name, start.line, start.column);
+                }
             }
+            ControlFlow::Continue(())
         }
-        ControlFlow::<()>::Continue(())
-    });
+    }
+    // Nothing here breaks off.
+    let _: Option<()> = everywhere(statement, &mut Placeholders(visit));
 }
 
 /// `INSERT INTO t VALUES ($1, $2)` over all rows at once: one statement, and one job, instead of one for each row. `None` when the

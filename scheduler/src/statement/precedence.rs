@@ -3,9 +3,9 @@
 //! The parser takes all that follows for the right side. Its trees keep parentheses, so an AND or OR on a right side that has none was not
 //! meant to be there: it is put above.
 
-use super::walk::everywhere;
+use super::walk::{everywhere, taken};
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, Value, VisitorMut};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, VisitorMut};
 use std::ops::ControlFlow;
 
 /// Comes before what builds trees without parentheses.
@@ -37,19 +37,19 @@ fn right_side(expr: &mut Expr) -> Option<(u8, &mut Box<Expr>)> {
 
 fn regroup_expr(expr: &mut Expr) {
     let mut above = Vec::new();
-    while let Some(taken) = looser_part(expr) {
-        above.push(taken);
+    while let Some(part) = looser_part(expr) {
+        above.push(part);
     }
     if above.is_empty() {
         return;
     }
     if matches!(expr, Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..)) {
         // So that it is read rightly where it is written out, as in the text of a view.
-        let apart = std::mem::replace(expr, Expr::value(Value::Null));
+        let apart = taken(expr);
         *expr = Expr::Nested(Box::new(apart));
     }
     for (op, right) in above.into_iter().rev() {
-        let left = Box::new(std::mem::replace(expr, Expr::value(Value::Null)));
+        let left = Box::new(taken(expr));
         *expr = Expr::BinaryOp { left, op, right };
     }
 }
@@ -65,7 +65,7 @@ fn looser_part(expr: &mut Expr) -> Option<(BinaryOperator, Box<Expr>)> {
     if !looser {
         return None;
     }
-    match std::mem::replace(right.as_mut(), Expr::value(Value::Null)) {
+    match taken(right) {
         Expr::BinaryOp { left, op, right: rest } => {
             **right = *left;
             Some((op, rest))

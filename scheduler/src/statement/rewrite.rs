@@ -5,26 +5,17 @@
 //!   of its subqueries, and refuses a list in which two are called alike (`select 2 + 3 * 4, (2 + 3) * 4`): the later one gets its own
 //!   text as its name, with a number if that is taken too.
 
-use super::walk::outside_of_queries;
-use datafusion::sql::parser::{CopyToSource, Statement};
+use super::walk::{everywhere, outside_of_queries, taken};
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Fetch, Ident, LimitClause, Query, Select, SelectItem, SetExpr, Value, VisitMut, VisitorMut,
+    Expr, Fetch, Ident, LimitClause, Query, Select, SelectItem, SetExpr, Value, VisitorMut,
 };
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 pub(super) fn rewrite(statement: &mut Statement) {
-    let mut forms = Forms;
     // Nothing here breaks off.
-    let _: ControlFlow<()> = match statement {
-        Statement::Statement(statement) => statement.as_mut().visit(&mut forms),
-        Statement::Explain(explain) => return rewrite(&mut explain.statement),
-        Statement::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => query.as_mut().visit(&mut forms),
-            CopyToSource::Relation(_) => return,
-        },
-        Statement::CreateExternalTable(_) | Statement::Reset(_) => return,
-    };
+    let _: Option<()> = everywhere(statement, &mut Forms);
 }
 
 struct Forms;
@@ -70,14 +61,14 @@ fn name_columns_apart(select: &mut Select) {
     if select.projection.len() < 2 {
         return;
     }
-    let mut taken = HashSet::new();
+    let mut names = HashSet::new();
     for item in &mut select.projection {
         match item {
             SelectItem::ExprWithAlias { alias, .. } => {
-                taken.insert(alias.value.to_lowercase());
+                names.insert(alias.value.to_lowercase());
             }
             SelectItem::UnnamedExpr(expr) => {
-                if taken.insert(called(expr)) {
+                if names.insert(called(expr)) {
                     continue;
                 }
                 let text = match &expr {
@@ -89,9 +80,9 @@ fn name_columns_apart(select: &mut Select) {
                 };
                 let numbered = (1..).map(|number| format!("{text}_{number}"));
                 // There are more numbers than columns.
-                let name = std::iter::once(text.clone()).chain(numbered).find(|name| taken.insert(name.to_lowercase()));
+                let name = std::iter::once(text.clone()).chain(numbered).find(|name| names.insert(name.to_lowercase()));
                 let alias = Ident::with_quote('"', name.unwrap_or(text));
-                let expr = std::mem::replace(expr, Expr::value(Value::Null));
+                let expr = taken(expr);
                 *item = SelectItem::ExprWithAlias { expr, alias };
             }
             _ => {}
@@ -106,7 +97,7 @@ fn called(expr: &Expr) -> String {
     let mut uncast = expr.clone();
     let _: ControlFlow<()> = outside_of_queries(&mut uncast, |part| {
         match part {
-            Expr::Cast { expr, .. } => *part = std::mem::replace(expr, Expr::value(Value::Null)),
+            Expr::Cast { expr, .. } => *part = taken(expr),
             Expr::TypedString(of) => *part = Expr::Value(of.value.clone()),
             _ => {}
         }

@@ -4,10 +4,11 @@
 //!   in the next one there would be 2 to the 40th of the first.
 //! - CUBE of 25 columns is 2 to the 25th grouping sets.
 
+use super::walk::look_at;
 use crate::errors::QueryError;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, GroupByWithModifier, Query, SetExpr, Visit, Visitor, visit_relations,
+    Expr, GroupByExpr, GroupByWithModifier, Query, SetExpr, Visitor, visit_relations,
 };
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -20,22 +21,13 @@ const MOST_GROUPING_SETS: usize = 4_096;
 /// too many ways.
 pub(super) fn check(statement: &Statement, limits: Limits) -> Result<(), QueryError> {
     let mut multiplied = Multiplied { most: limits.size };
-    let refused = match statement {
-        Statement::Statement(statement) => statement.visit(&mut multiplied),
-        Statement::Explain(explain) => return check(&explain.statement, limits),
-        Statement::CopyTo(copy) => match &copy.source {
-            datafusion::sql::parser::CopyToSource::Query(query) => query.visit(&mut multiplied),
-            datafusion::sql::parser::CopyToSource::Relation(_) => ControlFlow::Continue(()),
-        },
-        _ => ControlFlow::Continue(()),
-    };
-    match refused {
-        ControlFlow::Break(Many::Copies) => Err(QueryError::Exhausted(limits.too_large())),
-        ControlFlow::Break(Many::GroupingSets) => Err(QueryError::Exhausted(format!(
+    match look_at(statement, &mut multiplied) {
+        None => Ok(()),
+        Some(Many::Copies) => Err(QueryError::Exhausted(limits.too_large())),
+        Some(Many::GroupingSets) => Err(QueryError::Exhausted(format!(
             "the statement groups in more than {MOST_GROUPING_SETS} ways: CUBE of n columns is 2 to the power of n grouping sets, and several in one \
              GROUP BY are multiplied; name the sets that are needed in GROUPING SETS"
         ))),
-        ControlFlow::Continue(()) => Ok(()),
     }
 }
 

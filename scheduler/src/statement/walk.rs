@@ -1,7 +1,7 @@
 //! Walks over parsed statements.
 
 use datafusion::sql::parser::{CopyToSource, Statement};
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, Value, Visit, VisitMut, Visitor, VisitorMut};
 use std::ops::ControlFlow;
 
 /// Shows `visitor` all of `statement`, and returns what it breaks off with.
@@ -11,6 +11,20 @@ pub(super) fn everywhere<V: VisitorMut>(statement: &mut Statement, visitor: &mut
         Statement::Explain(explain) => return everywhere(&mut explain.statement, visitor),
         Statement::CopyTo(copy) => match &mut copy.source {
             CopyToSource::Query(query) => query.as_mut().visit(visitor),
+            CopyToSource::Relation(_) => return None,
+        },
+        Statement::CreateExternalTable(_) | Statement::Reset(_) => return None,
+    };
+    walked.break_value()
+}
+
+/// As [`everywhere`], of a statement that stays as it is.
+pub(super) fn look_at<V: Visitor>(statement: &Statement, visitor: &mut V) -> Option<V::Break> {
+    let walked = match statement {
+        Statement::Statement(statement) => statement.as_ref().visit(visitor),
+        Statement::Explain(explain) => return look_at(&explain.statement, visitor),
+        Statement::CopyTo(copy) => match &copy.source {
+            CopyToSource::Query(query) => query.as_ref().visit(visitor),
             CopyToSource::Relation(_) => return None,
         },
         Statement::CreateExternalTable(_) | Statement::Reset(_) => return None,
@@ -45,6 +59,11 @@ pub(super) fn outside_of_queries<B>(
         }
     }
     node.visit(&mut Outside { queries: 0, change })
+}
+
+/// The expression, in whose place something is left until another is put there.
+pub(super) fn taken(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::value(Value::Null))
 }
 
 /// Whether two identifiers name the same: without quotes their case does not count.
