@@ -2,15 +2,22 @@
 //!
 //! DataFusion computes each part of a conjunction for all rows, and a filter that was pushed down moves parts of it about, so
 //! `x <> 0 AND 10 / x > 4` divides by zero. Here it becomes `x <> 0 AND CASE WHEN x <> 0 THEN 10 / x > 4 ELSE false END`.
+//!
+//! Of a CASE of conditions, also one that was written, DataFusion makes AND and OR again. So it becomes one of the numbers 0 and 1.
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, Result};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Exists, InSubquery};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, lit};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility, lit,
+};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use datafusion::physical_expr_common::datum::apply;
 use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
 
 /// The last rule: an optimizer that sees its result takes it for the plain conjunction.
 #[derive(Debug)]
@@ -71,14 +78,62 @@ fn guarded(conditions: Vec<Expr>, schema: &DFSchema) -> Option<Vec<Expr>> {
             None => condition.clone(),
             Some(guard) => {
                 changed = true;
-                let case =
-                    Case::new(None, vec![(Box::new(guard), Box::new(condition.clone()))], Some(Box::new(lit(false))));
-                Expr::Case(case)
+                let guarded = vec![(Box::new(guard), Box::new(condition.clone()))];
+                of_numbers(Case::new(None, guarded, Some(Box::new(lit(false)))))
             }
         }
     });
     let guarded = guarded.collect();
     changed.then_some(guarded)
+}
+
+/// A CASE of conditions as a condition that stays one of a CASE.
+pub(super) fn of_numbers(case: Case) -> Expr {
+    let number = |condition: Box<Expr>| Box::new(Expr::Cast(Cast::new(condition, DataType::Int8)));
+    let Case { expr, when_then_expr, else_expr } = case;
+    let branches = when_then_expr.into_iter().map(|(when, then)| (when, number(then)));
+    IS_ONE.call(vec![Expr::Case(Case::new(expr, branches.collect(), else_expr.map(number)))])
+}
+
+/// Whether it is what [`of_numbers`] makes.
+fn is_of_numbers(condition: &Expr) -> bool {
+    matches!(condition, Expr::ScalarFunction(call) if call.func.name() == IS_ONE.name())
+}
+
+static IS_ONE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let signature = Signature::exact(vec![DataType::Int8], Volatility::Immutable);
+    Arc::new(ScalarUDF::from(IsOne { signature }))
+});
+
+pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
+    vec![Arc::clone(&IS_ONE)]
+}
+
+/// Of `CASE … END = 1` with branches that are constants, DataFusion makes AND and OR too.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct IsOne {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for IsOne {
+    fn name(&self) -> &str {
+        "is_one"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [number] = args.args.as_slice() else { return internal_err!("is_one takes a number") };
+        apply(number, &ColumnarValue::Scalar(ScalarValue::Int8(Some(1))), |number, one| {
+            Ok(Arc::new(arrow::compute::kernels::cmp::eq(number, one)?))
+        })
+    }
 }
 
 /// Whether a condition speaks of some of the columns, and of no other table.
@@ -98,9 +153,9 @@ fn is_guard(condition: &Expr) -> bool {
 }
 
 /// Whether a row may make it an error that the rows which other conditions leave do not.
-fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
+pub(super) fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
     // Guarded already, by whoever wrote it.
-    if matches!(condition, Expr::Case(_)) || condition.is_volatile() {
+    if matches!(condition, Expr::Case(_)) || is_of_numbers(condition) || condition.is_volatile() {
         return false;
     }
     let is_safe = |divisor: &Expr| matches!(divisor, Expr::Literal(value, _) if !value.to_string().trim_matches(['0', '.', '-']).is_empty());

@@ -25,10 +25,10 @@ mod rounding;
 pub(crate) use guard::GuardedConditions;
 pub(crate) use planner::NumbersPlanner;
 
-use super::expressions::readable;
+use super::expressions::{KnownTypes, readable};
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::expr::{
@@ -43,7 +43,7 @@ use std::sync::Arc;
 
 /// The functions that plans name.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
-    [operators::functions(), rounding::functions(), intervals::functions()].concat()
+    [operators::functions(), rounding::functions(), intervals::functions(), guard::functions()].concat()
 }
 
 /// Gives numbers of different types that meet in an expression the type that PostgreSQL gives them.
@@ -58,8 +58,9 @@ impl AnalyzerRule for Numbers {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let types_changed = Cell::new(false);
         plan.transform_up_with_subqueries(|node| {
+            let of_no_columns = DFSchema::empty();
             let aligned = align::inputs(node, &|expr| {
-                let mut types = Types { known: Vec::new(), schema: &DFSchema::empty() };
+                let mut types = Types::new(&of_no_columns);
                 expr.transform_up(|expr| types.rewrite(expr)).data()
             })?;
             types_changed.set(types_changed.get() | aligned.transformed);
@@ -75,7 +76,7 @@ impl AnalyzerRule for Numbers {
                     return Ok(Transformed::no(expr));
                 }
                 let name = names.save(&expr);
-                let mut types = Types { known: Vec::new(), schema: &schema };
+                let mut types = Types::new(&schema);
                 let rewritten = expr.transform_up(|expr| types.rewrite(expr))?;
                 Ok(match rewritten.transformed {
                     true => rewritten.update_data(|expr| name.restore(expr)),
@@ -133,32 +134,22 @@ fn is_arithmetic(op: Operator) -> bool {
 /// Functions whose arguments have one type.
 const OF_ONE_TYPE: [&str; 8] = ["coalesce", "nvl", "ifnull", "nvl2", "nullif", "greatest", "least", "make_array"];
 
-/// The types of results, found while an expression is walked from its leaves: asking for each by itself takes a time that grows with the
-/// square of a long sum.
 struct Types<'a> {
-    /// Of those that the walk has come through and not of what they are part of.
-    known: Vec<Option<DataType>>,
+    known: KnownTypes<'a>,
     schema: &'a DFSchema,
 }
 
-impl Types<'_> {
+impl<'a> Types<'a> {
+    fn new(schema: &'a DFSchema) -> Self {
+        Self { known: KnownTypes::new(schema), schema }
+    }
+
     fn rewrite(&mut self, expr: Expr) -> Result<Transformed<Expr>> {
-        let mut parts = 0;
-        expr.apply_children(|_| {
-            parts += 1;
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        let mut of_parts = self.known.split_off(self.known.len().saturating_sub(parts)).into_iter();
-        let schema = self.schema;
-        let mut type_of = |part: &Expr| match of_parts.next().flatten() {
-            Some(known) => known,
-            // A parameter has no type yet.
-            None => part.get_type(schema).unwrap_or(DataType::Null),
-        };
+        let mut type_of = self.known.of_parts(&expr)?;
         let (rewritten, known) = match expr {
             Expr::BinaryExpr(binary) if is_comparison(binary.op) || is_arithmetic(binary.op) => {
                 let (l, r) = (type_of(&binary.left), type_of(&binary.right));
-                binary_expr(binary, &l, &r, schema)?
+                binary_expr(binary, &l, &r, self.schema)?
             }
             expr => (self.other(expr)?, None),
         };
@@ -244,7 +235,16 @@ impl Types<'_> {
         changed |= self.align(&mut thens, digits::meet_in_column)?;
         let otherwise = if has_else { thens.pop().map(Box::new) } else { None };
         let pairs = whens.into_iter().zip(thens).map(|(when, then)| (Box::new(when), Box::new(then))).collect();
-        Ok(of(Expr::Case(Case::new(base, pairs, otherwise)), changed))
+        let case = Case::new(base, pairs, otherwise);
+        let may_fail = |branch: &Expr| guard::may_fail(branch, self.schema);
+        let branches = || case.when_then_expr.iter().map(|(_, then)| then.as_ref()).chain(case.else_expr.as_deref());
+        // The first WHEN is computed for all rows.
+        let later = || case.when_then_expr.iter().skip(1).map(|(when, _)| when.as_ref()).chain(branches());
+        let of_conditions = branches().all(|branch| matches!(self.type_of(branch), DataType::Boolean | DataType::Null));
+        Ok(match of_conditions && later().any(may_fail) {
+            true => Transformed::yes(guard::of_numbers(case)),
+            false => of(Expr::Case(case), changed),
+        })
     }
 
     fn call(&self, call: ScalarFunction) -> Result<Transformed<Expr>> {
