@@ -1,48 +1,125 @@
-//! Planning that can be given up: a thread that plans knows of its statement whether anybody still waits for it.
+//! Planning that can be given up: a thread that plans knows of its statement whether anybody still waits for it, and how much memory it
+//! may take.
 
 use crate::planning::Rules;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::config::ConfigOptions;
+use datafusion::execution::memory_pool::human_readable_size;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::planner::{RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::{PhysicalOptimizerContext, PhysicalOptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::sql::sqlparser::ast::TableFactor;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use tikv_jemalloc_ctl::thread::{ThreadLocal, allocatedp, deallocatedp};
 use windlass_core::failure::TaskFailure;
 
-thread_local! {
-    static GIVEN_UP: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+/// What a statement is planned with.
+#[derive(Debug)]
+pub struct Work {
+    given_up: AtomicBool,
+    /// Bytes that were allocated and not freed on threads that planned it before.
+    held: AtomicI64,
+    /// Bytes.
+    limit: i64,
 }
 
-/// Plans in `work`, which ends with an error soon after `given_up` is set.
-pub fn planning<T>(given_up: &Arc<AtomicBool>, work: impl FnOnce() -> T) -> T {
-    struct Restore(Option<Arc<AtomicBool>>);
+impl Work {
+    /// It may hold so many bytes, where jemalloc allocates: nothing is known of those of other allocators.
+    pub fn new(limit: u64) -> Self {
+        Self {
+            given_up: AtomicBool::new(false),
+            held: AtomicI64::new(0),
+            limit: i64::try_from(limit).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Nobody waits for it.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+}
+
+struct Current {
+    work: Arc<Work>,
+    /// What [`allocated`] was when it began here.
+    before: i64,
+}
+
+impl Current {
+    fn held(&self) -> i64 {
+        self.work.held.load(Ordering::Relaxed) + allocated() - self.before
+    }
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+    static COUNTERS: Option<(ThreadLocal<u64>, ThreadLocal<u64>)> = allocatedp::read().ok().zip(deallocatedp::read().ok());
+}
+
+/// Bytes that this thread has allocated, without those that it has freed.
+fn allocated() -> i64 {
+    COUNTERS.with(|counters| {
+        let held = |(allocated, freed): &(ThreadLocal<u64>, ThreadLocal<u64>)| {
+            // Both wrap.
+            allocated.get().wrapping_sub(freed.get()).cast_signed()
+        };
+        counters.as_ref().map_or(0, held)
+    })
+}
+
+/// Plans in `doing`, which ends with an error soon after `work` is given up, or holds more than it may.
+pub fn planning<T>(work: &Arc<Work>, doing: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Current>);
     impl Drop for Restore {
         fn drop(&mut self) {
             let before = self.0.take();
-            GIVEN_UP.with(|current| *current.borrow_mut() = before);
+            if let Some(ended) = CURRENT.with(|current| std::mem::replace(&mut *current.borrow_mut(), before)) {
+                ended.work.held.store(ended.held(), Ordering::Relaxed);
+            }
         }
     }
-    let before = GIVEN_UP.with(|current| current.borrow_mut().replace(Arc::clone(given_up)));
-    let _restore = Restore(before);
-    work()
+    let current = Current { work: Arc::clone(work), before: allocated() };
+    let _restore = Restore(CURRENT.with(|place| place.borrow_mut().replace(current)));
+    doing()
 }
 
 /// Whether this thread plans a statement.
 pub(crate) fn is_planning() -> bool {
-    GIVEN_UP.with(|current| current.borrow().is_some())
+    CURRENT.with(|current| current.borrow().is_some())
 }
 
-/// An error when nobody waits for what this thread plans.
+/// An error when nobody waits for what this thread plans, or it has become too large.
 pub(crate) fn check() -> Result<()> {
-    let given_up =
-        GIVEN_UP.with(|current| current.borrow().as_ref().is_some_and(|given_up| given_up.load(Ordering::Relaxed)));
-    match given_up {
-        true => Err(DataFusionError::External(Box::new(TaskFailure::Cancelled))),
-        false => Ok(()),
+    CURRENT.with(|current| match current.borrow().as_ref() {
+        Some(current) if current.work.is_given_up() => {
+            Err(DataFusionError::External(Box::new(TaskFailure::Cancelled)))
+        }
+        Some(current) if current.held() > current.work.limit => Err(DataFusionError::ResourcesExhausted(format!(
+            "planning the statement took more than {} of memory, and primary.planning_memory allows no more: load literal rows and long \
+             lists from a file, and keep what is built of many layers in a table",
+            human_readable_size(current.work.limit as usize)
+        ))),
+        _ => Ok(()),
+    })
+}
+
+/// Looks before each table, subquery or common table expression that a FROM names.
+#[derive(Debug)]
+pub(crate) struct Relations;
+
+impl RelationPlanner for Relations {
+    fn plan_relation(&self, relation: TableFactor, _: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+        check()?;
+        Ok(RelationPlanning::Original(Box::new(relation)))
     }
 }
 
@@ -107,14 +184,39 @@ mod tests {
 
     #[test]
     fn what_nobody_waits_for_is_given_up_where_it_is_planned() {
-        let given_up = Arc::new(AtomicBool::new(false));
-        planning(&given_up, || {
+        let work = Arc::new(Work::new(u64::MAX));
+        planning(&work, || {
             assert!(is_planning() && check().is_ok());
-            given_up.store(true, Ordering::Relaxed);
+            work.give_up();
             assert!(check().is_err());
-            planning(&Arc::default(), || assert!(check().is_ok()));
+            planning(&Arc::new(Work::new(u64::MAX)), || assert!(check().is_ok()));
             assert!(check().is_err());
         });
         assert!(!is_planning() && check().is_ok());
+    }
+
+    #[test]
+    fn what_takes_too_much_memory_is_given_up_also_when_it_goes_on_elsewhere() {
+        let work = Arc::new(Work::new(1 << 20));
+        let some = || vec![1_u8; 700 << 10];
+        let first = planning(&work, || {
+            let first = some();
+            assert!(check().is_ok());
+            drop(some());
+            assert!(check().is_ok(), "what is freed does not count");
+            first
+        });
+        let elsewhere = std::thread::scope(|threads| {
+            let second = threads.spawn(|| {
+                planning(&work, || {
+                    assert!(check().is_ok());
+                    let second = some();
+                    (check().map_err(|error| error.to_string()), second.len())
+                })
+            });
+            second.join().unwrap().0
+        });
+        assert!(elsewhere.unwrap_err().contains("primary.planning_memory"));
+        drop(first);
     }
 }

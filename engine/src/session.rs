@@ -76,7 +76,8 @@ pub fn session_state(
         .with_optimizer_rules(optimizer_rules())
         .with_physical_optimizer_rules(interrupt::physical_rules(right::physical_rules()))
         .with_query_planner(right::planner())
-        .with_expr_planners(expr_planners());
+        .with_expr_planners(expr_planners())
+        .with_relation_planners(vec![Arc::new(interrupt::Relations)]);
     if let Some(catalogs) = catalogs {
         builder = builder.with_catalog_list(catalogs);
     }

@@ -22,12 +22,11 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use windlass_engine::interrupt;
+use windlass_engine::interrupt::{self, Work};
 use windlass_engine::room::{STACK_BYTES, with_room};
 
 /// Statements that compute here at the same time. Those that wait for their jobs do not count.
@@ -40,9 +39,11 @@ const SERVES: Duration = Duration::from_secs(60);
 const LOOKS: Duration = Duration::from_millis(200);
 
 /// Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Planners {
     pool: Arc<Pool>,
+    /// Bytes.
+    memory: u64,
 }
 
 /// The work did not come to its end, for this reason.
@@ -72,8 +73,8 @@ struct Task {
     pool: Arc<Pool>,
     runtime: Handle,
     progress: Mutex<Progress>,
-    /// Nobody waits for it: what it is in the midst of looks at this now and then.
-    abandoned: Arc<AtomicBool>,
+    /// What it is in the midst of looks at this now and then.
+    work: Arc<Work>,
     /// Absent while it is polled, and when it is over.
     future: Mutex<Option<BoxFuture<'static, ()>>>,
 }
@@ -98,6 +99,11 @@ enum Stage {
 }
 
 impl Planners {
+    /// Each may hold `memory` bytes. One that may take any amount: [`u64::MAX`].
+    pub fn new(memory: u64) -> Self {
+        Self { pool: Arc::default(), memory }
+    }
+
     /// Runs `work` to its end on the threads that plan. Dropping the future drops the work, there too.
     pub async fn run<T: Send + 'static>(
         &self,
@@ -123,7 +129,7 @@ impl Planners {
             // Nobody waits when the caller has left.
             let _ = sender.send(done);
         };
-        let task = Task::start(&self.pool, future.boxed());
+        let task = Task::start(&self.pool, Work::new(self.memory), future.boxed());
         let abandon_on_drop = Abandon(task);
         let too_much = async {
             loop {
@@ -155,7 +161,7 @@ struct Abandon(Arc<Task>);
 
 impl Drop for Abandon {
     fn drop(&mut self) {
-        self.0.abandoned.store(true, Ordering::Relaxed);
+        self.0.work.give_up();
         Arc::clone(&self.0).wake();
     }
 }
@@ -184,12 +190,12 @@ impl Progress {
 }
 
 impl Task {
-    fn start(pool: &Arc<Pool>, future: BoxFuture<'static, ()>) -> Arc<Self> {
+    fn start(pool: &Arc<Pool>, work: Work, future: BoxFuture<'static, ()>) -> Arc<Self> {
         let task = Arc::new(Self {
             pool: Arc::clone(pool),
             runtime: Handle::current(),
             progress: Mutex::default(),
-            abandoned: Arc::default(),
+            work: Arc::new(work),
             future: Mutex::new(Some(future)),
         });
         Arc::clone(&task).wake();
@@ -203,7 +209,7 @@ impl Task {
         loop {
             {
                 let mut progress = self.progress.lock();
-                if self.abandoned.load(Ordering::Relaxed) {
+                if self.work.is_given_up() {
                     progress.stage = Stage::Over;
                     break;
                 }
@@ -211,7 +217,7 @@ impl Task {
                 progress.polled = Some(Instant::now());
             }
             let mut poll = || future.as_mut().poll(&mut Context::from_waker(&waker));
-            let polled = interrupt::planning(&self.abandoned, &mut poll);
+            let polled = interrupt::planning(&self.work, &mut poll);
             let mut progress = self.progress.lock();
             progress.computed = progress.computed();
             progress.polled = None;
@@ -304,6 +310,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::sync::Notify;
 
     /// Calls itself so often that an ordinary thread has no room for it.
@@ -314,13 +321,13 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_room_to_recurse() {
-        let planners = Planners::default();
+        let planners = Planners::new(u64::MAX);
         assert_eq!(planners.run(async { deep(100_000) }).await, Ok(100_000));
     }
 
     #[tokio::test]
     async fn work_may_wait_for_what_happens_elsewhere() {
-        let (planners, there) = (Planners::default(), Arc::new(Notify::new()));
+        let (planners, there) = (Planners::new(u64::MAX), Arc::new(Notify::new()));
         let waits = {
             let there = Arc::clone(&there);
             async move {
@@ -346,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_computes_for_long_keeps_nobody() {
-        let (planners, stop) = (Planners::default(), Arc::new(AtomicBool::new(false)));
+        let (planners, stop) = (Planners::new(u64::MAX), Arc::new(AtomicBool::new(false)));
         let busy = (0..8).map(|_| {
             let (planners, stop) = (planners.clone(), Arc::clone(&stop));
             let spin = async move {
@@ -376,7 +383,7 @@ mod tests {
                 let _ = self.0.take().map(|sender| sender.send(name));
             }
         }
-        let planners = Planners::default();
+        let planners = Planners::new(u64::MAX);
         let (sender, dropped) = oneshot::channel();
         let held = Held(Some(sender));
         let waits = async move {
@@ -393,7 +400,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_computes_for_too_long_is_given_up() {
-        let planners = Planners::default();
+        let planners = Planners::new(u64::MAX);
         let (sender, stopped) = oneshot::channel::<()>();
         let spin = async move {
             let _sender = sender;
@@ -413,7 +420,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error() {
-        let planners = Planners::default();
+        let planners = Planners::new(u64::MAX);
         let panicked = planners.run(async { panic!("at {}", 7) }).await;
         assert_eq!(panicked, Err::<(), _>(Unfinished("planning panicked: at 7".to_string())));
         assert_eq!(planners.run(async { 1 }).await, Ok(1));

@@ -185,6 +185,7 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
         max_statement_bytes: primary.statement_limit.bytes() as usize,
         limits: Limits { depth, size: primary.size_limit.0 as usize },
         planning_timeout: primary.planning_timeout.duration(),
+        planning_memory: primary.planning_memory.unwrap_or_else(machine::planning_memory).bytes(),
     };
     Ok(cluster)
 }

@@ -61,6 +61,8 @@ section! {
         size_limit: Count = Count(1_000_000);
         /// A statement that is planned for longer, not counting what it waits for, fails.
         planning_timeout: Span = Span::secs(60);
+        /// So does one whose planning takes more memory. "auto": a quarter of what the machine or the container has.
+        planning_memory: Auto<ByteSize> = Auto::Auto;
         /// Executors report this often.
         heartbeat: Span = Span::secs(2);
         /// An executor that is silent for this long counts as lost.

@@ -93,11 +93,18 @@ pub struct StatementConfig {
     pub limits: Limits,
     /// A statement that is planned for longer, not counting what it waits for, fails. Default 60 s.
     pub planning_timeout: Duration,
+    /// So does one whose planning holds more bytes. Default 1 GiB.
+    pub planning_memory: u64,
 }
 
 impl Default for StatementConfig {
     fn default() -> Self {
-        Self { max_statement_bytes: 16 << 20, limits: Limits::default(), planning_timeout: Duration::from_secs(60) }
+        Self {
+            max_statement_bytes: 16 << 20,
+            limits: Limits::default(),
+            planning_timeout: Duration::from_secs(60),
+            planning_memory: 1 << 30,
+        }
     }
 }
 
@@ -200,6 +207,7 @@ impl Statements {
         journal: Journal,
         tasks: TaskTracker,
     ) -> Self {
+        let planners = Planners::new(config.planning_memory);
         Self {
             inner: Arc::new(Inner {
                 config,
@@ -209,7 +217,7 @@ impl Statements {
                 tasks,
                 gate: Gate::default(),
                 under_way: UnderWay::default(),
-                planners: Planners::default(),
+                planners,
                 large: Arc::new(Semaphore::new(1)),
             }),
         }

@@ -36,6 +36,10 @@ impl Bench {
     }
 
     async fn over(store: Arc<dyn MetaStore>) -> Self {
+        Self::with(store, StatementConfig::default()).await
+    }
+
+    async fn with(store: Arc<dyn MetaStore>, config: StatementConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let stores = StoreRegistry::new();
         let runtime: RuntimeEnv = RuntimeEnvBuilder::new()
@@ -57,8 +61,7 @@ impl Bench {
         let sessions = Sessions::new(SessionConfig::default(), Arc::clone(&catalog));
         let runner = Arc::new(InProcess::default());
         let journal = Journal::new(store, runtime, stores);
-        let statements =
-            Statements::new(StatementConfig::default(), catalog, Arc::clone(&runner) as _, journal, TaskTracker::new());
+        let statements = Statements::new(config, catalog, Arc::clone(&runner) as _, journal, TaskTracker::new());
         let session = sessions.find_or_begin(&Caller { connection: Some(1), ..Caller::default() }).unwrap().0;
         Self { folder, statements, sessions, runner, session }
     }
@@ -321,6 +324,21 @@ async fn an_empty_table_has_its_columns_defaults_and_constraints() {
         bench.error("create table u as select interval '1 month' as i").await,
         QueryError::Unsupported(_)
     ));
+}
+
+#[tokio::test]
+async fn planning_has_so_much_memory_and_others_have_theirs() {
+    let config = StatementConfig { planning_memory: 8 << 20, ..StatementConfig::default() };
+    let bench = Bench::with(Arc::new(MemoryStore::default()), config).await;
+    // Each layer has a copy of those below.
+    let layers: String =
+        (1..400).map(|n| format!(", c{n} as (select v + 1 as v from c{} where v > 0)", n - 1)).collect();
+    let error = bench.error(&format!("with c0 as (select 1 as v){layers} select * from c399")).await;
+    assert!(
+        matches!(&error, QueryError::Exhausted(_)) && error.to_string().contains("primary.planning_memory"),
+        "{error}"
+    );
+    assert_eq!(bench.sql("select 1 + 1").await, "2");
 }
 
 #[tokio::test]
