@@ -17,7 +17,7 @@ QUERIES_FROM ?= 0
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint data sim queries oracles chaos bench clean
+.PHONY: help setup build demo test lint data sim queries oracles sqlite chaos bench clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -53,6 +53,10 @@ oracles: data ## compare answers with DuckDB, PostgreSQL and DataFusion's own te
 	cargo build --workspace --all-targets
 	ORACLES=all QUERIES="$(QUERIES)" QUERIES_FROM="$(QUERIES_FROM)" cargo test --workspace --lib -- oracle awkward_files \
 		statements_as deep --nocapture
+
+sqlite: data ## compare answers to SQLite's sqllogictest files with DataFusion's (SQLITE_FILES: their folder "test", of sqlite.org/sqllogictest)
+	cargo build --workspace --all-targets
+	SQLITE_FILES="$(SQLITE_FILES)" cargo test --workspace --lib -- sqlites_own_files --ignored --nocapture
 
 chaos: data ## kill, stop and cut off the processes of a cluster under load (SECONDS_LONG=300, CHAOS_SEED=7)
 	cargo build --workspace --all-targets

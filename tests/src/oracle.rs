@@ -1,6 +1,6 @@
 //! What other engines answer to the same statements.
 //!
-//! - [`corpus`]: DataFusion's own sqllogictest files, on DataFusion and over stock ADBC on a cluster;
+//! - [`corpus`]: the sqllogictest files of DataFusion and SQLite, on DataFusion and over stock ADBC on a cluster;
 //! - [`awkward`]: random queries over tables in awkward files, on two versions of DuckDB, which holds the rows in memory;
 //! - [`statements`]: arithmetic, time, sets, subqueries and so on, statement by statement, on PostgreSQL and DuckDB.
 //!

@@ -1,8 +1,9 @@
-//! DataFusion's own sqllogictest files, statement by statement: on DataFusion in this process and, over stock ADBC, on a cluster.
+//! Files of sqllogictest, those of DataFusion and those of SQLite, statement by statement: on DataFusion in this process and, over stock
+//! ADBC, on a cluster.
 //!
 //! What the files expect is not looked at. Each statement runs on both, and what DataFusion answers Windlass must answer too, but for
-//! the statements in `tests/data/oracle/datafusion.tsv`, which says why. A statement that DataFusion refuses is not compared: the files
-//! use functions, tables and settings of DataFusion's own test program.
+//! the statements in `tests/data/oracle`, which says why. A statement that DataFusion refuses is not compared: its files use functions,
+//! tables and settings of its own test program, and SQLite's what SQLite has.
 
 use super::known::Known;
 use super::outside::Outside;
@@ -27,7 +28,18 @@ fn package() -> PathBuf {
     link
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+/// Statements in files, and how they are taken.
+struct Corpus {
+    folder: PathBuf,
+    files: Vec<PathBuf>,
+    known: Known,
+    statements: fn(&Path) -> Vec<Asked>,
+    /// A statement with the paths that an engine sees: those of the folder, and of one to write to.
+    placed: fn(&str, &Path, &Path) -> String,
+}
+
+/// Those below `folder` whose names end so.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -35,7 +47,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
             let path = entry.expect("a folder can be listed").path();
             match path.is_dir() {
                 true => folders.push(path),
-                false if path.extension().is_some_and(|kind| kind == "slt") => found.push(path),
+                false if path.extension().is_some_and(|kind| kind == ending) => found.push(path),
                 false => {}
             }
         }
@@ -93,6 +105,7 @@ impl Absent {
 fn placed(sql: &str, package: &Path, scratch: &Path) -> String {
     let scratch = scratch.display().to_string();
     let sql = sql.replace("test_files/scratch", &scratch).replace("$__TEST_DIR__", &scratch);
+    let package = package.parent().expect("the files lie in a package");
     sql.replace("'test_files/", &format!("'{}/test_files/", package.display()))
         .replace("'data/", &format!("'{}/data/", package.display()))
 }
@@ -116,13 +129,10 @@ async fn alone(reference: &SingleProcess, sql: &str) -> Option<Vec<Row>> {
     rows(&answered.1).ok()
 }
 
-/// Every `step`th file, from number `first` on.
-async fn run(first: usize, step: usize) {
-    let (package, known) = (package(), Known::read("datafusion.tsv"));
+async fn run(Corpus { folder, files, known, statements, placed }: Corpus) {
     let cluster = Processes::start();
     let (mut compared, mut differ, mut excused, mut missing) = (0, Vec::new(), 0, 0);
-    let folder = package.join("test_files");
-    for file in files(&folder).into_iter().skip(first).step_by(step) {
+    for file in files {
         let name = file.strip_prefix(&folder).expect("it lies there").display().to_string();
         let scratch = tempfile::tempdir().expect("a folder can be made");
         let (theirs, ours) = (scratch.path().join("a"), scratch.path().join("b"));
@@ -133,8 +143,8 @@ async fn run(first: usize, step: usize) {
         let windlass = Outside::adbc(&cluster.url);
         let mut absent = Absent::default();
         for asked in statements(&file) {
-            let expected = alone(&reference, &placed(&asked.sql, &package, &theirs)).await;
-            let actual = windlass.sql(&placed(&asked.sql, &package, &ours)).await;
+            let expected = alone(&reference, &placed(&asked.sql, &folder, &theirs)).await;
+            let actual = windlass.sql(&placed(&asked.sql, &folder, &ours)).await;
             let Some(expected) = expected else { continue };
             // What is shown of plans and of the engine itself is each engine's own.
             let lower = asked.sql.trim_start().to_lowercase();
@@ -166,8 +176,65 @@ async fn run(first: usize, step: usize) {
 /// A part of the files, or with `ORACLES=all` all of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn datafusions_own_files() {
-    match super::whole() {
-        true => run(0, 1).await,
-        false => run(7, 25).await,
+    let folder = package();
+    let files = files(&folder.join("test_files"), "slt").into_iter();
+    let files = match super::whole() {
+        true => files.collect(),
+        false => files.skip(7).step_by(25).collect(),
+    };
+    run(Corpus { folder: folder.join("test_files"), files, known: Known::read("datafusion.tsv"), statements, placed })
+        .await;
+}
+
+/// Of statements that only read, one in so many is asked: there are six millions.
+const EVERY: usize = 250;
+
+/// The statements of a file of SQLite for engines such as PostgreSQL.
+fn of_sqlite(file: &Path) -> Vec<Asked> {
+    let text = std::fs::read_to_string(file).expect("a file of SQLite can be read");
+    let (mut asked, mut read, mut line) = (Vec::new(), 0, 1);
+    for record in text.split("\n\n") {
+        let first = line;
+        line += record.lines().count() as u32 + 1;
+        let mut lines = record.lines().skip_while(|line| line.is_empty() || line.starts_with('#'));
+        let mut runs = true;
+        let kind = lines.by_ref().find_map(|line| {
+            let mut words = line.split_whitespace();
+            match (words.next()?, words.next()) {
+                ("skipif", Some(engine)) => runs &= engine != "postgresql",
+                ("onlyif", Some(engine)) => runs &= engine == "postgresql",
+                (kind @ ("statement" | "query"), _) => return Some(kind),
+                _ => runs = false,
+            }
+            None
+        });
+        let (Some(kind), true) = (kind, runs) else { continue };
+        let sql = lines.take_while(|line| *line != "----").collect::<Vec<_>>().join("\n");
+        if kind == "query" {
+            read += 1;
+            if read % EVERY != 1 {
+                continue;
+            }
+        }
+        asked.push(Asked { line: first, sql });
     }
+    asked
+}
+
+/// Keys are for what DataFusion does not keep.
+fn without_keys(sql: &str, _: &Path, _: &Path) -> String {
+    match sql.trim_start().to_lowercase().starts_with("create table") {
+        true => sql.replace(" PRIMARY KEY", "").replace(" UNIQUE", ""),
+        false => sql.to_owned(),
+    }
+}
+
+/// The folder `test` of SQLite's sqllogictest, which no registry has: `make sqlite SQLITE_FILES=folder`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "its files come from SQLite's own repository: make sqlite"]
+async fn sqlites_own_files() {
+    let folder = PathBuf::from(std::env::var_os("SQLITE_FILES").expect("SQLITE_FILES is the folder of SQLite's files"));
+    let files = files(&folder, "test");
+    let known = Known::read("sqlite.tsv");
+    run(Corpus { folder, files, known, statements: of_sqlite, placed: without_keys }).await;
 }
