@@ -43,6 +43,8 @@ pub(super) struct Upkeep {
     unwanted: BTreeMap<ExecutorId, Vec<Order>>,
     pub damaged: Damaged,
     pub vouching: Vouching,
+    /// Replicas that somebody has asked to be read, and that were not yet.
+    checking: BTreeSet<(ExecutorId, BlockId)>,
     next_round: Instant,
     /// While replicas move off full executors: how far from the average in per mille is well.
     balancing: Option<u64>,
@@ -102,6 +104,7 @@ impl Upkeep {
             unwanted: BTreeMap::new(),
             damaged: Damaged::default(),
             vouching: Vouching::default(),
+            checking: BTreeSet::new(),
             next_round: now,
             balancing: None,
             copied: 0,
@@ -181,6 +184,7 @@ impl Namespace {
     pub fn lost(&mut self, now: Now, id: ExecutorId, out: &mut Output) {
         self.upkeep.unwanted.remove(&id);
         self.upkeep.damaged.lost(id);
+        self.upkeep.checking.retain(|(executor, _)| *executor != id);
         let concerned = self.upkeep.copying.iter().filter(|(_, copy)| copy.to == id || copy.from.contains(&id));
         let concerned: Vec<BlockId> = concerned.map(|(block, _)| *block).collect();
         for block in concerned {
@@ -335,10 +339,16 @@ impl Namespace {
     }
 
     fn drop_replica(&mut self, id: ExecutorId, replica: BlockId) {
+        self.was_read(id, replica);
         self.replicas.drop_replica(id, replica);
         if let Some((block, _)) = self.replicas.block_of(replica) {
             self.upkeep.vouching.retract(id, block);
         }
+    }
+
+    /// It is what it is to be, or known not to be.
+    pub(super) fn was_read(&mut self, id: ExecutorId, replica: BlockId) {
+        self.upkeep.checking.remove(&(id, replica));
     }
 
     /// A reader could not read a replica: its executor is to look.
@@ -394,16 +404,30 @@ impl Namespace {
         })
     }
 
-    /// Executors are to look at all replicas of the files in `path`. Returns how many those are.
-    pub fn verify(&self, path: &FsPath, out: &mut Output) -> Result<usize, FsError> {
+    /// Executors are to look at all replicas of the files in `path`: [`Namespace::unread`] tells when they have.
+    pub fn verify(&mut self, path: &FsPath, out: &mut Output) -> Result<(), FsError> {
         let (id, _) = self.tree.resolve(path)?;
-        let before = out.orders.len();
         let files = self.tree.ids_below(id).into_iter().filter_map(|id| self.tree.get(id)?.file());
         for block in files.flat_map(|file| file.blocks.iter()) {
-            let holders = self.replicas.all_holders(block.id).into_iter();
-            out.orders.extend(holders.map(|(executor, piece)| (executor, Order::Verify(replica(block.id, piece)))));
+            for (executor, piece) in self.replicas.all_holders(block.id) {
+                let replica = replica(block.id, piece);
+                self.upkeep.checking.insert((executor, replica));
+                out.orders.push((executor, Order::Verify(replica)));
+            }
         }
-        Ok(out.orders.len() - before)
+        Ok(())
+    }
+
+    /// Replicas of the files in `path` that were to be looked at, and were not yet.
+    pub fn unread(&self, path: &FsPath) -> Result<usize, FsError> {
+        let (root, _) = self.tree.resolve(path)?;
+        let concerns = |(executor, replica): &&(ExecutorId, BlockId)| {
+            let Some((block, piece)) = self.replicas.block_of(*replica) else { return false };
+            let file = self.replicas.blocks.get(&block).map(|state| state.file);
+            file.is_some_and(|file| self.tree.is_below(file, root))
+                && self.replicas.all_holders(block).contains(&(*executor, piece))
+        };
+        Ok(self.upkeep.checking.iter().filter(concerns).count())
     }
 
     /// A copy that was ordered came to nothing.

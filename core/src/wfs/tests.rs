@@ -443,6 +443,25 @@ fn replicas_that_went_are_made_again_after_a_while_and_the_last_ones_at_once() {
 }
 
 #[test]
+fn it_is_known_when_all_that_was_to_be_read_was_read() {
+    let mut bench = Bench::new(5);
+    let entry = bench.write("/f", CreateMode::New, &[10]).unwrap();
+    bench.write("/g", CreateMode::New, &[10]).unwrap();
+    let (_, located) = bench.names.locate(&entry.path, 0..10, &Near::default()).unwrap();
+    let (block, holders) = (located[0].block, located[0].holders.clone());
+    let unread = |bench: &Bench, at: &str| bench.names.unread(&path(at)).unwrap();
+    assert_eq!(unread(&bench, "/f"), 0);
+    bench.run(|names, _, out| names.verify(&path("/f"), out).unwrap());
+    assert_eq!((unread(&bench, "/f"), unread(&bench, "/g")), (3, 0));
+    bench.run(|names, now, out| names.verified(now, holders[0], &[block.id], out));
+    assert_eq!(unread(&bench, "/f"), 2);
+    bench.run(|names, now, out| names.bad(now, holders[1], &[block.id], out));
+    assert_eq!(unread(&bench, "/f"), 1);
+    bench.run(|names, now, out| names.lost(now, holders[2], out));
+    assert_eq!(unread(&bench, "/f"), 0);
+}
+
+#[test]
 fn what_is_damaged_is_made_again_from_what_is_not_and_the_last_of_it_stays() {
     let mut bench = Bench::new(4);
     let entry = bench.write("/f", CreateMode::New, &[10]).unwrap();

@@ -103,6 +103,7 @@ impl Namespace {
     /// An executor has read all of these replicas, and they are what was written.
     pub fn verified(&mut self, now: Now, id: ExecutorId, replicas: &[BlockId], out: &mut Output) {
         for replica in replicas {
+            self.was_read(id, *replica);
             let Some((block, piece)) = self.replicas.block_of(*replica) else { continue };
             let is_held = self.replicas.all_holders(block).contains(&(id, piece));
             let vouching = &mut self.upkeep.vouching;

@@ -27,7 +27,7 @@ fn command(cluster: &Processes, arguments: &[&str]) -> String {
     succeed(windlass(&[&["fs"], arguments, &["--url", &cluster.url]].concat()))
 }
 
-/// What is found may be known by now, or only later.
+/// All replicas that are not known to be damaged.
 fn look_at_all(cluster: &Processes) {
     let fsck = windlass(&["fs", "fsck", "--verify", "/f", "--url", &cluster.url]).output().expect("it runs");
     assert!(fsck.status.code().is_some_and(|code| code <= 1), "{fsck:?}");

@@ -6,7 +6,7 @@ mod show;
 mod transfer;
 
 use super::arguments::{Fs, FsCommand, FsTarget};
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, counted};
 use crate::config::units::{ByteSize, Span};
 use crate::embedded::EmbeddedOptions;
 use crate::session::{Client, Session};
@@ -14,7 +14,7 @@ use distcp::Distcp;
 use futures::TryStreamExt;
 use paths::{Found, expand, parse};
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use windlass_connectors::wfs::{self, Wfs, WfsError};
 use windlass_core::wfs::{Coding, FsPath, TRASH};
@@ -25,6 +25,11 @@ use windlass_proto::v1::file_request::Ask;
 
 /// Entries that are asked for at a time.
 const PAGE: u32 = 5_000;
+
+/// How often it is asked whether something is done.
+const ASKED_EVERY: Duration = Duration::from_millis(100);
+/// Of replicas that executors are to read, one is read in this time.
+const READS_WITHIN: Duration = Duration::from_secs(60);
 
 impl From<WfsError> for Failure {
     fn from(error: WfsError) -> Self {
@@ -101,8 +106,7 @@ async fn execute(session: &Session, files: &Wfs, command: FsCommand) -> Outcome 
         FsCommand::Trash { empty } => trash(files, empty).await,
         FsCommand::Fsck { path, verify, json } => {
             if verify {
-                let path = parse(&path)?.as_str().to_owned();
-                files.act(Ask::Verify(v1::PathRequest { path })).await?;
+                read_all(files, parse(&path)?.as_str()).await?;
             }
             show::fsck(files, &path, json).await
         }
@@ -116,6 +120,28 @@ async fn execute(session: &Session, files: &Wfs, command: FsCommand) -> Outcome 
             })
         }
         FsCommand::Report { json } => show::report(files, json).await,
+    }
+}
+
+/// Has executors read all their replicas of the files in `path`, and waits until they have.
+async fn read_all(files: &Wfs, path: &str) -> Outcome {
+    files.act(Ask::Verify(v1::PathRequest { path: path.to_owned() })).await?;
+    let (mut least, mut since) = (u64::MAX, Instant::now());
+    loop {
+        let unread = files.health(path, 0).await?.unread;
+        if unread == 0 {
+            return Ok(());
+        }
+        if unread < least {
+            (least, since) = (unread, Instant::now());
+        } else if since.elapsed() > READS_WITHIN {
+            return Err(Failure::Failed(format!(
+                "executors were to read {} and have read none for {}: look at their logs, or ask again",
+                counted(unread, "more replica"),
+                Span::human(READS_WITHIN)
+            )));
+        }
+        tokio::time::sleep(ASKED_EVERY).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! What there is, for people and as JSON.
 
 use super::paths::parse;
-use super::{Failure, Outcome, Wfs, expand_all, walk};
+use super::{ASKED_EVERY, Failure, Outcome, Wfs, expand_all, walk};
 use crate::cli::counted;
 use crate::cli::jobs::print_json;
 use crate::cli::stages::aligned;
@@ -12,8 +12,6 @@ use windlass_proto::v1;
 
 /// Troubled blocks that are shown.
 const SHOWN: u32 = 1_000;
-/// How often a primary that has just started is asked what its executors hold.
-const ASKED_EVERY: Duration = Duration::from_millis(100);
 
 pub async fn ls(files: &Wfs, paths: &[String], recursive: bool, human: bool, as_json: bool) -> Outcome {
     let mut entries = Vec::new();

@@ -142,6 +142,7 @@ impl Actor {
             balancing: health.balancing,
             recoding: health.recoding as u64,
             to_recode: health.to_recode as u64,
+            unread: self.names.unread(path)? as u64,
         })
     }
 }
