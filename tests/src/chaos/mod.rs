@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use machines::{Machine, Network};
 use proxy::{Link, Proxy};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -147,14 +147,25 @@ impl World {
                     && held.sum::<u64>() == 0
                     && status.jobs_running + status.jobs_queued == 0
                 {
-                    return Ok(());
+                    match staged(&self.dir.path().join("warehouse")) {
+                        None => return Ok(()),
+                        Some(left) => last = format!("{} is what nobody writes any more", left.display()),
+                    }
+                } else {
+                    last = format!("{status:?}");
                 }
-                last = format!("{status:?}");
             }
             sleep(Duration::from_millis(200)).await;
         }
         Err(last)
     }
+}
+
+/// A folder of rows that were not published.
+fn staged(folder: &Path) -> Option<PathBuf> {
+    let folders = std::fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+    let is_staged = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".windlass-"));
+    folders.map(|entry| entry.path()).find_map(|path| if is_staged(&path) { Some(path) } else { staged(&path) })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
