@@ -1,6 +1,6 @@
 //! Columns that meet in a set operation, a join or a list of rows.
 
-use super::{as_type, digits};
+use super::{as_type, digits, literals};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
@@ -34,7 +34,8 @@ pub(super) fn inputs(node: LogicalPlan, rewrite: &dyn Fn(Expr) -> Result<Expr>) 
     }
 }
 
-fn union_inputs(union: Union) -> Result<Transformed<LogicalPlan>> {
+fn union_inputs(mut union: Union) -> Result<Transformed<LogicalPlan>> {
+    let written = literals::in_columns(&mut union.inputs);
     let width = union.schema.fields().len();
     let of_column = |at: usize| {
         let types = union.inputs.iter().filter_map(|input| input.schema().fields().get(at));
@@ -44,7 +45,8 @@ fn union_inputs(union: Union) -> Result<Transformed<LogicalPlan>> {
     let meets: Vec<Option<DataType>> = (0..width)
         .map(|at| {
             let types = of_column(at);
-            digits::meet_in_column(&types).or_else(|| common(&types))
+            let alike = || types.first().filter(|first| written && types.iter().all(|of| of == *first)).cloned();
+            digits::meet_in_column(&types).or_else(|| common(&types)).or_else(alike)
         })
         .collect();
     if meets.iter().all(Option::is_none) {
@@ -124,7 +126,9 @@ fn values(rows: Values, rewrite: &dyn Fn(Expr) -> Result<Expr>) -> Result<Transf
         if chosen.flatten().as_ref() != Some(&planned) {
             continue;
         }
-        let column = column.into_iter().map(rewrite).collect::<Result<Vec<_>>>()?;
+        let mut column = column.into_iter().map(rewrite).collect::<Result<Vec<_>>>()?;
+        let mut types = column.iter().map(|expr| expr.get_type(&nothing)).collect::<Result<Vec<_>>>()?;
+        literals::beside_decimals(&mut column, &mut types);
         let types = types_of(&column)?;
         let meets = digits::meet_in_column(&types).or_else(|| common(&types)).or_else(|| types.first().cloned());
         let Some(meets) = meets.filter(|meets| *meets != planned) else { continue };

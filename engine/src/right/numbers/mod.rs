@@ -9,6 +9,7 @@
 //! | products and sums of many decimal places | an error | fewer decimal places, so that the digits before the point have room |
 //! | casts to integers | cut off | rounded: decimals half away from zero, floats half to even |
 //! | `round(float)` | half away from zero | half to even |
+//! | a text literal beside a decimal | rounded to the decimal's places | a decimal of its own digits |
 //! | `ceil`, `floor`, `round` of decimals | of the digits of their argument: 9.9 has no room for 10 | whole numbers |
 //!
 //! The types of all columns are decided here, before DataFusion's coercion, so that the rest of a plan agrees.
@@ -18,6 +19,7 @@ mod assign;
 mod digits;
 mod guard;
 mod intervals;
+mod literals;
 mod operators;
 mod planner;
 mod rounding;
@@ -149,7 +151,7 @@ impl<'a> Types<'a> {
         let (rewritten, known) = match expr {
             Expr::BinaryExpr(binary) if is_comparison(binary.op) || is_arithmetic(binary.op) => {
                 let (l, r) = (type_of(&binary.left), type_of(&binary.right));
-                binary_expr(binary, &l, &r, self.schema)?
+                of_literals(binary, l, r, self.schema)?
             }
             expr => (self.other(expr)?, None),
         };
@@ -189,17 +191,25 @@ impl<'a> Types<'a> {
             Expr::InSubquery(InSubquery { expr, mut subquery, negated }) => {
                 let mut expr = *expr;
                 let theirs = subquery.subquery.schema().field(0).data_type().clone();
-                let changed = match digits::meet(&[self.type_of(&expr), theirs.clone()]) {
-                    None => false,
-                    Some(meets) => {
-                        expr = as_type(expr, &meets, self.schema)?;
-                        if theirs != meets {
-                            subquery.subquery =
-                                Arc::new(align::cast_columns(Arc::unwrap_or_clone(subquery.subquery), &[Some(meets)])?);
+                let decimal = literals::decimal(&expr).filter(|_| theirs.is_decimal());
+                let written = decimal.is_some();
+                if let Some(decimal) = decimal {
+                    expr = lit(decimal);
+                }
+                let changed = written
+                    | match digits::meet(&[self.type_of(&expr), theirs.clone()]) {
+                        None => false,
+                        Some(meets) => {
+                            expr = as_type(expr, &meets, self.schema)?;
+                            if theirs != meets {
+                                subquery.subquery = Arc::new(align::cast_columns(
+                                    Arc::unwrap_or_clone(subquery.subquery),
+                                    &[Some(meets)],
+                                )?);
+                            }
+                            true
                         }
-                        true
-                    }
-                };
+                    };
                 of(Expr::InSubquery(InSubquery::new(Box::new(expr), subquery, negated)), changed)
             }
             Expr::Case(case) => self.case(case)?,
@@ -211,8 +221,11 @@ impl<'a> Types<'a> {
                 .update_data(|expr| Expr::TryCast(TryCast { expr: Box::new(expr), field })),
             Expr::ScalarFunction(call) => self.call(call)?,
             Expr::WindowFunction(mut call) => {
-                let WindowFunction { params, .. } = call.as_mut();
-                let changed = params.args.len() > 1 && self.align(&mut params.args, digits::meet_in_column)?;
+                let WindowFunction { fun, params } = call.as_mut();
+                let changed = match fun.name() {
+                    "lag" | "lead" => self.align(&mut params.args, digits::meet_in_column)?,
+                    _ => params.args.len() > 1 && self.meet(&mut params.args, digits::meet_in_column)?,
+                };
                 of(Expr::WindowFunction(call), changed)
             }
             other => Transformed::no(other),
@@ -254,7 +267,10 @@ impl<'a> Types<'a> {
             // The first argument of nvl2 is only looked at.
             let from = usize::from(name == "nvl2");
             let mut rest = args.split_off(from.min(args.len()));
-            let changed = self.align(&mut rest, digits::meet_in_column)?;
+            let changed = match OF_ONE_TYPE.contains(&name) {
+                true => self.align(&mut rest, digits::meet_in_column)?,
+                false => self.meet(&mut rest, digits::meet_in_column)?,
+            };
             args.extend(rest);
             return Ok(of(Expr::ScalarFunction(ScalarFunction { func, args }), changed));
         }
@@ -271,9 +287,26 @@ impl<'a> Types<'a> {
         rounding::call(ScalarFunction { func, args }, self.schema)
     }
 
-    /// Gives all of `parts` one type if they are numbers for which DataFusion chooses another than PostgreSQL.
+    /// Gives all of `parts` one type if they are numbers for which DataFusion chooses another than PostgreSQL. Texts that are written among
+    /// decimals are decimals.
     fn align(&self, parts: &mut [Expr], meet: fn(&[DataType]) -> Option<DataType>) -> Result<bool> {
-        let types: Vec<DataType> = parts.iter().map(|part| self.type_of(part)).collect();
+        let mut types: Vec<DataType> = parts.iter().map(|part| self.type_of(part)).collect();
+        let written = literals::beside_decimals(parts, &mut types);
+        Ok(self.meet_as(parts, types, meet)? | written)
+    }
+
+    /// The same without the texts, which may be no values of their own.
+    fn meet(&self, parts: &mut [Expr], meet: fn(&[DataType]) -> Option<DataType>) -> Result<bool> {
+        let types = parts.iter().map(|part| self.type_of(part)).collect();
+        self.meet_as(parts, types, meet)
+    }
+
+    fn meet_as(
+        &self,
+        parts: &mut [Expr],
+        types: Vec<DataType>,
+        meet: fn(&[DataType]) -> Option<DataType>,
+    ) -> Result<bool> {
         let Some(meets) = meet(&types) else { return Ok(false) };
         for (part, of) in parts.iter_mut().zip(types) {
             // DataFusion casts integers to double precision by itself, and leaves those that count or name a place.
@@ -285,6 +318,22 @@ impl<'a> Types<'a> {
         }
         Ok(true)
     }
+}
+
+/// The same, where one side may be a text that is written.
+fn of_literals(
+    binary: BinaryExpr,
+    l: DataType,
+    r: DataType,
+    schema: &DFSchema,
+) -> Result<(Transformed<Expr>, Option<DataType>)> {
+    let (mut parts, mut types) = ([*binary.left, *binary.right], [l, r]);
+    let written = literals::beside_decimals(&mut parts, &mut types);
+    let ([left, right], [l, r]) = (parts, types);
+    let binary = BinaryExpr::new(Box::new(left), binary.op, Box::new(right));
+    let (mut expr, known) = binary_expr(binary, &l, &r, schema)?;
+    expr.transformed |= written;
+    Ok((expr, known))
 }
 
 /// The expression with its type.

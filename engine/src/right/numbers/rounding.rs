@@ -23,7 +23,7 @@ enum Kind {
     HalfEven,
     /// A double as a float of 32 bits that is infinite only if the double is.
     Real,
-    /// -1, 0 or 1.
+    /// -1, 0 or 1; 0 for NaN.
     Sign,
     /// A decimal of the type of the second argument, which is NULL. DataFusion takes a cast for one that loses nothing, and compares what is cast
     /// with a literal instead of it.
@@ -207,7 +207,7 @@ impl Rounding {
                 let doubles = cast_array(values, &DataType::Float64)?;
                 let signs: Float64Array = doubles.as_primitive::<Float64Type>().unary(|double| match double {
                     0.0 => 0.0,
-                    nan if nan.is_nan() => nan,
+                    nan if nan.is_nan() => 0.0,
                     other => other.signum(),
                 });
                 match values.data_type().is_decimal() {
