@@ -314,7 +314,7 @@ impl Accumulator for Related {
         let [first, second] = self.squares()?;
         let other = match self.determination {
             true if first != 0.0 && second == 0.0 => 1.0,
-            false if (first.is_nan() && second != 0.0) || (second.is_nan() && first != 0.0) => f64::NAN,
+            _ if (first.is_nan() && second != 0.0) || (second.is_nan() && first != 0.0) => f64::NAN,
             _ => return self.of.evaluate(),
         };
         Ok(ScalarValue::Float64(Some(other)))

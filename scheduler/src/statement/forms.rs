@@ -3,7 +3,7 @@
 //! ```text
 //!   (a, b) < (c, d)              a < c OR (a = c AND b < d)
 //!   (a, b) IN ((c, d), …)        a = c AND b = d OR …
-//!   (a, b) IS NULL               a IS NULL AND b IS NULL
+//!   (a, b) IS NULL               a IS NULL AND b IS NULL; ROW(a, b) is the same as (a, b)
 //!   x = ANY (ARRAY[a, b])        x IN (a, b); of another array a function that knows NULLs
 //!   ARRAY(SELECT …)              (SELECT coalesce(array_agg(…), …) FROM (SELECT …))
 //!   x SIMILAR TO p               x ~ p, as a regular expression
@@ -133,7 +133,7 @@ fn is_changed(expr: &Expr) -> bool {
         | Expr::InList { expr: of, .. }
         | Expr::Between { expr: of, .. }
         | Expr::IsDistinctFrom(of, _)
-        | Expr::IsNotDistinctFrom(of, _) => matches!(**of, Expr::Tuple(_)),
+        | Expr::IsNotDistinctFrom(of, _) => parts(of).is_some(),
         _ => false,
     }
 }
@@ -169,10 +169,7 @@ fn set_time_zone(statement: &mut Statement) -> Result<(), QueryError> {
 
 /// What a comparison of rows says of their parts.
 fn of_rows(expr: &mut Expr) -> Result<Option<Expr>, QueryError> {
-    let row = |expr: &Expr| match expr {
-        Expr::Tuple(parts) if parts.len() > 1 => Some(parts.iter().cloned().map(apart).collect::<Vec<_>>()),
-        _ => None,
-    };
+    let row = |expr: &Expr| Some(parts(expr)?.into_iter().cloned().map(apart).collect::<Vec<_>>());
     Ok(Some(match expr {
         Expr::BinaryOp { left, op, right } => {
             let (Some(left), Some(right)) = (row(left), row(right)) else { return Ok(None) };
@@ -220,6 +217,23 @@ fn of_rows(expr: &mut Expr) -> Result<Option<Expr>, QueryError> {
         }
         _ => return Ok(None),
     }))
+}
+
+/// The parts of `(a, b)` or `ROW(a)`.
+fn parts(row: &Expr) -> Option<Vec<&Expr>> {
+    match row {
+        Expr::Tuple(parts) if parts.len() > 1 => Some(parts.iter().collect()),
+        Expr::Function(Function { name, args: FunctionArguments::List(list), .. })
+            if name.to_string().eq_ignore_ascii_case("row") && !list.args.is_empty() =>
+        {
+            let parts = list.args.iter().map(|arg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(part)) => Some(part),
+                _ => None,
+            });
+            parts.collect()
+        }
+        _ => None,
+    }
 }
 
 fn pairs(left: Vec<Expr>, right: Vec<Expr>) -> Result<Vec<(Expr, Expr)>, QueryError> {

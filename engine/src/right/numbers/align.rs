@@ -66,7 +66,7 @@ fn union_inputs(mut union: Union) -> Result<Transformed<LogicalPlan>> {
 }
 
 /// The type that DataFusion gives to a column of numbers of different types.
-fn common(types: &[DataType]) -> Option<DataType> {
+pub(super) fn common(types: &[DataType]) -> Option<DataType> {
     let mut numbers = types.iter().filter(|of| **of != DataType::Null);
     let first = numbers.next()?;
     if types.iter().all(|of| of == first) || !types.iter().all(|of| of.is_numeric() || *of == DataType::Null) {
@@ -119,7 +119,8 @@ fn values(rows: Values, rewrite: &dyn Fn(Expr) -> Result<Expr>) -> Result<Transf
             expr => expr.clone(),
         };
         let column: Vec<Expr> = values.iter().map(|row| written(&row[at])).collect();
-        let types = types_of(&column)?;
+        let numbers: Vec<Expr> = column.iter().filter(|expr| literals::decimal(expr).is_none()).cloned().collect();
+        let types = types_of(&numbers)?;
         let chosen = types.iter().skip(1).try_fold(types.first().cloned(), |chosen, of| {
             Some(chosen.and_then(|chosen| type_union_coercion(&chosen, of)))
         });

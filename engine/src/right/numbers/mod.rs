@@ -7,6 +7,7 @@
 //! | a float beside a decimal | compared as DECIMAL(30, 15) | double precision |
 //! | a quotient of decimals | four more decimal places than the dividend, cut off | 16 significant digits at least, rounded |
 //! | products and sums of many decimal places | an error | fewer decimal places, so that the digits before the point have room |
+//! | casts of floats to decimals | all digits of the binary number | its first 6 digits if it is a REAL, 15 if it is a double |
 //! | casts to integers | cut off | rounded: decimals half away from zero, floats half to even |
 //! | `round(float)` | half away from zero | half to even |
 //! | a text literal beside a decimal | rounded to the decimal's places | a decimal of its own digits |
@@ -23,6 +24,7 @@ mod literals;
 mod operators;
 mod planner;
 mod rounding;
+mod shortest;
 
 pub(crate) use guard::GuardedConditions;
 pub(crate) use planner::NumbersPlanner;
@@ -45,7 +47,8 @@ use std::sync::Arc;
 
 /// The functions that plans name.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
-    [operators::functions(), rounding::functions(), intervals::functions(), guard::functions()].concat()
+    [operators::functions(), rounding::functions(), shortest::functions(), intervals::functions(), guard::functions()]
+        .concat()
 }
 
 /// Gives numbers of different types that meet in an expression the type that PostgreSQL gives them.
@@ -217,13 +220,18 @@ impl<'a> Types<'a> {
                 Transformed { data, transformed: true, .. } => Transformed::yes(data),
                 Transformed { data: expr, .. } => Transformed::no(Expr::Cast(Cast { expr: Box::new(expr), field })),
             },
+            Expr::TryCast(TryCast { expr, field })
+                if field.data_type().is_decimal() && self.type_of(&expr).is_floating() =>
+            {
+                Transformed::yes(shortest::as_decimal(*expr, field.data_type(), true)?)
+            }
             Expr::TryCast(TryCast { expr, field }) => rounding::rounded(*expr, field.data_type(), self.schema)?
                 .update_data(|expr| Expr::TryCast(TryCast { expr: Box::new(expr), field })),
             Expr::ScalarFunction(call) => self.call(call)?,
             Expr::WindowFunction(mut call) => {
                 let WindowFunction { fun, params } = call.as_mut();
                 let changed = match fun.name() {
-                    "lag" | "lead" => self.align(&mut params.args, digits::meet_in_column)?,
+                    "lag" | "lead" if params.args.len() == 3 => self.with_default(&mut params.args)?,
                     _ => params.args.len() > 1 && self.meet(&mut params.args, digits::meet_in_column)?,
                 };
                 of(Expr::WindowFunction(call), changed)
@@ -285,6 +293,22 @@ impl<'a> Types<'a> {
             return Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })));
         }
         rounding::call(ScalarFunction { func, args }, self.schema)
+    }
+
+    /// A value and the default beside it in the type that both have as rows of one column.
+    fn with_default(&self, args: &mut [Expr]) -> Result<bool> {
+        let [value, _, default] = args else { return Ok(false) };
+        let mut parts = [std::mem::take(value), std::mem::take(default)];
+        let mut types = [self.type_of(&parts[0]), self.type_of(&parts[1])];
+        let written = literals::beside_decimals(&mut parts, &mut types);
+        let meets = digits::meet_in_column(&types).or_else(|| align::common(&types));
+        let [mut first, mut second] = parts;
+        if let Some(meets) = &meets {
+            first = as_type(first, meets, self.schema)?;
+            second = as_type(second, meets, self.schema)?;
+        }
+        (*value, *default) = (first, second);
+        Ok(written || meets.is_some())
     }
 
     /// Gives all of `parts` one type if they are numbers for which DataFusion chooses another than PostgreSQL. Texts that are written among
