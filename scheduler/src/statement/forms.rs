@@ -8,6 +8,7 @@
 //!   ARRAY(SELECT …)              (SELECT coalesce(array_agg(…), …) FROM (SELECT …))
 //!   x SIMILAR TO p               x ~ p, as a regular expression
 //!   TIMESTAMP '… 10:00+02'       TIMESTAMP '… 10:00:00'
+//!   x AT TIME ZONE z             a function that knows local times and instants
 //!   SET TIME ZONE 'UTC'          SET TIMEZONE = 'UTC'
 //! ```
 
@@ -34,7 +35,7 @@ pub(super) fn rewrite(state: &SessionState, statement: &mut Statement) -> Result
 }
 
 struct Forms {
-    /// Whether the session has a time zone. Without one DataFusion's TIMESTAMP WITH TIME ZONE is one of UTC without saying so.
+    /// Whether the session has a time zone. Without one what now() and to_timestamp() give is of UTC without saying so.
     has_zone: bool,
 }
 
@@ -95,9 +96,12 @@ impl Forms {
                 }
                 *expr = array_of(query.as_mut().clone())?;
             }
-            Expr::AtTimeZone { timestamp, .. } if !self.has_zone && is_instant(timestamp) => {
-                let instant = taken(timestamp);
-                **timestamp = call("arrow_cast", vec![instant, text("Timestamp(Nanosecond, Some(\"UTC\"))")]);
+            Expr::AtTimeZone { timestamp, time_zone } => {
+                let (mut time, zone) = (taken(timestamp), taken(time_zone));
+                if !self.has_zone && is_instant(&time) {
+                    time = call("arrow_cast", vec![time, text("Timestamp(Nanosecond, Some(\"UTC\"))")]);
+                }
+                *expr = call("windlass_at_time_zone", vec![time, zone]);
             }
             Expr::TypedString(TypedString { data_type, value, .. }) => as_written(data_type, &mut value.value),
             Expr::Cast { expr, data_type, .. } => {
@@ -347,15 +351,13 @@ fn is_value(select: &Select, key: &Expr) -> bool {
         }
 }
 
-/// Whether an expression is a TIMESTAMP WITH TIME ZONE by its form.
+/// Whether an expression is an instant of UTC whose type does not say so.
 fn is_instant(expr: &Expr) -> bool {
     match expr {
-        Expr::TypedString(TypedString { data_type, .. }) | Expr::Cast { data_type, .. } => {
-            matches!(data_type, DataType::Timestamp(_, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz))
-        }
         Expr::Function(function) => {
             let name = function.name.to_string().to_lowercase();
-            ["now", "current_timestamp", "transaction_timestamp"].contains(&name.as_str())
+            ["now", "current_timestamp", "transaction_timestamp", "from_unixtime"].contains(&name.as_str())
+                || name.starts_with("to_timestamp")
         }
         Expr::Nested(of) => is_instant(of),
         Expr::BinaryOp { left, op: BinaryOperator::Plus | BinaryOperator::Minus, .. } => is_instant(left),
