@@ -21,8 +21,9 @@ use std::sync::{Arc, LazyLock};
 static CAST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(CastTime::new(false).into()));
 static TRY_CAST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(CastTime::new(true).into()));
 
-pub(super) fn functions() -> [Arc<ScalarUDF>; 2] {
-    [Arc::clone(&CAST), Arc::clone(&TRY_CAST)]
+pub(super) fn functions() -> [Arc<ScalarUDF>; 3] {
+    let digits = Digits { signature: Signature::any(2, Volatility::Immutable) };
+    [Arc::clone(&CAST), Arc::clone(&TRY_CAST), Arc::new(digits.into())]
 }
 
 /// Whether Arrow's cast of one into the other asks a time zone.
@@ -104,6 +105,44 @@ impl ScalarUDFImpl for CastTime {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         on_array(&args.args[0], |array| cast_time(array, args.return_field.data_type(), self.or_null))
+    }
+}
+
+/// `windlass_time_digits(time, n)`: a time with n decimal places of a second, for types that Arrow does not have, as TIME(2).
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Digits {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Digits {
+    fn name(&self) -> &str {
+        "windlass_time_digits"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let digits = match &args.args[1] {
+            ColumnarValue::Scalar(ScalarValue::Int64(Some(digits @ 0..=9))) => *digits as u32,
+            other => return internal_err!("{} takes a number of digits, not {other:?}", self.name()),
+        };
+        let per_to = 10_i64.pow(digits);
+        on_array(&args.args[0], |times| match times.data_type() {
+            DataType::Timestamp(unit, _) => map(times, times.data_type(), |value| {
+                rounded(value, per_second(*unit), per_to).ok_or_else(|| out_of_range(&value, *unit))
+            }),
+            DataType::Time64(TimeUnit::Nanosecond) if digits <= 6 => map(times, times.data_type(), |nanos| {
+                in_day(micros_of_text(nanos.into()) as i64 * 1_000, per_to)
+                    .map(|value| value * (1_000_000_000 / per_to))
+            }),
+            _ => Ok(Arc::clone(times)),
+        })
     }
 }
 
@@ -194,23 +233,24 @@ fn clock(array: &ArrayRef, unit: TimeUnit, to: &DataType, or_null: bool) -> Resu
             }
         }
     };
-    let step = 1_000_000_000 / per_second(unit);
-    let in_unit = |nanos: i64| {
-        let value = (nanos + step / 2) / step;
-        match value < SECONDS_PER_DAY * per_second(unit) {
-            true => Ok(value),
-            false => Err(exec_datafusion_err!(
-                "a time less than half a {unit:?} before midnight is 24:00:00 when it is rounded, which TIME does not hold: use date_trunc(), \
-                 or TIME(9)"
-            )),
-        }
-    };
     let values: Int64Array = match or_null {
-        true => nanos.unary_opt(|nanos| in_unit(nanos).ok()),
-        false => nanos.try_unary(in_unit)?,
+        true => nanos.unary_opt(|nanos| in_day(nanos, per_second(unit)).ok()),
+        false => nanos.try_unary(|nanos| in_day(nanos, per_second(unit)))?,
     };
     let narrow = if matches!(to, DataType::Time32(_)) { cast(&values, &DataType::Int32)? } else { Arc::new(values) };
     Ok(cast(&narrow, to)?)
+}
+
+/// Nanoseconds of a day in units of which so many are a second, rounded half up.
+fn in_day(nanos: i64, per_second: i64) -> Result<i64> {
+    let step = 1_000_000_000 / per_second;
+    let value = (nanos + step / 2) / step;
+    match value < SECONDS_PER_DAY * per_second {
+        true => Ok(value),
+        false => Err(exec_datafusion_err!(
+            "a time that near to midnight is 24:00:00 when it is rounded, which TIME does not hold: use date_trunc(), or TIME without digits"
+        )),
+    }
 }
 
 /// Nanoseconds that are written, to the nearest microsecond, half to even, as PostgreSQL reads them.

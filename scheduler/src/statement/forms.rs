@@ -8,6 +8,7 @@
 //!   ARRAY(SELECT …)              (SELECT coalesce(array_agg(…), …) FROM (SELECT …))
 //!   x SIMILAR TO p               x ~ p, as a regular expression
 //!   TIMESTAMP '… 10:00+02'       TIMESTAMP '… 10:00:00'
+//!   CAST(x AS TIME(2))           a function that rounds
 //!   x AT TIME ZONE z             a function that knows local times and instants
 //!   SET TIME ZONE 'UTC'          SET TIMEZONE = 'UTC'
 //! ```
@@ -19,9 +20,9 @@ use crate::errors::QueryError;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    self, Array, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectItem, Set, SetExpr,
-    TableFactor, TimezoneInfo, TypedString, Value, VisitorMut,
+    self, Array, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectItem,
+    Set, SetExpr, TableFactor, TimezoneInfo, TypedString, Value, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -103,10 +104,20 @@ impl Forms {
                 }
                 *expr = call("windlass_at_time_zone", vec![time, zone]);
             }
-            Expr::TypedString(TypedString { data_type, value, .. }) => as_written(data_type, &mut value.value),
-            Expr::Cast { expr, data_type, .. } => {
-                if let Expr::Value(value) = expr.as_mut() {
+            Expr::TypedString(TypedString { data_type, value, .. }) => {
+                as_written(data_type, &mut value.value);
+                if let Some(digits) = without_digits(data_type) {
+                    *expr = call("windlass_time_digits", vec![taken(expr), digits]);
+                }
+            }
+            Expr::Cast { kind, expr: of, data_type, .. } => {
+                if let Expr::Value(value) = of.as_mut() {
                     as_written(data_type, &mut value.value);
+                }
+                if matches!(kind, CastKind::Cast | CastKind::DoubleColon)
+                    && let Some(digits) = without_digits(data_type)
+                {
+                    *expr = call("windlass_time_digits", vec![taken(expr), digits]);
                 }
             }
             Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right }
@@ -128,6 +139,7 @@ fn is_changed(expr: &Expr) -> bool {
     match expr {
         Expr::AnyOp { .. } | Expr::AllOp { .. } | Expr::SimilarTo { .. } | Expr::AtTimeZone { .. } => true,
         Expr::Function(function) => matches!(function.args, FunctionArguments::Subquery(_)),
+        Expr::Cast { data_type, .. } | Expr::TypedString(TypedString { data_type, .. }) => has_digits(data_type),
         Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
             is_placeholder(left) && is_placeholder(right)
         }
@@ -363,6 +375,21 @@ fn is_instant(expr: &Expr) -> bool {
         Expr::BinaryOp { left, op: BinaryOperator::Plus | BinaryOperator::Minus, .. } => is_instant(left),
         _ => false,
     }
+}
+
+/// Takes the digits from a type of times that the planner does not have, and gives it one that holds as many.
+fn without_digits(data_type: &mut DataType) -> Option<Expr> {
+    let digits = match data_type {
+        DataType::Time(digits @ Some(0..=6), TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => digits.take()?,
+        DataType::Timestamp(digits @ Some(1 | 2 | 4 | 5), _) => digits.replace(6)?,
+        _ => return None,
+    };
+    Some(Expr::value(Value::Number(digits.to_string(), false)))
+}
+
+/// Whether a type is one of those.
+fn has_digits(data_type: &DataType) -> bool {
+    without_digits(&mut data_type.clone()).is_some()
 }
 
 /// The text of a timestamp with its seconds, and without the zone that its type has none of.
