@@ -5,6 +5,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, WriteOp};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Refuses numbers for dates and times, since 4 is not the fifth of January 1970, and numbers and truth values for each other.
@@ -14,18 +15,25 @@ use std::sync::Arc;
 pub(super) fn check(node: &LogicalPlan) -> Result<()> {
     let LogicalPlan::Dml(DmlStatement { op: WriteOp::Insert(_), input, .. }) = node else { return Ok(()) };
     let mut input = input;
+    // The columns of the table that those of the input go to.
+    let mut targets: HashMap<String, String> = HashMap::new();
     while let LogicalPlan::Projection(projection) = input.as_ref() {
+        let mut below = HashMap::new();
         for expr in &projection.expr {
             let (_, name) = expr.qualified_name();
-            assigned(expr, projection.input.schema(), &name)?;
+            let target = targets.get(&name).cloned().unwrap_or(name);
+            assigned(expr, projection.input.schema(), &target)?;
+            for column in expr.column_refs() {
+                below.insert(column.name.clone(), target.clone());
+            }
         }
-        input = &projection.input;
+        (input, targets) = (&projection.input, below);
     }
     if let LogicalPlan::Values(rows) = input.as_ref() {
         let nothing = DFSchema::empty();
         for row in &rows.values {
             for (expr, (_, field)) in row.iter().zip(rows.schema.iter()) {
-                assigned(expr, &nothing, field.name())?;
+                assigned(expr, &nothing, targets.get(field.name()).unwrap_or(field.name()))?;
             }
         }
     }
