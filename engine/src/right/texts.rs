@@ -60,9 +60,7 @@ impl AnalyzerRule for Patterns {
 fn matched(expr: &Expr) -> Option<(&Expr, &Expr)> {
     use Operator::{RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch};
     let (text, pattern) = match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op, right })
-            if matches!(op, RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch) =>
-        {
+        Expr::BinaryExpr(BinaryExpr { left, op: RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch, right }) => {
             (left.as_ref(), right.as_ref())
         }
         Expr::ScalarFunction(call) if call.func.name() == "regexp_like" => (call.args.first()?, call.args.get(1)?),

@@ -19,7 +19,11 @@ pub(super) fn inputs(node: LogicalPlan, rewrite: &dyn Fn(Expr) -> Result<Expr>) 
             let pairs = std::mem::take(&mut join.on);
             for (left, right) in pairs {
                 let (ours, theirs) = (join.left.schema(), join.right.schema());
-                let types = [left.get_type(ours)?, right.get_type(theirs)?];
+                let (left_type, right_type) = (left.get_type(ours), right.get_type(theirs));
+                // A constant that IN (subquery) asks for is a key, too.
+                let (mut pair, mut types) = ([left, right], [left_type?, right_type?]);
+                changed |= literals::beside_decimals(&mut pair, &mut types);
+                let [left, right] = pair;
                 join.on.push(match digits::meet(&types) {
                     Some(meets) => {
                         changed = true;

@@ -4,7 +4,8 @@
 use arrow::array::{ArrayRef, AsArray, Int64Array, PrimitiveArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    DataType, Field, FieldRef, Float64Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    TimeUnit,
 };
 use arrow::error::ArrowError;
 use datafusion::common::{Result, internal_err};
@@ -28,7 +29,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 static MICROSECONDS: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| Arc::new(Microseconds { signature: Signature::any(1, Volatility::Immutable) }.into()));
 
-/// Microseconds in the seconds of `interval`, of which there are less than 60.
+/// Microseconds in the seconds of an interval or a duration, of which there are less than 60.
 pub(super) fn microseconds(interval: Expr) -> Expr {
     MICROSECONDS.call(vec![interval])
 }
@@ -142,6 +143,20 @@ impl ScalarUDFImpl for Microseconds {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let intervals = args.args[0].to_array(args.number_rows)?;
+        if let DataType::Duration(unit) = intervals.data_type() {
+            let per_second: i64 = match unit {
+                TimeUnit::Second => 1,
+                TimeUnit::Millisecond => 1_000,
+                TimeUnit::Microsecond => 1_000_000,
+                TimeUnit::Nanosecond => 1_000_000_000,
+            };
+            let durations = cast(&intervals, &DataType::Int64)?;
+            let micros: Int64Array = durations.as_primitive::<Int64Type>().unary(|duration| {
+                let nanos = duration % (60 * per_second) * (1_000_000_000 / per_second);
+                nanos / 1_000
+            });
+            return Ok(ColumnarValue::Array(Arc::new(micros)));
+        }
         let intervals = cast(&intervals, &DataType::Interval(IntervalUnit::MonthDayNano))?;
         let micros: Int64Array = intervals
             .as_primitive::<IntervalMonthDayNanoType>()

@@ -156,7 +156,18 @@ pub(super) fn call(call: ScalarFunction, schema: &DFSchema) -> Result<Transforme
         }
         ("date_part", [Expr::Literal(part, _), _]) => {
             let part = part.try_as_str().flatten().unwrap_or_default().to_lowercase();
-            let is_interval = matches!(args[1].get_type(schema), Ok(DataType::Interval(_)));
+            // A duration has no days to DataFusion, which gives all of its hours and minutes.
+            let of_duration = match part.as_str() {
+                "hour" | "hours" | "hr" | "hrs" => Some(24_i32),
+                "minute" | "minutes" | "min" | "mins" => Some(60),
+                _ => None,
+            };
+            if let (Some(most), Ok(DataType::Duration(_))) = (of_duration, args[1].get_type(schema)) {
+                let all = Expr::ScalarFunction(ScalarFunction { func, args });
+                let rest = BinaryExpr::new(Box::new(all), Operator::Modulo, Box::new(lit(most)));
+                return Ok(Transformed::yes(Expr::BinaryExpr(rest)));
+            }
+            let is_interval = matches!(args[1].get_type(schema), Ok(DataType::Interval(_) | DataType::Duration(_)));
             let scale = match part.as_str() {
                 "second" | "seconds" | "sec" | "secs" => 6,
                 "millisecond" | "milliseconds" | "msec" | "msecs" | "ms" => 3,
