@@ -5,31 +5,52 @@
 //! | `windlass_any(x, array, op)` | `x op ANY (array)`: unknown where no element makes it true and one leaves it unknown |
 //! | `windlass_all(x, array, op)` | `x op ALL (array)` |
 //! | `windlass_array(array)` | the array, and an empty one for NULL |
+//! | `windlass_arrays(a, b, op)` | `a < b` and the like: a NULL among the elements is above all others |
+//! | `array_length` | NULL for an empty array; `list_length` is 0 |
 //! | `array_remove`, `array_replace` | all elements, as in PostgreSQL, and not the first one |
 
 use super::comparable::{canonical_values, differs};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, ListArray, UInt32Array, new_empty_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, ListArray, UInt32Array, UInt64Array, make_comparator,
+    new_empty_array,
+};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::kernels::cmp;
-use arrow::compute::{filter, take};
+use arrow::compute::{SortOptions, cast, filter, nullif, take};
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{Result, exec_err, plan_err};
-use datafusion::functions_nested::{remove, replace};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::functions_nested::{length, remove, replace};
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Documentation, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility, lit,
 };
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         Arc::new(Quantified { all: false, signature: Signature::user_defined(Volatility::Immutable) }.into()),
         Arc::new(Quantified { all: true, signature: Signature::user_defined(Volatility::Immutable) }.into()),
         Arc::new(OrEmpty { signature: Signature::any(1, Volatility::Immutable) }.into()),
+        Arc::clone(&ORDERED),
+        Arc::new(Length { name: "array_length", of_empty: None, datafusion: length::array_length_udf() }.into()),
+        Arc::new(Length { name: "list_length", of_empty: Some(0), datafusion: length::array_length_udf() }.into()),
         Arc::new(Every { name: "array_remove", datafusion: remove::array_remove_all_udf() }.into()),
         Arc::new(Every { name: "array_replace", datafusion: replace::array_replace_all_udf() }.into()),
     ]
+}
+
+static ORDERED: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Arc::new(Ordered { signature: Signature::any(3, Volatility::Immutable) }.into()));
+
+/// `left op right` of arrays.
+pub(super) fn ordered(left: Expr, op: Operator, right: Expr) -> Expr {
+    ORDERED.call(vec![left, right, lit(op.to_string())])
+}
+
+/// Whether values of these types are compared by [`ordered`].
+pub(super) fn are_arrays(left: &DataType, right: &DataType) -> bool {
+    left == right && matches!(left, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -138,6 +159,99 @@ fn quantified(values: &ArrayRef, arrays: &ListArray, op: Operator, all: bool) ->
         results.append_option(result.filter(|_| arrays.is_valid(row)));
     }
     Ok(results.finish())
+}
+
+/// Comparisons of arrays, in whose elements a NULL is above all others.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Ordered {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Ordered {
+    fn name(&self) -> &str {
+        "windlass_arrays"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [left, right, op] = args.args.as_slice() else { return exec_err!("{} takes two arrays", self.name()) };
+        let ColumnarValue::Scalar(op) = op else { return exec_err!("the operator of {} is a constant", self.name()) };
+        let op = operator(op.try_as_str().flatten().unwrap_or_default())?;
+        let (left, right) = (left.to_array(args.number_rows)?, right.to_array(args.number_rows)?);
+        let (left, right) = (canonical_values(&left)?, canonical_values(&right)?);
+        let nulls_last = SortOptions { descending: false, nulls_first: false };
+        let compare = make_comparator(&left, &right, nulls_last)?;
+        let holds = (0..args.number_rows).map(|row| {
+            (left.is_valid(row) && right.is_valid(row)).then(|| {
+                let order = compare(row, row);
+                match op {
+                    Operator::Eq => order.is_eq(),
+                    Operator::NotEq => order.is_ne(),
+                    Operator::Lt => order.is_lt(),
+                    Operator::LtEq => order.is_le(),
+                    Operator::Gt => order.is_gt(),
+                    _ => order.is_ge(),
+                }
+            })
+        });
+        Ok(ColumnarValue::Array(Arc::new(holds.collect::<BooleanArray>())))
+    }
+}
+
+/// How many elements an array has.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Length {
+    name: &'static str,
+    /// The length of an array without elements. `None`: NULL.
+    of_empty: Option<u64>,
+    datafusion: Arc<ScalarUDF>,
+}
+
+impl ScalarUDFImpl for Length {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        self.datafusion.signature()
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.datafusion.documentation()
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        self.datafusion.coerce_types(types)
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.datafusion.return_type(types)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let lengths = self.datafusion.inner().invoke_with_args(args)?;
+        if self.of_empty.is_some() {
+            return Ok(lengths);
+        }
+        let of_array = |lengths: &ArrayRef| -> Result<ArrayRef> {
+            let zero = UInt64Array::new_scalar(0);
+            let lengths = cast(lengths, &DataType::UInt64)?;
+            Ok(nullif(&lengths, &cmp::eq(&lengths, &zero)?)?)
+        };
+        Ok(match lengths {
+            ColumnarValue::Array(lengths) => ColumnarValue::Array(of_array(&lengths)?),
+            ColumnarValue::Scalar(length) => {
+                ColumnarValue::Scalar(ScalarValue::try_from_array(&of_array(&length.to_array()?)?, 0)?)
+            }
+        })
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -4,13 +4,15 @@
 //!   after a NaN. Here NaN is above all numbers, as in PostgreSQL.
 //! * corr of groups adds squares, which cancel each other out where numbers are large beside their differences, and keeps other partial results than
 //!   corr of all rows. Here both are computed in the way that does not cancel.
+//! * corr of a NaN or an infinity is NULL, and regr_r2 where all y are equal. Here they are NaN and 1, as in PostgreSQL.
 //! * percentile_cont(0) and (1) become DataFusion's min and max. Here they become those of this file.
 //! * variances, covariances, correlations and regressions over frames: see [`super::frames`].
 
 use super::frames::States;
+use arrow::array::ArrayRef;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::execution::SessionStateDefaults;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, WindowFunctionParams};
@@ -34,6 +36,8 @@ enum Otherwise {
     /// Partial results are those of all rows, also of groups.
     Correlation,
     Frames,
+    /// Frames, and 1 where nothing is to be explained.
+    Determination,
     /// The first and the last are those of max and min here.
     Percentile,
 }
@@ -45,6 +49,7 @@ impl Otherwise {
             "min" => Self::Min,
             "corr" => Self::Correlation,
             "var" | "var_pop" | "stddev" | "stddev_pop" | "covar_pop" | "covar_samp" => Self::Frames,
+            "regr_r2" => Self::Determination,
             "percentile_cont" => Self::Percentile,
             name if name.starts_with("regr_") => Self::Frames,
             _ => return None,
@@ -139,8 +144,12 @@ impl AggregateUDFImpl for Instead {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         match self.otherwise {
-            Otherwise::Frames | Otherwise::Correlation if !args.is_distinct => {
-                Ok(Box::new(States::of(&self.function, &args)))
+            Otherwise::Frames | Otherwise::Correlation | Otherwise::Determination if !args.is_distinct => {
+                let function = match self.otherwise {
+                    Otherwise::Frames => Arc::clone(&self.function),
+                    otherwise => Instead::of(Arc::clone(&self.function), otherwise),
+                };
+                Ok(Box::new(States::of(&function, &args)))
             }
             _ => self.function.create_sliding_accumulator(args),
         }
@@ -191,7 +200,13 @@ impl AggregateUDFImpl for Instead {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.function.accumulator(args)
+        let of = self.function.accumulator(args)?;
+        Ok(match self.otherwise {
+            Otherwise::Correlation | Otherwise::Determination => {
+                Box::new(Related { of, determination: self.otherwise == Otherwise::Determination })
+            }
+            _ => of,
+        })
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -267,6 +282,62 @@ impl AggregateUDFImpl for Instead {
 
     fn set_monotonicity(&self, of: &DataType) -> SetMonotonicity {
         self.function.inner().set_monotonicity(of)
+    }
+}
+
+/// corr or regr_r2 of values of which DataFusion says NULL.
+#[derive(Debug)]
+struct Related {
+    of: Box<dyn Accumulator>,
+    determination: bool,
+}
+
+impl Related {
+    /// The sums of the squared distances of both arguments from their averages: of the first and second one of corr, of x and y of regr_r2.
+    fn squares(&mut self) -> Result<[f64; 2]> {
+        let places = if self.determination { [3, 4] } else { [2, 4] };
+        let state = self.of.state()?;
+        let square = |place: usize| match state.get(place) {
+            Some(ScalarValue::Float64(Some(square))) => Ok(*square),
+            other => internal_err!("the state of an aggregate has {other:?} in the place of a sum of squares"),
+        };
+        Ok([square(places[0])?, square(places[1])?])
+    }
+}
+
+impl Accumulator for Related {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.of.update_batch(values)
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let [first, second] = self.squares()?;
+        let other = match self.determination {
+            true if first != 0.0 && second == 0.0 => 1.0,
+            _ if (first.is_nan() && second != 0.0) || (second.is_nan() && first != 0.0) => f64::NAN,
+            _ => return self.of.evaluate(),
+        };
+        Ok(ScalarValue::Float64(Some(other)))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.of.size()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.of.state()
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.of.merge_batch(states)
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.of.retract_batch(values)
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        self.of.supports_retract_batch()
     }
 }
 

@@ -9,6 +9,7 @@
 //! interval as it was written. A column of files that is compared with a number stays as it is, since files are skipped by it; only a zero gets the
 //! sign that lets both zeros through. What is written has one NaN.
 
+use super::arrays;
 use super::comparable::{comparable, differs, holds_floats, holds_intervals, quiet};
 use super::expressions::readable;
 use datafusion::common::config::ConfigOptions;
@@ -85,6 +86,17 @@ fn is_scan(plan: &LogicalPlan) -> bool {
 /// Comparisons within an expression, which are `of_files` where files may be skipped by them.
 fn inside(expr: Expr, schema: &DFSchema, of_files: bool) -> Result<Transformed<Expr>> {
     Ok(match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if orders(op) && are_arrays(&left, &right, schema) => {
+            Transformed::yes(arrays::ordered(*left, op, *right))
+        }
+        Expr::Between(Between { expr, negated, low, high })
+            if are_arrays(&expr, &low, schema) && are_arrays(&expr, &high, schema) =>
+        {
+            let (expr, low, high) = (*expr, *low, *high);
+            let low = arrays::ordered(expr.clone(), Operator::GtEq, low);
+            let within = low.and(arrays::ordered(expr, Operator::LtEq, high));
+            Transformed::yes(if negated { !within } else { within })
+        }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(op) && is_compared(&left, schema) => {
             Transformed::yes(comparison(*left, op, *right, of_files))
         }
@@ -119,6 +131,15 @@ fn inside(expr: Expr, schema: &DFSchema, of_files: bool) -> Result<Transformed<E
 fn compares(op: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+fn orders(op: Operator) -> bool {
+    matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
+}
+
+/// Whether arrays are compared, whose NULLs DataFusion takes for less than all elements.
+fn are_arrays(left: &Expr, right: &Expr, schema: &DFSchema) -> bool {
+    matches!((left.get_type(schema), right.get_type(schema)), (Ok(left), Ok(right)) if arrays::are_arrays(&left, &right))
 }
 
 fn comparison(left: Expr, op: Operator, right: Expr, of_files: bool) -> Expr {

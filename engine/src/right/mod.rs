@@ -51,6 +51,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(subqueries::Subqueries)];
     rules.extend(coercion_rules());
     // They must know types.
+    rules.push(Arc::new(texts::Patterns));
     rules.push(Arc::new(sets::CountedSets));
     rules.push(Arc::new(keys::ComparableKeys));
     rules.push(Arc::new(ranges::WideRanges));

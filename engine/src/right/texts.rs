@@ -2,6 +2,7 @@
 //!
 //! | function | what it is |
 //! | --- | --- |
+//! | `text ~ '.*'` | NULL for NULL ([`Patterns`]) |
 //! | `windlass_similar_pattern(pattern, escape)` | a pattern of SIMILAR TO as a regular expression |
 //! | `regexp_replace` | in the replacement `\1` and `\&` are what was found, and `$` is a dollar sign |
 
@@ -9,13 +10,18 @@ use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::functions::regex;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    BinaryExpr, ColumnarValue, Documentation, Expr, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit, when,
 };
+use datafusion::optimizer::AnalyzerRule;
+use std::iter::Peekable;
+use std::str::Chars;
 use std::sync::Arc;
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -25,6 +31,68 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
+/// Keeps DataFusion from taking `text ~ '.*'` for `text IS NOT NULL`, which is false for NULL.
+#[derive(Debug)]
+pub(super) struct Patterns;
+
+impl AnalyzerRule for Patterns {
+    fn name(&self) -> &str {
+        "patterns"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|node| {
+            let names = NamePreserver::new(&node);
+            node.map_expressions(|expr| {
+                if !expr.exists(|expr| Ok(matched(expr).is_some()))? {
+                    return Ok(Transformed::no(expr));
+                }
+                let name = names.save(&expr);
+                let expr = expr.transform_up(matching)?;
+                Ok(expr.update_data(|expr| name.restore(expr)))
+            })
+        })
+        .data()
+    }
+}
+
+/// The text and the constant pattern that it is matched with.
+fn matched(expr: &Expr) -> Option<(&Expr, &Expr)> {
+    use Operator::{RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch};
+    let (text, pattern) = match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch, right }) => {
+            (left.as_ref(), right.as_ref())
+        }
+        Expr::ScalarFunction(call) if call.func.name() == "regexp_like" => (call.args.first()?, call.args.get(1)?),
+        _ => return None,
+    };
+    let is_similar = matches!(pattern, Expr::ScalarFunction(call) if call.func.name() == SIMILAR_PATTERN);
+    let is_constant = !pattern.any_column_refs() && !pattern.contains_outer() && !is_similar;
+    is_constant.then_some((text, pattern))
+}
+
+fn matching(mut expr: Expr) -> Result<Transformed<Expr>> {
+    let Some((text, pattern)) = matched(&expr) else { return Ok(Transformed::no(expr)) };
+    let Expr::Literal(value, _) = pattern else {
+        // It may turn out to be that pattern.
+        let is_null = text.clone().is_null();
+        return Ok(Transformed::yes(when(is_null, lit(ScalarValue::Boolean(None))).otherwise(expr)?));
+    };
+    if value.try_as_str().flatten() != Some(".*") {
+        return Ok(Transformed::no(expr));
+    }
+    // What matches all, too.
+    let all = lit(ScalarValue::from("").cast_to(&value.data_type())?);
+    match &mut expr {
+        Expr::BinaryExpr(binary) => *binary.right = all,
+        Expr::ScalarFunction(call) => call.args[1] = all,
+        _ => {}
+    }
+    Ok(Transformed::yes(expr))
+}
+
+const SIMILAR_PATTERN: &str = "windlass_similar_pattern";
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct SimilarPattern {
     signature: Signature,
@@ -32,7 +100,7 @@ struct SimilarPattern {
 
 impl ScalarUDFImpl for SimilarPattern {
     fn name(&self) -> &str {
-        "windlass_similar_pattern"
+        SIMILAR_PATTERN
     }
 
     fn signature(&self) -> &Signature {
@@ -56,7 +124,7 @@ impl ScalarUDFImpl for SimilarPattern {
             }
             Some(ColumnarValue::Array(_)) => return exec_err!("the escape of SIMILAR TO is a constant"),
         };
-        mapped(&args.args[0], |pattern| Ok(similar(pattern, escape)))
+        mapped(&args.args[0], |pattern| similar(pattern, escape))
     }
 }
 
@@ -76,27 +144,19 @@ fn mapped(text: &ColumnarValue, change: impl Fn(&str) -> Result<String>) -> Resu
 }
 
 /// The regular expression for a pattern of the SQL standard, which has to match the whole text.
-fn similar(pattern: &str, escape: Option<char>) -> String {
+///
+/// # Errors
+/// A set that does not end, or a class that PostgreSQL does not have.
+fn similar(pattern: &str, escape: Option<char>) -> Result<String> {
     let mut expression = String::from("(?s)^(?:");
-    let mut letters = pattern.chars();
-    let mut in_brackets = false;
+    let mut letters = pattern.chars().peekable();
     while let Some(letter) = letters.next() {
         if Some(letter) == escape {
             expression.push_str(&regex_of(letters.next().unwrap_or(letter)));
             continue;
         }
         match letter {
-            ']' if in_brackets => {
-                in_brackets = false;
-                expression.push(']');
-            }
-            // In PostgreSQL brackets have no other sign than ^, - and ].
-            '\\' | '[' | '&' | '~' if in_brackets => expression.extend(['\\', letter]),
-            _ if in_brackets => expression.push(letter),
-            '[' => {
-                in_brackets = true;
-                expression.push('[');
-            }
+            '[' => set(&mut letters, escape, pattern, &mut expression)?,
             '%' => expression.push_str(".*"),
             '_' => expression.push('.'),
             '(' => expression.push_str("(?:"),
@@ -105,7 +165,76 @@ fn similar(pattern: &str, escape: Option<char>) -> String {
         }
     }
     expression.push_str(")$");
-    expression
+    Ok(expression)
+}
+
+const CLASSES: [&str; 13] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper",
+    "xdigit",
+];
+
+/// Reads the rest of a set of characters, whose bracket has been read.
+fn set(letters: &mut Peekable<Chars<'_>>, escape: Option<char>, pattern: &str, expression: &mut String) -> Result<()> {
+    expression.push('[');
+    if letters.next_if_eq(&'^').is_some() {
+        expression.push('^');
+    }
+    if letters.next_if_eq(&']').is_some() {
+        expression.push_str("\\]");
+    }
+    while let Some(letter) = letters.next() {
+        if Some(letter) == escape {
+            expression.push_str(&regex_of(letters.next().unwrap_or(letter)));
+            continue;
+        }
+        match (letter, letters.peek().copied()) {
+            (']', _) => {
+                expression.push(']');
+                return Ok(());
+            }
+            ('[', Some(kind @ (':' | '.' | '='))) => {
+                letters.next();
+                let name = named(letters, kind);
+                match name.as_deref() {
+                    Some(class) if kind == ':' && CLASSES.contains(&class) => {
+                        expression.push_str(&format!("[:{class}:]"));
+                    }
+                    Some(one) if kind != ':' && one.chars().count() == 1 => expression.push_str(&regex_of_one(one)),
+                    Some(other) => {
+                        return exec_err!(
+                            "the pattern '{pattern}' names [{kind}{other}{kind}], which is none of the classes {}",
+                            CLASSES.join(", ")
+                        );
+                    }
+                    None => break,
+                }
+            }
+            // In PostgreSQL sets have no other sign than ^, - and ].
+            ('\\' | '[' | '&' | '~' | '^', _) => expression.extend(['\\', letter]),
+            (letter, _) => expression.push(letter),
+        }
+    }
+    exec_err!("the pattern '{pattern}' has a [ without its ]")
+}
+
+/// The name of a class up to `kind` and a bracket, which are read.
+fn named(letters: &mut Peekable<Chars<'_>>, kind: char) -> Option<String> {
+    let mut name = String::new();
+    while let Some(letter) = letters.next() {
+        if letter == kind && letters.next_if_eq(&']').is_some() {
+            return Some(name);
+        }
+        name.push(letter);
+    }
+    None
+}
+
+/// One character in a set.
+fn regex_of_one(letter: &str) -> String {
+    match letter {
+        "^" | "-" | "]" | "[" | "\\" | "&" | "~" => format!("\\{letter}"),
+        letter => letter.to_string(),
+    }
 }
 
 fn regex_of(letter: char) -> String {
@@ -214,11 +343,24 @@ mod tests {
             ("a^", "a^", true),
             ("x", "[^a-c]", true),
             ("[", "[[]", true),
+            ("d", "[[:alpha:]]", true),
+            ("b", "[^[:digit:]]", true),
+            ("1", "[^[:digit:]a]", false),
+            ("ab1_", "[[:alnum:]_]+", true),
+            ("-", "[[:digit:]-]", true),
+            ("]", "[]a]", true),
+            ("x", "[^]a]", true),
+            ("a", "[[.a.]]", true),
+            ("a", "[[=a=]b]", true),
+            ("%", "[%]", true),
         ] {
-            let expression = ::regex::Regex::new(&similar(pattern, Some('\\'))).unwrap();
+            let expression = ::regex::Regex::new(&similar(pattern, Some('\\')).unwrap()).unwrap();
             assert_eq!(expression.is_match(text), expected, "{text} similar to {pattern}");
         }
-        assert!(::regex::Regex::new(&similar("a#%", Some('#'))).unwrap().is_match("a%"));
+        for refused in ["[[:foo:]]", "[a", "[[:]", "[[:alpha:]"] {
+            assert!(similar(refused, None).is_err(), "{refused}");
+        }
+        assert!(::regex::Regex::new(&similar("a#%", Some('#')).unwrap()).unwrap().is_match("a%"));
     }
 
     #[test]

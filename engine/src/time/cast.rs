@@ -1,15 +1,18 @@
-//! Casts between local times and instants, and between text and instants, which know skipped and doubled hours.
+//! Casts between local times and instants, and between text and instants, which know skipped and doubled hours. And casts to coarser units,
+//! which round as PostgreSQL does.
 //!
-//! Arrow fails on them, or gives NULL, and takes an instant's UTC digits for its local ones. [`super::rules`] puts these functions in
-//! the place of such casts.
+//! Arrow fails on skipped hours, or gives NULL, takes an instant's UTC digits for its local ones, and cuts off what a unit has no room for.
+//! DataFusion compares with the time itself what is compared with a cast of it. [`super::rules`] puts these functions in the place of such casts.
 
-use super::unit::{in_unit, is_text, map, map_opt, naive_of, nanos_of, on_array, out_of_range, per_second, texts};
+use super::unit::{
+    SECONDS_PER_DAY, in_unit, is_text, map, map_opt, naive_of, nanos_of, on_array, out_of_range, per_second, texts,
+};
 use super::zone::Zone;
-use arrow::array::{ArrayRef, Int64Array};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::compute::kernels::cast_utils::string_to_datetime;
-use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
-use datafusion::common::{Result, exec_datafusion_err, internal_err, plan_err};
+use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimeUnit};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
@@ -18,8 +21,9 @@ use std::sync::{Arc, LazyLock};
 static CAST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(CastTime::new(false).into()));
 static TRY_CAST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(CastTime::new(true).into()));
 
-pub(super) fn functions() -> [Arc<ScalarUDF>; 2] {
-    [Arc::clone(&CAST), Arc::clone(&TRY_CAST)]
+pub(super) fn functions() -> [Arc<ScalarUDF>; 3] {
+    let digits = Digits { signature: Signature::any(2, Volatility::Immutable) };
+    [Arc::clone(&CAST), Arc::clone(&TRY_CAST), Arc::new(digits.into())]
 }
 
 /// Whether Arrow's cast of one into the other asks a time zone.
@@ -33,6 +37,28 @@ pub(super) fn asks_a_zone(from: &DataType, to: &DataType) -> bool {
         (text, DataType::Timestamp(_, Some(zone))) => is_text(text) && !is_utc(zone),
         _ => false,
     }
+}
+
+/// Whether a cast of one into the other rounds.
+pub(super) fn rounds(from: &DataType, to: &DataType) -> bool {
+    let (unit, is_clock) = match to {
+        DataType::Timestamp(unit, _) => (*unit, false),
+        DataType::Time32(unit) | DataType::Time64(unit) => (*unit, true),
+        _ => return false,
+    };
+    match from {
+        DataType::Dictionary(_, values) => is_text(values) && rounds(values, to),
+        DataType::Timestamp(from, _) => per_second(*from) > per_second(unit),
+        DataType::Time32(from) | DataType::Time64(from) => is_clock && per_second(*from) > per_second(unit),
+        text => is_text(text) && unit != TimeUnit::Nanosecond,
+    }
+}
+
+/// A text or a time that is written in the statement, cast by [`cast_expr`] at once. `None`: it is none, or the cast fails.
+pub(super) fn cast_literal(value: &Expr, to: &DataType, or_null: bool) -> Option<Expr> {
+    let Expr::Literal(value, _) = value else { return None };
+    let array = cast_time(&value.to_array().ok()?, to, or_null).ok()?;
+    ScalarValue::try_from_array(&array, 0).ok().map(lit)
 }
 
 pub(super) fn is_utc(zone: &str) -> bool {
@@ -82,8 +108,49 @@ impl ScalarUDFImpl for CastTime {
     }
 }
 
-/// Casts timestamps, dates or texts to timestamps of the zone in `to`, or of none.
+/// `windlass_time_digits(time, n)`: a time with n decimal places of a second, for types that Arrow does not have, as TIME(2).
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Digits {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Digits {
+    fn name(&self) -> &str {
+        "windlass_time_digits"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let digits = match &args.args[1] {
+            ColumnarValue::Scalar(ScalarValue::Int64(Some(digits @ 0..=9))) => *digits as u32,
+            other => return internal_err!("{} takes a number of digits, not {other:?}", self.name()),
+        };
+        let per_to = 10_i64.pow(digits);
+        on_array(&args.args[0], |times| match times.data_type() {
+            DataType::Timestamp(unit, _) => map(times, times.data_type(), |value| {
+                rounded(value, per_second(*unit), per_to).ok_or_else(|| out_of_range(&value, *unit))
+            }),
+            DataType::Time64(TimeUnit::Nanosecond) if digits <= 6 => map(times, times.data_type(), |nanos| {
+                in_day(micros_of_text(nanos.into()) as i64 * 1_000, per_to)
+                    .map(|value| value * (1_000_000_000 / per_to))
+            }),
+            _ => Ok(Arc::clone(times)),
+        })
+    }
+}
+
+/// Casts timestamps, dates or texts to timestamps of the zone in `to`, or of none, and to times of a day.
 pub(super) fn cast_time(array: &ArrayRef, to: &DataType, or_null: bool) -> Result<ArrayRef> {
+    if let DataType::Time32(unit) | DataType::Time64(unit) = to {
+        return clock(array, *unit, to, or_null);
+    }
     let DataType::Timestamp(unit, to_zone) = to else { return internal_err!("{to} is no timestamp") };
     match array.data_type() {
         DataType::Dictionary(_, values) => cast_time(&cast(array, values)?, to, or_null),
@@ -107,6 +174,7 @@ pub(super) fn cast_time(array: &ArrayRef, to: &DataType, or_null: bool) -> Resul
             };
             let (per_from, per_to) = (per_second(from_unit), per_second(unit));
             let changed = |value: i64| {
+                let value = rounded(value, per_from, per_to)?;
                 let seconds = value.div_euclid(per_from);
                 let rest = value.rem_euclid(per_from);
                 // What is finer than a second is scaled by itself, which does not overflow.
@@ -127,6 +195,70 @@ pub(super) fn cast_time(array: &ArrayRef, to: &DataType, or_null: bool) -> Resul
     }
 }
 
+/// Seconds from 1970 to 2000, from where PostgreSQL counts.
+const YEAR_2000: i64 = 946_684_800;
+
+/// `value` of so many units a second as a multiple of those of which `per_to` are a second: the nearest one, and the one further from the year
+/// 2000 where two are as near. `None`: it is out of range.
+fn rounded(value: i64, per_second: i64, per_to: i64) -> Option<i64> {
+    if per_to >= per_second {
+        return Some(value);
+    }
+    let (step, from) = (i128::from(per_second / per_to), i128::from(YEAR_2000) * i128::from(per_second));
+    let distance = i128::from(value) - from;
+    let steps = (distance.abs() + step / 2) / step * distance.signum();
+    i64::try_from(from + steps * step).ok()
+}
+
+/// Times of a day.
+fn clock(array: &ArrayRef, unit: TimeUnit, to: &DataType, or_null: bool) -> Result<ArrayRef> {
+    let nanos: Int64Array = match array.data_type() {
+        DataType::Dictionary(_, values) => return clock(&cast(array, values)?, unit, to, or_null),
+        DataType::Timestamp(from, zone) => {
+            let local = match zone {
+                Some(_) => cast_time(array, &DataType::Timestamp(*from, None), or_null)?,
+                None => Arc::clone(array),
+            };
+            let (day, to_nanos) = (per_second(*from) * SECONDS_PER_DAY, 1_000_000_000 / per_second(*from));
+            let values = cast(&local, &DataType::Int64)?;
+            values.as_primitive::<Int64Type>().unary(|value| value.rem_euclid(day) * to_nanos)
+        }
+        from => {
+            let options = CastOptions { safe: or_null, ..CastOptions::default() };
+            let times = cast_with_options(array, &DataType::Time64(TimeUnit::Nanosecond), &options)?;
+            let nanos = cast(&times, &DataType::Int64)?;
+            match is_text(from) {
+                true => nanos.as_primitive::<Int64Type>().unary(|nanos| micros_of_text(nanos.into()) as i64 * 1_000),
+                false => nanos.as_primitive::<Int64Type>().clone(),
+            }
+        }
+    };
+    let values: Int64Array = match or_null {
+        true => nanos.unary_opt(|nanos| in_day(nanos, per_second(unit)).ok()),
+        false => nanos.try_unary(|nanos| in_day(nanos, per_second(unit)))?,
+    };
+    let narrow = if matches!(to, DataType::Time32(_)) { cast(&values, &DataType::Int32)? } else { Arc::new(values) };
+    Ok(cast(&narrow, to)?)
+}
+
+/// Nanoseconds of a day in units of which so many are a second, rounded half up.
+fn in_day(nanos: i64, per_second: i64) -> Result<i64> {
+    let step = 1_000_000_000 / per_second;
+    let value = (nanos + step / 2) / step;
+    match value < SECONDS_PER_DAY * per_second {
+        true => Ok(value),
+        false => Err(exec_datafusion_err!(
+            "a time that near to midnight is 24:00:00 when it is rounded, which TIME does not hold: use date_trunc(), or TIME without digits"
+        )),
+    }
+}
+
+/// Nanoseconds that are written, to the nearest microsecond, half to even, as PostgreSQL reads them.
+fn micros_of_text(nanos: i128) -> i128 {
+    let (micros, rest) = (nanos.div_euclid(1_000), nanos.rem_euclid(1_000));
+    micros + i128::from(rest > 500 || rest == 500 && micros % 2 != 0)
+}
+
 fn of_text(array: &ArrayRef, unit: TimeUnit, zone: Zone, to: &DataType, or_null: bool) -> Result<ArrayRef> {
     let parse = |text: Option<&str>| match text.map(|text| parse_instant(text, unit, &zone)) {
         Some(Err(_)) if or_null => Ok(None),
@@ -139,7 +271,15 @@ fn of_text(array: &ArrayRef, unit: TimeUnit, zone: Zone, to: &DataType, or_null:
 /// The instant that `text` names, in `zone` if it names no other.
 pub(super) fn parse_instant(text: &str, unit: TimeUnit, zone: &Zone) -> Result<i64> {
     let time = string_to_datetime(zone, text)?.naive_utc();
-    in_unit(nanos_of(time), unit).ok_or_else(|| {
+    let nanos = nanos_of(time);
+    let value = match unit {
+        TimeUnit::Nanosecond => in_unit(nanos, unit),
+        coarser => i64::try_from(micros_of_text(nanos)).ok().and_then(|micros| {
+            let rounded = rounded(micros, 1_000_000, per_second(coarser))?;
+            in_unit(i128::from(rounded) * 1_000, coarser)
+        }),
+    };
+    value.ok_or_else(|| {
         let reason = out_of_range(&time, unit);
         exec_datafusion_err!("'{text}': {}", reason.strip_backtrace())
     })
@@ -194,7 +334,37 @@ mod tests {
     }
 
     #[test]
+    fn a_coarser_unit_rounds_away_from_the_year_2000() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![
+            "2024-01-02 23:59:59.9999995",
+            "2024-01-02 00:00:00.5",
+            "1999-12-31 23:59:58.5",
+            "2024-01-02 00:00:00.4999995",
+            "1969-12-31 23:59:59.4",
+        ]));
+        let nanos = cast(&texts, &DataType::Timestamp(TimeUnit::Nanosecond, None)).unwrap();
+        let seconds = DataType::Timestamp(TimeUnit::Second, None);
+        let mut expected = [
+            "2024-01-03T00:00:00",
+            "2024-01-02T00:00:01",
+            "1999-12-31T23:59:58",
+            "2024-01-02T00:00:01",
+            "1969-12-31T23:59:59",
+        ];
+        assert_eq!(shown(&cast_time(&texts, &seconds, false).unwrap()), expected);
+        // A text has microseconds first.
+        expected[3] = "2024-01-02T00:00:00";
+        assert_eq!(shown(&cast_time(&nanos, &seconds, false).unwrap()), expected);
+        let clock = DataType::Time32(TimeUnit::Second);
+        assert!(cast_time(&nanos, &clock, false).unwrap_err().to_string().contains("24:00:00"));
+        assert_eq!(shown(&cast_time(&nanos, &clock, true).unwrap())[..3], ["", "00:00:01", "23:59:59"]);
+    }
+
+    #[test]
     fn a_type_is_read_as_it_is_written() {
+        for data_type in [DataType::Time32(TimeUnit::Second), DataType::Time64(TimeUnit::Microsecond)] {
+            assert_eq!(data_type.to_string().parse::<DataType>().unwrap(), data_type);
+        }
         for unit in [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond] {
             for zone in [None, Some("America/New_York".into()), Some("+05:30".into())] {
                 let data_type = DataType::Timestamp(unit, zone);

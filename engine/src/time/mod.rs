@@ -3,6 +3,7 @@
 //! ```text
 //!   zone.rs      one instant for every local time
 //!   unit.rs      timestamps as numbers of their unit
+//!   at_zone.rs   AT TIME ZONE
 //!   cast.rs      local times and texts to instants, and back
 //!   interval.rs  instants and intervals
 //!   trunc.rs     date_trunc        bin.rs  date_bin
@@ -12,6 +13,7 @@
 //!   rules.rs     what puts cast.rs and interval.rs into plans, and tables' columns into the session's zone
 //! ```
 
+mod at_zone;
 mod bin;
 mod cast;
 mod compare;
@@ -25,6 +27,7 @@ mod zone;
 
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{DataType, TimeUnit};
+use at_zone::AtTimeZone;
 use bin::DateBin;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, ScalarValue};
@@ -50,6 +53,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         FromUnixtime::new(None).into(),
         DateTrunc::new(None).into(),
         DateBin::new(None).into(),
+        AtTimeZone::new(None).into(),
         WithPatterns::new("to_char", Language::Postgres, datetime::to_char()).into(),
         WithPatterns::new("date_format", Language::Spark, datetime::to_char()).into(),
         WithPatterns::new("to_date", Language::Postgres, datetime::to_date()).into(),

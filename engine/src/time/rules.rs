@@ -1,12 +1,12 @@
 //! Rules of the analyzer, around DataFusion's coercion of types.
 //!
 //! ```text
-//!   BeforeCoercion   columns of tables in the session's zone; comparisons of times (compare.rs)
+//!   BeforeCoercion   columns of tables in the session's zone; casts that round (cast.rs); comparisons of times (compare.rs)
 //!   (DataFusion's)   types of operands and arguments
 //!   ZonedCasts       casts between local times and instants (cast.rs), instants and intervals (interval.rs)
 //! ```
 
-use super::cast::{asks_a_zone, cast_expr, is_utc};
+use super::cast::{asks_a_zone, cast_expr, cast_literal, is_utc, rounds};
 use super::interval::shift_expr;
 use super::{compare, session_zone};
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit};
@@ -37,12 +37,14 @@ impl AnalyzerRule for BeforeCoercion {
         let zone = session_zone(config);
         let types_changed = Cell::new(false);
         let rewritten = plan.transform_up_with_subqueries(|node| {
-            let node = expressions(node, &types_changed, is_outer_or_compared, |expr, schema| match (expr, &zone) {
-                (Expr::OuterReferenceColumn(field, column), Some(zone)) if of_other_zone(&field, zone) => {
-                    Ok(Transformed::yes(Expr::OuterReferenceColumn(in_zone(&field, zone), column)))
-                }
-                (expr, _) => compare::rewrite(expr, schema),
-            })?;
+            let node =
+                expressions(node, &types_changed, is_outer_cast_or_compared, |expr, schema| match (expr, &zone) {
+                    (Expr::OuterReferenceColumn(field, column), Some(zone)) if of_other_zone(&field, zone) => {
+                        Ok(Transformed::yes(Expr::OuterReferenceColumn(in_zone(&field, zone), column)))
+                    }
+                    (expr @ (Expr::Cast(_) | Expr::TryCast(_)), _) => Ok(rounded(expr, schema)),
+                    (expr, _) => compare::rewrite(expr, schema),
+                })?;
             let Some(zone) = &zone else { return Ok(node) };
             Ok(match node.data {
                 LogicalPlan::TableScan(scan)
@@ -118,8 +120,26 @@ fn is_cast_or_sum(expr: &Expr) -> bool {
     )
 }
 
-fn is_outer_or_compared(expr: &Expr) -> bool {
-    matches!(expr, Expr::OuterReferenceColumn(..)) || compare::concerns(expr)
+fn is_outer_cast_or_compared(expr: &Expr) -> bool {
+    let is_time = |to: &DataType| matches!(to, DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_));
+    match expr {
+        Expr::OuterReferenceColumn(..) => true,
+        Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) => is_time(field.data_type()),
+        expr => compare::concerns(expr),
+    }
+}
+
+/// A cast to a coarser unit as one that rounds.
+fn rounded(cast: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let (Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })) = &cast else {
+        return Transformed::no(cast);
+    };
+    let (to, or_null) = (field.data_type(), matches!(cast, Expr::TryCast(_)));
+    if !expr.get_type(schema).is_ok_and(|from| rounds(&from, to)) {
+        return Transformed::no(cast);
+    }
+    let literal = cast_literal(expr, to, or_null);
+    Transformed::yes(literal.unwrap_or_else(|| cast_expr(expr.as_ref().clone(), to, or_null)))
 }
 
 fn zoned(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {

@@ -406,7 +406,8 @@ pub(crate) async fn view_provider(
     let names = &mut state.config_mut().options_mut().catalog;
     names.default_catalog = view.default_catalog.clone();
     names.default_schema = view.default_schema.clone();
-    let plan = state.create_logical_plan(&view.definition).await.map_err(|e| explain(&e, &view.definition, &[]))?;
+    let zoned = crate::statement::instants::zoned(&state, &view.definition);
+    let plan = zoned.create_logical_plan(&view.definition).await.map_err(|e| explain(&e, &view.definition, &[]))?;
     let LogicalPlan::Ddl(DdlStatement::CreateView(command)) = plan else {
         return Err(QueryError::Internal(format!("not the definition of a view: {}", view.definition)));
     };

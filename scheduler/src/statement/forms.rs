@@ -3,11 +3,13 @@
 //! ```text
 //!   (a, b) < (c, d)              a < c OR (a = c AND b < d)
 //!   (a, b) IN ((c, d), …)        a = c AND b = d OR …
-//!   (a, b) IS NULL               a IS NULL AND b IS NULL
+//!   (a, b) IS NULL               a IS NULL AND b IS NULL; ROW(a, b) is the same as (a, b)
 //!   x = ANY (ARRAY[a, b])        x IN (a, b); of another array a function that knows NULLs
 //!   ARRAY(SELECT …)              (SELECT coalesce(array_agg(…), …) FROM (SELECT …))
 //!   x SIMILAR TO p               x ~ p, as a regular expression
 //!   TIMESTAMP '… 10:00+02'       TIMESTAMP '… 10:00:00'
+//!   CAST(x AS TIME(2))           a function that rounds
+//!   x AT TIME ZONE z             a function that knows local times and instants
 //!   SET TIME ZONE 'UTC'          SET TIMEZONE = 'UTC'
 //! ```
 
@@ -18,9 +20,9 @@ use crate::errors::QueryError;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    self, Array, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectItem, Set, SetExpr,
-    TableFactor, TimezoneInfo, TypedString, Value, VisitorMut,
+    self, Array, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectItem,
+    Set, SetExpr, TableFactor, TimezoneInfo, TypedString, Value, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -34,7 +36,7 @@ pub(super) fn rewrite(state: &SessionState, statement: &mut Statement) -> Result
 }
 
 struct Forms {
-    /// Whether the session has a time zone. Without one DataFusion's TIMESTAMP WITH TIME ZONE is one of UTC without saying so.
+    /// Whether the session has a time zone. Without one what now() and to_timestamp() give is of UTC without saying so.
     has_zone: bool,
 }
 
@@ -95,14 +97,27 @@ impl Forms {
                 }
                 *expr = array_of(query.as_mut().clone())?;
             }
-            Expr::AtTimeZone { timestamp, .. } if !self.has_zone && is_instant(timestamp) => {
-                let instant = taken(timestamp);
-                **timestamp = call("arrow_cast", vec![instant, text("Timestamp(Nanosecond, Some(\"UTC\"))")]);
+            Expr::AtTimeZone { timestamp, time_zone } => {
+                let (mut time, zone) = (taken(timestamp), taken(time_zone));
+                if !self.has_zone && is_instant(&time) {
+                    time = call("arrow_cast", vec![time, text("Timestamp(Nanosecond, Some(\"UTC\"))")]);
+                }
+                *expr = call("windlass_at_time_zone", vec![time, zone]);
             }
-            Expr::TypedString(TypedString { data_type, value, .. }) => as_written(data_type, &mut value.value),
-            Expr::Cast { expr, data_type, .. } => {
-                if let Expr::Value(value) = expr.as_mut() {
+            Expr::TypedString(TypedString { data_type, value, .. }) => {
+                as_written(data_type, &mut value.value);
+                if let Some(digits) = without_digits(data_type) {
+                    *expr = call("windlass_time_digits", vec![taken(expr), digits]);
+                }
+            }
+            Expr::Cast { kind, expr: of, data_type, .. } => {
+                if let Expr::Value(value) = of.as_mut() {
                     as_written(data_type, &mut value.value);
+                }
+                if matches!(kind, CastKind::Cast | CastKind::DoubleColon)
+                    && let Some(digits) = without_digits(data_type)
+                {
+                    *expr = call("windlass_time_digits", vec![taken(expr), digits]);
                 }
             }
             Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right }
@@ -124,6 +139,7 @@ fn is_changed(expr: &Expr) -> bool {
     match expr {
         Expr::AnyOp { .. } | Expr::AllOp { .. } | Expr::SimilarTo { .. } | Expr::AtTimeZone { .. } => true,
         Expr::Function(function) => matches!(function.args, FunctionArguments::Subquery(_)),
+        Expr::Cast { data_type, .. } | Expr::TypedString(TypedString { data_type, .. }) => has_digits(data_type),
         Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
             is_placeholder(left) && is_placeholder(right)
         }
@@ -133,7 +149,7 @@ fn is_changed(expr: &Expr) -> bool {
         | Expr::InList { expr: of, .. }
         | Expr::Between { expr: of, .. }
         | Expr::IsDistinctFrom(of, _)
-        | Expr::IsNotDistinctFrom(of, _) => matches!(**of, Expr::Tuple(_)),
+        | Expr::IsNotDistinctFrom(of, _) => parts(of).is_some(),
         _ => false,
     }
 }
@@ -169,10 +185,7 @@ fn set_time_zone(statement: &mut Statement) -> Result<(), QueryError> {
 
 /// What a comparison of rows says of their parts.
 fn of_rows(expr: &mut Expr) -> Result<Option<Expr>, QueryError> {
-    let row = |expr: &Expr| match expr {
-        Expr::Tuple(parts) if parts.len() > 1 => Some(parts.iter().cloned().map(apart).collect::<Vec<_>>()),
-        _ => None,
-    };
+    let row = |expr: &Expr| Some(parts(expr)?.into_iter().cloned().map(apart).collect::<Vec<_>>());
     Ok(Some(match expr {
         Expr::BinaryOp { left, op, right } => {
             let (Some(left), Some(right)) = (row(left), row(right)) else { return Ok(None) };
@@ -220,6 +233,23 @@ fn of_rows(expr: &mut Expr) -> Result<Option<Expr>, QueryError> {
         }
         _ => return Ok(None),
     }))
+}
+
+/// The parts of `(a, b)` or `ROW(a)`.
+fn parts(row: &Expr) -> Option<Vec<&Expr>> {
+    match row {
+        Expr::Tuple(parts) if parts.len() > 1 => Some(parts.iter().collect()),
+        Expr::Function(Function { name, args: FunctionArguments::List(list), .. })
+            if name.to_string().eq_ignore_ascii_case("row") && !list.args.is_empty() =>
+        {
+            let parts = list.args.iter().map(|arg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(part)) => Some(part),
+                _ => None,
+            });
+            parts.collect()
+        }
+        _ => None,
+    }
 }
 
 fn pairs(left: Vec<Expr>, right: Vec<Expr>) -> Result<Vec<(Expr, Expr)>, QueryError> {
@@ -333,20 +363,33 @@ fn is_value(select: &Select, key: &Expr) -> bool {
         }
 }
 
-/// Whether an expression is a TIMESTAMP WITH TIME ZONE by its form.
+/// Whether an expression is an instant of UTC whose type does not say so.
 fn is_instant(expr: &Expr) -> bool {
     match expr {
-        Expr::TypedString(TypedString { data_type, .. }) | Expr::Cast { data_type, .. } => {
-            matches!(data_type, DataType::Timestamp(_, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz))
-        }
         Expr::Function(function) => {
             let name = function.name.to_string().to_lowercase();
-            ["now", "current_timestamp", "transaction_timestamp"].contains(&name.as_str())
+            ["now", "current_timestamp", "transaction_timestamp", "from_unixtime"].contains(&name.as_str())
+                || name.starts_with("to_timestamp")
         }
         Expr::Nested(of) => is_instant(of),
         Expr::BinaryOp { left, op: BinaryOperator::Plus | BinaryOperator::Minus, .. } => is_instant(left),
         _ => false,
     }
+}
+
+/// Takes the digits from a type of times that the planner does not have, and gives it one that holds as many.
+fn without_digits(data_type: &mut DataType) -> Option<Expr> {
+    let digits = match data_type {
+        DataType::Time(digits @ Some(0..=6), TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => digits.take()?,
+        DataType::Timestamp(digits @ Some(1 | 2 | 4 | 5), _) => digits.replace(6)?,
+        _ => return None,
+    };
+    Some(Expr::value(Value::Number(digits.to_string(), false)))
+}
+
+/// Whether a type is one of those.
+fn has_digits(data_type: &DataType) -> bool {
+    without_digits(&mut data_type.clone()).is_some()
 }
 
 /// The text of a timestamp with its seconds, and without the zone that its type has none of.

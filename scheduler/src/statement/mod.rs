@@ -20,6 +20,7 @@ mod gate;
 mod ignored;
 #[cfg(test)]
 pub(crate) mod in_process;
+pub(crate) mod instants;
 mod kept;
 mod leaves;
 mod merged;
@@ -529,6 +530,7 @@ impl Statements {
             return Ok(Planned { plan, names, parsed: None });
         }
         let parsed = parse::parse(state, sql, self.inner.config.limits)?;
+        let state = &*instants::zoned(state, sql);
         let statement = parsed.statement.clone();
         let plan = match state.statement_to_plan(statement).await {
             Ok(plan) => plan,
@@ -733,7 +735,8 @@ impl Statements {
     ) -> Result<Execution, QueryError> {
         let statement = session.prepared(&execute.name)?;
         let bind = async {
-            let plan = state.statement_to_plan(statement).await?;
+            let zoned = instants::zoned(state, &statement.to_string());
+            let plan = zoned.statement_to_plan(statement).await?;
             let LogicalPlan::Statement(PlanStatement::Prepare(Prepare { fields, input, .. })) = plan else {
                 return Ok(Err(QueryError::Internal(format!("'{}' is not a prepared statement", execute.name))));
             };

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use std::ops::ControlFlow;
 
-/// Writes each window out. Errors: a window that is not defined, or that says again what the one it names says.
+/// Writes each window out. Errors: a window that is not defined, or is twice, or that says again what the one it names says.
 pub(super) fn write_out(statement: &mut Statement) -> Result<(), QueryError> {
     everywhere(statement, &mut Windows).map_or(Ok(()), Err)
 }
@@ -50,6 +50,11 @@ fn in_select(select: &mut Select) -> ControlFlow<QueryError, Vec<(Ident, WindowS
                 spec
             }
         };
+        if windows.iter().any(|(known, _)| same_name(known, &name)) {
+            return ControlFlow::Break(QueryError::Invalid(format!(
+                "window {name} is already defined: give each window of the WINDOW clause a name of its own"
+            )));
+        }
         windows.push((name, spec));
     }
     resolve(&mut select.projection, &windows)?;
@@ -136,6 +141,7 @@ mod tests {
         for refused in [
             "select count(*) over (w order by x) from t window w as (order by y)",
             "select count(*) over (w partition by x) from t window w as (order by y)",
+            "select count(*) over w from t window w as (order by y), W as (order by x)",
             "select count(*) over (w) from t window w as (order by y rows 1 preceding)",
             "select (select count(*) over w from u) from t window w as (order by y)",
         ] {

@@ -1,6 +1,6 @@
 //! Columns that meet in a set operation, a join or a list of rows.
 
-use super::{as_type, digits};
+use super::{as_type, digits, literals};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
@@ -19,7 +19,11 @@ pub(super) fn inputs(node: LogicalPlan, rewrite: &dyn Fn(Expr) -> Result<Expr>) 
             let pairs = std::mem::take(&mut join.on);
             for (left, right) in pairs {
                 let (ours, theirs) = (join.left.schema(), join.right.schema());
-                let types = [left.get_type(ours)?, right.get_type(theirs)?];
+                let (left_type, right_type) = (left.get_type(ours), right.get_type(theirs));
+                // A constant that IN (subquery) asks for is a key, too.
+                let (mut pair, mut types) = ([left, right], [left_type?, right_type?]);
+                changed |= literals::beside_decimals(&mut pair, &mut types);
+                let [left, right] = pair;
                 join.on.push(match digits::meet(&types) {
                     Some(meets) => {
                         changed = true;
@@ -34,7 +38,8 @@ pub(super) fn inputs(node: LogicalPlan, rewrite: &dyn Fn(Expr) -> Result<Expr>) 
     }
 }
 
-fn union_inputs(union: Union) -> Result<Transformed<LogicalPlan>> {
+fn union_inputs(mut union: Union) -> Result<Transformed<LogicalPlan>> {
+    let written = literals::in_columns(&mut union.inputs);
     let width = union.schema.fields().len();
     let of_column = |at: usize| {
         let types = union.inputs.iter().filter_map(|input| input.schema().fields().get(at));
@@ -44,7 +49,8 @@ fn union_inputs(union: Union) -> Result<Transformed<LogicalPlan>> {
     let meets: Vec<Option<DataType>> = (0..width)
         .map(|at| {
             let types = of_column(at);
-            digits::meet_in_column(&types).or_else(|| common(&types))
+            let alike = || types.first().filter(|first| written && types.iter().all(|of| of == *first)).cloned();
+            digits::meet_in_column(&types).or_else(|| common(&types)).or_else(alike)
         })
         .collect();
     if meets.iter().all(Option::is_none) {
@@ -64,7 +70,7 @@ fn union_inputs(union: Union) -> Result<Transformed<LogicalPlan>> {
 }
 
 /// The type that DataFusion gives to a column of numbers of different types.
-fn common(types: &[DataType]) -> Option<DataType> {
+pub(super) fn common(types: &[DataType]) -> Option<DataType> {
     let mut numbers = types.iter().filter(|of| **of != DataType::Null);
     let first = numbers.next()?;
     if types.iter().all(|of| of == first) || !types.iter().all(|of| of.is_numeric() || *of == DataType::Null) {
@@ -117,14 +123,17 @@ fn values(rows: Values, rewrite: &dyn Fn(Expr) -> Result<Expr>) -> Result<Transf
             expr => expr.clone(),
         };
         let column: Vec<Expr> = values.iter().map(|row| written(&row[at])).collect();
-        let types = types_of(&column)?;
+        let numbers: Vec<Expr> = column.iter().filter(|expr| literals::decimal(expr).is_none()).cloned().collect();
+        let types = types_of(&numbers)?;
         let chosen = types.iter().skip(1).try_fold(types.first().cloned(), |chosen, of| {
             Some(chosen.and_then(|chosen| type_union_coercion(&chosen, of)))
         });
         if chosen.flatten().as_ref() != Some(&planned) {
             continue;
         }
-        let column = column.into_iter().map(rewrite).collect::<Result<Vec<_>>>()?;
+        let mut column = column.into_iter().map(rewrite).collect::<Result<Vec<_>>>()?;
+        let mut types = column.iter().map(|expr| expr.get_type(&nothing)).collect::<Result<Vec<_>>>()?;
+        literals::beside_decimals(&mut column, &mut types);
         let types = types_of(&column)?;
         let meets = digits::meet_in_column(&types).or_else(|| common(&types)).or_else(|| types.first().cloned());
         let Some(meets) = meets.filter(|meets| *meets != planned) else { continue };

@@ -5,25 +5,36 @@ use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, WriteOp};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Refuses numbers for dates and times: 4 is not the fifth of January 1970.
+/// Refuses numbers for dates and times, since 4 is not the fifth of January 1970, and numbers and truth values for each other.
 ///
 /// # Errors
 /// Names the types.
 pub(super) fn check(node: &LogicalPlan) -> Result<()> {
     let LogicalPlan::Dml(DmlStatement { op: WriteOp::Insert(_), input, .. }) = node else { return Ok(()) };
     let mut input = input;
+    // The columns of the table that those of the input go to.
+    let mut targets: HashMap<String, String> = HashMap::new();
     while let LogicalPlan::Projection(projection) = input.as_ref() {
+        let mut below = HashMap::new();
         for expr in &projection.expr {
-            assigned(expr, projection.input.schema())?;
+            let (_, name) = expr.qualified_name();
+            let target = targets.get(&name).cloned().unwrap_or(name);
+            assigned(expr, projection.input.schema(), &target)?;
+            for column in expr.column_refs() {
+                below.insert(column.name.clone(), target.clone());
+            }
         }
-        input = &projection.input;
+        (input, targets) = (&projection.input, below);
     }
     if let LogicalPlan::Values(rows) = input.as_ref() {
         let nothing = DFSchema::empty();
-        for expr in rows.values.iter().flatten() {
-            assigned(expr, &nothing)?;
+        for row in &rows.values {
+            for (expr, (_, field)) in row.iter().zip(rows.schema.iter()) {
+                assigned(expr, &nothing, targets.get(field.name()).unwrap_or(field.name()))?;
+            }
         }
     }
     Ok(())
@@ -49,7 +60,7 @@ pub(super) fn cast_input(node: LogicalPlan, types_changed: bool) -> Result<Logic
     Ok(LogicalPlan::Dml(DmlStatement { input: Arc::new(input), ..dml }))
 }
 
-fn assigned(expr: &Expr, schema: &DFSchema) -> Result<()> {
+fn assigned(expr: &Expr, schema: &DFSchema, column: &str) -> Result<()> {
     let expr = match expr {
         Expr::Alias(alias) => alias.expr.as_ref(),
         expr => expr,
@@ -58,6 +69,10 @@ fn assigned(expr: &Expr, schema: &DFSchema) -> Result<()> {
     let (from, to) = (expr.get_type(schema)?, field.data_type());
     if from.is_numeric() && matches!(to, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..)) {
         return plan_err!("a number ({from}) cannot be put into a column of {to}: write a date or a time");
+    }
+    let of_truth = |of: &DataType| *of == DataType::Boolean;
+    if of_truth(&from) && to.is_numeric() || from.is_numeric() && of_truth(to) {
+        return plan_err!("column \"{column}\" is of type {to} but expression is of type {from}: write a CAST");
     }
     Ok(())
 }

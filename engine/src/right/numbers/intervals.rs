@@ -1,9 +1,11 @@
 //! Intervals times numbers, as PostgreSQL computes them: what is left of months becomes days of a month of 30, what is left of days
-//! becomes hours of a day of 24.
+//! becomes hours of a day of 24. And the seconds of an interval with their fraction, which DataFusion cuts off.
 
-use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, PrimitiveArray};
+use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    DataType, Field, FieldRef, Float64Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    TimeUnit,
 };
 use arrow::error::ArrowError;
 use datafusion::common::{Result, internal_err};
@@ -15,12 +17,21 @@ use std::sync::{Arc, LazyLock};
 
 const DAYS_PER_MONTH: f64 = 30.0;
 const NANOSECONDS_PER_DAY: f64 = 86_400e9;
+const NANOSECONDS_PER_MINUTE: i64 = 60_000_000_000;
 
 static TIMES: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Scaled::function("interval_times", false));
 static PER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Scaled::function("interval_per", true));
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    vec![Arc::clone(&TIMES), Arc::clone(&PER)]
+    vec![Arc::clone(&TIMES), Arc::clone(&PER), Arc::clone(&MICROSECONDS)]
+}
+
+static MICROSECONDS: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Arc::new(Microseconds { signature: Signature::any(1, Volatility::Immutable) }.into()));
+
+/// Microseconds in the seconds of an interval or a duration, of which there are less than 60.
+pub(super) fn microseconds(interval: Expr) -> Expr {
+    MICROSECONDS.call(vec![interval])
 }
 
 /// `interval` times a double, or divided by it.
@@ -105,5 +116,51 @@ impl Scaled {
                 self.of(interval, by)
             })?;
         Ok(Arc::new(scaled))
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Microseconds {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Microseconds {
+    fn name(&self) -> &str {
+        "interval_microseconds"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int64)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(self.name(), DataType::Int64, args.arg_fields[0].is_nullable())))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let intervals = args.args[0].to_array(args.number_rows)?;
+        if let DataType::Duration(unit) = intervals.data_type() {
+            let per_second: i64 = match unit {
+                TimeUnit::Second => 1,
+                TimeUnit::Millisecond => 1_000,
+                TimeUnit::Microsecond => 1_000_000,
+                TimeUnit::Nanosecond => 1_000_000_000,
+            };
+            let durations = cast(&intervals, &DataType::Int64)?;
+            let micros: Int64Array = durations.as_primitive::<Int64Type>().unary(|duration| {
+                let nanos = duration % (60 * per_second) * (1_000_000_000 / per_second);
+                nanos / 1_000
+            });
+            return Ok(ColumnarValue::Array(Arc::new(micros)));
+        }
+        let intervals = cast(&intervals, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+        let micros: Int64Array = intervals
+            .as_primitive::<IntervalMonthDayNanoType>()
+            .unary(|interval| interval.nanoseconds % NANOSECONDS_PER_MINUTE / 1_000);
+        Ok(ColumnarValue::Array(Arc::new(micros)))
     }
 }

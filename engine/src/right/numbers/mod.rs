@@ -7,8 +7,10 @@
 //! | a float beside a decimal | compared as DECIMAL(30, 15) | double precision |
 //! | a quotient of decimals | four more decimal places than the dividend, cut off | 16 significant digits at least, rounded |
 //! | products and sums of many decimal places | an error | fewer decimal places, so that the digits before the point have room |
+//! | casts of floats to decimals | all digits of the binary number | its first 6 digits if it is a REAL, 15 if it is a double |
 //! | casts to integers | cut off | rounded: decimals half away from zero, floats half to even |
 //! | `round(float)` | half away from zero | half to even |
+//! | a text literal beside a decimal | rounded to the decimal's places | a decimal of its own digits |
 //! | `ceil`, `floor`, `round` of decimals | of the digits of their argument: 9.9 has no room for 10 | whole numbers |
 //!
 //! The types of all columns are decided here, before DataFusion's coercion, so that the rest of a plan agrees.
@@ -18,9 +20,11 @@ mod assign;
 mod digits;
 mod guard;
 mod intervals;
+mod literals;
 mod operators;
 mod planner;
 mod rounding;
+mod shortest;
 
 pub(crate) use guard::GuardedConditions;
 pub(crate) use planner::NumbersPlanner;
@@ -43,7 +47,8 @@ use std::sync::Arc;
 
 /// The functions that plans name.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
-    [operators::functions(), rounding::functions(), intervals::functions(), guard::functions()].concat()
+    [operators::functions(), rounding::functions(), shortest::functions(), intervals::functions(), guard::functions()]
+        .concat()
 }
 
 /// Gives numbers of different types that meet in an expression the type that PostgreSQL gives them.
@@ -149,7 +154,7 @@ impl<'a> Types<'a> {
         let (rewritten, known) = match expr {
             Expr::BinaryExpr(binary) if is_comparison(binary.op) || is_arithmetic(binary.op) => {
                 let (l, r) = (type_of(&binary.left), type_of(&binary.right));
-                binary_expr(binary, &l, &r, self.schema)?
+                of_literals(binary, l, r, self.schema)?
             }
             expr => (self.other(expr)?, None),
         };
@@ -189,17 +194,25 @@ impl<'a> Types<'a> {
             Expr::InSubquery(InSubquery { expr, mut subquery, negated }) => {
                 let mut expr = *expr;
                 let theirs = subquery.subquery.schema().field(0).data_type().clone();
-                let changed = match digits::meet(&[self.type_of(&expr), theirs.clone()]) {
-                    None => false,
-                    Some(meets) => {
-                        expr = as_type(expr, &meets, self.schema)?;
-                        if theirs != meets {
-                            subquery.subquery =
-                                Arc::new(align::cast_columns(Arc::unwrap_or_clone(subquery.subquery), &[Some(meets)])?);
+                let decimal = literals::decimal(&expr).filter(|_| theirs.is_decimal());
+                let written = decimal.is_some();
+                if let Some(decimal) = decimal {
+                    expr = lit(decimal);
+                }
+                let changed = written
+                    | match digits::meet(&[self.type_of(&expr), theirs.clone()]) {
+                        None => false,
+                        Some(meets) => {
+                            expr = as_type(expr, &meets, self.schema)?;
+                            if theirs != meets {
+                                subquery.subquery = Arc::new(align::cast_columns(
+                                    Arc::unwrap_or_clone(subquery.subquery),
+                                    &[Some(meets)],
+                                )?);
+                            }
+                            true
                         }
-                        true
-                    }
-                };
+                    };
                 of(Expr::InSubquery(InSubquery::new(Box::new(expr), subquery, negated)), changed)
             }
             Expr::Case(case) => self.case(case)?,
@@ -207,12 +220,20 @@ impl<'a> Types<'a> {
                 Transformed { data, transformed: true, .. } => Transformed::yes(data),
                 Transformed { data: expr, .. } => Transformed::no(Expr::Cast(Cast { expr: Box::new(expr), field })),
             },
+            Expr::TryCast(TryCast { expr, field })
+                if field.data_type().is_decimal() && self.type_of(&expr).is_floating() =>
+            {
+                Transformed::yes(shortest::as_decimal(*expr, field.data_type(), true)?)
+            }
             Expr::TryCast(TryCast { expr, field }) => rounding::rounded(*expr, field.data_type(), self.schema)?
                 .update_data(|expr| Expr::TryCast(TryCast { expr: Box::new(expr), field })),
             Expr::ScalarFunction(call) => self.call(call)?,
             Expr::WindowFunction(mut call) => {
-                let WindowFunction { params, .. } = call.as_mut();
-                let changed = params.args.len() > 1 && self.align(&mut params.args, digits::meet_in_column)?;
+                let WindowFunction { fun, params } = call.as_mut();
+                let changed = match fun.name() {
+                    "lag" | "lead" if params.args.len() == 3 => self.with_default(&mut params.args)?,
+                    _ => params.args.len() > 1 && self.meet(&mut params.args, digits::meet_in_column)?,
+                };
                 of(Expr::WindowFunction(call), changed)
             }
             other => Transformed::no(other),
@@ -254,7 +275,10 @@ impl<'a> Types<'a> {
             // The first argument of nvl2 is only looked at.
             let from = usize::from(name == "nvl2");
             let mut rest = args.split_off(from.min(args.len()));
-            let changed = self.align(&mut rest, digits::meet_in_column)?;
+            let changed = match OF_ONE_TYPE.contains(&name) {
+                true => self.align(&mut rest, digits::meet_in_column)?,
+                false => self.meet(&mut rest, digits::meet_in_column)?,
+            };
             args.extend(rest);
             return Ok(of(Expr::ScalarFunction(ScalarFunction { func, args }), changed));
         }
@@ -271,9 +295,42 @@ impl<'a> Types<'a> {
         rounding::call(ScalarFunction { func, args }, self.schema)
     }
 
-    /// Gives all of `parts` one type if they are numbers for which DataFusion chooses another than PostgreSQL.
+    /// A value and the default beside it in the type that both have as rows of one column.
+    fn with_default(&self, args: &mut [Expr]) -> Result<bool> {
+        let [value, _, default] = args else { return Ok(false) };
+        let mut parts = [std::mem::take(value), std::mem::take(default)];
+        let mut types = [self.type_of(&parts[0]), self.type_of(&parts[1])];
+        let written = literals::beside_decimals(&mut parts, &mut types);
+        let meets = digits::meet_in_column(&types).or_else(|| align::common(&types));
+        let [mut first, mut second] = parts;
+        if let Some(meets) = &meets {
+            first = as_type(first, meets, self.schema)?;
+            second = as_type(second, meets, self.schema)?;
+        }
+        (*value, *default) = (first, second);
+        Ok(written || meets.is_some())
+    }
+
+    /// Gives all of `parts` one type if they are numbers for which DataFusion chooses another than PostgreSQL. Texts that are written among
+    /// decimals are decimals.
     fn align(&self, parts: &mut [Expr], meet: fn(&[DataType]) -> Option<DataType>) -> Result<bool> {
-        let types: Vec<DataType> = parts.iter().map(|part| self.type_of(part)).collect();
+        let mut types: Vec<DataType> = parts.iter().map(|part| self.type_of(part)).collect();
+        let written = literals::beside_decimals(parts, &mut types);
+        Ok(self.meet_as(parts, types, meet)? | written)
+    }
+
+    /// The same without the texts, which may be no values of their own.
+    fn meet(&self, parts: &mut [Expr], meet: fn(&[DataType]) -> Option<DataType>) -> Result<bool> {
+        let types = parts.iter().map(|part| self.type_of(part)).collect();
+        self.meet_as(parts, types, meet)
+    }
+
+    fn meet_as(
+        &self,
+        parts: &mut [Expr],
+        types: Vec<DataType>,
+        meet: fn(&[DataType]) -> Option<DataType>,
+    ) -> Result<bool> {
         let Some(meets) = meet(&types) else { return Ok(false) };
         for (part, of) in parts.iter_mut().zip(types) {
             // DataFusion casts integers to double precision by itself, and leaves those that count or name a place.
@@ -285,6 +342,22 @@ impl<'a> Types<'a> {
         }
         Ok(true)
     }
+}
+
+/// The same, where one side may be a text that is written.
+fn of_literals(
+    binary: BinaryExpr,
+    l: DataType,
+    r: DataType,
+    schema: &DFSchema,
+) -> Result<(Transformed<Expr>, Option<DataType>)> {
+    let (mut parts, mut types) = ([*binary.left, *binary.right], [l, r]);
+    let written = literals::beside_decimals(&mut parts, &mut types);
+    let ([left, right], [l, r]) = (parts, types);
+    let binary = BinaryExpr::new(Box::new(left), binary.op, Box::new(right));
+    let (mut expr, known) = binary_expr(binary, &l, &r, schema)?;
+    expr.transformed |= written;
+    Ok((expr, known))
 }
 
 /// The expression with its type.

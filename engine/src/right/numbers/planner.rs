@@ -1,12 +1,12 @@
 //! Operators whose types DataFusion's planner refuses before any rule sees them.
 
 use super::digits::Digits;
-use super::{intervals, operators};
+use super::{intervals, literals, operators};
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, IntervalUnit};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable};
+use datafusion::logical_expr::{Expr, ExprSchemable, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 /// Operators upon operators whose types are not asked for: that takes a time that grows with the square of a long product.
@@ -18,6 +18,7 @@ pub(crate) struct NumbersPlanner;
 
 impl ExprPlanner for NumbersPlanner {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let expr = of_literals(expr, schema);
         let is_product = expr.op == BinaryOperator::Multiply;
         if !(is_product || expr.op == BinaryOperator::Divide) || is_deep(&expr.left) || is_deep(&expr.right) {
             return Ok(PlannerResult::Original(expr));
@@ -51,6 +52,20 @@ impl ExprPlanner for NumbersPlanner {
         };
         Ok(PlannerResult::Planned(planned))
     }
+}
+
+/// With a decimal for a text that is written beside one, which DataFusion's planner refuses in arithmetic.
+fn of_literals(expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
+    use BinaryOperator::{Divide, Minus, Modulo, Multiply, Plus};
+    let beside = |written: &Expr, other: &Expr| {
+        let decimal = literals::decimal(written)?;
+        (!is_deep(other) && other.get_type(schema).is_ok_and(|of| of.is_decimal())).then(|| lit(decimal))
+    };
+    if !matches!(expr.op, Plus | Minus | Multiply | Divide | Modulo) {
+        return expr;
+    }
+    let (left, right) = (beside(&expr.left, &expr.right), beside(&expr.right, &expr.left));
+    RawBinaryExpr { op: expr.op, left: left.unwrap_or(expr.left), right: right.unwrap_or(expr.right) }
 }
 
 fn is_deep(expr: &Expr) -> bool {

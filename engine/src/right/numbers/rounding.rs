@@ -1,7 +1,7 @@
 //! Numbers made whole, and into narrower types.
 
 use super::digits::Digits;
-use super::{as_type, of};
+use super::{as_type, intervals, of, shortest};
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float32Array, Float64Array, PrimitiveArray};
 use arrow::compute::cast as cast_array;
 use arrow::datatypes::{
@@ -23,7 +23,7 @@ enum Kind {
     HalfEven,
     /// A double as a float of 32 bits that is infinite only if the double is.
     Real,
-    /// -1, 0 or 1.
+    /// -1, 0 or 1; 0 for NaN.
     Sign,
     /// A decimal of the type of the second argument, which is NULL. DataFusion takes a cast for one that loses nothing, and compares what is cast
     /// with a literal instead of it.
@@ -50,6 +50,9 @@ pub(super) fn cast(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Trans
         }
         (_, DataType::Float32) if expr.get_type(schema).is_ok_and(|from| from == DataType::Float64) => {
             return Ok(Transformed::yes(REAL.call(vec![expr])));
+        }
+        (_, to) if to.is_decimal() && expr.get_type(schema).is_ok_and(|from| from.is_floating()) => {
+            return Ok(Transformed::yes(shortest::as_decimal(expr, to, false)?));
         }
         (_, to) if Digits::of(to).is_some() && to.is_decimal() => {
             let from = expr.get_type(schema).ok().filter(DataType::is_decimal).as_ref().and_then(Digits::of);
@@ -153,14 +156,35 @@ pub(super) fn call(call: ScalarFunction, schema: &DFSchema) -> Result<Transforme
         }
         ("date_part", [Expr::Literal(part, _), _]) => {
             let part = part.try_as_str().flatten().unwrap_or_default().to_lowercase();
+            // A duration has no days to DataFusion, which gives all of its hours and minutes.
+            let of_duration = match part.as_str() {
+                "hour" | "hours" | "hr" | "hrs" => Some(24_i32),
+                "minute" | "minutes" | "min" | "mins" => Some(60),
+                _ => None,
+            };
+            if let (Some(most), Ok(DataType::Duration(_))) = (of_duration, args[1].get_type(schema)) {
+                let all = Expr::ScalarFunction(ScalarFunction { func, args });
+                let rest = BinaryExpr::new(Box::new(all), Operator::Modulo, Box::new(lit(most)));
+                return Ok(Transformed::yes(Expr::BinaryExpr(rest)));
+            }
+            let is_interval = matches!(args[1].get_type(schema), Ok(DataType::Interval(_) | DataType::Duration(_)));
             let scale = match part.as_str() {
                 "second" | "seconds" | "sec" | "secs" => 6,
                 "millisecond" | "milliseconds" | "msec" | "msecs" | "ms" => 3,
+                "microsecond" | "microseconds" | "usec" | "usecs" | "us" if is_interval => 0,
                 _ => return again(func, args),
             };
             // The fraction counts.
-            args[0] = lit("microsecond");
-            let micros = Expr::ScalarFunction(ScalarFunction { func, args });
+            let micros = match is_interval {
+                true => intervals::microseconds(args.remove(1)),
+                false => {
+                    args[0] = lit("microsecond");
+                    Expr::ScalarFunction(ScalarFunction { func, args })
+                }
+            };
+            if scale == 0 {
+                return Ok(Transformed::yes(micros));
+            }
             let micros = Expr::Cast(Cast::new(Box::new(micros), DataType::Decimal128(10, 0)));
             let unit = lit(ScalarValue::Decimal128(Some(1), scale, scale as i8));
             let parts = BinaryExpr::new(Box::new(micros), Operator::Multiply, Box::new(unit));
@@ -207,7 +231,7 @@ impl Rounding {
                 let doubles = cast_array(values, &DataType::Float64)?;
                 let signs: Float64Array = doubles.as_primitive::<Float64Type>().unary(|double| match double {
                     0.0 => 0.0,
-                    nan if nan.is_nan() => nan,
+                    nan if nan.is_nan() => 0.0,
                     other => other.signum(),
                 });
                 match values.data_type().is_decimal() {

@@ -72,9 +72,18 @@ pub(super) fn scalar(of: &Subquery, place: Place, schema: &DFSchema) -> bool {
 pub(super) fn lateral(of: &Subquery, schema: &DFSchema) -> bool {
     match Outer::of(of, schema) {
         Outer::Nothing => true,
-        Outer::Here => is_plain(&of.subquery) || is_aggregate(&of.subquery) || unnests(&of.subquery),
+        Outer::Here => {
+            // A condition that is no equality is taken out of a DISTINCT with its columns, which tell more rows apart.
+            is_plain(&of.subquery) && (are_equalities(&of.subquery) || !is_distinct(&of.subquery))
+                || is_aggregate(&of.subquery)
+                || unnests(&of.subquery)
+        }
         Outer::Further => unnests(&of.subquery),
     }
+}
+
+fn is_distinct(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Distinct(_)))).unwrap_or(true)
 }
 
 fn unnests(plan: &LogicalPlan) -> bool {

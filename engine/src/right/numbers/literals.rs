@@ -1,0 +1,123 @@
+//! Texts that are written beside decimals: decimals of their own digits, as in PostgreSQL.
+//!
+//! DataFusion makes them decimals of the type beside them: `x = '1.504'` finds 1.50, and `'10' > 9.5` is an error.
+
+use arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal256Type, DecimalType, i256,
+};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
+use std::sync::Arc;
+
+/// Digits that an exponent may add.
+const LONGEST: i32 = 100;
+
+/// Makes decimals of the written texts among `parts` if one of them is a decimal already. `types` are theirs, and stay so.
+pub(super) fn beside_decimals(parts: &mut [Expr], types: &mut [DataType]) -> bool {
+    if !types.iter().any(DataType::is_decimal) {
+        return false;
+    }
+    let mut changed = false;
+    for (part, of) in parts.iter_mut().zip(types) {
+        if let Some(decimal) = decimal(part) {
+            *of = decimal.data_type();
+            *part = Expr::Literal(decimal, None);
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// The same for the columns of a set operation that are written.
+pub(super) fn in_columns(inputs: &mut [Arc<LogicalPlan>]) -> bool {
+    let width = inputs.iter().map(|input| input.schema().fields().len()).min().unwrap_or_default();
+    let mut changed = false;
+    for at in 0..width {
+        if !inputs.iter().any(|input| input.schema().field(at).data_type().is_decimal()) {
+            continue;
+        }
+        for input in inputs.iter_mut() {
+            let LogicalPlan::Projection(of) = input.as_ref() else { continue };
+            let (relation, name) = of.expr[at].qualified_name();
+            let Some(decimal) = decimal(&of.expr[at].clone().unalias()) else { continue };
+            let mut columns = of.expr.clone();
+            columns[at] = Expr::Literal(decimal, None).alias_qualified(relation, name);
+            if let Ok(projection) = Projection::try_new(columns, Arc::clone(&of.input)) {
+                *input = Arc::new(LogicalPlan::Projection(projection));
+                changed = true;
+            }
+        }
+    }
+    changed
+}
+
+/// The decimal that a written text is, unless it is another type's.
+pub(super) fn decimal(expr: &Expr) -> Option<ScalarValue> {
+    match expr {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => of_text(text),
+        _ => None,
+    }
+}
+
+/// A decimal of the digits of `text`. `None`: it is no number, or has too many digits.
+fn of_text(text: &str) -> Option<ScalarValue> {
+    let text = text.trim();
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok().filter(|of| of.abs() <= LONGEST)?),
+        None => (text, 0),
+    };
+    let digits = mantissa.strip_prefix(['-', '+']).unwrap_or(mantissa);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let mut digits = format!("{whole}{fraction}");
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let mut scale = i32::try_from(fraction.len()).ok()? - exponent;
+    while scale < 0 {
+        digits.push('0');
+        scale += 1;
+    }
+    let digits = digits.trim_start_matches('0');
+    let precision = u8::try_from(digits.len().max(usize::try_from(scale).ok()?).max(1)).ok()?;
+    let scale = i8::try_from(scale).ok()?;
+    let signed = if mantissa.starts_with('-') { format!("-{digits}") } else { digits.to_string() };
+    let signed = if digits.is_empty() { "0" } else { &signed };
+    match precision {
+        precision if precision <= DECIMAL128_MAX_PRECISION => {
+            Some(ScalarValue::Decimal128(Some(signed.parse().ok()?), precision, scale))
+        }
+        precision if precision <= DECIMAL256_MAX_PRECISION => {
+            let value: i256 = signed.parse().ok()?;
+            Decimal256Type::validate_decimal_precision(value, precision, scale).ok()?;
+            Some(ScalarValue::Decimal256(Some(value), precision, scale))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_a_decimal_of_its_own_digits() {
+        for (text, value, precision, scale) in [
+            ("1.504", 1504, 4, 3),
+            (" +1.50 ", 150, 3, 2),
+            ("-0.05", -5, 2, 2),
+            (".5", 5, 1, 1),
+            ("2.", 2, 1, 0),
+            ("0", 0, 1, 0),
+            ("-0.0", 0, 1, 1),
+            ("1e3", 1000, 4, 0),
+            ("12E-3", 12, 3, 3),
+            ("007", 7, 1, 0),
+        ] {
+            assert_eq!(of_text(text), Some(ScalarValue::Decimal128(Some(value), precision, scale)), "{text}");
+        }
+        for text in ["", ".", "-", "abc", "1 2", "NaN", "1e", "1e1000", "--1", "0x10"] {
+            assert_eq!(of_text(text), None, "{text}");
+        }
+        assert!(matches!(of_text(&"9".repeat(50)), Some(ScalarValue::Decimal256(Some(_), 50, 0))));
+    }
+}
