@@ -5,7 +5,9 @@
 //! * corr of groups adds squares, which cancel each other out where numbers are large beside their differences, and keeps other partial results than
 //!   corr of all rows. Here both are computed in the way that does not cancel.
 //! * percentile_cont(0) and (1) become DataFusion's min and max. Here they become those of this file.
-//! * variances, covariances, correlations and regressions over frames: see [`super::frames`].
+//! * variances, covariances, correlations and regressions over frames: see [`super::frames`]. bit_and, bit_or, bool_and, bool_or and string_agg take
+//!   nothing back, and DataFusion refuses them over frames that move.
+//! * bool_and is also called every, as in the SQL standard.
 
 use super::frames::States;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type};
@@ -34,6 +36,8 @@ enum Otherwise {
     /// Partial results are those of all rows, also of groups.
     Correlation,
     Frames,
+    /// Does not count how often a value is there, so that DISTINCT is the same.
+    FramesOfAny,
     /// The first and the last are those of max and min here.
     Percentile,
 }
@@ -45,6 +49,8 @@ impl Otherwise {
             "min" => Self::Min,
             "corr" => Self::Correlation,
             "var" | "var_pop" | "stddev" | "stddev_pop" | "covar_pop" | "covar_samp" => Self::Frames,
+            "bit_and" | "bit_or" | "bool_and" | "bool_or" => Self::FramesOfAny,
+            "string_agg" => Self::Frames,
             "percentile_cont" => Self::Percentile,
             name if name.starts_with("regr_") => Self::Frames,
             _ => return None,
@@ -110,12 +116,17 @@ fn min_function() -> Arc<AggregateUDF> {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Instead {
     function: Arc<AggregateUDF>,
+    aliases: Vec<String>,
     otherwise: Otherwise,
 }
 
 impl Instead {
     fn of(function: Arc<AggregateUDF>, otherwise: Otherwise) -> Arc<AggregateUDF> {
-        Arc::new(AggregateUDF::from(Self { function, otherwise }))
+        let mut aliases = function.aliases().to_vec();
+        if function.name() == "bool_and" {
+            aliases.push("every".to_string());
+        }
+        Arc::new(AggregateUDF::from(Self { function, aliases, otherwise }))
     }
 }
 
@@ -142,6 +153,7 @@ impl AggregateUDFImpl for Instead {
             Otherwise::Frames | Otherwise::Correlation if !args.is_distinct => {
                 Ok(Box::new(States::of(&self.function, &args)))
             }
+            Otherwise::FramesOfAny => Ok(Box::new(States::of(&self.function, &args))),
             _ => self.function.create_sliding_accumulator(args),
         }
     }
@@ -151,7 +163,7 @@ impl AggregateUDFImpl for Instead {
     }
 
     fn aliases(&self) -> &[String] {
-        self.function.aliases()
+        &self.aliases
     }
 
     fn schema_name(&self, params: &AggregateFunctionParams) -> Result<String> {

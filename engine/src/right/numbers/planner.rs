@@ -2,22 +2,40 @@
 
 use super::digits::Digits;
 use super::{intervals, operators};
+use crate::right::elements;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, IntervalUnit};
-use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::BinaryExpr;
+use datafusion::common::utils::list_ndims;
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::{BinaryExpr, Cast};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable};
+use datafusion::logical_expr::{Expr, ExprSchemable, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
+use std::cmp::Ordering;
 
 /// Operators upon operators whose types are not asked for: that takes a time that grows with the square of a long product.
 const DEPTH: usize = 8;
 
-/// Plans products and quotients of intervals and numbers, and products of more than 38 decimal places.
+/// Plans products and quotients of intervals and numbers, products of more than 38 decimal places, `list || 0.5`, and comparisons of truth values
+/// with texts.
 #[derive(Debug)]
 pub(crate) struct NumbersPlanner;
 
 impl ExprPlanner for NumbersPlanner {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        if expr.op == BinaryOperator::StringConcat {
+            return lists(expr, schema);
+        }
+        if matches!(
+            expr.op,
+            BinaryOperator::Eq
+                | BinaryOperator::NotEq
+                | BinaryOperator::Lt
+                | BinaryOperator::LtEq
+                | BinaryOperator::Gt
+                | BinaryOperator::GtEq
+        ) {
+            return truth(expr, schema);
+        }
         let is_product = expr.op == BinaryOperator::Multiply;
         if !(is_product || expr.op == BinaryOperator::Divide) || is_deep(&expr.left) || is_deep(&expr.right) {
             return Ok(PlannerResult::Original(expr));
@@ -50,6 +68,61 @@ impl ExprPlanner for NumbersPlanner {
             _ => return Ok(PlannerResult::Original(expr)),
         };
         Ok(PlannerResult::Planned(planned))
+    }
+}
+
+/// DataFusion's planner calls its own functions, and not those of the session.
+fn lists(expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    if is_deep(&expr.left) || is_deep(&expr.right) {
+        return Ok(PlannerResult::Original(expr));
+    }
+    let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
+        return Ok(PlannerResult::Original(expr));
+    };
+    let name = match list_ndims(&left).cmp(&list_ndims(&right)) {
+        Ordering::Equal if list_ndims(&left) == 0 => return Ok(PlannerResult::Original(expr)),
+        Ordering::Equal => "array_concat",
+        Ordering::Greater => "array_append",
+        Ordering::Less => "array_prepend",
+    };
+    Ok(match elements::function(name) {
+        Some(function) => PlannerResult::Planned(function.call(vec![expr.left, expr.right])),
+        None => PlannerResult::Original(expr),
+    })
+}
+
+/// A written text beside a truth value is one.
+fn truth(mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    let is_text = |side: &Expr| {
+        matches!(side, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _))
+    };
+    let (text, other) = match (is_text(&expr.left), is_text(&expr.right)) {
+        (true, false) => (&mut expr.left, &expr.right),
+        (false, true) => (&mut expr.right, &expr.left),
+        _ => return Ok(PlannerResult::Original(expr)),
+    };
+    if !is_deep(other) && other.get_type(schema).is_ok_and(|of| of == DataType::Boolean) {
+        *text = as_truth(text);
+    }
+    Ok(PlannerResult::Original(expr))
+}
+
+/// What the text says as PostgreSQL reads it: the beginning of a word, or a digit. Others stay, for a cast that says what they are.
+fn as_truth(text: &Expr) -> Expr {
+    let Expr::Literal(value, _) = text else { return text.clone() };
+    let Some(Some(word)) = value.try_as_str() else { return text.clone() };
+    let word = word.trim().to_lowercase();
+    let begins = |whole: &str, least: usize| word.len() >= least && whole.starts_with(&word);
+    let known = if begins("true", 1) || begins("yes", 1) || begins("on", 2) || word == "1" {
+        Some(true)
+    } else if begins("false", 1) || begins("no", 1) || begins("off", 2) || word == "0" {
+        Some(false)
+    } else {
+        None
+    };
+    match known {
+        Some(known) => lit(known),
+        None => Expr::Cast(Cast::new(Box::new(text.clone()), DataType::Boolean)),
     }
 }
 
