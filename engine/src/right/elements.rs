@@ -1,19 +1,19 @@
 //! Functions of a list and an element, or of two lists, whose numbers are of different types.
 //!
-//! DataFusion finds no type for a list of doubles and a decimal, which is how `0.5` is written. Here decimals beside floating point numbers are double
-//! precision, as in any other expression.
+//! DataFusion finds no type for a list of doubles or integers and a decimal, which is how `0.5` is written. Here they have one, as in any other expression.
 //!
 //! `array_remove` and `array_replace` are about all elements, as in PostgreSQL, and not about the first one.
 
 use super::arrays::without_nulls;
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::Result;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::functions_nested::{remove, replace};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
-use datafusion::logical_expr::type_coercion::functions::data_types_with_scalar_udf;
+use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
+use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     TypeSignature, Volatility,
@@ -73,12 +73,25 @@ impl Elements {
         let signature = Signature::user_defined(Volatility::Immutable);
         Arc::new(ScalarUDF::from(Self { named, does, signature }))
     }
+
+    /// The number of arguments that are lists or elements. Others are places and numbers of times.
+    fn elements(&self) -> usize {
+        match self.name() {
+            "array_position" | "array_remove_n" => 2,
+            "array_replace_n" => 3,
+            _ => usize::MAX,
+        }
+    }
 }
 
-/// `of` with a type in the place of those of its numbers that `is_replaced` says.
-fn with_numbers(of: &DataType, is_replaced: fn(&DataType) -> bool, by: &DataType) -> DataType {
+/// The types, with another in the place of those of their numbers that `is_replaced` says.
+fn with_numbers(types: &[DataType], is_replaced: fn(&DataType) -> bool, by: &DataType) -> Vec<DataType> {
+    types.iter().map(|of| with_number(of, is_replaced, by)).collect()
+}
+
+fn with_number(of: &DataType, is_replaced: fn(&DataType) -> bool, by: &DataType) -> DataType {
     let element = |field: &FieldRef| {
-        let element = with_numbers(field.data_type(), is_replaced, by);
+        let element = with_number(field.data_type(), is_replaced, by);
         Arc::new(Field::clone(field).with_data_type(element))
     };
     match of {
@@ -88,6 +101,13 @@ fn with_numbers(of: &DataType, is_replaced: fn(&DataType) -> bool, by: &DataType
         number if is_replaced(number) => by.clone(),
         other => other.clone(),
     }
+}
+
+/// The type of all of them, NULL aside.
+fn meet(numbers: &[DataType]) -> Option<DataType> {
+    let mut known = numbers.iter().filter(|of| !of.is_null());
+    let first = known.next()?.clone();
+    known.try_fold(first, |meet, of| if meet == *of { Some(meet) } else { comparison_coercion(&meet, of) })
 }
 
 /// The type of the elements of a list of lists, or what it is itself.
@@ -118,14 +138,26 @@ impl ScalarUDFImpl for Elements {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let any = |is: fn(&DataType) -> bool| types.iter().any(|of| is(innermost(of)));
-        let types: Vec<DataType> = match any(DataType::is_floating) && any(DataType::is_decimal) {
-            true => types.iter().map(|of| with_numbers(of, DataType::is_decimal, &DataType::Float64)).collect(),
-            false => types.to_vec(),
+        let (elements, rest) = types.split_at(self.elements().min(types.len()));
+        let any = |is: fn(&DataType) -> bool| elements.iter().any(|of| is(innermost(of)));
+        let numbers: Vec<DataType> = elements.iter().map(|of| innermost(of).clone()).collect();
+        let mut types = match (any(DataType::is_decimal), any(DataType::is_floating)) {
+            (true, true) => with_numbers(elements, DataType::is_decimal, &DataType::Float64),
+            (true, false) => match meet(&numbers) {
+                Some(meet) => with_numbers(elements, DataType::is_numeric, &meet),
+                None => elements.to_vec(),
+            },
+            _ => elements.to_vec(),
         };
+        types.extend_from_slice(rest);
         match self.does.signature().type_signature {
             TypeSignature::UserDefined => self.does.coerce_types(&types),
-            _ => data_types_with_scalar_udf(&types, &self.does),
+            _ => {
+                let fields: Vec<FieldRef> =
+                    types.into_iter().map(|of| Arc::new(Field::new("", of, true))).collect();
+                let coerced = fields_with_udf(&fields, self.does.as_ref())?;
+                Ok(coerced.iter().map(|field| field.data_type().clone()).collect())
+            }
         }
     }
 

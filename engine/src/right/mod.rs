@@ -58,6 +58,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.push(Arc::new(keys::ComparableKeys));
     rules.push(Arc::new(ranges::WideRanges));
     rules.push(Arc::new(arithmetic::CheckedArithmetic));
+    rules.push(Arc::new(numbers::LeftToRight));
     rules
 }
 

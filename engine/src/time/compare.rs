@@ -6,6 +6,7 @@
 //! What is known at planning becomes a value of the other side's type, rounded down where that type is coarser, with an operator that
 //! says the same. Columns of two types meet in microseconds, rounded to the side that the operator asks for.
 
+use super::nanos::nanoseconds;
 use super::unit::{in_unit, is_text, nanos_of, per_second};
 use super::zone::Zone;
 use arrow::array::types::{Date32Type, IntervalMonthDayNano};
@@ -95,11 +96,13 @@ fn one_way((time, of_time): (&Expr, &DataType), op: Operator, (other, of_other):
         DataType::Date32 | DataType::Date64 if !fine => Some(binary(time.clone(), op, to(other, *unit, zone))),
         DataType::Date32 | DataType::Date64 => match in_micros(time, op, zone) {
             Some(time) => Some(binary(time, op, to(other, TimeUnit::Microsecond, zone))),
-            None => Some(binary(time.clone(), op, to(other, TimeUnit::Nanosecond, zone))),
+            None => Some(binary(time.clone(), op, nanoseconds(to(other, TimeUnit::Microsecond, zone)))),
         },
         DataType::Timestamp(other_unit, other_zone) if fine && *other_unit != *unit => {
-            let time = in_micros(time, op, zone)?;
-            Some(binary(time, op, to(other, TimeUnit::Microsecond, other_zone)))
+            match in_micros(time, op, zone) {
+                Some(time) => Some(binary(time, op, to(other, TimeUnit::Microsecond, other_zone))),
+                None => Some(binary(time.clone(), op, nanoseconds(other.clone()))),
+            }
         }
         _ => None,
     }

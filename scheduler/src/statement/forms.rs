@@ -4,6 +4,7 @@
 //!   (a, b) < (c, d)              a < c OR (a = c AND b < d)
 //!   (a, b) IN ((c, d), …)        a = c AND b = d OR …
 //!   (a, b) IS NULL               a IS NULL AND b IS NULL
+//!   (a, b) IN (SELECT …)         EXISTS (SELECT 1 FROM (SELECT …) q(c, d) WHERE a = c AND b = d), or NULL: see rows.rs
 //!   x = ANY (ARRAY[a, b])        x IN (a, b); of another array a function that knows NULLs
 //!   ARRAY(SELECT …)              (SELECT coalesce(array_agg(…), …) FROM (SELECT …))
 //!   x SIMILAR TO p               x ~ p, as a regular expression
@@ -13,6 +14,7 @@
 
 use super::balance::tree;
 use super::dialect::call;
+use super::rows;
 use super::walk::{everywhere, outside_of_queries, same_name, taken};
 use crate::errors::QueryError;
 use datafusion::execution::SessionState;
@@ -30,18 +32,24 @@ use std::ops::ControlFlow;
 pub(super) fn rewrite(state: &SessionState, statement: &mut Statement) -> Result<(), QueryError> {
     set_time_zone(statement)?;
     let has_zone = state.config_options().execution.time_zone.is_some();
-    everywhere(statement, &mut Forms { has_zone }).map_or(Ok(()), Err)
+    everywhere(statement, &mut Forms { has_zone, state }).map_or(Ok(()), Err)
 }
 
-struct Forms {
+struct Forms<'a> {
+    state: &'a SessionState,
     /// Whether the session has a time zone. Without one DataFusion's TIMESTAMP WITH TIME ZONE is one of UTC without saying so.
     has_zone: bool,
 }
 
-impl VisitorMut for Forms {
+impl VisitorMut for Forms<'_> {
     type Break = QueryError;
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
+        if let Some(condition) = &mut select.selection
+            && let Err(error) = rows::conditions(condition, self.state)
+        {
+            return ControlFlow::Break(error);
+        }
         for item in &mut select.projection {
             let SelectItem::UnnamedExpr(expr) = item else { continue };
             let mut expr = taken(expr);
@@ -66,9 +74,13 @@ impl VisitorMut for Forms {
     }
 }
 
-impl Forms {
+impl Forms<'_> {
     fn changed(&self, expr: &mut Expr) -> Result<(), QueryError> {
         if let Some(rows) = of_rows(expr)? {
+            *expr = rows;
+            return Ok(());
+        }
+        if let Some(rows) = rows::beside_query(expr, self.state)? {
             *expr = rows;
             return Ok(());
         }
@@ -93,16 +105,21 @@ impl Forms {
                         "a subquery as the argument of {name}() is not supported: put it in parentheses of its own, {name}((SELECT …))"
                     )));
                 }
-                *expr = array_of(query.as_mut().clone())?;
+                // In parentheses: ANY (ARRAY(SELECT …)) is about the elements of a value.
+                *expr = nested(array_of(query.as_mut().clone())?);
             }
             Expr::AtTimeZone { timestamp, .. } if !self.has_zone && is_instant(timestamp) => {
                 let instant = taken(timestamp);
                 **timestamp = call("arrow_cast", vec![instant, text("Timestamp(Nanosecond, Some(\"UTC\"))")]);
             }
-            Expr::TypedString(TypedString { data_type, value, .. }) => as_written(data_type, &mut value.value),
+            Expr::TypedString(TypedString { data_type, value, .. }) => {
+                as_written(data_type, &mut value.value);
+                as_digits(data_type, &mut value.value);
+            }
             Expr::Cast { expr, data_type, .. } => {
                 if let Expr::Value(value) = expr.as_mut() {
                     as_written(data_type, &mut value.value);
+                    as_digits(data_type, &mut value.value);
                 }
             }
             Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right }
@@ -127,7 +144,9 @@ fn is_changed(expr: &Expr) -> bool {
         Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
             is_placeholder(left) && is_placeholder(right)
         }
+        Expr::BinaryOp { right, .. } if matches!(**right, Expr::Tuple(_)) => true,
         Expr::BinaryOp { left: of, .. }
+        | Expr::InSubquery { expr: of, .. }
         | Expr::IsNull(of)
         | Expr::IsNotNull(of)
         | Expr::InList { expr: of, .. }
@@ -234,7 +253,7 @@ fn pairs(left: Vec<Expr>, right: Vec<Expr>) -> Result<Vec<(Expr, Expr)>, QueryEr
 }
 
 /// As the standard compares rows: the first parts that differ decide, and a NULL before them leaves it unknown.
-fn compared(op: &BinaryOperator, pairs: &[(Expr, Expr)]) -> Option<Expr> {
+pub(super) fn compared(op: &BinaryOperator, pairs: &[(Expr, Expr)]) -> Option<Expr> {
     let each = |op: &BinaryOperator| {
         let parts = pairs.iter().map(|(l, r)| binary(l.clone(), op.clone(), r.clone()));
         parts.collect::<Vec<_>>()
@@ -368,6 +387,33 @@ fn as_written(data_type: &DataType, value: &mut Value) {
     *written = format!("{date} {clock}{seconds}{rest}");
 }
 
+/// The text of a decimal with an exponent, as its digits.
+fn as_digits(data_type: &DataType, value: &mut Value) {
+    let (DataType::Numeric(_) | DataType::Decimal(_) | DataType::Dec(_), Value::SingleQuotedString(written)) =
+        (data_type, value)
+    else {
+        return;
+    };
+    let Some((number, exponent)) = written.trim().split_once(['e', 'E']) else { return };
+    let (sign, number) = match number.strip_prefix('-') {
+        Some(number) => ("-", number),
+        None => ("", number.strip_prefix('+').unwrap_or(number)),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let are_digits = |text: &str| text.bytes().all(|letter| letter.is_ascii_digit());
+    // More digits are in no decimal.
+    let Some(exponent) = exponent.parse::<i16>().ok().filter(|exponent| exponent.unsigned_abs() <= 100) else { return };
+    if !are_digits(whole) || !are_digits(fraction) || whole.len() + fraction.len() == 0 {
+        return;
+    }
+    let point = whole.len() as i16 + exponent;
+    let mut digits = format!("{}{whole}{fraction}", "0".repeat((1 - point).max(0) as usize));
+    let point = point.max(1) as usize;
+    digits.push_str(&"0".repeat(point.saturating_sub(digits.len())));
+    digits.insert(point, '.');
+    *written = format!("{sign}{}", digits.trim_end_matches('.'));
+}
+
 fn is_query(expr: &Expr) -> bool {
     matches!(expr, Expr::Subquery(_))
 }
@@ -376,12 +422,12 @@ fn is_placeholder(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(value) if matches!(value.value, Value::Placeholder(_)))
 }
 
-fn nested(expr: Expr) -> Expr {
+pub(super) fn nested(expr: Expr) -> Expr {
     Expr::Nested(Box::new(expr))
 }
 
 /// `expr`, in parentheses unless it needs none beside any operator: a view is kept as text.
-fn apart(expr: Expr) -> Expr {
+pub(super) fn apart(expr: Expr) -> Expr {
     match expr {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_) | Expr::Function(_) | Expr::Nested(_) => {
             expr
@@ -390,14 +436,39 @@ fn apart(expr: Expr) -> Expr {
     }
 }
 
-fn not(expr: Expr) -> Expr {
+pub(super) fn not(expr: Expr) -> Expr {
     Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(expr) }
 }
 
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
 fn text(value: &str) -> Expr {
     Expr::value(Value::SingleQuotedString(value.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exponent_moves_the_point() {
+        let numeric = DataType::Numeric(ast::ExactNumberInfo::None);
+        for (written, expected) in [
+            ("1e3", "1000"),
+            (" -1.25E1 ", "-12.5"),
+            ("1.25e-1", "0.125"),
+            ("125e-5", "0.00125"),
+            (".5e1", "5"),
+            ("+12e-2", "0.12"),
+            ("1e", "1e"),
+            ("1.5", "1.5"),
+            ("e5", "e5"),
+        ] {
+            let mut value = Value::SingleQuotedString(written.to_string());
+            as_digits(&numeric, &mut value);
+            assert_eq!(value, Value::SingleQuotedString(expected.to_string()), "{written}");
+        }
+    }
 }

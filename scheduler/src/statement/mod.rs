@@ -34,6 +34,7 @@ mod places;
 mod precedence;
 mod publish;
 mod rewrite;
+mod rows;
 mod runner;
 mod shared;
 #[cfg(test)]

@@ -102,27 +102,25 @@ fn truth(mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<Raw
         _ => return Ok(PlannerResult::Original(expr)),
     };
     if !is_deep(other) && other.get_type(schema).is_ok_and(|of| of == DataType::Boolean) {
-        *text = as_truth(text);
+        *text = as_truth(std::mem::take(text));
     }
     Ok(PlannerResult::Original(expr))
 }
 
-/// What the text says as PostgreSQL reads it: the beginning of a word, or a digit. Others stay, for a cast that says what they are.
-fn as_truth(text: &Expr) -> Expr {
-    let Expr::Literal(value, _) = text else { return text.clone() };
-    let Some(Some(word)) = value.try_as_str() else { return text.clone() };
-    let word = word.trim().to_lowercase();
-    let begins = |whole: &str, least: usize| word.len() >= least && whole.starts_with(&word);
-    let known = if begins("true", 1) || begins("yes", 1) || begins("on", 2) || word == "1" {
-        Some(true)
-    } else if begins("false", 1) || begins("no", 1) || begins("off", 2) || word == "0" {
-        Some(false)
-    } else {
-        None
+/// What a text says as PostgreSQL reads it: the beginning of a word, or a digit. Of others it is a cast, which says what they are.
+pub(super) fn as_truth(text: Expr) -> Expr {
+    let word = match &text {
+        Expr::Literal(value, _) => value.try_as_str().flatten().map(|word| word.trim().to_lowercase()),
+        _ => None,
     };
-    match known {
-        Some(known) => lit(known),
-        None => Expr::Cast(Cast::new(Box::new(text.clone()), DataType::Boolean)),
+    let Some(word) = word else { return text };
+    let begins = |whole: &str, least: usize| word.len() >= least && whole.starts_with(&word);
+    if begins("true", 1) || begins("yes", 1) || begins("on", 2) || word == "1" {
+        lit(true)
+    } else if begins("false", 1) || begins("no", 1) || begins("off", 2) || word == "0" {
+        lit(false)
+    } else {
+        Expr::Cast(Cast::new(Box::new(text), DataType::Boolean))
     }
 }
 
