@@ -90,11 +90,42 @@ fn guard_join(join: &mut Join) -> Result<bool> {
             changed = true;
         }
     }
-    if let Some(guarded) = guarded(conditions, &schema) {
-        join.filter = conjunction(guarded);
-        changed = true;
+    let conditions = match guarded(conditions.clone(), &schema) {
+        Some(guarded) => {
+            changed = true;
+            guarded
+        }
+        None => conditions,
+    };
+    let mut kept = Vec::new();
+    for condition in conditions {
+        let is_guarded = condition.exists(|expr| Ok(is_of_numbers(expr)))?;
+        let kept_together = is_guarded && !condition.exists(|expr| Ok(is_call(expr, &BESIDE)))?;
+        changed |= kept_together;
+        kept.push(if kept_together { together(condition, join)? } else { condition });
     }
+    join.filter = conjunction(kept);
     Ok(changed)
+}
+
+/// A condition whose parts are all of both sides: of nested loops DataFusion computes what is of one side for all of its rows, also what is in CASE.
+fn together(condition: Expr, join: &Join) -> Result<Expr> {
+    let (left, right) = (join.left.schema(), join.right.schema());
+    let first = |schema: &DFSchema| schema.columns().into_iter().next();
+    condition
+        .transform_up(|expr| {
+            let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
+            let other = if left.has_column(column) { first(right) } else { first(left) };
+            Ok(match other {
+                Some(other) => Transformed::yes(BESIDE.call(vec![expr, Expr::Column(other)])),
+                None => Transformed::no(expr),
+            })
+        })
+        .data()
+}
+
+fn is_call(expr: &Expr, function: &ScalarUDF) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.func.name() == function.name())
 }
 
 /// Levels of AND in OR in AND that are guarded: each computes what is on the left of it twice.
@@ -203,7 +234,8 @@ fn chain(mut parts: Vec<Expr>, op: Operator) -> Expr {
 fn in_order(parts: Vec<Expr>, op: Operator, schema: &DFSchema) -> Expr {
     let failing = parts.iter().enumerate().skip(1).filter(|(_, part)| may_fail(part, schema));
     let failing: Vec<usize> = failing.map(|(at, _)| at).collect();
-    if failing.is_empty() || !parts.iter().all(is_guard) {
+    let last = failing.last().copied().unwrap_or(0);
+    if last == 0 || !parts[..last].iter().all(is_guard) {
         return chain(parts, op);
     }
     // What is before one that may fail decides together.
@@ -260,7 +292,7 @@ pub(super) fn of_numbers(case: Case) -> Expr {
 
 /// Whether it is what [`of_numbers`] makes.
 fn is_of_numbers(condition: &Expr) -> bool {
-    matches!(condition, Expr::ScalarFunction(call) if call.func.name() == IS_ONE.name())
+    is_call(condition, &IS_ONE)
 }
 
 static IS_ONE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
@@ -268,8 +300,42 @@ static IS_ONE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     Arc::new(ScalarUDF::from(IsOne { signature }))
 });
 
+static BESIDE: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Arc::new(ScalarUDF::from(Beside { signature: Signature::any(2, Volatility::Immutable) })));
+
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    vec![Arc::clone(&IS_ONE)]
+    vec![Arc::clone(&IS_ONE), Arc::clone(&BESIDE)]
+}
+
+/// The first of two columns.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Beside {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Beside {
+    fn name(&self) -> &str {
+        "windlass_beside"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(args.arg_fields[0].as_ref().clone().with_name(self.name())))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match args.args.first() {
+            Some(value) => Ok(value.clone()),
+            None => internal_err!("windlass_beside takes two columns"),
+        }
+    }
 }
 
 /// Of `CASE … END = 1` with branches that are constants, DataFusion makes AND and OR too.
@@ -321,9 +387,19 @@ fn is_guard(condition: &Expr) -> bool {
 
 /// Whether a row may make it an error that the rows which other conditions leave do not.
 pub(super) fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
-    // Guarded already, by whoever wrote it.
-    if matches!(condition, Expr::Case(_)) || is_of_numbers(condition) || condition.is_volatile() {
+    if condition.is_volatile() {
         return false;
+    }
+    // Guarded already, but for what is computed first.
+    match condition {
+        Expr::Case(Case { expr, when_then_expr, .. }) => {
+            let first = when_then_expr.first().map(|(when, _)| when.as_ref());
+            return expr.as_deref().into_iter().chain(first).any(|first| may_fail(first, schema));
+        }
+        Expr::ScalarFunction(call) if is_of_numbers(condition) => {
+            return call.args.iter().any(|case| may_fail(case, schema));
+        }
+        _ => {}
     }
     let is_safe = |divisor: &Expr| matches!(divisor, Expr::Literal(value, _) if !value.to_string().trim_matches(['0', '.', '-']).is_empty());
     let found = condition.exists(|expr| {
