@@ -1,11 +1,11 @@
 //! The function `windlass_cast(value, name)`: the value, in an expression that has another name than one without its cast.
 
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, internal_err};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
-use arrow::datatypes::{DataType, FieldRef};
 use std::sync::Arc;
 
 /// The function that plans name.

@@ -153,8 +153,7 @@ impl ScalarUDFImpl for Elements {
         match self.does.signature().type_signature {
             TypeSignature::UserDefined => self.does.coerce_types(&types),
             _ => {
-                let fields: Vec<FieldRef> =
-                    types.into_iter().map(|of| Arc::new(Field::new("", of, true))).collect();
+                let fields: Vec<FieldRef> = types.into_iter().map(|of| Arc::new(Field::new("", of, true))).collect();
                 let coerced = fields_with_udf(&fields, self.does.as_ref())?;
                 Ok(coerced.iter().map(|field| field.data_type().clone()).collect())
             }

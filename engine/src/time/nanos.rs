@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn what_is_out_of_range_is_at_its_end() {
-        let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(1), Some(i64::MIN), Some(i64::MAX), None]));
+        let times: ArrayRef =
+            Arc::new(TimestampMicrosecondArray::from(vec![Some(1), Some(i64::MIN), Some(i64::MAX), None]));
         let nanos = computed(&times).unwrap();
         let nanos: Vec<_> = nanos.as_primitive::<TimestampNanosecondType>().iter().collect();
         assert_eq!(nanos, [Some(1_000), Some(i64::MIN), Some(i64::MAX), None]);

@@ -22,13 +22,13 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// What else a SELECT has.
+/// What may be called alike.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Beside {
-    /// Whatever `*` stands for has other names.
-    Columns,
-    /// `*` may stand for columns of the same names.
-    Stars,
+pub(super) enum Alike {
+    /// What is so by its text.
+    Text,
+    /// Any two expressions, as the planner may call them, and all columns beside `*`, whatever that stands for.
+    Anything,
 }
 
 const AGAIN: &str = " (again ";
@@ -40,32 +40,32 @@ fn shown_name(name: &str) -> Option<(&str, &str)> {
     (!number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())).then_some((shown, number))
 }
 
-/// Names columns apart also beside `*`. Returns whether there are any.
-pub(super) fn beside_stars(statement: &mut Statement) -> bool {
-    struct Stars {
+/// Names all columns apart that the planner may call alike, for a statement that it has refused. Returns whether there are any.
+pub(super) fn anything(statement: &mut Statement) -> bool {
+    struct Anything {
         changed: bool,
     }
-    impl VisitorMut for Stars {
+    impl VisitorMut for Anything {
         type Break = ();
 
         fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-            self.changed |= columns(&mut query.body, Beside::Stars);
+            self.changed |= columns(&mut query.body, Alike::Anything);
             ControlFlow::Continue(())
         }
     }
-    let mut stars = Stars { changed: false };
+    let mut anything = Anything { changed: false };
     // Nothing here breaks off.
-    let _: Option<()> = everywhere(statement, &mut stars);
-    stars.changed
+    let _: Option<()> = everywhere(statement, &mut anything);
+    anything.changed
 }
 
 /// Names columns apart in every SELECT of set operations; those of subqueries are visited by themselves. Returns whether any got another name.
-pub(super) fn columns(body: &mut SetExpr, beside: Beside) -> bool {
+pub(super) fn columns(body: &mut SetExpr, alike: Alike) -> bool {
     match body {
-        SetExpr::Select(select) => columns_of(select, beside),
+        SetExpr::Select(select) => columns_of(select, alike),
         SetExpr::SetOperation { left, right, .. } => {
-            let left = columns(left, beside);
-            columns(right, beside) || left
+            let left = columns(left, alike);
+            columns(right, alike) || left
         }
         _ => false,
     }
@@ -105,10 +105,10 @@ impl Names {
     }
 }
 
-fn columns_of(select: &mut Select, beside: Beside) -> bool {
+fn columns_of(select: &mut Select, alike: Alike) -> bool {
     let is_star = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
-    let star = beside == Beside::Stars && select.projection.iter().any(is_star);
-    if select.projection.len() < 2 || (beside == Beside::Stars && !star) {
+    let star = alike == Alike::Anything && select.projection.iter().any(is_star);
+    if select.projection.len() < 2 {
         return false;
     }
     let given = select.projection.iter().filter_map(|item| match item {
@@ -142,7 +142,7 @@ fn columns_of(select: &mut Select, beside: Beside) -> bool {
                     Expr::CompoundIdentifier(parts) => {
                         names.column(parts.last().map(folded).unwrap_or_default(), Some(called(expr)))
                     }
-                    _ => names.called.insert(called(expr)),
+                    _ => names.called.insert(called(expr)) && alike == Alike::Text,
                 };
                 if free {
                     continue;
@@ -362,9 +362,10 @@ pub(super) fn shown(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
             renamed(plan, |at, name| {
                 let shown = shown(name);
                 // Only where it is planned they must differ.
-                twice.contains(&shown).then(|| (Some(format!("{shown}{AGAIN}{at})")), shown.clone())).or_else(|| {
-                    (shown != name).then_some((None, shown))
-                })
+                twice
+                    .contains(&shown)
+                    .then(|| (Some(format!("{shown}{AGAIN}{at})")), shown.clone()))
+                    .or_else(|| (shown != name).then_some((None, shown)))
             })
         }
         plan => Ok(plan),
@@ -431,6 +432,19 @@ mod tests {
             ("select a as x, b as y, a, b from t", "SELECT a AS x, b AS y, a, b FROM t"),
         ] {
             assert_eq!(apart(sql), expected);
+        }
+    }
+
+    #[test]
+    fn what_the_planner_refused_gets_other_names() {
+        for (sql, expected) in [
+            ("select *, a.k", "SELECT *, a.k AS \"k (again 1)\""),
+            ("select a, f(x, 1), x || 1", "SELECT a, f(x, 1) AS \"f(x, 1) (again 1)\", x || 1 AS \"x || 1 (again 1)\""),
+            ("select a, b.c, d as e", "SELECT a, b.c, d AS e"),
+        ] {
+            let mut statement = DFParser::parse_sql(sql).unwrap().pop_front().unwrap();
+            let changes = anything(&mut statement);
+            assert_eq!((statement.to_string().as_str(), changes), (expected, sql.contains(['*', 'f'])), "{sql}");
         }
     }
 

@@ -341,7 +341,8 @@ mod tests {
     #[test]
     fn types_have_levels() {
         let check = |sql: String| check_types(&Tokenizer::new(&GenericDialect {}, &sql).tokenize().unwrap());
-        let angles = |levels: usize| format!("select cast(null as {}int{})", "array<".repeat(levels), ">".repeat(levels));
+        let angles =
+            |levels: usize| format!("select cast(null as {}int{})", "array<".repeat(levels), ">".repeat(levels));
         assert!(check(angles(50)).is_ok());
         assert!(check(angles(51)).is_err());
         assert!(check(angles(3_000)).is_err());

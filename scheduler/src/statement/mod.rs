@@ -541,9 +541,9 @@ impl Statements {
             Ok(plan) => return Ok(plan),
             Err(error) => error,
         };
-        // Only the planner knows which columns `*` stands for.
+        // Only the planner knows which columns `*` stands for, and what it calls an expression.
         let mut statement = parsed.statement.clone();
-        if !apart::beside_stars(&mut statement) {
+        if !apart::anything(&mut statement) {
             return Err(error);
         }
         match state.statement_to_plan(statement.clone()).await {

@@ -3,7 +3,7 @@
 //! - `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
 //! - What is called alike is told apart: see [`super::apart`].
 
-use super::apart::{self, Beside};
+use super::apart::{self, Alike};
 use super::walk::everywhere;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, Fetch, LimitClause, Query, Value, VisitorMut};
@@ -22,7 +22,7 @@ impl VisitorMut for Forms {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         fetch_as_limit(query);
         apart::casts(query);
-        apart::columns(&mut query.body, Beside::Columns);
+        apart::columns(&mut query.body, Alike::Text);
         ControlFlow::Continue(())
     }
 }

@@ -19,8 +19,8 @@ use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Exists, InSubquery}
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, Join, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility, lit,
+    ColumnarValue, Expr, ExprSchemable, Join, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility, lit,
 };
 use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
 use datafusion::physical_expr_common::datum::apply;
@@ -81,9 +81,9 @@ fn guard_join(join: &mut Join) -> Result<bool> {
                 continue;
             }
             let columns = key.column_refs();
-            let guards = conditions.iter().filter(|guard| {
-                is_guard(guard) && !may_fail(guard, &schema) && concern(guard, &columns)
-            });
+            let guards = conditions
+                .iter()
+                .filter(|guard| is_guard(guard) && !may_fail(guard, &schema) && concern(guard, &columns));
             let Some(guard) = conjunction(guards.cloned()) else { continue };
             let guarded = vec![(Box::new(guard), Box::new(key.clone()))];
             *key = Expr::Case(Case::new(None, guarded, None));

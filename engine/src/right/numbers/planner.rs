@@ -93,9 +93,8 @@ fn lists(expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBina
 
 /// A written text beside a truth value is one.
 fn truth(mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-    let is_text = |side: &Expr| {
-        matches!(side, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _))
-    };
+    let is_text =
+        |side: &Expr| matches!(side, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _));
     let (text, other) = match (is_text(&expr.left), is_text(&expr.right)) {
         (true, false) => (&mut expr.left, &expr.right),
         (false, true) => (&mut expr.right, &expr.left),
