@@ -333,12 +333,18 @@ fn as_written(cast: &Expr) -> String {
 /// `plan`, whose result shows the names that were written. Errors: a table or a view that would have two columns of one name.
 pub(super) fn shown(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
     match plan {
-        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => {
-            refuse(&create.input, "table")?;
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(mut create)) => {
+            if has_again(&create.input) {
+                create.input = Arc::new(shown(Arc::unwrap_or_clone(create.input))?);
+                refuse(&create.input, "table")?;
+            }
             Ok(LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)))
         }
         LogicalPlan::Ddl(DdlStatement::CreateView(create)) => {
-            refuse(&create.input, "view")?;
+            // Its text is kept, with the names in it.
+            if has_again(&create.input) {
+                refuse(&create.input, "view")?;
+            }
             Ok(LogicalPlan::Ddl(DdlStatement::CreateView(create)))
         }
         LogicalPlan::Copy(mut copy) => {
@@ -377,9 +383,11 @@ fn has_again(plan: &LogicalPlan) -> bool {
 }
 
 fn refuse(plan: &LogicalPlan, what: &str) -> Result<(), QueryError> {
-    match plan.schema().fields().iter().find_map(|field| shown_name(field.name())) {
+    let mut once = HashSet::new();
+    let mut names = plan.schema().fields().iter().map(|field| shown_name(field.name()).map_or(field.name().as_str(), |(name, _)| name));
+    match names.find(|name| !once.insert(name.to_string())) {
         None => Ok(()),
-        Some((name, _)) => Err(QueryError::Invalid(format!(
+        Some(name) => Err(QueryError::Invalid(format!(
             "column '{name}' is there twice: each column of a {what} needs a name of its own, as in SELECT … AS another_name"
         ))),
     }
