@@ -384,7 +384,11 @@ fn has_again(plan: &LogicalPlan) -> bool {
 
 fn refuse(plan: &LogicalPlan, what: &str) -> Result<(), QueryError> {
     let mut once = HashSet::new();
-    let mut names = plan.schema().fields().iter().map(|field| shown_name(field.name()).map_or(field.name().as_str(), |(name, _)| name));
+    let mut names = plan
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| shown_name(field.name()).map_or(field.name().as_str(), |(name, _)| name));
     match names.find(|name| !once.insert(name.to_string())) {
         None => Ok(()),
         Some(name) => Err(QueryError::Invalid(format!(
