@@ -144,7 +144,7 @@ fn is_changed(expr: &Expr) -> bool {
         Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
             is_placeholder(left) && is_placeholder(right)
         }
-        Expr::BinaryOp { right, .. } if matches!(**right, Expr::Tuple(_)) => true,
+        Expr::BinaryOp { right, .. } if rows::parts(right).is_some() => true,
         Expr::BinaryOp { left: of, .. }
         | Expr::InSubquery { expr: of, .. }
         | Expr::IsNull(of)
@@ -152,7 +152,7 @@ fn is_changed(expr: &Expr) -> bool {
         | Expr::InList { expr: of, .. }
         | Expr::Between { expr: of, .. }
         | Expr::IsDistinctFrom(of, _)
-        | Expr::IsNotDistinctFrom(of, _) => matches!(**of, Expr::Tuple(_)),
+        | Expr::IsNotDistinctFrom(of, _) => rows::parts(of).is_some(),
         _ => false,
     }
 }
@@ -188,10 +188,7 @@ fn set_time_zone(statement: &mut Statement) -> Result<(), QueryError> {
 
 /// What a comparison of rows says of their parts.
 fn of_rows(expr: &mut Expr) -> Result<Option<Expr>, QueryError> {
-    let row = |expr: &Expr| match expr {
-        Expr::Tuple(parts) if parts.len() > 1 => Some(parts.iter().cloned().map(apart).collect::<Vec<_>>()),
-        _ => None,
-    };
+    let row = |expr: &Expr| rows::parts(expr);
     Ok(Some(match expr {
         Expr::BinaryOp { left, op, right } => {
             let (Some(left), Some(right)) = (row(left), row(right)) else { return Ok(None) };

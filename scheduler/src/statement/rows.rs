@@ -4,11 +4,12 @@
 //! WHERE only asks for rows of which it is true, so there the subquery is read once.
 
 use super::forms::{apart, binary, compared, nested, not};
-use super::walk::{outside_of_queries, taken};
+use super::walk::outside_of_queries;
 use crate::errors::QueryError;
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Ident, Query, Select, SelectItem, SetExpr, Statement, TableFactor, UnaryOperator, Value,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select, SelectItem,
+    SetExpr, Statement, TableFactor, UnaryOperator, Value,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -35,12 +36,27 @@ pub(super) fn conditions(expr: &mut Expr, state: &SessionState) -> Result<(), Qu
     }
 }
 
+/// The parts of a row of several: `(a, b)` or `ROW(a, b)`.
+pub(super) fn parts(expr: &Expr) -> Option<Vec<Expr>> {
+    let parts: Vec<Expr> = match expr {
+        Expr::Tuple(parts) => parts.clone(),
+        Expr::Function(Function { name, args: FunctionArguments::List(list), over: None, .. })
+            if name.to_string().eq_ignore_ascii_case("row") =>
+        {
+            let unnamed = list.args.iter().map(|arg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(part)) => Some(part.clone()),
+                _ => None,
+            });
+            unnamed.collect::<Option<_>>()?
+        }
+        _ => return None,
+    };
+    (parts.len() > 1).then(|| parts.into_iter().map(apart).collect())
+}
+
 /// The row, the subquery, and whether it is NOT IN.
 fn membership(expr: &Expr) -> Option<(Vec<Expr>, Query, bool)> {
-    let row = |expr: &Expr| match expr {
-        Expr::Tuple(parts) if parts.len() > 1 => Some(parts.iter().cloned().map(apart).collect::<Vec<_>>()),
-        _ => None,
-    };
+    let row = parts;
     let query = |expr: &Expr| match expr {
         Expr::Subquery(query) => Some(query.as_ref().clone()),
         _ => None,
@@ -63,7 +79,7 @@ fn member(row: Vec<Expr>, query: Query, negated: bool, state: &SessionState) -> 
 }
 
 /// What a row beside a subquery says of its parts, if `expr` is one.
-pub(super) fn beside_query(expr: &mut Expr, state: &SessionState) -> Result<Option<Expr>, QueryError> {
+pub(super) fn beside_query(expr: &Expr, state: &SessionState) -> Result<Option<Expr>, QueryError> {
     if let Some((row, query, negated)) = membership(expr) {
         let (columns, equal) = equal(row, &query, state)?;
         let unknown = exists(query.clone(), &columns, Expr::IsNull(Box::new(nested(equal.clone()))));
@@ -77,10 +93,10 @@ pub(super) fn beside_query(expr: &mut Expr, state: &SessionState) -> Result<Opti
         let case = nested(case);
         return Ok(Some(if negated { not(case) } else { case }));
     }
-    let Expr::BinaryOp { left, op, right } = expr else { return Ok(None) };
-    let (row, query, op) = match (left.as_mut(), right.as_mut()) {
-        (Expr::Tuple(row), Expr::Subquery(query)) if row.len() > 1 => (row, query, op.clone()),
-        (Expr::Subquery(query), Expr::Tuple(row)) if row.len() > 1 => {
+    let Expr::BinaryOp { left, op, right } = &*expr else { return Ok(None) };
+    let (row, query, op) = match (parts(left), parts(right), left.as_ref(), right.as_ref()) {
+        (Some(row), _, _, Expr::Subquery(query)) => (row, query, op.clone()),
+        (_, Some(row), Expr::Subquery(query), _) => {
             let swapped = match op {
                 BinaryOperator::Lt => BinaryOperator::Gt,
                 BinaryOperator::LtEq => BinaryOperator::GtEq,
@@ -92,7 +108,6 @@ pub(super) fn beside_query(expr: &mut Expr, state: &SessionState) -> Result<Opti
         }
         _ => return Ok(None),
     };
-    let row: Vec<Expr> = row.iter_mut().map(|part| apart(taken(part))).collect();
     let columns = columns(&row, query, state)?;
     let pairs: Vec<(Expr, Expr)> = row.into_iter().zip(columns.iter().cloned().map(Expr::Identifier)).collect();
     let Some(compared) = compared(&op, &pairs) else {
