@@ -178,6 +178,11 @@ fn limits() -> Vec<Case> {
         refused("20,000 ORs", format!("select 1 where {}", listed(20_000, " or ", |n| format!("1 = {n}"))), DEPTH),
         refused("11,000 joins", format!("select 1 from four{}", " join four on true".repeat(11_000)), DEPTH),
         refused("40 inputs that are doubled", doubled, SIZE),
+        refused(
+            "a type of 3,000 levels",
+            format!("select cast(null as {}int{})", "array<".repeat(3_000), ">".repeat(3_000)),
+            "more than 50 levels deep",
+        ),
         refused("1,100,000 rows", format!("values {}", listed(1_100_000, ",", |n| format!("({n})"))), SIZE),
         refused(
             "a large constant in VALUES",

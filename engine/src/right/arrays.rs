@@ -7,7 +7,6 @@
 //! | `windlass_array(array)` | the array, and an empty one for NULL |
 //! | `windlass_arrays(a, b, op)` | `a < b` and the like: a NULL among the elements is above all others |
 //! | `array_length` | NULL for an empty array; `list_length` is 0 |
-//! | `array_remove`, `array_replace` | all elements, as in PostgreSQL, and not the first one |
 
 use super::comparable::{canonical_values, differs};
 use arrow::array::{
@@ -17,13 +16,13 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::kernels::cmp;
 use arrow::compute::{SortOptions, cast, filter, nullif, take};
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
-use datafusion::functions_nested::{length, remove, replace};
+use datafusion::functions_nested::length;
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility, lit,
+    ColumnarValue, Documentation, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    lit,
 };
 use std::sync::{Arc, LazyLock};
 
@@ -35,8 +34,6 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         Arc::clone(&ORDERED),
         Arc::new(Length { name: "array_length", of_empty: None, datafusion: length::array_length_udf() }.into()),
         Arc::new(Length { name: "list_length", of_empty: Some(0), datafusion: length::array_length_udf() }.into()),
-        Arc::new(Every { name: "array_remove", datafusion: remove::array_remove_all_udf() }.into()),
-        Arc::new(Every { name: "array_replace", datafusion: replace::array_replace_all_udf() }.into()),
     ]
 }
 
@@ -284,54 +281,8 @@ impl ScalarUDFImpl for OrEmpty {
     }
 }
 
-/// DataFusion's function for all elements under the name of that for the first one.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Every {
-    name: &'static str,
-    datafusion: Arc<ScalarUDF>,
-}
-
-impl ScalarUDFImpl for Every {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn signature(&self) -> &Signature {
-        self.datafusion.signature()
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.datafusion.documentation()
-    }
-
-    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        self.datafusion.coerce_types(types)
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.datafusion.return_type(types)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let field = self.datafusion.inner().return_field_from_args(args)?;
-        Ok(Arc::new(field.as_ref().clone().with_name(self.name)))
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if let (2, ColumnarValue::Scalar(element)) = (args.args.len(), &args.args[1])
-            && element.is_null()
-        {
-            let arrays = args.args[0].to_array(args.number_rows)?;
-            return match arrays.as_list_opt::<i32>() {
-                Some(lists) => Ok(ColumnarValue::Array(Arc::new(without_nulls(lists)?))),
-                None => Ok(ColumnarValue::Array(arrays)),
-            };
-        }
-        self.datafusion.inner().invoke_with_args(args)
-    }
-}
-
-fn without_nulls(lists: &ListArray) -> Result<ListArray> {
+/// The lists without their NULL elements.
+pub(super) fn without_nulls(lists: &ListArray) -> Result<ListArray> {
     let DataType::List(field) = lists.data_type() else { return exec_err!("{} is no list", lists.data_type()) };
     let (elements, rows) = elements(lists)?;
     let known = arrow::compute::is_not_null(&elements)?;

@@ -6,7 +6,9 @@
 //!   corr of all rows. Here both are computed in the way that does not cancel.
 //! * corr of a NaN or an infinity is NULL, and regr_r2 where all y are equal. Here they are NaN and 1, as in PostgreSQL.
 //! * percentile_cont(0) and (1) become DataFusion's min and max. Here they become those of this file.
-//! * variances, covariances, correlations and regressions over frames: see [`super::frames`].
+//! * variances, covariances, correlations and regressions over frames: see [`super::frames`]. bit_and, bit_or, bool_and, bool_or and string_agg take
+//!   nothing back, and DataFusion refuses them over frames that move.
+//! * bool_and is also called every, as in the SQL standard.
 
 use super::frames::States;
 use arrow::array::ArrayRef;
@@ -38,6 +40,8 @@ enum Otherwise {
     Frames,
     /// Frames, and 1 where nothing is to be explained.
     Determination,
+    /// Does not count how often a value is there, so that DISTINCT is the same.
+    FramesOfAny,
     /// The first and the last are those of max and min here.
     Percentile,
 }
@@ -50,6 +54,8 @@ impl Otherwise {
             "corr" => Self::Correlation,
             "var" | "var_pop" | "stddev" | "stddev_pop" | "covar_pop" | "covar_samp" => Self::Frames,
             "regr_r2" => Self::Determination,
+            "bit_and" | "bit_or" | "bool_and" | "bool_or" => Self::FramesOfAny,
+            "string_agg" => Self::Frames,
             "percentile_cont" => Self::Percentile,
             name if name.starts_with("regr_") => Self::Frames,
             _ => return None,
@@ -115,12 +121,17 @@ fn min_function() -> Arc<AggregateUDF> {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Instead {
     function: Arc<AggregateUDF>,
+    aliases: Vec<String>,
     otherwise: Otherwise,
 }
 
 impl Instead {
     fn of(function: Arc<AggregateUDF>, otherwise: Otherwise) -> Arc<AggregateUDF> {
-        Arc::new(AggregateUDF::from(Self { function, otherwise }))
+        let mut aliases = function.aliases().to_vec();
+        if function.name() == "bool_and" {
+            aliases.push("every".to_string());
+        }
+        Arc::new(AggregateUDF::from(Self { function, aliases, otherwise }))
     }
 }
 
@@ -151,6 +162,7 @@ impl AggregateUDFImpl for Instead {
                 };
                 Ok(Box::new(States::of(&function, &args)))
             }
+            Otherwise::FramesOfAny => Ok(Box::new(States::of(&self.function, &args))),
             _ => self.function.create_sliding_accumulator(args),
         }
     }
@@ -160,7 +172,7 @@ impl AggregateUDFImpl for Instead {
     }
 
     fn aliases(&self) -> &[String] {
-        self.function.aliases()
+        &self.aliases
     }
 
     fn schema_name(&self, params: &AggregateFunctionParams) -> Result<String> {

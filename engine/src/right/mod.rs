@@ -13,15 +13,18 @@
 //! | `keys`, `comparable` | zeros, NaN and intervals where they are compared |
 //! | `instead` | max, min and corr of groups of floating point numbers |
 //! | `frames` | sums, averages and statistics over frames that move |
-//! | `arrays`, `texts` | functions of arrays and texts |
+//! | `arrays`, `elements`, `texts` | functions of arrays and texts |
+//! | `cast` | casts that are part of a name |
 //! | `ranges` | RANGE frames whose bounds leave the type of their key |
 //!
 //! All of it is rules over plans and functions that plans name, so it holds however a statement is run.
 
 mod arithmetic;
 mod arrays;
+mod cast;
 mod comparable;
 pub(crate) mod cross_joins;
+mod elements;
 mod expressions;
 mod frames;
 mod grouping;
@@ -56,6 +59,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.push(Arc::new(keys::ComparableKeys));
     rules.push(Arc::new(ranges::WideRanges));
     rules.push(Arc::new(arithmetic::CheckedArithmetic));
+    rules.push(Arc::new(numbers::LeftToRight));
     rules
 }
 
@@ -79,7 +83,9 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.extend(comparable::functions());
     functions.extend(numbers::functions());
     functions.push(only_row::function());
+    functions.push(cast::function());
     functions.extend(arrays::functions());
+    functions.extend(elements::functions());
     functions.extend(texts::functions());
     functions
 }

@@ -11,7 +11,7 @@ use super::repeat::Repeat;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult};
-use datafusion::common::{Column, ExprSchema, JoinType, NullEquality, Result, plan_err};
+use datafusion::common::{Column, ExprSchema, JoinType, NullEquality, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{
     Distinct, Expr, Extension, Join, LogicalPlan, LogicalPlanBuilder, cast, col, lit, when,
@@ -90,6 +90,7 @@ fn counted(join: &Join) -> Result<LogicalPlan> {
         };
         let back = match common == *types[0] {
             true => col(name.as_str()),
+            false if types[0].is_null() => lit(ScalarValue::Null),
             // Every row that is left was a row of the left side, so it fits.
             false => cast(col(name.as_str()), types[0].clone()),
         };

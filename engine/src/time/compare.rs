@@ -6,6 +6,7 @@
 //! What is known at planning becomes a value of the other side's type, rounded down where that type is coarser, with an operator that
 //! says the same. Columns of two types meet in microseconds, rounded to the side that the operator asks for.
 
+use super::nanos::nanoseconds;
 use super::unit::{in_unit, is_text, nanos_of, per_second};
 use super::zone::Zone;
 use arrow::array::types::{Date32Type, IntervalMonthDayNano};
@@ -13,9 +14,9 @@ use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::datatypes::{DataType, TimeUnit};
 use chrono::{DateTime, NaiveDateTime};
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, ScalarFunction};
-use datafusion::logical_expr::{Expr, ExprSchemable, Operator, lit};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, InSubquery, ScalarFunction};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Projection, lit};
 use std::sync::Arc;
 
 type ZoneName = Option<Arc<str>>;
@@ -28,7 +29,7 @@ pub(super) fn concerns(expr: &Expr) -> bool {
     match expr {
         Expr::BinaryExpr(binary) => is_comparison(binary.op) || matches!(binary.op, Operator::Plus | Operator::Minus),
         Expr::ScalarFunction(function) => OF_ONE_TYPE.contains(&function.name()),
-        Expr::Between(_) | Expr::InList(_) | Expr::Case(_) => true,
+        Expr::Between(_) | Expr::InList(_) | Expr::InSubquery(_) | Expr::Case(_) => true,
         _ => false,
     }
 }
@@ -47,6 +48,7 @@ pub(super) fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
         }
         Expr::Between(between) => Ok(changed(bounds(&between, schema)?, Expr::Between(between))),
         Expr::InList(list) => Ok(changed(members(&list, schema), Expr::InList(list))),
+        Expr::InSubquery(within) => among(within, schema),
         Expr::ScalarFunction(function) if OF_ONE_TYPE.contains(&function.name()) => {
             let args = of_one_type(function.args.iter(), schema);
             let call = |args| Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&function.func), args));
@@ -95,11 +97,13 @@ fn one_way((time, of_time): (&Expr, &DataType), op: Operator, (other, of_other):
         DataType::Date32 | DataType::Date64 if !fine => Some(binary(time.clone(), op, to(other, *unit, zone))),
         DataType::Date32 | DataType::Date64 => match in_micros(time, op, zone) {
             Some(time) => Some(binary(time, op, to(other, TimeUnit::Microsecond, zone))),
-            None => Some(binary(time.clone(), op, to(other, TimeUnit::Nanosecond, zone))),
+            None => Some(binary(time.clone(), op, nanoseconds(to(other, TimeUnit::Microsecond, zone)))),
         },
         DataType::Timestamp(other_unit, other_zone) if fine && *other_unit != *unit => {
-            let time = in_micros(time, op, zone)?;
-            Some(binary(time, op, to(other, TimeUnit::Microsecond, other_zone)))
+            match in_micros(time, op, zone) {
+                Some(time) => Some(binary(time, op, to(other, TimeUnit::Microsecond, other_zone))),
+                None => Some(binary(time.clone(), op, nanoseconds(other.clone()))),
+            }
         }
         _ => None,
     }
@@ -258,6 +262,36 @@ fn members(list: &InList, schema: &DFSchema) -> Option<Expr> {
         return Some(binary(list.expr.as_ref().clone(), never, lit(timestamp(i64::MIN, unit, &zone))));
     }
     Some(Expr::InList(InList::new(list.expr.clone(), members, list.negated)))
+}
+
+/// A time among those of a subquery, where one side has nanoseconds.
+fn among(mut within: InSubquery, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Ok(of_time) = within.expr.get_type(schema) else { return Ok(Transformed::no(Expr::InSubquery(within))) };
+    let theirs = Arc::clone(within.subquery.subquery.schema());
+    let (relation, field) = theirs.qualified_field(0);
+    let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+    if let Some(fine) = beside_nanoseconds(&within.expr, &of_time, field.data_type()) {
+        *within.expr = fine;
+    } else if let Some(fine) = beside_nanoseconds(&column, field.data_type(), &of_time) {
+        let named = fine.alias_qualified(relation.cloned(), field.name());
+        let subquery = Projection::try_new(vec![named], Arc::clone(&within.subquery.subquery))?;
+        within.subquery.subquery = Arc::new(LogicalPlan::Projection(subquery));
+    } else {
+        return Ok(Transformed::no(Expr::InSubquery(within)));
+    }
+    Ok(Transformed::yes(Expr::InSubquery(within)))
+}
+
+/// A date or a coarser timestamp as one of nanoseconds, if the other side has these.
+fn beside_nanoseconds(time: &Expr, of_time: &DataType, other: &DataType) -> Option<Expr> {
+    let DataType::Timestamp(TimeUnit::Nanosecond, zone) = other else { return None };
+    match of_time {
+        DataType::Date32 | DataType::Date64 => {
+            Some(nanoseconds(cast(time, DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))))
+        }
+        DataType::Timestamp(unit, _) if *unit != TimeUnit::Nanosecond => Some(nanoseconds(time.clone())),
+        _ => None,
+    }
 }
 
 /// A known timestamp taken from one of a coarser unit, or the other way round.

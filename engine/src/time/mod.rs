@@ -9,6 +9,7 @@
 //!   trunc.rs     date_trunc        bin.rs  date_bin
 //!   text.rs      to_timestamp and its kin, to_unixtime, from_unixtime, patterns of to_char and to_date
 //!   pattern.rs   languages of patterns
+//!   nanos.rs     times of any year beside those of nanoseconds
 //!   compare.rs   comparisons of times, before DataFusion makes all of them nanoseconds
 //!   rules.rs     what puts cast.rs and interval.rs into plans, and tables' columns into the session's zone
 //! ```
@@ -18,6 +19,7 @@ mod bin;
 mod cast;
 mod compare;
 mod interval;
+mod nanos;
 mod pattern;
 mod rules;
 mod text;
@@ -62,6 +64,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     let mut all: Vec<Arc<ScalarUDF>> = functions.drain(..).map(Arc::new).collect();
     all.extend(cast::functions());
     all.extend(interval::functions());
+    all.push(nanos::function());
     all
 }
 

@@ -23,7 +23,6 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{
     CreateExternalTable, DdlStatement, Expr, LogicalPlan, SortExpr, TableProviderFilterPushDown, TableType,
 };
-use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::sql::parser::Statement;
@@ -414,8 +413,11 @@ pub(crate) async fn view_provider(
     // What is shared among views upon views is coerced in each of its places.
     limits.check(&command.input)?;
     // Inlined plans are coerced with the statement around them, but the columns of the view must have their types before.
-    let analyzer = Analyzer::with_rules(coercion_rules());
-    let plan = analyzer.execute_and_check(Arc::unwrap_or_clone(command.input), state.config_options(), |_, _| {})?;
+    // Whether their subqueries can be computed is found out with the statement, by rules that come before these.
+    let mut plan = Arc::unwrap_or_clone(command.input);
+    for rule in coercion_rules() {
+        plan = rule.analyze(plan, state.config_options())?;
+    }
     Ok(Arc::new(ViewTable::new(plan, Some(view.definition.clone()))))
 }
 

@@ -25,6 +25,40 @@ fn size(tokens: &[Token]) -> usize {
     tokens.iter().filter(|token| matches!(role(token), Role::Operand | Role::Operator(_))).count()
 }
 
+/// Levels of a type, such as `INT[][]`: more do not fit into a message of Arrow.
+pub(super) const TYPE_DEPTH: usize = 50;
+
+/// An error for a type that is deeper than clients can be told.
+pub(super) fn check_types(tokens: &[Token]) -> Result<(), QueryError> {
+    let tokens: Vec<&Token> = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))).collect();
+    // Of types in angle brackets, and of pairs of brackets one after the other.
+    let (mut nested, mut pairs) = (0_usize, 0_usize);
+    for (at, token) in tokens.iter().enumerate() {
+        let before = at.checked_sub(1).map(|before| tokens[before]);
+        match token {
+            Token::Lt => {
+                let opens = matches!(before, Some(Token::Word(word)) if matches!(word.keyword, Keyword::ARRAY | Keyword::STRUCT | Keyword::MAP));
+                nested = if opens || nested > 0 { nested + 1 } else { 0 };
+            }
+            Token::Gt => nested = nested.saturating_sub(1),
+            Token::ShiftRight => nested = nested.saturating_sub(2),
+            Token::SemiColon => nested = 0,
+            Token::LBracket => {
+                let goes_on = matches!(before, Some(Token::RBracket)) && pairs > 0;
+                let is_pair = matches!(tokens.get(at + 1), Some(Token::RBracket));
+                pairs = if is_pair && goes_on { pairs + 1 } else { usize::from(is_pair) };
+            }
+            _ => {}
+        }
+        if nested.max(pairs) > TYPE_DEPTH {
+            return Err(QueryError::Unsupported(format!(
+                "a type is more than {TYPE_DEPTH} levels deep: use a flatter one, or a text"
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn deepest<'a>(tokens: impl IntoIterator<Item = &'a Token>) -> usize {
     let mut open: Vec<Scope> = Vec::new();
     let (mut scope, mut deepest) = (Scope::default(), 0);
@@ -302,6 +336,18 @@ mod tests {
         assert_eq!(refused(&list, 10, 1_002), None);
         assert!(refused(&list, 10, 1_001).unwrap().contains("primary.size_limit"));
         assert!(refused("select 1 + 2 + 3 + 4", 3, 100).unwrap().contains("primary.depth_limit"));
+    }
+
+    #[test]
+    fn types_have_levels() {
+        let check = |sql: String| check_types(&Tokenizer::new(&GenericDialect {}, &sql).tokenize().unwrap());
+        let angles =
+            |levels: usize| format!("select cast(null as {}int{})", "array<".repeat(levels), ">".repeat(levels));
+        assert!(check(angles(50)).is_ok());
+        assert!(check(angles(51)).is_err());
+        assert!(check(angles(3_000)).is_err());
+        assert!(check(format!("select null::int{}", "[]".repeat(51))).is_err());
+        assert!(check(format!("select 1{}", ", 'a'::int[][], 1 < 2, b < 3".repeat(100))).is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //!   (a, b) < (c, d)              a < c OR (a = c AND b < d)
 //!   (a, b) IN ((c, d), …)        a = c AND b = d OR …
 //!   (a, b) IS NULL               a IS NULL AND b IS NULL; ROW(a, b) is the same as (a, b)
+//!   (a, b) IN (SELECT …)         EXISTS (SELECT 1 FROM (SELECT …) q(c, d) WHERE a = c AND b = d), or NULL: see rows.rs
 //!   x = ANY (ARRAY[a, b])        x IN (a, b); of another array a function that knows NULLs
 //!   ARRAY(SELECT …)              (SELECT coalesce(array_agg(…), …) FROM (SELECT …))
 //!   x SIMILAR TO p               x ~ p, as a regular expression
@@ -15,6 +16,7 @@
 
 use super::balance::tree;
 use super::dialect::call;
+use super::rows;
 use super::walk::{everywhere, outside_of_queries, same_name, taken};
 use crate::errors::QueryError;
 use datafusion::execution::SessionState;
@@ -32,18 +34,24 @@ use std::ops::ControlFlow;
 pub(super) fn rewrite(state: &SessionState, statement: &mut Statement) -> Result<(), QueryError> {
     set_time_zone(statement)?;
     let has_zone = state.config_options().execution.time_zone.is_some();
-    everywhere(statement, &mut Forms { has_zone }).map_or(Ok(()), Err)
+    everywhere(statement, &mut Forms { has_zone, state }).map_or(Ok(()), Err)
 }
 
-struct Forms {
+struct Forms<'a> {
+    state: &'a SessionState,
     /// Whether the session has a time zone. Without one what now() and to_timestamp() give is of UTC without saying so.
     has_zone: bool,
 }
 
-impl VisitorMut for Forms {
+impl VisitorMut for Forms<'_> {
     type Break = QueryError;
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
+        if let Some(condition) = &mut select.selection
+            && let Err(error) = rows::conditions(condition, self.state)
+        {
+            return ControlFlow::Break(error);
+        }
         for item in &mut select.projection {
             let SelectItem::UnnamedExpr(expr) = item else { continue };
             let mut expr = taken(expr);
@@ -68,9 +76,13 @@ impl VisitorMut for Forms {
     }
 }
 
-impl Forms {
+impl Forms<'_> {
     fn changed(&self, expr: &mut Expr) -> Result<(), QueryError> {
         if let Some(rows) = of_rows(expr)? {
+            *expr = rows;
+            return Ok(());
+        }
+        if let Some(rows) = rows::beside_query(expr, self.state)? {
             *expr = rows;
             return Ok(());
         }
@@ -95,7 +107,8 @@ impl Forms {
                         "a subquery as the argument of {name}() is not supported: put it in parentheses of its own, {name}((SELECT …))"
                     )));
                 }
-                *expr = array_of(query.as_mut().clone())?;
+                // In parentheses: ANY (ARRAY(SELECT …)) is about the elements of a value.
+                *expr = nested(array_of(query.as_mut().clone())?);
             }
             Expr::AtTimeZone { timestamp, time_zone } => {
                 let (mut time, zone) = (taken(timestamp), taken(time_zone));
@@ -106,6 +119,7 @@ impl Forms {
             }
             Expr::TypedString(TypedString { data_type, value, .. }) => {
                 as_written(data_type, &mut value.value);
+                as_digits(data_type, &mut value.value);
                 if let Some(digits) = without_digits(data_type) {
                     *expr = call("windlass_time_digits", vec![taken(expr), digits]);
                 }
@@ -113,6 +127,7 @@ impl Forms {
             Expr::Cast { kind, expr: of, data_type, .. } => {
                 if let Expr::Value(value) = of.as_mut() {
                     as_written(data_type, &mut value.value);
+                    as_digits(data_type, &mut value.value);
                 }
                 if matches!(kind, CastKind::Cast | CastKind::DoubleColon)
                     && let Some(digits) = without_digits(data_type)
@@ -143,13 +158,15 @@ fn is_changed(expr: &Expr) -> bool {
         Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
             is_placeholder(left) && is_placeholder(right)
         }
+        Expr::BinaryOp { right, .. } if rows::parts(right).is_some() => true,
         Expr::BinaryOp { left: of, .. }
+        | Expr::InSubquery { expr: of, .. }
         | Expr::IsNull(of)
         | Expr::IsNotNull(of)
         | Expr::InList { expr: of, .. }
         | Expr::Between { expr: of, .. }
         | Expr::IsDistinctFrom(of, _)
-        | Expr::IsNotDistinctFrom(of, _) => parts(of).is_some(),
+        | Expr::IsNotDistinctFrom(of, _) => rows::parts(of).is_some(),
         _ => false,
     }
 }
@@ -185,7 +202,7 @@ fn set_time_zone(statement: &mut Statement) -> Result<(), QueryError> {
 
 /// What a comparison of rows says of their parts.
 fn of_rows(expr: &mut Expr) -> Result<Option<Expr>, QueryError> {
-    let row = |expr: &Expr| Some(parts(expr)?.into_iter().cloned().map(apart).collect::<Vec<_>>());
+    let row = |expr: &Expr| rows::parts(expr);
     Ok(Some(match expr {
         Expr::BinaryOp { left, op, right } => {
             let (Some(left), Some(right)) = (row(left), row(right)) else { return Ok(None) };
@@ -235,23 +252,6 @@ fn of_rows(expr: &mut Expr) -> Result<Option<Expr>, QueryError> {
     }))
 }
 
-/// The parts of `(a, b)` or `ROW(a)`.
-fn parts(row: &Expr) -> Option<Vec<&Expr>> {
-    match row {
-        Expr::Tuple(parts) if parts.len() > 1 => Some(parts.iter().collect()),
-        Expr::Function(Function { name, args: FunctionArguments::List(list), .. })
-            if name.to_string().eq_ignore_ascii_case("row") && !list.args.is_empty() =>
-        {
-            let parts = list.args.iter().map(|arg| match arg {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(part)) => Some(part),
-                _ => None,
-            });
-            parts.collect()
-        }
-        _ => None,
-    }
-}
-
 fn pairs(left: Vec<Expr>, right: Vec<Expr>) -> Result<Vec<(Expr, Expr)>, QueryError> {
     match left.len() == right.len() {
         true => Ok(left.into_iter().zip(right).collect()),
@@ -264,7 +264,7 @@ fn pairs(left: Vec<Expr>, right: Vec<Expr>) -> Result<Vec<(Expr, Expr)>, QueryEr
 }
 
 /// As the standard compares rows: the first parts that differ decide, and a NULL before them leaves it unknown.
-fn compared(op: &BinaryOperator, pairs: &[(Expr, Expr)]) -> Option<Expr> {
+pub(super) fn compared(op: &BinaryOperator, pairs: &[(Expr, Expr)]) -> Option<Expr> {
     let each = |op: &BinaryOperator| {
         let parts = pairs.iter().map(|(l, r)| binary(l.clone(), op.clone(), r.clone()));
         parts.collect::<Vec<_>>()
@@ -411,6 +411,33 @@ fn as_written(data_type: &DataType, value: &mut Value) {
     *written = format!("{date} {clock}{seconds}{rest}");
 }
 
+/// The text of a decimal with an exponent, as its digits.
+fn as_digits(data_type: &DataType, value: &mut Value) {
+    let (DataType::Numeric(_) | DataType::Decimal(_) | DataType::Dec(_), Value::SingleQuotedString(written)) =
+        (data_type, value)
+    else {
+        return;
+    };
+    let Some((number, exponent)) = written.trim().split_once(['e', 'E']) else { return };
+    let (sign, number) = match number.strip_prefix('-') {
+        Some(number) => ("-", number),
+        None => ("", number.strip_prefix('+').unwrap_or(number)),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let are_digits = |text: &str| text.bytes().all(|letter| letter.is_ascii_digit());
+    // More digits are in no decimal.
+    let Some(exponent) = exponent.parse::<i16>().ok().filter(|exponent| exponent.unsigned_abs() <= 100) else { return };
+    if !are_digits(whole) || !are_digits(fraction) || whole.len() + fraction.len() == 0 {
+        return;
+    }
+    let point = whole.len() as i16 + exponent;
+    let mut digits = format!("{}{whole}{fraction}", "0".repeat((1 - point).max(0) as usize));
+    let point = point.max(1) as usize;
+    digits.push_str(&"0".repeat(point.saturating_sub(digits.len())));
+    digits.insert(point, '.');
+    *written = format!("{sign}{}", digits.trim_end_matches('.'));
+}
+
 fn is_query(expr: &Expr) -> bool {
     matches!(expr, Expr::Subquery(_))
 }
@@ -419,12 +446,12 @@ fn is_placeholder(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(value) if matches!(value.value, Value::Placeholder(_)))
 }
 
-fn nested(expr: Expr) -> Expr {
+pub(super) fn nested(expr: Expr) -> Expr {
     Expr::Nested(Box::new(expr))
 }
 
 /// `expr`, in parentheses unless it needs none beside any operator: a view is kept as text.
-fn apart(expr: Expr) -> Expr {
+pub(super) fn apart(expr: Expr) -> Expr {
     match expr {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_) | Expr::Function(_) | Expr::Nested(_) => {
             expr
@@ -433,14 +460,39 @@ fn apart(expr: Expr) -> Expr {
     }
 }
 
-fn not(expr: Expr) -> Expr {
+pub(super) fn not(expr: Expr) -> Expr {
     Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(expr) }
 }
 
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
 fn text(value: &str) -> Expr {
     Expr::value(Value::SingleQuotedString(value.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exponent_moves_the_point() {
+        let numeric = DataType::Numeric(ast::ExactNumberInfo::None);
+        for (written, expected) in [
+            ("1e3", "1000"),
+            (" -1.25E1 ", "-12.5"),
+            ("1.25e-1", "0.125"),
+            ("125e-5", "0.00125"),
+            (".5e1", "5"),
+            ("+12e-2", "0.12"),
+            ("1e", "1e"),
+            ("1.5", "1.5"),
+            ("e5", "e5"),
+        ] {
+            let mut value = Value::SingleQuotedString(written.to_string());
+            as_digits(&numeric, &mut value);
+            assert_eq!(value, Value::SingleQuotedString(expected.to_string()), "{written}");
+        }
+    }
 }

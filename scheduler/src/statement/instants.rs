@@ -1,6 +1,8 @@
 //! TIMESTAMP WITH TIME ZONE in sessions without a time zone.
 
 use datafusion::execution::SessionState;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 use std::borrow::Cow;
 
 /// The zone of a session that has none.
@@ -10,7 +12,8 @@ const ZONE: &str = "UTC";
 /// UTC.
 pub(crate) fn zoned<'a>(state: &'a SessionState, sql: &str) -> Cow<'a, SessionState> {
     let has_zone = state.config_options().execution.time_zone.as_ref().is_some_and(|zone| !zone.is_empty());
-    if has_zone || !names_instants(sql) {
+    // Most texts say it nowhere, not even in quotes.
+    if has_zone || !may_name_instants(sql) || !names_instants(sql) {
         return Cow::Borrowed(state);
     }
     let mut state = state.clone();
@@ -18,8 +21,16 @@ pub(crate) fn zoned<'a>(state: &'a SessionState, sql: &str) -> Cow<'a, SessionSt
     Cow::Owned(state)
 }
 
-/// Whether the type may be named in a text.
-fn names_instants(sql: &str) -> bool {
+fn may_name_instants(sql: &str) -> bool {
     let sql = sql.to_ascii_lowercase();
     ["zone", "timestamptz"].iter().any(|word| sql.contains(word))
+}
+
+/// Whether the type, or AT TIME ZONE, may be among the words of a text.
+fn names_instants(sql: &str) -> bool {
+    let is = |word: &Word| {
+        word.quote_style.is_none() && ["zone", "timestamptz"].iter().any(|name| word.value.eq_ignore_ascii_case(name))
+    };
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().unwrap_or_default();
+    tokens.iter().any(|token| matches!(token, Token::Word(word) if is(word)))
 }

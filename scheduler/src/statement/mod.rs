@@ -9,6 +9,7 @@
 //!                                                     └─ SHOW, DESCRIBE, EXPLAIN, information_schema: here, without a job
 //! ```
 
+mod apart;
 mod balance;
 mod cluster;
 mod ddl;
@@ -34,6 +35,7 @@ mod places;
 mod precedence;
 mod publish;
 mod rewrite;
+mod rows;
 mod runner;
 mod shared;
 #[cfg(test)]
@@ -529,19 +531,38 @@ impl Statements {
             let names = ParameterNames::default();
             return Ok(Planned { plan, names, parsed: None });
         }
-        let parsed = parse::parse(state, sql, self.inner.config.limits)?;
+        let mut parsed = parse::parse(state, sql, self.inner.config.limits)?;
         let state = &*instants::zoned(state, sql);
-        let statement = parsed.statement.clone();
-        let plan = match state.statement_to_plan(statement).await {
+        let plan = match self.plan_parsed(state, &mut parsed).await {
             Ok(plan) => plan,
             Err(error) => return Err(self.planning_error(session, state, sql, &parsed, error).await),
         };
         self.inner.config.limits.check(&plan)?;
+        let plan = apart::shown(plan)?;
         if parsed.is_query && parsed.names.is_empty() {
             session.plans.lock().put(sql, versions, &plan);
         }
         let names = parsed.names.clone();
         Ok(Planned { plan, names, parsed: Some(parsed) })
+    }
+
+    async fn plan_parsed(&self, state: &SessionState, parsed: &mut Parsed) -> Result<LogicalPlan, DataFusionError> {
+        let error = match state.statement_to_plan(parsed.statement.clone()).await {
+            Ok(plan) => return Ok(plan),
+            Err(error) => error,
+        };
+        // Only the planner knows which columns `*` stands for, and what it calls an expression.
+        let mut statement = parsed.statement.clone();
+        if !apart::anything(&mut statement) {
+            return Err(error);
+        }
+        match state.statement_to_plan(statement.clone()).await {
+            Ok(plan) => {
+                parsed.statement = statement;
+                Ok(plan)
+            }
+            Err(_) => Err(error),
+        }
     }
 
     /// Plans again, keeping track of positions, to say where in the text the error lies.
@@ -744,6 +765,7 @@ impl Statements {
         };
         let plan = bind.await.map_err(|e: DataFusionError| explain(&e, sql, &[]))??;
         self.inner.config.limits.check(&plan)?;
+        let plan = apart::shown(plan)?;
         let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
         Box::pin(self.execute_planned(session, state, sql, planned, info)).await
     }

@@ -69,11 +69,16 @@ pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Res
 /// A text that is too deep is refused before it is parsed.
 pub(crate) fn check_depth(dialect: &dyn Dialect, sql: &str, limits: Limits) -> Result<(), QueryError> {
     // Each level takes a letter at least.
-    if sql.len() <= limits.depth {
+    let may_be_deep = sql.len() > limits.depth;
+    let has_types = sql.bytes().filter(|letter| matches!(letter, b'<' | b'[')).nth(depth::TYPE_DEPTH).is_some();
+    if !may_be_deep && !has_types {
         return Ok(());
     }
     match Tokenizer::new(dialect, sql).tokenize() {
-        Ok(tokens) => depth::check(&tokens, limits),
+        Ok(tokens) => {
+            depth::check_types(&tokens)?;
+            if may_be_deep { depth::check(&tokens, limits) } else { Ok(()) }
+        }
         // Which the parser says better.
         Err(_) => Ok(()),
     }

@@ -540,6 +540,28 @@ async fn prepared_statements_see_what_changed_since() {
 }
 
 #[tokio::test]
+async fn columns_that_are_named_twice_keep_their_name() {
+    let bench = Bench::new().await;
+    bench.sql("CREATE TABLE t AS SELECT 1 AS id, 2 AS x").await;
+    bench.sql("PREPARE again AS SELECT id, id FROM t WHERE id = $1").await;
+    for (sql, expected) in [
+        ("SELECT id, id FROM t", ["id", "id"].as_slice()),
+        ("SELECT a.id, b.id, a.id FROM t a, t b", &["id", "id", "id"]),
+        ("SELECT x AS id, t.id FROM t", &["id", "id"]),
+        ("SELECT *, id FROM t", &["id", "x", "id"]),
+        ("SELECT * FROM (SELECT id, id FROM t) s", &["id", "id"]),
+        ("SELECT id, id FROM t UNION ALL SELECT x, x FROM t ORDER BY 1", &["id", "id"]),
+        ("EXECUTE again(1)", &["id", "id"]),
+    ] {
+        let execution = bench.statements.execute(&bench.session, sql, None, &Info::default()).await.unwrap();
+        let names: Vec<_> = execution.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, expected, "{sql}");
+    }
+    let twice = bench.error("CREATE TABLE twice AS SELECT id, id FROM t").await.to_string();
+    assert!(twice.contains("column 'id' is there twice"), "{twice}");
+}
+
+#[tokio::test]
 async fn parameters_are_bound_by_position_and_by_name() {
     let bench = Bench::new().await;
     let run = async |sql: &str, parameters: Parameters| {

@@ -1,20 +1,28 @@
-//! Conditions that may fail, such as `10 / x > 4`, are computed only for rows that the other conditions of a WHERE leave.
+//! Conditions that may fail, such as `10 / x > 4`, are computed only for rows that other conditions leave.
 //!
-//! DataFusion computes each part of a conjunction for all rows, and a filter that was pushed down moves parts of it about, so
-//! `x <> 0 AND 10 / x > 4` divides by zero. Here it becomes `x <> 0 AND CASE WHEN x <> 0 THEN 10 / x > 4 ELSE false END`.
+//! DataFusion computes each part of AND and OR for all rows, and a filter that was pushed down moves parts of it about.
+//!
+//! - Of the conditions of WHERE, HAVING and ON all must be true, in whatever order they are written ([`GuardedConditions`]): `x <> 0 AND 10 / x > 4`
+//!   becomes `x <> 0 AND CASE WHEN x <> 0 THEN 10 / x > 4 ELSE false END`.
+//! - Everywhere else AND and OR are computed from left to right, as in PostgreSQL ([`LeftToRight`]): `x = 0 OR 10 / x > 4` becomes
+//!   `CASE WHEN x = 0 THEN true ELSE x = 0 OR 10 / x > 4 END`, whose ELSE says what a NULL on the left makes of it.
 //!
 //! Of a CASE of conditions, also one that was written, DataFusion makes AND and OR again. So it becomes one of the numbers 0 and 1.
 
-use arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, Result, ScalarValue, internal_err};
+use super::digits::{Digits, is_float};
+use crate::right::expressions::readable;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Exists, InSubquery};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility, lit,
+    ColumnarValue, Expr, ExprSchemable, Join, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility, lit,
 };
-use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
 use datafusion::physical_expr_common::datum::apply;
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
@@ -49,10 +57,197 @@ impl OptimizerRule for GuardedConditions {
                     }
                     Transformed::new_transformed(LogicalPlan::TableScan(scan), changed)
                 }
+                LogicalPlan::Join(mut join) => {
+                    let changed = guard_join(&mut join)?;
+                    Transformed::new_transformed(LogicalPlan::Join(join), changed)
+                }
                 node => Transformed::no(node),
             })
         })
     }
+}
+
+/// Guards the conditions of a join, and its keys: a key that is NULL is equal to none.
+fn guard_join(join: &mut Join) -> Result<bool> {
+    let Some(filter) = join.filter.clone() else { return Ok(false) };
+    let mut schema = join.left.schema().as_ref().clone();
+    schema.merge(join.right.schema());
+    let conditions = split_conjunction_owned(filter);
+    let mut changed = false;
+    let is_plain = matches!(join.join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full);
+    if is_plain && join.null_equality == NullEquality::NullEqualsNothing {
+        for key in join.on.iter_mut().flat_map(|(left, right)| [left, right]) {
+            if !may_fail(key, &schema) {
+                continue;
+            }
+            let columns = key.column_refs();
+            let guards = conditions
+                .iter()
+                .filter(|guard| is_guard(guard) && !may_fail(guard, &schema) && concern(guard, &columns));
+            let Some(guard) = conjunction(guards.cloned()) else { continue };
+            let guarded = vec![(Box::new(guard), Box::new(key.clone()))];
+            *key = Expr::Case(Case::new(None, guarded, None));
+            changed = true;
+        }
+    }
+    let conditions = match guarded(conditions.clone(), &schema) {
+        Some(guarded) => {
+            changed = true;
+            guarded
+        }
+        None => conditions,
+    };
+    let mut kept = Vec::new();
+    for condition in conditions {
+        let is_guarded = condition.exists(|expr| Ok(is_of_numbers(expr)))?;
+        let kept_together = is_guarded && !condition.exists(|expr| Ok(is_call(expr, &BESIDE)))?;
+        changed |= kept_together;
+        kept.push(if kept_together { together(condition, join)? } else { condition });
+    }
+    join.filter = conjunction(kept);
+    Ok(changed)
+}
+
+/// A condition whose parts are all of both sides: of nested loops DataFusion computes what is of one side for all of its rows, also what is in CASE.
+fn together(condition: Expr, join: &Join) -> Result<Expr> {
+    let (left, right) = (join.left.schema(), join.right.schema());
+    let first = |schema: &DFSchema| schema.columns().into_iter().next();
+    condition
+        .transform_up(|expr| {
+            let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
+            let other = if left.has_column(column) { first(right) } else { first(left) };
+            Ok(match other {
+                Some(other) => Transformed::yes(BESIDE.call(vec![expr, Expr::Column(other)])),
+                None => Transformed::no(expr),
+            })
+        })
+        .data()
+}
+
+fn is_call(expr: &Expr, function: &ScalarUDF) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.func.name() == function.name())
+}
+
+/// Levels of AND in OR in AND that are guarded: each computes what is on the left of it twice.
+const LEVELS: usize = 6;
+
+/// Comes before the optimizer, and does not look at what must be true as a whole: see [`GuardedConditions`].
+#[derive(Debug)]
+pub(crate) struct LeftToRight;
+
+impl AnalyzerRule for LeftToRight {
+    fn name(&self) -> &str {
+        "windlass_left_to_right"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|node| {
+            let mut concerns = false;
+            node.apply_expressions(|expr| {
+                concerns |= may_have_to_be_guarded(expr)?;
+                Ok(if concerns { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })?;
+            if !concerns {
+                return Ok(Transformed::no(node));
+            }
+            let schema = readable(&node)?;
+            let of_conditions = matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_));
+            let names = NamePreserver::new(&node);
+            node.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let ordered = match of_conditions {
+                    true => {
+                        let parts = split_conjunction_owned(expr).into_iter();
+                        let parts = parts.map(|part| left_to_right(part, &schema, LEVELS));
+                        chain(parts.collect::<Result<Vec<_>>>()?, Operator::And)
+                    }
+                    false => left_to_right(expr, &schema, LEVELS)?,
+                };
+                Ok(Transformed::yes(name.restore(ordered)))
+            })
+        })
+        .data()
+    }
+}
+
+/// Whether there is AND or OR, and below it what fails for some values.
+fn may_have_to_be_guarded(expr: &Expr) -> Result<bool> {
+    let fails = |expr: &Expr| {
+        Ok(match expr {
+            Expr::BinaryExpr(binary) => matches!(binary.op, Operator::Divide | Operator::Modulo),
+            Expr::ScalarFunction(call) => DIVIDES.contains(&call.func.name()),
+            Expr::Cast(_) => true,
+            _ => false,
+        })
+    };
+    Ok(expr.exists(|expr| Ok(is_chain(expr)))? && expr.exists(fails)?)
+}
+
+fn is_chain(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. }))
+}
+
+/// `expr`, with guards in its chains of AND and OR.
+fn left_to_right(expr: Expr, schema: &DFSchema, levels: usize) -> Result<Expr> {
+    if levels == 0 {
+        return Ok(expr);
+    }
+    expr.transform_down(|expr| {
+        let op = match &expr {
+            Expr::BinaryExpr(BinaryExpr { op: op @ (Operator::And | Operator::Or), .. }) => *op,
+            _ => return Ok(Transformed::no(expr)),
+        };
+        if !may_fail(&expr, schema) {
+            return Ok(Transformed::new(expr, false, TreeNodeRecursion::Jump));
+        }
+        let mut parts = Vec::new();
+        let mut open = vec![expr];
+        while let Some(next) = open.pop() {
+            match next {
+                Expr::BinaryExpr(BinaryExpr { left, op: of, right }) if of == op => open.extend([*right, *left]),
+                part => parts.push(left_to_right(part, schema, levels - 1)?),
+            }
+        }
+        Ok(Transformed::new(in_order(parts, op, schema), true, TreeNodeRecursion::Jump))
+    })
+    .data()
+}
+
+/// The parts, as a tree that is not deep.
+fn chain(mut parts: Vec<Expr>, op: Operator) -> Expr {
+    let binary = |left, right| Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)));
+    while parts.len() > 1 {
+        let mut pairs = parts.into_iter();
+        let mut combined = Vec::new();
+        while let Some(left) = pairs.next() {
+            combined.push(match pairs.next() {
+                Some(right) => binary(left, right),
+                None => left,
+            });
+        }
+        parts = combined;
+    }
+    parts.pop().unwrap_or_else(|| lit(op == Operator::And))
+}
+
+/// A chain of parts, each of which is only computed where those before it do not decide, if one of them may fail.
+fn in_order(parts: Vec<Expr>, op: Operator, schema: &DFSchema) -> Expr {
+    let failing = parts.iter().enumerate().skip(1).filter(|(_, part)| may_fail(part, schema));
+    let failing: Vec<usize> = failing.map(|(at, _)| at).collect();
+    let last = failing.last().copied().unwrap_or(0);
+    if last == 0 || !parts[..last].iter().all(is_guard) {
+        return chain(parts, op);
+    }
+    // What is before one that may fail decides together.
+    let mut whens = Vec::new();
+    let mut from = 0;
+    for at in failing {
+        let before = chain(parts[from..at].to_vec(), op);
+        let decides = if op == Operator::And { Expr::Not(Box::new(before)) } else { before };
+        whens.push((Box::new(decides), Box::new(lit(op == Operator::Or))));
+        from = at;
+    }
+    of_numbers(Case::new(None, whens, Some(Box::new(chain(parts, op)))))
 }
 
 /// The conditions, with guards before those that may fail; `None` if none is guarded.
@@ -97,7 +292,7 @@ pub(super) fn of_numbers(case: Case) -> Expr {
 
 /// Whether it is what [`of_numbers`] makes.
 fn is_of_numbers(condition: &Expr) -> bool {
-    matches!(condition, Expr::ScalarFunction(call) if call.func.name() == IS_ONE.name())
+    is_call(condition, &IS_ONE)
 }
 
 static IS_ONE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
@@ -105,8 +300,42 @@ static IS_ONE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     Arc::new(ScalarUDF::from(IsOne { signature }))
 });
 
+static BESIDE: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Arc::new(ScalarUDF::from(Beside { signature: Signature::any(2, Volatility::Immutable) })));
+
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    vec![Arc::clone(&IS_ONE)]
+    vec![Arc::clone(&IS_ONE), Arc::clone(&BESIDE)]
+}
+
+/// The first of two columns.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Beside {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Beside {
+    fn name(&self) -> &str {
+        "windlass_beside"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(args.arg_fields[0].as_ref().clone().with_name(self.name())))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match args.args.first() {
+            Some(value) => Ok(value.clone()),
+            None => internal_err!("windlass_beside takes two columns"),
+        }
+    }
 }
 
 /// Of `CASE … END = 1` with branches that are constants, DataFusion makes AND and OR too.
@@ -126,6 +355,10 @@ impl ScalarUDFImpl for IsOne {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(DataType::Boolean)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(self.name(), DataType::Boolean, args.arg_fields[0].is_nullable())))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -154,9 +387,19 @@ fn is_guard(condition: &Expr) -> bool {
 
 /// Whether a row may make it an error that the rows which other conditions leave do not.
 pub(super) fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
-    // Guarded already, by whoever wrote it.
-    if matches!(condition, Expr::Case(_)) || is_of_numbers(condition) || condition.is_volatile() {
+    if condition.is_volatile() {
         return false;
+    }
+    // Guarded already, but for what is computed first.
+    match condition {
+        Expr::Case(Case { expr, when_then_expr, .. }) => {
+            let first = when_then_expr.first().map(|(when, _)| when.as_ref());
+            return expr.as_deref().into_iter().chain(first).any(|first| may_fail(first, schema));
+        }
+        Expr::ScalarFunction(call) if is_of_numbers(condition) => {
+            return call.args.iter().any(|case| may_fail(case, schema));
+        }
+        _ => {}
     }
     let is_safe = |divisor: &Expr| matches!(divisor, Expr::Literal(value, _) if !value.to_string().trim_matches(['0', '.', '-']).is_empty());
     let found = condition.exists(|expr| {
@@ -164,18 +407,36 @@ pub(super) fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
             Expr::BinaryExpr(BinaryExpr { op: Operator::Divide | Operator::Modulo, right, .. }) => {
                 !is_safe(right) && expr.get_type(schema).is_ok_and(|of| of.is_integer() || of.is_decimal())
             }
-            Expr::ScalarFunction(call) if matches!(call.func.name(), "decimal_divide" | "checked_divide") => {
+            Expr::ScalarFunction(call) if DIVIDES.contains(&call.func.name()) => {
                 call.args.get(1).is_none_or(|divisor| !is_safe(divisor))
+            }
+            Expr::ScalarFunction(call) if call.func.name() == "round_decimal" => {
+                let digits = |at: usize| Digits::of(&call.args.get(at)?.get_type(schema).ok()?);
+                digits(0).zip(digits(1)).is_none_or(|(from, to)| from.whole() >= to.whole())
             }
             Expr::Cast(Cast { expr, field }) => {
                 !matches!(**expr, Expr::Literal(..))
-                    && !matches!(field.data_type(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8)
-                    && expr
-                        .get_type(schema)
-                        .is_ok_and(|from| matches!(from, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8))
+                    && expr.get_type(schema).is_ok_and(|from| cast_may_fail(&from, field.data_type()))
             }
             _ => false,
         })
     });
     found.unwrap_or(false)
+}
+
+/// Divisions by their second argument.
+const DIVIDES: [&str; 2] = ["decimal_divide", "checked_divide"];
+
+/// Whether a value of one type may have no place in the other.
+fn cast_may_fail(from: &DataType, to: &DataType) -> bool {
+    if matches!(from, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) {
+        return !matches!(to, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Dictionary(..));
+    }
+    match (Digits::of(from), Digits::of(to)) {
+        _ if is_float(from) => to.is_integer() || to.is_decimal(),
+        // Not all numbers of as many digits are integers.
+        (Some(from), Some(digits)) if to.is_integer() => from.whole() >= digits.whole(),
+        (Some(from), Some(to)) => from.whole() > to.whole(),
+        _ => false,
+    }
 }

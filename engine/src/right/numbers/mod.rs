@@ -26,7 +26,7 @@ mod planner;
 mod rounding;
 mod shortest;
 
-pub(crate) use guard::GuardedConditions;
+pub(crate) use guard::{GuardedConditions, LeftToRight};
 pub(crate) use planner::NumbersPlanner;
 
 use super::expressions::{KnownTypes, readable};
@@ -175,8 +175,9 @@ impl<'a> Types<'a> {
                 of(Expr::Between(Between::new(Box::new(expr), negated, Box::new(low), Box::new(high))), changed)
             }
             Expr::InList(InList { expr, list, negated }) => {
+                let is_truth = self.type_of(&expr) == DataType::Boolean;
                 let mut parts = vec![*expr];
-                parts.extend(list);
+                parts.extend(list.into_iter().map(|part| if is_truth { planner::as_truth(part) } else { part }));
                 let changed = self.align(&mut parts, digits::meet_in_column)?;
                 let expr = parts.remove(0);
                 // DataFusion forgets NULL where it makes one list of two.

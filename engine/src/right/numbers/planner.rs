@@ -2,22 +2,40 @@
 
 use super::digits::Digits;
 use super::{intervals, literals, operators};
+use crate::right::elements;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, IntervalUnit};
-use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::BinaryExpr;
+use datafusion::common::utils::list_ndims;
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::{BinaryExpr, Cast};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
+use std::cmp::Ordering;
 
 /// Operators upon operators whose types are not asked for: that takes a time that grows with the square of a long product.
 const DEPTH: usize = 8;
 
-/// Plans products and quotients of intervals and numbers, and products of more than 38 decimal places.
+/// Plans products and quotients of intervals and numbers, products of more than 38 decimal places, `list || 0.5`, and comparisons of truth values
+/// with texts.
 #[derive(Debug)]
 pub(crate) struct NumbersPlanner;
 
 impl ExprPlanner for NumbersPlanner {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        if expr.op == BinaryOperator::StringConcat {
+            return lists(expr, schema);
+        }
+        if matches!(
+            expr.op,
+            BinaryOperator::Eq
+                | BinaryOperator::NotEq
+                | BinaryOperator::Lt
+                | BinaryOperator::LtEq
+                | BinaryOperator::Gt
+                | BinaryOperator::GtEq
+        ) {
+            return truth(expr, schema);
+        }
         let expr = of_literals(expr, schema);
         let is_product = expr.op == BinaryOperator::Multiply;
         if !(is_product || expr.op == BinaryOperator::Divide) || is_deep(&expr.left) || is_deep(&expr.right) {
@@ -66,6 +84,58 @@ fn of_literals(expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
     }
     let (left, right) = (beside(&expr.left, &expr.right), beside(&expr.right, &expr.left));
     RawBinaryExpr { op: expr.op, left: left.unwrap_or(expr.left), right: right.unwrap_or(expr.right) }
+}
+
+/// DataFusion's planner calls its own functions, and not those of the session.
+fn lists(expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    if is_deep(&expr.left) || is_deep(&expr.right) {
+        return Ok(PlannerResult::Original(expr));
+    }
+    let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
+        return Ok(PlannerResult::Original(expr));
+    };
+    let name = match list_ndims(&left).cmp(&list_ndims(&right)) {
+        Ordering::Equal if list_ndims(&left) == 0 => return Ok(PlannerResult::Original(expr)),
+        Ordering::Equal => "array_concat",
+        Ordering::Greater => "array_append",
+        Ordering::Less => "array_prepend",
+    };
+    Ok(match elements::function(name) {
+        Some(function) => PlannerResult::Planned(function.call(vec![expr.left, expr.right])),
+        None => PlannerResult::Original(expr),
+    })
+}
+
+/// A written text beside a truth value is one.
+fn truth(mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    let is_text =
+        |side: &Expr| matches!(side, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _));
+    let (text, other) = match (is_text(&expr.left), is_text(&expr.right)) {
+        (true, false) => (&mut expr.left, &expr.right),
+        (false, true) => (&mut expr.right, &expr.left),
+        _ => return Ok(PlannerResult::Original(expr)),
+    };
+    if !is_deep(other) && other.get_type(schema).is_ok_and(|of| of == DataType::Boolean) {
+        *text = as_truth(std::mem::take(text));
+    }
+    Ok(PlannerResult::Original(expr))
+}
+
+/// What a text says as PostgreSQL reads it: the beginning of a word, or a digit. Of others it is a cast, which says what they are.
+pub(super) fn as_truth(text: Expr) -> Expr {
+    let word = match &text {
+        Expr::Literal(value, _) => value.try_as_str().flatten().map(|word| word.trim().to_lowercase()),
+        _ => None,
+    };
+    let Some(word) = word else { return text };
+    let begins = |whole: &str, least: usize| word.len() >= least && whole.starts_with(&word);
+    if begins("true", 1) || begins("yes", 1) || begins("on", 2) || word == "1" {
+        lit(true)
+    } else if begins("false", 1) || begins("no", 1) || begins("off", 2) || word == "0" {
+        lit(false)
+    } else {
+        Expr::Cast(Cast::new(Box::new(text), DataType::Boolean))
+    }
 }
 
 fn is_deep(expr: &Expr) -> bool {

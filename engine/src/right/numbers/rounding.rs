@@ -1,6 +1,6 @@
 //! Numbers made whole, and into narrower types.
 
-use super::digits::Digits;
+use super::digits::{Digits, is_plain_integer};
 use super::{as_type, intervals, of, shortest};
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float32Array, Float64Array, PrimitiveArray};
 use arrow::compute::cast as cast_array;
@@ -131,6 +131,13 @@ pub(super) fn call(call: ScalarFunction, schema: &DFSchema) -> Result<Transforme
             Ok(Transformed::yes(Expr::Cast(Cast::new(Box::new(call), to))))
         }
         // Its type would depend on whether its places are known when it is planned.
+        ("round", [argument, _]) if is_plain_integer(&argument.get_type(schema)?) => {
+            // What is rounded up may have a digit more.
+            let from = argument.get_type(schema)?;
+            let Some(digits) = Digits::of(&from) else { return again(func, args) };
+            args[0] = as_type(args[0].clone(), &digits.data_type(false), schema)?;
+            self::call(ScalarFunction { func, args }, schema)
+        }
         ("round", [argument, places]) => {
             let from = argument.get_type(schema)?;
             let Some(digits) = Digits::of(&from).filter(|_| from.is_decimal()) else { return again(func, args) };

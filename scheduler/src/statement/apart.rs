@@ -1,0 +1,474 @@
+//! Columns and aggregates of one SELECT that are called alike, which SQL allows and DataFusion's planner does not.
+//!
+//! DataFusion calls an expression by a text without its parentheses, its casts and the text of its subqueries, and refuses a list in which two are
+//! called alike.
+//!
+//! - A column of a result gets a name of its own, `id (again 1)`, by which it is planned. What a statement returns is called `id` once more by
+//!   [`shown`]; tables and views are refused.
+//! - A cast that tells two aggregates or keys of groups apart (`max(x), max(x::real)`) becomes `windlass_cast(x::real, 'x::REAL')`, which is the cast
+//!   again when it is planned.
+
+use super::dialect::call;
+use super::walk::{everywhere, folded, outside_of_queries, taken};
+use crate::errors::QueryError;
+use datafusion::common::Column;
+use datafusion::logical_expr::{DdlStatement, Expr as Planned, LogicalPlan, Projection};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, OrderByKind, Query, Select,
+    SelectItem, SetExpr, Value, Visit, VisitMut, VisitorMut,
+};
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// What may be called alike.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Alike {
+    /// What is so by its text.
+    Text,
+    /// Any two expressions, as the planner may call them, and all columns beside `*`, whatever that stands for.
+    Anything,
+}
+
+const AGAIN: &str = " (again ";
+
+/// The name that is shown of one that tells columns apart, and its number.
+fn shown_name(name: &str) -> Option<(&str, &str)> {
+    let (shown, number) = name.rsplit_once(AGAIN)?;
+    let number = number.strip_suffix(')')?;
+    (!number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())).then_some((shown, number))
+}
+
+/// Names all columns apart that the planner may call alike, for a statement that it has refused. Returns whether there are any.
+pub(super) fn anything(statement: &mut Statement) -> bool {
+    struct Anything {
+        changed: bool,
+    }
+    impl VisitorMut for Anything {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+            self.changed |= columns(&mut query.body, Alike::Anything);
+            ControlFlow::Continue(())
+        }
+    }
+    let mut anything = Anything { changed: false };
+    // Nothing here breaks off.
+    let _: Option<()> = everywhere(statement, &mut anything);
+    anything.changed
+}
+
+/// Names columns apart in every SELECT of set operations; those of subqueries are visited by themselves. Returns whether any got another name.
+pub(super) fn columns(body: &mut SetExpr, alike: Alike) -> bool {
+    match body {
+        SetExpr::Select(select) => columns_of(select, alike),
+        SetExpr::SetOperation { left, right, .. } => {
+            let left = columns(left, alike);
+            columns(right, alike) || left
+        }
+        _ => false,
+    }
+}
+
+#[derive(Default)]
+struct Names {
+    /// What DataFusion calls expressions by.
+    called: HashSet<String>,
+    /// Of columns, without their tables.
+    columns: HashSet<String>,
+    /// Those among them that are written without a table.
+    bare: HashSet<String>,
+    given: HashSet<String>,
+    star: bool,
+}
+
+impl Names {
+    /// Whether the name of a column is free, which has it from then on.
+    fn column(&mut self, name: String, called: Option<String>) -> bool {
+        let free = match called {
+            // Those of two tables are told apart.
+            Some(called) => self.called.insert(called) && !self.bare.contains(&name),
+            None => !self.columns.contains(&name),
+        } && !self.star;
+        if free {
+            self.columns.insert(name);
+        }
+        free
+    }
+
+    fn again(&mut self, shown: &str) -> Ident {
+        let numbered = (1..).map(|number| format!("{shown}{AGAIN}{number})"));
+        // There are more numbers than columns.
+        let name = numbered.into_iter().find(|name| self.given.insert(name.to_lowercase()));
+        Ident::with_quote('"', name.unwrap_or_default())
+    }
+}
+
+fn columns_of(select: &mut Select, alike: Alike) -> bool {
+    let is_star = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    let star = alike == Alike::Anything && select.projection.iter().any(is_star);
+    if select.projection.len() < 2 {
+        return false;
+    }
+    let given = select.projection.iter().filter_map(|item| match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.to_lowercase()),
+        _ => None,
+    });
+    let mut names = Names { star, given: given.collect(), ..Names::default() };
+    let mut changed = false;
+    for item in &mut select.projection {
+        match item {
+            SelectItem::ExprWithAlias { alias, .. } => {
+                let name = folded(alias);
+                if shown_name(&name).is_some() {
+                    continue;
+                }
+                if names.column(name.clone(), None) {
+                    names.bare.insert(name);
+                    continue;
+                }
+                *alias = names.again(&alias.value.clone());
+                changed = true;
+            }
+            SelectItem::UnnamedExpr(expr) => {
+                let free = match as_column(expr) {
+                    Expr::Identifier(column) => {
+                        let name = folded(column);
+                        let free = names.called.insert(called(expr)) && names.column(name.clone(), None);
+                        names.bare.insert(name);
+                        free
+                    }
+                    Expr::CompoundIdentifier(parts) => {
+                        names.column(parts.last().map(folded).unwrap_or_default(), Some(called(expr)))
+                    }
+                    _ => names.called.insert(called(expr)) && alike == Alike::Text,
+                };
+                if free {
+                    continue;
+                }
+                let shown = match &expr {
+                    Expr::CompoundIdentifier(parts) => parts.last().map(folded).unwrap_or_default(),
+                    Expr::Identifier(column) => folded(column),
+                    expr => expr.to_string(),
+                };
+                let alias = names.again(&shown);
+                let expr = taken(expr);
+                *item = SelectItem::ExprWithAlias { expr, alias };
+                changed = true;
+            }
+            _ => {}
+        }
+    }
+    changed
+}
+
+/// What DataFusion calls an expression by, if that is a column.
+fn as_column(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Nested(of) | Expr::Cast { expr: of, .. } => as_column(of),
+        expr => expr,
+    }
+}
+
+/// The same for two expressions that DataFusion may call alike.
+fn called(expr: &Expr) -> String {
+    // A cast is called by what it casts.
+    let mut uncast = expr.clone();
+    let _: ControlFlow<()> = outside_of_queries(&mut uncast, |part| {
+        match part {
+            Expr::Cast { expr, .. } => *part = taken(expr),
+            Expr::TypedString(of) => *part = Expr::Value(of.value.clone()),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    let text = uncast.to_string().to_lowercase();
+    if text.contains("select ") {
+        return "(<subquery>)".to_string();
+    }
+    text.chars().filter(|letter| !letter.is_whitespace() && !matches!(letter, '(' | ')' | '"')).collect()
+}
+
+/// Gives names to the casts that tell functions, or keys of groups, apart.
+pub(super) fn casts(query: &mut Query) {
+    let Query { body, order_by, .. } = query;
+    match body.as_mut() {
+        SetExpr::Select(select) => {
+            let mut sorts = match order_by.as_mut().map(|order| &mut order.kind) {
+                Some(OrderByKind::Expressions(sorts)) => sorts.iter_mut().map(|sort| &mut sort.expr).collect(),
+                _ => Vec::<&mut Expr>::new(),
+            };
+            casts_of(select, &mut sorts);
+        }
+        body => each_select(body, &mut |select| casts_of(select, &mut [])),
+    }
+}
+
+fn each_select(body: &mut SetExpr, change: &mut dyn FnMut(&mut Select)) {
+    match body {
+        SetExpr::Select(select) => change(select),
+        SetExpr::SetOperation { left, right, .. } => {
+            each_select(left, change);
+            each_select(right, change);
+        }
+        _ => {}
+    }
+}
+
+fn casts_of(select: &mut Select, sorts: &mut [&mut Expr]) {
+    let has_cast = |expr: &Expr| matches!(expr, Expr::Cast { .. });
+    let mut texts: HashMap<String, HashMap<String, Expr>> = HashMap::new();
+    let mut collect = |expr: &Expr| {
+        let text = expr.to_string();
+        texts.entry(called(expr)).or_default().entry(text).or_insert_with(|| expr.clone());
+    };
+    let mut any = false;
+    look(select, sorts, &mut |expr| any |= has_cast(expr));
+    if !any {
+        return;
+    }
+    look(select, sorts, &mut |expr| {
+        if matches!(expr, Expr::Function(_)) {
+            collect(expr);
+        }
+    });
+    if let GroupByExpr::Expressions(keys, _) = &select.group_by {
+        keys.iter().for_each(&mut collect);
+    }
+    let mut telling = HashSet::new();
+    for mut alike in texts.into_values().filter(|texts| texts.len() > 1).flat_map(HashMap::into_values) {
+        let _: ControlFlow<()> = outside_of_queries(&mut alike, |part| {
+            if has_cast(part) {
+                telling.insert(part.to_string());
+            }
+            ControlFlow::Continue(())
+        });
+    }
+    if telling.is_empty() {
+        return;
+    }
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) = item {
+            let written = expr.to_string();
+            let mut expr = taken(expr);
+            *item = match name_casts(&mut expr, &telling) {
+                // A column is called by what was written.
+                true => SelectItem::ExprWithAlias { alias: Ident::with_quote('"', written), expr },
+                false => SelectItem::UnnamedExpr(expr),
+            };
+        }
+    }
+    name_casts(select, &telling);
+    for sort in sorts {
+        name_casts(*sort, &telling);
+    }
+}
+
+/// Shows the expressions outside of subqueries.
+fn look(select: &mut Select, sorts: &mut [&mut Expr], see: &mut dyn FnMut(&Expr)) {
+    let mut each = |expr: &mut Expr| {
+        see(expr);
+        ControlFlow::<()>::Continue(())
+    };
+    let _ = outside_of_queries(select, &mut each);
+    for sort in sorts {
+        let _ = outside_of_queries(*sort, &mut each);
+    }
+}
+
+const CAST: &str = "windlass_cast";
+
+/// Whether any cast got its name.
+fn name_casts(node: &mut (impl VisitMut + Visit), telling: &HashSet<String>) -> bool {
+    let mut changed = false;
+    let _: ControlFlow<()> = outside_of_queries(node, |expr| {
+        match expr {
+            Expr::Cast { .. } => {
+                let written = as_written(expr);
+                if telling.contains(&written) {
+                    let name = Expr::value(Value::SingleQuotedString(written));
+                    *expr = call(CAST, vec![taken(expr), name]);
+                    changed = true;
+                }
+            }
+            // Named before.
+            Expr::Function(_) => {
+                if let Some(inner) = named(expr).and_then(|cast| named(&cast)) {
+                    *expr = call(CAST, vec![inner.clone(), Expr::value(Value::SingleQuotedString(as_written(&inner)))]);
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    changed
+}
+
+/// The cast that has a name.
+fn named(expr: &Expr) -> Option<Expr> {
+    match expr {
+        Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) if name.to_string() == CAST => {
+            match list.args.first() {
+                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(cast))) => Some(cast.clone()),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// The text of a cast, in which others may have names.
+fn as_written(cast: &Expr) -> String {
+    let mut cast = cast.clone();
+    let _: ControlFlow<()> = outside_of_queries(&mut cast, |part| {
+        if let Some(inner) = named(part) {
+            *part = inner;
+        }
+        ControlFlow::Continue(())
+    });
+    cast.to_string()
+}
+
+/// `plan`, whose result shows the names that were written. Errors: a table or a view that would have two columns of one name.
+pub(super) fn shown(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
+    match plan {
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(mut create)) => {
+            if has_again(&create.input) {
+                create.input = Arc::new(shown(Arc::unwrap_or_clone(create.input))?);
+                refuse(&create.input, "table")?;
+            }
+            Ok(LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)))
+        }
+        LogicalPlan::Ddl(DdlStatement::CreateView(create)) => {
+            // Its text is kept, with the names in it.
+            if has_again(&create.input) {
+                refuse(&create.input, "view")?;
+            }
+            Ok(LogicalPlan::Ddl(DdlStatement::CreateView(create)))
+        }
+        LogicalPlan::Copy(mut copy) => {
+            if has_again(&copy.input) {
+                // Readers of files find columns by their names.
+                let numbered = |name: &str| shown_name(name).map(|(shown, number)| format!("{shown}_{number}"));
+                copy.input = Arc::new(renamed(Arc::unwrap_or_clone(copy.input), |_, name| {
+                    numbered(name).map(|name| (None, name))
+                })?);
+            }
+            Ok(LogicalPlan::Copy(copy))
+        }
+        LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) | LogicalPlan::Dml(_) | LogicalPlan::Explain(_) => Ok(plan),
+        plan if has_again(&plan) => {
+            let shown = |name: &str| shown_name(name).map_or(name, |(shown, _)| shown).to_string();
+            let twice: HashSet<String> = {
+                let mut once = HashSet::new();
+                let names = plan.schema().fields().iter().map(|field| shown(field.name()));
+                names.filter(|name| !once.insert(name.clone())).collect()
+            };
+            renamed(plan, |at, name| {
+                let shown = shown(name);
+                // Only where it is planned they must differ.
+                twice
+                    .contains(&shown)
+                    .then(|| (Some(format!("{shown}{AGAIN}{at})")), shown.clone()))
+                    .or_else(|| (shown != name).then_some((None, shown)))
+            })
+        }
+        plan => Ok(plan),
+    }
+}
+
+fn has_again(plan: &LogicalPlan) -> bool {
+    plan.schema().fields().iter().any(|field| shown_name(field.name()).is_some())
+}
+
+fn refuse(plan: &LogicalPlan, what: &str) -> Result<(), QueryError> {
+    let mut once = HashSet::new();
+    let mut names = plan
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| shown_name(field.name()).map_or(field.name().as_str(), |(name, _)| name));
+    match names.find(|name| !once.insert(name.to_string())) {
+        None => Ok(()),
+        Some(name) => Err(QueryError::Invalid(format!(
+            "column '{name}' is there twice: each column of a {what} needs a name of its own, as in SELECT … AS another_name"
+        ))),
+    }
+}
+
+/// `plan` with columns under other names: `name` gives the table and the name of one, by its place and its name.
+fn renamed(
+    plan: LogicalPlan,
+    name: impl Fn(usize, &str) -> Option<(Option<String>, String)>,
+) -> Result<LogicalPlan, QueryError> {
+    let columns = plan.schema().iter().enumerate().map(|(at, (relation, field))| {
+        let column = Planned::Column(Column::new(relation.cloned(), field.name()));
+        match name(at, field.name()) {
+            Some((table, name)) => column.alias_qualified(table, name),
+            None => column,
+        }
+    });
+    let columns = columns.collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::sql::parser::DFParser;
+
+    fn apart(sql: &str) -> String {
+        let mut statement = DFParser::parse_sql(sql).unwrap().pop_front().unwrap();
+        super::super::rewrite::rewrite(&mut statement);
+        statement.to_string()
+    }
+
+    #[test]
+    fn columns_that_are_called_alike_get_names_apart() {
+        for (sql, expected) in [
+            ("select 1, 1, 1", "SELECT 1, 1 AS \"1 (again 1)\", 1 AS \"1 (again 2)\""),
+            ("select 2+3*4, (2+3)*4", "SELECT 2 + 3 * 4, (2 + 3) * 4 AS \"(2 + 3) * 4 (again 1)\""),
+            ("select K, t.k, K, u.k", "SELECT K, t.k AS \"k (again 1)\", K AS \"k (again 2)\", u.k AS \"k (again 3)\""),
+            ("select a.k, b.k, a.k", "SELECT a.k, b.k, a.k AS \"k (again 1)\""),
+            ("select a.k, b.x as k, k.k", "SELECT a.k, b.x AS \"k (again 1)\", k.k"),
+            ("select f(a.k) as k, a.k", "SELECT f(a.k) AS k, a.k AS \"k (again 1)\""),
+            (
+                "select exists (select 1), exists (select 2)",
+                "SELECT EXISTS (SELECT 1), EXISTS (SELECT 2) AS \"EXISTS (SELECT 2) (again 1)\"",
+            ),
+            (
+                "select cast(b as int), b::text, b from t",
+                "SELECT CAST(b AS INT), b::TEXT AS \"b::TEXT (again 1)\", b AS \"b (again 1)\" FROM t",
+            ),
+            ("select a as x, b as y, a, b from t", "SELECT a AS x, b AS y, a, b FROM t"),
+        ] {
+            assert_eq!(apart(sql), expected);
+        }
+    }
+
+    #[test]
+    fn what_the_planner_refused_gets_other_names() {
+        for (sql, expected) in [
+            ("select *, a.k", "SELECT *, a.k AS \"k (again 1)\""),
+            ("select a, f(x, 1), x || 1", "SELECT a, f(x, 1) AS \"f(x, 1) (again 1)\", x || 1 AS \"x || 1 (again 1)\""),
+            ("select a, b.c, d as e", "SELECT a, b.c, d AS e"),
+        ] {
+            let mut statement = DFParser::parse_sql(sql).unwrap().pop_front().unwrap();
+            let changes = anything(&mut statement);
+            assert_eq!((statement.to_string().as_str(), changes), (expected, sql.contains(['*', 'f'])), "{sql}");
+        }
+    }
+
+    #[test]
+    fn casts_that_tell_aggregates_apart_get_names() {
+        assert_eq!(
+            apart("select max(x), max(x::real), x::real from t having max(x::real) > 2 order by max(x::real)"),
+            "SELECT max(x), max(windlass_cast(x::REAL, 'x::REAL')) AS \"max(x::REAL)\", \
+             windlass_cast(x::REAL, 'x::REAL') AS \"x::REAL\" FROM t HAVING max(windlass_cast(x::REAL, 'x::REAL')) > 2 \
+             ORDER BY max(windlass_cast(x::REAL, 'x::REAL'))"
+        );
+        let alone = "SELECT max(x::REAL), x::REAL FROM t";
+        assert_eq!(apart(alone), alone);
+    }
+}
