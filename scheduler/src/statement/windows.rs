@@ -141,7 +141,7 @@ mod tests {
         for refused in [
             "select count(*) over (w order by x) from t window w as (order by y)",
             "select count(*) over (w partition by x) from t window w as (order by y)",
-            "select count(*) over w from t window w as (order by y), W as (order by x)",
+            "select count(*) over w from t window W as (order by y), w as (order by x)",
             "select count(*) over (w) from t window w as (order by y rows 1 preceding)",
             "select (select count(*) over w from u) from t window w as (order by y)",
         ] {

@@ -1,5 +1,6 @@
 //! Columns that meet in a set operation, a join or a list of rows.
 
+use super::super::sets;
 use super::{as_type, digits, literals};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::Transformed;
@@ -16,6 +17,12 @@ pub(super) fn inputs(node: LogicalPlan, rewrite: &dyn Fn(Expr) -> Result<Expr>) 
         LogicalPlan::Values(rows) => values(rows, rewrite),
         LogicalPlan::Join(mut join) => {
             let mut changed = false;
+            // The sides of INTERSECT and EXCEPT.
+            if sets::is_set_operation(&join) {
+                let mut sides = [join.left, join.right];
+                changed = literals::in_columns(&mut sides);
+                [join.left, join.right] = sides;
+            }
             let pairs = std::mem::take(&mut join.on);
             for (left, right) in pairs {
                 let (ours, theirs) = (join.left.schema(), join.right.schema());

@@ -6,7 +6,7 @@ use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal256Type, DecimalType, i256,
 };
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection};
 use std::sync::Arc;
 
 /// Digits that an exponent may add.
@@ -37,18 +37,30 @@ pub(super) fn in_columns(inputs: &mut [Arc<LogicalPlan>]) -> bool {
             continue;
         }
         for input in inputs.iter_mut() {
-            let LogicalPlan::Projection(of) = input.as_ref() else { continue };
-            let (relation, name) = of.expr[at].qualified_name();
-            let Some(decimal) = decimal(&of.expr[at].clone().unalias()) else { continue };
-            let mut columns = of.expr.clone();
-            columns[at] = Expr::Literal(decimal, None).alias_qualified(relation, name);
-            if let Ok(projection) = Projection::try_new(columns, Arc::clone(&of.input)) {
-                *input = Arc::new(LogicalPlan::Projection(projection));
+            if let Some(written) = in_column(input, at) {
+                *input = Arc::new(written);
                 changed = true;
             }
         }
     }
     changed
+}
+
+/// `plan` with a decimal for the text that its column `at` is. `None`: it is another column.
+fn in_column(plan: &LogicalPlan, at: usize) -> Option<LogicalPlan> {
+    match plan {
+        LogicalPlan::Distinct(Distinct::All(input)) => {
+            Some(LogicalPlan::Distinct(Distinct::All(Arc::new(in_column(input, at)?))))
+        }
+        LogicalPlan::Projection(of) => {
+            let (relation, name) = of.expr[at].qualified_name();
+            let decimal = decimal(&of.expr[at].clone().unalias())?;
+            let mut columns = of.expr.clone();
+            columns[at] = Expr::Literal(decimal, None).alias_qualified(relation, name);
+            Projection::try_new(columns, Arc::clone(&of.input)).ok().map(LogicalPlan::Projection)
+        }
+        _ => None,
+    }
 }
 
 /// The decimal that a written text is, unless it is another type's.
