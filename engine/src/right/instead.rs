@@ -261,7 +261,10 @@ impl AggregateUDFImpl for Instead {
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {
-        self.function.reverse_udf()
+        match self.function.reverse_udf() {
+            ReversedUDAF::Reversed(function) => ReversedUDAF::Reversed(Self::of(function, self.otherwise)),
+            other => other,
+        }
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {

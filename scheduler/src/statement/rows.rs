@@ -93,7 +93,7 @@ pub(super) fn beside_query(expr: &Expr, state: &SessionState) -> Result<Option<E
         let case = nested(case);
         return Ok(Some(if negated { not(case) } else { case }));
     }
-    let Expr::BinaryOp { left, op, right } = &*expr else { return Ok(None) };
+    let Expr::BinaryOp { left, op, right } = expr else { return Ok(None) };
     let (row, query, op) = match (parts(left), parts(right), left.as_ref(), right.as_ref()) {
         (Some(row), _, _, Expr::Subquery(query)) => (row, query, op.clone()),
         (_, Some(row), Expr::Subquery(query), _) => {
