@@ -175,7 +175,7 @@ fn may_have_to_be_guarded(expr: &Expr) -> Result<bool> {
     let fails = |expr: &Expr| {
         Ok(match expr {
             Expr::BinaryExpr(binary) => matches!(binary.op, Operator::Divide | Operator::Modulo),
-            Expr::ScalarFunction(call) => DIVIDES.contains(&call.func.name()),
+            Expr::ScalarFunction(call) => DIVIDES.contains(&call.func.name()) || CASTS.contains(&call.func.name()),
             Expr::Cast(_) => true,
             _ => false,
         })
@@ -410,9 +410,17 @@ pub(super) fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
             Expr::ScalarFunction(call) if DIVIDES.contains(&call.func.name()) => {
                 call.args.get(1).is_none_or(|divisor| !is_safe(divisor))
             }
-            Expr::ScalarFunction(call) if call.func.name() == "round_decimal" => {
-                let digits = |at: usize| Digits::of(&call.args.get(at)?.get_type(schema).ok()?);
-                digits(0).zip(digits(1)).is_none_or(|(from, to)| from.whole() >= to.whole())
+            Expr::ScalarFunction(call) if CASTS.contains(&call.func.name()) => {
+                let of = |at: usize| match call.args.get(at)? {
+                    // The type's name.
+                    Expr::Literal(ScalarValue::Utf8(_), _) if at == 1 => Some(DataType::Date32),
+                    part => part.get_type(schema).ok(),
+                };
+                of(0).zip(of(1)).is_none_or(|(from, to)| match (Digits::of(&from), Digits::of(&to)) {
+                    // It rounds up.
+                    (Some(from), Some(to)) => from.whole() >= to.whole(),
+                    _ => cast_may_fail(&from, &to),
+                })
             }
             Expr::Cast(Cast { expr, field }) => {
                 !matches!(**expr, Expr::Literal(..))
@@ -426,6 +434,8 @@ pub(super) fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
 
 /// Divisions by their second argument.
 const DIVIDES: [&str; 2] = ["decimal_divide", "checked_divide"];
+/// Casts of their first argument to the type of the second.
+const CASTS: [&str; 3] = ["round_decimal", "decimal_of_float", "windlass_cast_time"];
 
 /// Whether a value of one type may have no place in the other.
 fn cast_may_fail(from: &DataType, to: &DataType) -> bool {
