@@ -102,14 +102,18 @@ impl Directory {
         let entry = ExecutorEntry { id, register, heartbeat, state: "live", running: 0, beats: 0 };
         let mut executors = self.executors.write();
         executors.insert(id, entry);
-        self.count.send_replace(executors.len());
+        let count = executors.len();
+        // Who waits looks at the executors while the count stays as it is.
+        drop(executors);
+        self.count.send_replace(count);
     }
 
     pub(super) fn gone(&self, id: ExecutorId) {
         let mut executors = self.executors.write();
         executors.remove(&id);
-        self.count.send_replace(executors.len());
+        let count = executors.len();
         drop(executors);
+        self.count.send_replace(count);
         self.beat.send_replace(());
     }
 
@@ -141,5 +145,37 @@ impl Directory {
             entry.beats += 1;
         }
         self.beat.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn executors_come_and_go_while_others_are_waited_for() {
+        let directory = Arc::new(Directory::default());
+        let waiting = (0..3).map(|_| {
+            let directory = Arc::clone(&directory);
+            tokio::spawn(async move { directory.wait_for_return([ExecutorId(7)].into()).await })
+        });
+        let waiting: Vec<_> = waiting.collect();
+        let coming = Arc::clone(&directory);
+        let coming = tokio::task::spawn_blocking(move || {
+            for id in 0..20_000 {
+                coming.joined(ExecutorId(100 + id % 3), v1::Register::default());
+                coming.gone(ExecutorId(100 + id % 3));
+            }
+            coming.joined(ExecutorId(200), v1::Register { formerly: vec![7], ..v1::Register::default() });
+        });
+        let all = async {
+            coming.await.unwrap();
+            for one in waiting {
+                one.await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), all).await.expect("nobody waits for another for ever");
+        assert_eq!(directory.present(ExecutorId(7)), Some(ExecutorId(200)));
     }
 }

@@ -461,7 +461,11 @@ async fn outlives_its_leader(
         kill();
         let killed = Instant::now();
         while !other.job(&job).await.is_ok_and(|job| job.summary.state == "finished") {
-            assert!(killed.elapsed() < Duration::from_secs(60), "nobody goes on with {job}");
+            assert!(
+                killed.elapsed() < Duration::from_secs(60),
+                "nobody goes on with {job}: {:?}",
+                other.jobs(10).await
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let log = other.job_logs(&job).await.expect("the next leader knows the job").join("\n");
