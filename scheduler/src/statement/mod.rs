@@ -755,13 +755,14 @@ impl Statements {
         info: &Info,
     ) -> Result<Execution, QueryError> {
         let statement = session.prepared(&execute.name)?;
+        let declared = params::are_declared(&statement);
         let bind = async {
             let zoned = instants::zoned(state, &statement.to_string());
             let plan = zoned.statement_to_plan(statement).await?;
             let LogicalPlan::Statement(PlanStatement::Prepare(Prepare { fields, input, .. })) = plan else {
                 return Ok(Err(QueryError::Internal(format!("'{}' is not a prepared statement", execute.name))));
             };
-            params::bind_execute(state, Arc::unwrap_or_clone(input), &fields, execute.parameters).map(Ok)
+            params::bind_execute(state, Arc::unwrap_or_clone(input), &fields, declared, execute.parameters).map(Ok)
         };
         let plan = bind.await.map_err(|e: DataFusionError| explain(&e, sql, &[]))??;
         self.inner.config.limits.check(&plan)?;

@@ -5,14 +5,14 @@ use crate::errors::QueryError;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, ParamValues, Result, ScalarValue, plan_err};
+use datafusion::common::{ParamValues, Result, ScalarValue, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, Values};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Value, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, Expr as SqlExpr, Value, VisitorMut};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -129,7 +129,8 @@ impl Wanted<'_> {
         if of == *wanted {
             return Ok(value.clone());
         }
-        match cast_value(value, wanted, self.zone) {
+        let cast = if self.writes { assigned } else { cast_value };
+        match cast(value, wanted, self.zone) {
             Err(error) if self.writes => plan_err!(
                 "the value {value} of the parameter ${name} is of type {of}, and no {wanted}: {}",
                 error.strip_backtrace()
@@ -266,11 +267,19 @@ fn substitute(expr: Expr, values: &ParamValues) -> Result<Expr> {
     Ok(replaced.data)
 }
 
-/// The plan of a prepared statement with the arguments of EXECUTE.
+/// Whether PREPARE says the types of the parameters.
+pub(super) fn are_declared(prepare: &Statement) -> bool {
+    let Statement::Statement(statement) = prepare else { return false };
+    matches!(statement.as_ref(), ast::Statement::Prepare { data_types, .. } if !data_types.is_empty())
+}
+
+/// The plan of a prepared statement with the arguments of EXECUTE. `declared`: the statement was given the types of its parameters, which
+/// are otherwise those of their places.
 pub(super) fn bind_execute(
     state: &SessionState,
     plan: LogicalPlan,
     fields: &[FieldRef],
+    declared: bool,
     arguments: Vec<Expr>,
 ) -> Result<LogicalPlan> {
     // Without declared types, and where the statement does not tell them, there are no fields.
@@ -281,23 +290,39 @@ pub(super) fn bind_execute(
     let context = SimplifyContext::builder().with_config_options(Arc::clone(state.config_options())).build();
     let simplifier = ExprSimplifier::new(context);
     let empty = datafusion::common::DFSchema::empty();
+    let zone = state.config_options().execution.time_zone.as_deref();
+    let writes = matches!(plan, LogicalPlan::Dml(_));
+    let places = Wanted { types: types_of(&plan)?, writes, zone };
     let mut values = Vec::new();
-    for (argument, field) in arguments.into_iter().zip(fields.iter().map(Some).chain(std::iter::repeat(None))) {
+    for (at, argument) in arguments.into_iter().enumerate() {
         let simplified = simplifier.simplify(simplifier.coerce(argument, &empty)?)?;
         let Expr::Literal(value, _) = simplified else {
             return plan_err!("EXECUTE takes literal values, not '{simplified}'");
         };
-        values.push(match field {
-            Some(field) => {
-                value.cast_to(field.data_type()).map_err(|e: DataFusionError| e.context("casting an argument"))?
+        values.push(match fields.get(at) {
+            Some(field) if declared => {
+                assigned(&value, field.data_type(), zone).map_err(|e| e.context("casting an argument"))?
             }
-            None => value,
+            _ => places.of_type(&(at + 1).to_string(), &value)?,
         });
     }
     if values.is_empty() {
         return Ok(plan);
     }
     plan.with_param_values(ParamValues::from(values))
+}
+
+/// As a column of the type takes it: 1.5 is 2 as an integer, and 2.5 as a floating point number too.
+fn assigned(value: &ScalarValue, to: &DataType, zone: Option<&str>) -> Result<ScalarValue> {
+    let whole = match value {
+        ScalarValue::Decimal128(Some(_), digits, places) if *places > 0 => {
+            value.cast_to(&DataType::Decimal128(*digits, 0))?
+        }
+        ScalarValue::Float64(Some(float)) => ScalarValue::Float64(Some(float.round_ties_even())),
+        ScalarValue::Float32(Some(float)) => ScalarValue::Float32(Some(float.round_ties_even())),
+        other => other.clone(),
+    };
+    cast_value(if to.is_integer() { &whole } else { value }, to, zone)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use super::Kept;
 use super::frames::Sums as Frame;
-use super::total::{Number, Sum, Sums, kept_sums, passing};
+use super::total::{Number, Sum, Sums, kept_sums};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -118,6 +118,15 @@ fn rounded(sum: i256, count: u64, zeros: u32, precision: u8) -> Result<i128> {
             "an average has more than {precision} digits: cast the argument of avg() to fewer decimal places"
         )
     };
+    let most = 10_u128.pow(u32::from(precision));
+    let narrow = |rounded: i128| Some(rounded).filter(|rounded| rounded.unsigned_abs() < most);
+    // Nearly all of them, ten times as fast.
+    if let Some(sum) = sum.to_i128().zip(10_i128.checked_pow(zeros)).and_then(|(sum, power)| sum.checked_mul(power)) {
+        let count = i128::from(count);
+        let (quotient, rest) = (sum / count, (sum % count).abs());
+        let away = if rest >= count - rest { sum.signum() } else { 0 };
+        return narrow(quotient + away).ok_or_else(leaves);
+    }
     let count = i256::from_i128(i128::from(count));
     let power = i256::from_i128(10).checked_pow(zeros);
     let sum = power.and_then(|power| sum.checked_mul(power)).ok_or_else(leaves)?;
@@ -125,8 +134,7 @@ fn rounded(sum: i256, count: u64, zeros: u32, precision: u8) -> Result<i128> {
     let rest = rest.wrapping_abs();
     let away = if sum < i256::ZERO { i256::MINUS_ONE } else { i256::ONE };
     let rounded = if rest >= count.wrapping_sub(rest) { quotient.wrapping_add(away) } else { quotient };
-    let most = 10_u128.pow(u32::from(precision));
-    rounded.to_i128().filter(|rounded| rounded.unsigned_abs() < most).ok_or_else(leaves)
+    rounded.to_i128().and_then(narrow).ok_or_else(leaves)
 }
 
 impl Avg {
@@ -344,15 +352,9 @@ impl<T: Number> GroupsAccumulator for Averages<T> {
         filter: Option<&BooleanArray>,
         count: usize,
     ) -> Result<()> {
-        self.sums.update_batch(values, groups, filter, count)?;
         self.counts.resize(count, 0);
-        let counted = arrow::buffer::NullBuffer::union(values[0].nulls(), filter.map(passing).as_ref());
-        match counted.filter(|counted| counted.null_count() > 0) {
-            None => groups.iter().for_each(|group| self.counts[*group] += 1),
-            Some(counted) => {
-                groups.iter().zip(counted.iter()).for_each(|(group, counts)| self.counts[*group] += u64::from(counts));
-            }
-        }
+        let counts = &mut self.counts;
+        self.sums.add(&values[0], groups, filter, count, |group| counts[group] += 1);
         Ok(())
     }
 

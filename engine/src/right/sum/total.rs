@@ -227,6 +227,31 @@ impl<T: Number> Sums<T> {
         wraps[group] += by;
     }
 
+    /// Adds the values that count, and calls `also` with the group of each.
+    pub fn add(
+        &mut self,
+        values: &ArrayRef,
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+        count: usize,
+        mut also: impl FnMut(usize),
+    ) {
+        self.low.resize(count, 0);
+        let (low, wraps) = (&mut self.low, &mut self.wraps);
+        self.seen.each(values.as_primitive::<T>(), groups, filter, count, |group, value| {
+            let value: i128 = value.into();
+            let (sum, wrapped) = low[group].overflowing_add(value);
+            low[group] = sum;
+            if wrapped {
+                Self::wrap(wraps, count, group, if value < 0 { -1 } else { 1 });
+            }
+            also(group);
+        });
+        if !wraps.is_empty() {
+            wraps.resize(count, 0);
+        }
+    }
+
     fn emitted(&mut self, emit: EmitTo) -> ArrayRef {
         let low = emit.take_needed(&mut self.low);
         let wraps = if self.wraps.is_empty() { Vec::new() } else { emit.take_needed(&mut self.wraps) };
@@ -245,19 +270,7 @@ impl<T: Number> GroupsAccumulator for Sums<T> {
         filter: Option<&BooleanArray>,
         count: usize,
     ) -> Result<()> {
-        self.low.resize(count, 0);
-        let (low, wraps) = (&mut self.low, &mut self.wraps);
-        self.seen.each(values[0].as_primitive::<T>(), groups, filter, count, |group, value| {
-            let value: i128 = value.into();
-            let (sum, wrapped) = low[group].overflowing_add(value);
-            low[group] = sum;
-            if wrapped {
-                Self::wrap(wraps, count, group, if value < 0 { -1 } else { 1 });
-            }
-        });
-        if !wraps.is_empty() {
-            wraps.resize(count, 0);
-        }
+        self.add(&values[0], groups, filter, count, |_| ());
         Ok(())
     }
 
