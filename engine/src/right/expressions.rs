@@ -3,6 +3,7 @@
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 
@@ -13,7 +14,12 @@ pub(super) fn rewrite_expressions(
 ) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
         let schema = readable(&node)?;
-        node.map_expressions(|expr| rewrite(expr, &schema).map(Transformed::yes))
+        // The order of a window is part of its name as it is printed, which is not as functions call themselves.
+        let names = NamePreserver::new(&node);
+        node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            Ok(Transformed::yes(name.restore(rewrite(expr, &schema)?)))
+        })
     })
     .data()
 }

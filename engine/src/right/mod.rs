@@ -40,6 +40,7 @@ mod sets;
 mod subqueries;
 mod sum;
 mod texts;
+mod unordered;
 
 use crate::session::coercion_rules;
 use datafusion::execution::context::QueryPlanner;
@@ -59,6 +60,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.push(Arc::new(keys::ComparableKeys));
     rules.push(Arc::new(ranges::WideRanges));
     rules.push(Arc::new(arithmetic::CheckedArithmetic));
+    rules.push(Arc::new(unordered::UnorderedCasts));
     rules.push(Arc::new(numbers::LeftToRight));
     rules
 }
@@ -84,6 +86,7 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.extend(numbers::functions());
     functions.push(only_row::function());
     functions.push(cast::function());
+    functions.push(unordered::function());
     functions.extend(arrays::functions());
     functions.extend(elements::functions());
     functions.extend(texts::functions());
