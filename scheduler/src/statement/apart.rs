@@ -15,8 +15,8 @@ use datafusion::common::Column;
 use datafusion::logical_expr::{DdlStatement, Expr as Planned, LogicalPlan, Projection};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, OrderByKind, Query, Select,
-    SelectItem, SetExpr, Value, Visit, VisitMut, VisitorMut,
+    self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, OrderByKind, Query,
+    Select, SelectItem, SetExpr, Value, Visit, VisitMut, VisitorMut, visit_expressions,
 };
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -57,6 +57,46 @@ pub(super) fn anything(statement: &mut Statement) -> bool {
     // Nothing here breaks off.
     let _: Option<()> = everywhere(statement, &mut anything);
     anything.changed
+}
+
+/// Names a column of the result apart from one of its tables where ORDER BY computes with that, as in `SELECT -x AS x … ORDER BY -x`: the planner
+/// would take the result's. Returns whether there is any; where it is of no table, the statement cannot be planned then.
+pub(super) fn ordered(statement: &mut Statement) -> bool {
+    let Statement::Statement(statement) = statement else { return false };
+    let ast::Statement::Query(query) = statement.as_mut() else { return false };
+    let (SetExpr::Select(select), Some(order)) = (query.body.as_mut(), &mut query.order_by) else { return false };
+    let OrderByKind::Expressions(order) = &mut order.kind else { return false };
+    let computes_with = |expr: &Expr, name: &str| {
+        let is_named = |part: &Expr| match part {
+            Expr::Identifier(part) => folded(part) == name,
+            Expr::CompoundIdentifier(parts) => parts.last().is_some_and(|part| folded(part) == name),
+            _ => false,
+        };
+        !matches!(expr, Expr::Identifier(_))
+            && visit_expressions(expr, |part| match is_named(part) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            })
+            .is_break()
+    };
+    let mut names = Names::default();
+    let mut changed = false;
+    for item in &mut select.projection {
+        let SelectItem::ExprWithAlias { alias, .. } = item else { continue };
+        let name = folded(alias);
+        if !order.iter().any(|key| computes_with(&key.expr, &name)) {
+            continue;
+        }
+        let again = names.again(&alias.value);
+        for key in order.iter_mut() {
+            if matches!(&key.expr, Expr::Identifier(key) if folded(key) == name) {
+                key.expr = Expr::Identifier(again.clone());
+            }
+        }
+        *alias = again;
+        changed = true;
+    }
+    changed
 }
 
 /// Names columns apart in every SELECT of set operations; those of subqueries are visited by themselves. Returns whether any got another name.

@@ -547,6 +547,13 @@ impl Statements {
     }
 
     async fn plan_parsed(&self, state: &SessionState, parsed: &mut Parsed) -> Result<LogicalPlan, DataFusionError> {
+        let mut ordered = parsed.statement.clone();
+        if apart::ordered(&mut ordered)
+            && let Ok(plan) = state.statement_to_plan(ordered.clone()).await
+        {
+            parsed.statement = ordered;
+            return Ok(plan);
+        }
         let error = match state.statement_to_plan(parsed.statement.clone()).await {
             Ok(plan) => return Ok(plan),
             Err(error) => error,
