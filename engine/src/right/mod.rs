@@ -15,6 +15,7 @@
 //! | `frames` | sums, averages and statistics over frames that move |
 //! | `arrays`, `elements`, `texts` | functions of arrays and texts |
 //! | `cast` | casts that are part of a name |
+//! | `unordered` | casts that do not keep the order of their values |
 //! | `ranges` | RANGE frames whose bounds leave the type of their key |
 //!
 //! All of it is rules over plans and functions that plans name, so it holds however a statement is run.

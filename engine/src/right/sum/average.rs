@@ -120,7 +120,7 @@ fn rounded(sum: i256, count: u64, zeros: u32, precision: u8) -> Result<i128> {
     };
     let most = 10_u128.pow(u32::from(precision));
     let narrow = |rounded: i128| Some(rounded).filter(|rounded| rounded.unsigned_abs() < most);
-    // Nearly all of them, ten times as fast.
+    // Nearly all of them fit, and are divided faster.
     if let Some(sum) = sum.to_i128().zip(10_i128.checked_pow(zeros)).and_then(|(sum, power)| sum.checked_mul(power)) {
         let count = i128::from(count);
         let (quotient, rest) = (sum / count, (sum % count).abs());
