@@ -17,7 +17,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, internal_err, plan_datafusion_err};
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::interval_arithmetic::{Interval, apply_operator};
@@ -41,9 +41,13 @@ impl AnalyzerRule for CheckedArithmetic {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        rewrite_expressions(plan, &|expr, schema| {
+        let is_operator = |expr: &Expr| match expr {
+            Expr::BinaryExpr(binary) => function(binary.op).is_some(),
+            expr => matches!(expr, Expr::Negative(_)),
+        };
+        rewrite_expressions(plan, &|expr| expr.exists(|part| Ok(is_operator(part))), &|expr, schema| {
             let mut types = KnownTypes::new(schema);
-            expr.transform_up(|expr| checked(&mut types, expr)).data()
+            expr.transform_up(|expr| checked(&mut types, expr))
         })
     }
 }

@@ -7,21 +7,42 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 
-/// `plan` with each of its expressions, also those of subqueries, as `rewrite` makes it. Names and types stay.
+/// `plan` with those of its expressions, also of subqueries, that `concerns` tells, as `rewrite` makes them. Names and types stay.
 pub(super) fn rewrite_expressions(
     plan: LogicalPlan,
-    rewrite: &dyn Fn(Expr, &DFSchema) -> Result<Expr>,
+    concerns: &dyn Fn(&Expr) -> Result<bool>,
+    rewrite: &dyn Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
 ) -> Result<LogicalPlan> {
-    plan.transform_up_with_subqueries(|node| {
-        let schema = readable(&node)?;
-        // The order of a window is part of its name as it is printed, which is not as functions call themselves.
-        let names = NamePreserver::new(&node);
-        node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            Ok(Transformed::yes(name.restore(rewrite(expr, &schema)?)))
+    plan.transform_up_with_subqueries(|node| in_node(node, concerns, rewrite)).data()
+}
+
+/// The same for one node, whose names stay: the order of a window is part of its name, and is printed as functions call themselves.
+pub(crate) fn in_node(
+    node: LogicalPlan,
+    concerns: &dyn Fn(&Expr) -> Result<bool>,
+    rewrite: &dyn Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
+) -> Result<Transformed<LogicalPlan>> {
+    let mut any = false;
+    node.apply_expressions(|expr| {
+        any = concerns(expr)?;
+        Ok(if any { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    if !any {
+        return Ok(Transformed::no(node));
+    }
+    let schema = readable(&node)?;
+    let names = NamePreserver::new(&node);
+    node.map_expressions(|expr| {
+        if !concerns(&expr)? {
+            return Ok(Transformed::no(expr));
+        }
+        let name = names.save(&expr);
+        let rewritten = rewrite(expr, &schema)?;
+        Ok(match rewritten.transformed {
+            true => rewritten.update_data(|expr| name.restore(expr)),
+            false => rewritten,
         })
     })
-    .data()
 }
 
 /// The types of expressions that are walked from their leaves up, kept while they are known: asking each for its own takes a time that grows

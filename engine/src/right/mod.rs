@@ -14,7 +14,7 @@
 //! | `instead` | max, min and corr of groups of floating point numbers |
 //! | `frames` | sums, averages and statistics over frames that move |
 //! | `arrays`, `elements`, `texts` | functions of arrays and texts |
-//! | `cast` | casts that are part of a name |
+//! | `itself` | functions that hide a value from the planner |
 //! | `unordered` | casts that do not keep the order of their values |
 //! | `ranges` | RANGE frames whose bounds leave the type of their key |
 //!
@@ -22,14 +22,14 @@
 
 mod arithmetic;
 mod arrays;
-mod cast;
 mod comparable;
 pub(crate) mod cross_joins;
 mod elements;
-mod expressions;
+pub(crate) mod expressions;
 mod frames;
 mod grouping;
 pub(crate) mod instead;
+mod itself;
 mod keys;
 mod names;
 pub(crate) mod numbers;
@@ -86,8 +86,7 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.extend(comparable::functions());
     functions.extend(numbers::functions());
     functions.push(only_row::function());
-    functions.push(cast::function());
-    functions.push(unordered::function());
+    functions.extend(itself::functions());
     functions.extend(arrays::functions());
     functions.extend(elements::functions());
     functions.extend(texts::functions());

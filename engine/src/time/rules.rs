@@ -9,15 +9,15 @@
 use super::cast::{asks_a_zone, cast_expr, cast_literal, is_utc, rounds};
 use super::interval::shift_expr;
 use super::{compare, session_zone};
+use crate::right::expressions::in_node;
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, DFSchemaRef, Result};
+use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr::{BinaryExpr, Cast, TryCast};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, Operator, Projection, TableScan};
 use datafusion::optimizer::AnalyzerRule;
-use std::cell::{Cell, LazyCell};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// Gives stored instants the session's time zone, and times that are compared a unit in which all of them have a value.
@@ -80,31 +80,11 @@ fn expressions(
     concerns: fn(&Expr) -> bool,
     rewrite: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
 ) -> Result<Transformed<LogicalPlan>> {
-    let inputs: Vec<DFSchemaRef> = node.inputs().iter().map(|input| Arc::clone(input.schema())).collect();
-    let scanned = match &node {
-        LogicalPlan::TableScan(scan) if !scan.filters.is_empty() => {
-            Some(DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?)
-        }
-        _ => None,
-    };
-    // Merged for the first expression that asks: tables may have thousands of columns.
-    let schema = LazyCell::new(|| {
-        inputs.iter().map(AsRef::as_ref).chain(&scanned).fold(DFSchema::empty(), |mut merged, schema| {
-            merged.merge(schema);
-            merged
-        })
-    });
-    let names = NamePreserver::new(&node);
-    let node = node.map_expressions(|expr| {
-        if !expr.exists(|expr| Ok(concerns(expr)))? {
-            return Ok(Transformed::no(expr));
-        }
-        let name = names.save(&expr);
-        let rewritten = expr.transform_up(|expr| match concerns(&expr) {
-            true => rewrite(expr, &schema),
+    let node = in_node(node, &|expr| expr.exists(|part| Ok(concerns(part))), &|expr, schema| {
+        expr.transform_up(|expr| match concerns(&expr) {
+            true => rewrite(expr, schema),
             false => Ok(Transformed::no(expr)),
-        })?;
-        Ok(rewritten.update_data(|expr| name.restore(expr)))
+        })
     })?;
     types_changed.set(types_changed.get() || node.transformed);
     match types_changed.get() {

@@ -10,13 +10,13 @@
 //! Of a CASE of conditions, also one that was written, DataFusion makes AND and OR again. So it becomes one of the numbers 0 and 1.
 
 use super::digits::{Digits, is_float};
-use crate::right::expressions::readable;
+use crate::right::expressions::in_node;
+use crate::right::itself;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Exists, InSubquery};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, Join, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
@@ -100,7 +100,7 @@ fn guard_join(join: &mut Join) -> Result<bool> {
     let mut kept = Vec::new();
     for condition in conditions {
         let is_guarded = condition.exists(|expr| Ok(is_of_numbers(expr)))?;
-        let kept_together = is_guarded && !condition.exists(|expr| Ok(is_call(expr, &BESIDE)))?;
+        let kept_together = is_guarded && !condition.exists(|expr| Ok(itself::is_beside(expr)))?;
         changed |= kept_together;
         kept.push(if kept_together { together(condition, join)? } else { condition });
     }
@@ -117,15 +117,11 @@ fn together(condition: Expr, join: &Join) -> Result<Expr> {
             let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
             let other = if left.has_column(column) { first(right) } else { first(left) };
             Ok(match other {
-                Some(other) => Transformed::yes(BESIDE.call(vec![expr, Expr::Column(other)])),
+                Some(other) => Transformed::yes(itself::beside(expr, Expr::Column(other))),
                 None => Transformed::no(expr),
             })
         })
         .data()
-}
-
-fn is_call(expr: &Expr, function: &ScalarUDF) -> bool {
-    matches!(expr, Expr::ScalarFunction(call) if call.func.name() == function.name())
 }
 
 /// Levels of AND in OR in AND that are guarded: each computes what is on the left of it twice.
@@ -142,28 +138,16 @@ impl AnalyzerRule for LeftToRight {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         plan.transform_up_with_subqueries(|node| {
-            let mut concerns = false;
-            node.apply_expressions(|expr| {
-                concerns |= may_have_to_be_guarded(expr)?;
-                Ok(if concerns { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-            })?;
-            if !concerns {
-                return Ok(Transformed::no(node));
-            }
-            let schema = readable(&node)?;
             let of_conditions = matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_));
-            let names = NamePreserver::new(&node);
-            node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let ordered = match of_conditions {
+            in_node(node, &may_have_to_be_guarded, &|expr, schema| {
+                Ok(Transformed::yes(match of_conditions {
                     true => {
                         let parts = split_conjunction_owned(expr).into_iter();
-                        let parts = parts.map(|part| left_to_right(part, &schema, LEVELS));
+                        let parts = parts.map(|part| left_to_right(part, schema, LEVELS));
                         chain(parts.collect::<Result<Vec<_>>>()?, Operator::And)
                     }
-                    false => left_to_right(expr, &schema, LEVELS)?,
-                };
-                Ok(Transformed::yes(name.restore(ordered)))
+                    false => left_to_right(expr, schema, LEVELS)?,
+                }))
             })
         })
         .data()
@@ -292,7 +276,7 @@ pub(super) fn of_numbers(case: Case) -> Expr {
 
 /// Whether it is what [`of_numbers`] makes.
 fn is_of_numbers(condition: &Expr) -> bool {
-    is_call(condition, &IS_ONE)
+    itself::is_call(condition, &IS_ONE)
 }
 
 static IS_ONE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
@@ -300,42 +284,8 @@ static IS_ONE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     Arc::new(ScalarUDF::from(IsOne { signature }))
 });
 
-static BESIDE: LazyLock<Arc<ScalarUDF>> =
-    LazyLock::new(|| Arc::new(ScalarUDF::from(Beside { signature: Signature::any(2, Volatility::Immutable) })));
-
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    vec![Arc::clone(&IS_ONE), Arc::clone(&BESIDE)]
-}
-
-/// The first of two columns.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Beside {
-    signature: Signature,
-}
-
-impl ScalarUDFImpl for Beside {
-    fn name(&self) -> &str {
-        "windlass_beside"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        Ok(types[0].clone())
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        Ok(Arc::new(args.arg_fields[0].as_ref().clone().with_name(self.name())))
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        match args.args.first() {
-            Some(value) => Ok(value.clone()),
-            None => internal_err!("windlass_beside takes two columns"),
-        }
-    }
+    vec![Arc::clone(&IS_ONE)]
 }
 
 /// Of `CASE … END = 1` with branches that are constants, DataFusion makes AND and OR too.
@@ -439,8 +389,8 @@ const CASTS: [&str; 3] = ["round_decimal", "decimal_of_float", "windlass_cast_ti
 
 /// Whether a value of one type may have no place in the other.
 fn cast_may_fail(from: &DataType, to: &DataType) -> bool {
-    if matches!(from, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) {
-        return !matches!(to, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Dictionary(..));
+    if from.is_string() {
+        return !to.is_string() && !matches!(to, DataType::Dictionary(..));
     }
     match (Digits::of(from), Digits::of(to)) {
         _ if is_float(from) => to.is_integer() || to.is_decimal(),

@@ -29,7 +29,7 @@ mod shortest;
 pub(crate) use guard::{GuardedConditions, LeftToRight};
 pub(crate) use planner::NumbersPlanner;
 
-use super::expressions::{KnownTypes, readable};
+use super::expressions::{KnownTypes, in_node};
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -38,7 +38,6 @@ use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::expr::{
     Between, BinaryExpr, Case, Cast, InList, InSubquery, ScalarFunction, TryCast, WindowFunction,
 };
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, lit};
 use datafusion::optimizer::AnalyzerRule;
 use digits::{Digits, is_float, is_plain_integer};
@@ -71,22 +70,9 @@ impl AnalyzerRule for Numbers {
             types_changed.set(types_changed.get() | aligned.transformed);
             assign::check(&aligned.data)?;
             let node = assign::cast_input(aligned.data, types_changed.get())?;
-            if node.expressions().is_empty() {
-                return recomputed(node, &types_changed);
-            }
-            let schema = readable(&node)?;
-            let names = NamePreserver::new(&node);
-            let node = node.map_expressions(|expr| {
-                if !expr.exists(|expr| Ok(concerns(expr)))? {
-                    return Ok(Transformed::no(expr));
-                }
-                let name = names.save(&expr);
-                let mut types = Types::new(&schema);
-                let rewritten = expr.transform_up(|expr| types.rewrite(expr))?;
-                Ok(match rewritten.transformed {
-                    true => rewritten.update_data(|expr| name.restore(expr)),
-                    false => rewritten,
-                })
+            let node = in_node(node, &|expr| expr.exists(|part| Ok(concerns(part))), &|expr, schema| {
+                let mut types = Types::new(schema);
+                expr.transform_up(|expr| types.rewrite(expr))
             })?;
             types_changed.set(types_changed.get() | node.transformed);
             recomputed(node.data, &types_changed)
