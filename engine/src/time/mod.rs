@@ -68,7 +68,8 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     all
 }
 
-/// `value` as one of another type. Times without a zone are those of `zone`, the session's.
+/// `value` as one of another type, as a column of that takes it: 1.5 is 2 as an integer, and so is 2.5 as a floating point number. Times without
+/// a zone are those of `zone`, the session's.
 pub fn cast_value(value: &ScalarValue, to: &DataType, zone: Option<&str>) -> Result<ScalarValue> {
     let session = zone.unwrap_or("UTC");
     let of_session = |of: &DataType| match of {
@@ -76,7 +77,14 @@ pub fn cast_value(value: &ScalarValue, to: &DataType, zone: Option<&str>) -> Res
         other => other.clone(),
     };
     // An instant has the same value in every zone.
-    let value = value.cast_to(&of_session(&value.data_type()))?;
+    let value = match value {
+        ScalarValue::Decimal128(Some(_), digits, places) if *places > 0 && to.is_integer() => {
+            value.cast_to(&DataType::Decimal128(*digits, 0))?
+        }
+        ScalarValue::Float64(Some(float)) if to.is_integer() => ScalarValue::Float64(Some(float.round_ties_even())),
+        ScalarValue::Float32(Some(float)) if to.is_integer() => ScalarValue::Float32(Some(float.round_ties_even())),
+        value => value.cast_to(&of_session(&value.data_type()))?,
+    };
     let within = of_session(to);
     let cast = match cast::asks_a_zone(&value.data_type(), &within) {
         true => ScalarValue::try_from_array(&cast::cast_time(&value.to_array()?, &within, false)?, 0)?,

@@ -15,8 +15,8 @@ use datafusion::common::Column;
 use datafusion::logical_expr::{DdlStatement, Expr as Planned, LogicalPlan, Projection};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, OrderByKind, Query,
-    Select, SelectItem, SetExpr, Value, Visit, VisitMut, VisitorMut, visit_expressions,
+    self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, OrderBy, OrderByKind,
+    Query, Select, SelectItem, SetExpr, Value, Visit, VisitMut, VisitorMut, visit_expressions,
 };
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -59,56 +59,62 @@ pub(super) fn anything(statement: &mut Statement) -> bool {
     anything.changed
 }
 
-/// Names a column of the result apart from one of its tables where ORDER BY computes with that, as in `SELECT -x AS x … ORDER BY -x`: the planner
-/// would take the result's. Returns whether there is any; where it is of no table, the statement cannot be planned then.
-pub(super) fn ordered(statement: &mut Statement) -> bool {
-    let Statement::Statement(statement) = statement else { return false };
-    let ast::Statement::Query(query) = statement.as_mut() else { return false };
-    let (SetExpr::Select(select), Some(order)) = (query.body.as_mut(), &mut query.order_by) else { return false };
-    let OrderByKind::Expressions(order) = &mut order.kind else { return false };
-    let computes_with = |expr: &Expr, name: &str| {
-        let is_named = |part: &Expr| match part {
-            Expr::Identifier(part) => folded(part) == name,
-            Expr::CompoundIdentifier(parts) => parts.last().is_some_and(|part| folded(part) == name),
-            _ => false,
-        };
-        !matches!(expr, Expr::Identifier(_))
-            && visit_expressions(expr, |part| match is_named(part) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            })
-            .is_break()
+/// The statement with another name for each column of its result with whose name ORDER BY computes, as in `SELECT -x AS x … ORDER BY -x`: the planner
+/// would take the result's for that of a table. `None`: there is none. If no table has such a column, it cannot be planned.
+pub(super) fn ordered(statement: &Statement) -> Option<Statement> {
+    let Statement::Statement(statement) = statement else { return None };
+    let ast::Statement::Query(query) = statement.as_ref() else { return None };
+    let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(order), .. })) =
+        (query.body.as_ref(), &query.order_by)
+    else {
+        return None;
     };
-    let mut names = Names::default();
-    let mut changed = false;
-    for item in &mut select.projection {
-        let SelectItem::ExprWithAlias { alias, .. } = item else { continue };
-        let name = folded(alias);
-        if !order.iter().any(|key| computes_with(&key.expr, &name)) {
-            continue;
+    let is_meant = |item: &SelectItem| match item {
+        SelectItem::ExprWithAlias { alias, .. } => {
+            let name = folded(alias);
+            order.iter().any(|key| computes_with(&key.expr, &name))
         }
-        let again = names.again(&alias.value);
-        for key in order.iter_mut() {
-            if matches!(&key.expr, Expr::Identifier(key) if folded(key) == name) {
-                key.expr = Expr::Identifier(again.clone());
-            }
-        }
-        *alias = again;
-        changed = true;
+        _ => false,
+    };
+    let meant: Vec<usize> = (0..select.projection.len()).filter(|at| is_meant(&select.projection[*at])).collect();
+    if meant.is_empty() {
+        return None;
     }
-    changed
+    let mut query = query.clone();
+    if let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(order), .. })) =
+        (query.body.as_mut(), &mut query.order_by)
+    {
+        let mut names = Names::default();
+        for at in meant {
+            let SelectItem::ExprWithAlias { alias, .. } = &mut select.projection[at] else { continue };
+            let (name, again) = (folded(alias), names.again(&alias.value));
+            for key in order.iter_mut() {
+                if matches!(&key.expr, Expr::Identifier(key) if folded(key) == name) {
+                    key.expr = Expr::Identifier(again.clone());
+                }
+            }
+            *alias = again;
+        }
+    }
+    Some(Statement::Statement(Box::new(ast::Statement::Query(query))))
+}
+
+/// Whether an expression that is more than this name has it in it.
+fn computes_with(expr: &Expr, name: &str) -> bool {
+    let is_named = |part: &Expr| match part {
+        Expr::Identifier(part) => folded(part) == name,
+        Expr::CompoundIdentifier(parts) => parts.last().is_some_and(|part| folded(part) == name),
+        _ => false,
+    };
+    let find = |part: &Expr| if is_named(part) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    !matches!(expr, Expr::Identifier(_)) && visit_expressions(expr, find).is_break()
 }
 
 /// Names columns apart in every SELECT of set operations; those of subqueries are visited by themselves. Returns whether any got another name.
 pub(super) fn columns(body: &mut SetExpr, alike: Alike) -> bool {
-    match body {
-        SetExpr::Select(select) => columns_of(select, alike),
-        SetExpr::SetOperation { left, right, .. } => {
-            let left = columns(left, alike);
-            columns(right, alike) || left
-        }
-        _ => false,
-    }
+    let mut changed = false;
+    each_select(body, &mut |select| changed |= columns_of(select, alike));
+    changed
 }
 
 #[derive(Default)]

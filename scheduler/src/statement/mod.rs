@@ -547,8 +547,7 @@ impl Statements {
     }
 
     async fn plan_parsed(&self, state: &SessionState, parsed: &mut Parsed) -> Result<LogicalPlan, DataFusionError> {
-        let mut ordered = parsed.statement.clone();
-        if apart::ordered(&mut ordered)
+        if let Some(ordered) = apart::ordered(&parsed.statement)
             && let Ok(plan) = state.statement_to_plan(ordered.clone()).await
         {
             parsed.statement = ordered;

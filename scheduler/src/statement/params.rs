@@ -129,8 +129,7 @@ impl Wanted<'_> {
         if of == *wanted {
             return Ok(value.clone());
         }
-        let cast = if self.writes { assigned } else { cast_value };
-        match cast(value, wanted, self.zone) {
+        match cast_value(value, wanted, self.zone) {
             Err(error) if self.writes => plan_err!(
                 "the value {value} of the parameter ${name} is of type {of}, and no {wanted}: {}",
                 error.strip_backtrace()
@@ -301,7 +300,7 @@ pub(super) fn bind_execute(
         };
         values.push(match fields.get(at) {
             Some(field) if declared => {
-                assigned(&value, field.data_type(), zone).map_err(|e| e.context("casting an argument"))?
+                cast_value(&value, field.data_type(), zone).map_err(|e| e.context("casting an argument"))?
             }
             _ => places.of_type(&(at + 1).to_string(), &value)?,
         });
@@ -310,19 +309,6 @@ pub(super) fn bind_execute(
         return Ok(plan);
     }
     plan.with_param_values(ParamValues::from(values))
-}
-
-/// As a column of the type takes it: 1.5 is 2 as an integer, and 2.5 as a floating point number too.
-fn assigned(value: &ScalarValue, to: &DataType, zone: Option<&str>) -> Result<ScalarValue> {
-    let whole = match value {
-        ScalarValue::Decimal128(Some(_), digits, places) if *places > 0 => {
-            value.cast_to(&DataType::Decimal128(*digits, 0))?
-        }
-        ScalarValue::Float64(Some(float)) => ScalarValue::Float64(Some(float.round_ties_even())),
-        ScalarValue::Float32(Some(float)) => ScalarValue::Float32(Some(float.round_ties_even())),
-        other => other.clone(),
-    };
-    cast_value(if to.is_integer() { &whole } else { value }, to, zone)
 }
 
 #[cfg(test)]
