@@ -89,7 +89,8 @@ impl Expands {
         match self {
             Expands::Series => {
                 let bounds: Vec<PerRow> = args.iter().map(numbers).collect();
-                sum(&|row| steps(&bounds, row).saturating_mul(8))
+                let unknown = |row| args.iter().any(|bound| is_null(bound, row));
+                sum(&|row| if unknown(row) { 0 } else { steps(&bounds, row).saturating_mul(8) })
             }
             Expands::Copies => {
                 let (sizes, copies) = (of(0, sizes), of(1, numbers));
@@ -149,6 +150,13 @@ impl PerRow {
             PerRow::Same(number) => *number,
             PerRow::Each(numbers) => numbers.get(row).copied().unwrap_or(0),
         }
+    }
+}
+
+fn is_null(value: &ColumnarValue, row: usize) -> bool {
+    match value {
+        ColumnarValue::Scalar(scalar) => scalar.is_null(),
+        ColumnarValue::Array(array) => array.is_null(row),
     }
 }
 

@@ -186,6 +186,8 @@ impl Functions {
                 |f| (f.name().to_string(), f.aliases().to_vec()),
             )
             .into_iter()
+            // The column that it becomes has no place in an encoded plan.
+            .filter(|function| function.name() != "file_row_index")
             .map(bounded)
             .collect(),
             aggregate: merge(

@@ -12,7 +12,8 @@
 //! Nothing can be taken back from an operator, so what is borrowed is bounded. When a borrower is refused it spills everything, and
 //! holds no more than its part from then on if others have come. Operators that cannot spill are served first come, first served,
 //! up to the last eighth: they are what spilling makes room for. Of these, the merges of spilled runs take whatever they are given to
-//! read more runs at a time, and do with less: beyond a small part each, they leave the last eighth to those who have no such choice.
+//! read more runs at a time, and do with less: beyond their part of a half, they leave a half to those who have no such choice, such as
+//! who merges what they give, or writes it to files.
 //! Where the resident memory of the process comes close to its limit, operators that can spill keep half of their part.
 //! An aggregate that has spilled merges its runs and groups them again under one name, and cannot spill a second time: it leaves the last
 //! eighth to these second tables of groups, its own and others'.
@@ -29,7 +30,7 @@ use std::sync::Arc;
 /// Of the pool: what operators that can spill are sure of together, and what stays free of borrowers.
 const SURE: usize = 8;
 const UNBORROWED: usize = 4;
-/// Of the pool: what the merges of sorts share, and hold more of only while an eighth of the pool is free.
+/// Of the pool: what the merges of sorts share, and hold more of only while as much is free.
 const MERGES: usize = 2;
 /// How DataFusion names sorts and their merges; the number of the partition follows.
 const SORTING: &str = "ExternalSorter";
@@ -117,7 +118,7 @@ impl State {
         if group.merges_spilled_runs(id) {
             let merges = of_tasks().flat_map(|group| group.consumers.values()).filter(|of| of.merges()).count();
             let part = limit / MERGES / merges.max(1);
-            return if reserved <= part { unpromised } else { unpromised.min(limit - limit / SURE) };
+            return if reserved <= part { unpromised } else { unpromised.min(limit - limit / MERGES) };
         }
         if !can_spill {
             return unpromised;
@@ -362,8 +363,8 @@ mod tests {
         let task = ExecutorMemory::new(1_600).group("task", 1);
         let merge = || consumer(&task, "ExternalSorterMerge[0]", false);
         let (first, second) = (merge(), merge());
-        first.try_grow(1_400).unwrap();
-        assert!(first.try_grow(1).is_err(), "the last eighth is for others");
+        first.try_grow(800).unwrap();
+        assert!(first.try_grow(1).is_err(), "a half is for others");
         second.try_grow(200).expect("less than its part of a half");
     }
 

@@ -1,9 +1,10 @@
 //! What executors insert into a plan that is about to run. It is never encoded, shown or counted among a stage's operators.
 //!
-//! - Below sorts, batches that own their data. A batch of views (strings that point into the buffers of a scan or of a join's
+//! - Below and above sorts, batches that own their data. A batch of views (strings that point into the buffers of a scan or of a join's
 //!   collected side) pins all these buffers, and a sort reserves what each batch pins, once for each column and again for each
 //!   reference to a buffer. A few thousand rows out of a join then ask for many times the memory of the whole table, and no spilling
-//!   helps. So views that pin much more than they use are copied first.
+//!   helps. So views that pin much more than they use are copied first. What a sort gives points into all that it has sorted, and who
+//!   merges it with what other sorts give reserves that again, for each batch.
 //! - Above operators that may give many batches for one that they read, a pause now and then. A task that is cancelled stops where
 //!   its future is pending, and DataFusion lets futures be pending where files and exchanges are read: an aggregate above a join that
 //!   multiplies rows would hold its slot, and a whole thread, until the join's next batch. Pauses take from the budget that tokio gives
@@ -90,13 +91,14 @@ fn pausing(node: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     }
 }
 
-/// A sort that keeps every row gets compacted input. A top-k compacts what it keeps by itself.
+/// A sort that keeps every row gets compacted input, and so does who reads it. A top-k compacts what it keeps by itself.
 fn compacted(node: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let Some(sort) = node.downcast_ref::<SortExec>().filter(|sort| sort.fetch().is_none()) else {
         return Ok(node);
     };
     let input = Arc::new(InsertedExec { input: Arc::clone(sort.input()), purpose: Purpose::Compact });
-    node.replace_children(vec![input], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    let sort = node.replace_children(vec![input], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?;
+    Ok(Arc::new(InsertedExec { input: sort, purpose: Purpose::Compact }))
 }
 
 fn stoppable(node: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
@@ -304,8 +306,11 @@ mod tests {
         let input = MemorySourceConfig::try_new_exec(&[vec![pinning()]], pinning().schema(), None).unwrap();
         let by = LexOrdering::new([PhysicalSortExpr::new_default(Arc::new(Column::new("text", 0)))]).unwrap();
         let plan = insert(Arc::new(SortExec::new(by, input)), &Stop::default()).unwrap();
-        let compact = Arc::clone(plan.children()[0].children()[0]);
-        assert_eq!(compact.downcast_ref::<InsertedExec>().unwrap().purpose, Purpose::Compact);
+        let below = |plan: &Arc<dyn ExecutionPlan>| Arc::clone(plan.children()[0]);
+        let [above, compact] = [below(&plan), below(&below(&below(&plan)))];
+        for compact in [&above, &compact] {
+            assert_eq!(compact.downcast_ref::<InsertedExec>().unwrap().purpose, Purpose::Compact);
+        }
         let batches: Vec<RecordBatch> = compact.execute(0, Arc::default()).unwrap().try_collect().await.unwrap();
         assert_eq!(batches, vec![pinning()]);
         assert!(pinning().column(0).get_buffer_memory_size() > 100_000);

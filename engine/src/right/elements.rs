@@ -6,6 +6,7 @@
 
 use super::arrays::without_nulls;
 use arrow::array::AsArray;
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result;
 use datafusion::execution::SessionStateDefaults;
@@ -182,10 +183,14 @@ impl ScalarUDFImpl for Elements {
             && element.is_null()
         {
             let lists = lists.to_array(args.number_rows)?;
-            return match lists.as_list_opt::<i32>() {
-                Some(lists) => Ok(ColumnarValue::Array(Arc::new(without_nulls(lists)?))),
-                None => Ok(ColumnarValue::Array(lists)),
-            };
+            return Ok(ColumnarValue::Array(match lists.data_type() {
+                DataType::List(_) => Arc::new(without_nulls(lists.as_list::<i32>())?),
+                DataType::LargeList(field) => {
+                    let small = cast(&lists, &DataType::List(Arc::clone(field)))?;
+                    cast(&without_nulls(small.as_list())?, lists.data_type())?
+                }
+                _ => lists,
+            }));
         }
         self.does.inner().invoke_with_args(args)
     }

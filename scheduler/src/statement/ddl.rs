@@ -8,6 +8,7 @@ use crate::catalog::{
 };
 use crate::errors::{QueryError, explain};
 use crate::session::Session;
+use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::common::{SchemaReference, TableReference};
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::SessionState;
@@ -134,7 +135,11 @@ impl Statements {
             return Err(QueryError::Invalid(format!("column '{}' appears twice: name it with AS", twice.name())));
         }
         check_storable(&schema)?;
-        let schema = written(&schema);
+        let schema = match is_empty(&command.input) {
+            true => written(&schema),
+            // That its rows have no NULL says nothing of those that come later.
+            false => with_nulls_but_in(&written(&schema), parsed.map_or(&[], |parsed| &parsed.not_null)),
+        };
         let definition = Some(sql.trim().trim_end_matches(';').trim_end().to_string());
         let mut record = Record::managed(
             catalog.warehouse(),
@@ -145,7 +150,7 @@ impl Statements {
             definition,
         )?;
         record.lengths = parsed.map(|parsed| parsed.lengths.clone()).unwrap_or_default();
-        if matches!(command.input.as_ref(), LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row) {
+        if is_empty(&command.input) {
             let record = Record::Table(record);
             match temporary {
                 true => self.put_temporary(session, name, record).await?,
@@ -251,6 +256,17 @@ impl Statements {
         }
         catalog.change(|_| Ok(edits)).await.map(|_| ())
     }
+}
+
+/// What a table is made of that is not made AS a query.
+fn is_empty(input: &LogicalPlan) -> bool {
+    matches!(input, LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row)
+}
+
+fn with_nulls_but_in(schema: &SchemaRef, not_null: &[String]) -> SchemaRef {
+    let kept = |field: &FieldRef| Arc::new(field.as_ref().clone().with_nullable(!not_null.contains(field.name())));
+    let fields: Vec<FieldRef> = schema.fields().iter().map(kept).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 fn already_exists(name: &TableName) -> QueryError {

@@ -11,10 +11,10 @@ use super::walk::{everywhere, folded, taken};
 use crate::errors::QueryError;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    self, CharacterLength, CreateTable, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, Select, SelectFlavor, SelectItem, SetExpr, TableAlias, TableFactor,
-    TableSample, TableSampleKind, TableSampleMethod, TableSampleUnit, TypedString, Value, VisitorMut,
-    WildcardAdditionalOptions,
+    self, CharacterLength, ColumnDef, ColumnOption, CreateTable, DataType, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Select, SelectFlavor, SelectItem,
+    SetExpr, TableAlias, TableFactor, TableSample, TableSampleKind, TableSampleMethod, TableSampleUnit, TypedString,
+    Value, VisitorMut, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -43,6 +43,12 @@ pub(super) fn lengths(create: &CreateTable) -> Result<Vec<(String, u32)>, QueryE
         }
     }
     Ok(lengths)
+}
+
+/// The columns of a new table that are NOT NULL.
+pub(super) fn not_null(create: &CreateTable) -> Vec<String> {
+    let is_kept = |column: &&ColumnDef| column.options.iter().any(|kept| kept.option == ColumnOption::NotNull);
+    create.columns.iter().filter(is_kept).map(|column| folded(&column.name)).collect()
 }
 
 /// Of a type of text that has a length.

@@ -127,16 +127,7 @@ impl Visitor for Words<'_> {
 
     fn pre_visit_statement(&mut self, statement: &ast::Statement) -> Found {
         match statement {
-            ast::Statement::CreateTable(create) => {
-                of_table(&create.columns, &create.constraints)?;
-                let keeps = create.columns.iter().flat_map(|column| &column.options);
-                let keeps = keeps.filter(|option| option.option == ColumnOption::NotNull).count();
-                refuse_all(&[(
-                    create.query.is_some() && keeps > 0,
-                    "NOT NULL in CREATE TABLE AS",
-                    "create the table with its columns first, and fill it with INSERT",
-                )])
-            }
+            ast::Statement::CreateTable(create) => of_table(&create.columns, &create.constraints),
             ast::Statement::CreateView(create) => refuse_all(&[
                 (create.or_alter, "OR ALTER", "use CREATE OR REPLACE VIEW"),
                 (create.secure, "SECURE", "leave it out"),

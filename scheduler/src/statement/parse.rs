@@ -28,6 +28,8 @@ pub(super) struct Parsed {
     pub is_query: bool,
     /// Columns of CREATE TABLE that hold so many characters at most.
     pub lengths: Vec<(String, u32)>,
+    /// Columns of CREATE TABLE that are NOT NULL.
+    pub not_null: Vec<String>,
     pub names: ParameterNames,
 }
 
@@ -126,7 +128,8 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
     numbers::rewrite(&mut statement, state.config_options().sql_parser.dialect);
     ignored::refuse(state, &statement)?;
     let names = number_placeholders(&mut statement)?;
-    let mut parsed = Parsed { statement, temporary: false, rename: None, is_query: false, lengths: Vec::new(), names };
+    let (lengths, not_null) = Default::default();
+    let mut parsed = Parsed { statement, temporary: false, rename: None, is_query: false, lengths, not_null, names };
     let Statement::Statement(sql) = &mut parsed.statement else { return Ok(parsed) };
     match sql.as_mut() {
         ast::Statement::Query(_) => parsed.is_query = true,
@@ -140,6 +143,7 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
         ast::Statement::CreateTable(create) => {
             parsed.temporary = std::mem::take(&mut create.temporary);
             parsed.lengths = dialect::lengths(create)?;
+            parsed.not_null = dialect::not_null(create);
         }
         ast::Statement::AlterTable(alter) => {
             let to = match alter.operations.as_slice() {

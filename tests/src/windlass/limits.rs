@@ -50,6 +50,21 @@ async fn a_join_whose_hash_table_does_not_fit_sorts_and_spills() {
     }
 }
 
+/// Two sorts in one task, each of more than there is memory, whose rows are merged and written there.
+#[tokio::test(flavor = "multi_thread")]
+async fn sorts_of_one_task_spill_and_leave_room_for_who_merges_and_writes() {
+    let cluster = Processes::of(["1", "2", "128MiB"]);
+    let create = "create table t as select value as id, md5(value::text) as s, md5((value + 1)::text) as r \
+        from generate_series(1, 2000000)";
+    let sorted = "create table sorted as select * from t order by s";
+    let one_task = "set windlass.small_query_bytes = 100000000000";
+    let check = "select count(*) as n, sum(id) as ids, bool_and(s = md5(id::text)) as s from sorted";
+    assert_eq!(cluster.sql(&[create, one_task, sorted, check]).unwrap(), "n,ids,s\n2000000,2000001000000,true\n");
+    let jobs = cluster.session().await.jobs(100).await.expect("jobs are listed");
+    let sorting = jobs.iter().find(|job| job.name.starts_with("create table sorted")).expect("it is a job");
+    assert_eq!(sorting.tasks, 1, "the test is of one task: {sorting:?}");
+}
+
 fn files(dir: &std::path::Path) -> usize {
     let entries = std::fs::read_dir(dir).expect("the folder is there").map(|entry| entry.unwrap().path());
     entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
