@@ -1,11 +1,15 @@
 //! Arrow files, written by executors. DataFusion's sink for them neither encodes nor tells what it writes, so the format here wraps it
-//! in one that keeps the description of what is written.
+//! in one that keeps the description of what is written. The schema of a file in a store is read from its footer: DataFusion looks for it
+//! in the eighth byte, and arrow-rs writes it in the 64th.
 
 use crate::ops::{planned_sink, unused_session};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_ipc::convert::fb_to_schema;
+use arrow_ipc::reader::read_footer_length;
+use arrow_ipc::root_as_footer;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
-use datafusion::common::{GetExt, Result, Statistics};
+use datafusion::common::{GetExt, Result, Statistics, exec_datafusion_err, exec_err};
 use datafusion::datasource::file_format::arrow::{ArrowFormat, ArrowFormatFactory};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
@@ -17,10 +21,16 @@ use datafusion::physical_expr::LexRequirement;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
-use object_store::{ObjectMeta, ObjectStore};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::collections::HashMap;
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
+
+/// How a file begins, and ends after the length of its footer.
+const ARROW_MAGIC: &[u8] = b"ARROW1";
+/// Bytes of that end.
+const TRAILER: u64 = 10;
 
 /// What STORED AS ARROW means.
 #[derive(Debug, Default)]
@@ -66,7 +76,15 @@ impl FileFormat for ArrowFiles {
         store: &Arc<dyn ObjectStore>,
         objects: &[ObjectMeta],
     ) -> Result<SchemaRef> {
-        ArrowFormat.infer_schema(state, store, objects).await
+        let mut schemas = Vec::with_capacity(objects.len());
+        for object in objects {
+            schemas.push(match footer_schema(store.as_ref(), object).await? {
+                Some(schema) => schema,
+                // A stream, which has no footer.
+                None => Arc::unwrap_or_clone(ArrowFormat.infer_schema(state, store, slice::from_ref(object)).await?),
+            });
+        }
+        Ok(Arc::new(Schema::try_merge(schemas)?))
     }
 
     async fn infer_stats(
@@ -117,6 +135,25 @@ impl ArrowSink {
         let written = datafusion_sink(input, unused_session(), config.clone()).await?;
         Ok(Self { config, written })
     }
+}
+
+/// The schema in the footer of `object`. None: it is no file of Arrow's, but perhaps a stream.
+async fn footer_schema(store: &dyn ObjectStore, object: &ObjectMeta) -> Result<Option<Schema>> {
+    let (path, size) = (&object.location, object.size);
+    let magic = ARROW_MAGIC.len() as u64;
+    if size < magic + TRAILER || store.get_range(path, 0..magic).await?.as_ref() != ARROW_MAGIC {
+        return Ok(None);
+    }
+    let trailer = store.get_range(path, size - TRAILER..size).await?;
+    let trailer = trailer.as_ref().try_into().map_err(|_| exec_datafusion_err!("the file has no trailer"))?;
+    let length = read_footer_length(trailer)? as u64;
+    let Some(begin) = (size - TRAILER).checked_sub(length) else {
+        return exec_err!("the file's footer is longer than the file");
+    };
+    let footer = store.get_range(path, begin..size - TRAILER).await?;
+    let footer = root_as_footer(&footer).map_err(|error| exec_datafusion_err!("the file's footer: {error}"))?;
+    let schema = footer.schema().ok_or_else(|| exec_datafusion_err!("the file's footer has no schema"))?;
+    Ok(Some(fb_to_schema(schema)))
 }
 
 async fn datafusion_sink(

@@ -149,11 +149,11 @@ impl Admin for AdminService {
         request: Request<v1::DrainExecutorRequest>,
     ) -> Result<Response<v1::DrainExecutorResponse>, Status> {
         let wanted = request.into_inner().executor;
-        let executor = self.driver.directory().find(&wanted).ok_or_else(|| {
-            Status::not_found(format!(
-                "there is no executor \"{wanted}\": see 'windlass cluster status' for names and ids"
-            ))
-        })?;
+        let executor = self
+            .driver
+            .directory()
+            .find(&wanted)
+            .map_err(|why| Status::not_found(format!("{why}; 'windlass cluster status' shows names and ids")))?;
         self.driver.decommission(executor);
         Ok(Response::new(v1::DrainExecutorResponse { executor: executor.to_string() }))
     }

@@ -121,13 +121,39 @@ fn targets_of_local_files() {
     let at = folder.path().display().to_string();
     writes_stay_where_they_were_sent(&cluster, &format!("file://{at}/url"));
     writes_stay_where_they_were_sent(&cluster, &format!("{at}/path"));
+    every_format_is_read_where_it_was_written(&cluster, &format!("{at}/path"));
     values_come_back_out_of_the_names_of_folders(&cluster, &at);
+}
+
+/// Without columns and options: what a file is is read from it.
+fn every_format_is_read_where_it_was_written(cluster: &Processes, at: &str) {
+    for (name, format) in [
+        ("p/", "parquet"),
+        ("a/", "arrow"),
+        ("a.arrow", "arrow"),
+        ("c/", "csv"),
+        ("c.csv.gz", "csv"),
+        ("j/", "json"),
+        ("j.json.zst", "json"),
+    ] {
+        let location = format!("{at}/formats/{name}");
+        let statements = [
+            format!("copy (select value as a, 'x' as b from generate_series(1, 3)) to '{location}' stored as {format}"),
+            format!("create external table format stored as {format} location '{location}'"),
+            "select sum(a) as a, max(b) as b from format".to_owned(),
+            "drop table format".to_owned(),
+        ];
+        let said =
+            cluster.sql(&statements.each_ref().map(String::as_str)).unwrap_or_else(|e| panic!("{location}: {e}"));
+        assert_eq!(said, "count\n3\na,b\n6,x\n", "{location}");
+    }
 }
 
 #[test]
 fn targets_among_the_files_of_the_cluster() {
     let cluster = Processes::of(["2", "2", "512MiB"]);
     writes_stay_where_they_were_sent(&cluster, "wfs:///d");
+    every_format_is_read_where_it_was_written(&cluster, "wfs:///d");
     values_come_back_out_of_the_names_of_folders(&cluster, "wfs:///d");
     // In the root, where there is nothing around a file or folder.
     let sql = |statements: &[&str]| cluster.sql(statements).unwrap_or_else(|e| panic!("{statements:?}: {e}"));
@@ -145,6 +171,7 @@ fn targets_in_buckets() {
     let server = Server::start();
     let cluster = server.cluster();
     writes_stay_where_they_were_sent(&cluster, "s3://lake/d");
+    every_format_is_read_where_it_was_written(&cluster, "s3://lake/d");
     values_come_back_out_of_the_names_of_folders(&cluster, "s3://lake/d");
 }
 

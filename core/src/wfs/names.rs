@@ -177,8 +177,14 @@ impl Namespace {
         if !recursive && inode.folder().is_some_and(|folder| !folder.children.is_empty()) {
             return Err(FsError::NotEmpty { path: path.clone() });
         }
-        if FsPath::parse(TRASH)?.is_in(path) || path.is_in(&FsPath::parse(TRASH)?) {
+        let trash = FsPath::parse(TRASH)?;
+        if path.is_in(&trash) {
             return Err(FsError::Invalid { reason: format!("{path} is the trash, or in it: remove it for good") });
+        }
+        if trash.is_in(path) {
+            return Err(FsError::Invalid {
+                reason: format!("{path} holds the trash: remove what else is in it by its name"),
+            });
         }
         // Of a minute together; of two of one path the later one gets a name of its own.
         let minute = now.wall_ms / 60_000 * 60_000;

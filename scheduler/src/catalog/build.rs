@@ -41,7 +41,7 @@ use windlass_engine::{OwnFolder, Place, Planning, partitions, scan};
 /// Options that configure the object store, not the file format.
 const STORE_OPTIONS: &str = "aws.";
 
-const COMPRESSION: &str = "format.compression";
+pub(crate) const COMPRESSION: &str = "format.compression";
 /// Ends of names, and what they tell.
 const COMPRESSED: [(&str, &str); 4] = [("gz", "gzip"), ("bz2", "bzip2"), ("xz", "xz"), ("zst", "zstd")];
 
@@ -309,11 +309,21 @@ async fn header_names(state: &SessionState, command: &CreateExternalTable) -> Re
     names.map_err(|error| explain(&error, "", &[]))
 }
 
+/// How a file is compressed whose name ends so, after a point.
+pub(crate) fn compression_named(ending: &str) -> Option<&'static str> {
+    let named = |(end, _): &&(&str, &str)| ending.eq_ignore_ascii_case(end);
+    COMPRESSED.iter().find(named).map(|(_, compression)| *compression)
+}
+
+/// Whether files of a format are compressed as a whole, and say so in their names.
+pub(crate) fn is_compressible(format: &str) -> bool {
+    ["CSV", "JSON"].iter().any(|text| format.eq_ignore_ascii_case(text))
+}
+
 /// How text files are compressed that nobody said it of: as their names tell, those of folders that of the first.
 async fn compression_of_files(state: &SessionState, command: &CreateExternalTable) -> Option<&'static str> {
-    let is_text = ["CSV", "JSON"].contains(&command.file_type.to_uppercase().as_str());
     let is_told = command.options.keys().any(|key| key.eq_ignore_ascii_case(COMPRESSION));
-    if !is_text || is_told {
+    if !is_compressible(&command.file_type) || is_told {
         return None;
     }
     for location in &command.locations {
@@ -324,8 +334,8 @@ async fn compression_of_files(state: &SessionState, command: &CreateExternalTabl
         while let Some(file) = files.try_next().await.ok()? {
             let name = file.location.filename().unwrap_or_default();
             if file.size > 0 {
-                let extension = name.rsplit_once('.')?.1.to_ascii_lowercase();
-                return COMPRESSED.iter().find(|(end, _)| *end == extension).map(|(_, compression)| *compression);
+                let extension = name.rsplit_once('.')?.1;
+                return compression_named(extension);
             }
         }
     }

@@ -18,8 +18,10 @@ mod temporary;
 mod tests;
 mod types;
 
+pub(crate) use build::{
+    COMPRESSION, check_storable, compression_named, existing_files, is_compressible, unread_additions, view_provider,
+};
 pub use build::{FilesTable, external_record, parse_view, without_secrets};
-pub(crate) use build::{check_storable, existing_files, unread_additions, view_provider};
 pub(crate) use data_files::read_only_data;
 pub(crate) use listings::Listings;
 pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};

@@ -38,6 +38,9 @@ pub struct Directory {
 /// gone, also when it hangs.
 const RETURN: Duration = Duration::from_secs(4);
 
+/// Within that time they come one after the other: the longest pause of an executor between two tries, and a little more.
+const BETWEEN: Duration = Duration::from_millis(400);
+
 impl Default for Directory {
     fn default() -> Self {
         Directory {
@@ -79,6 +82,20 @@ impl Directory {
         let _ = tokio::time::timeout_at(self.since + RETURN, all_are_back).await;
     }
 
+    /// Waits, after a change of leaders, until the executors of the one before have come back: a plan for the first of them would have
+    /// the others wait.
+    pub async fn settled(&self) {
+        let mut count = self.count.subscribe();
+        let end = self.since + RETURN;
+        let others_may_follow = || self.executors.read().values().any(|entry| !entry.register.formerly.is_empty());
+        while Instant::now() < end && others_may_follow() {
+            let quiet = (Instant::now() + BETWEEN).min(end);
+            if tokio::time::timeout_at(quiet, count.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// How many executors are attached.
     pub fn count(&self) -> watch::Receiver<usize> {
         self.count.subscribe()
@@ -89,12 +106,23 @@ impl Directory {
         self.executors.read().values().cloned().collect()
     }
 
-    /// By id as printed, by its bare number, or by name.
-    pub fn find(&self, wanted: &str) -> Option<ExecutorId> {
+    /// By id as printed, by its bare number, or by name. Errors: there is none, or there are two of which `wanted` means one by its id
+    /// and the other by its name.
+    pub fn find(&self, wanted: &str) -> Result<ExecutorId, String> {
         let number = wanted.strip_prefix("executor-").unwrap_or(wanted).parse().map(ExecutorId).ok();
         let executors = self.executors.read();
-        let named = executors.values().find(|entry| entry.register.name == wanted).map(|entry| entry.id);
-        named.or(number.filter(|id| executors.contains_key(id)))
+        let named = executors.values().find(|entry| entry.register.name == wanted);
+        match (named, number.and_then(|id| executors.get(&id))) {
+            (Some(named), Some(other)) if named.id != other.id && number.is_some_and(|id| id.to_string() == wanted) => {
+                Err(format!(
+                    "\"{wanted}\" is the id of the executor that is named {}, and the name of another one, whose id is {}: give the \
+                     number of the one that you mean, {} or {}",
+                    other.register.name, named.id, other.id.0, named.id.0
+                ))
+            }
+            (Some(entry), _) | (None, Some(entry)) => Ok(entry.id),
+            (None, None) => Err(format!("there is no executor \"{wanted}\"")),
+        }
     }
 
     pub(super) fn joined(&self, id: ExecutorId, register: v1::Register) {
@@ -151,7 +179,45 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
     use std::sync::Arc;
+
+    #[test]
+    fn an_id_that_is_the_name_of_another_is_refused() {
+        let directory = Directory::default();
+        let named = |name: &str| v1::Register { name: name.into(), ..v1::Register::default() };
+        directory.joined(ExecutorId(1), named("executor-2"));
+        directory.joined(ExecutorId(2), named("executor-1"));
+        directory.joined(ExecutorId(3), named("executor-3"));
+        directory.joined(ExecutorId(4), named("7"));
+        let error = directory.find("executor-1").unwrap_err();
+        assert!(error.contains("named executor-2") && error.contains("id is executor-2"), "{error}");
+        assert_eq!(directory.find("1"), Ok(ExecutorId(1)));
+        assert_eq!(directory.find("executor-3"), Ok(ExecutorId(3)));
+        assert_eq!(directory.find("7"), Ok(ExecutorId(4)));
+        assert!(directory.find("executor-7").unwrap_err().contains("no executor"));
+    }
+
+    #[tokio::test]
+    async fn executors_of_the_leader_before_are_planned_with() {
+        let back = |name: u64| v1::Register { formerly: vec![name], ..v1::Register::default() };
+        let directory = Arc::new(Directory::default());
+        directory.joined(ExecutorId(1), v1::Register::default());
+        directory.settled().now_or_never().expect("nobody was there before");
+        directory.joined(ExecutorId(257), back(1));
+        let coming = Arc::clone(&directory);
+        tokio::spawn(async move {
+            for name in 2..5 {
+                tokio::time::sleep(BETWEEN / 8).await;
+                coming.joined(ExecutorId(256 + name), back(name));
+            }
+        });
+        directory.settled().await;
+        assert_eq!(directory.entries().len(), 5);
+        let later = Directory { since: Instant::now() - RETURN, ..Directory::default() };
+        later.joined(ExecutorId(257), back(1));
+        later.settled().now_or_never().expect("who is not back by then has died");
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn executors_come_and_go_while_others_are_waited_for() {

@@ -61,6 +61,7 @@ impl ClusterRunner {
             // That nobody came is for the scheduler to say, when the job's own time is over.
             let _ = self.driver.wait_for_executors(1, FIRST_EXECUTOR).await;
         }
+        directory.settled().await;
         let slots: Vec<u32> = directory.entries().iter().map(|entry| entry.register.slots).collect();
         ClusterShape {
             executors: slots.len().max(1) as u32,

@@ -1,15 +1,19 @@
 //! The places that a statement names: what people wrote, put as DataFusion reads it. After this nothing but [`Place`] knows what text means.
 
-use crate::catalog::read_only_data;
+use crate::catalog::{COMPRESSION, compression_named, is_compressible, read_only_data};
 use crate::errors::QueryError;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::parser::Statement;
+use datafusion::sql::parser::{CopyToStatement, Statement};
+use datafusion::sql::sqlparser::ast::Value;
 use windlass_engine::{Place, Source};
 
 /// To be called once for a statement that was parsed.
 pub(super) fn put_in(statement: &mut Statement) -> Result<(), QueryError> {
     match statement {
-        Statement::CopyTo(copy) => copy.target = Place::parse(&copy.target)?.url(),
+        Statement::CopyTo(copy) => {
+            compress_as_named(copy);
+            copy.target = Place::parse(&copy.target)?.url();
+        }
         Statement::CreateExternalTable(create) => {
             for location in &mut create.locations {
                 *location = Source::parse(location)?.planned();
@@ -19,6 +23,23 @@ pub(super) fn put_in(statement: &mut Statement) -> Result<(), QueryError> {
         Statement::Statement(_) | Statement::Reset(_) => {}
     }
     Ok(())
+}
+
+/// A file is written as its name says, `x.csv.gz`, and as it will be read.
+fn compress_as_named(copy: &mut CopyToStatement) {
+    let Some((name, ending)) = copy.target.rsplit_once('.') else { return };
+    let Some(compression) = compression_named(ending) else { return };
+    if copy.stored_as.is_none() {
+        let inner = name.rsplit_once('.').map(|(_, format)| format).filter(|format| is_compressible(format));
+        copy.stored_as = inner.map(str::to_uppercase);
+    }
+    let is_told = copy.options.iter().any(|(key, _)| {
+        let key = key.to_lowercase();
+        key == COMPRESSION || COMPRESSION.strip_prefix("format.").is_some_and(|short| key == short)
+    });
+    if !is_told && copy.stored_as.as_deref().is_some_and(is_compressible) {
+        copy.options.push((COMPRESSION.to_string(), Value::SingleQuotedString(compression.to_string())));
+    }
 }
 
 /// To be called once for a plan that a client made.

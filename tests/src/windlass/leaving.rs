@@ -8,8 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use windlass_client::jobs::ClusterStatus;
 
 impl Processes {
-    fn decommission(&self, executor: &str) -> String {
-        succeed(windlass(&["executor", "decommission", executor, "--url", &self.url]))
+    /// The one of a name, which may be another's id.
+    fn decommission(&self, status: &ClusterStatus, name: &str) {
+        let named = status.executors.iter().find(|executor| executor.name == name).expect("it is there");
+        let number = named.id.trim_start_matches("executor-");
+        let said = succeed(windlass(&["executor", "decommission", number, "--url", &self.url]));
+        assert_eq!(said, format!("{number} has left\n"));
     }
 
     fn add(&self, slots: &str) {
@@ -33,12 +37,12 @@ async fn a_rolling_restart_runs_nothing_twice() {
         }
     };
     let restart = async {
-        for name in names(&cluster.session().await.status().await.expect("the cluster has a state")) {
-            let said = tokio::task::block_in_place(|| {
+        let status = cluster.session().await.status().await.expect("the cluster has a state");
+        for name in names(&status) {
+            tokio::task::block_in_place(|| {
                 cluster.add("2");
-                cluster.decommission(&name)
+                cluster.decommission(&status, &name);
             });
-            assert_eq!(said, format!("{name} has left\n"));
         }
         restarted.store(true, Ordering::Relaxed);
     };
@@ -63,10 +67,11 @@ async fn a_result_is_read_from_where_it_moved_to() {
     let rows = 2_000_000u64;
     let sql = format!("SELECT value, md5(value::text) AS text FROM generate_series(1, {rows})");
     let result = session.sql(&sql).await.expect("the statement runs");
+    let status = session.status().await.expect("the cluster has a state");
     tokio::task::block_in_place(|| {
         cluster.add("2");
         for name in ["executor-1", "executor-2"] {
-            cluster.decommission(name);
+            cluster.decommission(&status, name);
         }
     });
     assert_eq!(names(&session.status().await.expect("the cluster has a state")), ["executor-3"]);

@@ -1,11 +1,17 @@
-//! JSON, as one array of objects or as one object to a line. NULL is `null`; binary is hexadecimal; what JSON has no form for is text.
+//! JSON, as one array of objects or as one object to a line. NULL is `null`; binary is hexadecimal; what JSON has no form for is text,
+//! which NaN and infinity are too.
 
 use super::{ResultWriter, Textified};
 use crate::error::{ClientError, Result};
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
-use arrow::json::writer::{JsonArray, LineDelimited, Writer, WriterBuilder};
+use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::json::writer::{
+    Encoder, EncoderFactory, EncoderOptions, JsonArray, LineDelimited, NullableEncoder, Writer, WriterBuilder,
+};
+use std::fmt::Debug;
 use std::io::Write;
+use std::sync::Arc;
 
 pub(super) struct Json<'a> {
     text: Textified,
@@ -29,7 +35,55 @@ impl<'a> Json<'a> {
 }
 
 fn builder() -> WriterBuilder {
-    WriterBuilder::new().with_explicit_nulls(true)
+    WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Floats))
+}
+
+/// Arrow writes NaN and infinity as null. The text is PostgreSQL's.
+#[derive(Debug)]
+struct Floats;
+
+impl EncoderFactory for Floats {
+    fn make_default_encoder<'a>(
+        &self,
+        _: &'a FieldRef,
+        array: &'a dyn Array,
+        _: &'a EncoderOptions,
+    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        let numbers: Option<Box<dyn Encoder + 'a>> = match array.data_type() {
+            DataType::Float64 => numbers(array.as_primitive::<Float64Type>(), |value| value),
+            DataType::Float32 => numbers(array.as_primitive::<Float32Type>(), f64::from),
+            DataType::Float16 => numbers(array.as_primitive::<Float16Type>(), f64::from),
+            _ => None,
+        };
+        Ok(numbers.map(|numbers| NullableEncoder::new(numbers, array.nulls().cloned())))
+    }
+}
+
+/// An encoder of `array`, if it has what JSON has no number for.
+fn numbers<'a, T: ArrowPrimitiveType<Native: Debug>>(
+    array: &'a PrimitiveArray<T>,
+    wide: fn(T::Native) -> f64,
+) -> Option<Box<dyn Encoder + 'a>> {
+    array.values().iter().any(|value| !wide(*value).is_finite()).then(|| Box::new(Numbers { array, wide }) as _)
+}
+
+struct Numbers<'a, T: ArrowPrimitiveType> {
+    array: &'a PrimitiveArray<T>,
+    wide: fn(T::Native) -> f64,
+}
+
+impl<T: ArrowPrimitiveType<Native: Debug>> Encoder for Numbers<'_, T> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        let value = self.array.value(row);
+        let text = match (self.wide)(value) {
+            wide if wide.is_nan() => "\"NaN\"".to_owned(),
+            f64::INFINITY => "\"Infinity\"".to_owned(),
+            f64::NEG_INFINITY => "\"-Infinity\"".to_owned(),
+            // The digits of its own width.
+            _ => format!("{value:?}"),
+        };
+        out.extend_from_slice(text.as_bytes());
+    }
 }
 
 /// What arrow's JSON writer refuses, at any depth.
@@ -90,6 +144,8 @@ impl ResultWriter for Json<'_> {
 mod tests {
     use super::super::Format;
     use super::super::samples::{batch, written};
+    use super::*;
+    use arrow::array::{ArrayRef, Float32Array, Float64Array};
 
     #[test]
     fn both_forms_hold_the_same_objects() {
@@ -105,6 +161,15 @@ mod tests {
         );
         assert_eq!(array[1]["n"], serde_json::Value::Null);
         assert_eq!(array[1]["text"], "a \"b\", c\nd");
+    }
+
+    #[test]
+    fn what_is_no_number_in_json_is_a_text() {
+        let wide: ArrayRef = Arc::new(Float64Array::from(vec![Some(f64::NAN), None, Some(-1.5e300)]));
+        let narrow: ArrayRef = Arc::new(Float32Array::from(vec![f32::INFINITY, f32::NEG_INFINITY, 0.1]));
+        let batch = RecordBatch::try_from_iter([("a", wide), ("b", narrow)]).unwrap();
+        let text = "{\"a\":\"NaN\",\"b\":\"Infinity\"}\n{\"a\":null,\"b\":\"-Infinity\"}\n{\"a\":-1.5e300,\"b\":0.1}\n";
+        assert_eq!(written(Format::Ndjson, &[batch]), text);
     }
 
     #[test]

@@ -84,10 +84,10 @@ impl Actor {
         out: &mut Output,
     ) -> Result<(), FsError> {
         let time = ask.seconds.map(Duration::from_secs);
-        let executor = driver.directory().find(&ask.executor);
-        let entry = executor.and_then(|id| driver.directory().entry(id));
-        match (executor, entry) {
-            (Some(id), Some(entry)) => {
+        let found = driver.directory().find(&ask.executor);
+        let entry = found.as_ref().ok().and_then(|id| driver.directory().entry(*id));
+        match (found, entry) {
+            (Ok(id), Some(entry)) => {
                 self.names.maintain(now, id, time);
                 self.maintenance.set(entry.register.name, time, now.wall_ms);
             }
@@ -96,10 +96,9 @@ impl Actor {
                 self.maintenance.set(ask.executor, None, now.wall_ms);
                 self.names.expect_no_more(now, out);
             }
-            _ => {
-                let reason =
-                    format!("there is no executor \"{}\": see 'windlass fs report' for names and ids", ask.executor);
-                return Err(FsError::Invalid { reason });
+            (found, _) => {
+                let why = found.err().unwrap_or_else(|| format!("executor \"{}\" has just gone", ask.executor));
+                return Err(FsError::Invalid { reason: format!("{why}; 'windlass fs report' shows names and ids") });
             }
         }
         Ok(())
