@@ -135,6 +135,10 @@ pub async fn get(files: &Wfs, paths: &[String], transfer: &Transfer) -> Outcome 
             to.display()
         )));
     }
+    // Folders are made for what is below a folder that is copied, and not because a name was misspelt.
+    if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        return Err(Failure::Failed(format!("there is no folder {}", folder.display())));
+    }
     let mut items = Vec::new();
     for source in sources {
         let from = source.entry.path.clone();
