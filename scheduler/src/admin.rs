@@ -309,7 +309,7 @@ fn executor_status(entry: ExecutorEntry) -> v1::ExecutorStatus {
         host: register.host,
         rack: register.rack,
         role: role.into(),
-        state: state.into(),
+        state: state.to_string(),
         slots: register.slots,
         running_tasks: running,
         memory_bytes: register.memory_bytes,

@@ -15,7 +15,7 @@ mod plans;
 mod programs;
 
 pub(crate) use actor::STOPPING;
-pub use directory::{Directory, ExecutorEntry};
+pub use directory::{Directory, ExecutorEntry, Standing};
 pub(crate) use programs::RunningProgram;
 
 use crate::files::Files;

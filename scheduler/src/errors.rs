@@ -24,6 +24,9 @@ pub enum QueryError {
     /// The statement or its data is at fault.
     #[error("{0}")]
     Invalid(String),
+    /// There is no option of that name.
+    #[error("{0}")]
+    UnknownOption(String),
     /// A table, column, schema, session, result or prepared statement is not there.
     #[error("{0}")]
     NotFound(String),
@@ -64,7 +67,7 @@ impl QueryError {
     pub fn kind(&self) -> &'static str {
         match self {
             QueryError::Syntax(_) => "syntax",
-            QueryError::Invalid(_) => "invalid",
+            QueryError::Invalid(_) | QueryError::UnknownOption(_) => "invalid",
             QueryError::NotFound(_) => "not_found",
             QueryError::AlreadyExists(_) => "already_exists",
             QueryError::Unsupported(_) => "unsupported",
@@ -84,7 +87,7 @@ impl From<QueryError> for tonic::Status {
     fn from(error: QueryError) -> Self {
         use tonic::Code;
         let code = match &error {
-            QueryError::Syntax(_) | QueryError::Invalid(_) => Code::InvalidArgument,
+            QueryError::Syntax(_) | QueryError::Invalid(_) | QueryError::UnknownOption(_) => Code::InvalidArgument,
             QueryError::NotFound(_) => Code::NotFound,
             QueryError::AlreadyExists(_) => Code::AlreadyExists,
             QueryError::Unsupported(_) => Code::Unimplemented,
@@ -295,7 +298,7 @@ pub(crate) fn of_option(state: &SessionState, name: &str, value: Option<&str>, e
     let known: Vec<String> = state.config_options().entries().into_iter().map(|entry| entry.key).collect();
     if !known.iter().any(|key| key == name) {
         let nearest = nearest(name, known.iter().map(String::as_str));
-        return QueryError::Invalid(with_suggestion(format!("unknown option '{name}'"), nearest));
+        return QueryError::UnknownOption(with_suggestion(format!("unknown option '{name}'"), nearest));
     }
     let explained = explain(error, "", &[]);
     match value {

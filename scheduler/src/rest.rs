@@ -149,7 +149,7 @@ fn executor(entry: &ExecutorEntry) -> Value {
         "host": register.host,
         "rack": register.rack,
         "pid": register.pid,
-        "state": entry.state,
+        "state": entry.state.to_string(),
         "slots": register.slots,
         "running_tasks": entry.running,
         "memory_bytes": register.memory_bytes,

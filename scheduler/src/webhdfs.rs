@@ -12,7 +12,7 @@
 //!
 //! Requests have no names here, as others have (`core/src/wfs/outcome.rs`): a client that asks again after a lost answer asks anew.
 
-use crate::driver::{Driver, ExecutorEntry};
+use crate::driver::{Driver, ExecutorEntry, Standing};
 use axum::extract::{Path, Query, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -258,7 +258,7 @@ impl Service {
             return Err(format!("{path} ends at byte {size}, and byte {offset} was asked for").into());
         }
         let holder = located.blocks.into_iter().flat_map(|block| block.holders).next().map(|holder| holder.address);
-        self.redirect(path, parameters, holder)
+        self.redirect(path, parameters, holder).await
     }
 
     /// Whatever can be known to be wrong is said before the bytes are sent.
@@ -278,32 +278,40 @@ impl Service {
             Err(error) if error.kind() == Some(Kind::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
-        self.redirect(path, parameters, None)
+        self.redirect(path, parameters, None).await
     }
 
     async fn append(&self, path: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
         match self.wfs.stat(path.as_str()).await?.folder() {
-            None => self.redirect(path, parameters, None),
+            None => self.redirect(path, parameters, None).await,
             Some(_) => Err(is_a_folder(path)),
         }
     }
 
     /// To `holder`, or else to any executor.
-    fn redirect(&self, path: &FsPath, parameters: &Parameters, holder: Option<String>) -> Result<Response, Refusal> {
-        let any = || {
-            let executors = self.driver.directory().entries();
-            let live = |entry: &ExecutorEntry| entry.state == "live";
-            let core = |entry: &&ExecutorEntry| entry.register.role == i32::from(v1::Role::Core) && live(entry);
-            let all: Vec<&ExecutorEntry> = executors.iter().filter(core).collect();
-            let turn = uuid::Uuid::new_v4().as_u64_pair().0 as usize;
-            all.get(turn % all.len().max(1)).map(|entry| entry.register.address.clone())
+    async fn redirect(
+        &self,
+        path: &FsPath,
+        parameters: &Parameters,
+        holder: Option<String>,
+    ) -> Result<Response, Refusal> {
+        let address = match holder {
+            Some(holder) => Some(holder),
+            None => {
+                let stays = |entry: &ExecutorEntry| !matches!(entry.state, Standing::Draining | Standing::Leaving);
+                let is_core = |entry: &ExecutorEntry| entry.register.role == i32::from(v1::Role::Core);
+                let mut all = self.driver.executors().await;
+                all.retain(|entry| is_core(entry) && stays(entry));
+                let turn = uuid::Uuid::new_v4().as_u64_pair().0 as usize;
+                all.get(turn % all.len().max(1)).map(|entry| entry.register.address.clone())
+            }
         };
         let retriable = |message: String| Refusal {
             status: StatusCode::SERVICE_UNAVAILABLE,
             exception: "RetriableException",
             message,
         };
-        let address = holder.or_else(any).ok_or_else(|| retriable("no core executor is attached".into()))?;
+        let address = address.ok_or_else(|| retriable("no core executor is attached".into()))?;
         let location = parameters.redirect(&address, path).map_err(retriable)?.to_string();
         if parameters.flag("noredirect")? {
             return Ok(Json(json!({ "Location": location })).into_response());

@@ -24,6 +24,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use broadcast::{CheaperBroadcast, SafeBroadcast};
 use cut::Cutter;
 use datafusion::catalog::Session;
+use datafusion::common::config::ConfigNonZeroUsize;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -32,8 +33,10 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
+use datafusion::physical_plan::limit::LocalLimitExec;
 use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect};
 use datafusion::prelude::SessionConfig;
@@ -66,6 +69,7 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     fieldless::refuse_groups(&optimized)?;
     let optimized = if joins_hash(state.config()) { optimized } else { not_in_as_counts(optimized)? };
 
+    let constants = size::constant_bytes(&optimized);
     let partitions = partitions(state.config(), shape.max_slots as usize);
     let local = Planning::of(state).with_config(|config| plan_for(config, partitions));
     // The session has DataFusion's rules, which are not made anew for every small statement.
@@ -79,17 +83,29 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
         let holds_sides = holds_sides(&plan) || holds_values(&plan);
         let light = light::does_little(&plan)?;
         let constant = light::is_constant(&plan).then(|| Arc::clone(&plan));
+        let local = in_batches_for(local, &plan, constants);
         let job = finish(Cutter::new(&local, &options, shape).whole(plan)?, overwrite, holds_sides);
         return Ok(PlannedJob { light, constant, ..job });
     }
     let distributed = distributed(state, &options, shape);
     let plan = physical_plan(&distributed, &optimized).await?;
     let holds_sides = holds_sides(&plan) || holds_values(&plan);
+    let distributed = in_batches_for(distributed, &plan, constants);
     Ok(finish(Cutter::new(&distributed, &options, shape).stages(plan)?, overwrite, holds_sides))
 }
 
-/// The same session for a plan one of whose joins or aggregates did not fit into memory: its joins sort their inputs or loop over them, and values
-/// of DISTINCT aggregates, medians and percentiles are grouped and sorted, which spills.
+/// The same session, for tasks whose batches have fewer rows where rows are wide.
+fn in_batches_for<'a>(session: Planning<'a>, plan: &Arc<dyn ExecutionPlan>, constants: usize) -> Planning<'a> {
+    let most = session.config().batch_size();
+    match ConfigNonZeroUsize::try_new(size::rows_at_once(plan, constants, most)) {
+        Ok(rows) if rows.get() < most => session.with_config(|config| config.options_mut().execution.batch_size = rows),
+        _ => session,
+    }
+}
+
+/// The same session for a plan one of whose operators did not fit into memory: its joins sort their inputs or loop over them, values
+/// of DISTINCT aggregates, medians and percentiles are grouped and sorted, and all rows are sorted of which some thousand are wanted:
+/// all of that spills.
 pub fn spilling(state: &SessionState) -> SessionState {
     let mut state = state.clone();
     state.config_mut().options_mut().optimizer.prefer_hash_join = false;
@@ -100,9 +116,10 @@ fn joins_hash(config: &SessionConfig) -> bool {
     config.options().optimizer.prefer_hash_join
 }
 
-/// Whether it has a join that holds all of one side.
+/// Whether it has a join that holds all of one side, or holds the first rows of a sort.
 fn holds_sides(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    plan.is::<HashJoinExec>() || plan.is::<CrossJoinExec>() || plan.children().into_iter().any(holds_sides)
+    let holds = plan.is::<HashJoinExec>() || plan.is::<CrossJoinExec>() || large_top_k(plan).is_some();
+    holds || plan.children().into_iter().any(holds_sides)
 }
 
 fn finish(mut job: PlannedJob, overwrite: bool, holds_sides: bool) -> PlannedJob {
@@ -187,9 +204,32 @@ fn distributed<'a>(session: &'a dyn Session, options: &WindlassOptions, shape: C
 
 async fn physical_plan(session: &Planning<'_>, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     let plan = session.query_planner().create_physical_plan(optimized, session).await?;
-    let plan = if joins_hash(session.config()) { plan } else { nullable_conditions(cross_joins_as_loops(plan)?)? };
+    let plan = if joins_hash(session.config()) {
+        plan
+    } else {
+        sorts_before_limits(nullable_conditions(cross_joins_as_loops(plan)?)?)?
+    };
     materialize_local_tables(session, count_series(plan)?).await
 }
+
+/// A top-k holds its rows, and a sort spills what it does not need yet.
+fn sorts_before_limits(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let Some((sort, fetch)) = large_top_k(&node) else { return Ok(Transformed::no(node)) };
+        let whole = SortExec::new(sort.expr().clone(), Arc::clone(sort.input()))
+            .with_preserve_partitioning(sort.preserve_partitioning());
+        Ok(Transformed::yes(Arc::new(LocalLimitExec::new(Arc::new(whole), fetch)) as Arc<dyn ExecutionPlan>))
+    })
+    .data()
+}
+
+fn large_top_k(plan: &Arc<dyn ExecutionPlan>) -> Option<(&SortExec, usize)> {
+    let sort = plan.downcast_ref::<SortExec>()?;
+    sort.fetch().filter(|fetch| *fetch >= LARGE_TOP_K).map(|fetch| (sort, fetch))
+}
+
+/// Rows of a top-k that may be too many for memory.
+const LARGE_TOP_K: usize = 1_000;
 
 /// A cross join holds all of one side; a nested loop, which gives the same rows, spills it.
 fn cross_joins_as_loops(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {

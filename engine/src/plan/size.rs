@@ -6,6 +6,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use std::sync::Arc;
@@ -14,9 +15,61 @@ use std::sync::Arc;
 const ENTRY_BYTES: usize = 16;
 /// A value of a type without a width, by guess.
 const VALUE_BYTES: usize = 20;
+/// A batch of wide rows.
+const BATCH_BYTES: usize = 4 << 20;
+/// What is smaller is part of any row.
+const LARGE_CONSTANT: usize = 256;
 
 pub(super) fn statistics(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<Statistics>> {
     StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok()
+}
+
+/// Rows of a batch, of at most `most`, so that batches of what `plan` scans, and of values of so many bytes, are of some MiB: operators hold several of them, and a sort
+/// that merges what it has spilled two of each run. Files that do not tell the bytes of their columns count as narrow.
+pub(super) fn rows_at_once(plan: &Arc<dyn ExecutionPlan>, constants: usize, most: usize) -> usize {
+    let fitting = |width: usize| (BATCH_BYTES / width.max(1)).max(1);
+    let mut rows = most.min(fitting(constants));
+    let walked = plan.apply(|node| {
+        if node.is::<DataSourceExec>()
+            && let Some(width) = row_bytes(node)
+        {
+            rows = rows.min(fitting(width));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(walked.is_ok(), "the closure does not fail");
+    rows
+}
+
+/// Bytes of the largest values that expressions of `plan` hold: each row that they give has them.
+pub(super) fn constant_bytes(plan: &LogicalPlan) -> usize {
+    let mut most = 0;
+    let walked = plan.apply(|node| {
+        if matches!(node, LogicalPlan::Values(_)) {
+            return Ok(TreeNodeRecursion::Jump);
+        }
+        let mut bytes = 0;
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::Literal(value, _) = expr {
+                    bytes += Some(value.size()).filter(|size| *size >= LARGE_CONSTANT).unwrap_or(0);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })?;
+        most = most.max(bytes);
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(walked.is_ok(), "the closure does not fail");
+    most
+}
+
+/// Bytes of a row of a scan in memory, on average.
+fn row_bytes(scan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    let statistics = statistics(scan)?;
+    let rows = *statistics.num_rows.get_value()?;
+    let columns = statistics.column_statistics.iter().filter_map(|column| column.byte_size.get_value());
+    columns.sum::<usize>().checked_div(rows)
 }
 
 /// Of a hash table of all rows. `None`: nobody knows how many there are.

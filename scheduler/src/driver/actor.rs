@@ -1,6 +1,6 @@
 //! The task that owns the scheduling machine.
 
-use super::directory::{Directory, ExecutorEntry};
+use super::directory::{Directory, ExecutorEntry, Standing};
 use super::plans::Plans;
 use super::{DriverConfig, Ended, JobOutcome, Release, ResultPart};
 use crate::files::Files;
@@ -605,10 +605,10 @@ impl Actor {
             if let Some(entry) = entries.iter_mut().find(|entry| entry.id == status.spec.id) {
                 entry.running = status.running as u32;
                 entry.state = match status.state {
-                    ExecutorState::Live if status.excluded => "excluded",
-                    ExecutorState::Live => "live",
-                    ExecutorState::Draining { .. } => "draining",
-                    ExecutorState::Leaving => "leaving",
+                    ExecutorState::Live if status.excluded => Standing::Excluded,
+                    ExecutorState::Live => Standing::Live,
+                    ExecutorState::Draining { .. } => Standing::Draining,
+                    ExecutorState::Leaving => Standing::Leaving,
                 };
             }
         }

@@ -2,6 +2,7 @@
 
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,12 +16,34 @@ pub struct ExecutorEntry {
     pub register: v1::Register,
     /// The last that it said of itself.
     pub heartbeat: v1::Heartbeat,
-    /// live, draining, leaving
-    pub state: &'static str,
+    pub state: Standing,
     /// Attempts that hold a slot.
     pub running: u32,
     /// Heartbeats that have come.
     pub beats: u64,
+}
+
+/// Whether an executor is given tasks, and if not, why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Live,
+    /// Too many of its tasks failed.
+    Excluded,
+    /// It ends what it runs, and is to leave.
+    Draining,
+    /// It hands over what it holds.
+    Leaving,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Standing::Live => "live",
+            Standing::Excluded => "excluded",
+            Standing::Draining => "draining",
+            Standing::Leaving => "leaving",
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -127,7 +150,7 @@ impl Directory {
 
     pub(super) fn joined(&self, id: ExecutorId, register: v1::Register) {
         let heartbeat = v1::Heartbeat::default();
-        let entry = ExecutorEntry { id, register, heartbeat, state: "live", running: 0, beats: 0 };
+        let entry = ExecutorEntry { id, register, heartbeat, state: Standing::Live, running: 0, beats: 0 };
         let mut executors = self.executors.write();
         executors.insert(id, entry);
         let count = executors.len();

@@ -129,7 +129,7 @@ fn set_options(session: &Arc<Session>, request: SetSessionOptionsRequest) -> Set
         });
         let error = match session.set_option(option, &value) {
             Ok(()) => continue,
-            Err(QueryError::Invalid(message)) if message.contains("not found") => ErrorValue::InvalidName,
+            Err(QueryError::UnknownOption(_)) => ErrorValue::InvalidName,
             Err(QueryError::Unsupported(_)) => ErrorValue::Error,
             Err(_) => ErrorValue::InvalidValue,
         };

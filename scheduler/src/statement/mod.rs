@@ -663,14 +663,14 @@ impl Statements {
         Ok(Execution { schema, rows: Rows::Job(Arc::new(finished)), job, affected: None, running: None })
     }
 
-    /// A job whose joins and aggregates spill, in the place of one that did not fit into memory.
+    /// A job whose joins, aggregates and limited sorts spill, in the place of one that did not fit into memory.
     async fn plan_spilling(
         &self,
         state: &SessionState,
         plan: &LogicalPlan,
         error: QueryError,
     ) -> Result<PlannedJob, QueryError> {
-        tracing::info!(%error, "a join or an aggregate did not fit into memory: the statement runs again in a way that spills");
+        tracing::info!(%error, "an operator did not fit into memory: the statement runs again in a way that spills");
         Ok(self.inner.runner.plan(&windlass_engine::spilling(state), plan, None).await?)
     }
 

@@ -243,9 +243,23 @@ fn of_sqlite(file: &Path) -> Vec<Asked> {
                 continue;
             }
         }
-        asked.push(Asked { line: first, sql });
+        match asked.last_mut() {
+            Some(Asked { sql: before, .. }) if goes_on(before, &sql) => {
+                let values = sql.find(VALUES).map_or("", |at| &sql[at + VALUES.len()..]);
+                *before = format!("{before},{values}");
+            }
+            _ => asked.push(Asked { line: first, sql }),
+        }
     }
     asked
+}
+
+const VALUES: &str = " VALUES";
+
+/// Whether `sql` puts further rows into the table that `before` puts rows into: one INSERT of all writes one file.
+fn goes_on(before: &str, sql: &str) -> bool {
+    let into = |sql: &str| sql.split_once(VALUES).map(|(into, _)| into.to_owned());
+    sql.starts_with("INSERT INTO ") && into(sql).is_some() && into(before) == into(sql)
 }
 
 /// Keys are for what DataFusion does not keep.

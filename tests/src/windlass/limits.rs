@@ -65,6 +65,37 @@ async fn sorts_of_one_task_spill_and_leave_room_for_who_merges_and_writes() {
     assert_eq!(sorting.tasks, 1, "the test is of one task: {sorting:?}");
 }
 
+/// Rows of 64 KB, of which a batch of the usual number would not fit into memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn wide_rows_are_sorted_and_joined_in_batches_of_few() {
+    let cluster = Processes::of(["1", "2", "128MiB"]);
+    let narrow = "set datafusion.execution.batch_size = 100";
+    let create =
+        "create table wide as select value as id, repeat(md5(value::text), 2000) as s from generate_series(1, 4000)";
+    let usual = "reset datafusion.execution.batch_size";
+    let sorted = "create table sorted as select * from wide order by s";
+    let joined = "create table joined as select a.id, b.s from wide a join wide b on a.id = b.id + 1 order by a.s";
+    let check = |table: &str, shift: i32| {
+        format!("select count(*) as n, bool_and(s = repeat(md5((id - {shift})::text), 2000)) as s from {table}")
+    };
+    let said = cluster.sql(&[narrow, create, usual, sorted, joined, &check("sorted", 0), &check("joined", 1)]);
+    assert_eq!(said.unwrap(), "n,s\n4000,true\nn,s\n3999,true\n");
+    // Of a constant, too, and a list.
+    let constant =
+        "select count(distinct s) as n from (select repeat('x', 50000) || value as s from generate_series(1, 2000))";
+    let listed = "select count(*) as n from (select unnest(range(0, 1000000)) from generate_series(1, 20))";
+    assert_eq!(cluster.sql(&[constant, listed]).unwrap(), "n\n2000\nn\n20000000\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_rows_of_a_sort_may_be_more_than_fit() {
+    let cluster = Processes::of(["2", "2", "64MiB"]);
+    let top = "create table top as select value as id, md5(value::text) as s from generate_series(1, 3000000) order by s limit 1000000";
+    let check = "select count(*) as n, count(distinct id) as d, max(s) < 'e' as s from top";
+    let said = cluster.sql(&["set windlass.small_query_bytes = 0", top, check]).unwrap();
+    assert_eq!(said, "n,d,s\n1000000,1000000,true\n");
+}
+
 fn files(dir: &std::path::Path) -> usize {
     let entries = std::fs::read_dir(dir).expect("the folder is there").map(|entry| entry.unwrap().path());
     entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
