@@ -1,7 +1,7 @@
 //! What is said in another way to DataFusion's planner, which knows the meaning and not the form.
 //!
 //! - `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
-//! - What is called alike is told apart: see [`super::apart`].
+//! - What is called alike is told apart, and what ORDER BY computes again is named by its place: see [`super::apart`].
 
 use super::apart::{self, Alike};
 use super::walk::everywhere;
@@ -21,6 +21,7 @@ impl VisitorMut for Forms {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         fetch_as_limit(query);
+        apart::by_place(query);
         apart::casts(query);
         apart::columns(&mut query.body, Alike::Text);
         ControlFlow::Continue(())
