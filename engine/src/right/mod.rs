@@ -14,6 +14,7 @@
 //! | `keys`, `comparable` | zeros, NaN and intervals where they are compared |
 //! | `instead` | max, min and corr of groups of floating point numbers |
 //! | `frames` | sums, averages and statistics over frames that move |
+//! | `domains` | functions that have no value for some numbers |
 //! | `arrays`, `elements`, `texts` | functions of arrays and texts |
 //! | `itself` | functions that hide a value from the planner |
 //! | `unordered` | casts that do not keep the order of their values |
@@ -27,6 +28,7 @@ mod arithmetic;
 mod arrays;
 mod comparable;
 pub(crate) mod cross_joins;
+mod domains;
 mod elements;
 pub(crate) mod estimates;
 pub(crate) mod expressions;
@@ -96,6 +98,7 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.extend(arrays::functions());
     functions.extend(elements::functions());
     functions.extend(texts::functions());
+    functions.extend(domains::functions());
     functions
 }
 

@@ -9,7 +9,7 @@
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result};
+use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     Aggregate, Expr, Filter, Limit, LogicalPlan, Projection, Sort, SortExpr, SubqueryAlias, Window, WindowFrame,
@@ -66,7 +66,7 @@ fn kept(plan: LogicalPlan, ordered: bool) -> Result<LogicalPlan> {
     let plan = plan.map_children(|child| Ok(Transformed::yes(kept(child, below)?))).data()?;
     match plan {
         LogicalPlan::Aggregate(aggregate) if below && has_order(&aggregate.input) => of_aggregate(aggregate),
-        LogicalPlan::Window(window) if below && has_order(&window.input) => of_window(window),
+        LogicalPlan::Window(window) if below && has_order(&window.input) => of_window(window, ordered),
         LogicalPlan::Limit(limit) if has_order(&limit.input) && is_hidden(&limit.input) => of_limit(limit),
         plan => Ok(plan),
     }
@@ -98,10 +98,13 @@ fn is_of_all(expr: &Expr) -> bool {
         Expr::WindowFunction(of) => {
             let params = &of.params;
             let frame = &params.window_frame;
-            let is_whole = |bound: &WindowFrameBound| bound.is_unbounded() || *bound == WindowFrameBound::CurrentRow;
+            // Without an order all rows are peers of the current one.
+            let is_whole = |bound: &WindowFrameBound| {
+                bound.is_unbounded()
+                    || (frame.units != WindowFrameUnits::Rows && *bound == WindowFrameBound::CurrentRow)
+            };
             params.partition_by.is_empty()
                 && params.order_by.is_empty()
-                && frame.units != WindowFrameUnits::Rows
                 && is_whole(&frame.start_bound)
                 && is_whole(&frame.end_bound)
         }
@@ -208,7 +211,7 @@ fn through(key: Expr, shown: &[(Expr, Column)], exprs: &mut Vec<Expr>) -> Result
     Ok(Expr::Column(Column::new_unqualified(name)))
 }
 
-/// The columns of `plan` that `of` has.
+/// These columns of `plan` alone.
 fn only(columns: Vec<Column>, plan: LogicalPlan) -> Result<LogicalPlan> {
     let columns = columns.into_iter().map(Expr::Column).collect();
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))
@@ -241,7 +244,7 @@ fn of_aggregate(aggregate: Aggregate) -> Result<LogicalPlan> {
     Ok(LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), aggregate.group_expr, exprs)?))
 }
 
-fn of_window(window: Window) -> Result<LogicalPlan> {
+fn of_window(window: Window, ordered: bool) -> Result<LogicalPlan> {
     let columns = window.schema.columns();
     let names = NamePreserver::new(&LogicalPlan::Window(window.clone()));
     let (input, keys) = lifted(Arc::unwrap_or_clone(window.input))?;
@@ -249,10 +252,10 @@ fn of_window(window: Window) -> Result<LogicalPlan> {
         let name = names.save(&expr);
         let ordered = expr.transform_up(|part| match part {
             Expr::WindowFunction(mut of) if numbers_rows(of.fun.name()) || ORDERED.contains(&of.fun.name()) => {
-                let whole = WindowFrameBound::Following(datafusion::common::ScalarValue::UInt64(None));
-                let start = WindowFrameBound::Preceding(datafusion::common::ScalarValue::UInt64(None));
+                let start = WindowFrameBound::Preceding(ScalarValue::UInt64(None));
+                let end = WindowFrameBound::Following(ScalarValue::UInt64(None));
                 of.params.order_by = keys.clone();
-                of.params.window_frame = WindowFrame::new_bounds(WindowFrameUnits::Rows, start, whole);
+                of.params.window_frame = WindowFrame::new_bounds(WindowFrameUnits::Rows, start, end);
                 Ok(Transformed::yes(Expr::WindowFunction(of)))
             }
             part => Ok(Transformed::no(part)),
@@ -261,6 +264,8 @@ fn of_window(window: Window) -> Result<LogicalPlan> {
     });
     let exprs = exprs.collect::<Result<Vec<_>>>()?;
     let numbered = LogicalPlan::Window(Window::try_new(exprs, Arc::new(input))?);
-    let sorted = LogicalPlan::Sort(Sort { expr: keys, input: Arc::new(numbered), fetch: None });
-    only(columns, sorted)
+    if !ordered {
+        return only(columns, numbered);
+    }
+    only(columns, LogicalPlan::Sort(Sort { expr: keys, input: Arc::new(numbered), fetch: None }))
 }

@@ -748,7 +748,9 @@ impl Statements {
             }
             PlanStatement::Prepare(prepare) => {
                 let parsed = parsed.ok_or_else(|| QueryError::Internal("a PREPARE without its text".to_string()))?;
-                check_parameters(&prepare)?;
+                if params::are_declared(&parsed.statement) {
+                    check_parameters(&prepare)?;
+                }
                 // The text is kept and planned at each EXECUTE: tables change in between.
                 session.store_prepared(&prepare.name, parsed.statement.clone())?;
                 Ok(Execution::empty())

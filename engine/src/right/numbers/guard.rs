@@ -495,7 +495,7 @@ fn is_whole(value: &ScalarValue) -> bool {
 }
 
 /// Casts of their first argument to the type of the second.
-const CASTS: [&str; 3] = ["round_decimal", "decimal_of_float", "windlass_cast_time"];
+const CASTS: [&str; 4] = ["round_decimal", "decimal_of_float", "windlass_cast_time", "windlass_read_text"];
 
 /// Whether a value of one type may have no place in the other.
 fn cast_may_fail(from: &DataType, to: &DataType) -> bool {
