@@ -248,7 +248,9 @@ fn of_window(window: Window, ordered: bool) -> Result<LogicalPlan> {
     let columns = window.schema.columns();
     let names = NamePreserver::new(&LogicalPlan::Window(window.clone()));
     let (input, keys) = lifted(Arc::unwrap_or_clone(window.input))?;
-    let exprs = window.window_expr.into_iter().map(|expr| {
+    // The expressions of one operator have the same order.
+    let (mut others, mut numbering) = (Vec::new(), Vec::new());
+    for expr in window.window_expr {
         let name = names.save(&expr);
         let ordered = expr.transform_up(|part| match part {
             Expr::WindowFunction(mut of) if numbers_rows(of.fun.name()) || ORDERED.contains(&of.fun.name()) => {
@@ -260,10 +262,15 @@ fn of_window(window: Window, ordered: bool) -> Result<LogicalPlan> {
             }
             part => Ok(Transformed::no(part)),
         })?;
-        Ok(name.restore(ordered.data))
-    });
-    let exprs = exprs.collect::<Result<Vec<_>>>()?;
-    let numbered = LogicalPlan::Window(Window::try_new(exprs, Arc::new(input))?);
+        match ordered.transformed {
+            true => numbering.push(name.restore(ordered.data)),
+            false => others.push(ordered.data),
+        }
+    }
+    let mut numbered = input;
+    for exprs in [others, numbering].into_iter().filter(|exprs| !exprs.is_empty()) {
+        numbered = LogicalPlan::Window(Window::try_new(exprs, Arc::new(numbered))?);
+    }
     if !ordered {
         return only(columns, numbered);
     }
