@@ -165,25 +165,46 @@ fn named_apart(query: &mut Query) -> bool {
     else {
         return false;
     };
-    let is_meant = |item: &SelectItem| {
-        alias_of(item).is_some_and(|alias| {
-            let name = folded(alias);
-            order.iter().any(|key| computes_with(&key.expr, &name))
-        })
-    };
-    let meant: Vec<usize> = (0..select.projection.len()).filter(|at| is_meant(&select.projection[*at])).collect();
     let mut names = Names::default();
-    for at in &meant {
-        let SelectItem::ExprWithAlias { alias, .. } = &mut select.projection[*at] else { continue };
-        let (name, again) = (folded(alias), names.again(&alias.value));
+    let mut any = false;
+    for item in &mut select.projection {
+        let Some(name) = name_of(item) else { continue };
+        let folded_name = folded(&name);
+        if !order.iter().any(|key| computes_with(&key.expr, &folded_name)) {
+            continue;
+        }
+        let again = names.again(&name.value);
         for key in order.iter_mut() {
-            if matches!(&key.expr, Expr::Identifier(key) if folded(key) == name) {
+            if matches!(&key.expr, Expr::Identifier(key) if folded(key) == folded_name) {
                 key.expr = Expr::Identifier(again.clone());
             }
         }
-        *alias = again;
+        match item {
+            SelectItem::ExprWithAlias { alias, .. } => *alias = again,
+            SelectItem::UnnamedExpr(expr) => {
+                *item = SelectItem::ExprWithAlias { expr: taken(expr), alias: again };
+            }
+            _ => {}
+        }
+        any = true;
     }
-    !meant.is_empty()
+    any
+}
+
+/// The name of a column of the result that is not a table's: its alias, or that of the column of a subquery.
+fn name_of(item: &SelectItem) -> Option<Ident> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.clone()),
+        SelectItem::UnnamedExpr(Expr::Subquery(query)) => match query.body.as_ref() {
+            SetExpr::Select(select) => match select.projection.first()? {
+                SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name.clone()),
+                SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().cloned(),
+                item => name_of(item),
+            },
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// `SELECT "x (again 1)" AS x FROM (SELECT … AS "x (again 1)" … ORDER BY …)` in the place of a query that computes with the name of its column.
@@ -193,7 +214,7 @@ fn named_within(query: &mut Query) -> bool {
         SelectItem::ExprWithAlias { alias, .. } => Some(alias.clone()),
         SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name.clone()),
         SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().cloned(),
-        SelectItem::UnnamedExpr(expr) => Some(Ident::with_quote('"', expr.to_string())),
+        SelectItem::UnnamedExpr(expr) => name_of(item).or_else(|| Some(Ident::with_quote('"', expr.to_string()))),
         _ => None,
     };
     let Some(shown) = select.projection.iter().map(shown).collect::<Option<Vec<Ident>>>() else { return false };
