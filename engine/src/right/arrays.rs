@@ -48,8 +48,9 @@ pub(super) fn ordered(left: Expr, op: Operator, right: Expr) -> Expr {
     ORDERED.call(vec![left, right, lit(op.to_string())])
 }
 
-static GREATEST: LazyLock<Arc<ScalarUDF>> =
-    LazyLock::new(|| Arc::new(Extreme { greatest: true, signature: Signature::variadic_any(Volatility::Immutable) }.into()));
+static GREATEST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    Arc::new(Extreme { greatest: true, signature: Signature::variadic_any(Volatility::Immutable) }.into())
+});
 static LEAST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     Arc::new(Extreme { greatest: false, signature: Signature::variadic_any(Volatility::Immutable) }.into())
 });
@@ -247,7 +248,9 @@ impl ScalarUDFImpl for Extreme {
             let places: Vec<(usize, usize)> = (0..args.number_rows)
                 .map(|row| {
                     let is_other = found.is_null(row)
-                        || (other.is_valid(row) && compare(row, row).is_lt() == self.greatest && compare(row, row).is_ne());
+                        || (other.is_valid(row)
+                            && compare(row, row).is_lt() == self.greatest
+                            && compare(row, row).is_ne());
                     (usize::from(is_other), row)
                 })
                 .collect();

@@ -63,9 +63,8 @@ impl OfSome {
             }
             ("power", [bases, exponents]) => {
                 let is_complex = |(base, exponent): (Option<f64>, Option<f64>)| {
-                    base.zip(exponent).is_some_and(|(base, exponent)| {
-                        base < 0.0 && exponent.is_finite() && exponent.fract() != 0.0
-                    })
+                    base.zip(exponent)
+                        .is_some_and(|(base, exponent)| base < 0.0 && exponent.is_finite() && exponent.fract() != 0.0)
                 };
                 if bases.iter().zip(exponents).any(is_complex) {
                     return exec_err!("a negative number raised to a non-integer power yields a complex result");

@@ -32,7 +32,8 @@ impl OptimizerRule for NoFalseEstimates {
                 return Ok(Transformed::no(LogicalPlan::Filter(filter)));
             }
             let unsafe_one = conditions.into_iter().find(|condition| !is_safe(condition, schema));
-            let Some(column) = unsafe_one.and_then(|condition| condition.column_refs().into_iter().min().cloned()) else {
+            let Some(column) = unsafe_one.and_then(|condition| condition.column_refs().into_iter().min().cloned())
+            else {
                 return Ok(Transformed::no(LogicalPlan::Filter(filter)));
             };
             filter.predicate = filter.predicate.and(itself::beside(lit(true), Expr::Column(column)));
@@ -44,7 +45,8 @@ impl OptimizerRule for NoFalseEstimates {
 /// Whether DataFusion estimates it from bounds: `check_support` of its physical expressions.
 fn is_estimated(expr: &Expr, schema: &DFSchema) -> bool {
     use DataType::{Date32, Date64, Float32, Float64, Timestamp};
-    let has_bounds = |of: &DataType| of.is_integer() || matches!(of, Float32 | Float64 | Date32 | Date64 | Timestamp(..));
+    let has_bounds =
+        |of: &DataType| of.is_integer() || matches!(of, Float32 | Float64 | Date32 | Date64 | Timestamp(..));
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             (compares(*op) || computes(*op) || *op == Operator::And)

@@ -89,7 +89,12 @@ fn is_hidden(key: &Expr) -> bool {
         outer |= matches!(part, Expr::OuterReferenceColumn(..));
         let is_known = matches!(
             part,
-            Expr::Column(_) | Expr::Literal(..) | Expr::Cast(_) | Expr::BinaryExpr(_) | Expr::Negative(_) | Expr::Alias(_)
+            Expr::Column(_)
+                | Expr::Literal(..)
+                | Expr::Cast(_)
+                | Expr::BinaryExpr(_)
+                | Expr::Negative(_)
+                | Expr::Alias(_)
         );
         hidden |= !is_known && !std::ptr::eq(part, key);
         Ok(TreeNodeRecursion::Continue)

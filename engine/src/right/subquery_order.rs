@@ -65,7 +65,11 @@ fn kept(plan: LogicalPlan, ordered: bool) -> Result<LogicalPlan> {
     };
     let plan = plan.map_children(|child| Ok(Transformed::yes(kept(child, below)?))).data()?;
     match plan {
-        LogicalPlan::Aggregate(aggregate) if below && has_order(&aggregate.input) => of_aggregate(aggregate),
+        LogicalPlan::Aggregate(aggregate)
+            if below && has_order(&aggregate.input) && !aggregate.aggr_expr.iter().any(has_own_order) =>
+        {
+            of_aggregate(aggregate)
+        }
         LogicalPlan::Window(window) if below && has_order(&window.input) => of_window(window, ordered),
         LogicalPlan::Limit(limit) if has_order(&limit.input) && is_hidden(&limit.input) => of_limit(limit),
         plan => Ok(plan),
@@ -83,6 +87,12 @@ fn looks_at_order(expr: &Expr) -> bool {
         _ => false,
     };
     expr.exists(|part| Ok(looks(part))).unwrap_or(false)
+}
+
+/// Whether an aggregate has an ORDER BY, beside which DataFusion computes none of another.
+fn has_own_order(expr: &Expr) -> bool {
+    let has = |expr: &Expr| matches!(expr, Expr::AggregateFunction(of) if !of.params.order_by.is_empty());
+    expr.exists(|part| Ok(has(part))).unwrap_or(false)
 }
 
 const ORDERED: [&str; 5] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value"];

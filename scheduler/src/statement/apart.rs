@@ -16,7 +16,8 @@ use datafusion::logical_expr::{DdlStatement, Expr as Planned, LogicalPlan, Proje
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     self, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, OrderBy,
-    OrderByKind, Query, Select, SelectItem, SetExpr, TableFactor, Value, Visit, VisitMut, VisitorMut, visit_expressions,
+    OrderByKind, Query, Select, SelectItem, SetExpr, TableFactor, Value, Visit, VisitMut, VisitorMut,
+    visit_expressions,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;

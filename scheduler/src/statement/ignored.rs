@@ -10,8 +10,8 @@ use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     self, ColumnDef, ColumnOption, ConstraintCharacteristics, Expr, Function, FunctionArg, FunctionArgumentClause,
-    FunctionArguments, HiveDistributionStyle, JoinOperator, NullTreatment, ObjectName, ObjectType, Query, SchemaName, Select, SelectFlavor, TableConstraint,
-    TableFactor, Visitor,
+    FunctionArguments, HiveDistributionStyle, JoinOperator, NullTreatment, ObjectName, ObjectType, Query, SchemaName,
+    Select, SelectFlavor, TableConstraint, TableFactor, Visitor,
 };
 use std::ops::ControlFlow;
 
@@ -156,7 +156,10 @@ impl Visitor for Words<'_> {
                 let keeps = create.columns.iter().flat_map(|column| &column.options);
                 let keeps = keeps.filter(|option| option.option == ColumnOption::NotNull).count();
                 let has_format = create.hive_formats.as_ref().is_some_and(|of| {
-                    of.storage.is_some() || of.row_format.is_some() || of.serde_properties.is_some() || of.location.is_some()
+                    of.storage.is_some()
+                        || of.row_format.is_some()
+                        || of.serde_properties.is_some()
+                        || of.location.is_some()
                 });
                 refuse_all(&[
                     (

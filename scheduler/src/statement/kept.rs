@@ -58,9 +58,10 @@ fn with_nulls(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
     }
     let nullable = Arc::unwrap_or_clone(input).transform_up(|node| match node {
         LogicalPlan::Values(values) if is_strict(&values) => {
-            let fields = values.schema.iter().map(|(relation, field)| {
-                (relation.cloned(), Arc::new(field.as_ref().clone().with_nullable(true)))
-            });
+            let fields = values
+                .schema
+                .iter()
+                .map(|(relation, field)| (relation.cloned(), Arc::new(field.as_ref().clone().with_nullable(true))));
             let schema = DFSchema::new_with_metadata(fields.collect(), values.schema.metadata().clone())?;
             Ok(Transformed::yes(LogicalPlan::Values(Values { schema: Arc::new(schema), ..values })))
         }

@@ -141,7 +141,8 @@ impl AnalyzerRule for LeftToRight {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         plan.transform_up_with_subqueries(|node| {
             let of_conditions = matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_));
-            let concerns = |expr: &Expr| Ok(may_have_to_be_guarded(expr)? || expr.exists(|part| Ok(filter_of(part).is_some()))?);
+            let concerns =
+                |expr: &Expr| Ok(may_have_to_be_guarded(expr)? || expr.exists(|part| Ok(filter_of(part).is_some()))?);
             in_node(node, &concerns, &|expr, schema| {
                 Ok(Transformed::yes(match of_conditions {
                     true => {

@@ -134,7 +134,8 @@ fn of_hex(digits: &str) -> Result<Vec<u8>> {
         if high.is_ascii_whitespace() {
             continue;
         }
-        let low = letters.next().ok_or_else(|| exec_datafusion_err!("invalid hexadecimal data: odd number of digits"))?;
+        let low =
+            letters.next().ok_or_else(|| exec_datafusion_err!("invalid hexadecimal data: odd number of digits"))?;
         bytes.push(digit(high)? << 4 | digit(low)?);
     }
     Ok(bytes)

@@ -82,7 +82,8 @@ fn of_literals(expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
     if !matches!(expr.op, Plus | Minus | Multiply | Divide | Modulo) {
         return expr;
     }
-    let beside = |written: &Expr, other: &Expr| beside(written, other).or_else(|| as_other(written, &expr.op, other, schema));
+    let beside =
+        |written: &Expr, other: &Expr| beside(written, other).or_else(|| as_other(written, &expr.op, other, schema));
     let (left, right) = (beside(&expr.left, &expr.right), beside(&expr.right, &expr.left));
     RawBinaryExpr { op: expr.op, left: left.unwrap_or(expr.left), right: right.unwrap_or(expr.right) }
 }
