@@ -112,9 +112,9 @@ pub fn at_most(text: Expr, length: u32, column: &str) -> Expr {
     AT_MOST.call(vec![text, lit(i64::from(length)), lit(column)])
 }
 
-/// `value`, or an error that names `column` where it is NULL.
-pub fn not_null(value: Expr, column: &str) -> Expr {
-    NOT_NULL.call(vec![value, lit(column)])
+/// `value`, or an error that names `column` of `table` where it is NULL.
+pub fn not_null(value: Expr, column: &str, table: &str) -> Expr {
+    NOT_NULL.call(vec![value, lit(column), lit(table)])
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -124,7 +124,7 @@ struct NotNull {
 
 impl Default for NotNull {
     fn default() -> Self {
-        Self { signature: Signature::any(2, Volatility::Immutable) }
+        Self { signature: Signature::any(3, Volatility::Immutable) }
     }
 }
 
@@ -146,8 +146,8 @@ impl ScalarUDFImpl for NotNull {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [value, column] = args.args.as_slice() else {
-            return exec_err!("{}() takes a value and the name of a column", self.name());
+        let [value, column, table] = args.args.as_slice() else {
+            return exec_err!("{}() takes a value and the names of a column and its table", self.name());
         };
         let has_null = match value {
             ColumnarValue::Array(array) => array.logical_null_count() > 0,
@@ -156,12 +156,16 @@ impl ScalarUDFImpl for NotNull {
         if !has_null {
             return Ok(value.clone());
         }
-        match column {
-            ColumnarValue::Scalar(column) => {
-                let column = column.try_as_str().flatten().unwrap_or_default();
-                exec_err!("NULL cannot be written to column '{column}', which is NOT NULL")
+        match (column, table) {
+            (ColumnarValue::Scalar(column), ColumnarValue::Scalar(table)) => {
+                let (column, table) = (column.try_as_str().flatten(), table.try_as_str().flatten());
+                exec_err!(
+                    "NULL cannot be written to column '{}' of table '{}', which is NOT NULL",
+                    column.unwrap_or_default(),
+                    table.unwrap_or_default()
+                )
             }
-            ColumnarValue::Array(_) => exec_err!("NULL cannot be written to a column that is NOT NULL"),
+            _ => exec_err!("NULL cannot be written to a column that is NOT NULL"),
         }
     }
 }

@@ -8,7 +8,9 @@ use crate::copy_files::{COPY_FILES, CopyFilesFunction};
 use crate::interrupt;
 use crate::parquet_files::ParquetFilesFactory;
 use crate::right;
+use crate::right::estimates::NoFalseEstimates;
 use crate::right::instead::OurAggregates;
+use crate::right::key_columns::KeysAsColumns;
 use crate::right::numbers::{self, GuardedConditions, Numbers, NumbersPlanner};
 use crate::text_files::csv::CsvFilesFactory;
 use crate::text_files::json::JsonFilesFactory;
@@ -40,6 +42,8 @@ pub fn session_config() -> SessionConfig {
     config.options_mut().catalog.default_catalog = "windlass".to_string();
     // A number with a point is exact, as in the SQL standard, PostgreSQL and Spark.
     config.options_mut().sql_parser.parse_float_as_decimal = true;
+    // The order of a subquery counts where a LIMIT is above it: see `right::subquery_order`, which drops what no one sees.
+    config.options_mut().sql_parser.enable_subquery_sort_elimination = false;
     // DataFusion's planner takes coalesce(x, 1) for what is never NULL, and its expressions do not: grouped by it, a statement is refused.
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
     // Where the first rows that min(x) is given are all NULL, DataFusion 55 keeps NULL as its bound, and filters the rest of the scan by max(x) alone.
@@ -142,7 +146,9 @@ pub fn update_functions(state: &mut SessionState) -> Result<()> {
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = right::cross_joins::mended(aggregates::instead(Optimizer::new().rules));
     rules.push(Arc::new(OurAggregates));
+    rules.push(Arc::new(KeysAsColumns));
     rules.push(Arc::new(GuardedConditions));
+    rules.push(Arc::new(NoFalseEstimates));
     interrupt::logical_rules(rules)
 }
 

@@ -201,7 +201,7 @@ pub fn explain(error: &DataFusionError, sql: &str, tables: &[String]) -> QueryEr
             let what = "a subquery that uses columns of the query around it is not supported in this place";
             QueryError::Unsupported(at(format!("{what}: write it as a join")))
         }
-        DataFusionError::NotImplemented(message) => QueryError::Unsupported(at(clean(message))),
+        DataFusionError::NotImplemented(message) => QueryError::Unsupported(at(without_tree(&clean(message)))),
         DataFusionError::ResourcesExhausted(message) => QueryError::Exhausted(clean(message)),
         DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => {
             QueryError::Internal(clean(&error.strip_backtrace()))
@@ -210,6 +210,16 @@ pub fn explain(error: &DataFusionError, sql: &str, tables: &[String]) -> QueryEr
         DataFusionError::ObjectStore(inner) => store_error(inner),
         root => QueryError::Invalid(at(clean(&root.strip_backtrace()))),
     }
+}
+
+/// What is not supported, without the parser's tree of it, and as a sentence if it is a word.
+fn without_tree(message: &str) -> String {
+    let is_tree = ["quote_style: ", "span: Span(", "Some("].iter().any(|part| message.contains(part));
+    let end = message.find(['{', '(']).filter(|_| is_tree).unwrap_or(message.len());
+    let what = message[..end].trim_end_matches([' ', ':']);
+    let what = what.replace("ast node in sqltorel: ", "").replace("ast node ", "");
+    let is_word = !what.contains(char::is_lowercase);
+    if is_word || is_tree && !what.contains("upport") { format!("{what} is not supported") } else { what }
 }
 
 fn schema_error(error: &SchemaError, at: impl Fn(String) -> String) -> QueryError {

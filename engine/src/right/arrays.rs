@@ -6,6 +6,7 @@
 //! | `windlass_all(x, array, op)` | `x op ALL (array)` |
 //! | `windlass_array(array)` | the array, and an empty one for NULL |
 //! | `windlass_arrays(a, b, op)` | `a < b` and the like: a NULL among the elements is above all others |
+//! | `windlass_greatest_array`, `windlass_least_array` | `greatest()` and `least()` of arrays, in the same order |
 //! | `array_length` | NULL for an empty array; `list_length` is 0 |
 
 use super::comparable::{canonical_values, differs};
@@ -15,7 +16,7 @@ use arrow::array::{
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::kernels::cmp;
-use arrow::compute::{SortOptions, cast, filter, nullif, take};
+use arrow::compute::{SortOptions, cast, filter, interleave, nullif, take};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::functions_nested::length;
@@ -32,6 +33,8 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(Quantified { all: true, signature: Signature::user_defined(Volatility::Immutable) }.into()),
         Arc::new(OrEmpty { signature: Signature::any(1, Volatility::Immutable) }.into()),
         Arc::clone(&ORDERED),
+        Arc::clone(&GREATEST),
+        Arc::clone(&LEAST),
         Arc::new(Length { name: "array_length", of_empty: None, datafusion: length::array_length_udf() }.into()),
         Arc::new(Length { name: "list_length", of_empty: Some(0), datafusion: length::array_length_udf() }.into()),
     ]
@@ -43,6 +46,18 @@ static ORDERED: LazyLock<Arc<ScalarUDF>> =
 /// `left op right` of arrays.
 pub(super) fn ordered(left: Expr, op: Operator, right: Expr) -> Expr {
     ORDERED.call(vec![left, right, lit(op.to_string())])
+}
+
+static GREATEST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    Arc::new(Extreme { greatest: true, signature: Signature::variadic_any(Volatility::Immutable) }.into())
+});
+static LEAST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    Arc::new(Extreme { greatest: false, signature: Signature::variadic_any(Volatility::Immutable) }.into())
+});
+
+/// The greatest or the least of arrays of one type.
+pub(super) fn extreme(greatest: bool, arrays: Vec<Expr>) -> Expr {
+    if greatest { GREATEST.call(arrays) } else { LEAST.call(arrays) }
 }
 
 /// Whether values of these types are compared by [`ordered`].
@@ -199,6 +214,49 @@ impl ScalarUDFImpl for Ordered {
             })
         });
         Ok(ColumnarValue::Array(Arc::new(holds.collect::<BooleanArray>())))
+    }
+}
+
+/// The greatest or the least of several arrays, but for those that are NULL.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Extreme {
+    greatest: bool,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Extreme {
+    fn name(&self) -> &str {
+        if self.greatest { "windlass_greatest_array" } else { "windlass_least_array" }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = args.args.iter().map(|arg| arg.to_array(args.number_rows)).collect::<Result<Vec<_>>>()?;
+        let Some((first, others)) = arrays.split_first() else { return exec_err!("{} takes arrays", self.name()) };
+        let nulls_last = SortOptions { descending: false, nulls_first: false };
+        let mut found = Arc::clone(first);
+        for other in others {
+            let (left, right) = (canonical_values(&found)?, canonical_values(other)?);
+            let compare = make_comparator(&left, &right, nulls_last)?;
+            let places: Vec<(usize, usize)> = (0..args.number_rows)
+                .map(|row| {
+                    let is_other = found.is_null(row)
+                        || (other.is_valid(row)
+                            && compare(row, row).is_lt() == self.greatest
+                            && compare(row, row).is_ne());
+                    (usize::from(is_other), row)
+                })
+                .collect();
+            found = interleave(&[found.as_ref(), other.as_ref()], &places)?;
+        }
+        Ok(ColumnarValue::Array(found))
     }
 }
 

@@ -66,8 +66,21 @@ fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     })
 }
 
-fn key_of_sort(sort: SortExpr, schema: &DFSchema) -> Result<SortExpr> {
-    Ok(SortExpr { expr: key(sort.expr, schema)?, ..sort })
+/// A key of an order, and before one of arrays whose NULLs go elsewhere than those among their elements, whether it is NULL.
+fn key_of_sort(sort: SortExpr, schema: &DFSchema) -> Result<Vec<SortExpr>> {
+    let of = sort.expr.get_type(schema)?;
+    let expr = key(sort.expr, schema)?;
+    // A NULL among elements is above all others, so first where the order is descending.
+    if arrays::are_arrays(&of, &of) && sort.nulls_first == sort.asc {
+        let nulls = expr.clone().is_null().sort(!sort.nulls_first, true);
+        return Ok(vec![nulls, SortExpr { expr, nulls_first: !sort.asc, ..sort }]);
+    }
+    Ok(vec![SortExpr { expr, ..sort }])
+}
+
+fn keys_of_sort(sorts: Vec<SortExpr>, schema: &DFSchema) -> Result<Vec<SortExpr>> {
+    let keys = sorts.into_iter().map(|sort| key_of_sort(sort, schema)).collect::<Result<Vec<_>>>()?;
+    Ok(keys.concat())
 }
 
 /// Whether the rows are those of files, whose bounds a filter may be compared with.
@@ -121,6 +134,13 @@ fn inside(expr: Expr, schema: &DFSchema, of_files: bool) -> Result<Transformed<E
             let when_then_expr =
                 when_then_expr.into_iter().map(|(when, then)| (Box::new(comparable(*when)), then)).collect();
             Transformed::yes(Expr::Case(Case { expr: Some(Box::new(comparable(*of))), when_then_expr, else_expr }))
+        }
+        Expr::ScalarFunction(call) if matches!(call.func.name(), "greatest" | "least") => {
+            let arrays = call.args.iter().all(|arg| are_arrays(arg, &call.args[0], schema));
+            match arrays && call.args.len() > 1 {
+                true => Transformed::yes(arrays::extreme(call.func.name() == "greatest", call.args)),
+                false => Transformed::no(Expr::ScalarFunction(call)),
+            }
         }
         Expr::AggregateFunction(function) => aggregate(function, schema)?,
         Expr::WindowFunction(function) => Transformed::yes(Expr::WindowFunction(Box::new(window(*function, schema)?))),
@@ -227,7 +247,7 @@ fn zeros(expr: &Expr) -> Option<[Expr; 2]> {
 fn aggregate(function: AggregateFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let AggregateFunction { func, params } = function;
     let AggregateFunctionParams { mut args, distinct, filter, order_by, null_treatment } = params;
-    let order_by = order_by.into_iter().map(|sort| key_of_sort(sort, schema)).collect::<Result<Vec<_>>>()?;
+    let order_by = keys_of_sort(order_by, schema)?;
     let extreme = match func.name() {
         "min" => Some(true),
         "max" => Some(false),
@@ -256,9 +276,7 @@ fn window(mut function: WindowFunction, schema: &DFSchema) -> Result<WindowFunct
     for by in &mut params.partition_by {
         *by = key(std::mem::take(by), schema)?;
     }
-    for by in &mut params.order_by {
-        by.expr = key(std::mem::take(&mut by.expr), schema)?;
-    }
+    params.order_by = keys_of_sort(std::mem::take(&mut params.order_by), schema)?;
     let compares = matches!(&function.fun, WindowFunctionDefinition::AggregateUDF(of) if ["min", "max", "median"].contains(&of.name()));
     if params.distinct || compares {
         for arg in &mut params.args {
@@ -272,7 +290,7 @@ fn window(mut function: WindowFunction, schema: &DFSchema) -> Result<WindowFunct
 fn keys(node: LogicalPlan, schema: &DFSchema) -> Result<Transformed<LogicalPlan>> {
     Ok(match node {
         LogicalPlan::Sort(Sort { expr, input, fetch }) => {
-            let expr = expr.into_iter().map(|sort| key_of_sort(sort, schema)).collect::<Result<_>>()?;
+            let expr = keys_of_sort(expr, schema)?;
             Transformed::yes(LogicalPlan::Sort(Sort { expr, input, fetch }))
         }
         LogicalPlan::Join(join) => {
@@ -292,7 +310,7 @@ fn keys(node: LogicalPlan, schema: &DFSchema) -> Result<Transformed<LogicalPlan>
         LogicalPlan::Distinct(Distinct::On(on)) => {
             let on_expr = on.on_expr.into_iter().map(|expr| key(expr, schema)).collect::<Result<_>>()?;
             let sort_expr = match on.sort_expr {
-                Some(sorts) => Some(sorts.into_iter().map(|sort| key_of_sort(sort, schema)).collect::<Result<_>>()?),
+                Some(sorts) => Some(keys_of_sort(sorts, schema)?),
                 None => None,
             };
             Transformed::yes(LogicalPlan::Distinct(Distinct::On(DistinctOn { on_expr, sort_expr, ..on })))

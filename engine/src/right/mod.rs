@@ -3,6 +3,7 @@
 //! | module | what it is about |
 //! | --- | --- |
 //! | `subqueries` | NOT IN, EXISTS and scalar subqueries that name columns from outside |
+//! | `subquery_order` | ORDER BY of subqueries and views |
 //! | `sets` | INTERSECT ALL and EXCEPT ALL |
 //! | `grouping` | GROUPING SETS over input that is sorted, constant or partitioned |
 //! | `outer` | constants of the side of an outer join whose rows may be missing |
@@ -13,9 +14,12 @@
 //! | `keys`, `comparable` | zeros, NaN and intervals where they are compared |
 //! | `instead` | max, min and corr of groups of floating point numbers |
 //! | `frames` | sums, averages and statistics over frames that move |
+//! | `domains` | functions that have no value for some numbers |
 //! | `arrays`, `elements`, `texts` | functions of arrays and texts |
 //! | `itself` | functions that hide a value from the planner |
 //! | `unordered` | casts that do not keep the order of their values |
+//! | `key_columns` | keys whose order DataFusion does not find |
+//! | `estimates` | conditions whose rows cannot be estimated |
 //! | `ranges` | RANGE frames whose bounds leave the type of their key |
 //!
 //! All of it is rules over plans and functions that plans name, so it holds however a statement is run.
@@ -24,12 +28,15 @@ mod arithmetic;
 mod arrays;
 mod comparable;
 pub(crate) mod cross_joins;
+mod domains;
 mod elements;
+pub(crate) mod estimates;
 pub(crate) mod expressions;
 mod frames;
 mod grouping;
 pub(crate) mod instead;
 mod itself;
+pub(crate) mod key_columns;
 mod keys;
 mod names;
 pub(crate) mod numbers;
@@ -39,6 +46,7 @@ mod ranges;
 mod repeat;
 mod sets;
 mod subqueries;
+mod subquery_order;
 mod sum;
 mod texts;
 mod unordered;
@@ -53,7 +61,8 @@ use std::sync::Arc;
 
 /// DataFusion's analysis, with what must come before it and after it.
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(subqueries::Subqueries)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(subquery_order::OrderOfSubqueries), Arc::new(subqueries::Subqueries)];
     rules.extend(coercion_rules());
     // They must know types.
     rules.push(Arc::new(texts::Patterns));
@@ -90,6 +99,7 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.extend(arrays::functions());
     functions.extend(elements::functions());
     functions.extend(texts::functions());
+    functions.extend(domains::functions());
     functions
 }
 

@@ -15,9 +15,12 @@ use datafusion::common::Column;
 use datafusion::logical_expr::{DdlStatement, Expr as Planned, LogicalPlan, Projection};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, OrderBy, OrderByKind,
-    Query, Select, SelectItem, SetExpr, Value, Visit, VisitMut, VisitorMut, visit_expressions,
+    self, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, OrderBy,
+    OrderByKind, Query, Select, SelectItem, SetExpr, TableFactor, Value, Visit, VisitMut, VisitorMut,
+    visit_expressions,
 };
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -59,44 +62,237 @@ pub(super) fn anything(statement: &mut Statement) -> bool {
     anything.changed
 }
 
-/// The statement with another name for each column of its result with whose name ORDER BY computes, as in `SELECT -x AS x … ORDER BY -x`: the planner
-/// would take the result's for that of a table. `None`: there is none. If no table has such a column, it cannot be planned.
-pub(super) fn ordered(statement: &Statement) -> Option<Statement> {
-    let Statement::Statement(statement) = statement else { return None };
-    let ast::Statement::Query(query) = statement.as_ref() else { return None };
+/// Names the columns of the result by their places where ORDER BY computes the same once more: `SELECT DISTINCT upper(s) … ORDER BY upper(s)` is
+/// refused by the planner, and `SELECT -x AS x … ORDER BY -x` is computed with the column of the result.
+pub(super) fn by_place(query: &mut Query) {
     let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(order), .. })) =
-        (query.body.as_ref(), &query.order_by)
+        (query.body.as_ref(), &mut query.order_by)
     else {
-        return None;
+        return;
     };
-    let is_meant = |item: &SelectItem| match item {
-        SelectItem::ExprWithAlias { alias, .. } => {
-            let name = folded(alias);
-            order.iter().any(|key| computes_with(&key.expr, &name))
+    let aliases: Vec<String> = select.projection.iter().filter_map(alias_of).map(folded).collect();
+    let is_distinct = matches!(select.distinct, Some(Distinct::Distinct));
+    // What `*` stands for is not known.
+    let known = select.projection.iter().map_while(|item| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        _ => None,
+    });
+    let known: Vec<&Expr> = known.collect();
+    for key in order {
+        if matches!(key.expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_))
+            || !(is_distinct || aliases.iter().any(|alias| computes_with(&key.expr, alias)))
+        {
+            continue;
         }
+        if let Some(place) = known.iter().position(|expr| is_same(expr, &key.expr)) {
+            key.expr = Expr::value(Value::Number((place + 1).to_string(), false));
+        }
+    }
+}
+
+fn alias_of(item: &SelectItem) -> Option<&Ident> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias),
+        _ => None,
+    }
+}
+
+/// Whether two expressions are written alike.
+fn is_same(one: &Expr, other: &Expr) -> bool {
+    let (one, other) = (one.to_string(), other.to_string());
+    let is_folded = |text: &str| !text.contains(['"', '\'', '`']);
+    one == other || (is_folded(&one) && is_folded(&other) && one.eq_ignore_ascii_case(&other))
+}
+
+/// The statement with another name for each column with whose name an ORDER BY beside it computes, as in `SELECT x * 2 AS x … ORDER BY x + 1`: the
+/// planner would take the result's for that of a table. The likeliest first: in all queries, and in the outermost alone. If no table has such a
+/// column, they cannot be planned.
+pub(super) fn ordered(statement: &Statement) -> Vec<Statement> {
+    let mut outermost = statement.clone();
+    let any = match &mut outermost {
+        Statement::Statement(of) => match of.as_mut() {
+            ast::Statement::Query(query) => named_apart(query),
+            _ => false,
+        },
         _ => false,
     };
-    let meant: Vec<usize> = (0..select.projection.len()).filter(|at| is_meant(&select.projection[*at])).collect();
-    if meant.is_empty() {
-        return None;
+    let mut all = outermost.clone();
+    let mut inner = Inner { depth: 0, outermost: is_query(&all), changed: false };
+    // Nothing here breaks off.
+    let _: Option<()> = everywhere(&mut all, &mut inner);
+    let mut candidates = Vec::new();
+    if inner.changed {
+        candidates.push(all);
     }
-    let mut query = query.clone();
-    if let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(order), .. })) =
-        (query.body.as_mut(), &mut query.order_by)
-    {
-        let mut names = Names::default();
-        for at in meant {
-            let SelectItem::ExprWithAlias { alias, .. } = &mut select.projection[at] else { continue };
-            let (name, again) = (folded(alias), names.again(&alias.value));
-            for key in order.iter_mut() {
-                if matches!(&key.expr, Expr::Identifier(key) if folded(key) == name) {
-                    key.expr = Expr::Identifier(again.clone());
-                }
-            }
-            *alias = again;
+    if any {
+        candidates.push(outermost);
+    }
+    candidates
+}
+
+fn is_query(statement: &Statement) -> bool {
+    matches!(statement, Statement::Statement(of) if matches!(of.as_ref(), ast::Statement::Query(_)))
+}
+
+/// Gives names to the columns of queries that are not a statement's own, and the ones that they had around them.
+struct Inner {
+    depth: usize,
+    /// Whether the first query is the statement's own, whose names are given back when it has run.
+    outermost: bool,
+    changed: bool,
+}
+
+impl VisitorMut for Inner {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        if self.depth > 0 || !self.outermost {
+            self.changed |= named_within(query);
         }
+        ControlFlow::Continue(())
     }
-    Some(Statement::Statement(Box::new(ast::Statement::Query(query))))
+}
+
+/// Gives other names to the columns with whose names ORDER BY computes. Returns whether there are any.
+fn named_apart(query: &mut Query) -> bool {
+    let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(order), .. })) =
+        (query.body.as_mut(), &mut query.order_by)
+    else {
+        return false;
+    };
+    let mut names = Names::default();
+    let mut any = false;
+    for item in &mut select.projection {
+        let Some(name) = name_of(item) else { continue };
+        let folded_name = folded(&name);
+        if !order.iter().any(|key| computes_with(&key.expr, &folded_name)) {
+            continue;
+        }
+        let again = names.again(&name.value);
+        for key in order.iter_mut() {
+            if matches!(&key.expr, Expr::Identifier(key) if folded(key) == folded_name) {
+                key.expr = Expr::Identifier(again.clone());
+            }
+        }
+        match item {
+            SelectItem::ExprWithAlias { alias, .. } => *alias = again,
+            SelectItem::UnnamedExpr(expr) => {
+                *item = SelectItem::ExprWithAlias { expr: taken(expr), alias: again };
+            }
+            _ => {}
+        }
+        any = true;
+    }
+    any
+}
+
+/// The name of a column of the result that is not a table's: its alias, or that of the column of a subquery.
+fn name_of(item: &SelectItem) -> Option<Ident> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.clone()),
+        SelectItem::UnnamedExpr(Expr::Subquery(query)) => match query.body.as_ref() {
+            SetExpr::Select(select) => match select.projection.first()? {
+                SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name.clone()),
+                SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().cloned(),
+                item => name_of(item),
+            },
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `SELECT "x (again 1)" AS x FROM (SELECT … AS "x (again 1)" … ORDER BY …)` in the place of a query that computes with the name of its column.
+fn named_within(query: &mut Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    let shown = |item: &SelectItem| match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.clone()),
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name.clone()),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().cloned(),
+        SelectItem::UnnamedExpr(expr) => name_of(item).or_else(|| Some(Ident::with_quote('"', expr.to_string()))),
+        _ => None,
+    };
+    let Some(shown) = select.projection.iter().map(shown).collect::<Option<Vec<Ident>>>() else { return false };
+    let mut inner = query.clone();
+    if !named_apart(&mut inner) {
+        return false;
+    }
+    let SetExpr::Select(select) = inner.body.as_mut() else { return false };
+    let mut outer = Vec::new();
+    for (item, shown) in select.projection.iter_mut().zip(shown) {
+        let name = match item {
+            SelectItem::ExprWithAlias { alias, .. } => alias.clone(),
+            _ => shown.clone(),
+        };
+        if let SelectItem::UnnamedExpr(expr) = item {
+            *item = SelectItem::ExprWithAlias { expr: taken(expr), alias: name.clone() };
+        }
+        outer.push(SelectItem::ExprWithAlias { expr: Expr::Identifier(name), alias: shown });
+    }
+    let Some(mut around) = parsed("SELECT * FROM (SELECT 1) AS __ordered") else { return false };
+    let SetExpr::Select(select) = around.body.as_mut() else { return false };
+    select.projection = outer;
+    match select.from.first_mut().map(|from| &mut from.relation) {
+        Some(TableFactor::Derived { subquery, .. }) => **subquery = inner,
+        _ => return false,
+    }
+    *query = around;
+    true
+}
+
+fn parsed(query: &str) -> Option<Query> {
+    match Parser::parse_sql(&GenericDialect {}, query).ok()?.pop()? {
+        ast::Statement::Query(query) => Some(*query),
+        _ => None,
+    }
+}
+
+/// For a statement that the planner has refused and that selects several `*`: a query for each of them, which gives the columns that it stands for.
+pub(super) fn stars(statement: &Statement) -> Vec<(usize, Statement)> {
+    let Statement::Statement(statement) = statement else { return Vec::new() };
+    let ast::Statement::Query(query) = statement.as_ref() else { return Vec::new() };
+    let SetExpr::Select(select) = query.body.as_ref() else { return Vec::new() };
+    let stars = select.projection.iter().enumerate().filter(|(_, item)| is_star(item));
+    let stars = stars.map(|(at, item)| {
+        let mut query = query.clone();
+        (query.order_by, query.limit_clause) = (None, None);
+        if let SetExpr::Select(of) = query.body.as_mut() {
+            of.projection = vec![item.clone()];
+            (of.distinct, of.selection, of.having, of.qualify) = (None, None, None, None);
+            of.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
+        }
+        (at, Statement::Statement(Box::new(ast::Statement::Query(query))))
+    });
+    let stars: Vec<_> = stars.collect();
+    if stars.len() > 1 { stars } else { Vec::new() }
+}
+
+fn is_star(item: &SelectItem) -> bool {
+    matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
+}
+
+/// Writes the columns of each `*` out, as their tables and names, by the place of the `*`. Returns whether each column has a table.
+pub(super) fn write_stars_out(statement: &mut Statement, stars: Vec<(usize, Vec<Column>)>) -> bool {
+    let Statement::Statement(statement) = statement else { return false };
+    let ast::Statement::Query(query) = statement.as_mut() else { return false };
+    let SetExpr::Select(select) = query.body.as_mut() else { return false };
+    for (at, columns) in stars.into_iter().rev() {
+        let mut items = Vec::new();
+        for Column { relation, name, .. } in columns {
+            let Some(relation) = relation else { return false };
+            let parts = relation.to_vec().into_iter().chain([name]);
+            let parts = parts.map(|part| Ident::with_quote('"', part)).collect();
+            items.push(SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)));
+        }
+        select.projection.splice(at..=at, items);
+    }
+    true
 }
 
 /// Whether an expression that is more than this name has it in it.
@@ -152,7 +348,6 @@ impl Names {
 }
 
 fn columns_of(select: &mut Select, alike: Alike) -> bool {
-    let is_star = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
     let star = alike == Alike::Anything && select.projection.iter().any(is_star);
     if select.projection.len() < 2 {
         return false;

@@ -8,12 +8,13 @@ use crate::catalog::{
 };
 use crate::errors::{QueryError, explain};
 use crate::session::Session;
-use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
-use datafusion::common::{SchemaReference, TableReference};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion::common::{Column, SchemaReference, TableReference};
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{
-    CreateExternalTable, CreateMemoryTable, CreateView, DdlStatement, DropCatalogSchema, LogicalPlan,
+    CreateExternalTable, CreateMemoryTable, CreateView, DdlStatement, DropCatalogSchema, Expr, LogicalPlan, Projection,
 };
 use datafusion::sql::parser::Statement;
 use std::collections::BTreeSet;
@@ -129,6 +130,7 @@ impl Statements {
             OnExists::Fail if taken => return Err(already_exists(&name)),
             _ => {}
         }
+        let command = CreateMemoryTable { input: nulls_as_text(command.input)?, ..command };
         let schema = Arc::clone(state.optimize(&command.input).map_err(|e| explain(&e, sql, &[]))?.schema().inner());
         let mut seen = BTreeSet::new();
         if let Some(twice) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
@@ -303,4 +305,20 @@ fn refuse_temporary_cycle(session: &Arc<Session>, name: &TableName, view: &ViewR
         }
     }
     Ok(())
+}
+
+/// `input`, whose columns of nothing but NULL are texts, as in PostgreSQL: no type could be written into them later.
+fn nulls_as_text(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, QueryError> {
+    if !input.schema().fields().iter().any(|field| field.data_type().is_null()) {
+        return Ok(input);
+    }
+    let columns = input.schema().iter().map(|(relation, field)| {
+        let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+        match field.data_type().is_null() {
+            true => Expr::Cast(Cast::new(Box::new(column), DataType::Utf8View)).alias(field.name()),
+            false => column,
+        }
+    });
+    let columns = columns.collect();
+    Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input).map_err(QueryError::from)?)))
 }

@@ -140,9 +140,14 @@ impl VisitorMut for Words {
         if let Expr::Cast { data_type, .. } = expr
             && let Some(length) = length(data_type)
         {
+            // Blanks at the end of CHAR(n) do not count, wherever it is compared, measured or joined to another text.
+            let is_padded = matches!(data_type, DataType::Char(_) | DataType::Character(_));
             *data_type = DataType::Varchar(None);
             let whole = taken(expr);
             *expr = call("left", vec![whole, number(length)]);
+            if is_padded {
+                *expr = call("rtrim", vec![taken(expr)]);
+            }
         }
         ControlFlow::Continue(())
     }

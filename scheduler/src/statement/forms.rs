@@ -7,7 +7,7 @@
 //!   (a, b) IN (SELECT …)         EXISTS (SELECT 1 FROM (SELECT …) q(c, d) WHERE a = c AND b = d), or NULL: see rows.rs
 //!   x = ANY (ARRAY[a, b])        x IN (a, b); of another array a function that knows NULLs
 //!   ARRAY(SELECT …)              (SELECT coalesce(array_agg(…), …) FROM (SELECT …))
-//!   x SIMILAR TO p               x ~ p, as a regular expression
+//!   x SIMILAR TO p               x ~ p, as a regular expression; so is x RLIKE p
 //!   TIMESTAMP '… 10:00+02'       TIMESTAMP '… 10:00:00'
 //!   CAST(x AS TIME(2))           a function that rounds
 //!   x AT TIME ZONE z             a function that knows local times and instants
@@ -100,6 +100,15 @@ impl Forms<'_> {
                 args.extend(escape_char.take().map(Expr::Value));
                 let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
                 *expr = nested(binary(apart(taken(of)), op, call("windlass_similar_pattern", args)));
+            }
+            Expr::RLike { negated, expr: of, pattern, .. } => {
+                let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
+                *expr = nested(binary(apart(taken(of)), op, apart(taken(pattern))));
+            }
+            Expr::Value(value) => {
+                if let Value::UnicodeStringLiteral(written) = &mut value.value {
+                    value.value = Value::SingleQuotedString(std::mem::take(written));
+                }
             }
             Expr::Function(Function { name, args: FunctionArguments::Subquery(query), .. }) => {
                 if !name.to_string().eq_ignore_ascii_case("array") {

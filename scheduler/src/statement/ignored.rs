@@ -10,8 +10,8 @@ use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     self, ColumnDef, ColumnOption, ConstraintCharacteristics, Expr, Function, FunctionArg, FunctionArgumentClause,
-    FunctionArguments, NullTreatment, ObjectName, ObjectType, Query, SchemaName, Select, SelectFlavor, TableConstraint,
-    TableFactor, Visitor,
+    FunctionArguments, HiveDistributionStyle, JoinOperator, NullTreatment, ObjectName, ObjectType, Query, SchemaName,
+    Select, SelectFlavor, TableConstraint, TableFactor, Visitor,
 };
 use std::ops::ControlFlow;
 
@@ -57,8 +57,21 @@ impl Visitor for Words<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> Found {
+        let joins = || select.from.iter().flat_map(|from| &from.joins).map(|join| &join.join_operator);
         refuse_all(&[
             (select.prewhere.is_some(), "PREWHERE", "use WHERE"),
+            (select.top.is_some(), "this TOP", "use LIMIT"),
+            (!select.lateral_views.is_empty(), "LATERAL VIEW", "use CROSS JOIN unnest(array) AS t(x)"),
+            (
+                joins().any(|join| matches!(join, JoinOperator::CrossApply | JoinOperator::OuterApply)),
+                "APPLY",
+                "use CROSS JOIN LATERAL or LEFT JOIN LATERAL",
+            ),
+            (
+                joins().any(|join| matches!(join, JoinOperator::AsOf { .. })),
+                "ASOF JOIN",
+                "join with the condition, and take the nearest row by row_number()",
+            ),
             (!select.connect_by.is_empty(), "CONNECT BY", "use WITH RECURSIVE"),
             (select.value_table_mode.is_some(), "SELECT AS STRUCT and AS VALUE", "use struct()"),
             (select.exclude.is_some(), "EXCLUDE after the columns", "write it after the star: * EXCLUDE (…)"),
@@ -106,6 +119,17 @@ impl Visitor for Words<'_> {
                 )])?;
                 of_alias(alias.as_ref())
             }
+            TableFactor::Pivot { .. } => refuse_all(&[(
+                true,
+                "PIVOT",
+                "write an aggregate for each column, as in sum(x) FILTER (WHERE kind = 'a') AS a",
+            )]),
+            TableFactor::Unpivot { .. } => {
+                refuse_all(&[(true, "UNPIVOT", "write a SELECT for each column, and UNION ALL between them")])
+            }
+            TableFactor::MatchRecognize { .. } => {
+                refuse_all(&[(true, "MATCH_RECOGNIZE", "compare rows by lag() and lead()")])
+            }
             TableFactor::Function { with_ordinality, args, alias, .. } => {
                 let named = args.iter().any(|arg| !matches!(arg, FunctionArg::Unnamed(_)));
                 refuse_all(&[
@@ -127,7 +151,27 @@ impl Visitor for Words<'_> {
 
     fn pre_visit_statement(&mut self, statement: &ast::Statement) -> Found {
         match statement {
-            ast::Statement::CreateTable(create) => of_table(&create.columns, &create.constraints),
+            ast::Statement::CreateTable(create) => {
+                of_table(&create.columns, &create.constraints)?;
+                let has_format = create.hive_formats.as_ref().is_some_and(|of| {
+                    of.storage.is_some()
+                        || of.row_format.is_some()
+                        || of.serde_properties.is_some()
+                        || of.location.is_some()
+                });
+                refuse_all(&[
+                    (
+                        has_format,
+                        "STORED AS, LOCATION or ROW FORMAT of a table of its own",
+                        "use CREATE EXTERNAL TABLE, and COPY … TO … STORED AS to write files",
+                    ),
+                    (
+                        create.hive_distribution != HiveDistributionStyle::NONE,
+                        "PARTITIONED BY of a table of its own",
+                        "use CREATE EXTERNAL TABLE … STORED AS … LOCATION … PARTITIONED BY",
+                    ),
+                ])
+            }
             ast::Statement::CreateView(create) => refuse_all(&[
                 (create.or_alter, "OR ALTER", "use CREATE OR REPLACE VIEW"),
                 (create.secure, "SECURE", "leave it out"),

@@ -5,20 +5,25 @@
 use crate::catalog::TableRecord;
 use crate::errors::QueryError;
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
-use datafusion::common::{Column, Result};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr::Cast;
-use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Union};
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Union, Values};
 use std::sync::Arc;
 use windlass_engine::{at_most, finite, may_hold_nan, not_null};
 
 /// `input` with its dictionaries unpacked, and with a check for each column that is limited.
-pub(super) fn as_kept(record: &TableRecord, input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, QueryError> {
+pub(super) fn as_kept(
+    record: &TableRecord,
+    table: &str,
+    input: Arc<LogicalPlan>,
+) -> Result<Arc<LogicalPlan>, QueryError> {
     let target = &record.schema.0;
     if input.schema().fields().len() != target.fields().len() {
         // Refused where names are at hand.
         return Ok(input);
     }
-    let unpacked = unpacked(input, target)?;
+    let unpacked = unpacked(with_nulls(input)?, target)?;
     let pairs = || unpacked.schema().fields().iter().zip(target.fields());
     let may_be_null = |from: &Field, to: &Field| from.is_nullable() && !to.is_nullable();
     if record.lengths.is_empty() && !pairs().any(|(from, to)| may_be_null(from, to)) {
@@ -30,7 +35,7 @@ pub(super) fn as_kept(record: &TableRecord, input: Arc<LogicalPlan>) -> Result<A
             Some((name, length)) => at_most(column, *length, name),
             None => column,
         };
-        let checked = if may_be_null(field, kept) { not_null(of_length, kept.name()) } else { of_length };
+        let checked = if may_be_null(field, kept) { not_null(of_length, kept.name(), table) } else { of_length };
         match checked {
             Expr::Column(_) => checked,
             checked => checked.alias(field.name()),
@@ -38,6 +43,31 @@ pub(super) fn as_kept(record: &TableRecord, input: Arc<LogicalPlan>) -> Result<A
     });
     let columns = columns.collect();
     Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, unpacked).map_err(QueryError::from)?)))
+}
+
+/// `input`, whose written rows may hold NULL where the planner has taken NOT NULL from the table: they are checked where the column has its name.
+fn with_nulls(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
+    let is_strict = |values: &Values| values.schema.fields().iter().any(|field| !field.is_nullable());
+    let mut any = false;
+    input.apply(|node| {
+        any |= matches!(node, LogicalPlan::Values(values) if is_strict(values));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if !any {
+        return Ok(input);
+    }
+    let nullable = Arc::unwrap_or_clone(input).transform_up(|node| match node {
+        LogicalPlan::Values(values) if is_strict(&values) => {
+            let fields = values
+                .schema
+                .iter()
+                .map(|(relation, field)| (relation.cloned(), Arc::new(field.as_ref().clone().with_nullable(true))));
+            let schema = DFSchema::new_with_metadata(fields.collect(), values.schema.metadata().clone())?;
+            Ok(Transformed::yes(LogicalPlan::Values(Values { schema: Arc::new(schema), ..values })))
+        }
+        node => Ok(Transformed::yes(node.recompute_schema()?)),
+    });
+    Ok(Arc::new(nullable.data()?))
 }
 
 /// `input`, with an error for NaN and infinity, which JSON has no form for.

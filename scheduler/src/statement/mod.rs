@@ -547,11 +547,11 @@ impl Statements {
     }
 
     async fn plan_parsed(&self, state: &SessionState, parsed: &mut Parsed) -> Result<LogicalPlan, DataFusionError> {
-        if let Some(ordered) = apart::ordered(&parsed.statement)
-            && let Ok(plan) = state.statement_to_plan(ordered.clone()).await
-        {
-            parsed.statement = ordered;
-            return Ok(plan);
+        for ordered in apart::ordered(&parsed.statement) {
+            if let Ok(plan) = state.statement_to_plan(ordered.clone()).await {
+                parsed.statement = ordered;
+                return Ok(plan);
+            }
         }
         let error = match state.statement_to_plan(parsed.statement.clone()).await {
             Ok(plan) => return Ok(plan),
@@ -559,6 +559,16 @@ impl Statements {
         };
         // Only the planner knows which columns `*` stands for, and what it calls an expression.
         let mut statement = parsed.statement.clone();
+        let mut stars = Vec::new();
+        for (at, star) in apart::stars(&statement) {
+            match state.statement_to_plan(star).await {
+                Ok(plan) => stars.push((at, plan.schema().columns())),
+                Err(_) => return Err(error),
+            }
+        }
+        if !stars.is_empty() && !apart::write_stars_out(&mut statement, stars) {
+            return Err(error);
+        }
         if !apart::anything(&mut statement) {
             return Err(error);
         }
@@ -738,7 +748,9 @@ impl Statements {
             }
             PlanStatement::Prepare(prepare) => {
                 let parsed = parsed.ok_or_else(|| QueryError::Internal("a PREPARE without its text".to_string()))?;
-                check_parameters(&prepare)?;
+                if params::are_declared(&parsed.statement) {
+                    check_parameters(&prepare)?;
+                }
                 // The text is kept and planned at each EXECUTE: tables change in between.
                 session.store_prepared(&prepare.name, parsed.statement.clone())?;
                 Ok(Execution::empty())

@@ -1,12 +1,15 @@
 //! What is said in another way to DataFusion's planner, which knows the meaning and not the form.
 //!
-//! - `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
-//! - What is called alike is told apart: see [`super::apart`].
+//! - `FETCH FIRST n ROWS ONLY` is `LIMIT n`, and so is `SELECT TOP n`.
+//! - `SEMI JOIN` is `LEFT SEMI JOIN`, as in Spark, and `ANTI JOIN` likewise.
+//! - What is called alike is told apart, and what ORDER BY computes again is named by its place: see [`super::apart`].
 
 use super::apart::{self, Alike};
 use super::walk::everywhere;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{Expr, Fetch, LimitClause, Query, Value, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Fetch, JoinOperator, LimitClause, Query, Select, SetExpr, TopQuantity, Value, VisitorMut,
+};
 use std::ops::ControlFlow;
 
 pub(super) fn rewrite(statement: &mut Statement) {
@@ -21,10 +24,37 @@ impl VisitorMut for Forms {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         fetch_as_limit(query);
+        top_as_limit(query);
+        apart::by_place(query);
         apart::casts(query);
         apart::columns(&mut query.body, Alike::Text);
         ControlFlow::Continue(())
     }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
+            let of = std::mem::replace(&mut join.join_operator, JoinOperator::CrossApply);
+            join.join_operator = match of {
+                JoinOperator::Semi(on) => JoinOperator::LeftSemi(on),
+                JoinOperator::Anti(on) => JoinOperator::LeftAnti(on),
+                of => of,
+            };
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn top_as_limit(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    if query.limit_clause.is_some() {
+        return;
+    }
+    let Some(top) = select.top.take_if(|top| !top.with_ties && !top.percent && top.quantity.is_some()) else { return };
+    let limit = top.quantity.map(|quantity| match quantity {
+        TopQuantity::Expr(rows) => rows,
+        TopQuantity::Constant(rows) => Expr::value(Value::Number(rows.to_string(), false)),
+    });
+    query.limit_clause = Some(LimitClause::LimitOffset { limit, offset: None, limit_by: Vec::new() });
 }
 
 fn fetch_as_limit(query: &mut Query) {

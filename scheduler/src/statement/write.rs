@@ -154,7 +154,7 @@ impl Statements {
                 require_writable(state, &name.table, external)?;
                 let remove = if overwrite { existing_files(state, table, external).await? } else { Vec::new() };
                 let op = WriteOp::Insert(InsertOp::Append);
-                let input = as_kept(table, dml.input)?;
+                let input = as_kept(table, &name.table, dml.input)?;
                 let input = if is_json(&external.format) { finite_only(input)? } else { input };
                 let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, dml.target, op, input));
                 Ok((plan, Destination::Files { remove }))
@@ -369,7 +369,7 @@ fn managed_plan(
     table: TableReference,
     input: Arc<LogicalPlan>,
 ) -> Result<LogicalPlan, QueryError> {
-    let input = as_kept(&write.record, input)?;
+    let input = as_kept(&write.record, &write.name.table, input)?;
     let source = provider_as_source(Arc::new(target));
     Ok(LogicalPlan::Dml(DmlStatement::new(table, source, WriteOp::Insert(InsertOp::Append), input)))
 }

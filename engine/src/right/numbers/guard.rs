@@ -24,7 +24,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
 use datafusion::physical_expr_common::datum::apply;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 /// The last rule: an optimizer that sees its result takes it for the plain conjunction.
@@ -40,8 +40,9 @@ impl OptimizerRule for GuardedConditions {
         plan.transform_down_with_subqueries(|node| {
             Ok(match node {
                 LogicalPlan::Filter(mut filter) => {
+                    let sources = Sources::of(&filter.input);
                     let schema = filter.input.schema();
-                    let guarded = guarded(split_conjunction_owned(filter.predicate.clone()), schema);
+                    let guarded = guarded(split_conjunction_owned(filter.predicate.clone()), schema, &sources);
                     let changed = guarded.is_some();
                     if let Some(predicate) = guarded.and_then(conjunction) {
                         filter.predicate = predicate;
@@ -50,7 +51,7 @@ impl OptimizerRule for GuardedConditions {
                 }
                 LogicalPlan::TableScan(mut scan) if scan.filters.len() > 1 => {
                     let schema = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?;
-                    let guarded = guarded(scan.filters.clone(), &schema);
+                    let guarded = guarded(scan.filters.clone(), &schema, &Sources::default());
                     let changed = guarded.is_some();
                     if let Some(filters) = guarded {
                         scan.filters = filters;
@@ -73,6 +74,7 @@ fn guard_join(join: &mut Join) -> Result<bool> {
     let mut schema = join.left.schema().as_ref().clone();
     schema.merge(join.right.schema());
     let conditions = split_conjunction_owned(filter);
+    let of_none = Sources::default();
     let mut changed = false;
     let is_plain = matches!(join.join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full);
     if is_plain && join.null_equality == NullEquality::NullEqualsNothing {
@@ -80,17 +82,17 @@ fn guard_join(join: &mut Join) -> Result<bool> {
             if !may_fail(key, &schema) {
                 continue;
             }
-            let columns = key.column_refs();
+            let columns = of_none.columns(key);
             let guards = conditions
                 .iter()
-                .filter(|guard| is_guard(guard) && !may_fail(guard, &schema) && concern(guard, &columns));
+                .filter(|guard| is_guard(guard) && !may_fail(guard, &schema) && concern(guard, &columns, &of_none));
             let Some(guard) = conjunction(guards.cloned()) else { continue };
             let guarded = vec![(Box::new(guard), Box::new(key.clone()))];
             *key = Expr::Case(Case::new(None, guarded, None));
             changed = true;
         }
     }
-    let conditions = match guarded(conditions.clone(), &schema) {
+    let conditions = match guarded(conditions.clone(), &schema, &of_none) {
         Some(guarded) => {
             changed = true;
             guarded
@@ -139,14 +141,19 @@ impl AnalyzerRule for LeftToRight {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         plan.transform_up_with_subqueries(|node| {
             let of_conditions = matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_));
-            in_node(node, &may_have_to_be_guarded, &|expr, schema| {
+            let concerns =
+                |expr: &Expr| Ok(may_have_to_be_guarded(expr)? || expr.exists(|part| Ok(filter_of(part).is_some()))?);
+            in_node(node, &concerns, &|expr, schema| {
                 Ok(Transformed::yes(match of_conditions {
                     true => {
                         let parts = split_conjunction_owned(expr).into_iter();
                         let parts = parts.map(|part| left_to_right(part, schema, LEVELS));
                         chain(parts.collect::<Result<Vec<_>>>()?, Operator::And)
                     }
-                    false => left_to_right(expr, schema, LEVELS)?,
+                    false => {
+                        let expr = expr.transform_up(|expr| filtered(expr, schema)).data()?;
+                        left_to_right(expr, schema, LEVELS)?
+                    }
                 }))
             })
         })
@@ -154,12 +161,56 @@ impl AnalyzerRule for LeftToRight {
     }
 }
 
+/// The FILTER of an aggregate.
+fn filter_of(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::AggregateFunction(function) => function.params.filter.as_deref(),
+        Expr::WindowFunction(function) => function.params.filter.as_deref(),
+        _ => None,
+    }
+}
+
+/// An aggregate whose arguments and keys are only computed for rows that its FILTER leaves.
+fn filtered(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Some(filter) = filter_of(&expr).filter(|filter| is_guard(filter) && !may_fail(filter, schema)).cloned() else {
+        return Ok(Transformed::no(expr));
+    };
+    let mut changed = false;
+    let mut guard = |part: &mut Expr| -> Result<()> {
+        if !may_fail(part, schema) {
+            return Ok(());
+        }
+        changed = true;
+        let of_conditions = part.get_type(schema)? == DataType::Boolean;
+        let when = vec![(Box::new(filter.clone()), Box::new(std::mem::take(part)))];
+        let case = Case::new(None, when, None);
+        *part = if of_conditions { of_numbers(case) } else { Expr::Case(case) };
+        Ok(())
+    };
+    let expr = match expr {
+        Expr::AggregateFunction(mut function) => {
+            function.params.args.iter_mut().try_for_each(&mut guard)?;
+            function.params.order_by.iter_mut().try_for_each(|by| guard(&mut by.expr))?;
+            Expr::AggregateFunction(function)
+        }
+        Expr::WindowFunction(mut function) => {
+            function.params.args.iter_mut().try_for_each(&mut guard)?;
+            Expr::WindowFunction(function)
+        }
+        other => other,
+    };
+    Ok(Transformed::new_transformed(expr, changed))
+}
+
 /// Whether there is AND or OR, and below it what fails for some values.
 fn may_have_to_be_guarded(expr: &Expr) -> Result<bool> {
     let fails = |expr: &Expr| {
         Ok(match expr {
             Expr::BinaryExpr(binary) => matches!(binary.op, Operator::Divide | Operator::Modulo),
-            Expr::ScalarFunction(call) => DIVIDES.contains(&call.func.name()) || CASTS.contains(&call.func.name()),
+            Expr::ScalarFunction(call) => {
+                let name = call.func.name();
+                DIVIDES.contains(&name) || CASTS.contains(&name) || OF_SOME_VALUES.contains(&name)
+            }
             Expr::Cast(_) => true,
             _ => false,
         })
@@ -235,7 +286,7 @@ fn in_order(parts: Vec<Expr>, op: Operator, schema: &DFSchema) -> Expr {
 }
 
 /// The conditions, with guards before those that may fail; `None` if none is guarded.
-fn guarded(conditions: Vec<Expr>, schema: &DFSchema) -> Option<Vec<Expr>> {
+fn guarded(conditions: Vec<Expr>, schema: &DFSchema, sources: &Sources) -> Option<Vec<Expr>> {
     let may_fail: Vec<bool> = conditions.iter().map(|condition| may_fail(condition, schema)).collect();
     if !may_fail.contains(&true) || !may_fail.contains(&false) {
         return None;
@@ -251,8 +302,8 @@ fn guarded(conditions: Vec<Expr>, schema: &DFSchema) -> Option<Vec<Expr>> {
         if !may_fail {
             return condition.clone();
         }
-        let columns = condition.column_refs();
-        let guards = safe.iter().filter(|guard| concern(guard, &columns)).map(|guard| (*guard).clone());
+        let columns = sources.columns(condition);
+        let guards = safe.iter().filter(|guard| concern(guard, &columns, sources)).map(|guard| (*guard).clone());
         match conjunction(guards) {
             None => condition.clone(),
             Some(guard) => {
@@ -320,11 +371,33 @@ impl ScalarUDFImpl for IsOne {
 }
 
 /// Whether a condition speaks of some of the columns, and of no other table.
-fn concern(guard: &Expr, columns: &HashSet<&Column>) -> bool {
-    let theirs = guard.column_refs();
+fn concern(guard: &Expr, columns: &HashSet<Column>, sources: &Sources) -> bool {
+    let theirs = sources.columns(guard);
     let tables: HashSet<_> = columns.iter().map(|column| &column.relation).collect();
     theirs.iter().any(|column| columns.contains(column))
         && theirs.iter().all(|column| tables.contains(&column.relation))
+}
+
+/// What columns of projections are computed from: the optimizer computes there what several conditions share.
+#[derive(Default)]
+struct Sources(HashMap<Column, HashSet<Column>>);
+
+impl Sources {
+    fn of(input: &LogicalPlan) -> Self {
+        let LogicalPlan::Projection(projection) = input else { return Self::default() };
+        let below = Self::of(&projection.input);
+        let computed = projection.expr.iter().zip(projection.schema.columns());
+        Self(computed.map(|(expr, column)| (column, below.columns(expr))).collect())
+    }
+
+    /// The columns that an expression is computed from.
+    fn columns(&self, of: &Expr) -> HashSet<Column> {
+        let columns = of.column_refs().into_iter().flat_map(|column| match self.0.get(column) {
+            Some(sources) => sources.iter().cloned().collect(),
+            None => vec![column.clone()],
+        });
+        columns.collect()
+    }
 }
 
 /// Whether it may be computed twice.
@@ -372,6 +445,12 @@ pub(super) fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
                     _ => cast_may_fail(&from, &to),
                 })
             }
+            Expr::ScalarFunction(call) if OF_SOME_VALUES.contains(&call.func.name()) => {
+                let is_square = |exponent: &Expr| matches!(exponent, Expr::Literal(value, _) if is_whole(value));
+                let is_power = call.func.name() == "power";
+                call.args.iter().any(|arg| !matches!(arg, Expr::Literal(..)))
+                    && !(is_power && call.args.get(1).is_some_and(is_square))
+            }
             Expr::Cast(Cast { expr, field }) => {
                 !matches!(**expr, Expr::Literal(..))
                     && expr.get_type(schema).is_ok_and(|from| cast_may_fail(&from, field.data_type()))
@@ -384,8 +463,40 @@ pub(super) fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
 
 /// Divisions by their second argument.
 const DIVIDES: [&str; 2] = ["decimal_divide", "checked_divide"];
+/// Functions that are errors for some values.
+const OF_SOME_VALUES: [&str; 23] = [
+    "acos",
+    "acosh",
+    "asin",
+    "atanh",
+    "chr",
+    "decode",
+    "factorial",
+    "ln",
+    "log",
+    "log10",
+    "log2",
+    "make_date",
+    "make_time",
+    "power",
+    "repeat",
+    "split_part",
+    "sqrt",
+    "to_date",
+    "to_timestamp",
+    "to_timestamp_micros",
+    "to_timestamp_millis",
+    "to_timestamp_nanos",
+    "to_timestamp_seconds",
+];
+
+/// A whole number that is not negative, as an exponent: any number has such a power.
+fn is_whole(value: &ScalarValue) -> bool {
+    matches!(value.cast_to(&DataType::Float64), Ok(ScalarValue::Float64(Some(value))) if value >= 0.0 && value.fract() == 0.0)
+}
+
 /// Casts of their first argument to the type of the second.
-const CASTS: [&str; 3] = ["round_decimal", "decimal_of_float", "windlass_cast_time"];
+const CASTS: [&str; 4] = ["round_decimal", "decimal_of_float", "windlass_cast_time", "windlass_read_text"];
 
 /// Whether a value of one type may have no place in the other.
 fn cast_may_fail(from: &DataType, to: &DataType) -> bool {

@@ -21,6 +21,7 @@ mod digits;
 mod guard;
 mod intervals;
 mod literals;
+mod of_text;
 mod operators;
 mod planner;
 mod rounding;
@@ -46,8 +47,15 @@ use std::sync::Arc;
 
 /// The functions that plans name.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
-    [operators::functions(), rounding::functions(), shortest::functions(), intervals::functions(), guard::functions()]
-        .concat()
+    [
+        operators::functions(),
+        rounding::functions(),
+        shortest::functions(),
+        intervals::functions(),
+        guard::functions(),
+        of_text::functions(),
+    ]
+    .concat()
 }
 
 /// Gives numbers of different types that meet in an expression the type that PostgreSQL gives them.

@@ -82,8 +82,30 @@ fn of_literals(expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
     if !matches!(expr.op, Plus | Minus | Multiply | Divide | Modulo) {
         return expr;
     }
+    let beside =
+        |written: &Expr, other: &Expr| beside(written, other).or_else(|| as_other(written, &expr.op, other, schema));
     let (left, right) = (beside(&expr.left, &expr.right), beside(&expr.right, &expr.left));
     RawBinaryExpr { op: expr.op, left: left.unwrap_or(expr.left), right: right.unwrap_or(expr.right) }
+}
+
+/// A written text beside a value, as PostgreSQL reads it: as one of the same type, and beside the sum of a time as an interval.
+fn as_other(written: &Expr, op: &BinaryOperator, other: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _) = written else { return None };
+    if is_deep(other) {
+        return None;
+    }
+    let of = other.get_type(schema).ok()?;
+    let is_difference = *op == BinaryOperator::Minus;
+    let is_sum = *op == BinaryOperator::Plus;
+    let to = match &of {
+        of if of.is_integer() || of.is_floating() => of.clone(),
+        DataType::Date32 | DataType::Timestamp(..) if is_difference => of.clone(),
+        DataType::Timestamp(..) | DataType::Time64(_) if is_sum => DataType::Interval(IntervalUnit::MonthDayNano),
+        DataType::Interval(_) if is_sum || is_difference => of.clone(),
+        DataType::Interval(_) => DataType::Float64,
+        _ => return None,
+    };
+    Some(Expr::Cast(Cast::new(Box::new(written.clone()), to)))
 }
 
 /// DataFusion's planner calls its own functions, and not those of the session.

@@ -1,7 +1,7 @@
 //! Numbers made whole, and into narrower types.
 
 use super::digits::{Digits, is_plain_integer};
-use super::{as_type, intervals, of, shortest};
+use super::{as_type, intervals, of, of_text, shortest};
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float32Array, Float64Array, PrimitiveArray};
 use arrow::compute::cast as cast_array;
 use arrow::datatypes::{
@@ -48,6 +48,9 @@ pub(super) fn cast(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Trans
         (Expr::Literal(value, _), DataType::Float64) if value.data_type().is_decimal() => {
             return Ok(Transformed::yes(as_type(expr, to, schema)?));
         }
+        (_, to) if of_text::is_read(to) && expr.get_type(schema).is_ok_and(|from| from.is_string()) => {
+            return Ok(Transformed::yes(of_text::read(expr, to)?));
+        }
         (_, DataType::Float32) if expr.get_type(schema).is_ok_and(|from| from == DataType::Float64) => {
             return Ok(Transformed::yes(REAL.call(vec![expr])));
         }
@@ -55,7 +58,14 @@ pub(super) fn cast(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Trans
             return Ok(Transformed::yes(shortest::as_decimal(expr, to, false)?));
         }
         (_, to) if Digits::of(to).is_some() && to.is_decimal() => {
-            let from = expr.get_type(schema).ok().filter(DataType::is_decimal).as_ref().and_then(Digits::of);
+            let from = expr.get_type(schema).ok();
+            if let Some(whole) = from.as_ref().filter(|from| is_plain_integer(from)).and_then(Digits::of)
+                && Digits::of(to).is_some_and(|to| to.scale < 0)
+            {
+                let whole = as_type(expr, &whole.data_type(false), schema)?;
+                return Ok(Transformed::yes(as_decimal(whole, to, schema)?));
+            }
+            let from = from.filter(DataType::is_decimal).as_ref().and_then(Digits::of);
             if from.zip(Digits::of(to)).is_some_and(|(from, to)| to.scale < from.scale) {
                 return Ok(Transformed::yes(as_decimal(expr, to, schema)?));
             }
