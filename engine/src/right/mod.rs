@@ -16,7 +16,7 @@
 //! | `arrays`, `elements`, `texts` | functions of arrays and texts |
 //! | `itself` | functions that hide a value from the planner |
 //! | `unordered` | casts that do not keep the order of their values |
-//! | `ranges` | RANGE frames whose bounds leave the type of their key |
+//! | `ranges` | RANGE frames whose bounds leave the type of their key, or whose key has no distance |
 //!
 //! All of it is rules over plans and functions that plans name, so it holds however a statement is run.
 
@@ -35,7 +35,7 @@ mod names;
 pub(crate) mod numbers;
 mod only_row;
 mod outer;
-mod ranges;
+pub(crate) mod ranges;
 mod repeat;
 mod sets;
 mod subqueries;

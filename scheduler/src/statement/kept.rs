@@ -9,7 +9,7 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Union};
 use std::sync::Arc;
-use windlass_engine::{at_most, finite, may_hold_nan, not_null};
+use windlass_engine::{at_most, finite, may_hold_nan, not_null, within_nanoseconds};
 
 /// `input` with its dictionaries unpacked, and with a check for each column that is limited.
 pub(super) fn as_kept(record: &TableRecord, input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, QueryError> {
@@ -18,7 +18,7 @@ pub(super) fn as_kept(record: &TableRecord, input: Arc<LogicalPlan>) -> Result<A
         // Refused where names are at hand.
         return Ok(input);
     }
-    let unpacked = unpacked(input, target)?;
+    let unpacked = unpacked(within_nanoseconds(input)?, target)?;
     let pairs = || unpacked.schema().fields().iter().zip(target.fields());
     let may_be_null = |from: &Field, to: &Field| from.is_nullable() && !to.is_nullable();
     if record.lengths.is_empty() && !pairs().any(|(from, to)| may_be_null(from, to)) {
@@ -49,6 +49,25 @@ pub(super) fn finite_only(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, Q
         let column = Expr::Column(Column::new(relation.cloned(), field.name()));
         match may_hold_nan(field.data_type()) {
             true => finite(column, field.name()).alias_qualified(relation.cloned(), field.name()),
+            false => column,
+        }
+    });
+    let columns = columns.collect();
+    Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input).map_err(QueryError::from)?)))
+}
+
+/// `input` with text for instants of a named zone, whose offset may have seconds that writers of JSON files leave out.
+pub(super) fn instants_as_text(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, QueryError> {
+    let is_instant = |of: &DataType| matches!(of, DataType::Timestamp(_, Some(zone)) if !zone.starts_with(['+', '-']));
+    if !input.schema().fields().iter().any(|field| is_instant(field.data_type())) {
+        return Ok(input);
+    }
+    let columns = input.schema().iter().map(|(relation, field)| {
+        let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+        match is_instant(field.data_type()) {
+            true => {
+                Expr::Cast(Cast::new(Box::new(column), DataType::Utf8)).alias_qualified(relation.cloned(), field.name())
+            }
             false => column,
         }
     });
