@@ -76,7 +76,8 @@ fn comparison(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Opt
     if of_left == of_right {
         return None;
     }
-    if matches!(of_left, DataType::Interval(_)) || matches!(of_right, DataType::Interval(_)) {
+    let is_span = |of: &DataType| matches!(of, DataType::Interval(_) | DataType::Duration(_));
+    if is_span(&of_left) && is_written(right) || is_span(&of_right) && is_written(left) {
         let [left, right] = <[Expr; 2]>::try_from(of_one_type([left, right].into_iter(), schema)?).ok()?;
         return Some(binary(left, op, right));
     }
@@ -245,7 +246,8 @@ fn midnight(days: i64) -> Option<NaiveDateTime> {
 fn bounds(between: &Between, schema: &DFSchema) -> Result<Option<Expr>> {
     let of = |expr: &Expr| expr.get_type(schema).ok();
     let types = [of(&between.expr), of(&between.low), of(&between.high)];
-    if matches!(types[0], Some(DataType::Interval(_))) {
+    let any_written = is_written(&between.low) || is_written(&between.high);
+    if any_written && matches!(types[0], Some(DataType::Interval(_) | DataType::Duration(_))) {
         let parts = [between.expr.as_ref(), between.low.as_ref(), between.high.as_ref()];
         let parts = of_one_type(parts.into_iter(), schema).and_then(|parts| <[Expr; 3]>::try_from(parts).ok());
         return Ok(parts.map(|parts| {
@@ -389,8 +391,9 @@ fn one_type(typed: &[(&Expr, DataType)]) -> Option<DataType> {
         let alike = not_written.iter().all(|(_, of)| of == first);
         return Some(if alike { first.clone() } else { DataType::Time64(TimeUnit::Nanosecond) });
     }
-    if all(|of| matches!(of, DataType::Interval(_))) {
-        return Some(DataType::Interval(IntervalUnit::MonthDayNano));
+    if all(|of| matches!(of, DataType::Interval(_) | DataType::Duration(_))) {
+        let alike = not_written.len() == typed.len() && not_written.iter().all(|(_, of)| of == first);
+        return (!alike).then_some(DataType::Interval(IntervalUnit::MonthDayNano));
     }
     if all(|of| *of == DataType::Date32) {
         return Some(DataType::Date32);

@@ -13,6 +13,7 @@
 //!   pattern.rs   languages of patterns
 //!   nanos.rs     times of any year beside those of nanoseconds
 //!   compare.rs   comparisons of times, before DataFusion makes all of them nanoseconds
+//!   written.rs   coalesce beside texts
 //!   rules.rs     what puts cast.rs and interval.rs into plans, and tables' columns into the session's zone
 //! ```
 
@@ -30,6 +31,7 @@ mod series;
 mod text;
 mod trunc;
 mod unit;
+mod written;
 mod zone;
 
 use arrow::array::{ArrayRef, Int64Array};
@@ -76,6 +78,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     all.extend(cast::functions());
     all.extend(interval::functions());
     all.extend(series::functions());
+    all.push(written::function());
     all.push(nanos::function());
     all
 }
