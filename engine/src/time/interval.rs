@@ -17,8 +17,8 @@ use std::sync::{Arc, LazyLock};
 static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Shift::new(false).into()));
 static SUBTRACT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Shift::new(true).into()));
 
-pub(super) fn functions() -> [Arc<ScalarUDF>; 3] {
-    [Arc::clone(&ADD), Arc::clone(&SUBTRACT), Arc::clone(&OF_TEXT)]
+pub(super) fn functions() -> [Arc<ScalarUDF>; 4] {
+    [&*ADD, &*SUBTRACT, &*OF_TEXT, &*OF_TEXT_OR_NULL].map(Arc::clone)
 }
 
 pub(super) fn shift_expr(instant: Expr, interval: Expr, subtract: bool) -> Expr {
@@ -60,22 +60,30 @@ pub(super) fn of_timestamp(sum: BinaryExpr, schema: &DFSchema) -> Expr {
     Expr::BinaryExpr(BinaryExpr::new(begins(sum.left), sum.op, begins(sum.right)))
 }
 
-static OF_TEXT: LazyLock<Arc<ScalarUDF>> =
-    LazyLock::new(|| Arc::new(OfText { signature: Signature::any(1, Volatility::Immutable) }.into()));
+static OF_TEXT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(OfText::new(false).into()));
+static OF_TEXT_OR_NULL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(OfText::new(true).into()));
 
-/// Text as an interval, as PostgreSQL reads it.
-pub(super) fn of_text(text: Expr) -> Expr {
-    OF_TEXT.call(vec![text])
+/// Text as an interval, as PostgreSQL reads it. With `or_null`, what is none is NULL.
+pub(super) fn of_text(text: Expr, or_null: bool) -> Expr {
+    let function = if or_null { &OF_TEXT_OR_NULL } else { &OF_TEXT };
+    function.call(vec![text])
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OfText {
+    or_null: bool,
     signature: Signature,
+}
+
+impl OfText {
+    fn new(or_null: bool) -> Self {
+        Self { or_null, signature: Signature::any(1, Volatility::Immutable) }
+    }
 }
 
 impl ScalarUDFImpl for OfText {
     fn name(&self) -> &str {
-        "windlass_interval"
+        if self.or_null { "windlass_try_interval" } else { "windlass_interval" }
     }
 
     fn signature(&self) -> &Signature {
@@ -89,7 +97,10 @@ impl ScalarUDFImpl for OfText {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         on_array(&args.args[0], |texts| {
             let texts = cast(texts, &DataType::Utf8)?;
-            let read = texts.as_string::<i32>().iter().map(|text| text.map(interval).transpose());
+            let read = texts.as_string::<i32>().iter().map(|text| match text.map(interval) {
+                Some(Err(_)) if self.or_null => Ok(None),
+                read => read.transpose(),
+            });
             Ok(Arc::new(read.collect::<Result<IntervalMonthDayNanoArray>>()?))
         })
     }

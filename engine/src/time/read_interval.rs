@@ -72,7 +72,7 @@ impl Number {
     fn read(text: &str, negative: bool) -> Read<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let are_digits = whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit());
-        if !are_digits || whole.len() + fraction.len() == 0 || whole.len() > 18 {
+        if !are_digits || whole.len() + fraction.len() == 0 || whole.len() > 19 {
             return Err(format!("'{text}' is no number in it"));
         }
         // Digits past the 15th are below a nanosecond.
@@ -83,8 +83,8 @@ impl Number {
 
     /// As many of what `each` is, and what is left of one.
     fn times(self, each: i128) -> (i128, Self) {
-        let all = self.value * each;
-        (all / self.one, Self { value: all % self.one, ..self })
+        let (whole, rest) = (self.value / self.one, self.value % self.one * each);
+        (whole * each + rest / self.one, Self { value: rest % self.one, ..self })
     }
 
     /// As many of what `each` is, to the nearest one, half to even.
@@ -365,6 +365,8 @@ mod tests {
             "P1H",
             "1 day 2 years and more",
             "99999999999 days",
+            "9999999999999999999.999999999999999 hours",
+            "99999999999999999999 hours",
         ] {
             assert_eq!(read(text), None, "{text}");
         }

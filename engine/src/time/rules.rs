@@ -124,11 +124,11 @@ fn rounded(cast: Expr, schema: &DFSchema) -> Transformed<Expr> {
 
 fn zoned(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
-        Expr::Cast(Cast { expr, field })
-            if matches!(field.data_type(), DataType::Interval(IntervalUnit::MonthDayNano))
-                && expr.get_type(schema).is_ok_and(|from| super::unit::is_text(&from)) =>
-        {
-            Ok(Transformed::yes(super::interval::of_text(*expr)))
+        Expr::Cast(Cast { expr, field }) if reads_interval(&expr, &field, schema) => {
+            Ok(Transformed::yes(super::interval::of_text(*expr, false)))
+        }
+        Expr::TryCast(TryCast { expr, field }) if reads_interval(&expr, &field, schema) => {
+            Ok(Transformed::yes(super::interval::of_text(*expr, true)))
         }
         Expr::Cast(Cast { expr, field }) => match of_zone(&expr, &field, schema) {
             true => Ok(Transformed::yes(cast_once(*expr, field.data_type(), false))),
@@ -181,6 +181,11 @@ pub fn within_nanoseconds(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
 /// A cast whose function knows more than Arrow's; its value, where that is known.
 fn cast_once(expr: Expr, to: &DataType, or_null: bool) -> Expr {
     cast_literal(&expr, to, or_null).unwrap_or_else(|| cast_expr(expr, to, or_null))
+}
+
+fn reads_interval(expr: &Expr, to: &Field, schema: &DFSchema) -> bool {
+    matches!(to.data_type(), DataType::Interval(IntervalUnit::MonthDayNano))
+        && expr.get_type(schema).is_ok_and(|from| super::unit::is_text(&from))
 }
 
 fn of_zone(expr: &Expr, to: &Field, schema: &DFSchema) -> bool {

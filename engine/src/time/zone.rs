@@ -77,7 +77,14 @@ impl FromStr for Zone {
     type Err = DataFusionError;
 
     fn from_str(zone: &str) -> Result<Self> {
-        Ok(Self(zone.parse()?))
+        match zone.parse() {
+            Ok(zone) => Ok(Self(zone)),
+            // Whatever its case is.
+            Err(error) => match NAMES.get(zone.to_ascii_lowercase().as_str()) {
+                Some(name) => Ok(Self(name.parse()?)),
+                None => Err(error.into()),
+            },
+        }
     }
 }
 
