@@ -87,14 +87,12 @@ pub(super) fn clock(text: &str) -> Result<i64> {
 
 fn time_of_day(text: &str) -> std::result::Result<i64, String> {
     let trimmed = text.trim();
-    let nanos = match time(trimmed) {
-        Ok(read) => {
-            let (nanos, zone) = behind(read)?;
-            match zone {
-                Some(Place::Zone(_)) => return Err("a zone whose clock changes needs a date".to_string()),
-                _ => nanos,
-            }
-        }
+    let alone = time(trimmed).and_then(behind).and_then(|(nanos, zone)| match zone {
+        Some(Place::Zone(_)) => Err("a zone whose clock changes needs a date".to_string()),
+        _ => Ok(nanos),
+    });
+    let nanos = match alone {
+        Ok(nanos) => nanos,
         Err(why) => match datetime(trimmed) {
             Ok(written) if written.has_time => {
                 written.local.signed_duration_since(written.local.date().into()).num_nanoseconds().unwrap_or_default()
