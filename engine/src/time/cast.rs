@@ -12,12 +12,15 @@ use super::unit::{
 use super::zone::Zone;
 use arrow::array::{Array, ArrayRef, AsArray, Date32Array, Int64Array, StringArray};
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, TimeUnit};
 use chrono::{NaiveDateTime, Offset, SecondsFormat, TimeZone};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use std::sync::{Arc, LazyLock};
 
 static CAST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(CastTime::new(false).into()));
@@ -91,6 +94,17 @@ pub(super) fn is_utc(zone: &str) -> bool {
 pub(super) fn cast_expr(value: Expr, to: &DataType, or_null: bool) -> Expr {
     let function = if or_null { &TRY_CAST } else { &CAST };
     function.call(vec![value, lit(to.to_string())])
+}
+
+/// [`cast_expr`] in a physical plan.
+pub(super) fn physical(
+    value: Arc<dyn PhysicalExpr>,
+    to: &DataType,
+    schema: &Schema,
+    options: Arc<ConfigOptions>,
+) -> Result<Arc<dyn PhysicalExpr>> {
+    let to: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::from(to.to_string())));
+    Ok(Arc::new(ScalarFunctionExpr::try_new(Arc::clone(&CAST), vec![value, to], schema, options)?))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

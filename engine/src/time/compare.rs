@@ -403,14 +403,16 @@ fn one_type(typed: &[(&Expr, DataType)]) -> Option<DataType> {
     // What is known has the unit of what is not.
     let unknown = not_written.iter().filter(|(expr, _)| known(expr, &zone).is_none());
     let unknown: Vec<DataType> = unknown.map(|(_, of)| of.clone()).collect();
-    let unit = match common(&unknown) {
-        Some(DataType::Timestamp(unit, _)) => unit,
-        _ => any_unit,
-    };
     let values: Vec<i128> = typed.iter().filter_map(|(expr, _)| known(expr, &zone)).collect();
     let fits = |unit: TimeUnit| {
         let step = 1_000_000_000 / i128::from(per_second(unit));
         values.iter().all(|nanos| nanos.rem_euclid(step) == 0 && in_unit(*nanos, unit).is_some())
+    };
+    let unit = match common(&unknown) {
+        Some(DataType::Timestamp(unit, _)) => unit,
+        // Dates of any year.
+        _ if any_unit == TimeUnit::Nanosecond && fits(TimeUnit::Microsecond) => TimeUnit::Microsecond,
+        _ => any_unit,
     };
     if fits(unit) {
         return Some(DataType::Timestamp(unit, zone));

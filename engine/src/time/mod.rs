@@ -37,7 +37,7 @@ mod zone;
 use arrow::array::{ArrayRef, Int64Array};
 use arrow::compute::cast;
 use arrow::compute::kernels::cast_utils::string_to_datetime;
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use at_zone::AtTimeZone;
 use bin::DateBin;
 use datafusion::common::config::ConfigOptions;
@@ -45,6 +45,10 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::functions::datetime;
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, ScalarUDF};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::ProjectionExec;
 use pattern::Language;
 pub use rules::within_nanoseconds;
 pub(crate) use rules::{BeforeCoercion, ZonedCasts};
@@ -186,6 +190,31 @@ impl TimeReader {
             _ => cast(&values, &self.of)?,
         })
     }
+}
+
+/// Rows whose instants of named zones are text, for writers that leave out the seconds of an offset. The columns `kept` stay.
+pub(crate) fn with_offsets(
+    input: Arc<dyn ExecutionPlan>,
+    kept: &[(String, DataType)],
+    options: Arc<ConfigOptions>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = input.schema();
+    let is_text = |field: &Field| {
+        cast::asks_a_zone(field.data_type(), &DataType::Utf8) && kept.iter().all(|(name, _)| name != field.name())
+    };
+    if !schema.fields().iter().any(|field| is_text(field)) {
+        return Ok(input);
+    }
+    let columns = schema.fields().iter().enumerate().map(|(at, field)| {
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), at));
+        let column = match is_text(field) {
+            true => cast::physical(column, &DataType::Utf8, &schema, Arc::clone(&options))?,
+            false => column,
+        };
+        Ok((column, field.name().clone()))
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(ProjectionExec::try_new(columns, input)?))
 }
 
 /// What the text of a timestamp names. `None`: it is none.

@@ -163,18 +163,23 @@ fn zoned(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 pub fn within_nanoseconds(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
     let LogicalPlan::Projection(projection) = input.as_ref() else { return Ok(input) };
     let below = within_nanoseconds(Arc::clone(&projection.input))?;
+    let mut changed = !Arc::ptr_eq(&below, &projection.input);
     let columns = projection.expr.iter().map(|expr| {
         let (relation, name) = expr.qualified_name();
         match expr.clone().unalias() {
             Expr::Cast(Cast { expr: of, field })
                 if of.get_type(below.schema()).is_ok_and(|from| narrows(&from, field.data_type())) =>
             {
+                changed = true;
                 cast_expr(*of, field.data_type(), false).alias_qualified(relation, name)
             }
             _ => expr.clone(),
         }
     });
     let columns: Vec<Expr> = columns.collect();
+    if !changed {
+        return Ok(input);
+    }
     Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, below)?)))
 }
 

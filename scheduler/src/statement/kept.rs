@@ -56,25 +56,6 @@ pub(super) fn finite_only(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, Q
     Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input).map_err(QueryError::from)?)))
 }
 
-/// `input` with text for instants of a named zone, whose offset may have seconds that writers of JSON files leave out.
-pub(super) fn instants_as_text(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, QueryError> {
-    let is_instant = |of: &DataType| matches!(of, DataType::Timestamp(_, Some(zone)) if !zone.starts_with(['+', '-']));
-    if !input.schema().fields().iter().any(|field| is_instant(field.data_type())) {
-        return Ok(input);
-    }
-    let columns = input.schema().iter().map(|(relation, field)| {
-        let column = Expr::Column(Column::new(relation.cloned(), field.name()));
-        match is_instant(field.data_type()) {
-            true => {
-                Expr::Cast(Cast::new(Box::new(column), DataType::Utf8)).alias_qualified(relation.cloned(), field.name())
-            }
-            false => column,
-        }
-    });
-    let columns = columns.collect();
-    Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input).map_err(QueryError::from)?)))
-}
-
 /// Below a union, where each batch has a dictionary of its own: together they may have more values than keys.
 fn unpacked(input: Arc<LogicalPlan>, target: &SchemaRef) -> Result<Arc<LogicalPlan>> {
     let is_packed = |data_type: &DataType| matches!(data_type, DataType::Dictionary(..)) || data_type.is_nested();

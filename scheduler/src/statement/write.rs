@@ -1,6 +1,6 @@
 //! Statements that write: INSERT INTO, INSERT OVERWRITE, COPY TO and CREATE TABLE AS. Tasks stage files; this publishes them.
 
-use super::kept::{as_kept, finite_only, instants_as_text};
+use super::kept::{as_kept, finite_only};
 use super::outcome::{self, Effect};
 use super::publish::{Intent, Publication, Writers};
 use super::runner::{Finished, Started, job_info};
@@ -188,7 +188,7 @@ impl Statements {
             require_writable_options(&copy.options)?;
             require_writable_columns(&copy.file_type.get_ext(), copy.input.schema().inner())?;
             if is_json(&copy.file_type.get_ext()) {
-                copy.input = instants_as_text(finite_only(Arc::clone(&copy.input))?)?;
+                copy.input = finite_only(Arc::clone(&copy.input))?;
             }
         }
         let empty = match &plan {
