@@ -197,7 +197,7 @@ fn known(expr: &Expr, zone: &ZoneName) -> Option<i128> {
 
 /// A text as an instant if `zone` is one, else as local digits.
 fn written(text: &str, zone: &ZoneName) -> Option<i128> {
-    let written = super::read::is_timestamp(text)?;
+    let written = super::read::written(text)?;
     Some(nanos_of(match zone {
         Some(zone) => written.utc(&zone.parse().ok()?),
         None => written.local,

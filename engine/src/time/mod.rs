@@ -115,7 +115,7 @@ pub fn cast_value(value: &ScalarValue, to: &DataType, zone: Option<&str>) -> Res
 
 /// Whether a written timestamp lies outside of what nanoseconds reach. `None`: it is none, or is finer than microseconds.
 pub fn beyond_nanoseconds(text: &str) -> Option<bool> {
-    let nanos = unit::nanos_of(read::is_timestamp(text)?.local);
+    let nanos = unit::nanos_of(read::written(text)?.local);
     (nanos % 1_000 == 0).then(|| unit::in_unit(nanos, TimeUnit::Nanosecond).is_none())
 }
 
@@ -135,7 +135,7 @@ pub(crate) fn as_time(expr: Expr, from: &DataType, to: &DataType) -> Expr {
 
 /// A written timestamp as DataFusion's planner reads it too, without the zone that its type has none of. `None`: it is one already, or none at all.
 pub fn timestamp_in_full(text: &str, keeps_zone: bool) -> Option<String> {
-    let written = read::is_timestamp(text)?;
+    let written = read::written(text)?;
     let is_read = string_to_datetime(&chrono::Utc, text).is_ok();
     if is_read && (keeps_zone || !written.has_zone()) {
         return None;
@@ -219,7 +219,7 @@ pub(crate) fn with_offsets(
 
 /// What the text of a timestamp names. `None`: it is none.
 pub(crate) fn names_zone(text: &str) -> Option<bool> {
-    read::is_timestamp(text).map(|written| written.has_zone())
+    read::written(text).map(|written| written.has_zone())
 }
 
 /// Instants with a named zone as text, whose offset may have seconds; other values as they are.

@@ -56,8 +56,8 @@ pub(super) fn timestamp(text: &str) -> Result<Written> {
     datetime(text).map_err(|why| exec_datafusion_err!("'{text}' is no timestamp: {why}"))
 }
 
-/// As [`timestamp`], for a caller who has something else to try. An error costs its words.
-pub(super) fn is_timestamp(text: &str) -> Option<Written> {
+/// As [`timestamp`]. `None`: the text is none.
+pub(super) fn written(text: &str) -> Option<Written> {
     datetime(text).ok()
 }
 
@@ -118,7 +118,7 @@ fn datetime(text: &str) -> std::result::Result<Written, String> {
     };
     let (nanos, zone) = match of_time {
         Some(text) => behind(time(text)?)?,
-        None if after.len() == rest.len() && !rest.is_empty() && !rest.starts_with(['Z', 'z']) => {
+        None if after.len() == rest.len() && !rest.is_empty() && !rest.starts_with(['Z', 'z', '+']) => {
             return Err(format!("'{rest}' follows the date"));
         }
         None => behind(Clock { nanos: 0, rest })?,
@@ -386,6 +386,7 @@ mod tests {
             ("2024-07-01 10:00:00z", "2024-07-01 10:00:00"),
             ("2024-07-01 10:00 EST5EDT", "2024-07-01 14:00:00"),
             ("2024-01-05Z", "2024-01-05 00:00:00"),
+            ("2024-01-05+02", "2024-01-04 22:00:00"),
             ("2024-01-05 +02", "2024-01-04 22:00:00"),
             ("2024-01-05 Europe/Berlin", "2024-01-04 23:00:00"),
             ("2024-01-01 10:00 -16", "refused"),

@@ -41,9 +41,9 @@ fn unit(word: &str) -> Option<(Unit, u32)> {
         "c" | "cent" | "century" | "centuries" => (Unit::Months(1_200), 1),
         "dec" | "decs" | "decade" | "decades" => (Unit::Months(120), 2),
         "y" | "yr" | "yrs" | "year" | "years" => (Unit::Months(12), 3),
-        "mon" | "mons" | "month" | "months" => (Unit::Month, 4),
+        "mon" | "mons" | "month" | "months" => (Unit::Month, MONTH),
         "w" | "week" | "weeks" => (Unit::Days(7), 5),
-        "d" | "day" | "days" => (Unit::Days(1), 6),
+        "d" | "day" | "days" => (Unit::Days(1), DAY_BIT),
         "h" | "hr" | "hrs" | "hour" | "hours" => (Unit::Nanos(3_600 * SECOND), HOUR),
         "m" | "min" | "mins" | "minute" | "minutes" => (Unit::Nanos(60 * SECOND), MINUTE),
         "s" | "sec" | "secs" | "second" | "seconds" => (Unit::Nanos(SECOND), SECONDS),
@@ -56,6 +56,8 @@ fn unit(word: &str) -> Option<(Unit, u32)> {
     })
 }
 
+const MONTH: u32 = 4;
+const DAY_BIT: u32 = 6;
 const HOUR: u32 = 7;
 const MINUTE: u32 = 8;
 const SECONDS: u32 = 9;
@@ -198,8 +200,14 @@ fn words(text: &str) -> Read<IntervalMonthDayNano> {
         tokens.pop();
     }
     let mut sum = Sum::default();
-    let mut tokens = tokens.iter().peekable();
-    while let Some(token) = tokens.next() {
+    let are_hours = |next: Option<&Token<'_>>, word: Option<&Token<'_>>| match (next, word) {
+        (Some(Token::Clock(..)), _) => true,
+        (Some(Token::Number(..)), Some(Token::Word(word))) => unit(word).is_some_and(|(_, bit)| bit == HOUR),
+        _ => false,
+    };
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        at += 1;
         match token {
             Token::Word(word) => return Err(format!("'{word}' comes without a number")),
             Token::Clock(clock, negative) => {
@@ -207,7 +215,7 @@ fn words(text: &str) -> Read<IntervalMonthDayNano> {
                 sum.nanos += of_clock(clock)? * if *negative { -1 } else { 1 };
             }
             Token::Years(years, negative) => {
-                sum.once(1 << 3 | 1 << 4, years)?;
+                sum.once(1 << MONTH, years)?;
                 let (years, months) = years.split_once('-').unwrap_or((years, ""));
                 let months = if months.is_empty() { "0" } else { months };
                 let (years, months) = (Number::read(years, *negative)?, Number::read(months, *negative)?);
@@ -218,13 +226,13 @@ fn words(text: &str) -> Read<IntervalMonthDayNano> {
             }
             Token::Number(number, negative) => {
                 let read = Number::read(number, *negative)?;
-                let (unit, bit) = match tokens.peek() {
+                let (unit, bit) = match tokens.get(at) {
                     Some(Token::Word(word)) => {
-                        tokens.next();
+                        at += 1;
                         unit(word).ok_or_else(|| format!("'{word}' is no unit"))?
                     }
-                    // Days before a time, and seconds at the end.
-                    Some(Token::Clock(..)) => (Unit::Days(1), 6),
+                    // Days before hours, and seconds at the end.
+                    next if are_hours(next, tokens.get(at + 1)) => (Unit::Days(1), DAY_BIT),
                     None => (Unit::Nanos(SECOND), SECONDS),
                     Some(_) => return Err(format!("{number} has no unit")),
                 };
@@ -273,9 +281,9 @@ fn iso(text: &str) -> Read<IntervalMonthDayNano> {
         let letter = unsigned[end..].chars().next().ok_or("its last number has no unit")?;
         let (unit, bit) = match (letter.to_ascii_uppercase(), in_time) {
             ('Y', false) => (Unit::Months(12), 3),
-            ('M', false) => (Unit::Month, 4),
+            ('M', false) => (Unit::Month, MONTH),
             ('W', false) => (Unit::Days(7), 5),
-            ('D', false) => (Unit::Days(1), 6),
+            ('D', false) => (Unit::Days(1), DAY_BIT),
             ('H', true) => (Unit::Nanos(3_600 * SECOND), HOUR),
             ('M', true) => (Unit::Nanos(60 * SECOND), MINUTE),
             ('S', true) => (Unit::Nanos(SECOND), SECONDS),
@@ -337,6 +345,8 @@ mod tests {
             ("-1.5 months", (-1, -15, 0)),
             ("1 second 5 ms", (0, 0, 1_005)),
             ("2 y 3 mon", (27, 0, 0)),
+            ("1.5 2 h", (0, 1, at(14, 0, 0))),
+            ("1-2 3 years", (50, 0, 0)),
         ] {
             assert_eq!(read(text), Some(expected), "{text}");
         }
@@ -355,6 +365,8 @@ mod tests {
             "",
             "1e3 days",
             "1-13",
+            "1-2 3 mon",
+            "1 2 min",
             "4:60",
             "4:05:61",
             "1 quarter",
