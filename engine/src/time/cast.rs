@@ -266,7 +266,7 @@ fn clock(array: &ArrayRef, unit: TimeUnit, to: &DataType, or_null: bool) -> Resu
             let values = cast(&local, &DataType::Int64)?;
             values.as_primitive::<Int64Type>().unary(|value| value.rem_euclid(day) * to_nanos)
         }
-        text if is_text(text) => return Ok(narrowed(parsed(array, or_null, |text| parse_clock(text, unit))?, to)?),
+        text if is_text(text) => return narrowed(parsed(array, or_null, |text| parse_clock(text, unit))?, to),
         _ => {
             let options = CastOptions { safe: or_null, ..CastOptions::default() };
             let times = cast_with_options(array, &DataType::Time64(TimeUnit::Nanosecond), &options)?;
@@ -277,7 +277,7 @@ fn clock(array: &ArrayRef, unit: TimeUnit, to: &DataType, or_null: bool) -> Resu
         true => nanos.unary_opt(|nanos| in_day(nanos, per_second(unit)).ok()),
         false => nanos.try_unary(|nanos| in_day(nanos, per_second(unit)))?,
     };
-    Ok(narrowed(values, to)?)
+    narrowed(values, to)
 }
 
 fn narrowed(values: Int64Array, to: &DataType) -> Result<ArrayRef> {
