@@ -56,4 +56,7 @@ pub use run::{StageInstance, StagePlan, decode_batches, encode_batches};
 pub use stage::{
     InputLocations, OperatorMetrics, PlannedJob, PlannedStage, Split, TaskInputs, TaskSummary, WriteTarget,
 };
-pub use time::{beyond_nanoseconds, cast_value};
+pub use time::{
+    beyond_nanoseconds, cast_value, instants_as_text, interval_in_parts, timestamp_in_full, within_nanoseconds,
+    zone_name,
+};

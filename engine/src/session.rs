@@ -12,6 +12,7 @@ use crate::right::estimates::NoFalseEstimates;
 use crate::right::instead::OurAggregates;
 use crate::right::key_columns::KeysAsColumns;
 use crate::right::numbers::{self, GuardedConditions, Numbers, NumbersPlanner};
+use crate::right::ranges::PeerFrames;
 use crate::text_files::csv::CsvFilesFactory;
 use crate::text_files::json::JsonFilesFactory;
 use crate::time::{BeforeCoercion, ZonedCasts};
@@ -120,6 +121,7 @@ pub fn coercion_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(Numbers),
         Arc::new(BeforeCoercion),
+        Arc::new(PeerFrames),
         Arc::new(TypeCoercion::new()),
         Arc::new(ZonedCasts),
     ]
@@ -169,7 +171,7 @@ fn file_formats() -> Vec<Arc<dyn FileFormatFactory>> {
 
 /// DataFusion's, and ours.
 fn table_functions() -> Vec<Arc<TableFunction>> {
-    let mut functions = SessionStateDefaults::default_table_functions();
+    let mut functions = crate::time::table_functions(SessionStateDefaults::default_table_functions());
     functions.push(Arc::new(TableFunction::new(COPY_FILES.to_string(), Arc::new(CopyFilesFunction))));
     functions
 }

@@ -34,7 +34,7 @@ const CONSTANT_NODES: usize = 1_000;
 /// A task that scans more than this waits for a slot.
 const LIGHT_BYTES: u64 = 8 << 20;
 /// Functions that take a moment and leave no more than they are given.
-const BRIEF: [&str; 14] = [
+const BRIEF: [&str; 15] = [
     "abs",
     "arrow_cast",
     "arrow_typeof",
@@ -49,6 +49,7 @@ const BRIEF: [&str; 14] = [
     "upper",
     "uuid",
     "version",
+    "windlass_cast_time",
 ];
 
 /// Whether the plan reads nothing and its rows are few, whatever is in them.

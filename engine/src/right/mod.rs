@@ -20,7 +20,7 @@
 //! | `unordered` | casts that do not keep the order of their values |
 //! | `key_columns` | keys whose order DataFusion does not find |
 //! | `estimates` | conditions whose rows cannot be estimated |
-//! | `ranges` | RANGE frames whose bounds leave the type of their key |
+//! | `ranges` | RANGE frames whose bounds leave the type of their key, or whose key has no distance |
 //!
 //! All of it is rules over plans and functions that plans name, so it holds however a statement is run.
 
@@ -42,7 +42,7 @@ mod names;
 pub(crate) mod numbers;
 mod only_row;
 mod outer;
-mod ranges;
+pub(crate) mod ranges;
 mod repeat;
 mod sets;
 mod subqueries;

@@ -2,7 +2,11 @@
 //!
 //! For `9223372036854775807` a frame that ends `1 FOLLOWING` ends at a number that BIGINT does not have. DataFusion takes it for the end of
 //! the partition, where the rows whose key is NULL are. Here such keys are ordered as a type that has room for the bound.
+//!
+//! And RANGE frames without a distance, of keys that have none to DataFusion: times of a day, intervals, bytes and rows. Such a frame ends where
+//! rows with an equal key do, as one of GROUPS.
 
+use super::expressions::rewrite_expressions;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -13,6 +17,60 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 use std::sync::Arc;
+
+/// Makes frames of GROUPS of those of RANGE whose key DataFusion has no range of. Comes before types are coerced.
+#[derive(Debug)]
+pub(crate) struct PeerFrames;
+
+impl AnalyzerRule for PeerFrames {
+    fn name(&self) -> &str {
+        "peer_frames"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let concerns = |expr: &Expr| {
+            expr.exists(|part| {
+                Ok(matches!(part, Expr::WindowFunction(function) if {
+                    let frame = &function.params.window_frame;
+                    frame.units == WindowFrameUnits::Range && !has_offset(frame)
+                }))
+            })
+        };
+        rewrite_expressions(plan, &concerns, &|expr, schema| expr.transform_up(|part| by_peers(part, schema)))
+    }
+}
+
+fn by_peers(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Expr::WindowFunction(mut function) = expr else { return Ok(Transformed::no(expr)) };
+    let frame = &function.params.window_frame;
+    let is_bare = |of: &DataType| {
+        matches!(
+            of,
+            DataType::Time32(_)
+                | DataType::Time64(_)
+                | DataType::Interval(_)
+                | DataType::Duration(_)
+                | DataType::Binary
+                | DataType::LargeBinary
+                | DataType::BinaryView
+                | DataType::FixedSizeBinary(_)
+                | DataType::Struct(_)
+        )
+    };
+    let key = function.params.order_by.first().map(|key| key.expr.get_type(schema)).transpose()?;
+    if frame.units != WindowFrameUnits::Range || has_offset(frame) || !key.is_some_and(|of| is_bare(&of)) {
+        return Ok(Transformed::no(Expr::WindowFunction(function)));
+    }
+    let unbounded = ScalarValue::UInt64(None);
+    let bound = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::Preceding(_) => WindowFrameBound::Preceding(unbounded.clone()),
+        WindowFrameBound::CurrentRow => WindowFrameBound::CurrentRow,
+        WindowFrameBound::Following(_) => WindowFrameBound::Following(unbounded.clone()),
+    };
+    let (start, end) = (bound(&frame.start_bound), bound(&frame.end_bound));
+    function.params.window_frame = WindowFrame::new_bounds(WindowFrameUnits::Groups, start, end);
+    Ok(Transformed::yes(Expr::WindowFunction(function)))
+}
 
 /// Widens the keys of RANGE frames. Comes after types are known.
 #[derive(Debug)]

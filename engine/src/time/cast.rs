@@ -1,21 +1,26 @@
-//! Casts between local times and instants, and between text and instants, which know skipped and doubled hours. And casts to coarser units,
-//! which round as PostgreSQL does.
+//! Casts between local times and instants, which know skipped and doubled hours. Casts of texts to dates and times, as `read.rs` reads them, and
+//! of instants to text. And casts to coarser units, which round as PostgreSQL does.
 //!
-//! Arrow fails on skipped hours, or gives NULL, takes an instant's UTC digits for its local ones, and cuts off what a unit has no room for.
-//! DataFusion compares with the time itself what is compared with a cast of it. [`super::rules`] puts these functions in the place of such casts.
+//! Arrow fails on skipped hours, or gives NULL, takes an instant's UTC digits for its local ones, and cuts off what a unit has no room for, as the
+//! seconds of an offset. DataFusion compares with the time itself what is compared with a cast of it. [`super::rules`] puts these functions in the
+//! place of such casts.
 
+use super::read;
 use super::unit::{
     SECONDS_PER_DAY, in_unit, is_text, map, map_opt, naive_of, nanos_of, on_array, out_of_range, per_second, texts,
 };
 use super::zone::Zone;
-use arrow::array::{ArrayRef, AsArray, Int64Array};
-use arrow::compute::kernels::cast_utils::string_to_datetime;
+use arrow::array::{Array, ArrayRef, AsArray, Date32Array, Int64Array, StringArray};
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, TimeUnit};
+use chrono::{NaiveDateTime, Offset, SecondsFormat, TimeZone};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use std::sync::{Arc, LazyLock};
 
 static CAST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(CastTime::new(false).into()));
@@ -30,13 +35,23 @@ pub(super) fn functions() -> [Arc<ScalarUDF>; 3] {
 pub(super) fn asks_a_zone(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (DataType::Timestamp(_, Some(zone)), DataType::Timestamp(_, None)) => !is_utc(zone),
-        (DataType::Dictionary(_, values), to) => is_text(values) && asks_a_zone(values, to),
         (DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64, DataType::Timestamp(_, Some(zone))) => {
             !is_utc(zone)
         }
-        (text, DataType::Timestamp(_, Some(zone))) => is_text(text) && !is_utc(zone),
+        // Of an offset Arrow writes no seconds, which those of names had once.
+        (DataType::Timestamp(_, Some(zone)), text) => is_text(text) && !is_utc(zone) && !zone.starts_with(['+', '-']),
         _ => false,
     }
+}
+
+/// Whether one is text and the other a date or a time.
+pub(super) fn reads_text(from: &DataType, to: &DataType) -> bool {
+    let is_time = matches!(to, DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_) | DataType::Date32);
+    is_time
+        && match from {
+            DataType::Dictionary(_, values) => is_text(values),
+            from => is_text(from),
+        }
 }
 
 /// Whether a cast of one into the other rounds.
@@ -54,6 +69,16 @@ pub(super) fn rounds(from: &DataType, to: &DataType) -> bool {
     }
 }
 
+/// Whether a date or a timestamp becomes one of nanoseconds, which do not reach all years. The error of this cast says what does.
+pub(super) fn narrows(from: &DataType, to: &DataType) -> bool {
+    matches!(to, DataType::Timestamp(TimeUnit::Nanosecond, _))
+        && match from {
+            DataType::Date32 | DataType::Date64 => true,
+            DataType::Timestamp(unit, _) => *unit != TimeUnit::Nanosecond,
+            _ => false,
+        }
+}
+
 /// A text or a time that is written in the statement, cast by [`cast_expr`] at once. `None`: it is none, or the cast fails.
 pub(super) fn cast_literal(value: &Expr, to: &DataType, or_null: bool) -> Option<Expr> {
     let Expr::Literal(value, _) = value else { return None };
@@ -69,6 +94,17 @@ pub(super) fn is_utc(zone: &str) -> bool {
 pub(super) fn cast_expr(value: Expr, to: &DataType, or_null: bool) -> Expr {
     let function = if or_null { &TRY_CAST } else { &CAST };
     function.call(vec![value, lit(to.to_string())])
+}
+
+/// [`cast_expr`] in a physical plan.
+pub(super) fn physical(
+    value: Arc<dyn PhysicalExpr>,
+    to: &DataType,
+    schema: &Schema,
+    options: Arc<ConfigOptions>,
+) -> Result<Arc<dyn PhysicalExpr>> {
+    let to: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::from(to.to_string())));
+    Ok(Arc::new(ScalarFunctionExpr::try_new(Arc::clone(&CAST), vec![value, to], schema, options)?))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -148,13 +184,21 @@ impl ScalarUDFImpl for Digits {
 
 /// Casts timestamps, dates or texts to timestamps of the zone in `to`, or of none, and to times of a day.
 pub(super) fn cast_time(array: &ArrayRef, to: &DataType, or_null: bool) -> Result<ArrayRef> {
-    if let DataType::Time32(unit) | DataType::Time64(unit) = to {
-        return clock(array, *unit, to, or_null);
+    if let DataType::Dictionary(_, values) = array.data_type() {
+        return cast_time(&cast(array, values)?, to, or_null);
     }
-    let DataType::Timestamp(unit, to_zone) = to else { return internal_err!("{to} is no timestamp") };
+    let (unit, to_zone) = match to {
+        DataType::Time32(unit) | DataType::Time64(unit) => return clock(array, *unit, to, or_null),
+        DataType::Date32 => return dates(array, or_null),
+        text if is_text(text) => return Ok(cast(&as_text(array)?, text)?),
+        DataType::Timestamp(unit, zone) => (unit, zone),
+        other => return internal_err!("{other} is no time"),
+    };
     match array.data_type() {
-        DataType::Dictionary(_, values) => cast_time(&cast(array, values)?, to, or_null),
-        text if is_text(text) => of_text(array, *unit, Zone::of(to_zone.as_deref())?, to, or_null),
+        text if is_text(text) => {
+            let zone = to_zone.as_deref().map(str::parse::<Zone>).transpose()?;
+            Ok(cast(&parsed(array, or_null, |text| parse_instant(text, *unit, zone.as_ref()))?, to)?)
+        }
         DataType::Date32 | DataType::Date64 => {
             let seconds = cast(array, &DataType::Timestamp(TimeUnit::Second, None))?;
             cast_time(&seconds, to, or_null)
@@ -213,7 +257,6 @@ fn rounded(value: i64, per_second: i64, per_to: i64) -> Option<i64> {
 /// Times of a day.
 fn clock(array: &ArrayRef, unit: TimeUnit, to: &DataType, or_null: bool) -> Result<ArrayRef> {
     let nanos: Int64Array = match array.data_type() {
-        DataType::Dictionary(_, values) => return clock(&cast(array, values)?, unit, to, or_null),
         DataType::Timestamp(from, zone) => {
             let local = match zone {
                 Some(_) => cast_time(array, &DataType::Timestamp(*from, None), or_null)?,
@@ -223,22 +266,32 @@ fn clock(array: &ArrayRef, unit: TimeUnit, to: &DataType, or_null: bool) -> Resu
             let values = cast(&local, &DataType::Int64)?;
             values.as_primitive::<Int64Type>().unary(|value| value.rem_euclid(day) * to_nanos)
         }
-        from => {
+        text if is_text(text) => return narrowed(parsed(array, or_null, |text| parse_clock(text, unit))?, to),
+        _ => {
             let options = CastOptions { safe: or_null, ..CastOptions::default() };
             let times = cast_with_options(array, &DataType::Time64(TimeUnit::Nanosecond), &options)?;
-            let nanos = cast(&times, &DataType::Int64)?;
-            match is_text(from) {
-                true => nanos.as_primitive::<Int64Type>().unary(|nanos| micros_of_text(nanos.into()) as i64 * 1_000),
-                false => nanos.as_primitive::<Int64Type>().clone(),
-            }
+            cast(&times, &DataType::Int64)?.as_primitive::<Int64Type>().clone()
         }
     };
     let values: Int64Array = match or_null {
         true => nanos.unary_opt(|nanos| in_day(nanos, per_second(unit)).ok()),
         false => nanos.try_unary(|nanos| in_day(nanos, per_second(unit)))?,
     };
+    narrowed(values, to)
+}
+
+fn narrowed(values: Int64Array, to: &DataType) -> Result<ArrayRef> {
     let narrow = if matches!(to, DataType::Time32(_)) { cast(&values, &DataType::Int32)? } else { Arc::new(values) };
     Ok(cast(&narrow, to)?)
+}
+
+/// Days of texts.
+fn dates(array: &ArrayRef, or_null: bool) -> Result<ArrayRef> {
+    let days = texts(array)?.into_iter().map(|text| match text.map(read::date) {
+        Some(Err(_)) if or_null => Ok(None),
+        day => day.transpose(),
+    });
+    Ok(Arc::new(days.collect::<Result<Date32Array>>()?))
 }
 
 /// Nanoseconds of a day in units of which so many are a second, rounded half up.
@@ -259,18 +312,18 @@ fn micros_of_text(nanos: i128) -> i128 {
     micros + i128::from(rest > 500 || rest == 500 && micros % 2 != 0)
 }
 
-fn of_text(array: &ArrayRef, unit: TimeUnit, zone: Zone, to: &DataType, or_null: bool) -> Result<ArrayRef> {
-    let parse = |text: Option<&str>| match text.map(|text| parse_instant(text, unit, &zone)) {
+/// The values of texts; NULL for what is none with `or_null`.
+fn parsed(array: &ArrayRef, or_null: bool, parse: impl Fn(&str) -> Result<i64>) -> Result<Int64Array> {
+    let parse = |text: Option<&str>| match text.map(&parse) {
         Some(Err(_)) if or_null => Ok(None),
         parsed => parsed.transpose(),
     };
-    let parsed: Int64Array = texts(array)?.into_iter().map(parse).collect::<Result<_>>()?;
-    Ok(cast(&parsed, to)?)
+    texts(array)?.into_iter().map(parse).collect()
 }
 
-/// The instant that `text` names, in `zone` if it names no other.
-pub(super) fn parse_instant(text: &str, unit: TimeUnit, zone: &Zone) -> Result<i64> {
-    let time = string_to_datetime(zone, text)?.naive_utc();
+/// The instant that `text` names, of `zone` if it names no other; the local time that it names where there is no `zone`.
+pub(super) fn parse_instant(text: &str, unit: TimeUnit, zone: Option<&Zone>) -> Result<i64> {
+    let time = read::in_zone(text, zone)?;
     let nanos = nanos_of(time);
     let value = match unit {
         TimeUnit::Nanosecond => in_unit(nanos, unit),
@@ -283,6 +336,42 @@ pub(super) fn parse_instant(text: &str, unit: TimeUnit, zone: &Zone) -> Result<i
         let reason = out_of_range(&time, unit);
         exec_datafusion_err!("'{text}': {}", reason.strip_backtrace())
     })
+}
+
+/// The time of a day that `text` names. A coarser one than of nanoseconds is rounded, to the microsecond first.
+pub(super) fn parse_clock(text: &str, unit: TimeUnit) -> Result<i64> {
+    let nanos = read::clock(text)?;
+    match unit {
+        TimeUnit::Nanosecond => Ok(nanos),
+        coarser => in_day(micros_of_text(nanos.into()) as i64 * 1_000, per_second(coarser)),
+    }
+}
+
+/// Instants as texts, with the offset that their zone had then, to the second.
+pub(super) fn as_text(array: &ArrayRef) -> Result<StringArray> {
+    let DataType::Timestamp(unit, Some(zone)) = array.data_type() else {
+        return internal_err!("{} is no instant", array.data_type());
+    };
+    let zone: Zone = zone.parse()?;
+    let numbers = cast(array, &DataType::Int64)?;
+    let texts = numbers.as_primitive::<Int64Type>().iter().map(|value| {
+        let Some(value) = value else { return Ok(None) };
+        let time = naive_of(value, *unit).ok_or_else(|| out_of_range(&value, *unit))?;
+        Ok(Some(text_of(time, zone)))
+    });
+    texts.collect()
+}
+
+fn text_of(time: NaiveDateTime, zone: Zone) -> String {
+    let offset = zone.offset_from_utc_datetime(&time).fix();
+    let seconds = offset.local_minus_utc();
+    let rest = seconds.unsigned_abs() % 60;
+    if rest == 0 {
+        return offset.from_utc_datetime(&time).to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    }
+    let (local, minutes) = (offset.from_utc_datetime(&time).naive_local(), seconds.unsigned_abs() / 60);
+    let sign = if seconds < 0 { '-' } else { '+' };
+    format!("{local:?}{sign}{:02}:{:02}:{rest:02}", minutes / 60, minutes % 60)
 }
 
 #[cfg(test)]

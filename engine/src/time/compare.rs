@@ -7,11 +7,10 @@
 //! says the same. Columns of two types meet in microseconds, rounded to the side that the operator asks for.
 
 use super::nanos::nanoseconds;
-use super::unit::{in_unit, is_text, nanos_of, per_second};
+use super::unit::{in_unit, nanos_of, per_second};
 use super::zone::Zone;
-use arrow::array::types::{Date32Type, IntervalMonthDayNano};
-use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::array::types::IntervalMonthDayNano;
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use chrono::{DateTime, NaiveDateTime};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
@@ -76,6 +75,11 @@ fn comparison(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Opt
     let (of_left, of_right) = (left.get_type(schema).ok()?, right.get_type(schema).ok()?);
     if of_left == of_right {
         return None;
+    }
+    let is_span = |of: &DataType| matches!(of, DataType::Interval(_) | DataType::Duration(_));
+    if is_span(&of_left) && is_written(right) || is_span(&of_right) && is_written(left) {
+        let [left, right] = <[Expr; 2]>::try_from(of_one_type([left, right].into_iter(), schema)?).ok()?;
+        return Some(binary(left, op, right));
     }
     one_way((left, &of_left), op, (right, &of_right))
         .or_else(|| one_way((right, &of_right), swapped(op), (left, &of_left)))
@@ -178,9 +182,9 @@ fn known(expr: &Expr, zone: &ZoneName) -> Option<i128> {
             let Expr::Literal(text, _) = expr.as_ref() else { return None };
             let text = text.try_as_str()??;
             match field.data_type() {
-                DataType::Date32 => local(midnight(i64::from(Date32Type::parse(text)?))?, zone),
+                DataType::Date32 => local(midnight(i64::from(super::read::date(text).ok()?))?, zone),
                 DataType::Timestamp(unit, of) => {
-                    let time = nanos_of(string_to_datetime(&Zone::of(of.as_deref()).ok()?, text).ok()?.naive_utc());
+                    let time = written(text, of)?;
                     let step = 1_000_000_000 / i128::from(per_second(*unit));
                     as_of(time - time.rem_euclid(step), of, zone)
                 }
@@ -189,6 +193,15 @@ fn known(expr: &Expr, zone: &ZoneName) -> Option<i128> {
         }
         _ => None,
     }
+}
+
+/// A text as an instant if `zone` is one, else as local digits.
+fn written(text: &str, zone: &ZoneName) -> Option<i128> {
+    let written = super::read::written(text)?;
+    Some(nanos_of(match zone {
+        Some(zone) => written.utc(&zone.parse().ok()?),
+        None => written.local,
+    }))
 }
 
 fn known_value(value: &ScalarValue, zone: &ZoneName) -> Option<i128> {
@@ -200,7 +213,7 @@ fn known_value(value: &ScalarValue, zone: &ZoneName) -> Option<i128> {
         ScalarValue::TimestampNanosecond(Some(value), of) => (value, TimeUnit::Nanosecond, of),
         text => {
             let text = text.try_as_str()??;
-            return Some(nanos_of(string_to_datetime(&Zone::of(zone.as_deref()).ok()?, text).ok()?.naive_utc()));
+            return written(text, zone);
         }
     };
     as_of(i128::from(*value) * (1_000_000_000 / i128::from(per_second(unit))), of, zone)
@@ -233,6 +246,15 @@ fn midnight(days: i64) -> Option<NaiveDateTime> {
 fn bounds(between: &Between, schema: &DFSchema) -> Result<Option<Expr>> {
     let of = |expr: &Expr| expr.get_type(schema).ok();
     let types = [of(&between.expr), of(&between.low), of(&between.high)];
+    let any_written = is_written(&between.low) || is_written(&between.high);
+    if any_written && matches!(types[0], Some(DataType::Interval(_) | DataType::Duration(_))) {
+        let parts = [between.expr.as_ref(), between.low.as_ref(), between.high.as_ref()];
+        let parts = of_one_type(parts.into_iter(), schema).and_then(|parts| <[Expr; 3]>::try_from(parts).ok());
+        return Ok(parts.map(|parts| {
+            let [expr, low, high] = parts.map(Box::new);
+            Expr::Between(Between::new(expr, between.negated, low, high))
+        }));
+    }
     let is_time = types.iter().flatten().any(|data_type| matches!(data_type, DataType::Timestamp(..)));
     if !is_time || types.iter().all(|data_type| *data_type == types[0]) || between.expr.is_volatile() {
         return Ok(None);
@@ -245,7 +267,11 @@ fn bounds(between: &Between, schema: &DFSchema) -> Result<Option<Expr>> {
 
 /// What is no value of the type is in no list of its values.
 fn members(list: &InList, schema: &DFSchema) -> Option<Expr> {
-    let DataType::Timestamp(unit, zone) = list.expr.get_type(schema).ok()? else { return None };
+    let DataType::Timestamp(unit, zone) = list.expr.get_type(schema).ok()? else {
+        let mut all = of_one_type(std::iter::once(list.expr.as_ref()).chain(&list.list), schema)?;
+        let members = all.split_off(1);
+        return Some(Expr::InList(InList::new(Box::new(all.pop()?), members, list.negated)));
+    };
     let step = 1_000_000_000 / i128::from(per_second(unit));
     let of_type = DataType::Timestamp(unit, zone.clone());
     if list.list.iter().all(|member| member.get_type(schema).is_ok_and(|member| member == of_type)) {
@@ -302,43 +328,143 @@ fn difference(minus: &BinaryExpr, schema: &DFSchema) -> Option<Expr> {
     are_times.then(|| binary(left, Operator::Minus, right))
 }
 
+/// The values of a CASE have one type, and so have what it asks about and the answers to that.
 fn branches(case: &Case, schema: &DFSchema) -> Option<Expr> {
     let values = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
-    let otherwise = case.else_expr.as_deref();
-    let mut values = of_one_type(values.chain(otherwise), schema)?.into_iter();
-    let mut case = case.clone();
-    for (_, then) in &mut case.when_then_expr {
-        **then = values.next()?;
+    let values = of_one_type(values.chain(case.else_expr.as_deref()), schema);
+    let asked = case.expr.as_deref().and_then(|asked| {
+        let answers = case.when_then_expr.iter().map(|(when, _)| when.as_ref());
+        of_one_type(std::iter::once(asked).chain(answers), schema)
+    });
+    if values.is_none() && asked.is_none() {
+        return None;
     }
-    if case.else_expr.is_some() {
-        case.else_expr = Some(Box::new(values.next()?));
+    let mut case = case.clone();
+    if let Some(values) = values {
+        let mut values = values.into_iter();
+        for (_, then) in &mut case.when_then_expr {
+            **then = values.next()?;
+        }
+        if case.else_expr.is_some() {
+            case.else_expr = Some(Box::new(values.next()?));
+        }
+    }
+    if let Some(asked) = asked {
+        let mut asked = asked.into_iter();
+        case.expr = Some(Box::new(asked.next()?));
+        for (when, _) in &mut case.when_then_expr {
+            **when = asked.next()?;
+        }
     }
     Some(Expr::Case(case))
 }
 
-/// Makes known dates and timestamps of the type that the first other timestamp among them has. `None`: nothing changes.
-fn of_one_type<'a>(exprs: impl Iterator<Item = &'a Expr> + Clone, schema: &DFSchema) -> Option<Vec<Expr>> {
-    let (unit, zone) = exprs.clone().find_map(|expr| match expr.get_type(schema) {
-        Ok(DataType::Timestamp(unit, zone)) if known(expr, &zone).is_none() => Some((unit, zone)),
-        _ => None,
-    })?;
-    let step = 1_000_000_000 / i128::from(per_second(unit));
-    let of_type = DataType::Timestamp(unit, zone.clone());
-    let mut any = false;
-    let all = exprs.map(|expr| {
-        let data_type = expr.get_type(schema).ok();
-        let differs = data_type.as_ref().is_some_and(|data_type| *data_type != of_type && !is_text(data_type));
-        let exact = known(expr, &zone).filter(|nanos| differs && nanos.rem_euclid(step) == 0);
-        match exact.and_then(|nanos| in_unit(nanos, unit)) {
-            Some(value) => {
-                any = true;
-                lit(timestamp(value, unit, &zone))
-            }
-            None => expr.clone(),
+/// Makes dates and times of one type: what is written in the statement has that of the others, and dates beside timestamps are timestamps of a
+/// unit in which all have a value. `None`: nothing changes.
+fn of_one_type<'a>(exprs: impl Iterator<Item = &'a Expr>, schema: &DFSchema) -> Option<Vec<Expr>> {
+    let typed = exprs.map(|expr| expr.get_type(schema).map(|of| (expr, of)));
+    let typed: Vec<(&Expr, DataType)> = typed.collect::<Result<_>>().ok()?;
+    let to = one_type(&typed)?;
+    if typed.iter().all(|(_, of)| *of == to) {
+        return None;
+    }
+    // A text that is none of its values leaves all of them texts.
+    let is_readable = |expr: &Expr| match (expr, &to) {
+        (Expr::Literal(text, _), DataType::Interval(_)) => {
+            text.try_as_str().flatten().is_some_and(|text| super::read_interval::interval(text).is_ok())
         }
-    });
-    let all = all.collect();
-    any.then_some(all)
+        (expr, to) => super::cast::cast_literal(expr, to, false).is_some(),
+    };
+    if typed.iter().any(|(expr, _)| is_written(expr) && !is_readable(expr)) {
+        return None;
+    }
+    Some(typed.iter().map(|(expr, of)| as_type(expr, of, &to)).collect())
+}
+
+/// The type that all of them get. `None`: they are no dates or times, or not only.
+fn one_type(typed: &[(&Expr, DataType)]) -> Option<DataType> {
+    let not_written = typed.iter().filter(|(expr, of)| !is_written(expr) && *of != DataType::Null);
+    let not_written: Vec<_> = not_written.collect();
+    let (_, first) = not_written.first()?;
+    let all = |is: fn(&DataType) -> bool| not_written.iter().all(|(_, of)| is(of));
+    if all(|of| matches!(of, DataType::Time32(_) | DataType::Time64(_))) {
+        let alike = not_written.iter().all(|(_, of)| of == first);
+        return Some(if alike { first.clone() } else { DataType::Time64(TimeUnit::Nanosecond) });
+    }
+    if all(|of| matches!(of, DataType::Interval(_) | DataType::Duration(_))) {
+        let alike = not_written.len() == typed.len() && not_written.iter().all(|(_, of)| of == first);
+        return (!alike).then_some(DataType::Interval(IntervalUnit::MonthDayNano));
+    }
+    if all(|of| *of == DataType::Date32) {
+        return Some(DataType::Date32);
+    }
+    let types: Vec<DataType> = not_written.iter().map(|(_, of)| of.clone()).collect();
+    let DataType::Timestamp(any_unit, zone) = common(&types)? else { return None };
+    // What is known has the unit of what is not.
+    let unknown = not_written.iter().filter(|(expr, _)| known(expr, &zone).is_none());
+    let unknown: Vec<DataType> = unknown.map(|(_, of)| of.clone()).collect();
+    let values: Vec<i128> = typed.iter().filter_map(|(expr, _)| known(expr, &zone)).collect();
+    let fits = |unit: TimeUnit| {
+        let step = 1_000_000_000 / i128::from(per_second(unit));
+        values.iter().all(|nanos| nanos.rem_euclid(step) == 0 && in_unit(*nanos, unit).is_some())
+    };
+    let unit = match common(&unknown) {
+        Some(DataType::Timestamp(unit, _)) => unit,
+        // Dates of any year.
+        _ if any_unit == TimeUnit::Nanosecond && fits(TimeUnit::Microsecond) => TimeUnit::Microsecond,
+        _ => any_unit,
+    };
+    if fits(unit) {
+        return Some(DataType::Timestamp(unit, zone));
+    }
+    let others = match unit {
+        // Of years that nanoseconds do not reach.
+        TimeUnit::Nanosecond => vec![TimeUnit::Microsecond],
+        _ => vec![TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond],
+    };
+    let is_other = |other: &TimeUnit| per_second(*other) > per_second(unit) || unit == TimeUnit::Nanosecond;
+    let better = others.into_iter().filter(is_other).find(|other| fits(*other));
+    Some(DataType::Timestamp(better.unwrap_or(unit), zone))
+}
+
+/// A text that is written in the statement, whose type is that of what it is beside.
+fn is_written(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(text, _) if matches!(text.try_as_str(), Some(Some(_))))
+}
+
+fn as_type(expr: &Expr, of: &DataType, to: &DataType) -> Expr {
+    if of == to || *of == DataType::Null {
+        return expr.clone();
+    }
+    if let DataType::Timestamp(unit, zone) = to
+        && let Some(value) = known(expr, zone).and_then(|nanos| in_unit(nanos, *unit))
+    {
+        return lit(timestamp(value, *unit, zone));
+    }
+    match super::cast::narrows(of, to) || super::cast::rounds(of, to) && !is_written(expr) {
+        true => super::cast::cast_expr(expr.clone(), to, false),
+        false => cast(expr, to.clone()),
+    }
+}
+
+/// The type in which dates and timestamps of these types have a value: that of the finest unit, with a zone if one has it. `None`: not all of them
+/// are, or they have one type.
+pub(super) fn common(types: &[DataType]) -> Option<DataType> {
+    let (mut unit, mut of_zone, mut any) = (TimeUnit::Second, None, false);
+    for of in types {
+        match of {
+            DataType::Timestamp(finer, zone) => {
+                any = true;
+                if per_second(*finer) > per_second(unit) {
+                    unit = *finer;
+                }
+                of_zone = of_zone.or_else(|| zone.clone());
+            }
+            DataType::Date32 | DataType::Null => {}
+            _ => return None,
+        }
+    }
+    any.then_some(DataType::Timestamp(unit, of_zone))
 }
 
 fn binary(left: Expr, op: Operator, right: Expr) -> Expr {

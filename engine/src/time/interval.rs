@@ -1,9 +1,10 @@
 //! An instant and an interval: months and days go by the calendar of the zone, into hours that its clock skips or shows twice as well.
 
+use super::read_interval::interval;
 use super::unit::{naive_of, on_array, value_of};
 use super::zone::Zone;
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
-use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, IntervalMonthDayNanoArray};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
 use chrono::{DateTime, Days, Months, TimeDelta, TimeZone};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_datafusion_err, internal_err};
@@ -16,8 +17,8 @@ use std::sync::{Arc, LazyLock};
 static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Shift::new(false).into()));
 static SUBTRACT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Shift::new(true).into()));
 
-pub(super) fn functions() -> [Arc<ScalarUDF>; 3] {
-    [Arc::clone(&ADD), Arc::clone(&SUBTRACT), Arc::clone(&OF_TEXT)]
+pub(super) fn functions() -> [Arc<ScalarUDF>; 4] {
+    [&*ADD, &*SUBTRACT, &*OF_TEXT, &*OF_TEXT_OR_NULL].map(Arc::clone)
 }
 
 pub(super) fn shift_expr(instant: Expr, interval: Expr, subtract: bool) -> Expr {
@@ -59,22 +60,30 @@ pub(super) fn of_timestamp(sum: BinaryExpr, schema: &DFSchema) -> Expr {
     Expr::BinaryExpr(BinaryExpr::new(begins(sum.left), sum.op, begins(sum.right)))
 }
 
-static OF_TEXT: LazyLock<Arc<ScalarUDF>> =
-    LazyLock::new(|| Arc::new(OfText { signature: Signature::any(1, Volatility::Immutable) }.into()));
+static OF_TEXT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(OfText::new(false).into()));
+static OF_TEXT_OR_NULL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(OfText::new(true).into()));
 
-/// Text as an interval. A number without a unit is one of seconds, as in PostgreSQL, and not of months.
-pub(super) fn of_text(text: Expr) -> Expr {
-    OF_TEXT.call(vec![text])
+/// Text as an interval, as PostgreSQL reads it. With `or_null`, what is none is NULL.
+pub(super) fn of_text(text: Expr, or_null: bool) -> Expr {
+    let function = if or_null { &OF_TEXT_OR_NULL } else { &OF_TEXT };
+    function.call(vec![text])
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OfText {
+    or_null: bool,
     signature: Signature,
+}
+
+impl OfText {
+    fn new(or_null: bool) -> Self {
+        Self { or_null, signature: Signature::any(1, Volatility::Immutable) }
+    }
 }
 
 impl ScalarUDFImpl for OfText {
     fn name(&self) -> &str {
-        "windlass_interval"
+        if self.or_null { "windlass_try_interval" } else { "windlass_interval" }
     }
 
     fn signature(&self) -> &Signature {
@@ -88,15 +97,11 @@ impl ScalarUDFImpl for OfText {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         on_array(&args.args[0], |texts| {
             let texts = cast(texts, &DataType::Utf8)?;
-            let with_unit = texts.as_string::<i32>().iter().map(|text| {
-                text.map(|text| match text.trim().parse::<f64>() {
-                    Ok(number) if number.is_finite() => format!("{} seconds", text.trim()),
-                    _ => text.to_string(),
-                })
+            let read = texts.as_string::<i32>().iter().map(|text| match text.map(interval) {
+                Some(Err(_)) if self.or_null => Ok(None),
+                read => read.transpose(),
             });
-            let with_unit: StringArray = with_unit.collect();
-            let strict = CastOptions { safe: false, ..CastOptions::default() };
-            Ok(cast_with_options(&with_unit, &DataType::Interval(IntervalUnit::MonthDayNano), &strict)?)
+            Ok(Arc::new(read.collect::<Result<IntervalMonthDayNanoArray>>()?))
         })
     }
 }
@@ -155,7 +160,14 @@ fn shift(instants: &ArrayRef, intervals: &ArrayRef, subtract: bool) -> Result<Ar
     Ok(cast(&shifted, instants.data_type())?)
 }
 
-fn one(instant: i64, unit: TimeUnit, zone: Zone, interval: IntervalMonthDayNano, subtract: bool) -> Result<i64> {
+/// `instant` in `unit`, moved by an interval.
+pub(super) fn one(
+    instant: i64,
+    unit: TimeUnit,
+    zone: Zone,
+    interval: IntervalMonthDayNano,
+    subtract: bool,
+) -> Result<i64> {
     let out_of_range = || exec_datafusion_err!("a timestamp and the interval of {interval:?} are out of range");
     let time = naive_of(instant, unit).ok_or_else(out_of_range)?;
     let time = zone.from_utc_datetime(&time);
@@ -163,13 +175,17 @@ fn one(instant: i64, unit: TimeUnit, zone: Zone, interval: IntervalMonthDayNano,
     value_of(shifted.naive_utc(), unit)
 }
 
+/// Months and days move the clock on the wall, what is less than a day the instant: one of a doubled hour stays where it is without months and
+/// days.
 fn checked(time: DateTime<Zone>, interval: IntervalMonthDayNano, subtract: bool) -> Option<DateTime<Zone>> {
     let IntervalMonthDayNano { months, days, nanoseconds } = interval;
     let time = match (months < 0) == subtract {
+        _ if months == 0 => time,
         true => time.checked_add_months(Months::new(months.unsigned_abs()))?,
         false => time.checked_sub_months(Months::new(months.unsigned_abs()))?,
     };
     let time = match (days < 0) == subtract {
+        _ if days == 0 => time,
         true => time.checked_add_days(Days::new(u64::from(days.unsigned_abs())))?,
         false => time.checked_sub_days(Days::new(u64::from(days.unsigned_abs())))?,
     };
@@ -201,5 +217,18 @@ mod tests {
         assert_eq!(shifted("2024-10-03 01:30:00", (1, 0, 0), false), "2024-11-03T01:30:00-05:00");
         assert_eq!(shifted("2024-12-03 01:30:00", (1, 0, 0), true), "2024-11-03T01:30:00-05:00");
         assert_eq!(shifted("2024-01-31 00:00:00", (-1, -1, hour), true), "2024-02-29T23:00:00-05:00");
+    }
+
+    #[test]
+    fn hours_go_by_the_instant() {
+        let minute = 60_000_000_000;
+        // 01:45 for the first time that night.
+        let first = "2024-11-03 05:45:00Z";
+        assert_eq!(shifted(first, (0, 0, 0), false), "2024-11-03T01:45:00-04:00");
+        assert_eq!(shifted(first, (0, 0, minute), false), "2024-11-03T01:46:00-04:00");
+        assert_eq!(shifted(first, (0, 0, 60 * minute), true), "2024-11-03T00:45:00-04:00");
+        assert_eq!(shifted(first, (0, 0, 60 * minute), false), "2024-11-03T01:45:00-05:00");
+        assert_eq!(shifted(first, (0, 0, 24 * 60 * minute), false), "2024-11-04T00:45:00-05:00");
+        assert_eq!(shifted(first, (0, 1, minute), false), "2024-11-04T01:46:00-05:00");
     }
 }

@@ -6,7 +6,7 @@
 //!   ZonedCasts       casts between local times and instants (cast.rs), instants and intervals (interval.rs)
 //! ```
 
-use super::cast::{asks_a_zone, cast_expr, cast_literal, is_utc, rounds};
+use super::cast::{asks_a_zone, cast_expr, cast_literal, is_utc, narrows, reads_text, rounds};
 use super::interval::shift_expr;
 use super::{compare, session_zone};
 use crate::right::expressions::in_node;
@@ -124,18 +124,18 @@ fn rounded(cast: Expr, schema: &DFSchema) -> Transformed<Expr> {
 
 fn zoned(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
-        Expr::Cast(Cast { expr, field })
-            if matches!(field.data_type(), DataType::Interval(IntervalUnit::MonthDayNano))
-                && expr.get_type(schema).is_ok_and(|from| super::unit::is_text(&from)) =>
-        {
-            Ok(Transformed::yes(super::interval::of_text(*expr)))
+        Expr::Cast(Cast { expr, field }) if reads_interval(&expr, &field, schema) => {
+            Ok(Transformed::yes(super::interval::of_text(*expr, false)))
+        }
+        Expr::TryCast(TryCast { expr, field }) if reads_interval(&expr, &field, schema) => {
+            Ok(Transformed::yes(super::interval::of_text(*expr, true)))
         }
         Expr::Cast(Cast { expr, field }) => match of_zone(&expr, &field, schema) {
-            true => Ok(Transformed::yes(cast_expr(*expr, field.data_type(), false))),
+            true => Ok(Transformed::yes(cast_once(*expr, field.data_type(), false))),
             false => Ok(Transformed::no(Expr::Cast(Cast { expr, field }))),
         },
         Expr::TryCast(TryCast { expr, field }) => match of_zone(&expr, &field, schema) {
-            true => Ok(Transformed::yes(cast_expr(*expr, field.data_type(), true))),
+            true => Ok(Transformed::yes(cast_once(*expr, field.data_type(), true))),
             false => Ok(Transformed::no(Expr::TryCast(TryCast { expr, field }))),
         },
         Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Plus | Operator::Minus), right }) => {
@@ -156,10 +156,50 @@ fn zoned(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
+/// `input` of an INSERT whose dates and timestamps become ones of nanoseconds with an error that says which years these reach.
+///
+/// # Errors
+/// An expression that has no type.
+pub fn within_nanoseconds(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
+    let LogicalPlan::Projection(projection) = input.as_ref() else { return Ok(input) };
+    let below = within_nanoseconds(Arc::clone(&projection.input))?;
+    let mut changed = !Arc::ptr_eq(&below, &projection.input);
+    let columns = projection.expr.iter().map(|expr| {
+        let (relation, name) = expr.qualified_name();
+        match expr.clone().unalias() {
+            Expr::Cast(Cast { expr: of, field })
+                if of.get_type(below.schema()).is_ok_and(|from| narrows(&from, field.data_type())) =>
+            {
+                changed = true;
+                cast_expr(*of, field.data_type(), false).alias_qualified(relation, name)
+            }
+            _ => expr.clone(),
+        }
+    });
+    let columns: Vec<Expr> = columns.collect();
+    if !changed {
+        return Ok(input);
+    }
+    Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, below)?)))
+}
+
+/// A cast whose function knows more than Arrow's; its value, where that is known.
+fn cast_once(expr: Expr, to: &DataType, or_null: bool) -> Expr {
+    cast_literal(&expr, to, or_null).unwrap_or_else(|| cast_expr(expr, to, or_null))
+}
+
+fn reads_interval(expr: &Expr, to: &Field, schema: &DFSchema) -> bool {
+    matches!(to.data_type(), DataType::Interval(IntervalUnit::MonthDayNano))
+        && expr.get_type(schema).is_ok_and(|from| super::unit::is_text(&from))
+}
+
 fn of_zone(expr: &Expr, to: &Field, schema: &DFSchema) -> bool {
+    let to = to.data_type();
     // Most casts are of other types.
-    matches!(to.data_type(), DataType::Timestamp(..))
-        && expr.get_type(schema).is_ok_and(|from| asks_a_zone(&from, to.data_type()))
+    (to.is_temporal() || super::unit::is_text(to))
+        && expr.get_type(schema).is_ok_and(|from| {
+            asks_a_zone(&from, to) || reads_text(&from, to) || matches!(expr, Expr::Literal(..)) && narrows(&from, to)
+        })
 }
 
 fn of_other_zone(field: &Field, zone: &Arc<str>) -> bool {

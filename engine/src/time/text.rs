@@ -384,6 +384,6 @@ mod tests {
     #[test]
     fn text_is_an_instant() {
         let zone: Zone = "Europe/Zurich".parse().unwrap();
-        assert_eq!(parse_instant("1970-01-01 02:00:01", TimeUnit::Second, &zone).unwrap(), 3_601);
+        assert_eq!(parse_instant("1970-01-01 02:00:01", TimeUnit::Second, Some(&zone)).unwrap(), 3_601);
     }
 }

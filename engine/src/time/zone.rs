@@ -10,7 +10,9 @@
 use arrow::array::timezone::{Tz, TzOffset};
 use chrono::{Days, FixedOffset, LocalResult, NaiveDate, NaiveDateTime, Offset, TimeZone};
 use datafusion::common::{DataFusionError, Result};
+use std::collections::HashMap;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 /// A time zone in which every local time has exactly one offset.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +21,28 @@ pub(super) struct Zone(Tz);
 /// An offset of a [`Zone`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ZoneOffset(TzOffset, Zone);
+
+/// Names of zones by their lower case.
+static NAMES: LazyLock<HashMap<String, &'static str>> = LazyLock::new(|| {
+    chrono_tz::TZ_VARIANTS.iter().map(|zone| (zone.name().to_ascii_lowercase(), zone.name())).collect()
+});
+
+/// The zone of a name, whatever its case is. `None`: there is none.
+pub(super) fn named(name: &str) -> Option<Zone> {
+    NAMES.get(name.to_ascii_lowercase().as_str())?.parse().ok()
+}
+
+/// A session's time zone as types name it: an offset as `+02:00`, a name as the database of zones has it. `None`: there is no such zone.
+pub fn zone_name(written: &str) -> Option<String> {
+    let trimmed = written.trim();
+    if let Some(name) = NAMES.get(trimmed.to_ascii_lowercase().as_str()) {
+        return Some((*name).to_string());
+    }
+    if trimmed.eq_ignore_ascii_case("z") {
+        return Some("UTC".to_string());
+    }
+    trimmed.parse::<Tz>().ok().map(|_| trimmed.to_string())
+}
 
 impl Zone {
     /// The zone of a type, and UTC where it has none.
@@ -53,7 +77,14 @@ impl FromStr for Zone {
     type Err = DataFusionError;
 
     fn from_str(zone: &str) -> Result<Self> {
-        Ok(Self(zone.parse()?))
+        match zone.parse() {
+            Ok(zone) => Ok(Self(zone)),
+            // Whatever its case is.
+            Err(error) => match NAMES.get(zone.to_ascii_lowercase().as_str()) {
+                Some(name) => Ok(Self(name.parse()?)),
+                None => Err(error.into()),
+            },
+        }
     }
 }
 

@@ -118,6 +118,7 @@ impl Session {
     /// Sets an option, as SET does.
     pub fn set_option(&self, name: &str, value: &str) -> Result<(), QueryError> {
         refuse_runtime_option(name)?;
+        let value = &option_value(name, value)?;
         let state = self.context.state_ref();
         let mut state = state.write();
         if let Err(error) = state.config_mut().options_mut().set(name, value) {
@@ -147,6 +148,21 @@ impl Session {
         let not_found = || QueryError::NotFound(format!("prepared statement '{name}' not found"));
         self.prepared.lock().remove(name).map(|_| ()).ok_or_else(not_found)
     }
+}
+
+/// `value` of the option `name` as it is kept: a time zone is called as the database of zones calls it.
+///
+/// # Errors
+/// There is no such time zone.
+pub(crate) fn option_value(name: &str, value: &str) -> Result<String, QueryError> {
+    if name != "datafusion.execution.time_zone" || value.is_empty() {
+        return Ok(value.to_string());
+    }
+    windlass_engine::zone_name(value).ok_or_else(|| {
+        QueryError::Invalid(format!(
+            "there is no time zone '{value}': name one of the time zone database, as 'Europe/Berlin', or an offset, as '+02:00'"
+        ))
+    })
 }
 
 /// What belongs to a process is not a session's to change.

@@ -9,6 +9,7 @@
 //!   ARRAY(SELECT …)              (SELECT coalesce(array_agg(…), …) FROM (SELECT …))
 //!   x SIMILAR TO p               x ~ p, as a regular expression; so is x RLIKE p
 //!   TIMESTAMP '… 10:00+02'       TIMESTAMP '… 10:00:00'
+//!   INTERVAL '1-2'               INTERVAL '14 months 0 days 0 nanoseconds'
 //!   CAST(x AS TIME(2))           a function that rounds
 //!   x AT TIME ZONE z             a function that knows local times and instants
 //!   SET TIME ZONE 'UTC'          SET TIMEZONE = 'UTC'
@@ -22,13 +23,14 @@ use crate::errors::QueryError;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    self, Array, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    self, Array, BinaryOperator, CastKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentClause, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectItem,
     Set, SetExpr, TableFactor, TimezoneInfo, TypedString, Value, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use std::ops::ControlFlow;
+use windlass_engine::{interval_in_parts, timestamp_in_full};
 
 /// Rewrites `statement` in place. Errors: rows of different lengths that are compared, and what has no such form.
 pub(super) fn rewrite(state: &SessionState, statement: &mut Statement) -> Result<(), QueryError> {
@@ -144,6 +146,7 @@ impl Forms<'_> {
                     *expr = call("windlass_time_digits", vec![taken(expr), digits]);
                 }
             }
+            Expr::Interval(interval) => in_parts(interval),
             Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right }
                 if is_placeholder(left) && is_placeholder(right) =>
             {
@@ -401,23 +404,48 @@ fn has_digits(data_type: &DataType) -> bool {
     without_digits(&mut data_type.clone()).is_some()
 }
 
-/// The text of a timestamp with its seconds, and without the zone that its type has none of.
+/// The text of a timestamp as the planner folds it by itself, in arguments of table functions.
 fn as_written(data_type: &DataType, value: &mut Value) {
     let (DataType::Timestamp(_, zone), Value::SingleQuotedString(written)) = (data_type, value) else { return };
     let keeps_zone = matches!(zone, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz);
-    let trimmed = written.trim();
-    let Some((date, time)) = trimmed.split_once([' ', 'T']) else { return };
-    let is_date = date.len() >= 8 && date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    let time = time.trim_start();
-    let end = time.find(|letter: char| !(letter.is_ascii_digit() || letter == ':' || letter == '.'));
-    let (clock, rest) = time.split_at(end.unwrap_or(time.len()));
-    let is_zone = rest.is_empty() || rest.starts_with(['+', '-', ' ', 'Z', 'z']);
-    if !is_date || !is_zone || !clock.contains(':') {
-        return;
+    if let Some(full) = timestamp_in_full(written, keeps_zone) {
+        *written = full;
     }
-    let seconds = if clock.matches(':').count() == 1 { ":00" } else { "" };
-    let rest = if keeps_zone { rest } else { "" };
-    *written = format!("{date} {clock}{seconds}{rest}");
+}
+
+/// A written interval in words that the planner reads: `1 day 02:00`, `1-2`, and `1:30` HOUR TO MINUTE.
+fn in_parts(interval: &mut ast::Interval) {
+    let Expr::Value(value) = interval.value.as_mut() else { return };
+    let Value::SingleQuotedString(written) = &mut value.value else { return };
+    let text = match (&interval.leading_field, &interval.last_field) {
+        (None, None) => written.clone(),
+        // Of one field the planner takes a number.
+        (Some(_), None) | (None, Some(_)) => return,
+        (Some(first), Some(last)) => {
+            let numbers: Vec<&str> = written.split_whitespace().collect();
+            let is_number = |text: &str| text.parse::<f64>().is_ok();
+            match (numbers.as_slice(), last) {
+                ([number], last) if is_number(number) => format!("{number} {last}"),
+                ([days, hours], DateTimeField::Hour) if is_number(days) && is_number(hours) => {
+                    format!("{days} {first} {hours} {last}")
+                }
+                // Minutes and seconds have no hours.
+                ([time], DateTimeField::Second)
+                    if *first == DateTimeField::Minute && time.matches(':').count() == 1 =>
+                {
+                    match time.strip_prefix('-') {
+                        Some(time) => format!("-0:{time}"),
+                        None => format!("0:{time}"),
+                    }
+                }
+                _ => written.clone(),
+            }
+        }
+    };
+    if let Some(parts) = interval_in_parts(&text) {
+        *written = parts;
+        (interval.leading_field, interval.last_field) = (None, None);
+    }
 }
 
 /// The text of a decimal with an exponent, as its digits.

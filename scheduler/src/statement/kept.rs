@@ -10,7 +10,7 @@ use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Union, Values};
 use std::sync::Arc;
-use windlass_engine::{at_most, finite, may_hold_nan, not_null};
+use windlass_engine::{at_most, finite, may_hold_nan, not_null, within_nanoseconds};
 
 /// `input` with its dictionaries unpacked, and with a check for each column that is limited.
 pub(super) fn as_kept(
@@ -23,7 +23,7 @@ pub(super) fn as_kept(
         // Refused where names are at hand.
         return Ok(input);
     }
-    let unpacked = unpacked(with_nulls(input)?, target)?;
+    let unpacked = unpacked(within_nanoseconds(with_nulls(input)?)?, target)?;
     let pairs = || unpacked.schema().fields().iter().zip(target.fields());
     let may_be_null = |from: &Field, to: &Field| from.is_nullable() && !to.is_nullable();
     if record.lengths.is_empty() && !pairs().any(|(from, to)| may_be_null(from, to)) {

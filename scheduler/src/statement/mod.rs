@@ -58,7 +58,7 @@ use crate::errors::{QueryError, explain, of_option};
 use crate::history::JobInfo;
 use crate::planners::Planners;
 use crate::saved::Begun;
-use crate::session::{Session, Versions, refuse_runtime_option};
+use crate::session::{Session, Versions, option_value, refuse_runtime_option};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::ipc::reader::StreamReader;
@@ -722,8 +722,9 @@ impl Statements {
         info: &Info,
     ) -> Result<Execution, QueryError> {
         match statement {
-            PlanStatement::SetVariable(set) => {
+            PlanStatement::SetVariable(mut set) => {
                 refuse_runtime_option(&set.variable)?;
+                set.value = option_value(&set.variable, &set.value)?;
                 if let Err(error) =
                     session.context().execute_logical_plan(plan_of(PlanStatement::SetVariable(set.clone()))).await
                 {

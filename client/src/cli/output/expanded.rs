@@ -1,7 +1,7 @@
 //! One line for each value, as psql's `\x` shows rows that are too wide for the terminal.
 
 use super::table::{NULL, printable};
-use super::{DISPLAY, ResultWriter};
+use super::{DISPLAY, ResultWriter, with_offsets};
 use crate::error::{ClientError, Result};
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -33,16 +33,14 @@ impl<'a> Expanded<'a> {
 
 impl ResultWriter for Expanded<'_> {
     fn batch(&mut self, batch: &RecordBatch) -> Result<()> {
-        let formatters = batch
-            .columns()
-            .iter()
-            .map(|column| ArrayFormatter::try_new(column, &DISPLAY))
-            .collect::<Result<Vec<_>, _>>()?;
+        let columns = batch.columns().iter().map(with_offsets).collect::<Result<Vec<_>, _>>()?;
+        let formatters =
+            columns.iter().map(|column| ArrayFormatter::try_new(column, &DISPLAY)).collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
             self.rows += 1;
             let head = format!("-[ RECORD {} ]", self.rows);
             let mut text = format!("{head}{}\n", "-".repeat(RULE.max(self.width + 3).saturating_sub(head.len())));
-            for ((column, formatter), name) in batch.columns().iter().zip(&formatters).zip(&self.names) {
+            for ((column, formatter), name) in columns.iter().zip(&formatters).zip(&self.names) {
                 let null = column.is_null(row) || column.data_type().is_null();
                 let value = if null { NULL.to_owned() } else { printable(&formatter.value(row).try_to_string()?) };
                 for (index, line) in value.split('\n').enumerate() {

@@ -26,11 +26,11 @@ enum To<'a> {
 
 impl<'a> Json<'a> {
     pub(super) fn array(schema: &SchemaRef, out: &'a mut (dyn Write + Send)) -> Json<'a> {
-        Json { text: Textified::new(schema, is_foreign), rows: 0, to: To::Array(builder().build(out)) }
+        Json { text: Textified::new(schema, is_written_as_text), rows: 0, to: To::Array(builder().build(out)) }
     }
 
     pub(super) fn lines(schema: &SchemaRef, out: &'a mut (dyn Write + Send)) -> Json<'a> {
-        Json { text: Textified::new(schema, is_foreign), rows: 0, to: To::Lines(builder().build(out)) }
+        Json { text: Textified::new(schema, is_written_as_text), rows: 0, to: To::Lines(builder().build(out)) }
     }
 }
 
@@ -84,6 +84,11 @@ impl<T: ArrowPrimitiveType<Native: Debug>> Encoder for Numbers<'_, T> {
         };
         out.extend_from_slice(text.as_bytes());
     }
+}
+
+/// What arrow's JSON writer refuses, and instants of a named zone, whose offset it cuts off.
+fn is_written_as_text(data_type: &DataType) -> bool {
+    is_foreign(data_type) || matches!(data_type, DataType::Timestamp(_, Some(zone)) if !zone.starts_with(['+', '-']))
 }
 
 /// What arrow's JSON writer refuses, at any depth.

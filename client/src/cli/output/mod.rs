@@ -94,7 +94,13 @@ impl Textified {
     }
 }
 
+/// Instants as text with the whole offset of their zone, of which Arrow leaves out the seconds; other values as they are.
+fn with_offsets(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    windlass_engine::instants_as_text(column).map_err(|error| ArrowError::ExternalError(Box::new(error)))
+}
+
 fn as_text(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let column = &with_offsets(column)?;
     let formatter = ArrayFormatter::try_new(column, &DISPLAY)?;
     let nulls = column.logical_nulls();
     let mut out = StringBuilder::with_capacity(column.len(), column.len() * 16);

@@ -3,7 +3,7 @@
 //! Widths are those of the first [`SAMPLE_ROWS`] rows. What comes later is written as it arrives; a value wider than its column pushes its
 //! line out. Nothing is shortened. A value of several lines (a plan, say) takes several lines.
 
-use super::{DISPLAY, ResultWriter};
+use super::{DISPLAY, ResultWriter, with_offsets};
 use crate::error::{ClientError, Result};
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -65,14 +65,12 @@ impl<'a> Table<'a> {
 
 impl ResultWriter for Table<'_> {
     fn batch(&mut self, batch: &RecordBatch) -> Result<()> {
-        let formatters = batch
-            .columns()
-            .iter()
-            .map(|column| ArrayFormatter::try_new(column, &DISPLAY))
-            .collect::<Result<Vec<_>, _>>()?;
+        let columns = batch.columns().iter().map(with_offsets).collect::<Result<Vec<_>, _>>()?;
+        let formatters =
+            columns.iter().map(|column| ArrayFormatter::try_new(column, &DISPLAY)).collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
             let mut cells = Vec::with_capacity(formatters.len());
-            for (column, formatter) in batch.columns().iter().zip(&formatters) {
+            for (column, formatter) in columns.iter().zip(&formatters) {
                 // Types that are NULL throughout keep no bitmap.
                 let null = column.is_null(row) || column.data_type().is_null();
                 cells.push(if null { NULL.to_owned() } else { printable(&formatter.value(row).try_to_string()?) });

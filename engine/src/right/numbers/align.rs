@@ -57,7 +57,8 @@ fn union_inputs(mut union: Union) -> Result<Transformed<LogicalPlan>> {
         .map(|at| {
             let types = of_column(at);
             let alike = || types.first().filter(|first| written && types.iter().all(|of| of == *first)).cloned();
-            digits::meet_in_column(&types).or_else(|| common(&types)).or_else(alike)
+            let numbers = digits::meet_in_column(&types).or_else(|| common(&types));
+            numbers.or_else(|| crate::time::meet(&types)).or_else(alike)
         })
         .collect();
     if meets.iter().all(Option::is_none) {
@@ -99,7 +100,7 @@ pub(super) fn cast_columns(plan: LogicalPlan, to: &[Option<DataType>]) -> Result
         let column = Expr::Column(Column::new(relation.cloned(), field.name()));
         match to {
             Some(to) if differs(field, &Some(to.clone())) => {
-                Expr::Cast(Cast::new(Box::new(column), to.clone())).alias_qualified(relation.cloned(), field.name())
+                crate::time::as_time(column, field.data_type(), to).alias_qualified(relation.cloned(), field.name())
             }
             _ => column,
         }
@@ -121,7 +122,7 @@ fn values(rows: Values, rewrite: &dyn Fn(Expr) -> Result<Expr>) -> Result<Transf
     };
     for (at, (_, field)) in fields.iter_mut().enumerate() {
         let planned = field.data_type().clone();
-        if !planned.is_decimal() {
+        if !planned.is_decimal() && !matches!(planned, DataType::Timestamp(..)) {
             continue;
         }
         // As they were written.
@@ -130,6 +131,22 @@ fn values(rows: Values, rewrite: &dyn Fn(Expr) -> Result<Expr>) -> Result<Transf
             expr => expr.clone(),
         };
         let column: Vec<Expr> = values.iter().map(|row| written(&row[at])).collect();
+        if !planned.is_decimal() {
+            let Some(meets) = crate::time::meet(&types_of(&column)?).filter(|meets| *meets != planned) else {
+                continue;
+            };
+            for (row, expr) in values.iter_mut().zip(column) {
+                let of = expr.get_type(&nothing)?;
+                row[at] = match &expr {
+                    Expr::Literal(value, _) if value.is_null() => lit(ScalarValue::try_from(&meets)?),
+                    _ if of == meets => expr,
+                    _ => crate::time::as_time(expr, &of, &meets),
+                };
+            }
+            *field = Arc::new(field.as_ref().clone().with_data_type(meets));
+            changed = true;
+            continue;
+        }
         let numbers: Vec<Expr> = column.iter().filter(|expr| literals::decimal(expr).is_none()).cloned().collect();
         let types = types_of(&numbers)?;
         let chosen = types.iter().skip(1).try_fold(types.first().cloned(), |chosen, of| {

@@ -1,7 +1,8 @@
 //! Intervals times numbers, as PostgreSQL computes them: what is left of months becomes days of a month of 30, what is left of days
-//! becomes hours of a day of 24. And the seconds of an interval with their fraction, which DataFusion cuts off.
+//! becomes hours of a day of 24. And the seconds of an interval with their fraction, which DataFusion cuts off, and all of its seconds with years
+//! of 365.25 days.
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, PrimitiveArray};
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, PrimitiveArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Field, FieldRef, Float64Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
@@ -23,11 +24,19 @@ static TIMES: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Scaled::function("inte
 static PER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Scaled::function("interval_per", true));
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    vec![Arc::clone(&TIMES), Arc::clone(&PER), Arc::clone(&MICROSECONDS)]
+    vec![Arc::clone(&TIMES), Arc::clone(&PER), Arc::clone(&MICROSECONDS), Arc::clone(&EPOCH)]
 }
 
 static MICROSECONDS: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| Arc::new(Microseconds { signature: Signature::any(1, Volatility::Immutable) }.into()));
+
+static EPOCH: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Arc::new(Epoch { signature: Signature::any(1, Volatility::Immutable) }.into()));
+
+/// Seconds of an interval, with years of 365.25 days, months of 30 and days of 24 hours.
+pub(super) fn epoch(interval: Expr) -> Expr {
+    EPOCH.call(vec![interval])
+}
 
 /// Microseconds in the seconds of an interval or a duration, of which there are less than 60.
 pub(super) fn microseconds(interval: Expr) -> Expr {
@@ -122,6 +131,42 @@ impl Scaled {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Microseconds {
     signature: Signature,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Epoch {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Epoch {
+    fn name(&self) -> &str {
+        "interval_epoch"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(self.name(), DataType::Float64, args.arg_fields[0].is_nullable())))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let intervals = args.args[0].to_array(args.number_rows)?;
+        let intervals = cast(&intervals, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+        let seconds: Float64Array = intervals.as_primitive::<IntervalMonthDayNanoType>().unary(|interval| {
+            let (years, months) = (i64::from(interval.months / 12), i64::from(interval.months % 12));
+            let days = months * 30 + i64::from(interval.days);
+            // Of a year 31,557,600.
+            let whole = i128::from(years * 31_557_600 + days * 86_400);
+            (whole * 1_000_000_000 + i128::from(interval.nanoseconds)) as f64 / 1e9
+        });
+        Ok(ColumnarValue::Array(Arc::new(seconds)))
+    }
 }
 
 impl ScalarUDFImpl for Microseconds {

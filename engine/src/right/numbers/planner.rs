@@ -15,8 +15,8 @@ use std::cmp::Ordering;
 /// Operators upon operators whose types are not asked for: that takes a time that grows with the square of a long product.
 const DEPTH: usize = 8;
 
-/// Plans products and quotients of intervals and numbers, products of more than 38 decimal places, `list || 0.5`, and comparisons of truth values
-/// with texts.
+/// Plans products and quotients of intervals and numbers, products of more than 38 decimal places, `list || 0.5`, and texts that are written beside
+/// truth values, dates, times and intervals.
 #[derive(Debug)]
 pub(crate) struct NumbersPlanner;
 
@@ -34,7 +34,10 @@ impl ExprPlanner for NumbersPlanner {
                 | BinaryOperator::Gt
                 | BinaryOperator::GtEq
         ) {
-            return truth(expr, schema);
+            return Ok(PlannerResult::Original(beside_text(expr, schema)));
+        }
+        if matches!(expr.op, BinaryOperator::Plus | BinaryOperator::Minus) {
+            return Ok(PlannerResult::Original(beside_text(of_literals(expr, schema), schema)));
         }
         let expr = of_literals(expr, schema);
         let is_product = expr.op == BinaryOperator::Multiply;
@@ -128,19 +131,31 @@ fn lists(expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBina
     })
 }
 
-/// A written text beside a truth value is one.
-fn truth(mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+/// A written text is what PostgreSQL takes it for beside a truth value, a date, a time or an interval.
+fn beside_text(mut expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
     let is_text =
         |side: &Expr| matches!(side, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _));
     let (text, other) = match (is_text(&expr.left), is_text(&expr.right)) {
         (true, false) => (&mut expr.left, &expr.right),
         (false, true) => (&mut expr.right, &expr.left),
-        _ => return Ok(PlannerResult::Original(expr)),
+        _ => return expr,
     };
-    if !is_deep(other) && other.get_type(schema).is_ok_and(|of| of == DataType::Boolean) {
-        *text = as_truth(std::mem::take(text));
-    }
-    Ok(PlannerResult::Original(expr))
+    let Some(of) = (!is_deep(other)).then(|| other.get_type(schema).ok()).flatten() else { return expr };
+    let interval = DataType::Interval(IntervalUnit::MonthDayNano);
+    let to = match (&expr.op, &of) {
+        (BinaryOperator::Plus, DataType::Timestamp(..) | DataType::Time64(_) | DataType::Interval(_))
+        | (BinaryOperator::Minus, DataType::Interval(_)) => interval,
+        (BinaryOperator::Minus, DataType::Timestamp(..) | DataType::Time64(_) | DataType::Date32) => of,
+        (BinaryOperator::Plus | BinaryOperator::Minus, _) => return expr,
+        (_, DataType::Boolean) => {
+            *text = as_truth(std::mem::take(text));
+            return expr;
+        }
+        (_, DataType::Interval(_) | DataType::Duration(_)) => interval,
+        _ => return expr,
+    };
+    *text = Expr::Cast(Cast::new(Box::new(std::mem::take(text)), to));
+    expr
 }
 
 /// What a text says as PostgreSQL reads it: the beginning of a word, or a digit. Of others it is a cast, which says what they are.

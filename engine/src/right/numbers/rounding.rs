@@ -184,6 +184,9 @@ pub(super) fn call(call: ScalarFunction, schema: &DFSchema) -> Result<Transforme
                 let rest = BinaryExpr::new(Box::new(all), Operator::Modulo, Box::new(lit(most)));
                 return Ok(Transformed::yes(Expr::BinaryExpr(rest)));
             }
+            if part == "epoch" && matches!(args[1].get_type(schema), Ok(DataType::Interval(_))) {
+                return Ok(Transformed::yes(intervals::epoch(args.remove(1))));
+            }
             let is_interval = matches!(args[1].get_type(schema), Ok(DataType::Interval(_) | DataType::Duration(_)));
             let scale = match part.as_str() {
                 "second" | "seconds" | "sec" | "secs" => 6,

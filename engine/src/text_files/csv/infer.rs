@@ -3,8 +3,10 @@
 use super::dialect::Dialect;
 use super::header::{field_of, names as unique};
 use super::records::{RecordReader, Shape};
+use super::values::Nulls;
 use crate::text_files::bytes::ByteStream;
 use crate::text_files::place::Place;
+use crate::time::names_zone;
 use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::config::CsvOptions;
@@ -97,7 +99,7 @@ fn common(a: &DataType, b: &DataType) -> DataType {
         (Null, other) | (other, Null) => other.clone(),
         (Int64, Float64) | (Float64, Int64) => Float64,
         (Date32, Timestamp(unit, None)) | (Timestamp(unit, None), Date32) => Timestamp(*unit, None),
-        (Timestamp(a, None), Timestamp(b, None)) => Timestamp(finer(*a, *b), None),
+        (Timestamp(a, of_a), Timestamp(b, of_b)) if of_a == of_b => Timestamp(finer(*a, *b), of_a.clone()),
         _ => Utf8,
     }
 }
@@ -117,8 +119,11 @@ async fn columns_of(options: &CsvOptions, place: &Place) -> Result<Vec<(String, 
     let (schema, _) = format
         .infer_schema(head.sample.as_slice(), Some(head.records))
         .map_err(|error| place.failed(DataFusionError::from(error)))?;
-    let types = schema.fields().iter().map(|field| field.data_type().clone()).chain(std::iter::repeat(DataType::Null));
-    Ok(head.names.into_iter().zip(types).collect())
+    let mut types: Vec<DataType> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
+    if types.iter().any(|data_type| matches!(data_type, DataType::Timestamp(..))) {
+        head.tell_instants(options, &mut types)?;
+    }
+    Ok(head.names.into_iter().zip(types.into_iter().chain(std::iter::repeat(DataType::Null))).collect())
 }
 
 fn format(options: &CsvOptions) -> Result<Format> {
@@ -154,6 +159,39 @@ struct Head {
 }
 
 impl Head {
+    /// Timestamps all of which name a zone are instants. Where some do, or where a value is no timestamp, the column is text.
+    fn tell_instants(&self, options: &CsvOptions, types: &mut [DataType]) -> Result<()> {
+        let nulls = Nulls::new(options.null_value.as_deref(), options.null_regex.as_deref())?;
+        let mut reader = RecordReader::new(Dialect::of(options), Shape { may_be_shorter: true, ..Shape::default() });
+        // It was read before.
+        let read = reader.read(&self.sample, usize::MAX).and_then(|_| reader.finish());
+        let records = reader.take();
+        let mut zones: Vec<(bool, bool)> = vec![(false, false); types.len()];
+        for record in 0..if read.is_ok() { records.len() } else { 0 } {
+            for ((value, quoted), zone) in records.record(record).zip(&mut zones) {
+                let text = String::from_utf8_lossy(value);
+                if nulls.is_null(&text, quoted, false) {
+                    continue;
+                }
+                match names_zone(&text) {
+                    Some(true) => zone.0 = true,
+                    Some(false) => zone.1 = true,
+                    None => *zone = (true, true),
+                }
+            }
+        }
+        for (data_type, zone) in types.iter_mut().zip(zones) {
+            if let DataType::Timestamp(unit, None) = data_type {
+                *data_type = match zone {
+                    (true, true) => DataType::Utf8,
+                    (true, false) => DataType::Timestamp(*unit, Some("UTC".into())),
+                    (false, _) => DataType::Timestamp(*unit, None),
+                };
+            }
+        }
+        Ok(())
+    }
+
     async fn read(options: &CsvOptions, bytes: &mut ByteStream, place: &Place) -> Result<Self> {
         let wanted = options.schema_infer_max_rec.unwrap_or(RECORDS).max(1);
         let shape = Shape { may_be_shorter: true, ..Shape::default() };

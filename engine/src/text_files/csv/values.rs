@@ -2,6 +2,7 @@
 
 use super::records::Records;
 use crate::text_files::place::WrongLine;
+use crate::time::TimeReader;
 use arrow::array::types::*;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BinaryViewArray, BooleanArray, LargeBinaryArray,
@@ -9,11 +10,10 @@ use arrow::array::{
 };
 use arrow::compute::CastOptions;
 use arrow::compute::kernels::cast::cast_with_options;
-use arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_datetime};
-use arrow::datatypes::{DataType, DecimalType, Field, TimeUnit};
+use arrow::compute::kernels::cast_utils::{Parser, parse_decimal};
+use arrow::datatypes::{DataType, DecimalType, Field};
 use datafusion::common::{Result, config_datafusion_err};
 use regex::Regex;
-use std::str::FromStr;
 use std::sync::Arc;
 
 /// What is NULL: a value that is empty and not in quotes, or what the options say.
@@ -32,7 +32,7 @@ impl Nulls {
         Ok(Self { value, regex })
     }
 
-    fn is_null(&self, value: &str, quoted: bool, is_text: bool) -> bool {
+    pub(super) fn is_null(&self, value: &str, quoted: bool, is_text: bool) -> bool {
         let told = match (&self.value, &self.regex) {
             (None, None) => !quoted && value.is_empty(),
             (null, regex) => {
@@ -93,16 +93,8 @@ impl<'a> Values<'a> {
             Float16 => self.primitive::<Float16Type>()?,
             Float32 => self.primitive::<Float32Type>()?,
             Float64 => self.primitive::<Float64Type>()?,
-            Date32 => self.primitive::<Date32Type>()?,
             Date64 => self.primitive::<Date64Type>()?,
-            Time32(TimeUnit::Second) => self.primitive::<Time32SecondType>()?,
-            Time32(TimeUnit::Millisecond) => self.primitive::<Time32MillisecondType>()?,
-            Time64(TimeUnit::Microsecond) => self.primitive::<Time64MicrosecondType>()?,
-            Time64(TimeUnit::Nanosecond) => self.primitive::<Time64NanosecondType>()?,
-            Timestamp(TimeUnit::Second, zone) => self.timestamp::<TimestampSecondType>(zone)?,
-            Timestamp(TimeUnit::Millisecond, zone) => self.timestamp::<TimestampMillisecondType>(zone)?,
-            Timestamp(TimeUnit::Microsecond, zone) => self.timestamp::<TimestampMicrosecondType>(zone)?,
-            Timestamp(TimeUnit::Nanosecond, zone) => self.timestamp::<TimestampNanosecondType>(zone)?,
+            Date32 | Time32(_) | Time64(_) | Timestamp(..) => self.time()?,
             Decimal32(precision, scale) => self.decimal::<Decimal32Type>(*precision, *scale)?,
             Decimal64(precision, scale) => self.decimal::<Decimal64Type>(*precision, *scale)?,
             Decimal128(precision, scale) => self.decimal::<Decimal128Type>(*precision, *scale)?,
@@ -162,20 +154,13 @@ impl<'a> Values<'a> {
         Ok(Arc::new(array.map_err(|error| self.wrong(0, "", &error.to_string()))?))
     }
 
-    fn timestamp<T: ArrowTimestampType>(self, zone: &Option<Arc<str>>) -> Result<ArrayRef, WrongLine> {
-        let name = zone.as_deref().unwrap_or("+00:00");
-        let tz = arrow::array::timezone::Tz::from_str(name).map_err(|error| self.wrong(0, "", &error.to_string()))?;
-        let values = self.parsed(|text| {
-            let time = string_to_datetime(&tz, text).map_err(|error| error.to_string())?;
-            let value = match T::UNIT {
-                TimeUnit::Second => Some(time.timestamp()),
-                TimeUnit::Millisecond => Some(time.timestamp_millis()),
-                TimeUnit::Microsecond => Some(time.timestamp_micros()),
-                TimeUnit::Nanosecond => time.timestamp_nanos_opt(),
-            };
-            value.ok_or_else(|| "outside of what 64 bits of nanoseconds hold".to_string())
-        })?;
-        Ok(Arc::new(values.collect::<PrimitiveArray<T>>().with_timezone_opt(zone.clone())))
+    /// Dates and times, as casts of texts read them.
+    fn time(self) -> Result<ArrayRef, WrongLine> {
+        let of = self.field.data_type();
+        let reader = TimeReader::new(of).map_err(|error| self.wrong(0, "", &error.to_string()))?;
+        let Some(reader) = reader else { return self.cast() };
+        let values = self.parsed(|text| reader.read(text).map_err(|error| error.strip_backtrace()))?;
+        reader.array(values.collect()).map_err(|error| self.wrong(0, "", &error.to_string()))
     }
 
     /// Types that are seldom in text files.

@@ -1,5 +1,6 @@
 //! The writer of CSV files. It tells the empty string from NULL, as PostgreSQL and Spark do: `""` is the former, nothing the latter.
 
+use crate::time::instants_as_text;
 use arrow::array::RecordBatch;
 use arrow::csv::{QuoteStyle, WriterBuilder};
 use arrow::datatypes::DataType;
@@ -103,14 +104,19 @@ impl CsvWriter {
             .with_timestamp_format(self.options.timestamp_format())
             .with_timestamp_tz_format(self.options.timestamp_tz_format())
             .with_time_format(self.options.time_format());
+        let arrays = batch.columns().iter().map(|array| match self.options.timestamp_tz_format() {
+            Some(_) => Ok(Arc::clone(array)),
+            None => instants_as_text(array),
+        });
+        let arrays = arrays.collect::<Result<Vec<_>>>()?;
         let mut columns = Vec::with_capacity(batch.num_columns());
-        for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
+        for (field, array) in batch.schema().fields().iter().zip(&arrays) {
             if array.data_type().is_nested() {
                 let text =
                     format!("column '{}' is of type {}, which CSV files cannot hold", field.name(), field.data_type());
                 return Err(DataFusionError::Execution(text));
             }
-            let kind = Kind::of(array.data_type());
+            let kind = Kind::of(field.data_type());
             columns.push((ArrayFormatter::try_new(array.as_ref(), &formats)?, array.logical_nulls(), kind));
         }
         let mut text = String::new();

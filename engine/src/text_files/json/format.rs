@@ -2,6 +2,7 @@
 
 use super::infer::schema;
 use super::scan::JsonScan;
+use crate::time::with_offsets;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
@@ -42,7 +43,7 @@ impl FileFormatFactory for JsonFilesFactory {
     }
 }
 
-/// Reads with [`JsonScan`] and writes as DataFusion does.
+/// Reads with [`JsonScan`] and writes as DataFusion does, but for the seconds of offsets.
 #[derive(Debug, Default)]
 struct JsonFiles {
     options: JsonOptions,
@@ -101,6 +102,11 @@ impl FileFormat for JsonFiles {
         config: FileSinkConfig,
         order: Option<LexRequirement>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = match order {
+            // By the columns as they are.
+            Some(_) => input,
+            None => with_offsets(input, &config.table_partition_cols, Arc::clone(state.config().options()))?,
+        };
         self.datafusion().create_writer_physical_plan(input, state, config, order).await
     }
 

@@ -1,9 +1,10 @@
-//! Whole numbers of JSON files, exactly. Arrow's reader reads 1.5 as 1 into an integer column; so it is given text columns for them, and
-//! the text is parsed here.
+//! Whole numbers of JSON files, exactly, and dates and times as casts read their texts. Arrow's reader reads 1.5 as 1 into an integer column, and
+//! knows no seconds of an offset; so it is given text columns for them, and the text is parsed here.
 
+use crate::time::TimeReader;
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait,
-    PrimitiveArray, StringArray, StructArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, GenericListArray, Int64Array, MapArray,
+    OffsetSizeTrait, PrimitiveArray, StringArray, StructArray,
 };
 use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::*;
@@ -16,7 +17,7 @@ pub(super) struct NoInteger {
     pub text: String,
 }
 
-/// `schema` with text for whole numbers, at any depth.
+/// `schema` with text for whole numbers, dates and times, at any depth.
 pub(super) fn read_as(fields: &Fields) -> Fields {
     fields.iter().map(|field| Arc::new(read_field_as(field))).collect()
 }
@@ -29,6 +30,7 @@ fn read_type_as(data_type: &DataType) -> DataType {
     let inside = |field: &FieldRef| Arc::new(read_field_as(field));
     match data_type {
         other if other.is_integer() => DataType::Utf8,
+        DataType::Date32 | DataType::Time32(_) | DataType::Time64(_) | DataType::Timestamp(..) => DataType::Utf8,
         DataType::List(field) => DataType::List(inside(field)),
         DataType::LargeList(field) => DataType::LargeList(inside(field)),
         DataType::FixedSizeList(field, length) => DataType::FixedSizeList(inside(field), *length),
@@ -52,6 +54,9 @@ pub(super) fn exactly(array: &ArrayRef, field: &Field) -> Result<ArrayRef, NoInt
         DataType::UInt16 => integers::<UInt16Type>(array.as_string(), field)?,
         DataType::UInt32 => integers::<UInt32Type>(array.as_string(), field)?,
         DataType::UInt64 => integers::<UInt64Type>(array.as_string(), field)?,
+        DataType::Date32 | DataType::Time32(_) | DataType::Time64(_) | DataType::Timestamp(..) => {
+            times(array.as_string(), field)?
+        }
         DataType::List(inner) => list::<i32>(array.as_list(), inner)?,
         DataType::LargeList(inner) => list::<i64>(array.as_list(), inner)?,
         DataType::FixedSizeList(inner, length) => {
@@ -95,6 +100,27 @@ fn structs(array: &StructArray, fields: &Fields) -> Result<StructArray, NoIntege
     }
     let columns = array.columns().iter().zip(fields).map(|(column, field)| exactly(column, field));
     Ok(StructArray::new(fields.clone(), columns.collect::<Result<_, _>>()?, array.nulls().cloned()))
+}
+
+/// A number is one of the unit of the type, since 1970 or midnight.
+fn times(texts: &StringArray, field: &Field) -> Result<ArrayRef, NoInteger> {
+    let wanted = field.data_type();
+    let wrong = |row: usize, value: &str, why: &str| {
+        let text = format!("the field '{}' is {value}, which is no {wanted} ({why})", field.name());
+        NoInteger { row, text }
+    };
+    let failed = |error: datafusion::common::DataFusionError| wrong(0, "of a type", &error.strip_backtrace());
+    let Some(reader) = TimeReader::new(wanted).map_err(failed)? else { return Err(wrong(0, "no time", "")) };
+    let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.len() != 8 || *wanted != DataType::Date32);
+    let read = texts.iter().enumerate().map(|(row, text)| {
+        let Some(text) = text else { return Ok(None) };
+        match number(text) {
+            Some(number) => Ok(Some(number)),
+            None => reader.read(text).map(Some).map_err(|error| wrong(row, text, &error.strip_backtrace())),
+        }
+    });
+    let values = read.collect::<Result<Int64Array, _>>()?;
+    reader.array(values).map_err(failed)
 }
 
 fn integers<T: ArrowPrimitiveType + Parser>(texts: &StringArray, field: &Field) -> Result<ArrayRef, NoInteger> {
