@@ -6,7 +6,8 @@
 //! hold that cannot spill is taken from its share before the rest is divided among those that can. An operator that can spill
 //!
 //! - is sure of a part of the last eighth of the pool, into which nobody else may grow;
-//! - has its part of its task's share, as long as there is memory at all;
+//! - has its part of its task's share, as long as there is memory at all, and so has what it asks for first, however much: who holds
+//!   nothing has nothing to spill;
 //! - borrows beyond that while a quarter of the pool stays free; sorts do with half of each, because merging takes the other half.
 //!
 //! Nothing can be taken back from an operator, so what is borrowed is bounded. When a borrower is refused it spills everything, and
@@ -103,8 +104,16 @@ impl ExecutorMemory {
 
 impl State {
     /// What the whole pool may hold when `consumer` of `group` has `wanted` bytes.
-    /// The reservation that asks is one of perhaps several of the consumer's, and would then have `reserved` bytes.
-    fn ceiling(&self, limit: usize, group: &Group, id: usize, wanted: usize, reserved: usize) -> usize {
+    /// The reservation that asks, for `additional` bytes, is one of perhaps several of the consumer's, and would then have `reserved`.
+    fn ceiling(
+        &self,
+        limit: usize,
+        group: &Group,
+        id: usize,
+        additional: usize,
+        wanted: usize,
+        reserved: usize,
+    ) -> usize {
         let of_tasks = || self.groups.values().filter(|group| group.tasks > 0);
         let spillers = of_tasks().map(Group::spillers).sum::<usize>();
         let sure = limit / SURE / spillers.max(1);
@@ -118,7 +127,8 @@ impl State {
         if group.merges_spilled_runs(id) {
             let merges = of_tasks().flat_map(|group| group.consumers.values()).filter(|of| of.merges()).count();
             let part = limit / MERGES / merges.max(1);
-            return if reserved <= part { unpromised } else { unpromised.min(limit - limit / MERGES) };
+            let first = wanted == additional;
+            return if reserved <= part || first { unpromised } else { unpromised.min(limit - limit / MERGES) };
         }
         if !can_spill {
             return unpromised;
@@ -137,7 +147,7 @@ impl State {
         if self.tight && wanted > (part / 2).max(sure) {
             return 0;
         }
-        match wanted <= part {
+        match wanted <= part || wanted == additional {
             true if groups => unpromised.min(limit - limit / SURE),
             true => unpromised,
             false => unpromised.min(borrowed),
@@ -250,7 +260,7 @@ impl MemoryPool for GroupPool {
         let Some(group) = state.groups.get(&self.id) else { return Ok(()) };
         let held = group.consumers.get(&consumer.id()).map_or(0, |consumer| consumer.bytes);
         let reserved = reservation.size().saturating_add(additional);
-        let ceiling = state.ceiling(limit, group, consumer.id(), held.saturating_add(additional), reserved);
+        let ceiling = state.ceiling(limit, group, consumer.id(), additional, held.saturating_add(additional), reserved);
         if state.used.saturating_add(additional) <= ceiling {
             state.resize(self.id, consumer, |bytes| bytes + additional);
             return Ok(());
@@ -366,6 +376,16 @@ mod tests {
         first.try_grow(800).unwrap();
         assert!(first.try_grow(1).is_err(), "a half is for others");
         second.try_grow(200).expect("less than its part of a half");
+    }
+
+    #[test]
+    fn who_holds_nothing_is_given_its_first_batch() {
+        let task = ExecutorMemory::new(1_600).group("task", 1);
+        let sorts: Vec<_> = (0..4).map(|number| consumer(&task, &format!("ExternalSorter[{number}]"), true)).collect();
+        sorts[0].try_grow(600).unwrap();
+        sorts[1].try_grow(600).expect("more than its part, and the first");
+        assert!(sorts[1].try_grow(100).is_err(), "it can spill now");
+        assert!(sorts[2].try_grow(400).is_err(), "what others are sure of is theirs");
     }
 
     #[test]
