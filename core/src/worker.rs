@@ -84,7 +84,9 @@ impl Worker {
         for attempt in attempts {
             if self.adopting.remove(&attempt) {
                 actions.extend([Action::StopFetching(attempt), Action::Remove(attempt)]);
-            } else if self.running.contains_key(&attempt) {
+            } else if let Some(running) = self.running.get_mut(&attempt) {
+                // Nobody asks any longer why this executor had stopped it, and its slot is wanted: it may linger now.
+                running.shed = None;
                 self.abort(attempt, &mut actions);
             } else {
                 actions.extend([Action::Remove(attempt), Action::Cancelled(attempt)]);
@@ -176,5 +178,27 @@ impl Worker {
         }
         actions.push(Action::RemoveStages(stages));
         actions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::JobId;
+
+    #[test]
+    fn what_was_stopped_for_its_memory_lingers_only_where_it_is_cancelled_too() {
+        let mut worker = Worker::default();
+        let stage = JobId(1).stage(0);
+        let attempt = stage.task(0).attempt(0);
+        worker.launch(stage, &[(0, 0)]);
+        let (_, group) = worker.going().next().expect("it runs");
+        let shed = worker.shed(group, |_| TaskFailure::OutOfMemory { message: String::new() });
+        assert_eq!(shed, [Action::Abort { attempt, last: true }]);
+        assert_eq!(worker.linger(attempt), [], "its memory is waited for");
+        assert_eq!(worker.cancel([attempt]), [Action::Abort { attempt, last: true }]);
+        assert_eq!(worker.linger(attempt), [Action::Cancelled(attempt)]);
+        assert_eq!((worker.running(), worker.lingering()), (0, 1));
+        assert_eq!(worker.lingered(attempt), Some(Action::Remove(attempt)));
     }
 }

@@ -13,8 +13,8 @@
 //! Nothing can be taken back from an operator, so what is borrowed is bounded. When a borrower is refused it spills everything, and
 //! holds no more than its part from then on if others have come. Operators that cannot spill are served first come, first served,
 //! up to the last eighth: they are what spilling makes room for. Of these, the merges of spilled runs take whatever they are given to
-//! read more runs at a time, and do with less: beyond their part of a half, they leave a half to those who have no such choice, such as
-//! who merges what they give, or writes it to files.
+//! read more runs at a time, and do with less: beyond their part of a half, and what their sort has held, they leave a half to those who
+//! have no such choice, such as who merges what they give, or writes it to files.
 //! Where the resident memory of the process comes close to its limit, operators that can spill keep half of their part.
 //! An aggregate that has spilled merges its runs and groups them again under one name, and cannot spill a second time: it leaves the last
 //! eighth to these second tables of groups, its own and others'.
@@ -76,6 +76,8 @@ struct Consumer {
     name: String,
     can_spill: bool,
     bytes: usize,
+    /// The most that it has held.
+    peak: usize,
 }
 
 impl ExecutorMemory {
@@ -124,11 +126,12 @@ impl State {
         let others = of_tasks().flat_map(|group| &group.consumers).filter(|(other, of)| of.can_spill && **other != id);
         let promised: usize = others.map(|(_, consumer)| sure.saturating_sub(consumer.bytes)).sum();
         let unpromised = limit.saturating_sub(promised);
-        if group.merges_spilled_runs(id) {
+        if let Some(held) = group.merges_spilled_runs(id) {
             let merges = of_tasks().flat_map(|group| group.consumers.values()).filter(|of| of.merges()).count();
             let part = limit / MERGES / merges.max(1);
             let first = wanted == additional;
-            return if reserved <= part || first { unpromised } else { unpromised.min(limit - limit / MERGES) };
+            let is_due = reserved <= part || first || wanted <= held;
+            return if is_due { unpromised } else { unpromised.min(limit - limit / MERGES) };
         }
         if !can_spill {
             return unpromised;
@@ -173,6 +176,7 @@ impl State {
         self.used = change(self.used);
         if let Some(consumer) = self.groups.get_mut(&group).and_then(|group| group.consumers.get_mut(&consumer.id())) {
             consumer.bytes = change(consumer.bytes);
+            consumer.peak = consumer.peak.max(consumer.bytes);
         }
     }
 }
@@ -189,13 +193,13 @@ impl Consumer {
 }
 
 impl Group {
-    /// Whether it merges spilled runs: a sort whose merge reads what is in memory still holds that.
-    fn merges_spilled_runs(&self, id: usize) -> bool {
-        let Some(partition) = self.consumers.get(&id).and_then(|merge| merge.name.strip_prefix(MERGING)) else {
-            return false;
-        };
+    /// What its sort has held, if it may be that it merges spilled runs. While a sort holds something its merge reads that. What it merges
+    /// in memory the sort has given away before the merge has taken it, so a merge may always hold as much.
+    fn merges_spilled_runs(&self, id: usize) -> Option<usize> {
+        let partition = self.consumers.get(&id)?.name.strip_prefix(MERGING)?;
         let is_its_sort = |of: &&Consumer| of.name.strip_prefix(SORTING) == Some(partition);
-        self.consumers.values().filter(is_its_sort).all(|sort| sort.bytes == 0)
+        let sorts = || self.consumers.values().filter(is_its_sort);
+        sorts().all(|sort| sort.bytes == 0).then(|| sorts().map(|sort| sort.peak).max().unwrap_or(0))
     }
 
     fn spillers(&self) -> usize {
@@ -234,7 +238,7 @@ impl MemoryPool for GroupPool {
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        let made = Consumer { name: consumer.name().to_string(), can_spill: consumer.can_spill(), bytes: 0 };
+        let made = Consumer { name: consumer.name().to_string(), can_spill: consumer.can_spill(), bytes: 0, peak: 0 };
         if let Some(group) = self.memory.state.lock().groups.get_mut(&self.id) {
             group.consumers.insert(consumer.id(), made);
         }

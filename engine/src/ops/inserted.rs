@@ -10,6 +10,7 @@
 //!   multiplies rows would hold its slot, and a whole thread, until the join's next batch. Pauses take from the budget that tokio gives
 //!   a task for each poll, and only for batches that they have passed on: any number of them may be nested. Were it taken before the
 //!   input is polled, as DataFusion's cooperative streams take it, 128 of them would use it up before the scan has its turn, for ever.
+//! - Above generated series, slices of as many rows as a batch of the statement has. A series was made for batches of the usual number.
 //! - Around filters of joins, a look at whether the task is still wanted: one batch against a large collected side may take minutes
 //!   without a single row that passes.
 
@@ -29,10 +30,11 @@ use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{
     HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec,
 };
+use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::pin::{Pin, pin};
@@ -55,6 +57,8 @@ enum Purpose {
     Compact,
     /// Lets the runtime do something else, such as to stop the task.
     Pause,
+    /// Cuts batches that have more rows than the statement's are to have.
+    Slice,
 }
 
 /// Says that nothing of what runs is wanted any more.
@@ -76,7 +80,7 @@ impl Stop {
 
 /// `plan` with all that it needs to run beside others, and to be stopped.
 pub(crate) fn insert(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
-    plan.transform_up(|node| Ok(Transformed::yes(pausing(stoppable(compacted(node)?, stop)?)))).data()
+    plan.transform_up(|node| Ok(Transformed::yes(pausing(stoppable(sliced(compacted(node)?), stop)?)))).data()
 }
 
 /// `plan`, which a thread that plans is to run by itself, with all that it needs to be given up.
@@ -99,6 +103,13 @@ fn compacted(node: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let input = Arc::new(InsertedExec { input: Arc::clone(sort.input()), purpose: Purpose::Compact });
     let sort = node.replace_children(vec![input], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?;
     Ok(Arc::new(InsertedExec { input: sort, purpose: Purpose::Compact }))
+}
+
+fn sliced(node: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    match node.is::<LazyMemoryExec>() {
+        true => Arc::new(InsertedExec { input: node, purpose: Purpose::Slice }),
+        false => node,
+    }
 }
 
 fn stoppable(node: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
@@ -268,13 +279,22 @@ impl ExecutionPlan for InsertedExec {
     of_one_input!(|this, input| Self { input, purpose: this.purpose });
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, context)?;
+        let input = self.input.execute(partition, Arc::clone(&context))?;
         Ok(match self.purpose {
             Purpose::Compact => {
                 let compacted = input.map(|batch| Ok(trim(batch?, 1).map_err(DataFusionError::from)?.0));
                 Box::pin(RecordBatchStreamAdapter::new(self.schema(), compacted))
             }
             Purpose::Pause => Box::pin(Pausing { input }),
+            Purpose::Slice => {
+                let most = context.session_config().batch_size();
+                let slices = move |batch: RecordBatch| {
+                    let begins = (0..batch.num_rows()).step_by(most);
+                    stream::iter(begins.map(move |begin| Ok(batch.slice(begin, most.min(batch.num_rows() - begin)))))
+                };
+                let sliced = input.map_ok(slices).try_flatten();
+                Box::pin(RecordBatchStreamAdapter::new(self.schema(), sliced))
+            }
         })
     }
 
@@ -291,7 +311,6 @@ mod tests {
     use datafusion::physical_expr::expressions::Column;
     use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
     use datafusion::physical_plan::coop::make_cooperative;
-    use futures::TryStreamExt;
     use std::time::Duration;
 
     /// Ten rows that point into the text of ten thousand.

@@ -25,6 +25,9 @@ use windlass_proto::v1;
 /// How long a statement waits for the first executor before it is planned as if there were one. Then the scheduler waits on.
 const FIRST_EXECUTOR: Duration = Duration::from_secs(5);
 
+/// How long the tasks of a job that ran out of memory may take to end before it is said that it did.
+const FREED: Duration = Duration::from_secs(10);
+
 /// Files whose blocks are looked up for one statement.
 const LOOKED_UP: usize = 2_000;
 /// Executors that a task's wishes name.
@@ -97,7 +100,16 @@ impl Runner for ClusterRunner {
         if let Some(started) = started {
             started(handle.id);
         }
-        Ok(finished(handle.wait().await?))
+        match handle.wait().await.map_err(QueryError::from) {
+            Ok(outcome) => Ok(finished(outcome)),
+            Err(error) => {
+                if let QueryError::OutOfMemory(_) = error {
+                    // Who runs it again in another way is to find free what its other tasks have held.
+                    let _ = tokio::time::timeout(FREED, self.driver.quiet(handle.id)).await;
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn quiet(&self, job: JobId) {
