@@ -1,6 +1,6 @@
 //! The Admin service: jobs and executors, for the command line and for programs.
 
-use crate::driver::{Driver, ExecutorEntry};
+use crate::driver::{Driver, ExecutorEntry, Standing};
 use crate::history::{History, JobInfo, JobRecord, JobState, Program, StageRecord, brief};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use windlass_core::event::Role;
-use windlass_core::ids::JobId;
+use windlass_core::ids::{ExecutorId, JobId};
 use windlass_proto::v1::admin_server::Admin;
 use windlass_proto::{v1, version};
 
@@ -154,8 +154,28 @@ impl Admin for AdminService {
             .directory()
             .find(&wanted)
             .map_err(|why| Status::not_found(format!("{why}; 'windlass cluster status' shows names and ids")))?;
+        self.refuse_last_holder(executor).await?;
         self.driver.decommission(executor);
         Ok(Response::new(v1::DrainExecutorResponse { executor: executor.to_string() }))
+    }
+}
+
+impl AdminService {
+    /// Nobody could take the replicas of the last core executor.
+    async fn refuse_last_holder(&self, leaving: ExecutorId) -> Result<(), Status> {
+        let mut core = self.driver.executors().await;
+        core.retain(|entry| entry.register.role == i32::from(v1::Role::Core));
+        let Some(at) = core.iter().position(|entry| entry.id == leaving) else { return Ok(()) };
+        let last = core.swap_remove(at);
+        let stays = |entry: &ExecutorEntry| matches!(entry.state, Standing::Live | Standing::Excluded);
+        match last.heartbeat.block_bytes {
+            bytes if bytes > 0 && !core.iter().any(stays) => Err(Status::failed_precondition(format!(
+                "{} is the last core executor, and holds {bytes} bytes of files that no other could take: add a core executor first, or \
+                 end it with SIGTERM, which leaves the files in its folder for its next start",
+                last.register.name
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 

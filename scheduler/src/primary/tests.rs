@@ -137,6 +137,27 @@ async fn executors_are_shown_drained_and_bid_farewell() {
 }
 
 #[tokio::test]
+async fn the_last_core_executor_keeps_its_files() {
+    let Serving { channel, driver, serving: _serving, .. } = serve().await;
+    let mut executor = FakeExecutor::attach(&channel, version::VERSION).await.unwrap();
+    assert!(matches!(executor.hear().await, FromPrimary::Welcome(_)));
+    let holds = async |block_bytes: u64| {
+        let heartbeat = ToPrimary::Heartbeat(v1::Heartbeat { block_bytes, ..v1::Heartbeat::default() });
+        executor.to_primary.send(v1::ExecutorMessage { message: Some(heartbeat) }).await.unwrap();
+        let heard = async || driver.executors().await[0].heartbeat.block_bytes == block_bytes;
+        tokio::time::timeout(SOON, async { while !heard().await {} }).await.expect("it is heard");
+    };
+    holds(7).await;
+    let mut admin = AdminClient::new(channel);
+    let decommission = v1::DrainExecutorRequest { executor: "a".into() };
+    let refused = admin.drain_executor(decommission.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("7 bytes of files"), "{refused}");
+    holds(0).await;
+    admin.drain_executor(decommission).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_executor_of_another_version_is_told_both() {
     let Serving { channel, serving: _serving, .. } = serve().await;
     let status = FakeExecutor::attach(&channel, "9.9.0").await.err().unwrap();
