@@ -288,7 +288,8 @@ impl ScalarUDFImpl for Bounded {
             if bytes > limit {
                 return exec_err!(
                     "{} would make values of {} at once, and a task may make {}, a quarter of its executor's memory: \
-                     give executors more of it (executor.memory), or make less",
+                     give executors more of it (executor.memory), make less, or have batches of fewer rows \
+                     (SET datafusion.execution.batch_size)",
                     self.name(),
                     human_readable_size(usize::try_from(bytes).unwrap_or(usize::MAX)),
                     human_readable_size(limit as usize)

@@ -104,7 +104,7 @@ fn in_batches_for<'a>(session: Planning<'a>, plan: &Arc<dyn ExecutionPlan>, cons
 }
 
 /// The same session for a plan one of whose operators did not fit into memory: its joins sort their inputs or loop over them, values
-/// of DISTINCT aggregates, medians and percentiles are grouped and sorted, and all rows are sorted of which some thousand are wanted:
+/// of DISTINCT aggregates, medians and percentiles are grouped and sorted, and all rows are sorted of which the first are wanted:
 /// all of that spills.
 pub fn spilling(state: &SessionState) -> SessionState {
     let mut state = state.clone();
@@ -118,7 +118,7 @@ fn joins_hash(config: &SessionConfig) -> bool {
 
 /// Whether it has a join that holds all of one side, or holds the first rows of a sort.
 fn holds_sides(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let holds = plan.is::<HashJoinExec>() || plan.is::<CrossJoinExec>() || large_top_k(plan).is_some();
+    let holds = plan.is::<HashJoinExec>() || plan.is::<CrossJoinExec>() || top_k(plan).is_some();
     holds || plan.children().into_iter().any(holds_sides)
 }
 
@@ -215,7 +215,7 @@ async fn physical_plan(session: &Planning<'_>, optimized: &LogicalPlan) -> Resul
 /// A top-k holds its rows, and a sort spills what it does not need yet.
 fn sorts_before_limits(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
-        let Some((sort, fetch)) = large_top_k(&node) else { return Ok(Transformed::no(node)) };
+        let Some((sort, fetch)) = top_k(&node) else { return Ok(Transformed::no(node)) };
         let whole = SortExec::new(sort.expr().clone(), Arc::clone(sort.input()))
             .with_preserve_partitioning(sort.preserve_partitioning());
         Ok(Transformed::yes(Arc::new(LocalLimitExec::new(Arc::new(whole), fetch)) as Arc<dyn ExecutionPlan>))
@@ -223,13 +223,10 @@ fn sorts_before_limits(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
     .data()
 }
 
-fn large_top_k(plan: &Arc<dyn ExecutionPlan>) -> Option<(&SortExec, usize)> {
+fn top_k(plan: &Arc<dyn ExecutionPlan>) -> Option<(&SortExec, usize)> {
     let sort = plan.downcast_ref::<SortExec>()?;
-    sort.fetch().filter(|fetch| *fetch >= LARGE_TOP_K).map(|fetch| (sort, fetch))
+    sort.fetch().map(|fetch| (sort, fetch))
 }
-
-/// Rows of a top-k that may be too many for memory.
-const LARGE_TOP_K: usize = 1_000;
 
 /// A cross join holds all of one side; a nested loop, which gives the same rows, spills it.
 fn cross_joins_as_loops(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {

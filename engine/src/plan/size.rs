@@ -1,8 +1,9 @@
 //! How much a plan reads, and how much it leaves.
 
 use crate::ops::CopyFilesExec;
-use datafusion::common::Statistics;
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
@@ -17,6 +18,8 @@ const ENTRY_BYTES: usize = 16;
 const VALUE_BYTES: usize = 20;
 /// A batch of wide rows.
 const BATCH_BYTES: usize = 4 << 20;
+/// A text that is repeated, by guess.
+const SHORT_TEXT: usize = 16;
 /// What is smaller is part of any row.
 const LARGE_CONSTANT: usize = 256;
 
@@ -41,7 +44,24 @@ pub(super) fn rows_at_once(plan: &Arc<dyn ExecutionPlan>, constants: usize, most
     rows
 }
 
-/// Bytes of the largest values that expressions of `plan` hold: each row that they give has them.
+/// Bytes of the texts that a function makes, where its arguments tell, about.
+fn text_bytes(function: &str, args: &[Expr]) -> usize {
+    let (count, of_one) = match function {
+        "repeat" => (args.get(1), SHORT_TEXT),
+        "lpad" | "rpad" => (args.get(1), 1),
+        "space" => (args.first(), 1),
+        _ => return 0,
+    };
+    match count {
+        Some(Expr::Literal(count, _)) => match count.cast_to(&DataType::Int64) {
+            Ok(ScalarValue::Int64(Some(count))) => usize::try_from(count).unwrap_or(0).saturating_mul(of_one),
+            _ => 0,
+        },
+        _ => 0,
+    }
+}
+
+/// Bytes of the largest values that expressions of `plan` hold or make: each row that they give has them.
 pub(super) fn constant_bytes(plan: &LogicalPlan) -> usize {
     let mut most = 0;
     let walked = plan.apply(|node| {
@@ -51,9 +71,12 @@ pub(super) fn constant_bytes(plan: &LogicalPlan) -> usize {
         let mut bytes = 0;
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
-                if let Expr::Literal(value, _) = expr {
-                    bytes += Some(value.size()).filter(|size| *size >= LARGE_CONSTANT).unwrap_or(0);
-                }
+                let made = match expr {
+                    Expr::Literal(value, _) => value.size(),
+                    Expr::ScalarFunction(call) => text_bytes(call.func.name(), &call.args),
+                    _ => 0,
+                };
+                bytes += if made >= LARGE_CONSTANT { made } else { 0 };
                 Ok(TreeNodeRecursion::Continue)
             })
         })?;

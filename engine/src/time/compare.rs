@@ -15,6 +15,7 @@ use chrono::{DateTime, NaiveDateTime};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, InSubquery, ScalarFunction};
+use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Projection, lit};
 use std::sync::Arc;
 
@@ -373,6 +374,7 @@ fn of_one_type<'a>(exprs: impl Iterator<Item = &'a Expr>, schema: &DFSchema) -> 
         (Expr::Literal(text, _), DataType::Interval(_)) => {
             text.try_as_str().flatten().is_some_and(|text| super::read_interval::interval(text).is_ok())
         }
+        (Expr::Literal(text, _), to) if to.is_numeric() || *to == DataType::Boolean => text.cast_to(to).is_ok(),
         (expr, to) => super::cast::cast_literal(expr, to, false).is_some(),
     };
     if typed.iter().any(|(expr, _)| is_written(expr) && !is_readable(expr)) {
@@ -381,7 +383,7 @@ fn of_one_type<'a>(exprs: impl Iterator<Item = &'a Expr>, schema: &DFSchema) -> 
     Some(typed.iter().map(|(expr, of)| as_type(expr, of, &to)).collect())
 }
 
-/// The type that all of them get. `None`: they are no dates or times, or not only.
+/// The type that all of them get. `None`: they are no dates or times, or not only, and no numbers or truths beside written texts.
 fn one_type(typed: &[(&Expr, DataType)]) -> Option<DataType> {
     let not_written = typed.iter().filter(|(expr, of)| !is_written(expr) && *of != DataType::Null);
     let not_written: Vec<_> = not_written.collect();
@@ -397,6 +399,10 @@ fn one_type(typed: &[(&Expr, DataType)]) -> Option<DataType> {
     }
     if all(|of| *of == DataType::Date32) {
         return Some(DataType::Date32);
+    }
+    if not_written.len() < typed.len() && (all(DataType::is_numeric) || all(|of| *of == DataType::Boolean)) {
+        let types: Vec<DataType> = not_written.iter().map(|(_, of)| of.clone()).collect();
+        return type_union_resolution(&types);
     }
     let types: Vec<DataType> = not_written.iter().map(|(_, of)| of.clone()).collect();
     let DataType::Timestamp(any_unit, zone) = common(&types)? else { return None };

@@ -73,7 +73,7 @@ impl ScalarUDFImpl for Series {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let zone = args.args.first().and_then(|start| zone_of(&start.data_type()));
         let (Some(zone), [_, _, _]) = (zone, args.args.as_slice()) else {
-            return self.datafusion.inner().invoke_with_args(args);
+            return self.datafusion.inner().invoke_with_args(in_nanoseconds(args)?);
         };
         let all_scalars = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
@@ -83,6 +83,24 @@ impl ScalarUDFImpl for Series {
             false => ColumnarValue::Array(lists),
         })
     }
+}
+
+/// DataFusion makes series of timestamps in nanoseconds, and NULL of what these do not reach.
+fn in_nanoseconds(mut args: ScalarFunctionArgs) -> Result<ScalarFunctionArgs> {
+    for bound in args.args.iter_mut().take(2) {
+        let to = match bound.data_type() {
+            DataType::Timestamp(unit, zone) if unit != TimeUnit::Nanosecond => {
+                DataType::Timestamp(TimeUnit::Nanosecond, zone)
+            }
+            _ => continue,
+        };
+        let array = cast_time(&bound.to_array(1)?, &to, false)?;
+        *bound = match bound {
+            ColumnarValue::Scalar(_) => ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?),
+            ColumnarValue::Array(_) => ColumnarValue::Array(array),
+        };
+    }
+    Ok(args)
 }
 
 /// The zone of a type of instants whose clock may change.

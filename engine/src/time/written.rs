@@ -1,4 +1,4 @@
-//! `coalesce` of dates, times and intervals beside texts, for which DataFusion's planner finds no type.
+//! `coalesce` of dates, times, intervals and truths beside texts, for which DataFusion's planner finds no type.
 
 use super::unit::is_text;
 use arrow::datatypes::{DataType, FieldRef};
@@ -44,6 +44,7 @@ impl ScalarUDFImpl for Coalesce {
                     | DataType::Time32(_)
                     | DataType::Time64(_)
                     | DataType::Interval(_)
+                    | DataType::Boolean
             )
         };
         let only = types.iter().all(|of| is_time(of) || is_text(of) || of.is_null());

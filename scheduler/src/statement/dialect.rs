@@ -278,7 +278,7 @@ mod tests {
             ),
             ("select 1 from t tablesample (7 rows)", "SELECT 1 FROM (SELECT * FROM t LIMIT 7) AS t"),
             ("select a::varchar(3) from t", "SELECT left(a::VARCHAR, 3) AS a FROM t"),
-            ("select upper(cast(t.a as char(2)))", "SELECT upper(left(CAST(t.a AS VARCHAR), 2))"),
+            ("select upper(cast(t.a as char(2)))", "SELECT upper(rtrim(left(CAST(t.a AS VARCHAR), 2)))"),
             ("select timestamp '2024-01-01'", "SELECT TIMESTAMP '2024-01-01'"),
             (
                 "select timestamp '9999-12-31', '2024-01-01'::timestamp",

@@ -1,6 +1,7 @@
 //! The columns that USING merges: `coalesce(left, right)` of a FULL JOIN, the right one of a RIGHT JOIN.
 //!
-//! DataFusion takes one of the two columns for the merged one: in an expression the left one, in `*` the one of the table whose name sorts first.
+//! DataFusion takes one of the two columns for the merged one: in an expression the left one, in `*` the one of the table whose name sorts
+//! first, at that one's place. In WHERE and in a further USING it finds the name ambiguous.
 //! Here USING is written as ON, a merged column as what it is, and `*` as its columns: merged ones first, as PostgreSQL has them.
 
 use super::walk::{everywhere, folded, outside_of_queries, same_name};
@@ -13,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use std::ops::ControlFlow;
 
-/// Writes joins out whose merged columns are not those of their left tables. Errors: a name that may be of several tables, and NATURAL.
+/// Writes joins with USING out. Errors: a name that may be of several tables, and NATURAL, where the planner's answer would be another.
 pub(super) fn write_out(statement: &mut Statement) -> Result<(), QueryError> {
     everywhere(statement, &mut Merged).map_or(Ok(()), Err)
 }
@@ -109,18 +110,18 @@ fn in_select(select: &mut Select, keys: Vec<&mut Expr>) -> Result<(), QueryError
     if select.from.iter_mut().any(|from| merges(from, &[Kind::Right, Kind::Full])) {
         return written_out(select, keys);
     }
-    let is_star = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_));
-    if select.projection.iter().any(is_star) && select.from.iter_mut().any(|from| merges(from, &[Kind::Left])) {
+    if select.from.iter_mut().any(|from| merges(from, &[Kind::Inner, Kind::Left])) {
         let mut keys: Vec<_> = keys.into_iter().collect();
         let before = (select.clone(), keys.iter().map(|key| (**key).clone()).collect::<Vec<_>>());
         // What cannot be told apart here is left to the planner, if that shows the left column.
         if written_out(select, keys.iter_mut().map(|key| &mut **key).collect()).is_err() {
             *select = before.0;
             keys.into_iter().zip(before.1).for_each(|(key, before)| *key = before);
-            if select.from.iter().any(shows_the_right_side) {
+            let is_star = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_));
+            if select.projection.iter().any(is_star) && select.from.iter().any(shows_the_right_side) {
                 return Err(QueryError::Unsupported(
-                    "* beside a NATURAL LEFT JOIN, or beside USING of a LEFT JOIN whose column may be of one of several tables, is not \
-                     supported here: name the columns"
+                    "* beside a NATURAL JOIN, or beside USING whose column may be of one of several tables, is not supported here: name \
+                     the columns"
                         .to_string(),
                 ));
             }
@@ -129,13 +130,13 @@ fn in_select(select: &mut Select, keys: Vec<&mut Expr>) -> Result<(), QueryError
     Ok(())
 }
 
-/// Whether `*` may show the right column of a LEFT JOIN: the planner takes that of the table whose name sorts first.
+/// Whether `*` may show the right column of a join: the planner takes that of the table whose name sorts first.
 fn shows_the_right_side(from: &TableWithJoins) -> bool {
     let mut left = names(&from.relation);
     for join in &from.joins {
         let right = names(&join.relation);
         let merges = match &join.join_operator {
-            JoinOperator::Left(of) | JoinOperator::LeftOuter(of) => {
+            JoinOperator::Join(of) | JoinOperator::Inner(of) | JoinOperator::Left(of) | JoinOperator::LeftOuter(of) => {
                 matches!(of, JoinConstraint::Using(_) | JoinConstraint::Natural)
             }
             _ => false,
@@ -433,7 +434,12 @@ mod tests {
                 "select * from z left join a using (g)",
                 "SELECT z.g AS g, z.* EXCLUDE (g), a.* EXCLUDE (g) FROM z LEFT JOIN a ON z.g = a.g",
             ),
-            ("select g from z left join a using (g)", "SELECT g FROM z LEFT JOIN a USING(g)"),
+            ("select g from z left join a using (g)", "SELECT z.g AS g FROM z LEFT JOIN a ON z.g = a.g"),
+            (
+                "select * from z join a using (g) join b using (g) where g > 0",
+                "SELECT z.g AS g, z.* EXCLUDE (g), a.* EXCLUDE (g), b.* EXCLUDE (g) FROM z JOIN a ON z.g = a.g JOIN b ON z.g = b.g WHERE z.g > 0",
+            ),
+            ("select * from a natural join z", "SELECT * FROM a NATURAL JOIN z"),
             (
                 "select (select g from d) from a right join b using (g)",
                 "SELECT (SELECT g FROM d) FROM a RIGHT JOIN b ON a.g = b.g",
@@ -444,6 +450,7 @@ mod tests {
         assert!(written("select g from a join b on a.x = b.x full join c using (g)").contains("write ON"));
         assert!(written("select g from a natural full join b").contains("USING"));
         assert!(written("select * from z natural left join a").contains("name the columns"));
+        assert!(written("select * from z natural join a").contains("name the columns"));
         assert!(written("select * from a natural left join z").contains("NATURAL"));
     }
 }

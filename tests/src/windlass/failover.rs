@@ -2,6 +2,7 @@
 
 use crate::cluster::{run, succeed, wait_until_gone, windlass};
 use crate::etcd::Etcd;
+use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;
 use std::path::Path;
 use std::process::Command;
@@ -495,7 +496,12 @@ async fn the_next_leader_does_not_run_finished_stages_again() {
     let listed = other.job(&job).await.expect("it is still listed");
     assert_eq!((listed.summary.state.as_str(), listed.stage_details.len()), ("finished", 3));
     let written = session.sql("select * from target").await.expect("it is there").collect().await;
-    assert_eq!(written.expect("it can be read"), expected);
+    assert_eq!(columns(&written.expect("it can be read")), columns(&expected));
+}
+
+/// What a table keeps of a result: its columns may hold NULL.
+fn columns(batches: &[RecordBatch]) -> Vec<&[ArrayRef]> {
+    batches.iter().map(RecordBatch::columns).collect()
 }
 
 /// The only primary dies and is started again: whoever was connected goes on, and so does what ran.
@@ -517,5 +523,5 @@ async fn a_restarted_primary_goes_on_with_what_ran() {
     outlives_its_leader(&session, &other, &write, || primary.restart("-KILL")).await;
     assert_eq!(other.job(&job).await.expect("it is still listed").summary.state, "finished");
     let written = session.sql("select * from target").await.expect("it is there").collect().await;
-    assert_eq!(written.expect("it can be read"), expected);
+    assert_eq!(columns(&written.expect("it can be read")), columns(&expected));
 }
