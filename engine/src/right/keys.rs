@@ -78,9 +78,17 @@ fn key_of_sort(sort: SortExpr, schema: &DFSchema) -> Result<Vec<SortExpr>> {
     Ok(vec![SortExpr { expr, ..sort }])
 }
 
+/// What is named twice orders nothing the second time, and DataFusion's ordered aggregates keep it in one place.
 fn keys_of_sort(sorts: Vec<SortExpr>, schema: &DFSchema) -> Result<Vec<SortExpr>> {
-    let keys = sorts.into_iter().map(|sort| key_of_sort(sort, schema)).collect::<Result<Vec<_>>>()?;
-    Ok(keys.concat())
+    let mut keys: Vec<SortExpr> = Vec::with_capacity(sorts.len());
+    for sort in sorts {
+        for key in key_of_sort(sort, schema)? {
+            if keys.iter().all(|before| before.expr != key.expr) {
+                keys.push(key);
+            }
+        }
+    }
+    Ok(keys)
 }
 
 /// Whether the rows are those of files, whose bounds a filter may be compared with.

@@ -13,7 +13,7 @@ use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     Aggregate, Expr, Filter, Limit, LogicalPlan, Projection, Sort, SortExpr, SubqueryAlias, Window, WindowFrame,
-    WindowFrameBound, WindowFrameUnits,
+    WindowFrameBound, WindowFrameUnits, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use std::sync::Arc;
@@ -71,8 +71,19 @@ fn kept(plan: LogicalPlan, ordered: bool) -> Result<LogicalPlan> {
             of_aggregate(aggregate)
         }
         LogicalPlan::Window(window) if below && has_order(&window.input) => of_window(window, ordered),
-        LogicalPlan::Limit(limit) if has_order(&limit.input) && is_hidden(&limit.input) => of_limit(limit),
+        LogicalPlan::Limit(limit) if has_order(&limit.input) => {
+            let limit = if ordered { limit } else { with_fetch(limit) };
+            if is_hidden(&limit.input) { of_limit(limit) } else { Ok(LogicalPlan::Limit(limit)) }
+        }
         plan => Ok(plan),
+    }
+}
+
+/// An OFFSET alone with a LIMIT that is never reached: DataFusion drops the order below one whose own rows need none.
+fn with_fetch(limit: Limit) -> Limit {
+    match limit.fetch {
+        None => Limit { fetch: Some(Box::new(lit(i64::MAX / 2))), ..limit },
+        Some(_) => limit,
     }
 }
 

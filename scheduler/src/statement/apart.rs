@@ -475,7 +475,7 @@ fn casts_of(select: &mut Select, sorts: &mut [&mut Expr]) {
         }
     });
     if let GroupByExpr::Expressions(keys, _) = &select.group_by {
-        keys.iter().for_each(&mut collect);
+        keys.iter().map(|key| shown_key(key, &select.projection)).for_each(&mut collect);
     }
     let mut telling = HashSet::new();
     for mut alike in texts.into_values().filter(|texts| texts.len() > 1).flat_map(HashMap::into_values) {
@@ -504,6 +504,24 @@ fn casts_of(select: &mut Select, sorts: &mut [&mut Expr]) {
     for sort in sorts {
         name_casts(*sort, &telling);
     }
+}
+
+/// A key of a group, or the item of the result that it names by its place or its alias.
+fn shown_key<'a>(key: &'a Expr, items: &'a [SelectItem]) -> &'a Expr {
+    let of_item = |item: &'a SelectItem| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        _ => None,
+    };
+    let item = match key {
+        Expr::Value(place) => {
+            place.value.to_string().parse::<usize>().ok().and_then(|place| items.get(place.checked_sub(1)?))
+        }
+        Expr::Identifier(name) => items
+            .iter()
+            .find(|item| matches!(item, SelectItem::ExprWithAlias { alias, .. } if folded(alias) == folded(name))),
+        _ => None,
+    };
+    item.and_then(of_item).unwrap_or(key)
 }
 
 /// Shows the expressions outside of subqueries.

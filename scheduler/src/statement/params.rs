@@ -129,6 +129,7 @@ impl Wanted<'_> {
         if of == *wanted {
             return Ok(value.clone());
         }
+        refuse_foreign(name, &of, wanted)?;
         match cast_value(value, wanted, self.zone) {
             Err(error) if self.writes => plan_err!(
                 "the value {value} of the parameter ${name} is of type {of}, and no {wanted}: {}",
@@ -138,6 +139,15 @@ impl Wanted<'_> {
             _ => Ok(value.clone()),
         }
     }
+}
+
+/// Errors: a number for a date, a time or a truth, or one of these for a number. A cast makes one of the other's bits.
+fn refuse_foreign(name: &str, of: &DataType, wanted: &DataType) -> Result<()> {
+    let is_other = |of: &DataType| of.is_temporal() || *of == DataType::Boolean;
+    if of.is_numeric() && is_other(wanted) || is_other(of) && wanted.is_numeric() {
+        return plan_err!("the parameter ${name} is of type {wanted} but its value is of type {of}: write a CAST");
+    }
+    Ok(())
 }
 
 /// The types of a plan's parameters by their names with the `$`, as far as their places tell them.
@@ -300,6 +310,7 @@ pub(super) fn bind_execute(
         };
         values.push(match fields.get(at) {
             Some(field) if declared => {
+                refuse_foreign(&(at + 1).to_string(), &value.data_type(), field.data_type())?;
                 cast_value(&value, field.data_type(), zone).map_err(|e| e.context("casting an argument"))?
             }
             _ => places.of_type(&(at + 1).to_string(), &value)?,
