@@ -12,9 +12,11 @@
 use super::arrays;
 use super::comparable::{comparable, differs, holds_floats, holds_intervals, quiet};
 use super::expressions::readable;
+use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::functions::core::expr_fn::get_field;
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::expr::{
     AggregateFunction, AggregateFunctionParams, Between, Case, InList, NullTreatment, WindowFunction,
@@ -66,9 +68,18 @@ fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     })
 }
 
-/// A key of an order, and before one of arrays whose NULLs go elsewhere than those among their elements, whether it is NULL.
+/// A key of an order, and before one of arrays whose NULLs go elsewhere than those among their elements, whether it is NULL. Rows are ordered
+/// by their fields, of which a NULL is above all others.
 fn key_of_sort(sort: SortExpr, schema: &DFSchema) -> Result<Vec<SortExpr>> {
     let of = sort.expr.get_type(schema)?;
+    if let DataType::Struct(fields) = &of {
+        let mut keys = vec![sort.expr.clone().is_null().sort(!sort.nulls_first, true)];
+        for field in fields {
+            let part = get_field(sort.expr.clone(), field.name()).sort(sort.asc, !sort.asc);
+            keys.extend(key_of_sort(part, schema)?);
+        }
+        return Ok(keys);
+    }
     let expr = key(sort.expr, schema)?;
     // A NULL among elements is above all others, so first where the order is descending.
     if arrays::are_arrays(&of, &of) && sort.nulls_first == sort.asc {
