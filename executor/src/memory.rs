@@ -105,17 +105,10 @@ impl ExecutorMemory {
 }
 
 impl State {
-    /// What the whole pool may hold when `consumer` of `group` has `wanted` bytes.
-    /// The reservation that asks, for `additional` bytes, is one of perhaps several of the consumer's, and would then have `reserved`.
-    fn ceiling(
-        &self,
-        limit: usize,
-        group: &Group,
-        id: usize,
-        additional: usize,
-        wanted: usize,
-        reserved: usize,
-    ) -> usize {
+    /// What the whole pool may hold when a consumer of `group` has `wanted` bytes.
+    /// The reservation that asks is one of perhaps several of the consumer's, and would then have `reserved` bytes.
+    fn ceiling(&self, limit: usize, group: &Group, id: usize, wanted: usize, reserved: usize) -> usize {
+        let first = group.held(id) == 0;
         let of_tasks = || self.groups.values().filter(|group| group.tasks > 0);
         let spillers = of_tasks().map(Group::spillers).sum::<usize>();
         let sure = limit / SURE / spillers.max(1);
@@ -129,7 +122,6 @@ impl State {
         if let Some(held) = group.merges_spilled_runs(id) {
             let merges = of_tasks().flat_map(|group| group.consumers.values()).filter(|of| of.merges()).count();
             let part = limit / MERGES / merges.max(1);
-            let first = wanted == additional;
             let is_due = reserved <= part || first || wanted <= held;
             return if is_due { unpromised } else { unpromised.min(limit - limit / MERGES) };
         }
@@ -150,7 +142,7 @@ impl State {
         if self.tight && wanted > (part / 2).max(sure) {
             return 0;
         }
-        match wanted <= part || wanted == additional {
+        match wanted <= part || first {
             true if groups => unpromised.min(limit - limit / SURE),
             true => unpromised,
             false => unpromised.min(borrowed),
@@ -200,6 +192,11 @@ impl Group {
         let is_its_sort = |of: &&Consumer| of.name.strip_prefix(SORTING) == Some(partition);
         let sorts = || self.consumers.values().filter(is_its_sort);
         sorts().all(|sort| sort.bytes == 0).then(|| sorts().map(|sort| sort.peak).max().unwrap_or(0))
+    }
+
+    /// Bytes that a consumer has.
+    fn held(&self, id: usize) -> usize {
+        self.consumers.get(&id).map_or(0, |consumer| consumer.bytes)
     }
 
     fn spillers(&self) -> usize {
@@ -262,9 +259,9 @@ impl MemoryPool for GroupPool {
         let (limit, consumer) = (self.memory.limit, reservation.consumer());
         let mut state = self.memory.state.lock();
         let Some(group) = state.groups.get(&self.id) else { return Ok(()) };
-        let held = group.consumers.get(&consumer.id()).map_or(0, |consumer| consumer.bytes);
+        let held = group.held(consumer.id());
         let reserved = reservation.size().saturating_add(additional);
-        let ceiling = state.ceiling(limit, group, consumer.id(), additional, held.saturating_add(additional), reserved);
+        let ceiling = state.ceiling(limit, group, consumer.id(), held.saturating_add(additional), reserved);
         if state.used.saturating_add(additional) <= ceiling {
             state.resize(self.id, consumer, |bytes| bytes + additional);
             return Ok(());
