@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use windlass_connectors::wfs::Wfs;
 use windlass_executor::{Executor, ExecutorConfig, LocalLink};
-use windlass_scheduler::cluster::{Cluster, ClusterConfig};
+use windlass_scheduler::driver::results::ResultSource;
 use windlass_scheduler::primary::PrimaryConfig;
-use windlass_scheduler::results::ResultSource;
+use windlass_scheduler::primary::cluster::{Cluster, ClusterConfig};
 
 /// The primary's part of the folder.
 const PRIMARY: &str = "primary";

@@ -1,7 +1,7 @@
 //! The Admin service: jobs and executors, for the command line and for programs.
 
+use crate::driver::history::{History, JobInfo, JobRecord, JobState, Program, StageRecord, brief};
 use crate::driver::{Driver, ExecutorEntry, Standing};
-use crate::history::{History, JobInfo, JobRecord, JobState, Program, StageRecord, brief};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};

@@ -12,11 +12,11 @@
 //!
 //! Errors are `{"error": {"kind": …, "message": …}}`.
 
-use crate::catalog::Catalog;
+use crate::driver::history::{JobRecord, JobState};
 use crate::driver::{Driver, ExecutorEntry};
 use crate::flight::Kept;
-use crate::history::{JobRecord, JobState};
-use crate::session::Sessions;
+use crate::statements::catalog::Catalog;
+use crate::statements::sessions::Sessions;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -367,10 +367,10 @@ impl Exposition {
 
 #[cfg(test)]
 mod tests {
-    use crate::cluster::{Cluster, ClusterConfig};
+    use crate::driver::history::{JobInfo, JobState};
     use crate::fixtures::planned;
-    use crate::history::{JobInfo, JobState};
     use crate::primary::PrimaryConfig;
+    use crate::primary::cluster::{Cluster, ClusterConfig};
     use serde_json::Value;
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

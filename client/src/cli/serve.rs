@@ -20,13 +20,13 @@ use windlass_core::elastic::ElasticConfig;
 use windlass_core::scheduler::{SchedulerConfig, SpeculationConfig};
 use windlass_engine::extent::Limits;
 use windlass_executor::ExecutorConfig;
-use windlass_scheduler::cluster::ClusterConfig;
 use windlass_scheduler::driver::DriverConfig;
-use windlass_scheduler::elastic::Elasticity;
-use windlass_scheduler::member::Member;
+use windlass_scheduler::driver::elastic::Elasticity;
 use windlass_scheduler::meta::{EtcdConfig, Leader};
 use windlass_scheduler::primary::PrimaryConfig;
-use windlass_scheduler::statement::StatementConfig;
+use windlass_scheduler::primary::cluster::ClusterConfig;
+use windlass_scheduler::primary::member::Member;
+use windlass_scheduler::statements::StatementConfig;
 
 /// What a primary tells whoever started it, once everything serves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -32,7 +32,7 @@ use windlass_proto::v1::admin_client::AdminClient;
 use windlass_proto::v1::{
     ClusterStatusRequest, DrainExecutorRequest, JobRequest, ListJobsRequest, SubmitRequest, WatchQueryRequest,
 };
-use windlass_scheduler::statement::{Leaves, leaves};
+use windlass_scheduler::statements::{Leaves, leaves};
 pub(crate) use wire::{Services, Wire};
 
 /// A session with whichever primary leads.

@@ -3,9 +3,9 @@
 use super::directory::{Directory, ExecutorEntry, Standing};
 use super::plans::Plans;
 use super::{DriverConfig, Ended, JobOutcome, Release, ResultPart};
+use crate::driver::history::{History, JobInfo, JobRecord, Measured, Moment};
+use crate::driver::saved::{BegunStage, SavedJobs};
 use crate::files::Files;
-use crate::history::{History, JobInfo, JobRecord, Measured, Moment};
-use crate::saved::{BegunStage, SavedJobs};
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet};

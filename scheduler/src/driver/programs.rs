@@ -1,7 +1,7 @@
 //! Programs while they run: cancelled like the jobs that they consist of, and recorded beside them.
 
 use super::{Driver, Ended};
-use crate::history::{JobInfo, JobState, Moment};
+use crate::driver::history::{JobInfo, JobState, Moment};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;

@@ -1,9 +1,9 @@
 //! Actions beyond those of arrow-flight's `FlightSqlService`: cancelling and renewing results, session options.
 
 use super::service::{SqlService, parse_handle, session_of};
-use crate::catalog::{DEFAULT_CATALOG, DEFAULT_SCHEMA};
 use crate::errors::QueryError;
-use crate::session::Session;
+use crate::statements::catalog::{DEFAULT_CATALOG, DEFAULT_SCHEMA};
+use crate::statements::sessions::Session;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{Any, Command};
 use arrow_flight::{

@@ -1,7 +1,7 @@
 //! Who sent a request: cookie, token, connection.
 
-use crate::session::{Caller, Connection, SESSION_COOKIE};
-use crate::statement::Sent;
+use crate::statements::Sent;
+use crate::statements::sessions::{Caller, Connection, SESSION_COOKIE};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use tonic::metadata::MetadataMap;

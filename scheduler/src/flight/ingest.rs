@@ -9,10 +9,10 @@
 
 use super::service::SqlService;
 use super::{internal, prepared};
-use crate::catalog::{Catalog, TableName, check_storable, written};
 use crate::errors::QueryError;
-use crate::session::Session;
-use crate::statement::{Info, Statements};
+use crate::statements::catalog::{Catalog, TableName, check_storable, written};
+use crate::statements::sessions::Session;
+use crate::statements::{Info, Statements};
 use arrow_flight::FlightData;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::sql::CommandStatementIngest;

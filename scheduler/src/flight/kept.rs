@@ -1,8 +1,8 @@
 //! Results that wait to be read.
 
 use crate::errors::QueryError;
-use crate::session::{Session, Sessions};
-use crate::statement::{Execution, Finished, Rows};
+use crate::statements::sessions::{Session, Sessions};
+use crate::statements::{Execution, Finished, Rows};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -219,7 +219,7 @@ impl Drop for Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statement::tests::Bench;
+    use crate::statements::tests::Bench;
 
     fn execution() -> Execution {
         Execution::empty()

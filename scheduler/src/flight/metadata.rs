@@ -1,8 +1,8 @@
 //! What the database has and can do: catalogs, schemas, tables, types, SqlInfo.
 
 use super::internal;
-use crate::catalog::{Catalog, Record};
-use crate::session::Session;
+use crate::statements::catalog::{Catalog, Record};
+use crate::statements::sessions::Session;
 use arrow_flight::sql::metadata::{
     SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder,
 };
@@ -61,7 +61,7 @@ pub(super) async fn tables(session: &Arc<Session>, query: CommandGetTables) -> R
         for schema_name in catalog.schema_names() {
             let Some(schema) = catalog.schema(&schema_name) else { continue };
             for table in schema.table_names() {
-                let name = crate::catalog::TableName::new(&catalog_name, &schema_name, &table);
+                let name = crate::statements::catalog::TableName::new(&catalog_name, &schema_name, &table);
                 let temporary = session.temporary().find(&name).map(|held| match held.record {
                     Record::Table(_) => TEMPORARY,
                     Record::View(_) => VIEW,

@@ -22,8 +22,8 @@ pub use kept::{Kept, KeptConfig};
 pub(crate) use prepared::PreparedHandle;
 
 use crate::errors::QueryError;
-use crate::session::Sessions;
-use crate::statement::Statements;
+use crate::statements::Statements;
+use crate::statements::sessions::Sessions;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::sql::{Any, Command};
 use arrow_flight::{

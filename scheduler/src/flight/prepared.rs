@@ -1,8 +1,8 @@
 //! Prepared statements of Flight SQL.
 
 use crate::errors::QueryError;
-use crate::session::Session;
-use crate::statement::{Described, Parameters};
+use crate::statements::sessions::Session;
+use crate::statements::{Described, Parameters};
 use arrow_flight::FlightData;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;

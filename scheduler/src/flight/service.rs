@@ -4,8 +4,8 @@ use super::caller::{basic, query_of, sent_of, takes_rows};
 use super::kept::{Client, Kept};
 use super::{command_of, internal, metadata, prepared};
 use crate::errors::QueryError;
-use crate::session::{Connection, Session, Sessions};
-use crate::statement::{Execution, Info, Rows, Statements, no_transactions};
+use crate::statements::sessions::{Connection, Session, Sessions};
+use crate::statements::{Execution, Info, Rows, Statements, no_transactions};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
@@ -142,7 +142,7 @@ impl SqlService {
         &self,
         session: &Arc<Session>,
         sql: &str,
-        parameters: Option<crate::statement::Parameters>,
+        parameters: Option<crate::statements::Parameters>,
         info: &Info,
     ) -> Result<Execution, Status> {
         Ok(self.statements.execute(session, sql, parameters, info).await?)
@@ -319,7 +319,7 @@ impl FlightSqlService for SqlService {
         let rows = statement.parameters()?;
         if rows.len() > 1 {
             // Several statements of one name have no outcome of that name.
-            named.sent = crate::statement::Sent::Once;
+            named.sent = crate::statements::Sent::Once;
         }
         let mut rows = rows.into_iter();
         let first = self.run(&session, &statement.sql, rows.next(), &named).await?;

@@ -2,7 +2,7 @@
 
 use super::kept::{Kept, KeptConfig};
 use super::service::SqlService;
-use crate::statement::tests::Bench;
+use crate::statements::tests::Bench;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::driver::MemoryIds;
+use crate::driver::history::JobInfo;
 use crate::fixtures::planned;
-use crate::history::JobInfo;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;

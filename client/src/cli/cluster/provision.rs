@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
-use windlass_scheduler::elastic::Provisioner;
+use windlass_scheduler::driver::elastic::Provisioner;
 
 /// How long the processes get to end when their primary does.
 const PATIENCE: Duration = Duration::from_secs(2);

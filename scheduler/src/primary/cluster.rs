@@ -1,0 +1,328 @@
+//! A whole primary: metadata, catalog, sessions, statements and their faces, on top of the shell around the machine.
+//!
+//! ```text
+//!   MetaStore ── Catalog ── Sessions ─┐
+//!       │                             ├── Flight SQL ─┐
+//!       └────── Journal ── Statements ┤               ├── one gRPC port   (embedded: pipes in memory)
+//!                              │      └── Submit ─────┤
+//!                            Driver ── Dispatch, Admin┘── REST
+//! ```
+
+use crate::driver::Driver;
+use crate::driver::elastic::Elasticity;
+use crate::driver::results::ResultSource;
+use crate::driver::saved::SavedJobs;
+use crate::errors::QueryError;
+use crate::files::{Files, FilesService, Opened};
+use crate::flight::{FlightFace, Kept, KeptConfig};
+use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore};
+use crate::primary::{Primary, PrimaryConfig, PrimaryError};
+use crate::rest::{self, Front};
+use crate::services::submissions::Submissions;
+use crate::statements::catalog::{Catalog, CatalogConfig};
+use crate::statements::sessions::{SessionConfig, Sessions};
+use crate::statements::{ClusterRunner, Journal, StatementConfig, Statements, outcome, tries};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use windlass_connectors::StoreRegistry;
+use windlass_connectors::wfs::Wfs;
+use windlass_core::wfs::WfsConfig;
+use windlass_proto::v1::files_server::FilesServer;
+
+/// How often sessions, results and dropped files are looked through for what has expired.
+const UPKEEP: Duration = Duration::from_secs(10);
+/// The same for outcomes of statements that may have been sent twice.
+const FORGET_OUTCOMES: Duration = Duration::from_secs(60);
+
+/// How long a primary that stops keeps results for clients that have not begun to read them.
+const LAST_RESULTS: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    pub primary: PrimaryConfig,
+    /// The folder of the primary: the metadata store unless `etcd` is one, and managed tables unless `warehouse` says otherwise.
+    pub dir: PathBuf,
+    /// The metadata store of several primaries, one of which leads.
+    pub etcd: Option<EtcdConfig>,
+    /// The host under which others reach this primary, where it is not the address that it listens on.
+    pub advertise: Option<String>,
+    /// Path or URL of the folder for managed tables. Every executor must reach it.
+    pub warehouse: Option<String>,
+    /// Where REST listens; absent: nowhere.
+    pub rest: Option<SocketAddr>,
+    pub sessions: SessionConfig,
+    pub statements: StatementConfig,
+    pub results: KeptConfig,
+    pub files: WfsConfig,
+    /// Whether executors are started and let go with the load.
+    pub elastic: Option<Elasticity>,
+    /// How long files of dropped and overwritten tables stay for those who still read them.
+    pub grace: Duration,
+}
+
+impl ClusterConfig {
+    pub fn new(primary: PrimaryConfig, dir: PathBuf) -> Self {
+        Self {
+            primary,
+            dir,
+            etcd: None,
+            advertise: None,
+            warehouse: None,
+            rest: None,
+            sessions: SessionConfig::default(),
+            statements: StatementConfig::default(),
+            results: KeptConfig::default(),
+            files: WfsConfig::default(),
+            elastic: None,
+            grace: Duration::from_secs(600),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    #[error(transparent)]
+    Primary(#[from] PrimaryError),
+    #[error(transparent)]
+    Store(MetaError),
+    #[error("the folder {}: {reason}", path.display())]
+    Folder { path: PathBuf, reason: String },
+    #[error("the catalog cannot be opened: {0}")]
+    Catalog(#[from] QueryError),
+    #[error("cannot start: {0}")]
+    Start(String),
+}
+
+/// A primary with everything that clients talk to. Not serving yet.
+pub struct Cluster {
+    pub primary: Primary,
+    /// Where REST listens.
+    pub rest: Option<SocketAddr>,
+}
+
+impl Cluster {
+    /// Everything of a primary that leads, from what the store holds, on ports that are bound already.
+    pub(crate) async fn over(
+        config: &ClusterConfig,
+        store: Arc<dyn MetaStore>,
+        listener: TcpListener,
+        rest_listener: Option<TcpListener>,
+    ) -> Result<Cluster, ClusterError> {
+        let rest = rest_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let mut settings = config.primary.clone();
+        settings.rest_url = rest.map(|address| format!("http://{address}")).unwrap_or_default();
+        let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
+        let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
+        let (saved, ended) = SavedJobs::open(store.clone()).await?;
+        let opened = Opened::open(store.clone(), config.files.clone()).await?;
+        let mut primary = Primary::on(listener, settings, ids, Some(saved.clone()), Some(opened.files.clone()))?;
+        primary.driver.history().restore(&ended).into_iter().for_each(|job| saved.forget(job));
+        let (tasks, stop) = primary.background();
+        tasks.spawn(saved.write(stop.clone()));
+        stop_with(&primary, ids_stop);
+        let (stores, runtime) = planning_runtime()?;
+        stores.set_wfs(Wfs::new(Arc::new(opened.files.clone()), Handle::current(), None));
+        let files = opened.files.clone();
+        serve_files(&mut primary, opened);
+        let results =
+            ResultSource::remote(primary.driver.directory().clone(), Handle::current(), runtime.memory_pool.clone());
+        let front = assemble(&mut primary, config, store, stores, runtime, results, files).await?;
+        if let Some(listener) = rest_listener {
+            let (tasks, stop) = primary.background();
+            tasks.spawn(rest::serve(listener, rest::router(primary.driver.clone(), front), stop.clone()));
+        }
+        Ok(Cluster { primary, rest })
+    }
+
+    /// The only primary of a cluster, bound to its ports.
+    #[cfg(test)]
+    pub(crate) async fn bind(config: ClusterConfig) -> Result<Cluster, ClusterError> {
+        let store = open_store(&config).await?;
+        let rest = match config.rest {
+            Some(address) => Some(bind_rest(address).await?),
+            None => None,
+        };
+        Cluster::over(&config, store, Primary::listen(config.primary.listen).await?, rest).await
+    }
+
+    /// A primary without a port, whose only executor lives in this process. `executor` makes it, given the driver: the source of
+    /// results, and the runtime that plans share with tasks.
+    pub async fn embedded<E>(
+        config: ClusterConfig,
+        executor: impl FnOnce(
+            &Driver,
+            Arc<dyn windlass_connectors::wfs::Primary>,
+        ) -> Result<(ResultSource, Arc<RuntimeEnv>, Arc<StoreRegistry>), E>,
+    ) -> Result<Cluster, ClusterError>
+    where
+        E: std::fmt::Display,
+    {
+        let store = open_store(&config).await?;
+        let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
+        let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
+        let opened = Opened::open(store.clone(), config.files.clone()).await?;
+        let mut primary = Primary::detached(config.primary.clone(), ids, Some(opened.files.clone()));
+        let names = opened.files.clone();
+        let files: Arc<dyn windlass_connectors::wfs::Primary> = Arc::new(names.clone());
+        serve_files(&mut primary, opened);
+        stop_with(&primary, ids_stop);
+        let (results, runtime, stores) =
+            executor(&primary.driver, files).map_err(|error| ClusterError::Start(error.to_string()))?;
+        assemble(&mut primary, &config, store, stores, runtime, results, names).await?;
+        Ok(Cluster { primary, rest: None })
+    }
+}
+
+/// Ends the writes of an embedded primary that is gone, and removes what they staged, wherever that is: its folder is to be removed, and what
+/// its store knows of that with it.
+///
+/// # Errors
+/// Its store cannot be read. What cannot be removed is logged.
+pub async fn end_writes(dir: &Path) -> Result<(), ClusterError> {
+    let path = dir.join("meta.redb");
+    // It died before it had one.
+    if !path.exists() {
+        return Ok(());
+    }
+    let store: Arc<dyn MetaStore> = Arc::new(EmbeddedStore::open(&path)?);
+    let journal = Journal::new(store, Arc::default(), StoreRegistry::new());
+    let failed = |error: QueryError| ClusterError::Start(error.to_string());
+    let (abandoned, published) = journal.recover().await.map_err(failed)?;
+    let removed = journal.collect_all().await.map_err(failed)?;
+    if abandoned + published + removed > 0 {
+        tracing::info!(abandoned, published, removed, "ended the writes of an embedded cluster that is gone");
+    }
+    Ok(())
+}
+
+fn serve_files(primary: &mut Primary, opened: Opened) {
+    primary.services().add_service(FilesServer::new(FilesService(opened.files.clone())));
+    let (tasks, stop) = primary.background();
+    opened.serve(primary.driver.clone(), stop.clone(), tasks);
+}
+
+fn stop_with(primary: &Primary, token: CancellationToken) {
+    let (tasks, stop) = primary.background();
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        stop.cancelled().await;
+        token.cancel();
+    });
+}
+
+pub(crate) async fn open_store(config: &ClusterConfig) -> Result<Arc<dyn MetaStore>, ClusterError> {
+    std::fs::create_dir_all(&config.dir)
+        .map_err(|error| ClusterError::Folder { path: config.dir.clone(), reason: error.to_string() })?;
+    Ok(match &config.etcd {
+        Some(etcd) => Arc::new(EtcdStore::connect(etcd).await?),
+        None => Arc::new(EmbeddedStore::open(&config.dir.join("meta.redb"))?),
+    })
+}
+
+pub(crate) async fn bind_rest(address: SocketAddr) -> Result<TcpListener, ClusterError> {
+    windlass_engine::remote::listen(address).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => ClusterError::Start(format!(
+            "port {} on {} is in use: stop what listens there, or choose another with --rest (port 0 takes a free one)",
+            address.port(),
+            address.ip()
+        )),
+        _ => ClusterError::Start(format!("REST cannot listen on {address}: {error}")),
+    })
+}
+
+/// What plans are made with. Folders are listed afresh for each statement: others may add files to them.
+fn planning_runtime() -> Result<(Arc<StoreRegistry>, Arc<RuntimeEnv>), ClusterError> {
+    let stores = StoreRegistry::new();
+    let runtime = RuntimeEnvBuilder::new()
+        .with_object_store_registry(stores.clone())
+        .with_object_list_cache_limit(0)
+        .build_arc()
+        .map_err(|error| ClusterError::Start(error.to_string()))?;
+    Ok((stores, runtime))
+}
+
+async fn assemble(
+    primary: &mut Primary,
+    config: &ClusterConfig,
+    store: Arc<dyn MetaStore>,
+    stores: Arc<StoreRegistry>,
+    runtime: Arc<RuntimeEnv>,
+    results: ResultSource,
+    files: Files,
+) -> Result<Front, ClusterError> {
+    let warehouse = match &config.warehouse {
+        Some(warehouse) => warehouse.clone(),
+        None => {
+            let folder = config.dir.join("warehouse");
+            std::fs::create_dir_all(&folder).map_err(|e| ClusterError::Start(format!("{}: {e}", folder.display())))?;
+            let folder =
+                folder.canonicalize().map_err(|e| ClusterError::Start(format!("{}: {e}", folder.display())))?;
+            folder.display().to_string()
+        }
+    };
+    let journal = Journal::new(store.clone(), runtime.clone(), stores.clone());
+    journal.recover().await?;
+    let of_catalog = store.clone();
+    let (grace, limits) = (config.grace, config.statements.limits);
+    let catalog = Catalog::open(CatalogConfig { store: of_catalog, stores, runtime, warehouse, grace, limits }).await?;
+    let sessions = Sessions::new(config.sessions.clone(), catalog.clone());
+    let runner = Arc::new(ClusterRunner::new(primary.driver.clone(), results, files.clone()));
+    let (tasks, stop) = primary.background();
+    let (tasks, stop) = (tasks.clone(), stop.clone());
+    let statements = Statements::new(config.statements.clone(), catalog.clone(), runner, journal, tasks.clone());
+    let kept = Kept::new(config.results.clone());
+    tasks.spawn(upkeep(catalog.clone(), sessions.clone(), kept.clone(), stop));
+    let flight = FlightFace::new(statements.clone(), sessions.clone(), kept.clone()).into_server();
+    primary.services().add_service(flight);
+    let (gate, results) = (statements.gate().clone(), kept.clone());
+    primary.finish_with(Box::pin(async move {
+        gate.close().await;
+        results.settled(LAST_RESULTS).await;
+    }));
+    let (driver, options) = (primary.driver.clone(), config.sessions.options.clone());
+    let submissions = Submissions { statements, driver, store, options, tasks };
+    submissions.resume().await?;
+    primary.submit_with(Arc::new(submissions));
+    primary.sessions(sessions.clone());
+    if let Some(elastic) = config.elastic.clone() {
+        let (tasks, stop) = primary.background();
+        tasks.spawn(elastic.run(primary.driver.clone(), stop.clone()));
+    }
+    let limits = config.elastic.as_ref().map(|elastic| elastic.config.clone());
+    let wfs = Wfs::new(Arc::new(files), Handle::current(), None);
+    Ok(Front { sessions, kept, catalog, wfs, limits })
+}
+
+async fn upkeep(catalog: Arc<Catalog>, sessions: Arc<Sessions>, kept: Arc<Kept>, stop: CancellationToken) {
+    let mut outcomes_forgotten = tokio::time::Instant::now();
+    let mut every = tokio::time::interval(UPKEEP);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        sessions.expire().await;
+        kept.expire(&sessions);
+        if outcomes_forgotten.elapsed() >= FORGET_OUTCOMES {
+            outcomes_forgotten = tokio::time::Instant::now();
+            let forgotten = match outcome::forget_old(catalog.store()).await {
+                Ok(()) => tries::forget_old(catalog.store()).await,
+                failed => failed,
+            };
+            if let Err(error) = forgotten {
+                tracing::warn!(%error, "outcomes and tries of statements could not be forgotten; they will be tried again");
+            }
+        }
+        if let Err(error) = catalog.collect_garbage().await {
+            tracing::warn!(%error, "files of dropped tables could not be removed; they will be tried again");
+        }
+    }
+}

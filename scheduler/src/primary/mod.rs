@@ -1,0 +1,269 @@
+//! The primary: everything of this crate, put together and listening.
+
+pub mod cluster;
+pub mod member;
+mod standby;
+
+use crate::admin::{AdminService, SubmitStatement};
+use crate::driver::dispatch::DispatchService;
+use crate::driver::saved::SavedJobs;
+use crate::driver::{Directory, Driver, DriverConfig, IdSource};
+use crate::files::Files;
+use crate::statements::sessions::{Sessions, incoming};
+use futures::Stream;
+use futures::future::BoxFuture;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic::transport::server::{Connected, TcpIncoming};
+use windlass_engine::remote::{self, CONNECTION_WINDOW, STREAM_WINDOW};
+use windlass_proto::MAX_MESSAGE_BYTES;
+use windlass_proto::v1::admin_server::AdminServer;
+use windlass_proto::v1::dispatch_server::DispatchServer;
+
+#[derive(Clone, Debug)]
+pub struct PrimaryConfig {
+    /// Where executors, clients and tools connect. Default 127.0.0.1:7070.
+    pub listen: SocketAddr,
+    /// Where the REST interface answers; empty: nowhere.
+    pub rest_url: String,
+    pub driver: DriverConfig,
+    /// How long running jobs may take to end after a request to stop. Default 60 s.
+    pub finish_timeout: Duration,
+    /// How long open streams may go on after that. Default 5 s.
+    pub stop_timeout: Duration,
+}
+
+impl Default for PrimaryConfig {
+    fn default() -> Self {
+        PrimaryConfig {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070),
+            rest_url: String::new(),
+            driver: DriverConfig::default(),
+            finish_timeout: Duration::from_secs(60),
+            stop_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+#[derive(Debug, Error)]
+pub enum PrimaryError {
+    #[error("port {} on {} is in use: stop what listens there, or choose another with --listen (port 0 takes a free one)", address.port(), address.ip())]
+    AddressInUse { address: SocketAddr },
+    #[error("cannot listen on {address}: {source}; see --listen")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("serving on {address} failed: {reason}")]
+    Serve { address: SocketAddr, reason: String },
+}
+
+/// A primary that is bound to its port and not serving yet: the port is known, and other services can be added.
+pub struct Primary {
+    pub driver: Driver,
+    config: PrimaryConfig,
+    listener: Option<TcpListener>,
+    address: SocketAddr,
+    submit: Option<Arc<dyn SubmitStatement>>,
+    /// Told when a connection ends. Absent in tests of what lies below sessions.
+    sessions: Option<Arc<Sessions>>,
+    services: RoutesBuilder,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    /// Ends what runs, and lets nothing begin.
+    finish: Option<BoxFuture<'static, ()>>,
+}
+
+impl Primary {
+    /// Takes a port.
+    pub async fn listen(address: SocketAddr) -> Result<TcpListener, PrimaryError> {
+        remote::listen(address).map_err(|source| match source.kind() {
+            std::io::ErrorKind::AddrInUse => PrimaryError::AddressInUse { address },
+            _ => PrimaryError::Listen { address, source },
+        })
+    }
+
+    /// A primary on a port that was taken with [`Primary::listen`].
+    pub(crate) fn on(
+        listener: TcpListener,
+        config: PrimaryConfig,
+        ids: Arc<dyn IdSource>,
+        saved: Option<Arc<SavedJobs>>,
+        files: Option<Files>,
+    ) -> Result<Primary, PrimaryError> {
+        let address = config.listen;
+        let address = listener.local_addr().map_err(|source| PrimaryError::Listen { address, source })?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let driver = Driver::start(config.driver.clone(), ids, saved, files, stop.clone(), &tasks);
+        let services = RoutesBuilder::default();
+        Ok(Primary {
+            driver,
+            config,
+            listener: Some(listener),
+            address,
+            submit: None,
+            sessions: None,
+            services,
+            stop,
+            tasks,
+            finish: None,
+        })
+    }
+
+    /// A primary without a port, for [`Primary::serve_here`].
+    pub(crate) fn detached(config: PrimaryConfig, ids: Arc<dyn IdSource>, files: Option<Files>) -> Primary {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let driver = Driver::start(config.driver.clone(), ids, None, files, stop.clone(), &tasks);
+        let (address, services) = (config.listen, RoutesBuilder::default());
+        let (submit, sessions, finish) = (None, None, None);
+        Primary { driver, config, listener: None, address, submit, sessions, services, stop, tasks, finish }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Who runs what `Admin.Submit` is given.
+    pub fn submit_with(&mut self, submit: Arc<dyn SubmitStatement>) {
+        self.submit = Some(submit);
+    }
+
+    /// What happens first when the primary is asked to stop, for as long as [`PrimaryConfig::finish_timeout`].
+    pub fn finish_with(&mut self, finish: BoxFuture<'static, ()>) {
+        self.finish = Some(finish);
+    }
+
+    /// Whose connections these are.
+    pub fn sessions(&mut self, sessions: Arc<Sessions>) {
+        self.sessions = Some(sessions);
+    }
+
+    /// Other gRPC services of the same port, Flight SQL first among them.
+    pub fn services(&mut self) -> &mut RoutesBuilder {
+        &mut self.services
+    }
+
+    /// Where other tasks of the primary belong, such as its HTTP server; they end when the token is cancelled.
+    pub fn background(&self) -> (&TaskTracker, &CancellationToken) {
+        (&self.tasks, &self.stop)
+    }
+
+    /// Serves its port until `shutdown` is cancelled, and running jobs have ended; or, at once, until [`Primary::background`]'s token is.
+    pub async fn serve(mut self, shutdown: CancellationToken) -> Result<(), PrimaryError> {
+        let Some(listener) = self.listener.take() else {
+            let reason = "it has no port".to_string();
+            return Err(PrimaryError::Serve { address: self.address, reason });
+        };
+        tracing::info!(address = %self.address, "the primary listens");
+        match self.sessions.clone() {
+            Some(sessions) => self.serve_incoming(incoming(listener, sessions), shutdown).await,
+            None => self.serve_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown).await,
+        }
+    }
+
+    /// Serves connections that are made otherwise, until `shutdown` is cancelled.
+    pub async fn serve_incoming<I, IO>(self, incoming: I, shutdown: CancellationToken) -> Result<(), PrimaryError>
+    where
+        I: Stream<Item = io::Result<IO>> + Send,
+        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let (routes, running) = self.start();
+        let address = running.address;
+        let serving = tonic::transport::Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming, running.stop.clone().cancelled_owned());
+        let failed =
+            |error: tonic::transport::Error| PrimaryError::Serve { address, reason: windlass_proto::describe(&error) };
+        running.until(async { serving.await.map_err(failed) }, shutdown).await
+    }
+
+    /// Its services, for clients of this process; and what is to run until `shutdown` is cancelled.
+    pub fn serve_here(
+        self,
+        shutdown: CancellationToken,
+    ) -> (Routes, impl Future<Output = Result<(), PrimaryError>> + Send) {
+        let (routes, running) = self.start();
+        let stopped = running.stop.clone().cancelled_owned();
+        let serving = async {
+            stopped.await;
+            Ok(())
+        };
+        (routes.prepare(), running.until(serving, shutdown))
+    }
+
+    fn start(self) -> (Routes, Running) {
+        let Primary { driver, config, address, submit, mut services, stop, tasks, finish, .. } = self;
+        let directory = driver.directory().clone();
+        let dispatch = DispatchServer::new(DispatchService::new(driver.clone()))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        services.add_service(dispatch);
+        services.add_service(AdminServer::new(AdminService::new(driver, submit, config.rest_url.clone())));
+        (services.routes(), Running { config, address, directory, stop, tasks, finish })
+    }
+}
+
+/// A primary that serves.
+struct Running {
+    config: PrimaryConfig,
+    address: SocketAddr,
+    directory: Arc<Directory>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    finish: Option<BoxFuture<'static, ()>>,
+}
+
+impl Running {
+    /// Goes on until `serving` fails or `shutdown` is cancelled, and ends all in good order.
+    async fn until(
+        self,
+        serving: impl Future<Output = Result<(), PrimaryError>>,
+        shutdown: CancellationToken,
+    ) -> Result<(), PrimaryError> {
+        let Running { config, directory, stop, tasks, finish, .. } = self;
+        let _stop_on_return = stop.clone().drop_guard();
+        let mut serving = std::pin::pin!(serving);
+        let finished = async {
+            shutdown.cancelled().await;
+            let (Some(finish), mut executors) = (finish, directory.count()) else { return };
+            // Without executors nothing comes to an end. An error says that the driver has ended.
+            let deserted = async { drop(executors.wait_for(|count| *count == 0).await) };
+            tokio::select! {
+                () = finish => {}
+                () = deserted => {}
+                () = tokio::time::sleep(config.finish_timeout) => {
+                    let waited_s = config.finish_timeout.as_secs();
+                    tracing::warn!(waited_s, "statements are still running, stopping them");
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            served = &mut serving => return served,
+            () = finished => {}
+        }
+        stop.cancel();
+        tasks.close();
+        let ended = async { tokio::join!(serving, tasks.wait()).0 };
+        match tokio::time::timeout(config.stop_timeout, ended).await {
+            Ok(served) => served,
+            Err(_) => {
+                tracing::warn!("connections are still open after the time to stop, closing them");
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

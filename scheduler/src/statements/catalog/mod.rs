@@ -1,0 +1,506 @@
+//! The cluster's catalog: schemas, tables and views, durable in the metadata store, and as DataFusion asks for them.
+//!
+//! All of it lies in memory as one immutable [`Snapshot`], so that looking a name up touches no disk. A change is computed from a
+//! snapshot, committed as one transaction that also bumps the catalog's version, and then replaces the snapshot: what a
+//! statement sees is always some committed version, and the next connection sees the change at once.
+
+mod build;
+mod data_files;
+mod listings;
+mod names;
+mod present;
+mod provider;
+mod record;
+mod snapshot;
+mod suspect;
+mod temporary;
+#[cfg(test)]
+mod tests;
+mod types;
+
+pub(crate) use build::{
+    COMPRESSION, check_storable, compression_named, existing_files, is_compressible, unread_additions, view_provider,
+};
+pub use build::{FilesTable, external_record, parse_view, without_secrets};
+pub(crate) use data_files::read_only_data;
+pub(crate) use listings::Listings;
+pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
+pub(crate) use present::make as make_folder;
+pub(crate) use provider::BrokenView;
+pub use provider::SessionCatalogs;
+pub use record::{External, Record, Storage, TableRecord, ViewRecord};
+pub use snapshot::{Edit, Held, Snapshot};
+pub use temporary::TempTables;
+pub(crate) use types::written;
+
+use crate::errors::{QueryError, with_suggestion};
+use crate::meta::{MetaError, MetaStore};
+use crate::nearest::nearest;
+use crate::statements::erased::Erased;
+use crate::statements::garbage::{self, Remover};
+use crate::statements::outcome;
+use datafusion::catalog::TableProvider;
+use datafusion::execution::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
+use futures::future::BoxFuture;
+use parking_lot::RwLock;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use windlass_connectors::StoreRegistry;
+use windlass_engine::extent::Limits;
+use windlass_engine::session::{session_config, session_state, set_time_zone};
+use windlass_engine::{OwnFolder, Place};
+
+/// Folders of temporary tables of live sessions, by the tables' ids.
+const TEMPORARY: &str = "temporary/";
+
+pub struct Catalog {
+    store: Arc<dyn MetaStore>,
+    stores: Arc<StoreRegistry>,
+    remover: Remover,
+    /// The folder for managed tables.
+    warehouse: Place,
+    /// How long files of dropped and overwritten tables stay for those who still read them.
+    grace: Duration,
+    limits: Limits,
+    current: RwLock<Arc<Snapshot>>,
+    /// Held while a change is computed and committed.
+    changing: Arc<tokio::sync::Mutex<()>>,
+    planner: OnceLock<Erased<SessionState>>,
+}
+
+/// What a cluster's catalog is made of.
+pub struct CatalogConfig {
+    pub store: Arc<dyn MetaStore>,
+    pub stores: Arc<StoreRegistry>,
+    pub runtime: Arc<RuntimeEnv>,
+    /// Path or URL of the folder for tables that Windlass writes. Every executor must reach it.
+    pub warehouse: String,
+    /// How long files of dropped and overwritten tables stay for those who still read them.
+    pub grace: Duration,
+    /// What the plans of views may be.
+    pub limits: Limits,
+}
+
+/// What to do when the name is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExists {
+    Fail,
+    Keep,
+    Replace,
+}
+
+impl OnExists {
+    pub fn of(if_not_exists: bool, or_replace: bool) -> Result<Self, QueryError> {
+        match (if_not_exists, or_replace) {
+            (true, true) => Err(QueryError::Invalid("'IF NOT EXISTS' and 'OR REPLACE' exclude each other".to_string())),
+            (true, false) => Ok(Self::Keep),
+            (false, true) => Ok(Self::Replace),
+            (false, false) => Ok(Self::Fail),
+        }
+    }
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog").field("version", &self.version()).field("warehouse", &self.warehouse).finish()
+    }
+}
+
+impl Catalog {
+    /// Loads what the store holds; a new store gets the default catalog and schema.
+    pub async fn open(config: CatalogConfig) -> Result<Arc<Self>, QueryError> {
+        let warehouse = Place::parse(&config.warehouse)?.as_folder();
+        let snapshot = Snapshot::load(config.store.as_ref()).await?;
+        let catalog = Arc::new(Self {
+            store: config.store,
+            remover: Remover::new(config.runtime, Arc::clone(&config.stores)),
+            stores: config.stores,
+            warehouse,
+            grace: config.grace,
+            limits: config.limits,
+            current: RwLock::new(Arc::new(snapshot)),
+            changing: Arc::default(),
+            planner: OnceLock::new(),
+        });
+        let snapshot = catalog.snapshot();
+        if snapshot.catalogs().next().is_none() {
+            let defaults = vec![
+                Edit::PutCatalog(DEFAULT_CATALOG.to_string()),
+                Edit::PutSchema(DEFAULT_CATALOG.to_string(), DEFAULT_SCHEMA.to_string()),
+            ];
+            catalog.change(|_| Ok(defaults)).await?;
+        }
+        catalog.discard_orphans().await?;
+        for held in snapshot.tables() {
+            if let Record::Table(TableRecord { storage: Storage::External(external), .. }) = &held.record {
+                build::configure_stores(&catalog.stores, external)?;
+            }
+        }
+        Ok(catalog)
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read())
+    }
+
+    /// Grows with every change.
+    pub fn version(&self) -> u64 {
+        self.snapshot().version
+    }
+
+    pub fn runtime(&self) -> &Arc<RuntimeEnv> {
+        self.remover.runtime()
+    }
+
+    /// What the plans of views may be.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub fn stores(&self) -> &Arc<StoreRegistry> {
+        &self.stores
+    }
+
+    pub fn store(&self) -> &Arc<dyn MetaStore> {
+        &self.store
+    }
+
+    pub fn warehouse(&self) -> &Place {
+        &self.warehouse
+    }
+
+    /// Computes edits from the current snapshot and makes them durable and visible, all or none. Once begun it is carried out, also
+    /// when nobody waits for it any more: the snapshot must not fall behind the store.
+    pub async fn change(
+        self: &Arc<Self>,
+        edits: impl FnOnce(&Snapshot) -> Result<Vec<Edit>, QueryError>,
+    ) -> Result<Arc<Snapshot>, QueryError> {
+        let changing = Arc::clone(&self.changing).lock_owned().await;
+        let snapshot = self.snapshot();
+        let mut edits = edits(&snapshot)?;
+        if edits.is_empty() {
+            return Ok(snapshot);
+        }
+        edits.extend(outcome::record());
+        let catalog = Arc::clone(self);
+        let changed = tokio::spawn(async move {
+            let _changing = changing;
+            let (transaction, mut next) = snapshot.apply(edits);
+            let committed = catalog.store.commit(transaction).await;
+            if let Err(MetaError::Conflict { .. } | MetaError::Unknown { .. }) = committed {
+                // A change whose answer was lost may have happened: what is there is what counts.
+                let there = Snapshot::load(catalog.store.as_ref()).await?;
+                *catalog.current.write() = Arc::new(there);
+            }
+            committed?;
+            next.stamp(catalog.store.as_ref()).await?;
+            let next = Arc::new(next);
+            *catalog.current.write() = Arc::clone(&next);
+            Ok(next)
+        });
+        changed.await.map_err(|error| QueryError::Internal(format!("a change of the catalog ended early: {error}")))?
+    }
+
+    /// Puts a table or view under `name`. Returns false when there is one already and `exists` says to keep it.
+    pub async fn create(
+        self: &Arc<Self>,
+        name: &TableName,
+        record: Record,
+        exists: OnExists,
+    ) -> Result<bool, QueryError> {
+        self.create_with(name, record, exists, Vec::new()).await
+    }
+
+    /// As [`Catalog::create`], with further edits in the same transaction.
+    pub async fn create_with(
+        self: &Arc<Self>,
+        name: &TableName,
+        record: Record,
+        exists: OnExists,
+        further: Vec<Edit>,
+    ) -> Result<bool, QueryError> {
+        let mut created = true;
+        self.change(|snapshot| {
+            snapshot.require_schema(&name.catalog, &name.schema)?;
+            let mut edits = further;
+            match (snapshot.table(name), exists) {
+                (Some(_), OnExists::Keep) => {
+                    created = false;
+                    return Ok(Vec::new());
+                }
+                (Some(held), OnExists::Fail) => return Err(already_exists(&held.record, name)),
+                (Some(held), OnExists::Replace) => {
+                    if held.record.kind() != record.kind() {
+                        return Err(QueryError::Invalid(format!(
+                            "'{}' is a {}, which a {} cannot replace; drop it first",
+                            name.table,
+                            held.record.kind(),
+                            record.kind()
+                        )));
+                    }
+                    edits.extend(self.discard(&held.record));
+                }
+                (None, _) => {}
+            }
+            if let Record::View(view) = &record {
+                snapshot.refuse_cycle(name, view)?;
+            }
+            edits.push(Edit::PutTable(name.clone(), record));
+            Ok(edits)
+        })
+        .await?;
+        Ok(created)
+    }
+
+    /// Removes a table (or, with `view`, a view). Returns false when it is not there and `if_exists`.
+    pub async fn drop_table(
+        self: &Arc<Self>,
+        name: &TableName,
+        view: bool,
+        if_exists: bool,
+    ) -> Result<bool, QueryError> {
+        let mut dropped = true;
+        self.change(|snapshot| {
+            let kind = if view { "view" } else { "table" };
+            match snapshot.table(name) {
+                Some(held) if held.record.kind() == kind => {
+                    let mut edits = self.discard(&held.record);
+                    edits.push(Edit::DropTable(name.clone()));
+                    Ok(edits)
+                }
+                Some(held) => Err(QueryError::Invalid(format!(
+                    "'{}' is a {}: use DROP {}",
+                    name.table,
+                    held.record.kind(),
+                    held.record.kind().to_uppercase()
+                ))),
+                None if if_exists => {
+                    dropped = false;
+                    Ok(Vec::new())
+                }
+                None => {
+                    let known = snapshot.names_in(&name.catalog, &name.schema);
+                    let suggestion = nearest(&name.table, known.iter().map(String::as_str));
+                    Err(QueryError::NotFound(with_suggestion(format!("{kind} '{}' not found", name.table), suggestion)))
+                }
+            }
+        })
+        .await?;
+        Ok(dropped)
+    }
+
+    pub async fn rename_table(self: &Arc<Self>, from: &TableName, to: &TableName) -> Result<(), QueryError> {
+        self.change(|snapshot| {
+            let held = snapshot
+                .table(from)
+                .ok_or_else(|| QueryError::NotFound(format!("table '{}' not found", from.table)))?;
+            snapshot.require_schema(&to.catalog, &to.schema)?;
+            if let Some(taken) = snapshot.table(to) {
+                return Err(already_exists(&taken.record, to));
+            }
+            Ok(vec![Edit::DropTable(from.clone()), Edit::PutTable(to.clone(), held.record.clone())])
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub async fn create_schema(
+        self: &Arc<Self>,
+        catalog: &str,
+        schema: &str,
+        if_not_exists: bool,
+    ) -> Result<(), QueryError> {
+        self.change(|snapshot| {
+            snapshot.require_catalog(catalog)?;
+            match snapshot.has_schema(catalog, schema) {
+                true if if_not_exists => Ok(Vec::new()),
+                true => Err(QueryError::AlreadyExists(format!("schema '{schema}' already exists"))),
+                false => Ok(vec![Edit::PutSchema(catalog.to_string(), schema.to_string())]),
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub async fn create_catalog(self: &Arc<Self>, catalog: &str, if_not_exists: bool) -> Result<(), QueryError> {
+        self.change(|snapshot| match snapshot.has_catalog(catalog) {
+            true if if_not_exists => Ok(Vec::new()),
+            true => Err(QueryError::AlreadyExists(format!("catalog '{catalog}' already exists"))),
+            false => Ok(vec![Edit::PutCatalog(catalog.to_string())]),
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub async fn drop_schema(
+        self: &Arc<Self>,
+        catalog: &str,
+        schema: &str,
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<(), QueryError> {
+        self.change(|snapshot| {
+            if !snapshot.has_schema(catalog, schema) {
+                return match if_exists {
+                    true => Ok(Vec::new()),
+                    false => Err(QueryError::NotFound(format!("schema '{schema}' not found"))),
+                };
+            }
+            let tables: Vec<_> = snapshot.tables_in(catalog, schema).collect();
+            if !tables.is_empty() && !cascade {
+                return Err(QueryError::Invalid(format!(
+                    "schema '{schema}' still holds {} tables and views; drop them, or use DROP SCHEMA {schema} CASCADE",
+                    tables.len()
+                )));
+            }
+            let mut edits = Vec::new();
+            for held in tables {
+                edits.extend(self.discard(&held.record));
+                edits.push(Edit::DropTable(held.name.clone()));
+            }
+            edits.push(Edit::DropSchema(catalog.to_string(), schema.to_string()));
+            Ok(edits)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// What a statement reads under `name`.
+    pub fn provider<'a>(
+        self: &'a Arc<Self>,
+        name: &'a TableName,
+    ) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>, QueryError>> {
+        self.provider_in(name, None)
+    }
+
+    /// What a statement of a session with this time zone reads under `name`.
+    pub(super) fn provider_in<'a>(
+        self: &'a Arc<Self>,
+        name: &'a TableName,
+        zone: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>, QueryError>> {
+        Box::pin(async move {
+            let snapshot = self.snapshot();
+            match snapshot.table(name) {
+                Some(held) => Ok(Some(self.provider_of(&snapshot, held, zone).await?)),
+                None => Ok(None),
+            }
+        })
+    }
+
+    async fn provider_of(
+        self: &Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        held: &Arc<Held>,
+        zone: Option<&str>,
+    ) -> Result<Arc<dyn TableProvider>, QueryError> {
+        match &held.record {
+            // The files of a table are listed anew for each statement; the provider itself depends on the record alone.
+            Record::Table(table) => {
+                let build = || async { build::table_provider(self.planner(), table) };
+                held.provider.get_or_try_init(build).await.cloned()
+            }
+            // What a view says of days and hours is of the session that reads it.
+            Record::View(view) if zone.is_some() => {
+                build::view_provider(&self.view_planner(zone)?, view, &self.limits).await
+            }
+            // A view depends on what it names: it is planned again after each change of the catalog.
+            Record::View(view) => {
+                if let Some(built) = snapshot.cached_view(&held.name) {
+                    return Ok(built);
+                }
+                let built = build::view_provider(&self.view_planner(None)?, view, &self.limits).await?;
+                snapshot.cache_view(&held.name, &built);
+                Ok(built)
+            }
+        }
+    }
+
+    /// A session that knows functions and file formats, but no table.
+    pub fn planner(&self) -> &SessionState {
+        self.planner.get_or_init(|| Erased::new(session_state(session_config(), Arc::clone(self.runtime()), None)))
+    }
+
+    /// A session over the durable catalog alone: it plans what views mean, in a time zone.
+    pub fn view_planner(self: &Arc<Self>, zone: Option<&str>) -> Result<SessionState, QueryError> {
+        let zone = zone.map(str::to_string);
+        let catalogs = Arc::new(SessionCatalogs::in_zone(Arc::clone(self), zone.clone()));
+        let planner = SessionStateBuilder::new_from_existing(self.planner().clone()).with_catalog_list(catalogs);
+        let mut planner = planner.build();
+        if zone.is_some() {
+            set_time_zone(&mut planner, zone)?;
+        }
+        Ok(planner)
+    }
+
+    /// Edits that let the files behind a record go, some time after they were last wanted.
+    pub fn discard(&self, record: &Record) -> Vec<Edit> {
+        match record {
+            Record::Table(TableRecord { storage: Storage::Managed(managed), .. }) => {
+                vec![self.discard_folder(&managed.root, self.grace)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Remembers that the files of a temporary table go with its session, or with the primary.
+    pub fn note_temporary(&self, record: &Record) -> Vec<Edit> {
+        match record {
+            Record::Table(TableRecord { id, storage: Storage::Managed(managed), .. }) => {
+                vec![Edit::Meta(format!("{TEMPORARY}{id}"), Some(managed.root.url().into()))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Edits that let the files of a temporary table go.
+    pub fn discard_temporary(&self, record: &Record) -> Vec<Edit> {
+        match record {
+            Record::Table(TableRecord { id, storage: Storage::Managed(managed), .. }) => {
+                vec![Edit::Meta(format!("{TEMPORARY}{id}"), None), self.discard_folder(&managed.root, Duration::ZERO)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Temporary tables of a primary that is gone.
+    async fn discard_orphans(self: &Arc<Self>) -> Result<(), QueryError> {
+        let mut edits = Vec::new();
+        for (key, entry) in self.store.range(TEMPORARY).await? {
+            match OwnFolder::from_url(&String::from_utf8_lossy(&entry.value)) {
+                Ok(folder) => edits.push(self.discard_folder(&folder, Duration::ZERO)),
+                Err(error) => tracing::error!(%key, %error, "the files of a temporary table stay"),
+            }
+            edits.push(Edit::Meta(key, None));
+        }
+        self.change(|_| Ok(edits)).await?;
+        Ok(())
+    }
+
+    /// An edit that lets `folder` go after `delay`.
+    pub fn discard_folder(&self, folder: &OwnFolder, delay: Duration) -> Edit {
+        let (key, value) = garbage::entry(folder, delay);
+        Edit::Meta(key, Some(value))
+    }
+
+    /// How long files of dropped and overwritten tables stay.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// Removes the folders that are due, and says how many.
+    pub async fn collect_garbage(&self) -> Result<usize, QueryError> {
+        garbage::collect(self.store.as_ref(), &self.remover).await
+    }
+
+    /// Removes a folder now.
+    pub async fn remove_folder(&self, folder: &OwnFolder) -> Result<(), QueryError> {
+        self.remover.folder(folder).await
+    }
+}
+
+fn already_exists(record: &Record, name: &TableName) -> QueryError {
+    QueryError::AlreadyExists(format!("{} '{}' already exists", record.kind(), name.table))
+}

@@ -1,0 +1,324 @@
+//! CREATE, DROP and ALTER: one transaction of the catalog, or a change of the session.
+
+use super::parse::Parsed;
+use super::{Execution, Info, Rows, Statements};
+use crate::errors::{QueryError, explain};
+use crate::statements::catalog::{
+    Edit, OnExists, Record, TableName, ViewRecord, check_storable, external_record, make_folder, parse_view,
+    view_provider, without_secrets, written,
+};
+use crate::statements::sessions::Session;
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion::common::{Column, SchemaReference, TableReference};
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::{
+    CreateExternalTable, CreateMemoryTable, CreateView, DdlStatement, DropCatalogSchema, Expr, LogicalPlan, Projection,
+};
+use datafusion::sql::parser::Statement;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use windlass_engine::Place;
+
+impl Statements {
+    pub(super) async fn ddl(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        parsed: Option<&Parsed>,
+        ddl: DdlStatement,
+        info: &Info,
+    ) -> Result<Execution, QueryError> {
+        let catalog = &self.inner.catalog;
+        match ddl {
+            DdlStatement::CreateExternalTable(command) => self.create_external(session, state, sql, &command).await?,
+            DdlStatement::CreateMemoryTable(command) => {
+                let temporary = command.temporary || parsed.is_some_and(|parsed| parsed.temporary);
+                return self.create_table(session, state, sql, parsed, command, temporary, info).await;
+            }
+            DdlStatement::CreateView(command) => {
+                let parsed = parsed.ok_or_else(|| QueryError::Internal("a view without its text".to_string()))?;
+                self.create_view(session, state, sql, command, &parsed.statement).await?;
+            }
+            DdlStatement::CreateCatalogSchema(command) => {
+                let (in_catalog, schema) = match command.schema_name.split_once('.') {
+                    Some((in_catalog, schema)) => (in_catalog.to_string(), schema.to_string()),
+                    None => (session.resolve("x").catalog, command.schema_name.clone()),
+                };
+                catalog.create_schema(&in_catalog, &schema, command.if_not_exists).await?;
+            }
+            DdlStatement::CreateCatalog(command) => {
+                catalog.create_catalog(&command.catalog_name, command.if_not_exists).await?;
+            }
+            DdlStatement::DropTable(command) => self.drop(session, command.name, false, command.if_exists).await?,
+            DdlStatement::DropView(command) => self.drop(session, command.name, true, command.if_exists).await?,
+            DdlStatement::DropCatalogSchema(command) => self.drop_schema(session, command).await?,
+            DdlStatement::CreateIndex(_) => {
+                return Err(QueryError::Unsupported(
+                    "indexes are not supported: sort or partition the files".to_string(),
+                ));
+            }
+            DdlStatement::CreateFunction(_) | DdlStatement::DropFunction(_) => {
+                return Err(QueryError::Unsupported("functions defined in SQL are not supported".to_string()));
+            }
+        }
+        Ok(Execution::empty())
+    }
+
+    async fn create_external(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        command: &CreateExternalTable,
+    ) -> Result<(), QueryError> {
+        let catalog = &self.inner.catalog;
+        let exists = OnExists::of(command.if_not_exists, command.or_replace)?;
+        let name = session.resolve(command.name.clone());
+        let snapshot = catalog.snapshot();
+        snapshot.require_schema(&name.catalog, &name.schema)?;
+        // Before files are looked at: whether they are needed.
+        let taken = match command.temporary {
+            true => session.temporary().get(&name.table).is_some(),
+            false => snapshot.table(&name).is_some(),
+        };
+        match exists {
+            OnExists::Keep if taken => return Ok(()),
+            OnExists::Fail if taken => return Err(already_exists(&name)),
+            _ => {}
+        }
+        let locations: Vec<ListingTableUrl> =
+            command.locations.iter().map(ListingTableUrl::parse).collect::<Result<_, _>>()?;
+        locations.iter().try_for_each(require_local_path)?;
+        let mut record = external_record(state, catalog.stores(), command).await?;
+        let definition = sql.trim().trim_end_matches(';').trim_end();
+        record.definition = Some(without_secrets(definition, &command.options));
+        for location in locations.iter().filter(|location| location.get_glob().is_none()) {
+            make_folder(catalog.stores(), &Place::from_url(location.as_str())?).await?;
+        }
+        if command.temporary {
+            self.put_temporary(session, name, Record::Table(record)).await
+        } else {
+            catalog.create(&name, Record::Table(record), exists).await.map(|_| ())
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a statement's circumstances and the table's")]
+    async fn create_table(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        parsed: Option<&Parsed>,
+        command: CreateMemoryTable,
+        temporary: bool,
+        info: &Info,
+    ) -> Result<Execution, QueryError> {
+        let catalog = &self.inner.catalog;
+        let exists = OnExists::of(command.if_not_exists, command.or_replace)?;
+        let name = session.resolve(command.name.clone());
+        let snapshot = catalog.snapshot();
+        snapshot.require_schema(&name.catalog, &name.schema)?;
+        let taken = match temporary {
+            true => session.temporary().get(&name.table).is_some(),
+            false => snapshot.table(&name).is_some(),
+        };
+        match exists {
+            OnExists::Keep if taken => return Ok(Execution::empty()),
+            OnExists::Fail if taken => return Err(already_exists(&name)),
+            _ => {}
+        }
+        let command = CreateMemoryTable { input: nulls_as_text(command.input)?, ..command };
+        let schema = Arc::clone(state.optimize(&command.input).map_err(|e| explain(&e, sql, &[]))?.schema().inner());
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
+            return Err(QueryError::Invalid(format!("column '{}' appears twice: name it with AS", twice.name())));
+        }
+        check_storable(&schema)?;
+        let schema = match is_empty(&command.input) {
+            true => written(&schema),
+            // That its rows have no NULL says nothing of those that come later.
+            false => with_nulls_but_in(&written(&schema), parsed.map_or(&[], |parsed| &parsed.not_null)),
+        };
+        let definition = Some(sql.trim().trim_end_matches(';').trim_end().to_string());
+        let mut record = Record::managed(
+            catalog.warehouse(),
+            &name,
+            schema,
+            &command.constraints,
+            &command.column_defaults,
+            definition,
+        )?;
+        record.lengths = parsed.map(|parsed| parsed.lengths.clone()).unwrap_or_default();
+        if is_empty(&command.input) {
+            let record = Record::Table(record);
+            match temporary {
+                true => self.put_temporary(session, name, record).await?,
+                false => catalog.create(&name, record, exists).await.map(|_| ())?,
+            }
+            return Ok(Execution::empty());
+        }
+        let written =
+            self.create_table_as(session, state, sql, name, record, exists, temporary, command.input, info).await?;
+        let empty = Execution::empty();
+        Ok(Execution { job: Some(written.job), affected: Some(written.rows), rows: Rows::Here(Vec::new()), ..empty })
+    }
+
+    async fn create_view(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        command: CreateView,
+        statement: &Statement,
+    ) -> Result<(), QueryError> {
+        let catalog = &self.inner.catalog;
+        let exists = OnExists::of(false, command.or_replace)?;
+        let name = session.resolve(command.name.clone());
+        catalog.snapshot().require_schema(&name.catalog, &name.schema)?;
+        let definition = command.definition.as_deref().unwrap_or(sql);
+        let view = parse_view(state, definition, statement)?;
+        if command.temporary {
+            if exists == OnExists::Fail && session.temporary().get(&name.table).is_some() {
+                return Err(already_exists(&name));
+            }
+            refuse_temporary_cycle(session, &name, &view)?;
+            return self.put_temporary(session, name, Record::View(view)).await;
+        }
+        if let Some(temporary) = view.references.iter().find(|reference| session.temporary().find(reference).is_some())
+        {
+            return Err(QueryError::Invalid(format!(
+                "view '{}' reads the temporary {} '{}', which other sessions do not see: make it a TEMPORARY VIEW",
+                name.table,
+                session.temporary().find(temporary).map_or("table", |held| held.record.kind()),
+                temporary.table
+            )));
+        }
+        // What does not plan for everyone is refused before anybody can trip over it.
+        view_provider(&catalog.view_planner(None)?, &view, catalog.limits()).await?;
+        catalog.create(&name, Record::View(view), exists).await.map(|_| ())
+    }
+
+    async fn drop(
+        &self,
+        session: &Arc<Session>,
+        reference: TableReference,
+        view: bool,
+        if_exists: bool,
+    ) -> Result<(), QueryError> {
+        let name = session.resolve(reference);
+        let is_view = |record: &Record| matches!(record, Record::View(_));
+        if let Some(held) = session.temporary().find(&name)
+            && is_view(&held.record) == view
+        {
+            session.temporary().remove(&name.table);
+            let edits = self.inner.catalog.discard_temporary(&held.record);
+            return self.inner.catalog.change(|_| Ok(edits)).await.map(|_| ());
+        }
+        self.inner.catalog.drop_table(&name, view, if_exists).await.map(|_| ())
+    }
+
+    async fn drop_schema(&self, session: &Arc<Session>, command: DropCatalogSchema) -> Result<(), QueryError> {
+        let (in_catalog, schema) = match &command.name {
+            SchemaReference::Bare { schema } => (session.resolve("x").catalog, schema.to_string()),
+            SchemaReference::Full { schema, catalog } => (catalog.to_string(), schema.to_string()),
+        };
+        self.inner.catalog.drop_schema(&in_catalog, &schema, command.if_exists, command.cascade).await
+    }
+
+    pub(super) async fn rename(
+        &self,
+        session: &Arc<Session>,
+        (from, to): (TableReference, TableReference),
+    ) -> Result<Execution, QueryError> {
+        let from = session.resolve(from);
+        // An unqualified new name stays in the table's schema.
+        let to: TableName = to.resolve(&from.catalog, &from.schema).into();
+        match session.temporary().find(&from) {
+            Some(held) => {
+                if session.temporary().get(&to.table).is_some() {
+                    return Err(already_exists(&to));
+                }
+                session.temporary().remove(&from.table);
+                session.temporary().put(to, held.record.clone());
+            }
+            None => self.inner.catalog.rename_table(&from, &to).await?,
+        }
+        Ok(Execution::empty())
+    }
+
+    /// Puts a table without rows, or a view, into the session; what lay under its name goes.
+    async fn put_temporary(&self, session: &Arc<Session>, name: TableName, record: Record) -> Result<(), QueryError> {
+        let catalog = &self.inner.catalog;
+        let mut edits: Vec<Edit> = catalog.note_temporary(&record);
+        if let Some(replaced) = session.temporary().put(name, record) {
+            edits.extend(catalog.discard_temporary(&replaced.record));
+        }
+        catalog.change(|_| Ok(edits)).await.map(|_| ())
+    }
+}
+
+/// What a table is made of that is not made AS a query.
+fn is_empty(input: &LogicalPlan) -> bool {
+    matches!(input, LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row)
+}
+
+fn with_nulls_but_in(schema: &SchemaRef, not_null: &[String]) -> SchemaRef {
+    let kept = |field: &FieldRef| Arc::new(field.as_ref().clone().with_nullable(!not_null.contains(field.name())));
+    let fields: Vec<FieldRef> = schema.fields().iter().map(kept).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+fn already_exists(name: &TableName) -> QueryError {
+    QueryError::AlreadyExists(format!("table '{}' already exists", name.table))
+}
+
+/// A local path without a file behind it is most likely a slip, and DataFusion's message about it speaks of schemas.
+fn require_local_path(location: &ListingTableUrl) -> Result<(), QueryError> {
+    if location.is_collection() || location.get_glob().is_some() {
+        return Ok(());
+    }
+    match Place::from_url(location.as_str())?.local_path() {
+        Some(path) if !path.exists() => Err(QueryError::NotFound(format!(
+            "there is no file or folder at {} on the primary; write a trailing / for a folder that is yet to be filled",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A temporary view must not read itself, through whatever other temporary views.
+fn refuse_temporary_cycle(session: &Arc<Session>, name: &TableName, view: &ViewRecord) -> Result<(), QueryError> {
+    let mut waiting = view.references.clone();
+    let mut seen = BTreeSet::new();
+    while let Some(reference) = waiting.pop() {
+        if reference == *name {
+            return Err(QueryError::Invalid(format!("view '{}' would read itself", name.table)));
+        }
+        if seen.insert(reference.clone())
+            && let Some(held) = session.temporary().find(&reference)
+            && let Record::View(inner) = &held.record
+        {
+            waiting.extend(inner.references.iter().cloned());
+        }
+    }
+    Ok(())
+}
+
+/// `input`, whose columns of nothing but NULL are texts, as in PostgreSQL: no type could be written into them later.
+fn nulls_as_text(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, QueryError> {
+    if !input.schema().fields().iter().any(|field| field.data_type().is_null()) {
+        return Ok(input);
+    }
+    let columns = input.schema().iter().map(|(relation, field)| {
+        let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+        match field.data_type().is_null() {
+            true => Expr::Cast(Cast::new(Box::new(column), DataType::Utf8View)).alias(field.name()),
+            false => column,
+        }
+    });
+    let columns = columns.collect();
+    Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input).map_err(QueryError::from)?)))
+}

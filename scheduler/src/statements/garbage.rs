@@ -1,0 +1,191 @@
+//! Folders whose files nobody needs any more. The metadata store remembers each until it is gone, so that one that cannot be removed
+//! now, or that someone may still read or write, is removed later, whoever leads then.
+
+use crate::driver::history::wall_ms;
+use crate::errors::QueryError;
+use crate::meta::{Expectation, MetaStore, Transaction};
+use bytes::Bytes;
+use datafusion::common::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+use windlass_connectors::StoreRegistry;
+use windlass_connectors::wfs::Wfs;
+use windlass_engine::OwnFolder;
+use windlass_proto::v1;
+use windlass_proto::v1::file_error::Kind;
+use windlass_proto::v1::file_request::Ask;
+
+/// Keys go on with when the folder may go, in milliseconds since 1970, so that they are in the order in which they fall due.
+const GARBAGE: &str = "garbage/";
+/// Entries that one transaction forgets.
+const AT_A_TIME: usize = 100;
+
+/// The entry of the metadata store that lets `folder` go after `delay`.
+pub(crate) fn entry(folder: &OwnFolder, delay: Duration) -> (String, Bytes) {
+    let due = wall_ms() + delay.as_millis() as u64;
+    let key = format!("{GARBAGE}{due:016}-{}", uuid::Uuid::new_v4().simple());
+    (key, folder.url().into())
+}
+
+/// Removes the folders that are due, and says how many. Those that cannot be removed now are tried again at the next call.
+pub(crate) async fn collect(store: &dyn MetaStore, remover: &Remover) -> Result<usize, QueryError> {
+    collect_until(store, remover, wall_ms()).await
+}
+
+/// The same of those that fall due by then, in milliseconds since 1970.
+pub(crate) async fn collect_until(
+    store: &dyn MetaStore,
+    remover: &Remover,
+    until_ms: u64,
+) -> Result<usize, QueryError> {
+    let mut gone = Vec::new();
+    for (key, entry) in store.range(GARBAGE).await? {
+        let due = key[GARBAGE.len()..].split('-').next().and_then(|ms| ms.parse::<u64>().ok()).unwrap_or(0);
+        if due > until_ms {
+            break;
+        }
+        let url = String::from_utf8_lossy(&entry.value);
+        let removed = match OwnFolder::from_url(&url) {
+            Ok(folder) => remover.folder(&folder).await,
+            Err(error) => {
+                tracing::error!(%url, %error, "what was to be removed is not a folder that Windlass has made: it stays");
+                Ok(())
+            }
+        };
+        match removed {
+            Ok(()) => gone.push((key, entry.revision)),
+            Err(error) => tracing::warn!(%url, %error, "files that are not needed any more could not be removed"),
+        }
+    }
+    for some in gone.chunks(AT_A_TIME) {
+        let forget = some.iter().fold(Transaction::default(), |transaction, (key, revision)| {
+            transaction.expect(key, Expectation::Revision(*revision)).delete(key)
+        });
+        store.commit(forget).await?;
+    }
+    Ok(gone.len())
+}
+
+/// Removes files and folders where they lie.
+#[derive(Clone, Debug)]
+pub(crate) struct Remover {
+    runtime: Arc<RuntimeEnv>,
+    stores: Arc<StoreRegistry>,
+}
+
+impl Remover {
+    pub fn new(runtime: Arc<RuntimeEnv>, stores: Arc<StoreRegistry>) -> Self {
+        Self { runtime, stores }
+    }
+
+    pub fn runtime(&self) -> &Arc<RuntimeEnv> {
+        &self.runtime
+    }
+
+    /// Removes a folder and all that is in it, and the table's folder around it if nothing else is in that. That there is none is fine. Fails
+    /// where someone adds to it meanwhile.
+    pub async fn folder(&self, folder: &OwnFolder) -> Result<(), QueryError> {
+        let place = folder.place();
+        let around = folder.around();
+        if let Some(path) = place.local_path() {
+            match tokio::fs::remove_dir_all(&path).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(QueryError::Internal(format!("{} cannot be removed: {error}", path.display())));
+                }
+                _ => {}
+            }
+            if let Some(around) = around.and_then(|around| around.place().local_path()) {
+                // It has the table's files, as a rule.
+                let _ = tokio::fs::remove_dir(around).await;
+            }
+            return Ok(());
+        }
+        if let Some(wfs) = self.wfs(place.store()) {
+            remove(&wfs, place.path(), true).await?;
+            if let Some(around) = around {
+                let _ = remove(&wfs, around.place().path(), false).await;
+            }
+            return Ok(());
+        }
+        let store = self.runtime.object_store(place.store())?;
+        let found = store.list(Some(place.path())).map_ok(|meta| meta.location).boxed();
+        store.delete_stream(found).try_collect::<Vec<_>>().await.map_err(DataFusionError::from)?;
+        Ok(())
+    }
+
+    /// Removes a file, and no folder around it. That there is none is fine.
+    pub async fn file(&self, store: &ObjectStoreUrl, path: &Path) -> Result<(), QueryError> {
+        if let Some(wfs) = self.wfs(store) {
+            return remove(&wfs, path, false).await;
+        }
+        match self.runtime.object_store(store)?.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(DataFusionError::from(error).into()),
+        }
+    }
+
+    /// The files of the cluster, if `store` is them. As an object store they lose folders that become empty.
+    fn wfs(&self, store: &ObjectStoreUrl) -> Option<Wfs> {
+        self.stores.wfs().filter(|_| store.as_str() == "wfs:///")
+    }
+}
+
+async fn remove(wfs: &Wfs, path: &Path, recursive: bool) -> Result<(), QueryError> {
+    let path = format!("/{path}");
+    let request = v1::DeleteRequest { path: path.clone(), recursive, trash: false, prune: false };
+    match wfs.act(Ask::Delete(request)).await {
+        Ok(()) => Ok(()),
+        Err(error) if matches!(error.kind(), Some(Kind::NotFound | Kind::NotFolder)) => Ok(()),
+        Err(error) => Err(QueryError::Internal(format!("wfs://{path} cannot be removed: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::MemoryStore;
+    use windlass_engine::Place;
+
+    #[tokio::test]
+    async fn what_is_not_due_stays_and_what_cannot_be_removed_is_tried_again() {
+        let (folder, store) = (tempfile::tempdir().unwrap(), MemoryStore::default());
+        let remover = Remover::new(Arc::default(), StoreRegistry::new());
+        let here = Place::parse(&format!("{}/", folder.path().display())).unwrap();
+        let [stuck, later] = ["stuck", "later"].map(|label| OwnFolder::new_in(&here, label).unwrap());
+        let path = |folder: &OwnFolder| folder.place().local_path().unwrap();
+        std::fs::create_dir(path(&later)).unwrap();
+        std::fs::write(path(&stuck), "not a folder").unwrap();
+        for (folder, seconds) in [(&stuck, 0), (&later, 3600)] {
+            let (key, value) = entry(folder, Duration::from_secs(seconds));
+            store.commit(Transaction::default().put(key, value)).await.unwrap();
+        }
+        assert_eq!(collect(&store, &remover).await.unwrap(), 0);
+        std::fs::remove_file(path(&stuck)).unwrap();
+        std::fs::create_dir(path(&stuck)).unwrap();
+        assert_eq!(collect(&store, &remover).await.unwrap(), 1);
+        assert!(path(&later).exists() && !path(&stuck).exists());
+    }
+
+    /// As earlier versions left them, where the target had a `#` or a `?`.
+    #[tokio::test]
+    async fn nothing_is_removed_for_an_entry_that_names_no_folder_of_ours() {
+        let (folder, store) = (tempfile::tempdir().unwrap(), MemoryStore::default());
+        let remover = Remover::new(Arc::default(), StoreRegistry::new());
+        let (kept, id) = (folder.path().join("r"), uuid::Uuid::new_v4().simple());
+        std::fs::create_dir(&kept).unwrap();
+        let here = folder.path().display();
+        for url in [format!("file://{here}/r#1/.a.csv.windlass-{id}/"), format!("file://{here}/r/"), "file:///".into()]
+        {
+            store.commit(Transaction::default().put(format!("{GARBAGE}0-{url}"), url)).await.unwrap();
+        }
+        assert_eq!(collect(&store, &remover).await.unwrap(), 3, "they are forgotten");
+        assert!(kept.exists());
+        assert!(store.range(GARBAGE).await.unwrap().is_empty());
+    }
+}

@@ -1,0 +1,110 @@
+//! Rows on their way into a table: of the types that it keeps, of the lengths that it promises, and not NULL where it says so.
+//!
+//! DataFusion's writers put whatever lies below a NULL into a column that is NOT NULL.
+
+use crate::errors::QueryError;
+use crate::statements::catalog::TableRecord;
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, Result};
+use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Union, Values};
+use std::sync::Arc;
+use windlass_engine::{at_most, finite, may_hold_nan, not_null, within_nanoseconds};
+
+/// `input` with its dictionaries unpacked, and with a check for each column that is limited.
+pub(super) fn as_kept(
+    record: &TableRecord,
+    table: &str,
+    input: Arc<LogicalPlan>,
+) -> Result<Arc<LogicalPlan>, QueryError> {
+    let target = &record.schema.0;
+    if input.schema().fields().len() != target.fields().len() {
+        // Refused where names are at hand.
+        return Ok(input);
+    }
+    let unpacked = unpacked(within_nanoseconds(with_nulls(input)?)?, target)?;
+    let pairs = || unpacked.schema().fields().iter().zip(target.fields());
+    let may_be_null = |from: &Field, to: &Field| from.is_nullable() && !to.is_nullable();
+    if record.lengths.is_empty() && !pairs().any(|(from, to)| may_be_null(from, to)) {
+        return Ok(unpacked);
+    }
+    let columns = unpacked.schema().iter().zip(target.fields()).map(|((relation, field), kept)| {
+        let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+        let of_length = match record.lengths.iter().find(|(name, _)| name == kept.name()) {
+            Some((name, length)) => at_most(column, *length, name),
+            None => column,
+        };
+        let checked = if may_be_null(field, kept) { not_null(of_length, kept.name(), table) } else { of_length };
+        match checked {
+            Expr::Column(_) => checked,
+            checked => checked.alias(field.name()),
+        }
+    });
+    let columns = columns.collect();
+    Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, unpacked).map_err(QueryError::from)?)))
+}
+
+/// `input`, whose written rows may hold NULL where the planner has taken NOT NULL from the table: they are checked where the column has its name.
+fn with_nulls(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
+    let is_strict = |values: &Values| values.schema.fields().iter().any(|field| !field.is_nullable());
+    let mut any = false;
+    input.apply(|node| {
+        any |= matches!(node, LogicalPlan::Values(values) if is_strict(values));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if !any {
+        return Ok(input);
+    }
+    let nullable = Arc::unwrap_or_clone(input).transform_up(|node| match node {
+        LogicalPlan::Values(values) if is_strict(&values) => {
+            let fields = values
+                .schema
+                .iter()
+                .map(|(relation, field)| (relation.cloned(), Arc::new(field.as_ref().clone().with_nullable(true))));
+            let schema = DFSchema::new_with_metadata(fields.collect(), values.schema.metadata().clone())?;
+            Ok(Transformed::yes(LogicalPlan::Values(Values { schema: Arc::new(schema), ..values })))
+        }
+        node => Ok(Transformed::yes(node.recompute_schema()?)),
+    });
+    Ok(Arc::new(nullable.data()?))
+}
+
+/// `input`, with an error for NaN and infinity, which JSON has no form for.
+pub(super) fn finite_only(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, QueryError> {
+    if !input.schema().fields().iter().any(|field| may_hold_nan(field.data_type())) {
+        return Ok(input);
+    }
+    let columns = input.schema().iter().map(|(relation, field)| {
+        let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+        match may_hold_nan(field.data_type()) {
+            true => finite(column, field.name()).alias_qualified(relation.cloned(), field.name()),
+            false => column,
+        }
+    });
+    let columns = columns.collect();
+    Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input).map_err(QueryError::from)?)))
+}
+
+/// Below a union, where each batch has a dictionary of its own: together they may have more values than keys.
+fn unpacked(input: Arc<LogicalPlan>, target: &SchemaRef) -> Result<Arc<LogicalPlan>> {
+    let is_packed = |data_type: &DataType| matches!(data_type, DataType::Dictionary(..)) || data_type.is_nested();
+    let pairs = || input.schema().fields().iter().zip(target.fields());
+    let differs = pairs().any(|(from, to)| from.data_type() != to.data_type() && is_packed(from.data_type()));
+    if !differs {
+        return Ok(input);
+    }
+    if let LogicalPlan::Union(union) = input.as_ref() {
+        let inputs = union.inputs.iter().map(|input| unpacked(Arc::clone(input), target)).collect::<Result<_>>()?;
+        return Ok(Arc::new(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)));
+    }
+    let columns = input.schema().iter().zip(target.fields()).map(|((relation, from), to)| {
+        let column = Expr::Column(Column::new(relation.cloned(), from.name()));
+        match from.data_type() != to.data_type() && is_packed(from.data_type()) {
+            true => Expr::Cast(Cast::new(Box::new(column), to.data_type().clone())).alias(from.name()),
+            false => column,
+        }
+    });
+    let columns = columns.collect();
+    Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input)?)))
+}

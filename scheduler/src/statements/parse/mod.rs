@@ -1,0 +1,201 @@
+//! From text to one statement, and what DataFusion's planner does not pass on.
+
+pub(super) mod apart;
+mod balance;
+mod depth;
+mod dialect;
+mod forms;
+mod ignored;
+mod leaves;
+mod merged;
+mod numbers;
+mod precedence;
+mod rewrite;
+mod rows;
+mod shared;
+pub(super) mod walk;
+mod windows;
+
+pub use leaves::{Leaves, leaves};
+
+use super::params::{ParameterNames, number_placeholders};
+use super::places;
+use crate::errors::{QueryError, explain};
+use balance::balance;
+use datafusion::common::{DataFusionError, TableReference};
+use datafusion::execution::SessionState;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{self, AlterTableOperation, ObjectName, RenameTableNameKind};
+use datafusion::sql::sqlparser::dialect::{Dialect, dialect_from_str};
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use rewrite::rewrite;
+use windlass_engine::extent::Limits;
+
+/// A statement as it is planned.
+#[derive(Clone, Debug)]
+pub(super) struct Parsed {
+    pub statement: Statement,
+    /// CREATE TEMPORARY TABLE, which the planner does not know.
+    pub temporary: bool,
+    /// ALTER TABLE a RENAME TO b, which it does not know either.
+    pub rename: Option<(TableReference, TableReference)>,
+    /// SELECT, VALUES, WITH.
+    pub is_query: bool,
+    /// Columns of CREATE TABLE that hold so many characters at most.
+    pub lengths: Vec<(String, u32)>,
+    /// Columns of CREATE TABLE that are NOT NULL.
+    pub not_null: Vec<String>,
+    pub names: ParameterNames,
+}
+
+/// The one statement of `sql`.
+pub(super) fn parse(state: &SessionState, sql: &str, limits: Limits) -> Result<Parsed, QueryError> {
+    let mut statements = statements(state, sql, limits)?;
+    let statement = match statements.len() {
+        0 => return Err(QueryError::Invalid("there is no statement in the text".to_string())),
+        1 => statements.swap_remove(0),
+        several => {
+            return Err(QueryError::Unsupported(format!(
+                "the text holds {several} statements, and one is executed at a time: send them one by one"
+            )));
+        }
+    };
+    shared::check(&statement, limits)?;
+    classify(state, statement)
+}
+
+/// All statements of `sql`.
+pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<Statement>, QueryError> {
+    let options = &state.config_options().sql_parser;
+    let dialect = dialect_from_str(options.dialect.to_string())
+        .ok_or_else(|| QueryError::Invalid(format!("unknown SQL dialect '{}'", options.dialect)))?;
+    check_depth(dialect.as_ref(), sql, limits)?;
+    let parsed = DFParserBuilder::new(sql)
+        .with_dialect(dialect.as_ref())
+        .with_recursion_limit(options.recursion_limit.get())
+        .build()
+        .and_then(|mut parser| parser.parse_statements());
+    let mut parsed: Vec<Statement> = parsed.map_err(|error| explain(&error, sql, &[]))?.into();
+    // Before long chains are made trees, and so only where it is needed.
+    if sql.to_ascii_lowercase().contains("distinct") {
+        parsed.iter_mut().for_each(precedence::regroup);
+    }
+    Ok(parsed)
+}
+
+/// A text that is too deep is refused before it is parsed.
+pub(crate) fn check_depth(dialect: &dyn Dialect, sql: &str, limits: Limits) -> Result<(), QueryError> {
+    // Each level takes a letter at least.
+    let may_be_deep = sql.len() > limits.depth;
+    let has_types = sql.bytes().filter(|letter| matches!(letter, b'<' | b'[')).nth(depth::TYPE_DEPTH).is_some();
+    if !may_be_deep && !has_types {
+        return Ok(());
+    }
+    match Tokenizer::new(dialect, sql).tokenize() {
+        Ok(tokens) => {
+            depth::check_types(&tokens)?;
+            if may_be_deep { depth::check(&tokens, limits) } else { Ok(()) }
+        }
+        // Which the parser says better.
+        Err(_) => Ok(()),
+    }
+}
+
+/// The texts of the statements of `sql`, without the semicolons between them.
+pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<String>, QueryError> {
+    // All of it must be understood before any of it runs.
+    statements(state, sql, limits)?;
+    let dialect = dialect_from_str(state.config_options().sql_parser.dialect.to_string());
+    let dialect = dialect.ok_or_else(|| QueryError::Invalid("unknown SQL dialect".to_string()))?;
+    let tokens = Tokenizer::new(dialect.as_ref(), sql).tokenize_with_location();
+    let tokens = tokens.map_err(|error| explain(&DataFusionError::from(ParserError::from(error)), sql, &[]))?;
+    let semicolons = tokens.iter().filter(|token| token.token == Token::SemiColon);
+    let mut ends: Vec<usize> =
+        semicolons.map(|token| offset(sql, token.span.start.line, token.span.start.column)).collect();
+    ends.push(sql.len());
+    let mut start = 0;
+    let mut texts = Vec::new();
+    for end in ends {
+        let text = &sql[start..end];
+        if !statements(state, text, limits)?.is_empty() {
+            texts.push(text.trim().to_string());
+        }
+        start = (end + 1).min(sql.len());
+    }
+    Ok(texts)
+}
+
+/// Of a line and a column that count from 1, the column in characters.
+fn offset(sql: &str, line: u64, column: u64) -> usize {
+    let before: usize = sql.split_inclusive('\n').take(line.saturating_sub(1) as usize).map(str::len).sum();
+    let rest = &sql[before..];
+    before + rest.char_indices().nth(column.saturating_sub(1) as usize).map_or(rest.len(), |(at, _)| at)
+}
+
+fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, QueryError> {
+    balance(&mut statement);
+    places::put_in(&mut statement)?;
+    windows::write_out(&mut statement)?;
+    merged::write_out(&mut statement)?;
+    forms::rewrite(state, &mut statement)?;
+    dialect::rewrite(&mut statement)?;
+    rewrite(&mut statement);
+    numbers::rewrite(&mut statement, state.config_options().sql_parser.dialect);
+    ignored::refuse(state, &statement)?;
+    let names = number_placeholders(&mut statement)?;
+    let (lengths, not_null) = Default::default();
+    let mut parsed = Parsed { statement, temporary: false, rename: None, is_query: false, lengths, not_null, names };
+    let Statement::Statement(sql) = &mut parsed.statement else { return Ok(parsed) };
+    match sql.as_mut() {
+        ast::Statement::Query(_) => parsed.is_query = true,
+        ast::Statement::StartTransaction { .. }
+        | ast::Statement::Commit { .. }
+        | ast::Statement::Rollback { .. }
+        | ast::Statement::Savepoint { .. }
+        | ast::Statement::ReleaseSavepoint { .. } => return Err(super::no_transactions()),
+        // Its parameters are given to EXECUTE.
+        ast::Statement::Prepare { .. } => parsed.names = ParameterNames::default(),
+        ast::Statement::CreateTable(create) => {
+            parsed.temporary = std::mem::take(&mut create.temporary);
+            parsed.lengths = dialect::lengths(create)?;
+            parsed.not_null = dialect::not_null(create);
+        }
+        ast::Statement::AlterTable(alter) => {
+            let to = match alter.operations.as_slice() {
+                [AlterTableOperation::RenameTable { table_name }] => match table_name {
+                    RenameTableNameKind::To(name) | RenameTableNameKind::As(name) => name.clone(),
+                },
+                _ => {
+                    return Err(QueryError::Unsupported(
+                        "of ALTER TABLE only 'ALTER TABLE name RENAME TO name' is supported".to_string(),
+                    ));
+                }
+            };
+            parsed.rename = Some((reference(state, &alter.name), reference(state, &to)));
+            // A statement that plans to nothing.
+            let nothing = statements(state, "SELECT 1", Limits::default())?.swap_remove(0);
+            parsed.statement = nothing;
+        }
+        _ => {}
+    }
+    Ok(parsed)
+}
+
+fn reference(state: &SessionState, name: &ObjectName) -> TableReference {
+    let normalize = state.config_options().sql_parser.enable_ident_normalization;
+    let parts: Vec<String> = name
+        .0
+        .iter()
+        .filter_map(|part| part.as_ident())
+        .map(|ident| match ident.quote_style {
+            None if normalize => ident.value.to_lowercase(),
+            _ => ident.value.clone(),
+        })
+        .collect();
+    match parts.as_slice() {
+        [catalog, schema, table] => TableReference::full(catalog.as_str(), schema.as_str(), table.as_str()),
+        [schema, table] => TableReference::partial(schema.as_str(), table.as_str()),
+        _ => TableReference::bare(parts.last().cloned().unwrap_or_default()),
+    }
+}

@@ -1,0 +1,52 @@
+//! The places that a statement names: what people wrote, put as DataFusion reads it. After this nothing but [`Place`] knows what text means.
+
+use crate::errors::QueryError;
+use crate::statements::catalog::{COMPRESSION, compression_named, is_compressible, read_only_data};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::{CopyToStatement, Statement};
+use datafusion::sql::sqlparser::ast::Value;
+use windlass_engine::{Place, Source};
+
+/// To be called once for a statement that was parsed.
+pub(super) fn put_in(statement: &mut Statement) -> Result<(), QueryError> {
+    match statement {
+        Statement::CopyTo(copy) => {
+            compress_as_named(copy);
+            copy.target = Place::parse(&copy.target)?.url();
+        }
+        Statement::CreateExternalTable(create) => {
+            for location in &mut create.locations {
+                *location = Source::parse(location)?.planned();
+            }
+        }
+        Statement::Explain(explain) => put_in(&mut explain.statement)?,
+        Statement::Statement(_) | Statement::Reset(_) => {}
+    }
+    Ok(())
+}
+
+/// A file is written as its name says, `x.csv.gz`, and as it will be read.
+fn compress_as_named(copy: &mut CopyToStatement) {
+    let Some((name, ending)) = copy.target.rsplit_once('.') else { return };
+    let Some(compression) = compression_named(ending) else { return };
+    if copy.stored_as.is_none() {
+        let inner = name.rsplit_once('.').map(|(_, format)| format).filter(|format| is_compressible(format));
+        copy.stored_as = inner.map(str::to_uppercase);
+    }
+    let is_told = copy.options.iter().any(|(key, _)| {
+        let key = key.to_lowercase();
+        key == COMPRESSION || COMPRESSION.strip_prefix("format.").is_some_and(|short| key == short)
+    });
+    if !is_told && copy.stored_as.as_deref().is_some_and(is_compressible) {
+        copy.options.push((COMPRESSION.to_string(), Value::SingleQuotedString(compression.to_string())));
+    }
+}
+
+/// To be called once for a plan that a client made.
+pub(super) fn put_in_plan(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
+    let mut plan = read_only_data(plan)?;
+    if let LogicalPlan::Copy(copy) = &mut plan {
+        copy.output_url = Place::parse(&copy.output_url)?.url();
+    }
+    Ok(plan)
+}

@@ -1,0 +1,176 @@
+//! Client sessions: options, temporary tables, prepared statements.
+
+mod connection;
+mod plans;
+mod registry;
+#[cfg(test)]
+mod tests;
+
+pub use connection::{Connection, Tracked, incoming};
+pub use registry::{Caller, SESSION_COOKIE, SessionConfig, Sessions};
+
+use crate::errors::{QueryError, of_option};
+use crate::flight::PreparedHandle;
+use crate::statements::catalog::{Catalog, Listings, SessionCatalogs, TableName, TempTables};
+use crate::statements::erased::Erased;
+use datafusion::common::TableReference;
+use datafusion::execution::SessionState;
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
+use parking_lot::Mutex;
+use plans::PlanCache;
+pub(crate) use plans::Versions;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use windlass_engine::session::{session_config, session_state, update_functions};
+use windlass_engine::stores::{StoreOptions, Stores};
+
+/// One client's view of the cluster.
+pub struct Session {
+    pub id: String,
+    /// Who it says it is; empty when it says nothing.
+    pub user: String,
+    context: Erased<SessionContext>,
+    temporary: Arc<TempTables>,
+    options_version: AtomicU64,
+    /// By SQL's PREPARE.
+    prepared: Mutex<BTreeMap<String, Erased<Statement>>>,
+    pub(crate) plans: Mutex<PlanCache>,
+    /// By Flight SQL's CreatePreparedStatement.
+    pub(crate) handles: Mutex<BTreeMap<String, Arc<PreparedHandle>>>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("id", &self.id).field("user", &self.user).finish()
+    }
+}
+
+impl Session {
+    pub fn new(id: String, user: String, catalog: &Arc<Catalog>) -> Arc<Self> {
+        let temporary = Arc::new(TempTables::default());
+        let catalogs = Arc::new(SessionCatalogs::new(Arc::clone(catalog), Some(Arc::clone(&temporary))));
+        let stores: Arc<dyn StoreOptions> = catalog.stores().clone();
+        let config = session_config().with_extension(Arc::new(Stores(stores)));
+        let state = session_state(config, Arc::clone(catalog.runtime()), Some(catalogs));
+        let context = SessionContext::new_with_state(state);
+        temporary.attach(context.state_weak_ref());
+        let session = Self {
+            id,
+            user,
+            context: Erased::new(context),
+            temporary,
+            options_version: AtomicU64::new(0),
+            prepared: Mutex::default(),
+            plans: Mutex::default(),
+            handles: Mutex::default(),
+        };
+        session.options_changed();
+        Arc::new(session)
+    }
+
+    /// For planning one statement.
+    pub fn state(&self) -> SessionState {
+        let mut state = self.context.state();
+        state.config_mut().set_extension(Arc::new(Listings::default()));
+        state
+    }
+
+    pub fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    pub fn temporary(&self) -> &Arc<TempTables> {
+        &self.temporary
+    }
+
+    /// How long its statements may take.
+    pub(crate) fn statement_timeout(&self) -> Option<Duration> {
+        let state = self.context.state_ref();
+        let timeout = windlass_engine::config::of(state.read().config()).statement_timeout_ms;
+        (timeout > 0).then(|| Duration::from_millis(timeout))
+    }
+
+    /// Grows with every SET and RESET.
+    pub fn options_version(&self) -> u64 {
+        self.options_version.load(Ordering::Acquire)
+    }
+
+    /// To be called after options changed.
+    pub fn options_changed(&self) {
+        let state = self.context.state_ref();
+        let state = state.read();
+        let names = &state.config_options().catalog;
+        self.temporary.move_to(&names.default_catalog, &names.default_schema);
+        self.options_version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The full name that `reference` means in this session.
+    pub fn resolve(&self, reference: impl Into<TableReference>) -> TableName {
+        let state = self.context.state_ref();
+        let state = state.read();
+        let names = &state.config_options().catalog;
+        reference.into().resolve(&names.default_catalog, &names.default_schema).into()
+    }
+
+    /// Sets an option, as SET does.
+    pub fn set_option(&self, name: &str, value: &str) -> Result<(), QueryError> {
+        refuse_runtime_option(name)?;
+        let value = &option_value(name, value)?;
+        let state = self.context.state_ref();
+        let mut state = state.write();
+        if let Err(error) = state.config_mut().options_mut().set(name, value) {
+            return Err(of_option(&state, name, Some(value), &error));
+        }
+        update_functions(&mut state)?;
+        drop(state);
+        self.options_changed();
+        Ok(())
+    }
+
+    pub fn store_prepared(&self, name: &str, statement: Statement) -> Result<(), QueryError> {
+        let mut prepared = self.prepared.lock();
+        if prepared.contains_key(name) {
+            return Err(QueryError::AlreadyExists(format!("prepared statement '{name}' already exists")));
+        }
+        prepared.insert(name.to_string(), Erased::new(statement));
+        Ok(())
+    }
+
+    pub fn prepared(&self, name: &str) -> Result<Statement, QueryError> {
+        let not_found = || QueryError::NotFound(format!("prepared statement '{name}' not found"));
+        self.prepared.lock().get(name).map(|statement| Statement::clone(statement)).ok_or_else(not_found)
+    }
+
+    pub fn remove_prepared(&self, name: &str) -> Result<(), QueryError> {
+        let not_found = || QueryError::NotFound(format!("prepared statement '{name}' not found"));
+        self.prepared.lock().remove(name).map(|_| ()).ok_or_else(not_found)
+    }
+}
+
+/// `value` of the option `name` as it is kept: a time zone is called as the database of zones calls it.
+///
+/// # Errors
+/// There is no such time zone.
+pub(crate) fn option_value(name: &str, value: &str) -> Result<String, QueryError> {
+    if name != "datafusion.execution.time_zone" || value.is_empty() {
+        return Ok(value.to_string());
+    }
+    windlass_engine::zone_name(value).ok_or_else(|| {
+        QueryError::Invalid(format!(
+            "there is no time zone '{value}': name one of the time zone database, as 'Europe/Berlin', or an offset, as '+02:00'"
+        ))
+    })
+}
+
+/// What belongs to a process is not a session's to change.
+pub(crate) fn refuse_runtime_option(name: &str) -> Result<(), QueryError> {
+    if name.starts_with("datafusion.runtime.") {
+        return Err(QueryError::Unsupported(format!(
+            "'{name}' belongs to each process, not to a session: set memory and disk in the configuration of the executors"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,586 @@
+//! Statements that write: INSERT INTO, INSERT OVERWRITE, COPY TO and CREATE TABLE AS. Tasks stage files; this publishes them.
+
+use super::kept::{as_kept, finite_only};
+use super::outcome::{self, Effect};
+use super::publish::{Intent, Publication, Writers};
+use super::runner::{Finished, Started, job_info};
+use super::{Execution, Info, Statements, shape_of};
+use crate::driver::history::{JobInfo, StageRecord};
+use crate::errors::{QueryError, explain};
+use crate::statements::catalog::{
+    Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord, existing_files,
+    unread_additions,
+};
+use crate::statements::sessions::Session;
+use datafusion::arrow::datatypes::Schema;
+use datafusion::catalog::default_table_source::provider_as_source;
+use datafusion::common::{DataFusionError, TableReference};
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::dml::{CopyTo, InsertOp};
+use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
+use datafusion::parquet::arrow::ArrowWriter;
+use object_store::ObjectStoreExt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use windlass_core::ids::JobId;
+use windlass_engine::OwnFolder;
+use windlass_engine::PlannedJob;
+use windlass_engine::ops::StagedFiles;
+use windlass_engine::stage::WriteTarget;
+
+/// How long the end of a failed write waits for its attempts to notice.
+const NOTICE: Duration = Duration::from_secs(5);
+
+/// A write that is published.
+pub(super) struct Written {
+    pub rows: u64,
+    pub job: JobId,
+    pub stages: Vec<Arc<StageRecord>>,
+}
+
+/// Where the files of a write end up.
+#[derive(Clone)]
+enum Destination {
+    Managed(ManagedWrite),
+    /// Files of someone else, at the target that the plan names.
+    Files {
+        remove: Vec<String>,
+    },
+}
+
+impl Destination {
+    /// For another job of the same statement, while what the one before it left is removed.
+    fn afresh(&self) -> Result<Self, QueryError> {
+        Ok(match self {
+            Self::Managed(write) => {
+                Self::Managed(ManagedWrite { folder: fresh_folder(&write.record)?, ..write.clone() })
+            }
+            files @ Self::Files { .. } => files.clone(),
+        })
+    }
+}
+
+#[derive(Clone)]
+struct ManagedWrite {
+    name: TableName,
+    /// As it was when the statement began.
+    record: TableRecord,
+    /// The one that this statement fills.
+    folder: OwnFolder,
+    kind: Kind,
+    /// Where the session keeps it, for a temporary table.
+    temporary: Option<Arc<crate::statements::catalog::TempTables>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Create(OnExists),
+    Append,
+    Overwrite,
+}
+
+impl Statements {
+    pub(super) async fn insert(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        dml: DmlStatement,
+        info: &Info,
+    ) -> Result<Execution, QueryError> {
+        let written = self.insert_reporting(session, state, sql, dml, info).await?;
+        Ok(Execution::count(written.rows, Some(written.job)))
+    }
+
+    pub(super) async fn insert_reporting(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        dml: DmlStatement,
+        info: &Info,
+    ) -> Result<Written, QueryError> {
+        let (plan, destination) = self.planned_insert(session, state, dml).await?;
+        self.write(session, state, sql, plan, destination, info).await
+    }
+
+    /// The plan that writes what `dml` says, which the catalog's tables are read by only.
+    pub(super) async fn insert_plan(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        dml: DmlStatement,
+    ) -> Result<LogicalPlan, QueryError> {
+        Ok(self.planned_insert(session, state, dml).await?.0)
+    }
+
+    async fn planned_insert(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        dml: DmlStatement,
+    ) -> Result<(LogicalPlan, Destination), QueryError> {
+        let overwrite = match &dml.op {
+            WriteOp::Insert(InsertOp::Append) => false,
+            WriteOp::Insert(InsertOp::Overwrite) => true,
+            op => {
+                return Err(QueryError::Unsupported(format!(
+                    "{} is not supported: tables are files, which are added (INSERT INTO) or replaced (INSERT OVERWRITE)",
+                    op.name().to_uppercase()
+                )));
+            }
+        };
+        let name = session.resolve(dml.table_name.clone());
+        let in_session = session.temporary().find(&name);
+        let held = in_session.clone().or_else(|| self.inner.catalog.snapshot().table(&name).cloned());
+        let held = held.ok_or_else(|| QueryError::NotFound(format!("table '{}' not found", name.table)))?;
+        let table = table_of(&held)?;
+        match &table.storage {
+            Storage::Managed(_) => {
+                let write = ManagedWrite {
+                    name,
+                    record: table.clone(),
+                    folder: fresh_folder(table)?,
+                    kind: if overwrite { Kind::Overwrite } else { Kind::Append },
+                    temporary: in_session.is_some().then(|| Arc::clone(session.temporary())),
+                };
+                let target = FilesTable::write(self.inner.catalog.planner(), table, &write.folder)?;
+                let plan = managed_plan(&write, target, dml.table_name, dml.input)?;
+                Ok((plan, Destination::Managed(write)))
+            }
+            Storage::External(external) => {
+                require_writable(state, &name.table, external)?;
+                let remove = if overwrite { existing_files(state, table, external).await? } else { Vec::new() };
+                let op = WriteOp::Insert(InsertOp::Append);
+                let input = as_kept(table, &name.table, dml.input)?;
+                let input = if is_json(&external.format) { finite_only(input)? } else { input };
+                let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, dml.target, op, input));
+                Ok((plan, Destination::Files { remove }))
+            }
+        }
+    }
+
+    pub(super) async fn copy(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        plan: LogicalPlan,
+        info: &Info,
+    ) -> Result<Execution, QueryError> {
+        let written = self.copy_reporting(session, state, sql, plan, info).await?;
+        Ok(Execution::count(written.rows, Some(written.job)))
+    }
+
+    pub(super) async fn copy_reporting(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        plan: LogicalPlan,
+        info: &Info,
+    ) -> Result<Written, QueryError> {
+        let mut plan = plan;
+        if let LogicalPlan::Copy(copy) = &mut plan {
+            require_writable_format(&copy.file_type.get_ext())?;
+            require_writable_options(&copy.options)?;
+            require_writable_columns(&copy.file_type.get_ext(), copy.input.schema().inner())?;
+            if is_json(&copy.file_type.get_ext()) {
+                copy.input = finite_only(Arc::clone(&copy.input))?;
+            }
+        }
+        let empty = match &plan {
+            LogicalPlan::Copy(copy) => empty_file(copy)?,
+            _ => None,
+        };
+        let written = self.write(session, state, sql, plan, Destination::Files { remove: Vec::new() }, info).await?;
+        if let (0, Some((url, file))) = (written.rows, empty) {
+            let store = state.runtime_env().object_store(&url)?;
+            let path = url.prefix().clone().join("empty.parquet");
+            store.put(&path, file.into()).await.map_err(DataFusionError::from)?;
+        }
+        Ok(written)
+    }
+
+    /// Fills a new table and puts it under its name.
+    #[expect(clippy::too_many_arguments, reason = "a statement's circumstances and the table's")]
+    pub(super) async fn create_table_as(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        name: TableName,
+        record: TableRecord,
+        exists: OnExists,
+        temporary: bool,
+        input: Arc<LogicalPlan>,
+        info: &Info,
+    ) -> Result<Written, QueryError> {
+        let write = ManagedWrite {
+            folder: fresh_folder(&record)?,
+            kind: Kind::Create(exists),
+            temporary: temporary.then(|| Arc::clone(session.temporary())),
+            name: name.clone(),
+            record,
+        };
+        let target = FilesTable::write(self.inner.catalog.planner(), &write.record, &write.folder)?;
+        let plan = managed_plan(&write, target, name.reference(), input)?;
+        self.write(session, state, sql, plan, Destination::Managed(write), info).await
+    }
+
+    async fn write(
+        &self,
+        session: &Arc<Session>,
+        state: &SessionState,
+        sql: &str,
+        plan: LogicalPlan,
+        destination: Destination,
+        info: &Info,
+    ) -> Result<Written, QueryError> {
+        let begun = self.begun(info).await?;
+        let job = self.inner.runner.plan(state, &plan, shape_of(&begun)).await.map_err(|e| explain(&e, sql, &[]))?;
+        let second = job_info(session, state, sql, info);
+        let job_info = JobInfo { begun, ..second.clone() };
+        // What a second job is planned from, in the place of one whose joins do not fit.
+        let again = job.holds_sides.then(|| (state.clone(), plan, second));
+        // What was begun is ended, published or cleaned up, also when nobody waits for it any more: in a task of its own, that
+        // the caller's departure only tells to give up.
+        let cancelled = CancellationToken::new();
+        let _cancel_on_drop = cancelled.clone().drop_guard();
+        let (statements, told) = (self.clone(), info.started.clone());
+        let (effect, under_way) = (Effect::of(&info.query, info.sent), self.under_way(info).await);
+        let writing = self.on_planners(async move {
+            let _under_way = under_way;
+            let write = Write { statements: &statements, destination: &destination, effect, told, cancelled };
+            match (write.once(job, job_info).await, again) {
+                (Err(error @ QueryError::OutOfMemory(_)), Some((state, plan, info))) => {
+                    let job = statements.plan_spilling(&state, &plan, error).await?;
+                    Write { destination: &destination.afresh()?, ..write }.once(job, info).await
+                }
+                (ended, _) => ended,
+            }
+        });
+        let writing = self.inner.tasks.spawn(writing);
+        writing.await.map_err(|error| QueryError::Internal(format!("writing ended early: {error}")))?
+    }
+
+    async fn publish(
+        &self,
+        intent: &Intent,
+        target: &WriteTarget,
+        destination: &Destination,
+        finished: Finished,
+        effect: Option<Effect>,
+    ) -> Result<Written, Unpublished> {
+        let staged =
+            finished.parts.iter().filter_map(|part| part.staged.as_ref()).map(|bytes| StagedFiles::decode(bytes));
+        let staged: Vec<StagedFiles> = staged.collect::<Result<_, _>>().map_err(QueryError::from)?;
+        let rows = staged.iter().map(|attempt| attempt.rows).sum();
+        let counted = !matches!(destination, Destination::Managed(ManagedWrite { kind: Kind::Create(_), .. }));
+        let effect = effect.map(|effect| effect.wrote(rows, counted));
+        match destination {
+            Destination::Managed(write) => {
+                let folders = self.settle(write, &staged).await?;
+                outcome::on_behalf_of(effect, self.commit(intent, write, folders, rows)).await?;
+                let writers = self.stop_the_slower(&finished).await;
+                self.inner.journal.clear_staging(intent, writers).await;
+            }
+            Destination::Files { remove } => {
+                let mut publication = Publication::new(&staged, &target.target)?;
+                let new: Vec<&String> = publication.moves.iter().map(|(_, to)| to).collect();
+                publication.removes = remove.iter().filter(|path| !new.contains(path)).cloned().collect();
+                let writers = self.stop_the_slower(&finished).await;
+                let published = self.inner.journal.publish(intent.clone(), publication, writers);
+                outcome::on_behalf_of(effect, published).await.map_err(Unpublished::Partly)?;
+            }
+        }
+        Ok(Written { rows, job: finished.job, stages: finished.stages })
+    }
+
+    /// Waits for attempts that lost the race with another one of their task, before what was staged is removed.
+    async fn stop_the_slower(&self, finished: &Finished) -> Writers {
+        let quiet = tokio::time::timeout(NOTICE, self.inner.runner.quiet(finished.job)).await;
+        match quiet {
+            Ok(()) if finished.stages.iter().all(|stage| stage.ran_once()) => Writers::Gone,
+            _ => Writers::MayStage,
+        }
+    }
+
+    /// The folders that the table consists of once this write is committed, besides those that it has: the files of all tasks move
+    /// into one.
+    async fn settle(&self, write: &ManagedWrite, staged: &[StagedFiles]) -> Result<Vec<OwnFolder>, QueryError> {
+        let publication = Publication::new(staged, write.folder.place())?;
+        if publication.moves.is_empty() {
+            return Ok(Vec::new());
+        }
+        publication.move_files(self.inner.catalog.runtime()).await?;
+        Ok(vec![write.folder.clone()])
+    }
+
+    /// The one transaction that makes a managed write visible.
+    async fn commit(
+        &self,
+        intent: &Intent,
+        write: &ManagedWrite,
+        folders: Vec<OwnFolder>,
+        rows: u64,
+    ) -> Result<(), QueryError> {
+        let catalog = &self.inner.catalog;
+        let mut edits = self.inner.journal.committed(intent);
+        if let Some(temporary) = &write.temporary {
+            let before = temporary.get(&write.name.table);
+            let (record, discarded) = next_record(write, before.as_ref(), folders, rows)?;
+            edits.extend(catalog.note_temporary(&record));
+            edits.extend(discarded.iter().map(|folder| catalog.discard_folder(folder, catalog.grace())));
+            if let (Kind::Create(_), Some(replaced)) = (write.kind, &before) {
+                edits.extend(catalog.discard_temporary(&replaced.record));
+            }
+            catalog.change(|_| Ok(edits)).await?;
+            temporary.put(write.name.clone(), record);
+            return Ok(());
+        }
+        if let Kind::Create(exists) = write.kind {
+            let (record, _) = next_record(write, None, folders, rows)?;
+            let created = catalog.create_with(&write.name, record, exists, edits).await?;
+            return match created {
+                true => Ok(()),
+                // Someone else was faster, and that is as good.
+                false => Err(QueryError::AlreadyExists(format!("table '{}' already exists", write.name.table))),
+            };
+        }
+        catalog
+            .change(|snapshot| {
+                let before = snapshot.table(&write.name);
+                let (record, discarded) = next_record(write, before, folders, rows)?;
+                edits.push(Edit::PutTable(write.name.clone(), record));
+                edits.extend(discarded.iter().map(|folder| catalog.discard_folder(folder, catalog.grace())));
+                Ok(edits)
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+fn managed_plan(
+    write: &ManagedWrite,
+    target: FilesTable,
+    table: TableReference,
+    input: Arc<LogicalPlan>,
+) -> Result<LogicalPlan, QueryError> {
+    let input = as_kept(&write.record, &write.name.table, input)?;
+    let source = provider_as_source(Arc::new(target));
+    Ok(LogicalPlan::Dml(DmlStatement::new(table, source, WriteOp::Insert(InsertOp::Append), input)))
+}
+
+/// A write that is under way.
+struct Write<'a> {
+    statements: &'a Statements,
+    destination: &'a Destination,
+    effect: Option<Effect>,
+    /// Who wants to know the job.
+    told: Option<Started>,
+    cancelled: CancellationToken,
+}
+
+impl Write<'_> {
+    /// Runs a job and publishes what it staged, or removes it.
+    async fn once(&self, job: PlannedJob, info: JobInfo) -> Result<Written, QueryError> {
+        let Some(target) = job.write.clone() else {
+            return Err(QueryError::Internal("the plan of a statement that writes does not say where to".to_string()));
+        };
+        let inner = &self.statements.inner;
+        let job_id = Arc::new(OnceLock::new());
+        let (noted, told) = (Arc::clone(&job_id), self.told.clone());
+        let started: Started = Arc::new(move |id| {
+            // A job starts once.
+            let _ = noted.set(id);
+            if let Some(told) = &told {
+                told(id);
+            }
+        });
+        let folders = match self.destination {
+            Destination::Managed(write) => vec![write.folder.clone()],
+            Destination::Files { .. } => Vec::new(),
+        };
+        let intent = inner.journal.begin(target.staging.clone(), folders).await?;
+        let finished = tokio::select! {
+            () = self.cancelled.cancelled() => Err(QueryError::Cancelled("the statement was cancelled".to_string())),
+            finished = inner.runner.run(job, info, Some(started)) => finished,
+        };
+        let ended = match finished {
+            Ok(finished) => {
+                self.statements.publish(&intent, &target, self.destination, finished, self.effect.clone()).await
+            }
+            Err(error) => Err(Unpublished::Nothing(error)),
+        };
+        match ended {
+            Ok(written) => Ok(written),
+            Err(Unpublished::Partly(error)) => Err(error),
+            Err(Unpublished::Nothing(error)) => {
+                if let Some(job) = job_id.get() {
+                    // Those that still run would stage files behind our back.
+                    let _ = tokio::time::timeout(NOTICE, inner.runner.quiet(*job)).await;
+                }
+                match inner.journal.abandon(&intent).await {
+                    Ok(()) => Err(error),
+                    // The next leader has removed what was staged: that is why it was not found, and the client asks that one.
+                    Err(lost @ QueryError::NotLeading(_)) => Err(lost),
+                    Err(left) => {
+                        let staging = &target.staging;
+                        tracing::warn!(%staging, error = %left, "staged files of a failed write stay until the primary starts again");
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Why a finished job's files are not visible, and whether any of them are.
+enum Unpublished {
+    Nothing(QueryError),
+    Partly(QueryError),
+}
+
+impl From<QueryError> for Unpublished {
+    fn from(error: QueryError) -> Self {
+        match error {
+            // What may be visible must stay. If it is not, the journal still knows of it, and the next start removes it.
+            QueryError::OutcomeUnknown(_) => Unpublished::Partly(error),
+            error => Unpublished::Nothing(error),
+        }
+    }
+}
+
+/// The record after the write, and the folders that are not part of the table any more.
+fn next_record(
+    write: &ManagedWrite,
+    before: Option<&Arc<Held>>,
+    folders: Vec<OwnFolder>,
+    rows: u64,
+) -> Result<(Record, Vec<OwnFolder>), QueryError> {
+    let mut table = match write.kind {
+        Kind::Create(_) => write.record.clone(),
+        Kind::Append | Kind::Overwrite => match before.map(|held| &held.record) {
+            Some(Record::Table(table)) if table.id == write.record.id => table.clone(),
+            _ => {
+                return Err(QueryError::Invalid(format!(
+                    "table '{}' was dropped or replaced while rows were written to it; nothing was inserted",
+                    write.name.table
+                )));
+            }
+        },
+    };
+    let mut discarded = Vec::new();
+    if let Some(managed) = table.managed_mut() {
+        if write.kind == Kind::Overwrite {
+            discarded = std::mem::take(&mut managed.folders);
+            managed.rows = 0;
+        }
+        managed.folders.extend(folders);
+        managed.rows += rows;
+    }
+    Ok((Record::Table(table), discarded))
+}
+
+fn table_of(held: &Held) -> Result<&TableRecord, QueryError> {
+    match &held.record {
+        Record::Table(table) => Ok(table),
+        Record::View(_) => {
+            Err(QueryError::Invalid(format!("'{}' is a view, which cannot be written to", held.name.table)))
+        }
+    }
+}
+
+/// Files are added, never extended.
+fn require_writable(state: &SessionState, table: &str, external: &External) -> Result<(), QueryError> {
+    require_writable_format(&external.format)?;
+    require_writable_options(&external.options)?;
+    let Some(location) = external.locations.first() else { return Ok(()) };
+    if !location.url.ends_with('/') {
+        return Err(QueryError::Invalid(format!(
+            "table '{table}' is the file {}, which cannot be added to: make the table over a folder (a location that ends with /)",
+            location.url
+        )));
+    }
+    match unread_additions(state, external)? {
+        None => Ok(()),
+        Some(added) => Err(QueryError::Invalid(format!(
+            "table '{table}' would not see what is added to it: it reads {}{}, and new files are called {added}: make the table over the \
+             folder (a location that ends with /)",
+            location.url,
+            location.glob.as_deref().unwrap_or_default()
+        ))),
+    }
+}
+
+/// What a folder of Parquet files holds after no rows were written to it: a file that says what columns they would have had.
+fn empty_file(copy: &CopyTo) -> Result<Option<(ListingTableUrl, Vec<u8>)>, QueryError> {
+    let url = ListingTableUrl::parse(&copy.output_url)?;
+    if !copy.file_type.get_ext().eq_ignore_ascii_case("parquet")
+        || !url.is_collection()
+        || !copy.partition_by.is_empty()
+    {
+        return Ok(None);
+    }
+    let schema = Arc::clone(copy.input.schema().inner());
+    let mut file = Vec::new();
+    let writer = ArrowWriter::try_new(&mut file, schema, None).and_then(ArrowWriter::close);
+    // What cannot be a Parquet file is refused where it is written.
+    Ok(writer.is_ok().then_some((url, file)))
+}
+
+fn is_json(format: &str) -> bool {
+    ["json", "ndjson"].contains(&format.to_lowercase().as_str())
+}
+
+fn require_writable_format(format: &str) -> Result<(), QueryError> {
+    match format.to_lowercase().as_str() {
+        "parquet" | "csv" | "json" | "ndjson" | "arrow" => Ok(()),
+        other => Err(QueryError::Unsupported(format!(
+            "files of the format {} are only read: write PARQUET, CSV, JSON or ARROW",
+            other.to_uppercase()
+        ))),
+    }
+}
+
+/// Parquet has no group without fields.
+fn require_writable_columns(format: &str, schema: &Schema) -> Result<(), QueryError> {
+    let is_parquet = format.eq_ignore_ascii_case("parquet");
+    match schema.fields().iter().find(|field| is_parquet && windlass_engine::has_fieldless(field.data_type())) {
+        Some(field) => Err(QueryError::Unsupported(format!(
+            "column '{}' is or holds a struct without fields, which Parquet cannot store: leave it out, or write JSON or ARROW",
+            field.name()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// DataFusion reads files with these options and writes them without: a table that has them could not read what is added to it.
+fn require_writable_options<'a>(options: impl IntoIterator<Item = (&'a String, &'a String)>) -> Result<(), QueryError> {
+    for (key, value) in options {
+        match key.to_lowercase().trim_start_matches("format.") {
+            "newline_delimited" if value.eq_ignore_ascii_case("false") => {
+                return Err(QueryError::Unsupported(
+                    "JSON files that are one array (newline_delimited false) are only read: rows are written one on each line".to_string(),
+                ));
+            }
+            "terminator" if !["\n", "\\n"].contains(&value.as_str()) => {
+                return Err(QueryError::Unsupported(format!(
+                    "CSV files whose rows end with '{value}' (terminator) are only read: rows are written one on each line"
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn fresh_folder(table: &TableRecord) -> Result<OwnFolder, QueryError> {
+    match table.managed() {
+        Some(managed) => Ok(OwnFolder::new_in(managed.root.place(), "")?),
+        None => Err(QueryError::Internal("a table over files of someone else has no folder of ours".to_string())),
+    }
+}
