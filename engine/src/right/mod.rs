@@ -8,6 +8,7 @@
 //! | `grouping` | GROUPING SETS over input that is sorted, constant or partitioned |
 //! | `outer` | constants of the side of an outer join whose rows may be missing |
 //! | `cross_joins` | joins by `=` and by IS NOT DISTINCT FROM next to each other |
+//! | `equal` | conditions by which an expression is equal to a part of itself |
 //! | `names` | filters where two columns have one name |
 //! | `arithmetic`, `sum` | results that leave their type |
 //! | `numbers` | decimals, and numbers of different types that meet |
@@ -30,6 +31,7 @@ mod comparable;
 pub(crate) mod cross_joins;
 mod domains;
 mod elements;
+mod equal;
 pub(crate) mod estimates;
 pub(crate) mod expressions;
 mod frames;
@@ -81,6 +83,7 @@ pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Syn
     let rules = PhysicalOptimizer::new().rules.into_iter();
     let mut rules: Vec<_> =
         rules.map(|rule| if pushes(&rule) { Arc::new(names::ByName(rule)) as _ } else { rule }).collect();
+    rules.insert(0, Arc::new(equal::PartsGoFirst));
     rules.insert(0, Arc::new(outer::ConstantsEndAtOuterJoins));
     rules.insert(0, Arc::new(grouping::GroupingSetsAreUnordered));
     rules

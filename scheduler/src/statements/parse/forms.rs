@@ -418,6 +418,8 @@ fn in_parts(interval: &mut ast::Interval) {
     let Expr::Value(value) = interval.value.as_mut() else { return };
     let Value::SingleQuotedString(written) = &mut value.value else { return };
     let text = match (&interval.leading_field, &interval.last_field) {
+        // Seconds, or in the frame of a window a number of rows.
+        (None, None) if written.parse::<f64>().is_ok() => return,
         (None, None) => written.clone(),
         // Of one field the planner takes a number.
         (Some(_), None) | (None, Some(_)) => return,
