@@ -25,6 +25,7 @@ use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, StageId};
 use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
 use windlass_proto::convert::{self, LaunchOrder, TaskReport};
+use windlass_proto::pass::ClusterKey;
 use windlass_proto::v1::dispatch_client::DispatchClient;
 use windlass_proto::v1::executor_message::Message as ToPrimary;
 use windlass_proto::v1::primary_message::Message as FromPrimary;
@@ -314,6 +315,9 @@ async fn join(
         Err(status) => return End::Lost(describe(&status)),
     };
     let id = ExecutorId(welcome.executor);
+    if let Some(key) = ClusterKey::from_bytes(&welcome.key) {
+        executor.node().keys.set(key);
+    }
     if let Some(blocks) = &executor.node().blocks {
         if let Err(reason) = blocks.claim(&welcome.cluster) {
             return End::Refused(reason);

@@ -3,6 +3,7 @@
 pub mod bulk;
 pub mod convert;
 pub mod files;
+pub mod pass;
 pub mod version;
 
 pub use convert::WireError;

@@ -54,6 +54,9 @@ pub enum QueryError {
     /// Nobody is there to run it, for now.
     #[error("{0}")]
     Unavailable(String),
+    /// Whoever asks may not have it.
+    #[error("{0}")]
+    Denied(String),
     /// A finished result went with the executor that held it.
     #[error("{0}")]
     Lost(String),
@@ -77,6 +80,7 @@ impl QueryError {
             QueryError::NotLeading(_) => "not_leading",
             QueryError::OutcomeUnknown(_) => "outcome_unknown",
             QueryError::Unavailable(_) => "unavailable",
+            QueryError::Denied(_) => "denied",
             QueryError::Lost(_) => "result_lost",
             QueryError::Internal(_) => "internal",
         }
@@ -96,6 +100,7 @@ impl From<QueryError> for tonic::Status {
             QueryError::OutOfMemory(_) | QueryError::Exhausted(_) => Code::ResourceExhausted,
             QueryError::NotLeading(_) | QueryError::Unavailable(_) => Code::Unavailable,
             QueryError::OutcomeUnknown(_) => Code::Aborted,
+            QueryError::Denied(_) => Code::PermissionDenied,
             QueryError::Lost(_) => Code::DataLoss,
             QueryError::Internal(_) => Code::Internal,
         };

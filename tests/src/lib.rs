@@ -36,6 +36,8 @@ mod etcd;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod layers;
+#[cfg(test)]
 mod meta_stores;
 #[cfg(test)]
 mod oracle;

@@ -22,6 +22,7 @@ use windlass_core::scheduler::{ExecutorState, Scheduler};
 use windlass_core::time::Instant;
 use windlass_engine::{ClusterShape, Handover, OperatorMetrics, PlannedJob};
 use windlass_proto::convert::{self, TaskReport};
+use windlass_proto::pass::ClusterKey;
 use windlass_proto::v1::executor_message::Message as FromExecutor;
 use windlass_proto::v1::primary_message::Message as ToExecutor;
 use windlass_proto::{MAX_MESSAGE_BYTES, v1};
@@ -95,6 +96,7 @@ pub(super) struct Actor {
     directory: Arc<Directory>,
     dropped: mpsc::UnboundedSender<Dropped>,
     heartbeat: Duration,
+    key: Option<ClusterKey>,
     origin: std::time::Instant,
     /// What the steps of this batch ask for.
     batch: Batch,
@@ -178,6 +180,7 @@ impl Actor {
             directory,
             dropped,
             heartbeat: config.heartbeat,
+            key: config.key,
             origin: std::time::Instant::now(),
             batch: Batch::default(),
             saved,
@@ -266,7 +269,8 @@ impl Actor {
     ) -> Result<(), String> {
         let spec = convert::executor_spec(id, &register).map_err(|error| error.to_string())?;
         let cluster = self.files.as_ref().map(Files::cluster).unwrap_or_default();
-        let welcome = v1::Welcome { executor: id.0, heartbeat_ms: self.heartbeat.as_millis() as u64, cluster };
+        let key = self.key.map(|key| Bytes::copy_from_slice(key.as_bytes())).unwrap_or_default();
+        let welcome = v1::Welcome { executor: id.0, heartbeat_ms: self.heartbeat.as_millis() as u64, cluster, key };
         self.links.insert(id, Link { orders, ended });
         self.order(now, id, ToExecutor::Welcome(welcome));
         tracing::info!(

@@ -75,6 +75,7 @@ impl SqlService {
     /// Waits for a run, and says where its rows are to be read. Those of a small result come `along`, if the client wants that.
     async fn flight_info(
         &self,
+        by: &Principal,
         run: Attached,
         descriptor: FlightDescriptor,
         along: bool,
@@ -103,6 +104,7 @@ impl SqlService {
         let ipc_schema = ipc_schema(&schema)?;
         let parts: Vec<usize> = (0..finished.parts.len()).filter(|part| finished.parts[*part].rows > 0).collect();
         let id = run.keep(parts.len())?;
+        let pass = self.services.runs.pass(by, finished.job);
         let mut endpoints = Vec::with_capacity(parts.len());
         for (position, index) in parts.into_iter().enumerate() {
             let part = &finished.parts[index];
@@ -111,7 +113,7 @@ impl SqlService {
             endpoints.push(match on_executor {
                 true => {
                     let outputs = vec![part.output.into()];
-                    let of_executor = v1::ResultTicket { outputs, schema: ipc_schema.clone() };
+                    let of_executor = v1::ResultTicket { outputs, schema: ipc_schema.clone(), pass: pass.clone() };
                     FlightEndpoint::new()
                         .with_ticket(Ticket::new(of_executor.encode_to_vec()))
                         .with_location(format!("grpc+tcp://{}", part.address))
@@ -131,7 +133,7 @@ impl SqlService {
         let outputs: Vec<AttemptId> = ticket.outputs.into_iter().map(Into::into).collect();
         let first = outputs.first().ok_or_else(|| Status::invalid_argument("the ticket names no output"))?;
         let schema = Arc::new(Schema::try_from(arrow_flight::IpcMessage(ticket.schema)).map_err(internal)?);
-        let rows = self.services.runs.read_outputs(by, first.job(), &outputs, &schema)?;
+        let rows = self.services.runs.read_outputs(by, &ticket.pass, first.job(), &outputs, &schema)?;
         Ok(Response::new(encode(rows)))
     }
 
@@ -277,8 +279,8 @@ impl FlightSqlService for SqlService {
     ) -> Result<Response<FlightInfo>, Status> {
         refuse_transaction(query.transaction_id.as_ref())?;
         let run = self.start(&request, Ask::sql(query.query), statement_info(request.metadata()))?;
-        let along = takes_rows(request.metadata());
-        Ok(Response::new(self.flight_info(run, request.into_inner(), along).await?))
+        let (by, along) = (principal_of(&request), takes_rows(request.metadata()));
+        Ok(Response::new(self.flight_info(&by, run, request.into_inner(), along).await?))
     }
 
     async fn get_flight_info_fallback(
@@ -293,8 +295,8 @@ impl FlightSqlService for SqlService {
         let plan =
             v1::PlanStatement::decode(plan).map_err(|error| Status::invalid_argument(format!("a plan: {error}")))?;
         let run = self.start(&request, Ask::Plan(plan.logical_plan), statement_info(request.metadata()))?;
-        let along = takes_rows(request.metadata());
-        Ok(Response::new(self.flight_info(run, request.into_inner(), along).await?))
+        let (by, along) = (principal_of(&request), takes_rows(request.metadata()));
+        Ok(Response::new(self.flight_info(&by, run, request.into_inner(), along).await?))
     }
 
     async fn get_flight_info_prepared_statement(
@@ -310,21 +312,21 @@ impl FlightSqlService for SqlService {
             named.sent = Sent::Once;
         }
         let ask = |parameters: Option<Parameters>| Ask::Sql { text: statement.sql.clone(), parameters };
-        let along = takes_rows(request.metadata());
+        let (by, along) = (principal_of(&request), takes_rows(request.metadata()));
         let mut rows = rows.into_iter();
         let run = self.start(&request, ask(rows.next()), named.clone())?;
-        let mut info = self.flight_info(run, request.get_ref().clone(), along).await?;
+        let mut info = self.flight_info(&by, run, request.get_ref().clone(), along).await?;
         // One result after the other. What fails lets the results before it go.
         for row in rows {
             let run = self.start(&request, ask(Some(row)), named.clone())?;
-            match self.flight_info(run, FlightDescriptor::default(), along).await {
+            match self.flight_info(&by, run, FlightDescriptor::default(), along).await {
                 Ok(next) => {
                     info.total_records += next.total_records;
                     info.total_bytes += next.total_bytes;
                     info.endpoint.extend(next.endpoint);
                 }
                 Err(error) => {
-                    self.cancel(&principal_of(&request), &info);
+                    self.cancel(&by, &info);
                     return Err(error);
                 }
             }

@@ -10,7 +10,7 @@ mod tests;
 
 pub use embedded::EmbeddedStore;
 pub use etcd::{EtcdConfig, EtcdStore};
-pub use ids::DurableIds;
+pub use ids::{DurableIds, IdSource, MemoryIds};
 pub use memory::MemoryStore;
 
 use async_trait::async_trait;

@@ -16,7 +16,7 @@ use crate::driver::saved::SavedJobs;
 use crate::errors::QueryError;
 use crate::files::{Files, FilesService, Opened};
 use crate::flight::FlightFace;
-use crate::meta::keys::{outcomes, tries};
+use crate::meta::keys::{cluster, outcomes, tries};
 use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore, wall_ms};
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
 use crate::services::catalog::Catalog as CatalogView;
@@ -43,6 +43,7 @@ use tokio_util::task::TaskTracker;
 use windlass_connectors::StoreRegistry;
 use windlass_connectors::wfs::Wfs;
 use windlass_core::wfs::WfsConfig;
+use windlass_proto::pass::KeyRing;
 use windlass_proto::v1::admin_server::AdminServer;
 use windlass_proto::v1::files_server::FilesServer;
 
@@ -141,8 +142,11 @@ impl Cluster {
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
         let (saved, ended) = SavedJobs::open(store.clone()).await?;
         let opened = Opened::open(store.clone(), config.files.clone()).await?;
-        let mut primary =
-            Primary::on(listener, config.primary.clone(), ids, Some(saved.clone()), Some(opened.files.clone()))?;
+        let key = cluster::key(store.as_ref()).await?;
+        let mut settings = config.primary.clone();
+        settings.driver.key = Some(key);
+        let keys = KeyRing::new(key);
+        let mut primary = Primary::on(listener, settings, ids, Some(saved.clone()), Some(opened.files.clone()))?;
         primary.driver.history().restore(&ended).into_iter().for_each(|job| saved.forget(job));
         let (tasks, stop) = primary.background();
         tasks.spawn(saved.write(stop.clone()));
@@ -151,9 +155,13 @@ impl Cluster {
         stores.set_wfs(Wfs::new(Arc::new(opened.files.clone()), Handle::current(), None));
         let files = opened.files.clone();
         serve_files(&mut primary, opened);
-        let results =
-            ResultSource::remote(primary.driver.directory().clone(), Handle::current(), runtime.memory_pool.clone());
-        let services = assemble(&mut primary, config, store, stores, runtime, results, files, rest_url).await?;
+        let results = ResultSource::remote(
+            primary.driver.directory().clone(),
+            Handle::current(),
+            runtime.memory_pool.clone(),
+            keys.clone(),
+        );
+        let services = assemble(&mut primary, config, store, stores, runtime, results, files, keys, rest_url).await?;
         if let (Some(listener), Some(rest)) = (rest_listener, &config.rest) {
             let (tasks, stop) = primary.background();
             tasks.spawn(rest.faces.serve(services, listener, stop.clone()));
@@ -184,7 +192,8 @@ impl Cluster {
         stop_with(&primary, ids_stop);
         let (results, runtime, stores) =
             executor(&primary.driver, files).map_err(|error| ClusterError::Start(error.to_string()))?;
-        assemble(&mut primary, &config, store, stores, runtime, results, names, String::new()).await?;
+        assemble(&mut primary, &config, store, stores, runtime, results, names, KeyRing::default(), String::new())
+            .await?;
         Ok(Cluster { primary, rest: None })
     }
 }
@@ -266,6 +275,7 @@ async fn assemble(
     runtime: Arc<RuntimeEnv>,
     results: ResultSource,
     files: Files,
+    keys: KeyRing,
     rest_url: String,
 ) -> Result<Services, ClusterError> {
     let warehouse = match &config.warehouse {
@@ -290,22 +300,22 @@ async fn assemble(
     let (tasks, stop) = (tasks.clone(), stop.clone());
     let statements = Statements::new(config.statements.clone(), catalog.clone(), runner, journal, tasks.clone());
     let jobs = Jobs::new(driver.clone());
-    let runs = Runs::new(config.runs.clone(), statements.clone(), jobs.clone());
+    let runs = Runs::new(config.runs.clone(), statements.clone(), jobs.clone(), keys);
     let sessions = Sessions::new(registry.clone(), statements.clone());
     let limits = config.elastic.as_ref().map(|elastic| elastic.config.clone());
-    let cluster = ClusterView::new(driver.clone(), rest_url);
-    let cluster = cluster.with(sessions.clone(), runs.clone(), catalog.clone(), limits);
+    let view = ClusterView::new(driver.clone(), rest_url);
+    let view = view.with(sessions.clone(), runs.clone(), catalog.clone(), limits);
     let options = config.sessions.options.clone();
     let (settings, of_runs, gate) = (config.submissions, runs.clone(), statements.gate().clone());
     let services = Services {
         loads: Loads::new(statements.clone(), runs.clone()),
         submissions: Submissions::new(settings, of_runs, statements.clone(), driver, store, options),
         catalog: CatalogView::new(statements),
-        files: FilesView::new(Wfs::new(Arc::new(files), Handle::current(), None), cluster.clone()),
+        files: FilesView::new(Wfs::new(Arc::new(files), Handle::current(), None), view.clone()),
         runs,
         sessions,
         jobs,
-        cluster,
+        cluster: view,
     };
     tasks.spawn(upkeep(catalog, registry.clone(), services.clone(), stop));
     primary.services().add_service(FlightFace::new(services.clone()).into_server());

@@ -6,8 +6,9 @@ pub(crate) mod standby;
 
 use crate::driver::dispatch::DispatchService;
 use crate::driver::saved::SavedJobs;
-use crate::driver::{Directory, Driver, DriverConfig, IdSource};
+use crate::driver::{Directory, Driver, DriverConfig};
 use crate::files::Files;
+use crate::meta::IdSource;
 use crate::statements::sessions::{Registry, incoming};
 use futures::Stream;
 use futures::future::BoxFuture;

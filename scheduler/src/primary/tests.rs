@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::admin::AdminService;
-use crate::driver::MemoryIds;
 use crate::driver::history::JobInfo;
 use crate::fixtures::planned;
+use crate::meta::MemoryIds;
 use crate::services::cluster::ClusterView;
 use crate::services::jobs::Jobs;
 use tokio::sync::mpsc;

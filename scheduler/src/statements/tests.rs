@@ -1,7 +1,7 @@
 use super::in_process::InProcess;
 use super::*;
-use crate::driver::{Driver, DriverConfig, MemoryIds};
-use crate::meta::{Entry, Leader, MemoryStore, MetaError, MetaStore, Term, Transaction};
+use crate::driver::{Driver, DriverConfig};
+use crate::meta::{Entry, Leader, MemoryIds, MemoryStore, MetaError, MetaStore, Term, Transaction};
 use crate::services::cluster::ClusterView;
 use crate::services::jobs::Jobs;
 use crate::services::loads::Loads;
@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_connectors::StoreRegistry;
 use windlass_connectors::wfs::Wfs;
 use windlass_core::access::Principal;
+use windlass_proto::pass::KeyRing;
 
 /// A cluster without files.
 #[derive(Debug)]
@@ -98,7 +99,7 @@ impl Bench {
         let (ids, store) = (Arc::new(MemoryIds::default()), Arc::new(MemoryStore::default()));
         let driver = Driver::start(DriverConfig::default(), ids, None, None, stop, &tasks);
         let jobs = Jobs::new(driver.clone());
-        let runs = Runs::new(RunsConfig::default(), statements.clone(), jobs.clone());
+        let runs = Runs::new(RunsConfig::default(), statements.clone(), jobs.clone(), KeyRing::default());
         let cluster = ClusterView::new(driver.clone(), String::new());
         let wfs = Wfs::new(Arc::new(NoFiles), tokio::runtime::Handle::current(), None);
         let (config, of_runs) = (SubmissionsConfig::default(), runs.clone());

@@ -1,5 +1,6 @@
 //! What lies under which prefix of the metadata store: a file for each, with its records and the writes that change them.
 
+pub(crate) mod cluster;
 pub(crate) mod outcomes;
 pub(crate) mod submissions;
 pub(crate) mod tries;

@@ -33,6 +33,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use windlass_core::access::Principal;
 use windlass_core::ids::JobId;
+use windlass_proto::pass::KeyRing;
 
 #[derive(Clone, Debug)]
 pub struct RunsConfig {
@@ -168,6 +169,8 @@ struct Shared {
     config: RunsConfig,
     statements: Statements,
     jobs: Jobs,
+    /// Signs passes for results that clients read from executors.
+    keys: KeyRing,
     runs: Mutex<BTreeMap<RunId, Run>>,
     /// When the last result was kept.
     kept: Mutex<Instant>,
@@ -215,9 +218,9 @@ struct Held {
 const SHOWN: usize = 4_096;
 
 impl Runs {
-    pub(crate) fn new(config: RunsConfig, statements: Statements, jobs: Jobs) -> Self {
-        let (runs, gone) = (Mutex::default(), Notify::new());
-        Runs { shared: Arc::new(Shared { config, statements, jobs, runs, kept: Mutex::new(Instant::now()), gone }) }
+    pub(crate) fn new(config: RunsConfig, statements: Statements, jobs: Jobs, keys: KeyRing) -> Self {
+        let (runs, gone, kept) = (Mutex::default(), Notify::new(), Mutex::new(Instant::now()));
+        Runs { shared: Arc::new(Shared { config, statements, jobs, keys, runs, kept, gone }) }
     }
 
     pub fn config(&self) -> &RunsConfig {

@@ -3,14 +3,19 @@
 use super::{RunId, Runs, Stage};
 use crate::errors::QueryError;
 use crate::statements::{Execution, Finished, Rows};
+use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 use windlass_core::access::Principal;
 use windlass_core::ids::{AttemptId, JobId};
+
+/// Longer than anybody takes to read a result.
+const PASS: Duration = Duration::from_secs(24 * 3_600);
 
 /// Rows of a result, from one row on.
 #[derive(Clone, Debug)]
@@ -105,14 +110,24 @@ impl Runs {
         Ok(Page { schema: Arc::clone(&execution.schema), batches, from, more })
     }
 
+    /// Signs a pass by which a client reads the outputs of `job` from executors.
+    pub fn pass(&self, by: &Principal, job: JobId) -> Bytes {
+        self.shared.keys.sign(job, by, PASS)
+    }
+
     /// Reads map outputs that belong to a kept result of `job`, for a client that cannot reach the executors that hold them.
+    ///
+    /// # Errors
+    /// `pass` is none for that job, or the result is gone.
     pub fn read_outputs(
         &self,
         _: &Principal,
+        pass: &[u8],
         job: JobId,
         outputs: &[AttemptId],
         schema: &SchemaRef,
     ) -> Result<SendableRecordBatchStream, QueryError> {
+        self.shared.keys.check(pass, job).map_err(|error| QueryError::Denied(error.to_string()))?;
         let finished = self.of_job(job).ok_or_else(gone)?;
         let parts = outputs.iter().filter_map(|output| finished.parts.iter().position(|part| part.output == *output));
         self.shared.statements.read_parts(schema, &finished, parts.collect())

@@ -11,7 +11,7 @@ fn by() -> Principal {
 
 fn runs(bench: &Bench, config: RunsConfig) -> Runs {
     let services = bench.services();
-    Runs::new(config, bench.statements.clone(), services.jobs)
+    Runs::new(config, bench.statements.clone(), services.jobs, KeyRing::default())
 }
 
 /// A result of `parts` parts, kept.
