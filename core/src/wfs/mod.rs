@@ -50,12 +50,12 @@ pub use record::{Block, Changes, Counters, CreateMode, FileData, FolderTerms, Ki
 pub use repair::{Health, MemberStatus};
 pub use tree::Usage;
 
+use crate::dice::Dice;
 use crate::ids::{BlockId, ExecutorId, FileId};
 use crate::time::Instant;
 use coding::Layout;
 use departed::Departed;
 use outcome::Outcomes;
-use place::Dice;
 use recode::Recoder;
 use repair::Upkeep;
 use replicas::Replicas;

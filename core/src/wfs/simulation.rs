@@ -5,7 +5,6 @@
 //! not durable when the primary died are lost, and nobody was told of them. A write that breaks off may leave torn bytes of the right
 //! length. The checkers look at disks and at what writers were told, never at what the namespace believes.
 
-use super::place::Dice;
 use super::tests::Stored;
 use super::*;
 use std::collections::VecDeque;
