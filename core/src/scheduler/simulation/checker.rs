@@ -454,7 +454,8 @@ impl Checker {
         self.moving.retain(|output, _| output.job() != job || !which(output.stage()));
     }
 
-    fn outputs(&self, stage: StageId) -> Vec<MapLocation> {
+    /// Where the committed outputs of a stage are.
+    pub fn outputs(&self, stage: StageId) -> Vec<MapLocation> {
         let outputs = self.committed.range(stage.task(0)..=stage.task(u32::MAX));
         let location = |(task, c): (&TaskId, &Committed)| MapLocation {
             partition: task.partition,

@@ -330,14 +330,18 @@ impl World {
         let verdict = checker.observe(self.now, &event, &output);
         verdict.map_err(|complaint| format!("{complaint}\n  after {event:?}\n  in {output:?}"))?;
         // Written some time later, as it is then.
-        let persist: Vec<_> = output
-            .persist
-            .iter()
-            .map(|persist| match persist {
-                Persist::Stage { stage, .. } => (stage.job, scheduler.kept(*stage).map(|outputs| (*stage, outputs))),
-                Persist::Forget { job, .. } => (*job, None),
-            })
-            .collect();
+        let persist = output.persist.iter().filter_map(|persist| match persist {
+            Persist::Stage { stage, .. } => Some((stage.job, Some((*stage, scheduler.kept(*stage)?)))),
+            Persist::Forget { job, .. } => Some((*job, None)),
+        });
+        let persist: Vec<_> = persist.collect();
+        for (stage, outputs) in persist.iter().filter_map(|(_, kept)| kept.as_ref()) {
+            let saved: Vec<MapLocation> = outputs.iter().map(|output| output.location).collect();
+            let there = checker.outputs(*stage);
+            if saved != there {
+                return Err(format!("{stage} is saved as {saved:?}, and is {there:?}\n  after {event:?}"));
+            }
+        }
         let ended = output.reply.iter().map(|reply| {
             let (Reply::JobFinished { job, .. } | Reply::JobFailed { job, .. }) = reply;
             *job
