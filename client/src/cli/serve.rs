@@ -138,6 +138,7 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
             after: primary.speculation_after.duration(),
         }),
         hand_back_after: primary.hand_back_after.duration(),
+        save_stages_after: primary.save_stages_after.duration(),
         keep_unclaimed: primary.keep_unclaimed.duration(),
         max_queued_jobs: Some(primary.queued_jobs.0 as usize),
         max_queued_jobs_per_user: Some(primary.queued_jobs_per_user.0 as usize),
@@ -149,7 +150,6 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
         scheduler,
         heartbeat: primary.heartbeat.duration(),
         history_jobs: primary.history.0 as usize,
-        save_stages_after: primary.save_stages_after.duration(),
         ..DriverConfig::default()
     };
     let listen = address("primary.listen", &primary.listen)?;

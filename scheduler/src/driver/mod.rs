@@ -61,8 +61,6 @@ pub struct DriverConfig {
     pub idle_plan_bytes: usize,
     /// Ended jobs that the history keeps. Default 1,000.
     pub history_jobs: usize,
-    /// Finished stages of jobs that run longer than this are saved for the next leader. Default 1 s.
-    pub save_stages_after: Duration,
     /// The key of the cluster, which executors are told. Default: none, as all of them are in this process.
     pub key: Option<ClusterKey>,
 }
@@ -76,7 +74,6 @@ impl Default for DriverConfig {
             orders: 4_096,
             idle_plan_bytes: 64 << 20,
             history_jobs: 1_000,
-            save_stages_after: Duration::from_secs(1),
             key: None,
         }
     }
@@ -189,6 +186,7 @@ impl Driver {
             plan.stages.iter_mut().for_each(|stage| stage.planned = None);
         }
         let mut spec = plan.spec(id, info.terms.clone());
+        spec.statement = info.saved_as.as_deref().filter(|_| shared.saved.is_some()).map(Arc::from);
         if let Some(begun) = begun {
             spec.earlier = Some(self.go_on_with(&begun, &plan).await);
         }
@@ -223,7 +221,7 @@ impl Driver {
             .iter()
             .map(|stage| KeptStage { stage: stage.index, outputs: stage.outputs.iter().filter_map(present).collect() });
         tracing::info!(job = %begun.job, stages = same.len(), "going on with a job that an earlier leader began");
-        Earlier { first_attempt: begun.first_attempt, stages: stages.collect() }
+        Earlier { takeovers: begun.takeovers, stages: stages.collect() }
     }
 
     /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. None: no such job.
