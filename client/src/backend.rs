@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use std::fmt::Debug;
+#[cfg(feature = "files")]
 use windlass_connectors::wfs::Wfs;
 
 /// A statement on its way to a cluster.
@@ -33,7 +34,8 @@ pub(crate) enum Sent {
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
     Sql(String),
-    /// A logical plan, as [`windlass_engine::logical`] encodes it.
+    /// A logical plan, as `windlass_engine::logical` encodes it.
+    #[cfg_attr(not(feature = "dataframe"), expect(dead_code, reason = "DataFrames make plans"))]
     Plan(Bytes),
 }
 
@@ -87,6 +89,7 @@ pub(crate) trait Backend: Debug + Send + Sync {
     async fn decommission(&self, executor: &str) -> Result<String>;
 
     /// The files of the cluster.
+    #[cfg(feature = "files")]
     fn files(&self) -> Wfs;
 
     /// Ends the session. Embedded: stops the cluster.

@@ -3,10 +3,12 @@
 
 pub(crate) mod temporary;
 
+use crate::Client;
 use crate::backend::{Answer, Backend, Request, Table, TableFilter};
 use crate::error::{ClientError, Result};
 use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
 use crate::remote::{Remote, Services, Wire};
+use crate::session::Session;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
@@ -38,6 +40,13 @@ pub struct EmbeddedOptions {
     pub dir: Option<PathBuf>,
     /// Options that the session begins with, as SET takes them.
     pub options: Vec<(String, String)>,
+}
+
+impl Client {
+    /// Starts a cluster inside this process, a primary and an executor, and opens a session with it. It ends with [`Session::close`].
+    pub async fn embedded(options: EmbeddedOptions) -> Result<Session> {
+        Ok(Session::new(Embedded::start(options).await?))
+    }
 }
 
 /// One primary and one executor, joined by channels.

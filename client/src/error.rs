@@ -1,7 +1,6 @@
 //! What can go wrong between a client and its cluster.
 
 use arrow::error::ArrowError;
-use datafusion::error::DataFusionError;
 use std::io;
 use std::time::Duration;
 use tonic::{Code, Status};
@@ -179,25 +178,6 @@ fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
     error.to_string()
 }
 
-/// DataFusion's own errors, in the DataFrame API.
-impl From<DataFusionError> for ClientError {
-    fn from(error: DataFusionError) -> Self {
-        match error {
-            DataFusionError::External(inner) => match inner.downcast::<ClientError>() {
-                Ok(error) => *error,
-                Err(inner) => ClientError::Statement { message: inner.to_string() },
-            },
-            other => ClientError::Statement { message: other.strip_backtrace() },
-        }
-    }
-}
-
-impl From<ClientError> for DataFusionError {
-    fn from(error: ClientError) -> Self {
-        DataFusionError::External(Box::new(error))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,12 +196,6 @@ mod tests {
         let status = Status::unimplemented("this subquery is not supported");
         let error = ClientError::from_status(&status, "grpc://x", "running the statement");
         assert_eq!(error.to_string(), "this subquery is not supported");
-    }
-
-    #[test]
-    fn a_client_error_survives_the_trip_through_datafusion() {
-        let inner: DataFusionError = ClientError::Cancelled.into();
-        assert!(matches!(ClientError::from(inner), ClientError::Cancelled));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The rows of a statement, as a stream.
 
 use crate::error::Result;
+use crate::handle::QueryHandle;
 use crate::jobs::Progress;
-use crate::session::QueryHandle;
+
 use arrow::array::AsArray;
 use arrow::datatypes::{SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;

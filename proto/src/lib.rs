@@ -1,8 +1,9 @@
-//! The wire: generated types, and the only place where wire types become core types and back.
+//! The wire: generated types, the only place where wire types become core types and back, and what both of its ends have to agree on.
 
 pub mod bulk;
 pub mod convert;
 pub mod files;
+pub mod leaves;
 pub mod version;
 
 pub use convert::WireError;
@@ -10,6 +11,11 @@ pub use convert::WireError;
 /// Generated from `proto/windlass/v1`.
 pub mod v1 {
     tonic::include_proto!("windlass.v1");
+}
+
+/// What a client speaks of Arrow Flight and Flight SQL, generated from `proto/arrow/flight.proto`.
+pub mod flight {
+    tonic::include_proto!("arrow.flight.protocol");
 }
 
 /// What names [`v1::PlanStatement`] in a Flight SQL command.

@@ -9,7 +9,7 @@ use super::{Failure, Outcome, sql};
 use crate::config::units::{ByteSize, Span};
 use crate::jobs::{Job, JobDetail, Program};
 use crate::params::Params;
-use crate::session::{Client, Session};
+use crate::{Client, Session};
 use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

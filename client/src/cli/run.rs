@@ -10,7 +10,7 @@ use crate::error::ClientError;
 use crate::jobs::Progress;
 use crate::params::Params;
 use crate::result::ResultStream;
-use crate::session::{QueryHandle, Session, Statement};
+use crate::{QueryHandle, Session, Statement};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use std::io::IsTerminal;

@@ -6,6 +6,8 @@ use crate::error::{ClientError, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tonic::codegen::http::Uri;
+use tonic::codegen::http::uri::InvalidUri;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::Endpoint;
 use tonic::{Request, Response};
@@ -34,12 +36,11 @@ pub(crate) fn endpoint(url: &str, connect_timeout: Duration) -> Result<Endpoint>
     if authority.is_empty() || authority.contains(['/', ' ']) {
         return Err(wrong("no host and port"));
     }
-    let uri = url::Url::parse(&format!("http://{authority}")).map_err(|e| wrong(&e.to_string()))?;
-    // Url drops the port 80 of http; it is as good as any here.
-    if uri.port().is_none() && !authority.ends_with(":80") {
+    let uri: Uri = format!("http://{authority}").parse().map_err(|e: InvalidUri| wrong(&e.to_string()))?;
+    if uri.port_u16().is_none() {
         return Err(wrong("no port"));
     }
-    let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|e| wrong(&e.to_string()))?;
+    let endpoint = Endpoint::from(uri);
     endpoint
         .connect_timeout(connect_timeout)
         .tcp_nodelay(true)

@@ -4,14 +4,15 @@ use super::connection::{self, CONNECT_TIMEOUT, Identity};
 use super::fetch::Fetcher;
 use super::wire::Wire;
 use crate::error::{ClientError, Result};
-use arrow_flight::flight_service_client::FlightServiceClient;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use windlass_proto::flight::flight_service_client::FlightServiceClient;
 use windlass_proto::v1::ClusterStatusRequest;
 use windlass_proto::v1::admin_client::AdminClient;
+#[cfg(feature = "files")]
 use windlass_proto::v1::files_client::FilesClient;
 
 /// How long a cluster may be without a leader before its clients give up. A lease of the default length ends well within it.
@@ -39,6 +40,7 @@ impl Link {
         FlightServiceClient::new(self.wire.clone()).max_decoding_message_size(usize::MAX)
     }
 
+    #[cfg(feature = "files")]
     pub fn files(&self) -> FilesClient<Wire> {
         FilesClient::new(self.wire.clone()).max_decoding_message_size(usize::MAX)
     }

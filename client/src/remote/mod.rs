@@ -2,6 +2,9 @@
 
 mod connection;
 mod fetch;
+#[cfg(feature = "files")]
+mod files;
+mod flight;
 mod link;
 mod statement;
 mod tables;
@@ -13,7 +16,6 @@ use crate::backend::{Answer, Backend, Body, Request, Sent, Table, TableFilter};
 use crate::error::{ClientError, Result};
 use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
 use arrow::record_batch::RecordBatch;
-use arrow_flight::Action;
 use async_trait::async_trait;
 use connection::Identity;
 use futures::stream::{self, BoxStream};
@@ -26,14 +28,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tonic::{Code, Status};
-use windlass_connectors::wfs::{BlockNode, Local, Primary, Wfs};
-use windlass_proto::v1;
+#[cfg(feature = "files")]
+use windlass_connectors::wfs::Wfs;
+use windlass_proto::flight::Action;
+use windlass_proto::leaves::{Leaves, leaves};
 use windlass_proto::v1::admin_client::AdminClient;
 use windlass_proto::v1::{
     ClusterStatusRequest, DrainExecutorRequest, JobRequest, ListJobsRequest, SubmitRequest, WatchQueryRequest,
 };
-use windlass_scheduler::statements::{Leaves, leaves};
-pub(crate) use wire::{Services, Wire};
+#[cfg(feature = "embedded")]
+pub(crate) use wire::Services;
+pub(crate) use wire::Wire;
 
 /// A session with whichever primary leads.
 #[derive(Clone)]
@@ -90,6 +95,7 @@ impl Remote {
         Ok(Remote::with(link, url.to_owned(), members, identity))
     }
 
+    #[cfg(any(test, feature = "embedded"))]
     pub(crate) fn over(wire: Wire, url: String, token: Option<String>) -> Remote {
         let identity = Arc::new(Identity::new(token));
         Remote::with(Link::new(wire, url.clone(), &identity), url, Vec::new(), identity)
@@ -239,37 +245,6 @@ impl Remote {
     }
 }
 
-#[async_trait]
-impl Primary for Remote {
-    async fn ask(&self, request: v1::FileRequest) -> std::result::Result<v1::FileReply, Status> {
-        let call = |link: Arc<Link>| {
-            let request = self.identity.request(request.clone(), None);
-            async move {
-                let answer = link.files().ask(request).await;
-                let answer =
-                    answer.map_err(|status| ClientError::from_status(&status, &link.url, "asking about files"));
-                Ok(answer?.into_inner())
-            }
-        };
-        // Whatever is asked for happens once.
-        self.call(Again::Harmless, call).await.map_err(|error| Status::unavailable(error.to_string()))
-    }
-}
-
-/// A process without replicas.
-#[derive(Debug)]
-struct Here(v1::Near);
-
-impl Local for Here {
-    fn near(&self) -> v1::Near {
-        self.0.clone()
-    }
-
-    fn node(&self, _executor: u64) -> Option<Arc<dyn BlockNode>> {
-        None
-    }
-}
-
 fn of_job(status: &Status, peer: &str, doing: &str) -> ClientError {
     match status.code() {
         Code::NotFound => ClientError::UnknownJob(status.message().to_owned()),
@@ -390,15 +365,14 @@ impl Backend for Remote {
         Ok(self.ask(Again::Harmless, message, "asking an executor to leave", failed, send).await?.executor)
     }
 
+    #[cfg(feature = "files")]
     fn files(&self) -> Wfs {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-        let here = Here(v1::Near { executor: 0, host, rack: String::new() });
-        Wfs::new(Arc::new(self.clone()), tokio::runtime::Handle::current(), Some(Arc::new(here)))
+        files::of(self)
     }
 
     async fn close(&self) -> Result<()> {
         // CloseSessionRequest has no fields.
-        let action = self.identity.request(Action::new("CloseSession", Vec::new()), None);
+        let action = self.identity.request(Action { r#type: "CloseSession".to_owned(), ..Action::default() }, None);
         let link = self.link();
         match link.flight().do_action(action).await {
             Ok(_) => Ok(()),

@@ -6,6 +6,7 @@ use crate::backend::Body;
 use crate::params::{Param, Params};
 use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::ipc::writer::StreamWriter;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
@@ -16,7 +17,7 @@ use arrow_flight::sql::{
     Command, CommandGetTables, CommandPreparedStatementQuery, CommandStatementQuery, DoPutPreparedStatementResult,
     ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
-use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
+use arrow_flight::{Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
@@ -76,7 +77,11 @@ fn along(numbers: &[i64]) -> FlightInfo {
     let schema = Arc::new(numbers_schema());
     let column = Arc::new(Int64Array::from(numbers.to_vec()));
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
-    let rows = windlass_engine::encode_batches(&schema, &[batch.slice(0, 0), batch]).unwrap();
+    let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();
+    writer.write(&batch.slice(0, 0)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.finish().unwrap();
+    let rows = writer.into_inner().unwrap();
     let info = FlightInfo::new().try_with_schema(&schema).unwrap();
     info.with_endpoint(FlightEndpoint::new().with_app_metadata(rows))
 }

@@ -39,9 +39,9 @@ pub use cluster::ClusterRunner;
 pub use gate::Gate;
 pub use outcome::Sent;
 pub use params::{ParameterNames, Parameters};
-pub use parse::{Leaves, leaves};
 pub use publish::Journal;
 pub use runner::{Finished, Part, Runner, Started};
+pub use windlass_proto::leaves::{Leaves, leaves};
 
 use crate::driver::history::JobInfo;
 use crate::driver::saved::Begun;
