@@ -1,7 +1,7 @@
 //! What a session needs of a cluster, whether it is reached over the network or lives in this process.
 
 use crate::error::Result;
-use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
+use crate::jobs::{ClusterStatus, Job, JobDetail, JobId, JobState, Progress};
 use crate::params::Params;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -43,8 +43,8 @@ pub(crate) enum Body {
 pub(crate) struct Answer {
     pub schema: SchemaRef,
     pub batches: BoxStream<'static, Result<RecordBatch>>,
-    /// Empty when the statement was no job.
-    pub job: String,
+    /// None when the statement was no job.
+    pub job: Option<JobId>,
 }
 
 /// A table or view of the cluster's catalog.
@@ -78,12 +78,12 @@ pub(crate) trait Backend: Debug + Send + Sync {
 
     async fn tables(&self, filter: &TableFilter) -> Result<Vec<Table>>;
 
-    async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<String>;
+    async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId>;
     async fn jobs(&self, limit: u32) -> Result<Vec<Job>>;
-    async fn job(&self, job: &str) -> Result<JobDetail>;
+    async fn job(&self, job: JobId) -> Result<JobDetail>;
     /// The state in which the job was found.
-    async fn cancel(&self, job: &str) -> Result<String>;
-    async fn job_logs(&self, job: &str) -> Result<Vec<String>>;
+    async fn cancel(&self, job: JobId) -> Result<JobState>;
+    async fn job_logs(&self, job: JobId) -> Result<Vec<String>>;
     async fn status(&self) -> Result<ClusterStatus>;
     /// Asks an executor, by name or id, to leave. Returns its id, before it has left.
     async fn decommission(&self, executor: &str) -> Result<String>;

@@ -51,15 +51,15 @@ impl QueryHandle {
                 if item.is_last() {
                     return Ok(None);
                 }
-                if !item.job.is_empty() {
-                    return Ok(Some(item.job));
+                if item.job.is_some() {
+                    return Ok(item.job);
                 }
             }
             Ok::<_, ClientError>(None)
         })
         .await;
         match found {
-            Ok(Ok(Some(job))) => self.backend.cancel(&job).await.map(|_| ()),
+            Ok(Ok(Some(job))) => self.backend.cancel(job).await.map(|_| ()),
             Ok(Err(error)) => Err(error),
             Ok(Ok(None)) | Err(_) => Ok(()),
         }

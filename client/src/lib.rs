@@ -57,8 +57,9 @@ pub use backend::{Table, TableFilter};
 pub use client::Client;
 #[cfg(feature = "embedded")]
 pub use embedded::EmbeddedOptions;
-pub use error::{ClientError, Result};
+pub use error::{ClientError, ErrorKind, Result};
 pub use handle::QueryHandle;
+pub use jobs::{JobId, JobState, StageState};
 pub use params::{Param, Params};
 pub use result::ResultStream;
 pub use session::Session;

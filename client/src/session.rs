@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, Body, Table, TableFilter};
 use crate::error::{ClientError, Result};
-use crate::jobs::{ClusterStatus, Job, JobDetail};
+use crate::jobs::{ClusterStatus, Job, JobDetail, JobId, JobState};
 use crate::statement::Statement;
 use std::sync::Arc;
 #[cfg(feature = "files")]
@@ -61,7 +61,7 @@ impl Session {
     }
 
     /// Runs statements detached from this client, in a session of their own. Returns the job's id.
-    pub async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<String> {
+    pub async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId> {
         self.backend.submit(sql, name, options).await
     }
 
@@ -70,16 +70,16 @@ impl Session {
         self.backend.jobs(limit).await
     }
 
-    pub async fn job(&self, job: &str) -> Result<JobDetail> {
+    pub async fn job(&self, job: JobId) -> Result<JobDetail> {
         self.backend.job(job).await
     }
 
     /// Asks for the end of a job, and returns the state that it is in.
-    pub async fn cancel_job(&self, job: &str) -> Result<String> {
+    pub async fn cancel_job(&self, job: JobId) -> Result<JobState> {
         self.backend.cancel(job).await
     }
 
-    pub async fn job_logs(&self, job: &str) -> Result<Vec<String>> {
+    pub async fn job_logs(&self, job: JobId) -> Result<Vec<String>> {
         self.backend.job_logs(job).await
     }
 

@@ -1,6 +1,6 @@
 //! DataFusion's errors as a client's, and back.
 
-use crate::error::ClientError;
+use crate::error::{ClientError, ErrorKind};
 use datafusion::error::DataFusionError;
 
 /// DataFusion's own errors, in the DataFrame API.
@@ -9,9 +9,9 @@ impl From<DataFusionError> for ClientError {
         match error {
             DataFusionError::External(inner) => match inner.downcast::<ClientError>() {
                 Ok(error) => *error,
-                Err(inner) => ClientError::Statement { message: inner.to_string() },
+                Err(inner) => ClientError::Statement { kind: ErrorKind::Invalid, message: inner.to_string() },
             },
-            other => ClientError::Statement { message: other.strip_backtrace() },
+            other => ClientError::Statement { kind: ErrorKind::Invalid, message: other.strip_backtrace() },
         }
     }
 }

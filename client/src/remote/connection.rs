@@ -55,8 +55,20 @@ pub(crate) fn endpoint(url: &str, connect_timeout: Duration) -> Result<Endpoint>
 }
 
 pub(crate) async fn connect(url: &str, timeout: Duration) -> Result<Wire> {
-    let channel = endpoint(url, timeout)?.connect().await;
-    channel.map(Wire::Network).map_err(|error| ClientError::unreachable(url, &error, timeout))
+    let endpoint = endpoint(url, timeout)?;
+    match endpoint.connect().await {
+        Ok(channel) => Ok(Wire::Network(channel)),
+        Err(error) => {
+            let resolves = resolves(endpoint.uri()).await;
+            Err(ClientError::unreachable(url, &error, timeout, resolves))
+        }
+    }
+}
+
+/// Whether the host has an address.
+async fn resolves(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    tokio::net::lookup_host((host, 0)).await.is_ok_and(|mut found| found.next().is_some())
 }
 
 /// What makes the requests of one client one session.

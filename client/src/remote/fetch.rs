@@ -118,7 +118,8 @@ impl Fetcher {
             (Err(error @ ClientError::ResultLost { .. }), _) => Err(error),
             // The executor is what is missing; that the primary cannot stand in for it is a detail.
             (Err(error), Some(complaint)) => {
-                Err(ClientError::statement(format!("{complaint}; and through the primary: {error}")))
+                let message = format!("{complaint}; and through the primary: {error}");
+                Err(ClientError::Statement { kind: error.kind(), message })
             }
             (answer, _) => answer,
         }
@@ -207,7 +208,7 @@ impl Reading {
                 Ok(Ok(batches)) => self.current = Some(batches),
                 Ok(Err(error)) => return Some(Err(error)),
                 Err(panicked) => {
-                    return Some(Err(ClientError::statement(format!("cannot read the result: {panicked}"))));
+                    return Some(Err(ClientError::garbled(format!("cannot read the result: {panicked}"))));
                 }
             }
             self.prefetch();

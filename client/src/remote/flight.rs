@@ -52,7 +52,7 @@ sql_messages!(
 
 /// The message in `body`. `None`: there is one of another kind.
 pub(super) fn unpack<T: SqlMessage>(body: &[u8]) -> Result<Option<T>> {
-    let garbled = |e: prost::DecodeError| ClientError::statement(format!("the cluster's answer cannot be read: {e}"));
+    let garbled = |e: prost::DecodeError| ClientError::garbled(format!("the cluster's answer cannot be read: {e}"));
     let any = Any::decode(body).map_err(garbled)?;
     if any.type_url != T::type_url() {
         return Ok(None);

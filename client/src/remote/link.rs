@@ -144,17 +144,12 @@ async fn ask_first(url: &str, identity: &Arc<Identity>) -> std::result::Result<L
         ClientError::Disconnected { peer: url.to_owned(), doing: "connecting".to_owned(), reason, sent: true }
     })?;
     let status = asked.map_err(|status| {
-        let error = ClientError::from_status(&status, url, "asking for the cluster's state");
-        let not_grpc = match &error {
-            ClientError::Disconnected { reason: said, .. } | ClientError::Statement { message: said } => {
-                windlass_proto::not_grpc(said)
-            }
-            _ => None,
-        };
-        match (not_grpc, error) {
-            (Some(reason), _) => First::Failed(ClientError::Version { url: url.to_owned(), reason }),
-            (None, error @ ClientError::Disconnected { .. }) => First::Broken(error),
-            (None, error) => First::Failed(error),
+        if let Some(reason) = windlass_proto::errors::not_grpc(&status) {
+            return First::Failed(ClientError::Version { url: url.to_owned(), reason });
+        }
+        match ClientError::from_status(&status, url, "asking for the cluster's state") {
+            error @ ClientError::Disconnected { .. } => First::Broken(error),
+            error => First::Failed(error),
         }
     })?;
     windlass_proto::version::check("the cluster", &status.into_inner().version)

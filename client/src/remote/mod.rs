@@ -14,7 +14,7 @@ mod wire;
 
 use crate::backend::{Answer, Backend, Body, Request, Sent, Table, TableFilter};
 use crate::error::{ClientError, Result};
-use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
+use crate::jobs::{ClusterStatus, Job, JobDetail, JobId, JobState, Progress, job_state};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use connection::Identity;
@@ -302,8 +302,8 @@ impl Backend for Remote {
             let failed = |status: Status| ClientError::from_status(&status, &url, "watching the statement");
             let progress = admin.watch_query(request).await.map_err(failed)?.into_inner();
             Ok(progress.map(move |item| {
-                item.map(Progress::from)
-                    .map_err(|status| ClientError::from_status(&status, &url, "watching the statement"))
+                item.map_err(|status| ClientError::from_status(&status, &url, "watching the statement"))
+                    .and_then(Progress::try_from)
             }))
         })
         .flat_map(|opened: Result<_>| match opened {
@@ -317,35 +317,35 @@ impl Backend for Remote {
         self.call(Again::Harmless, |link| async move { tables::list(&link, filter).await }).await
     }
 
-    async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<String> {
+    async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId> {
         let message =
             SubmitRequest { sql: sql.to_owned(), name: name.to_owned(), options: options.iter().cloned().collect() };
         let send = |mut admin: AdminClient<_>, request| async move { admin.submit(request).await };
-        Ok(self.ask(Again::Never, message, "submitting the job", ClientError::from_status, send).await?.job)
+        self.ask(Again::Never, message, "submitting the job", ClientError::from_status, send).await?.job.parse()
     }
 
     async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
         let send = |mut admin: AdminClient<_>, request| async move { admin.list_jobs(request).await };
         let message = ListJobsRequest { limit };
         let answer = self.ask(Again::Harmless, message, "listing jobs", ClientError::from_status, send).await?;
-        Ok(answer.jobs.into_iter().map(Job::from).collect())
+        answer.jobs.into_iter().map(Job::try_from).collect()
     }
 
-    async fn job(&self, job: &str) -> Result<JobDetail> {
+    async fn job(&self, job: JobId) -> Result<JobDetail> {
         let send = |mut admin: AdminClient<_>, request| async move { admin.show_job(request).await };
-        let message = JobRequest { job: job.to_owned() };
-        Ok(self.ask(Again::Harmless, message, "looking up the job", of_job, send).await?.into())
+        let message = JobRequest { job: job.to_string() };
+        self.ask(Again::Harmless, message, "looking up the job", of_job, send).await?.try_into()
     }
 
-    async fn cancel(&self, job: &str) -> Result<String> {
+    async fn cancel(&self, job: JobId) -> Result<JobState> {
         let send = |mut admin: AdminClient<_>, request| async move { admin.cancel_job(request).await };
-        let message = JobRequest { job: job.to_owned() };
-        Ok(self.ask(Again::Harmless, message, "cancelling the job", of_job, send).await?.state)
+        let message = JobRequest { job: job.to_string() };
+        job_state(&self.ask(Again::Harmless, message, "cancelling the job", of_job, send).await?.state)
     }
 
-    async fn job_logs(&self, job: &str) -> Result<Vec<String>> {
+    async fn job_logs(&self, job: JobId) -> Result<Vec<String>> {
         let send = |mut admin: AdminClient<_>, request| async move { admin.job_logs(request).await };
-        let message = JobRequest { job: job.to_owned() };
+        let message = JobRequest { job: job.to_string() };
         Ok(self.ask(Again::Harmless, message, "reading the job's log", of_job, send).await?.lines)
     }
 

@@ -7,6 +7,7 @@ use super::flight::{self, SqlMessage, unpack};
 use super::link::Link;
 use crate::backend::{Answer, Body, Request, Sent};
 use crate::error::{ClientError, Result};
+use crate::jobs::job_of;
 use crate::params::Params;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -36,7 +37,7 @@ pub(super) async fn execute(link: &Link, request: Request) -> Result<Answer> {
         }
     };
     let schema = flight::schema(&info.schema)?;
-    let job = String::from_utf8_lossy(&info.app_metadata).into_owned();
+    let job = job_of(&String::from_utf8_lossy(&info.app_metadata))?;
     let batches = link.fetcher.read(info.endpoint, Arc::clone(&schema));
     Ok(Answer { schema, batches, job })
 }
@@ -58,7 +59,7 @@ pub(super) async fn flight_info(link: &Link, command: Any, query: &str, sent: Se
 async fn prepared(link: &Link, sql: String, params: &Params, query: &str, sent: Sent) -> Result<FlightInfo> {
     let create = ActionCreatePreparedStatementRequest { query: sql };
     let answer = action(link, "CreatePreparedStatement", create.packed()).await?;
-    let missing = || ClientError::statement("the cluster prepared the statement and named no handle");
+    let missing = || ClientError::garbled("the cluster prepared the statement and named no handle");
     let created: ActionCreatePreparedStatementResult =
         unpack(&answer.ok_or_else(missing)?.body)?.ok_or_else(missing)?;
     let mut handle = created.prepared_statement_handle;

@@ -66,5 +66,5 @@ fn read_batch(batch: &RecordBatch, filter: &TableFilter, out: &mut Vec<Table>) -
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
     batch
         .column_by_name(name)
-        .ok_or_else(|| ClientError::statement(format!("the cluster's list of tables has no column {name}")))
+        .ok_or_else(|| ClientError::garbled(format!("the cluster's list of tables has no column {name}")))
 }

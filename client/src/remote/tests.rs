@@ -3,6 +3,7 @@
 use super::connection::{QUERY_HEADER, connect};
 use super::*;
 use crate::backend::Body;
+use crate::error::ErrorKind;
 use crate::params::{Param, Params};
 use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
@@ -267,7 +268,7 @@ async fn numbers(answer: Answer) -> Vec<i64> {
 async fn endpoints_are_read_in_order_and_the_primary_stands_in_for_an_executor_out_of_reach() {
     let cluster = cluster().await;
     let answer = cluster.remote.execute(sql("split")).await.unwrap();
-    assert_eq!((answer.job.as_str(), answer.schema.fields().len()), ("job-000007", 1));
+    assert_eq!((answer.job, answer.schema.fields().len()), (Some("job-000007".parse().unwrap()), 1));
     assert_eq!(numbers(answer).await, [0, 1, 10, 11, 20, 21]);
     let log = cluster.log.lock().clone();
     assert_eq!(
@@ -329,11 +330,11 @@ async fn errors_and_empty_answers_come_through() {
     let cluster = cluster().await;
     let error = cluster.remote.execute(sql("fail")).await.err().unwrap();
     assert!(
-        matches!(&error, ClientError::Statement { message } if message == "line 1, column 1: no such thing"),
+        matches!(&error, ClientError::Statement { kind: ErrorKind::Invalid, message } if message == "line 1, column 1: no such thing"),
         "{error}"
     );
     let answer = cluster.remote.execute(sql("nothing")).await.unwrap();
-    assert!(answer.schema.fields().is_empty() && answer.job.is_empty());
+    assert!(answer.schema.fields().is_empty() && answer.job.is_none());
     assert_eq!(answer.batches.count().await, 0);
 }
 

@@ -232,17 +232,17 @@ mod tests {
 
     #[test]
     fn the_four_modes_of_adbc() {
-        use {TableExistsOption as Exists, TableNotExistOption as Not};
+        use {TableExistsOption as Exists, TableNotExistOption as Not, windlass_proto::v1::ErrorKind};
         let decide = |exists, not_exist| {
             let options = options(exists, not_exist);
             let decided = |there| mode(Some(&options), there, "t").map_err(|error| error.kind());
             (decided(true), decided(false))
         };
-        assert_eq!(decide(Exists::Fail, Not::Create), (Err("already_exists"), Ok(Mode::Create)));
-        assert_eq!(decide(Exists::Append, Not::Fail), (Ok(Mode::Append), Err("not_found")));
+        assert_eq!(decide(Exists::Fail, Not::Create), (Err(ErrorKind::AlreadyExists), Ok(Mode::Create)));
+        assert_eq!(decide(Exists::Append, Not::Fail), (Ok(Mode::Append), Err(ErrorKind::NotFound)));
         assert_eq!(decide(Exists::Replace, Not::Create), (Ok(Mode::Replace), Ok(Mode::Create)));
         assert_eq!(decide(Exists::Append, Not::Create), (Ok(Mode::Append), Ok(Mode::Create)));
-        assert_eq!(decide(Exists::Unspecified, Not::Unspecified), (Err("invalid"), Err("invalid")));
+        assert_eq!(decide(Exists::Unspecified, Not::Unspecified), (Err(ErrorKind::Invalid), Err(ErrorKind::Invalid)));
     }
 
     #[test]

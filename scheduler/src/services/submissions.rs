@@ -74,7 +74,9 @@ fn tell(submitter: &Announce, accepted: Result<(), QueryError>) {
 impl SubmitStatement for Submissions {
     async fn submit(&self, request: DetachedStatement) -> Result<JobId, SubmitError> {
         let refused = |error: QueryError| match error {
-            QueryError::NotLeading(message) | QueryError::Exhausted(message) => SubmitError::Busy(message),
+            QueryError::NotLeading(message) | QueryError::Exhausted(message) | QueryError::Busy(message) => {
+                SubmitError::Busy(message)
+            }
             QueryError::Internal(message) | QueryError::OutcomeUnknown(message) => SubmitError::Internal(message),
             error => SubmitError::Invalid(error.to_string()),
         };
