@@ -83,7 +83,7 @@ impl Embedded {
         // There is one executor for replicas.
         config.files.replication = 1;
         // No executor has a port: results come through the primary.
-        config.results.from_executors = false;
+        config.runs.from_executors = false;
         let executor = executor_config(&options, dir.join("executor"));
         let mut files = None;
         let (executor_tasks, executor_stop) = (tasks.clone(), stop.clone());

@@ -3,6 +3,7 @@
 //! Nothing here knows tokio, protobuf, DataFusion, files, sockets or a clock. Time and randomness come in as arguments and
 //! every map is ordered, so a run is a function of its inputs: scenario tests and the simulation drive the same machines as production.
 
+pub mod access;
 pub mod elastic;
 pub mod event;
 pub mod failure;

@@ -20,11 +20,12 @@ use windlass_core::elastic::ElasticConfig;
 use windlass_core::scheduler::{SchedulerConfig, SpeculationConfig};
 use windlass_engine::extent::Limits;
 use windlass_executor::ExecutorConfig;
+use windlass_gateway::Gateway;
 use windlass_scheduler::driver::DriverConfig;
 use windlass_scheduler::driver::elastic::Elasticity;
 use windlass_scheduler::meta::{EtcdConfig, Leader};
 use windlass_scheduler::primary::PrimaryConfig;
-use windlass_scheduler::primary::cluster::ClusterConfig;
+use windlass_scheduler::primary::cluster::{ClusterConfig, RestConfig};
 use windlass_scheduler::primary::member::Member;
 use windlass_scheduler::statements::StatementConfig;
 
@@ -156,7 +157,8 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
     let settings = PrimaryConfig { listen, driver, finish_timeout, ..PrimaryConfig::default() };
     let mut cluster = ClusterConfig::new(settings, primary.dir.clone());
     if !primary.rest.is_empty() {
-        cluster.rest = Some(address("primary.rest", &primary.rest)?);
+        let listen = address("primary.rest", &primary.rest)?;
+        cluster.rest = Some(RestConfig { listen, faces: Arc::new(Gateway) });
     }
     if !primary.etcd.is_empty() {
         if primary.warehouse.is_empty() {
