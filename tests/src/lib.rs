@@ -50,6 +50,8 @@ mod s3;
 #[cfg(test)]
 mod single_process;
 #[cfg(test)]
+mod small_client;
+#[cfg(test)]
 mod tour;
 #[cfg(test)]
 mod windlass;

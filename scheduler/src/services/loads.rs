@@ -261,6 +261,7 @@ fn quote(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use windlass_proto::v1::ErrorKind;
 
     #[test]
     fn the_four_modes_of_adbc() {
@@ -271,11 +272,11 @@ mod tests {
             (decided(true), decided(false))
         };
         let (create, fail) = (Some(IfMissing::Create), Some(IfMissing::Fail));
-        assert_eq!(decide(Some(IfExists::Fail), create), (Err("already_exists"), Ok(Mode::Create)));
-        assert_eq!(decide(Some(IfExists::Append), fail), (Ok(Mode::Append), Err("not_found")));
+        assert_eq!(decide(Some(IfExists::Fail), create), (Err(ErrorKind::AlreadyExists), Ok(Mode::Create)));
+        assert_eq!(decide(Some(IfExists::Append), fail), (Ok(Mode::Append), Err(ErrorKind::NotFound)));
         assert_eq!(decide(Some(IfExists::Replace), create), (Ok(Mode::Replace), Ok(Mode::Create)));
         assert_eq!(decide(Some(IfExists::Append), create), (Ok(Mode::Append), Ok(Mode::Create)));
-        assert_eq!(decide(None, None), (Err("invalid"), Err("invalid")));
+        assert_eq!(decide(None, None), (Err(ErrorKind::Invalid), Err(ErrorKind::Invalid)));
     }
 
     #[test]

@@ -40,10 +40,10 @@ pub use cluster::ClusterRunner;
 pub use gate::Gate;
 pub use outcome::Sent;
 pub use params::{ParameterNames, Parameters};
-pub use parse::{Leaves, leaves};
 pub use prepared::Described;
 pub use publish::Journal;
 pub use runner::{Finished, Part, Runner, Started};
+pub use windlass_proto::leaves::{Leaves, leaves};
 
 use crate::driver::history::JobInfo;
 use crate::driver::saved::Begun;
@@ -820,17 +820,18 @@ pub(crate) fn no_transactions() -> QueryError {
 
 /// Adds what only the primary knows: whether it sees the local file that an executor did not find.
 fn about_files(error: QueryError) -> QueryError {
-    let QueryError::Invalid(message) = error else { return error };
-    let path = message.split_once("Object at location ").and_then(|(_, rest)| Some(rest.split_once(" not found")?.0));
-    // One of an object store has no root.
-    let Some(path) = path.map(Path::new).filter(|path| path.is_absolute()) else { return QueryError::Invalid(message) };
-    QueryError::Invalid(match path.exists() {
-        true => format!(
-            "{message}\nthe primary sees this file, but an executor does not: tables over local files need the same path on every \
-             executor (a shared file system), or files in an object store"
-        ),
-        false => format!("{message}\nit was there when the statement was planned, and is gone: run it again"),
-    })
+    let QueryError::FileMissing { path, message } = error else { return error };
+    let file = Path::new(&path);
+    let advice = match file.exists() {
+        // One of an object store has no root.
+        _ if !file.is_absolute() => "",
+        true => {
+            "\nthe primary sees this file, but an executor does not: tables over local files need the same path on every executor (a \
+             shared file system), or files in an object store"
+        }
+        false => "\nit was there when the statement was planned, and is gone: run it again",
+    };
+    QueryError::FileMissing { message: message + advice, path }
 }
 
 pub(crate) fn without_qualifiers(schema: &SchemaRef) -> SchemaRef {

@@ -701,7 +701,7 @@ async fn a_large_result_streams_from_where_it_is_kept() {
 fn of_a_local_file_that_is_not_there_the_primary_says_whether_it_sees_it() {
     let said = |path: &str| {
         let message = format!("cannot read it: Object Store error: Object at location {path} not found: No such file");
-        about_files(QueryError::Invalid(message)).to_string()
+        about_files(QueryError::FileMissing { path: path.to_string(), message }).to_string()
     };
     let file = tempfile::NamedTempFile::new().unwrap();
     let seen = said(&file.path().display().to_string());

@@ -6,6 +6,7 @@ use datafusion::common::Constraints;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use std::time::{Duration, Instant};
 use windlass_connectors::StoreRegistry;
+use windlass_proto::v1::ErrorKind;
 
 async fn sessions(folder: &std::path::Path) -> (Arc<Registry>, Arc<Catalog>) {
     let catalog = Catalog::open(CatalogConfig {
@@ -102,7 +103,7 @@ async fn options_and_temporary_tables_are_the_sessions_own() {
     assert_eq!(mine.state().config().batch_size(), 17);
     assert_ne!(yours.state().config().batch_size(), 17);
     let refused = mine.set_option("datafusion.runtime.memory_limit", "1G").unwrap_err();
-    assert_eq!(refused.kind(), "unsupported");
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
 }
 
 #[tokio::test]
