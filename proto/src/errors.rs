@@ -11,8 +11,8 @@ const DETAIL_TYPE_URL: &str = "type.googleapis.com/windlass.v1.ErrorDetail";
 pub fn status(code: Code, message: String, kind: v1::ErrorKind) -> Status {
     let value = v1::ErrorDetail { kind: kind.into() }.encode_to_vec().into();
     let detail = v1::status_details::Detail { type_url: DETAIL_TYPE_URL.to_owned(), value };
-    // The message stands in a header of its own, and headers are bounded.
-    let details = v1::StatusDetails { code: code.into(), message: String::new(), details: vec![detail] };
+    // Clients in Go take the message of the details for that of the status.
+    let details = v1::StatusDetails { code: code.into(), message: message.clone(), details: vec![detail] };
     Status::with_details(code, message, details.encode_to_vec().into())
 }
 
@@ -68,6 +68,8 @@ mod tests {
         let received = Status::from_header_map(&sent.into_http::<tonic::body::Body>().into_parts().0.headers).unwrap();
         assert_eq!(kind(&received), Some(v1::ErrorKind::UnknownOption));
         assert_eq!((received.code(), received.message()), (Code::InvalidArgument, "no such option"));
+        let details = v1::StatusDetails::decode(received.details()).unwrap();
+        assert_eq!((details.code, details.message.as_str()), (Code::InvalidArgument as i32, "no such option"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use windlass_proto::v1::ErrorKind;
 use windlass_proto::{LEADER_HEADER, errors};
 
 /// gRPC sends messages in a header, and clients bound the size of those.
-const MAX_STATUS_MESSAGE: usize = 4096;
+const MAX_STATUS_MESSAGE: usize = 3_072;
 
 /// Why a statement has no result.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

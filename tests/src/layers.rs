@@ -42,14 +42,14 @@ fn faces_know_services_alone() {
 /// What the services give is not made for one face.
 #[test]
 fn services_know_no_face() {
-    none_names(&["scheduler/src/services"], &["serde_json", "::flight", "arrow_flight", "axum", "Status"]);
+    none_names(&["scheduler/src/services"], &["serde_json", "crate::flight", "arrow_flight", "axum", "tonic"]);
 }
 
 /// The driver and what lies below it know nothing of statements, and the catalog nothing of sessions.
 #[test]
 fn what_is_below_knows_nothing_of_what_is_above() {
-    none_names(&["scheduler/src/driver"], &["::statements", "::services", "::flight", "::primary"]);
-    none_names(&["scheduler/src/meta"], &["::driver", "::statements", "::services", "::files"]);
-    none_names(&["scheduler/src/statements/catalog"], &["::sessions", "::flight", "::services"]);
+    none_names(&["scheduler/src/driver"], &["crate::statements", "crate::services", "crate::flight", "crate::primary"]);
+    none_names(&["scheduler/src/meta"], &["crate::driver", "crate::statements", "crate::services", "crate::files"]);
+    none_names(&["scheduler/src/statements/catalog"], &["::sessions", "crate::flight", "crate::services"]);
     none_names(&["scheduler/src/statements"], &["crate::flight", "crate::services", "crate::primary"]);
 }
