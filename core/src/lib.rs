@@ -10,6 +10,7 @@ pub mod failure;
 pub mod ids;
 pub mod job;
 pub mod scheduler;
+pub mod settings;
 pub mod time;
 pub mod wfs;
 pub mod worker;
