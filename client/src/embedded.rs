@@ -1,6 +1,7 @@
 //! A cluster inside this process: one primary and one executor, joined by channels, and a client that calls the primary's services.
 //! It is the client of [`crate::remote`], with all requests as they would go over a network: there is one way to run a statement.
 
+mod settings;
 pub(crate) mod temporary;
 
 use crate::Client;
@@ -19,10 +20,11 @@ use temporary::Temporary;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use windlass_connectors::wfs::Wfs;
-use windlass_executor::{Executor, ExecutorConfig, LocalLink};
+use windlass_executor::{Executor, LocalLink};
 use windlass_scheduler::driver::results::ResultSource;
-use windlass_scheduler::primary::PrimaryConfig;
-use windlass_scheduler::primary::cluster::{Cluster, ClusterConfig};
+use windlass_scheduler::primary::cluster::Cluster;
+
+pub(crate) use settings::Settings;
 
 /// The primary's part of the folder.
 const PRIMARY: &str = "primary";
@@ -45,7 +47,12 @@ pub struct EmbeddedOptions {
 impl Client {
     /// Starts a cluster inside this process, a primary and an executor, and opens a session with it. It ends with [`Session::close`].
     pub async fn embedded(options: EmbeddedOptions) -> Result<Session> {
-        Ok(Session::new(Embedded::start(options).await?))
+        Client::embedded_with(Settings::default(), options).await
+    }
+
+    /// The same, with what a configuration file says. `options` win.
+    pub(crate) async fn embedded_with(settings: Settings, options: EmbeddedOptions) -> Result<Session> {
+        Ok(Session::new(Embedded::start(settings, options).await?))
     }
 }
 
@@ -67,7 +74,7 @@ impl fmt::Debug for Embedded {
 }
 
 impl Embedded {
-    pub(crate) async fn start(options: EmbeddedOptions) -> Result<Embedded> {
+    pub(crate) async fn start(settings: Settings, options: EmbeddedOptions) -> Result<Embedded> {
         let failed = |error: String| ClientError::invalid(format!("the embedded cluster cannot start: {error}"));
         let (dir, temporary) = match &options.dir {
             Some(dir) => (dir.clone(), None),
@@ -78,13 +85,11 @@ impl Embedded {
             }
         };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let mut config = ClusterConfig::new(PrimaryConfig::default(), dir.join(PRIMARY));
-        config.sessions.options = options.options.clone();
-        // There is one executor for replicas.
-        config.files.replication = 1;
-        // No executor has a port: results come through the primary.
-        config.runs.from_executors = false;
-        let executor = executor_config(&options, dir.join("executor"));
+        let mut config = settings.cluster(dir.join(PRIMARY)).map_err(ClientError::invalid)?;
+        config.sessions.options.extend(options.options);
+        let mut executor = settings.executor(dir.join("executor")).map_err(ClientError::invalid)?;
+        executor.slots = options.slots.unwrap_or(executor.slots);
+        executor.memory_bytes = options.memory.unwrap_or(executor.memory_bytes);
         let mut files = None;
         let (executor_tasks, executor_stop) = (tasks.clone(), stop.clone());
         let Cluster { primary, .. } = Cluster::embedded(config, |driver, names| {
@@ -117,17 +122,6 @@ impl Embedded {
         let remote = Remote::over(Wire::Here(here.clone()), "embedded".to_owned(), None);
         let files = files.unwrap_or_else(|| remote.files());
         Ok(Embedded { remote, here, files, stop, tasks, temporary: Mutex::new(temporary) })
-    }
-}
-
-fn executor_config(options: &EmbeddedOptions, dir: PathBuf) -> ExecutorConfig {
-    let defaults = ExecutorConfig::default();
-    ExecutorConfig {
-        name: Some("embedded".to_owned()),
-        slots: options.slots.unwrap_or_else(|| crate::config::machine::cores().0),
-        memory_bytes: options.memory.unwrap_or_else(|| crate::config::machine::memory().bytes()),
-        dir,
-        ..defaults
     }
 }
 

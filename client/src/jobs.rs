@@ -33,6 +33,8 @@ pub enum StageState {
     Waiting,
     Running,
     Finished,
+    /// The job ended before it did.
+    Stopped,
 }
 
 /// How far a statement is.
@@ -252,6 +254,7 @@ fn stage_state(wire: &str) -> Result<StageState> {
         "waiting" => StageState::Waiting,
         "running" => StageState::Running,
         "finished" => StageState::Finished,
+        "stopped" => StageState::Stopped,
         other => return Err(ClientError::garbled(format!("the cluster says that a stage is \"{other}\""))),
     })
 }

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod job;
 pub mod programs;
 pub mod scheduler;
+pub mod settings;
 pub mod time;
 pub mod wfs;
 pub mod worker;

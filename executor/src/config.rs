@@ -1,12 +1,17 @@
-//! What an operator can set on an executor. Defaults live here and nowhere else.
+//! What an operator can set on an executor: the sections `executor` and `exchange` of the configuration file, and what is made of them.
 
 use crate::blocks::BlockConfig;
 use crate::container::{self, Group};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
-use windlass_core::event::Role;
-use windlass_engine::exchange::Compression;
+use windlass_core::event;
+use windlass_core::section;
+use windlass_core::settings::check;
+use windlass_core::settings::units::{Auto, ByteSize, Count, Span};
+use windlass_engine::exchange;
+use windlass_proto::address;
 
 /// What no pool counts takes up to this much of a small process.
 const UNCOUNTED: u64 = 512 << 20;
@@ -14,14 +19,136 @@ const UNCOUNTED: u64 = 512 << 20;
 const CONTAINER_MARGIN: u64 = 16;
 const LEAST_MARGIN: u64 = 64 << 20;
 
+section! {
+    /// An executor: runs tasks.
+    Executor {
+        /// The primary to register with; where there are several, all of them: "grpc://a:7077,grpc://b:7077".
+        primary: String = ExecutorConfig::default().primaries.join(",");
+        /// What it is called in lists and logs, unique in its cluster; empty: its address.
+        name: String = String::new();
+        /// "core" also keeps replicas of files, "task" only computes.
+        role: Role = Role::Core;
+        /// Where exchange data and results are served: address:port. Port 0 takes a free one.
+        listen: String = ExecutorConfig::default().listen.to_string();
+        /// host:port under which others reach this executor; empty: the address of the interface that leads to the primary.
+        advertise: String = String::new();
+        /// The rack that this machine stands in, for placement.
+        rack: String = ExecutorConfig::default().rack;
+        /// Tasks that run at the same time. "auto": one for each core.
+        slots: Auto<Count> = Auto::Auto;
+        /// Memory for tasks and exchange data together. "auto": three fifths of what the machine or the container has, and of a small one what
+        /// leaves 512 MiB.
+        memory: Auto<ByteSize> = Auto::Auto;
+        /// Exchange data and spilled rows, which go at the next start, and replicas of files, which stay. For this executor alone.
+        dir: PathBuf = ExecutorConfig::default().dir;
+        /// What spilled rows may take on disk.
+        spill_disk: ByteSize = ByteSize(ExecutorConfig::default().spill_disk_bytes);
+        /// Folders for replicas of files, one for each disk; empty: "blocks" in dir.
+        block_dirs: Vec<PathBuf> = ExecutorConfig::default().block_dirs;
+        /// What each of their disks keeps free.
+        block_reserve: ByteSize = ByteSize(ExecutorConfig::default().block_reserve_bytes);
+        /// Bytes of replicas that are read in a second to find what is damaged; "0B": none.
+        scrub_rate: ByteSize = ByteSize(ExecutorConfig::default().scrub_bytes_per_second);
+        /// Bytes in a second that copies of replicas may take when executors were lost; "0B": no limit.
+        repair_rate: ByteSize = ByteSize(ExecutorConfig::default().repair_bytes_per_second);
+        /// How long to try to reach the primary at the start. Once it was there, the executor waits for it for ever.
+        join_timeout: Span = Span(ExecutorConfig::default().join_timeout);
+        /// On SIGTERM, how long running tasks and outputs that others still need may take.
+        leave_timeout: Span = Span(ExecutorConfig::default().leave_timeout);
+    }
+}
+
+section! {
+    /// Data between stages.
+    Exchange {
+        /// How it is compressed in files, and from memory on the way to other hosts: "lz4", "zstd" or "none".
+        compression: Compression = Compression::Lz4;
+        /// What an executor keeps of it in memory before it goes to files. "auto": 64 MiB for each slot.
+        memory: Auto<ByteSize> = Auto::Auto;
+        /// What an executor keeps of it in files. "auto": as much as the disk holds.
+        disk: Auto<ByteSize> = Auto::Auto;
+    }
+}
+
+/// Whether an executor keeps replicas of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Runs tasks and keeps replicas of files.
+    Core,
+    /// Only runs tasks.
+    Task,
+}
+
+/// How data between stages is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    None,
+    Lz4,
+    Zstd,
+}
+
+impl Executor {
+    /// What an executor of this section starts with.
+    ///
+    /// # Errors
+    /// The setting that cannot work, and how to mend it.
+    pub fn settings(&self, exchange: &Exchange) -> Result<ExecutorConfig, String> {
+        let defaults = ExecutorConfig::default();
+        let given = |size: Auto<ByteSize>| match size {
+            Auto::Auto => None,
+            Auto::Value(size) => Some(size.bytes()),
+        };
+        if let Some(memory) = given(self.memory) {
+            check::memory("executor.memory", memory, container::total_memory())?;
+        }
+        let slots = self.slots.unwrap_or_else(|| Count(defaults.slots)).0;
+        check::slots("executor.slots", slots)?;
+        check::host("executor.advertise", &self.advertise)?;
+        check::name("executor.name", &self.name)?;
+        check::name("executor.rack", &self.rack)?;
+        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        Ok(ExecutorConfig {
+            primaries: self.primary.split(',').map(|primary| primary.trim().to_owned()).collect(),
+            name: text(&self.name),
+            role: match self.role {
+                Role::Core => event::Role::Core,
+                Role::Task => event::Role::Task,
+            },
+            slots,
+            memory_bytes: given(self.memory).unwrap_or(defaults.memory_bytes),
+            exchange_memory_bytes: given(exchange.memory),
+            dir: self.dir.clone(),
+            exchange_disk_bytes: given(exchange.disk),
+            compression: match exchange.compression {
+                Compression::None => exchange::Compression::None,
+                Compression::Lz4 => exchange::Compression::Lz4,
+                Compression::Zstd => exchange::Compression::Zstd,
+            },
+            spill_disk_bytes: self.spill_disk.bytes(),
+            block_dirs: self.block_dirs.clone(),
+            block_reserve_bytes: self.block_reserve.bytes(),
+            scrub_bytes_per_second: self.scrub_rate.bytes(),
+            repair_bytes_per_second: self.repair_rate.bytes(),
+            rack: self.rack.clone(),
+            listen: address::listen("executor.listen", &self.listen)?,
+            advertise: text(&self.advertise),
+            join_timeout: self.join_timeout.duration(),
+            leave_timeout: self.leave_timeout.duration(),
+            ..defaults
+        })
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExecutorConfig {
-    /// Primaries to try in turn: host:port, with or without `grpc://` or `http://` before it. Default 127.0.0.1:7070.
+    /// Primaries to try in turn: host:port, with or without `grpc://` or `http://` before it. Default: the primary of this machine.
     pub primaries: Vec<String>,
     /// Unique among the executors of a cluster: a second one of the name of one that lives is refused. Default: its address.
     pub name: Option<String>,
     /// Default core.
-    pub role: Role,
+    pub role: event::Role,
     /// Tasks that run at a time. Default: the number of cores.
     pub slots: u32,
     /// For tasks and the exchange together. Default: [`default_memory`].
@@ -31,8 +158,8 @@ pub struct ExecutorConfig {
     pub resident_allowance_bytes: Option<u64>,
     /// Of `memory_bytes`, what map outputs may hold before they go to files. Default: 64 MiB for each slot, at most three tenths.
     pub exchange_memory_bytes: Option<u64>,
-    /// Scratch space: map outputs and spilled operators. For this executor alone. Default `windlass-executor` in the system's
-    /// temporary folder.
+    /// Scratch space: map outputs and spilled operators. For this executor alone. Default `windlass/executor` in the
+    /// working folder.
     pub dir: PathBuf,
     /// Folders for replicas of files, one for each disk, of a core executor. Default: `blocks` in `dir`.
     pub block_dirs: Vec<PathBuf>,
@@ -47,11 +174,11 @@ pub struct ExecutorConfig {
     /// Bytes that spilled operators may take on disk. Default 100 GiB.
     pub spill_disk_bytes: u64,
     /// Of map outputs in files and between executors. Default lz4.
-    pub compression: Compression,
+    pub compression: exchange::Compression,
     /// Default: the machine's host name. Tasks run where their blocks are when both say the same host.
     pub host: String,
     pub rack: String,
-    /// Where the Exchange and Flight services listen; port 0: any that is free. Default 0.0.0.0:0.
+    /// Where the Exchange and Flight services listen; port 0: any that is free. Default 127.0.0.1:0.
     pub listen: SocketAddr,
     /// host:port under which others reach `listen`. Default: the address of the interface that leads to the primary.
     pub advertise: Option<String>,
@@ -64,24 +191,24 @@ pub struct ExecutorConfig {
 impl Default for ExecutorConfig {
     fn default() -> Self {
         ExecutorConfig {
-            primaries: vec!["127.0.0.1:7070".into()],
+            primaries: vec![format!("grpc://{}", address::PRIMARY)],
             name: None,
-            role: Role::Core,
+            role: event::Role::Core,
             slots: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
             memory_bytes: default_memory(),
             resident_allowance_bytes: None,
             exchange_memory_bytes: None,
-            dir: std::env::temp_dir().join("windlass-executor"),
+            dir: PathBuf::from("windlass/executor"),
             block_dirs: Vec::new(),
             block_reserve_bytes: 1 << 30,
             scrub_bytes_per_second: 4 << 20,
             repair_bytes_per_second: 64 << 20,
             exchange_disk_bytes: None,
             spill_disk_bytes: 100 << 30,
-            compression: Compression::default(),
+            compression: exchange::Compression::default(),
             host: host_name(),
             rack: "default".into(),
-            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             advertise: None,
             join_timeout: Duration::from_secs(60),
             leave_timeout: Duration::from_secs(60),
@@ -148,6 +275,12 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_default_stands_once() {
+        let made = Executor::default().settings(&Exchange::default()).unwrap();
+        assert_eq!(made, ExecutorConfig::default());
+    }
 
     #[test]
     fn an_executor_leaves_room_for_what_no_pool_counts() {

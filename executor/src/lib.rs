@@ -10,7 +10,7 @@
 //! A busy CPU never delays a heartbeat: tasks have threads of their own, and disks and compression have the exchange store's.
 
 mod blocks;
-mod config;
+pub mod config;
 mod container;
 mod error;
 mod exchange;

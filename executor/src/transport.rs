@@ -242,7 +242,7 @@ impl Incoming {
 fn authority(primary: &str) -> Result<&str, String> {
     let address = primary.rsplit("://").next().unwrap_or(primary).trim_end_matches('/');
     let wrong =
-        |why: &str| format!("\"{primary}\" is not the address of a primary, {why}: write HOST:PORT, such as db1:7070");
+        |why: &str| format!("\"{primary}\" is not the address of a primary, {why}: write HOST:PORT, such as db1:7077");
     let Some((host, port)) = address.rsplit_once(':') else { return Err(wrong("it has no port")) };
     if host.is_empty() {
         return Err(wrong("it has no host"));
@@ -270,7 +270,7 @@ async fn look_up(primaries: &[String], patience: Duration) {
 async fn connect(primary: &str) -> Result<Link, String> {
     let address = authority(primary)?;
     let channel = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| format!("\"{primary}\" is not an address like host:7070: {error}"))?
+        .map_err(|error| format!("\"{primary}\" is not an address like host:7077: {error}"))?
         .tcp_nodelay(true)
         .connect_timeout(Duration::from_secs(3))
         // A primary whose machine is gone or that hangs is given up after this time, and another one looked for.

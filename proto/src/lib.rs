@@ -1,5 +1,6 @@
 //! The wire: generated types, the only place where wire types become core types and back, and what both of its ends have to agree on.
 
+pub mod address;
 pub mod bulk;
 pub mod convert;
 pub mod errors;

@@ -1,6 +1,7 @@
 //! The primary: the shell around the scheduling machine of `windlass-core`, and the faces that it shows to clients and executors.
 
 pub mod admin;
+pub mod config;
 pub mod driver;
 pub mod errors;
 mod files;

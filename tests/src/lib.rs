@@ -32,6 +32,8 @@ mod chaos;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod configuration;
+#[cfg(test)]
 mod etcd;
 #[cfg(test)]
 mod files;

@@ -3,6 +3,7 @@
 mod arguments;
 mod cluster;
 mod complete;
+mod embedding;
 mod fs;
 mod jobs;
 mod leaving;
@@ -13,7 +14,7 @@ mod progress;
 mod repl;
 mod run;
 mod script;
-mod serve;
+pub(crate) mod serve;
 mod splitter;
 mod sql;
 mod stages;
@@ -22,6 +23,7 @@ use crate::config::{Config, ConfigError};
 use crate::error::{ClientError, ErrorKind};
 use arguments::{Arguments, Command, Executor, ExecutorCommand};
 use clap::Parser;
+use embedding::Embedding;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
@@ -125,19 +127,20 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments) -> Outcome {
-    let config = Config::load(arguments.config.as_deref())?;
+    let file = arguments.config.as_deref();
+    let config = Config::load(file)?;
     match arguments.command {
-        Command::Sql(command) => sql::run(command, &runtime()?),
+        Command::Sql(command) => sql::run(command, Embedding { config, file }, &runtime()?),
         Command::Submit(command) => runtime()?.block_on(jobs::submit(command)),
         Command::Jobs(command) => runtime()?.block_on(jobs::run(command)),
-        Command::Fs(command) => fs::run(command, &runtime()?),
-        Command::Primary(flags) => serve::primary(config, flags, arguments.config.as_deref()),
+        Command::Fs(command) => fs::run(command, Embedding { config, file }, &runtime()?),
+        Command::Primary(flags) => serve::primary(config, flags, file),
         Command::Executor(Executor { command: None, flags }) => serve::executor(config, flags),
         Command::Executor(Executor { command: Some(ExecutorCommand::Decommission(command)), .. }) => {
             runtime()?.block_on(cluster::decommission(command))
         }
-        Command::Cluster(command) => runtime()?.block_on(cluster::run(command, arguments.config.as_deref())),
-        Command::Demo(command) => sql::demo(command, &runtime()?),
+        Command::Cluster(command) => runtime()?.block_on(cluster::run(command, file)),
+        Command::Demo(command) => sql::demo(command, Embedding { config, file }, &runtime()?),
         Command::Config => print(&Config::reference()),
         Command::Version => print(&format!("windlass {}\n", env!("CARGO_PKG_VERSION"))),
     }

@@ -1,11 +1,12 @@
 //! `windlass sql`: a prompt, or a script.
 
 use super::arguments::{Demo, Sql, Target};
+use super::embedding::Embedding;
 use super::output::{Format, Sink};
 use super::run::{Manner, Runner};
 use super::script::{self, Source};
 use super::{Failure, Outcome, repl};
-use crate::config::check;
+use crate::config::{check, machine};
 use crate::embedded::EmbeddedOptions;
 use crate::params::Params;
 use crate::{Client, Session};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-pub fn run(command: Sql, runtime: &Runtime) -> Outcome {
+pub fn run(command: Sql, embedding: Embedding<'_>, runtime: &Runtime) -> Outcome {
     let interactive = command.execute.is_empty() && command.file.is_empty() && io::stdin().is_terminal();
     // What can be wrong before a cluster is needed is told before one is started.
     let scripts = if interactive { Vec::new() } else { sources(&command)? };
@@ -30,7 +31,7 @@ pub fn run(command: Sql, runtime: &Runtime) -> Outcome {
         footer: interactive,
     };
     let session = runtime.block_on(async {
-        let session = open(&command.target).await?;
+        let session = open(&command.target, embedding).await?;
         for (key, value) in &command.set {
             session.set(key, value).await?;
         }
@@ -46,7 +47,7 @@ pub fn run(command: Sql, runtime: &Runtime) -> Outcome {
 }
 
 /// The demonstration: the statements of a file, with what ran for each.
-pub fn demo(command: Demo, runtime: &Runtime) -> Outcome {
+pub fn demo(command: Demo, embedding: Embedding<'_>, runtime: &Runtime) -> Outcome {
     let file = match command.file {
         Some(file) => file,
         None => find_demo().ok_or_else(|| {
@@ -62,7 +63,7 @@ pub fn demo(command: Demo, runtime: &Runtime) -> Outcome {
         .replace("@DATA@", &data.display().to_string())
         .replace("@OUT@", &absolute(&out)?.display().to_string());
     let steps = script::parse(&[Source { name: job.name, text }], &Params::default())?;
-    let session = runtime.block_on(open(&command.target))?;
+    let session = runtime.block_on(open(&command.target, embedding))?;
     let manner = Manner { stats: true, timing: true, progress: true, footer: true };
     let mut runner = runtime.block_on(async { Runner::new(session.clone(), Sink::stdout(Format::Table)?, manner) })?;
     let outcome = runtime.block_on(script::run(&mut runner, steps));
@@ -83,11 +84,12 @@ fn find_demo() -> Option<PathBuf> {
     roots.map(|root| root.join("demo/demo.sql")).find(|file| file.is_file())
 }
 
-pub async fn open(target: &Target) -> Result<Session, Failure> {
+async fn open(target: &Target, embedding: Embedding<'_>) -> Result<Session, Failure> {
     let Some(url) = &target.url else {
         let slots = target.slots.map_or(Ok(()), |slots| check::slots("--slots", slots.0));
         slots.map_err(Failure::Usage)?;
-        let memory = target.memory.map_or(Ok(()), |memory| check::memory("--memory", memory.bytes()));
+        let memory =
+            target.memory.map_or(Ok(()), |memory| check::memory("--memory", memory.bytes(), machine::total_memory()));
         memory.map_err(Failure::Usage)?;
         let options = EmbeddedOptions {
             slots: target.slots.map(|slots| slots.0),
@@ -95,7 +97,7 @@ pub async fn open(target: &Target) -> Result<Session, Failure> {
             dir: target.dir.clone(),
             options: Vec::new(),
         };
-        return Ok(Client::embedded(options).await?);
+        return embedding.open(options).await;
     };
     let embedded_only =
         [("--slots", target.slots.is_some()), ("--memory", target.memory.is_some()), ("--dir", target.dir.is_some())];

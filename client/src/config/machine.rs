@@ -1,19 +1,19 @@
-//! What "auto" stands for: the cores and the memory that this process may use, container limits respected.
+//! What the machine, or the container, gives this process.
 
 use super::units::{ByteSize, Count};
-use std::thread;
+use windlass_executor::ExecutorConfig;
 
 /// Cores that this process may run on, at least one.
 pub fn cores() -> Count {
-    Count(thread::available_parallelism().map_or(1, |n| n.get() as u32))
+    Count(ExecutorConfig::default().slots)
 }
 
-/// What planning one statement may take of the machine, or of the container.
-pub fn planning_memory() -> ByteSize {
-    ByteSize(windlass_executor::total_memory() / 4)
-}
-
-/// What an executor takes of the machine, or of the container.
+/// What an executor takes of its memory.
 pub fn memory() -> ByteSize {
     ByteSize(windlass_executor::default_memory())
+}
+
+/// All of its memory, in bytes.
+pub fn total_memory() -> u64 {
+    windlass_executor::total_memory()
 }

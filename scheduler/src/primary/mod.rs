@@ -29,7 +29,7 @@ use windlass_proto::v1::dispatch_server::DispatchServer;
 
 #[derive(Clone, Debug)]
 pub struct PrimaryConfig {
-    /// Where executors, clients and tools connect. Default 127.0.0.1:7070.
+    /// Where executors, clients and tools connect. Default: a free port of 127.0.0.1.
     pub listen: SocketAddr,
     pub driver: DriverConfig,
     /// How long running jobs may take to end after a request to stop. Default 60 s.
@@ -41,7 +41,7 @@ pub struct PrimaryConfig {
 impl Default for PrimaryConfig {
     fn default() -> Self {
         PrimaryConfig {
-            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070),
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             driver: DriverConfig::default(),
             finish_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(5),

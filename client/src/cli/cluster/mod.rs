@@ -8,8 +8,9 @@ use super::arguments::{Add, Cluster, Decommission, Down, Status, Up, Url};
 use super::jobs::print_json;
 use super::stages::{aligned, several};
 use super::{Failure, Outcome};
+use crate::cli::arguments::Role;
 use crate::config::units::{ByteSize, Span};
-use crate::config::{Role, check, machine};
+use crate::config::{check, machine};
 use crate::jobs::ClusterStatus;
 use crate::{Client, Session};
 use process::{Process, Started};
@@ -139,7 +140,9 @@ async fn end_left(state: &State) -> Outcome {
 /// What executors are to have, before any process starts.
 fn check_resources(slots: Option<u32>, memory: Option<ByteSize>) -> Outcome {
     slots.map_or(Ok(()), |slots| check::slots("--slots", slots)).map_err(Failure::Usage)?;
-    memory.map_or(Ok(()), |memory| check::memory("--memory", memory.bytes())).map_err(Failure::Usage)
+    memory
+        .map_or(Ok(()), |memory| check::memory("--memory", memory.bytes(), machine::total_memory()))
+        .map_err(Failure::Usage)
 }
 
 async fn add(command: Add) -> Outcome {

@@ -6,6 +6,7 @@ mod show;
 mod transfer;
 
 use super::arguments::{Fs, FsCommand, FsTarget};
+use super::embedding::Embedding;
 use super::{Failure, Outcome, counted};
 use crate::config::units::{ByteSize, Span};
 use crate::embedded::EmbeddedOptions;
@@ -40,9 +41,9 @@ impl From<WfsError> for Failure {
     }
 }
 
-pub fn run(command: Fs, runtime: &Runtime) -> Outcome {
+pub fn run(command: Fs, embedding: Embedding<'_>, runtime: &Runtime) -> Outcome {
     runtime.block_on(async {
-        let session = open(command.target).await?;
+        let session = open(command.target, embedding).await?;
         let files = session.files();
         let outcome = tokio::select! {
             outcome = execute(&session, &files, command.command) => outcome,
@@ -54,12 +55,10 @@ pub fn run(command: Fs, runtime: &Runtime) -> Outcome {
     })
 }
 
-async fn open(target: FsTarget) -> Result<Session, Failure> {
+async fn open(target: FsTarget, embedding: Embedding<'_>) -> Result<Session, Failure> {
     match (target.url, target.dir) {
         (Some(url), _) => Ok(Client::connect_with_token(&url, target.token).await?),
-        (None, Some(dir)) => {
-            Ok(Client::embedded(EmbeddedOptions { dir: Some(dir), ..EmbeddedOptions::default() }).await?)
-        }
+        (None, Some(dir)) => embedding.open(EmbeddedOptions { dir: Some(dir), ..EmbeddedOptions::default() }).await,
         (None, None) => Err(Failure::Usage(
             "whose files? Name a cluster with --url or WINDLASS_URL, or the folder of an embedded one with --dir"
                 .to_owned(),

@@ -1,16 +1,14 @@
-//! What has the right type and still cannot work: refused before anything is started with it.
+//! What has the right type and still cannot work: refused before anything is started with it. Errors begin with the name of the setting.
 
 use super::units::ByteSize;
-use url::Url;
 
-/// With less, not even the batches of one task fit.
+/// Bytes without which not even the batches of one task fit.
 const LEAST_MEMORY: u64 = 16 << 20;
 /// Each slot is a thread with a stack.
 const MOST_SLOTS: u32 = 4_096;
 
-/// Memory of an executor, as `setting` names it.
-pub fn memory(setting: &str, bytes: u64) -> Result<(), String> {
-    let most = windlass_executor::total_memory();
+/// Memory of an executor, in bytes, on a machine or in a container that has `there`.
+pub fn memory(setting: &str, bytes: u64, there: u64) -> Result<(), String> {
     let written = ByteSize(bytes);
     if bytes < LEAST_MEMORY {
         return Err(format!(
@@ -18,8 +16,8 @@ pub fn memory(setting: &str, bytes: u64) -> Result<(), String> {
             ByteSize(LEAST_MEMORY)
         ));
     }
-    if bytes > most {
-        let there = ByteSize::human(most);
+    if bytes > there {
+        let there = ByteSize::human(there);
         return Err(format!("{setting}: {written} is more than this machine or its container has, which is {there}"));
     }
     Ok(())
@@ -52,19 +50,6 @@ pub fn name(setting: &str, text: &str) -> Result<(), String> {
     }
 }
 
-/// A place for tables.
-pub fn warehouse(setting: &str, text: &str) -> Result<(), String> {
-    let Some((scheme, _)) = text.split_once("://") else { return Ok(()) };
-    let (written, url) = (["s3", "s3a", "file", "wfs"].contains(&scheme), Url::parse(text));
-    match (written, url) {
-        (true, Ok(_)) => Ok(()),
-        (true, Err(error)) => Err(format!("{setting}: \"{text}\" is not a URL: {error}")),
-        (false, _) => Err(format!(
-            "{setting}: tables cannot be written to {scheme}:// (\"{text}\"): use a path, file://, wfs:/// or s3://"
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,29 +57,24 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_and_named() {
         for (checked, named) in [
-            (memory("--memory", 10), "10"),
-            (memory("--memory", 0), "too little"),
-            (memory("--memory", 1_000 << 40), "more than this machine"),
+            (memory("--memory", 10, 1 << 40), "10"),
+            (memory("--memory", 0, 1 << 40), "too little"),
+            (memory("--memory", 2 << 40, 1 << 40), "more than this machine"),
             (slots("--slots", 1_000_000), "4096"),
             (host("--advertise", "a b"), "\"a b\""),
             (host("--advertise", "a\nb"), "\\n"),
             (name("--name", "a\nb"), "\\n"),
             (name("--name", &"x".repeat(300)), "255"),
-            (warehouse("--warehouse", "foo://bar"), "foo://"),
-            (warehouse("--warehouse", "http://host/x"), "http://"),
         ] {
             let error = checked.unwrap_err();
             assert!(error.contains(named), "{error}");
         }
         for checked in [
-            memory("--memory", 64 << 20),
+            memory("--memory", 64 << 20, 1 << 40),
             slots("--slots", 64),
             host("--advertise", "[fe80::1%eth0]:7077"),
             host("--advertise", "rechner-1.bücher.example:80"),
             name("--name", "the first, ü"),
-            warehouse("--warehouse", "s3://bucket/tables"),
-            warehouse("--warehouse", "wfs:///tables"),
-            warehouse("--warehouse", "/srv/tables"),
         ] {
             assert_eq!(checked, Ok(()));
         }

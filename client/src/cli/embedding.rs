@@ -1,0 +1,31 @@
+//! A cluster inside this process, as the configuration file says.
+
+use super::Failure;
+use crate::config::Config;
+use crate::{Client, EmbeddedOptions, Session};
+use std::path::Path;
+
+/// What the clusters of this command are configured with.
+pub struct Embedding<'a> {
+    pub config: Config,
+    /// Where that was read.
+    pub file: Option<&'a Path>,
+}
+
+impl Embedding<'_> {
+    /// Starts a cluster. Settings of the file that have no meaning in it are named on standard error.
+    pub async fn open(self, options: EmbeddedOptions) -> Result<Session, Failure> {
+        if let Some(file) = self.file {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let idle = Config::without_meaning_embedded(&text);
+            if !idle.is_empty() {
+                eprintln!(
+                    "note: without --url the cluster is inside this process, where these settings of {} have no meaning: {}",
+                    file.display(),
+                    idle.join(", ")
+                );
+            }
+        }
+        Ok(Client::embedded_with(self.config.embedded(), options).await?)
+    }
+}
