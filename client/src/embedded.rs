@@ -17,6 +17,7 @@ use temporary::Temporary;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use windlass_connectors::wfs::Wfs;
+use windlass_engine::connector::Registry;
 use windlass_executor::{Executor, ExecutorConfig, LocalLink};
 use windlass_scheduler::driver::results::ResultSource;
 use windlass_scheduler::primary::PrimaryConfig;
@@ -38,6 +39,8 @@ pub struct EmbeddedOptions {
     pub dir: Option<PathBuf>,
     /// Options that the session begins with, as SET takes them.
     pub options: Vec<(String, String)>,
+    /// Kinds of tables beside files.
+    pub connectors: Registry,
 }
 
 /// One primary and one executor, joined by channels.
@@ -71,6 +74,7 @@ impl Embedded {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let mut config = ClusterConfig::new(PrimaryConfig::default(), dir.join(PRIMARY));
         config.sessions.options = options.options.clone();
+        config.statements.connectors = options.connectors.clone();
         // There is one executor for replicas.
         config.files.replication = 1;
         // No executor has a port: results come through the primary.
@@ -118,6 +122,7 @@ fn executor_config(options: &EmbeddedOptions, dir: PathBuf) -> ExecutorConfig {
         slots: options.slots.unwrap_or_else(|| crate::config::machine::cores().0),
         memory_bytes: options.memory.unwrap_or_else(|| crate::config::machine::memory().bytes()),
         dir,
+        connectors: options.connectors.clone(),
         ..defaults
     }
 }

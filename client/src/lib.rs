@@ -32,6 +32,9 @@ mod remote;
 mod result;
 mod session;
 
+/// Kinds of tables beside files: [`EmbeddedOptions::connectors`], and [`cli::main_with`] for processes.
+pub use windlass_engine::connector;
+
 /// Files of the cluster: [`Session::files`].
 pub use windlass_connectors::wfs;
 

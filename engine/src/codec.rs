@@ -1,5 +1,6 @@
 //! How stage plans travel: DataFusion's protobuf encoding, and the operators that it lacks.
 
+use crate::connector::{ScanExec, ScanNode, SinkExec, SinkNode};
 use crate::lost::{Lost, LostExec, ScanOptions};
 use crate::ops::{CopyFiles, CopyFilesExec, ExchangeReadExec, ForgetExec, ReadMode, RepeatExec, Sink, WriteExec};
 use crate::place::OwnFolder;
@@ -31,7 +32,7 @@ pub struct WindlassCodec;
 
 #[derive(Clone, PartialEq, Message)]
 struct Node {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 20, 21")]
     operator: Option<Operator>,
 }
 
@@ -66,6 +67,10 @@ enum Operator {
     /// The number of a plan beside this one: see [`crate::folded`].
     #[prost(uint64, tag = "13")]
     Folded(u64),
+    #[prost(message, tag = "14")]
+    ConnectorScan(ScanNode),
+    #[prost(message, tag = "15")]
+    ConnectorSink(SinkNode),
     #[prost(message, tag = "20")]
     Repeat(Repeat),
     #[prost(message, tag = "21")]
@@ -259,6 +264,10 @@ impl PhysicalExtensionCodec for WindlassCodec {
             Operator::Write(Write { sink: write.sink().clone(), staging: write.staging().url() })
         } else if let Some(copy) = plan.downcast_ref::<CopyFilesExec>() {
             Operator::CopyFiles(copy.copy().clone())
+        } else if let Some(scan) = plan.downcast_ref::<ScanExec>() {
+            Operator::ConnectorScan(scan.node()?)
+        } else if let Some(sink) = plan.downcast_ref::<SinkExec>() {
+            Operator::ConnectorSink(sink.node()?)
         } else if plan.is::<RepeatExec>() {
             Operator::Repeat(Repeat {})
         } else if plan.is::<ForgetExec>() {
@@ -320,6 +329,10 @@ impl PhysicalExtensionCodec for WindlassCodec {
                 Ok(Arc::new(WriteExec::new(input(inputs, 0)?, node.sink, OwnFolder::from_url(&node.staging)?)))
             }
             Some(Operator::CopyFiles(copy)) => Ok(Arc::new(CopyFilesExec::new(copy))),
+            Some(Operator::ConnectorScan(node)) => Ok(Arc::new(node.decoded(context.session_config())?)),
+            Some(Operator::ConnectorSink(node)) => {
+                Ok(Arc::new(SinkExec::new(input(inputs, 0)?, node.decoded(context.session_config())?)))
+            }
             Some(Operator::Repeat(_)) => Ok(Arc::new(RepeatExec::try_new(input(inputs, 0)?)?)),
             Some(Operator::Forget(_)) => Ok(Arc::new(ForgetExec::new(input(inputs, 0)?))),
             Some(Operator::RecursiveQuery(node)) => Ok(Arc::new(RecursiveQueryExec::try_new(

@@ -4,6 +4,7 @@
 //! them (dynamic filters wait for every build side, file streams steal files from each other). So an instance of a plan has exactly
 //! the partitions that were launched together.
 
+use crate::connector::ScanExec;
 use crate::ops::{CopyFilesExec, ExchangeReadExec};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
@@ -34,6 +35,9 @@ pub(crate) fn restrict(plan: &Arc<dyn ExecutionPlan>, keep: &[usize]) -> Result<
     }
     if let Some(copy) = plan.downcast_ref::<CopyFilesExec>() {
         return Ok(Arc::new(copy.restrict(keep)));
+    }
+    if let Some(scan) = plan.downcast_ref::<ScanExec>() {
+        return Ok(Arc::new(scan.narrowed(keep)));
     }
     if let Some(scan) = plan.downcast_ref::<DataSourceExec>() {
         return restrict_scan(scan, keep);

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use windlass_core::event::Role;
+use windlass_engine::connector::Registry;
 use windlass_engine::exchange::Compression;
 
 /// What no pool counts takes up to this much of a small process.
@@ -59,6 +60,8 @@ pub struct ExecutorConfig {
     pub join_timeout: Duration,
     /// How long to wait for the primary's farewell when asked to leave. Default 60 s.
     pub leave_timeout: Duration,
+    /// Kinds of tables beside files: the same as the primary's. Default: none.
+    pub connectors: Registry,
 }
 
 impl Default for ExecutorConfig {
@@ -85,6 +88,7 @@ impl Default for ExecutorConfig {
             advertise: None,
             join_timeout: Duration::from_secs(60),
             leave_timeout: Duration::from_secs(60),
+            connectors: Registry::default(),
         }
     }
 }

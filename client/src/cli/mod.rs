@@ -26,6 +26,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
+use windlass_engine::connector::Registry;
 
 /// How a command ended, when it did not end well.
 #[derive(Debug)]
@@ -86,8 +87,13 @@ impl Failure {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    main_with(Registry::default())
+}
+
+/// The same, with kinds of tables beside files: those of primaries and executors of this binary, and of embedded clusters.
+pub fn main_with(connectors: Registry) -> ExitCode {
     let arguments = Arguments::parse();
-    match dispatch(arguments) {
+    match dispatch(arguments, &connectors) {
         _ if leaving::is_asked() => ExitCode::from(leaving::code() as u8),
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -101,20 +107,20 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(arguments: Arguments) -> Outcome {
+fn dispatch(arguments: Arguments, connectors: &Registry) -> Outcome {
     let config = Config::load(arguments.config.as_deref())?;
     match arguments.command {
-        Command::Sql(command) => sql::run(command, &runtime()?),
+        Command::Sql(command) => sql::run(command, &runtime()?, connectors),
         Command::Submit(command) => runtime()?.block_on(jobs::submit(command)),
         Command::Jobs(command) => runtime()?.block_on(jobs::run(command)),
         Command::Fs(command) => fs::run(command, &runtime()?),
-        Command::Primary(flags) => serve::primary(config, flags, arguments.config.as_deref()),
-        Command::Executor(Executor { command: None, flags }) => serve::executor(config, flags),
+        Command::Primary(flags) => serve::primary(config, flags, arguments.config.as_deref(), connectors),
+        Command::Executor(Executor { command: None, flags }) => serve::executor(config, flags, connectors),
         Command::Executor(Executor { command: Some(ExecutorCommand::Decommission(command)), .. }) => {
             runtime()?.block_on(cluster::decommission(command))
         }
         Command::Cluster(command) => runtime()?.block_on(cluster::run(command, arguments.config.as_deref())),
-        Command::Demo(command) => sql::demo(command, &runtime()?),
+        Command::Demo(command) => sql::demo(command, &runtime()?, connectors),
         Command::Config => print(&Config::reference()),
         Command::Version => print(&format!("windlass {}\n", env!("CARGO_PKG_VERSION"))),
     }

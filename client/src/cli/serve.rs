@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use windlass_core::elastic::ElasticConfig;
 use windlass_core::scheduler::{SchedulerConfig, SpeculationConfig};
+use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 use windlass_executor::ExecutorConfig;
 use windlass_scheduler::driver::DriverConfig;
@@ -37,7 +38,7 @@ pub struct Ready {
     pub pid: u32,
 }
 
-pub fn primary(mut config: Config, flags: PrimaryFlags, file: Option<&Path>) -> Outcome {
+pub fn primary(mut config: Config, flags: PrimaryFlags, file: Option<&Path>, connectors: &Registry) -> Outcome {
     let PrimaryFlags { listen, rest, dir, etcd, cluster, warehouse, ready_file, elastic } = flags;
     set(&mut config.elastic.max_executors, elastic.max_executors);
     set(&mut config.elastic.min_executors, elastic.min_executors);
@@ -51,7 +52,8 @@ pub fn primary(mut config: Config, flags: PrimaryFlags, file: Option<&Path>) -> 
     set(&mut config.primary.cluster, cluster);
     set(&mut config.primary.warehouse, warehouse);
     start_logging(&config)?;
-    let settings = primary_config(&config)?;
+    let mut settings = primary_config(&config)?;
+    settings.statements.connectors = connectors.clone();
     create_dir(&config.primary.dir)?;
     runtime(2)?.block_on(async {
         let mut member = Member::bind(settings).await.map_err(failed)?;
@@ -64,7 +66,7 @@ pub fn primary(mut config: Config, flags: PrimaryFlags, file: Option<&Path>) -> 
     })
 }
 
-pub fn executor(mut config: Config, flags: ExecutorFlags) -> Outcome {
+pub fn executor(mut config: Config, flags: ExecutorFlags, connectors: &Registry) -> Outcome {
     let ExecutorFlags { primary, role, name, listen, advertise, rack, slots, memory, dir } = flags;
     set(&mut config.executor.primary, primary);
     set(&mut config.executor.role, role);
@@ -76,7 +78,7 @@ pub fn executor(mut config: Config, flags: ExecutorFlags) -> Outcome {
     set(&mut config.executor.memory, memory);
     set(&mut config.executor.dir, dir);
     start_logging(&config)?;
-    let settings = executor_config(&config)?;
+    let settings = ExecutorConfig { connectors: connectors.clone(), ..executor_config(&config)? };
     create_dir(&config.executor.dir)?;
     runtime(2)?.block_on(until_stopped(|shutdown| windlass_executor::run(settings, shutdown)))
 }
@@ -186,6 +188,7 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
         limits: Limits { depth, size: primary.size_limit.0 as usize },
         planning_timeout: primary.planning_timeout.duration(),
         planning_memory: primary.planning_memory.unwrap_or_else(machine::planning_memory).bytes(),
+        ..StatementConfig::default()
     };
     Ok(cluster)
 }

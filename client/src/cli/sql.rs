@@ -13,8 +13,9 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use windlass_engine::connector::Registry;
 
-pub fn run(command: Sql, runtime: &Runtime) -> Outcome {
+pub fn run(command: Sql, runtime: &Runtime, connectors: &Registry) -> Outcome {
     let interactive = command.execute.is_empty() && command.file.is_empty() && io::stdin().is_terminal();
     // What can be wrong before a cluster is needed is told before one is started.
     let scripts = if interactive { Vec::new() } else { sources(&command)? };
@@ -30,7 +31,7 @@ pub fn run(command: Sql, runtime: &Runtime) -> Outcome {
         footer: interactive,
     };
     let session = runtime.block_on(async {
-        let session = open(&command.target).await?;
+        let session = open(&command.target, connectors).await?;
         for (key, value) in &command.set {
             session.set(key, value).await?;
         }
@@ -46,7 +47,7 @@ pub fn run(command: Sql, runtime: &Runtime) -> Outcome {
 }
 
 /// The demonstration: the statements of a file, with what ran for each.
-pub fn demo(command: Demo, runtime: &Runtime) -> Outcome {
+pub fn demo(command: Demo, runtime: &Runtime, connectors: &Registry) -> Outcome {
     let file = match command.file {
         Some(file) => file,
         None => find_demo().ok_or_else(|| {
@@ -62,7 +63,7 @@ pub fn demo(command: Demo, runtime: &Runtime) -> Outcome {
         .replace("@DATA@", &data.display().to_string())
         .replace("@OUT@", &absolute(&out)?.display().to_string());
     let steps = script::parse(&[Source { name: job.name, text }], &Params::default())?;
-    let session = runtime.block_on(open(&command.target))?;
+    let session = runtime.block_on(open(&command.target, connectors))?;
     let manner = Manner { stats: true, timing: true, progress: true, footer: true };
     let mut runner = runtime.block_on(async { Runner::new(session.clone(), Sink::stdout(Format::Table)?, manner) })?;
     let outcome = runtime.block_on(script::run(&mut runner, steps));
@@ -83,7 +84,7 @@ fn find_demo() -> Option<PathBuf> {
     roots.map(|root| root.join("demo/demo.sql")).find(|file| file.is_file())
 }
 
-pub async fn open(target: &Target) -> Result<Session, Failure> {
+pub async fn open(target: &Target, connectors: &Registry) -> Result<Session, Failure> {
     let Some(url) = &target.url else {
         let slots = target.slots.map_or(Ok(()), |slots| check::slots("--slots", slots.0));
         slots.map_err(Failure::Usage)?;
@@ -94,6 +95,7 @@ pub async fn open(target: &Target) -> Result<Session, Failure> {
             memory: target.memory.map(|memory| memory.bytes()),
             dir: target.dir.clone(),
             options: Vec::new(),
+            connectors: connectors.clone(),
         };
         return Ok(Client::embedded(options).await?);
     };

@@ -54,4 +54,5 @@ pub(crate) use inserted::{InsertedExec, Stop, insert};
 pub use mark::{Mark, MarkExec};
 pub use repeat::RepeatExec;
 pub(crate) use sink::{Sink, planned_sink, unused_session};
+pub(crate) use write::count_schema;
 pub use write::{StagedFile, StagedFiles, WriteExec};

@@ -5,6 +5,7 @@ use super::range_sort;
 use super::size::scanned_bytes;
 use crate::codec::refers_to_subquery;
 use crate::config::WindlassOptions;
+use crate::connector::{PlannedSink, ScanExec, SinkExec};
 use crate::envelope::{Envelope, OutputSpec, content_hash};
 use crate::handover::Planned;
 use crate::ops::{CopyFilesExec, CopyItem, ExchangeReadExec, Mark, MarkExec, ReadMode, Sink, WriteExec};
@@ -56,6 +57,7 @@ pub(super) struct Cutter {
     /// The scalar subqueries that the plan being cut may refer to.
     subqueries: Option<ScalarSubqueryExec>,
     write: Option<WriteTarget>,
+    sink: Option<PlannedSink>,
     shape: ClusterShape,
 }
 
@@ -71,6 +73,7 @@ impl Cutter {
             shared: BTreeMap::new(),
             subqueries: None,
             write: None,
+            sink: None,
             shape,
         }
     }
@@ -99,6 +102,7 @@ impl Cutter {
             schema,
             stages: self.stages,
             write: self.write,
+            sink: self.sink,
             holds_sides: false,
             shape: self.shape,
             light: false,
@@ -108,6 +112,11 @@ impl Cutter {
 
     /// A sink becomes an operator that writes under attempt paths: in parallel, unless rows must be in one order or one file.
     fn take_over_write(&mut self, plan: Arc<dyn ExecutionPlan>, parallel: bool) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(sink) = plan.downcast_ref::<SinkExec>() {
+            self.sink = Some(sink.write().clone());
+            let input = if parallel { ungathered(sink.input()) } else { Arc::clone(sink.input()) };
+            return Ok(Arc::new(SinkExec::new(input, sink.write().clone())));
+        }
         let Some(sink) = plan.downcast_ref::<DataSinkExec>() else {
             return Ok(plan);
         };
@@ -115,13 +124,7 @@ impl Cutter {
         let target = files.target()?;
         let staging = OwnFolder::staging(&target)?;
         let single_file = !target.is_folder();
-        let mut input = Arc::clone(sink.input());
-        if parallel
-            && !single_file
-            && let Some(gather) = input.downcast_ref::<CoalescePartitionsExec>().filter(|g| g.fetch().is_none())
-        {
-            input = Arc::clone(gather.input());
-        }
+        let input = if parallel && !single_file { ungathered(sink.input()) } else { Arc::clone(sink.input()) };
         self.write = Some(WriteTarget { target, staging: staging.clone(), overwrite: false });
         Ok(Arc::new(WriteExec::new(input, files, staging)))
     }
@@ -135,7 +138,7 @@ impl Cutter {
             return self.cut_ranges(merge);
         }
         let several_files = self.write.as_ref().is_none_or(|write| write.target.is_folder());
-        if several_files && (plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>() || plan.is::<WriteExec>()) {
+        if several_files && is_above_sort(&plan) {
             let child = self.cut_top(Arc::clone(plan.children()[0]))?;
             return with_children(plan, vec![child]);
         }
@@ -313,6 +316,19 @@ impl Cutter {
     }
 }
 
+/// Whether `plan` may stand above the sort of a whole result whose partitions follow each other.
+fn is_above_sort(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>() || plan.is::<WriteExec>() || plan.is::<SinkExec>()
+}
+
+/// What a writer reads from whose partitions write side by side.
+fn ungathered(input: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    match input.downcast_ref::<CoalescePartitionsExec>().filter(|gather| gather.fetch().is_none()) {
+        Some(gather) => Arc::clone(gather.input()),
+        None => Arc::clone(input),
+    }
+}
+
 /// The number under which `plan` stands in the plan more than once.
 fn shared(plan: &Arc<dyn ExecutionPlan>) -> Option<u32> {
     match plan.downcast_ref::<MarkExec>()?.mark() {
@@ -392,6 +408,12 @@ fn reads_subquery(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
 fn preferences(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Preference> {
     let mut wishes = vec![];
     let walked = plan.apply(|node| {
+        if let Some(scan) = node.downcast_ref::<ScanExec>()
+            && scan.partitions().len() == tasks as usize
+        {
+            wishes = scan.preferences();
+            return Ok(if wishes.is_empty() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop });
+        }
         let Some(scan) = node.downcast_ref::<DataSourceExec>() else {
             return Ok(TreeNodeRecursion::Continue);
         };

@@ -16,6 +16,7 @@
 use super::certain::rows_are_certain;
 use super::cut::with_children;
 use super::size::{statistics, table_bytes};
+use crate::connector::ScanExec;
 use crate::ops::{Mark, MarkExec};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -121,7 +122,9 @@ fn hash_exchange(plan: &Arc<dyn ExecutionPlan>) -> Option<&RepartitionExec> {
 
 fn is_scanned(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let row_by_row = ["FilterExec", "ProjectionExec", "UnionExec", "CooperativeExec"];
-    plan.is::<DataSourceExec>() || (row_by_row.contains(&plan.name()) && plan.children().into_iter().all(is_scanned))
+    plan.is::<DataSourceExec>()
+        || plan.is::<ScanExec>()
+        || (row_by_row.contains(&plan.name()) && plan.children().into_iter().all(is_scanned))
 }
 
 /// At most so many, from what is known of the column. `None`: nothing is.

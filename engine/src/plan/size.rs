@@ -1,5 +1,6 @@
 //! How much a plan reads, and how much it leaves.
 
+use crate::connector::ScanExec;
 use crate::ops::CopyFilesExec;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -114,6 +115,7 @@ pub(crate) fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
         if let Some(scan) = node.downcast_ref::<DataSourceExec>() {
             bytes += scan_bytes(scan);
         }
+        bytes += node.downcast_ref::<ScanExec>().map_or(0, ScanExec::bytes);
         bytes += node.downcast_ref::<CopyFilesExec>().map_or(0, CopyFilesExec::bytes);
         Ok(TreeNodeRecursion::Continue)
     });

@@ -5,6 +5,7 @@
 
 use super::{Fixture, SHAPE, STATEMENTS, context};
 use crate::codec::WindlassCodec;
+use crate::connector::tests::connectors;
 use crate::envelope::{Envelope, OutputSpec};
 use crate::folded::Folder;
 use crate::ops::{CopyFiles, CopyFilesExec, CopyItem, CopyPart, ExchangeReadExec};
@@ -100,7 +101,7 @@ pub(super) fn planned(stage: &PlannedStage) -> &Planned {
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Arc<dyn ExecutionPlan>> {
     let runtime = Arc::<RuntimeEnv>::default();
-    let stage = StagePlan::decode(bytes, Arc::clone(&runtime)).unwrap();
+    let stage = StagePlan::decode(bytes, Arc::clone(&runtime), &connectors()).unwrap();
     let context = task_context("task".into(), "session".into(), stage.config().clone(), runtime);
     stage.plan(&PhysicalPlanDecodeContext::new(&context, &WindlassCodec))
 }

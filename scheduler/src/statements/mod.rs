@@ -30,6 +30,7 @@ mod planners;
 mod publish;
 mod runner;
 pub mod sessions;
+mod sinks;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod tries;
@@ -71,6 +72,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tries::Try;
 use windlass_core::ids::JobId;
+use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 use windlass_engine::{ClusterShape, PlannedJob};
 
@@ -88,6 +90,8 @@ pub struct StatementConfig {
     pub planning_timeout: Duration,
     /// So does one whose planning holds more bytes. Default 1 GiB.
     pub planning_memory: u64,
+    /// Kinds of tables beside files: the same as every executor's. Default: none.
+    pub connectors: Registry,
 }
 
 impl Default for StatementConfig {
@@ -97,6 +101,7 @@ impl Default for StatementConfig {
             limits: Limits::default(),
             planning_timeout: Duration::from_secs(60),
             planning_memory: 1 << 30,
+            connectors: Registry::default(),
         }
     }
 }
