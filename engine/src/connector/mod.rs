@@ -13,6 +13,9 @@
 //! [`SinkExec`]. The cut of the interfaces is that of Spark's DataSource V2 (a scan of input partitions, a batch write with commit
 //! messages), with the splits of Trino: a split is data, so that a plan is narrowed without asking anybody.
 
+pub(crate) mod copy_files;
+mod files;
+mod leaves;
 mod options;
 mod provider;
 mod redact;
@@ -23,6 +26,7 @@ mod sink_exec;
 pub(crate) mod tests;
 mod travel;
 
+pub(crate) use leaves::{Leaf, LostOfLeaf, leaf, literal_bytes, restored};
 pub use options::{OptionKind, OptionSpec, Options};
 pub use provider::ConnectedTable;
 pub use redact::redacted;
@@ -143,6 +147,16 @@ pub trait Scan: fmt::Debug + Send + Sync {
     /// Of all splits. What is exact here answers statements without a scan.
     fn statistics(&self) -> Option<Statistics> {
         None
+    }
+
+    /// URLs of places in object stores that it reaches, whose options are to travel with it.
+    fn stores(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What a split reads of files of `wfs://`: it goes where their blocks are.
+    fn pieces(&self, _: &Split) -> Vec<crate::stage::Split> {
+        Vec::new()
     }
 
     /// How the rows of each split are sorted.

@@ -1,11 +1,12 @@
 //! The connectors that there are, by name.
 
+use super::copy_files::CopyFilesConnector;
 use super::{Connector, Options, TableSpec};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use datafusion::prelude::SessionConfig;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Kinds of files, which are no connector's name.
 const FILES: [&str; 7] = ["PARQUET", "CSV", "JSON", "NDJSON", "ARROW", "AVRO", "TEXT"];
@@ -26,7 +27,7 @@ impl Registry {
         if !is_word {
             return plan_err!("\"{name}\" cannot be a connector's name: expected upper case letters, digits and _");
         }
-        if FILES.contains(&name) || self.connectors.contains_key(name) {
+        if FILES.contains(&name) || self.decoder(name).is_ok() {
             return plan_err!("there is something of the name {name} already");
         }
         for spec in connector.options() {
@@ -71,6 +72,15 @@ impl Registry {
             .ok_or_else(|| plan_datafusion_err!("unknown kind of table '{name}': use {}", self.names_with_files()))
     }
 
+    /// As [`Registry::require`], also of what the engine itself brings along.
+    pub(super) fn decoder(&self, name: &str) -> Result<&Arc<dyn Connector>> {
+        static OURS: LazyLock<[Arc<dyn Connector>; 1]> = LazyLock::new(|| [Arc::new(CopyFilesConnector)]);
+        match OURS.iter().find(|ours| ours.name() == name) {
+            Some(ours) => Ok(ours),
+            None => self.require(name),
+        }
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.connectors.keys().copied()
     }
@@ -91,7 +101,7 @@ impl Registry {
         location: String,
         options: impl IntoIterator<Item = (String, String)>,
     ) -> Result<TableSpec> {
-        let connector = self.require(connector)?;
+        let connector = self.decoder(connector)?;
         let options = Options::parse(connector.name(), connector.options(), options)?;
         Ok(TableSpec { connector: connector.name().to_string(), id, location, options })
     }

@@ -248,3 +248,25 @@ fn names_are_those_that_can_be_written_and_are_free() {
     assert!(error.contains("unknown kind of table 'mongo': use PARQUET, CSV, JSON, ARROW, AVRO or NUMBERS"), "{error}");
     assert!(registry.get("numbers").is_some());
 }
+
+/// Whoever cuts, narrows, measures and encodes plans knows leaves, and not what they read.
+#[test]
+fn nobody_but_the_seam_knows_a_source() {
+    let of_the_engine = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in ["codec.rs", "restrict.rs", "stores.rs", "plan/cut.rs", "plan/size.rs"] {
+        let text = std::fs::read_to_string(of_the_engine.join(file)).unwrap();
+        for name in [
+            "DataSource",
+            "FileScan",
+            "PartitionedFile",
+            "CopyFiles",
+            "Parquet",
+            "Csv",
+            "Json",
+            "MemorySource",
+            "NUMBERS",
+        ] {
+            assert!(!text.contains(name), "{file} speaks of {name}: see connector/leaves.rs");
+        }
+    }
+}

@@ -160,7 +160,7 @@ impl ScanNode {
         let registry = Registry::of(config);
         let secrets = self.table.secrets(config);
         let (table, schema) = (self.table.table(&registry, secrets)?, decode_schema(&self.schema)?);
-        let connector = registry.require(&table.connector)?;
+        let connector = registry.decoder(&table.connector)?;
         let scan = connector.decode_scan(Encoded { table: &table, schema: &schema, bytes: &self.scan })?;
         let split = |node: SplitNode| Split {
             bytes: node.bytes,

@@ -5,10 +5,10 @@ use super::range_sort;
 use super::size::scanned_bytes;
 use crate::codec::refers_to_subquery;
 use crate::config::WindlassOptions;
-use crate::connector::{PlannedSink, ScanExec, SinkExec};
+use crate::connector::{Leaf, PlannedSink, SinkExec, leaf};
 use crate::envelope::{Envelope, OutputSpec, content_hash};
 use crate::handover::Planned;
-use crate::ops::{CopyFilesExec, CopyItem, ExchangeReadExec, Mark, MarkExec, ReadMode, Sink, WriteExec};
+use crate::ops::{ExchangeReadExec, Mark, MarkExec, ReadMode, Sink, WriteExec};
 use crate::place::OwnFolder;
 use crate::restrict::whole_children;
 use crate::room::Roomy;
@@ -19,10 +19,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err};
-use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::sink::DataSinkExec;
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -38,7 +35,6 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitio
 use datafusion::prelude::SessionConfig;
 use prost::Message;
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use windlass_core::job::{Preference, Read, StageInput};
 
@@ -404,70 +400,27 @@ fn reads_subquery(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     Ok(found)
 }
 
-/// Splits of an object store go to the same executor each time, whose caches know them. Local files have no such wish.
+/// Where the tasks of a stage are best, as the first leaf says that has a partition for each of them.
 fn preferences(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Preference> {
-    let mut wishes = vec![];
-    let walked = plan.apply(|node| {
-        if let Some(scan) = node.downcast_ref::<ScanExec>()
-            && scan.partitions().len() == tasks as usize
-        {
-            wishes = scan.preferences();
-            return Ok(if wishes.is_empty() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop });
-        }
-        let Some(scan) = node.downcast_ref::<DataSourceExec>() else {
-            return Ok(TreeNodeRecursion::Continue);
-        };
-        let Some(config) = scan.data_source().downcast_ref::<FileScanConfig>() else {
-            return Ok(TreeNodeRecursion::Continue);
-        };
-        let local = config.object_store_url.as_str().starts_with("file:");
-        if local || config.file_groups.len() != tasks as usize {
-            return Ok(TreeNodeRecursion::Continue);
-        }
-        wishes = config
-            .file_groups
-            .iter()
-            .map(|group| {
-                let mut hasher = DefaultHasher::new();
-                if let Some(file) = group.iter().next() {
-                    file.object_meta.location.as_ref().hash(&mut hasher);
-                    file.range.as_ref().map(|range| range.start).hash(&mut hasher);
-                }
-                Preference { affinity: hasher.finish().max(1), ..Preference::default() }
-            })
-            .collect();
-        Ok(TreeNodeRecursion::Stop)
-    });
-    debug_assert!(walked.is_ok(), "the closure does not fail");
-    wishes
+    of_leaves(plan, tasks, |leaf| leaf.preferences())
 }
 
 /// What tasks read of the cluster's own files.
 fn splits(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Vec<Split>> {
-    let mut splits = vec![];
+    of_leaves(plan, tasks, |leaf| leaf.pieces())
+}
+
+/// The first that leaves say with an entry for each task.
+fn of_leaves<T>(plan: &Arc<dyn ExecutionPlan>, tasks: u32, said: impl Fn(&dyn Leaf) -> Vec<T>) -> Vec<T> {
+    let mut found = vec![];
     let walked = plan.apply(|node| {
-        if let Some(copy) = node.downcast_ref::<CopyFilesExec>().map(CopyFilesExec::copy)
-            && copy.from.starts_with("wfs:")
-            && copy.parts.len() == tasks as usize
-        {
-            let of_item =
-                |item: &CopyItem| Some(Split { path: format!("/{}", item.from.as_ref()?), range: 0..item.bytes });
-            splits = copy.parts.iter().map(|part| part.items.iter().filter_map(of_item).collect()).collect();
-            return Ok(TreeNodeRecursion::Stop);
-        }
-        let scan = node.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref());
-        let Some::<&FileScanConfig>(config) = scan else { return Ok(TreeNodeRecursion::Continue) };
-        let ours = config.object_store_url.as_str().starts_with("wfs:");
-        if !ours || config.file_groups.len() != tasks as usize {
+        let of_leaf = leaf(node).map(&said).unwrap_or_default();
+        if of_leaf.len() != tasks as usize {
             return Ok(TreeNodeRecursion::Continue);
         }
-        let of_file = |file: &PartitionedFile| {
-            let range = file.range.as_ref().map_or(0..file.object_meta.size, |r| r.start as u64..r.end as u64);
-            Split { path: format!("/{}", file.object_meta.location), range }
-        };
-        splits = config.file_groups.iter().map(|group| group.iter().map(of_file).collect()).collect();
+        found = of_leaf;
         Ok(TreeNodeRecursion::Stop)
     });
     debug_assert!(walked.is_ok(), "the closure does not fail");
-    splits
+    found
 }
