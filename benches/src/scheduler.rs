@@ -155,6 +155,7 @@ fn job(id: u64, tasks: u32, wish: Wish) -> JobSpec {
         stages: vec![scan, reduce, aggregate],
         terms: Terms { pool, ..Terms::default() },
         light: false,
+        statement: None,
         earlier: None,
     }
 }

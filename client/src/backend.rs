@@ -1,7 +1,7 @@
 //! What a session needs of a cluster, whether it is reached over the network or lives in this process.
 
 use crate::error::Result;
-use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
+use crate::jobs::{ClusterStatus, Job, JobDetail, JobId, JobState, Progress};
 use crate::params::Params;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use std::fmt::Debug;
+#[cfg(feature = "files")]
 use windlass_connectors::wfs::Wfs;
 
 /// A statement on its way to a cluster.
@@ -33,7 +34,8 @@ pub(crate) enum Sent {
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
     Sql(String),
-    /// A logical plan, as [`windlass_engine::logical`] encodes it.
+    /// A logical plan, as `windlass_engine::logical` encodes it.
+    #[cfg_attr(not(feature = "dataframe"), expect(dead_code, reason = "DataFrames make plans"))]
     Plan(Bytes),
 }
 
@@ -41,8 +43,8 @@ pub(crate) enum Body {
 pub(crate) struct Answer {
     pub schema: SchemaRef,
     pub batches: BoxStream<'static, Result<RecordBatch>>,
-    /// Empty when the statement was no job.
-    pub job: String,
+    /// None when the statement was no job.
+    pub job: Option<JobId>,
 }
 
 /// A table or view of the cluster's catalog.
@@ -76,17 +78,18 @@ pub(crate) trait Backend: Debug + Send + Sync {
 
     async fn tables(&self, filter: &TableFilter) -> Result<Vec<Table>>;
 
-    async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<String>;
+    async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId>;
     async fn jobs(&self, limit: u32) -> Result<Vec<Job>>;
-    async fn job(&self, job: &str) -> Result<JobDetail>;
+    async fn job(&self, job: JobId) -> Result<JobDetail>;
     /// The state in which the job was found.
-    async fn cancel(&self, job: &str) -> Result<String>;
-    async fn job_logs(&self, job: &str) -> Result<Vec<String>>;
+    async fn cancel(&self, job: JobId) -> Result<JobState>;
+    async fn job_logs(&self, job: JobId) -> Result<Vec<String>>;
     async fn status(&self) -> Result<ClusterStatus>;
     /// Asks an executor, by name or id, to leave. Returns its id, before it has left.
     async fn decommission(&self, executor: &str) -> Result<String>;
 
     /// The files of the cluster.
+    #[cfg(feature = "files")]
     fn files(&self) -> Wfs;
 
     /// Ends the session. Embedded: stops the cluster.

@@ -3,10 +3,12 @@
 
 pub(crate) mod temporary;
 
+use crate::Client;
 use crate::backend::{Answer, Backend, Request, Table, TableFilter};
 use crate::error::{ClientError, Result};
-use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
+use crate::jobs::{ClusterStatus, Job, JobDetail, JobId, JobState, Progress};
 use crate::remote::{Remote, Services, Wire};
+use crate::session::Session;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
@@ -41,6 +43,13 @@ pub struct EmbeddedOptions {
     pub options: Vec<(String, String)>,
     /// Kinds of tables beside files.
     pub connectors: Registry,
+}
+
+impl Client {
+    /// Starts a cluster inside this process, a primary and an executor, and opens a session with it. It ends with [`Session::close`].
+    pub async fn embedded(options: EmbeddedOptions) -> Result<Session> {
+        Ok(Session::new(Embedded::start(options).await?))
+    }
 }
 
 /// One primary and one executor, joined by channels.
@@ -78,7 +87,7 @@ impl Embedded {
         // There is one executor for replicas.
         config.files.replication = 1;
         // No executor has a port: results come through the primary.
-        config.results.from_executors = false;
+        config.runs.from_executors = false;
         let executor = executor_config(&options, dir.join("executor"));
         let mut files = None;
         let (executor_tasks, executor_stop) = (tasks.clone(), stop.clone());
@@ -148,7 +157,7 @@ impl Backend for Embedded {
         self.remote.tables(filter).await
     }
 
-    async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<String> {
+    async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId> {
         self.remote.submit(sql, name, options).await
     }
 
@@ -156,15 +165,15 @@ impl Backend for Embedded {
         self.remote.jobs(limit).await
     }
 
-    async fn job(&self, job: &str) -> Result<JobDetail> {
+    async fn job(&self, job: JobId) -> Result<JobDetail> {
         self.remote.job(job).await
     }
 
-    async fn cancel(&self, job: &str) -> Result<String> {
+    async fn cancel(&self, job: JobId) -> Result<JobState> {
         self.remote.cancel(job).await
     }
 
-    async fn job_logs(&self, job: &str) -> Result<Vec<String>> {
+    async fn job_logs(&self, job: JobId) -> Result<Vec<String>> {
         self.remote.job_logs(job).await
     }
 

@@ -1,13 +1,63 @@
 //! What can go wrong between a client and its cluster.
 
 use arrow::error::ArrowError;
-use datafusion::error::DataFusionError;
 use std::io;
 use std::time::Duration;
-use tonic::{Code, Status};
-use windlass_proto::LEADER_HEADER;
+use tonic::{Code, ConnectError, Status, TimeoutExpired};
+use windlass_proto::{LEADER_HEADER, errors, v1};
 
 pub type Result<T, E = ClientError> = std::result::Result<T, E>;
+
+/// Why something did not work, for a program that has to decide what to do about it. `windlass` makes its exit code of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The text is not SQL.
+    Syntax,
+    /// The statement or its data is at fault.
+    Invalid,
+    /// There is no session option of that name.
+    UnknownOption,
+    /// A table, column, schema, session, result or prepared statement is not there.
+    NotFound,
+    AlreadyExists,
+    Unsupported,
+    Cancelled,
+    /// It took more time than it may.
+    TimedOut,
+    /// Tasks did not fit into the memory of an executor.
+    OutOfMemory,
+    /// Disk did not suffice, or a limit was passed.
+    Exhausted,
+    /// Too many jobs wait already.
+    Busy,
+    /// The primary does not lead, and nobody who does was found. Nothing was changed.
+    NotLeading,
+    /// Whether it had its effect could not be found out.
+    OutcomeUnknown,
+    /// Nobody is there to run it, for now.
+    Unavailable,
+    /// Whoever asks may not have it.
+    Denied,
+    /// The result went with the executor that held it.
+    ResultLost,
+    /// A defect, or a failing disk or network, on the cluster.
+    Internal,
+    /// No job of that name.
+    UnknownJob,
+    /// What the caller gave is wrong: an address, a parameter, an option.
+    Usage,
+    /// Nobody answers at the address.
+    Unreachable,
+    /// Client and cluster are different releases, or what answers is no cluster.
+    Version,
+    /// Nothing was run: the temporary tables of the session went with the primary that led before.
+    SessionLost,
+    /// The result came in a form that this client cannot read.
+    Decode,
+    /// A local file could not be read or written.
+    Io,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -19,9 +69,9 @@ pub enum ClientError {
     #[error("cannot work with the cluster at {url}: {reason}")]
     Version { url: String, reason: String },
 
-    /// The statement was refused, or failed. The message is the cluster's: what is wrong, where, and how to mend it.
+    /// The statement or the request was refused, or failed. The message is the cluster's: what is wrong, where, and how to mend it.
     #[error("{message}")]
-    Statement { message: String },
+    Statement { kind: ErrorKind, message: String },
 
     /// The statement was cancelled.
     #[error("the statement was cancelled")]
@@ -72,8 +122,35 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    pub(crate) fn statement(message: impl Into<String>) -> ClientError {
-        ClientError::Statement { message: message.into() }
+    /// What decides how a program goes on.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            ClientError::Unreachable { .. } => ErrorKind::Unreachable,
+            ClientError::Version { .. } => ErrorKind::Version,
+            ClientError::Statement { kind, .. } => *kind,
+            ClientError::Cancelled => ErrorKind::Cancelled,
+            ClientError::Disconnected { sent: true, .. } => ErrorKind::OutcomeUnknown,
+            ClientError::Disconnected { sent: false, .. } => ErrorKind::Unreachable,
+            ClientError::StandsBy { .. } => ErrorKind::NotLeading,
+            ClientError::SessionLost { .. } => ErrorKind::SessionLost,
+            ClientError::ResultLost { .. } => ErrorKind::ResultLost,
+            ClientError::Invalid(_) => ErrorKind::Usage,
+            ClientError::UnknownJob(_) => ErrorKind::UnknownJob,
+            ClientError::Decode(_) => ErrorKind::Decode,
+            ClientError::Io { .. } => ErrorKind::Io,
+        }
+    }
+
+    /// Whether the same call may succeed later and does no harm when it is made again, whatever it does: it had no effect.
+    ///
+    /// [`ErrorKind::ResultLost`] is not: the statement had ended, and a query may well be run again, but not an INSERT.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Busy | ErrorKind::NotLeading | ErrorKind::Unavailable | ErrorKind::Unreachable)
+    }
+
+    /// Something is wrong with what the cluster sent.
+    pub(crate) fn garbled(message: impl Into<String>) -> ClientError {
+        ClientError::Statement { kind: ErrorKind::Internal, message: message.into() }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> ClientError {
@@ -88,83 +165,124 @@ impl ClientError {
     /// What a status means to the one who called: `doing` continues "while …".
     pub(crate) fn from_status(status: &Status, peer: &str, doing: &str) -> ClientError {
         let message = status.message().to_owned();
-        match status.code() {
-            Code::Cancelled if !is_transport(status) => ClientError::Cancelled,
-            Code::DataLoss => ClientError::ResultLost { message },
+        match kind_of(status) {
             // A connection that breaks before an answer comes cancels the request.
-            Code::Cancelled | Code::Unavailable | Code::Unknown | Code::Internal if is_transport(status) => {
-                ClientError::Disconnected {
-                    peer: peer.to_owned(),
-                    doing: doing.to_owned(),
-                    reason: root_cause(status),
-                    sent: !failed_to_connect(status),
-                }
-            }
+            None if is_broken(status) => ClientError::Disconnected {
+                peer: peer.to_owned(),
+                doing: doing.to_owned(),
+                reason: root_cause(status),
+                sent: errors::cause::<ConnectError>(status).is_none(),
+            },
+            // What a message gets that is larger than one side accepts. No server of Windlass answers so itself.
+            None if matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted) => ClientError::Statement {
+                kind: ErrorKind::Exhausted,
+                message: format!(
+                    "cannot finish {doing}: it is larger than {peer} accepts in one message ({message}); shorten the statement, or load \
+                     literal data from a file"
+                ),
+            },
+            // What answers requests that no service knows says nothing; what a statement asks for in vain has words.
+            None if status.code() == Code::Unimplemented && message.is_empty() => ClientError::Version {
+                url: peer.to_owned(),
+                reason: format!("{doing} is not something that it knows: is it a windlass primary of this release?"),
+            },
+            Some(ErrorKind::Cancelled) => ClientError::Cancelled,
+            Some(ErrorKind::ResultLost) => ClientError::ResultLost { message },
             // The primary cannot find out whether the statement happened.
-            Code::Aborted => ClientError::Disconnected {
+            Some(ErrorKind::OutcomeUnknown) => ClientError::Disconnected {
                 peer: peer.to_owned(),
                 doing: doing.to_owned(),
                 reason: message,
                 sent: true,
             },
-            Code::Unavailable if status.metadata().contains_key(LEADER_HEADER) => {
+            Some(ErrorKind::NotLeading) => {
                 let leader = status.metadata().get(LEADER_HEADER).and_then(|leader| leader.to_str().ok());
                 ClientError::StandsBy { message, leader: leader.filter(|leader| !leader.is_empty()).map(str::to_owned) }
             }
-            // What tonic says of a message that is larger than one side accepts.
-            Code::OutOfRange | Code::ResourceExhausted if message.contains("message length too large") => {
-                ClientError::Statement {
-                    message: format!(
-                        "cannot finish {doing}: it is larger than {peer} accepts in one message ({message}); shorten the statement, or load literal data from a file"
-                    ),
-                }
+            kind => {
+                let kind = kind.unwrap_or(ErrorKind::Internal);
+                let message = if message.is_empty() { format!("{doing} failed: {:?}", status.code()) } else { message };
+                ClientError::Statement { kind, message }
             }
-            // What answers requests that no service knows says nothing; what a statement asks for in vain has words.
-            Code::Unimplemented if message.is_empty() => ClientError::Version {
-                url: peer.to_owned(),
-                reason: format!("{doing} is not something that it knows: is it a windlass primary of this release?"),
-            },
-            _ if message.is_empty() => {
-                ClientError::Statement { message: format!("{doing} failed: {:?}", status.code()) }
-            }
-            _ => ClientError::Statement { message },
         }
     }
 
-    pub(crate) fn unreachable(url: &str, error: &(dyn std::error::Error + 'static), waited: Duration) -> ClientError {
-        let reason = deepest(error);
-        let advice = if reason.contains("refused") {
-            "nothing listens there: start one with 'windlass cluster up', or correct --url".to_owned()
-        } else if reason.contains("lookup") || reason.contains("resolve") {
-            "the host name does not resolve: correct --url".to_owned()
-        } else if reason.contains("deadline") || reason.contains("timed out") {
-            format!(
-                "nobody answered within {} s: check the address and the firewall between here and there",
-                waited.as_secs()
-            )
-        } else {
-            "correct --url, or look at the primary's log".to_owned()
+    /// `resolves`: whether the host of `url` has an address.
+    pub(crate) fn unreachable(
+        url: &str,
+        error: &(dyn std::error::Error + 'static),
+        waited: Duration,
+        resolves: bool,
+    ) -> ClientError {
+        let advice = match errors::cause::<io::Error>(error).map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => {
+                "nothing listens there: start one with 'windlass cluster up', or correct --url".to_owned()
+            }
+            Some(io::ErrorKind::TimedOut) => timed_out(waited),
+            _ if errors::cause::<TimeoutExpired>(error).is_some() => timed_out(waited),
+            _ if !resolves => "the host name does not resolve: correct --url".to_owned(),
+            _ => "correct --url, or look at the primary's log".to_owned(),
         };
-        ClientError::Unreachable { url: url.to_owned(), reason, advice }
+        ClientError::Unreachable { url: url.to_owned(), reason: deepest(error), advice }
     }
+}
+
+fn timed_out(waited: Duration) -> String {
+    format!("nobody answered within {} s: check the address and the firewall between here and there", waited.as_secs())
+}
+
+/// The kind that the cluster gave an error, or that its code stands for where it gave none. `None`: the status was made on this side of the
+/// connection, or by a server that is none of Windlass.
+fn kind_of(status: &Status) -> Option<ErrorKind> {
+    use v1::ErrorKind as Wire;
+    if is_transport(status) {
+        return None;
+    }
+    Some(match errors::kind(status) {
+        Some(Wire::Syntax) => ErrorKind::Syntax,
+        Some(Wire::Invalid) => ErrorKind::Invalid,
+        Some(Wire::UnknownOption) => ErrorKind::UnknownOption,
+        Some(Wire::NotFound) => ErrorKind::NotFound,
+        Some(Wire::AlreadyExists) => ErrorKind::AlreadyExists,
+        Some(Wire::Unsupported) => ErrorKind::Unsupported,
+        Some(Wire::Cancelled) => ErrorKind::Cancelled,
+        Some(Wire::TimedOut) => ErrorKind::TimedOut,
+        Some(Wire::OutOfMemory) => ErrorKind::OutOfMemory,
+        Some(Wire::Exhausted) => ErrorKind::Exhausted,
+        Some(Wire::Busy) => ErrorKind::Busy,
+        Some(Wire::NotLeading) => ErrorKind::NotLeading,
+        Some(Wire::OutcomeUnknown) => ErrorKind::OutcomeUnknown,
+        Some(Wire::Unavailable) => ErrorKind::Unavailable,
+        Some(Wire::Denied) => ErrorKind::Denied,
+        Some(Wire::ResultLost) => ErrorKind::ResultLost,
+        Some(Wire::Internal | Wire::Unknown) => ErrorKind::Internal,
+        None => match status.code() {
+            Code::InvalidArgument | Code::FailedPrecondition => ErrorKind::Invalid,
+            Code::NotFound => ErrorKind::NotFound,
+            Code::AlreadyExists => ErrorKind::AlreadyExists,
+            Code::Unimplemented if !status.message().is_empty() => ErrorKind::Unsupported,
+            Code::Cancelled => ErrorKind::Cancelled,
+            Code::DeadlineExceeded => ErrorKind::TimedOut,
+            Code::Aborted => ErrorKind::OutcomeUnknown,
+            Code::PermissionDenied => ErrorKind::Denied,
+            Code::DataLoss => ErrorKind::ResultLost,
+            Code::Unavailable if status.metadata().contains_key(LEADER_HEADER) => ErrorKind::NotLeading,
+            Code::Unavailable => ErrorKind::Unavailable,
+            Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented => return None,
+            _ => ErrorKind::Internal,
+        },
+    })
+}
+
+/// Whether the connection broke, as opposed to a request that could not be sent over it.
+fn is_broken(status: &Status) -> bool {
+    is_transport(status)
+        && matches!(status.code(), Code::Cancelled | Code::Unavailable | Code::Unknown | Code::Internal)
 }
 
 /// Statuses that tonic makes itself, of a broken connection, carry the cause; those that a server sent do not.
 pub(crate) fn is_transport(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
-}
-
-/// A channel that has lost its connection makes a new one with the next call; when that fails, the call was not sent.
-fn failed_to_connect(status: &Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        // The type is private to tonic; its words are "tcp connect error" and those of a time-out while connecting.
-        if error.to_string().contains("connect error") {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }
 
 pub(crate) fn root_cause(status: &Status) -> String {
@@ -177,25 +295,6 @@ fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
         error = source;
     }
     error.to_string()
-}
-
-/// DataFusion's own errors, in the DataFrame API.
-impl From<DataFusionError> for ClientError {
-    fn from(error: DataFusionError) -> Self {
-        match error {
-            DataFusionError::External(inner) => match inner.downcast::<ClientError>() {
-                Ok(error) => *error,
-                Err(inner) => ClientError::Statement { message: inner.to_string() },
-            },
-            other => ClientError::Statement { message: other.strip_backtrace() },
-        }
-    }
-}
-
-impl From<ClientError> for DataFusionError {
-    fn from(error: ClientError) -> Self {
-        DataFusionError::External(Box::new(error))
-    }
 }
 
 #[cfg(test)]
@@ -219,15 +318,32 @@ mod tests {
     }
 
     #[test]
-    fn a_client_error_survives_the_trip_through_datafusion() {
-        let inner: DataFusionError = ClientError::Cancelled.into();
-        assert!(matches!(ClientError::from(inner), ClientError::Cancelled));
+    fn the_kind_that_a_cluster_gives_an_error_is_the_clients() {
+        let busy = errors::status(Code::ResourceExhausted, "too many jobs wait".to_owned(), v1::ErrorKind::Busy);
+        let error = ClientError::from_status(&busy, "grpc://x", "running the statement");
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Busy, true));
+        let option = errors::status(Code::InvalidArgument, "unknown option".to_owned(), v1::ErrorKind::UnknownOption);
+        let error = ClientError::from_status(&option, "grpc://x", "running the statement");
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::UnknownOption, false));
+        let standby = errors::status(Code::Unavailable, "I do not lead".to_owned(), v1::ErrorKind::NotLeading);
+        let error = ClientError::from_status(&standby, "grpc://x", "running the statement");
+        assert!(matches!(error, ClientError::StandsBy { leader: None, .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_is_told_from_a_limit_of_the_cluster() {
+        let large =
+            ClientError::from_status(&Status::out_of_range("found 9 bytes"), "grpc://x", "running the statement");
+        assert!(large.to_string().contains("larger than grpc://x accepts in one message"), "{large}");
+        let limit = errors::status(Code::ResourceExhausted, "the disk is full".to_owned(), v1::ErrorKind::Exhausted);
+        let error = ClientError::from_status(&limit, "grpc://x", "running the statement");
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Exhausted, "the disk is full"));
     }
 
     #[test]
     fn a_refused_connection_says_what_to_do() {
         let error = io::Error::new(io::ErrorKind::ConnectionRefused, "Connection refused (os error 111)");
-        let text = ClientError::unreachable("grpc://127.0.0.1:1", &error, Duration::from_secs(3)).to_string();
+        let text = ClientError::unreachable("grpc://127.0.0.1:1", &error, Duration::from_secs(3), true).to_string();
         assert!(text.contains("grpc://127.0.0.1:1") && text.contains("windlass cluster up"), "{text}");
     }
 }

@@ -1,16 +1,49 @@
 //! Jobs, progress and the state of a cluster, as a client sees them. All serialise to JSON as `--json` prints them.
 
-use serde::Serialize;
+use crate::error::{ClientError, Result};
+use serde::{Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
+use windlass_core::ids;
 use windlass_proto::v1;
+
+/// A job of a cluster. Written as `job-000042`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(u64);
+
+/// Where a job is on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// None of its tasks runs yet.
+    #[default]
+    Queued,
+    Running,
+    Finished,
+    Failed,
+    Cancelled,
+}
+
+/// Where a stage of a job is on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StageState {
+    #[default]
+    Waiting,
+    Running,
+    Finished,
+}
 
 /// How far a statement is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Progress {
-    /// Empty until the statement became a job; some statements never do.
-    pub job: String,
-    /// queued, running, finished, failed, cancelled
-    pub state: String,
+    /// None until the statement became a job; some statements never do.
+    #[serde(serialize_with = "or_empty")]
+    pub job: Option<JobId>,
+    /// None while the statement is planned.
+    #[serde(serialize_with = "or_empty")]
+    pub state: Option<JobState>,
     pub stages: u32,
     pub stages_done: u32,
     pub tasks: u32,
@@ -26,11 +59,10 @@ pub struct Progress {
 /// A job in a list.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Job {
-    pub job: String,
+    pub job: JobId,
     pub name: String,
     pub statement: String,
-    /// queued, running, finished, failed, cancelled
-    pub state: String,
+    pub state: JobState,
     /// Empty unless it failed.
     pub error: String,
     pub user: String,
@@ -43,8 +75,9 @@ pub struct Job {
     pub tasks_done: u32,
     pub rows: u64,
     pub bytes: u64,
-    /// The submission that it runs a statement of; empty: none.
-    pub part_of: String,
+    /// The submission that it runs a statement of.
+    #[serde(serialize_with = "or_empty")]
+    pub part_of: Option<JobId>,
 }
 
 /// A job with its stages.
@@ -73,7 +106,7 @@ pub struct Program {
 pub struct ProgramJob {
     /// 1 is the first.
     pub statement: u32,
-    pub job: String,
+    pub job: JobId,
 }
 
 /// A stage of a job.
@@ -82,7 +115,7 @@ pub struct Stage {
     pub index: u32,
     /// The stages that it reads.
     pub inputs: Vec<u32>,
-    pub state: String,
+    pub state: StageState,
     /// Its operators, one to a line, indented.
     pub plan: String,
     pub tasks: u32,
@@ -133,19 +166,94 @@ pub struct Executor {
 impl Progress {
     /// Nothing comes after this.
     pub fn is_last(&self) -> bool {
-        has_ended(&self.state)
+        self.state.is_some_and(JobState::has_ended)
     }
 }
 
 impl Job {
     /// It finished, failed or was cancelled.
     pub fn has_ended(&self) -> bool {
-        has_ended(&self.state)
+        self.state.has_ended()
     }
 }
 
-fn has_ended(state: &str) -> bool {
-    matches!(state, "finished" | "failed" | "cancelled")
+impl JobState {
+    /// It finished, failed or was cancelled.
+    pub fn has_ended(self) -> bool {
+        matches!(self, JobState::Finished | JobState::Failed | JobState::Cancelled)
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ids::JobId(self.0).fmt(f)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = ClientError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        text.parse().map(|ids::JobId(id)| JobId(id)).map_err(ClientError::Invalid)
+    }
+}
+
+impl Serialize for JobId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            JobState::Queued => "queued",
+            JobState::Running => "running",
+            JobState::Finished => "finished",
+            JobState::Failed => "failed",
+            JobState::Cancelled => "cancelled",
+        })
+    }
+}
+
+/// As `--json` prints what is not there.
+fn or_empty<T: Serialize, S: Serializer>(value: &Option<T>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => value.serialize(serializer),
+        None => serializer.serialize_str(""),
+    }
+}
+
+/// The job that the cluster names. Empty: none.
+pub(crate) fn job_of(wire: &str) -> Result<Option<JobId>> {
+    match wire {
+        "" => Ok(None),
+        named => Ok(Some(named.parse()?)),
+    }
+}
+
+fn job_id(wire: &str) -> Result<JobId> {
+    job_of(wire)?.ok_or_else(|| ClientError::garbled("the cluster's answer names no job"))
+}
+
+pub(crate) fn job_state(wire: &str) -> Result<JobState> {
+    Ok(match wire {
+        "queued" => JobState::Queued,
+        "running" => JobState::Running,
+        "finished" => JobState::Finished,
+        "failed" => JobState::Failed,
+        "cancelled" => JobState::Cancelled,
+        other => return Err(ClientError::garbled(format!("the cluster says that a job is \"{other}\""))),
+    })
+}
+
+fn stage_state(wire: &str) -> Result<StageState> {
+    Ok(match wire {
+        "waiting" => StageState::Waiting,
+        "running" => StageState::Running,
+        "finished" => StageState::Finished,
+        other => return Err(ClientError::garbled(format!("the cluster says that a stage is \"{other}\""))),
+    })
 }
 
 impl Stage {
@@ -154,11 +262,13 @@ impl Stage {
     }
 }
 
-impl From<v1::QueryProgress> for Progress {
-    fn from(wire: v1::QueryProgress) -> Self {
-        Progress {
-            job: wire.job,
-            state: wire.state,
+impl TryFrom<v1::QueryProgress> for Progress {
+    type Error = ClientError;
+
+    fn try_from(wire: v1::QueryProgress) -> Result<Self> {
+        Ok(Progress {
+            job: job_of(&wire.job)?,
+            state: Some(wire.state).filter(|state| !state.is_empty()).map(|state| job_state(&state)).transpose()?,
             stages: wire.stages,
             stages_done: wire.stages_done,
             tasks: wire.tasks,
@@ -166,18 +276,20 @@ impl From<v1::QueryProgress> for Progress {
             tasks_running: wire.tasks_running,
             rows: wire.rows,
             bytes: wire.bytes,
-            stage_details: wire.stage_details.into_iter().map(Stage::from).collect(),
-        }
+            stage_details: wire.stage_details.into_iter().map(Stage::try_from).collect::<Result<_>>()?,
+        })
     }
 }
 
-impl From<v1::JobSummary> for Job {
-    fn from(wire: v1::JobSummary) -> Self {
-        Job {
-            job: wire.job,
+impl TryFrom<v1::JobSummary> for Job {
+    type Error = ClientError;
+
+    fn try_from(wire: v1::JobSummary) -> Result<Self> {
+        Ok(Job {
+            job: job_id(&wire.job)?,
             name: wire.name,
             statement: wire.statement,
-            state: wire.state,
+            state: job_state(&wire.state)?,
             error: wire.error,
             user: wire.user,
             submitted_ms: wire.submitted_ms,
@@ -188,34 +300,41 @@ impl From<v1::JobSummary> for Job {
             tasks_done: wire.tasks_done,
             rows: wire.rows,
             bytes: wire.bytes,
-            part_of: wire.part_of,
-        }
+            part_of: job_of(&wire.part_of)?,
+        })
     }
 }
 
-impl From<v1::JobDetail> for JobDetail {
-    fn from(wire: v1::JobDetail) -> Self {
-        JobDetail {
-            summary: wire.summary.unwrap_or_default().into(),
-            stage_details: wire.stages.into_iter().map(Stage::from).collect(),
-            program: wire.program.map(Program::from),
-        }
+impl TryFrom<v1::JobDetail> for JobDetail {
+    type Error = ClientError;
+
+    fn try_from(wire: v1::JobDetail) -> Result<Self> {
+        Ok(JobDetail {
+            summary: wire.summary.unwrap_or_default().try_into()?,
+            stage_details: wire.stages.into_iter().map(Stage::try_from).collect::<Result<_>>()?,
+            program: wire.program.map(Program::try_from).transpose()?,
+        })
     }
 }
 
-impl From<v1::Program> for Program {
-    fn from(wire: v1::Program) -> Self {
-        let jobs = wire.jobs.into_iter().map(|job| ProgramJob { statement: job.statement, job: job.job });
-        Program { statements: wire.statements, statement: wire.statement, jobs: jobs.collect() }
+impl TryFrom<v1::Program> for Program {
+    type Error = ClientError;
+
+    fn try_from(wire: v1::Program) -> Result<Self> {
+        let part = |job: v1::ProgramJob| Ok(ProgramJob { statement: job.statement, job: job_id(&job.job)? });
+        let jobs = wire.jobs.into_iter().map(part).collect::<Result<_>>()?;
+        Ok(Program { statements: wire.statements, statement: wire.statement, jobs })
     }
 }
 
-impl From<v1::StageDetail> for Stage {
-    fn from(wire: v1::StageDetail) -> Self {
-        Stage {
+impl TryFrom<v1::StageDetail> for Stage {
+    type Error = ClientError;
+
+    fn try_from(wire: v1::StageDetail) -> Result<Self> {
+        Ok(Stage {
             index: wire.index,
             inputs: wire.inputs,
-            state: wire.state,
+            state: stage_state(&wire.state)?,
             plan: wire.plan,
             tasks: wire.tasks,
             tasks_done: wire.tasks_done,
@@ -224,7 +343,7 @@ impl From<v1::StageDetail> for Stage {
             bytes: wire.bytes,
             elapsed_us: wire.elapsed_us,
             task_us: wire.task_us,
-        }
+        })
     }
 }
 

@@ -17,30 +17,54 @@
 //! - [`Session::submit`], [`Session::jobs`], [`Session::job`] and their like look after jobs.
 //!
 //! `client/examples/quickstart.rs` is a whole program.
+//!
+//! With `default-features = false` this is a remote client that needs Arrow and gRPC, and no query engine:
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | `dataframe` | `Session::context`, `Session::table` and `Session::dataframe`, with DataFusion |
+//! | `files` | `Session::files` |
+//! | `embedded` | `Client::embedded`: a primary and an executor inside the process |
+//! | `cli` | the `windlass` command |
 
 mod backend;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+mod client;
+#[cfg(feature = "cli")]
 pub mod config;
+#[cfg(feature = "dataframe")]
 mod dataframe;
+#[cfg(feature = "embedded")]
 mod embedded;
 mod error;
+mod handle;
 pub mod jobs;
+#[cfg(feature = "cli")]
 mod nearest;
 mod params;
 mod remote;
 mod result;
 mod session;
+mod statement;
 
-/// Kinds of tables beside files: [`EmbeddedOptions::connectors`], and [`cli::main_with`] for processes.
+/// Kinds of tables beside files: [`EmbeddedOptions::connectors`], and `cli::main_with` for processes.
+#[cfg(feature = "embedded")]
 pub use windlass_engine::connector;
 
 /// Files of the cluster: [`Session::files`].
+#[cfg(feature = "files")]
 pub use windlass_connectors::wfs;
 
 pub use backend::{Table, TableFilter};
+pub use client::Client;
+#[cfg(feature = "embedded")]
 pub use embedded::EmbeddedOptions;
-pub use error::{ClientError, Result};
+pub use error::{ClientError, ErrorKind, Result};
+pub use handle::QueryHandle;
+pub use jobs::{JobId, JobState, StageState};
 pub use params::{Param, Params};
 pub use result::ResultStream;
-pub use session::{Client, QueryHandle, Session, Statement};
+pub use session::Session;
+pub use statement::Statement;

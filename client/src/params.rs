@@ -1,30 +1,80 @@
 //! Values for the `$name` placeholders of a statement.
 
 use crate::error::{ClientError, Result};
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{
+    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, NullArray, PrimitiveArray, RecordBatch,
+    RecordBatchOptions, StringArray,
+};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::ScalarValue;
+use arrow::datatypes::{
+    DataType, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, SchemaRef, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow::util::display::array_value_to_string;
 use std::sync::Arc;
 
 /// A value of a placeholder.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Param {
-    /// A value of a known type.
-    Typed(ScalarValue),
+    /// A value of a known type: an array with one element.
+    Typed(ArrayRef),
     /// As typed on a command line: the statement says what type it should have; where it does not, it is read as a number, `true`,
     /// `false` or `null`, and otherwise as text. Quotes make it text.
     Text(String),
 }
 
-impl<T: Into<ScalarValue>> From<T> for Param {
-    fn from(value: T) -> Self {
-        Param::Typed(value.into())
+impl From<ArrayRef> for Param {
+    fn from(value: ArrayRef) -> Self {
+        Param::Typed(value)
     }
 }
 
+fn number<T: ArrowPrimitiveType>(value: Option<T::Native>) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::from_iter([value]))
+}
+
+fn text(value: Option<&str>) -> ArrayRef {
+    Arc::new(StringArray::from(vec![value]))
+}
+
+/// From a value and from an optional one, which is NULL when it is absent.
+macro_rules! from_values {
+    ($($type:ty => |$value:ident| $array:expr),* $(,)?) => {
+        $(
+            impl From<Option<$type>> for Param {
+                fn from($value: Option<$type>) -> Self {
+                    Param::Typed($array)
+                }
+            }
+
+            impl From<$type> for Param {
+                fn from(value: $type) -> Self {
+                    Some(value).into()
+                }
+            }
+        )*
+    };
+}
+
+from_values! {
+    i8 => |value| number::<Int8Type>(value),
+    i16 => |value| number::<Int16Type>(value),
+    i32 => |value| number::<Int32Type>(value),
+    i64 => |value| number::<Int64Type>(value),
+    u8 => |value| number::<UInt8Type>(value),
+    u16 => |value| number::<UInt16Type>(value),
+    u32 => |value| number::<UInt32Type>(value),
+    u64 => |value| number::<UInt64Type>(value),
+    f32 => |value| number::<Float32Type>(value),
+    f64 => |value| number::<Float64Type>(value),
+    bool => |value| Arc::new(BooleanArray::from(vec![value])),
+    &str => |value| text(value),
+    String => |value| text(value.as_deref()),
+    &[u8] => |value| Arc::new(BinaryArray::from(vec![value])),
+}
+
 /// Named values, in the order in which they were given. Positional placeholders (`$1`) are named by their number.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Params(Vec<(String, Param)>);
 
 impl Params {
@@ -87,38 +137,44 @@ fn array_of(name: &str, value: &Param, wanted: &DataType) -> Result<ArrayRef> {
     let wrong = |e: &dyn std::fmt::Display, shown: &str| {
         ClientError::invalid(format!("value {shown} of placeholder ${name} is no {wanted}: {e}"))
     };
-    let scalar = match value {
-        Param::Typed(scalar) => scalar.clone(),
+    let array = match value {
+        Param::Typed(array) => Arc::clone(array),
         Param::Text(text) if wanted.is_null() => guess(text),
-        Param::Text(text) if text.eq_ignore_ascii_case("null") => ScalarValue::Null,
-        Param::Text(text) => ScalarValue::Utf8(Some(unquoted(text).unwrap_or(text).to_owned())),
+        Param::Text(text) if text.eq_ignore_ascii_case("null") => Arc::new(NullArray::new(1)),
+        Param::Text(written) => text(Some(unquoted(written).unwrap_or(written))),
     };
-    let array = scalar.to_array().map_err(|e| wrong(&e.strip_backtrace(), &scalar.to_string()))?;
+    if array.len() != 1 {
+        return Err(ClientError::invalid(format!(
+            "placeholder ${name} takes one value, and was given {}",
+            array.len()
+        )));
+    }
     if wanted.is_null() || array.data_type() == wanted {
         return Ok(array);
     }
     // Not `safe`: a value that does not fit must be an error, not NULL.
     let strict = CastOptions { safe: false, ..Default::default() };
-    cast_with_options(&array, wanted, &strict).map_err(|e| wrong(&e, &scalar.to_string()))
+    cast_with_options(&array, wanted, &strict)
+        .map_err(|e| wrong(&e, &array_value_to_string(&array, 0).unwrap_or_default()))
 }
 
 /// What a value means when nothing says which type it should have.
-fn guess(text: &str) -> ScalarValue {
-    if let Some(inner) = unquoted(text) {
-        return ScalarValue::Utf8(Some(inner.to_owned()));
+fn guess(written: &str) -> ArrayRef {
+    if let Some(inner) = unquoted(written) {
+        return text(Some(inner));
     }
-    if let Ok(number) = text.parse::<i64>() {
-        return ScalarValue::Int64(Some(number));
+    if let Ok(value) = written.parse::<i64>() {
+        return number::<Int64Type>(Some(value));
     }
-    match text {
-        "true" => ScalarValue::Boolean(Some(true)),
-        "false" => ScalarValue::Boolean(Some(false)),
-        "null" | "NULL" => ScalarValue::Null,
+    match written {
+        "true" => Arc::new(BooleanArray::from(vec![true])),
+        "false" => Arc::new(BooleanArray::from(vec![false])),
+        "null" | "NULL" => Arc::new(NullArray::new(1)),
         // Words that Rust reads as floating point numbers (inf, nan) are text to a user.
-        _ if text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => text
-            .parse::<f64>()
-            .map_or_else(|_| ScalarValue::Utf8(Some(text.to_owned())), |n| ScalarValue::Float64(Some(n))),
-        _ => ScalarValue::Utf8(Some(text.to_owned())),
+        _ if written.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => {
+            written.parse::<f64>().map_or_else(|_| text(Some(written)), |value| number::<Float64Type>(Some(value)))
+        }
+        _ => text(Some(written)),
     }
 }
 
@@ -164,7 +220,7 @@ mod tests {
     fn without_a_type_a_value_is_what_it_looks_like() {
         let types: Vec<DataType> = ["1", "1.5", "true", "'1'", "abc", "inf", "null", "-3"]
             .iter()
-            .map(|text| guess(text).data_type())
+            .map(|text| guess(text).data_type().clone())
             .collect();
         use DataType::{Boolean, Float64, Int64, Null, Utf8};
         assert_eq!(types, [Int64, Float64, Boolean, Utf8, Utf8, Utf8, Null, Int64]);

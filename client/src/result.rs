@@ -1,8 +1,9 @@
 //! The rows of a statement, as a stream.
 
 use crate::error::Result;
-use crate::jobs::Progress;
-use crate::session::QueryHandle;
+use crate::handle::QueryHandle;
+use crate::jobs::{JobId, Progress};
+
 use arrow::array::AsArray;
 use arrow::datatypes::{SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
@@ -16,7 +17,7 @@ use std::task::{Context, Poll};
 pub struct ResultStream {
     schema: SchemaRef,
     batches: BoxStream<'static, Result<RecordBatch>>,
-    job: String,
+    job: Option<JobId>,
     handle: QueryHandle,
 }
 
@@ -24,7 +25,7 @@ impl ResultStream {
     pub(crate) fn new(
         schema: SchemaRef,
         batches: BoxStream<'static, Result<RecordBatch>>,
-        job: String,
+        job: Option<JobId>,
         handle: QueryHandle,
     ) -> ResultStream {
         ResultStream { schema, batches, job, handle }
@@ -36,8 +37,8 @@ impl ResultStream {
     }
 
     /// The job that ran, for [`crate::Session::job`]. None for statements that were no job, such as `SET`.
-    pub fn job(&self) -> Option<&str> {
-        Some(self.job.as_str()).filter(|job| !job.is_empty())
+    pub fn job(&self) -> Option<JobId> {
+        self.job
     }
 
     /// See [`QueryHandle::progress`].

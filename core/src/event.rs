@@ -1,7 +1,7 @@
 //! The vocabulary of the primary's scheduling machine: what comes in, and what goes out.
 //!
 //! ```text
-//! step(now, Event) -> Output { send, reply, facts }        next_deadline() -> Option<Instant>
+//! step(now, Event) -> Output { persist, send, reply, facts }        next_deadline() -> Option<Instant>
 //! ```
 
 use crate::failure::TaskFailure;
@@ -86,12 +86,25 @@ pub enum Outcome {
     Failed(TaskFailure),
 }
 
-/// What one step asks the shell to do, in this order: send, reply, then derive telemetry from the facts.
+/// What one step asks the shell to do: persist, send and reply, then derive telemetry from the facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
+    pub persist: Vec<Persist>,
     pub send: Vec<(ExecutorId, Command)>,
     pub reply: Vec<Reply>,
     pub facts: Vec<Fact>,
+}
+
+/// What the next leader is to find in the metadata store. Changes are written in their order, and nothing waits for them: a stage that was
+/// not saved in time runs again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Persist {
+    /// A stage of the statement's job has finished, or outputs of it lie elsewhere than before. What is written is
+    /// [`Scheduler::kept`](crate::scheduler::Scheduler::kept) at that time, in the place of what was written of the stage before; nothing
+    /// is when it has not finished any more.
+    Stage { statement: Arc<str>, stage: StageId },
+    /// The statement's job has ended: nothing of it needs to be found any more.
+    Forget { statement: Arc<str>, job: JobId },
 }
 
 /// An order to an executor. Orders to one executor arrive in the order in which they were given.

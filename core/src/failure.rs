@@ -21,6 +21,9 @@ pub enum TaskFailure {
     /// The statement or its data is at fault: no executor will do better.
     #[error("{message}")]
     UserError { message: String },
+    /// A file of an input is not there. `path` is as its store names it.
+    #[error("{message}")]
+    FileMissing { path: String, message: String },
     #[error("cancelled")]
     Cancelled,
     /// A panic, or a plan that makes no sense: a defect of the engine, which every executor has.
@@ -60,7 +63,9 @@ impl TaskFailure {
             TaskFailure::OutOfMemory { .. } => Recovery::RetryWithLessConcurrency,
             TaskFailure::Io { .. } => Recovery::RetryAnywhere,
             TaskFailure::DiskFull { .. } => Recovery::RetryElsewhere,
-            TaskFailure::UserError { .. } | TaskFailure::Defect { .. } => Recovery::FailJob,
+            TaskFailure::UserError { .. } | TaskFailure::FileMissing { .. } | TaskFailure::Defect { .. } => {
+                Recovery::FailJob
+            }
             TaskFailure::Cancelled => Recovery::Ignore,
             TaskFailure::Internal { .. } => Recovery::RetryElsewhere,
         }
@@ -75,6 +80,7 @@ impl TaskFailure {
             TaskFailure::Io { .. } => "io",
             TaskFailure::DiskFull { .. } => "disk_full",
             TaskFailure::UserError { .. } => "user_error",
+            TaskFailure::FileMissing { .. } => "file_missing",
             TaskFailure::Cancelled => "cancelled",
             TaskFailure::Defect { .. } => "defect",
             TaskFailure::Internal { .. } => "internal",

@@ -1,6 +1,7 @@
 //! What a job asks for: a graph of stages, as the planner hands it to the scheduler.
 
 use crate::ids::{ExecutorId, JobId, PlanHash};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A job as submitted. Stages stand in topological order; the last one is the result stage.
@@ -11,6 +12,8 @@ pub struct JobSpec {
     pub terms: Terms,
     /// It is one task that does little: it may run beside those that fill an executor.
     pub light: bool,
+    /// The name under which its finished stages are saved for the next leader, if they are.
+    pub statement: Option<Arc<str>>,
     /// Present when an earlier leader began it.
     pub earlier: Option<Earlier>,
 }
@@ -18,10 +21,30 @@ pub struct JobSpec {
 /// What a job has behind it when a leader goes on with it that did not begin it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Earlier {
-    /// Attempts of each task count from here on: higher than any number that an earlier leader can have given.
-    pub first_attempt: u32,
+    /// How many leaders have gone on with it, this one included.
+    pub takeovers: Takeovers,
     /// Stages that had finished. Their plans, and those of all that they read, must be those of this job.
     pub stages: Vec<KeptStage>,
+}
+
+/// Attempt numbers of one leader.
+pub const ATTEMPTS_PER_LEADER: u32 = 1 << 16;
+
+/// Counts the leaders that went on with a job that they did not begin. The metadata store keeps it beside the job's saved stages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Takeovers(pub u32);
+
+impl Takeovers {
+    /// One more leader goes on with the job. This must be durable before the job is submitted: then no two leaders give attempts
+    /// the same numbers.
+    pub fn next(self) -> Self {
+        Takeovers(self.0.saturating_add(1))
+    }
+
+    /// Attempts of each task count from here on: higher than any number that an earlier leader has given.
+    pub fn first_attempt(self) -> u32 {
+        ATTEMPTS_PER_LEADER.saturating_mul(self.0)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

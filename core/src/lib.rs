@@ -1,14 +1,18 @@
-//! Pure logic of Windlass: identifiers, failures, cluster membership, placement, jobs and stages, files and blocks.
+//! Pure logic of Windlass: identifiers, failures, cluster membership, placement, jobs and stages, programs, writes, files and blocks.
 //!
 //! Nothing here knows tokio, protobuf, DataFusion, files, sockets or a clock. Time and randomness come in as arguments and
 //! every map is ordered, so a run is a function of its inputs: scenario tests and the simulation drive the same machines as production.
 
+pub mod access;
+mod dice;
 pub mod elastic;
 pub mod event;
 pub mod failure;
 pub mod ids;
 pub mod job;
+pub mod programs;
 pub mod scheduler;
 pub mod time;
 pub mod wfs;
 pub mod worker;
+pub mod writes;

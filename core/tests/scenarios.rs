@@ -11,7 +11,7 @@
 //!   stage tasks=2 buckets=2 limit=10 hosts=a+b,c affinity=7,8
 //!   stage tasks=2 reads=0:bucket,1:all
 //! submit j1 light                                         does little: it may run beside full slots
-//! submit j1 first_attempt=100                             as an earlier leader began it
+//! submit j1 takeovers=1                                   as an earlier leader began it
 //!   stage tasks=2 kept=0#0@e1:5:30,1#1@e2:0:0             finished then, with these outputs: where, rows, bytes
 //! finish j1/0/0#0 j1/0/1#0 rows=5 bytes=10,20 [by=e2]     from the executor that got the attempt, unless by= names another
 //! fail j1/0/0#0 io|oom|disk|user|defect|internal|cancelled|fetch(j1/0/0#0@e1) [by=e2]
@@ -24,11 +24,11 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use windlass_core::event::{Command, Event, ExecutorSpec, Fact, Outcome, Output, Reply, Role};
+use windlass_core::event::{Command, Event, ExecutorSpec, Fact, Outcome, Output, Persist, Reply, Role};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
 use windlass_core::job::{
-    Earlier, JobSpec, KeptOutput, KeptStage, MapLocation, Preference, Read, StageInput, StageSpec, Terms,
+    Earlier, JobSpec, KeptOutput, KeptStage, MapLocation, Preference, Read, StageInput, StageSpec, Takeovers, Terms,
 };
 use windlass_core::scheduler::{ExecutorState, PoolConfig, PoolOrder, Scheduler, SchedulerConfig, SpeculationConfig};
 use windlass_core::time::Instant;
@@ -203,8 +203,8 @@ impl Cluster {
     }
 
     fn submit(&mut self, words: &[&str], stages: Vec<Vec<&str>>) {
-        let earlier = option(words, "first_attempt").map(|first| Earlier {
-            first_attempt: first.parse().unwrap(),
+        let earlier = option(words, "takeovers").map(|takeovers| Earlier {
+            takeovers: Takeovers(takeovers.parse().unwrap()),
             stages: (0..).zip(&stages).filter_map(|(stage, words)| kept_stage(stage, words)).collect(),
         });
         let stages = stages.iter().map(|words| stage_spec(words)).collect();
@@ -219,6 +219,7 @@ impl Cluster {
                 timeout: option(words, "timeout").map(duration),
             },
             light: words.contains(&"light"),
+            statement: option(words, "statement").map(Into::into),
             earlier,
         })));
     }
@@ -300,6 +301,13 @@ impl Cluster {
                 Fact::ReportFenced { attempt, executor } => format!("fenced {} of {}", a(attempt), e(executor)),
             };
             writeln!(self.log, "{line}").unwrap();
+        }
+        for persist in output.persist {
+            let line = match persist {
+                Persist::Stage { statement, stage } => format!("save {} for {statement}", s(stage)),
+                Persist::Forget { statement, .. } => format!("forget {statement}"),
+            };
+            writeln!(self.log, "  store: {line}").unwrap();
         }
         for (executor, command) in output.send {
             let order = match command {

@@ -31,6 +31,8 @@ enum Kind {
     Io,
     DiskFull,
     User,
+    /// The file of this path is not there.
+    Missing(String),
     Defect,
     Internal,
 }
@@ -43,6 +45,7 @@ fn describe(kind: Kind, error: &DataFusionError) -> TaskFailure {
         Kind::Io => TaskFailure::Io { message },
         Kind::DiskFull => TaskFailure::DiskFull { message },
         Kind::User => TaskFailure::UserError { message },
+        Kind::Missing(path) => TaskFailure::FileMissing { path, message },
         Kind::Defect => TaskFailure::Defect { message },
         Kind::Internal => TaskFailure::Internal { message },
     }
@@ -132,9 +135,9 @@ fn io_kind(error: &io::Error) -> Option<Kind> {
 
 fn store_kind(error: &object_store::Error) -> Option<Kind> {
     match error {
-        object_store::Error::NotFound { .. }
+        object_store::Error::NotFound { path, .. } => Some(Kind::Missing(path.clone())),
         // What was listed is not there any more: to try again changes nothing.
-        | object_store::Error::Precondition { .. }
+        object_store::Error::Precondition { .. }
         | object_store::Error::InvalidPath { .. }
         | object_store::Error::PermissionDenied { .. }
         | object_store::Error::Unauthenticated { .. }

@@ -35,6 +35,7 @@ use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId};
+use windlass_proto::pass::KeyRing;
 use windlass_proto::v1::fetch_chunk::Chunk;
 use windlass_proto::{bulk, describe, v1};
 
@@ -87,6 +88,8 @@ pub fn executor_channel(
 
 /// Connections to other executors, one for each address, shared by everything in the process that fetches.
 pub struct Connections {
+    /// Signs what is asked for.
+    keys: KeyRing,
     io: Handle,
     pool: Arc<dyn MemoryPool>,
     peers: Mutex<BTreeMap<String, Channel>>,
@@ -129,8 +132,8 @@ pub struct RemoteExchange {
 
 impl Connections {
     /// Network work runs on `io`, never where batches are decoded; what is fetched and not yet decoded is accounted in `pool`.
-    pub fn new(io: Handle, pool: Arc<dyn MemoryPool>) -> Arc<Self> {
-        Arc::new(Connections { io, pool, peers: Mutex::default() })
+    pub fn new(io: Handle, pool: Arc<dyn MemoryPool>, keys: KeyRing) -> Arc<Self> {
+        Arc::new(Connections { keys, io, pool, peers: Mutex::default() })
     }
 
     /// Must be called on the I/O runtime: the connection lives there.
@@ -395,7 +398,8 @@ impl Fetch {
                 BucketSel::All => None,
             },
         };
-        v1::FetchRequest { outputs: self.requests.iter().map(output).collect() }
+        let pass = self.connections.keys.sign_request(self.requests[0].0.job());
+        v1::FetchRequest { outputs: self.requests.iter().map(output).collect(), pass }
     }
 }
 

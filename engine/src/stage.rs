@@ -103,7 +103,7 @@ impl PlannedJob {
                 row_limit: stage.row_limit,
             })
             .collect();
-        JobSpec { id, stages, terms, light: self.light, earlier: None }
+        JobSpec { id, stages, terms, light: self.light, statement: None, earlier: None }
     }
 
     /// For each stage, a name of everything that its outputs come from: its plan, how many tasks it has, and the same of all that it reads.

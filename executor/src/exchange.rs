@@ -2,24 +2,32 @@
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tonic::{Request, Status};
 use windlass_core::ids::AttemptId;
 use windlass_engine::exchange::{BucketSel, ExchangeStore};
+use windlass_proto::pass::KeyRing;
 use windlass_proto::v1;
 use windlass_proto::v1::fetch_chunk::Chunk;
 
 /// Answers [`bulk::FETCH`](windlass_proto::bulk::FETCH).
 pub(crate) fn fetch(
     store: &Arc<ExchangeStore>,
+    keys: &KeyRing,
     request: Request<v1::FetchRequest>,
 ) -> Result<BoxStream<'static, Result<v1::FetchChunk, Status>>, Status> {
     let plain = is_of_this_host(&request);
-    let outputs = request.into_inner().outputs.into_iter().map(|wanted| {
+    let v1::FetchRequest { outputs, pass } = request.into_inner();
+    let outputs = outputs.into_iter().map(|wanted| {
         let output = wanted.output.ok_or_else(|| Status::invalid_argument("a wanted output has no name"))?;
         Ok((AttemptId::from(output), wanted.bucket.map_or(BucketSel::All, BucketSel::One)))
     });
     let outputs: Vec<_> = outputs.collect::<Result<_, Status>>()?;
+    let jobs = outputs.iter().map(|(output, _): &(AttemptId, BucketSel)| output.job()).collect::<BTreeSet<_>>();
+    for job in jobs {
+        keys.check(&pass, job)?;
+    }
     let chunks = store.serve(outputs, plain).map(|chunk| {
         let chunk = match chunk {
             Ok(bytes) => Chunk::Frame(bytes),

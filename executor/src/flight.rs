@@ -11,15 +11,18 @@ use arrow_flight::{
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 use windlass_core::ids::AttemptId;
 use windlass_engine::exchange::{BucketSel, ExchangeError, ExchangeStore};
 use windlass_engine::messages;
+use windlass_proto::pass::KeyRing;
 use windlass_proto::v1;
 
 pub(crate) struct ResultService {
     pub store: Arc<ExchangeStore>,
+    pub keys: KeyRing,
 }
 
 impl ResultService {
@@ -60,7 +63,10 @@ impl FlightService for ResultService {
         };
         let ticket = v1::ResultTicket::decode(request.into_inner().ticket).map_err(|error| invalid(&error))?;
         let schema = Schema::try_from(IpcMessage(ticket.schema)).map_err(|error| invalid(&error))?;
-        let outputs = ticket.outputs.into_iter().map(AttemptId::from).collect();
+        let outputs: Vec<AttemptId> = ticket.outputs.into_iter().map(AttemptId::from).collect();
+        for job in outputs.iter().map(|output| output.job()).collect::<BTreeSet<_>>() {
+            self.keys.check(&ticket.pass, job)?;
+        }
         Ok(Response::new(self.batches(Arc::new(schema), outputs)))
     }
 

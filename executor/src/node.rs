@@ -20,6 +20,7 @@ use windlass_core::ids::ExecutorId;
 use windlass_engine::exchange::{ExchangeStore, StoreConfig};
 use windlass_engine::room::STACK_BYTES;
 use windlass_engine::{Connections, Handover};
+use windlass_proto::pass::KeyRing;
 use windlass_proto::{v1, version};
 
 /// An executor that is ready to join a primary. Cheap to clone; the last clone frees its threads.
@@ -36,6 +37,8 @@ pub(crate) struct Node {
     /// Replicas of files, of a core executor.
     pub blocks: Option<BlockStore>,
     pub leader: Arc<Leader>,
+    /// The key of the cluster, once it has joined one.
+    pub keys: KeyRing,
     pub connections: Arc<Connections>,
     pub stages: Arc<dyn Stages>,
     handover: Handover,
@@ -88,7 +91,8 @@ impl Executor {
             ExchangeStore::open(exchange, exchange_pool.clone()).map_err(|error| unusable(error.to_string()))?;
         let cpu = Arc::new(CpuRuntime::start(config.slots, "windlass-cpu")?);
         let beside = Arc::new(CpuRuntime::start(BESIDE, "windlass-light")?);
-        let connections = Connections::new(Handle::current(), exchange_pool);
+        let keys = KeyRing::default();
+        let connections = Connections::new(Handle::current(), exchange_pool, keys.clone());
         let blocks = match config.role {
             Role::Core => Some(BlockStore::open(config.blocks(), Handle::current())?),
             Role::Task => None,
@@ -112,6 +116,7 @@ impl Executor {
             store,
             blocks,
             leader,
+            keys,
             connections,
             stages,
             handover,

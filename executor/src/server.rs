@@ -50,13 +50,16 @@ impl Server {
     }
 
     pub async fn run(self, executor: &Executor, stop: CancellationToken) -> Result<(), ExecutorError> {
-        let store = executor.store().clone();
+        let (store, keys) = (executor.store().clone(), executor.node().keys.clone());
         let blocks = BlocksService(executor.node().blocks.clone());
-        let results = FlightServiceServer::new(ResultService { store: store.clone() });
+        let results = FlightServiceServer::new(ResultService { store: store.clone(), keys: keys.clone() });
         let read = blocks.clone();
         let router = executor.stores().wfs().map_or_else(Router::new, webhdfs::routes);
         let router = router
-            .route(bulk::FETCH, post(async move |call| bulk::serve(call, |request| fetch(&store, request)).await))
+            .route(
+                bulk::FETCH,
+                post(async move |call| bulk::serve(call, |request| fetch(&store, &keys, request)).await),
+            )
             .route(bulk::READ_BLOCK, post(async move |call| bulk::serve(call, |request| read.read(request)).await));
         let routes = Routes::from(router)
             .add_service(BlocksServer::new(blocks).max_decoding_message_size(MAX_PIECE_BYTES))

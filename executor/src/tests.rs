@@ -5,6 +5,7 @@ use crate::server::Server;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_flight::{FlightClient, IpcMessage, SchemaAsIpc, Ticket};
+use bytes::Bytes;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
 use datafusion::physical_plan::ExecutionPlan;
@@ -21,15 +22,17 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
+use windlass_core::access::Principal;
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId};
 use windlass_engine::session::session_config;
 use windlass_engine::{Connections, ExchangeSource, Local, RemoteExchange};
-use windlass_proto::v1;
+use windlass_proto::pass::{ClusterKey, KeyRing};
 use windlass_proto::v1::dispatch_server::{Dispatch, DispatchServer};
 use windlass_proto::v1::executor_message::Message as ToPrimary;
 use windlass_proto::v1::primary_message::Message as FromPrimary;
+use windlass_proto::{bulk, v1};
 
 /// More than anything here takes, so that a hang is a failure.
 const SOON: Duration = Duration::from_secs(10);
@@ -66,6 +69,7 @@ async fn serving(dir: &tempfile::TempDir, tasks: &mut JoinSet<()>) -> (Executor,
         }
         writer.finish().await.unwrap();
     }
+    executor.node().keys.set(keys().key().unwrap());
     let server = Server::bind(&executor).await.unwrap();
     let address = server.address().to_string();
     let served = executor.clone();
@@ -73,10 +77,15 @@ async fn serving(dir: &tempfile::TempDir, tasks: &mut JoinSet<()>) -> (Executor,
     (executor, address)
 }
 
+/// Of the cluster of these tests.
+fn keys() -> KeyRing {
+    KeyRing::new(ClusterKey::from_bytes(&[7; ClusterKey::LENGTH]).unwrap())
+}
+
 fn reader(address: &str) -> RemoteExchange {
     let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
     let addresses = BTreeMap::from([(ExecutorId(1), address.to_string())]);
-    RemoteExchange::new(Connections::new(Handle::current(), pool), Arc::new(addresses), Local::Nothing)
+    RemoteExchange::new(Connections::new(Handle::current(), pool, keys()), Arc::new(addresses), Local::Nothing)
 }
 
 async fn numbers(
@@ -137,7 +146,8 @@ async fn results_are_served_over_flight_in_the_order_of_the_ticket() {
     let IpcMessage(schema) = SchemaAsIpc::new(&schema(), &Default::default()).try_into().unwrap();
     let ticket = |partitions: &[u32]| {
         let outputs = partitions.iter().map(|&partition| output(partition).into()).collect();
-        Ticket::new(v1::ResultTicket { outputs, schema: schema.clone() }.encode_to_vec())
+        let pass = keys().sign(output(0).job(), &Principal::anonymous(), SOON);
+        Ticket::new(v1::ResultTicket { outputs, schema: schema.clone(), pass }.encode_to_vec())
     };
     let batches: Vec<RecordBatch> = client.do_get(ticket(&[1, 0])).await.unwrap().try_collect().await.unwrap();
     let all = arrow::compute::concat_batches(&self::schema(), &batches).unwrap();
@@ -145,6 +155,35 @@ async fn results_are_served_over_flight_in_the_order_of_the_ticket() {
 
     let gone = client.do_get(ticket(&[5])).await.unwrap().try_collect::<Vec<_>>().await.unwrap_err();
     assert!(gone.to_string().contains("run the statement again"), "{gone}");
+}
+
+/// Job ids can be counted, and so can those of attempts.
+#[tokio::test]
+async fn nobody_reads_outputs_without_a_pass_for_their_job() {
+    let (dir, mut tasks) = (tempfile::tempdir().unwrap(), JoinSet::new());
+    let (executor, address) = serving(&dir, &mut tasks).await;
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let channel = channel.connect().await.unwrap();
+    let IpcMessage(ipc) = SchemaAsIpc::new(&schema(), &Default::default()).try_into().unwrap();
+    let stranger = KeyRing::new(ClusterKey::from_bytes(&[8; ClusterKey::LENGTH]).unwrap());
+    let (job, nobody) = (output(0).job(), Principal::anonymous());
+    let of_another_job = JobId(job.0 + 1);
+    for pass in [
+        Bytes::new(),
+        stranger.sign(job, &nobody, SOON),
+        keys().sign(of_another_job, &nobody, SOON),
+        keys().sign(job, &nobody, Duration::ZERO),
+    ] {
+        let ticket = v1::ResultTicket { outputs: vec![output(0).into()], schema: ipc.clone(), pass: pass.clone() };
+        let refused = FlightClient::new(channel.clone()).do_get(Ticket::new(ticket.encode_to_vec())).await;
+        assert!(refused.err().unwrap().to_string().contains("pass"));
+        let wanted = v1::FetchOutput { output: Some(output(0).into()), bucket: None };
+        let request = v1::FetchRequest { outputs: vec![wanted], pass };
+        let fetched = bulk::call::<_, v1::FetchChunk>(channel.clone(), bulk::FETCH, request, 1 << 20).await;
+        let refused = fetched.err().unwrap();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    }
+    drop(executor);
 }
 
 #[tokio::test]
@@ -235,7 +274,12 @@ impl Primary {
     async fn welcome(&self, registration: usize, executor: u64) {
         self.order(
             registration,
-            FromPrimary::Welcome(v1::Welcome { executor, heartbeat_ms: 60_000, cluster: Default::default() }),
+            FromPrimary::Welcome(v1::Welcome {
+                executor,
+                heartbeat_ms: 60_000,
+                cluster: Default::default(),
+                key: Default::default(),
+            }),
         )
         .await;
     }

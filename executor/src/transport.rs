@@ -25,6 +25,8 @@ use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, StageId};
 use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
 use windlass_proto::convert::{self, LaunchOrder, TaskReport};
+use windlass_proto::pass::ClusterKey;
+use windlass_proto::errors::not_grpc;
 use windlass_proto::v1::dispatch_client::DispatchClient;
 use windlass_proto::v1::executor_message::Message as ToPrimary;
 use windlass_proto::v1::primary_message::Message as FromPrimary;
@@ -96,7 +98,7 @@ pub(crate) async fn attach(
                 waiting = Waiting::for_ever();
                 reason
             }
-            End::Lost(reason) => windlass_proto::not_grpc(&reason).unwrap_or(reason),
+            End::Lost(reason) => reason,
         };
         if waiting.is_over() {
             let waited_s = config.join_timeout.as_secs();
@@ -311,9 +313,12 @@ async fn join(
         Ok(Some(_)) => return End::Lost("the primary did not begin with a welcome".into()),
         Ok(None) => return End::Lost("the primary ended the stream".into()),
         Err(status) if status.code() == Code::FailedPrecondition => return End::Refused(status.message().into()),
-        Err(status) => return End::Lost(describe(&status)),
+        Err(status) => return End::Lost(not_grpc(&status).unwrap_or_else(|| describe(&status))),
     };
     let id = ExecutorId(welcome.executor);
+    if let Some(key) = ClusterKey::from_bytes(&welcome.key) {
+        executor.node().keys.set(key);
+    }
     if let Some(blocks) = &executor.node().blocks {
         if let Err(reason) = blocks.claim(&welcome.cluster) {
             return End::Refused(reason);

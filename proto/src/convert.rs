@@ -105,7 +105,7 @@ impl From<TaskFailure> for v1::TaskFailure {
     fn from(failure: TaskFailure) -> Self {
         use v1::task_failure::Kind;
         let plain =
-            |kind: Kind, message: String| v1::TaskFailure { kind: kind.into(), message, output: None, executor: 0 };
+            |kind: Kind, message: String| v1::TaskFailure { kind: kind.into(), message, ..v1::TaskFailure::default() };
         match failure {
             TaskFailure::FetchFailed { output, executor, message } => v1::TaskFailure {
                 output: Some(output.into()),
@@ -119,6 +119,7 @@ impl From<TaskFailure> for v1::TaskFailure {
             TaskFailure::Io { message } => plain(Kind::Io, message),
             TaskFailure::DiskFull { message } => plain(Kind::DiskFull, message),
             TaskFailure::UserError { message } => plain(Kind::UserError, message),
+            TaskFailure::FileMissing { path, message } => v1::TaskFailure { path, ..plain(Kind::FileMissing, message) },
             TaskFailure::Cancelled => plain(Kind::Cancelled, String::new()),
             TaskFailure::Defect { message } => plain(Kind::Defect, message),
             TaskFailure::Internal { message } => plain(Kind::Internal, message),
@@ -148,6 +149,7 @@ impl TryFrom<v1::TaskFailure> for TaskFailure {
             Kind::Io => TaskFailure::Io { message },
             Kind::DiskFull => TaskFailure::DiskFull { message },
             Kind::UserError => TaskFailure::UserError { message },
+            Kind::FileMissing => TaskFailure::FileMissing { path: wire.path, message },
             Kind::Cancelled => TaskFailure::Cancelled,
             Kind::Defect => TaskFailure::Defect { message },
             Kind::Internal => TaskFailure::Internal { message },

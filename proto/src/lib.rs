@@ -1,8 +1,11 @@
-//! The wire: generated types, and the only place where wire types become core types and back.
+//! The wire: generated types, the only place where wire types become core types and back, and what both of its ends have to agree on.
 
 pub mod bulk;
 pub mod convert;
+pub mod errors;
 pub mod files;
+pub mod pass;
+pub mod leaves;
 pub mod version;
 
 pub use convert::WireError;
@@ -10,6 +13,11 @@ pub use convert::WireError;
 /// Generated from `proto/windlass/v1`.
 pub mod v1 {
     tonic::include_proto!("windlass.v1");
+}
+
+/// What a client speaks of Arrow Flight and Flight SQL, generated from `proto/arrow/flight.proto`.
+pub mod flight {
+    tonic::include_proto!("arrow.flight.protocol");
 }
 
 /// What names [`v1::PlanStatement`] in a Flight SQL command.
@@ -28,16 +36,6 @@ pub const ROWS_HEADER: &str = "x-windlass-rows";
 
 /// With it a primary that stands by says who leads, in an answer of status UNAVAILABLE; empty when nobody does.
 pub const LEADER_HEADER: &str = "x-windlass-leader";
-
-/// What `said` means when it is tonic's word for an answer that is HTTP and not gRPC, which differs with where tonic notices.
-pub fn not_grpc(said: &str) -> Option<String> {
-    let is_http = ["protocol error", "frame", "status: 404"].iter().any(|words| said.contains(words));
-    is_http.then(|| {
-        format!(
-            "what listens there does not speak gRPC ({said}): the port of a primary's gRPC is needed, not that of REST"
-        )
-    })
-}
 
 /// An error with its causes, on one line. tonic says "transport error" and keeps the reason in the sources; of a status only the
 /// message is for people.

@@ -8,9 +8,11 @@ use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::parser::ParserError;
 use thiserror::Error;
 use tonic::metadata::AsciiMetadataValue;
+use tonic::{Code, Status};
 use windlass_core::event::JobError;
 use windlass_core::failure::TaskFailure;
-use windlass_proto::LEADER_HEADER;
+use windlass_proto::v1::ErrorKind;
+use windlass_proto::{LEADER_HEADER, errors};
 
 /// gRPC sends messages in a header, and clients bound the size of those.
 const MAX_STATUS_MESSAGE: usize = 4096;
@@ -24,6 +26,9 @@ pub enum QueryError {
     /// The statement or its data is at fault.
     #[error("{0}")]
     Invalid(String),
+    /// A file that the statement reads is not there. `path` is as its store names it.
+    #[error("{message}")]
+    FileMissing { path: String, message: String },
     /// There is no option of that name.
     #[error("{0}")]
     UnknownOption(String),
@@ -45,6 +50,9 @@ pub enum QueryError {
     /// Disk did not suffice, or a limit was passed.
     #[error("{0}")]
     Exhausted(String),
+    /// Too many jobs wait already.
+    #[error("{0}")]
+    Busy(String),
     /// This primary does not lead, or not for much longer. Nothing was changed, so another one can run it.
     #[error("{0}")]
     NotLeading(String),
@@ -54,6 +62,9 @@ pub enum QueryError {
     /// Nobody is there to run it, for now.
     #[error("{0}")]
     Unavailable(String),
+    /// Whoever asks may not have it.
+    #[error("{0}")]
+    Denied(String),
     /// A finished result went with the executor that held it.
     #[error("{0}")]
     Lost(String),
@@ -63,44 +74,49 @@ pub enum QueryError {
 }
 
 impl QueryError {
-    /// One word for REST and logs.
-    pub fn kind(&self) -> &'static str {
+    /// What clients are told beside the message.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            QueryError::Syntax(_) => "syntax",
-            QueryError::Invalid(_) | QueryError::UnknownOption(_) => "invalid",
-            QueryError::NotFound(_) => "not_found",
-            QueryError::AlreadyExists(_) => "already_exists",
-            QueryError::Unsupported(_) => "unsupported",
-            QueryError::Cancelled(_) => "cancelled",
-            QueryError::TimedOut(_) => "timed_out",
-            QueryError::OutOfMemory(_) | QueryError::Exhausted(_) => "exhausted",
-            QueryError::NotLeading(_) => "not_leading",
-            QueryError::OutcomeUnknown(_) => "outcome_unknown",
-            QueryError::Unavailable(_) => "unavailable",
-            QueryError::Lost(_) => "result_lost",
-            QueryError::Internal(_) => "internal",
+            QueryError::Syntax(_) => ErrorKind::Syntax,
+            QueryError::Invalid(_) | QueryError::FileMissing { .. } => ErrorKind::Invalid,
+            QueryError::UnknownOption(_) => ErrorKind::UnknownOption,
+            QueryError::NotFound(_) => ErrorKind::NotFound,
+            QueryError::AlreadyExists(_) => ErrorKind::AlreadyExists,
+            QueryError::Unsupported(_) => ErrorKind::Unsupported,
+            QueryError::Cancelled(_) => ErrorKind::Cancelled,
+            QueryError::TimedOut(_) => ErrorKind::TimedOut,
+            QueryError::OutOfMemory(_) => ErrorKind::OutOfMemory,
+            QueryError::Exhausted(_) => ErrorKind::Exhausted,
+            QueryError::Busy(_) => ErrorKind::Busy,
+            QueryError::NotLeading(_) => ErrorKind::NotLeading,
+            QueryError::OutcomeUnknown(_) => ErrorKind::OutcomeUnknown,
+            QueryError::Unavailable(_) => ErrorKind::Unavailable,
+            QueryError::Denied(_) => ErrorKind::Denied,
+            QueryError::Lost(_) => ErrorKind::ResultLost,
+            QueryError::Internal(_) => ErrorKind::Internal,
         }
     }
 }
 
-impl From<QueryError> for tonic::Status {
+impl From<QueryError> for Status {
     fn from(error: QueryError) -> Self {
-        use tonic::Code;
-        let code = match &error {
-            QueryError::Syntax(_) | QueryError::Invalid(_) | QueryError::UnknownOption(_) => Code::InvalidArgument,
-            QueryError::NotFound(_) => Code::NotFound,
-            QueryError::AlreadyExists(_) => Code::AlreadyExists,
-            QueryError::Unsupported(_) => Code::Unimplemented,
-            QueryError::Cancelled(_) => Code::Cancelled,
-            QueryError::TimedOut(_) => Code::DeadlineExceeded,
-            QueryError::OutOfMemory(_) | QueryError::Exhausted(_) => Code::ResourceExhausted,
-            QueryError::NotLeading(_) | QueryError::Unavailable(_) => Code::Unavailable,
-            QueryError::OutcomeUnknown(_) => Code::Aborted,
-            QueryError::Lost(_) => Code::DataLoss,
-            QueryError::Internal(_) => Code::Internal,
+        let kind = error.kind();
+        let code = match kind {
+            ErrorKind::Syntax | ErrorKind::Invalid | ErrorKind::UnknownOption => Code::InvalidArgument,
+            ErrorKind::NotFound => Code::NotFound,
+            ErrorKind::AlreadyExists => Code::AlreadyExists,
+            ErrorKind::Unsupported => Code::Unimplemented,
+            ErrorKind::Cancelled => Code::Cancelled,
+            ErrorKind::TimedOut => Code::DeadlineExceeded,
+            ErrorKind::OutOfMemory | ErrorKind::Exhausted | ErrorKind::Busy => Code::ResourceExhausted,
+            ErrorKind::NotLeading | ErrorKind::Unavailable => Code::Unavailable,
+            ErrorKind::OutcomeUnknown => Code::Aborted,
+            ErrorKind::Denied => Code::PermissionDenied,
+            ErrorKind::ResultLost => Code::DataLoss,
+            ErrorKind::Internal | ErrorKind::Unknown => Code::Internal,
         };
-        let mut status = tonic::Status::new(code, shorten(error.to_string()));
-        if let QueryError::NotLeading(_) = error {
+        let mut status = errors::status(code, shorten(error.to_string()), kind);
+        if kind == ErrorKind::NotLeading {
             status.metadata_mut().insert(LEADER_HEADER, AsciiMetadataValue::from_static(""));
         }
         status
@@ -132,6 +148,9 @@ impl From<JobError> for QueryError {
         match error {
             JobError::Task { failure, attempts, .. } => match failure {
                 TaskFailure::UserError { message } => QueryError::Invalid(clean(&message)),
+                TaskFailure::FileMissing { path, message } => {
+                    QueryError::FileMissing { path, message: clean(&message) }
+                }
                 TaskFailure::Cancelled => QueryError::Cancelled("the statement was cancelled".to_string()),
                 failure @ TaskFailure::OutOfMemory { .. } => {
                     QueryError::OutOfMemory(format!("{failure} (after {attempts} attempts)"))
@@ -145,7 +164,7 @@ impl From<JobError> for QueryError {
             JobError::Cancelled { reason } => QueryError::Cancelled(format!("the statement was cancelled: {reason}")),
             JobError::Stopping => QueryError::NotLeading(error.to_string()),
             JobError::NoExecutors { .. } => QueryError::Unavailable(error.to_string()),
-            JobError::Busy { .. } | JobError::UserBusy { .. } => QueryError::Exhausted(error.to_string()),
+            JobError::Busy { .. } | JobError::UserBusy { .. } => QueryError::Busy(error.to_string()),
             JobError::TimedOut { .. } => QueryError::TimedOut(error.to_string()),
             JobError::Invalid { reason } => QueryError::Invalid(reason),
             JobError::InputLost { .. } | JobError::TooManyRetries { .. } => QueryError::Internal(error.to_string()),
@@ -504,8 +523,10 @@ mod tests {
             QueryError::from(failed(TaskFailure::UserError { message: "Arrow error: Csv error: line 7".into() }));
         assert_eq!(user, QueryError::Invalid("Csv error: line 7".into()));
         let memory = QueryError::from(failed(TaskFailure::OutOfMemory { message: "sort".into() }));
-        assert_eq!(memory.kind(), "exhausted");
-        let status = tonic::Status::from(QueryError::Internal("ü".repeat(5000)));
+        assert_eq!(memory.kind(), ErrorKind::OutOfMemory);
+        let status = Status::from(memory);
+        assert_eq!((status.code(), errors::kind(&status)), (Code::ResourceExhausted, Some(ErrorKind::OutOfMemory)));
+        let status = Status::from(QueryError::Internal("ü".repeat(5000)));
         assert!(status.message().len() < MAX_STATUS_MESSAGE + 8);
     }
 }

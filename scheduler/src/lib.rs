@@ -10,7 +10,5 @@ pub mod flight;
 pub mod meta;
 mod nearest;
 pub mod primary;
-mod rest;
-mod services;
+pub mod services;
 pub mod statements;
-mod webhdfs;

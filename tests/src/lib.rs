@@ -37,6 +37,8 @@ mod etcd;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod layers;
+#[cfg(test)]
 mod meta_stores;
 #[cfg(test)]
 mod oracle;
@@ -48,6 +50,8 @@ mod prompt;
 mod s3;
 #[cfg(test)]
 mod single_process;
+#[cfg(test)]
+mod small_client;
 #[cfg(test)]
 mod tour;
 #[cfg(test)]

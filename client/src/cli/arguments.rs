@@ -3,6 +3,7 @@
 use super::output::Format;
 use crate::config::Role;
 use crate::config::units::{Auto, ByteSize, Count, Span};
+use crate::jobs::JobId;
 use crate::params::{Param, Params};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -149,17 +150,17 @@ pub enum JobsCommand {
     },
     /// One job with its stages.
     Show {
-        job: String,
+        job: JobId,
         /// Also the operators of each stage.
         #[arg(long)]
         plan: bool,
     },
     /// End a job.
-    Cancel { job: String },
+    Cancel { job: JobId },
     /// Wait until a job has ended; exit code 1 unless it finished.
-    Wait { job: String },
+    Wait { job: JobId },
     /// What a job wrote to its log.
-    Logs { job: String },
+    Logs { job: JobId },
 }
 
 #[derive(Debug, Args)]

@@ -7,9 +7,9 @@ use super::script::{self, Source};
 use super::stages::{self, aligned, one_line};
 use super::{Failure, Outcome, sql};
 use crate::config::units::{ByteSize, Span};
-use crate::jobs::{Job, JobDetail, Program};
+use crate::jobs::{Job, JobDetail, JobId, JobState, Program};
 use crate::params::Params;
-use crate::session::{Client, Session};
+use crate::{Client, Session};
 use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -45,40 +45,40 @@ pub async fn run(command: Jobs) -> Outcome {
             if json { print_json(&jobs) } else { super::print(&list(&jobs)) }
         }
         JobsCommand::Show { job, plan } => {
-            let detail = session.job(&job).await?;
+            let detail = session.job(job).await?;
             if json {
                 return print_json(&detail);
             }
             super::print(&show(&detail, plan))?;
             for part in detail.program.iter().flat_map(|program| &program.jobs) {
                 // Nothing to show of one that ended long ago.
-                if let Ok(detail) = session.job(&part.job).await {
+                if let Ok(detail) = session.job(part.job).await {
                     super::print(&format!("\nstatement {}\n{}", part.statement, show(&detail, plan)))?;
                 }
             }
             Ok(())
         }
         JobsCommand::Cancel { job } => {
-            let state = session.cancel_job(&job).await?;
+            let state = session.cancel_job(job).await?;
             if json {
                 return print_json(&serde_json::json!({"job": job, "state": state}));
             }
             super::print(&format!("{job} {state}\n"))
         }
         JobsCommand::Wait { job } => {
-            let ended = wait(&session, &job).await?;
+            let ended = wait(&session, job).await?;
             if json {
                 print_json(&ended)?;
             } else {
                 super::print(&format!("{job} {}\n", ended.state))?;
             }
-            match ended.state.as_str() {
-                "finished" => Ok(()),
+            match ended.state {
+                JobState::Finished => Ok(()),
                 _ => Err(Failure::Failed(format!("{job}: {}", ended.error))),
             }
         }
         JobsCommand::Logs { job } => {
-            let lines = session.job_logs(&job).await?;
+            let lines = session.job_logs(job).await?;
             if json {
                 print_json(&lines)
             } else {
@@ -88,7 +88,7 @@ pub async fn run(command: Jobs) -> Outcome {
     }
 }
 
-async fn wait(session: &Session, job: &str) -> Result<Job, Failure> {
+async fn wait(session: &Session, job: JobId) -> Result<Job, Failure> {
     let mut pause = Duration::from_millis(10);
     loop {
         let job = session.job(job).await?.summary;
@@ -114,8 +114,8 @@ fn list(jobs: &[Job]) -> String {
     let mut rows = vec![["job", "state", "name", "submitted", "took", "tasks", "rows", "bytes"].map(str::to_owned)];
     for job in jobs {
         rows.push([
-            job.job.clone(),
-            job.state.clone(),
+            job.job.to_string(),
+            job.state.to_string(),
             one_line(if job.name.is_empty() { &job.statement } else { &job.name }),
             ago(job.submitted_ms),
             took(job),
@@ -142,7 +142,7 @@ fn show(detail: &JobDetail, plan: bool) -> String {
     };
     line("name", &one_line(&job.name));
     line("user", &job.user);
-    line("part of", &job.part_of);
+    line("part of", &job.part_of.map_or_else(String::new, |job| job.to_string()));
     line("submitted", &ago(job.submitted_ms));
     line("took", &took(job));
     line("statement", &job.statement);

@@ -19,7 +19,7 @@ mod sql;
 mod stages;
 
 use crate::config::{Config, ConfigError};
-use crate::error::ClientError;
+use crate::error::{ClientError, ErrorKind};
 use arguments::{Arguments, Command, Executor, ExecutorCommand};
 use clap::Parser;
 use std::fmt;
@@ -47,12 +47,35 @@ pub(crate) type Outcome = Result<(), Failure>;
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => Failure::OutputClosed,
-            ClientError::Cancelled => Failure::Failed(error.to_string()),
-            ClientError::Unreachable { .. } | ClientError::Version { .. } => Failure::Unreachable(error.to_string()),
-            ClientError::Invalid(message) => Failure::Usage(message),
-            other => Failure::Failed(other.to_string()),
+        if let ClientError::Io { source, .. } = &error
+            && source.kind() == io::ErrorKind::BrokenPipe
+        {
+            return Failure::OutputClosed;
+        }
+        let message = error.to_string();
+        match error.kind() {
+            ErrorKind::Usage => Failure::Usage(message),
+            ErrorKind::Unreachable | ErrorKind::Version | ErrorKind::NotLeading => Failure::Unreachable(message),
+            ErrorKind::Syntax
+            | ErrorKind::Invalid
+            | ErrorKind::UnknownOption
+            | ErrorKind::NotFound
+            | ErrorKind::AlreadyExists
+            | ErrorKind::Unsupported
+            | ErrorKind::Cancelled
+            | ErrorKind::TimedOut
+            | ErrorKind::OutOfMemory
+            | ErrorKind::Exhausted
+            | ErrorKind::Busy
+            | ErrorKind::OutcomeUnknown
+            | ErrorKind::Unavailable
+            | ErrorKind::Denied
+            | ErrorKind::ResultLost
+            | ErrorKind::Internal
+            | ErrorKind::UnknownJob
+            | ErrorKind::SessionLost
+            | ErrorKind::Decode
+            | ErrorKind::Io => Failure::Failed(message),
         }
     }
 }

@@ -69,7 +69,7 @@ const BAR: usize = 24;
 fn line(progress: &Progress, elapsed: Duration) -> String {
     let time = Span::human(Duration::from_secs(elapsed.as_secs().max(1)).max(elapsed));
     if progress.tasks == 0 {
-        let state = if progress.state.is_empty() { "planning" } else { &progress.state };
+        let state = progress.state.map_or_else(|| "planning".to_owned(), |state| state.to_string());
         return format!("{state}  {time}");
     }
     let done = (BAR as u64 * u64::from(progress.tasks_done) / u64::from(progress.tasks)).min(BAR as u64) as usize;

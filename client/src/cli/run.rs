@@ -7,10 +7,10 @@ use super::progress::Display;
 use super::stages::{self, one_line};
 use crate::config::units::Span;
 use crate::error::ClientError;
-use crate::jobs::Progress;
+use crate::jobs::{JobId, Progress};
 use crate::params::Params;
 use crate::result::ResultStream;
-use crate::session::{QueryHandle, Session, Statement};
+use crate::{QueryHandle, Session, Statement};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use std::io::IsTerminal;
@@ -45,7 +45,7 @@ pub struct Runner {
 struct Done {
     rows: u64,
     columns: usize,
-    job: Option<String>,
+    job: Option<JobId>,
     elapsed: Duration,
 }
 
@@ -100,12 +100,7 @@ impl Runner {
 
     async fn write(&mut self, mut rows: ResultStream, handle: &QueryHandle) -> Result<Done, Failure> {
         let schema = rows.schema().clone();
-        let mut done = Done {
-            rows: 0,
-            columns: schema.fields().len(),
-            job: rows.job().map(str::to_owned),
-            elapsed: Duration::ZERO,
-        };
+        let mut done = Done { rows: 0, columns: schema.fields().len(), job: rows.job(), elapsed: Duration::ZERO };
         if done.columns == 0 {
             // Nothing to show of a CREATE TABLE; still, it has ended only when its stream has.
             while let Some(batch) = rows.next().await {
@@ -155,7 +150,7 @@ impl Runner {
             self.remark(&format!("time: {time}\n"))?;
         }
         if self.manner.stats {
-            let text = match &done.job {
+            let text = match done.job {
                 Some(job) => stages::table(&self.session.job(job).await?),
                 None => format!("no stages, on the primary alone: {}\n", one_line(sql)),
             };
@@ -195,7 +190,7 @@ pub async fn with_progress(statement: Statement, show: bool) -> Result<ResultStr
 struct Watch {
     progress: BoxStream<'static, Result<Progress, ClientError>>,
     display: Display,
-    job: Option<String>,
+    job: Option<JobId>,
 }
 
 impl Watch {
@@ -209,9 +204,7 @@ impl Watch {
         tokio::select! {
             message = self.progress.next() => match message {
                 Some(Ok(progress)) => {
-                    if !progress.job.is_empty() {
-                        self.job = Some(progress.job.clone());
-                    }
+                    self.job = progress.job.or(self.job);
                     self.display.update(progress);
                 }
                 // That a statement cannot be watched is no reason to stop it.

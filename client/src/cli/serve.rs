@@ -21,11 +21,12 @@ use windlass_core::scheduler::{SchedulerConfig, SpeculationConfig};
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 use windlass_executor::ExecutorConfig;
+use windlass_gateway::Gateway;
 use windlass_scheduler::driver::DriverConfig;
 use windlass_scheduler::driver::elastic::Elasticity;
 use windlass_scheduler::meta::{EtcdConfig, Leader};
 use windlass_scheduler::primary::PrimaryConfig;
-use windlass_scheduler::primary::cluster::ClusterConfig;
+use windlass_scheduler::primary::cluster::{ClusterConfig, RestConfig};
 use windlass_scheduler::primary::member::Member;
 use windlass_scheduler::statements::StatementConfig;
 
@@ -139,6 +140,7 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
             after: primary.speculation_after.duration(),
         }),
         hand_back_after: primary.hand_back_after.duration(),
+        save_stages_after: primary.save_stages_after.duration(),
         keep_unclaimed: primary.keep_unclaimed.duration(),
         max_queued_jobs: Some(primary.queued_jobs.0 as usize),
         max_queued_jobs_per_user: Some(primary.queued_jobs_per_user.0 as usize),
@@ -150,7 +152,6 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
         scheduler,
         heartbeat: primary.heartbeat.duration(),
         history_jobs: primary.history.0 as usize,
-        save_stages_after: primary.save_stages_after.duration(),
         ..DriverConfig::default()
     };
     let listen = address("primary.listen", &primary.listen)?;
@@ -158,7 +159,8 @@ fn primary_config(config: &Config) -> Result<ClusterConfig, Failure> {
     let settings = PrimaryConfig { listen, driver, finish_timeout, ..PrimaryConfig::default() };
     let mut cluster = ClusterConfig::new(settings, primary.dir.clone());
     if !primary.rest.is_empty() {
-        cluster.rest = Some(address("primary.rest", &primary.rest)?);
+        let listen = address("primary.rest", &primary.rest)?;
+        cluster.rest = Some(RestConfig { listen, faces: Arc::new(Gateway) });
     }
     if !primary.etcd.is_empty() {
         if primary.warehouse.is_empty() {

@@ -8,7 +8,7 @@ use super::{Failure, Outcome, repl};
 use crate::config::check;
 use crate::embedded::EmbeddedOptions;
 use crate::params::Params;
-use crate::session::{Client, Session};
+use crate::{Client, Session};
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

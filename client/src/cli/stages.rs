@@ -95,7 +95,7 @@ pub fn aligned<const N: usize>(rows: &[[String; N]], right: &[bool; N]) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::Job;
+    use crate::jobs::{Job, JobState};
 
     #[test]
     fn stages_are_listed_with_what_they_did() {
@@ -112,7 +112,7 @@ mod tests {
             ..Stage::default()
         };
         let job = JobDetail {
-            summary: Job { job: "job-000007".to_owned(), state: "finished".to_owned(), ..Job::default() },
+            summary: Job { job: "job-000007".parse().unwrap(), state: JobState::Finished, ..Job::default() },
             stage_details: vec![
                 stage(0, vec![], "ExchangeWriteExec: hash\n  AggregateExec: mode=Partial\n    DataSourceExec: x"),
                 stage(1, vec![0], "AggregateExec: mode=Final\n  ExchangeReadExec: 0"),

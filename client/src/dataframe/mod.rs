@@ -1,13 +1,17 @@
 //! The DataFusion DataFrame API over a cluster.
 //!
-//! [`context`] is an ordinary `SessionContext` with two parts replaced: its catalog asks the cluster for the columns of a table, and its
+//! [`Session::context`] is an ordinary `SessionContext` with two parts replaced: its catalog asks the cluster for the columns of a table, and its
 //! planner turns a whole logical plan into one operator that runs the plan on the cluster and streams the rows. So `collect`, `show`,
 //! `execute_stream`, `count`, `write_parquet` and the rest work as they are, and none of them computes here.
 
 mod catalog;
+mod errors;
 mod operator;
 
+use crate::error::Result;
 use crate::session::Session;
+use crate::statement::Statement;
+use datafusion::dataframe::DataFrame;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use std::sync::Arc;
@@ -16,7 +20,26 @@ use std::sync::Arc;
 const DEFAULT_CATALOG: &str = "windlass";
 const DEFAULT_SCHEMA: &str = "public";
 
-pub(crate) fn context(session: &Session) -> SessionContext {
+impl Session {
+    /// A DataFusion context over the cluster: its DataFrames read the cluster's tables and run on the cluster.
+    pub fn context(&self) -> SessionContext {
+        context(self)
+    }
+
+    /// A table or view of the cluster as a DataFrame.
+    pub async fn table(&self, name: &str) -> Result<DataFrame> {
+        Ok(self.context().table(name).await?)
+    }
+
+    /// A DataFrame as a statement, for its [`QueryHandle`]; `DataFrame::collect` and its like need no more than the DataFrame.
+    pub fn dataframe(&self, dataframe: DataFrame) -> Result<Statement> {
+        let (state, plan) = dataframe.into_parts();
+        let plan = state.optimize(&plan)?;
+        Ok(self.encoded_plan(windlass_engine::logical::encode(&plan)?))
+    }
+}
+
+fn context(session: &Session) -> SessionContext {
     let config = SessionConfig::new()
         .with_create_default_catalog_and_schema(false)
         .with_default_catalog_and_schema(DEFAULT_CATALOG, DEFAULT_SCHEMA)

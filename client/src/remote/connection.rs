@@ -6,6 +6,8 @@ use crate::error::{ClientError, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tonic::codegen::http::Uri;
+use tonic::codegen::http::uri::InvalidUri;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::Endpoint;
 use tonic::{Request, Response};
@@ -34,12 +36,11 @@ pub(crate) fn endpoint(url: &str, connect_timeout: Duration) -> Result<Endpoint>
     if authority.is_empty() || authority.contains(['/', ' ']) {
         return Err(wrong("no host and port"));
     }
-    let uri = url::Url::parse(&format!("http://{authority}")).map_err(|e| wrong(&e.to_string()))?;
-    // Url drops the port 80 of http; it is as good as any here.
-    if uri.port().is_none() && !authority.ends_with(":80") {
+    let uri: Uri = format!("http://{authority}").parse().map_err(|e: InvalidUri| wrong(&e.to_string()))?;
+    if uri.port_u16().is_none() {
         return Err(wrong("no port"));
     }
-    let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|e| wrong(&e.to_string()))?;
+    let endpoint = Endpoint::from(uri);
     endpoint
         .connect_timeout(connect_timeout)
         .tcp_nodelay(true)
@@ -54,8 +55,20 @@ pub(crate) fn endpoint(url: &str, connect_timeout: Duration) -> Result<Endpoint>
 }
 
 pub(crate) async fn connect(url: &str, timeout: Duration) -> Result<Wire> {
-    let channel = endpoint(url, timeout)?.connect().await;
-    channel.map(Wire::Network).map_err(|error| ClientError::unreachable(url, &error, timeout))
+    let endpoint = endpoint(url, timeout)?;
+    match endpoint.connect().await {
+        Ok(channel) => Ok(Wire::Network(channel)),
+        Err(error) => {
+            let resolves = resolves(endpoint.uri()).await;
+            Err(ClientError::unreachable(url, &error, timeout, resolves))
+        }
+    }
+}
+
+/// Whether the host has an address.
+async fn resolves(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    tokio::net::lookup_host((host, 0)).await.is_ok_and(|mut found| found.next().is_some())
 }
 
 /// What makes the requests of one client one session.

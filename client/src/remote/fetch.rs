@@ -5,17 +5,15 @@
 //! of an endpoint have been handed out, a broken connection ends the result with an error.
 
 use super::connection::{self, EXECUTOR_CONNECT_TIMEOUT, Identity};
+use super::flight::Decoder;
 use super::wire::Wire;
 use crate::error::{ClientError, Result};
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::record_batch::RecordBatch;
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
-use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{Action, CancelFlightInfoRequest, FlightEndpoint, FlightInfo, Ticket};
 use bytes::Bytes;
+use futures::future::ready;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -23,6 +21,8 @@ use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::task::JoinSet;
+use windlass_proto::flight::flight_service_client::FlightServiceClient;
+use windlass_proto::flight::{Action, CancelFlightInfoRequest, FlightEndpoint, FlightInfo, Ticket};
 
 /// What Flight names the connection that the answer came over.
 const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://";
@@ -118,7 +118,8 @@ impl Fetcher {
             (Err(error @ ClientError::ResultLost { .. }), _) => Err(error),
             // The executor is what is missing; that the primary cannot stand in for it is a detail.
             (Err(error), Some(complaint)) => {
-                Err(ClientError::statement(format!("{complaint}; and through the primary: {error}")))
+                let message = format!("{complaint}; and through the primary: {error}");
+                Err(ClientError::Statement { kind: error.kind(), message })
             }
             (answer, _) => answer,
         }
@@ -129,7 +130,7 @@ impl Fetcher {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let info = Some(FlightInfo { endpoint: endpoints, ..FlightInfo::default() });
         let body = CancelFlightInfoRequest { info }.encode_to_vec();
-        let request = self.identity.request(Action::new("CancelFlightInfo", body), None);
+        let request = self.identity.request(Action { r#type: "CancelFlightInfo".to_owned(), body: body.into() }, None);
         let mut client = FlightServiceClient::new(self.primary.clone());
         let farewell = async move {
             if let Err(error) = client.do_action(request).await {
@@ -161,11 +162,14 @@ impl Fetcher {
         let mut messages = response.into_inner();
         // A stream that breaks before its first message may still be read from elsewhere.
         let first = messages.message().await.map_err(|status| ClientError::from_status(&status, url, doing))?;
-        let messages = stream::iter(first.map(Ok)).chain(messages).map_err(FlightError::from);
+        let messages = stream::iter(first.map(Ok)).chain(messages);
         let (url, from_executor) = (url.to_owned(), url != self.primary_url);
-        Ok(FlightRecordBatchStream::new_from_flight_data(messages)
-            .map_err(move |e| lost_midway(flight_error(e, &url, doing), &url, from_executor))
-            .boxed())
+        let mut decoder = Decoder::default();
+        let batches = messages.map(move |message| match message {
+            Ok(message) => Ok(decoder.decode(message)?),
+            Err(status) => Err(lost_midway(ClientError::from_status(&status, &url, doing), &url, from_executor)),
+        });
+        Ok(batches.try_filter_map(|batch| ready(Ok(batch))).boxed())
     }
 }
 
@@ -204,7 +208,7 @@ impl Reading {
                 Ok(Ok(batches)) => self.current = Some(batches),
                 Ok(Err(error)) => return Some(Err(error)),
                 Err(panicked) => {
-                    return Some(Err(ClientError::statement(format!("cannot read the result: {panicked}"))));
+                    return Some(Err(ClientError::garbled(format!("cannot read the result: {panicked}"))));
                 }
             }
             self.prefetch();
@@ -263,13 +267,5 @@ fn lost_midway(error: ClientError, url: &str, from_executor: bool) -> ClientErro
             ),
         },
         error => error,
-    }
-}
-
-pub(super) fn flight_error(error: FlightError, url: &str, doing: &str) -> ClientError {
-    match error {
-        FlightError::Tonic(status) => ClientError::from_status(&status, url, doing),
-        FlightError::Arrow(error) => ClientError::Decode(error),
-        other => ClientError::statement(format!("{doing} from {url} failed: {other}")),
     }
 }

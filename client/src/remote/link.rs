@@ -4,14 +4,15 @@ use super::connection::{self, CONNECT_TIMEOUT, Identity};
 use super::fetch::Fetcher;
 use super::wire::Wire;
 use crate::error::{ClientError, Result};
-use arrow_flight::flight_service_client::FlightServiceClient;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use windlass_proto::flight::flight_service_client::FlightServiceClient;
 use windlass_proto::v1::ClusterStatusRequest;
 use windlass_proto::v1::admin_client::AdminClient;
+#[cfg(feature = "files")]
 use windlass_proto::v1::files_client::FilesClient;
 
 /// How long a cluster may be without a leader before its clients give up. A lease of the default length ends well within it.
@@ -39,6 +40,7 @@ impl Link {
         FlightServiceClient::new(self.wire.clone()).max_decoding_message_size(usize::MAX)
     }
 
+    #[cfg(feature = "files")]
     pub fn files(&self) -> FilesClient<Wire> {
         FilesClient::new(self.wire.clone()).max_decoding_message_size(usize::MAX)
     }
@@ -142,17 +144,12 @@ async fn ask_first(url: &str, identity: &Arc<Identity>) -> std::result::Result<L
         ClientError::Disconnected { peer: url.to_owned(), doing: "connecting".to_owned(), reason, sent: true }
     })?;
     let status = asked.map_err(|status| {
-        let error = ClientError::from_status(&status, url, "asking for the cluster's state");
-        let not_grpc = match &error {
-            ClientError::Disconnected { reason: said, .. } | ClientError::Statement { message: said } => {
-                windlass_proto::not_grpc(said)
-            }
-            _ => None,
-        };
-        match (not_grpc, error) {
-            (Some(reason), _) => First::Failed(ClientError::Version { url: url.to_owned(), reason }),
-            (None, error @ ClientError::Disconnected { .. }) => First::Broken(error),
-            (None, error) => First::Failed(error),
+        if let Some(reason) = windlass_proto::errors::not_grpc(&status) {
+            return First::Failed(ClientError::Version { url: url.to_owned(), reason });
+        }
+        match ClientError::from_status(&status, url, "asking for the cluster's state") {
+            error @ ClientError::Disconnected { .. } => First::Broken(error),
+            error => First::Failed(error),
         }
     })?;
     windlass_proto::version::check("the cluster", &status.into_inner().version)

@@ -2,6 +2,9 @@
 
 mod connection;
 mod fetch;
+#[cfg(feature = "files")]
+mod files;
+mod flight;
 mod link;
 mod statement;
 mod tables;
@@ -11,9 +14,8 @@ mod wire;
 
 use crate::backend::{Answer, Backend, Body, Request, Sent, Table, TableFilter};
 use crate::error::{ClientError, Result};
-use crate::jobs::{ClusterStatus, Job, JobDetail, Progress};
+use crate::jobs::{ClusterStatus, Job, JobDetail, JobId, JobState, Progress, job_state};
 use arrow::record_batch::RecordBatch;
-use arrow_flight::Action;
 use async_trait::async_trait;
 use connection::Identity;
 use futures::stream::{self, BoxStream};
@@ -26,14 +28,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tonic::{Code, Status};
-use windlass_connectors::wfs::{BlockNode, Local, Primary, Wfs};
-use windlass_proto::v1;
+#[cfg(feature = "files")]
+use windlass_connectors::wfs::Wfs;
+use windlass_proto::flight::Action;
+use windlass_proto::leaves::{Leaves, leaves};
 use windlass_proto::v1::admin_client::AdminClient;
 use windlass_proto::v1::{
     ClusterStatusRequest, DrainExecutorRequest, JobRequest, ListJobsRequest, SubmitRequest, WatchQueryRequest,
 };
-use windlass_scheduler::statements::{Leaves, leaves};
-pub(crate) use wire::{Services, Wire};
+#[cfg(feature = "embedded")]
+pub(crate) use wire::Services;
+pub(crate) use wire::Wire;
 
 /// A session with whichever primary leads.
 #[derive(Clone)]
@@ -90,6 +95,7 @@ impl Remote {
         Ok(Remote::with(link, url.to_owned(), members, identity))
     }
 
+    #[cfg(any(test, feature = "embedded"))]
     pub(crate) fn over(wire: Wire, url: String, token: Option<String>) -> Remote {
         let identity = Arc::new(Identity::new(token));
         Remote::with(Link::new(wire, url.clone(), &identity), url, Vec::new(), identity)
@@ -239,37 +245,6 @@ impl Remote {
     }
 }
 
-#[async_trait]
-impl Primary for Remote {
-    async fn ask(&self, request: v1::FileRequest) -> std::result::Result<v1::FileReply, Status> {
-        let call = |link: Arc<Link>| {
-            let request = self.identity.request(request.clone(), None);
-            async move {
-                let answer = link.files().ask(request).await;
-                let answer =
-                    answer.map_err(|status| ClientError::from_status(&status, &link.url, "asking about files"));
-                Ok(answer?.into_inner())
-            }
-        };
-        // Whatever is asked for happens once.
-        self.call(Again::Harmless, call).await.map_err(|error| Status::unavailable(error.to_string()))
-    }
-}
-
-/// A process without replicas.
-#[derive(Debug)]
-struct Here(v1::Near);
-
-impl Local for Here {
-    fn near(&self) -> v1::Near {
-        self.0.clone()
-    }
-
-    fn node(&self, _executor: u64) -> Option<Arc<dyn BlockNode>> {
-        None
-    }
-}
-
 fn of_job(status: &Status, peer: &str, doing: &str) -> ClientError {
     match status.code() {
         Code::NotFound => ClientError::UnknownJob(status.message().to_owned()),
@@ -327,8 +302,8 @@ impl Backend for Remote {
             let failed = |status: Status| ClientError::from_status(&status, &url, "watching the statement");
             let progress = admin.watch_query(request).await.map_err(failed)?.into_inner();
             Ok(progress.map(move |item| {
-                item.map(Progress::from)
-                    .map_err(|status| ClientError::from_status(&status, &url, "watching the statement"))
+                item.map_err(|status| ClientError::from_status(&status, &url, "watching the statement"))
+                    .and_then(Progress::try_from)
             }))
         })
         .flat_map(|opened: Result<_>| match opened {
@@ -342,35 +317,35 @@ impl Backend for Remote {
         self.call(Again::Harmless, |link| async move { tables::list(&link, filter).await }).await
     }
 
-    async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<String> {
+    async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId> {
         let message =
             SubmitRequest { sql: sql.to_owned(), name: name.to_owned(), options: options.iter().cloned().collect() };
         let send = |mut admin: AdminClient<_>, request| async move { admin.submit(request).await };
-        Ok(self.ask(Again::Never, message, "submitting the job", ClientError::from_status, send).await?.job)
+        self.ask(Again::Never, message, "submitting the job", ClientError::from_status, send).await?.job.parse()
     }
 
     async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
         let send = |mut admin: AdminClient<_>, request| async move { admin.list_jobs(request).await };
         let message = ListJobsRequest { limit };
         let answer = self.ask(Again::Harmless, message, "listing jobs", ClientError::from_status, send).await?;
-        Ok(answer.jobs.into_iter().map(Job::from).collect())
+        answer.jobs.into_iter().map(Job::try_from).collect()
     }
 
-    async fn job(&self, job: &str) -> Result<JobDetail> {
+    async fn job(&self, job: JobId) -> Result<JobDetail> {
         let send = |mut admin: AdminClient<_>, request| async move { admin.show_job(request).await };
-        let message = JobRequest { job: job.to_owned() };
-        Ok(self.ask(Again::Harmless, message, "looking up the job", of_job, send).await?.into())
+        let message = JobRequest { job: job.to_string() };
+        self.ask(Again::Harmless, message, "looking up the job", of_job, send).await?.try_into()
     }
 
-    async fn cancel(&self, job: &str) -> Result<String> {
+    async fn cancel(&self, job: JobId) -> Result<JobState> {
         let send = |mut admin: AdminClient<_>, request| async move { admin.cancel_job(request).await };
-        let message = JobRequest { job: job.to_owned() };
-        Ok(self.ask(Again::Harmless, message, "cancelling the job", of_job, send).await?.state)
+        let message = JobRequest { job: job.to_string() };
+        job_state(&self.ask(Again::Harmless, message, "cancelling the job", of_job, send).await?.state)
     }
 
-    async fn job_logs(&self, job: &str) -> Result<Vec<String>> {
+    async fn job_logs(&self, job: JobId) -> Result<Vec<String>> {
         let send = |mut admin: AdminClient<_>, request| async move { admin.job_logs(request).await };
-        let message = JobRequest { job: job.to_owned() };
+        let message = JobRequest { job: job.to_string() };
         Ok(self.ask(Again::Harmless, message, "reading the job's log", of_job, send).await?.lines)
     }
 
@@ -390,15 +365,14 @@ impl Backend for Remote {
         Ok(self.ask(Again::Harmless, message, "asking an executor to leave", failed, send).await?.executor)
     }
 
+    #[cfg(feature = "files")]
     fn files(&self) -> Wfs {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-        let here = Here(v1::Near { executor: 0, host, rack: String::new() });
-        Wfs::new(Arc::new(self.clone()), tokio::runtime::Handle::current(), Some(Arc::new(here)))
+        files::of(self)
     }
 
     async fn close(&self) -> Result<()> {
         // CloseSessionRequest has no fields.
-        let action = self.identity.request(Action::new("CloseSession", Vec::new()), None);
+        let action = self.identity.request(Action { r#type: "CloseSession".to_owned(), ..Action::default() }, None);
         let link = self.link();
         match link.flight().do_action(action).await {
             Ok(_) => Ok(()),

@@ -3,23 +3,22 @@
 //! Without parameters: `CommandStatementQuery`, whatever the statement does (a `CREATE TABLE` answers with no columns, an `INSERT` with
 //! a count). With parameters: prepare, bind one row, run, close. A plan: the message `windlass.v1.PlanStatement` in their place.
 
-use super::fetch::flight_error;
+use super::flight::{self, SqlMessage, unpack};
 use super::link::Link;
 use crate::backend::{Answer, Body, Request, Sent};
 use crate::error::{ClientError, Result};
+use crate::jobs::job_of;
 use crate::params::Params;
-use arrow::datatypes::{Schema, SchemaRef};
-use arrow_flight::encode::FlightDataEncoderBuilder;
-use arrow_flight::sql::{
-    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-    Any, CommandPreparedStatementQuery, CommandStatementQuery, DoPutPreparedStatementResult, ProstMessageExt,
-};
-use arrow_flight::{Action, FlightData, FlightDescriptor, FlightInfo, IpcMessage, Result as ActionResult};
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use prost::Message;
 use std::sync::Arc;
 use windlass_proto::PLAN_STATEMENT_TYPE_URL;
+use windlass_proto::flight::{
+    Action, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
+    ActionCreatePreparedStatementResult, Any, CommandPreparedStatementQuery, CommandStatementQuery,
+    DoPutPreparedStatementResult, FlightData, FlightInfo, Result as ActionResult,
+};
 use windlass_proto::v1::PlanStatement;
 
 const RUNNING: &str = "running the statement";
@@ -28,8 +27,8 @@ pub(super) async fn execute(link: &Link, request: Request) -> Result<Answer> {
     let (query, sent) = (request.query.as_str(), request.sent);
     let info = match request.body {
         Body::Sql(sql) if request.params.is_empty() => {
-            let command = CommandStatementQuery { query: sql, transaction_id: None };
-            flight_info(link, command.as_any(), query, sent).await?
+            let command = CommandStatementQuery { query: sql };
+            flight_info(link, command.packed(), query, sent).await?
         }
         Body::Sql(sql) => prepared(link, sql, &request.params, query, sent).await?,
         Body::Plan(plan) => {
@@ -37,15 +36,15 @@ pub(super) async fn execute(link: &Link, request: Request) -> Result<Answer> {
             flight_info(link, Any { type_url: PLAN_STATEMENT_TYPE_URL.to_owned(), value }, query, sent).await?
         }
     };
-    let schema = schema_of(&info)?;
-    let job = String::from_utf8_lossy(&info.app_metadata).into_owned();
+    let schema = flight::schema(&info.schema)?;
+    let job = job_of(&String::from_utf8_lossy(&info.app_metadata))?;
     let batches = link.fetcher.read(info.endpoint, Arc::clone(&schema));
     Ok(Answer { schema, batches, job })
 }
 
 /// The first half of a statement: the cluster runs it and says where its rows are.
 pub(super) async fn flight_info(link: &Link, command: Any, query: &str, sent: Sent) -> Result<FlightInfo> {
-    let descriptor = FlightDescriptor::new_cmd(command.encode_to_vec());
+    let descriptor = flight::descriptor(&command);
     let query = Some(query).filter(|query| !query.is_empty());
     let request = link.identity.statement(descriptor, query, sent);
     let answer = link
@@ -57,44 +56,28 @@ pub(super) async fn flight_info(link: &Link, command: Any, query: &str, sent: Se
     Ok(answer.into_inner())
 }
 
-fn schema_of(info: &FlightInfo) -> Result<SchemaRef> {
-    if info.schema.is_empty() {
-        return Ok(Arc::new(Schema::empty()));
-    }
-    Ok(Arc::new(Schema::try_from(IpcMessage(info.schema.clone()))?))
-}
-
 async fn prepared(link: &Link, sql: String, params: &Params, query: &str, sent: Sent) -> Result<FlightInfo> {
-    let create = ActionCreatePreparedStatementRequest { query: sql, transaction_id: None };
-    let answer = action(link, "CreatePreparedStatement", create.as_any()).await?;
-    let missing = || ClientError::statement("the cluster prepared the statement and named no handle");
+    let create = ActionCreatePreparedStatementRequest { query: sql };
+    let answer = action(link, "CreatePreparedStatement", create.packed()).await?;
+    let missing = || ClientError::garbled("the cluster prepared the statement and named no handle");
     let created: ActionCreatePreparedStatementResult =
         unpack(&answer.ok_or_else(missing)?.body)?.ok_or_else(missing)?;
     let mut handle = created.prepared_statement_handle;
-    let placeholders = match created.parameter_schema.is_empty() {
-        true => Arc::new(Schema::empty()),
-        false => Arc::new(Schema::try_from(IpcMessage(created.parameter_schema))?),
-    };
+    let placeholders = flight::schema(&created.parameter_schema)?;
     let ran = async {
         let row = params.bind(&placeholders)?;
         let command = CommandPreparedStatementQuery { prepared_statement_handle: handle.clone() };
-        let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-        let messages: Vec<FlightData> = FlightDataEncoderBuilder::new()
-            .with_flight_descriptor(Some(descriptor))
-            .build(stream::iter([Ok(row)]))
-            .try_collect()
-            .await
-            .map_err(|e| flight_error(e, &link.url, RUNNING))?;
+        let messages = flight::encode(&row, flight::descriptor(&command.packed()))?;
         if let Some(renamed) = bind(link, messages).await? {
             handle = renamed;
         }
         let command = CommandPreparedStatementQuery { prepared_statement_handle: handle.clone() };
-        flight_info(link, command.as_any(), query, sent).await
+        flight_info(link, command.packed(), query, sent).await
     }
     .await;
     // The result has tickets of its own; and whether closing works says nothing of the statement.
     let close = ActionClosePreparedStatementRequest { prepared_statement_handle: handle };
-    if let Err(error) = action(link, "ClosePreparedStatement", close.as_any()).await {
+    if let Err(error) = action(link, "ClosePreparedStatement", close.packed()).await {
         tracing::debug!(%error, "the prepared statement stays open until its session ends");
     }
     ran
@@ -121,7 +104,7 @@ async fn bind(link: &Link, messages: Vec<FlightData>) -> Result<Option<Bytes>> {
 
 async fn action(link: &Link, name: &str, body: Any) -> Result<Option<ActionResult>> {
     let failed = |status| ClientError::from_status(&status, &link.url, "preparing the statement");
-    let request = link.identity.request(Action::new(name, body.encode_to_vec()), None);
+    let request = link.identity.request(Action { r#type: name.to_owned(), body: body.encode_to_vec().into() }, None);
     let answer = link.flight().do_action(request).await.map_err(failed)?;
     link.identity.learn(&answer);
     let mut results = answer.into_inner();
@@ -129,11 +112,4 @@ async fn action(link: &Link, name: &str, body: Any) -> Result<Option<ActionResul
     // Read to the end, where an error would be.
     while results.message().await.map_err(failed)?.is_some() {}
     Ok(first)
-}
-
-fn unpack<T: ProstMessageExt>(body: &[u8]) -> Result<Option<T>> {
-    let garbled =
-        |e: &dyn std::fmt::Display| ClientError::statement(format!("the cluster's answer cannot be read: {e}"));
-    let any = Any::decode(body).map_err(|e| garbled(&e))?;
-    any.unpack().map_err(|e| garbled(&e))
 }

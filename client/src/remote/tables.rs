@@ -1,5 +1,6 @@
 //! The catalog over Flight SQL.
 
+use super::flight::{self, SqlMessage};
 use super::link::Link;
 use super::statement::flight_info;
 use crate::backend::{Sent, Table, TableFilter};
@@ -7,11 +8,9 @@ use crate::error::{ClientError, Result};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema};
-use arrow_flight::IpcMessage;
-use arrow_flight::sql::{CommandGetTables, ProstMessageExt};
-use bytes::Bytes;
 use futures::TryStreamExt;
 use std::sync::Arc;
+use windlass_proto::flight::CommandGetTables;
 
 pub(super) async fn list(link: &Link, filter: &TableFilter) -> Result<Vec<Table>> {
     let command = CommandGetTables {
@@ -22,7 +21,7 @@ pub(super) async fn list(link: &Link, filter: &TableFilter) -> Result<Vec<Table>
         table_types: Vec::new(),
         include_schema: filter.with_columns,
     };
-    let info = flight_info(link, command.as_any(), "", Sent::Once).await?;
+    let info = flight_info(link, command.packed(), "", Sent::Once).await?;
     let schema = Arc::new(Schema::empty());
     let batches: Vec<RecordBatch> = link.fetcher.read(info.endpoint, schema).try_collect().await?;
     let mut tables = Vec::new();
@@ -46,10 +45,7 @@ fn read_batch(batch: &RecordBatch, filter: &TableFilter, out: &mut Vec<Table>) -
     };
     for row in 0..batch.num_rows() {
         let columns = match &columns {
-            Some(columns) => {
-                let bytes = Bytes::copy_from_slice(columns.as_binary::<i32>().value(row));
-                Some(Arc::new(Schema::try_from(IpcMessage(bytes))?))
-            }
+            Some(columns) => Some(flight::schema(columns.as_binary::<i32>().value(row))?),
             None => None,
         };
         let table = Table {
@@ -70,5 +66,5 @@ fn read_batch(batch: &RecordBatch, filter: &TableFilter, out: &mut Vec<Table>) -
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
     batch
         .column_by_name(name)
-        .ok_or_else(|| ClientError::statement(format!("the cluster's list of tables has no column {name}")))
+        .ok_or_else(|| ClientError::garbled(format!("the cluster's list of tables has no column {name}")))
 }

@@ -3,9 +3,11 @@
 use super::connection::{QUERY_HEADER, connect};
 use super::*;
 use crate::backend::Body;
+use crate::error::ErrorKind;
 use crate::params::{Param, Params};
 use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::ipc::writer::StreamWriter;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
@@ -16,7 +18,7 @@ use arrow_flight::sql::{
     Command, CommandGetTables, CommandPreparedStatementQuery, CommandStatementQuery, DoPutPreparedStatementResult,
     ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
-use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
+use arrow_flight::{Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
@@ -76,7 +78,11 @@ fn along(numbers: &[i64]) -> FlightInfo {
     let schema = Arc::new(numbers_schema());
     let column = Arc::new(Int64Array::from(numbers.to_vec()));
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
-    let rows = windlass_engine::encode_batches(&schema, &[batch.slice(0, 0), batch]).unwrap();
+    let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();
+    writer.write(&batch.slice(0, 0)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.finish().unwrap();
+    let rows = writer.into_inner().unwrap();
     let info = FlightInfo::new().try_with_schema(&schema).unwrap();
     info.with_endpoint(FlightEndpoint::new().with_app_metadata(rows))
 }
@@ -262,7 +268,7 @@ async fn numbers(answer: Answer) -> Vec<i64> {
 async fn endpoints_are_read_in_order_and_the_primary_stands_in_for_an_executor_out_of_reach() {
     let cluster = cluster().await;
     let answer = cluster.remote.execute(sql("split")).await.unwrap();
-    assert_eq!((answer.job.as_str(), answer.schema.fields().len()), ("job-000007", 1));
+    assert_eq!((answer.job, answer.schema.fields().len()), (Some("job-000007".parse().unwrap()), 1));
     assert_eq!(numbers(answer).await, [0, 1, 10, 11, 20, 21]);
     let log = cluster.log.lock().clone();
     assert_eq!(
@@ -324,11 +330,11 @@ async fn errors_and_empty_answers_come_through() {
     let cluster = cluster().await;
     let error = cluster.remote.execute(sql("fail")).await.err().unwrap();
     assert!(
-        matches!(&error, ClientError::Statement { message } if message == "line 1, column 1: no such thing"),
+        matches!(&error, ClientError::Statement { kind: ErrorKind::Invalid, message } if message == "line 1, column 1: no such thing"),
         "{error}"
     );
     let answer = cluster.remote.execute(sql("nothing")).await.unwrap();
-    assert!(answer.schema.fields().is_empty() && answer.job.is_empty());
+    assert!(answer.schema.fields().is_empty() && answer.job.is_none());
     assert_eq!(answer.batches.count().await, 0);
 }
 

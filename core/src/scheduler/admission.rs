@@ -5,7 +5,7 @@ use super::jobs::Job;
 use super::simulation::Defect;
 use super::timers::Timer;
 use super::{Retained, Scheduler, leave_queue};
-use crate::event::{Fact, JobError, Output, Reply};
+use crate::event::{Fact, JobError, Output, Persist, Reply};
 use crate::ids::JobId;
 use crate::job::{JobSpec, Read};
 use crate::time::Instant;
@@ -20,6 +20,9 @@ impl Scheduler {
             return;
         }
         if let Err(error) = self.admit(&spec) {
+            if let (Some(statement), Some(_)) = (&spec.statement, &spec.earlier) {
+                output.persist.push(Persist::Forget { statement: statement.clone(), job: id });
+            }
             output.facts.push(Fact::JobEnded { job: id, error: Some(error.clone()) });
             output.reply.push(Reply::JobFailed { job: id, error });
             return;
@@ -32,12 +35,15 @@ impl Scheduler {
             *self.queued_by_user.entry(terms.user.clone()).or_default() += 1;
         }
         let limit = [terms.timeout, self.config.max_job_time].into_iter().flatten().min();
-        let mut job = Job::new(spec.clone(), pool, limit.map(|limit| (now + limit, limit)));
+        let mut job = Job::new(spec.clone(), pool, now, limit.map(|limit| (now + limit, limit)));
         if let Some((deadline, _)) = job.deadline {
             self.timers.set(deadline, Timer::TimeOut(id));
         }
         if let Some(earlier) = &spec.earlier {
             self.take_over(&mut job, earlier, output);
+        }
+        if let Some(statement) = &spec.statement {
+            self.saved_for.entry(statement.clone()).or_insert(id);
         }
         job.settle(&mut output.facts);
         if self.executors.none_working() {
@@ -45,6 +51,7 @@ impl Scheduler {
             self.timers.set(now + self.config.no_executor_timeout, Timer::NoExecutors(id));
         }
         self.jobs.insert(id, job);
+        self.unsaved.insert(id);
         self.sync_hunger(id);
     }
 
@@ -85,7 +92,7 @@ impl Scheduler {
     }
 
     pub(super) fn fail_job(&mut self, id: JobId, error: JobError, output: &mut Output) {
-        if self.end_job(id, None).is_some() {
+        if self.end_job(id, None, output).is_some() {
             output.facts.push(Fact::JobEnded { job: id, error: Some(error.clone()) });
             output.reply.push(Reply::JobFailed { job: id, error });
         }
@@ -93,7 +100,7 @@ impl Scheduler {
 
     pub(super) fn finish_job(&mut self, id: JobId, output: &mut Output) {
         let Some(result) = self.jobs.get(&id).map(|job| job.stages.len() as u32 - 1) else { return };
-        let Some(job) = self.end_job(id, Some(result)) else { return };
+        let Some(job) = self.end_job(id, Some(result), output) else { return };
         let outputs = job.result();
         output.facts.push(Fact::JobEnded { job: id, error: None });
         output.reply.push(Reply::JobFinished { job: id, outputs: outputs.clone() });
@@ -114,8 +121,9 @@ impl Scheduler {
 
     /// Takes the job off the executors, except for committed outputs of the stage `keep`. Its attempts keep their slots until
     /// they report their end.
-    fn end_job(&mut self, id: JobId, keep: Option<u32>) -> Option<Job> {
+    fn end_job(&mut self, id: JobId, keep: Option<u32>, output: &mut Output) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
+        self.forget_saved(&job, output);
         self.light.remove(&id);
         self.departures.forget_job(id, keep);
         for &executor in &job.executors {

@@ -37,6 +37,9 @@ pub struct SchedulerConfig {
     pub max_queued_jobs: Option<usize>,
     /// The same for the jobs of one user. Default: no bound.
     pub max_queued_jobs_per_user: Option<usize>,
+    /// Finished stages of jobs that run longer than this are saved for the next leader: what takes less is sooner computed again than
+    /// written. Default 1 s.
+    pub save_stages_after: Duration,
     /// How long outputs that an executor has kept since it lost its leader wait for their job to be submitted again. Default 60 s.
     pub keep_unclaimed: Duration,
     /// A job that asks for more time, or for no limit, gets this much. Default: no limit.
@@ -87,6 +90,7 @@ impl Default for SchedulerConfig {
             speculation: Some(SpeculationConfig::default()),
             max_queued_jobs: None,
             max_queued_jobs_per_user: None,
+            save_stages_after: Duration::from_secs(1),
             keep_unclaimed: Duration::from_secs(60),
             max_job_time: None,
             max_tasks_per_job: 1_000_000,

@@ -20,6 +20,7 @@ const WEIGHED_BUCKETS: u64 = 10_000;
 pub(super) struct Job {
     pub spec: Arc<JobSpec>,
     pub pool: Arc<str>,
+    pub submitted: Instant,
     /// When it fails unless it has ended, and how much time that gives it.
     pub deadline: Option<(Instant, Duration)>,
     pub started: bool,
@@ -30,6 +31,10 @@ pub(super) struct Job {
     pub runnable: BTreeSet<u32>,
     /// Executors that may hold outputs or run attempts.
     pub executors: BTreeSet<ExecutorId>,
+    /// Stages that have finished, or some of whose outputs have moved, since they were saved.
+    pub unsaved: BTreeSet<u32>,
+    /// Something of it is saved.
+    pub saved: bool,
     /// Since when there has been no executor to run it.
     pub stranded: Option<Instant>,
 }
@@ -139,7 +144,7 @@ pub(super) struct Committed {
 }
 
 impl Job {
-    pub fn new(spec: Arc<JobSpec>, pool: Arc<str>, deadline: Option<(Instant, Duration)>) -> Self {
+    pub fn new(spec: Arc<JobSpec>, pool: Arc<str>, submitted: Instant, deadline: Option<(Instant, Duration)>) -> Self {
         let mut stages: Vec<_> =
             spec.stages.iter().enumerate().map(|(i, s)| Stage::new(spec.id.stage(i as u32), s)).collect();
         for (reader, stage) in spec.stages.iter().enumerate() {
@@ -158,12 +163,15 @@ impl Job {
         Job {
             spec,
             pool,
+            submitted,
             deadline,
             started: false,
             stages,
             running: 0,
             runnable: BTreeSet::new(),
             executors: BTreeSet::new(),
+            unsaved: BTreeSet::new(),
+            saved: false,
             stranded: None,
         }
     }
@@ -334,6 +342,7 @@ impl Job {
         if let TaskState::Committed { executor, .. } = &mut task.state {
             *executor = to;
             self.executors.insert(to);
+            self.unsaved.insert(stage);
         }
     }
 
@@ -363,6 +372,7 @@ impl Job {
             let complete = self.stages[stage].is_complete();
             if complete && !self.stages[stage].finished {
                 self.stages[stage].finish(&self.spec.stages[stage], facts);
+                self.unsaved.insert(stage as u32);
             }
             self.stages[stage].finished = complete;
             let inputs = &self.spec.stages[stage].inputs;

@@ -332,6 +332,7 @@ impl Scheduler {
         let (stage, partition) = (moved.stage(), moved.task.partition);
         if let Some(job) = self.jobs.get_mut(&stage.job) {
             job.relocate(stage.index, partition, to);
+            self.unsaved.insert(stage.job);
         } else if let Some(kept) = self.retained.get_mut(&stage.job)
             && let Ok(at) = kept.outputs.binary_search_by_key(&partition, |output| output.partition)
         {

@@ -67,6 +67,7 @@ use orders::Orders;
 use placement::{Placement, Question};
 use pools::Pools;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use timers::{Timer, Timers};
 
 /// The scheduling machine. Feed it events with [`Scheduler::step`], and a [`Event::Tick`] when [`Scheduler::next_deadline`] comes.
@@ -90,6 +91,10 @@ pub struct Scheduler {
     stragglers: BTreeSet<(StageId, u32)>,
     /// Light jobs whose task waits.
     light: BTreeSet<JobId>,
+    /// The job of each statement whose stages are saved: of several that run at the same time, the first.
+    saved_for: BTreeMap<Arc<str>, JobId>,
+    /// Jobs with stages to be saved, as of this step.
+    unsaved: BTreeSet<JobId>,
     submitted: u64,
     /// Jobs that have not started a task.
     queued: usize,
@@ -117,6 +122,8 @@ impl Scheduler {
             departures: Departures::default(),
             stragglers: BTreeSet::new(),
             light: BTreeSet::new(),
+            saved_for: BTreeMap::new(),
+            unsaved: BTreeSet::new(),
             submitted: 0,
             queued: 0,
             queued_by_user: BTreeMap::new(),
@@ -157,6 +164,7 @@ impl Scheduler {
         self.dispatch(now, output);
         self.move_outputs();
         self.bid_farewell(now);
+        self.save_stages(now, output);
         self.orders.send(&mut self.jobs, output);
     }
 

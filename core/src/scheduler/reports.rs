@@ -193,6 +193,9 @@ impl Scheduler {
     pub(super) fn settle(&mut self, id: JobId, output: &mut Output) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.settle(&mut output.facts);
+        if !job.unsaved.is_empty() {
+            self.unsaved.insert(id);
+        }
         if job.done() {
             self.finish_job(id, output);
         } else {

@@ -3,6 +3,8 @@
 //! ```text
 //! kept output   joined with its executor ──its job is submitted again──> Committed, like any other
 //!                     └── its job goes on already, or nobody asks within `keep_unclaimed` ──> dropped
+//!
+//! stage         finished, or outputs of it moved ──its job is old enough──> saved ──its job ended──> forgotten
 //! ```
 //!
 //! Only outputs of stages that had finished are taken over. Those of them that are not there any more are lost, like the outputs of
@@ -14,7 +16,7 @@ use super::jobs::Job;
 #[cfg(test)]
 use super::simulation::Defect;
 use super::timers::Timer;
-use crate::event::{Fact, Output};
+use crate::event::{Fact, Output, Persist};
 use crate::ids::{ExecutorId, StageId};
 use crate::job::{Earlier, KeptOutput};
 use crate::time::Instant;
@@ -50,7 +52,7 @@ impl Scheduler {
 
     /// Before the job's first task starts: what is left of its finished stages counts as committed.
     pub(super) fn take_over(&mut self, job: &mut Job, earlier: &Earlier, output: &mut Output) {
-        let first_attempt = earlier.first_attempt;
+        let first_attempt = earlier.takeovers.first_attempt();
         #[cfg(test)]
         let first_attempt = if self.config.defect == Some(Defect::RepeatAttempts) { 0 } else { first_attempt };
         job.number_attempts_from(first_attempt);
@@ -74,6 +76,41 @@ impl Scheduler {
             let left = &job.stages[kept.stage as usize];
             let (outputs, rows, bytes) = (left.committed, left.rows, left.bytes);
             output.facts.push(Fact::StageTakenOver { stage, outputs, rows, bytes });
+        }
+    }
+
+    /// Asks that the stages are saved which have finished in this step or before, of jobs that have run long enough. The result stage ends
+    /// with its job.
+    pub(super) fn save_stages(&mut self, now: Instant, output: &mut Output) {
+        for id in std::mem::take(&mut self.unsaved) {
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            let Some(statement) = job.spec.statement.clone() else { continue };
+            if self.saved_for.get(&statement) != Some(&id) || now.since(job.submitted) < self.config.save_stages_after {
+                continue;
+            }
+            let result = job.stages.len() as u32 - 1;
+            for index in std::mem::take(&mut job.unsaved) {
+                if index < result && job.stages[index as usize].finished {
+                    job.saved = true;
+                    output.persist.push(Persist::Stage { statement: statement.clone(), stage: id.stage(index) });
+                }
+            }
+        }
+    }
+
+    /// The job has ended, and with it what was saved for it.
+    pub(super) fn forget_saved(&mut self, job: &Job, output: &mut Output) {
+        let (id, Some(statement)) = (job.id(), &job.spec.statement) else { return };
+        if self.saved_for.get(statement) != Some(&id) {
+            return;
+        }
+        self.saved_for.remove(statement);
+        #[cfg(test)]
+        if self.config.defect == Some(Defect::LeakSaved) {
+            return;
+        }
+        if job.saved || job.spec.earlier.is_some() {
+            output.persist.push(Persist::Forget { statement: statement.clone(), job: id });
         }
     }
 

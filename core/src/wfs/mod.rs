@@ -14,7 +14,7 @@
 //! - An id of a file or block is never given twice: executors' replicas of a block that nobody knows are garbage for certain.
 //! - A block that fails under its writer is closed where all surviving replicas have it, and the writer goes on in the next one.
 //!
-//! The modules: `tree` has files and folders, `look` finds them, `write` makes files, `names` moves and removes, `replicas` has blocks and their
+//! The modules: `request` is what clients and executors say, `tree` has files and folders, `look` finds them, `write` makes files, `names` moves and removes, `replicas` has blocks and their
 //! holders, `place` says where replicas go, `repair` keeps their number right, `damage` is about replicas that are not what was written,
 //! `vouch` about replicas that are read before others are removed,
 //! `departed` about files that are gone and still read, `outcome` about requests that are sent twice, `coding` about blocks that are cut
@@ -33,6 +33,7 @@ mod recode;
 mod record;
 mod repair;
 mod replicas;
+mod request;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -48,14 +49,15 @@ pub use path::FsPath;
 pub use place::Near;
 pub use record::{Block, Changes, Counters, CreateMode, FileData, FolderTerms, Kind, Quota, Record, Writing};
 pub use repair::{Health, MemberStatus};
+pub use request::{Ask, Maintain, PAGE, Reply, Report, Request, Said, Troubled};
 pub use tree::Usage;
 
+use crate::dice::Dice;
 use crate::ids::{BlockId, ExecutorId, FileId};
 use crate::time::Instant;
 use coding::Layout;
 use departed::Departed;
 use outcome::Outcomes;
-use place::Dice;
 use recode::Recoder;
 use repair::Upkeep;
 use replicas::Replicas;

@@ -1,6 +1,7 @@
 //! On which executors replicas go: never two on one, spread over racks, near the writer first, away from full disks.
 
 use super::replicas::{Member, Replicas};
+use crate::dice::Dice;
 use crate::ids::ExecutorId;
 use std::collections::BTreeSet;
 
@@ -11,20 +12,6 @@ pub struct Near {
     pub executor: Option<ExecutorId>,
     pub host: String,
     pub rack: String,
-}
-
-/// A sequence of numbers that is a function of its seed (splitmix64, Steele, Lea and Flood 2014).
-#[derive(Clone, Debug)]
-pub(super) struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }
 
 /// Up to `count` executors for replicas beside those on `held`. `reserve`: bytes that must be free.

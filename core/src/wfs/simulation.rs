@@ -5,7 +5,6 @@
 //! not durable when the primary died are lost, and nobody was told of them. A write that breaks off may leave torn bytes of the right
 //! length. The checkers look at disks and at what writers were told, never at what the namespace believes.
 
-use super::place::Dice;
 use super::tests::Stored;
 use super::*;
 use std::collections::VecDeque;
@@ -67,13 +66,13 @@ struct Executor {
     up: bool,
     disk: BTreeMap<BlockId, OnDisk>,
     /// To the primary.
-    said: VecDeque<Said>,
+    said: VecDeque<Says>,
     /// From the primary.
     orders: VecDeque<Order>,
 }
 
 #[derive(Clone, Debug)]
-enum Said {
+enum Says {
     All(Vec<Block>),
     Added(Block),
     Bad(BlockId),
@@ -94,10 +93,11 @@ struct Write {
     mode: CreateMode,
 }
 
-/// A client that removes a file, and asks again until it hears that it is removed.
+/// A client that removes a file or moves it, and asks again until it hears that it is done.
 #[derive(Clone, Debug)]
 struct Removal {
     path: FsPath,
+    to: Option<FsPath>,
     name: u128,
 }
 
@@ -123,6 +123,7 @@ struct World {
     promised: BTreeMap<FsPath, Promise>,
     copies: u64,
     rebuilt: u64,
+    moved: u64,
     trace: Vec<String>,
 }
 
@@ -154,6 +155,7 @@ impl World {
             promised: BTreeMap::new(),
             copies: 0,
             rebuilt: 0,
+            moved: 0,
             trace: Vec::new(),
         }
     }
@@ -169,6 +171,11 @@ impl World {
     /// One operation, made durable. `None`: the primary died before it was, and whoever asked hears nothing.
     fn operate<T>(&mut self, operation: impl FnOnce(&mut Namespace, Now, &mut Output) -> T) -> Option<T> {
         self.operate_at_risk(300, operation)
+    }
+
+    /// What a client asks for, without a name of its own.
+    fn ask(&mut self, ask: Ask) -> Option<Result<Reply, FsError>> {
+        self.operate(|names, now, out| names.step(now, Request { name: None, ask }, out))
     }
 
     /// The primary dies in one of so many.
@@ -257,8 +264,8 @@ impl World {
         executor.orders.clear();
         let by_old = std::mem::take(&mut executor.to_old);
         match executor.name.take() {
-            Some(name) if by_old => self.operate_old(|names, now, out| names.lost(now, name, out)),
-            Some(name) => _ = self.operate(|names, now, out| names.lost(now, name, out)),
+            Some(name) if by_old => self.operate_old(|names, now, out| names.hear(now, name, Said::Lost, out)),
+            Some(name) => _ = self.operate(|names, now, out| names.hear(now, name, Said::Lost, out)),
             None => {}
         }
     }
@@ -272,13 +279,15 @@ impl World {
         }
         let name = ExecutorId(self.next_name);
         self.next_name += 1;
-        self.names.joined(name, &format!("host {at}"), if at < 3 { "near" } else { "far" });
+        let rack = if at < 3 { "near" } else { "far" };
+        let joined = Said::Joined { host: format!("host {at}"), rack: rack.to_string(), away: None };
+        self.names.hear(self.now, name, joined, &mut Output::default());
         let executor = &mut self.executors[at];
         executor.name = Some(name);
         let held = executor.disk.iter().filter(|(_, replica)| !replica.found);
         let held = held.map(|(id, replica)| Block { id: *id, bytes: replica.bytes });
-        executor.said.push_back(Said::All(held.collect()));
-        let found = executor.disk.iter().filter(|(_, replica)| replica.found).map(|(id, _)| Said::Bad(*id));
+        executor.said.push_back(Says::All(held.collect()));
+        let found = executor.disk.iter().filter(|(_, replica)| replica.found).map(|(id, _)| Says::Bad(*id));
         executor.said.extend(found);
     }
 
@@ -290,13 +299,16 @@ impl World {
         let (Some(name), Some(said)) = (self.executors[at].name, self.executors[at].said.pop_front()) else { return };
         self.note(format!("executor {at} said {said:?}"));
         let all = BlockId(0)..=BlockId(u64::MAX);
-        let tell = move |names: &mut Namespace, now: Now, out: &mut Output| match said {
-            Said::All(blocks) => names.reported(now, name, all, &blocks, out),
-            Said::Added(block) => names.added(now, name, &[block], out),
-            Said::Bad(block) => names.bad(now, name, &[block], out),
-            Said::Gone(block) => names.gone(now, name, &[block], out),
-            Said::Verified(block) => names.verified(now, name, &[block], out),
-            Said::NotCopied(block) => names.copy_failed(now, name, block, out),
+        let report = match said {
+            Says::All(held) => Report { range: Some(all), held, ..Report::default() },
+            Says::Added(block) => Report { held: vec![block], ..Report::default() },
+            Says::Bad(block) => Report { bad: vec![block], ..Report::default() },
+            Says::Gone(block) => Report { gone: vec![block], ..Report::default() },
+            Says::Verified(block) => Report { verified: vec![block], ..Report::default() },
+            Says::NotCopied(block) => Report { not_copied: vec![block], ..Report::default() },
+        };
+        let tell = move |names: &mut Namespace, now: Now, out: &mut Output| {
+            names.hear(now, name, Said::Report(report), out);
         };
         match self.executors[at].to_old {
             true => self.operate_old(tell),
@@ -342,7 +354,7 @@ impl World {
     fn delete(&mut self, at: usize, block: BlockId) {
         let executor = &mut self.executors[at];
         if executor.disk.remove(&block).is_some() {
-            executor.said.push_back(Said::Gone(block));
+            executor.said.push_back(Says::Gone(block));
         }
     }
 
@@ -358,9 +370,9 @@ impl World {
         match replica {
             Some(replica) => {
                 executor.disk.insert(block.id, replica);
-                executor.said.push_back(Said::Added(block));
+                executor.said.push_back(Says::Added(block));
             }
-            None => executor.said.push_back(Said::NotCopied(block.id)),
+            None => executor.said.push_back(Says::NotCopied(block.id)),
         }
     }
 
@@ -380,7 +392,7 @@ impl World {
         };
         let content = read.values().next().map(|replica| replica.content);
         let Some(content) = content.filter(|_| read.len() >= usize::from(enough)) else {
-            return self.executors[at].said.push_back(Said::NotCopied(new.id));
+            return self.executors[at].said.push_back(Says::NotCopied(new.id));
         };
         let breaks_off = if self.roll(5) == 0 { self.roll(targets.len() as u64) as usize } else { targets.len() };
         let mut failed = breaks_off < targets.len();
@@ -399,7 +411,7 @@ impl World {
             self.keep(target, block, Some(replica));
         }
         if failed {
-            self.executors[at].said.push_back(Said::NotCopied(new.id));
+            self.executors[at].said.push_back(Says::NotCopied(new.id));
         }
     }
 
@@ -408,7 +420,7 @@ impl World {
         let executor = &mut self.executors[at];
         if let Some(replica) = executor.disk.get_mut(&block).filter(|replica| replica.damaged && !replica.found) {
             replica.found = true;
-            executor.said.push_back(Said::Bad(block));
+            executor.said.push_back(Says::Bad(block));
         }
     }
 
@@ -417,10 +429,10 @@ impl World {
         let not_read = self.defect == Defect::NotRead;
         let executor = &mut self.executors[at];
         match executor.disk.get(&block) {
-            None => executor.said.push_back(Said::Gone(block)),
-            Some(replica) if replica.found => executor.said.push_back(Said::Bad(block)),
+            None => executor.said.push_back(Says::Gone(block)),
+            Some(replica) if replica.found => executor.said.push_back(Says::Bad(block)),
             Some(replica) if replica.damaged && !not_read => self.look(at, block),
-            Some(_) => executor.said.push_back(Said::Verified(block)),
+            Some(_) => executor.said.push_back(Says::Verified(block)),
         }
     }
 
@@ -434,11 +446,11 @@ impl World {
             if replica.piece.is_none() {
                 replica.content.bytes = replica.content.bytes.min(block.bytes);
             }
-            self.executors[at].said.push_back(Said::Added(block));
+            self.executors[at].said.push_back(Says::Added(block));
         } else if !last || garbage {
             self.delete(at, block.id);
         } else if !std::mem::replace(&mut replica.found, true) {
-            self.executors[at].said.push_back(Said::Bad(block.id));
+            self.executors[at].said.push_back(Says::Bad(block.id));
         }
     }
 
@@ -465,8 +477,9 @@ impl World {
         let Some(file) = write.file else {
             let mode = write.mode;
             let create = Create { path, mode, replication: Some(3), block_bytes: None, writer };
-            match self.operate(|names, now, out| names.create(now, create, out)) {
-                Some(Ok(created)) => write.file = Some(created.file),
+            match self.ask(Ask::Create(create)) {
+                Some(Ok(Reply::Created(created))) => write.file = Some(created.file),
+                Some(Ok(other)) => self.fail(&format!("whoever creates a file is answered {other:?}")),
                 Some(Err(_)) => return,
                 // Asked again.
                 None => {}
@@ -476,9 +489,9 @@ impl World {
         if write.left > 0 {
             let (index, last) = (write.blocks.len(), write.last.clone());
             let add = AddBlock { file, index, last, near: Near::default(), excluded: BTreeSet::new() };
-            let added = self.operate(|names, now, out| names.add_block(now, &add, out));
-            match added {
-                Some(Ok(allocated)) => self.write_block(&mut write, allocated),
+            match self.ask(Ask::AddBlock(add)) {
+                Some(Ok(Reply::Allocated(allocated))) => self.write_block(&mut write, allocated),
+                Some(Ok(other)) => self.fail(&format!("whoever adds a block is answered {other:?}")),
                 Some(Err(FsError::NoTargets { .. })) | None => {}
                 Some(Err(_)) => return,
             }
@@ -486,7 +499,7 @@ impl World {
         }
         let last = write.last.clone();
         let before = self.has_happened(writer);
-        let completed = self.operate(|names, now, out| names.complete(now, file, writer, &last, out));
+        let completed = self.ask(Ask::Complete { file, writer, last });
         if !before && (self.has_happened(writer) || matches!(completed, Some(Ok(_)))) {
             self.note(format!("{path} is {:?} of writer {writer}", write.blocks));
             let before = self.promised.remove(&path).filter(|_| matches!(write.mode, CreateMode::Append(_)));
@@ -527,7 +540,7 @@ impl World {
             let replica = OnDisk::new(bytes, content, None, torn);
             let executor = &mut self.executors[at];
             executor.disk.insert(allocated.block, replica);
-            executor.said.push_back(Said::Added(Block { id: allocated.block, bytes }));
+            executor.said.push_back(Says::Added(Block { id: allocated.block, bytes }));
             if !lost {
                 durable.push(*name);
             }
@@ -549,33 +562,43 @@ impl World {
         else {
             return;
         };
-        if self.writes.iter().any(|write| write.path == path) {
+        let moves = self.roll(3) == 0;
+        let to = FsPath::parse(&format!("/{}/{}", self.roll(3), self.roll(6))).unwrap();
+        let to = moves.then_some(to).filter(|to| *to != path);
+        if self.writes.iter().any(|write| write.path == path || Some(&write.path) == to.as_ref()) {
             return;
         }
         let name = (1 << 64) + self.next_writer;
         self.next_writer += 1;
-        self.removals.push(Removal { path, name });
+        self.removals.push(Removal { path, to, name });
         self.go_on_removing(self.removals.len() - 1);
     }
 
     fn go_on_removing(&mut self, at: usize) {
-        let Removal { path, name } = self.removals.swap_remove(at);
+        let Removal { path, to, name } = self.removals.swap_remove(at);
         let before = self.has_happened(name);
         let defect = self.defect;
         // Mostly nothing comes of it: what is removed once more has to be seen nonetheless.
         let removed = self.operate_at_risk(30, |names, now, out| {
             let name = (defect != Defect::DoneTwice || !before).then_some(name);
-            let delete = |names: &mut Namespace, out: &mut Output| names.delete(now, &path, false, out);
-            names.once(now, name, out, |names, out| delete(names, out).map(|()| Answer::Done))
+            let ask = match to.clone() {
+                Some(to) => Ask::Rename { from: path.clone(), to, overwrite: false, parents: true, prune: false },
+                None => Ask::Delete { path: path.clone(), recursive: false, trash: false, prune: false },
+            };
+            names.step(now, Request { name, ask }, out)
         });
-        self.note(format!("{path} is removed: {removed:?}, and was before: {before}"));
+        self.note(format!("{path} is removed, to {to:?}: {removed:?}, and was before: {before}"));
         if !before && (self.has_happened(name) || matches!(removed, Some(Ok(_)))) {
-            self.promised.remove(&path);
+            let promise = self.promised.remove(&path);
+            if let Some((to, promise)) = to.clone().zip(promise) {
+                self.moved += 1;
+                self.promised.insert(to, promise);
+            }
         }
         match removed {
             Some(Err(error)) if before => self.fail(&format!("{path} was removed, and that is said to fail: {error}")),
             Some(_) => {}
-            None => self.removals.push(Removal { path, name }),
+            None => self.removals.push(Removal { path, to, name }),
         }
     }
 
@@ -586,7 +609,7 @@ impl World {
         let path = FsPath::parse(&format!("/{}", self.roll(3))).unwrap();
         let policy = [None, Some(Policy::Replicate), Some(Policy::Code(CODING)), Some(Policy::Code(CODING))];
         let policy = policy[self.roll(4) as usize];
-        let set = self.operate(|names, now, out| names.set_policy(now, &path, policy, out).is_ok());
+        let set = self.ask(Ask::SetPolicy { path: path.clone(), policy }).map(|set| set.is_ok());
         self.note(format!("{path} is to be kept as {policy:?}: {set:?}"));
     }
 
@@ -594,7 +617,7 @@ impl World {
     fn set_replication(&mut self) {
         let path = FsPath::parse(&format!("/{}/{}", self.roll(3), self.roll(6))).unwrap();
         let replication = 1 + self.roll(3) as u8;
-        let set = self.operate(|names, now, out| names.set_replication(now, &path, replication, out).is_ok());
+        let set = self.ask(Ask::SetReplication { path: path.clone(), replication }).map(|set| set.is_ok());
         self.note(format!("{path} is to have {replication} replicas: {set:?}"));
     }
 
@@ -917,15 +940,17 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 
 #[test]
 fn files_survive_whatever_fails() {
-    let (mut rebuilt, mut coded) = (0, 0);
+    let (mut rebuilt, mut coded, mut moved) = (0, 0, 0);
     for seed in seeds(400) {
         let world = run(seed, Defect::None);
         rebuilt += world.rebuilt;
+        moved += world.moved;
         let is_coded = |record: &&Record| matches!(&record.kind, Kind::File(file) if file.coding.is_some());
         coded += world.stored.records.values().filter(is_coded).count();
     }
     // It would prove nothing about them otherwise.
-    assert!(rebuilt > 100 && coded > 100, "{rebuilt} pieces were rebuilt, {coded} files cut up");
+    let seen = format!("{rebuilt} pieces were rebuilt, {coded} files cut up, {moved} moved");
+    assert!(rebuilt > 100 && coded > 100 && moved > 100, "{seen}");
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn bulk() -> Routes {
 }
 
 fn request(bucket: Option<u32>) -> FetchRequest {
-    FetchRequest { outputs: vec![FetchOutput { output: None, bucket }] }
+    FetchRequest { outputs: vec![FetchOutput { output: None, bucket }], pass: Bytes::new() }
 }
 
 /// What came, and the error at its end.
@@ -106,7 +106,7 @@ async fn by_generated(channel: &Channel, request: FetchRequest) -> Answered {
 
 #[tokio::test]
 async fn both_sides_speak_with_generated_ones() {
-    let asked = [request(None), request(Some(1)), FetchRequest { outputs: vec![] }];
+    let asked = [request(None), request(Some(1)), FetchRequest { outputs: vec![], pass: Bytes::new() }];
     for frame_bytes in [16_384, 1 << 20] {
         let (ours, _serving) = server(bulk(), frame_bytes).await;
         let (theirs, _serving) = server(Routes::new(ExchangeServer::new(Generated)), frame_bytes).await;

@@ -15,13 +15,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use windlass_core::elastic::Load;
-use windlass_core::event::{Command, Event, Fact, JobError, Launch, Reply};
-use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
+use windlass_core::event::{Command, Event, Fact, JobError, Launch, Persist, Reply};
+use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash};
 use windlass_core::job::{JobSpec, MapLocation};
 use windlass_core::scheduler::{ExecutorState, Scheduler};
 use windlass_core::time::Instant;
 use windlass_engine::{ClusterShape, Handover, OperatorMetrics, PlannedJob};
 use windlass_proto::convert::{self, TaskReport};
+use windlass_proto::pass::ClusterKey;
 use windlass_proto::v1::executor_message::Message as FromExecutor;
 use windlass_proto::v1::primary_message::Message as ToExecutor;
 use windlass_proto::{MAX_MESSAGE_BYTES, v1};
@@ -95,13 +96,15 @@ pub(super) struct Actor {
     directory: Arc<Directory>,
     dropped: mpsc::UnboundedSender<Dropped>,
     heartbeat: Duration,
+    key: Option<ClusterKey>,
     origin: std::time::Instant,
     /// What the steps of this batch ask for.
     batch: Batch,
     saved: Option<Arc<SavedJobs>>,
     files: Option<Files>,
     handover: Arc<OnceLock<Handover>>,
-    save_after: Duration,
+    /// Jobs that run longer than this are recorded for the next leader.
+    record_after: Duration,
     /// Who waits until a job's attempts have ended.
     quiet: Vec<(JobId, oneshot::Sender<()>)>,
 }
@@ -115,8 +118,9 @@ struct Job {
     submitted: Instant,
     /// Somebody who does not wait may ask for it.
     of_submission: bool,
-    /// Present when its finished stages are saved.
-    saved: Option<SavedJob>,
+    shape: ClusterShape,
+    /// Of each stage, when its finished stages are saved.
+    lineages: Vec<PlanHash>,
 }
 
 impl Job {
@@ -124,14 +128,6 @@ impl Job {
     fn is_recorded(&self, now: Moment, after: Duration) -> bool {
         self.of_submission || now.at.since(self.submitted) >= after
     }
-}
-
-struct SavedJob {
-    statement: String,
-    shape: ClusterShape,
-    lineages: Vec<PlanHash>,
-    /// Stages that finished when the job was too young.
-    early: BTreeSet<StageId>,
 }
 
 struct Part {
@@ -154,8 +150,7 @@ struct Batch {
     drop_plans: BTreeMap<ExecutorId, Vec<Bytes>>,
     reply: Vec<Reply>,
     cancelled: Vec<oneshot::Sender<()>>,
-    /// Stages that have finished, or some of whose outputs have moved.
-    unsaved: BTreeSet<StageId>,
+    persist: Vec<Persist>,
     changed: bool,
 }
 
@@ -178,12 +173,13 @@ impl Actor {
             directory,
             dropped,
             heartbeat: config.heartbeat,
+            key: config.key,
             origin: std::time::Instant::now(),
             batch: Batch::default(),
             saved,
             files,
             handover,
-            save_after: config.save_stages_after,
+            record_after: config.scheduler.save_stages_after,
             quiet: Vec::new(),
         }
     }
@@ -266,7 +262,8 @@ impl Actor {
     ) -> Result<(), String> {
         let spec = convert::executor_spec(id, &register).map_err(|error| error.to_string())?;
         let cluster = self.files.as_ref().map(Files::cluster).unwrap_or_default();
-        let welcome = v1::Welcome { executor: id.0, heartbeat_ms: self.heartbeat.as_millis() as u64, cluster };
+        let key = self.key.map(|key| Bytes::copy_from_slice(key.as_bytes())).unwrap_or_default();
+        let welcome = v1::Welcome { executor: id.0, heartbeat_ms: self.heartbeat.as_millis() as u64, cluster, key };
         self.links.insert(id, Link { orders, ended });
         self.order(now, id, ToExecutor::Welcome(welcome));
         tracing::info!(
@@ -326,13 +323,7 @@ impl Actor {
         for stage in &plan.stages {
             self.plans.retain(stage.hash, &stage.bytes);
         }
-        let saved = info.saved_as.clone().filter(|_| self.saved.is_some() && plan.stages.len() > 1);
-        let saved = saved.map(|statement| SavedJob {
-            statement,
-            shape: plan.shape,
-            lineages: plan.lineages(),
-            early: BTreeSet::new(),
-        });
+        let (shape, lineages) = (plan.shape, spec.statement.as_ref().map(|_| plan.lineages()).unwrap_or_default());
         self.history.submitted(now, spec.id, info.clone(), &plan);
         let job = Job {
             spec: spec.clone(),
@@ -340,7 +331,8 @@ impl Actor {
             reply,
             submitted: now.at,
             of_submission: info.part_of.is_some(),
-            saved,
+            shape,
+            lineages,
         };
         self.jobs.insert(spec.id, job);
         self.step(now, Event::JobSubmitted(spec), None);
@@ -385,6 +377,7 @@ impl Actor {
     /// `report` comes with the end of a task: what the machine need not know is kept only if the machine commits the attempt.
     fn step(&mut self, now: Moment, event: Event, mut report: Option<TaskReport>) {
         let output = self.scheduler.step(now.at, event);
+        self.batch.persist.extend(output.persist);
         for (executor, command) in output.send {
             push(self.batch.send.entry(executor).or_default(), command);
         }
@@ -413,11 +406,7 @@ impl Actor {
                     .note_live(now, &format!("{executor} is excluded for a time: {failures} tasks failed there"));
             }
             Fact::ExecutorReadmitted { executor } => tracing::info!(%executor, "gets tasks again"),
-            Fact::StageFinished { stage, .. } => _ = self.batch.unsaved.insert(*stage),
-            Fact::OutputMoved { output, to, .. } => {
-                self.directory.moved(*output, *to);
-                self.batch.unsaved.insert(output.stage());
-            }
+            Fact::OutputMoved { output, to, .. } => self.directory.moved(*output, *to),
             Fact::OutputNotMoved { output, from, to, reason } => {
                 tracing::info!(%output, %from, %to, reason, "a map output could not be moved");
             }
@@ -425,7 +414,7 @@ impl Actor {
         }
         let forgotten = self.history.apply(now, fact, report.as_mut().map(measured));
         if let (Fact::JobEnded { job, .. }, Some(saved)) = (fact, &self.saved) {
-            if self.jobs.get(job).is_some_and(|running| running.is_recorded(now, self.save_after))
+            if self.jobs.get(job).is_some_and(|running| running.is_recorded(now, self.record_after))
                 && let Some(record) = self.history.job(*job, JobRecord::store)
             {
                 saved.record(*job, record);
@@ -462,7 +451,7 @@ impl Actor {
                 self.order(now, executor, ToExecutor::DropPlans(v1::DropPlans { plan_hashes }));
             }
         }
-        self.save_stages(now);
+        self.persist();
         if std::mem::take(&mut self.batch.changed) {
             self.history.changed();
         }
@@ -471,24 +460,22 @@ impl Actor {
         }
     }
 
-    /// A job that does not run for long is not worth a write to the store.
-    fn save_stages(&mut self, now: Moment) {
-        for stage in std::mem::take(&mut self.batch.unsaved) {
-            let Some(job) = self.jobs.get_mut(&stage.job) else { continue };
-            let (Some(saved), Some(record)) = (&self.saved, &mut job.saved) else { continue };
-            let is_result = stage.index as usize + 1 == job.spec.stages.len();
-            if !is_result {
-                record.early.insert(stage);
-            }
-            if now.at.since(job.submitted) < self.save_after {
-                continue;
-            }
-            for stage in std::mem::take(&mut record.early) {
-                if let Some(outputs) = self.scheduler.kept(stage) {
-                    let lineage = record.lineages[stage.index as usize];
-                    let finished = BegunStage { index: stage.index, lineage, outputs };
-                    saved.save(&record.statement, stage.job, record.shape, finished);
+    fn persist(&mut self) {
+        let Some(saved) = &self.saved else { return self.batch.persist.clear() };
+        let mut written = BTreeSet::new();
+        for persist in self.batch.persist.drain(..) {
+            match persist {
+                // As it is at the end of the batch, so once.
+                Persist::Stage { statement, stage } if written.insert(stage) => {
+                    let Some(job) = self.jobs.get(&stage.job) else { continue };
+                    let lineage = job.lineages.get(stage.index as usize).copied();
+                    if let (Some(lineage), Some(outputs)) = (lineage, self.scheduler.kept(stage)) {
+                        let finished = BegunStage { index: stage.index, lineage, outputs };
+                        saved.save(&statement, stage.job, job.shape, finished);
+                    }
                 }
+                Persist::Stage { .. } => {}
+                Persist::Forget { statement, .. } => saved.ended(&statement),
             }
         }
     }
@@ -561,9 +548,6 @@ impl Actor {
     fn reply(&mut self, reply: Reply) {
         let (Reply::JobFinished { job: id, .. } | Reply::JobFailed { job: id, .. }) = reply;
         let Some(job) = self.jobs.remove(&id) else { return };
-        if let (Some(saved), Some(record)) = (&self.saved, &job.saved) {
-            saved.ended(&record.statement, id);
-        }
         if let Some(handover) = self.handover.get() {
             handover.withdraw(id);
         }

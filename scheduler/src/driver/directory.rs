@@ -35,6 +35,13 @@ pub enum Standing {
     Leaving,
 }
 
+impl Standing {
+    /// Whether it is not about to leave.
+    pub fn stays(self) -> bool {
+        matches!(self, Standing::Live | Standing::Excluded)
+    }
+}
+
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

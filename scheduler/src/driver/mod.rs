@@ -26,12 +26,12 @@ pub(crate) use programs::RunningProgram;
 use crate::driver::history::{History, JobInfo, JobState, StageRecord};
 use crate::driver::saved::{Begun, BegunStage, SavedJobs};
 use crate::files::Files;
-use crate::meta::MetaError;
+use crate::meta::{IdSource, MetaError};
 use actor::{Actor, Submission};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use programs::Programs;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use thiserror::Error;
@@ -44,6 +44,7 @@ use windlass_core::ids::{ExecutorId, JobId};
 use windlass_core::job::{Earlier, KeptOutput, KeptStage, MapLocation};
 use windlass_core::scheduler::SchedulerConfig;
 use windlass_engine::{Handover, PlannedJob};
+use windlass_proto::pass::ClusterKey;
 use windlass_proto::v1::executor_message::Message as FromExecutor;
 use windlass_proto::{MAX_MESSAGE_BYTES, v1, version};
 
@@ -60,8 +61,8 @@ pub struct DriverConfig {
     pub idle_plan_bytes: usize,
     /// Ended jobs that the history keeps. Default 1,000.
     pub history_jobs: usize,
-    /// Finished stages of jobs that run longer than this are saved for the next leader. Default 1 s.
-    pub save_stages_after: Duration,
+    /// The key of the cluster, which executors are told. Default: none, as all of them are in this process.
+    pub key: Option<ClusterKey>,
 }
 
 impl Default for DriverConfig {
@@ -73,33 +74,8 @@ impl Default for DriverConfig {
             orders: 4_096,
             idle_plan_bytes: 64 << 20,
             history_jobs: 1_000,
-            save_stages_after: Duration::from_secs(1),
+            key: None,
         }
-    }
-}
-
-/// Where identifiers come from. They must never repeat in the life of a cluster.
-///
-/// Both are called on the async runtime: a durable source reserves a range ahead instead of writing for each identifier.
-pub trait IdSource: Send + Sync + 'static {
-    fn next_job(&self) -> JobId;
-    fn next_executor(&self) -> ExecutorId;
-}
-
-/// Identifiers of a cluster that forgets everything when its primary ends: embedded mode and tests.
-#[derive(Debug, Default)]
-pub struct MemoryIds {
-    jobs: AtomicU64,
-    executors: AtomicU64,
-}
-
-impl IdSource for MemoryIds {
-    fn next_job(&self) -> JobId {
-        JobId(self.jobs.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    fn next_executor(&self) -> ExecutorId {
-        ExecutorId(self.executors.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }
 
@@ -210,6 +186,7 @@ impl Driver {
             plan.stages.iter_mut().for_each(|stage| stage.planned = None);
         }
         let mut spec = plan.spec(id, info.terms.clone());
+        spec.statement = info.saved_as.as_deref().filter(|_| shared.saved.is_some()).map(Arc::from);
         if let Some(begun) = begun {
             spec.earlier = Some(self.go_on_with(&begun, &plan).await);
         }
@@ -244,7 +221,7 @@ impl Driver {
             .iter()
             .map(|stage| KeptStage { stage: stage.index, outputs: stage.outputs.iter().filter_map(present).collect() });
         tracing::info!(job = %begun.job, stages = same.len(), "going on with a job that an earlier leader began");
-        Earlier { first_attempt: begun.first_attempt, stages: stages.collect() }
+        Earlier { takeovers: begun.takeovers, stages: stages.collect() }
     }
 
     /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. None: no such job.

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use windlass_core::ids::{AttemptId, ExecutorId};
 use windlass_engine::exchange::ExchangeStore;
 use windlass_engine::{AddressBook, Connections, ExchangeSource, Local, RemoteExchange, decode_batches};
+use windlass_proto::pass::KeyRing;
 
 impl AddressBook for Directory {
     fn address(&self, executor: ExecutorId) -> Option<String> {
@@ -33,8 +34,8 @@ pub struct ResultSource {
 
 impl ResultSource {
     /// Over the network. What is fetched and not yet decoded is accounted in `pool`.
-    pub fn remote(directory: Arc<Directory>, io: Handle, pool: Arc<dyn MemoryPool>) -> Self {
-        let source = RemoteExchange::new(Connections::new(io, pool), directory, Local::Nothing);
+    pub fn remote(directory: Arc<Directory>, io: Handle, pool: Arc<dyn MemoryPool>, keys: KeyRing) -> Self {
+        let source = RemoteExchange::new(Connections::new(io, pool, keys), directory, Local::Nothing);
         ResultSource { source: Arc::new(source) }
     }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use windlass_core::ids::{ExecutorId, JobId, PlanHash};
-use windlass_core::job::{KeptOutput, MapLocation};
+use windlass_core::job::{KeptOutput, MapLocation, Takeovers};
 use windlass_engine::ClusterShape;
 
 const STAGES: &str = "stage/";
@@ -36,8 +36,6 @@ const AT_A_TIME: usize = 100;
 const BYTES_AT_A_TIME: usize = 256 << 10;
 /// A stage that takes more to describe is not saved: etcd takes requests of 1.5 MiB. That is some 50,000 tasks.
 const MAX_BYTES: usize = 1 << 20;
-/// Attempt numbers of one leader.
-const ATTEMPTS: u32 = 1 << 16;
 
 #[derive(Debug)]
 pub(crate) struct SavedJobs {
@@ -50,8 +48,8 @@ pub(crate) struct SavedJobs {
 struct State {
     /// To be put, or with `None` removed.
     waiting: BTreeMap<String, Option<Bytes>>,
-    /// Keys that are or may be in the store, by statement and the job that it has here.
-    ours: BTreeMap<String, (JobId, BTreeSet<String>)>,
+    /// Keys that are or may be in the store, by statement.
+    ours: BTreeMap<String, BTreeSet<String>>,
     /// The same of statements that earlier leaders had.
     inherited: BTreeMap<String, BTreeSet<String>>,
     /// Keys of jobs that have ended.
@@ -64,8 +62,8 @@ pub struct Begun {
     pub job: JobId,
     /// What it was planned for.
     pub shape: ClusterShape,
-    /// The number of the first attempt of each of its tasks from here on.
-    pub first_attempt: u32,
+    /// This leader included.
+    pub takeovers: Takeovers,
     pub stages: Vec<BegunStage>,
 }
 
@@ -145,22 +143,15 @@ impl SavedJobs {
             return tracing::info!(%job, stage = stage.index, "the stage has too many tasks to be saved");
         }
         let mut state = self.state.lock();
-        let (owner, keys) = state.ours.entry(statement).or_insert_with(|| (job, BTreeSet::new()));
-        // Of two jobs of one statement one is saved.
-        if *owner == job {
-            keys.insert(key.clone());
-            state.waiting.insert(key, Some(record.into()));
-            self.wake.notify_one();
-        }
+        state.ours.entry(statement).or_default().insert(key.clone());
+        state.waiting.insert(key, Some(record.into()));
+        self.wake.notify_one();
     }
 
     /// The statement's job has ended.
-    pub fn ended(&self, statement: &str, job: JobId) {
-        let statement = segment(statement);
+    pub fn ended(&self, statement: &str) {
         let mut state = self.state.lock();
-        if state.ours.get(&statement).is_some_and(|(owner, _)| *owner == job)
-            && let Some((_, keys)) = state.ours.remove(&statement)
-        {
+        if let Some(keys) = state.ours.remove(&segment(statement)) {
             state.waiting.extend(keys.into_iter().map(|key| (key, None)));
             self.wake.notify_one();
         }
@@ -191,31 +182,34 @@ impl SavedJobs {
         let statement = segment(statement);
         let Some(keys) = self.state.lock().inherited.remove(&statement) else { return Ok(None) };
         let prefix = format!("{STAGES}{statement}/");
-        let mut takeovers = 0;
+        let mut takeovers = Takeovers::default();
         let mut begun: Option<Begun> = None;
         for (key, entry) in self.store.range(&prefix).await? {
             let corrupt = |reason: &str| MetaError::Corrupt { key: key.clone(), reason: reason.to_string() };
             let name = &key[prefix.len()..];
             if name == TAKEOVERS {
                 let number = std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse::<u32>().ok());
-                takeovers = number.ok_or_else(|| corrupt("not a number"))?;
+                takeovers = Takeovers(number.ok_or_else(|| corrupt("not a number"))?);
                 continue;
             }
             let index = name.parse().map_err(|_| corrupt("not the number of a stage"))?;
             let record = Record::decode(entry.value).map_err(|error| corrupt(&error.to_string()))?;
             let (job, shape, stage) = record.read(index).ok_or_else(|| corrupt("its columns do not fit"))?;
-            let begun = begun.get_or_insert(Begun { job, shape, first_attempt: 0, stages: Vec::new() });
+            let begun = begun.get_or_insert(Begun { job, shape, takeovers, stages: Vec::new() });
             if begun.job == job {
                 begun.stages.push(stage);
             }
         }
         let Some(mut begun) = begun else { return Ok(None) };
-        takeovers += 1;
+        begun.takeovers = takeovers.next();
         let claim = format!("{prefix}{TAKEOVERS}");
-        self.store.commit(Transaction::default().put(claim.clone(), takeovers.to_string().into_bytes())).await?;
-        begun.first_attempt = ATTEMPTS.saturating_mul(takeovers);
+        self.store
+            .commit(Transaction::default().put(claim.clone(), begun.takeovers.0.to_string().into_bytes()))
+            .await?;
         let mut state = self.state.lock();
-        state.ours.entry(statement).or_insert((begun.job, keys)).1.insert(claim);
+        let ours = state.ours.entry(statement).or_default();
+        ours.extend(keys);
+        ours.insert(claim);
         Ok(Some(begun))
     }
 
@@ -288,6 +282,7 @@ impl Record {
 mod tests {
     use super::*;
     use crate::meta::MemoryStore;
+    use windlass_core::job::ATTEMPTS_PER_LEADER;
 
     const SHAPE: ClusterShape = ClusterShape { executors: 2, slots: 4, max_slots: 2 };
 
@@ -308,25 +303,24 @@ mod tests {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
         let (first, _) = SavedJobs::open(store.clone()).await.unwrap();
         first.save("a/b", JobId(4), SHAPE, stage(0));
-        first.save("a/b", JobId(5), SHAPE, stage(1));
         first.save("c", JobId(6), SHAPE, stage(0));
         written(&first).await;
         // What is one's own is not what somebody else began.
         assert_eq!(first.begun("a/b").await.unwrap(), None);
-        first.ended("c", JobId(6));
+        first.ended("c");
         written(&first).await;
 
         let (second, _) = SavedJobs::open(store.clone()).await.unwrap();
         assert_eq!(second.begun("c").await.unwrap(), None);
-        let begun = Begun { job: JobId(4), shape: SHAPE, first_attempt: ATTEMPTS, stages: vec![stage(0)] };
+        let begun = Begun { job: JobId(4), shape: SHAPE, takeovers: Takeovers(1), stages: vec![stage(0)] };
         assert_eq!(second.begun("a/b").await.unwrap(), Some(begun.clone()));
         assert_eq!(second.begun("a/b").await.unwrap(), None);
 
         // It dies before another stage has finished: the numbers that it gave are not given again.
         let (third, _) = SavedJobs::open(store.clone()).await.unwrap();
-        let begun = Begun { first_attempt: 2 * ATTEMPTS, ..begun };
+        let begun = Begun { takeovers: Takeovers(2), ..begun };
         assert_eq!(third.begun("a/b").await.unwrap(), Some(begun));
-        third.ended("a/b", JobId(4));
+        third.ended("a/b");
         written(&third).await;
         assert_eq!(store.range("").await.unwrap(), []);
     }
@@ -352,7 +346,7 @@ mod tests {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
         let (saved, _) = SavedJobs::open(store.clone()).await.unwrap();
         let output = |partition| KeptOutput {
-            location: MapLocation { partition, attempt: 3 * ATTEMPTS, executor: ExecutorId(1_000_000) },
+            location: MapLocation { partition, attempt: 3 * ATTEMPTS_PER_LEADER, executor: ExecutorId(1_000_000) },
             rows: 1 << 40,
             bytes: 1 << 40,
         };

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fixtures::planned;
+use crate::meta::MemoryIds;
 use windlass_core::event::Outcome;
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::AttemptId;

@@ -1,9 +1,10 @@
 //! Actions beyond those of arrow-flight's `FlightSqlService`: cancelling and renewing results, session options.
 
-use super::service::{SqlService, parse_handle, session_of};
+use super::service::{SqlService, parse_handle, principal_of, session_of};
 use crate::errors::QueryError;
+use crate::services::runs::RunId;
+use crate::services::sessions::Session;
 use crate::statements::catalog::{DEFAULT_CATALOG, DEFAULT_SCHEMA};
-use crate::statements::sessions::Session;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{Any, Command};
 use arrow_flight::{
@@ -15,6 +16,7 @@ use prost::Message;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
+use windlass_core::access::Principal;
 
 const ACTIONS: [(&str, &str); 5] = [
     (
@@ -51,7 +53,7 @@ impl SqlService {
         &self,
         request: Request<Action>,
     ) -> Result<Response<<Self as FlightService>::DoActionStream>, Status> {
-        let session = session_of(&request)?;
+        let (by, session) = (principal_of(&request), session_of(&request)?);
         let action = request.into_inner();
         let body = action.body.as_ref();
         let invalid = |e: prost::DecodeError| Status::invalid_argument(format!("{}: {e}", action.r#type));
@@ -59,12 +61,12 @@ impl SqlService {
             "CancelFlightInfo" => {
                 let cancel = CancelFlightInfoRequest::decode(body).map_err(invalid)?;
                 let info = cancel.info.ok_or_else(|| Status::invalid_argument("nothing to cancel was named"))?;
-                CancelFlightInfoResult { status: self.cancel(&info) }.encode_to_vec()
+                CancelFlightInfoResult { status: self.cancel(&by, &info) }.encode_to_vec()
             }
             "RenewFlightEndpoint" => {
                 let renew = RenewFlightEndpointRequest::decode(body).map_err(invalid)?;
                 let endpoint = renew.endpoint.ok_or_else(|| Status::invalid_argument("no endpoint was named"))?;
-                let renewed = result_of(&endpoint).and_then(|id| self.kept.renew(&id));
+                let renewed = result_of(&endpoint).and_then(|id| self.services.runs.renew(&by, &id));
                 renewed.ok_or_else(|| Status::not_found("the result was read already, or its time is over"))?;
                 endpoint.encode_to_vec()
             }
@@ -77,7 +79,7 @@ impl SqlService {
                 // This request's own hold on the session is let go before the session is.
                 let id = session.id.clone();
                 drop(session);
-                self.sessions.close(&id).await;
+                self.services.sessions.close(&by, &id).await;
                 CloseSessionResult { status: CloseStatus::Closed.into() }.encode_to_vec()
             }
             other => {
@@ -89,9 +91,9 @@ impl SqlService {
     }
 
     /// Lets a result go. What is still running is cancelled by giving up the call that runs it.
-    pub(super) fn cancel(&self, info: &FlightInfo) -> i32 {
+    pub(super) fn cancel(&self, by: &Principal, info: &FlightInfo) -> i32 {
         let results = info.endpoint.iter().filter_map(result_of);
-        let released = results.filter(|id| self.kept.release(id)).count();
+        let released = results.filter(|id| self.services.runs.release(by, id)).count();
         match released {
             0 => CancelStatus::NotCancellable.into(),
             _ => CancelStatus::Cancelled.into(),
@@ -100,12 +102,12 @@ impl SqlService {
 }
 
 /// The kept result that an endpoint is part of.
-fn result_of(endpoint: &arrow_flight::FlightEndpoint) -> Option<String> {
+fn result_of(endpoint: &arrow_flight::FlightEndpoint) -> Option<RunId> {
     // Without one, it has the rows themselves.
     let ticket = endpoint.ticket.as_ref()?;
     // Those on executors have it beside their ticket.
     if !endpoint.app_metadata.is_empty() {
-        return String::from_utf8(endpoint.app_metadata.to_vec()).ok();
+        return std::str::from_utf8(&endpoint.app_metadata).ok().map(RunId::from);
     }
     let any = Any::decode(ticket.ticket.as_ref()).ok()?;
     match Command::try_from(any).ok()? {

@@ -1,17 +1,20 @@
 //! Who sent a request: cookie, token, connection.
 
+use crate::services::sessions::Caller;
 use crate::statements::Sent;
-use crate::statements::sessions::{Caller, Connection, SESSION_COOKIE};
+use crate::statements::sessions::{Connection, SESSION_COOKIE};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
+use windlass_core::access::Principal;
 use windlass_proto::{ROWS_HEADER, SENT_HEADER};
 
 /// Names the statement of a request, for its progress and for cancelling it.
 pub(super) const QUERY_HEADER: &str = "x-windlass-query";
 
-pub(super) fn caller_of<T>(request: &Request<T>) -> Result<Caller, Status> {
+/// Who asks, and by what the session of the request is found.
+pub(super) fn caller_of<T>(request: &Request<T>) -> Result<(Principal, Caller), Status> {
     let metadata = request.metadata();
     let authorization = metadata.get("authorization").map(|value| value.to_str());
     let authorization = authorization.transpose().map_err(|_| unreadable())?;
@@ -23,7 +26,7 @@ pub(super) fn caller_of<T>(request: &Request<T>) -> Result<Caller, Status> {
         None => {}
     }
     let connection = request.extensions().get::<Connection>().map(|connection| connection.id);
-    Ok(Caller { cookie: cookie_of(metadata), token, connection, user })
+    Ok((Principal::user(user), Caller { cookie: cookie_of(metadata), token, connection }))
 }
 
 /// The user of `Basic` credentials. Without authentication any password will do.
@@ -80,10 +83,10 @@ mod tests {
         let mut request = Request::new(());
         request.metadata_mut().insert("cookie", format!("a=b; {SESSION_COOKIE}=s1; c=d").parse().unwrap());
         request.metadata_mut().insert("authorization", "Basic YW5uOnNlY3JldA==".parse().unwrap());
-        let caller = caller_of(&request).unwrap();
-        assert_eq!((caller.cookie.as_deref(), caller.user.as_str(), caller.token), (Some("s1"), "ann", None));
+        let (by, caller) = caller_of(&request).unwrap();
+        assert_eq!((caller.cookie.as_deref(), by.name(), caller.token), (Some("s1"), "ann", None));
         request.metadata_mut().insert("authorization", "bearer t1".parse().unwrap());
-        assert_eq!(caller_of(&request).unwrap().token.as_deref(), Some("t1"));
+        assert_eq!(caller_of(&request).unwrap().1.token.as_deref(), Some("t1"));
         request.metadata_mut().insert("authorization", "Negotiate x".parse().unwrap());
         assert!(caller_of(&request).is_err());
     }

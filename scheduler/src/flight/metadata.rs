@@ -1,8 +1,7 @@
 //! What the database has and can do: catalogs, schemas, tables, types, SqlInfo.
 
 use super::internal;
-use crate::statements::catalog::{Catalog, Record};
-use crate::statements::sessions::Session;
+use crate::services::catalog::{TableKind, TableView};
 use arrow_flight::sql::metadata::{
     SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder,
 };
@@ -36,52 +35,28 @@ pub(super) fn schema(command: &Command) -> Option<SchemaRef> {
     }
 }
 
-pub(super) fn catalogs(catalog: &Catalog, query: CommandGetCatalogs) -> Result<RecordBatch, Status> {
+pub(super) fn catalogs(all: Vec<String>, query: CommandGetCatalogs) -> Result<RecordBatch, Status> {
     let mut builder = query.into_builder();
-    catalog.snapshot().catalogs().for_each(|name| builder.append(name));
+    all.into_iter().for_each(|name| builder.append(name));
     builder.build().map_err(internal)
 }
 
-pub(super) fn schemas(catalog: &Catalog, query: CommandGetDbSchemas) -> Result<RecordBatch, Status> {
+pub(super) fn schemas(all: Vec<(String, String)>, query: CommandGetDbSchemas) -> Result<RecordBatch, Status> {
     let mut builder = query.into_builder();
-    let snapshot = catalog.snapshot();
-    for name in snapshot.catalogs() {
-        snapshot.schemas(name).for_each(|schema| builder.append(name, schema));
-    }
+    all.into_iter().for_each(|(catalog, schema)| builder.append(catalog, schema));
     builder.build().map_err(internal)
 }
 
-pub(super) async fn tables(session: &Arc<Session>, query: CommandGetTables) -> Result<RecordBatch, Status> {
-    let include_schema = query.include_schema;
+pub(super) fn tables(all: Vec<TableView>, query: CommandGetTables) -> Result<RecordBatch, Status> {
     let mut builder = query.into_builder();
-    let state = session.state();
-    let catalogs = state.catalog_list();
-    for catalog_name in catalogs.catalog_names() {
-        let Some(catalog) = catalogs.catalog(&catalog_name) else { continue };
-        for schema_name in catalog.schema_names() {
-            let Some(schema) = catalog.schema(&schema_name) else { continue };
-            for table in schema.table_names() {
-                let name = crate::statements::catalog::TableName::new(&catalog_name, &schema_name, &table);
-                let temporary = session.temporary().find(&name).map(|held| match held.record {
-                    Record::Table(_) => TEMPORARY,
-                    Record::View(_) => VIEW,
-                });
-                let kind = match temporary {
-                    Some(kind) => kind,
-                    None => match schema.table_type(&table).await.map_err(internal)? {
-                        Some(datafusion::logical_expr::TableType::View) => VIEW,
-                        _ => TABLE,
-                    },
-                };
-                let columns = match include_schema {
-                    // A view whose tables are gone is listed, without columns.
-                    true => schema.table(&table).await.ok().flatten().map(|table| table.schema()),
-                    false => None,
-                };
-                let columns = columns.unwrap_or_else(|| Arc::new(Schema::empty()));
-                builder.append(&catalog_name, &schema_name, &table, kind, &columns).map_err(internal)?;
-            }
-        }
+    for TableView { catalog, schema, name, kind, columns } in all {
+        let kind = match kind {
+            TableKind::Table => TABLE,
+            TableKind::View => VIEW,
+            TableKind::Temporary => TEMPORARY,
+        };
+        let columns = columns.unwrap_or_else(|| Arc::new(Schema::empty()));
+        builder.append(&catalog, &schema, &name, kind, &columns).map_err(internal)?;
     }
     builder.build().map_err(internal)
 }

@@ -11,19 +11,14 @@
 mod actions;
 mod caller;
 mod ingest;
-mod kept;
 mod metadata;
-mod prepared;
+mod rows;
 mod service;
 #[cfg(test)]
 mod tests;
 
-pub use kept::{Kept, KeptConfig};
-pub(crate) use prepared::PreparedHandle;
-
 use crate::errors::QueryError;
-use crate::statements::Statements;
-use crate::statements::sessions::Sessions;
+use crate::services::Services;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::sql::{Any, Command};
 use arrow_flight::{
@@ -36,7 +31,6 @@ use datafusion::arrow::ipc::writer::IpcWriteOptions;
 use futures::stream::BoxStream;
 use prost::Message;
 use service::SqlService;
-use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Statements and parameters come in messages of up to this many bytes.
@@ -47,12 +41,11 @@ const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
 /// The Flight SQL service of a primary.
 pub struct FlightFace {
     sql: SqlService,
-    sessions: Arc<Sessions>,
 }
 
 impl FlightFace {
-    pub fn new(statements: Statements, sessions: Arc<Sessions>, kept: Arc<Kept>) -> Self {
-        Self { sql: SqlService::new(statements, Arc::clone(&sessions), kept), sessions }
+    pub fn new(services: Services) -> Self {
+        Self { sql: SqlService { services } }
     }
 
     /// As a service of a tonic server.
@@ -62,10 +55,11 @@ impl FlightFace {
 
     /// Puts the session into the request; the cookie is for the reply.
     fn enter<T>(&self, request: &mut Request<T>) -> Result<Option<String>, Status> {
-        let caller = caller_of(request)?;
-        let (session, new) = self.sessions.find_or_begin(&caller)?;
+        let (by, caller) = caller_of(request)?;
+        let (session, new) = self.sql.services.sessions.enter(&by, &caller)?;
         let cookie = new.then(|| session.id.clone());
         request.extensions_mut().insert(session);
+        request.extensions_mut().insert(by);
         Ok(cookie)
     }
 }
@@ -137,7 +131,7 @@ impl FlightService for FlightFace {
         let ticket = &request.get_ref().ticket;
         let of_flight_sql = Any::decode(ticket.as_ref()).is_ok_and(|any| any.type_url.starts_with(FLIGHT_SQL));
         if !of_flight_sql {
-            return self.sql.read_for_executor(ticket);
+            return self.sql.read_for_executor(&caller_of(&request)?.0, ticket);
         }
         in_session!(self, request, do_get)
     }

@@ -1,11 +1,13 @@
 //! Commands of Flight SQL.
 
 use super::caller::{basic, query_of, sent_of, takes_rows};
-use super::kept::{Client, Kept};
-use super::{command_of, internal, metadata, prepared};
+use super::{command_of, ingest, internal, metadata, rows};
 use crate::errors::QueryError;
-use crate::statements::sessions::{Connection, Session, Sessions};
-use crate::statements::{Execution, Info, Rows, Statements, no_transactions};
+use crate::services::Services;
+use crate::services::runs::{Ask, Attached, RunId, size};
+use crate::services::sessions::{PreparedHandle, Session};
+use crate::statements::sessions::Connection;
+use crate::statements::{Execution, Info, Parameters, Rows, Sent, no_transactions};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
@@ -36,7 +38,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
+use windlass_core::access::Principal;
 use windlass_core::failure::TaskFailure;
+use windlass_core::ids::AttemptId;
 use windlass_engine::messages;
 use windlass_proto::{PLAN_STATEMENT_TYPE_URL, v1};
 
@@ -49,37 +53,34 @@ const ALONG_BYTES: u64 = 1 << 20;
 type DataStream = BoxStream<'static, Result<FlightData, Status>>;
 
 pub(super) struct SqlService {
-    pub(super) statements: Statements,
-    pub(super) sessions: Arc<Sessions>,
-    pub(super) kept: Arc<Kept>,
+    pub(super) services: Services,
 }
 
 impl SqlService {
-    pub(super) fn new(statements: Statements, sessions: Arc<Sessions>, kept: Arc<Kept>) -> Self {
-        Self { statements, sessions, kept }
-    }
-
     /// The columns of what a descriptor describes.
     pub(super) async fn schema_of(&self, request: &Request<FlightDescriptor>) -> Result<SchemaRef, Status> {
-        let session = session_of(request)?;
+        let (by, session) = (principal_of(request), session_of(request)?);
         match command_of(request.get_ref())? {
-            Command::CommandStatementQuery(query) => Ok(self.statements.describe(&session, &query.query).await?.schema),
+            Command::CommandStatementQuery(query) => {
+                Ok(self.services.sessions.describe(&by, &session, &query.query).await?.schema)
+            }
             Command::CommandPreparedStatementQuery(query) => {
-                Ok(Arc::clone(&prepared::find(&session, &query.prepared_statement_handle)?.described.schema))
+                Ok(Arc::clone(&prepared(&session, &query.prepared_statement_handle)?.described.schema))
             }
             command => metadata::schema(&command)
                 .ok_or_else(|| Status::unimplemented(format!("GetSchema of {} is not supported", command.type_url()))),
         }
     }
 
-    /// Where the rows of an execution are to be read. Those of a small one come `along`, if the client wants that.
-    fn flight_info(
+    /// Waits for a run, and says where its rows are to be read. Those of a small result come `along`, if the client wants that.
+    async fn flight_info(
         &self,
-        execution: Execution,
+        by: &Principal,
+        run: Attached,
         descriptor: FlightDescriptor,
-        client: Client,
         along: bool,
     ) -> Result<FlightInfo, Status> {
+        let execution = run.ended().await?;
         let schema = Arc::clone(&execution.schema);
         let (rows, bytes) = size(&execution);
         let info = FlightInfo::new().try_with_schema(&schema).map_err(internal)?;
@@ -93,29 +94,31 @@ impl SqlService {
             return Ok(info.with_endpoints(endpoints));
         }
         let finished = match &execution.rows {
-            Rows::Job(finished) if bytes > self.kept.config.small_bytes => Some(Arc::clone(finished)),
+            Rows::Job(finished) if bytes > self.services.runs.config().small_bytes => Some(Arc::clone(finished)),
             _ => None,
         };
         let Some(finished) = finished else {
-            let id = self.kept.put(execution, 1, client)?;
+            let id = run.keep(1)?;
             return Ok(info.with_endpoint(FlightEndpoint::new().with_ticket(ticket(&id, None))));
         };
         let ipc_schema = ipc_schema(&schema)?;
         let parts: Vec<usize> = (0..finished.parts.len()).filter(|part| finished.parts[*part].rows > 0).collect();
-        let id = self.kept.put(execution, parts.len(), client)?;
+        let id = run.keep(parts.len())?;
+        let pass = self.services.runs.pass(by, finished.job);
         let mut endpoints = Vec::with_capacity(parts.len());
         for (position, index) in parts.into_iter().enumerate() {
             let part = &finished.parts[index];
-            let on_executor = part.inline.is_none() && !part.address.is_empty() && self.kept.config.from_executors;
+            let from_executors = self.services.runs.config().from_executors;
+            let on_executor = part.inline.is_none() && !part.address.is_empty() && from_executors;
             endpoints.push(match on_executor {
                 true => {
                     let outputs = vec![part.output.into()];
-                    let of_executor = v1::ResultTicket { outputs, schema: ipc_schema.clone() };
+                    let of_executor = v1::ResultTicket { outputs, schema: ipc_schema.clone(), pass: pass.clone() };
                     FlightEndpoint::new()
                         .with_ticket(Ticket::new(of_executor.encode_to_vec()))
                         .with_location(format!("grpc+tcp://{}", part.address))
                         .with_location(HERE)
-                        .with_app_metadata(id.clone().into_bytes())
+                        .with_app_metadata(id.to_string().into_bytes())
                 }
                 false => FlightEndpoint::new().with_ticket(ticket(&id, Some((position, index)))),
             });
@@ -124,29 +127,36 @@ impl SqlService {
     }
 
     /// A ticket that names map outputs on executors, for a client that cannot reach them.
-    pub(super) fn read_for_executor(&self, ticket: &Bytes) -> Result<Response<DataStream>, Status> {
-        let gone = || Status::not_found("the result was read already, or its time is over: run the statement again");
+    pub(super) fn read_for_executor(&self, by: &Principal, ticket: &Bytes) -> Result<Response<DataStream>, Status> {
         let ticket = v1::ResultTicket::decode(ticket.as_ref())
             .map_err(|e| Status::invalid_argument(format!("this is not a ticket of this cluster: {e}")))?;
-        let outputs: Vec<windlass_core::ids::AttemptId> = ticket.outputs.into_iter().map(Into::into).collect();
-        let job = outputs.first().map(|output| output.job()).ok_or_else(gone)?;
-        let finished = self.kept.of_job(job).ok_or_else(gone)?;
-        let schema = Schema::try_from(arrow_flight::IpcMessage(ticket.schema)).map_err(internal)?;
-        let parts = outputs.iter().filter_map(|output| finished.parts.iter().position(|part| part.output == *output));
-        let parts = parts.collect();
-        let rows = self.statements.read_parts(&Arc::new(schema), &finished, parts)?;
+        let outputs: Vec<AttemptId> = ticket.outputs.into_iter().map(Into::into).collect();
+        let first = outputs.first().ok_or_else(|| Status::invalid_argument("the ticket names no output"))?;
+        let schema = Arc::new(Schema::try_from(arrow_flight::IpcMessage(ticket.schema)).map_err(internal)?);
+        let rows = self.services.runs.read_outputs(by, &ticket.pass, first.job(), &outputs, &schema)?;
         Ok(Response::new(encode(rows)))
     }
 
-    async fn run(
-        &self,
-        session: &Arc<Session>,
-        sql: &str,
-        parameters: Option<crate::statements::Parameters>,
-        info: &Info,
-    ) -> Result<Execution, Status> {
-        Ok(self.statements.execute(session, sql, parameters, info).await?)
+    /// Starts what a request asks for.
+    fn start<T>(&self, request: &Request<T>, ask: Ask, info: Info) -> Result<Attached, Status> {
+        let connection = request.extensions().get::<Connection>().map(|connection| connection.id);
+        Ok(self.services.runs.attach(&principal_of(request), &session_of(request)?, ask, info, connection))
     }
+
+    /// Runs an update to its end: the rows that it wrote, minus one when that is not known.
+    async fn update<T>(&self, request: &Request<T>, ask: Ask, info: Info) -> Result<i64, Status> {
+        let execution = self.start(request, ask, info)?.ended().await?;
+        Ok(execution.affected.map_or(-1, |rows| rows as i64))
+    }
+}
+
+/// Who sent the request, as the face has found.
+pub(super) fn principal_of<T>(request: &Request<T>) -> Principal {
+    request.extensions().get::<Principal>().cloned().unwrap_or_default()
+}
+
+fn prepared(session: &Arc<Session>, handle: &[u8]) -> Result<Arc<PreparedHandle>, QueryError> {
+    session.handle(&String::from_utf8_lossy(handle))
 }
 
 /// What a request says of its statement.
@@ -157,22 +167,6 @@ fn statement_info(metadata: &MetadataMap) -> Info {
 /// The session that the face has found.
 pub(super) fn session_of<T>(request: &Request<T>) -> Result<Arc<Session>, Status> {
     request.extensions().get::<Arc<Session>>().cloned().ok_or_else(|| internal("a request without a session"))
-}
-
-fn client_of<T>(request: &Request<T>, session: &Arc<Session>) -> Client {
-    let connection = request.extensions().get::<Connection>().map(|connection| connection.id);
-    Client { session: Arc::downgrade(session), connection }
-}
-
-fn size(execution: &Execution) -> (u64, u64) {
-    match &execution.rows {
-        Rows::Here(batches) => batches.iter().fold((0, 0), |(rows, bytes), batch| {
-            (rows + batch.num_rows() as u64, bytes + batch.get_array_memory_size() as u64)
-        }),
-        Rows::Job(finished) => {
-            finished.parts.iter().fold((0, 0), |(rows, bytes), part| (rows + part.rows, bytes + part.bytes))
-        }
-    }
 }
 
 /// Endpoints that hold the rows themselves. `None`: some of the rows are on executors.
@@ -189,8 +183,8 @@ fn rows_along(execution: &Execution) -> Result<Option<Vec<FlightEndpoint>>, Stat
     Ok(rows.map(|rows| rows.into_iter().map(|rows| FlightEndpoint::new().with_app_metadata(rows)).collect()))
 }
 
-/// The ticket of a kept result: of all of it, or of one part (its position among those to read, and its index in the job).
-fn ticket(id: &str, part: Option<(usize, usize)>) -> Ticket {
+/// The ticket of a result that is kept: of all of it, or of one part (its position among those to read, and its index in the job).
+fn ticket(id: &RunId, part: Option<(usize, usize)>) -> Ticket {
     let handle = match part {
         None => id.to_string(),
         Some((position, index)) => format!("{id}/{position}/{index}"),
@@ -198,12 +192,12 @@ fn ticket(id: &str, part: Option<(usize, usize)>) -> Ticket {
     Ticket::new(TicketStatementQuery { statement_handle: handle.into() }.as_any().encode_to_vec())
 }
 
-/// The id of a kept result, and the part that the ticket is for.
-pub(super) fn parse_handle(handle: &[u8]) -> Result<(String, Option<(usize, usize)>), Status> {
+/// The run whose result is kept, and the part that the ticket is for.
+pub(super) fn parse_handle(handle: &[u8]) -> Result<(RunId, Option<(usize, usize)>), Status> {
     let invalid = || Status::invalid_argument("this is not a ticket of this cluster");
     let handle = std::str::from_utf8(handle).map_err(|_| invalid())?;
     let mut fields = handle.split('/');
-    let id = fields.next().unwrap_or_default().to_string();
+    let id = RunId::from(fields.next().unwrap_or_default());
     let part = match (fields.next(), fields.next()) {
         (None, _) => None,
         (Some(position), Some(index)) => {
@@ -267,7 +261,7 @@ impl FlightSqlService for SqlService {
             let (_, credentials) = text.split_once(' ').unwrap_or_default();
             basic(credentials)?;
         }
-        let token = self.sessions.issue_token();
+        let token = self.services.sessions.issue_token();
         let answer = HandshakeResponse { protocol_version: 0, payload: token.clone().into() };
         let stream: Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(futures::stream::iter([Ok(answer)]));
         let mut response = Response::new(stream);
@@ -284,10 +278,9 @@ impl FlightSqlService for SqlService {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         refuse_transaction(query.transaction_id.as_ref())?;
-        let session = session_of(&request)?;
-        let execution = self.run(&session, &query.query, None, &statement_info(request.metadata())).await?;
-        let (client, along) = (client_of(&request, &session), takes_rows(request.metadata()));
-        Ok(Response::new(self.flight_info(execution, request.into_inner(), client, along)?))
+        let run = self.start(&request, Ask::sql(query.query), statement_info(request.metadata()))?;
+        let (by, along) = (principal_of(&request), takes_rows(request.metadata()));
+        Ok(Response::new(self.flight_info(&by, run, request.into_inner(), along).await?))
     }
 
     async fn get_flight_info_fallback(
@@ -301,11 +294,9 @@ impl FlightSqlService for SqlService {
         };
         let plan =
             v1::PlanStatement::decode(plan).map_err(|error| Status::invalid_argument(format!("a plan: {error}")))?;
-        let session = session_of(&request)?;
-        let info = statement_info(request.metadata());
-        let execution = self.statements.execute_plan(&session, &plan.logical_plan, &info).await?;
-        let (client, along) = (client_of(&request, &session), takes_rows(request.metadata()));
-        Ok(Response::new(self.flight_info(execution, request.into_inner(), client, along)?))
+        let run = self.start(&request, Ask::Plan(plan.logical_plan), statement_info(request.metadata()))?;
+        let (by, along) = (principal_of(&request), takes_rows(request.metadata()));
+        Ok(Response::new(self.flight_info(&by, run, request.into_inner(), along).await?))
     }
 
     async fn get_flight_info_prepared_statement(
@@ -313,31 +304,29 @@ impl FlightSqlService for SqlService {
         query: CommandPreparedStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let session = session_of(&request)?;
-        let statement = prepared::find(&session, &query.prepared_statement_handle)?;
+        let statement = prepared(&session_of(&request)?, &query.prepared_statement_handle)?;
         let mut named = statement_info(request.metadata());
         let rows = statement.parameters()?;
         if rows.len() > 1 {
             // Several statements of one name have no outcome of that name.
-            named.sent = crate::statements::Sent::Once;
+            named.sent = Sent::Once;
         }
+        let ask = |parameters: Option<Parameters>| Ask::Sql { text: statement.sql.clone(), parameters };
+        let (by, along) = (principal_of(&request), takes_rows(request.metadata()));
         let mut rows = rows.into_iter();
-        let first = self.run(&session, &statement.sql, rows.next(), &named).await?;
-        let (client, along) = (client_of(&request, &session), takes_rows(request.metadata()));
-        let mut info = self.flight_info(first, request.into_inner(), client.clone(), along)?;
+        let run = self.start(&request, ask(rows.next()), named.clone())?;
+        let mut info = self.flight_info(&by, run, request.get_ref().clone(), along).await?;
         // One result after the other. What fails lets the results before it go.
         for row in rows {
-            let execution = self.run(&session, &statement.sql, Some(row), &named).await;
-            let kept = execution
-                .and_then(|execution| self.flight_info(execution, FlightDescriptor::default(), client.clone(), along));
-            match kept {
+            let run = self.start(&request, ask(Some(row)), named.clone())?;
+            match self.flight_info(&by, run, FlightDescriptor::default(), along).await {
                 Ok(next) => {
                     info.total_records += next.total_records;
                     info.total_bytes += next.total_bytes;
                     info.endpoint.extend(next.endpoint);
                 }
                 Err(error) => {
-                    self.cancel(&info);
+                    self.cancel(&by, &info);
                     return Err(error);
                 }
             }
@@ -348,20 +337,14 @@ impl FlightSqlService for SqlService {
     async fn do_get_statement(
         &self,
         ticket: TicketStatementQuery,
-        _: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
         let (id, part) = parse_handle(&ticket.statement_handle)?;
-        let (execution, mut reading) = self.kept.read(&id, part.map_or(0, |(position, _)| position))?;
-        let rows = match (&execution.rows, part) {
-            (Rows::Job(finished), Some((_, index))) => {
-                self.statements.read_parts(&execution.schema, finished, vec![index])?
-            }
-            _ => self.statements.read(&execution)?,
-        };
+        let (rows, mut reading) = self.services.runs.read(&principal_of(&request), &id, part)?;
         // The last message is followed by the end, which says that the client has taken everything.
         let end = futures::stream::once(async move {
             reading.done();
-            drop((reading, execution));
+            drop(reading);
             None
         });
         let messages = encode(rows).map(Some).chain(end).filter_map(futures::future::ready);
@@ -374,9 +357,7 @@ impl FlightSqlService for SqlService {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         refuse_transaction(query.transaction_id.as_ref())?;
-        let session = session_of(&request)?;
-        let execution = self.run(&session, &query.query, None, &statement_info(request.metadata())).await?;
-        Ok(count(execution.affected))
+        self.update(&request, Ask::sql(query.query), statement_info(request.metadata())).await
     }
 
     async fn do_put_statement_ingest(
@@ -385,10 +366,11 @@ impl FlightSqlService for SqlService {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         refuse_transaction(command.transaction_id.as_ref())?;
-        let session = session_of(&request)?;
+        let (by, session) = (principal_of(&request), session_of(&request)?);
         let name = format!("load {}", command.table);
         let info = Info { name, query: query_of(request.metadata()), ..Info::default() };
-        Ok(self.ingest(session, command, info, request.into_inner()).await? as i64)
+        let incoming = rows::incoming(request.into_inner()).await?;
+        Ok(self.services.loads.load(&by, session, ingest::target(command), info, incoming).await? as i64)
     }
 
     async fn do_action_create_prepared_statement(
@@ -397,15 +379,15 @@ impl FlightSqlService for SqlService {
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         refuse_transaction(query.transaction_id.as_ref())?;
-        let session = session_of(&request)?;
-        let described = self.statements.describe(&session, &query.query).await?;
+        let (by, session) = (principal_of(&request), session_of(&request)?);
+        let (handle, prepared) = self.services.sessions.prepare(&by, &session, &query.query).await?;
+        let described = &prepared.described;
         let dataset_schema = match described.is_update {
             // Drivers take a statement with columns for a query.
             true => Bytes::new(),
             false => ipc_schema(&described.schema)?,
         };
         let parameter_schema = ipc_schema(&Schema::new(described.parameters.clone()))?;
-        let handle = prepared::store(&session, prepared::PreparedHandle::new(query.query, described))?;
         let prepared_statement_handle = handle.into();
         Ok(ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema })
     }
@@ -415,7 +397,7 @@ impl FlightSqlService for SqlService {
         query: ActionClosePreparedStatementRequest,
         request: Request<Action>,
     ) -> Result<(), Status> {
-        prepared::close(session_of(&request)?.as_ref(), &query.prepared_statement_handle);
+        session_of(&request)?.close_handle(&String::from_utf8_lossy(&query.prepared_statement_handle));
         Ok(())
     }
 
@@ -424,9 +406,8 @@ impl FlightSqlService for SqlService {
         query: CommandPreparedStatementQuery,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
-        let session = session_of(&request)?;
-        let statement = prepared::find(&session, &query.prepared_statement_handle)?;
-        statement.bind(prepared::batches(request.into_inner()).await?);
+        let statement = prepared(&session_of(&request)?, &query.prepared_statement_handle)?;
+        statement.bind(rows::batches(request.into_inner()).await?);
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(query.prepared_statement_handle) })
     }
 
@@ -435,21 +416,18 @@ impl FlightSqlService for SqlService {
         query: CommandPreparedStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        let session = session_of(&request)?;
-        let name = query_of(request.metadata());
-        let statement = prepared::find(&session, &query.prepared_statement_handle)?;
-        let sent = prepared::batches(request.into_inner()).await?;
+        let (metadata, extensions, stream) = request.into_parts();
+        let request = Request::from_parts(metadata, extensions, ());
+        let info = Info { query: query_of(request.metadata()), ..Info::default() };
+        let statement = prepared(&session_of(&request)?, &query.prepared_statement_handle)?;
+        let sent = rows::batches(stream).await?;
         let rows = match sent.iter().all(|batch| batch.num_rows() == 0) {
             true => statement.parameters()?,
-            false => prepared::rows(&sent, &statement.described)?,
+            false => statement.described.rows(&sent)?,
         };
-        if rows.is_empty() {
-            return Ok(count(
-                self.run(&session, &statement.sql, None, &Info { query: name, ..Info::default() }).await?.affected,
-            ));
-        }
-        let info = Info { query: name, ..Info::default() };
-        Ok(count(self.statements.execute_many(&session, &statement.sql, rows, &info).await?))
+        let text = statement.sql.clone();
+        let ask = if rows.is_empty() { Ask::sql(text) } else { Ask::Many { text, rows } };
+        self.update(&request, ask, info).await
     }
 
     async fn get_flight_info_catalogs(
@@ -463,9 +441,9 @@ impl FlightSqlService for SqlService {
     async fn do_get_catalogs(
         &self,
         query: CommandGetCatalogs,
-        _: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
-        Ok(encode_batch(metadata::catalogs(self.statements.catalog(), query)?))
+        Ok(encode_batch(metadata::catalogs(self.services.catalog.catalogs(&principal_of(&request)), query)?))
     }
 
     async fn get_flight_info_schemas(
@@ -480,9 +458,9 @@ impl FlightSqlService for SqlService {
     async fn do_get_schemas(
         &self,
         query: CommandGetDbSchemas,
-        _: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
-        Ok(encode_batch(metadata::schemas(self.statements.catalog(), query)?))
+        Ok(encode_batch(metadata::schemas(self.services.catalog.schemas(&principal_of(&request)), query)?))
     }
 
     async fn get_flight_info_tables(
@@ -499,9 +477,9 @@ impl FlightSqlService for SqlService {
         query: CommandGetTables,
         request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
-        let session = session_of(&request)?;
-        let tables = async move { Ok(metadata::tables(&session, query).await) };
-        Ok(encode_batch(self.statements.on_planners(tables).await??))
+        let (by, session) = (principal_of(&request), session_of(&request)?);
+        let tables = self.services.catalog.tables(&by, &session, query.include_schema).await?;
+        Ok(encode_batch(metadata::tables(tables, query)?))
     }
 
     async fn get_flight_info_table_types(
@@ -649,10 +627,10 @@ impl FlightSqlService for SqlService {
     async fn do_action_cancel_query(
         &self,
         query: ActionCancelQueryRequest,
-        _: Request<Action>,
+        request: Request<Action>,
     ) -> Result<ActionCancelQueryResult, Status> {
         let info = FlightInfo::decode(query.info).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        Ok(ActionCancelQueryResult { result: self.cancel(&info) })
+        Ok(ActionCancelQueryResult { result: self.cancel(&principal_of(&request), &info) })
     }
 
     async fn do_action_fallback(
@@ -674,11 +652,6 @@ fn refuse_transaction(transaction: Option<&Bytes>) -> Result<(), Status> {
         Some(id) if !id.is_empty() => Err(no_transactions().into()),
         _ => Ok(()),
     }
-}
-
-/// Minus one: not known.
-fn count(affected: Option<u64>) -> i64 {
-    affected.map_or(-1, |rows| rows as i64)
 }
 
 #[cfg(test)]

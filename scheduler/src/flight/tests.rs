@@ -1,6 +1,5 @@
 //! Commands of Flight SQL without a network, on a primary whose jobs run in this process.
 
-use super::kept::{Kept, KeptConfig};
 use super::service::SqlService;
 use crate::statements::tests::Bench;
 use arrow_flight::decode::FlightRecordBatchStream;
@@ -18,9 +17,10 @@ use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use std::sync::Arc;
 use tonic::{Code, Request, Status};
+use windlass_core::access::Principal;
 
 fn service(bench: &Bench) -> SqlService {
-    SqlService::new(bench.statements.clone(), Arc::clone(&bench.sessions), Kept::new(KeptConfig::default()))
+    SqlService { services: bench.services() }
 }
 
 fn in_session<T>(bench: &Bench, message: T) -> Request<T> {
@@ -46,7 +46,7 @@ async fn prepare(service: &SqlService, bench: &Bench, sql: &str) -> CommandPrepa
 }
 
 fn bind(bench: &Bench, query: &CommandPreparedStatementQuery, numbers: &[i64]) {
-    let handle = super::prepared::find(&bench.session, &query.prepared_statement_handle).unwrap();
+    let handle = bench.session.handle(std::str::from_utf8(&query.prepared_statement_handle).unwrap()).unwrap();
     handle.bind(vec![batch(numbers)]);
 }
 
@@ -74,7 +74,7 @@ async fn a_query_runs_once_for_each_row_that_is_bound_in_their_order() {
     let info = service.get_flight_info_prepared_statement(query, descriptor).await.unwrap().into_inner();
     assert_eq!((info.total_records, info.ordered), (6, true));
     assert_eq!(numbers(&service, &bench, info).await, [3, 1, 2, 3, 2, 3]);
-    assert!(service.kept.is_empty(), "all of it was read");
+    assert!(service.services.runs.results() == 0, "all of it was read");
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn when_one_of_the_rows_fails_nothing_is_kept() {
     let descriptor = in_session(&bench, FlightDescriptor::default());
     let error = service.get_flight_info_prepared_statement(query, descriptor).await.unwrap_err();
     assert!(error.message().to_lowercase().contains("divide by zero"), "{error}");
-    assert!(service.kept.is_empty());
+    assert!(service.services.runs.results() == 0);
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn rows_of_a_small_result_go_along_with_the_answer_to_whoever_takes_them()
     let rows = windlass_engine::decode_batches(&info.endpoint[0].app_metadata).unwrap();
     assert_eq!(rows[0].column(0).as_primitive::<Int64Type>().values(), &[1, 2]);
     assert!(ask("set datafusion.execution.batch_size = 100", true).await.endpoint.is_empty());
-    assert!(service.kept.is_empty(), "nothing is left to be read");
+    assert!(service.services.runs.results() == 0, "nothing is left to be read");
 
     assert_eq!(numbers(&service, &bench, ask(sql, false).await).await, [1, 2]);
     // What executors hold is read from them.
@@ -132,7 +132,9 @@ async fn ingest(
     command: CommandStatementIngest,
     stream: impl futures::Stream<Item = Result<FlightData, Status>> + Send + 'static,
 ) -> Result<u64, Status> {
-    service(bench).ingest(Arc::clone(&bench.session), command, Default::default(), stream).await
+    let incoming = super::rows::incoming(stream).await?;
+    let (by, session, target) = (Principal::anonymous(), Arc::clone(&bench.session), super::ingest::target(command));
+    Ok(bench.services().loads.load(&by, session, target, Default::default(), incoming).await?)
 }
 
 /// Folders of loads that are under way or were left behind.

@@ -1,14 +1,39 @@
 //! Identifiers of jobs and executors that never repeat in the life of a cluster.
 
 use super::{MetaError, MetaStore, Reservation};
-use crate::driver::IdSource;
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use windlass_core::ids::{ExecutorId, JobId};
+
+/// Where identifiers come from. They must never repeat in the life of a cluster.
+///
+/// Both are called on the async runtime: a durable source reserves a range ahead instead of writing for each identifier.
+pub trait IdSource: Send + Sync + 'static {
+    fn next_job(&self) -> JobId;
+    fn next_executor(&self) -> ExecutorId;
+}
+
+/// Identifiers of a cluster that forgets everything when its primary ends: embedded mode and tests.
+#[derive(Debug, Default)]
+pub struct MemoryIds {
+    jobs: AtomicU64,
+    executors: AtomicU64,
+}
+
+impl IdSource for MemoryIds {
+    fn next_job(&self) -> JobId {
+        JobId(self.jobs.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn next_executor(&self) -> ExecutorId {
+        ExecutorId(self.executors.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
 
 /// Gives out numbers from memory, out of ranges that the metadata store has reserved; a task reserves the next range long before
 /// the current one is used up. What is left of a range when the primary stops is skipped.

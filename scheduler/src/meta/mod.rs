@@ -3,13 +3,14 @@
 mod embedded;
 mod etcd;
 mod ids;
+pub(crate) mod keys;
 mod memory;
 #[cfg(test)]
 mod tests;
 
 pub use embedded::EmbeddedStore;
 pub use etcd::{EtcdConfig, EtcdStore};
-pub use ids::DurableIds;
+pub use ids::{DurableIds, IdSource, MemoryIds};
 pub use memory::MemoryStore;
 
 use async_trait::async_trait;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +47,11 @@ pub trait MetaStore: Send + Sync + Debug {
 
     /// All writes, or, when an expectation does not hold, none and [`MetaError::Conflict`]. Durable when it returns.
     async fn commit(&self, transaction: Transaction) -> Result<(), MetaError>;
+}
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+pub(crate) fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 /// Where the primary that leads is reached.

@@ -8,20 +8,29 @@
 //!                            Driver ── Dispatch, Admin┘── REST
 //! ```
 
+use crate::admin::AdminService;
 use crate::driver::Driver;
 use crate::driver::elastic::Elasticity;
 use crate::driver::results::ResultSource;
 use crate::driver::saved::SavedJobs;
 use crate::errors::QueryError;
 use crate::files::{Files, FilesService, Opened};
-use crate::flight::{FlightFace, Kept, KeptConfig};
-use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore};
+use crate::flight::FlightFace;
+use crate::meta::keys::{cluster, outcomes, tries};
+use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore, wall_ms};
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
-use crate::rest::{self, Front};
-use crate::services::submissions::Submissions;
+use crate::services::catalog::Catalog as CatalogView;
+use crate::services::cluster::ClusterView;
+use crate::services::files::Files as FilesView;
+use crate::services::jobs::Jobs;
+use crate::services::loads::Loads;
+use crate::services::runs::{Runs, RunsConfig};
+use crate::services::sessions::Sessions;
+use crate::services::submissions::{Submissions, SubmissionsConfig};
+use crate::services::{HttpFaces, Services};
 use crate::statements::catalog::{Catalog, CatalogConfig};
-use crate::statements::sessions::{SessionConfig, Sessions};
-use crate::statements::{ClusterRunner, Journal, StatementConfig, Statements, outcome, tries};
+use crate::statements::sessions::{Registry, SessionConfig};
+use crate::statements::{ClusterRunner, Journal, StatementConfig, Statements};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,6 +43,8 @@ use tokio_util::task::TaskTracker;
 use windlass_connectors::StoreRegistry;
 use windlass_connectors::wfs::Wfs;
 use windlass_core::wfs::WfsConfig;
+use windlass_proto::pass::KeyRing;
+use windlass_proto::v1::admin_server::AdminServer;
 use windlass_proto::v1::files_server::FilesServer;
 
 /// How often sessions, results and dropped files are looked through for what has expired.
@@ -55,16 +66,25 @@ pub struct ClusterConfig {
     pub advertise: Option<String>,
     /// Path or URL of the folder for managed tables. Every executor must reach it.
     pub warehouse: Option<String>,
-    /// Where REST listens; absent: nowhere.
-    pub rest: Option<SocketAddr>,
+    /// Absent: no HTTP is served.
+    pub rest: Option<RestConfig>,
     pub sessions: SessionConfig,
     pub statements: StatementConfig,
-    pub results: KeptConfig,
+    pub runs: RunsConfig,
+    pub submissions: SubmissionsConfig,
     pub files: WfsConfig,
     /// Whether executors are started and let go with the load.
     pub elastic: Option<Elasticity>,
     /// How long files of dropped and overwritten tables stay for those who still read them.
     pub grace: Duration,
+}
+
+/// HTTP of a primary.
+#[derive(Clone, Debug)]
+pub struct RestConfig {
+    pub listen: SocketAddr,
+    /// What answers there.
+    pub faces: Arc<dyn HttpFaces>,
 }
 
 impl ClusterConfig {
@@ -78,7 +98,8 @@ impl ClusterConfig {
             rest: None,
             sessions: SessionConfig::default(),
             statements: StatementConfig::default(),
-            results: KeptConfig::default(),
+            runs: RunsConfig::default(),
+            submissions: SubmissionsConfig::default(),
             files: WfsConfig::default(),
             elastic: None,
             grace: Duration::from_secs(600),
@@ -116,12 +137,15 @@ impl Cluster {
         rest_listener: Option<TcpListener>,
     ) -> Result<Cluster, ClusterError> {
         let rest = rest_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let mut settings = config.primary.clone();
-        settings.rest_url = rest.map(|address| format!("http://{address}")).unwrap_or_default();
+        let rest_url = rest.map(|address| format!("http://{address}")).unwrap_or_default();
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
         let (saved, ended) = SavedJobs::open(store.clone()).await?;
         let opened = Opened::open(store.clone(), config.files.clone()).await?;
+        let key = cluster::key(store.as_ref()).await?;
+        let mut settings = config.primary.clone();
+        settings.driver.key = Some(key);
+        let keys = KeyRing::new(key);
         let mut primary = Primary::on(listener, settings, ids, Some(saved.clone()), Some(opened.files.clone()))?;
         primary.driver.history().restore(&ended).into_iter().for_each(|job| saved.forget(job));
         let (tasks, stop) = primary.background();
@@ -131,25 +155,18 @@ impl Cluster {
         stores.set_wfs(Wfs::new(Arc::new(opened.files.clone()), Handle::current(), None));
         let files = opened.files.clone();
         serve_files(&mut primary, opened);
-        let results =
-            ResultSource::remote(primary.driver.directory().clone(), Handle::current(), runtime.memory_pool.clone());
-        let front = assemble(&mut primary, config, store, stores, runtime, results, files).await?;
-        if let Some(listener) = rest_listener {
+        let results = ResultSource::remote(
+            primary.driver.directory().clone(),
+            Handle::current(),
+            runtime.memory_pool.clone(),
+            keys.clone(),
+        );
+        let services = assemble(&mut primary, config, store, stores, runtime, results, files, keys, rest_url).await?;
+        if let (Some(listener), Some(rest)) = (rest_listener, &config.rest) {
             let (tasks, stop) = primary.background();
-            tasks.spawn(rest::serve(listener, rest::router(primary.driver.clone(), front), stop.clone()));
+            tasks.spawn(rest.faces.serve(services, listener, stop.clone()));
         }
         Ok(Cluster { primary, rest })
-    }
-
-    /// The only primary of a cluster, bound to its ports.
-    #[cfg(test)]
-    pub(crate) async fn bind(config: ClusterConfig) -> Result<Cluster, ClusterError> {
-        let store = open_store(&config).await?;
-        let rest = match config.rest {
-            Some(address) => Some(bind_rest(address).await?),
-            None => None,
-        };
-        Cluster::over(&config, store, Primary::listen(config.primary.listen).await?, rest).await
     }
 
     /// A primary without a port, whose only executor lives in this process. `executor` makes it, given the driver: the source of
@@ -175,7 +192,8 @@ impl Cluster {
         stop_with(&primary, ids_stop);
         let (results, runtime, stores) =
             executor(&primary.driver, files).map_err(|error| ClusterError::Start(error.to_string()))?;
-        assemble(&mut primary, &config, store, stores, runtime, results, names).await?;
+        assemble(&mut primary, &config, store, stores, runtime, results, names, KeyRing::default(), String::new())
+            .await?;
         Ok(Cluster { primary, rest: None })
     }
 }
@@ -248,6 +266,7 @@ fn planning_runtime() -> Result<(Arc<StoreRegistry>, Arc<RuntimeEnv>), ClusterEr
     Ok((stores, runtime))
 }
 
+#[expect(clippy::too_many_arguments, reason = "what a primary is put together from")]
 async fn assemble(
     primary: &mut Primary,
     config: &ClusterConfig,
@@ -256,7 +275,9 @@ async fn assemble(
     runtime: Arc<RuntimeEnv>,
     results: ResultSource,
     files: Files,
-) -> Result<Front, ClusterError> {
+    keys: KeyRing,
+    rest_url: String,
+) -> Result<Services, ClusterError> {
     let warehouse = match &config.warehouse {
         Some(warehouse) => warehouse.clone(),
         None => {
@@ -273,35 +294,48 @@ async fn assemble(
     let (grace, limits, connectors) = (config.grace, config.statements.limits, config.statements.connectors.clone());
     let of_catalog = CatalogConfig { store: of_catalog, stores, connectors, runtime, warehouse, grace, limits };
     let catalog = Catalog::open(of_catalog).await?;
-    let sessions = Sessions::new(config.sessions.clone(), catalog.clone());
-    let runner = Arc::new(ClusterRunner::new(primary.driver.clone(), results, files.clone()));
+    let registry = Registry::new(config.sessions.clone(), catalog.clone());
+    let driver = primary.driver.clone();
+    let runner = Arc::new(ClusterRunner::new(driver.clone(), results, files.clone()));
     let (tasks, stop) = primary.background();
     let (tasks, stop) = (tasks.clone(), stop.clone());
     let statements = Statements::new(config.statements.clone(), catalog.clone(), runner, journal, tasks.clone());
-    let kept = Kept::new(config.results.clone());
-    tasks.spawn(upkeep(catalog.clone(), sessions.clone(), kept.clone(), stop));
-    let flight = FlightFace::new(statements.clone(), sessions.clone(), kept.clone()).into_server();
-    primary.services().add_service(flight);
-    let (gate, results) = (statements.gate().clone(), kept.clone());
+    let jobs = Jobs::new(driver.clone());
+    let runs = Runs::new(config.runs.clone(), statements.clone(), jobs.clone(), keys);
+    let sessions = Sessions::new(registry.clone(), statements.clone());
+    let limits = config.elastic.as_ref().map(|elastic| elastic.config.clone());
+    let view = ClusterView::new(driver.clone(), rest_url);
+    let view = view.with(sessions.clone(), runs.clone(), catalog.clone(), limits);
+    let options = config.sessions.options.clone();
+    let (settings, of_runs, gate) = (config.submissions, runs.clone(), statements.gate().clone());
+    let services = Services {
+        loads: Loads::new(statements.clone(), runs.clone()),
+        submissions: Submissions::new(settings, of_runs, statements.clone(), driver, store, options),
+        catalog: CatalogView::new(statements),
+        files: FilesView::new(Wfs::new(Arc::new(files), Handle::current(), None), view.clone()),
+        runs,
+        sessions,
+        jobs,
+        cluster: view,
+    };
+    tasks.spawn(upkeep(catalog, registry.clone(), services.clone(), stop));
+    primary.services().add_service(FlightFace::new(services.clone()).into_server());
+    primary.services().add_service(AdminServer::new(AdminService::new(&services)));
+    let results = services.runs.clone();
     primary.finish_with(Box::pin(async move {
         gate.close().await;
         results.settled(LAST_RESULTS).await;
     }));
-    let (driver, options) = (primary.driver.clone(), config.sessions.options.clone());
-    let submissions = Submissions { statements, driver, store, options, tasks };
-    submissions.resume().await?;
-    primary.submit_with(Arc::new(submissions));
-    primary.sessions(sessions.clone());
+    services.submissions.resume().await?;
+    primary.sessions(registry);
     if let Some(elastic) = config.elastic.clone() {
         let (tasks, stop) = primary.background();
         tasks.spawn(elastic.run(primary.driver.clone(), stop.clone()));
     }
-    let limits = config.elastic.as_ref().map(|elastic| elastic.config.clone());
-    let wfs = Wfs::new(Arc::new(files), Handle::current(), None);
-    Ok(Front { sessions, kept, catalog, wfs, limits })
+    Ok(services)
 }
 
-async fn upkeep(catalog: Arc<Catalog>, sessions: Arc<Sessions>, kept: Arc<Kept>, stop: CancellationToken) {
+async fn upkeep(catalog: Arc<Catalog>, registry: Arc<Registry>, services: Services, stop: CancellationToken) {
     let mut outcomes_forgotten = tokio::time::Instant::now();
     let mut every = tokio::time::interval(UPKEEP);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -310,12 +344,13 @@ async fn upkeep(catalog: Arc<Catalog>, sessions: Arc<Sessions>, kept: Arc<Kept>,
             () = stop.cancelled() => return,
             _ = every.tick() => {}
         }
-        sessions.expire().await;
-        kept.expire(&sessions);
+        registry.expire().await;
+        services.runs.expire(&services.sessions);
         if outcomes_forgotten.elapsed() >= FORGET_OUTCOMES {
             outcomes_forgotten = tokio::time::Instant::now();
-            let forgotten = match outcome::forget_old(catalog.store()).await {
-                Ok(()) => tries::forget_old(catalog.store()).await,
+            let (store, now_ms) = (catalog.store().as_ref(), wall_ms());
+            let forgotten = match outcomes::forget_old(store, now_ms).await {
+                Ok(()) => tries::forget_old(store, now_ms).await,
                 failed => failed,
             };
             if let Err(error) = forgotten {

@@ -13,7 +13,7 @@ use crate::driver::elastic::Elasticity;
 use crate::meta::{Leader, MetaStore, Term};
 use crate::primary::Primary;
 use crate::primary::cluster::{Cluster, ClusterConfig, ClusterError, bind_rest, open_store};
-use crate::primary::standby;
+use crate::primary::standby::{self, Leaders};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,8 @@ impl Member {
     /// Reaches the store and binds the ports.
     pub async fn bind(config: ClusterConfig) -> Result<Self, ClusterError> {
         let store = open_store(&config).await?;
-        let rest = match config.rest {
-            Some(address) => Some(std_listener(bind_rest(address).await?)?),
+        let rest = match &config.rest {
+            Some(rest) => Some(std_listener(bind_rest(rest.listen).await?)?),
             None => None,
         };
         let grpc = std_listener(Primary::listen(config.primary.listen).await?)?;
@@ -98,7 +98,8 @@ impl Member {
         }
         let stop = CancellationToken::new();
         let (grpc, rest) = self.listeners()?;
-        let standing = standby::serve(self.store.clone(), grpc, rest, stop.clone());
+        let rest = rest.zip(self.config.rest.as_ref().map(|rest| rest.faces.clone()));
+        let standing = standby::serve(Leaders::new(self.store.clone()), grpc, rest, stop.clone());
         tokio::pin!(standing);
         tracing::info!("another primary leads: this one stands by");
         let term = tokio::select! {

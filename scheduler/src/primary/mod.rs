@@ -2,14 +2,14 @@
 
 pub mod cluster;
 pub mod member;
-mod standby;
+pub(crate) mod standby;
 
-use crate::admin::{AdminService, SubmitStatement};
 use crate::driver::dispatch::DispatchService;
 use crate::driver::saved::SavedJobs;
-use crate::driver::{Directory, Driver, DriverConfig, IdSource};
+use crate::driver::{Directory, Driver, DriverConfig};
 use crate::files::Files;
-use crate::statements::sessions::{Sessions, incoming};
+use crate::meta::IdSource;
+use crate::statements::sessions::{Registry, incoming};
 use futures::Stream;
 use futures::future::BoxFuture;
 use std::io;
@@ -25,15 +25,12 @@ use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::server::{Connected, TcpIncoming};
 use windlass_engine::remote::{self, CONNECTION_WINDOW, STREAM_WINDOW};
 use windlass_proto::MAX_MESSAGE_BYTES;
-use windlass_proto::v1::admin_server::AdminServer;
 use windlass_proto::v1::dispatch_server::DispatchServer;
 
 #[derive(Clone, Debug)]
 pub struct PrimaryConfig {
     /// Where executors, clients and tools connect. Default 127.0.0.1:7070.
     pub listen: SocketAddr,
-    /// Where the REST interface answers; empty: nowhere.
-    pub rest_url: String,
     pub driver: DriverConfig,
     /// How long running jobs may take to end after a request to stop. Default 60 s.
     pub finish_timeout: Duration,
@@ -45,7 +42,6 @@ impl Default for PrimaryConfig {
     fn default() -> Self {
         PrimaryConfig {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070),
-            rest_url: String::new(),
             driver: DriverConfig::default(),
             finish_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(5),
@@ -69,9 +65,8 @@ pub struct Primary {
     config: PrimaryConfig,
     listener: Option<TcpListener>,
     address: SocketAddr,
-    submit: Option<Arc<dyn SubmitStatement>>,
     /// Told when a connection ends. Absent in tests of what lies below sessions.
-    sessions: Option<Arc<Sessions>>,
+    sessions: Option<Arc<Registry>>,
     services: RoutesBuilder,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -106,7 +101,6 @@ impl Primary {
             config,
             listener: Some(listener),
             address,
-            submit: None,
             sessions: None,
             services,
             stop,
@@ -120,17 +114,12 @@ impl Primary {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let driver = Driver::start(config.driver.clone(), ids, None, files, stop.clone(), &tasks);
         let (address, services) = (config.listen, RoutesBuilder::default());
-        let (submit, sessions, finish) = (None, None, None);
-        Primary { driver, config, listener: None, address, submit, sessions, services, stop, tasks, finish }
+        let (sessions, finish) = (None, None);
+        Primary { driver, config, listener: None, address, sessions, services, stop, tasks, finish }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Who runs what `Admin.Submit` is given.
-    pub fn submit_with(&mut self, submit: Arc<dyn SubmitStatement>) {
-        self.submit = Some(submit);
     }
 
     /// What happens first when the primary is asked to stop, for as long as [`PrimaryConfig::finish_timeout`].
@@ -139,7 +128,7 @@ impl Primary {
     }
 
     /// Whose connections these are.
-    pub fn sessions(&mut self, sessions: Arc<Sessions>) {
+    pub fn sessions(&mut self, sessions: Arc<Registry>) {
         self.sessions = Some(sessions);
     }
 
@@ -201,13 +190,12 @@ impl Primary {
     }
 
     fn start(self) -> (Routes, Running) {
-        let Primary { driver, config, address, submit, mut services, stop, tasks, finish, .. } = self;
+        let Primary { driver, config, address, mut services, stop, tasks, finish, .. } = self;
         let directory = driver.directory().clone();
-        let dispatch = DispatchServer::new(DispatchService::new(driver.clone()))
+        let dispatch = DispatchServer::new(DispatchService::new(driver))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         services.add_service(dispatch);
-        services.add_service(AdminServer::new(AdminService::new(driver, submit, config.rest_url.clone())));
         (services.routes(), Running { config, address, directory, stop, tasks, finish })
     }
 }

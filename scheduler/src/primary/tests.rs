@@ -1,15 +1,19 @@
 //! A primary on a real port, with a made-up executor and a client of its administration.
 
 use super::*;
-use crate::driver::MemoryIds;
+use crate::admin::AdminService;
 use crate::driver::history::JobInfo;
 use crate::fixtures::planned;
+use crate::meta::MemoryIds;
+use crate::services::cluster::ClusterView;
+use crate::services::jobs::Jobs;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use windlass_proto::v1::admin_client::AdminClient;
+use windlass_proto::v1::admin_server::AdminServer;
 use windlass_proto::v1::dispatch_client::DispatchClient;
 use windlass_proto::v1::executor_message::Message as ToPrimary;
 use windlass_proto::v1::primary_message::Message as FromPrimary;
@@ -31,7 +35,9 @@ fn local() -> PrimaryConfig {
 
 async fn serve() -> Serving {
     let listener = Primary::listen(local().listen).await.unwrap();
-    let primary = Primary::on(listener, local(), Arc::new(MemoryIds::default()), None, None).unwrap();
+    let mut primary = Primary::on(listener, local(), Arc::new(MemoryIds::default()), None, None).unwrap();
+    let (jobs, cluster) = (Jobs::new(primary.driver.clone()), ClusterView::new(primary.driver.clone(), String::new()));
+    primary.services().add_service(AdminServer::new(AdminService::without_statements(jobs, cluster)));
     let (driver, address) = (primary.driver.clone(), primary.address());
     let shutdown = CancellationToken::new();
     let mut serving = JoinSet::new();

@@ -9,24 +9,25 @@
 //!
 //! To those who list jobs a submission is one, under the id that the submitter was given, and its statements are jobs besides.
 
-use crate::admin::{DetachedStatement, SubmitError, SubmitStatement};
-use crate::driver::history::{JobInfo, JobState, wall_ms};
+use super::jobs::JobState;
+use super::runs::{Ask, Runs};
+use crate::driver::history::JobInfo;
 use crate::driver::{Driver, RunningProgram};
 use crate::errors::QueryError;
-use crate::meta::{MetaStore, Transaction};
+use crate::meta::keys::submissions::{self as keys, Submission};
+use crate::meta::{MetaStore, Transaction, wall_ms};
 use crate::statements::sessions::Session;
 use crate::statements::{Info, Leaves, Sent, Statements, leaves, tries};
-use async_trait::async_trait;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
+use windlass_core::access::Principal;
 use windlass_core::ids::JobId;
+use windlass_core::job::Terms;
 
-const SUBMISSIONS: &str = "submission/";
 /// How long a submission waits that an earlier primary went on with in vain.
 const HESITATION: Duration = Duration::from_secs(10);
 
@@ -35,29 +36,49 @@ fn query_of(id: &str, number: usize) -> String {
     format!("{id}.{number}")
 }
 
-/// As the metadata store knows it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Submission {
-    texts: Vec<String>,
-    name: String,
-    options: BTreeMap<String, String>,
-    /// The first statement that has not ended.
-    next: usize,
-    /// What the submitter calls it.
-    job: u64,
-    /// Milliseconds since 1970-01-01T00:00:00Z.
-    #[serde(default)]
-    submitted_ms: u64,
+/// What is submitted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Script {
+    /// Statements, with semicolons between them.
+    pub sql: String,
+    /// Shown in lists; empty: the beginning of the statement.
+    pub name: String,
+    /// Session options, as SET takes them.
+    pub options: BTreeMap<String, String>,
 }
 
+/// Limits to what is accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct SubmissionsConfig {
+    /// Submissions that have not ended, at a time. Default 10,000.
+    pub max: usize,
+    /// The same of one user who gives a name. Default 1,000.
+    pub max_per_user: usize,
+}
+
+impl Default for SubmissionsConfig {
+    fn default() -> Self {
+        SubmissionsConfig { max: 10_000, max_per_user: 1_000 }
+    }
+}
+
+/// The submissions of a cluster. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Submissions {
-    pub statements: Statements,
-    pub driver: Driver,
-    pub store: Arc<dyn MetaStore>,
+pub struct Submissions {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: SubmissionsConfig,
+    runs: Runs,
+    statements: Statements,
+    driver: Driver,
+    store: Arc<dyn MetaStore>,
     /// Options that every session begins with.
-    pub options: Vec<(String, String)>,
-    pub tasks: TaskTracker,
+    options: Vec<(String, String)>,
+    tasks: TaskTracker,
+    /// Users of those that have not ended, by id.
+    under_way: Mutex<BTreeMap<String, Principal>>,
 }
 
 /// Tells the one who submitted, once, that the first job runs or why none will.
@@ -70,83 +91,125 @@ fn tell(submitter: &Announce, accepted: Result<(), QueryError>) {
     }
 }
 
-#[async_trait]
-impl SubmitStatement for Submissions {
-    async fn submit(&self, request: DetachedStatement) -> Result<JobId, SubmitError> {
-        let refused = |error: QueryError| match error {
-            QueryError::NotLeading(message) | QueryError::Exhausted(message) => SubmitError::Busy(message),
-            QueryError::Internal(message) | QueryError::OutcomeUnknown(message) => SubmitError::Internal(message),
-            error => SubmitError::Invalid(error.to_string()),
-        };
-        let options: BTreeMap<String, String> = request.options.into_iter().collect();
+impl Submissions {
+    pub(crate) fn new(
+        config: SubmissionsConfig,
+        runs: Runs,
+        statements: Statements,
+        driver: Driver,
+        store: Arc<dyn MetaStore>,
+        options: Vec<(String, String)>,
+    ) -> Self {
+        let (tasks, under_way) = (statements.tasks().clone(), Mutex::default());
+        Submissions { shared: Arc::new(Shared { config, runs, statements, driver, store, options, tasks, under_way }) }
+    }
+
+    /// Takes statements that nobody waits for, and returns when the first job among theirs runs, or there was no need for one. The id that it
+    /// returns is that of all together.
+    ///
+    /// # Errors
+    /// The statements cannot be read, the first of them fails, or there are too many submissions.
+    pub async fn submit(&self, by: &Principal, script: Script) -> Result<JobId, QueryError> {
+        let shared = &self.shared;
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let session = self.session(&id, &options).map_err(refused)?;
-        let texts = self.statements.split(&session, &request.sql).await.map_err(refused)?;
+        let session = self.session(&id, by, &script.options)?;
+        let texts = shared.statements.split(&session, &script.sql).await?;
         if texts.is_empty() {
-            return Err(SubmitError::Invalid("there is no statement to run".to_string()));
+            return Err(QueryError::Invalid("there is no statement to run".to_string()));
         }
-        let (job, submitted_ms) = (self.driver.next_job(), wall_ms());
-        let submission = Submission { texts, name: request.name, options, next: 0, job: job.0, submitted_ms };
-        self.remember(&id, &submission).await.map_err(refused)?;
+        let under_way = self.enter(&id, by)?;
+        let job = shared.driver.next_job();
+        let Script { name, options, .. } = script;
+        let (user, submitted_ms) = (by.name().to_string(), wall_ms());
+        let submission = Submission { texts, name, options, user, next: 0, job: job.0, submitted_ms };
+        shared.store.commit(keys::put(Transaction::default(), &id, &submission)).await?;
         let (started, accepted) = oneshot::channel();
         let started = Arc::new(Mutex::new(Some(started)));
-        let submissions = self.clone();
-        let program = self.begin(&submission);
-        self.tasks.spawn(async move {
+        let (submissions, program) = (self.clone(), self.begin(&submission));
+        shared.tasks.spawn(async move {
             submissions.run(&id, session, submission, Sent::First, &program, &started).await;
+            drop(under_way);
         });
         match accepted.await {
-            Ok(Err(error)) => Err(refused(error)),
+            Ok(Err(error)) => Err(error),
             // Without an answer the primary is being stopped, and the next one goes on with it.
             Ok(Ok(())) | Err(_) => Ok(job),
         }
     }
-}
 
-impl Submissions {
     /// Goes on with what an earlier primary had begun.
-    pub async fn resume(&self) -> Result<(), QueryError> {
-        for (key, entry) in self.store.range(SUBMISSIONS).await? {
-            let id = key[SUBMISSIONS.len()..].to_string();
-            let submission: Submission = serde_json::from_slice(&entry.value)
-                .map_err(|e| QueryError::Internal(format!("the metadata under \"{key}\" cannot be read: {e}")))?;
-            let submissions = self.clone();
-            let program = self.begin(&submission);
-            self.tasks.spawn(async move {
-                match submissions.prepare(&id, &submission).await {
+    pub(crate) async fn resume(&self) -> Result<(), QueryError> {
+        for (id, submission) in keys::all(self.shared.store.as_ref()).await? {
+            let by = Principal::user(&submission.user);
+            let under_way = self.note(&id, &by);
+            let (submissions, program) = (self.clone(), self.begin(&submission));
+            self.shared.tasks.spawn(async move {
+                match submissions.prepare(&id, &by, &submission).await {
                     Ok(session) => {
                         tracing::info!(job = %program.id, statement = submission.next, "going on with a submission");
                         submissions.run(&id, session, submission, Sent::Again, &program, &Announce::default()).await;
                     }
                     Err(error) => submissions.over(&id, &program, &submission, Some(&error)).await,
                 }
+                drop(under_way);
             });
         }
         Ok(())
     }
 
-    fn begin(&self, submission: &Submission) -> RunningProgram {
-        let info =
-            JobInfo { name: submission.name.clone(), statement: submission.texts.join(";\n"), ..JobInfo::default() };
-        let (id, statements) = (JobId(submission.job), submission.texts.len() as u32);
-        self.driver.begin_program(id, info, statements, submission.submitted_ms)
+    /// Counts a submission among those of its user.
+    fn enter(&self, id: &str, by: &Principal) -> Result<UnderWay, QueryError> {
+        let SubmissionsConfig { max, max_per_user } = self.shared.config;
+        let under_way = self.shared.under_way.lock();
+        if under_way.len() >= max {
+            return Err(QueryError::Exhausted(format!(
+                "{} submissions have not ended: wait until some have, or cancel some",
+                under_way.len()
+            )));
+        }
+        let own = under_way.values().filter(|user| *user == by).count();
+        if !by.name().is_empty() && own >= max_per_user {
+            return Err(QueryError::Exhausted(format!(
+                "{own} submissions of {by} have not ended: wait until some have, or cancel some"
+            )));
+        }
+        drop(under_way);
+        Ok(self.note(id, by))
     }
 
-    fn session(&self, id: &str, options: &BTreeMap<String, String>) -> Result<Arc<Session>, QueryError> {
-        let session = Session::new(format!("submit-{id}"), String::new(), self.statements.catalog());
-        for (key, value) in self.options.iter().map(|(key, value)| (key, value)).chain(options) {
+    fn note(&self, id: &str, by: &Principal) -> UnderWay {
+        self.shared.under_way.lock().insert(id.to_string(), by.clone());
+        UnderWay { submissions: self.clone(), id: id.to_string() }
+    }
+
+    fn begin(&self, submission: &Submission) -> RunningProgram {
+        let terms = Terms { user: submission.user.clone(), ..Terms::default() };
+        let (name, statement) = (submission.name.clone(), submission.texts.join(";\n"));
+        let info = JobInfo { name, statement, terms, ..JobInfo::default() };
+        let (id, statements) = (JobId(submission.job), submission.texts.len() as u32);
+        self.shared.driver.begin_program(id, info, statements, submission.submitted_ms)
+    }
+
+    fn session(
+        &self,
+        id: &str,
+        by: &Principal,
+        options: &BTreeMap<String, String>,
+    ) -> Result<Arc<Session>, QueryError> {
+        let session = Session::new(format!("submit-{id}"), by.clone(), self.shared.statements.catalog());
+        for (key, value) in self.shared.options.iter().map(|(key, value)| (key, value)).chain(options) {
             session.set_option(key, value)?;
         }
         Ok(session)
     }
 
     /// A session with the options that earlier statements have set.
-    async fn prepare(&self, id: &str, submission: &Submission) -> Result<Arc<Session>, QueryError> {
-        let session = self.session(id, &submission.options)?;
+    async fn prepare(&self, id: &str, by: &Principal, submission: &Submission) -> Result<Arc<Session>, QueryError> {
+        let session = self.session(id, by, &submission.options)?;
         for text in &submission.texts[..submission.next.min(submission.texts.len())] {
             match leaves(text) {
                 Leaves::Nothing => {}
-                Leaves::Option => _ = self.statements.execute(&session, text, None, &Info::default()).await?,
+                Leaves::Option => _ = self.run_one(&session, text, Info::default()).await?,
                 Leaves::Things => {
                     let gone = "its temporary tables and prepared statements went with the primary that it ran on";
                     return Err(QueryError::Lost(gone.to_string()));
@@ -188,7 +251,7 @@ impl Submissions {
         };
         tell(started, accepted);
         // Temporary tables go with the session.
-        let catalog = self.statements.catalog();
+        let catalog = self.shared.statements.catalog();
         let held = session.temporary().drain();
         let edits: Vec<_> = held.iter().flat_map(|held| catalog.discard_temporary(&held.record)).collect();
         if let Err(error) = catalog.change(|_| Ok(edits)).await {
@@ -198,7 +261,7 @@ impl Submissions {
 
     /// A statement that a primary began again and did not live to run may be what it died of: there is time to cancel it first.
     async fn hesitate(&self, id: &str, submission: &Submission) -> Result<(), QueryError> {
-        if tries::was_begun_again(&self.store, &query_of(id, submission.next)).await? {
+        if tries::was_begun_again(&self.shared.store, &query_of(id, submission.next)).await? {
             tracing::warn!(
                 id,
                 wait_s = HESITATION.as_secs(),
@@ -233,14 +296,19 @@ impl Submissions {
                 part_of: Some((program.id, number)),
                 started: Some(Arc::new(move |_| tell(&announce, Ok(())))),
             };
-            self.statements.execute(session, text, None, &info).await?;
+            self.run_one(session, text, info).await?;
             submission.next += 1;
             sent = Sent::First;
             if submission.next < submission.texts.len() {
-                self.remember(id, submission).await?;
+                self.shared.store.commit(keys::put_next(Transaction::default(), id, submission.next)).await?;
             }
         }
         Ok(())
+    }
+
+    async fn run_one(&self, session: &Arc<Session>, text: &str, info: Info) -> Result<(), QueryError> {
+        let run = self.shared.runs.attach(&session.user, session, Ask::sql(text), info, None);
+        run.ended().await.map(drop)
     }
 
     /// Nothing of it is left to be done.
@@ -260,15 +328,21 @@ impl Submissions {
         self.forget(id).await;
     }
 
-    async fn remember(&self, id: &str, submission: &Submission) -> Result<(), QueryError> {
-        // Texts, numbers and a map of texts.
-        let value = serde_json::to_vec(submission).expect("a submission can be written as JSON");
-        Ok(self.store.commit(Transaction::default().put(format!("{SUBMISSIONS}{id}"), value)).await?)
-    }
-
     async fn forget(&self, id: &str) {
-        if let Err(error) = self.store.commit(Transaction::default().delete(format!("{SUBMISSIONS}{id}"))).await {
+        if let Err(error) = self.shared.store.commit(keys::delete(Transaction::default(), id)).await {
             tracing::warn!(%error, "a submission that is over could not be forgotten, and may be gone on with");
         }
+    }
+}
+
+/// A submission that has not ended. Dropping it makes room for another one.
+struct UnderWay {
+    submissions: Submissions,
+    id: String,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.submissions.shared.under_way.lock().remove(&self.id);
     }
 }

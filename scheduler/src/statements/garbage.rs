@@ -1,8 +1,8 @@
 //! Folders whose files nobody needs any more. The metadata store remembers each until it is gone, so that one that cannot be removed
 //! now, or that someone may still read or write, is removed later, whoever leads then.
 
-use crate::driver::history::wall_ms;
 use crate::errors::QueryError;
+use crate::meta::wall_ms;
 use crate::meta::{Expectation, MetaStore, Transaction};
 use bytes::Bytes;
 use datafusion::common::DataFusionError;

@@ -35,6 +35,15 @@ pub(crate) struct InProcess {
     pub jobs: AtomicU64,
     /// The next job is planned to hold a join's side in memory, and does not have it.
     pub tight: AtomicBool,
+    /// Jobs begin and do not end.
+    held: AtomicBool,
+}
+
+impl InProcess {
+    /// Lets no job end from here on.
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::Relaxed);
+    }
 }
 
 #[async_trait]
@@ -80,6 +89,9 @@ impl Runner for InProcess {
         let id = JobId(self.jobs.fetch_add(1, Ordering::Relaxed) + 1);
         if let Some(started) = started {
             started(id);
+        }
+        if self.held.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
         }
         if self.tight.swap(false, Ordering::Relaxed) {
             return Err(QueryError::OutOfMemory("a side of a join does not fit".to_string()));

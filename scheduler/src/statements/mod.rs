@@ -27,6 +27,7 @@ mod parse;
 mod patience;
 mod places;
 mod planners;
+pub(crate) mod prepared;
 mod publish;
 mod runner;
 pub mod sessions;
@@ -40,13 +41,15 @@ pub use cluster::ClusterRunner;
 pub use gate::Gate;
 pub use outcome::Sent;
 pub use params::{ParameterNames, Parameters};
-pub use parse::{Leaves, leaves};
+pub use prepared::Described;
 pub use publish::Journal;
 pub use runner::{Finished, Part, Runner, Started};
+pub use windlass_proto::leaves::{Leaves, leaves};
 
 use crate::driver::history::JobInfo;
 use crate::driver::saved::Begun;
 use crate::errors::{QueryError, explain, of_option};
+use crate::meta::keys::outcomes;
 use crate::statements::catalog::{BrokenView, Catalog, Listings};
 use crate::statements::planners::Planners;
 use crate::statements::sessions::{Session, Versions, option_value, refuse_runtime_option};
@@ -161,18 +164,6 @@ pub enum Rows {
     Job(Arc<Finished>),
 }
 
-/// What a statement would return and needs to be given.
-#[derive(Clone, Debug)]
-pub struct Described {
-    /// Without columns when it returns no rows.
-    pub schema: SchemaRef,
-    /// In the order in which values are bound to them.
-    pub parameters: Vec<Field>,
-    pub names: ParameterNames,
-    /// INSERT, COPY, DDL and SET: what runs as an update.
-    pub is_update: bool,
-}
-
 impl Execution {
     /// It has run, and its result lies where readers find it.
     pub(crate) fn is_over(&mut self) {
@@ -185,6 +176,11 @@ impl Execution {
 
     pub(crate) fn empty() -> Self {
         Self::here(Arc::new(Schema::empty()), Vec::new())
+    }
+
+    /// Of an update without an answer.
+    pub(crate) fn wrote(affected: Option<u64>) -> Self {
+        Self { affected, ..Self::empty() }
     }
 
     /// DataFusion's answer to a statement that writes.
@@ -311,10 +307,10 @@ impl Statements {
 
     /// The answer of a statement that has had its effect.
     async fn done(&self, query: &str) -> Result<Option<Execution>, QueryError> {
-        let done = outcome::find(self.inner.catalog.store(), query).await?;
+        let done = outcomes::find(self.inner.catalog.store().as_ref(), query).await?;
         Ok(done.map(|done| match (done.affected, done.counted) {
             (Some(rows), true) => Execution::count(rows, None),
-            (affected, _) => Execution { affected, ..Execution::empty() },
+            (affected, _) => Execution::wrote(affected),
         }))
     }
 
@@ -829,17 +825,18 @@ pub(crate) fn no_transactions() -> QueryError {
 
 /// Adds what only the primary knows: whether it sees the local file that an executor did not find.
 fn about_files(error: QueryError) -> QueryError {
-    let QueryError::Invalid(message) = error else { return error };
-    let path = message.split_once("Object at location ").and_then(|(_, rest)| Some(rest.split_once(" not found")?.0));
-    // One of an object store has no root.
-    let Some(path) = path.map(Path::new).filter(|path| path.is_absolute()) else { return QueryError::Invalid(message) };
-    QueryError::Invalid(match path.exists() {
-        true => format!(
-            "{message}\nthe primary sees this file, but an executor does not: tables over local files need the same path on every \
-             executor (a shared file system), or files in an object store"
-        ),
-        false => format!("{message}\nit was there when the statement was planned, and is gone: run it again"),
-    })
+    let QueryError::FileMissing { path, message } = error else { return error };
+    let file = Path::new(&path);
+    let advice = match file.exists() {
+        // One of an object store has no root.
+        _ if !file.is_absolute() => "",
+        true => {
+            "\nthe primary sees this file, but an executor does not: tables over local files need the same path on every executor (a \
+             shared file system), or files in an object store"
+        }
+        false => "\nit was there when the statement was planned, and is gone: run it again",
+    };
+    QueryError::FileMissing { message: message + advice, path }
 }
 
 pub(crate) fn without_qualifiers(schema: &SchemaRef) -> SchemaRef {

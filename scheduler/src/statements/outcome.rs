@@ -5,22 +5,13 @@
 //! that sends the statement again says so. Whoever leads then answers from the record, or runs the statement: of an earlier
 //! leader nothing can become durable any more.
 
-use crate::driver::history::wall_ms;
-use crate::errors::QueryError;
-use crate::meta::{MetaStore, Transaction};
+use crate::meta::keys::outcomes::{self, Outcome};
+use crate::meta::{Transaction, wall_ms};
 use crate::statements::catalog::Edit;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Notify;
-
-const OUTCOMES: &str = "outcome/";
-/// Longer than clients look for a leader.
-const KEPT: Duration = Duration::from_secs(300);
-/// Keys in one transaction.
-const AT_A_TIME: usize = 100;
 
 /// Whether a client may send a statement again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,16 +23,6 @@ pub enum Sent {
     First,
     /// It does.
     Again,
-}
-
-/// What a statement did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Outcome {
-    /// Rows that it wrote.
-    pub affected: Option<u64>,
-    /// They are its answer.
-    pub counted: bool,
-    at_ms: u64,
 }
 
 tokio::task_local! {
@@ -96,33 +77,7 @@ fn entry() -> Option<(String, Vec<u8>)> {
         counted: wrote.is_some_and(|(_, counted)| counted),
         at_ms: wall_ms(),
     };
-    // Numbers and a truth value.
-    let value = serde_json::to_vec(&outcome).expect("an outcome can be written as JSON");
-    Some((key_of(&query), value))
-}
-
-fn key_of(query: &str) -> String {
-    format!("{OUTCOMES}{}", crate::meta::segment(query))
-}
-
-pub(super) async fn find(store: &Arc<dyn MetaStore>, query: &str) -> Result<Option<Outcome>, QueryError> {
-    let key = key_of(query);
-    let Some(entry) = store.get(&key).await? else { return Ok(None) };
-    let corrupt =
-        |e: serde_json::Error| QueryError::Internal(format!("the metadata under \"{key}\" cannot be read: {e}"));
-    serde_json::from_slice(&entry.value).map(Some).map_err(corrupt)
-}
-
-/// Forgets outcomes that nobody asks for any more. To be called every minute or so.
-pub(crate) async fn forget_old(store: &Arc<dyn MetaStore>) -> Result<(), QueryError> {
-    let before = wall_ms().saturating_sub(KEPT.as_millis() as u64);
-    let entries = store.range(OUTCOMES).await?;
-    let is_old = |value: &[u8]| serde_json::from_slice::<Outcome>(value).map_or(true, |outcome| outcome.at_ms < before);
-    let old: Vec<String> = entries.into_iter().filter(|(_, entry)| is_old(&entry.value)).map(|(key, _)| key).collect();
-    for some in old.chunks(AT_A_TIME) {
-        store.commit(some.iter().fold(Transaction::default(), |all, key| all.delete(key.as_str()))).await?;
-    }
-    Ok(())
+    Some(outcomes::entry(&query, &outcome))
 }
 
 /// Statements that are under way here, by name: one that is sent again waits for itself.
@@ -163,7 +118,7 @@ impl Drop for Entered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::meta::MemoryStore;
+    use crate::meta::{MemoryStore, MetaStore};
 
     #[tokio::test]
     async fn what_was_done_is_found_until_it_is_old() {
@@ -174,16 +129,16 @@ mod tests {
             on_behalf_of(effect, async move { store.commit(record_in(Transaction::default().put("k", "v"))).await })
         };
         done("a/b", 3).await.unwrap();
-        let found = find(&store, "a/b").await.unwrap().unwrap();
+        let found = outcomes::find(store.as_ref(), "a/b").await.unwrap().unwrap();
         assert_eq!((found.affected, found.counted), (Some(3), true));
-        assert_eq!(find(&store, "c").await.unwrap(), None);
-        forget_old(&store).await.unwrap();
-        assert!(find(&store, "a/b").await.unwrap().is_some());
+        assert_eq!(outcomes::find(store.as_ref(), "c").await.unwrap(), None);
+        outcomes::forget_old(store.as_ref(), wall_ms()).await.unwrap();
+        assert!(outcomes::find(store.as_ref(), "a/b").await.unwrap().is_some());
         let old = Outcome { affected: None, counted: false, at_ms: 1 };
-        let key = key_of("old");
-        store.commit(Transaction::default().put(key, serde_json::to_vec(&old).unwrap())).await.unwrap();
-        forget_old(&store).await.unwrap();
-        assert_eq!(find(&store, "old").await.unwrap(), None);
+        let (key, value) = outcomes::entry("old", &old);
+        store.commit(Transaction::default().put(key, value)).await.unwrap();
+        outcomes::forget_old(store.as_ref(), wall_ms()).await.unwrap();
+        assert_eq!(outcomes::find(store.as_ref(), "old").await.unwrap(), None);
         // Nothing is recorded for whoever did not ask.
         on_behalf_of(Effect::of(&Some("d".into()), Sent::Once), async { assert!(record().is_none()) }).await;
     }

@@ -1,56 +1,29 @@
-//! Making written files visible, once, also when the primary dies in the middle of it.
+//! Carries out what [`windlass_core::writes`] decides about the files of a write: persists, moves, removes, and says what became of it.
 //!
-//! ```text
-//!   begin ──> staging ──(job failed)──> abandoned: staged files are removed
-//!                │
-//!                └─(job finished)──> publishing ──> files moved, replaced ones removed ──> done
-//! ```
-//!
-//! Each step is an entry of the metadata store before it happens. On start, what was staging is abandoned and what was publishing
-//! is carried through, so a write is never half there for long. Tables that Windlass manages need no such step: the transaction
-//! that lists their new folder is the publication. Whatever transaction ends a write lets what was staged go, so that a primary that dies
-//! right behind it leaves nothing.
+//! Each write has an entry in the metadata store from before its first file until it is over, so that whoever leads next can end it.
 
 use super::outcome;
 use crate::errors::QueryError;
-use crate::meta::{MetaStore, Transaction};
+use crate::meta::{MetaError, MetaStore, Transaction};
 use crate::statements::catalog::Edit;
 use crate::statements::garbage::{self, Remover};
+use bytes::Bytes;
 use datafusion::common::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
-use std::time::Duration;
 use windlass_connectors::StoreRegistry;
+use windlass_core::writes::{Change, Effect, Event, Fact, Moved, Output, Publication, Record, Reply, Said, With};
+use windlass_core::writes::{Visible, Write, Writers};
 use windlass_engine::ops::StagedFiles;
 use windlass_engine::{OwnFolder, Place};
 
 const WRITES: &str = "write/";
 /// Requests to an object store at a time.
 const AT_A_TIME: usize = 16;
-/// An attempt that has ended may have left a file half written to a thread of the file system, which cannot be called back, and an
-/// executor that was cut off or stopped goes on with its attempts when it comes back: what was staged is removed again after each of these
-/// times. On a disk that has more to do than it can, seconds are not enough.
-const STRAGGLERS: [Duration; 5] = [
-    Duration::from_secs(5),
-    Duration::from_secs(30),
-    Duration::from_secs(300),
-    Duration::from_secs(3_600),
-    Duration::from_secs(24 * 3_600),
-];
-/// What a committed write staged is removed at once, and again after this time, for a primary that died before.
-const AT_ONCE: Duration = Duration::from_secs(1);
-
-/// Whether files may still be staged for a write that has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writers {
-    Gone,
-    MayStage,
-}
 
 /// The writes that are under way.
 #[derive(Clone, Debug)]
@@ -59,29 +32,19 @@ pub struct Journal {
     remover: Remover,
 }
 
-/// A write, as the metadata store knows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A write that is under way.
+#[derive(Debug)]
 pub(super) struct Intent {
-    #[serde(skip)]
     id: String,
-    /// Folders that go in any case.
-    #[serde(deserialize_with = "own_folders")]
-    staging: Vec<OwnFolder>,
-    /// Folders that go unless the write is committed.
-    #[serde(deserialize_with = "own_folders")]
-    unless_committed: Vec<OwnFolder>,
-    publication: Option<Publication>,
+    machine: Write<OwnFolder>,
 }
 
-/// What is to happen, file by file. Each step may be repeated.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Publication {
-    /// The object store's URL.
-    pub store: String,
-    /// Paths in the store: from, to.
-    pub moves: Vec<(String, String)>,
-    /// Files that the new ones replace.
-    pub removes: Vec<String>,
+/// Where a write stands when nothing more can be done for it here and now.
+#[derive(Debug)]
+enum Stand {
+    At(Reply),
+    /// These edits belong into the transaction of the catalog that makes the write visible.
+    Commit(Vec<Edit>),
 }
 
 impl Journal {
@@ -94,27 +57,17 @@ impl Journal {
     pub async fn recover(&self) -> Result<(usize, usize), QueryError> {
         let (mut abandoned, mut published) = (0, 0);
         for (key, entry) in self.store.range(WRITES).await? {
-            let mut intent: Intent = serde_json::from_slice(&entry.value)
+            let record: Record<String> = serde_json::from_slice(&entry.value)
                 .map_err(|e| QueryError::Internal(format!("the metadata under \"{key}\" cannot be read: {e}")))?;
-            intent.id = key[WRITES.len()..].to_string();
-            let ended = match intent.publication.clone() {
-                // Where it was staged cannot be told, so nor can what of it is to be moved.
-                publication if intent.staging.is_empty() => {
-                    abandoned += 1;
-                    tracing::error!(write = %intent.id, ?publication, "a write of an earlier primary is given up: nothing is moved or removed");
-                    self.forget(&intent).await
+            let machine = Write::found(record.filter_map(own_folder));
+            let mut write = Intent { id: key[WRITES.len()..].to_string(), machine };
+            let mut errors = Vec::new();
+            match self.drive(&mut write, Event::Begun, &mut errors).await {
+                Stand::At(Reply::Abandoned) => abandoned += 1,
+                Stand::At(Reply::Published) => published += 1,
+                stand => {
+                    tracing::warn!(write = %write.id, ?stand, ?errors, "a write of an earlier primary could not be ended; the next start tries again")
                 }
-                None => {
-                    abandoned += 1;
-                    self.abandon(&intent).await
-                }
-                Some(publication) => {
-                    published += 1;
-                    self.carry_through(&intent, &publication, Writers::MayStage).await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::warn!(write = %intent.id, %error, "a write of an earlier primary could not be ended; the next start tries again");
             }
         }
         Ok((abandoned, published))
@@ -132,163 +85,302 @@ impl Journal {
         unless_committed: Vec<OwnFolder>,
     ) -> Result<Intent, QueryError> {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let intent = Intent { id, staging: vec![staging], unless_committed, publication: None };
-        self.put(&intent).await?;
-        Ok(intent)
+        let mut write = Intent { id, machine: Write::new(vec![staging], unless_committed) };
+        let mut errors = Vec::new();
+        match self.drive(&mut write, Event::Begun, &mut errors).await {
+            Stand::At(Reply::Staging) => Ok(write),
+            stand => Err(ended_badly(&stand, errors)),
+        }
     }
 
-    /// Removes what was staged.
-    pub(super) async fn abandon(&self, intent: &Intent) -> Result<(), QueryError> {
-        let folders = [&intent.staging[..], &intent.unless_committed].concat();
-        let later = self.remove(&folders, Writers::MayStage).await;
-        Ok(self.store.commit(later.delete(intent.key())).await?)
+    /// Removes what was staged, unless it is or may become visible. Returns the error for the client: `cause`, or that another primary leads.
+    pub(super) async fn abandon(&self, write: &mut Intent, cause: QueryError) -> QueryError {
+        let mut errors = Vec::new();
+        let stand = self.drive(write, Event::JobFailed, &mut errors).await;
+        match errors.pop() {
+            // The next leader has removed what was staged: that is why it was not found, and the client asks that one.
+            Some(lost @ QueryError::NotLeading(_)) => return lost,
+            Some(error) => tracing::warn!(write = %write.id, ?stand, %error, "a failed write could not be ended"),
+            None => {}
+        }
+        cause
     }
 
     /// Moves files to where readers find them.
     pub(super) async fn publish(
         &self,
-        mut intent: Intent,
+        write: &mut Intent,
         publication: Publication,
         writers: Writers,
     ) -> Result<(), QueryError> {
-        intent.publication = Some(publication.clone());
-        // From here on it happens, whoever leads.
-        self.store.commit(outcome::record_in(intent.put()?)).await?;
-        self.carry_through(&intent, &publication, writers).await.map_err(|error| {
+        let mut errors = Vec::new();
+        let finished = Event::JobFinished { publication, visible: Visible::ByMoving, writers };
+        match self.drive(write, finished, &mut errors).await {
+            Stand::At(Reply::Published) => Ok(()),
+            stand => Err(ended_badly(&stand, errors)),
+        }
+    }
+
+    /// Moves files to the folder that a transaction of the catalog is to show. Returns the edits that this transaction has besides.
+    pub(super) async fn settle(
+        &self,
+        write: &mut Intent,
+        publication: Publication,
+        writers: Writers,
+    ) -> Result<Vec<Edit>, QueryError> {
+        let mut errors = Vec::new();
+        let finished = Event::JobFinished { publication, visible: Visible::ByCatalog, writers };
+        match self.drive(write, finished, &mut errors).await {
+            Stand::Commit(edits) => Ok(edits),
+            stand => Err(ended_badly(&stand, errors)),
+        }
+    }
+
+    /// Ends the write after the transaction that [`Journal::settle`] gave edits for.
+    pub(super) async fn committed(
+        &self,
+        write: &mut Intent,
+        committed: Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let (said, mut errors) = match committed {
+            Ok(()) => (Said::Done, Vec::new()),
+            Err(error) => (
+                match &error {
+                    QueryError::OutcomeUnknown(_) => Said::Unknown,
+                    QueryError::NotLeading(_) => Said::NotLeading,
+                    _ => Said::Refused,
+                },
+                vec![error],
+            ),
+        };
+        match self.drive(write, Event::Persisted(said), &mut errors).await {
+            Stand::At(Reply::Published) => Ok(()),
+            stand => Err(ended_badly(&stand, errors)),
+        }
+    }
+
+    /// Carries out what follows from `event`. What fails meanwhile is added to `errors`, in its order.
+    async fn drive(&self, write: &mut Intent, event: Event<OwnFolder>, errors: &mut Vec<QueryError>) -> Stand {
+        let mut output = write.machine.step(event);
+        loop {
+            note(&write.id, &output.facts);
+            let event = match output {
+                Output { persist: Some(persist), .. } => {
+                    let edits = match self.edits(write, persist.changes) {
+                        Ok(edits) => edits,
+                        Err(error) => {
+                            errors.push(error);
+                            output = write.machine.step(Event::Persisted(Said::Refused));
+                            continue;
+                        }
+                    };
+                    if persist.with == With::Catalog {
+                        return Stand::Commit(edits.into_iter().map(|(key, value)| Edit::Meta(key, value)).collect());
+                    }
+                    let mut transaction = Transaction { writes: edits, ..Transaction::default() };
+                    if persist.with == With::Outcome {
+                        transaction = outcome::record_in(transaction);
+                    }
+                    Event::Persisted(self.persist(transaction, errors).await)
+                }
+                Output { send: Some(effect), .. } => self.carry_out(write, effect, errors).await,
+                Output { reply, .. } => return Stand::At(reply.unwrap_or(Reply::Left)),
+            };
+            output = write.machine.step(event);
+        }
+    }
+
+    async fn persist(&self, transaction: Transaction, errors: &mut Vec<QueryError>) -> Said {
+        let Err(error) = self.store.commit(transaction).await else { return Said::Done };
+        let said = match &error {
+            MetaError::Unknown { .. } => Said::Unknown,
+            MetaError::NotLeading { .. } => Said::NotLeading,
+            MetaError::Conflict { .. } | MetaError::Store { .. } | MetaError::Corrupt { .. } => Said::Refused,
+        };
+        errors.push(error.into());
+        said
+    }
+
+    fn edits(
+        &self,
+        write: &Intent,
+        changes: Vec<Change<OwnFolder>>,
+    ) -> Result<Vec<(String, Option<Bytes>)>, QueryError> {
+        let key = || format!("{WRITES}{}", write.id);
+        let edit = |change| match change {
+            Change::Put(record) => {
+                let value = serde_json::to_vec(&record).map_err(|e| QueryError::Internal(e.to_string()))?;
+                Ok((key(), Some(value.into())))
+            }
+            Change::Forget => Ok((key(), None)),
+            Change::RemoveLater { folder, after } => {
+                let (key, url) = garbage::entry(&folder, after);
+                Ok((key, Some(url)))
+            }
+        };
+        changes.into_iter().map(edit).collect()
+    }
+
+    async fn carry_out(
+        &self,
+        write: &Intent,
+        effect: Effect<OwnFolder>,
+        errors: &mut Vec<QueryError>,
+    ) -> Event<OwnFolder> {
+        match effect {
+            Effect::Move(publication) => match self.move_files(write, &publication).await {
+                Ok(None) => Event::Moved(Moved::All),
+                Ok(Some(missing)) => {
+                    errors.push(missing);
+                    Event::Moved(Moved::Missing)
+                }
+                Err(error) => {
+                    errors.push(error);
+                    Event::Moved(Moved::NotAll)
+                }
+            },
+            Effect::RemoveReplaced(publication) => match self.remove_files(&publication).await {
+                Ok(()) => Event::ReplacedRemoved(true),
+                Err(error) => {
+                    errors.push(error);
+                    Event::ReplacedRemoved(false)
+                }
+            },
+            Effect::RemoveFolders(folders) => {
+                let mut left = Vec::new();
+                for folder in folders {
+                    if let Err(error) = self.remover.folder(&folder).await {
+                        tracing::info!(%folder, %error, "what was staged for a write is removed later");
+                        left.push(folder);
+                    }
+                }
+                Event::FoldersRemoved { left }
+            }
+        }
+    }
+
+    /// Says which file is missing, if any is and all others were moved.
+    async fn move_files(&self, write: &Intent, publication: &Publication) -> Result<Option<QueryError>, QueryError> {
+        let store = self.remover.runtime().object_store(&ObjectStoreUrl::parse(&publication.store)?)?;
+        let moves = futures::stream::iter(publication.moves.clone());
+        let moving = moves.map(|(from, to)| move_one(Arc::clone(&store), from, to)).buffer_unordered(AT_A_TIME);
+        let missing = moving.try_fold(None, async |one: Option<QueryError>, other| Ok(one.or(other))).await?;
+        match missing {
+            // Nothing can be told of files where the folder around them is not there either, as when it is another host's disk.
+            Some(error) if !write.machine.staging().iter().all(is_reachable) => Err(error),
+            missing => Ok(missing),
+        }
+    }
+
+    async fn remove_files(&self, publication: &Publication) -> Result<(), QueryError> {
+        let url = ObjectStoreUrl::parse(&publication.store)?;
+        for path in &publication.removes {
+            self.remover.file(&url, &path_of(path)?).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Intent {
+    /// Nothing has been decided about what was staged.
+    pub fn is_staging(&self) -> bool {
+        self.machine.is_staging()
+    }
+}
+
+/// The error for whoever waits for a write that is not published.
+fn ended_badly(stand: &Stand, mut errors: Vec<QueryError>) -> QueryError {
+    let lost = errors.iter().position(|error| matches!(error, QueryError::NotLeading(_)));
+    match (stand, lost) {
+        (Stand::At(Reply::Unfinished), _) => {
+            let error = errors.first().map(ToString::to_string).unwrap_or_default();
             QueryError::Internal(format!(
                 "the files were written, but not all of them could be moved into place: {error}; this is completed when the primary \
                  starts again"
             ))
-        })
-    }
-
-    /// The edits by which a transaction of the catalog ends the write.
-    pub(super) fn committed(&self, intent: &Intent) -> Vec<Edit> {
-        let let_go = intent.staging.iter().map(|folder| garbage::entry(folder, AT_ONCE));
-        let let_go = let_go.map(|(key, url)| Edit::Meta(key, Some(url)));
-        let_go.chain([Edit::Meta(intent.key(), None)]).collect()
-    }
-
-    /// Removes what is left after [`Journal::committed`].
-    pub(super) async fn clear_staging(&self, intent: &Intent, writers: Writers) {
-        let later = self.remove(&intent.staging, writers).await;
-        if later.writes.is_empty() {
-            return;
         }
-        if let Err(error) = self.store.commit(later).await {
-            tracing::warn!(staging = ?intent.staging, %error, "what was staged for a write that has ended stays");
-        }
+        // The client asks the next leader.
+        (_, Some(at)) => errors.swap_remove(at),
+        _ if errors.is_empty() => QueryError::Internal(format!("a write ended unexpectedly: {stand:?}")),
+        _ => errors.swap_remove(0),
     }
+}
 
-    async fn carry_through(
-        &self,
-        intent: &Intent,
-        publication: &Publication,
-        writers: Writers,
-    ) -> Result<(), QueryError> {
-        let url = ObjectStoreUrl::parse(&publication.store)?;
-        let store = self.remover.runtime().object_store(&url)?;
-        // First the new, then the old goes: a reader in between may see both, but never neither.
-        move_all(&store, &publication.moves).await?;
-        for path in &publication.removes {
-            self.remover.file(&url, &path_of(path)?).await?;
-        }
-        let later = self.remove(&intent.staging, writers).await;
-        Ok(self.store.commit(later.delete(intent.key())).await?)
-    }
-
-    /// Removes `folders`. What of them is to be removed later, because it could not be now or because of who may still write there,
-    /// is in the transaction.
-    async fn remove(&self, folders: &[OwnFolder], writers: Writers) -> Transaction {
-        let mut later = Vec::new();
-        for folder in folders {
-            if let Err(error) = self.remover.folder(folder).await {
-                tracing::info!(%folder, %error, "what was staged for a write is removed later");
-                later.push(garbage::entry(folder, Duration::ZERO));
+fn note(write: &str, facts: &[Fact]) {
+    for fact in facts {
+        match fact {
+            Fact::GivenUp => {
+                tracing::error!(write, "a write of an earlier primary is given up: nothing is moved or removed")
             }
-            if writers == Writers::MayStage {
-                later.extend(STRAGGLERS.map(|after| garbage::entry(folder, after)));
+            Fact::FilesMissing => {
+                tracing::error!(
+                    write,
+                    "files of an earlier primary's write are gone: a later write replaced them, or they are lost"
+                )
             }
+            Fact::RecordStays => {
+                tracing::warn!(write, "a write that has ended is known until the primary starts again")
+            }
+            Fact::FoldersLeft(folders) => tracing::debug!(write, folders, "folders of a write are left for later"),
         }
-        later.into_iter().fold(Transaction::default(), |transaction, (key, url)| transaction.put(key, url))
-    }
-
-    async fn put(&self, intent: &Intent) -> Result<(), QueryError> {
-        Ok(self.store.commit(intent.put()?).await?)
-    }
-
-    async fn forget(&self, intent: &Intent) -> Result<(), QueryError> {
-        Ok(self.store.commit(Transaction::default().delete(intent.key())).await?)
     }
 }
 
 /// Earlier versions took a `#` or a `?` in a target for the end of its path, and put down a folder that they had not written to: such a one is
 /// never removed.
-fn own_folders<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OwnFolder>, D::Error> {
-    let own = |url: &String| match OwnFolder::from_url(url) {
+fn own_folder(url: String) -> Option<OwnFolder> {
+    match OwnFolder::from_url(&url) {
         Ok(folder) => Some(folder),
         Err(error) => {
             tracing::error!(%url, %error, "an earlier write names a folder that Windlass has not made: it stays");
             None
         }
-    };
-    Ok(Vec::<String>::deserialize(deserializer)?.iter().filter_map(own).collect())
-}
-
-impl Intent {
-    fn put(&self) -> Result<Transaction, QueryError> {
-        let value = serde_json::to_vec(self).map_err(|e| QueryError::Internal(e.to_string()))?;
-        Ok(Transaction::default().put(self.key(), value))
-    }
-
-    fn key(&self) -> String {
-        format!("{WRITES}{}", self.id)
     }
 }
 
-impl Publication {
-    /// Moves everything that was staged to `target`: a folder or, with one file at most, a file.
-    pub fn new(staged: &[StagedFiles], target: &Place) -> Result<Self, QueryError> {
-        let mut publication = Self { store: target.store().as_str().to_string(), ..Self::default() };
-        for attempt in staged {
-            for file in &attempt.files {
-                let to = match target.is_folder() {
-                    true => target.file(&file.path)?,
-                    false => target.clone(),
-                };
-                let from = attempt.folder.file(&file.path)?;
-                publication.moves.push((from.path().to_string(), to.path().to_string()));
-            }
+/// Moves everything that was staged to `target`: a folder or, with one file at most, a file. It replaces `replaced`, which are paths in the
+/// target's store.
+pub(super) fn publication_of(
+    staged: &[StagedFiles],
+    target: &Place,
+    replaced: Vec<String>,
+) -> Result<Publication, QueryError> {
+    let mut moves = Vec::new();
+    for attempt in staged {
+        for file in &attempt.files {
+            let to = match target.is_folder() {
+                true => target.file(&file.path)?,
+                false => target.clone(),
+            };
+            let from = attempt.folder.file(&file.path)?;
+            moves.push((from.path().to_string(), to.path().to_string()));
         }
-        if !target.is_folder() && publication.moves.len() > 1 {
-            return Err(QueryError::Internal(format!(
-                "{} files were written for the one file {target}",
-                publication.moves.len()
-            )));
-        }
-        Ok(publication)
     }
-
-    /// Moves without a journal: for folders that are not visible yet.
-    pub async fn move_files(&self, runtime: &RuntimeEnv) -> Result<(), QueryError> {
-        let store = runtime.object_store(&ObjectStoreUrl::parse(&self.store)?)?;
-        move_all(&store, &self.moves).await
+    if !target.is_folder() && moves.len() > 1 {
+        return Err(QueryError::Internal(format!("{} files were written for the one file {target}", moves.len())));
     }
+    Ok(Publication::new(target.store().as_str().to_string(), moves, replaced))
 }
 
-async fn move_all(store: &Arc<dyn ObjectStore>, moves: &[(String, String)]) -> Result<(), QueryError> {
-    let moving = futures::stream::iter(moves.to_vec()).map(|(from, to)| move_one(Arc::clone(store), from, to));
-    moving.buffer_unordered(AT_A_TIME).try_collect().await
-}
-
-async fn move_one(store: Arc<dyn ObjectStore>, from: String, to: String) -> Result<(), QueryError> {
+/// `Some`: the file is neither at its old place nor at its new one.
+async fn move_one(store: Arc<dyn ObjectStore>, from: String, to: String) -> Result<Option<QueryError>, QueryError> {
     let (from, to) = (path_of(&from)?, path_of(&to)?);
-    match store.rename(&from, &to).await {
-        Ok(()) => Ok(()),
+    let error = match store.rename(&from, &to).await {
+        Ok(()) => return Ok(None),
+        Err(error @ object_store::Error::NotFound { .. }) => error,
+        Err(error) => return Err(DataFusionError::from(error).into()),
+    };
+    match store.head(&to).await {
         // Moved before, by whoever began this.
-        Err(object_store::Error::NotFound { .. }) if store.head(&to).await.is_ok() => Ok(()),
+        Ok(_) => Ok(None),
+        Err(object_store::Error::NotFound { .. }) => Ok(Some(DataFusionError::from(error).into())),
         Err(error) => Err(DataFusionError::from(error).into()),
     }
+}
+
+/// What is around the folder can be read from here, so that a file that is not found is not there.
+fn is_reachable(folder: &OwnFolder) -> bool {
+    folder.place().local_path().is_none_or(|path| path.parent().is_some_and(std::path::Path::is_dir))
 }
 
 fn path_of(path: &str) -> Result<Path, QueryError> {
@@ -300,6 +392,7 @@ mod tests {
     use super::*;
     use crate::meta::MemoryStore;
     use std::fs;
+    use windlass_core::writes::{AT_ONCE, STRAGGLERS};
     use windlass_engine::ops::StagedFile;
 
     struct Disk {
@@ -359,10 +452,10 @@ mod tests {
         let first = disk.staged(&staging, "0-0", &["a.csv", &format!("{id}/b#1[x]?.csv")]);
         let _failed_attempt = disk.staged(&staging, "1-0", &["c.csv"]);
         let second = disk.staged(&staging, "1-1", &["d.csv"]);
-        let intent = disk.journal.begin(staging.clone(), vec![]).await.unwrap();
-        let mut publication = Publication::new(&[first, second], &disk.place("t/")).unwrap();
-        publication.removes = vec![disk.place("t/old.csv").path().to_string()];
-        disk.journal.publish(intent, publication, Writers::Gone).await.unwrap();
+        let mut intent = disk.journal.begin(staging.clone(), vec![]).await.unwrap();
+        let replaced = vec![disk.place("t/old.csv").path().to_string()];
+        let publication = publication_of(&[first, second], &disk.place("t/"), replaced).unwrap();
+        disk.journal.publish(&mut intent, publication, Writers::Gone).await.unwrap();
         assert_eq!(disk.read("t/a.csv").as_deref(), Some("a.csv"));
         assert!(disk.read(&format!("t/{id}/b#1[x]?.csv")).is_some(), "names stay as they are");
         assert_eq!(disk.read("t/d.csv").as_deref(), Some("d.csv"));
@@ -377,13 +470,15 @@ mod tests {
         let disk = Disk::new();
         let staging = disk.staging();
         let staged = disk.staged(&staging, "0-0", &["a.csv", "b.csv"]);
-        let mut intent = disk.journal.begin(staging.clone(), vec![]).await.unwrap();
-        let publication = Publication::new(&[staged], &disk.place("t/")).unwrap();
-        intent.publication = Some(publication.clone());
-        disk.journal.put(&intent).await.unwrap();
+        let intent = disk.journal.begin(staging.clone(), vec![]).await.unwrap();
+        let publication = publication_of(&[staged], &disk.place("t/"), vec![]).unwrap();
+        let record =
+            Record { staging: vec![staging.clone()], unless_committed: vec![], publication: Some(publication.clone()) };
+        let writes = disk.journal.edits(&intent, vec![Change::Put(record)]).unwrap();
+        disk.journal.store.commit(Transaction { writes, ..Transaction::default() }).await.unwrap();
         // It died after the first move.
         let first = Publication { moves: publication.moves[..1].to_vec(), ..publication };
-        first.move_files(disk.journal.remover.runtime()).await.unwrap();
+        assert!(disk.journal.move_files(&intent, &first).await.unwrap().is_none());
         assert_eq!((disk.read("t/a.csv").is_some(), disk.read("t/b.csv").is_some()), (true, false));
 
         assert_eq!(disk.journal.recover().await.unwrap(), (0, 1));
@@ -409,8 +504,9 @@ mod tests {
         let disk = Disk::new();
         let staging = disk.staging();
         disk.staged(&staging, "0-0", &["a.csv"]);
-        let intent = disk.journal.begin(staging.clone(), vec![]).await.unwrap();
-        let edits = disk.journal.committed(&intent).into_iter().map(|edit| match edit {
+        let mut intent = disk.journal.begin(staging.clone(), vec![]).await.unwrap();
+        let edits = disk.journal.settle(&mut intent, Publication::default(), Writers::Gone).await.unwrap();
+        let edits = edits.into_iter().map(|edit| match edit {
             Edit::Meta(key, value) => (key, value),
             other => panic!("{other:?}"),
         });
@@ -435,12 +531,24 @@ mod tests {
         let begin = async |folder: &OwnFolder| disk.journal.begin(folder.clone(), vec![]).await.unwrap();
 
         let (failed, committed, published) = (stuck(), stuck(), stuck());
-        disk.journal.abandon(&begin(&failed).await).await.unwrap();
-        disk.journal.clear_staging(&begin(&committed).await, Writers::Gone).await;
+        let cause = || QueryError::Invalid("no".to_string());
+        assert!(matches!(disk.journal.abandon(&mut begin(&failed).await, cause()).await, QueryError::Invalid(_)));
+        let mut write = begin(&committed).await;
+        let edits = disk.journal.settle(&mut write, Publication::default(), Writers::Gone).await.unwrap();
+        for edit in edits {
+            let Edit::Meta(key, value) = edit else { panic!("{edit:?}") };
+            disk.journal
+                .store
+                .commit(Transaction { writes: vec![(key, value)], ..Transaction::default() })
+                .await
+                .unwrap();
+        }
+        disk.journal.committed(&mut write, Ok(())).await.unwrap();
         let staged = disk.staged(&disk.staging(), "0-0", &["a.csv"]);
-        let publication = Publication::new(&[staged], &disk.place("t/")).unwrap();
-        disk.journal.publish(begin(&published).await, publication, Writers::Gone).await.unwrap();
+        let publication = publication_of(&[staged], &disk.place("t/"), vec![]).unwrap();
+        disk.journal.publish(&mut begin(&published).await, publication, Writers::Gone).await.unwrap();
         assert!(disk.read("t/a.csv").is_some(), "what was written is there all the same");
+        tokio::time::sleep(AT_ONCE).await;
 
         assert_eq!(disk.garbage().await, 0);
         for folder in [failed, committed, published] {
@@ -457,13 +565,13 @@ mod tests {
         disk.write("out#1.csv", "before");
         let staging = disk.staging();
         let staged = disk.staged(&staging, "0-0", &["out#1.csv"]);
-        let intent = disk.journal.begin(staging.clone(), vec![]).await.unwrap();
-        let publication = Publication::new(&[staged], &disk.place("out.csv")).unwrap();
-        disk.journal.publish(intent, publication, Writers::Gone).await.unwrap();
+        let mut intent = disk.journal.begin(staging.clone(), vec![]).await.unwrap();
+        let publication = publication_of(&[staged], &disk.place("out.csv"), vec![]).unwrap();
+        disk.journal.publish(&mut intent, publication, Writers::Gone).await.unwrap();
         assert_eq!(disk.read("out.csv").as_deref(), Some("out#1.csv"));
         assert_eq!(disk.read("out#1.csv").as_deref(), Some("before"), "what lies beside stays");
         let two = [disk.staged(&staging, "0-0", &["a"]), disk.staged(&staging, "1-0", &["b"])];
-        assert!(Publication::new(&two, &disk.place("out.csv")).is_err());
+        assert!(publication_of(&two, &disk.place("out.csv"), vec![]).is_err());
     }
 
     /// As a version left it that took a `#` for the end of a path: the staging folder of `…/r#1/a.csv` was `…/r` to it.
@@ -485,5 +593,22 @@ mod tests {
         assert_eq!(disk.journal.recover().await.unwrap(), (2, 0));
         assert_eq!(disk.journal.recover().await.unwrap(), (0, 0));
         assert_eq!(disk.read("r/keep.csv").as_deref(), Some("x"));
+    }
+
+    /// As when a later write replaced a file that was moved, and the primary died before it forgot the earlier write.
+    #[tokio::test]
+    async fn a_file_that_was_moved_and_replaced_does_not_hold_up_the_next_primary() {
+        let disk = Disk::new();
+        let staging = disk.staging();
+        let staged = disk.staged(&staging, "0-0", &["a.csv", "b.csv"]);
+        let publication = publication_of(&[staged], &disk.place("t/"), vec![]).unwrap();
+        let record =
+            Record { staging: vec![staging.clone()], unless_committed: vec![], publication: Some(publication.clone()) };
+        let value = serde_json::to_vec(&record).unwrap();
+        disk.journal.store.commit(Transaction::default().put(format!("{WRITES}1"), value)).await.unwrap();
+        fs::remove_file(staging.place().local_path().unwrap().join("0-0/a.csv")).unwrap();
+        assert_eq!(disk.journal.recover().await.unwrap(), (0, 1));
+        assert!(disk.read("t/b.csv").is_some() && !disk.is_there(&staging));
+        assert_eq!(disk.journal.recover().await.unwrap(), (0, 0));
     }
 }

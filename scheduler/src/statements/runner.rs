@@ -83,7 +83,7 @@ pub(super) fn job_info(session: &Arc<Session>, state: &SessionState, sql: &str, 
     let options = windlass_engine::config::of(state.config());
     let terms = Terms {
         pool: options.pool.clone(),
-        user: session.user.clone(),
+        user: session.user.name().to_string(),
         priority: options.priority,
         max_attempts: options.max_attempts,
         timeout: Some(options.statement_timeout_ms).filter(|&ms| ms > 0).map(Duration::from_millis),

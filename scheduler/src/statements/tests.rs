@@ -1,8 +1,17 @@
 use super::in_process::InProcess;
 use super::*;
-use crate::meta::{Entry, Leader, MemoryStore, MetaError, MetaStore, Term, Transaction};
+use crate::driver::{Driver, DriverConfig};
+use crate::meta::{Entry, Leader, MemoryIds, MemoryStore, MetaError, MetaStore, Term, Transaction};
+use crate::services::cluster::ClusterView;
+use crate::services::jobs::Jobs;
+use crate::services::loads::Loads;
+use crate::services::runs::{Runs, RunsConfig};
+use crate::services::sessions::Sessions;
+use crate::services::submissions::{Submissions, SubmissionsConfig};
+use crate::services::{self, Services};
 use crate::statements::catalog::{CatalogConfig, Record};
-use crate::statements::sessions::{Caller, SessionConfig, Sessions};
+use crate::statements::sessions::{Caller, Registry, SessionConfig};
+use async_trait::async_trait;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::ScalarValue;
 use datafusion::execution::object_store::ObjectStoreRegistry;
@@ -19,13 +28,28 @@ use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use windlass_connectors::StoreRegistry;
+use windlass_connectors::wfs::Wfs;
+use windlass_core::access::Principal;
+use windlass_proto::pass::KeyRing;
+
+/// A cluster without files.
+#[derive(Debug)]
+struct NoFiles;
+
+#[async_trait]
+impl windlass_connectors::wfs::Primary for NoFiles {
+    async fn ask(&self, _: windlass_proto::v1::FileRequest) -> Result<windlass_proto::v1::FileReply, tonic::Status> {
+        Err(tonic::Status::unimplemented("there are no files"))
+    }
+}
 
 /// A primary without a cluster.
 pub(crate) struct Bench {
     pub folder: tempfile::TempDir,
     pub statements: Statements,
-    pub sessions: Arc<Sessions>,
+    pub sessions: Arc<Registry>,
     pub runner: Arc<InProcess>,
     pub session: Arc<Session>,
 }
@@ -59,12 +83,37 @@ impl Bench {
         })
         .await
         .unwrap();
-        let sessions = Sessions::new(SessionConfig::default(), Arc::clone(&catalog));
+        let sessions = Registry::new(SessionConfig::default(), Arc::clone(&catalog));
         let runner = Arc::new(InProcess::default());
         let journal = Journal::new(store, runtime, stores);
         let statements = Statements::new(config, catalog, Arc::clone(&runner) as _, journal, TaskTracker::new());
-        let session = sessions.find_or_begin(&Caller { connection: Some(1), ..Caller::default() }).unwrap().0;
+        let session = sessions
+            .find_or_begin(&Principal::anonymous(), &Caller { connection: Some(1), ..Caller::default() })
+            .unwrap()
+            .0;
         Self { folder, statements, sessions, runner, session }
+    }
+
+    /// What the faces would be given, but for files.
+    pub fn services(&self) -> Services {
+        let (statements, tasks, stop) = (self.statements.clone(), TaskTracker::new(), CancellationToken::new());
+        let (ids, store) = (Arc::new(MemoryIds::default()), Arc::new(MemoryStore::default()));
+        let driver = Driver::start(DriverConfig::default(), ids, None, None, stop, &tasks);
+        let jobs = Jobs::new(driver.clone());
+        let runs = Runs::new(RunsConfig::default(), statements.clone(), jobs.clone(), KeyRing::default());
+        let cluster = ClusterView::new(driver.clone(), String::new());
+        let wfs = Wfs::new(Arc::new(NoFiles), tokio::runtime::Handle::current(), None);
+        let (config, of_runs) = (SubmissionsConfig::default(), runs.clone());
+        Services {
+            sessions: Sessions::new(Arc::clone(&self.sessions), statements.clone()),
+            loads: Loads::new(statements.clone(), runs.clone()),
+            submissions: Submissions::new(config, of_runs, statements.clone(), driver, store, Vec::new()),
+            catalog: services::catalog::Catalog::new(statements),
+            files: services::files::Files::new(wfs, cluster.clone()),
+            runs,
+            jobs,
+            cluster,
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -435,7 +484,11 @@ async fn copy_writes_files_and_says_how_many_rows() {
 #[tokio::test]
 async fn temporary_tables_and_views_belong_to_their_session() {
     let bench = Bench::new().await;
-    let other = bench.sessions.find_or_begin(&Caller { connection: Some(2), ..Caller::default() }).unwrap().0;
+    let other = bench
+        .sessions
+        .find_or_begin(&Principal::anonymous(), &Caller { connection: Some(2), ..Caller::default() })
+        .unwrap()
+        .0;
     bench.sql("create table t as select 'durable' as v").await;
     bench.sql("create temporary table t as select 'mine' as v").await;
     bench.sql("create temporary view w as select v || '!' as v from t").await;
@@ -454,7 +507,11 @@ async fn temporary_tables_and_views_belong_to_their_session() {
 #[tokio::test]
 async fn views_are_shared_and_follow_their_tables() {
     let bench = Bench::new().await;
-    let other = bench.sessions.find_or_begin(&Caller { connection: Some(2), ..Caller::default() }).unwrap().0;
+    let other = bench
+        .sessions
+        .find_or_begin(&Principal::anonymous(), &Caller { connection: Some(2), ..Caller::default() })
+        .unwrap()
+        .0;
     bench.sql("create table t as select 1 as a").await;
     bench.sql("create view v as select a * 2 as d from t").await;
     bench.sql("insert into t values (21)").await;
@@ -645,7 +702,7 @@ async fn a_large_result_streams_from_where_it_is_kept() {
 fn of_a_local_file_that_is_not_there_the_primary_says_whether_it_sees_it() {
     let said = |path: &str| {
         let message = format!("cannot read it: Object Store error: Object at location {path} not found: No such file");
-        about_files(QueryError::Invalid(message)).to_string()
+        about_files(QueryError::FileMissing { path: path.to_string(), message }).to_string()
     };
     let file = tempfile::NamedTempFile::new().unwrap();
     let seen = said(&file.path().display().to_string());

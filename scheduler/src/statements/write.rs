@@ -2,7 +2,7 @@
 
 use super::kept::{as_kept, finite_only};
 use super::outcome::{self, Effect};
-use super::publish::{Intent, Publication, Writers};
+use super::publish::{Intent, publication_of};
 use super::runner::{Finished, Started, job_info};
 use super::sinks::Sinking;
 use super::{Execution, Info, Statements, shape_of};
@@ -26,6 +26,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use windlass_core::ids::JobId;
+use windlass_core::writes::Writers;
 use windlass_engine::OwnFolder;
 use windlass_engine::PlannedJob;
 use windlass_engine::connector::{PlannedSink, SinkToken};
@@ -280,35 +281,40 @@ impl Statements {
 
     async fn publish(
         &self,
-        intent: &Intent,
+        intent: &mut Intent,
         target: &WriteTarget,
         destination: &Destination,
         finished: Finished,
         effect: Option<Effect>,
-    ) -> Result<Written, Unpublished> {
+    ) -> Result<Written, QueryError> {
         let staged =
             finished.parts.iter().filter_map(|part| part.staged.as_ref()).map(|bytes| StagedFiles::decode(bytes));
         let staged: Vec<StagedFiles> = staged.collect::<Result<_, _>>().map_err(QueryError::from)?;
         let rows = staged.iter().map(|attempt| attempt.rows).sum();
         let counted = !matches!(destination, Destination::Managed(ManagedWrite { kind: Kind::Create(_), .. }));
         let effect = effect.map(|effect| effect.wrote(rows, counted));
+        let journal = &self.inner.journal;
         match destination {
             Destination::Managed(write) => {
-                let folders = self.settle(write, &staged).await?;
-                outcome::on_behalf_of(effect, self.commit(intent, write, folders, rows)).await?;
+                let publication = publication_of(&staged, write.folder.place(), Vec::new())?;
+                // The folders that the table consists of once this write is committed, besides those that it has: the files of all
+                // tasks move into one.
+                let folders = match publication.moves.is_empty() {
+                    true => Vec::new(),
+                    false => vec![write.folder.clone()],
+                };
                 let writers = self.stop_the_slower(&finished).await;
-                self.inner.journal.clear_staging(intent, writers).await;
+                let edits = journal.settle(intent, publication, writers).await?;
+                let committed = outcome::on_behalf_of(effect, self.commit(edits, write, folders, rows)).await;
+                journal.committed(intent, committed).await?;
             }
             Destination::Files { remove } => {
-                let mut publication = Publication::new(&staged, &target.target)?;
-                let new: Vec<&String> = publication.moves.iter().map(|(_, to)| to).collect();
-                publication.removes = remove.iter().filter(|path| !new.contains(path)).cloned().collect();
+                let publication = publication_of(&staged, &target.target, remove.clone())?;
                 let writers = self.stop_the_slower(&finished).await;
-                let published = self.inner.journal.publish(intent.clone(), publication, writers);
-                outcome::on_behalf_of(effect, published).await.map_err(Unpublished::Partly)?;
+                outcome::on_behalf_of(effect, journal.publish(intent, publication, writers)).await?;
             }
             Destination::Connected => {
-                return Err(QueryError::Internal("files were staged for a connector".to_string()).into());
+                return Err(QueryError::Internal("files were staged for a connector".to_string()));
             }
         }
         Ok(Written { rows, job: finished.job, stages: finished.stages })
@@ -317,33 +323,18 @@ impl Statements {
     /// Waits for attempts that lost the race with another one of their task, before what was staged is removed.
     async fn stop_the_slower(&self, finished: &Finished) -> Writers {
         let quiet = tokio::time::timeout(NOTICE, self.inner.runner.quiet(finished.job)).await;
-        match quiet {
-            Ok(()) if finished.stages.iter().all(|stage| stage.ran_once()) => Writers::Gone,
-            _ => Writers::MayStage,
-        }
-    }
-
-    /// The folders that the table consists of once this write is committed, besides those that it has: the files of all tasks move
-    /// into one.
-    async fn settle(&self, write: &ManagedWrite, staged: &[StagedFiles]) -> Result<Vec<OwnFolder>, QueryError> {
-        let publication = Publication::new(staged, write.folder.place())?;
-        if publication.moves.is_empty() {
-            return Ok(Vec::new());
-        }
-        publication.move_files(self.inner.catalog.runtime()).await?;
-        Ok(vec![write.folder.clone()])
+        Writers::of_finished(quiet.is_ok(), finished.stages.iter().all(|stage| stage.ran_once()))
     }
 
     /// The one transaction that makes a managed write visible.
     async fn commit(
         &self,
-        intent: &Intent,
+        mut edits: Vec<Edit>,
         write: &ManagedWrite,
         folders: Vec<OwnFolder>,
         rows: u64,
     ) -> Result<(), QueryError> {
         let catalog = &self.inner.catalog;
-        let mut edits = self.inner.journal.committed(intent);
         if let Some(temporary) = &write.temporary {
             let before = temporary.get(&write.name.table);
             let (record, discarded) = next_record(write, before.as_ref(), folders, rows)?;
@@ -413,29 +404,21 @@ impl Write<'_> {
             Destination::Managed(write) => vec![write.folder.clone()],
             Destination::Files { .. } | Destination::Connected => Vec::new(),
         };
-        let intent = inner.journal.begin(target.staging.clone(), folders).await?;
+        let mut intent = inner.journal.begin(target.staging.clone(), folders).await?;
         let (job_id, finished) = self.ran(job, info).await;
         let ended = match finished {
             Ok(finished) => {
-                self.statements.publish(&intent, &target, self.destination, finished, self.effect.clone()).await
+                let effect = self.effect.clone();
+                self.statements.publish(&mut intent, &target, self.destination, finished, effect).await
             }
-            Err(error) => Err(Unpublished::Nothing(error)),
+            Err(error) => Err(error),
         };
         match ended {
             Ok(written) => Ok(written),
-            Err(Unpublished::Partly(error)) => Err(error),
-            Err(Unpublished::Nothing(error)) => {
+            Err(error) if !intent.is_staging() => Err(error),
+            Err(error) => {
                 self.wait_for_attempts(job_id).await;
-                match inner.journal.abandon(&intent).await {
-                    Ok(()) => Err(error),
-                    // The next leader has removed what was staged: that is why it was not found, and the client asks that one.
-                    Err(lost @ QueryError::NotLeading(_)) => Err(lost),
-                    Err(left) => {
-                        let staging = &target.staging;
-                        tracing::warn!(%staging, error = %left, "staged files of a failed write stay until the primary starts again");
-                        Err(error)
-                    }
-                }
+                Err(inner.journal.abandon(&mut intent, error).await)
             }
         }
     }
@@ -505,22 +488,6 @@ impl Write<'_> {
         let effect = self.effect.clone().map(|effect| effect.wrote(rows, true));
         let published = outcome::on_behalf_of(effect, sinking.publish(staged)).await?;
         Ok(published.map(|()| Written { rows, job: finished.job, stages: finished.stages }))
-    }
-}
-
-/// Why a finished job's files are not visible, and whether any of them are.
-enum Unpublished {
-    Nothing(QueryError),
-    Partly(QueryError),
-}
-
-impl From<QueryError> for Unpublished {
-    fn from(error: QueryError) -> Self {
-        match error {
-            // What may be visible must stay. If it is not, the journal still knows of it, and the next start removes it.
-            QueryError::OutcomeUnknown(_) => Unpublished::Partly(error),
-            error => Unpublished::Nothing(error),
-        }
     }
 }
 

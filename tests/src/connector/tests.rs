@@ -274,8 +274,8 @@ async fn the_primary_starts_again() {
     done(&session, &["EXPLAIN ANALYZE INSERT INTO slow VALUES (-3, 0, 'third')"]).await;
     let mut texts = vec![cluster.logs()];
     for job in session.jobs(100).await.expect("jobs are listed") {
-        let detail = session.job(&job.job).await.expect("it is known");
-        let logs = session.job_logs(&job.job).await.unwrap_or_default();
+        let detail = session.job(job.job).await.expect("it is known");
+        let logs = session.job_logs(job.job).await.unwrap_or_default();
         texts.push(format!("{job:?} {detail:?} {logs:?}"));
     }
     assert!(texts.len() > 3, "there is a history");

@@ -3,7 +3,7 @@
 use crate::cluster::{Processes, root};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use windlass_client::Session;
+use windlass_client::{JobState, Session, StageState};
 
 /// Each would compute for minutes, in another way.
 const ENDLESS: [(&str, &str); 4] = [
@@ -111,9 +111,9 @@ async fn files_go_in_the_midst_of_a_spill_and_of_a_fetch() {
     cancel_when(&cluster, &session, "in a sort that spills", &sort, spilled).await;
     let fetching = async || {
         let jobs = other.jobs(1).await.expect("jobs are listed");
-        let Ok(job) = other.job(&jobs[0].job).await else { return false };
-        let state = |stage: &str| job.stage_details.iter().filter(|s| s.state == stage).count();
-        job.summary.state == "running" && state("finished") == 2 && state("running") == 1
+        let Ok(job) = other.job(jobs[0].job).await else { return false };
+        let state = |stage: StageState| job.stage_details.iter().filter(|s| s.state == stage).count();
+        job.summary.state == JobState::Running && state(StageState::Finished) == 2 && state(StageState::Running) == 1
     };
     session.set("datafusion.optimizer.prefer_hash_join", "false").await.expect("the option can be set");
     let join = format!("select count(*) from {wide} a join {wide} b on a.text = b.text");

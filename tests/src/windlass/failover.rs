@@ -7,7 +7,7 @@ use arrow::record_batch::RecordBatch;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use windlass_client::{Client, ClientError, Session};
+use windlass_client::{Client, ClientError, JobId, JobState, Session, StageState};
 
 struct Primaries {
     etcd: Etcd,
@@ -343,7 +343,7 @@ async fn the_next_leader_goes_on_with_what_was_submitted() {
             .await
             .expect("jobs are listed")
             .iter()
-            .all(|job| job.state != "running" || job.tasks > 10)
+            .all(|job| job.state != JobState::Running || job.tasks > 10)
         {
             assert!(Instant::now() < patience, "nothing runs: {:?}", session.jobs(10).await);
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -354,14 +354,14 @@ async fn the_next_leader_goes_on_with_what_was_submitted() {
     }
     let patience = Instant::now() + Duration::from_secs(60);
     let detail = loop {
-        let detail = session.job(&job).await.expect("every leader knows it");
+        let detail = session.job(job).await.expect("every leader knows it");
         if detail.summary.has_ended() {
             break detail;
         }
         assert!(Instant::now() < patience, "the submission does not end");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    assert_eq!((detail.summary.state.as_str(), detail.summary.error.as_str()), ("finished", ""));
+    assert_eq!((detail.summary.state, detail.summary.error.as_str()), (JobState::Finished, ""));
     let mut statements: Vec<u32> =
         detail.program.expect("it is a submission").jobs.iter().map(|job| job.statement).collect();
     statements.dedup();
@@ -430,16 +430,16 @@ async fn source(session: &Session) {
 }
 
 /// The running job that has finished stages: each one's number, and its tasks.
-async fn with_stages_behind(session: &Session) -> (String, Vec<(u32, u32)>) {
+async fn with_stages_behind(session: &Session) -> (JobId, Vec<(u32, u32)>) {
     let patience = Instant::now() + Duration::from_secs(30);
     loop {
         let jobs = session.jobs(10).await.expect("jobs are listed");
-        for job in jobs.iter().filter(|job| job.state == "running") {
-            let stages = session.job(&job.job).await.expect("the job is there").stage_details;
-            let finished = stages.iter().filter(|stage| stage.state == "finished");
+        for job in jobs.iter().filter(|job| job.state == JobState::Running) {
+            let stages = session.job(job.job).await.expect("the job is there").stage_details;
+            let finished = stages.iter().filter(|stage| stage.state == StageState::Finished);
             let finished: Vec<_> = finished.map(|stage| (stage.index, stage.tasks)).collect();
             if !finished.is_empty() {
-                return (job.job.clone(), finished);
+                return (job.job, finished);
             }
         }
         assert!(Instant::now() < patience, "no stage ends: {jobs:?}");
@@ -453,7 +453,7 @@ async fn outlives_its_leader(
     other: &Session,
     sql: &str,
     kill: impl FnOnce(),
-) -> (Vec<RecordBatch>, String) {
+) -> (Vec<RecordBatch>, JobId) {
     let run = async { session.sql(sql).await?.collect().await };
     let meanwhile = async {
         let (job, finished) = with_stages_behind(other).await;
@@ -461,7 +461,7 @@ async fn outlives_its_leader(
         tokio::time::sleep(Duration::from_millis(200)).await;
         kill();
         let killed = Instant::now();
-        while !other.job(&job).await.is_ok_and(|job| job.summary.state == "finished") {
+        while !other.job(job).await.is_ok_and(|job| job.summary.state == JobState::Finished) {
             assert!(
                 killed.elapsed() < Duration::from_secs(60),
                 "nobody goes on with {job}: {:?}",
@@ -469,7 +469,7 @@ async fn outlives_its_leader(
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let log = other.job_logs(&job).await.expect("the next leader knows the job").join("\n");
+        let log = other.job_logs(job).await.expect("the next leader knows the job").join("\n");
         for (stage, tasks) in finished {
             assert!(log.contains(&format!("stage {stage} had left {tasks} of {tasks} outputs")), "{log}");
             assert!(!log.contains(&format!("stage {stage} started")), "{log}");
@@ -493,8 +493,8 @@ async fn the_next_leader_does_not_run_finished_stages_again() {
     let write = format!("create table target as {TWO_PARTS}");
     outlives_its_leader(&session, &other, &write, || cluster.signal(leader, "-KILL")).await;
     // Its list begins with what earlier ones ran.
-    let listed = other.job(&job).await.expect("it is still listed");
-    assert_eq!((listed.summary.state.as_str(), listed.stage_details.len()), ("finished", 3));
+    let listed = other.job(job).await.expect("it is still listed");
+    assert_eq!((listed.summary.state, listed.stage_details.len()), (JobState::Finished, 3));
     let written = session.sql("select * from target").await.expect("it is there").collect().await;
     assert_eq!(columns(&written.expect("it can be read")), columns(&expected));
 }
@@ -521,7 +521,7 @@ async fn a_restarted_primary_goes_on_with_what_ran() {
     executors(&session, 2).await;
     let write = format!("create table target as {TWO_PARTS}");
     outlives_its_leader(&session, &other, &write, || primary.restart("-KILL")).await;
-    assert_eq!(other.job(&job).await.expect("it is still listed").summary.state, "finished");
+    assert_eq!(other.job(job).await.expect("it is still listed").summary.state, JobState::Finished);
     let written = session.sql("select * from target").await.expect("it is there").collect().await;
     assert_eq!(columns(&written.expect("it can be read")), columns(&expected));
 }

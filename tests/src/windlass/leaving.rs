@@ -5,6 +5,7 @@ use crate::cluster::{Processes, succeed, windlass};
 use crate::tpc;
 use futures::StreamExt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use windlass_client::JobState;
 use windlass_client::jobs::ClusterStatus;
 
 impl Processes {
@@ -52,10 +53,10 @@ async fn a_rolling_restart_runs_nothing_twice() {
     let status = cluster.at_rest().await;
     assert_eq!(names(&status), ["executor-4", "executor-5", "executor-6"]);
     for job in session.jobs(10_000).await.expect("jobs are listed") {
-        let detail = session.job(&job.job).await.expect("the job is known");
-        assert_eq!(job.state, "finished", "{detail:?}");
+        let detail = session.job(job.job).await.expect("the job is known");
+        assert_eq!(job.state, JobState::Finished, "{detail:?}");
         let failed: u32 = detail.stage_details.iter().map(|stage| stage.failed_attempts).sum();
-        assert_eq!(failed, 0, "{}: {:?}", job.statement, session.job_logs(&job.job).await);
+        assert_eq!(failed, 0, "{}: {:?}", job.statement, session.job_logs(job.job).await);
     }
 }
 

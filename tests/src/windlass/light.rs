@@ -2,6 +2,7 @@
 
 use crate::cluster::Processes;
 use std::time::{Duration, Instant};
+use windlass_client::JobState;
 
 const ENDLESS: &str =
     "select count(*) as n from generate_series(1, 10000000) a cross join generate_series(1, 1000000) b";
@@ -48,10 +49,10 @@ async fn what_does_little_does_not_wait_for_slots() {
         tokio::time::timeout(Duration::from_secs(1), session.sql("select count(*) from generate_series(1, 10)"));
     assert!(waits.await.is_err(), "the slots were not full");
     let jobs = session.jobs(100).await.expect("jobs are listed");
-    let running = jobs.iter().filter(|job| job.state == "running").count();
+    let running = jobs.iter().filter(|job| job.state == JobState::Running).count();
     assert!(running >= 2, "the long jobs were to run meanwhile: {jobs:?}");
     for job in long {
-        session.cancel_job(&job).await.expect("the job can be cancelled");
+        session.cancel_job(job).await.expect("the job can be cancelled");
     }
     cluster.at_rest().await;
 }

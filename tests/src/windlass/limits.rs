@@ -4,7 +4,7 @@ use crate::cluster::Processes;
 use futures::StreamExt;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use windlass_client::{Client, Session};
+use windlass_client::{Client, JobState, Session};
 
 /// Wide rows whose hash table takes several times the memory of the executors.
 fn sides(rows: u64) -> [String; 2] {
@@ -39,7 +39,7 @@ async fn a_join_whose_hash_table_does_not_fit_sorts_and_spills() {
         assert_eq!(cluster.sql(&[stages, &cross]).unwrap(), format!("n,l\n{},{}\n", 3 * rows, 3 * rows * 96));
         let session = cluster.session().await;
         let jobs = session.jobs(100).await.expect("jobs are listed");
-        let failed: Vec<_> = jobs.iter().filter(|job| job.state == "failed").collect();
+        let failed: Vec<_> = jobs.iter().filter(|job| job.state == JobState::Failed).collect();
         assert_eq!(failed.len(), 4, "these were to run out of memory, or the test shows nothing: {jobs:?}");
         let of_join = |error: &str| error.contains("HashJoinInput") || error.contains("CrossJoinExec");
         assert!(failed.iter().all(|job| of_join(&job.error)), "{failed:?}");

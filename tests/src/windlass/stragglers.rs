@@ -37,7 +37,7 @@ async fn tasks_of_an_executor_that_hangs_run_elsewhere_too() {
     written.expect("the statement ends although an executor hangs");
     let session = cluster.session().await;
     let job = session.jobs(1).await.expect("jobs are listed").remove(0);
-    let log = session.job_logs(&job.job).await.expect("the job has a log").join("\n");
+    let log = session.job_logs(job.job).await.expect("the job has a log").join("\n");
     assert!(job.statement == write && log.contains("takes long"), "{job:?}: {log}");
     assert_eq!(cluster.sql(&[count]).unwrap(), expected);
     // What the one that hung goes on with is stopped, and adds nothing.

@@ -2,7 +2,7 @@
 
 use crate::cluster::{Processes, windlass};
 use std::time::{Duration, Instant};
-use windlass_client::Session;
+use windlass_client::{JobState, Session};
 
 const ENDLESS: &str =
     "select count(*) as n from generate_series(1, 10000000) a cross join generate_series(1, 1000000) b";
@@ -52,7 +52,7 @@ async fn a_job_of_ten_thousand_tasks_does_not_starve_a_query_of_one() {
     let options = [("windlass.small_query_bytes", "0"), ("windlass.tasks_per_slot", "2500")];
     let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let job = large.submit(sql, "", &options).await.expect("the job is accepted");
-    let progress = async || large.job(&job).await.expect("the job is known");
+    let progress = async || large.job(job).await.expect("the job is known");
     while progress().await.summary.tasks_done < 100 {
         tokio::task::yield_now().await;
     }
@@ -61,7 +61,10 @@ async fn a_job_of_ten_thousand_tasks_does_not_starve_a_query_of_one() {
         beside.push(query().await);
     }
     let summary = progress().await.summary;
-    assert!(summary.tasks > 10_000 && summary.state == "running", "the large job was over too early: {summary:?}");
+    assert!(
+        summary.tasks > 10_000 && summary.state == JobState::Running,
+        "the large job was over too early: {summary:?}"
+    );
     println!(
         "a query of one task takes {:?} alone and {:?} beside a job of {} tasks, {} of which are done",
         median(idle),
@@ -69,7 +72,7 @@ async fn a_job_of_ten_thousand_tasks_does_not_starve_a_query_of_one() {
         summary.tasks,
         summary.tasks_done
     );
-    large.cancel_job(&job).await.expect("the job can be cancelled");
+    large.cancel_job(job).await.expect("the job can be cancelled");
     cluster.at_rest().await;
 }
 

@@ -11,7 +11,7 @@ use super::{Failure, Outcome};
 use crate::config::units::{ByteSize, Span};
 use crate::config::{Role, check, machine};
 use crate::jobs::ClusterStatus;
-use crate::session::{Client, Session};
+use crate::{Client, Session};
 use process::{Process, Started};
 use state::{Executor, Primary, State};
 use std::fs;

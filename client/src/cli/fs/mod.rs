@@ -9,7 +9,7 @@ use super::arguments::{Fs, FsCommand, FsTarget};
 use super::{Failure, Outcome, counted};
 use crate::config::units::{ByteSize, Span};
 use crate::embedded::EmbeddedOptions;
-use crate::session::{Client, Session};
+use crate::{Client, Session};
 use distcp::Distcp;
 use futures::TryStreamExt;
 use paths::{Found, expand, parse};

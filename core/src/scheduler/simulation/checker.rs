@@ -1,6 +1,6 @@
 //! What must hold, judged from events and outputs alone.
 
-use crate::event::{Command, Event, Fact, JobError, Launch, Outcome, Output, Reply};
+use crate::event::{Command, Event, Fact, JobError, Launch, Outcome, Output, Persist, Reply};
 use crate::failure::TaskFailure;
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId, TaskId};
 use crate::job::{JobSpec, MapLocation};
@@ -27,6 +27,8 @@ pub(super) struct Checker {
     moved: BTreeSet<(AttemptId, ExecutorId)>,
     /// The rows of every output that was ever committed.
     wrote: BTreeMap<AttemptId, u64>,
+    /// Stages that the store was told of.
+    saved: BTreeSet<StageId>,
     /// How often something worth testing happened.
     pub seen: BTreeMap<&'static str, u64>,
 }
@@ -40,6 +42,7 @@ struct Member {
 
 struct JobModel {
     spec: Arc<JobSpec>,
+    submitted: Instant,
     state: JobState,
 }
 
@@ -78,6 +81,7 @@ impl Checker {
             self.see("reopened at takeover");
         }
         output.facts.iter().try_for_each(|fact| self.fact(fact))?;
+        output.persist.iter().try_for_each(|persist| self.persist(now, persist))?;
         output.reply.iter().try_for_each(|reply| self.reply(reply))?;
         for (executor, command) in &output.send {
             check(self.members.contains_key(executor), || format!("{command:?} for {executor}, which is no member"))?;
@@ -93,7 +97,8 @@ impl Checker {
     pub fn next(&mut self) -> Checker {
         let mut seen = std::mem::take(&mut self.seen);
         *seen.entry("leader changed").or_default() += 1;
-        let gone = |job: &JobModel| JobModel { spec: job.spec.clone(), state: JobState::Gone };
+        let gone =
+            |job: &JobModel| JobModel { spec: job.spec.clone(), submitted: job.submitted, state: JobState::Gone };
         Checker {
             jobs: self.jobs.iter().map(|(&id, job)| (id, gone(job))).collect(),
             attempts: self.attempts.iter().map(|(&attempt, &(at, _))| (attempt, (at, Life::Ended))).collect(),
@@ -141,7 +146,7 @@ impl Checker {
                 }
             }
             Event::JobSubmitted(spec) => {
-                self.jobs.insert(spec.id, JobModel { spec: spec.clone(), state: JobState::Running });
+                self.jobs.insert(spec.id, JobModel { spec: spec.clone(), submitted: now, state: JobState::Running });
             }
             Event::JobReleased { job } | Event::JobCancelled { job, .. } => {
                 if let Some(model) = self.jobs.get_mut(job).filter(|model| model.state == JobState::Finished) {
@@ -261,6 +266,23 @@ impl Checker {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    fn persist(&mut self, now: Instant, persist: &Persist) -> Verdict {
+        let (statement, id) = match persist {
+            Persist::Stage { statement, stage } => (statement, stage.job),
+            Persist::Forget { statement, job } => (statement, *job),
+        };
+        let job = self.jobs.get(&id).ok_or_else(|| format!("{persist:?} of a job that nobody submitted"))?;
+        check(job.spec.statement.as_ref() == Some(statement), || format!("{persist:?} under another's name"))?;
+        let Persist::Stage { stage, .. } = persist else { return Ok(()) };
+        let age = now.since(job.submitted);
+        check(age >= std::time::Duration::from_secs(1), || format!("{stage} is saved, and its job is {age:?} old"))?;
+        check(self.is_complete(*stage), || format!("{stage} is saved, and is not complete"))?;
+        check((stage.index as usize) + 1 < job.spec.stages.len(), || format!("{stage} is saved, and is a result"))?;
+        let before = self.saved.insert(*stage);
+        self.see(if before { "saved" } else { "saved again" });
         Ok(())
     }
 
@@ -432,7 +454,8 @@ impl Checker {
         self.moving.retain(|output, _| output.job() != job || !which(output.stage()));
     }
 
-    fn outputs(&self, stage: StageId) -> Vec<MapLocation> {
+    /// Where the committed outputs of a stage are.
+    pub fn outputs(&self, stage: StageId) -> Vec<MapLocation> {
         let outputs = self.committed.range(stage.task(0)..=stage.task(u32::MAX));
         let location = |(task, c): (&TaskId, &Committed)| MapLocation {
             partition: task.partition,

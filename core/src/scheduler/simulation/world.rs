@@ -2,11 +2,11 @@
 
 use super::Defect;
 use super::checker::Checker;
-use crate::event::{Command, Event, ExecutorSpec, Fact, Launch, Outcome, Output, Reply, Role};
+use crate::event::{Command, Event, ExecutorSpec, Launch, Outcome, Output, Persist, Reply, Role};
 use crate::failure::TaskFailure;
 use crate::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
 use crate::job::{
-    Earlier, JobSpec, KeptOutput, KeptStage, MapLocation, Preference, Read, StageInput, StageSpec, Terms,
+    Earlier, JobSpec, KeptOutput, KeptStage, MapLocation, Preference, Read, StageInput, StageSpec, Takeovers, Terms,
 };
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::time::Instant;
@@ -33,7 +33,7 @@ pub(super) struct World {
     /// What the metadata store knows of finished stages of running jobs.
     saved: BTreeMap<StageId, Vec<KeptOutput>>,
     /// Leaders that have had each job, besides the first.
-    takeovers: BTreeMap<JobId, u32>,
+    takeovers: BTreeMap<JobId, Takeovers>,
     /// Jobs that a leader which is gone had, and that will be submitted again.
     orphans: Vec<JobId>,
     /// What executors were called before.
@@ -329,11 +329,19 @@ impl World {
         }
         let verdict = checker.observe(self.now, &event, &output);
         verdict.map_err(|complaint| format!("{complaint}\n  after {event:?}\n  in {output:?}"))?;
-        let finished = output.facts.iter().filter_map(|fact| match fact {
-            Fact::StageFinished { stage, .. } => Some((*stage, scheduler.kept(*stage)?)),
-            _ => None,
+        // Written some time later, as it is then.
+        let persist = output.persist.iter().filter_map(|persist| match persist {
+            Persist::Stage { stage, .. } => Some((stage.job, Some((*stage, scheduler.kept(*stage)?)))),
+            Persist::Forget { job, .. } => Some((*job, None)),
         });
-        let finished: Vec<_> = finished.collect();
+        let persist: Vec<_> = persist.collect();
+        for (stage, outputs) in persist.iter().filter_map(|(_, kept)| kept.as_ref()) {
+            let saved: Vec<MapLocation> = outputs.iter().map(|output| output.location).collect();
+            let there = checker.outputs(*stage);
+            if saved != there {
+                return Err(format!("{stage} is saved as {saved:?}, and is {there:?}\n  after {event:?}"));
+            }
+        }
         let ended = output.reply.iter().map(|reply| {
             let (Reply::JobFinished { job, .. } | Reply::JobFailed { job, .. }) = reply;
             *job
@@ -345,14 +353,21 @@ impl World {
             }
         }
         if whom == Follows::Present || self.config.defect == Some(Defect::TrustFormer) {
-            self.saved.extend(finished);
+            for (job, kept) in persist {
+                match kept {
+                    Some((stage, outputs)) => _ = self.saved.insert(stage, outputs),
+                    None => self.saved.retain(|stage, _| stage.job != job),
+                }
+            }
             for job in ended {
-                self.saved.retain(|stage, _| stage.job != job);
+                if self.saved.keys().any(|stage| stage.job == job) {
+                    return Err(format!("{job} is still saved, and has ended\n  after {event:?}"));
+                }
                 if !self.ended.insert(job) {
                     return Err(format!("{job} ended under two leaders\n  after {event:?}"));
                 }
             }
-        } else if !ended.is_empty() || !finished.is_empty() {
+        } else if !ended.is_empty() || !persist.is_empty() {
             // Stages are saved on the side: it may do more before it hears of the refusal. Nobody is told of a job's end before.
             self.ousted |= !ended.is_empty() || self.random.one_in(3);
         }
@@ -474,7 +489,8 @@ impl World {
         // What waits to be written is lost with it.
         let random = &mut self.random;
         self.saved.retain(|_, _| !random.one_in(5));
-        self.orphans.extend(running.into_iter().filter(|_| !self.random.one_in(4)));
+        let is_named = |job: &JobId| self.specs[job].statement.is_some();
+        self.orphans.extend(running.into_iter().filter(is_named).filter(|_| !self.random.one_in(4)));
         let next = Leader { scheduler: Scheduler::new(self.config.clone()), checker: self.leader.checker.next() };
         let before = std::mem::replace(&mut self.leader, next);
         let lives_on = self.random.one_in(2);
@@ -528,9 +544,14 @@ impl World {
     /// Whoever wants an orphan's result asks for it again. Whether there was one.
     fn submit_again(&mut self) -> Result<bool, String> {
         let Some(job) = self.orphans.pop() else { return Ok(false) };
+        // Durable from here on, whatever becomes of the leader next.
         let takeovers = self.takeovers.entry(job).or_default();
-        *takeovers += 1;
-        let first_attempt = *takeovers * 1_000;
+        *takeovers = takeovers.next();
+        let takeovers = *takeovers;
+        if self.random.one_in(6) {
+            self.orphans.push(job);
+            return Ok(true);
+        }
         let present = |mut id: ExecutorId| {
             while let Some(&next) = self.renamed.get(&id) {
                 id = next;
@@ -543,7 +564,7 @@ impl World {
             outputs.iter_mut().for_each(|output| output.location.executor = present(output.location.executor));
             KeptStage { stage: stage.index, outputs }
         });
-        let earlier = Some(Earlier { first_attempt, stages: stages.collect() });
+        let earlier = Some(Earlier { takeovers, stages: stages.collect() });
         let spec = Arc::new(JobSpec { earlier, ..JobSpec::clone(&self.specs[&job]) });
         self.step(Event::JobSubmitted(spec))?;
         Ok(true)
@@ -796,7 +817,9 @@ impl World {
             timeout: self.random.one_in(8).then(|| Duration::from_millis(self.random.below(20_000))),
         };
         let light = stages.len() == 1 && stages[0].tasks == 1;
-        let spec = Arc::new(JobSpec { id, stages, terms, light, earlier: None });
+        // Nobody asks again for a job without one.
+        let statement = (!self.random.one_in(6)).then(|| format!("statement of {id}").into());
+        let spec = Arc::new(JobSpec { id, stages, terms, light, statement, earlier: None });
         self.specs.insert(id, spec.clone());
         self.step(Event::JobSubmitted(spec))
     }

@@ -9,11 +9,12 @@ mod stored;
 pub use programs::Program;
 
 use crate::driver::saved::Begun;
+use crate::meta::wall_ms;
 use parking_lot::Mutex;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::watch;
 use windlass_core::event::{Fact, JobError};
 use windlass_core::failure::TaskFailure;
@@ -58,6 +59,9 @@ pub enum JobState {
 }
 
 impl JobState {
+    pub const ALL: [JobState; 5] =
+        [JobState::Queued, JobState::Running, JobState::Finished, JobState::Failed, JobState::Cancelled];
+
     pub fn as_str(self) -> &'static str {
         match self {
             JobState::Queued => "queued",
@@ -153,11 +157,6 @@ impl Moment {
     pub fn new(at: Instant) -> Self {
         Moment { at, wall_ms: wall_ms() }
     }
-}
-
-/// Milliseconds since 1970-01-01T00:00:00Z.
-pub(crate) fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 /// What the executor measured in an attempt, for the fact that commits it.

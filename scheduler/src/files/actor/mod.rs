@@ -13,9 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use windlass_core::ids::{BlockId, ExecutorId};
+use windlass_core::ids::ExecutorId;
 use windlass_core::time::Instant;
-use windlass_core::wfs::{Answer, Changes, Kind, Namespace, Now, Order, Outcome, Output, WfsConfig};
+use windlass_core::wfs::{Answer, Changes, Kind, Namespace, Now, Order, Outcome, Output, Said, WfsConfig};
 use windlass_proto::v1::file_reply::Reply;
 use windlass_proto::v1::primary_message::Message as ToExecutor;
 use windlass_proto::{files as wire, v1};
@@ -24,8 +24,6 @@ use windlass_proto::{files as wire, v1};
 const BATCH: usize = 1_024;
 /// Changes that are made durable together, bytes, roughly: etcd takes requests of 1.5 MiB.
 const BATCH_BYTES: usize = 384 << 10;
-/// A folder is listed in pages of at most so many entries.
-const PAGE: usize = 10_000;
 /// Orders in one message.
 const ORDERS: usize = 10_000;
 /// Between attempts to read the store again.
@@ -166,41 +164,19 @@ impl Actor {
     fn on_event(&mut self, now: Now, event: Event, out: &mut Output) {
         match event {
             Event::Joined { id, name, host, rack } => {
-                self.names.joined(id, &host, &rack);
-                if let Some(time) = self.maintenance.left(&name, now.wall_ms) {
-                    self.names.maintain(now, id, Some(time));
-                }
+                let away = self.maintenance.left(&name, now.wall_ms);
+                self.names.hear(now, id, Said::Joined { host, rack, away }, out);
             }
-            Event::Lost { id } => self.names.lost(now, id, out),
-            Event::Draining { id } => self.names.draining(now, id, out),
-            Event::Space { id, used, free } => self.names.space(id, used, free),
+            Event::Lost { id } => self.names.hear(now, id, Said::Lost, out),
+            Event::Draining { id } => self.names.hear(now, id, Said::Draining, out),
+            Event::Space { id, used, free } => self.names.hear(now, id, Said::Space { used, free }, out),
             Event::HeldUp { id, reply } => _ = reply.send(self.names.held_up(id)),
             Event::Reported { id, report, heard } => {
-                let blocks = wire::reported(&report);
-                match &report.range {
-                    Some(range) => {
-                        let range = BlockId(range.first)..=BlockId(range.last);
-                        self.names.reported(now, id, range, &blocks, out);
-                    }
-                    None => self.names.added(now, id, &blocks, out),
+                let report = answer::report(report);
+                if !report.bad.is_empty() {
+                    tracing::warn!(executor = %id, replicas = report.bad.len(), "replicas are gone or damaged");
                 }
-                // What is bad was found later.
-                let verified: Vec<BlockId> = report.verified.iter().copied().map(BlockId).collect();
-                if !verified.is_empty() {
-                    self.names.verified(now, id, &verified, out);
-                }
-                let bad: Vec<BlockId> = report.bad.iter().copied().map(BlockId).collect();
-                if !bad.is_empty() {
-                    tracing::warn!(executor = %id, replicas = bad.len(), "replicas are gone or damaged");
-                    self.names.bad(now, id, &bad, out);
-                }
-                let gone: Vec<BlockId> = report.gone.iter().copied().map(BlockId).collect();
-                if !gone.is_empty() {
-                    self.names.gone(now, id, &gone, out);
-                }
-                for block in report.not_copied {
-                    self.names.copy_failed(now, id, BlockId(block), out);
-                }
+                self.names.hear(now, id, Said::Report(report), out);
                 let _ = heard.send(());
             }
         }

@@ -6,7 +6,6 @@ mod depth;
 mod dialect;
 mod forms;
 mod ignored;
-mod leaves;
 mod merged;
 mod numbers;
 mod precedence;
@@ -15,8 +14,6 @@ mod rows;
 mod shared;
 pub(super) mod walk;
 mod windows;
-
-pub use leaves::{Leaves, leaves};
 
 use super::params::{ParameterNames, number_placeholders};
 use super::places;

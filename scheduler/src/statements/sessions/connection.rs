@@ -1,6 +1,6 @@
 //! Transport connections, known by number: the session of a client that sends neither cookie nor token is that of its connection.
 
-use super::Sessions;
+use super::Registry;
 use futures::Stream;
 use std::io;
 use std::net::SocketAddr;
@@ -25,11 +25,11 @@ pub struct Connection {
 pub struct Tracked<T> {
     io: T,
     connection: Connection,
-    sessions: Arc<Sessions>,
+    sessions: Arc<Registry>,
 }
 
 impl<T> Tracked<T> {
-    pub fn new(io: T, peer: Option<SocketAddr>, sessions: Arc<Sessions>) -> Self {
+    pub fn new(io: T, peer: Option<SocketAddr>, sessions: Arc<Registry>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let connection = Connection { id: NEXT.fetch_add(1, Ordering::Relaxed), peer };
         sessions.connection_began(connection.id);
@@ -54,7 +54,7 @@ impl<T> Connected for Tracked<T> {
 /// Accepts connections for `tonic::transport::server::Router::serve_with_incoming`.
 pub fn incoming(
     listener: TcpListener,
-    sessions: Arc<Sessions>,
+    sessions: Arc<Registry>,
 ) -> impl Stream<Item = io::Result<Tracked<TcpStream>>> + Send + 'static {
     futures::stream::unfold((listener, sessions), |(listener, sessions)| async move {
         let accepted = match listener.accept().await {

@@ -7,12 +7,12 @@ mod registry;
 mod tests;
 
 pub use connection::{Connection, Tracked, incoming};
-pub use registry::{Caller, SESSION_COOKIE, SessionConfig, Sessions};
+pub use registry::{Caller, Registry, SESSION_COOKIE, SessionConfig};
 
 use crate::errors::{QueryError, of_option};
-use crate::flight::PreparedHandle;
 use crate::statements::catalog::{Catalog, Listings, SessionCatalogs, TableName, TempTables};
 use crate::statements::erased::Erased;
+use crate::statements::prepared::PreparedHandle;
 use datafusion::common::TableReference;
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
@@ -24,22 +24,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use windlass_core::access::Principal;
 use windlass_engine::session::{session_config, session_state, update_functions};
 use windlass_engine::stores::{StoreOptions, Stores};
+
+/// Prepared statements of one session at a time.
+const MAX_PREPARED: usize = 1_000;
 
 /// One client's view of the cluster.
 pub struct Session {
     pub id: String,
-    /// Who it says it is; empty when it says nothing.
-    pub user: String,
+    pub user: Principal,
     context: Erased<SessionContext>,
     temporary: Arc<TempTables>,
     options_version: AtomicU64,
     /// By SQL's PREPARE.
     prepared: Mutex<BTreeMap<String, Erased<Statement>>>,
     pub(crate) plans: Mutex<PlanCache>,
-    /// By Flight SQL's CreatePreparedStatement.
-    pub(crate) handles: Mutex<BTreeMap<String, Arc<PreparedHandle>>>,
+    /// Prepared by a client that was given a name for it.
+    handles: Mutex<BTreeMap<String, Arc<PreparedHandle>>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -49,7 +52,7 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    pub fn new(id: String, user: String, catalog: &Arc<Catalog>) -> Arc<Self> {
+    pub fn new(id: String, user: Principal, catalog: &Arc<Catalog>) -> Arc<Self> {
         let temporary = Arc::new(TempTables::default());
         let catalogs = Arc::new(SessionCatalogs::new(Arc::clone(catalog), Some(Arc::clone(&temporary))));
         let stores: Arc<dyn StoreOptions> = catalog.stores().clone();
@@ -128,6 +131,35 @@ impl Session {
         drop(state);
         self.options_changed();
         Ok(())
+    }
+
+    /// Keeps a statement that a client has prepared, under a name of its own.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub(crate) fn keep_handle(&self, handle: PreparedHandle) -> Result<(String, Arc<PreparedHandle>), QueryError> {
+        let mut handles = self.handles.lock();
+        if handles.len() >= MAX_PREPARED {
+            return Err(QueryError::Exhausted(format!(
+                "the session has {MAX_PREPARED} prepared statements; close some"
+            )));
+        }
+        let (id, handle) = (uuid::Uuid::new_v4().simple().to_string(), Arc::new(handle));
+        handles.insert(id.clone(), Arc::clone(&handle));
+        Ok((id, handle))
+    }
+
+    /// A statement that a client has prepared.
+    pub(crate) fn handle(&self, id: &str) -> Result<Arc<PreparedHandle>, QueryError> {
+        self.handles.lock().get(id).cloned().ok_or_else(|| {
+            QueryError::NotFound(
+                "the prepared statement was closed, or is of another session: prepare it again".to_string(),
+            )
+        })
+    }
+
+    pub(crate) fn close_handle(&self, id: &str) {
+        self.handles.lock().remove(id);
     }
 
     pub fn store_prepared(&self, name: &str, statement: Statement) -> Result<(), QueryError> {

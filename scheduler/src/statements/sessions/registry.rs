@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use windlass_core::access::Principal;
 
 /// The cookie of the Flight SQL specification.
 pub const SESSION_COOKIE: &str = "arrow_flight_session_id";
@@ -51,12 +52,10 @@ pub struct Caller {
     pub cookie: Option<String>,
     pub token: Option<String>,
     pub connection: Option<u64>,
-    /// Names the user when the request begins a session.
-    pub user: String,
 }
 
 #[derive(Debug)]
-pub struct Sessions {
+pub struct Registry {
     config: SessionConfig,
     catalog: Arc<Catalog>,
     state: Mutex<State>,
@@ -82,17 +81,22 @@ struct Known {
     connection_ended: Option<Instant>,
 }
 
-impl Sessions {
+impl Registry {
     pub fn new(config: SessionConfig, catalog: Arc<Catalog>) -> Arc<Self> {
         Arc::new(Self { config, catalog, state: Mutex::default() })
     }
 
     /// The session of a request, begun if need be. The flag says that it is new to the client, so that the reply sets the cookie.
-    pub fn find_or_begin(&self, caller: &Caller) -> Result<(Arc<Session>, bool), QueryError> {
-        self.find_or_begin_at(caller, Instant::now())
+    pub fn find_or_begin(&self, by: &Principal, caller: &Caller) -> Result<(Arc<Session>, bool), QueryError> {
+        self.find_or_begin_at(by, caller, Instant::now())
     }
 
-    fn find_or_begin_at(&self, caller: &Caller, now: Instant) -> Result<(Arc<Session>, bool), QueryError> {
+    fn find_or_begin_at(
+        &self,
+        by: &Principal,
+        caller: &Caller,
+        now: Instant,
+    ) -> Result<(Arc<Session>, bool), QueryError> {
         let mut state = self.state.lock();
         if let Some(session) = state.find(caller, now) {
             return Ok((session, false));
@@ -105,7 +109,7 @@ impl Sessions {
         }
         // A cookie of a session that has ended is answered by a new session under a new cookie.
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let session = Session::new(id.clone(), caller.user.clone(), &self.catalog);
+        let session = Session::new(id.clone(), by.clone(), &self.catalog);
         for (name, value) in &self.config.options {
             session.set_option(name, value)?;
         }
@@ -125,6 +129,20 @@ impl Sessions {
         };
         state.by_id.insert(id, known);
         Ok((session, true))
+    }
+
+    /// The session of this id, which counts as used.
+    pub fn find(&self, id: &str) -> Option<Arc<Session>> {
+        let mut state = self.state.lock();
+        let known = state.by_id.get_mut(id)?;
+        known.last_used = Instant::now();
+        Some(Arc::clone(&known.session))
+    }
+
+    /// What `view` makes of each session and of the time since it was last used.
+    pub fn list<T>(&self, view: impl Fn(&Arc<Session>, Duration) -> T) -> Vec<T> {
+        let state = self.state.lock();
+        state.by_id.values().map(|known| view(&known.session, known.last_used.elapsed())).collect()
     }
 
     /// A token for a client that authenticates; its session begins with its first request.
@@ -237,9 +255,9 @@ impl State {
 }
 
 #[cfg(test)]
-impl Sessions {
+impl Registry {
     pub(super) fn find_or_begin_for_test(&self, caller: &Caller, now: Instant) -> (Arc<Session>, bool) {
-        self.find_or_begin_at(caller, now).unwrap()
+        self.find_or_begin_at(&Principal::anonymous(), caller, now).unwrap()
     }
 
     pub(super) async fn expire_for_test(&self, now: Instant) -> usize {

@@ -6,8 +6,9 @@ use datafusion::common::Constraints;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use std::time::{Duration, Instant};
 use windlass_connectors::StoreRegistry;
+use windlass_proto::v1::ErrorKind;
 
-async fn sessions(folder: &std::path::Path) -> (Arc<Sessions>, Arc<Catalog>) {
+async fn sessions(folder: &std::path::Path) -> (Arc<Registry>, Arc<Catalog>) {
     let catalog = Catalog::open(CatalogConfig {
         store: Arc::new(MemoryStore::default()),
         stores: StoreRegistry::new(),
@@ -19,7 +20,7 @@ async fn sessions(folder: &std::path::Path) -> (Arc<Sessions>, Arc<Catalog>) {
     })
     .await
     .unwrap();
-    (Sessions::new(SessionConfig::default(), Arc::clone(&catalog)), catalog)
+    (Registry::new(SessionConfig::default(), Arc::clone(&catalog)), catalog)
 }
 
 fn table(catalog: &Catalog, column: &str) -> Record {
@@ -41,23 +42,23 @@ async fn column_of_t(session: &Session) -> String {
 async fn a_request_finds_its_session_by_cookie_token_or_connection() {
     let folder = tempfile::tempdir().unwrap();
     let (sessions, _) = sessions(folder.path()).await;
-    let (first, new) = sessions.find_or_begin(&over(1)).unwrap();
+    let (first, new) = sessions.find_or_begin(&Principal::anonymous(), &over(1)).unwrap();
     assert!(new);
-    let (again, new) = sessions.find_or_begin(&over(1)).unwrap();
+    let (again, new) = sessions.find_or_begin(&Principal::anonymous(), &over(1)).unwrap();
     assert!(Arc::ptr_eq(&first, &again) && !new);
-    let (other, _) = sessions.find_or_begin(&over(2)).unwrap();
+    let (other, _) = sessions.find_or_begin(&Principal::anonymous(), &over(2)).unwrap();
     assert!(!Arc::ptr_eq(&first, &other));
 
     let with_cookie = Caller { cookie: Some(first.id.clone()), ..over(2) };
-    assert!(Arc::ptr_eq(&first, &sessions.find_or_begin(&with_cookie).unwrap().0));
+    assert!(Arc::ptr_eq(&first, &sessions.find_or_begin(&Principal::anonymous(), &with_cookie).unwrap().0));
 
     let with_token = |connection| Caller { token: Some("secret".into()), ..over(connection) };
-    let (by_token, _) = sessions.find_or_begin(&with_token(1)).unwrap();
+    let (by_token, _) = sessions.find_or_begin(&Principal::anonymous(), &with_token(1)).unwrap();
     assert!(!Arc::ptr_eq(&first, &by_token));
-    assert!(Arc::ptr_eq(&by_token, &sessions.find_or_begin(&with_token(9)).unwrap().0));
+    assert!(Arc::ptr_eq(&by_token, &sessions.find_or_begin(&Principal::anonymous(), &with_token(9)).unwrap().0));
 
     let forgotten = Caller { cookie: Some("of an earlier primary".into()), ..over(7) };
-    let (fresh, new) = sessions.find_or_begin(&forgotten).unwrap();
+    let (fresh, new) = sessions.find_or_begin(&Principal::anonymous(), &forgotten).unwrap();
     assert!(new && fresh.id != "of an earlier primary");
 }
 
@@ -93,8 +94,8 @@ async fn options_and_temporary_tables_are_the_sessions_own() {
     let (sessions, catalog) = sessions(folder.path()).await;
     let name = TableName::new(DEFAULT_CATALOG, DEFAULT_SCHEMA, "t");
     catalog.create(&name, table(&catalog, "durable"), OnExists::Fail).await.unwrap();
-    let (mine, _) = sessions.find_or_begin(&over(1)).unwrap();
-    let (yours, _) = sessions.find_or_begin(&over(2)).unwrap();
+    let (mine, _) = sessions.find_or_begin(&Principal::anonymous(), &over(1)).unwrap();
+    let (yours, _) = sessions.find_or_begin(&Principal::anonymous(), &over(2)).unwrap();
     mine.temporary().put(name, table(&catalog, "temporary"));
     assert_eq!(column_of_t(&mine).await, "temporary");
     assert_eq!(column_of_t(&yours).await, "durable");
@@ -103,7 +104,7 @@ async fn options_and_temporary_tables_are_the_sessions_own() {
     assert_eq!(mine.state().config().batch_size(), 17);
     assert_ne!(yours.state().config().batch_size(), 17);
     let refused = mine.set_option("datafusion.runtime.memory_limit", "1G").unwrap_err();
-    assert_eq!(refused.kind(), "unsupported");
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
 }
 
 #[tokio::test]
@@ -114,7 +115,7 @@ async fn files_of_temporary_tables_go_with_their_session() {
     let Record::Table(of) = &record else { unreachable!() };
     let root = of.managed().unwrap().root.place().local_path().unwrap();
     std::fs::create_dir_all(&root).unwrap();
-    let (session, _) = sessions.find_or_begin(&over(1)).unwrap();
+    let (session, _) = sessions.find_or_begin(&Principal::anonymous(), &over(1)).unwrap();
     session.temporary().put(session.resolve("t"), record);
     assert!(sessions.close(&session.id.clone()).await);
     catalog.collect_garbage().await.unwrap();
@@ -127,7 +128,7 @@ async fn files_of_temporary_tables_go_with_their_session() {
 async fn functions_follow_an_option_that_no_statement_has_set() {
     let folder = tempfile::tempdir().unwrap();
     let (sessions, _) = sessions(folder.path()).await;
-    let (session, _) = sessions.find_or_begin(&over(1)).unwrap();
+    let (session, _) = sessions.find_or_begin(&Principal::anonymous(), &over(1)).unwrap();
     session.set_option("datafusion.execution.time_zone", "America/New_York").unwrap();
     let plan = session.state().create_logical_plan("select to_timestamp('2024-01-15')").await.unwrap();
     let zone = |data_type: &DataType| match data_type {

@@ -10,6 +10,7 @@ pub enum Leaves {
     Things,
 }
 
+/// What `sql` leaves in its session. What cannot be told by its words counts as [`Leaves::Things`].
 pub fn leaves(sql: &str) -> Leaves {
     let first = words(sql).next().unwrap_or_default();
     if ["SET", "RESET"].iter().any(|of| of.eq_ignore_ascii_case(first)) {

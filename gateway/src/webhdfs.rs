@@ -12,33 +12,30 @@
 //!
 //! Requests have no names here, as others have (`core/src/wfs/outcome.rs`): a client that asks again after a lost answer asks anew.
 
-use crate::driver::{Driver, ExecutorEntry, Standing};
 use axum::extract::{Path, Query, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::sync::Arc;
 use windlass_connectors::wfs::hadoop::Parameters;
-use windlass_connectors::wfs::{Wfs, WfsError};
+use windlass_core::access::Principal;
 use windlass_core::wfs::FsPath;
-use windlass_proto::v1;
-use windlass_proto::v1::file_error::Kind;
-use windlass_proto::v1::file_request::Ask;
+use windlass_scheduler::services::files::{EntryKind, EntryView, Files, FilesError};
 
-/// Entries in one page of `LISTSTATUS_BATCH`, and that are asked for at a time.
-const PAGE: u32 = 1_000;
+/// Entries in one page of `LISTSTATUS_BATCH`.
+const PAGE: usize = 1_000;
 /// What every file and every folder has.
 const FILE_PERMISSION: &str = "644";
 const FOLDER_PERMISSION: &str = "755";
 /// Of a folder, and of files whose blocks were given no other size.
 const BLOCK_BYTES: u64 = 128 << 20;
 
-struct Service {
-    wfs: Wfs,
-    driver: Driver,
+/// One request.
+struct Asked {
+    files: Files,
+    by: Principal,
 }
 
 /// An answer of HDFS to what cannot be done.
@@ -62,17 +59,19 @@ impl From<String> for Refusal {
     }
 }
 
-impl From<WfsError> for Refusal {
-    fn from(error: WfsError) -> Self {
-        let (status, exception) = match error.kind() {
-            Some(Kind::NotFound) => (StatusCode::NOT_FOUND, "FileNotFoundException"),
-            Some(Kind::AlreadyExists | Kind::IsFolder) => (StatusCode::FORBIDDEN, "FileAlreadyExistsException"),
-            Some(Kind::NotFolder) => (StatusCode::FORBIDDEN, "ParentNotDirectoryException"),
-            Some(Kind::NotEmpty) => (StatusCode::FORBIDDEN, "PathIsNotEmptyDirectoryException"),
-            Some(Kind::QuotaExceeded) => (StatusCode::FORBIDDEN, "QuotaExceededException"),
-            Some(Kind::Invalid) => (StatusCode::BAD_REQUEST, "IllegalArgumentException"),
-            Some(_) => (StatusCode::FORBIDDEN, "IOException"),
-            None => (StatusCode::SERVICE_UNAVAILABLE, "RetriableException"),
+impl From<FilesError> for Refusal {
+    fn from(error: FilesError) -> Self {
+        let (status, exception) = match &error {
+            FilesError::NotFound(_) => (StatusCode::NOT_FOUND, "FileNotFoundException"),
+            FilesError::AlreadyExists(_) | FilesError::IsFolder(_) => {
+                (StatusCode::FORBIDDEN, "FileAlreadyExistsException")
+            }
+            FilesError::NotFolder(_) => (StatusCode::FORBIDDEN, "ParentNotDirectoryException"),
+            FilesError::NotEmpty(_) => (StatusCode::FORBIDDEN, "PathIsNotEmptyDirectoryException"),
+            FilesError::QuotaExceeded(_) => (StatusCode::FORBIDDEN, "QuotaExceededException"),
+            FilesError::Invalid(_) => (StatusCode::BAD_REQUEST, "IllegalArgumentException"),
+            FilesError::Refused(_) => (StatusCode::FORBIDDEN, "IOException"),
+            FilesError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "RetriableException"),
         };
         Refusal { status, exception, message: error.to_string() }
     }
@@ -92,52 +91,53 @@ impl IntoResponse for Refusal {
     }
 }
 
-pub(crate) fn routes(wfs: Wfs, driver: Driver) -> Router {
-    let root = |state, method, query| answer(state, method, Path(String::new()), query);
+pub(crate) fn routes(files: Files) -> Router {
+    let root = |state, by, method, query| answer(state, by, method, Path(String::new()), query);
     Router::new()
         .route("/webhdfs/v1", any(root))
         .route("/webhdfs/v1/", any(root))
         .route("/webhdfs/v1/{*path}", any(answer))
-        .with_state(Arc::new(Service { wfs, driver }))
+        .with_state(files)
 }
 
 async fn answer(
-    State(service): State<Arc<Service>>,
+    State(files): State<Files>,
+    Extension(by): Extension<Principal>,
     method: Method,
     Path(path): Path<String>,
     Query(parameters): Query<HashMap<String, String>>,
 ) -> Response {
     let parameters = Parameters::new(parameters);
+    let asked = Asked { files, by };
     let answered = match FsPath::parse(&path) {
-        Ok(path) => service.answer(method.as_str(), &path, &parameters).await,
+        Ok(path) => asked.answer(method.as_str(), &path, &parameters).await,
         Err(error) => Err(error.to_string().into()),
     };
     answered.unwrap_or_else(IntoResponse::into_response)
 }
 
-impl Service {
+impl Asked {
     async fn answer(&self, method: &str, path: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
-        let at = path.as_str();
         match (method, parameters.operation().as_str()) {
-            ("GET", "GETFILESTATUS") => self.status(at).await,
-            ("GET", "LISTSTATUS") => self.list(at).await,
-            ("GET", "LISTSTATUS_BATCH") => self.list_batch(at, parameters.text("startafter")).await,
-            ("GET", "GETCONTENTSUMMARY") => self.summary(at).await,
+            ("GET", "GETFILESTATUS") => self.status(path).await,
+            ("GET", "LISTSTATUS") => self.list(path).await,
+            ("GET", "LISTSTATUS_BATCH") => self.list_batch(path, parameters.text("startafter")).await,
+            ("GET", "GETCONTENTSUMMARY") => self.summary(path).await,
             ("GET", "GETHOMEDIRECTORY") => Ok(Json(json!({ "Path": "/" })).into_response()),
             ("GET", "OPEN") => self.open(path, parameters).await,
             ("PUT", "MKDIRS") => {
                 of_permission(parameters, FOLDER_PERMISSION)?;
-                let ask = Ask::Mkdir(v1::MkdirRequest { path: at.into(), parents: true });
-                self.act(ask).await
+                self.files.make_folder(&self.by, path).await?;
+                Ok(done(true))
             }
             ("PUT", "RENAME") => self.rename(path, parameters).await,
-            ("PUT", "SETREPLICATION") => self.set_replication(at, parameters).await,
+            ("PUT", "SETREPLICATION") => self.set_replication(path, parameters).await,
             ("PUT", "CREATE") => {
                 of_permission(parameters, FILE_PERMISSION)?;
                 self.create(path, parameters).await
             }
             ("POST", "APPEND") => self.append(path, parameters).await,
-            ("DELETE", "DELETE") => self.delete(at, parameters).await,
+            ("DELETE", "DELETE") => self.delete(path, parameters).await,
             ("PUT", "SETPERMISSION" | "SETOWNER") => {
                 Err(Refusal::unsupported("wfs:// keeps no owners and permissions: there are no users yet"))
             }
@@ -149,101 +149,87 @@ impl Service {
         }
     }
 
-    async fn status(&self, path: &str) -> Result<Response, Refusal> {
-        let entry = self.wfs.stat(path).await?;
+    async fn status(&self, path: &FsPath) -> Result<Response, Refusal> {
+        let entry = self.files.stat(&self.by, path).await?;
         Ok(Json(json!({ "FileStatus": file_status(&entry, "") })).into_response())
     }
 
-    async fn list(&self, path: &str) -> Result<Response, Refusal> {
-        let entry = self.wfs.stat(path).await?;
-        let mut statuses = Vec::new();
-        if entry.file_bytes().is_some() {
-            statuses.push(file_status(&entry, ""));
-        } else {
-            let mut after = None;
-            loop {
-                let page = self.wfs.list(path, false, after, PAGE).await?;
-                statuses.extend(page.iter().map(|entry| file_status(entry, name(&entry.path))));
-                match page.last().filter(|_| page.len() == PAGE as usize) {
-                    Some(last) => after = Some(last.path.clone()),
-                    None => break,
-                }
+    async fn list(&self, path: &FsPath) -> Result<Response, Refusal> {
+        let entry = self.files.stat(&self.by, path).await?;
+        let statuses: Vec<Value> = match entry.is_folder() {
+            false => vec![file_status(&entry, "")],
+            true => {
+                let held = self.files.list(&self.by, path, None, usize::MAX).await?;
+                held.iter().map(|entry| file_status(entry, entry.name())).collect()
             }
-        }
+        };
         Ok(Json(json!({ "FileStatuses": { "FileStatus": statuses } })).into_response())
     }
 
-    async fn list_batch(&self, path: &str, after: Option<&str>) -> Result<Response, Refusal> {
-        let after = after.map(|after| format!("{}/{}", path.trim_end_matches('/'), after.trim_start_matches('/')));
-        let held = self.wfs.stat(path).await?.folder().map_or(0, |folder| folder.files + folder.folders);
-        let page = self.wfs.list(path, false, after, PAGE).await?;
-        let statuses: Vec<Value> = page.iter().map(|entry| file_status(entry, name(&entry.path))).collect();
+    async fn list_batch(&self, path: &FsPath, after: Option<&str>) -> Result<Response, Refusal> {
+        let held = match self.files.stat(&self.by, path).await?.kind {
+            EntryKind::Folder { files, folders, .. } => files + folders,
+            EntryKind::File { .. } => 0,
+        };
+        let page = self.files.list(&self.by, path, after, PAGE).await?;
+        let statuses: Vec<Value> = page.iter().map(|entry| file_status(entry, entry.name())).collect();
         // At most so many: HDFS says how many are left, and clients ask for as long as there are some.
-        let remaining = if page.len() < PAGE as usize { 0 } else { held.saturating_sub(page.len() as u64) };
+        let remaining = if page.len() < PAGE { 0 } else { held.saturating_sub(page.len() as u64) };
         let listing = json!({
             "partialListing": { "FileStatuses": { "FileStatus": statuses } }, "remainingEntries": remaining,
         });
         Ok(Json(json!({ "DirectoryListing": listing })).into_response())
     }
 
-    async fn summary(&self, path: &str) -> Result<Response, Refusal> {
-        let entry = self.wfs.stat(path).await?;
+    async fn summary(&self, path: &FsPath) -> Result<Response, Refusal> {
         let limit = |limit: Option<u64>| limit.map_or(json!(-1), |limit| json!(limit));
-        let summary = match (&entry.detail, entry.folder()) {
-            (Some(v1::file_entry::Detail::File(file)), _) => json!({
-                "directoryCount": 0, "fileCount": 1, "length": file.bytes, "quota": -1, "spaceQuota": -1,
-                "spaceConsumed": file.replicated_bytes,
+        let summary = match self.files.stat(&self.by, path).await?.kind {
+            EntryKind::File { bytes, replicated_bytes, .. } => json!({
+                "directoryCount": 0, "fileCount": 1, "length": bytes, "quota": -1, "spaceQuota": -1,
+                "spaceConsumed": replicated_bytes,
             }),
-            (_, folder) => {
-                let folder = folder.cloned().unwrap_or_default();
-                json!({
-                    "directoryCount": folder.folders + 1, "fileCount": folder.files, "length": folder.bytes,
-                    "quota": limit(folder.quota_files), "spaceQuota": limit(folder.quota_bytes),
-                    "spaceConsumed": folder.replicated_bytes,
-                })
-            }
+            EntryKind::Folder { files, folders, bytes, replicated_bytes, quota_files, quota_bytes } => json!({
+                "directoryCount": folders + 1, "fileCount": files, "length": bytes,
+                "quota": limit(quota_files), "spaceQuota": limit(quota_bytes), "spaceConsumed": replicated_bytes,
+            }),
         };
         Ok(Json(json!({ "ContentSummary": summary })).into_response())
-    }
-
-    async fn act(&self, ask: Ask) -> Result<Response, Refusal> {
-        self.wfs.act(ask).await?;
-        Ok(Json(json!({ "boolean": true })).into_response())
     }
 
     /// As the contract of Hadoop's FileSystem has it: no, rather than an error, where something is in the way or missing; into a folder
     /// that is there; and yes where nothing is to be done.
     async fn rename(&self, from: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
-        let mut to = parameters.destination()?.as_str().to_string();
-        if self.wfs.stat(&to).await.is_ok_and(|entry| entry.folder().is_some()) {
-            to = format!("{}/{}", to.trim_end_matches('/'), from.name().unwrap_or_default());
+        let mut to = parameters.destination()?;
+        if self.files.stat(&self.by, &to).await.is_ok_and(|entry| entry.is_folder()) {
+            let into = format!("{}/{}", to.as_str().trim_end_matches('/'), from.name().unwrap_or_default());
+            to = FsPath::parse(&into).map_err(|error| error.to_string())?;
         }
-        let from = from.as_str().to_string();
-        let ask = Ask::Rename(v1::RenameRequest { from, to, overwrite: false, parents: false, prune: false });
-        let renamed = match self.wfs.act(ask).await {
-            Ok(()) => true,
-            Err(error) => match error.kind() {
-                Some(Kind::NotFound | Kind::AlreadyExists | Kind::IsFolder | Kind::NotFolder | Kind::Invalid) => false,
-                _ => return Err(error.into()),
-            },
-        };
-        Ok(Json(json!({ "boolean": renamed })).into_response())
+        match self.files.rename(&self.by, from, &to).await {
+            Ok(()) => Ok(done(true)),
+            Err(
+                FilesError::NotFound(_)
+                | FilesError::AlreadyExists(_)
+                | FilesError::IsFolder(_)
+                | FilesError::NotFolder(_)
+                | FilesError::Invalid(_),
+            ) => Ok(done(false)),
+            Err(error) => Err(error.into()),
+        }
     }
 
-    async fn set_replication(&self, path: &str, parameters: &Parameters) -> Result<Response, Refusal> {
+    async fn set_replication(&self, path: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
         let replication = parameters.replication()?.unwrap_or(3);
-        if self.wfs.stat(path).await?.folder().is_some() {
-            return Ok(Json(json!({ "boolean": false })).into_response());
+        if self.files.stat(&self.by, path).await?.is_folder() {
+            return Ok(done(false));
         }
-        self.act(Ask::SetReplication(v1::SetReplicationRequest { path: path.into(), replication })).await
+        self.files.set_replication(&self.by, path, replication).await?;
+        Ok(done(true))
     }
 
-    async fn delete(&self, path: &str, parameters: &Parameters) -> Result<Response, Refusal> {
-        let recursive = parameters.flag("recursive")?;
-        let ask = Ask::Delete(v1::DeleteRequest { path: path.into(), recursive, trash: false, prune: false });
-        match self.wfs.act(ask).await {
-            Ok(()) => Ok(Json(json!({ "boolean": true })).into_response()),
-            Err(error) if error.kind() == Some(Kind::NotFound) => Ok(Json(json!({ "boolean": false })).into_response()),
+    async fn delete(&self, path: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
+        match self.files.remove(&self.by, path, parameters.flag("recursive")?).await {
+            Ok(()) => Ok(done(true)),
+            Err(FilesError::NotFound(_)) => Ok(done(false)),
             Err(error) => Err(error.into()),
         }
     }
@@ -251,13 +237,11 @@ impl Service {
     async fn open(&self, path: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
         let offset: u64 = parameters.number("offset")?.unwrap_or(0);
         parameters.number::<u64>("length")?;
-        let located = self.wfs.locate(path.as_str(), offset..offset.saturating_add(1)).await;
-        let located = located.map_err(|error| not_a_file(path, error))?;
-        let size = located.entry.as_ref().and_then(v1::FileEntry::file_bytes).unwrap_or(0);
+        let located = self.files.locate(&self.by, path, offset).await;
+        let (size, holder) = located.map_err(|error| not_a_file(path, error))?;
         if offset > size {
             return Err(format!("{path} ends at byte {size}, and byte {offset} was asked for").into());
         }
-        let holder = located.blocks.into_iter().flat_map(|block| block.holders).next().map(|holder| holder.address);
         self.redirect(path, parameters, holder).await
     }
 
@@ -266,8 +250,8 @@ impl Service {
         parameters.replication()?;
         parameters.number::<u64>("blocksize")?;
         let overwrite = parameters.flag("overwrite")?;
-        match self.wfs.stat(path.as_str()).await {
-            Ok(entry) if entry.folder().is_some() || !overwrite => {
+        match self.files.stat(&self.by, path).await {
+            Ok(entry) if entry.is_folder() || !overwrite => {
                 return Err(Refusal {
                     status: StatusCode::FORBIDDEN,
                     exception: "FileAlreadyExistsException",
@@ -275,16 +259,16 @@ impl Service {
                 });
             }
             Ok(_) => {}
-            Err(error) if error.kind() == Some(Kind::NotFound) => {}
+            Err(FilesError::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
         }
         self.redirect(path, parameters, None).await
     }
 
     async fn append(&self, path: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
-        match self.wfs.stat(path.as_str()).await?.folder() {
-            None => self.redirect(path, parameters, None).await,
-            Some(_) => Err(is_a_folder(path)),
+        match self.files.stat(&self.by, path).await?.is_folder() {
+            false => self.redirect(path, parameters, None).await,
+            true => Err(is_a_folder(path)),
         }
     }
 
@@ -297,14 +281,7 @@ impl Service {
     ) -> Result<Response, Refusal> {
         let address = match holder {
             Some(holder) => Some(holder),
-            None => {
-                let stays = |entry: &ExecutorEntry| !matches!(entry.state, Standing::Draining | Standing::Leaving);
-                let is_core = |entry: &ExecutorEntry| entry.register.role == i32::from(v1::Role::Core);
-                let mut all = self.driver.executors().await;
-                all.retain(|entry| is_core(entry) && stays(entry));
-                let turn = uuid::Uuid::new_v4().as_u64_pair().0 as usize;
-                all.get(turn % all.len().max(1)).map(|entry| entry.register.address.clone())
-            }
+            None => self.files.any_holder(&self.by).await,
         };
         let retriable = |message: String| Refusal {
             status: StatusCode::SERVICE_UNAVAILABLE,
@@ -325,11 +302,15 @@ fn is_a_folder(path: &FsPath) -> Refusal {
     Refusal { status: StatusCode::NOT_FOUND, exception: "FileNotFoundException", message }
 }
 
-fn not_a_file(path: &FsPath, error: WfsError) -> Refusal {
-    match error.kind() {
-        Some(Kind::IsFolder) => is_a_folder(path),
-        _ => error.into(),
+fn not_a_file(path: &FsPath, error: FilesError) -> Refusal {
+    match error {
+        FilesError::IsFolder(_) => is_a_folder(path),
+        error => error.into(),
     }
+}
+
+fn done(done: bool) -> Response {
+    Json(json!({ "boolean": done })).into_response()
 }
 
 /// What is asked for is what there is: other permissions are not kept, so nobody is told that they are. Hadoop's clients ask for these unless
@@ -343,14 +324,10 @@ fn of_permission(parameters: &Parameters, kept: &str) -> Result<(), Refusal> {
     }
 }
 
-fn name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or_default()
-}
-
-fn file_status(entry: &v1::FileEntry, suffix: &str) -> Value {
-    let (kind, length, replication, children, permission) = match (&entry.detail, entry.folder()) {
-        (Some(v1::file_entry::Detail::File(file)), _) => ("FILE", file.bytes, file.replication, 0, FILE_PERMISSION),
-        (_, folder) => ("DIRECTORY", 0, 0, folder.map_or(0, |folder| folder.files + folder.folders), FOLDER_PERMISSION),
+fn file_status(entry: &EntryView, suffix: &str) -> Value {
+    let (kind, length, replication, children, permission) = match entry.kind {
+        EntryKind::File { bytes, replication, .. } => ("FILE", bytes, replication, 0, FILE_PERMISSION),
+        EntryKind::Folder { files, folders, .. } => ("DIRECTORY", 0, 0, files + folders, FOLDER_PERMISSION),
     };
     json!({
         "accessTime": entry.modified_ms, "blockSize": if kind == "FILE" { BLOCK_BYTES } else { 0 },

@@ -1,0 +1,67 @@
+//! Watching and cancelling a statement while it runs.
+
+use crate::backend::Backend;
+use crate::error::{ClientError, Result};
+use crate::jobs::Progress;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A statement that was sent, or soon will be.
+#[derive(Clone)]
+pub struct QueryHandle {
+    backend: Arc<dyn Backend>,
+    query: String,
+}
+
+impl fmt::Debug for QueryHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("QueryHandle").field(&self.query).finish()
+    }
+}
+
+/// How long [`QueryHandle::cancel`] looks for the statement's job.
+const CANCEL_LOOKUP: Duration = Duration::from_secs(2);
+
+impl QueryHandle {
+    pub(crate) fn new(backend: Arc<dyn Backend>, query: String) -> QueryHandle {
+        QueryHandle { backend, query }
+    }
+
+    /// The id that the client gave the statement.
+    pub fn id(&self) -> &str {
+        &self.query
+    }
+
+    /// Progress, from now until the statement ends. The last message says what ran.
+    pub fn progress(&self) -> BoxStream<'static, Result<Progress>> {
+        self.backend.watch(&self.query)
+    }
+
+    /// Cancels the statement on the cluster, if it runs. Whoever awaits it gets [`ClientError::Cancelled`].
+    ///
+    /// A statement that is no job yet (it is being planned) ends when the future that runs it is dropped.
+    pub async fn cancel(&self) -> Result<()> {
+        let mut progress = self.progress();
+        let found = tokio::time::timeout(CANCEL_LOOKUP, async {
+            while let Some(item) = progress.next().await {
+                let item = item?;
+                if item.is_last() {
+                    return Ok(None);
+                }
+                if item.job.is_some() {
+                    return Ok(item.job);
+                }
+            }
+            Ok::<_, ClientError>(None)
+        })
+        .await;
+        match found {
+            Ok(Ok(Some(job))) => self.backend.cancel(job).await.map(|_| ()),
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(None)) | Err(_) => Ok(()),
+        }
+    }
+}

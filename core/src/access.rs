@@ -1,0 +1,33 @@
+//! Who asks for something.
+
+use std::fmt;
+
+/// The user or process on whose behalf a request is made. Users are not authenticated: everybody has every right, and a name is what the
+/// client says it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Principal {
+    name: String,
+}
+
+impl Principal {
+    /// Somebody who gives no name.
+    pub fn anonymous() -> Self {
+        Self::default()
+    }
+
+    /// The user of this name. An empty name is [`Principal::anonymous`].
+    pub fn user(name: impl Into<String>) -> Self {
+        Principal { name: name.into() }
+    }
+
+    /// The user's name; empty when none was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.name.is_empty() { "anonymous" } else { &self.name })
+    }
+}

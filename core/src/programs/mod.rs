@@ -1,0 +1,591 @@
+//! Submissions: scripts of statements that go on without whoever sent them. One machine for each submission.
+//!
+//! ```text
+//!            texts are stored           job runs: the submitter hears     ended, not the last: position is stored
+//! storing ──────────────────> running n ──────────────────────────> running n ──────────────────────> running n + 1
+//!                                 │ ended: the last, failed, cancelled                 │ this leader stops leading
+//!                                 v                                                    v
+//!                             recording ──listed as ended──> forgetting ──> over     left: the next leader finds it
+//!
+//! found ──session as earlier statements left it──> restoring ──(primaries died while they planned it)──> hesitating
+//!             │ it cannot be had again                 │                                                     │ 10 s
+//!             v                                        v                                                     v
+//!         recording (failed)                     counting: one more try is stored <──────────────────────────┘
+//!                                                      │ enough tries: recording (failed)
+//!                                                      v
+//!                                                  running n, as one that may have happened already
+//! ```
+//!
+//! The shell persists, then sends, then replies, and tells the machine what became of it with the next event. The texts are stored once;
+//! each step stores its position and nothing else.
+//!
+//! Invariants, each held by `simulation`:
+//! - A statement begins after the one before it has ended, and that it has is durable. What an earlier leader may have begun is begun as
+//!   such, so that what happened does not happen again.
+//! - What primaries die of while they plan it is begun by [`UNPLANNED`] of them at most, in a row, and no statement by more than [`BEGUN`].
+//! - Once a cancellation was answered, no leader begins another statement.
+//! - A submission is listed as ended before the store forgets it.
+
+#[cfg(test)]
+mod simulation;
+
+use crate::time::Instant;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Primaries that may end, in a row, while they plan one statement.
+pub const UNPLANNED: u32 = 3;
+/// Primaries that may begin one statement.
+pub const BEGUN: u32 = 100;
+/// How long a statement waits that a primary began again and did not live to run: it may be what primaries die of, and there is time to
+/// cancel it.
+pub const HESITATION: Duration = Duration::from_secs(10);
+
+/// How often a statement was begun that is sent again, or gone on with. Stored under the statement's name before it is begun again; one that
+/// is begun for the first time has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tries {
+    /// Primaries that have begun it.
+    pub begun: u32,
+    /// Those of them, in a row, that ended before its job ran.
+    pub unplanned: u32,
+}
+
+impl Tries {
+    /// What is known of a statement whose first try was not known to be one of several.
+    const FIRST: Tries = Tries { begun: 1, unplanned: 1 };
+
+    /// Counts one more. It must be durable before the statement is begun again.
+    ///
+    /// # Errors
+    /// The tries so far: they were enough.
+    pub fn again(before: Option<Tries>) -> Result<Tries, Tries> {
+        let before = before.unwrap_or(Tries::FIRST);
+        match before.unplanned >= UNPLANNED || before.begun >= BEGUN {
+            true => Err(before),
+            false => Ok(Tries { begun: before.begun + 1, unplanned: before.unplanned + 1 }),
+        }
+    }
+
+    /// This primary has lived to run it. What follows is the scheduler's to survive, and leaders may change for other reasons while a long
+    /// statement runs.
+    pub fn planned(self) -> Tries {
+        Tries { unplanned: 0, ..self }
+    }
+
+    /// A primary has begun it again, and no job of it has run since.
+    pub fn is_suspect(before: Option<Tries>) -> bool {
+        before.is_some_and(|tries| tries.unplanned > 0)
+    }
+}
+
+/// How far a submission is: all that a step of it stores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The first statement that has not ended, from 0.
+    pub next: u32,
+    /// No further statement is to begin.
+    pub cancelled: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The submission was handed over, or a leader has found one that an earlier leader had.
+    Begun,
+    /// What became of [`Output::persist`].
+    Persisted(Said),
+    /// What became of [`Effect::Restore`]: whether the session is as the earlier statements left it.
+    Restored(bool),
+    /// The job of the statement that was begun runs, or it needs none.
+    Planned,
+    /// What became of [`Effect::Begin`].
+    Ended(Ended),
+    /// The record of [`Effect::Record`] is where lists find it.
+    Recorded,
+    /// Somebody asks that it ends. May come at any time, and more than once.
+    Cancel,
+    /// The deadline that [`Program::next_deadline`] named has come.
+    Tick,
+}
+
+/// What the metadata store said to a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    Done,
+    /// Nothing was changed.
+    Refused,
+    /// Another primary leads, or whether it was done cannot be found out: who leads then finds what is there.
+    LeftToNext,
+}
+
+/// How a statement ended here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Done,
+    Failed,
+    /// It was stopped, as [`Effect::Stop`] asks.
+    Stopped,
+    /// Another primary leads, or whether it happened cannot be found out.
+    LeftToNext,
+}
+
+/// What a step asks the shell to do. Of `persist` and `send` at most one is there; a step without both waits for an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    pub persist: Option<Vec<Change>>,
+    pub send: Option<Effect>,
+    pub reply: Vec<Reply>,
+    pub facts: Vec<Fact>,
+}
+
+/// Part of one transaction. Statements go by their numbers; the shell has names for them that no other submission has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The texts, and who sent them.
+    Put,
+    Position(Position),
+    Tries {
+        statement: u32,
+        tries: Tries,
+    },
+    ForgetTries {
+        statement: u32,
+    },
+    /// The texts and the position.
+    Forget,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Make the session again that the statements before this one have left: options that they set. It cannot be had again where they made
+    /// things that went with their primary.
+    Restore { before: u32 },
+    /// Run a statement. `again`: a leader may have begun it, so ask first whether it has happened.
+    Begin { statement: u32, again: bool },
+    /// Stop the statement that runs. It ends in any case.
+    Stop { statement: u32 },
+    /// List the submission as ended. May be done twice.
+    Record(Outcome),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Finished,
+    Cancelled,
+    /// This statement failed, or could not be begun.
+    Failed {
+        statement: u32,
+        why: Why,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// With the error that it ended with.
+    Statement,
+    /// Things that earlier statements made went with their primary.
+    SessionLost,
+    /// So many primaries have begun it and not ended it.
+    Exhausted(Tries),
+    /// The store refused to note that the statement is begun again, or that it has ended.
+    NotNoted,
+}
+
+/// What people hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// To the submitter, once: it goes on, whoever leads.
+    Accepted,
+    /// To the submitter, once: nothing goes on. The outcome is present when statements of it were tried.
+    Refused(Option<Outcome>),
+    /// To whoever cancels: no further statement begins, whoever leads.
+    Cancelling,
+    /// To whoever cancels: the submission has ended before.
+    HasEnded,
+    /// To whoever cancels: this primary cannot say so; ask the one that leads.
+    NotCancelled,
+}
+
+/// What happened, for logs and lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// The statement is at its turn.
+    At { statement: u32 },
+    /// Primaries have not lived to run it, so it waits.
+    Hesitates { statement: u32 },
+    /// The next leader goes on with it.
+    Left,
+    /// It has ended, and the store may have the next leader go on with it.
+    NotForgotten,
+}
+
+/// One submission. See the module for its states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    statements: u32,
+    position: Position,
+    /// Of the statement at `position.next`.
+    tries: Option<Tries>,
+    state: State,
+    /// The submitter has not heard anything.
+    submitter_waits: bool,
+    /// Those who cancel have not heard whether it is durable.
+    cancels_waiting: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    New,
+    Found,
+    Storing,
+    Restoring,
+    Hesitating {
+        until: Instant,
+    },
+    Counting,
+    Running {
+        planned: bool,
+        stopping: bool,
+    },
+    /// That its job runs is being stored. `ended`: how the statement ended meanwhile.
+    Noting {
+        ended: Option<Ended>,
+    },
+    Advancing,
+    /// That it is cancelled is being stored.
+    Cancelling(Before),
+    Recording(Outcome),
+    Forgetting,
+    Over {
+        forgotten: bool,
+    },
+    Left,
+}
+
+/// What goes on while a cancellation is stored, or would go on without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    Found,
+    /// `done`: what became of it meanwhile.
+    Restoring {
+        done: Option<bool>,
+    },
+    Hesitating {
+        until: Instant,
+    },
+    Beginning {
+        again: bool,
+    },
+    /// `ended`: how the statement ended meanwhile.
+    Running {
+        planned: bool,
+        ended: Option<Ended>,
+    },
+}
+
+impl Program {
+    /// So many statements, at least one, that were handed over just now.
+    pub fn new(statements: u32) -> Self {
+        Program { submitter_waits: true, ..Program::at(statements, Position::default(), None, State::New) }
+    }
+
+    /// One that an earlier leader left. `tries`: of the statement at `position.next`, as they are stored.
+    pub fn found(statements: u32, position: Position, tries: Option<Tries>) -> Self {
+        Program::at(statements, position, tries, State::Found)
+    }
+
+    fn at(statements: u32, position: Position, tries: Option<Tries>, state: State) -> Self {
+        Program { statements, position, tries, state, submitter_waits: false, cancels_waiting: 0 }
+    }
+
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Nothing more will be asked for here.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Over { .. } | State::Left)
+    }
+
+    /// When the machine wants an [`Event::Tick`], if nothing else happens before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Hesitating { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Takes one event and says what follows from it. An event that fits nothing that goes on changes nothing.
+    pub fn step(&mut self, now: Instant, event: Event) -> Output {
+        let mut out = Output::default();
+        if event == Event::Cancel {
+            self.cancel(&mut out);
+            return out;
+        }
+        match (self.state, event) {
+            (State::New, Event::Begun) => self.persist(State::Storing, vec![Change::Put], &mut out),
+            (State::Storing, Event::Persisted(Said::Done)) => self.begin(false, &mut out),
+            (State::Storing, Event::Persisted(Said::Refused)) => {
+                self.tell_submitter(Reply::Refused(None), &mut out);
+                self.over(true, &mut out);
+            }
+            // It goes on if the store has it.
+            (State::Storing, Event::Persisted(Said::LeftToNext)) => {
+                self.tell_submitter(Reply::Refused(None), &mut out);
+                self.leave(&mut out);
+            }
+
+            (State::Found, Event::Begun) => self.follow(&mut out),
+            (State::Restoring, Event::Restored(done)) => self.restored(now, done, &mut out),
+            (State::Hesitating { until }, Event::Tick) if until <= now => self.count(&mut out),
+            (State::Counting, Event::Persisted(Said::Done)) => self.begin(true, &mut out),
+            (State::Advancing, Event::Persisted(Said::Done)) => {
+                self.position.next += 1;
+                self.tries = None;
+                self.begin(false, &mut out);
+            }
+            (State::Counting | State::Advancing, Event::Persisted(Said::Refused)) => self.fail(Why::NotNoted, &mut out),
+            (State::Counting | State::Advancing, Event::Persisted(Said::LeftToNext)) => self.leave(&mut out),
+
+            (State::Running { planned: false, stopping }, Event::Planned) => self.planned(stopping, &mut out),
+            (State::Running { stopping, .. }, Event::Ended(ended)) => self.ended(ended, stopping, &mut out),
+            (State::Noting { ended: None }, Event::Ended(ended)) => self.state = State::Noting { ended: Some(ended) },
+            // Whether it is noted or not: the next leader counts what it finds.
+            (State::Noting { ended: Some(ended) }, Event::Persisted(_)) => self.ended(ended, false, &mut out),
+            (State::Noting { ended: None }, Event::Persisted(_)) => {
+                self.state = State::Running { planned: true, stopping: false };
+                self.take_up_cancels(&mut out);
+            }
+
+            (State::Cancelling(Before::Restoring { done: None }), Event::Restored(done)) => {
+                self.state = State::Cancelling(Before::Restoring { done: Some(done) });
+            }
+            (State::Cancelling(Before::Running { ended, .. }), Event::Planned) => {
+                self.tell_submitter(Reply::Accepted, &mut out);
+                self.state = State::Cancelling(Before::Running { planned: true, ended });
+            }
+            (State::Cancelling(Before::Running { planned, ended: None }), Event::Ended(ended)) => {
+                self.state = State::Cancelling(Before::Running { planned, ended: Some(ended) });
+            }
+            (State::Cancelling(before), Event::Persisted(said)) => self.cancelled(now, before, said, &mut out),
+
+            (State::Recording(_), Event::Recorded) => {
+                let changes = vec![Change::Forget, Change::ForgetTries { statement: self.position.next }];
+                self.persist(State::Forgetting, changes, &mut out);
+            }
+            (State::Forgetting, Event::Persisted(said)) => self.over(said == Said::Done, &mut out),
+            _ => {}
+        }
+        out
+    }
+
+    fn persist(&mut self, state: State, changes: Vec<Change>, out: &mut Output) {
+        self.state = state;
+        out.persist = Some(changes);
+    }
+
+    fn follow(&mut self, out: &mut Output) {
+        if self.position.cancelled {
+            return self.record(Outcome::Cancelled, out);
+        }
+        if self.position.next >= self.statements {
+            return self.record(Outcome::Finished, out);
+        }
+        if self.cancels_waiting > 0 {
+            return self.store_cancellation(Before::Found, out);
+        }
+        self.state = State::Restoring;
+        out.send = Some(Effect::Restore { before: self.position.next });
+    }
+
+    fn restored(&mut self, now: Instant, done: bool, out: &mut Output) {
+        if !done {
+            return self.fail(Why::SessionLost, out);
+        }
+        if !Tries::is_suspect(self.tries) {
+            return self.count(out);
+        }
+        self.state = State::Hesitating { until: now + HESITATION };
+        out.facts.push(Fact::Hesitates { statement: self.position.next });
+    }
+
+    fn begin(&mut self, again: bool, out: &mut Output) {
+        if self.cancels_waiting > 0 {
+            return self.store_cancellation(Before::Beginning { again }, out);
+        }
+        let statement = self.position.next;
+        self.state = State::Running { planned: false, stopping: false };
+        out.facts.push(Fact::At { statement });
+        out.send = Some(Effect::Begin { statement, again });
+    }
+
+    /// A statement that an earlier leader may have begun.
+    fn count(&mut self, out: &mut Output) {
+        match Tries::again(self.tries) {
+            Ok(tries) => {
+                self.tries = Some(tries);
+                let statement = self.position.next;
+                self.persist(State::Counting, vec![Change::Tries { statement, tries }], out);
+            }
+            Err(tries) => self.fail(Why::Exhausted(tries), out),
+        }
+    }
+
+    fn planned(&mut self, stopping: bool, out: &mut Output) {
+        self.tell_submitter(Reply::Accepted, out);
+        self.state = State::Running { planned: true, stopping };
+        if Tries::is_suspect(self.tries) && !stopping {
+            let tries = self.tries.map_or(Tries::FIRST, Tries::planned);
+            self.tries = Some(tries);
+            let statement = self.position.next;
+            self.persist(State::Noting { ended: None }, vec![Change::Tries { statement, tries }], out);
+        }
+    }
+
+    fn ended(&mut self, ended: Ended, stopping: bool, out: &mut Output) {
+        match ended {
+            Ended::Done => self.advance(stopping, out),
+            Ended::Failed if !stopping => self.fail(Why::Statement, out),
+            Ended::Failed | Ended::Stopped => self.record(Outcome::Cancelled, out),
+            Ended::LeftToNext => self.leave(out),
+        }
+    }
+
+    fn advance(&mut self, stopping: bool, out: &mut Output) {
+        let statement = self.position.next;
+        if statement + 1 >= self.statements {
+            return self.record(Outcome::Finished, out);
+        }
+        if stopping {
+            return self.record(Outcome::Cancelled, out);
+        }
+        let position = Position { next: statement + 1, ..self.position };
+        let tried = self.tries.map(|_| Change::ForgetTries { statement });
+        let changes = [Change::Position(position)].into_iter().chain(tried).collect();
+        self.persist(State::Advancing, changes, out);
+    }
+
+    fn fail(&mut self, why: Why, out: &mut Output) {
+        self.record(Outcome::Failed { statement: self.position.next, why }, out);
+    }
+
+    fn record(&mut self, outcome: Outcome, out: &mut Output) {
+        self.state = State::Recording(outcome);
+        out.send = Some(Effect::Record(outcome));
+        let is_finished = outcome == Outcome::Finished;
+        self.tell_submitter(if is_finished { Reply::Accepted } else { Reply::Refused(Some(outcome)) }, out);
+    }
+
+    fn over(&mut self, forgotten: bool, out: &mut Output) {
+        self.state = State::Over { forgotten };
+        if !forgotten {
+            out.facts.push(Fact::NotForgotten);
+        }
+        self.tell_cancels(if forgotten { Reply::HasEnded } else { Reply::NotCancelled }, out);
+    }
+
+    fn leave(&mut self, out: &mut Output) {
+        self.state = State::Left;
+        out.facts.push(Fact::Left);
+        self.tell_submitter(Reply::Accepted, out);
+        self.tell_cancels(Reply::NotCancelled, out);
+    }
+
+    // ---- cancellation
+
+    fn cancel(&mut self, out: &mut Output) {
+        self.cancels_waiting += 1;
+        if self.position.cancelled {
+            return self.tell_cancels(Reply::Cancelling, out);
+        }
+        match self.state {
+            State::Over { forgotten } => self.over(forgotten, out),
+            State::Left => self.tell_cancels(Reply::NotCancelled, out),
+            // What the store is asked to do comes first.
+            _ => self.take_up_cancels(out),
+        }
+    }
+
+    /// Stores that the submission is cancelled, unless something is being stored.
+    fn take_up_cancels(&mut self, out: &mut Output) {
+        if self.cancels_waiting == 0 {
+            return;
+        }
+        match self.state {
+            State::Restoring => self.store_cancellation(Before::Restoring { done: None }, out),
+            State::Hesitating { until } => self.store_cancellation(Before::Hesitating { until }, out),
+            State::Running { planned, stopping: false } => {
+                self.store_cancellation(Before::Running { planned, ended: None }, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn store_cancellation(&mut self, before: Before, out: &mut Output) {
+        let position = Position { cancelled: true, ..self.position };
+        self.persist(State::Cancelling(before), vec![Change::Position(position)], out);
+    }
+
+    fn cancelled(&mut self, now: Instant, before: Before, said: Said, out: &mut Output) {
+        match said {
+            Said::Done => {
+                self.position.cancelled = true;
+                self.tell_cancels(Reply::Cancelling, out);
+            }
+            // It goes on as if nobody had asked.
+            Said::Refused => self.tell_cancels(Reply::NotCancelled, out),
+            Said::LeftToNext => return self.leave(out),
+        }
+        let stopping = self.position.cancelled;
+        match before {
+            Before::Running { ended: Some(ended), .. } => self.ended(ended, stopping, out),
+            Before::Running { planned, ended: None } if stopping => {
+                self.state = State::Running { planned, stopping };
+                out.send = Some(Effect::Stop { statement: self.position.next });
+            }
+            Before::Running { planned: true, ended: None } => self.planned(false, out),
+            Before::Running { planned: false, ended: None } => self.state = State::Running { planned: false, stopping },
+            _ if stopping => self.record(Outcome::Cancelled, out),
+            Before::Found => self.follow(out),
+            Before::Restoring { done: None } => self.state = State::Restoring,
+            Before::Restoring { done: Some(done) } => self.restored(now, done, out),
+            Before::Hesitating { until } => self.state = State::Hesitating { until },
+            Before::Beginning { again } => self.begin(again, out),
+        }
+    }
+
+    fn tell_submitter(&mut self, reply: Reply, out: &mut Output) {
+        if std::mem::take(&mut self.submitter_waits) {
+            out.reply.push(reply);
+        }
+    }
+
+    fn tell_cancels(&mut self, reply: Reply, out: &mut Output) {
+        out.reply.extend((0..std::mem::take(&mut self.cancels_waiting)).map(|_| reply));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_primaries_die_of_is_not_begun_for_ever() {
+        let second = Tries::again(None).unwrap();
+        let third = Tries::again(Some(second)).unwrap();
+        assert_eq!((second.unplanned, third.unplanned), (2, UNPLANNED));
+        assert_eq!(Tries::again(Some(third)), Err(third));
+        assert!(
+            Tries::is_suspect(Some(third)) && !Tries::is_suspect(Some(third.planned())) && !Tries::is_suspect(None)
+        );
+    }
+
+    #[test]
+    fn what_was_planned_may_be_begun_many_times() {
+        let mut tries = Tries::again(None).unwrap();
+        while let Ok(next) = Tries::again(Some(tries)) {
+            tries = next.planned();
+        }
+        assert_eq!(tries, Tries { begun: BEGUN, unplanned: 0 });
+    }
+}

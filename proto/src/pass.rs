@@ -1,0 +1,178 @@
+//! Passes: an executor gives map outputs and results to whoever shows a pass for their job.
+//!
+//! A pass is signed with the key of the cluster, a secret in the metadata store that executors are told when they join. Primaries sign passes
+//! for clients, executors and primaries sign one for each request that they make to executors. Job ids can be counted; passes cannot be made up.
+//!
+//! The signature is BLAKE3 in its keyed mode (github.com/BLAKE3-team/BLAKE3-specs), a message authentication code like HMAC.
+
+use crate::v1;
+use bytes::Bytes;
+use prost::Message;
+use std::fmt;
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use thiserror::Error;
+use windlass_core::access::Principal;
+use windlass_core::ids::JobId;
+
+/// Says what is signed, so that no signature is taken for one of something else.
+const CONTEXT: &[u8] = b"windlass pass: outputs of a job";
+/// A request that an executor or a primary makes has this much time to arrive. Clocks of machines may differ by less.
+const REQUEST: Duration = Duration::from_secs(3_600);
+
+/// The key of a cluster: what its processes sign passes with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ClusterKey([u8; 32]);
+
+impl ClusterKey {
+    pub const LENGTH: usize = 32;
+
+    /// `None`: not 32 bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(ClusterKey)
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn mac(&self, job: u64, principal: &str, expires_ms: u64) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(CONTEXT).update(&job.to_le_bytes()).update(&expires_ms.to_le_bytes());
+        hasher.update(principal.as_bytes()).finalize()
+    }
+}
+
+/// Keys are not shown.
+impl fmt::Debug for ClusterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClusterKey(…)")
+    }
+}
+
+/// Where a process keeps the key, which it may learn later. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct KeyRing {
+    key: Arc<RwLock<Option<ClusterKey>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PassError {
+    #[error("this process has no key yet: it has not joined a cluster")]
+    NoKey,
+    #[error("no pass was shown for {0}: results are read with the tickets that the primary gives out")]
+    Missing(JobId),
+    #[error("the pass is not one of this cluster for {0}")]
+    Wrong(JobId),
+    #[error("the time of the pass for {0} is over: run the statement again")]
+    Expired(JobId),
+}
+
+impl From<PassError> for tonic::Status {
+    fn from(error: PassError) -> Self {
+        match error {
+            PassError::NoKey => tonic::Status::unavailable(error.to_string()),
+            PassError::Missing(_) | PassError::Wrong(_) | PassError::Expired(_) => {
+                tonic::Status::permission_denied(error.to_string())
+            }
+        }
+    }
+}
+
+impl KeyRing {
+    pub fn new(key: ClusterKey) -> Self {
+        let ring = KeyRing::default();
+        ring.set(key);
+        ring
+    }
+
+    pub fn set(&self, key: ClusterKey) {
+        // Nothing panics while it is held.
+        *self.key.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(key);
+    }
+
+    pub fn key(&self) -> Option<ClusterKey> {
+        *self.key.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Signs a pass for the outputs of `job`. Empty: there is no key yet.
+    pub fn sign(&self, job: JobId, principal: &Principal, valid: Duration) -> Bytes {
+        let Some(key) = self.key() else { return Bytes::new() };
+        let (principal, expires_ms) = (principal.name().to_string(), now_ms() + valid.as_millis() as u64);
+        let mac = key.mac(job.0, &principal, expires_ms);
+        v1::Pass { job: job.0, principal, expires_ms, mac: mac.as_bytes().to_vec().into() }.encode_to_vec().into()
+    }
+
+    /// Signs a pass for a request that this process makes now.
+    pub fn sign_request(&self, job: JobId) -> Bytes {
+        self.sign(job, &Principal::anonymous(), REQUEST)
+    }
+
+    /// Returns for whom `pass` was made, if it is one for `job`.
+    ///
+    /// # Errors
+    /// It is missing, not signed with the key, of another job, or its time is over.
+    pub fn check(&self, pass: &[u8], job: JobId) -> Result<Principal, PassError> {
+        self.check_at(pass, job, now_ms())
+    }
+
+    fn check_at(&self, pass: &[u8], job: JobId, now_ms: u64) -> Result<Principal, PassError> {
+        let key = self.key().ok_or(PassError::NoKey)?;
+        if pass.is_empty() {
+            return Err(PassError::Missing(job));
+        }
+        let v1::Pass { job: of, principal, expires_ms, mac } =
+            v1::Pass::decode(pass).map_err(|_| PassError::Wrong(job))?;
+        let mac: [u8; 32] = mac.as_ref().try_into().map_err(|_| PassError::Wrong(job))?;
+        // Compares in constant time.
+        if of != job.0 || key.mac(of, &principal, expires_ms) != mac {
+            return Err(PassError::Wrong(job));
+        }
+        match expires_ms > now_ms {
+            true => Ok(Principal::user(principal)),
+            false => Err(PassError::Expired(job)),
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: JobId = JobId(7);
+
+    fn ring(byte: u8) -> KeyRing {
+        KeyRing::new(ClusterKey::from_bytes(&[byte; 32]).unwrap())
+    }
+
+    #[test]
+    fn a_pass_is_for_its_job_and_its_time_and_its_cluster() {
+        let (ring, ann) = (ring(1), Principal::user("ann"));
+        let pass = ring.sign(JOB, &ann, Duration::from_secs(10));
+        assert_eq!(ring.check(&pass, JOB), Ok(ann.clone()));
+        assert_eq!(ring.check(&pass, JobId(8)), Err(PassError::Wrong(JobId(8))));
+        assert_eq!(ring.check_at(&pass, JOB, now_ms() + 11_000), Err(PassError::Expired(JOB)));
+        assert_eq!(super::tests::ring(2).check(&pass, JOB), Err(PassError::Wrong(JOB)));
+        assert_eq!(ring.check(&[], JOB), Err(PassError::Missing(JOB)));
+        assert_eq!(ring.check(b"nonsense", JOB), Err(PassError::Wrong(JOB)));
+        assert_eq!(KeyRing::default().check(&pass, JOB), Err(PassError::NoKey));
+    }
+
+    #[test]
+    fn no_field_of_a_pass_can_be_changed() {
+        let ring = ring(1);
+        let pass = v1::Pass::decode(ring.sign(JOB, &Principal::user("ann"), Duration::from_secs(10))).unwrap();
+        let later = v1::Pass { expires_ms: pass.expires_ms + 1, ..pass.clone() };
+        let another = v1::Pass { principal: "bob".into(), ..pass.clone() };
+        let of_another_job = v1::Pass { job: 8, ..pass.clone() };
+        let short = v1::Pass { mac: pass.mac.slice(..31), ..pass };
+        for (changed, job) in [(later, JOB), (another, JOB), (of_another_job, JobId(8)), (short, JOB)] {
+            assert_eq!(ring.check(&changed.encode_to_vec(), job), Err(PassError::Wrong(job)));
+        }
+        assert!(!format!("{ring:?}").contains('1'), "keys are not shown");
+    }
+}

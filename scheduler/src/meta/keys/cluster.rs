@@ -1,0 +1,36 @@
+//! `cluster/key`: the secret that processes of the cluster sign passes with.
+
+use crate::meta::{Expectation, MetaError, MetaStore, Transaction};
+use windlass_proto::pass::ClusterKey;
+
+const KEY: &str = "cluster/key";
+
+/// Returns the key of the cluster, made when there is none yet.
+pub(crate) async fn key(store: &dyn MetaStore) -> Result<ClusterKey, MetaError> {
+    if let Some(entry) = store.get(KEY).await? {
+        let corrupt = || MetaError::Corrupt { key: KEY.to_string(), reason: "it is not 32 bytes long".to_string() };
+        return ClusterKey::from_bytes(&entry.value).ok_or_else(corrupt);
+    }
+    // Random, from the operating system.
+    let halves = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+    let random = blake3::hash(&halves.map(uuid::Uuid::into_bytes).concat());
+    let key = ClusterKey::from_bytes(random.as_bytes())
+        .ok_or_else(|| MetaError::Corrupt { key: KEY.to_string(), reason: "a new one was not made".to_string() })?;
+    let transaction = Transaction::default().expect(KEY, Expectation::Absent).put(KEY, key.as_bytes().to_vec());
+    store.commit(transaction).await?;
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::MemoryStore;
+
+    #[tokio::test]
+    async fn a_cluster_has_one_key() {
+        let (store, another) = (MemoryStore::default(), MemoryStore::default());
+        let first = key(&store).await.unwrap();
+        assert_eq!(key(&store).await.unwrap(), first);
+        assert_ne!(key(&another).await.unwrap(), first);
+    }
+}

@@ -1,0 +1,38 @@
+//! What lies under which prefix of the metadata store: a file for each, with its records and the writes that change them.
+
+pub(crate) mod cluster;
+pub(crate) mod outcomes;
+pub(crate) mod submissions;
+pub(crate) mod tries;
+
+use super::{MetaError, MetaStore, Transaction};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Keys in one transaction.
+const AT_A_TIME: usize = 100;
+
+fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    // Records are structs of numbers, texts, lists and maps with texts as keys: nothing in them cannot be written as JSON.
+    serde_json::to_vec(record).expect("a record can be written as JSON")
+}
+
+fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, MetaError> {
+    serde_json::from_slice(value)
+        .map_err(|error| MetaError::Corrupt { key: key.to_string(), reason: error.to_string() })
+}
+
+/// Deletes the records under `prefix` that are old, and those that cannot be read.
+async fn forget<T: DeserializeOwned>(
+    store: &dyn MetaStore,
+    prefix: &str,
+    is_old: impl Fn(&T) -> bool,
+) -> Result<(), MetaError> {
+    let entries = store.range(prefix).await?;
+    let is_old = |value: &[u8]| serde_json::from_slice::<T>(value).map_or(true, |record| is_old(&record));
+    let old: Vec<String> = entries.into_iter().filter(|(_, entry)| is_old(&entry.value)).map(|(key, _)| key).collect();
+    for some in old.chunks(AT_A_TIME) {
+        store.commit(some.iter().fold(Transaction::default(), |all, key| all.delete(key.as_str()))).await?;
+    }
+    Ok(())
+}

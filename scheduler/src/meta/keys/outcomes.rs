@@ -1,0 +1,40 @@
+//! `outcome/{statement}`: what a statement did that its client may send again, recorded by the transaction that made its effect durable.
+
+use super::{decode, encode, forget};
+use crate::meta::{MetaError, MetaStore, segment};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+const PREFIX: &str = "outcome/";
+/// Longer than clients look for a leader.
+const KEPT: Duration = Duration::from_secs(300);
+
+/// What a statement did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// Rows that it wrote.
+    pub affected: Option<u64>,
+    /// They are its answer.
+    pub counted: bool,
+    pub at_ms: u64,
+}
+
+/// Returns the key and the value that record `outcome` of the statement that its client named `query`.
+pub(crate) fn entry(query: &str, outcome: &Outcome) -> (String, Vec<u8>) {
+    (key_of(query), encode(outcome))
+}
+
+fn key_of(query: &str) -> String {
+    format!("{PREFIX}{}", segment(query))
+}
+
+pub(crate) async fn find(store: &dyn MetaStore, query: &str) -> Result<Option<Outcome>, MetaError> {
+    let key = key_of(query);
+    store.get(&key).await?.map(|entry| decode(&key, &entry.value)).transpose()
+}
+
+/// Forgets outcomes that nobody asks for any more. To be called every minute or so.
+pub(crate) async fn forget_old(store: &dyn MetaStore, now_ms: u64) -> Result<(), MetaError> {
+    let before = now_ms.saturating_sub(KEPT.as_millis() as u64);
+    forget(store, PREFIX, |outcome: &Outcome| outcome.at_ms < before).await
+}

@@ -1,0 +1,42 @@
+//! `tries/{statement}`: how often a statement was begun that is sent again, or gone on with.
+
+use super::{decode, encode, forget};
+use crate::meta::{MetaError, MetaStore, Transaction, segment};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+const PREFIX: &str = "tries/";
+/// Longer than clients look for a leader, and submissions wait for one.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tries {
+    /// Primaries that have begun it.
+    pub begun: u32,
+    /// Those of them, in a row, that ended before its job ran.
+    pub unplanned: u32,
+    pub at_ms: u64,
+}
+
+fn key_of(query: &str) -> String {
+    format!("{PREFIX}{}", segment(query))
+}
+
+pub(crate) async fn find(store: &dyn MetaStore, query: &str) -> Result<Option<Tries>, MetaError> {
+    let key = key_of(query);
+    store.get(&key).await?.map(|entry| decode(&key, &entry.value)).transpose()
+}
+
+pub(crate) fn put(transaction: Transaction, query: &str, tries: &Tries) -> Transaction {
+    transaction.put(key_of(query), encode(tries))
+}
+
+pub(crate) fn delete(transaction: Transaction, query: &str) -> Transaction {
+    transaction.delete(key_of(query))
+}
+
+/// Forgets those that nobody has begun for long.
+pub(crate) async fn forget_old(store: &dyn MetaStore, now_ms: u64) -> Result<(), MetaError> {
+    let before = now_ms.saturating_sub(KEPT.as_millis() as u64);
+    forget(store, PREFIX, |tries: &Tries| tries.at_ms < before).await
+}

@@ -1,0 +1,99 @@
+//! The catalog as its readers see it: what there is, in a session.
+
+use crate::errors::QueryError;
+use crate::statements::Statements;
+use crate::statements::catalog::{self, Record, TableName};
+use crate::statements::sessions::Session;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::TableType;
+use std::sync::Arc;
+use windlass_core::access::Principal;
+
+/// Catalogs, schemas and tables. Cheap to clone.
+#[derive(Clone)]
+pub struct Catalog {
+    catalog: Arc<catalog::Catalog>,
+    statements: Statements,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableKind {
+    Table,
+    View,
+    /// Of its session.
+    Temporary,
+}
+
+#[derive(Clone, Debug)]
+pub struct TableView {
+    pub catalog: String,
+    pub schema: String,
+    pub name: String,
+    pub kind: TableKind,
+    /// Its columns, if they were asked for. `None`: a view that cannot be planned any more.
+    pub columns: Option<SchemaRef>,
+}
+
+impl Catalog {
+    pub(crate) fn new(statements: Statements) -> Self {
+        Catalog { catalog: Arc::clone(statements.catalog()), statements }
+    }
+
+    /// Returns the names of all catalogs.
+    pub fn catalogs(&self, _: &Principal) -> Vec<String> {
+        self.catalog.snapshot().catalogs().map(str::to_string).collect()
+    }
+
+    /// Returns all schemas, each with its catalog: (catalog, schema).
+    pub fn schemas(&self, _: &Principal) -> Vec<(String, String)> {
+        let snapshot = self.catalog.snapshot();
+        let schemas = |catalog: &str| snapshot.schemas(catalog).map(str::to_string).collect::<Vec<_>>();
+        let all = snapshot.catalogs().map(|catalog| (catalog.to_string(), schemas(catalog)));
+        all.flat_map(|(catalog, schemas)| schemas.into_iter().map(move |schema| (catalog.clone(), schema))).collect()
+    }
+
+    /// Returns the tables that a session sees, its temporary ones among them. `columns`: with their columns, which costs planning the views.
+    pub async fn tables(
+        &self,
+        _: &Principal,
+        session: &Arc<Session>,
+        columns: bool,
+    ) -> Result<Vec<TableView>, QueryError> {
+        let session = Arc::clone(session);
+        self.statements.on_planners(async move { tables(&session, columns).await }).await
+    }
+}
+
+async fn tables(session: &Arc<Session>, with_columns: bool) -> Result<Vec<TableView>, QueryError> {
+    let state = session.state();
+    let catalogs = state.catalog_list();
+    let mut all = Vec::new();
+    for catalog_name in catalogs.catalog_names() {
+        let Some(catalog) = catalogs.catalog(&catalog_name) else { continue };
+        for schema_name in catalog.schema_names() {
+            let Some(schema) = catalog.schema(&schema_name) else { continue };
+            for table in schema.table_names() {
+                let name = TableName::new(&catalog_name, &schema_name, &table);
+                let temporary = session.temporary().find(&name).map(|held| match held.record {
+                    Record::Table(_) => TableKind::Temporary,
+                    Record::View(_) => TableKind::View,
+                });
+                let kind = match temporary {
+                    Some(kind) => kind,
+                    None => match schema.table_type(&table).await? {
+                        Some(TableType::View) => TableKind::View,
+                        _ => TableKind::Table,
+                    },
+                };
+                let columns = match with_columns {
+                    // A view whose tables are gone is listed, without columns.
+                    true => schema.table(&table).await.ok().flatten().map(|table| table.schema()),
+                    false => None,
+                };
+                let (catalog, schema) = (catalog_name.clone(), schema_name.clone());
+                all.push(TableView { catalog, schema, name: table, kind, columns });
+            }
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,282 @@
+//! Jobs: what ran and what runs.
+
+use crate::driver::Driver;
+use crate::driver::history::{History, JobRecord, Program, StageRecord, brief};
+pub use crate::driver::history::{JobState, StageState};
+use futures::{Stream, stream};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use windlass_core::access::Principal;
+use windlass_core::ids::JobId;
+
+/// Progress is sent at most this often; the end of a job is sent at once.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// The jobs of a cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    driver: Driver,
+}
+
+/// A job, or a submission with the jobs that its statements became.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobView {
+    pub id: JobId,
+    /// The name it was given, or else the beginning of the statement.
+    pub name: String,
+    /// The statement's text. Long ones are cut.
+    pub statement: String,
+    pub user: String,
+    pub state: JobState,
+    /// Why it failed or was cancelled.
+    pub error: Option<String>,
+    /// Milliseconds since 1970-01-01T00:00:00Z, like the two below.
+    pub submitted_ms: u64,
+    pub started_ms: Option<u64>,
+    pub ended_ms: Option<u64>,
+    pub stages: u32,
+    pub tasks: TaskCounts,
+    /// Rows of the result, or for a statement that writes rows of its report: what the last stage has put out so far.
+    pub rows: u64,
+    /// Bytes of the same.
+    pub bytes: u64,
+    /// The submission that it runs a statement of.
+    pub part_of: Option<JobId>,
+}
+
+/// Tasks of all stages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskCounts {
+    pub all: u32,
+    pub done: u32,
+    pub running: u32,
+}
+
+/// A job with its stages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobDetail {
+    pub job: JobView,
+    /// Empty for a submission: its jobs have them.
+    pub stages: Vec<StageView>,
+    /// Present for a submission.
+    pub program: Option<ProgramView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageView {
+    pub index: u32,
+    /// Indexes of the stages that it reads.
+    pub inputs: Vec<u32>,
+    pub state: StageState,
+    /// The operators, one to a line, with what each measured.
+    pub plan: String,
+    pub tasks: TaskCounts,
+    pub failed_attempts: u32,
+    pub rows: u64,
+    pub bytes: u64,
+    /// From the first task's start to the last one's end.
+    pub elapsed: Duration,
+    /// Sum over committed attempts.
+    pub task_time: Duration,
+}
+
+/// The statements of a submission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramView {
+    /// Number of its statements.
+    pub statements: u32,
+    /// How many of them have begun.
+    pub begun: u32,
+    /// Each job with the number of its statement, from 1.
+    pub jobs: Vec<(u32, JobId)>,
+}
+
+/// How far the latest job of a statement is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgressView {
+    pub job: JobId,
+    pub state: JobState,
+    pub stages: u32,
+    pub stages_done: u32,
+    pub tasks: TaskCounts,
+    /// Rows that all stages have put out so far: a measure of work, not of the result.
+    pub rows_moved: u64,
+    /// Bytes of the same.
+    pub bytes_moved: u64,
+    /// Present when the job has ended.
+    pub detail: Vec<StageView>,
+}
+
+impl Jobs {
+    pub(crate) fn new(driver: Driver) -> Self {
+        Jobs { driver }
+    }
+
+    fn history(&self) -> &Arc<History> {
+        self.driver.history()
+    }
+
+    /// Returns at most `limit` jobs and submissions, newest first.
+    pub fn list(&self, _: &Principal, limit: usize) -> Vec<JobView> {
+        self.history().jobs(limit, view)
+    }
+
+    /// Returns a job with its stages. `None`: there is no such job, or it ended long ago.
+    pub fn show(&self, _: &Principal, id: JobId) -> Option<JobDetail> {
+        self.history().job(id, |job| JobDetail {
+            job: view(job),
+            stages: job.own_stages().iter().map(|stage| stage_view(stage)).collect(),
+            program: job.program.as_ref().map(program_view),
+        })
+    }
+
+    /// Returns the lines of its log. `None`: there is no such job.
+    pub fn log(&self, _: &Principal, id: JobId) -> Option<Vec<String>> {
+        self.history().log(id)
+    }
+
+    /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. `None`: there is no such job.
+    pub async fn cancel(&self, by: &Principal, id: JobId) -> Option<JobState> {
+        let reason = match by.name() {
+            "" => "by request".to_string(),
+            name => format!("by request of {name}"),
+        };
+        self.driver.cancel(id, &reason).await
+    }
+
+    /// Returns how many jobs are in each state. Submissions are not among them, but the jobs that they consist of.
+    pub fn counts(&self, _: &Principal) -> [(JobState, usize); JobState::ALL.len()] {
+        JobState::ALL.map(|state| (state, self.history().count(state)))
+    }
+
+    /// Returns how far the latest job of the statement `query` is. `None`: none of it has begun.
+    pub fn progress(&self, _: &Principal, query: &str) -> Option<ProgressView> {
+        self.history().query(query, progress)
+    }
+
+    /// Follows the jobs of the statement that its client named `query`, until the one that is latest then has ended.
+    pub fn watch(&self, _: &Principal, query: String) -> impl Stream<Item = ProgressView> + Send + use<> {
+        stream::unfold(Watch::new(self.history().clone(), query), Watch::next)
+    }
+}
+
+/// One client that watches one statement. Wakes when the history changes, looks at most every [`PROGRESS_EVERY`].
+struct Watch {
+    history: Arc<History>,
+    changes: watch::Receiver<u64>,
+    query: String,
+    last: Option<ProgressView>,
+    /// When the last message went out.
+    sent: Option<tokio::time::Instant>,
+    ended: bool,
+}
+
+impl Watch {
+    fn new(history: Arc<History>, query: String) -> Self {
+        let changes = history.changes();
+        Watch { history, changes, query, last: None, sent: None, ended: false }
+    }
+
+    async fn next(mut self) -> Option<(ProgressView, Self)> {
+        if self.ended {
+            return None;
+        }
+        loop {
+            self.changes.mark_unchanged();
+            if self.history.query(&self.query, |job| job.state.has_ended()).unwrap_or(false) {
+                self.ended = true;
+                let last = self.history.query(&self.query, |job| ProgressView {
+                    detail: job.stages.iter().map(|stage| stage_view(stage)).collect(),
+                    ..progress(job)
+                })?;
+                return Some((last, self));
+            }
+            let quiet =
+                self.sent.map(|sent| sent + PROGRESS_EVERY).filter(|until| *until > tokio::time::Instant::now());
+            if quiet.is_none()
+                && let Some(now) = self.history.query(&self.query, progress)
+                && self.last.as_ref() != Some(&now)
+            {
+                self.sent = Some(tokio::time::Instant::now());
+                self.last = Some(now.clone());
+                return Some((now, self));
+            }
+            let pause = async {
+                match quiet {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = self.changes.changed() => changed.ok()?,
+                () = pause => {}
+            }
+        }
+    }
+}
+
+fn tasks(job: &JobRecord) -> TaskCounts {
+    let (all, done, running) = job.tasks();
+    TaskCounts { all, done, running }
+}
+
+fn progress(job: &JobRecord) -> ProgressView {
+    let (rows_moved, bytes_moved) = job.produced();
+    ProgressView {
+        job: job.id,
+        state: job.state,
+        stages: job.stages.len() as u32,
+        stages_done: job.stages.iter().filter(|stage| stage.state.is_finished()).count() as u32,
+        tasks: tasks(job),
+        rows_moved,
+        bytes_moved,
+        detail: Vec::new(),
+    }
+}
+
+fn view(job: &JobRecord) -> JobView {
+    let result = job.stages.last();
+    JobView {
+        id: job.id,
+        name: match job.info.name.as_str() {
+            "" => brief(&job.info.statement),
+            name => name.to_string(),
+        },
+        statement: job.info.statement.clone(),
+        user: job.info.terms.user.clone(),
+        state: job.state,
+        error: job.error.clone(),
+        submitted_ms: job.submitted_ms,
+        started_ms: job.started_ms,
+        ended_ms: job.ended_ms,
+        stages: job.stages.len() as u32,
+        tasks: tasks(job),
+        rows: result.map_or(0, |stage| stage.rows),
+        bytes: result.map_or(0, |stage| stage.bytes),
+        part_of: job.info.part_of.map(|(program, _)| program),
+    }
+}
+
+fn program_view(program: &Program) -> ProgramView {
+    ProgramView {
+        statements: program.statements,
+        begun: program.begun,
+        jobs: program.jobs.iter().map(|(statement, job)| (statement + 1, *job)).collect(),
+    }
+}
+
+fn stage_view(stage: &StageRecord) -> StageView {
+    StageView {
+        index: stage.index,
+        inputs: stage.inputs.clone(),
+        state: stage.state,
+        plan: stage.plan_with_metrics(),
+        tasks: TaskCounts { all: stage.tasks, done: stage.tasks_done, running: stage.tasks_running },
+        failed_attempts: stage.failed_attempts,
+        rows: stage.rows,
+        bytes: stage.bytes,
+        elapsed: stage.elapsed,
+        task_time: stage.task_time,
+    }
+}

@@ -1,0 +1,176 @@
+//! Rows of runs that have finished: all at once, part by part, page by page.
+
+use super::{RunId, Runs, Stage};
+use crate::errors::QueryError;
+use crate::statements::{Execution, Finished, Rows};
+use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::TryStreamExt;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+use windlass_core::access::Principal;
+use windlass_core::ids::{AttemptId, JobId};
+
+/// Longer than anybody takes to read a result.
+const PASS: Duration = Duration::from_secs(24 * 3_600);
+
+/// Rows of a result, from one row on.
+#[derive(Clone, Debug)]
+pub struct Page {
+    pub schema: SchemaRef,
+    pub batches: Vec<RecordBatch>,
+    /// Number of the first row, from 0.
+    pub from: u64,
+    /// Whether more rows follow.
+    pub more: bool,
+}
+
+/// A part of a result that is being read. Dropped after [`Reading::done`], it lets the result go when this was the last part.
+pub struct Reading {
+    runs: Runs,
+    id: RunId,
+    part: usize,
+    done: bool,
+}
+
+impl Runs {
+    /// Begins to read a part of a result: rows, and a guard to be kept until they were read. `part`: its position among those that are kept,
+    /// and its index among those of the job; `None`: all of it.
+    pub fn read(
+        &self,
+        _: &Principal,
+        id: &RunId,
+        part: Option<(usize, usize)>,
+    ) -> Result<(SendableRecordBatchStream, Reading), QueryError> {
+        let (execution, reading) = self.begin_reading(id, part.map_or(0, |(position, _)| position))?;
+        let statements = &self.shared.statements;
+        let rows = match (&execution.rows, part) {
+            (Rows::Job(finished), Some((_, index))) => {
+                statements.read_parts(&execution.schema, finished, vec![index])?
+            }
+            _ => statements.read(&execution)?,
+        };
+        Ok((rows, reading))
+    }
+
+    pub(super) fn begin_reading(&self, id: &RunId, part: usize) -> Result<(Arc<Execution>, Reading), QueryError> {
+        let mut runs = self.shared.runs.lock();
+        let Some(Stage::Finished(held)) = runs.get_mut(id).map(|run| &mut run.stage) else { return Err(gone()) };
+        held.reading += 1;
+        let reading = Reading { runs: self.clone(), id: id.clone(), part, done: false };
+        Ok((Arc::clone(&held.execution), reading))
+    }
+
+    /// Returns rows `from` to `from + limit` of a result, which stays as long as if it had not been read. Errors of a run that failed are
+    /// those of the run.
+    pub async fn page(&self, by: &Principal, id: &RunId, from: u64, limit: usize) -> Result<Page, QueryError> {
+        if let Some(error) = self.view(by, id).and_then(|view| view.error) {
+            return Err(error);
+        }
+        // Never done: nothing is counted as read.
+        let (execution, _reading) = self.begin_reading(id, usize::MAX)?;
+        let statements = &self.shared.statements;
+        let (mut rows, mut skip) = match &execution.rows {
+            Rows::Here(_) => (statements.read(&execution)?, from),
+            Rows::Job(finished) => {
+                let mut skip = from;
+                let first = finished.parts.iter().take_while(|part| {
+                    let before = part.rows <= skip;
+                    skip -= if before { part.rows } else { 0 };
+                    before
+                });
+                let first = first.count();
+                let parts = (first..finished.parts.len()).collect();
+                (statements.read_parts(&execution.schema, finished, parts)?, skip)
+            }
+        };
+        let (mut batches, mut wanted, mut more) = (Vec::new(), limit, false);
+        while let Some(batch) = rows.try_next().await? {
+            let rows = batch.num_rows();
+            if skip >= rows as u64 {
+                skip -= rows as u64;
+                continue;
+            }
+            let start = skip as usize;
+            skip = 0;
+            let taken = wanted.min(rows - start);
+            if taken > 0 {
+                batches.push(batch.slice(start, taken));
+            }
+            wanted -= taken;
+            if start + taken < rows {
+                more = true;
+                break;
+            }
+        }
+        self.renew(by, id);
+        Ok(Page { schema: Arc::clone(&execution.schema), batches, from, more })
+    }
+
+    /// Signs a pass by which a client reads the outputs of `job` from executors.
+    pub fn pass(&self, by: &Principal, job: JobId) -> Bytes {
+        self.shared.keys.sign(job, by, PASS)
+    }
+
+    /// Reads map outputs that belong to a kept result of `job`, for a client that cannot reach the executors that hold them.
+    ///
+    /// # Errors
+    /// `pass` is none for that job, or the result is gone.
+    pub fn read_outputs(
+        &self,
+        _: &Principal,
+        pass: &[u8],
+        job: JobId,
+        outputs: &[AttemptId],
+        schema: &SchemaRef,
+    ) -> Result<SendableRecordBatchStream, QueryError> {
+        self.shared.keys.check(pass, job).map_err(|error| QueryError::Denied(error.to_string()))?;
+        let finished = self.of_job(job).ok_or_else(gone)?;
+        let parts = outputs.iter().filter_map(|output| finished.parts.iter().position(|part| part.output == *output));
+        self.shared.statements.read_parts(schema, &finished, parts.collect())
+    }
+
+    fn of_job(&self, job: JobId) -> Option<Arc<Finished>> {
+        self.shared.runs.lock().values().find_map(|run| match &run.stage {
+            Stage::Finished(held) => match &held.execution.rows {
+                Rows::Job(finished) if finished.job == job => Some(Arc::clone(finished)),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+}
+
+fn gone() -> QueryError {
+    QueryError::NotFound("the result was read already, or its time is over: run the statement again".to_string())
+}
+
+impl Reading {
+    /// All of it was handed to the client.
+    pub fn done(&mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let shared = &self.runs.shared;
+        let mut runs = shared.runs.lock();
+        let Some(run) = runs.get_mut(&self.id) else { return };
+        let Stage::Finished(held) = &mut run.stage else { return };
+        held.reading -= 1;
+        let config = &shared.config;
+        let is_page = self.part == usize::MAX;
+        run.expires = Instant::now() + if self.done || is_page { config.unread } else { config.broken_off };
+        if self.done {
+            held.unread.remove(&self.part);
+        }
+        if held.unread.is_empty() && held.reading == 0 {
+            runs.remove(&self.id);
+            shared.gone.notify_waiters();
+        }
+    }
+}

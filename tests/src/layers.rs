@@ -1,0 +1,55 @@
+//! What may know what: the imports of the code, read.
+
+use std::path::{Path, PathBuf};
+
+/// The sources of a file or of all files in a folder, without comments and tests.
+fn sources(path: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let mut found = Vec::new();
+    let mut paths = vec![root.clone()];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(&path).expect("a folder can be listed").map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|kind| kind == "rs")
+            && path.file_stem().is_some_and(|name| name != "tests")
+        {
+            let text = std::fs::read_to_string(&path).expect("a source can be read");
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
+            found.push((path, lines.collect::<Vec<_>>().join("\n")));
+        }
+    }
+    assert!(!found.is_empty(), "there is no source in {}", root.display());
+    found
+}
+
+fn none_names(paths: &[&str], forbidden: &[&str]) {
+    for (file, code) in paths.iter().flat_map(|path| sources(path)) {
+        for name in forbidden {
+            assert!(!code.contains(name), "{} names {name}", file.display());
+        }
+    }
+}
+
+/// Flight SQL, gRPC Admin, REST and WebHDFS translate to the services, and reach for nothing below them.
+#[test]
+fn faces_know_services_alone() {
+    let faces = ["scheduler/src/flight", "scheduler/src/admin.rs", "gateway/src"];
+    none_names(&faces, &["::driver", "::history", "::meta::", "::saved", "Kept", "ExecutorEntry", "JobRecord"]);
+    none_names(&["gateway/src"], &["::statements", "windlass_proto::v1", "windlass_engine"]);
+}
+
+/// What the services give is not made for one face.
+#[test]
+fn services_know_no_face() {
+    none_names(&["scheduler/src/services"], &["serde_json", "::flight", "arrow_flight", "axum", "Status"]);
+}
+
+/// The driver and what lies below it know nothing of statements, and the catalog nothing of sessions.
+#[test]
+fn what_is_below_knows_nothing_of_what_is_above() {
+    none_names(&["scheduler/src/driver"], &["::statements", "::services", "::flight", "::primary"]);
+    none_names(&["scheduler/src/meta"], &["::driver", "::statements", "::services", "::files"]);
+    none_names(&["scheduler/src/statements/catalog"], &["::sessions", "::flight", "::services"]);
+    none_names(&["scheduler/src/statements"], &["crate::flight", "crate::services", "crate::primary"]);
+}
