@@ -301,6 +301,7 @@ mod tests {
             TaskFailure::Io { message: message() },
             TaskFailure::DiskFull { message: message() },
             TaskFailure::UserError { message: message() },
+            TaskFailure::FileMissing { path: "/d/x".to_string(), message: message() },
             TaskFailure::Cancelled,
             TaskFailure::Defect { message: message() },
             TaskFailure::Internal { message: message() },
@@ -313,6 +314,7 @@ mod tests {
                 | TaskFailure::Io { .. }
                 | TaskFailure::DiskFull { .. }
                 | TaskFailure::UserError { .. }
+                | TaskFailure::FileMissing { .. }
                 | TaskFailure::Cancelled
                 | TaskFailure::Defect { .. }
                 | TaskFailure::Internal { .. } => {}

@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn the_kind_of_an_error_survives_the_trip() {
         let sent = status(Code::InvalidArgument, "no such option".into(), v1::ErrorKind::UnknownOption);
-        let received = Status::from_header_map(&sent.to_http().into_parts().0.headers).unwrap();
+        let received = Status::from_header_map(&sent.into_http::<tonic::body::Body>().into_parts().0.headers).unwrap();
         assert_eq!(kind(&received), Some(v1::ErrorKind::UnknownOption));
         assert_eq!((received.code(), received.message()), (Code::InvalidArgument, "no such option"));
     }

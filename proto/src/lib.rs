@@ -4,8 +4,8 @@ pub mod bulk;
 pub mod convert;
 pub mod errors;
 pub mod files;
-pub mod pass;
 pub mod leaves;
+pub mod pass;
 pub mod version;
 
 pub use convert::WireError;

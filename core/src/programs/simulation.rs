@@ -364,7 +364,8 @@ impl World {
                 return self.tell(id, former, Event::Restored(done));
             }
             Some(Effect::Record(outcome)) => {
-                if let Some(truth) = self.truths.get_mut(&id) {
+                // The list is in the store, which takes nothing from a leader that is followed.
+                if let Some(truth) = self.truths.get_mut(&id).filter(|_| leads) {
                     truth.listed = Some(outcome);
                 }
                 self.see(match outcome {

@@ -176,7 +176,7 @@ impl Load {
     async fn run(self, incoming: Incoming, cancelled: CancellationToken) -> Result<u64, QueryError> {
         let catalog = Arc::clone(self.loads.statements.catalog());
         let folder = OwnFolder::new_in(catalog.warehouse(), "ingest")?;
-        catalog.change(|_| Ok(vec![catalog.discard_folder(&folder, ABANDONED)])).await?;
+        catalog.change(None, |_| Ok(vec![catalog.discard_folder(&folder, ABANDONED)])).await?;
         let staged = folder.place().path().filename().unwrap_or_default().to_string();
         let loaded = tokio::select! {
             () = cancelled.cancelled() => Err(QueryError::Cancelled("the load was cancelled".to_string())),

@@ -254,7 +254,7 @@ impl Submissions {
         let catalog = self.shared.statements.catalog();
         let held = session.temporary().drain();
         let edits: Vec<_> = held.iter().flat_map(|held| catalog.discard_temporary(&held.record)).collect();
-        if let Err(error) = catalog.change(|_| Ok(edits)).await {
+        if let Err(error) = catalog.change(None, |_| Ok(edits)).await {
             tracing::warn!(%error, "temporary tables of a submission stay until the primary starts again");
         }
     }

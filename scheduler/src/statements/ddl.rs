@@ -33,28 +33,32 @@ impl Statements {
     ) -> Result<Execution, QueryError> {
         let catalog = &self.inner.catalog;
         match ddl {
-            DdlStatement::CreateExternalTable(command) => self.create_external(session, state, sql, &command).await?,
+            DdlStatement::CreateExternalTable(command) => {
+                self.create_external(session, state, sql, &command, info).await?
+            }
             DdlStatement::CreateMemoryTable(command) => {
                 let temporary = command.temporary || parsed.is_some_and(|parsed| parsed.temporary);
                 return self.create_table(session, state, sql, parsed, command, temporary, info).await;
             }
             DdlStatement::CreateView(command) => {
                 let parsed = parsed.ok_or_else(|| QueryError::Internal("a view without its text".to_string()))?;
-                self.create_view(session, state, sql, command, &parsed.statement).await?;
+                self.create_view(session, state, sql, command, &parsed.statement, info).await?;
             }
             DdlStatement::CreateCatalogSchema(command) => {
                 let (in_catalog, schema) = match command.schema_name.split_once('.') {
                     Some((in_catalog, schema)) => (in_catalog.to_string(), schema.to_string()),
                     None => (session.resolve("x").catalog, command.schema_name.clone()),
                 };
-                catalog.create_schema(&in_catalog, &schema, command.if_not_exists).await?;
+                catalog.create_schema(info.effect(), &in_catalog, &schema, command.if_not_exists).await?;
             }
             DdlStatement::CreateCatalog(command) => {
-                catalog.create_catalog(&command.catalog_name, command.if_not_exists).await?;
+                catalog.create_catalog(info.effect(), &command.catalog_name, command.if_not_exists).await?;
             }
-            DdlStatement::DropTable(command) => self.drop(session, command.name, false, command.if_exists).await?,
-            DdlStatement::DropView(command) => self.drop(session, command.name, true, command.if_exists).await?,
-            DdlStatement::DropCatalogSchema(command) => self.drop_schema(session, command).await?,
+            DdlStatement::DropTable(command) => {
+                self.drop(session, command.name, false, command.if_exists, info).await?
+            }
+            DdlStatement::DropView(command) => self.drop(session, command.name, true, command.if_exists, info).await?,
+            DdlStatement::DropCatalogSchema(command) => self.drop_schema(session, command, info).await?,
             DdlStatement::CreateIndex(_) => {
                 return Err(QueryError::Unsupported(
                     "indexes are not supported: sort or partition the files".to_string(),
@@ -73,6 +77,7 @@ impl Statements {
         state: &SessionState,
         sql: &str,
         command: &CreateExternalTable,
+        info: &Info,
     ) -> Result<(), QueryError> {
         let catalog = &self.inner.catalog;
         let exists = OnExists::of(command.if_not_exists, command.or_replace)?;
@@ -91,8 +96,8 @@ impl Statements {
         }
         if let Some(record) = connected_record(catalog.connectors(), command, sql).await? {
             return match command.temporary {
-                true => self.put_temporary(session, name, Record::Table(record)).await,
-                false => catalog.create(&name, Record::Table(record), exists).await.map(|_| ()),
+                true => self.put_temporary(session, name, Record::Table(record), info).await,
+                false => catalog.create(info.effect(), &name, Record::Table(record), exists).await.map(|_| ()),
             };
         }
         require_format(state, &command.file_type)?;
@@ -106,9 +111,9 @@ impl Statements {
             make_folder(catalog.stores(), &Place::from_url(location.as_str())?).await?;
         }
         if command.temporary {
-            self.put_temporary(session, name, Record::Table(record)).await
+            self.put_temporary(session, name, Record::Table(record), info).await
         } else {
-            catalog.create(&name, Record::Table(record), exists).await.map(|_| ())
+            catalog.create(info.effect(), &name, Record::Table(record), exists).await.map(|_| ())
         }
     }
 
@@ -162,8 +167,8 @@ impl Statements {
         if is_empty(&command.input) {
             let record = Record::Table(record);
             match temporary {
-                true => self.put_temporary(session, name, record).await?,
-                false => catalog.create(&name, record, exists).await.map(|_| ())?,
+                true => self.put_temporary(session, name, record, info).await?,
+                false => catalog.create(info.effect(), &name, record, exists).await.map(|_| ())?,
             }
             return Ok(Execution::empty());
         }
@@ -180,6 +185,7 @@ impl Statements {
         sql: &str,
         command: CreateView,
         statement: &Statement,
+        info: &Info,
     ) -> Result<(), QueryError> {
         let catalog = &self.inner.catalog;
         let exists = OnExists::of(false, command.or_replace)?;
@@ -192,7 +198,7 @@ impl Statements {
                 return Err(already_exists(&name));
             }
             refuse_temporary_cycle(session, &name, &view)?;
-            return self.put_temporary(session, name, Record::View(view)).await;
+            return self.put_temporary(session, name, Record::View(view), info).await;
         }
         if let Some(temporary) = view.references.iter().find(|reference| session.temporary().find(reference).is_some())
         {
@@ -205,7 +211,7 @@ impl Statements {
         }
         // What does not plan for everyone is refused before anybody can trip over it.
         view_provider(&catalog.view_planner(None)?, &view, catalog.limits()).await?;
-        catalog.create(&name, Record::View(view), exists).await.map(|_| ())
+        catalog.create(info.effect(), &name, Record::View(view), exists).await.map(|_| ())
     }
 
     async fn drop(
@@ -214,6 +220,7 @@ impl Statements {
         reference: TableReference,
         view: bool,
         if_exists: bool,
+        info: &Info,
     ) -> Result<(), QueryError> {
         let name = session.resolve(reference);
         let is_view = |record: &Record| matches!(record, Record::View(_));
@@ -222,23 +229,29 @@ impl Statements {
         {
             session.temporary().remove(&name.table);
             let edits = self.inner.catalog.discard_temporary(&held.record);
-            return self.inner.catalog.change(|_| Ok(edits)).await.map(|_| ());
+            return self.inner.catalog.change(info.effect(), |_| Ok(edits)).await.map(|_| ());
         }
-        self.inner.catalog.drop_table(&name, view, if_exists).await.map(|_| ())
+        self.inner.catalog.drop_table(info.effect(), &name, view, if_exists).await.map(|_| ())
     }
 
-    async fn drop_schema(&self, session: &Arc<Session>, command: DropCatalogSchema) -> Result<(), QueryError> {
+    async fn drop_schema(
+        &self,
+        session: &Arc<Session>,
+        command: DropCatalogSchema,
+        info: &Info,
+    ) -> Result<(), QueryError> {
         let (in_catalog, schema) = match &command.name {
             SchemaReference::Bare { schema } => (session.resolve("x").catalog, schema.to_string()),
             SchemaReference::Full { schema, catalog } => (catalog.to_string(), schema.to_string()),
         };
-        self.inner.catalog.drop_schema(&in_catalog, &schema, command.if_exists, command.cascade).await
+        self.inner.catalog.drop_schema(info.effect(), &in_catalog, &schema, command.if_exists, command.cascade).await
     }
 
     pub(super) async fn rename(
         &self,
         session: &Arc<Session>,
         (from, to): (TableReference, TableReference),
+        info: &Info,
     ) -> Result<Execution, QueryError> {
         let from = session.resolve(from);
         // An unqualified new name stays in the table's schema.
@@ -251,19 +264,25 @@ impl Statements {
                 session.temporary().remove(&from.table);
                 session.temporary().put(to, held.record.clone());
             }
-            None => self.inner.catalog.rename_table(&from, &to).await?,
+            None => self.inner.catalog.rename_table(info.effect(), &from, &to).await?,
         }
         Ok(Execution::empty())
     }
 
     /// Puts a table without rows, or a view, into the session; what lay under its name goes.
-    async fn put_temporary(&self, session: &Arc<Session>, name: TableName, record: Record) -> Result<(), QueryError> {
+    async fn put_temporary(
+        &self,
+        session: &Arc<Session>,
+        name: TableName,
+        record: Record,
+        info: &Info,
+    ) -> Result<(), QueryError> {
         let catalog = &self.inner.catalog;
         let mut edits: Vec<Edit> = catalog.note_temporary(&record);
         if let Some(replaced) = session.temporary().put(name, record) {
             edits.extend(catalog.discard_temporary(&replaced.record));
         }
-        catalog.change(|_| Ok(edits)).await.map(|_| ())
+        catalog.change(info.effect(), |_| Ok(edits)).await.map(|_| ())
     }
 }
 

@@ -65,7 +65,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use gate::Inside;
-use outcome::{Effect, Entered, UnderWay};
+pub(crate) use outcome::Effect;
+use outcome::{Entered, UnderWay};
 use parse::{Parsed, apart};
 use patience::Patience;
 use std::path::Path;
@@ -162,6 +163,13 @@ pub enum Rows {
     Here(Vec<RecordBatch>),
     /// With the job's report, or on executors. They stay there while a clone of this lives.
     Job(Arc<Finished>),
+}
+
+impl Info {
+    /// What is recorded when the statement has its effect. `None`: its client will not send it again.
+    fn effect(&self) -> Option<Effect> {
+        Effect::of(&self.query, self.sent)
+    }
 }
 
 impl Execution {
@@ -287,16 +295,15 @@ impl Statements {
     where
         R: FnOnce(Info) -> BoxFuture<'a, Result<Execution, QueryError>>,
     {
-        let effect = Effect::of(&info.query, info.sent);
         let Some(query) = info.query.as_deref().filter(|_| info.sent == Sent::Again) else {
-            return outcome::on_behalf_of(effect, run(info.clone())).await;
+            return run(info.clone()).await;
         };
         let _entered = self.inner.under_way.enter(query).await;
         if let Some(done) = self.done(query).await? {
             return Ok(done);
         }
         let tried = Try::begin(self.inner.catalog.store(), query).await?;
-        let ended = outcome::on_behalf_of(effect, run(tried.noted_in(info))).await;
+        let ended = run(tried.noted_in(info)).await;
         tried.ended(&ended).await;
         match ended {
             // An earlier try that was just being made durable here is what it met.
@@ -615,7 +622,7 @@ impl Statements {
     ) -> Result<Execution, QueryError> {
         let parsed = planned.parsed.as_ref();
         if let Some(rename) = parsed.and_then(|parsed| parsed.rename.clone()) {
-            return self.rename(session, rename).await;
+            return self.rename(session, rename, info).await;
         }
         if !matches!(planned.plan, LogicalPlan::Statement(_)) {
             Listings::begin(state, &planned.plan);

@@ -6,8 +6,8 @@
 //! leader nothing can become durable any more.
 
 use crate::meta::keys::outcomes::{self, Outcome};
-use crate::meta::{Transaction, wall_ms};
-use crate::statements::catalog::Edit;
+use crate::meta::wall_ms;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,14 +25,9 @@ pub enum Sent {
     Again,
 }
 
-tokio::task_local! {
-    /// On whose behalf changes of the catalog and of files are made durable.
-    static STATEMENT: Effect;
-}
-
 /// A statement whose outcome is recorded, and what is known of its outcome so far.
 #[derive(Clone, Debug)]
-pub(super) struct Effect {
+pub struct Effect {
     query: String,
     wrote: Option<(u64, bool)>,
 }
@@ -49,35 +44,17 @@ impl Effect {
     }
 }
 
-/// Runs what makes a statement's effect durable.
-pub(super) async fn on_behalf_of<F: Future>(effect: Option<Effect>, work: F) -> F::Output {
-    match effect {
-        Some(effect) => STATEMENT.scope(effect, work).await,
-        None => work.await,
+impl Effect {
+    /// What the transaction that makes the statement's effect durable has to record: a key of the metadata store and its value.
+    pub(crate) fn entry(&self) -> (String, Bytes) {
+        let outcome = Outcome {
+            affected: self.wrote.map(|(rows, _)| rows),
+            counted: self.wrote.is_some_and(|(_, counted)| counted),
+            at_ms: wall_ms(),
+        };
+        let (key, value) = outcomes::entry(&self.query, &outcome);
+        (key, value.into())
     }
-}
-
-/// What the transaction that makes the statement's effect durable has to record.
-pub(crate) fn record() -> Option<Edit> {
-    let (key, value) = entry()?;
-    Some(Edit::Meta(key, Some(value.into())))
-}
-
-pub(super) fn record_in(transaction: Transaction) -> Transaction {
-    match entry() {
-        Some((key, value)) => transaction.put(key, value),
-        None => transaction,
-    }
-}
-
-fn entry() -> Option<(String, Vec<u8>)> {
-    let Effect { query, wrote } = STATEMENT.try_with(Effect::clone).ok()?;
-    let outcome = Outcome {
-        affected: wrote.map(|(rows, _)| rows),
-        counted: wrote.is_some_and(|(_, counted)| counted),
-        at_ms: wall_ms(),
-    };
-    Some(outcomes::entry(&query, &outcome))
 }
 
 /// Statements that are under way here, by name: one that is sent again waits for itself.
@@ -118,15 +95,15 @@ impl Drop for Entered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::meta::{MemoryStore, MetaStore};
+    use crate::meta::{MemoryStore, MetaStore, Transaction};
 
     #[tokio::test]
     async fn what_was_done_is_found_until_it_is_old() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
         let done = |query: &str, rows| {
-            let effect = Effect::of(&Some(query.to_string()), Sent::First).map(|effect| effect.wrote(rows, true));
-            let store = store.clone();
-            on_behalf_of(effect, async move { store.commit(record_in(Transaction::default().put("k", "v"))).await })
+            let effect = Effect::of(&Some(query.to_string()), Sent::First).unwrap().wrote(rows, true);
+            let ((key, value), store) = (effect.entry(), store.clone());
+            async move { store.commit(Transaction::default().put("k", "v").put(key, value)).await }
         };
         done("a/b", 3).await.unwrap();
         let found = outcomes::find(store.as_ref(), "a/b").await.unwrap().unwrap();
@@ -140,7 +117,7 @@ mod tests {
         outcomes::forget_old(store.as_ref(), wall_ms()).await.unwrap();
         assert_eq!(outcomes::find(store.as_ref(), "old").await.unwrap(), None);
         // Nothing is recorded for whoever did not ask.
-        on_behalf_of(Effect::of(&Some("d".into()), Sent::Once), async { assert!(record().is_none()) }).await;
+        assert!(Effect::of(&Some("d".into()), Sent::Once).is_none());
     }
 
     #[tokio::test]

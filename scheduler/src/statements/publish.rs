@@ -37,6 +37,8 @@ pub struct Journal {
 pub(super) struct Intent {
     id: String,
     machine: Write<OwnFolder>,
+    /// Recorded with the publication.
+    effect: Option<outcome::Effect>,
 }
 
 /// Where a write stands when nothing more can be done for it here and now.
@@ -60,7 +62,7 @@ impl Journal {
             let record: Record<String> = serde_json::from_slice(&entry.value)
                 .map_err(|e| QueryError::Internal(format!("the metadata under \"{key}\" cannot be read: {e}")))?;
             let machine = Write::found(record.filter_map(own_folder));
-            let mut write = Intent { id: key[WRITES.len()..].to_string(), machine };
+            let mut write = Intent { id: key[WRITES.len()..].to_string(), machine, effect: None };
             let mut errors = Vec::new();
             match self.drive(&mut write, Event::Begun, &mut errors).await {
                 Stand::At(Reply::Abandoned) => abandoned += 1,
@@ -85,7 +87,8 @@ impl Journal {
         unless_committed: Vec<OwnFolder>,
     ) -> Result<Intent, QueryError> {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let mut write = Intent { id, machine: Write::new(vec![staging], unless_committed) };
+        let machine = Write::new(vec![staging], unless_committed);
+        let mut write = Intent { id, machine, effect: None };
         let mut errors = Vec::new();
         match self.drive(&mut write, Event::Begun, &mut errors).await {
             Stand::At(Reply::Staging) => Ok(write),
@@ -106,13 +109,15 @@ impl Journal {
         cause
     }
 
-    /// Moves files to where readers find them.
+    /// Moves files to where readers find them, which is `effect`.
     pub(super) async fn publish(
         &self,
         write: &mut Intent,
         publication: Publication,
         writers: Writers,
+        effect: Option<outcome::Effect>,
     ) -> Result<(), QueryError> {
+        write.effect = effect;
         let mut errors = Vec::new();
         let finished = Event::JobFinished { publication, visible: Visible::ByMoving, writers };
         match self.drive(write, finished, &mut errors).await {
@@ -178,8 +183,10 @@ impl Journal {
                         return Stand::Commit(edits.into_iter().map(|(key, value)| Edit::Meta(key, value)).collect());
                     }
                     let mut transaction = Transaction { writes: edits, ..Transaction::default() };
-                    if persist.with == With::Outcome {
-                        transaction = outcome::record_in(transaction);
+                    if persist.with == With::Outcome
+                        && let Some((key, value)) = write.effect.as_ref().map(outcome::Effect::entry)
+                    {
+                        transaction = transaction.put(key, value);
                     }
                     Event::Persisted(self.persist(transaction, errors).await)
                 }
@@ -455,7 +462,7 @@ mod tests {
         let mut intent = disk.journal.begin(staging.clone(), vec![]).await.unwrap();
         let replaced = vec![disk.place("t/old.csv").path().to_string()];
         let publication = publication_of(&[first, second], &disk.place("t/"), replaced).unwrap();
-        disk.journal.publish(&mut intent, publication, Writers::Gone).await.unwrap();
+        disk.journal.publish(&mut intent, publication, Writers::Gone, None).await.unwrap();
         assert_eq!(disk.read("t/a.csv").as_deref(), Some("a.csv"));
         assert!(disk.read(&format!("t/{id}/b#1[x]?.csv")).is_some(), "names stay as they are");
         assert_eq!(disk.read("t/d.csv").as_deref(), Some("d.csv"));
@@ -546,7 +553,7 @@ mod tests {
         disk.journal.committed(&mut write, Ok(())).await.unwrap();
         let staged = disk.staged(&disk.staging(), "0-0", &["a.csv"]);
         let publication = publication_of(&[staged], &disk.place("t/"), vec![]).unwrap();
-        disk.journal.publish(&mut begin(&published).await, publication, Writers::Gone).await.unwrap();
+        disk.journal.publish(&mut begin(&published).await, publication, Writers::Gone, None).await.unwrap();
         assert!(disk.read("t/a.csv").is_some(), "what was written is there all the same");
         tokio::time::sleep(AT_ONCE).await;
 
@@ -567,7 +574,7 @@ mod tests {
         let staged = disk.staged(&staging, "0-0", &["out#1.csv"]);
         let mut intent = disk.journal.begin(staging.clone(), vec![]).await.unwrap();
         let publication = publication_of(&[staged], &disk.place("out.csv"), vec![]).unwrap();
-        disk.journal.publish(&mut intent, publication, Writers::Gone).await.unwrap();
+        disk.journal.publish(&mut intent, publication, Writers::Gone, None).await.unwrap();
         assert_eq!(disk.read("out.csv").as_deref(), Some("out#1.csv"));
         assert_eq!(disk.read("out#1.csv").as_deref(), Some("before"), "what lies beside stays");
         let two = [disk.staged(&staging, "0-0", &["a"]), disk.staged(&staging, "1-0", &["b"])];

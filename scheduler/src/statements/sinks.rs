@@ -11,7 +11,7 @@
 //! write ends when the other side is there again. An entry has no secrets; they are those of the table, which the catalog has.
 
 use super::catalog::{Catalog, Connected, Record, Storage};
-use super::outcome;
+use super::outcome::Effect;
 use crate::errors::QueryError;
 use crate::meta::{MetaStore, Transaction};
 use datafusion::common::Result as PlanResult;
@@ -78,11 +78,18 @@ impl Sinking {
     ///
     /// # Errors
     /// Of the first kind: nothing is to be seen, and the write is to be abandoned. Of the second: it will be published, or may be.
-    pub async fn publish(&self, staged: Vec<SinkToken>) -> Result<Result<(), QueryError>, QueryError> {
+    pub async fn publish(
+        &self,
+        staged: Vec<SinkToken>,
+        effect: Option<Effect>,
+    ) -> Result<Result<(), QueryError>, QueryError> {
         let tokens = staged.into_iter().map(|staged| staged.token).collect();
         let entry = Entry { tokens: Some(Tokens { tokens }), ..self.entry.clone() };
-        let publishing = Transaction::default().put(key(&self.planned), entry.encode_to_vec());
-        match self.catalog.store().commit(outcome::record_in(publishing)).await.map_err(QueryError::from) {
+        let mut publishing = Transaction::default().put(key(&self.planned), entry.encode_to_vec());
+        if let Some((key, value)) = effect.map(|effect| effect.entry()) {
+            publishing = publishing.put(key, value);
+        }
+        match self.catalog.store().commit(publishing).await.map_err(QueryError::from) {
             Ok(()) => {}
             Err(error @ QueryError::OutcomeUnknown(_)) => return Ok(Err(error)),
             Err(error) => return Err(error),
@@ -291,7 +298,7 @@ mod tests {
         let entries = store.range(SINKS).await.unwrap();
         assert_eq!(entries.len(), 1);
         assert!(!String::from_utf8_lossy(&entries[0].1.value).contains("marked"), "without its secrets");
-        begun.publish(tokens()).await.unwrap().unwrap();
+        begun.publish(tokens(), None).await.unwrap().unwrap();
         assert_eq!(noting.taken(), ["begin", "publish [[1], [2]]"]);
         assert!(store.range(SINKS).await.unwrap().is_empty());
         Sinking::begin(&catalog, noting.planned(&catalog)).await.unwrap().abandon().await;
@@ -311,7 +318,7 @@ mod tests {
         // The other side is away when it is published, and at the next look still.
         let begun = Sinking::begin(&catalog, noting.planned(&catalog)).await.unwrap();
         *noting.fails.lock() = true;
-        let failed = begun.publish(tokens()).await.unwrap().unwrap_err();
+        let failed = begun.publish(tokens(), None).await.unwrap().unwrap_err();
         assert!(failed.to_string().contains("tried again until it succeeds"), "{failed}");
         recover(&catalog).await.unwrap();
         assert_eq!(noting.taken(), ["begin", "publish [[1], [2]]"], "it is still under way");

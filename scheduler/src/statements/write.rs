@@ -1,7 +1,7 @@
 //! Statements that write: INSERT INTO, INSERT OVERWRITE, COPY TO and CREATE TABLE AS. Tasks stage files; this publishes them.
 
 use super::kept::{as_kept, finite_only};
-use super::outcome::{self, Effect};
+use super::outcome::Effect;
 use super::publish::{Intent, publication_of};
 use super::runner::{Finished, Started, job_info};
 use super::sinks::Sinking;
@@ -263,7 +263,7 @@ impl Statements {
         let cancelled = CancellationToken::new();
         let _cancel_on_drop = cancelled.clone().drop_guard();
         let (statements, told) = (self.clone(), info.started.clone());
-        let (effect, under_way) = (Effect::of(&info.query, info.sent), self.under_way(info).await);
+        let (effect, under_way) = (info.effect(), self.under_way(info).await);
         let writing = self.on_planners(async move {
             let _under_way = under_way;
             let write = Write { statements: &statements, destination: &destination, effect, told, cancelled };
@@ -305,13 +305,13 @@ impl Statements {
                 };
                 let writers = self.stop_the_slower(&finished).await;
                 let edits = journal.settle(intent, publication, writers).await?;
-                let committed = outcome::on_behalf_of(effect, self.commit(edits, write, folders, rows)).await;
+                let committed = self.commit(effect, edits, write, folders, rows).await;
                 journal.committed(intent, committed).await?;
             }
             Destination::Files { remove } => {
                 let publication = publication_of(&staged, &target.target, remove.clone())?;
                 let writers = self.stop_the_slower(&finished).await;
-                outcome::on_behalf_of(effect, journal.publish(intent, publication, writers)).await?;
+                journal.publish(intent, publication, writers, effect).await?;
             }
             Destination::Connected => {
                 return Err(QueryError::Internal("files were staged for a connector".to_string()));
@@ -329,6 +329,7 @@ impl Statements {
     /// The one transaction that makes a managed write visible.
     async fn commit(
         &self,
+        effect: Option<Effect>,
         mut edits: Vec<Edit>,
         write: &ManagedWrite,
         folders: Vec<OwnFolder>,
@@ -343,13 +344,13 @@ impl Statements {
             if let (Kind::Create(_), Some(replaced)) = (write.kind, &before) {
                 edits.extend(catalog.discard_temporary(&replaced.record));
             }
-            catalog.change(|_| Ok(edits)).await?;
+            catalog.change(effect, |_| Ok(edits)).await?;
             temporary.put(write.name.clone(), record);
             return Ok(());
         }
         if let Kind::Create(exists) = write.kind {
             let (record, _) = next_record(write, None, folders, rows)?;
-            let created = catalog.create_with(&write.name, record, exists, edits).await?;
+            let created = catalog.create_with(effect, &write.name, record, exists, edits).await?;
             return match created {
                 true => Ok(()),
                 // Someone else was faster, and that is as good.
@@ -357,7 +358,7 @@ impl Statements {
             };
         }
         catalog
-            .change(|snapshot| {
+            .change(effect, |snapshot| {
                 let before = snapshot.table(&write.name);
                 let (record, discarded) = next_record(write, before, folders, rows)?;
                 edits.push(Edit::PutTable(write.name.clone(), record));
@@ -486,7 +487,7 @@ impl Write<'_> {
         let rows = staged.iter().map(|token| token.rows).sum();
         self.statements.stop_the_slower(&finished).await;
         let effect = self.effect.clone().map(|effect| effect.wrote(rows, true));
-        let published = outcome::on_behalf_of(effect, sinking.publish(staged)).await?;
+        let published = sinking.publish(staged, effect).await?;
         Ok(published.map(|()| Written { rows, job: finished.job, stages: finished.stages }))
     }
 }

@@ -32,6 +32,7 @@ pub(crate) use present::make as make_folder;
 pub(crate) use provider::BrokenView;
 pub use provider::SessionCatalogs;
 pub use record::{Connected, External, Record, Storage, TableRecord, ViewRecord};
+use snapshot::Commit;
 pub use snapshot::{Edit, Held, Snapshot};
 pub use temporary::TempTables;
 pub(crate) use types::written;
@@ -41,7 +42,7 @@ use crate::meta::{MetaError, MetaStore};
 use crate::nearest::nearest;
 use crate::statements::erased::Erased;
 use crate::statements::garbage::{self, Remover};
-use crate::statements::outcome;
+use crate::statements::outcome::Effect;
 use crate::statements::sinks::{self, Writes};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
@@ -141,7 +142,7 @@ impl Catalog {
                 Edit::PutCatalog(DEFAULT_CATALOG.to_string()),
                 Edit::PutSchema(DEFAULT_CATALOG.to_string(), DEFAULT_SCHEMA.to_string()),
             ];
-            catalog.change(|_| Ok(defaults)).await?;
+            catalog.change(None, |_| Ok(defaults)).await?;
         }
         catalog.discard_orphans().await?;
         sinks::recover(&catalog).await?;
@@ -193,21 +194,24 @@ impl Catalog {
 
     /// Computes edits from the current snapshot and makes them durable and visible, all or none. Once begun it is carried out, also
     /// when nobody waits for it any more: the snapshot must not fall behind the store.
+    ///
+    /// `effect`: the statement whose effect the change is, if that is to be recorded with it.
     pub async fn change(
         self: &Arc<Self>,
+        effect: Option<Effect>,
         edits: impl FnOnce(&Snapshot) -> Result<Vec<Edit>, QueryError>,
     ) -> Result<Arc<Snapshot>, QueryError> {
         let changing = Arc::clone(&self.changing).lock_owned().await;
         let snapshot = self.snapshot();
-        let mut edits = edits(&snapshot)?;
+        let edits = edits(&snapshot)?;
         if edits.is_empty() {
             return Ok(snapshot);
         }
-        edits.extend(outcome::record());
+        let commit = Commit { edits, effect, fence: snapshot.fence() };
         let catalog = Arc::clone(self);
         let changed = tokio::spawn(async move {
             let _changing = changing;
-            let (transaction, mut next) = snapshot.apply(edits);
+            let (transaction, mut next) = snapshot.apply(commit);
             let committed = catalog.store.commit(transaction).await;
             if let Err(MetaError::Conflict { .. } | MetaError::Unknown { .. }) = committed {
                 // A change whose answer was lost may have happened: what is there is what counts.
@@ -226,23 +230,25 @@ impl Catalog {
     /// Puts a table or view under `name`. Returns false when there is one already and `exists` says to keep it.
     pub async fn create(
         self: &Arc<Self>,
+        effect: Option<Effect>,
         name: &TableName,
         record: Record,
         exists: OnExists,
     ) -> Result<bool, QueryError> {
-        self.create_with(name, record, exists, Vec::new()).await
+        self.create_with(effect, name, record, exists, Vec::new()).await
     }
 
     /// As [`Catalog::create`], with further edits in the same transaction.
     pub async fn create_with(
         self: &Arc<Self>,
+        effect: Option<Effect>,
         name: &TableName,
         record: Record,
         exists: OnExists,
         further: Vec<Edit>,
     ) -> Result<bool, QueryError> {
         let mut created = true;
-        self.change(|snapshot| {
+        self.change(effect, |snapshot| {
             snapshot.require_schema(&name.catalog, &name.schema)?;
             let mut edits = further;
             match (snapshot.table(name), exists) {
@@ -277,12 +283,13 @@ impl Catalog {
     /// Removes a table (or, with `view`, a view). Returns false when it is not there and `if_exists`.
     pub async fn drop_table(
         self: &Arc<Self>,
+        effect: Option<Effect>,
         name: &TableName,
         view: bool,
         if_exists: bool,
     ) -> Result<bool, QueryError> {
         let mut dropped = true;
-        self.change(|snapshot| {
+        self.change(effect, |snapshot| {
             let kind = if view { "view" } else { "table" };
             match snapshot.table(name) {
                 Some(held) if held.record.kind() == kind => {
@@ -311,8 +318,13 @@ impl Catalog {
         Ok(dropped)
     }
 
-    pub async fn rename_table(self: &Arc<Self>, from: &TableName, to: &TableName) -> Result<(), QueryError> {
-        self.change(|snapshot| {
+    pub async fn rename_table(
+        self: &Arc<Self>,
+        effect: Option<Effect>,
+        from: &TableName,
+        to: &TableName,
+    ) -> Result<(), QueryError> {
+        self.change(effect, |snapshot| {
             let held = snapshot
                 .table(from)
                 .ok_or_else(|| QueryError::NotFound(format!("table '{}' not found", from.table)))?;
@@ -328,11 +340,12 @@ impl Catalog {
 
     pub async fn create_schema(
         self: &Arc<Self>,
+        effect: Option<Effect>,
         catalog: &str,
         schema: &str,
         if_not_exists: bool,
     ) -> Result<(), QueryError> {
-        self.change(|snapshot| {
+        self.change(effect, |snapshot| {
             snapshot.require_catalog(catalog)?;
             match snapshot.has_schema(catalog, schema) {
                 true if if_not_exists => Ok(Vec::new()),
@@ -344,8 +357,13 @@ impl Catalog {
         Ok(())
     }
 
-    pub async fn create_catalog(self: &Arc<Self>, catalog: &str, if_not_exists: bool) -> Result<(), QueryError> {
-        self.change(|snapshot| match snapshot.has_catalog(catalog) {
+    pub async fn create_catalog(
+        self: &Arc<Self>,
+        effect: Option<Effect>,
+        catalog: &str,
+        if_not_exists: bool,
+    ) -> Result<(), QueryError> {
+        self.change(effect, |snapshot| match snapshot.has_catalog(catalog) {
             true if if_not_exists => Ok(Vec::new()),
             true => Err(QueryError::AlreadyExists(format!("catalog '{catalog}' already exists"))),
             false => Ok(vec![Edit::PutCatalog(catalog.to_string())]),
@@ -356,12 +374,13 @@ impl Catalog {
 
     pub async fn drop_schema(
         self: &Arc<Self>,
+        effect: Option<Effect>,
         catalog: &str,
         schema: &str,
         if_exists: bool,
         cascade: bool,
     ) -> Result<(), QueryError> {
-        self.change(|snapshot| {
+        self.change(effect, |snapshot| {
             if !snapshot.has_schema(catalog, schema) {
                 return match if_exists {
                     true => Ok(Vec::new()),
@@ -492,7 +511,7 @@ impl Catalog {
             }
             edits.push(Edit::Meta(key, None));
         }
-        self.change(|_| Ok(edits)).await?;
+        self.change(None, |_| Ok(edits)).await?;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use super::record::{Record, ViewRecord};
 use crate::errors::{QueryError, with_suggestion};
 use crate::meta::{Entry, Expectation, MetaError, MetaStore, Transaction, unsegment};
 use crate::nearest::nearest;
+use crate::statements::outcome::Effect;
 use bytes::Bytes;
 use datafusion::catalog::TableProvider;
 use parking_lot::Mutex;
@@ -50,6 +51,16 @@ pub enum Edit {
     Meta(String, Option<Bytes>),
 }
 
+/// A change of the catalog: one transaction of the metadata store.
+#[derive(Clone, Debug)]
+pub(super) struct Commit {
+    pub edits: Vec<Edit>,
+    /// The statement whose effect it is, which the transaction records.
+    pub effect: Option<Effect>,
+    /// What must still hold, or nothing is changed: the catalog is the one that the edits were made for.
+    pub fence: (String, Expectation),
+}
+
 impl Snapshot {
     pub(super) async fn load(store: &dyn MetaStore) -> Result<Self, MetaError> {
         let mut snapshot = Self {
@@ -88,18 +99,25 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Holds as long as nobody else has changed the catalog.
+    pub(super) fn fence(&self) -> (String, Expectation) {
+        (names::VERSION.to_string(), self.revision.map_or(Expectation::Absent, Expectation::Revision))
+    }
+
     /// The transaction that makes the edits durable, and the snapshot that follows.
-    pub(super) fn apply(&self, edits: Vec<Edit>) -> (Transaction, Self) {
+    pub(super) fn apply(&self, commit: Commit) -> (Transaction, Self) {
         let mut next = Self {
             version: self.version + 1,
             revision: None,
             catalogs: self.catalogs.clone(),
             views: Roomy::new(Mutex::new(HashMap::new())),
         };
-        let expectation = self.revision.map_or(Expectation::Absent, Expectation::Revision);
-        let mut transaction = Transaction::default()
-            .expect(names::VERSION, expectation)
-            .put(names::VERSION, next.version.to_string().into_bytes());
+        let Commit { edits, effect, fence: (key, expectation) } = commit;
+        let mut transaction =
+            Transaction::default().expect(key, expectation).put(names::VERSION, next.version.to_string().into_bytes());
+        if let Some((key, value)) = effect.map(|effect| effect.entry()) {
+            transaction = transaction.put(key, value);
+        }
         for edit in edits {
             match edit {
                 Edit::PutCatalog(catalog) => {

@@ -43,13 +43,13 @@ async fn what_was_created_is_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let version = {
         let catalog = open(folder.path()).await;
-        catalog.create_schema(DEFAULT_CATALOG, "odd/name%", false).await.unwrap();
+        catalog.create_schema(None, DEFAULT_CATALOG, "odd/name%", false).await.unwrap();
         let record = Record::Table(table(&catalog, "t"));
-        assert!(catalog.create(&name("t"), record.clone(), OnExists::Fail).await.unwrap());
-        assert!(!catalog.create(&name("t"), record, OnExists::Keep).await.unwrap());
-        catalog.create(&name("v"), view("v", &["t"]), OnExists::Fail).await.unwrap();
-        catalog.create(&name("gone"), view("gone", &["t"]), OnExists::Fail).await.unwrap();
-        catalog.drop_table(&name("gone"), true, false).await.unwrap();
+        assert!(catalog.create(None, &name("t"), record.clone(), OnExists::Fail).await.unwrap());
+        assert!(!catalog.create(None, &name("t"), record, OnExists::Keep).await.unwrap());
+        catalog.create(None, &name("v"), view("v", &["t"]), OnExists::Fail).await.unwrap();
+        catalog.create(None, &name("gone"), view("gone", &["t"]), OnExists::Fail).await.unwrap();
+        catalog.drop_table(None, &name("gone"), true, false).await.unwrap();
         catalog.version()
     };
     let catalog = open(folder.path()).await;
@@ -65,17 +65,17 @@ async fn what_was_created_is_there_after_a_restart() {
 async fn a_view_follows_the_tables_that_it_reads() {
     let folder = tempfile::tempdir().unwrap();
     let catalog = open(folder.path()).await;
-    catalog.create(&name("t"), Record::Table(table(&catalog, "t")), OnExists::Fail).await.unwrap();
-    catalog.create(&name("v"), view("v", &["t"]), OnExists::Fail).await.unwrap();
+    catalog.create(None, &name("t"), Record::Table(table(&catalog, "t")), OnExists::Fail).await.unwrap();
+    catalog.create(None, &name("v"), view("v", &["t"]), OnExists::Fail).await.unwrap();
     assert_eq!(catalog.provider(&name("v")).await.unwrap().unwrap().schema().fields().len(), 1);
     let mut wider = table(&catalog, "t");
     wider.schema = crate::statements::catalog::record::StoredSchema(Arc::new(Schema::new(vec![
         Field::new("a", DataType::Int64, true),
         Field::new("b", DataType::Utf8, true),
     ])));
-    catalog.create(&name("t"), Record::Table(wider), OnExists::Replace).await.unwrap();
+    catalog.create(None, &name("t"), Record::Table(wider), OnExists::Replace).await.unwrap();
     assert_eq!(catalog.provider(&name("v")).await.unwrap().unwrap().schema().fields().len(), 2);
-    catalog.drop_table(&name("t"), false, false).await.unwrap();
+    catalog.drop_table(None, &name("t"), false, false).await.unwrap();
     let error = catalog.provider(&name("v")).await.unwrap_err();
     assert!(error.to_string().contains("table 't' not found"), "{error}");
 }
@@ -84,9 +84,9 @@ async fn a_view_follows_the_tables_that_it_reads() {
 async fn views_cannot_read_themselves_through_others() {
     let folder = tempfile::tempdir().unwrap();
     let catalog = open(folder.path()).await;
-    catalog.create(&name("a"), view("a", &["t"]), OnExists::Fail).await.unwrap();
-    catalog.create(&name("b"), view("b", &["a"]), OnExists::Fail).await.unwrap();
-    let error = catalog.create(&name("a"), view("a", &["b"]), OnExists::Replace).await.unwrap_err();
+    catalog.create(None, &name("a"), view("a", &["t"]), OnExists::Fail).await.unwrap();
+    catalog.create(None, &name("b"), view("b", &["a"]), OnExists::Fail).await.unwrap();
+    let error = catalog.create(None, &name("a"), view("a", &["b"]), OnExists::Replace).await.unwrap_err();
     assert!(error.to_string().contains("read itself"), "{error}");
 }
 
@@ -95,19 +95,19 @@ async fn names_that_are_taken_or_missing_say_so() {
     let folder = tempfile::tempdir().unwrap();
     let catalog = open(folder.path()).await;
     let record = || Record::Table(table(&catalog, "flights"));
-    catalog.create(&name("flights"), record(), OnExists::Fail).await.unwrap();
-    let taken = catalog.create(&name("flights"), record(), OnExists::Fail).await.unwrap_err();
+    catalog.create(None, &name("flights"), record(), OnExists::Fail).await.unwrap();
+    let taken = catalog.create(None, &name("flights"), record(), OnExists::Fail).await.unwrap_err();
     assert_eq!(taken, QueryError::AlreadyExists("table 'flights' already exists".into()));
-    let kind = catalog.create(&name("flights"), view("flights", &[]), OnExists::Replace).await.unwrap_err();
+    let kind = catalog.create(None, &name("flights"), view("flights", &[]), OnExists::Replace).await.unwrap_err();
     assert!(kind.to_string().contains("is a table"), "{kind}");
-    let missing = catalog.drop_table(&name("fligths"), false, false).await.unwrap_err();
+    let missing = catalog.drop_table(None, &name("fligths"), false, false).await.unwrap_err();
     assert_eq!(missing.to_string(), "table 'fligths' not found; did you mean flights?");
-    assert!(!catalog.drop_table(&name("fligths"), false, true).await.unwrap());
-    let as_view = catalog.drop_table(&name("flights"), true, false).await.unwrap_err();
+    assert!(!catalog.drop_table(None, &name("fligths"), false, true).await.unwrap());
+    let as_view = catalog.drop_table(None, &name("flights"), true, false).await.unwrap_err();
     assert!(as_view.to_string().contains("use DROP TABLE"), "{as_view}");
-    let schema = catalog.create(&TableName::new(DEFAULT_CATALOG, "publc", "x"), record(), OnExists::Fail).await;
+    let schema = catalog.create(None, &TableName::new(DEFAULT_CATALOG, "publc", "x"), record(), OnExists::Fail).await;
     assert_eq!(schema.unwrap_err().to_string(), "schema 'publc' not found; did you mean public?");
-    let full = catalog.drop_schema(DEFAULT_CATALOG, DEFAULT_SCHEMA, false, false).await.unwrap_err();
+    let full = catalog.drop_schema(None, DEFAULT_CATALOG, DEFAULT_SCHEMA, false, false).await.unwrap_err();
     assert!(full.to_string().contains("CASCADE"), "{full}");
 }
 
@@ -119,9 +119,9 @@ async fn files_of_dropped_tables_go_once_their_time_has_come() {
     let root = record.managed().unwrap().root.place().local_path().unwrap();
     std::fs::create_dir_all(root.join("1")).unwrap();
     std::fs::write(root.join("1/x.parquet"), "x").unwrap();
-    catalog.create(&name("t"), Record::Table(record), OnExists::Fail).await.unwrap();
+    catalog.create(None, &name("t"), Record::Table(record), OnExists::Fail).await.unwrap();
     assert_eq!(catalog.collect_garbage().await.unwrap(), 0);
-    catalog.drop_table(&name("t"), false, false).await.unwrap();
+    catalog.drop_table(None, &name("t"), false, false).await.unwrap();
     assert!(root.exists());
     assert_eq!(catalog.collect_garbage().await.unwrap(), 1);
     assert!(!root.exists());

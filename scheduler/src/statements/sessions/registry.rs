@@ -217,7 +217,7 @@ impl Registry {
         let tables = sessions.iter().flat_map(|session| session.temporary().drain());
         let edits: Vec<Edit> = tables.flat_map(|held| self.catalog.discard_temporary(&held.record)).collect();
         if !edits.is_empty()
-            && let Err(error) = self.catalog.change(|_| Ok(edits)).await
+            && let Err(error) = self.catalog.change(None, |_| Ok(edits)).await
         {
             tracing::warn!(%error, "the files of ended sessions stay until the primary starts again");
         }

@@ -93,7 +93,7 @@ async fn options_and_temporary_tables_are_the_sessions_own() {
     let folder = tempfile::tempdir().unwrap();
     let (sessions, catalog) = sessions(folder.path()).await;
     let name = TableName::new(DEFAULT_CATALOG, DEFAULT_SCHEMA, "t");
-    catalog.create(&name, table(&catalog, "durable"), OnExists::Fail).await.unwrap();
+    catalog.create(None, &name, table(&catalog, "durable"), OnExists::Fail).await.unwrap();
     let (mine, _) = sessions.find_or_begin(&Principal::anonymous(), &over(1)).unwrap();
     let (yours, _) = sessions.find_or_begin(&Principal::anonymous(), &over(2)).unwrap();
     mine.temporary().put(name, table(&catalog, "temporary"));
