@@ -20,6 +20,7 @@ use temporary::Temporary;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use windlass_connectors::wfs::Wfs;
+use windlass_engine::connector::Registry;
 use windlass_executor::{Executor, LocalLink};
 use windlass_scheduler::driver::results::ResultSource;
 use windlass_scheduler::primary::cluster::Cluster;
@@ -42,6 +43,8 @@ pub struct EmbeddedOptions {
     pub dir: Option<PathBuf>,
     /// Options that the session begins with, as SET takes them.
     pub options: Vec<(String, String)>,
+    /// Kinds of tables beside files.
+    pub connectors: Registry,
 }
 
 impl Client {
@@ -87,7 +90,9 @@ impl Embedded {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let mut config = settings.cluster(dir.join(PRIMARY)).map_err(ClientError::invalid)?;
         config.sessions.options.extend(options.options);
+        config.statements.connectors = options.connectors.clone();
         let mut executor = settings.executor(dir.join("executor")).map_err(ClientError::invalid)?;
+        executor.connectors = options.connectors;
         executor.slots = options.slots.unwrap_or(executor.slots);
         executor.memory_bytes = options.memory.unwrap_or(executor.memory_bytes);
         let mut files = None;

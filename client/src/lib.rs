@@ -49,6 +49,10 @@ mod result;
 mod session;
 mod statement;
 
+/// Kinds of tables beside files: [`EmbeddedOptions::connectors`], and `cli::main_with` for processes.
+#[cfg(feature = "embedded")]
+pub use windlass_engine::connector;
+
 /// Files of the cluster: [`Session::files`].
 #[cfg(feature = "files")]
 pub use windlass_connectors::wfs;

@@ -1,7 +1,8 @@
 //! How stage plans travel: DataFusion's protobuf encoding, and the operators that it lacks.
 
-use crate::lost::{Lost, LostExec, ScanOptions};
-use crate::ops::{CopyFiles, CopyFilesExec, ExchangeReadExec, ForgetExec, ReadMode, RepeatExec, Sink, WriteExec};
+use crate::connector::{LostOfLeaf, ScanExec, ScanNode, SinkExec, SinkNode};
+use crate::lost::{Lost, LostExec};
+use crate::ops::{ExchangeReadExec, ForgetExec, ReadMode, RepeatExec, Sink, WriteExec};
 use crate::place::OwnFolder;
 use crate::window::WindowFlags;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -31,7 +32,7 @@ pub struct WindlassCodec;
 
 #[derive(Clone, PartialEq, Message)]
 struct Node {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 14, 15, 20, 21")]
     operator: Option<Operator>,
 }
 
@@ -52,24 +53,33 @@ enum Operator {
     #[prost(message, tag = "7")]
     PartitionedTopK(PartitionedTopK),
     #[prost(message, tag = "8")]
-    Scan(ScanOptions),
+    Leaf(LeafNode),
     /// Of a generated series.
     #[prost(message, tag = "9")]
     Orderings(Orderings),
-    #[prost(message, tag = "10")]
-    CopyFiles(CopyFiles),
     /// Grouping sets without a column.
     #[prost(uint32, tag = "11")]
     EmptySets(u32),
-    #[prost(message, tag = "12")]
-    RowGroupOrder(Ordering),
     /// The number of a plan beside this one: see [`crate::folded`].
     #[prost(uint64, tag = "13")]
     Folded(u64),
+    #[prost(message, tag = "14")]
+    ConnectorScan(ScanNode),
+    #[prost(message, tag = "15")]
+    ConnectorSink(SinkNode),
     #[prost(message, tag = "20")]
     Repeat(Repeat),
     #[prost(message, tag = "21")]
     Forget(Forget),
+}
+
+/// What the encoding of a leaf loses.
+#[derive(Clone, PartialEq, Message)]
+struct LeafNode {
+    #[prost(string, tag = "1")]
+    kind: String,
+    #[prost(bytes = "vec", tag = "2")]
+    bytes: Vec<u8>,
 }
 
 /// Has nothing but its input.
@@ -257,8 +267,10 @@ impl PhysicalExtensionCodec for WindlassCodec {
             Operator::ExchangeRead(encoder.exchange_read(read)?)
         } else if let Some(write) = plan.downcast_ref::<WriteExec>() {
             Operator::Write(Write { sink: write.sink().clone(), staging: write.staging().url() })
-        } else if let Some(copy) = plan.downcast_ref::<CopyFilesExec>() {
-            Operator::CopyFiles(copy.copy().clone())
+        } else if let Some(scan) = plan.downcast_ref::<ScanExec>() {
+            Operator::ConnectorScan(scan.node()?)
+        } else if let Some(sink) = plan.downcast_ref::<SinkExec>() {
+            Operator::ConnectorSink(sink.node()?)
         } else if plan.is::<RepeatExec>() {
             Operator::Repeat(Repeat {})
         } else if plan.is::<ForgetExec>() {
@@ -281,9 +293,10 @@ impl PhysicalExtensionCodec for WindlassCodec {
         } else if let Some(LostExec { lost, .. }) = plan.downcast_ref::<LostExec>() {
             match lost {
                 Lost::Window(flags) => Operator::Window(Window { flags: flags.clone() }),
-                Lost::Scan(options) => Operator::Scan(options.clone()),
+                Lost::Leaf(LostOfLeaf { kind, bytes, .. }) => {
+                    Operator::Leaf(LeafNode { kind: kind.clone(), bytes: bytes.clone() })
+                }
                 Lost::EmptySets(sets) => Operator::EmptySets(*sets),
-                Lost::RowGroupOrder(order) => Operator::RowGroupOrder(encoder.ordering(order)?),
                 Lost::Orderings(orderings) => {
                     let orderings = orderings.iter().map(|ordering| encoder.ordering(ordering));
                     Operator::Orderings(Orderings { orderings: orderings.collect::<Result<_>>()? })
@@ -319,7 +332,10 @@ impl PhysicalExtensionCodec for WindlassCodec {
             Some(Operator::Write(node)) => {
                 Ok(Arc::new(WriteExec::new(input(inputs, 0)?, node.sink, OwnFolder::from_url(&node.staging)?)))
             }
-            Some(Operator::CopyFiles(copy)) => Ok(Arc::new(CopyFilesExec::new(copy))),
+            Some(Operator::ConnectorScan(node)) => Ok(Arc::new(node.decoded(context.session_config())?)),
+            Some(Operator::ConnectorSink(node)) => {
+                Ok(Arc::new(SinkExec::new(input(inputs, 0)?, node.decoded(context.session_config())?)))
+            }
             Some(Operator::Repeat(_)) => Ok(Arc::new(RepeatExec::try_new(input(inputs, 0)?)?)),
             Some(Operator::Forget(_)) => Ok(Arc::new(ForgetExec::new(input(inputs, 0)?))),
             Some(Operator::RecursiveQuery(node)) => Ok(Arc::new(RecursiveQueryExec::try_new(
@@ -347,13 +363,10 @@ impl PhysicalExtensionCodec for WindlassCodec {
                 Ok(Arc::new(sort))
             }
             Some(Operator::Window(node)) => Lost::Window(node.flags).restore(&input(inputs, 0)?),
-            Some(Operator::Scan(options)) => Lost::Scan(options).restore(&input(inputs, 0)?),
-            Some(Operator::EmptySets(sets)) => Lost::EmptySets(sets).restore(&input(inputs, 0)?),
-            Some(Operator::RowGroupOrder(order)) => {
-                let scan = input(inputs, 0)?;
-                let order = decoder.ordering(order, &scan.schema())?;
-                Lost::RowGroupOrder(order).restore(&scan)
+            Some(Operator::Leaf(LeafNode { kind, bytes })) => {
+                Lost::Leaf(LostOfLeaf { encodable: None, kind, bytes }).restore(&input(inputs, 0)?)
             }
+            Some(Operator::EmptySets(sets)) => Lost::EmptySets(sets).restore(&input(inputs, 0)?),
             Some(Operator::Orderings(node)) => {
                 let input = input(inputs, 0)?;
                 let orderings = node.orderings.into_iter().map(|ordering| decoder.ordering(ordering, &input.schema()));

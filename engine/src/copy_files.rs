@@ -2,7 +2,7 @@
 //!
 //! What is there already, as long and not older, is passed over: a copy that broke off is begun again and goes on.
 
-use crate::ops::{CopyFiles, CopyFilesExec, CopyItem, CopyPart, copy_schema};
+use crate::connector::copy_files::{CopyFiles, CopyFilesScan, CopyItem, CopyPart, copy_schema};
 use crate::place::Place;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -91,7 +91,7 @@ impl TableProvider for CopyTable {
         let partitions = state.config().target_partitions().max(1) * TASKS_PER_PARTITION;
         let store = |place: &Place| state.runtime_env().object_store(place.store());
         let copy = self.plan(&*store(&self.from)?, &*store(&self.to)?, partitions).await?;
-        let exec: Arc<dyn ExecutionPlan> = Arc::new(CopyFilesExec::new(copy));
+        let exec: Arc<dyn ExecutionPlan> = Arc::new(CopyFilesScan::planned(copy));
         let Some(projection) = projection else { return Ok(exec) };
         let schema = exec.schema();
         let columns = projection.iter().map(|&at| {
@@ -151,6 +151,7 @@ impl CopyTable {
             verify: !self.unverified,
             dry: self.dry,
             parts,
+            files: 0,
         })
     }
 

@@ -1,6 +1,7 @@
 //! What a stage's bytes hold: the plan, how to partition its output, and the session's options.
 
 use crate::codec::{Encoder, WindlassCodec};
+use crate::connector::{TableSecrets, secrets_of};
 use crate::folded::{Folder, Folds, Unfolder};
 use crate::lost;
 use crate::stores::{StoreConfig, Stores, stores_of};
@@ -61,6 +62,9 @@ pub(crate) struct Envelope {
     pub folded_plans: Vec<PhysicalPlanNode>,
     #[prost(message, repeated, tag = "9")]
     pub folded_exprs: Vec<PhysicalExprNode>,
+    /// Of tables of connectors, whose scans and sinks in the plan have none.
+    #[prost(message, repeated, tag = "10")]
+    pub secrets: Vec<TableSecrets>,
 }
 
 impl Envelope {
@@ -102,6 +106,7 @@ impl Envelope {
             stores: stores_of(plan, stores)?,
             folded_plans,
             folded_exprs,
+            secrets: secrets_of(plan)?,
         })
     }
 

@@ -6,6 +6,7 @@ mod checks;
 pub mod checksum;
 mod codec;
 pub mod config;
+pub mod connector;
 pub mod constants;
 mod copy_files;
 mod envelope;

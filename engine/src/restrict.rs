@@ -4,12 +4,10 @@
 //! them (dynamic filters wait for every build side, file streams steal files from each other). So an instance of a plan has exactly
 //! the partitions that were launched together.
 
-use crate::ops::{CopyFilesExec, ExchangeReadExec};
+use crate::connector::leaf;
+use crate::ops::ExchangeReadExec;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
-use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder};
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -32,11 +30,8 @@ pub(crate) fn restrict(plan: &Arc<dyn ExecutionPlan>, keep: &[usize]) -> Result<
     if let Some(read) = plan.downcast_ref::<ExchangeReadExec>() {
         return Ok(Arc::new(read.restrict(keep)));
     }
-    if let Some(copy) = plan.downcast_ref::<CopyFilesExec>() {
-        return Ok(Arc::new(copy.restrict(keep)));
-    }
-    if let Some(scan) = plan.downcast_ref::<DataSourceExec>() {
-        return restrict_scan(scan, keep);
+    if let Some(leaf) = leaf(plan) {
+        return leaf.narrowed(keep);
     }
     if keep.is_empty() {
         return Ok(Arc::new(SkippedExec::new(plan)));
@@ -79,33 +74,6 @@ pub(crate) fn whole_children(plan: &Arc<dyn ExecutionPlan>) -> Vec<usize> {
         return (1..plan.children().len()).collect();
     }
     vec![]
-}
-
-fn restrict_scan(scan: &DataSourceExec, keep: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
-    if let Some(config) = scan.data_source().downcast_ref::<FileScanConfig>() {
-        let groups = keep.iter().map(|&i| config.file_groups[i].clone()).collect();
-        let partitioning = match &config.output_partitioning {
-            Some(Partitioning::Hash(exprs, _)) => Some(Partitioning::Hash(exprs.clone(), keep.len())),
-            _ => None,
-        };
-        let config = FileScanConfigBuilder::from(config.clone())
-            .with_file_groups(groups)
-            .with_output_partitioning(partitioning)
-            .build();
-        return Ok(DataSourceExec::from_data_source(config));
-    }
-    if let Some(memory) = scan.data_source().downcast_ref::<MemorySourceConfig>() {
-        let partitions: Vec<_> = keep.iter().map(|&i| memory.partitions()[i].clone()).collect();
-        let mut narrowed =
-            MemorySourceConfig::try_new(&partitions, memory.original_schema(), memory.projection().clone())?
-                .with_show_sizes(memory.show_sizes())
-                .with_limit(datafusion::datasource::source::DataSource::fetch(memory));
-        if !memory.sort_information().is_empty() {
-            narrowed = narrowed.try_with_sort_information(memory.sort_information().to_vec())?;
-        }
-        return Ok(DataSourceExec::from_data_source(narrowed));
-    }
-    internal_err!("a data source of an unknown kind cannot be narrowed to some of its partitions")
 }
 
 /// The partitions of a union are those of its inputs, one input after the other.

@@ -1,6 +1,7 @@
 //! Runs stages on an executor: decode once, instantiate for the partitions that are launched together, run each to its end.
 
 use crate::codec::WindlassCodec;
+use crate::connector::{Registry, TableSecrets};
 use crate::envelope::{Envelope, OutputSpec};
 use crate::exchange::{ExchangeStore, MapOutputWriter};
 use crate::failure::classify;
@@ -60,10 +61,11 @@ pub struct StageInstance {
 }
 
 impl StagePlan {
-    pub fn decode(bytes: &[u8], runtime: Arc<RuntimeEnv>) -> Result<Self, TaskFailure> {
+    /// `connectors`: of this process, which are to be those that the plan was made with.
+    pub fn decode(bytes: &[u8], runtime: Arc<RuntimeEnv>, connectors: &Registry) -> Result<Self, TaskFailure> {
         let decode = || {
             let envelope = Roomy::new(Envelope::decode(bytes)?);
-            let mut config = session_config();
+            let mut config = TableSecrets::within(&envelope.secrets, connectors.within(session_config()));
             for (key, value) in &envelope.options {
                 config.options_mut().set(key, value)?;
             }
@@ -240,10 +242,7 @@ impl StageInstance {
             summary.metrics = operator_metrics(&self.plan);
         }
         let staged = self.scope.staged.lock().remove(&index);
-        summary.staged = match staged {
-            Some(staged) => Some(staged.encode().map_err(|e| classify(&e))?.into()),
-            None => None,
-        };
+        summary.staged = staged.map(Into::into);
         Ok(summary)
     }
 

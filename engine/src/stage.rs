@@ -1,9 +1,9 @@
 //! Stages as they are planned, and what running one of their tasks leaves.
 
+use crate::connector::PlannedSink;
 use crate::envelope::content_hash;
 use crate::exchange_source::ExchangeSource;
 use crate::handover::Planned;
-use crate::ops::StagedFiles;
 use crate::place::{OwnFolder, Place};
 use crate::plan::ClusterShape;
 use arrow::datatypes::SchemaRef;
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use windlass_core::ids::{AttemptId, JobId, PlanHash};
 use windlass_core::job::{JobSpec, MapLocation, Preference, StageInput, StageSpec, Terms};
@@ -23,6 +24,8 @@ pub struct PlannedJob {
     pub stages: Vec<PlannedStage>,
     /// What to publish when the job is done.
     pub write: Option<WriteTarget>,
+    /// The same of a write into a table of a connector.
+    pub sink: Option<PlannedSink>,
     /// It has joins that hold all of one side, or medians that hold all values of a group, which have to fit into memory:
     /// [`crate::spilling`] is for when they do not.
     pub holds_sides: bool,
@@ -45,8 +48,8 @@ pub struct WriteTarget {
     pub overwrite: bool,
 }
 
-/// A stage, encoded once.
-#[derive(Clone, Debug)]
+/// A stage, encoded once. Its debug form is without its bytes, which may have secrets in them.
+#[derive(Clone)]
 pub struct PlannedStage {
     pub hash: PlanHash,
     /// What executors decode: [`crate::StagePlan::decode`].
@@ -62,6 +65,19 @@ pub struct PlannedStage {
     pub row_limit: Option<u64>,
     /// What was encoded, for an executor of this process.
     pub planned: Option<Planned>,
+}
+
+impl fmt::Debug for PlannedStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hash, display, tasks, buckets, inputs, .. } = self;
+        f.debug_struct("PlannedStage")
+            .field("hash", hash)
+            .field("display", display)
+            .field("tasks", tasks)
+            .field("buckets", buckets)
+            .field("inputs", inputs)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A part of a file of `wfs://` that a task reads.
@@ -145,5 +161,5 @@ pub struct OperatorMetrics {
 #[derive(Debug)]
 pub(crate) struct TaskScope {
     pub attempts: Vec<AttemptId>,
-    pub staged: Mutex<BTreeMap<usize, StagedFiles>>,
+    pub staged: Mutex<BTreeMap<usize, Vec<u8>>>,
 }

@@ -1,11 +1,10 @@
 //! How object stores are reached, where the options of a table say so: it travels with the plans that read or write there.
 
-use crate::ops::{CopyFilesExec, WriteExec};
+use crate::connector::leaf;
+use crate::ops::WriteExec;
 use crate::versions::Versions;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::datasource::physical_plan::FileScanConfig;
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::Count;
 use object_store::ObjectStore;
@@ -68,14 +67,7 @@ pub(crate) fn stores_of(plan: &Arc<dyn ExecutionPlan>, known: Option<&Stores>) -
         if let Some(write) = node.downcast_ref::<WriteExec>() {
             add(write.target()?.url());
         }
-        if let Some(copy) = node.downcast_ref::<CopyFilesExec>().map(CopyFilesExec::copy) {
-            add(copy.from.clone());
-            add(copy.to.clone());
-        }
-        let scan = node.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref());
-        if let Some::<&FileScanConfig>(config) = scan {
-            add(config.object_store_url.as_str().to_string());
-        }
+        leaf(node).map(|leaf| leaf.stores()).into_iter().flatten().for_each(&mut add);
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(found.into_iter().map(|(url, options)| StoreConfig { url, options }).collect())

@@ -5,6 +5,7 @@ mod round_trip;
 mod written_plans;
 
 use crate::config::WindlassOptions;
+use crate::connector::tests::connectors;
 use crate::exchange::{BucketSel, ExchangeStore, StoreConfig};
 use crate::exchange_source::ExchangeSource;
 use crate::plan::{ClusterShape, plan_job};
@@ -13,7 +14,9 @@ use crate::stage::{InputLocations, PlannedJob, TaskInputs};
 use crate::{Handover, StagePlan, decode_batches};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use arrow::util::display::array_value_to_string;
 use arrow::util::pretty::pretty_format_batches;
+use bytes::Bytes;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -25,7 +28,7 @@ use std::sync::Arc;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId};
 use windlass_core::job::MapLocation;
 
-const SHAPE: ClusterShape = ClusterShape { executors: 2, slots: 4, max_slots: 2 };
+pub(crate) const SHAPE: ClusterShape = ClusterShape { executors: 2, slots: 4, max_slots: 2 };
 
 #[derive(Debug)]
 struct StoreSource(Arc<ExchangeStore>);
@@ -58,10 +61,37 @@ async fn run_job(
     runtime: &Arc<RuntimeEnv>,
     together: usize,
 ) -> Vec<RecordBatch> {
+    run_writing(job, store, runtime, together).await.0
+}
+
+/// What a job that reads no files leaves: rows, and what its tasks staged, in the order of the tasks.
+pub(crate) async fn run_stages(job: &PlannedJob, together: usize) -> (Vec<RecordBatch>, Vec<Bytes>) {
+    let fixture = Fixture::empty();
+    run_writing(job, &fixture.store, &Arc::default(), together).await
+}
+
+/// Rows as text, one value behind the other, sorted.
+pub(crate) fn sorted(batches: &[RecordBatch]) -> Vec<String> {
+    let row = |batch: &RecordBatch, at: usize| {
+        let values = batch.columns().iter().map(|column| array_value_to_string(column, at).unwrap());
+        values.collect::<Vec<_>>().join("|")
+    };
+    let of_batch = |batch: &RecordBatch| (0..batch.num_rows()).map(|at| row(batch, at)).collect::<Vec<_>>();
+    let mut rows: Vec<String> = batches.iter().flat_map(of_batch).collect();
+    rows.sort();
+    rows
+}
+
+async fn run_writing(
+    job: &PlannedJob,
+    store: &Arc<ExchangeStore>,
+    runtime: &Arc<RuntimeEnv>,
+    together: usize,
+) -> (Vec<RecordBatch>, Vec<Bytes>) {
     let id = JobId(1);
-    let mut result = Vec::new();
+    let (mut result, mut staged) = (Vec::new(), Vec::new());
     for (index, stage) in job.stages.iter().enumerate() {
-        let plan = StagePlan::decode(&stage.bytes, Arc::clone(runtime)).unwrap();
+        let plan = StagePlan::decode(&stage.bytes, Arc::clone(runtime), &connectors()).unwrap();
         let stages = stage
             .inputs
             .iter()
@@ -82,10 +112,11 @@ async fn run_job(
                 if let Some(bytes) = summary.inline_result {
                     result.extend(decode_batches(&bytes).unwrap());
                 }
+                staged.extend(summary.staged);
             }
         }
     }
-    result
+    (result, staged)
 }
 
 fn context(small_query_bytes: usize) -> SessionContext {
@@ -134,6 +165,15 @@ impl Fixture {
             );
             maker.sql(&sql).await.unwrap().collect().await.unwrap();
         }
+        Self::in_folder(folder)
+    }
+
+    /// Without tables.
+    fn empty() -> Self {
+        Self::in_folder(tempfile::tempdir().unwrap())
+    }
+
+    fn in_folder(folder: tempfile::TempDir) -> Self {
         let pool = Arc::clone(&RuntimeEnv::default().memory_pool);
         let store = ExchangeStore::open(StoreConfig::new(folder.path().join("exchange")), pool).unwrap();
         Self { folder, store }
@@ -412,7 +452,7 @@ async fn an_attempt_leaves_the_same_rows_whatever_becomes_of_the_others() {
     let job = plan_job(&state, &logical, SHAPE).await.unwrap();
     let scan = &job.stages[0];
     assert_eq!((scan.tasks, scan.inputs.len()), (4, 0), "{}", scan.display);
-    let plan = StagePlan::decode(&scan.bytes, Arc::clone(state.runtime_env())).unwrap();
+    let plan = StagePlan::decode(&scan.bytes, Arc::clone(state.runtime_env()), &connectors()).unwrap();
     let inputs =
         || TaskInputs { job: JobId(1), stages: Vec::new(), source: Arc::new(StoreSource(Arc::clone(&fixture.store))) };
     let rows = async |attempts: &[(u32, u32)]| {

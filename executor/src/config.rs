@@ -10,6 +10,7 @@ use windlass_core::event;
 use windlass_core::section;
 use windlass_core::settings::check;
 use windlass_core::settings::units::{Auto, ByteSize, Count, Span};
+use windlass_engine::connector::Registry;
 use windlass_engine::exchange;
 use windlass_proto::address;
 
@@ -186,6 +187,8 @@ pub struct ExecutorConfig {
     pub join_timeout: Duration,
     /// How long to wait for the primary's farewell when asked to leave. Default 60 s.
     pub leave_timeout: Duration,
+    /// Kinds of tables beside files: the same as the primary's. Default: none.
+    pub connectors: Registry,
 }
 
 impl Default for ExecutorConfig {
@@ -212,6 +215,7 @@ impl Default for ExecutorConfig {
             advertise: None,
             join_timeout: Duration::from_secs(60),
             leave_timeout: Duration::from_secs(60),
+            connectors: Registry::default(),
         }
     }
 }

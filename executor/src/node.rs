@@ -106,6 +106,7 @@ impl Executor {
             store: store.clone(),
             object_stores: stores.clone(),
             handover: handover.clone(),
+            connectors: config.connectors.clone(),
         });
         let instance = Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         let _lock = Arc::new(lock);

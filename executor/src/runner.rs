@@ -21,6 +21,7 @@ use windlass_core::event::Outcome;
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, PlanHash, StageId};
 use windlass_core::worker::{Action, Worker};
+use windlass_engine::connector::Registry;
 use windlass_engine::exchange::ExchangeStore;
 use windlass_engine::remote;
 use windlass_engine::stores::StoreConfig;
@@ -74,6 +75,7 @@ pub(crate) struct EngineStages {
     pub object_stores: Arc<StoreRegistry>,
     /// Plans that a primary of this process has made.
     pub handover: Handover,
+    pub connectors: Registry,
 }
 
 struct EngineStage {
@@ -93,7 +95,8 @@ struct EngineInstance {
 
 impl Stages for EngineStages {
     fn decode(&self, bytes: &[u8]) -> Result<Arc<dyn Stage>, TaskFailure> {
-        let plan = StagePlan::decode(bytes, self.runtime_env.clone())?.with_files(self.object_stores.clone());
+        let plan = StagePlan::decode(bytes, self.runtime_env.clone(), &self.connectors)?;
+        let plan = plan.with_files(self.object_stores.clone());
         for StoreConfig { url, options } in plan.stores() {
             let internal =
                 |reason: String| TaskFailure::Internal { message: format!("the object store {url}: {reason}") };

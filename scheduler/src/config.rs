@@ -84,7 +84,7 @@ section! {
         finish_timeout: Span = Span(PrimaryConfig::default().finish_timeout);
         /// Finished stages of jobs that run longer than this are saved, so that the next primary that leads, or this one after its next
         /// start, goes on behind them.
-        save_stages_after: Span = Span(DriverConfig::default().save_stages_after);
+        save_stages_after: Span = Span(SchedulerConfig::default().save_stages_after);
         /// Outputs that executors have kept since they lost another primary go after this, unless a job goes on with them.
         keep_unclaimed: Span = Span(SchedulerConfig::default().keep_unclaimed);
         /// Jobs that may wait for their first task. More are refused.
@@ -285,6 +285,7 @@ impl Primary {
             limits: Limits { depth, size: self.size_limit.0 as usize },
             planning_timeout: self.planning_timeout.duration(),
             planning_memory: self.planning_memory.unwrap_or_else(|| ByteSize(machine_memory / 4)).bytes(),
+            ..StatementConfig::default()
         };
         Ok(())
     }
@@ -302,6 +303,7 @@ impl Primary {
                 after: self.speculation_after.duration(),
             }),
             hand_back_after: self.hand_back_after.duration(),
+            save_stages_after: self.save_stages_after.duration(),
             keep_unclaimed: self.keep_unclaimed.duration(),
             max_queued_jobs: Some(self.queued_jobs.0 as usize),
             max_queued_jobs_per_user: Some(self.queued_jobs_per_user.0 as usize),
@@ -313,7 +315,6 @@ impl Primary {
             scheduler,
             heartbeat: self.heartbeat.duration(),
             history_jobs: self.history.0 as usize,
-            save_stages_after: self.save_stages_after.duration(),
             ..DriverConfig::default()
         }
     }

@@ -30,6 +30,7 @@ pub fn planned(tasks: &[u32]) -> PlannedJob {
         schema: Arc::new(Schema::empty()),
         stages,
         write: None,
+        sink: None,
         holds_sides: false,
         shape: ClusterShape::ONE,
         light: false,

@@ -142,8 +142,13 @@ pub(crate) fn wait_until_gone(pid: u32) {
 
 /// Beside the folder of the test binary; `make test` builds it first.
 pub(crate) fn binary() -> PathBuf {
+    beside("windlass")
+}
+
+/// A binary that was built with these tests.
+pub(crate) fn beside(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("this test has a path");
-    let built = test.parent().and_then(Path::parent).expect("tests lie in a target folder").join("windlass");
+    let built = test.parent().and_then(Path::parent).expect("tests lie in a target folder").join(name);
     assert!(built.is_file(), "{} is missing: run 'cargo build --workspace --all-targets' first", built.display());
     built
 }

@@ -14,7 +14,8 @@ fn ran(arguments: &[&str]) -> (String, String, Option<i32>) {
 fn a_file_holds_for_a_cluster_inside_the_process() {
     let folder = tempfile::tempdir().expect("there is room");
     let file = folder.path().join("windlass.toml").display().to_string();
-    let settings = "[primary]\nlisten = \"0.0.0.0:1\"\nsize_limit = 30\n[executor]\nslots = 1\n[query]\nbatch_rows = 7\n";
+    let settings =
+        "[primary]\nlisten = \"0.0.0.0:1\"\nsize_limit = 30\n[executor]\nslots = 1\n[query]\nbatch_rows = 7\n";
     std::fs::write(&file, settings).expect("the file can be written");
     let sql = |statement| ran(&["--config", &file, "sql", "--format", "csv", "-e", statement]);
 

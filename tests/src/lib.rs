@@ -17,6 +17,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use windlass_engine::session::reference_state;
 
 pub mod answer;
+pub mod connector;
 pub mod deep;
 pub mod demo;
 pub mod queries;

@@ -4,12 +4,15 @@ use super::Failure;
 use crate::config::Config;
 use crate::{Client, EmbeddedOptions, Session};
 use std::path::Path;
+use windlass_engine::connector::Registry;
 
 /// What the clusters of this command are configured with.
 pub struct Embedding<'a> {
     pub config: Config,
     /// Where that was read.
     pub file: Option<&'a Path>,
+    /// Kinds of tables beside files.
+    pub connectors: Registry,
 }
 
 impl Embedding<'_> {

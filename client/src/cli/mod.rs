@@ -28,6 +28,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
+use windlass_engine::connector::Registry;
 
 /// How a command ended, when it did not end well.
 #[derive(Debug)]
@@ -111,8 +112,13 @@ impl Failure {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    main_with(Registry::default())
+}
+
+/// The same, with kinds of tables beside files: those of primaries and executors of this binary, and of embedded clusters.
+pub fn main_with(connectors: Registry) -> ExitCode {
     let arguments = Arguments::parse();
-    match dispatch(arguments) {
+    match dispatch(arguments, &connectors) {
         _ if leaving::is_asked() => ExitCode::from(leaving::code() as u8),
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -126,21 +132,22 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(arguments: Arguments) -> Outcome {
+fn dispatch(arguments: Arguments, connectors: &Registry) -> Outcome {
     let file = arguments.config.as_deref();
     let config = Config::load(file)?;
+    let embedding = |config| Embedding { config, file, connectors: connectors.clone() };
     match arguments.command {
-        Command::Sql(command) => sql::run(command, Embedding { config, file }, &runtime()?),
+        Command::Sql(command) => sql::run(command, embedding(config), &runtime()?),
         Command::Submit(command) => runtime()?.block_on(jobs::submit(command)),
         Command::Jobs(command) => runtime()?.block_on(jobs::run(command)),
-        Command::Fs(command) => fs::run(command, Embedding { config, file }, &runtime()?),
-        Command::Primary(flags) => serve::primary(config, flags, file),
-        Command::Executor(Executor { command: None, flags }) => serve::executor(config, flags),
+        Command::Fs(command) => fs::run(command, embedding(config), &runtime()?),
+        Command::Primary(flags) => serve::primary(config, flags, file, connectors),
+        Command::Executor(Executor { command: None, flags }) => serve::executor(config, flags, connectors),
         Command::Executor(Executor { command: Some(ExecutorCommand::Decommission(command)), .. }) => {
             runtime()?.block_on(cluster::decommission(command))
         }
         Command::Cluster(command) => runtime()?.block_on(cluster::run(command, file)),
-        Command::Demo(command) => sql::demo(command, Embedding { config, file }, &runtime()?),
+        Command::Demo(command) => sql::demo(command, embedding(config), &runtime()?),
         Command::Config => print(&Config::reference()),
         Command::Version => print(&format!("windlass {}\n", env!("CARGO_PKG_VERSION"))),
     }

@@ -16,6 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use windlass_core::elastic::ElasticConfig;
+use windlass_engine::connector::Registry;
+use windlass_executor::ExecutorConfig;
 use windlass_scheduler::driver::elastic::Elasticity;
 use windlass_scheduler::meta::Leader;
 use windlass_scheduler::primary::member::Member;
@@ -29,7 +31,7 @@ pub struct Ready {
     pub pid: u32,
 }
 
-pub fn primary(mut config: Config, flags: PrimaryFlags, file: Option<&Path>) -> Outcome {
+pub fn primary(mut config: Config, flags: PrimaryFlags, file: Option<&Path>, connectors: &Registry) -> Outcome {
     let PrimaryFlags { listen, rest, dir, etcd, cluster, warehouse, ready_file, elastic } = flags;
     if warehouse.as_deref() == Some("") {
         return Err(Failure::Usage(
@@ -50,7 +52,8 @@ pub fn primary(mut config: Config, flags: PrimaryFlags, file: Option<&Path>) -> 
     set(&mut config.primary.warehouse, warehouse);
     start_logging(&config)?;
     // Where replicas go is not to be the same on every cluster.
-    let settings = config.primary(Uuid::new_v4().as_u64_pair().0).map_err(Failure::Usage)?;
+    let mut settings = config.primary(Uuid::new_v4().as_u64_pair().0).map_err(Failure::Usage)?;
+    settings.statements.connectors = connectors.clone();
     let elastic = config.elastic().map_err(Failure::Usage)?;
     create_dir(&config.primary.dir)?;
     runtime(2)?.block_on(async {
@@ -64,7 +67,7 @@ pub fn primary(mut config: Config, flags: PrimaryFlags, file: Option<&Path>) -> 
     })
 }
 
-pub fn executor(mut config: Config, flags: ExecutorFlags) -> Outcome {
+pub fn executor(mut config: Config, flags: ExecutorFlags, connectors: &Registry) -> Outcome {
     let ExecutorFlags { primary, role, name, listen, advertise, rack, slots, memory, dir } = flags;
     set(&mut config.executor.primary, primary);
     set(&mut config.executor.role, role.map(Into::into));
@@ -77,6 +80,7 @@ pub fn executor(mut config: Config, flags: ExecutorFlags) -> Outcome {
     set(&mut config.executor.dir, dir);
     start_logging(&config)?;
     let settings = config.executor().map_err(Failure::Usage)?;
+    let settings = ExecutorConfig { connectors: connectors.clone(), ..settings };
     create_dir(&config.executor.dir)?;
     runtime(2)?.block_on(until_stopped(|shutdown| windlass_executor::run(settings, shutdown)))
 }

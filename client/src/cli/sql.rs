@@ -96,6 +96,7 @@ async fn open(target: &Target, embedding: Embedding<'_>) -> Result<Session, Fail
             memory: target.memory.map(|memory| memory.bytes()),
             dir: target.dir.clone(),
             options: Vec::new(),
+            connectors: embedding.connectors.clone(),
         };
         return embedding.open(options).await;
     };

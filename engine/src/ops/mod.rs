@@ -36,7 +36,6 @@ macro_rules! of_one_input {
 }
 pub(crate) use of_one_input;
 
-mod copy_files;
 mod exchange_read;
 mod forget;
 mod inserted;
@@ -46,7 +45,6 @@ mod repeat;
 mod sink;
 mod write;
 
-pub use copy_files::{CopyFiles, CopyFilesExec, CopyItem, CopyPart, copy_schema};
 pub use exchange_read::{ExchangeReadExec, ReadMode};
 pub use forget::ForgetExec;
 pub use inserted::interruptible;
@@ -54,4 +52,5 @@ pub(crate) use inserted::{InsertedExec, Stop, insert};
 pub use mark::{Mark, MarkExec};
 pub use repeat::RepeatExec;
 pub(crate) use sink::{Sink, planned_sink, unused_session};
+pub(crate) use write::count_schema;
 pub use write::{StagedFile, StagedFiles, WriteExec};

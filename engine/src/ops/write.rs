@@ -81,7 +81,7 @@ impl WriteExec {
     }
 }
 
-fn count_schema() -> SchemaRef {
+pub(crate) fn count_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]))
 }
 
@@ -129,7 +129,7 @@ impl ExecutionPlan for WriteExec {
         let output = futures::stream::once(async move {
             let rows = sink.write_all(input, &context).await?;
             let staged = staged_files(folder, rows, &context).await?;
-            scope.staged.lock().insert(partition, staged);
+            scope.staged.lock().insert(partition, staged.encode()?);
             Ok(RecordBatch::try_new(count_schema(), vec![Arc::new(UInt64Array::from(vec![rows]))])?)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(count_schema(), output.boxed())))

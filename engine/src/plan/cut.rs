@@ -5,9 +5,10 @@ use super::range_sort;
 use super::size::scanned_bytes;
 use crate::codec::refers_to_subquery;
 use crate::config::WindlassOptions;
+use crate::connector::{Leaf, PlannedSink, SinkExec, leaf};
 use crate::envelope::{Envelope, OutputSpec, content_hash};
 use crate::handover::Planned;
-use crate::ops::{CopyFilesExec, CopyItem, ExchangeReadExec, Mark, MarkExec, ReadMode, Sink, WriteExec};
+use crate::ops::{ExchangeReadExec, Mark, MarkExec, ReadMode, Sink, WriteExec};
 use crate::place::OwnFolder;
 use crate::restrict::whole_children;
 use crate::room::Roomy;
@@ -18,10 +19,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err};
-use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::sink::DataSinkExec;
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -37,7 +35,6 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitio
 use datafusion::prelude::SessionConfig;
 use prost::Message;
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use windlass_core::job::{Preference, Read, StageInput};
 
@@ -56,6 +53,7 @@ pub(super) struct Cutter {
     /// The scalar subqueries that the plan being cut may refer to.
     subqueries: Option<ScalarSubqueryExec>,
     write: Option<WriteTarget>,
+    sink: Option<PlannedSink>,
     shape: ClusterShape,
 }
 
@@ -71,6 +69,7 @@ impl Cutter {
             shared: BTreeMap::new(),
             subqueries: None,
             write: None,
+            sink: None,
             shape,
         }
     }
@@ -99,6 +98,7 @@ impl Cutter {
             schema,
             stages: self.stages,
             write: self.write,
+            sink: self.sink,
             holds_sides: false,
             shape: self.shape,
             light: false,
@@ -108,6 +108,11 @@ impl Cutter {
 
     /// A sink becomes an operator that writes under attempt paths: in parallel, unless rows must be in one order or one file.
     fn take_over_write(&mut self, plan: Arc<dyn ExecutionPlan>, parallel: bool) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(sink) = plan.downcast_ref::<SinkExec>() {
+            self.sink = Some(sink.write().clone());
+            let input = if parallel { ungathered(sink.input()) } else { Arc::clone(sink.input()) };
+            return Ok(Arc::new(SinkExec::new(input, sink.write().clone())));
+        }
         let Some(sink) = plan.downcast_ref::<DataSinkExec>() else {
             return Ok(plan);
         };
@@ -115,13 +120,7 @@ impl Cutter {
         let target = files.target()?;
         let staging = OwnFolder::staging(&target)?;
         let single_file = !target.is_folder();
-        let mut input = Arc::clone(sink.input());
-        if parallel
-            && !single_file
-            && let Some(gather) = input.downcast_ref::<CoalescePartitionsExec>().filter(|g| g.fetch().is_none())
-        {
-            input = Arc::clone(gather.input());
-        }
+        let input = if parallel && !single_file { ungathered(sink.input()) } else { Arc::clone(sink.input()) };
         self.write = Some(WriteTarget { target, staging: staging.clone(), overwrite: false });
         Ok(Arc::new(WriteExec::new(input, files, staging)))
     }
@@ -135,7 +134,7 @@ impl Cutter {
             return self.cut_ranges(merge);
         }
         let several_files = self.write.as_ref().is_none_or(|write| write.target.is_folder());
-        if several_files && (plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>() || plan.is::<WriteExec>()) {
+        if several_files && is_above_sort(&plan) {
             let child = self.cut_top(Arc::clone(plan.children()[0]))?;
             return with_children(plan, vec![child]);
         }
@@ -313,6 +312,19 @@ impl Cutter {
     }
 }
 
+/// Whether `plan` may stand above the sort of a whole result whose partitions follow each other.
+fn is_above_sort(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>() || plan.is::<WriteExec>() || plan.is::<SinkExec>()
+}
+
+/// What a writer reads from whose partitions write side by side.
+fn ungathered(input: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    match input.downcast_ref::<CoalescePartitionsExec>().filter(|gather| gather.fetch().is_none()) {
+        Some(gather) => Arc::clone(gather.input()),
+        None => Arc::clone(input),
+    }
+}
+
 /// The number under which `plan` stands in the plan more than once.
 fn shared(plan: &Arc<dyn ExecutionPlan>) -> Option<u32> {
     match plan.downcast_ref::<MarkExec>()?.mark() {
@@ -388,64 +400,27 @@ fn reads_subquery(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     Ok(found)
 }
 
-/// Splits of an object store go to the same executor each time, whose caches know them. Local files have no such wish.
+/// Where the tasks of a stage are best, as the first leaf says that has a partition for each of them.
 fn preferences(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Preference> {
-    let mut wishes = vec![];
-    let walked = plan.apply(|node| {
-        let Some(scan) = node.downcast_ref::<DataSourceExec>() else {
-            return Ok(TreeNodeRecursion::Continue);
-        };
-        let Some(config) = scan.data_source().downcast_ref::<FileScanConfig>() else {
-            return Ok(TreeNodeRecursion::Continue);
-        };
-        let local = config.object_store_url.as_str().starts_with("file:");
-        if local || config.file_groups.len() != tasks as usize {
-            return Ok(TreeNodeRecursion::Continue);
-        }
-        wishes = config
-            .file_groups
-            .iter()
-            .map(|group| {
-                let mut hasher = DefaultHasher::new();
-                if let Some(file) = group.iter().next() {
-                    file.object_meta.location.as_ref().hash(&mut hasher);
-                    file.range.as_ref().map(|range| range.start).hash(&mut hasher);
-                }
-                Preference { affinity: hasher.finish().max(1), ..Preference::default() }
-            })
-            .collect();
-        Ok(TreeNodeRecursion::Stop)
-    });
-    debug_assert!(walked.is_ok(), "the closure does not fail");
-    wishes
+    of_leaves(plan, tasks, |leaf| leaf.preferences())
 }
 
 /// What tasks read of the cluster's own files.
 fn splits(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Vec<Split>> {
-    let mut splits = vec![];
+    of_leaves(plan, tasks, |leaf| leaf.pieces())
+}
+
+/// The first that leaves say with an entry for each task.
+fn of_leaves<T>(plan: &Arc<dyn ExecutionPlan>, tasks: u32, said: impl Fn(&dyn Leaf) -> Vec<T>) -> Vec<T> {
+    let mut found = vec![];
     let walked = plan.apply(|node| {
-        if let Some(copy) = node.downcast_ref::<CopyFilesExec>().map(CopyFilesExec::copy)
-            && copy.from.starts_with("wfs:")
-            && copy.parts.len() == tasks as usize
-        {
-            let of_item =
-                |item: &CopyItem| Some(Split { path: format!("/{}", item.from.as_ref()?), range: 0..item.bytes });
-            splits = copy.parts.iter().map(|part| part.items.iter().filter_map(of_item).collect()).collect();
-            return Ok(TreeNodeRecursion::Stop);
-        }
-        let scan = node.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref());
-        let Some::<&FileScanConfig>(config) = scan else { return Ok(TreeNodeRecursion::Continue) };
-        let ours = config.object_store_url.as_str().starts_with("wfs:");
-        if !ours || config.file_groups.len() != tasks as usize {
+        let of_leaf = leaf(node).map(&said).unwrap_or_default();
+        if of_leaf.len() != tasks as usize {
             return Ok(TreeNodeRecursion::Continue);
         }
-        let of_file = |file: &PartitionedFile| {
-            let range = file.range.as_ref().map_or(0..file.object_meta.size, |r| r.start as u64..r.end as u64);
-            Split { path: format!("/{}", file.object_meta.location), range }
-        };
-        splits = config.file_groups.iter().map(|group| group.iter().map(of_file).collect()).collect();
+        found = of_leaf;
         Ok(TreeNodeRecursion::Stop)
     });
     debug_assert!(walked.is_ok(), "the closure does not fail");
-    splits
+    found
 }

@@ -1,11 +1,10 @@
 //! What a statement needs no slot for: constants, which the primary computes, and one task that does little, which may run beside those
 //! that fill an executor.
 
-use super::size::{plain_bytes, scanned_bytes};
+use super::size::scanned_bytes;
+use crate::connector::literal_bytes;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{
     BinaryExpr, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NegativeExpr,
@@ -57,8 +56,11 @@ pub(super) fn is_constant(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let (mut nodes, mut bytes, mut all) = (0, 0, true);
     let walked = plan.apply(|node| {
         nodes += 1;
-        all &= match node.downcast_ref::<DataSourceExec>() {
-            Some(scan) => literal_rows(scan).inspect(|size| bytes += size).is_some(),
+        all &= match literal_bytes(node) {
+            Some(size) => {
+                bytes += size as usize;
+                true
+            }
             None => makes_no_rows(node),
         };
         node.apply_expressions(&mut |expr: &Arc<dyn PhysicalExpr>| {
@@ -76,10 +78,6 @@ pub(super) fn is_constant(plan: &Arc<dyn ExecutionPlan>) -> bool {
 
 fn go_on(on: bool) -> TreeNodeRecursion {
     if on { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop }
-}
-
-fn literal_rows(scan: &DataSourceExec) -> Option<usize> {
-    scan.data_source().downcast_ref::<MemorySourceConfig>().map(|memory| plain_bytes(memory) as usize)
 }
 
 /// Leaves no more rows than its inputs have together, or one.

@@ -16,11 +16,11 @@
 use super::certain::rows_are_certain;
 use super::cut::with_children;
 use super::size::{statistics, table_bytes};
+use crate::connector::leaf;
 use crate::ops::{Mark, MarkExec};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result, ScalarValue, Statistics};
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -121,7 +121,7 @@ fn hash_exchange(plan: &Arc<dyn ExecutionPlan>) -> Option<&RepartitionExec> {
 
 fn is_scanned(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let row_by_row = ["FilterExec", "ProjectionExec", "UnionExec", "CooperativeExec"];
-    plan.is::<DataSourceExec>() || (row_by_row.contains(&plan.name()) && plan.children().into_iter().all(is_scanned))
+    leaf(plan).is_some() || (row_by_row.contains(&plan.name()) && plan.children().into_iter().all(is_scanned))
 }
 
 /// At most so many, from what is known of the column. `None`: nothing is.

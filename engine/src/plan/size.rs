@@ -1,12 +1,9 @@
 //! How much a plan reads, and how much it leaves.
 
-use crate::ops::CopyFilesExec;
+use crate::connector::leaf;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ScalarValue, Statistics};
-use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::datasource::physical_plan::FileScanConfig;
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
@@ -33,7 +30,7 @@ pub(super) fn rows_at_once(plan: &Arc<dyn ExecutionPlan>, constants: usize, most
     let fitting = |width: usize| (BATCH_BYTES / width.max(1)).max(1);
     let mut rows = most.min(fitting(constants));
     let walked = plan.apply(|node| {
-        if node.is::<DataSourceExec>()
+        if leaf(node).is_some()
             && let Some(width) = row_bytes(node)
         {
             rows = rows.min(fitting(width));
@@ -107,39 +104,13 @@ pub(super) fn table_bytes(plan: &Arc<dyn ExecutionPlan>, rows: usize) -> Option<
     rows.checked_mul(width.sum::<usize>() + ENTRY_BYTES)
 }
 
-/// Bytes of files and of batches that the scans of `plan` cover, before projection and pruning inside files.
+/// Bytes that the scans of `plan` cover, before projection and pruning inside files.
 pub(crate) fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
     let mut bytes = 0;
     let walked = plan.apply(|node| {
-        if let Some(scan) = node.downcast_ref::<DataSourceExec>() {
-            bytes += scan_bytes(scan);
-        }
-        bytes += node.downcast_ref::<CopyFilesExec>().map_or(0, CopyFilesExec::bytes);
+        bytes += leaf(node).map_or(0, |leaf| leaf.bytes());
         Ok(TreeNodeRecursion::Continue)
     });
     debug_assert!(walked.is_ok(), "the closure does not fail");
     bytes
-}
-
-fn scan_bytes(scan: &DataSourceExec) -> u64 {
-    if let Some(config) = scan.data_source().downcast_ref::<FileScanConfig>() {
-        return config
-            .file_groups
-            .iter()
-            .flat_map(|group| group.iter())
-            .map(|file| match &file.range {
-                Some(range) => (range.end - range.start).max(0) as u64,
-                None => file.object_meta.size,
-            })
-            .sum();
-    }
-    if let Some(memory) = scan.data_source().downcast_ref::<MemorySourceConfig>() {
-        return plain_bytes(memory);
-    }
-    0
-}
-
-/// Of batches that are part of a plan.
-pub(super) fn plain_bytes(memory: &MemorySourceConfig) -> u64 {
-    memory.partitions().iter().flatten().map(|batch| batch.get_array_memory_size() as u64).sum()
 }

@@ -5,9 +5,11 @@
 
 use super::{Fixture, SHAPE, STATEMENTS, context};
 use crate::codec::WindlassCodec;
+use crate::connector::copy_files::{CopyFiles, CopyFilesScan, CopyItem, CopyPart};
+use crate::connector::tests::connectors;
 use crate::envelope::{Envelope, OutputSpec};
 use crate::folded::Folder;
-use crate::ops::{CopyFiles, CopyFilesExec, CopyItem, CopyPart, ExchangeReadExec};
+use crate::ops::ExchangeReadExec;
 use crate::plan_job;
 use crate::session::task_context;
 use crate::text_files::csv::CsvScan;
@@ -100,7 +102,7 @@ pub(super) fn planned(stage: &PlannedStage) -> &Planned {
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Arc<dyn ExecutionPlan>> {
     let runtime = Arc::<RuntimeEnv>::default();
-    let stage = StagePlan::decode(bytes, Arc::clone(&runtime)).unwrap();
+    let stage = StagePlan::decode(bytes, Arc::clone(&runtime), &connectors()).unwrap();
     let context = task_context("task".into(), "session".into(), stage.config().clone(), runtime);
     stage.plan(&PhysicalPlanDecodeContext::new(&context, &WindlassCodec))
 }
@@ -418,10 +420,16 @@ async fn operators_made_by_hand() {
     let item = CopyItem { from: Some("a/b".into()), to: "c".into(), bytes: 5, e_tag: Some("1".into()), modified_ms: 7 };
     let part = CopyPart { items: vec![item], skipped: 1, skipped_bytes: 2 };
     let (from, to) = ("wfs:///".into(), "s3://lake/".into());
-    let copy =
-        CopyFiles { from, to, overwrite: true, verify: true, dry: false, parts: vec![part, CopyPart::default()] };
+    let copy = CopyFiles {
+        from,
+        to,
+        overwrite: true,
+        verify: true,
+        parts: vec![part, CopyPart::default()],
+        ..CopyFiles::default()
+    };
     let plans: [Arc<dyn ExecutionPlan>; 7] = [
-        Arc::new(CopyFilesExec::new(copy)),
+        Arc::new(CopyFilesScan::planned(copy)),
         Arc::new(sort.with_preserve_partitioning(true).with_fetch(Some(7))),
         Arc::new(top(WindowFnKind::RowNumber)),
         Arc::new(top(WindowFnKind::Rank)),

@@ -291,8 +291,9 @@ async fn assemble(
     let journal = Journal::new(store.clone(), runtime.clone(), stores.clone());
     journal.recover().await?;
     let of_catalog = store.clone();
-    let (grace, limits) = (config.grace, config.statements.limits);
-    let catalog = Catalog::open(CatalogConfig { store: of_catalog, stores, runtime, warehouse, grace, limits }).await?;
+    let (grace, limits, connectors) = (config.grace, config.statements.limits, config.statements.connectors.clone());
+    let of_catalog = CatalogConfig { store: of_catalog, stores, connectors, runtime, warehouse, grace, limits };
+    let catalog = Catalog::open(of_catalog).await?;
     let registry = Registry::new(config.sessions.clone(), catalog.clone());
     let driver = primary.driver.clone();
     let runner = Arc::new(ClusterRunner::new(driver.clone(), results, files.clone()));

@@ -4,8 +4,8 @@ use super::parse::Parsed;
 use super::{Execution, Info, Rows, Statements};
 use crate::errors::{QueryError, explain};
 use crate::statements::catalog::{
-    Edit, OnExists, Record, TableName, ViewRecord, check_storable, external_record, make_folder, parse_view,
-    view_provider, without_secrets, written,
+    Edit, OnExists, Record, TableName, ViewRecord, check_storable, connected_record, external_record, make_folder,
+    parse_view, require_format, view_provider, without_secrets, written,
 };
 use crate::statements::sessions::Session;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
@@ -94,6 +94,13 @@ impl Statements {
             OnExists::Fail if taken => return Err(already_exists(&name)),
             _ => {}
         }
+        if let Some(record) = connected_record(catalog.connectors(), command, sql).await? {
+            return match command.temporary {
+                true => self.put_temporary(session, name, Record::Table(record), info).await,
+                false => catalog.create(info.effect(), &name, Record::Table(record), exists).await.map(|_| ()),
+            };
+        }
+        require_format(state, &command.file_type)?;
         let locations: Vec<ListingTableUrl> =
             command.locations.iter().map(ListingTableUrl::parse).collect::<Result<_, _>>()?;
         locations.iter().try_for_each(require_local_path)?;

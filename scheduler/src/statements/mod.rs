@@ -31,6 +31,7 @@ pub(crate) mod prepared;
 mod publish;
 mod runner;
 pub mod sessions;
+mod sinks;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod tries;
@@ -75,6 +76,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tries::Try;
 use windlass_core::ids::JobId;
+use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 use windlass_engine::{ClusterShape, PlannedJob};
 
@@ -92,6 +94,8 @@ pub struct StatementConfig {
     pub planning_timeout: Duration,
     /// So does one whose planning holds more bytes. Default 1 GiB.
     pub planning_memory: u64,
+    /// Kinds of tables beside files: the same as every executor's. Default: none.
+    pub connectors: Registry,
 }
 
 impl Default for StatementConfig {
@@ -101,6 +105,7 @@ impl Default for StatementConfig {
             limits: Limits::default(),
             planning_timeout: Duration::from_secs(60),
             planning_memory: 1 << 30,
+            connectors: Registry::default(),
         }
     }
 }

@@ -5,21 +5,31 @@ use crate::statements::catalog::{COMPRESSION, compression_named, is_compressible
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{CopyToStatement, Statement};
 use datafusion::sql::sqlparser::ast::Value;
+use windlass_engine::connector::Registry;
 use windlass_engine::{Place, Source};
 
 /// To be called once for a statement that was parsed.
-pub(super) fn put_in(statement: &mut Statement) -> Result<(), QueryError> {
+pub(super) fn put_in(connectors: &Registry, statement: &mut Statement) -> Result<(), QueryError> {
     match statement {
         Statement::CopyTo(copy) => {
+            if let Some(connector) = copy.stored_as.as_deref().and_then(|name| connectors.get(name)) {
+                return Err(QueryError::Unsupported(format!(
+                    "COPY writes files, and {} is none of their formats: make a table with CREATE EXTERNAL TABLE … STORED AS {0}, and use \
+                     INSERT INTO",
+                    connector.name()
+                )));
+            }
             compress_as_named(copy);
             copy.target = Place::parse(&copy.target)?.url();
         }
+        // The location of a connector's table is what the connector says.
+        Statement::CreateExternalTable(create) if connectors.get(&create.file_type).is_some() => {}
         Statement::CreateExternalTable(create) => {
             for location in &mut create.locations {
                 *location = Source::parse(location)?.planned();
             }
         }
-        Statement::Explain(explain) => put_in(&mut explain.statement)?,
+        Statement::Explain(explain) => put_in(connectors, &mut explain.statement)?,
         Statement::Statement(_) | Statement::Reset(_) => {}
     }
     Ok(())

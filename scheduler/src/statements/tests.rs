@@ -79,6 +79,7 @@ impl Bench {
             warehouse: folder.path().join("warehouse").display().to_string(),
             grace: Duration::ZERO,
             limits: Default::default(),
+            connectors: Default::default(),
         })
         .await
         .unwrap();

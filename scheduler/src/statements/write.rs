@@ -4,6 +4,7 @@ use super::kept::{as_kept, finite_only};
 use super::outcome::Effect;
 use super::publish::{Intent, publication_of};
 use super::runner::{Finished, Started, job_info};
+use super::sinks::Sinking;
 use super::{Execution, Info, Statements, shape_of};
 use crate::driver::history::{JobInfo, StageRecord};
 use crate::errors::{QueryError, explain};
@@ -28,6 +29,7 @@ use windlass_core::ids::JobId;
 use windlass_core::writes::Writers;
 use windlass_engine::OwnFolder;
 use windlass_engine::PlannedJob;
+use windlass_engine::connector::{PlannedSink, SinkToken};
 use windlass_engine::ops::StagedFiles;
 use windlass_engine::stage::WriteTarget;
 
@@ -49,6 +51,8 @@ enum Destination {
     Files {
         remove: Vec<String>,
     },
+    /// What a connector makes of rows: the plan has it.
+    Connected,
 }
 
 impl Destination {
@@ -58,7 +62,7 @@ impl Destination {
             Self::Managed(write) => {
                 Self::Managed(ManagedWrite { folder: fresh_folder(&write.record)?, ..write.clone() })
             }
-            files @ Self::Files { .. } => files.clone(),
+            other @ (Self::Files { .. } | Self::Connected) => other.clone(),
         })
     }
 }
@@ -150,6 +154,14 @@ impl Statements {
                 let target = FilesTable::write(self.inner.catalog.planner(), table, &write.folder)?;
                 let plan = managed_plan(&write, target, dml.table_name, dml.input)?;
                 Ok((plan, Destination::Managed(write)))
+            }
+            Storage::Connected(_) => {
+                let connected = self.inner.catalog.connected(table).await?;
+                let connected = if overwrite { connected.overwriting() } else { connected };
+                let input = as_kept(table, &name.table, dml.input)?;
+                let (target, op) = (provider_as_source(Arc::new(connected)), WriteOp::Insert(InsertOp::Append));
+                let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, target, op, input));
+                Ok((plan, Destination::Connected))
             }
             Storage::External(external) => {
                 require_writable(state, &name.table, external)?;
@@ -301,6 +313,9 @@ impl Statements {
                 let writers = self.stop_the_slower(&finished).await;
                 journal.publish(intent, publication, writers, effect).await?;
             }
+            Destination::Connected => {
+                return Err(QueryError::Internal("files were staged for a connector".to_string()));
+            }
         }
         Ok(Written { rows, job: finished.job, stages: finished.stages })
     }
@@ -379,10 +394,40 @@ struct Write<'a> {
 impl Write<'_> {
     /// Runs a job and publishes what it staged, or removes it.
     async fn once(&self, job: PlannedJob, info: JobInfo) -> Result<Written, QueryError> {
+        if let Some(planned) = job.sink.clone() {
+            return self.once_connected(job, planned, info).await;
+        }
         let Some(target) = job.write.clone() else {
             return Err(QueryError::Internal("the plan of a statement that writes does not say where to".to_string()));
         };
         let inner = &self.statements.inner;
+        let folders = match self.destination {
+            Destination::Managed(write) => vec![write.folder.clone()],
+            Destination::Files { .. } | Destination::Connected => Vec::new(),
+        };
+        let mut intent = inner.journal.begin(target.staging.clone(), folders).await?;
+        let (job_id, finished) = self.ran(job, info).await;
+        let ended = match finished {
+            Ok(finished) => {
+                let effect = self.effect.clone();
+                self.statements.publish(&mut intent, &target, self.destination, finished, effect).await
+            }
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(written) => Ok(written),
+            Err(error) if !intent.is_staging() => Err(error),
+            Err(error) => {
+                self.wait_for_attempts(job_id).await;
+                Err(inner.journal.abandon(&mut intent, error).await)
+            }
+        }
+    }
+}
+
+impl Write<'_> {
+    /// Runs a job to its end, or until the client has left.
+    async fn ran(&self, job: PlannedJob, info: JobInfo) -> (Option<JobId>, Result<Finished, QueryError>) {
         let job_id = Arc::new(OnceLock::new());
         let (noted, told) = (Arc::clone(&job_id), self.told.clone());
         let started: Started = Arc::new(move |id| {
@@ -392,33 +437,58 @@ impl Write<'_> {
                 told(id);
             }
         });
-        let folders = match self.destination {
-            Destination::Managed(write) => vec![write.folder.clone()],
-            Destination::Files { .. } => Vec::new(),
-        };
-        let mut intent = inner.journal.begin(target.staging.clone(), folders).await?;
         let finished = tokio::select! {
             () = self.cancelled.cancelled() => Err(QueryError::Cancelled("the statement was cancelled".to_string())),
-            finished = inner.runner.run(job, info, Some(started)) => finished,
+            finished = self.statements.inner.runner.run(job, info, Some(started)) => finished,
         };
-        let ended = match finished {
-            Ok(finished) => {
-                let effect = self.effect.clone();
-                self.statements.publish(&mut intent, &target, self.destination, finished, effect).await
-            }
-            Err(error) => Err(error),
-        };
-        match (ended, job_id.get()) {
-            (Ok(written), _) => Ok(written),
-            (Err(error), _) if !intent.is_staging() => Err(error),
-            (Err(error), job) => {
-                if let Some(job) = job {
-                    // Those that still run would stage files behind our back.
-                    let _ = tokio::time::timeout(NOTICE, inner.runner.quiet(*job)).await;
-                }
-                Err(inner.journal.abandon(&mut intent, error).await)
-            }
+        (job_id.get().copied(), finished)
+    }
+
+    /// Those that still run when their job has ended would stage something behind our back.
+    async fn wait_for_attempts(&self, job: Option<JobId>) {
+        if let Some(job) = job {
+            let _ = tokio::time::timeout(NOTICE, self.statements.inner.runner.quiet(job)).await;
         }
+    }
+
+    /// As [`Write::once`], into a table of a connector.
+    async fn once_connected(
+        &self,
+        job: PlannedJob,
+        planned: PlannedSink,
+        info: JobInfo,
+    ) -> Result<Written, QueryError> {
+        let sinking = Sinking::begin(&self.statements.inner.catalog, planned).await?;
+        let (job_id, finished) = self.ran(job, info).await;
+        let failed = match finished {
+            Ok(finished) => match self.publish_connected(&sinking, finished).await {
+                Ok(published) => return published,
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        self.wait_for_attempts(job_id).await;
+        sinking.abandon().await;
+        Err(failed)
+    }
+
+    /// As [`Sinking::publish`].
+    async fn publish_connected(
+        &self,
+        sinking: &Sinking,
+        finished: Finished,
+    ) -> Result<Result<Written, QueryError>, QueryError> {
+        let staged =
+            finished.parts.iter().filter_map(|part| part.staged.as_ref()).map(|bytes| SinkToken::decode(bytes));
+        let staged: Vec<SinkToken> = staged.collect::<Result<_, _>>().map_err(QueryError::from)?;
+        if staged.len() != finished.parts.len() {
+            return Err(QueryError::Internal("a task that wrote did not say what".to_string()));
+        }
+        let rows = staged.iter().map(|token| token.rows).sum();
+        self.statements.stop_the_slower(&finished).await;
+        let effect = self.effect.clone().map(|effect| effect.wrote(rows, true));
+        let published = sinking.publish(staged, effect).await?;
+        Ok(published.map(|()| Written { rows, job: finished.job, stages: finished.stages }))
     }
 }
 

@@ -6,9 +6,7 @@ mod serve;
 
 pub use cluster::{Add, Cluster, Down, Status, Up, Url};
 pub use fs::{Fs, FsCommand, FsTarget, Transfer, WriteTerms};
-pub use serve::{
-    Decommission, Executor, ExecutorCommand, ExecutorFlags, PrimaryFlags, Role,
-};
+pub use serve::{Decommission, Executor, ExecutorCommand, ExecutorFlags, PrimaryFlags, Role};
 
 use super::output::Format;
 use crate::config::units::{ByteSize, Count};

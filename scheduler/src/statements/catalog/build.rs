@@ -12,7 +12,9 @@ use crate::statements::erased::Erased;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
-use datafusion::common::{Constraints, DFSchema, DataFusionError, Result, TableReference, plan_err, project_schema};
+use datafusion::common::{
+    Constraints, DFSchema, DataFusionError, Result, TableReference, internal_err, plan_err, project_schema,
+};
 use datafusion::datasource::ViewTable;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::helpers::parse_partitions_for_path;
@@ -32,6 +34,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use url::Url;
 use windlass_connectors::StoreRegistry;
+use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 use windlass_engine::scan::FileError;
 use windlass_engine::session::coercion_rules;
@@ -102,7 +105,7 @@ fn listing_table(
         .with_column_defaults(defaults(state, record)?))
 }
 
-fn defaults(state: &SessionState, record: &TableRecord) -> Result<HashMap<String, Expr>> {
+pub(super) fn defaults(state: &SessionState, record: &TableRecord) -> Result<HashMap<String, Expr>> {
     let empty = DFSchema::empty();
     let parse = |(column, sql): &(String, String)| Ok((column.clone(), state.create_logical_expr(sql, &empty)?));
     record.defaults.iter().map(parse).collect()
@@ -120,6 +123,17 @@ fn file_format(state: &SessionState, format: &str, options: &BTreeMap<String, St
     factory.create(state, &options.map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
+/// Refuses what is neither a format of files nor a connector.
+pub(crate) fn require_format(state: &SessionState, format: &str) -> Result<(), QueryError> {
+    match state.table_factories().contains_key(&format.to_uppercase()) {
+        true => Ok(()),
+        false => Err(QueryError::Invalid(format!(
+            "unknown file format '{format}': use {}",
+            Registry::of(state.config()).names_with_files()
+        ))),
+    }
+}
+
 /// What is to be remembered of CREATE EXTERNAL TABLE: columns and partitions are inferred here, once.
 pub async fn external_record(
     state: &SessionState,
@@ -129,12 +143,7 @@ pub async fn external_record(
     if command.unbounded {
         return Err(QueryError::Unsupported("unbounded tables are not supported".to_string()));
     }
-    if !state.table_factories().contains_key(&command.file_type.to_uppercase()) {
-        return Err(QueryError::Invalid(format!(
-            "unknown file format '{}': use PARQUET, CSV, JSON, ARROW or AVRO",
-            command.file_type
-        )));
-    }
+    require_format(state, &command.file_type)?;
     let mut options: BTreeMap<_, _> = command.options.clone().into_iter().collect();
     let locations = command.locations.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
     for location in &locations {
@@ -388,7 +397,7 @@ async fn named_file(
     }
 }
 
-fn new_id() -> String {
+pub(super) fn new_id() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
@@ -485,6 +494,7 @@ impl FilesTable {
                 let files = Erased::new(external_table(state, record, external)?);
                 (Some(files.clone()), Some(files))
             }
+            Storage::Connected(of) => return internal_err!("a table of {} is not made of files", of.connector),
             Storage::Managed(managed) if managed.folders.is_empty() => (None, None),
             Storage::Managed(managed) => {
                 (Some(Erased::new(managed_files(state, record, managed, &managed.folders)?)), None)

@@ -5,6 +5,7 @@
 //! statement sees is always some committed version, and the next connection sees the change at once.
 
 mod build;
+mod connected;
 mod data_files;
 mod listings;
 mod names;
@@ -19,16 +20,18 @@ mod tests;
 mod types;
 
 pub(crate) use build::{
-    COMPRESSION, check_storable, compression_named, existing_files, is_compressible, unread_additions, view_provider,
+    COMPRESSION, check_storable, compression_named, existing_files, is_compressible, require_format, unread_additions,
+    view_provider,
 };
 pub use build::{FilesTable, external_record, parse_view, without_secrets};
+pub(crate) use connected::record as connected_record;
 pub(crate) use data_files::read_only_data;
 pub(crate) use listings::Listings;
 pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
 pub(crate) use present::make as make_folder;
 pub(crate) use provider::BrokenView;
 pub use provider::SessionCatalogs;
-pub use record::{External, Record, Storage, TableRecord, ViewRecord};
+pub use record::{Connected, External, Record, Storage, TableRecord, ViewRecord};
 use snapshot::Commit;
 pub use snapshot::{Edit, Held, Snapshot};
 pub use temporary::TempTables;
@@ -40,6 +43,7 @@ use crate::nearest::nearest;
 use crate::statements::erased::Erased;
 use crate::statements::garbage::{self, Remover};
 use crate::statements::outcome::Effect;
+use crate::statements::sinks::{self, Writes};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -49,6 +53,7 @@ use parking_lot::RwLock;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use windlass_connectors::StoreRegistry;
+use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 use windlass_engine::session::{session_config, session_state, set_time_zone};
 use windlass_engine::{OwnFolder, Place};
@@ -59,6 +64,8 @@ const TEMPORARY: &str = "temporary/";
 pub struct Catalog {
     store: Arc<dyn MetaStore>,
     stores: Arc<StoreRegistry>,
+    connectors: Registry,
+    writes: Writes,
     remover: Remover,
     /// The folder for managed tables.
     warehouse: Place,
@@ -75,6 +82,8 @@ pub struct Catalog {
 pub struct CatalogConfig {
     pub store: Arc<dyn MetaStore>,
     pub stores: Arc<StoreRegistry>,
+    /// Kinds of tables beside files: the same as every executor's.
+    pub connectors: Registry,
     pub runtime: Arc<RuntimeEnv>,
     /// Path or URL of the folder for tables that Windlass writes. Every executor must reach it.
     pub warehouse: String,
@@ -118,6 +127,8 @@ impl Catalog {
             store: config.store,
             remover: Remover::new(config.runtime, Arc::clone(&config.stores)),
             stores: config.stores,
+            connectors: config.connectors,
+            writes: Writes::default(),
             warehouse,
             grace: config.grace,
             limits: config.limits,
@@ -134,6 +145,7 @@ impl Catalog {
             catalog.change(None, |_| Ok(defaults)).await?;
         }
         catalog.discard_orphans().await?;
+        sinks::recover(&catalog).await?;
         for held in snapshot.tables() {
             if let Record::Table(TableRecord { storage: Storage::External(external), .. }) = &held.record {
                 build::configure_stores(&catalog.stores, external)?;
@@ -162,6 +174,14 @@ impl Catalog {
 
     pub fn stores(&self) -> &Arc<StoreRegistry> {
         &self.stores
+    }
+
+    pub(super) fn writes(&self) -> &Writes {
+        &self.writes
+    }
+
+    pub fn connectors(&self) -> &Registry {
+        &self.connectors
     }
 
     pub fn store(&self) -> &Arc<dyn MetaStore> {
@@ -416,11 +436,7 @@ impl Catalog {
         zone: Option<&str>,
     ) -> Result<Arc<dyn TableProvider>, QueryError> {
         match &held.record {
-            // The files of a table are listed anew for each statement; the provider itself depends on the record alone.
-            Record::Table(table) => {
-                let build = || async { build::table_provider(self.planner(), table) };
-                held.provider.get_or_try_init(build).await.cloned()
-            }
+            Record::Table(table) => self.table_provider(held, table).await,
             // What a view says of days and hours is of the session that reads it.
             Record::View(view) if zone.is_some() => {
                 build::view_provider(&self.view_planner(zone)?, view, &self.limits).await
@@ -439,7 +455,8 @@ impl Catalog {
 
     /// A session that knows functions and file formats, but no table.
     pub fn planner(&self) -> &SessionState {
-        self.planner.get_or_init(|| Erased::new(session_state(session_config(), Arc::clone(self.runtime()), None)))
+        let config = || self.connectors.within(session_config());
+        self.planner.get_or_init(|| Erased::new(session_state(config(), Arc::clone(self.runtime()), None)))
     }
 
     /// A session over the durable catalog alone: it plans what views mean, in a time zone.
@@ -509,8 +526,9 @@ impl Catalog {
         self.grace
     }
 
-    /// Removes the folders that are due, and says how many.
+    /// Removes the folders that are due, and says how many. Ends writes to other systems that could not be ended before.
     pub async fn collect_garbage(&self) -> Result<usize, QueryError> {
+        sinks::recover(self).await?;
         garbage::collect(self.store.as_ref(), &self.remover).await
     }
 

@@ -7,6 +7,7 @@ use arrow::ipc::writer::StreamWriter;
 use datafusion::common::{Constraint, Constraints};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use windlass_engine::OwnFolder;
 
@@ -42,6 +43,7 @@ pub struct TableRecord {
 pub enum Storage {
     External(External),
     Managed(Managed),
+    Connected(Connected),
 }
 
 /// Files that belong to someone else: whatever lies at the locations is the table.
@@ -58,6 +60,25 @@ pub struct External {
     /// Equivalent orders of the rows of each file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub order: Vec<Vec<SortKey>>,
+}
+
+/// A table of a connector. Its debug form has no options, of which some are secret.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Connected {
+    /// As after STORED AS, in upper case.
+    pub connector: String,
+    /// As the connector reads it.
+    pub location: String,
+    /// Those that were given, secrets among them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Connected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connector, location, .. } = self;
+        f.debug_struct("Connected").field("connector", connector).field("location", location).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,7 +144,7 @@ impl TableRecord {
     pub fn split_schema(&self) -> (SchemaRef, Vec<arrow::datatypes::FieldRef>) {
         let partitions = match &self.storage {
             Storage::External(external) => external.partitions,
-            Storage::Managed(_) => 0,
+            Storage::Managed(_) | Storage::Connected(_) => 0,
         };
         let all = self.schema.0.fields();
         let (in_files, from_folders) = all.split_at(all.len().saturating_sub(partitions));
@@ -134,14 +155,14 @@ impl TableRecord {
     pub fn managed(&self) -> Option<&Managed> {
         match &self.storage {
             Storage::Managed(managed) => Some(managed),
-            Storage::External(_) => None,
+            Storage::External(_) | Storage::Connected(_) => None,
         }
     }
 
     pub fn managed_mut(&mut self) -> Option<&mut Managed> {
         match &mut self.storage {
             Storage::Managed(managed) => Some(managed),
-            Storage::External(_) => None,
+            Storage::External(_) | Storage::Connected(_) => None,
         }
     }
 

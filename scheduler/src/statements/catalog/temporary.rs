@@ -96,10 +96,7 @@ impl TempTables {
         Box::pin(async move {
             let Some(held) = self.get(table) else { return Ok(None) };
             let provider = match &held.record {
-                Record::Table(table) => {
-                    let build = || async { build::table_provider(catalog.planner(), table) };
-                    held.provider.get_or_try_init(build).await?.clone()
-                }
+                Record::Table(table) => catalog.table_provider(&held, table).await?,
                 Record::View(view) => {
                     let session = self.session.get().and_then(|session| session.upgrade());
                     let session = session.ok_or_else(|| QueryError::NotFound("the session has ended".to_string()))?;

@@ -13,6 +13,7 @@ async fn open(folder: &Path) -> Arc<Catalog> {
         warehouse: folder.join("warehouse").display().to_string(),
         grace: Duration::ZERO,
         limits: Default::default(),
+        connectors: Default::default(),
     })
     .await
     .unwrap()

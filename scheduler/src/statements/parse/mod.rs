@@ -27,6 +27,7 @@ use datafusion::sql::sqlparser::dialect::{Dialect, dialect_from_str};
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use rewrite::rewrite;
+use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 
 /// A statement as it is planned.
@@ -132,7 +133,7 @@ fn offset(sql: &str, line: u64, column: u64) -> usize {
 
 fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, QueryError> {
     balance(&mut statement);
-    places::put_in(&mut statement)?;
+    places::put_in(&Registry::of(state.config()), &mut statement)?;
     windows::write_out(&mut statement)?;
     merged::write_out(&mut statement)?;
     forms::rewrite(state, &mut statement)?;

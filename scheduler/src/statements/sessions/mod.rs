@@ -56,7 +56,7 @@ impl Session {
         let temporary = Arc::new(TempTables::default());
         let catalogs = Arc::new(SessionCatalogs::new(Arc::clone(catalog), Some(Arc::clone(&temporary))));
         let stores: Arc<dyn StoreOptions> = catalog.stores().clone();
-        let config = session_config().with_extension(Arc::new(Stores(stores)));
+        let config = catalog.connectors().within(session_config()).with_extension(Arc::new(Stores(stores)));
         let state = session_state(config, Arc::clone(catalog.runtime()), Some(catalogs));
         let context = SessionContext::new_with_state(state);
         temporary.attach(context.state_weak_ref());

@@ -16,6 +16,7 @@ async fn sessions(folder: &std::path::Path) -> (Arc<Registry>, Arc<Catalog>) {
         warehouse: folder.display().to_string(),
         grace: Duration::ZERO,
         limits: Default::default(),
+        connectors: Default::default(),
     })
     .await
     .unwrap();

@@ -1,28 +1,28 @@
-//! Copies files from one place to another as they are: each task some of them.
+//! Copies files from one place to another as they are: each task some of them. Its scans are planned by [`crate::copy_files`].
 //!
 //! A copy happens once however often it is tried: a file appears at its place when all of it is there, and an attempt passes over those that
 //! an earlier one has copied.
 
+use super::{
+    Connector, ConnectorTable, Encoded, OptionSpec, Options, Scan, ScanExec, Split, TableRequest, TableSpec, TaskOfScan,
+};
 use crate::checksum::crc32c_append;
 use crate::scan::{FileError, file_name};
+use crate::stage;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
 use bytes::Bytes;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::{DataFusionError, Result, internal_datafusion_err, plan_err};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::MetricBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
 use prost::Message;
-use std::fmt;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
@@ -53,6 +53,9 @@ pub struct CopyFiles {
     /// One for each partition.
     #[prost(message, repeated, tag = "6")]
     pub parts: Vec<CopyPart>,
+    /// Files of all parts.
+    #[prost(uint64, tag = "7")]
+    pub files: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -82,12 +85,15 @@ pub struct CopyItem {
     pub modified_ms: i64,
 }
 
-/// The leaf that copies.
-#[derive(Clone, Debug)]
-pub struct CopyFilesExec {
-    copy: Arc<CopyFiles>,
-    metrics: ExecutionPlanMetricsSet,
-    properties: Arc<PlanProperties>,
+/// A copy as a table of the engine's own: no statement names it.
+#[derive(Debug)]
+pub(super) struct CopyFilesConnector;
+
+/// Copies what its splits say.
+#[derive(Debug)]
+pub struct CopyFilesScan {
+    /// Without parts: those are the splits.
+    copy: CopyFiles,
 }
 
 /// One row for each file that was copied or removed, and one that counts those that were there.
@@ -109,83 +115,83 @@ struct Row {
     crc32c: Option<String>,
 }
 
-impl CopyFilesExec {
-    pub fn new(copy: CopyFiles) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(copy_schema()),
-            Partitioning::UnknownPartitioning(copy.parts.len()),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Self { copy: Arc::new(copy), metrics: ExecutionPlanMetricsSet::new(), properties: Arc::new(properties) }
-    }
+const NAME: &str = "COPY_FILES";
 
-    pub fn copy(&self) -> &CopyFiles {
-        &self.copy
-    }
-
-    pub fn bytes(&self) -> u64 {
-        self.copy.parts.iter().flat_map(|part| &part.items).map(|item| item.bytes).sum()
-    }
-
-    pub(crate) fn restrict(&self, keep: &[usize]) -> Self {
-        let parts = keep.iter().map(|&at| self.copy.parts[at].clone()).collect();
-        Self::new(CopyFiles { parts, ..(*self.copy).clone() })
-    }
-}
-
-impl DisplayAs for CopyFilesExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let files: usize = self.copy.parts.iter().map(|part| part.items.len()).sum();
-        write!(f, "CopyFilesExec: files={files}, from={}, to={}", self.copy.from, self.copy.to)
-    }
-}
-
-impl ExecutionPlan for CopyFilesExec {
-    fn name(&self) -> &str {
-        "CopyFilesExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![]
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let Some(part) = self.copy.parts.get(partition).cloned() else {
-            return internal_err!("partition {partition} of {} copies was asked for", self.copy.parts.len());
+impl CopyFilesScan {
+    /// The leaf that carries out `copy`, with a task for each of its parts.
+    pub fn planned(copy: CopyFiles) -> ScanExec {
+        let options = Options::default();
+        let table = TableSpec { connector: NAME.into(), id: String::new(), location: copy.from.clone(), options };
+        let files = copy.parts.iter().map(|part| part.items.len() as u64).sum();
+        let split = |part: &CopyPart| Split {
+            bytes: Some(part.items.iter().map(|item| item.bytes).sum()),
+            payload: part.encode_to_vec().into(),
+            ..Split::default()
         };
-        let store = |url: &str| context.runtime_env().object_store(ObjectStoreUrl::parse(url)?);
+        let partitions = copy.parts.iter().map(|part| vec![split(part)]).collect();
+        let scan = Self { copy: CopyFiles { files, parts: Vec::new(), ..copy } };
+        ScanExec::of(Arc::new(table), Arc::new(scan), partitions)
+    }
+}
+
+#[async_trait]
+impl Connector for CopyFilesConnector {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn options(&self) -> &'static [OptionSpec] {
+        &[]
+    }
+
+    async fn table(&self, _: TableRequest) -> Result<Arc<dyn ConnectorTable>> {
+        plan_err!("a copy of files is no table: use {}('from', 'to')", crate::COPY_FILES)
+    }
+
+    fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>> {
+        let copy = CopyFiles::decode(encoded.bytes);
+        let copy = copy.map_err(|e| internal_datafusion_err!("a copy of files cannot be decoded: {e}"))?;
+        Ok(Arc::new(CopyFilesScan { copy }))
+    }
+}
+
+impl Scan for CopyFilesScan {
+    fn schema(&self) -> SchemaRef {
+        copy_schema()
+    }
+
+    /// They are dealt out where the copy is planned.
+    fn splits(&self) -> Vec<Split> {
+        Vec::new()
+    }
+
+    fn pieces(&self, split: &Split) -> Vec<stage::Split> {
+        let of_item = |item: CopyItem| Some(stage::Split { path: format!("/{}", item.from?), range: 0..item.bytes });
+        match CopyPart::decode(split.payload.clone()) {
+            Ok(part) if self.copy.from.starts_with("wfs:") => part.items.into_iter().filter_map(of_item).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn stores(&self) -> Vec<String> {
+        vec![self.copy.from.clone(), self.copy.to.clone()]
+    }
+
+    fn describe(&self) -> String {
+        format!("files={}, from={}, to={}", self.copy.files, self.copy.from, self.copy.to)
+    }
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        Ok(self.copy.encode_to_vec())
+    }
+
+    fn open(&self, split: &Split, task: &TaskOfScan) -> Result<SendableRecordBatchStream> {
+        let part = CopyPart::decode(split.payload.clone());
+        let part = part.map_err(|e| internal_datafusion_err!("a part of a copy cannot be decoded: {e}"))?;
+        let store = |url: &str| task.context.runtime_env().object_store(ObjectStoreUrl::parse(url)?);
         let copier =
             Arc::new(Copier { from: store(&self.copy.from)?, to: store(&self.copy.to)?, copy: self.copy.clone() });
-        let rows = MetricBuilder::new(&self.metrics).output_rows(partition);
-        let bytes = MetricBuilder::new(&self.metrics).counter("bytes_copied", partition);
+        let bytes = MetricBuilder::new(&task.metrics).counter("bytes_copied", task.partition);
         let skipped =
             Row { action: "skipped", path: None, files: part.skipped, bytes: part.skipped_bytes, crc32c: None };
         let skipped = (part.skipped > 0).then_some(Ok(skipped));
@@ -195,7 +201,6 @@ impl ExecutionPlan for CopyFilesExec {
         });
         let output = stream::iter(skipped).chain(done.buffered(AT_A_TIME)).map(move |row| {
             let row = row?;
-            rows.add(1);
             if row.action == "copied" {
                 bytes.add(row.bytes as usize);
             }
@@ -221,7 +226,7 @@ impl Row {
 struct Copier {
     from: Arc<dyn ObjectStore>,
     to: Arc<dyn ObjectStore>,
-    copy: Arc<CopyFiles>,
+    copy: CopyFiles,
 }
 
 impl Copier {

@@ -1,0 +1,284 @@
+//! Scans of files as leaves of plans. DataFusion reads and encodes them, with our readers around it ([`crate::scan`]); this is what
+//! planning asks of them, and what that encoding loses.
+
+use super::leaves::{Leaf, LostOfLeaf};
+use crate::stage;
+use crate::text_files::csv::{CsvReading, CsvScan};
+use crate::text_files::json::JsonScan;
+use crate::versions::Told;
+use arrow::compute::SortOptions;
+use datafusion::common::parsers::CompressionTypeVariant;
+use datafusion::common::{DataFusionError, Result, internal_datafusion_err, internal_err};
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{
+    CsvSource, FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, JsonSource, ParquetSource,
+};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan, Partitioning, SortOrderPushdownResult};
+use prost::Message;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::str::FromStr;
+use std::sync::Arc;
+use windlass_core::job::Preference;
+
+/// Under which what their encoding loses travels.
+pub(super) const KIND: &str = "files";
+
+/// Of files.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ScanOptions {
+    /// As it is named in SQL, empty for none.
+    #[prost(string, tag = "1")]
+    compression: String,
+    /// A CSV file is read in our own way, with these options.
+    #[prost(message, optional, tag = "2")]
+    csv: Option<CsvReading>,
+    /// A JSON file is read in our own way.
+    #[prost(message, optional, tag = "3")]
+    json: Option<JsonReading>,
+    /// Of all files of all groups, in their order, where their store can be asked for just those versions. Empty: none had one.
+    #[prost(string, repeated, tag = "4")]
+    e_tags: Vec<String>,
+    /// In which order a top-k wants row groups of Parquet files to be read.
+    #[prost(message, repeated, tag = "5")]
+    order: Vec<SortColumn>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct SortColumn {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint64, tag = "2")]
+    index: u64,
+    #[prost(bool, tag = "3")]
+    descending: bool,
+    #[prost(bool, tag = "4")]
+    nulls_first: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct JsonReading {
+    /// Each file is one array of rows.
+    #[prost(bool, tag = "1")]
+    array: bool,
+}
+
+impl Leaf for FileScanConfig {
+    fn narrowed(&self, keep: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
+        let groups = keep.iter().map(|&i| self.file_groups[i].clone()).collect();
+        let partitioning = match &self.output_partitioning {
+            Some(Partitioning::Hash(exprs, _)) => Some(Partitioning::Hash(exprs.clone(), keep.len())),
+            _ => None,
+        };
+        let narrowed = FileScanConfigBuilder::from(self.clone())
+            .with_file_groups(groups)
+            .with_output_partitioning(partitioning)
+            .build();
+        Ok(DataSourceExec::from_data_source(narrowed))
+    }
+
+    fn bytes(&self) -> u64 {
+        let of_file = |file: &PartitionedFile| match &file.range {
+            Some(range) => (range.end - range.start).max(0) as u64,
+            None => file.object_meta.size,
+        };
+        self.file_groups.iter().flat_map(|group| group.iter()).map(of_file).sum()
+    }
+
+    fn stores(&self) -> Vec<String> {
+        vec![self.object_store_url.as_str().to_string()]
+    }
+
+    /// Splits of an object store go to the same executor each time, whose caches know them. Local files have no such wish.
+    fn preferences(&self) -> Vec<Preference> {
+        if self.object_store_url.as_str().starts_with("file:") {
+            return Vec::new();
+        }
+        let of_group = |group: &FileGroup| {
+            let mut hasher = DefaultHasher::new();
+            if let Some(file) = group.iter().next() {
+                file.object_meta.location.as_ref().hash(&mut hasher);
+                file.range.as_ref().map(|range| range.start).hash(&mut hasher);
+            }
+            Preference { affinity: hasher.finish().max(1), ..Preference::default() }
+        };
+        self.file_groups.iter().map(of_group).collect()
+    }
+
+    fn pieces(&self) -> Vec<Vec<stage::Split>> {
+        if !self.object_store_url.as_str().starts_with("wfs:") {
+            return Vec::new();
+        }
+        let of_file = |file: &PartitionedFile| {
+            let range = file.range.as_ref().map_or(0..file.object_meta.size, |r| r.start as u64..r.end as u64);
+            stage::Split { path: format!("/{}", file.object_meta.location), range }
+        };
+        self.file_groups.iter().map(|group| group.iter().map(of_file).collect()).collect()
+    }
+
+    fn lost(&self) -> Result<Option<LostOfLeaf>> {
+        let options = ScanOptions::of(self)?;
+        if options == ScanOptions::default() {
+            return Ok(None);
+        }
+        Ok(Some(LostOfLeaf { encodable: encodable(self)?, kind: KIND.to_string(), bytes: options.encode_to_vec() }))
+    }
+}
+
+/// `plan`, which was encoded without these bytes.
+pub(super) fn restored(bytes: &[u8], plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let options =
+        ScanOptions::decode(bytes).map_err(|e| internal_datafusion_err!("options of a scan cannot be decoded: {e}"))?;
+    match plan.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref()) {
+        Some(config) => options.restore(config),
+        None => internal_err!("{} is not a scan of files", plan.name()),
+    }
+}
+
+/// DataFusion's scan in the place of one of ours that [`ScanOptions`] restores.
+fn encodable(config: &FileScanConfig) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let source = match (csv(config), json(config)) {
+        (Some(csv), _) => csv.plain()?.0,
+        (_, Some(json)) => json.plain()?,
+        _ => return Ok(None),
+    };
+    Ok(Some(DataSourceExec::from_data_source(FileScanConfigBuilder::from(config.clone()).with_source(source).build())))
+}
+
+impl ScanOptions {
+    fn of(config: &FileScanConfig) -> Result<Self> {
+        let compression = config.file_compression_type.get_variant();
+        Ok(Self {
+            compression: match compression {
+                CompressionTypeVariant::UNCOMPRESSED => String::new(),
+                compression => compression.to_string(),
+            },
+            csv: csv(config).map(|csv| Ok::<_, DataFusionError>(csv.plain()?.1)).transpose()?,
+            json: json(config).map(|json| JsonReading { array: json.is_array() }),
+            e_tags: e_tags(config),
+            order: row_group_order(config).map(|order| order.iter().map(SortColumn::of).collect()).unwrap_or_default(),
+        })
+    }
+
+    fn restore(self, config: &FileScanConfig) -> Result<Arc<dyn ExecutionPlan>> {
+        let compression = FileCompressionType::from_str(&self.compression)?;
+        let mut builder = FileScanConfigBuilder::from(config.clone()).with_file_compression_type(compression);
+        if let (Some(csv), Some(reading)) = (config.file_source.downcast_ref::<CsvSource>(), self.csv) {
+            builder = builder.with_source(Arc::new(CsvScan::of_plain(csv, reading)));
+        }
+        if let (Some(json), Some(reading)) = (config.file_source.downcast_ref::<JsonSource>(), self.json) {
+            builder = builder.with_source(Arc::new(JsonScan::of_plain(json, reading.array)));
+        }
+        if !self.e_tags.is_empty() {
+            builder = builder.with_file_groups(tagged(config.file_groups.clone(), self.e_tags)?);
+        }
+        let config = builder.build();
+        match LexOrdering::new(self.order.into_iter().map(SortColumn::key)) {
+            Some(order) => with_row_group_order(&config, &order),
+            None => Ok(DataSourceExec::from_data_source(config)),
+        }
+    }
+}
+
+impl SortColumn {
+    fn of(key: &PhysicalSortExpr) -> Self {
+        // Its keys are columns: see [`row_group_order`].
+        let (name, index) = match key.expr.downcast_ref::<Column>() {
+            Some(column) => (column.name().to_string(), column.index() as u64),
+            None => (String::new(), u64::MAX),
+        };
+        let SortOptions { descending, nulls_first } = key.options;
+        Self { name, index, descending, nulls_first }
+    }
+
+    fn key(self) -> PhysicalSortExpr {
+        let options = SortOptions { descending: self.descending, nulls_first: self.nulls_first };
+        PhysicalSortExpr::new(Arc::new(Column::new(&self.name, self.index as usize)), options)
+    }
+}
+
+fn e_tags(config: &FileScanConfig) -> Vec<String> {
+    if Told::of(config.object_store_url.as_str()).is_none() {
+        return Vec::new();
+    }
+    let tag = |file: &PartitionedFile| file.object_meta.e_tag.clone().unwrap_or_default();
+    let tags: Vec<String> = config.file_groups.iter().flat_map(FileGroup::iter).map(tag).collect();
+    if tags.iter().all(String::is_empty) { Vec::new() } else { tags }
+}
+
+fn tagged(mut groups: Vec<FileGroup>, e_tags: Vec<String>) -> Result<Vec<FileGroup>> {
+    if groups.iter().map(FileGroup::len).sum::<usize>() != e_tags.len() {
+        return internal_err!("a scan has not as many files as versions of them");
+    }
+    let mut e_tags = e_tags.into_iter().map(|tag| Some(tag).filter(|tag| !tag.is_empty()));
+    for group in &mut groups {
+        for at in 0..group.len() {
+            group[at].object_meta.e_tag = e_tags.next().flatten();
+        }
+    }
+    Ok(groups)
+}
+
+/// The source shows it nowhere but in what it displays. A key that is no column ends it: what is left out costs time and no row.
+fn row_group_order(config: &FileScanConfig) -> Option<LexOrdering> {
+    let parquet = config.file_source.downcast_ref::<ParquetSource>()?;
+    let shown = Shown(parquet).to_string();
+    let mut rest = shown.rsplit_once(", sort_order_for_reorder=[")?.1;
+    let schema = parquet.table_schema().table_schema();
+    let mut keys = Vec::new();
+    while let Some((key, behind)) = schema.fields().iter().find_map(|field| shown_key(field.name(), rest)) {
+        keys.push(key);
+        match behind.strip_prefix(", ") {
+            Some(next) => rest = next,
+            None => break,
+        }
+    }
+    LexOrdering::new(keys)
+}
+
+/// The key by the column `name` that `text` begins with, and what is behind it.
+fn shown_key<'a>(name: &str, text: &'a str) -> Option<(PhysicalSortExpr, &'a str)> {
+    let text = text.strip_prefix(name)?.strip_prefix('@')?;
+    let (index, text) = text.split_once(' ')?;
+    let column = Arc::new(Column::new(name, index.parse().ok()?));
+    // Longer words first.
+    let orders = [
+        ("DESC NULLS LAST", true, false),
+        ("DESC", true, true),
+        ("ASC NULLS LAST", false, false),
+        ("ASC", false, true),
+    ];
+    let (behind, descending, nulls_first) =
+        orders.into_iter().find_map(|(words, desc, first)| Some((text.strip_prefix(words)?, desc, first)))?;
+    Some((PhysicalSortExpr::new(column, SortOptions { descending, nulls_first }), behind))
+}
+
+struct Shown<'a>(&'a ParquetSource);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt_extra(DisplayFormatType::Default, f)
+    }
+}
+
+fn with_row_group_order(config: &FileScanConfig, order: &LexOrdering) -> Result<Arc<dyn ExecutionPlan>> {
+    // Nothing is known of the order of its rows here: a source that knows asks for nothing.
+    let unsorted = EquivalenceProperties::new(Arc::clone(config.file_source.table_schema().table_schema()));
+    let source = match config.file_source.try_pushdown_sort(order, &unsorted)? {
+        SortOrderPushdownResult::Inexact { inner } => inner,
+        _ => Arc::clone(&config.file_source),
+    };
+    Ok(DataSourceExec::from_data_source(FileScanConfigBuilder::from(config.clone()).with_source(source).build()))
+}
+
+fn csv(config: &FileScanConfig) -> Option<&CsvScan> {
+    config.file_source.downcast_ref()
+}
+
+fn json(config: &FileScanConfig) -> Option<&JsonScan> {
+    config.file_source.downcast_ref()
+}

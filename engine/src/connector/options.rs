@@ -1,0 +1,220 @@
+//! Options of tables: named, typed, documented, and some of them secret.
+
+use datafusion::common::{Result, plan_err};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// What stands in the place of a secret wherever it would be shown.
+pub(super) const HIDDEN: &str = "***";
+/// DataFusion's planner puts it before names without a point.
+const PREFIX: &str = "format.";
+
+/// An option that tables of a connector have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionSpec {
+    /// In lower case.
+    pub name: &'static str,
+    pub kind: OptionKind,
+    /// Its value where none is given. Absent: none.
+    pub default: Option<&'static str>,
+    pub is_required: bool,
+    /// It is never shown, logged or put into a plan.
+    pub is_secret: bool,
+    /// A sentence for whoever sets it, with units.
+    pub doc: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionKind {
+    Text,
+    /// From -2^63 to 2^63 - 1.
+    Integer,
+    Boolean,
+    /// One of these words, in any case.
+    Choice(&'static [&'static str]),
+}
+
+impl OptionSpec {
+    pub const fn new(name: &'static str, kind: OptionKind, doc: &'static str) -> Self {
+        Self { name, kind, default: None, is_required: false, is_secret: false, doc }
+    }
+
+    pub const fn or(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self }
+    }
+
+    pub const fn required(self) -> Self {
+        Self { is_required: true, ..self }
+    }
+
+    pub const fn secret(self) -> Self {
+        Self { is_secret: true, ..self }
+    }
+
+    fn check(&self, connector: &str, value: &str) -> Result<()> {
+        let expected = match self.kind {
+            OptionKind::Text => return Ok(()),
+            OptionKind::Integer if value.parse::<i64>().is_ok() => return Ok(()),
+            OptionKind::Integer => "a whole number".to_string(),
+            OptionKind::Boolean if boolean(value).is_some() => return Ok(()),
+            OptionKind::Boolean => "true or false".to_string(),
+            OptionKind::Choice(words) if words.iter().any(|word| word.eq_ignore_ascii_case(value)) => return Ok(()),
+            OptionKind::Choice(words) => format!("one of {}", words.join(", ")),
+        };
+        let shown = if self.is_secret { HIDDEN } else { value };
+        plan_err!("the option '{}' of {connector} is '{shown}': expected {expected}", self.name)
+    }
+}
+
+/// The options of a table, checked. Neither its debug nor its display form has secrets.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Those that were given.
+    given: BTreeMap<String, String>,
+    defaults: BTreeMap<String, String>,
+    secret: BTreeSet<String>,
+}
+
+impl Options {
+    /// # Errors
+    /// An option is not known, is of another type, or is missing. No message has the value of a secret.
+    pub(super) fn parse(
+        connector: &str,
+        specs: &'static [OptionSpec],
+        given: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self> {
+        let mut options = Self::default();
+        for (key, value) in given {
+            let lower = key.to_lowercase();
+            let name = lower.strip_prefix(PREFIX).unwrap_or(&lower);
+            let Some(spec) = specs.iter().find(|spec| spec.name == name) else {
+                let known: Vec<&str> = specs.iter().map(|spec| spec.name).collect();
+                return match known.is_empty() {
+                    true => plan_err!("unknown option '{name}': tables stored as {connector} have none"),
+                    false => plan_err!(
+                        "unknown option '{name}': tables stored as {connector} have the options {}",
+                        known.join(", ")
+                    ),
+                };
+            };
+            spec.check(connector, &value)?;
+            options.given.insert(spec.name.to_string(), value);
+        }
+        for spec in specs {
+            if let Some(default) = spec.default {
+                options.defaults.insert(spec.name.to_string(), default.to_string());
+            }
+            if spec.is_secret {
+                options.secret.insert(spec.name.to_string());
+            }
+            if spec.is_required && options.text(spec.name).is_none() {
+                return plan_err!("tables stored as {connector} want the option '{}': {}", spec.name, spec.doc);
+            }
+        }
+        Ok(options)
+    }
+
+    /// The value of an option, or its default.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.given.get(name).or_else(|| self.defaults.get(name)).map(String::as_str)
+    }
+
+    /// The same of one that is [`OptionKind::Integer`].
+    pub fn integer(&self, name: &str) -> Option<i64> {
+        self.text(name)?.parse().ok()
+    }
+
+    /// The same of one that is [`OptionKind::Boolean`].
+    pub fn boolean(&self, name: &str) -> Option<bool> {
+        boolean(self.text(name)?)
+    }
+
+    /// Those that were given, secrets among them.
+    pub fn given(&self) -> &BTreeMap<String, String> {
+        &self.given
+    }
+
+    /// Those that were given and may be shown.
+    pub fn shown(&self) -> BTreeMap<String, String> {
+        self.part(|name| !self.secret.contains(name))
+    }
+
+    /// Those that were given and may not.
+    pub fn secrets(&self) -> BTreeMap<String, String> {
+        self.part(|name| self.secret.contains(name))
+    }
+
+    fn part(&self, is_wanted: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
+        let wanted = self.given.iter().filter(|(name, _)| is_wanted(name));
+        wanted.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (name, value)) in self.given.iter().enumerate() {
+            let comma = if at > 0 { ", " } else { "" };
+            let value = if self.secret.contains(name) { HIDDEN } else { value };
+            write!(f, "{comma}{name}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Options({self})")
+    }
+}
+
+fn boolean(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPECS: &[OptionSpec] = &[
+        OptionSpec::new("rows", OptionKind::Integer, "How many.").required(),
+        OptionSpec::new("mode", OptionKind::Choice(&["fast", "slow"]), "How.").or("fast"),
+        OptionSpec::new("token", OptionKind::Integer, "Who.").secret(),
+    ];
+
+    fn parse(given: &[(&str, &str)]) -> Result<Options> {
+        Options::parse("X", SPECS, given.iter().map(|(key, value)| (key.to_string(), value.to_string())))
+    }
+
+    #[test]
+    fn options_are_typed_and_have_defaults() {
+        let options = parse(&[("format.ROWS", "12")]).unwrap();
+        assert_eq!(
+            (options.integer("rows"), options.text("mode"), options.text("token")),
+            (Some(12), Some("fast"), None)
+        );
+        assert_eq!(options.given().len(), 1);
+        for (given, words) in [
+            (&[("rows", "1"), ("colour", "red")][..], "have the options rows, mode, token"),
+            (&[("rows", "many")], "'many': expected a whole number"),
+            (&[("rows", "1"), ("mode", "odd")], "one of fast, slow"),
+            (&[], "want the option 'rows': How many."),
+        ] {
+            let error = parse(given).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_in_no_text() {
+        let options = parse(&[("rows", "1"), ("token", "4711")]).unwrap();
+        let error = parse(&[("rows", "1"), ("token", "hunter2")]).unwrap_err();
+        for text in [options.to_string(), format!("{options:?}"), error.to_string(), format!("{:?}", options.shown())] {
+            assert!(!text.contains("4711") && !text.contains("hunter2"), "{text}");
+        }
+        assert_eq!(options.secrets().get("token").map(String::as_str), Some("4711"));
+    }
+}

@@ -1,0 +1,128 @@
+//! A connector's table as DataFusion plans with it.
+
+use super::{ConnectorTable, PlannedSink, ScanExec, ScanRequest, SinkExec, SinkRequest, TableSpec};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{Constraints, Result, Statistics, internal_err, plan_err, project_schema};
+use datafusion::datasource::TableType;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What the catalog holds of a connector's table.
+#[derive(Clone, Debug)]
+pub struct ConnectedTable {
+    spec: Arc<TableSpec>,
+    table: Arc<dyn ConnectorTable>,
+    constraints: Constraints,
+    defaults: Arc<HashMap<String, Expr>>,
+    definition: Option<String>,
+    overwrites: bool,
+}
+
+impl ConnectedTable {
+    pub fn new(spec: Arc<TableSpec>, table: Arc<dyn ConnectorTable>) -> Self {
+        let (constraints, defaults) = Default::default();
+        Self { spec, table, constraints, defaults, definition: None, overwrites: false }
+    }
+
+    pub fn with_constraints(self, constraints: Constraints) -> Self {
+        Self { constraints, ..self }
+    }
+
+    /// By column.
+    pub fn with_defaults(self, defaults: HashMap<String, Expr>) -> Self {
+        Self { defaults: Arc::new(defaults), ..self }
+    }
+
+    /// The statement that made it, without secrets.
+    pub fn with_definition(self, definition: Option<String>) -> Self {
+        Self { definition, ..self }
+    }
+
+    /// The same table, whose rows are replaced by those that are inserted.
+    pub fn overwriting(&self) -> Self {
+        Self { overwrites: true, ..self.clone() }
+    }
+}
+
+#[async_trait]
+impl TableProvider for ConnectedTable {
+    fn schema(&self) -> SchemaRef {
+        self.table.schema()
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.constraints)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn get_table_definition(&self) -> Option<&str> {
+        self.definition.as_deref()
+    }
+
+    fn get_column_default(&self, column: &str) -> Option<&Expr> {
+        self.defaults.get(column)
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        self.table.statistics()
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let pushdown = self.table.pushdown(filters)?;
+        match pushdown.len() == filters.len() {
+            true => Ok(pushdown),
+            false => internal_err!("{} speaks of {} filters of {}", self.spec.connector, pushdown.len(), filters.len()),
+        }
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let all = self.table.schema();
+        let schema = project_schema(&all, projection)?;
+        let tasks = session.config().target_partitions().max(1);
+        let request = ScanRequest {
+            session,
+            projection: projection.cloned().unwrap_or_else(|| (0..all.fields().len()).collect()),
+            schema: Arc::clone(&schema),
+            filters,
+            limit,
+            tasks,
+        };
+        let scan = self.table.scan(request).await?;
+        if scan.schema().fields() != schema.fields() {
+            return internal_err!("a scan of {} has other columns than it was asked for", self.spec.connector);
+        }
+        Ok(Arc::new(ScanExec::new(Arc::clone(&self.spec), scan, tasks)))
+    }
+
+    async fn insert_into(
+        &self,
+        _: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        op: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if op == InsertOp::Replace {
+            return plan_err!("tables stored as {} cannot be written to with REPLACE INTO", self.spec.connector);
+        }
+        let write = uuid::Uuid::new_v4().simple().to_string();
+        let schema = input.schema();
+        let overwrite = self.overwrites || op == InsertOp::Overwrite;
+        let request = SinkRequest { write: write.clone(), schema: Arc::clone(&schema), overwrite };
+        let sink = self.table.sink(request).await?;
+        let write = PlannedSink { table: Arc::clone(&self.spec), sink, schema, write };
+        Ok(Arc::new(SinkExec::new(input, write)))
+    }
+}

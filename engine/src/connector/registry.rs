@@ -1,0 +1,139 @@
+//! The connectors that there are, by name.
+
+use super::copy_files::CopyFilesConnector;
+use super::{Connector, Options, TableSpec};
+use datafusion::common::{Result, plan_datafusion_err, plan_err};
+use datafusion::prelude::SessionConfig;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+/// Kinds of files, which are no connector's name.
+const FILES: [&str; 7] = ["PARQUET", "CSV", "JSON", "NDJSON", "ARROW", "AVRO", "TEXT"];
+
+/// All connectors of a process. Cheap to clone. A session carries one as an extension of its configuration.
+#[derive(Clone, Default)]
+pub struct Registry {
+    connectors: Arc<BTreeMap<&'static str, Arc<dyn Connector>>>,
+}
+
+impl Registry {
+    /// # Errors
+    /// The name is taken or cannot be written after STORED AS, or an option's default is not of its type.
+    pub fn with(self, connector: Arc<dyn Connector>) -> Result<Self> {
+        let name = connector.name();
+        let is_word = name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+        if !is_word {
+            return plan_err!("\"{name}\" cannot be a connector's name: expected upper case letters, digits and _");
+        }
+        if FILES.contains(&name) || self.decoder(name).is_ok() {
+            return plan_err!("there is something of the name {name} already");
+        }
+        for spec in connector.options() {
+            let is_word = spec.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            if !is_word || spec.name.is_empty() {
+                return plan_err!(
+                    "\"{}\" cannot be an option's name: expected lower case letters, digits and _",
+                    spec.name
+                );
+            }
+        }
+        let defaults =
+            connector.options().iter().filter_map(|spec| Some((spec.name.to_string(), spec.default?.to_string())));
+        // Those that are required are given where a table is made.
+        if connector.options().iter().all(|spec| !spec.is_required) {
+            Options::parse(name, connector.options(), defaults)?;
+        }
+        let mut connectors = Arc::unwrap_or_clone(self.connectors);
+        connectors.insert(name, connector);
+        Ok(Self { connectors: Arc::new(connectors) })
+    }
+
+    /// The registry of a session or of a task.
+    pub fn of(config: &SessionConfig) -> Self {
+        config.get_extension::<Self>().map(|registry| registry.as_ref().clone()).unwrap_or_default()
+    }
+
+    /// `config`, whose session knows these connectors.
+    pub fn within(&self, config: SessionConfig) -> SessionConfig {
+        config.with_extension(Arc::new(self.clone()))
+    }
+
+    /// The connector of this name, in any case.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn Connector>> {
+        self.connectors.get(name.to_ascii_uppercase().as_str())
+    }
+
+    /// # Errors
+    /// There is none of this name: the message lists those that there are, and the kinds of files.
+    pub fn require(&self, name: &str) -> Result<&Arc<dyn Connector>> {
+        self.get(name)
+            .ok_or_else(|| plan_datafusion_err!("unknown kind of table '{name}': use {}", self.names_with_files()))
+    }
+
+    /// As [`Registry::require`], also of what the engine itself brings along.
+    pub(super) fn decoder(&self, name: &str) -> Result<&Arc<dyn Connector>> {
+        static OURS: LazyLock<[Arc<dyn Connector>; 1]> = LazyLock::new(|| [Arc::new(CopyFilesConnector)]);
+        match OURS.iter().find(|ours| ours.name() == name) {
+            Some(ours) => Ok(ours),
+            None => self.require(name),
+        }
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.connectors.keys().copied()
+    }
+
+    /// `PARQUET, CSV, … or LAST`.
+    pub fn names_with_files(&self) -> String {
+        let mut names = vec!["PARQUET", "CSV", "JSON", "ARROW", "AVRO"];
+        names.extend(self.names());
+        let last = names.pop().unwrap_or_default();
+        format!("{} or {last}", names.join(", "))
+    }
+
+    /// A table of a connector, with its options checked.
+    pub fn spec(
+        &self,
+        connector: &str,
+        id: String,
+        location: String,
+        options: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<TableSpec> {
+        let connector = self.decoder(connector)?;
+        let options = Options::parse(connector.name(), connector.options(), options)?;
+        Ok(TableSpec { connector: connector.name().to_string(), id, location, options })
+    }
+
+    /// The values of secrets among the options of a statement that may be wrong: those of any connector where the statement's is not known.
+    pub fn secrets<'a>(
+        &self,
+        connector: &str,
+        options: impl IntoIterator<Item = (&'a String, &'a String)>,
+    ) -> Vec<&'a str> {
+        let specs = match self.get(connector) {
+            Some(connector) => connector.options().to_vec(),
+            None => self.connectors.values().flat_map(|connector| connector.options().to_vec()).collect(),
+        };
+        let is_secret = |key: &str| {
+            let lower = key.to_lowercase();
+            let name = lower.rsplit('.').next().unwrap_or_default();
+            specs.iter().any(|spec| spec.is_secret && spec.name == name)
+        };
+        options.into_iter().filter(|(key, _)| is_secret(key)).map(|(_, value)| value.as_str()).collect()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
+/// Of the same names.
+impl PartialEq for Registry {
+    fn eq(&self, other: &Self) -> bool {
+        self.names().eq(other.names())
+    }
+}

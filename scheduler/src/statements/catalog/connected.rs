@@ -1,0 +1,146 @@
+//! Tables of connectors: what the catalog remembers of them, and what it plans with.
+
+use super::build::{defaults, new_id};
+use super::record::{Connected, Storage, StoredConstraint, StoredSchema, TableRecord};
+use super::{Catalog, Held, build};
+use crate::errors::QueryError;
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{Result, plan_err};
+use datafusion::logical_expr::{CreateExternalTable, Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::sql::unparser::expr_to_sql;
+use std::sync::Arc;
+use windlass_engine::connector::{ConnectedTable, Registry, TableRequest, redacted};
+
+/// What is to be remembered of CREATE EXTERNAL TABLE, if it is of a connector. `sql` is its text.
+pub(crate) async fn record(
+    connectors: &Registry,
+    command: &CreateExternalTable,
+    sql: &str,
+) -> Result<Option<TableRecord>, QueryError> {
+    let Some(connector) = connectors.get(&command.file_type) else { return Ok(None) };
+    let name = connector.name();
+    let unsupported = |what: &str| {
+        Err(QueryError::Unsupported(format!(
+            "{what} is for tables over files, and tables stored as {name} are none: leave it out"
+        )))
+    };
+    if command.unbounded {
+        return Err(QueryError::Unsupported("unbounded tables are not supported".to_string()));
+    }
+    if !command.table_partition_cols.is_empty() {
+        return unsupported("PARTITIONED BY");
+    }
+    if !command.order_exprs.is_empty() {
+        return unsupported("WITH ORDER");
+    }
+    let [location] = command.locations.as_slice() else {
+        return Err(QueryError::Invalid(format!("tables stored as {name} have one LOCATION")));
+    };
+    let id = new_id();
+    let spec = Arc::new(connectors.spec(name, id.clone(), location.clone(), command.options.clone())?);
+    let declared = Arc::clone(command.schema.inner());
+    let columns = (!declared.fields().is_empty()).then_some(declared);
+    let table = connector.table(TableRequest { table: Arc::clone(&spec), columns }).await?;
+    if table.schema().fields().is_empty() {
+        return Err(QueryError::Invalid(format!(
+            "the columns of '{}' cannot be told: name them",
+            command.name.table()
+        )));
+    }
+    let mut defaults = Vec::new();
+    for (column, default) in &command.column_defaults {
+        defaults.push((column.clone(), expr_to_sql(default)?.to_string()));
+    }
+    defaults.sort();
+    let secrets = connectors.secrets(name, &command.options);
+    Ok(Some(TableRecord {
+        id,
+        definition: Some(redacted(sql.trim().trim_end_matches(';').trim_end(), secrets)),
+        schema: StoredSchema(table.schema()),
+        constraints: StoredConstraint::of(&command.constraints),
+        defaults,
+        lengths: Vec::new(),
+        storage: Storage::Connected(Connected {
+            connector: name.to_string(),
+            location: location.clone(),
+            options: spec.options.given().clone(),
+        }),
+    }))
+}
+
+impl Catalog {
+    /// What statements read and write of a table. The files of one are listed anew for each statement, and a connector asks for each what there
+    /// is to read; the provider itself depends on the record alone, and is kept.
+    pub(super) async fn table_provider(
+        &self,
+        held: &Held,
+        record: &TableRecord,
+    ) -> Result<Arc<dyn TableProvider>, QueryError> {
+        let build = || async {
+            Ok::<_, QueryError>(match &record.storage {
+                Storage::Connected(_) => Arc::new(self.connected(record).await?) as Arc<dyn TableProvider>,
+                Storage::External(_) | Storage::Managed(_) => build::table_provider(self.planner(), record)?,
+            })
+        };
+        match held.provider.get_or_try_init(build).await {
+            // Lists of tables and columns have the others all the same.
+            Err(error) if matches!(record.storage, Storage::Connected(_)) => Ok(Arc::new(Unreachable {
+                schema: Arc::clone(&record.schema.0),
+                definition: record.definition.clone(),
+                error: error.to_string(),
+            })),
+            found => found.cloned(),
+        }
+    }
+
+    /// A table of a connector.
+    pub(crate) async fn connected(&self, record: &TableRecord) -> Result<ConnectedTable, QueryError> {
+        let Storage::Connected(Connected { connector, location, options }) = &record.storage else {
+            return Err(QueryError::Internal("the table is not of a connector".to_string()));
+        };
+        let spec = self.connectors().spec(connector, record.id.clone(), location.clone(), options.clone())?;
+        let (spec, columns) = (Arc::new(spec), Some(Arc::clone(&record.schema.0)));
+        let request = TableRequest { table: Arc::clone(&spec), columns };
+        let table = self.connectors().require(connector)?.table(request).await?;
+        Ok(ConnectedTable::new(spec, table)
+            .with_constraints(record.constraints())
+            .with_defaults(defaults(self.planner(), record)?)
+            .with_definition(record.definition.clone()))
+    }
+}
+
+/// A table whose connector is not there, or does not know it any more.
+#[derive(Debug)]
+struct Unreachable {
+    schema: SchemaRef,
+    definition: Option<String>,
+    error: String,
+}
+
+#[async_trait]
+impl TableProvider for Unreachable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn get_table_definition(&self) -> Option<&str> {
+        self.definition.as_deref()
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        _: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        plan_err!("{}", self.error)
+    }
+}

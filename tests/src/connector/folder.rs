@@ -1,0 +1,186 @@
+//! Writing to a generated table: each attempt a file, each write that is published a manifest that names those that count.
+//!
+//! | name | what it is |
+//! | --- | --- |
+//! | `WRITE.ATTEMPT.rows` | the rows of one attempt, a line of JSON for each |
+//! | `WRITE.manifest` | the files of a write that is published; it appears whole, by a rename |
+//! | `lock` | the word without which nothing is read or written, if there is one |
+
+use super::scan::Rows;
+use async_trait::async_trait;
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err, plan_err};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use futures::TryStreamExt;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use windlass_client::connector::{Attempt, Encoded, Sink, SinkRequest, Written};
+
+/// A folder that all nodes share.
+#[derive(Clone)]
+pub(super) struct Folder {
+    pub path: PathBuf,
+    pub token: String,
+}
+
+/// Without the token.
+impl std::fmt::Debug for Folder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Folder({})", self.path.display())
+    }
+}
+
+impl Folder {
+    /// # Errors
+    /// The folder has a lock, and it is not the token.
+    pub fn unlock(&self) -> Result<()> {
+        match fs::read_to_string(self.path.join("lock")) {
+            Ok(lock) if lock.trim() != self.token => {
+                plan_err!("{} is locked, and the option 'token' of the table does not open it", self.path.display())
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Names of files that end so.
+    fn names(&self, ending: &str) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let mut names: Vec<String> = names.collect::<Result<_>>()?;
+        names.retain(|name| name.ends_with(ending));
+        names.sort();
+        Ok(names)
+    }
+
+    /// Files of all writes that are published.
+    pub fn published(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for manifest in self.names(".manifest")? {
+            let names = fs::read_to_string(self.path.join(manifest))?;
+            files.extend(names.lines().map(|name| self.path.join(name)));
+        }
+        Ok(files)
+    }
+
+    pub fn read(&self, file: &str) -> Result<Rows> {
+        let mut rows = Rows::default();
+        for line in fs::read_to_string(file)?.lines() {
+            let row: (Option<i64>, Option<i64>, Option<String>) =
+                serde_json::from_str(line).map_err(|error| exec_datafusion_err!("{file}: {error}"))?;
+            rows.ids.push(row.0);
+            rows.keys.push(row.1);
+            rows.names.push(row.2);
+        }
+        Ok(rows)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        match fs::remove_file(self.path.join(name)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+// example: sink
+/// One write.
+#[derive(Debug)]
+pub(super) struct FolderSink {
+    folder: Folder,
+    write: String,
+}
+
+impl FolderSink {
+    pub fn new(folder: Folder, request: SinkRequest) -> Result<Self> {
+        match request.overwrite {
+            true => plan_err!("rows of a generated table are not replaced: use INSERT INTO"),
+            false => Ok(Self { folder, write: request.write }),
+        }
+    }
+
+    pub fn decode(folder: Folder, encoded: Encoded<'_>) -> Result<Self> {
+        Ok(Self { folder, write: String::from_utf8_lossy(encoded.bytes).into_owned() })
+    }
+
+    fn file(&self, attempt: Attempt) -> String {
+        format!("{}.{attempt}.rows", self.write)
+    }
+}
+
+#[async_trait]
+impl Sink for FolderSink {
+    fn describe(&self) -> String {
+        format!("folder={}", self.folder.path.display())
+    }
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        Ok(self.write.clone().into_bytes())
+    }
+
+    async fn begin(&self, _: &Arc<RuntimeEnv>) -> Result<()> {
+        Ok(fs::create_dir_all(&self.folder.path)?)
+    }
+
+    async fn write(
+        &self,
+        attempt: Attempt,
+        mut rows: SendableRecordBatchStream,
+        _: &Arc<TaskContext>,
+    ) -> Result<Written> {
+        self.folder.unlock()?;
+        let name = self.file(attempt);
+        let mut file = fs::File::create(self.folder.path.join(&name))?;
+        let mut written = 0;
+        while let Some(batch) = rows.try_next().await? {
+            written += batch.num_rows() as u64;
+            file.write_all(lines(&batch)?.as_bytes())?;
+        }
+        Ok(Written { rows: written, token: name.into_bytes() })
+    }
+
+    async fn publish(&self, tokens: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> Result<()> {
+        let names: Vec<String> = tokens.iter().map(|token| String::from_utf8_lossy(token).into_owned()).collect();
+        if let Some(missing) = names.iter().find(|name| !self.folder.path.join(name).exists()) {
+            return exec_err!("{missing} is gone from {}", self.folder.path.display());
+        }
+        let manifest = self.folder.path.join(format!("{}.manifest", self.write));
+        let unfinished = self.folder.path.join(format!("{}.new", self.write));
+        fs::write(&unfinished, names.join("\n"))?;
+        fs::rename(&unfinished, &manifest)?;
+        let of_write = |name: &&String| name.starts_with(&self.write) && !names.contains(name);
+        self.folder.names(".rows")?.iter().filter(of_write).try_for_each(|name| self.folder.remove(name))
+    }
+
+    async fn abandon(&self, _: &Arc<RuntimeEnv>) -> Result<()> {
+        let of_write = |name: &&String| name.starts_with(&self.write);
+        let left = [self.folder.names(".rows")?, self.folder.names(".new")?].concat();
+        left.iter().filter(of_write).try_for_each(|name| self.folder.remove(name))
+    }
+}
+// end of example
+
+fn lines(batch: &RecordBatch) -> Result<String> {
+    let ids = batch.column(0).as_primitive::<Int64Type>();
+    let keys = batch.column(1).as_primitive::<Int64Type>();
+    let names = cast(batch.column(2), &DataType::Utf8)?;
+    let names = names.as_string::<i32>();
+    let mut text = String::new();
+    for at in 0..batch.num_rows() {
+        let number = |column: &datafusion::arrow::array::Int64Array| column.is_valid(at).then(|| column.value(at));
+        let row = (number(ids), number(keys), names.is_valid(at).then(|| names.value(at)));
+        let line = serde_json::to_string(&row).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        text.push_str(&line);
+        text.push('\n');
+    }
+    Ok(text)
+}

@@ -1,0 +1,310 @@
+//! The connector of this suite through everything that a table goes through: embedded and in processes, with kills and restarts.
+
+use super::Generated;
+use crate::cluster::{beside, run, succeed};
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use windlass_client::connector::Registry;
+use windlass_client::{Client, EmbeddedOptions, Session};
+use windlass_scheduler::meta::{EmbeddedStore, MetaStore};
+
+const SECRET: &str = "marked-secret-4711";
+const STAGES: &str = "SET windlass.small_query_bytes = 0";
+
+/// A locked folder, which the table opens.
+struct Shared(tempfile::TempDir);
+
+impl Shared {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        std::fs::write(folder.path().join("lock"), SECRET).expect("a file can be written");
+        Self(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// `more`: further options.
+    fn table(&self, name: &str, more: &str) -> String {
+        format!(
+            "CREATE EXTERNAL TABLE {name} STORED AS GENERATED LOCATION '{}' OPTIONS (token '{SECRET}'{more})",
+            self.path().display()
+        )
+    }
+
+    fn names(&self, ending: &str) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.path()).expect("the folder is there").flatten().map(|entry| entry.path());
+        entries.filter(|path| path.to_string_lossy().ends_with(ending)).collect()
+    }
+}
+
+fn connectors() -> Registry {
+    Registry::default().with(Arc::new(Generated)).expect("the name is free")
+}
+
+async fn embedded() -> Session {
+    let options = EmbeddedOptions { slots: Some(4), connectors: connectors(), ..EmbeddedOptions::default() };
+    Client::embedded(options).await.expect("an embedded cluster starts")
+}
+
+async fn sql(session: &Session, sql: &str) -> Result<String, String> {
+    let result = session.sql(sql).await.map_err(|error| error.to_string())?;
+    let batches = result.collect().await.map_err(|error| error.to_string())?;
+    Ok(arrow::util::pretty::pretty_format_batches(&batches).expect("rows can be shown").to_string())
+}
+
+async fn done(session: &Session, statements: &[&str]) {
+    for statement in statements {
+        sql(session, statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+}
+
+async fn number(session: &Session, query: &str) -> i64 {
+    let result = session.sql(query).await.unwrap_or_else(|error| panic!("{query}: {error}"));
+    let batches = result.collect().await.unwrap_or_else(|error| panic!("{query}: {error}"));
+    let batch = batches.iter().find(|batch| batch.num_rows() > 0).expect("there is a row");
+    batch.column(0).as_primitive::<Int64Type>().value(0)
+}
+
+async fn refused(session: &Session, statement: &str, words: &[&str]) {
+    let error = sql(session, statement).await.expect_err(statement);
+    for word in words {
+        assert!(error.contains(word), "{word:?} is missing in: {error}");
+    }
+    assert!(!error.contains(SECRET), "{error}");
+}
+
+/// Everything that a table is for, in one session.
+async fn statements(session: &Session) {
+    let shared = Shared::new();
+    let create = shared.table("g", ", rows '10000', splits '7', seed '3'");
+    done(session, &[STAGES, &create]).await;
+    assert_eq!(number(session, "SELECT count(*) FROM g").await, 10_000);
+    assert_eq!(number(session, "SELECT sum(id) FROM g WHERE id >= 9000 AND id < 9500").await, 4_624_750);
+    assert_eq!(number(session, "SELECT count(*) FROM g a JOIN g b ON a.id = b.id + 1").await, 9_999);
+    assert_eq!(number(session, "SELECT id FROM g ORDER BY id DESC LIMIT 1").await, 9_999);
+    let other = shared.table("other", ", rows '10000', splits '2', seed '3'");
+    done(session, &[&other]).await;
+    let same = "SELECT count(*) FROM (SELECT * FROM g EXCEPT SELECT * FROM other)";
+    assert_eq!(number(session, same).await, 0, "rows do not depend on splits");
+
+    let plan = sql(session, "EXPLAIN SELECT key FROM g WHERE id >= 9000").await.expect("it is explained");
+    assert!(plan.contains("ScanExec: GENERATED, splits=1, rows=10000, from=9000, columns=[0, 1]"), "{plan}");
+    let analysed = sql(session, "EXPLAIN ANALYZE SELECT key FROM g").await.expect("it runs");
+    assert!(analysed.contains("output_rows=10000"), "{analysed}");
+    let shown = sql(session, "SHOW CREATE TABLE g").await.expect("it is shown");
+    assert!(shown.contains("token '***'"), "{shown}");
+    let columns = sql(session, "SELECT column_name FROM information_schema.columns WHERE table_name = 'g'").await;
+    assert!(columns.as_ref().is_ok_and(|columns| columns.contains("name")), "{columns:?}");
+
+    done(session, &["INSERT INTO g SELECT id + 100000, NULL, 'new' FROM g WHERE id >= 9000"]).await;
+    assert_eq!(number(session, "SELECT count(*) FROM g").await, 11_000);
+    assert_eq!(number(session, "SELECT count(*) FROM g WHERE name = 'new' AND key IS NULL").await, 1_000);
+    done(session, &["INSERT INTO g VALUES (1, 2, 'it''s')"]).await;
+    assert_eq!(number(session, "SELECT count(*) FROM g WHERE name = 'it''s'").await, 1);
+    assert_eq!(shared.names(".manifest").len(), 2);
+    let written = sql(session, "EXPLAIN INSERT INTO g SELECT * FROM other").await.expect("it is explained");
+    assert!(written.contains("SinkExec: GENERATED, folder="), "{written}");
+    for text in [plan, analysed, shown, written] {
+        assert!(!text.contains(SECRET), "{text}");
+    }
+
+    done(session, &["CREATE TABLE kept AS SELECT * FROM g"]).await;
+    assert_eq!(number(session, "SELECT count(*) FROM kept").await, 11_001);
+    done(session, &["CREATE VIEW v AS SELECT id FROM g WHERE key IS NULL"]).await;
+    assert_eq!(number(session, "SELECT count(*) FROM v").await, 1_000);
+
+    refused(session, "INSERT INTO g SELECT 1 / (id - 9999), 1, '' FROM other", &["zero"]).await;
+    assert_eq!(shared.names(".rows").len(), manifest_lines(&shared), "nothing is left of a write that failed");
+    refused(session, "INSERT OVERWRITE g SELECT * FROM other", &["not replaced"]).await;
+    refused(session, "COPY other TO '/tmp/x' STORED AS GENERATED", &["GENERATED", "INSERT INTO"]).await;
+    refused(session, &shared.table("h", ", colour 'red'"), &["unknown option 'colour'", "rows, splits, seed"]).await;
+    refused(session, &shared.table("h", ", rows 'many'"), &["whole number"]).await;
+    refused(session, &shared.table("g", ""), &["already exists"]).await;
+    let elsewhere = "CREATE EXTERNAL TABLE h STORED AS GENERATED LOCATION 'relative'";
+    refused(session, elsewhere, &["absolute path"]).await;
+    refused(session, "CREATE EXTERNAL TABLE h STORED AS MONGO LOCATION '/x'", &["use PARQUET", "or GENERATED"]).await;
+    let wrong = format!("CREATE EXTERNAL TABLE shut STORED AS GENERATED LOCATION '{}'", shared.path().display());
+    done(session, &[&wrong]).await;
+    refused(session, "SELECT * FROM shut", &["locked"]).await;
+    done(session, &["DROP TABLE shut", "DROP TABLE g", "DROP TABLE IF EXISTS g"]).await;
+    refused(session, "SELECT * FROM g", &["not found"]).await;
+}
+
+/// Files that manifests name.
+fn manifest_lines(shared: &Shared) -> usize {
+    let manifests = shared.names(".manifest");
+    let lines = |path: &PathBuf| std::fs::read_to_string(path).expect("it can be read").lines().count();
+    manifests.iter().map(lines).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_statements() {
+    statements(&embedded().await).await;
+}
+
+/// Processes of a binary that has the connector, in a folder that outlives them.
+struct Cluster {
+    dir: PathBuf,
+    url: String,
+    executors: Vec<u64>,
+    primary: u64,
+}
+
+impl Cluster {
+    fn up(dir: &Path, executors: &str) -> Self {
+        let at = dir.display().to_string();
+        let up =
+            ["cluster", "up", "--executors", executors, "--slots", "2", "--memory", "1GiB", "--dir", &at, "--json"];
+        let mut command = command(&up);
+        command.env("WINDLASS_LOG", "debug");
+        let described: serde_json::Value = serde_json::from_str(&succeed(command)).expect("the cluster is described");
+        let pids = |of: &str| {
+            let of = described[of].as_array().expect("there are some").iter();
+            of.map(|process| process["pid"].as_u64().expect("each has a pid")).collect::<Vec<u64>>()
+        };
+        let url = described["url"].as_str().expect("it has an address").to_owned();
+        Self { dir: dir.to_owned(), url, executors: pids("executors"), primary: pids("primaries")[0] }
+    }
+
+    async fn session(&self) -> Session {
+        Client::connect(&self.url).await.expect("the cluster answers")
+    }
+
+    async fn until_jobs_run(&self) {
+        let session = self.session().await;
+        loop {
+            let status = session.status().await.expect("it has a state");
+            if status.executors.iter().filter(|executor| executor.running_tasks > 0).count() > 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn down(&self) {
+        succeed(command(&["cluster", "down", "--dir", &self.dir.display().to_string()]));
+    }
+
+    fn logs(&self) -> String {
+        let homes = std::fs::read_dir(&self.dir).expect("the folder is there").flatten();
+        let logs = homes.map(|home| std::fs::read_to_string(home.path().join("log")).unwrap_or_default());
+        logs.collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // It may be down already.
+        let _ = run(command(&["cluster", "down", "--dir", &self.dir.display().to_string()]));
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(beside("windlass-with-generated"));
+    command.args(arguments).env_remove("WINDLASS_URL").env_remove("WINDLASS_CONFIG");
+    command
+}
+
+fn kill(pid: u64) {
+    let mut kill = Command::new("kill");
+    kill.args(["-9", &pid.to_string()]);
+    succeed(kill);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_in_processes() {
+    let dir = tempfile::tempdir().expect("a folder can be made");
+    let cluster = Cluster::up(dir.path(), "2");
+    statements(&cluster.session().await).await;
+    cluster.down();
+}
+
+/// Queries and writes go on with the executors that are left, and every row is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_dies() {
+    let (dir, shared) = (tempfile::tempdir().expect("a folder can be made"), Shared::new());
+    let cluster = Cluster::up(dir.path(), "3");
+    let session = cluster.session().await;
+    let slow = shared.table("slow", ", rows '30000', splits '6', pace '150'");
+    done(&session, &[STAGES, &slow]).await;
+    let (counted, ()) = tokio::join!(number(&session, "SELECT sum(id) FROM slow"), async {
+        cluster.until_jobs_run().await;
+        kill(cluster.executors[0]);
+    });
+    assert_eq!(counted, 449_985_000);
+    let insert = "INSERT INTO slow SELECT id + 1000000, key, name FROM slow";
+    let (inserted, ()) = tokio::join!(sql(&session, insert), async {
+        cluster.until_jobs_run().await;
+        kill(cluster.executors[1]);
+    });
+    assert!(inserted.as_ref().is_ok_and(|count| count.contains("30000")), "{inserted:?}");
+    assert_eq!(number(&session, "SELECT count(*) FROM slow").await, 60_000);
+    assert_eq!(number(&session, "SELECT count(DISTINCT id) FROM slow").await, 60_000);
+    cluster.down();
+}
+
+/// What was created is there again, what was being written is not, and nobody finds a secret where none belongs.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_primary_starts_again() {
+    let (dir, shared) = (tempfile::tempdir().expect("a folder can be made"), Shared::new());
+    let cluster = Cluster::up(dir.path(), "2");
+    let session = cluster.session().await;
+    let slow = shared.table("slow", ", rows '20000', splits '4', pace '200'");
+    done(&session, &[STAGES, &slow, "INSERT INTO slow VALUES (-1, 0, 'first')"]).await;
+    let insert = tokio::spawn(async move { sql(&session, "INSERT INTO slow SELECT id, key, name FROM slow").await });
+    cluster.until_jobs_run().await;
+    while shared.names(".rows").len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    kill(cluster.primary);
+    insert.abort();
+    let cluster = Cluster::up(dir.path(), "2");
+    let session = cluster.session().await;
+    assert_eq!(number(&session, "SELECT count(*) FROM slow").await, 20_001);
+    assert_eq!(shared.names(".manifest").len(), 1);
+    assert_eq!(shared.names(".rows").len(), 1, "what was being written is gone");
+    done(&session, &["INSERT INTO slow VALUES (-2, 0, 'second')"]).await;
+    assert_eq!(number(&session, "SELECT count(*) FROM slow WHERE id < 0").await, 2);
+    done(&session, &["EXPLAIN ANALYZE INSERT INTO slow VALUES (-3, 0, 'third')"]).await;
+    let mut texts = vec![cluster.logs()];
+    for job in session.jobs(100).await.expect("jobs are listed") {
+        let detail = session.job(job.job).await.expect("it is known");
+        let logs = session.job_logs(job.job).await.unwrap_or_default();
+        texts.push(format!("{job:?} {detail:?} {logs:?}"));
+    }
+    assert!(texts.len() > 3, "there is a history");
+    cluster.down();
+    for text in texts {
+        assert!(!text.contains(SECRET), "{text}");
+    }
+    let store = EmbeddedStore::open(&dir.path().join("primary/data/meta.redb")).expect("the store can be read");
+    let mut tables = 0;
+    for (key, entry) in store.range("").await.expect("all of it can be read") {
+        let has_secret = entry.value.windows(SECRET.len()).any(|part| part == SECRET.as_bytes());
+        // The catalog has to know it.
+        assert!(!has_secret || key.starts_with("catalog/table/"), "{key}");
+        tables += usize::from(has_secret);
+    }
+    assert_eq!(tables, 1);
+}
+
+/// What docs/extending.md quotes is the code of this connector.
+#[test]
+fn the_documentation_quotes_what_is_there() {
+    let read = |path: &str| std::fs::read_to_string(crate::workspace().join(path)).expect("it can be read");
+    let sources = ["connector/mod.rs", "connector/scan.rs", "connector/folder.rs", "bin/windlass-with-generated.rs"];
+    let without_indent = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let code = sources.map(|source| without_indent(&read(&format!("tests/src/{source}")))).join("\n");
+    let document = read("docs/extending.md");
+    let quotes: Vec<&str> = document.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(quotes.len(), 5);
+    for quote in quotes {
+        assert!(code.contains(without_indent(quote).trim()), "docs/extending.md quotes what is not there:\n{quote}");
+    }
+}
