@@ -32,25 +32,20 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId};
+use windlass_proto::door::{Purpose, dial};
 use windlass_proto::pass::KeyRing;
 use windlass_proto::v1::fetch_chunk::Chunk;
 use windlass_proto::{bulk, describe, v1};
 
 /// Hosts that one reader fetches from at a time.
 const HOSTS_AT_A_TIME: usize = 4;
-/// Chunks (of at most [`FRAME_BYTES`]) of one host that wait for the reader to decode them.
+/// Chunks (of at most [`FRAME_BYTES`](windlass_proto::door::FRAME_BYTES)) of one host that wait for the reader to decode them.
 const CHUNKS_AHEAD: usize = 8;
 /// A chunk and its envelope.
 const MAX_CHUNK_BYTES: usize = 8 << 20;
-/// HTTP/2 windows: what may be on the way before the reader acknowledges, for one fetch and for all on one connection.
-pub const STREAM_WINDOW: u32 = 8 << 20;
-pub const CONNECTION_WINDOW: u32 = 16 << 20;
-/// HTTP/2 frames of what is read in bulk: with the usual 16 KiB, framing a chunk costs more than sending it. A chunk of a map
-/// output and a piece of a block fit into one, and then are not copied where they arrive.
-pub const FRAME_BYTES: u32 = 1 << 20;
 /// Peers whose connections are kept.
 const MAX_PEERS: usize = 1_024;
 /// A fetch that failed before its first chunk is tried again after these pauses.
@@ -74,16 +69,7 @@ pub fn executor_channel(
     address: &str,
     connect_timeout: Duration,
 ) -> std::result::Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
-        .tcp_nodelay(true)
-        .connect_timeout(connect_timeout)
-        // A connection that is half open is noticed after the sum of both. The answer may stand behind megabytes of blocks.
-        .http2_keep_alive_interval(Duration::from_secs(3))
-        .keep_alive_timeout(Duration::from_secs(8))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(FRAME_BYTES);
-    Ok(endpoint.connect_lazy())
+    Ok(dial(address, Purpose::Bulk, connect_timeout)?.connect_lazy())
 }
 
 /// Connections to other executors, one for each address, shared by everything in the process that fetches.

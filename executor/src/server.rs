@@ -10,13 +10,13 @@ use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
 use axum::routing::post;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
-use windlass_engine::remote::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW, listen};
+use windlass_engine::remote::listen;
 use windlass_proto::bulk;
+use windlass_proto::door::{Serves, serve};
 use windlass_proto::v1::blocks_server::BlocksServer;
 
 /// A piece of a block and its envelope.
@@ -64,20 +64,8 @@ impl Server {
         let routes = Routes::from(router)
             .add_service(BlocksServer::new(blocks).max_decoding_message_size(MAX_PIECE_BYTES))
             .add_service(results);
-        let served = tonic::transport::Server::builder()
-            // WebHDFS is HTTP/1.1.
-            .accept_http1(true)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME_BYTES)
-            .http2_keepalive_interval(Some(Duration::from_secs(10)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(self.listener).with_nodelay(Some(true)),
-                stop.cancelled_owned(),
-            )
-            .await;
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let served = serve(incoming, routes, Serves::Executor, stop.cancelled_owned()).await;
         served.map_err(|error| ExecutorError::Serve { address: self.address, reason: error.to_string() })
     }
 }

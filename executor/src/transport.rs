@@ -19,12 +19,12 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, StageId};
-use windlass_engine::remote::{CONNECTION_WINDOW, STREAM_WINDOW};
 use windlass_proto::convert::{self, LaunchOrder, TaskReport};
+use windlass_proto::door::{Purpose, dial};
 use windlass_proto::errors::not_grpc;
 use windlass_proto::pass::ClusterKey;
 use windlass_proto::v1::dispatch_client::DispatchClient;
@@ -41,6 +41,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// Map outputs of jobs are kept for the next leader so long, when none is found.
 const KEEP_WITHOUT_PRIMARY: Duration = Duration::from_secs(120);
+/// How long a connection to a primary may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The same reason is logged this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
@@ -269,15 +271,8 @@ async fn look_up(primaries: &[String], patience: Duration) {
 
 async fn connect(primary: &str) -> Result<Link, String> {
     let address = authority(primary)?;
-    let channel = Endpoint::from_shared(format!("http://{address}"))
+    let channel = dial(address, Purpose::Orders, CONNECT_TIMEOUT)
         .map_err(|error| format!("\"{primary}\" is not an address like host:7077: {error}"))?
-        .tcp_nodelay(true)
-        .connect_timeout(Duration::from_secs(3))
-        // A primary whose machine is gone or that hangs is given up after this time, and another one looked for.
-        .http2_keep_alive_interval(Duration::from_secs(2))
-        .keep_alive_timeout(Duration::from_secs(4))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
         .connect()
         .await
         .map_err(|error| describe(&error))?;

@@ -5,11 +5,15 @@ mod rest;
 mod standby;
 mod webhdfs;
 
+use axum::Router;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::io;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use windlass_proto::door::{Serves, serve};
 use windlass_scheduler::services::{HttpFaces, Leaders, Services};
 
 /// All of them, on one port.
@@ -20,7 +24,7 @@ impl HttpFaces for Gateway {
     fn serve(&self, services: Services, listener: TcpListener, stop: CancellationToken) -> BoxFuture<'static, ()> {
         let router = rest::router(services);
         async move {
-            let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+            let served = answer(listener, router, stop).await;
             if let Err(error) = served {
                 tracing::error!(%error, "REST ended");
             }
@@ -35,6 +39,11 @@ impl HttpFaces for Gateway {
         stop: CancellationToken,
     ) -> BoxFuture<'static, io::Result<()>> {
         let router = standby::router(leaders);
-        async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await }.boxed()
+        async move { answer(listener, router, stop).await.map_err(io::Error::other) }.boxed()
     }
+}
+
+async fn answer(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    serve(incoming, Routes::from(router), Serves::Http, stop.cancelled_owned()).await
 }

@@ -50,7 +50,6 @@ pub(crate) fn router(services: Services) -> Router {
         .fallback(nothing)
         .with_state(services)
         .merge(webhdfs)
-        .layer(Extension(Principal::anonymous()))
 }
 
 fn error(status: StatusCode, kind: &str, message: &str) -> Response {

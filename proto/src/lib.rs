@@ -3,6 +3,7 @@
 pub mod address;
 pub mod bulk;
 pub mod convert;
+pub mod door;
 pub mod errors;
 pub mod files;
 pub mod leaves;

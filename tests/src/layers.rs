@@ -39,6 +39,15 @@ fn faces_know_services_alone() {
     none_names(&["gateway/src"], &["::statements", "windlass_proto::v1", "windlass_engine"]);
 }
 
+/// Every server starts in one place, and so does every connection to one.
+#[test]
+fn there_is_one_door() {
+    let all =
+        ["core", "engine", "connectors", "scheduler", "gateway", "executor", "client"].map(|at| format!("{at}/src"));
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    none_names(&all, &["Server::builder", "axum::serve", "Endpoint::from", "Endpoint::new", "TcpStream::connect"]);
+}
+
 /// What the services give is not made for one face.
 #[test]
 fn services_know_no_face() {

@@ -11,6 +11,7 @@ use tonic::codegen::http::uri::InvalidUri;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::Endpoint;
 use tonic::{Request, Response};
+use windlass_proto::door::{Purpose, dial};
 use windlass_proto::{ROWS_HEADER, SENT_HEADER};
 
 /// How long a connection may take to come about.
@@ -40,18 +41,7 @@ pub(crate) fn endpoint(url: &str, connect_timeout: Duration) -> Result<Endpoint>
     if uri.port_u16().is_none() {
         return Err(wrong("no port"));
     }
-    let endpoint = Endpoint::from(uri);
-    endpoint
-        .connect_timeout(connect_timeout)
-        .tcp_nodelay(true)
-        // While something is asked for: a peer whose machine is gone, or that hangs, says nothing more.
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(10))
-        // Results are large: the default windows of 64 KiB leave a connection idle half of the time.
-        .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(16 << 20)
-        .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
-        .map_err(|e| wrong(&e.to_string()))
+    dial(authority, Purpose::Statements, connect_timeout).map_err(|e| wrong(&e.to_string()))
 }
 
 pub(crate) async fn connect(url: &str, timeout: Duration) -> Result<Wire> {

@@ -6,7 +6,6 @@ use super::io::{self, Cursor};
 use super::ipc::Encoder;
 use super::store::{Compression, MemoryOutput, Output};
 use super::{BucketSel, ExchangeError, ExchangeStore, FrameDecoder};
-use crate::remote::FRAME_BYTES;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use windlass_core::ids::AttemptId;
+use windlass_proto::door::FRAME_BYTES;
 
 /// What one step on an I/O thread reads or encodes before the block that goes beyond it: with that it mostly fits into one chunk.
 const STEP_BYTES: usize = 768 << 10;

@@ -29,7 +29,7 @@ use windlass_proto::{MAX_MESSAGE_BYTES, v1};
 
 /// Events that are stepped before orders go out.
 const BATCH: usize = 1_024;
-pub(crate) const STOPPING: &str = "the primary is stopping";
+const STOPPING: &str = "the primary is stopping";
 
 pub(super) enum Message {
     Attach {

@@ -19,15 +19,15 @@ mod programs;
 pub mod results;
 pub(crate) mod saved;
 
-pub(crate) use actor::STOPPING;
 pub use directory::{Directory, ExecutorEntry, Standing};
 pub(crate) use programs::RunningProgram;
 
 use crate::driver::history::{History, JobInfo, JobState, StageRecord};
 use crate::driver::saved::{Begun, BegunStage, SavedJobs};
-use crate::files::Files;
+use crate::files::{Executors, Files};
 use crate::meta::{IdSource, MetaError};
 use actor::{Actor, Submission};
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use programs::Programs;
@@ -268,11 +268,6 @@ impl Driver {
         });
     }
 
-    /// Gives an executor an order that is not the machine's.
-    pub(crate) async fn tell(&self, executor: ExecutorId, message: v1::primary_message::Message) {
-        let _ = self.shared.inbox.send(actor::Message::Tell { executor, message }).await;
-    }
-
     /// What the machine knows of each executor at this moment.
     pub async fn executors(&self) -> Vec<ExecutorEntry> {
         let (reply, answer) = oneshot::channel();
@@ -371,6 +366,23 @@ impl Driver {
 
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.shared.tasks
+    }
+}
+
+#[async_trait]
+impl Executors for Driver {
+    fn find(&self, wanted: &str) -> Result<ExecutorId, String> {
+        self.shared.directory.find(wanted)
+    }
+
+    fn register(&self, id: ExecutorId) -> Option<v1::Register> {
+        Some(self.shared.directory.entry(id)?.register)
+    }
+
+    async fn order(&self, executor: ExecutorId, orders: v1::BlockOrders) {
+        let message = v1::primary_message::Message::Blocks(orders);
+        // Nobody is told any more when the primary stops.
+        let _ = self.shared.inbox.send(actor::Message::Tell { executor, message }).await;
     }
 }
 

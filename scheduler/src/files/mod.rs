@@ -13,7 +13,6 @@ mod actor;
 mod maintenance;
 mod stored;
 
-use crate::driver::Driver;
 use crate::meta::{MetaError, MetaStore};
 use actor::Actor;
 use async_trait::async_trait;
@@ -55,6 +54,19 @@ enum Event {
     HeldUp { id: ExecutorId, reply: oneshot::Sender<usize> },
 }
 
+/// The executors that are attached, as the namespace sees them.
+#[async_trait]
+pub(crate) trait Executors: Send + Sync {
+    /// Returns the executor of this id or name. The error says that there is none, or that two are meant.
+    fn find(&self, wanted: &str) -> Result<ExecutorId, String>;
+
+    /// Returns how an executor registered. `None`: it has gone.
+    fn register(&self, id: ExecutorId) -> Option<v1::Register>;
+
+    /// Gives an executor orders about its replicas.
+    async fn order(&self, id: ExecutorId, orders: v1::BlockOrders);
+}
+
 /// A namespace that is not served yet.
 pub(crate) struct Opened {
     pub files: Files,
@@ -70,9 +82,9 @@ impl Opened {
         Ok(Opened { files: Files { asks, events, cluster }, actor })
     }
 
-    /// Serves it until `stop`. Orders go out through `driver`.
-    pub fn serve(self, driver: Driver, stop: CancellationToken, tasks: &TaskTracker) {
-        tasks.spawn(self.actor.run(driver, stop));
+    /// Serves it until `stop`. Orders go out through `executors`.
+    pub fn serve(self, executors: Arc<dyn Executors>, stop: CancellationToken, tasks: &TaskTracker) {
+        tasks.spawn(self.actor.run(executors, stop));
     }
 }
 
@@ -145,7 +157,7 @@ impl fmt::Debug for Files {
 #[async_trait]
 impl Primary for Files {
     async fn ask(&self, request: v1::FileRequest) -> Result<v1::FileReply, Status> {
-        let stopping = || Status::unavailable(crate::driver::STOPPING);
+        let stopping = || Status::unavailable("the primary is stopping");
         let (reply, answer) = oneshot::channel();
         self.asks.send(Ask { request, reply }).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())

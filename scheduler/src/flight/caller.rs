@@ -3,11 +3,10 @@
 use crate::services::sessions::Caller;
 use crate::statements::Sent;
 use crate::statements::sessions::{Connection, SESSION_COOKIE};
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 use windlass_core::access::Principal;
+use windlass_proto::door::{Credentials, Unreadable, credentials};
 use windlass_proto::{ROWS_HEADER, SENT_HEADER};
 
 /// Names the statement of a request, for its progress and for cancelling it.
@@ -17,28 +16,12 @@ pub(super) const QUERY_HEADER: &str = "x-windlass-query";
 pub(super) fn caller_of<T>(request: &Request<T>) -> Result<(Principal, Caller), Status> {
     let metadata = request.metadata();
     let authorization = metadata.get("authorization").map(|value| value.to_str());
+    let unreadable = || Status::unauthenticated(Unreadable.to_string());
     let authorization = authorization.transpose().map_err(|_| unreadable())?;
-    let (mut token, mut user) = (None, String::new());
-    match authorization.and_then(|value| value.split_once(' ')) {
-        Some((scheme, value)) if scheme.eq_ignore_ascii_case("bearer") => token = Some(value.trim().to_string()),
-        Some((scheme, value)) if scheme.eq_ignore_ascii_case("basic") => user = basic(value)?,
-        Some(_) => return Err(unreadable()),
-        None => {}
-    }
+    let found = authorization.map(credentials).transpose().map_err(|_| unreadable())?;
+    let Credentials { principal, token } = found.unwrap_or_default();
     let connection = request.extensions().get::<Connection>().map(|connection| connection.id);
-    Ok((Principal::user(user), Caller { cookie: cookie_of(metadata), token, connection }))
-}
-
-/// The user of `Basic` credentials. Without authentication any password will do.
-pub(super) fn basic(encoded: &str) -> Result<String, Status> {
-    let encoded = encoded.trim();
-    let decoded = STANDARD.decode(encoded).or_else(|_| STANDARD_NO_PAD.decode(encoded)).map_err(|_| unreadable())?;
-    let text = String::from_utf8(decoded).map_err(|_| unreadable())?;
-    Ok(text.split_once(':').map_or(text.as_str(), |(user, _)| user).to_string())
-}
-
-fn unreadable() -> Status {
-    Status::unauthenticated("the authorization header is not understood: send 'Bearer TOKEN' or 'Basic CREDENTIALS'")
+    Ok((principal, Caller { cookie: cookie_of(metadata), token, connection }))
 }
 
 fn cookie_of(metadata: &MetadataMap) -> Option<String> {

@@ -1,6 +1,6 @@
 //! Commands of Flight SQL.
 
-use super::caller::{basic, query_of, sent_of, takes_rows};
+use super::caller::{query_of, sent_of, takes_rows};
 use super::{command_of, ingest, internal, metadata, rows};
 use crate::errors::QueryError;
 use crate::services::Services;
@@ -42,6 +42,7 @@ use windlass_core::access::Principal;
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::AttemptId;
 use windlass_engine::messages;
+use windlass_proto::door::basic;
 use windlass_proto::{PLAN_STATEMENT_TYPE_URL, v1};
 
 /// Says, in a list of locations, "or here": a client that cannot reach the others reads over the connection that it has.
@@ -259,7 +260,7 @@ impl FlightSqlService for SqlService {
         if let Some(authorization) = request.metadata().get("authorization") {
             let text = authorization.to_str().map_err(|_| Status::unauthenticated("the credentials are not text"))?;
             let (_, credentials) = text.split_once(' ').unwrap_or_default();
-            basic(credentials)?;
+            basic(credentials).map_err(|error| Status::unauthenticated(error.to_string()))?;
         }
         let token = self.services.sessions.issue_token();
         let answer = HandshakeResponse { protocol_version: 0, payload: token.clone().into() };

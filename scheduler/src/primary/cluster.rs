@@ -223,7 +223,7 @@ pub async fn end_writes(dir: &Path) -> Result<(), ClusterError> {
 fn serve_files(primary: &mut Primary, opened: Opened) {
     primary.services().add_service(FilesServer::new(FilesService(opened.files.clone())));
     let (tasks, stop) = primary.background();
-    opened.serve(primary.driver.clone(), stop.clone(), tasks);
+    opened.serve(Arc::new(primary.driver.clone()), stop.clone(), tasks);
 }
 
 fn stop_with(primary: &Primary, token: CancellationToken) {

@@ -2,7 +2,7 @@
 
 pub mod cluster;
 pub mod member;
-pub(crate) mod standby;
+mod standby;
 
 use crate::driver::dispatch::DispatchService;
 use crate::driver::saved::SavedJobs;
@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::server::{Connected, TcpIncoming};
-use windlass_engine::remote::{self, CONNECTION_WINDOW, STREAM_WINDOW};
+use windlass_engine::remote;
 use windlass_proto::MAX_MESSAGE_BYTES;
+use windlass_proto::door::{Serves, identified, serve};
 use windlass_proto::v1::dispatch_server::DispatchServer;
 
 #[derive(Clone, Debug)]
@@ -163,13 +164,7 @@ impl Primary {
     {
         let (routes, running) = self.start();
         let address = running.address;
-        let serving = tonic::transport::Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_keepalive_interval(Some(Duration::from_secs(10)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, running.stop.clone().cancelled_owned());
+        let serving = serve(incoming, routes, Serves::Primary, running.stop.clone().cancelled_owned());
         let failed =
             |error: tonic::transport::Error| PrimaryError::Serve { address, reason: windlass_proto::describe(&error) };
         running.until(async { serving.await.map_err(failed) }, shutdown).await
@@ -186,7 +181,7 @@ impl Primary {
             stopped.await;
             Ok(())
         };
-        (routes.prepare(), running.until(serving, shutdown))
+        (identified(routes).prepare(), running.until(serving, shutdown))
     }
 
     fn start(self) -> (Routes, Running) {

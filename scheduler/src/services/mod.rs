@@ -19,12 +19,13 @@ pub mod catalog;
 pub mod cluster;
 pub mod files;
 pub mod jobs;
+mod leaders;
 pub mod loads;
 pub mod runs;
 pub mod sessions;
 pub mod submissions;
 
-pub use crate::primary::standby::{Leaders, standby_message};
+pub use leaders::{Leaders, standby_message};
 
 use futures::future::BoxFuture;
 use std::{fmt, io};

@@ -3,15 +3,18 @@
 //! The driver writes; everybody else (administration, web UI, EXPLAIN ANALYZE) reads here and never in the machine. Bounded: the last
 //! `limit` ended jobs are kept, long texts are cut, and each log keeps its first and last lines.
 
+mod log;
 mod programs;
+mod stage;
 mod stored;
 
 pub use programs::Program;
+pub use stage::{StageRecord, StageState};
 
 use crate::driver::saved::Begun;
 use crate::meta::wall_ms;
+use log::{Log, line};
 use parking_lot::Mutex;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,15 +24,12 @@ use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{JobId, StageId};
 use windlass_core::job::Terms;
 use windlass_core::time::Instant;
-use windlass_engine::scan::{LOCAL_BYTES, REMOTE_BYTES};
-use windlass_engine::{OperatorMetrics, PlannedJob, PlannedStage};
+use windlass_engine::{OperatorMetrics, PlannedJob};
 
 /// Statements and plans longer than this many bytes are cut in the history.
 const MAX_TEXT: usize = 64 << 10;
 /// Characters of a statement's beginning that stand for it.
 const BRIEF: usize = 80;
-/// Lines that a job's log keeps from its beginning, and as many again from its end.
-const LOG_LINES: usize = 500;
 
 /// What the history knows of a job besides what the scheduler does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,30 +80,6 @@ impl JobState {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StageState {
-    Waiting,
-    Running,
-    Finished,
-    /// The job ended before the stage did.
-    Stopped,
-}
-
-impl StageState {
-    pub fn is_finished(self) -> bool {
-        matches!(self, StageState::Finished)
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            StageState::Waiting => "waiting",
-            StageState::Running => "running",
-            StageState::Finished => "finished",
-            StageState::Stopped => "stopped",
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 pub struct JobRecord {
     pub id: JobId,
@@ -119,31 +95,6 @@ pub struct JobRecord {
     /// Of a submission.
     pub program: Option<Program>,
     log: Log,
-}
-
-#[derive(Clone, Debug)]
-pub struct StageRecord {
-    pub index: u32,
-    /// Indexes of the stages that it reads.
-    pub inputs: Vec<u32>,
-    pub state: StageState,
-    /// The operators, one to a line, in pre-order.
-    pub plan: Arc<str>,
-    pub tasks: u32,
-    pub tasks_done: u32,
-    pub tasks_running: u32,
-    pub failed_attempts: u32,
-    /// Of the stage's output.
-    pub rows: u64,
-    pub bytes: u64,
-    /// From the first task's start to the last one's end.
-    pub elapsed: Duration,
-    /// Sum over committed attempts.
-    pub task_time: Duration,
-    metrics: BTreeMap<(u32, String), u64>,
-    started: Option<Instant>,
-    /// That this primary has started. A record of an earlier one has none.
-    attempts: u32,
 }
 
 /// When a batch of facts was derived, on both clocks.
@@ -497,144 +448,6 @@ impl JobRecord {
     }
 }
 
-impl StageRecord {
-    /// Whether this primary has started each task, and none of them twice.
-    pub(crate) fn ran_once(&self) -> bool {
-        self.attempts == self.tasks
-    }
-
-    /// Of a stage that waits.
-    pub(crate) fn new(index: u32, stage: &PlannedStage) -> Self {
-        Self {
-            index,
-            inputs: stage.inputs.iter().map(|input| input.stage).collect(),
-            state: StageState::Waiting,
-            plan: cut(&stage.display).into(),
-            tasks: stage.tasks,
-            tasks_done: 0,
-            tasks_running: 0,
-            failed_attempts: 0,
-            rows: 0,
-            bytes: 0,
-            elapsed: Duration::ZERO,
-            task_time: Duration::ZERO,
-            metrics: BTreeMap::new(),
-            started: None,
-            attempts: 0,
-        }
-    }
-
-    /// What the operators of the stage measured, over all committed attempts.
-    pub fn metrics(&self) -> Vec<OperatorMetrics> {
-        let mut operators: Vec<OperatorMetrics> = Vec::new();
-        for ((operator, name), value) in &self.metrics {
-            if operators.last().is_none_or(|last| last.operator != *operator) {
-                operators.push(OperatorMetrics { operator: *operator, values: Vec::new() });
-            }
-            if let Some(last) = operators.last_mut() {
-                last.values.push((name.clone(), *value));
-            }
-        }
-        operators
-    }
-
-    /// The plan with what each operator measured at the end of its line, as EXPLAIN ANALYZE prints it.
-    pub fn plan_with_metrics(&self) -> String {
-        let mut text = String::with_capacity(self.plan.len() * 2);
-        for (position, line) in self.plan.lines().enumerate() {
-            text.push_str(line);
-            let position = position as u32;
-            let values = self.metrics.range((position, String::new())..(position + 1, String::new()));
-            let mut values: Vec<String> = values.map(|((_, name), value)| show(name, *value)).collect();
-            let read = |name: &str| self.metrics.get(&(position, name.to_string())).copied();
-            if let (Some(local), Some(remote)) = (read(LOCAL_BYTES), read(REMOTE_BYTES))
-                && local + remote > 0
-            {
-                values.push(format!("local={:.1}%", 100.0 * local as f64 / (local + remote) as f64));
-            }
-            if !values.is_empty() {
-                text.push_str(&format!(", metrics=[{}]", values.join(", ")));
-            }
-            text.push('\n');
-        }
-        text
-    }
-
-    fn commit(&mut self, now: Moment, rows: u64, bytes: u64, measured: Option<Measured>) {
-        self.tasks_done += 1;
-        self.tasks_running = self.tasks_running.saturating_sub(1);
-        self.rows += rows;
-        self.bytes += bytes;
-        if let Some(started) = self.started {
-            self.elapsed = now.at.since(started);
-        }
-        let Some(measured) = measured else { return };
-        self.task_time += measured.elapsed;
-        for OperatorMetrics { operator, values } in measured.metrics {
-            for (name, value) in values {
-                match self.metrics.entry((operator, name)) {
-                    Entry::Vacant(entry) => _ = entry.insert(value),
-                    Entry::Occupied(mut entry) => {
-                        let total = merge(&entry.key().1, *entry.get(), value);
-                        entry.insert(total);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Metrics of tasks add up, except those whose name says that they are an extreme.
-fn merge(name: &str, a: u64, b: u64) -> u64 {
-    if name == "start_timestamp" || name.starts_with("min_") {
-        a.min(b)
-    } else if name == "end_timestamp" || name.contains("peak") || name.starts_with("max_") || name.ends_with("_max") {
-        a.max(b)
-    } else {
-        a.saturating_add(b)
-    }
-}
-
-/// DataFusion counts time in nanoseconds, under names that say so.
-fn show(name: &str, value: u64) -> String {
-    if name.contains("elapsed") || name.contains("time") && !name.contains("timestamp") {
-        format!("{name}={:?}", Duration::from_nanos(value))
-    } else {
-        format!("{name}={value}")
-    }
-}
-
-/// The first lines of a log and the last ones.
-#[derive(Clone, Debug, Default)]
-struct Log {
-    first: Vec<String>,
-    last: VecDeque<String>,
-    dropped: u64,
-}
-
-impl Log {
-    fn push(&mut self, line: String) {
-        if self.first.len() < LOG_LINES {
-            return self.first.push(line);
-        }
-        if self.last.len() == LOG_LINES {
-            self.last.pop_front();
-            self.dropped += 1;
-        }
-        self.last.push_back(line);
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let gap = (self.dropped > 0).then(|| format!("... {} lines are not kept ...", self.dropped));
-        self.first.iter().cloned().chain(gap).chain(self.last.iter().cloned()).collect()
-    }
-}
-
-/// Of a log.
-fn line(now: Moment, text: std::fmt::Arguments<'_>) -> String {
-    format!("{} {text}", rfc3339(now.wall_ms))
-}
-
 /// The beginning of a statement, on one line, where it stands for the statement.
 pub fn brief(statement: &str) -> String {
     let words = statement.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -648,23 +461,9 @@ fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 
-/// `2013-01-31T12:00:00.123Z`. Days to date as in Howard Hinnant's "chrono-compatible low-level date algorithms".
-fn rfc3339(ms: u64) -> String {
-    let (days, rest) = (ms / 86_400_000, ms % 86_400_000);
-    let z = days + 719_468;
-    let (era, doe) = (z / 146_097, z % 146_097);
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1_000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", rest % 1_000)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::log::{LOG_LINES, rfc3339};
     use super::*;
     use crate::fixtures;
     use windlass_core::ids::ExecutorId;

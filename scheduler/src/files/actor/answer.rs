@@ -1,7 +1,7 @@
 //! Requests and answers of the namespace as they go over the wire.
 
 use super::{Actor, holder};
-use crate::driver::Driver;
+use crate::files::Executors;
 use std::time::Duration;
 use windlass_core::ids::{BlockId, ExecutorId, FileId};
 use windlass_core::wfs::{
@@ -16,26 +16,26 @@ impl Actor {
         &mut self,
         now: Now,
         request: v1::FileRequest,
-        driver: &Driver,
+        executors: &dyn Executors,
         out: &mut Output,
     ) -> Result<WireReply, FsError> {
         let request = match request.ask {
             Some(WireAsk::Maintain(ask)) => {
-                Request { name: None, ask: Ask::Maintain(self.maintain(now, ask, driver)?) }
+                Request { name: None, ask: Ask::Maintain(self.maintain(now, ask, executors)?) }
             }
             ask => self::request(v1::FileRequest { ask, ..request })?,
         };
-        Ok(reply(self.names.step(now, request, out)?, driver))
+        Ok(reply(self.names.step(now, request, out)?, executors))
     }
 
     /// Notes for how long an executor may be away, by its name, for its next registration.
-    fn maintain(&mut self, now: Now, ask: v1::MaintainRequest, driver: &Driver) -> Result<Maintain, FsError> {
+    fn maintain(&mut self, now: Now, ask: v1::MaintainRequest, executors: &dyn Executors) -> Result<Maintain, FsError> {
         let time = ask.seconds.map(Duration::from_secs);
-        let found = driver.directory().find(&ask.executor);
-        let entry = found.as_ref().ok().and_then(|id| driver.directory().entry(*id));
-        match (found, entry) {
-            (Ok(executor), Some(entry)) => {
-                self.maintenance.set(entry.register.name, time, now.wall_ms);
+        let found = executors.find(&ask.executor);
+        let register = found.as_ref().ok().and_then(|id| executors.register(*id));
+        match (found, register) {
+            (Ok(executor), Some(register)) => {
+                self.maintenance.set(register.name, time, now.wall_ms);
                 Ok(Maintain::Member { executor, time })
             }
             // It is away, and is not to be waited for any longer.
@@ -123,7 +123,7 @@ pub(super) fn report(report: v1::BlockReport) -> Report {
     }
 }
 
-fn reply(reply: Reply, driver: &Driver) -> WireReply {
+fn reply(reply: Reply, executors: &dyn Executors) -> WireReply {
     match reply {
         Reply::Done => Answer::Done.into(),
         Reply::Entry(entry) => WireReply::Entry(entry.into()),
@@ -131,14 +131,14 @@ fn reply(reply: Reply, driver: &Driver) -> WireReply {
             WireReply::List(v1::ListReply { entries: entries.into_iter().map(Into::into).collect() })
         }
         Reply::Located { entry, parts } => {
-            let blocks = parts.into_iter().map(|part| wire::located(part, &|id| holder(driver, id)));
+            let blocks = parts.into_iter().map(|part| wire::located(part, &|id| holder(executors, id)));
             WireReply::Locate(v1::LocateReply { blocks: blocks.collect(), entry: Some(entry.into()) })
         }
         Reply::Health { health, troubled, entries, unread } => {
-            WireReply::Health(health_reply(health, troubled, entries, unread, driver))
+            WireReply::Health(health_reply(health, troubled, entries, unread, executors))
         }
         Reply::Created(created) => WireReply::Create(created.into()),
-        Reply::Allocated(allocated) => WireReply::AddBlock(wire::allocated(allocated, |id| holder(driver, id))),
+        Reply::Allocated(allocated) => WireReply::AddBlock(wire::allocated(allocated, |id| holder(executors, id))),
     }
 }
 
@@ -147,11 +147,10 @@ fn health_reply(
     troubled: Vec<Troubled>,
     entries: usize,
     unread: usize,
-    driver: &Driver,
+    executors: &dyn Executors,
 ) -> v1::HealthReply {
     let members = health.members.into_iter().map(|member| {
-        let entry = driver.directory().entry(member.id);
-        let register = entry.map(|entry| entry.register).unwrap_or_default();
+        let register = executors.register(member.id).unwrap_or_default();
         v1::BlockMember {
             executor: member.id.0,
             name: register.name,

@@ -5,7 +5,7 @@ mod answer;
 use super::maintenance::Maintenance;
 use super::stored::{Checkpoint, Journal};
 use super::{Ask, Event};
-use crate::driver::Driver;
+use crate::files::Executors;
 use crate::meta::{MetaError, MetaStore};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,7 +17,6 @@ use windlass_core::ids::ExecutorId;
 use windlass_core::time::Instant;
 use windlass_core::wfs::{Answer, Changes, Kind, Namespace, Now, Order, Outcome, Output, Said, WfsConfig};
 use windlass_proto::v1::file_reply::Reply;
-use windlass_proto::v1::primary_message::Message as ToExecutor;
 use windlass_proto::{files as wire, v1};
 
 /// Requests that are answered together at most.
@@ -57,7 +56,7 @@ impl Actor {
         Ok(Actor { store, journal, names, asks, events, origin, maintenance, waiting, checkpoint })
     }
 
-    pub async fn run(mut self, driver: Driver, stop: CancellationToken) {
+    pub async fn run(mut self, executors: Arc<dyn Executors>, stop: CancellationToken) {
         let (mut asks, mut events) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         loop {
             let due = self.names.next_deadline().map(|at| self.origin + Duration::from_micros(at.0));
@@ -88,12 +87,12 @@ impl Actor {
             while bytes(&out.changes) < BATCH_BYTES
                 && let Some(Ask { request, reply }) = self.waiting.pop_front()
             {
-                let answer = self.answer(now, request, &driver, &mut out);
+                let answer = self.answer(now, request, executors.as_ref(), &mut out);
                 replies.push((reply, answer.unwrap_or_else(|error| Reply::Error(error.into()))));
             }
             match self.write(&out.changes, now).await {
                 Ok(()) => {
-                    self.send(out.orders, &driver).await;
+                    self.send(out.orders, executors.as_ref()).await;
                     for (reply, answer) in replies {
                         let _ = reply.send(v1::FileReply { reply: Some(answer) });
                     }
@@ -182,7 +181,7 @@ impl Actor {
         }
     }
 
-    async fn send(&self, orders: Vec<(ExecutorId, Order)>, driver: &Driver) {
+    async fn send(&self, orders: Vec<(ExecutorId, Order)>, executors: &dyn Executors) {
         let mut messages: BTreeMap<ExecutorId, Vec<v1::BlockOrders>> = BTreeMap::new();
         for (executor, order) in orders {
             let messages = messages.entry(executor).or_default();
@@ -202,28 +201,28 @@ impl Actor {
                 Order::Copy { block, from } => message.copy.push(v1::CopyBlock {
                     block: block.id.0,
                     bytes: block.bytes,
-                    from: from.into_iter().filter_map(|id| holder(driver, id)).collect(),
+                    from: from.into_iter().filter_map(|id| holder(executors, id)).collect(),
                 }),
-                Order::Rebuild(piece) => message.rebuild.push(wire::coded_piece(piece, &|id| holder(driver, id))),
+                Order::Rebuild(piece) => message.rebuild.push(wire::coded_piece(piece, &|id| holder(executors, id))),
                 Order::Recode { old, new, coding, targets } => message.recode.push(v1::RecodeBlock {
-                    old: old.into_iter().map(|part| wire::located(part, &|id| holder(driver, id))).collect(),
+                    old: old.into_iter().map(|part| wire::located(part, &|id| holder(executors, id))).collect(),
                     new: new.id.0,
                     bytes: new.bytes,
                     coding: wire::code(coding),
-                    targets: targets.into_iter().filter_map(|id| holder(driver, id)).collect(),
+                    targets: targets.into_iter().filter_map(|id| holder(executors, id)).collect(),
                 }),
             }
         }
         for (executor, messages) in messages {
             for message in messages {
-                driver.tell(executor, ToExecutor::Blocks(message)).await;
+                executors.order(executor, message).await;
             }
         }
     }
 }
 
-fn holder(driver: &Driver, id: ExecutorId) -> Option<v1::BlockHolder> {
-    let register = driver.directory().entry(id)?.register;
+fn holder(executors: &dyn Executors, id: ExecutorId) -> Option<v1::BlockHolder> {
+    let register = executors.register(id)?;
     Some(v1::BlockHolder { executor: id.0, address: register.address, host: register.host, piece: 0 })
 }
 
