@@ -6,16 +6,13 @@
 
 use super::{Execution, Info};
 use crate::errors::QueryError;
-use crate::meta::keys::tries::{self as keys, Tries};
+use crate::meta::keys::tries::{self as keys, Noted};
 use crate::meta::wall_ms;
 use crate::meta::{MetaStore, Transaction};
 use std::sync::Arc;
 use windlass_core::ids::JobId;
+use windlass_core::programs::Tries;
 
-/// Primaries that may end while they plan one statement.
-const UNPLANNED: u32 = 3;
-/// Primaries that may begin one statement.
-const BEGUN: u32 = 100;
 /// A statement that was begun by an earlier primary, begun again.
 #[derive(Clone)]
 pub(super) struct Try {
@@ -27,16 +24,13 @@ pub(super) struct Try {
 impl Try {
     /// Counts one more. An error: there were enough.
     pub async fn begin(store: &Arc<dyn MetaStore>, query: &str) -> Result<Self, QueryError> {
-        // The first time it was not known to be a first time.
-        let before = keys::find(store.as_ref(), query).await?.unwrap_or(Tries { begun: 1, unplanned: 1, at_ms: 0 });
-        if before.unplanned >= UNPLANNED || before.begun >= BEGUN {
-            return Err(QueryError::Exhausted(format!(
-                "{} primaries began this statement and ended before it did, {} of them in a row while they planned it: it is not begun \
-                 again. Their logs say what they died of; a smaller statement, or one that is less deep, may not be too much for them",
-                before.begun, before.unplanned
-            )));
-        }
-        let tries = Tries { begun: before.begun + 1, unplanned: before.unplanned + 1, at_ms: wall_ms() };
+        let tries = Tries::again(keys::find(store.as_ref(), query).await?).map_err(|Tries { begun, unplanned }| {
+            QueryError::Exhausted(format!(
+                "{begun} primaries began this statement and ended before it did, {unplanned} of them in a row while they planned it: it is \
+                 not begun again. Their logs say what they died of; a smaller statement, or one that is less deep, may not be too much for \
+                 them"
+            ))
+        })?;
         let begun = Self { store: Arc::clone(store), query: query.to_string(), tries };
         begun.write().await?;
         Ok(begun)
@@ -62,7 +56,7 @@ impl Try {
     }
 
     async fn planned(mut self) {
-        self.tries.unplanned = 0;
+        self.tries = self.tries.planned();
         if let Err(error) = self.write().await {
             tracing::debug!(%error, "that a statement was planned could not be noted");
         }
@@ -80,13 +74,18 @@ impl Try {
     }
 
     async fn write(&self) -> Result<(), QueryError> {
-        Ok(self.store.commit(keys::put(Transaction::default(), &self.query, &self.tries)).await?)
+        self.write_as_of(wall_ms()).await
+    }
+
+    async fn write_as_of(&self, at_ms: u64) -> Result<(), QueryError> {
+        let noted = Noted { tries: self.tries, at_ms };
+        Ok(self.store.commit(keys::put(Transaction::default(), &self.query, &noted)).await?)
     }
 }
 
 /// Whether a primary has begun the statement again, and no job of it has run since.
 pub(crate) async fn was_begun_again(store: &Arc<dyn MetaStore>, query: &str) -> Result<bool, QueryError> {
-    Ok(keys::find(store.as_ref(), query).await?.is_some_and(|tries| tries.unplanned > 0))
+    Ok(Tries::is_suspect(keys::find(store.as_ref(), query).await?))
 }
 
 #[cfg(test)]
@@ -112,7 +111,7 @@ mod tests {
     #[tokio::test]
     async fn a_statement_that_was_planned_may_be_begun_many_times() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
-        for _ in 0..BEGUN - 1 {
+        for _ in 0..windlass_core::programs::BEGUN - 1 {
             Try::begin(&store, "q").await.unwrap().planned().await;
         }
         assert!(Try::begin(&store, "q").await.is_err());
@@ -128,10 +127,7 @@ mod tests {
         let left = Try::begin(&store, "s").await.unwrap();
         left.ended(&Err(QueryError::NotLeading("moved".to_string()))).await;
         assert_eq!(Try::begin(&store, "s").await.unwrap().unplanned(), 1);
-        Try { tries: Tries { begun: 1, unplanned: 1, at_ms: 0 }, ..Try::begin(&store, "t").await.unwrap() }
-            .write()
-            .await
-            .unwrap();
+        Try::begin(&store, "t").await.unwrap().write_as_of(0).await.unwrap();
         keys::forget_old(store.as_ref(), wall_ms()).await.unwrap();
         let left = store.range("tries/").await.unwrap();
         assert_eq!(left.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["tries/s"]);

@@ -4,17 +4,17 @@ use super::{decode, encode, forget};
 use crate::meta::{MetaError, MetaStore, Transaction, segment};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use windlass_core::programs::Tries;
 
 const PREFIX: &str = "tries/";
 /// Longer than clients look for a leader, and submissions wait for one.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Tries {
-    /// Primaries that have begun it.
-    pub begun: u32,
-    /// Those of them, in a row, that ended before its job ran.
-    pub unplanned: u32,
+pub(crate) struct Noted {
+    #[serde(flatten)]
+    pub tries: Tries,
+    /// When, in milliseconds since 1970-01-01T00:00:00Z.
     pub at_ms: u64,
 }
 
@@ -24,11 +24,12 @@ fn key_of(query: &str) -> String {
 
 pub(crate) async fn find(store: &dyn MetaStore, query: &str) -> Result<Option<Tries>, MetaError> {
     let key = key_of(query);
-    store.get(&key).await?.map(|entry| decode(&key, &entry.value)).transpose()
+    let noted: Option<Noted> = store.get(&key).await?.map(|entry| decode(&key, &entry.value)).transpose()?;
+    Ok(noted.map(|noted| noted.tries))
 }
 
-pub(crate) fn put(transaction: Transaction, query: &str, tries: &Tries) -> Transaction {
-    transaction.put(key_of(query), encode(tries))
+pub(crate) fn put(transaction: Transaction, query: &str, noted: &Noted) -> Transaction {
+    transaction.put(key_of(query), encode(noted))
 }
 
 pub(crate) fn delete(transaction: Transaction, query: &str) -> Transaction {
@@ -38,5 +39,5 @@ pub(crate) fn delete(transaction: Transaction, query: &str) -> Transaction {
 /// Forgets those that nobody has begun for long.
 pub(crate) async fn forget_old(store: &dyn MetaStore, now_ms: u64) -> Result<(), MetaError> {
     let before = now_ms.saturating_sub(KEPT.as_millis() as u64);
-    forget(store, PREFIX, |tries: &Tries| tries.at_ms < before).await
+    forget(store, PREFIX, |noted: &Noted| noted.at_ms < before).await
 }
