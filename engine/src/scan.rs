@@ -34,7 +34,7 @@ use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselize
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -199,8 +199,14 @@ impl Reading {
         }
     }
 
-    /// The same, where a value of another type than the table's may be at fault.
+    /// The same, where a value of another type than the table's may be at fault, or the file may be gone: DataFusion's reader of footers
+    /// does not keep what the store said.
     async fn failed_at(self, error: DataFusionError) -> DataFusionError {
+        if blame(&error) == Blame::File
+            && let Err(missing @ object_store::Error::NotFound { .. }) = self.store.head(&self.file.location).await
+        {
+            return FileError::of(&self.name, DataFusionError::ObjectStore(Box::new(missing)));
+        }
         if blame(&error) == Blame::Values && self.is_parquet && self.has_other_types().await {
             return FileError::of(&self.name, error);
         }

@@ -203,7 +203,7 @@ impl ExecutionPlan for ScanExec {
         let task = TaskOfScan { context, metrics: self.metrics.clone(), partition };
         let scan = Arc::clone(&self.scan);
         let opened = stream::iter(splits).map(move |split| scan.open(&split, &task)).try_flatten();
-        let counted = opened.inspect_ok(move |batch| _ = rows.add(batch.num_rows()));
+        let counted = opened.inspect_ok(move |batch| rows.add(batch.num_rows()));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), counted)))
     }
 }

@@ -209,7 +209,7 @@ impl Submissions {
         for text in &submission.texts[..submission.next.min(submission.texts.len())] {
             match leaves(text) {
                 Leaves::Nothing => {}
-                Leaves::Option => _ = self.run_one(&session, text, Info::default()).await?,
+                Leaves::Option => self.run_one(&session, text, Info::default()).await?,
                 Leaves::Things => {
                     let gone = "its temporary tables and prepared statements went with the primary that it ran on";
                     return Err(QueryError::Lost(gone.to_string()));
