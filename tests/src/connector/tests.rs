@@ -211,10 +211,20 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// Ends a process, and comes back when it has ended: the signal alone says that it will.
 fn kill(pid: u64) {
     let mut kill = Command::new("kill");
     kill.args(["-9", &pid.to_string()]);
     succeed(kill);
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let is_dead = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']));
+    let lives =
+        || threads().any(|thread| std::fs::read_to_string(thread.path().join("stat")).is_ok_and(|of| !is_dead(of)));
+    let patience = std::time::Instant::now() + Duration::from_secs(20);
+    while lives() {
+        assert!(std::time::Instant::now() < patience, "process {pid} lives on");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
