@@ -37,6 +37,7 @@ demo: build ## run a job on a year of flights, embedded and then on a cluster of
 lint: setup ## check the formatting and run clippy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --package windlass-client --no-default-features -- -D warnings
 
 test: data lint ## run every test
 	cargo build --workspace --all-targets

@@ -157,6 +157,7 @@ impl ClientError {
         ClientError::Invalid(message.into())
     }
 
+    #[cfg(feature = "cli")]
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> ClientError {
         let doing = doing.into();
         move |source| ClientError::Io { doing, source }
