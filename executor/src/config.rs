@@ -16,7 +16,7 @@ use windlass_proto::address;
 
 /// What no pool counts takes up to this much of a small process.
 const UNCOUNTED: u64 = 512 << 20;
-/// Of a container's memory, what stays free: a sixteenth, and at least 64 MiB, which may be taken between two looks at it.
+/// Memory of a container that stays free: a sixteenth, and at least 64 MiB, which may be taken between two looks at it.
 const CONTAINER_MARGIN: u64 = 16;
 const LEAST_MARGIN: u64 = 64 << 20;
 

@@ -2,7 +2,6 @@
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use tonic::{Request, Status};
 use windlass_core::ids::AttemptId;
@@ -24,10 +23,7 @@ pub(crate) fn fetch(
         Ok((AttemptId::from(output), wanted.bucket.map_or(BucketSel::All, BucketSel::One)))
     });
     let outputs: Vec<_> = outputs.collect::<Result<_, Status>>()?;
-    let jobs = outputs.iter().map(|(output, _): &(AttemptId, BucketSel)| output.job()).collect::<BTreeSet<_>>();
-    for job in jobs {
-        keys.check(&pass, job)?;
-    }
+    keys.check_outputs(&pass, outputs.iter().map(|(output, _)| *output))?;
     let chunks = store.serve(outputs, plain).map(|chunk| {
         let chunk = match chunk {
             Ok(bytes) => Chunk::Frame(bytes),

@@ -11,7 +11,6 @@ use arrow_flight::{
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 use windlass_core::ids::AttemptId;
@@ -64,9 +63,7 @@ impl FlightService for ResultService {
         let ticket = v1::ResultTicket::decode(request.into_inner().ticket).map_err(|error| invalid(&error))?;
         let schema = Schema::try_from(IpcMessage(ticket.schema)).map_err(|error| invalid(&error))?;
         let outputs: Vec<AttemptId> = ticket.outputs.into_iter().map(AttemptId::from).collect();
-        for job in outputs.iter().map(|output| output.job()).collect::<BTreeSet<_>>() {
-            self.keys.check(&ticket.pass, job)?;
-        }
+        self.keys.check_outputs(&ticket.pass, outputs.iter().copied())?;
         Ok(Response::new(self.batches(Arc::new(schema), outputs)))
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 use tonic::transport::{Endpoint, Error};
 
 #[cfg(feature = "server")]
-pub use server::{Credentials, Serves, Unreadable, basic, credentials, identified, serve};
+pub use server::{Credentials, Serves, Unreadable, basic, credentials, identified, principal_of, serve};
 
 /// HTTP/2 windows: what may be on the way before the reader acknowledges, for one call and for all on one connection.
 pub const STREAM_WINDOW: u32 = 8 << 20;
@@ -112,6 +112,11 @@ mod server {
     /// The routes, whose requests have a [`Principal`] among their extensions.
     pub fn identified(routes: Routes) -> Routes {
         Routes::from(routes.into_axum_router().layer(MapRequestLayer::new(identify)))
+    }
+
+    /// On whose behalf a request is made that came in through the door.
+    pub fn principal_of<T>(request: &tonic::Request<T>) -> Principal {
+        request.extensions().get::<Principal>().cloned().unwrap_or_default()
     }
 
     fn identify<B>(mut request: Request<B>) -> Request<B> {

@@ -8,12 +8,13 @@
 use crate::v1;
 use bytes::Bytes;
 use prost::Message;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 use windlass_core::access::Principal;
-use windlass_core::ids::JobId;
+use windlass_core::ids::{AttemptId, JobId};
 
 /// Says what is signed, so that no signature is taken for one of something else.
 const CONTEXT: &[u8] = b"windlass pass: outputs of a job";
@@ -26,6 +27,10 @@ pub struct ClusterKey([u8; 32]);
 
 impl ClusterKey {
     pub const LENGTH: usize = 32;
+
+    pub fn new(bytes: [u8; Self::LENGTH]) -> Self {
+        ClusterKey(bytes)
+    }
 
     /// `None`: not 32 bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
@@ -114,6 +119,15 @@ impl KeyRing {
     /// It is missing, not signed with the key, of another job, or its time is over.
     pub fn check(&self, pass: &[u8], job: JobId) -> Result<Principal, PassError> {
         self.check_at(pass, job, now_ms())
+    }
+
+    /// As [`KeyRing::check`], of all jobs that `outputs` are of: a pass names one.
+    ///
+    /// # Errors
+    /// The pass is not one for each of them.
+    pub fn check_outputs(&self, pass: &[u8], outputs: impl IntoIterator<Item = AttemptId>) -> Result<(), PassError> {
+        let jobs: BTreeSet<JobId> = outputs.into_iter().map(|output| output.job()).collect();
+        jobs.into_iter().try_for_each(|job| self.check(pass, job).map(drop))
     }
 
     fn check_at(&self, pass: &[u8], job: JobId, now_ms: u64) -> Result<Principal, PassError> {

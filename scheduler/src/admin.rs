@@ -7,9 +7,9 @@ use crate::services::submissions::{Script, Submissions};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
-use windlass_core::access::Principal;
 use windlass_core::event::Role;
 use windlass_core::ids::JobId;
+use windlass_proto::door::principal_of;
 use windlass_proto::v1;
 use windlass_proto::v1::admin_server::Admin;
 
@@ -34,11 +34,6 @@ impl AdminService {
     pub(crate) fn without_statements(jobs: Jobs, cluster: ClusterView) -> Self {
         AdminService { jobs, cluster, submissions: None }
     }
-}
-
-/// Who sent the request.
-fn principal_of<T>(request: &Request<T>) -> Principal {
-    request.extensions().get::<Principal>().cloned().unwrap_or_default()
 }
 
 #[tonic::async_trait]

@@ -53,7 +53,7 @@ struct Reader {
     current: Option<PartReader>,
     /// Begun while the last bytes of the current one come.
     next: Option<PartReader>,
-    /// Of the next byte, in the file.
+    /// Offset of the next byte in the file.
     at: u64,
     end: u64,
     /// Since when it cannot be read.

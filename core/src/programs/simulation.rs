@@ -534,14 +534,9 @@ fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<World, String> {
     Ok(world)
 }
 
-/// How many runs: `make sim SEEDS=…`.
-fn seeds() -> u32 {
-    std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(2000)
-}
-
 proptest! {
     // The seed is all there is to persist.
-    #![proptest_config(ProptestConfig { cases: seeds(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::dice::seeds(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn submissions_come_to_their_end_once(seed: u64, steps in 1u32..500) {

@@ -1,6 +1,6 @@
 //! Actions beyond those of arrow-flight's `FlightSqlService`: cancelling and renewing results, session options.
 
-use super::service::{SqlService, parse_handle, principal_of, session_of};
+use super::service::{SqlService, parse_handle, session_of};
 use crate::errors::QueryError;
 use crate::services::runs::RunId;
 use crate::services::sessions::Session;
@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use windlass_core::access::Principal;
+use windlass_proto::door::principal_of;
 
 const ACTIONS: [(&str, &str); 5] = [
     (

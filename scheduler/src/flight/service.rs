@@ -42,7 +42,7 @@ use windlass_core::access::Principal;
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::AttemptId;
 use windlass_engine::messages;
-use windlass_proto::door::basic;
+use windlass_proto::door::{basic, principal_of};
 use windlass_proto::{PLAN_STATEMENT_TYPE_URL, v1};
 
 /// Says, in a list of locations, "or here": a client that cannot reach the others reads over the connection that it has.
@@ -149,11 +149,6 @@ impl SqlService {
         let execution = self.start(request, ask, info)?.ended().await?;
         Ok(execution.affected.map_or(-1, |rows| rows as i64))
     }
-}
-
-/// Who sent the request, as the face has found.
-pub(super) fn principal_of<T>(request: &Request<T>) -> Principal {
-    request.extensions().get::<Principal>().cloned().unwrap_or_default()
 }
 
 fn prepared(session: &Arc<Session>, handle: &[u8]) -> Result<Arc<PreparedHandle>, QueryError> {

@@ -14,8 +14,7 @@ pub(crate) async fn key(store: &dyn MetaStore) -> Result<ClusterKey, MetaError> 
     // Random, from the operating system.
     let halves = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
     let random = blake3::hash(&halves.map(uuid::Uuid::into_bytes).concat());
-    let key = ClusterKey::from_bytes(random.as_bytes())
-        .ok_or_else(|| MetaError::Corrupt { key: KEY.to_string(), reason: "a new one was not made".to_string() })?;
+    let key = ClusterKey::new(*random.as_bytes());
     let transaction = Transaction::default().expect(KEY, Expectation::Absent).put(KEY, key.as_bytes().to_vec());
     store.commit(transaction).await?;
     Ok(key)

@@ -13,7 +13,7 @@ pub(crate) struct Submission {
     pub texts: Vec<String>,
     pub name: String,
     pub options: BTreeMap<String, String>,
-    /// Who submitted it; empty when no name was given.
+    /// Name of the user who submitted it; empty when none was given.
     #[serde(default)]
     pub user: String,
     /// The first statement that has not ended.

@@ -20,6 +20,7 @@ pub use reading::{Page, Reading};
 use super::jobs::{JobState, Jobs, ProgressView};
 use super::sessions::Sessions;
 use crate::errors::QueryError;
+use crate::meta::wall_ms;
 use crate::statements::sessions::Session;
 use crate::statements::{Execution, Info, Parameters, Rows, Statements};
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use windlass_core::access::Principal;
@@ -504,10 +505,6 @@ pub fn size(execution: &Execution) -> (u64, u64) {
             finished.parts.iter().fold((0, 0), |(rows, bytes), part| (rows + part.rows, bytes + part.bytes))
         }
     }
-}
-
-fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 /// A run whose caller waits for it. Dropped before its end, the run is cancelled; dropped after, its result goes.

@@ -32,7 +32,8 @@ pub struct Page {
 pub struct Reading {
     runs: Runs,
     id: RunId,
-    part: usize,
+    /// `None`: a page, by which nothing counts as read.
+    part: Option<usize>,
     done: bool,
 }
 
@@ -45,7 +46,7 @@ impl Runs {
         id: &RunId,
         part: Option<(usize, usize)>,
     ) -> Result<(SendableRecordBatchStream, Reading), QueryError> {
-        let (execution, reading) = self.begin_reading(id, part.map_or(0, |(position, _)| position))?;
+        let (execution, reading) = self.begin_reading(id, Some(part.map_or(0, |(position, _)| position)))?;
         let statements = &self.shared.statements;
         let rows = match (&execution.rows, part) {
             (Rows::Job(finished), Some((_, index))) => {
@@ -56,7 +57,11 @@ impl Runs {
         Ok((rows, reading))
     }
 
-    pub(super) fn begin_reading(&self, id: &RunId, part: usize) -> Result<(Arc<Execution>, Reading), QueryError> {
+    pub(super) fn begin_reading(
+        &self,
+        id: &RunId,
+        part: Option<usize>,
+    ) -> Result<(Arc<Execution>, Reading), QueryError> {
         let mut runs = self.shared.runs.lock();
         let Some(Stage::Finished(held)) = runs.get_mut(id).map(|run| &mut run.stage) else { return Err(gone()) };
         held.reading += 1;
@@ -70,8 +75,7 @@ impl Runs {
         if let Some(error) = self.view(by, id).and_then(|view| view.error) {
             return Err(error);
         }
-        // Never done: nothing is counted as read.
-        let (execution, _reading) = self.begin_reading(id, usize::MAX)?;
+        let (execution, _reading) = self.begin_reading(id, None)?;
         let statements = &self.shared.statements;
         let (mut rows, mut skip) = match &execution.rows {
             Rows::Here(_) => (statements.read(&execution)?, from),
@@ -163,10 +167,10 @@ impl Drop for Reading {
         let Stage::Finished(held) = &mut run.stage else { return };
         held.reading -= 1;
         let config = &shared.config;
-        let is_page = self.part == usize::MAX;
-        run.expires = Instant::now() + if self.done || is_page { config.unread } else { config.broken_off };
-        if self.done {
-            held.unread.remove(&self.part);
+        let broken_off = self.part.is_some() && !self.done;
+        run.expires = Instant::now() + if broken_off { config.broken_off } else { config.unread };
+        if let Some(part) = self.part.filter(|_| self.done) {
+            held.unread.remove(&part);
         }
         if held.unread.is_empty() && held.reading == 0 {
             runs.remove(&self.id);

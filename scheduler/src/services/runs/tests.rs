@@ -31,17 +31,17 @@ async fn bench() -> (Runs, Bench) {
 async fn a_result_goes_when_all_of_it_was_read() {
     let (runs, bench) = bench().await;
     let id = kept(&runs, &bench, 2).await;
-    let (_, mut first) = runs.begin_reading(&id, 0).unwrap();
+    let (_, mut first) = runs.begin_reading(&id, Some(0)).unwrap();
     first.done();
     drop(first);
-    let (_, broken_off) = runs.begin_reading(&id, 1).unwrap();
+    let (_, broken_off) = runs.begin_reading(&id, Some(1)).unwrap();
     drop(broken_off);
     assert_eq!(runs.results(), 1);
-    let (_, mut second) = runs.begin_reading(&id, 1).unwrap();
+    let (_, mut second) = runs.begin_reading(&id, Some(1)).unwrap();
     second.done();
     drop(second);
     assert_eq!(runs.results(), 0);
-    assert!(runs.begin_reading(&id, 0).is_err() && runs.view(&by(), &id).is_none());
+    assert!(runs.begin_reading(&id, Some(0)).is_err() && runs.view(&by(), &id).is_none());
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn an_unread_result_goes_after_its_time_but_not_while_it_is_read() {
     let started = runs.start(&by(), &bench.session, Ask::sql("select 1"), Info::default());
     assert!(matches!(started, Err(QueryError::Exhausted(_))));
     let late = || Instant::now() + Duration::from_secs(301);
-    let (_, mut reading) = runs.begin_reading(&id, 1).unwrap();
+    let (_, mut reading) = runs.begin_reading(&id, Some(1)).unwrap();
     assert_eq!(runs.expire_at(late(), |_| true), 0);
     reading.done();
     drop(reading);
@@ -67,7 +67,7 @@ async fn an_unread_result_goes_after_its_time_but_not_while_it_is_read() {
 async fn who_breaks_off_may_try_again_for_a_while() {
     let (runs, bench) = bench().await;
     let id = kept(&runs, &bench, 1).await;
-    drop(runs.begin_reading(&id, 0).unwrap());
+    drop(runs.begin_reading(&id, Some(0)).unwrap());
     assert_eq!(runs.expire_at(Instant::now() + Duration::from_secs(9), |_| true), 0);
     assert_eq!(runs.expire_at(Instant::now() + Duration::from_secs(11), |_| true), 1);
 }
@@ -82,7 +82,7 @@ async fn a_result_goes_soon_after_its_connection_unless_its_client_renewed_it() 
     assert_eq!(runs.expire_at(now, has), 0);
     assert_eq!(runs.expire_at(now + Duration::from_secs(5), has), 0);
     assert_eq!(runs.expire_at(now + Duration::from_secs(10), has), 1);
-    assert!(runs.begin_reading(&ids[0], 0).is_ok());
+    assert!(runs.begin_reading(&ids[0], Some(0)).is_ok());
 }
 
 #[tokio::test]
