@@ -20,6 +20,7 @@ mod memory;
 mod node;
 mod runner;
 mod server;
+mod stages;
 mod transport;
 mod watchdog;
 mod webhdfs;
