@@ -12,6 +12,7 @@ use crate::services::{self, Services};
 use crate::statements::catalog::{CatalogConfig, Record};
 use crate::statements::sessions::{Caller, Registry, SessionConfig};
 use async_trait::async_trait;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::ScalarValue;
 use datafusion::execution::object_store::ObjectStoreRegistry;
