@@ -62,3 +62,27 @@ fn what_is_below_knows_nothing_of_what_is_above() {
     none_names(&["scheduler/src/statements/catalog"], &["::sessions", "crate::flight", "crate::services"]);
     none_names(&["scheduler/src/statements"], &["crate::flight", "crate::services", "crate::primary"]);
 }
+
+/// A key of the metadata store is built and read by the file of its prefix alone.
+#[test]
+fn each_prefix_of_the_metadata_store_has_one_file() {
+    let keys = sources("scheduler/src/meta/keys");
+    let prefixes: Vec<&str> = keys
+        .iter()
+        .flat_map(|(_, code)| code.lines())
+        .filter_map(|line| line.strip_prefix("const ")?.split_once(": &str = \"")?.1.strip_suffix("\";"))
+        .filter(|text| text.contains('/') && !text.starts_with('/'))
+        .collect();
+    assert!(prefixes.len() >= 18, "{prefixes:?}");
+    for (file, code) in sources("scheduler/src").iter().filter(|(file, _)| !file.iter().any(|part| part == "keys")) {
+        for prefix in &prefixes {
+            let root = prefix.split('/').next().unwrap_or_default();
+            assert!(!code.contains(&format!("\"{root}/")), "{} names keys under {root}/", file.display());
+        }
+    }
+    // Nor does a file name the prefix of another.
+    let mut all = prefixes.clone();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), prefixes.len(), "a prefix has two files: {prefixes:?}");
+}

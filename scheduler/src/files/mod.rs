@@ -13,7 +13,7 @@ mod actor;
 mod maintenance;
 mod stored;
 
-use crate::meta::{MetaError, MetaStore};
+use crate::meta::{MetaError, MetaStore, keys};
 use actor::Actor;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -75,7 +75,7 @@ pub(crate) struct Opened {
 
 impl Opened {
     pub async fn open(store: Arc<dyn MetaStore>, config: WfsConfig) -> Result<Opened, MetaError> {
-        let cluster = stored::cluster(&store).await?;
+        let cluster = keys::files::cluster(store.as_ref()).await?;
         let (asks, asked) = mpsc::channel(WAITING);
         let (events, happened) = mpsc::unbounded_channel();
         let actor = Actor::open(store, config, asked, happened).await?;

@@ -2,9 +2,8 @@
 //! now, or that someone may still read or write, is removed later, whoever leads then.
 
 use crate::errors::QueryError;
-use crate::meta::wall_ms;
-use crate::meta::{Expectation, MetaStore, Transaction};
-use bytes::Bytes;
+use crate::meta::keys::garbage as keys;
+use crate::meta::{MetaStore, Transaction, Update, wall_ms};
 use datafusion::common::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -21,16 +20,13 @@ use windlass_proto::v1;
 use windlass_proto::v1::file_error::Kind;
 use windlass_proto::v1::file_request::Ask;
 
-/// Keys go on with when the folder may go, in milliseconds since 1970, so that they are in the order in which they fall due.
-const GARBAGE: &str = "garbage/";
 /// Entries that one transaction forgets.
 const AT_A_TIME: usize = 100;
 
 /// The entry of the metadata store that lets `folder` go after `delay`.
-pub(crate) fn entry(folder: &OwnFolder, delay: Duration) -> (String, Bytes) {
-    let due = wall_ms() + delay.as_millis() as u64;
-    let key = format!("{GARBAGE}{due:016}-{}", uuid::Uuid::new_v4().simple());
-    (key, folder.url().into())
+pub(crate) fn entry(folder: &OwnFolder, delay: Duration) -> Update {
+    let due_ms = wall_ms() + delay.as_millis() as u64;
+    keys::put(due_ms, &uuid::Uuid::new_v4().simple().to_string(), folder.url())
 }
 
 /// Removes the folders that are due, and says how many. Those that cannot be removed now are tried again at the next call.
@@ -45,13 +41,12 @@ pub(crate) async fn collect_until(
     until_ms: u64,
 ) -> Result<usize, QueryError> {
     let mut gone = Vec::new();
-    for (key, entry) in store.range(GARBAGE).await? {
-        let due = key[GARBAGE.len()..].split('-').next().and_then(|ms| ms.parse::<u64>().ok()).unwrap_or(0);
-        if due > until_ms {
+    for going in keys::all(store).await? {
+        if going.due_ms > until_ms {
             break;
         }
-        let url = String::from_utf8_lossy(&entry.value);
-        let removed = match OwnFolder::from_url(&url) {
+        let url = going.url.as_str();
+        let removed = match OwnFolder::from_url(url) {
             Ok(folder) => remover.folder(&folder).await,
             Err(error) => {
                 tracing::error!(%url, %error, "what was to be removed is not a folder that Windlass has made: it stays");
@@ -59,15 +54,12 @@ pub(crate) async fn collect_until(
             }
         };
         match removed {
-            Ok(()) => gone.push((key, entry.revision)),
+            Ok(()) => gone.push(going),
             Err(error) => tracing::warn!(%url, %error, "files that are not needed any more could not be removed"),
         }
     }
     for some in gone.chunks(AT_A_TIME) {
-        let forget = some.iter().fold(Transaction::default(), |transaction, (key, revision)| {
-            transaction.expect(key, Expectation::Revision(*revision)).delete(key)
-        });
-        store.commit(forget).await?;
+        store.commit(some.iter().fold(Transaction::default(), keys::delete)).await?;
     }
     Ok(gone.len())
 }
@@ -162,8 +154,8 @@ mod tests {
         std::fs::create_dir(path(&later)).unwrap();
         std::fs::write(path(&stuck), "not a folder").unwrap();
         for (folder, seconds) in [(&stuck, 0), (&later, 3600)] {
-            let (key, value) = entry(folder, Duration::from_secs(seconds));
-            store.commit(Transaction::default().put(key, value)).await.unwrap();
+            let update = entry(folder, Duration::from_secs(seconds));
+            store.commit(Transaction::default().with(update)).await.unwrap();
         }
         assert_eq!(collect(&store, &remover).await.unwrap(), 0);
         std::fs::remove_file(path(&stuck)).unwrap();
@@ -182,10 +174,11 @@ mod tests {
         let here = folder.path().display();
         for url in [format!("file://{here}/r#1/.a.csv.windlass-{id}/"), format!("file://{here}/r/"), "file:///".into()]
         {
-            store.commit(Transaction::default().put(format!("{GARBAGE}0-{url}"), url)).await.unwrap();
+            let id = uuid::Uuid::new_v4().to_string();
+            store.commit(Transaction::default().with(keys::put(0, &id, url))).await.unwrap();
         }
         assert_eq!(collect(&store, &remover).await.unwrap(), 3, "they are forgotten");
         assert!(kept.exists());
-        assert!(store.range(GARBAGE).await.unwrap().is_empty());
+        assert!(keys::all(&store).await.unwrap().is_empty());
     }
 }

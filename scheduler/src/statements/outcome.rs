@@ -6,8 +6,7 @@
 //! leader nothing can become durable any more.
 
 use crate::meta::keys::outcomes::{self, Outcome};
-use crate::meta::wall_ms;
-use bytes::Bytes;
+use crate::meta::{Update, wall_ms};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -45,15 +44,14 @@ impl Effect {
 }
 
 impl Effect {
-    /// What the transaction that makes the statement's effect durable has to record: a key of the metadata store and its value.
-    pub(crate) fn entry(&self) -> (String, Bytes) {
+    /// What the transaction that makes the statement's effect durable has to record.
+    pub(crate) fn update(&self) -> Update {
         let outcome = Outcome {
             affected: self.wrote.map(|(rows, _)| rows),
             counted: self.wrote.is_some_and(|(_, counted)| counted),
             at_ms: wall_ms(),
         };
-        let (key, value) = outcomes::entry(&self.query, &outcome);
-        (key, value.into())
+        outcomes::put(&self.query, &outcome)
     }
 }
 
@@ -102,8 +100,8 @@ mod tests {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
         let done = |query: &str, rows| {
             let effect = Effect::of(&Some(query.to_string()), Sent::First).unwrap().wrote(rows, true);
-            let ((key, value), store) = (effect.entry(), store.clone());
-            async move { store.commit(Transaction::default().put("k", "v").put(key, value)).await }
+            let (update, store) = (effect.update(), store.clone());
+            async move { store.commit(Transaction::default().put("k", "v").with(update)).await }
         };
         done("a/b", 3).await.unwrap();
         let found = outcomes::find(store.as_ref(), "a/b").await.unwrap().unwrap();
@@ -112,8 +110,7 @@ mod tests {
         outcomes::forget_old(store.as_ref(), wall_ms()).await.unwrap();
         assert!(outcomes::find(store.as_ref(), "a/b").await.unwrap().is_some());
         let old = Outcome { affected: None, counted: false, at_ms: 1 };
-        let (key, value) = outcomes::entry("old", &old);
-        store.commit(Transaction::default().put(key, value)).await.unwrap();
+        store.commit(Transaction::default().with(outcomes::put("old", &old))).await.unwrap();
         outcomes::forget_old(store.as_ref(), wall_ms()).await.unwrap();
         assert_eq!(outcomes::find(store.as_ref(), "old").await.unwrap(), None);
         // Nothing is recorded for whoever did not ask.

@@ -4,10 +4,10 @@
 
 use super::outcome;
 use crate::errors::QueryError;
-use crate::meta::{MetaError, MetaStore, Transaction};
+use crate::meta::keys::writes as keys;
+use crate::meta::{MetaError, MetaStore, Transaction, Update};
 use crate::statements::catalog::Edit;
 use crate::statements::garbage::{self, Remover};
-use bytes::Bytes;
 use datafusion::common::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -21,7 +21,6 @@ use windlass_core::writes::{Visible, Write, Writers};
 use windlass_engine::ops::StagedFiles;
 use windlass_engine::{OwnFolder, Place};
 
-const WRITES: &str = "write/";
 /// Requests to an object store at a time.
 const AT_A_TIME: usize = 16;
 
@@ -58,11 +57,9 @@ impl Journal {
     /// abandoned and how many carried through.
     pub async fn recover(&self) -> Result<(usize, usize), QueryError> {
         let (mut abandoned, mut published) = (0, 0);
-        for (key, entry) in self.store.range(WRITES).await? {
-            let record: Record<String> = serde_json::from_slice(&entry.value)
-                .map_err(|e| QueryError::Internal(format!("the metadata under \"{key}\" cannot be read: {e}")))?;
+        for (id, record) in keys::all(self.store.as_ref()).await? {
             let machine = Write::found(record.filter_map(own_folder));
-            let mut write = Intent { id: key[WRITES.len()..].to_string(), machine, effect: None };
+            let mut write = Intent { id, machine, effect: None };
             let mut errors = Vec::new();
             match self.drive(&mut write, Event::Begun, &mut errors).await {
                 Stand::At(Reply::Abandoned) => abandoned += 1,
@@ -171,22 +168,15 @@ impl Journal {
             note(&write.id, &output.facts);
             let event = match output {
                 Output { persist: Some(persist), .. } => {
-                    let edits = match self.edits(write, persist.changes) {
-                        Ok(edits) => edits,
-                        Err(error) => {
-                            errors.push(error);
-                            output = write.machine.step(Event::Persisted(Said::Refused));
-                            continue;
-                        }
-                    };
+                    let updates = persist.changes.into_iter().map(|change| update(&write.id, change));
                     if persist.with == With::Catalog {
-                        return Stand::Commit(edits.into_iter().map(|(key, value)| Edit::Meta(key, value)).collect());
+                        return Stand::Commit(updates.map(Edit::Meta).collect());
                     }
-                    let mut transaction = Transaction { writes: edits, ..Transaction::default() };
+                    let mut transaction = updates.fold(Transaction::default(), Transaction::with);
                     if persist.with == With::Outcome
-                        && let Some((key, value)) = write.effect.as_ref().map(outcome::Effect::entry)
+                        && let Some(effect) = &write.effect
                     {
-                        transaction = transaction.put(key, value);
+                        transaction = transaction.with(effect.update());
                     }
                     Event::Persisted(self.persist(transaction, errors).await)
                 }
@@ -206,26 +196,6 @@ impl Journal {
         };
         errors.push(error.into());
         said
-    }
-
-    fn edits(
-        &self,
-        write: &Intent,
-        changes: Vec<Change<OwnFolder>>,
-    ) -> Result<Vec<(String, Option<Bytes>)>, QueryError> {
-        let key = || format!("{WRITES}{}", write.id);
-        let edit = |change| match change {
-            Change::Put(record) => {
-                let value = serde_json::to_vec(&record).map_err(|e| QueryError::Internal(e.to_string()))?;
-                Ok((key(), Some(value.into())))
-            }
-            Change::Forget => Ok((key(), None)),
-            Change::RemoveLater { folder, after } => {
-                let (key, url) = garbage::entry(&folder, after);
-                Ok((key, Some(url)))
-            }
-        };
-        changes.into_iter().map(edit).collect()
     }
 
     async fn carry_out(
@@ -285,6 +255,14 @@ impl Journal {
             self.remover.file(&url, &path_of(path)?).await?;
         }
         Ok(())
+    }
+}
+
+fn update(write: &str, change: Change<OwnFolder>) -> Update {
+    match change {
+        Change::Put(record) => keys::put(write, &record),
+        Change::Forget => keys::delete(write),
+        Change::RemoveLater { folder, after } => garbage::entry(&folder, after),
     }
 }
 
@@ -446,8 +424,20 @@ mod tests {
             folder.place().local_path().unwrap().exists()
         }
 
+        async fn commit(&self, updates: impl IntoIterator<Item = Update>) {
+            let transaction = updates.into_iter().fold(Transaction::default(), Transaction::with);
+            self.journal.store.commit(transaction).await.unwrap();
+        }
+
         async fn garbage(&self) -> usize {
             garbage::collect(self.journal.store.as_ref(), &self.journal.remover).await.unwrap()
+        }
+    }
+
+    fn update_of(edit: Edit) -> Update {
+        match edit {
+            Edit::Meta(update) => update,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -469,7 +459,7 @@ mod tests {
         assert_eq!(disk.read("t/c.csv"), None);
         assert_eq!(disk.read("t/old.csv"), None);
         assert!(!disk.is_there(&staging));
-        assert!(disk.journal.store.range(WRITES).await.unwrap().is_empty());
+        assert!(keys::all(disk.journal.store.as_ref()).await.unwrap().is_empty());
     }
 
     #[tokio::test]
@@ -481,8 +471,7 @@ mod tests {
         let publication = publication_of(&[staged], &disk.place("t/"), vec![]).unwrap();
         let record =
             Record { staging: vec![staging.clone()], unless_committed: vec![], publication: Some(publication.clone()) };
-        let writes = disk.journal.edits(&intent, vec![Change::Put(record)]).unwrap();
-        disk.journal.store.commit(Transaction { writes, ..Transaction::default() }).await.unwrap();
+        disk.commit([keys::put(&intent.id, &record)]).await;
         // It died after the first move.
         let first = Publication { moves: publication.moves[..1].to_vec(), ..publication };
         assert!(disk.journal.move_files(&intent, &first).await.unwrap().is_none());
@@ -513,11 +502,7 @@ mod tests {
         disk.staged(&staging, "0-0", &["a.csv"]);
         let mut intent = disk.journal.begin(staging.clone(), vec![]).await.unwrap();
         let edits = disk.journal.settle(&mut intent, Publication::default(), Writers::Gone).await.unwrap();
-        let edits = edits.into_iter().map(|edit| match edit {
-            Edit::Meta(key, value) => (key, value),
-            other => panic!("{other:?}"),
-        });
-        disk.journal.store.commit(Transaction { writes: edits.collect(), ..Transaction::default() }).await.unwrap();
+        disk.commit(edits.into_iter().map(update_of)).await;
 
         assert_eq!(disk.journal.recover().await.unwrap(), (0, 0));
         assert_eq!(disk.garbage().await, 0);
@@ -542,14 +527,7 @@ mod tests {
         assert!(matches!(disk.journal.abandon(&mut begin(&failed).await, cause()).await, QueryError::Invalid(_)));
         let mut write = begin(&committed).await;
         let edits = disk.journal.settle(&mut write, Publication::default(), Writers::Gone).await.unwrap();
-        for edit in edits {
-            let Edit::Meta(key, value) = edit else { panic!("{edit:?}") };
-            disk.journal
-                .store
-                .commit(Transaction { writes: vec![(key, value)], ..Transaction::default() })
-                .await
-                .unwrap();
-        }
+        disk.commit(edits.into_iter().map(update_of)).await;
         disk.journal.committed(&mut write, Ok(())).await.unwrap();
         let staged = disk.staged(&disk.staging(), "0-0", &["a.csv"]);
         let publication = publication_of(&[staged], &disk.place("t/"), vec![]).unwrap();
@@ -562,7 +540,7 @@ mod tests {
             fs::remove_file(folder.place().local_path().unwrap()).unwrap();
         }
         assert_eq!(disk.garbage().await, 3);
-        let later = disk.journal.store.range("garbage/").await.unwrap();
+        let later = crate::meta::keys::garbage::all(disk.journal.store.as_ref()).await.unwrap();
         assert_eq!(later.len(), STRAGGLERS.len(), "those who may still write are waited for");
     }
 
@@ -594,8 +572,9 @@ mod tests {
         };
         let root = here.trim_start_matches('/');
         let moves = format!(r#"{{"store":"file:///","moves":[["{root}/r/keep.csv","{root}/r"]],"removes":[]}}"#);
-        for (key, entry) in [("1", of("null")), ("2", of(&moves))] {
-            disk.journal.store.commit(Transaction::default().put(format!("{WRITES}{key}"), entry)).await.unwrap();
+        for (id, record) in [("1", of("null")), ("2", of(&moves))] {
+            let record: Record<String> = serde_json::from_str(&record).unwrap();
+            disk.commit([keys::put(id, &record)]).await;
         }
         assert_eq!(disk.journal.recover().await.unwrap(), (2, 0));
         assert_eq!(disk.journal.recover().await.unwrap(), (0, 0));
@@ -611,8 +590,7 @@ mod tests {
         let publication = publication_of(&[staged], &disk.place("t/"), vec![]).unwrap();
         let record =
             Record { staging: vec![staging.clone()], unless_committed: vec![], publication: Some(publication.clone()) };
-        let value = serde_json::to_vec(&record).unwrap();
-        disk.journal.store.commit(Transaction::default().put(format!("{WRITES}1"), value)).await.unwrap();
+        disk.commit([keys::put("1", &record)]).await;
         fs::remove_file(staging.place().local_path().unwrap().join("0-0/a.csv")).unwrap();
         assert_eq!(disk.journal.recover().await.unwrap(), (0, 1));
         assert!(disk.read("t/b.csv").is_some() && !disk.is_there(&staging));

@@ -316,8 +316,7 @@ impl MetaStore for LosesAnswers {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<(), MetaError> {
-        let names_table = transaction.writes.iter().any(|(key, _)| key.starts_with("catalog/table/"));
-        if !names_table || !self.armed.swap(false, Ordering::SeqCst) {
+        if !crate::meta::keys::catalog::names_table(&transaction) || !self.armed.swap(false, Ordering::SeqCst) {
             return self.store.commit(transaction).await;
         }
         if self.applies.load(Ordering::SeqCst) {
@@ -412,8 +411,8 @@ async fn a_second_job_of_a_write_fills_a_folder_of_its_own() {
     bench.runner.tight.store(true, Ordering::Relaxed);
     bench.sql("create table t as select 1 as a").await;
     let catalog = bench.statements.catalog();
-    let going = catalog.store().range("garbage/").await.unwrap();
-    let going: Vec<String> = going.iter().map(|(_, url)| String::from_utf8_lossy(&url.value).into_owned()).collect();
+    let going = crate::meta::keys::garbage::all(catalog.store().as_ref()).await.unwrap();
+    let going: Vec<String> = going.into_iter().map(|going| going.url).collect();
     let snapshot = catalog.snapshot();
     let held = snapshot.table(&bench.session.resolve("t")).unwrap();
     let Record::Table(table) = &held.record else { panic!("t is a table") };

@@ -1,9 +1,39 @@
-//! What lies under which prefix of the metadata store: a file for each, with its records and the writes that change them.
+//! The metadata store, prefix by prefix: a file for each, with its records, its reads, and the updates that change them.
+//!
+//! Nobody else builds a key or reads one: `tests/src/layers.rs` sees to that.
+//!
+//! | prefix | whose |
+//! |--------|-------|
+//! | `catalog/` | schemas, tables and views |
+//! | `cluster/` | the secret that passes are signed with |
+//! | `counter/` | numbers that only grow |
+//! | `garbage/` | folders that are to go |
+//! | `job/` | jobs that have ended |
+//! | `outcome/` | statements that have had their effect |
+//! | `sink/` | writes into tables of connectors that are under way |
+//! | `stage/` | finished stages of running jobs |
+//! | `submission/` | submissions that have not ended |
+//! | `temporary/` | folders of temporary tables |
+//! | `tries/` | how often statements were begun |
+//! | `wfs/` | the namespace of `wfs://` ([`files`]), and executors that may be away ([`maintenance`]) |
+//! | `write/` | writes into files that are under way |
 
+pub(crate) mod catalog;
 pub(crate) mod cluster;
+pub(crate) mod counters;
+pub(crate) mod files;
+pub(crate) mod garbage;
+pub(crate) mod jobs;
+pub(crate) mod maintenance;
 pub(crate) mod outcomes;
+pub(crate) mod sinks;
+pub(crate) mod stages;
 pub(crate) mod submissions;
+pub(crate) mod temporary;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tries;
+pub(crate) mod writes;
 
 use super::{MetaError, MetaStore, Transaction};
 use serde::Serialize;

@@ -38,6 +38,7 @@ pub use temporary::TempTables;
 pub(crate) use types::written;
 
 use crate::errors::{QueryError, with_suggestion};
+use crate::meta::keys::temporary as keys;
 use crate::meta::{MetaError, MetaStore};
 use crate::nearest::nearest;
 use crate::statements::erased::Erased;
@@ -57,9 +58,6 @@ use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 use windlass_engine::session::{session_config, session_state, set_time_zone};
 use windlass_engine::{OwnFolder, Place};
-
-/// Folders of temporary tables of live sessions, by the tables' ids.
-const TEMPORARY: &str = "temporary/";
 
 pub struct Catalog {
     store: Arc<dyn MetaStore>,
@@ -485,7 +483,7 @@ impl Catalog {
     pub fn note_temporary(&self, record: &Record) -> Vec<Edit> {
         match record {
             Record::Table(TableRecord { id, storage: Storage::Managed(managed), .. }) => {
-                vec![Edit::Meta(format!("{TEMPORARY}{id}"), Some(managed.root.url().into()))]
+                vec![Edit::Meta(keys::put(id, managed.root.url()))]
             }
             _ => Vec::new(),
         }
@@ -495,7 +493,7 @@ impl Catalog {
     pub fn discard_temporary(&self, record: &Record) -> Vec<Edit> {
         match record {
             Record::Table(TableRecord { id, storage: Storage::Managed(managed), .. }) => {
-                vec![Edit::Meta(format!("{TEMPORARY}{id}"), None), self.discard_folder(&managed.root, Duration::ZERO)]
+                vec![Edit::Meta(keys::delete(id)), self.discard_folder(&managed.root, Duration::ZERO)]
             }
             _ => Vec::new(),
         }
@@ -504,12 +502,12 @@ impl Catalog {
     /// Temporary tables of a primary that is gone.
     async fn discard_orphans(self: &Arc<Self>) -> Result<(), QueryError> {
         let mut edits = Vec::new();
-        for (key, entry) in self.store.range(TEMPORARY).await? {
-            match OwnFolder::from_url(&String::from_utf8_lossy(&entry.value)) {
+        for (table, url) in keys::all(self.store.as_ref()).await? {
+            match OwnFolder::from_url(&url) {
                 Ok(folder) => edits.push(self.discard_folder(&folder, Duration::ZERO)),
-                Err(error) => tracing::error!(%key, %error, "the files of a temporary table stay"),
+                Err(error) => tracing::error!(%table, %error, "the files of a temporary table stay"),
             }
-            edits.push(Edit::Meta(key, None));
+            edits.push(Edit::Meta(keys::delete(&table)));
         }
         self.change(None, |_| Ok(edits)).await?;
         Ok(())
@@ -517,8 +515,7 @@ impl Catalog {
 
     /// An edit that lets `folder` go after `delay`.
     pub fn discard_folder(&self, folder: &OwnFolder, delay: Duration) -> Edit {
-        let (key, value) = garbage::entry(folder, delay);
-        Edit::Meta(key, Some(value))
+        Edit::Meta(garbage::entry(folder, delay))
     }
 
     /// How long files of dropped and overwritten tables stay.

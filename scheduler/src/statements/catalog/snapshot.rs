@@ -1,12 +1,12 @@
 //! One committed version of the catalog.
 
-use super::names::{self, TableName};
+use super::names::TableName;
 use super::record::{Record, ViewRecord};
 use crate::errors::{QueryError, with_suggestion};
-use crate::meta::{Entry, Expectation, MetaError, MetaStore, Transaction, unsegment};
+use crate::meta::keys::catalog as keys;
+use crate::meta::{MetaError, MetaStore, Transaction, Update};
 use crate::nearest::nearest;
 use crate::statements::outcome::Effect;
-use bytes::Bytes;
 use datafusion::catalog::TableProvider;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -48,7 +48,7 @@ pub enum Edit {
     PutTable(TableName, Record),
     DropTable(TableName),
     /// Another entry of the metadata store, to be written in the same transaction.
-    Meta(String, Option<Bytes>),
+    Meta(Update),
 }
 
 /// A change of the catalog: one transaction of the metadata store.
@@ -57,8 +57,8 @@ pub(super) struct Commit {
     pub edits: Vec<Edit>,
     /// The statement whose effect it is, which the transaction records.
     pub effect: Option<Effect>,
-    /// What must still hold, or nothing is changed: the catalog is the one that the edits were made for.
-    pub fence: (String, Expectation),
+    /// The revision of the catalog that the edits were made for: when it is another one, nothing is changed.
+    pub fence: Option<u64>,
 }
 
 impl Snapshot {
@@ -70,38 +70,28 @@ impl Snapshot {
             views: Roomy::new(Mutex::new(HashMap::new())),
         };
         snapshot.stamp(store).await?;
-        for (key, _) in store.range(names::CATALOGS).await? {
-            snapshot.catalogs.entry(unsegment(&key[names::CATALOGS.len()..])).or_default();
+        for catalog in keys::catalogs(store).await? {
+            snapshot.catalogs.entry(catalog).or_default();
         }
-        for (key, _) in store.range(names::SCHEMAS).await? {
-            if let Some((catalog, schema)) = key[names::SCHEMAS.len()..].split_once('/') {
-                snapshot.catalogs.entry(unsegment(catalog)).or_default().entry(unsegment(schema)).or_default();
-            }
+        for (catalog, schema) in keys::schemas(store).await? {
+            snapshot.catalogs.entry(catalog).or_default().entry(schema).or_default();
         }
-        for (key, entry) in store.range(names::TABLES).await? {
-            let corrupt = |reason: String| MetaError::Corrupt { key: key.clone(), reason };
-            let name = TableName::from_key(&key).ok_or_else(|| corrupt("not the name of a table".to_string()))?;
-            let record = serde_json::from_slice(&entry.value).map_err(|e| corrupt(e.to_string()))?;
-            snapshot.insert(name, record);
+        for ([catalog, schema, table], record) in keys::tables(store).await? {
+            snapshot.insert(TableName { catalog, schema, table }, record);
         }
         Ok(snapshot)
     }
 
     /// Takes over the version that the store holds.
     pub(super) async fn stamp(&mut self, store: &dyn MetaStore) -> Result<(), MetaError> {
-        if let Some(Entry { revision, value }) = store.get(names::VERSION).await? {
-            let version = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
-            let not_a_number =
-                || MetaError::Corrupt { key: names::VERSION.to_string(), reason: "not a number".to_string() };
-            self.version = version.ok_or_else(not_a_number)?;
-            self.revision = Some(revision);
-        }
+        let keys::Version { number, revision } = keys::version(store).await?;
+        (self.version, self.revision) = (number, revision);
         Ok(())
     }
 
     /// Holds as long as nobody else has changed the catalog.
-    pub(super) fn fence(&self) -> (String, Expectation) {
-        (names::VERSION.to_string(), self.revision.map_or(Expectation::Absent, Expectation::Revision))
+    pub(super) fn fence(&self) -> Option<u64> {
+        self.revision
     }
 
     /// The transaction that makes the edits durable, and the snapshot that follows.
@@ -112,40 +102,41 @@ impl Snapshot {
             catalogs: self.catalogs.clone(),
             views: Roomy::new(Mutex::new(HashMap::new())),
         };
-        let Commit { edits, effect, fence: (key, expectation) } = commit;
-        let mut transaction =
-            Transaction::default().expect(key, expectation).put(names::VERSION, next.version.to_string().into_bytes());
-        if let Some((key, value)) = effect.map(|effect| effect.entry()) {
-            transaction = transaction.put(key, value);
+        let Commit { edits, effect, fence } = commit;
+        let mut transaction = keys::change(fence, next.version);
+        if let Some(effect) = effect {
+            transaction = transaction.with(effect.update());
         }
         for edit in edits {
-            match edit {
+            transaction = transaction.with(match edit {
                 Edit::PutCatalog(catalog) => {
-                    transaction = transaction.put(names::catalog_key(&catalog), Bytes::new());
+                    let update = keys::put_catalog(&catalog);
                     next.catalogs.entry(catalog).or_default();
+                    update
                 }
                 Edit::PutSchema(catalog, schema) => {
-                    transaction = transaction.put(names::schema_key(&catalog, &schema), Bytes::new());
+                    let update = keys::put_schema(&catalog, &schema);
                     next.catalogs.entry(catalog).or_default().entry(schema).or_default();
+                    update
                 }
                 Edit::DropSchema(catalog, schema) => {
-                    transaction = transaction.delete(names::schema_key(&catalog, &schema));
+                    let update = keys::delete_schema(&catalog, &schema);
                     next.catalogs.entry(catalog).or_default().remove(&schema);
+                    update
                 }
                 Edit::PutTable(name, record) => {
-                    // A record is made of strings, numbers and schemas: there is no map key that JSON refuses.
-                    let value = serde_json::to_vec(&record).expect("a record can be written as JSON");
-                    transaction = transaction.put(name.key(), value);
+                    let update = keys::put_table(name.parts(), &record);
                     next.insert(name, record);
+                    update
                 }
                 Edit::DropTable(name) => {
-                    transaction = transaction.delete(name.key());
                     if let Some(tables) = next.catalogs.get_mut(&name.catalog).and_then(|c| c.get_mut(&name.schema)) {
                         tables.remove(&name.table);
                     }
+                    keys::delete_table(name.parts())
                 }
-                Edit::Meta(key, value) => transaction.writes.push((key, value)),
-            }
+                Edit::Meta(update) => update,
+            });
         }
         (transaction, next)
     }
