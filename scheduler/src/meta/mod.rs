@@ -5,6 +5,7 @@ mod etcd;
 mod ids;
 pub(crate) mod keys;
 mod memory;
+mod seal;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ pub use etcd::{EtcdConfig, EtcdStore};
 pub use ids::{DurableIds, IdSource, MemoryIds};
 pub use keys::counters::Reservation;
 pub use memory::MemoryStore;
+pub use seal::{SealError, Sealer};
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -17,7 +17,7 @@ use crate::errors::QueryError;
 use crate::files::{Files, FilesService, Opened};
 use crate::flight::FlightFace;
 use crate::meta::keys::{cluster, outcomes, tries};
-use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore, wall_ms};
+use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore, SealError, Sealer, wall_ms};
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
 use crate::services::catalog::Catalog as CatalogView;
 use crate::services::cluster::ClusterView;
@@ -115,6 +115,8 @@ pub enum ClusterError {
     Store(MetaError),
     #[error("the folder {}: {reason}", path.display())]
     Folder { path: PathBuf, reason: String },
+    #[error("{0}")]
+    Secrets(#[from] SealError),
     #[error("the catalog cannot be opened: {0}")]
     Catalog(#[from] QueryError),
     #[error("cannot start: {0}")]
@@ -290,9 +292,9 @@ async fn assemble(
     };
     let journal = Journal::new(store.clone(), runtime.clone(), stores.clone());
     journal.recover().await?;
-    let of_catalog = store.clone();
+    let (of_catalog, sealer) = (store.clone(), Sealer::open(&config.dir, config.etcd.is_some())?);
     let (grace, limits, connectors) = (config.grace, config.statements.limits, config.statements.connectors.clone());
-    let of_catalog = CatalogConfig { store: of_catalog, stores, connectors, runtime, warehouse, grace, limits };
+    let of_catalog = CatalogConfig { store: of_catalog, sealer, stores, connectors, runtime, warehouse, grace, limits };
     let catalog = Catalog::open(of_catalog).await?;
     let registry = Registry::new(config.sessions.clone(), catalog.clone());
     let driver = primary.driver.clone();

@@ -5,8 +5,8 @@ use super::run::StatementRun;
 use super::{Execution, Rows};
 use crate::errors::{QueryError, explain};
 use crate::statements::catalog::{
-    Edit, OnExists, Record, TableName, ViewRecord, check_storable, connected_record, external_record, make_folder,
-    parse_view, require_format, view_provider, without_secrets, written,
+    Edit, OnExists, Record, SECRET, TableName, ViewRecord, check_storable, connected_record, external_record,
+    make_folder, parse_view, require_format, view_provider, without_secrets, written,
 };
 use crate::statements::sessions::Session;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
@@ -75,7 +75,14 @@ impl StatementRun<'_> {
             OnExists::Fail if taken => return Err(already_exists(&name)),
             _ => {}
         }
-        if let Some(record) = connected_record(catalog.connectors(), command, self.sql).await? {
+        let mut command = command.clone();
+        // The planner takes a name without a point for one of the format's.
+        if let Some(secret) = command.options.remove(&format!("format.{SECRET}")) {
+            command.options.insert(SECRET.to_string(), secret);
+        }
+        let command = &command;
+        let (_, lent) = catalog.with_lent(&command.options.clone().into_iter().collect())?;
+        if let Some(record) = connected_record(catalog.connectors(), command, &lent, self.sql).await? {
             return match command.temporary {
                 true => self.put_temporary(name, Record::Table(record)).await,
                 false => catalog.create(self.effect(), &name, Record::Table(record), exists).await.map(|_| ()),
@@ -85,7 +92,7 @@ impl StatementRun<'_> {
         let locations: Vec<ListingTableUrl> =
             command.locations.iter().map(ListingTableUrl::parse).collect::<Result<_, _>>()?;
         locations.iter().try_for_each(require_local_path)?;
-        let mut record = external_record(self.state, catalog.stores(), command).await?;
+        let mut record = external_record(self.state, catalog.stores(), command, &lent).await?;
         let definition = self.sql.trim().trim_end_matches(';').trim_end();
         record.definition = Some(without_secrets(definition, &command.options));
         for location in locations.iter().filter(|location| location.get_glob().is_none()) {

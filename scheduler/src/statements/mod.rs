@@ -33,6 +33,7 @@ mod publish;
 mod result;
 mod run;
 mod runner;
+mod secrets;
 pub mod sessions;
 mod settings;
 mod sinks;

@@ -16,7 +16,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::sync::Arc;
 use windlass_connectors::StoreRegistry;
-use windlass_core::writes::{Change, Effect, Event, Fact, Moved, Output, Publication, Record, Reply, Said, With};
+use windlass_core::writes::{Change, Effect, Event, Fact, Moved, Output, Publication, Reply, Said, With};
 use windlass_core::writes::{Visible, Write, Writers};
 use windlass_engine::ops::StagedFiles;
 use windlass_engine::{OwnFolder, Place};
@@ -375,6 +375,7 @@ fn path_of(path: &str) -> Result<Path, QueryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use windlass_core::writes::Record;
     use crate::meta::MemoryStore;
     use std::fs;
     use windlass_core::writes::{AT_ONCE, STRAGGLERS};

@@ -34,6 +34,9 @@ impl StatementRun<'_> {
         if let Some(rename) = parsed.and_then(|parsed| parsed.rename.clone()) {
             return self.rename(rename).await;
         }
+        if let Some(secret) = parsed.and_then(|parsed| parsed.secret.clone()) {
+            return self.secret(secret).await;
+        }
         if !matches!(planned.plan, LogicalPlan::Statement(_)) {
             Listings::begin(self.state, &planned.plan);
         }

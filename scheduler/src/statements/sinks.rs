@@ -8,9 +8,9 @@
 //!
 //! Each step is an entry of the metadata store before it happens, as with files ([`super::publish`]). On start, and every few seconds after that,
 //! what was writing and is not under way is abandoned, and what was publishing is published again: to a sink the second time changes nothing. So a
-//! write ends when the other side is there again. An entry has no secrets; they are those of the table, which the catalog has.
+//! write ends when the other side is there again. An entry has the credentials of the write sealed.
 
-use super::catalog::{Catalog, Connected, Record, Storage};
+use super::catalog::{Catalog, Connected, Record, Storage, TableRecord, open_options, seal_options};
 use super::outcome::Effect;
 use crate::errors::QueryError;
 use crate::meta::keys::sinks::{self as keys, Entry, Tokens};
@@ -39,7 +39,12 @@ pub(super) struct Sinking {
 impl Sinking {
     /// Remembers the write, and makes what it needs.
     pub async fn begin(catalog: &Arc<Catalog>, planned: PlannedSink) -> Result<Self, QueryError> {
-        let entry = Entry { sink: planned.encode()?, table: planned.table.id.clone(), tokens: None };
+        let secrets = planned.table.options.secrets();
+        let sealed = match secrets.is_empty() {
+            true => String::new(),
+            false => seal_options(catalog.sealer(), &planned.write, &secrets)?,
+        };
+        let entry = Entry { sink: planned.encode()?, table: planned.table.id.clone(), tokens: None, sealed };
         let begun = Self { catalog: Arc::clone(catalog), planned, entry };
         catalog.writes().0.lock().insert(begun.planned.write.clone());
         let remembered = keys::put(&begun.planned.write, &begun.entry);
@@ -116,7 +121,7 @@ pub(super) async fn recover(catalog: &Catalog) -> Result<(), QueryError> {
         let ended = async {
             // It may have ended since.
             let Some(entry) = keys::find(catalog.store().as_ref(), &write).await? else { return Ok(()) };
-            let planned = PlannedSink::decode(&entry.sink, catalog.connectors(), secrets(catalog, &entry.table))?;
+            let planned = PlannedSink::decode(&entry.sink, catalog.connectors(), secrets(catalog, &write, &entry)?)?;
             let sink = planned.sink;
             let ended: PlanResult<()> = match entry.tokens {
                 Some(Tokens { tokens }) => sink.publish(&tokens, catalog.runtime()).await,
@@ -138,18 +143,22 @@ pub(super) async fn recover(catalog: &Catalog) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// All options of a table: those that are no secrets are what they were when the write began.
-fn secrets(catalog: &Catalog, table: &str) -> BTreeMap<String, String> {
-    let snapshot = catalog.snapshot();
-    let held = snapshot.tables().find(|held| held.record.id() == table);
-    match held.map(|held| &held.record) {
-        Some(Record::Table(record)) => match &record.storage {
-            Storage::Connected(Connected { options, .. }) => options.clone(),
-            Storage::External(_) | Storage::Managed(_) => BTreeMap::new(),
-        },
-        // It was dropped since, or was a session's.
-        _ => BTreeMap::new(),
+/// The credentials of a write.
+fn secrets(catalog: &Catalog, write: &str, entry: &Entry) -> Result<BTreeMap<String, String>, QueryError> {
+    if !entry.sealed.is_empty() {
+        return Ok(open_options(catalog.sealer(), write, &entry.sealed)?);
     }
+    // An earlier release left them in the catalog alone.
+    let snapshot = catalog.snapshot();
+    let held = snapshot.tables().find(|held| held.record.id() == entry.table);
+    let Some(Record::Table(TableRecord { storage: Storage::Connected(of), .. })) = held.map(|held| &held.record) else {
+        // It was dropped since, or was a session's.
+        return Ok(BTreeMap::new());
+    };
+    let Connected { connector, location, options, .. } = of;
+    let spec =
+        catalog.connectors().spec(connector, String::new(), location.clone(), options.clone(), BTreeMap::new())?;
+    Ok(spec.options.secrets())
 }
 
 #[cfg(test)]
@@ -241,6 +250,7 @@ mod tests {
         async fn catalog(&self, store: &Arc<dyn MetaStore>) -> Arc<Catalog> {
             let warehouse = tempfile::tempdir().unwrap();
             let config = CatalogConfig {
+                sealer: crate::meta::Sealer::ephemeral().unwrap(),
                 store: Arc::clone(store),
                 stores: StoreRegistry::new(),
                 connectors: Registry::default().with(Arc::new(self.clone())).unwrap(),
@@ -254,7 +264,8 @@ mod tests {
 
         fn planned(&self, catalog: &Catalog) -> PlannedSink {
             let options = [("token".to_string(), "marked".to_string())];
-            let table = catalog.connectors().spec("NOTING", "7".into(), "there".into(), options).unwrap();
+            let table =
+                catalog.connectors().spec("NOTING", "7".into(), "there".into(), options, BTreeMap::new()).unwrap();
             let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
             PlannedSink { table: Arc::new(table), sink: Arc::new(self.clone()), schema, write: "w".into() }
         }

@@ -74,6 +74,7 @@ impl Bench {
             .unwrap();
         let runtime = Arc::new(runtime);
         let catalog = Catalog::open(CatalogConfig {
+            sealer: crate::meta::Sealer::ephemeral().unwrap(),
             store: Arc::clone(&store),
             stores: Arc::clone(&stores),
             runtime: Arc::clone(&runtime),

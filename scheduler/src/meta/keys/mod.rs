@@ -10,6 +10,7 @@
 //! | `garbage/` | folders that are to go |
 //! | `job/` | jobs that have ended |
 //! | `outcome/` | statements that have had their effect |
+//! | `secret/` | credentials that tables name |
 //! | `sink/` | writes into tables of connectors that are under way |
 //! | `stage/` | finished stages of running jobs |
 //! | `submission/` | submissions that have not ended |
@@ -26,6 +27,7 @@ pub(crate) mod garbage;
 pub(crate) mod jobs;
 pub(crate) mod maintenance;
 pub(crate) mod outcomes;
+pub(crate) mod secrets;
 pub(crate) mod sinks;
 pub(crate) mod stages;
 pub(crate) mod submissions;

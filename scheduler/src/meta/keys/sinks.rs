@@ -17,6 +17,9 @@ pub(crate) struct Entry {
     /// All tasks have ended, and these are what they left.
     #[prost(message, optional, tag = "3")]
     pub tokens: Option<Tokens>,
+    /// Credentials of the table, sealed for the write; in base64. Empty: there are none.
+    #[prost(string, tag = "4")]
+    pub sealed: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

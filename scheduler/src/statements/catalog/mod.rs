@@ -6,6 +6,7 @@
 
 mod build;
 mod connected;
+mod credentials;
 mod data_files;
 mod listings;
 mod names;
@@ -25,6 +26,7 @@ pub(crate) use build::{
 };
 pub use build::{FilesTable, external_record, parse_view, without_secrets};
 pub(crate) use connected::record as connected_record;
+pub(crate) use credentials::{SECRET, open as open_options, seal as seal_options};
 pub(crate) use data_files::read_only_data;
 pub(crate) use listings::Listings;
 pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
@@ -39,7 +41,7 @@ pub(crate) use types::written;
 
 use crate::errors::{QueryError, with_suggestion};
 use crate::meta::keys::temporary as keys;
-use crate::meta::{MetaError, MetaStore};
+use crate::meta::{MetaError, MetaStore, Sealer};
 use crate::nearest::nearest;
 use crate::statements::erased::Erased;
 use crate::statements::garbage::{self, Remover};
@@ -61,6 +63,7 @@ use windlass_engine::{OwnFolder, Place};
 
 pub struct Catalog {
     store: Arc<dyn MetaStore>,
+    sealer: Sealer,
     stores: Arc<StoreRegistry>,
     connectors: Registry,
     writes: Writes,
@@ -79,6 +82,8 @@ pub struct Catalog {
 /// What a cluster's catalog is made of.
 pub struct CatalogConfig {
     pub store: Arc<dyn MetaStore>,
+    /// What credentials in the store are sealed with.
+    pub sealer: Sealer,
     pub stores: Arc<StoreRegistry>,
     /// Kinds of tables beside files: the same as every executor's.
     pub connectors: Registry,
@@ -120,9 +125,10 @@ impl Catalog {
     /// Loads what the store holds; a new store gets the default catalog and schema.
     pub async fn open(config: CatalogConfig) -> Result<Arc<Self>, QueryError> {
         let warehouse = Place::parse(&config.warehouse)?.as_folder();
-        let snapshot = Snapshot::load(config.store.as_ref()).await?;
+        let snapshot = Snapshot::load(config.store.as_ref(), &config.sealer).await?;
         let catalog = Arc::new(Self {
             store: config.store,
+            sealer: config.sealer,
             remover: Remover::new(config.runtime, Arc::clone(&config.stores)),
             stores: config.stores,
             connectors: config.connectors,
@@ -144,11 +150,7 @@ impl Catalog {
         }
         catalog.discard_orphans().await?;
         sinks::recover(&catalog).await?;
-        for held in snapshot.tables() {
-            if let Record::Table(TableRecord { storage: Storage::External(external), .. }) = &held.record {
-                build::configure_stores(&catalog.stores, external)?;
-            }
-        }
+        catalog.configure_stores(&snapshot, |_| true);
         Ok(catalog)
     }
 
@@ -182,6 +184,16 @@ impl Catalog {
         &self.connectors
     }
 
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// To be called when a secret has other options.
+    pub(crate) fn secret_changed(&self, name: &str) {
+        let names = |external: &External| external.options.get(SECRET).is_some_and(|secret| secret == name);
+        self.configure_stores(&self.snapshot(), names);
+    }
+
     pub fn store(&self) -> &Arc<dyn MetaStore> {
         &self.store
     }
@@ -209,11 +221,11 @@ impl Catalog {
         let catalog = Arc::clone(self);
         let changed = tokio::spawn(async move {
             let _changing = changing;
-            let (transaction, mut next) = snapshot.apply(commit);
+            let (transaction, mut next) = snapshot.apply(commit, &catalog.sealer, &catalog.connectors)?;
             let committed = catalog.store.commit(transaction).await;
             if let Err(MetaError::Conflict { .. } | MetaError::Unknown { .. }) = committed {
                 // A change whose answer was lost may have happened: what is there is what counts.
-                let there = Snapshot::load(catalog.store.as_ref()).await?;
+                let there = Snapshot::load(catalog.store.as_ref(), &catalog.sealer).await?;
                 *catalog.current.write() = Arc::new(there);
             }
             committed?;

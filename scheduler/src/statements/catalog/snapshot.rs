@@ -1,10 +1,12 @@
 //! One committed version of the catalog.
 
+use super::credentials;
 use super::names::TableName;
 use super::record::{Record, ViewRecord};
 use crate::errors::{QueryError, with_suggestion};
-use crate::meta::keys::catalog as keys;
-use crate::meta::{MetaError, MetaStore, Transaction, Update};
+use crate::meta::keys::secrets::Secret;
+use crate::meta::keys::{catalog as keys, secrets};
+use crate::meta::{MetaError, MetaStore, SealError, Sealer, Transaction, Update};
 use crate::nearest::nearest;
 use crate::statements::outcome::Effect;
 use datafusion::catalog::TableProvider;
@@ -12,6 +14,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
+use windlass_engine::connector::Registry;
 use windlass_engine::room::Roomy;
 
 type Schemas = BTreeMap<String, BTreeMap<String, Arc<Held>>>;
@@ -22,6 +25,7 @@ pub struct Snapshot {
     /// Of the entry that holds the version; `None` before the first change.
     revision: Option<u64>,
     catalogs: BTreeMap<String, Schemas>,
+    secrets: BTreeMap<String, Secret>,
     /// Planned in this version.
     views: Roomy<Mutex<HashMap<TableName, Arc<dyn TableProvider>>>>,
 }
@@ -46,6 +50,8 @@ pub enum Edit {
     PutSchema(String, String),
     DropSchema(String, String),
     PutTable(TableName, Record),
+    PutSecret(String, Secret),
+    DropSecret(String),
     DropTable(TableName),
     /// Another entry of the metadata store, to be written in the same transaction.
     Meta(Update),
@@ -62,11 +68,12 @@ pub(super) struct Commit {
 }
 
 impl Snapshot {
-    pub(super) async fn load(store: &dyn MetaStore) -> Result<Self, MetaError> {
+    pub(super) async fn load(store: &dyn MetaStore, sealer: &Sealer) -> Result<Self, MetaError> {
         let mut snapshot = Self {
             version: 0,
             revision: None,
             catalogs: BTreeMap::new(),
+            secrets: secrets::all(store).await?.into_iter().collect(),
             views: Roomy::new(Mutex::new(HashMap::new())),
         };
         snapshot.stamp(store).await?;
@@ -77,7 +84,7 @@ impl Snapshot {
             snapshot.catalogs.entry(catalog).or_default().entry(schema).or_default();
         }
         for ([catalog, schema, table], record) in keys::tables(store).await? {
-            snapshot.insert(TableName { catalog, schema, table }, record);
+            snapshot.insert(TableName { catalog, schema, table }, credentials::opened(record, sealer));
         }
         Ok(snapshot)
     }
@@ -95,11 +102,20 @@ impl Snapshot {
     }
 
     /// The transaction that makes the edits durable, and the snapshot that follows.
-    pub(super) fn apply(&self, commit: Commit) -> (Transaction, Self) {
+    ///
+    /// # Errors
+    /// A table has credentials, and there is no key to seal them with.
+    pub(super) fn apply(
+        &self,
+        commit: Commit,
+        sealer: &Sealer,
+        connectors: &Registry,
+    ) -> Result<(Transaction, Self), SealError> {
         let mut next = Self {
             version: self.version + 1,
             revision: None,
             catalogs: self.catalogs.clone(),
+            secrets: self.secrets.clone(),
             views: Roomy::new(Mutex::new(HashMap::new())),
         };
         let Commit { edits, effect, fence } = commit;
@@ -125,7 +141,7 @@ impl Snapshot {
                     update
                 }
                 Edit::PutTable(name, record) => {
-                    let update = keys::put_table(name.parts(), &record);
+                    let update = keys::put_table(name.parts(), &credentials::sealed(&record, sealer, connectors)?);
                     next.insert(name, record);
                     update
                 }
@@ -135,15 +151,45 @@ impl Snapshot {
                     }
                     keys::delete_table(name.parts())
                 }
+                Edit::PutSecret(name, secret) => {
+                    let update = secrets::put(&name, &secret);
+                    next.secrets.insert(name.clone(), secret);
+                    // What was built with the options that it had.
+                    let tables: Vec<_> = next.tables_with(&name).cloned().collect();
+                    tables.into_iter().for_each(|held| next.insert(held.name.clone(), held.record.clone()));
+                    update
+                }
+                Edit::DropSecret(name) => {
+                    next.secrets.remove(&name);
+                    secrets::delete(&name)
+                }
                 Edit::Meta(update) => update,
             });
         }
-        (transaction, next)
+        Ok((transaction, next))
     }
 
     fn insert(&mut self, name: TableName, record: Record) {
         let tables = self.catalogs.entry(name.catalog.clone()).or_default().entry(name.schema.clone()).or_default();
         tables.insert(name.table.clone(), Held::new(name, record));
+    }
+
+    /// By name.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = (&String, &Secret)> {
+        self.secrets.iter()
+    }
+
+    pub(crate) fn secret(&self, name: &str) -> Result<&Secret, QueryError> {
+        let missing = || {
+            let names = self.secrets.keys().map(String::as_str);
+            QueryError::NotFound(with_suggestion(format!("secret '{name}' not found"), nearest(name, names)))
+        };
+        self.secrets.get(name).ok_or_else(missing)
+    }
+
+    /// Tables that name a secret.
+    pub fn tables_with<'a>(&'a self, secret: &'a str) -> impl Iterator<Item = &'a Arc<Held>> {
+        self.tables().filter(move |held| held.record.secret() == Some(secret))
     }
 
     pub fn catalogs(&self) -> impl Iterator<Item = &str> {

@@ -7,6 +7,7 @@ use std::path::Path;
 async fn open(folder: &Path) -> Arc<Catalog> {
     let stores = StoreRegistry::new();
     Catalog::open(CatalogConfig {
+        sealer: crate::meta::Sealer::ephemeral().unwrap(),
         store: Arc::new(EmbeddedStore::open(&folder.join("meta.redb")).unwrap()),
         stores,
         runtime: Arc::new(RuntimeEnv::default()),

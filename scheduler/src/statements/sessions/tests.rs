@@ -10,6 +10,7 @@ use windlass_proto::v1::ErrorKind;
 
 async fn sessions(folder: &std::path::Path) -> (Arc<Registry>, Arc<Catalog>) {
     let catalog = Catalog::open(CatalogConfig {
+        sealer: crate::meta::Sealer::ephemeral().unwrap(),
         store: Arc::new(MemoryStore::default()),
         stores: StoreRegistry::new(),
         runtime: Arc::new(RuntimeEnv::default()),
