@@ -5,7 +5,7 @@ use crate::config::ExecutorConfig;
 use crate::error::ExecutorError;
 use crate::leader::Leader;
 use crate::memory::{ExecutorMemory, resident_bytes};
-use crate::runner::{EngineStages, Stages};
+use crate::stages::{EngineStages, Stages};
 use bytes::Bytes;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};

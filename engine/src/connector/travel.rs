@@ -1,7 +1,7 @@
 //! How scans and sinks travel with a stage's plan. Secrets travel beside it.
 
 use super::{Encoded, PlannedSink, Registry, Scan, ScanExec, SinkExec, Split, TableSpec};
-use crate::codec::{decode_schema, encode_schema};
+use crate::schema::{decode_schema, encode_schema};
 use bytes::Bytes;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};

@@ -86,7 +86,7 @@ impl Node {
     /// A process that registers has a machine of its own, which knows what is on the disk.
     fn register(&mut self, defect: Option<Defect>) {
         self.worker = Worker::new(self.outputs.iter().map(|output| output.stage()).collect());
-        self.worker.defect = defect;
+        self.worker.keeps_unwanted = defect == Some(Defect::KeepUnwanted);
         self.running.clear();
         self.adopting.clear();
         self.inbox.clear();

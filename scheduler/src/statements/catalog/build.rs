@@ -35,10 +35,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use url::Url;
 use windlass_connectors::StoreRegistry;
+use windlass_engine::coercion_rules;
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
-use windlass_engine::scan::FileError;
-use windlass_engine::session::coercion_rules;
+use windlass_engine::failure::FileError;
 use windlass_engine::text_files::csv::{HEADER_NAMES, renamed_columns};
 use windlass_engine::{OwnFolder, Place, Planning, partitions, scan};
 
