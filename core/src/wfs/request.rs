@@ -139,6 +139,10 @@ pub enum Reply {
     },
     Created(Created),
     Allocated(Allocated),
+    /// `open`: the block that is being written.
+    Renewed {
+        open: Option<BlockId>,
+    },
 }
 
 /// A block that has not the replicas that it is to have.
@@ -222,8 +226,7 @@ impl Namespace {
                 Reply::Done
             }
             Ask::Renew { file, writer } => {
-                self.renew(now, file, writer)?;
-                Reply::Done
+                Reply::Renewed { open: self.renew(now, file, writer)? }
             }
             Ask::Suspect { executor, block } => {
                 self.suspect(executor, block, out);

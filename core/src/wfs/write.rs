@@ -258,11 +258,11 @@ impl Namespace {
     }
 
     /// The writer lives.
-    pub fn renew(&mut self, now: Now, file: FileId, writer: u128) -> Result<(), FsError> {
+    pub fn renew(&mut self, now: Now, file: FileId, writer: u128) -> Result<Option<BlockId>, FsError> {
         let lease = self.writing.get(&file).filter(|lease| lease.writing.writer == writer);
-        lease.ok_or(FsError::NotWriting { file })?;
+        let open = lease.ok_or(FsError::NotWriting { file })?.writing.open;
         self.renew_lease(now, file);
-        Ok(())
+        Ok(open)
     }
 
     pub(super) fn drop_writing(&mut self, file: FileId, out: &mut Output) {
