@@ -52,9 +52,7 @@ impl IntoResponse for Refusal {
             Refusal::Illegal(reason) => (ILLEGAL, reason),
             Refusal::Ticket(error) => {
                 let kind = match error {
-                    TicketError::NoKey => {
-                        (StatusCode::SERVICE_UNAVAILABLE, "org.apache.hadoop.ipc.RetriableException")
-                    }
+                    TicketError::NoKey => (StatusCode::SERVICE_UNAVAILABLE, "org.apache.hadoop.ipc.RetriableException"),
                     TicketError::Missing { .. } | TicketError::Wrong { .. } | TicketError::Expired { .. } => {
                         (StatusCode::FORBIDDEN, "org.apache.hadoop.security.AccessControlException")
                     }

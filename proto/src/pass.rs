@@ -59,7 +59,10 @@ impl ClusterKey {
 impl fmt::Debug for v1::Welcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let v1::Welcome { executor, heartbeat_ms, .. } = self;
-        f.debug_struct("Welcome").field("executor", executor).field("heartbeat_ms", heartbeat_ms).finish_non_exhaustive()
+        f.debug_struct("Welcome")
+            .field("executor", executor)
+            .field("heartbeat_ms", heartbeat_ms)
+            .finish_non_exhaustive()
     }
 }
 

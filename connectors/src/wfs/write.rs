@@ -346,7 +346,12 @@ impl FileWriter {
                 sealed = this.seal_at(holder, block, bytes, &fresh).await;
             }
             if let Err(status) = &sealed {
-                tracing::info!(block, executor = holder.executor, reason = status.message(), "a replica was not closed");
+                tracing::info!(
+                    block,
+                    executor = holder.executor,
+                    reason = status.message(),
+                    "a replica was not closed"
+                );
             }
             (holder.executor, sealed.is_ok())
         }))
@@ -355,13 +360,7 @@ impl FileWriter {
         sealed.into_iter().filter(|(_, sealed)| *sealed).map(|(executor, _)| executor).collect()
     }
 
-    async fn seal_at(
-        &self,
-        holder: &v1::BlockHolder,
-        block: u64,
-        bytes: u64,
-        ticket: &Bytes,
-    ) -> Result<(), Status> {
+    async fn seal_at(&self, holder: &v1::BlockHolder, block: u64, bytes: u64, ticket: &Bytes) -> Result<(), Status> {
         let node = self.wfs.node(holder)?;
         let hangs = |_| Err(Status::deadline_exceeded("it does not answer"));
         tokio::time::timeout(STALLED, node.seal(block, bytes, ticket)).await.unwrap_or_else(hangs)

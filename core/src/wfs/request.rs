@@ -225,9 +225,7 @@ impl Namespace {
                 self.abandon(file, writer, out);
                 Reply::Done
             }
-            Ask::Renew { file, writer } => {
-                Reply::Renewed { open: self.renew(now, file, writer)? }
-            }
+            Ask::Renew { file, writer } => Reply::Renewed { open: self.renew(now, file, writer)? },
             Ask::Suspect { executor, block } => {
                 self.suspect(executor, block, out);
                 Reply::Done

@@ -81,9 +81,12 @@ fn http(method: &str, url: &str, body: &[u8]) -> (u16, String) {
     let (host, path) = url.trim_start_matches("http://").split_once('/').expect("it has a path");
     let mut stream = std::net::TcpStream::connect(host).expect("it is served");
     let length = body.len();
-    write!(stream, "{method} /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")
-        .and_then(|()| stream.write_all(body))
-        .expect("a request is sent");
+    write!(
+        stream,
+        "{method} /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    )
+    .and_then(|()| stream.write_all(body))
+    .expect("a request is sent");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("an answer comes");
     let answer = String::from_utf8_lossy(&answer).into_owned();
@@ -185,7 +188,10 @@ async fn nobody_reads_or_writes_by_counting_ids() {
         refused(write_block(&executor, block, &of_f[0].ticket).await, "one to read");
         refused(read_in_bulk(&executor, added.block, &added.ticket).await, "one to write");
         refused(read_plainly(&executor, added.block, &added.ticket).await, "one to write");
-        refused(write_block(&executor, added.block, &of_stranger(Access::Write, added.block)).await, "another cluster's");
+        refused(
+            write_block(&executor, added.block, &of_stranger(Access::Write, added.block)).await,
+            "another cluster's",
+        );
         // With what the primary gave, it works.
         assert!(read_in_bulk(&executor, block, &of_f[0].ticket).await.expect("it is read") >= 100);
         assert!(read_plainly(&executor, block, &of_f[0].ticket).await.expect("it is read") >= 100);
