@@ -14,7 +14,7 @@ use crate::driver::elastic::Elasticity;
 use crate::driver::results::ResultSource;
 use crate::driver::saved::SavedJobs;
 use crate::errors::QueryError;
-use crate::files::{Files, FilesService, Opened};
+use crate::files::{Files, FilesService, Opened, Tickets};
 use crate::flight::FlightFace;
 use crate::meta::keys::{cluster, outcomes, tries};
 use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore, SealError, Sealer, wall_ms};
@@ -73,6 +73,8 @@ pub struct ClusterConfig {
     pub runs: RunsConfig,
     pub submissions: SubmissionsConfig,
     pub files: WfsConfig,
+    /// How long a ticket for blocks is good.
+    pub ticket: Duration,
     /// Whether executors are started and let go with the load.
     pub elastic: Option<Elasticity>,
     /// How long files of dropped and overwritten tables stay for those who still read them.
@@ -101,6 +103,7 @@ impl ClusterConfig {
             runs: RunsConfig::default(),
             submissions: SubmissionsConfig::default(),
             files: WfsConfig::default(),
+            ticket: Tickets::VALID,
             elastic: None,
             grace: Duration::from_secs(600),
         }
@@ -143,11 +146,12 @@ impl Cluster {
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
         let (saved, ended) = SavedJobs::open(store.clone()).await?;
-        let opened = Opened::open(store.clone(), config.files.clone()).await?;
         let key = cluster::key(store.as_ref()).await?;
+        let keys = KeyRing::new(key);
+        let tickets = Tickets::new(keys.clone(), config.ticket);
+        let opened = Opened::open(store.clone(), config.files.clone(), tickets).await?;
         let mut settings = config.primary.clone();
         settings.driver.key = Some(key);
-        let keys = KeyRing::new(key);
         let mut primary = Primary::on(listener, settings, ids, Some(saved.clone()), Some(opened.files.clone()))?;
         primary.driver.history().restore(&ended).into_iter().for_each(|job| saved.forget(job));
         let (tasks, stop) = primary.background();
@@ -186,7 +190,8 @@ impl Cluster {
         let store = open_store(&config).await?;
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
-        let opened = Opened::open(store.clone(), config.files.clone()).await?;
+        let tickets = Tickets::new(KeyRing::default(), config.ticket);
+        let opened = Opened::open(store.clone(), config.files.clone(), tickets).await?;
         let mut primary = Primary::detached(config.primary.clone(), ids, Some(opened.files.clone()));
         let names = opened.files.clone();
         let files: Arc<dyn windlass_connectors::wfs::Primary> = Arc::new(names.clone());
@@ -308,13 +313,13 @@ async fn assemble(
     let limits = config.elastic.as_ref().map(|elastic| elastic.config.clone());
     let view = ClusterView::new(driver.clone(), rest_url);
     let view = view.with(sessions.clone(), runs.clone(), catalog.clone(), limits);
-    let options = config.sessions.options.clone();
+    let (options, tickets) = (config.sessions.options.clone(), files.tickets().clone());
     let (settings, of_runs, gate) = (config.submissions, runs.clone(), statements.gate().clone());
     let services = Services {
         loads: Loads::new(statements.clone(), runs.clone()),
         submissions: Submissions::new(settings, of_runs, statements.clone(), driver, store, options),
         catalog: CatalogView::new(statements),
-        files: FilesView::new(Wfs::new(Arc::new(files), Handle::current(), None), view.clone()),
+        files: FilesView::new(Wfs::new(Arc::new(files), Handle::current(), None), view.clone(), tickets),
         runs,
         sessions,
         jobs,

@@ -1,6 +1,7 @@
 use super::in_process::InProcess;
 use super::*;
 use crate::driver::{Driver, DriverConfig};
+use crate::files::Tickets;
 use crate::meta::{Entry, Leader, MemoryIds, MemoryStore, MetaError, MetaStore, Term, Transaction};
 use crate::services::cluster::ClusterView;
 use crate::services::jobs::Jobs;
@@ -104,6 +105,7 @@ impl Bench {
         let jobs = Jobs::new(driver.clone());
         let runs = Runs::new(RunsConfig::default(), statements.clone(), jobs.clone(), KeyRing::default());
         let cluster = ClusterView::new(driver.clone(), String::new());
+        let tickets = Tickets::new(KeyRing::default(), Tickets::VALID);
         let wfs = Wfs::new(Arc::new(NoFiles), tokio::runtime::Handle::current(), None);
         let (config, of_runs) = (SubmissionsConfig::default(), runs.clone());
         Services {
@@ -111,7 +113,7 @@ impl Bench {
             loads: Loads::new(statements.clone(), runs.clone()),
             submissions: Submissions::new(config, of_runs, statements.clone(), driver, store, Vec::new()),
             catalog: services::catalog::Catalog::new(statements),
-            files: services::files::Files::new(wfs, cluster.clone()),
+            files: services::files::Files::new(wfs, cluster.clone(), tickets),
             runs,
             jobs,
             cluster,
