@@ -375,9 +375,9 @@ fn path_of(path: &str) -> Result<Path, QueryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use windlass_core::writes::Record;
     use crate::meta::MemoryStore;
     use std::fs;
+    use windlass_core::writes::Record;
     use windlass_core::writes::{AT_ONCE, STRAGGLERS};
     use windlass_engine::ops::StagedFile;
 
