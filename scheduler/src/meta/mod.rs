@@ -13,6 +13,7 @@ pub use embedded::EmbeddedStore;
 pub use etcd::{EtcdConfig, EtcdStore};
 pub use ids::{DurableIds, IdSource, MemoryIds};
 pub use keys::counters::Reservation;
+pub use keys::under_way;
 pub use memory::MemoryStore;
 pub use seal::{SealError, Sealer};
 

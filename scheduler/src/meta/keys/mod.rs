@@ -44,6 +44,19 @@ use serde::de::DeserializeOwned;
 /// Keys in one transaction.
 const AT_A_TIME: usize = 100;
 
+/// Entries that are there only while something is under way, or that are due to go by `until_ms`, in milliseconds since 1970: by what they are
+/// of. What is left of any when all has come to rest has leaked.
+pub async fn under_way(store: &dyn MetaStore, until_ms: u64) -> Result<Vec<(&'static str, usize)>, MetaError> {
+    let going = garbage::all(store).await?;
+    Ok(vec![
+        ("writes into files", writes::all(store).await?.len()),
+        ("writes into other systems", sinks::all(store).await?.len()),
+        ("temporary tables", temporary::all(store).await?.len()),
+        ("submissions", submissions::all(store).await?.len()),
+        ("folders that were to go", going.iter().filter(|going| going.due_ms <= until_ms).count()),
+    ])
+}
+
 fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     // Records are structs of numbers, texts, lists and maps with texts as keys: nothing in them cannot be written as JSON.
     serde_json::to_vec(record).expect("a record can be written as JSON")
