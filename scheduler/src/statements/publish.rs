@@ -377,8 +377,7 @@ mod tests {
     use super::*;
     use crate::meta::MemoryStore;
     use std::fs;
-    use windlass_core::writes::Record;
-    use windlass_core::writes::{AT_ONCE, STRAGGLERS};
+    use windlass_core::writes::{AT_ONCE, Record, STRAGGLERS};
     use windlass_engine::ops::StagedFile;
 
     struct Disk {
