@@ -201,3 +201,27 @@ fn from_root(code: &str, depth: usize) -> Vec<String> {
     }
     names
 }
+
+/// A task belongs to a set or a tracker, or to an owner that waits for it and whose end is its end.
+#[test]
+fn no_task_is_without_an_owner() {
+    const ALL: [&str; 8] = ["core", "engine", "connectors", "proto", "scheduler", "gateway", "executor", "client"];
+    for (file, code) in ALL.iter().flat_map(|of| sources(&format!("{of}/src"))) {
+        // However it is broken into lines.
+        let code: String = code.split_whitespace().collect();
+        let owned = code.replace("AbortOnDropHandle::new(tokio::spawn(", "");
+        for spawn in ["tokio::spawn(", "task::spawn(", "Handle::current().spawn(", "spawn_local("] {
+            assert!(!owned.contains(spawn), "{} has a bare {spawn}...)", file.display());
+        }
+    }
+}
+
+/// Time and names come in from where the primary is put together.
+#[test]
+fn clocks_and_names_are_handed_down() {
+    for (file, code) in sources("scheduler/src").iter().filter(|(file, _)| !file.ends_with("scheduler/src/clock.rs")) {
+        for source in ["SystemTime::now", "Uuid::new_v4", "Utc::now", "wall_ms() -> u64"] {
+            assert!(!code.contains(source), "{} has a {source} of its own", file.display());
+        }
+    }
+}

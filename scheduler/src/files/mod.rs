@@ -16,6 +16,7 @@ mod tickets;
 
 pub(crate) use tickets::Tickets;
 
+use crate::clock::{Clock, Ids};
 use crate::meta::{MetaError, MetaStore, keys};
 use actor::Actor;
 use async_trait::async_trait;
@@ -80,11 +81,17 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    pub async fn open(store: Arc<dyn MetaStore>, config: WfsConfig, tickets: Tickets) -> Result<Opened, MetaError> {
-        let cluster = keys::files::cluster(store.as_ref()).await?;
+    pub async fn open(
+        store: Arc<dyn MetaStore>,
+        config: WfsConfig,
+        tickets: Tickets,
+        clock: Clock,
+        ids: &Ids,
+    ) -> Result<Opened, MetaError> {
+        let cluster = keys::files::cluster(store.as_ref(), ids).await?;
         let (asks, asked) = mpsc::channel(WAITING);
         let (events, happened) = mpsc::unbounded_channel();
-        let actor = Actor::open(store, config, asked, happened).await?;
+        let actor = Actor::open(store, config, clock, asked, happened).await?;
         Ok(Opened { files: Files { asks, events, cluster, tickets }, actor })
     }
 

@@ -21,7 +21,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
-use std::time::{SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -50,11 +49,6 @@ pub trait MetaStore: Send + Sync + Debug {
 
     /// All writes, or, when an expectation does not hold, none and [`MetaError::Conflict`]. Durable when it returns.
     async fn commit(&self, transaction: Transaction) -> Result<(), MetaError>;
-}
-
-/// Milliseconds since 1970-01-01T00:00:00Z.
-pub(crate) fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 /// Where the primary that leads is reached.

@@ -9,6 +9,7 @@
 //! ```
 
 use crate::admin::AdminService;
+use crate::clock::{Clock, Ids};
 use crate::driver::Driver;
 use crate::driver::elastic::Elasticity;
 use crate::driver::results::ResultSource;
@@ -17,7 +18,7 @@ use crate::errors::QueryError;
 use crate::files::{Files, FilesService, Opened, Tickets};
 use crate::flight::FlightFace;
 use crate::meta::keys::{cluster, outcomes, tries};
-use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore, SealError, Sealer, wall_ms};
+use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore, SealError, Sealer};
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
 use crate::services::catalog::Catalog as CatalogView;
 use crate::services::cluster::ClusterView;
@@ -79,6 +80,9 @@ pub struct ClusterConfig {
     pub elastic: Option<Elasticity>,
     /// How long files of dropped and overwritten tables stay for those who still read them.
     pub grace: Duration,
+    /// What time it is, for all of the primary, and names that nothing else has.
+    pub clock: Clock,
+    pub ids: Ids,
 }
 
 /// HTTP of a primary.
@@ -106,6 +110,8 @@ impl ClusterConfig {
             ticket: Tickets::VALID,
             elastic: None,
             grace: Duration::from_secs(600),
+            clock: Clock::system(),
+            ids: Ids::random(),
         }
     }
 }
@@ -146,12 +152,14 @@ impl Cluster {
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
         let (saved, ended) = SavedJobs::open(store.clone()).await?;
-        let key = cluster::key(store.as_ref()).await?;
+        let key = cluster::key(store.as_ref(), &config.ids).await?;
         let keys = KeyRing::new(key);
         let tickets = Tickets::new(keys.clone(), config.ticket);
-        let opened = Opened::open(store.clone(), config.files.clone(), tickets).await?;
+        let (clock, unique) = (config.clock.clone(), &config.ids);
+        let opened = Opened::open(store.clone(), config.files.clone(), tickets, clock, unique).await?;
         let mut settings = config.primary.clone();
         settings.driver.key = Some(key);
+        settings.driver.clock = config.clock.clone();
         let mut primary = Primary::on(listener, settings, ids, Some(saved.clone()), Some(opened.files.clone()))?;
         primary.driver.history().restore(&ended).into_iter().for_each(|job| saved.forget(job));
         let (tasks, stop) = primary.background();
@@ -191,8 +199,11 @@ impl Cluster {
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
         let tickets = Tickets::new(KeyRing::default(), config.ticket);
-        let opened = Opened::open(store.clone(), config.files.clone(), tickets).await?;
-        let mut primary = Primary::detached(config.primary.clone(), ids, Some(opened.files.clone()));
+        let (clock, unique) = (config.clock.clone(), &config.ids);
+        let opened = Opened::open(store.clone(), config.files.clone(), tickets, clock, unique).await?;
+        let mut settings = config.primary.clone();
+        settings.driver.clock = config.clock.clone();
+        let mut primary = Primary::detached(settings, ids, Some(opened.files.clone()));
         let names = opened.files.clone();
         let files: Arc<dyn windlass_connectors::wfs::Primary> = Arc::new(names.clone());
         serve_files(&mut primary, opened);
@@ -217,7 +228,7 @@ pub async fn end_writes(dir: &Path) -> Result<(), ClusterError> {
         return Ok(());
     }
     let store: Arc<dyn MetaStore> = Arc::new(EmbeddedStore::open(&path)?);
-    let journal = Journal::new(store, Arc::default(), StoreRegistry::new());
+    let journal = Journal::new(store, Arc::default(), StoreRegistry::new(), Clock::system(), Ids::random());
     let failed = |error: QueryError| ClusterError::Start(error.to_string());
     let (abandoned, published) = journal.recover().await.map_err(failed)?;
     let removed = journal.collect_all().await.map_err(failed)?;
@@ -295,17 +306,30 @@ async fn assemble(
             folder.display().to_string()
         }
     };
-    let journal = Journal::new(store.clone(), runtime.clone(), stores.clone());
+    let (clock, unique) = (config.clock.clone(), config.ids.clone());
+    let journal = Journal::new(store.clone(), runtime.clone(), stores.clone(), clock.clone(), unique.clone());
     journal.recover().await?;
     let (of_catalog, sealer) = (store.clone(), Sealer::open(&config.dir, config.etcd.is_some())?);
     let (grace, limits, connectors) = (config.grace, config.statements.limits, config.statements.connectors.clone());
-    let of_catalog = CatalogConfig { store: of_catalog, sealer, stores, connectors, runtime, warehouse, grace, limits };
+    let (tasks, stop) = primary.background();
+    let (tasks, stop) = (tasks.clone(), stop.clone());
+    let of_catalog = CatalogConfig {
+        store: of_catalog,
+        sealer,
+        stores,
+        connectors,
+        runtime,
+        warehouse,
+        grace,
+        limits,
+        clock,
+        ids: unique.clone(),
+        tasks: tasks.clone(),
+    };
     let catalog = Catalog::open(of_catalog).await?;
     let registry = Registry::new(config.sessions.clone(), catalog.clone());
     let driver = primary.driver.clone();
     let runner = Arc::new(ClusterRunner::new(driver.clone(), results, files.clone()));
-    let (tasks, stop) = primary.background();
-    let (tasks, stop) = (tasks.clone(), stop.clone());
     let statements = Statements::new(config.statements.clone(), catalog.clone(), runner, journal, tasks.clone());
     let jobs = Jobs::new(driver.clone());
     let runs = Runs::new(config.runs.clone(), statements.clone(), jobs.clone(), keys);
@@ -319,7 +343,7 @@ async fn assemble(
         loads: Loads::new(statements.clone(), runs.clone()),
         submissions: Submissions::new(settings, of_runs, statements.clone(), driver, store, options),
         catalog: CatalogView::new(statements),
-        files: FilesView::new(Wfs::new(Arc::new(files), Handle::current(), None), view.clone(), tickets),
+        files: FilesView::new(Wfs::new(Arc::new(files), Handle::current(), None), view.clone(), tickets, unique),
         runs,
         sessions,
         jobs,
@@ -355,7 +379,7 @@ async fn upkeep(catalog: Arc<Catalog>, registry: Arc<Registry>, services: Servic
         services.runs.expire(&services.sessions);
         if outcomes_forgotten.elapsed() >= FORGET_OUTCOMES {
             outcomes_forgotten = tokio::time::Instant::now();
-            let (store, now_ms) = (catalog.store().as_ref(), wall_ms());
+            let (store, now_ms) = (catalog.store().as_ref(), catalog.clock().wall_ms());
             let forgotten = match outcomes::forget_old(store, now_ms).await {
                 Ok(()) => tries::forget_old(store, now_ms).await,
                 failed => failed,

@@ -1,6 +1,7 @@
 //! Files of `wfs://`, as faces other than its own protocol see them.
 
 use super::cluster::ClusterView;
+use crate::clock::Ids;
 use crate::files::Tickets;
 use thiserror::Error;
 use windlass_connectors::wfs::{Wfs, WfsError};
@@ -21,6 +22,7 @@ pub struct Files {
     wfs: Wfs,
     cluster: ClusterView,
     tickets: Tickets,
+    ids: Ids,
 }
 
 /// A file or a folder.
@@ -123,8 +125,8 @@ impl EntryView {
 }
 
 impl Files {
-    pub(crate) fn new(wfs: Wfs, cluster: ClusterView, tickets: Tickets) -> Self {
-        Files { wfs, cluster, tickets }
+    pub(crate) fn new(wfs: Wfs, cluster: ClusterView, tickets: Tickets, ids: Ids) -> Self {
+        Files { wfs, cluster, tickets, ids }
     }
 
     pub async fn stat(&self, _: &Principal, path: &FsPath) -> Result<EntryView, FilesError> {
@@ -192,7 +194,7 @@ impl Files {
     pub async fn any_holder(&self, by: &Principal) -> Option<String> {
         let mut all = self.cluster.executors(by).await;
         all.retain(|executor| executor.role == Role::Core && executor.standing.stays());
-        let turn = uuid::Uuid::new_v4().as_u64_pair().0 as usize;
+        let turn = self.ids.number() as usize;
         all.get(turn % all.len().max(1)).map(|executor| executor.address.clone())
     }
 

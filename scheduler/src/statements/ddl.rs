@@ -82,7 +82,8 @@ impl StatementRun<'_> {
         }
         let command = &command;
         let (_, lent) = catalog.with_lent(&command.options.clone().into_iter().collect())?;
-        if let Some(record) = connected_record(catalog.connectors(), command, &lent, self.sql).await? {
+        let connected = connected_record(catalog.connectors(), command, &lent, self.sql, catalog.ids());
+        if let Some(record) = connected.await? {
             return match command.temporary {
                 true => self.put_temporary(name, Record::Table(record)).await,
                 false => catalog.create(self.effect(), &name, Record::Table(record), exists).await.map(|_| ()),
@@ -92,7 +93,7 @@ impl StatementRun<'_> {
         let locations: Vec<ListingTableUrl> =
             command.locations.iter().map(ListingTableUrl::parse).collect::<Result<_, _>>()?;
         locations.iter().try_for_each(require_local_path)?;
-        let mut record = external_record(self.state, catalog.stores(), command, &lent).await?;
+        let mut record = external_record(self.state, catalog.stores(), command, &lent, catalog.ids()).await?;
         let definition = self.sql.trim().trim_end_matches(';').trim_end();
         record.definition = Some(without_secrets(definition, &command.options));
         for location in locations.iter().filter(|location| location.get_glob().is_none()) {
@@ -146,6 +147,7 @@ impl StatementRun<'_> {
             &command.constraints,
             &command.column_defaults,
             definition,
+            catalog.ids(),
         )?;
         record.lengths = parsed.map(|parsed| parsed.lengths.clone()).unwrap_or_default();
         if is_empty(&command.input) {
@@ -167,7 +169,7 @@ impl StatementRun<'_> {
         let name = self.session.resolve(command.name.clone());
         catalog.snapshot().require_schema(&name.catalog, &name.schema)?;
         let definition = command.definition.as_deref().unwrap_or(self.sql);
-        let view = parse_view(self.state, definition, statement)?;
+        let view = parse_view(self.state, definition, statement, catalog.ids())?;
         if command.temporary {
             if exists == OnExists::Fail && self.session.temporary().get(&name.table).is_some() {
                 return Err(already_exists(&name));

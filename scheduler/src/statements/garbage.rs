@@ -1,9 +1,10 @@
 //! Folders whose files nobody needs any more. The metadata store remembers each until it is gone, so that one that cannot be removed
 //! now, or that someone may still read or write, is removed later, whoever leads then.
 
+use crate::clock::{Clock, Ids};
 use crate::errors::QueryError;
 use crate::meta::keys::garbage as keys;
-use crate::meta::{MetaStore, Transaction, Update, wall_ms};
+use crate::meta::{MetaStore, Transaction, Update};
 use datafusion::common::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -24,17 +25,12 @@ use windlass_proto::v1::file_request::Ask;
 const AT_A_TIME: usize = 100;
 
 /// The entry of the metadata store that lets `folder` go after `delay`.
-pub(crate) fn entry(folder: &OwnFolder, delay: Duration) -> Update {
-    let due_ms = wall_ms() + delay.as_millis() as u64;
-    keys::put(due_ms, &uuid::Uuid::new_v4().simple().to_string(), folder.url())
+pub(crate) fn entry(folder: &OwnFolder, delay: Duration, clock: &Clock, ids: &Ids) -> Update {
+    keys::put(clock.wall_ms() + delay.as_millis() as u64, &ids.name(), folder.url())
 }
 
-/// Removes the folders that are due, and says how many. Those that cannot be removed now are tried again at the next call.
-pub(crate) async fn collect(store: &dyn MetaStore, remover: &Remover) -> Result<usize, QueryError> {
-    collect_until(store, remover, wall_ms()).await
-}
-
-/// The same of those that fall due by then, in milliseconds since 1970.
+/// Removes the folders that fall due by `until_ms`, in milliseconds since 1970, and says how many. Those that cannot be removed now are tried
+/// again at the next call.
 pub(crate) async fn collect_until(
     store: &dyn MetaStore,
     remover: &Remover,
@@ -153,15 +149,22 @@ mod tests {
         let path = |folder: &OwnFolder| folder.place().local_path().unwrap();
         std::fs::create_dir(path(&later)).unwrap();
         std::fs::write(path(&stuck), "not a folder").unwrap();
+        let (clock, ids) = (Clock::system(), Ids::counted());
         for (folder, seconds) in [(&stuck, 0), (&later, 3600)] {
-            let update = entry(folder, Duration::from_secs(seconds));
+            let update = entry(folder, Duration::from_secs(seconds), &clock, &ids);
             store.commit(Transaction::default().with(update)).await.unwrap();
         }
-        assert_eq!(collect(&store, &remover).await.unwrap(), 0);
+        let collect = async || collect_until(&store, &remover, clock.wall_ms()).await.unwrap();
+        assert_eq!(collect().await, 0);
         std::fs::remove_file(path(&stuck)).unwrap();
         std::fs::create_dir(path(&stuck)).unwrap();
-        assert_eq!(collect(&store, &remover).await.unwrap(), 1);
+        assert_eq!(collect().await, 1);
         assert!(path(&later).exists() && !path(&stuck).exists());
+        clock.advance(Duration::from_secs(3590));
+        assert_eq!(collect().await, 0);
+        clock.advance(Duration::from_secs(10));
+        assert_eq!(collect().await, 1);
+        assert!(!path(&later).exists());
     }
 
     /// As earlier versions left them, where the target had a `#` or a `?`.
@@ -177,7 +180,7 @@ mod tests {
             let id = uuid::Uuid::new_v4().to_string();
             store.commit(Transaction::default().with(keys::put(0, &id, url))).await.unwrap();
         }
-        assert_eq!(collect(&store, &remover).await.unwrap(), 3, "they are forgotten");
+        assert_eq!(collect_until(&store, &remover, 0).await.unwrap(), 3, "they are forgotten");
         assert!(kept.exists());
         assert!(keys::all(&store).await.unwrap().is_empty());
     }

@@ -242,7 +242,8 @@ impl Statements {
         if let Some(done) = self.done(query).await? {
             return Ok(done);
         }
-        let tried = Try::begin(self.inner.catalog.store(), query).await?;
+        let tried =
+            Try::begin(self.inner.catalog.store(), self.inner.catalog.clock(), &self.inner.tasks, query).await?;
         let ended = run(tried.noted_in(info)).await;
         tried.ended(&ended).await;
         match ended {

@@ -3,6 +3,7 @@
 //! Each write has an entry in the metadata store from before its first file until it is over, so that whoever leads next can end it.
 
 use super::outcome;
+use crate::clock::{Clock, Ids};
 use crate::errors::QueryError;
 use crate::meta::keys::writes as keys;
 use crate::meta::{MetaError, MetaStore, Transaction, Update};
@@ -29,6 +30,8 @@ const AT_A_TIME: usize = 16;
 pub struct Journal {
     store: Arc<dyn MetaStore>,
     remover: Remover,
+    clock: Clock,
+    ids: Ids,
 }
 
 /// A write that is under way.
@@ -49,8 +52,14 @@ enum Stand {
 }
 
 impl Journal {
-    pub fn new(store: Arc<dyn MetaStore>, runtime: Arc<RuntimeEnv>, stores: Arc<StoreRegistry>) -> Self {
-        Self { store, remover: Remover::new(runtime, stores) }
+    pub fn new(
+        store: Arc<dyn MetaStore>,
+        runtime: Arc<RuntimeEnv>,
+        stores: Arc<StoreRegistry>,
+        clock: Clock,
+        ids: Ids,
+    ) -> Self {
+        Self { store, remover: Remover::new(runtime, stores), clock, ids }
     }
 
     /// Ends what a primary that is gone had begun. To be called before the first statement. Returns how many writes were
@@ -83,7 +92,7 @@ impl Journal {
         staging: OwnFolder,
         unless_committed: Vec<OwnFolder>,
     ) -> Result<Intent, QueryError> {
-        let id = uuid::Uuid::new_v4().simple().to_string();
+        let id = self.ids.name();
         let machine = Write::new(vec![staging], unless_committed);
         let mut write = Intent { id, machine, effect: None };
         let mut errors = Vec::new();
@@ -168,7 +177,7 @@ impl Journal {
             note(&write.id, &output.facts);
             let event = match output {
                 Output { persist: Some(persist), .. } => {
-                    let updates = persist.changes.into_iter().map(|change| update(&write.id, change));
+                    let updates = persist.changes.into_iter().map(|change| self.update(&write.id, change));
                     if persist.with == With::Catalog {
                         return Stand::Commit(updates.map(Edit::Meta).collect());
                     }
@@ -176,7 +185,7 @@ impl Journal {
                     if persist.with == With::Outcome
                         && let Some(effect) = &write.effect
                     {
-                        transaction = transaction.with(effect.update());
+                        transaction = transaction.with(effect.update(self.clock.wall_ms()));
                     }
                     Event::Persisted(self.persist(transaction, errors).await)
                 }
@@ -184,6 +193,14 @@ impl Journal {
                 Output { reply, .. } => return Stand::At(reply.unwrap_or(Reply::Left)),
             };
             output = write.machine.step(event);
+        }
+    }
+
+    fn update(&self, write: &str, change: Change<OwnFolder>) -> Update {
+        match change {
+            Change::Put(record) => keys::put(write, &record),
+            Change::Forget => keys::delete(write),
+            Change::RemoveLater { folder, after } => garbage::entry(&folder, after, &self.clock, &self.ids),
         }
     }
 
@@ -255,14 +272,6 @@ impl Journal {
             self.remover.file(&url, &path_of(path)?).await?;
         }
         Ok(())
-    }
-}
-
-fn update(write: &str, change: Change<OwnFolder>) -> Update {
-    match change {
-        Change::Put(record) => keys::put(write, &record),
-        Change::Forget => keys::delete(write),
-        Change::RemoveLater { folder, after } => garbage::entry(&folder, after),
     }
 }
 
@@ -387,7 +396,8 @@ mod tests {
 
     impl Disk {
         fn new() -> Self {
-            let journal = Journal::new(Arc::new(MemoryStore::default()), Arc::default(), StoreRegistry::new());
+            let (store, stores) = (Arc::new(MemoryStore::default()), StoreRegistry::new());
+            let journal = Journal::new(store, Arc::default(), stores, Clock::system(), Ids::counted());
             Self { folder: tempfile::tempdir().unwrap(), journal }
         }
 
@@ -430,7 +440,8 @@ mod tests {
         }
 
         async fn garbage(&self) -> usize {
-            garbage::collect(self.journal.store.as_ref(), &self.journal.remover).await.unwrap()
+            let Journal { store, remover, clock, .. } = &self.journal;
+            garbage::collect_until(store.as_ref(), remover, clock.wall_ms()).await.unwrap()
         }
     }
 
@@ -506,7 +517,7 @@ mod tests {
 
         assert_eq!(disk.journal.recover().await.unwrap(), (0, 0));
         assert_eq!(disk.garbage().await, 0);
-        tokio::time::sleep(AT_ONCE).await;
+        disk.journal.clock.advance(AT_ONCE);
         assert_eq!(disk.garbage().await, 1);
         assert!(!disk.is_there(&staging));
     }
@@ -533,7 +544,7 @@ mod tests {
         let publication = publication_of(&[staged], &disk.place("t/"), vec![]).unwrap();
         disk.journal.publish(&mut begin(&published).await, publication, Writers::Gone, None).await.unwrap();
         assert!(disk.read("t/a.csv").is_some(), "what was written is there all the same");
-        tokio::time::sleep(AT_ONCE).await;
+        disk.journal.clock.advance(AT_ONCE);
 
         assert_eq!(disk.garbage().await, 0);
         for folder in [failed, committed, published] {

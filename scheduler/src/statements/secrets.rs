@@ -32,7 +32,7 @@ impl StatementRun<'_> {
                 "a secret cannot name another one: leave the option '{SECRET}' out"
             )));
         }
-        let secret = Secret::of(catalog.sealer(), &name, &options, crate::meta::wall_ms())?;
+        let secret = Secret::of(catalog.sealer(), &name, &options, catalog.clock().wall_ms())?;
         let put = |snapshot: &super::catalog::Snapshot| match (snapshot.secret(&name).is_ok(), exists) {
             (true, OnExists::Keep) => Ok(Vec::new()),
             (true, OnExists::Fail) => Err(QueryError::AlreadyExists(format!(

@@ -71,7 +71,7 @@ impl Sinking {
         let entry = Entry { tokens: Some(Tokens { tokens }), ..self.entry.clone() };
         let mut publishing = Transaction::default().with(keys::put(&self.planned.write, &entry));
         if let Some(effect) = effect {
-            publishing = publishing.with(effect.update());
+            publishing = publishing.with(effect.update(self.catalog.clock().wall_ms()));
         }
         match self.catalog.store().commit(publishing).await.map_err(QueryError::from) {
             Ok(()) => {}
@@ -164,6 +164,7 @@ fn secrets(catalog: &Catalog, write: &str, entry: &Entry) -> Result<BTreeMap<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock, Ids};
     use crate::meta::MemoryStore;
     use crate::statements::catalog::CatalogConfig;
     use async_trait::async_trait;
@@ -258,6 +259,9 @@ mod tests {
                 warehouse: warehouse.path().display().to_string(),
                 grace: Duration::ZERO,
                 limits: Default::default(),
+                clock: Clock::system(),
+                ids: Ids::random(),
+                tasks: Default::default(),
             };
             Catalog::open(config).await.unwrap()
         }

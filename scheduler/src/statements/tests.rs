@@ -1,5 +1,6 @@
 use super::in_process::InProcess;
 use super::*;
+use crate::clock::{Clock, Ids};
 use crate::driver::{Driver, DriverConfig};
 use crate::files::Tickets;
 use crate::meta::{Entry, Leader, MemoryIds, MemoryStore, MetaError, MetaStore, Term, Transaction};
@@ -66,7 +67,7 @@ impl Bench {
     }
 
     async fn with(store: Arc<dyn MetaStore>, config: StatementConfig) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::system());
         let stores = StoreRegistry::new();
         let runtime: RuntimeEnv = RuntimeEnvBuilder::new()
             .with_object_store_registry(Arc::clone(&stores) as _)
@@ -83,12 +84,15 @@ impl Bench {
             grace: Duration::ZERO,
             limits: Default::default(),
             connectors: Default::default(),
+            clock: clock.clone(),
+            ids: Ids::random(),
+            tasks: Default::default(),
         })
         .await
         .unwrap();
         let sessions = Registry::new(SessionConfig::default(), Arc::clone(&catalog));
         let runner = Arc::new(InProcess::default());
-        let journal = Journal::new(store, runtime, stores);
+        let journal = Journal::new(store, runtime, stores, clock, Ids::random());
         let statements = Statements::new(config, catalog, Arc::clone(&runner) as _, journal, TaskTracker::new());
         let session = sessions
             .find_or_begin(&Principal::anonymous(), &Caller { connection: Some(1), ..Caller::default() })
@@ -113,11 +117,15 @@ impl Bench {
             loads: Loads::new(statements.clone(), runs.clone()),
             submissions: Submissions::new(config, of_runs, statements.clone(), driver, store, Vec::new()),
             catalog: services::catalog::Catalog::new(statements),
-            files: services::files::Files::new(wfs, cluster.clone(), tickets),
+            files: services::files::Files::new(wfs, cluster.clone(), tickets, Ids::random()),
             runs,
             jobs,
             cluster,
         }
+    }
+
+    pub fn clock(&self) -> &Clock {
+        self.statements.catalog().clock()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -6,6 +6,7 @@ mod orders;
 use super::directory::{Directory, ExecutorEntry};
 use super::plans::Plans;
 use super::{DriverConfig, Ended, JobOutcome};
+use crate::clock::Clock;
 use crate::driver::history::{History, JobInfo, JobRecord, Measured, Moment};
 use crate::driver::saved::SavedJobs;
 use crate::files::Files;
@@ -99,6 +100,7 @@ pub(super) struct Actor {
     dropped: mpsc::UnboundedSender<Dropped>,
     heartbeat: Duration,
     key: Option<ClusterKey>,
+    clock: Clock,
     origin: std::time::Instant,
     /// What the steps of this batch ask for.
     batch: Batch,
@@ -176,7 +178,8 @@ impl Actor {
             dropped,
             heartbeat: config.heartbeat,
             key: config.key,
-            origin: std::time::Instant::now(),
+            origin: config.clock.now(),
+            clock: config.clock.clone(),
             batch: Batch::default(),
             saved,
             files,
@@ -227,7 +230,7 @@ impl Actor {
     }
 
     fn now(&self) -> Moment {
-        Moment::new(Instant(self.origin.elapsed().as_micros() as u64))
+        Moment { at: self.clock.since(self.origin), wall_ms: self.clock.wall_ms() }
     }
 
     // ---- one step of the machine

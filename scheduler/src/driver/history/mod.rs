@@ -12,7 +12,6 @@ pub use programs::Program;
 pub use stage::{StageRecord, StageState};
 
 use crate::driver::saved::Begun;
-use crate::meta::wall_ms;
 use log::{Log, line};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -102,12 +101,6 @@ pub struct JobRecord {
 pub struct Moment {
     pub at: Instant,
     pub wall_ms: u64,
-}
-
-impl Moment {
-    pub fn new(at: Instant) -> Self {
-        Moment { at, wall_ms: wall_ms() }
-    }
 }
 
 /// What the executor measured in an attempt, for the fact that commits it.

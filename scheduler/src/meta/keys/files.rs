@@ -8,6 +8,7 @@
 //!   wfs/cluster          which namespace this is: 16 bytes
 //! ```
 
+use crate::clock::Ids;
 use crate::meta::{Expectation, MetaError, MetaStore, Transaction, Update};
 use bytes::Bytes;
 use prost::Message;
@@ -144,12 +145,12 @@ pub(crate) async fn log_length(store: &dyn MetaStore) -> usize {
 }
 
 /// Returns which namespace the store has. Made when there is none.
-pub(crate) async fn cluster(store: &dyn MetaStore) -> Result<Bytes, MetaError> {
+pub(crate) async fn cluster(store: &dyn MetaStore, ids: &Ids) -> Result<Bytes, MetaError> {
     loop {
         if let Some(entry) = store.get(CLUSTER).await? {
             return Ok(entry.value);
         }
-        let made = Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+        let made = Bytes::copy_from_slice(&ids.number().to_be_bytes());
         match store.commit(Transaction::default().expect(CLUSTER, Expectation::Absent).put(CLUSTER, made.clone())).await
         {
             Ok(()) => return Ok(made),

@@ -8,6 +8,7 @@ use super::record::{
     External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord,
 };
 use super::{present, suspect, types};
+use crate::clock::Ids;
 use crate::errors::{QueryError, explain};
 use crate::statements::erased::Erased;
 use async_trait::async_trait;
@@ -145,6 +146,7 @@ pub async fn external_record(
     stores: &StoreRegistry,
     command: &CreateExternalTable,
     lent: &BTreeMap<String, String>,
+    ids: &Ids,
 ) -> Result<TableRecord, QueryError> {
     if command.unbounded {
         return Err(QueryError::Unsupported("unbounded tables are not supported".to_string()));
@@ -221,7 +223,7 @@ pub async fn external_record(
         glob: path.get_glob().as_ref().map(|glob| glob.as_str().to_string()),
     });
     Ok(TableRecord {
-        id: new_id(),
+        id: ids.name(),
         definition: command.definition.clone(),
         schema: StoredSchema(types::read(&partitions::with_folder_columns(
             &table.schema(),
@@ -415,17 +417,18 @@ async fn named_file(
     }
 }
 
-pub(super) fn new_id() -> String {
-    uuid::Uuid::new_v4().simple().to_string()
-}
-
 /// What is to be remembered of CREATE VIEW. `statement` is the parsed form of `definition`.
-pub fn parse_view(state: &SessionState, definition: &str, statement: &Statement) -> Result<ViewRecord, QueryError> {
+pub fn parse_view(
+    state: &SessionState,
+    definition: &str,
+    statement: &Statement,
+    ids: &Ids,
+) -> Result<ViewRecord, QueryError> {
     let names = &state.config_options().catalog;
     let references = state.resolve_table_references(statement)?;
     let references = references.into_iter().map(|r| r.resolve(&names.default_catalog, &names.default_schema).into());
     Ok(ViewRecord {
-        id: new_id(),
+        id: ids.name(),
         definition: definition.to_string(),
         default_catalog: names.default_catalog.clone(),
         default_schema: names.default_schema.clone(),
@@ -467,6 +470,7 @@ impl Record {
         constraints: &Constraints,
         defaults: &[(String, Expr)],
         definition: Option<String>,
+        ids: &Ids,
     ) -> Result<TableRecord, QueryError> {
         let mut stored = Vec::new();
         for (column, default) in defaults {
@@ -485,7 +489,7 @@ impl Record {
                 folders: Vec::new(),
                 rows: 0,
             }),
-            id: new_id(),
+            id: ids.name(),
         })
     }
 }

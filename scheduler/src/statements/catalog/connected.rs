@@ -1,8 +1,9 @@
 //! Tables of connectors: what the catalog remembers of them, and what it plans with.
 
-use super::build::{defaults, new_id};
+use super::build::defaults;
 use super::record::{Connected, Storage, StoredConstraint, StoredSchema, TableRecord};
 use super::{Catalog, Held, build};
+use crate::clock::Ids;
 use crate::errors::QueryError;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -21,6 +22,7 @@ pub(crate) async fn record(
     command: &CreateExternalTable,
     lent: &BTreeMap<String, String>,
     sql: &str,
+    ids: &Ids,
 ) -> Result<Option<TableRecord>, QueryError> {
     let Some(connector) = connectors.get(&command.file_type) else { return Ok(None) };
     let name = connector.name();
@@ -41,7 +43,7 @@ pub(crate) async fn record(
     let [location] = command.locations.as_slice() else {
         return Err(QueryError::Invalid(format!("tables stored as {name} have one LOCATION")));
     };
-    let id = new_id();
+    let id = ids.name();
     let spec = Arc::new(connectors.spec(name, id.clone(), location.clone(), command.options.clone(), lent.clone())?);
     let declared = Arc::clone(command.schema.inner());
     let columns = (!declared.fields().is_empty()).then_some(declared);

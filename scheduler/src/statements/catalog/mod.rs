@@ -39,6 +39,7 @@ pub use snapshot::{Edit, Held, Snapshot};
 pub use temporary::TempTables;
 pub(crate) use types::written;
 
+use crate::clock::{Clock, Ids};
 use crate::errors::{QueryError, with_suggestion};
 use crate::meta::keys::temporary as keys;
 use crate::meta::{MetaError, MetaStore, Sealer};
@@ -55,6 +56,7 @@ use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 use windlass_connectors::StoreRegistry;
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
@@ -77,6 +79,9 @@ pub struct Catalog {
     /// Held while a change is computed and committed.
     changing: Arc<tokio::sync::Mutex<()>>,
     planner: OnceLock<Erased<SessionState>>,
+    clock: Clock,
+    ids: Ids,
+    tasks: TaskTracker,
 }
 
 /// What a cluster's catalog is made of.
@@ -94,6 +99,10 @@ pub struct CatalogConfig {
     pub grace: Duration,
     /// What the plans of views may be.
     pub limits: Limits,
+    pub clock: Clock,
+    pub ids: Ids,
+    /// Where changes are carried out: whoever stops waits for them.
+    pub tasks: TaskTracker,
 }
 
 /// What to do when the name is taken.
@@ -139,6 +148,9 @@ impl Catalog {
             current: RwLock::new(Arc::new(snapshot)),
             changing: Arc::default(),
             planner: OnceLock::new(),
+            clock: config.clock,
+            ids: config.ids,
+            tasks: config.tasks,
         });
         let snapshot = catalog.snapshot();
         if snapshot.catalogs().next().is_none() {
@@ -194,6 +206,14 @@ impl Catalog {
         self.configure_stores(&self.snapshot(), names);
     }
 
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
     pub fn store(&self) -> &Arc<dyn MetaStore> {
         &self.store
     }
@@ -219,9 +239,10 @@ impl Catalog {
         }
         let commit = Commit { edits, effect, fence: snapshot.fence() };
         let catalog = Arc::clone(self);
-        let changed = tokio::spawn(async move {
+        let changed = self.tasks.spawn(async move {
             let _changing = changing;
-            let (transaction, mut next) = snapshot.apply(commit, &catalog.sealer, &catalog.connectors)?;
+            let now_ms = catalog.clock.wall_ms();
+            let (transaction, mut next) = snapshot.apply(commit, now_ms, &catalog.sealer, &catalog.connectors)?;
             let committed = catalog.store.commit(transaction).await;
             if let Err(MetaError::Conflict { .. } | MetaError::Unknown { .. }) = committed {
                 // A change whose answer was lost may have happened: what is there is what counts.
@@ -527,7 +548,7 @@ impl Catalog {
 
     /// An edit that lets `folder` go after `delay`.
     pub fn discard_folder(&self, folder: &OwnFolder, delay: Duration) -> Edit {
-        Edit::Meta(garbage::entry(folder, delay))
+        Edit::Meta(garbage::entry(folder, delay, &self.clock, &self.ids))
     }
 
     /// How long files of dropped and overwritten tables stay.
@@ -538,7 +559,7 @@ impl Catalog {
     /// Removes the folders that are due, and says how many. Ends writes to other systems that could not be ended before.
     pub async fn collect_garbage(&self) -> Result<usize, QueryError> {
         sinks::recover(self).await?;
-        garbage::collect(self.store.as_ref(), &self.remover).await
+        garbage::collect_until(self.store.as_ref(), &self.remover, self.clock.wall_ms()).await
     }
 
     /// Removes a folder now.

@@ -101,13 +101,14 @@ impl Snapshot {
         self.revision
     }
 
-    /// The transaction that makes the edits durable, and the snapshot that follows.
+    /// The transaction that makes the edits durable, and the snapshot that follows. `now_ms`: milliseconds since 1970.
     ///
     /// # Errors
     /// A table has credentials, and there is no key to seal them with.
     pub(super) fn apply(
         &self,
         commit: Commit,
+        now_ms: u64,
         sealer: &Sealer,
         connectors: &Registry,
     ) -> Result<(Transaction, Self), SealError> {
@@ -121,7 +122,7 @@ impl Snapshot {
         let Commit { edits, effect, fence } = commit;
         let mut transaction = keys::change(fence, next.version);
         if let Some(effect) = effect {
-            transaction = transaction.with(effect.update());
+            transaction = transaction.with(effect.update(now_ms));
         }
         for edit in edits {
             transaction = transaction.with(match edit {
