@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use windlass_core::access::Principal;
 use windlass_core::ids::JobId;
-use windlass_core::job::Terms;
+use windlass_core::job::{Retention, Terms};
 
 /// How long a submission waits that an earlier primary went on with in vain.
 const HESITATION: Duration = Duration::from_secs(10);
@@ -295,6 +295,7 @@ impl Submissions {
                 sent,
                 part_of: Some((program.id, number)),
                 started: Some(Arc::new(move |_| tell(&announce, Ok(())))),
+                retention: Retention::User,
             };
             self.run_one(session, text, info).await?;
             submission.next += 1;

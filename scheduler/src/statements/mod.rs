@@ -74,6 +74,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tries::Try;
 use windlass_core::ids::JobId;
+use windlass_core::job::Retention;
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 
@@ -139,6 +140,8 @@ pub struct Info {
     pub sent: Sent,
     /// The submission that it is a statement of, and which of them, from 0.
     pub part_of: Option<(JobId, u32)>,
+    /// Whether its jobs are a user's.
+    pub retention: Retention,
 }
 
 impl Statements {

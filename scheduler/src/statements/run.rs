@@ -13,7 +13,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use std::sync::Arc;
 use std::time::Duration;
-use windlass_core::job::Terms;
+use windlass_core::job::{Retention, Terms};
 use windlass_engine::ClusterShape;
 
 /// A statement with what it runs in. Each kind of statement adds what it does: `ddl.rs`, `write.rs`, `settings.rs`, `explain.rs`.
@@ -116,6 +116,7 @@ impl StatementRun<'_> {
             priority: options.priority,
             max_attempts: options.max_attempts,
             timeout: Some(options.statement_timeout_ms).filter(|&ms| ms > 0).map(Duration::from_millis),
+            retention: self.info.retention,
         };
         let info = self.info;
         JobInfo {
@@ -124,7 +125,7 @@ impl StatementRun<'_> {
             query: info.query.clone(),
             terms,
             part_of: info.part_of,
-            saved_as: info.query.clone().filter(|_| info.sent != Sent::Once),
+            saved_as: info.query.clone().filter(|_| info.sent != Sent::Once && info.retention == Retention::User),
             begun: None,
         }
     }

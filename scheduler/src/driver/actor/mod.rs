@@ -7,7 +7,7 @@ use super::directory::{Directory, ExecutorEntry};
 use super::plans::Plans;
 use super::{DriverConfig, Ended, JobOutcome};
 use crate::clock::Clock;
-use crate::driver::history::{History, JobInfo, JobRecord, Measured, Moment};
+use crate::driver::history::{History, JobInfo, Measured, Moment};
 use crate::driver::saved::SavedJobs;
 use crate::files::Files;
 use bytes::Bytes;
@@ -276,7 +276,7 @@ impl Actor {
         let forgotten = self.history.apply(now, fact, report.as_mut().map(measured));
         if let (Fact::JobEnded { job, .. }, Some(saved)) = (fact, &self.saved) {
             if self.jobs.get(job).is_some_and(|running| running.is_recorded(now, self.record_after))
-                && let Some(record) = self.history.job(*job, JobRecord::store)
+                && let Some(record) = self.history.stored(*job)
             {
                 saved.record(*job, record);
             }
