@@ -127,7 +127,8 @@ impl Modules {
         let declared = code.split("\nmod ").skip(1).filter_map(|rest| rest.lines().next()?.strip_suffix(';'));
         let mut declared: Vec<String> = declared.map(String::from).collect();
         let mut listed = lowest_first.clone();
-        (declared.sort(), listed.sort());
+        declared.sort();
+        listed.sort();
         assert_eq!(listed, declared, "{name}/src/lib.rs lists all of its modules, and each of them once");
         let mut given_out = BTreeMap::new();
         for statement in code.split("pub use ").skip(1).filter_map(|rest| rest.split(';').next()) {
