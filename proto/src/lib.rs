@@ -16,6 +16,7 @@ pub mod errors;
 pub mod files;
 pub mod leaves;
 pub mod pass;
+pub mod ticket;
 pub mod version;
 
 pub use convert::WireError;

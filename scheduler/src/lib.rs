@@ -11,6 +11,7 @@
 //! | processes | `primary`, `config` |
 
 pub mod admin;
+pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod errors;
