@@ -138,8 +138,9 @@ async fn job(State(services): State<Services>, Extension(by): Who, Path(job): Pa
 async fn cancel(State(services): State<Services>, Extension(by): Who, Path(job): Path<String>) -> Response {
     let Ok(id) = job.parse::<JobId>() else { return unknown(&job) };
     match services.jobs.cancel(&by, id).await {
-        Some(state) => Json(json!({ "job": id.to_string(), "state": state.as_str() })).into_response(),
-        None => unknown(&job),
+        Ok(Some(state)) => Json(json!({ "job": id.to_string(), "state": state.as_str() })).into_response(),
+        Ok(None) => unknown(&job),
+        Err(refused) => error(StatusCode::SERVICE_UNAVAILABLE, "not_leading", &refused.to_string()),
     }
 }
 

@@ -73,7 +73,7 @@ impl Admin for AdminService {
 
     async fn cancel_job(&self, request: Request<v1::JobRequest>) -> Result<Response<v1::CancelJobResponse>, Status> {
         let (by, id) = (principal_of(&request), job_id(request.get_ref())?);
-        let state = self.jobs.cancel(&by, id).await.ok_or_else(|| unknown(id))?;
+        let state = self.jobs.cancel(&by, id).await?.ok_or_else(|| unknown(id))?;
         Ok(Response::new(v1::CancelJobResponse { state: state.as_str().into() }))
     }
 

@@ -20,9 +20,10 @@ pub mod results;
 pub(crate) mod saved;
 
 pub use directory::{Directory, ExecutorEntry, Standing};
-pub(crate) use programs::RunningProgram;
+pub use programs::NotCancelled;
+pub(crate) use programs::{Cancel, RunningProgram};
 
-use crate::driver::history::{History, JobInfo, JobState, StageRecord};
+use crate::driver::history::{History, JobInfo, JobState, Program, StageRecord};
 use crate::driver::saved::{Begun, BegunStage, SavedJobs};
 use crate::files::{Executors, Files};
 use crate::meta::{IdSource, MetaError};
@@ -224,16 +225,26 @@ impl Driver {
         Earlier { takeovers: begun.takeovers, stages: stages.collect() }
     }
 
-    /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. None: no such job.
-    pub async fn cancel(&self, job: JobId, reason: &str) -> Option<JobState> {
-        let at = match self.cancel_program(job, reason).await {
-            true => self.shared.history.job(job, |record| record.program.as_ref()?.last_job()).flatten(),
-            false => Some(job),
-        };
-        if let Some(at) = at {
+    /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. A submission ends with each of its
+    /// jobs, and is cancelled for good when this returns. None: no such job.
+    ///
+    /// # Errors
+    /// A submission that may go on.
+    pub async fn cancel(&self, job: JobId, reason: &str) -> Result<Option<JobState>, NotCancelled> {
+        if let Some(submission) = self.program_of(job) {
+            self.cancel_program(submission, reason).await?;
+        }
+        let history = &self.shared.history;
+        let at = history.job(job, |record| record.program.as_ref().map_or(Some(job), Program::last_job));
+        // A submission's statement has been dropped; this waits until the machine knows. A job may not have come to the history yet.
+        if let Some(at) = at.unwrap_or(Some(job)) {
             self.cancel_job(at, reason).await;
         }
-        self.shared.history.job(job, |record| record.state)
+        match history.job(job, |record| (record.state, record.program.is_some())) {
+            // This primary has left it to the next one.
+            Some((state, true)) if !state.has_ended() => Err(NotCancelled),
+            found => Ok(found.map(|(state, _)| state)),
+        }
     }
 
     async fn cancel_job(&self, job: JobId, reason: &str) {

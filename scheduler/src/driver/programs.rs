@@ -1,65 +1,121 @@
-//! Programs while they run: cancelled like the jobs that they consist of, and recorded beside them.
+//! Submissions while they run: cancelled like the jobs that they consist of, and recorded beside them.
 
-use super::{Driver, Ended};
+use super::Driver;
 use crate::driver::history::{JobInfo, JobState, Moment};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use windlass_core::ids::JobId;
+use windlass_core::programs::Reply;
 use windlass_core::time::Instant;
+
+/// Cancellations that may wait for one submission before those who ask for more wait too.
+const CANCELS: usize = 16;
+
+/// The submission was not cancelled for good: it may go on, here or under the next leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("that the submission is cancelled could not be noted in the metadata store, so it may go on: cancel it again")]
+pub struct NotCancelled;
 
 #[derive(Default)]
 pub(super) struct Programs {
     running: Mutex<BTreeMap<JobId, Signals>>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Signals {
-    cancelled: Ended,
+    cancels: mpsc::Sender<Cancel>,
     over: CancellationToken,
 }
 
-/// Held by who runs the program; the program is over when it is dropped.
+/// Somebody asks that a submission ends.
+#[derive(Debug)]
+pub(crate) struct Cancel {
+    pub reason: String,
+    /// Told what the submission's machine answers.
+    pub answer: oneshot::Sender<Reply>,
+}
+
+/// Held by whoever runs the submission; nothing of it runs here any more when it is dropped.
 pub(crate) struct RunningProgram {
     driver: Driver,
     pub(crate) id: JobId,
-    signals: Signals,
+    cancels: mpsc::Receiver<Cancel>,
+    over: CancellationToken,
 }
 
 impl Driver {
-    /// `submitted_ms`: when it was accepted, perhaps by an earlier leader.
-    pub(crate) fn begin_program(&self, id: JobId, info: JobInfo, statements: u32, submitted_ms: u64) -> RunningProgram {
-        let signals = Signals::default();
-        self.shared.programs.running.lock().insert(id, signals.clone());
-        self.shared.history.program_started(now(), id, info, statements, submitted_ms);
-        RunningProgram { driver: self.clone(), id, signals }
+    /// A submission that can be cancelled from here on.
+    pub(crate) fn begin_program(&self, id: JobId) -> RunningProgram {
+        let (sender, cancels) = mpsc::channel(CANCELS);
+        let over = CancellationToken::new();
+        let signals = Signals { cancels: sender, over: over.clone() };
+        self.shared.programs.running.lock().insert(id, signals);
+        RunningProgram { driver: self.clone(), id, cancels, over }
     }
 
-    /// Waits until the program is over. False: there is none that runs.
-    pub(super) async fn cancel_program(&self, id: JobId, reason: &str) -> bool {
-        let Some(signals) = self.shared.programs.running.lock().get(&id).cloned() else { return false };
-        signals.cancelled.end(reason);
+    /// Asks a submission to end, and waits until nothing of it runs here. Nothing happens where there is none.
+    pub(super) async fn cancel_program(&self, id: JobId, reason: &str) -> Result<(), NotCancelled> {
+        let Some(signals) = self.shared.programs.running.lock().get(&id).cloned() else { return Ok(()) };
+        let (answer, answered) = oneshot::channel();
+        // One that has ended meanwhile does not hear it.
+        let heard = signals.cancels.send(Cancel { reason: reason.to_string(), answer }).await.is_ok();
+        if heard && let Ok(Reply::NotCancelled) = answered.await {
+            return Err(NotCancelled);
+        }
         signals.over.cancelled().await;
-        true
+        Ok(())
+    }
+
+    /// The submission that ends when `job` is cancelled: the job itself, or the one that it is part of and has not ended.
+    pub(super) fn program_of(&self, job: JobId) -> Option<JobId> {
+        let of =
+            |program: bool, part_of: Option<(JobId, u32)>| if program { Some(job) } else { part_of.map(|of| of.0) };
+        let live = self.shared.history.job(job, |record| {
+            (!record.state.has_ended()).then(|| of(record.program.is_some(), record.info.part_of)).flatten()
+        });
+        live.flatten()
     }
 }
 
 impl RunningProgram {
-    /// Comes back with the reason when somebody cancels it.
-    pub async fn cancelled(&self) -> String {
-        let Ended { token, reason } = &self.signals.cancelled;
-        token.cancelled().await;
-        reason.get().cloned().unwrap_or_default()
+    /// Comes back when somebody cancels it.
+    pub async fn cancelled(&mut self) -> Cancel {
+        match self.cancels.recv().await {
+            Some(cancel) => cancel,
+            // The other end lies in the driver for as long as this lives.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// It is listed from here on. `submitted_ms`: when it was accepted, perhaps by an earlier leader.
+    pub fn listed(&self, info: JobInfo, statements: u32, submitted_ms: u64) {
+        self.driver.shared.history.program_started(now(), self.id, info, statements, submitted_ms);
     }
 
     pub fn at(&self, statement: u32, text: &str) {
         self.driver.shared.history.program_at(now(), self.id, statement, text);
     }
 
+    pub fn waits(&self, statement: u32, long: Duration) {
+        self.driver.shared.history.program_waits(now(), self.id, statement, long);
+    }
+
+    /// What the metadata store has to keep when it has ended so: a key and its value. `None`: no records are kept.
+    pub fn record(&self, state: JobState, error: Option<String>) -> Option<(String, Bytes)> {
+        let shared = &self.driver.shared;
+        let record = shared.history.program_ending(now(), self.id, state, error)?;
+        Some((shared.saved.as_ref()?.recorded_elsewhere(self.id), record))
+    }
+
+    /// It has ended, and its record is in the store.
     pub fn ended(&self, state: JobState, error: Option<String>) {
-        let ended = self.driver.shared.history.program_ended(now(), self.id, state, error);
-        if let (Some(saved), Some((record, forgotten))) = (&self.driver.shared.saved, ended) {
-            saved.record(self.id, record);
+        let forgotten = self.driver.shared.history.program_ended(now(), self.id, state, error);
+        if let Some(saved) = &self.driver.shared.saved {
             forgotten.into_iter().for_each(|job| saved.forget(job));
         }
     }
@@ -68,11 +124,11 @@ impl RunningProgram {
 impl Drop for RunningProgram {
     fn drop(&mut self) {
         self.driver.shared.programs.running.lock().remove(&self.id);
-        self.signals.over.cancel();
+        self.over.cancel();
     }
 }
 
-/// A program has no stages, whose times would be told by the machine's clock.
+/// A submission has no stages, whose times would be told by the machine's clock.
 fn now() -> Moment {
     Moment::new(Instant::default())
 }

@@ -166,6 +166,13 @@ impl SavedJobs {
         self.wake.notify_one();
     }
 
+    /// The key of a record that the caller writes together with something else.
+    pub fn recorded_elsewhere(&self, job: JobId) -> String {
+        let key = key_of(job);
+        self.state.lock().recorded.insert(key.clone());
+        key
+    }
+
     /// Nobody lists the job any more.
     pub fn forget(&self, job: JobId) {
         let key = key_of(job);

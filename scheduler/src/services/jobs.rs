@@ -3,6 +3,7 @@
 use crate::driver::Driver;
 use crate::driver::history::{History, JobRecord, Program, StageRecord, brief};
 pub use crate::driver::history::{JobState, StageState};
+use crate::errors::QueryError;
 use futures::{Stream, stream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,13 +137,18 @@ impl Jobs {
         self.history().log(id)
     }
 
-    /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. `None`: there is no such job.
-    pub async fn cancel(&self, by: &Principal, id: JobId) -> Option<JobState> {
+    /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. A submission ends with each of its
+    /// jobs. `None`: there is no such job.
+    ///
+    /// # Errors
+    /// A submission whose cancellation could not be made durable, so that it may go on.
+    pub async fn cancel(&self, by: &Principal, id: JobId) -> Result<Option<JobState>, QueryError> {
         let reason = match by.name() {
             "" => "by request".to_string(),
             name => format!("by request of {name}"),
         };
-        self.driver.cancel(id, &reason).await
+        // Who leads then can be asked again.
+        self.driver.cancel(id, &reason).await.map_err(|error| QueryError::NotLeading(error.to_string()))
     }
 
     /// Returns how many jobs are in each state. Submissions are not among them, but the jobs that they consist of.

@@ -74,7 +74,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-use tries::Try;
 use windlass_core::ids::JobId;
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
@@ -142,6 +141,8 @@ pub struct Info {
     pub sent: Sent,
     /// The submission that it is a statement of, and which of them, from 0.
     pub part_of: Option<(JobId, u32)>,
+    /// Whether whoever sends it again counts how often it was begun.
+    pub is_counted: bool,
 }
 
 /// A statement that has run.
@@ -290,7 +291,8 @@ impl Statements {
         (Info { started: Some(patience.until_started(info.started.clone())), ..info.clone() }, patience)
     }
 
-    /// Runs a statement unless an earlier try of it has had its effect, or as many primaries as may have died of it.
+    /// Runs a statement unless an earlier try of it has had its effect, or as many primaries as may have died of it where nobody else counts
+    /// them.
     async fn once<'a, R>(&'a self, info: &Info, run: R) -> Result<Execution, QueryError>
     where
         R: FnOnce(Info) -> BoxFuture<'a, Result<Execution, QueryError>>,
@@ -302,9 +304,10 @@ impl Statements {
         if let Some(done) = self.done(query).await? {
             return Ok(done);
         }
-        let tried = Try::begin(self.inner.catalog.store(), query).await?;
-        let ended = run(tried.noted_in(info)).await;
-        tried.ended(&ended).await;
+        let ended = match info.is_counted {
+            true => run(info.clone()).await,
+            false => tries::counted(self.inner.catalog.store(), query, info, run).await,
+        };
         match ended {
             // An earlier try that was just being made durable here is what it met.
             Err(error) => self.done(query).await?.ok_or(error),

@@ -552,8 +552,10 @@ mod tests {
         history.apply(at(4_000), &Fact::JobEnded { job: JobId(2), error: None }, None);
         assert_eq!((history.count(JobState::Running), history.count(JobState::Queued)), (0, 1), "its jobs count");
         history.note_live(at(5_000), "an executor was lost");
-        let (stored, _) =
-            history.program_ended(at(6_000), program, JobState::Failed, Some("b is wrong".into())).unwrap();
+        let (state, error) = (JobState::Failed, Some("b is wrong".to_string()));
+        let stored = history.program_ending(at(6_000), program, state, error.clone()).unwrap();
+        assert_eq!(history.job(program, |record| record.state), Some(JobState::Running), "the store comes first");
+        history.program_ended(at(6_000), program, state, error);
         let show = |record: &JobRecord| {
             assert!(record.own_stages().is_empty());
             (record.state, record.tasks(), record.program.clone(), record.error.clone())

@@ -6,6 +6,7 @@ use super::{History, Inner, JobInfo, JobRecord, JobState, Log, Moment, StageReco
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 use windlass_core::ids::JobId;
 
 /// What a program consists of.
@@ -64,22 +65,38 @@ impl History {
         self.changed();
     }
 
-    /// Returns the record as it is to be stored, and the jobs that are forgotten for it.
-    pub(crate) fn program_ended(
+    /// Primaries have not lived to run the statement.
+    pub(crate) fn program_waits(&self, now: Moment, id: JobId, statement: u32, long: Duration) {
+        self.inner.lock().update(id, |record| {
+            let (number, seconds) = (statement + 1, long.as_secs());
+            record
+                .log(now, format_args!("statement {number} waits for {seconds} s: primaries have not lived to run it"));
+        });
+        self.changed();
+    }
+
+    /// Returns the record as it is to be stored before the program has ended so.
+    pub(crate) fn program_ending(
         &self,
         now: Moment,
         id: JobId,
         state: JobState,
         error: Option<String>,
-    ) -> Option<(Bytes, Vec<JobId>)> {
-        let mut inner = self.inner.lock();
-        let record = inner.jobs.get_mut(&id)?;
+    ) -> Option<Bytes> {
+        let mut record = self.inner.lock().jobs.get(&id)?.clone();
         record.end(now, state, error);
-        let stored = record.store();
+        Some(record.store())
+    }
+
+    /// Returns the jobs that are forgotten for it.
+    pub(crate) fn program_ended(&self, now: Moment, id: JobId, state: JobState, error: Option<String>) -> Vec<JobId> {
+        let mut inner = self.inner.lock();
+        let Some(record) = inner.jobs.get_mut(&id) else { return Vec::new() };
+        record.end(now, state, error);
         let forgotten = inner.has_ended(id);
         drop(inner);
         self.changed();
-        Some((stored, forgotten))
+        forgotten
     }
 }
 
