@@ -2,7 +2,7 @@
 
 use super::Driver;
 use crate::driver::history::{JobInfo, JobState, Moment};
-use bytes::Bytes;
+use crate::meta::Update;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -58,6 +58,11 @@ impl Driver {
         RunningProgram { driver: self.clone(), id, cancels, over }
     }
 
+    /// A submission has no stages, whose times would be told by the machine's clock.
+    fn now(&self) -> Moment {
+        Moment { at: Instant::default(), wall_ms: self.shared.config.clock.wall_ms() }
+    }
+
     /// Asks a submission to end, and waits until nothing of it runs here. Nothing happens where there is none.
     pub(super) async fn cancel_program(&self, id: JobId, reason: &str) -> Result<(), NotCancelled> {
         let Some(signals) = self.shared.programs.running.lock().get(&id).cloned() else { return Ok(()) };
@@ -94,27 +99,27 @@ impl RunningProgram {
 
     /// It is listed from here on. `submitted_ms`: when it was accepted, perhaps by an earlier leader.
     pub fn listed(&self, info: JobInfo, statements: u32, submitted_ms: u64) {
-        self.driver.shared.history.program_started(now(), self.id, info, statements, submitted_ms);
+        self.driver.shared.history.program_started(self.driver.now(), self.id, info, statements, submitted_ms);
     }
 
     pub fn at(&self, statement: u32, text: &str) {
-        self.driver.shared.history.program_at(now(), self.id, statement, text);
+        self.driver.shared.history.program_at(self.driver.now(), self.id, statement, text);
     }
 
     pub fn waits(&self, statement: u32, long: Duration) {
-        self.driver.shared.history.program_waits(now(), self.id, statement, long);
+        self.driver.shared.history.program_waits(self.driver.now(), self.id, statement, long);
     }
 
-    /// What the metadata store has to keep when it has ended so: a key and its value. `None`: no records are kept.
-    pub fn record(&self, state: JobState, error: Option<String>) -> Option<(String, Bytes)> {
+    /// What the metadata store has to keep when it has ended so. `None`: no records are kept.
+    pub fn record(&self, state: JobState, error: Option<String>) -> Option<Update> {
         let shared = &self.driver.shared;
-        let record = shared.history.program_ending(now(), self.id, state, error)?;
-        Some((shared.saved.as_ref()?.recorded_elsewhere(self.id), record))
+        let record = shared.history.program_ending(self.driver.now(), self.id, state, error)?;
+        Some(shared.saved.as_ref()?.update(self.id, record))
     }
 
     /// It has ended, and its record is in the store.
     pub fn ended(&self, state: JobState, error: Option<String>) {
-        let forgotten = self.driver.shared.history.program_ended(now(), self.id, state, error);
+        let forgotten = self.driver.shared.history.program_ended(self.driver.now(), self.id, state, error);
         if let Some(saved) = &self.driver.shared.saved {
             forgotten.into_iter().for_each(|job| saved.forget(job));
         }
@@ -126,9 +131,4 @@ impl Drop for RunningProgram {
         self.driver.shared.programs.running.lock().remove(&self.id);
         self.over.cancel();
     }
-}
-
-/// A submission has no stages, whose times would be told by the machine's clock.
-fn now() -> Moment {
-    Moment::new(Instant::default())
 }

@@ -12,8 +12,8 @@ use super::runs::Runs;
 use crate::driver::Driver;
 use crate::errors::QueryError;
 use crate::meta::keys::submissions::{self as keys, Submission};
+use crate::meta::MetaStore;
 use crate::meta::keys::tries;
-use crate::meta::{MetaStore, wall_ms};
 use crate::statements::Statements;
 use crate::statements::sessions::Session;
 use parking_lot::Mutex;
@@ -98,7 +98,7 @@ impl Submissions {
     /// The statements cannot be read, the first of them fails, or there are too many submissions.
     pub async fn submit(&self, by: &Principal, script: Script) -> Result<JobId, QueryError> {
         let shared = &self.shared;
-        let id = uuid::Uuid::new_v4().simple().to_string();
+        let id = shared.statements.catalog().ids().name();
         let session = shared.session(&id, by, &script.options)?;
         let texts = shared.statements.split(&session, &script.sql).await?;
         if texts.is_empty() {
@@ -107,7 +107,7 @@ impl Submissions {
         let under_way = self.enter(&id, by)?;
         let job = shared.driver.next_job();
         let Script { name, options, .. } = script;
-        let (user, submitted_ms) = (by.name().to_string(), wall_ms());
+        let (user, submitted_ms) = (by.name().to_string(), shared.statements.catalog().clock().wall_ms());
         let machine = Program::new(texts.len() as u32);
         let submission = Submission { texts, name, options, user, job: job.0, submitted_ms };
         let (submitter, accepted) = oneshot::channel();

@@ -5,9 +5,9 @@
 //! reasons while a long statement runs. Statements of submissions are counted by the submission's machine in the same way.
 
 use super::{Execution, Info};
+use crate::clock::Clock;
 use crate::errors::QueryError;
 use crate::meta::keys::tries::{self as keys, Noted};
-use crate::meta::wall_ms;
 use crate::meta::{MetaStore, Transaction};
 use futures::future::BoxFuture;
 use std::sync::Arc;
@@ -26,11 +26,12 @@ pub(crate) fn exhausted(Tries { begun, unplanned }: Tries) -> QueryError {
 /// Runs a statement that was begun by an earlier primary, unless enough of them were.
 pub(super) async fn counted<'a>(
     store: &Arc<dyn MetaStore>,
+    clock: &Clock,
     query: &str,
     info: &Info,
     run: impl FnOnce(Info) -> BoxFuture<'a, Result<Execution, QueryError>>,
 ) -> Result<Execution, QueryError> {
-    let mut tried = Try::begin(store, query).await?;
+    let mut tried = Try::begin(store, clock, query).await?;
     let planned = Arc::new(Notify::new());
     let mut running = run(telling(&planned, info));
     let ended = tokio::select! {
@@ -58,15 +59,16 @@ fn telling(planned: &Arc<Notify>, info: &Info) -> Info {
 /// A statement that was begun by an earlier primary, begun again.
 struct Try {
     store: Arc<dyn MetaStore>,
+    clock: Clock,
     query: String,
     tries: Tries,
 }
 
 impl Try {
     /// Counts one more. An error: there were enough.
-    async fn begin(store: &Arc<dyn MetaStore>, query: &str) -> Result<Self, QueryError> {
+    async fn begin(store: &Arc<dyn MetaStore>, clock: &Clock, query: &str) -> Result<Self, QueryError> {
         let tries = Tries::again(keys::find(store.as_ref(), query).await?).map_err(exhausted)?;
-        let begun = Self { store: Arc::clone(store), query: query.to_string(), tries };
+        let begun = Self { store: Arc::clone(store), clock: clock.clone(), query: query.to_string(), tries };
         begun.write().await?;
         Ok(begun)
     }
@@ -90,11 +92,7 @@ impl Try {
     }
 
     async fn write(&self) -> Result<(), QueryError> {
-        self.write_as_of(wall_ms()).await
-    }
-
-    async fn write_as_of(&self, at_ms: u64) -> Result<(), QueryError> {
-        let noted = Noted { tries: self.tries, at_ms };
+        let noted = Noted { tries: self.tries, at_ms: self.clock.wall_ms() };
         Ok(self.store.commit(keys::put(Transaction::default(), &self.query, &noted)).await?)
     }
 }
@@ -103,37 +101,42 @@ impl Try {
 mod tests {
     use super::*;
     use crate::meta::MemoryStore;
+    use std::time::Duration;
+
+    async fn begin(store: &Arc<dyn MetaStore>, query: &str) -> Result<Try, QueryError> {
+        Try::begin(store, &Clock::system(), query).await
+    }
 
     #[tokio::test]
     async fn a_statement_that_primaries_die_of_is_refused() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
         for unplanned in [2, 3] {
-            assert_eq!(Try::begin(&store, "a/b").await.unwrap().tries.unplanned, unplanned);
+            assert_eq!(begin(&store, "a/b").await.unwrap().tries.unplanned, unplanned);
         }
-        let refused = Try::begin(&store, "a/b").await.err().unwrap().to_string();
+        let refused = begin(&store, "a/b").await.err().unwrap().to_string();
         assert!(
             refused.contains("3 primaries began this statement") && refused.contains("not begun again"),
             "{refused}"
         );
-        assert!(Try::begin(&store, "another").await.is_ok());
+        assert!(begin(&store, "another").await.is_ok());
     }
 
     #[tokio::test]
     async fn a_statement_that_was_planned_may_be_begun_many_times() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
         for _ in 0..windlass_core::programs::BEGUN - 1 {
-            Try::begin(&store, "q").await.unwrap().planned().await;
+            begin(&store, "q").await.unwrap().planned().await;
         }
-        assert!(Try::begin(&store, "q").await.is_err());
+        assert!(begin(&store, "q").await.is_err());
     }
 
     /// However soon after its job began a statement ends, what is noted of the one is written before what is noted of the other.
     #[tokio::test]
     async fn what_was_planned_is_noted_while_it_runs_and_forgotten_after() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
-        let info = Info::default();
+        let (info, clock) = (Info::default(), Clock::system());
         let run = async |waits: bool, left: bool| {
-            let ended = counted(&store, "q", &info, |info| {
+            let ended = counted(&store, &clock, "q", &info, |info| {
                 let store = Arc::clone(&store);
                 Box::pin(async move {
                     (info.started.unwrap())(JobId(1));
@@ -155,16 +158,21 @@ mod tests {
     #[tokio::test]
     async fn what_is_over_is_forgotten() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
-        Try::begin(&store, "q").await.unwrap().ended(&Ok(Execution::empty())).await;
-        let failed = Try::begin(&store, "r").await.unwrap();
+        begin(&store, "q").await.unwrap().ended(&Ok(Execution::empty())).await;
+        let failed = begin(&store, "r").await.unwrap();
         failed.ended(&Err(QueryError::Invalid("no".to_string()))).await;
-        assert_eq!(store.range("tries/").await.unwrap().len(), 0);
-        let left = Try::begin(&store, "s").await.unwrap();
+        assert_eq!(store.range("").await.unwrap().len(), 0);
+        let left = begin(&store, "s").await.unwrap();
         left.ended(&Err(QueryError::NotLeading("moved".to_string()))).await;
-        assert_eq!(Try::begin(&store, "s").await.unwrap().tries.unplanned, 1);
-        Try::begin(&store, "t").await.unwrap().write_as_of(0).await.unwrap();
-        keys::forget_old(store.as_ref(), wall_ms()).await.unwrap();
-        let left = store.range("tries/").await.unwrap();
-        assert_eq!(left.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["tries/s"]);
+        assert_eq!(begin(&store, "s").await.unwrap().tries.unplanned, 1);
+        let clock = Clock::system();
+        clock.advance(Duration::from_secs(24 * 3600 - 10));
+        Try::begin(&store, &clock, "t").await.unwrap();
+        let is_known = async |query| keys::find(store.as_ref(), query).await.unwrap().is_some();
+        keys::forget_old(store.as_ref(), clock.wall_ms()).await.unwrap();
+        assert!(is_known("s").await && is_known("t").await);
+        clock.advance(Duration::from_secs(20));
+        keys::forget_old(store.as_ref(), clock.wall_ms()).await.unwrap();
+        assert!(!is_known("s").await && is_known("t").await);
     }
 }

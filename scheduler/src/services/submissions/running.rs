@@ -7,7 +7,7 @@ use crate::driver::{Cancel, RunningProgram};
 use crate::errors::QueryError;
 use crate::meta::keys::submissions::{self as keys, Submission};
 use crate::meta::keys::tries::{self as keys_of_tries, Noted};
-use crate::meta::{MetaError, Transaction, wall_ms};
+use crate::meta::{MetaError, Transaction};
 use crate::services::jobs::JobState;
 use crate::services::runs::Ask;
 use crate::statements::sessions::Session;
@@ -22,7 +22,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use windlass_core::access::Principal;
 use windlass_core::ids::JobId;
-use windlass_core::job::Terms;
+use windlass_core::job::{Retention, Terms};
 use windlass_core::programs::{
     Change, Effect, Ended, Event, Fact, HESITATION, Outcome, Output, Program, Reply, Restored, Said, Why,
 };
@@ -202,14 +202,14 @@ impl Running {
             Change::Put => keys::put(transaction, id, &self.submission),
             Change::Position(position) => keys::put_position(transaction, id, position),
             Change::Tries { statement, tries } => {
-                let noted = Noted { tries, at_ms: wall_ms() };
+                let noted = Noted { tries, at_ms: self.shared.statements.catalog().clock().wall_ms() };
                 keys_of_tries::put(transaction, &query_of(id, statement), &noted)
             }
             Change::ForgetTries { statement } => keys_of_tries::delete(transaction, &query_of(id, statement)),
             Change::Record(outcome) => {
                 let (state, error) = self.told(outcome);
                 match self.program.record(state, error) {
-                    Some((key, record)) => transaction.put(key, record),
+                    Some(record) => transaction.with(record),
                     None => transaction,
                 }
             }
@@ -252,6 +252,7 @@ impl Running {
             sent: if again { Sent::Again } else { Sent::First },
             part_of: Some((self.program.id, statement)),
             started: Some(Arc::new(move |_| planned.notify_one())),
+            retention: Retention::User,
             is_counted: true,
         };
         let run = self.shared.runs.attach(&session.user, session, Ask::sql(text), info, None);
