@@ -171,7 +171,7 @@ fn summary(job: &JobView) -> Value {
         "tasks_running": job.tasks.running,
         "rows": job.rows,
         "bytes": job.bytes,
-        "part_of": job.part_of.map(|program| program.to_string()),
+        "part_of": job.part_of.map(|submission| submission.to_string()),
     })
 }
 
@@ -198,12 +198,12 @@ fn detail(detail: &JobDetail) -> Value {
         .collect();
     let mut job = summary(&detail.job);
     job["stages"] = Value::Array(stages);
-    if let Some(program) = &detail.program {
-        let jobs = program.jobs.iter();
+    if let Some(submission) = &detail.submission {
+        let jobs = submission.jobs.iter();
         let jobs = jobs.map(|(statement, job)| json!({ "statement": statement, "job": job.to_string() }));
-        job["program"] = json!({
-            "statements": program.statements,
-            "statement": program.begun,
+        job["submission"] = json!({
+            "statements": submission.statements,
+            "statement": submission.begun,
             "jobs": jobs.collect::<Vec<_>>(),
         });
     }
@@ -418,8 +418,8 @@ mod tests {
         let names: Vec<&Value> = list["jobs"].as_array().unwrap().iter().map(|job| &job["name"]).collect();
         assert!(names.contains(&&"nightly".into()), "{names:?}");
         let (_, submission) = serving.json("GET", &format!("/api/v1/jobs/{id}")).await;
-        assert_eq!((&submission["user"], &submission["program"]["statements"]), (&"ann".into(), &1.into()));
-        let part = submission["program"]["jobs"][0]["job"].as_str().unwrap();
+        assert_eq!((&submission["user"], &submission["submission"]["statements"]), (&"ann".into(), &1.into()));
+        let part = submission["submission"]["jobs"][0]["job"].as_str().unwrap();
         let (_, job) = serving.json("GET", &format!("/api/v1/jobs/{part}")).await;
         assert_eq!((&job["part_of"], &job["user"]), (&Value::from(id.clone()), &"ann".into()));
         let stages = job["stages"].as_array().unwrap();

@@ -1,6 +1,6 @@
 //! Statements that nobody waits for, each submission in a session of its own. A primary that takes over, or starts again, goes on with them.
 //!
-//! What happens when is decided by [`windlass_core::programs`], one machine for each submission; `running` does what it asks for.
+//! What happens when is decided by [`windlass_core::submissions`], one machine for each submission; `running` does what it asks for.
 //!
 //! To those who list jobs a submission is one, under the id that the submitter was given, and its statements are jobs besides.
 
@@ -11,8 +11,8 @@ mod tests;
 use super::runs::Runs;
 use crate::driver::Driver;
 use crate::errors::QueryError;
-use crate::meta::keys::submissions::{self as keys, Submission};
 use crate::meta::MetaStore;
+use crate::meta::keys::submissions::{self as keys, Submission};
 use crate::meta::keys::tries;
 use crate::statements::Statements;
 use crate::statements::sessions::Session;
@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use windlass_core::access::Principal;
 use windlass_core::ids::JobId;
-use windlass_core::programs::Program;
+use windlass_core::submissions::Submission as Machine;
 
 /// The name of one statement of a submission.
 fn query_of(id: &str, statement: u32) -> String {
@@ -108,7 +108,7 @@ impl Submissions {
         let job = shared.driver.next_job();
         let Script { name, options, .. } = script;
         let (user, submitted_ms) = (by.name().to_string(), shared.statements.catalog().clock().wall_ms());
-        let machine = Program::new(texts.len() as u32);
+        let machine = Machine::new(texts.len() as u32);
         let submission = Submission { texts, name, options, user, job: job.0, submitted_ms };
         let (submitter, accepted) = oneshot::channel();
         let running = Running::new(shared, under_way, submission, machine);
@@ -127,7 +127,7 @@ impl Submissions {
         for (id, (submission, position)) in found {
             let under_way = self.note(&id, &Principal::user(&submission.user));
             let tried = tries.get(&query_of(&id, position.next)).copied();
-            let machine = Program::found(submission.texts.len() as u32, position, tried);
+            let machine = Machine::found(submission.texts.len() as u32, position, tried);
             tracing::info!(job = %JobId(submission.job), statement = position.next, "going on with a submission");
             Running::new(&self.shared, under_way, submission, machine).start();
         }

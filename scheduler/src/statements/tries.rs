@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use windlass_core::ids::JobId;
-use windlass_core::programs::Tries;
+use windlass_core::submissions::Tries;
 
 /// Why a statement is not begun again.
 pub(crate) fn exhausted(Tries { begun, unplanned }: Tries) -> QueryError {
@@ -124,7 +124,7 @@ mod tests {
     #[tokio::test]
     async fn a_statement_that_was_planned_may_be_begun_many_times() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
-        for _ in 0..windlass_core::programs::BEGUN - 1 {
+        for _ in 0..windlass_core::submissions::BEGUN - 1 {
             begin(&store, "q").await.unwrap().planned().await;
         }
         assert!(begin(&store, "q").await.is_err());

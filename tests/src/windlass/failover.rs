@@ -356,7 +356,7 @@ async fn the_next_leader_goes_on_with_what_was_submitted() {
     let detail = until_ended(&session, job).await;
     assert_eq!((detail.summary.state, detail.summary.error.as_str()), (JobState::Finished, ""));
     let mut statements: Vec<u32> =
-        detail.program.expect("it is a submission").jobs.iter().map(|job| job.statement).collect();
+        detail.submission.expect("it is a submission").jobs.iter().map(|job| job.statement).collect();
     statements.dedup();
     assert_eq!(statements, [2, 3, 4, 5], "each statement but SET has jobs, those under earlier leaders among them");
     assert_eq!(count(&session, "t").await.expect("t is there"), 3);

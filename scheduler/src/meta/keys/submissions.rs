@@ -4,7 +4,7 @@ use super::{decode, encode};
 use crate::meta::{MetaError, MetaStore, Transaction};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use windlass_core::programs::Position;
+use windlass_core::submissions::Position;
 
 const PREFIX: &str = "submission/";
 const NEXT: &str = "/next";

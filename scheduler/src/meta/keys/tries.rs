@@ -5,7 +5,7 @@ use crate::meta::{MetaError, MetaStore, Transaction, segment, unsegment};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use windlass_core::programs::Tries;
+use windlass_core::submissions::Tries;
 
 const PREFIX: &str = "tries/";
 /// Longer than clients look for a leader, and submissions wait for one.

@@ -3,7 +3,7 @@
 
 use super::{Shared, UnderWay, query_of};
 use crate::driver::history::JobInfo;
-use crate::driver::{Cancel, RunningProgram};
+use crate::driver::{Cancel, RunningSubmission};
 use crate::errors::QueryError;
 use crate::meta::keys::submissions::{self as keys, Submission};
 use crate::meta::keys::tries::{self as keys_of_tries, Noted};
@@ -23,8 +23,8 @@ use tokio::time::Instant;
 use windlass_core::access::Principal;
 use windlass_core::ids::JobId;
 use windlass_core::job::{Retention, Terms};
-use windlass_core::programs::{
-    Change, Effect, Ended, Event, Fact, HESITATION, Outcome, Output, Program, Reply, Restored, Said, Why,
+use windlass_core::submissions::{
+    Change, Effect, Ended, Event, Fact, HESITATION, Outcome, Output, Reply, Restored, Said, Submission as Machine, Why,
 };
 use windlass_core::time;
 
@@ -35,8 +35,8 @@ pub(super) struct Running {
     under_way: UnderWay,
     submission: Submission,
     /// To those who list it and cancel it.
-    program: RunningProgram,
-    machine: Program,
+    shown: RunningSubmission,
+    machine: Machine,
     /// Zero of the machine's clock.
     began: Instant,
     /// Absent until it is restored.
@@ -63,11 +63,11 @@ enum Done {
 }
 
 impl Running {
-    pub fn new(shared: &Arc<Shared>, under_way: UnderWay, submission: Submission, machine: Program) -> Self {
+    pub fn new(shared: &Arc<Shared>, under_way: UnderWay, submission: Submission, machine: Machine) -> Self {
         Running {
             shared: Arc::clone(shared),
             under_way,
-            program: shared.driver.begin_program(JobId(submission.job)),
+            shown: shared.driver.begin_submission(JobId(submission.job)),
             submission,
             machine,
             began: Instant::now(),
@@ -143,7 +143,7 @@ impl Running {
         };
         let done = tokio::select! {
             biased;
-            Cancel { reason, answer } = self.program.cancelled() => {
+            Cancel { reason, answer } = self.shown.cancelled() => {
                 self.reason = Some(reason);
                 self.cancels.push_back(answer);
                 return Event::Cancel;
@@ -191,7 +191,7 @@ impl Running {
             MetaError::NotLeading { .. } | MetaError::Unknown { .. } => Said::LeftToNext,
             MetaError::Conflict { .. } | MetaError::Store { .. } | MetaError::Corrupt { .. } => Said::Refused,
         };
-        tracing::info!(job = %self.program.id, %error, "a step of a submission could not be stored");
+        tracing::info!(job = %self.shown.id, %error, "a step of a submission could not be stored");
         self.trouble = Some(error.into());
         said
     }
@@ -208,7 +208,7 @@ impl Running {
             Change::ForgetTries { statement } => keys_of_tries::delete(transaction, &query_of(id, statement)),
             Change::Record(outcome) => {
                 let (state, error) = self.told(outcome);
-                match self.program.record(state, error) {
+                match self.shown.record(state, error) {
                     Some(record) => transaction.with(record),
                     None => transaction,
                 }
@@ -250,7 +250,7 @@ impl Running {
             },
             query: Some(query_of(&self.under_way.id, statement)),
             sent: if again { Sent::Again } else { Sent::First },
-            part_of: Some((self.program.id, statement)),
+            part_of: Some((self.shown.id, statement)),
             started: Some(Arc::new(move |_| planned.notify_one())),
             retention: Retention::User,
             is_counted: true,
@@ -274,21 +274,21 @@ impl Running {
 
     fn publish(&self, fact: Fact) {
         let Submission { texts, name, user, submitted_ms, .. } = &self.submission;
-        let job = self.program.id;
+        let job = self.shown.id;
         match fact {
             Fact::Stored => {
                 let terms = Terms { user: user.clone(), ..Terms::default() };
                 let (name, statement) = (name.clone(), texts.join(";\n"));
                 let info = JobInfo { name, statement, terms, ..JobInfo::default() };
-                self.program.listed(info, texts.len() as u32, *submitted_ms);
+                self.shown.listed(info, texts.len() as u32, *submitted_ms);
             }
             Fact::At { statement } => {
                 let text = texts.get(statement as usize).map(String::as_str).unwrap_or_default();
-                self.program.at(statement, text);
+                self.shown.at(statement, text);
             }
             Fact::Hesitates { statement } => {
                 tracing::warn!(%job, statement, "a submission that primaries have not lived to run waits");
-                self.program.waits(statement, HESITATION);
+                self.shown.waits(statement, HESITATION);
             }
             Fact::Left => tracing::info!(%job, "a submission waits for the next leader"),
             Fact::Ended(outcome) => {
@@ -296,7 +296,7 @@ impl Running {
                 if let Some(error) = &error {
                     tracing::info!(%job, error, "a submission has failed");
                 }
-                self.program.ended(state, error);
+                self.shown.ended(state, error);
             }
             Fact::NotRecorded(outcome) => {
                 let error = self.told(outcome).1;

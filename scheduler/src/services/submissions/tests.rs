@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use windlass_core::programs::{HESITATION, Position};
+use windlass_core::submissions::{HESITATION, Position};
 use windlass_proto::pass::KeyRing;
 
 /// More than anything here takes, so that a hang is a failure.

@@ -111,7 +111,7 @@ pub enum Event {
     Cancel,
     /// This primary stops. To be told when nothing is being stored.
     Leave,
-    /// The deadline that [`Program::next_deadline`] named has come.
+    /// The deadline that [`Submission::next_deadline`] named has come.
     Tick,
 }
 
@@ -242,7 +242,7 @@ pub enum Fact {
 
 /// One submission. See the module for its states.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
+pub struct Submission {
     statements: u32,
     position: Position,
     /// Of the statement at `position.next`.
@@ -307,19 +307,19 @@ enum Before {
     },
 }
 
-impl Program {
+impl Submission {
     /// So many statements, at least one, that were handed over just now.
     pub fn new(statements: u32) -> Self {
-        Program { submitter_waits: true, ..Program::at(statements, Position::default(), None, State::New) }
+        Submission { submitter_waits: true, ..Submission::at(statements, Position::default(), None, State::New) }
     }
 
     /// One that an earlier leader left. `tries`: of the statement at `position.next`, as they are stored.
     pub fn found(statements: u32, position: Position, tries: Option<Tries>) -> Self {
-        Program::at(statements, position, tries, State::Found)
+        Submission::at(statements, position, tries, State::Found)
     }
 
     fn at(statements: u32, position: Position, tries: Option<Tries>, state: State) -> Self {
-        Program { statements, position, tries, state, submitter_waits: false, cancels_waiting: 0 }
+        Submission { statements, position, tries, state, submitter_waits: false, cancels_waiting: 0 }
     }
 
     pub fn position(&self) -> Position {

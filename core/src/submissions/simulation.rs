@@ -64,7 +64,7 @@ struct Truth {
 
 #[derive(Debug)]
 struct Process {
-    machine: Program,
+    machine: Submission,
     output: Output,
     /// The statement that runs, whether it may have happened, and whether its job runs.
     running: Option<(u32, bool, bool)>,
@@ -183,10 +183,10 @@ impl World {
             found_at: None,
         };
         self.truths.insert(id, truth);
-        self.start(id, Program::new(statements))
+        self.start(id, Submission::new(statements))
     }
 
-    fn start(&mut self, id: u64, machine: Program) -> Verdict {
+    fn start(&mut self, id: u64, machine: Submission) -> Verdict {
         let process = Process { machine, output: Output::default(), running: None, stopped: false };
         if let Some(leader) = &mut self.leader {
             leader.processes.insert(id, process);
@@ -205,7 +205,7 @@ impl World {
         for (&id, truth) in self.truths.iter_mut().filter(|(_, truth)| truth.stored) {
             truth.found_at = Some(now);
             let tries = truth.tries.get(&truth.position.next).copied();
-            found.push((id, Program::found(truth.statements, truth.position, tries)));
+            found.push((id, Submission::found(truth.statements, truth.position, tries)));
         }
         for (id, machine) in found {
             self.see("found");
