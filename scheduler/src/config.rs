@@ -7,6 +7,7 @@ use crate::meta::EtcdConfig;
 use crate::primary::PrimaryConfig;
 use crate::primary::cluster::{ClusterConfig, RestConfig};
 use crate::services::HttpFaces;
+use crate::services::submissions::SubmissionsConfig;
 use crate::statements::StatementConfig;
 use crate::statements::sessions::SessionConfig;
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,10 @@ section! {
         queued_jobs: Count = count(DriverConfig::default().scheduler.max_queued_jobs.unwrap_or(usize::MAX));
         /// The same for the jobs of one user.
         queued_jobs_per_user: Count = Count(1_000);
+        /// Submissions that have not ended. More are refused.
+        submissions: Count = count(SubmissionsConfig::default().max);
+        /// The same for the submissions of one user.
+        submissions_per_user: Count = count(SubmissionsConfig::default().max_per_user);
         /// A statement whose job takes longer fails, whatever its session asks for. "0s": no limit.
         statement_timeout: Span = Span(SchedulerConfig::default().max_job_time.unwrap_or_default());
         /// Fair pools: slots by weight among those that have work, after a minimum share of slots. Inside a pool jobs share its slots in
@@ -285,6 +290,8 @@ impl Primary {
         cluster.warehouse = Some(self.warehouse.clone()).filter(|folder| !folder.is_empty());
         cluster.sessions.idle = self.session_timeout.duration();
         cluster.sessions.options = query.session_options();
+        cluster.submissions =
+            SubmissionsConfig { max: self.submissions.0 as usize, max_per_user: self.submissions_per_user.0 as usize };
         cluster.statements = StatementConfig {
             max_statement_bytes: self.statement_limit.bytes() as usize,
             limits: Limits { depth, size: self.size_limit.0 as usize },

@@ -114,6 +114,12 @@ impl SavedJobs {
         self.wake.notify_one();
     }
 
+    /// The record of a job that has ended, for a caller that writes it together with something else.
+    pub fn update(&self, job: JobId, record: Bytes) -> Update {
+        self.state.lock().recorded.insert(job);
+        jobs::put(job, record)
+    }
+
     /// Nobody lists the job any more.
     pub fn forget(&self, job: JobId) {
         let mut state = self.state.lock();

@@ -338,10 +338,12 @@ async fn assemble(
     let view = ClusterView::new(driver.clone(), rest_url);
     let view = view.with(sessions.clone(), runs.clone(), catalog.clone(), limits);
     let (options, tickets) = (config.sessions.options.clone(), files.tickets().clone());
-    let (settings, of_runs, gate) = (config.submissions, runs.clone(), statements.gate().clone());
+    let (gate, of_submissions) = (statements.gate().clone(), statements.clone());
+    let (settings, stopped) = (config.submissions, stop.clone());
+    let submissions = Submissions::new(settings, runs.clone(), of_submissions, driver, store, options, stopped);
     let services = Services {
         loads: Loads::new(statements.clone(), runs.clone()),
-        submissions: Submissions::new(settings, of_runs, statements.clone(), driver, store, options),
+        submissions,
         catalog: CatalogView::new(statements),
         files: FilesView::new(Wfs::new(Arc::new(files), Handle::current(), None), view.clone(), tickets, unique),
         runs,

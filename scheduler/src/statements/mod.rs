@@ -72,7 +72,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-use tries::Try;
 use windlass_core::ids::JobId;
 use windlass_core::job::Retention;
 use windlass_engine::connector::Registry;
@@ -142,6 +141,8 @@ pub struct Info {
     pub part_of: Option<(JobId, u32)>,
     /// Whether its jobs are a user's.
     pub retention: Retention,
+    /// Whether whoever sends it again counts how often it was begun.
+    pub is_counted: bool,
 }
 
 impl Statements {
@@ -233,7 +234,8 @@ impl Statements {
         (Info { started: Some(patience.until_started(info.started.clone())), ..info.clone() }, patience)
     }
 
-    /// Runs a statement unless an earlier try of it has had its effect, or as many primaries as may have died of it.
+    /// Runs a statement unless an earlier try of it has had its effect, or as many primaries as may have died of it where nobody else counts
+    /// them.
     async fn once<'a, R>(&'a self, info: &Info, run: R) -> Result<Execution, QueryError>
     where
         R: FnOnce(Info) -> BoxFuture<'a, Result<Execution, QueryError>>,
@@ -245,10 +247,13 @@ impl Statements {
         if let Some(done) = self.done(query).await? {
             return Ok(done);
         }
-        let tried =
-            Try::begin(self.inner.catalog.store(), self.inner.catalog.clock(), &self.inner.tasks, query).await?;
-        let ended = run(tried.noted_in(info)).await;
-        tried.ended(&ended).await;
+        let ended = match info.is_counted {
+            true => run(info.clone()).await,
+            false => {
+                let catalog = &self.inner.catalog;
+                tries::counted(catalog.store(), catalog.clock(), query, info, run).await
+            }
+        };
         match ended {
             // An earlier try that was just being made durable here is what it met.
             Err(error) => self.done(query).await?.ok_or(error),

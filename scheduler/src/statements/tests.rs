@@ -62,7 +62,7 @@ impl Bench {
         Self::over(Arc::new(MemoryStore::default())).await
     }
 
-    async fn over(store: Arc<dyn MetaStore>) -> Self {
+    pub async fn over(store: Arc<dyn MetaStore>) -> Self {
         Self::with(store, StatementConfig::default()).await
     }
 
@@ -93,6 +93,7 @@ impl Bench {
         let sessions = Registry::new(SessionConfig::default(), Arc::clone(&catalog));
         let runner = Arc::new(InProcess::default());
         let journal = Journal::new(store, runtime, stores, clock, Ids::random());
+        journal.recover().await.unwrap();
         let statements = Statements::new(config, catalog, Arc::clone(&runner) as _, journal, TaskTracker::new());
         let session = sessions
             .find_or_begin(&Principal::anonymous(), &Caller { connection: Some(1), ..Caller::default() })
@@ -104,8 +105,8 @@ impl Bench {
     /// What the faces would be given, but for files.
     pub fn services(&self) -> Services {
         let (statements, tasks, stop) = (self.statements.clone(), TaskTracker::new(), CancellationToken::new());
-        let (ids, store) = (Arc::new(MemoryIds::default()), Arc::new(MemoryStore::default()));
-        let driver = Driver::start(DriverConfig::default(), ids, None, None, stop, &tasks);
+        let (ids, store) = (Arc::new(MemoryIds::default()), Arc::clone(statements.catalog().store()));
+        let driver = Driver::start(DriverConfig::default(), ids, None, None, stop.clone(), &tasks);
         let jobs = Jobs::new(driver.clone());
         let runs = Runs::new(RunsConfig::default(), statements.clone(), jobs.clone(), KeyRing::default());
         let cluster = ClusterView::new(driver.clone(), String::new());
@@ -115,7 +116,7 @@ impl Bench {
         Services {
             sessions: Sessions::new(Arc::clone(&self.sessions), statements.clone()),
             loads: Loads::new(statements.clone(), runs.clone()),
-            submissions: Submissions::new(config, of_runs, statements.clone(), driver, store, Vec::new()),
+            submissions: Submissions::new(config, of_runs, statements.clone(), driver, store, Vec::new(), stop),
             catalog: services::catalog::Catalog::new(statements),
             files: services::files::Files::new(wfs, cluster.clone(), tickets, Ids::random()),
             runs,
