@@ -96,6 +96,8 @@ impl Runner for ClusterRunner {
     }
 
     async fn run(&self, job: PlannedJob, info: JobInfo, started: Option<Started>) -> Result<Finished, QueryError> {
+        // Whoever drops this future, or sees the job end, lets go of them.
+        let _guards = job.guards.clone();
         let mut handle = self.driver.submit(job, info).await;
         if let Some(started) = started {
             started(handle.id);
