@@ -47,6 +47,8 @@ mod oracle;
 #[cfg(test)]
 mod paths;
 #[cfg(test)]
+mod postgres;
+#[cfg(test)]
 mod prompt;
 #[cfg(test)]
 mod s3;
