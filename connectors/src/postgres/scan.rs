@@ -271,7 +271,8 @@ pub(super) fn by_places(relation: &Relation, count: usize) -> Vec<Split> {
         let to = end.map(|block| format!("ctid < {}", place(block)));
         let condition = [from, to].into_iter().flatten().collect::<Vec<_>>().join(" AND ");
         let blocks = before(end.unwrap_or(u64::MAX)) - before(start.unwrap_or(0));
-        weighed(relation, condition, blocks, all)
+        // Of no blocks, one split has all.
+        if all == 0 { weighed(relation, condition, 1, 1) } else { weighed(relation, condition, blocks, all) }
     };
     starts.zip(ends).map(split).collect()
 }

@@ -38,7 +38,7 @@ impl Postgres {
         Self::with(&[], |_| {})
     }
 
-    /// With these settings, and what `prepare` makes of the server's folder before it starts.
+    /// With these settings, and what `prepare` makes of the folder of its data before it starts.
     pub fn with(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::Builder::new().prefix("postgres-").tempdir().expect("a folder can be made");
         let data = folder.path().join("data");
@@ -106,7 +106,7 @@ impl Postgres {
         Ok(crate::cluster::run(psql)?.trim_end().to_owned())
     }
 
-    pub fn connect(&self) -> Outside {
+    pub(super) fn connect(&self) -> Outside {
         let dsn = format!("host=127.0.0.1 port={} user=postgres dbname=postgres options='-c timezone=UTC'", self.port);
         Outside::start("postgres", &["postgres", &dsn])
     }

@@ -10,14 +10,13 @@ use windlass_scheduler::meta::{EmbeddedStore, MetaStore};
 /// A server that wants a password, of each kind for a user of its own, and has TLS if `tls`.
 fn guarded(tls: bool) -> Postgres {
     let settings: &[&str] = if tls { &["ssl=on"] } else { &[] };
-    let server = Postgres::with(settings, |data| {
-        let cluster = data.join("cluster");
+    let server = Postgres::with(settings, |cluster| {
         let rules = "host all postgres 127.0.0.1/32 trust\nhost all md5er 127.0.0.1/32 md5\nhost all plain 127.0.0.1/32 password\n\
             hostssl all app 127.0.0.1/32 scram-sha-256\n";
         let rules = if tls { rules.to_string() } else { rules.replace("hostssl", "host") };
         std::fs::write(cluster.join("pg_hba.conf"), rules).expect("the rules can be written");
         if tls {
-            certificates(&cluster);
+            certificates(cluster);
         }
     });
     scripted(

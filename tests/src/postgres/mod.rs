@@ -11,8 +11,7 @@ use windlass_client::{Client, EmbeddedOptions, Session};
 
 /// Statements are cut into stages, however little they read.
 const STAGES: &str = "SET windlass.small_query_bytes = 0";
-/// A user with a password, which is to be seen nowhere.
-const USER: &str = "app";
+/// A password, which is to be seen nowhere.
 const SECRET: &str = "marked-secret-4711";
 
 fn scripted(server: &Postgres, script: &str) -> String {
@@ -46,9 +45,14 @@ async fn sql(session: &Session, sql: &str) -> Result<String, String> {
 /// The rows, a line each, with a `|` between columns, as `psql` prints them.
 async fn rows(session: &Session, query: &str) -> Result<String, String> {
     let table = sql(session, query).await?;
-    let lines: Vec<&str> = table.lines().collect();
-    let rows = lines.iter().skip(3).take(lines.len().saturating_sub(4));
-    let row = |line: &&str| {
+    // Behind the names, which may have several lines, and before the last line.
+    let rows = table
+        .lines()
+        .skip(1)
+        .skip_while(|line| !line.starts_with('+'))
+        .skip(1)
+        .take_while(|line| !line.starts_with('+'));
+    let row = |line: &str| {
         let cells = line.trim_matches('|').split('|').map(str::trim);
         cells.collect::<Vec<_>>().join("|")
     };

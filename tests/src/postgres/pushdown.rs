@@ -121,7 +121,7 @@ async fn random_conditions_have_the_same_rows_pushed_down_or_not() {
         // Collations of ICU are there for UTF-8 and some others.
         in_database(server, "shop", &prepare);
         let session = embedded().await;
-        let location = location(server).replace("/postgres", "/shop");
+        let location = format!("postgresql://postgres@127.0.0.1:{}/shop", server.port());
         for (name, pushdown) in [("pushed", "on"), ("kept", "off")] {
             let create = format!(
                 "CREATE EXTERNAL TABLE {name} STORED AS POSTGRES LOCATION '{location}' OPTIONS (table 'random', pushdown '{pushdown}')"

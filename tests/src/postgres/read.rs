@@ -109,9 +109,9 @@ async fn what_has_no_value_here_is_an_error_that_names_it() {
     refused(&session, "SELECT n FROM declared", &["column n is integer on the server", "Int64"]).await;
     refused(&session, &create(server, "none", "no_such", ""), &["no table no_such"]).await;
     refused(&session, &create(server, "few", "odd", ", connections '0'"), &["connections"]).await;
+    refused(&session, "INSERT OVERWRITE odd SELECT * FROM odd", &["not replaced"]).await;
     scripted(server, "ALTER TABLE odd DROP COLUMN nan");
     refused(&session, "SELECT nan FROM odd", &["no column nan"]).await;
-    refused(&session, "INSERT OVERWRITE odd SELECT * FROM odd", &["not replaced"]).await;
 }
 
 /// Partitions, children, views, a column to split by: each row once, whatever the splits.
@@ -157,7 +157,7 @@ async fn splits_have_each_row_once() {
         assert!(plan.contains(splits), "{table}{more}: {plan}");
         let sums =
             answers(&session, "SELECT count(*), count(DISTINCT n), sum(n), sum(k), min(length(pad)) FROM t").await;
-        assert_eq!(sums, "20000|20000|200010000|59997|50", "{table}{more}");
+        assert_eq!(sums, "20000|20000|200010000|59998|50", "{table}{more}");
         assert_eq!(answers(&session, "SELECT count(*) FROM t").await, "20000", "{table}{more}");
         assert_eq!(answers(&session, "SELECT count(*) FROM (SELECT n FROM t LIMIT 77)").await, "77", "{table}{more}");
         assert_eq!(
@@ -172,12 +172,8 @@ async fn splits_have_each_row_once() {
         assert_eq!(answers(&session, &format!("SELECT count(*) FROM {table}")).await, count);
         assert_eq!(answers(&session, &format!("SELECT count(n) FROM {table}")).await, count);
     }
-    refused(
-        &session,
-        &format!("{}; SELECT * FROM by_text", create(server, "by_text", "cut.heap", ", split_column 'pad'")),
-        &[],
-    )
-    .await;
+    done(&session, &[&create(server, "by_text", "cut.heap", ", split_column 'pad'")]).await;
+    refused(&session, "SELECT * FROM by_text", &["split_column pad", "whole numbers"]).await;
     // Nobody holds a snapshot for longer than its statement.
     until(
         server,
@@ -279,8 +275,7 @@ async fn a_cancelled_statement_ends_on_the_server() {
          CREATE VIEW silent AS SELECT 1 AS n FROM (SELECT pg_sleep(600)) s",
     );
     let session = embedded().await;
-    let running = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'windlass' AND query LIKE '%pg_catalog%' AND query LIKE 'COPY%slow%' \
-        OR query LIKE 'COPY%silent%' AND application_name = 'windlass'";
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'windlass' AND state = 'active' AND query LIKE 'COPY%'";
     done(&session, &[&create(server, "slow", "slow", ""), &create(server, "silent", "silent", "")]).await;
     for table in ["slow", "silent"] {
         let query = format!("SELECT * FROM {table}");
