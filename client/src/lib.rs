@@ -26,6 +26,15 @@
 //! | `files` | `Session::files` |
 //! | `embedded` | `Client::embedded`: a primary and an executor inside the process |
 //! | `cli` | the `windlass` command |
+//!
+//! The modules, lowest first. Each imports from those before it and from none behind it:
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | words | `nearest`, `error`, `jobs`, `params` |
+//! | a cluster | `backend`, `handle`, `remote`, `result` |
+//! | what programs use | `statement`, `session`, `client`, `dataframe`, `embedded` |
+//! | the command | `config`, `cli` |
 
 mod backend;
 #[cfg(feature = "cli")]

@@ -1,4 +1,12 @@
 //! Where data lies outside of Windlass: object stores by URL, the files of the cluster itself, and databases.
+//!
+//! The modules, lowest first. Each imports from those before it and from none behind it:
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | stores | `web`, `wfs` |
+//! | all of them | `store` |
+//! | tables of databases | `postgres` |
 
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -2,6 +2,13 @@
 //!
 //! Nothing here knows tokio, protobuf, DataFusion, files, sockets or a clock. Time and randomness come in as arguments and
 //! every map is ordered, so a run is a function of its inputs: scenario tests and the simulation drive the same machines as production.
+//!
+//! The modules, lowest first. Each imports from those before it and from none behind it:
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | words | `ids`, `time`, `dice`, `access`, `settings`, `failure`, `job`, `event` |
+//! | machines | `elastic`, `programs`, `writes`, `wfs`, `worker`, `scheduler` |
 
 pub mod access;
 mod dice;

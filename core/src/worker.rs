@@ -12,8 +12,6 @@
 use crate::event::Outcome;
 use crate::failure::TaskFailure;
 use crate::ids::{AttemptId, StageId};
-#[cfg(test)]
-use crate::scheduler::Defect;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
@@ -25,8 +23,9 @@ pub struct Worker {
     stages: BTreeSet<StageId>,
     adopting: BTreeSet<AttemptId>,
     next_group: Group,
+    /// A defect to plant: what arrives after it was told to be fetched no more stays.
     #[cfg(test)]
-    pub(crate) defect: Option<Defect>,
+    pub(crate) keeps_unwanted: bool,
 }
 
 /// The attempts of one launch.
@@ -165,7 +164,7 @@ impl Worker {
         let wanted = self.adopting.remove(&output);
         let keep = wanted;
         #[cfg(test)]
-        let keep = keep || self.defect == Some(Defect::KeepUnwanted);
+        let keep = keep || self.keeps_unwanted;
         (wanted, if keep { vec![] } else { vec![Action::Remove(output)] })
     }
 

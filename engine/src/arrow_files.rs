@@ -2,7 +2,7 @@
 //! in one that keeps the description of what is written. The schema of a file in a store is read from its footer: DataFusion looks for it
 //! in the eighth byte, and arrow-rs writes it in the 64th.
 
-use crate::ops::{planned_sink, unused_session};
+use crate::file_formats::{planned_sink, unused_session};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_ipc::convert::fb_to_schema;
 use arrow_ipc::reader::read_footer_length;

@@ -4,6 +4,7 @@ use crate::connector::{LostOfLeaf, ScanExec, ScanNode, SinkExec, SinkNode};
 use crate::lost::{Lost, LostExec};
 use crate::ops::{ExchangeReadExec, ForgetExec, ReadMode, RepeatExec, Sink, WriteExec};
 use crate::place::OwnFolder;
+use crate::schema::{decode_schema, encode_schema};
 use crate::window::WindowFlags;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNode;
@@ -434,22 +435,6 @@ fn schema_before(projected: &Schema, projection: &[usize]) -> SchemaRef {
         fields[column] = Arc::clone(field);
     }
     Arc::new(Schema::new_with_metadata(fields, projected.metadata().clone()))
-}
-
-pub(crate) fn encode_schema(schema: &Schema) -> Result<Vec<u8>> {
-    let options = arrow_ipc::writer::IpcWriteOptions::default();
-    let data = arrow_ipc::writer::IpcDataGenerator::default();
-    let mut tracker = arrow_ipc::writer::DictionaryTracker::new(false);
-    Ok(data.schema_to_bytes_with_dictionary_tracker(schema, &mut tracker, &options).ipc_message)
-}
-
-pub(crate) fn decode_schema(bytes: &[u8]) -> Result<SchemaRef> {
-    let message =
-        arrow_ipc::root_as_message(bytes).map_err(|e| internal_datafusion_err!("a schema cannot be decoded: {e}"))?;
-    let schema = message
-        .header_as_schema()
-        .ok_or_else(|| internal_datafusion_err!("a schema cannot be decoded: it is another message"))?;
-    Ok(Arc::new(arrow_ipc::convert::fb_to_schema(schema)))
 }
 
 /// Encodes expressions for operators of this crate, and for the envelope around a stage's plan.

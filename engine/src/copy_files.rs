@@ -2,7 +2,7 @@
 //!
 //! What is there already, as long and not older, is passed over: a copy that broke off is begun again and goes on.
 
-use crate::connector::copy_files::{CopyFiles, CopyFilesScan, CopyItem, CopyPart, copy_schema};
+use crate::connector::copy_files::{COPY_FILES, CopyFiles, CopyFilesScan, CopyItem, CopyPart, copy_schema};
 use crate::place::Place;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -20,7 +20,6 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-pub const COPY_FILES: &str = "copy_files";
 /// Tasks for each that can run at a time: those that are done early take over from others.
 const TASKS_PER_PARTITION: usize = 4;
 

@@ -1,10 +1,12 @@
 //! What a stage's bytes hold: the plan, how to partition its output, and the session's options.
 
 use crate::codec::{Encoder, WindlassCodec};
-use crate::connector::{TableSecrets, secrets_of};
+use crate::connector::{TableSecrets, leaf, secrets_of};
 use crate::folded::{Folder, Folds, Unfolder};
 use crate::lost;
-use crate::stores::{StoreConfig, Stores, stores_of};
+use crate::ops::WriteExec;
+use crate::stores::{StoreConfig, Stores};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -118,6 +120,25 @@ impl Envelope {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         Message::decode(bytes).map_err(|e| internal_datafusion_err!("a stage cannot be decoded: {e}"))
     }
+}
+
+/// The stores with options that `plan` reads or writes, sorted, so that equal plans have equal bytes.
+fn stores_of(plan: &Arc<dyn ExecutionPlan>, known: Option<&Stores>) -> Result<Vec<StoreConfig>> {
+    let Some(Stores(known)) = known else { return Ok(Vec::new()) };
+    let mut found = BTreeMap::new();
+    let mut add = |url: String| {
+        if let Some(options) = known.options(&url) {
+            found.insert(url, options);
+        }
+    };
+    plan.apply(|node| {
+        if let Some(write) = node.downcast_ref::<WriteExec>() {
+            add(write.target()?.url());
+        }
+        leaf(node).map(|leaf| leaf.stores()).into_iter().flatten().for_each(&mut add);
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found.into_iter().map(|(url, options)| StoreConfig { url, options }).collect())
 }
 
 /// The name of these bytes: 128 bits of their BLAKE3 hash.

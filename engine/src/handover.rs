@@ -3,24 +3,11 @@
 //! They are encoded all the same, before any of them runs: a plan that has run keeps what it found, such as build sides and dynamic
 //! filters, so each can be taken once, and a second instance of it is decoded.
 
-use crate::envelope::OutputSpec;
-use crate::room::Roomy;
-use crate::stage::PlannedJob;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::SessionConfig;
+use crate::stage::{Planned, PlannedJob};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use windlass_core::ids::{JobId, StageId};
-
-/// A stage's plan as it was made.
-#[derive(Clone, Debug)]
-pub struct Planned {
-    pub(crate) plan: Roomy<Arc<dyn ExecutionPlan>>,
-    pub(crate) output: Roomy<OutputSpec>,
-    /// That it was made with.
-    pub(crate) config: SessionConfig,
-}
 
 /// Plans on their way to an executor of this process. Cheap to clone.
 #[derive(Clone, Debug, Default)]

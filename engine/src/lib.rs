@@ -1,4 +1,17 @@
 //! All DataFusion glue that scheduler and executor share: sessions, distributed planning, exchange operators and their codecs.
+//!
+//! The modules, lowest first. Each imports from those before it and from none behind it:
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | bounds and tools | `checksum`, `room`, `held`, `messages`, `config`, `planning`, `interrupt`, `constants`, `extent`, `checks`, `expressions`, `schema`, `window`, `versions`, `stores` |
+//! | map outputs | `exchange_source`, `task`, `exchange`, `remote` |
+//! | errors and places | `failure`, `place` |
+//! | formats of files | `file_formats`, `arrow_files`, `parquet_files`, `time`, `text_files`, `partitions`, `scan` |
+//! | operators | `ops`, `connector`, `copy_files` |
+//! | right answers | `logical`, `right`, `aggregates`, `session` |
+//! | plans on their way | `restrict`, `lost`, `codec`, `folded`, `envelope` |
+//! | stages | `stage`, `handover`, `plan`, `run` |
 
 mod aggregates;
 mod arrow_files;
@@ -12,8 +25,10 @@ mod copy_files;
 mod envelope;
 pub mod exchange;
 pub mod exchange_source;
+mod expressions;
 pub mod extent;
 pub mod failure;
+mod file_formats;
 mod folded;
 mod handover;
 mod held;
@@ -33,9 +48,11 @@ mod right;
 pub mod room;
 mod run;
 pub mod scan;
+mod schema;
 pub mod session;
 pub mod stage;
 pub mod stores;
+mod task;
 #[cfg(test)]
 mod tests;
 pub mod text_files;
@@ -44,19 +61,19 @@ pub mod versions;
 mod window;
 
 pub use checks::{at_most, finite, may_hold_nan, not_null};
-pub use copy_files::COPY_FILES;
+pub use connector::copy_files::COPY_FILES;
 pub use exchange_source::ExchangeSource;
-pub use handover::{Handover, Planned};
+pub use handover::Handover;
 pub use messages::messages;
 pub use ops::interruptible;
 pub use place::{OwnFolder, Place, Source};
-pub use plan::{ClusterShape, has_fieldless, plan_job, spilling};
+pub use plan::{has_fieldless, plan_job, spilling};
 pub use planning::Planning;
 pub use remote::{AddressBook, Connections, Local, RemoteExchange};
+pub use right::coercion_rules;
 pub use run::{StageInstance, StagePlan, decode_batches, encode_batches};
-pub use stage::{
-    InputLocations, OperatorMetrics, PlannedJob, PlannedStage, Split, TaskInputs, TaskSummary, WriteTarget,
-};
+pub use stage::{ClusterShape, Planned, PlannedJob, PlannedStage, WriteTarget};
+pub use task::{InputLocations, OperatorMetrics, Split, TaskInputs, TaskSummary};
 pub use time::{
     beyond_nanoseconds, cast_value, instants_as_text, interval_in_parts, timestamp_in_full, within_nanoseconds,
     zone_name,

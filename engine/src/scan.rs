@@ -1,14 +1,13 @@
 //! Scans of files, as executors run them: with errors that say in which file something is wrong. Those of text files say in which line
 //! ([`crate::text_files`]).
 
-use crate::failure::{inner, message};
-use crate::ops::unused_session;
+use crate::failure::{Blame, FileError, blame, file_name};
+use crate::file_formats::unused_session;
 use crate::parquet_files::BelievedFiles;
 use crate::stores::{CountedFiles, ReadBytes};
 use crate::text_files::csv::{CsvReading, CsvScan};
 use crate::versions::{Bound, Told, Versions};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
-use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -23,7 +22,6 @@ use datafusion::datasource::physical_plan::{
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
-use datafusion::parquet::errors::ParquetError;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
@@ -33,9 +31,7 @@ use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan, SortOrderPushd
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -103,75 +99,6 @@ fn file_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
     plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref()
 }
 
-/// What went wrong with one file. Its kind is that of its source.
-#[derive(Debug)]
-pub struct FileError {
-    text: String,
-    source: DataFusionError,
-}
-
-impl FileError {
-    /// `file`: a path or a URL.
-    pub fn of(file: &str, source: DataFusionError) -> DataFusionError {
-        Self::described(format!("cannot read {file}: {}", message(&source)), source)
-    }
-
-    /// What is wrong with a file, without its name.
-    pub fn cause(error: DataFusionError) -> DataFusionError {
-        match error {
-            DataFusionError::External(external) => match external.downcast::<Self>() {
-                Ok(error) => error.source,
-                Err(external) => DataFusionError::External(external),
-            },
-            error => error,
-        }
-    }
-
-    /// Whether an error is about a file, and does not name it.
-    pub fn is_due(error: &DataFusionError) -> bool {
-        blame(error) == Blame::File
-    }
-
-    /// Whether an error names its file.
-    pub fn is_named(error: &DataFusionError) -> bool {
-        let mut next: Option<&(dyn Error + 'static)> = Some(error);
-        while let Some(cause) = next {
-            if cause.is::<Self>() {
-                return true;
-            }
-            next = inner(cause);
-        }
-        false
-    }
-
-    /// `text` says what is wrong, and with which file.
-    pub fn described(text: String, source: DataFusionError) -> DataFusionError {
-        DataFusionError::External(Box::new(Self { text, source }))
-    }
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl Error for FileError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-/// A file as people name it: a local path, or a URL.
-pub fn file_name(store: &str, location: &Path) -> String {
-    match store.trim_end_matches('/') {
-        "file:" => format!("/{location}"),
-        // A store without a host.
-        scheme if scheme.ends_with(':') => format!("{scheme}///{location}"),
-        store => format!("{store}/{location}"),
-    }
-}
-
 /// The file that is read, for what goes wrong with it.
 #[derive(Clone)]
 struct Reading {
@@ -229,50 +156,6 @@ impl Reading {
 /// Types of the same values: a table may have strings as views that its files do not.
 fn alike(a: &DataType, b: &DataType) -> bool {
     a == b || (a.is_string() && b.is_string()) || (a.is_binary() && b.is_binary())
-}
-
-#[derive(PartialEq)]
-enum Blame {
-    /// Its bytes are not what they should be, or do not come.
-    File,
-    /// A value cannot be what it was to become, in an expression or in the table's column.
-    Values,
-    Nobody,
-}
-
-fn blame(error: &DataFusionError) -> Blame {
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    let mut blame = Blame::Nobody;
-    while let Some(cause) = next {
-        if cause.is::<FileError>() {
-            // It names the file.
-            return Blame::Nobody;
-        }
-        let decoder = matches!(
-            cause.downcast_ref::<DataFusionError>(),
-            Some(DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) | DataFusionError::IoError(_))
-        );
-        if decoder || cause.is::<ParquetError>() || cause.is::<object_store::Error>() || cause.is::<std::io::Error>() {
-            blame = Blame::File;
-        }
-        match cause.downcast_ref::<ArrowError>() {
-            Some(ArrowError::CastError(_) | ArrowError::ParseError(_)) if blame == Blame::Nobody => {
-                blame = Blame::Values;
-            }
-            Some(
-                ArrowError::ParquetError(_)
-                | ArrowError::IpcError(_)
-                | ArrowError::AvroError(_)
-                | ArrowError::CsvError(_)
-                | ArrowError::JsonError(_)
-                | ArrowError::SchemaError(_)
-                | ArrowError::IoError(..),
-            ) => blame = Blame::File,
-            _ => {}
-        }
-        next = inner(cause);
-    }
-    blame
 }
 
 /// A source whose errors name the file.
@@ -502,6 +385,7 @@ impl Morsel for NamingMorsel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::error::ArrowError;
 
     #[test]
     fn a_file_is_blamed_for_its_bytes_and_not_for_expressions() {

@@ -3,8 +3,9 @@
 use crate::aggregates;
 use crate::arrow_files::ArrowFilesFactory;
 use crate::config::WindlassOptions;
+use crate::connector::copy_files::COPY_FILES;
 use crate::constants::bounded;
-use crate::copy_files::{COPY_FILES, CopyFilesFunction};
+use crate::copy_files::CopyFilesFunction;
 use crate::interrupt;
 use crate::parquet_files::ParquetFilesFactory;
 use crate::right;
@@ -12,10 +13,8 @@ use crate::right::estimates::NoFalseEstimates;
 use crate::right::instead::OurAggregates;
 use crate::right::key_columns::KeysAsColumns;
 use crate::right::numbers::{self, GuardedConditions, Numbers, NumbersPlanner};
-use crate::right::ranges::PeerFrames;
 use crate::text_files::csv::CsvFilesFactory;
 use crate::text_files::json::JsonFilesFactory;
-use crate::time::{BeforeCoercion, ZonedCasts};
 use datafusion::catalog::{CatalogProviderList, TableFunction};
 use datafusion::common::Result;
 use datafusion::config::{ConfigNonZeroUsize, ConfigOptions};
@@ -27,8 +26,6 @@ use datafusion::execution::{SessionStateDefaults, TaskContext};
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::optimizer::analyzer::Analyzer;
-use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
-use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use std::collections::{BTreeMap, HashSet};
@@ -113,18 +110,6 @@ fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
     let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(NumbersPlanner)];
     planners.extend(SessionStateDefaults::default_expr_planners());
     planners
-}
-
-/// DataFusion's analysis, with ours about time around its coercion of types.
-pub fn coercion_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    vec![
-        Arc::new(ResolveGroupingFunction::new()),
-        Arc::new(Numbers),
-        Arc::new(BeforeCoercion),
-        Arc::new(PeerFrames),
-        Arc::new(TypeCoercion::new()),
-        Arc::new(ZonedCasts),
-    ]
 }
 
 /// Sets the time zone, and makes the functions that depend on it anew.

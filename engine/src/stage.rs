@@ -1,20 +1,18 @@
-//! Stages as they are planned, and what running one of their tasks leaves.
+//! Stages as they are planned.
 
 use crate::connector::{PlannedSink, ScanGuard};
-use crate::envelope::content_hash;
-use crate::exchange_source::ExchangeSource;
-use crate::handover::Planned;
+use crate::envelope::{OutputSpec, content_hash};
 use crate::place::{OwnFolder, Place};
-use crate::plan::ClusterShape;
+use crate::room::Roomy;
+use crate::task::Split;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion::physical_plan::ExecutionPlan;
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use datafusion::prelude::SessionConfig;
 use std::fmt;
 use std::sync::Arc;
-use windlass_core::ids::{AttemptId, JobId, PlanHash};
-use windlass_core::job::{JobSpec, MapLocation, Preference, StageInput, StageSpec, Terms};
+use windlass_core::ids::{JobId, PlanHash};
+use windlass_core::job::{JobSpec, Preference, StageInput, StageSpec, Terms};
 
 /// A statement cut into stages, in topological order; the last stage leaves the result.
 #[derive(Clone, Debug)]
@@ -82,12 +80,28 @@ impl fmt::Debug for PlannedStage {
     }
 }
 
-/// A part of a file of `wfs://` that a task reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Split {
-    pub path: String,
-    /// In bytes.
-    pub range: std::ops::Range<u64>,
+/// A stage's plan as it was made.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub(crate) plan: Roomy<Arc<dyn ExecutionPlan>>,
+    pub(crate) output: Roomy<OutputSpec>,
+    /// That it was made with.
+    pub(crate) config: SessionConfig,
+}
+
+/// The executors that a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterShape {
+    pub executors: u32,
+    /// Of all executors together.
+    pub slots: u32,
+    /// Of the executor that has most.
+    pub max_slots: u32,
+}
+
+impl ClusterShape {
+    /// One executor with one slot.
+    pub const ONE: ClusterShape = ClusterShape { executors: 1, slots: 1, max_slots: 1 };
 }
 
 impl PlannedJob {
@@ -122,46 +136,4 @@ impl PlannedJob {
         }
         lineages
     }
-}
-
-/// Where an instance of a stage finds what it reads.
-#[derive(Clone, Debug)]
-pub struct TaskInputs {
-    pub job: JobId,
-    pub stages: Vec<InputLocations>,
-    pub source: Arc<dyn ExchangeSource>,
-}
-
-/// The map outputs of one producing stage, sorted by partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputLocations {
-    pub stage: u32,
-    pub maps: Vec<MapLocation>,
-}
-
-/// What one attempt left.
-#[derive(Clone, Debug, Default)]
-pub struct TaskSummary {
-    pub rows: u64,
-    pub bucket_bytes: Vec<u64>,
-    /// A small result, as an Arrow IPC stream.
-    pub inline_result: Option<Bytes>,
-    /// What a writing task staged, for the primary to publish.
-    pub staged: Option<Bytes>,
-    pub metrics: Vec<OperatorMetrics>,
-}
-
-/// Metrics of one operator of a stage plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OperatorMetrics {
-    /// Position in a pre-order walk of the stage's plan.
-    pub operator: u32,
-    pub values: Vec<(String, u64)>,
-}
-
-/// The attempts that an instance of a stage runs, by its partitions, and what they staged.
-#[derive(Debug)]
-pub(crate) struct TaskScope {
-    pub attempts: Vec<AttemptId>,
-    pub staged: Mutex<BTreeMap<usize, Vec<u8>>>,
 }

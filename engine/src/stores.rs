@@ -1,11 +1,6 @@
 //! How object stores are reached, where the options of a table say so: it travels with the plans that read or write there.
 
-use crate::connector::leaf;
-use crate::ops::WriteExec;
 use crate::versions::Versions;
-use datafusion::common::Result;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::Count;
 use object_store::ObjectStore;
 use prost::Message;
@@ -52,23 +47,4 @@ impl fmt::Debug for StoreConfig {
         let names: Vec<&String> = self.options.keys().collect();
         f.debug_struct("StoreConfig").field("url", &self.url).field("options", &names).finish()
     }
-}
-
-/// The stores with options that `plan` reads or writes, sorted, so that equal plans have equal bytes.
-pub(crate) fn stores_of(plan: &Arc<dyn ExecutionPlan>, known: Option<&Stores>) -> Result<Vec<StoreConfig>> {
-    let Some(Stores(known)) = known else { return Ok(Vec::new()) };
-    let mut found = BTreeMap::new();
-    let mut add = |url: String| {
-        if let Some(options) = known.options(&url) {
-            found.insert(url, options);
-        }
-    };
-    plan.apply(|node| {
-        if let Some(write) = node.downcast_ref::<WriteExec>() {
-            add(write.target()?.url());
-        }
-        leaf(node).map(|leaf| leaf.stores()).into_iter().flatten().for_each(&mut add);
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(found.into_iter().map(|(url, options)| StoreConfig { url, options }).collect())
 }

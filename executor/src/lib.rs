@@ -8,6 +8,14 @@
 //! ```
 //!
 //! A busy CPU never delays a heartbeat: tasks have threads of their own, and disks and compression have the exchange store's.
+//!
+//! The modules, lowest first. Each imports from those before it and from none behind it:
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | what it has | `error`, `container`, `memory`, `leader`, `blocks`, `config`, `stages`, `node` |
+//! | what it gives out | `exchange`, `flight`, `webhdfs`, `server` |
+//! | what it does | `runner`, `watchdog`, `transport` |
 
 mod blocks;
 pub mod config;
@@ -20,6 +28,7 @@ mod memory;
 mod node;
 mod runner;
 mod server;
+mod stages;
 mod transport;
 mod watchdog;
 mod webhdfs;

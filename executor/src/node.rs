@@ -5,7 +5,7 @@ use crate::config::ExecutorConfig;
 use crate::error::ExecutorError;
 use crate::leader::Leader;
 use crate::memory::{ExecutorMemory, resident_bytes};
-use crate::runner::{EngineStages, Stages};
+use crate::stages::{EngineStages, Stages};
 use bytes::Bytes;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -94,7 +94,7 @@ impl Executor {
         let keys = KeyRing::default();
         let connections = Connections::new(Handle::current(), exchange_pool, keys.clone());
         let blocks = match config.role {
-            Role::Core => Some(BlockStore::open(config.blocks(), Handle::current())?),
+            Role::Core => Some(BlockStore::open(config.blocks(), Handle::current(), keys.clone())?),
             Role::Task => None,
         };
         let leader = Arc::new(Leader::default());

@@ -1,5 +1,11 @@
 //! The HTTP faces of a primary: REST, metrics and WebHDFS. They translate requests to the scheduler's services, and know nothing below
 //! those.
+//!
+//! The modules, lowest first. Each imports from those before it and from none behind it:
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | faces | `webhdfs`, `standby`, `rest` |
 
 mod rest;
 mod standby;

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `GET /healthz` | 200 while the primary serves |
 //! | `GET /api/v1/cluster` | executors, how many are wanted and why, sessions, results, numbers of jobs |
-//! | `GET /api/v1/jobs?limit=N` | newest first |
+//! | `GET /api/v1/jobs?limit=N&all=true` | newest first; with `all` also those of the cluster's own |
 //! | `GET /api/v1/jobs/{id}` | one job with its stages |
 //! | `DELETE /api/v1/jobs/{id}` | cancels it |
 //! | `GET /metrics` | Prometheus text format 0.0.4 |
@@ -25,7 +25,7 @@ use windlass_core::access::Principal;
 use windlass_core::ids::JobId;
 use windlass_scheduler::services::Services;
 use windlass_scheduler::services::cluster::{ExecutorView, Wanted};
-use windlass_scheduler::services::jobs::{JobDetail, JobState, JobView};
+use windlass_scheduler::services::jobs::{JobDetail, JobState, JobView, JobsFilter};
 
 const DEFAULT_JOBS: usize = 100;
 
@@ -57,8 +57,11 @@ fn error(status: StatusCode, kind: &str, message: &str) -> Response {
 }
 
 #[derive(Deserialize)]
-struct Limit {
+struct Listed {
     limit: Option<usize>,
+    /// Also the cluster's own.
+    #[serde(default)]
+    all: bool,
 }
 
 async fn cluster(State(services): State<Services>, Extension(by): Who) -> Json<Value> {
@@ -118,12 +121,14 @@ fn executor(executor: &ExecutorView) -> Value {
 async fn jobs(
     State(services): State<Services>,
     Extension(by): Who,
-    limit: Result<Query<Limit>, QueryRejection>,
+    listed: Result<Query<Listed>, QueryRejection>,
 ) -> Response {
-    let Ok(Query(Limit { limit })) = limit else {
-        return error(StatusCode::BAD_REQUEST, "invalid", "limit is not a number: write ?limit=100");
+    let Ok(Query(Listed { limit, all })) = listed else {
+        let wanted = "limit is not a number, or all neither true nor false: write ?limit=100&all=true";
+        return error(StatusCode::BAD_REQUEST, "invalid", wanted);
     };
-    let jobs: Vec<Value> = services.jobs.list(&by, limit.unwrap_or(DEFAULT_JOBS)).iter().map(summary).collect();
+    let filter = JobsFilter { limit: limit.unwrap_or(DEFAULT_JOBS), internal: all };
+    let jobs: Vec<Value> = services.jobs.list(&by, filter).iter().map(summary).collect();
     Json(json!({ "jobs": jobs })).into_response()
 }
 

@@ -1,4 +1,12 @@
 //! The wire: generated types, the only place where wire types become core types and back, and what both of its ends have to agree on.
+//!
+//! The modules, lowest first. Each imports from those before it and from none behind it:
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | words | `address`, `version`, `errors` |
+//! | messages | `convert`, `files`, `leaves` |
+//! | connections | `pass`, `door`, `bulk` |
 
 pub mod address;
 pub mod bulk;
@@ -8,6 +16,7 @@ pub mod errors;
 pub mod files;
 pub mod leaves;
 pub mod pass;
+pub mod ticket;
 pub mod version;
 
 pub use convert::WireError;

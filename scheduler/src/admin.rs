@@ -2,7 +2,7 @@
 
 use crate::services::Services;
 use crate::services::cluster::{ClusterView, DrainError, ExecutorView};
-use crate::services::jobs::{JobDetail, JobState, JobView, Jobs, ProgramView, ProgressView, StageView};
+use crate::services::jobs::{JobDetail, JobState, JobView, Jobs, JobsFilter, ProgramView, ProgressView, StageView};
 use crate::services::submissions::{Script, Submissions};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -53,11 +53,12 @@ impl Admin for AdminService {
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
         let by = principal_of(&request);
-        let limit = match request.into_inner().limit {
+        let v1::ListJobsRequest { limit, internal } = request.into_inner();
+        let limit = match limit {
             0 => DEFAULT_JOBS,
             limit => limit as usize,
         };
-        let jobs = self.jobs.list(&by, limit).into_iter().map(summary).collect();
+        let jobs = self.jobs.list(&by, JobsFilter { limit, internal }).into_iter().map(summary).collect();
         Ok(Response::new(v1::ListJobsResponse { jobs }))
     }
 

@@ -2,6 +2,7 @@
 //! where the part is that it belongs to, and is shown here.
 
 use crate::driver::DriverConfig;
+use crate::files::Tickets;
 use crate::meta::EtcdConfig;
 use crate::primary::PrimaryConfig;
 use crate::primary::cluster::{ClusterConfig, RestConfig};
@@ -137,6 +138,9 @@ section! {
         repair_after: Span = Span(WfsConfig::default().repair_after);
         /// Copies at a time to one executor, and from one.
         copies: Count = Count(WfsConfig::default().copies);
+        /// How long what the primary gives a client for blocks is good at executors. Whoever reads or writes for longer gets another one. More
+        /// than the clocks of machines differ.
+        ticket: Span = Span(Tickets::VALID);
         /// How long the replicas of a removed file stay for those who are reading it.
         grace: Span = Span(WfsConfig::default().grace);
         /// How long what is moved to the trash can be had back.
@@ -255,6 +259,7 @@ impl Primary {
             });
         }
         cluster.files = files.settings(seed);
+        cluster.ticket = files.ticket.duration();
         cluster.advertise = Some(self.advertise.clone()).filter(|host| !host.is_empty());
         Ok(cluster)
     }

@@ -1,6 +1,17 @@
 //! The primary: the shell around the scheduling machine of `windlass-core`, and the faces that it shows to clients and executors.
+//!
+//! The modules, lowest first. Each imports from those before it and from none behind it:
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | what lasts | `nearest`, `meta`, `errors` |
+//! | machines with a shell | `files`, `driver` |
+//! | what users ask for | `statements`, `services` |
+//! | faces | `flight`, `admin` |
+//! | processes | `primary`, `config` |
 
 pub mod admin;
+pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod errors;

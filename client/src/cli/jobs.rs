@@ -39,9 +39,9 @@ pub async fn run(command: Jobs) -> Outcome {
     };
     let session = Client::connect_with_token(&url, command.token).await?;
     let json = command.json;
-    match command.command.unwrap_or(JobsCommand::List { limit: 20 }) {
-        JobsCommand::List { limit } => {
-            let jobs = session.jobs(limit).await?;
+    match command.command.unwrap_or(JobsCommand::List { limit: 20, all: false }) {
+        JobsCommand::List { limit, all } => {
+            let jobs = if all { session.all_jobs(limit).await? } else { session.jobs(limit).await? };
             if json { print_json(&jobs) } else { super::print(&list(&jobs)) }
         }
         JobsCommand::Show { job, plan } => {

@@ -47,9 +47,6 @@ mod status;
 mod takeover;
 mod timers;
 
-#[cfg(test)]
-pub(crate) use simulation::Defect;
-
 pub use config::{PoolConfig, PoolOrder, SchedulerConfig};
 pub use executors::ExecutorState;
 pub use speculation::SpeculationConfig;

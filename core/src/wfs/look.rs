@@ -2,10 +2,55 @@
 
 use super::replicas;
 use super::tree::{Inode, Node};
-use super::{
-    Block, CodedPiece, Coding, Detail, Entry, FileData, FolderTerms, FsError, FsPath, Holder, Located, Namespace, Near,
-};
+use super::{Block, Coding, FileData, FolderTerms, FsError, FsPath, Namespace, Near, Policy, Quota, Usage};
 use crate::ids::{BlockId, ExecutorId, FileId};
+
+/// A file or folder as users see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub path: FsPath,
+    pub id: FileId,
+    pub modified_ms: u64,
+    pub detail: Detail,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Detail {
+    File { bytes: u64, replicated_bytes: u64, blocks: usize, replication: u8, coding: Option<Coding> },
+    Folder { usage: Usage, quota: Quota, replication: Option<u8>, policy: Option<Policy> },
+}
+
+/// Where a block of a file lies, or a piece of it where it is cut up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// Of a piece just what is in the file: its replicas may have zeros behind that.
+    pub block: Block,
+    /// Of its first byte in the file.
+    pub offset: u64,
+    /// Nearest first.
+    pub holders: Vec<ExecutorId>,
+    pub coded: Option<CodedPiece>,
+}
+
+/// A piece, and those that it can be computed from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodedPiece {
+    pub coding: Coding,
+    pub piece: u8,
+    /// The number of the first piece.
+    pub first: BlockId,
+    /// Of each piece.
+    pub piece_bytes: u64,
+    /// Who holds any piece of the block.
+    pub holders: Vec<Holder>,
+}
+
+/// An executor with a piece of a block; 0 where the block is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    pub executor: ExecutorId,
+    pub piece: u8,
+}
 
 impl Namespace {
     pub fn stat(&self, path: &FsPath) -> Result<Entry, FsError> {

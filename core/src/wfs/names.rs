@@ -1,9 +1,8 @@
 //! Folders and names: making, moving and removing them.
 
 use super::tree::{Inode, Node};
-use super::{Block, Entry, FolderTerms, FsError, FsPath, Namespace, Now, Order, Output, TRASH, Usage};
-use crate::ids::{BlockId, FileId};
-use std::time::Duration;
+use super::{Entry, FolderTerms, FsError, FsPath, Namespace, Now, Output, Usage};
+use crate::ids::FileId;
 
 impl Namespace {
     /// Makes a folder. With `parents`, those around it too, and it may be there already.
@@ -129,127 +128,5 @@ impl Namespace {
             out.changes.removed.push(id);
             at = path.parent();
         }
-    }
-
-    pub(super) fn bury(&mut self, now: Now, folder: FileId, out: &mut Output) {
-        self.tree.relink(folder, FileId::GRAVE, "".into());
-        self.graves.push(folder);
-        self.put(folder, out);
-        self.decay(now, out);
-    }
-
-    /// Removes some of what lies in graves, children before their folders.
-    pub(super) fn decay(&mut self, now: Now, out: &mut Output) {
-        const AT_A_TIME: usize = 5_000;
-        let mut removed = 0;
-        while removed < AT_A_TIME
-            && let Some(grave) = self.graves.pop()
-        {
-            let mut walk = vec![grave];
-            while let Some(id) = walk.last().copied()
-                && removed < AT_A_TIME
-            {
-                let inode = self.tree.get(id);
-                if let Some(child) = inode.and_then(Inode::folder).and_then(|folder| folder.children.values().next()) {
-                    walk.push(*child);
-                    continue;
-                }
-                walk.pop();
-                removed += 1;
-                match inode.is_some_and(|inode| inode.file().is_some()) {
-                    true => self.remove_file(now, id, out),
-                    false => {
-                        self.tree.remove(id);
-                        out.changes.put.retain(|record| record.id != id);
-                        out.changes.removed.push(id);
-                    }
-                }
-            }
-            if !walk.is_empty() {
-                self.graves.push(grave);
-            }
-        }
-    }
-
-    /// Moves a file or folder to the trash, from where it can be moved back until it expires.
-    pub fn trash(&mut self, now: Now, path: &FsPath, recursive: bool, out: &mut Output) -> Result<Entry, FsError> {
-        let (_, inode) = self.tree.resolve(path)?;
-        if !recursive && inode.folder().is_some_and(|folder| !folder.children.is_empty()) {
-            return Err(FsError::NotEmpty { path: path.clone() });
-        }
-        let trash = FsPath::parse(TRASH)?;
-        if path.is_in(&trash) {
-            return Err(FsError::Invalid { reason: format!("{path} is the trash, or in it: remove it for good") });
-        }
-        if trash.is_in(path) {
-            return Err(FsError::Invalid {
-                reason: format!("{path} holds the trash: remove what else is in it by its name"),
-            });
-        }
-        // Of a minute together; of two of one path the later one gets a name of its own.
-        let minute = now.wall_ms / 60_000 * 60_000;
-        let mut to = FsPath::parse(&format!("{TRASH}/{minute}{path}"))?;
-        if self.tree.find(&to).ok() != Some(None) {
-            to = FsPath::parse(&format!("{TRASH}/{minute}/{}{path}", self.counters.next_file))?;
-        }
-        let entry = self.rename(now, path, &to, false, true, out)?;
-        self.trash_due = Some(now.at);
-        Ok(entry)
-    }
-
-    /// Removes what has been in the trash for long enough.
-    pub(super) fn expire_trash(&mut self, now: Now, out: &mut Output) {
-        self.trash_due = None;
-        let Ok(trash) = FsPath::parse(TRASH) else { return };
-        let Ok((_, folder)) = self.tree.resolve_folder(&trash) else { return };
-        let keep_ms = self.config.trash.as_millis() as u64;
-        let since = |name: &str| name.parse::<u64>().ok();
-        let expired =
-            folder.children.iter().filter(|(name, _)| since(name).is_some_and(|at| at + keep_ms <= now.wall_ms));
-        let expired: Vec<FileId> = expired.map(|(_, id)| *id).collect();
-        if folder.children.len() > expired.len() {
-            self.trash_due = Some(now.at + (self.config.trash / 10).min(Duration::from_secs(600)));
-        }
-        for id in expired {
-            match self.tree.get(id).is_some_and(|inode| inode.folder().is_some()) {
-                true => self.bury(now, id, out),
-                false => self.remove_file(now, id, out),
-            }
-        }
-    }
-
-    /// Its replicas go later: who has begun to read it reads it to its end.
-    pub(super) fn remove_file(&mut self, now: Now, id: FileId, out: &mut Output) {
-        self.remove_file_but(now, id, &[], out);
-    }
-
-    /// The same, but for blocks that another file goes on with.
-    pub(super) fn remove_file_but(&mut self, now: Now, id: FileId, kept: &[Block], out: &mut Output) {
-        let Some(Inode { node: Node::File(file), modified_ms, .. }) = self.tree.remove(id) else { return };
-        out.changes.put.retain(|record| record.id != id);
-        out.changes.removed.push(id);
-        self.give_up_recoding(id, out);
-        let holders = file.blocks.iter().map(|block| self.holders_of(block.id)).collect();
-        let gone = if kept.is_empty() { &file.blocks[..] } else { &[] };
-        self.forget_later(now, gone, out);
-        if !self.config.grace.is_zero() {
-            self.departed.keep(id, modified_ms, file, holders);
-        }
-    }
-
-    pub(super) fn forget_later(&mut self, now: Now, blocks: &[Block], out: &mut Output) {
-        let mut orders = Output::default();
-        blocks.iter().for_each(|block| self.forget_block(block.id, &mut orders));
-        match self.config.grace.is_zero() {
-            true => out.orders.extend(orders.orders),
-            false => self.departed.later(now.at + self.config.grace, orders.orders),
-        }
-    }
-
-    pub(super) fn forget_block(&mut self, block: BlockId, out: &mut Output) {
-        self.upkeep.forget(block, &mut self.replicas);
-        self.forget_damaged(block, out);
-        let holders = self.replicas.forget(block);
-        out.orders.extend(holders.into_iter().map(|(executor, replica)| (executor, Order::Delete(replica))));
     }
 }

@@ -637,7 +637,7 @@ impl Namespace {
                 break;
             }
             let Some(state) = self.replicas.blocks.get(&block) else { continue };
-            if !self.writing.contains_key(&state.file) && !self.tree.is_below(state.file, root) {
+            if self.leases.get(state.file).is_none() && !self.tree.is_below(state.file, root) {
                 continue;
             }
             let damaged = self.upkeep.damaged.has(block) && !state.is_readable();
@@ -649,8 +649,8 @@ impl Namespace {
     }
 
     fn path_of(&self, file: FileId) -> FsPath {
-        match self.writing.get(&file) {
-            Some(lease) => lease.writing.path.clone(),
+        match self.leases.get(file) {
+            Some(writing) => writing.path.clone(),
             None => self.tree.path_of(file),
         }
     }

@@ -7,7 +7,9 @@
 
 use super::tests::Stored;
 use super::*;
-use std::collections::VecDeque;
+use crate::ids::{BlockId, ExecutorId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 /// Known bugs, to see that the checkers see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,10 @@
 //! The namespace against a model, with a restart after any operation; and what single operations promise.
 
 use super::*;
+use crate::ids::{BlockId, ExecutorId};
 use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 fn path(text: &str) -> FsPath {
     FsPath::parse(text).unwrap()
@@ -240,7 +243,7 @@ proptest! {
             }).sum();
             prop_assert_eq!(bench.names.health().blocks, blocks);
             let records = bench.stored.records.keys().filter(|id| **id != FileId::ROOT).count();
-            prop_assert_eq!(records, model.len() + bench.names.writing.len());
+            prop_assert_eq!(records, model.len() + bench.names.leases.len());
         }
     }
 

@@ -1,9 +1,9 @@
 //! Writing: a file is made block by block, and is seen when it is complete.
 
+use super::terms::check_replication;
 use super::tree::{Inode, Node};
 use super::{
-    AddBlock, Allocated, Answer, Block, Create, CreateMode, Created, Entry, FileData, FsError, FsPath, Last, Lease,
-    Namespace, Now, Output, Usage, Writing, check_replication, place,
+    Answer, Block, CreateMode, Entry, FileData, FsError, FsPath, Namespace, Near, Now, Output, Usage, Writing, place,
 };
 use crate::ids::{BlockId, ExecutorId, FileId};
 use std::collections::BTreeSet;
@@ -11,16 +11,66 @@ use std::collections::BTreeSet;
 /// Blocks of a file are at most so many: 4 TiB with blocks of 128 MiB. A file's record has them all.
 const MAX_BLOCKS: usize = 32_768;
 
+/// A file that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Create {
+    pub path: FsPath,
+    pub mode: CreateMode,
+    pub replication: Option<u8>,
+    pub block_bytes: Option<u64>,
+    /// A number that no other writer has: a request that is sent twice is known by it.
+    pub writer: u128,
+}
+
+/// A file that was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    pub file: FileId,
+    pub block_bytes: u64,
+    pub replication: u8,
+}
+
+/// A writer settles its last block and asks for the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddBlock {
+    pub file: FileId,
+    /// How many blocks the file has so far, the last one included: a request that is sent twice is known by it.
+    pub index: usize,
+    pub last: Last,
+    pub near: Near,
+    /// Executors that failed.
+    pub excluded: BTreeSet<ExecutorId>,
+}
+
+/// What a writer says of its last block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// There was none.
+    Nothing,
+    Sealed {
+        block: Block,
+        /// Executors that have said that their replica is durable.
+        durable: Vec<ExecutorId>,
+    },
+    /// Nothing of it was kept.
+    Dropped(BlockId),
+}
+
+/// A block that its writer may write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allocated {
+    pub block: BlockId,
+    /// In the order in which the data goes through them.
+    pub targets: Vec<ExecutorId>,
+}
+
 impl Namespace {
     /// Begins a file. It is seen when it is complete.
     pub fn create(&mut self, now: Now, create: Create, out: &mut Output) -> Result<Created, FsError> {
         let Create { path, mode, replication, block_bytes, writer } = create;
-        if let Some(file) = self.writers.get(&writer).copied()
-            && let Some(Lease { writing, .. }) = self.writing.get(&file)
-        {
+        if let Some((file, Writing { block_bytes, replication, .. })) = self.leases.of(writer) {
             // It was said before.
-            let Writing { block_bytes, replication, .. } = **writing;
-            return Ok(Created { file, block_bytes, replication });
+            return Ok(Created { file, block_bytes: *block_bytes, replication: *replication });
         }
         if path.is_root() {
             return Err(FsError::IsFolder { path });
@@ -42,9 +92,7 @@ impl Namespace {
         let file = self.next_file();
         let sealed = Vec::new();
         let writing = Writing { path, mode, writer, replication, block_bytes, sealed, open: None };
-        self.writing.insert(file, Lease { writing: Box::new(writing), until: now.at });
-        self.writers.insert(writer, file);
-        self.renew_lease(now, file);
+        self.leases.begin(file, Box::new(writing), now.at + self.config.lease);
         self.put(file, out);
         Ok(Created { file, block_bytes, replication })
     }
@@ -101,8 +149,8 @@ impl Namespace {
     pub fn add_block(&mut self, now: Now, add: &AddBlock, out: &mut Output) -> Result<Allocated, FsError> {
         let AddBlock { file, index, ref last, ref near, ref excluded } = *add;
         self.settle_last(now, file, last, out)?;
-        let lease = self.writing.get(&file).ok_or(FsError::NotWriting { file })?;
-        let Writing { ref path, replication, block_bytes, ref sealed, open, .. } = *lease.writing;
+        let writing = self.leases.get(file).ok_or(FsError::NotWriting { file })?;
+        let Writing { ref path, replication, block_bytes, ref sealed, open, .. } = *writing;
         if sealed.len() != index {
             let reason = format!("the file has {} blocks, and not {index} as its writer says", sealed.len());
             return Err(FsError::Invalid { reason });
@@ -124,7 +172,7 @@ impl Namespace {
         if open.is_none() {
             self.counters.next_block += 1;
             self.replicas.open(block, file, replication);
-            self.writing_mut(file, |writing| writing.open = Some(block));
+            self.leases.change(file, |writing| writing.open = Some(block));
             self.put(file, out);
         }
         self.replicas.targeted(block, &targets);
@@ -146,20 +194,19 @@ impl Namespace {
     }
 
     pub(super) fn settle_last(&mut self, now: Now, file: FileId, last: &Last, out: &mut Output) -> Result<(), FsError> {
-        let lease = self.writing.get(&file).ok_or(FsError::NotWriting { file })?;
-        let open = lease.writing.open;
-        self.renew_lease(now, file);
+        let open = self.leases.get(file).ok_or(FsError::NotWriting { file })?.open;
+        self.leases.renew(file, now.at + self.config.lease);
         match last {
             Last::Nothing => {}
             Last::Dropped(block) if open == Some(*block) => {
-                self.writing_mut(file, |writing| writing.open = None);
+                self.leases.change(file, |writing| writing.open = None);
                 self.forget_block(*block, out);
                 self.put(file, out);
             }
             // It was said before.
             Last::Dropped(_) => {}
             Last::Sealed { block, durable } if open == Some(block.id) => {
-                self.writing_mut(file, |writing| {
+                self.leases.change(file, |writing| {
                     writing.open = None;
                     writing.sealed.push(*block);
                 });
@@ -169,7 +216,7 @@ impl Namespace {
                 self.put(file, out);
             }
             Last::Sealed { block, .. } => {
-                let known = self.writing.get(&file).is_some_and(|lease| lease.writing.sealed.contains(block));
+                let known = self.leases.get(file).is_some_and(|writing| writing.sealed.contains(block));
                 if !known {
                     return Err(FsError::Invalid { reason: format!("{} is not the block that is written", block.id) });
                 }
@@ -199,9 +246,8 @@ impl Namespace {
             return Ok(entry);
         }
         self.settle_last(now, file, last, out)?;
-        let lease = self.writing.get(&file).filter(|lease| lease.writing.writer == writer);
         let Writing { path, mode, replication, block_bytes, sealed, open, .. } =
-            lease.map(|lease| (*lease.writing).clone()).ok_or(FsError::NotWriting { file })?;
+            self.leases.held_by(writer, file)?.clone();
         if let Some(open) = open {
             return Err(FsError::Invalid { reason: format!("{open} is still being written") });
         }
@@ -240,7 +286,7 @@ impl Namespace {
             self.replicas.adopt(block.id, file);
             self.replicas.want(block.id, replication);
         }
-        self.end_lease(file);
+        self.leases.end(file);
         let name = path.name().unwrap_or_default().into();
         self.tree.insert(file, Inode { parent, name, ..inode });
         self.put(file, out);
@@ -248,48 +294,6 @@ impl Namespace {
         let entry = self.entry(path, file);
         self.remember(now, writer, Answer::Entry(entry.clone()), out);
         Ok(entry)
-    }
-
-    /// Gives a file up that is being written. Nothing happens when it is not.
-    pub fn abandon(&mut self, file: FileId, writer: u128, out: &mut Output) {
-        if self.writing.get(&file).is_some_and(|lease| lease.writing.writer == writer) {
-            self.drop_writing(file, out);
-        }
-    }
-
-    /// The writer lives.
-    pub fn renew(&mut self, now: Now, file: FileId, writer: u128) -> Result<(), FsError> {
-        let lease = self.writing.get(&file).filter(|lease| lease.writing.writer == writer);
-        lease.ok_or(FsError::NotWriting { file })?;
-        self.renew_lease(now, file);
-        Ok(())
-    }
-
-    pub(super) fn drop_writing(&mut self, file: FileId, out: &mut Output) {
-        let Some(writing) = self.end_lease(file) else { return };
-        let blocks = writing.sealed.iter().map(|block| block.id).chain(writing.open);
-        blocks.for_each(|block| self.forget_block(block, out));
-        out.changes.removed.push(file);
-    }
-
-    pub(super) fn end_lease(&mut self, file: FileId) -> Option<Box<Writing>> {
-        let lease = self.writing.remove(&file)?;
-        self.writers.remove(&lease.writing.writer);
-        self.expiries.remove(&(lease.until, file));
-        Some(lease.writing)
-    }
-
-    pub(super) fn renew_lease(&mut self, now: Now, file: FileId) {
-        let Some(lease) = self.writing.get_mut(&file) else { return };
-        self.expiries.remove(&(lease.until, file));
-        lease.until = now.at + self.config.lease;
-        self.expiries.insert((lease.until, file));
-    }
-
-    pub(super) fn writing_mut(&mut self, file: FileId, change: impl FnOnce(&mut Writing)) {
-        if let Some(lease) = self.writing.get_mut(&file) {
-            change(&mut lease.writing);
-        }
     }
 }
 

@@ -7,8 +7,8 @@ use super::{
     Connector, ConnectorTable, Encoded, OptionSpec, Options, Scan, ScanExec, Split, TableRequest, TableSpec, TaskOfScan,
 };
 use crate::checksum::crc32c_append;
-use crate::scan::{FileError, file_name};
-use crate::stage;
+use crate::failure::{FileError, file_name, message};
+use crate::task;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -26,6 +26,8 @@ use prost::Message;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
+/// The function that copies files.
+pub const COPY_FILES: &str = "copy_files";
 /// Files of one task that are copied at a time.
 const AT_A_TIME: usize = 2;
 /// Bytes that are sent together to the place.
@@ -145,7 +147,7 @@ impl Connector for CopyFilesConnector {
     }
 
     async fn table(&self, _: TableRequest) -> Result<Arc<dyn ConnectorTable>> {
-        plan_err!("a copy of files is no table: use {}('from', 'to')", crate::COPY_FILES)
+        plan_err!("a copy of files is no table: use {}('from', 'to')", COPY_FILES)
     }
 
     fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>> {
@@ -165,8 +167,8 @@ impl Scan for CopyFilesScan {
         Vec::new()
     }
 
-    fn pieces(&self, split: &Split) -> Vec<stage::Split> {
-        let of_item = |item: CopyItem| Some(stage::Split { path: format!("/{}", item.from?), range: 0..item.bytes });
+    fn pieces(&self, split: &Split) -> Vec<task::Split> {
+        let of_item = |item: CopyItem| Some(task::Split { path: format!("/{}", item.from?), range: 0..item.bytes });
         match CopyPart::decode(split.payload.clone()) {
             Ok(part) if self.copy.from.starts_with("wfs:") => part.items.into_iter().filter_map(of_item).collect(),
             _ => Vec::new(),
@@ -328,5 +330,5 @@ fn location(text: &str) -> Result<Path> {
 }
 
 fn failed(what: String, source: DataFusionError) -> DataFusionError {
-    FileError::described(format!("{what}: {}", crate::failure::message(&source)), source)
+    FileError::described(format!("{what}: {}", message(&source)), source)
 }

@@ -2,7 +2,7 @@
 //! planning asks of them, and what that encoding loses.
 
 use super::leaves::{Leaf, LostOfLeaf};
-use crate::stage;
+use crate::task;
 use crate::text_files::csv::{CsvReading, CsvScan};
 use crate::text_files::json::JsonScan;
 use crate::versions::Told;
@@ -109,13 +109,13 @@ impl Leaf for FileScanConfig {
         self.file_groups.iter().map(of_group).collect()
     }
 
-    fn pieces(&self) -> Vec<Vec<stage::Split>> {
+    fn pieces(&self) -> Vec<Vec<task::Split>> {
         if !self.object_store_url.as_str().starts_with("wfs:") {
             return Vec::new();
         }
         let of_file = |file: &PartitionedFile| {
             let range = file.range.as_ref().map_or(0..file.object_meta.size, |r| r.start as u64..r.end as u64);
-            stage::Split { path: format!("/{}", file.object_meta.location), range }
+            task::Split { path: format!("/{}", file.object_meta.location), range }
         };
         self.file_groups.iter().map(|group| group.iter().map(of_file).collect()).collect()
     }

@@ -7,7 +7,7 @@
 //! | DataFusion's scan of batches | plans that have rows in them |
 
 use super::{ScanExec, Split};
-use crate::stage;
+use crate::task;
 use datafusion::common::{Result, internal_err};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::FileScanConfig;
@@ -35,7 +35,7 @@ pub(crate) trait Leaf {
     }
 
     /// For each partition what it reads of the cluster's own files. Empty: nothing.
-    fn pieces(&self) -> Vec<Vec<stage::Split>> {
+    fn pieces(&self) -> Vec<Vec<task::Split>> {
         Vec::new()
     }
 
@@ -100,9 +100,9 @@ impl Leaf for ScanExec {
         ScanExec::preferences(self)
     }
 
-    fn pieces(&self) -> Vec<Vec<stage::Split>> {
+    fn pieces(&self) -> Vec<Vec<task::Split>> {
         let of_task = |splits: &Vec<Split>| splits.iter().flat_map(|split| self.scan().pieces(split)).collect();
-        let pieces: Vec<Vec<stage::Split>> = self.partitions().iter().map(of_task).collect();
+        let pieces: Vec<Vec<task::Split>> = self.partitions().iter().map(of_task).collect();
         if pieces.iter().all(Vec::is_empty) { Vec::new() } else { pieces }
     }
 }

@@ -156,7 +156,7 @@ pub trait Scan: fmt::Debug + Send + Sync {
     }
 
     /// What a split reads of files of `wfs://`: it goes where their blocks are.
-    fn pieces(&self, _: &Split) -> Vec<crate::stage::Split> {
+    fn pieces(&self, _: &Split) -> Vec<crate::task::Split> {
         Vec::new()
     }
 

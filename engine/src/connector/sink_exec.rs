@@ -3,7 +3,7 @@
 use super::travel::SinkNode;
 use super::{Attempt, Registry, Sink, TableSpec};
 use crate::ops::of_one_input;
-use crate::stage::TaskScope;
+use crate::task::TaskScope;
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, internal_datafusion_err};

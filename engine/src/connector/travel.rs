@@ -1,7 +1,7 @@
 //! How scans and sinks travel with a stage's plan. Secrets travel beside it.
 
 use super::{Encoded, PlannedSink, Registry, Scan, ScanExec, ScanGuard, SinkExec, Split, TableSpec};
-use crate::codec::{decode_schema, encode_schema};
+use crate::schema::{decode_schema, encode_schema};
 use bytes::Bytes;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -135,9 +135,8 @@ impl TableNode {
     }
 
     fn table(self, registry: &Registry, secrets: BTreeMap<String, String>) -> Result<Arc<TableSpec>> {
-        let Self { connector, id, location, mut options } = self;
-        options.extend(secrets);
-        Ok(Arc::new(registry.spec(&connector, id, location, options)?))
+        let Self { connector, id, location, options } = self;
+        Ok(Arc::new(registry.spec(&connector, id, location, options, secrets)?))
     }
 
     /// Its secrets among those that came with a plan.

@@ -1,7 +1,7 @@
 //! Reads the map outputs of another stage.
 
 use super::range::RangeReader;
-use crate::stage::TaskInputs;
+use crate::task::TaskInputs;
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};

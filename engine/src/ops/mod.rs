@@ -85,6 +85,6 @@ pub use inserted::interruptible;
 pub(crate) use inserted::{InsertedExec, Stop, insert};
 pub use mark::{Mark, MarkExec};
 pub use repeat::RepeatExec;
-pub(crate) use sink::{Sink, planned_sink, unused_session};
+pub(crate) use sink::Sink;
 pub(crate) use write::count_schema;
 pub use write::{StagedFile, StagedFiles, WriteExec};

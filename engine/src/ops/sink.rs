@@ -1,12 +1,12 @@
 //! What a write puts into files, encoded. DataFusion's encoding of its sinks loses some of their options; those travel beside it.
 
 use crate::arrow_files::ArrowSink;
+use crate::file_formats::{planned_sink, unused_session};
 use crate::partitions::Folders;
 use crate::place::Place;
 use crate::text_files::csv::CsvFilesSink;
 use arrow::csv::WriterBuilder;
 use arrow::datatypes::Schema;
-use datafusion::catalog::Session;
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::file_options::csv_writer::CsvWriterOptions;
 use datafusion::common::file_options::json_writer::JsonWriterOptions;
@@ -17,7 +17,6 @@ use datafusion::datasource::file_format::json::JsonSink;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::physical_plan::FileSinkConfig;
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexRequirement, PhysicalSortRequirement};
@@ -27,7 +26,7 @@ use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceC
 use datafusion_proto::physical_plan::{AsExecutionPlan, DefaultPhysicalExtensionCodec};
 use datafusion_proto::protobuf::physical_plan_node::PhysicalPlanType;
 use datafusion_proto::protobuf::{self, PhysicalPlanNode};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// A sink: the format with its options, the schema, the partition columns and the final path.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -237,20 +236,6 @@ fn order_in(order: &LexRequirement, schema: &Schema) -> Option<LexRequirement> {
         Some(PhysicalSortRequirement::new(Arc::new(Column::new(&name, index)), options))
     });
     LexRequirement::new(keys)
-}
-
-/// Formats take a session to plan a write and do not look at it.
-pub(crate) fn unused_session() -> &'static dyn Session {
-    static SESSION: OnceLock<SessionState> = OnceLock::new();
-    SESSION.get_or_init(|| SessionStateBuilder::new().build())
-}
-
-/// `plan`, which a format made to write files.
-pub(crate) fn planned_sink(plan: &Arc<dyn ExecutionPlan>) -> Result<&DataSinkExec> {
-    match plan.downcast_ref::<DataSinkExec>() {
-        Some(sink) => Ok(sink),
-        None => internal_err!("files are written by {}, which is not a sink", plan.name()),
-    }
 }
 
 fn no_options() -> datafusion::common::DataFusionError {

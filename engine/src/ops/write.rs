@@ -2,7 +2,7 @@
 
 use super::Sink;
 use crate::place::{OwnFolder, Place};
-use crate::stage::TaskScope;
+use crate::task::TaskScope;
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, internal_datafusion_err, internal_err};

@@ -1,20 +1,19 @@
 //! Cuts a physical plan into stages where rows change partitions.
 
-use super::ClusterShape;
 use super::range_sort;
 use super::size::scanned_bytes;
 use crate::codec::refers_to_subquery;
 use crate::config::WindlassOptions;
 use crate::connector::{Leaf, PlannedSink, ScanGuard, SinkExec, guards_of, leaf};
 use crate::envelope::{Envelope, OutputSpec, content_hash};
-use crate::handover::Planned;
 use crate::ops::{ExchangeReadExec, Mark, MarkExec, ReadMode, Sink, WriteExec};
 use crate::place::OwnFolder;
 use crate::restrict::whole_children;
 use crate::room::Roomy;
 use crate::session::changed_options;
-use crate::stage::{PlannedJob, PlannedStage, Split, WriteTarget};
+use crate::stage::{ClusterShape, Planned, PlannedJob, PlannedStage, WriteTarget};
 use crate::stores::Stores;
+use crate::task::Split;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};

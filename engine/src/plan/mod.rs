@@ -19,7 +19,7 @@ use crate::aggregates::holds_values;
 use crate::config::WindlassOptions;
 use crate::interrupt;
 use crate::planning::{Planning, Rules};
-use crate::stage::PlannedJob;
+use crate::stage::{ClusterShape, PlannedJob};
 use arrow::datatypes::{DataType, Field, Schema};
 use broadcast::{CheaperBroadcast, SafeBroadcast};
 use cut::Cutter;
@@ -45,21 +45,6 @@ use not_in::not_in_as_counts;
 use semi_join::SemiJoinFirst;
 use std::sync::Arc;
 use window_filter::filters_as_columns;
-
-/// The executors that a plan is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClusterShape {
-    pub executors: u32,
-    /// Of all executors together.
-    pub slots: u32,
-    /// Of the executor that has most.
-    pub max_slots: u32,
-}
-
-impl ClusterShape {
-    /// One executor with one slot.
-    pub const ONE: ClusterShape = ClusterShape { executors: 1, slots: 1, max_slots: 1 };
-}
 
 /// Plans `logical`, which is a query, an INSERT or a COPY, for the executors that there are.
 pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: ClusterShape) -> Result<PlannedJob> {

@@ -7,7 +7,7 @@
 //! Here such operators become functions that are errors where the result is not of its type. Operators whose result always is stay as they are,
 //! such as those of floats, and of decimals whose digits are few.
 
-use super::expressions::{KnownTypes, rewrite_expressions};
+use crate::expressions::{KnownTypes, rewrite_expressions};
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, Datum};
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{

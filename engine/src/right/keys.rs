@@ -11,7 +11,7 @@
 
 use super::arrays;
 use super::comparable::{comparable, differs, holds_floats, holds_intervals, quiet};
-use super::expressions::readable;
+use crate::expressions::readable;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};

@@ -33,7 +33,6 @@ mod domains;
 mod elements;
 mod equal;
 pub(crate) mod estimates;
-pub(crate) mod expressions;
 mod frames;
 mod grouping;
 pub(crate) mod instead;
@@ -53,10 +52,12 @@ mod sum;
 mod texts;
 mod unordered;
 
-use crate::session::coercion_rules;
+use crate::time::{BeforeCoercion, ZonedCasts};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use std::sync::Arc;
@@ -75,6 +76,18 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.push(Arc::new(unordered::UnorderedCasts));
     rules.push(Arc::new(numbers::LeftToRight));
     rules
+}
+
+/// DataFusion's analysis, with ours about time around its coercion of types.
+pub fn coercion_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    vec![
+        Arc::new(ResolveGroupingFunction::new()),
+        Arc::new(numbers::Numbers),
+        Arc::new(BeforeCoercion),
+        Arc::new(ranges::PeerFrames),
+        Arc::new(TypeCoercion::new()),
+        Arc::new(ZonedCasts),
+    ]
 }
 
 /// DataFusion's rules, and before them what they must not believe.

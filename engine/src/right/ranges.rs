@@ -6,7 +6,7 @@
 //! And RANGE frames without a distance, of keys that have none to DataFusion: times of a day, intervals, bytes and rows. Such a frame ends where
 //! rows with an equal key do, as one of GROUPS.
 
-use super::expressions::rewrite_expressions;
+use crate::expressions::rewrite_expressions;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};

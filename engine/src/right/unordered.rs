@@ -5,8 +5,8 @@
 //!
 //! A number is true if it is not zero: `x::boolean` becomes `x <> 0`.
 
-use super::expressions::rewrite_expressions;
 use super::itself;
+use crate::expressions::rewrite_expressions;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};

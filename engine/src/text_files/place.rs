@@ -1,7 +1,7 @@
 //! Where in a text file something is wrong.
 
 use super::bytes::{ByteStream, decompressed, head_of, range_of_file, without_mark};
-use crate::scan::{FileError, file_name};
+use crate::failure::{FileError, file_name};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use object_store::path::Path;

@@ -9,7 +9,7 @@
 use super::cast::{asks_a_zone, cast_expr, cast_literal, is_utc, narrows, reads_text, rounds};
 use super::interval::shift_expr;
 use super::{compare, session_zone};
-use crate::right::expressions::in_node;
+use crate::expressions::in_node;
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};

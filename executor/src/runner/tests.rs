@@ -3,7 +3,9 @@
 use super::*;
 use crate::config::ExecutorConfig;
 use crate::node::Executor;
+use crate::stages::Stages;
 use crate::watchdog::Watchdog;
+use async_trait::async_trait;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;

@@ -22,6 +22,7 @@ pub(crate) mod saved;
 pub use directory::{Directory, ExecutorEntry, Standing};
 pub(crate) use programs::RunningProgram;
 
+use crate::clock::Clock;
 use crate::driver::history::{History, JobInfo, JobState, StageRecord};
 use crate::driver::saved::{Begun, BegunStage, SavedJobs};
 use crate::files::{Executors, Files};
@@ -63,6 +64,8 @@ pub struct DriverConfig {
     pub history_jobs: usize,
     /// The key of the cluster, which executors are told. Default: none, as all of them are in this process.
     pub key: Option<ClusterKey>,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 impl Default for DriverConfig {
@@ -75,6 +78,7 @@ impl Default for DriverConfig {
             idle_plan_bytes: 64 << 20,
             history_jobs: 1_000,
             key: None,
+            clock: Clock::system(),
         }
     }
 }

@@ -31,8 +31,13 @@ impl Driver {
     pub(crate) fn begin_program(&self, id: JobId, info: JobInfo, statements: u32, submitted_ms: u64) -> RunningProgram {
         let signals = Signals::default();
         self.shared.programs.running.lock().insert(id, signals.clone());
-        self.shared.history.program_started(now(), id, info, statements, submitted_ms);
+        self.shared.history.program_started(self.now(), id, info, statements, submitted_ms);
         RunningProgram { driver: self.clone(), id, signals }
+    }
+
+    /// A program has no stages, whose times would be told by the machine's clock.
+    fn now(&self) -> Moment {
+        Moment { at: Instant::default(), wall_ms: self.shared.config.clock.wall_ms() }
     }
 
     /// Waits until the program is over. False: there is none that runs.
@@ -53,11 +58,11 @@ impl RunningProgram {
     }
 
     pub fn at(&self, statement: u32, text: &str) {
-        self.driver.shared.history.program_at(now(), self.id, statement, text);
+        self.driver.shared.history.program_at(self.driver.now(), self.id, statement, text);
     }
 
     pub fn ended(&self, state: JobState, error: Option<String>) {
-        let ended = self.driver.shared.history.program_ended(now(), self.id, state, error);
+        let ended = self.driver.shared.history.program_ended(self.driver.now(), self.id, state, error);
         if let (Some(saved), Some((record, forgotten))) = (&self.driver.shared.saved, ended) {
             saved.record(self.id, record);
             forgotten.into_iter().for_each(|job| saved.forget(job));
@@ -70,9 +75,4 @@ impl Drop for RunningProgram {
         self.driver.shared.programs.running.lock().remove(&self.id);
         self.signals.over.cancel();
     }
-}
-
-/// A program has no stages, whose times would be told by the machine's clock.
-fn now() -> Moment {
-    Moment::new(Instant::default())
 }

@@ -19,6 +19,15 @@ pub struct Jobs {
     driver: Driver,
 }
 
+/// Which jobs a list has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobsFilter {
+    /// At most this many, the newest.
+    pub limit: usize,
+    /// Also the cluster's own, which no user asked for.
+    pub internal: bool,
+}
+
 /// A job, or a submission with the jobs that its statements became.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobView {
@@ -117,9 +126,9 @@ impl Jobs {
         self.driver.history()
     }
 
-    /// Returns at most `limit` jobs and submissions, newest first.
-    pub fn list(&self, _: &Principal, limit: usize) -> Vec<JobView> {
-        self.history().jobs(limit, view)
+    /// Returns jobs and submissions, newest first.
+    pub fn list(&self, _: &Principal, filter: JobsFilter) -> Vec<JobView> {
+        self.history().jobs(filter.limit, filter.internal, view)
     }
 
     /// Returns a job with its stages. `None`: there is no such job, or it ended long ago.

@@ -15,7 +15,7 @@ use crate::driver::history::JobInfo;
 use crate::driver::{Driver, RunningProgram};
 use crate::errors::QueryError;
 use crate::meta::keys::submissions::{self as keys, Submission};
-use crate::meta::{MetaStore, Transaction, wall_ms};
+use crate::meta::{MetaStore, Transaction};
 use crate::statements::sessions::Session;
 use crate::statements::{Info, Leaves, Sent, Statements, leaves, tries};
 use parking_lot::Mutex;
@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use windlass_core::access::Principal;
 use windlass_core::ids::JobId;
-use windlass_core::job::Terms;
+use windlass_core::job::{Retention, Terms};
 
 /// How long a submission waits that an earlier primary went on with in vain.
 const HESITATION: Duration = Duration::from_secs(10);
@@ -111,7 +111,7 @@ impl Submissions {
     /// The statements cannot be read, the first of them fails, or there are too many submissions.
     pub async fn submit(&self, by: &Principal, script: Script) -> Result<JobId, QueryError> {
         let shared = &self.shared;
-        let id = uuid::Uuid::new_v4().simple().to_string();
+        let id = shared.statements.catalog().ids().name();
         let session = self.session(&id, by, &script.options)?;
         let texts = shared.statements.split(&session, &script.sql).await?;
         if texts.is_empty() {
@@ -120,7 +120,7 @@ impl Submissions {
         let under_way = self.enter(&id, by)?;
         let job = shared.driver.next_job();
         let Script { name, options, .. } = script;
-        let (user, submitted_ms) = (by.name().to_string(), wall_ms());
+        let (user, submitted_ms) = (by.name().to_string(), shared.statements.catalog().clock().wall_ms());
         let submission = Submission { texts, name, options, user, next: 0, job: job.0, submitted_ms };
         shared.store.commit(keys::put(Transaction::default(), &id, &submission)).await?;
         let (started, accepted) = oneshot::channel();
@@ -295,6 +295,7 @@ impl Submissions {
                 sent,
                 part_of: Some((program.id, number)),
                 started: Some(Arc::new(move |_| tell(&announce, Ok(())))),
+                retention: Retention::User,
             };
             self.run_one(session, text, info).await?;
             submission.next += 1;

@@ -5,11 +5,12 @@
 //! to survive, and counts for less: leaders may change for other reasons while a long statement runs.
 
 use super::{Execution, Info};
+use crate::clock::Clock;
 use crate::errors::QueryError;
 use crate::meta::keys::tries::{self as keys, Noted};
-use crate::meta::wall_ms;
 use crate::meta::{MetaStore, Transaction};
 use std::sync::Arc;
+use tokio_util::task::TaskTracker;
 use windlass_core::ids::JobId;
 use windlass_core::programs::Tries;
 
@@ -17,13 +18,20 @@ use windlass_core::programs::Tries;
 #[derive(Clone)]
 pub(super) struct Try {
     store: Arc<dyn MetaStore>,
+    clock: Clock,
+    tasks: TaskTracker,
     query: String,
     tries: Tries,
 }
 
 impl Try {
     /// Counts one more. An error: there were enough.
-    pub async fn begin(store: &Arc<dyn MetaStore>, query: &str) -> Result<Self, QueryError> {
+    pub async fn begin(
+        store: &Arc<dyn MetaStore>,
+        clock: &Clock,
+        tasks: &TaskTracker,
+        query: &str,
+    ) -> Result<Self, QueryError> {
         let tries = Tries::again(keys::find(store.as_ref(), query).await?).map_err(|Tries { begun, unplanned }| {
             QueryError::Exhausted(format!(
                 "{begun} primaries began this statement and ended before it did, {unplanned} of them in a row while they planned it: it is \
@@ -31,7 +39,8 @@ impl Try {
                  them"
             ))
         })?;
-        let begun = Self { store: Arc::clone(store), query: query.to_string(), tries };
+        let (clock, tasks) = (clock.clone(), tasks.clone());
+        let begun = Self { store: Arc::clone(store), clock, tasks, query: query.to_string(), tries };
         begun.write().await?;
         Ok(begun)
     }
@@ -47,7 +56,7 @@ impl Try {
         let (planned, told) = (self.clone(), info.started.clone());
         let started = move |job: JobId| {
             let planned = planned.clone();
-            tokio::spawn(async move { planned.planned().await });
+            planned.tasks.clone().spawn(async move { planned.planned().await });
             if let Some(told) = &told {
                 told(job);
             }
@@ -74,11 +83,7 @@ impl Try {
     }
 
     async fn write(&self) -> Result<(), QueryError> {
-        self.write_as_of(wall_ms()).await
-    }
-
-    async fn write_as_of(&self, at_ms: u64) -> Result<(), QueryError> {
-        let noted = Noted { tries: self.tries, at_ms };
+        let noted = Noted { tries: self.tries, at_ms: self.clock.wall_ms() };
         Ok(self.store.commit(keys::put(Transaction::default(), &self.query, &noted)).await?)
     }
 }
@@ -92,44 +97,54 @@ pub(crate) async fn was_begun_again(store: &Arc<dyn MetaStore>, query: &str) -> 
 mod tests {
     use super::*;
     use crate::meta::MemoryStore;
+    use std::time::Duration;
+
+    async fn begin(store: &Arc<dyn MetaStore>, query: &str) -> Result<Try, QueryError> {
+        Try::begin(store, &Clock::system(), &TaskTracker::new(), query).await
+    }
 
     #[tokio::test]
     async fn a_statement_that_primaries_die_of_is_refused() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
         for unplanned in [2, 3] {
-            assert_eq!(Try::begin(&store, "a/b").await.unwrap().unplanned(), unplanned);
+            assert_eq!(begin(&store, "a/b").await.unwrap().unplanned(), unplanned);
         }
         assert!(was_begun_again(&store, "a/b").await.unwrap() && !was_begun_again(&store, "b").await.unwrap());
-        let refused = Try::begin(&store, "a/b").await.err().unwrap().to_string();
+        let refused = begin(&store, "a/b").await.err().unwrap().to_string();
         assert!(
             refused.contains("3 primaries began this statement") && refused.contains("not begun again"),
             "{refused}"
         );
-        assert!(Try::begin(&store, "another").await.is_ok());
+        assert!(begin(&store, "another").await.is_ok());
     }
 
     #[tokio::test]
     async fn a_statement_that_was_planned_may_be_begun_many_times() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
         for _ in 0..windlass_core::programs::BEGUN - 1 {
-            Try::begin(&store, "q").await.unwrap().planned().await;
+            begin(&store, "q").await.unwrap().planned().await;
         }
-        assert!(Try::begin(&store, "q").await.is_err());
+        assert!(begin(&store, "q").await.is_err());
     }
 
     #[tokio::test]
     async fn what_is_over_is_forgotten() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
-        Try::begin(&store, "q").await.unwrap().ended(&Ok(Execution::empty())).await;
-        let failed = Try::begin(&store, "r").await.unwrap();
+        begin(&store, "q").await.unwrap().ended(&Ok(Execution::empty())).await;
+        let failed = begin(&store, "r").await.unwrap();
         failed.ended(&Err(QueryError::Invalid("no".to_string()))).await;
-        assert_eq!(store.range("tries/").await.unwrap().len(), 0);
-        let left = Try::begin(&store, "s").await.unwrap();
+        assert_eq!(store.range("").await.unwrap().len(), 0);
+        let left = begin(&store, "s").await.unwrap();
         left.ended(&Err(QueryError::NotLeading("moved".to_string()))).await;
-        assert_eq!(Try::begin(&store, "s").await.unwrap().unplanned(), 1);
-        Try::begin(&store, "t").await.unwrap().write_as_of(0).await.unwrap();
-        keys::forget_old(store.as_ref(), wall_ms()).await.unwrap();
-        let left = store.range("tries/").await.unwrap();
-        assert_eq!(left.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["tries/s"]);
+        assert_eq!(begin(&store, "s").await.unwrap().unplanned(), 1);
+        let clock = Clock::system();
+        clock.advance(Duration::from_secs(24 * 3600 - 10));
+        Try::begin(&store, &clock, &TaskTracker::new(), "t").await.unwrap();
+        let is_known = async |query| keys::find(store.as_ref(), query).await.unwrap().is_some();
+        keys::forget_old(store.as_ref(), clock.wall_ms()).await.unwrap();
+        assert!(is_known("s").await && is_known("t").await);
+        clock.advance(Duration::from_secs(20));
+        keys::forget_old(store.as_ref(), clock.wall_ms()).await.unwrap();
+        assert!(!is_known("s").await && is_known("t").await);
     }
 }

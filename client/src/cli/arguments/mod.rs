@@ -154,6 +154,9 @@ pub enum JobsCommand {
         /// At most this many.
         #[arg(long, default_value_t = 20)]
         limit: u32,
+        /// Also the cluster's own jobs, which no user asked for.
+        #[arg(long)]
+        all: bool,
     },
     /// One job with its stages.
     Show {

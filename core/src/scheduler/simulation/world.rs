@@ -86,7 +86,7 @@ impl Node {
     /// A process that registers has a machine of its own, which knows what is on the disk.
     fn register(&mut self, defect: Option<Defect>) {
         self.worker = Worker::new(self.outputs.iter().map(|output| output.stage()).collect());
-        self.worker.defect = defect;
+        self.worker.keeps_unwanted = defect == Some(Defect::KeepUnwanted);
         self.running.clear();
         self.adopting.clear();
         self.inbox.clear();
@@ -815,6 +815,7 @@ impl World {
             priority: self.random.below(2) as i32,
             max_attempts: 1 + self.random.below(4) as u32,
             timeout: self.random.one_in(8).then(|| Duration::from_millis(self.random.below(20_000))),
+            ..Terms::default()
         };
         let light = stages.len() == 1 && stages[0].tasks == 1;
         // Nobody asks again for a job without one.

@@ -10,7 +10,7 @@
 //! Of a CASE of conditions, also one that was written, DataFusion makes AND and OR again. So it becomes one of the numbers 0 and 1.
 
 use super::digits::{Digits, is_float};
-use crate::right::expressions::in_node;
+use crate::expressions::in_node;
 use crate::right::itself;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;

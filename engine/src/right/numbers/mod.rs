@@ -30,7 +30,7 @@ mod shortest;
 pub(crate) use guard::{GuardedConditions, LeftToRight};
 pub(crate) use planner::NumbersPlanner;
 
-use super::expressions::{KnownTypes, in_node};
+use crate::expressions::{KnownTypes, in_node};
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};

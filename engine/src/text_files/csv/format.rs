@@ -4,7 +4,7 @@ use super::header::{names, renamed};
 use super::infer::{has_header, header_of, sampled, schema};
 use super::scan::CsvScan;
 use super::write::CsvFilesSink;
-use crate::ops::planned_sink;
+use crate::file_formats::planned_sink;
 use crate::text_files::place::Place;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;

@@ -12,7 +12,7 @@ pub use programs::Program;
 pub use stage::{StageRecord, StageState};
 
 use crate::driver::saved::Begun;
-use crate::meta::wall_ms;
+use bytes::Bytes;
 use log::{Log, line};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -22,12 +22,14 @@ use tokio::sync::watch;
 use windlass_core::event::{Fact, JobError};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{JobId, StageId};
-use windlass_core::job::Terms;
+use windlass_core::job::{Retention, Terms};
 use windlass_core::time::Instant;
 use windlass_engine::{OperatorMetrics, PlannedJob};
 
 /// Statements and plans longer than this many bytes are cut in the history.
 const MAX_TEXT: usize = 64 << 10;
+/// Ended jobs of the cluster's own that are kept.
+const MAX_INTERNAL: usize = 200;
 /// Characters of a statement's beginning that stand for it.
 const BRIEF: usize = 80;
 
@@ -104,12 +106,6 @@ pub struct Moment {
     pub wall_ms: u64,
 }
 
-impl Moment {
-    pub fn new(at: Instant) -> Self {
-        Moment { at, wall_ms: wall_ms() }
-    }
-}
-
 /// What the executor measured in an attempt, for the fact that commits it.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
@@ -127,8 +123,10 @@ pub struct History {
 #[derive(Debug)]
 struct Inner {
     jobs: BTreeMap<JobId, JobRecord>,
-    /// Ended jobs, in the order in which they ended.
+    /// Ended jobs of users, in the order in which they ended.
     ended: VecDeque<JobId>,
+    /// The same of the cluster's own.
+    internal: VecDeque<JobId>,
     queries: BTreeMap<String, JobId>,
     limit: usize,
     counts: Counts,
@@ -171,6 +169,7 @@ impl History {
         let inner = Inner {
             jobs: BTreeMap::new(),
             ended: VecDeque::new(),
+            internal: VecDeque::new(),
             queries: BTreeMap::new(),
             limit: limit.max(1),
             counts: Counts::default(),
@@ -195,10 +194,17 @@ impl History {
         inner.jobs.get(id).map(read)
     }
 
-    /// Newest first.
-    pub fn jobs<T>(&self, limit: usize, mut read: impl FnMut(&JobRecord) -> T) -> Vec<T> {
+    /// Newest first. `internal`: also the cluster's own.
+    pub fn jobs<T>(&self, limit: usize, internal: bool, mut read: impl FnMut(&JobRecord) -> T) -> Vec<T> {
         let inner = self.inner.lock();
-        inner.jobs.values().rev().take(limit).map(|record| read(&inner.whole(record))).collect()
+        let shown = inner.jobs.values().rev().filter(|record| internal || !record.is_internal());
+        shown.take(limit).map(|record| read(&inner.whole(record))).collect()
+    }
+
+    /// The record of a job as it is to be stored. `None`: there is none, or the job is one of the cluster's own.
+    pub(crate) fn stored(&self, id: JobId) -> Option<Bytes> {
+        let inner = self.inner.lock();
+        inner.jobs.get(&id).filter(|record| !record.is_internal()).map(JobRecord::store)
     }
 
     pub fn counts(&self) -> Counts {
@@ -364,10 +370,14 @@ impl Inner {
 
     /// Makes room for it. Returns the jobs that are forgotten.
     fn has_ended(&mut self, id: JobId) -> Vec<JobId> {
-        self.ended.push_back(id);
+        let (ended, limit) = match self.jobs.get(&id).is_some_and(JobRecord::is_internal) {
+            true => (&mut self.internal, MAX_INTERNAL),
+            false => (&mut self.ended, self.limit),
+        };
+        ended.push_back(id);
         let mut all = Vec::new();
-        while self.ended.len() > self.limit {
-            let Some(oldest) = self.ended.pop_front() else { break };
+        while ended.len() > limit {
+            let Some(oldest) = ended.pop_front() else { break };
             let Some(forgotten) = self.jobs.remove(&oldest) else { continue };
             all.push(oldest);
             if let Some(query) = &forgotten.info.query
@@ -381,6 +391,10 @@ impl Inner {
 }
 
 impl JobRecord {
+    pub fn is_internal(&self) -> bool {
+        self.info.terms.retention == Retention::Internal
+    }
+
     /// Tasks of all stages: (all, done, running).
     pub fn tasks(&self) -> (u32, u32, u32) {
         self.stages.iter().fold((0, 0, 0), |(all, done, running), stage| {
@@ -528,10 +542,38 @@ mod tests {
             let error = Some(JobError::Cancelled { reason: "test".into() });
             history.apply(at(1), &Fact::JobEnded { job, error }, None);
         }
-        let ids = history.jobs(10, |job| job.id);
+        let ids = history.jobs(10, false, |job| job.id);
         assert_eq!(ids, vec![JobId(5), JobId(4), live]);
         assert_eq!(history.query("q2", |job| job.id), None);
         assert_eq!(history.query("q5", |job| job.state), Some(JobState::Cancelled));
+    }
+
+    #[test]
+    fn internal_jobs_take_no_place_of_users_jobs() {
+        let history = History::new(3);
+        let end = |id: u64, retention| {
+            let terms = Terms { retention, ..Terms::default() };
+            let info = JobInfo { query: Some(format!("q{id}")), terms, ..Default::default() };
+            history.submitted(at(0), JobId(id), Arc::new(info), &fixtures::planned(&[1]));
+            history.apply(at(1), &Fact::JobEnded { job: JobId(id), error: None }, None)
+        };
+        let mut forgotten = Vec::new();
+        for id in 1..=5_000 {
+            let retention = if id % 2_000 == 1 { Retention::User } else { Retention::Internal };
+            forgotten.extend(end(id, retention));
+        }
+        let users = [4_001, 2_001, 1].map(JobId);
+        assert_eq!(history.jobs(10, false, |job| job.id), users);
+        assert!(users.iter().all(|job| !forgotten.contains(job)));
+        assert!(users.iter().all(|job| history.stored(*job).is_some()));
+        assert_eq!(history.jobs(10, true, |job| job.id)[..2], [5_000, 4_999].map(JobId));
+        assert_eq!(history.jobs(10_000, true, |job| job.id).len(), 3 + MAX_INTERNAL);
+        assert_eq!(history.stored(JobId(5_000)), None, "nothing of it is written");
+        // One of them is found by its id and by its statement's name as long as it is kept.
+        assert!(history.job(JobId(5_000), |_| ()).is_some() && history.query("q5000", |_| ()).is_some());
+        assert!(history.job(JobId(2), |_| ()).is_none() && history.query("q2", |_| ()).is_none());
+        // Users' jobs still make room for one another.
+        assert_eq!(end(5_001, Retention::User), [JobId(1)]);
     }
 
     #[test]
@@ -599,7 +641,7 @@ mod tests {
             let error = (id == 2).then(|| JobError::Cancelled { reason: "test".into() });
             history.apply(at(id * 1_000), &Fact::JobEnded { job, error }, None);
         }
-        let stored = history.jobs(10, JobRecord::store);
+        let stored = history.jobs(10, false, JobRecord::store);
         let next = History::new(2);
         let bad = [stored, vec!["{}".into()]].concat();
         assert_eq!(next.restore(&bad), [JobId(1)]);

@@ -1,8 +1,8 @@
 //! Ended jobs as the metadata store keeps them, so that the next leader can still list and show them.
 
 use super::{History, JobInfo, JobRecord, JobState, Log, Program, StageRecord, StageState};
+use crate::meta::keys::jobs::{StoredJob, StoredProgram, StoredStage, decode, encode};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use windlass_core::ids::JobId;
@@ -12,50 +12,6 @@ use windlass_core::job::Terms;
 const MAX_BYTES: usize = 64 << 10;
 const LINES: usize = 20;
 const JOBS: usize = 1_000;
-
-#[derive(Serialize, Deserialize)]
-struct StoredJob {
-    id: u64,
-    name: String,
-    statement: String,
-    query: Option<String>,
-    user: String,
-    pool: String,
-    priority: i32,
-    state: String,
-    error: Option<String>,
-    submitted_ms: u64,
-    started_ms: Option<u64>,
-    ended_ms: Option<u64>,
-    stages: Vec<StoredStage>,
-    log: Vec<String>,
-    #[serde(default)]
-    part_of: Option<(u64, u32)>,
-    #[serde(default)]
-    program: Option<StoredProgram>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredProgram {
-    statements: u32,
-    begun: u32,
-    jobs: Vec<(u32, u64)>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredStage {
-    inputs: Vec<u32>,
-    finished: bool,
-    plan: String,
-    tasks: u32,
-    tasks_done: u32,
-    failed_attempts: u32,
-    rows: u64,
-    bytes: u64,
-    elapsed_us: u64,
-    task_time_us: u64,
-    metrics: Vec<(u32, String, u64)>,
-}
 
 impl JobRecord {
     pub(crate) fn store(&self) -> Bytes {
@@ -98,11 +54,6 @@ impl JobRecord {
         }
         encode(&stored)
     }
-}
-
-fn encode(stored: &StoredJob) -> Bytes {
-    // Numbers and texts.
-    serde_json::to_vec(stored).expect("a job can be written as JSON").into()
 }
 
 fn store_stage(stage: &StageRecord) -> StoredStage {
@@ -176,7 +127,7 @@ impl History {
     pub(crate) fn restore(&self, stored: &[Bytes]) -> Vec<JobId> {
         let mut records: Vec<JobRecord> = Vec::with_capacity(stored.len());
         for bytes in stored {
-            match serde_json::from_slice(bytes).ok().and_then(restore) {
+            match decode(bytes).and_then(restore) {
                 Some(record) => records.push(record),
                 // Of another release, say. Nothing depends on it.
                 None => tracing::warn!("a job of an earlier leader cannot be read, and is not listed"),

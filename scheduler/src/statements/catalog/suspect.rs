@@ -6,7 +6,7 @@ use datafusion::common::DataFusionError;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::ListingTableUrl;
 use futures::{StreamExt, TryStreamExt};
-use windlass_engine::scan::{FileError, file_name};
+use windlass_engine::failure::{FileError, file_name};
 
 /// Files that are read once more to find the one at fault.
 const SUSPECTS: usize = 1_000;

@@ -8,7 +8,7 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 
 /// `plan` with those of its expressions, also of subqueries, that `concerns` tells, as `rewrite` makes them. Names and types stay.
-pub(super) fn rewrite_expressions(
+pub(crate) fn rewrite_expressions(
     plan: LogicalPlan,
     concerns: &dyn Fn(&Expr) -> Result<bool>,
     rewrite: &dyn Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
@@ -47,7 +47,7 @@ pub(crate) fn in_node(
 
 /// The types of expressions that are walked from their leaves up, kept while they are known: asking each for its own takes a time that grows
 /// with the square of a long sum.
-pub(super) struct KnownTypes<'a> {
+pub(crate) struct KnownTypes<'a> {
     /// Of what the walk has come through, and not of what is part of that.
     known: Vec<Option<DataType>>,
     schema: &'a DFSchema,
@@ -80,7 +80,7 @@ impl<'a> KnownTypes<'a> {
 }
 
 /// The columns that expressions of `node` may name.
-pub(super) fn readable(node: &LogicalPlan) -> Result<DFSchema> {
+pub(crate) fn readable(node: &LogicalPlan) -> Result<DFSchema> {
     let mut schema = merge_schema(&node.inputs());
     match node {
         LogicalPlan::TableScan(scan) => {

@@ -1,7 +1,11 @@
 //! From what DataFusion reports to the kind of failure that the primary acts on. Nothing is formatted before it is classified.
 
+mod file;
+
+pub(crate) use file::{Blame, blame};
+pub use file::{FileError, file_name};
+
 use crate::exchange::ExchangeError;
-use crate::scan::FileError;
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
