@@ -160,7 +160,13 @@ impl Opening {
         let settings = Arc::new(Location::parse(&self.table.location)?.settings(&self.table).await?);
         let mut connection = Connection::open(&settings, &self.canceller).await?;
         match Snapshot::import(&mut connection, &self.query.snapshot).await {
-            Ok(()) => Ok(connection),
+            Ok(()) => {
+                if self.query.limit.is_some() {
+                    // The first rows are the same ones when the split is read again.
+                    connection.execute("SET LOCAL max_parallel_workers_per_gather TO 0").await?;
+                }
+                Ok(connection)
+            }
             // Which of them depends on the version.
             Err(PostgresError::Refused(refusal)) if ["22023", "42704"].contains(&refusal.code.as_str()) => {
                 Err(exec_datafusion_err!(

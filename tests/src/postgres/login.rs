@@ -25,7 +25,7 @@ fn guarded(tls: bool) -> Postgres {
             "SET password_encryption = 'scram-sha-256'; CREATE ROLE app LOGIN PASSWORD '{SECRET}'; CREATE ROLE plain LOGIN PASSWORD 'pässwörd '; \
              SET password_encryption = 'md5'; CREATE ROLE md5er LOGIN PASSWORD '{SECRET}'; \
              CREATE TABLE t AS SELECT 1 AS n; GRANT SELECT ON t TO PUBLIC; GRANT CREATE ON SCHEMA public TO app; \
-             GRANT INSERT ON t TO app; CREATE DATABASE shop"
+             GRANT INSERT ON t TO app"
         ),
     );
     server
