@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | words | `address`, `version`, `errors` |
 //! | messages | `convert`, `files`, `leaves` |
-//! | connections | `pass`, `door`, `bulk` |
+//! | connections | `pass`, `ticket`, `door`, `bulk` |
 
 pub mod address;
 pub mod bulk;

@@ -4,7 +4,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | what lasts | `nearest`, `meta`, `errors` |
+//! | what lasts | `clock`, `nearest`, `meta`, `errors` |
 //! | machines with a shell | `files`, `driver` |
 //! | what users ask for | `statements`, `services` |
 //! | faces | `flight`, `admin` |

@@ -167,13 +167,14 @@ fn secrets(catalog: &Catalog, write: &str, entry: &Entry) -> Result<BTreeMap<Str
 mod tests {
     use super::*;
     use crate::clock::{Clock, Ids};
-    use crate::meta::MemoryStore;
+    use crate::meta::{MemoryStore, Sealer};
     use crate::statements::catalog::CatalogConfig;
     use async_trait::async_trait;
     use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
     use datafusion::common::not_impl_err;
     use datafusion::execution::runtime_env::RuntimeEnv;
     use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+    use std::sync::LazyLock;
     use windlass_connectors::StoreRegistry;
     use windlass_engine::connector::{
         Attempt, Connector, ConnectorTable, Encoded, OptionKind, OptionSpec, Registry, Scan, Sink, TableRequest,
@@ -244,6 +245,9 @@ mod tests {
         }
     }
 
+    /// All primaries of a cluster have one key.
+    static SEALER: LazyLock<Sealer> = LazyLock::new(|| Sealer::ephemeral().unwrap());
+
     impl Noting {
         fn note(&self, what: String) -> PlanResult<()> {
             self.notes.lock().push(what);
@@ -258,7 +262,7 @@ mod tests {
         async fn catalog(&self, store: &Arc<dyn MetaStore>) -> Arc<Catalog> {
             let warehouse = tempfile::tempdir().unwrap();
             let config = CatalogConfig {
-                sealer: crate::meta::Sealer::ephemeral().unwrap(),
+                sealer: SEALER.clone(),
                 store: Arc::clone(store),
                 stores: StoreRegistry::new(),
                 connectors: Registry::default().with(Arc::new(self.clone())).unwrap(),
