@@ -62,6 +62,18 @@ mod statement;
 #[cfg(feature = "embedded")]
 pub use windlass_engine::connector;
 
+/// The kinds of tables beside files that Windlass brings along: those of the `windlass` command.
+///
+/// # Errors
+/// Two of them have one name.
+#[cfg(feature = "embedded")]
+pub fn connectors() -> std::result::Result<connector::Registry, Box<dyn std::error::Error + Send + Sync>> {
+    let registry = connector::Registry::default();
+    #[cfg(feature = "postgres")]
+    let registry = registry.with(std::sync::Arc::new(windlass_connectors::postgres::Postgres::default()))?;
+    Ok(registry)
+}
+
 /// Files of the cluster: [`Session::files`].
 #[cfg(feature = "files")]
 pub use windlass_connectors::wfs;

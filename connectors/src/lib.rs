@@ -1,4 +1,4 @@
-//! Where data lies outside of Windlass: object stores by URL, and the files of the cluster itself.
+//! Where data lies outside of Windlass: object stores by URL, the files of the cluster itself, and databases.
 //!
 //! The modules, lowest first. Each imports from those before it and from none behind it:
 //!
@@ -6,7 +6,10 @@
 //! | --- | --- |
 //! | stores | `web`, `wfs` |
 //! | all of them | `store` |
+//! | tables of databases | `postgres` |
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod store;
 mod web;
 pub mod wfs;

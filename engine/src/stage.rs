@@ -1,6 +1,6 @@
 //! Stages as they are planned.
 
-use crate::connector::PlannedSink;
+use crate::connector::{PlannedSink, ScanGuard};
 use crate::envelope::{OutputSpec, content_hash};
 use crate::place::{OwnFolder, Place};
 use crate::room::Roomy;
@@ -24,6 +24,8 @@ pub struct PlannedJob {
     pub write: Option<WriteTarget>,
     /// The same of a write into a table of a connector.
     pub sink: Option<PlannedSink>,
+    /// What scans need until the job has ended.
+    pub guards: Vec<ScanGuard>,
     /// It has joins that hold all of one side, or medians that hold all values of a group, which have to fit into memory:
     /// [`crate::spilling`] is for when they do not.
     pub holds_sides: bool,

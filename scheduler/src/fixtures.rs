@@ -31,6 +31,7 @@ pub fn planned(tasks: &[u32]) -> PlannedJob {
         stages,
         write: None,
         sink: None,
+        guards: Vec::new(),
         holds_sides: false,
         shape: ClusterShape::ONE,
         light: false,

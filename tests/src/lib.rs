@@ -48,6 +48,8 @@ mod oracle;
 #[cfg(test)]
 mod paths;
 #[cfg(test)]
+mod postgres;
+#[cfg(test)]
 mod prompt;
 #[cfg(test)]
 mod s3;

@@ -10,7 +10,7 @@ pub(crate) mod awkward;
 mod corpus;
 mod known;
 mod outside;
-mod postgres;
+pub(crate) mod postgres;
 pub(crate) mod statements;
 mod values;
 

@@ -112,7 +112,13 @@ impl Failure {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    main_with(Registry::default())
+    match crate::connectors() {
+        Ok(connectors) => main_with(connectors),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// The same, with kinds of tables beside files: those of primaries and executors of this binary, and of embedded clusters.

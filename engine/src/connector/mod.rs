@@ -6,7 +6,7 @@
 //!       ▲                       │
 //!   Registry                    └───────sink──> Sink ──encode──> decode_sink ──> Sink ──write(attempt)──> token
 //!                                                 ▲                                                         │
-//!                                                 └── begin; publish(tokens of attempts that count) or abandon
+//!                                                 └── begin; prepare, publish(tokens of attempts that count) or abandon
 //! ```
 //!
 //! A connector is known by its name and nothing else: whoever plans, cuts, encodes, narrows or shows a plan sees [`ScanExec`] and
@@ -33,7 +33,7 @@ pub use redact::redacted;
 pub use registry::Registry;
 pub use scan_exec::ScanExec;
 pub use sink_exec::{PlannedSink, SinkExec, SinkToken};
-pub(crate) use travel::{ScanNode, SinkNode, TableSecrets, secrets_of};
+pub(crate) use travel::{ScanNode, SinkNode, TableSecrets, guards_of, secrets_of};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -45,6 +45,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -164,6 +165,12 @@ pub trait Scan: fmt::Debug + Send + Sync {
         None
     }
 
+    /// On the primary: what must live while tasks read, such as the connection that holds a snapshot. It is kept until the job has ended, all
+    /// attempts of its tasks included, and dropped then. A job that is planned and not run drops it too.
+    fn guard(&self) -> Option<ScanGuard> {
+        None
+    }
+
     /// What EXPLAIN shows of it beside the connector's name, such as what was pushed down. Without secrets.
     fn describe(&self) -> String;
 
@@ -174,6 +181,9 @@ pub trait Scan: fmt::Debug + Send + Sync {
     /// Reads one split. Dropping the stream ends the reading. It may be opened again, on another executor too, and gives the same rows.
     fn open(&self, split: &Split, task: &TaskOfScan) -> Result<SendableRecordBatchStream>;
 }
+
+/// See [`Scan::guard`].
+pub type ScanGuard = Arc<dyn Any + Send + Sync>;
 
 /// A piece of a table that one task reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -224,9 +234,9 @@ pub struct SinkRequest {
 /// What one statement writes into a table. Nothing of it is to be seen before it is published, and then all of it.
 ///
 /// ```text
-///   begin ──> write, by each attempt ──> publish(tokens)     once all tasks have ended; maybe more than once
-///     │                                                      (a primary died): the second time changes nothing
-///     └────────────────────────────────> abandon             as often; also after an attempt that nobody waited for
+///   begin ──> write, by each attempt ──> prepare(tokens) ──> publish(tokens)     once all tasks have ended; maybe more than once
+///     │                                      │                                   (a primary died): the second time changes nothing
+///     └──────────────────────────────────────┴─────────────> abandon             as often; also after an attempt that nobody waited for
 /// ```
 #[async_trait]
 pub trait Sink: fmt::Debug + Send + Sync {
@@ -249,6 +259,16 @@ pub trait Sink: fmt::Debug + Send + Sync {
         rows: SendableRecordBatchStream,
         context: &Arc<TaskContext>,
     ) -> Result<Written>;
+
+    /// Finds out whether these attempts, one for each task, can be published: the last moment at which the statement can still fail. On the
+    /// primary, once, by the sink that began the write; the same sink publishes next, or abandons. What it leaves must not be seen, and must
+    /// be gone if the primary dies.
+    ///
+    /// # Errors
+    /// They can never be published as they are, such as rows whose keys are taken. The write is abandoned.
+    async fn prepare(&self, _tokens: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> Result<()> {
+        Ok(())
+    }
 
     /// Makes what these attempts have written, one for each task, the table's, and removes what others have. On the primary.
     ///

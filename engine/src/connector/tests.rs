@@ -135,6 +135,10 @@ impl Scan for NumbersScan {
         LexOrdering::new([PhysicalSortExpr::new(Arc::new(Column::new("n", at)), options)])
     }
 
+    fn guard(&self) -> Option<ScanGuard> {
+        Some(Arc::new(self.rows))
+    }
+
     fn describe(&self) -> String {
         format!("rows={}", self.rows)
     }
@@ -215,6 +219,15 @@ async fn a_scan_is_cut_narrowed_and_run() {
     assert!(job.stages[0].tasks > 1 && job.stages.len() > 1, "{}", job.stages[0].display);
     let hosts = job.stages[0].preferences.iter().map(|wish| wish.hosts.len());
     assert!(hosts.clone().all(|count| count > 0) && hosts.len() == job.stages[0].tasks as usize);
+}
+
+#[tokio::test]
+async fn guards_of_scans_live_with_the_job() {
+    for shape in [SHAPE, ClusterShape::ONE] {
+        let job = planned("select a.n from numbers a join numbers b on a.n = b.square", shape).await;
+        let held: Vec<Option<&i64>> = job.guards.iter().map(|guard| guard.downcast_ref()).collect();
+        assert_eq!(held, [Some(&95), Some(&95)]);
+    }
 }
 
 #[tokio::test]

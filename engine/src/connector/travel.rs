@@ -1,6 +1,6 @@
 //! How scans and sinks travel with a stage's plan. Secrets travel beside it.
 
-use super::{Encoded, PlannedSink, Registry, Scan, ScanExec, SinkExec, Split, TableSpec};
+use super::{Encoded, PlannedSink, Registry, Scan, ScanExec, ScanGuard, SinkExec, Split, TableSpec};
 use crate::schema::{decode_schema, encode_schema};
 use bytes::Bytes;
 use datafusion::common::Result;
@@ -105,6 +105,16 @@ pub(crate) fn secrets_of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<TableSecre
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(found.into_iter().map(|(id, values)| TableSecrets { id, values }).collect())
+}
+
+/// What must live while `plan` runs.
+pub(crate) fn guards_of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<ScanGuard>> {
+    let mut found = Vec::new();
+    plan.apply(|node| {
+        found.extend(node.downcast_ref::<ScanExec>().and_then(|scan| scan.scan().guard()));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
 }
 
 impl TableSecrets {

@@ -4,7 +4,7 @@ use super::range_sort;
 use super::size::scanned_bytes;
 use crate::codec::refers_to_subquery;
 use crate::config::WindlassOptions;
-use crate::connector::{Leaf, PlannedSink, SinkExec, leaf};
+use crate::connector::{Leaf, PlannedSink, ScanGuard, SinkExec, guards_of, leaf};
 use crate::envelope::{Envelope, OutputSpec, content_hash};
 use crate::ops::{ExchangeReadExec, Mark, MarkExec, ReadMode, Sink, WriteExec};
 use crate::place::OwnFolder;
@@ -53,6 +53,7 @@ pub(super) struct Cutter {
     subqueries: Option<ScalarSubqueryExec>,
     write: Option<WriteTarget>,
     sink: Option<PlannedSink>,
+    guards: Vec<ScanGuard>,
     shape: ClusterShape,
 }
 
@@ -69,6 +70,7 @@ impl Cutter {
             subqueries: None,
             write: None,
             sink: None,
+            guards: Vec::new(),
             shape,
         }
     }
@@ -98,6 +100,7 @@ impl Cutter {
             stages: self.stages,
             write: self.write,
             sink: self.sink,
+            guards: self.guards,
             holds_sides: false,
             shape: self.shape,
             light: false,
@@ -267,6 +270,7 @@ impl Cutter {
         }
         let bytes = Envelope::new(&plan, &output, &self.options, self.stores.as_deref())?.encode_to_vec();
         let inputs = self.inputs(&plan, tasks)?;
+        self.guards.extend(guards_of(&plan)?);
         let display = displayable(plan.as_ref()).indent(false).to_string();
         let (preferences, splits) = (preferences(&plan, tasks), splits(&plan, tasks));
         self.stages.push(PlannedStage {

@@ -95,7 +95,9 @@ impl Runner for ClusterRunner {
         Ok(self.driver.begun(statement).await?)
     }
 
-    async fn run(&self, job: PlannedJob, info: JobInfo, started: Option<Started>) -> Result<Finished, QueryError> {
+    async fn run(&self, mut job: PlannedJob, info: JobInfo, started: Option<Started>) -> Result<Finished, QueryError> {
+        // Whoever drops this future, or sees the job end, lets go of them.
+        let _guards = std::mem::take(&mut job.guards);
         let mut handle = self.driver.submit(job, info).await;
         if let Some(started) = started {
             started(handle.id);

@@ -80,7 +80,17 @@ impl Runner for InProcess {
         self.plans.lock().insert(hash, (physical, state.task_ctx()));
         let holds_sides = self.tight.load(Ordering::Relaxed);
         let (shape, light, constant) = (ClusterShape::ONE, false, None);
-        Ok(PlannedJob { schema, stages: vec![stage], write, sink: None, holds_sides, shape, light, constant })
+        Ok(PlannedJob {
+            schema,
+            stages: vec![stage],
+            write,
+            sink: None,
+            guards: Vec::new(),
+            holds_sides,
+            shape,
+            light,
+            constant,
+        })
     }
 
     async fn quiet(&self, _: JobId) {}

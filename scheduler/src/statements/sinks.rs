@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   begin ──> writing ──(job failed)──> abandoned
-//!                │
-//!                └─(job finished)──> publishing, with the tokens of all tasks ──> done
+//!                │                       ▲
+//!                │                       └──(it cannot be published)
+//!                └─(job finished)──> prepared ──> publishing, with the tokens of all tasks ──> done
 //! ```
 //!
 //! Each step is an entry of the metadata store before it happens, as with files ([`super::publish`]). On start, and every few seconds after that,
@@ -67,7 +68,8 @@ impl Sinking {
         staged: Vec<SinkToken>,
         effect: Option<Effect>,
     ) -> Result<Result<(), QueryError>, QueryError> {
-        let tokens = staged.into_iter().map(|staged| staged.token).collect();
+        let tokens: Vec<Vec<u8>> = staged.into_iter().map(|staged| staged.token).collect();
+        self.planned.sink.prepare(&tokens, self.catalog.runtime()).await?;
         let entry = Entry { tokens: Some(Tokens { tokens }), ..self.entry.clone() };
         let mut publishing = Transaction::default().with(keys::put(&self.planned.write, &entry));
         if let Some(effect) = effect {
@@ -184,6 +186,7 @@ mod tests {
     struct Noting {
         notes: Arc<Mutex<Vec<String>>>,
         fails: Arc<Mutex<bool>>,
+        refuses: Arc<Mutex<bool>>,
     }
 
     #[async_trait]
@@ -227,6 +230,10 @@ mod tests {
 
         async fn write(&self, _: Attempt, _: SendableRecordBatchStream, _: &Arc<TaskContext>) -> PlanResult<Written> {
             not_impl_err!("nothing is written here")
+        }
+
+        async fn prepare(&self, _: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> PlanResult<()> {
+            if *self.refuses.lock() { not_impl_err!("a key is taken") } else { Ok(()) }
         }
 
         async fn publish(&self, tokens: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> PlanResult<()> {
@@ -297,6 +304,14 @@ mod tests {
         assert!(keys::all(store.as_ref()).await.unwrap().is_empty());
         Sinking::begin(&catalog, noting.planned(&catalog)).await.unwrap().abandon().await;
         assert_eq!(noting.taken(), ["begin", "abandon"]);
+        assert!(keys::all(store.as_ref()).await.unwrap().is_empty());
+        // What cannot be published is never to be.
+        let begun = Sinking::begin(&catalog, noting.planned(&catalog)).await.unwrap();
+        *noting.refuses.lock() = true;
+        assert!(begun.publish(tokens(), None).await.unwrap_err().to_string().contains("a key is taken"));
+        assert!(noting.taken() == ["begin"], "the next primary would abandon it");
+        begun.abandon().await;
+        assert_eq!(noting.taken(), ["abandon"]);
         assert!(keys::all(store.as_ref()).await.unwrap().is_empty());
     }
 
