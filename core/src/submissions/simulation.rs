@@ -435,23 +435,20 @@ impl World {
             let said = self.commit(id, former, leads, &changes)?;
             return self.tell(id, former, Event::Persisted(said));
         }
-        match process.output.send.take() {
-            Some(Effect::Restore { .. }) => {
-                let restored = match self.dice.below(24) {
-                    0 | 1 if self.faulty => Restored::Lost,
-                    2 if self.faulty => Restored::LeftToNext,
-                    _ => Restored::Done,
-                };
-                if let (Restored::Lost, Some(truth)) = (restored, self.truths.get_mut(&id)) {
-                    truth.session_lost = true;
-                }
-                let said = match restored {
-                    Restored::LeftToNext if self.defect == Some(Defect::LoseSessions) => Restored::Lost,
-                    restored => restored,
-                };
-                return self.tell(id, former, Event::Restored(said));
+        if let Some(Effect::Restore { .. }) = process.output.send.take() {
+            let restored = match self.dice.below(24) {
+                0 | 1 if self.faulty => Restored::Lost,
+                2 if self.faulty => Restored::LeftToNext,
+                _ => Restored::Done,
+            };
+            if let (Restored::Lost, Some(truth)) = (restored, self.truths.get_mut(&id)) {
+                truth.session_lost = true;
             }
-            _ => {}
+            let said = match restored {
+                Restored::LeftToNext if self.defect == Some(Defect::LoseSessions) => Restored::Lost,
+                restored => restored,
+            };
+            return self.tell(id, former, Event::Restored(said));
         }
         match process.running {
             Some((statement, again, planned)) => self.run(id, former, leads, statement, again, planned),
