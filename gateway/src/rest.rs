@@ -328,7 +328,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
     use windlass_core::access::Principal;
     use windlass_scheduler::primary::PrimaryConfig;
-    use windlass_scheduler::primary::cluster::{ClusterConfig, RestConfig};
+    use windlass_scheduler::primary::leading::{ProcessConfig, RestConfig};
     use windlass_scheduler::primary::member::Member;
     use windlass_scheduler::services::jobs::JobState;
     use windlass_scheduler::services::submissions::Script;
@@ -367,7 +367,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
             let primary = PrimaryConfig { listen: any, ..PrimaryConfig::default() };
-            let mut config = ClusterConfig::new(primary, folder.path().join("primary"));
+            let mut config = ProcessConfig::new(primary, folder.path().join("primary"));
             let (told, mut services) = mpsc::unbounded_channel();
             config.rest = Some(RestConfig { listen: any, faces: Arc::new(Told(told)) });
             let member = Member::bind(config).await.unwrap();

@@ -5,7 +5,7 @@ use crate::driver::DriverConfig;
 use crate::files::Tickets;
 use crate::meta::EtcdConfig;
 use crate::primary::PrimaryConfig;
-use crate::primary::cluster::{ClusterConfig, RestConfig};
+use crate::primary::leading::{ProcessConfig, RestConfig};
 use crate::services::HttpFaces;
 use crate::services::submissions::SubmissionsConfig;
 use crate::statements::StatementConfig;
@@ -241,12 +241,12 @@ impl Primary {
         seed: u64,
         machine_memory: u64,
         faces: Arc<dyn HttpFaces>,
-    ) -> Result<ClusterConfig, String> {
+    ) -> Result<ProcessConfig, String> {
         check::host("primary.advertise", &self.advertise)?;
         let listen = address::listen("primary.listen", &self.listen)?;
         let finish_timeout = self.finish_timeout.duration();
         let settings = PrimaryConfig { listen, driver: self.driver(), finish_timeout, ..PrimaryConfig::default() };
-        let mut cluster = ClusterConfig::new(settings, self.dir.clone());
+        let mut cluster = ProcessConfig::new(settings, self.dir.clone());
         self.planning(&mut cluster, query, machine_memory)?;
         if !self.rest.is_empty() {
             cluster.rest = Some(RestConfig { listen: address::listen("primary.rest", &self.rest)?, faces });
@@ -274,14 +274,14 @@ impl Primary {
     ///
     /// # Errors
     /// The setting that cannot work, and how to mend it.
-    pub fn embedded(&self, query: &Query, dir: PathBuf, machine_memory: u64) -> Result<ClusterConfig, String> {
+    pub fn embedded(&self, query: &Query, dir: PathBuf, machine_memory: u64) -> Result<ProcessConfig, String> {
         let settings = PrimaryConfig { driver: self.driver(), ..PrimaryConfig::default() };
-        let mut cluster = ClusterConfig::new(settings, dir);
+        let mut cluster = ProcessConfig::new(settings, dir);
         self.planning(&mut cluster, query, machine_memory)?;
         Ok(cluster)
     }
 
-    fn planning(&self, cluster: &mut ClusterConfig, query: &Query, machine_memory: u64) -> Result<(), String> {
+    fn planning(&self, cluster: &mut ProcessConfig, query: &Query, machine_memory: u64) -> Result<(), String> {
         warehouse("primary.warehouse", &self.warehouse)?;
         let depth = self.depth_limit.0 as usize;
         if depth > Limits::MOST_DEPTH {

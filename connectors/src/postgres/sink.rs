@@ -192,8 +192,8 @@ impl PostgresSink {
         match error {
             PostgresError::Refused(mut refusal) => {
                 let renamed = |text: &String| text.replace(staging, &self.target.name);
-                refusal.message = renamed(&refusal.message);
                 refusal.context = refusal.context.as_ref().map(renamed);
+                refusal.message = refusal.message.replace(staging, &self.target.name);
                 PostgresError::Refused(refusal)
             }
             other => other,

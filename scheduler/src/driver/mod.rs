@@ -43,7 +43,7 @@ use tokio_util::task::TaskTracker;
 use windlass_core::elastic::Load;
 use windlass_core::event::JobError;
 use windlass_core::ids::{ExecutorId, JobId};
-use windlass_core::job::{Earlier, KeptOutput, KeptStage, MapLocation};
+use windlass_core::job::{Earlier, FinishedOutput, FinishedStage, MapLocation};
 use windlass_core::scheduler::SchedulerConfig;
 use windlass_engine::{Handover, PlannedJob};
 use windlass_proto::pass::ClusterKey;
@@ -218,13 +218,14 @@ impl Driver {
         let directory = &self.shared.directory;
         let holders = same.iter().flat_map(|stage| &stage.outputs).map(|output| output.location.executor).collect();
         directory.wait_for_return(holders).await;
-        let present = |output: &KeptOutput| {
+        let present = |output: &FinishedOutput| {
             let executor = directory.present(output.location.executor)?;
-            Some(KeptOutput { location: MapLocation { executor, ..output.location }, ..*output })
+            Some(FinishedOutput { location: MapLocation { executor, ..output.location }, ..*output })
         };
-        let stages = same
-            .iter()
-            .map(|stage| KeptStage { stage: stage.index, outputs: stage.outputs.iter().filter_map(present).collect() });
+        let stages = same.iter().map(|stage| FinishedStage {
+            stage: stage.index,
+            outputs: stage.outputs.iter().filter_map(present).collect(),
+        });
         tracing::info!(job = %begun.job, stages = same.len(), "going on with a job that an earlier leader began");
         Earlier { takeovers: begun.takeovers, stages: stages.collect() }
     }

@@ -44,13 +44,13 @@ mod write;
 
 pub use cluster::ClusterRunner;
 pub use gate::Gate;
-pub use outcome::Sent;
+pub use outcome::Delivery;
 pub use params::{ParameterNames, Parameters};
 pub use prepared::Described;
 pub use publish::Journal;
 pub use result::{Execution, Rows};
 pub use runner::{Finished, Part, Runner, Started};
-pub use windlass_proto::leaves::{Leaves, leaves};
+pub use windlass_proto::session_effect::{SessionEffect, session_effect};
 
 use crate::errors::{QueryError, explain};
 use crate::meta::keys::outcomes;
@@ -136,7 +136,7 @@ pub struct Info {
     /// Called with the statement's job once there is one, and again if another one takes its place.
     pub started: Option<Started>,
     /// Whether the client may send it again, or does.
-    pub sent: Sent,
+    pub delivery: Delivery,
     /// The submission that it is a statement of, and which of them, from 0.
     pub part_of: Option<(JobId, u32)>,
     /// Whether its jobs are a user's.
@@ -240,7 +240,7 @@ impl Statements {
     where
         R: FnOnce(Info) -> BoxFuture<'a, Result<Execution, QueryError>>,
     {
-        let Some(query) = info.query.as_deref().filter(|_| info.sent == Sent::Again) else {
+        let Some(query) = info.query.as_deref().filter(|_| info.delivery == Delivery::Again) else {
             return run(info.clone()).await;
         };
         let _entered = self.inner.under_way.enter(query).await;

@@ -346,14 +346,14 @@ async fn what_may_have_been_published_keeps_its_files() {
         let bench = Bench::over(store.clone()).await;
         let (query, sql) = (Some("q1".to_string()), "create table t as select 1 as a union all select 2");
         store.armed.store(true, Ordering::SeqCst);
-        let first = Info { query: query.clone(), sent: Sent::First, ..Info::default() };
+        let first = Info { query: query.clone(), sent: Delivery::First, ..Info::default() };
         let error = bench.statements.execute(&bench.session, sql, None, &first).await.unwrap_err();
         assert!(matches!(error, QueryError::OutcomeUnknown(_)), "{error:?}");
         if applies {
             assert_eq!(bench.sql("select sum(a) from t").await, "3");
         }
         // Sent again it has happened once, whichever it was; under another name it is another statement.
-        let again = Info { sent: Sent::Again, ..first.clone() };
+        let again = Info { sent: Delivery::Again, ..first.clone() };
         let done = bench.statements.execute(&bench.session, sql, None, &again).await.unwrap();
         assert_eq!(done.affected, Some(2));
         assert_eq!(bench.sql("select sum(a) from t").await, "3");

@@ -12,7 +12,7 @@ use crate::services::jobs::JobState;
 use crate::services::runs::Ask;
 use crate::statements::sessions::Session;
 use crate::statements::tries::exhausted;
-use crate::statements::{Info, Leaves, Sent, leaves};
+use crate::statements::{Delivery, Info, SessionEffect, session_effect};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::collections::VecDeque;
@@ -249,7 +249,7 @@ impl Running {
                 name => format!("{name} ({} of {})", statement + 1, texts.len()),
             },
             query: Some(query_of(&self.under_way.id, statement)),
-            sent: if again { Sent::Again } else { Sent::First },
+            sent: if again { Delivery::Again } else { Delivery::First },
             part_of: Some((self.shown.id, statement)),
             started: Some(Arc::new(move |_| planned.notify_one())),
             retention: Retention::User,
@@ -375,13 +375,13 @@ async fn restore(shared: &Shared, id: &str, submission: &Submission, before: u32
     let by = Principal::user(&submission.user);
     let session = shared.session(id, &by, &submission.options)?;
     for text in submission.texts.iter().take(before as usize) {
-        match leaves(text) {
-            Leaves::Nothing => {}
-            Leaves::Option => {
+        match session_effect(text) {
+            SessionEffect::Nothing => {}
+            SessionEffect::Option => {
                 let run = shared.runs.attach(&by, &session, Ask::sql(text), Info::default(), None);
                 run.ended().await?;
             }
-            Leaves::Things => {
+            SessionEffect::Things => {
                 let gone = "its temporary tables and prepared statements went with the primary that it ran on";
                 return Err(QueryError::Lost(gone.to_string()));
             }
