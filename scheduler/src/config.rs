@@ -1,5 +1,5 @@
-//! What an operator can set on a primary: the sections `primary`, `elastic`, `files` and `query` of the configuration file. A default stands
-//! where the part is that it belongs to, and is shown here.
+//! The settings of a primary: the sections `primary`, `elastic`, `files` and `query` of the configuration file. Defaults are defined by
+//! the parts that use them, and shown here.
 
 use crate::driver::DriverConfig;
 use crate::files::Tickets;
@@ -186,13 +186,13 @@ section! {
     }
 }
 
-/// What a pool of jobs is entitled to.
+/// The share of slots of a pool of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pool {
-    /// Relative to the other pools that have work.
+    /// Weight relative to the other pools that have work.
     pub weight: Count,
-    /// Slots that it gets before weights count.
+    /// Slots that the pool gets before weights count.
     pub min_share: u32,
     pub order: PoolOrder,
 }
@@ -223,17 +223,17 @@ impl From<&Pool> for PoolConfig {
     }
 }
 
-/// A default as the file shows it.
+/// Converts a default to the form of the file.
 fn count(n: usize) -> Count {
     Count(u32::try_from(n).unwrap_or(u32::MAX))
 }
 
 impl Primary {
-    /// The primary of a cluster of processes. `seed`: see [`Files::settings`]; `machine_memory`: bytes that the machine, or the container,
-    /// has; `faces`: what answers over HTTP.
+    /// Returns the settings of a primary in a cluster of processes. `seed`: see [`Files::settings`]; `machine_memory`: bytes that the
+    /// machine or the container has; `faces`: the HTTP faces.
     ///
     /// # Errors
-    /// The setting that cannot work, and how to mend it.
+    /// The setting that cannot work, and how to fix it.
     pub fn cluster(
         &self,
         files: &Files,
@@ -269,11 +269,11 @@ impl Primary {
         Ok(cluster)
     }
 
-    /// The primary of a cluster inside a process, with its store in `dir`: of this section holds what is about statements, sessions and
-    /// jobs.
+    /// Returns the settings of a primary in a cluster inside one process, with its store in `dir`. Only this section's settings for
+    /// statements, sessions and jobs apply.
     ///
     /// # Errors
-    /// The setting that cannot work, and how to mend it.
+    /// The setting that cannot work, and how to fix it.
     pub fn embedded(&self, query: &Query, dir: PathBuf, machine_memory: u64) -> Result<ProcessConfig, String> {
         let settings = PrimaryConfig { driver: self.driver(), ..PrimaryConfig::default() };
         let mut cluster = ProcessConfig::new(settings, dir);
@@ -333,10 +333,11 @@ impl Primary {
 }
 
 impl Elastic {
-    /// `None`: the primary starts no executors. `machine_memory`: bytes that the machine, or the container, has.
+    /// Returns the settings of elastic executors. `None`: the primary starts no executors. `machine_memory`: bytes that the machine or
+    /// the container has.
     ///
     /// # Errors
-    /// The setting that cannot work, and how to mend it.
+    /// The setting that cannot work, and how to fix it.
     pub fn settings(&self, machine_memory: u64) -> Result<Option<ElasticConfig>, String> {
         let Elastic { max_executors: max, min_executors: min, .. } = *self;
         if min > max {
@@ -355,7 +356,7 @@ impl Elastic {
 }
 
 impl Files {
-    /// `seed`: where replicas go is not to be the same on every cluster.
+    /// Returns the settings of the block store. `seed` makes the placement of replicas differ between clusters.
     pub fn settings(&self, seed: u64) -> WfsConfig {
         let small = |count: Count| u8::try_from(count.0).unwrap_or(u8::MAX);
         WfsConfig {
@@ -375,7 +376,7 @@ impl Files {
 }
 
 impl Query {
-    /// As the options of a session, by the names that SET takes.
+    /// Returns the options of a session, by the names that SET takes.
     pub fn session_options(&self) -> Vec<(String, String)> {
         let own = [
             ("windlass.small_query_bytes", self.small_query.bytes().to_string()),
@@ -395,10 +396,10 @@ impl Query {
     }
 }
 
-/// A place for tables. Empty: the primary chooses one.
+/// Checks a place for tables. Empty: the primary chooses one.
 ///
 /// # Errors
-/// Begins with the name of the setting.
+/// The message begins with the name of the setting.
 pub fn warehouse(setting: &str, text: &str) -> Result<(), String> {
     let Some((scheme, _)) = text.split_once("://") else { return Ok(()) };
     let (written, url) = (["s3", "s3a", "file", "wfs"].contains(&scheme), Url::parse(text));

@@ -1,4 +1,4 @@
-//! What went wrong with a statement, for whoever wrote it: one message that says what, where and how to mend it, and one kind that
+//! Errors of statements for their authors. Each has one message that says what went wrong, where, and how to fix it, and one kind that
 //! every face (gRPC, REST) maps to its own codes.
 
 use crate::meta::{MetaError, SealError};
@@ -14,7 +14,7 @@ use windlass_core::failure::TaskFailure;
 use windlass_proto::v1::ErrorKind;
 use windlass_proto::{LEADER_HEADER, errors};
 
-/// gRPC sends messages in a header, and clients bound the size of those.
+/// Maximum bytes of a message. gRPC sends it in a header, and clients limit the size of headers.
 const MAX_STATUS_MESSAGE: usize = 3_072;
 
 /// Why a statement has no result.
@@ -26,13 +26,13 @@ pub enum QueryError {
     /// The statement or its data is at fault.
     #[error("{0}")]
     Invalid(String),
-    /// A file that the statement reads is not there. `path` is as its store names it.
+    /// A file that the statement reads does not exist. `path` is in the form of its store.
     #[error("{message}")]
     FileMissing { path: String, message: String },
-    /// There is no option of that name.
+    /// No option has that name.
     #[error("{0}")]
     UnknownOption(String),
-    /// A table, column, schema, session, result or prepared statement is not there.
+    /// A table, column, schema, session, result or prepared statement does not exist.
     #[error("{0}")]
     NotFound(String),
     #[error("{0}")]
@@ -41,31 +41,31 @@ pub enum QueryError {
     Unsupported(String),
     #[error("{0}")]
     Cancelled(String),
-    /// It took more time than it may.
+    /// It exceeded its time limit.
     #[error("{0}")]
     TimedOut(String),
     /// Tasks did not fit into the memory of an executor.
     #[error("{0}")]
     OutOfMemory(String),
-    /// Disk did not suffice, or a limit was passed.
+    /// The disk was full, or a limit was exceeded.
     #[error("{0}")]
     Exhausted(String),
-    /// Too many jobs wait already.
+    /// Too many jobs are waiting.
     #[error("{0}")]
     Busy(String),
-    /// This primary does not lead, or not for much longer. Nothing was changed, so another one can run it.
+    /// This primary does not lead, or not for much longer. Nothing was changed, so another primary can run the statement.
     #[error("{0}")]
     NotLeading(String),
-    /// Whether its effect is durable could not be found out.
+    /// It could not be determined whether the effect is durable.
     #[error("{0}")]
     OutcomeUnknown(String),
-    /// Nobody is there to run it, for now.
+    /// No process can run it at this time.
     #[error("{0}")]
     Unavailable(String),
-    /// Whoever asks may not have it.
+    /// The caller lacks the right.
     #[error("{0}")]
     Denied(String),
-    /// A finished result went with the executor that held it.
+    /// A finished result was lost with the executor that held it.
     #[error("{0}")]
     Lost(String),
     /// A defect, or a failing disk or network.
@@ -74,7 +74,7 @@ pub enum QueryError {
 }
 
 impl QueryError {
-    /// What clients are told beside the message.
+    /// Returns the kind that clients receive beside the message.
     pub fn kind(&self) -> ErrorKind {
         match self {
             QueryError::Syntax(_) => ErrorKind::Syntax,
@@ -181,14 +181,14 @@ impl From<JobError> for QueryError {
     }
 }
 
-/// Without a statement at hand: what went wrong, but not where.
+/// Converts an error without its statement: the message says what went wrong, but not where.
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
         explain(&error, "", &[])
     }
 }
 
-/// What `error` means for the author of `sql`. `tables` are the names that would have been found.
+/// Translates `error` for the author of `sql`. `tables` are the names that exist.
 pub fn explain(error: &DataFusionError, sql: &str, tables: &[String]) -> QueryError {
     if let DataFusionError::External(inner) = root(error)
         && let Some(known) = inner.downcast_ref::<QueryError>()
@@ -240,7 +240,7 @@ pub fn explain(error: &DataFusionError, sql: &str, tables: &[String]) -> QueryEr
     }
 }
 
-/// What is not supported, without the parser's tree of it, and as a sentence if it is a word.
+/// Returns the message about an unsupported feature, without the parser's tree, and as a sentence if it is a single word.
 fn without_tree(message: &str) -> String {
     let is_tree = ["quote_style: ", "span: Span(", "Some("].iter().any(|part| message.contains(part));
     let end = message.find(['{', '(']).filter(|_| is_tree).unwrap_or(message.len());
@@ -283,7 +283,7 @@ fn first_cause(error: &dyn std::error::Error) -> &dyn std::error::Error {
     error.source().map_or(error, first_cause)
 }
 
-/// The failure of a task that travelled inside of DataFusion's error.
+/// Returns the failure of a task inside a DataFusion error.
 fn task_failure(error: &DataFusionError) -> Option<TaskFailure> {
     match root(error) {
         DataFusionError::External(inner) => inner.downcast_ref::<TaskFailure>().cloned(),
@@ -291,7 +291,7 @@ fn task_failure(error: &DataFusionError) -> Option<TaskFailure> {
     }
 }
 
-/// Below DataFusion's wrappers.
+/// Returns the error inside DataFusion's wrappers.
 fn root(error: &DataFusionError) -> &DataFusionError {
     match error {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => root(inner),
@@ -305,14 +305,14 @@ fn root(error: &DataFusionError) -> &DataFusionError {
     }
 }
 
-/// The name in DataFusion's message about a table that is not there, without the catalog that nobody wrote.
+/// Returns the table name in DataFusion's message about a missing table, without the catalog that the author did not write.
 fn missing_table(message: &str) -> Option<String> {
     let name = message.strip_prefix("table '")?.split_once("' not found")?.0;
-    // A name may hold dots itself: that of a file that was taken for a table, say.
+    // The name itself may contain dots, for example the name of a file that was taken for a table.
     Some(name.splitn(3, '.').last().unwrap_or(name).to_string())
 }
 
-/// An object store answers with a document of XML; what it says is its code and its message.
+/// Replaces the XML document that an object store answers with by its code and message.
 fn without_xml(message: &str) -> String {
     let element = |name: &str| {
         let (_, rest) = message.split_once(&format!("<{name}>"))?;
@@ -324,14 +324,14 @@ fn without_xml(message: &str) -> String {
     }
 }
 
-/// A name as one must write it.
+/// Returns a name as it must be written in SQL.
 fn quoted(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
-/// Why an option could not be set to `value`, or be reset.
+/// Returns the error for an option that could not be set to `value`, or reset.
 pub(crate) fn of_option(state: &SessionState, name: &str, value: Option<&str>, error: &DataFusionError) -> QueryError {
     let known: Vec<String> = state.config_options().entries().into_iter().map(|entry| entry.key).collect();
     if !known.iter().any(|key| key == name) {
@@ -358,7 +358,7 @@ fn listed(names: &[&str]) -> String {
     if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }
 
-/// The message without what DataFusion says of itself rather than of the statement.
+/// Removes the parts of the message that are about DataFusion rather than the statement.
 fn clean(message: &str) -> String {
     const PREFIXES: [&str; 14] = [
         "DataFusion error: ",
@@ -376,7 +376,7 @@ fn clean(message: &str) -> String {
         "This feature is not implemented: ",
         "Optimizer rule 'optimize_projections' failed\ncaused by\n",
     ];
-    // DataFusion asks for a report of what it takes for its defect, and the author of a statement is not the one to write it.
+    // DataFusion asks for a report when it suspects its own defect. The author of a statement should not send one.
     let message =
         message.split("\nThis issue was likely caused by a bug in DataFusion's code").next().unwrap_or_default();
     let mut text = message.trim();
@@ -385,7 +385,7 @@ fn clean(message: &str) -> String {
     }
     let answer = without_xml(text);
     let text = answer.as_str();
-    // "type_coercion\ncaused by\nError during planning: …": the last cause is the one that the author can mend.
+    // "type_coercion\ncaused by\nError during planning: …": the author can fix the last cause.
     if let Some((_, cause)) = text.rsplit_once("\ncaused by\n") {
         return clean(cause);
     }
@@ -408,7 +408,7 @@ fn syntax(error: &ParserError, sql: &str) -> QueryError {
     QueryError::Syntax(point(&message, sql, line, column))
 }
 
-/// Splits the ` at Line: 1, Column: 8` off that the parser appends.
+/// Splits off the ` at Line: 1, Column: 8` that the parser appends.
 fn split_location(message: &str) -> (&str, Option<(usize, usize)>) {
     let parsed = message.rsplit_once(" at Line: ").and_then(|(text, location)| {
         let (line, column) = location.split_once(", Column: ")?;
@@ -427,13 +427,13 @@ fn end_of(sql: &str) -> (usize, usize) {
     (text.lines().count().max(1), last.chars().count() + 1)
 }
 
-/// `message`, and below it the line of `sql` with a caret under the column. Both count from 1, columns in characters.
+/// Returns `message`, and below it the line of `sql` with a caret under the column. Both count from 1, columns in characters.
 pub fn point(message: &str, sql: &str, line: usize, column: usize) -> String {
     const WIDTH: usize = 120;
     let Some(text) = sql.lines().nth(line.saturating_sub(1)) else {
         return format!("{message} (line {line}, column {column})");
     };
-    // Of a line too long for a screen, what stands around the column.
+    // A line too long for a screen is cut to the part around the column.
     let skip = if column > WIDTH { column - WIDTH / 2 } else { 0 };
     let shown: String = text.chars().skip(skip).take(WIDTH).collect();
     let caret: String =

@@ -1,4 +1,4 @@
-//! A whole primary: metadata, catalog, sessions, statements and their faces, on top of the shell around the machine.
+//! A whole primary: metadata, catalog, sessions, statements and their faces, on top of the shell of the scheduling machine.
 //!
 //! ```text
 //!   MetaStore ── Catalog ── Sessions ─┐
@@ -48,22 +48,22 @@ use windlass_proto::pass::KeyRing;
 use windlass_proto::v1::admin_server::AdminServer;
 use windlass_proto::v1::files_server::FilesServer;
 
-/// How often sessions, results and dropped files are looked through for what has expired.
+/// Interval between searches for expired sessions, results and dropped files.
 const UPKEEP: Duration = Duration::from_secs(10);
-/// The same for outcomes of statements that may have been sent twice.
+/// Interval between searches for expired outcomes of statements that may have been sent twice.
 const FORGET_OUTCOMES: Duration = Duration::from_secs(60);
 
-/// How long a primary that stops keeps results for clients that have not begun to read them.
+/// How long a stopping primary keeps results that clients have not begun to read.
 const LAST_RESULTS: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
 pub struct ProcessConfig {
     pub primary: PrimaryConfig,
-    /// The folder of the primary: the metadata store unless `etcd` is one, and managed tables unless `warehouse` says otherwise.
+    /// The primary's folder: the metadata store unless `etcd` is set, and managed tables unless `warehouse` is set.
     pub dir: PathBuf,
     /// The metadata store of several primaries, one of which leads.
     pub etcd: Option<EtcdConfig>,
-    /// The host under which others reach this primary, where it is not the address that it listens on.
+    /// The host under which others reach this primary, if it differs from the listen address.
     pub advertise: Option<String>,
     /// Path or URL of the folder for managed tables. Every executor must reach it.
     pub warehouse: Option<String>,
@@ -74,13 +74,13 @@ pub struct ProcessConfig {
     pub runs: RunsConfig,
     pub submissions: SubmissionsConfig,
     pub files: WfsConfig,
-    /// How long a ticket for blocks is good.
+    /// How long a ticket for blocks is valid.
     pub ticket: Duration,
-    /// Whether executors are started and let go with the load.
+    /// Settings for starting and stopping executors with the load.
     pub elastic: Option<Elasticity>,
-    /// How long files of dropped and overwritten tables stay for those who still read them.
+    /// How long files of dropped and overwritten tables stay for statements that still read them.
     pub grace: Duration,
-    /// What time it is, for all of the primary, and names that nothing else has.
+    /// The time, for the whole primary, and unique names.
     pub clock: Clock,
     pub ids: Ids,
 }
@@ -89,7 +89,7 @@ pub struct ProcessConfig {
 #[derive(Clone, Debug)]
 pub struct RestConfig {
     pub listen: SocketAddr,
-    /// What answers there.
+    /// The faces that answer there.
     pub faces: Arc<dyn HttpFaces>,
 }
 
@@ -132,15 +132,15 @@ pub enum StartError {
     Start(String),
 }
 
-/// A primary with everything that clients talk to. Not serving yet.
+/// A primary with all its services for clients. It does not serve yet.
 pub struct LeadingPrimary {
     pub primary: Primary,
-    /// Where REST listens.
+    /// The address of REST.
     pub rest: Option<SocketAddr>,
 }
 
 impl LeadingPrimary {
-    /// Everything of a primary that leads, from what the store holds, on ports that are bound already.
+    /// Builds all parts of a leading primary from the store, on ports that are already bound.
     pub(crate) async fn over(
         config: &ProcessConfig,
         store: Arc<dyn MetaStore>,
@@ -183,8 +183,8 @@ impl LeadingPrimary {
         Ok(LeadingPrimary { primary, rest })
     }
 
-    /// A primary without a port, whose only executor lives in this process. `executor` makes it, given the driver: the source of
-    /// results, and the runtime that plans share with tasks.
+    /// Builds a primary without a port whose only executor lives in this process. `executor` creates it from the driver and returns the
+    /// source of results, and the runtime that plans share with tasks.
     pub async fn embedded<E>(
         config: ProcessConfig,
         executor: impl FnOnce(
@@ -216,14 +216,14 @@ impl LeadingPrimary {
     }
 }
 
-/// Ends the writes of an embedded primary that is gone, and removes what they staged, wherever that is: its folder is to be removed, and what
-/// its store knows of that with it.
+/// Ends the writes of an embedded primary that is gone, and removes their staged files wherever they are. Its folder will be removed,
+/// and with it the store that knows them.
 ///
 /// # Errors
-/// Its store cannot be read. What cannot be removed is logged.
+/// The store cannot be read. Files that cannot be removed are logged.
 pub async fn end_writes(dir: &Path) -> Result<(), StartError> {
     let path = dir.join("meta.redb");
-    // It died before it had one.
+    // The primary died before it had a store.
     if !path.exists() {
         return Ok(());
     }
@@ -273,7 +273,7 @@ pub(crate) async fn bind_rest(address: SocketAddr) -> Result<TcpListener, StartE
     })
 }
 
-/// What plans are made with. Folders are listed afresh for each statement: others may add files to them.
+/// Returns the runtime for planning. Folders are listed again for each statement, because others may add files.
 fn planning_runtime() -> Result<(Arc<StoreRegistry>, Arc<RuntimeEnv>), StartError> {
     let stores = StoreRegistry::new();
     let runtime = RuntimeEnvBuilder::new()
