@@ -26,7 +26,7 @@ use windlass_scheduler::services::files::{Access, EntryKind, EntryView, Files, F
 
 /// Entries in one page of `LISTSTATUS_BATCH`.
 const PAGE: usize = 1_000;
-/// The permissions of every file. Those of folders follow.
+/// The permissions of every file and, in `FOLDER_PERMISSION`, of every folder.
 const FILE_PERMISSION: &str = "644";
 const FOLDER_PERMISSION: &str = "755";
 /// The block size of a folder, and of files whose blocks have no other size.

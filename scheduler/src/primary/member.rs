@@ -1,4 +1,4 @@
-//! A primary process, from its start to its end. Of several that share an etcd one leads, the others stand by.
+//! A primary process, from its start to its end. Of several that share an etcd, one leads and the others stand by.
 //!
 //! ```text
 //!                 ┌── lease lost ───┐
@@ -6,8 +6,7 @@
 //!   bound ──> standing by ──> leading ──SIGTERM──> resigned
 //! ```
 //!
-//! The ports are bound once. Whoever leads makes everything of a primary anew from what the store holds; connections that come in
-//! meanwhile wait.
+//! The ports are bound once. The leader builds all parts of a primary again from the store. Connections that arrive meanwhile wait.
 
 use crate::driver::elastic::Elasticity;
 use crate::meta::{Leader, MetaStore, Term};
@@ -20,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How long connections to a primary that stands by may stay open when it begins to lead.
+/// How long connections to a standby may stay open when it begins to lead.
 const HANG_UP: Duration = Duration::from_millis(100);
 
 pub struct Member {
@@ -32,7 +31,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Reaches the store and binds the ports.
+    /// Connects to the store and binds the ports.
     pub async fn bind(config: ProcessConfig) -> Result<Self, StartError> {
         let store = open_store(&config).await?;
         let rest = match &config.rest {
@@ -66,7 +65,7 @@ impl Member {
         self.config.elastic = Some(elasticity);
     }
 
-    /// Where this primary is reached, leading or not.
+    /// Returns the addresses of this primary, leading or not.
     pub fn addresses(&self) -> &Leader {
         &self.leader
     }
@@ -89,11 +88,11 @@ impl Member {
         Ok(())
     }
 
-    /// `None`: asked to stop.
+    /// Stands by until this primary leads. `None`: a stop was requested.
     async fn stand_by(&self, shutdown: &CancellationToken) -> Result<Option<Term>, StartError> {
         let elected = self.store.lead(&self.leader);
         tokio::pin!(elected);
-        // One that can lead at once answers nobody before.
+        // A primary that can lead at once does not answer as a standby.
         if let Ok(term) = tokio::time::timeout(HANG_UP, &mut elected).await {
             return Ok(Some(term?));
         }
@@ -112,7 +111,7 @@ impl Member {
             }
         };
         stop.cancel();
-        // Those that do not hang up are hung up on.
+        // Connections that do not close are closed.
         let _ = tokio::time::timeout(HANG_UP, standing).await;
         Ok(term)
     }
@@ -125,7 +124,7 @@ impl Member {
         tokio::pin!(serving);
         tokio::select! {
             served = &mut serving => return Ok(served?),
-            // Jobs that could not publish any more are not waited for.
+            // Jobs that cannot publish any more are not awaited.
             () = term.lost.cancelled() => stop.cancel(),
         }
         Ok(serving.await?)
@@ -146,7 +145,8 @@ fn start(error: &std::io::Error) -> StartError {
     StartError::Start(error.to_string())
 }
 
-/// A process that listens everywhere is reached from its own machine at the local address.
+/// Returns the address under which a process can be reached. One that listens on all interfaces is reached from its own machine at the
+/// local address.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let mut address = address;
     if address.ip().is_unspecified() {

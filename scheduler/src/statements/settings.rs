@@ -1,4 +1,4 @@
-//! Statements that change the session: SET, RESET, PREPARE, DEALLOCATE; and EXECUTE, which runs what PREPARE has kept there.
+//! Statements that change the session: SET, RESET, PREPARE, DEALLOCATE; and EXECUTE, which runs a prepared statement.
 
 use super::parse::{Parsed, apart};
 use super::planning::Planned;
@@ -30,7 +30,7 @@ impl StatementRun<'_> {
             }
             PlanStatement::ResetVariable(reset) => {
                 refuse_runtime_option(&reset.variable)?;
-                // DataFusion resets only options of its own.
+                // DataFusion resets only its own options.
                 if let Some(default) = windlass_engine::config::default_of(&reset.variable) {
                     self.session.set_option(&reset.variable, &default)?;
                     return Ok(Execution::empty());
@@ -47,7 +47,7 @@ impl StatementRun<'_> {
                 if params::are_declared(&parsed.statement) {
                     check_parameters(&prepare)?;
                 }
-                // The text is kept and planned at each EXECUTE: tables change in between.
+                // The text is kept and planned at each EXECUTE, because tables change in between.
                 self.session.store_prepared(&prepare.name, parsed.statement.clone())?;
                 Ok(Execution::empty())
             }
