@@ -196,7 +196,6 @@ impl Primary for Files {
     }
 }
 
-/// The Files service.
 pub(crate) struct FilesService(pub Files);
 
 #[tonic::async_trait]

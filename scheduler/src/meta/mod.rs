@@ -130,7 +130,6 @@ impl Update {
         Update { key: Key(key.into()), value: None }
     }
 
-    /// Deletes the entry.
     pub(crate) fn delete_key(key: Key) -> Self {
         Update { key, value: None }
     }

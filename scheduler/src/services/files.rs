@@ -59,7 +59,7 @@ pub enum EntryKind {
 /// The state of the blocks of all files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HealthView {
-    /// Files and folders.
+    /// Number of files and folders.
     pub entries: u64,
     pub blocks: u64,
     /// Blocks with fewer replicas than they want.

@@ -23,7 +23,7 @@ pub struct Jobs {
 /// Selects the jobs of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobsFilter {
-    /// Maximum jobs, the newest first.
+    /// Maximum jobs. The newest are returned.
     pub limit: usize,
     /// Whether to include the cluster's own jobs, which no user asked for.
     pub internal: bool,

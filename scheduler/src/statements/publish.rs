@@ -117,7 +117,7 @@ impl Journal {
         cause
     }
 
-    /// Moves files to where readers find them. That is the statement's `effect`.
+    /// Moves files to where readers find them. `effect`: the statement's effect, recorded with the publication.
     pub(super) async fn publish(
         &self,
         write: &mut Intent,

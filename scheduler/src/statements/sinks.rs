@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Each step is recorded in the metadata store before it happens, as with files ([`super::publish`]). At the start, and every few
-//! seconds after that, writes in state writing that no statement has in progress are abandoned, and those in state publishing are
-//! published again. To a sink, the second time changes nothing. So a write ends when the other system is back. The write's credentials
-//! in its entry are sealed.
+//! seconds after that, writes in state `writing` that no statement has in progress are abandoned, and those in state `publishing` are
+//! published again. The second publication changes nothing in a sink. So a write ends when the other system is back. The credentials in
+//! an entry are sealed.
 
 use super::catalog::{Catalog, Connected, Record, Storage, TableRecord, open_options, seal_options};
 use super::outcome::Effect;
@@ -183,7 +183,7 @@ mod tests {
         Written,
     };
 
-    /// A sink that records what happens to its writes.
+    /// A connector that records what happens to its writes.
     #[derive(Clone, Debug, Default)]
     struct Noting {
         notes: Arc<Mutex<Vec<String>>>,

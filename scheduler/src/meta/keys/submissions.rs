@@ -49,7 +49,6 @@ impl From<Next> for Position {
     }
 }
 
-/// Adds a submission.
 pub(crate) fn put(transaction: Transaction, id: &str, submission: &Submission) -> Transaction {
     transaction.put(format!("{PREFIX}{id}"), encode(submission))
 }

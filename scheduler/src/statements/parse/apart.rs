@@ -63,8 +63,8 @@ pub(in crate::statements) fn anything(statement: &mut Statement) -> bool {
     anything.changed
 }
 
-/// Replaces sort keys that repeat a result column's expression by the column's position. Without this, the planner refuses `SELECT
-/// DISTINCT upper(s) … ORDER BY upper(s)`, and computes `SELECT -x AS x … ORDER BY -x` from the result column.
+/// Replaces sort keys that repeat a result column's expression by the column's position. Without this, the planner refuses
+/// `SELECT DISTINCT upper(s) … ORDER BY upper(s)`, and computes `SELECT -x AS x … ORDER BY -x` from the result column.
 pub(super) fn by_place(query: &mut Query) {
     let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(order), .. })) =
         (query.body.as_ref(), &mut query.order_by)
@@ -105,9 +105,9 @@ fn is_same(one: &Expr, other: &Expr) -> bool {
     one == other || (is_folded(&one) && is_folded(&other) && one.eq_ignore_ascii_case(&other))
 }
 
-/// Returns variants of the statement that rename each column whose name an ORDER BY beside it computes with, as in `SELECT x * 2 AS x …
-/// ORDER BY x + 1`. The planner would use the result column in place of the table's. The likeliest comes first: all queries renamed,
-/// then the outermost alone. A variant cannot be planned if no table has such a column.
+/// Returns variants of the statement that rename each column whose name an ORDER BY beside it computes with, as in
+/// `SELECT x * 2 AS x … ORDER BY x + 1`. The planner would use the result column in place of the table's. The likeliest comes first:
+/// all queries renamed, then the outermost alone. A variant cannot be planned if no table has such a column.
 pub(in crate::statements) fn ordered(statement: &Statement) -> Vec<Statement> {
     let mut outermost = statement.clone();
     let any = match &mut outermost {
@@ -209,8 +209,8 @@ fn name_of(item: &SelectItem) -> Option<Ident> {
     }
 }
 
-/// Replaces a query that computes with the name of its column by `SELECT "x (again 1)" AS x FROM (SELECT … AS "x (again 1)" … ORDER BY
-/// …)`.
+/// Replaces a query that computes with the name of its column by
+/// `SELECT "x (again 1)" AS x FROM (SELECT … AS "x (again 1)" … ORDER BY …)`.
 fn named_within(query: &mut Query) -> bool {
     let SetExpr::Select(select) = query.body.as_ref() else { return false };
     let shown = |item: &SelectItem| match item {

@@ -106,9 +106,9 @@ struct Scope {
     operators: Vec<u8>,
     /// Whether an operand has just ended.
     after_operand: bool,
-    /// Depth of the expressions that have ended.
+    /// Largest depth of an expression that has ended.
     expressions: usize,
-    /// Depth of the queries that have ended, joins included.
+    /// Most joins of a query that has ended.
     queries: usize,
     joins: usize,
     combined: usize,

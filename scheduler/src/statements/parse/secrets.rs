@@ -15,7 +15,6 @@ use std::fmt;
 
 const USAGE: &str = "write CREATE SECRET name OPTIONS (key 'value', key 'value')";
 
-/// A statement about secrets.
 #[derive(Clone, Debug)]
 pub(in crate::statements) enum SecretStatement {
     Create { name: String, exists: OnExists, options: Credentials },
