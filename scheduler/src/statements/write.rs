@@ -208,7 +208,7 @@ impl StatementRun<'_> {
             .runner
             .plan(self.state, &plan, shape_of(&begun))
             .await
-            .map_err(|e| explain(&e, self.sql, &[]))?;
+            .map_err(|e| explain(&e, self.sql))?;
         let second = self.job_info();
         let job_info = JobInfo { begun, ..second.clone() };
         // What a second job is planned from, in the place of one whose joins do not fit.
