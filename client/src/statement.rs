@@ -43,7 +43,7 @@ impl Statement {
     /// Runs the statement to its end. Rows are read as the stream is polled. Dropping the future cancels the statement.
     pub async fn execute(self) -> Result<ResultStream> {
         let handle = self.handle();
-        let request = Request { query: self.query, body: self.body, params: self.params, sent: Delivery::Once };
+        let request = Request { query: self.query, body: self.body, params: self.params, delivery: Delivery::Once };
         let Answer { schema, batches, job } = self.backend.execute(request).await?;
         Ok(ResultStream::new(schema, batches, job, handle))
     }

@@ -91,10 +91,10 @@ impl Identity {
     }
 
     /// A statement's request, marked as what may be sent again or is. Rows of a small result may come with its answer.
-    pub(crate) fn statement<T>(&self, message: T, query: Option<&str>, sent: Delivery) -> Request<T> {
+    pub(crate) fn statement<T>(&self, message: T, query: Option<&str>, delivery: Delivery) -> Request<T> {
         let mut request = self.request(message, query);
         put(request.metadata_mut(), ROWS_HEADER, "along");
-        match sent {
+        match delivery {
             Delivery::Once => {}
             Delivery::First => put(request.metadata_mut(), SENT_HEADER, "first"),
             Delivery::Again => put(request.metadata_mut(), SENT_HEADER, "again"),

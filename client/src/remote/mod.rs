@@ -209,7 +209,7 @@ impl Remote {
                 Some(Err(
                     ClientError::Disconnected { .. } | ClientError::ResultLost { .. } | ClientError::StandsBy { .. },
                 )) => {
-                    let request = Request { sent: Delivery::Again, ..request };
+                    let request = Request { delivery: Delivery::Again, ..request };
                     let call = |link: Arc<Link>| {
                         let request = request.clone();
                         async move { statement::execute(&link, request).await }
@@ -272,8 +272,8 @@ impl Backend for Remote {
             .call(again, |link| {
                 let is_first = tries.fetch_add(1, Ordering::Relaxed) == 0;
                 // The cluster knows it by its name, and runs it once.
-                let sent = if may_repeat && !is_first { Delivery::Again } else { first };
-                let request = Request { sent, ..request.clone() };
+                let delivery = if may_repeat && !is_first { Delivery::Again } else { first };
+                let request = Request { delivery, ..request.clone() };
                 async move {
                     self.tell_of_lost_things()?;
                     statement::execute(&link, request).await

@@ -24,16 +24,16 @@ use windlass_proto::v1::PlanStatement;
 const RUNNING: &str = "running the statement";
 
 pub(super) async fn execute(link: &Link, request: Request) -> Result<Answer> {
-    let (query, sent) = (request.query.as_str(), request.delivery);
+    let (query, delivery) = (request.query.as_str(), request.delivery);
     let info = match request.body {
         Body::Sql(sql) if request.params.is_empty() => {
             let command = CommandStatementQuery { query: sql };
-            flight_info(link, command.packed(), query, sent).await?
+            flight_info(link, command.packed(), query, delivery).await?
         }
-        Body::Sql(sql) => prepared(link, sql, &request.params, query, sent).await?,
+        Body::Sql(sql) => prepared(link, sql, &request.params, query, delivery).await?,
         Body::Plan(plan) => {
             let value = PlanStatement { logical_plan: plan }.encode_to_vec().into();
-            flight_info(link, Any { type_url: PLAN_STATEMENT_TYPE_URL.to_owned(), value }, query, sent).await?
+            flight_info(link, Any { type_url: PLAN_STATEMENT_TYPE_URL.to_owned(), value }, query, delivery).await?
         }
     };
     let schema = flight::schema(&info.schema)?;
@@ -43,10 +43,10 @@ pub(super) async fn execute(link: &Link, request: Request) -> Result<Answer> {
 }
 
 /// The first half of a statement: the cluster runs it and says where its rows are.
-pub(super) async fn flight_info(link: &Link, command: Any, query: &str, sent: Delivery) -> Result<FlightInfo> {
+pub(super) async fn flight_info(link: &Link, command: Any, query: &str, delivery: Delivery) -> Result<FlightInfo> {
     let descriptor = flight::descriptor(&command);
     let query = Some(query).filter(|query| !query.is_empty());
-    let request = link.identity.statement(descriptor, query, sent);
+    let request = link.identity.statement(descriptor, query, delivery);
     let answer = link
         .flight()
         .get_flight_info(request)
@@ -56,7 +56,7 @@ pub(super) async fn flight_info(link: &Link, command: Any, query: &str, sent: De
     Ok(answer.into_inner())
 }
 
-async fn prepared(link: &Link, sql: String, params: &Params, query: &str, sent: Delivery) -> Result<FlightInfo> {
+async fn prepared(link: &Link, sql: String, params: &Params, query: &str, delivery: Delivery) -> Result<FlightInfo> {
     let create = ActionCreatePreparedStatementRequest { query: sql };
     let answer = action(link, "CreatePreparedStatement", create.packed()).await?;
     let missing = || ClientError::garbled("the cluster prepared the statement and named no handle");
@@ -72,7 +72,7 @@ async fn prepared(link: &Link, sql: String, params: &Params, query: &str, sent: 
             handle = renamed;
         }
         let command = CommandPreparedStatementQuery { prepared_statement_handle: handle.clone() };
-        flight_info(link, command.packed(), query, sent).await
+        flight_info(link, command.packed(), query, delivery).await
     }
     .await;
     // The result has tickets of its own; and whether closing works says nothing of the statement.

@@ -260,7 +260,7 @@ fn sql(text: &str) -> Request {
         query: "q-1".to_owned(),
         body: Body::Sql(text.to_owned()),
         params: Params::default(),
-        sent: Delivery::Once,
+        delivery: Delivery::Once,
     }
 }
 

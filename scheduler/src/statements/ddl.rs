@@ -128,7 +128,7 @@ impl StatementRun<'_> {
         }
         let command = CreateMemoryTable { input: nulls_as_text(command.input)?, ..command };
         let schema =
-            Arc::clone(self.state.optimize(&command.input).map_err(|e| explain(&e, self.sql, &[]))?.schema().inner());
+            Arc::clone(self.state.optimize(&command.input).map_err(|e| explain(&e, self.sql))?.schema().inner());
         let mut seen = BTreeSet::new();
         if let Some(twice) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
             return Err(QueryError::Invalid(format!("column '{}' appears twice: name it with AS", twice.name())));

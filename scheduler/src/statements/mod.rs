@@ -284,7 +284,7 @@ impl Statements {
                 Some(parameters) => {
                     let zone = state.config_options().execution.time_zone.as_deref();
                     let bound = parameters.bind(planned.plan, &planned.names, zone);
-                    bound.map_err(|e| explain(&e, sql, &[]))?
+                    bound.map_err(|e| explain(&e, sql))?
                 }
                 None => {
                     planned.names.require_none()?;
@@ -384,7 +384,7 @@ impl Statements {
             let (session, sql) = (&session, sql.as_str());
             let state = session.state();
             let planned = statements.plan(session, &state, sql).await?;
-            let types = params::types_of(&planned.plan).map_err(|e| explain(&e, sql, &[]))?;
+            let types = params::types_of(&planned.plan).map_err(|e| explain(&e, sql))?;
             let parameters = planned.names.fields(&types);
             let is_update = is_update(&planned.plan);
             let schema = match &planned.plan {
@@ -395,7 +395,7 @@ impl Statements {
                 },
                 plan => match plan.get_parameter_names().is_ok_and(|names| names.is_empty()) {
                     // The result has the schema of the optimised plan.
-                    true => Arc::clone(state.optimize(plan).map_err(|e| explain(&e, sql, &[]))?.schema().inner()),
+                    true => Arc::clone(state.optimize(plan).map_err(|e| explain(&e, sql))?.schema().inner()),
                     false => Arc::clone(plan.schema().inner()),
                 },
             };

@@ -32,8 +32,8 @@ pub struct Effect {
 }
 
 impl Effect {
-    pub fn of(query: &Option<String>, sent: Delivery) -> Option<Self> {
-        let query = query.clone().filter(|_| sent != Delivery::Once)?;
+    pub fn of(query: &Option<String>, delivery: Delivery) -> Option<Self> {
+        let query = query.clone().filter(|_| delivery != Delivery::Once)?;
         Some(Self { query, wrote: None })
     }
 

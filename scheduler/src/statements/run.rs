@@ -57,7 +57,7 @@ impl StatementRun<'_> {
         }
         let runner = &self.statements.inner.runner;
         let begun = self.begun().await?;
-        let job = runner.plan(self.state, &plan, shape_of(&begun)).await.map_err(|e| explain(&e, self.sql, &[]))?;
+        let job = runner.plan(self.state, &plan, shape_of(&begun)).await.map_err(|e| explain(&e, self.sql))?;
         if let Some(constant) = job.constant {
             return self.collect_here(constant).await;
         }
@@ -94,7 +94,7 @@ impl StatementRun<'_> {
 
     /// Runs a plan over the catalog's own tables in this process. It needs no executor and reads no file.
     pub(super) async fn run_here(self, plan: &LogicalPlan) -> Result<Execution, QueryError> {
-        let plan = self.state.create_physical_plan(plan).await.map_err(|e| explain(&e, self.sql, &[]))?;
+        let plan = self.state.create_physical_plan(plan).await.map_err(|e| explain(&e, self.sql))?;
         self.collect_here(plan).await
     }
 
@@ -104,7 +104,7 @@ impl StatementRun<'_> {
             let plan = windlass_engine::interruptible(plan)?;
             datafusion::physical_plan::collect(plan, self.state.task_ctx()).await
         };
-        Ok(Execution::here(schema, run.await.map_err(|e| explain(&e, self.sql, &[]))?))
+        Ok(Execution::here(schema, run.await.map_err(|e| explain(&e, self.sql))?))
     }
 
     /// Returns the `JobInfo` of the statement's first job, or of a second one that starts from the beginning.

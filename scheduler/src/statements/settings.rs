@@ -71,7 +71,7 @@ impl StatementRun<'_> {
             };
             params::bind_execute(self.state, Arc::unwrap_or_clone(input), &fields, declared, execute.parameters).map(Ok)
         };
-        let plan = bind.await.map_err(|e: DataFusionError| explain(&e, self.sql, &[]))??;
+        let plan = bind.await.map_err(|e: DataFusionError| explain(&e, self.sql))??;
         self.statements.inner.config.limits.check(&plan)?;
         let plan = apart::shown(plan)?;
         let planned = Planned { plan, names: ParameterNames::default(), parsed: None };

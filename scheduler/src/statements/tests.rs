@@ -346,14 +346,14 @@ async fn what_may_have_been_published_keeps_its_files() {
         let bench = Bench::over(store.clone()).await;
         let (query, sql) = (Some("q1".to_string()), "create table t as select 1 as a union all select 2");
         store.armed.store(true, Ordering::SeqCst);
-        let first = Info { query: query.clone(), sent: Delivery::First, ..Info::default() };
+        let first = Info { query: query.clone(), delivery: Delivery::First, ..Info::default() };
         let error = bench.statements.execute(&bench.session, sql, None, &first).await.unwrap_err();
         assert!(matches!(error, QueryError::OutcomeUnknown(_)), "{error:?}");
         if applies {
             assert_eq!(bench.sql("select sum(a) from t").await, "3");
         }
         // The statement happens once, whether or not its first try did. Under another name it is another statement.
-        let again = Info { sent: Delivery::Again, ..first.clone() };
+        let again = Info { delivery: Delivery::Again, ..first.clone() };
         let done = bench.statements.execute(&bench.session, sql, None, &again).await.unwrap();
         assert_eq!(done.affected, Some(2));
         assert_eq!(bench.sql("select sum(a) from t").await, "3");
@@ -692,6 +692,14 @@ async fn errors_point_at_their_place_and_know_temporary_names() {
     bench.sql("create temporary table flights (origin varchar)").await;
     let error = bench.error("select *\nfrom fligths").await.to_string();
     assert!(error.starts_with("table 'fligths' not found; did you mean flights? (line 2, column 6)"), "{error}");
+    let error = bench.error("select * from '/data/a.b/c.parquet'").await;
+    assert!(matches!(error, QueryError::NotFound(_)));
+    let advice = "table '/data/a.b/c.parquet' not found; files become a table with CREATE EXTERNAL TABLE";
+    assert!(error.to_string().starts_with(advice), "{error}");
+    let error = bench.error("select * from zzz, flights\njoin aaa using (origin)").await.to_string();
+    assert!(error.starts_with("table 'zzz' not found (line 1, column 15)"), "{error}");
+    let error = bench.error("select * from generate_series(1, 'x', flor(2))").await;
+    assert!(matches!(error, QueryError::Invalid(_)), "{error:?}");
     let error = bench.error("select origin,\n  orign from flights").await.to_string();
     assert!(error.starts_with("column 'orign' not found; did you mean origin? (line 2, column 3)"), "{error}");
     assert!(matches!(bench.error("selec 1").await, QueryError::Syntax(_)));

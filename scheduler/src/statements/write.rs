@@ -209,7 +209,7 @@ impl StatementRun<'_> {
             .runner
             .plan(self.state, &plan, shape_of(&begun))
             .await
-            .map_err(|e| explain(&e, self.sql, &[]))?;
+            .map_err(|e| explain(&e, self.sql))?;
         let second = self.job_info();
         let job_info = JobInfo { begun, ..second.clone() };
         // Input for a second job, which replaces one whose joins do not fit in memory.

@@ -333,6 +333,11 @@ async fn the_primary_starts_again() {
     ] {
         texts.push(sql(&session, &mistake).await.expect_err(&mistake));
     }
+    for script in [shared.table("kept", ""), "SELECT 1; CREATE SECRET kept OPTIONS (token 'x')".to_string()] {
+        let refused = session.submit(&script, "", &[]).await.expect_err(&script).to_string();
+        assert!(refused.contains("CREATE SECRET"), "{refused}");
+        texts.push(refused);
+    }
     done(&session, &["EXPLAIN ANALYZE INSERT INTO slow VALUES (-3, 0, 'third')"]).await;
     texts.push(cluster.logs());
     for job in session.jobs(100).await.expect("jobs are listed") {

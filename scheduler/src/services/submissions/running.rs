@@ -249,7 +249,7 @@ impl Running {
                 name => format!("{name} ({} of {})", statement + 1, texts.len()),
             },
             query: Some(query_of(&self.under_way.id, statement)),
-            sent: if again { Delivery::Again } else { Delivery::First },
+            delivery: if again { Delivery::Again } else { Delivery::First },
             part_of: Some((self.shown.id, statement)),
             started: Some(Arc::new(move |_| planned.notify_one())),
             retention: Retention::User,

@@ -186,7 +186,7 @@ pub async fn external_record(
     looked_at.config_mut().options_mut().execution.listing_table_factory_infer_partitions = false;
     let built = match ListingTableFactory::new().create(&looked_at, &command).await {
         Ok(built) => built,
-        Err(error) => return Err(explain(&named_file(state, &command, &options, error).await, "", &[])),
+        Err(error) => return Err(explain(&named_file(state, &command, &options, error).await, "")),
     };
     let Some(table) = built.downcast_ref::<ListingTable>() else {
         return Err(QueryError::Internal("a table of files is not a listing table".to_string()));
@@ -332,7 +332,7 @@ async fn header_names(state: &SessionState, command: &CreateExternalTable) -> Re
     let in_files = |name: &&String| !command.table_partition_cols.contains(name);
     let columns: Vec<String> = command.schema.fields().iter().map(|f| f.name()).filter(in_files).cloned().collect();
     let names = renamed_columns(state, &locations, &command.options, &columns).await;
-    names.map_err(|error| explain(&error, "", &[]))
+    names.map_err(|error| explain(&error, ""))
 }
 
 /// Returns the compression of a file whose name ends in `ending`, after a dot.
@@ -370,7 +370,7 @@ async fn compression_of_files(state: &SessionState, command: &CreateExternalTabl
 }
 
 /// Whether an option of a table of files holds a key, a secret or a token of an object store.
-pub(super) fn is_secret(option: &str) -> bool {
+pub(crate) fn is_secret(option: &str) -> bool {
     let name = option.to_lowercase();
     name.starts_with(STORE_OPTIONS) && ["key", "secret", "token", "password"].iter().any(|word| name.contains(word))
 }
@@ -448,7 +448,7 @@ pub(crate) async fn view_provider(
     names.default_catalog = view.default_catalog.clone();
     names.default_schema = view.default_schema.clone();
     let zoned = crate::statements::instants::zoned(&state, &view.definition);
-    let plan = zoned.create_logical_plan(&view.definition).await.map_err(|e| explain(&e, &view.definition, &[]))?;
+    let plan = zoned.create_logical_plan(&view.definition).await.map_err(|e| explain(&e, &view.definition))?;
     let LogicalPlan::Ddl(DdlStatement::CreateView(command)) = plan else {
         return Err(QueryError::Internal(format!("not the definition of a view: {}", view.definition)));
     };

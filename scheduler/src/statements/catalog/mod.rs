@@ -20,6 +20,7 @@ mod temporary;
 mod tests;
 mod types;
 
+pub(crate) use build::is_secret as is_store_secret;
 pub(crate) use build::{
     COMPRESSION, check_storable, compression_named, existing_files, is_compressible, require_format, unread_additions,
     view_provider,

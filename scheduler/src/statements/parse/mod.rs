@@ -79,7 +79,7 @@ pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Res
         .with_dialect(dialect.as_ref())
         .with_recursion_limit(options.recursion_limit.get())
         .build();
-    let mut parser = parser.map_err(|error| explain(&error, shown, &[]))?;
+    let mut parser = parser.map_err(|error| explain(&error, shown))?;
     let mut parsed = Vec::new();
     loop {
         let delimited = parser.parser.consume_token(&Token::SemiColon);
@@ -91,11 +91,11 @@ pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Res
             let found =
                 if shown.is_empty() { String::new() } else { format!(", found: {}", parser.parser.peek_token_ref()) };
             let expected = format!("Expected: end of statement{found}{}", parser.parser.peek_token_ref().span.start);
-            return Err(explain(&ParserError::ParserError(expected).into(), shown, &[]));
+            return Err(explain(&ParserError::ParserError(expected).into(), shown));
         }
         parsed.push(match secrets::next(&mut parser)? {
             Some(statement) => statement,
-            None => parser.parse_statement().map_err(|error| explain(&error, shown, &[]))?,
+            None => parser.parse_statement().map_err(|error| explain(&error, shown))?,
         });
     }
     // This runs before long chains become trees, so it runs only when it is needed.
@@ -126,16 +126,18 @@ pub(crate) fn check_depth(dialect: &dyn Dialect, sql: &str, limits: Limits) -> R
 /// Returns the texts of the statements of `sql`, without the semicolons between them.
 pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<String>, QueryError> {
     // All of it must be understood before any of it runs.
-    if statements(state, sql, limits)?.iter().any(secrets::is_create) {
+    let connectors = Registry::of(state.config());
+    if statements(state, sql, limits)?.iter().any(|statement| secrets::has_credentials(statement, &connectors)) {
         return Err(QueryError::Unsupported(
-            "CREATE SECRET cannot be part of a submission, whose text is kept: run it by itself, with 'windlass sql'"
+            "credentials cannot be part of a submission, whose text is kept and shown: run CREATE SECRET by itself, with 'windlass sql', and name \
+             the secret with OPTIONS (secret 'name')"
                 .to_string(),
         ));
     }
     let dialect = dialect_from_str(state.config_options().sql_parser.dialect.to_string());
     let dialect = dialect.ok_or_else(|| QueryError::Invalid("unknown SQL dialect".to_string()))?;
     let tokens = Tokenizer::new(dialect.as_ref(), sql).tokenize_with_location();
-    let tokens = tokens.map_err(|error| explain(&DataFusionError::from(ParserError::from(error)), sql, &[]))?;
+    let tokens = tokens.map_err(|error| explain(&DataFusionError::from(ParserError::from(error)), sql))?;
     let semicolons = tokens.iter().filter(|token| token.token == Token::SemiColon);
     let mut ends: Vec<usize> =
         semicolons.map(|token| offset(sql, token.span.start.line, token.span.start.column)).collect();

@@ -4,7 +4,7 @@
 //! statement.
 
 use crate::errors::QueryError;
-use crate::statements::catalog::OnExists;
+use crate::statements::catalog::{OnExists, is_store_secret};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::{self, Ident, SecretOption};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::collections::BTreeMap;
 use std::fmt;
+use windlass_engine::connector::Registry;
 
 const USAGE: &str = "write CREATE SECRET name OPTIONS (key 'value', key 'value')";
 
@@ -88,8 +89,24 @@ pub(super) fn next(parser: &mut DFParser<'_>) -> Result<Option<Statement>, Query
     }))))
 }
 
-pub(super) fn is_create(statement: &Statement) -> bool {
-    matches!(statement, Statement::Statement(sql) if matches!(sql.as_ref(), ast::Statement::CreateSecret { .. }))
+/// Whether the text of a statement has credentials in it.
+pub(super) fn has_credentials(statement: &Statement, connectors: &Registry) -> bool {
+    let is_secret = |kind: &str, option: &str| match connectors.get(kind) {
+        Some(_) => connectors.is_secret(kind, &option.to_lowercase()),
+        None => is_store_secret(option),
+    };
+    match statement {
+        Statement::Statement(sql) => matches!(sql.as_ref(), ast::Statement::CreateSecret { .. }),
+        Statement::CreateExternalTable(create) => {
+            create.options.iter().any(|(option, _)| is_secret(&create.file_type, option))
+        }
+        Statement::CopyTo(copy) => {
+            let kind = copy.stored_as.as_deref().unwrap_or_default();
+            copy.options.iter().any(|(option, _)| is_secret(kind, option))
+        }
+        Statement::Explain(explain) => has_credentials(&explain.statement, connectors),
+        Statement::Reset(_) => false,
+    }
 }
 
 /// Returns the statement, if it is about secrets.
