@@ -146,7 +146,7 @@ impl Statements {
     }
 }
 
-/// The text of `sql` at `span`, which lies in one line.
+/// Returns the text of `sql` at `span`, which is on one line.
 fn written_at<'a>(sql: &'a str, span: &Span) -> Option<&'a str> {
     let line = sql.lines().nth((span.start.line as usize).checked_sub(1)?)?;
     let offset =

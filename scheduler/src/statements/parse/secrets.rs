@@ -89,7 +89,7 @@ pub(super) fn next(parser: &mut DFParser<'_>) -> Result<Option<Statement>, Query
     }))))
 }
 
-/// Whether the text of a statement has credentials in it.
+/// Whether the text of a statement contains credentials.
 pub(super) fn has_credentials(statement: &Statement, connectors: &Registry) -> bool {
     let is_secret = |kind: &str, option: &str| match connectors.get(kind) {
         Some(_) => connectors.is_secret(kind, &option.to_lowercase()),
