@@ -23,7 +23,7 @@ pub(super) struct Values<'a> {
     names: &'a Names,
 }
 
-/// The distinct outer columns that a plan uses, without those of its own subqueries that come from the plan itself.
+/// The distinct outer columns that a plan uses. Columns used inside its own subqueries, which are answered separately, are not included.
 pub(super) fn outer_columns(plan: &LogicalPlan) -> Result<Vec<Column>> {
     let mut columns = Vec::new();
     plan.apply(|node| {
