@@ -17,9 +17,11 @@ extensions_options! {
         pub broadcast_bytes: usize, default = 8 * 1024 * 1024
         /// Maximum rows of a build side of unknown size that is broadcast as well.
         pub broadcast_rows: usize, default = 256 * 1024
-        /// Maximum estimated bytes of a larger build side that is broadcast where that moves fewer bytes than shuffling both sides, and those are many.
+        /// Maximum estimated bytes of a larger build side that is broadcast, if that moves fewer bytes than shuffling both sides and both have at least
+        /// `broadcast_from_bytes` together.
         pub broadcast_max_bytes: usize, default = 128 * 1024 * 1024
-        /// Minimum estimated bytes of both sides for such a broadcast: fewer bytes are shuffled in memory, which costs less than a table for each task.
+        /// Minimum estimated bytes of both sides together for such a broadcast: fewer bytes are shuffled in memory, which costs less than a table for each
+        /// task.
         pub broadcast_from_bytes: usize, default = 384 * 1024 * 1024
         /// Maximum estimated bytes of a build side that goes to the tasks that scan the other side: they drop the rows without a match before they are
         /// shuffled.
@@ -87,7 +89,7 @@ impl DerefMut for WindlassOptions {
     }
 }
 
-/// Windlass's options within a session's.
+/// Windlass's options in a session's configuration.
 pub fn of(config: &SessionConfig) -> WindlassOptions {
     config.options().extensions.get::<WindlassOptions>().cloned().unwrap_or_default()
 }

@@ -34,7 +34,8 @@ const LIMIT: u64 = 1 << 20;
 /// Maximum bytes of a text made from a given length, as in PostgreSQL.
 const LONGEST_TEXT: u64 = (1 << 30) - 1;
 
-/// The values of one call may take one part in this many of the memory of all tasks: its arguments and its result's consumers need memory too.
+/// Divisor of the memory of all tasks: the largest part that the values of one call may take. The call's arguments and the consumers of its result need
+/// memory too.
 const PART: u64 = 4;
 
 /// Maximum bytes that the values of one call, for all rows of a batch, may take in a task of this process.

@@ -49,7 +49,7 @@ pub(crate) struct Envelope {
     pub hash: Vec<PhysicalExprNode>,
     #[prost(uint32, tag = "3")]
     pub buckets: u32,
-    /// Present on the result stage.
+    /// Maximum bytes of a result that travels with the report. Present on the result stage only.
     #[prost(uint64, optional, tag = "4")]
     pub inline_bytes: Option<u64>,
     /// Session options that differ from the defaults, sorted by key so that equal stages have equal bytes.

@@ -91,7 +91,7 @@ struct Measure {
     known: HashMap<*const LogicalPlan, Extent>,
 }
 
-/// A plan some of whose inputs are measured.
+/// A plan of which some inputs are already measured.
 struct Begun<'a> {
     plan: &'a LogicalPlan,
     inputs: Vec<&'a LogicalPlan>,
@@ -99,12 +99,12 @@ struct Begun<'a> {
 }
 
 impl Measure {
-    /// `above`: levels that `plan` is below. Calls itself for subqueries only.
+    /// `above`: levels above `plan`. Recurses for subqueries only.
     fn plan(&mut self, plan: &LogicalPlan, above: usize) -> Result<Extent> {
         let mut path: Vec<Begun> = vec![self.begin(plan, above)?];
         loop {
             let level = above + path.len();
-            // There is a plan on the path until the outermost one is done, which returns.
+            // The path is never empty: the loop returns when the outermost plan is measured.
             let Some(last) = path.last_mut() else { return Ok(Extent::default()) };
             if let Some(input) = last.inputs.pop() {
                 match self.known.get(&std::ptr::from_ref(input)) {
@@ -123,7 +123,7 @@ impl Measure {
         }
     }
 
-    /// A plan with its expressions, and its inputs to come.
+    /// Begins a plan: measures its expressions, and keeps its inputs for later.
     fn begin<'a>(&mut self, plan: &'a LogicalPlan, above: usize) -> Result<Begun<'a>> {
         let mut extent = Extent { depth: 1, size: 1 };
         self.check(extent, above)?;

@@ -104,7 +104,7 @@ pub enum Local {
     Nothing,
     /// Outputs of this executor.
     Of(ExecutorId, Arc<ExchangeStore>),
-    /// Everything: the process is the whole cluster.
+    /// All outputs: the process is the whole cluster.
     Everything(Arc<ExchangeStore>),
 }
 

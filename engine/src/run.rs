@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, StageId};
 
-/// A sort reserves at most one part in this many of the memory for merging its spilled runs.
+/// Divisor of the memory: the largest part that a sort reserves for merging its spilled runs.
 const MERGE_SHARE: usize = 32;
 
 /// A stage's plan as an executor holds it.

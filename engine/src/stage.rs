@@ -14,7 +14,7 @@ use std::sync::Arc;
 use windlass_core::ids::{JobId, PlanHash};
 use windlass_core::job::{JobSpec, Preference, StageInput, StageSpec, Terms};
 
-/// A statement cut into stages, in topological order. The last stage holds the result.
+/// A statement cut into stages, in topological order. The last stage produces the result.
 #[derive(Clone, Debug)]
 pub struct PlannedJob {
     /// The columns of the result.

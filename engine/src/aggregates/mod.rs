@@ -20,7 +20,7 @@
 //!
 //! Each row is then grouped once for each set, which takes two or three times as long as sets of values that fit into memory. So grouping sets, and medians
 //! and percentiles from sorted values (see [`sorted`]), are only for texts and for plans of [`crate::spilling`]; one grouping over another, as in the first
-//! example, is always used. The plans consist of DataFusion's own operators, so they are encoded, cut into stages and explained as any other.
+//! example, is for all. The plans consist of DataFusion's own operators, so they are encoded, cut into stages and explained as any other.
 
 mod parts;
 mod sorted;

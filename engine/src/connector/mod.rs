@@ -86,7 +86,6 @@ pub struct TableRequest {
 /// A table as every node knows it. Its debug form has no secrets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableSpec {
-    /// The connector's name.
     pub connector: String,
     /// Unique id of the table. Secrets travel under it, beside plans.
     pub id: String,
@@ -220,7 +219,7 @@ pub struct Encoded<'a> {
     pub bytes: &'a [u8],
 }
 
-/// A write of one statement.
+/// The parameters of one statement's write.
 #[derive(Clone, Debug)]
 pub struct SinkRequest {
     /// Unique id of the write.

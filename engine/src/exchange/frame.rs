@@ -34,7 +34,7 @@ pub struct FrameDecoder {
     /// The header of the frame whose payload is awaited.
     header: Option<Header>,
     state: State,
-    /// Bucket of the last batch, and the buckets of its output.
+    /// Bucket of the last batch, and number of buckets of its output.
     place: (u32, u32),
     /// The last schema received, kept because outputs of one stage share it.
     schema: Option<(Buffer, Decoder)>,

@@ -110,8 +110,8 @@ impl MapOutputWriter {
     /// Makes the output visible to readers.
     ///
     /// # Errors
-    /// Those of [`Self::push`]; [`ExchangeError::Missing`] when the stage was removed meanwhile; [`ExchangeError::Internal`] when the attempt already has an
-    /// output.
+    /// All errors of [`Self::push`]; [`ExchangeError::Missing`] when the stage was removed meanwhile; [`ExchangeError::Internal`] when the attempt already
+    /// has an output.
     pub async fn finish(mut self) -> Result<MapOutputSummary, ExchangeError> {
         let output = self.head.output;
         self.seal_all()?;

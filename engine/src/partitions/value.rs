@@ -42,7 +42,7 @@ fn cast(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     Ok(cast_with_options(values, to, &CastOptions { safe: false, ..CastOptions::default() })?)
 }
 
-/// The folder of a value.
+/// The name of a value's folder.
 pub(super) fn folder(column: &str, text: Option<&str>) -> PathPart<'static> {
     PathPart::from(format!("{column}={}", text.unwrap_or(NULL)))
 }

@@ -25,7 +25,7 @@ pub(crate) struct CheaperBroadcast {
     pub tasks: usize,
     /// Maximum bytes of the build side, which each task holds.
     pub max_bytes: usize,
-    /// Minimum bytes of both sides: smaller ones are shuffled in memory.
+    /// Minimum bytes of both sides together: fewer bytes are shuffled in memory.
     pub from_bytes: usize,
 }
 

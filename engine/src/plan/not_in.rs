@@ -4,7 +4,7 @@
 //! same result: the count of all rows, and that of rows that are not NULL.
 //!
 //! ```text
-//! no rows                        every row stays
+//!   no rows                        every row stays
 //!   as many as are not NULL        rows whose l is not NULL and is not among them stay: the anti join, less NULLs
 //!   fewer are not NULL             no row stays: it might be among the NULLs
 //! ```

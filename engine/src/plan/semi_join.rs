@@ -78,8 +78,9 @@ impl PhysicalOptimizerRule for SemiJoinFirst {
 }
 
 impl SemiJoinFirst {
-    /// Whether the semi join pays: the build side is small compared with the probe side, which is scanned directly, and has less than half of its keys. The
-    /// sizes of joins and aggregates are estimated too badly.
+    /// Whether the semi join pays: the build side is small compared with the probe side, keeps at most half of the rows of its own largest scan, and has at
+    /// most half of the probe side's keys, if their number is known. The probe side must be scanned directly: the outputs of joins and aggregates are
+    /// estimated too badly.
     fn pays(
         &self,
         join: &HashJoinExec,

@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn hours_go_by_the_instant() {
         let minute = 60_000_000_000;
-        // 01:45 for the first time that night.
+        // The first 01:45 of that night.
         let first = "2024-11-03 05:45:00Z";
         assert_eq!(shifted(first, (0, 0, 0), false), "2024-11-03T01:45:00-04:00");
         assert_eq!(shifted(first, (0, 0, minute), false), "2024-11-03T01:46:00-04:00");

@@ -17,7 +17,7 @@ const NANOS_PER_DAY: i64 = 86_400_000_000_000;
 
 /// A date and a time as written, and their zone.
 pub(super) struct Written {
-    /// Digits of the clock.
+    /// Date and time as the text shows them.
     pub local: NaiveDateTime,
     zone: Option<Place>,
     has_time: bool,
@@ -70,7 +70,7 @@ pub(super) fn in_zone(text: &str, zone: Option<&Zone>) -> Result<NaiveDateTime> 
 /// Days since 1970-01-01. A time and a zone after the date are ignored.
 ///
 /// # Errors
-/// Those of [`timestamp`].
+/// All errors of [`timestamp`].
 pub(super) fn date(text: &str) -> Result<i32> {
     let day = datetime(text).map_err(|why| exec_datafusion_err!("'{text}' is no date: {why}"))?;
     let since = day.local.date().signed_duration_since(NaiveDate::default()).num_days();
@@ -80,7 +80,7 @@ pub(super) fn date(text: &str) -> Result<i32> {
 /// Nanoseconds since midnight. A date before the time and a zone after it are ignored.
 ///
 /// # Errors
-/// Those of [`timestamp`]; 24:00:00, which the time type cannot hold.
+/// All errors of [`timestamp`]; 24:00:00, which the time type cannot hold.
 pub(super) fn clock(text: &str) -> Result<i64> {
     time_of_day(text).map_err(|why| exec_datafusion_err!("'{text}' is no time of a day: {why}"))
 }

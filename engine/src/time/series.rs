@@ -23,7 +23,7 @@ pub(super) fn functions() -> [Arc<ScalarUDF>; 2] {
     [false, true].map(|includes_end| Arc::new(Series::new(includes_end).into()))
 }
 
-/// Those of `functions` that make series, extended to instants.
+/// `functions`, with those that make series extended to instants.
 pub(crate) fn table_functions(functions: Vec<Arc<TableFunction>>) -> Vec<Arc<TableFunction>> {
     let zoned = functions.into_iter().map(|function| {
         let includes_end = match function.name() {

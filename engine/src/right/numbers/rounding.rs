@@ -194,7 +194,7 @@ pub(super) fn call(call: ScalarFunction, schema: &DFSchema) -> Result<Transforme
                 "microsecond" | "microseconds" | "usec" | "usecs" | "us" if is_interval => 0,
                 _ => return again(func, args),
             };
-            // The fraction counts.
+            // Seconds include their fraction.
             let micros = match is_interval {
                 true => intervals::microseconds(args.remove(1)),
                 false => {

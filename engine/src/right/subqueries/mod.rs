@@ -63,13 +63,13 @@ impl Names {
 /// The position of an expression in a plan.
 #[derive(Clone, Copy)]
 struct Place {
-    /// In WHERE or HAVING.
+    /// Whether it is in WHERE or HAVING.
     filter: bool,
-    /// In WHERE, HAVING or SELECT.
+    /// Whether it is in WHERE, HAVING or SELECT.
     values: bool,
-    /// One of the conditions that all must hold.
+    /// Whether it is one of the conditions that all must hold.
     conjunct: bool,
-    /// NULL and false have the same effect.
+    /// Whether NULL and false have the same effect.
     null_is_false: bool,
 }
 

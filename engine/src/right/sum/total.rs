@@ -140,7 +140,7 @@ fn as_kept(totals: impl Iterator<Item = Total>, nulls: Option<NullBuffer>, kept:
 #[derive(Debug)]
 pub(super) struct Sum<T> {
     pub total: Total,
-    /// Number of rows that are not NULL. Each state counts as at least one for its sum.
+    /// Number of rows that are not NULL. Merged states count at least one for each sum.
     pub count: i64,
     kept: DataType,
     result: DataType,

@@ -34,7 +34,7 @@ pub(super) struct Integers {
     pub past_double: bool,
 }
 
-/// Fields in the order in which they first came.
+/// Fields in the order in which they first occurred.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Fields {
     pub all: Vec<(String, Kind)>,
