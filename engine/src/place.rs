@@ -3,7 +3,7 @@
 //! Text from a user becomes a [`Place`] once, where it enters, and nothing works on the text of a path after that. What leaves this process, to DataFusion,
 //! an executor or the metadata store, is [`Place::url`]; [`Place::from_url`] reads it back to the same place.
 //!
-//! | text | what it means |
+//! | text | meaning |
 //! | --- | --- |
 //! | `/a/b`, `a/b` | a local path, the second one from the folder that the process runs in |
 //! | `file:///a/b` | a local path |

@@ -1,7 +1,7 @@
 //! Time: the session's time zone, the hours that its clocks skip and repeat, and the years 1 to 9999 in every unit.
 //!
 //! ```text
-//!   zone.rs      one instant for every local time, names of zones
+//!   zone.rs      one instant for every local time; names of zones
 //!   read.rs      texts of dates and times        read_interval.rs  of intervals
 //!   unit.rs      timestamps as numbers of their unit
 //!   at_zone.rs   AT TIME ZONE
@@ -9,12 +9,12 @@
 //!   interval.rs  instants and intervals
 //!   series.rs    range and generate_series of instants
 //!   trunc.rs     date_trunc        bin.rs  date_bin
-//!   text.rs      to_timestamp and its kin, to_unixtime, from_unixtime, patterns of to_char and to_date
+//!   text.rs      to_timestamp and its variants, to_unixtime, from_unixtime, patterns of to_char and to_date
 //!   pattern.rs   languages of patterns
-//!   nanos.rs     times of any year beside those of nanoseconds
-//!   compare.rs   comparisons of times, before DataFusion makes all of them nanoseconds
-//!   written.rs   coalesce beside texts
-//!   rules.rs     what puts cast.rs and interval.rs into plans, and tables' columns into the session's zone
+//!   nanos.rs     comparisons of times of any year with nanoseconds
+//!   compare.rs   comparisons of times, before DataFusion converts all to nanoseconds
+//!   written.rs   coalesce with texts
+//!   rules.rs     rules that put cast.rs and interval.rs into plans, and tables' columns into the session's zone
 //! ```
 
 mod at_zone;

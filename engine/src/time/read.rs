@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   2024-02-01   2024-2-1   2024/02/01   20240201                 a date
-//!   10:00   1:2:3   10:00:00.5   100000   1000                    a time behind a blank or a T
-//!   AM   PM   AD                                                  behind the time, in any case
-//!   Z   +02   +0230   +02:30:15   EST   Europe/Berlin             a zone behind the time or the date, in any case
+//!   10:00   1:2:3   10:00:00.5   100000   1000                    a time after a blank or a T
+//!   AM   PM   AD                                                  after the time, in upper or lower case
+//!   Z   +02   +0230   +02:30:15   EST   Europe/Berlin             a zone after the time or the date, in upper or lower case
 //! ```
 //!
 //! Arrow requires seconds, drops the seconds of an offset, and takes a number for a time in its unit. Years have four digits or more here.
