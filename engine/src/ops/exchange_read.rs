@@ -19,7 +19,7 @@ use std::sync::Arc;
 use windlass_core::ids::{AttemptId, ExecutorId};
 use windlass_core::job::MapLocation;
 
-/// What a partition of the operator reads.
+/// The input of each partition of the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadMode {
     /// Partition i reads one bucket of every map output.

@@ -9,7 +9,7 @@
 //!   kept:              a+b+c  b+c    c   |   d    e    d+e
 //! ```
 //!
-//! That is the queue of two stacks of Tangwongsan, Hirzel and Schneider, "Low-latency sliding-window aggregation in worst-case constant time"
+//! This is the queue of two stacks of Tangwongsan, Hirzel and Schneider, "Low-latency sliding-window aggregation in worst-case constant time"
 //! (DEBS 2017).
 
 use arrow::array::{Array, ArrayRef, AsArray};
