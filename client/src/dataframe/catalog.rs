@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_engine::logical::ClusterTable;
 
-/// Every catalog of the cluster. Whether one exists turns out when a table in it is looked up.
+/// All catalogs of the cluster. A lookup of a table shows whether its catalog exists.
 #[derive(Debug)]
 pub(super) struct Catalogs {
     session: Session,
