@@ -94,7 +94,7 @@ fn part(seed: u64) -> Bytes {
     (0..PART / 8).flat_map(|_| next()).collect::<Vec<u8>>().into()
 }
 
-/// Measures seconds.
+/// Runs something and returns its result and its seconds.
 async fn timed<T>(what: impl Future<Output = T>) -> (f64, T) {
     let start = Instant::now();
     let done = what.await;
