@@ -4,7 +4,7 @@
 //! - [`awkward`]: random queries over tables in awkward files, on two versions of DuckDB, which holds the rows in memory;
 //! - [`statements`]: arithmetic, time, sets, subqueries and so on, statement by statement, on PostgreSQL and DuckDB.
 //!
-//! `make test` asks a part, `make oracles` all of it. Differences that stay are listed with the reason under `tests/data/oracle`.
+//! `make test` asks a part, `make oracles` everything. Accepted differences are listed with the reason under `tests/data/oracle`.
 
 pub(crate) mod awkward;
 mod corpus;

@@ -327,7 +327,7 @@ async fn a_full_disk_is_passed_over() {
     let session = cluster.session().await;
     let files = session.files();
     until("three executors", async || files.health("/", 0).await.expect("there is a report").members.len() == 3).await;
-    // Before its first heartbeat with less space, and with blocks larger than its space.
+    // Writes before the small disk's first heartbeat with less space, with blocks larger than its space.
     let options = WriteOptions { block_bytes: Some(16 << 20), ..options(3) };
     write(&files, "/f", 3, 40 << 20, options).await;
     verify(&files, "/f", 3, 40 << 20).await;
