@@ -68,7 +68,7 @@ pub struct Job {
     /// Error; empty unless the job failed.
     pub error: String,
     pub user: String,
-    /// Milliseconds since 1970-01-01T00:00:00Z; 0: not yet.
+    /// Milliseconds since 1970-01-01T00:00:00Z; 0 until it happens.
     pub submitted_ms: u64,
     pub started_ms: u64,
     pub ended_ms: u64,

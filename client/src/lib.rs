@@ -33,7 +33,7 @@
 //! | --- | --- |
 //! | words | `nearest`, `error`, `jobs`, `params` |
 //! | a cluster | `backend`, `handle`, `remote`, `result` |
-//! | what programs use | `statement`, `session`, `client`, `dataframe`, `embedded` |
+//! | for programs | `statement`, `session`, `client`, `dataframe`, `embedded` |
 //! | the command | `config`, `cli` |
 
 mod backend;

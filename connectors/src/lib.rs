@@ -1,4 +1,4 @@
-//! Sources of data outside of Windlass's tables: object stores by URL, the files of the cluster itself, and databases.
+//! Locations of data outside of the engine: object stores by URL, the files of the cluster itself, and databases.
 //!
 //! The modules, lowest first. Each imports only from those before it:
 //!

@@ -3,9 +3,9 @@
 //! | scheme | store | configured by |
 //! | --- | --- | --- |
 //! | `file` | the local file system | - |
-//! | `s3`, `s3a` | Amazon S3 and what speaks its protocol | `AWS_*` in the process's environment, or `OPTIONS ('aws.…' '…')` |
+//! | `s3`, `s3a` | Amazon S3 and stores with its protocol | `AWS_*` in the process's environment, or `OPTIONS ('aws.…' '…')` |
 //! | `wfs` | the files of the cluster itself: `wfs:///path` | - |
-//! | `http`, `https` | files that a web server offers, read only | `WINDLASS_HTTP_TIMEOUT_S` |
+//! | `http`, `https` | files of a web server, read only | `WINDLASS_HTTP_TIMEOUT_S` |
 //!
 //! `AWS_ENDPOINT_URL` with `AWS_ALLOW_HTTP=true` reaches a private S3 server. Without credentials in the environment the machine's own role is used;
 //! `AWS_SKIP_SIGNATURE=true` reads public buckets.

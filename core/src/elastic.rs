@@ -17,9 +17,9 @@ pub struct ElasticConfig {
     pub max: u32,
     /// Slots of each executor that is started.
     pub slots: u32,
-    /// How long tasks wait before executors are started for them.
+    /// Time that tasks wait before executors are started for them.
     pub backlog: Duration,
-    /// How long an executor runs nothing before it is let go.
+    /// Time that an executor runs nothing before it is let go.
     pub idle: Duration,
 }
 
@@ -78,7 +78,7 @@ impl Reason {
     }
 }
 
-/// What to do now: executors to start and to let go.
+/// Executors to start and to let go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     pub demand: Demand,

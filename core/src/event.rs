@@ -71,7 +71,7 @@ pub enum Event {
         /// Outputs that were not adopted, each with the reason for people.
         failed: Vec<(AttemptId, String)>,
     },
-    /// The deadline that `next_deadline` named has come.
+    /// The time returned by `next_deadline` has come.
     Tick,
 }
 
@@ -86,7 +86,7 @@ pub enum Outcome {
     Failed(TaskFailure),
 }
 
-/// What one step asks the shell to do: persist, send and reply, then derive telemetry from the facts.
+/// Work that one step asks the shell to do: persist, send and reply, then derive telemetry from the facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
     pub persist: Vec<Persist>,

@@ -14,7 +14,7 @@ use windlass_engine::connector::Registry;
 use windlass_engine::exchange;
 use windlass_proto::address;
 
-/// Minimum memory that a small process leaves for what no pool counts.
+/// Bytes that a small process leaves for memory that no pool counts.
 const UNCOUNTED: u64 = 512 << 20;
 /// Share of a container's memory that stays free: a sixteenth, and at least 64 MiB, which may be taken between two readings.
 const CONTAINER_MARGIN: u64 = 16;

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where control groups are mounted.
+/// Mount point of control groups.
 const ROOT: &str = "/sys/fs/cgroup";
 /// Memory to assume, in bytes, when neither the machine nor a group tells.
 const UNKNOWN: u64 = 4 << 30;

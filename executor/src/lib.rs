@@ -13,9 +13,9 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | what it has | `error`, `container`, `memory`, `leader`, `blocks`, `config`, `stages`, `node` |
-//! | what it gives out | `exchange`, `flight`, `webhdfs`, `server` |
-//! | what it does | `runner`, `watchdog`, `transport` |
+//! | resources | `error`, `container`, `memory`, `leader`, `blocks`, `config`, `stages`, `node` |
+//! | services | `exchange`, `flight`, `webhdfs`, `server` |
+//! | work | `runner`, `watchdog`, `transport` |
 
 mod blocks;
 pub mod config;

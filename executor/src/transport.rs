@@ -32,7 +32,7 @@ use windlass_proto::v1::executor_message::Message as ToPrimary;
 use windlass_proto::v1::primary_message::Message as FromPrimary;
 use windlass_proto::{MAX_MESSAGE_BYTES, describe, v1};
 
-/// Maximum messages to the primary that wait before the executor does.
+/// Maximum queued messages to the primary, above which the executor waits.
 const OUTGOING: usize = 64;
 /// Maximum bytes of reports that are sent together.
 const REPORT_BYTES: usize = 4 << 20;

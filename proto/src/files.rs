@@ -1,4 +1,4 @@
-//! Files and blocks between wire and core.
+//! Conversions of files and blocks between wire and core.
 
 use crate::v1;
 use crate::v1::file_error::Kind;
@@ -239,7 +239,7 @@ pub fn allocated(allocated: Allocated, holder: impl Fn(ExecutorId) -> Option<v1:
     v1::AddBlockReply { block: block.0, targets, ticket: Bytes::new() }
 }
 
-/// The replicas that a report names.
+/// The replicas in a report.
 pub fn reported(report: &v1::BlockReport) -> Vec<Block> {
     let pairs = report.blocks.iter().zip(&report.bytes);
     pairs.map(|(id, bytes)| Block { id: BlockId(*id), bytes: *bytes }).collect()

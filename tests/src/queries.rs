@@ -53,7 +53,7 @@ const COMPUTED: [Type; 6] = [Type::Int, Type::Text, Type::Date, Type::Decimal, T
 /// A column in scope, by its name in expressions.
 type Column = (String, Type);
 
-/// Writes queries.
+/// Writer of random queries.
 pub(crate) struct Author {
     rng: Rng,
     /// Names of tables, and columns that all of them have.

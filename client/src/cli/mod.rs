@@ -35,7 +35,7 @@ use windlass_engine::connector::Registry;
 pub(crate) enum Failure {
     /// A statement or a job failed: 1.
     Failed(String),
-    /// The command line, the configuration or a name that it mentions is wrong: 2.
+    /// The command line, the configuration or a name in them is wrong: 2.
     Usage(String),
     /// No cluster answers, or it has another release: 3.
     Unreachable(String),

@@ -1,4 +1,4 @@
-//! A catalog that asks the cluster. Tables that a program registers here (over files, say) come first and stay here.
+//! A catalog that asks the cluster. Tables that a program registers here (for example over files) come first and stay here.
 
 use crate::backend::TableFilter;
 use crate::session::Session;

@@ -371,7 +371,7 @@ impl Backend for Remote {
     }
 
     async fn close(&self) -> Result<()> {
-        // CloseSessionRequest has no fields.
+        // CloseSessionRequest has no fields, so its body is empty.
         let action = self.identity.request(Action { r#type: "CloseSession".to_owned(), ..Action::default() }, None);
         let link = self.link();
         match link.flight().do_action(action).await {

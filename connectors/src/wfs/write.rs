@@ -5,7 +5,7 @@
 //!     ^                             │ what all of them have
 //!     └── kept until then <─────────┘
 //!
-//!   a link fails: the survivors close the block where all have it, and what they have not goes into the next block
+//!   a link fails: the survivors close the block where all have it, and the remaining bytes go into the next block
 //! ```
 
 use super::{CHECKSUM_BYTES, PIECE_BYTES, Wfs, WfsError};

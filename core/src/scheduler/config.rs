@@ -39,7 +39,7 @@ pub struct SchedulerConfig {
     pub max_queued_jobs_per_user: Option<usize>,
     /// Age of a job from which its finished stages are saved for the next leader: a shorter job is computed again faster than saved. Default 1 s.
     pub save_stages_after: Duration,
-    /// Time that outputs which an executor kept after it lost its leader wait for their job to be submitted again. Default 60 s.
+    /// Time to keep outputs of an earlier leader's job until the job is submitted again. Default 60 s.
     pub keep_unclaimed: Duration,
     /// Maximum time of a job: a job that asks for more, or for no limit, gets this much. Default: no limit.
     pub max_job_time: Option<Duration>,

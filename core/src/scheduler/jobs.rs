@@ -59,7 +59,7 @@ pub(super) struct Stage {
     pub finished: bool,
     /// Stages that read this one.
     readers: Vec<u32>,
-    /// Most tasks of the stage that may run together on one executor.
+    /// Maximum tasks of the stage that may run together on one executor.
     pub cap: u32,
     /// Tasks that have failed before.
     pub trouble: BTreeMap<u32, Trouble>,
@@ -119,7 +119,7 @@ pub(super) enum TaskState {
 pub(super) struct Trouble {
     /// Failures that count against the task.
     pub counted: u32,
-    /// Retries for reasons outside of the task.
+    /// Retries for reasons outside the task.
     pub uncounted: u32,
     /// Times that readers could not fetch its output.
     pub recomputes: u32,

@@ -22,7 +22,7 @@
 //! - An attempt holds its slot until its executor reports its end or is lost, even when it was cancelled. An executor runs at most one attempt more than it has
 //!   slots: an attempt of a light job that was launched when the slots were full.
 //! - A stage starts tasks only when every output of every input is committed on an executor that is a member.
-//! - Only members of the cluster are sent commands.
+//! Only members of the cluster are sent commands.
 //! - A report needs no walk over the tasks of its stage, over all jobs or over all executors, unless it opens or closes a stage.
 //!
 //! The modules: `executors` tracks executors and free slots; `jobs` holds stages and tasks; `pools` chooses the next job; `placement` chooses the task and its
@@ -67,7 +67,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use timers::{Timer, Timers};
 
-/// The scheduling machine. Feed it events with [`Scheduler::step`], and a [`Event::Tick`] when [`Scheduler::next_deadline`] comes.
+/// The scheduling machine. Pass it events with [`Scheduler::step`], and an [`Event::Tick`] at the time of [`Scheduler::next_deadline`].
 ///
 /// Only a tick lets deadlines pass, so a shell that was held up should hand over the waiting events before the tick: heartbeats among them save their
 /// executors.

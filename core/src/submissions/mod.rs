@@ -111,7 +111,7 @@ pub enum Event {
     Cancel,
     /// This primary stops. Must be sent when nothing is being stored.
     Leave,
-    /// The deadline that [`Submission::next_deadline`] named has come.
+    /// The time returned by [`Submission::next_deadline`] has come.
     Tick,
 }
 

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   DIR/lock                   held by the process that uses them
-//!   DIR/cluster                which namespace they belong to
+//!   DIR/cluster                namespace of the replicas
 //!   DIR/incoming/ID-X.block    a replica that is being written, by the attempt X, and ID-X.sums beside it
-//!   DIR/replicas/XX/ID.block   a complete one, and ID.sums: CRC32C of each 64 KiB, 4 bytes each, little-endian
+//!   DIR/replicas/XX/ID.block   a complete replica, and ID.sums: CRC32C of each 64 KiB, 4 bytes each, little-endian
 //!   DIR/packs                  replicas of 64 KiB at most, many to a file
 //! ```
 //!

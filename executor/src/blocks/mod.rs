@@ -72,7 +72,7 @@ pub(crate) struct BlockConfig {
     pub repair_rate: u64,
 }
 
-/// The replicas. Cheap to clone.
+/// The replicas on this executor's disks. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct BlockStore(Arc<Shared>);
 

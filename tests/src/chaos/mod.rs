@@ -342,7 +342,7 @@ impl Tally {
         self.wrong.lock().unwrap().push(what);
     }
 
-    /// Runs a query with a session of its own until it succeeds.
+    /// Runs a query in a new session until it succeeds.
     async fn until_it_works(&self, url: &str, stop: &AtomicBool, sql: &str) -> Option<(SchemaRef, Vec<RecordBatch>)> {
         let started = Instant::now();
         loop {

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `WRITE.ATTEMPT.rows` | the rows of one attempt, a line of JSON for each |
 //! | `WRITE.manifest` | the files of a write that is published; it appears whole, by a rename |
-//! | `lock` | the word without which nothing is read or written, if there is one |
+//! | `lock` | the word needed to read or write, if the folder has one |
 
 use super::scan::Rows;
 use async_trait::async_trait;

@@ -259,7 +259,7 @@ async fn an_executor_dies() {
     cluster.down();
 }
 
-/// A secret is made, lent to tables, changed and dropped.
+/// A secret is created, used by tables, changed and dropped.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_lend_their_options() {
     let shared = Shared::new();

@@ -1,4 +1,4 @@
-//! Random queries over the same rows in awkward files (`tests/data/right/awkward.py`): DuckDB has the rows in memory, Windlass reads them.
+//! Random queries over the same rows in awkward files (`tests/data/right/awkward.py`): DuckDB has the rows in memory, Windlass reads the files.
 
 use super::known::Known;
 use super::outside::Outside;

@@ -145,7 +145,7 @@ pub enum FsCommand {
     },
     /// Set the number of replicas of files; for a folder, of its present and future files.
     Setrep {
-        /// 1 to 5.
+        /// Number of replicas, 1 to 5.
         replicas: u32,
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<String>,
@@ -202,7 +202,7 @@ pub enum FsCommand {
         #[arg(short, long)]
         wait: bool,
     },
-    /// Let an executor be away for a while: its replicas are not made again meanwhile, as long as others have each block twice.
+    /// Let an executor be away for a while: meanwhile its replicas of blocks that others hold twice are not made again.
     Maintenance {
         /// Name or id of the executor, as 'windlass fs report' shows it.
         executor: String,
@@ -227,7 +227,7 @@ pub enum FsCommand {
         /// Remove files that have no source.
         #[arg(long)]
         delete: bool,
-        /// Do not read the copies.
+        /// Do not verify the copies by reading them.
         #[arg(long)]
         no_verify: bool,
         /// Print the actions without doing them.

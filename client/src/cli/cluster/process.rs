@@ -102,7 +102,7 @@ pub struct Started {
     kept: bool,
 }
 
-/// Starts this binary again, in the background and in a process group of its own, with its log in `dir`.
+/// Starts this binary again, in the background and in a new process group, with its log in `dir`.
 pub fn start(dir: &Path, arguments: &[String]) -> Result<Started, Failure> {
     let failed = |doing: &str, e: io::Error| Failure::Failed(format!("cannot {doing}: {e}"));
     fs::create_dir_all(dir).map_err(|e| failed(&format!("create the folder {}", dir.display()), e))?;

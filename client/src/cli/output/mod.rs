@@ -28,7 +28,7 @@ pub enum Format {
     Csv,
     /// One array of objects for each result.
     Json,
-    /// One object to a line.
+    /// One object per line.
     Ndjson,
     /// One file for one result.
     Parquet,

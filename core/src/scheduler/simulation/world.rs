@@ -785,7 +785,7 @@ impl World {
             let tasks = if is_light { 1 } else { 1 + self.random.below(5) as u32 };
             let mut inputs = Vec::new();
             for stage in 0..index {
-                // Mostly chains, some joins, some stages that nobody reads.
+                // Mostly chains, some joins, some stages that no other stage reads.
                 if !self.random.one_in(if stage + 1 == index { 8 } else { 3 }) {
                     let producer = &mut stages[stage as usize];
                     let by_bucket = self.random.one_in(2) && (producer.buckets == 1 || producer.buckets == tasks);
