@@ -52,7 +52,7 @@ pub struct FinishedStage {
     pub outputs: Vec<FinishedOutput>,
 }
 
-/// A committed map output. `executor` is the present registration of its executor.
+/// A committed map output. Its location names the present registration of its executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FinishedOutput {
     pub location: MapLocation,

@@ -108,7 +108,7 @@ pub fn run(options: &Options) {
     let mut times = vec![[const { Vec::new() }; ENGINES.len()]; queries.len()];
     for round in 0..=options.rounds {
         for (query, (name, sql)) in queries.iter().enumerate() {
-            // Work that an engine does after its answer does not always slow the same other engine.
+            // Turns change, so that an engine's work after its answer does not always slow the same other engine.
             for (at, us) in in_turn(&mut engines, round, name, sql) {
                 if round > 0 {
                     times[query][at].push(us);

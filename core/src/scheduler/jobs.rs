@@ -184,7 +184,7 @@ impl Job {
         self.stages.get(stage as usize)?.tasks.get(partition as usize)
     }
 
-    /// Whether the job's task waits, has never failed for lack of memory, and does little. After a failure of any kind it gets a slot of its own.
+    /// Whether the job's only task waits, has no history of failures, and does little. After a failure of any kind it needs a slot.
     pub fn may_run_beside(&self) -> bool {
         let [stage] = &self.stages[..] else { return false };
         self.spec.light && stage.tasks.len() == 1 && stage.trouble.is_empty() && !self.runnable.is_empty()

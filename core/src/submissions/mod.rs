@@ -287,7 +287,7 @@ enum State {
     Left,
 }
 
-/// State that a cancellation interrupted, to be resumed if it is refused.
+/// State that goes on while a cancellation is stored, or resumes if the store refuses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Before {
     Found,

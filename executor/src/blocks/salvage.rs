@@ -64,7 +64,7 @@ impl BlockStore {
     }
 
     /// Waits for a replica that is arriving in its place, and for another examination of it: an order to remove it may come meanwhile. `None`: there is no
-    /// damaged replica.
+    /// replica.
     async fn begin_salvage(&self, block: Block) -> Option<Claim> {
         loop {
             let salvaged = self.0.salvaged.notified();

@@ -117,7 +117,7 @@ impl BlockStore {
     /// Reads and verifies a whole replica. Reports a damaged one and returns false.
     pub(super) async fn check(&self, block: BlockId, throttle: &Throttle) -> bool {
         let Ok(held) = self.held(block) else {
-            // The primary thinks that the replica is here, or its loss was reported already.
+            // The caller expects the replica here, so its loss is reported, perhaps once more.
             let mut state = self.0.state.lock();
             match state.damaged.contains_key(&block) {
                 true => state.news.bad.insert(block),
