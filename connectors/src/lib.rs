@@ -1,6 +1,6 @@
-//! Where data lies outside of Windlass: object stores by URL, the files of the cluster itself, and databases.
+//! Locations of data outside of the engine: object stores by URL, the files of the cluster itself, and databases.
 //!
-//! The modules, lowest first. Each imports from those before it and from none behind it:
+//! The modules, lowest first. Each imports only from those before it:
 //!
 //! | layer | modules |
 //! | --- | --- |

@@ -1,16 +1,16 @@
-//! What a statement leaves in its session, by its words: for those who give another session the same.
+//! The effect of a statement on its session, judged by its words: for code that restores it in another session.
 
-/// What a statement leaves in its session for later ones.
+/// Effect of a statement on later ones in its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEffect {
     Nothing,
-    /// An option, which another session can be given by the same statement.
+    /// Sets an option, which the same statement can set in another session.
     Option,
-    /// More than that, as far as one can tell.
+    /// May create things in the session.
     Things,
 }
 
-/// What `sql` leaves in its session. What cannot be told by its words counts as [`SessionEffect::Things`].
+/// Effect of `sql` on its session. An effect that its words do not show counts as [`SessionEffect::Things`].
 pub fn session_effect(sql: &str) -> SessionEffect {
     let first = words(sql).next().unwrap_or_default();
     if ["SET", "RESET"].iter().any(|of| of.eq_ignore_ascii_case(first)) {
@@ -26,7 +26,7 @@ fn words(sql: &str) -> impl Iterator<Item = &str> {
     sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
-/// Also in comments and literals, which the caller has to put up with.
+/// Whether a listed word occurs in `sql`, even in comments and literals, which the caller has to accept.
 fn mentions(sql: &str, list: &[&str]) -> bool {
     words(sql).any(|word| list.iter().any(|of| of.eq_ignore_ascii_case(word)))
 }

@@ -3,7 +3,7 @@
 
 use crate::meta::{MetaError, SealError};
 use crate::nearest::nearest;
-use datafusion::common::{Column, DataFusionError, SchemaError};
+use datafusion::common::{Column, DataFusionError, SchemaError, Span, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::parser::ParserError;
 use thiserror::Error;
@@ -260,6 +260,36 @@ fn without_tree(message: &str) -> String {
     let what = what.replace("ast node in sqltorel: ", "").replace("ast node ", "");
     let is_word = !what.contains(char::is_lowercase);
     if is_word || is_tree && !what.contains("upport") { format!("{what} is not supported") } else { what }
+}
+
+/// Returns the name of a table among `references` that is not there. Of several it returns the one that the planner points at.
+pub(crate) async fn missing_table(
+    state: &SessionState,
+    references: impl IntoIterator<Item = TableReference>,
+    error: &DataFusionError,
+    sql: &str,
+) -> Option<String> {
+    let mut missing = Vec::new();
+    for name in references {
+        let found = match state.schema_for_ref(name.clone()) {
+            Ok(schema) => schema.table(name.table()).await,
+            Err(_) => Ok(None),
+        };
+        if matches!(found, Ok(None)) && !state.table_functions().contains_key(name.table()) {
+            missing.push(name.table().to_string());
+        }
+    }
+    let written = error.diagnostic().and_then(|found| found.span).and_then(|span| written_at(sql, &span));
+    let pointed_at = missing.iter().position(|name| written.is_some_and(|written| written.contains(name.as_str())));
+    missing.into_iter().nth(pointed_at.unwrap_or(0))
+}
+
+/// Returns the text of `sql` at `span`, which is on one line.
+fn written_at<'a>(sql: &'a str, span: &Span) -> Option<&'a str> {
+    let line = sql.lines().nth((span.start.line as usize).checked_sub(1)?)?;
+    let offset =
+        |column: u64| line.char_indices().nth(column.saturating_sub(1) as usize).map_or(line.len(), |(at, _)| at);
+    line.get(offset(span.start.column)..offset(span.end.column))
 }
 
 fn schema_error(error: &SchemaError, at: impl Fn(String) -> String) -> QueryError {

@@ -1,4 +1,4 @@
-//! What processes say.
+//! Settings of the logs.
 
 use serde::{Deserialize, Serialize};
 use windlass_core::section;

@@ -1,7 +1,7 @@
 //! Running a statement over Flight SQL.
 //!
-//! Without parameters: `CommandStatementQuery`, whatever the statement does (a `CREATE TABLE` answers with no columns, an `INSERT` with
-//! a count). With parameters: prepare, bind one row, run, close. A plan: the message `windlass.v1.PlanStatement` in their place.
+//! Without parameters: `CommandStatementQuery`, whatever the statement does (a `CREATE TABLE` answers with no columns, an `INSERT` with a count). With
+//! parameters: prepare, bind one row, run, close. A logical plan: the message `windlass.v1.PlanStatement` instead.
 
 use super::flight::{self, SqlMessage, unpack};
 use super::link::Link;
@@ -42,7 +42,7 @@ pub(super) async fn execute(link: &Link, request: Request) -> Result<Answer> {
     Ok(Answer { schema, batches, job })
 }
 
-/// The first half of a statement: the cluster runs it and says where its rows are.
+/// Runs the first half of a statement: the cluster executes it and returns the location of its rows.
 pub(super) async fn flight_info(link: &Link, command: Any, query: &str, delivery: Delivery) -> Result<FlightInfo> {
     let descriptor = flight::descriptor(&command);
     let query = Some(query).filter(|query| !query.is_empty());
@@ -75,7 +75,7 @@ async fn prepared(link: &Link, sql: String, params: &Params, query: &str, delive
         flight_info(link, command.packed(), query, delivery).await
     }
     .await;
-    // The result has tickets of its own; and whether closing works says nothing of the statement.
+    // The result has its own tickets; a failure to close says nothing about the statement.
     let close = ActionClosePreparedStatementRequest { prepared_statement_handle: handle };
     if let Err(error) = action(link, "ClosePreparedStatement", close.packed()).await {
         tracing::debug!(%error, "the prepared statement stays open until its session ends");
@@ -83,7 +83,7 @@ async fn prepared(link: &Link, sql: String, params: &Params, query: &str, delive
     ran
 }
 
-/// Sends the row of parameters. A server may answer with a new handle for the statement as bound.
+/// Sends the row of parameters. A server may answer with a new handle for the bound statement.
 async fn bind(link: &Link, messages: Vec<FlightData>) -> Result<Option<Bytes>> {
     let failed = |status| ClientError::from_status(&status, &link.url, "binding parameters");
     let request = link.identity.request(stream::iter(messages), None);
@@ -109,7 +109,7 @@ async fn action(link: &Link, name: &str, body: Any) -> Result<Option<ActionResul
     link.identity.learn(&answer);
     let mut results = answer.into_inner();
     let first = results.message().await.map_err(failed)?;
-    // Read to the end, where an error would be.
+    // Reads to the end, where an error would appear.
     while results.message().await.map_err(failed)?.is_some() {}
     Ok(first)
 }

@@ -15,7 +15,7 @@ use windlass_proto::flight::CommandGetTables;
 pub(super) async fn list(link: &Link, filter: &TableFilter) -> Result<Vec<Table>> {
     let command = CommandGetTables {
         catalog: filter.catalog.clone(),
-        // These are patterns, in which `_` means any character and nothing escapes it: read_batch looks again.
+        // These are patterns, in which `_` means any character and nothing escapes it: read_batch filters again.
         db_schema_filter_pattern: filter.schema.clone(),
         table_name_filter_pattern: filter.name.clone(),
         table_types: Vec::new(),

@@ -1,4 +1,4 @@
-//! Tickets whose time is over, at the door of a running executor. Time jumps here.
+//! Expired tickets on a running executor. Time jumps here.
 
 use crate::ExecutorConfig;
 use crate::node::Executor;
@@ -22,7 +22,7 @@ use windlass_proto::v1::file_reply::Reply;
 use windlass_proto::v1::file_request::Ask;
 
 const BLOCK: u64 = 1 << 20;
-/// How long tickets are good here.
+/// Validity of tickets in these tests.
 const VALID: Duration = Duration::from_secs(3_600);
 
 /// A primary with one executor and one file.
@@ -105,7 +105,7 @@ struct Bench {
     _dir: tempfile::TempDir,
 }
 
-/// A file of so many blocks, on an executor that is reached over a socket.
+/// Creates a file of this many blocks on an executor that is reached over a socket.
 async fn bench(blocks: u64) -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let config = ExecutorConfig {
@@ -135,7 +135,7 @@ fn content(bytes: u64) -> Bytes {
     (0..bytes).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect::<Vec<u8>>().into()
 }
 
-/// A block is begun before the one in front of it is read, so time goes by in front of others than the last one too.
+/// A block is opened before the previous one is read, so time passes before each of them, not only the last.
 #[tokio::test]
 async fn a_scan_that_takes_longer_than_its_tickets_asks_for_others() {
     for read_before in [0, 1, BLOCK, 3 * BLOCK] {
@@ -155,7 +155,7 @@ async fn a_scan_that_takes_longer_than_its_tickets_asks_for_others() {
     }
 }
 
-/// Tickets that are over as soon as they are there: an error that says so, and soon.
+/// When every ticket is expired on arrival, the read fails soon, with an error that says so.
 #[tokio::test]
 async fn a_ticket_that_is_never_good_is_not_asked_for_without_end() {
     let bench = bench(2).await;
@@ -166,11 +166,11 @@ async fn a_ticket_that_is_never_good_is_not_asked_for_without_end() {
     let refused = node.read(1, 0..BLOCK, &of_stranger).try_next().await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
     assert!(refused.message().contains("ticket") && refused.message().contains("the primary gives one"), "{refused}");
-    // What another cluster signed is replaced by what this one signs.
+    // Tickets of another cluster are replaced by those that this one signs.
     located.blocks.iter_mut().for_each(|block| block.ticket = of_stranger.clone());
     let read: Vec<Bytes> = wfs::read(&bench.wfs, located.clone(), 0..2 * BLOCK).try_collect().await.unwrap();
     assert!(read.concat() == content(2 * BLOCK));
-    // A primary whose key is not that of the executor.
+    // The primary's key differs from the executor's.
     bench._executor.node().keys.set(ClusterKey::new([9; ClusterKey::LENGTH]));
     let other = OneFile {
         keys: stranger,
@@ -182,7 +182,7 @@ async fn a_ticket_that_is_never_good_is_not_asked_for_without_end() {
     assert!(error.to_string().contains("ticket is not one of this cluster"), "{error}");
 }
 
-/// A block that was open for longer than its ticket is closed with another one.
+/// A block that was open for longer than its ticket is closed with a new one.
 #[tokio::test]
 async fn a_block_is_closed_with_a_ticket_whose_time_is_not_over() {
     let bench = bench(1).await;

@@ -2,10 +2,10 @@
 
 use super::parse::{Parsed, apart};
 use super::{ParameterNames, Statements, instants, parse};
-use crate::errors::{Missing, QueryError, explain_missing};
+use crate::errors::{Missing, QueryError, explain_missing, missing_table};
 use crate::statements::catalog::BrokenView;
 use crate::statements::sessions::{Session, Versions};
-use datafusion::common::{DataFusionError, Span, TableReference};
+use datafusion::common::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use std::sync::Arc;
@@ -105,32 +105,21 @@ impl Statements {
             Err(again) if again.diagnostic().is_some() => again,
             _ => error,
         };
-        let mut missing: Vec<TableReference> = Vec::new();
-        for name in state.resolve_table_references(&parsed.statement).unwrap_or_default() {
-            let found = match state.schema_for_ref(name.clone()) {
-                Ok(schema) => schema.table(name.table()).await,
-                Err(_) => Ok(None),
-            };
-            match found {
-                // A view that cannot be planned has no columns, which hides its own error behind another one.
-                Ok(Some(table)) => {
-                    if let Some(broken) = table.downcast_ref::<BrokenView>() {
-                        return broken.error();
-                    }
-                }
-                Ok(None) if !state.table_functions().contains_key(name.table()) => missing.push(name),
-                _ => {}
+        let references = state.resolve_table_references(&parsed.statement).unwrap_or_default();
+        for name in &references {
+            // A view that cannot be planned has no columns, and so another error than its own.
+            if let Ok(schema) = state.schema_for_ref(name.clone())
+                && let Ok(Some(table)) = schema.table(name.table()).await
+                && let Some(broken) = table.downcast_ref::<BrokenView>()
+            {
+                return broken.error();
             }
         }
-        // The planner gives the position of one of them.
-        let written = error.diagnostic().and_then(|found| found.span).and_then(|span| written_at(sql, &span));
-        let is_there = |name: &&TableReference| written.is_some_and(|written| written.contains(name.table()));
-        let missing = missing.iter().find(is_there).or(missing.first()).map(|name| {
-            let names = &state.config_options().catalog;
-            let mut known = self.inner.catalog.snapshot().names_in(&names.default_catalog, &names.default_schema);
-            known.extend(session.temporary().names());
-            Missing { table: name.table().to_string(), known }
-        });
+        let names = &state.config_options().catalog;
+        let mut known = self.inner.catalog.snapshot().names_in(&names.default_catalog, &names.default_schema);
+        known.extend(session.temporary().names());
+        let missing = missing_table(&state, references, &error, sql).await;
+        let missing = missing.map(|table| Missing { table, known });
         explain_missing(&error, sql, missing.as_ref())
     }
 
@@ -144,12 +133,4 @@ impl Statements {
         tracing::info!(%error, "an operator did not fit into memory: the statement runs again in a way that spills");
         Ok(self.inner.runner.plan(&windlass_engine::spilling(state), plan, None).await?)
     }
-}
-
-/// Returns the text of `sql` at `span`, which is on one line.
-fn written_at<'a>(sql: &'a str, span: &Span) -> Option<&'a str> {
-    let line = sql.lines().nth((span.start.line as usize).checked_sub(1)?)?;
-    let offset =
-        |column: u64| line.char_indices().nth(column.saturating_sub(1) as usize).map_or(line.len(), |(at, _)| at);
-    line.get(offset(span.start.column)..offset(span.end.column))
 }

@@ -698,6 +698,10 @@ async fn errors_point_at_their_place_and_know_temporary_names() {
     assert!(error.to_string().starts_with(advice), "{error}");
     let error = bench.error("select * from zzz, flights\njoin aaa using (origin)").await.to_string();
     assert!(error.starts_with("table 'zzz' not found (line 1, column 15)"), "{error}");
+    bench.sql("create table brief as select 1 as a").await;
+    bench.sql("prepare later as select * from brief").await;
+    bench.sql("drop table brief").await;
+    assert!(matches!(bench.error("execute later").await, QueryError::NotFound(_)));
     let error = bench.error("select * from generate_series(1, 'x', flor(2))").await;
     assert!(matches!(error, QueryError::Invalid(_)), "{error:?}");
     let error = bench.error("select origin,\n  orign from flights").await.to_string();

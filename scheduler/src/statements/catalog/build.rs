@@ -9,7 +9,7 @@ use super::record::{
 };
 use super::{present, suspect, types};
 use crate::clock::Ids;
-use crate::errors::{QueryError, explain};
+use crate::errors::{Missing, QueryError, explain, explain_missing, missing_table};
 use crate::statements::erased::Erased;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -448,7 +448,15 @@ pub(crate) async fn view_provider(
     names.default_catalog = view.default_catalog.clone();
     names.default_schema = view.default_schema.clone();
     let zoned = crate::statements::instants::zoned(&state, &view.definition);
-    let plan = zoned.create_logical_plan(&view.definition).await.map_err(|e| explain(&e, &view.definition))?;
+    let plan = match zoned.create_logical_plan(&view.definition).await {
+        Ok(plan) => plan,
+        Err(error) => {
+            let references = view.references.iter().map(TableName::reference);
+            let missing = missing_table(&zoned, references, &error, &view.definition).await;
+            let missing = missing.map(|table| Missing { table, known: Vec::new() });
+            return Err(explain_missing(&error, &view.definition, missing.as_ref()));
+        }
+    };
     let LogicalPlan::Ddl(DdlStatement::CreateView(command)) = plan else {
         return Err(QueryError::Internal(format!("not the definition of a view: {}", view.definition)));
     };
