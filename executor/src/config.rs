@@ -25,7 +25,7 @@ section! {
     Executor {
         /// The primary to register with; where there are several, all of them: "grpc://a:7077,grpc://b:7077".
         primary: String = ExecutorConfig::default().primaries.join(",");
-        /// What it is called in lists and logs, unique in its cluster; empty: its address.
+        /// Name in lists and logs, unique in the cluster; empty: the address.
         name: String = String::new();
         /// "core" also keeps replicas of files, "task" only computes.
         role: Role = Role::Core;
@@ -37,24 +37,24 @@ section! {
         rack: String = ExecutorConfig::default().rack;
         /// Tasks that run at the same time. "auto": one for each core.
         slots: Auto<Count> = Auto::Auto;
-        /// Memory for tasks and exchange data together. "auto": three fifths of what the machine or the container has, and of a small one what
-        /// leaves 512 MiB.
+        /// Memory for tasks and exchange data together. "auto": three fifths of the memory of the machine or the container, or all but
+        /// 512 MiB of a small one.
         memory: Auto<ByteSize> = Auto::Auto;
-        /// Exchange data and spilled rows, which go at the next start, and replicas of files, which stay. For this executor alone.
+        /// Folder of this executor alone: exchange data and spilled rows, which go at the next start, and replicas of files, which stay.
         dir: PathBuf = ExecutorConfig::default().dir;
-        /// What spilled rows may take on disk.
+        /// Maximum bytes of spilled rows on disk.
         spill_disk: ByteSize = ByteSize(ExecutorConfig::default().spill_disk_bytes);
         /// Folders for replicas of files, one for each disk; empty: "blocks" in dir.
         block_dirs: Vec<PathBuf> = ExecutorConfig::default().block_dirs;
-        /// What each of their disks keeps free.
+        /// Bytes that each of these disks keeps free.
         block_reserve: ByteSize = ByteSize(ExecutorConfig::default().block_reserve_bytes);
-        /// Bytes of replicas that are read in a second to find what is damaged; "0B": none.
+        /// Bytes of replicas that are read each second to find damage; "0B": none.
         scrub_rate: ByteSize = ByteSize(ExecutorConfig::default().scrub_bytes_per_second);
-        /// Bytes in a second that copies of replicas may take when executors were lost; "0B": no limit.
+        /// Bytes each second that copies of replicas may take after executors were lost; "0B": no limit.
         repair_rate: ByteSize = ByteSize(ExecutorConfig::default().repair_bytes_per_second);
-        /// How long to try to reach the primary at the start. Once it was there, the executor waits for it for ever.
+        /// Time to try to reach the primary at the start. Once it was there, the executor waits for it for ever.
         join_timeout: Span = Span(ExecutorConfig::default().join_timeout);
-        /// On SIGTERM, how long running tasks and outputs that others still need may take.
+        /// Time that running tasks, and outputs that others still need, have after SIGTERM.
         leave_timeout: Span = Span(ExecutorConfig::default().leave_timeout);
     }
 }
@@ -62,11 +62,11 @@ section! {
 section! {
     /// Data between stages.
     Exchange {
-        /// How it is compressed in files, and from memory on the way to other hosts: "lz4", "zstd" or "none".
+        /// Compression in files, and on the way from memory to other hosts: "lz4", "zstd" or "none".
         compression: Compression = Compression::Lz4;
-        /// What an executor keeps of it in memory before it goes to files. "auto": 64 MiB for each slot.
+        /// Bytes that an executor keeps in memory before they go to files. "auto": 64 MiB for each slot.
         memory: Auto<ByteSize> = Auto::Auto;
-        /// What an executor keeps of it in files. "auto": as much as the disk holds.
+        /// Bytes that an executor keeps in files. "auto": as much as the disk holds.
         disk: Auto<ByteSize> = Auto::Auto;
     }
 }

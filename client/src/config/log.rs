@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use windlass_core::section;
 
 section! {
-    /// What the processes say on standard error.
+    /// Logs of the processes, on standard error.
     Log {
         /// "error", "warn", "info", "debug" or "trace", or directives such as "info,windlass_scheduler=debug".
         level: String = "info".to_owned();
