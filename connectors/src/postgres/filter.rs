@@ -149,7 +149,8 @@ fn compared(expr: &Expr, value: &ScalarValue, columns: &dyn Columns, is_equality
     if let Some(cast) = cast {
         use DataType::{Int16, Int32, Int64};
         let is_wider = matches!((&known.kind, cast), (Int16, Int32 | Int64) | (Int32, Int64));
-        if !is_wider && !(is_text(&known.kind) && is_text(cast)) {
+        let is_same = is_text(&known.kind) && is_text(cast);
+        if !is_wider && !is_same {
             return None;
         }
     }
