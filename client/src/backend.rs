@@ -19,12 +19,12 @@ pub(crate) struct Request {
     pub query: String,
     pub body: Body,
     pub params: Params,
-    pub sent: Sent,
+    pub delivery: Delivery,
 }
 
 /// Whether a statement may be sent again, to the next leader, or is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Sent {
+pub(crate) enum Delivery {
     #[default]
     Once,
     First,

@@ -23,7 +23,7 @@ use windlass_connectors::wfs::Wfs;
 use windlass_engine::connector::Registry;
 use windlass_executor::{Executor, LocalLink};
 use windlass_scheduler::driver::results::ResultSource;
-use windlass_scheduler::primary::cluster::Cluster;
+use windlass_scheduler::primary::leading::LeadingPrimary;
 
 pub(crate) use settings::Settings;
 
@@ -97,7 +97,7 @@ impl Embedded {
         executor.memory_bytes = options.memory.unwrap_or(executor.memory_bytes);
         let mut files = None;
         let (executor_tasks, executor_stop) = (tasks.clone(), stop.clone());
-        let Cluster { primary, .. } = Cluster::embedded(config, |driver, names| {
+        let LeadingPrimary { primary, .. } = LeadingPrimary::embedded(config, |driver, names| {
             std::fs::create_dir_all(&executor.dir).map_err(|e| format!("{}: {e}", executor.dir.display()))?;
             let executor = Executor::open(executor).map_err(|e| e.to_string())?;
             executor.files_of(names);

@@ -60,7 +60,7 @@ impl Session {
         self.backend.tables(&filter).await
     }
 
-    /// Runs statements detached from this client, in a session of their own. Returns the job's id.
+    /// Submits statements, which run without this client, in a session of their own. Returns the id of the submission.
     pub async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId> {
         self.backend.submit(sql, name, options).await
     }

@@ -1,6 +1,6 @@
 //! A statement on its way from a session to its rows.
 
-use crate::backend::{Answer, Backend, Body, Request, Sent};
+use crate::backend::{Answer, Backend, Body, Delivery, Request};
 use crate::error::Result;
 use crate::handle::QueryHandle;
 use crate::params::{Param, Params};
@@ -43,7 +43,7 @@ impl Statement {
     /// Runs the statement to its end. Rows are read as the stream is polled. Dropping the future cancels the statement.
     pub async fn execute(self) -> Result<ResultStream> {
         let handle = self.handle();
-        let request = Request { query: self.query, body: self.body, params: self.params, sent: Sent::Once };
+        let request = Request { query: self.query, body: self.body, params: self.params, sent: Delivery::Once };
         let Answer { schema, batches, job } = self.backend.execute(request).await?;
         Ok(ResultStream::new(schema, batches, job, handle))
     }

@@ -24,7 +24,7 @@ pub struct Earlier {
     /// How many leaders have gone on with it, this one included.
     pub takeovers: Takeovers,
     /// Stages that had finished. Their plans, and those of all that they read, must be those of this job.
-    pub stages: Vec<KeptStage>,
+    pub stages: Vec<FinishedStage>,
 }
 
 /// Attempt numbers of one leader.
@@ -48,14 +48,14 @@ impl Takeovers {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptStage {
+pub struct FinishedStage {
     pub stage: u32,
-    pub outputs: Vec<KeptOutput>,
+    pub outputs: Vec<FinishedOutput>,
 }
 
 /// A committed map output. Its executor is named by its present registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeptOutput {
+pub struct FinishedOutput {
     pub location: MapLocation,
     pub rows: u64,
     pub bytes: u64,

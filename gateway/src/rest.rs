@@ -143,8 +143,9 @@ async fn job(State(services): State<Services>, Extension(by): Who, Path(job): Pa
 async fn cancel(State(services): State<Services>, Extension(by): Who, Path(job): Path<String>) -> Response {
     let Ok(id) = job.parse::<JobId>() else { return unknown(&job) };
     match services.jobs.cancel(&by, id).await {
-        Some(state) => Json(json!({ "job": id.to_string(), "state": state.as_str() })).into_response(),
-        None => unknown(&job),
+        Ok(Some(state)) => Json(json!({ "job": id.to_string(), "state": state.as_str() })).into_response(),
+        Ok(None) => unknown(&job),
+        Err(refused) => error(StatusCode::SERVICE_UNAVAILABLE, "not_leading", &refused.to_string()),
     }
 }
 
@@ -170,7 +171,7 @@ fn summary(job: &JobView) -> Value {
         "tasks_running": job.tasks.running,
         "rows": job.rows,
         "bytes": job.bytes,
-        "part_of": job.part_of.map(|program| program.to_string()),
+        "part_of": job.part_of.map(|submission| submission.to_string()),
     })
 }
 
@@ -197,12 +198,12 @@ fn detail(detail: &JobDetail) -> Value {
         .collect();
     let mut job = summary(&detail.job);
     job["stages"] = Value::Array(stages);
-    if let Some(program) = &detail.program {
-        let jobs = program.jobs.iter();
+    if let Some(submission) = &detail.submission {
+        let jobs = submission.jobs.iter();
         let jobs = jobs.map(|(statement, job)| json!({ "statement": statement, "job": job.to_string() }));
-        job["program"] = json!({
-            "statements": program.statements,
-            "statement": program.begun,
+        job["submission"] = json!({
+            "statements": submission.statements,
+            "statement": submission.begun,
             "jobs": jobs.collect::<Vec<_>>(),
         });
     }
@@ -327,7 +328,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
     use windlass_core::access::Principal;
     use windlass_scheduler::primary::PrimaryConfig;
-    use windlass_scheduler::primary::cluster::{ClusterConfig, RestConfig};
+    use windlass_scheduler::primary::leading::{ProcessConfig, RestConfig};
     use windlass_scheduler::primary::member::Member;
     use windlass_scheduler::services::jobs::JobState;
     use windlass_scheduler::services::submissions::Script;
@@ -366,7 +367,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
             let primary = PrimaryConfig { listen: any, ..PrimaryConfig::default() };
-            let mut config = ClusterConfig::new(primary, folder.path().join("primary"));
+            let mut config = ProcessConfig::new(primary, folder.path().join("primary"));
             let (told, mut services) = mpsc::unbounded_channel();
             config.rest = Some(RestConfig { listen: any, faces: Arc::new(Told(told)) });
             let member = Member::bind(config).await.unwrap();
@@ -417,8 +418,8 @@ mod tests {
         let names: Vec<&Value> = list["jobs"].as_array().unwrap().iter().map(|job| &job["name"]).collect();
         assert!(names.contains(&&"nightly".into()), "{names:?}");
         let (_, submission) = serving.json("GET", &format!("/api/v1/jobs/{id}")).await;
-        assert_eq!((&submission["user"], &submission["program"]["statements"]), (&"ann".into(), &1.into()));
-        let part = submission["program"]["jobs"][0]["job"].as_str().unwrap();
+        assert_eq!((&submission["user"], &submission["submission"]["statements"]), (&"ann".into(), &1.into()));
+        let part = submission["submission"]["jobs"][0]["job"].as_str().unwrap();
         let (_, job) = serving.json("GET", &format!("/api/v1/jobs/{part}")).await;
         assert_eq!((&job["part_of"], &job["user"]), (&Value::from(id.clone()), &"ann".into()));
         let stages = job["stages"].as_array().unwrap();

@@ -5,7 +5,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | words | `address`, `version`, `errors` |
-//! | messages | `convert`, `files`, `leaves` |
+//! | messages | `convert`, `files`, `session_effect` |
 //! | connections | `pass`, `ticket`, `door`, `bulk` |
 
 pub mod address;
@@ -14,8 +14,8 @@ pub mod convert;
 pub mod door;
 pub mod errors;
 pub mod files;
-pub mod leaves;
 pub mod pass;
+pub mod session_effect;
 pub mod ticket;
 pub mod version;
 

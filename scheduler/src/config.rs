@@ -5,8 +5,9 @@ use crate::driver::DriverConfig;
 use crate::files::Tickets;
 use crate::meta::EtcdConfig;
 use crate::primary::PrimaryConfig;
-use crate::primary::cluster::{ClusterConfig, RestConfig};
+use crate::primary::leading::{ProcessConfig, RestConfig};
 use crate::services::HttpFaces;
+use crate::services::submissions::SubmissionsConfig;
 use crate::statements::StatementConfig;
 use crate::statements::sessions::SessionConfig;
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,10 @@ section! {
         queued_jobs: Count = count(DriverConfig::default().scheduler.max_queued_jobs.unwrap_or(usize::MAX));
         /// The same for the jobs of one user.
         queued_jobs_per_user: Count = Count(1_000);
+        /// Submissions that have not ended. More are refused.
+        submissions: Count = count(SubmissionsConfig::default().max);
+        /// The same for the submissions of one user.
+        submissions_per_user: Count = count(SubmissionsConfig::default().max_per_user);
         /// A statement whose job takes longer fails, whatever its session asks for. "0s": no limit.
         statement_timeout: Span = Span(SchedulerConfig::default().max_job_time.unwrap_or_default());
         /// Fair pools: slots by weight among those that have work, after a minimum share of slots. Inside a pool jobs share its slots in
@@ -236,12 +241,12 @@ impl Primary {
         seed: u64,
         machine_memory: u64,
         faces: Arc<dyn HttpFaces>,
-    ) -> Result<ClusterConfig, String> {
+    ) -> Result<ProcessConfig, String> {
         check::host("primary.advertise", &self.advertise)?;
         let listen = address::listen("primary.listen", &self.listen)?;
         let finish_timeout = self.finish_timeout.duration();
         let settings = PrimaryConfig { listen, driver: self.driver(), finish_timeout, ..PrimaryConfig::default() };
-        let mut cluster = ClusterConfig::new(settings, self.dir.clone());
+        let mut cluster = ProcessConfig::new(settings, self.dir.clone());
         self.planning(&mut cluster, query, machine_memory)?;
         if !self.rest.is_empty() {
             cluster.rest = Some(RestConfig { listen: address::listen("primary.rest", &self.rest)?, faces });
@@ -269,14 +274,14 @@ impl Primary {
     ///
     /// # Errors
     /// The setting that cannot work, and how to mend it.
-    pub fn embedded(&self, query: &Query, dir: PathBuf, machine_memory: u64) -> Result<ClusterConfig, String> {
+    pub fn embedded(&self, query: &Query, dir: PathBuf, machine_memory: u64) -> Result<ProcessConfig, String> {
         let settings = PrimaryConfig { driver: self.driver(), ..PrimaryConfig::default() };
-        let mut cluster = ClusterConfig::new(settings, dir);
+        let mut cluster = ProcessConfig::new(settings, dir);
         self.planning(&mut cluster, query, machine_memory)?;
         Ok(cluster)
     }
 
-    fn planning(&self, cluster: &mut ClusterConfig, query: &Query, machine_memory: u64) -> Result<(), String> {
+    fn planning(&self, cluster: &mut ProcessConfig, query: &Query, machine_memory: u64) -> Result<(), String> {
         warehouse("primary.warehouse", &self.warehouse)?;
         let depth = self.depth_limit.0 as usize;
         if depth > Limits::MOST_DEPTH {
@@ -285,6 +290,8 @@ impl Primary {
         cluster.warehouse = Some(self.warehouse.clone()).filter(|folder| !folder.is_empty());
         cluster.sessions.idle = self.session_timeout.duration();
         cluster.sessions.options = query.session_options();
+        cluster.submissions =
+            SubmissionsConfig { max: self.submissions.0 as usize, max_per_user: self.submissions_per_user.0 as usize };
         cluster.statements = StatementConfig {
             max_statement_bytes: self.statement_limit.bytes() as usize,
             limits: Limits { depth, size: self.size_limit.0 as usize },

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use windlass_core::elastic::ElasticConfig;
 use windlass_executor::ExecutorConfig;
 use windlass_gateway::Gateway;
-use windlass_scheduler::primary::cluster::ClusterConfig;
+use windlass_scheduler::primary::leading::ProcessConfig;
 
 /// Everything that can be configured. `Config::default()` is what `windlass config` prints.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -50,7 +50,7 @@ impl Config {
     }
 
     /// The primary of a process. `seed`: see [`Files::settings`].
-    pub(crate) fn primary(&self, seed: u64) -> Result<ClusterConfig, String> {
+    pub(crate) fn primary(&self, seed: u64) -> Result<ProcessConfig, String> {
         self.primary.cluster(&self.files, &self.query, seed, windlass_executor::total_memory(), Arc::new(Gateway))
     }
 

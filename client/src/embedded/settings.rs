@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use windlass_executor::config::{Exchange, Executor};
 use windlass_executor::{ExecutorConfig, total_memory};
 use windlass_scheduler::config::{Files, Primary, Query};
-use windlass_scheduler::primary::cluster::ClusterConfig;
+use windlass_scheduler::primary::leading::ProcessConfig;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
@@ -20,7 +20,7 @@ impl Settings {
     ///
     /// # Errors
     /// The setting that cannot work, and how to mend it.
-    pub fn cluster(&self, dir: PathBuf) -> Result<ClusterConfig, String> {
+    pub fn cluster(&self, dir: PathBuf) -> Result<ProcessConfig, String> {
         let mut cluster = self.primary.embedded(&self.query, dir, total_memory())?;
         cluster.files = self.files.settings(0);
         // There is one executor for replicas.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use windlass_scheduler::primary::cluster::end_writes;
+use windlass_scheduler::primary::leading::end_writes;
 
 const PREFIX: &str = "windlass-";
 const LOCK: &str = "process.lock";

@@ -1,7 +1,7 @@
 //! A connection to a primary or an executor: the channel, and what every request carries (session cookies, token, query id).
 
 use super::wire::Wire;
-use crate::backend::Sent;
+use crate::backend::Delivery;
 use crate::error::{ClientError, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -91,13 +91,13 @@ impl Identity {
     }
 
     /// A statement's request, marked as what may be sent again or is. Rows of a small result may come with its answer.
-    pub(crate) fn statement<T>(&self, message: T, query: Option<&str>, sent: Sent) -> Request<T> {
+    pub(crate) fn statement<T>(&self, message: T, query: Option<&str>, sent: Delivery) -> Request<T> {
         let mut request = self.request(message, query);
         put(request.metadata_mut(), ROWS_HEADER, "along");
         match sent {
-            Sent::Once => {}
-            Sent::First => put(request.metadata_mut(), SENT_HEADER, "first"),
-            Sent::Again => put(request.metadata_mut(), SENT_HEADER, "again"),
+            Delivery::Once => {}
+            Delivery::First => put(request.metadata_mut(), SENT_HEADER, "first"),
+            Delivery::Again => put(request.metadata_mut(), SENT_HEADER, "again"),
         }
         request
     }

@@ -12,7 +12,7 @@ mod tables;
 mod tests;
 mod wire;
 
-use crate::backend::{Answer, Backend, Body, Request, Sent, Table, TableFilter};
+use crate::backend::{Answer, Backend, Body, Delivery, Request, Table, TableFilter};
 use crate::error::{ClientError, Result};
 use crate::jobs::{ClusterStatus, Job, JobDetail, JobId, JobState, Progress, job_state};
 use arrow::record_batch::RecordBatch;
@@ -31,7 +31,7 @@ use tonic::{Code, Status};
 #[cfg(feature = "files")]
 use windlass_connectors::wfs::Wfs;
 use windlass_proto::flight::Action;
-use windlass_proto::leaves::{Leaves, leaves};
+use windlass_proto::session_effect::{SessionEffect, session_effect};
 use windlass_proto::v1::admin_client::AdminClient;
 use windlass_proto::v1::{
     ClusterStatusRequest, DrainExecutorRequest, JobRequest, ListJobsRequest, SubmitRequest, WatchQueryRequest,
@@ -209,7 +209,7 @@ impl Remote {
                 Some(Err(
                     ClientError::Disconnected { .. } | ClientError::ResultLost { .. } | ClientError::StandsBy { .. },
                 )) => {
-                    let request = Request { sent: Sent::Again, ..request };
+                    let request = Request { sent: Delivery::Again, ..request };
                     let call = |link: Arc<Link>| {
                         let request = request.clone();
                         async move { statement::execute(&link, request).await }
@@ -256,23 +256,23 @@ fn of_job(status: &Status, peer: &str, doing: &str) -> ClientError {
 #[async_trait]
 impl Backend for Remote {
     async fn execute(&self, request: Request) -> Result<Answer> {
-        let leaves = match &request.body {
-            Body::Sql(sql) => leaves(sql),
-            Body::Plan(_) => Leaves::Nothing,
+        let effect = match &request.body {
+            Body::Sql(sql) => session_effect(sql),
+            Body::Plan(_) => SessionEffect::Nothing,
         };
-        let may_repeat = !self.members.is_empty() && leaves == Leaves::Nothing;
-        let (again, first) = match leaves {
-            _ if may_repeat => (Again::Harmless, Sent::First),
+        let may_repeat = !self.members.is_empty() && effect == SessionEffect::Nothing;
+        let (again, first) = match effect {
+            _ if may_repeat => (Again::Harmless, Delivery::First),
             // Setting an option twice is setting it.
-            Leaves::Option => (Again::Harmless, Sent::Once),
-            _ => (Again::Never, Sent::Once),
+            SessionEffect::Option => (Again::Harmless, Delivery::Once),
+            _ => (Again::Never, Delivery::Once),
         };
         let tries = AtomicU32::new(0);
         let mut answer = self
             .call(again, |link| {
                 let is_first = tries.fetch_add(1, Ordering::Relaxed) == 0;
                 // The cluster knows it by its name, and runs it once.
-                let sent = if may_repeat && !is_first { Sent::Again } else { first };
+                let sent = if may_repeat && !is_first { Delivery::Again } else { first };
                 let request = Request { sent, ..request.clone() };
                 async move {
                     self.tell_of_lost_things()?;
@@ -284,11 +284,11 @@ impl Backend for Remote {
             let batches = std::mem::replace(&mut answer.batches, stream::empty().boxed());
             answer.batches = self.with_second_try(batches, request.clone());
         }
-        match leaves {
+        match effect {
             _ if answer.is_err() => {}
-            Leaves::Nothing => {}
-            Leaves::Option => self.remember(request),
-            Leaves::Things => self.holds_things.store(true, Ordering::Release),
+            SessionEffect::Nothing => {}
+            SessionEffect::Option => self.remember(request),
+            SessionEffect::Things => self.holds_things.store(true, Ordering::Release),
         }
         answer
     }

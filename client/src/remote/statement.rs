@@ -5,7 +5,7 @@
 
 use super::flight::{self, SqlMessage, unpack};
 use super::link::Link;
-use crate::backend::{Answer, Body, Request, Sent};
+use crate::backend::{Answer, Body, Delivery, Request};
 use crate::error::{ClientError, Result};
 use crate::jobs::job_of;
 use crate::params::Params;
@@ -24,7 +24,7 @@ use windlass_proto::v1::PlanStatement;
 const RUNNING: &str = "running the statement";
 
 pub(super) async fn execute(link: &Link, request: Request) -> Result<Answer> {
-    let (query, sent) = (request.query.as_str(), request.sent);
+    let (query, sent) = (request.query.as_str(), request.delivery);
     let info = match request.body {
         Body::Sql(sql) if request.params.is_empty() => {
             let command = CommandStatementQuery { query: sql };
@@ -43,7 +43,7 @@ pub(super) async fn execute(link: &Link, request: Request) -> Result<Answer> {
 }
 
 /// The first half of a statement: the cluster runs it and says where its rows are.
-pub(super) async fn flight_info(link: &Link, command: Any, query: &str, sent: Sent) -> Result<FlightInfo> {
+pub(super) async fn flight_info(link: &Link, command: Any, query: &str, sent: Delivery) -> Result<FlightInfo> {
     let descriptor = flight::descriptor(&command);
     let query = Some(query).filter(|query| !query.is_empty());
     let request = link.identity.statement(descriptor, query, sent);
@@ -56,7 +56,7 @@ pub(super) async fn flight_info(link: &Link, command: Any, query: &str, sent: Se
     Ok(answer.into_inner())
 }
 
-async fn prepared(link: &Link, sql: String, params: &Params, query: &str, sent: Sent) -> Result<FlightInfo> {
+async fn prepared(link: &Link, sql: String, params: &Params, query: &str, sent: Delivery) -> Result<FlightInfo> {
     let create = ActionCreatePreparedStatementRequest { query: sql };
     let answer = action(link, "CreatePreparedStatement", create.packed()).await?;
     let missing = || ClientError::garbled("the cluster prepared the statement and named no handle");

@@ -3,7 +3,7 @@
 use super::flight::{self, SqlMessage};
 use super::link::Link;
 use super::statement::flight_info;
-use crate::backend::{Sent, Table, TableFilter};
+use crate::backend::{Delivery, Table, TableFilter};
 use crate::error::{ClientError, Result};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -21,7 +21,7 @@ pub(super) async fn list(link: &Link, filter: &TableFilter) -> Result<Vec<Table>
         table_types: Vec::new(),
         include_schema: filter.with_columns,
     };
-    let info = flight_info(link, command.packed(), "", Sent::Once).await?;
+    let info = flight_info(link, command.packed(), "", Delivery::Once).await?;
     let schema = Arc::new(Schema::empty());
     let batches: Vec<RecordBatch> = link.fetcher.read(info.endpoint, schema).try_collect().await?;
     let mut tables = Vec::new();

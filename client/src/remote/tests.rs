@@ -256,7 +256,12 @@ async fn cluster() -> Cluster {
 }
 
 fn sql(text: &str) -> Request {
-    Request { query: "q-1".to_owned(), body: Body::Sql(text.to_owned()), params: Params::default(), sent: Sent::Once }
+    Request {
+        query: "q-1".to_owned(),
+        body: Body::Sql(text.to_owned()),
+        params: Params::default(),
+        sent: Delivery::Once,
+    }
 }
 
 async fn numbers(answer: Answer) -> Vec<i64> {

@@ -149,8 +149,8 @@ fn compared(expr: &Expr, value: &ScalarValue, columns: &dyn Columns, is_equality
     if let Some(cast) = cast {
         use DataType::{Int16, Int32, Int64};
         let is_wider = matches!((&known.kind, cast), (Int16, Int32 | Int64) | (Int32, Int64));
-        let is_same = is_text(&known.kind) && is_text(cast);
-        if !is_wider && !is_same {
+        let is_text = is_text(&known.kind) && is_text(cast);
+        if !is_wider && !is_text {
             return None;
         }
     }

@@ -191,8 +191,9 @@ impl PostgresSink {
     fn of_target(&self, staging: &str, error: PostgresError) -> PostgresError {
         match error {
             PostgresError::Refused(mut refusal) => {
+                let renamed = |text: &String| text.replace(staging, &self.target.name);
+                refusal.context = refusal.context.as_ref().map(renamed);
                 refusal.message = refusal.message.replace(staging, &self.target.name);
-                refusal.context = refusal.context.map(|context| context.replace(staging, &self.target.name));
                 PostgresError::Refused(refusal)
             }
             other => other,

@@ -7,7 +7,7 @@ use super::pending::Pending;
 use super::speculation::{Copy, Times};
 use crate::event::Fact;
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
-use crate::job::{JobSpec, KeptOutput, MapLocation, Read, StageSpec};
+use crate::job::{FinishedOutput, JobSpec, MapLocation, Read, StageSpec};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -212,7 +212,7 @@ impl Job {
     }
 
     /// Before the first task starts: the stage has these outputs, and has lost the others. Returns those that it has.
-    pub fn take_over(&mut self, stage: u32, there: &[KeptOutput]) -> Vec<KeptOutput> {
+    pub fn take_over(&mut self, stage: u32, there: &[FinishedOutput]) -> Vec<FinishedOutput> {
         let s = &mut self.stages[stage as usize];
         // Which bucket has how many bytes is not kept, so readers are not placed by them.
         s.bucket_bytes = Vec::new();
@@ -220,7 +220,7 @@ impl Job {
         s.tasks.iter_mut().for_each(|task| task.state = TaskState::Lost);
         let mut taken = Vec::with_capacity(there.len());
         for &kept in there {
-            let KeptOutput { location: MapLocation { partition, attempt, executor }, rows, bytes } = kept;
+            let FinishedOutput { location: MapLocation { partition, attempt, executor }, rows, bytes } = kept;
             if s.lost.remove(&partition) {
                 s.tasks[partition as usize].state = TaskState::Committed { attempt, executor, rows, bytes };
                 s.committed += 1;
@@ -233,7 +233,7 @@ impl Job {
     }
 
     /// The committed outputs of a stage, by partition.
-    pub fn kept(&self, stage: u32) -> Vec<KeptOutput> {
+    pub fn kept(&self, stage: u32) -> Vec<FinishedOutput> {
         self.stages[stage as usize].committed().collect()
     }
 
@@ -591,10 +591,10 @@ impl Stage {
     }
 
     /// Committed outputs with what is known of them, by partition.
-    fn committed(&self) -> impl Iterator<Item = KeptOutput> {
+    fn committed(&self) -> impl Iterator<Item = FinishedOutput> {
         (0..).zip(&self.tasks).filter_map(|(partition, task)| match task.state {
             TaskState::Committed { attempt, executor, rows, bytes } => {
-                Some(KeptOutput { location: MapLocation { partition, attempt, executor }, rows, bytes })
+                Some(FinishedOutput { location: MapLocation { partition, attempt, executor }, rows, bytes })
             }
             _ => None,
         })

@@ -18,7 +18,7 @@ use super::simulation::Defect;
 use super::timers::Timer;
 use crate::event::{Fact, Output, Persist};
 use crate::ids::{ExecutorId, StageId};
-use crate::job::{Earlier, KeptOutput};
+use crate::job::{Earlier, FinishedOutput};
 use crate::time::Instant;
 
 impl Scheduler {
@@ -62,11 +62,11 @@ impl Scheduler {
         let before_result = job.stages.len().saturating_sub(1);
         for kept in earlier.stages.iter().filter(|kept| (kept.stage as usize) < before_result) {
             let stage = job.id().stage(kept.stage);
-            let is_there = |kept: &&KeptOutput| keeps(&self.executors, kept.location.executor, stage);
+            let is_there = |kept: &&FinishedOutput| keeps(&self.executors, kept.location.executor, stage);
             #[cfg(test)]
-            let is_there = |kept: &&KeptOutput| is_there(kept) || self.config.defect == Some(Defect::TakeOverLost);
-            let there: Vec<KeptOutput> = kept.outputs.iter().filter(is_there).copied().collect();
-            for KeptOutput { location, rows, .. } in job.take_over(kept.stage, &there) {
+            let is_there = |kept: &&FinishedOutput| is_there(kept) || self.config.defect == Some(Defect::TakeOverLost);
+            let there: Vec<FinishedOutput> = kept.outputs.iter().filter(is_there).copied().collect();
+            for FinishedOutput { location, rows, .. } in job.take_over(kept.stage, &there) {
                 let executor = location.executor;
                 let taken = stage.task(location.partition).attempt(location.attempt);
                 self.executors.committed(executor, stage);
@@ -115,7 +115,7 @@ impl Scheduler {
     }
 
     /// What a finished stage of a running job left, for the next leader. `None` when it has not finished.
-    pub fn kept(&self, stage: StageId) -> Option<Vec<KeptOutput>> {
+    pub fn kept(&self, stage: StageId) -> Option<Vec<FinishedOutput>> {
         let job = self.jobs.get(&stage.job)?;
         job.stages.get(stage.index as usize).filter(|stage| stage.finished)?;
         Some(job.kept(stage.index))

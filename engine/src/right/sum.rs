@@ -58,13 +58,13 @@ struct Sum {
 
 /// How sums of one type are kept.
 #[derive(Clone, Debug, PartialEq)]
-enum Kept {
+enum KeptAs {
     /// In the result's type, where adding does not wrap or is checked.
     AsIs,
     Wider(DataType),
 }
 
-impl Kept {
+impl KeptAs {
     fn of(input: &DataType) -> Self {
         match input {
             DataType::Int64 | DataType::UInt64 | DataType::Duration(_) => {
@@ -105,11 +105,11 @@ impl Sum {
     fn narrowed(&self, args: AccumulatorArgs, sliding: bool) -> Result<Box<dyn Accumulator>> {
         let result = args.return_field.data_type().clone();
         let input = args.expr_fields[0].data_type();
-        match Kept::of(input) {
-            Kept::Wider(kept) if !args.is_distinct && total::sums(input) => {
+        match KeptAs::of(input) {
+            KeptAs::Wider(kept) if !args.is_distinct && total::sums(input) => {
                 Ok(total::accumulator(input, kept, result)?)
             }
-            Kept::Wider(kept) => {
+            KeptAs::Wider(kept) => {
                 let args = Self::in_type(&args, &kept);
                 let sums = match (sliding, args.is_distinct) {
                     (true, true) => Box::new(SlidingDistinct::of(&kept)),
@@ -118,7 +118,7 @@ impl Sum {
                 };
                 Ok(Box::new(Narrowed { sums, kept, result }))
             }
-            Kept::AsIs => match checked(&result) {
+            KeptAs::AsIs => match checked(&result) {
                 Some(sums) if !args.is_distinct => Ok(sums),
                 _ if sliding && !args.is_distinct && result == DataType::Float64 => Ok(Box::new(frames::Sums::sum())),
                 _ if sliding => self.wrapping.create_sliding_accumulator(args),
@@ -155,9 +155,9 @@ impl AggregateUDFImpl for Sum {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        let kept = match Kept::of(args.input_fields[0].data_type()) {
-            Kept::Wider(kept) => kept,
-            Kept::AsIs => args.return_field.data_type().clone(),
+        let kept = match KeptAs::of(args.input_fields[0].data_type()) {
+            KeptAs::Wider(kept) => kept,
+            KeptAs::AsIs => args.return_field.data_type().clone(),
         };
         Ok(vec![Arc::new(match args.is_distinct {
             true => {
@@ -169,20 +169,20 @@ impl AggregateUDFImpl for Sum {
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
         let result = args.return_field.data_type();
-        let checked = Kept::of(args.expr_fields[0].data_type()) == Kept::AsIs && checked(result).is_some();
+        let checked = KeptAs::of(args.expr_fields[0].data_type()) == KeptAs::AsIs && checked(result).is_some();
         !args.is_distinct && !checked
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
         let result = args.return_field.data_type().clone();
         let input = args.expr_fields[0].data_type();
-        match Kept::of(input) {
-            Kept::Wider(kept) if total::sums(input) => total::groups_accumulator(input, kept, result),
-            Kept::Wider(kept) => {
+        match KeptAs::of(input) {
+            KeptAs::Wider(kept) if total::sums(input) => total::groups_accumulator(input, kept, result),
+            KeptAs::Wider(kept) => {
                 let sums = self.wrapping.create_groups_accumulator(Self::in_type(&args, &kept))?;
                 Ok(Box::new(NarrowedGroups { sums, kept, result }))
             }
-            Kept::AsIs => self.wrapping.create_groups_accumulator(args),
+            KeptAs::AsIs => self.wrapping.create_groups_accumulator(args),
         }
     }
 

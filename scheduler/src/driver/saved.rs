@@ -114,6 +114,12 @@ impl SavedJobs {
         self.wake.notify_one();
     }
 
+    /// The record of a job that has ended, for a caller that writes it together with something else.
+    pub fn update(&self, job: JobId, record: Bytes) -> Update {
+        self.state.lock().recorded.insert(job);
+        jobs::put(job, record)
+    }
+
     /// Nobody lists the job any more.
     pub fn forget(&self, job: JobId) {
         let mut state = self.state.lock();
@@ -173,13 +179,14 @@ mod tests {
     use super::*;
     use crate::meta::MemoryStore;
     use windlass_core::ids::{ExecutorId, PlanHash};
-    use windlass_core::job::{ATTEMPTS_PER_LEADER, KeptOutput, MapLocation, Takeovers};
+    use windlass_core::job::{ATTEMPTS_PER_LEADER, FinishedOutput, MapLocation, Takeovers};
 
     const SHAPE: ClusterShape = ClusterShape { executors: 2, slots: 4, max_slots: 2 };
 
     fn stage(index: u32) -> BegunStage {
         let location = |partition| MapLocation { partition, attempt: 1, executor: ExecutorId(7) };
-        let output = |partition| KeptOutput { location: location(partition), rows: 10, bytes: u64::from(partition) };
+        let output =
+            |partition| FinishedOutput { location: location(partition), rows: 10, bytes: u64::from(partition) };
         BegunStage { index, lineage: PlanHash(99), outputs: (0..3).map(output).collect() }
     }
 
@@ -236,7 +243,7 @@ mod tests {
     async fn ten_thousand_tasks_are_a_few_writes() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
         let (saved, _) = SavedJobs::open(store.clone()).await.unwrap();
-        let output = |partition| KeptOutput {
+        let output = |partition| FinishedOutput {
             location: MapLocation { partition, attempt: 3 * ATTEMPTS_PER_LEADER, executor: ExecutorId(1_000_000) },
             rows: 1 << 40,
             bytes: 1 << 40,

@@ -1,7 +1,7 @@
 //! Who sent a request: cookie, token, connection.
 
 use crate::services::sessions::Caller;
-use crate::statements::Sent;
+use crate::statements::Delivery;
 use crate::statements::sessions::{Connection, SESSION_COOKIE};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
@@ -44,11 +44,11 @@ pub(super) fn query_of(metadata: &MetadataMap) -> Option<String> {
 }
 
 /// Whether the client may send the statement again, or does.
-pub(super) fn sent_of(metadata: &MetadataMap) -> Sent {
+pub(super) fn delivery_of(metadata: &MetadataMap) -> Delivery {
     match metadata.get(SENT_HEADER).and_then(|value| value.to_str().ok()) {
-        Some("first") => Sent::First,
-        Some("again") => Sent::Again,
-        _ => Sent::Once,
+        Some("first") => Delivery::First,
+        Some("again") => Delivery::Again,
+        _ => Delivery::Once,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Commands of Flight SQL.
 
-use super::caller::{query_of, sent_of, takes_rows};
+use super::caller::{delivery_of, query_of, takes_rows};
 use super::results::{encode, encode_batch, info_of, ipc_schema, parse_handle};
 use super::{command_of, ingest, internal, metadata, rows};
 use crate::errors::QueryError;
@@ -8,7 +8,7 @@ use crate::services::Services;
 use crate::services::runs::{Ask, Attached};
 use crate::services::sessions::{PreparedHandle, Session};
 use crate::statements::sessions::Connection;
-use crate::statements::{Info, Parameters, Sent, no_transactions};
+use crate::statements::{Delivery, Info, Parameters, no_transactions};
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
@@ -73,7 +73,7 @@ fn prepared(session: &Arc<Session>, handle: &[u8]) -> Result<Arc<PreparedHandle>
 
 /// What a request says of its statement.
 fn statement_info(metadata: &MetadataMap) -> Info {
-    Info { query: query_of(metadata), sent: sent_of(metadata), ..Info::default() }
+    Info { query: query_of(metadata), delivery: delivery_of(metadata), ..Info::default() }
 }
 
 /// The session that the face has found.
@@ -143,7 +143,7 @@ impl FlightSqlService for SqlService {
         let rows = statement.parameters()?;
         if rows.len() > 1 {
             // Several statements of one name have no outcome of that name.
-            named.sent = Sent::Once;
+            named.delivery = Delivery::Once;
         }
         let ask = |parameters: Option<Parameters>| Ask::Sql { text: statement.sql.clone(), parameters };
         let (by, along) = (principal_of(&request), takes_rows(request.metadata()));

@@ -12,7 +12,7 @@
 use crate::driver::elastic::Elasticity;
 use crate::meta::{Leader, MetaStore, Term};
 use crate::primary::Primary;
-use crate::primary::cluster::{Cluster, ClusterConfig, ClusterError, bind_rest, open_store};
+use crate::primary::leading::{LeadingPrimary, ProcessConfig, StartError, bind_rest, open_store};
 use crate::primary::standby;
 use crate::services::Leaders;
 use std::net::{SocketAddr, TcpListener};
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 const HANG_UP: Duration = Duration::from_millis(100);
 
 pub struct Member {
-    config: ClusterConfig,
+    config: ProcessConfig,
     store: Arc<dyn MetaStore>,
     grpc: TcpListener,
     rest: Option<TcpListener>,
@@ -33,7 +33,7 @@ pub struct Member {
 
 impl Member {
     /// Reaches the store and binds the ports.
-    pub async fn bind(config: ClusterConfig) -> Result<Self, ClusterError> {
+    pub async fn bind(config: ProcessConfig) -> Result<Self, StartError> {
         let store = open_store(&config).await?;
         let rest = match &config.rest {
             Some(rest) => Some(std_listener(bind_rest(rest.listen).await?)?),
@@ -44,7 +44,7 @@ impl Member {
         let address = address_of(&grpc)?;
         let host = config.advertise.clone();
         if host.is_none() && config.etcd.is_some() && address.ip().is_unspecified() {
-            return Err(ClusterError::Start(format!(
+            return Err(StartError::Start(format!(
                 "it listens on every address ({address}), and the other processes of the cluster have to be told one of them: set \
                  primary.advertise"
             )));
@@ -72,7 +72,7 @@ impl Member {
     }
 
     /// Stands by and leads, in turn, until `shutdown` is cancelled.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ClusterError> {
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StartError> {
         while let Some(term) = self.stand_by(&shutdown).await? {
             tracing::info!(epoch = term.epoch, "this primary leads the cluster");
             let ended = self.lead(&term, &shutdown).await;
@@ -90,7 +90,7 @@ impl Member {
     }
 
     /// `None`: asked to stop.
-    async fn stand_by(&self, shutdown: &CancellationToken) -> Result<Option<Term>, ClusterError> {
+    async fn stand_by(&self, shutdown: &CancellationToken) -> Result<Option<Term>, StartError> {
         let elected = self.store.lead(&self.leader);
         tokio::pin!(elected);
         // One that can lead at once answers nobody before.
@@ -107,8 +107,8 @@ impl Member {
             () = shutdown.cancelled() => None,
             term = &mut elected => Some(term?),
             served = &mut standing => {
-                served.map_err(ClusterError::Start)?;
-                return Err(ClusterError::Start("its ports were closed".to_string()));
+                served.map_err(StartError::Start)?;
+                return Err(StartError::Start("its ports were closed".to_string()));
             }
         };
         stop.cancel();
@@ -117,9 +117,9 @@ impl Member {
         Ok(term)
     }
 
-    async fn lead(&self, term: &Term, shutdown: &CancellationToken) -> Result<(), ClusterError> {
+    async fn lead(&self, term: &Term, shutdown: &CancellationToken) -> Result<(), StartError> {
         let (grpc, rest) = self.listeners()?;
-        let cluster = Cluster::over(&self.config, self.store.clone(), grpc, rest).await?;
+        let cluster = LeadingPrimary::over(&self.config, self.store.clone(), grpc, rest).await?;
         let stop = cluster.primary.background().1.clone();
         let serving = cluster.primary.serve(shutdown.clone());
         tokio::pin!(serving);
@@ -131,19 +131,19 @@ impl Member {
         Ok(serving.await?)
     }
 
-    fn listeners(&self) -> Result<(tokio::net::TcpListener, Option<tokio::net::TcpListener>), ClusterError> {
+    fn listeners(&self) -> Result<(tokio::net::TcpListener, Option<tokio::net::TcpListener>), StartError> {
         let again = |listener: &TcpListener| tokio::net::TcpListener::from_std(listener.try_clone()?);
         let rest = self.rest.as_ref().map(again).transpose().map_err(|e| start(&e))?;
         Ok((again(&self.grpc).map_err(|e| start(&e))?, rest))
     }
 }
 
-fn std_listener(listener: tokio::net::TcpListener) -> Result<TcpListener, ClusterError> {
+fn std_listener(listener: tokio::net::TcpListener) -> Result<TcpListener, StartError> {
     listener.into_std().map_err(|error| start(&error))
 }
 
-fn start(error: &std::io::Error) -> ClusterError {
-    ClusterError::Start(error.to_string())
+fn start(error: &std::io::Error) -> StartError {
+    StartError::Start(error.to_string())
 }
 
 /// A process that listens everywhere is reached from its own machine at the local address.
@@ -156,9 +156,9 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     address
 }
 
-impl From<crate::meta::MetaError> for ClusterError {
+impl From<crate::meta::MetaError> for StartError {
     fn from(error: crate::meta::MetaError) -> Self {
-        ClusterError::Store(error)
+        StartError::Store(error)
     }
 }
 

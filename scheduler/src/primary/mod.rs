@@ -1,6 +1,6 @@
 //! The primary: everything of this crate, put together and listening.
 
-pub mod cluster;
+pub mod leading;
 pub mod member;
 mod standby;
 

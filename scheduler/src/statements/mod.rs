@@ -44,13 +44,13 @@ mod write;
 
 pub use cluster::ClusterRunner;
 pub use gate::Gate;
-pub use outcome::Sent;
+pub use outcome::Delivery;
 pub use params::{ParameterNames, Parameters};
 pub use prepared::Described;
 pub use publish::Journal;
 pub use result::{Execution, Rows};
 pub use runner::{Finished, Part, Runner, Started};
-pub use windlass_proto::leaves::{Leaves, leaves};
+pub use windlass_proto::session_effect::{SessionEffect, session_effect};
 
 use crate::errors::{QueryError, explain};
 use crate::meta::keys::outcomes;
@@ -72,7 +72,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-use tries::Try;
 use windlass_core::ids::JobId;
 use windlass_core::job::Retention;
 use windlass_engine::connector::Registry;
@@ -137,11 +136,13 @@ pub struct Info {
     /// Called with the statement's job once there is one, and again if another one takes its place.
     pub started: Option<Started>,
     /// Whether the client may send it again, or does.
-    pub sent: Sent,
+    pub delivery: Delivery,
     /// The submission that it is a statement of, and which of them, from 0.
     pub part_of: Option<(JobId, u32)>,
     /// Whether its jobs are a user's.
     pub retention: Retention,
+    /// Whether whoever sends it again counts how often it was begun.
+    pub is_counted: bool,
 }
 
 impl Statements {
@@ -233,22 +234,26 @@ impl Statements {
         (Info { started: Some(patience.until_started(info.started.clone())), ..info.clone() }, patience)
     }
 
-    /// Runs a statement unless an earlier try of it has had its effect, or as many primaries as may have died of it.
+    /// Runs a statement unless an earlier try of it has had its effect, or as many primaries as may have died of it where nobody else counts
+    /// them.
     async fn once<'a, R>(&'a self, info: &Info, run: R) -> Result<Execution, QueryError>
     where
         R: FnOnce(Info) -> BoxFuture<'a, Result<Execution, QueryError>>,
     {
-        let Some(query) = info.query.as_deref().filter(|_| info.sent == Sent::Again) else {
+        let Some(query) = info.query.as_deref().filter(|_| info.delivery == Delivery::Again) else {
             return run(info.clone()).await;
         };
         let _entered = self.inner.under_way.enter(query).await;
         if let Some(done) = self.done(query).await? {
             return Ok(done);
         }
-        let tried =
-            Try::begin(self.inner.catalog.store(), self.inner.catalog.clock(), &self.inner.tasks, query).await?;
-        let ended = run(tried.noted_in(info)).await;
-        tried.ended(&ended).await;
+        let ended = match info.is_counted {
+            true => run(info.clone()).await,
+            false => {
+                let catalog = &self.inner.catalog;
+                tries::counted(catalog.store(), catalog.clock(), query, info, run).await
+            }
+        };
         match ended {
             // An earlier try that was just being made durable here is what it met.
             Err(error) => self.done(query).await?.ok_or(error),

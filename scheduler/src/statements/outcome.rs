@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// Whether a client may send a statement again.
+/// How often a client sends a statement: once, or again to the next leader when its answer was lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sent {
+pub enum Delivery {
     /// It will not.
     #[default]
     Once,
@@ -32,8 +32,8 @@ pub struct Effect {
 }
 
 impl Effect {
-    pub fn of(query: &Option<String>, sent: Sent) -> Option<Self> {
-        let query = query.clone().filter(|_| sent != Sent::Once)?;
+    pub fn of(query: &Option<String>, sent: Delivery) -> Option<Self> {
+        let query = query.clone().filter(|_| sent != Delivery::Once)?;
         Some(Self { query, wrote: None })
     }
 
@@ -101,7 +101,7 @@ mod tests {
     async fn what_was_done_is_found_until_it_is_old() {
         let (clock, store) = (Clock::system(), Arc::new(MemoryStore::default()) as Arc<dyn MetaStore>);
         let done = async |query: &str, rows| {
-            let effect = Effect::of(&Some(query.to_string()), Sent::First).unwrap().wrote(rows, true);
+            let effect = Effect::of(&Some(query.to_string()), Delivery::First).unwrap().wrote(rows, true);
             let update = effect.update(clock.wall_ms());
             store.commit(Transaction::default().put("k", "v").with(update)).await.unwrap();
         };
@@ -118,7 +118,7 @@ mod tests {
         outcomes::forget_old(store.as_ref(), clock.wall_ms()).await.unwrap();
         assert!(!is_found("a/b").await && is_found("late").await);
         // Nothing is recorded for whoever did not ask.
-        assert!(Effect::of(&Some("d".into()), Sent::Once).is_none());
+        assert!(Effect::of(&Some("d".into()), Delivery::Once).is_none());
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! One statement on its way, after it is planned.
 
-use super::outcome::{Effect, Entered, Sent};
+use super::outcome::{Delivery, Effect, Entered};
 use super::planning::Planned;
 use super::{Execution, Info, Rows, Statements, metadata};
 use crate::driver::history::JobInfo;
@@ -77,17 +77,17 @@ impl StatementRun<'_> {
 
     /// What an earlier leader did of a statement that is sent again.
     pub(super) async fn begun(self) -> Result<Option<Arc<Begun>>, QueryError> {
-        match (&self.info.query, self.info.sent) {
-            (Some(query), Sent::Again) => Ok(self.statements.inner.runner.begun(query).await?.map(Arc::new)),
+        match (&self.info.query, self.info.delivery) {
+            (Some(query), Delivery::Again) => Ok(self.statements.inner.runner.begun(query).await?.map(Arc::new)),
             _ => Ok(None),
         }
     }
 
     /// Held by a write, which goes on when its client has left.
     pub(super) async fn under_way(self) -> Option<Entered> {
-        match (&self.info.query, self.info.sent) {
+        match (&self.info.query, self.info.delivery) {
             // One that was sent again is under way since before it looked for its outcome.
-            (Some(query), Sent::First) => Some(self.statements.inner.under_way.enter(query).await),
+            (Some(query), Delivery::First) => Some(self.statements.inner.under_way.enter(query).await),
             _ => None,
         }
     }
@@ -125,14 +125,17 @@ impl StatementRun<'_> {
             query: info.query.clone(),
             terms,
             part_of: info.part_of,
-            saved_as: info.query.clone().filter(|_| info.sent != Sent::Once && info.retention == Retention::User),
+            saved_as: info
+                .query
+                .clone()
+                .filter(|_| info.delivery != Delivery::Once && info.retention == Retention::User),
             begun: None,
         }
     }
 
     /// What is recorded when the statement has its effect. `None`: its client will not send it again.
     pub(super) fn effect(self) -> Option<Effect> {
-        Effect::of(&self.info.query, self.info.sent)
+        Effect::of(&self.info.query, self.info.delivery)
     }
 }
 

@@ -62,7 +62,7 @@ impl Bench {
         Self::over(Arc::new(MemoryStore::default())).await
     }
 
-    async fn over(store: Arc<dyn MetaStore>) -> Self {
+    pub async fn over(store: Arc<dyn MetaStore>) -> Self {
         Self::with(store, StatementConfig::default()).await
     }
 
@@ -93,6 +93,7 @@ impl Bench {
         let sessions = Registry::new(SessionConfig::default(), Arc::clone(&catalog));
         let runner = Arc::new(InProcess::default());
         let journal = Journal::new(store, runtime, stores, clock, Ids::random());
+        journal.recover().await.unwrap();
         let statements = Statements::new(config, catalog, Arc::clone(&runner) as _, journal, TaskTracker::new());
         let session = sessions
             .find_or_begin(&Principal::anonymous(), &Caller { connection: Some(1), ..Caller::default() })
@@ -104,8 +105,8 @@ impl Bench {
     /// What the faces would be given, but for files.
     pub fn services(&self) -> Services {
         let (statements, tasks, stop) = (self.statements.clone(), TaskTracker::new(), CancellationToken::new());
-        let (ids, store) = (Arc::new(MemoryIds::default()), Arc::new(MemoryStore::default()));
-        let driver = Driver::start(DriverConfig::default(), ids, None, None, stop, &tasks);
+        let (ids, store) = (Arc::new(MemoryIds::default()), Arc::clone(statements.catalog().store()));
+        let driver = Driver::start(DriverConfig::default(), ids, None, None, stop.clone(), &tasks);
         let jobs = Jobs::new(driver.clone());
         let runs = Runs::new(RunsConfig::default(), statements.clone(), jobs.clone(), KeyRing::default());
         let cluster = ClusterView::new(driver.clone(), String::new());
@@ -115,7 +116,7 @@ impl Bench {
         Services {
             sessions: Sessions::new(Arc::clone(&self.sessions), statements.clone()),
             loads: Loads::new(statements.clone(), runs.clone()),
-            submissions: Submissions::new(config, of_runs, statements.clone(), driver, store, Vec::new()),
+            submissions: Submissions::new(config, of_runs, statements.clone(), driver, store, Vec::new(), stop),
             catalog: services::catalog::Catalog::new(statements),
             files: services::files::Files::new(wfs, cluster.clone(), tickets, Ids::random()),
             runs,
@@ -345,14 +346,14 @@ async fn what_may_have_been_published_keeps_its_files() {
         let bench = Bench::over(store.clone()).await;
         let (query, sql) = (Some("q1".to_string()), "create table t as select 1 as a union all select 2");
         store.armed.store(true, Ordering::SeqCst);
-        let first = Info { query: query.clone(), sent: Sent::First, ..Info::default() };
+        let first = Info { query: query.clone(), sent: Delivery::First, ..Info::default() };
         let error = bench.statements.execute(&bench.session, sql, None, &first).await.unwrap_err();
         assert!(matches!(error, QueryError::OutcomeUnknown(_)), "{error:?}");
         if applies {
             assert_eq!(bench.sql("select sum(a) from t").await, "3");
         }
         // Sent again it has happened once, whichever it was; under another name it is another statement.
-        let again = Info { sent: Sent::Again, ..first.clone() };
+        let again = Info { sent: Delivery::Again, ..first.clone() };
         let done = bench.statements.execute(&bench.session, sql, None, &again).await.unwrap();
         assert_eq!(done.affected, Some(2));
         assert_eq!(bench.sql("select sum(a) from t").await, "3");

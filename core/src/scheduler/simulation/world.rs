@@ -6,7 +6,8 @@ use crate::event::{Command, Event, ExecutorSpec, Launch, Outcome, Output, Persis
 use crate::failure::TaskFailure;
 use crate::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
 use crate::job::{
-    Earlier, JobSpec, KeptOutput, KeptStage, MapLocation, Preference, Read, StageInput, StageSpec, Takeovers, Terms,
+    Earlier, FinishedOutput, FinishedStage, JobSpec, MapLocation, Preference, Read, StageInput, StageSpec, Takeovers,
+    Terms,
 };
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::time::Instant;
@@ -31,7 +32,7 @@ pub(super) struct World {
     /// Reports that were delivered, to be repeated.
     delivered: Vec<Event>,
     /// What the metadata store knows of finished stages of running jobs.
-    saved: BTreeMap<StageId, Vec<KeptOutput>>,
+    saved: BTreeMap<StageId, Vec<FinishedOutput>>,
     /// Leaders that have had each job, besides the first.
     takeovers: BTreeMap<JobId, Takeovers>,
     /// Jobs that a leader which is gone had, and that will be submitted again.
@@ -562,7 +563,7 @@ impl World {
         let stages = saved.map(|(stage, outputs)| {
             let mut outputs = outputs.clone();
             outputs.iter_mut().for_each(|output| output.location.executor = present(output.location.executor));
-            KeptStage { stage: stage.index, outputs }
+            FinishedStage { stage: stage.index, outputs }
         });
         let earlier = Some(Earlier { takeovers, stages: stages.collect() });
         let spec = Arc::new(JobSpec { earlier, ..JobSpec::clone(&self.specs[&job]) });

@@ -6,7 +6,7 @@
 //! DataFusion adds integers as floating point numbers. Above 2^53 each of them is rounded, and large ones swallow small ones: the average of as many
 //! 9000000000000000000 as -9000000000000000000 is some number, which depends on which task adds which. Here the sum is exact.
 
-use super::Kept;
+use super::KeptAs;
 use super::frames::Sums as Frame;
 use super::total::{Number, Sum, Sums, kept_sums};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, UInt64Array};
@@ -58,9 +58,9 @@ fn is_decimal(of: &DataType) -> bool {
 
 /// The type of sums on their way.
 fn kept(of: &DataType) -> DataType {
-    match Kept::of(of) {
-        Kept::Wider(kept) => kept,
-        Kept::AsIs => of.clone(),
+    match KeptAs::of(of) {
+        KeptAs::Wider(kept) => kept,
+        KeptAs::AsIs => of.clone(),
     }
 }
 

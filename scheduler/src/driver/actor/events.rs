@@ -1,6 +1,6 @@
 //! What reaches the machine: messages of services and executors, and what was dropped.
 
-use super::{Actor, Dropped, Job, Link, Message, Submission};
+use super::{Actor, Dropped, Job, Link, Message, NewJob};
 use crate::driver::Ended;
 use crate::driver::history::Moment;
 use crate::files::Files;
@@ -99,8 +99,8 @@ impl Actor {
         self.step(now, event, Some(report));
     }
 
-    fn on_submit(&mut self, now: Moment, submission: Submission) {
-        let Submission { spec, mut plan, info, reply, abandoned } = submission;
+    fn on_submit(&mut self, now: Moment, job: NewJob) {
+        let NewJob { spec, mut plan, info, reply, abandoned } = job;
         if abandoned.load(Ordering::Acquire) {
             return;
         }

@@ -46,7 +46,7 @@ pub(super) enum Message {
         executor: ExecutorId,
         message: FromExecutor,
     },
-    Submit(Box<Submission>),
+    Submit(Box<NewJob>),
     Cancel {
         job: JobId,
         reason: String,
@@ -73,7 +73,7 @@ pub(super) enum Message {
     },
 }
 
-pub(super) struct Submission {
+pub(super) struct NewJob {
     pub spec: Arc<JobSpec>,
     pub plan: PlannedJob,
     pub info: Arc<JobInfo>,

@@ -4,12 +4,12 @@
 //! `limit` ended jobs are kept, long texts are cut, and each log keeps its first and last lines.
 
 mod log;
-mod programs;
 mod stage;
 mod stored;
+mod submissions;
 
-pub use programs::Program;
 pub use stage::{StageRecord, StageState};
+pub use submissions::Submission;
 
 use crate::driver::saved::Begun;
 use bytes::Bytes;
@@ -95,7 +95,7 @@ pub struct JobRecord {
     /// Shared with the outcome of the job.
     pub stages: Vec<Arc<StageRecord>>,
     /// Of a submission.
-    pub program: Option<Program>,
+    pub submission: Option<Submission>,
     log: Log,
 }
 
@@ -214,7 +214,7 @@ impl History {
     /// How many jobs are in a state. Submissions are not among them, but the jobs that they consist of.
     pub fn count(&self, state: JobState) -> usize {
         let inner = self.inner.lock();
-        inner.jobs.values().filter(|job| job.state == state && job.program.is_none()).count()
+        inner.jobs.values().filter(|job| job.state == state && job.submission.is_none()).count()
     }
 
     pub fn log(&self, id: JobId) -> Option<Vec<String>> {
@@ -242,7 +242,7 @@ impl History {
             started_ms: None,
             ended_ms: None,
             stages,
-            program: None,
+            submission: None,
             log: Log::default(),
         };
         let tasks: u64 = plan.stages.iter().map(|stage| u64::from(stage.tasks)).sum();
@@ -251,8 +251,8 @@ impl History {
         if let Some(query) = &record.info.query {
             inner.queries.insert(query.clone(), id);
         }
-        if let Some((program, statement)) = record.info.part_of {
-            inner.update(program, |record| record.part_started(statement, id));
+        if let Some((submission, statement)) = record.info.part_of {
+            inner.update(submission, |record| record.part_started(statement, id));
         }
         if inner.jobs.insert(id, record).is_some() {
             // It ended under an earlier leader, and runs again.
@@ -327,7 +327,7 @@ impl History {
     /// A line in the logs of all jobs that have not ended: the loss of an executor, say.
     pub(crate) fn note_live(&self, now: Moment, line: &str) {
         let mut inner = self.inner.lock();
-        for job in inner.jobs.values_mut().filter(|job| !job.state.has_ended() && job.program.is_none()) {
+        for job in inner.jobs.values_mut().filter(|job| !job.state.has_ended() && job.submission.is_none()) {
             job.log(now, format_args!("{line}"));
         }
     }
@@ -578,12 +578,12 @@ mod tests {
 
     #[test]
     fn a_submission_is_as_far_as_its_jobs() {
-        let (history, program) = (History::new(10), JobId(1));
+        let (history, submission) = (History::new(10), JobId(1));
         let info = JobInfo { name: "nightly".into(), statement: "a;\nb".into(), ..Default::default() };
-        history.program_started(at(0), program, info, 2, 0);
+        history.submission_started(at(0), submission, info, 2, 0);
         for number in 0..2 {
-            history.program_at(at(1_000), program, number, "select 1");
-            let part_of = Some((program, number));
+            history.submission_at(at(1_000), submission, number, "select 1");
+            let part_of = Some((submission, number));
             let job = JobId(2 + u64::from(number));
             let info = Arc::new(JobInfo { part_of, ..Default::default() });
             history.submitted(at(2_000), job, info, &fixtures::planned(&[2]));
@@ -594,16 +594,18 @@ mod tests {
         history.apply(at(4_000), &Fact::JobEnded { job: JobId(2), error: None }, None);
         assert_eq!((history.count(JobState::Running), history.count(JobState::Queued)), (0, 1), "its jobs count");
         history.note_live(at(5_000), "an executor was lost");
-        let (stored, _) =
-            history.program_ended(at(6_000), program, JobState::Failed, Some("b is wrong".into())).unwrap();
+        let (state, error) = (JobState::Failed, Some("b is wrong".to_string()));
+        let stored = history.submission_ending(at(6_000), submission, state, error.clone()).unwrap();
+        assert_eq!(history.job(submission, |record| record.state), Some(JobState::Running), "the store comes first");
+        history.submission_ended(at(6_000), submission, state, error);
         let show = |record: &JobRecord| {
             assert!(record.own_stages().is_empty());
-            (record.state, record.tasks(), record.program.clone(), record.error.clone())
+            (record.state, record.tasks(), record.submission.clone(), record.error.clone())
         };
-        let parts = Program { statements: 2, begun: 2, jobs: vec![(0, JobId(2)), (1, JobId(3))] };
+        let parts = Submission { statements: 2, begun: 2, jobs: vec![(0, JobId(2)), (1, JobId(3))] };
         let expected = (JobState::Failed, (4, 2, 0), Some(parts), Some("b is wrong".to_string()));
-        assert_eq!(history.job(program, show), Some(expected.clone()));
-        let log: Vec<String> = history.log(program).unwrap();
+        assert_eq!(history.job(submission, show), Some(expected.clone()));
+        let log: Vec<String> = history.log(submission).unwrap();
         let log: Vec<&str> = log.iter().map(|line| line.split_once(' ').unwrap().1).collect();
         assert_eq!(
             log,
@@ -620,12 +622,17 @@ mod tests {
         );
         let job = history.job(JobId(2), JobRecord::store).unwrap();
         let next = History::new(10);
-        next.restore(&[stored, job]);
-        let (state, tasks, parts, error) = next.job(program, show).unwrap();
+        next.restore(&[stored.clone(), job]);
+        let (state, tasks, parts, error) = next.job(submission, show).unwrap();
         assert_eq!((state, tasks, parts, error), (expected.0, (2, 1, 0), expected.2, expected.3));
+        let earlier = String::from_utf8(stored.to_vec()).unwrap().replace("\"submission\":", "\"program\":");
+        let of_earlier = History::new(10);
+        of_earlier.restore(&[earlier.into()]);
+        let statements = of_earlier.job(submission, |record| record.submission.as_ref().map(|of| of.statements));
+        assert_eq!(statements, Some(Some(2)), "as earlier releases called it");
         // Gone on with by the next leader, it has the job of the statement that has ended.
-        next.program_started(at(7_000), program, JobInfo::default(), 2, 0);
-        assert_eq!(next.job(program, |record| record.program.clone().unwrap().jobs), Some(vec![(0, JobId(2))]));
+        next.submission_started(at(7_000), submission, JobInfo::default(), 2, 0);
+        assert_eq!(next.job(submission, |record| record.submission.clone().unwrap().jobs), Some(vec![(0, JobId(2))]));
     }
 
     #[test]

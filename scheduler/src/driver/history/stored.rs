@@ -1,7 +1,7 @@
 //! Ended jobs as the metadata store keeps them, so that the next leader can still list and show them.
 
-use super::{History, JobInfo, JobRecord, JobState, Log, Program, StageRecord, StageState};
-use crate::meta::keys::jobs::{StoredJob, StoredProgram, StoredStage, decode, encode};
+use super::{History, JobInfo, JobRecord, JobState, Log, StageRecord, StageState, Submission};
+use crate::meta::keys::jobs::{StoredJob, StoredStage, StoredSubmission, decode, encode};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,11 +30,11 @@ impl JobRecord {
             ended_ms: self.ended_ms,
             stages: self.stages.iter().map(|stage| store_stage(stage)).collect(),
             log: self.log.lines(),
-            part_of: self.info.part_of.map(|(program, statement)| (program.0, statement)),
-            program: self.program.as_ref().map(|program| StoredProgram {
-                statements: program.statements,
-                begun: program.begun,
-                jobs: program.jobs.iter().map(|(statement, job)| (*statement, job.0)).collect(),
+            part_of: self.info.part_of.map(|(submission, statement)| (submission.0, statement)),
+            submission: self.submission.as_ref().map(|submission| StoredSubmission {
+                statements: submission.statements,
+                begun: submission.begun,
+                jobs: submission.jobs.iter().map(|(statement, job)| (*statement, job.0)).collect(),
             }),
         };
         let whole = encode(&stored);
@@ -49,8 +49,8 @@ impl JobRecord {
         if stored.log.len() > 2 * LINES {
             stored.log.drain(LINES..stored.log.len() - LINES);
         }
-        if let Some(program) = &mut stored.program {
-            program.jobs.truncate(JOBS);
+        if let Some(submission) = &mut stored.submission {
+            submission.jobs.truncate(JOBS);
         }
         encode(&stored)
     }
@@ -82,7 +82,7 @@ fn restore(stored: StoredJob) -> Option<JobRecord> {
         statement: stored.statement,
         query: stored.query,
         terms,
-        part_of: stored.part_of.map(|(program, statement)| (JobId(program), statement)),
+        part_of: stored.part_of.map(|(submission, statement)| (JobId(submission), statement)),
         ..JobInfo::default()
     };
     let mut log = Log::default();
@@ -113,10 +113,10 @@ fn restore(stored: StoredJob) -> Option<JobRecord> {
         started_ms: stored.started_ms,
         ended_ms: stored.ended_ms,
         stages: stages.map(Arc::new).collect(),
-        program: stored.program.map(|program| Program {
-            statements: program.statements,
-            begun: program.begun,
-            jobs: program.jobs.into_iter().map(|(statement, job)| (statement, JobId(job))).collect(),
+        submission: stored.submission.map(|submission| Submission {
+            statements: submission.statements,
+            begun: submission.begun,
+            jobs: submission.jobs.into_iter().map(|(statement, job)| (statement, JobId(job))).collect(),
         }),
         log,
     })

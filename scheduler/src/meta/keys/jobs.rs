@@ -27,12 +27,13 @@ pub(crate) struct StoredJob {
     pub log: Vec<String>,
     #[serde(default)]
     pub part_of: Option<(u64, u32)>,
-    #[serde(default)]
-    pub program: Option<StoredProgram>,
+    /// Earlier releases called it a program.
+    #[serde(default, alias = "program")]
+    pub submission: Option<StoredSubmission>,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(crate) struct StoredProgram {
+pub(crate) struct StoredSubmission {
     pub statements: u32,
     pub begun: u32,
     pub jobs: Vec<(u32, u64)>,

@@ -5,7 +5,7 @@ use crate::meta::{Key, MetaError, MetaStore, Update, segment, unsegment};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use windlass_core::ids::{ExecutorId, JobId, PlanHash};
-use windlass_core::job::{KeptOutput, MapLocation, Takeovers};
+use windlass_core::job::{FinishedOutput, MapLocation, Takeovers};
 use windlass_engine::ClusterShape;
 
 const PREFIX: &str = "stage/";
@@ -28,7 +28,7 @@ pub struct BegunStage {
     /// See [`windlass_engine::PlannedJob::lineages`].
     pub lineage: PlanHash,
     /// Executors go by the names that the earlier leader gave them.
-    pub outputs: Vec<KeptOutput>,
+    pub outputs: Vec<FinishedOutput>,
 }
 
 /// A stage in the store. The fields of its outputs stand in columns.
@@ -129,7 +129,7 @@ impl Record {
         if lengths.iter().any(|&length| length != count) {
             return None;
         }
-        let output = |at: usize| KeptOutput {
+        let output = |at: usize| FinishedOutput {
             location: MapLocation {
                 partition: self.partitions[at],
                 attempt: self.attempts[at],

@@ -372,7 +372,7 @@ impl Runs {
             (run.job, run.cancel.clone())
         };
         let state = match job {
-            Some(job) => self.shared.jobs.cancel(by, job).await,
+            Some(job) => self.shared.jobs.cancel(by, job).await.ok().flatten(),
             None => None,
         };
         match state {

@@ -57,7 +57,7 @@ const FORGET_OUTCOMES: Duration = Duration::from_secs(60);
 const LAST_RESULTS: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
-pub struct ClusterConfig {
+pub struct ProcessConfig {
     pub primary: PrimaryConfig,
     /// The folder of the primary: the metadata store unless `etcd` is one, and managed tables unless `warehouse` says otherwise.
     pub dir: PathBuf,
@@ -93,7 +93,7 @@ pub struct RestConfig {
     pub faces: Arc<dyn HttpFaces>,
 }
 
-impl ClusterConfig {
+impl ProcessConfig {
     pub fn new(primary: PrimaryConfig, dir: PathBuf) -> Self {
         Self {
             primary,
@@ -117,7 +117,7 @@ impl ClusterConfig {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
+pub enum StartError {
     #[error(transparent)]
     Primary(#[from] PrimaryError),
     #[error(transparent)]
@@ -133,20 +133,20 @@ pub enum ClusterError {
 }
 
 /// A primary with everything that clients talk to. Not serving yet.
-pub struct Cluster {
+pub struct LeadingPrimary {
     pub primary: Primary,
     /// Where REST listens.
     pub rest: Option<SocketAddr>,
 }
 
-impl Cluster {
+impl LeadingPrimary {
     /// Everything of a primary that leads, from what the store holds, on ports that are bound already.
     pub(crate) async fn over(
-        config: &ClusterConfig,
+        config: &ProcessConfig,
         store: Arc<dyn MetaStore>,
         listener: TcpListener,
         rest_listener: Option<TcpListener>,
-    ) -> Result<Cluster, ClusterError> {
+    ) -> Result<LeadingPrimary, StartError> {
         let rest = rest_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let rest_url = rest.map(|address| format!("http://{address}")).unwrap_or_default();
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
@@ -180,18 +180,18 @@ impl Cluster {
             let (tasks, stop) = primary.background();
             tasks.spawn(rest.faces.serve(services, listener, stop.clone()));
         }
-        Ok(Cluster { primary, rest })
+        Ok(LeadingPrimary { primary, rest })
     }
 
     /// A primary without a port, whose only executor lives in this process. `executor` makes it, given the driver: the source of
     /// results, and the runtime that plans share with tasks.
     pub async fn embedded<E>(
-        config: ClusterConfig,
+        config: ProcessConfig,
         executor: impl FnOnce(
             &Driver,
             Arc<dyn windlass_connectors::wfs::Primary>,
         ) -> Result<(ResultSource, Arc<RuntimeEnv>, Arc<StoreRegistry>), E>,
-    ) -> Result<Cluster, ClusterError>
+    ) -> Result<LeadingPrimary, StartError>
     where
         E: std::fmt::Display,
     {
@@ -209,10 +209,10 @@ impl Cluster {
         serve_files(&mut primary, opened);
         stop_with(&primary, ids_stop);
         let (results, runtime, stores) =
-            executor(&primary.driver, files).map_err(|error| ClusterError::Start(error.to_string()))?;
+            executor(&primary.driver, files).map_err(|error| StartError::Start(error.to_string()))?;
         assemble(&mut primary, &config, store, stores, runtime, results, names, KeyRing::default(), String::new())
             .await?;
-        Ok(Cluster { primary, rest: None })
+        Ok(LeadingPrimary { primary, rest: None })
     }
 }
 
@@ -221,7 +221,7 @@ impl Cluster {
 ///
 /// # Errors
 /// Its store cannot be read. What cannot be removed is logged.
-pub async fn end_writes(dir: &Path) -> Result<(), ClusterError> {
+pub async fn end_writes(dir: &Path) -> Result<(), StartError> {
     let path = dir.join("meta.redb");
     // It died before it had one.
     if !path.exists() {
@@ -229,7 +229,7 @@ pub async fn end_writes(dir: &Path) -> Result<(), ClusterError> {
     }
     let store: Arc<dyn MetaStore> = Arc::new(EmbeddedStore::open(&path)?);
     let journal = Journal::new(store, Arc::default(), StoreRegistry::new(), Clock::system(), Ids::random());
-    let failed = |error: QueryError| ClusterError::Start(error.to_string());
+    let failed = |error: QueryError| StartError::Start(error.to_string());
     let (abandoned, published) = journal.recover().await.map_err(failed)?;
     let removed = journal.collect_all().await.map_err(failed)?;
     if abandoned + published + removed > 0 {
@@ -253,41 +253,41 @@ fn stop_with(primary: &Primary, token: CancellationToken) {
     });
 }
 
-pub(crate) async fn open_store(config: &ClusterConfig) -> Result<Arc<dyn MetaStore>, ClusterError> {
+pub(crate) async fn open_store(config: &ProcessConfig) -> Result<Arc<dyn MetaStore>, StartError> {
     std::fs::create_dir_all(&config.dir)
-        .map_err(|error| ClusterError::Folder { path: config.dir.clone(), reason: error.to_string() })?;
+        .map_err(|error| StartError::Folder { path: config.dir.clone(), reason: error.to_string() })?;
     Ok(match &config.etcd {
         Some(etcd) => Arc::new(EtcdStore::connect(etcd).await?),
         None => Arc::new(EmbeddedStore::open(&config.dir.join("meta.redb"))?),
     })
 }
 
-pub(crate) async fn bind_rest(address: SocketAddr) -> Result<TcpListener, ClusterError> {
+pub(crate) async fn bind_rest(address: SocketAddr) -> Result<TcpListener, StartError> {
     windlass_engine::remote::listen(address).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => ClusterError::Start(format!(
+        std::io::ErrorKind::AddrInUse => StartError::Start(format!(
             "port {} on {} is in use: stop what listens there, or choose another with --rest (port 0 takes a free one)",
             address.port(),
             address.ip()
         )),
-        _ => ClusterError::Start(format!("REST cannot listen on {address}: {error}")),
+        _ => StartError::Start(format!("REST cannot listen on {address}: {error}")),
     })
 }
 
 /// What plans are made with. Folders are listed afresh for each statement: others may add files to them.
-fn planning_runtime() -> Result<(Arc<StoreRegistry>, Arc<RuntimeEnv>), ClusterError> {
+fn planning_runtime() -> Result<(Arc<StoreRegistry>, Arc<RuntimeEnv>), StartError> {
     let stores = StoreRegistry::new();
     let runtime = RuntimeEnvBuilder::new()
         .with_object_store_registry(stores.clone())
         .with_object_list_cache_limit(0)
         .build_arc()
-        .map_err(|error| ClusterError::Start(error.to_string()))?;
+        .map_err(|error| StartError::Start(error.to_string()))?;
     Ok((stores, runtime))
 }
 
 #[expect(clippy::too_many_arguments, reason = "what a primary is put together from")]
 async fn assemble(
     primary: &mut Primary,
-    config: &ClusterConfig,
+    config: &ProcessConfig,
     store: Arc<dyn MetaStore>,
     stores: Arc<StoreRegistry>,
     runtime: Arc<RuntimeEnv>,
@@ -295,14 +295,13 @@ async fn assemble(
     files: Files,
     keys: KeyRing,
     rest_url: String,
-) -> Result<Services, ClusterError> {
+) -> Result<Services, StartError> {
     let warehouse = match &config.warehouse {
         Some(warehouse) => warehouse.clone(),
         None => {
             let folder = config.dir.join("warehouse");
-            std::fs::create_dir_all(&folder).map_err(|e| ClusterError::Start(format!("{}: {e}", folder.display())))?;
-            let folder =
-                folder.canonicalize().map_err(|e| ClusterError::Start(format!("{}: {e}", folder.display())))?;
+            std::fs::create_dir_all(&folder).map_err(|e| StartError::Start(format!("{}: {e}", folder.display())))?;
+            let folder = folder.canonicalize().map_err(|e| StartError::Start(format!("{}: {e}", folder.display())))?;
             folder.display().to_string()
         }
     };
@@ -338,10 +337,12 @@ async fn assemble(
     let view = ClusterView::new(driver.clone(), rest_url);
     let view = view.with(sessions.clone(), runs.clone(), catalog.clone(), limits);
     let (options, tickets) = (config.sessions.options.clone(), files.tickets().clone());
-    let (settings, of_runs, gate) = (config.submissions, runs.clone(), statements.gate().clone());
+    let (gate, of_submissions) = (statements.gate().clone(), statements.clone());
+    let (settings, stopped) = (config.submissions, stop.clone());
+    let submissions = Submissions::new(settings, runs.clone(), of_submissions, driver, store, options, stopped);
     let services = Services {
         loads: Loads::new(statements.clone(), runs.clone()),
-        submissions: Submissions::new(settings, of_runs, statements.clone(), driver, store, options),
+        submissions,
         catalog: CatalogView::new(statements),
         files: FilesView::new(Wfs::new(Arc::new(files), Handle::current(), None), view.clone(), tickets, unique),
         runs,

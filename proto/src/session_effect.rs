@@ -2,7 +2,7 @@
 
 /// What a statement leaves in its session for later ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leaves {
+pub enum SessionEffect {
     Nothing,
     /// An option, which another session can be given by the same statement.
     Option,
@@ -10,15 +10,15 @@ pub enum Leaves {
     Things,
 }
 
-/// What `sql` leaves in its session. What cannot be told by its words counts as [`Leaves::Things`].
-pub fn leaves(sql: &str) -> Leaves {
+/// What `sql` leaves in its session. What cannot be told by its words counts as [`SessionEffect::Things`].
+pub fn session_effect(sql: &str) -> SessionEffect {
     let first = words(sql).next().unwrap_or_default();
     if ["SET", "RESET"].iter().any(|of| of.eq_ignore_ascii_case(first)) {
-        return Leaves::Option;
+        return SessionEffect::Option;
     }
     match mentions(sql, &["SET", "RESET", "PREPARE", "TEMP", "TEMPORARY"]) {
-        true => Leaves::Things,
-        false => Leaves::Nothing,
+        true => SessionEffect::Things,
+        false => SessionEffect::Nothing,
     }
 }
 
@@ -38,15 +38,15 @@ mod tests {
     #[test]
     fn what_statements_leave_in_their_session_is_known() {
         for (sql, left) in [
-            ("set x = 1", Leaves::Option),
-            (" RESET a.b;", Leaves::Option),
-            ("create temporary table t as select 1", Leaves::Things),
-            ("PREPARE p AS SELECT 1", Leaves::Things),
-            ("/* that */ set x = 1", Leaves::Things),
-            ("select offset_of from settings", Leaves::Nothing),
-            ("insert into t values (1)", Leaves::Nothing),
+            ("set x = 1", SessionEffect::Option),
+            (" RESET a.b;", SessionEffect::Option),
+            ("create temporary table t as select 1", SessionEffect::Things),
+            ("PREPARE p AS SELECT 1", SessionEffect::Things),
+            ("/* that */ set x = 1", SessionEffect::Things),
+            ("select offset_of from settings", SessionEffect::Nothing),
+            ("insert into t values (1)", SessionEffect::Nothing),
         ] {
-            assert_eq!(leaves(sql), left, "{sql}");
+            assert_eq!(session_effect(sql), left, "{sql}");
         }
     }
 }
