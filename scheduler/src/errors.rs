@@ -262,7 +262,8 @@ fn without_tree(message: &str) -> String {
     if is_word || is_tree && !what.contains("upport") { format!("{what} is not supported") } else { what }
 }
 
-/// Returns the name of a table among `references` that is not there, and that the planner points at if it points at anything.
+/// Returns the name of a table among `references` that is not there, and that the planner points at if it points at anything in
+/// `sql`, which is empty when its text is not at hand.
 pub(crate) async fn missing_table(
     state: &SessionState,
     references: impl IntoIterator<Item = TableReference>,
@@ -279,9 +280,13 @@ pub(crate) async fn missing_table(
             missing.push(name.table().to_string());
         }
     }
-    let Some(span) = error.diagnostic().and_then(|found| found.span) else { return missing.into_iter().next() };
-    let written = written_at(sql, &span).unwrap_or_default();
-    missing.into_iter().find(|name| written.contains(name.as_str()))
+    match error.diagnostic().and_then(|found| found.span) {
+        Some(span) if !sql.is_empty() => {
+            let written = written_at(sql, &span).unwrap_or_default();
+            missing.into_iter().find(|name| written.contains(name.as_str()))
+        }
+        _ => missing.into_iter().next(),
+    }
 }
 
 /// Returns the text of `sql` at `span`, which is on one line.

@@ -76,9 +76,10 @@ impl StatementRun<'_> {
         let plan = match bound {
             Ok(plan) => plan?,
             Err(error) => {
-                let missing = missing_table(self.state, references, &error, self.sql).await;
+                // Positions are those of the text that was prepared.
+                let missing = missing_table(self.state, references, &error, "").await;
                 let missing = missing.map(|table| Missing { table, known: Vec::new() });
-                return Err(explain_missing(&error, self.sql, missing.as_ref()));
+                return Err(explain_missing(&error, "", missing.as_ref()));
             }
         };
         self.statements.inner.config.limits.check(&plan)?;
