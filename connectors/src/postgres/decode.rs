@@ -18,7 +18,7 @@ use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err,
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// What a stream begins with.
+/// The signature at the beginning of a stream.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// Days and microseconds from 1970 to 2000.
 pub(super) const EPOCH_DAYS: i32 = 10_957;

@@ -32,7 +32,7 @@ impl Encoder {
         Self { columns, buffer: HEADER.to_vec(), rows: 0 }
     }
 
-    /// So far.
+    /// Returns the number of rows so far.
     pub fn rows(&self) -> u64 {
         self.rows
     }
@@ -116,7 +116,7 @@ enum Values {
     List(ListArray, Box<Values>, i32),
 }
 
-/// What the server calls the elements of an array.
+/// Returns the server's name of the type of an array's elements.
 fn oid(wire: &Wire) -> i32 {
     match wire {
         Wire::Bool => 16,
@@ -321,7 +321,7 @@ mod tests {
     use arrow::datatypes::{Field, Schema};
     use std::sync::Arc;
 
-    /// What is written is what is read, value by value.
+    /// Every value is read as it was written.
     #[test]
     fn rows_survive_both_ways() {
         let nanos = PrimitiveArray::<TimestampMicrosecondType>::from(vec![

@@ -24,7 +24,7 @@ const MOST_VALUES: usize = 1_000;
 /// A column that conditions are about.
 pub(super) struct Known {
     pub name: String,
-    /// That Windlass has of it.
+    /// The column's type in Windlass.
     pub kind: DataType,
     pub wire: Wire,
     pub is_deterministic: bool,
@@ -32,7 +32,7 @@ pub(super) struct Known {
     pub is_utf8: bool,
 }
 
-/// What is known of columns before the server is asked is enough to say whether a condition is sent.
+/// Facts about columns that decide, before the server is asked, whether a condition is sent.
 pub(super) trait Columns {
     fn column(&self, name: &str) -> Option<Known>;
 }
@@ -227,7 +227,7 @@ fn is_uuid(text: &str) -> bool {
     text.len() == 36 && text.bytes().enumerate().all(fits)
 }
 
-/// Whose text is read in one way.
+/// Whether both sides read the text of a year in the same way.
 fn is_plain(year: i32) -> bool {
     (1..=9999).contains(&year)
 }

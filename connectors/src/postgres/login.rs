@@ -21,7 +21,7 @@ pub(super) fn md5(user: &str, password: &str, salt: &[u8]) -> String {
 pub(super) struct Scram {
     password: String,
     nonce: String,
-    /// What the server has to show that it knows, and the messages that it signs.
+    /// The key that the server must prove it knows, and the messages that it signs.
     expected: Option<Vec<u8>>,
     is_verified: bool,
 }

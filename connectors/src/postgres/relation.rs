@@ -80,7 +80,7 @@ impl Relation {
             schema: schema.clone(),
             name: name.clone(),
             columns,
-            // Of a view nothing is counted.
+            // The server counts nothing of a view.
             rows: rows.filter(|_| !is_view).map(|rows| rows as u64),
             bytes,
             // Ranges of places are found quickly since version 14.

@@ -24,10 +24,10 @@ const BATCH_BYTES: usize = 4 << 20;
 /// The statement that each split sends, and how its answer is read.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Query {
-    /// What stands behind SELECT.
+    /// The text after SELECT.
     #[prost(string, tag = "1")]
     pub select: String,
-    /// What stands behind FROM.
+    /// The text after FROM.
     #[prost(string, tag = "2")]
     pub from: String,
     /// Conditions that all rows fulfil.
@@ -38,7 +38,7 @@ pub(super) struct Query {
     /// How the columns travel.
     #[prost(string, repeated, tag = "5")]
     pub wires: Vec<String>,
-    /// That all splits see.
+    /// The snapshot that all splits see.
     #[prost(string, tag = "6")]
     pub snapshot: String,
 }
@@ -64,7 +64,7 @@ impl Query {
     }
 }
 
-/// What one statement reads.
+/// One statement's scan of a table.
 #[derive(Debug)]
 pub(super) struct PostgresScan {
     pub table: Arc<TableSpec>,
@@ -75,7 +75,7 @@ pub(super) struct PostgresScan {
     pub planned: Option<Planned>,
 }
 
-/// What only the primary knows of a scan.
+/// The part of a scan that only the primary knows.
 #[derive(Debug)]
 pub(super) struct Planned {
     pub splits: Vec<Split>,
@@ -151,7 +151,7 @@ struct Opening {
     query: Query,
     canceller: Canceller,
     condition: String,
-    /// Of a batch.
+    /// Maximum rows of a batch.
     rows: usize,
 }
 
@@ -277,7 +277,7 @@ pub(super) fn by_places(relation: &Relation, count: usize) -> Vec<Split> {
         let to = end.map(|block| format!("ctid < {}", place(block)));
         let condition = [from, to].into_iter().flatten().collect::<Vec<_>>().join(" AND ");
         let blocks = before(end.unwrap_or(u64::MAX)) - before(start.unwrap_or(0));
-        // Of no blocks, one split has all.
+        // A table without blocks has one split.
         if all == 0 { weighed(relation, condition, 1, 1) } else { weighed(relation, condition, blocks, all) }
     };
     starts.zip(ends).map(split).collect()

@@ -50,7 +50,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// What is shown of it.
+    /// Returns user, server and database, as errors show them.
     pub fn server(&self) -> String {
         let Self { host, port, user, database, .. } = self;
         format!("{user}@{host}:{port}/{database}")
@@ -61,7 +61,7 @@ impl Settings {
     }
 }
 
-/// What a table says of its server, before any file is read.
+/// The server as a table names it, before any file is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Location {
     host: Option<String>,
@@ -216,7 +216,7 @@ async fn of_password_file(file: Option<PathBuf>, host: &str, port: u16, database
     })
 }
 
-/// What stands between colons; `\:` and `\\` are a colon and a backslash. The fifth field may have colons.
+/// Splits a line of a password file at its colons; `\:` and `\\` are a colon and a backslash. The fifth field may have colons.
 fn fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut characters = line.chars();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   begin      windlass_loads gets the write, as 'writing'
-//!   attempt    one transaction: CREATE UNLOGGED TABLE windlass_WRITE_ATTEMPT, COPY, then looks that the write is still 'writing', and commits
+//!   attempt    one transaction: CREATE TABLE windlass_WRITE_ATTEMPT, COPY, then looks that the write is still 'writing', and commits
 //!   prepare    one transaction, left open: the rows of the staging tables go into the target, the write becomes 'loaded'
 //!   publish    it is committed; where it is gone with the primary, the next one does it anew, unless the write is 'loaded'
 //!   abandon    the write is forgotten, and every staging table of it dropped
@@ -31,7 +31,7 @@ use windlass_engine::connector::{Attempt, Encoded, Sink, SinkRequest, TableSpec,
 /// Names the loads of a schema, each once.
 const LOADS: &str = "windlass_loads";
 
-/// What a sink is on every node.
+/// A sink as every node knows it.
 #[derive(Clone, PartialEq, Message)]
 struct Target {
     /// Given to no other write.
@@ -58,7 +58,7 @@ struct TargetColumn {
     not_null: bool,
 }
 
-/// What an attempt left.
+/// The staging table that an attempt left.
 #[derive(Clone, PartialEq, Message)]
 struct Staged {
     #[prost(string, tag = "1")]
@@ -121,7 +121,7 @@ impl Target {
         };
         let columns: Vec<String> = self.columns.iter().zip(&wires).map(column).collect();
         // It lives for minutes: nobody is to vacuum it.
-        Ok(format!("CREATE UNLOGGED TABLE {staging} ({}) WITH (autovacuum_enabled = false)", columns.join(", ")))
+        Ok(format!("CREATE TABLE {staging} ({}) WITH (autovacuum_enabled = false)", columns.join(", ")))
     }
 
     /// The columns of a staging table as the target wants them.
@@ -248,11 +248,11 @@ impl PostgresSink {
         let (names, moved) = (target.names(), target.moved()?);
         for Staged { table, rows } in &staged {
             let of = target.in_schema(table);
-            // Unlogged tables are empty after a crash of the server.
+            // Somebody may have emptied it.
             let found = connection.execute(&format!("SELECT 1 FROM {of} LIMIT 1")).await?;
             if found.is_empty() && *rows > 0 {
                 return exec_err!(
-                    "the staged rows of {} are gone from the server, which has crashed since: run the statement again",
+                    "the staged rows of {} are gone from the server: somebody has removed them; run the statement again",
                     target.qualified()
                 );
             }

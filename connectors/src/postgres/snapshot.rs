@@ -67,7 +67,7 @@ type Exported = OnceCell<Snapshot>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Snapshots(Arc<Mutex<HashMap<Reader, Weak<Exported>>>>);
 
-/// What keeps a snapshot.
+/// Keeps a snapshot while it lives.
 #[derive(Clone, Debug)]
 pub(super) struct Held(Arc<Exported>);
 
@@ -78,7 +78,7 @@ impl Held {
 }
 
 impl Snapshots {
-    /// That of the statement which plans in `session`.
+    /// Returns the snapshot of the statement that is planned in `session`.
     pub fn of(&self, settings: &Settings, session: &dyn Session) -> Held {
         let Some(begun) = session.execution_props().query_execution_start_time else { return Held(Arc::default()) };
         let reader = Reader { server: settings.server(), session: session.session_id().to_string(), begun };

@@ -5,9 +5,9 @@ use datafusion::arrow;
 use std::fmt;
 use std::sync::Arc;
 
-/// What a NUMERIC without a precision is read as, as Windlass's own NUMERIC.
+/// Type of a NUMERIC without a precision: that of Windlass's own NUMERIC.
 const NUMERIC: DataType = DataType::Decimal128(38, 10);
-/// Of instants.
+/// Time zone of instants.
 const UTC: &str = "UTC";
 
 /// How the values of a column travel in binary COPY.
@@ -33,7 +33,7 @@ pub(super) enum Wire {
     /// text whose trailing blanks count: char(n), whose other casts lose them.
     Char,
     Jsonb,
-    /// Whatever the server makes of the value when it is cast to text.
+    /// Text: the server's cast of the value.
     AsText,
     Array(Box<Wire>),
 }
@@ -44,7 +44,7 @@ pub(super) struct ServerType {
     pub oid: u32,
     /// -1: none.
     pub modifier: i32,
-    /// Of the elements, where it is an array.
+    /// Type of the elements of an array.
     pub element: Option<u32>,
     /// As SQL writes it, domains included.
     pub name: String,
@@ -99,7 +99,7 @@ impl Wire {
         }
     }
 
-    /// Of a base type, by its number, which is the same on every server.
+    /// Returns the base type of a number, which is the same on every server.
     fn of(oid: u32) -> Self {
         match oid {
             16 => Self::Bool,
@@ -186,7 +186,7 @@ fn is_fine(unit: &TimeUnit) -> bool {
     matches!(unit, TimeUnit::Microsecond | TimeUnit::Nanosecond)
 }
 
-/// Of a NUMERIC with this modifier: `((precision << 16) | scale) + 4`, whose scale has 11 bits and a sign.
+/// Returns the type of a NUMERIC by its modifier, `((precision << 16) | scale) + 4`, in which the scale has 11 bits and a sign.
 fn decimal(modifier: i32) -> DataType {
     if modifier < 4 {
         return NUMERIC;
@@ -213,7 +213,7 @@ impl ServerType {
         }
     }
 
-    /// What the column is where nobody declares it.
+    /// Returns the type of a column that nobody declares.
     pub fn natural(&self, choices: Choices) -> DataType {
         self.wire(choices).natural(self.modifier)
     }

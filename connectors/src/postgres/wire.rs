@@ -348,7 +348,7 @@ impl Connection {
         }
     }
 
-    /// What comes at any time.
+    /// Notes a message that may come at any time.
     fn noted(&mut self, tag: u8, body: Range<usize>) {
         if tag == b'Z' {
             self.is_busy = false;
@@ -481,7 +481,7 @@ impl Canceller {
     }
 }
 
-/// What was received and not read yet.
+/// Bytes that were received and not read yet.
 #[derive(Default)]
 struct Received {
     bytes: Vec<u8>,
@@ -507,7 +507,7 @@ impl Received {
         }
     }
 
-    /// Of the next message, without its kind.
+    /// Length of the next message, without its kind.
     fn length(&self) -> Result<Option<usize>, &'static str> {
         let Some(head) = self.bytes[self.start..self.end].get(1..5) else { return Ok(None) };
         let length = int(head).unwrap_or_default();
