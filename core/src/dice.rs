@@ -25,9 +25,3 @@ impl Dice {
         self.below(times) == 0
     }
 }
-
-/// How many runs of a simulation: `make sim SEEDS=…`.
-#[cfg(test)]
-pub(crate) fn seeds() -> u32 {
-    std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(2000)
-}

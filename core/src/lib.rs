@@ -20,6 +20,8 @@ pub mod job;
 pub mod programs;
 pub mod scheduler;
 pub mod settings;
+#[cfg(test)]
+mod simulation;
 pub mod time;
 pub mod wfs;
 pub mod worker;

@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::dice::Dice;
-use proptest::prelude::*;
+use crate::simulation::{Simulation, defects_are_noticed, holds, situations_occur};
 use std::collections::BTreeMap;
 
 /// A defect planted in the model's shell, to prove that the checker notices such a one.
@@ -526,36 +526,31 @@ impl World {
     }
 }
 
-fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<World, String> {
-    let mut world = World::new(seed, defect);
-    world.follow()?;
-    world.faults(steps)?;
-    world.quiet()?;
-    Ok(world)
-}
+impl Simulation for World {
+    type Defect = Defect;
+    const STEPS: u32 = 400;
 
-proptest! {
-    // The seed is all there is to persist.
-    #![proptest_config(ProptestConfig { cases: crate::dice::seeds(), failure_persistence: None, ..ProptestConfig::default() })]
+    fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<Self, String> {
+        let mut world = World::new(seed, defect);
+        world.follow()?;
+        world.faults(steps)?;
+        world.quiet()?;
+        Ok(world)
+    }
 
-    #[test]
-    fn submissions_come_to_their_end_once(seed: u64, steps in 1u32..500) {
-        if let Err(violation) = run(seed, steps, None) {
-            prop_assert!(false, "seed {seed}, {steps} steps: {violation}");
-        }
+    fn seen(&self) -> &BTreeMap<&'static str, u64> {
+        &self.seen
     }
 }
 
 #[test]
+fn submissions_come_to_their_end_once() {
+    holds::<World>();
+}
+
+#[test]
 fn every_situation_occurs() {
-    let mut seen = BTreeMap::<&'static str, u64>::new();
-    for seed in 0..200 {
-        let world = run(seed, 400, None).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
-        for (what, times) in world.seen {
-            *seen.entry(what).or_default() += times;
-        }
-    }
-    let situations = [
+    situations_occur::<World>(&[
         "answered from its outcome",
         "begun after deaths",
         "cancel",
@@ -570,15 +565,12 @@ fn every_situation_occurs() {
         "not cancelled",
         "refused",
         "two leaders",
-    ];
-    for situation in situations {
-        assert!(seen.get(situation).is_some_and(|&times| times >= 20), "too rare: {situation}, in {seen:?}");
-    }
+    ]);
 }
 
 #[test]
 fn the_checker_notices_planted_defects() {
-    let defects = [
+    defects_are_noticed::<World>(&[
         (Defect::BeginEarly, "begins at"),
         (Defect::BeginAfresh, "happens twice"),
         (Defect::CountNothing, "died of it"),
@@ -586,10 +578,5 @@ fn the_checker_notices_planted_defects() {
         (Defect::CancelEarly, "and was cancelled"),
         (Defect::ForgetFirst, "is not listed"),
         (Defect::StoreTexts, "were stored"),
-    ];
-    for (defect, complaint) in defects {
-        // A defect has several consequences; which one a seed meets first is chance.
-        let found: Vec<String> = (0..200).filter_map(|seed| run(seed, 400, Some(defect)).err()).collect();
-        assert!(found.iter().any(|found| found.contains(complaint)), "{defect:?} was noticed as: {found:?}");
-    }
+    ]);
 }

@@ -8,7 +8,8 @@ mod checker;
 mod world;
 
 use super::{SchedulerConfig, SpeculationConfig};
-use proptest::prelude::*;
+use crate::simulation::{Simulation, defects_are_noticed, holds, repeats, situations_occur};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use world::World;
 
@@ -49,52 +50,44 @@ pub(crate) enum Defect {
     KeepUnwanted,
 }
 
-fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<World, String> {
-    let config = SchedulerConfig {
-        max_recomputes: 3,
-        max_uncounted_retries: 10,
-        exclude_after: 2,
-        hand_back_after: Duration::from_secs(3),
-        speculation: Some(SpeculationConfig { quantile: 1, multiplier: 100, after: Duration::from_millis(30) }),
-        defect,
-        ..SchedulerConfig::default()
-    };
-    let mut world = World::new(seed, config);
-    world.faulty(steps)?;
-    world.quiet()?;
-    Ok(world)
+impl Simulation for World {
+    type Defect = Defect;
+    const STEPS: u32 = 400;
+
+    fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<Self, String> {
+        let config = SchedulerConfig {
+            max_recomputes: 3,
+            max_uncounted_retries: 10,
+            exclude_after: 2,
+            hand_back_after: Duration::from_secs(3),
+            speculation: Some(SpeculationConfig { quantile: 1, multiplier: 100, after: Duration::from_millis(30) }),
+            defect,
+            ..SchedulerConfig::default()
+        };
+        let mut world = World::new(seed, config);
+        world.faulty(steps)?;
+        world.quiet()?;
+        Ok(world)
+    }
+
+    fn seen(&self) -> &BTreeMap<&'static str, u64> {
+        self.occurred()
+    }
 }
 
-proptest! {
-    // The seed is all there is to persist.
-    #![proptest_config(ProptestConfig { cases: crate::dice::seeds(), failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn invariants_hold_under_faults(seed: u64, steps in 1u32..500) {
-        if let Err(violation) = run(seed, steps, None) {
-            prop_assert!(false, "seed {seed}, {steps} steps: {violation}");
-        }
-    }
+#[test]
+fn invariants_hold_under_faults() {
+    holds::<World>();
 }
 
 #[test]
 fn a_seed_always_gives_the_same_run() {
-    for seed in 0..10 {
-        let digest = || run(seed, 300, None).map(|world| world.digest);
-        assert_eq!(digest(), digest(), "seed {seed}");
-    }
+    repeats(|world: World| world.digest);
 }
 
 #[test]
 fn every_situation_occurs() {
-    let mut seen = std::collections::BTreeMap::<&'static str, u64>::new();
-    for seed in 0..200 {
-        let world = run(seed, 400, None).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
-        for (&what, &times) in world.seen() {
-            *seen.entry(what).or_default() += times;
-        }
-    }
-    let situations = [
+    situations_occur::<World>(&[
         "beside full slots",
         "cancelled attempt finished",
         "commit",
@@ -125,15 +118,12 @@ fn every_situation_occurs() {
         "taken over",
         "timed out",
         "two leaders",
-    ];
-    for situation in situations {
-        assert!(seen.get(situation).is_some_and(|&times| times >= 20), "too rare: {situation}, in {seen:?}");
-    }
+    ]);
 }
 
 #[test]
 fn the_checker_notices_planted_defects() {
-    let defects = [
+    defects_are_noticed::<World>(&[
         (Defect::CommitZombies, "is not live"),
         (Defect::FreeSlotsEarly, "no free slot"),
         (Defect::ForgetLostOutputs, "inputs"),
@@ -150,15 +140,5 @@ fn the_checker_notices_planted_defects() {
         (Defect::LeakSaved, "is still saved"),
         (Defect::TrustFormer, "under two leaders"),
         (Defect::KeepUnwanted, "still holds"),
-    ];
-    for (defect, complaint) in defects {
-        // A defect has several consequences; which one a seed meets first is chance, and some need many coincidences.
-        let mut others = Vec::new();
-        let found = (0..2_000).filter_map(|seed| run(seed, 400, Some(defect)).err()).any(|found| {
-            let is_it = found.contains(complaint);
-            others.push(found);
-            is_it
-        });
-        assert!(found, "{defect:?} was noticed as: {others:?}");
-    }
+    ]);
 }

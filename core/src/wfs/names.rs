@@ -1,7 +1,7 @@
 //! Folders and names: making, moving and removing them.
 
 use super::tree::{Inode, Node};
-use super::{Entry, FolderTerms, FsError, FsPath, Namespace, Now, Output, Usage};
+use super::{Entry, FolderTerms, FsError, FsPath, Namespace, Now, Output, TRASH, Usage};
 use crate::ids::FileId;
 
 impl Namespace {
@@ -84,9 +84,11 @@ impl Namespace {
         if missing > 0 && !parents {
             return Err(FsError::NotFound { path: to.parent().unwrap_or_else(FsPath::root) });
         }
-        // Folders around both places have what moves already.
+        // Folders around both places have what moves already, and get the folders that are made; what goes to the trash leaves room.
         let shared = self.tree.around(id, around);
         self.tree.check_quota(around, Usage { folders: usage.folders + missing, ..usage }, Some(shared))?;
+        let made = if to.is_in(&FsPath::parse(TRASH)?) { 0 } else { missing };
+        self.tree.check_quota(shared, Usage { folders: made, ..Usage::default() }, None)?;
         let parent = self.make_folders(now, to, out)?;
         if let Some(replaced) = replaced {
             self.remove_file(now, replaced, out);

@@ -395,9 +395,8 @@ impl Namespace {
         source.replicas.iter().take(LOOKS).find_map(|id| {
             let (block, _) = self.replicas.block_of(*id)?;
             let state = self.replicas.blocks.get(&block)?;
-            let holders = self.replicas.all_holders(block);
-            let is_free = |target: &&ExecutorId| !holders.iter().any(|(holder, _)| holder == *target);
-            let target = targets.iter().find(is_free)?;
+            let taken = self.taken(block);
+            let target = targets.iter().find(|target| !taken.contains(target))?;
             let enough = self.replicas.staying(state) == state.layout.wanted() && !state.forming;
             let idle = enough && !self.upkeep.copying.contains_key(id);
             idle.then_some((source.id, Block { id: *id, bytes: state.replica_bytes()? }, *target))
@@ -557,16 +556,20 @@ impl Namespace {
         }
     }
 
+    /// Executors that have a replica of a block or a piece of it, or to which one is on its way: of another piece no use is made there.
+    fn taken(&self, block: BlockId) -> Vec<ExecutorId> {
+        let pieces = self.replicas.blocks.get(&block).map_or(0, |state| state.layout.pieces());
+        let on_the_way = (0..pieces).filter_map(|piece| self.upkeep.copying.get(&replica(block, piece)));
+        let holders = self.replicas.all_holders(block).into_iter().map(|(id, _)| id);
+        holders.chain(on_the_way.map(|copy| copy.to)).collect()
+    }
+
     /// An executor that can take one more replica of a block. When there is none at all, the block is set aside.
     fn target_for(&mut self, block: BlockId, bytes: u64) -> Option<ExecutorId> {
-        let mut held: Vec<ExecutorId> = self.replicas.all_holders(block).into_iter().map(|(id, _)| id).collect();
-        let pieces = self.replicas.blocks.get(&block)?.layout.pieces();
-        // Other pieces are on their way there.
-        let on_the_way = (0..pieces).filter_map(|piece| self.upkeep.copying.get(&replica(block, piece)));
-        held.extend(on_the_way.map(|copy| copy.to));
+        let taken = self.taken(block);
         let busy = self.replicas.members.values().filter(|member| member.incoming >= self.config.copies);
         let busy: BTreeSet<ExecutorId> = busy.map(|member| member.id).collect();
-        let chosen = place::choose(&self.replicas, &mut self.dice, &Near::default(), &held, &busy, bytes, 1);
+        let chosen = place::choose(&self.replicas, &mut self.dice, &Near::default(), &taken, &busy, bytes, 1);
         if chosen.is_empty() && busy.is_empty() {
             self.replicas.stick(block);
         }

@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::dice::Dice;
-use proptest::prelude::*;
+use crate::simulation::{Simulation, defects_are_noticed, holds, situations_occur};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A defect planted in the model's shell or the machine's outputs, to prove that the checker notices such a one.
@@ -678,36 +678,31 @@ impl World {
     }
 }
 
-fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<World, String> {
-    let mut world = World::new(seed, defect);
-    world.follow();
-    world.faults(steps)?;
-    world.quiet()?;
-    Ok(world)
-}
+impl Simulation for World {
+    type Defect = Defect;
+    const STEPS: u32 = 500;
 
-proptest! {
-    // The seed is all there is to persist.
-    #![proptest_config(ProptestConfig { cases: crate::dice::seeds(), failure_persistence: None, ..ProptestConfig::default() })]
+    fn run(seed: u64, steps: u32, defect: Option<Defect>) -> Result<Self, String> {
+        let mut world = World::new(seed, defect);
+        world.follow();
+        world.faults(steps)?;
+        world.quiet()?;
+        Ok(world)
+    }
 
-    #[test]
-    fn writes_are_published_whole_or_not_at_all(seed: u64, steps in 1u32..600) {
-        if let Err(violation) = run(seed, steps, None) {
-            prop_assert!(false, "seed {seed}, {steps} steps: {violation}");
-        }
+    fn seen(&self) -> &BTreeMap<&'static str, u64> {
+        &self.seen
     }
 }
 
 #[test]
+fn writes_are_published_whole_or_not_at_all() {
+    holds::<World>();
+}
+
+#[test]
 fn every_situation_occurs() {
-    let mut seen = BTreeMap::<&'static str, u64>::new();
-    for seed in 0..200 {
-        let world = run(seed, 500, None).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
-        for (what, times) in world.seen {
-            *seen.entry(what).or_default() += times;
-        }
-    }
-    let situations = [
+    situations_occur::<World>(&[
         "abandoned by a follower",
         "carried through",
         "committed",
@@ -729,15 +724,12 @@ fn every_situation_occurs() {
         "two leaders",
         "unfinished",
         "unknown",
-    ];
-    for situation in situations {
-        assert!(seen.get(situation).is_some_and(|&times| times >= 20), "too rare: {situation}, in {seen:?}");
-    }
+    ]);
 }
 
 #[test]
 fn the_checker_notices_planted_defects() {
-    let defects = [
+    defects_are_noticed::<World>(&[
         (Defect::AbandonUnknown, "is removed"),
         (Defect::NoStragglers, "which was staged"),
         (Defect::AbandonPublishing, "is lost"),
@@ -747,10 +739,5 @@ fn the_checker_notices_planted_defects() {
         (Defect::CommitAlone, "which was staged"),
         (Defect::ForgetLeft, "which was staged"),
         (Defect::StopAtMissing, "records stay"),
-    ];
-    for (defect, complaint) in defects {
-        // A defect has several consequences; which one a seed meets first is chance.
-        let found: Vec<String> = (0..200).filter_map(|seed| run(seed, 500, Some(defect)).err()).collect();
-        assert!(found.iter().any(|found| found.contains(complaint)), "{defect:?} was noticed as: {found:?}");
-    }
+    ]);
 }

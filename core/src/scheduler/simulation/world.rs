@@ -186,7 +186,7 @@ impl World {
     }
 
     /// How often something worth testing happened.
-    pub fn seen(&self) -> &BTreeMap<&'static str, u64> {
+    pub fn occurred(&self) -> &BTreeMap<&'static str, u64> {
         &self.leader.checker.seen
     }
 
