@@ -41,7 +41,13 @@ lint: setup ## check the formatting and run clippy
 
 test: data lint ## run every test
 	cargo build --workspace --all-targets
-	cargo test --workspace
+	@skipped=$$(mktemp); said=$$(mktemp); status=0; \
+	WINDLASS_SKIPPED="$$skipped" cargo test --workspace | tee "$$said" || status=$$?; \
+	sed -n 's/^test \(.*\) \.\.\. ignored, /\1: /p' "$$said" >> "$$skipped"; \
+	echo; \
+	if [ -s "$$skipped" ]; then echo "Tests that did not run:"; sort -u "$$skipped" | sed 's/^/  /'; \
+	else echo "All tests ran."; fi; \
+	rm -f "$$skipped" "$$said"; exit $$status
 
 sim: setup ## drive the scheduling machine and the namespace of files through random faults (SEEDS=10000: how many runs)
 	SEEDS="$(SEEDS)" cargo test --workspace --lib -- simulation

@@ -79,7 +79,8 @@ pub(crate) trait Backend: Debug + Send + Sync {
     async fn tables(&self, filter: &TableFilter) -> Result<Vec<Table>>;
 
     async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId>;
-    async fn jobs(&self, limit: u32) -> Result<Vec<Job>>;
+    /// `internal`: also the cluster's own.
+    async fn jobs(&self, limit: u32, internal: bool) -> Result<Vec<Job>>;
     async fn job(&self, job: JobId) -> Result<JobDetail>;
     /// The state in which the job was found.
     async fn cancel(&self, job: JobId) -> Result<JobState>;

@@ -155,8 +155,8 @@ impl Backend for Embedded {
         self.remote.submit(sql, name, options).await
     }
 
-    async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
-        self.remote.jobs(limit).await
+    async fn jobs(&self, limit: u32, internal: bool) -> Result<Vec<Job>> {
+        self.remote.jobs(limit, internal).await
     }
 
     async fn job(&self, job: JobId) -> Result<JobDetail> {

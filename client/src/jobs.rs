@@ -91,21 +91,21 @@ pub struct JobDetail {
     pub stage_details: Vec<Stage>,
     /// Of a submission.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub program: Option<Program>,
+    pub submission: Option<Submission>,
 }
 
 /// The statements of a submission, which run one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Program {
+pub struct Submission {
     pub statements: u32,
     /// The one that runs or ran last; 1 is the first, 0: none yet.
     pub statement: u32,
-    pub jobs: Vec<ProgramJob>,
+    pub jobs: Vec<SubmissionJob>,
 }
 
 /// A job of a submission. A statement has none that needs none, and two when it ran a second time with joins that spill.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct ProgramJob {
+pub struct SubmissionJob {
     /// 1 is the first.
     pub statement: u32,
     pub job: JobId,
@@ -315,18 +315,18 @@ impl TryFrom<v1::JobDetail> for JobDetail {
         Ok(JobDetail {
             summary: wire.summary.unwrap_or_default().try_into()?,
             stage_details: wire.stages.into_iter().map(Stage::try_from).collect::<Result<_>>()?,
-            program: wire.program.map(Program::try_from).transpose()?,
+            submission: wire.submission.map(Submission::try_from).transpose()?,
         })
     }
 }
 
-impl TryFrom<v1::Program> for Program {
+impl TryFrom<v1::Submission> for Submission {
     type Error = ClientError;
 
-    fn try_from(wire: v1::Program) -> Result<Self> {
-        let part = |job: v1::ProgramJob| Ok(ProgramJob { statement: job.statement, job: job_id(&job.job)? });
+    fn try_from(wire: v1::Submission) -> Result<Self> {
+        let part = |job: v1::SubmissionJob| Ok(SubmissionJob { statement: job.statement, job: job_id(&job.job)? });
         let jobs = wire.jobs.into_iter().map(part).collect::<Result<_>>()?;
-        Ok(Program { statements: wire.statements, statement: wire.statement, jobs })
+        Ok(Submission { statements: wire.statements, statement: wire.statement, jobs })
     }
 }
 

@@ -60,14 +60,19 @@ impl Session {
         self.backend.tables(&filter).await
     }
 
-    /// Runs statements detached from this client, in a session of their own. Returns the job's id.
+    /// Submits statements, which run without this client, in a session of their own. Returns the id of the submission.
     pub async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId> {
         self.backend.submit(sql, name, options).await
     }
 
-    /// The newest jobs first, at most `limit`.
+    /// The newest jobs of users first, at most `limit`.
     pub async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
-        self.backend.jobs(limit).await
+        self.backend.jobs(limit, false).await
+    }
+
+    /// The newest jobs first, at most `limit`, the cluster's own among them: those that no user asked for.
+    pub async fn all_jobs(&self, limit: u32) -> Result<Vec<Job>> {
+        self.backend.jobs(limit, true).await
     }
 
     pub async fn job(&self, job: JobId) -> Result<JobDetail> {

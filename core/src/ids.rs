@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// A submitted statement or program. Unique for the life of a cluster: the primary's metadata store keeps the counter.
+/// A statement, or a submission. Unique for the life of a cluster: the primary's metadata store keeps the counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub u64);
 

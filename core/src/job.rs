@@ -74,11 +74,31 @@ pub struct Terms {
     pub max_attempts: u32,
     /// From its submission to its end, above which the job fails.
     pub timeout: Option<Duration>,
+    /// What is kept of it once it has ended.
+    pub retention: Retention,
+}
+
+/// What is kept of a job once it has ended, and who is shown it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retention {
+    /// A user's: lists show it, also under the next leader, until many other users' jobs have ended since.
+    #[default]
+    User,
+    /// The cluster's own: it never takes the place of a user's, lists show it when they are asked to, and nothing of it is written to the
+    /// metadata store.
+    Internal,
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Terms { pool: "default".to_string(), user: String::new(), priority: 0, max_attempts: 4, timeout: None }
+        Terms {
+            pool: "default".to_string(),
+            user: String::new(),
+            priority: 0,
+            max_attempts: 4,
+            timeout: None,
+            retention: Retention::User,
+        }
     }
 }
 

@@ -217,6 +217,7 @@ impl Cluster {
                 priority: option(words, "priority").map_or(0, |n| n.parse().unwrap()),
                 max_attempts: option(words, "max_attempts").map_or(4, |n| n.parse().unwrap()),
                 timeout: option(words, "timeout").map(duration),
+                ..Terms::default()
             },
             light: words.contains(&"light"),
             statement: option(words, "statement").map(Into::into),

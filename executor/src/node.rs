@@ -94,7 +94,7 @@ impl Executor {
         let keys = KeyRing::default();
         let connections = Connections::new(Handle::current(), exchange_pool, keys.clone());
         let blocks = match config.role {
-            Role::Core => Some(BlockStore::open(config.blocks(), Handle::current())?),
+            Role::Core => Some(BlockStore::open(config.blocks(), Handle::current(), keys.clone())?),
             Role::Task => None,
         };
         let leader = Arc::new(Leader::default());

@@ -51,10 +51,10 @@ impl Server {
 
     pub async fn run(self, executor: &Executor, stop: CancellationToken) -> Result<(), ExecutorError> {
         let (store, keys) = (executor.store().clone(), executor.node().keys.clone());
-        let blocks = BlocksService(executor.node().blocks.clone());
+        let blocks = BlocksService { store: executor.node().blocks.clone(), keys: keys.clone() };
         let results = FlightServiceServer::new(ResultService { store: store.clone(), keys: keys.clone() });
         let read = blocks.clone();
-        let router = executor.stores().wfs().map_or_else(Router::new, webhdfs::routes);
+        let router = executor.stores().wfs().map_or_else(Router::new, |wfs| webhdfs::routes(wfs, keys.clone()));
         let router = router
             .route(
                 bulk::FETCH,

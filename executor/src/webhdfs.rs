@@ -1,4 +1,4 @@
-//! WebHDFS, as a DataNode serves it: the bytes of files. The primary sends clients here.
+//! WebHDFS, as a DataNode serves it: the bytes of files. The primary sends clients here, with a ticket in the URL for what they asked for.
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -8,20 +8,23 @@ use axum::routing::any;
 use axum::{Json, Router};
 use futures::TryStreamExt;
 use std::collections::HashMap;
-use windlass_connectors::wfs::hadoop::{Parameters, file_url};
+use windlass_connectors::wfs::hadoop::{Parameters, TICKET, file_url};
 use windlass_connectors::wfs::{self, FileWriter, Wfs, WfsError, WriteOptions};
 use windlass_core::wfs::FsPath;
+use windlass_proto::pass::KeyRing;
+use windlass_proto::ticket::{Access, TicketError};
 use windlass_proto::v1::FileEntry;
 use windlass_proto::v1::file_error::Kind;
 
-pub(crate) fn routes(wfs: Wfs) -> Router {
-    Router::new().route("/webhdfs/v1/{*path}", any(answer)).with_state(wfs)
+pub(crate) fn routes(wfs: Wfs, keys: KeyRing) -> Router {
+    Router::new().route("/webhdfs/v1/{*path}", any(answer)).with_state((wfs, keys))
 }
 
 enum Refusal {
     /// What is wrong with the request.
     Illegal(String),
     Files(WfsError),
+    Ticket(TicketError),
 }
 
 impl From<String> for Refusal {
@@ -36,11 +39,26 @@ impl From<WfsError> for Refusal {
     }
 }
 
+impl From<TicketError> for Refusal {
+    fn from(error: TicketError) -> Self {
+        Refusal::Ticket(error)
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         const ILLEGAL: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "java.lang.IllegalArgumentException");
         let ((status, class), message) = match self {
             Refusal::Illegal(reason) => (ILLEGAL, reason),
+            Refusal::Ticket(error) => {
+                let kind = match error {
+                    TicketError::NoKey => (StatusCode::SERVICE_UNAVAILABLE, "org.apache.hadoop.ipc.RetriableException"),
+                    TicketError::Missing { .. } | TicketError::Wrong { .. } | TicketError::Expired { .. } => {
+                        (StatusCode::FORBIDDEN, "org.apache.hadoop.security.AccessControlException")
+                    }
+                };
+                (kind, error.to_string())
+            }
             Refusal::Files(error) => {
                 let kind = match error.kind() {
                     Some(Kind::NotFound | Kind::IsFolder) => (StatusCode::NOT_FOUND, "java.io.FileNotFoundException"),
@@ -61,7 +79,7 @@ impl IntoResponse for Refusal {
 }
 
 async fn answer(
-    State(wfs): State<Wfs>,
+    State((wfs, keys)): State<(Wfs, KeyRing)>,
     method: Method,
     Path(path): Path<String>,
     Query(parameters): Query<HashMap<String, String>>,
@@ -70,14 +88,34 @@ async fn answer(
     let parameters = Parameters::new(parameters);
     let answered = match FsPath::parse(&path) {
         Err(error) => Err(error.to_string().into()),
-        Ok(path) => match (method.as_str(), parameters.operation().as_str()) {
-            ("GET", "OPEN") => open(&wfs, path.as_str(), &parameters).await,
-            ("PUT", "CREATE") => create(&wfs, &path, &parameters, body).await,
-            ("POST", "APPEND") => append(&wfs, path.as_str(), &parameters, body).await,
-            _ => Err("executors serve OPEN, CREATE and APPEND; ask the primary for anything else".to_string().into()),
-        },
+        Ok(path) => obey(&wfs, &keys, method, &path, &parameters, body).await,
     };
     answered.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn obey(
+    wfs: &Wfs,
+    keys: &KeyRing,
+    method: Method,
+    path: &FsPath,
+    parameters: &Parameters,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let operation = parameters.operation();
+    let access = match (method.as_str(), operation.as_str()) {
+        ("GET", "OPEN") => Access::Read,
+        ("PUT", "CREATE") | ("POST", "APPEND") => Access::Write,
+        _ => {
+            let reason = "executors serve OPEN, CREATE and APPEND; ask the primary for anything else";
+            return Err(reason.to_string().into());
+        }
+    };
+    keys.check_file_ticket(parameters.text(TICKET).unwrap_or_default(), access, path)?;
+    match operation.as_str() {
+        "OPEN" => open(wfs, path.as_str(), parameters).await,
+        "CREATE" => create(wfs, path, parameters, body).await,
+        _ => append(wfs, path.as_str(), parameters, body).await,
+    }
 }
 
 async fn open(wfs: &Wfs, path: &str, parameters: &Parameters) -> Result<Response, Refusal> {

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `GET /healthz` | 200 while the primary serves |
 //! | `GET /api/v1/cluster` | executors, how many are wanted and why, sessions, results, numbers of jobs |
-//! | `GET /api/v1/jobs?limit=N` | newest first |
+//! | `GET /api/v1/jobs?limit=N&all=true` | newest first; with `all` also those of the cluster's own |
 //! | `GET /api/v1/jobs/{id}` | one job with its stages |
 //! | `DELETE /api/v1/jobs/{id}` | cancels it |
 //! | `GET /metrics` | Prometheus text format 0.0.4 |
@@ -25,7 +25,7 @@ use windlass_core::access::Principal;
 use windlass_core::ids::JobId;
 use windlass_scheduler::services::Services;
 use windlass_scheduler::services::cluster::{ExecutorView, Wanted};
-use windlass_scheduler::services::jobs::{JobDetail, JobState, JobView};
+use windlass_scheduler::services::jobs::{JobDetail, JobState, JobView, JobsFilter};
 
 const DEFAULT_JOBS: usize = 100;
 
@@ -57,8 +57,11 @@ fn error(status: StatusCode, kind: &str, message: &str) -> Response {
 }
 
 #[derive(Deserialize)]
-struct Limit {
+struct Listed {
     limit: Option<usize>,
+    /// Also the cluster's own.
+    #[serde(default)]
+    all: bool,
 }
 
 async fn cluster(State(services): State<Services>, Extension(by): Who) -> Json<Value> {
@@ -118,12 +121,14 @@ fn executor(executor: &ExecutorView) -> Value {
 async fn jobs(
     State(services): State<Services>,
     Extension(by): Who,
-    limit: Result<Query<Limit>, QueryRejection>,
+    listed: Result<Query<Listed>, QueryRejection>,
 ) -> Response {
-    let Ok(Query(Limit { limit })) = limit else {
-        return error(StatusCode::BAD_REQUEST, "invalid", "limit is not a number: write ?limit=100");
+    let Ok(Query(Listed { limit, all })) = listed else {
+        let wanted = "limit is not a number, or all neither true nor false: write ?limit=100&all=true";
+        return error(StatusCode::BAD_REQUEST, "invalid", wanted);
     };
-    let jobs: Vec<Value> = services.jobs.list(&by, limit.unwrap_or(DEFAULT_JOBS)).iter().map(summary).collect();
+    let filter = JobsFilter { limit: limit.unwrap_or(DEFAULT_JOBS), internal: all };
+    let jobs: Vec<Value> = services.jobs.list(&by, filter).iter().map(summary).collect();
     Json(json!({ "jobs": jobs })).into_response()
 }
 
@@ -138,8 +143,9 @@ async fn job(State(services): State<Services>, Extension(by): Who, Path(job): Pa
 async fn cancel(State(services): State<Services>, Extension(by): Who, Path(job): Path<String>) -> Response {
     let Ok(id) = job.parse::<JobId>() else { return unknown(&job) };
     match services.jobs.cancel(&by, id).await {
-        Some(state) => Json(json!({ "job": id.to_string(), "state": state.as_str() })).into_response(),
-        None => unknown(&job),
+        Ok(Some(state)) => Json(json!({ "job": id.to_string(), "state": state.as_str() })).into_response(),
+        Ok(None) => unknown(&job),
+        Err(refused) => error(StatusCode::SERVICE_UNAVAILABLE, "not_leading", &refused.to_string()),
     }
 }
 
@@ -165,7 +171,7 @@ fn summary(job: &JobView) -> Value {
         "tasks_running": job.tasks.running,
         "rows": job.rows,
         "bytes": job.bytes,
-        "part_of": job.part_of.map(|program| program.to_string()),
+        "part_of": job.part_of.map(|submission| submission.to_string()),
     })
 }
 
@@ -192,12 +198,12 @@ fn detail(detail: &JobDetail) -> Value {
         .collect();
     let mut job = summary(&detail.job);
     job["stages"] = Value::Array(stages);
-    if let Some(program) = &detail.program {
-        let jobs = program.jobs.iter();
+    if let Some(submission) = &detail.submission {
+        let jobs = submission.jobs.iter();
         let jobs = jobs.map(|(statement, job)| json!({ "statement": statement, "job": job.to_string() }));
-        job["program"] = json!({
-            "statements": program.statements,
-            "statement": program.begun,
+        job["submission"] = json!({
+            "statements": submission.statements,
+            "statement": submission.begun,
             "jobs": jobs.collect::<Vec<_>>(),
         });
     }
@@ -412,8 +418,8 @@ mod tests {
         let names: Vec<&Value> = list["jobs"].as_array().unwrap().iter().map(|job| &job["name"]).collect();
         assert!(names.contains(&&"nightly".into()), "{names:?}");
         let (_, submission) = serving.json("GET", &format!("/api/v1/jobs/{id}")).await;
-        assert_eq!((&submission["user"], &submission["program"]["statements"]), (&"ann".into(), &1.into()));
-        let part = submission["program"]["jobs"][0]["job"].as_str().unwrap();
+        assert_eq!((&submission["user"], &submission["submission"]["statements"]), (&"ann".into(), &1.into()));
+        let part = submission["submission"]["jobs"][0]["job"].as_str().unwrap();
         let (_, job) = serving.json("GET", &format!("/api/v1/jobs/{part}")).await;
         assert_eq!((&job["part_of"], &job["user"]), (&Value::from(id.clone()), &"ann".into()));
         let stages = job["stages"].as_array().unwrap();

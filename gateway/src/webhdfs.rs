@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use windlass_connectors::wfs::hadoop::Parameters;
 use windlass_core::access::Principal;
 use windlass_core::wfs::FsPath;
-use windlass_scheduler::services::files::{EntryKind, EntryView, Files, FilesError};
+use windlass_scheduler::services::files::{Access, EntryKind, EntryView, Files, FilesError};
 
 /// Entries in one page of `LISTSTATUS_BATCH`.
 const PAGE: usize = 1_000;
@@ -242,7 +242,7 @@ impl Asked {
         if offset > size {
             return Err(format!("{path} ends at byte {size}, and byte {offset} was asked for").into());
         }
-        self.redirect(path, parameters, holder).await
+        self.redirect(Access::Read, path, parameters, holder).await
     }
 
     /// Whatever can be known to be wrong is said before the bytes are sent.
@@ -262,19 +262,20 @@ impl Asked {
             Err(FilesError::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        self.redirect(path, parameters, None).await
+        self.redirect(Access::Write, path, parameters, None).await
     }
 
     async fn append(&self, path: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
         match self.files.stat(&self.by, path).await?.is_folder() {
-            false => self.redirect(path, parameters, None).await,
+            false => self.redirect(Access::Write, path, parameters, None).await,
             true => Err(is_a_folder(path)),
         }
     }
 
-    /// To `holder`, or else to any executor.
+    /// To `holder`, or else to any executor, with the ticket that it wants to be shown.
     async fn redirect(
         &self,
+        access: Access,
         path: &FsPath,
         parameters: &Parameters,
         holder: Option<String>,
@@ -289,7 +290,9 @@ impl Asked {
             message,
         };
         let address = address.ok_or_else(|| retriable("no core executor is attached".into()))?;
-        let location = parameters.redirect(&address, path).map_err(retriable)?.to_string();
+        let ticket = self.files.ticket(&self.by, access, path);
+        let location = parameters.redirect(&address, path, &ticket);
+        let location = location.map_err(retriable)?.to_string();
         if parameters.flag("noredirect")? {
             return Ok(Json(json!({ "Location": location })).into_response());
         }

@@ -2,6 +2,8 @@
 
 use crate::v1;
 use crate::v1::file_error::Kind;
+use bytes::Bytes;
+use std::ops::Range;
 use windlass_core::ids::{BlockId, ExecutorId, FileId};
 use windlass_core::wfs::{
     Allocated, Answer, Block, CodedPiece, Coding, Create, CreateMode, Created, Detail, Entry, FsError, FsPath, Holder,
@@ -88,6 +90,27 @@ impl From<Answer> for v1::file_reply::Reply {
             Answer::Done => v1::file_reply::Reply::Done(v1::file_reply::Done {}),
             Answer::Entry(entry) => v1::file_reply::Reply::Entry(entry.into()),
         }
+    }
+}
+
+impl v1::LocatedBlock {
+    /// Numbers of the replicas that it can be read from: its own, or those of all pieces that it can be computed from.
+    pub fn replicas(&self) -> Range<u64> {
+        match &self.coded {
+            None => self.block..self.block.saturating_add(1),
+            Some(coded) => coded.replicas(),
+        }
+    }
+}
+
+impl v1::CodedPiece {
+    /// Numbers of all pieces. Just the piece itself, where the code is one of another release.
+    pub fn replicas(&self) -> Range<u64> {
+        let (first, count) = match Coding::parse(&self.coding) {
+            Some(coding) => (self.first, coding.pieces().into()),
+            None => (self.first.saturating_add(self.piece.into()), 1),
+        };
+        first..first.saturating_add(count)
     }
 }
 
@@ -186,12 +209,12 @@ pub fn policy(name: &str) -> Result<Policy, FsError> {
     })
 }
 
-/// `address`: of an executor; those that are gone are left out.
+/// Without a ticket. `address`: of an executor; those that are gone are left out.
 pub fn located(located: Located, address: &impl Fn(ExecutorId) -> Option<v1::BlockHolder>) -> v1::LocatedBlock {
     let Located { block, offset, holders, coded } = located;
     let holders = holders.into_iter().filter_map(address).collect();
     let coded = coded.map(|piece| coded_piece(piece, address));
-    v1::LocatedBlock { block: block.id.0, bytes: block.bytes, offset, holders, coded }
+    v1::LocatedBlock { block: block.id.0, bytes: block.bytes, offset, holders, coded, ticket: Bytes::new() }
 }
 
 pub fn coded_piece(piece: CodedPiece, address: &impl Fn(ExecutorId) -> Option<v1::BlockHolder>) -> v1::CodedPiece {
@@ -209,10 +232,11 @@ pub fn quota(request: &v1::SetQuotaRequest) -> Quota {
     Quota { files: request.files, bytes: request.bytes }
 }
 
-/// `address`: of an executor; those that are gone are left out.
+/// Without a ticket. `address`: of an executor; those that are gone are left out.
 pub fn allocated(allocated: Allocated, holder: impl Fn(ExecutorId) -> Option<v1::BlockHolder>) -> v1::AddBlockReply {
     let Allocated { block, targets } = allocated;
-    v1::AddBlockReply { block: block.0, targets: targets.into_iter().filter_map(holder).collect() }
+    let targets = targets.into_iter().filter_map(holder).collect();
+    v1::AddBlockReply { block: block.0, targets, ticket: Bytes::new() }
 }
 
 /// The replicas that a report names.

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | words | `address`, `version`, `errors` |
 //! | messages | `convert`, `files`, `leaves` |
-//! | connections | `pass`, `door`, `bulk` |
+//! | connections | `pass`, `ticket`, `door`, `bulk` |
 
 pub mod address;
 pub mod bulk;
@@ -16,6 +16,7 @@ pub mod errors;
 pub mod files;
 pub mod leaves;
 pub mod pass;
+pub mod ticket;
 pub mod version;
 
 pub use convert::WireError;

@@ -1,4 +1,5 @@
-//! Passes: an executor gives map outputs and results to whoever shows a pass for their job.
+//! Passes: an executor gives map outputs and results to whoever shows a pass for their job. What is done to blocks takes a ticket
+//! ([`crate::ticket`]).
 //!
 //! A pass is signed with the key of the cluster, a secret in the metadata store that executors are told when they join. Primaries sign passes
 //! for clients, executors and primaries sign one for each request that they make to executors. Job ids can be counted; passes cannot be made up.
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
@@ -19,9 +21,9 @@ use windlass_core::ids::{AttemptId, JobId};
 /// Says what is signed, so that no signature is taken for one of something else.
 const CONTEXT: &[u8] = b"windlass pass: outputs of a job";
 /// A request that an executor or a primary makes has this much time to arrive. Clocks of machines may differ by less.
-const REQUEST: Duration = Duration::from_secs(3_600);
+pub(crate) const REQUEST: Duration = Duration::from_secs(3_600);
 
-/// The key of a cluster: what its processes sign passes with.
+/// The key of a cluster: what its processes sign passes and tickets with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ClusterKey([u8; 32]);
 
@@ -41,10 +43,26 @@ impl ClusterKey {
         &self.0
     }
 
+    /// Signs bytes as something that `context` names. No context may be the beginning of another one.
+    pub(crate) fn mac_of(&self, context: &[u8], signed: &[u8]) -> blake3::Hash {
+        blake3::Hasher::new_keyed(&self.0).update(context).update(signed).finalize()
+    }
+
     fn mac(&self, job: u64, principal: &str, expires_ms: u64) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(CONTEXT).update(&job.to_le_bytes()).update(&expires_ms.to_le_bytes());
         hasher.update(principal.as_bytes()).finalize()
+    }
+}
+
+/// Keys are not shown.
+impl fmt::Debug for v1::Welcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let v1::Welcome { executor, heartbeat_ms, .. } = self;
+        f.debug_struct("Welcome")
+            .field("executor", executor)
+            .field("heartbeat_ms", heartbeat_ms)
+            .finish_non_exhaustive()
     }
 }
 
@@ -59,6 +77,8 @@ impl fmt::Debug for ClusterKey {
 #[derive(Clone, Debug, Default)]
 pub struct KeyRing {
     key: Arc<RwLock<Option<ClusterKey>>>,
+    /// Milliseconds by which its clock is ahead.
+    ahead_ms: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -100,10 +120,20 @@ impl KeyRing {
         *self.key.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Moves its clock, and that of its clones, ahead: for tests of what happens when time is over.
+    pub fn jump(&self, by: Duration) {
+        self.ahead_ms.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub(crate) fn now_ms(&self) -> u64 {
+        now_ms() + self.ahead_ms.load(Ordering::Relaxed)
+    }
+
     /// Signs a pass for the outputs of `job`. Empty: there is no key yet.
     pub fn sign(&self, job: JobId, principal: &Principal, valid: Duration) -> Bytes {
         let Some(key) = self.key() else { return Bytes::new() };
-        let (principal, expires_ms) = (principal.name().to_string(), now_ms() + valid.as_millis() as u64);
+        let (principal, expires_ms) = (principal.name().to_string(), self.now_ms() + valid.as_millis() as u64);
         let mac = key.mac(job.0, &principal, expires_ms);
         v1::Pass { job: job.0, principal, expires_ms, mac: mac.as_bytes().to_vec().into() }.encode_to_vec().into()
     }
@@ -118,7 +148,7 @@ impl KeyRing {
     /// # Errors
     /// It is missing, not signed with the key, of another job, or its time is over.
     pub fn check(&self, pass: &[u8], job: JobId) -> Result<Principal, PassError> {
-        self.check_at(pass, job, now_ms())
+        self.check_at(pass, job, self.now_ms())
     }
 
     /// As [`KeyRing::check`], of all jobs that `outputs` are of: a pass names one.
@@ -187,6 +217,10 @@ mod tests {
         for (changed, job) in [(later, JOB), (another, JOB), (of_another_job, JobId(8)), (short, JOB)] {
             assert_eq!(ring.check(&changed.encode_to_vec(), job), Err(PassError::Wrong(job)));
         }
-        assert!(!format!("{ring:?}").contains('1'), "keys are not shown");
+        let welcome = v1::Welcome { key: Bytes::from_static(&[201; 32]), ..v1::Welcome::default() };
+        let message = v1::PrimaryMessage { message: Some(v1::primary_message::Message::Welcome(welcome)) };
+        for shown in [format!("{ring:?}"), format!("{message:?}"), format!("{message:#?}")] {
+            assert!(!shown.contains("201") && !shown.contains("\\xc9") && !shown.contains('1'), "{shown}");
+        }
     }
 }

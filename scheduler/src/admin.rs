@@ -2,7 +2,7 @@
 
 use crate::services::Services;
 use crate::services::cluster::{ClusterView, DrainError, ExecutorView};
-use crate::services::jobs::{JobDetail, JobState, JobView, Jobs, ProgramView, ProgressView, StageView};
+use crate::services::jobs::{JobDetail, JobState, JobView, Jobs, JobsFilter, ProgressView, StageView, SubmissionView};
 use crate::services::submissions::{Script, Submissions};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -53,27 +53,28 @@ impl Admin for AdminService {
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
         let by = principal_of(&request);
-        let limit = match request.into_inner().limit {
+        let v1::ListJobsRequest { limit, internal } = request.into_inner();
+        let limit = match limit {
             0 => DEFAULT_JOBS,
             limit => limit as usize,
         };
-        let jobs = self.jobs.list(&by, limit).into_iter().map(summary).collect();
+        let jobs = self.jobs.list(&by, JobsFilter { limit, internal }).into_iter().map(summary).collect();
         Ok(Response::new(v1::ListJobsResponse { jobs }))
     }
 
     async fn show_job(&self, request: Request<v1::JobRequest>) -> Result<Response<v1::JobDetail>, Status> {
         let (by, id) = (principal_of(&request), job_id(request.get_ref())?);
-        let JobDetail { job, stages, program: of } = self.jobs.show(&by, id).ok_or_else(|| unknown(id))?;
+        let JobDetail { job, stages, submission: of } = self.jobs.show(&by, id).ok_or_else(|| unknown(id))?;
         Ok(Response::new(v1::JobDetail {
             summary: Some(summary(job)),
             stages: stages.into_iter().map(stage_detail).collect(),
-            program: of.map(program),
+            submission: of.map(submission),
         }))
     }
 
     async fn cancel_job(&self, request: Request<v1::JobRequest>) -> Result<Response<v1::CancelJobResponse>, Status> {
         let (by, id) = (principal_of(&request), job_id(request.get_ref())?);
-        let state = self.jobs.cancel(&by, id).await.ok_or_else(|| unknown(id))?;
+        let state = self.jobs.cancel(&by, id).await?.ok_or_else(|| unknown(id))?;
         Ok(Response::new(v1::CancelJobResponse { state: state.as_str().into() }))
     }
 
@@ -165,16 +166,16 @@ fn summary(job: JobView) -> v1::JobSummary {
         tasks_done: job.tasks.done,
         rows: job.rows,
         bytes: job.bytes,
-        part_of: job.part_of.map(|program| program.to_string()).unwrap_or_default(),
+        part_of: job.part_of.map(|submission| submission.to_string()).unwrap_or_default(),
     }
 }
 
-fn program(program: ProgramView) -> v1::Program {
-    let jobs = program.jobs.into_iter();
-    v1::Program {
-        statements: program.statements,
-        statement: program.begun,
-        jobs: jobs.map(|(statement, job)| v1::ProgramJob { statement, job: job.to_string() }).collect(),
+fn submission(submission: SubmissionView) -> v1::Submission {
+    let jobs = submission.jobs.into_iter();
+    v1::Submission {
+        statements: submission.statements,
+        statement: submission.begun,
+        jobs: jobs.map(|(statement, job)| v1::SubmissionJob { statement, job: job.to_string() }).collect(),
     }
 }
 

@@ -2,10 +2,12 @@
 //! where the part is that it belongs to, and is shown here.
 
 use crate::driver::DriverConfig;
+use crate::files::Tickets;
 use crate::meta::EtcdConfig;
 use crate::primary::PrimaryConfig;
 use crate::primary::cluster::{ClusterConfig, RestConfig};
 use crate::services::HttpFaces;
+use crate::services::submissions::SubmissionsConfig;
 use crate::statements::StatementConfig;
 use crate::statements::sessions::SessionConfig;
 use serde::{Deserialize, Serialize};
@@ -91,6 +93,10 @@ section! {
         queued_jobs: Count = count(DriverConfig::default().scheduler.max_queued_jobs.unwrap_or(usize::MAX));
         /// The same for the jobs of one user.
         queued_jobs_per_user: Count = Count(1_000);
+        /// Submissions that have not ended. More are refused.
+        submissions: Count = count(SubmissionsConfig::default().max);
+        /// The same for the submissions of one user.
+        submissions_per_user: Count = count(SubmissionsConfig::default().max_per_user);
         /// A statement whose job takes longer fails, whatever its session asks for. "0s": no limit.
         statement_timeout: Span = Span(SchedulerConfig::default().max_job_time.unwrap_or_default());
         /// Fair pools: slots by weight among those that have work, after a minimum share of slots. Inside a pool jobs share its slots in
@@ -137,6 +143,9 @@ section! {
         repair_after: Span = Span(WfsConfig::default().repair_after);
         /// Copies at a time to one executor, and from one.
         copies: Count = Count(WfsConfig::default().copies);
+        /// How long what the primary gives a client for blocks is good at executors. Whoever reads or writes for longer gets another one. More
+        /// than the clocks of machines differ.
+        ticket: Span = Span(Tickets::VALID);
         /// How long the replicas of a removed file stay for those who are reading it.
         grace: Span = Span(WfsConfig::default().grace);
         /// How long what is moved to the trash can be had back.
@@ -255,6 +264,7 @@ impl Primary {
             });
         }
         cluster.files = files.settings(seed);
+        cluster.ticket = files.ticket.duration();
         cluster.advertise = Some(self.advertise.clone()).filter(|host| !host.is_empty());
         Ok(cluster)
     }
@@ -280,6 +290,8 @@ impl Primary {
         cluster.warehouse = Some(self.warehouse.clone()).filter(|folder| !folder.is_empty());
         cluster.sessions.idle = self.session_timeout.duration();
         cluster.sessions.options = query.session_options();
+        cluster.submissions =
+            SubmissionsConfig { max: self.submissions.0 as usize, max_per_user: self.submissions_per_user.0 as usize };
         cluster.statements = StatementConfig {
             max_statement_bytes: self.statement_limit.bytes() as usize,
             limits: Limits { depth, size: self.size_limit.0 as usize },

@@ -1,7 +1,7 @@
 //! What went wrong with a statement, for whoever wrote it: one message that says what, where and how to mend it, and one kind that
 //! every face (gRPC, REST) maps to its own codes.
 
-use crate::meta::MetaError;
+use crate::meta::{MetaError, SealError};
 use crate::nearest::nearest;
 use datafusion::common::{Column, DataFusionError, SchemaError};
 use datafusion::execution::SessionState;
@@ -139,6 +139,15 @@ impl From<MetaError> for QueryError {
             MetaError::Unknown { .. } => QueryError::OutcomeUnknown(error.to_string()),
             MetaError::NotLeading { .. } => QueryError::NotLeading(error.to_string()),
             MetaError::Store { .. } | MetaError::Corrupt { .. } => QueryError::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<SealError> for QueryError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::NoKey => QueryError::Unsupported(error.to_string()),
+            other => QueryError::Internal(other.to_string()),
         }
     }
 }

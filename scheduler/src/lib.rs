@@ -4,13 +4,14 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | what lasts | `nearest`, `meta`, `errors` |
+//! | what lasts | `clock`, `nearest`, `meta`, `errors` |
 //! | machines with a shell | `files`, `driver` |
 //! | what users ask for | `statements`, `services` |
 //! | faces | `flight`, `admin` |
 //! | processes | `primary`, `config` |
 
 pub mod admin;
+pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod errors;

@@ -7,6 +7,7 @@ mod last;
 mod model;
 pub(crate) mod shell;
 mod text;
+mod tickets;
 mod twice;
 
 use crate::cluster::Processes;

@@ -68,6 +68,30 @@ fn what_is_below_knows_nothing_of_what_is_above() {
     none_names(&["scheduler/src/statements"], &["crate::flight", "crate::services", "crate::primary"]);
 }
 
+/// A key of the metadata store is built and read by the file of its prefix alone.
+#[test]
+fn each_prefix_of_the_metadata_store_has_one_file() {
+    let keys = sources("scheduler/src/meta/keys");
+    let prefixes: Vec<&str> = keys
+        .iter()
+        .flat_map(|(_, code)| code.lines())
+        .filter_map(|line| line.strip_prefix("const ")?.split_once(": &str = \"")?.1.strip_suffix("\";"))
+        .filter(|text| text.contains('/') && !text.starts_with('/'))
+        .collect();
+    assert!(prefixes.len() >= 18, "{prefixes:?}");
+    for (file, code) in sources("scheduler/src").iter().filter(|(file, _)| !file.iter().any(|part| part == "keys")) {
+        for prefix in &prefixes {
+            let root = prefix.split('/').next().unwrap_or_default();
+            assert!(!code.contains(&format!("\"{root}/")), "{} names keys under {root}/", file.display());
+        }
+    }
+    // Nor does a file name the prefix of another.
+    let mut all = prefixes.clone();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), prefixes.len(), "a prefix has two files: {prefixes:?}");
+}
+
 const CRATES: [&str; 8] = ["core", "engine", "connectors", "proto", "executor", "scheduler", "gateway", "client"];
 
 /// The modules of each crate import from those that its `lib.rs` lists before them.
@@ -103,7 +127,8 @@ impl Modules {
         let declared = code.split("\nmod ").skip(1).filter_map(|rest| rest.lines().next()?.strip_suffix(';'));
         let mut declared: Vec<String> = declared.map(String::from).collect();
         let mut listed = lowest_first.clone();
-        (declared.sort(), listed.sort());
+        declared.sort();
+        listed.sort();
         assert_eq!(listed, declared, "{name}/src/lib.rs lists all of its modules, and each of them once");
         let mut given_out = BTreeMap::new();
         for statement in code.split("pub use ").skip(1).filter_map(|rest| rest.split(';').next()) {
@@ -176,4 +201,28 @@ fn from_root(code: &str, depth: usize) -> Vec<String> {
         }
     }
     names
+}
+
+/// A task belongs to a set or a tracker, or to an owner that waits for it and whose end is its end.
+#[test]
+fn no_task_is_without_an_owner() {
+    const ALL: [&str; 8] = ["core", "engine", "connectors", "proto", "scheduler", "gateway", "executor", "client"];
+    for (file, code) in ALL.iter().flat_map(|of| sources(&format!("{of}/src"))) {
+        // However it is broken into lines.
+        let code: String = code.split_whitespace().collect();
+        let owned = code.replace("AbortOnDropHandle::new(tokio::spawn(", "");
+        for spawn in ["tokio::spawn(", "task::spawn(", "Handle::current().spawn(", "spawn_local("] {
+            assert!(!owned.contains(spawn), "{} has a bare {spawn}...)", file.display());
+        }
+    }
+}
+
+/// Time and names come in from where the primary is put together.
+#[test]
+fn clocks_and_names_are_handed_down() {
+    for (file, code) in sources("scheduler/src").iter().filter(|(file, _)| !file.ends_with("scheduler/src/clock.rs")) {
+        for source in ["SystemTime::now", "Uuid::new_v4", "Utc::now", "wall_ms() -> u64"] {
+            assert!(!code.contains(source), "{} has a {source} of its own", file.display());
+        }
+    }
 }

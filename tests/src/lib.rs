@@ -21,6 +21,7 @@ pub mod connector;
 pub mod deep;
 pub mod demo;
 pub mod queries;
+pub mod skipped;
 pub mod slt;
 pub mod tpc;
 

@@ -113,7 +113,7 @@ mod embedded {
     async fn deep() {
         // It takes minutes.
         if !crate::oracle::whole() {
-            return;
+            return crate::skipped::skipped("it takes minutes: make oracles");
         }
         for small in [Small::InOnePlace, Small::InStages] {
             deep::run(Windlass::embedded(small).await.as_ref()).await;
@@ -167,7 +167,7 @@ mod processes {
     async fn deep() {
         // It takes minutes.
         if !crate::oracle::whole() {
-            return;
+            return crate::skipped::skipped("it takes minutes: make oracles");
         }
         let cluster = Processes::start();
         for small in [Small::InOnePlace, Small::InStages] {

@@ -7,7 +7,7 @@ use super::script::{self, Source};
 use super::stages::{self, aligned, one_line};
 use super::{Failure, Outcome, sql};
 use crate::config::units::{ByteSize, Span};
-use crate::jobs::{Job, JobDetail, JobId, JobState, Program};
+use crate::jobs::{Job, JobDetail, JobId, JobState, Submission};
 use crate::params::Params;
 use crate::{Client, Session};
 use serde::Serialize;
@@ -39,9 +39,9 @@ pub async fn run(command: Jobs) -> Outcome {
     };
     let session = Client::connect_with_token(&url, command.token).await?;
     let json = command.json;
-    match command.command.unwrap_or(JobsCommand::List { limit: 20 }) {
-        JobsCommand::List { limit } => {
-            let jobs = session.jobs(limit).await?;
+    match command.command.unwrap_or(JobsCommand::List { limit: 20, all: false }) {
+        JobsCommand::List { limit, all } => {
+            let jobs = if all { session.all_jobs(limit).await? } else { session.jobs(limit).await? };
             if json { print_json(&jobs) } else { super::print(&list(&jobs)) }
         }
         JobsCommand::Show { job, plan } => {
@@ -50,7 +50,7 @@ pub async fn run(command: Jobs) -> Outcome {
                 return print_json(&detail);
             }
             super::print(&show(&detail, plan))?;
-            for part in detail.program.iter().flat_map(|program| &program.jobs) {
+            for part in detail.submission.iter().flat_map(|submission| &submission.jobs) {
                 // Nothing to show of one that ended long ago.
                 if let Ok(detail) = session.job(part.job).await {
                     super::print(&format!("\nstatement {}\n{}", part.statement, show(&detail, plan)))?;
@@ -129,9 +129,9 @@ fn list(jobs: &[Job]) -> String {
 
 fn show(detail: &JobDetail, plan: bool) -> String {
     let job = &detail.summary;
-    let mut out = match &detail.program {
+    let mut out = match &detail.submission {
         None => stages::table(detail),
-        Some(Program { statements, statement, .. }) => {
+        Some(Submission { statements, statement, .. }) => {
             format!("{} {}: statement {statement} of {statements}\n", job.job, job.state)
         }
     };

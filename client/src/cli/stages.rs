@@ -117,7 +117,7 @@ mod tests {
                 stage(0, vec![], "ExchangeWriteExec: hash\n  AggregateExec: mode=Partial\n    DataSourceExec: x"),
                 stage(1, vec![0], "AggregateExec: mode=Final\n  ExchangeReadExec: 0"),
             ],
-            program: None,
+            submission: None,
         };
         assert_eq!(
             table(&job),

@@ -324,9 +324,9 @@ impl Backend for Remote {
         self.ask(Again::Never, message, "submitting the job", ClientError::from_status, send).await?.job.parse()
     }
 
-    async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
+    async fn jobs(&self, limit: u32, internal: bool) -> Result<Vec<Job>> {
         let send = |mut admin: AdminClient<_>, request| async move { admin.list_jobs(request).await };
-        let message = ListJobsRequest { limit };
+        let message = ListJobsRequest { limit, internal };
         let answer = self.ask(Again::Harmless, message, "listing jobs", ClientError::from_status, send).await?;
         answer.jobs.into_iter().map(Job::try_from).collect()
     }

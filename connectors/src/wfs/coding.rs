@@ -70,13 +70,14 @@ pub struct Unread {
     pub status: Status,
 }
 
-/// A range of a piece, computed from pieces that other executors have. `failed`: gets what could not be read.
+/// A range of a piece, computed from pieces that other executors have. `ticket`: to read all of them; `failed`: gets what could not be read.
 ///
 /// # Errors
 /// Fewer pieces than it takes can be read.
 pub async fn read_rebuilt(
     nodes: &Nodes<'_>,
     coded: &v1::CodedPiece,
+    ticket: &Bytes,
     range: Range<u64>,
     failed: &mut Vec<Unread>,
 ) -> Result<Bytes, Status> {
@@ -90,7 +91,7 @@ pub async fn read_rebuilt(
         let (replica, executor) = (coded.first + u64::from(holder.piece), holder.executor);
         let (piece, node) = (holder.piece as u8, nodes(holder));
         async move {
-            let bytes = async { read_all(&*node?, replica, start..end).await };
+            let bytes = async { read_all(&*node?, replica, start..end, ticket).await };
             (piece, bytes.await.map_err(|status| Unread { executor, replica, status }))
         }
     };
@@ -121,25 +122,25 @@ pub async fn read_rebuilt(
     Ok(bytes.slice((range.start - start) as usize..(range.end - start) as usize))
 }
 
-/// A range of a block or of a piece, from whoever has it, or computed from other pieces.
+/// A range of a block or of a piece, from whoever has it, or computed from other pieces. The part has the ticket for it.
 pub async fn read_extent(nodes: &Nodes<'_>, part: &v1::LocatedBlock, range: Range<u64>) -> Result<Bytes, Status> {
     let mut said = Status::unavailable("no executor has it");
     for holder in &part.holders {
-        let read = async { read_all(&*nodes(holder)?, part.block, range.clone()).await };
+        let read = async { read_all(&*nodes(holder)?, part.block, range.clone(), &part.ticket).await };
         match read.await {
             Ok(bytes) => return Ok(bytes),
             Err(status) => said = status,
         }
     }
     match &part.coded {
-        Some(coded) => read_rebuilt(nodes, coded, range, &mut Vec::new()).await,
+        Some(coded) => read_rebuilt(nodes, coded, &part.ticket, range, &mut Vec::new()).await,
         None => Err(said),
     }
 }
 
-async fn read_all(node: &dyn BlockNode, replica: u64, range: Range<u64>) -> Result<Bytes, Status> {
+async fn read_all(node: &dyn BlockNode, replica: u64, range: Range<u64>, ticket: &Bytes) -> Result<Bytes, Status> {
     let wanted = (range.end - range.start) as usize;
-    let mut parts: Vec<Bytes> = node.read(replica, range).try_collect().await?;
+    let mut parts: Vec<Bytes> = node.read(replica, range, ticket).try_collect().await?;
     let bytes = match parts.len() {
         1 => parts.swap_remove(0),
         _ => {

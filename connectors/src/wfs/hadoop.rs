@@ -10,6 +10,9 @@ use windlass_core::wfs::FsPath;
 /// Where the service lies on a server.
 pub const PREFIX: [&str; 2] = ["webhdfs", "v1"];
 
+/// The parameter with what an executor wants to be shown ([`windlass_proto::ticket`]).
+pub const TICKET: &str = "ticket";
+
 /// Parameters of a request. Their names have no case, as in HDFS.
 #[derive(Clone, Debug)]
 pub struct Parameters(BTreeMap<String, String>);
@@ -77,14 +80,15 @@ impl Parameters {
         }
     }
 
-    /// Where another server answers the same request.
+    /// Where another server answers the same request, if it is shown this ticket.
     ///
     /// # Errors
     /// The address is none.
-    pub fn redirect(&self, address: &str, path: &FsPath) -> Result<Url, String> {
+    pub fn redirect(&self, address: &str, path: &FsPath, ticket: &str) -> Result<Url, String> {
         let mut url = Url::parse(&format!("http://{address}")).map_err(|error| format!("{address}: {error}"))?;
         extend(&mut url, PREFIX.into_iter().chain(path.names()))?;
-        url.query_pairs_mut().extend_pairs(self.0.iter().filter(|(name, _)| *name != "noredirect"));
+        let is_handed_on = |(name, _): &(&String, &String)| *name != "noredirect" && *name != TICKET;
+        url.query_pairs_mut().extend_pairs(self.0.iter().filter(is_handed_on)).append_pair(TICKET, ticket);
         Ok(url)
     }
 }
@@ -117,12 +121,14 @@ mod tests {
 
     #[test]
     fn a_name_is_the_same_at_both_ends_of_a_redirect() {
-        let asked = parameters(&[("op", "CREATE"), ("noredirect", "true"), ("user.name", "a b&c%41")]);
+        let asked = parameters(&[("op", "CREATE"), ("noredirect", "true"), ("user.name", "a b&c%41"), ("Ticket", "x")]);
         for name in ["a%41", "a%2541", "%", "a b+c", "ü#?;=&", "a\\b", "..."] {
             let path = FsPath::parse(&format!("/d/{name}")).unwrap();
-            let url = asked.redirect("host:1", &path).unwrap();
+            let url = asked.redirect("host:1", &path, "signed").unwrap();
             assert_eq!(url.query_pairs().collect::<BTreeMap<_, _>>()["user.name"], "a b&c%41");
             assert!(!url.as_str().contains("noredirect"), "{url}");
+            assert_eq!(url.query_pairs().filter(|(name, _)| name == TICKET).count(), 1, "{url}");
+            assert_eq!(url.query_pairs().collect::<BTreeMap<_, _>>()[TICKET], "signed");
             let last = url.path_segments().unwrap().next_back().unwrap();
             let decoded = percent_decoded(last);
             assert_eq!(decoded, name, "{url}");

@@ -182,6 +182,14 @@ impl Wfs {
         }
     }
 
+    /// Says that a writer lives. Returns a ticket for the block that it writes.
+    pub async fn renew(&self, request: v1::WriterRequest) -> Result<v1::RenewReply, WfsError> {
+        match self.ask(Ask::Renew(request)).await? {
+            Reply::Renew(renewed) => Ok(renewed),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     pub async fn health(&self, path: &str, limit: u32) -> Result<v1::HealthReply, WfsError> {
         match self.ask(Ask::Health(v1::HealthRequest { path: path.into(), limit })).await? {
             Reply::Health(health) => Ok(health),

@@ -28,16 +28,16 @@ const MAX_PIECE_BYTES: usize = 8 << 20;
 /// Executors whose connections are kept.
 const MAX_PEERS: usize = 1_024;
 
-/// The replicas of one executor.
+/// The replicas of one executor. Another process wants a ticket to be shown ([`windlass_proto::ticket`]), or says PERMISSION_DENIED.
 #[async_trait]
 pub trait BlockNode: Send + Sync + fmt::Debug {
     /// Writes a block here and on the executors that the header names, as the Blocks service says.
     fn write(&self, pieces: mpsc::Receiver<v1::BlockPiece>) -> BoxStream<'static, Result<v1::WriteProgress, Status>>;
 
-    async fn seal(&self, block: u64, bytes: u64) -> Result<(), Status>;
+    async fn seal(&self, block: u64, bytes: u64, ticket: &Bytes) -> Result<(), Status>;
 
     /// Just these bytes of the block, verified.
-    fn read(&self, block: u64, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Status>>;
+    fn read(&self, block: u64, range: Range<u64>, ticket: &Bytes) -> BoxStream<'static, Result<Bytes, Status>>;
 }
 
 /// Connections to executors, one for each address.
@@ -92,13 +92,13 @@ impl BlockNode for Peer {
         called.into_stream().try_flatten().boxed()
     }
 
-    async fn seal(&self, block: u64, bytes: u64) -> Result<(), Status> {
-        self.client.clone().seal(v1::SealRequest { block, bytes }).await.map(drop)
+    async fn seal(&self, block: u64, bytes: u64, ticket: &Bytes) -> Result<(), Status> {
+        self.client.clone().seal(v1::SealRequest { block, bytes, ticket: ticket.clone() }).await.map(drop)
     }
 
-    fn read(&self, block: u64, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Status>> {
+    fn read(&self, block: u64, range: Range<u64>, ticket: &Bytes) -> BoxStream<'static, Result<Bytes, Status>> {
         let channel = self.channel.clone();
-        let request = v1::ReadBlockRequest { block, start: range.start, end: range.end };
+        let request = v1::ReadBlockRequest { block, start: range.start, end: range.end, ticket: ticket.clone() };
         let called = async move { bulk::call(channel, bulk::READ_BLOCK, request, MAX_PIECE_BYTES).await };
         let pieces = stream::once(called).map_ok(Messages::into_stream).try_flatten();
         let mut at = range.start;

@@ -115,14 +115,19 @@ impl Reader {
         }
     }
 
-    /// All replicas were tried: others may have been made, executors may come back, and what lies in another way is found there.
+    /// All replicas were tried: others may have been made, executors may come back, and what lies in another way is found there. The time
+    /// of tickets may be over, and there are others.
     async fn look_again(&mut self, stuck: Stuck) -> Result<(), WfsError> {
+        // With where it lies come new tickets: there is nothing to wait for.
+        let is_overdue = stuck.is_refused && self.stuck.is_none();
         let since = *self.stuck.get_or_insert_with(Instant::now);
         let patience = if stuck.is_hopeless { PAUSE * 8 } else { PATIENCE };
         if since.elapsed() >= patience {
             return Err(self.unreadable(stuck.reason));
         }
-        tokio::time::sleep(PAUSE).await;
+        if !is_overdue {
+            tokio::time::sleep(PAUSE).await;
+        }
         // That of the same id, also when another one has taken its place meanwhile.
         match self.wfs.locate_version(&self.path, Some(self.file), self.at..self.end).await {
             Ok(located) if located.entry.as_ref().is_some_and(|entry| entry.id == self.file) => {
@@ -148,6 +153,8 @@ struct Stuck {
     reason: String,
     /// What every replica says that it has not, no waiting brings back; what is away may return.
     is_hopeless: bool,
+    /// An executor did not take the ticket.
+    is_refused: bool,
 }
 
 /// Reads a block, or a piece of one that is cut up.
@@ -206,10 +213,10 @@ impl PartReader {
                         item = raced.next() => (other, raced, item),
                     },
                     None => {
-                        let (coded, window) = (self.part.coded.clone(), self.window());
+                        let (part, window) = (self.part.clone(), self.window());
                         let raced = tokio::select! {
                             item = stream.next() => Some(item),
-                            Some(bytes) = rebuilt(wfs, coded, window) => {
+                            Some(bytes) = rebuilt(wfs, part, window) => {
                                 // It is not waited for again.
                                 self.failed.push((executor, u64::MAX, Status::deadline_exceeded("it is slow")));
                                 return Ok(Some(self.take(bytes)));
@@ -252,7 +259,7 @@ impl PartReader {
         };
         let holder = fresh.or_else(|| self.part.holders.iter().find(again))?;
         match wfs.node(holder) {
-            Ok(node) => Some((holder.executor, node.read(self.part.block, self.at..self.to))),
+            Ok(node) => Some((holder.executor, node.read(self.part.block, self.at..self.to, &self.part.ticket))),
             Err(status) => {
                 let executor = holder.executor;
                 self.failed.push((executor, u64::MAX, status));
@@ -266,7 +273,10 @@ impl PartReader {
         let mut unread = Vec::new();
         let computed = match &self.part.coded {
             None => None,
-            Some(coded) => Some(read_rebuilt(&|holder| wfs.node(holder), coded, self.window(), &mut unread).await),
+            Some(coded) => {
+                let (nodes, ticket) = (|holder: &v1::BlockHolder| wfs.node(holder), &self.part.ticket);
+                Some(read_rebuilt(&nodes, coded, ticket, self.window(), &mut unread).await)
+            }
         };
         for Unread { executor, replica, status } in unread {
             self.fail(wfs, replica, executor, status).await;
@@ -299,6 +309,7 @@ impl PartReader {
 
     fn stuck(&self, computing: Option<Status>) -> Stuck {
         let is_hopeless = !self.failed.is_empty() && self.failed.iter().all(|(_, _, status)| !is_away(status));
+        let is_refused = self.failed.iter().any(|(_, _, status)| status.code() == Code::PermissionDenied);
         let said = self.failed.iter().map(|(executor, _, status)| format!("executor-{executor}: {}", status.message()));
         let computing = computing.iter().map(|status| status.message().to_string());
         let said: Vec<String> = said.chain(computing).collect();
@@ -306,11 +317,11 @@ impl PartReader {
             true => format!("no executor that is attached has a replica of block {}", self.part.block),
             false => format!("no replica of block {} can be read ({})", self.part.block, said.join("; ")),
         };
-        Stuck { reason, is_hopeless }
+        Stuck { reason, is_hopeless, is_refused }
     }
 }
 
 /// What a slow replica has, from others. Who of them cannot be read is not told on.
-async fn rebuilt(wfs: &Wfs, coded: Option<v1::CodedPiece>, window: Range<u64>) -> Option<Bytes> {
-    read_rebuilt(&|holder| wfs.node(holder), &coded?, window, &mut Vec::new()).await.ok()
+async fn rebuilt(wfs: &Wfs, part: v1::LocatedBlock, window: Range<u64>) -> Option<Bytes> {
+    read_rebuilt(&|holder| wfs.node(holder), &part.coded?, &part.ticket, window, &mut Vec::new()).await.ok()
 }

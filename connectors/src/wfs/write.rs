@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tonic::Status;
+use tonic::{Code, Status};
 use windlass_engine::checksum::crc32c;
 use windlass_proto::v1;
 use windlass_proto::v1::block_piece::{Piece, WriteEnd};
@@ -88,6 +88,8 @@ pub struct FileWriter {
 #[derive(Debug)]
 struct OpenBlock {
     block: u64,
+    /// To write it.
+    ticket: Bytes,
     chain: Vec<v1::BlockHolder>,
     pieces: mpsc::Sender<v1::BlockPiece>,
     state: watch::Receiver<Progress>,
@@ -128,7 +130,7 @@ impl FileWriter {
             async move {
                 loop {
                     tokio::time::sleep(RENEW_EVERY).await;
-                    if let Err(error) = of_renewal.act(Ask::Renew(renew.clone())).await {
+                    if let Err(error) = of_renewal.renew(renew.clone()).await {
                         tracing::debug!(file, %error, "the lease of a file could not be renewed");
                     }
                 }
@@ -235,15 +237,16 @@ impl FileWriter {
             return Err(self.unwritable("the executors that were to hold it are gone".into()));
         };
         let (pieces, incoming) = mpsc::channel(4);
-        let header = v1::WriteHeader { block: added.block, rest: chain[1..].to_vec() };
+        let (block, ticket) = (added.block, added.ticket);
+        let header = v1::WriteHeader { block, rest: chain[1..].to_vec(), ticket: ticket.clone() };
         // There is room for it.
         let _ = pieces.send(v1::BlockPiece { piece: Some(Piece::Header(header)) }).await;
         let node = self.wfs.node(first);
         let (report, state) = watch::channel(Progress::default());
         let mut task = JoinSet::new();
         task.spawn_on(follow(node, incoming, report), self.wfs.io());
-        self.open =
-            Some(OpenBlock { block: added.block, chain, pieces, state, sent: 0, kept: VecDeque::new(), _task: task });
+        let kept = VecDeque::new();
+        self.open = Some(OpenBlock { block, ticket, chain, pieces, state, sent: 0, kept, _task: task });
         Ok(())
     }
 
@@ -283,7 +286,7 @@ impl FileWriter {
     /// A link of the chain failed: the others close the block where all of them have it.
     async fn recover(&mut self) -> Result<(), WfsError> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        let OpenBlock { block, chain, pieces, state, kept, _task, .. } = open;
+        let OpenBlock { block, ticket, chain, pieces, state, kept, _task, .. } = open;
         drop(pieces);
         let Progress { written, failed, .. } = state.borrow().clone();
         let (at, reason) = match failed {
@@ -311,7 +314,7 @@ impl FileWriter {
         }
         // What all have from the first byte to the last is kept; the rest is here.
         let survivors: Vec<&v1::BlockHolder> = chain.iter().filter(|holder| holder.executor != lost).collect();
-        let durable = if written == 0 { Vec::new() } else { self.seal(block, written, &survivors).await };
+        let durable = if written == 0 { Vec::new() } else { self.seal(block, written, &ticket, &survivors).await };
         if durable.is_empty() && written > 0 {
             return Err(self.unwritable(format!(
                 "all executors that had the first {written} bytes of a block are gone (executor-{lost}: {reason}); write the file again"
@@ -332,17 +335,48 @@ impl FileWriter {
         Ok(())
     }
 
-    async fn seal(&mut self, block: u64, bytes: u64, survivors: &[&v1::BlockHolder]) -> Vec<u64> {
-        let sealed = join_all(survivors.iter().map(|holder| async {
-            let sealed = match self.wfs.node(holder) {
-                Ok(node) => tokio::time::timeout(STALLED, node.seal(block, bytes)).await,
-                Err(status) => Ok(Err(status)),
-            };
-            (holder.executor, matches!(sealed, Ok(Ok(()))))
+    async fn seal(&mut self, block: u64, bytes: u64, ticket: &Bytes, survivors: &[&v1::BlockHolder]) -> Vec<u64> {
+        let this = &*self;
+        let sealed = join_all(survivors.iter().map(|holder| async move {
+            let mut sealed = this.seal_at(holder, block, bytes, ticket).await;
+            // A block may have been open for longer than its ticket is good for.
+            if sealed.as_ref().is_err_and(|status| status.code() == Code::PermissionDenied)
+                && let Some(fresh) = this.fresh_ticket(block).await
+            {
+                sealed = this.seal_at(holder, block, bytes, &fresh).await;
+            }
+            if let Err(status) = &sealed {
+                tracing::info!(
+                    block,
+                    executor = holder.executor,
+                    reason = status.message(),
+                    "a replica was not closed"
+                );
+            }
+            (holder.executor, sealed.is_ok())
         }))
         .await;
         self.excluded.extend(sealed.iter().filter(|(_, sealed)| !sealed).map(|(executor, _)| *executor));
         sealed.into_iter().filter(|(_, sealed)| *sealed).map(|(executor, _)| executor).collect()
+    }
+
+    async fn seal_at(&self, holder: &v1::BlockHolder, block: u64, bytes: u64, ticket: &Bytes) -> Result<(), Status> {
+        let node = self.wfs.node(holder)?;
+        let hangs = |_| Err(Status::deadline_exceeded("it does not answer"));
+        tokio::time::timeout(STALLED, node.seal(block, bytes, ticket)).await.unwrap_or_else(hangs)
+    }
+
+    /// Another ticket for the block that is being written.
+    async fn fresh_ticket(&self, block: u64) -> Option<Bytes> {
+        let renew = v1::WriterRequest { file: self.file, writer: self.writer.clone() };
+        match self.wfs.renew(renew).await {
+            Ok(renewed) if renewed.block == Some(block) => Some(renewed.ticket),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::info!(path = self.path, block, %error, "there is no other ticket for a block");
+                None
+            }
+        }
     }
 
     fn unwritable(&self, reason: String) -> WfsError {

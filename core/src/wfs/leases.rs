@@ -1,7 +1,7 @@
 //! Files that are being written. Each has a lease of its writer: a writer that is silent for too long has given up.
 
 use super::{FsError, Namespace, Now, Output, Writing};
-use crate::ids::FileId;
+use crate::ids::{BlockId, FileId};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -85,11 +85,11 @@ impl Namespace {
         }
     }
 
-    /// The writer lives.
-    pub fn renew(&mut self, now: Now, file: FileId, writer: u128) -> Result<(), FsError> {
-        self.leases.held_by(writer, file)?;
+    /// The writer lives. Returns the block that it writes.
+    pub fn renew(&mut self, now: Now, file: FileId, writer: u128) -> Result<Option<BlockId>, FsError> {
+        let open = self.leases.held_by(writer, file)?.open;
         self.leases.renew(file, now.at + self.config.lease);
-        Ok(())
+        Ok(open)
     }
 
     pub(super) fn end_leases(&mut self, now: Now, out: &mut Output) {

@@ -139,6 +139,10 @@ pub enum Reply {
     },
     Created(Created),
     Allocated(Allocated),
+    /// `open`: the block that is being written.
+    Renewed {
+        open: Option<BlockId>,
+    },
 }
 
 /// A block that has not the replicas that it is to have.
@@ -221,10 +225,7 @@ impl Namespace {
                 self.abandon(file, writer, out);
                 Reply::Done
             }
-            Ask::Renew { file, writer } => {
-                self.renew(now, file, writer)?;
-                Reply::Done
-            }
+            Ask::Renew { file, writer } => Reply::Renewed { open: self.renew(now, file, writer)? },
             Ask::Suspect { executor, block } => {
                 self.suspect(executor, block, out);
                 Reply::Done

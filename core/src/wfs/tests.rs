@@ -409,6 +409,13 @@ fn quotas_count_replicas_and_what_is_replaced_makes_room() {
     let into = bench.run(|names, now, out| names.rename(now, &path("/c"), &path("/q/c"), false, true, out));
     assert!(matches!(into, Err(FsError::QuotaExceeded { .. })));
     bench.run(|names, now, out| names.rename(now, &path("/q/a"), &path("/q/d"), false, true, out)).unwrap();
+    // Folders that are made for what moves are new to the folders around both places.
+    let deeper = bench.run(|names, now, out| names.rename(now, &path("/q/d"), &path("/q/n/d"), false, true, out));
+    assert!(matches!(deeper, Err(FsError::QuotaExceeded { used: 2, limit: 2, wanted: 1, .. })), "{deeper:?}");
+    // What is removed is not refused for want of room.
+    let root = Quota { files: Some(1), bytes: None };
+    bench.run(|names, _, out| names.set_quota(&FsPath::root(), root, out)).unwrap();
+    bench.run(|names, now, out| names.trash(now, &path("/q/d"), false, out)).unwrap();
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::fmt;
 
 /// What stands in the place of a secret wherever it would be shown.
 pub(super) const HIDDEN: &str = "***";
+/// The option that tables of all connectors have: the name of a secret.
+pub(super) const SECRET: &str = "secret";
 /// DataFusion's planner puts it before names without a point.
 const PREFIX: &str = "format.";
 
@@ -71,22 +73,39 @@ impl OptionSpec {
 pub struct Options {
     /// Those that were given.
     given: BTreeMap<String, String>,
+    /// Those of the secret that the table names. One that is given as well counts as it is given.
+    lent: BTreeMap<String, String>,
     defaults: BTreeMap<String, String>,
     secret: BTreeSet<String>,
 }
 
 impl Options {
+    /// `lent`: the options of the secret that the table names.
+    ///
     /// # Errors
     /// An option is not known, is of another type, or is missing. No message has the value of a secret.
     pub(super) fn parse(
         connector: &str,
         specs: &'static [OptionSpec],
         given: impl IntoIterator<Item = (String, String)>,
+        lent: BTreeMap<String, String>,
     ) -> Result<Self> {
         let mut options = Self::default();
+        for (name, value) in lent {
+            let Some(spec) = specs.iter().find(|spec| spec.name == name) else {
+                return plan_err!("the secret has the option '{name}', which tables stored as {connector} do not have");
+            };
+            OptionSpec { is_secret: true, ..*spec }.check(connector, &value)?;
+            options.secret.insert(name.clone());
+            options.lent.insert(name, value);
+        }
         for (key, value) in given {
             let lower = key.to_lowercase();
             let name = lower.strip_prefix(PREFIX).unwrap_or(&lower);
+            if name == SECRET {
+                options.given.insert(name.to_string(), value);
+                continue;
+            }
             let Some(spec) = specs.iter().find(|spec| spec.name == name) else {
                 let known: Vec<&str> = specs.iter().map(|spec| spec.name).collect();
                 return match known.is_empty() {
@@ -116,7 +135,8 @@ impl Options {
 
     /// The value of an option, or its default.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.given.get(name).or_else(|| self.defaults.get(name)).map(String::as_str)
+        let set = self.given.get(name).or_else(|| self.lent.get(name));
+        set.or_else(|| self.defaults.get(name)).map(String::as_str)
     }
 
     /// The same of one that is [`OptionKind::Integer`].
@@ -136,17 +156,17 @@ impl Options {
 
     /// Those that were given and may be shown.
     pub fn shown(&self) -> BTreeMap<String, String> {
-        self.part(|name| !self.secret.contains(name))
+        let mut shown = self.given.clone();
+        shown.retain(|name, _| !self.secret.contains(name));
+        shown
     }
 
-    /// Those that were given and may not.
+    /// Those that were given, or that the table's secret has, and may not be shown.
     pub fn secrets(&self) -> BTreeMap<String, String> {
-        self.part(|name| self.secret.contains(name))
-    }
-
-    fn part(&self, is_wanted: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
-        let wanted = self.given.iter().filter(|(name, _)| is_wanted(name));
-        wanted.map(|(name, value)| (name.clone(), value.clone())).collect()
+        let mut secrets = self.lent.clone();
+        secrets.extend(self.given.clone());
+        secrets.retain(|name, _| self.secret.contains(name));
+        secrets
     }
 }
 
@@ -186,7 +206,12 @@ mod tests {
     ];
 
     fn parse(given: &[(&str, &str)]) -> Result<Options> {
-        Options::parse("X", SPECS, given.iter().map(|(key, value)| (key.to_string(), value.to_string())))
+        lent(given, &[])
+    }
+
+    fn lent(given: &[(&str, &str)], lent: &[(&str, &str)]) -> Result<Options> {
+        let owned = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
+        Options::parse("X", SPECS, given.iter().map(owned), lent.iter().map(owned).collect())
     }
 
     #[test]
@@ -216,5 +241,18 @@ mod tests {
             assert!(!text.contains("4711") && !text.contains("hunter2"), "{text}");
         }
         assert_eq!(options.secrets().get("token").map(String::as_str), Some("4711"));
+    }
+
+    #[test]
+    fn all_that_a_secret_has_is_secret() {
+        let options = lent(&[("secret", "mine"), ("mode", "slow")], &[("rows", "12"), ("mode", "fast")]).unwrap();
+        assert_eq!((options.integer("rows"), options.text("mode")), (Some(12), Some("slow")));
+        assert_eq!(options.shown(), BTreeMap::from([("secret".to_string(), "mine".to_string())]));
+        assert_eq!(options.secrets().get("rows").map(String::as_str), Some("12"));
+        assert!(!format!("{options:?}").contains("12"), "{options:?}");
+        let error = lent(&[("secret", "mine")], &[("rows", "hunter2")]).unwrap_err().to_string();
+        assert!(!error.contains("hunter2") && error.contains("rows"), "{error}");
+        let error = lent(&[("secret", "mine")], &[("colour", "crimson")]).unwrap_err().to_string();
+        assert!(error.contains("'colour'") && !error.contains("crimson"), "{error}");
     }
 }

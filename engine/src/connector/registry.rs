@@ -1,6 +1,7 @@
 //! The connectors that there are, by name.
 
 use super::copy_files::CopyFilesConnector;
+use super::options::SECRET;
 use super::{Connector, Options, TableSpec};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use datafusion::prelude::SessionConfig;
@@ -32,6 +33,9 @@ impl Registry {
         }
         for spec in connector.options() {
             let is_word = spec.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            if spec.name == SECRET {
+                return plan_err!("tables of all connectors have an option '{SECRET}': call that of {name} otherwise");
+            }
             if !is_word || spec.name.is_empty() {
                 return plan_err!(
                     "\"{}\" cannot be an option's name: expected lower case letters, digits and _",
@@ -43,7 +47,7 @@ impl Registry {
             connector.options().iter().filter_map(|spec| Some((spec.name.to_string(), spec.default?.to_string())));
         // Those that are required are given where a table is made.
         if connector.options().iter().all(|spec| !spec.is_required) {
-            Options::parse(name, connector.options(), defaults)?;
+            Options::parse(name, connector.options(), defaults, BTreeMap::new())?;
         }
         let mut connectors = Arc::unwrap_or_clone(self.connectors);
         connectors.insert(name, connector);
@@ -93,17 +97,24 @@ impl Registry {
         format!("{} or {last}", names.join(", "))
     }
 
-    /// A table of a connector, with its options checked.
+    /// A table of a connector, with its options checked. `lent`: those of the secret that the table names, if it names one.
     pub fn spec(
         &self,
         connector: &str,
         id: String,
         location: String,
         options: impl IntoIterator<Item = (String, String)>,
+        lent: BTreeMap<String, String>,
     ) -> Result<TableSpec> {
         let connector = self.decoder(connector)?;
-        let options = Options::parse(connector.name(), connector.options(), options)?;
+        let options = Options::parse(connector.name(), connector.options(), options, lent)?;
         Ok(TableSpec { connector: connector.name().to_string(), id, location, options })
+    }
+
+    /// Whether an option is one of a connector's secrets. Those of a connector that is not there may all be.
+    pub fn is_secret(&self, connector: &str, option: &str) -> bool {
+        let Some(connector) = self.get(connector) else { return true };
+        connector.options().iter().any(|spec| spec.is_secret && spec.name == option)
     }
 
     /// The values of secrets among the options of a statement that may be wrong: those of any connector where the statement's is not known.

@@ -14,6 +14,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
 use futures::{TryStreamExt, stream};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 pub(crate) const SECRET: &str = "marked-secret-of-the-table";
@@ -178,7 +179,7 @@ impl Sink for NumbersSink {
 async fn session() -> SessionState {
     let registry = connectors();
     let options = [("rows", "95"), ("token", SECRET)].map(|(key, value)| (key.to_string(), value.to_string()));
-    let table = Arc::new(registry.spec("numbers", "7".into(), "somewhere".into(), options).unwrap());
+    let table = Arc::new(registry.spec("numbers", "7".into(), "somewhere".into(), options, BTreeMap::new()).unwrap());
     let made = registry.require("NUMBERS").unwrap();
     let made = made.table(TableRequest { table: Arc::clone(&table), columns: None }).await.unwrap();
     let mut config = registry.within(session_config());

@@ -125,9 +125,8 @@ impl TableNode {
     }
 
     fn table(self, registry: &Registry, secrets: BTreeMap<String, String>) -> Result<Arc<TableSpec>> {
-        let Self { connector, id, location, mut options } = self;
-        options.extend(secrets);
-        Ok(Arc::new(registry.spec(&connector, id, location, options)?))
+        let Self { connector, id, location, options } = self;
+        Ok(Arc::new(registry.spec(&connector, id, location, options, secrets)?))
     }
 
     /// Its secrets among those that came with a plan.

@@ -93,18 +93,6 @@ impl ExchangeReadExec {
         self.merge.as_ref()
     }
 
-    /// The same reader under another stage number.
-    pub fn with_stage(&self, stage: u32) -> Self {
-        Self {
-            stage,
-            mode: self.mode,
-            parts: self.parts.clone(),
-            merge: self.merge.clone(),
-            properties: Arc::clone(&self.properties),
-            metrics: ExecutionPlanMetricsSet::new(),
-        }
-    }
-
     fn read_range(
         &self,
         runs: Vec<(AttemptId, ExecutorId)>,

@@ -79,12 +79,13 @@ mod repeat;
 mod sink;
 mod write;
 
-pub use exchange_read::{ExchangeReadExec, ReadMode};
-pub use forget::ForgetExec;
+pub(crate) use exchange_read::{ExchangeReadExec, ReadMode};
+pub(crate) use forget::ForgetExec;
 pub use inserted::interruptible;
 pub(crate) use inserted::{InsertedExec, Stop, insert};
-pub use mark::{Mark, MarkExec};
-pub use repeat::RepeatExec;
+pub(crate) use mark::{Mark, MarkExec};
+pub(crate) use repeat::RepeatExec;
 pub(crate) use sink::Sink;
+pub(crate) use write::WriteExec;
 pub(crate) use write::count_schema;
-pub use write::{StagedFile, StagedFiles, WriteExec};
+pub use write::{StagedFile, StagedFiles};

@@ -23,6 +23,8 @@ use tonic::Status;
 use windlass_connectors::wfs::verify;
 use windlass_core::ids::BlockId;
 use windlass_core::wfs::Block;
+use windlass_proto::pass::KeyRing;
+use windlass_proto::ticket::Access;
 use windlass_proto::v1;
 use windlass_proto::v1::block_piece::{Piece, WriteEnd};
 
@@ -49,12 +51,16 @@ enum ToDisk {
     End,
 }
 
-/// Writes a block as its pieces say.
-pub(super) fn write(store: BlockStore, pieces: Pieces) -> BoxStream<'static, Result<v1::WriteProgress, Status>> {
+/// Writes a block as its pieces say. `door`: checks the ticket in the header; absent for this process's own blocks.
+pub(super) fn write(
+    store: BlockStore,
+    pieces: Pieces,
+    door: Option<KeyRing>,
+) -> BoxStream<'static, Result<v1::WriteProgress, Status>> {
     let (progress, said) = mpsc::channel(PROGRESS);
     let of_task = store.clone();
     store.spawn(async move {
-        if let Err(status) = receive(of_task, pieces, &progress).await {
+        if let Err(status) = receive(of_task, pieces, door, &progress).await {
             tracing::debug!(%status, "a block could not be written");
             let _ = progress.send(Err(status)).await;
         }
@@ -109,6 +115,7 @@ impl Drop for Arriving {
 async fn receive(
     store: BlockStore,
     mut pieces: Pieces,
+    door: Option<KeyRing>,
     progress: &mpsc::Sender<Result<v1::WriteProgress, Status>>,
 ) -> Result<(), Status> {
     let header = match pieces.next().await.transpose()?.and_then(|piece| piece.piece) {
@@ -116,6 +123,9 @@ async fn receive(
         _ => return Err(Status::invalid_argument("a block begins with its header")),
     };
     let block = BlockId(header.block);
+    if let Some(keys) = door {
+        keys.check_ticket(&header.ticket, Access::Write, block)?;
+    }
     let disk = store.choose_disk()?;
     let arriving = Arriving::begin(&store, block)?;
     let (to_disk, for_disk) = mpsc::channel(AHEAD);
@@ -217,7 +227,9 @@ async fn forward(
 ) -> Option<mpsc::Sender<v1::BlockPiece>> {
     let (next, rest) = header.rest.split_first()?;
     let (pieces, incoming) = mpsc::channel(AHEAD);
-    let header = v1::WriteHeader { block: header.block, rest: rest.to_vec() };
+    // That of whoever writes: signed here, it would be good for longer, wherever the header sends it.
+    let ticket = header.ticket.clone();
+    let header = v1::WriteHeader { block: header.block, rest: rest.to_vec(), ticket };
     // There is room for it.
     let _ = pieces.send(v1::BlockPiece { piece: Some(Piece::Header(header)) }).await;
     let node = store.0.peers.node(&next.address);

@@ -1,5 +1,5 @@
 //! Replicas that the primary has made: copied from other executors, computed from other pieces, and blocks that are cut into pieces or put
-//! together again.
+//! together again. The orders have no tickets: this executor signs what it needs for them.
 
 use super::BlockStore;
 use bytes::{Bytes, BytesMut};
@@ -13,6 +13,7 @@ use windlass_connectors::wfs::{BlockNode, CHECKSUM_BYTES, Local, PIECE_BYTES, pa
 use windlass_core::ids::BlockId;
 use windlass_core::wfs::{Block, Coding};
 use windlass_engine::checksum::crc32c;
+use windlass_proto::ticket::Access;
 use windlass_proto::v1;
 use windlass_proto::v1::block_piece::{Piece, WriteEnd};
 
@@ -44,7 +45,8 @@ impl BlockStore {
     }
 
     async fn copy_from(&self, block: Block, holder: &v1::BlockHolder) -> Result<(), Status> {
-        let mut bytes = self.node(holder)?.read(block.id.0, 0..block.bytes);
+        let ticket = self.0.keys.ticket_of_request(Access::Read, block.id.0..block.id.0 + 1);
+        let mut bytes = self.node(holder)?.read(block.id.0, 0..block.bytes, &ticket);
         let mut outgoing = Outgoing::begin(self, block.id.0, &[self.me()]).await?;
         let mut buffer = BytesMut::new();
         while let Some(more) = bytes.next().await.transpose()? {
@@ -89,7 +91,8 @@ impl BlockStore {
         let mut at = 0;
         while at < piece.piece_bytes {
             let end = (at + STEP).min(piece.piece_bytes);
-            let bytes = read_rebuilt(&|holder| self.node(holder), piece, at..end, &mut Vec::new()).await?;
+            let ticket = self.0.keys.ticket_of_request(Access::Read, piece.replicas());
+            let bytes = read_rebuilt(&|holder| self.node(holder), piece, &ticket, at..end, &mut Vec::new()).await?;
             self.0.repair.pass(bytes.len() as u64).await;
             outgoing.send(bytes).await?;
             at = end;
@@ -164,7 +167,9 @@ impl BlockStore {
         let reads = concerned.map(|part| {
             let start = range.start.max(part.offset) - part.offset;
             let end = range.end.min(part.offset + part.bytes) - part.offset;
-            async move { read_extent(&|holder| self.node(holder), part, start..end).await }
+            let ticket = self.0.keys.ticket_of_request(Access::Read, part.replicas());
+            let part = v1::LocatedBlock { ticket, ..part.clone() };
+            async move { read_extent(&|holder| self.node(holder), &part, start..end).await }
         });
         let mut read = try_join_all(reads).await?;
         Ok(if read.len() == 1 { read.swap_remove(0) } else { read.concat().into() })
@@ -198,7 +203,8 @@ impl Outgoing {
         let first = chain.first().ok_or_else(|| Status::unavailable("the executors that it was to go to are gone"))?;
         let node = store.node(first)?;
         let (pieces, incoming) = mpsc::channel(4);
-        let header = v1::WriteHeader { block, rest: chain[1..].to_vec() };
+        let ticket = store.0.keys.ticket_of_request(Access::Write, block..block + 1);
+        let header = v1::WriteHeader { block, rest: chain[1..].to_vec(), ticket };
         // There is room for it.
         let _ = pieces.send(v1::BlockPiece { piece: Some(Piece::Header(header)) }).await;
         let mut durable = JoinSet::new();

@@ -20,6 +20,8 @@ mod packs;
 mod salvage;
 mod service;
 mod spread;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 pub(crate) use service::BlocksService;
@@ -48,6 +50,7 @@ use upkeep::Throttle;
 use windlass_connectors::wfs::{BlockNode, Local, Peers};
 use windlass_core::ids::{BlockId, ExecutorId};
 use windlass_core::wfs::Block;
+use windlass_proto::pass::KeyRing;
 use windlass_proto::v1;
 
 /// Bytes of a replica that are read at once, and such reads ahead of the reader: what is between them stays in the processor's cache.
@@ -85,6 +88,8 @@ struct Shared {
     /// What this executor is called at present; 0: nothing.
     me: AtomicU64,
     peers: Peers,
+    /// Signs tickets for what the primary orders.
+    keys: KeyRing,
     io: Handle,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -134,7 +139,7 @@ struct News {
 
 impl BlockStore {
     /// Takes the folders, with what is in them. A disk that cannot be used is left out while there is another one.
-    pub fn open(config: BlockConfig, io: Handle) -> Result<BlockStore, ExecutorError> {
+    pub fn open(config: BlockConfig, io: Handle, keys: KeyRing) -> Result<BlockStore, ExecutorError> {
         let (mut disks, mut state) = (Vec::new(), State::default());
         let mut failure = None;
         for dir in &config.dirs {
@@ -171,6 +176,7 @@ impl BlockStore {
             salvaged: Notify::new(),
             me: AtomicU64::new(0),
             peers: Peers::new(io.clone()),
+            keys,
             io,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -483,17 +489,18 @@ impl Drop for Shared {
     }
 }
 
+/// For the code of this process, which needs no tickets.
 #[async_trait]
 impl BlockNode for BlockStore {
     fn write(&self, pieces: mpsc::Receiver<v1::BlockPiece>) -> BoxStream<'static, Result<v1::WriteProgress, Status>> {
-        chain::write(self.clone(), ReceiverStream::new(pieces).map(Ok).boxed())
+        chain::write(self.clone(), ReceiverStream::new(pieces).map(Ok).boxed(), None)
     }
 
-    async fn seal(&self, block: u64, bytes: u64) -> Result<(), Status> {
+    async fn seal(&self, block: u64, bytes: u64, _: &Bytes) -> Result<(), Status> {
         chain::seal(self, Block { id: BlockId(block), bytes }).await
     }
 
-    fn read(&self, block: u64, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Status>> {
+    fn read(&self, block: u64, range: Range<u64>, _: &Bytes) -> BoxStream<'static, Result<Bytes, Status>> {
         let (store, id) = (self.clone(), BlockId(block));
         let disk = self.readable(id).map_or(0, |held| held.disk);
         let units = self.units(block, range, |replica, start, end| replica.read_some(start, end), READ_BYTES);

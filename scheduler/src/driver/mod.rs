@@ -15,25 +15,27 @@ pub(crate) mod dispatch;
 pub mod elastic;
 pub mod history;
 mod plans;
-mod programs;
 pub mod results;
 pub(crate) mod saved;
+mod submissions;
 
 pub use directory::{Directory, ExecutorEntry, Standing};
-pub(crate) use programs::RunningProgram;
+pub use submissions::NotCancelled;
+pub(crate) use submissions::{Cancel, RunningSubmission};
 
-use crate::driver::history::{History, JobInfo, JobState, StageRecord};
+use crate::clock::Clock;
+use crate::driver::history::{History, JobInfo, JobState, StageRecord, Submission};
 use crate::driver::saved::{Begun, BegunStage, SavedJobs};
 use crate::files::{Executors, Files};
 use crate::meta::{IdSource, MetaError};
-use actor::{Actor, Submission};
+use actor::{Actor, NewJob};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use programs::Programs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use submissions::Submissions;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -63,6 +65,8 @@ pub struct DriverConfig {
     pub history_jobs: usize,
     /// The key of the cluster, which executors are told. Default: none, as all of them are in this process.
     pub key: Option<ClusterKey>,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 impl Default for DriverConfig {
@@ -75,6 +79,7 @@ impl Default for DriverConfig {
             idle_plan_bytes: 64 << 20,
             history_jobs: 1_000,
             key: None,
+            clock: Clock::system(),
         }
     }
 }
@@ -96,7 +101,7 @@ struct Shared {
     files: Option<Files>,
     /// Of the executor of this process.
     handover: Arc<OnceLock<Handover>>,
-    programs: Programs,
+    submissions: Submissions,
     config: DriverConfig,
     tasks: TaskTracker,
 }
@@ -138,7 +143,7 @@ impl Driver {
                 saved,
                 files,
                 handover,
-                programs: Programs::default(),
+                submissions: Submissions::default(),
                 config,
                 tasks,
             }),
@@ -191,9 +196,9 @@ impl Driver {
             spec.earlier = Some(self.go_on_with(&begun, &plan).await);
         }
         let spec = Arc::new(spec);
-        let submission = Submission { spec, plan, info: Arc::new(info), reply, abandoned };
+        let job = NewJob { spec, plan, info: Arc::new(info), reply, abandoned };
         // When the actor is gone, so is the sender of the reply, and waiting says that the primary stops.
-        let _ = shared.inbox.send(actor::Message::Submit(Box::new(submission))).await;
+        let _ = shared.inbox.send(actor::Message::Submit(Box::new(job))).await;
         handle
     }
 
@@ -224,16 +229,26 @@ impl Driver {
         Earlier { takeovers: begun.takeovers, stages: stages.collect() }
     }
 
-    /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. None: no such job.
-    pub async fn cancel(&self, job: JobId, reason: &str) -> Option<JobState> {
-        let at = match self.cancel_program(job, reason).await {
-            true => self.shared.history.job(job, |record| record.program.as_ref()?.last_job()).flatten(),
-            false => Some(job),
-        };
-        if let Some(at) = at {
+    /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. A submission ends with each of its
+    /// jobs, and is cancelled for good when this returns. None: no such job.
+    ///
+    /// # Errors
+    /// A submission that may go on.
+    pub async fn cancel(&self, job: JobId, reason: &str) -> Result<Option<JobState>, NotCancelled> {
+        if let Some(submission) = self.submission_of(job) {
+            self.cancel_submission(submission, reason).await?;
+        }
+        let history = &self.shared.history;
+        let at = history.job(job, |record| record.submission.as_ref().map_or(Some(job), Submission::last_job));
+        // A submission's statement has been dropped; this waits until the machine knows. A job may not have come to the history yet.
+        if let Some(at) = at.unwrap_or(Some(job)) {
             self.cancel_job(at, reason).await;
         }
-        self.shared.history.job(job, |record| record.state)
+        match history.job(job, |record| (record.state, record.submission.is_some())) {
+            // This primary has left it to the next one.
+            Some((state, true)) if !state.has_ended() => Err(NotCancelled),
+            found => Ok(found.map(|(state, _)| state)),
+        }
     }
 
     async fn cancel_job(&self, job: JobId, reason: &str) {

@@ -12,23 +12,20 @@
 //! One task writes, one transaction at a time, with all that waits by then: however many stages end, the store is not asked for more.
 //! What is lost with a leader before it was written is computed again, and nothing else depends on it.
 
-use crate::meta::{MetaError, MetaStore, Transaction, segment};
+pub use crate::meta::keys::stages::{Begun, BegunStage};
+
+use crate::meta::keys::{jobs, stages};
+use crate::meta::{Key, MetaError, MetaStore, Transaction, Update};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use windlass_core::ids::{ExecutorId, JobId, PlanHash};
-use windlass_core::job::{KeptOutput, MapLocation, Takeovers};
+use windlass_core::ids::JobId;
 use windlass_engine::ClusterShape;
 
-const STAGES: &str = "stage/";
-const JOBS: &str = "job/";
-/// Beside the stages of a statement: how many leaders went on with it.
-const TAKEOVERS: &str = "takeovers";
 /// What a statement of an earlier leader has behind it waits so long to be asked for: longer than clients look for a leader.
 const KEPT: Duration = Duration::from_secs(300);
 /// Keys, and bytes but for the last value, in one transaction.
@@ -46,69 +43,23 @@ pub(crate) struct SavedJobs {
 
 #[derive(Debug, Default)]
 struct State {
-    /// To be put, or with `None` removed.
-    waiting: BTreeMap<String, Option<Bytes>>,
+    waiting: BTreeMap<Key, Update>,
     /// Keys that are or may be in the store, by statement.
-    ours: BTreeMap<String, BTreeSet<String>>,
+    ours: BTreeMap<String, BTreeSet<Key>>,
     /// The same of statements that earlier leaders had.
-    inherited: BTreeMap<String, BTreeSet<String>>,
-    /// Keys of jobs that have ended.
-    recorded: BTreeSet<String>,
-}
-
-/// A job that an earlier leader began, and what it has behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Begun {
-    pub job: JobId,
-    /// What it was planned for.
-    pub shape: ClusterShape,
-    /// This leader included.
-    pub takeovers: Takeovers,
-    pub stages: Vec<BegunStage>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BegunStage {
-    pub index: u32,
-    /// See [`windlass_engine::PlannedJob::lineages`].
-    pub lineage: PlanHash,
-    /// Executors go by the names that the earlier leader gave them.
-    pub outputs: Vec<KeptOutput>,
-}
-
-/// A stage in the store. The fields of its outputs stand in columns.
-#[derive(Clone, PartialEq, Message)]
-struct Record {
-    #[prost(uint64, tag = "1")]
-    job: u64,
-    #[prost(bytes = "vec", tag = "2")]
-    lineage: Vec<u8>,
-    #[prost(uint32, repeated, tag = "3")]
-    shape: Vec<u32>,
-    #[prost(uint32, repeated, tag = "4")]
-    partitions: Vec<u32>,
-    #[prost(uint32, repeated, tag = "5")]
-    attempts: Vec<u32>,
-    #[prost(uint64, repeated, tag = "6")]
-    executors: Vec<u64>,
-    #[prost(uint64, repeated, tag = "7")]
-    rows: Vec<u64>,
-    #[prost(uint64, repeated, tag = "8")]
-    bytes: Vec<u64>,
+    inherited: BTreeMap<String, BTreeSet<Key>>,
+    /// Jobs that have ended, and may be in the store.
+    recorded: BTreeSet<JobId>,
 }
 
 impl SavedJobs {
     /// What is in the store now was left by earlier leaders: among it the records of these jobs, by id.
     pub async fn open(store: Arc<dyn MetaStore>) -> Result<(Arc<Self>, Vec<Bytes>), MetaError> {
         let mut state = State::default();
-        let ended = store.range(JOBS).await?;
-        state.recorded.extend(ended.iter().map(|(key, _)| key.clone()));
-        let ended = ended.into_iter().map(|(_, entry)| entry.value).collect();
-        for (key, _) in store.range(STAGES).await? {
-            if let Some((statement, _)) = key[STAGES.len()..].split_once('/') {
-                state.inherited.entry(statement.to_string()).or_default().insert(key);
-            }
-        }
+        let ended = jobs::all(store.as_ref()).await?;
+        state.recorded.extend(ended.iter().filter_map(|(job, _)| *job));
+        let ended = ended.into_iter().map(|(_, record)| record).collect();
+        state.inherited = stages::all(store.as_ref()).await?;
         Ok((Arc::new(SavedJobs { store, state: Mutex::new(state), wake: Notify::new() }), ended))
     }
 
@@ -136,42 +87,44 @@ impl SavedJobs {
 
     /// A stage of the statement's job has finished, or its outputs lie elsewhere than before.
     pub fn save(&self, statement: &str, job: JobId, shape: ClusterShape, stage: BegunStage) {
-        let statement = segment(statement);
-        let key = format!("{STAGES}{statement}/{:06}", stage.index);
-        let record = Record::new(job, shape, &stage).encode_to_vec();
-        if record.len() > MAX_BYTES {
+        let update = stages::put(statement, job, shape, &stage);
+        if update.bytes() > MAX_BYTES {
             return tracing::info!(%job, stage = stage.index, "the stage has too many tasks to be saved");
         }
         let mut state = self.state.lock();
-        state.ours.entry(statement).or_default().insert(key.clone());
-        state.waiting.insert(key, Some(record.into()));
+        state.ours.entry(statement.to_string()).or_default().insert(update.key().clone());
+        state.wait([update]);
         self.wake.notify_one();
     }
 
     /// The statement's job has ended.
     pub fn ended(&self, statement: &str) {
         let mut state = self.state.lock();
-        if let Some(keys) = state.ours.remove(&segment(statement)) {
-            state.waiting.extend(keys.into_iter().map(|key| (key, None)));
+        if let Some(keys) = state.ours.remove(statement) {
+            state.wait(keys.into_iter().map(Update::delete_key));
             self.wake.notify_one();
         }
     }
 
     /// The record of a job that has ended.
     pub fn record(&self, job: JobId, record: Bytes) {
-        let key = key_of(job);
         let mut state = self.state.lock();
-        state.recorded.insert(key.clone());
-        state.waiting.insert(key, Some(record));
+        state.recorded.insert(job);
+        state.wait([jobs::put(job, record)]);
         self.wake.notify_one();
+    }
+
+    /// The record of a job that has ended, for a caller that writes it together with something else.
+    pub fn update(&self, job: JobId, record: Bytes) -> Update {
+        self.state.lock().recorded.insert(job);
+        jobs::put(job, record)
     }
 
     /// Nobody lists the job any more.
     pub fn forget(&self, job: JobId) {
-        let key = key_of(job);
         let mut state = self.state.lock();
-        if state.recorded.remove(&key) {
-            state.waiting.insert(key, None);
+        if state.recorded.remove(&job) {
+            state.wait([jobs::delete(job)]);
             self.wake.notify_one();
         }
     }
@@ -179,37 +132,16 @@ impl SavedJobs {
     /// What the statement has behind it, if an earlier leader began it. Asked once: from then on it belongs to the job that goes on with
     /// it. That it does is durable when this returns, so that no two leaders give attempts the same numbers.
     pub async fn begun(&self, statement: &str) -> Result<Option<Begun>, MetaError> {
-        let statement = segment(statement);
-        let Some(keys) = self.state.lock().inherited.remove(&statement) else { return Ok(None) };
-        let prefix = format!("{STAGES}{statement}/");
-        let mut takeovers = Takeovers::default();
-        let mut begun: Option<Begun> = None;
-        for (key, entry) in self.store.range(&prefix).await? {
-            let corrupt = |reason: &str| MetaError::Corrupt { key: key.clone(), reason: reason.to_string() };
-            let name = &key[prefix.len()..];
-            if name == TAKEOVERS {
-                let number = std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse::<u32>().ok());
-                takeovers = Takeovers(number.ok_or_else(|| corrupt("not a number"))?);
-                continue;
-            }
-            let index = name.parse().map_err(|_| corrupt("not the number of a stage"))?;
-            let record = Record::decode(entry.value).map_err(|error| corrupt(&error.to_string()))?;
-            let (job, shape, stage) = record.read(index).ok_or_else(|| corrupt("its columns do not fit"))?;
-            let begun = begun.get_or_insert(Begun { job, shape, takeovers, stages: Vec::new() });
-            if begun.job == job {
-                begun.stages.push(stage);
-            }
-        }
-        let Some(mut begun) = begun else { return Ok(None) };
-        begun.takeovers = takeovers.next();
-        let claim = format!("{prefix}{TAKEOVERS}");
-        self.store
-            .commit(Transaction::default().put(claim.clone(), begun.takeovers.0.to_string().into_bytes()))
-            .await?;
+        let Some(keys) = self.state.lock().inherited.remove(statement) else { return Ok(None) };
+        let Some(mut begun) = stages::find(self.store.as_ref(), statement).await? else { return Ok(None) };
+        begun.takeovers = begun.takeovers.next();
+        let claim = stages::put_takeovers(statement, begun.takeovers);
+        let claimed = claim.key().clone();
+        self.store.commit(Transaction::default().with(claim)).await?;
         let mut state = self.state.lock();
-        let ours = state.ours.entry(statement).or_default();
+        let ours = state.ours.entry(statement.to_string()).or_default();
         ours.extend(keys);
-        ours.insert(claim);
+        ours.insert(claimed);
         Ok(Some(begun))
     }
 
@@ -217,7 +149,7 @@ impl SavedJobs {
     fn expire(&self) {
         let mut state = self.state.lock();
         let keys: Vec<_> = std::mem::take(&mut state.inherited).into_values().flatten().collect();
-        state.waiting.extend(keys.into_iter().map(|key| (key, None)));
+        state.wait(keys.into_iter().map(Update::delete_key));
         self.wake.notify_one();
     }
 
@@ -227,54 +159,18 @@ impl SavedJobs {
         let (mut transaction, mut bytes) = (Transaction::default(), 0);
         while transaction.writes.len() < AT_A_TIME
             && bytes < BYTES_AT_A_TIME
-            && let Some((key, value)) = state.waiting.pop_first()
+            && let Some((_, update)) = state.waiting.pop_first()
         {
-            bytes += value.as_ref().map_or(0, Bytes::len);
-            transaction.writes.push((key, value));
+            bytes += update.bytes();
+            transaction = transaction.with(update);
         }
         (!transaction.writes.is_empty()).then_some(transaction)
     }
 }
 
-/// In the order of ids.
-fn key_of(job: JobId) -> String {
-    format!("{JOBS}{:020}", job.0)
-}
-
-impl Record {
-    fn new(job: JobId, shape: ClusterShape, stage: &BegunStage) -> Self {
-        let outputs = || stage.outputs.iter();
-        Record {
-            job: job.0,
-            lineage: stage.lineage.0.to_be_bytes().to_vec(),
-            shape: vec![shape.executors, shape.slots, shape.max_slots],
-            partitions: outputs().map(|output| output.location.partition).collect(),
-            attempts: outputs().map(|output| output.location.attempt).collect(),
-            executors: outputs().map(|output| output.location.executor.0).collect(),
-            rows: outputs().map(|output| output.rows).collect(),
-            bytes: outputs().map(|output| output.bytes).collect(),
-        }
-    }
-
-    fn read(self, index: u32) -> Option<(JobId, ClusterShape, BegunStage)> {
-        let &[executors, slots, max_slots] = self.shape.as_slice() else { return None };
-        let lineage = PlanHash(u128::from_be_bytes(self.lineage.as_slice().try_into().ok()?));
-        let count = self.partitions.len();
-        let lengths = [self.attempts.len(), self.executors.len(), self.rows.len(), self.bytes.len()];
-        if lengths.iter().any(|&length| length != count) {
-            return None;
-        }
-        let output = |at: usize| KeptOutput {
-            location: MapLocation {
-                partition: self.partitions[at],
-                attempt: self.attempts[at],
-                executor: ExecutorId(self.executors[at]),
-            },
-            rows: self.rows[at],
-            bytes: self.bytes[at],
-        };
-        let outputs = (0..count).map(output).collect();
-        Some((JobId(self.job), ClusterShape { executors, slots, max_slots }, BegunStage { index, lineage, outputs }))
+impl State {
+    fn wait(&mut self, updates: impl IntoIterator<Item = Update>) {
+        self.waiting.extend(updates.into_iter().map(|update| (update.key().clone(), update)));
     }
 }
 
@@ -282,7 +178,8 @@ impl Record {
 mod tests {
     use super::*;
     use crate::meta::MemoryStore;
-    use windlass_core::job::ATTEMPTS_PER_LEADER;
+    use windlass_core::ids::{ExecutorId, PlanHash};
+    use windlass_core::job::{ATTEMPTS_PER_LEADER, KeptOutput, MapLocation, Takeovers};
 
     const SHAPE: ClusterShape = ClusterShape { executors: 2, slots: 4, max_slots: 2 };
 
@@ -360,7 +257,7 @@ mod tests {
             }
         }
         assert_eq!(writes, 4);
-        let largest = store.range(STAGES).await.unwrap().iter().map(|(_, entry)| entry.value.len()).max();
+        let largest = stages::sizes(store.as_ref()).await.into_iter().max();
         assert!(largest.is_some_and(|bytes| bytes < 100_000), "{largest:?}");
     }
 
@@ -372,11 +269,11 @@ mod tests {
             first.save("q", JobId(1), SHAPE, stage(index));
         }
         written(&first).await;
-        assert_eq!(store.range(STAGES).await.unwrap().len(), 250);
+        assert_eq!(stages::sizes(store.as_ref()).await.len(), 250);
         let (second, _) = SavedJobs::open(store.clone()).await.unwrap();
         second.save("r", JobId(2), SHAPE, stage(0));
         second.expire();
         written(&second).await;
-        assert_eq!(store.range(STAGES).await.unwrap().len(), 1);
+        assert_eq!(stages::sizes(store.as_ref()).await.len(), 1);
     }
 }

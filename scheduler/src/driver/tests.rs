@@ -159,7 +159,7 @@ async fn cancelling_stops_the_tasks_and_ends_the_job() {
     let mut executor = FakeExecutor::join(&driver, "a", 1).await;
     let mut handle = driver.submit(planned(&[1]), JobInfo::default()).await;
     let launch = executor.launch().await;
-    assert_eq!(driver.cancel(handle.id, "by request").await, Some(JobState::Cancelled));
+    assert_eq!(driver.cancel(handle.id, "by request").await, Ok(Some(JobState::Cancelled)));
     let FromPrimary::Cancel(cancel) = executor.hear().await else { panic!("not cancelled") };
     assert_eq!(cancel.attempts, attempts(&launch).into_iter().map(v1::AttemptId::from).collect::<Vec<_>>());
     let error = wait(&mut handle).await.unwrap_err();
@@ -169,7 +169,7 @@ async fn cancelling_stops_the_tasks_and_ends_the_job() {
     while driver.executors().await[0].running > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(driver.cancel(JobId(99), "by request").await, None);
+    assert_eq!(driver.cancel(JobId(99), "by request").await, Ok(None));
 }
 
 #[tokio::test]
@@ -232,7 +232,7 @@ async fn an_executor_that_does_not_read_is_given_up_and_blocks_nobody() {
     let mut jobs = Vec::new();
     while driver.directory().find("deaf").is_ok() {
         let handle = driver.submit(planned(&[1]), JobInfo::default()).await;
-        driver.cancel(handle.id, "test").await;
+        driver.cancel(handle.id, "test").await.unwrap();
         // The slot is free again, so the next job is launched too.
         let attempt = handle.id.stage(0).task(0).attempt(0);
         deaf.report(&[attempt], Outcome::Failed(TaskFailure::Cancelled), None).await;

@@ -1,12 +1,10 @@
 //! Executors that may be away, by name, in the metadata store: the next primary, and the executor's next registration, find them there.
 
+use crate::meta::keys::maintenance;
 use crate::meta::{MetaError, MetaStore, Transaction};
-use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-const KEY: &str = "wfs/maintenance";
 
 pub(super) struct Maintenance {
     store: Arc<dyn MetaStore>,
@@ -16,20 +14,10 @@ pub(super) struct Maintenance {
     is_new: bool,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct Stored {
-    #[prost(btree_map = "string, uint64", tag = "1")]
-    until: BTreeMap<String, u64>,
-}
-
 impl Maintenance {
     pub async fn load(store: Arc<dyn MetaStore>) -> Result<Maintenance, MetaError> {
-        let corrupt = |error: prost::DecodeError| MetaError::Corrupt { key: KEY.into(), reason: error.to_string() };
-        let stored = match store.get(KEY).await? {
-            Some(entry) => Stored::decode(entry.value).map_err(corrupt)?,
-            None => Stored::default(),
-        };
-        Ok(Maintenance { store, until: stored.until, is_new: false })
+        let until = maintenance::find(store.as_ref()).await?;
+        Ok(Maintenance { store, until, is_new: false })
     }
 
     /// `None`: it is not to be away any more.
@@ -58,8 +46,7 @@ impl Maintenance {
             return Ok(());
         }
         self.until.retain(|_, until| *until > wall_ms);
-        let stored = Stored { until: self.until.clone() };
-        self.store.commit(Transaction::default().put(KEY, stored.encode_to_vec())).await?;
+        self.store.commit(Transaction::default().with(maintenance::put(self.until.clone()))).await?;
         self.is_new = false;
         Ok(())
     }

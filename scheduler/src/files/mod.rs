@@ -12,8 +12,12 @@
 mod actor;
 mod maintenance;
 mod stored;
+mod tickets;
 
-use crate::meta::{MetaError, MetaStore};
+pub(crate) use tickets::Tickets;
+
+use crate::clock::{Clock, Ids};
+use crate::meta::{MetaError, MetaStore, keys};
 use actor::Actor;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,8 +28,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 use windlass_connectors::wfs::Primary;
+use windlass_core::access::Principal;
 use windlass_core::ids::ExecutorId;
 use windlass_core::wfs::WfsConfig;
+use windlass_proto::door::principal_of;
 use windlass_proto::v1;
 
 /// Requests that may wait before callers do.
@@ -38,6 +44,7 @@ pub struct Files {
     /// Unbounded by type, bounded in fact: an executor says one thing, and waits until it was heard.
     events: mpsc::UnboundedSender<Event>,
     cluster: Bytes,
+    tickets: Tickets,
 }
 
 struct Ask {
@@ -74,12 +81,18 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    pub async fn open(store: Arc<dyn MetaStore>, config: WfsConfig) -> Result<Opened, MetaError> {
-        let cluster = stored::cluster(&store).await?;
+    pub async fn open(
+        store: Arc<dyn MetaStore>,
+        config: WfsConfig,
+        tickets: Tickets,
+        clock: Clock,
+        ids: &Ids,
+    ) -> Result<Opened, MetaError> {
+        let cluster = keys::files::cluster(store.as_ref(), ids).await?;
         let (asks, asked) = mpsc::channel(WAITING);
         let (events, happened) = mpsc::unbounded_channel();
-        let actor = Actor::open(store, config, asked, happened).await?;
-        Ok(Opened { files: Files { asks, events, cluster }, actor })
+        let actor = Actor::open(store, config, clock, asked, happened).await?;
+        Ok(Opened { files: Files { asks, events, cluster, tickets }, actor })
     }
 
     /// Serves it until `stop`. Orders go out through `executors`.
@@ -92,6 +105,11 @@ impl Files {
     /// Which namespace it is.
     pub(crate) fn cluster(&self) -> Bytes {
         self.cluster.clone()
+    }
+
+    /// Signs what lets clients in at executors.
+    pub(crate) fn tickets(&self) -> &Tickets {
+        &self.tickets
     }
 
     pub(crate) fn joined(&self, id: ExecutorId, register: &v1::Register) {
@@ -131,12 +149,12 @@ impl Files {
         }
     }
 
-    /// A file, and where its blocks lie; nothing when it is not there.
+    /// A file, and where its blocks lie, without tickets; nothing when it is not there.
     pub(crate) async fn locate(self, path: String) -> (String, Vec<v1::LocatedBlock>) {
         let ask = v1::LocateRequest { path: path.clone(), start: 0, end: u64::MAX, file: None };
         let ask = Some(v1::file_request::Ask::Locate(ask));
         let request = v1::FileRequest { ask, ..v1::FileRequest::default() };
-        match self.ask(request).await.ok().and_then(|reply| reply.reply) {
+        match self.answer(request).await.ok().and_then(|reply| reply.reply) {
             Some(v1::file_reply::Reply::Locate(located)) => (path, located.blocks),
             _ => (path, Vec::new()),
         }
@@ -154,13 +172,27 @@ impl fmt::Debug for Files {
     }
 }
 
-#[async_trait]
-impl Primary for Files {
-    async fn ask(&self, request: v1::FileRequest) -> Result<v1::FileReply, Status> {
+impl Files {
+    /// Asks on behalf of `by`, whose name is in the tickets that come with the answer.
+    pub(crate) async fn ask_for(&self, by: &Principal, request: v1::FileRequest) -> Result<v1::FileReply, Status> {
+        let mut reply = self.answer(request).await?;
+        self.tickets.add_to(&mut reply, by);
+        Ok(reply)
+    }
+
+    async fn answer(&self, request: v1::FileRequest) -> Result<v1::FileReply, Status> {
         let stopping = || Status::unavailable("the primary is stopping");
         let (reply, answer) = oneshot::channel();
         self.asks.send(Ask { request, reply }).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
+    }
+}
+
+/// For the code of this process.
+#[async_trait]
+impl Primary for Files {
+    async fn ask(&self, request: v1::FileRequest) -> Result<v1::FileReply, Status> {
+        self.ask_for(&Principal::anonymous(), request).await
     }
 }
 
@@ -170,6 +202,7 @@ pub(crate) struct FilesService(pub Files);
 #[tonic::async_trait]
 impl v1::files_server::Files for FilesService {
     async fn ask(&self, request: Request<v1::FileRequest>) -> Result<Response<v1::FileReply>, Status> {
-        self.0.ask(request.into_inner()).await.map(Response::new)
+        let by = principal_of(&request);
+        self.0.ask_for(&by, request.into_inner()).await.map(Response::new)
     }
 }

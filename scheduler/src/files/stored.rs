@@ -1,33 +1,15 @@
 //! The namespace in the metadata store: a log of what changed, and segments of records that take its place from time to time.
 //!
-//! ```text
-//!   wfs/head             where the log begins, and the counters
-//!   wfs/segment/N        records of files N x 256 and on, at some time since the log began
-//!   wfs/log/N            records that were put, ids that were removed, counters, outcomes of requests; later entries count
-//!   wfs/outcome/N        outcomes N x 256 and on that were kept at some time since the log began
-//!   wfs/cluster          which namespace this is: 16 bytes
-//! ```
-//!
 //! A checkpoint writes the segments that changed since the last one, then moves the beginning of the log. When it breaks off, some
 //! segments are newer than others, and the log is still as long as it was: the last record of each id counts, wherever it stands.
 
-use crate::meta::{Expectation, MetaError, MetaStore, Transaction};
-use bytes::Bytes;
-use prost::Message;
+use crate::meta::keys::files as keys;
+use crate::meta::{MetaError, MetaStore, Transaction, Update};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use windlass_core::ids::{BlockId, FileId};
-use windlass_core::wfs::{
-    Answer, Block, Changes, Coding, Counters, CreateMode, FileData, FolderTerms, FsPath, Kind, Namespace, Outcome,
-    Quota, Record, Writing,
-};
-use windlass_proto::{files as wire, v1};
+use windlass_core::ids::FileId;
+use windlass_core::wfs::{Changes, Counters, Namespace, Outcome, Record};
 
-const HEAD: &str = "wfs/head";
-const LOG: &str = "wfs/log/";
-const SEGMENT: &str = "wfs/segment/";
-const OUTCOME: &str = "wfs/outcome/";
-const CLUSTER: &str = "wfs/cluster";
 /// Ids in a segment, and numbers of outcomes.
 const SEGMENT_IDS: u64 = 256;
 /// A checkpoint is due when the log has grown by so much.
@@ -61,62 +43,37 @@ pub(super) struct Loaded {
 /// Segments as they were when the log was as long as `until`.
 pub(super) struct Checkpoint {
     store: Arc<dyn MetaStore>,
-    segments: Vec<(u64, Option<Bytes>)>,
-    outcomes: Vec<(u64, Option<Bytes>)>,
+    segments: Vec<(u64, Update)>,
+    outcomes: Vec<(u64, Update)>,
     first: u64,
     until: u64,
-    head: Head,
+    head: Update,
 }
 
 impl Journal {
     pub async fn open(store: Arc<dyn MetaStore>) -> Result<(Journal, Loaded), MetaError> {
-        let corrupt =
-            |key: &str, reason: &dyn ToString| MetaError::Corrupt { key: key.into(), reason: reason.to_string() };
-        let head = match store.get(HEAD).await? {
-            Some(entry) => Head::decode(entry.value).map_err(|error| corrupt(HEAD, &error))?,
-            None => Head::new(0, Counters::default()),
-        };
-        let mut counters = head.counters();
-        let mut records: BTreeMap<FileId, Record> = BTreeMap::new();
-        for (key, entry) in store.range(SEGMENT).await? {
-            let segment = Segment::decode(entry.value).map_err(|error| corrupt(&key, &error))?;
-            for record in segment.records {
-                let record = record.read().ok_or_else(|| corrupt(&key, &"a record is not complete"))?;
-                records.insert(record.id, record);
-            }
-        }
-        let mut journal = Journal::empty(store.clone(), head.log);
+        let (log, mut counters) = keys::head(store.as_ref()).await?;
+        let segments = keys::segments(store.as_ref()).await?;
+        let mut records: BTreeMap<FileId, Record> = segments.into_iter().map(|record| (record.id, record)).collect();
+        let mut journal = Journal::empty(store.clone(), log);
         let mut outcomes: BTreeMap<u64, Outcome> = BTreeMap::new();
-        for (key, entry) in store.range(OUTCOME).await? {
-            let number = key[OUTCOME.len()..].parse().map_err(|error| corrupt(&key, &error))?;
+        for (number, kept) in keys::outcomes(store.as_ref()).await? {
             journal.stored_outcomes.insert(number);
-            let stored = Outcomes::decode(entry.value).map_err(|error| corrupt(&key, &error))?.outcomes;
-            outcomes
-                .extend(stored.into_iter().filter_map(StoredOutcome::read).map(|outcome| (outcome.number, outcome)));
+            outcomes.extend(kept.into_iter().map(|outcome| (outcome.number, outcome)));
         }
-        for (key, entry) in store.range(LOG).await? {
-            let number: u64 = key[LOG.len()..].parse().map_err(|error| corrupt(&key, &error))?;
-            if number < head.log {
-                // Left by a checkpoint that broke off while it removed what it had made superfluous.
-                continue;
-            }
-            if number != journal.next {
-                return Err(corrupt(&key, &format!("entry {} of the log is missing before it", journal.next)));
-            }
+        for change in keys::log(store.as_ref(), log).await? {
             journal.next += 1;
-            journal.log_bytes += entry.value.len();
-            let change = Change::decode(entry.value).map_err(|error| corrupt(&key, &error))?;
-            counters = Counters { next_file: change.next_file, next_block: change.next_block };
+            journal.log_bytes += change.bytes;
+            counters = change.counters;
             for id in change.removed {
-                journal.dirty.insert(id / SEGMENT_IDS);
-                records.remove(&FileId(id));
+                journal.dirty.insert(id.0 / SEGMENT_IDS);
+                records.remove(&id);
             }
             for record in change.put {
-                let record = record.read().ok_or_else(|| corrupt(&key, &"a record is not complete"))?;
                 journal.dirty.insert(record.id.0 / SEGMENT_IDS);
                 records.insert(record.id, record);
             }
-            for outcome in change.outcomes.into_iter().filter_map(StoredOutcome::read) {
+            for outcome in change.outcomes {
                 journal.new_outcomes.insert(outcome.number / SEGMENT_IDS);
                 outcomes.insert(outcome.number, outcome);
             }
@@ -132,13 +89,9 @@ impl Journal {
 
     /// Durable when it returns.
     pub async fn append(&mut self, changes: &Changes, counters: Counters) -> Result<(), MetaError> {
-        let Counters { next_file, next_block } = counters;
-        let put = changes.put.iter().map(StoredRecord::from).collect();
-        let removed = changes.removed.iter().map(|id| id.0).collect();
-        let outcomes = changes.outcomes.iter().map(StoredOutcome::from).collect();
-        let value = Change { put, removed, next_file, next_block, outcomes }.encode_to_vec();
-        let (key, bytes) = (log_key(self.next), value.len());
-        self.store.commit(Transaction::default().expect(&key, Expectation::Absent).put(key, value)).await?;
+        let entry = keys::entry(self.next, changes, counters);
+        let bytes = entry.bytes();
+        self.store.commit(keys::append(self.next, entry)).await?;
         self.next += 1;
         self.log_bytes += bytes;
         let ids = changes.put.iter().map(|record| record.id).chain(changes.removed.iter().copied());
@@ -155,36 +108,32 @@ impl Journal {
         self.log_bytes = 0;
         let segments = std::mem::take(&mut self.dirty).into_iter().map(|number| {
             let ids = number * SEGMENT_IDS..(number + 1) * SEGMENT_IDS;
-            let records: Vec<_> =
-                ids.filter_map(|id| names.record(FileId(id))).map(|r| StoredRecord::from(&r)).collect();
-            (number, (!records.is_empty()).then(|| Segment { records }.encode_to_vec().into()))
+            let records: Vec<Record> = ids.filter_map(|id| names.record(FileId(id))).collect();
+            (number, keys::put_segment(number, &records))
         });
         let segments = segments.collect();
         let outcomes = self.outcomes(names);
         let (first, until) = (std::mem::replace(&mut self.first, self.next), self.next);
-        let head = Head::new(until, names.counters());
+        let head = keys::put_head(until, names.counters());
         Some(Checkpoint { store: self.store.clone(), segments, outcomes, first, until, head })
     }
 
     /// Segments of outcomes that are new, and those that the store has and nobody needs.
-    fn outcomes(&mut self, names: &Namespace) -> Vec<(u64, Option<Bytes>)> {
+    fn outcomes(&mut self, names: &Namespace) -> Vec<(u64, Update)> {
         let kept = |number: u64| names.outcomes(number * SEGMENT_IDS..(number + 1) * SEGMENT_IDS);
         let new = std::mem::take(&mut self.new_outcomes);
         let old =
             self.stored_outcomes.iter().copied().filter(|number| !new.contains(number) && kept(*number).is_empty());
         let changed: Vec<u64> = old.chain(new.iter().copied()).collect();
         let segments = changed.into_iter().map(|number| {
-            let outcomes: Vec<StoredOutcome> = kept(number).iter().map(StoredOutcome::from).collect();
-            (number, (!outcomes.is_empty()).then(|| Outcomes { outcomes }.encode_to_vec().into()))
-        });
-        let segments: Vec<(u64, Option<Bytes>)> = segments.collect();
-        for (number, value) in &segments {
-            match value {
-                Some(_) => self.stored_outcomes.insert(*number),
-                None => self.stored_outcomes.remove(number),
+            let outcomes = kept(number);
+            match outcomes.is_empty() {
+                false => self.stored_outcomes.insert(number),
+                true => self.stored_outcomes.remove(&number),
             };
-        }
-        segments
+            (number, keys::put_outcomes(number, &outcomes))
+        });
+        segments.collect()
     }
 
     /// It came to nothing: the next one is to write its segments too.
@@ -198,17 +147,14 @@ impl Journal {
 impl Checkpoint {
     pub async fn write(&self) -> Result<(), MetaError> {
         let mut transaction = Batches::new(&self.store);
-        for (number, records) in &self.segments {
-            transaction.write(format!("{SEGMENT}{number:016}"), records.clone()).await?;
-        }
-        for (number, outcomes) in &self.outcomes {
-            transaction.write(format!("{OUTCOME}{number:016}"), outcomes.clone()).await?;
+        for (_, update) in self.segments.iter().chain(&self.outcomes) {
+            transaction.write(update.clone()).await?;
         }
         transaction.flush().await?;
         // From here on the entries before it do not count.
-        self.store.commit(Transaction::default().put(HEAD, self.head.encode_to_vec())).await?;
+        self.store.commit(Transaction::default().with(self.head.clone())).await?;
         for number in self.first..self.until {
-            transaction.write(log_key(number), None).await?;
+            transaction.write(keys::delete_entry(number)).await?;
         }
         transaction.flush().await
     }
@@ -226,9 +172,9 @@ impl<'a> Batches<'a> {
         Batches { store, transaction: Transaction::default(), bytes: 0 }
     }
 
-    async fn write(&mut self, key: String, value: Option<Bytes>) -> Result<(), MetaError> {
-        self.bytes += value.as_ref().map_or(0, Bytes::len);
-        self.transaction.writes.push((key, value));
+    async fn write(&mut self, update: Update) -> Result<(), MetaError> {
+        self.bytes += update.bytes();
+        self.transaction = std::mem::take(&mut self.transaction).with(update);
         match self.bytes >= TRANSACTION_BYTES || self.transaction.writes.len() >= TRANSACTION_KEYS {
             true => self.flush().await,
             false => Ok(()),
@@ -245,270 +191,12 @@ impl<'a> Batches<'a> {
     }
 }
 
-fn log_key(number: u64) -> String {
-    format!("{LOG}{number:016}")
-}
-
-/// Which namespace the store has. Made when there is none.
-pub(super) async fn cluster(store: &Arc<dyn MetaStore>) -> Result<Bytes, MetaError> {
-    loop {
-        if let Some(entry) = store.get(CLUSTER).await? {
-            return Ok(entry.value);
-        }
-        let made = Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        match store.commit(Transaction::default().expect(CLUSTER, Expectation::Absent).put(CLUSTER, made.clone())).await
-        {
-            Ok(()) => return Ok(made),
-            Err(MetaError::Conflict { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Head {
-    #[prost(uint64, tag = "1")]
-    log: u64,
-    #[prost(uint64, tag = "2")]
-    next_file: u64,
-    #[prost(uint64, tag = "3")]
-    next_block: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Segment {
-    #[prost(message, repeated, tag = "1")]
-    records: Vec<StoredRecord>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Change {
-    #[prost(message, repeated, tag = "1")]
-    put: Vec<StoredRecord>,
-    #[prost(uint64, repeated, tag = "2")]
-    removed: Vec<u64>,
-    #[prost(uint64, tag = "3")]
-    next_file: u64,
-    #[prost(uint64, tag = "4")]
-    next_block: u64,
-    #[prost(message, repeated, tag = "5")]
-    outcomes: Vec<StoredOutcome>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Outcomes {
-    #[prost(message, repeated, tag = "1")]
-    outcomes: Vec<StoredOutcome>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredOutcome {
-    #[prost(uint64, tag = "1")]
-    number: u64,
-    #[prost(bytes = "vec", tag = "2")]
-    name: Vec<u8>,
-    /// Absent: it was just done.
-    #[prost(message, optional, tag = "3")]
-    entry: Option<v1::FileEntry>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredRecord {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(uint64, tag = "2")]
-    parent: u64,
-    #[prost(string, tag = "3")]
-    name: String,
-    #[prost(uint64, tag = "4")]
-    modified_ms: u64,
-    #[prost(oneof = "StoredKind", tags = "5, 6, 7")]
-    kind: Option<StoredKind>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum StoredKind {
-    #[prost(message, tag = "5")]
-    Folder(StoredFolder),
-    #[prost(message, tag = "6")]
-    File(StoredFile),
-    #[prost(message, tag = "7")]
-    Writing(StoredWriting),
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredFolder {
-    #[prost(uint64, optional, tag = "1")]
-    quota_files: Option<u64>,
-    #[prost(uint64, optional, tag = "2")]
-    quota_bytes: Option<u64>,
-    #[prost(uint32, optional, tag = "3")]
-    replication: Option<u32>,
-    #[prost(string, optional, tag = "4")]
-    policy: Option<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredFile {
-    #[prost(uint32, tag = "1")]
-    replication: u32,
-    #[prost(uint64, repeated, tag = "2")]
-    blocks: Vec<u64>,
-    #[prost(uint64, repeated, tag = "3")]
-    bytes: Vec<u64>,
-    /// Empty: the blocks are whole.
-    #[prost(string, tag = "4")]
-    coding: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredWriting {
-    #[prost(string, tag = "1")]
-    path: String,
-    /// 0: overwrite, 1: new, else 2 and more: replace the file of this id less 2.
-    #[prost(uint64, tag = "2")]
-    mode: u64,
-    #[prost(bytes = "vec", tag = "3")]
-    writer: Vec<u8>,
-    #[prost(uint64, tag = "4")]
-    block_bytes: u64,
-    #[prost(message, optional, tag = "5")]
-    sealed: Option<StoredFile>,
-    /// 0: none.
-    #[prost(uint64, tag = "6")]
-    open: u64,
-    /// The file that is replaced is gone on with.
-    #[prost(bool, tag = "7")]
-    append: bool,
-}
-
-impl Head {
-    fn new(log: u64, counters: Counters) -> Self {
-        Head { log, next_file: counters.next_file, next_block: counters.next_block }
-    }
-
-    fn counters(&self) -> Counters {
-        Counters { next_file: self.next_file, next_block: self.next_block }
-    }
-}
-
-impl StoredFile {
-    fn new(replication: u8, coding: Option<Coding>, blocks: &[Block]) -> Self {
-        StoredFile {
-            replication: replication.into(),
-            coding: wire::code(coding),
-            blocks: blocks.iter().map(|block| block.id.0).collect(),
-            bytes: blocks.iter().map(|block| block.bytes).collect(),
-        }
-    }
-
-    fn read(self) -> Option<(u8, Option<Coding>, Vec<Block>)> {
-        if self.blocks.len() != self.bytes.len() {
-            return None;
-        }
-        let pairs = self.blocks.into_iter().zip(self.bytes);
-        let blocks = pairs.map(|(id, bytes)| Block { id: BlockId(id), bytes }).collect();
-        Some((u8::try_from(self.replication).ok()?, wire::coding(&self.coding).ok()?, blocks))
-    }
-}
-
-impl From<&Outcome> for StoredOutcome {
-    fn from(outcome: &Outcome) -> Self {
-        let entry = match &outcome.answer {
-            Answer::Done => None,
-            Answer::Entry(entry) => Some(entry.clone().into()),
-        };
-        StoredOutcome { number: outcome.number, name: outcome.name.to_be_bytes().into(), entry }
-    }
-}
-
-impl StoredOutcome {
-    /// `None`: another release wrote it.
-    fn read(self) -> Option<Outcome> {
-        let answer = match self.entry {
-            None => Answer::Done,
-            Some(entry) => Answer::Entry(wire::entry(entry).ok()?),
-        };
-        let name = u128::from_be_bytes(self.name.try_into().ok()?);
-        Some(Outcome { number: self.number, name, answer })
-    }
-}
-
-impl From<&Record> for StoredRecord {
-    fn from(record: &Record) -> Self {
-        let kind = match &record.kind {
-            Kind::Folder(FolderTerms { quota, replication, policy }) => StoredKind::Folder(StoredFolder {
-                quota_files: quota.files,
-                quota_bytes: quota.bytes,
-                replication: replication.map(u32::from),
-                policy: policy.map(|policy| policy.name().into()),
-            }),
-            Kind::File(file) => StoredKind::File(StoredFile::new(file.replication, file.coding, &file.blocks)),
-            Kind::Writing(file) => StoredKind::Writing(StoredWriting {
-                path: file.path.as_str().into(),
-                mode: match file.mode {
-                    CreateMode::Overwrite => 0,
-                    CreateMode::New => 1,
-                    CreateMode::Replace(id) | CreateMode::Append(id) => id.0 + 2,
-                },
-                append: matches!(file.mode, CreateMode::Append(_)),
-                writer: file.writer.to_be_bytes().into(),
-                block_bytes: file.block_bytes,
-                sealed: Some(StoredFile::new(file.replication, None, &file.sealed)),
-                open: file.open.map_or(0, |block| block.0),
-            }),
-        };
-        StoredRecord {
-            id: record.id.0,
-            parent: record.parent.0,
-            name: record.name.to_string(),
-            modified_ms: record.modified_ms,
-            kind: Some(kind),
-        }
-    }
-}
-
-impl StoredRecord {
-    fn read(self) -> Option<Record> {
-        let kind = match self.kind? {
-            StoredKind::Folder(folder) => Kind::Folder(FolderTerms {
-                quota: Quota { files: folder.quota_files, bytes: folder.quota_bytes },
-                replication: folder.replication.map(u8::try_from).transpose().ok()?,
-                policy: folder.policy.as_deref().map(wire::policy).transpose().ok()?,
-            }),
-            StoredKind::File(file) => {
-                let (replication, coding, blocks) = file.read()?;
-                Kind::File(FileData { replication, coding, blocks: blocks.into() })
-            }
-            StoredKind::Writing(file) => {
-                let (replication, _, sealed) = file.sealed?.read()?;
-                Kind::Writing(Box::new(Writing {
-                    path: FsPath::parse(&file.path).ok()?,
-                    mode: match file.mode {
-                        0 => CreateMode::Overwrite,
-                        1 => CreateMode::New,
-                        id if file.append => CreateMode::Append(FileId(id - 2)),
-                        id => CreateMode::Replace(FileId(id - 2)),
-                    },
-                    writer: u128::from_be_bytes(file.writer.try_into().ok()?),
-                    replication,
-                    block_bytes: file.block_bytes,
-                    sealed,
-                    open: (file.open != 0).then_some(BlockId(file.open)),
-                }))
-            }
-        };
-        let name = self.name.into();
-        Some(Record { id: FileId(self.id), parent: FileId(self.parent), name, modified_ms: self.modified_ms, kind })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::meta::MemoryStore;
     use windlass_core::time::Instant;
-    use windlass_core::wfs::{Last, Now, Output, WfsConfig};
+    use windlass_core::wfs::{CreateMode, FsPath, Last, Now, Output, WfsConfig};
 
     fn at(seconds: u64) -> Now {
         Now { at: Instant(seconds * 1_000_000), wall_ms: seconds * 1_000 }
@@ -567,11 +255,9 @@ mod tests {
             match round {
                 // Half of the segments were written, and the primary died.
                 0 | 2 => {
-                    let segments = checkpoint.segments.iter().take(checkpoint.segments.len() / 2).cloned().collect();
                     let mut batches = Batches::new(&store);
-                    let half: Vec<(u64, Option<Bytes>)> = segments;
-                    for (number, records) in half {
-                        batches.write(format!("{SEGMENT}{number:016}"), records).await.unwrap();
+                    for (_, update) in checkpoint.segments.iter().take(checkpoint.segments.len() / 2) {
+                        batches.write(update.clone()).await.unwrap();
                     }
                     batches.flush().await.unwrap();
                 }
@@ -588,8 +274,8 @@ mod tests {
         assert_eq!(names.outcomes(0..u64::MAX), []);
         journal.log_bytes = CHECKPOINT_BYTES;
         journal.checkpoint(&names).unwrap().write().await.unwrap();
-        assert_eq!(store.range(OUTCOME).await.unwrap().len(), 0);
-        assert!(store.range(LOG).await.unwrap().len() < 10, "the log is cut");
+        assert_eq!(keys::outcomes(store.as_ref()).await.unwrap(), []);
+        assert!(keys::log_length(store.as_ref()).await < 10, "the log is cut");
     }
 
     #[tokio::test]
@@ -620,6 +306,7 @@ mod tests {
         let (_, loaded) = reopen(&store).await;
         assert_eq!(loaded.record(file), names.record(file));
         assert!(loaded.record(file).is_some());
-        assert_eq!(cluster(&store).await.unwrap(), cluster(&store).await.unwrap());
+        let cluster = async || keys::cluster(store.as_ref(), &crate::clock::Ids::random()).await.unwrap();
+        assert_eq!(cluster().await, cluster().await);
     }
 }

@@ -1,6 +1,7 @@
 //! Actions beyond those of arrow-flight's `FlightSqlService`: cancelling and renewing results, session options.
 
-use super::service::{SqlService, parse_handle, session_of};
+use super::results::parse_handle;
+use super::service::{SqlService, session_of};
 use crate::errors::QueryError;
 use crate::services::runs::RunId;
 use crate::services::sessions::Session;

@@ -12,6 +12,7 @@ mod actions;
 mod caller;
 mod ingest;
 mod metadata;
+mod results;
 mod rows;
 mod service;
 #[cfg(test)]

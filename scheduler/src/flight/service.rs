@@ -1,14 +1,14 @@
 //! Commands of Flight SQL.
 
 use super::caller::{query_of, sent_of, takes_rows};
+use super::results::{encode, encode_batch, info_of, ipc_schema, parse_handle};
 use super::{command_of, ingest, internal, metadata, rows};
 use crate::errors::QueryError;
 use crate::services::Services;
-use crate::services::runs::{Ask, Attached, RunId, size};
+use crate::services::runs::{Ask, Attached};
 use crate::services::sessions::{PreparedHandle, Session};
 use crate::statements::sessions::Connection;
-use crate::statements::{Execution, Info, Parameters, Rows, Sent, no_transactions};
-use arrow_flight::error::FlightError;
+use crate::statements::{Info, Parameters, Sent, no_transactions};
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
@@ -19,39 +19,20 @@ use arrow_flight::sql::{
     CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo,
     CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery,
     CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate,
-    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    DoPutPreparedStatementResult, SqlInfo, TicketStatementQuery,
 };
-use arrow_flight::{
-    Action, ActionType, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse,
-    SchemaAsIpc, Ticket,
-};
+use arrow_flight::{Action, ActionType, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, Ticket};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::arrow::ipc::writer::IpcWriteOptions;
-use datafusion::common::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
-use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use prost::Message;
 use std::pin::Pin;
 use std::sync::Arc;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
-use windlass_core::access::Principal;
-use windlass_core::failure::TaskFailure;
-use windlass_core::ids::AttemptId;
-use windlass_engine::messages;
 use windlass_proto::door::{basic, principal_of};
 use windlass_proto::{PLAN_STATEMENT_TYPE_URL, v1};
-
-/// Says, in a list of locations, "or here": a client that cannot reach the others reads over the connection that it has.
-const HERE: &str = "arrow-flight-reuse-connection://?";
-
-/// Rows of more bytes do not go along with an answer.
-const ALONG_BYTES: u64 = 1 << 20;
-
-type DataStream = BoxStream<'static, Result<FlightData, Status>>;
 
 pub(super) struct SqlService {
     pub(super) services: Services,
@@ -71,71 +52,6 @@ impl SqlService {
             command => metadata::schema(&command)
                 .ok_or_else(|| Status::unimplemented(format!("GetSchema of {} is not supported", command.type_url()))),
         }
-    }
-
-    /// Waits for a run, and says where its rows are to be read. Those of a small result come `along`, if the client wants that.
-    async fn flight_info(
-        &self,
-        by: &Principal,
-        run: Attached,
-        descriptor: FlightDescriptor,
-        along: bool,
-    ) -> Result<FlightInfo, Status> {
-        let execution = run.ended().await?;
-        let schema = Arc::clone(&execution.schema);
-        let (rows, bytes) = size(&execution);
-        let info = FlightInfo::new().try_with_schema(&schema).map_err(internal)?;
-        let job = execution.job.map(|job| job.to_string()).unwrap_or_default();
-        let info = info.with_descriptor(descriptor).with_app_metadata(job).with_ordered(true);
-        let info = info.with_total_records(rows as i64).with_total_bytes(bytes as i64);
-        if along
-            && bytes <= ALONG_BYTES
-            && let Some(endpoints) = rows_along(&execution)?
-        {
-            return Ok(info.with_endpoints(endpoints));
-        }
-        let finished = match &execution.rows {
-            Rows::Job(finished) if bytes > self.services.runs.config().small_bytes => Some(Arc::clone(finished)),
-            _ => None,
-        };
-        let Some(finished) = finished else {
-            let id = run.keep(1)?;
-            return Ok(info.with_endpoint(FlightEndpoint::new().with_ticket(ticket(&id, None))));
-        };
-        let ipc_schema = ipc_schema(&schema)?;
-        let parts: Vec<usize> = (0..finished.parts.len()).filter(|part| finished.parts[*part].rows > 0).collect();
-        let id = run.keep(parts.len())?;
-        let pass = self.services.runs.pass(by, finished.job);
-        let mut endpoints = Vec::with_capacity(parts.len());
-        for (position, index) in parts.into_iter().enumerate() {
-            let part = &finished.parts[index];
-            let from_executors = self.services.runs.config().from_executors;
-            let on_executor = part.inline.is_none() && !part.address.is_empty() && from_executors;
-            endpoints.push(match on_executor {
-                true => {
-                    let outputs = vec![part.output.into()];
-                    let of_executor = v1::ResultTicket { outputs, schema: ipc_schema.clone(), pass: pass.clone() };
-                    FlightEndpoint::new()
-                        .with_ticket(Ticket::new(of_executor.encode_to_vec()))
-                        .with_location(format!("grpc+tcp://{}", part.address))
-                        .with_location(HERE)
-                        .with_app_metadata(id.to_string().into_bytes())
-                }
-                false => FlightEndpoint::new().with_ticket(ticket(&id, Some((position, index)))),
-            });
-        }
-        Ok(info.with_endpoints(endpoints))
-    }
-
-    /// A ticket that names map outputs on executors, for a client that cannot reach them.
-    pub(super) fn read_for_executor(&self, by: &Principal, ticket: &Bytes) -> Result<Response<DataStream>, Status> {
-        let ticket = v1::ResultTicket::decode(ticket.as_ref())
-            .map_err(|e| Status::invalid_argument(format!("this is not a ticket of this cluster: {e}")))?;
-        let outputs: Vec<AttemptId> = ticket.outputs.into_iter().map(Into::into).collect();
-        let first = outputs.first().ok_or_else(|| Status::invalid_argument("the ticket names no output"))?;
-        let schema = Arc::new(Schema::try_from(arrow_flight::IpcMessage(ticket.schema)).map_err(internal)?);
-        let rows = self.services.runs.read_outputs(by, &ticket.pass, first.job(), &outputs, &schema)?;
-        Ok(Response::new(encode(rows)))
     }
 
     /// Starts what a request asks for.
@@ -163,84 +79,6 @@ fn statement_info(metadata: &MetadataMap) -> Info {
 /// The session that the face has found.
 pub(super) fn session_of<T>(request: &Request<T>) -> Result<Arc<Session>, Status> {
     request.extensions().get::<Arc<Session>>().cloned().ok_or_else(|| internal("a request without a session"))
-}
-
-/// Endpoints that hold the rows themselves. `None`: some of the rows are on executors.
-fn rows_along(execution: &Execution) -> Result<Option<Vec<FlightEndpoint>>, Status> {
-    let rows: Option<Vec<Bytes>> = match &execution.rows {
-        Rows::Here(batches) if batches.is_empty() => Some(Vec::new()),
-        Rows::Here(batches) => {
-            Some(vec![windlass_engine::encode_batches(&execution.schema, batches).map_err(internal)?])
-        }
-        Rows::Job(finished) => {
-            finished.parts.iter().filter(|part| part.rows > 0).map(|part| part.inline.clone()).collect()
-        }
-    };
-    Ok(rows.map(|rows| rows.into_iter().map(|rows| FlightEndpoint::new().with_app_metadata(rows)).collect()))
-}
-
-/// The ticket of a result that is kept: of all of it, or of one part (its position among those to read, and its index in the job).
-fn ticket(id: &RunId, part: Option<(usize, usize)>) -> Ticket {
-    let handle = match part {
-        None => id.to_string(),
-        Some((position, index)) => format!("{id}/{position}/{index}"),
-    };
-    Ticket::new(TicketStatementQuery { statement_handle: handle.into() }.as_any().encode_to_vec())
-}
-
-/// The run whose result is kept, and the part that the ticket is for.
-pub(super) fn parse_handle(handle: &[u8]) -> Result<(RunId, Option<(usize, usize)>), Status> {
-    let invalid = || Status::invalid_argument("this is not a ticket of this cluster");
-    let handle = std::str::from_utf8(handle).map_err(|_| invalid())?;
-    let mut fields = handle.split('/');
-    let id = RunId::from(fields.next().unwrap_or_default());
-    let part = match (fields.next(), fields.next()) {
-        (None, _) => None,
-        (Some(position), Some(index)) => {
-            Some((position.parse().map_err(|_| invalid())?, index.parse().map_err(|_| invalid())?))
-        }
-        (Some(_), None) => return Err(invalid()),
-    };
-    Ok((id, part))
-}
-
-fn ipc_schema(schema: &Schema) -> Result<Bytes, Status> {
-    let options = IpcWriteOptions::default();
-    let arrow_flight::IpcMessage(bytes) = SchemaAsIpc::new(schema, &options).try_into().map_err(internal)?;
-    Ok(bytes)
-}
-
-/// Rows as Flight data, of the schema that [`SqlService::flight_info`] and the others say.
-pub(super) fn encode(rows: SendableRecordBatchStream) -> DataStream {
-    let schema = rows.schema();
-    let rows = rows.map_err(|error| FlightError::from(Status::from(unreadable(error))));
-    messages(schema, rows).map_ok(FlightData::from).map_err(Status::from).boxed()
-}
-
-/// A result is not computed again when its executor dies after the job has ended: whoever reads it has to know.
-fn unreadable(error: DataFusionError) -> QueryError {
-    match windlass_engine::failure::classify(&error) {
-        TaskFailure::FetchFailed { executor, message, .. } => QueryError::Lost(format!(
-            "the result is lost: {executor}, which held it, cannot be read from any more ({message}); run the statement again"
-        )),
-        _ => QueryError::from(error),
-    }
-}
-
-fn encode_batch(batch: RecordBatch) -> Response<DataStream> {
-    let encoded = messages(batch.schema(), futures::stream::iter([Ok::<_, FlightError>(batch)]));
-    Response::new(encoded.map_ok(FlightData::from).map_err(Status::from).boxed())
-}
-
-/// The description of a command that DoGet answers by itself.
-fn info_of(
-    command: impl ProstMessageExt,
-    schema: &Schema,
-    descriptor: FlightDescriptor,
-) -> Result<Response<FlightInfo>, Status> {
-    let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(command.as_any().encode_to_vec()));
-    let info = FlightInfo::new().try_with_schema(schema).map_err(internal)?;
-    Ok(Response::new(info.with_endpoint(endpoint).with_descriptor(descriptor)))
 }
 
 #[tonic::async_trait]
@@ -647,26 +485,5 @@ fn refuse_transaction(transaction: Option<&Bytes>) -> Result<(), Status> {
     match transaction {
         Some(id) if !id.is_empty() => Err(no_transactions().into()),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use windlass_core::ids::{ExecutorId, JobId};
-
-    #[test]
-    fn a_result_that_went_with_its_executor_has_a_kind_of_its_own() {
-        let message = "connection refused (at 10.0.0.7:7071)".to_string();
-        let output = JobId(1).stage(2).task(0).attempt(0);
-        let lost = TaskFailure::FetchFailed { output, executor: ExecutorId(3), message };
-        let status = Status::from(unreadable(DataFusionError::External(Box::new(lost))));
-        assert_eq!(status.code(), tonic::Code::DataLoss);
-        assert!(
-            status.message().contains("run the statement again") && status.message().contains("10.0.0.7"),
-            "{status}"
-        );
-        let other = Status::from(unreadable(DataFusionError::ResourcesExhausted("memory".into())));
-        assert_ne!(other.code(), tonic::Code::DataLoss);
     }
 }

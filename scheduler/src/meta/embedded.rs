@@ -1,6 +1,7 @@
 //! The default store: one redb file in the primary's folder, held by one process at a time.
 
-use super::{Entry, Leader, MetaError, MetaStore, Term, Transaction, next_epoch};
+use super::keys::counters::next_epoch;
+use super::{Entry, Leader, MetaError, MetaStore, Term, Transaction};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};

@@ -8,6 +8,7 @@
 //! on its way from an earlier try cannot happen later.
 
 use super::{Entry, Expectation, Leader, MetaError, MetaStore, Term, Transaction};
+use crate::clock::Ids;
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{
@@ -19,6 +20,7 @@ use std::future::Future;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 use tonic::Code;
 
 const LEADER: &str = "leader";
@@ -48,6 +50,10 @@ pub struct EtcdStore {
     term: Mutex<Option<Held>>,
     /// Held while a commit is under way: the revision of the last one.
     committing: tokio::sync::Mutex<i64>,
+    /// Renewals of leases, and returns of those that led to nothing. Each ends at the latest when its lease does.
+    tasks: TaskTracker,
+    /// What commits are told by.
+    ids: Ids,
 }
 
 /// The present term of this primary.
@@ -86,7 +92,8 @@ impl EtcdStore {
         let client = Client::connect(&config.endpoints, Some(options)).await.map_err(|e| failed(reason(&e)))?;
         let prefix = format!("windlass/{}/", config.cluster);
         let committing = tokio::sync::Mutex::new(0);
-        let store = Self { client, prefix, name, lease, term: Mutex::default(), committing };
+        let (tasks, ids) = (TaskTracker::new(), Ids::random());
+        let store = Self { client, prefix, name, lease, term: Mutex::default(), committing, tasks, ids };
         match store.leader().await {
             Err(MetaError::Store { reason, .. }) => {
                 Err(MetaError::Store { store: store.name, action: "reached", reason })
@@ -183,7 +190,8 @@ impl EtcdStore {
         let lease =
             self.patiently("written", |mut client| async move { client.lease_grant(seconds, None).await }).await?.id();
         // Gives the lease back, and with it the key, unless a term comes of it.
-        let mut unused = Revoke(Some((self.client.clone(), lease)));
+        let mut unused =
+            Revoke { unused: Some((self.client.clone(), lease)), length: self.lease, tasks: self.tasks.clone() };
         // An addresses' record is made of two strings.
         let value = serde_json::to_vec(leader).expect("a leader can be written as JSON");
         let put = TxnOp::put(self.key(LEADER), value, Some(PutOptions::new().with_lease(lease)));
@@ -199,7 +207,7 @@ impl EtcdStore {
             _ => None,
         });
         *self.committing.lock().await = last.unwrap_or(0);
-        unused.0 = None;
+        unused.unused = None;
         let (lost, resign) = (CancellationToken::new(), CancellationToken::new());
         let renewing = Renewing {
             client: self.client.clone(),
@@ -209,7 +217,7 @@ impl EtcdStore {
             lost: lost.clone(),
             resign: resign.clone(),
         };
-        let renewing = tokio::spawn(renewing.run());
+        let renewing = self.tasks.spawn(renewing.run());
         let _resign_on_drop = resign.clone().drop_guard();
         *self.term.lock() = Some(Held { epoch, lost: lost.clone(), resign, renewing, _resign_on_drop });
         Ok(Some(Term { epoch: epoch as u64, lost }))
@@ -314,7 +322,7 @@ impl MetaStore for EtcdStore {
 
     async fn commit(&self, transaction: Transaction) -> Result<(), MetaError> {
         let mut last = self.committing.lock().await;
-        let id = uuid::Uuid::new_v4().simple().to_string();
+        let id = self.ids.name();
         let until = Instant::now() + self.lease;
         // Sent before, and the answer was lost.
         let mut open: Option<Error> = None;
@@ -466,13 +474,18 @@ impl Renewing {
 }
 
 /// Gives a lease back that led to nothing.
-struct Revoke(Option<(Client, i64)>);
+struct Revoke {
+    unused: Option<(Client, i64)>,
+    length: Duration,
+    tasks: TaskTracker,
+}
 
 impl Drop for Revoke {
     fn drop(&mut self) {
-        if let Some((mut client, lease)) = self.0.take() {
+        if let Some((mut client, lease)) = self.unused.take() {
+            let length = self.length;
             // If it fails, the lease runs out.
-            tokio::spawn(async move { client.lease_revoke(lease).await });
+            self.tasks.spawn(async move { tokio::time::timeout(length, client.lease_revoke(lease)).await });
         }
     }
 }

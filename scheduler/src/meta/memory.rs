@@ -1,6 +1,7 @@
 //! A store that dies with its process: for tests, and for embedded mode without a folder.
 
-use super::{Entry, Leader, MetaError, MetaStore, Term, Transaction, next_epoch};
+use super::keys::counters::next_epoch;
+use super::{Entry, Leader, MetaError, MetaStore, Term, Transaction};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;

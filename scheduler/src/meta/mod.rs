@@ -5,20 +5,22 @@ mod etcd;
 mod ids;
 pub(crate) mod keys;
 mod memory;
+mod seal;
 #[cfg(test)]
 mod tests;
 
 pub use embedded::EmbeddedStore;
 pub use etcd::{EtcdConfig, EtcdStore};
 pub use ids::{DurableIds, IdSource, MemoryIds};
+pub use keys::counters::Reservation;
+pub use keys::under_way;
 pub use memory::MemoryStore;
+pub use seal::{SealError, Sealer};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -47,11 +49,6 @@ pub trait MetaStore: Send + Sync + Debug {
 
     /// All writes, or, when an expectation does not hold, none and [`MetaError::Conflict`]. Durable when it returns.
     async fn commit(&self, transaction: Transaction) -> Result<(), MetaError>;
-}
-
-/// Milliseconds since 1970-01-01T00:00:00Z.
-pub(crate) fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 /// Where the primary that leads is reached.
@@ -88,6 +85,18 @@ pub struct Transaction {
     pub writes: Vec<(String, Option<Bytes>)>,
 }
 
+/// The key of an entry. Only the file of its prefix under `keys/` makes it, and reads what it says.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(String);
+
+/// A change of one entry, made by the file of its prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    key: Key,
+    /// `None` deletes.
+    value: Option<Bytes>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expectation {
     Absent,
@@ -112,6 +121,30 @@ pub enum MetaError {
     Corrupt { key: String, reason: String },
 }
 
+impl Update {
+    fn put(key: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        Update { key: Key(key.into()), value: Some(value.into()) }
+    }
+
+    fn delete(key: impl Into<String>) -> Self {
+        Update { key: Key(key.into()), value: None }
+    }
+
+    /// Deletes the entry.
+    pub(crate) fn delete_key(key: Key) -> Self {
+        Update { key, value: None }
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Bytes of the value.
+    pub(crate) fn bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 impl Transaction {
     pub fn expect(mut self, key: impl Into<String>, expectation: Expectation) -> Self {
         self.expectations.push((key.into(), expectation));
@@ -127,6 +160,12 @@ impl Transaction {
         self.writes.push((key.into(), None));
         self
     }
+
+    /// With a change that the file of its prefix has made.
+    pub fn with(mut self, update: Update) -> Self {
+        self.writes.push((update.key.0, update.value));
+        self
+    }
 }
 
 impl Expectation {
@@ -136,59 +175,6 @@ impl Expectation {
             Expectation::Revision(revision) => entry == Some(revision),
         }
     }
-}
-
-/// The epoch of a store that one primary has for itself: each start is a new one.
-async fn next_epoch(store: &dyn MetaStore) -> Result<u64, MetaError> {
-    const KEY: &str = "counter/epoch";
-    let (epoch, expectation) = match store.get(KEY).await? {
-        None => (1, Expectation::Absent),
-        Some(entry) => (decode_u64(KEY, &entry.value)? + 1, Expectation::Revision(entry.revision)),
-    };
-    store.commit(Transaction::default().expect(KEY, expectation).put(KEY, epoch.to_string().into_bytes())).await?;
-    Ok(epoch)
-}
-
-/// Ranges of numbers that are never given out twice, also not after a restart.
-#[derive(Debug)]
-pub struct Reservation {
-    store: Arc<dyn MetaStore>,
-    key: String,
-}
-
-impl Reservation {
-    /// Numbers in a range.
-    pub const BLOCK: u64 = 256;
-
-    pub fn new(store: Arc<dyn MetaStore>, name: &str) -> Self {
-        Self { store, key: format!("counter/{name}") }
-    }
-
-    /// The next range; the first one begins with 1.
-    pub async fn reserve(&self) -> Result<std::ops::Range<u64>, MetaError> {
-        loop {
-            let entry = self.store.get(&self.key).await?;
-            let (start, expectation) = match &entry {
-                None => (1, Expectation::Absent),
-                Some(entry) => (decode_u64(&self.key, &entry.value)?, Expectation::Revision(entry.revision)),
-            };
-            let end = start + Self::BLOCK;
-            let transaction =
-                Transaction::default().expect(&self.key, expectation).put(&self.key, end.to_string().into_bytes());
-            match self.store.commit(transaction).await {
-                Ok(()) => return Ok(start..end),
-                Err(MetaError::Conflict { .. }) => continue,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-fn decode_u64(key: &str, value: &[u8]) -> Result<u64, MetaError> {
-    std::str::from_utf8(value)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| MetaError::Corrupt { key: key.to_string(), reason: "not a number".to_string() })
 }
 
 /// Escapes a name so that it can be one segment of a key.

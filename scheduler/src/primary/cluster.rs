@@ -9,15 +9,16 @@
 //! ```
 
 use crate::admin::AdminService;
+use crate::clock::{Clock, Ids};
 use crate::driver::Driver;
 use crate::driver::elastic::Elasticity;
 use crate::driver::results::ResultSource;
 use crate::driver::saved::SavedJobs;
 use crate::errors::QueryError;
-use crate::files::{Files, FilesService, Opened};
+use crate::files::{Files, FilesService, Opened, Tickets};
 use crate::flight::FlightFace;
 use crate::meta::keys::{cluster, outcomes, tries};
-use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore, wall_ms};
+use crate::meta::{DurableIds, EmbeddedStore, EtcdConfig, EtcdStore, MetaError, MetaStore, SealError, Sealer};
 use crate::primary::{Primary, PrimaryConfig, PrimaryError};
 use crate::services::catalog::Catalog as CatalogView;
 use crate::services::cluster::ClusterView;
@@ -73,10 +74,15 @@ pub struct ClusterConfig {
     pub runs: RunsConfig,
     pub submissions: SubmissionsConfig,
     pub files: WfsConfig,
+    /// How long a ticket for blocks is good.
+    pub ticket: Duration,
     /// Whether executors are started and let go with the load.
     pub elastic: Option<Elasticity>,
     /// How long files of dropped and overwritten tables stay for those who still read them.
     pub grace: Duration,
+    /// What time it is, for all of the primary, and names that nothing else has.
+    pub clock: Clock,
+    pub ids: Ids,
 }
 
 /// HTTP of a primary.
@@ -101,8 +107,11 @@ impl ClusterConfig {
             runs: RunsConfig::default(),
             submissions: SubmissionsConfig::default(),
             files: WfsConfig::default(),
+            ticket: Tickets::VALID,
             elastic: None,
             grace: Duration::from_secs(600),
+            clock: Clock::system(),
+            ids: Ids::random(),
         }
     }
 }
@@ -115,6 +124,8 @@ pub enum ClusterError {
     Store(MetaError),
     #[error("the folder {}: {reason}", path.display())]
     Folder { path: PathBuf, reason: String },
+    #[error("{0}")]
+    Secrets(#[from] SealError),
     #[error("the catalog cannot be opened: {0}")]
     Catalog(#[from] QueryError),
     #[error("cannot start: {0}")]
@@ -141,11 +152,14 @@ impl Cluster {
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
         let (saved, ended) = SavedJobs::open(store.clone()).await?;
-        let opened = Opened::open(store.clone(), config.files.clone()).await?;
-        let key = cluster::key(store.as_ref()).await?;
+        let key = cluster::key(store.as_ref(), &config.ids).await?;
+        let keys = KeyRing::new(key);
+        let tickets = Tickets::new(keys.clone(), config.ticket);
+        let (clock, unique) = (config.clock.clone(), &config.ids);
+        let opened = Opened::open(store.clone(), config.files.clone(), tickets, clock, unique).await?;
         let mut settings = config.primary.clone();
         settings.driver.key = Some(key);
-        let keys = KeyRing::new(key);
+        settings.driver.clock = config.clock.clone();
         let mut primary = Primary::on(listener, settings, ids, Some(saved.clone()), Some(opened.files.clone()))?;
         primary.driver.history().restore(&ended).into_iter().for_each(|job| saved.forget(job));
         let (tasks, stop) = primary.background();
@@ -184,8 +198,12 @@ impl Cluster {
         let store = open_store(&config).await?;
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
         let ids = DurableIds::open(&store, &ids_tasks, &ids_stop).await?;
-        let opened = Opened::open(store.clone(), config.files.clone()).await?;
-        let mut primary = Primary::detached(config.primary.clone(), ids, Some(opened.files.clone()));
+        let tickets = Tickets::new(KeyRing::default(), config.ticket);
+        let (clock, unique) = (config.clock.clone(), &config.ids);
+        let opened = Opened::open(store.clone(), config.files.clone(), tickets, clock, unique).await?;
+        let mut settings = config.primary.clone();
+        settings.driver.clock = config.clock.clone();
+        let mut primary = Primary::detached(settings, ids, Some(opened.files.clone()));
         let names = opened.files.clone();
         let files: Arc<dyn windlass_connectors::wfs::Primary> = Arc::new(names.clone());
         serve_files(&mut primary, opened);
@@ -210,7 +228,7 @@ pub async fn end_writes(dir: &Path) -> Result<(), ClusterError> {
         return Ok(());
     }
     let store: Arc<dyn MetaStore> = Arc::new(EmbeddedStore::open(&path)?);
-    let journal = Journal::new(store, Arc::default(), StoreRegistry::new());
+    let journal = Journal::new(store, Arc::default(), StoreRegistry::new(), Clock::system(), Ids::random());
     let failed = |error: QueryError| ClusterError::Start(error.to_string());
     let (abandoned, published) = journal.recover().await.map_err(failed)?;
     let removed = journal.collect_all().await.map_err(failed)?;
@@ -288,17 +306,30 @@ async fn assemble(
             folder.display().to_string()
         }
     };
-    let journal = Journal::new(store.clone(), runtime.clone(), stores.clone());
+    let (clock, unique) = (config.clock.clone(), config.ids.clone());
+    let journal = Journal::new(store.clone(), runtime.clone(), stores.clone(), clock.clone(), unique.clone());
     journal.recover().await?;
-    let of_catalog = store.clone();
+    let (of_catalog, sealer) = (store.clone(), Sealer::open(&config.dir, config.etcd.is_some())?);
     let (grace, limits, connectors) = (config.grace, config.statements.limits, config.statements.connectors.clone());
-    let of_catalog = CatalogConfig { store: of_catalog, stores, connectors, runtime, warehouse, grace, limits };
+    let (tasks, stop) = primary.background();
+    let (tasks, stop) = (tasks.clone(), stop.clone());
+    let of_catalog = CatalogConfig {
+        store: of_catalog,
+        sealer,
+        stores,
+        connectors,
+        runtime,
+        warehouse,
+        grace,
+        limits,
+        clock,
+        ids: unique.clone(),
+        tasks: tasks.clone(),
+    };
     let catalog = Catalog::open(of_catalog).await?;
     let registry = Registry::new(config.sessions.clone(), catalog.clone());
     let driver = primary.driver.clone();
     let runner = Arc::new(ClusterRunner::new(driver.clone(), results, files.clone()));
-    let (tasks, stop) = primary.background();
-    let (tasks, stop) = (tasks.clone(), stop.clone());
     let statements = Statements::new(config.statements.clone(), catalog.clone(), runner, journal, tasks.clone());
     let jobs = Jobs::new(driver.clone());
     let runs = Runs::new(config.runs.clone(), statements.clone(), jobs.clone(), keys);
@@ -306,13 +337,15 @@ async fn assemble(
     let limits = config.elastic.as_ref().map(|elastic| elastic.config.clone());
     let view = ClusterView::new(driver.clone(), rest_url);
     let view = view.with(sessions.clone(), runs.clone(), catalog.clone(), limits);
-    let options = config.sessions.options.clone();
-    let (settings, of_runs, gate) = (config.submissions, runs.clone(), statements.gate().clone());
+    let (options, tickets) = (config.sessions.options.clone(), files.tickets().clone());
+    let (gate, of_submissions) = (statements.gate().clone(), statements.clone());
+    let (settings, stopped) = (config.submissions, stop.clone());
+    let submissions = Submissions::new(settings, runs.clone(), of_submissions, driver, store, options, stopped);
     let services = Services {
         loads: Loads::new(statements.clone(), runs.clone()),
-        submissions: Submissions::new(settings, of_runs, statements.clone(), driver, store, options),
+        submissions,
         catalog: CatalogView::new(statements),
-        files: FilesView::new(Wfs::new(Arc::new(files), Handle::current(), None), view.clone()),
+        files: FilesView::new(Wfs::new(Arc::new(files), Handle::current(), None), view.clone(), tickets, unique),
         runs,
         sessions,
         jobs,
@@ -348,7 +381,7 @@ async fn upkeep(catalog: Arc<Catalog>, registry: Arc<Registry>, services: Servic
         services.runs.expire(&services.sessions);
         if outcomes_forgotten.elapsed() >= FORGET_OUTCOMES {
             outcomes_forgotten = tokio::time::Instant::now();
-            let (store, now_ms) = (catalog.store().as_ref(), wall_ms());
+            let (store, now_ms) = (catalog.store().as_ref(), catalog.clock().wall_ms());
             let forgotten = match outcomes::forget_old(store, now_ms).await {
                 Ok(()) => tries::forget_old(store, now_ms).await,
                 failed => failed,

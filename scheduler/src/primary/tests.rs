@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
+use windlass_core::job::{Retention, Terms};
 use windlass_proto::v1::admin_client::AdminClient;
 use windlass_proto::v1::admin_server::AdminServer;
 use windlass_proto::v1::dispatch_client::DispatchClient;
@@ -125,6 +126,28 @@ async fn a_query_can_be_watched_from_before_it_starts_until_it_ends() {
     assert_eq!(unknown.code(), Code::NotFound);
     let nonsense = admin.show_job(v1::JobRequest { job: "x".into() }).await.unwrap_err();
     assert_eq!(nonsense.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn the_clusters_own_jobs_are_listed_when_they_are_asked_for() {
+    let Serving { driver, channel, shutdown: _shutdown, serving: _serving } = serve().await;
+    let mut handles = Vec::new();
+    for (statement, retention) in [("a user's", Retention::User), ("its own", Retention::Internal)] {
+        let terms = Terms { retention, ..Terms::default() };
+        let info = JobInfo { statement: statement.into(), terms, ..Default::default() };
+        handles.push(driver.submit(planned(&[1]), info).await);
+    }
+    let mut changes = driver.history().changes();
+    while driver.history().jobs(10, true, |_| ()).len() < 2 {
+        tokio::time::timeout(SOON, changes.changed()).await.expect("both wait").unwrap();
+    }
+    let mut admin = AdminClient::new(channel);
+    let mut listed = async |internal| {
+        let jobs = admin.list_jobs(v1::ListJobsRequest { limit: 0, internal }).await.unwrap().into_inner().jobs;
+        jobs.into_iter().map(|job| job.name).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(false).await, ["a user's"]);
+    assert_eq!(listed(true).await, ["its own", "a user's"]);
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 //! Files of `wfs://`, as faces other than its own protocol see them.
 
 use super::cluster::ClusterView;
+use crate::clock::Ids;
+use crate::files::Tickets;
 use thiserror::Error;
 use windlass_connectors::wfs::{Wfs, WfsError};
 use windlass_core::access::Principal;
 use windlass_core::event::Role;
 use windlass_core::wfs::FsPath;
+pub use windlass_proto::ticket::Access;
 use windlass_proto::v1;
 use windlass_proto::v1::file_error::Kind;
 use windlass_proto::v1::file_request::Ask;
@@ -18,6 +21,8 @@ const PAGE: u32 = 1_000;
 pub struct Files {
     wfs: Wfs,
     cluster: ClusterView,
+    tickets: Tickets,
+    ids: Ids,
 }
 
 /// A file or a folder.
@@ -120,8 +125,8 @@ impl EntryView {
 }
 
 impl Files {
-    pub(crate) fn new(wfs: Wfs, cluster: ClusterView) -> Self {
-        Files { wfs, cluster }
+    pub(crate) fn new(wfs: Wfs, cluster: ClusterView, tickets: Tickets, ids: Ids) -> Self {
+        Files { wfs, cluster, tickets, ids }
     }
 
     pub async fn stat(&self, _: &Principal, path: &FsPath) -> Result<EntryView, FilesError> {
@@ -189,8 +194,13 @@ impl Files {
     pub async fn any_holder(&self, by: &Principal) -> Option<String> {
         let mut all = self.cluster.executors(by).await;
         all.retain(|executor| executor.role == Role::Core && executor.standing.stays());
-        let turn = uuid::Uuid::new_v4().as_u64_pair().0 as usize;
+        let turn = self.ids.number() as usize;
         all.get(turn % all.len().max(1)).map(|executor| executor.address.clone())
+    }
+
+    /// Returns what an executor wants to be shown in the URL of a request for the bytes of this file, until its time is over.
+    pub fn ticket(&self, by: &Principal, access: Access, path: &FsPath) -> String {
+        self.tickets.of_file(access, path, by)
     }
 
     /// Returns how the blocks of all files are.

@@ -1,8 +1,9 @@
 //! Jobs: what ran and what runs.
 
 use crate::driver::Driver;
-use crate::driver::history::{History, JobRecord, Program, StageRecord, brief};
+use crate::driver::history::{History, JobRecord, StageRecord, Submission, brief};
 pub use crate::driver::history::{JobState, StageState};
+use crate::errors::QueryError;
 use futures::{Stream, stream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,15 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct Jobs {
     driver: Driver,
+}
+
+/// Which jobs a list has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobsFilter {
+    /// At most this many, the newest.
+    pub limit: usize,
+    /// Also the cluster's own, which no user asked for.
+    pub internal: bool,
 }
 
 /// A job, or a submission with the jobs that its statements became.
@@ -60,7 +70,7 @@ pub struct JobDetail {
     /// Empty for a submission: its jobs have them.
     pub stages: Vec<StageView>,
     /// Present for a submission.
-    pub program: Option<ProgramView>,
+    pub submission: Option<SubmissionView>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +93,7 @@ pub struct StageView {
 
 /// The statements of a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProgramView {
+pub struct SubmissionView {
     /// Number of its statements.
     pub statements: u32,
     /// How many of them have begun.
@@ -117,9 +127,9 @@ impl Jobs {
         self.driver.history()
     }
 
-    /// Returns at most `limit` jobs and submissions, newest first.
-    pub fn list(&self, _: &Principal, limit: usize) -> Vec<JobView> {
-        self.history().jobs(limit, view)
+    /// Returns jobs and submissions, newest first.
+    pub fn list(&self, _: &Principal, filter: JobsFilter) -> Vec<JobView> {
+        self.history().jobs(filter.limit, filter.internal, view)
     }
 
     /// Returns a job with its stages. `None`: there is no such job, or it ended long ago.
@@ -127,7 +137,7 @@ impl Jobs {
         self.history().job(id, |job| JobDetail {
             job: view(job),
             stages: job.own_stages().iter().map(|stage| stage_view(stage)).collect(),
-            program: job.program.as_ref().map(program_view),
+            submission: job.submission.as_ref().map(submission_view),
         })
     }
 
@@ -136,13 +146,18 @@ impl Jobs {
         self.history().log(id)
     }
 
-    /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. `None`: there is no such job.
-    pub async fn cancel(&self, by: &Principal, id: JobId) -> Option<JobState> {
+    /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. A submission ends with each of its
+    /// jobs. `None`: there is no such job.
+    ///
+    /// # Errors
+    /// A submission whose cancellation could not be made durable, so that it may go on.
+    pub async fn cancel(&self, by: &Principal, id: JobId) -> Result<Option<JobState>, QueryError> {
         let reason = match by.name() {
             "" => "by request".to_string(),
             name => format!("by request of {name}"),
         };
-        self.driver.cancel(id, &reason).await
+        // Who leads then can be asked again.
+        self.driver.cancel(id, &reason).await.map_err(|error| QueryError::NotLeading(error.to_string()))
     }
 
     /// Returns how many jobs are in each state. Submissions are not among them, but the jobs that they consist of.
@@ -254,15 +269,15 @@ fn view(job: &JobRecord) -> JobView {
         tasks: tasks(job),
         rows: result.map_or(0, |stage| stage.rows),
         bytes: result.map_or(0, |stage| stage.bytes),
-        part_of: job.info.part_of.map(|(program, _)| program),
+        part_of: job.info.part_of.map(|(submission, _)| submission),
     }
 }
 
-fn program_view(program: &Program) -> ProgramView {
-    ProgramView {
-        statements: program.statements,
-        begun: program.begun,
-        jobs: program.jobs.iter().map(|(statement, job)| (statement + 1, *job)).collect(),
+fn submission_view(submission: &Submission) -> SubmissionView {
+    SubmissionView {
+        statements: submission.statements,
+        begun: submission.begun,
+        jobs: submission.jobs.iter().map(|(statement, job)| (statement + 1, *job)).collect(),
     }
 }
 

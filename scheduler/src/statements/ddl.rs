@@ -1,17 +1,17 @@
 //! CREATE, DROP and ALTER: one transaction of the catalog, or a change of the session.
 
 use super::parse::Parsed;
-use super::{Execution, Info, Rows, Statements};
+use super::run::StatementRun;
+use super::{Execution, Rows};
 use crate::errors::{QueryError, explain};
 use crate::statements::catalog::{
-    Edit, OnExists, Record, TableName, ViewRecord, check_storable, connected_record, external_record, make_folder,
-    parse_view, require_format, view_provider, without_secrets, written,
+    Edit, OnExists, Record, SECRET, TableName, ViewRecord, check_storable, connected_record, external_record,
+    make_folder, parse_view, require_format, view_provider, without_secrets, written,
 };
 use crate::statements::sessions::Session;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::{Column, SchemaReference, TableReference};
 use datafusion::datasource::listing::ListingTableUrl;
-use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{
     CreateExternalTable, CreateMemoryTable, CreateView, DdlStatement, DropCatalogSchema, Expr, LogicalPlan, Projection,
@@ -21,44 +21,32 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use windlass_engine::Place;
 
-impl Statements {
-    pub(super) async fn ddl(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        sql: &str,
-        parsed: Option<&Parsed>,
-        ddl: DdlStatement,
-        info: &Info,
-    ) -> Result<Execution, QueryError> {
-        let catalog = &self.inner.catalog;
+impl StatementRun<'_> {
+    pub(super) async fn ddl(self, parsed: Option<&Parsed>, ddl: DdlStatement) -> Result<Execution, QueryError> {
+        let catalog = &self.statements.inner.catalog;
         match ddl {
-            DdlStatement::CreateExternalTable(command) => {
-                self.create_external(session, state, sql, &command, info).await?
-            }
+            DdlStatement::CreateExternalTable(command) => self.create_external(&command).await?,
             DdlStatement::CreateMemoryTable(command) => {
                 let temporary = command.temporary || parsed.is_some_and(|parsed| parsed.temporary);
-                return self.create_table(session, state, sql, parsed, command, temporary, info).await;
+                return self.create_table(parsed, command, temporary).await;
             }
             DdlStatement::CreateView(command) => {
                 let parsed = parsed.ok_or_else(|| QueryError::Internal("a view without its text".to_string()))?;
-                self.create_view(session, state, sql, command, &parsed.statement, info).await?;
+                self.create_view(command, &parsed.statement).await?;
             }
             DdlStatement::CreateCatalogSchema(command) => {
                 let (in_catalog, schema) = match command.schema_name.split_once('.') {
                     Some((in_catalog, schema)) => (in_catalog.to_string(), schema.to_string()),
-                    None => (session.resolve("x").catalog, command.schema_name.clone()),
+                    None => (self.session.resolve("x").catalog, command.schema_name.clone()),
                 };
-                catalog.create_schema(info.effect(), &in_catalog, &schema, command.if_not_exists).await?;
+                catalog.create_schema(self.effect(), &in_catalog, &schema, command.if_not_exists).await?;
             }
             DdlStatement::CreateCatalog(command) => {
-                catalog.create_catalog(info.effect(), &command.catalog_name, command.if_not_exists).await?;
+                catalog.create_catalog(self.effect(), &command.catalog_name, command.if_not_exists).await?;
             }
-            DdlStatement::DropTable(command) => {
-                self.drop(session, command.name, false, command.if_exists, info).await?
-            }
-            DdlStatement::DropView(command) => self.drop(session, command.name, true, command.if_exists, info).await?,
-            DdlStatement::DropCatalogSchema(command) => self.drop_schema(session, command, info).await?,
+            DdlStatement::DropTable(command) => self.drop(command.name, false, command.if_exists).await?,
+            DdlStatement::DropView(command) => self.drop(command.name, true, command.if_exists).await?,
+            DdlStatement::DropCatalogSchema(command) => self.drop_schema(command).await?,
             DdlStatement::CreateIndex(_) => {
                 return Err(QueryError::Unsupported(
                     "indexes are not supported: sort or partition the files".to_string(),
@@ -71,22 +59,15 @@ impl Statements {
         Ok(Execution::empty())
     }
 
-    async fn create_external(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        sql: &str,
-        command: &CreateExternalTable,
-        info: &Info,
-    ) -> Result<(), QueryError> {
-        let catalog = &self.inner.catalog;
+    async fn create_external(self, command: &CreateExternalTable) -> Result<(), QueryError> {
+        let catalog = &self.statements.inner.catalog;
         let exists = OnExists::of(command.if_not_exists, command.or_replace)?;
-        let name = session.resolve(command.name.clone());
+        let name = self.session.resolve(command.name.clone());
         let snapshot = catalog.snapshot();
         snapshot.require_schema(&name.catalog, &name.schema)?;
         // Before files are looked at: whether they are needed.
         let taken = match command.temporary {
-            true => session.temporary().get(&name.table).is_some(),
+            true => self.session.temporary().get(&name.table).is_some(),
             false => snapshot.table(&name).is_some(),
         };
         match exists {
@@ -94,47 +75,50 @@ impl Statements {
             OnExists::Fail if taken => return Err(already_exists(&name)),
             _ => {}
         }
-        if let Some(record) = connected_record(catalog.connectors(), command, sql).await? {
+        let mut command = command.clone();
+        // The planner takes a name without a point for one of the format's.
+        if let Some(secret) = command.options.remove(&format!("format.{SECRET}")) {
+            command.options.insert(SECRET.to_string(), secret);
+        }
+        let command = &command;
+        let (_, lent) = catalog.with_lent(&command.options.clone().into_iter().collect())?;
+        let connected = connected_record(catalog.connectors(), command, &lent, self.sql, catalog.ids());
+        if let Some(record) = connected.await? {
             return match command.temporary {
-                true => self.put_temporary(session, name, Record::Table(record), info).await,
-                false => catalog.create(info.effect(), &name, Record::Table(record), exists).await.map(|_| ()),
+                true => self.put_temporary(name, Record::Table(record)).await,
+                false => catalog.create(self.effect(), &name, Record::Table(record), exists).await.map(|_| ()),
             };
         }
-        require_format(state, &command.file_type)?;
+        require_format(self.state, &command.file_type)?;
         let locations: Vec<ListingTableUrl> =
             command.locations.iter().map(ListingTableUrl::parse).collect::<Result<_, _>>()?;
         locations.iter().try_for_each(require_local_path)?;
-        let mut record = external_record(state, catalog.stores(), command).await?;
-        let definition = sql.trim().trim_end_matches(';').trim_end();
+        let mut record = external_record(self.state, catalog.stores(), command, &lent, catalog.ids()).await?;
+        let definition = self.sql.trim().trim_end_matches(';').trim_end();
         record.definition = Some(without_secrets(definition, &command.options));
         for location in locations.iter().filter(|location| location.get_glob().is_none()) {
             make_folder(catalog.stores(), &Place::from_url(location.as_str())?).await?;
         }
         if command.temporary {
-            self.put_temporary(session, name, Record::Table(record), info).await
+            self.put_temporary(name, Record::Table(record)).await
         } else {
-            catalog.create(info.effect(), &name, Record::Table(record), exists).await.map(|_| ())
+            catalog.create(self.effect(), &name, Record::Table(record), exists).await.map(|_| ())
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a statement's circumstances and the table's")]
     async fn create_table(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        sql: &str,
+        self,
         parsed: Option<&Parsed>,
         command: CreateMemoryTable,
         temporary: bool,
-        info: &Info,
     ) -> Result<Execution, QueryError> {
-        let catalog = &self.inner.catalog;
+        let catalog = &self.statements.inner.catalog;
         let exists = OnExists::of(command.if_not_exists, command.or_replace)?;
-        let name = session.resolve(command.name.clone());
+        let name = self.session.resolve(command.name.clone());
         let snapshot = catalog.snapshot();
         snapshot.require_schema(&name.catalog, &name.schema)?;
         let taken = match temporary {
-            true => session.temporary().get(&name.table).is_some(),
+            true => self.session.temporary().get(&name.table).is_some(),
             false => snapshot.table(&name).is_some(),
         };
         match exists {
@@ -143,7 +127,8 @@ impl Statements {
             _ => {}
         }
         let command = CreateMemoryTable { input: nulls_as_text(command.input)?, ..command };
-        let schema = Arc::clone(state.optimize(&command.input).map_err(|e| explain(&e, sql, &[]))?.schema().inner());
+        let schema =
+            Arc::clone(self.state.optimize(&command.input).map_err(|e| explain(&e, self.sql, &[]))?.schema().inner());
         let mut seen = BTreeSet::new();
         if let Some(twice) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
             return Err(QueryError::Invalid(format!("column '{}' appears twice: name it with AS", twice.name())));
@@ -154,7 +139,7 @@ impl Statements {
             // That its rows have no NULL says nothing of those that come later.
             false => with_nulls_but_in(&written(&schema), parsed.map_or(&[], |parsed| &parsed.not_null)),
         };
-        let definition = Some(sql.trim().trim_end_matches(';').trim_end().to_string());
+        let definition = Some(self.sql.trim().trim_end_matches(';').trim_end().to_string());
         let mut record = Record::managed(
             catalog.warehouse(),
             &name,
@@ -162,127 +147,101 @@ impl Statements {
             &command.constraints,
             &command.column_defaults,
             definition,
+            catalog.ids(),
         )?;
         record.lengths = parsed.map(|parsed| parsed.lengths.clone()).unwrap_or_default();
         if is_empty(&command.input) {
             let record = Record::Table(record);
             match temporary {
-                true => self.put_temporary(session, name, record, info).await?,
-                false => catalog.create(info.effect(), &name, record, exists).await.map(|_| ())?,
+                true => self.put_temporary(name, record).await?,
+                false => catalog.create(self.effect(), &name, record, exists).await.map(|_| ())?,
             }
             return Ok(Execution::empty());
         }
-        let written =
-            self.create_table_as(session, state, sql, name, record, exists, temporary, command.input, info).await?;
+        let written = self.create_table_as(name, record, exists, temporary, command.input).await?;
         let empty = Execution::empty();
         Ok(Execution { job: Some(written.job), affected: Some(written.rows), rows: Rows::Here(Vec::new()), ..empty })
     }
 
-    async fn create_view(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        sql: &str,
-        command: CreateView,
-        statement: &Statement,
-        info: &Info,
-    ) -> Result<(), QueryError> {
-        let catalog = &self.inner.catalog;
+    async fn create_view(self, command: CreateView, statement: &Statement) -> Result<(), QueryError> {
+        let catalog = &self.statements.inner.catalog;
         let exists = OnExists::of(false, command.or_replace)?;
-        let name = session.resolve(command.name.clone());
+        let name = self.session.resolve(command.name.clone());
         catalog.snapshot().require_schema(&name.catalog, &name.schema)?;
-        let definition = command.definition.as_deref().unwrap_or(sql);
-        let view = parse_view(state, definition, statement)?;
+        let definition = command.definition.as_deref().unwrap_or(self.sql);
+        let view = parse_view(self.state, definition, statement, catalog.ids())?;
         if command.temporary {
-            if exists == OnExists::Fail && session.temporary().get(&name.table).is_some() {
+            if exists == OnExists::Fail && self.session.temporary().get(&name.table).is_some() {
                 return Err(already_exists(&name));
             }
-            refuse_temporary_cycle(session, &name, &view)?;
-            return self.put_temporary(session, name, Record::View(view), info).await;
+            refuse_temporary_cycle(self.session, &name, &view)?;
+            return self.put_temporary(name, Record::View(view)).await;
         }
-        if let Some(temporary) = view.references.iter().find(|reference| session.temporary().find(reference).is_some())
+        if let Some(temporary) =
+            view.references.iter().find(|reference| self.session.temporary().find(reference).is_some())
         {
             return Err(QueryError::Invalid(format!(
                 "view '{}' reads the temporary {} '{}', which other sessions do not see: make it a TEMPORARY VIEW",
                 name.table,
-                session.temporary().find(temporary).map_or("table", |held| held.record.kind()),
+                self.session.temporary().find(temporary).map_or("table", |held| held.record.kind()),
                 temporary.table
             )));
         }
         // What does not plan for everyone is refused before anybody can trip over it.
         view_provider(&catalog.view_planner(None)?, &view, catalog.limits()).await?;
-        catalog.create(info.effect(), &name, Record::View(view), exists).await.map(|_| ())
+        catalog.create(self.effect(), &name, Record::View(view), exists).await.map(|_| ())
     }
 
-    async fn drop(
-        &self,
-        session: &Arc<Session>,
-        reference: TableReference,
-        view: bool,
-        if_exists: bool,
-        info: &Info,
-    ) -> Result<(), QueryError> {
-        let name = session.resolve(reference);
+    async fn drop(self, reference: TableReference, view: bool, if_exists: bool) -> Result<(), QueryError> {
+        let name = self.session.resolve(reference);
         let is_view = |record: &Record| matches!(record, Record::View(_));
-        if let Some(held) = session.temporary().find(&name)
+        if let Some(held) = self.session.temporary().find(&name)
             && is_view(&held.record) == view
         {
-            session.temporary().remove(&name.table);
-            let edits = self.inner.catalog.discard_temporary(&held.record);
-            return self.inner.catalog.change(info.effect(), |_| Ok(edits)).await.map(|_| ());
+            self.session.temporary().remove(&name.table);
+            let edits = self.statements.inner.catalog.discard_temporary(&held.record);
+            return self.statements.inner.catalog.change(self.effect(), |_| Ok(edits)).await.map(|_| ());
         }
-        self.inner.catalog.drop_table(info.effect(), &name, view, if_exists).await.map(|_| ())
+        self.statements.inner.catalog.drop_table(self.effect(), &name, view, if_exists).await.map(|_| ())
     }
 
-    async fn drop_schema(
-        &self,
-        session: &Arc<Session>,
-        command: DropCatalogSchema,
-        info: &Info,
-    ) -> Result<(), QueryError> {
+    async fn drop_schema(self, command: DropCatalogSchema) -> Result<(), QueryError> {
         let (in_catalog, schema) = match &command.name {
-            SchemaReference::Bare { schema } => (session.resolve("x").catalog, schema.to_string()),
+            SchemaReference::Bare { schema } => (self.session.resolve("x").catalog, schema.to_string()),
             SchemaReference::Full { schema, catalog } => (catalog.to_string(), schema.to_string()),
         };
-        self.inner.catalog.drop_schema(info.effect(), &in_catalog, &schema, command.if_exists, command.cascade).await
+        self.statements
+            .inner
+            .catalog
+            .drop_schema(self.effect(), &in_catalog, &schema, command.if_exists, command.cascade)
+            .await
     }
 
-    pub(super) async fn rename(
-        &self,
-        session: &Arc<Session>,
-        (from, to): (TableReference, TableReference),
-        info: &Info,
-    ) -> Result<Execution, QueryError> {
-        let from = session.resolve(from);
+    pub(super) async fn rename(self, (from, to): (TableReference, TableReference)) -> Result<Execution, QueryError> {
+        let from = self.session.resolve(from);
         // An unqualified new name stays in the table's schema.
         let to: TableName = to.resolve(&from.catalog, &from.schema).into();
-        match session.temporary().find(&from) {
+        match self.session.temporary().find(&from) {
             Some(held) => {
-                if session.temporary().get(&to.table).is_some() {
+                if self.session.temporary().get(&to.table).is_some() {
                     return Err(already_exists(&to));
                 }
-                session.temporary().remove(&from.table);
-                session.temporary().put(to, held.record.clone());
+                self.session.temporary().remove(&from.table);
+                self.session.temporary().put(to, held.record.clone());
             }
-            None => self.inner.catalog.rename_table(info.effect(), &from, &to).await?,
+            None => self.statements.inner.catalog.rename_table(self.effect(), &from, &to).await?,
         }
         Ok(Execution::empty())
     }
 
     /// Puts a table without rows, or a view, into the session; what lay under its name goes.
-    async fn put_temporary(
-        &self,
-        session: &Arc<Session>,
-        name: TableName,
-        record: Record,
-        info: &Info,
-    ) -> Result<(), QueryError> {
-        let catalog = &self.inner.catalog;
+    async fn put_temporary(self, name: TableName, record: Record) -> Result<(), QueryError> {
+        let catalog = &self.statements.inner.catalog;
         let mut edits: Vec<Edit> = catalog.note_temporary(&record);
-        if let Some(replaced) = session.temporary().put(name, record) {
+        if let Some(replaced) = self.session.temporary().put(name, record) {
             edits.extend(catalog.discard_temporary(&replaced.record));
         }
-        catalog.change(info.effect(), |_| Ok(edits)).await.map(|_| ())
+        catalog.change(self.effect(), |_| Ok(edits)).await.map(|_| ())
     }
 }
 

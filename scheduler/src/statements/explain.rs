@@ -1,38 +1,31 @@
 //! EXPLAIN and EXPLAIN ANALYZE: DataFusion's plans, and the stages that Windlass cuts them into.
 
-use super::{Execution, Info, Rows, Statements, metadata};
+use super::run::StatementRun;
+use super::{Execution, Rows, metadata};
 use crate::driver::history::StageRecord;
 use crate::errors::QueryError;
-use crate::statements::sessions::Session;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Analyze, Explain, LogicalPlan};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use windlass_engine::PlannedJob;
 
-impl Statements {
-    pub(super) async fn explain(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        sql: &str,
-        mut explain: Explain,
-    ) -> Result<Execution, QueryError> {
+impl StatementRun<'_> {
+    pub(super) async fn explain(self, mut explain: Explain) -> Result<Execution, QueryError> {
         if let LogicalPlan::Dml(dml) = explain.plan.as_ref() {
-            explain.plan = Arc::new(self.insert_plan(session, state, dml.clone()).await?);
+            explain.plan = Arc::new(self.insert_plan(dml.clone()).await?);
         }
         let inner = Arc::unwrap_or_clone(Arc::clone(&explain.plan));
         let with_stages = matches!(explain.explain_format.to_string().as_str(), "indent" | "tree");
-        let explained = self.run_here(state, sql, &LogicalPlan::Explain(explain)).await?;
+        let explained = self.run_here(&LogicalPlan::Explain(explain)).await?;
         if !with_stages || matches!(inner, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) {
             return Ok(explained);
         }
         let stages = match metadata::reads_only_the_catalog(&inner) {
             true => "runs on the primary\n".to_string(),
-            false => describe(&self.inner.runner.plan(state, &inner, None).await?),
+            false => describe(&self.statements.inner.runner.plan(self.state, &inner, None).await?),
         };
         let Rows::Here(mut batches) = explained.rows else {
             return Err(QueryError::Internal("EXPLAIN ran elsewhere".to_string()));
@@ -42,19 +35,12 @@ impl Statements {
     }
 
     /// Runs the statement, with all that it does, and shows what that took in place of its rows.
-    pub(super) async fn analyze(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        sql: &str,
-        analyze: Analyze,
-        info: &Info,
-    ) -> Result<Execution, QueryError> {
+    pub(super) async fn analyze(self, analyze: Analyze) -> Result<Execution, QueryError> {
         let plan = Arc::unwrap_or_clone(analyze.input);
         let stages = match plan {
-            LogicalPlan::Dml(dml) => self.insert_reporting(session, state, sql, dml, info).await?.stages,
-            plan @ LogicalPlan::Copy(_) => self.copy_reporting(session, state, sql, plan, info).await?.stages,
-            plan => match self.query(session, state, sql, plan, info).await?.rows {
+            LogicalPlan::Dml(dml) => self.insert_reporting(dml).await?.stages,
+            plan @ LogicalPlan::Copy(_) => self.copy_reporting(plan).await?.stages,
+            plan => match self.query(plan).await?.rows {
                 Rows::Job(finished) => finished.stages.clone(),
                 Rows::Here(_) => Vec::new(),
             },

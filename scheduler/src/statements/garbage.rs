@@ -1,10 +1,10 @@
 //! Folders whose files nobody needs any more. The metadata store remembers each until it is gone, so that one that cannot be removed
 //! now, or that someone may still read or write, is removed later, whoever leads then.
 
+use crate::clock::{Clock, Ids};
 use crate::errors::QueryError;
-use crate::meta::wall_ms;
-use crate::meta::{Expectation, MetaStore, Transaction};
-use bytes::Bytes;
+use crate::meta::keys::garbage as keys;
+use crate::meta::{MetaStore, Transaction, Update};
 use datafusion::common::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -21,37 +21,28 @@ use windlass_proto::v1;
 use windlass_proto::v1::file_error::Kind;
 use windlass_proto::v1::file_request::Ask;
 
-/// Keys go on with when the folder may go, in milliseconds since 1970, so that they are in the order in which they fall due.
-const GARBAGE: &str = "garbage/";
 /// Entries that one transaction forgets.
 const AT_A_TIME: usize = 100;
 
 /// The entry of the metadata store that lets `folder` go after `delay`.
-pub(crate) fn entry(folder: &OwnFolder, delay: Duration) -> (String, Bytes) {
-    let due = wall_ms() + delay.as_millis() as u64;
-    let key = format!("{GARBAGE}{due:016}-{}", uuid::Uuid::new_v4().simple());
-    (key, folder.url().into())
+pub(crate) fn entry(folder: &OwnFolder, delay: Duration, clock: &Clock, ids: &Ids) -> Update {
+    keys::put(clock.wall_ms() + delay.as_millis() as u64, &ids.name(), folder.url())
 }
 
-/// Removes the folders that are due, and says how many. Those that cannot be removed now are tried again at the next call.
-pub(crate) async fn collect(store: &dyn MetaStore, remover: &Remover) -> Result<usize, QueryError> {
-    collect_until(store, remover, wall_ms()).await
-}
-
-/// The same of those that fall due by then, in milliseconds since 1970.
+/// Removes the folders that fall due by `until_ms`, in milliseconds since 1970, and says how many. Those that cannot be removed now are tried
+/// again at the next call.
 pub(crate) async fn collect_until(
     store: &dyn MetaStore,
     remover: &Remover,
     until_ms: u64,
 ) -> Result<usize, QueryError> {
     let mut gone = Vec::new();
-    for (key, entry) in store.range(GARBAGE).await? {
-        let due = key[GARBAGE.len()..].split('-').next().and_then(|ms| ms.parse::<u64>().ok()).unwrap_or(0);
-        if due > until_ms {
+    for going in keys::all(store).await? {
+        if going.due_ms > until_ms {
             break;
         }
-        let url = String::from_utf8_lossy(&entry.value);
-        let removed = match OwnFolder::from_url(&url) {
+        let url = going.url.as_str();
+        let removed = match OwnFolder::from_url(url) {
             Ok(folder) => remover.folder(&folder).await,
             Err(error) => {
                 tracing::error!(%url, %error, "what was to be removed is not a folder that Windlass has made: it stays");
@@ -59,15 +50,12 @@ pub(crate) async fn collect_until(
             }
         };
         match removed {
-            Ok(()) => gone.push((key, entry.revision)),
+            Ok(()) => gone.push(going),
             Err(error) => tracing::warn!(%url, %error, "files that are not needed any more could not be removed"),
         }
     }
     for some in gone.chunks(AT_A_TIME) {
-        let forget = some.iter().fold(Transaction::default(), |transaction, (key, revision)| {
-            transaction.expect(key, Expectation::Revision(*revision)).delete(key)
-        });
-        store.commit(forget).await?;
+        store.commit(some.iter().fold(Transaction::default(), keys::delete)).await?;
     }
     Ok(gone.len())
 }
@@ -161,15 +149,22 @@ mod tests {
         let path = |folder: &OwnFolder| folder.place().local_path().unwrap();
         std::fs::create_dir(path(&later)).unwrap();
         std::fs::write(path(&stuck), "not a folder").unwrap();
+        let (clock, ids) = (Clock::system(), Ids::counted());
         for (folder, seconds) in [(&stuck, 0), (&later, 3600)] {
-            let (key, value) = entry(folder, Duration::from_secs(seconds));
-            store.commit(Transaction::default().put(key, value)).await.unwrap();
+            let update = entry(folder, Duration::from_secs(seconds), &clock, &ids);
+            store.commit(Transaction::default().with(update)).await.unwrap();
         }
-        assert_eq!(collect(&store, &remover).await.unwrap(), 0);
+        let collect = async || collect_until(&store, &remover, clock.wall_ms()).await.unwrap();
+        assert_eq!(collect().await, 0);
         std::fs::remove_file(path(&stuck)).unwrap();
         std::fs::create_dir(path(&stuck)).unwrap();
-        assert_eq!(collect(&store, &remover).await.unwrap(), 1);
+        assert_eq!(collect().await, 1);
         assert!(path(&later).exists() && !path(&stuck).exists());
+        clock.advance(Duration::from_secs(3590));
+        assert_eq!(collect().await, 0);
+        clock.advance(Duration::from_secs(10));
+        assert_eq!(collect().await, 1);
+        assert!(!path(&later).exists());
     }
 
     /// As earlier versions left them, where the target had a `#` or a `?`.
@@ -182,10 +177,11 @@ mod tests {
         let here = folder.path().display();
         for url in [format!("file://{here}/r#1/.a.csv.windlass-{id}/"), format!("file://{here}/r/"), "file:///".into()]
         {
-            store.commit(Transaction::default().put(format!("{GARBAGE}0-{url}"), url)).await.unwrap();
+            let id = uuid::Uuid::new_v4().to_string();
+            store.commit(Transaction::default().with(keys::put(0, &id, url))).await.unwrap();
         }
-        assert_eq!(collect(&store, &remover).await.unwrap(), 3, "they are forgotten");
+        assert_eq!(collect_until(&store, &remover, 0).await.unwrap(), 3, "they are forgotten");
         assert!(kept.exists());
-        assert!(store.range(GARBAGE).await.unwrap().is_empty());
+        assert!(keys::all(&store).await.unwrap().is_empty());
     }
 }

@@ -5,9 +5,8 @@
 //! that sends the statement again says so. Whoever leads then answers from the record, or runs the statement: of an earlier
 //! leader nothing can become durable any more.
 
+use crate::meta::Update;
 use crate::meta::keys::outcomes::{self, Outcome};
-use crate::meta::wall_ms;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -45,15 +44,14 @@ impl Effect {
 }
 
 impl Effect {
-    /// What the transaction that makes the statement's effect durable has to record: a key of the metadata store and its value.
-    pub(crate) fn entry(&self) -> (String, Bytes) {
+    /// What the transaction that makes the statement's effect durable at `now_ms`, in milliseconds since 1970, has to record.
+    pub(crate) fn update(&self, now_ms: u64) -> Update {
         let outcome = Outcome {
             affected: self.wrote.map(|(rows, _)| rows),
             counted: self.wrote.is_some_and(|(_, counted)| counted),
-            at_ms: wall_ms(),
+            at_ms: now_ms,
         };
-        let (key, value) = outcomes::entry(&self.query, &outcome);
-        (key, value.into())
+        outcomes::put(&self.query, &outcome)
     }
 }
 
@@ -95,27 +93,30 @@ impl Drop for Entered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::meta::{MemoryStore, MetaStore, Transaction};
+    use std::time::Duration;
 
     #[tokio::test]
     async fn what_was_done_is_found_until_it_is_old() {
-        let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
-        let done = |query: &str, rows| {
+        let (clock, store) = (Clock::system(), Arc::new(MemoryStore::default()) as Arc<dyn MetaStore>);
+        let done = async |query: &str, rows| {
             let effect = Effect::of(&Some(query.to_string()), Sent::First).unwrap().wrote(rows, true);
-            let ((key, value), store) = (effect.entry(), store.clone());
-            async move { store.commit(Transaction::default().put("k", "v").put(key, value)).await }
+            let update = effect.update(clock.wall_ms());
+            store.commit(Transaction::default().put("k", "v").with(update)).await.unwrap();
         };
-        done("a/b", 3).await.unwrap();
+        let is_found = async |query| outcomes::find(store.as_ref(), query).await.unwrap().is_some();
+        done("a/b", 3).await;
         let found = outcomes::find(store.as_ref(), "a/b").await.unwrap().unwrap();
         assert_eq!((found.affected, found.counted), (Some(3), true));
-        assert_eq!(outcomes::find(store.as_ref(), "c").await.unwrap(), None);
-        outcomes::forget_old(store.as_ref(), wall_ms()).await.unwrap();
-        assert!(outcomes::find(store.as_ref(), "a/b").await.unwrap().is_some());
-        let old = Outcome { affected: None, counted: false, at_ms: 1 };
-        let (key, value) = outcomes::entry("old", &old);
-        store.commit(Transaction::default().put(key, value)).await.unwrap();
-        outcomes::forget_old(store.as_ref(), wall_ms()).await.unwrap();
-        assert_eq!(outcomes::find(store.as_ref(), "old").await.unwrap(), None);
+        assert!(!is_found("c").await);
+        clock.advance(Duration::from_secs(299));
+        done("late", 1).await;
+        outcomes::forget_old(store.as_ref(), clock.wall_ms()).await.unwrap();
+        assert!(is_found("a/b").await && is_found("late").await);
+        clock.advance(Duration::from_secs(2));
+        outcomes::forget_old(store.as_ref(), clock.wall_ms()).await.unwrap();
+        assert!(!is_found("a/b").await && is_found("late").await);
         // Nothing is recorded for whoever did not ask.
         assert!(Effect::of(&Some("d".into()), Sent::Once).is_none());
     }

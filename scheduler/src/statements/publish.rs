@@ -3,11 +3,12 @@
 //! Each write has an entry in the metadata store from before its first file until it is over, so that whoever leads next can end it.
 
 use super::outcome;
+use crate::clock::{Clock, Ids};
 use crate::errors::QueryError;
-use crate::meta::{MetaError, MetaStore, Transaction};
+use crate::meta::keys::writes as keys;
+use crate::meta::{MetaError, MetaStore, Transaction, Update};
 use crate::statements::catalog::Edit;
 use crate::statements::garbage::{self, Remover};
-use bytes::Bytes;
 use datafusion::common::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -16,12 +17,11 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::sync::Arc;
 use windlass_connectors::StoreRegistry;
-use windlass_core::writes::{Change, Effect, Event, Fact, Moved, Output, Publication, Record, Reply, Said, With};
+use windlass_core::writes::{Change, Effect, Event, Fact, Moved, Output, Publication, Reply, Said, With};
 use windlass_core::writes::{Visible, Write, Writers};
 use windlass_engine::ops::StagedFiles;
 use windlass_engine::{OwnFolder, Place};
 
-const WRITES: &str = "write/";
 /// Requests to an object store at a time.
 const AT_A_TIME: usize = 16;
 
@@ -30,6 +30,8 @@ const AT_A_TIME: usize = 16;
 pub struct Journal {
     store: Arc<dyn MetaStore>,
     remover: Remover,
+    clock: Clock,
+    ids: Ids,
 }
 
 /// A write that is under way.
@@ -50,19 +52,23 @@ enum Stand {
 }
 
 impl Journal {
-    pub fn new(store: Arc<dyn MetaStore>, runtime: Arc<RuntimeEnv>, stores: Arc<StoreRegistry>) -> Self {
-        Self { store, remover: Remover::new(runtime, stores) }
+    pub fn new(
+        store: Arc<dyn MetaStore>,
+        runtime: Arc<RuntimeEnv>,
+        stores: Arc<StoreRegistry>,
+        clock: Clock,
+        ids: Ids,
+    ) -> Self {
+        Self { store, remover: Remover::new(runtime, stores), clock, ids }
     }
 
     /// Ends what a primary that is gone had begun. To be called before the first statement. Returns how many writes were
     /// abandoned and how many carried through.
     pub async fn recover(&self) -> Result<(usize, usize), QueryError> {
         let (mut abandoned, mut published) = (0, 0);
-        for (key, entry) in self.store.range(WRITES).await? {
-            let record: Record<String> = serde_json::from_slice(&entry.value)
-                .map_err(|e| QueryError::Internal(format!("the metadata under \"{key}\" cannot be read: {e}")))?;
+        for (id, record) in keys::all(self.store.as_ref()).await? {
             let machine = Write::found(record.filter_map(own_folder));
-            let mut write = Intent { id: key[WRITES.len()..].to_string(), machine, effect: None };
+            let mut write = Intent { id, machine, effect: None };
             let mut errors = Vec::new();
             match self.drive(&mut write, Event::Begun, &mut errors).await {
                 Stand::At(Reply::Abandoned) => abandoned += 1,
@@ -86,7 +92,7 @@ impl Journal {
         staging: OwnFolder,
         unless_committed: Vec<OwnFolder>,
     ) -> Result<Intent, QueryError> {
-        let id = uuid::Uuid::new_v4().simple().to_string();
+        let id = self.ids.name();
         let machine = Write::new(vec![staging], unless_committed);
         let mut write = Intent { id, machine, effect: None };
         let mut errors = Vec::new();
@@ -171,22 +177,15 @@ impl Journal {
             note(&write.id, &output.facts);
             let event = match output {
                 Output { persist: Some(persist), .. } => {
-                    let edits = match self.edits(write, persist.changes) {
-                        Ok(edits) => edits,
-                        Err(error) => {
-                            errors.push(error);
-                            output = write.machine.step(Event::Persisted(Said::Refused));
-                            continue;
-                        }
-                    };
+                    let updates = persist.changes.into_iter().map(|change| self.update(&write.id, change));
                     if persist.with == With::Catalog {
-                        return Stand::Commit(edits.into_iter().map(|(key, value)| Edit::Meta(key, value)).collect());
+                        return Stand::Commit(updates.map(Edit::Meta).collect());
                     }
-                    let mut transaction = Transaction { writes: edits, ..Transaction::default() };
+                    let mut transaction = updates.fold(Transaction::default(), Transaction::with);
                     if persist.with == With::Outcome
-                        && let Some((key, value)) = write.effect.as_ref().map(outcome::Effect::entry)
+                        && let Some(effect) = &write.effect
                     {
-                        transaction = transaction.put(key, value);
+                        transaction = transaction.with(effect.update(self.clock.wall_ms()));
                     }
                     Event::Persisted(self.persist(transaction, errors).await)
                 }
@@ -194,6 +193,14 @@ impl Journal {
                 Output { reply, .. } => return Stand::At(reply.unwrap_or(Reply::Left)),
             };
             output = write.machine.step(event);
+        }
+    }
+
+    fn update(&self, write: &str, change: Change<OwnFolder>) -> Update {
+        match change {
+            Change::Put(record) => keys::put(write, &record),
+            Change::Forget => keys::delete(write),
+            Change::RemoveLater { folder, after } => garbage::entry(&folder, after, &self.clock, &self.ids),
         }
     }
 
@@ -206,26 +213,6 @@ impl Journal {
         };
         errors.push(error.into());
         said
-    }
-
-    fn edits(
-        &self,
-        write: &Intent,
-        changes: Vec<Change<OwnFolder>>,
-    ) -> Result<Vec<(String, Option<Bytes>)>, QueryError> {
-        let key = || format!("{WRITES}{}", write.id);
-        let edit = |change| match change {
-            Change::Put(record) => {
-                let value = serde_json::to_vec(&record).map_err(|e| QueryError::Internal(e.to_string()))?;
-                Ok((key(), Some(value.into())))
-            }
-            Change::Forget => Ok((key(), None)),
-            Change::RemoveLater { folder, after } => {
-                let (key, url) = garbage::entry(&folder, after);
-                Ok((key, Some(url)))
-            }
-        };
-        changes.into_iter().map(edit).collect()
     }
 
     async fn carry_out(
@@ -399,7 +386,7 @@ mod tests {
     use super::*;
     use crate::meta::MemoryStore;
     use std::fs;
-    use windlass_core::writes::{AT_ONCE, STRAGGLERS};
+    use windlass_core::writes::{AT_ONCE, Record, STRAGGLERS};
     use windlass_engine::ops::StagedFile;
 
     struct Disk {
@@ -409,7 +396,8 @@ mod tests {
 
     impl Disk {
         fn new() -> Self {
-            let journal = Journal::new(Arc::new(MemoryStore::default()), Arc::default(), StoreRegistry::new());
+            let (store, stores) = (Arc::new(MemoryStore::default()), StoreRegistry::new());
+            let journal = Journal::new(store, Arc::default(), stores, Clock::system(), Ids::counted());
             Self { folder: tempfile::tempdir().unwrap(), journal }
         }
 
@@ -446,8 +434,21 @@ mod tests {
             folder.place().local_path().unwrap().exists()
         }
 
+        async fn commit(&self, updates: impl IntoIterator<Item = Update>) {
+            let transaction = updates.into_iter().fold(Transaction::default(), Transaction::with);
+            self.journal.store.commit(transaction).await.unwrap();
+        }
+
         async fn garbage(&self) -> usize {
-            garbage::collect(self.journal.store.as_ref(), &self.journal.remover).await.unwrap()
+            let Journal { store, remover, clock, .. } = &self.journal;
+            garbage::collect_until(store.as_ref(), remover, clock.wall_ms()).await.unwrap()
+        }
+    }
+
+    fn update_of(edit: Edit) -> Update {
+        match edit {
+            Edit::Meta(update) => update,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -469,7 +470,7 @@ mod tests {
         assert_eq!(disk.read("t/c.csv"), None);
         assert_eq!(disk.read("t/old.csv"), None);
         assert!(!disk.is_there(&staging));
-        assert!(disk.journal.store.range(WRITES).await.unwrap().is_empty());
+        assert!(keys::all(disk.journal.store.as_ref()).await.unwrap().is_empty());
     }
 
     #[tokio::test]
@@ -481,8 +482,7 @@ mod tests {
         let publication = publication_of(&[staged], &disk.place("t/"), vec![]).unwrap();
         let record =
             Record { staging: vec![staging.clone()], unless_committed: vec![], publication: Some(publication.clone()) };
-        let writes = disk.journal.edits(&intent, vec![Change::Put(record)]).unwrap();
-        disk.journal.store.commit(Transaction { writes, ..Transaction::default() }).await.unwrap();
+        disk.commit([keys::put(&intent.id, &record)]).await;
         // It died after the first move.
         let first = Publication { moves: publication.moves[..1].to_vec(), ..publication };
         assert!(disk.journal.move_files(&intent, &first).await.unwrap().is_none());
@@ -513,15 +513,11 @@ mod tests {
         disk.staged(&staging, "0-0", &["a.csv"]);
         let mut intent = disk.journal.begin(staging.clone(), vec![]).await.unwrap();
         let edits = disk.journal.settle(&mut intent, Publication::default(), Writers::Gone).await.unwrap();
-        let edits = edits.into_iter().map(|edit| match edit {
-            Edit::Meta(key, value) => (key, value),
-            other => panic!("{other:?}"),
-        });
-        disk.journal.store.commit(Transaction { writes: edits.collect(), ..Transaction::default() }).await.unwrap();
+        disk.commit(edits.into_iter().map(update_of)).await;
 
         assert_eq!(disk.journal.recover().await.unwrap(), (0, 0));
         assert_eq!(disk.garbage().await, 0);
-        tokio::time::sleep(AT_ONCE).await;
+        disk.journal.clock.advance(AT_ONCE);
         assert_eq!(disk.garbage().await, 1);
         assert!(!disk.is_there(&staging));
     }
@@ -542,27 +538,20 @@ mod tests {
         assert!(matches!(disk.journal.abandon(&mut begin(&failed).await, cause()).await, QueryError::Invalid(_)));
         let mut write = begin(&committed).await;
         let edits = disk.journal.settle(&mut write, Publication::default(), Writers::Gone).await.unwrap();
-        for edit in edits {
-            let Edit::Meta(key, value) = edit else { panic!("{edit:?}") };
-            disk.journal
-                .store
-                .commit(Transaction { writes: vec![(key, value)], ..Transaction::default() })
-                .await
-                .unwrap();
-        }
+        disk.commit(edits.into_iter().map(update_of)).await;
         disk.journal.committed(&mut write, Ok(())).await.unwrap();
         let staged = disk.staged(&disk.staging(), "0-0", &["a.csv"]);
         let publication = publication_of(&[staged], &disk.place("t/"), vec![]).unwrap();
         disk.journal.publish(&mut begin(&published).await, publication, Writers::Gone, None).await.unwrap();
         assert!(disk.read("t/a.csv").is_some(), "what was written is there all the same");
-        tokio::time::sleep(AT_ONCE).await;
+        disk.journal.clock.advance(AT_ONCE);
 
         assert_eq!(disk.garbage().await, 0);
         for folder in [failed, committed, published] {
             fs::remove_file(folder.place().local_path().unwrap()).unwrap();
         }
         assert_eq!(disk.garbage().await, 3);
-        let later = disk.journal.store.range("garbage/").await.unwrap();
+        let later = crate::meta::keys::garbage::all(disk.journal.store.as_ref()).await.unwrap();
         assert_eq!(later.len(), STRAGGLERS.len(), "those who may still write are waited for");
     }
 
@@ -594,8 +583,9 @@ mod tests {
         };
         let root = here.trim_start_matches('/');
         let moves = format!(r#"{{"store":"file:///","moves":[["{root}/r/keep.csv","{root}/r"]],"removes":[]}}"#);
-        for (key, entry) in [("1", of("null")), ("2", of(&moves))] {
-            disk.journal.store.commit(Transaction::default().put(format!("{WRITES}{key}"), entry)).await.unwrap();
+        for (id, record) in [("1", of("null")), ("2", of(&moves))] {
+            let record: Record<String> = serde_json::from_str(&record).unwrap();
+            disk.commit([keys::put(id, &record)]).await;
         }
         assert_eq!(disk.journal.recover().await.unwrap(), (2, 0));
         assert_eq!(disk.journal.recover().await.unwrap(), (0, 0));
@@ -611,8 +601,7 @@ mod tests {
         let publication = publication_of(&[staged], &disk.place("t/"), vec![]).unwrap();
         let record =
             Record { staging: vec![staging.clone()], unless_committed: vec![], publication: Some(publication.clone()) };
-        let value = serde_json::to_vec(&record).unwrap();
-        disk.journal.store.commit(Transaction::default().put(format!("{WRITES}1"), value)).await.unwrap();
+        disk.commit([keys::put("1", &record)]).await;
         fs::remove_file(staging.place().local_path().unwrap().join("0-0/a.csv")).unwrap();
         assert_eq!(disk.journal.recover().await.unwrap(), (0, 1));
         assert!(disk.read("t/b.csv").is_some() && !disk.is_there(&staging));

@@ -1,10 +1,8 @@
 //! The way from a logical plan to a finished job.
 
-use super::{Info, Sent};
 use crate::driver::history::{JobInfo, StageRecord};
 use crate::driver::saved::Begun;
 use crate::errors::QueryError;
-use crate::statements::sessions::Session;
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -14,9 +12,7 @@ use datafusion::logical_expr::LogicalPlan;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId};
-use windlass_core::job::Terms;
 use windlass_engine::{ClusterShape, PlannedJob};
 
 /// Plans and runs jobs: the cluster in production, this process in tests of what lies above.
@@ -76,25 +72,4 @@ pub struct Part {
     pub inline: Option<Bytes>,
     /// Files that the task staged.
     pub staged: Option<Bytes>,
-}
-
-/// Of a job that nobody has begun.
-pub(super) fn job_info(session: &Arc<Session>, state: &SessionState, sql: &str, info: &Info) -> JobInfo {
-    let options = windlass_engine::config::of(state.config());
-    let terms = Terms {
-        pool: options.pool.clone(),
-        user: session.user.name().to_string(),
-        priority: options.priority,
-        max_attempts: options.max_attempts,
-        timeout: Some(options.statement_timeout_ms).filter(|&ms| ms > 0).map(Duration::from_millis),
-    };
-    JobInfo {
-        name: info.name.clone(),
-        statement: sql.to_string(),
-        query: info.query.clone(),
-        terms,
-        part_of: info.part_of,
-        saved_as: info.query.clone().filter(|_| info.sent != Sent::Once),
-        begun: None,
-    }
 }

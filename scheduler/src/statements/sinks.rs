@@ -8,47 +8,26 @@
 //!
 //! Each step is an entry of the metadata store before it happens, as with files ([`super::publish`]). On start, and every few seconds after that,
 //! what was writing and is not under way is abandoned, and what was publishing is published again: to a sink the second time changes nothing. So a
-//! write ends when the other side is there again. An entry has no secrets; they are those of the table, which the catalog has.
+//! write ends when the other side is there again. An entry has the credentials of the write sealed.
 
-use super::catalog::{Catalog, Connected, Record, Storage};
+use super::catalog::{Catalog, Connected, Record, Storage, TableRecord, open_options, seal_options};
 use super::outcome::Effect;
 use crate::errors::QueryError;
+use crate::meta::keys::sinks::{self as keys, Entry, Tokens};
 use crate::meta::{MetaStore, Transaction};
 use datafusion::common::Result as PlanResult;
 use parking_lot::Mutex;
-use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use windlass_engine::connector::{PlannedSink, SinkToken};
 
-const SINKS: &str = "sink/";
 /// How long the other side may take to end a write of which nobody knows how far it came.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Keys of the writes that statements of this primary have under way.
+/// Names of the writes that statements of this primary have under way.
 #[derive(Debug, Default)]
 pub(super) struct Writes(Mutex<BTreeSet<String>>);
-
-/// What the metadata store knows of a write.
-#[derive(Clone, PartialEq, Message)]
-struct Entry {
-    /// See [`PlannedSink::encode`].
-    #[prost(bytes = "vec", tag = "1")]
-    sink: Vec<u8>,
-    /// Id of the table's record.
-    #[prost(string, tag = "2")]
-    table: String,
-    /// All tasks have ended, and these are what they left.
-    #[prost(message, optional, tag = "3")]
-    tokens: Option<Tokens>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Tokens {
-    #[prost(bytes = "vec", repeated, tag = "1")]
-    tokens: Vec<Vec<u8>>,
-}
 
 /// A write that has begun. Once it is dropped, what of it is left is ended by [`recover`].
 pub(super) struct Sinking {
@@ -60,11 +39,16 @@ pub(super) struct Sinking {
 impl Sinking {
     /// Remembers the write, and makes what it needs.
     pub async fn begin(catalog: &Arc<Catalog>, planned: PlannedSink) -> Result<Self, QueryError> {
-        let entry = Entry { sink: planned.encode()?, table: planned.table.id.clone(), tokens: None };
+        let secrets = planned.table.options.secrets();
+        let sealed = match secrets.is_empty() {
+            true => String::new(),
+            false => seal_options(catalog.sealer(), &planned.write, &secrets)?,
+        };
+        let entry = Entry { sink: planned.encode()?, table: planned.table.id.clone(), tokens: None, sealed };
         let begun = Self { catalog: Arc::clone(catalog), planned, entry };
-        catalog.writes().0.lock().insert(key(&begun.planned));
-        let remembered = begun.entry.encode_to_vec();
-        catalog.store().commit(Transaction::default().put(key(&begun.planned), remembered)).await?;
+        catalog.writes().0.lock().insert(begun.planned.write.clone());
+        let remembered = keys::put(&begun.planned.write, &begun.entry);
+        catalog.store().commit(Transaction::default().with(remembered)).await?;
         match begun.planned.sink.begin(catalog.runtime()).await {
             Ok(()) => Ok(begun),
             Err(error) => {
@@ -85,9 +69,9 @@ impl Sinking {
     ) -> Result<Result<(), QueryError>, QueryError> {
         let tokens = staged.into_iter().map(|staged| staged.token).collect();
         let entry = Entry { tokens: Some(Tokens { tokens }), ..self.entry.clone() };
-        let mut publishing = Transaction::default().put(key(&self.planned), entry.encode_to_vec());
-        if let Some((key, value)) = effect.map(|effect| effect.entry()) {
-            publishing = publishing.put(key, value);
+        let mut publishing = Transaction::default().with(keys::put(&self.planned.write, &entry));
+        if let Some(effect) = effect {
+            publishing = publishing.with(effect.update(self.catalog.clock().wall_ms()));
         }
         match self.catalog.store().commit(publishing).await.map_err(QueryError::from) {
             Ok(()) => {}
@@ -96,7 +80,7 @@ impl Sinking {
         }
         let tokens = entry.tokens.unwrap_or_default().tokens;
         Ok(match self.planned.sink.publish(&tokens, self.catalog.runtime()).await {
-            Ok(()) => forget(self.catalog.store(), &key(&self.planned)).await,
+            Ok(()) => forget(self.catalog.store(), &self.planned.write).await,
             Err(error) => Err(QueryError::Internal(format!(
                 "the rows were written, but could not be published: {}; this is tried again until it succeeds",
                 QueryError::from(error)
@@ -108,7 +92,7 @@ impl Sinking {
     pub async fn abandon(&self) {
         let abandoned = self.planned.sink.abandon(self.catalog.runtime()).await.map_err(QueryError::from);
         let forgotten = match abandoned {
-            Ok(()) => forget(self.catalog.store(), &key(&self.planned)).await,
+            Ok(()) => forget(self.catalog.store(), &self.planned.write).await,
             error => error,
         };
         if let Err(error) = forgotten {
@@ -120,74 +104,75 @@ impl Sinking {
 
 impl Drop for Sinking {
     fn drop(&mut self) {
-        self.catalog.writes().0.lock().remove(&key(&self.planned));
+        self.catalog.writes().0.lock().remove(&self.planned.write);
     }
 }
 
-fn key(planned: &PlannedSink) -> String {
-    format!("{SINKS}{}", planned.write)
-}
-
-async fn forget(store: &Arc<dyn MetaStore>, key: &str) -> Result<(), QueryError> {
-    Ok(store.commit(Transaction::default().delete(key)).await?)
+async fn forget(store: &Arc<dyn MetaStore>, write: &str) -> Result<(), QueryError> {
+    Ok(store.commit(Transaction::default().with(keys::delete(write))).await?)
 }
 
 /// Ends the writes that no statement has under way: those of an earlier primary, and those that could not be ended. What still cannot is logged.
 pub(super) async fn recover(catalog: &Catalog) -> Result<(), QueryError> {
-    for (key, _) in catalog.store().range(SINKS).await? {
-        if catalog.writes().0.lock().contains(&key) {
+    for write in keys::all(catalog.store().as_ref()).await? {
+        if catalog.writes().0.lock().contains(&write) {
             continue;
         }
-        // It may have ended since.
-        let Some(entry) = catalog.store().get(&key).await? else { continue };
         let ended = async {
-            let entry = Entry::decode(entry.value.as_ref()).map_err(|error| QueryError::Internal(error.to_string()))?;
-            let planned = PlannedSink::decode(&entry.sink, catalog.connectors(), secrets(catalog, &entry.table))?;
+            // It may have ended since.
+            let Some(entry) = keys::find(catalog.store().as_ref(), &write).await? else { return Ok(()) };
+            let planned = PlannedSink::decode(&entry.sink, catalog.connectors(), secrets(catalog, &write, &entry)?)?;
             let sink = planned.sink;
             let ended: PlanResult<()> = match entry.tokens {
                 Some(Tokens { tokens }) => sink.publish(&tokens, catalog.runtime()).await,
                 None => sink.abandon(catalog.runtime()).await,
             };
             ended?;
-            forget(catalog.store(), &key).await
+            forget(catalog.store(), &write).await
         };
         match tokio::time::timeout(PATIENCE, ended).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(write = %key, %error, "a write could not be ended; it is tried again");
+                tracing::warn!(%write, %error, "a write could not be ended; it is tried again");
             }
             Err(_) => {
-                tracing::warn!(write = %key, "a write was not ended in time; it is tried again");
+                tracing::warn!(%write, "a write was not ended in time; it is tried again");
             }
         }
     }
     Ok(())
 }
 
-/// All options of a table: those that are no secrets are what they were when the write began.
-fn secrets(catalog: &Catalog, table: &str) -> BTreeMap<String, String> {
-    let snapshot = catalog.snapshot();
-    let held = snapshot.tables().find(|held| held.record.id() == table);
-    match held.map(|held| &held.record) {
-        Some(Record::Table(record)) => match &record.storage {
-            Storage::Connected(Connected { options, .. }) => options.clone(),
-            Storage::External(_) | Storage::Managed(_) => BTreeMap::new(),
-        },
-        // It was dropped since, or was a session's.
-        _ => BTreeMap::new(),
+/// The credentials of a write.
+fn secrets(catalog: &Catalog, write: &str, entry: &Entry) -> Result<BTreeMap<String, String>, QueryError> {
+    if !entry.sealed.is_empty() {
+        return Ok(open_options(catalog.sealer(), write, &entry.sealed)?);
     }
+    // An earlier release left them in the catalog alone.
+    let snapshot = catalog.snapshot();
+    let held = snapshot.tables().find(|held| held.record.id() == entry.table);
+    let Some(Record::Table(TableRecord { storage: Storage::Connected(of), .. })) = held.map(|held| &held.record) else {
+        // It was dropped since, or was a session's.
+        return Ok(BTreeMap::new());
+    };
+    let Connected { connector, location, options, .. } = of;
+    let spec =
+        catalog.connectors().spec(connector, String::new(), location.clone(), options.clone(), BTreeMap::new())?;
+    Ok(spec.options.secrets())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::meta::MemoryStore;
+    use crate::clock::{Clock, Ids};
+    use crate::meta::{MemoryStore, Sealer};
     use crate::statements::catalog::CatalogConfig;
     use async_trait::async_trait;
     use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
     use datafusion::common::not_impl_err;
     use datafusion::execution::runtime_env::RuntimeEnv;
     use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+    use std::sync::LazyLock;
     use windlass_connectors::StoreRegistry;
     use windlass_engine::connector::{
         Attempt, Connector, ConnectorTable, Encoded, OptionKind, OptionSpec, Registry, Scan, Sink, TableRequest,
@@ -253,6 +238,9 @@ mod tests {
         }
     }
 
+    /// All primaries of a cluster have one key.
+    static SEALER: LazyLock<Sealer> = LazyLock::new(|| Sealer::ephemeral().unwrap());
+
     impl Noting {
         fn note(&self, what: String) -> PlanResult<()> {
             self.notes.lock().push(what);
@@ -267,6 +255,7 @@ mod tests {
         async fn catalog(&self, store: &Arc<dyn MetaStore>) -> Arc<Catalog> {
             let warehouse = tempfile::tempdir().unwrap();
             let config = CatalogConfig {
+                sealer: SEALER.clone(),
                 store: Arc::clone(store),
                 stores: StoreRegistry::new(),
                 connectors: Registry::default().with(Arc::new(self.clone())).unwrap(),
@@ -274,13 +263,17 @@ mod tests {
                 warehouse: warehouse.path().display().to_string(),
                 grace: Duration::ZERO,
                 limits: Default::default(),
+                clock: Clock::system(),
+                ids: Ids::random(),
+                tasks: Default::default(),
             };
             Catalog::open(config).await.unwrap()
         }
 
         fn planned(&self, catalog: &Catalog) -> PlannedSink {
             let options = [("token".to_string(), "marked".to_string())];
-            let table = catalog.connectors().spec("NOTING", "7".into(), "there".into(), options).unwrap();
+            let table =
+                catalog.connectors().spec("NOTING", "7".into(), "there".into(), options, BTreeMap::new()).unwrap();
             let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
             PlannedSink { table: Arc::new(table), sink: Arc::new(self.clone()), schema, write: "w".into() }
         }
@@ -295,15 +288,16 @@ mod tests {
         let (noting, store) = (Noting::default(), Arc::new(MemoryStore::default()) as Arc<dyn MetaStore>);
         let catalog = noting.catalog(&store).await;
         let begun = Sinking::begin(&catalog, noting.planned(&catalog)).await.unwrap();
-        let entries = store.range(SINKS).await.unwrap();
-        assert_eq!(entries.len(), 1);
-        assert!(!String::from_utf8_lossy(&entries[0].1.value).contains("marked"), "without its secrets");
+        assert_eq!(keys::all(store.as_ref()).await.unwrap(), ["w"]);
+        let entries = store.range("").await.unwrap();
+        let marked = entries.iter().any(|(_, entry)| String::from_utf8_lossy(&entry.value).contains("marked"));
+        assert!(!marked, "without its secrets");
         begun.publish(tokens(), None).await.unwrap().unwrap();
         assert_eq!(noting.taken(), ["begin", "publish [[1], [2]]"]);
-        assert!(store.range(SINKS).await.unwrap().is_empty());
+        assert!(keys::all(store.as_ref()).await.unwrap().is_empty());
         Sinking::begin(&catalog, noting.planned(&catalog)).await.unwrap().abandon().await;
         assert_eq!(noting.taken(), ["begin", "abandon"]);
-        assert!(store.range(SINKS).await.unwrap().is_empty());
+        assert!(keys::all(store.as_ref()).await.unwrap().is_empty());
     }
 
     #[tokio::test]

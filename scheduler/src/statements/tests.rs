@@ -1,6 +1,8 @@
 use super::in_process::InProcess;
 use super::*;
+use crate::clock::{Clock, Ids};
 use crate::driver::{Driver, DriverConfig};
+use crate::files::Tickets;
 use crate::meta::{Entry, Leader, MemoryIds, MemoryStore, MetaError, MetaStore, Term, Transaction};
 use crate::services::cluster::ClusterView;
 use crate::services::jobs::Jobs;
@@ -12,6 +14,7 @@ use crate::services::{self, Services};
 use crate::statements::catalog::{CatalogConfig, Record};
 use crate::statements::sessions::{Caller, Registry, SessionConfig};
 use async_trait::async_trait;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::ScalarValue;
 use datafusion::execution::object_store::ObjectStoreRegistry;
@@ -59,12 +62,12 @@ impl Bench {
         Self::over(Arc::new(MemoryStore::default())).await
     }
 
-    async fn over(store: Arc<dyn MetaStore>) -> Self {
+    pub async fn over(store: Arc<dyn MetaStore>) -> Self {
         Self::with(store, StatementConfig::default()).await
     }
 
     async fn with(store: Arc<dyn MetaStore>, config: StatementConfig) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::system());
         let stores = StoreRegistry::new();
         let runtime: RuntimeEnv = RuntimeEnvBuilder::new()
             .with_object_store_registry(Arc::clone(&stores) as _)
@@ -73,6 +76,7 @@ impl Bench {
             .unwrap();
         let runtime = Arc::new(runtime);
         let catalog = Catalog::open(CatalogConfig {
+            sealer: crate::meta::Sealer::ephemeral().unwrap(),
             store: Arc::clone(&store),
             stores: Arc::clone(&stores),
             runtime: Arc::clone(&runtime),
@@ -80,12 +84,16 @@ impl Bench {
             grace: Duration::ZERO,
             limits: Default::default(),
             connectors: Default::default(),
+            clock: clock.clone(),
+            ids: Ids::random(),
+            tasks: Default::default(),
         })
         .await
         .unwrap();
         let sessions = Registry::new(SessionConfig::default(), Arc::clone(&catalog));
         let runner = Arc::new(InProcess::default());
-        let journal = Journal::new(store, runtime, stores);
+        let journal = Journal::new(store, runtime, stores, clock, Ids::random());
+        journal.recover().await.unwrap();
         let statements = Statements::new(config, catalog, Arc::clone(&runner) as _, journal, TaskTracker::new());
         let session = sessions
             .find_or_begin(&Principal::anonymous(), &Caller { connection: Some(1), ..Caller::default() })
@@ -97,23 +105,28 @@ impl Bench {
     /// What the faces would be given, but for files.
     pub fn services(&self) -> Services {
         let (statements, tasks, stop) = (self.statements.clone(), TaskTracker::new(), CancellationToken::new());
-        let (ids, store) = (Arc::new(MemoryIds::default()), Arc::new(MemoryStore::default()));
-        let driver = Driver::start(DriverConfig::default(), ids, None, None, stop, &tasks);
+        let (ids, store) = (Arc::new(MemoryIds::default()), Arc::clone(statements.catalog().store()));
+        let driver = Driver::start(DriverConfig::default(), ids, None, None, stop.clone(), &tasks);
         let jobs = Jobs::new(driver.clone());
         let runs = Runs::new(RunsConfig::default(), statements.clone(), jobs.clone(), KeyRing::default());
         let cluster = ClusterView::new(driver.clone(), String::new());
+        let tickets = Tickets::new(KeyRing::default(), Tickets::VALID);
         let wfs = Wfs::new(Arc::new(NoFiles), tokio::runtime::Handle::current(), None);
         let (config, of_runs) = (SubmissionsConfig::default(), runs.clone());
         Services {
             sessions: Sessions::new(Arc::clone(&self.sessions), statements.clone()),
             loads: Loads::new(statements.clone(), runs.clone()),
-            submissions: Submissions::new(config, of_runs, statements.clone(), driver, store, Vec::new()),
+            submissions: Submissions::new(config, of_runs, statements.clone(), driver, store, Vec::new(), stop),
             catalog: services::catalog::Catalog::new(statements),
-            files: services::files::Files::new(wfs, cluster.clone()),
+            files: services::files::Files::new(wfs, cluster.clone(), tickets, Ids::random()),
             runs,
             jobs,
             cluster,
         }
+    }
+
+    pub fn clock(&self) -> &Clock {
+        self.statements.catalog().clock()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -315,8 +328,7 @@ impl MetaStore for LosesAnswers {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<(), MetaError> {
-        let names_table = transaction.writes.iter().any(|(key, _)| key.starts_with("catalog/table/"));
-        if !names_table || !self.armed.swap(false, Ordering::SeqCst) {
+        if !crate::meta::keys::catalog::names_table(&transaction) || !self.armed.swap(false, Ordering::SeqCst) {
             return self.store.commit(transaction).await;
         }
         if self.applies.load(Ordering::SeqCst) {
@@ -411,8 +423,8 @@ async fn a_second_job_of_a_write_fills_a_folder_of_its_own() {
     bench.runner.tight.store(true, Ordering::Relaxed);
     bench.sql("create table t as select 1 as a").await;
     let catalog = bench.statements.catalog();
-    let going = catalog.store().range("garbage/").await.unwrap();
-    let going: Vec<String> = going.iter().map(|(_, url)| String::from_utf8_lossy(&url.value).into_owned()).collect();
+    let going = crate::meta::keys::garbage::all(catalog.store().as_ref()).await.unwrap();
+    let going: Vec<String> = going.into_iter().map(|going| going.url).collect();
     let snapshot = catalog.snapshot();
     let held = snapshot.table(&bench.session.resolve("t")).unwrap();
     let Record::Table(table) = &held.record else { panic!("t is a table") };

@@ -1,61 +1,79 @@
 //! How often statements were begun. What a primary dies of is not begun again for ever.
 //!
-//! A statement that a client sends again to the next leader, or a submission's that the next leader goes on with, is counted in the
-//! metadata store before anything is made of it. Once its job runs, the leader has survived planning it; what follows is the scheduler's
-//! to survive, and counts for less: leaders may change for other reasons while a long statement runs.
+//! A statement that a client sends again to the next leader is counted in the metadata store before anything is made of it. Once its job
+//! runs, the leader has survived planning it; what follows is the scheduler's to survive, and counts for less: leaders may change for other
+//! reasons while a long statement runs. Statements of submissions are counted by the submission's machine in the same way.
 
 use super::{Execution, Info};
+use crate::clock::Clock;
 use crate::errors::QueryError;
 use crate::meta::keys::tries::{self as keys, Noted};
-use crate::meta::wall_ms;
 use crate::meta::{MetaStore, Transaction};
+use futures::future::BoxFuture;
 use std::sync::Arc;
+use tokio::sync::Notify;
 use windlass_core::ids::JobId;
-use windlass_core::programs::Tries;
+use windlass_core::submissions::Tries;
+
+/// Why a statement is not begun again.
+pub(crate) fn exhausted(Tries { begun, unplanned }: Tries) -> QueryError {
+    QueryError::Exhausted(format!(
+        "{begun} primaries began this statement and ended before it did, {unplanned} of them in a row while they planned it: it is not begun \
+         again. Their logs say what they died of; a smaller statement, or one that is less deep, may not be too much for them"
+    ))
+}
+
+/// Runs a statement that was begun by an earlier primary, unless enough of them were.
+pub(super) async fn counted<'a>(
+    store: &Arc<dyn MetaStore>,
+    clock: &Clock,
+    query: &str,
+    info: &Info,
+    run: impl FnOnce(Info) -> BoxFuture<'a, Result<Execution, QueryError>>,
+) -> Result<Execution, QueryError> {
+    let mut tried = Try::begin(store, clock, query).await?;
+    let planned = Arc::new(Notify::new());
+    let mut running = run(telling(&planned, info));
+    let ended = tokio::select! {
+        biased;
+        ended = &mut running => ended,
+        // Written to its end before anything else is written of it.
+        () = planned.notified() => tokio::join!(&mut running, tried.planned()).0,
+    };
+    tried.ended(&ended).await;
+    ended
+}
+
+/// The same statement, whose job notifies `planned`.
+fn telling(planned: &Arc<Notify>, info: &Info) -> Info {
+    let (planned, told) = (Arc::clone(planned), info.started.clone());
+    let started = move |job: JobId| {
+        planned.notify_one();
+        if let Some(told) = &told {
+            told(job);
+        }
+    };
+    Info { started: Some(Arc::new(started)), ..info.clone() }
+}
 
 /// A statement that was begun by an earlier primary, begun again.
-#[derive(Clone)]
-pub(super) struct Try {
+struct Try {
     store: Arc<dyn MetaStore>,
+    clock: Clock,
     query: String,
     tries: Tries,
 }
 
 impl Try {
     /// Counts one more. An error: there were enough.
-    pub async fn begin(store: &Arc<dyn MetaStore>, query: &str) -> Result<Self, QueryError> {
-        let tries = Tries::again(keys::find(store.as_ref(), query).await?).map_err(|Tries { begun, unplanned }| {
-            QueryError::Exhausted(format!(
-                "{begun} primaries began this statement and ended before it did, {unplanned} of them in a row while they planned it: it is \
-                 not begun again. Their logs say what they died of; a smaller statement, or one that is less deep, may not be too much for \
-                 them"
-            ))
-        })?;
-        let begun = Self { store: Arc::clone(store), query: query.to_string(), tries };
+    async fn begin(store: &Arc<dyn MetaStore>, clock: &Clock, query: &str) -> Result<Self, QueryError> {
+        let tries = Tries::again(keys::find(store.as_ref(), query).await?).map_err(exhausted)?;
+        let begun = Self { store: Arc::clone(store), clock: clock.clone(), query: query.to_string(), tries };
         begun.write().await?;
         Ok(begun)
     }
 
-    /// How many primaries in a row, this one included, have begun it and not come to its job.
-    #[cfg(test)]
-    fn unplanned(&self) -> u32 {
-        self.tries.unplanned
-    }
-
-    /// The same statement, whose job notes that it was planned.
-    pub fn noted_in(&self, info: &Info) -> Info {
-        let (planned, told) = (self.clone(), info.started.clone());
-        let started = move |job: JobId| {
-            let planned = planned.clone();
-            tokio::spawn(async move { planned.planned().await });
-            if let Some(told) = &told {
-                told(job);
-            }
-        };
-        Info { started: Some(Arc::new(started)), ..info.clone() }
-    }
-
-    async fn planned(mut self) {
+    async fn planned(&mut self) {
         self.tries = self.tries.planned();
         if let Err(error) = self.write().await {
             tracing::debug!(%error, "that a statement was planned could not be noted");
@@ -63,7 +81,7 @@ impl Try {
     }
 
     /// The statement is over, unless another leader is to go on with it.
-    pub async fn ended(self, ended: &Result<Execution, QueryError>) {
+    async fn ended(mut self, ended: &Result<Execution, QueryError>) {
         if let Err(QueryError::NotLeading(_) | QueryError::OutcomeUnknown(_)) = ended {
             // This primary has survived it.
             return self.planned().await;
@@ -74,62 +92,87 @@ impl Try {
     }
 
     async fn write(&self) -> Result<(), QueryError> {
-        self.write_as_of(wall_ms()).await
-    }
-
-    async fn write_as_of(&self, at_ms: u64) -> Result<(), QueryError> {
-        let noted = Noted { tries: self.tries, at_ms };
+        let noted = Noted { tries: self.tries, at_ms: self.clock.wall_ms() };
         Ok(self.store.commit(keys::put(Transaction::default(), &self.query, &noted)).await?)
     }
-}
-
-/// Whether a primary has begun the statement again, and no job of it has run since.
-pub(crate) async fn was_begun_again(store: &Arc<dyn MetaStore>, query: &str) -> Result<bool, QueryError> {
-    Ok(Tries::is_suspect(keys::find(store.as_ref(), query).await?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::meta::MemoryStore;
+    use std::time::Duration;
+
+    async fn begin(store: &Arc<dyn MetaStore>, query: &str) -> Result<Try, QueryError> {
+        Try::begin(store, &Clock::system(), query).await
+    }
 
     #[tokio::test]
     async fn a_statement_that_primaries_die_of_is_refused() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
         for unplanned in [2, 3] {
-            assert_eq!(Try::begin(&store, "a/b").await.unwrap().unplanned(), unplanned);
+            assert_eq!(begin(&store, "a/b").await.unwrap().tries.unplanned, unplanned);
         }
-        assert!(was_begun_again(&store, "a/b").await.unwrap() && !was_begun_again(&store, "b").await.unwrap());
-        let refused = Try::begin(&store, "a/b").await.err().unwrap().to_string();
+        let refused = begin(&store, "a/b").await.err().unwrap().to_string();
         assert!(
             refused.contains("3 primaries began this statement") && refused.contains("not begun again"),
             "{refused}"
         );
-        assert!(Try::begin(&store, "another").await.is_ok());
+        assert!(begin(&store, "another").await.is_ok());
     }
 
     #[tokio::test]
     async fn a_statement_that_was_planned_may_be_begun_many_times() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
-        for _ in 0..windlass_core::programs::BEGUN - 1 {
-            Try::begin(&store, "q").await.unwrap().planned().await;
+        for _ in 0..windlass_core::submissions::BEGUN - 1 {
+            begin(&store, "q").await.unwrap().planned().await;
         }
-        assert!(Try::begin(&store, "q").await.is_err());
+        assert!(begin(&store, "q").await.is_err());
+    }
+
+    /// However soon after its job began a statement ends, what is noted of the one is written before what is noted of the other.
+    #[tokio::test]
+    async fn what_was_planned_is_noted_while_it_runs_and_forgotten_after() {
+        let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
+        let (info, clock) = (Info::default(), Clock::system());
+        let run = async |waits: bool, left: bool| {
+            let ended = counted(&store, &clock, "q", &info, |info| {
+                let store = Arc::clone(&store);
+                Box::pin(async move {
+                    (info.started.unwrap())(JobId(1));
+                    while waits && keys::find(store.as_ref(), "q").await?.is_none_or(|tries| tries.unplanned > 0) {
+                        tokio::task::yield_now().await;
+                    }
+                    if left { Err(QueryError::NotLeading("moved".to_string())) } else { Ok(Execution::empty()) }
+                })
+            });
+            assert_eq!(ended.await.is_err(), left);
+            keys::find(store.as_ref(), "q").await.unwrap()
+        };
+        assert_eq!(run(true, true).await, Some(Tries { begun: 2, unplanned: 0 }));
+        assert_eq!(run(false, true).await, Some(Tries { begun: 3, unplanned: 0 }));
+        assert_eq!(run(true, false).await, None);
+        assert_eq!(run(false, false).await, None);
     }
 
     #[tokio::test]
     async fn what_is_over_is_forgotten() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
-        Try::begin(&store, "q").await.unwrap().ended(&Ok(Execution::empty())).await;
-        let failed = Try::begin(&store, "r").await.unwrap();
+        begin(&store, "q").await.unwrap().ended(&Ok(Execution::empty())).await;
+        let failed = begin(&store, "r").await.unwrap();
         failed.ended(&Err(QueryError::Invalid("no".to_string()))).await;
-        assert_eq!(store.range("tries/").await.unwrap().len(), 0);
-        let left = Try::begin(&store, "s").await.unwrap();
+        assert_eq!(store.range("").await.unwrap().len(), 0);
+        let left = begin(&store, "s").await.unwrap();
         left.ended(&Err(QueryError::NotLeading("moved".to_string()))).await;
-        assert_eq!(Try::begin(&store, "s").await.unwrap().unplanned(), 1);
-        Try::begin(&store, "t").await.unwrap().write_as_of(0).await.unwrap();
-        keys::forget_old(store.as_ref(), wall_ms()).await.unwrap();
-        let left = store.range("tries/").await.unwrap();
-        assert_eq!(left.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["tries/s"]);
+        assert_eq!(begin(&store, "s").await.unwrap().tries.unplanned, 1);
+        let clock = Clock::system();
+        clock.advance(Duration::from_secs(24 * 3600 - 10));
+        Try::begin(&store, &clock, "t").await.unwrap();
+        let is_known = async |query| keys::find(store.as_ref(), query).await.unwrap().is_some();
+        keys::forget_old(store.as_ref(), clock.wall_ms()).await.unwrap();
+        assert!(is_known("s").await && is_known("t").await);
+        clock.advance(Duration::from_secs(20));
+        keys::forget_old(store.as_ref(), clock.wall_ms()).await.unwrap();
+        assert!(!is_known("s").await && is_known("t").await);
     }
 }

@@ -3,16 +3,16 @@
 use super::kept::{as_kept, finite_only};
 use super::outcome::Effect;
 use super::publish::{Intent, publication_of};
-use super::runner::{Finished, Started, job_info};
+use super::run::{StatementRun, shape_of};
+use super::runner::{Finished, Started};
 use super::sinks::Sinking;
-use super::{Execution, Info, Statements, shape_of};
+use super::{Execution, Statements};
 use crate::driver::history::{JobInfo, StageRecord};
 use crate::errors::{QueryError, explain};
 use crate::statements::catalog::{
     Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord, existing_files,
     unread_additions,
 };
-use crate::statements::sessions::Session;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::common::{DataFusionError, TableReference};
@@ -86,47 +86,23 @@ enum Kind {
     Overwrite,
 }
 
-impl Statements {
-    pub(super) async fn insert(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        sql: &str,
-        dml: DmlStatement,
-        info: &Info,
-    ) -> Result<Execution, QueryError> {
-        let written = self.insert_reporting(session, state, sql, dml, info).await?;
+impl StatementRun<'_> {
+    pub(super) async fn insert(self, dml: DmlStatement) -> Result<Execution, QueryError> {
+        let written = self.insert_reporting(dml).await?;
         Ok(Execution::count(written.rows, Some(written.job)))
     }
 
-    pub(super) async fn insert_reporting(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        sql: &str,
-        dml: DmlStatement,
-        info: &Info,
-    ) -> Result<Written, QueryError> {
-        let (plan, destination) = self.planned_insert(session, state, dml).await?;
-        self.write(session, state, sql, plan, destination, info).await
+    pub(super) async fn insert_reporting(self, dml: DmlStatement) -> Result<Written, QueryError> {
+        let (plan, destination) = self.planned_insert(dml).await?;
+        self.write(plan, destination).await
     }
 
     /// The plan that writes what `dml` says, which the catalog's tables are read by only.
-    pub(super) async fn insert_plan(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        dml: DmlStatement,
-    ) -> Result<LogicalPlan, QueryError> {
-        Ok(self.planned_insert(session, state, dml).await?.0)
+    pub(super) async fn insert_plan(self, dml: DmlStatement) -> Result<LogicalPlan, QueryError> {
+        Ok(self.planned_insert(dml).await?.0)
     }
 
-    async fn planned_insert(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        dml: DmlStatement,
-    ) -> Result<(LogicalPlan, Destination), QueryError> {
+    async fn planned_insert(self, dml: DmlStatement) -> Result<(LogicalPlan, Destination), QueryError> {
         let overwrite = match &dml.op {
             WriteOp::Insert(InsertOp::Append) => false,
             WriteOp::Insert(InsertOp::Overwrite) => true,
@@ -137,9 +113,9 @@ impl Statements {
                 )));
             }
         };
-        let name = session.resolve(dml.table_name.clone());
-        let in_session = session.temporary().find(&name);
-        let held = in_session.clone().or_else(|| self.inner.catalog.snapshot().table(&name).cloned());
+        let name = self.session.resolve(dml.table_name.clone());
+        let in_session = self.session.temporary().find(&name);
+        let held = in_session.clone().or_else(|| self.statements.inner.catalog.snapshot().table(&name).cloned());
         let held = held.ok_or_else(|| QueryError::NotFound(format!("table '{}' not found", name.table)))?;
         let table = table_of(&held)?;
         match &table.storage {
@@ -149,14 +125,14 @@ impl Statements {
                     record: table.clone(),
                     folder: fresh_folder(table)?,
                     kind: if overwrite { Kind::Overwrite } else { Kind::Append },
-                    temporary: in_session.is_some().then(|| Arc::clone(session.temporary())),
+                    temporary: in_session.is_some().then(|| Arc::clone(self.session.temporary())),
                 };
-                let target = FilesTable::write(self.inner.catalog.planner(), table, &write.folder)?;
+                let target = FilesTable::write(self.statements.inner.catalog.planner(), table, &write.folder)?;
                 let plan = managed_plan(&write, target, dml.table_name, dml.input)?;
                 Ok((plan, Destination::Managed(write)))
             }
             Storage::Connected(_) => {
-                let connected = self.inner.catalog.connected(table).await?;
+                let connected = self.statements.inner.catalog.connected(table).await?;
                 let connected = if overwrite { connected.overwriting() } else { connected };
                 let input = as_kept(table, &name.table, dml.input)?;
                 let (target, op) = (provider_as_source(Arc::new(connected)), WriteOp::Insert(InsertOp::Append));
@@ -164,8 +140,8 @@ impl Statements {
                 Ok((plan, Destination::Connected))
             }
             Storage::External(external) => {
-                require_writable(state, &name.table, external)?;
-                let remove = if overwrite { existing_files(state, table, external).await? } else { Vec::new() };
+                require_writable(self.state, &name.table, external)?;
+                let remove = if overwrite { existing_files(self.state, table, external).await? } else { Vec::new() };
                 let op = WriteOp::Insert(InsertOp::Append);
                 let input = as_kept(table, &name.table, dml.input)?;
                 let input = if is_json(&external.format) { finite_only(input)? } else { input };
@@ -175,26 +151,12 @@ impl Statements {
         }
     }
 
-    pub(super) async fn copy(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        sql: &str,
-        plan: LogicalPlan,
-        info: &Info,
-    ) -> Result<Execution, QueryError> {
-        let written = self.copy_reporting(session, state, sql, plan, info).await?;
+    pub(super) async fn copy(self, plan: LogicalPlan) -> Result<Execution, QueryError> {
+        let written = self.copy_reporting(plan).await?;
         Ok(Execution::count(written.rows, Some(written.job)))
     }
 
-    pub(super) async fn copy_reporting(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        sql: &str,
-        plan: LogicalPlan,
-        info: &Info,
-    ) -> Result<Written, QueryError> {
+    pub(super) async fn copy_reporting(self, plan: LogicalPlan) -> Result<Written, QueryError> {
         let mut plan = plan;
         if let LogicalPlan::Copy(copy) = &mut plan {
             require_writable_format(&copy.file_type.get_ext())?;
@@ -208,9 +170,9 @@ impl Statements {
             LogicalPlan::Copy(copy) => empty_file(copy)?,
             _ => None,
         };
-        let written = self.write(session, state, sql, plan, Destination::Files { remove: Vec::new() }, info).await?;
+        let written = self.write(plan, Destination::Files { remove: Vec::new() }).await?;
         if let (0, Some((url, file))) = (written.rows, empty) {
-            let store = state.runtime_env().object_store(&url)?;
+            let store = self.state.runtime_env().object_store(&url)?;
             let path = url.prefix().clone().join("empty.parquet");
             store.put(&path, file.into()).await.map_err(DataFusionError::from)?;
         }
@@ -218,53 +180,46 @@ impl Statements {
     }
 
     /// Fills a new table and puts it under its name.
-    #[expect(clippy::too_many_arguments, reason = "a statement's circumstances and the table's")]
     pub(super) async fn create_table_as(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        sql: &str,
+        self,
         name: TableName,
         record: TableRecord,
         exists: OnExists,
         temporary: bool,
         input: Arc<LogicalPlan>,
-        info: &Info,
     ) -> Result<Written, QueryError> {
         let write = ManagedWrite {
             folder: fresh_folder(&record)?,
             kind: Kind::Create(exists),
-            temporary: temporary.then(|| Arc::clone(session.temporary())),
+            temporary: temporary.then(|| Arc::clone(self.session.temporary())),
             name: name.clone(),
             record,
         };
-        let target = FilesTable::write(self.inner.catalog.planner(), &write.record, &write.folder)?;
+        let target = FilesTable::write(self.statements.inner.catalog.planner(), &write.record, &write.folder)?;
         let plan = managed_plan(&write, target, name.reference(), input)?;
-        self.write(session, state, sql, plan, Destination::Managed(write), info).await
+        self.write(plan, Destination::Managed(write)).await
     }
 
-    async fn write(
-        &self,
-        session: &Arc<Session>,
-        state: &SessionState,
-        sql: &str,
-        plan: LogicalPlan,
-        destination: Destination,
-        info: &Info,
-    ) -> Result<Written, QueryError> {
-        let begun = self.begun(info).await?;
-        let job = self.inner.runner.plan(state, &plan, shape_of(&begun)).await.map_err(|e| explain(&e, sql, &[]))?;
-        let second = job_info(session, state, sql, info);
+    async fn write(self, plan: LogicalPlan, destination: Destination) -> Result<Written, QueryError> {
+        let begun = self.begun().await?;
+        let job = self
+            .statements
+            .inner
+            .runner
+            .plan(self.state, &plan, shape_of(&begun))
+            .await
+            .map_err(|e| explain(&e, self.sql, &[]))?;
+        let second = self.job_info();
         let job_info = JobInfo { begun, ..second.clone() };
         // What a second job is planned from, in the place of one whose joins do not fit.
-        let again = job.holds_sides.then(|| (state.clone(), plan, second));
+        let again = job.holds_sides.then(|| (self.state.clone(), plan, second));
         // What was begun is ended, published or cleaned up, also when nobody waits for it any more: in a task of its own, that
         // the caller's departure only tells to give up.
         let cancelled = CancellationToken::new();
         let _cancel_on_drop = cancelled.clone().drop_guard();
-        let (statements, told) = (self.clone(), info.started.clone());
-        let (effect, under_way) = (info.effect(), self.under_way(info).await);
-        let writing = self.on_planners(async move {
+        let (statements, told) = (self.statements.clone(), self.info.started.clone());
+        let (effect, under_way) = (self.effect(), self.under_way().await);
+        let writing = self.statements.on_planners(async move {
             let _under_way = under_way;
             let write = Write { statements: &statements, destination: &destination, effect, told, cancelled };
             match (write.once(job, job_info).await, again) {
@@ -275,10 +230,12 @@ impl Statements {
                 (ended, _) => ended,
             }
         });
-        let writing = self.inner.tasks.spawn(writing);
+        let writing = self.statements.inner.tasks.spawn(writing);
         writing.await.map_err(|error| QueryError::Internal(format!("writing ended early: {error}")))?
     }
+}
 
+impl Statements {
     async fn publish(
         &self,
         intent: &mut Intent,

@@ -193,6 +193,10 @@ impl Machine {
         self.process = Some(process);
     }
 
+    pub fn folder(&self) -> &Path {
+        &self.dir
+    }
+
     pub fn log(&self) -> PathBuf {
         self.dir.join("log")
     }

@@ -3,6 +3,7 @@
 //!
 //! `CHAOS_SECONDS` says how long, `CHAOS_SEED` which faults.
 
+mod leaks;
 mod machines;
 mod proxy;
 
@@ -13,13 +14,15 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use async_trait::async_trait;
 use machines::{Machine, Network};
+use object_store::ObjectStoreExt;
 use proxy::{Link, Proxy};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
+use windlass_client::wfs::WfsStore;
 use windlass_client::{Client, ClientError, Session};
 use windlass_scheduler::meta::{EtcdConfig, EtcdStore, MetaStore};
 
@@ -147,10 +150,7 @@ impl World {
                     && held.sum::<u64>() == 0
                     && status.jobs_running + status.jobs_queued == 0
                 {
-                    match staged(&self.dir.path().join("warehouse")) {
-                        None => return Ok(()),
-                        Some(left) => last = format!("{} is what nobody writes any more", left.display()),
-                    }
+                    return Ok(());
                 } else {
                     last = format!("{status:?}");
                 }
@@ -159,13 +159,6 @@ impl World {
         }
         Err(last)
     }
-}
-
-/// A folder of rows that were not published.
-fn staged(folder: &Path) -> Option<PathBuf> {
-    let folders = std::fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
-    let is_staged = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".windlass-"));
-    folders.map(|entry| entry.path()).find_map(|path| if is_staged(&path) { Some(path) } else { staged(&path) })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -292,7 +285,9 @@ async fn inject(world: &mut World, fault: Fault, leader: Option<usize>, random: 
         }
         Fault::LimitMemory => {
             let machine = &mut world.machines[executor];
-            let Some(bytes) = machine.limit_memory() else { return println!("  there are no control groups here") };
+            let Some(bytes) = machine.limit_memory() else {
+                return crate::skipped::skipped("executors with too little memory: there are no control groups here");
+            };
             sleep(random.between(500, 4000)).await;
             machine.lift_limit();
             let ended = machine.has_ended();
@@ -423,6 +418,10 @@ async fn write(url: String, tally: Arc<Tally>, stop: Arc<AtomicBool>) -> (Vec<i6
         let attempt = async {
             let session = Client::connect(&url).await?;
             session.set("windlass.small_query_bytes", "0").await?;
+            if tag % 5 == 0 {
+                // Files come and go: the last one stays.
+                files(&session, tag).await;
+            }
             if tag % 3 == 0 {
                 let sql = format!("create view view_{tag} as select {tag} as tag");
                 session.sql(sql).await?.collect().await?;
@@ -453,6 +452,18 @@ async fn write(url: String, tally: Arc<Tally>, stop: Arc<AtomicBool>) -> (Vec<i6
         }
     }
     (done, open)
+}
+
+/// Writes a file, and removes the one before it.
+async fn files(session: &Session, tag: i64) {
+    let store = WfsStore::new(session.files());
+    let at = |tag: i64| object_store::path::Path::from(format!("chaos/{tag}"));
+    // A disk may be full, and executors away: what matters is what is left in the end.
+    let put = async {
+        let _ = store.put(&at(tag), vec![b'x'; 1 << 20].into()).await;
+        let _ = store.delete(&at(tag - 5)).await;
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(20), put).await;
 }
 
 /// The longest time for which no primary held the leader's key.
@@ -531,7 +542,12 @@ async fn nothing_is_lost_while_everything_fails() {
     let seed = setting("CHAOS_SEED").unwrap_or_else(|| u64::from(std::process::id()) * 0x9e37_79b9 + 1);
     let mut world = match World::start().await {
         Ok(world) => world,
-        Err(reason) => return println!("skipped: this process may not make network namespaces: {reason}"),
+        Err(reason) => {
+            return crate::skipped::skipped(&format!(
+                "this process may not make network namespaces: {}",
+                reason.trim()
+            ));
+        }
     };
     println!("CHAOS_SEED={seed}, for {} s", length.as_secs());
     let (tally, stop) = (Arc::new(Tally::default()), Arc::new(AtomicBool::new(false)));
@@ -605,6 +621,7 @@ async fn nothing_is_lost_while_everything_fails() {
     }
     assert!(ledger.keys().all(|tag| done.contains(tag) || open.contains(tag)), "rows that nobody wrote: {ledger:?}");
 
+    let leaked = leaks::after_a_while(&world, &session).await;
     let wrong = tally.wrong.lock().unwrap();
     let repeated: u64 = tally.repeated.lock().unwrap().values().sum();
     println!("\n{:<46}{:>8}", "faults injected", injected.values().sum::<u32>());
@@ -622,7 +639,10 @@ async fn nothing_is_lost_while_everything_fails() {
         let name = name.trim_start_matches("windlass_").replace("_total", "").replace('_', " ");
         println!("{name:<46}{times:>8}");
     }
-    println!("{:<46}{:>8}", "slots, memory and exchange data leaked", 0);
+    println!("{:<46}{:>8}", "leaked", leaked.values().sum::<usize>());
+    for (what, count) in &leaked {
+        println!("  {what:<44}{count:>8}");
+    }
     println!("{:<46}{:>8}", "wrong answers, lost or doubled rows, hangs", wrong.len());
     println!(
         "{:<46}{:>8.1} s",
@@ -631,5 +651,6 @@ async fn nothing_is_lost_while_everything_fails() {
     );
     println!("{:<46}{:>8.1} s", "longest time without a leader", leaderless.as_secs_f64());
     assert!(wrong.is_empty(), "{wrong:?}\n{}", world.logs());
+    assert!(leaked.values().all(|count| *count == 0), "{leaked:?}\n{}", world.logs());
     assert!(world.dir.path().exists());
 }

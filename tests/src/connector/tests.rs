@@ -259,6 +259,39 @@ async fn an_executor_dies() {
     cluster.down();
 }
 
+/// A secret is made, lent to tables, changed and dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_lend_their_options() {
+    let shared = Shared::new();
+    let session = embedded().await;
+    let table = format!(
+        "CREATE EXTERNAL TABLE g STORED AS GENERATED LOCATION '{}' OPTIONS (secret 'mine', rows '10')",
+        shared.path().display()
+    );
+    refused(&session, &table, &["secret 'mine' not found"]).await;
+    done(&session, &["CREATE SECRET Mine OPTIONS (token 'wrong')", &table]).await;
+    refused(&session, "SELECT count(*) FROM g", &["locked"]).await;
+    refused(&session, "CREATE SECRET mine OPTIONS (token 'x')", &["already exists", "OR REPLACE"]).await;
+    done(&session, &["CREATE SECRET IF NOT EXISTS mine OPTIONS (token 'x')"]).await;
+    refused(&session, "SELECT count(*) FROM g", &["locked"]).await;
+    let right = format!("CREATE OR REPLACE SECRET mine OPTIONS (token '{SECRET}')");
+    done(&session, &[STAGES, &right]).await;
+    assert_eq!(number(&session, "SELECT count(*) FROM g").await, 10);
+    done(&session, &["INSERT INTO g VALUES (77, 0, 'new')"]).await;
+    assert_eq!(number(&session, "SELECT count(*) FROM g").await, 11);
+    refused(&session, "DROP SECRET mine", &["is named by table 'g'"]).await;
+    refused(&session, "DROP SECRET yours", &["secret 'yours' not found"]).await;
+    refused(&session, "CREATE SECRET other OPTIONS (secret 'mine')", &["cannot name another"]).await;
+    done(&session, &["CREATE SECRET odd OPTIONS (colour 'red')", "DROP SECRET IF EXISTS yours"]).await;
+    refused(&session, &table.replace("TABLE g", "TABLE h").replace("mine", "odd"), &["'colour'"]).await;
+    let listed = sql(&session, "SHOW SECRETS").await.expect("secrets are listed");
+    assert!(listed.contains("mine") && listed.contains("token") && !listed.contains(SECRET), "{listed}");
+    let shown = sql(&session, "SHOW CREATE TABLE g").await.expect("it is shown");
+    assert!(shown.contains("secret 'mine'"), "{shown}");
+    done(&session, &["DROP TABLE g", "DROP SECRET mine", "DROP SECRET odd"]).await;
+    assert!(!sql(&session, "SHOW SECRETS").await.expect("secrets are listed").contains("mine"));
+}
+
 /// What was created is there again, what was being written is not, and nobody finds a secret where none belongs.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_primary_starts_again() {
@@ -266,7 +299,12 @@ async fn the_primary_starts_again() {
     let cluster = Cluster::up(dir.path(), "2");
     let session = cluster.session().await;
     let slow = shared.table("slow", ", rows '20000', splits '4', pace '200'");
-    done(&session, &[STAGES, &slow, "INSERT INTO slow VALUES (-1, 0, 'first')"]).await;
+    let secret = format!("CREATE SECRET mine OPTIONS (token '{SECRET}')");
+    let lent = format!(
+        "CREATE EXTERNAL TABLE lent STORED AS GENERATED LOCATION '{}' OPTIONS (secret 'mine', rows '10')",
+        shared.path().display()
+    );
+    done(&session, &[STAGES, &slow, "INSERT INTO slow VALUES (-1, 0, 'first')", &secret, &lent]).await;
     let insert = tokio::spawn(async move { sql(&session, "INSERT INTO slow SELECT id, key, name FROM slow").await });
     cluster.until_jobs_run().await;
     while shared.names(".rows").len() < 2 {
@@ -281,27 +319,40 @@ async fn the_primary_starts_again() {
     assert_eq!(shared.names(".rows").len(), 1, "what was being written is gone");
     done(&session, &["INSERT INTO slow VALUES (-2, 0, 'second')"]).await;
     assert_eq!(number(&session, "SELECT count(*) FROM slow WHERE id < 0").await, 2);
+    assert_eq!(number(&session, "SELECT count(*) FROM lent WHERE id >= 0").await, 10);
+    let mut texts = vec![sql(&session, "SHOW SECRETS").await.expect("secrets are listed")];
+    for mistake in [
+        format!("CREATE SECRET OPTIONS (token '{SECRET}')"),
+        format!("CREATE SECRET bad OPTIONS (token '{SECRET}' '{SECRET}')"),
+        format!("CREATE SECRET bad OPTIONS (token {SECRET})"),
+        format!("CREATE SECRET bad OPTIONS (token '{SECRET}"),
+        format!("CREATE SECRET bad (token '{SECRET}')"),
+        format!("CREATE SECRET bad OPTIONS (token '{SECRET}') '{SECRET}'"),
+        format!("EXPLAIN CREATE SECRET bad OPTIONS (token '{SECRET}')"),
+        secret,
+    ] {
+        texts.push(sql(&session, &mistake).await.expect_err(&mistake));
+    }
     done(&session, &["EXPLAIN ANALYZE INSERT INTO slow VALUES (-3, 0, 'third')"]).await;
-    let mut texts = vec![cluster.logs()];
+    texts.push(cluster.logs());
     for job in session.jobs(100).await.expect("jobs are listed") {
         let detail = session.job(job.job).await.expect("it is known");
         let logs = session.job_logs(job.job).await.unwrap_or_default();
         texts.push(format!("{job:?} {detail:?} {logs:?}"));
     }
-    assert!(texts.len() > 3, "there is a history");
+    assert!(texts.len() > 12, "there is a history");
     cluster.down();
     for text in texts {
         assert!(!text.contains(SECRET), "{text}");
     }
     let store = EmbeddedStore::open(&dir.path().join("primary/data/meta.redb")).expect("the store can be read");
-    let mut tables = 0;
+    let (mut entries, mut sealed) = (0, 0);
     for (key, entry) in store.range("").await.expect("all of it can be read") {
-        let has_secret = entry.value.windows(SECRET.len()).any(|part| part == SECRET.as_bytes());
-        // The catalog has to know it.
-        assert!(!has_secret || key.starts_with("catalog/table/"), "{key}");
-        tables += usize::from(has_secret);
+        let has = |text: &str| entry.value.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(!has(SECRET), "{key}");
+        (entries, sealed) = (entries + 1, sealed + usize::from(has("sealed")));
     }
-    assert_eq!(tables, 1);
+    assert!(entries > 5 && sealed == 2, "{entries} entries, {sealed} of them sealed");
 }
 
 /// What docs/extending.md quotes is the code of this connector.

@@ -344,7 +344,7 @@ fn mount(megabytes: u32) -> Option<Mounted> {
     if tmpfs.status().is_ok_and(|status| status.success()) {
         return Some(Mounted(folder));
     }
-    eprintln!("skipped: a small disk cannot be mounted here");
+    crate::skipped::skipped("this process may not mount a small disk");
     None
 }
 

@@ -7,6 +7,7 @@ use arrow::record_batch::RecordBatch;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use windlass_client::jobs::JobDetail;
 use windlass_client::{Client, ClientError, JobId, JobState, Session, StageState};
 
 struct Primaries {
@@ -352,22 +353,73 @@ async fn the_next_leader_goes_on_with_what_was_submitted() {
         dead.push(leader);
         cluster.signal(leader, "-KILL");
     }
-    let patience = Instant::now() + Duration::from_secs(60);
-    let detail = loop {
-        let detail = session.job(job).await.expect("every leader knows it");
-        if detail.summary.has_ended() {
-            break detail;
-        }
-        assert!(Instant::now() < patience, "the submission does not end");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
+    let detail = until_ended(&session, job).await;
     assert_eq!((detail.summary.state, detail.summary.error.as_str()), (JobState::Finished, ""));
     let mut statements: Vec<u32> =
-        detail.program.expect("it is a submission").jobs.iter().map(|job| job.statement).collect();
+        detail.submission.expect("it is a submission").jobs.iter().map(|job| job.statement).collect();
     statements.dedup();
     assert_eq!(statements, [2, 3, 4, 5], "each statement but SET has jobs, those under earlier leaders among them");
     assert_eq!(count(&session, "t").await.expect("t is there"), 3);
     assert_eq!(count(&session, "zone where value = '+05:00'").await.expect("zone is there"), 1);
+}
+
+async fn until_ended(session: &Session, job: JobId) -> JobDetail {
+    let patience = Instant::now() + Duration::from_secs(60);
+    loop {
+        let detail = session.job(job).await.expect("every leader knows it");
+        if detail.summary.has_ended() {
+            return detail;
+        }
+        assert!(Instant::now() < patience, "the submission does not end: {detail:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The only primary is killed at any moment of submissions of small statements, and started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_primary_goes_on_with_what_was_submitted() {
+    let cluster = crate::cluster::Processes::start();
+    let session = cluster.session().await;
+    let mut primary = Restarted::new(cluster.primary(), &cluster.url);
+    session.sql("create table t (n bigint)").await.expect("a table can be made");
+    for round in 0..4_u64 {
+        let script: Vec<String> = (0..8).map(|n| format!("insert into t values ({})", round * 8 + n)).collect();
+        let job = session.submit(&script.join("; "), "nightly", &[]).await.expect("it is accepted");
+        tokio::time::sleep(Duration::from_millis(40 * round)).await;
+        tokio::task::block_in_place(|| primary.restart("-KILL"));
+        let detail = until_ended(&session, job).await;
+        assert_eq!((detail.summary.state, detail.summary.error.as_str()), (JobState::Finished, ""));
+        for from in ["t", "(select distinct n from t)"] {
+            assert_eq!(count(&session, from).await.expect("it is there"), 8 * (round + 1), "{from}");
+        }
+    }
+}
+
+/// Somebody cancels a submission while the primary is killed and started again: the answer holds, whoever gives it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_submission_is_not_gone_on_with() {
+    let cluster = crate::cluster::Processes::start();
+    let (session, other) = (cluster.session().await, cluster.session().await);
+    let mut primary = Restarted::new(cluster.primary(), &cluster.url);
+    for round in 0..4_u64 {
+        let script = format!("create table a{round} as {SECONDS_LONG}; create table b{round} as select 1 as a");
+        let job = session.submit(&script, "nightly", &[]).await.expect("it is accepted");
+        let cancelling = tokio::spawn({
+            let other = other.clone();
+            async move { other.cancel_job(job).await }
+        });
+        tokio::time::sleep(Duration::from_millis(round)).await;
+        tokio::task::block_in_place(|| primary.restart("-KILL"));
+        let state = cancelling.await.expect("it does not panic").expect("it is cancelled");
+        assert_eq!(state, JobState::Cancelled);
+        // What another start finds.
+        tokio::task::block_in_place(|| primary.restart("-KILL"));
+        assert_eq!(until_ended(&session, job).await.summary.state, JobState::Cancelled);
+        for table in ["a", "b"] {
+            let error = count(&session, &format!("{table}{round}")).await.expect_err("it is not made").to_string();
+            assert!(error.contains("not found"), "{error}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

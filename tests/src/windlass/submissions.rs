@@ -37,10 +37,10 @@ async fn a_submission_ends_as_its_statements_do() {
         submit(&session, "create table a as select 1 as x; set windlass.small_query_bytes = 0; select * from a").await;
     let detail = ended(&session, job).await;
     assert_eq!((detail.summary.state, detail.summary.error.as_str()), (JobState::Finished, ""));
-    let program = detail.program.expect("it is a submission");
-    let statements: Vec<u32> = program.jobs.iter().map(|job| job.statement).collect();
-    assert_eq!((program.statements, program.statement, statements), (3, 3, vec![1, 3]));
-    let part = session.job(program.jobs[1].job).await.expect("its job is known");
+    let submission = detail.submission.expect("it is a submission");
+    let statements: Vec<u32> = submission.jobs.iter().map(|job| job.statement).collect();
+    assert_eq!((submission.statements, submission.statement, statements), (3, 3, vec![1, 3]));
+    let part = session.job(submission.jobs[1].job).await.expect("its job is known");
     assert_eq!((part.summary.part_of, part.summary.name.as_str()), (Some(job), "nightly (3 of 3)"));
 
     let url = cluster.url.clone();
@@ -80,12 +80,12 @@ async fn cancelling_a_submission_ends_the_statement_that_it_is_at_and_the_rest()
     let session = cluster.session().await;
     let script = format!("create table a as select 1 as x; {ENDLESS}; create table b as select 1 as x");
     let job = submit(&session, &script).await;
-    let detail = until(&session, job, |detail| detail.program.as_ref().is_some_and(|of| of.jobs.len() == 2)).await;
+    let detail = until(&session, job, |detail| detail.submission.as_ref().is_some_and(|of| of.jobs.len() == 2)).await;
     assert_eq!(detail.summary.state, JobState::Running);
     let url = cluster.url.clone();
     let said = run(windlass(&["jobs", "--url", &url, "cancel", &job.to_string()])).expect("it can be cancelled");
     assert_eq!(said.trim(), format!("{job} cancelled"));
-    let parts = detail.program.expect("it is a submission").jobs;
+    let parts = detail.submission.expect("it is a submission").jobs;
     let part = session.job(parts[1].job).await.expect("its job is known");
     assert_eq!(part.summary.state, JobState::Cancelled);
     cluster.at_rest().await;
@@ -97,8 +97,8 @@ async fn cancelling_a_submission_ends_the_statement_that_it_is_at_and_the_rest()
 
     // Cancelling one of its jobs ends it too.
     let job = submit(&session, &format!("{ENDLESS}; create table b as select 1 as x")).await;
-    let detail = until(&session, job, |detail| detail.program.as_ref().is_some_and(|of| of.jobs.len() == 1)).await;
-    session.cancel_job(detail.program.expect("it is a submission").jobs[0].job).await.expect("it can be cancelled");
+    let detail = until(&session, job, |detail| detail.submission.as_ref().is_some_and(|of| of.jobs.len() == 1)).await;
+    session.cancel_job(detail.submission.expect("it is a submission").jobs[0].job).await.expect("it can be cancelled");
     assert_eq!(ended(&session, job).await.summary.state, JobState::Cancelled);
     cluster.at_rest().await;
 }

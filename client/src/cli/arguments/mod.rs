@@ -32,7 +32,7 @@ pub struct Arguments {
 pub enum Command {
     /// Run SQL: interactively, or with -e, -f or standard input as a script.
     Sql(Sql),
-    /// Run a file of statements detached, and print the id of its job.
+    /// Submit a file of statements, which run without you, and print the id of the submission.
     Submit(Submit),
     /// List, show and cancel jobs, and read their logs.
     Jobs(Jobs),
@@ -154,6 +154,9 @@ pub enum JobsCommand {
         /// At most this many.
         #[arg(long, default_value_t = 20)]
         limit: u32,
+        /// Also the cluster's own jobs, which no user asked for.
+        #[arg(long)]
+        all: bool,
     },
     /// One job with its stages.
     Show {

@@ -815,6 +815,7 @@ impl World {
             priority: self.random.below(2) as i32,
             max_attempts: 1 + self.random.below(4) as u32,
             timeout: self.random.one_in(8).then(|| Duration::from_millis(self.random.below(20_000))),
+            ..Terms::default()
         };
         let light = stages.len() == 1 && stages[0].tasks == 1;
         // Nobody asks again for a job without one.

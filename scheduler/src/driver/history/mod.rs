@@ -4,15 +4,15 @@
 //! `limit` ended jobs are kept, long texts are cut, and each log keeps its first and last lines.
 
 mod log;
-mod programs;
 mod stage;
 mod stored;
+mod submissions;
 
-pub use programs::Program;
 pub use stage::{StageRecord, StageState};
+pub use submissions::Submission;
 
 use crate::driver::saved::Begun;
-use crate::meta::wall_ms;
+use bytes::Bytes;
 use log::{Log, line};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -22,12 +22,14 @@ use tokio::sync::watch;
 use windlass_core::event::{Fact, JobError};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{JobId, StageId};
-use windlass_core::job::Terms;
+use windlass_core::job::{Retention, Terms};
 use windlass_core::time::Instant;
 use windlass_engine::{OperatorMetrics, PlannedJob};
 
 /// Statements and plans longer than this many bytes are cut in the history.
 const MAX_TEXT: usize = 64 << 10;
+/// Ended jobs of the cluster's own that are kept.
+const MAX_INTERNAL: usize = 200;
 /// Characters of a statement's beginning that stand for it.
 const BRIEF: usize = 80;
 
@@ -93,7 +95,7 @@ pub struct JobRecord {
     /// Shared with the outcome of the job.
     pub stages: Vec<Arc<StageRecord>>,
     /// Of a submission.
-    pub program: Option<Program>,
+    pub submission: Option<Submission>,
     log: Log,
 }
 
@@ -102,12 +104,6 @@ pub struct JobRecord {
 pub struct Moment {
     pub at: Instant,
     pub wall_ms: u64,
-}
-
-impl Moment {
-    pub fn new(at: Instant) -> Self {
-        Moment { at, wall_ms: wall_ms() }
-    }
 }
 
 /// What the executor measured in an attempt, for the fact that commits it.
@@ -127,8 +123,10 @@ pub struct History {
 #[derive(Debug)]
 struct Inner {
     jobs: BTreeMap<JobId, JobRecord>,
-    /// Ended jobs, in the order in which they ended.
+    /// Ended jobs of users, in the order in which they ended.
     ended: VecDeque<JobId>,
+    /// The same of the cluster's own.
+    internal: VecDeque<JobId>,
     queries: BTreeMap<String, JobId>,
     limit: usize,
     counts: Counts,
@@ -171,6 +169,7 @@ impl History {
         let inner = Inner {
             jobs: BTreeMap::new(),
             ended: VecDeque::new(),
+            internal: VecDeque::new(),
             queries: BTreeMap::new(),
             limit: limit.max(1),
             counts: Counts::default(),
@@ -195,10 +194,17 @@ impl History {
         inner.jobs.get(id).map(read)
     }
 
-    /// Newest first.
-    pub fn jobs<T>(&self, limit: usize, mut read: impl FnMut(&JobRecord) -> T) -> Vec<T> {
+    /// Newest first. `internal`: also the cluster's own.
+    pub fn jobs<T>(&self, limit: usize, internal: bool, mut read: impl FnMut(&JobRecord) -> T) -> Vec<T> {
         let inner = self.inner.lock();
-        inner.jobs.values().rev().take(limit).map(|record| read(&inner.whole(record))).collect()
+        let shown = inner.jobs.values().rev().filter(|record| internal || !record.is_internal());
+        shown.take(limit).map(|record| read(&inner.whole(record))).collect()
+    }
+
+    /// The record of a job as it is to be stored. `None`: there is none, or the job is one of the cluster's own.
+    pub(crate) fn stored(&self, id: JobId) -> Option<Bytes> {
+        let inner = self.inner.lock();
+        inner.jobs.get(&id).filter(|record| !record.is_internal()).map(JobRecord::store)
     }
 
     pub fn counts(&self) -> Counts {
@@ -208,7 +214,7 @@ impl History {
     /// How many jobs are in a state. Submissions are not among them, but the jobs that they consist of.
     pub fn count(&self, state: JobState) -> usize {
         let inner = self.inner.lock();
-        inner.jobs.values().filter(|job| job.state == state && job.program.is_none()).count()
+        inner.jobs.values().filter(|job| job.state == state && job.submission.is_none()).count()
     }
 
     pub fn log(&self, id: JobId) -> Option<Vec<String>> {
@@ -236,7 +242,7 @@ impl History {
             started_ms: None,
             ended_ms: None,
             stages,
-            program: None,
+            submission: None,
             log: Log::default(),
         };
         let tasks: u64 = plan.stages.iter().map(|stage| u64::from(stage.tasks)).sum();
@@ -245,8 +251,8 @@ impl History {
         if let Some(query) = &record.info.query {
             inner.queries.insert(query.clone(), id);
         }
-        if let Some((program, statement)) = record.info.part_of {
-            inner.update(program, |record| record.part_started(statement, id));
+        if let Some((submission, statement)) = record.info.part_of {
+            inner.update(submission, |record| record.part_started(statement, id));
         }
         if inner.jobs.insert(id, record).is_some() {
             // It ended under an earlier leader, and runs again.
@@ -321,7 +327,7 @@ impl History {
     /// A line in the logs of all jobs that have not ended: the loss of an executor, say.
     pub(crate) fn note_live(&self, now: Moment, line: &str) {
         let mut inner = self.inner.lock();
-        for job in inner.jobs.values_mut().filter(|job| !job.state.has_ended() && job.program.is_none()) {
+        for job in inner.jobs.values_mut().filter(|job| !job.state.has_ended() && job.submission.is_none()) {
             job.log(now, format_args!("{line}"));
         }
     }
@@ -364,10 +370,14 @@ impl Inner {
 
     /// Makes room for it. Returns the jobs that are forgotten.
     fn has_ended(&mut self, id: JobId) -> Vec<JobId> {
-        self.ended.push_back(id);
+        let (ended, limit) = match self.jobs.get(&id).is_some_and(JobRecord::is_internal) {
+            true => (&mut self.internal, MAX_INTERNAL),
+            false => (&mut self.ended, self.limit),
+        };
+        ended.push_back(id);
         let mut all = Vec::new();
-        while self.ended.len() > self.limit {
-            let Some(oldest) = self.ended.pop_front() else { break };
+        while ended.len() > limit {
+            let Some(oldest) = ended.pop_front() else { break };
             let Some(forgotten) = self.jobs.remove(&oldest) else { continue };
             all.push(oldest);
             if let Some(query) = &forgotten.info.query
@@ -381,6 +391,10 @@ impl Inner {
 }
 
 impl JobRecord {
+    pub fn is_internal(&self) -> bool {
+        self.info.terms.retention == Retention::Internal
+    }
+
     /// Tasks of all stages: (all, done, running).
     pub fn tasks(&self) -> (u32, u32, u32) {
         self.stages.iter().fold((0, 0, 0), |(all, done, running), stage| {
@@ -528,20 +542,48 @@ mod tests {
             let error = Some(JobError::Cancelled { reason: "test".into() });
             history.apply(at(1), &Fact::JobEnded { job, error }, None);
         }
-        let ids = history.jobs(10, |job| job.id);
+        let ids = history.jobs(10, false, |job| job.id);
         assert_eq!(ids, vec![JobId(5), JobId(4), live]);
         assert_eq!(history.query("q2", |job| job.id), None);
         assert_eq!(history.query("q5", |job| job.state), Some(JobState::Cancelled));
     }
 
     #[test]
+    fn internal_jobs_take_no_place_of_users_jobs() {
+        let history = History::new(3);
+        let end = |id: u64, retention| {
+            let terms = Terms { retention, ..Terms::default() };
+            let info = JobInfo { query: Some(format!("q{id}")), terms, ..Default::default() };
+            history.submitted(at(0), JobId(id), Arc::new(info), &fixtures::planned(&[1]));
+            history.apply(at(1), &Fact::JobEnded { job: JobId(id), error: None }, None)
+        };
+        let mut forgotten = Vec::new();
+        for id in 1..=5_000 {
+            let retention = if id % 2_000 == 1 { Retention::User } else { Retention::Internal };
+            forgotten.extend(end(id, retention));
+        }
+        let users = [4_001, 2_001, 1].map(JobId);
+        assert_eq!(history.jobs(10, false, |job| job.id), users);
+        assert!(users.iter().all(|job| !forgotten.contains(job)));
+        assert!(users.iter().all(|job| history.stored(*job).is_some()));
+        assert_eq!(history.jobs(10, true, |job| job.id)[..2], [5_000, 4_999].map(JobId));
+        assert_eq!(history.jobs(10_000, true, |job| job.id).len(), 3 + MAX_INTERNAL);
+        assert_eq!(history.stored(JobId(5_000)), None, "nothing of it is written");
+        // One of them is found by its id and by its statement's name as long as it is kept.
+        assert!(history.job(JobId(5_000), |_| ()).is_some() && history.query("q5000", |_| ()).is_some());
+        assert!(history.job(JobId(2), |_| ()).is_none() && history.query("q2", |_| ()).is_none());
+        // Users' jobs still make room for one another.
+        assert_eq!(end(5_001, Retention::User), [JobId(1)]);
+    }
+
+    #[test]
     fn a_submission_is_as_far_as_its_jobs() {
-        let (history, program) = (History::new(10), JobId(1));
+        let (history, submission) = (History::new(10), JobId(1));
         let info = JobInfo { name: "nightly".into(), statement: "a;\nb".into(), ..Default::default() };
-        history.program_started(at(0), program, info, 2, 0);
+        history.submission_started(at(0), submission, info, 2, 0);
         for number in 0..2 {
-            history.program_at(at(1_000), program, number, "select 1");
-            let part_of = Some((program, number));
+            history.submission_at(at(1_000), submission, number, "select 1");
+            let part_of = Some((submission, number));
             let job = JobId(2 + u64::from(number));
             let info = Arc::new(JobInfo { part_of, ..Default::default() });
             history.submitted(at(2_000), job, info, &fixtures::planned(&[2]));
@@ -552,16 +594,18 @@ mod tests {
         history.apply(at(4_000), &Fact::JobEnded { job: JobId(2), error: None }, None);
         assert_eq!((history.count(JobState::Running), history.count(JobState::Queued)), (0, 1), "its jobs count");
         history.note_live(at(5_000), "an executor was lost");
-        let (stored, _) =
-            history.program_ended(at(6_000), program, JobState::Failed, Some("b is wrong".into())).unwrap();
+        let (state, error) = (JobState::Failed, Some("b is wrong".to_string()));
+        let stored = history.submission_ending(at(6_000), submission, state, error.clone()).unwrap();
+        assert_eq!(history.job(submission, |record| record.state), Some(JobState::Running), "the store comes first");
+        history.submission_ended(at(6_000), submission, state, error);
         let show = |record: &JobRecord| {
             assert!(record.own_stages().is_empty());
-            (record.state, record.tasks(), record.program.clone(), record.error.clone())
+            (record.state, record.tasks(), record.submission.clone(), record.error.clone())
         };
-        let parts = Program { statements: 2, begun: 2, jobs: vec![(0, JobId(2)), (1, JobId(3))] };
+        let parts = Submission { statements: 2, begun: 2, jobs: vec![(0, JobId(2)), (1, JobId(3))] };
         let expected = (JobState::Failed, (4, 2, 0), Some(parts), Some("b is wrong".to_string()));
-        assert_eq!(history.job(program, show), Some(expected.clone()));
-        let log: Vec<String> = history.log(program).unwrap();
+        assert_eq!(history.job(submission, show), Some(expected.clone()));
+        let log: Vec<String> = history.log(submission).unwrap();
         let log: Vec<&str> = log.iter().map(|line| line.split_once(' ').unwrap().1).collect();
         assert_eq!(
             log,
@@ -578,12 +622,17 @@ mod tests {
         );
         let job = history.job(JobId(2), JobRecord::store).unwrap();
         let next = History::new(10);
-        next.restore(&[stored, job]);
-        let (state, tasks, parts, error) = next.job(program, show).unwrap();
+        next.restore(&[stored.clone(), job]);
+        let (state, tasks, parts, error) = next.job(submission, show).unwrap();
         assert_eq!((state, tasks, parts, error), (expected.0, (2, 1, 0), expected.2, expected.3));
+        let earlier = String::from_utf8(stored.to_vec()).unwrap().replace("\"submission\":", "\"program\":");
+        let of_earlier = History::new(10);
+        of_earlier.restore(&[earlier.into()]);
+        let statements = of_earlier.job(submission, |record| record.submission.as_ref().map(|of| of.statements));
+        assert_eq!(statements, Some(Some(2)), "as earlier releases called it");
         // Gone on with by the next leader, it has the job of the statement that has ended.
-        next.program_started(at(7_000), program, JobInfo::default(), 2, 0);
-        assert_eq!(next.job(program, |record| record.program.clone().unwrap().jobs), Some(vec![(0, JobId(2))]));
+        next.submission_started(at(7_000), submission, JobInfo::default(), 2, 0);
+        assert_eq!(next.job(submission, |record| record.submission.clone().unwrap().jobs), Some(vec![(0, JobId(2))]));
     }
 
     #[test]
@@ -599,7 +648,7 @@ mod tests {
             let error = (id == 2).then(|| JobError::Cancelled { reason: "test".into() });
             history.apply(at(id * 1_000), &Fact::JobEnded { job, error }, None);
         }
-        let stored = history.jobs(10, JobRecord::store);
+        let stored = history.jobs(10, false, JobRecord::store);
         let next = History::new(2);
         let bad = [stored, vec!["{}".into()]].concat();
         assert_eq!(next.restore(&bad), [JobId(1)]);

@@ -1,8 +1,8 @@
 //! Ended jobs as the metadata store keeps them, so that the next leader can still list and show them.
 
-use super::{History, JobInfo, JobRecord, JobState, Log, Program, StageRecord, StageState};
+use super::{History, JobInfo, JobRecord, JobState, Log, StageRecord, StageState, Submission};
+use crate::meta::keys::jobs::{StoredJob, StoredStage, StoredSubmission, decode, encode};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use windlass_core::ids::JobId;
@@ -12,50 +12,6 @@ use windlass_core::job::Terms;
 const MAX_BYTES: usize = 64 << 10;
 const LINES: usize = 20;
 const JOBS: usize = 1_000;
-
-#[derive(Serialize, Deserialize)]
-struct StoredJob {
-    id: u64,
-    name: String,
-    statement: String,
-    query: Option<String>,
-    user: String,
-    pool: String,
-    priority: i32,
-    state: String,
-    error: Option<String>,
-    submitted_ms: u64,
-    started_ms: Option<u64>,
-    ended_ms: Option<u64>,
-    stages: Vec<StoredStage>,
-    log: Vec<String>,
-    #[serde(default)]
-    part_of: Option<(u64, u32)>,
-    #[serde(default)]
-    program: Option<StoredProgram>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredProgram {
-    statements: u32,
-    begun: u32,
-    jobs: Vec<(u32, u64)>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredStage {
-    inputs: Vec<u32>,
-    finished: bool,
-    plan: String,
-    tasks: u32,
-    tasks_done: u32,
-    failed_attempts: u32,
-    rows: u64,
-    bytes: u64,
-    elapsed_us: u64,
-    task_time_us: u64,
-    metrics: Vec<(u32, String, u64)>,
-}
 
 impl JobRecord {
     pub(crate) fn store(&self) -> Bytes {
@@ -74,11 +30,11 @@ impl JobRecord {
             ended_ms: self.ended_ms,
             stages: self.stages.iter().map(|stage| store_stage(stage)).collect(),
             log: self.log.lines(),
-            part_of: self.info.part_of.map(|(program, statement)| (program.0, statement)),
-            program: self.program.as_ref().map(|program| StoredProgram {
-                statements: program.statements,
-                begun: program.begun,
-                jobs: program.jobs.iter().map(|(statement, job)| (*statement, job.0)).collect(),
+            part_of: self.info.part_of.map(|(submission, statement)| (submission.0, statement)),
+            submission: self.submission.as_ref().map(|submission| StoredSubmission {
+                statements: submission.statements,
+                begun: submission.begun,
+                jobs: submission.jobs.iter().map(|(statement, job)| (*statement, job.0)).collect(),
             }),
         };
         let whole = encode(&stored);
@@ -93,16 +49,11 @@ impl JobRecord {
         if stored.log.len() > 2 * LINES {
             stored.log.drain(LINES..stored.log.len() - LINES);
         }
-        if let Some(program) = &mut stored.program {
-            program.jobs.truncate(JOBS);
+        if let Some(submission) = &mut stored.submission {
+            submission.jobs.truncate(JOBS);
         }
         encode(&stored)
     }
-}
-
-fn encode(stored: &StoredJob) -> Bytes {
-    // Numbers and texts.
-    serde_json::to_vec(stored).expect("a job can be written as JSON").into()
 }
 
 fn store_stage(stage: &StageRecord) -> StoredStage {
@@ -131,7 +82,7 @@ fn restore(stored: StoredJob) -> Option<JobRecord> {
         statement: stored.statement,
         query: stored.query,
         terms,
-        part_of: stored.part_of.map(|(program, statement)| (JobId(program), statement)),
+        part_of: stored.part_of.map(|(submission, statement)| (JobId(submission), statement)),
         ..JobInfo::default()
     };
     let mut log = Log::default();
@@ -162,10 +113,10 @@ fn restore(stored: StoredJob) -> Option<JobRecord> {
         started_ms: stored.started_ms,
         ended_ms: stored.ended_ms,
         stages: stages.map(Arc::new).collect(),
-        program: stored.program.map(|program| Program {
-            statements: program.statements,
-            begun: program.begun,
-            jobs: program.jobs.into_iter().map(|(statement, job)| (statement, JobId(job))).collect(),
+        submission: stored.submission.map(|submission| Submission {
+            statements: submission.statements,
+            begun: submission.begun,
+            jobs: submission.jobs.into_iter().map(|(statement, job)| (statement, JobId(job))).collect(),
         }),
         log,
     })
@@ -176,7 +127,7 @@ impl History {
     pub(crate) fn restore(&self, stored: &[Bytes]) -> Vec<JobId> {
         let mut records: Vec<JobRecord> = Vec::with_capacity(stored.len());
         for bytes in stored {
-            match serde_json::from_slice(bytes).ok().and_then(restore) {
+            match decode(bytes).and_then(restore) {
                 Some(record) => records.push(record),
                 // Of another release, say. Nothing depends on it.
                 None => tracing::warn!("a job of an earlier leader cannot be read, and is not listed"),

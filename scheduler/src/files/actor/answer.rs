@@ -139,6 +139,9 @@ fn reply(reply: Reply, executors: &dyn Executors) -> WireReply {
         }
         Reply::Created(created) => WireReply::Create(created.into()),
         Reply::Allocated(allocated) => WireReply::AddBlock(wire::allocated(allocated, |id| holder(executors, id))),
+        Reply::Renewed { open } => {
+            WireReply::Renew(v1::RenewReply { block: open.map(|block| block.0), ..v1::RenewReply::default() })
+        }
     }
 }
 

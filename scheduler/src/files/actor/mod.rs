@@ -5,16 +5,16 @@ mod answer;
 use super::maintenance::Maintenance;
 use super::stored::{Checkpoint, Journal};
 use super::{Ask, Event};
+use crate::clock::Clock;
 use crate::files::Executors;
 use crate::meta::{MetaError, MetaStore};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use windlass_core::ids::ExecutorId;
-use windlass_core::time::Instant;
 use windlass_core::wfs::{Answer, Changes, Kind, Namespace, Now, Order, Outcome, Output, Said, WfsConfig};
 use windlass_proto::v1::file_reply::Reply;
 use windlass_proto::{files as wire, v1};
@@ -34,6 +34,7 @@ pub(super) struct Actor {
     names: Namespace,
     asks: mpsc::Receiver<Ask>,
     events: mpsc::UnboundedReceiver<Event>,
+    clock: Clock,
     origin: std::time::Instant,
     /// Who may be away, and until when.
     maintenance: Maintenance,
@@ -47,13 +48,14 @@ impl Actor {
     pub async fn open(
         store: Arc<dyn MetaStore>,
         config: WfsConfig,
+        clock: Clock,
         asks: mpsc::Receiver<Ask>,
         events: mpsc::UnboundedReceiver<Event>,
     ) -> Result<Actor, MetaError> {
-        let origin = std::time::Instant::now();
-        let (journal, names, maintenance) = load(&store, config, now(origin)).await?;
+        let origin = clock.now();
+        let (journal, names, maintenance) = load(&store, config, now(&clock, origin)).await?;
         let (waiting, checkpoint) = (VecDeque::new(), JoinSet::new());
-        Ok(Actor { store, journal, names, asks, events, origin, maintenance, waiting, checkpoint })
+        Ok(Actor { store, journal, names, asks, events, clock, origin, maintenance, waiting, checkpoint })
     }
 
     pub async fn run(mut self, executors: Arc<dyn Executors>, stop: CancellationToken) {
@@ -76,7 +78,7 @@ impl Actor {
                 events.push(event);
             }
             self.waiting.extend(asks.drain(..));
-            let (mut out, now) = (Output::default(), now(self.origin));
+            let (mut out, now) = (Output::default(), now(&self.clock, self.origin));
             for event in events.drain(..) {
                 self.on_event(now, event, &mut out);
             }
@@ -141,12 +143,12 @@ impl Actor {
     async fn reload(&mut self, stop: &CancellationToken) -> bool {
         while self.checkpoint.join_next().await.is_some() {}
         loop {
-            match load(&self.store, self.names.config().clone(), now(self.origin)).await {
+            match load(&self.store, self.names.config().clone(), now(&self.clock, self.origin)).await {
                 Ok((journal, names, maintenance)) => {
                     self.maintenance = maintenance;
                     let before = std::mem::replace(&mut self.names, names);
                     // What it would order is ordered when it settles.
-                    self.names.inherit(now(self.origin), &before, &mut Output::default());
+                    self.names.inherit(now(&self.clock, self.origin), &before, &mut Output::default());
                     self.journal = journal;
                     return true;
                 }
@@ -244,9 +246,8 @@ async fn load(
     Ok((journal, names, maintenance))
 }
 
-fn now(origin: std::time::Instant) -> Now {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { at: Instant(origin.elapsed().as_micros() as u64), wall_ms: wall.as_millis() as u64 }
+fn now(clock: &Clock, origin: std::time::Instant) -> Now {
+    Now { at: clock.since(origin), wall_ms: clock.wall_ms() }
 }
 
 /// Roughly what the changes take when they are stored.

@@ -1,20 +1,18 @@
 //! `cluster/key`: the secret that processes of the cluster sign passes with.
 
+use crate::clock::Ids;
 use crate::meta::{Expectation, MetaError, MetaStore, Transaction};
 use windlass_proto::pass::ClusterKey;
 
 const KEY: &str = "cluster/key";
 
 /// Returns the key of the cluster, made when there is none yet.
-pub(crate) async fn key(store: &dyn MetaStore) -> Result<ClusterKey, MetaError> {
+pub(crate) async fn key(store: &dyn MetaStore, ids: &Ids) -> Result<ClusterKey, MetaError> {
     if let Some(entry) = store.get(KEY).await? {
         let corrupt = || MetaError::Corrupt { key: KEY.to_string(), reason: "it is not 32 bytes long".to_string() };
         return ClusterKey::from_bytes(&entry.value).ok_or_else(corrupt);
     }
-    // Random, from the operating system.
-    let halves = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
-    let random = blake3::hash(&halves.map(uuid::Uuid::into_bytes).concat());
-    let key = ClusterKey::new(*random.as_bytes());
+    let key = ClusterKey::new(ids.secret());
     let transaction = Transaction::default().expect(KEY, Expectation::Absent).put(KEY, key.as_bytes().to_vec());
     store.commit(transaction).await?;
     Ok(key)
@@ -28,8 +26,9 @@ mod tests {
     #[tokio::test]
     async fn a_cluster_has_one_key() {
         let (store, another) = (MemoryStore::default(), MemoryStore::default());
-        let first = key(&store).await.unwrap();
-        assert_eq!(key(&store).await.unwrap(), first);
-        assert_ne!(key(&another).await.unwrap(), first);
+        let ids = Ids::counted();
+        let first = key(&store, &ids).await.unwrap();
+        assert_eq!(key(&store, &ids).await.unwrap(), first);
+        assert_ne!(key(&another, &ids).await.unwrap(), first);
     }
 }

@@ -1,9 +1,41 @@
-//! What lies under which prefix of the metadata store: a file for each, with its records and the writes that change them.
+//! The metadata store, prefix by prefix: a file for each, with its records, its reads, and the updates that change them.
+//!
+//! Nobody else builds a key or reads one: `tests/src/layers.rs` sees to that.
+//!
+//! | prefix | whose |
+//! |--------|-------|
+//! | `catalog/` | schemas, tables and views |
+//! | `cluster/` | the secret that passes are signed with |
+//! | `counter/` | numbers that only grow |
+//! | `garbage/` | folders that are to go |
+//! | `job/` | jobs that have ended |
+//! | `outcome/` | statements that have had their effect |
+//! | `secret/` | credentials that tables name |
+//! | `sink/` | writes into tables of connectors that are under way |
+//! | `stage/` | finished stages of running jobs |
+//! | `submission/` | submissions that have not ended |
+//! | `temporary/` | folders of temporary tables |
+//! | `tries/` | how often statements were begun |
+//! | `wfs/` | the namespace of `wfs://` ([`files`]), and executors that may be away ([`maintenance`]) |
+//! | `write/` | writes into files that are under way |
 
+pub(crate) mod catalog;
 pub(crate) mod cluster;
+pub(crate) mod counters;
+pub(crate) mod files;
+pub(crate) mod garbage;
+pub(crate) mod jobs;
+pub(crate) mod maintenance;
 pub(crate) mod outcomes;
+pub(crate) mod secrets;
+pub(crate) mod sinks;
+pub(crate) mod stages;
 pub(crate) mod submissions;
+pub(crate) mod temporary;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tries;
+pub(crate) mod writes;
 
 use super::{MetaError, MetaStore, Transaction};
 use serde::Serialize;
@@ -11,6 +43,19 @@ use serde::de::DeserializeOwned;
 
 /// Keys in one transaction.
 const AT_A_TIME: usize = 100;
+
+/// Entries that are there only while something is under way, or that are due to go by `until_ms`, in milliseconds since 1970: by what they are
+/// of. What is left of any when all has come to rest has leaked.
+pub async fn under_way(store: &dyn MetaStore, until_ms: u64) -> Result<Vec<(&'static str, usize)>, MetaError> {
+    let going = garbage::all(store).await?;
+    Ok(vec![
+        ("writes into files", writes::all(store).await?.len()),
+        ("writes into other systems", sinks::all(store).await?.len()),
+        ("temporary tables", temporary::all(store).await?.len()),
+        ("submissions", submissions::all(store).await?.len()),
+        ("folders that were to go", going.iter().filter(|going| going.due_ms <= until_ms).count()),
+    ])
+}
 
 fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     // Records are structs of numbers, texts, lists and maps with texts as keys: nothing in them cannot be written as JSON.

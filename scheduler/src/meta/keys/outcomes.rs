@@ -1,7 +1,7 @@
 //! `outcome/{statement}`: what a statement did that its client may send again, recorded by the transaction that made its effect durable.
 
 use super::{decode, encode, forget};
-use crate::meta::{MetaError, MetaStore, segment};
+use crate::meta::{MetaError, MetaStore, Update, segment};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ pub(crate) struct Outcome {
     pub at_ms: u64,
 }
 
-/// Returns the key and the value that record `outcome` of the statement that its client named `query`.
-pub(crate) fn entry(query: &str, outcome: &Outcome) -> (String, Vec<u8>) {
-    (key_of(query), encode(outcome))
+/// Records `outcome` of the statement that its client named `query`.
+pub(crate) fn put(query: &str, outcome: &Outcome) -> Update {
+    Update::put(key_of(query), encode(outcome))
 }
 
 fn key_of(query: &str) -> String {

@@ -1,9 +1,10 @@
-//! `submission/{id}`: what was submitted and has not ended. `submission/{id}/next`: how far it is, which is all that a statement of it writes.
+//! `submission/{id}`: what was submitted and has not ended. `submission/{id}/next`: how far it is, which is all that a step of it writes.
 
 use super::{decode, encode};
 use crate::meta::{MetaError, MetaStore, Transaction};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use windlass_core::submissions::Position;
 
 const PREFIX: &str = "submission/";
 const NEXT: &str = "/next";
@@ -16,8 +17,6 @@ pub(crate) struct Submission {
     /// Name of the user who submitted it; empty when none was given.
     #[serde(default)]
     pub user: String,
-    /// The first statement that has not ended.
-    pub next: usize,
     /// What the submitter calls it.
     pub job: u64,
     /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -25,14 +24,38 @@ pub(crate) struct Submission {
     pub submitted_ms: u64,
 }
 
+/// How far a submission was, as earlier releases kept it in the submission.
+#[derive(Deserialize)]
+struct Beginning {
+    #[serde(default)]
+    next: u32,
+}
+
+/// How far it is. Earlier releases wrote the number of the statement alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Next {
+    Position(Position),
+    Statement(u32),
+}
+
+impl From<Next> for Position {
+    fn from(next: Next) -> Self {
+        match next {
+            Next::Position(position) => position,
+            Next::Statement(next) => Position { next, cancelled: false },
+        }
+    }
+}
+
 /// Adds a submission.
 pub(crate) fn put(transaction: Transaction, id: &str, submission: &Submission) -> Transaction {
     transaction.put(format!("{PREFIX}{id}"), encode(submission))
 }
 
-/// Notes which statement is the first that has not ended.
-pub(crate) fn put_next(transaction: Transaction, id: &str, next: usize) -> Transaction {
-    transaction.put(format!("{PREFIX}{id}{NEXT}"), encode(&next))
+/// Notes how far it is.
+pub(crate) fn put_position(transaction: Transaction, id: &str, position: Position) -> Transaction {
+    transaction.put(format!("{PREFIX}{id}{NEXT}"), encode(&position))
 }
 
 pub(crate) fn delete(transaction: Transaction, id: &str) -> Transaction {
@@ -40,17 +63,21 @@ pub(crate) fn delete(transaction: Transaction, id: &str) -> Transaction {
 }
 
 /// Returns all submissions that have not ended, by id.
-pub(crate) async fn all(store: &dyn MetaStore) -> Result<BTreeMap<String, Submission>, MetaError> {
-    let (mut all, mut next) = (BTreeMap::new(), Vec::new());
+pub(crate) async fn all(store: &dyn MetaStore) -> Result<BTreeMap<String, (Submission, Position)>, MetaError> {
+    let (mut all, mut positions) = (BTreeMap::new(), Vec::new());
     for (key, entry) in store.range(PREFIX).await? {
         match key[PREFIX.len()..].strip_suffix(NEXT) {
-            Some(id) => next.push((id.to_string(), decode::<usize>(&key, &entry.value)?)),
-            None => _ = all.insert(key[PREFIX.len()..].to_string(), decode::<Submission>(&key, &entry.value)?),
+            Some(id) => positions.push((id.to_string(), decode::<Next>(&key, &entry.value)?.into())),
+            None => {
+                let beginning: Beginning = decode(&key, &entry.value)?;
+                let position = Position { next: beginning.next, cancelled: false };
+                all.insert(key[PREFIX.len()..].to_string(), (decode::<Submission>(&key, &entry.value)?, position));
+            }
         }
     }
-    for (id, next) in next {
-        if let Some(submission) = all.get_mut(&id) {
-            submission.next = next;
+    for (id, found) in positions {
+        if let Some((_, position)) = all.get_mut(&id) {
+            *position = found;
         }
     }
     Ok(all)
@@ -70,27 +97,32 @@ mod tests {
             name: String::new(),
             options: BTreeMap::new(),
             user: "ann".into(),
-            next: 0,
             job: 7,
             submitted_ms: 5,
         };
         store.commit(put(Transaction::default(), "a", &submission)).await.unwrap();
         store.commit(put(Transaction::default(), "b", &submission)).await.unwrap();
-        store.commit(put_next(Transaction::default(), "a", 1)).await.unwrap();
+        let position = Position { next: 1, cancelled: true };
+        store.commit(put_position(Transaction::default(), "a", position)).await.unwrap();
         let found = all(&store).await.unwrap();
-        assert_eq!(found["a"], Submission { next: 1, ..submission.clone() });
-        assert_eq!(found["b"], submission);
+        assert_eq!(found["a"], (submission.clone(), position));
+        assert_eq!(found["b"], (submission, Position::default()));
         store.commit(delete(Transaction::default(), "a")).await.unwrap();
         assert_eq!(all(&store).await.unwrap().len(), 1);
     }
 
-    /// Records of an earlier release name no user, and keep the position in themselves.
+    /// Records of earlier releases name no user, and keep the position in themselves or as a number of its own.
     #[tokio::test]
     async fn a_record_of_an_earlier_release_is_read() {
         let store = MemoryStore::default();
         let record = r#"{"texts":["a","b"],"name":"n","options":{},"next":1,"job":3}"#;
-        store.commit(Transaction::default().put("submission/x", record)).await.unwrap();
+        let later = r#"{"texts":["a","b","c"],"name":"n","options":{},"user":"ann","next":0,"job":4,"submitted_ms":5}"#;
+        let written = Transaction::default().put("submission/x", record).put("submission/y", later);
+        store.commit(written.put("submission/y/next", "2")).await.unwrap();
         let found = all(&store).await.unwrap();
-        assert_eq!((found["x"].next, found["x"].user.as_str()), (1, ""));
+        let (submission, position) = &found["x"];
+        assert_eq!((submission.user.as_str(), *position), ("", Position { next: 1, cancelled: false }));
+        let (submission, position) = &found["y"];
+        assert_eq!((submission.user.as_str(), *position), ("ann", Position { next: 2, cancelled: false }));
     }
 }

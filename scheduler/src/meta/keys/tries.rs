@@ -1,10 +1,11 @@
 //! `tries/{statement}`: how often a statement was begun that is sent again, or gone on with.
 
 use super::{decode, encode, forget};
-use crate::meta::{MetaError, MetaStore, Transaction, segment};
+use crate::meta::{MetaError, MetaStore, Transaction, segment, unsegment};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
-use windlass_core::programs::Tries;
+use windlass_core::submissions::Tries;
 
 const PREFIX: &str = "tries/";
 /// Longer than clients look for a leader, and submissions wait for one.
@@ -26,6 +27,16 @@ pub(crate) async fn find(store: &dyn MetaStore, query: &str) -> Result<Option<Tr
     let key = key_of(query);
     let noted: Option<Noted> = store.get(&key).await?.map(|entry| decode(&key, &entry.value)).transpose()?;
     Ok(noted.map(|noted| noted.tries))
+}
+
+/// Returns those of all statements, by their names.
+pub(crate) async fn all(store: &dyn MetaStore) -> Result<BTreeMap<String, Tries>, MetaError> {
+    let entries = store.range(PREFIX).await?.into_iter();
+    let named = entries.map(|(key, entry)| {
+        let noted: Noted = decode(&key, &entry.value)?;
+        Ok((unsegment(&key[PREFIX.len()..]), noted.tries))
+    });
+    named.collect()
 }
 
 pub(crate) fn put(transaction: Transaction, query: &str, noted: &Noted) -> Transaction {

@@ -19,8 +19,8 @@ pub use reading::{Page, Reading};
 
 use super::jobs::{JobState, Jobs, ProgressView};
 use super::sessions::Sessions;
+use crate::clock::{Clock, Ids};
 use crate::errors::QueryError;
-use crate::meta::wall_ms;
 use crate::statements::sessions::Session;
 use crate::statements::{Execution, Info, Parameters, Rows, Statements};
 use bytes::Bytes;
@@ -68,8 +68,8 @@ impl Default for RunsConfig {
 pub struct RunId(Arc<str>);
 
 impl RunId {
-    fn new() -> Self {
-        RunId(uuid::Uuid::new_v4().simple().to_string().into())
+    fn new(ids: &Ids) -> Self {
+        RunId(ids.name().into())
     }
 
     pub fn as_str(&self) -> &str {
@@ -220,7 +220,7 @@ const SHOWN: usize = 4_096;
 
 impl Runs {
     pub(crate) fn new(config: RunsConfig, statements: Statements, jobs: Jobs, keys: KeyRing) -> Self {
-        let (runs, gone, kept) = (Mutex::default(), Notify::new(), Mutex::new(Instant::now()));
+        let (runs, gone, kept) = (Mutex::default(), Notify::new(), Mutex::new(statements.catalog().clock().now()));
         Runs { shared: Arc::new(Shared { config, statements, jobs, keys, runs, kept, gone }) }
     }
 
@@ -250,6 +250,10 @@ impl Runs {
         Attached { id: self.begin(by, session, ask, info, connection, true), runs: self.clone(), left: false }
     }
 
+    fn clock(&self) -> &Clock {
+        self.shared.statements.catalog().clock()
+    }
+
     fn has_room(&self) -> Result<(), QueryError> {
         match self.results() {
             results if results >= self.shared.config.max_results => {
@@ -268,7 +272,7 @@ impl Runs {
         connection: Option<u64>,
         attached: bool,
     ) -> RunId {
-        let id = RunId::new();
+        let id = RunId::new(self.shared.statements.catalog().ids());
         let query = info.query.get_or_insert_with(|| id.to_string()).clone();
         let (told, of_run, runs) = (info.started.take(), id.clone(), Arc::downgrade(&self.shared));
         info.started = Some(Arc::new(move |job| {
@@ -295,8 +299,8 @@ impl Runs {
             stage: Stage::Running,
             connection,
             attached,
-            expires: Instant::now(),
-            started_ms: wall_ms(),
+            expires: self.clock().now(),
+            started_ms: self.clock().wall_ms(),
             ended_ms: None,
         };
         self.shared.runs.lock().insert(id.clone(), run);
@@ -318,13 +322,13 @@ impl Runs {
         let mut runs = self.shared.runs.lock();
         // Its caller has left.
         let Some(run) = runs.get_mut(id) else { return };
-        run.ended_ms = Some(wall_ms());
-        run.expires = Instant::now() + self.shared.config.unread;
+        run.ended_ms = Some(self.clock().wall_ms());
+        run.expires = self.clock().now() + self.shared.config.unread;
         run.stage = match ended {
             Ok(mut execution) => {
                 if !run.attached {
                     execution.is_over();
-                    *self.shared.kept.lock() = Instant::now();
+                    *self.shared.kept.lock() = self.clock().now();
                 }
                 Stage::Finished(Held { unread: [0].into(), reading: 0, execution: Arc::new(execution) })
             }
@@ -368,7 +372,7 @@ impl Runs {
             (run.job, run.cancel.clone())
         };
         let state = match job {
-            Some(job) => self.shared.jobs.cancel(by, job).await,
+            Some(job) => self.shared.jobs.cancel(by, job).await.ok().flatten(),
             None => None,
         };
         match state {
@@ -395,7 +399,7 @@ impl Runs {
         let mut runs = self.shared.runs.lock();
         let run = runs.get_mut(id)?;
         run.connection = None;
-        run.expires = Instant::now() + self.shared.config.unread;
+        run.expires = self.clock().now() + self.shared.config.unread;
         Some(self.shared.config.unread)
     }
 
@@ -423,7 +427,7 @@ impl Runs {
 
     /// Lets go what nobody has asked for in time, and what nobody will read. To be called every few seconds.
     pub fn expire(&self, sessions: &Sessions) -> usize {
-        self.expire_at(Instant::now(), |connection| sessions.is_connected(connection))
+        self.expire_at(self.clock().now(), |connection| sessions.is_connected(connection))
     }
 
     fn expire_at(&self, now: Instant, is_connected: impl Fn(u64) -> bool) -> usize {
@@ -543,14 +547,14 @@ impl Attached {
         let shared = &self.runs.shared;
         if let Some(run) = shared.runs.lock().get_mut(&self.id) {
             run.attached = false;
-            run.expires = Instant::now() + shared.config.unread;
+            run.expires = self.runs.clock().now() + shared.config.unread;
             if let Stage::Finished(held) = &mut run.stage {
                 let mut execution = Execution::clone(&held.execution);
                 execution.is_over();
                 *held = Held { execution: Arc::new(execution), unread: (0..parts).collect(), reading: 0 };
             }
         }
-        *shared.kept.lock() = Instant::now();
+        *shared.kept.lock() = self.runs.clock().now();
         self.left = true;
         Ok(self.id.clone())
     }

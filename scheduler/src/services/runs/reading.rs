@@ -10,7 +10,6 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 use windlass_core::access::Principal;
 use windlass_core::ids::{AttemptId, JobId};
 
@@ -168,7 +167,7 @@ impl Drop for Reading {
         held.reading -= 1;
         let config = &shared.config;
         let broken_off = self.part.is_some() && !self.done;
-        run.expires = Instant::now() + if broken_off { config.broken_off } else { config.unread };
+        run.expires = self.runs.clock().now() + if broken_off { config.broken_off } else { config.unread };
         if let Some(part) = self.part.filter(|_| self.done) {
             held.unread.remove(&part);
         }

@@ -54,13 +54,16 @@ async fn an_unread_result_goes_after_its_time_but_not_while_it_is_read() {
     assert!(matches!(another.keep(1), Err(QueryError::Exhausted(_))));
     let started = runs.start(&by(), &bench.session, Ask::sql("select 1"), Info::default());
     assert!(matches!(started, Err(QueryError::Exhausted(_))));
-    let late = || Instant::now() + Duration::from_secs(301);
+    let after = |seconds| {
+        bench.clock().advance(Duration::from_secs(seconds));
+        runs.expire_at(runs.clock().now(), |_| true)
+    };
     let (_, mut reading) = runs.begin_reading(&id, Some(1)).unwrap();
-    assert_eq!(runs.expire_at(late(), |_| true), 0);
+    assert_eq!(after(301), 0);
     reading.done();
     drop(reading);
-    assert_eq!(runs.expire_at(Instant::now() + Duration::from_secs(299), |_| true), 0);
-    assert_eq!(runs.expire_at(late(), |_| true), 1);
+    assert_eq!(after(299), 0);
+    assert_eq!(after(2), 1);
 }
 
 #[tokio::test]
@@ -68,8 +71,12 @@ async fn who_breaks_off_may_try_again_for_a_while() {
     let (runs, bench) = bench().await;
     let id = kept(&runs, &bench, 1).await;
     drop(runs.begin_reading(&id, Some(0)).unwrap());
-    assert_eq!(runs.expire_at(Instant::now() + Duration::from_secs(9), |_| true), 0);
-    assert_eq!(runs.expire_at(Instant::now() + Duration::from_secs(11), |_| true), 1);
+    let after = |seconds| {
+        bench.clock().advance(Duration::from_secs(seconds));
+        runs.expire_at(runs.clock().now(), |_| true)
+    };
+    assert_eq!(after(9), 0);
+    assert_eq!(after(2), 1);
 }
 
 #[tokio::test]
@@ -77,7 +84,7 @@ async fn a_result_goes_soon_after_its_connection_unless_its_client_renewed_it() 
     let (runs, bench) = bench().await;
     let ids = [kept(&runs, &bench, 1).await, kept(&runs, &bench, 1).await];
     runs.renew(&by(), &ids[0]).unwrap();
-    let now = Instant::now();
+    let now = runs.clock().now();
     let has = |connection| connection != CONNECTION;
     assert_eq!(runs.expire_at(now, has), 0);
     assert_eq!(runs.expire_at(now + Duration::from_secs(5), has), 0);
@@ -95,9 +102,9 @@ async fn a_result_goes_with_its_session() {
     kept(&runs, &bench, 1).await;
     let id = session.id.clone();
     drop(session);
-    assert_eq!(runs.expire_at(Instant::now(), |_| true), 0);
+    assert_eq!(runs.expire_at(runs.clock().now(), |_| true), 0);
     assert!(bench.services().sessions.close(&by(), &id).await);
-    assert_eq!(runs.expire_at(Instant::now(), |_| true), 1);
+    assert_eq!(runs.expire_at(runs.clock().now(), |_| true), 1);
     assert_eq!(runs.results(), 1);
 }
 
@@ -138,8 +145,12 @@ async fn a_run_that_fails_says_why_for_as_long_as_it_is_kept() {
     assert_eq!(view.state, RunState::Failed);
     assert!(matches!(view.error, Some(QueryError::Invalid(_))), "{:?}", view.error);
     assert!(matches!(runs.page(&by(), &id, 0, 1).await, Err(QueryError::Invalid(_))));
-    assert_eq!(runs.expire_at(Instant::now() + Duration::from_secs(299), |_| true), 0);
-    assert_eq!(runs.expire_at(Instant::now() + Duration::from_secs(301), |_| true), 1);
+    let after = |seconds| {
+        bench.clock().advance(Duration::from_secs(seconds));
+        runs.expire_at(runs.clock().now(), |_| true)
+    };
+    assert_eq!(after(299), 0);
+    assert_eq!(after(2), 1);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! From records to what DataFusion plans with, and from statements to records.
 
+use super::credentials::SECRET;
 use super::data_files::{asks_for_hidden, only_data, session_of_data};
 use super::listings::Listings;
 use super::names::TableName;
@@ -7,6 +8,7 @@ use super::record::{
     External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord,
 };
 use super::{present, suspect, types};
+use crate::clock::Ids;
 use crate::errors::{QueryError, explain};
 use crate::statements::erased::Erased;
 use async_trait::async_trait;
@@ -49,11 +51,15 @@ pub(crate) const COMPRESSION: &str = "format.compression";
 const COMPRESSED: [(&str, &str); 4] = [("gz", "gzip"), ("bz2", "bzip2"), ("xz", "xz"), ("zst", "zstd")];
 
 /// Makes the object stores of a table known when its options say how to reach them.
-pub(super) fn configure_stores(stores: &StoreRegistry, external: &External) -> Result<(), QueryError> {
+pub(super) fn configure_stores(
+    stores: &StoreRegistry,
+    external: &External,
+    options: &BTreeMap<String, String>,
+) -> Result<(), QueryError> {
     for location in &external.locations {
         let url =
             Url::parse(&location.url).map_err(|error| QueryError::Internal(format!("{}: {error}", location.url)))?;
-        stores.configure(&url, &external.options)?;
+        stores.configure(&url, options)?;
     }
     Ok(())
 }
@@ -119,7 +125,7 @@ fn file_format(state: &SessionState, format: &str, options: &BTreeMap<String, St
     let Some(factory) = state.get_file_format_factory(&format.to_lowercase()) else {
         return plan_err!("unknown file format {format}: use PARQUET, CSV, JSON, ARROW or AVRO");
     };
-    let options = options.iter().filter(|(key, _)| !key.starts_with(STORE_OPTIONS));
+    let options = options.iter().filter(|(key, _)| !key.starts_with(STORE_OPTIONS) && *key != SECRET);
     factory.create(state, &options.map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
@@ -134,11 +140,13 @@ pub(crate) fn require_format(state: &SessionState, format: &str) -> Result<(), Q
     }
 }
 
-/// What is to be remembered of CREATE EXTERNAL TABLE: columns and partitions are inferred here, once.
+/// What is to be remembered of CREATE EXTERNAL TABLE: columns and partitions are inferred here, once. `lent`: options of the secret that it names.
 pub async fn external_record(
     state: &SessionState,
     stores: &StoreRegistry,
     command: &CreateExternalTable,
+    lent: &BTreeMap<String, String>,
+    ids: &Ids,
 ) -> Result<TableRecord, QueryError> {
     if command.unbounded {
         return Err(QueryError::Unsupported("unbounded tables are not supported".to_string()));
@@ -146,15 +154,22 @@ pub async fn external_record(
     require_format(state, &command.file_type)?;
     let mut options: BTreeMap<_, _> = command.options.clone().into_iter().collect();
     let locations = command.locations.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
+    if let Some(name) = lent.keys().find(|name| !name.starts_with(STORE_OPTIONS)) {
+        return Err(QueryError::Invalid(format!(
+            "the secret has the option '{name}', which tables of files do not have: theirs begin with {STORE_OPTIONS}"
+        )));
+    }
+    let mut of_stores = lent.clone();
+    of_stores.extend(options.clone());
     for location in &locations {
-        stores.configure(location.get_url(), &options)?;
+        stores.configure(location.get_url(), &of_stores)?;
     }
     let state = &session_of_data(state, &locations);
     if command.schema.fields().is_empty() {
         require_files(state, &locations).await?;
     }
     let mut command = command.clone();
-    command.options.retain(|key, _| !key.starts_with(STORE_OPTIONS));
+    command.options.retain(|key, _| !key.starts_with(STORE_OPTIONS) && key != SECRET);
     if let Some(compression) = compression_of_files(state, &command).await {
         options.insert(COMPRESSION.to_string(), compression.to_string());
         command.options.insert(COMPRESSION.to_string(), compression.to_string());
@@ -208,7 +223,7 @@ pub async fn external_record(
         glob: path.get_glob().as_ref().map(|glob| glob.as_str().to_string()),
     });
     Ok(TableRecord {
-        id: new_id(),
+        id: ids.name(),
         definition: command.definition.clone(),
         schema: StoredSchema(types::read(&partitions::with_folder_columns(
             &table.schema(),
@@ -222,6 +237,7 @@ pub async fn external_record(
             locations: locations.collect(),
             format: command.file_type.to_uppercase(),
             options,
+            sealed: None,
             extension: listing.file_extension.clone(),
             partitions: folders.names.len(),
             order,
@@ -351,11 +367,15 @@ async fn compression_of_files(state: &SessionState, command: &CreateExternalTabl
     None
 }
 
+/// Whether an option of a table of files holds a key, a secret or a token of an object store.
+pub(super) fn is_secret(option: &str) -> bool {
+    let name = option.to_lowercase();
+    name.starts_with(STORE_OPTIONS) && ["key", "secret", "token", "password"].iter().any(|word| name.contains(word))
+}
+
 /// The text of a statement is shown to whoever asks for it, so it keeps no keys, secrets and tokens of an object store.
 pub fn without_secrets(definition: &str, options: &HashMap<String, String>) -> String {
-    let is_secret = |key: &str| ["key", "secret", "token"].iter().any(|word| key.to_lowercase().contains(word));
-    let secrets =
-        options.iter().filter(|(key, value)| key.starts_with(STORE_OPTIONS) && is_secret(key) && !value.is_empty());
+    let secrets = options.iter().filter(|(key, value)| is_secret(key) && !value.is_empty());
     secrets.fold(definition.to_string(), |text, (_, value)| {
         text.replace(&format!("'{}'", value.replace('\'', "''")), "'***'").replace(&format!("$${value}$$"), "'***'")
     })
@@ -397,17 +417,18 @@ async fn named_file(
     }
 }
 
-pub(super) fn new_id() -> String {
-    uuid::Uuid::new_v4().simple().to_string()
-}
-
 /// What is to be remembered of CREATE VIEW. `statement` is the parsed form of `definition`.
-pub fn parse_view(state: &SessionState, definition: &str, statement: &Statement) -> Result<ViewRecord, QueryError> {
+pub fn parse_view(
+    state: &SessionState,
+    definition: &str,
+    statement: &Statement,
+    ids: &Ids,
+) -> Result<ViewRecord, QueryError> {
     let names = &state.config_options().catalog;
     let references = state.resolve_table_references(statement)?;
     let references = references.into_iter().map(|r| r.resolve(&names.default_catalog, &names.default_schema).into());
     Ok(ViewRecord {
-        id: new_id(),
+        id: ids.name(),
         definition: definition.to_string(),
         default_catalog: names.default_catalog.clone(),
         default_schema: names.default_schema.clone(),
@@ -449,6 +470,7 @@ impl Record {
         constraints: &Constraints,
         defaults: &[(String, Expr)],
         definition: Option<String>,
+        ids: &Ids,
     ) -> Result<TableRecord, QueryError> {
         let mut stored = Vec::new();
         for (column, default) in defaults {
@@ -467,7 +489,7 @@ impl Record {
                 folders: Vec::new(),
                 rows: 0,
             }),
-            id: new_id(),
+            id: ids.name(),
         })
     }
 }

@@ -1,8 +1,9 @@
 //! Tables of connectors: what the catalog remembers of them, and what it plans with.
 
-use super::build::{defaults, new_id};
+use super::build::defaults;
 use super::record::{Connected, Storage, StoredConstraint, StoredSchema, TableRecord};
 use super::{Catalog, Held, build};
+use crate::clock::Ids;
 use crate::errors::QueryError;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -11,14 +12,17 @@ use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{CreateExternalTable, Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::unparser::expr_to_sql;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_engine::connector::{ConnectedTable, Registry, TableRequest, redacted};
 
-/// What is to be remembered of CREATE EXTERNAL TABLE, if it is of a connector. `sql` is its text.
+/// What is to be remembered of CREATE EXTERNAL TABLE, if it is of a connector. `lent`: options of the secret that it names; `sql`: its text.
 pub(crate) async fn record(
     connectors: &Registry,
     command: &CreateExternalTable,
+    lent: &BTreeMap<String, String>,
     sql: &str,
+    ids: &Ids,
 ) -> Result<Option<TableRecord>, QueryError> {
     let Some(connector) = connectors.get(&command.file_type) else { return Ok(None) };
     let name = connector.name();
@@ -39,8 +43,8 @@ pub(crate) async fn record(
     let [location] = command.locations.as_slice() else {
         return Err(QueryError::Invalid(format!("tables stored as {name} have one LOCATION")));
     };
-    let id = new_id();
-    let spec = Arc::new(connectors.spec(name, id.clone(), location.clone(), command.options.clone())?);
+    let id = ids.name();
+    let spec = Arc::new(connectors.spec(name, id.clone(), location.clone(), command.options.clone(), lent.clone())?);
     let declared = Arc::clone(command.schema.inner());
     let columns = (!declared.fields().is_empty()).then_some(declared);
     let table = connector.table(TableRequest { table: Arc::clone(&spec), columns }).await?;
@@ -67,6 +71,7 @@ pub(crate) async fn record(
             connector: name.to_string(),
             location: location.clone(),
             options: spec.options.given().clone(),
+            sealed: None,
         }),
     }))
 }
@@ -82,12 +87,15 @@ impl Catalog {
         let build = || async {
             Ok::<_, QueryError>(match &record.storage {
                 Storage::Connected(_) => Arc::new(self.connected(record).await?) as Arc<dyn TableProvider>,
-                Storage::External(_) | Storage::Managed(_) => build::table_provider(self.planner(), record)?,
+                Storage::External(_) | Storage::Managed(_) => {
+                    self.require_opened(record)?;
+                    build::table_provider(self.planner(), record)?
+                }
             })
         };
         match held.provider.get_or_try_init(build).await {
             // Lists of tables and columns have the others all the same.
-            Err(error) if matches!(record.storage, Storage::Connected(_)) => Ok(Arc::new(Unreachable {
+            Err(error) if !matches!(record.storage, Storage::Managed(_)) => Ok(Arc::new(Unreachable {
                 schema: Arc::clone(&record.schema.0),
                 definition: record.definition.clone(),
                 error: error.to_string(),
@@ -98,10 +106,12 @@ impl Catalog {
 
     /// A table of a connector.
     pub(crate) async fn connected(&self, record: &TableRecord) -> Result<ConnectedTable, QueryError> {
-        let Storage::Connected(Connected { connector, location, options }) = &record.storage else {
+        let Storage::Connected(Connected { connector, location, options, .. }) = &record.storage else {
             return Err(QueryError::Internal("the table is not of a connector".to_string()));
         };
-        let spec = self.connectors().spec(connector, record.id.clone(), location.clone(), options.clone())?;
+        self.require_opened(record)?;
+        let (_, lent) = self.with_lent(options)?;
+        let spec = self.connectors().spec(connector, record.id.clone(), location.clone(), options.clone(), lent)?;
         let (spec, columns) = (Arc::new(spec), Some(Arc::clone(&record.schema.0)));
         let request = TableRequest { table: Arc::clone(&spec), columns };
         let table = self.connectors().require(connector)?.table(request).await?;

@@ -6,6 +6,7 @@
 
 mod build;
 mod connected;
+mod credentials;
 mod data_files;
 mod listings;
 mod names;
@@ -25,6 +26,7 @@ pub(crate) use build::{
 };
 pub use build::{FilesTable, external_record, parse_view, without_secrets};
 pub(crate) use connected::record as connected_record;
+pub(crate) use credentials::{SECRET, open as open_options, seal as seal_options};
 pub(crate) use data_files::read_only_data;
 pub(crate) use listings::Listings;
 pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
@@ -37,8 +39,10 @@ pub use snapshot::{Edit, Held, Snapshot};
 pub use temporary::TempTables;
 pub(crate) use types::written;
 
+use crate::clock::{Clock, Ids};
 use crate::errors::{QueryError, with_suggestion};
-use crate::meta::{MetaError, MetaStore};
+use crate::meta::keys::temporary as keys;
+use crate::meta::{MetaError, MetaStore, Sealer};
 use crate::nearest::nearest;
 use crate::statements::erased::Erased;
 use crate::statements::garbage::{self, Remover};
@@ -52,17 +56,16 @@ use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 use windlass_connectors::StoreRegistry;
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 use windlass_engine::session::{session_config, session_state, set_time_zone};
 use windlass_engine::{OwnFolder, Place};
 
-/// Folders of temporary tables of live sessions, by the tables' ids.
-const TEMPORARY: &str = "temporary/";
-
 pub struct Catalog {
     store: Arc<dyn MetaStore>,
+    sealer: Sealer,
     stores: Arc<StoreRegistry>,
     connectors: Registry,
     writes: Writes,
@@ -76,11 +79,16 @@ pub struct Catalog {
     /// Held while a change is computed and committed.
     changing: Arc<tokio::sync::Mutex<()>>,
     planner: OnceLock<Erased<SessionState>>,
+    clock: Clock,
+    ids: Ids,
+    tasks: TaskTracker,
 }
 
 /// What a cluster's catalog is made of.
 pub struct CatalogConfig {
     pub store: Arc<dyn MetaStore>,
+    /// What credentials in the store are sealed with.
+    pub sealer: Sealer,
     pub stores: Arc<StoreRegistry>,
     /// Kinds of tables beside files: the same as every executor's.
     pub connectors: Registry,
@@ -91,6 +99,10 @@ pub struct CatalogConfig {
     pub grace: Duration,
     /// What the plans of views may be.
     pub limits: Limits,
+    pub clock: Clock,
+    pub ids: Ids,
+    /// Where changes are carried out: whoever stops waits for them.
+    pub tasks: TaskTracker,
 }
 
 /// What to do when the name is taken.
@@ -122,9 +134,10 @@ impl Catalog {
     /// Loads what the store holds; a new store gets the default catalog and schema.
     pub async fn open(config: CatalogConfig) -> Result<Arc<Self>, QueryError> {
         let warehouse = Place::parse(&config.warehouse)?.as_folder();
-        let snapshot = Snapshot::load(config.store.as_ref()).await?;
+        let snapshot = Snapshot::load(config.store.as_ref(), &config.sealer).await?;
         let catalog = Arc::new(Self {
             store: config.store,
+            sealer: config.sealer,
             remover: Remover::new(config.runtime, Arc::clone(&config.stores)),
             stores: config.stores,
             connectors: config.connectors,
@@ -135,6 +148,9 @@ impl Catalog {
             current: RwLock::new(Arc::new(snapshot)),
             changing: Arc::default(),
             planner: OnceLock::new(),
+            clock: config.clock,
+            ids: config.ids,
+            tasks: config.tasks,
         });
         let snapshot = catalog.snapshot();
         if snapshot.catalogs().next().is_none() {
@@ -146,11 +162,7 @@ impl Catalog {
         }
         catalog.discard_orphans().await?;
         sinks::recover(&catalog).await?;
-        for held in snapshot.tables() {
-            if let Record::Table(TableRecord { storage: Storage::External(external), .. }) = &held.record {
-                build::configure_stores(&catalog.stores, external)?;
-            }
-        }
+        catalog.configure_stores(&snapshot, |_| true);
         Ok(catalog)
     }
 
@@ -184,6 +196,24 @@ impl Catalog {
         &self.connectors
     }
 
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// To be called when a secret has other options.
+    pub(crate) fn secret_changed(&self, name: &str) {
+        let names = |external: &External| external.options.get(SECRET).is_some_and(|secret| secret == name);
+        self.configure_stores(&self.snapshot(), names);
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
     pub fn store(&self) -> &Arc<dyn MetaStore> {
         &self.store
     }
@@ -209,13 +239,14 @@ impl Catalog {
         }
         let commit = Commit { edits, effect, fence: snapshot.fence() };
         let catalog = Arc::clone(self);
-        let changed = tokio::spawn(async move {
+        let changed = self.tasks.spawn(async move {
             let _changing = changing;
-            let (transaction, mut next) = snapshot.apply(commit);
+            let now_ms = catalog.clock.wall_ms();
+            let (transaction, mut next) = snapshot.apply(commit, now_ms, &catalog.sealer, &catalog.connectors)?;
             let committed = catalog.store.commit(transaction).await;
             if let Err(MetaError::Conflict { .. } | MetaError::Unknown { .. }) = committed {
                 // A change whose answer was lost may have happened: what is there is what counts.
-                let there = Snapshot::load(catalog.store.as_ref()).await?;
+                let there = Snapshot::load(catalog.store.as_ref(), &catalog.sealer).await?;
                 *catalog.current.write() = Arc::new(there);
             }
             committed?;
@@ -485,7 +516,7 @@ impl Catalog {
     pub fn note_temporary(&self, record: &Record) -> Vec<Edit> {
         match record {
             Record::Table(TableRecord { id, storage: Storage::Managed(managed), .. }) => {
-                vec![Edit::Meta(format!("{TEMPORARY}{id}"), Some(managed.root.url().into()))]
+                vec![Edit::Meta(keys::put(id, managed.root.url()))]
             }
             _ => Vec::new(),
         }
@@ -495,7 +526,7 @@ impl Catalog {
     pub fn discard_temporary(&self, record: &Record) -> Vec<Edit> {
         match record {
             Record::Table(TableRecord { id, storage: Storage::Managed(managed), .. }) => {
-                vec![Edit::Meta(format!("{TEMPORARY}{id}"), None), self.discard_folder(&managed.root, Duration::ZERO)]
+                vec![Edit::Meta(keys::delete(id)), self.discard_folder(&managed.root, Duration::ZERO)]
             }
             _ => Vec::new(),
         }
@@ -504,12 +535,12 @@ impl Catalog {
     /// Temporary tables of a primary that is gone.
     async fn discard_orphans(self: &Arc<Self>) -> Result<(), QueryError> {
         let mut edits = Vec::new();
-        for (key, entry) in self.store.range(TEMPORARY).await? {
-            match OwnFolder::from_url(&String::from_utf8_lossy(&entry.value)) {
+        for (table, url) in keys::all(self.store.as_ref()).await? {
+            match OwnFolder::from_url(&url) {
                 Ok(folder) => edits.push(self.discard_folder(&folder, Duration::ZERO)),
-                Err(error) => tracing::error!(%key, %error, "the files of a temporary table stay"),
+                Err(error) => tracing::error!(%table, %error, "the files of a temporary table stay"),
             }
-            edits.push(Edit::Meta(key, None));
+            edits.push(Edit::Meta(keys::delete(&table)));
         }
         self.change(None, |_| Ok(edits)).await?;
         Ok(())
@@ -517,8 +548,7 @@ impl Catalog {
 
     /// An edit that lets `folder` go after `delay`.
     pub fn discard_folder(&self, folder: &OwnFolder, delay: Duration) -> Edit {
-        let (key, value) = garbage::entry(folder, delay);
-        Edit::Meta(key, Some(value))
+        Edit::Meta(garbage::entry(folder, delay, &self.clock, &self.ids))
     }
 
     /// How long files of dropped and overwritten tables stay.
@@ -529,7 +559,7 @@ impl Catalog {
     /// Removes the folders that are due, and says how many. Ends writes to other systems that could not be ended before.
     pub async fn collect_garbage(&self) -> Result<usize, QueryError> {
         sinks::recover(self).await?;
-        garbage::collect(self.store.as_ref(), &self.remover).await
+        garbage::collect_until(self.store.as_ref(), &self.remover, self.clock.wall_ms()).await
     }
 
     /// Removes a folder now.

@@ -1,6 +1,5 @@
-//! Full names, and where the metadata store keeps what they name.
+//! Full names.
 
-use crate::meta::{segment, unsegment};
 use datafusion::common::{ResolvedTableReference, TableReference};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -8,12 +7,6 @@ use std::fmt;
 /// The catalog of a new cluster, and its schema.
 pub const DEFAULT_CATALOG: &str = "windlass";
 pub const DEFAULT_SCHEMA: &str = "public";
-
-pub(super) const CATALOGS: &str = "catalog/catalog/";
-pub(super) const SCHEMAS: &str = "catalog/schema/";
-pub(super) const TABLES: &str = "catalog/table/";
-/// Written by every change of the catalog, so that two changes cannot pass each other.
-pub(super) const VERSION: &str = "catalog/version";
 
 /// Catalog, schema and table (or view).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,13 +21,8 @@ impl TableName {
         Self { catalog: catalog.to_string(), schema: schema.to_string(), table: table.to_string() }
     }
 
-    pub(super) fn key(&self) -> String {
-        format!("{TABLES}{}/{}/{}", segment(&self.catalog), segment(&self.schema), segment(&self.table))
-    }
-
-    pub(super) fn from_key(key: &str) -> Option<Self> {
-        let mut parts = key.strip_prefix(TABLES)?.split('/').map(unsegment);
-        Some(Self { catalog: parts.next()?, schema: parts.next()?, table: parts.next()? })
+    pub(super) fn parts(&self) -> [&str; 3] {
+        [&self.catalog, &self.schema, &self.table]
     }
 
     pub fn reference(&self) -> TableReference {
@@ -52,12 +40,4 @@ impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.catalog, self.schema, self.table)
     }
-}
-
-pub(super) fn catalog_key(catalog: &str) -> String {
-    format!("{CATALOGS}{}", segment(catalog))
-}
-
-pub(super) fn schema_key(catalog: &str, schema: &str) -> String {
-    format!("{SCHEMAS}{}/{}", segment(catalog), segment(schema))
 }

@@ -47,12 +47,17 @@ pub enum Storage {
 }
 
 /// Files that belong to someone else: whatever lies at the locations is the table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+///
+/// Its debug form has no options, of which some are secret.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct External {
     pub locations: Vec<Location>,
     /// As after STORED AS, in upper case.
     pub format: String,
     pub options: BTreeMap<String, String>,
+    /// Credentials among the options, as they lie in the metadata store. Absent: there are none, or they are opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
     /// What names of files must end with.
     pub extension: String,
     /// How many of the last columns come from the folders' names.
@@ -72,6 +77,16 @@ pub struct Connected {
     /// Those that were given, secrets among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
+    /// See [`External::sealed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
+}
+
+impl fmt::Debug for External {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { locations, format, .. } = self;
+        f.debug_struct("External").field("locations", locations).field("format", format).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Connected {
@@ -135,6 +150,19 @@ impl Record {
         match self {
             Record::Table(_) => "table",
             Record::View(_) => "view",
+        }
+    }
+}
+
+impl Record {
+    /// The name of the secret that lends the table options.
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            Record::Table(TableRecord {
+                storage: Storage::External(External { options, .. }) | Storage::Connected(Connected { options, .. }),
+                ..
+            }) => options.get(super::SECRET).map(String::as_str),
+            Record::Table(_) | Record::View(_) => None,
         }
     }
 }
@@ -247,6 +275,7 @@ mod tests {
                 locations: vec![Location { url: "s3://b/t/".into(), glob: Some("*.parquet".into()) }],
                 format: "PARQUET".into(),
                 options: BTreeMap::new(),
+                sealed: None,
                 extension: String::new(),
                 partitions: 1,
                 order: vec![vec![SortKey { expression: "a".into(), ascending: true, nulls_first: false }]],

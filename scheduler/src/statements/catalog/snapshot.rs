@@ -1,17 +1,20 @@
 //! One committed version of the catalog.
 
-use super::names::{self, TableName};
+use super::credentials;
+use super::names::TableName;
 use super::record::{Record, ViewRecord};
 use crate::errors::{QueryError, with_suggestion};
-use crate::meta::{Entry, Expectation, MetaError, MetaStore, Transaction, unsegment};
+use crate::meta::keys::secrets::Secret;
+use crate::meta::keys::{catalog as keys, secrets};
+use crate::meta::{MetaError, MetaStore, SealError, Sealer, Transaction, Update};
 use crate::nearest::nearest;
 use crate::statements::outcome::Effect;
-use bytes::Bytes;
 use datafusion::catalog::TableProvider;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
+use windlass_engine::connector::Registry;
 use windlass_engine::room::Roomy;
 
 type Schemas = BTreeMap<String, BTreeMap<String, Arc<Held>>>;
@@ -22,6 +25,7 @@ pub struct Snapshot {
     /// Of the entry that holds the version; `None` before the first change.
     revision: Option<u64>,
     catalogs: BTreeMap<String, Schemas>,
+    secrets: BTreeMap<String, Secret>,
     /// Planned in this version.
     views: Roomy<Mutex<HashMap<TableName, Arc<dyn TableProvider>>>>,
 }
@@ -46,9 +50,11 @@ pub enum Edit {
     PutSchema(String, String),
     DropSchema(String, String),
     PutTable(TableName, Record),
+    PutSecret(String, Secret),
+    DropSecret(String),
     DropTable(TableName),
     /// Another entry of the metadata store, to be written in the same transaction.
-    Meta(String, Option<Bytes>),
+    Meta(Update),
 }
 
 /// A change of the catalog: one transaction of the metadata store.
@@ -57,102 +63,134 @@ pub(super) struct Commit {
     pub edits: Vec<Edit>,
     /// The statement whose effect it is, which the transaction records.
     pub effect: Option<Effect>,
-    /// What must still hold, or nothing is changed: the catalog is the one that the edits were made for.
-    pub fence: (String, Expectation),
+    /// The revision of the catalog that the edits were made for: when it is another one, nothing is changed.
+    pub fence: Option<u64>,
 }
 
 impl Snapshot {
-    pub(super) async fn load(store: &dyn MetaStore) -> Result<Self, MetaError> {
+    pub(super) async fn load(store: &dyn MetaStore, sealer: &Sealer) -> Result<Self, MetaError> {
         let mut snapshot = Self {
             version: 0,
             revision: None,
             catalogs: BTreeMap::new(),
+            secrets: secrets::all(store).await?.into_iter().collect(),
             views: Roomy::new(Mutex::new(HashMap::new())),
         };
         snapshot.stamp(store).await?;
-        for (key, _) in store.range(names::CATALOGS).await? {
-            snapshot.catalogs.entry(unsegment(&key[names::CATALOGS.len()..])).or_default();
+        for catalog in keys::catalogs(store).await? {
+            snapshot.catalogs.entry(catalog).or_default();
         }
-        for (key, _) in store.range(names::SCHEMAS).await? {
-            if let Some((catalog, schema)) = key[names::SCHEMAS.len()..].split_once('/') {
-                snapshot.catalogs.entry(unsegment(catalog)).or_default().entry(unsegment(schema)).or_default();
-            }
+        for (catalog, schema) in keys::schemas(store).await? {
+            snapshot.catalogs.entry(catalog).or_default().entry(schema).or_default();
         }
-        for (key, entry) in store.range(names::TABLES).await? {
-            let corrupt = |reason: String| MetaError::Corrupt { key: key.clone(), reason };
-            let name = TableName::from_key(&key).ok_or_else(|| corrupt("not the name of a table".to_string()))?;
-            let record = serde_json::from_slice(&entry.value).map_err(|e| corrupt(e.to_string()))?;
-            snapshot.insert(name, record);
+        for ([catalog, schema, table], record) in keys::tables(store).await? {
+            snapshot.insert(TableName { catalog, schema, table }, credentials::opened(record, sealer));
         }
         Ok(snapshot)
     }
 
     /// Takes over the version that the store holds.
     pub(super) async fn stamp(&mut self, store: &dyn MetaStore) -> Result<(), MetaError> {
-        if let Some(Entry { revision, value }) = store.get(names::VERSION).await? {
-            let version = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
-            let not_a_number =
-                || MetaError::Corrupt { key: names::VERSION.to_string(), reason: "not a number".to_string() };
-            self.version = version.ok_or_else(not_a_number)?;
-            self.revision = Some(revision);
-        }
+        let keys::Version { number, revision } = keys::version(store).await?;
+        (self.version, self.revision) = (number, revision);
         Ok(())
     }
 
     /// Holds as long as nobody else has changed the catalog.
-    pub(super) fn fence(&self) -> (String, Expectation) {
-        (names::VERSION.to_string(), self.revision.map_or(Expectation::Absent, Expectation::Revision))
+    pub(super) fn fence(&self) -> Option<u64> {
+        self.revision
     }
 
-    /// The transaction that makes the edits durable, and the snapshot that follows.
-    pub(super) fn apply(&self, commit: Commit) -> (Transaction, Self) {
+    /// The transaction that makes the edits durable, and the snapshot that follows. `now_ms`: milliseconds since 1970.
+    ///
+    /// # Errors
+    /// A table has credentials, and there is no key to seal them with.
+    pub(super) fn apply(
+        &self,
+        commit: Commit,
+        now_ms: u64,
+        sealer: &Sealer,
+        connectors: &Registry,
+    ) -> Result<(Transaction, Self), SealError> {
         let mut next = Self {
             version: self.version + 1,
             revision: None,
             catalogs: self.catalogs.clone(),
+            secrets: self.secrets.clone(),
             views: Roomy::new(Mutex::new(HashMap::new())),
         };
-        let Commit { edits, effect, fence: (key, expectation) } = commit;
-        let mut transaction =
-            Transaction::default().expect(key, expectation).put(names::VERSION, next.version.to_string().into_bytes());
-        if let Some((key, value)) = effect.map(|effect| effect.entry()) {
-            transaction = transaction.put(key, value);
+        let Commit { edits, effect, fence } = commit;
+        let mut transaction = keys::change(fence, next.version);
+        if let Some(effect) = effect {
+            transaction = transaction.with(effect.update(now_ms));
         }
         for edit in edits {
-            match edit {
+            transaction = transaction.with(match edit {
                 Edit::PutCatalog(catalog) => {
-                    transaction = transaction.put(names::catalog_key(&catalog), Bytes::new());
+                    let update = keys::put_catalog(&catalog);
                     next.catalogs.entry(catalog).or_default();
+                    update
                 }
                 Edit::PutSchema(catalog, schema) => {
-                    transaction = transaction.put(names::schema_key(&catalog, &schema), Bytes::new());
+                    let update = keys::put_schema(&catalog, &schema);
                     next.catalogs.entry(catalog).or_default().entry(schema).or_default();
+                    update
                 }
                 Edit::DropSchema(catalog, schema) => {
-                    transaction = transaction.delete(names::schema_key(&catalog, &schema));
+                    let update = keys::delete_schema(&catalog, &schema);
                     next.catalogs.entry(catalog).or_default().remove(&schema);
+                    update
                 }
                 Edit::PutTable(name, record) => {
-                    // A record is made of strings, numbers and schemas: there is no map key that JSON refuses.
-                    let value = serde_json::to_vec(&record).expect("a record can be written as JSON");
-                    transaction = transaction.put(name.key(), value);
+                    let update = keys::put_table(name.parts(), &credentials::sealed(&record, sealer, connectors)?);
                     next.insert(name, record);
+                    update
                 }
                 Edit::DropTable(name) => {
-                    transaction = transaction.delete(name.key());
                     if let Some(tables) = next.catalogs.get_mut(&name.catalog).and_then(|c| c.get_mut(&name.schema)) {
                         tables.remove(&name.table);
                     }
+                    keys::delete_table(name.parts())
                 }
-                Edit::Meta(key, value) => transaction.writes.push((key, value)),
-            }
+                Edit::PutSecret(name, secret) => {
+                    let update = secrets::put(&name, &secret);
+                    next.secrets.insert(name.clone(), secret);
+                    // What was built with the options that it had.
+                    let tables: Vec<_> = next.tables_with(&name).cloned().collect();
+                    tables.into_iter().for_each(|held| next.insert(held.name.clone(), held.record.clone()));
+                    update
+                }
+                Edit::DropSecret(name) => {
+                    next.secrets.remove(&name);
+                    secrets::delete(&name)
+                }
+                Edit::Meta(update) => update,
+            });
         }
-        (transaction, next)
+        Ok((transaction, next))
     }
 
     fn insert(&mut self, name: TableName, record: Record) {
         let tables = self.catalogs.entry(name.catalog.clone()).or_default().entry(name.schema.clone()).or_default();
         tables.insert(name.table.clone(), Held::new(name, record));
+    }
+
+    /// By name.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = (&String, &Secret)> {
+        self.secrets.iter()
+    }
+
+    pub(crate) fn secret(&self, name: &str) -> Result<&Secret, QueryError> {
+        let missing = || {
+            let names = self.secrets.keys().map(String::as_str);
+            QueryError::NotFound(with_suggestion(format!("secret '{name}' not found"), nearest(name, names)))
+        };
+        self.secrets.get(name).ok_or_else(missing)
+    }
+
+    /// Tables that name a secret.
+    pub fn tables_with<'a>(&'a self, secret: &'a str) -> impl Iterator<Item = &'a Arc<Held>> {
+        self.tables().filter(move |held| held.record.secret() == Some(secret))
     }
 
     pub fn catalogs(&self) -> impl Iterator<Item = &str> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::clock::{Clock, Ids};
 use crate::meta::EmbeddedStore;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::Constraints;
@@ -7,6 +8,7 @@ use std::path::Path;
 async fn open(folder: &Path) -> Arc<Catalog> {
     let stores = StoreRegistry::new();
     Catalog::open(CatalogConfig {
+        sealer: crate::meta::Sealer::ephemeral().unwrap(),
         store: Arc::new(EmbeddedStore::open(&folder.join("meta.redb")).unwrap()),
         stores,
         runtime: Arc::new(RuntimeEnv::default()),
@@ -14,6 +16,9 @@ async fn open(folder: &Path) -> Arc<Catalog> {
         grace: Duration::ZERO,
         limits: Default::default(),
         connectors: Default::default(),
+        clock: Clock::system(),
+        ids: Ids::random(),
+        tasks: Default::default(),
     })
     .await
     .unwrap()
@@ -25,7 +30,7 @@ fn name(table: &str) -> TableName {
 
 fn table(catalog: &Catalog, of: &str) -> TableRecord {
     let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
-    Record::managed(catalog.warehouse(), &name(of), schema, &Constraints::default(), &[], None).unwrap()
+    Record::managed(catalog.warehouse(), &name(of), schema, &Constraints::default(), &[], None, catalog.ids()).unwrap()
 }
 
 fn view(of: &str, references: &[&str]) -> Record {

@@ -11,6 +11,7 @@ mod numbers;
 mod precedence;
 mod rewrite;
 mod rows;
+pub(super) mod secrets;
 mod shared;
 pub(super) mod walk;
 mod windows;
@@ -27,6 +28,7 @@ use datafusion::sql::sqlparser::dialect::{Dialect, dialect_from_str};
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use rewrite::rewrite;
+use secrets::SecretStatement;
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 
@@ -38,6 +40,8 @@ pub(super) struct Parsed {
     pub temporary: bool,
     /// ALTER TABLE a RENAME TO b, which it does not know either.
     pub rename: Option<(TableReference, TableReference)>,
+    /// CREATE, DROP and SHOW of secrets.
+    pub secret: Option<SecretStatement>,
     /// SELECT, VALUES, WITH.
     pub is_query: bool,
     /// Columns of CREATE TABLE that hold so many characters at most.
@@ -69,12 +73,31 @@ pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Res
     let dialect = dialect_from_str(options.dialect.to_string())
         .ok_or_else(|| QueryError::Invalid(format!("unknown SQL dialect '{}'", options.dialect)))?;
     check_depth(dialect.as_ref(), sql, limits)?;
-    let parsed = DFParserBuilder::new(sql)
+    // A text with secrets in it is not shown.
+    let shown = if secrets::may_be_in(sql) { "" } else { sql };
+    let parser = DFParserBuilder::new(sql)
         .with_dialect(dialect.as_ref())
         .with_recursion_limit(options.recursion_limit.get())
-        .build()
-        .and_then(|mut parser| parser.parse_statements());
-    let mut parsed: Vec<Statement> = parsed.map_err(|error| explain(&error, sql, &[]))?.into();
+        .build();
+    let mut parser = parser.map_err(|error| explain(&error, shown, &[]))?;
+    let mut parsed = Vec::new();
+    loop {
+        let delimited = parser.parser.consume_token(&Token::SemiColon);
+        while parser.parser.consume_token(&Token::SemiColon) {}
+        if parser.parser.peek_token() == Token::EOF {
+            break;
+        }
+        if !delimited && !parsed.is_empty() {
+            let found =
+                if shown.is_empty() { String::new() } else { format!(", found: {}", parser.parser.peek_token_ref()) };
+            let expected = format!("Expected: end of statement{found}{}", parser.parser.peek_token_ref().span.start);
+            return Err(explain(&ParserError::ParserError(expected).into(), shown, &[]));
+        }
+        parsed.push(match secrets::next(&mut parser)? {
+            Some(statement) => statement,
+            None => parser.parse_statement().map_err(|error| explain(&error, shown, &[]))?,
+        });
+    }
     // Before long chains are made trees, and so only where it is needed.
     if sql.to_ascii_lowercase().contains("distinct") {
         parsed.iter_mut().for_each(precedence::regroup);
@@ -103,7 +126,12 @@ pub(crate) fn check_depth(dialect: &dyn Dialect, sql: &str, limits: Limits) -> R
 /// The texts of the statements of `sql`, without the semicolons between them.
 pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<String>, QueryError> {
     // All of it must be understood before any of it runs.
-    statements(state, sql, limits)?;
+    if statements(state, sql, limits)?.iter().any(secrets::is_create) {
+        return Err(QueryError::Unsupported(
+            "CREATE SECRET cannot be part of a submission, whose text is kept: run it by itself, with 'windlass sql'"
+                .to_string(),
+        ));
+    }
     let dialect = dialect_from_str(state.config_options().sql_parser.dialect.to_string());
     let dialect = dialect.ok_or_else(|| QueryError::Invalid("unknown SQL dialect".to_string()))?;
     let tokens = Tokenizer::new(dialect.as_ref(), sql).tokenize_with_location();
@@ -143,8 +171,14 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
     ignored::refuse(state, &statement)?;
     let names = number_placeholders(&mut statement)?;
     let (lengths, not_null) = Default::default();
-    let mut parsed = Parsed { statement, temporary: false, rename: None, is_query: false, lengths, not_null, names };
+    let (rename, secret) = (None, None);
+    let mut parsed = Parsed { statement, temporary: false, rename, secret, is_query: false, lengths, not_null, names };
     let Statement::Statement(sql) = &mut parsed.statement else { return Ok(parsed) };
+    parsed.secret = secrets::of(sql)?;
+    if parsed.secret.is_some() {
+        parsed.statement = nothing(state)?;
+        return Ok(parsed);
+    }
     match sql.as_mut() {
         ast::Statement::Query(_) => parsed.is_query = true,
         ast::Statement::StartTransaction { .. }
@@ -171,13 +205,16 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
                 }
             };
             parsed.rename = Some((reference(state, &alter.name), reference(state, &to)));
-            // A statement that plans to nothing.
-            let nothing = statements(state, "SELECT 1", Limits::default())?.swap_remove(0);
-            parsed.statement = nothing;
+            parsed.statement = nothing(state)?;
         }
         _ => {}
     }
     Ok(parsed)
+}
+
+/// A statement that plans to nothing, in the place of one that the planner does not know.
+fn nothing(state: &SessionState) -> Result<Statement, QueryError> {
+    Ok(statements(state, "SELECT 1", Limits::default())?.swap_remove(0))
 }
 
 fn reference(state: &SessionState, name: &ObjectName) -> TableReference {

@@ -9,6 +9,7 @@ mod tests;
 pub use connection::{Connection, Tracked, incoming};
 pub use registry::{Caller, Registry, SESSION_COOKIE, SessionConfig};
 
+use crate::clock::Ids;
 use crate::errors::{QueryError, of_option};
 use crate::statements::catalog::{Catalog, Listings, SessionCatalogs, TableName, TempTables};
 use crate::statements::erased::Erased;
@@ -43,6 +44,7 @@ pub struct Session {
     pub(crate) plans: Mutex<PlanCache>,
     /// Prepared by a client that was given a name for it.
     handles: Mutex<BTreeMap<String, Arc<PreparedHandle>>>,
+    ids: Ids,
 }
 
 impl std::fmt::Debug for Session {
@@ -69,6 +71,7 @@ impl Session {
             prepared: Mutex::default(),
             plans: Mutex::default(),
             handles: Mutex::default(),
+            ids: catalog.ids().clone(),
         };
         session.options_changed();
         Arc::new(session)
@@ -144,7 +147,7 @@ impl Session {
                 "the session has {MAX_PREPARED} prepared statements; close some"
             )));
         }
-        let (id, handle) = (uuid::Uuid::new_v4().simple().to_string(), Arc::new(handle));
+        let (id, handle) = (self.ids.name(), Arc::new(handle));
         handles.insert(id.clone(), Arc::clone(&handle));
         Ok((id, handle))
     }

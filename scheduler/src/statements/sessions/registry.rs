@@ -88,7 +88,7 @@ impl Registry {
 
     /// The session of a request, begun if need be. The flag says that it is new to the client, so that the reply sets the cookie.
     pub fn find_or_begin(&self, by: &Principal, caller: &Caller) -> Result<(Arc<Session>, bool), QueryError> {
-        self.find_or_begin_at(by, caller, Instant::now())
+        self.find_or_begin_at(by, caller, self.catalog.clock().now())
     }
 
     fn find_or_begin_at(
@@ -108,7 +108,7 @@ impl Registry {
             )));
         }
         // A cookie of a session that has ended is answered by a new session under a new cookie.
-        let id = uuid::Uuid::new_v4().simple().to_string();
+        let id = self.catalog.ids().name();
         let session = Session::new(id.clone(), by.clone(), &self.catalog);
         for (name, value) in &self.config.options {
             session.set_option(name, value)?;
@@ -135,19 +135,20 @@ impl Registry {
     pub fn find(&self, id: &str) -> Option<Arc<Session>> {
         let mut state = self.state.lock();
         let known = state.by_id.get_mut(id)?;
-        known.last_used = Instant::now();
+        known.last_used = self.catalog.clock().now();
         Some(Arc::clone(&known.session))
     }
 
     /// What `view` makes of each session and of the time since it was last used.
     pub fn list<T>(&self, view: impl Fn(&Arc<Session>, Duration) -> T) -> Vec<T> {
-        let state = self.state.lock();
-        state.by_id.values().map(|known| view(&known.session, known.last_used.elapsed())).collect()
+        let (state, now) = (self.state.lock(), self.catalog.clock().now());
+        let idle = |known: &Known| now.saturating_duration_since(known.last_used);
+        state.by_id.values().map(|known| view(&known.session, idle(known))).collect()
     }
 
     /// A token for a client that authenticates; its session begins with its first request.
     pub fn issue_token(&self) -> String {
-        uuid::Uuid::new_v4().simple().to_string()
+        self.catalog.ids().name()
     }
 
     pub fn len(&self) -> usize {
@@ -185,13 +186,13 @@ impl Registry {
         if let Some(id) = state.by_connection.remove(&connection)
             && let Some(known) = state.by_id.get_mut(&id)
         {
-            known.connection_ended = Some(Instant::now());
+            known.connection_ended = Some(self.catalog.clock().now());
         }
     }
 
     /// Ends the sessions whose time has come. To be called every few seconds.
     pub async fn expire(&self) -> usize {
-        self.expire_at(Instant::now()).await
+        self.expire_at(self.catalog.clock().now()).await
     }
 
     async fn expire_at(&self, now: Instant) -> usize {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::clock::{Clock, Ids};
 use crate::meta::MemoryStore;
 use crate::statements::catalog::{CatalogConfig, DEFAULT_CATALOG, DEFAULT_SCHEMA, OnExists, Record};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -10,6 +11,7 @@ use windlass_proto::v1::ErrorKind;
 
 async fn sessions(folder: &std::path::Path) -> (Arc<Registry>, Arc<Catalog>) {
     let catalog = Catalog::open(CatalogConfig {
+        sealer: crate::meta::Sealer::ephemeral().unwrap(),
         store: Arc::new(MemoryStore::default()),
         stores: StoreRegistry::new(),
         runtime: Arc::new(RuntimeEnv::default()),
@@ -17,6 +19,9 @@ async fn sessions(folder: &std::path::Path) -> (Arc<Registry>, Arc<Catalog>) {
         grace: Duration::ZERO,
         limits: Default::default(),
         connectors: Default::default(),
+        clock: Clock::system(),
+        ids: Ids::random(),
+        tasks: Default::default(),
     })
     .await
     .unwrap();
@@ -26,7 +31,9 @@ async fn sessions(folder: &std::path::Path) -> (Arc<Registry>, Arc<Catalog>) {
 fn table(catalog: &Catalog, column: &str) -> Record {
     let name = TableName::new(DEFAULT_CATALOG, DEFAULT_SCHEMA, "t");
     let schema = Arc::new(Schema::new(vec![Field::new(column, DataType::Int64, true)]));
-    Record::Table(Record::managed(catalog.warehouse(), &name, schema, &Constraints::default(), &[], None).unwrap())
+    Record::Table(
+        Record::managed(catalog.warehouse(), &name, schema, &Constraints::default(), &[], None, catalog.ids()).unwrap(),
+    )
 }
 
 fn over(connection: u64) -> Caller {

@@ -1,7 +1,7 @@
-//! Submissions under random faults: leaders that die between any two effects or do not know that they are followed, commits whose outcome is
-//! unknown, statements that primaries die of, cancellations at any time.
+//! Submissions under random faults: leaders that die between any two effects, stop in good order or do not know that they are followed,
+//! commits that are refused or whose outcome is unknown, statements that primaries die of, cancellations at any time.
 //!
-//! The model has the store, the list of ended submissions and what statements did. A statement's effect is durable once, under the leader of
+//! The model has the store, with the list of ended submissions, and what statements did. A statement's effect is durable once, under the leader of
 //! its time, together with its name. Then the faults stop, and every submission has to end. A failing run names its seed.
 
 use super::*;
@@ -24,6 +24,10 @@ enum Defect {
     CancelEarly,
     /// The store forgets a submission that is not listed yet.
     ForgetFirst,
+    /// That primaries lived to leave a statement, or to run it, is not stored.
+    LeaveUnnoted,
+    /// A session that this primary cannot restore, because it stops, is said to be lost.
+    LoseSessions,
     /// The texts are stored with each step.
     StoreTexts,
 }
@@ -41,11 +45,17 @@ struct Truth {
     /// Statements whose effects are durable.
     happened: Vec<u32>,
     listed: Option<Outcome>,
+    /// So often.
+    listings: u32,
+    /// Things that its statements made went with their primary.
+    session_lost: bool,
     /// Texts were written so often.
     puts: u32,
     /// Primaries that began each statement, and those that died of planning it, in a row.
     begun: BTreeMap<u32, u32>,
     died: BTreeMap<u32, u32>,
+    /// Primaries that were at each statement and did not leave it in good order, and commits of it that were not made for sure.
+    mishaps: BTreeMap<u32, u32>,
     /// A cancellation was answered.
     cancelled: bool,
     told: Option<Reply>,
@@ -54,7 +64,7 @@ struct Truth {
 
 #[derive(Debug)]
 struct Process {
-    machine: Program,
+    machine: Submission,
     output: Output,
     /// The statement that runs, whether it may have happened, and whether its job runs.
     running: Option<(u32, bool, bool)>,
@@ -121,6 +131,7 @@ impl World {
                 31..33 => self.cancel()?,
                 33 if self.dice.once_in(2) => self.die(),
                 34 if self.dice.once_in(2) => self.be_followed()?,
+                35 if self.dice.once_in(2) => self.stop()?,
                 _ => self.follow()?,
             }
         }
@@ -161,18 +172,21 @@ impl World {
             tries: BTreeMap::new(),
             happened: Vec::new(),
             listed: None,
+            listings: 0,
+            session_lost: false,
             puts: 0,
             begun: BTreeMap::new(),
             died: BTreeMap::new(),
+            mishaps: BTreeMap::new(),
             cancelled: false,
             told: None,
             found_at: None,
         };
         self.truths.insert(id, truth);
-        self.start(id, Program::new(statements))
+        self.start(id, Submission::new(statements))
     }
 
-    fn start(&mut self, id: u64, machine: Program) -> Verdict {
+    fn start(&mut self, id: u64, machine: Submission) -> Verdict {
         let process = Process { machine, output: Output::default(), running: None, stopped: false };
         if let Some(leader) = &mut self.leader {
             leader.processes.insert(id, process);
@@ -191,7 +205,7 @@ impl World {
         for (&id, truth) in self.truths.iter_mut().filter(|(_, truth)| truth.stored) {
             truth.found_at = Some(now);
             let tries = truth.tries.get(&truth.position.next).copied();
-            found.push((id, Program::found(truth.statements, truth.position, tries)));
+            found.push((id, Submission::found(truth.statements, truth.position, tries)));
         }
         for (id, machine) in found {
             self.see("found");
@@ -208,24 +222,69 @@ impl World {
             {
                 self.store(id, changes);
             }
-            if let Some((statement, _, false)) = process.running
-                && let Some(truth) = self.truths.get_mut(&id)
-            {
-                *truth.died.entry(statement).or_default() += 1;
-            }
+            self.lost(id, &process);
         }
+    }
+
+    /// A leader that had the submission was lost.
+    fn lost(&mut self, id: u64, process: &Process) {
+        let (at, changes) = (process.machine.position().next, process.output.persist.as_deref());
+        self.mishap(id, at, changes.unwrap_or_default());
+        if let (Some((statement, _, false)), Some(truth)) = (process.running, self.truths.get_mut(&id)) {
+            *truth.died.entry(statement).or_default() += 1;
+        }
+    }
+
+    /// Something befell a leader that was at this statement, or at the next one if `changes` were stored.
+    fn mishap(&mut self, id: u64, at: u32, changes: &[Change]) {
+        let Some(truth) = self.truths.get_mut(&id) else { return };
+        let last = changes.iter().map(|change| match change {
+            Change::Position(position) => position.next,
+            _ => at,
+        });
+        for statement in at..=last.max().unwrap_or(at) {
+            *truth.mishaps.entry(statement).or_default() += 1;
+        }
+    }
+
+    /// A leader has planned the statement, or has given that up in good order.
+    fn survived(&mut self, id: u64, statement: u32) {
+        self.truths.entry(id).and_modify(|truth| _ = truth.died.remove(&statement));
+    }
+
+    /// The leader stops in good order: each submission hears of it when nothing of it is being stored.
+    fn stop(&mut self) -> Verdict {
+        let ids: Vec<u64> = self.leader.iter().flat_map(|leader| leader.processes.keys().copied()).collect();
+        for id in ids {
+            let mut steps = 0;
+            while let Some(process) = self.process(id, false) {
+                let (storing, running) = (process.output.persist.is_some(), process.running);
+                if let Some((statement, ..)) = running {
+                    self.survived(id, statement);
+                }
+                if storing {
+                    self.go_on(id, false)?
+                } else {
+                    self.tell(id, false, Event::Leave)?
+                }
+                steps += 1;
+                check(steps < 10, || format!("{id} does not leave a leader that stops"))?;
+            }
+            self.see("left in good order");
+        }
+        self.leader = None;
+        Ok(())
     }
 
     fn be_followed(&mut self) -> Verdict {
         if self.leader.is_none() {
             return Ok(());
         }
-        self.former = self.leader.take();
-        for (&id, process) in self.former.iter().flat_map(|leader| &leader.processes) {
-            if let (Some((statement, _, false)), Some(truth)) = (process.running, self.truths.get_mut(&id)) {
-                *truth.died.entry(statement).or_default() += 1;
-            }
+        let former = self.leader.take();
+        for (&id, process) in former.iter().flat_map(|leader| &leader.processes) {
+            self.lost(id, process);
         }
+        self.former = former;
         self.see("two leaders");
         self.follow()
     }
@@ -280,7 +339,8 @@ impl World {
         check(asks == 0 || output.send.is_some() || waiting == 0, || {
             format!("{output:?} is asked for, and {:?} has not been answered", process.output)
         })?;
-        if defect == Some(Defect::NoHesitation) && process.machine.next_deadline().is_some() {
+        let hesitates = output.facts.iter().any(|fact| matches!(fact, Fact::Hesitates { .. }));
+        if hesitates && defect == Some(Defect::NoHesitation) {
             output = process.machine.step(now + HESITATION, Event::Tick);
         }
         if output.persist.is_some() {
@@ -300,15 +360,32 @@ impl World {
         for reply in output.reply {
             self.replied(id, former, reply)?;
         }
+        if hesitates {
+            self.see("hesitates");
+        }
         for fact in output.facts {
-            if let Fact::Hesitates { .. } = fact {
-                self.see("hesitates");
-            }
+            self.told_of(id, former, fact)?;
         }
         let is_over = self.process(id, former).is_some_and(|process| process.machine.is_over());
         if is_over {
             let leader = if former { &mut self.former } else { &mut self.leader };
             leader.as_mut().and_then(|leader| leader.processes.remove(&id));
+        }
+        Ok(())
+    }
+
+    fn told_of(&mut self, id: u64, former: bool, fact: Fact) -> Verdict {
+        let Some(truth) = self.truths.get(&id) else { return Ok(()) };
+        match fact {
+            Fact::Stored => check(truth.puts > 0, || format!("{id} is listed, and not stored"))?,
+            Fact::Ended(outcome) => {
+                check(truth.listed == Some(outcome), || format!("{id} is said to be {outcome:?}: {:?}", truth.listed))?;
+            }
+            Fact::NotRecorded(_) if !former => {
+                check(truth.stored, || format!("{id} is to be recorded again, and is not stored"))?;
+                self.see("not recorded");
+            }
+            Fact::At { .. } | Fact::Hesitates { .. } | Fact::Left | Fact::NotRecorded(_) => {}
         }
         Ok(())
     }
@@ -355,26 +432,24 @@ impl World {
         let leads = epoch == Some(self.epoch);
         let Some(process) = self.process(id, former) else { return Ok(()) };
         if let Some(changes) = process.output.persist.take() {
-            let said = self.commit(id, leads, &changes)?;
+            let said = self.commit(id, former, leads, &changes)?;
             return self.tell(id, former, Event::Persisted(said));
         }
         match process.output.send.take() {
             Some(Effect::Restore { .. }) => {
-                let done = !self.fault(12);
-                return self.tell(id, former, Event::Restored(done));
-            }
-            Some(Effect::Record(outcome)) => {
-                // The list is in the store, which takes nothing from a leader that is followed.
-                if let Some(truth) = self.truths.get_mut(&id).filter(|_| leads) {
-                    truth.listed = Some(outcome);
+                let restored = match self.dice.below(24) {
+                    0 | 1 if self.faulty => Restored::Lost,
+                    2 if self.faulty => Restored::LeftToNext,
+                    _ => Restored::Done,
+                };
+                if let (Restored::Lost, Some(truth)) = (restored, self.truths.get_mut(&id)) {
+                    truth.session_lost = true;
                 }
-                self.see(match outcome {
-                    Outcome::Finished => "finished",
-                    Outcome::Cancelled => "listed as cancelled",
-                    Outcome::Failed { why: Why::Exhausted(_), .. } => "exhausted",
-                    Outcome::Failed { .. } => "failed",
-                });
-                return self.tell(id, former, Event::Recorded);
+                let said = match restored {
+                    Restored::LeftToNext if self.defect == Some(Defect::LoseSessions) => Restored::Lost,
+                    restored => restored,
+                };
+                return self.tell(id, former, Event::Restored(said));
             }
             _ => {}
         }
@@ -398,6 +473,13 @@ impl World {
             self.see("answered from its outcome");
             return end(self, Ended::Done);
         }
+        // The gate is closed before the primary stops, and then there is a next one.
+        if !planned && !former && self.fault(20) {
+            self.see("not let in");
+            self.survived(id, statement);
+            return end(self, Ended::LeftToNext);
+        }
+        let Some(truth) = self.truths.get_mut(&id) else { return Ok(()) };
         if !planned {
             if truth.deadly == Some(statement) && !former {
                 self.see("died of a statement");
@@ -407,8 +489,8 @@ impl World {
             if let Some(process) = self.process(id, former) {
                 process.running = Some((statement, again, true));
             }
-            if !former && let Some(truth) = self.truths.get_mut(&id) {
-                truth.died.remove(&statement);
+            if !former {
+                self.survived(id, statement);
             }
             return self.tell(id, former, Event::Planned);
         }
@@ -417,6 +499,10 @@ impl World {
         }
         if self.fault(15) {
             return end(self, Ended::Failed);
+        }
+        if self.fault(40) {
+            self.see("its job was cancelled");
+            return end(self, Ended::Stopped);
         }
         if !leads {
             return end(self, Ended::LeftToNext);
@@ -440,23 +526,37 @@ impl World {
         Ok(())
     }
 
-    fn commit(&mut self, id: u64, leads: bool, changes: &[Change]) -> Result<Said, String> {
-        if !leads {
-            return Ok(Said::LeftToNext);
-        }
-        if self.fault(30) {
+    fn commit(&mut self, id: u64, former: bool, leads: bool, changes: &[Change]) -> Result<Said, String> {
+        let is_refused = leads && self.fault(30);
+        let is_unknown = !leads || !is_refused && self.fault(12);
+        if is_refused {
             self.see("refused");
-            return Ok(Said::Refused);
         }
-        let is_unknown = self.fault(12);
-        if !is_unknown || self.dice.once_in(2) {
-            if changes.contains(&Change::Forget) {
-                let listed = self.truths[&id].listed.is_some() && self.defect != Some(Defect::ForgetFirst);
-                check(listed, || format!("{id} is forgotten, and is not listed"))?;
-            }
+        let at = self.process(id, former).map(|process| process.machine.position().next).unwrap_or_default();
+        if is_refused || is_unknown {
+            self.mishap(id, at, changes);
+        }
+        if leads && !is_refused && (!is_unknown || self.dice.once_in(2)) {
             self.store(id, changes);
+            let truth = &self.truths[&id];
+            check(truth.stored || truth.listed.is_some(), || format!("{id} is forgotten, and is not listed"))?;
+            if let Some(Outcome::Failed { statement, why }) = truth.listed {
+                let mishaps = truth.mishaps.get(&statement).copied().unwrap_or_default();
+                let right = match why {
+                    Why::Exhausted(tries) => mishaps >= UNPLANNED || tries.begun >= BEGUN,
+                    Why::SessionLost => truth.session_lost,
+                    Why::Statement | Why::NotNoted => true,
+                };
+                check(right, || format!("{id}.{statement} is given up for {why:?} after {mishaps} mishaps"))?;
+            }
         }
-        Ok(if is_unknown { Said::LeftToNext } else { Said::Done })
+        Ok(if is_refused {
+            Said::Refused
+        } else if is_unknown {
+            Said::LeftToNext
+        } else {
+            Said::Done
+        })
     }
 
     fn store(&mut self, id: u64, changes: &[Change]) {
@@ -475,10 +575,26 @@ impl World {
                     truth.puts += u32::from(defect == Some(Defect::StoreTexts));
                 }
                 Change::Tries { .. } if defect == Some(Defect::CountNothing) => {}
+                Change::Tries { tries, .. } if tries.unplanned == 0 && defect == Some(Defect::LeaveUnnoted) => {}
                 Change::Tries { statement, tries } => _ = truth.tries.insert(statement, tries),
                 Change::ForgetTries { statement } => _ = truth.tries.remove(&statement),
+                // Somebody else lists it, a moment later.
+                Change::Record(_) if defect == Some(Defect::ForgetFirst) => {}
+                Change::Record(outcome) => {
+                    truth.listed = Some(outcome);
+                    truth.listings += 1;
+                }
                 Change::Forget => truth.stored = false,
             }
+        }
+        if let Some(outcome) = self.truths.get(&id).and_then(|truth| truth.listed) {
+            self.see(match outcome {
+                Outcome::Finished => "finished",
+                Outcome::Cancelled => "listed as cancelled",
+                Outcome::Failed { why: Why::Exhausted(_), .. } => "exhausted",
+                Outcome::Failed { why: Why::SessionLost, .. } => "session lost",
+                Outcome::Failed { .. } => "failed",
+            });
         }
     }
 
@@ -512,6 +628,9 @@ impl World {
                 continue;
             }
             let Some(listed) = truth.listed else { return Err(format!("{id} has ended, and nobody knows how")) };
+            check(truth.listings == 1, || format!("{id} was listed as ended {} times", truth.listings))?;
+            let is_as_told = !truth.cancelled || matches!(listed, Outcome::Cancelled | Outcome::Finished);
+            check(is_as_told, || format!("{id} is listed as {listed:?}, and a cancellation was answered"))?;
             let done = truth.happened.len() as u32;
             let right = match listed {
                 Outcome::Finished => done == truth.statements,
@@ -561,9 +680,14 @@ fn every_situation_occurs() {
         "finished",
         "found",
         "hesitates",
+        "its job was cancelled",
+        "left in good order",
         "listed as cancelled",
         "not cancelled",
+        "not let in",
+        "not recorded",
         "refused",
+        "session lost",
         "two leaders",
     ]);
 }
@@ -577,6 +701,8 @@ fn the_checker_notices_planted_defects() {
         (Defect::NoHesitation, "and primaries died of it"),
         (Defect::CancelEarly, "and was cancelled"),
         (Defect::ForgetFirst, "is not listed"),
+        (Defect::LeaveUnnoted, "is given up for Exhausted"),
+        (Defect::LoseSessions, "is given up for SessionLost"),
         (Defect::StoreTexts, "were stored"),
     ]);
 }

@@ -1,16 +1,17 @@
-//! Submissions: programs of statements, each of which runs as a job of its own, or as two, or as none.
+//! Submissions: statements one after the other, each of which runs as a job of its own, or as two, or as none.
 //!
-//! The record of a program says how far it is and how it ended. What its jobs did is read from theirs, as long as they are kept.
+//! The record of a submission says how far it is and how it ended. What its jobs did is read from theirs, as long as they are kept.
 
 use super::{History, Inner, JobInfo, JobRecord, JobState, Log, Moment, StageRecord, brief, cut};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 use windlass_core::ids::JobId;
 
-/// What a program consists of.
+/// What a submission consists of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Program {
+pub struct Submission {
     pub statements: u32,
     /// How many of them have begun.
     pub begun: u32,
@@ -18,7 +19,7 @@ pub struct Program {
     pub jobs: Vec<(u32, JobId)>,
 }
 
-impl Program {
+impl Submission {
     /// The job that it is at, or the last one that it had.
     pub fn last_job(&self) -> Option<JobId> {
         self.jobs.last().map(|(_, job)| *job)
@@ -27,11 +28,11 @@ impl Program {
 
 impl History {
     /// `submitted_ms`: when it was accepted, perhaps by an earlier leader.
-    pub(crate) fn program_started(&self, now: Moment, id: JobId, info: JobInfo, statements: u32, submitted_ms: u64) {
+    pub(crate) fn submission_started(&self, now: Moment, id: JobId, info: JobInfo, statements: u32, submitted_ms: u64) {
         let mut inner = self.inner.lock();
         let parts = inner.jobs.values().filter_map(|job| {
-            let (program, statement) = job.info.part_of?;
-            (program == id).then_some((statement, job.id))
+            let (submission, statement) = job.info.part_of?;
+            (submission == id).then_some((statement, job.id))
         });
         let mut record = JobRecord {
             id,
@@ -42,7 +43,7 @@ impl History {
             started_ms: Some(now.wall_ms),
             ended_ms: None,
             stages: Vec::new(),
-            program: Some(Program { statements, begun: 0, jobs: parts.collect() }),
+            submission: Some(Submission { statements, begun: 0, jobs: parts.collect() }),
             log: Log::default(),
         };
         record.log(now, format_args!("submitted: {statements} statements"));
@@ -54,39 +55,61 @@ impl History {
         self.changed();
     }
 
-    pub(crate) fn program_at(&self, now: Moment, id: JobId, statement: u32, text: &str) {
+    pub(crate) fn submission_at(&self, now: Moment, id: JobId, statement: u32, text: &str) {
         self.inner.lock().update(id, |record| {
-            let Some(program) = &mut record.program else { return };
-            program.begun = statement + 1;
-            let (number, all) = (statement + 1, program.statements);
+            let Some(submission) = &mut record.submission else { return };
+            submission.begun = statement + 1;
+            let (number, all) = (statement + 1, submission.statements);
             record.log(now, format_args!("statement {number} of {all}: {}", brief(text)));
         });
         self.changed();
     }
 
-    /// Returns the record as it is to be stored, and the jobs that are forgotten for it.
-    pub(crate) fn program_ended(
+    /// Primaries have not lived to run the statement.
+    pub(crate) fn submission_waits(&self, now: Moment, id: JobId, statement: u32, long: Duration) {
+        self.inner.lock().update(id, |record| {
+            let (number, seconds) = (statement + 1, long.as_secs());
+            record
+                .log(now, format_args!("statement {number} waits for {seconds} s: primaries have not lived to run it"));
+        });
+        self.changed();
+    }
+
+    /// Returns the record as it is to be stored before the submission has ended so.
+    pub(crate) fn submission_ending(
         &self,
         now: Moment,
         id: JobId,
         state: JobState,
         error: Option<String>,
-    ) -> Option<(Bytes, Vec<JobId>)> {
-        let mut inner = self.inner.lock();
-        let record = inner.jobs.get_mut(&id)?;
+    ) -> Option<Bytes> {
+        let mut record = self.inner.lock().jobs.get(&id)?.clone();
         record.end(now, state, error);
-        let stored = record.store();
+        Some(record.store())
+    }
+
+    /// Returns the jobs that are forgotten for it.
+    pub(crate) fn submission_ended(
+        &self,
+        now: Moment,
+        id: JobId,
+        state: JobState,
+        error: Option<String>,
+    ) -> Vec<JobId> {
+        let mut inner = self.inner.lock();
+        let Some(record) = inner.jobs.get_mut(&id) else { return Vec::new() };
+        record.end(now, state, error);
         let forgotten = inner.has_ended(id);
         drop(inner);
         self.changed();
-        Some((stored, forgotten))
+        forgotten
     }
 }
 
 impl Inner {
-    /// The record, that of a program with the stages of its jobs and, as lists do not show it, without its log.
+    /// The record, that of a submission with the stages of its jobs and, as lists do not show it, without its log.
     pub(super) fn whole<'a>(&'a self, record: &'a JobRecord) -> Cow<'a, JobRecord> {
-        let Some(program) = &record.program else { return Cow::Borrowed(record) };
+        let Some(submission) = &record.submission else { return Cow::Borrowed(record) };
         Cow::Owned(JobRecord {
             id: record.id,
             info: Arc::clone(&record.info),
@@ -95,18 +118,18 @@ impl Inner {
             submitted_ms: record.submitted_ms,
             started_ms: record.started_ms,
             ended_ms: record.ended_ms,
-            stages: self.parts(program).flat_map(|job| job.stages.iter().cloned()).collect(),
-            program: Some(program.clone()),
+            stages: self.parts(submission).flat_map(|job| job.stages.iter().cloned()).collect(),
+            submission: Some(submission.clone()),
             log: Log::default(),
         })
     }
 
-    /// The lines of its log, those of a program among those of its jobs.
+    /// The lines of its log, those of a submission among those of its jobs.
     pub(super) fn log(&self, record: &JobRecord) -> Vec<String> {
         let lines = record.log.lines();
-        let Some(program) = &record.program else { return lines };
+        let Some(submission) = &record.submission else { return lines };
         let mut whole = Log::default();
-        let mut lines: Vec<String> = lines.into_iter().chain(self.parts(program).flat_map(lines_of_part)).collect();
+        let mut lines: Vec<String> = lines.into_iter().chain(self.parts(submission).flat_map(lines_of_part)).collect();
         // They begin with their times. What has the same time stays in the order in which it stood.
         lines.sort_by(|one, other| time_of(one).cmp(time_of(other)));
         lines.into_iter().for_each(|line| whole.push(line));
@@ -114,8 +137,8 @@ impl Inner {
     }
 
     /// Those that are still kept.
-    fn parts<'a>(&'a self, program: &'a Program) -> impl Iterator<Item = &'a JobRecord> {
-        program.jobs.iter().filter_map(|(_, job)| self.jobs.get(job))
+    fn parts<'a>(&'a self, submission: &'a Submission) -> impl Iterator<Item = &'a JobRecord> {
+        submission.jobs.iter().filter_map(|(_, job)| self.jobs.get(job))
     }
 }
 
@@ -132,17 +155,17 @@ fn time_of(line: &str) -> &str {
 }
 
 impl JobRecord {
-    /// Without those of a program's jobs.
+    /// Without those of a submission's jobs.
     pub(crate) fn own_stages(&self) -> &[Arc<StageRecord>] {
-        if self.program.is_some() { &[] } else { &self.stages }
+        if self.submission.is_some() { &[] } else { &self.stages }
     }
 
-    /// A job of the program has begun.
+    /// A job of the submission has begun.
     pub(super) fn part_started(&mut self, statement: u32, job: JobId) {
-        if let Some(program) = &mut self.program
-            && !program.jobs.contains(&(statement, job))
+        if let Some(submission) = &mut self.submission
+            && !submission.jobs.contains(&(statement, job))
         {
-            program.jobs.push((statement, job));
+            submission.jobs.push((statement, job));
         }
     }
 }

@@ -5,7 +5,10 @@
 //! storing ──────────────────> running n ──────────────────────────> running n ──────────────────────> running n + 1
 //!                                 │ ended: the last, failed, cancelled                 │ this leader stops leading
 //!                                 v                                                    v
-//!                             recording ──listed as ended──> forgetting ──> over     left: the next leader finds it
+//!                             recording ──listed as ended, and forgotten──> over     leaving: it is stored that planning was survived
+//!                                 ^   │ the store refuses                              │
+//!                                 │   v                                                v
+//!                            10 s └─ unrecorded                                      left: the next leader finds it
 //!
 //! found ──session as earlier statements left it──> restoring ──(primaries died while they planned it)──> hesitating
 //!             │ it cannot be had again                 │                                                     │ 10 s
@@ -23,8 +26,9 @@
 //! - A statement begins after the one before it has ended, and that it has is durable. What an earlier leader may have begun is begun as
 //!   such, so that what happened does not happen again.
 //! - What primaries die of while they plan it is begun by [`UNPLANNED`] of them at most, in a row, and no statement by more than [`BEGUN`].
+//! - What primaries leave alive is not what they die of: a statement is given up when [`UNPLANNED`] of them died, or the store failed them.
 //! - Once a cancellation was answered, no leader begins another statement.
-//! - A submission is listed as ended before the store forgets it.
+//! - A submission is listed as ended in the transaction that forgets it.
 
 #[cfg(test)]
 mod simulation;
@@ -40,6 +44,9 @@ pub const BEGUN: u32 = 100;
 /// How long a statement waits that a primary began again and did not live to run: it may be what primaries die of, and there is time to
 /// cancel it.
 pub const HESITATION: Duration = Duration::from_secs(10);
+
+/// How long after the store has refused to note the end of a submission it is asked again.
+pub const RECORDED_AGAIN: Duration = Duration::from_secs(10);
 
 /// How often a statement was begun that is sent again, or gone on with. Stored under the statement's name before it is begun again; one that
 /// is begun for the first time has none.
@@ -94,17 +101,17 @@ pub enum Event {
     Begun,
     /// What became of [`Output::persist`].
     Persisted(Said),
-    /// What became of [`Effect::Restore`]: whether the session is as the earlier statements left it.
-    Restored(bool),
+    /// What became of [`Effect::Restore`].
+    Restored(Restored),
     /// The job of the statement that was begun runs, or it needs none.
     Planned,
     /// What became of [`Effect::Begin`].
     Ended(Ended),
-    /// The record of [`Effect::Record`] is where lists find it.
-    Recorded,
     /// Somebody asks that it ends. May come at any time, and more than once.
     Cancel,
-    /// The deadline that [`Program::next_deadline`] named has come.
+    /// This primary stops. To be told when nothing is being stored.
+    Leave,
+    /// The deadline that [`Submission::next_deadline`] named has come.
     Tick,
 }
 
@@ -118,18 +125,28 @@ pub enum Said {
     LeftToNext,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// The session is as the earlier statements left it.
+    Done,
+    /// It cannot be had again.
+    Lost,
+    /// Another primary leads, or this one stops.
+    LeftToNext,
+}
+
 /// How a statement ended here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     Done,
     Failed,
-    /// It was stopped, as [`Effect::Stop`] asks.
+    /// It was stopped, as [`Effect::Stop`] asks, or its job was cancelled.
     Stopped,
     /// Another primary leads, or whether it happened cannot be found out.
     LeftToNext,
 }
 
-/// What a step asks the shell to do. Of `persist` and `send` at most one is there; a step without both waits for an event.
+/// What a step asks the shell to do, in this order after the facts. Of `persist` and `send` at most one is there; a step without both waits for an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
     pub persist: Option<Vec<Change>>,
@@ -151,6 +168,8 @@ pub enum Change {
     ForgetTries {
         statement: u32,
     },
+    /// List the submission as ended.
+    Record(Outcome),
     /// The texts and the position.
     Forget,
 }
@@ -164,8 +183,6 @@ pub enum Effect {
     Begin { statement: u32, again: bool },
     /// Stop the statement that runs. It ends in any case.
     Stop { statement: u32 },
-    /// List the submission as ended. May be done twice.
-    Record(Outcome),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,19 +226,23 @@ pub enum Reply {
 /// What happened, for logs and lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
+    /// The store has it: it is to be listed from here on.
+    Stored,
     /// The statement is at its turn.
     At { statement: u32 },
     /// Primaries have not lived to run it, so it waits.
     Hesitates { statement: u32 },
     /// The next leader goes on with it.
     Left,
-    /// It has ended, and the store may have the next leader go on with it.
-    NotForgotten,
+    /// It has ended, and the store has it so.
+    Ended(Outcome),
+    /// It has ended so, and the store refused to note it.
+    NotRecorded(Outcome),
 }
 
 /// One submission. See the module for its states.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
+pub struct Submission {
     statements: u32,
     position: Position,
     /// Of the statement at `position.next`.
@@ -255,10 +276,13 @@ enum State {
     /// That it is cancelled is being stored.
     Cancelling(Before),
     Recording(Outcome),
-    Forgetting,
-    Over {
-        forgotten: bool,
+    Unrecorded {
+        outcome: Outcome,
+        until: Instant,
     },
+    /// That this leader has lived to leave the statement is being stored.
+    Leaving,
+    Over,
     Left,
 }
 
@@ -268,7 +292,7 @@ enum Before {
     Found,
     /// `done`: what became of it meanwhile.
     Restoring {
-        done: Option<bool>,
+        done: Option<Restored>,
     },
     Hesitating {
         until: Instant,
@@ -283,19 +307,19 @@ enum Before {
     },
 }
 
-impl Program {
+impl Submission {
     /// So many statements, at least one, that were handed over just now.
     pub fn new(statements: u32) -> Self {
-        Program { submitter_waits: true, ..Program::at(statements, Position::default(), None, State::New) }
+        Submission { submitter_waits: true, ..Submission::at(statements, Position::default(), None, State::New) }
     }
 
     /// One that an earlier leader left. `tries`: of the statement at `position.next`, as they are stored.
     pub fn found(statements: u32, position: Position, tries: Option<Tries>) -> Self {
-        Program::at(statements, position, tries, State::Found)
+        Submission::at(statements, position, tries, State::Found)
     }
 
     fn at(statements: u32, position: Position, tries: Option<Tries>, state: State) -> Self {
-        Program { statements, position, tries, state, submitter_waits: false, cancels_waiting: 0 }
+        Submission { statements, position, tries, state, submitter_waits: false, cancels_waiting: 0 }
     }
 
     pub fn position(&self) -> Position {
@@ -304,13 +328,13 @@ impl Program {
 
     /// Nothing more will be asked for here.
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Over { .. } | State::Left)
+        matches!(self.state, State::Over | State::Left)
     }
 
     /// When the machine wants an [`Event::Tick`], if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Hesitating { until } => Some(until),
+            State::Hesitating { until } | State::Unrecorded { until, .. } => Some(until),
             _ => None,
         }
     }
@@ -324,10 +348,13 @@ impl Program {
         }
         match (self.state, event) {
             (State::New, Event::Begun) => self.persist(State::Storing, vec![Change::Put], &mut out),
-            (State::Storing, Event::Persisted(Said::Done)) => self.begin(false, &mut out),
+            (State::Storing, Event::Persisted(Said::Done)) => {
+                out.facts.push(Fact::Stored);
+                self.begin(false, &mut out);
+            }
             (State::Storing, Event::Persisted(Said::Refused)) => {
                 self.tell_submitter(Reply::Refused(None), &mut out);
-                self.over(true, &mut out);
+                self.over(&mut out);
             }
             // It goes on if the store has it.
             (State::Storing, Event::Persisted(Said::LeftToNext)) => {
@@ -335,7 +362,10 @@ impl Program {
                 self.leave(&mut out);
             }
 
-            (State::Found, Event::Begun) => self.follow(&mut out),
+            (State::Found, Event::Begun) => {
+                out.facts.push(Fact::Stored);
+                self.follow(&mut out);
+            }
             (State::Restoring, Event::Restored(done)) => self.restored(now, done, &mut out),
             (State::Hesitating { until }, Event::Tick) if until <= now => self.count(&mut out),
             (State::Counting, Event::Persisted(Said::Done)) => self.begin(true, &mut out),
@@ -349,6 +379,12 @@ impl Program {
 
             (State::Running { planned: false, stopping }, Event::Planned) => self.planned(stopping, &mut out),
             (State::Running { stopping, .. }, Event::Ended(ended)) => self.ended(ended, stopping, &mut out),
+            (State::Running { .. }, Event::Leave) => self.lived_to_leave(&mut out),
+            (State::Restoring | State::Hesitating { .. } | State::Unrecorded { .. }, Event::Leave) => {
+                self.leave(&mut out);
+            }
+            // Whether it is noted or not.
+            (State::Leaving, Event::Persisted(_)) => self.leave(&mut out),
             (State::Noting { ended: None }, Event::Ended(ended)) => self.state = State::Noting { ended: Some(ended) },
             // Whether it is noted or not: the next leader counts what it finds.
             (State::Noting { ended: Some(ended) }, Event::Persisted(_)) => self.ended(ended, false, &mut out),
@@ -369,11 +405,8 @@ impl Program {
             }
             (State::Cancelling(before), Event::Persisted(said)) => self.cancelled(now, before, said, &mut out),
 
-            (State::Recording(_), Event::Recorded) => {
-                let changes = vec![Change::Forget, Change::ForgetTries { statement: self.position.next }];
-                self.persist(State::Forgetting, changes, &mut out);
-            }
-            (State::Forgetting, Event::Persisted(said)) => self.over(said == Said::Done, &mut out),
+            (State::Recording(outcome), Event::Persisted(said)) => self.recorded(now, outcome, said, &mut out),
+            (State::Unrecorded { outcome, until }, Event::Tick) if until <= now => self.record(outcome, &mut out),
             _ => {}
         }
         out
@@ -398,9 +431,11 @@ impl Program {
         out.send = Some(Effect::Restore { before: self.position.next });
     }
 
-    fn restored(&mut self, now: Instant, done: bool, out: &mut Output) {
-        if !done {
-            return self.fail(Why::SessionLost, out);
+    fn restored(&mut self, now: Instant, done: Restored, out: &mut Output) {
+        match done {
+            Restored::Done => {}
+            Restored::Lost => return self.fail(Why::SessionLost, out),
+            Restored::LeftToNext => return self.leave(out),
         }
         if !Tries::is_suspect(self.tries) {
             return self.count(out);
@@ -447,7 +482,7 @@ impl Program {
             Ended::Done => self.advance(stopping, out),
             Ended::Failed if !stopping => self.fail(Why::Statement, out),
             Ended::Failed | Ended::Stopped => self.record(Outcome::Cancelled, out),
-            Ended::LeftToNext => self.leave(out),
+            Ended::LeftToNext => self.lived_to_leave(out),
         }
     }
 
@@ -470,18 +505,42 @@ impl Program {
     }
 
     fn record(&mut self, outcome: Outcome, out: &mut Output) {
-        self.state = State::Recording(outcome);
-        out.send = Some(Effect::Record(outcome));
-        let is_finished = outcome == Outcome::Finished;
-        self.tell_submitter(if is_finished { Reply::Accepted } else { Reply::Refused(Some(outcome)) }, out);
+        let statement = self.position.next;
+        let changes = vec![Change::Record(outcome), Change::Forget, Change::ForgetTries { statement }];
+        self.persist(State::Recording(outcome), changes, out);
     }
 
-    fn over(&mut self, forgotten: bool, out: &mut Output) {
-        self.state = State::Over { forgotten };
-        if !forgotten {
-            out.facts.push(Fact::NotForgotten);
+    fn recorded(&mut self, now: Instant, outcome: Outcome, said: Said, out: &mut Output) {
+        let told = if outcome == Outcome::Finished { Reply::Accepted } else { Reply::Refused(Some(outcome)) };
+        match said {
+            Said::Done => {
+                out.facts.push(Fact::Ended(outcome));
+                self.tell_submitter(told, out);
+                self.over(out);
+            }
+            Said::Refused => {
+                self.state = State::Unrecorded { outcome, until: now + RECORDED_AGAIN };
+                out.facts.push(Fact::NotRecorded(outcome));
+                self.tell_submitter(told, out);
+                self.tell_cancels(Reply::NotCancelled, out);
+            }
+            Said::LeftToNext => self.leave(out),
         }
-        self.tell_cancels(if forgotten { Reply::HasEnded } else { Reply::NotCancelled }, out);
+    }
+
+    fn over(&mut self, out: &mut Output) {
+        self.state = State::Over;
+        self.tell_cancels(Reply::HasEnded, out);
+    }
+
+    /// Leaves a statement that was begun. It is not what primaries die of.
+    fn lived_to_leave(&mut self, out: &mut Output) {
+        let tries = self.tries.unwrap_or(Tries::FIRST);
+        if tries.unplanned == 0 {
+            return self.leave(out);
+        }
+        let (statement, tries) = (self.position.next, tries.planned());
+        self.persist(State::Leaving, vec![Change::Tries { statement, tries }], out);
     }
 
     fn leave(&mut self, out: &mut Output) {
@@ -499,7 +558,7 @@ impl Program {
             return self.tell_cancels(Reply::Cancelling, out);
         }
         match self.state {
-            State::Over { forgotten } => self.over(forgotten, out),
+            State::Over => self.over(out),
             State::Left => self.tell_cancels(Reply::NotCancelled, out),
             // What the store is asked to do comes first.
             _ => self.take_up_cancels(out),
@@ -517,6 +576,7 @@ impl Program {
             State::Running { planned, stopping: false } => {
                 self.store_cancellation(Before::Running { planned, ended: None }, out);
             }
+            State::Unrecorded { outcome, .. } => self.record(outcome, out),
             _ => {}
         }
     }

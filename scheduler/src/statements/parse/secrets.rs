@@ -1,0 +1,157 @@
+//! `CREATE [OR REPLACE] SECRET [IF NOT EXISTS] name OPTIONS (key 'value', …)`, `DROP SECRET [IF EXISTS] name` and `SHOW SECRETS`.
+//!
+//! The parser knows CREATE SECRET as DuckDB writes it; this is what it makes of the form with OPTIONS. No error shows the text of such a statement.
+
+use crate::errors::QueryError;
+use crate::statements::catalog::OnExists;
+use datafusion::sql::parser::{DFParser, Statement};
+use datafusion::sql::sqlparser::ast::{self, Ident, SecretOption};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
+use std::collections::BTreeMap;
+use std::fmt;
+
+const USAGE: &str = "write CREATE SECRET name OPTIONS (key 'value', key 'value')";
+
+/// A statement about secrets.
+#[derive(Clone, Debug)]
+pub(in crate::statements) enum SecretStatement {
+    Create { name: String, exists: OnExists, options: Credentials },
+    Drop { name: String, if_exists: bool },
+    Show,
+}
+
+/// Options of a secret. Their debug form has none of the values.
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::statements) struct Credentials(pub BTreeMap<String, String>);
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Whether a text may have a CREATE SECRET in it, and so is not shown.
+pub(in crate::statements) fn may_be_in(sql: &str) -> bool {
+    let lower = sql.to_ascii_lowercase();
+    lower.contains("create") && lower.contains("secret")
+}
+
+/// Reads CREATE SECRET … OPTIONS, if that comes next.
+pub(super) fn next(parser: &mut DFParser<'_>) -> Result<Option<Statement>, QueryError> {
+    let parser = &mut parser.parser;
+    let or_replace = parser.parse_keywords(&[Keyword::CREATE, Keyword::OR, Keyword::REPLACE, Keyword::SECRET]);
+    if !or_replace && !parser.parse_keywords(&[Keyword::CREATE, Keyword::SECRET]) {
+        return Ok(None);
+    }
+    let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+    let name = word(parser, "a name")?;
+    if !parser.parse_keyword(Keyword::OPTIONS) {
+        return Err(expected(parser, "OPTIONS"));
+    }
+    if !parser.consume_token(&Token::LParen) {
+        return Err(expected(parser, "'('"));
+    }
+    let mut options = Vec::new();
+    loop {
+        let mut key = word(parser, "the name of an option")?;
+        while parser.consume_token(&Token::Period) {
+            let part = word(parser, "the name of an option")?;
+            key = Ident::new(format!("{}.{}", key.value, part.value));
+        }
+        let value = match parser.next_token().token {
+            Token::SingleQuotedString(value) => value,
+            Token::DollarQuotedString(text) => text.value,
+            _ => {
+                parser.prev_token();
+                return Err(expected(parser, "a text in single quotes"));
+            }
+        };
+        options.push(SecretOption { key, value: Ident::with_quote('\'', value) });
+        let comma = parser.consume_token(&Token::Comma);
+        if parser.consume_token(&Token::RParen) {
+            break;
+        }
+        if !comma {
+            return Err(expected(parser, "',' or ')'"));
+        }
+    }
+    Ok(Some(Statement::Statement(Box::new(ast::Statement::CreateSecret {
+        or_replace,
+        temporary: None,
+        if_not_exists,
+        name: Some(name),
+        storage_specifier: None,
+        secret_type: Ident::new("options"),
+        options,
+    }))))
+}
+
+pub(super) fn is_create(statement: &Statement) -> bool {
+    matches!(statement, Statement::Statement(sql) if matches!(sql.as_ref(), ast::Statement::CreateSecret { .. }))
+}
+
+/// The statement, if it is about secrets.
+pub(super) fn of(statement: &ast::Statement) -> Result<Option<SecretStatement>, QueryError> {
+    match statement {
+        ast::Statement::CreateSecret {
+            or_replace,
+            if_not_exists,
+            name,
+            storage_specifier,
+            secret_type,
+            options,
+            ..
+        } => {
+            let is_ours = storage_specifier.is_none() && secret_type.value == "options";
+            let Some(name) = name.as_ref().filter(|_| is_ours) else {
+                return Err(QueryError::Syntax(format!("a secret has a name and OPTIONS: {USAGE}")));
+            };
+            let mut values = BTreeMap::new();
+            for SecretOption { key, value } in options {
+                let name = key.value.to_lowercase();
+                if values.insert(name, value.value.clone()).is_some() {
+                    return Err(QueryError::Invalid(format!("the option '{}' is there twice", key.value)));
+                }
+            }
+            let exists = OnExists::of(*if_not_exists, *or_replace)?;
+            Ok(Some(SecretStatement::Create { name: folded(name), exists, options: Credentials(values) }))
+        }
+        ast::Statement::DropSecret { if_exists, name, .. } => {
+            Ok(Some(SecretStatement::Drop { name: folded(name), if_exists: *if_exists }))
+        }
+        ast::Statement::ShowVariable { variable } => match variable.as_slice() {
+            [word] if word.value.eq_ignore_ascii_case("secrets") => Ok(Some(SecretStatement::Show)),
+            _ => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn folded(name: &Ident) -> String {
+    match name.quote_style {
+        None => name.value.to_lowercase(),
+        Some(_) => name.value.clone(),
+    }
+}
+
+fn word(parser: &mut Parser<'_>, what: &str) -> Result<Ident, QueryError> {
+    match parser.next_token().token {
+        Token::Word(word) => Ok(word.into_ident(datafusion::sql::sqlparser::tokenizer::Span::empty())),
+        _ => {
+            parser.prev_token();
+            Err(expected(parser, what))
+        }
+    }
+}
+
+/// What stands there instead may be a secret, and is not said.
+fn expected(parser: &Parser<'_>, what: &str) -> QueryError {
+    let at = parser.peek_token().span.start;
+    let place = match at.line {
+        0 => "at its end".to_string(),
+        line => format!("at line {line}, column {}", at.column),
+    };
+    QueryError::Syntax(format!("syntax error in CREATE SECRET {place}: expected {what}; {USAGE}"))
+}

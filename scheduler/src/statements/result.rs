@@ -1,0 +1,124 @@
+//! What a statement that has run gives, and how its rows are read.
+
+use super::gate::Inside;
+use super::{Finished, Part, Statements};
+use crate::errors::QueryError;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::ipc::reader::StreamReader;
+use datafusion::common::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::StreamExt;
+use std::sync::Arc;
+use windlass_core::ids::JobId;
+
+/// A statement that has run.
+#[derive(Clone, Debug)]
+pub struct Execution {
+    pub schema: SchemaRef,
+    pub rows: Rows,
+    /// `None` when none was needed.
+    pub job: Option<JobId>,
+    /// Rows that the statement wrote.
+    pub affected: Option<u64>,
+    /// While this lives, a primary that is asked to stop waits.
+    pub(super) running: Option<Arc<Inside>>,
+}
+
+/// Where the rows of a result are.
+#[derive(Clone, Debug)]
+pub enum Rows {
+    Here(Vec<RecordBatch>),
+    /// With the job's report, or on executors. They stay there while a clone of this lives.
+    Job(Arc<Finished>),
+}
+
+impl Execution {
+    /// It has run, and its result lies where readers find it.
+    pub(crate) fn is_over(&mut self) {
+        self.running = None;
+    }
+
+    pub(super) fn here(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
+        Self { schema, rows: Rows::Here(batches), job: None, affected: None, running: None }
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self::here(Arc::new(Schema::empty()), Vec::new())
+    }
+
+    /// Of an update without an answer.
+    pub(crate) fn wrote(affected: Option<u64>) -> Self {
+        Self { affected, ..Self::empty() }
+    }
+
+    /// DataFusion's answer to a statement that writes.
+    pub(super) fn count(rows: u64, job: Option<JobId>) -> Self {
+        let schema = Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]));
+        let column: ArrayRef = Arc::new(UInt64Array::from(vec![rows]));
+        // One column of the schema's one type.
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).expect("a column of numbers is a batch");
+        Self { schema, rows: Rows::Here(vec![batch]), job, affected: Some(rows), running: None }
+    }
+}
+
+impl Statements {
+    /// The rows of a result, from wherever they are, through this process: in order, with back-pressure, in flat memory.
+    pub fn read(&self, execution: &Execution) -> Result<SendableRecordBatchStream, QueryError> {
+        match &execution.rows {
+            Rows::Here(batches) => Ok(ready(&execution.schema, batches.clone())),
+            Rows::Job(finished) => {
+                let parts: Vec<_> = (0..finished.parts.len()).collect();
+                self.read_parts(&execution.schema, finished, parts)
+            }
+        }
+    }
+
+    /// The rows of some parts of a job's result, one part after the other.
+    pub fn read_parts(
+        &self,
+        schema: &SchemaRef,
+        finished: &Arc<Finished>,
+        parts: Vec<usize>,
+    ) -> Result<SendableRecordBatchStream, QueryError> {
+        let statements = self.clone();
+        let (finished, of) = (Arc::clone(finished), Arc::clone(schema));
+        let streams = futures::stream::iter(parts).map(move |index| match finished.parts.get(index) {
+            Some(part) => hold(statements.read_part(&of, part), Arc::clone(&finished)),
+            None => ready(&of, Vec::new()),
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), streams.flatten())))
+    }
+
+    fn read_part(&self, schema: &SchemaRef, part: &Part) -> SendableRecordBatchStream {
+        match &part.inline {
+            Some(bytes) => match StreamReader::try_new(std::io::Cursor::new(bytes.clone()), None) {
+                Ok(reader) => {
+                    let batches = futures::stream::iter(reader.map(|batch| batch.map_err(DataFusionError::from)));
+                    Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), batches))
+                }
+                Err(error) => {
+                    let failed = futures::stream::iter([Err(DataFusionError::from(error))]);
+                    Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), failed))
+                }
+            },
+            None => self.inner.runner.read(Arc::clone(schema), vec![(part.output, part.executor)]),
+        }
+    }
+}
+
+fn ready(schema: &SchemaRef, batches: Vec<RecordBatch>) -> SendableRecordBatchStream {
+    let batches = futures::stream::iter(batches.into_iter().map(Ok));
+    Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), batches))
+}
+
+/// The stream, keeping `held` alive until it ends.
+fn hold<T: Send + 'static>(stream: SendableRecordBatchStream, held: T) -> SendableRecordBatchStream {
+    let schema = stream.schema();
+    let held_stream = stream.map(move |batch| {
+        let _held = &held;
+        batch
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, held_stream))
+}
