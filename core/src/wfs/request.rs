@@ -183,7 +183,8 @@ pub struct Report {
     pub verified: Vec<BlockId>,
     /// They are not what was written.
     pub bad: Vec<BlockId>,
-    /// It has removed them, as it was told.
+    /// It has not got them any more, or never had: it was told to remove them, or to read them. Those of `held` and `bad` may have come
+    /// since.
     pub gone: Vec<BlockId>,
     /// It could not make them.
     pub not_copied: Vec<BlockId>,
@@ -315,6 +316,10 @@ impl Namespace {
 
     fn hear_report(&mut self, now: Now, id: ExecutorId, report: Report, out: &mut Output) {
         let Report { range, held, verified, bad, gone, not_copied } = report;
+        // What is there, or is bad, came after it was gone.
+        if !gone.is_empty() {
+            self.gone(now, id, &gone, out);
+        }
         match range {
             Some(range) => self.reported(now, id, range, &held, out),
             None => self.added(now, id, &held, out),
@@ -325,9 +330,6 @@ impl Namespace {
         }
         if !bad.is_empty() {
             self.bad(now, id, &bad, out);
-        }
-        if !gone.is_empty() {
-            self.gone(now, id, &gone, out);
         }
         for block in not_copied {
             self.copy_failed(now, id, block, out);

@@ -198,9 +198,8 @@ impl Namespace {
             }
             vouch.asked.remove(&goes);
             vouch.right.remove(&goes);
-            self.replicas.drop_replica(goes, replica(block, piece));
             self.upkeep.pruned += 1;
-            out.orders.push((goes, Order::Delete(replica(block, piece))));
+            self.let_go(goes, block, piece, out);
         }
     }
 }

@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    /// A folder that holds as much as it may gets nothing more. What is kept in another way is no more for that.
+    /// A folder that holds as much as it may gets nothing more.
     fn check_quotas(&mut self) {
         if self.quotas.is_empty() {
             return;
@@ -100,15 +100,10 @@ impl World {
         for (folder, quota) in &self.quotas {
             let within = format!("{folder}/");
             let inside = paths.iter().filter(|(path, _)| path.starts_with(&within));
-            let holds = Held { of: inside.map(|(_, record)| (record.id, held_by(record))).collect() };
+            let holds = Held { of: inside.map(|(_, record)| (record.id, held_by(record, None))).collect() };
             if let Some(before) = self.held.get(folder) {
                 let (entries, bytes) = (holds.of.len() as u64, holds.bytes());
-                let recoded = holds.of.iter().filter_map(|(id, (bytes, coding))| {
-                    let (earlier, other) = before.of.get(id)?;
-                    (coding != other).then(|| bytes.saturating_sub(*earlier))
-                });
-                let grown = bytes.saturating_sub(recoded.sum()) > before.bytes();
-                if grown && quota.bytes.is_some_and(|limit| bytes > limit) {
+                if bytes > before.bytes() && quota.bytes.is_some_and(|limit| bytes > limit) {
                     self.fail(&format!("{folder} holds {bytes} bytes, and may hold {quota:?}"));
                 }
                 if entries > before.of.len() as u64 && quota.files.is_some_and(|limit| entries > limit) {
@@ -120,12 +115,40 @@ impl World {
         self.held = held;
     }
 
+    /// Whether no quota around a file stands against keeping it in this way.
+    fn has_room_as(&self, entry: &Entry, kept: Option<Coding>) -> bool {
+        let record = &self.stored.records[&entry.id];
+        let more = held_by(record, Some(kept)).saturating_sub(held_by(record, None));
+        let around = self.held.iter().filter(|(folder, _)| entry.path.is_in(folder));
+        let limits = around.filter_map(|(folder, held)| Some((held.bytes(), self.quotas[folder].bytes?)));
+        more == 0 || limits.into_iter().all(|(held, limit)| held + more <= limit)
+    }
+
+    /// Files that would be kept in another way if quotas let them.
+    pub(super) fn without_room(&self) -> usize {
+        let files = self.names.list(&FsPath::root(), true, None, usize::MAX).unwrap().into_iter();
+        let refused = files.filter(|entry| match entry.detail {
+            Detail::File { coding, .. } => {
+                let wanted = self.wanted_coding(entry);
+                coding != wanted && !self.has_room_as(entry, wanted)
+            }
+            Detail::Folder { .. } => false,
+        });
+        refused.count()
+    }
+
+    fn wanted_coding(&self, entry: &Entry) -> Option<Coding> {
+        let Detail::File { bytes, coding, .. } = entry.detail else { return None };
+        let worth_it = coding.is_some() || bytes >= CODED_FROM_BYTES;
+        self.policy_around(&entry.path).and_then(Policy::coding).filter(|_| worth_it)
+    }
+
     pub(super) fn check_at_rest(&self) {
         let files = self.names.list(&FsPath::root(), true, None, usize::MAX).unwrap();
         for entry in files {
-            let Detail::File { bytes, coding, .. } = entry.detail else { continue };
-            let wanted = self.policy_around(&entry.path).and_then(Policy::coding).filter(|_| bytes >= CODED_FROM_BYTES);
-            if coding != wanted {
+            let Detail::File { coding, .. } = entry.detail else { continue };
+            let wanted = self.wanted_coding(&entry);
+            if coding != wanted && self.has_room_as(&entry, wanted) {
                 self.fail(&format!("{} is kept as {coding:?} and not as {wanted:?}", entry.path));
             }
             let found = self.readable_contents(&entry.path);
@@ -211,18 +234,18 @@ impl World {
 
 impl Held {
     fn bytes(&self) -> u64 {
-        self.of.values().map(|(bytes, _)| bytes).sum()
+        self.of.values().sum()
     }
 }
 
-/// Bytes of all replicas that a file is to have.
-fn held_by(record: &Record) -> (u64, Option<Coding>) {
-    let Kind::File(file) = &record.kind else { return (0, None) };
-    let of_block = |block: &Block| match file.coding {
+/// Bytes of all replicas that a file is to have, or would have if it were kept in this way.
+fn held_by(record: &Record, kept: Option<Option<Coding>>) -> u64 {
+    let Kind::File(file) = &record.kind else { return 0 };
+    let of_block = |block: &Block| match kept.unwrap_or(file.coding) {
         Some(coding) => coding.piece_bytes(block.bytes) * u64::from(coding.pieces()),
         None => block.bytes * u64::from(file.replication),
     };
-    (file.blocks.iter().map(of_block).sum(), file.coding)
+    file.blocks.iter().map(of_block).sum()
 }
 
 pub(super) fn contents(writer: u128, blocks: &[Block]) -> impl Iterator<Item = Content> {

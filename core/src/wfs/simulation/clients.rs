@@ -28,6 +28,12 @@ impl World {
         FsPath::parse(&path).unwrap()
     }
 
+    /// A file that is there.
+    fn some_file(&mut self) -> Option<FsPath> {
+        let which = self.roll(self.promised.len().max(1) as u64) as usize;
+        self.promised.keys().nth(which).cloned()
+    }
+
     pub(super) fn go_on(&mut self, at: usize) {
         let mut write = self.writes.swap_remove(at);
         let (writer, path) = (write.writer, write.path.clone());
@@ -67,6 +73,9 @@ impl World {
         let (writer, path, last) = (write.writer, write.path.clone(), write.last.clone());
         let before = self.outcome(writer).is_some();
         let completed = self.ask(Ask::Complete { file, writer, last });
+        if matches!(completed, Some(Ok(_))) && self.outcome(writer).is_none() {
+            self.fail(&format!("writer {writer} was told that {path} is complete, which is not durable"));
+        }
         if !before && (self.outcome(writer).is_some() || matches!(completed, Some(Ok(_)))) {
             self.note(format!("{path} is {:?} of writer {writer}", write.blocks));
             let before = self.promised.remove(&path).filter(|_| matches!(write.mode, CreateMode::Append(_)));
@@ -143,6 +152,10 @@ impl World {
 
     /// The bytes go to the executors; some of them may die on the way.
     fn write_block(&mut self, write: &mut Write, allocated: Allocated) {
+        let first = *self.given.entry(allocated.block).or_insert(write.writer);
+        if first != write.writer {
+            self.fail(&format!("{} was given to writer {first} and again to writer {}", allocated.block, write.writer));
+        }
         // Some files are large enough to be cut up.
         let length = (100 + self.roll(1_000)) << 12;
         let fails = self.roll(6) == 0;
@@ -200,7 +213,7 @@ impl World {
 
     /// A file is to be removed, to go to the trash, or to be elsewhere.
     fn wish_for_file(&mut self) -> Option<Ask> {
-        let path = self.promised.keys().nth(self.dice.roll() as usize % self.promised.len().max(1)).cloned()?;
+        let path = self.some_file()?;
         if self.writes.iter().any(|write| write.path == path) {
             return None;
         }
@@ -251,6 +264,9 @@ impl World {
             Some(Ok(_)) => Some(Answer::Done),
             _ => None,
         };
+        if told.is_some() && self.outcome(name).is_none() {
+            self.fail(&format!("a client was told of {ask:?}, which is not durable"));
+        }
         if let Some(answer) = self.outcome(name).cloned().or(told).filter(|_| !before) {
             self.has_happened(&ask, answer);
         }
@@ -306,8 +322,8 @@ impl World {
 
     /// A file is to have more replicas, or fewer.
     pub(super) fn set_replication(&mut self) {
-        let path = self.some_path();
-        let replication = 1 + self.roll(3) as u8;
+        let Some(path) = self.some_file() else { return };
+        let replication = [1, 1, 2, 3][self.roll(4) as usize];
         let set = self.ask(Ask::SetReplication { path: path.clone(), replication }).map(|set| set.is_ok());
         self.note(format!("{path} is to have {replication} replicas: {set:?}"));
     }
@@ -317,7 +333,10 @@ impl World {
         let at = self.roll(EXECUTORS) as usize;
         let ask = match (self.roll(6), self.executors[at].name) {
             (0, _) => Ask::Balance { per_mille: self.roll(3) },
-            (1, _) => Ask::Verify { path: self.some_path() },
+            (1, _) => match self.some_file() {
+                Some(path) => Ask::Verify { path },
+                None => return,
+            },
             (2, _) => Ask::Maintain(Maintain::GivenUp),
             (3, Some(executor)) => {
                 let which = self.roll(4) as usize;

@@ -75,7 +75,7 @@ impl World {
         if !self.executors[at].up {
             return;
         }
-        let Some(order) = self.executors[at].orders.pop_front() else { return };
+        let Some(order) = self.next_order(at) else { return };
         self.note(format!("executor {at} obeys {order:?}"));
         match order {
             Order::Delete(block) => self.delete(at, block),
@@ -108,11 +108,19 @@ impl World {
         }
     }
 
+    /// Replicas are removed at once. What takes time overtakes one another, and is overtaken by that.
+    fn next_order(&mut self, at: usize) -> Option<Order> {
+        let orders = &self.executors[at].orders;
+        let removal = orders.iter().position(|order| matches!(order, Order::Delete(_)));
+        let within = removal.map_or(orders.len(), |removal| removal + 1) as u64;
+        let which = if self.roll(3) == 0 { self.roll(within.max(1)) as usize } else { 0 };
+        self.executors[at].orders.remove(which)
+    }
+
     fn delete(&mut self, at: usize, block: BlockId) {
         let executor = &mut self.executors[at];
-        if executor.disk.remove(&block).is_some() {
-            executor.said.push_back(Says::Gone(block));
-        }
+        executor.disk.remove(&block);
+        executor.said.push_back(Says::Gone(block));
     }
 
     /// What an executor reads from another one.
@@ -242,11 +250,11 @@ impl World {
 
     pub(super) fn fault(&mut self) {
         let at = self.roll(EXECUTORS) as usize;
-        match self.roll(12) {
+        match self.roll(14) {
             0..=3 => self.detach(at),
             4..=6 => self.go_down(at),
             // No replica is lost by that, however many there are of it.
-            10 => {
+            10 | 12 | 13 => {
                 self.note(format!("replicas of executor {at} become longer"));
                 let more = 1 + self.roll(100);
                 self.executors[at].disk.values_mut().for_each(|replica| replica.bytes += more);

@@ -22,6 +22,9 @@ impl World {
         let mut out = Output::default();
         let now = self.told_now();
         let result = operation(&mut self.names, now, &mut out);
+        if self.defect == Some(Defect::GoingCounts) {
+            self.names.upkeep.going.clear();
+        }
         if self.defect == Some(Defect::QuotaForgotten) {
             out.changes.put.iter_mut().for_each(without_quota);
         }
