@@ -148,7 +148,9 @@ impl Namespace {
 
     /// Whether the quotas around a file have room for what it takes more in this way.
     fn has_room_as(&self, id: FileId, coding: Option<Coding>) -> bool {
-        let Some((inode, file)) = self.tree.get(id).and_then(|inode| Some((inode, inode.file()?))) else { return false };
+        let Some((inode, file)) = self.tree.get(id).and_then(|inode| Some((inode, inode.file()?))) else {
+            return false;
+        };
         let more = file.replicated_bytes_as(coding).saturating_sub(file.replicated_bytes());
         self.tree.check_quota(inode.parent, Usage { replicated_bytes: more, ..Usage::default() }, None).is_ok()
     }

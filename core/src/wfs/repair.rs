@@ -487,7 +487,10 @@ impl Namespace {
         self.order_copies(now, out);
         self.order_moves(now, out);
         self.recode(now, out);
-        self.thin_out(now, out);
+        if self.thin_out(now, out) {
+            // Nobody may say anything more.
+            self.recode(now, out);
+        }
     }
 
     fn settled(&mut self, now: Now, out: &mut Output) -> bool {

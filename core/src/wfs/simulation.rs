@@ -50,6 +50,8 @@ enum Defect {
 }
 
 const EXECUTORS: u64 = 7;
+/// In the end the primary does not die any more from this round on: what does not go on by itself is seen.
+const QUIET_FROM: u32 = 350;
 const STEPS: u32 = 400;
 /// Of one executor.
 const DISK_BYTES: u64 = 1 << 30;
@@ -163,6 +165,7 @@ struct World {
     /// What folders with quotas held the last time that was looked.
     held: BTreeMap<FsPath, Held>,
     copies: u64,
+    is_quiet: bool,
     /// How many executors are heard in a step, and obey: what is on the way is more or less, and crosses more or less.
     pace: (u64, u64),
     seen: BTreeMap<&'static str, u64>,
@@ -202,6 +205,7 @@ impl World {
             quotas: BTreeMap::new(),
             held: BTreeMap::new(),
             copies: 0,
+            is_quiet: false,
             pace: (1 + seed % 4, 1 + seed / 4 % 4),
             seen: BTreeMap::new(),
             trace: Vec::new(),
@@ -278,6 +282,7 @@ impl World {
     fn settle(&mut self) {
         self.end_old();
         for round in 0..2_000 {
+            self.is_quiet = round > QUIET_FROM;
             self.now.at = self.now.at + Duration::from_millis(500);
             self.now.wall_ms = self.now.at.0 / 1_000;
             for at in 0..self.executors.len() {
@@ -304,14 +309,14 @@ impl World {
             self.check_always();
             let idle = self.executors.iter().all(|e| e.name.is_some() && e.said.is_empty() && e.orders.is_empty());
             let health = self.names.health();
-            let well = health.under_replicated + health.missing + health.copying + health.surplus == 0
-                && health.recoding == 0;
+            let well =
+                health.under_replicated + health.missing + health.copying + health.surplus == 0 && health.recoding == 0;
             // Counted when there is nothing else to wait for.
             let recoded = || health.to_recode == 0 || health.to_recode <= self.without_room();
             // Longer than leases, and than executors are waited for.
             let writing = self.stored.records.values().any(|record| matches!(record.kind, Kind::Writing(_)));
             let told = self.writes.is_empty() && self.errands.is_empty() && self.trashed.is_empty() && !writing;
-            if round > 700 && idle && well && told && !health.settling && recoded() {
+            if round > 2 * QUIET_FROM && idle && well && told && !health.settling && recoded() {
                 if health.to_recode > 0 {
                     self.see("kept as it is for want of room");
                 }

@@ -983,6 +983,22 @@ fn cold_files_are_cut_up_where_their_folder_asks_for_it() {
     assert_eq!((cluster.coding("/cold/big"), cluster.replicas()), (None, 2 * 3 + 3 + 3));
 }
 
+/// The last of its replicas to be read is also the last that anybody says anything of.
+#[test]
+fn a_file_is_made_whole_where_nothing_else_happens() {
+    for replication in 1..=3 {
+        let mut cluster = Obedient::new(5);
+        cluster.write("/cold/file", &[4 << 20]);
+        cluster.bench.run(|names, now, out| names.set_replication(now, &path("/cold/file"), replication, out)).unwrap();
+        cluster.set_policy("/cold", CODED);
+        cluster.rest();
+        assert_eq!(cluster.coding("/cold/file"), CODED.unwrap().coding());
+        cluster.set_policy("/cold", None);
+        cluster.rest();
+        assert_eq!((cluster.coding("/cold/file"), cluster.replicas()), (None, usize::from(replication)));
+    }
+}
+
 #[test]
 fn a_file_is_not_kept_in_a_way_for_which_a_quota_has_no_room() {
     let mut cluster = Obedient::new(6);

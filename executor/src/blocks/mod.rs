@@ -131,7 +131,7 @@ struct News {
     added: BTreeMap<BlockId, u64>,
     bad: BTreeSet<BlockId>,
     not_copied: BTreeSet<BlockId>,
-    /// Removed, or not there when it was looked for.
+    /// Removed, or not there when it was to be removed or looked for. It may have come, or been found bad, since.
     gone: BTreeSet<BlockId>,
     /// Read to its end, as it was asked for, and right.
     verified: BTreeSet<BlockId>,
@@ -303,14 +303,12 @@ impl BlockStore {
                 Some(Arrival::Partial { .. }) | None => {}
             }
             let held = state.release(block);
-            if held.is_some() {
-                state.news.added.remove(&block);
-                // It may have come, and been said to be here, while the order was on its way.
-                state.news.gone.insert(block);
-                self.0.news.notify_one();
-            }
+            // It may have come, and been said to be here, while the order was on its way: until it hears this, the primary believes nothing
+            // that it hears of the replica.
+            state.news.say_gone(block);
             held.or(state.damaged.remove(&block))
         };
+        self.0.news.notify_one();
         if let Some(found) = found {
             self.remove(found.disk, block);
         }
@@ -334,7 +332,6 @@ impl BlockStore {
         state.hold(block, disk);
         let damaged = state.damaged.remove(&block.id);
         state.news.bad.remove(&block.id);
-        state.news.gone.remove(&block.id);
         state.news.added.insert(block.id, block.bytes);
         drop(state);
         self.0.news.notify_one();
@@ -529,6 +526,16 @@ impl Local for BlockStore {
 
     fn node(&self, executor: u64) -> Option<Arc<dyn BlockNode>> {
         (executor != 0 && executor == self.0.me.load(Ordering::Acquire)).then(|| Arc::new(self.clone()) as Arc<_>)
+    }
+}
+
+impl News {
+    /// Nothing is here of the replica. What was not said yet is not so any more.
+    fn say_gone(&mut self, block: BlockId) {
+        self.added.remove(&block);
+        self.bad.remove(&block);
+        self.verified.remove(&block);
+        self.gone.insert(block);
     }
 }
 

@@ -121,9 +121,9 @@ impl BlockStore {
             // Whoever asks thinks that it is here, or it is said already.
             let mut state = self.0.state.lock();
             match state.damaged.contains_key(&block) {
-                true => state.news.bad.insert(block),
-                false => state.news.gone.insert(block),
-            };
+                true => _ = state.news.bad.insert(block),
+                false => state.news.say_gone(block),
+            }
             drop(state);
             self.0.news.notify_one();
             return false;

@@ -28,7 +28,7 @@ impl World {
         if self.defect == Some(Defect::QuotaForgotten) {
             out.changes.put.iter_mut().for_each(without_quota);
         }
-        let dies = self.roll(risk) == 0;
+        let dies = self.roll(risk) == 0 && !self.is_quiet;
         if dies {
             let lost = self.roll(2) == 0;
             self.note(format!("primary dies, last change lost: {lost}"));
