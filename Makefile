@@ -52,9 +52,9 @@ test: data lint ## run every test
 sim: setup ## drive the scheduling machine and the namespace of files through random faults (SEEDS=10000: how many runs)
 	SEEDS="$(SEEDS)" cargo test --workspace --lib -- simulation
 
-queries: data ## compare answers to random queries with DataFusion's (QUERIES=5000 of them, QUERIES_FROM=0)
+queries: data ## compare answers to random queries with DataFusion's, and conditions with PostgreSQL's (QUERIES=5000 of them, QUERIES_FROM=0)
 	cargo build --workspace --all-targets
-	QUERIES="$(QUERIES)" QUERIES_FROM="$(QUERIES_FROM)" cargo test --workspace --lib -- random_queries --nocapture
+	QUERIES="$(QUERIES)" QUERIES_FROM="$(QUERIES_FROM)" cargo test --workspace --lib -- random_queries random_conditions --nocapture
 
 oracles: data ## compare answers with DuckDB, PostgreSQL and DataFusion's own test files, all of it (QUERIES=5000, QUERIES_FROM=0)
 	cargo build --workspace --all-targets

@@ -1,9 +1,9 @@
 //! `wfs://` against the bare disk and the bare network of the same machine, in alternating rounds: `make bench`, or
 //! `windlass-bench blockstore`.
 //!
-//! Clusters are processes of the `windlass` binary beside this one, with their folders under the one given. Ratios are medians over rounds.
-//! Every round writes new files, and none is removed before the end: where the memory of the machine is that of a virtual one, a file in
-//! pages that were used a moment ago is written several times as fast as one in fresh pages.
+//! Clusters are processes of the `windlass` binary beside this one, with their folders under the given one. Ratios are medians over rounds. Every round writes
+//! new files, and none is removed before the end: in a virtual machine, a file in recently used memory pages is written several times as fast as one in fresh
+//! pages.
 
 use bytes::Bytes;
 use clap::Args;
@@ -21,10 +21,10 @@ use windlass_proto::v1::file_request::Ask;
 
 #[derive(Args)]
 pub struct Options {
-    /// Where the clusters and the plain files are.
+    /// Folder of the clusters and the plain files.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
-    /// Of the file that is written and read.
+    /// Size of the file that is written and read.
     #[arg(long, default_value_t = 512)]
     mebibytes: u64,
     #[arg(long, default_value_t = 5)]
@@ -35,7 +35,7 @@ pub struct Options {
 }
 
 const PART: usize = 4 << 20;
-/// Of a file in the memory of the machine, in each round, and of one on another executor.
+/// Reads in each round of a cached local file, and of one on another executor.
 const READS: u32 = 16;
 const FAR_READS: u32 = 8;
 
@@ -94,7 +94,7 @@ fn part(seed: u64) -> Bytes {
     (0..PART / 8).flat_map(|_| next()).collect::<Vec<u8>>().into()
 }
 
-/// Seconds that something takes.
+/// Runs something and returns its result and its seconds.
 async fn timed<T>(what: impl Future<Output = T>) -> (f64, T) {
     let start = Instant::now();
     let done = what.await;
@@ -125,7 +125,7 @@ fn plain_write(path: &Path, part: &Bytes, bytes: u64) {
     file.sync_all().expect("the disk keeps it");
 }
 
-/// As a program reads a file to use it: the bytes are looked at once.
+/// Reads a file like a program that uses it: each byte is looked at once.
 fn plain_read(path: &Path, bytes: u64) {
     let mut file = File::open(path).expect("the file is there");
     let (mut buffer, mut count) = (vec![0; PART], 0);
@@ -139,7 +139,7 @@ fn plain_read(path: &Path, bytes: u64) {
     assert_eq!(count, bytes);
 }
 
-/// Bytes from one task to another over a socket of this machine.
+/// Sends bytes from one task to another over a socket of this machine.
 async fn loopback(part: &Bytes, bytes: u64) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it has an address");
@@ -191,7 +191,7 @@ async fn throughput(options: &Options) {
         rows[0].3.push(of_plain);
         rows[1].2.push(of_two);
         rows[1].3.push(of_plain);
-        // One takes some 20 ms, one through a socket some 200, and how long varies much: in turns, many times.
+        // A plain read takes some 20 ms, one through a socket some 200, and times vary much: so they alternate, many times.
         let (mut of_plain, mut of_local) = (0.0, 0.0);
         for _ in 0..READS {
             of_plain += timed(async { plain_read(&plain, bytes) }).await.0;
@@ -235,7 +235,7 @@ async fn throughput(options: &Options) {
     let _ = std::fs::remove_dir_all(&home);
 }
 
-/// Files that are cut into pieces, against the same ones whole: read in alternating rounds, and with as many executors lost as may be.
+/// Measures coded files against whole ones: read in alternating rounds, and with the maximum number of executors lost.
 async fn coded(options: &Options) {
     let bytes = (options.mebibytes / 2) << 20;
     let home = options.dir.join(format!("windlass-coded-{}", std::process::id()));
@@ -268,7 +268,7 @@ async fn coded(options: &Options) {
         (median(ours), median(theirs), ratio)
     };
     let whole = compare(options.rounds).await;
-    // Two that hold pieces of the file, and not its data alone.
+    // Two executors that hold pieces of the file, and not only data pieces.
     for pid in &cluster.executors[..2] {
         let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
         assert!(killed.is_ok_and(|status| status.success()), "the executor can be killed");
@@ -287,14 +287,14 @@ async fn coded(options: &Options) {
     drop(cluster);
 }
 
-/// Of this process.
+/// Resident memory of this process.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
-/// The namespace of an embedded cluster, in redb: 64 requests at a time.
+/// Measures the namespace of an embedded cluster, in redb: 64 requests at a time.
 async fn names(options: &Options) {
     println!();
     println!(

@@ -1,7 +1,7 @@
-//! Throughput of the exchange, in MiB of Arrow data a second: `make bench`, or `windlass-bench exchange`.
+//! Throughput of the exchange, in MiB of Arrow data per second: `make bench`, or `windlass-bench exchange`.
 //!
-//! One task writes batches of 8192 rows (two integers, a decimal, a short and a long string) split over some buckets, as the hash
-//! exchange does it; then every bucket is read. The split itself is not measured.
+//! One task writes batches of 8192 rows (two integers, a decimal, a short and a long string), split over some buckets like the hash exchange; then every bucket
+//! is read. The split itself is not measured.
 
 use arrow::array::{Decimal128Array, Int32Array, Int64Array, RecordBatch, StringViewArray, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -33,7 +33,7 @@ pub fn run() {
             let rates = runtime.block_on(measure(&store, &schema, buckets, pushed.clone()));
             println!("{name:<24} {buckets:>8} {:>10.0} {:>10.0} {:>10.0}", rates[0], rates[1], rates[2]);
             drop(store);
-            // The store's own threads may still be deleting.
+            // The store's own threads may still be deleting files.
             let _ = std::fs::remove_dir_all(&dir);
         }
     }

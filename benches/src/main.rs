@@ -1,4 +1,4 @@
-//! Benchmarks of Windlass. `make bench` runs them; docs/benchmarks.md keeps what they said.
+//! Benchmarks of Windlass. `make bench` runs them; docs/benchmarks.md keeps the results.
 
 mod blockstore;
 mod exchange;
@@ -7,11 +7,11 @@ mod tpch;
 
 use clap::{Parser, Subcommand};
 
-/// As in the `windlass` binary, so that DataFusion alone is measured with the same allocator.
+/// The allocator of the `windlass` binary, so that DataFusion alone is measured with the same one.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Benchmarks of Windlass. They print ratios and rates; nothing fails for being slow.
+/// Benchmarks of Windlass. They print ratios and rates; slowness is never a failure.
 #[derive(Parser)]
 #[command(name = "windlass-bench")]
 struct Arguments {
@@ -25,7 +25,7 @@ enum Command {
     Tpch(tpch::Options),
     /// TPC-H on a cluster of processes, from `wfs://` against local files, in alternating runs.
     TpchFiles(tpch::Options),
-    /// One engine, asked over standard input and output: what `tpch` starts.
+    /// One engine, queried over standard input and output: a process that `tpch` starts.
     #[command(hide = true)]
     Engine(tpch::EngineOptions),
     /// The scheduling machine: 1,000 executors, 200 jobs, 20,000 and 200,000 tasks.

@@ -1,8 +1,8 @@
-//! What one core can schedule: 1,000 executors of 8 slots, 200 jobs, and ten times as many tasks in the second run of each kind.
+//! Scheduling rate of one core: 1,000 executors of 8 slots, 200 jobs, and ten times as many tasks in the second run of each kind.
 //!
-//! A transition is a task that starts or commits. Time is processor time, the making of events included; memory is the growth of
-//! the process's resident set from the empty machine to the last job submitted. The cost of a transition must not grow with the
-//! number of tasks. `make bench`, or `windlass-bench scheduler`
+//! A transition is a start or a commit of a task. Time is processor time, including the creation of events; memory is the growth of the process's resident set
+//! from the empty machine to the last submitted job. The cost of a transition must not grow with the number of tasks. `make bench`, or `windlass-bench
+//! scheduler`
 
 use std::sync::Arc;
 use std::time::Instant as Clock;
@@ -19,7 +19,7 @@ const JOBS: u64 = 200;
 const CASE: &str = "WINDLASS_BENCH_CASE";
 const WISHES: [(&str, Wish); 3] = [("none", Wish::None), ("affinity", Wish::Affinity), ("hosts", Wish::Hosts)];
 
-/// What scans would like.
+/// Preferences of scan tasks.
 #[derive(Clone, Copy, PartialEq)]
 enum Wish {
     None,
@@ -28,7 +28,7 @@ enum Wish {
 }
 
 pub fn run() {
-    // Each measurement has a process of its own, because memory that was freed does not show when it is used again.
+    // Each measurement has its own process, because memory that was freed does not show when it is used again.
     if let Ok(case) = std::env::var(CASE) {
         let (wish, tasks) = case.split_once(' ').expect("set below");
         let wish = WISHES.into_iter().find(|(name, _)| *name == wish).expect("set below").1;
@@ -85,7 +85,7 @@ fn measure(tasks: u64, wish: Wish) -> Run {
             scheduler.step_into(now, Event::JobReleased { job }, &mut output);
         }
         if scheduler.next_deadline().is_some_and(|at| at <= now) {
-            // Executors without tasks have nothing to say but this.
+            // Executors without tasks send nothing but this.
             for id in 0..EXECUTORS {
                 scheduler.step_into(now, Event::Heartbeat { executor: ExecutorId(id) }, &mut output);
             }
@@ -123,7 +123,7 @@ impl Cluster {
     }
 }
 
-/// A scan, a shuffle and an aggregate: 60 % of the tasks, 30 % and 10 %.
+/// A job of a scan, a shuffle and an aggregate: 60 %, 30 % and 10 % of the tasks.
 fn job(id: u64, tasks: u32, wish: Wish) -> JobSpec {
     let (reducers, last) = (tasks * 3 / 10, tasks / 10);
     let scans = tasks - reducers - last;
@@ -183,7 +183,7 @@ fn resident_bytes() -> i64 {
     pages * 4_096
 }
 
-/// Of the only thread, so that other processes on the machine do not count.
+/// Processor time of the only thread, so that other processes on the machine do not count.
 fn processor_nanos() -> u64 {
     let schedstat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
     schedstat.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! A whole program: run it as it is for a cluster inside the process, or name one.
+//! A complete program: it starts a cluster inside the process, or uses the one that you name.
 //!
 //!     cargo run -p windlass-client --example quickstart [-- grpc://127.0.0.1:7077]
 
@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Statements for their effect.
     session.sql("create or replace table readings as select v % 7 as sensor, v * 0.5 as value from generate_series(1, 100000) as t(v)").update().await?;
 
-    // Rows as a stream, with a parameter: memory stays flat however many there are.
+    // Rows as a stream, with a parameter: memory use does not grow with the number of rows.
     let mut rows =
         session.sql("select sensor, value from readings where value > $least").param("least", 49_990.0).await?;
     let mut seen = 0;
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("{seen} readings are large");
 
-    // The DataFrame API: built here, run on the cluster.
+    // The DataFrame API: plans are built here and run on the cluster.
     let readings = session.table("readings").await?;
     readings
         .filter(col("value").gt(lit(10.0)))?

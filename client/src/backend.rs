@@ -1,4 +1,4 @@
-//! What a session needs of a cluster, whether it is reached over the network or lives in this process.
+//! Operations that a session needs from a cluster, remote or in this process.
 
 use crate::error::Result;
 use crate::jobs::{ClusterStatus, Job, JobDetail, JobId, JobState, Progress};
@@ -15,16 +15,16 @@ use windlass_connectors::wfs::Wfs;
 /// A statement on its way to a cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// Names the statement before it runs, so that it can be watched and cancelled from elsewhere.
+    /// Name of the statement before it runs, so that it can be watched and cancelled from elsewhere.
     pub query: String,
     pub body: Body,
     pub params: Params,
-    pub sent: Sent,
+    pub delivery: Delivery,
 }
 
-/// Whether a statement may be sent again, to the next leader, or is.
+/// Delivery of a statement: whether it may be sent again to the next leader, or is being sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Sent {
+pub(crate) enum Delivery {
     #[default]
     Once,
     First,
@@ -39,11 +39,11 @@ pub(crate) enum Body {
     Plan(Bytes),
 }
 
-/// The statement has run; its rows are still to be read.
+/// The answer to a statement that has run; its rows are still to be read.
 pub(crate) struct Answer {
     pub schema: SchemaRef,
     pub batches: BoxStream<'static, Result<RecordBatch>>,
-    /// None when the statement was no job.
+    /// Job of the statement; `None` when it was no job.
     pub job: Option<JobId>,
 }
 
@@ -53,13 +53,13 @@ pub struct Table {
     pub catalog: String,
     pub schema: String,
     pub name: String,
-    /// As the cluster says: BASE TABLE, VIEW, …
+    /// Kind as the cluster names it: BASE TABLE, VIEW, …
     pub kind: String,
-    /// When asked for.
+    /// Columns, when they were requested.
     pub columns: Option<SchemaRef>,
 }
 
-/// Which tables to list. Absent: all.
+/// Selects the tables to list. An absent part matches all.
 #[derive(Clone, Debug, Default)]
 pub struct TableFilter {
     pub catalog: Option<String>,
@@ -73,16 +73,16 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// Runs the statement to its end. Dropping the future cancels it.
     async fn execute(&self, request: Request) -> Result<Answer>;
 
-    /// From before the statement starts until it ends.
+    /// Progress from before the statement starts until it ends.
     fn watch(&self, query: &str) -> BoxStream<'static, Result<Progress>>;
 
     async fn tables(&self, filter: &TableFilter) -> Result<Vec<Table>>;
 
     async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId>;
-    /// `internal`: also the cluster's own.
+    /// Lists jobs. `internal`: include the cluster's own.
     async fn jobs(&self, limit: u32, internal: bool) -> Result<Vec<Job>>;
     async fn job(&self, job: JobId) -> Result<JobDetail>;
-    /// The state in which the job was found.
+    /// Cancels a job and returns the state in which it was found.
     async fn cancel(&self, job: JobId) -> Result<JobState>;
     async fn job_logs(&self, job: JobId) -> Result<Vec<String>>;
     async fn status(&self) -> Result<ClusterStatus>;

@@ -1,22 +1,22 @@
-//! How a session with a cluster begins.
+//! Opening a session with a cluster.
 
 use crate::error::Result;
 use crate::remote::Remote;
 use crate::session::Session;
 
-/// Where sessions come from.
+/// Opens sessions.
 pub struct Client;
 
 impl Client {
     /// Connects to the primary at `url` (`grpc://host:port`) and opens a session there.
     ///
-    /// Fails with [`ClientError::Unreachable`](crate::ClientError::Unreachable) when nobody answers and with
-    /// [`ClientError::Version`](crate::ClientError::Version) when it is another release.
+    /// Fails with [`ClientError::Unreachable`](crate::ClientError::Unreachable) when nobody answers, and with
+    /// [`ClientError::Version`](crate::ClientError::Version) when the primary has another release.
     pub async fn connect(url: &str) -> Result<Session> {
         Client::connect_with_token(url, None).await
     }
 
-    /// The same, with a bearer token.
+    /// Connects like [`Client::connect`], with a bearer token.
     pub async fn connect_with_token(url: &str, token: Option<String>) -> Result<Session> {
         Ok(Session::new(Remote::connect(url, token).await?))
     }

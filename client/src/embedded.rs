@@ -1,5 +1,5 @@
-//! A cluster inside this process: one primary and one executor, joined by channels, and a client that calls the primary's services.
-//! It is the client of [`crate::remote`], with all requests as they would go over a network: there is one way to run a statement.
+//! A cluster inside this process: one primary and one executor, joined by channels, and a client that calls the primary's services. The client is that of
+//! [`crate::remote`], with the same requests as over a network: there is one way to run a statement.
 
 mod settings;
 pub(crate) mod temporary;
@@ -23,37 +23,37 @@ use windlass_connectors::wfs::Wfs;
 use windlass_engine::connector::Registry;
 use windlass_executor::{Executor, LocalLink};
 use windlass_scheduler::driver::results::ResultSource;
-use windlass_scheduler::primary::cluster::Cluster;
+use windlass_scheduler::primary::leading::LeadingPrimary;
 
 pub(crate) use settings::Settings;
 
-/// The primary's part of the folder.
+/// Subfolder of the primary.
 const PRIMARY: &str = "primary";
-/// How long tasks and connections may take to end when the session is closed.
+/// Time for tasks and connections to end when the session is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What an embedded cluster may use.
+/// Resources of an embedded cluster.
 #[derive(Clone, Debug, Default)]
 pub struct EmbeddedOptions {
-    /// Tasks that run at the same time; absent: one for each core.
+    /// Maximum tasks at the same time; absent: one for each core.
     pub slots: Option<u32>,
     /// Memory for tasks and exchange data, bytes; absent: three fifths of the machine's or the container's.
     pub memory: Option<u64>,
-    /// Where the catalog lives: tables created here are there again the next time. Absent: a temporary folder, removed at the end.
+    /// Folder of the catalog: tables created here exist again the next time. Absent: a temporary folder, removed at the end.
     pub dir: Option<PathBuf>,
-    /// Options that the session begins with, as SET takes them.
+    /// Initial options of the session, as SET takes them.
     pub options: Vec<(String, String)>,
     /// Kinds of tables beside files.
     pub connectors: Registry,
 }
 
 impl Client {
-    /// Starts a cluster inside this process, a primary and an executor, and opens a session with it. It ends with [`Session::close`].
+    /// Starts a cluster inside this process, a primary and an executor, and opens a session with it. [`Session::close`] ends the cluster.
     pub async fn embedded(options: EmbeddedOptions) -> Result<Session> {
         Client::embedded_with(Settings::default(), options).await
     }
 
-    /// The same, with what a configuration file says. `options` win.
+    /// Starts a cluster with the settings of a configuration file, over which `options` take precedence.
     pub(crate) async fn embedded_with(settings: Settings, options: EmbeddedOptions) -> Result<Session> {
         Ok(Session::new(Embedded::start(settings, options).await?))
     }
@@ -66,7 +66,7 @@ pub(crate) struct Embedded {
     files: Wfs,
     stop: CancellationToken,
     tasks: TaskTracker,
-    /// Present until it is removed.
+    /// Temporary folder, until it is removed.
     temporary: Mutex<Option<Temporary>>,
 }
 
@@ -97,7 +97,7 @@ impl Embedded {
         executor.memory_bytes = options.memory.unwrap_or(executor.memory_bytes);
         let mut files = None;
         let (executor_tasks, executor_stop) = (tasks.clone(), stop.clone());
-        let Cluster { primary, .. } = Cluster::embedded(config, |driver, names| {
+        let LeadingPrimary { primary, .. } = LeadingPrimary::embedded(config, |driver, names| {
             std::fs::create_dir_all(&executor.dir).map_err(|e| format!("{}: {e}", executor.dir.display()))?;
             let executor = Executor::open(executor).map_err(|e| e.to_string())?;
             executor.files_of(names);

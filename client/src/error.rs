@@ -1,4 +1,4 @@
-//! What can go wrong between a client and its cluster.
+//! Errors between a client and its cluster.
 
 use arrow::error::ArrowError;
 use std::io;
@@ -8,7 +8,7 @@ use windlass_proto::{LEADER_HEADER, errors, v1};
 
 pub type Result<T, E = ClientError> = std::result::Result<T, E>;
 
-/// Why something did not work, for a program that has to decide what to do about it. `windlass` makes its exit code of it.
+/// Kind of an error, for a program that has to decide how to react. `windlass` derives its exit code from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -16,42 +16,42 @@ pub enum ErrorKind {
     Syntax,
     /// The statement or its data is at fault.
     Invalid,
-    /// There is no session option of that name.
+    /// No session option has this name.
     UnknownOption,
-    /// A table, column, schema, session, result or prepared statement is not there.
+    /// A table, column, schema, session, result or prepared statement does not exist.
     NotFound,
     AlreadyExists,
     Unsupported,
     Cancelled,
-    /// It took more time than it may.
+    /// The time limit was exceeded.
     TimedOut,
     /// Tasks did not fit into the memory of an executor.
     OutOfMemory,
-    /// Disk did not suffice, or a limit was passed.
+    /// The disk is too small, or a limit was exceeded.
     Exhausted,
     /// Too many jobs wait already.
     Busy,
-    /// The primary does not lead, and nobody who does was found. Nothing was changed.
+    /// The primary does not lead, and no leader was found. Nothing was changed.
     NotLeading,
-    /// Whether it had its effect could not be found out.
+    /// The outcome could not be found out: the effect may have happened.
     OutcomeUnknown,
-    /// Nobody is there to run it, for now.
+    /// No executor or primary can run it at present.
     Unavailable,
-    /// Whoever asks may not have it.
+    /// The requester lacks the permission.
     Denied,
-    /// The result went with the executor that held it.
+    /// The result was lost with the executor that held it.
     ResultLost,
     /// A defect, or a failing disk or network, on the cluster.
     Internal,
-    /// No job of that name.
+    /// No job has this name.
     UnknownJob,
-    /// What the caller gave is wrong: an address, a parameter, an option.
+    /// An argument of the caller is wrong: an address, a parameter, an option.
     Usage,
     /// Nobody answers at the address.
     Unreachable,
-    /// Client and cluster are different releases, or what answers is no cluster.
+    /// Client and cluster are different releases, or the peer is no cluster.
     Version,
-    /// Nothing was run: the temporary tables of the session went with the primary that led before.
+    /// Nothing was run: the temporary tables of the session were lost with the previous primary.
     SessionLost,
     /// The result came in a form that this client cannot read.
     Decode,
@@ -61,7 +61,7 @@ pub enum ErrorKind {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No cluster could be talked to.
+    /// No cluster could be reached.
     #[error("cannot reach a cluster at {url}: {reason}; {advice}")]
     Unreachable { url: String, reason: String, advice: String },
 
@@ -69,7 +69,7 @@ pub enum ClientError {
     #[error("cannot work with the cluster at {url}: {reason}")]
     Version { url: String, reason: String },
 
-    /// The statement or the request was refused, or failed. The message is the cluster's: what is wrong, where, and how to mend it.
+    /// The statement or the request was refused, or failed. The message is the cluster's: what is wrong, where, and the remedy.
     #[error("{message}")]
     Statement { kind: ErrorKind, message: String },
 
@@ -77,7 +77,7 @@ pub enum ClientError {
     #[error("the statement was cancelled")]
     Cancelled,
 
-    /// The connection broke while something was being done. The cluster cancels a statement whose client is gone.
+    /// The connection broke during an operation. The cluster cancels a statement whose client is gone.
     #[error(
         "lost the connection to {peer} while {doing}: {reason}; run it again, or look at 'windlass cluster status'"
     )]
@@ -85,7 +85,7 @@ pub enum ClientError {
         peer: String,
         doing: String,
         reason: String,
-        /// The cluster may have received what was sent. False: nothing was.
+        /// Whether the cluster may have received the request. False: nothing was sent.
         sent: bool,
     },
 
@@ -100,15 +100,15 @@ pub enum ClientError {
     )]
     SessionLost { leader: String },
 
-    /// The statement had ended, and its result went with the executor that held it: the statement has to run again.
+    /// The statement had ended, and its result was lost with the executor that held it: the statement has to run again.
     #[error("{message}")]
     ResultLost { message: String },
 
-    /// What the caller gave is wrong: an address, a parameter, an option.
+    /// An argument of the caller is wrong: an address, a parameter, an option.
     #[error("{0}")]
     Invalid(String),
 
-    /// No job of this name.
+    /// No job has this name.
     #[error("{0}")]
     UnknownJob(String),
 
@@ -116,13 +116,13 @@ pub enum ClientError {
     #[error("cannot decode the result: {0}")]
     Decode(#[from] ArrowError),
 
-    /// Local files: an embedded cluster's folder, or an output.
+    /// A local file failed: in an embedded cluster's folder, or an output.
     #[error("cannot {doing}: {source}")]
     Io { doing: String, source: io::Error },
 }
 
 impl ClientError {
-    /// What decides how a program goes on.
+    /// Kind of the error, which decides how a program goes on.
     pub fn kind(&self) -> ErrorKind {
         match self {
             ClientError::Unreachable { .. } => ErrorKind::Unreachable,
@@ -141,14 +141,14 @@ impl ClientError {
         }
     }
 
-    /// Whether the same call may succeed later and does no harm when it is made again, whatever it does: it had no effect.
+    /// Whether the same call may succeed later and is safe to repeat, whatever it does: it had no effect.
     ///
-    /// [`ErrorKind::ResultLost`] is not: the statement had ended, and a query may well be run again, but not an INSERT.
+    /// [`ErrorKind::ResultLost`] is not retryable: the statement had ended. A query may be run again, but not an INSERT.
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind(), ErrorKind::Busy | ErrorKind::NotLeading | ErrorKind::Unavailable | ErrorKind::Unreachable)
     }
 
-    /// Something is wrong with what the cluster sent.
+    /// Builds the error for malformed data from the cluster.
     pub(crate) fn garbled(message: impl Into<String>) -> ClientError {
         ClientError::Statement { kind: ErrorKind::Internal, message: message.into() }
     }
@@ -163,18 +163,18 @@ impl ClientError {
         move |source| ClientError::Io { doing, source }
     }
 
-    /// What a status means to the one who called: `doing` continues "while …".
+    /// Translates a status for the caller; `doing` continues "while …".
     pub(crate) fn from_status(status: &Status, peer: &str, doing: &str) -> ClientError {
         let message = status.message().to_owned();
         match kind_of(status) {
-            // A connection that breaks before an answer comes cancels the request.
+            // A connection that breaks before the answer cancels the request.
             None if is_broken(status) => ClientError::Disconnected {
                 peer: peer.to_owned(),
                 doing: doing.to_owned(),
                 reason: root_cause(status),
                 sent: errors::cause::<ConnectError>(status).is_none(),
             },
-            // What a message gets that is larger than one side accepts. No server of Windlass answers so itself.
+            // A message larger than one side accepts gets this code. No server of Windlass answers with it itself.
             None if matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted) => ClientError::Statement {
                 kind: ErrorKind::Exhausted,
                 message: format!(
@@ -182,7 +182,7 @@ impl ClientError {
                      literal data from a file"
                 ),
             },
-            // What answers requests that no service knows says nothing; what a statement asks for in vain has words.
+            // A server that does not know the service sends no message; a refused statement has one.
             None if status.code() == Code::Unimplemented && message.is_empty() => ClientError::Version {
                 url: peer.to_owned(),
                 reason: format!("{doing} is not something that it knows: is it a windlass primary of this release?"),
@@ -208,7 +208,7 @@ impl ClientError {
         }
     }
 
-    /// `resolves`: whether the host of `url` has an address.
+    /// Builds the error. `resolves`: whether the host of `url` has an address.
     pub(crate) fn unreachable(
         url: &str,
         error: &(dyn std::error::Error + 'static),
@@ -232,8 +232,8 @@ fn timed_out(waited: Duration) -> String {
     format!("nobody answered within {} s: check the address and the firewall between here and there", waited.as_secs())
 }
 
-/// The kind that the cluster gave an error, or that its code stands for where it gave none. `None`: the status was made on this side of the
-/// connection, or by a server that is none of Windlass.
+/// Kind that the cluster gave an error, or that its code implies when it gave none. `None`: the status was made on this side of the connection, or by a server
+/// that is not Windlass.
 fn kind_of(status: &Status) -> Option<ErrorKind> {
     use v1::ErrorKind as Wire;
     if is_transport(status) {
@@ -281,7 +281,7 @@ fn is_broken(status: &Status) -> bool {
         && matches!(status.code(), Code::Cancelled | Code::Unavailable | Code::Unknown | Code::Internal)
 }
 
-/// Statuses that tonic makes itself, of a broken connection, carry the cause; those that a server sent do not.
+/// Whether tonic made the status itself, for a broken connection: then it has a source, which a server's status lacks.
 pub(crate) fn is_transport(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
 }

@@ -22,7 +22,7 @@ impl fmt::Debug for QueryHandle {
     }
 }
 
-/// How long [`QueryHandle::cancel`] looks for the statement's job.
+/// Time in which [`QueryHandle::cancel`] looks for the statement's job.
 const CANCEL_LOOKUP: Duration = Duration::from_secs(2);
 
 impl QueryHandle {
@@ -30,19 +30,19 @@ impl QueryHandle {
         QueryHandle { backend, query }
     }
 
-    /// The id that the client gave the statement.
+    /// Id that the client gave the statement.
     pub fn id(&self) -> &str {
         &self.query
     }
 
-    /// Progress, from now until the statement ends. The last message says what ran.
+    /// Progress, from this call until the statement ends. The last message lists the stages that ran.
     pub fn progress(&self) -> BoxStream<'static, Result<Progress>> {
         self.backend.watch(&self.query)
     }
 
-    /// Cancels the statement on the cluster, if it runs. Whoever awaits it gets [`ClientError::Cancelled`].
+    /// Cancels the statement on the cluster, if it runs. Its caller gets [`ClientError::Cancelled`].
     ///
-    /// A statement that is no job yet (it is being planned) ends when the future that runs it is dropped.
+    /// A statement that is no job yet (during planning) ends when the future that runs it is dropped.
     pub async fn cancel(&self) -> Result<()> {
         let mut progress = self.progress();
         let found = tokio::time::timeout(CANCEL_LOOKUP, async {

@@ -1,4 +1,4 @@
-//! Jobs, progress and the state of a cluster, as a client sees them. All serialise to JSON as `--json` prints them.
+//! Jobs, progress and the state of a cluster, as a client sees them. All serialise to the JSON that `--json` prints.
 
 use crate::error::{ClientError, Result};
 use serde::{Serialize, Serializer};
@@ -12,11 +12,11 @@ use windlass_proto::v1;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(u64);
 
-/// Where a job is on its way.
+/// State of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// None of its tasks runs yet.
+    /// None of its tasks has started yet.
     #[default]
     Queued,
     Running,
@@ -25,7 +25,7 @@ pub enum JobState {
     Cancelled,
 }
 
-/// Where a stage of a job is on its way.
+/// State of a stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StageState {
@@ -33,17 +33,17 @@ pub enum StageState {
     Waiting,
     Running,
     Finished,
-    /// The job ended before it did.
+    /// The job ended before the stage did.
     Stopped,
 }
 
-/// How far a statement is.
+/// Progress of a statement.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Progress {
-    /// None until the statement became a job; some statements never do.
+    /// Job of the statement; `None` before it becomes a job, which some statements never do.
     #[serde(serialize_with = "or_empty")]
     pub job: Option<JobId>,
-    /// None while the statement is planned.
+    /// State; `None` during planning.
     #[serde(serialize_with = "or_empty")]
     pub state: Option<JobState>,
     pub stages: u32,
@@ -51,10 +51,10 @@ pub struct Progress {
     pub tasks: u32,
     pub tasks_done: u32,
     pub tasks_running: u32,
-    /// Rows and bytes that finished tasks have left, over all stages.
+    /// Rows and bytes of finished tasks' outputs, over all stages.
     pub rows: u64,
     pub bytes: u64,
-    /// What ran, with the last message.
+    /// Stages that ran, in the last message.
     pub stage_details: Vec<Stage>,
 }
 
@@ -65,10 +65,10 @@ pub struct Job {
     pub name: String,
     pub statement: String,
     pub state: JobState,
-    /// Empty unless it failed.
+    /// Error; empty unless the job failed.
     pub error: String,
     pub user: String,
-    /// Milliseconds since 1970-01-01T00:00:00Z; 0: not yet.
+    /// Milliseconds since 1970-01-01T00:00:00Z; 0 until it happens.
     pub submitted_ms: u64,
     pub started_ms: u64,
     pub ended_ms: u64,
@@ -77,7 +77,7 @@ pub struct Job {
     pub tasks_done: u32,
     pub rows: u64,
     pub bytes: u64,
-    /// The submission that it runs a statement of.
+    /// Submission whose statement it runs.
     #[serde(serialize_with = "or_empty")]
     pub part_of: Option<JobId>,
 }
@@ -87,9 +87,9 @@ pub struct Job {
 pub struct JobDetail {
     #[serde(flatten)]
     pub summary: Job,
-    /// None of a submission: its jobs have them.
+    /// Stages; `None` for a submission, whose jobs have them.
     pub stage_details: Vec<Stage>,
-    /// Of a submission.
+    /// Present for a submission.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub submission: Option<Submission>,
 }
@@ -98,15 +98,15 @@ pub struct JobDetail {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Submission {
     pub statements: u32,
-    /// The one that runs or ran last; 1 is the first, 0: none yet.
+    /// The statement that runs or ran last, counted from 1; 0: none yet.
     pub statement: u32,
     pub jobs: Vec<SubmissionJob>,
 }
 
-/// A job of a submission. A statement has none that needs none, and two when it ran a second time with joins that spill.
+/// A job of a submission. Some statements need no job, and a statement has two when it ran a second time with joins that spill.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SubmissionJob {
-    /// 1 is the first.
+    /// Number of the statement, from 1.
     pub statement: u32,
     pub job: JobId,
 }
@@ -115,18 +115,18 @@ pub struct SubmissionJob {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Stage {
     pub index: u32,
-    /// The stages that it reads.
+    /// Stages that it reads.
     pub inputs: Vec<u32>,
     pub state: StageState,
-    /// Its operators, one to a line, indented.
+    /// Operators, one to a line, indented.
     pub plan: String,
     pub tasks: u32,
     pub tasks_done: u32,
     pub failed_attempts: u32,
-    /// Of its output.
+    /// Rows of its output.
     pub rows: u64,
     pub bytes: u64,
-    /// From the first task's start to the last one's end, and the sum over its tasks; microseconds.
+    /// Wall time from the start of the first task to the end of the last one, and the sum over its tasks; microseconds.
     pub elapsed_us: u64,
     pub task_us: u64,
 }
@@ -137,7 +137,7 @@ pub struct ClusterStatus {
     pub version: String,
     pub pid: u32,
     pub uptime_ms: u64,
-    /// Empty when REST is not served.
+    /// Address of REST; empty when it is not served.
     pub rest: String,
     pub jobs_running: u32,
     pub jobs_queued: u32,
@@ -166,21 +166,21 @@ pub struct Executor {
 }
 
 impl Progress {
-    /// Nothing comes after this.
+    /// Whether no message follows this one.
     pub fn is_last(&self) -> bool {
         self.state.is_some_and(JobState::has_ended)
     }
 }
 
 impl Job {
-    /// It finished, failed or was cancelled.
+    /// Whether it finished, failed or was cancelled.
     pub fn has_ended(&self) -> bool {
         self.state.has_ended()
     }
 }
 
 impl JobState {
-    /// It finished, failed or was cancelled.
+    /// Whether it finished, failed or was cancelled.
     pub fn has_ended(self) -> bool {
         matches!(self, JobState::Finished | JobState::Failed | JobState::Cancelled)
     }
@@ -218,7 +218,7 @@ impl fmt::Display for JobState {
     }
 }
 
-/// As `--json` prints what is not there.
+/// Serialises an absent value in the form that `--json` prints.
 fn or_empty<T: Serialize, S: Serializer>(value: &Option<T>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     match value {
         Some(value) => value.serialize(serializer),
@@ -226,7 +226,7 @@ fn or_empty<T: Serialize, S: Serializer>(value: &Option<T>, serializer: S) -> st
     }
 }
 
-/// The job that the cluster names. Empty: none.
+/// Parses the job id of a cluster. Empty: no job.
 pub(crate) fn job_of(wire: &str) -> Result<Option<JobId>> {
     match wire {
         "" => Ok(None),

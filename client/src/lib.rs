@@ -10,13 +10,13 @@
 //! ```
 //!
 //! - [`Client::connect`] opens a [`Session`] with a cluster, [`Client::embedded`] starts a cluster inside the process. Both behave the same.
-//! - [`Session::sql`] makes a [`Statement`]; awaiting it gives a [`ResultStream`], a `Stream` of record batches with back-pressure.
-//!   [`Statement::handle`] gives progress and cancellation while it runs.
-//! - [`Session::context`] and [`Session::table`] are the DataFusion DataFrame API with the plan executed on the cluster.
+//! - [`Session::sql`] makes a [`Statement`]; awaiting it gives a [`ResultStream`], a `Stream` of record batches with backpressure. [`Statement::handle`] gives
+//!   progress and cancellation while it runs.
+//! - [`Session::context`] and [`Session::table`] are the DataFusion DataFrame API; plans run on the cluster.
 //! - [`Session::files`] reads and writes the files of the cluster, `wfs://`.
-//! - [`Session::submit`], [`Session::jobs`], [`Session::job`] and their like look after jobs.
+//! - [`Session::submit`], [`Session::jobs`], [`Session::job`] and their like manage jobs.
 //!
-//! `client/examples/quickstart.rs` is a whole program.
+//! `client/examples/quickstart.rs` is a complete program.
 //!
 //! With `default-features = false` this is a remote client that needs Arrow and gRPC, and no query engine:
 //!
@@ -27,13 +27,13 @@
 //! | `embedded` | `Client::embedded`: a primary and an executor inside the process |
 //! | `cli` | the `windlass` command |
 //!
-//! The modules, lowest first. Each imports from those before it and from none behind it:
+//! The modules, lowest first. Each imports only from those before it:
 //!
 //! | layer | modules |
 //! | --- | --- |
 //! | words | `nearest`, `error`, `jobs`, `params` |
 //! | a cluster | `backend`, `handle`, `remote`, `result` |
-//! | what programs use | `statement`, `session`, `client`, `dataframe`, `embedded` |
+//! | for programs | `statement`, `session`, `client`, `dataframe`, `embedded` |
 //! | the command | `config`, `cli` |
 
 mod backend;
@@ -61,6 +61,18 @@ mod statement;
 /// Kinds of tables beside files: [`EmbeddedOptions::connectors`], and `cli::main_with` for processes.
 #[cfg(feature = "embedded")]
 pub use windlass_engine::connector;
+
+/// Returns the kinds of tables beside files that Windlass includes: those of the `windlass` command.
+///
+/// # Errors
+/// Two of them have the same name.
+#[cfg(feature = "embedded")]
+pub fn connectors() -> std::result::Result<connector::Registry, Box<dyn std::error::Error + Send + Sync>> {
+    let registry = connector::Registry::default();
+    #[cfg(feature = "postgres")]
+    let registry = registry.with(std::sync::Arc::new(windlass_connectors::postgres::Postgres::default()))?;
+    Ok(registry)
+}
 
 /// Files of the cluster: [`Session::files`].
 #[cfg(feature = "files")]

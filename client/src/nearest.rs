@@ -1,6 +1,6 @@
 //! The name that a user probably meant.
 
-/// The candidate most like `name`, when one is like it at all.
+/// Returns the candidate most similar to `name`, if any is similar at all.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
     let limit = (name.chars().count() / 3).max(1) + 1;

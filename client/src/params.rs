@@ -18,8 +18,8 @@ use std::sync::Arc;
 pub enum Param {
     /// A value of a known type: an array with one element.
     Typed(ArrayRef),
-    /// As typed on a command line: the statement says what type it should have; where it does not, it is read as a number, `true`,
-    /// `false` or `null`, and otherwise as text. Quotes make it text.
+    /// A value from a command line: the statement determines its type; if it does not, the value is read as a number, `true`, `false` or `null`, and otherwise
+    /// as text. Quotes make it text.
     Text(String),
 }
 
@@ -37,7 +37,7 @@ fn text(value: Option<&str>) -> ArrayRef {
     Arc::new(StringArray::from(vec![value]))
 }
 
-/// From a value and from an optional one, which is NULL when it is absent.
+/// Converts from a value, and from an optional one, which is NULL when absent.
 macro_rules! from_values {
     ($($type:ty => |$value:ident| $array:expr),* $(,)?) => {
         $(
@@ -73,7 +73,7 @@ from_values! {
     &[u8] => |value| Arc::new(BinaryArray::from(vec![value])),
 }
 
-/// Named values, in the order in which they were given. Positional placeholders (`$1`) are named by their number.
+/// Named values, in the order given. Positional placeholders (`$1`) are named by their number.
 #[derive(Clone, Debug, Default)]
 pub struct Params(Vec<(String, Param)>);
 
@@ -101,7 +101,7 @@ impl Params {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// One row with a column for each placeholder of `placeholders`, in its order and, where it says one, of its type.
+    /// Returns one row with a column for each of `placeholders`, in their order and, where they give one, of their type.
     pub(crate) fn bind(&self, placeholders: &SchemaRef) -> Result<RecordBatch> {
         let mut fields = Vec::with_capacity(placeholders.fields().len());
         let mut columns = Vec::with_capacity(placeholders.fields().len());
@@ -158,7 +158,7 @@ fn array_of(name: &str, value: &Param, wanted: &DataType) -> Result<ArrayRef> {
         .map_err(|e| wrong(&e, &array_value_to_string(&array, 0).unwrap_or_default()))
 }
 
-/// What a value means when nothing says which type it should have.
+/// Parses a value when nothing determines its type.
 fn guess(written: &str) -> ArrayRef {
     if let Some(inner) = unquoted(written) {
         return text(Some(inner));

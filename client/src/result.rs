@@ -13,7 +13,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Rows, read from the cluster as they are asked for. Dropping it ends the reading.
+/// Rows, read from the cluster on demand. Drop ends the reading.
 pub struct ResultStream {
     schema: SchemaRef,
     batches: BoxStream<'static, Result<RecordBatch>>,
@@ -31,12 +31,12 @@ impl ResultStream {
         ResultStream { schema, batches, job, handle }
     }
 
-    /// The columns. None for statements that return nothing, such as `CREATE TABLE`.
+    /// Columns; none for statements that return nothing, such as `CREATE TABLE`.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// The job that ran, for [`crate::Session::job`]. None for statements that were no job, such as `SET`.
+    /// Job that ran, for [`crate::Session::job`]; `None` for statements without a job, such as `SET`.
     pub fn job(&self) -> Option<JobId> {
         self.job
     }
@@ -51,12 +51,12 @@ impl ResultStream {
         self.handle.cancel().await
     }
 
-    /// All rows at once, in memory.
+    /// Collects all rows in memory.
     pub async fn collect(self) -> Result<Vec<RecordBatch>> {
         self.batches.try_collect().await
     }
 
-    /// The number that a statement such as `INSERT` answers with, and 0 for any other.
+    /// Returns the count that a statement such as `INSERT` answers with, and 0 for any other.
     pub(crate) async fn into_count(self) -> Result<u64> {
         let counts = self.schema.fields().len() == 1 && self.schema.field(0).name() == "count";
         let batches = self.collect().await?;

@@ -19,7 +19,7 @@ impl Session {
         Session { backend: Arc::new(backend) }
     }
 
-    /// A statement to run: await it for its rows.
+    /// Creates a statement: await it for its rows.
     ///
     /// ```no_run
     /// # async fn f(session: windlass_client::Session) -> windlass_client::Result<()> {
@@ -48,9 +48,9 @@ impl Session {
         self.sql(format!("SET {key} = '{}'", value.replace('\'', "''"))).update().await.map(|_| ())
     }
 
-    /// The files of the cluster, `wfs://`; [`windlass_connectors::wfs::WfsStore`] makes an object store of them.
+    /// Returns the files of the cluster, `wfs://`; [`windlass_connectors::wfs::WfsStore`] turns them into an object store.
     ///
-    /// To be called on the runtime that is to carry their bytes.
+    /// To be called on the runtime that carries their bytes.
     #[cfg(feature = "files")]
     pub fn files(&self) -> Wfs {
         self.backend.files()
@@ -60,17 +60,17 @@ impl Session {
         self.backend.tables(&filter).await
     }
 
-    /// Submits statements, which run without this client, in a session of their own. Returns the id of the submission.
+    /// Submits statements, which run without this client, in their own session. Returns the id of the submission.
     pub async fn submit(&self, sql: &str, name: &str, options: &[(String, String)]) -> Result<JobId> {
         self.backend.submit(sql, name, options).await
     }
 
-    /// The newest jobs of users first, at most `limit`.
+    /// Lists the newest jobs of users first, at most `limit`.
     pub async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
         self.backend.jobs(limit, false).await
     }
 
-    /// The newest jobs first, at most `limit`, the cluster's own among them: those that no user asked for.
+    /// Lists the newest jobs first, at most `limit`, including the cluster's own, which no user asked for.
     pub async fn all_jobs(&self, limit: u32) -> Result<Vec<Job>> {
         self.backend.jobs(limit, true).await
     }
@@ -79,7 +79,7 @@ impl Session {
         self.backend.job(job).await
     }
 
-    /// Asks for the end of a job, and returns the state that it is in.
+    /// Requests the end of a job, and returns its present state.
     pub async fn cancel_job(&self, job: JobId) -> Result<JobState> {
         self.backend.cancel(job).await
     }
@@ -92,8 +92,8 @@ impl Session {
         self.backend.status().await
     }
 
-    /// Asks an executor, by name or id, to leave: it gets no further tasks, and what it holds moves to the others. Returns its id, before
-    /// it has left; [`status`](Self::status) shows it for as long as it is there.
+    /// Asks an executor, by name or id, to leave: it gets no further tasks, and its outputs and replicas move to the others. Returns its id before it has left;
+    /// [`status`](Self::status) shows it until then.
     ///
     /// # Errors
     /// [`ClientError::Invalid`](crate::ClientError::Invalid) when there is no such executor, and for an embedded cluster.
@@ -106,7 +106,7 @@ impl Session {
         self.backend.url()
     }
 
-    /// Ends the session. Without it, a session on a cluster ends when nobody uses it for a while.
+    /// Ends the session. Otherwise a session on a cluster ends when it was unused for a while.
     pub async fn close(self) -> Result<()> {
         self.backend.close().await
     }

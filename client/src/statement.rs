@@ -1,6 +1,6 @@
 //! A statement on its way from a session to its rows.
 
-use crate::backend::{Answer, Backend, Body, Request, Sent};
+use crate::backend::{Answer, Backend, Body, Delivery, Request};
 use crate::error::Result;
 use crate::handle::QueryHandle;
 use crate::params::{Param, Params};
@@ -24,7 +24,7 @@ impl Statement {
         Statement { backend, body, params: Params::default(), query: Uuid::new_v4().to_string() }
     }
 
-    /// The value of the placeholder `$name`.
+    /// Sets the value of the placeholder `$name`.
     pub fn param(mut self, name: &str, value: impl Into<Param>) -> Statement {
         self.params.set(name, value);
         self
@@ -35,7 +35,7 @@ impl Statement {
         self
     }
 
-    /// To watch and to cancel the statement from elsewhere while it runs.
+    /// Returns a handle to watch and cancel the statement from elsewhere while it runs.
     pub fn handle(&self) -> QueryHandle {
         QueryHandle::new(Arc::clone(&self.backend), self.query.clone())
     }
@@ -43,12 +43,12 @@ impl Statement {
     /// Runs the statement to its end. Rows are read as the stream is polled. Dropping the future cancels the statement.
     pub async fn execute(self) -> Result<ResultStream> {
         let handle = self.handle();
-        let request = Request { query: self.query, body: self.body, params: self.params, sent: Sent::Once };
+        let request = Request { query: self.query, body: self.body, params: self.params, delivery: Delivery::Once };
         let Answer { schema, batches, job } = self.backend.execute(request).await?;
         Ok(ResultStream::new(schema, batches, job, handle))
     }
 
-    /// Runs the statement for its effect; returns the rows that it wrote, for statements that count them.
+    /// Runs the statement for its effect; returns the number of rows that it wrote, for statements that count them.
     pub async fn update(self) -> Result<u64> {
         self.execute().await?.into_count().await
     }

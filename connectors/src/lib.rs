@@ -1,12 +1,15 @@
-//! Where data lies outside of Windlass: object stores by URL, and the files of the cluster itself.
+//! Locations of data outside of the engine: object stores by URL, the files of the cluster itself, and databases.
 //!
-//! The modules, lowest first. Each imports from those before it and from none behind it:
+//! The modules, lowest first. Each imports only from those before it:
 //!
 //! | layer | modules |
 //! | --- | --- |
 //! | stores | `web`, `wfs` |
 //! | all of them | `store` |
+//! | tables of databases | `postgres` |
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod store;
 mod web;
 pub mod wfs;

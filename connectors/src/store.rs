@@ -1,14 +1,14 @@
-//! Object stores by URL, built when a URL first names them, so that the primary and the executors need not be told of any.
+//! Object stores by URL, built when a URL first names them, so that no list of stores has to reach the primary and the executors.
 //!
 //! | scheme | store | configured by |
 //! | --- | --- | --- |
 //! | `file` | the local file system | - |
-//! | `s3`, `s3a` | Amazon S3 and what speaks its protocol | `AWS_*` in the process's environment, or `OPTIONS ('aws.…' '…')` |
+//! | `s3`, `s3a` | Amazon S3 and stores with its protocol | `AWS_*` in the process's environment, or `OPTIONS ('aws.…' '…')` |
 //! | `wfs` | the files of the cluster itself: `wfs:///path` | - |
-//! | `http`, `https` | files that a web server offers, read only | `WINDLASS_HTTP_TIMEOUT_S` |
+//! | `http`, `https` | files of a web server, read only | `WINDLASS_HTTP_TIMEOUT_S` |
 //!
-//! `AWS_ENDPOINT_URL` with `AWS_ALLOW_HTTP=true` reaches an S3 server of one's own. Without any credentials in the environment the
-//! machine's own role is asked for; `AWS_SKIP_SIGNATURE=true` reads public buckets.
+//! `AWS_ENDPOINT_URL` with `AWS_ALLOW_HTTP=true` reaches a private S3 server. Without credentials in the environment the machine's own role is used;
+//! `AWS_SKIP_SIGNATURE=true` reads public buckets.
 
 use crate::web::WebStore;
 use crate::wfs::{Wfs, WfsStore};
@@ -32,14 +32,14 @@ const AWS_PREFIX: &str = "aws.";
 
 /// The registry of a process. Give it to the `RuntimeEnv` of the primary and of every executor.
 pub struct StoreRegistry {
-    /// By scheme, host and port.
+    /// Stores by scheme, host and port.
     stores: RwLock<HashMap<String, Arc<dyn ObjectStore>>>,
-    /// The `aws.` options of those that a table configured.
+    /// The `aws.` options of stores that a table configured.
     configured: RwLock<HashMap<String, BTreeMap<String, String>>>,
     wfs: RwLock<Option<Wfs>>,
 }
 
-/// The registry shows no options: they hold secrets.
+/// Shows no options: they hold secrets.
 impl fmt::Debug for StoreRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreRegistry").field("stores", &self.stores.read().keys()).finish_non_exhaustive()
@@ -62,7 +62,7 @@ impl StoreRegistry {
         Arc::new(Self::default())
     }
 
-    /// Where the files of `wfs://` are from here on.
+    /// Sets the files that `wfs://` reaches.
     pub fn set_wfs(&self, wfs: Wfs) {
         self.stores.write().insert("wfs://".to_string(), Arc::new(WfsStore::new(wfs.clone())));
         *self.wfs.write() = Some(wfs);
@@ -72,16 +72,15 @@ impl StoreRegistry {
         self.wfs.read().clone()
     }
 
-    /// Builds the store of `url` with the `aws.` options of a table and keeps it for every later use of the same bucket, instead of
-    /// what the environment says. Does nothing when `options` holds none.
+    /// Builds the store of `url` with the `aws.` options of a table and keeps it for every later use of the same bucket, in place of the environment's
+    /// settings. Does nothing when `options` holds none.
     ///
-    /// On the primary this runs when a table is made or loaded; on an executor before a stage runs, with the options that came
-    /// with its plan.
+    /// The primary calls this when a table is made or loaded; an executor calls it before a stage runs, with the options in the stage's plan.
     pub fn configure(&self, url: &Url, options: &BTreeMap<String, String>) -> Result<()> {
         let aws: BTreeMap<_, _> = options.clone().into_iter().filter(|(key, _)| key.starts_with(AWS_PREFIX)).collect();
         let Some((first, _)) = aws.first_key_value() else { return Ok(()) };
         if self.configured.read().get(&store_key(url)) == Some(&aws) {
-            // What is there keeps its connections.
+            // The present store keeps its connections.
             return Ok(());
         }
         if !matches!(url.scheme(), "s3" | "s3a") {
@@ -128,7 +127,7 @@ impl ObjectStoreRegistry for StoreRegistry {
             return Ok(Arc::clone(store));
         }
         let store = build(url)?;
-        // Another thread may have built it meanwhile: one store for each key, so that connections are shared.
+        // Another thread may have built it meanwhile. There is one store for each key, so that connections are shared.
         Ok(Arc::clone(self.stores.write().entry(key).or_insert(store)))
     }
 }
@@ -154,12 +153,12 @@ fn build(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     }
 }
 
-/// `s3a`, Hadoop's name for the same thing, has buckets of the same names.
+/// Builds an S3 store from the environment. `s3a` is Hadoop's name for `s3`, with the same bucket names.
 fn s3_from_environment(url: &Url) -> AmazonS3Builder {
     AmazonS3Builder::from_env().with_bucket_name(url.host_str().unwrap_or_default())
 }
 
-/// The crate takes any text for an endpoint, and panics at the first request when it is no URL.
+/// Checks the endpoint and builds the store. The crate accepts any text as an endpoint, and panics at the first request when it is no URL.
 fn s3(url: &Url, builder: AmazonS3Builder) -> Result<Arc<dyn ObjectStore>> {
     if let Some(endpoint) = builder.get_config_value(&AmazonS3ConfigKey::Endpoint) {
         let parsed = Url::parse(&endpoint).ok().filter(|parsed| matches!(parsed.scheme(), "http" | "https"));
@@ -173,7 +172,7 @@ fn s3(url: &Url, builder: AmazonS3Builder) -> Result<Arc<dyn ObjectStore>> {
     Ok(Arc::new(builder.build().map_err(|e| unusable(url, e))?))
 }
 
-/// `aws.access_key_id` and `aws.aws_access_key_id` are the same option.
+/// Parses a table option. `aws.access_key_id` and `aws.aws_access_key_id` are the same option.
 fn aws_key(option: &str) -> Result<AmazonS3ConfigKey> {
     let name = option.strip_prefix(AWS_PREFIX).unwrap_or(option).to_ascii_lowercase();
     let parsed = name.parse().or_else(|_| format!("aws_{name}").parse());
@@ -189,7 +188,7 @@ fn unusable(url: &Url, error: object_store::Error) -> DataFusionError {
     plan_datafusion_err!("the object store of {url} cannot be used: {error}")
 }
 
-/// Scheme, host and port; what users put before an @ is not part of it.
+/// Key of a store: scheme, host and port, without the user before an @.
 fn store_key(url: &Url) -> String {
     format!("{}://{}", url.scheme(), &url[Position::BeforeHost..Position::AfterPort])
 }

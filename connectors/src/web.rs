@@ -1,4 +1,4 @@
-//! Files that a web server offers: [`HttpStore`], with errors that say what such a server can do.
+//! Files of a web server: [`HttpStore`], with errors that explain the limits of such a server.
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -24,11 +24,11 @@ impl WebStore {
         Self { inner: Arc::new(inner), server: server.into() }
     }
 
-    /// A folder is listed by WebDAV, which few servers speak: whoever asks for one, or for a file that is not there, learns that.
+    /// Explains the error when a folder cannot be listed, or a file is missing: folders are listed by WebDAV, which few servers speak.
     async fn not_listed(&self, prefix: Option<Path>, error: Error) -> Error {
         let path = prefix.unwrap_or_default();
         match self.inner.head(&path).await {
-            // A page about the folder, or nothing.
+            // The server answered with a page about the folder, or with nothing.
             Ok(_) | Err(Error::NotFound { .. }) => Error::NotFound {
                 path: format!(
                     "{}/{path}; a web server without WebDAV lists no folders, so each file has to be named",

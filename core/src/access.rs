@@ -1,21 +1,20 @@
-//! Who asks for something.
+//! The identity behind a request.
 
 use std::fmt;
 
-/// The user or process on whose behalf a request is made. Users are not authenticated: everybody has every right, and a name is what the
-/// client says it is.
+/// The user or process on whose behalf a request is made. Users are not authenticated: everybody has every right, and the client chooses its own name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Principal {
     name: String,
 }
 
 impl Principal {
-    /// Somebody who gives no name.
+    /// A principal without a name.
     pub fn anonymous() -> Self {
         Self::default()
     }
 
-    /// The user of this name. An empty name is [`Principal::anonymous`].
+    /// The user with this name. An empty name gives [`Principal::anonymous`].
     pub fn user(name: impl Into<String>) -> Self {
         Principal { name: name.into() }
     }

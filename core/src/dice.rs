@@ -13,13 +13,13 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// Less than `bound`, which is at least 1.
+    /// A number less than `bound`, which must be at least 1.
     #[cfg(test)]
     pub fn below(&mut self, bound: u64) -> u64 {
         self.roll() % bound
     }
 
-    /// True once in `times`, on average.
+    /// Returns true once in `times`, on average.
     #[cfg(test)]
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0

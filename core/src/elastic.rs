@@ -1,4 +1,4 @@
-//! How many executors a cluster wants: a pure machine that is shown the load now and then, and says what to start and whom to let go.
+//! Decides how many executors a cluster needs: a pure machine that looks at the load and says which executors to start and which to let go.
 //!
 //! ```text
 //! tasks wait ──for `backlog`──> start what they need, up to `max`
@@ -12,14 +12,14 @@ use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ElasticConfig {
-    /// Executors in all, those that others have started included.
+    /// Minimum executors in all, those that others started included.
     pub min: u32,
     pub max: u32,
-    /// Slots of an executor that is started.
+    /// Slots of each executor that is started.
     pub slots: u32,
-    /// How long tasks wait before executors are started for them.
+    /// Time that tasks wait before executors are started for them.
     pub backlog: Duration,
-    /// How long an executor runs nothing before it is let go.
+    /// Time that an executor runs nothing before it is let go.
     pub idle: Duration,
 }
 
@@ -28,9 +28,9 @@ pub struct ElasticConfig {
 pub struct Load {
     /// Tasks that could start if there were slots.
     pub pending: u64,
-    /// Attempts that hold a slot.
+    /// Attempts that hold a slot in the whole cluster.
     pub running: u64,
-    /// By id, without those that leave.
+    /// Executors by id, without those that are leaving.
     pub executors: Vec<Member>,
 }
 
@@ -39,14 +39,14 @@ pub struct Member {
     pub id: ExecutorId,
     pub name: String,
     pub slots: u32,
-    /// Attempts that hold a slot on it.
+    /// Attempts that hold a slot on this executor.
     pub running: u64,
 }
 
-/// What the cluster wants, and why.
+/// The slots and executors that the cluster needs, and the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Demand {
-    /// Tasks that run and tasks that could.
+    /// Running tasks plus tasks that could run.
     pub slots: u64,
     pub executors: u32,
     pub reason: Reason,
@@ -56,11 +56,11 @@ pub struct Demand {
 pub enum Reason {
     /// Tasks wait for slots.
     Pending,
-    /// As many as what runs needs.
+    /// Exactly what the running tasks need.
     Running,
-    /// Fewer would do, but not fewer than `min`.
+    /// Fewer executors would do, but `min` forbids it.
     Minimum,
-    /// More would be of use, but not more than `max`.
+    /// More executors would help, but `max` forbids it.
     Maximum,
     /// Nothing runs and nothing waits.
     Idle,
@@ -78,7 +78,7 @@ impl Reason {
     }
 }
 
-/// What is to be done now.
+/// Executors to start and to let go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     pub demand: Demand,
@@ -89,7 +89,7 @@ pub struct Decision {
 }
 
 impl Load {
-    /// With executors of `slots` slots.
+    /// Returns the demand in executors of `slots` slots each.
     pub fn demand(&self, min: u32, max: u32, slots: u32) -> Demand {
         let wanted = self.pending + self.running;
         let executors = u32::try_from(wanted.div_ceil(u64::from(slots.max(1)))).unwrap_or(u32::MAX);
@@ -107,9 +107,9 @@ impl Load {
 #[derive(Debug)]
 pub struct Elastic {
     config: ElasticConfig,
-    /// Since when tasks have been waiting.
+    /// When tasks began to wait.
     waiting: Option<Instant>,
-    /// Since when executors have been running nothing.
+    /// When each idle executor became idle.
     idle: BTreeMap<ExecutorId, Instant>,
 }
 
@@ -118,7 +118,7 @@ impl Elastic {
         Elastic { config, waiting: None, idle: BTreeMap::new() }
     }
 
-    /// `starting`: executors that were started and have not joined. `may_go`: whether an executor is one of those to be let go.
+    /// Decides from the load. `starting` counts executors that were started and have not joined; `may_go` says which executors may be let go.
     pub fn look(&mut self, now: Instant, load: &Load, starting: u32, may_go: impl Fn(&Member) -> bool) -> Decision {
         let ElasticConfig { min, max, slots, backlog, idle } = self.config;
         let demand = load.demand(min, max, slots);
@@ -185,7 +185,7 @@ mod tests {
         let mut look = |now, load: &Load| elastic.look(at(now), load, 0, |member| member.id != ExecutorId(1));
         assert!(look(0, &load(0, &[0, 1, 0, 0])).retire.is_empty());
         assert!(look(9, &load(0, &[0, 0, 0, 1])).retire.is_empty(), "not idle for long enough");
-        // The first may not go, the second has rested since 9 s, the fourth has worked since.
+        // The first executor may not go, the second has been idle since 9 s, the fourth has worked since.
         assert_eq!(look(10, &load(0, &[0, 0, 0, 0])).retire, [ExecutorId(3)]);
         assert_eq!(look(19, &load(0, &[0, 0, 0, 0])).retire, [ExecutorId(3), ExecutorId(2)]);
         let decision = look(30, &load(0, &[0, 0, 0, 0]));

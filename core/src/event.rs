@@ -1,4 +1,4 @@
-//! The vocabulary of the primary's scheduling machine: what comes in, and what goes out.
+//! The vocabulary of the primary's scheduling machine: its inputs and its outputs.
 //!
 //! ```text
 //! step(now, Event) -> Output { persist, send, reply, facts }        next_deadline() -> Option<Instant>
@@ -10,11 +10,11 @@ use crate::job::{JobSpec, MapLocation};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What an executor says of itself when it registers.
+/// An executor's description of itself when it registers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecutorSpec {
     pub id: ExecutorId,
-    /// The name that people gave it, or its address.
+    /// Name given by an operator, or the executor's address.
     pub name: String,
     pub host: String,
     pub rack: String,
@@ -36,16 +36,16 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     ExecutorJoined(ExecutorSpec),
-    /// Anything heard from an executor counts as a heartbeat; this one says nothing else.
+    /// Heartbeat without other content. Every event from an executor counts as a heartbeat.
     Heartbeat {
         executor: ExecutorId,
     },
-    /// Its stream ended or it said farewell.
+    /// The executor's stream ended, or it said farewell.
     ExecutorGone {
         executor: ExecutorId,
         reason: String,
     },
-    /// No further tasks are to be sent to it. `Command::Farewell` follows when it runs and holds nothing that is needed.
+    /// The executor must get no further tasks. `Command::Farewell` follows when it runs and holds nothing that is needed.
     ExecutorDraining {
         executor: ExecutorId,
     },
@@ -54,7 +54,7 @@ pub enum Event {
         job: JobId,
         reason: String,
     },
-    /// The result of an ended job was read, or nobody will read it: its outputs may go.
+    /// The result of an ended job was read or is not wanted: its outputs may go.
     JobReleased {
         job: JobId,
     },
@@ -63,21 +63,21 @@ pub enum Event {
         attempt: AttemptId,
         outcome: Outcome,
     },
-    /// What became of `Command::AdoptOutputs`, in part or in all.
+    /// Outcome of `Command::AdoptOutputs`, in part or in full.
     OutputsMoved {
-        /// The one that was to adopt them.
+        /// The executor that was asked to adopt the outputs.
         executor: ExecutorId,
         moved: Vec<AttemptId>,
-        /// With the reason, for people.
+        /// Outputs that were not adopted, each with the reason for people.
         failed: Vec<(AttemptId, String)>,
     },
-    /// The deadline that `next_deadline` named has come.
+    /// The time returned by `next_deadline` has come.
     Tick,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The map output is complete and readable at its executor.
+    /// The map output is complete and readable on its executor.
     Finished {
         rows: u64,
         /// Bytes in each bucket, as the exchange stores them; empty when the output has one bucket and is empty.
@@ -86,7 +86,7 @@ pub enum Outcome {
     Failed(TaskFailure),
 }
 
-/// What one step asks the shell to do: persist, send and reply, then derive telemetry from the facts.
+/// Work that one step asks the shell to do: persist, send and reply, then derive telemetry from the facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
     pub persist: Vec<Persist>,
@@ -95,31 +95,30 @@ pub struct Output {
     pub facts: Vec<Fact>,
 }
 
-/// What the next leader is to find in the metadata store. Changes are written in their order, and nothing waits for them: a stage that was
-/// not saved in time runs again.
+/// Changes to the metadata store for the next leader. They are written in order, and nothing waits for them: a stage that was not saved in time runs again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Persist {
-    /// A stage of the statement's job has finished, or outputs of it lie elsewhere than before. What is written is
-    /// [`Scheduler::kept`](crate::scheduler::Scheduler::kept) at that time, in the place of what was written of the stage before; nothing
-    /// is when it has not finished any more.
+    /// A stage of the statement's job has finished, or some of its outputs have moved. The shell writes the value of
+    /// [`Scheduler::kept`](crate::scheduler::Scheduler::kept) at the time of the write, and replaces the earlier value; it writes nothing when the stage is not
+    /// finished any more.
     Stage { statement: Arc<str>, stage: StageId },
-    /// The statement's job has ended: nothing of it needs to be found any more.
+    /// The statement's job has ended: remove everything that was saved for it.
     Forget { statement: Arc<str>, job: JobId },
 }
 
 /// An order to an executor. Orders to one executor arrive in the order in which they were given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Start these attempts of one stage, together: they share one instance of the stage's plan (so one broadcast build side).
+    /// Start these attempts of one stage together: they share one instance of the stage's plan (so one broadcast build side).
     Launch(Launch),
     /// Stop these attempts and remove what they wrote. They report `Cancelled`.
     Cancel { attempts: Vec<AttemptId> },
     /// Remove the map outputs of these stages; no task will read them again.
     DropOutputs { stages: Vec<StageId> },
-    /// Fetch these map outputs from `from`, which leaves, and hold them as if they had been written here. `Event::OutputsMoved`
-    /// says what became of each, except of those that are dropped or cancelled before.
+    /// Fetch these map outputs from `from`, an executor that is leaving, and hold them as if they had been written here. `Event::OutputsMoved` reports each of
+    /// them, except those that are dropped or cancelled before.
     AdoptOutputs { outputs: Vec<AttemptId>, from: ExecutorId },
-    /// The executor runs and holds nothing that anybody needs: it may leave.
+    /// The executor runs and holds nothing that is needed: it may leave.
     Farewell,
 }
 
@@ -127,15 +126,16 @@ pub enum Command {
 pub struct Launch {
     pub stage: StageId,
     pub plan: PlanHash,
-    /// (partition, attempt), sorted by partition.
+    /// Pairs of partition and attempt number, sorted by partition.
     pub attempts: Vec<(u32, u32)>,
-    /// Where the stage's inputs lie, in the order of `StageSpec::inputs`, each sorted by partition.
+    /// Locations of the stage's inputs, in the order of `StageSpec::inputs`, each sorted by partition.
     pub inputs: Arc<[Arc<[MapLocation]>]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The outputs of the result stage, sorted by partition, are kept until `Event::JobReleased`. Attempts that a `row_limit` spared are absent.
+    /// The job has finished. The outputs of its result stage, sorted by partition, are kept until `Event::JobReleased`. Attempts that a `row_limit` spared are
+    /// absent.
     JobFinished {
         job: JobId,
         outputs: Vec<MapLocation>,
@@ -172,7 +172,7 @@ pub enum JobError {
     TooManyRetries { attempt: AttemptId, retries: u32, failure: TaskFailure },
 }
 
-/// What happened, for the log, the metrics, the history and the web UI. Nothing decides on facts.
+/// Observations for the log, the metrics, the history and the web UI. No decision depends on facts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     ExecutorJoined {
@@ -182,7 +182,7 @@ pub enum Fact {
         executor: ExecutorId,
         reason: String,
     },
-    /// So many tasks failed on it that it gets none for a time, while there are others.
+    /// Too many tasks failed on the executor: it gets none for a time, while there are others.
     ExecutorExcluded {
         executor: ExecutorId,
         failures: u32,
@@ -214,7 +214,7 @@ pub enum Fact {
         attempt: AttemptId,
         executor: ExecutorId,
     },
-    /// The task takes much longer than others of its stage, and this second attempt of it starts.
+    /// A second attempt of a straggler starts.
     TaskSpeculated {
         attempt: AttemptId,
         executor: ExecutorId,
@@ -230,26 +230,26 @@ pub enum Fact {
         executor: ExecutorId,
         failure: TaskFailure,
     },
-    /// The job goes on with an output that it left under an earlier leader.
+    /// The job reuses an output that it left under an earlier leader.
     OutputTakenOver {
         output: AttemptId,
         executor: ExecutorId,
         rows: u64,
     },
-    /// All that is left of a stage that had finished under an earlier leader.
+    /// Outputs that remain of a stage that had finished under an earlier leader.
     StageTakenOver {
         stage: StageId,
         outputs: u32,
         rows: u64,
         bytes: u64,
     },
-    /// Readers find the output at `to` from here on.
+    /// The output has moved: readers find it at `to` from here on.
     OutputMoved {
         output: AttemptId,
         from: ExecutorId,
         to: ExecutorId,
     },
-    /// `to` could not adopt the output; another executor will be asked, or this one again.
+    /// The executor `to` could not adopt the output; another executor, or this one again, will be asked.
     OutputNotMoved {
         output: AttemptId,
         from: ExecutorId,

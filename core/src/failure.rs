@@ -1,9 +1,9 @@
-//! Why an attempt of a task failed, and the one place that says what follows from each kind.
+//! Reasons why an attempt of a task fails, and the one place that maps each kind to a recovery.
 
 use crate::ids::{AttemptId, ExecutorId};
 use thiserror::Error;
 
-/// Why one attempt failed. The kind decides what the primary does; the message is for people.
+/// Reason why one attempt failed. The kind decides what the primary does; the message is for people.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TaskFailure {
     /// A map output could not be read from the executor that holds it: it is gone, unreachable, or fails its checksum.
@@ -13,43 +13,43 @@ pub enum TaskFailure {
     ExecutorLost { executor: ExecutorId },
     #[error("out of memory: {message}")]
     OutOfMemory { message: String },
-    /// Reading an input or a local file failed in a way that another try may mend.
+    /// An input or a local file could not be read; a retry may succeed.
     #[error("input or output failed: {message}")]
     Io { message: String },
     #[error("no space left on the executor's disk: {message}")]
     DiskFull { message: String },
-    /// The statement or its data is at fault: no executor will do better.
+    /// The statement or its data is at fault: a retry fails on every executor.
     #[error("{message}")]
     UserError { message: String },
-    /// A file of an input is not there. `path` is as its store names it.
+    /// An input file is missing. `path` is the name that its store uses.
     #[error("{message}")]
     FileMissing { path: String, message: String },
     #[error("cancelled")]
     Cancelled,
-    /// A panic, or a plan that makes no sense: a defect of the engine, which every executor has.
+    /// A panic or an invalid plan: a defect of the engine, which a retry does not cure.
     #[error("internal error: {message}")]
     Defect { message: String },
-    /// Something unforeseen, which another executor may not meet.
+    /// An unforeseen failure that another executor may not have.
     #[error("internal error: {message}")]
     Internal { message: String },
 }
 
-/// What the primary does about a failed attempt.
+/// The primary's reaction to a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// Run the task again; any executor will do, this one included.
+    /// Run the task again on any executor, this one included.
     RetryAnywhere,
     /// Run the task again on another executor while there is one.
     RetryElsewhere,
-    /// Run the task again with fewer tasks of its stage beside it on its executor. If it had the executor to itself, the job fails.
+    /// Run the task again with fewer tasks of its stage beside it on its executor. The job fails if the task already had the executor to itself.
     RetryWithLessConcurrency,
     /// Compute the named map output again, then run the task again; the task itself is not at fault.
     RecomputeInput { output: AttemptId, executor: ExecutorId },
-    /// Run the task again; the loss is not counted against the task.
+    /// Run the task again without counting the loss against the task.
     RetryUncounted,
-    /// The job fails with this error.
+    /// Fail the job with this error.
     FailJob,
-    /// Nothing: the attempt was not wanted any more.
+    /// Do nothing: the attempt was not wanted any more.
     Ignore,
 }
 
@@ -71,7 +71,7 @@ impl TaskFailure {
         }
     }
 
-    /// One word for logs, metrics and the history.
+    /// One word for the kind, used by logs, metrics and the history.
     pub fn kind(&self) -> &'static str {
         match self {
             TaskFailure::FetchFailed { .. } => "fetch_failed",

@@ -4,11 +4,11 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// A statement, or a submission. Unique for the life of a cluster: the primary's metadata store keeps the counter.
+/// A statement or a submission. Unique for the life of a cluster: the primary's metadata store keeps the counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub u64);
 
-/// One registration of an executor process. A restarted process gets a new id, so whatever an old one still says is fenced.
+/// One registration of an executor process. A restarted process gets a new id, so messages of the old process are fenced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExecutorId(pub u64);
 
@@ -37,16 +37,16 @@ pub struct AttemptId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlanHash(pub u128);
 
-/// A file or a folder of `wfs://`. Never given twice, so it is a file's version too: what is written again is another file.
+/// A file or a folder of `wfs://`. An id is never reused, so it also serves as the file's version: a file that is written again gets a new id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub u64);
 
-/// An immutable piece of a file. Never given twice.
+/// An immutable piece of a file. An id is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId(pub u64);
 
 impl JobId {
-    /// The names of all attempts that it can have.
+    /// Returns the range of all possible attempts of this stage.
     pub fn attempts(self) -> RangeInclusive<AttemptId> {
         let [first, last] = [0, u32::MAX].map(|end| self.stage(end).task(end).attempt(end));
         first..=last
@@ -58,7 +58,7 @@ impl JobId {
 }
 
 impl StageId {
-    /// The names of all attempts that it can have.
+    /// Returns the range of all possible attempts of this task.
     pub fn attempts(self) -> RangeInclusive<AttemptId> {
         let [first, last] = [0, u32::MAX].map(|end| self.task(end).attempt(end));
         first..=last
@@ -91,7 +91,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// Accepts what `Display` writes, and the bare number.
+/// Accepts the format of `Display`, and the bare number.
 impl FromStr for JobId {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, Self::Err> {

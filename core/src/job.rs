@@ -1,4 +1,4 @@
-//! What a job asks for: a graph of stages, as the planner hands it to the scheduler.
+//! Descriptions of jobs: graphs of stages, as the planner hands them to the scheduler.
 
 use crate::ids::{ExecutorId, JobId, PlanHash};
 use std::sync::Arc;
@@ -10,82 +10,80 @@ pub struct JobSpec {
     pub id: JobId,
     pub stages: Vec<StageSpec>,
     pub terms: Terms,
-    /// It is one task that does little: it may run beside those that fill an executor.
+    /// Whether the job is one task that does little: it may run beside those that fill an executor.
     pub light: bool,
-    /// The name under which its finished stages are saved for the next leader, if they are.
+    /// Name under which the job's finished stages are saved for the next leader; `None` when they are not saved.
     pub statement: Option<Arc<str>>,
-    /// Present when an earlier leader began it.
+    /// Progress under earlier leaders; `None` when this leader began the job.
     pub earlier: Option<Earlier>,
 }
 
-/// What a job has behind it when a leader goes on with it that did not begin it.
+/// Progress of a job that another leader began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Earlier {
-    /// How many leaders have gone on with it, this one included.
+    /// Leaders that have taken the job over, this one included.
     pub takeovers: Takeovers,
-    /// Stages that had finished. Their plans, and those of all that they read, must be those of this job.
-    pub stages: Vec<KeptStage>,
+    /// Stages that had finished. Their plans, and the plans of all stages that they read, must equal those of this job.
+    pub stages: Vec<FinishedStage>,
 }
 
-/// Attempt numbers of one leader.
+/// Attempt numbers reserved for each leader.
 pub const ATTEMPTS_PER_LEADER: u32 = 1 << 16;
 
-/// Counts the leaders that went on with a job that they did not begin. The metadata store keeps it beside the job's saved stages.
+/// Number of leaders that took over a job that they did not begin. The metadata store keeps it beside the job's saved stages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Takeovers(pub u32);
 
 impl Takeovers {
-    /// One more leader goes on with the job. This must be durable before the job is submitted: then no two leaders give attempts
-    /// the same numbers.
+    /// Counts one more takeover. The result must be durable before the job is submitted: then no two leaders give attempts the same numbers.
     pub fn next(self) -> Self {
         Takeovers(self.0.saturating_add(1))
     }
 
-    /// Attempts of each task count from here on: higher than any number that an earlier leader has given.
+    /// First attempt number of each task under this leader: higher than any number that an earlier leader has given.
     pub fn first_attempt(self) -> u32 {
         ATTEMPTS_PER_LEADER.saturating_mul(self.0)
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptStage {
+pub struct FinishedStage {
     pub stage: u32,
-    pub outputs: Vec<KeptOutput>,
+    pub outputs: Vec<FinishedOutput>,
 }
 
-/// A committed map output. Its executor is named by its present registration.
+/// A committed map output. Its location names the present registration of its executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeptOutput {
+pub struct FinishedOutput {
     pub location: MapLocation,
     pub rows: u64,
     pub bytes: u64,
 }
 
-/// On what terms a job runs beside the others.
+/// Conditions under which a job runs beside others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The fair pool that the job is admitted to.
+    /// Fair pool that admits the job.
     pub pool: String,
-    /// Who submitted it. Limits of users count by this name; without one, only those of the cluster hold.
+    /// User who submitted the job. The limits of users count by this name; without a name, only the cluster's limits apply.
     pub user: String,
-    /// Inside its pool, a job goes before all of lower priority.
+    /// Priority inside the pool: a job goes before all jobs of lower priority.
     pub priority: i32,
     /// Counted failures of one task before the job fails, at least 1.
     pub max_attempts: u32,
-    /// From its submission to its end, above which the job fails.
+    /// Maximum time from submission to end, above which the job fails.
     pub timeout: Option<Duration>,
-    /// What is kept of it once it has ended.
+    /// Records to keep after the job has ended.
     pub retention: Retention,
 }
 
-/// What is kept of a job once it has ended, and who is shown it.
+/// Records that are kept of a job after it has ended, and lists that show it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Retention {
-    /// A user's: lists show it, also under the next leader, until many other users' jobs have ended since.
+    /// Job of a user: lists show it, also under the next leader, until many other users' jobs have ended since.
     #[default]
     User,
-    /// The cluster's own: it never takes the place of a user's, lists show it when they are asked to, and nothing of it is written to the
-    /// metadata store.
+    /// Job of the cluster itself: it never displaces a user's job, lists show it only on request, and none of it is written to the metadata store.
     Internal,
 }
 
@@ -107,12 +105,12 @@ pub struct StageSpec {
     pub plan: PlanHash,
     /// Tasks of the stage, one for each partition, at least 1.
     pub tasks: u32,
-    /// Buckets in each map output: what a reader of `Read::Bucket` selects from. 1 for gathered, broadcast and result outputs.
+    /// Buckets in each map output, from which a `Read::Bucket` selects. 1 for gathered, broadcast and result outputs.
     pub buckets: u32,
     pub inputs: Vec<StageInput>,
-    /// Where tasks would rather run, by partition; empty, or one entry for each task.
+    /// Preferred places of tasks, by partition; empty, or one entry for each task.
     pub preferences: Vec<Preference>,
-    /// Any this many rows are enough: once finished tasks have produced them, the other tasks need not run.
+    /// Number of rows that suffices: once finished tasks have produced them, the other tasks need not run.
     pub row_limit: Option<u64>,
 }
 
@@ -132,18 +130,18 @@ pub enum Read {
     All,
 }
 
-/// Where a task would rather run.
+/// Preferred places of one task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preference {
     /// Hosts that hold the task's input, best first.
     pub hosts: Vec<String>,
-    /// Executors that hold the task's input, best first. They are not waited for.
+    /// Executors that hold the task's input, best first. Tasks do not wait for them.
     pub executors: Vec<ExecutorId>,
-    /// Key for rendezvous hashing over executors, so that the same split goes to the same executor's caches. Zero: no wish.
+    /// Key for rendezvous hashing over executors, so that a split goes to the same executor's caches each time. Zero: no wish.
     pub affinity: u64,
 }
 
-/// Where a committed map output lies.
+/// Location of a committed map output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapLocation {
     pub partition: u32,

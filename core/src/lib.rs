@@ -3,7 +3,7 @@
 //! Nothing here knows tokio, protobuf, DataFusion, files, sockets or a clock. Time and randomness come in as arguments and
 //! every map is ordered, so a run is a function of its inputs: scenario tests and the simulation drive the same machines as production.
 //!
-//! The modules, lowest first. Each imports from those before it and from none behind it:
+//! The modules, lowest first. Each imports only from those before it:
 //!
 //! | layer | modules |
 //! | --- | --- |

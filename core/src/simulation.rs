@@ -1,7 +1,6 @@
-//! What every simulation does with its worlds: it drives many of them to their end, looks for the situations that have to occur, and plants
-//! defects that the checkers have to notice.
+//! Common driver of all simulations: runs many worlds to their end, checks that required situations occur, and plants defects that the checkers must notice.
 //!
-//! A failing run names its seed and its steps: `SEED=… STEPS=… cargo test … -- NAME` is that run again.
+//! A failing run names its seed and its steps: `SEED=… STEPS=… cargo test … -- NAME` repeats that run.
 
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
@@ -11,22 +10,22 @@ use std::fmt::Debug;
 /// A world that is a function of its seed.
 pub(crate) trait Simulation: Sized {
     type Defect: Copy + Debug;
-    /// How long runs are that look for situations and defects; others are of any length up to a quarter more.
+    /// Steps of runs that look for situations and defects; other runs have any number up to a quarter more.
     const STEPS: u32;
-    /// Runs of [`holds`]: `make sim SEEDS=…`.
+    /// Number of runs of [`holds`]: `make sim SEEDS=…`.
     const RUNS: u32 = 2000;
 
-    /// A run from its beginning to its end.
+    /// Runs a world from its beginning to its end.
     ///
     /// # Errors
-    /// What the checkers have seen.
+    /// The violation that the checkers have seen.
     fn run(seed: u64, steps: u32, defect: Option<Self::Defect>) -> Result<Self, String>;
 
     /// How often each situation occurred.
     fn seen(&self) -> &BTreeMap<&'static str, u64>;
 }
 
-/// The checkers have nothing to say of any run.
+/// Asserts that the checkers find no violation in any run.
 pub(crate) fn holds<S: Simulation>() {
     if let Some(seed) = number("SEED") {
         expect::<S>(seed, number("STEPS").map_or(S::STEPS, |steps| steps as u32));
@@ -45,7 +44,7 @@ pub(crate) fn holds<S: Simulation>() {
     }
 }
 
-/// A seed always gives the same run, as far as `digest` tells.
+/// Asserts that a seed always gives the same run, as far as `digest` tells.
 pub(crate) fn repeats<S: Simulation, D: PartialEq + Debug>(digest: impl Fn(S) -> D) {
     for seed in 0..10 {
         let run = || digest(expect::<S>(seed, S::STEPS));
@@ -53,7 +52,7 @@ pub(crate) fn repeats<S: Simulation, D: PartialEq + Debug>(digest: impl Fn(S) ->
     }
 }
 
-/// Each of these situations occurs, and not just once: a simulation proves nothing about what does not.
+/// Asserts that each of these situations occurs more than once: a simulation proves nothing about situations that do not occur.
 pub(crate) fn situations_occur<S: Simulation>(situations: &[&str]) {
     let mut seen = BTreeMap::<&'static str, u64>::new();
     for seed in 0..200 {
@@ -66,10 +65,10 @@ pub(crate) fn situations_occur<S: Simulation>(situations: &[&str]) {
     }
 }
 
-/// The checkers notice each of these defects, and say so with these words.
+/// Asserts that the checkers notice each of these defects, with these words.
 pub(crate) fn defects_are_noticed<S: Simulation>(defects: &[(S::Defect, &str)]) {
     for &(defect, complaint) in defects {
-        // A defect has several consequences; which one a seed meets first is chance, and some need many coincidences.
+        // A defect has several consequences; chance decides which one a seed meets first, and some need many coincidences.
         let mut others = Vec::new();
         let found = (0..2_000).filter_map(|seed| S::run(seed, S::STEPS, Some(defect)).err()).any(|found| {
             let is_it = found.contains(complaint);

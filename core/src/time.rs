@@ -1,4 +1,4 @@
-//! Time as the machines see it: handed in by the shell, never read from a clock.
+//! Time as the machines see it: passed in by the shell, never read from a clock.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -18,7 +18,7 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Instant;
     fn add(self, by: Duration) -> Instant {
-        // Later than any clock shows, rather than early.
+        // On overflow, later than any clock shows, rather than early.
         Instant(self.0.saturating_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
     }
 }

@@ -1,4 +1,4 @@
-//! What an executor does with the work that its leader gives it. One machine lives as long as one registration.
+//! An executor's handling of the work from its leader. One machine lives as long as one registration.
 //!
 //! ```text
 //!   attempt   launch ──> running ──ended──> reported, exactly once
@@ -17,13 +17,13 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default)]
 pub struct Worker {
     running: BTreeMap<AttemptId, Running>,
-    /// Those that were reported and have not stopped.
+    /// Attempts that were reported and have not stopped.
     lingering: BTreeSet<AttemptId>,
     /// Stages that may have left outputs here.
     stages: BTreeSet<StageId>,
     adopting: BTreeSet<AttemptId>,
     next_group: Group,
-    /// A defect to plant: what arrives after it was told to be fetched no more stays.
+    /// A planted defect: outputs that arrive after their fetch was called off stay.
     #[cfg(test)]
     pub(crate) keeps_unwanted: bool,
 }
@@ -35,21 +35,20 @@ pub struct Group(u64);
 #[derive(Debug)]
 struct Running {
     group: Group,
-    /// It was told to stop.
+    /// Whether it was told to stop.
     aborted: bool,
-    /// Why, when it was this executor that wanted it stopped.
+    /// Reason, when this executor itself stopped it.
     shed: Option<TaskFailure>,
 }
 
-/// What is to be done, in this order.
+/// Actions to carry out, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Stop this attempt. It is `ended` when it has stopped, or when it was faster. When it is the `last`, no attempt that was launched
-    /// with it is wanted any more.
+    /// Stop this attempt. It is `ended` when it has stopped, or when it ended before. `last`: no attempt that was launched with it is wanted any more.
     Abort { attempt: AttemptId, last: bool },
-    /// Stop fetching this output. It is `adopted` all the same if it was faster.
+    /// Stop fetching this output. It is still `adopted` if the fetch ended before.
     StopFetching(AttemptId),
-    /// Remove what this attempt wrote, if there is anything.
+    /// Remove what this attempt wrote, if anything.
     Remove(AttemptId),
     /// Remove all outputs of these stages.
     RemoveStages(Vec<StageId>),
@@ -58,7 +57,7 @@ pub enum Action {
 }
 
 impl Worker {
-    /// With outputs of these stages, kept from an earlier registration.
+    /// Creates the machine with outputs of these stages, kept from an earlier registration.
     pub fn new(kept: BTreeSet<StageId>) -> Self {
         Worker { stages: kept, ..Worker::default() }
     }
@@ -76,15 +75,15 @@ impl Worker {
         self.running.extend(attempts.map(|attempt| (attempt, Running { group, aborted: false, shed: None })));
     }
 
-    /// Each of these attempts is reported when it has stopped, at once if it is not running: then a report may be on its way already,
-    /// and the primary refuses the second one.
+    /// Cancels attempts. Each is reported when it has stopped, or at once if it is not running: a report may already be on its way, and the primary refuses the
+    /// second one.
     pub fn cancel(&mut self, attempts: impl IntoIterator<Item = AttemptId>) -> Vec<Action> {
         let mut actions = Vec::new();
         for attempt in attempts {
             if self.adopting.remove(&attempt) {
                 actions.extend([Action::StopFetching(attempt), Action::Remove(attempt)]);
             } else if let Some(running) = self.running.get_mut(&attempt) {
-                // Nobody asks any longer why this executor had stopped it, and its slot is wanted: it may linger now.
+                // The reason of this executor is not needed any more, and the slot is wanted: the attempt may linger.
                 running.shed = None;
                 self.abort(attempt, &mut actions);
             } else {
@@ -102,8 +101,8 @@ impl Worker {
         actions.push(Action::Abort { attempt, last });
     }
 
-    /// This attempt was told to stop a while ago, and computes on where nobody can call it back. If it was the primary that wanted it stopped,
-    /// it is reported before it ends: nobody waits for it any longer.
+    /// Handles an attempt that was told to stop a while ago and still computes where nobody can stop it. If the primary wanted it stopped, it is reported
+    /// before it ends, because nobody waits for it any longer.
     pub fn linger(&mut self, attempt: AttemptId) -> Vec<Action> {
         let is_cancelled = |running: &Running| running.aborted && running.shed.is_none();
         if !self.running.get(&attempt).is_some_and(is_cancelled) {
@@ -118,18 +117,18 @@ impl Worker {
         self.lingering.len()
     }
 
-    /// An attempt has ended that was reported before, if this one was: what it may have written is not wanted.
+    /// Notes the end of an attempt that was reported before; its writes are not wanted. `None` when it was not reported before.
     pub fn lingered(&mut self, attempt: AttemptId) -> Option<Action> {
         self.lingering.remove(&attempt).then_some(Action::Remove(attempt))
     }
 
-    /// Attempts that this executor has not stopped itself, and the launch that each was part of.
+    /// Attempts that this executor has not stopped itself, each with its launch.
     pub fn going(&self) -> impl Iterator<Item = (AttemptId, Group)> {
         let going = self.running.iter().filter(|(_, running)| running.shed.is_none());
         going.map(|(&attempt, running)| (attempt, running.group))
     }
 
-    /// Stops the attempts of one launch to free memory: each fails with what `why` says of it, once it has stopped.
+    /// Stops the attempts of one launch to free memory: each fails with the failure from `why`, once it has stopped.
     pub fn shed(&mut self, group: Group, why: impl Fn(AttemptId) -> TaskFailure) -> Vec<Action> {
         let together: Vec<AttemptId> =
             self.going().filter(|(_, other)| *other == group).map(|(attempt, _)| attempt).collect();
@@ -141,7 +140,7 @@ impl Worker {
         actions
     }
 
-    /// What to report of an attempt that has ended.
+    /// Returns the report for an attempt that has ended.
     pub fn ended(&mut self, attempt: AttemptId, outcome: Outcome) -> (Outcome, Vec<Action>) {
         let shed = self.running.remove(&attempt).and_then(|running| running.shed);
         let outcome = match (outcome, shed) {
@@ -149,17 +148,17 @@ impl Worker {
             (outcome, _) => outcome,
         };
         let dropped = !self.stages.contains(&attempt.stage());
-        // Its stage's outputs were dropped while it went on: nobody will ask for this one.
+        // The stage's outputs were dropped while the attempt ran: nobody will ask for this one.
         (outcome, if dropped { vec![Action::Remove(attempt)] } else { vec![] })
     }
 
-    /// Fetch these outputs of an executor that leaves.
+    /// Notes outputs to fetch from an executor that is leaving.
     pub fn adopt(&mut self, outputs: &[AttemptId]) {
         self.stages.extend(outputs.iter().map(|output| output.stage()));
         self.adopting.extend(outputs);
     }
 
-    /// An output has arrived here, or will not arrive. Whether that is to be reported; else it was not wanted any more.
+    /// Notes that an output has arrived, or will not arrive. Returns whether to report it; otherwise it was not wanted any more.
     pub fn adopted(&mut self, output: AttemptId) -> (bool, Vec<Action>) {
         let wanted = self.adopting.remove(&output);
         let keep = wanted;

@@ -28,7 +28,8 @@ use windlass_core::event::{Command, Event, ExecutorSpec, Fact, Outcome, Output, 
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
 use windlass_core::job::{
-    Earlier, JobSpec, KeptOutput, KeptStage, MapLocation, Preference, Read, StageInput, StageSpec, Takeovers, Terms,
+    Earlier, FinishedOutput, FinishedStage, JobSpec, MapLocation, Preference, Read, StageInput, StageSpec, Takeovers,
+    Terms,
 };
 use windlass_core::scheduler::{ExecutorState, PoolConfig, PoolOrder, Scheduler, SchedulerConfig, SpeculationConfig};
 use windlass_core::time::Instant;
@@ -389,16 +390,16 @@ fn stage_spec(words: &[&str]) -> StageSpec {
     }
 }
 
-fn kept_stage(stage: u32, words: &[&str]) -> Option<KeptStage> {
+fn kept_stage(stage: u32, words: &[&str]) -> Option<FinishedStage> {
     let output = |text: &str| {
         let [location, rows, bytes] = text.split(':').collect::<Vec<_>>()[..] else { panic!("{text}") };
         let (name, holder) = location.split_once('@').unwrap();
         let (partition, attempt) = name.split_once('#').unwrap();
         let [partition, attempt] = [partition, attempt].map(|number| number.parse().unwrap());
         let location = MapLocation { partition, attempt, executor: executor(holder) };
-        KeptOutput { location, rows: rows.parse().unwrap(), bytes: bytes.parse().unwrap() }
+        FinishedOutput { location, rows: rows.parse().unwrap(), bytes: bytes.parse().unwrap() }
     };
-    Some(KeptStage { stage, outputs: list(option(words, "kept")?, output) })
+    Some(FinishedStage { stage, outputs: list(option(words, "kept")?, output) })
 }
 
 fn failure(kind: &str) -> TaskFailure {

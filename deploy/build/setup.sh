@@ -30,8 +30,10 @@ if [ "$what" = tests ]; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     need etcd etcd-server
     need etcdctl etcd-client
-    # An oracle.
+    # An oracle, and a server whose tables are read and written.
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+    # Certificates for its connections.
+    need openssl openssl
     # For the networks of the chaos suite.
     need ip iproute2
 fi

@@ -1,6 +1,6 @@
-//! Arrow files, written by executors. DataFusion's sink for them neither encodes nor tells what it writes, so the format here wraps it
-//! in one that keeps the description of what is written. The schema of a file in a store is read from its footer: DataFusion looks for it
-//! in the eighth byte, and arrow-rs writes it in the 64th.
+//! Arrow files, written by executors. DataFusion's sink for them can neither be encoded nor describe what it writes, so the format here wraps it in one that
+//! keeps the description. The schema of a file in a store is read from its footer: DataFusion looks for it at the eighth byte, and arrow-rs writes it at the
+//! 64th.
 
 use crate::file_formats::{planned_sink, unused_session};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -27,12 +27,12 @@ use std::fmt;
 use std::slice;
 use std::sync::Arc;
 
-/// How a file begins, and ends after the length of its footer.
+/// The bytes at the start of a file; its end has them after the length of the footer.
 const ARROW_MAGIC: &[u8] = b"ARROW1";
 /// Bytes of that end.
 const TRAILER: u64 = 10;
 
-/// What STORED AS ARROW means.
+/// The format of STORED AS ARROW.
 #[derive(Debug, Default)]
 pub(crate) struct ArrowFilesFactory;
 
@@ -52,7 +52,7 @@ impl FileFormatFactory for ArrowFilesFactory {
     }
 }
 
-/// DataFusion's format but for the sink.
+/// DataFusion's format with another sink.
 #[derive(Debug)]
 struct ArrowFiles;
 
@@ -80,7 +80,7 @@ impl FileFormat for ArrowFiles {
         for object in objects {
             schemas.push(match footer_schema(store.as_ref(), object).await? {
                 Some(schema) => schema,
-                // A stream, which has no footer.
+                // It is a stream, which has no footer.
                 None => Arc::unwrap_or_clone(ArrowFormat.infer_schema(state, store, slice::from_ref(object)).await?),
             });
         }
@@ -121,7 +121,7 @@ impl FileFormat for ArrowFiles {
     }
 }
 
-/// DataFusion's sink, and what it writes.
+/// DataFusion's sink, and the description of what it writes.
 #[derive(Debug)]
 pub(crate) struct ArrowSink {
     pub config: FileSinkConfig,
@@ -129,7 +129,7 @@ pub(crate) struct ArrowSink {
 }
 
 impl ArrowSink {
-    /// The sink that writes as `config` says.
+    /// A sink that writes as `config` says.
     pub(crate) async fn new(config: FileSinkConfig) -> Result<Self> {
         let input = Arc::new(EmptyExec::new(Arc::clone(config.output_schema())));
         let written = datafusion_sink(input, unused_session(), config.clone()).await?;
@@ -137,7 +137,7 @@ impl ArrowSink {
     }
 }
 
-/// The schema in the footer of `object`. None: it is no file of Arrow's, but perhaps a stream.
+/// The schema in the footer of `object`. `None`: it is no Arrow file, but perhaps a stream.
 async fn footer_schema(store: &dyn ObjectStore, object: &ObjectMeta) -> Result<Option<Schema>> {
     let (path, size) = (&object.location, object.size);
     let magic = ARROW_MAGIC.len() as u64;

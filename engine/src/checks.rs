@@ -1,4 +1,4 @@
-//! What a table promises of its columns: `varchar(3)`, `not null`. What a format of files has room for: finite numbers.
+//! Checks of what a table promises of its columns (`varchar(3)`, `not null`) and of what a file format can hold (finite numbers).
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
@@ -19,12 +19,12 @@ pub(crate) fn functions() -> [Arc<ScalarUDF>; 3] {
     [Arc::clone(&AT_MOST), Arc::clone(&NOT_NULL), Arc::clone(&FINITE)]
 }
 
-/// `value`, or an error that names `column` where it is or holds NaN or infinity.
+/// `value`, or an error that names `column` where it is or contains NaN or infinity.
 pub fn finite(value: Expr, column: &str) -> Expr {
     FINITE.call(vec![value, lit(column)])
 }
 
-/// Whether the type is or holds floating point numbers, or decimals: those of an expression become floating point numbers where they meet some.
+/// Whether the type is or contains floating point numbers or decimals: an expression of decimals may become floating point where the two meet.
 pub fn may_hold_nan(of: &DataType) -> bool {
     match of {
         DataType::Struct(fields) => fields.iter().any(|field| may_hold_nan(field.data_type())),
@@ -80,7 +80,7 @@ impl ScalarUDFImpl for Finite {
     }
 }
 
-/// Whether no number is NaN or infinite, wherever in the array it is. What lies below a NULL may be counted.
+/// Whether no number at any depth of the array is NaN or infinite. Numbers below a NULL may be checked too.
 fn all_finite(array: &ArrayRef) -> Result<bool> {
     Ok(match array.data_type() {
         DataType::Struct(_) => {
@@ -106,8 +106,7 @@ fn all_finite(array: &ArrayRef) -> Result<bool> {
     })
 }
 
-/// `text`, or an error that names `column` where it has more than `length` characters. Blanks past them are cut off, as the SQL
-/// standard wants it.
+/// `text`, or an error that names `column` where it has more than `length` characters. Blanks beyond them are removed, as the SQL standard requires.
 pub fn at_most(text: Expr, length: u32, column: &str) -> Expr {
     AT_MOST.call(vec![text, lit(i64::from(length)), lit(column)])
 }

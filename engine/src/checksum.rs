@@ -1,4 +1,4 @@
-//! CRC32C (Castagnoli, RFC 3720), of all that travels or lies on a disk.
+//! CRC32C (Castagnoli, RFC 3720) of everything that travels or lies on a disk.
 
 use crc_fast::CrcAlgorithm::Crc32Iscsi;
 
@@ -6,7 +6,7 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
-/// Of what `sum` is of, and `bytes` behind it.
+/// Extends `sum` by `bytes`.
 pub fn crc32c_append(sum: u32, bytes: &[u8]) -> u32 {
     crc_fast::checksum_combine(Crc32Iscsi, sum.into(), crc32c(bytes).into(), bytes.len() as u64) as u32
 }
@@ -17,7 +17,7 @@ mod tests {
 
     #[test]
     fn it_is_the_sum_that_everybody_computes() {
-        // The check value of the catalogue of CRC algorithms.
+        // The check value in the catalogue of CRC algorithms.
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         let bytes: Vec<u8> = (0..100_000u32).map(|n| (n * 31 / 7) as u8).collect();
         for at in [0, 1, 63, 64, 65_536, 99_999, 100_000] {

@@ -1,4 +1,4 @@
-//! How stage plans travel: DataFusion's protobuf encoding, and the operators that it lacks.
+//! Encoding of stage plans: DataFusion's protobuf encoding, extended by the operators that it lacks.
 
 use crate::connector::{LostOfLeaf, ScanExec, ScanNode, SinkExec, SinkNode};
 use crate::lost::{Lost, LostExec};
@@ -27,7 +27,7 @@ use datafusion_proto::protobuf::{self, PhysicalExprNode};
 use prost::Message;
 use std::sync::Arc;
 
-/// Windlass's operators, and DataFusion's without an encoding of their own.
+/// Encodes Windlass's operators, and those of DataFusion that have no encoding.
 #[derive(Debug, Default)]
 pub struct WindlassCodec;
 
@@ -55,13 +55,13 @@ enum Operator {
     PartitionedTopK(PartitionedTopK),
     #[prost(message, tag = "8")]
     Leaf(LeafNode),
-    /// Of a generated series.
+    /// Sort orders of a generated series.
     #[prost(message, tag = "9")]
     Orderings(Orderings),
     /// Grouping sets without a column.
     #[prost(uint32, tag = "11")]
     EmptySets(u32),
-    /// The number of a plan beside this one: see [`crate::folded`].
+    /// The number of a plan beside this one; see [`crate::folded`].
     #[prost(uint64, tag = "13")]
     Folded(u64),
     #[prost(message, tag = "14")]
@@ -74,7 +74,7 @@ enum Operator {
     Forget(Forget),
 }
 
-/// What the encoding of a leaf loses.
+/// The parts of a leaf that its encoding loses.
 #[derive(Clone, PartialEq, Message)]
 struct LeafNode {
     #[prost(string, tag = "1")]
@@ -83,11 +83,11 @@ struct LeafNode {
     bytes: Vec<u8>,
 }
 
-/// Has nothing but its input.
+/// Nothing but its input.
 #[derive(Clone, PartialEq, Message)]
 struct Repeat {}
 
-/// Has nothing but its input.
+/// Nothing but its input.
 #[derive(Clone, PartialEq, Message)]
 struct Forget {}
 
@@ -108,7 +108,7 @@ struct ExchangeRead {
     parts: Vec<u32>,
     #[prost(bytes = "vec", tag = "4")]
     schema: Vec<u8>,
-    /// Expressions of a hash partitioning, none for an unknown one.
+    /// Expressions of a hash partitioning; empty for an unknown partitioning.
     #[prost(message, repeated, tag = "5")]
     hash: Vec<PhysicalExprNode>,
     #[prost(message, repeated, tag = "6")]
@@ -122,12 +122,12 @@ struct ExchangeRead {
     merge: Option<Ordering>,
     #[prost(message, repeated, tag = "10")]
     keys: Vec<Key>,
-    /// How many ranges there are; 0 when ranges are not what is read.
+    /// Number of ranges; 0 when no ranges are read.
     #[prost(uint32, tag = "11")]
     ranges: u32,
 }
 
-/// Columns whose values together are unique.
+/// Columns whose combined values are unique.
 #[derive(Clone, PartialEq, Message)]
 struct Key {
     #[prost(uint64, repeated, tag = "1")]
@@ -162,10 +162,10 @@ struct SortKey {
 struct Constant {
     #[prost(message, required, tag = "1")]
     expr: PhysicalExprNode,
-    /// The value is the same in every partition.
+    /// Whether the value is the same in every partition.
     #[prost(bool, tag = "2")]
     uniform: bool,
-    /// If it is known.
+    /// The value, if known.
     #[prost(message, optional, tag = "3")]
     value: Option<protobuf::ScalarValue>,
 }
@@ -199,7 +199,7 @@ struct RecursiveQuery {
 struct WorkTable {
     #[prost(string, tag = "1")]
     name: String,
-    /// Of the whole table, before the projection.
+    /// Schema of the whole table, before the projection.
     #[prost(bytes = "vec", tag = "2")]
     schema: Vec<u8>,
     #[prost(message, optional, tag = "3")]
@@ -232,17 +232,17 @@ struct PartitionedTopK {
     partition_prefix: u64,
     #[prost(uint64, tag = "3")]
     fetch: u64,
-    /// Of rank() rather than row_number().
+    /// Whether the function is rank() rather than row_number().
     #[prost(bool, tag = "4")]
     ties: bool,
 }
 
-/// The operator in whose place a plan stands that is beside this one.
+/// Encodes an operator that stands for the plan of this number beside this one.
 pub(crate) fn folded(number: u64) -> Vec<u8> {
     Node { operator: Some(Operator::Folded(number)) }.encode_to_vec()
 }
 
-/// The number of the plan beside this one that an operator stands for, if it does.
+/// Decodes the number of the plan that an operator stands for, if it stands for one.
 pub(crate) fn number_of_folded(operator: &[u8]) -> Result<Option<u64>> {
     Ok(match Node::of(operator)?.operator {
         Some(Operator::Folded(number)) => Some(number),
@@ -405,8 +405,8 @@ fn input(inputs: &[Arc<dyn ExecutionPlan>], index: usize) -> Result<Arc<dyn Exec
     inputs.get(index).cloned().ok_or_else(|| internal_datafusion_err!("an encoded operator lacks its input {index}"))
 }
 
-/// A work table shows its projection nowhere but in its debug form. One that cannot be read there is refused: a lost projection
-/// would be a wrong answer.
+/// A work table shows its projection only in its debug form. A work table whose projection cannot be read there is refused: a lost projection would give
+/// wrong answers.
 fn work_table(table: &WorkTableExec) -> Result<WorkTable> {
     let debug = format!("{table:?}");
     let projection = debug.split_once("projection: ").and_then(|(_, rest)| {
@@ -426,7 +426,7 @@ fn work_table(table: &WorkTableExec) -> Result<WorkTable> {
     }
 }
 
-/// A work table wants the schema that its projection selects from; only the selected fields matter.
+/// The schema before a work table's projection. Decoding needs it, but only the selected fields matter.
 fn schema_before(projected: &Schema, projection: &[usize]) -> SchemaRef {
     let width = projection.iter().max().map_or(0, |last| last + 1);
     let unread = || Arc::new(Field::new("", DataType::Null, true));
@@ -437,7 +437,7 @@ fn schema_before(projected: &Schema, projection: &[usize]) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, projected.metadata().clone()))
 }
 
-/// Encodes expressions for operators of this crate, and for the envelope around a stage's plan.
+/// Encodes expressions for operators of this crate and for the envelope of a stage's plan.
 pub(crate) struct Encoder<'a> {
     pub codec: &'a dyn PhysicalExtensionCodec,
     pub converter: &'a dyn PhysicalProtoConverterExtension,
@@ -472,7 +472,7 @@ impl Encoder<'_> {
             Partitioning::Hash(exprs, _) => self.exprs(exprs)?,
             _ => vec![],
         };
-        // What a scalar subquery gives is not known to the stages that it is not part of; that a column is equal to it, and so constant, is.
+        // The result of a scalar subquery is unknown to the stages that it is not part of. But that a column equals it, and so is constant, is known.
         let constants = equivalence
             .constants()
             .iter()

@@ -1,11 +1,11 @@
-//! Values that are much larger than the call that makes them, such as `range(0, 300000000)` and `repeat('x', 1000000000)`.
+//! Bounds on values that are much larger than the call that makes them, such as `range(0, 300000000)` and `repeat('x', 1000000000)`.
 //!
-//! A few letters of a statement make values of any size, in one allocation, which no operator's account knows of. So the functions that do that
-//! tell the size of what they would make from their arguments, and make no value that is larger
+//! A few letters of a statement can make a value of any size, in one allocation that no operator's account knows of. So such functions compute the size of
+//! their value from their arguments, and make no value larger
 //!
-//! - than [`LIMIT`] on a thread that plans, where DataFusion computes constants: the optimizer leaves the expression as it is, for a task;
-//! - than what [`bound_values`] leaves to a task;
-//! - for a text than [`LONGEST_TEXT`].
+//! - than [`LIMIT`] on a planning thread, where DataFusion computes constants: the optimizer leaves the expression unchanged, for a task;
+//! - than the share that [`bound_values`] gives to a task;
+//! - for a text, than [`LONGEST_TEXT`].
 
 use crate::interrupt;
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -28,24 +28,25 @@ use regex::Regex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of a constant that is computed where statements are planned.
+/// Maximum bytes of a constant that is computed during planning.
 const LIMIT: u64 = 1 << 20;
 
-/// Bytes of a text that a function makes of a length, as in PostgreSQL.
+/// Maximum bytes of a text made from a given length, as in PostgreSQL.
 const LONGEST_TEXT: u64 = (1 << 30) - 1;
 
-/// The part of the memory of all tasks that the values of one call may take: beside them there are its arguments, and what is made of them.
+/// Divisor of the memory of all tasks: the largest part that the values of one call may take. The call's arguments and the consumers of its result need
+/// memory too.
 const PART: u64 = 4;
 
-/// Bytes that the values of one call may take in a task of this process, which are of the values of all rows of a batch.
+/// Maximum bytes that the values of one call, for all rows of a batch, may take in a task of this process.
 static OF_TASKS: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Bounds values by the memory that tasks of this process share, in bytes. Of several executors in a process the smallest counts.
+/// Bounds values by the memory that tasks of this process share, in bytes. With several executors in a process the smallest memory counts.
 pub fn bound_values(memory: u64) {
     OF_TASKS.fetch_min(memory / PART, Ordering::Relaxed);
 }
 
-/// The function, bounded if it is one that can make much of little.
+/// The function, with a bound if a short call of it can make a large value.
 pub(crate) fn bounded(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
     match expands(&function) {
         Some(_) => Arc::new(ScalarUDF::new_from_impl(Bounded(function))),
@@ -53,18 +54,18 @@ pub(crate) fn bounded(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
     }
 }
 
-/// How the size of a function's value follows from its arguments.
+/// How the size of a function's value depends on its arguments.
 #[derive(Clone, Copy)]
 enum Expands {
-    /// Numbers or times from one to another.
+    /// Numbers or times from the first argument to the second.
     Series,
-    /// As many copies as the second argument says.
+    /// Copies of the first argument; the second is their number.
     Copies,
-    /// As many letters or elements as this argument says.
+    /// Letters or elements; this argument is their number.
     Length(usize),
-    /// A text in each place of another.
+    /// A text in place of each occurrence of another.
     Replaces,
-    /// A text in each match of a pattern.
+    /// A text in place of each match of a pattern.
     ReplacesMatches,
 }
 
@@ -81,7 +82,7 @@ fn expands(function: &ScalarUDF) -> Option<Expands> {
 }
 
 impl Expands {
-    /// Bytes of the values of all rows, about, and closer when they seem to be more than `limit`.
+    /// Approximate bytes of the values of all rows; more exact when they seem to exceed `limit`.
     fn bytes(self, args: &[ColumnarValue], rows: usize, limit: u64) -> u64 {
         let rows = rows_made(args, rows);
         let of = |index: usize, read: fn(&ColumnarValue) -> PerRow| args.get(index).map_or(PerRow::Same(0), read);
@@ -102,7 +103,7 @@ impl Expands {
             }
             Expands::Replaces | Expands::ReplacesMatches => {
                 let (sizes, new) = (of(0, sizes), of(2, sizes));
-                // Before each letter, and at the end.
+                // An empty pattern matches before each letter and at the end.
                 let most = sum(&|row| (positive(sizes.at(row)) + 1).saturating_mul(positive(new.at(row))));
                 if most <= limit {
                     return most;
@@ -118,7 +119,7 @@ impl Expands {
 }
 
 impl Expands {
-    /// Letters of the longest text that is made by a length or a number of copies.
+    /// Letters of the longest text that a length or a number of copies makes.
     fn longest(self, args: &[ColumnarValue], rows: usize) -> u64 {
         let [text, number, ..] = args else { return 0 };
         let (sizes, numbers) = (sizes(text), numbers(number));
@@ -131,14 +132,14 @@ impl Expands {
     }
 }
 
-/// What is made of constants only is made once.
+/// Number of rows for which values are made: 1 if all arguments are constants.
 fn rows_made(args: &[ColumnarValue], rows: usize) -> usize {
     if args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) { 1 } else { rows }
 }
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// A number for each row.
+/// One number per row.
 enum PerRow {
     Same(i64),
     Each(Vec<i64>),
@@ -164,7 +165,7 @@ fn positive(number: i64) -> u64 {
     number.max(0).unsigned_abs()
 }
 
-/// The numbers of an argument, microseconds where it has times: 0 where it is NULL or neither.
+/// The numbers of an argument; intervals in microseconds. 0 for NULL and for other types.
 fn numbers(value: &ColumnarValue) -> PerRow {
     let of = value.data_type();
     let numbers = |array: &ArrayRef| -> Result<Vec<i64>> {
@@ -191,7 +192,7 @@ fn numbers(value: &ColumnarValue) -> PerRow {
     }
 }
 
-/// Bytes of an argument in each row: exactly of texts, on average of others.
+/// Bytes of an argument in each row: exact for texts, an average for others.
 fn sizes(value: &ColumnarValue) -> PerRow {
     let whole = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
     match value {
@@ -209,7 +210,7 @@ fn sizes(value: &ColumnarValue) -> PerRow {
     }
 }
 
-/// How often the second argument is in the first, in each row. None where it is no constant.
+/// Number of occurrences of the second argument in the first, for each row. `None` where the second is no constant.
 fn places(args: &[ColumnarValue], how: Expands) -> Option<Vec<u64>> {
     let ColumnarValue::Scalar(old) = args.get(1)? else { return None };
     let old = old.try_as_str()??;
@@ -250,7 +251,7 @@ fn steps(bounds: &[PerRow], row: usize) -> u64 {
     }
 }
 
-/// A function that makes no value larger than it may be.
+/// A function that makes no value larger than its bound.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Bounded(Arc<ScalarUDF>);
 
@@ -260,7 +261,7 @@ impl Bounded {
     }
 }
 
-// All that is asked of a function, so that it is planned as it would be without this.
+// Delegates everything asked of a function, so that it is planned as without the bound.
 #[warn(clippy::missing_trait_methods)]
 impl ScalarUDFImpl for Bounded {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -1,6 +1,6 @@
-//! `copy_files(from, to)`: files of one place copied to another by the tasks of a query, which has a row for each.
+//! `copy_files(from, to)`: copies files from one place to another with the tasks of a query, which returns a row per file.
 //!
-//! What is there already, as long and not older, is passed over: a copy that broke off is begun again and goes on.
+//! A file that already exists with the same length and is not older is skipped, so that a copy that broke off can be started again and continues.
 
 use crate::connector::copy_files::{COPY_FILES, CopyFiles, CopyFilesScan, CopyItem, CopyPart, copy_schema};
 use crate::place::Place;
@@ -20,7 +20,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-/// Tasks for each that can run at a time: those that are done early take over from others.
+/// Tasks of a copy for each task that can run at a time: a slot that is free early takes another one.
 const TASKS_PER_PARTITION: usize = 4;
 
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl TableFunctionImpl for CopyFilesFunction {
     }
 }
 
-/// A copy of a file, or of a folder with all that is in it.
+/// A copy of a file, or of a folder with everything in it.
 #[derive(Debug)]
 struct CopyTable {
     from: Place,
@@ -132,7 +132,7 @@ impl CopyTable {
             });
         }
         if self.delete {
-            // What is left has no source.
+            // The files that remain have no source.
             let removed = there.into_values().map(|meta| CopyItem {
                 to: meta.location.to_string(),
                 bytes: meta.size,
@@ -154,7 +154,7 @@ impl CopyTable {
         })
     }
 
-    /// The files that are to be copied. A place that is a file is just that one.
+    /// The files to copy. A place that is a file has just that one.
     async fn sources(&self, store: &dyn ObjectStore) -> Result<Vec<ObjectMeta>> {
         if self.is_file(store).await {
             return Ok(vec![store.head(self.from.path()).await?]);
@@ -191,7 +191,7 @@ impl CopyTable {
     }
 }
 
-/// Files at any depth. Marks of empty folders, as some tools leave them in object stores, are none.
+/// Files at any depth. Markers of empty folders, which some tools leave in object stores, are no files.
 async fn list(store: &dyn ObjectStore, prefix: &Path) -> Result<Vec<ObjectMeta>> {
     let is_file = |meta: &ObjectMeta| meta.size > 0 || meta.location != *prefix;
     match store.list(Some(prefix)).try_collect::<Vec<ObjectMeta>>().await {
@@ -204,9 +204,9 @@ async fn list(store: &dyn ObjectStore, prefix: &Path) -> Result<Vec<ObjectMeta>>
     }
 }
 
-/// Shares of about as many bytes, largest files first; at least one.
+/// Divides files into shares of about equal bytes, largest files first; returns at least one share.
 fn share(mut items: Vec<CopyItem>, most: usize) -> Vec<CopyPart> {
-    // A small file costs about as much as so many bytes.
+    // A small file costs about as much as this many bytes.
     const EACH: u64 = 256 << 10;
     let mut parts = vec![CopyPart::default(); items.len().clamp(1, most)];
     items.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.to.cmp(&b.to)));
@@ -234,7 +234,7 @@ mod tests {
         store.put(&Path::from(path), vec![b'x'; bytes].into()).await.unwrap();
     }
 
-    /// What is done: files that are copied and where to, files that are removed, files that are passed over.
+    /// The planned actions: files to copy and their targets, files to remove, files to skip.
     async fn plan(
         table: &CopyTable,
         from: &InMemory,
@@ -292,7 +292,7 @@ mod tests {
         let (copied, removed, skipped) =
             plan(&table("memory:///in/", "memory:///out/", &["overwrite"]), &from, &to).await.unwrap();
         assert_eq!((copied.len(), removed.len(), skipped), (3, 0, 0));
-        // Written again since, of the same length.
+        // Rewritten later with the same length.
         put(&from, "in/same", 10).await;
         assert_eq!(plan(&table("memory:///in/", "memory:///out/", &[]), &from, &to).await.unwrap().2, 0);
     }

@@ -1,4 +1,4 @@
-//! What a stage's bytes hold: the plan, how to partition its output, and the session's options.
+//! The contents of a stage's bytes: the plan, the partitioning of its output and the session's options.
 
 use crate::codec::{Encoder, WindlassCodec};
 use crate::connector::{TableSecrets, leaf, secrets_of};
@@ -17,18 +17,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_core::ids::PlanHash;
 
-/// How a stage leaves its output.
+/// The form of a stage's output.
 #[derive(Clone, Debug)]
 pub(crate) enum OutputSpec {
     /// One bucket.
     Single,
-    /// By the hash of these expressions.
+    /// Buckets by the hash of these expressions.
     Hash(Vec<Arc<dyn PhysicalExpr>>, u32),
-    /// Rows arrive sorted, and leave as one run that can be read from any place on: see [`crate::ops::range`].
+    /// One sorted run of sorted input, readable from any position: see [`crate::ops::range`].
     SortedRun,
-    /// Batches in turn, for load only.
+    /// Batches in turn, only to balance load.
     RoundRobin(u32),
-    /// One bucket, and small ones travel with the report.
+    /// One bucket; a small result travels with the report.
     Result { inline_bytes: u64 },
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Envelope {
     pub hash: Vec<PhysicalExprNode>,
     #[prost(uint32, tag = "3")]
     pub buckets: u32,
-    /// Present on the result stage.
+    /// Maximum bytes of a result that travels with the report. Present on the result stage only.
     #[prost(uint64, optional, tag = "4")]
     pub inline_bytes: Option<u64>,
     /// Session options that differ from the defaults, sorted by key so that equal stages have equal bytes.
@@ -64,7 +64,7 @@ pub(crate) struct Envelope {
     pub folded_plans: Vec<PhysicalPlanNode>,
     #[prost(message, repeated, tag = "9")]
     pub folded_exprs: Vec<PhysicalExprNode>,
-    /// Of tables of connectors, whose scans and sinks in the plan have none.
+    /// Secrets of tables of connectors, whose scans and sinks in the plan hold none.
     #[prost(message, repeated, tag = "10")]
     pub secrets: Vec<TableSecrets>,
 }
@@ -79,7 +79,7 @@ impl Envelope {
         Self::folding(plan, output, options, stores, Folder::default())
     }
 
-    /// As [`Envelope::new`], with what folds as it likes.
+    /// Like [`Envelope::new`], with a chosen folding.
     pub(crate) fn folding(
         plan: &Arc<dyn ExecutionPlan>,
         output: &OutputSpec,
@@ -112,7 +112,7 @@ impl Envelope {
         })
     }
 
-    /// What decodes the plan and the expressions.
+    /// Returns a decoder for the plan and the expressions.
     pub(crate) fn unfolder(&self) -> Unfolder<'_> {
         Unfolder::new(&self.folded_plans, &self.folded_exprs)
     }
@@ -122,7 +122,7 @@ impl Envelope {
     }
 }
 
-/// The stores with options that `plan` reads or writes, sorted, so that equal plans have equal bytes.
+/// The stores with options that `plan` reads or writes, sorted so that equal plans have equal bytes.
 fn stores_of(plan: &Arc<dyn ExecutionPlan>, known: Option<&Stores>) -> Result<Vec<StoreConfig>> {
     let Some(Stores(known)) = known else { return Ok(Vec::new()) };
     let mut found = BTreeMap::new();
@@ -141,7 +141,7 @@ fn stores_of(plan: &Arc<dyn ExecutionPlan>, known: Option<&Stores>) -> Result<Ve
     Ok(found.into_iter().map(|(url, options)| StoreConfig { url, options }).collect())
 }
 
-/// The name of these bytes: 128 bits of their BLAKE3 hash.
+/// A 128-bit BLAKE3 hash of the bytes.
 pub(crate) fn content_hash(bytes: &[u8]) -> PlanHash {
     let mut name = [0; 16];
     name.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);

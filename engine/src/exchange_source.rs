@@ -1,4 +1,4 @@
-//! How operators read map outputs, wherever those lie.
+//! The interface through which operators read map outputs, wherever these lie.
 
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
@@ -8,8 +8,7 @@ use windlass_core::ids::{AttemptId, ExecutorId};
 
 /// Reads map outputs: from the process's own store, or from other executors.
 pub trait ExchangeSource: Send + Sync + Debug {
-    /// All batches of `buckets` (`None`: of every bucket) of these outputs: in any order across outputs, bucket after bucket and in
-    /// order within one.
+    /// All batches of `buckets` (`None`: every bucket) of these outputs: in any order across outputs; within one, bucket after bucket and in order.
     ///
     /// An output that cannot be read ends the stream with a `TaskFailure::FetchFailed` inside `DataFusionError::External`.
     fn read(

@@ -7,7 +7,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 
-/// `plan` with those of its expressions, also of subqueries, that `concerns` tells, as `rewrite` makes them. Names and types stay.
+/// Applies `rewrite` to the expressions of `plan`, also in subqueries, for which `concerns` is true. Names and types stay.
 pub(crate) fn rewrite_expressions(
     plan: LogicalPlan,
     concerns: &dyn Fn(&Expr) -> Result<bool>,
@@ -16,7 +16,7 @@ pub(crate) fn rewrite_expressions(
     plan.transform_up_with_subqueries(|node| in_node(node, concerns, rewrite)).data()
 }
 
-/// The same for one node, whose names stay: the order of a window is part of its name, and is printed as functions call themselves.
+/// Does the same for one node. Its names stay: the order of a window is part of its name, which functions print in their own way.
 pub(crate) fn in_node(
     node: LogicalPlan,
     concerns: &dyn Fn(&Expr) -> Result<bool>,
@@ -45,10 +45,10 @@ pub(crate) fn in_node(
     })
 }
 
-/// The types of expressions that are walked from their leaves up, kept while they are known: asking each for its own takes a time that grows
-/// with the square of a long sum.
+/// Types of expressions in a walk from the leaves up, kept while they are needed. Computing each type anew takes a time that grows with the square of the
+/// length of a sum.
 pub(crate) struct KnownTypes<'a> {
-    /// Of what the walk has come through, and not of what is part of that.
+    /// Types of the expressions walked so far that are not part of another one.
     known: Vec<Option<DataType>>,
     schema: &'a DFSchema,
 }
@@ -58,7 +58,7 @@ impl<'a> KnownTypes<'a> {
         Self { known: Vec::new(), schema }
     }
 
-    /// What gives the types of the parts of `expr`, asked for in their order. [`KnownTypes::push`] is for that of `expr` itself.
+    /// Returns a function that gives the types of the parts of `expr`, in their order. [`KnownTypes::push`] adds the type of `expr` itself.
     pub fn of_parts(&mut self, expr: &Expr) -> Result<impl FnMut(&Expr) -> DataType + use<'a>> {
         let mut parts = 0;
         expr.apply_children(|_| {
@@ -79,14 +79,14 @@ impl<'a> KnownTypes<'a> {
     }
 }
 
-/// The columns that expressions of `node` may name.
+/// The columns that expressions of `node` may use.
 pub(crate) fn readable(node: &LogicalPlan) -> Result<DFSchema> {
     let mut schema = merge_schema(&node.inputs());
     match node {
         LogicalPlan::TableScan(scan) => {
             schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
         }
-        // MERGE names columns of its target too.
+        // MERGE also uses columns of its target.
         LogicalPlan::Dml(dml) => {
             schema.merge(&DFSchema::try_from_qualified_schema(dml.table_name.clone(), &dml.target.schema())?);
         }

@@ -1,25 +1,25 @@
-//! How deep and how large a plan may be.
+//! Limits on the depth and the size of a plan.
 //!
-//! What plans and runs a statement calls itself once for each level, and rewrites, encodes and frees each operator and expression, those
-//! of a common table expression once for each place that names it. So a plan is measured before anything else looks at it: without
-//! recursion, and what is shared once. A client's plan is measured before it is even decoded.
+//! The code that plans and runs a statement recurses once per level. It also rewrites, encodes and frees each operator and expression, those of a common
+//! table expression once for each place that names it. So a plan is measured before anything else looks at it, without recursion, and shared parts are
+//! measured once. A client's plan is measured even before it is decoded.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
 use std::collections::HashMap;
 
-/// What a primary plans.
+/// Limits of the plans that a primary accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Operators and expressions on top of each other.
+    /// Maximum nesting of operators and expressions.
     pub depth: usize,
-    /// Operators and expressions in all.
+    /// Maximum operators and expressions in all.
     pub size: usize,
 }
 
 impl Limits {
-    /// What threads have room for: a level takes up to 33 KiB of stack where nothing is optimised.
+    /// Maximum depth that the stacks of threads have room for: a level takes up to 33 KiB of stack in a build without optimisation.
     pub const MOST_DEPTH: usize = 6_000;
 }
 
@@ -29,7 +29,7 @@ impl Default for Limits {
     }
 }
 
-/// Of a plan or an expression.
+/// Depth and size of a plan or an expression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Extent {
     depth: usize,
@@ -37,19 +37,22 @@ struct Extent {
 }
 
 impl Extent {
-    /// With another one below.
+    /// Adds another extent below this one.
     fn above(self, below: Extent) -> Self {
         Self { depth: self.depth.max(below.depth.saturating_add(1)), size: self.size.saturating_add(below.size) }
     }
 }
 
 impl Limits {
-    /// An error that names the limit which `plan` exceeds.
+    /// Checks a plan.
+    ///
+    /// # Errors
+    /// Names the limit that `plan` exceeds.
     pub fn check(&self, plan: &LogicalPlan) -> Result<()> {
         Measure { limits: *self, known: HashMap::new() }.plan(plan, 0).map(|_| ())
     }
 
-    /// What a statement is told that is deeper than it may be.
+    /// The error message for a statement that is too deep.
     pub fn too_deep(&self) -> String {
         format!(
             "the statement is nested more than {} levels deep, which primary.depth_limit does not allow: write long chains of OR and of \
@@ -58,7 +61,7 @@ impl Limits {
         )
     }
 
-    /// What a statement is told that is larger than it may be.
+    /// The error message for a statement that is too large.
     pub fn too_large(&self) -> String {
         format!(
             "the statement has more than {} operators and expressions, which primary.size_limit does not allow: load literal rows and long \
@@ -67,7 +70,10 @@ impl Limits {
         )
     }
 
-    /// An error where what `bytes` encode is nested more deeply than a plan of [`Limits::depth`] is.
+    /// Checks encoded bytes before they are decoded.
+    ///
+    /// # Errors
+    /// The messages in `bytes` are nested more deeply than those of a plan of [`Limits::depth`].
     pub fn check_encoded(&self, bytes: &[u8]) -> Result<()> {
         match nests_deeper(bytes, self.depth.saturating_mul(MESSAGES)) {
             true => Err(DataFusionError::ResourcesExhausted(self.too_deep())),
@@ -76,16 +82,16 @@ impl Limits {
     }
 }
 
-/// Protobuf messages for one level of a plan.
+/// Nested protobuf messages per level of a plan.
 const MESSAGES: usize = 3;
 
 struct Measure {
     limits: Limits,
-    /// Plans that were met, by their address.
+    /// Extents of the plans already met, by address.
     known: HashMap<*const LogicalPlan, Extent>,
 }
 
-/// A plan some of whose inputs are measured.
+/// A plan of which some inputs are already measured.
 struct Begun<'a> {
     plan: &'a LogicalPlan,
     inputs: Vec<&'a LogicalPlan>,
@@ -93,12 +99,12 @@ struct Begun<'a> {
 }
 
 impl Measure {
-    /// `above`: levels that `plan` is below. Calls itself for subqueries only.
+    /// `above`: levels above `plan`. Recurses for subqueries only.
     fn plan(&mut self, plan: &LogicalPlan, above: usize) -> Result<Extent> {
         let mut path: Vec<Begun> = vec![self.begin(plan, above)?];
         loop {
             let level = above + path.len();
-            // There is a plan on the path until the outermost one is done, which returns.
+            // The path is never empty: the loop returns when the outermost plan is measured.
             let Some(last) = path.last_mut() else { return Ok(Extent::default()) };
             if let Some(input) = last.inputs.pop() {
                 match self.known.get(&std::ptr::from_ref(input)) {
@@ -117,7 +123,7 @@ impl Measure {
         }
     }
 
-    /// A plan with its expressions, and its inputs to come.
+    /// Begins a plan: measures its expressions, and keeps its inputs for later.
     fn begin<'a>(&mut self, plan: &'a LogicalPlan, above: usize) -> Result<Begun<'a>> {
         let mut extent = Extent { depth: 1, size: 1 };
         self.check(extent, above)?;
@@ -169,14 +175,14 @@ fn subquery_of(expr: &Expr) -> Option<&Subquery> {
     }
 }
 
-/// Whether a decoder of protobuf messages that knows nothing of their fields might call itself more often than `limit` for `bytes`: each
-/// field with a length may be a message. What is not is soon found out not to be one.
+/// Whether a protobuf decoder that does not know the fields might recurse more than `limit` deep on `bytes`: each field with a length may be a message. A
+/// field that is not one is soon found out.
 fn nests_deeper(bytes: &[u8], limit: usize) -> bool {
     let mut reading = vec![Message { end: bytes.len(), groups: 0 }];
     let (mut at, mut depth) = (0, 1);
     while let Some(message) = reading.last_mut() {
         if at >= message.end {
-            // Groups end with the message around them at the latest.
+            // Groups end at the latest with the message around them.
             depth -= 1 + message.groups;
             reading.pop();
             continue;
@@ -190,7 +196,7 @@ fn nests_deeper(bytes: &[u8], limit: usize) -> bool {
             }
             Some(Wire::GroupStarts) => (depth, message.groups) = (depth + 1, message.groups + 1),
             Some(Wire::GroupEnds) if message.groups > 0 => (depth, message.groups) = (depth - 1, message.groups - 1),
-            // Not a message after all.
+            // It was not a message.
             Some(Wire::GroupEnds) | None => field.at = message.end,
         }
         at = field.at;
@@ -204,13 +210,13 @@ fn nests_deeper(bytes: &[u8], limit: usize) -> bool {
 /// A message that is being read.
 struct Message {
     end: usize,
-    /// That have begun in it and not ended.
+    /// Number of groups that have begun in it and not ended.
     groups: usize,
 }
 
 enum Wire {
     Skipped,
-    /// So many follow.
+    /// This many bytes follow.
     Bytes(usize),
     GroupStarts,
     GroupEnds,
@@ -295,7 +301,7 @@ mod tests {
         assert!(large.contains("primary.size_limit"), "{large}");
     }
 
-    /// The same input again, without its columns.
+    /// The same input behind a projection of no columns.
     fn other(plan: &Arc<LogicalPlan>) -> LogicalPlan {
         let none: Vec<Expr> = Vec::new();
         LogicalPlanBuilder::new_from_arc(Arc::clone(plan)).project(none).unwrap().build().unwrap()
@@ -328,7 +334,7 @@ mod tests {
         assert!(!nests_deeper(&groups, 1_000_001));
         let text = [vec![0x0a, 100], vec![b';'; 100], vec![0x10, 7]].concat();
         assert!(!nests_deeper(&text, 102), "a text looks like groups at most as often as it has letters");
-        // A number that does not end, a length beyond the end, a type that there is not.
+        // A number that does not end, a length beyond the end, an unknown wire type.
         for garbage in [vec![0xff; 30], vec![0x0a, 9, 1], vec![0x0f]] {
             assert!(!nests_deeper(&garbage, 10));
         }

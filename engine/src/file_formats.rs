@@ -1,4 +1,4 @@
-//! What DataFusion's formats of files ask for where they make writers, and what those writers are.
+//! Calls of DataFusion's file formats that create writers, and the sinks that they create.
 
 use datafusion::catalog::Session;
 use datafusion::common::{Result, internal_err};
@@ -7,13 +7,13 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use std::sync::{Arc, OnceLock};
 
-/// Formats take a session to plan a write and do not look at it.
+/// A session for planning a write: formats require one but do not use it.
 pub(crate) fn unused_session() -> &'static dyn Session {
     static SESSION: OnceLock<SessionState> = OnceLock::new();
     SESSION.get_or_init(|| SessionStateBuilder::new().build())
 }
 
-/// `plan`, which a format made to write files.
+/// The sink of `plan`, which a format made to write files.
 pub(crate) fn planned_sink(plan: &Arc<dyn ExecutionPlan>) -> Result<&DataSinkExec> {
     match plan.downcast_ref::<DataSinkExec>() {
         Some(sink) => Ok(sink),

@@ -1,8 +1,7 @@
-//! Plans on the wire without depth.
+//! A shallow encoding of plans.
 //!
-//! A message inside of a message inside of a message costs what is below it once for each level, when lengths are computed, and decoders
-//! refuse more than a hundred levels. So what lies deeper than [`LEVELS`] below an operator or an expression is folded: it stands in a
-//! list beside the plan, and in its place its number.
+//! When lengths are computed, a message nested in others costs its size once for each level, and decoders refuse more than a hundred levels. So what lies
+//! more than [`LEVELS`] below an operator or an expression is folded: it goes into a list beside the plan, and its number takes its place.
 
 use crate::codec::{folded, number_of_folded};
 use crate::lost::as_encoded;
@@ -21,25 +20,25 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Operators and expressions on top of each other in one message, each of them up to five messages.
+/// Maximum nesting of operators and expressions in one message; each takes up to five messages.
 const LEVELS: u32 = 16;
 
-/// Far from what the counter of an executor's process hands out.
+/// Far from the numbers that the counter of an executor's process hands out.
 const FIRST_NUMBER: u64 = 1 << 63;
 
 /// Encodes plans and expressions.
 ///
-/// It also numbers expressions that are known by an identity, which are shared among operators, in the order of their appearance.
-/// DataFusion's own numbers come from a counter of the process, and equal stages are to have equal bytes.
+/// It also numbers expressions that have an identity and are shared among operators, in the order in which they occur. DataFusion's own numbers come from a
+/// counter of the process, but equal stages must have equal bytes.
 pub(crate) struct Folder {
     levels: u32,
     numbers: RefCell<BTreeMap<u64, u64>>,
-    /// Levels of the highest of what has been encoded inside of what is being encoded.
+    /// Levels of the deepest part encoded so far inside the current one.
     below: Cell<u32>,
     folds: RefCell<Folds>,
 }
 
-/// What was folded, each only with numbers smaller than its own inside.
+/// The folded parts. Each refers only to numbers smaller than its own.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Folds {
     pub plans: Vec<PhysicalPlanNode>,
@@ -61,7 +60,7 @@ impl Folder {
         self.folds.into_inner()
     }
 
-    /// What `encode` makes, or the number that `fold` gives it where it is too high to stand inside of others.
+    /// The result of `encode`, or, where that is too deep to be nested, the number that `fold` gives it.
     fn fold<T>(&self, encode: impl FnOnce() -> Result<T>, fold: impl FnOnce(T) -> T) -> Result<T> {
         let beside = self.below.replace(0);
         let node = encode()?;
@@ -120,7 +119,7 @@ impl PhysicalProtoConverterExtension for Folder {
         self.fold(encode, |node| {
             let exprs = &mut self.folds.borrow_mut().exprs;
             exprs.push(node);
-            // An expression of no type.
+            // An expression without a type.
             PhysicalExprNode { expr_id: Some(exprs.len() as u64 - 1), expr_type: None }
         })
     }
@@ -135,7 +134,7 @@ fn reference(number: u64) -> PhysicalPlanNode {
 pub(crate) struct Unfolder<'a> {
     plans: &'a [PhysicalPlanNode],
     exprs: &'a [PhysicalExprNode],
-    /// Expressions by their identity: those that share state, such as dynamic filters, are to share it again.
+    /// Expressions by their identity: those that shared state, such as dynamic filters, must share it again.
     known: RefCell<HashMap<u64, Arc<dyn PhysicalExpr>>>,
 }
 
@@ -194,7 +193,7 @@ impl PhysicalProtoConverterExtension for Unfolder<'_> {
         let parsed = parse_physical_expr_with_converter(node, schema, context, self)?;
         let Some(identity) = node.expr_id else { return Ok(parsed) };
         if let Some(known) = self.known.borrow().get(&identity) {
-            // With the columns of this place, and the state of the other.
+            // The columns come from this place, the state from the other.
             let children = parsed.children().into_iter().cloned().collect();
             return Arc::clone(known).with_new_children(children);
         }

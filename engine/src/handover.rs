@@ -1,7 +1,7 @@
-//! Plans that an executor of the planner's own process takes as they are.
+//! Plans that an executor in the planner's own process takes without decoding.
 //!
-//! They are encoded all the same, before any of them runs: a plan that has run keeps what it found, such as build sides and dynamic
-//! filters, so each can be taken once, and a second instance of it is decoded.
+//! They are encoded all the same, before any of them runs: a plan that has run keeps state, such as build sides and dynamic filters. So each can be taken
+//! once, and a second instance of it is decoded.
 
 use crate::stage::{Planned, PlannedJob};
 use parking_lot::Mutex;
@@ -16,8 +16,8 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// Offers what `job`, which is to be called `id`, was planned as. Stages of one job may share state that only one of them may use,
-    /// so a job of several is left to be decoded.
+    /// Offers the plan of `job`, which will have the id `id`. Stages of one job may share state that only one of them may use, so a job of several stages is
+    /// left to be decoded.
     pub fn offer(&self, id: JobId, job: &mut PlannedJob) {
         let [stage] = job.stages.as_mut_slice() else { return };
         if let Some(planned) = stage.planned.take() {
@@ -25,12 +25,12 @@ impl Handover {
         }
     }
 
-    /// The plan of a stage, for whoever asks first.
+    /// The plan of a stage, for the first caller only.
     pub fn take(&self, stage: StageId) -> Option<Planned> {
         self.plans.lock().remove(&stage)
     }
 
-    /// The job has ended, perhaps before it began.
+    /// Withdraws a job that has ended, perhaps before it began.
     pub fn withdraw(&self, job: JobId) {
         self.take(job.stage(0));
     }

@@ -1,4 +1,4 @@
-//! What of a plan holds all that it was given, and cannot spill it.
+//! Parts of a plan that hold their whole input and cannot spill it.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 /// Functions whose state is all values of a group.
 const WHOLE_GROUPS: [&str; 6] = ["array_agg", "string_agg", "median", "percentile_cont", "collect_list", "collect_set"];
 
-/// What to say of `plan` when memory has run out: which aggregates hold all values of a group, or which windows all rows of a partition.
-/// `None`: whatever ran out, it was not for these.
+/// The explanation for `plan` when memory has run out: the aggregates that hold all values of a group, or the windows that hold all rows of a partition.
+/// `None`: there are none, so memory ran out for another reason.
 pub(crate) fn held_whole(plan: &Arc<dyn ExecutionPlan>) -> Option<String> {
     let mut held = BTreeSet::new();
     let walked = plan.apply(|node| {

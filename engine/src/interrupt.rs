@@ -1,5 +1,4 @@
-//! Planning that can be given up: a thread that plans knows of its statement whether anybody still waits for it, and how much memory it
-//! may take.
+//! Cancellation of planning: a thread that plans a statement knows whether anybody still waits for it, and how much memory it may take.
 
 use crate::planning::Rules;
 use datafusion::common::tree_node::Transformed;
@@ -18,18 +17,18 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use tikv_jemalloc_ctl::thread::{ThreadLocal, allocatedp, deallocatedp};
 use windlass_core::failure::TaskFailure;
 
-/// What a statement is planned with.
+/// Cancellation and memory limit of one statement's planning.
 #[derive(Debug)]
 pub struct Work {
     given_up: AtomicBool,
-    /// Bytes that were allocated and not freed on threads that planned it before.
+    /// Bytes allocated and not freed on the threads that planned it before.
     held: AtomicI64,
-    /// Bytes.
+    /// Maximum bytes.
     limit: i64,
 }
 
 impl Work {
-    /// It may hold so many bytes, where jemalloc allocates: nothing is known of those of other allocators.
+    /// Planning may hold `limit` bytes. Only jemalloc's allocations are counted; those of other allocators are not visible.
     pub fn new(limit: u64) -> Self {
         Self {
             given_up: AtomicBool::new(false),
@@ -38,7 +37,7 @@ impl Work {
         }
     }
 
-    /// Nobody waits for it.
+    /// Cancels the planning, because nobody waits for it.
     pub fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
     }
@@ -50,7 +49,7 @@ impl Work {
 
 struct Current {
     work: Arc<Work>,
-    /// What [`allocated`] was when it began here.
+    /// The value of [`allocated`] when planning began on this thread.
     before: i64,
 }
 
@@ -65,18 +64,18 @@ thread_local! {
     static COUNTERS: Option<(ThreadLocal<u64>, ThreadLocal<u64>)> = allocatedp::read().ok().zip(deallocatedp::read().ok());
 }
 
-/// Bytes that this thread has allocated, without those that it has freed.
+/// Bytes that this thread has allocated, minus those that it has freed.
 fn allocated() -> i64 {
     COUNTERS.with(|counters| {
         let held = |(allocated, freed): &(ThreadLocal<u64>, ThreadLocal<u64>)| {
-            // Both wrap.
+            // Both counters wrap.
             allocated.get().wrapping_sub(freed.get()).cast_signed()
         };
         counters.as_ref().map_or(0, held)
     })
 }
 
-/// Plans in `doing`, which ends with an error soon after `work` is given up, or holds more than it may.
+/// Plans in `doing`. It fails soon after `work` is given up, or when it holds more than its limit.
 pub fn planning<T>(work: &Arc<Work>, doing: impl FnOnce() -> T) -> T {
     struct Restore(Option<Current>);
     impl Drop for Restore {
@@ -97,7 +96,10 @@ pub(crate) fn is_planning() -> bool {
     CURRENT.with(|current| current.borrow().is_some())
 }
 
-/// An error when nobody waits for what this thread plans, or it has become too large.
+/// Checks the planning of this thread.
+///
+/// # Errors
+/// Nobody waits for it, or it holds more memory than its limit.
 pub(crate) fn check() -> Result<()> {
     CURRENT.with(|current| match current.borrow().as_ref() {
         Some(current) if current.work.is_given_up() => {
@@ -112,7 +114,7 @@ pub(crate) fn check() -> Result<()> {
     })
 }
 
-/// Looks before each table, subquery or common table expression that a FROM names.
+/// Checks before each table, subquery or common table expression that a FROM names.
 #[derive(Debug)]
 pub(crate) struct Relations;
 
@@ -123,18 +125,18 @@ impl RelationPlanner for Relations {
     }
 }
 
-/// A rule of an optimizer that looks first.
+/// An optimizer rule that checks first.
 #[derive(Debug)]
 struct Interruptible<R: ?Sized>(Arc<R>);
 
-/// `rules`, each of which is given up when nobody waits for the plan.
+/// `rules`, each of which stops when nobody waits for the plan.
 pub(crate) fn logical_rules(
     rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
 ) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     rules.into_iter().map(|rule| Arc::new(Interruptible(rule)) as _).collect()
 }
 
-/// As [`logical_rules`].
+/// Like [`logical_rules`], for physical plans.
 pub(crate) fn physical_rules(rules: Rules) -> Rules {
     rules.into_iter().map(|rule| Arc::new(Interruptible(rule)) as _).collect()
 }

@@ -1,6 +1,6 @@
-//! All DataFusion glue that scheduler and executor share: sessions, distributed planning, exchange operators and their codecs.
+//! DataFusion code that scheduler and executor share: sessions, distributed planning, exchange operators and their codecs.
 //!
-//! The modules, lowest first. Each imports from those before it and from none behind it:
+//! The modules, lowest layer first. Each imports only from earlier ones:
 //!
 //! | layer | modules |
 //! | --- | --- |

@@ -1,5 +1,5 @@
-//! What DataFusion's encoding of plans leaves out. Any of it lost would be a wrong answer or an error, so such an operator travels
-//! inside a wrapper that restores it.
+//! The parts of plans that DataFusion's encoding loses. Losing any of them would give a wrong answer or an error, so such an operator travels inside a
+//! wrapper that restores it.
 
 use crate::connector::{LostOfLeaf, leaf, restored};
 use crate::ops::of_one_input;
@@ -18,23 +18,23 @@ use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Lost {
-    /// For each expression of a window.
+    /// Flags of each expression of a window.
     Window(Vec<WindowFlags>),
     Leaf(LostOfLeaf),
-    /// How the rows of a generated series are sorted.
+    /// Sort orders of a generated series.
     Orderings(Vec<LexOrdering>),
-    /// How many grouping sets without a column an aggregate has, whose groups have no columns at all.
+    /// Number of empty grouping sets of an aggregate whose groups have no columns at all.
     EmptySets(u32),
 }
 
-/// Exists only while a plan is encoded: decoding gives the restored operator.
+/// Exists only while a plan is encoded: decoding returns the restored operator.
 #[derive(Debug)]
 pub(crate) struct LostExec {
     input: Arc<dyn ExecutionPlan>,
     pub lost: Lost,
 }
 
-/// `plan` as it is to be encoded.
+/// `plan` in the form in which it is encoded.
 pub(crate) fn wrap(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     Arc::clone(plan)
         .transform_up(|node| {
@@ -52,7 +52,7 @@ pub(crate) fn wrap(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPla
         .data()
 }
 
-/// `expr` as it is to be encoded: a number of 16 bits would become one of 32.
+/// `expr` in the form in which it is encoded: a 16-bit number would become a 32-bit one.
 pub(crate) fn as_encoded(expr: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
     match expr.downcast_ref::<Literal>().map(Literal::value) {
         Some(ScalarValue::Float16(value)) => {
@@ -64,7 +64,7 @@ pub(crate) fn as_encoded(expr: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> 
 }
 
 impl Lost {
-    /// All that is lost of an operator, in the order in which it is restored.
+    /// The lost parts of an operator, in the order in which they are restored.
     fn of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Self>> {
         if plan.is::<LazyMemoryExec>() {
             let orderings: Vec<_> = plan.equivalence_properties().oeq_class().iter().cloned().collect();
@@ -82,7 +82,7 @@ impl Lost {
         Ok(window_flags(plan)?.map(Self::Window).into_iter().collect())
     }
 
-    /// `plan`, which was encoded without it.
+    /// Restores this part in `plan`, which was encoded without it.
     pub(crate) fn restore(self, plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         match self {
             Self::Window(flags) => restore_window(plan, &flags),

@@ -1,6 +1,6 @@
-//! Rows as messages of Arrow's IPC, of exactly the schema that was announced for them.
+//! Encoding of rows as messages of Arrow's IPC, with exactly the schema that was announced for them.
 //!
-//! arrow-flight's encoder changes schemas on the way: it says List for LargeList, so that clients refuse the stream, or misread it.
+//! arrow-flight's encoder changes schemas on the way: it declares List for LargeList, so that clients refuse the stream or misread it.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -8,10 +8,10 @@ use arrow::error::ArrowError;
 use arrow_ipc::writer::{DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-/// A message holds about as many bytes. Many gRPC clients take 4 MiB at most.
+/// Approximate bytes of a message. Many gRPC clients accept at most 4 MiB.
 const MESSAGE_BYTES: usize = 2 << 20;
 
-/// The schema's message, and those of the batches. Dictionaries stay dictionaries; one that differs from the last is sent again.
+/// The schema's message and those of the batches. Dictionaries stay dictionaries; one that differs from the last is sent again.
 pub fn messages<E: From<ArrowError>>(
     schema: SchemaRef,
     batches: impl Stream<Item = Result<RecordBatch, E>>,

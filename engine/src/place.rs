@@ -1,9 +1,9 @@
-//! Where statements read and write: a file or a folder of an object store.
+//! Places that statements read and write: a file or a folder of an object store.
 //!
-//! People's text becomes a [`Place`] once, where it comes in, and nothing works on the text of a path after that. What leaves this process, to
-//! DataFusion, to an executor or into the metadata store, is [`Place::url`], which [`Place::from_url`] reads back to the same place.
+//! Text from a user becomes a [`Place`] once, where it enters, and nothing works on the text of a path after that. What leaves this process, to DataFusion,
+//! an executor or the metadata store, is [`Place::url`]; [`Place::from_url`] reads it back to the same place.
 //!
-//! | text | what it means |
+//! | text | meaning |
 //! | --- | --- |
 //! | `/a/b`, `a/b` | a local path, the second one from the folder that the process runs in |
 //! | `file:///a/b` | a local path |
@@ -11,8 +11,8 @@
 //! | `s3://bucket/a/b` | a key of the bucket |
 //! | `http://host/a%20b`, `https://…` | a URL |
 //!
-//! But for the last, names are what stands there: `#`, `?`, `%`, `[` and `*` are characters as others are, as they are to Hadoop, DuckDB and the
-//! AWS command line. A `/` at the end says that it is a folder. Local paths may have `.` and `..`, which are resolved in the text.
+//! In all but the last form, names are taken literally: `#`, `?`, `%`, `[` and `*` are ordinary characters, as in Hadoop, DuckDB and the AWS command line. A
+//! `/` at the end marks a folder. Local paths may have `.` and `..`, which are resolved in the text.
 
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
 use datafusion::datasource::listing::ListingTableUrl;
@@ -27,16 +27,16 @@ use url::{Position, Url};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     store: ObjectStoreUrl,
-    /// The names of the folders and of the file, as the store has them.
+    /// The names of the folders and of the file, as the store spells them.
     path: Path,
     is_folder: bool,
 }
 
 impl Place {
-    /// What people write.
+    /// Parses text from a user.
     ///
     /// # Errors
-    /// What cannot be a path says so. Nothing is looked up but whether a local path is a folder.
+    /// The text cannot be a path. The only look-up is whether a local path is a folder.
     pub fn parse(text: &str) -> Result<Self> {
         match split_scheme(text) {
             None => Self::local(text),
@@ -58,10 +58,10 @@ impl Place {
         }
     }
 
-    /// Reads [`Place::url`].
+    /// Parses the text of [`Place::url`].
     ///
     /// # Errors
-    /// A URL with a query or a fragment is none of ours: what it was meant to name cannot be told.
+    /// A URL with a query or a fragment: [`Place::url`] never writes one, so the place that it names is unknown.
     pub fn from_url(url: &str) -> Result<Self> {
         let parsed = Url::parse(url).map_err(|error| plan_datafusion_err!("{url} is not a URL: {error}"))?;
         if parsed.query().is_some() || parsed.fragment().is_some() {
@@ -73,7 +73,7 @@ impl Place {
         Ok(Self { store, path, is_folder })
     }
 
-    /// The same place to all that reads URLs, DataFusion among them: what is special in URLs is percent-encoded.
+    /// The place as a URL, with special characters percent-encoded, for DataFusion and everything else that reads URLs.
     pub fn url(&self) -> String {
         let mut url = self.store.as_str().to_string();
         for byte in self.path.as_ref().bytes() {
@@ -92,7 +92,7 @@ impl Place {
         url
     }
 
-    /// What DataFusion lists.
+    /// The URL that DataFusion lists.
     pub fn listed(&self) -> Result<ListingTableUrl> {
         ListingTableUrl::parse(self.url())
     }
@@ -101,7 +101,7 @@ impl Place {
         &self.store
     }
 
-    /// In the store.
+    /// The path in the store.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -111,17 +111,17 @@ impl Place {
         self.is_folder
     }
 
-    /// The folder of this name, where a name may be that of a file.
+    /// This place as a folder, where its name may be that of a file.
     pub fn as_folder(&self) -> Self {
         Self { is_folder: true, ..self.clone() }
     }
 
-    /// The file of this name, where a name may be that of a folder.
+    /// This place as a file, where its name may be that of a folder.
     pub fn as_file(&self) -> Self {
         Self { is_folder: self.path.is_root(), ..self.clone() }
     }
 
-    /// A file below this folder; `path` has its names as [`Place::path`] has them.
+    /// A file below this folder. `path` spells its names as [`Place::path`] does.
     pub fn file(&self, path: &str) -> Result<Self> {
         Ok(Self { path: self.below(path)?, is_folder: false, ..self.clone() })
     }
@@ -136,7 +136,7 @@ impl Place {
         Ok(self.path.parts().chain(path.parts()).collect())
     }
 
-    /// The path of what lies in this folder, from the folder on.
+    /// The path relative to this folder, if it lies in the folder.
     pub fn relative<'a>(&self, path: &'a Path) -> Option<&'a str> {
         let rest = path.as_ref().strip_prefix(self.path.as_ref())?;
         match self.path.is_root() {
@@ -145,12 +145,12 @@ impl Place {
         }
     }
 
-    /// Whether `other` is this place, or lies below it.
+    /// Whether `other` is this place or lies below it.
     pub fn holds(&self, other: &Place) -> bool {
         self.store == other.store && other.path.prefix_matches(&self.path)
     }
 
-    /// Where it lies on a disk of this machine, if it does.
+    /// The path on a disk of this machine, if the place is local.
     pub fn local_path(&self) -> Option<PathBuf> {
         (self.store.as_str() == "file:///").then(|| PathBuf::from(format!("/{}", self.path)))
     }
@@ -185,7 +185,7 @@ impl Place {
         let inside = inside.strip_suffix('/').unwrap_or(inside);
         let mut names: Vec<&str> = if inside.is_empty() { Vec::new() } else { inside.split('/').collect() };
         match scheme {
-            // Slashes in a row are one, as in a file system.
+            // Several slashes in a row count as one, as in a file system.
             "wfs" => names.retain(|name| !name.is_empty()),
             _ if names.contains(&"") => {
                 return plan_err!("{text}: names without a character (//) are not supported in {scheme}://");
@@ -218,7 +218,7 @@ impl Place {
     }
 }
 
-/// The scheme in lower case, and what stands behind its colon.
+/// The scheme in lower case, and the text after its colon.
 fn split_scheme(text: &str) -> Option<(String, &str)> {
     let (scheme, rest) = text.split_once(':')?;
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -228,7 +228,7 @@ fn split_scheme(text: &str) -> Option<(String, &str)> {
     (is_scheme && (rest.starts_with("//") || rest.starts_with('/') && has_short_form)).then_some((scheme, rest))
 }
 
-/// As people write it.
+/// The form in which people write it.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.store.as_str().starts_with("http") {
@@ -257,17 +257,17 @@ fn message(error: &DataFusionError) -> String {
     crate::failure::message(error)
 }
 
-/// What a table reads: a place, or what a pattern stands for in a local folder.
+/// The input of a table: a place, or a pattern in a local folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// With a pattern, the folder in which it is looked for.
+    /// The place; with a pattern, the folder in which files are matched.
     pub place: Place,
     pub pattern: Option<String>,
 }
 
 impl Source {
-    /// What people write. A path without a scheme in which there is `*`, `?` or `[` is a pattern, unless it ends in `/` (no file matches such a
-    /// one) or a file or folder has just that name.
+    /// Parses text from a user. A path without a scheme that has `*`, `?` or `[` is a pattern, unless it ends in `/` (a pattern for files cannot match one)
+    /// or a file or folder has exactly that name.
     pub fn parse(text: &str) -> Result<Self> {
         let starts_pattern = |c: char| matches!(c, '*' | '?' | '[');
         let is_name = || text.ends_with('/') || std::path::Path::new(text).exists();
@@ -279,7 +279,7 @@ impl Source {
         Ok(Self { place, pattern: Some(pattern.to_string()) })
     }
 
-    /// Text in which DataFusion reads the same.
+    /// The text from which DataFusion reads the same source.
     pub fn planned(&self) -> String {
         match (&self.pattern, self.place.local_path()) {
             (Some(pattern), Some(folder)) => {
@@ -290,27 +290,28 @@ impl Source {
     }
 }
 
-/// A folder that Windlass has made and may remove with all that is in it. Its name ends in an id, which no folder of anybody else does: whatever
-/// goes wrong with a path, no other folder is ever removed.
+/// A folder that Windlass has made and may remove with everything in it. Its name ends in an id, which no folder of anybody else has: whatever goes wrong
+/// with a path, no other folder is ever removed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OwnFolder(Place);
 
 /// Hexadecimal digits of an id.
 const ID: usize = 32;
-/// Bytes of a target's name in that of its staging folder, which has to fit into a name.
+/// Maximum bytes of a target's name in the name of its staging folder, which must fit into a file name.
 const NAME_BYTES: usize = 100;
 
 impl OwnFolder {
-    /// A new one in `folder`: `label-ID`, or `ID` without a label.
+    /// A new folder in `folder`: `label-ID`, or `ID` without a label.
     pub fn new_in(folder: &Place, label: &str) -> Result<Self> {
         let id = uuid::Uuid::new_v4().simple();
         let name = if label.is_empty() { id.to_string() } else { format!("{label}-{id}") };
         folder.folder(&name).map(Self)
     }
 
-    /// A hidden folder beside `target`, so that publishing is a rename within one file system and no reader of the target sees it.
+    /// A hidden folder beside `target`. So publishing is a rename within one file system, and no reader of the target sees the folder.
     ///
-    /// The root of a store has no beside, and that of a local file system is seldom to be written to: there it is in the target.
+    /// A store's root has no siblings, and the root of a local file system, the parent of a top-level folder, is seldom writable: in both cases the folder is
+    /// inside the target.
     pub fn staging(target: &Place) -> Result<Self> {
         let id = uuid::Uuid::new_v4().simple();
         let is_local = target.local_path().is_some();
@@ -328,13 +329,13 @@ impl OwnFolder {
         beside.folder(&format!(".{}.windlass-{id}", &name[..end])).map(Self)
     }
 
-    /// Reads [`Place::url`] of one.
+    /// Parses the [`Place::url`] of such a folder.
     pub fn from_url(url: &str) -> Result<Self> {
         let place = Place::from_url(url)?;
         Self::known(place).map_err(|place| plan_datafusion_err!("{place} is not a folder that Windlass has made"))
     }
 
-    /// The folder that it lies in, if Windlass has made that one too.
+    /// The parent folder, if Windlass has made that one too.
     pub fn around(&self) -> Option<Self> {
         let path = self.0.path.parent()?;
         Self::known(Place { path, ..self.0.clone() }).ok()
@@ -391,7 +392,7 @@ mod tests {
         message(&Place::parse(text).unwrap_err())
     }
 
-    /// Text, the store, the path in it, and whether it is a folder.
+    /// Text, store, path in the store, and whether it is a folder.
     #[test]
     fn names_are_what_stands_there() {
         let cases = [

@@ -1,4 +1,4 @@
-//! A session as one plan is made in it.
+//! The session in which one plan is made.
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProviderList, Session};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 pub(crate) type Rules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
 
-/// A session with some other options, rules or caches. A copy of its state would copy the names of all functions.
+/// A session with some other options, rules or caches. Copying its state would copy the names of all functions.
 pub struct Planning<'a> {
     session: &'a dyn Session,
     config: Option<SessionConfig>,

@@ -1,4 +1,4 @@
-//! Reading map outputs that lie on other executors, and those that lie here, through one [`ExchangeSource`].
+//! Reads map outputs of other executors and of this one through one [`ExchangeSource`].
 //!
 //! ```text
 //!            I/O runtime                                  caller's runtime
@@ -7,8 +7,8 @@
 //!   own store ───────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! One request goes to each host for each reader. A few hosts are read at a time; a reader that is slow stops its peers through
-//! the channels and HTTP/2 flow control. Whatever fails names the map output at fault, so that it can be computed again.
+//! Each reader sends one request to each host, and reads from a few hosts at a time. A slow reader exerts backpressure on its peers through the channels and
+//! HTTP/2 flow control. Every failure names the map output at fault, so that it can be computed again.
 
 use crate::exchange::{BucketSel, ExchangeError, ExchangeStore, FrameDecoder};
 use crate::exchange_source::ExchangeSource;
@@ -40,31 +40,31 @@ use windlass_proto::pass::KeyRing;
 use windlass_proto::v1::fetch_chunk::Chunk;
 use windlass_proto::{bulk, describe, v1};
 
-/// Hosts that one reader fetches from at a time.
+/// Maximum hosts that one reader fetches from at a time.
 const HOSTS_AT_A_TIME: usize = 4;
-/// Chunks (of at most [`FRAME_BYTES`](windlass_proto::door::FRAME_BYTES)) of one host that wait for the reader to decode them.
+/// Maximum chunks (of at most [`FRAME_BYTES`](windlass_proto::door::FRAME_BYTES) each) of one host that wait for the reader to decode them.
 const CHUNKS_AHEAD: usize = 8;
-/// A chunk and its envelope.
+/// Maximum bytes of a chunk and its envelope.
 const MAX_CHUNK_BYTES: usize = 8 << 20;
-/// Peers whose connections are kept.
+/// Maximum peers whose connections are kept.
 const MAX_PEERS: usize = 1_024;
-/// A fetch that failed before its first chunk is tried again after these pauses.
+/// Pauses before the retries of a fetch that failed before its first chunk.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(300)];
 
-/// Connections that the kernel holds until they are accepted, if it may hold so many (net.core.somaxconn): a thousand clients that come at once
-/// are let in, where the usual 1,024 places are too few for those that come while others are served.
+/// Connections that the kernel holds until they are accepted, if its limit allows it (net.core.somaxconn). A thousand clients that connect at once are let
+/// in; the usual 1,024 places are too few when more come while others are served.
 const BACKLOG: u32 = 4_096;
 
-/// Listens for gRPC. To be called on the runtime that is to serve.
+/// Listens for gRPC. Must be called on the runtime that serves.
 pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A server that starts again finds its port free, whatever the last one's connections have left.
+    // A restarted server finds its port free, whatever connections of the last one remain.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// A connection to an executor's services, for much data, made when it is first used. It lives on the runtime on which this is called.
+/// A connection for bulk data to an executor's services, opened on first use. It lives on the runtime on which this is called.
 pub fn executor_channel(
     address: &str,
     connect_timeout: Duration,
@@ -72,21 +72,21 @@ pub fn executor_channel(
     Ok(dial(address, Purpose::Bulk, connect_timeout)?.connect_lazy())
 }
 
-/// Connections to other executors, one for each address, shared by everything in the process that fetches.
+/// Connections to other executors, one per address, shared by everything in the process that fetches.
 pub struct Connections {
-    /// Signs what is asked for.
+    /// Keys that sign requests.
     keys: KeyRing,
     io: Handle,
     pool: Arc<dyn MemoryPool>,
     peers: Mutex<BTreeMap<String, Channel>>,
 }
 
-/// Where executors are.
+/// Addresses of executors.
 pub trait AddressBook: fmt::Debug + Send + Sync {
-    /// host:port of the executor's exchange service; `None` when it is not in the cluster any more.
+    /// host:port of the executor's exchange service; `None` when it has left the cluster.
     fn address(&self, executor: ExecutorId) -> Option<String>;
 
-    /// The executor that holds an output which `executor` is said to hold: another one, if it has moved.
+    /// The executor that holds an output said to be on `executor`: another one, if the output has moved.
     fn holder(&self, _output: AttemptId, executor: ExecutorId) -> ExecutorId {
         executor
     }
@@ -98,17 +98,17 @@ impl AddressBook for BTreeMap<ExecutorId, String> {
     }
 }
 
-/// What is taken from a store of this process, not over the network.
+/// The outputs that are read from a store of this process, not over the network.
 #[derive(Clone, Debug)]
 pub enum Local {
     Nothing,
-    /// What this executor holds.
+    /// Outputs of this executor.
     Of(ExecutorId, Arc<ExchangeStore>),
-    /// Everything: the process is the whole cluster.
+    /// All outputs: the process is the whole cluster.
     Everything(Arc<ExchangeStore>),
 }
 
-/// Reads map outputs from the executors that `addresses` knows, and from a store of this process.
+/// Reads map outputs from the executors in `addresses` and from a store of this process.
 #[derive(Debug)]
 pub struct RemoteExchange {
     connections: Arc<Connections>,
@@ -117,7 +117,7 @@ pub struct RemoteExchange {
 }
 
 impl Connections {
-    /// Network work runs on `io`, never where batches are decoded; what is fetched and not yet decoded is accounted in `pool`.
+    /// Network work runs on `io`, never where batches are decoded. Fetched data that is not yet decoded is accounted in `pool`.
     pub fn new(io: Handle, pool: Arc<dyn MemoryPool>, keys: KeyRing) -> Arc<Self> {
         Arc::new(Connections { keys, io, pool, peers: Mutex::default() })
     }
@@ -211,8 +211,7 @@ impl ExchangeSource for RemoteExchange {
     }
 }
 
-/// Fetches a whole map output from another executor into `store`, where it has the same name from then on. Dropping the future
-/// leaves nothing.
+/// Fetches a whole map output from another executor into `store`, under the same name. Dropping the future leaves nothing.
 pub async fn adopt(
     connections: Arc<Connections>,
     store: &Arc<ExchangeStore>,
@@ -247,7 +246,7 @@ struct HostReader {
     first: AttemptId,
     chunks: mpsc::Receiver<std::result::Result<Bytes, v1::FetchError>>,
     decoder: FrameDecoder,
-    /// What was received and not decoded yet.
+    /// Memory of received data that is not yet decoded.
     memory: Arc<MemoryReservation>,
     fed: usize,
     ended: bool,
@@ -319,7 +318,7 @@ struct Fetch {
 }
 
 struct Broken {
-    /// The reader was given chunks already.
+    /// Whether the reader was already given chunks.
     delivered: bool,
     message: String,
 }
@@ -330,7 +329,7 @@ impl Fetch {
         let failure = loop {
             match self.once().await {
                 Ok(()) => return,
-                // What was delivered cannot be taken back.
+                // Delivered chunks cannot be taken back.
                 Err(broken) if broken.delivered => break broken.message,
                 Err(broken) => match pauses.next() {
                     Some(pause) => tokio::time::sleep(*pause).await,
@@ -389,7 +388,7 @@ impl Fetch {
     }
 }
 
-/// Outputs that are gone or damaged are to be computed again; other failures are the reader's own.
+/// Outputs that are gone or damaged must be computed again; other failures are the reader's own.
 fn unreadable(error: ExchangeError, output: AttemptId, executor: ExecutorId) -> DataFusionError {
     match error {
         ExchangeError::Missing { .. } | ExchangeError::Corrupt { .. } | ExchangeError::Io { .. } => {

@@ -1,8 +1,7 @@
-//! Narrows a stage's plan to some of its partitions.
+//! Narrowing of a stage's plan to some of its partitions.
 //!
-//! A task must not merely run partition i of the whole plan: operators coordinate across the partitions they believe to run beside
-//! them (dynamic filters wait for every build side, file streams steal files from each other). So an instance of a plan has exactly
-//! the partitions that were launched together.
+//! A task cannot just run partition i of the whole plan: operators coordinate across the partitions that they believe to run beside them (dynamic filters
+//! wait for every build side, file streams steal files from each other). So an instance of a plan has exactly the partitions that were launched together.
 
 use crate::connector::leaf;
 use crate::ops::ExchangeReadExec;
@@ -90,10 +89,10 @@ fn restrict_union(plan: &Arc<dyn ExecutionPlan>, union: &UnionExec, keep: &[usiz
     Arc::clone(plan).replace_children(narrowed, options)
 }
 
-/// Stands for an input of which no partition is kept.
+/// Replaces an input of which no partition is kept.
 #[derive(Debug)]
 pub(crate) struct SkippedExec {
-    /// Operators that it stands for: positions of those behind it stay what they are in the stage's plan.
+    /// Number of operators that it replaces: later operators keep their positions in the stage's plan.
     pub operators: u32,
     properties: Arc<PlanProperties>,
 }

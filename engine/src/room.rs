@@ -1,25 +1,24 @@
-//! Room on the stack.
+//! Stack space for deep recursion.
 //!
-//! Plans and expressions are walked, rewritten, encoded, run and freed by functions that call themselves, as deep as a statement is
-//! nested. Threads that plan and threads that run tasks have [`STACK_BYTES`] for that, of which they touch what they need. What is
-//! freed elsewhere is [`Roomy`].
+//! Plans and expressions are walked, rewritten, encoded, run and freed by functions that recurse as deeply as a statement is nested. Threads that plan and
+//! threads that run tasks have [`STACK_BYTES`] for that, of which they touch what they need. Values freed on other threads are wrapped in [`Roomy`].
 
 use std::fmt;
 use std::ops::Deref;
 
-/// The stack of a thread that plans or that runs tasks: address space, not memory. It holds what statements of the greatest depth that
-/// a primary accepts need, many times over.
+/// The stack of a thread that plans or runs tasks. This is address space, not memory. It is many times what statements of the maximum depth that a primary
+/// accepts need.
 pub const STACK_BYTES: usize = 256 << 20;
 
-/// Threads with less left go on elsewhere.
+/// Threads with fewer bytes left continue on another stack.
 const LEAST_BYTES: usize = 128 << 20;
 
-/// Calls `work` where it may call itself as often as a statement is deep.
+/// Calls `work` with enough stack to recurse as deeply as a statement may be nested.
 pub fn with_room<T>(work: impl FnOnce() -> T) -> T {
     stacker::maybe_grow(LEAST_BYTES, STACK_BYTES, work)
 }
 
-/// A value that is freed with room, on whatever thread its last owner is.
+/// A value that is freed with enough stack, on whatever thread its last owner is.
 #[derive(Clone)]
 pub struct Roomy<T>(Option<T>);
 

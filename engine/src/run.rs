@@ -1,4 +1,4 @@
-//! Runs stages on an executor: decode once, instantiate for the partitions that are launched together, run each to its end.
+//! Runs stages on an executor: decodes each once, instantiates it for the partitions that are launched together, runs each to its end.
 
 use crate::codec::WindlassCodec;
 use crate::connector::{Registry, TableSecrets};
@@ -36,10 +36,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, StageId};
 
-/// A sort sets at most this part of the memory aside for merging what it spilled.
+/// Divisor of the memory: the largest part that a sort reserves for merging its spilled runs.
 const MERGE_SHARE: usize = 32;
 
-/// A stage's plan as an executor keeps it.
+/// A stage's plan as an executor holds it.
 #[derive(Debug)]
 pub struct StagePlan {
     envelope: Roomy<Envelope>,
@@ -48,7 +48,7 @@ pub struct StagePlan {
     files: Option<Arc<dyn CountedFiles>>,
 }
 
-/// One executable instance of a stage's plan, for the partitions that were launched together.
+/// One executable instance of a stage's plan, for partitions launched together.
 #[derive(Debug)]
 pub struct StageInstance {
     plan: Roomy<Arc<dyn ExecutionPlan>>,
@@ -56,12 +56,12 @@ pub struct StageInstance {
     context: Arc<TaskContext>,
     scope: Arc<TaskScope>,
     stop: Stop,
-    /// Attempts that have not ended. The last one reports the operators' metrics, which the attempts share.
+    /// Number of attempts that have not ended. The last one reports the operators' metrics, which all attempts share.
     running: AtomicUsize,
 }
 
 impl StagePlan {
-    /// `connectors`: of this process, which are to be those that the plan was made with.
+    /// `connectors`: those of this process, which must be the ones that the plan was made with.
     pub fn decode(bytes: &[u8], runtime: Arc<RuntimeEnv>, connectors: &Registry) -> Result<Self, TaskFailure> {
         let decode = || {
             let envelope = Roomy::new(Envelope::decode(bytes)?);
@@ -74,18 +74,18 @@ impl StagePlan {
         decode().map_err(|e: DataFusionError| classify(&e))
     }
 
-    /// Scans of the cluster's own files are to count what they read.
+    /// Scans of the cluster's own files count what they read.
     pub fn with_files(self, files: Arc<dyn CountedFiles>) -> Self {
         Self { files: Some(files), ..self }
     }
 
-    /// The object stores that it needs and that the environment alone does not say how to reach.
+    /// The object stores that the plan needs and that the environment alone cannot reach.
     pub fn stores(&self) -> &[StoreConfig] {
         &self.envelope.stores
     }
 
-    /// An instance for these (partition, attempt) pairs, sorted by partition. Each instance has state of its own: dynamic filters
-    /// of one must not see the build sides of another.
+    /// Creates an instance for these (partition, attempt) pairs, sorted by partition. Each instance has its own state: dynamic filters of one must not see
+    /// the build sides of another.
     pub fn instantiate(
         &self,
         stage: StageId,
@@ -95,7 +95,7 @@ impl StagePlan {
         self.instantiate_in(Arc::clone(&self.runtime), stage, attempts, inputs)
     }
 
-    /// As [`Self::instantiate`], with memory and spill files from `runtime` instead of those that the plan was decoded with.
+    /// Like [`Self::instantiate`], with memory and spill files from `runtime` instead of those that the plan was decoded with.
     pub fn instantiate_in(
         &self,
         runtime: Arc<RuntimeEnv>,
@@ -155,7 +155,7 @@ impl StagePlan {
 }
 
 impl Planned {
-    /// As [`StagePlan::instantiate_in`], of the plan itself.
+    /// Like [`StagePlan::instantiate_in`], for the plan itself.
     pub fn instantiate(
         &self,
         runtime: Arc<RuntimeEnv>,
@@ -167,7 +167,7 @@ impl Planned {
         let Planned { plan, output, config } = self.clone();
         let scope = scope(stage, attempts);
         let config = config_of(config, &scope, inputs, &runtime);
-        // Only a plan that is decoded looks functions up.
+        // Only decoding looks functions up.
         let context = Arc::new(TaskContext::new(
             Some(stage.to_string()),
             stage.job.to_string(),
@@ -191,12 +191,12 @@ fn scope(stage: StageId, attempts: &[(u32, u32)]) -> Arc<TaskScope> {
 fn config_of(config: SessionConfig, scope: &Arc<TaskScope>, inputs: TaskInputs, runtime: &RuntimeEnv) -> SessionConfig {
     let mut config = config.with_extension(Arc::new(inputs)).with_extension(Arc::clone(scope));
     if let MemoryLimit::Finite(memory) = runtime.memory_pool.memory_limit() {
-        // Every sorting partition sets this aside before it has read a row.
+        // Every sorting partition reserves this before it has read a row.
         let execution = &mut config.options_mut().execution;
         execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(memory / MERGE_SHARE);
     }
-    // A scan that takes over files of a sibling makes what its attempt leaves depend on that one: where either fails, is stopped or is
-    // beaten by a second attempt, and the other is committed, rows would be lost or doubled.
+    // A scan that takes over files of a sibling makes the output of its attempt depend on that sibling. If one of them fails, is stopped or loses to a second
+    // attempt, and the other is committed, rows would be lost or doubled.
     if scope.attempts.len() > 1 {
         config.options_mut().execution.enable_file_stream_work_stealing = false;
     }
@@ -220,19 +220,18 @@ impl StageInstance {
         Ok(Arc::new(Self { plan, output, context, scope, stop, running }))
     }
 
-    /// Says that none of its attempts is wanted any more. Whoever says so drops their futures as well; this ends what runs on without
-    /// a pause, so that they can be dropped.
+    /// Stops all its attempts. The caller drops their futures as well; this ends loops that never yield, so that they can be dropped.
     pub fn stop(&self) {
         self.stop.set();
     }
 
-    /// What of the plan holds all that it is given, and cannot spill it.
+    /// The operators of the plan that hold their whole input and cannot spill it.
     pub fn held_whole(&self) -> Option<String> {
         held_whole(&self.plan)
     }
 
-    /// Runs attempt `index` of the instance to its end and leaves its map output in `store`. CPU-bound: to be polled on the
-    /// runtime for tasks. Dropping the future cancels the attempt and removes what it wrote.
+    /// Runs attempt `index` of the instance to its end and puts its map output into `store`. CPU-bound: must be polled on the runtime for tasks. Dropping the
+    /// future cancels the attempt and removes its output.
     pub async fn run(self: Arc<Self>, index: usize, store: &Arc<ExchangeStore>) -> Result<TaskSummary, TaskFailure> {
         let attempt = self.scope.attempts[index];
         let result = self.try_run(index, attempt, store).await;
@@ -275,7 +274,7 @@ impl StageInstance {
                     run.push(batch?).await?;
                 }
                 let output = run.finish().await?;
-                // Its buckets are places within one run, and each reader wants some of them.
+                // The buckets of a sorted run are positions in it, and each reader reads several of them.
                 let bucket_bytes = vec![output.bucket_bytes.iter().sum()];
                 Ok(TaskSummary { rows: run_rows(&output), bucket_bytes, ..TaskSummary::default() })
             }
@@ -301,7 +300,7 @@ impl StageInstance {
         BatchPartitioner::try_new(partitioning, Time::new(), index, self.scope.attempts.len())
     }
 
-    /// Keeps the result in hand as long as it is small; a larger one goes to the store whole.
+    /// Returns a small result inline; puts a larger one into the store whole.
     async fn run_result(
         &self,
         mut input: SendableRecordBatchStream,
@@ -339,7 +338,7 @@ async fn finish(writer: MapOutputWriter) -> Result<TaskSummary> {
     Ok(TaskSummary { rows: output.rows, bucket_bytes: output.bucket_bytes, ..TaskSummary::default() })
 }
 
-/// Batches as an Arrow IPC stream.
+/// Encodes batches as an Arrow IPC stream.
 pub fn encode_batches(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Bytes> {
     let mut writer = StreamWriter::try_new_with_options(Vec::new(), schema, IpcWriteOptions::default())?;
     for batch in batches {
@@ -349,13 +348,13 @@ pub fn encode_batches(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Byt
     Ok(writer.into_inner()?.into())
 }
 
-/// The batches of an Arrow IPC stream.
+/// Decodes an Arrow IPC stream.
 pub fn decode_batches(bytes: &[u8]) -> Result<Vec<RecordBatch>> {
     let reader = arrow_ipc::reader::StreamReader::try_new(bytes, None)?;
     Ok(reader.collect::<Result<_, _>>()?)
 }
 
-/// What the operators measured, in pre-order, each metric summed over partitions.
+/// Metrics of the operators in pre-order, each summed over partitions.
 fn operator_metrics(plan: &Arc<dyn ExecutionPlan>) -> Vec<OperatorMetrics> {
     let mut all = Vec::new();
     collect_metrics(plan, &mut 0, &mut all);

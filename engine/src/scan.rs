@@ -1,5 +1,4 @@
-//! Scans of files, as executors run them: with errors that say in which file something is wrong. Those of text files say in which line
-//! ([`crate::text_files`]).
+//! Scans of files, as executors run them: their errors name the file. Errors of text files also name the line ([`crate::text_files`]).
 
 use crate::failure::{Blame, FileError, blame, file_name};
 use crate::file_formats::unused_session;
@@ -35,12 +34,12 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::fmt;
 use std::sync::Arc;
 
-/// Metrics of scans of the cluster's own files: what was read from replicas on the executor of the task, and from others.
+/// Metrics of scans of the cluster's own files: bytes read from replicas on the task's executor, and from others.
 pub const LOCAL_BYTES: &str = "local_bytes";
 pub const REMOTE_BYTES: &str = "remote_bytes";
 
-/// A decoded plan, made ready to run. `own`: the cluster's own files, for scans that count what they read of them. `footers`: those of
-/// Parquet files.
+/// Prepares a decoded plan to run. `own`: the cluster's own files, for scans that count the bytes read of them. `footers`: the cached footers of Parquet
+/// files.
 pub(crate) fn prepare(
     plan: Arc<dyn ExecutionPlan>,
     own: Option<&Arc<dyn CountedFiles>>,
@@ -60,13 +59,13 @@ pub(crate) fn prepare(
     .data()
 }
 
-/// `plan`, without orders of its rows that a scan of files claims and that do not hold where one partition reads several files: bounds
-/// tell that files follow each other, and bounds leave NULL out.
+/// `plan` without the orders that a scan of files claims but that do not hold where one partition reads several files. Bounds show that files follow each
+/// other, but bounds leave NULL out.
 pub fn with_orders_that_hold(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let Some(config) = file_scan(&plan) else { return Ok(plan) };
     let has_no_null = |key: &PhysicalSortExpr| {
         let Some(column) = key.expr.downcast_ref::<Column>() else { return false };
-        // Nor is NaN.
+        // Bounds leave NaN out too.
         let schema = config.file_source.table_schema().table_schema();
         if schema.fields().get(column.index()).is_none_or(|field| field.data_type().is_floating()) {
             return false;
@@ -87,7 +86,7 @@ pub fn with_orders_that_hold(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Exe
     Ok(DataSourceExec::from_data_source(config))
 }
 
-/// Our scan of text files in the place of DataFusion's, which the plan of a client's DataFrame may have.
+/// Our scan of text files in place of DataFusion's, which a client's DataFrame may have in its plan.
 fn exact(source: &Arc<dyn FileSource>) -> Arc<dyn FileSource> {
     if let Some(csv) = source.downcast_ref::<CsvSource>() {
         return Arc::new(CsvScan::of_plain(csv, CsvReading::default()));
@@ -99,13 +98,13 @@ fn file_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
     plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref()
 }
 
-/// The file that is read, for what goes wrong with it.
+/// The file that is being read, for error messages.
 #[derive(Clone)]
 struct Reading {
     store: Arc<dyn ObjectStore>,
     file: ObjectMeta,
     name: String,
-    /// Columns as the table has them.
+    /// The columns of the table.
     columns: SchemaRef,
     is_parquet: bool,
 }
@@ -117,8 +116,7 @@ impl fmt::Debug for Reading {
 }
 
 impl Reading {
-    /// The error with the file, if it is about the file. Expressions are computed while files are read; what they refuse is no fault of
-    /// the file.
+    /// Adds the file to an error that is about the file. Expressions are computed while files are read; their errors are not the file's fault.
     fn failed(&self, error: DataFusionError) -> DataFusionError {
         match blame(&error) {
             Blame::File => FileError::of(&self.name, error),
@@ -126,8 +124,8 @@ impl Reading {
         }
     }
 
-    /// The same, where a value of another type than the table's may be at fault, or the file may be gone: DataFusion's reader of footers
-    /// does not keep what the store said.
+    /// Does the same, also where a value of another type than the table's may be at fault, or the file may be gone: DataFusion's reader of footers drops the
+    /// store's error.
     async fn failed_at(self, error: DataFusionError) -> DataFusionError {
         if blame(&error) == Blame::File
             && let Err(missing @ object_store::Error::NotFound { .. }) = self.store.head(&self.file.location).await
@@ -140,7 +138,7 @@ impl Reading {
         self.failed(error)
     }
 
-    /// Whether columns have to be cast to the types that the table gives them.
+    /// Whether columns must be cast to the table's types.
     async fn has_other_types(&self) -> bool {
         let format = ParquetFormat::default();
         let files = std::slice::from_ref(&self.file);
@@ -153,7 +151,7 @@ impl Reading {
     }
 }
 
-/// Types of the same values: a table may have strings as views that its files do not.
+/// Whether the types hold the same values: a table may have strings as views where its files do not.
 fn alike(a: &DataType, b: &DataType) -> bool {
     a == b || (a.is_string() && b.is_string()) || (a.is_binary() && b.is_binary())
 }
@@ -161,7 +159,7 @@ fn alike(a: &DataType, b: &DataType) -> bool {
 /// A source whose errors name the file.
 struct NamingSource {
     inner: Arc<dyn FileSource>,
-    /// How its store is told which versions of files are meant, if it can be.
+    /// How the versions of files are requested from the store, if they can be.
     told: Option<Told>,
     own: Option<Arc<dyn CountedFiles>>,
     footers: Arc<FileMetadataCache>,
@@ -173,8 +171,7 @@ impl NamingSource {
         Arc::new(NamingSource { inner, told, own, footers })
     }
 
-    /// The source, and the store that it reads from: one of this scan alone where versions can be told, which reads those that `versions`
-    /// expects.
+    /// The source, and the store that it reads. If versions can be requested, the scan has a store of its own that reads the versions in `versions`.
     fn of_partition(
         &self,
         store: Arc<dyn ObjectStore>,
@@ -190,7 +187,7 @@ impl NamingSource {
             Told::ByTag => Some(Arc::new(Bound::new(Arc::clone(&store), told, Arc::clone(versions)))),
         });
         let store = bound.unwrap_or(store);
-        // One that was decoded reads from a store that it has been given already.
+        // A decoded source already has a store that it reads from.
         let inner = match self.inner.downcast_ref::<ParquetSource>() {
             Some(parquet) => {
                 let reader =

@@ -1,4 +1,4 @@
-//! How the columns of rows travel: as the schema message of Arrow's IPC format.
+//! Encoding of the columns of rows as the schema message of Arrow's IPC format.
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{Result, internal_datafusion_err};

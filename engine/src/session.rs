@@ -1,4 +1,4 @@
-//! Sessions: one recipe of functions, rules and options for whoever plans or runs a statement.
+//! Sessions: one set of functions, rules and options for everything that plans or runs a statement.
 
 use crate::aggregates;
 use crate::arrow_files::ArrowFilesFactory;
@@ -35,30 +35,30 @@ use std::sync::{Arc, OnceLock};
 pub fn session_config() -> SessionConfig {
     let mut config =
         SessionConfig::new().with_information_schema(true).with_option_extension(WindlassOptions::default());
-    // Several statements of one session must not depend on how many cores the primary has: the planner sets the number.
+    // The results of a session's statements must not depend on the number of the primary's cores; the planner sets the number of partitions.
     config.options_mut().execution.target_partitions = 1;
     config.options_mut().catalog.default_catalog = "windlass".to_string();
     // A number with a point is exact, as in the SQL standard, PostgreSQL and Spark.
     config.options_mut().sql_parser.parse_float_as_decimal = true;
-    // The order of a subquery counts where a LIMIT is above it: see `right::subquery_order`, which drops what no one sees.
+    // The order of a subquery matters where a LIMIT is above it: see `right::subquery_order`, which drops the orders that nothing observes.
     config.options_mut().sql_parser.enable_subquery_sort_elimination = false;
-    // DataFusion's planner takes coalesce(x, 1) for what is never NULL, and its expressions do not: grouped by it, a statement is refused.
+    // DataFusion's planner assumes that coalesce(x, 1) is never NULL, but its expressions do not: a statement grouped by it is refused.
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
-    // Where the first rows that min(x) is given are all NULL, DataFusion 55 keeps NULL as its bound, and filters the rest of the scan by max(x) alone.
+    // If the first rows of min(x) are all NULL, DataFusion 55 keeps NULL as its bound, and filters the rest of the scan by max(x) alone.
     config.options_mut().optimizer.enable_aggregate_dynamic_filter_pushdown = false;
-    // A file for each spilled batch: in files of several, RepartitionExec of DataFusion 55 waits for ever when two of its inputs spill
-    // at once (apache/datafusion#24883, mended after 55.2).
+    // One file per spilled batch: with several batches per file, RepartitionExec of DataFusion 55 waits for ever when two of its inputs spill at once
+    // (apache/datafusion#24883, fixed after 55.2).
     config.options_mut().execution.max_spill_file_size_bytes = ConfigNonZeroUsize::try_new(1).expect("one is not zero");
-    // The tasks of a statement write side by side. DataFusion has each deal its rows out to four files, whose open row groups cannot spill.
+    // The tasks of a statement write in parallel. DataFusion would make each spread its rows over four files, whose open row groups cannot spill.
     config.options_mut().execution.minimum_parallel_output_files =
         ConfigNonZeroUsize::try_new(1).expect("one is not zero");
-    // Nanoseconds, as DataFusion reads INT96, wrap around after 2262. Spark writes microseconds, and PostgreSQL has them.
+    // Nanoseconds, in which DataFusion reads INT96, wrap after 2262. Spark writes microseconds, and PostgreSQL uses them.
     config.options_mut().execution.parquet.coerce_int96 = Some("us".to_string());
     config
 }
 
-/// Everything that DataFusion and datafusion-spark offer. Where both define a name, DataFusion's function has it, so that a
-/// statement means the same as in DataFusion.
+/// All functions of DataFusion and datafusion-spark. A name that both define belongs to DataFusion's function, so that a statement means the same as in
+/// DataFusion.
 pub fn session_state(
     config: SessionConfig,
     runtime: Arc<RuntimeEnv>,
@@ -86,7 +86,7 @@ pub fn session_state(
     builder.build()
 }
 
-/// DataFusion alone, but for the types that numbers have in Windlass: what results are compared with.
+/// DataFusion alone, except that numbers have the types of Windlass. Tests compare results with it.
 pub fn reference_state(mut config: SessionConfig) -> SessionState {
     config.options_mut().sql_parser.parse_float_as_decimal = true;
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(Numbers)];
@@ -99,26 +99,26 @@ pub fn reference_state(mut config: SessionConfig) -> SessionState {
         .with_scalar_functions(functions)
         .with_aggregate_functions(aggregates)
         .with_analyzer_rules(rules)
-        // It sums DISTINCT decimals twice, which gives a sum of more digits than sum() has.
+        // It sums DISTINCT decimals twice; the second sum has more digits than sum() allows.
         .with_optimizer_rules(aggregates::without_replaced(Optimizer::new().rules))
         .with_expr_planners(expr_planners())
         .build()
 }
 
-/// DataFusion's, before which ours are asked.
+/// DataFusion's planners, and before them ours.
 fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
     let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(NumbersPlanner)];
     planners.extend(SessionStateDefaults::default_expr_planners());
     planners
 }
 
-/// Sets the time zone, and makes the functions that depend on it anew.
+/// Sets the time zone and recreates the functions that depend on it.
 pub fn set_time_zone(state: &mut SessionState, zone: Option<String>) -> Result<()> {
     state.config_mut().options_mut().execution.time_zone = zone;
     update_functions(state)
 }
 
-/// Makes functions anew that depend on options, after an option was set otherwise than by SET.
+/// Recreates functions that depend on options, after an option was set otherwise than by SET.
 pub fn update_functions(state: &mut SessionState) -> Result<()> {
     let options = state.config().options();
     let update = |function: &Arc<ScalarUDF>| function.inner().with_updated_config(options).map(Arc::new);
@@ -129,7 +129,7 @@ pub fn update_functions(state: &mut SessionState) -> Result<()> {
     Ok(())
 }
 
-/// DataFusion's, and ours among them.
+/// DataFusion's rules, with ours among them.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = right::cross_joins::mended(aggregates::instead(Optimizer::new().rules));
     rules.push(Arc::new(OurAggregates));
@@ -139,8 +139,8 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     interrupt::logical_rules(rules)
 }
 
-/// DataFusion's, with a sink for Arrow files that executors can run, readers of text files that change no value, and Parquet files whose
-/// metadata is doubted.
+/// DataFusion's formats, with a sink for Arrow files that executors can run, readers of text files that change no value, and Parquet files whose metadata is
+/// checked.
 fn file_formats() -> Vec<Arc<dyn FileFormatFactory>> {
     let ours: [Arc<dyn FileFormatFactory>; 4] = [
         Arc::new(ArrowFilesFactory),
@@ -154,14 +154,14 @@ fn file_formats() -> Vec<Arc<dyn FileFormatFactory>> {
     formats
 }
 
-/// DataFusion's, and ours.
+/// DataFusion's table functions, and ours.
 fn table_functions() -> Vec<Arc<TableFunction>> {
     let mut functions = crate::time::table_functions(SessionStateDefaults::default_table_functions());
     functions.push(Arc::new(TableFunction::new(COPY_FILES.to_string(), Arc::new(CopyFilesFunction))));
     functions
 }
 
-/// The functions that a plan may name, on the primary and on executors alike.
+/// The functions that a plan may call, the same on the primary and on executors.
 struct Functions {
     scalar: Vec<Arc<ScalarUDF>>,
     aggregate: Vec<Arc<AggregateUDF>>,
@@ -179,12 +179,12 @@ impl Functions {
                 |f| (f.name().to_string(), f.aliases().to_vec()),
             )
             .into_iter()
-            // The column that it becomes has no place in an encoded plan.
+            // It becomes a column that cannot be encoded in a plan.
             .filter(|function| function.name() != "file_row_index")
             .map(bounded)
             .collect(),
             aggregate: merge(
-                // A later one takes the name.
+                // The last function of a name wins.
                 [SessionStateDefaults::default_aggregate_functions(), right::aggregate_functions()].concat(),
                 datafusion_spark::all_default_aggregate_functions(),
                 |f| (f.name().to_string(), f.aliases().to_vec()),
@@ -198,7 +198,7 @@ impl Functions {
     }
 }
 
-/// The context that a task runs in: the functions of [`session_state`], without a catalog and without a planner.
+/// The context in which a task runs: the functions of [`session_state`], without a catalog and a planner.
 pub(crate) fn task_context(
     task: String,
     session: String,
@@ -207,7 +207,7 @@ pub(crate) fn task_context(
 ) -> Arc<TaskContext> {
     static TEMPLATE: OnceLock<TaskContext> = OnceLock::new();
     let template = TEMPLATE.get_or_init(|| TaskContext::from(&session_state(session_config(), Arc::default(), None)));
-    // Some functions are made for the session's options, such as its time zone.
+    // Some functions depend on the session's options, such as its time zone.
     let updated = |function: &Arc<ScalarUDF>| match function.inner().with_updated_config(config.options()) {
         Some(updated) => Arc::new(updated),
         None => Arc::clone(function),
@@ -225,8 +225,7 @@ pub(crate) fn task_context(
     ))
 }
 
-/// `builtin` and those of `extra` whose own name is free. Built-ins come last because a later registration takes over
-/// the aliases of an earlier one.
+/// `builtin`, and those of `extra` whose own name is free. Built-ins come last, because a later registration takes over the aliases of an earlier one.
 fn merge<F>(builtin: Vec<Arc<F>>, extra: Vec<Arc<F>>, names: impl Fn(&F) -> (String, Vec<String>)) -> Vec<Arc<F>> {
     let mut taken = HashSet::new();
     for function in &builtin {
@@ -245,14 +244,14 @@ fn our_functions() -> Vec<Arc<ScalarUDF>> {
     functions
 }
 
-/// `builtin`, with `ours` in the place of those of the same names.
+/// `builtin`, with `ours` in place of those of the same names.
 fn instead(builtin: Vec<Arc<ScalarUDF>>, ours: Vec<Arc<ScalarUDF>>) -> Vec<Arc<ScalarUDF>> {
     let names: HashSet<String> = ours.iter().map(|function| function.name().to_string()).collect();
     let kept = builtin.into_iter().filter(|function| !names.contains(function.name()));
     kept.chain(ours).collect()
 }
 
-/// The options that differ from a new session's, as they travel with a stage.
+/// The options that differ from a new session's, in the form in which they travel with a stage.
 pub(crate) fn changed_options(options: &ConfigOptions) -> BTreeMap<String, String> {
     static DEFAULTS: OnceLock<BTreeMap<String, String>> = OnceLock::new();
     let defaults = DEFAULTS.get_or_init(|| entries(session_config().options()));

@@ -1,6 +1,6 @@
-//! Stages as they are planned.
+//! Planned stages.
 
-use crate::connector::PlannedSink;
+use crate::connector::{PlannedSink, ScanGuard};
 use crate::envelope::{OutputSpec, content_hash};
 use crate::place::{OwnFolder, Place};
 use crate::room::Roomy;
@@ -14,54 +14,56 @@ use std::sync::Arc;
 use windlass_core::ids::{JobId, PlanHash};
 use windlass_core::job::{JobSpec, Preference, StageInput, StageSpec, Terms};
 
-/// A statement cut into stages, in topological order; the last stage leaves the result.
+/// A statement cut into stages, in topological order. The last stage produces the result.
 #[derive(Clone, Debug)]
 pub struct PlannedJob {
-    /// Of the result.
+    /// The columns of the result.
     pub schema: SchemaRef,
     pub stages: Vec<PlannedStage>,
-    /// What to publish when the job is done.
+    /// The files to publish when the job is done.
     pub write: Option<WriteTarget>,
-    /// The same of a write into a table of a connector.
+    /// The write into a table of a connector to publish when the job is done.
     pub sink: Option<PlannedSink>,
-    /// It has joins that hold all of one side, or medians that hold all values of a group, which have to fit into memory:
-    /// [`crate::spilling`] is for when they do not.
+    /// Guards that scans need until the job has ended.
+    pub guards: Vec<ScanGuard>,
+    /// Whether it has joins that hold all of one side, or medians that hold all values of a group. These must fit into memory; if they do not,
+    /// [`crate::spilling`] plans the job instead.
     pub holds_sides: bool,
-    /// What it was planned for.
+    /// The cluster that it was planned for.
     pub shape: ClusterShape,
-    /// It is one task that does little.
+    /// Whether it is one task that does little work.
     pub light: bool,
-    /// A plan that reads nothing and leaves few rows: whoever has it may run it without a job.
+    /// A plan that reads nothing and returns few rows: its holder may run it without a job.
     pub constant: Option<Arc<dyn ExecutionPlan>>,
 }
 
-/// Where a writing job's files belong once it has ended well.
+/// The place to which the files of a write go when its job has ended well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteTarget {
-    /// The folder or the single file.
+    /// The target: a folder or a single file.
     pub target: Place,
-    /// Attempts have folders of their own in it. To be removed in any case.
+    /// The staging folder, in which each attempt has a folder of its own. It is removed in any case.
     pub staging: OwnFolder,
-    /// The new files replace what lies at the target.
+    /// Whether the new files replace what lies at the target.
     pub overwrite: bool,
 }
 
-/// A stage, encoded once. Its debug form is without its bytes, which may have secrets in them.
+/// A stage, encoded once. Its debug form omits its bytes, which may contain secrets.
 #[derive(Clone)]
 pub struct PlannedStage {
     pub hash: PlanHash,
-    /// What executors decode: [`crate::StagePlan::decode`].
+    /// The encoded plan; executors decode it with [`crate::StagePlan::decode`].
     pub bytes: Bytes,
-    /// The operators, one to a line, indented, in the order of a pre-order walk.
+    /// The operators in pre-order, one per line, indented.
     pub display: String,
     pub tasks: u32,
     pub buckets: u32,
     pub inputs: Vec<StageInput>,
     pub preferences: Vec<Preference>,
-    /// What each task reads of `wfs://`; empty, or one entry for each task.
+    /// The parts of `wfs://` files that each task reads: empty, or one entry per task.
     pub splits: Vec<Vec<Split>>,
     pub row_limit: Option<u64>,
-    /// What was encoded, for an executor of this process.
+    /// The plan before encoding, for an executor of this process.
     pub planned: Option<Planned>,
 }
 
@@ -78,22 +80,22 @@ impl fmt::Debug for PlannedStage {
     }
 }
 
-/// A stage's plan as it was made.
+/// The plan of a stage before encoding.
 #[derive(Clone, Debug)]
 pub struct Planned {
     pub(crate) plan: Roomy<Arc<dyn ExecutionPlan>>,
     pub(crate) output: Roomy<OutputSpec>,
-    /// That it was made with.
+    /// The configuration that it was planned with.
     pub(crate) config: SessionConfig,
 }
 
-/// The executors that a plan is made for.
+/// Size of the cluster that a plan is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterShape {
     pub executors: u32,
-    /// Of all executors together.
+    /// Slots of all executors together.
     pub slots: u32,
-    /// Of the executor that has most.
+    /// Slots of the executor that has most.
     pub max_slots: u32,
 }
 
@@ -120,8 +122,8 @@ impl PlannedJob {
         JobSpec { id, stages, terms, light: self.light, statement: None, earlier: None }
     }
 
-    /// For each stage, a name of everything that its outputs come from: its plan, how many tasks it has, and the same of all that it reads.
-    /// Stages of two jobs that agree in it may stand in for each other.
+    /// For each stage, a hash of everything that determines its outputs: its plan, its number of tasks and the lineages of all stages that it reads. Stages
+    /// of two jobs with equal lineages may stand in for each other.
     pub fn lineages(&self) -> Vec<PlanHash> {
         let mut lineages: Vec<PlanHash> = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {

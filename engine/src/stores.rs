@@ -1,4 +1,4 @@
-//! How object stores are reached, where the options of a table say so: it travels with the plans that read or write there.
+//! Options of object stores that tables state; they travel with the plans that read or write there.
 
 use crate::versions::Versions;
 use datafusion::physical_plan::metrics::Count;
@@ -15,27 +15,27 @@ pub struct ReadBytes {
     pub remote: Count,
 }
 
-/// Gives a store of the cluster's own files that counts what is read, for one scan.
+/// Provides, for one scan, a store of the cluster's own files that counts the bytes read.
 pub trait CountedFiles: fmt::Debug + Send + Sync {
-    /// Of files with expected versions just those are read. `None`: there are no such files here.
+    /// Files with expected versions are read in exactly those versions. `None`: there are no such files here.
     fn counted(&self, bytes: ReadBytes, versions: Arc<Versions>) -> Option<Arc<dyn ObjectStore>>;
 }
 
 /// Knows the options of object stores.
 pub trait StoreOptions: fmt::Debug + Send + Sync {
-    /// What was set for the store that `url` lies in. `None`: its environment says how it is reached.
+    /// The options set for the store of `url`. `None`: the environment says how it is reached.
     fn options(&self, url: &str) -> Option<BTreeMap<String, String>>;
 }
 
-/// To be an extension of a session's configuration rather than an option, because options are shown and these hold secrets.
+/// Must be an extension of a session's configuration rather than an option: options are shown, and these hold secrets.
 #[derive(Debug)]
 pub struct Stores(pub Arc<dyn StoreOptions>);
 
-/// A store with options, as it travels. Its debug form has no secrets.
+/// A store with its options, as it travels. Its debug form has no secrets.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 pub struct StoreConfig {
-    /// Of the store, or of anything in it.
+    /// URL of the store or of anything in it.
     #[prost(string, tag = "1")]
     pub url: String,
     #[prost(btree_map = "string, string", tag = "2")]

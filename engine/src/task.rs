@@ -1,4 +1,4 @@
-//! What the tasks of a stage are given, and what running one of them leaves.
+//! Inputs and results of the tasks of a stage.
 
 use crate::exchange_source::ExchangeSource;
 use bytes::Bytes;
@@ -12,11 +12,11 @@ use windlass_core::job::MapLocation;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
     pub path: String,
-    /// In bytes.
+    /// Range in bytes.
     pub range: std::ops::Range<u64>,
 }
 
-/// Where an instance of a stage finds what it reads.
+/// Locations of the input of an instance of a stage.
 #[derive(Clone, Debug)]
 pub struct TaskInputs {
     pub job: JobId,
@@ -31,14 +31,14 @@ pub struct InputLocations {
     pub maps: Vec<MapLocation>,
 }
 
-/// What one attempt left.
+/// The result of one attempt.
 #[derive(Clone, Debug, Default)]
 pub struct TaskSummary {
     pub rows: u64,
     pub bucket_bytes: Vec<u64>,
     /// A small result, as an Arrow IPC stream.
     pub inline_result: Option<Bytes>,
-    /// What a writing task staged, for the primary to publish.
+    /// Files that a writing task staged, for the primary to publish.
     pub staged: Option<Bytes>,
     pub metrics: Vec<OperatorMetrics>,
 }

@@ -1,4 +1,4 @@
-//! Plans and runs whole jobs in one process: every stage goes through its encoded form, every exchange through a store.
+//! Tests that plan and run whole jobs in one process: every stage goes through its encoded form, every exchange through a store.
 
 mod functions;
 mod round_trip;
@@ -55,7 +55,7 @@ impl ExchangeSource for StoreSource {
     }
 }
 
-/// With so many tasks of a stage in one instance, as if they were launched together on one executor.
+/// Runs a job with `together` tasks of a stage in one instance, as if one executor had launched them together.
 async fn run_job(
     job: &PlannedJob,
     store: &Arc<ExchangeStore>,
@@ -65,13 +65,13 @@ async fn run_job(
     run_writing(job, store, runtime, together).await.0
 }
 
-/// What a job that reads no files leaves: rows, and what its tasks staged, in the order of the tasks.
+/// The results of a job that reads no files: rows, and the files that its tasks staged, in the order of the tasks.
 pub(crate) async fn run_stages(job: &PlannedJob, together: usize) -> (Vec<RecordBatch>, Vec<Bytes>) {
     let fixture = Fixture::empty();
     run_writing(job, &fixture.store, &Arc::default(), together).await
 }
 
-/// Rows as text, one value behind the other, sorted.
+/// Rows as text, one line per value, sorted.
 pub(crate) fn sorted(batches: &[RecordBatch]) -> Vec<String> {
     let row = |batch: &RecordBatch, at: usize| {
         let values = batch.columns().iter().map(|column| array_value_to_string(column, at).unwrap());
@@ -129,7 +129,7 @@ fn context(small_query_bytes: usize) -> SessionContext {
     SessionContext::new_with_state(session_state(config, Arc::default(), None))
 }
 
-/// Rows as text, sorted: answers may come in any order.
+/// Rows as text, sorted: results may come in any order.
 fn rows(batches: &[RecordBatch]) -> Vec<String> {
     let text = pretty_format_batches(batches).unwrap().to_string();
     let mut rows: Vec<String> = text.lines().map(String::from).collect();
@@ -143,7 +143,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// Tables in several files, so that scans have several partitions.
+    /// A fixture with tables in several files, so that scans have several partitions.
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let maker = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
@@ -169,7 +169,7 @@ impl Fixture {
         Self::in_folder(folder)
     }
 
-    /// Without tables.
+    /// A fixture without tables.
     fn empty() -> Self {
         Self::in_folder(tempfile::tempdir().unwrap())
     }
@@ -190,7 +190,7 @@ impl Fixture {
         }
     }
 
-    /// The answer of stages equals DataFusion's own, however many of their tasks run together. The stages.
+    /// Checks that the answer of the stages equals DataFusion's own, however many of their tasks run together. Returns the stages.
     async fn check(&self, sql: &str, set: impl Fn(&mut WindlassOptions)) -> String {
         let mut shown = String::new();
         for together in [1, 3] {
@@ -201,7 +201,7 @@ impl Fixture {
         shown
     }
 
-    /// What stages answer, what DataFusion answers, and the stages.
+    /// The answer of the stages, DataFusion's answer, and the stages.
     async fn answers(
         &self,
         sql: &str,
@@ -235,13 +235,13 @@ impl Fixture {
     }
 }
 
-/// Rows of a scan that match nothing of a small build side are dropped before they are shuffled, and one stage leaves the build side
-/// for both joins; joins that show such rows keep them.
+/// Rows of a scan that match nothing of a small build side are dropped before the shuffle, and one stage provides the build side of both joins. Joins that
+/// show such rows keep them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_build_sides_go_to_the_scans_of_the_other_side() {
     let fixture = Fixture::new().await;
     let reducing = |options: &mut WindlassOptions| {
-        // Joins of these small tables would collect a side.
+        // Joins of tables this small would otherwise collect a side.
         (options.broadcast_bytes, options.broadcast_rows, options.broadcast_max_bytes) = (0, 0, 0);
         options.semi_join_from_bytes = 0;
     };
@@ -249,7 +249,7 @@ async fn small_build_sides_go_to_the_scans_of_the_other_side() {
         ("select f.id, d.label from dim d join fact f on d.v = f.id where d.k < 12", true),
         (
             "select d.k, d.label from dim d where d.k < 12 and exists (select 1 from fact f where f.id = d.k and f.n > 1)",
-            // What follows for `id` filters the fact as well.
+            // The derived condition on `id` also filters the fact table.
             false,
         ),
         ("select d.k from dim d where d.k < 12 and not exists (select 1 from fact f where f.id = d.v)", true),
@@ -258,11 +258,11 @@ async fn small_build_sides_go_to_the_scans_of_the_other_side() {
             "select a.id from fact a join (select id from fact where id < 50 and x > 3) b on a.id = b.id and a.x < b.id",
             true,
         ),
-        // Rows of the scan that match nothing are in the answer.
+        // Rows of the scan that match nothing belong to the answer.
         ("select d.k, f.id from (select * from dim where k < 12) d full join fact f on f.id = d.v", false),
         ("select d.k, f.id from (select * from dim where k < 12) d right join fact f on f.id = d.v", false),
         ("select f.id from fact f where f.id not in (select k from dim where k < 12)", false),
-        // Computed again after a loss, it might have other rows.
+        // Recomputed after a loss, it might have other rows.
         ("select f.id, d.k from (select * from dim where k < 12 and random() < 2) d join fact f on d.v = f.id", false),
         (
             "select d.k from (select max(k) k from dim where k < 12 group by label having sum(cast(v as double)) > 1) d join fact f on d.k = f.id",
@@ -272,9 +272,9 @@ async fn small_build_sides_go_to_the_scans_of_the_other_side() {
             "select d.k from (select max(k) k from dim where k < 12 group by label having sum(v) > 1) d join fact f on d.k = f.id",
             true,
         ),
-        // Nothing is known to be left out.
+        // It is not known to leave any row out.
         ("select f.id, d.label from dim d join fact f on d.k = f.id", false),
-        // What an aggregate leaves is few.
+        // An aggregate leaves few rows.
         (
             "select d.label, f.n from dim d join (select k, count(*) n from fact group by k) f on d.k = f.k where d.k < 12",
             false,
@@ -294,7 +294,7 @@ async fn small_build_sides_go_to_the_scans_of_the_other_side() {
     }
 }
 
-/// Sorts by keys that leave no choice: the order is compared, too.
+/// Sorts by keys that allow only one order, which is compared too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sorts_end_in_ranges() {
     let fixture = Fixture::new().await;
@@ -333,7 +333,7 @@ async fn ranges_are_for_large_sorts_by_certain_keys() {
     assert!(!stages.contains("ranges="), "{stages}");
 }
 
-/// Over the tables of the [`Fixture`].
+/// Statements over the tables of the [`Fixture`].
 const STATEMENTS: &[&str] = &[
     "select count(*), sum(x), min(s), max(n) from fact",
     "select k, count(*), sum(n) from fact group by k",
@@ -398,8 +398,7 @@ async fn stages_answer_as_one_process_does() {
     }
 }
 
-/// DataFusion filters what a join probes by what it has built, and tells the parts that it has built from each other by the number of
-/// partitions that it sees.
+/// DataFusion filters the probe side of a join by the build side, and distinguishes parts of the build side by the number of partitions that it sees.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn joins_keep_their_rows_whichever_tasks_run_together() {
     let fixture = Fixture::new().await;
@@ -430,13 +429,12 @@ async fn a_small_statement_is_one_stage_of_one_task() {
     assert!(job.stages[0].display.contains("RepartitionExec"), "{}", job.stages[0].display);
 }
 
-/// One of the attempts that were launched together may fail, and the others be committed: each leaves the rows of its own files, and
-/// takes none of another one's.
+/// One of the attempts launched together may fail while the others are committed: each outputs the rows of its own files and takes none of another's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_leaves_the_same_rows_whatever_becomes_of_the_others() {
     let fixture = Fixture::new().await;
     let windlass = context(0);
-    // In no order: files of a known order are never shared.
+    // Files without an order: files of a known order are never shared.
     for part in 0..4 {
         let path = fixture.folder.path().join(format!("wild/{part}.parquet"));
         let sql = format!(
@@ -457,7 +455,7 @@ async fn an_attempt_leaves_the_same_rows_whatever_becomes_of_the_others() {
     let inputs =
         || TaskInputs { job: JobId(1), stages: Vec::new(), source: Arc::new(StoreSource(Arc::clone(&fixture.store))) };
     let rows = async |attempts: &[(u32, u32)]| {
-        // Only the first of them runs.
+        // Only the first attempt runs.
         let instance = plan.instantiate(JobId(1).stage(0), attempts, inputs()).unwrap();
         instance.run(0, &fixture.store).await.unwrap().rows
     };
@@ -466,7 +464,7 @@ async fn an_attempt_leaves_the_same_rows_whatever_becomes_of_the_others() {
     assert_eq!((together, alone), (1_000, 1_000), "a partial count for each of the ids in one of four files");
 }
 
-/// A plan that has run keeps its build sides and filters: whoever runs the stage again has what it was before.
+/// A plan that has run keeps its build sides and filters. A stage that runs again must get a plan without them.
 #[tokio::test]
 async fn a_plan_is_handed_over_once() {
     let fixture = Fixture::new().await;
@@ -490,7 +488,7 @@ async fn a_plan_is_handed_over_once() {
     assert_eq!(rows(&decode_batches(&first).unwrap()), rows(&expected));
     assert_eq!(rows(&again), rows(&expected));
 
-    // Two stages may share the results of a subquery.
+    // Two stages may share the result of a subquery.
     let mut several = plan_job(&state, &logical, ClusterShape::ONE).await.unwrap();
     several.stages.push(several.stages[0].clone());
     handover.offer(JobId(2), &mut several);

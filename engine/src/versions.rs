@@ -1,10 +1,10 @@
-//! Files as a statement listed them: all of its tasks read that version of each file, or fail.
+//! Versions of files: all tasks of a statement read each file in the version that was listed, or fail.
 //!
-//! | store | how a version is told | one that was replaced |
+//! | store | how a version is requested | a file that was replaced |
 //! | --- | --- | --- |
-//! | `wfs://` | by the id of the file | is read all the same, for as long as its replicas stay |
-//! | `s3://`, `s3a://` | by the e-tag that the listing gave, with `If-Match` | is an error |
-//! | local files, web servers | not at all: what tells two versions apart there is another thing on each machine, or missing | |
+//! | `wfs://` | by the id of the file | is still read, as long as its replicas exist |
+//! | `s3://`, `s3a://` | by the e-tag from the listing, with `If-Match` | is an error |
+//! | local files, web servers | cannot be: the mark of a version differs between machines, or is missing | |
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -19,17 +19,17 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// How a store is told which version of a file is meant.
+/// How a store is asked for a version of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// With the version of a request.
+    /// With the version in a request.
     ByVersion,
     /// With a condition on the e-tag.
     ByTag,
 }
 
 impl Told {
-    /// `None`: it cannot be told.
+    /// `None`: it cannot be asked.
     pub fn of(store: &str) -> Option<Told> {
         match store.split(':').next() {
             Some("wfs") => Some(Told::ByVersion),
@@ -39,12 +39,12 @@ impl Told {
     }
 }
 
-/// The e-tags of files that were listed.
+/// The e-tags of listed files.
 #[derive(Debug, Default)]
 pub struct Versions(Mutex<HashMap<Path, String>>);
 
 impl Versions {
-    /// This version and no other is read from here on, if the listing had an e-tag and none was expected before.
+    /// From here on only this version is read, if the listing had an e-tag and no version was expected before.
     pub fn expect(&self, listed: &ObjectMeta) {
         if let Some(e_tag) = &listed.e_tag {
             self.0.lock().entry(listed.location.clone()).or_insert_with(|| e_tag.clone());
@@ -56,7 +56,7 @@ impl Versions {
     }
 }
 
-/// A store of which the expected versions are read. What it lists is expected.
+/// A store that reads the expected versions. Files that it lists become expected.
 #[derive(Debug)]
 pub struct Bound {
     inner: Arc<dyn ObjectStore>,
@@ -76,7 +76,7 @@ impl fmt::Display for Bound {
     }
 }
 
-/// Says what the store's refusal means. Its kind stays.
+/// Explains the store's refusal. The kind of error stays.
 pub fn replaced(location: &Path, error: object_store::Error) -> object_store::Error {
     const MEANS: &str = "it was written again, or removed, after the statement had listed it; run the statement again";
     match error {
@@ -101,7 +101,7 @@ impl ObjectStore for Bound {
         self.inner.put_multipart_opts(location, options).await
     }
 
-    // Ranges come through this too.
+    // Reads of ranges come here too.
     async fn get_opts(&self, location: &Path, mut options: GetOptions) -> Result<GetResult> {
         let expected = self.versions.of(location);
         match self.told {
@@ -169,7 +169,7 @@ mod tests {
             assert!(matches!(error, object_store::Error::Precondition { .. }), "{error}");
             assert!(error.to_string().contains("run the statement again"), "{error}");
         }
-        // It was not listed, but looked at.
+        // It was looked up, not listed.
         assert_eq!(bound.head(&other).await.unwrap().size, 6);
         store.put(&other, "third".into()).await.unwrap();
         assert!(bound.get(&other).await.is_err());

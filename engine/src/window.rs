@@ -1,4 +1,4 @@
-//! What DataFusion's encoding of window functions leaves out: FILTER, IGNORE NULLS, and that a function runs over reversed rows.
+//! The parts of window functions that DataFusion's encoding loses: FILTER, IGNORE NULLS, and whether a function runs over reversed rows.
 
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
 use datafusion::logical_expr::ReversedUDWF;
@@ -12,29 +12,28 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr, create_udwf_window_expr};
 use std::sync::Arc;
 
-/// Starts the names of the columns that FILTER clauses read: planning computes each condition below the window
-/// (`plan/window_filter.rs`).
+/// Prefix of the names of the columns that FILTER clauses read: planning computes each condition below the window (`plan/window_filter.rs`).
 pub(crate) const FILTER_COLUMN: &str = "__windlass_filter_";
 
-/// Of one window expression.
+/// Flags of one window expression.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(crate) struct WindowFlags {
     #[prost(bool, tag = "1")]
     pub ignore_nulls: bool,
     #[prost(bool, tag = "2")]
     pub is_reversed: bool,
-    /// The column of the window's input that says which rows an aggregate takes.
+    /// The column of the window's input that selects the rows of an aggregate.
     #[prost(uint32, optional, tag = "3")]
     pub filter: Option<u32>,
 }
 
-/// Of the expressions of `plan`, if it is a window that needs them.
+/// Flags of the expressions of `plan`, if it is a window that needs them.
 pub(crate) fn window_flags(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Vec<WindowFlags>>> {
     let flags = window_exprs(plan).iter().map(flags_of).collect::<Result<Vec<_>>>()?;
     Ok(Some(flags).filter(|flags| flags.iter().any(|flags| *flags != WindowFlags::default())))
 }
 
-/// The window that was encoded with these flags.
+/// Restores the window that was encoded with these flags.
 pub(crate) fn restore_window(plan: &Arc<dyn ExecutionPlan>, flags: &[WindowFlags]) -> Result<Arc<dyn ExecutionPlan>> {
     let exprs = window_exprs(plan);
     if exprs.len() != flags.len() {
@@ -84,7 +83,7 @@ fn flags_of(expr: &Arc<dyn WindowExpr>) -> Result<WindowFlags> {
     let Some((_, function)) = function(expr) else {
         return internal_err!("the window function {} is of an unknown kind", expr.name());
     };
-    // The flags show nowhere but in the debug form.
+    // The flags are only visible in the debug form.
     let debug = format!("{function:?}");
     let flag = |name: &str| match debug.rsplit_once(&format!("{name}: ")) {
         Some((_, value)) if value.starts_with("true") => Ok(true),
@@ -94,7 +93,7 @@ fn flags_of(expr: &Arc<dyn WindowExpr>) -> Result<WindowFlags> {
     Ok(WindowFlags { ignore_nulls: flag("ignore_nulls")?, is_reversed: flag("is_reversed")?, filter: None })
 }
 
-/// The filter, too, shows only in the debug form, where it comes last. Planning has made a column of it.
+/// The filter, too, is only visible in the debug form, at its end. Planning has made it a column.
 fn filter_column(expr: &Arc<dyn WindowExpr>) -> Result<Option<u32>> {
     let debug = format!("{expr:?}");
     let parse = || {
@@ -128,7 +127,7 @@ fn restore(
     let create =
         |fun: &_| create_udwf_window_expr(fun, function.args(), &schema, expr.name().to_string(), flags.ignore_nulls);
     let restored = if flags.is_reversed {
-        // Reversing what it was made from marks it as reversed.
+        // Reversing the original function marks the result as reversed.
         let forward = match function.fun().reverse_expr() {
             ReversedUDWF::Reversed(fun) => create(&fun)?,
             ReversedUDWF::Identical | ReversedUDWF::NotSupported => {

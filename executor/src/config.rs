@@ -1,4 +1,4 @@
-//! What an operator can set on an executor: the sections `executor` and `exchange` of the configuration file, and what is made of them.
+//! Settings of an executor: the sections `executor` and `exchange` of the configuration file, and their translation into [`ExecutorConfig`].
 
 use crate::blocks::BlockConfig;
 use crate::container::{self, Group};
@@ -14,9 +14,9 @@ use windlass_engine::connector::Registry;
 use windlass_engine::exchange;
 use windlass_proto::address;
 
-/// What no pool counts takes up to this much of a small process.
+/// Bytes that a small process leaves for memory that no pool counts.
 const UNCOUNTED: u64 = 512 << 20;
-/// Memory of a container that stays free: a sixteenth, and at least 64 MiB, which may be taken between two looks at it.
+/// Share of a container's memory that stays free: a sixteenth, and at least 64 MiB, which may be taken between two readings.
 const CONTAINER_MARGIN: u64 = 16;
 const LEAST_MARGIN: u64 = 64 << 20;
 
@@ -25,7 +25,7 @@ section! {
     Executor {
         /// The primary to register with; where there are several, all of them: "grpc://a:7077,grpc://b:7077".
         primary: String = ExecutorConfig::default().primaries.join(",");
-        /// What it is called in lists and logs, unique in its cluster; empty: its address.
+        /// Name in lists and logs, unique in the cluster; empty: the address.
         name: String = String::new();
         /// "core" also keeps replicas of files, "task" only computes.
         role: Role = Role::Core;
@@ -37,24 +37,24 @@ section! {
         rack: String = ExecutorConfig::default().rack;
         /// Tasks that run at the same time. "auto": one for each core.
         slots: Auto<Count> = Auto::Auto;
-        /// Memory for tasks and exchange data together. "auto": three fifths of what the machine or the container has, and of a small one what
-        /// leaves 512 MiB.
+        /// Memory for tasks and exchange data together. "auto": three fifths of the memory of the machine or the container, or all but
+        /// 512 MiB of a small one.
         memory: Auto<ByteSize> = Auto::Auto;
-        /// Exchange data and spilled rows, which go at the next start, and replicas of files, which stay. For this executor alone.
+        /// Folder of this executor alone: exchange data and spilled rows, which go at the next start, and replicas of files, which stay.
         dir: PathBuf = ExecutorConfig::default().dir;
-        /// What spilled rows may take on disk.
+        /// Maximum bytes of spilled rows on disk.
         spill_disk: ByteSize = ByteSize(ExecutorConfig::default().spill_disk_bytes);
         /// Folders for replicas of files, one for each disk; empty: "blocks" in dir.
         block_dirs: Vec<PathBuf> = ExecutorConfig::default().block_dirs;
-        /// What each of their disks keeps free.
+        /// Bytes that each of these disks keeps free.
         block_reserve: ByteSize = ByteSize(ExecutorConfig::default().block_reserve_bytes);
-        /// Bytes of replicas that are read in a second to find what is damaged; "0B": none.
+        /// Bytes of replicas that are read each second to find damage; "0B": none.
         scrub_rate: ByteSize = ByteSize(ExecutorConfig::default().scrub_bytes_per_second);
-        /// Bytes in a second that copies of replicas may take when executors were lost; "0B": no limit.
+        /// Bytes each second that copies of replicas may take after executors were lost; "0B": no limit.
         repair_rate: ByteSize = ByteSize(ExecutorConfig::default().repair_bytes_per_second);
-        /// How long to try to reach the primary at the start. Once it was there, the executor waits for it for ever.
+        /// Time to try to reach the primary at the start. Once it was there, the executor waits for it for ever.
         join_timeout: Span = Span(ExecutorConfig::default().join_timeout);
-        /// On SIGTERM, how long running tasks and outputs that others still need may take.
+        /// Time that running tasks, and outputs that others still need, have after SIGTERM.
         leave_timeout: Span = Span(ExecutorConfig::default().leave_timeout);
     }
 }
@@ -62,11 +62,11 @@ section! {
 section! {
     /// Data between stages.
     Exchange {
-        /// How it is compressed in files, and from memory on the way to other hosts: "lz4", "zstd" or "none".
+        /// Compression in files, and on the way from memory to other hosts: "lz4", "zstd" or "none".
         compression: Compression = Compression::Lz4;
-        /// What an executor keeps of it in memory before it goes to files. "auto": 64 MiB for each slot.
+        /// Bytes that an executor keeps in memory before they go to files. "auto": 64 MiB for each slot.
         memory: Auto<ByteSize> = Auto::Auto;
-        /// What an executor keeps of it in files. "auto": as much as the disk holds.
+        /// Bytes that an executor keeps in files. "auto": as much as the disk holds.
         disk: Auto<ByteSize> = Auto::Auto;
     }
 }
@@ -81,7 +81,7 @@ pub enum Role {
     Task,
 }
 
-/// How data between stages is compressed.
+/// Compression of data between stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
@@ -91,10 +91,10 @@ pub enum Compression {
 }
 
 impl Executor {
-    /// What an executor of this section starts with.
+    /// Returns the configuration that an executor with these sections starts with.
     ///
     /// # Errors
-    /// The setting that cannot work, and how to mend it.
+    /// The setting that cannot work, and the remedy.
     pub fn settings(&self, exchange: &Exchange) -> Result<ExecutorConfig, String> {
         let defaults = ExecutorConfig::default();
         let given = |size: Auto<ByteSize>| match size {
@@ -146,48 +146,47 @@ impl Executor {
 pub struct ExecutorConfig {
     /// Primaries to try in turn: host:port, with or without `grpc://` or `http://` before it. Default: the primary of this machine.
     pub primaries: Vec<String>,
-    /// Unique among the executors of a cluster: a second one of the name of one that lives is refused. Default: its address.
+    /// Name, unique among the executors of a cluster: a second executor with the name of a live one is refused. Default: its address.
     pub name: Option<String>,
-    /// Default core.
+    /// Role of the executor. Default: core.
     pub role: event::Role,
-    /// Tasks that run at a time. Default: the number of cores.
+    /// Maximum tasks at a time. Default: the number of cores.
     pub slots: u32,
-    /// For tasks and the exchange together. Default: [`default_memory`].
+    /// Memory for tasks and the exchange together, in bytes. Default: [`default_memory`].
     pub memory_bytes: u64,
-    /// Resident memory of the process beyond `memory_bytes` before load is shed: for what no pool counts. Default: a quarter of
-    /// `memory_bytes`, at least 512 MiB. In a container, load is shed before the kernel kills, whatever this says.
+    /// Resident memory of the process beyond `memory_bytes` before load is shed, for what no pool counts, in bytes. Default: a quarter of `memory_bytes`, at
+    /// least 512 MiB. In a container, load is shed before the kernel kills, whatever this says.
     pub resident_allowance_bytes: Option<u64>,
-    /// Of `memory_bytes`, what map outputs may hold before they go to files. Default: 64 MiB for each slot, at most three tenths.
+    /// Part of `memory_bytes` that map outputs may hold before they go to files. Default: 64 MiB for each slot, at most three tenths.
     pub exchange_memory_bytes: Option<u64>,
-    /// Scratch space: map outputs and spilled operators. For this executor alone. Default `windlass/executor` in the
-    /// working folder.
+    /// Scratch folder for map outputs and spilled operators, used by this executor alone. Default `windlass/executor` in the working folder.
     pub dir: PathBuf,
-    /// Folders for replicas of files, one for each disk, of a core executor. Default: `blocks` in `dir`.
+    /// Folders for replicas on a core executor, one for each disk. Default: `blocks` in `dir`.
     pub block_dirs: Vec<PathBuf>,
-    /// Bytes that each of their disks keeps free. Default 1 GiB.
+    /// Bytes that each of these disks keeps free. Default 1 GiB.
     pub block_reserve_bytes: u64,
-    /// Bytes a second that are read of replicas to find what is damaged; 0: not at all. Default 4 MiB.
+    /// Bytes of replicas per second that the scrubber reads; 0 turns it off. Default 4 MiB.
     pub scrub_bytes_per_second: u64,
-    /// Bytes a second that copies for repair may take; 0: any number. Default 64 MiB.
+    /// Bytes per second that copies for repair may take; 0: no limit. Default 64 MiB.
     pub repair_bytes_per_second: u64,
-    /// Bytes that map outputs may take on disk. Default: what the disk has.
+    /// Maximum bytes of map outputs on disk. Default: the size of the disk.
     pub exchange_disk_bytes: Option<u64>,
-    /// Bytes that spilled operators may take on disk. Default 100 GiB.
+    /// Maximum bytes of spilled operators on disk. Default 100 GiB.
     pub spill_disk_bytes: u64,
-    /// Of map outputs in files and between executors. Default lz4.
+    /// Compression of map outputs in files and between executors. Default lz4.
     pub compression: exchange::Compression,
-    /// Default: the machine's host name. Tasks run where their blocks are when both say the same host.
+    /// Host name, by default the machine's. A task runs where its blocks are when both give the same host.
     pub host: String,
     pub rack: String,
-    /// Where the Exchange and Flight services listen; port 0: any that is free. Default 127.0.0.1:0.
+    /// Listen address of the Exchange and Flight services; port 0: any free one. Default 127.0.0.1:0.
     pub listen: SocketAddr,
     /// host:port under which others reach `listen`. Default: the address of the interface that leads to the primary.
     pub advertise: Option<String>,
-    /// How long to try to reach a primary at the start. Default 60 s. Once it was there, the executor waits for ever.
+    /// Time to try to reach a primary at the start. Default 60 s. After the first contact the executor waits for ever.
     pub join_timeout: Duration,
-    /// How long to wait for the primary's farewell when asked to leave. Default 60 s.
+    /// Time to wait for the primary's farewell when asked to leave. Default 60 s.
     pub leave_timeout: Duration,
-    /// Kinds of tables beside files: the same as the primary's. Default: none.
+    /// Kinds of tables beside files, equal to the primary's. Default: none.
     pub connectors: Registry,
 }
 
@@ -236,14 +235,14 @@ impl ExecutorConfig {
         }
     }
 
-    /// What map outputs may hold in memory, in bytes. More makes nothing faster that was measured: a file that is read soon after
-    /// it was written comes from the kernel's cache, compressed, and that memory is not taken from operators.
+    /// Maximum bytes of map outputs in memory. More made nothing faster in measurements: a file that is read soon after it was written comes from the kernel's
+    /// cache, compressed, and that memory is not taken from operators.
     pub(crate) fn exchange_memory(&self) -> u64 {
         let default = || (64 << 20) * u64::from(self.slots);
         self.exchange_memory_bytes.unwrap_or_else(|| default().min(self.memory_bytes / 10 * 3)).min(self.memory_bytes)
     }
 
-    /// Resident memory of the process, in bytes, past which load is shed.
+    /// Resident memory of the process, in bytes, above which load is shed.
     pub(crate) fn resident_limit(&self, container: Option<&Group>) -> u64 {
         let allowance = self.resident_allowance_bytes.unwrap_or_else(|| (self.memory_bytes / 4).max(UNCOUNTED));
         let wanted = self.memory_bytes.saturating_add(allowance);
@@ -251,8 +250,8 @@ impl ExecutorConfig {
     }
 }
 
-/// Three fifths of the memory of the machine, or of the container, but all but 512 MiB of a small one: what no pool counts takes about as
-/// much whatever the pool is. At least a quarter.
+/// Default memory in bytes: three fifths of the memory of the machine or container. On a small one all but 512 MiB, because uncounted memory does not shrink
+/// with the pool. At least a quarter.
 pub fn default_memory() -> u64 {
     memory_of(container::total_memory())
 }

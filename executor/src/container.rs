@@ -1,14 +1,14 @@
-//! The memory that the kernel lets this process have: the machine's, or that of the narrowest control group around it.
+//! The memory limit of this process: the machine's memory, or the limit of the narrowest control group around it.
 //!
-//! Version 2 of control groups is one tree, in which every ancestor's limit holds as well; version 1 has a tree for memory. A container
-//! often sees its own group as the root of the tree.
+//! Version 2 of control groups is one tree, in which the limits of all ancestors apply too; version 1 has a tree for memory. A container often sees its own
+//! group as the root of the tree.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where control groups are mounted.
+/// Mount point of control groups.
 const ROOT: &str = "/sys/fs/cgroup";
-/// When neither the machine nor a group says what there is.
+/// Memory to assume, in bytes, when neither the machine nor a group tells.
 const UNKNOWN: u64 = 4 << 30;
 
 /// A control group that limits memory.
@@ -16,7 +16,7 @@ const UNKNOWN: u64 = 4 << 30;
 pub(crate) struct Group {
     folder: PathBuf,
     version: Version,
-    /// In bytes. A process of the group that makes it hold more may be killed.
+    /// Limit in bytes. Beyond it the kernel may kill a process of the group.
     pub limit: u64,
 }
 
@@ -41,7 +41,7 @@ impl Version {
         }
     }
 
-    /// Of `memory.stat`, what the kernel takes back before it kills: pages of files.
+    /// Keys of `memory.stat` that count memory which the kernel takes back before it kills: pages of files.
     fn reclaimable(self) -> [&'static str; 2] {
         match self {
             Version::One => ["total_inactive_file", "total_active_file"],
@@ -50,7 +50,7 @@ impl Version {
     }
 }
 
-/// Memory of the machine or of the narrowest group, whichever is less, in bytes.
+/// Memory of the machine or limit of the narrowest group, whichever is less, in bytes.
 pub fn total_memory() -> u64 {
     let group = Group::narrowest().map(|group| group.limit);
     machine_memory().into_iter().chain(group).min().unwrap_or(UNKNOWN)
@@ -61,7 +61,7 @@ fn machine_memory() -> Option<u64> {
 }
 
 impl Group {
-    /// Of those around this process; `None` when none of them allows less than the machine has.
+    /// The narrowest group around this process; `None` when none allows less than the machine has.
     pub fn narrowest() -> Option<Self> {
         let memberships = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let group = Self::narrowest_in(Path::new(ROOT), &memberships)?;
@@ -78,7 +78,7 @@ impl Group {
                 _ => None,
             }
         });
-        // A container's own group, whatever it is called outside.
+        // A container's own group, whatever its name outside.
         let root = (Version::Two, root.to_path_buf(), "/");
         let all = groups.chain([root]).flat_map(|(version, root, path)| {
             let path = Path::new(path.trim_start_matches('/')).to_path_buf();
@@ -91,7 +91,7 @@ impl Group {
         all.min_by_key(|group| group.limit)
     }
 
-    /// Bytes that its processes hold and that nobody can take from them.
+    /// Bytes that the group's processes hold and the kernel cannot take back.
     pub fn held(&self) -> Option<u64> {
         let read = |name: &str| fs::read_to_string(self.folder.join(name)).ok();
         let held = number(&read(self.version.held())?)?;

@@ -1,4 +1,4 @@
-//! What keeps an executor from running.
+//! Errors that keep an executor from running.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Gives out the stored bytes of map outputs.
+//! Serves the stored bytes of map outputs.
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -27,7 +27,7 @@ pub(crate) fn fetch(
     let chunks = store.serve(outputs, plain).map(|chunk| {
         let chunk = match chunk {
             Ok(bytes) => Chunk::Frame(bytes),
-            // A failure is data: the reader has to know which output to have computed again.
+            // A failure is sent as data: the reader has to know which output to have computed again.
             Err(error) => {
                 Chunk::Error(v1::FetchError { output: error.output().map(Into::into), message: error.to_string() })
             }
@@ -37,7 +37,7 @@ pub(crate) fn fetch(
     Ok(chunks.boxed())
 }
 
-/// Who reaches this host at the address that it comes from is on it: nothing is gained by compressing what it is sent.
+/// Whether the request comes from this host: a peer that uses the host's own address is on it, and compression would gain nothing.
 fn is_of_this_host<T>(request: &Request<T>) -> bool {
     let ends = request.remote_addr().zip(request.local_addr());
     ends.is_some_and(|(theirs, ours)| theirs.ip() == ours.ip())

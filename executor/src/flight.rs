@@ -1,4 +1,4 @@
-//! Large results, straight from the executor that computed them, as Arrow Flight: `DoGet` of a [`v1::ResultTicket`].
+//! Serves large results as Arrow Flight, straight from the executor that computed them: `DoGet` of a [`v1::ResultTicket`].
 
 use arrow::datatypes::Schema;
 use arrow::datatypes::SchemaRef;

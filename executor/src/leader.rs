@@ -1,4 +1,4 @@
-//! The way to the primary that leads, for tasks that ask about files.
+//! Connection to the leading primary, for tasks that ask about files.
 
 use async_trait::async_trait;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use windlass_connectors::wfs::Primary;
 use windlass_proto::v1;
 use windlass_proto::v1::files_client::FilesClient;
 
-/// How long a task waits for a primary. A standby leads well within it.
+/// Time that a task waits for a primary. A standby leads well within it.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The connection of the dispatch stream, while there is one.
+/// The connection of the dispatch stream, while it is open.
 #[derive(Debug)]
 pub(crate) struct Leader(watch::Sender<Option<Channel>>);
 
@@ -44,7 +44,7 @@ impl Primary for Leader {
             };
             match FilesClient::new(channel).max_decoding_message_size(usize::MAX).ask(request.clone()).await {
                 Ok(reply) => return Ok(reply.into_inner()),
-                // Whether it was heard or not, it happens once.
+                // A repeated request happens only once, even if the first one arrived.
                 Err(status) if matches!(status.code(), Code::Unavailable | Code::Unknown) && Instant::now() < until => {
                     tokio::time::sleep(PAUSE).await;
                 }

@@ -1,4 +1,4 @@
-//! Core and task executors: the task runtime, the executor's memory, and the services that give out map outputs and results.
+//! Core and task executors: the task runtime, the executor's memory, and the services that serve map outputs and results.
 //!
 //! ```text
 //!   I/O runtime (the caller's): attach loop, heartbeats, Exchange and Flight services
@@ -7,15 +7,15 @@
 //!   CPU runtimes (one thread for each slot, two for light tasks beside full slots, spare ones for cancelled tasks that compute on): tasks
 //! ```
 //!
-//! A busy CPU never delays a heartbeat: tasks have threads of their own, and disks and compression have the exchange store's.
+//! A busy CPU never delays a heartbeat: tasks have their own threads, and disks and compression use those of the exchange store.
 //!
-//! The modules, lowest first. Each imports from those before it and from none behind it:
+//! The modules, lowest first. Each imports only from those before it:
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | what it has | `error`, `container`, `memory`, `leader`, `blocks`, `config`, `stages`, `node` |
-//! | what it gives out | `exchange`, `flight`, `webhdfs`, `server` |
-//! | what it does | `runner`, `watchdog`, `transport` |
+//! | resources | `error`, `container`, `memory`, `leader`, `blocks`, `config`, `stages`, `node` |
+//! | services | `exchange`, `flight`, `webhdfs`, `server` |
+//! | work | `runner`, `watchdog`, `transport` |
 
 mod blocks;
 pub mod config;
@@ -44,12 +44,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Runs an executor process: serves its outputs, joins the primary, runs tasks, and leaves when `shutdown` is cancelled.
 ///
-/// Returns when the primary said farewell or the configured time to leave has passed. Call it on the runtime that is to carry the
-/// network.
+/// Returns when the primary said farewell or the configured time to leave has passed. Call it on the runtime that carries the network.
 ///
 /// # Errors
-/// What keeps the executor from starting or from joining, with what to do about it. The later loss of the primary is no error: the
-/// executor waits for it to come back.
+/// The reason why the executor cannot start or join, with a remedy. A later loss of the primary is no error: the executor waits for it to come back.
 pub async fn run(config: ExecutorConfig, shutdown: CancellationToken) -> Result<(), ExecutorError> {
     let executor = Executor::open(config)?;
     let server = server::Server::bind(&executor).await?;
@@ -62,12 +60,12 @@ pub async fn run(config: ExecutorConfig, shutdown: CancellationToken) -> Result<
         left = transport::attach(&executor, &address, &shutdown) => left,
     };
     stop.cancel();
-    // Nobody is sent here any more, but who is reading a result goes on to its end.
+    // No new readers come, but present ones read to the end.
     let served = tokio::time::timeout(LAST_READERS, serving).await;
     left.and(served.unwrap_or(Ok(())))
 }
 
-/// How long an executor that was let go serves those who are reading from it.
+/// Time that an executor which was let go still serves present readers.
 const LAST_READERS: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

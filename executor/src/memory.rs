@@ -1,23 +1,20 @@
-//! The executor's memory: one pool, of which every launched group of tasks has a share.
+//! The executor's memory: one pool, shared by the launched groups of tasks.
 //!
-//! DataFusion's `GreedyMemoryPool` lets the first operator take everything, so that the next one fails instead of spilling; its
-//! `FairSpillPool` cuts the memory into as many parts as there are operators that can spill, so that a lone sort spills beside
-//! memory that nobody uses. Here the memory that the exchange does not hold is shared by running tasks, and what a task's operators
-//! hold that cannot spill is taken from its share before the rest is divided among those that can. An operator that can spill
+//! DataFusion's `GreedyMemoryPool` lets the first operator take everything, so the next one fails instead of spilling; its `FairSpillPool` divides the memory
+//! by the number of operators that can spill, so a lone sort spills beside unused memory. Here running tasks share the memory that the exchange does not hold.
+//! A task's operators that cannot spill take their memory from its share first; the rest is divided among those that can. An operator that can spill
 //!
-//! - is sure of a part of the last eighth of the pool, into which nobody else may grow;
-//! - has its part of its task's share, as long as there is memory at all, and so has what it asks for first, however much: who holds
-//!   nothing has nothing to spill;
-//! - borrows beyond that while a quarter of the pool stays free; sorts do with half of each, because merging takes the other half.
+//! - is sure of a part of the last eighth of the pool, into which no other may grow;
+//! - gets its part of its task's share as long as there is memory at all, and so gets its first request, however large: an operator that holds nothing has
+//!   nothing to spill;
+//! - borrows beyond that while a quarter of the pool stays free; for a sort both limits are halved, because its merge takes the other half.
 //!
-//! Nothing can be taken back from an operator, so what is borrowed is bounded. When a borrower is refused it spills everything, and
-//! holds no more than its part from then on if others have come. Operators that cannot spill are served first come, first served,
-//! up to the last eighth: they are what spilling makes room for. Of these, the merges of spilled runs take whatever they are given to
-//! read more runs at a time, and do with less: beyond their part of a half, and what their sort has held, they leave a half to those who
-//! have no such choice, such as who merges what they give, or writes it to files.
-//! Where the resident memory of the process comes close to its limit, operators that can spill keep half of their part.
-//! An aggregate that has spilled merges its runs and groups them again under one name, and cannot spill a second time: it leaves the last
-//! eighth to these second tables of groups, its own and others'.
+//! Memory cannot be taken back from an operator, so borrowing is bounded. A borrower that is refused spills everything, and from then on holds no more than its
+//! part if others have come. Operators that cannot spill are served first come, first served, up to the last eighth: spilling makes room for them. Merges of
+//! spilled runs are among these. They use any extra memory to read more runs at a time, and can do with less: beyond their part of a half, and beyond what
+//! their sort has held, they leave a half to operators that cannot do with less, such as those that merge or write their output. When the resident memory of
+//! the process comes close to its limit, operators that can spill keep half of their part. An aggregate that has spilled merges its runs and groups them again
+//! under one name, and cannot spill a second time: it leaves the last eighth to these second tables of groups, its own and others'.
 
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{
@@ -28,22 +25,22 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-/// Of the pool: what operators that can spill are sure of together, and what stays free of borrowers.
+/// Divisors of the pool: the part that operators that can spill are sure of together, and the part that borrowers leave free.
 const SURE: usize = 8;
 const UNBORROWED: usize = 4;
-/// Of the pool: what the merges of sorts share, and hold more of only while as much is free.
+/// Divisor of the pool: the part that merges of sorts share. They hold more only while as much is free.
 const MERGES: usize = 2;
-/// How DataFusion names sorts and their merges; the number of the partition follows.
+/// DataFusion's names of sorts and their merges; the number of the partition follows.
 const SORTING: &str = "ExternalSorter";
 const MERGING: &str = "ExternalSorterMerge";
-/// How DataFusion names aggregates that merge what they have spilled and group it again.
+/// DataFusion's names of aggregates that merge their spilled runs and group them again.
 const GROUPING: [&str; 4] = [
     "FinalHashAggregateStream",
     "OrderedFinalAggregateStream",
     "SingleHashAggregateStream",
     "GroupedHashAggregateStream",
 ];
-/// Consumers that a refusal names, largest first.
+/// Maximum consumers that a refusal names, largest first.
 const NAMED: usize = 4;
 
 /// The memory of one executor process, in bytes.
@@ -56,7 +53,7 @@ pub(crate) struct ExecutorMemory {
 #[derive(Debug, Default)]
 struct State {
     used: usize,
-    /// The process holds almost as much as it may, whatever its operators say that they hold.
+    /// Whether the process holds almost as much as it may, whatever its operators have reserved.
     tight: bool,
     next: u64,
     groups: BTreeMap<u64, Group>,
@@ -65,9 +62,9 @@ struct State {
 #[derive(Debug)]
 struct Group {
     name: String,
-    /// Tasks that run in it. Zero: what is not of a task, and has no share.
+    /// Number of tasks in the group. Zero: memory of no task, without a share.
     tasks: usize,
-    /// By DataFusion's number of the consumer.
+    /// Consumers by DataFusion's number.
     consumers: BTreeMap<usize, Consumer>,
 }
 
@@ -76,7 +73,7 @@ struct Consumer {
     name: String,
     can_spill: bool,
     bytes: usize,
-    /// The most that it has held.
+    /// Maximum bytes that it has held.
     peak: usize,
 }
 
@@ -85,7 +82,7 @@ impl ExecutorMemory {
         Arc::new(ExecutorMemory { limit, state: Mutex::default() })
     }
 
-    /// A pool for what runs `tasks` tasks together; 0 for what belongs to no task.
+    /// Creates a pool for `tasks` tasks that run together; 0 for memory of no task.
     pub fn group(self: &Arc<Self>, name: impl Into<String>, tasks: usize) -> Arc<GroupPool> {
         let mut state = self.state.lock();
         state.next += 1;
@@ -98,15 +95,15 @@ impl ExecutorMemory {
         self.state.lock().used
     }
 
-    /// Whether operators are to spill for the sake of what nobody has reserved.
+    /// Sets whether operators must spill because of memory that nobody has reserved.
     pub fn press(&self, tight: bool) {
         self.state.lock().tight = tight;
     }
 }
 
 impl State {
-    /// What the whole pool may hold when a consumer of `group` has `wanted` bytes.
-    /// The reservation that asks is one of perhaps several of the consumer's, and would then have `reserved` bytes.
+    /// Maximum bytes of the whole pool when a consumer of `group` would hold `wanted` bytes. A consumer may have several reservations; the asking one would
+    /// then hold `reserved` bytes.
     fn ceiling(&self, limit: usize, group: &Group, id: usize, wanted: usize, reserved: usize) -> usize {
         let first = group.held(id) == 0;
         let of_tasks = || self.groups.values().filter(|group| group.tasks > 0);
@@ -129,11 +126,11 @@ impl State {
             return unpromised;
         }
         let groups = group.consumers.get(&id).is_some_and(Consumer::groups);
-        // What an aggregate's merge holds is beside what its table asks for.
+        // An aggregate's merge holds memory beside that of its table.
         if groups && wanted > reserved {
             return unpromised;
         }
-        // Merging what a sort holds takes about as much again, and is asked for when the sort is full.
+        // A merge of a sort's data takes about as much again, and is asked for when the sort is full.
         let sorts = group.consumers.get(&id).is_some_and(|consumer| consumer.name.starts_with(SORTING));
         let (part, borrowed) = match sorts {
             true => (self.part(limit, group) / 2, limit / 2),
@@ -149,7 +146,7 @@ impl State {
         }
     }
 
-    /// What one of the group's operators that can spill may hold without borrowing.
+    /// Bytes that one of the group's operators that can spill may hold without borrowing.
     fn part(&self, limit: usize, group: &Group) -> usize {
         let (mut outside, mut tasks) = (0, 0);
         for group in self.groups.values() {
@@ -185,8 +182,8 @@ impl Consumer {
 }
 
 impl Group {
-    /// What its sort has held, if it may be that it merges spilled runs. While a sort holds something its merge reads that. What it merges
-    /// in memory the sort has given away before the merge has taken it, so a merge may always hold as much.
+    /// Bytes that its sort has held, if it may be a merge of spilled runs. While a sort holds memory, its merge reads from that. A sort releases that memory
+    /// before its merge reserves it, so a merge may always hold as much.
     fn merges_spilled_runs(&self, id: usize) -> Option<usize> {
         let partition = self.consumers.get(&id)?.name.strip_prefix(MERGING)?;
         let is_its_sort = |of: &&Consumer| of.name.strip_prefix(SORTING) == Some(partition);
@@ -194,7 +191,7 @@ impl Group {
         sorts().all(|sort| sort.bytes == 0).then(|| sorts().map(|sort| sort.peak).max().unwrap_or(0))
     }
 
-    /// Bytes that a consumer has.
+    /// Bytes that a consumer holds.
     fn held(&self, id: usize) -> usize {
         self.consumers.get(&id).map_or(0, |consumer| consumer.bytes)
     }
@@ -208,7 +205,7 @@ impl Group {
     }
 }
 
-/// The pool of tasks that run together, or of what is not of a task.
+/// The pool of tasks that run together, or of memory of no task.
 #[derive(Debug)]
 pub(crate) struct GroupPool {
     memory: Arc<ExecutorMemory>,
@@ -224,7 +221,7 @@ impl GroupPool {
 
 impl Drop for GroupPool {
     fn drop(&mut self) {
-        // Its reservations are gone: each of them holds the pool.
+        // No reservation is left: each of them holds the pool.
         self.memory.state.lock().groups.remove(&self.id);
     }
 }
@@ -307,9 +304,9 @@ impl fmt::Display for GroupPool {
     }
 }
 
-/// Bytes of this process that lie in physical memory; 0 where the system does not tell.
+/// Resident memory of this process in bytes; 0 where the system does not tell.
 pub(crate) fn resident_bytes() -> u64 {
-    // Pages of 4 KiB: so on every target that has /proc and that releases are built for.
+    // Pages have 4 KiB on every release target that has /proc.
     const PAGE: u64 = 4 << 10;
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE
@@ -410,7 +407,7 @@ mod tests {
         let (one, two) = (memory.group("one", 1), memory.group("two", 2));
         let (table, sort, other) = (consumer(&one, "hash join", false), spiller(&one), spiller(&two));
         table.try_grow(50).unwrap();
-        // Of 600 bytes a third is the first group's, 50 of which are taken.
+        // The first group's share is a third of 600 bytes, of which 50 are taken.
         let state = memory.state.lock();
         let parts: Vec<usize> = state.groups.values().map(|group| state.part(800, group)).collect();
         assert_eq!(parts, [0, 150, 400]);

@@ -1,4 +1,4 @@
-//! What an executor is made of: folders, memory, exchange store, runtimes.
+//! The parts of an executor: folders, memory, exchange store, runtimes.
 
 use crate::blocks::BlockStore;
 use crate::config::ExecutorConfig;
@@ -34,7 +34,7 @@ pub(crate) struct Node {
     pub config: ExecutorConfig,
     pub memory: Arc<ExecutorMemory>,
     pub store: Arc<ExchangeStore>,
-    /// Replicas of files, of a core executor.
+    /// Replicas of files; `None` on a task executor.
     pub blocks: Option<BlockStore>,
     pub leader: Arc<Leader>,
     /// The key of the cluster, once it has joined one.
@@ -45,19 +45,19 @@ pub(crate) struct Node {
     stores: Arc<StoreRegistry>,
     runtime_env: Arc<RuntimeEnv>,
     cpu: Arc<CpuRuntime>,
-    /// Which process this is, whatever its name.
+    /// Identity of this process, whatever its name.
     instance: Bytes,
     beside: Arc<CpuRuntime>,
-    /// Started when it is first needed.
+    /// Spare threads, started when first needed.
     spare: Arc<OnceLock<Option<CpuRuntime>>>,
-    /// Held for as long as the folder is used.
+    /// Lock that is held while the folder is used.
     _lock: Arc<File>,
 }
 
 impl Executor {
-    /// Takes possession of the folder, removes what an earlier process left in it, and starts the threads for tasks.
+    /// Locks the folder, removes what an earlier process left in it, and starts the threads for tasks.
     ///
-    /// To be called on the runtime that is to carry the network.
+    /// To be called on the runtime that carries the network.
     pub fn open(config: ExecutorConfig) -> Result<Executor, ExecutorError> {
         if config.slots == 0 {
             return Err(ExecutorError::Config { setting: "--slots", reason: "an executor needs at least one".into() });
@@ -131,12 +131,12 @@ impl Executor {
         Ok(Executor { node: Arc::new(node) })
     }
 
-    /// The map outputs of this process: in embedded mode the primary reads results here.
+    /// Map outputs of this process. In embedded mode the primary reads results here.
     pub fn store(&self) -> &Arc<ExchangeStore> {
         &self.node.store
     }
 
-    /// Where a primary of this process leaves plans for it.
+    /// Plans that a primary of this process hands over.
     pub fn handover(&self) -> &Handover {
         &self.node.handover
     }
@@ -146,7 +146,7 @@ impl Executor {
         &self.node.stores
     }
 
-    /// Files are those of this primary, which lives in this process.
+    /// Sets the primary of this process as the source of files.
     pub fn files_of(&self, primary: Arc<dyn Primary>) {
         let local = self.node.blocks.clone().map(|blocks| Arc::new(blocks) as Arc<dyn Local>);
         self.node.stores.set_wfs(Wfs::new(primary, Handle::current(), local));
@@ -156,12 +156,12 @@ impl Executor {
         &self.node.runtime_env
     }
 
-    /// Connections to other executors, for whoever else in this process reads map outputs.
+    /// Connections to other executors, for other readers of map outputs in this process.
     pub fn connections(&self) -> &Arc<Connections> {
         &self.node.connections
     }
 
-    /// Where CPU-bound work of this process belongs.
+    /// Runtime for CPU-bound work of this process.
     pub fn cpu(&self) -> &Handle {
         self.node.cpu()
     }
@@ -176,12 +176,12 @@ impl Node {
         self.cpu.handle()
     }
 
-    /// Where a task runs that found the slots full: those that fill them may keep their threads busy for seconds.
+    /// Runtime for a task that runs beside full slots, whose tasks may keep their threads busy for seconds.
     pub fn beside(&self) -> &Handle {
         self.beside.handle()
     }
 
-    /// Where a task runs whose slot's thread is still busy with one that was cancelled. One thread for each slot.
+    /// Runtime for a task whose slot's thread is still busy with a cancelled one. One thread for each slot.
     pub fn spare(&self) -> &Handle {
         let start = || match CpuRuntime::start(self.config.slots, "windlass-spare") {
             Ok(runtime) => Some(runtime),
@@ -198,7 +198,7 @@ impl Node {
         Arc::new(Node { stages, ..self.clone() })
     }
 
-    /// `formerly`: what it was called when it wrote what its exchange store holds.
+    /// Builds the registration. `formerly`: ids under which the content of its exchange store was written.
     pub fn register(&self, address: &str, formerly: &[ExecutorId]) -> v1::Register {
         let config = &self.config;
         v1::Register {
@@ -236,7 +236,7 @@ impl Node {
     }
 }
 
-/// Creates and locks the folder, and empties its `spill`.
+/// Creates and locks the folder, and empties its `spill` subfolder.
 fn take_dir(dir: &Path) -> Result<File, ExecutorError> {
     let failed = |source| ExecutorError::Dir { dir: dir.to_path_buf(), source };
     std::fs::create_dir_all(dir).map_err(failed)?;
@@ -255,10 +255,10 @@ fn take_dir(dir: &Path) -> Result<File, ExecutorError> {
     Ok(lock)
 }
 
-/// Threads for tasks beside those of the slots. Two, so that one task that turns out to be long does not hold up the next.
+/// Number of threads for tasks beside those of the slots. Two, so that one long task does not hold up the next.
 const BESIDE: u32 = 2;
 
-/// Threads for tasks. Dropping it does not wait for tasks: those are stopped by whoever started them.
+/// Threads for tasks. Drop does not wait for tasks: whoever started them stops them.
 struct CpuRuntime {
     runtime: Option<Runtime>,
 }

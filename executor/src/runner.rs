@@ -1,7 +1,7 @@
-//! Runs attempts: decodes each plan once, starts what is launched on the CPU runtime, stops what is cancelled, and says how each
-//! attempt ended. What follows from what is decided by `windlass_core::worker`; here are its tasks and its disk.
+//! Runs attempts: decodes each plan once, starts launches on the CPU runtime, stops cancelled attempts, and reports the end of each attempt.
+//! `windlass_core::worker` decides; this module has the tasks and the disk.
 //!
-//! One runner lives as long as one registration. It is owned by the task that serves the primary's stream, so it needs no locks.
+//! One runner lives as long as one registration. The task that serves the primary's stream owns it, so it needs no locks.
 
 use crate::memory::GroupPool;
 use crate::node::Node;
@@ -29,23 +29,23 @@ pub(crate) struct Runner {
     worker: Worker,
     plans: BTreeMap<PlanHash, Arc<Sent>>,
     tasks: JoinSet<Result<TaskSummary, TaskFailure>>,
-    /// Every member of `tasks`.
+    /// Attempt of each member of `tasks`.
     names: HashMap<Id, Named>,
     running: BTreeMap<AttemptId, Running>,
-    /// Outputs of executors that leave, on their way here.
+    /// Outputs on their way here from executors that are leaving.
     adoptions: JoinSet<(AttemptId, Result<(), String>)>,
     adopting: BTreeMap<AttemptId, AbortHandle>,
 }
 
-/// What has ended.
+/// Something that has ended.
 pub(crate) enum Ended {
-    /// All attempts that have, since the last time.
+    /// All attempts that have ended since the last call.
     Attempts(Vec<TaskReport>),
-    /// An output has arrived here, or why it has not.
+    /// An output that has arrived here, or the reason why it has not.
     Adoption(AttemptId, Result<(), String>),
 }
 
-/// How long a cancelled attempt may compute on before its slot is given to others. Mostly an attempt stops within milliseconds.
+/// Time that a cancelled attempt may still compute before others get its slot. Usually an attempt stops within milliseconds.
 const LINGER_AFTER: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy)]
@@ -55,7 +55,7 @@ struct Named {
     threads: Threads,
 }
 
-/// Which threads an attempt has.
+/// Threads on which an attempt runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Threads {
     Slots,
@@ -65,9 +65,9 @@ enum Threads {
 
 struct Running {
     task: AbortHandle,
-    /// When it was told to stop.
+    /// Time at which it was told to stop.
     aborted: Option<Instant>,
-    /// All attempts that were launched with it.
+    /// The launch that it belongs to.
     group: Arc<Group>,
 }
 
@@ -77,7 +77,7 @@ struct Sent {
     decoded: OnceCell<Result<Arc<dyn Stage>, TaskFailure>>,
 }
 
-/// What attempts that were launched together share; built by the first of them to run.
+/// State shared by attempts that were launched together; the first of them to run builds it.
 struct Group {
     node: Arc<Node>,
     executor: ExecutorId,
@@ -85,12 +85,12 @@ struct Group {
     memory: Arc<GroupPool>,
     plan: Option<Arc<Sent>>,
     instance: OnceCell<Result<Arc<dyn Instance>, TaskFailure>>,
-    /// None of the attempts is wanted any more.
+    /// Whether none of the attempts is wanted any more.
     stopped: AtomicBool,
 }
 
 impl Runner {
-    /// With what the exchange store has kept from earlier registrations.
+    /// Creates a runner that knows the outputs in the exchange store from earlier registrations.
     pub fn new(executor: ExecutorId, node: Arc<Node>) -> Self {
         Runner {
             executor,
@@ -138,7 +138,7 @@ impl Runner {
         }
     }
 
-    /// Those for the next attempt.
+    /// Threads for the next attempt.
     fn threads(&self) -> Threads {
         let on = |threads: Threads| self.names.values().filter(|named| named.threads == threads).count();
         match () {
@@ -148,7 +148,7 @@ impl Runner {
         }
     }
 
-    /// When the next attempt has computed on for too long after it was cancelled. There are at most as many of those as slots.
+    /// Time at which the next cancelled attempt has computed for too long. At most as many attempts linger as there are slots.
     fn next_linger(&self) -> Option<Instant> {
         if self.worker.lingering() >= self.node.config.slots as usize {
             return None;
@@ -156,7 +156,7 @@ impl Runner {
         self.running.values().filter_map(|running| running.aborted).min().map(|at| at + LINGER_AFTER)
     }
 
-    /// Reports what has computed on for too long. Its thread ends when it does.
+    /// Reports cancelled attempts that have computed for too long. A thread ends with its attempt.
     fn linger(&mut self) -> Vec<TaskReport> {
         let now = Instant::now();
         let late = |running: &Running| running.aborted.is_some_and(|at| at + LINGER_AFTER <= now);
@@ -169,7 +169,7 @@ impl Runner {
             }
             let actions = self.worker.linger(attempt);
             if actions.is_empty() {
-                // This executor wants it stopped, for its memory: that is not free before.
+                // This executor wants the attempt stopped for its memory, which is not free before its end.
                 self.running.entry(attempt).and_modify(|running| running.aborted = None);
             } else {
                 self.running.remove(&attempt);
@@ -181,7 +181,7 @@ impl Runner {
         reports
     }
 
-    /// Stops these attempts. Those that can be reported at once.
+    /// Stops these attempts and returns the reports that can be sent at once.
     pub fn cancel(&mut self, attempts: impl IntoIterator<Item = AttemptId>) -> Vec<TaskReport> {
         let actions = self.worker.cancel(attempts);
         self.act(actions)
@@ -212,8 +212,8 @@ impl Runner {
         reports
     }
 
-    /// Stops the attempts that were launched together and have reserved the most memory. They fail as out of memory, for the reason
-    /// that `state` gives, once they have stopped. What they are and what they had reserved; `None` when nothing runs.
+    /// Stops the launched attempts that have reserved the most memory together. They fail as out of memory, for the reason in `state`, once they have stopped.
+    /// Returns their description and their reserved bytes; `None` when nothing runs.
     pub fn fail_largest(&mut self, state: &str) -> Option<(String, usize)> {
         let memory = |attempt: &AttemptId| self.running.get(attempt).map_or(0, |running| running.group.memory.used());
         let (attempt, group) = self.worker.going().max_by_key(|(attempt, _)| memory(attempt))?;
@@ -246,7 +246,7 @@ impl Runner {
         }
     }
 
-    /// Fetches outputs of an executor that leaves.
+    /// Fetches outputs of an executor that is leaving.
     pub fn adopt(&mut self, outputs: Vec<AttemptId>, from: ExecutorId, address: &str) {
         self.worker.adopt(&outputs);
         for output in outputs {
@@ -260,7 +260,7 @@ impl Runner {
         }
     }
 
-    /// Waits for something to end. Never returns while nothing runs. Cancel safe.
+    /// Waits until something ends. Never returns while nothing runs. Cancel safe.
     pub async fn ended(&mut self) -> Ended {
         loop {
             let linger = self.next_linger();
@@ -289,7 +289,7 @@ impl Runner {
                             return Ended::Adoption(output, adopted);
                         }
                     }
-                    // It was stopped. A panic is said nowhere else.
+                    // The fetch was stopped. A panic is logged only here.
                     Err(error) if error.is_panic() => tracing::error!(%error, "adopting a map output failed"),
                     Err(_) => {}
                 },
@@ -298,14 +298,14 @@ impl Runner {
         }
     }
 
-    /// Stops everything: the primary does not know this registration any more. Finished outputs stay, for the next one.
+    /// Stops everything: the primary does not know this registration any more. Finished outputs stay for the next one.
     pub async fn stop(&mut self) {
         self.running.values().for_each(|running| running.group.stop());
         self.tasks.shutdown().await;
         self.adoptions.shutdown().await;
     }
 
-    /// `None`: it was reported before it ended.
+    /// Returns the report of an ended attempt; `None` when it was reported before it ended.
     fn report(&mut self, ended: Result<(Id, Result<TaskSummary, TaskFailure>), JoinError>) -> Option<TaskReport> {
         let (id, outcome) = match ended {
             Ok((id, outcome)) => (id, outcome),
@@ -334,7 +334,7 @@ impl Runner {
 impl Group {
     async fn run(self: Arc<Self>, index: usize) -> Result<TaskSummary, TaskFailure> {
         let instance = self.instance.get_or_init(|| self.instantiate()).await.clone()?;
-        // It may have been stopped before there was an instance to tell.
+        // The attempt may have been stopped before there was an instance to tell.
         if self.stopped.load(Ordering::SeqCst) {
             instance.stop();
         }

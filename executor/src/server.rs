@@ -19,7 +19,7 @@ use windlass_proto::bulk;
 use windlass_proto::door::{Serves, serve};
 use windlass_proto::v1::blocks_server::BlocksServer;
 
-/// A piece of a block and its envelope.
+/// Maximum bytes of a piece of a block with its envelope.
 const MAX_PIECE_BYTES: usize = 8 << 20;
 
 pub(crate) struct Server {
@@ -70,7 +70,7 @@ impl Server {
     }
 }
 
-/// The address of the interface through which the first primary is reached, when the service listens on all of them.
+/// The address of the interface that leads to the first primary, when the service listens on all of them.
 fn reachable(bound: IpAddr, primaries: &[String]) -> IpAddr {
     if !bound.is_unspecified() {
         return bound;
@@ -78,7 +78,7 @@ fn reachable(bound: IpAddr, primaries: &[String]) -> IpAddr {
     let towards = |primary: &String| {
         let primary = primary.rsplit("://").next().unwrap_or(primary);
         let socket = UdpSocket::bind(SocketAddr::new(bound, 0)).ok()?;
-        // Only chooses a route; nothing is sent.
+        // Connecting only chooses a route; nothing is sent.
         socket.connect(primary).ok()?;
         Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
     };

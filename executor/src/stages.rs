@@ -1,4 +1,4 @@
-//! Plans of stages, from the bytes that are sent to what runs attempts.
+//! Plans of stages: from encoded bytes to instances that run attempts.
 
 use crate::memory::GroupPool;
 use async_trait::async_trait;
@@ -13,17 +13,17 @@ use windlass_engine::exchange::ExchangeStore;
 use windlass_engine::stores::StoreConfig;
 use windlass_engine::{Handover, Planned, StageInstance, StagePlan, TaskInputs, TaskSummary};
 
-/// Decodes plans. The engine in production; tests put in tasks that sleep, fail and panic.
+/// Decodes plans. The engine in production; tests use tasks that sleep, fail and panic.
 pub(crate) trait Stages: Send + Sync {
     fn decode(&self, bytes: &[u8]) -> Result<Arc<dyn Stage>, TaskFailure>;
 
-    /// The plan of a stage as it was made, if that was in this process and nobody has taken it.
+    /// The plan of a stage as an object, if it was made in this process and nobody has taken it.
     fn take(&self, _stage: StageId) -> Option<Arc<dyn Stage>> {
         None
     }
 }
 
-/// A plan.
+/// A decoded plan.
 pub(crate) trait Stage: Send + Sync {
     fn instantiate(
         &self,
@@ -34,28 +34,28 @@ pub(crate) trait Stage: Send + Sync {
     ) -> Result<Arc<dyn Instance>, TaskFailure>;
 }
 
-/// What attempts that were launched together share.
+/// State shared by attempts that were launched together.
 #[async_trait]
 pub(crate) trait Instance: Send + Sync {
-    /// Dropping the future cancels the attempt.
+    /// Runs one attempt. Dropping the future cancels it.
     async fn run(self: Arc<Self>, index: usize) -> Result<TaskSummary, TaskFailure>;
 
-    /// None of the attempts is wanted any more: what computes without a pause is to find one.
+    /// Tells code that computes without a pause that none of the attempts is wanted any more.
     fn stop(&self);
 
-    /// What of the plan holds all that it is given, to be said where memory runs out.
+    /// Names an operator of the plan that holds its whole input, for messages about memory.
     fn held_whole(&self) -> Option<String> {
         None
     }
 }
 
-/// Plans as the engine encodes them.
+/// Decoder of the engine's plans.
 #[derive(Clone)]
 pub(crate) struct EngineStages {
     pub runtime_env: Arc<RuntimeEnv>,
     pub store: Arc<ExchangeStore>,
     pub object_stores: Arc<StoreRegistry>,
-    /// Plans that a primary of this process has made.
+    /// Plans made by a primary of this process.
     pub handover: Handover,
     pub connectors: Registry,
 }

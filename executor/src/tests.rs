@@ -34,7 +34,7 @@ use windlass_proto::v1::executor_message::Message as ToPrimary;
 use windlass_proto::v1::primary_message::Message as FromPrimary;
 use windlass_proto::{bulk, v1};
 
-/// More than anything here takes, so that a hang is a failure.
+/// Longer than anything here takes, so that a hang is a failure.
 const SOON: Duration = Duration::from_secs(10);
 
 fn config(dir: &tempfile::TempDir) -> ExecutorConfig {
@@ -77,7 +77,7 @@ async fn serving(dir: &tempfile::TempDir, tasks: &mut JoinSet<()>) -> (Executor,
     (executor, address)
 }
 
-/// Of the cluster of these tests.
+/// The keys of these tests' cluster.
 fn keys() -> KeyRing {
     KeyRing::new(ClusterKey::from_bytes(&[7; ClusterKey::LENGTH]).unwrap())
 }
@@ -157,7 +157,7 @@ async fn results_are_served_over_flight_in_the_order_of_the_ticket() {
     assert!(gone.to_string().contains("run the statement again"), "{gone}");
 }
 
-/// Job ids can be counted, and so can those of attempts.
+/// Ids of jobs and attempts can be guessed by counting.
 #[tokio::test]
 async fn nobody_reads_outputs_without_a_pass_for_their_job() {
     let (dir, mut tasks) = (tempfile::tempdir().unwrap(), JoinSet::new());
@@ -208,7 +208,7 @@ async fn a_primary_that_is_not_there_is_an_error_that_says_what_to_do() {
     assert!(error.contains(&nobody) && error.contains("windlass primary"), "{error}");
 }
 
-/// A primary that passes what executors say to the test, and answers what the test tells it to.
+/// A primary that forwards messages of executors to the test, and sends the test's orders.
 struct FakePrimary {
     refuse: bool,
     heard: mpsc::Sender<ToPrimary>,
@@ -245,7 +245,7 @@ impl Dispatch for FakePrimary {
 struct Primary {
     address: String,
     heard: mpsc::Receiver<ToPrimary>,
-    /// One for each registration.
+    /// Order channels, one for each registration.
     orders: Vec<mpsc::Sender<Result<v1::PrimaryMessage, Status>>>,
     _serving: JoinSet<()>,
 }
@@ -328,11 +328,11 @@ async fn an_executor_reports_joins_again_after_a_loss_and_leaves_after_the_farew
     let ToPrimary::TasksEnded(ended) = primary.hear().await else { panic!("it did not report") };
     assert_eq!(AttemptId::from(ended.tasks[0].attempt.unwrap()), JobId(1).stage(0).task(3).attempt(1));
 
-    // The primary gives it up.
+    // The primary drops the executor.
     primary.orders[0].send(Err(Status::aborted("not heard from"))).await.unwrap();
     assert!(matches!(primary.hear().await, ToPrimary::Register(_)));
     primary.welcome(1, 6).await;
-    // A heartbeat says that the welcome was heard.
+    // A heartbeat shows that the welcome arrived.
     while !matches!(primary.heard.recv().await, Some(ToPrimary::Heartbeat(_))) {}
 
     shutdown.cancel();
@@ -342,7 +342,7 @@ async fn an_executor_reports_joins_again_after_a_loss_and_leaves_after_the_farew
     left.unwrap().unwrap().unwrap();
 }
 
-/// The bytes that plans of this executor spilled, all operators together.
+/// Bytes that plans of this executor spilled, over all operators.
 fn spilled(plan: &Arc<dyn ExecutionPlan>) -> usize {
     let own = plan.metrics().and_then(|metrics| metrics.spilled_bytes()).unwrap_or(0);
     own + plan.children().into_iter().map(spilled).sum::<usize>()
@@ -353,11 +353,11 @@ fn files(dir: &std::path::Path) -> usize {
     entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
 }
 
-/// Runs `sql` over about 80 MB, two partitions at a time, in a pool of a tenth of that; the rows, after which nothing is left.
+/// Runs `sql` over about 80 MB, two partitions at a time, in a pool of a tenth of that. Returns the number of rows; no memory is left reserved.
 async fn in_little_memory(sql: &str) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let executor = Executor::open(ExecutorConfig { memory_bytes: 8 << 20, ..config(&dir) }).unwrap();
-    // Batches in proportion to the pool.
+    // Batches are in proportion to the pool.
     let mut options = session_config().with_target_partitions(2).with_batch_size(1024);
     options.options_mut().execution.sort_spill_reservation_bytes = 256 << 10;
     let session = SessionContext::new_with_config_rt(options, executor.runtime_env().clone());

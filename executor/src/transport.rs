@@ -32,28 +32,28 @@ use windlass_proto::v1::executor_message::Message as ToPrimary;
 use windlass_proto::v1::primary_message::Message as FromPrimary;
 use windlass_proto::{MAX_MESSAGE_BYTES, describe, v1};
 
-/// Messages to the primary that may wait before the executor does.
+/// Maximum queued messages to the primary, above which the executor waits.
 const OUTGOING: usize = 64;
-/// Reports go out together up to this many bytes.
+/// Maximum bytes of reports that are sent together.
 const REPORT_BYTES: usize = 4 << 20;
-/// Pauses between rounds of attempts to reach each primary: the first, and the longest.
+/// First and longest pause between rounds of attempts to reach each primary.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// Map outputs of jobs are kept for the next leader so long, when none is found.
+/// Time to keep map outputs for the next leader when none is found.
 const KEEP_WITHOUT_PRIMARY: Duration = Duration::from_secs(120);
-/// How long a connection to a primary may take to come about.
+/// Time limit for connecting to a primary.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The same reason is logged this often.
+/// Minimum time between two log lines with the same reason.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// The channels of an executor that lives in the primary's process. They carry what the network would carry.
+/// Channels between an executor and a primary in one process. They carry the same messages as the network.
 pub struct LocalLink {
     pub to_primary: mpsc::Sender<v1::ExecutorMessage>,
     pub from_primary: mpsc::Receiver<v1::PrimaryMessage>,
 }
 
 impl Executor {
-    /// Embedded mode: serves a primary of this process until it ends the stream, or until `shutdown` and its farewell.
+    /// Serves a primary of this process (embedded mode) until it ends the stream, or until `shutdown` and its farewell.
     pub async fn run_local(&self, link: LocalLink, shutdown: CancellationToken) {
         let (outgoing, incoming) = (Outgoing(link.to_primary), Incoming::Local(link.from_primary));
         let link = Link { outgoing, incoming, channel: None };
@@ -108,7 +108,7 @@ pub(crate) async fn attach(
         }
         kept.expire(executor);
         waiting.complain(primary, &reason);
-        // Whoever leads next is found in one round through all of them.
+        // The next leader is found in one round over all primaries.
         if config.primaries.last() != Some(primary) {
             continue;
         }
@@ -120,16 +120,16 @@ pub(crate) async fn attach(
     Err(ExecutorError::Config { setting: "--primary", reason: "no primary is named".into() })
 }
 
-/// Map outputs that the exchange store still has when the primary is gone that they were written for.
+/// Map outputs in the exchange store after their primary is gone.
 #[derive(Default)]
 struct Kept {
-    /// What this executor was called when it wrote them, the latest name last.
+    /// Ids of this executor when it wrote them, the latest last.
     formerly: Vec<ExecutorId>,
     since: Option<Instant>,
 }
 
 impl Kept {
-    /// The registration under this name has ended.
+    /// Notes that the registration under this id has ended.
     fn note(&mut self, executor: &Executor, name: ExecutorId) {
         if executor.store().stages().is_empty() {
             self.formerly.clear();
@@ -139,7 +139,7 @@ impl Kept {
         self.since = Some(Instant::now());
     }
 
-    /// Jobs whose next leader does not come will not come either.
+    /// Drops the outputs once no leader can be expected to come for them.
     fn expire(&mut self, executor: &Executor) {
         if self.since.is_some_and(|since| since.elapsed() >= KEEP_WITHOUT_PRIMARY) {
             self.drop_all(executor);
@@ -153,11 +153,11 @@ impl Kept {
     }
 }
 
-/// How long to wait between attempts, and in all.
+/// Pauses between attempts, and the limit of the whole wait.
 struct Waiting {
     next: Duration,
     until: Option<Instant>,
-    /// Reasons that were logged, and when.
+    /// Logged reasons, and the time of each.
     complained: BTreeMap<String, Instant>,
 }
 
@@ -170,7 +170,7 @@ impl Waiting {
         Waiting { next: FIRST_PAUSE, until: None, complained: BTreeMap::new() }
     }
 
-    /// Several primaries are tried in turn, many times a second.
+    /// Logs a reason, but not too often: several primaries are tried in turn, many times a second.
     fn complain(&mut self, primary: &str, reason: &str) {
         let complaint = format!("{primary}: {reason}");
         let now = Instant::now();
@@ -193,34 +193,34 @@ impl Waiting {
 
 /// How one stream ended.
 enum End {
-    /// On purpose.
+    /// The executor left on purpose.
     Left,
-    /// The primary does not want this executor, and will not want it later.
+    /// The primary refuses this executor for good.
     Refused(String),
-    /// After the executor had joined.
+    /// The stream broke after the executor had joined.
     Broken(String),
-    /// Before.
+    /// The stream broke before the executor had joined.
     Lost(String),
 }
 
 struct Link {
     outgoing: Outgoing,
     incoming: Incoming,
-    /// For requests beside the stream.
+    /// Channel for requests beside the stream.
     channel: Option<Channel>,
 }
 
 struct Outgoing(mpsc::Sender<v1::ExecutorMessage>);
 
 enum Incoming {
-    /// Answered when the primary has read the registration.
+    /// A stream whose reply comes after the primary has read the registration.
     Dialled(BoxFuture<'static, Result<Streaming<v1::PrimaryMessage>, Status>>),
     Remote(Box<Streaming<v1::PrimaryMessage>>),
     Local(mpsc::Receiver<v1::PrimaryMessage>),
 }
 
 impl Incoming {
-    /// `Ok(None)` at the end of the stream. Cancel safe.
+    /// The next message; `Ok(None)` at the end of the stream. Cancel safe.
     async fn next(&mut self) -> Result<Option<FromPrimary>, Status> {
         loop {
             let message = match self {
@@ -240,7 +240,7 @@ impl Incoming {
     }
 }
 
-/// host:port of a primary, however it is written.
+/// host:port of a primary, with or without a scheme.
 fn authority(primary: &str) -> Result<&str, String> {
     let address = primary.rsplit("://").next().unwrap_or(primary).trim_end_matches('/');
     let wrong =
@@ -257,7 +257,7 @@ fn authority(primary: &str) -> Result<&str, String> {
     parsed.map(|_| address).map_err(|error| wrong(&error.to_string()))
 }
 
-/// Says at once which names do not resolve. They may do so later: whoever starts a cluster starts all of it at a time.
+/// Logs at once which names do not resolve. They may resolve later: all parts of a cluster often start together.
 async fn look_up(primaries: &[String], patience: Duration) {
     for primary in primaries {
         let Ok(address) = authority(primary) else { continue };
@@ -287,7 +287,7 @@ async fn connect(primary: &str) -> Result<Link, String> {
     Ok(Link { outgoing: Outgoing(outgoing), incoming: Incoming::Dialled(answer), channel: Some(channel) })
 }
 
-/// Registers and serves one stream to its end. What ran is stopped then.
+/// Registers and serves one stream to its end, then stops what runs.
 async fn join(
     executor: &Executor,
     address: &str,
@@ -333,7 +333,7 @@ async fn join(
     end
 }
 
-/// One registration.
+/// State of one registration.
 struct Served {
     runner: Runner,
     link: Link,
@@ -418,7 +418,7 @@ impl Served {
                     .drop_plans(drop.plan_hashes.iter().filter_map(|hash| convert::plan_hash_from_wire(hash).ok()));
             }
             FromPrimary::Welcome(_) => return Err(Broken("the primary welcomed twice".into())),
-            // Handled where the loop can end, and where replicas are.
+            // These are handled in the loop that can end, and where the replicas are.
             FromPrimary::Farewell(_) | FromPrimary::Blocks(_) => {}
         }
         Ok(())
@@ -436,7 +436,7 @@ impl Served {
         self.link.outgoing.send(ToPrimary::OutputsMoved(said)).await
     }
 
-    /// Sends reports together, as many as fit.
+    /// Sends reports, as many together as fit.
     async fn report(&mut self, reports: Vec<TaskReport>) -> Result<(), Broken> {
         let mut tasks = Vec::with_capacity(reports.len());
         let mut bytes = 0;
@@ -458,7 +458,7 @@ impl Served {
     }
 }
 
-/// What the primary is to be told of replicas next. Cancel safe.
+/// Waits for the next report about replicas to the primary. Cancel safe.
 async fn block_report(executor: &Executor) -> v1::BlockReport {
     match &executor.node().blocks {
         Some(blocks) => blocks.report().await,
@@ -466,7 +466,7 @@ async fn block_report(executor: &Executor) -> v1::BlockReport {
     }
 }
 
-/// A report that cannot be sent fails the task, not the stream.
+/// Encodes a report. A report that cannot be sent fails its task, not the stream.
 fn encode(report: TaskReport) -> v1::TaskEnded {
     let attempt = report.attempt;
     let task = v1::TaskEnded::from(report);
@@ -479,7 +479,7 @@ fn encode(report: TaskReport) -> v1::TaskEnded {
     failed(attempt, TaskFailure::Internal { message }).into()
 }
 
-/// The stream cannot go on.
+/// The stream cannot go on, for this reason.
 struct Broken(String);
 
 impl Outgoing {

@@ -1,7 +1,7 @@
-//! Watches the resident memory of the process, and that of its container, and sheds load before the kernel kills.
+//! Watches the resident memory of the process and of its container, and sheds load before the kernel kills.
 //!
-//! The pool counts what operators and the exchange reserve. What nobody reserves (decoders, hash tables that double, batches on their way,
-//! fragments of the allocator) shows in the resident memory alone. Close to the limit, operators that can spill are made to.
+//! The pool counts the reservations of operators and the exchange. Unreserved memory (decoders, hash tables that double, batches on their way, fragments of the
+//! allocator) shows only in the resident memory. Close to the limit, operators that can spill must do so.
 //!
 //! ```text
 //!   within the limit ──over──> demote exchange blocks to files ──still over──> fail the largest task ──> wait ─┐
@@ -9,7 +9,7 @@
 //!          └────────────────────────────────── within ──────────────────────────────────────────┘◀────────────┘
 //! ```
 //!
-//! Where it goes on to grow, it does not wait.
+//! When memory keeps growing, the watchdog does not wait.
 
 use crate::config::room_in;
 use crate::container::Group;
@@ -21,20 +21,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// How often the memory is looked at: a task takes up to a gigabyte a second.
+/// Interval of readings: a task takes up to a gigabyte a second.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
-/// Readings to let pass after blocks went to files and after a task was failed: memory returns to the system with a delay.
+/// Readings to skip after blocks went to files and after a task was failed: memory returns to the system with a delay.
 const AFTER_DEMOTION: u32 = 10;
 const AFTER_FAILURE: u32 = 30;
-/// Of the limit: growth while waiting that is not waited out, and what is left of the limit when operators are to spill.
+/// Divisor of the limit: growth that ends the wait early, and distance to the limit at which operators must spill.
 const STEP: u64 = 16;
 
-/// What is known at one time, in bytes.
+/// One reading, in bytes.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     resident: u64,
     limit: u64,
-    /// Held by blocks in memory.
+    /// Memory of exchange blocks.
     exchange: u64,
     tasks: usize,
 }
@@ -42,23 +42,22 @@ struct Reading {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Nothing,
-    /// So many bytes of blocks, oldest first.
+    /// Write this many bytes of blocks to files, oldest first.
     Demote(u64),
     FailLargest,
 }
 
-/// What was done since the memory was last within its limit.
+/// Actions since the memory was last within its limit.
 #[derive(Debug, Default)]
 struct Pressure {
     demoted: bool,
     wait: u32,
-    /// Resident memory when that was done.
+    /// Resident memory at the last action.
     then: u64,
 }
 
 impl Reading {
-    /// What the process is to count as its limit when its container holds `held` of at most `room`. Whoever has more than its `memory` is
-    /// to make the container fit.
+    /// Lowers the limit of the process when its container holds `held` of at most `room`. A process with more than its `memory` must make the container fit.
     fn within(self, memory: u64, held: u64, room: u64) -> Self {
         let excess = held.saturating_sub(room);
         match excess > 0 && self.resident > memory {
@@ -85,7 +84,7 @@ impl Pressure {
         let then = reading.resident;
         if !self.demoted && reading.exchange > 0 {
             *self = Pressure { demoted: true, wait: AFTER_DEMOTION, then };
-            // Some more than is needed, so that the next block does not bring it back.
+            // Somewhat more than needed, so that the next block does not exceed the limit again.
             return Action::Demote((excess + reading.limit / STEP).min(reading.exchange));
         }
         if reading.tasks == 0 {
@@ -111,7 +110,7 @@ impl Watchdog {
         Watchdog { node, limit, container, pressure: Pressure::default(), demotions: JoinSet::new() }
     }
 
-    /// Takes a reading, and does what follows from it. To be called every [`INTERVAL`].
+    /// Takes a reading and acts on it. To be called every [`INTERVAL`].
     pub fn look(&mut self, runner: &mut Runner) {
         while self.demotions.try_join_next().is_some() {}
         let mut reading = Reading {

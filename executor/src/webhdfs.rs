@@ -1,4 +1,4 @@
-//! WebHDFS, as a DataNode serves it: the bytes of files. The primary sends clients here, with a ticket in the URL for what they asked for.
+//! The DataNode side of WebHDFS: the bytes of files. The primary sends clients here, with a ticket in the URL for their request.
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -21,7 +21,7 @@ pub(crate) fn routes(wfs: Wfs, keys: KeyRing) -> Router {
 }
 
 enum Refusal {
-    /// What is wrong with the request.
+    /// The error in the request.
     Illegal(String),
     Files(WfsError),
     Ticket(TicketError),
@@ -142,7 +142,7 @@ async fn create(wfs: &Wfs, path: &FsPath, parameters: &Parameters, body: Body) -
     Ok((StatusCode::CREATED, [(header::LOCATION, location)]).into_response())
 }
 
-/// What comes is seen when all of it is durable, behind what was there when it began to come.
+/// Appends to a file. The data becomes visible when all of it is durable, behind the content at the start of the append.
 async fn append(wfs: &Wfs, path: &str, parameters: &Parameters, body: Body) -> Result<Response, Refusal> {
     let block_bytes = parameters.number("blocksize")?;
     let options = WriteOptions { block_bytes, ..WriteOptions::append_to(wfs.stat(path).await?.id) };
@@ -156,7 +156,7 @@ async fn write(mut writer: FileWriter, path: &str, body: Body) -> Result<(), Wfs
         match bytes.try_next().await {
             Ok(Some(part)) => writer.write(part).await?,
             Ok(None) => break,
-            // Dropped, nothing is left of it.
+            // Drop leaves nothing of it.
             Err(error) => {
                 let reason = format!("its bytes did not all come: {error}");
                 return Err(WfsError::Unwritable { path: path.into(), reason });

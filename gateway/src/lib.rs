@@ -1,5 +1,5 @@
 //! The HTTP faces of a primary: REST, metrics and WebHDFS. They translate requests to the scheduler's services, and know nothing below
-//! those.
+//! them.
 //!
 //! The modules, lowest first. Each imports from those before it and from none behind it:
 //!
@@ -22,7 +22,7 @@ use tonic::transport::server::TcpIncoming;
 use windlass_proto::door::{Serves, serve};
 use windlass_scheduler::services::{HttpFaces, Leaders, Services};
 
-/// All of them, on one port.
+/// All HTTP faces, on one port.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gateway;
 

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `GET /healthz` | 200 while the primary serves |
 //! | `GET /api/v1/cluster` | executors, how many are wanted and why, sessions, results, numbers of jobs |
-//! | `GET /api/v1/jobs?limit=N&all=true` | newest first; with `all` also those of the cluster's own |
+//! | `GET /api/v1/jobs?limit=N&all=true` | newest first; `all` includes the cluster's own |
 //! | `GET /api/v1/jobs/{id}` | one job with its stages |
 //! | `DELETE /api/v1/jobs/{id}` | cancels it |
 //! | `GET /metrics` | Prometheus text format 0.0.4 |
@@ -31,7 +31,7 @@ const DEFAULT_JOBS: usize = 100;
 
 type Who = Extension<Principal>;
 
-/// The routes.
+/// Returns the routes.
 pub(crate) fn router(services: Services) -> Router {
     let nothing = || async {
         error(
@@ -59,7 +59,7 @@ fn error(status: StatusCode, kind: &str, message: &str) -> Response {
 #[derive(Deserialize)]
 struct Listed {
     limit: Option<usize>,
-    /// Also the cluster's own.
+    /// Whether to include the cluster's own jobs.
     #[serde(default)]
     all: bool,
 }
@@ -301,7 +301,7 @@ impl Exposition {
         self.family(name, "gauge", help, values);
     }
 
-    /// Of what has happened since this primary began to lead.
+    /// Adds counts since this primary began to lead.
     fn counter(&mut self, name: &str, help: &str, values: &[(String, f64)]) {
         self.family(name, "counter", help, values);
     }
@@ -328,13 +328,13 @@ mod tests {
     use tokio_util::sync::CancellationToken;
     use windlass_core::access::Principal;
     use windlass_scheduler::primary::PrimaryConfig;
-    use windlass_scheduler::primary::cluster::{ClusterConfig, RestConfig};
+    use windlass_scheduler::primary::leading::{ProcessConfig, RestConfig};
     use windlass_scheduler::primary::member::Member;
     use windlass_scheduler::services::jobs::JobState;
     use windlass_scheduler::services::submissions::Script;
     use windlass_scheduler::services::{HttpFaces, Leaders, Services};
 
-    /// The gateway, which also tells the services that it was given.
+    /// The gateway, which also passes on the services that it receives.
     #[derive(Debug)]
     struct Told(mpsc::UnboundedSender<Services>);
 
@@ -367,7 +367,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
             let primary = PrimaryConfig { listen: any, ..PrimaryConfig::default() };
-            let mut config = ClusterConfig::new(primary, folder.path().join("primary"));
+            let mut config = ProcessConfig::new(primary, folder.path().join("primary"));
             let (told, mut services) = mpsc::unbounded_channel();
             config.rest = Some(RestConfig { listen: any, faces: Arc::new(Told(told)) });
             let member = Member::bind(config).await.unwrap();
@@ -378,7 +378,7 @@ mod tests {
             Serving { services, rest, _folder: folder, _serving: serving }
         }
 
-        /// The status line's code and the body.
+        /// Returns the status code and the body.
         async fn ask(&self, method: &str, path: &str) -> (u16, String) {
             let mut stream = TcpStream::connect(self.rest).await.unwrap();
             let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
@@ -399,7 +399,7 @@ mod tests {
     async fn the_state_of_the_cluster_and_of_a_job_until_it_is_cancelled() {
         let serving = Serving::start().await;
         let (services, by) = (&serving.services, Principal::user("ann"));
-        // Without an executor it waits.
+        // The statement waits, because there is no executor.
         let sql = "select count(*) from generate_series(1, 1000000)".to_string();
         let script = Script { sql, name: "nightly".into(), ..Script::default() };
         let id = services.submissions.submit(&by, script).await.unwrap().to_string();

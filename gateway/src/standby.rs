@@ -1,4 +1,4 @@
-//! What a primary that stands by answers: who leads.
+//! The answer of a standby: the address of the leader.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};

@@ -7,10 +7,10 @@
 //! | `POST` | `APPEND` |
 //! | `DELETE` | `DELETE` |
 //!
-//! Bytes come from executors and go there: `OPEN`, `CREATE` and `APPEND` are answered with where, as HDFS does it. What is not kept is
-//! refused rather than said to be done: owners and permissions, for there are no users yet, and times.
+//! Executors send and receive the bytes: the answer to `OPEN`, `CREATE` and `APPEND` is an address, as in HDFS. Attributes that are not
+//! stored are refused rather than silently dropped: owners and permissions, because there are no users yet, and times.
 //!
-//! Requests have no names here, as others have (`core/src/wfs/outcome.rs`): a client that asks again after a lost answer asks anew.
+//! Requests have no names here, unlike others (`core/src/wfs/outcome.rs`). A retry after a lost answer is a new request.
 
 use axum::extract::{Path, Query, State};
 use axum::http::{Method, StatusCode, header};
@@ -26,19 +26,18 @@ use windlass_scheduler::services::files::{Access, EntryKind, EntryView, Files, F
 
 /// Entries in one page of `LISTSTATUS_BATCH`.
 const PAGE: usize = 1_000;
-/// What every file and every folder has.
+/// The permissions of every file and, in `FOLDER_PERMISSION`, of every folder.
 const FILE_PERMISSION: &str = "644";
 const FOLDER_PERMISSION: &str = "755";
-/// Of a folder, and of files whose blocks were given no other size.
+/// The block size of a folder, and of files whose blocks have no other size.
 const BLOCK_BYTES: u64 = 128 << 20;
 
-/// One request.
 struct Asked {
     files: Files,
     by: Principal,
 }
 
-/// An answer of HDFS to what cannot be done.
+/// HDFS's answer to a request that fails.
 struct Refusal {
     status: StatusCode,
     exception: &'static str,
@@ -52,7 +51,7 @@ impl Refusal {
     }
 }
 
-/// What is wrong with a request.
+/// Converts a message about a malformed request.
 impl From<String> for Refusal {
     fn from(message: String) -> Self {
         Refusal { status: StatusCode::BAD_REQUEST, exception: "IllegalArgumentException", message }
@@ -173,7 +172,7 @@ impl Asked {
         };
         let page = self.files.list(&self.by, path, after, PAGE).await?;
         let statuses: Vec<Value> = page.iter().map(|entry| file_status(entry, entry.name())).collect();
-        // At most so many: HDFS says how many are left, and clients ask for as long as there are some.
+        // This is an upper bound. HDFS returns how many are left, and clients ask as long as some are.
         let remaining = if page.len() < PAGE { 0 } else { held.saturating_sub(page.len() as u64) };
         let listing = json!({
             "partialListing": { "FileStatuses": { "FileStatus": statuses } }, "remainingEntries": remaining,
@@ -196,8 +195,8 @@ impl Asked {
         Ok(Json(json!({ "ContentSummary": summary })).into_response())
     }
 
-    /// As the contract of Hadoop's FileSystem has it: no, rather than an error, where something is in the way or missing; into a folder
-    /// that is there; and yes where nothing is to be done.
+    /// Renames as Hadoop's FileSystem contract says: false, not an error, if something is in the way or missing; moves into an existing
+    /// folder; true if there is nothing to do.
     async fn rename(&self, from: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
         let mut to = parameters.destination()?;
         if self.files.stat(&self.by, &to).await.is_ok_and(|entry| entry.is_folder()) {
@@ -245,7 +244,7 @@ impl Asked {
         self.redirect(Access::Read, path, parameters, holder).await
     }
 
-    /// Whatever can be known to be wrong is said before the bytes are sent.
+    /// Checks everything that it can before the client sends the bytes.
     async fn create(&self, path: &FsPath, parameters: &Parameters) -> Result<Response, Refusal> {
         parameters.replication()?;
         parameters.number::<u64>("blocksize")?;
@@ -272,7 +271,7 @@ impl Asked {
         }
     }
 
-    /// To `holder`, or else to any executor, with the ticket that it wants to be shown.
+    /// Redirects to `holder`, or else to any executor, with the ticket that it requires.
     async fn redirect(
         &self,
         access: Access,
@@ -316,8 +315,8 @@ fn done(done: bool) -> Response {
     Json(json!({ "boolean": done })).into_response()
 }
 
-/// What is asked for is what there is: other permissions are not kept, so nobody is told that they are. Hadoop's clients ask for these unless
-/// they are told otherwise.
+/// Accepts only the permissions that files have, because others are not stored. Hadoop's clients ask for these unless they are
+/// configured otherwise.
 fn of_permission(parameters: &Parameters, kept: &str) -> Result<(), Refusal> {
     match parameters.text("permission") {
         Some(asked) if asked.trim_start_matches('0') != kept => Err(Refusal::unsupported(&format!(

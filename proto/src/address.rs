@@ -1,12 +1,12 @@
-//! Addresses that servers listen on.
+//! Addresses on which servers listen.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-/// Where a primary serves gRPC and Flight SQL, and where REST, unless it is told otherwise.
+/// Default addresses of a primary, for gRPC with Flight SQL and for REST.
 pub const PRIMARY: &str = "127.0.0.1:7077";
 pub const REST: &str = "127.0.0.1:7078";
 
-/// address:port, with a name where an address would do. The error begins with the name of the setting.
+/// Parses address:port; a host name is also accepted. The error begins with the name of the setting.
 pub fn listen(setting: &str, text: &str) -> Result<SocketAddr, String> {
     text.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(|| {
         format!("{setting}: \"{text}\" is not an address to listen on: write ADDRESS:PORT, such as 0.0.0.0:7077")

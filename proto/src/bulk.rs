@@ -1,8 +1,8 @@
-//! Calls whose answer is a stream of messages with much data in them.
+//! Calls whose answer is a stream of messages with a large payload each.
 //!
-//! On the wire they are what the services in `proto/` say, and a generated client or server is as good a partner. But tonic's codec copies
-//! each message into one buffer where it is sent, and again, once or twice, where it is received. Here a payload goes out as an HTTP/2
-//! frame of its own and is taken from the frame in which it came; only one that was cut on its way is put together by a copy.
+//! On the wire they follow the services in `proto/`, so a generated client or server works as the peer. But tonic's codec copies each message into one buffer
+//! at the sender, and once or twice more at the receiver. Here a payload goes out as its own HTTP/2 frame and is taken from the frame in which it came; only a
+//! payload that was split on its way is joined by a copy.
 //!
 //! ```text
 //! message ──> [length, small fields, key of the payload] [payload] ══ HTTP/2 ══> Arrived ──> message
@@ -27,23 +27,23 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-/// Where `Exchange.Fetch` is served.
+/// Path of `Exchange.Fetch`.
 pub const FETCH: &str = "/windlass.v1.Exchange/Fetch";
-/// Where `BlockReads.Read` is served.
+/// Path of `BlockReads.Read`.
 pub const READ_BLOCK: &str = "/windlass.v1.BlockReads/Read";
 
-/// Every gRPC message begins with a flag, 0 when it is not compressed, and its length in four bytes.
+/// Length of the prefix of a gRPC message: a flag, 0 when it is not compressed, and the message's length in four bytes.
 const PREFIX: usize = 5;
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
-/// For the key and the length of a payload.
+/// Space for the key and the length of a payload.
 const HEAD_SPARE: usize = 16;
 
-/// A message with one field that is large.
+/// A message with one large field.
 pub trait Bulk: Message + Default + 'static {
     /// Number of the field.
     const PAYLOAD: u32;
 
-    /// Takes the payload out. `None` when the message has none.
+    /// Takes the payload out of the message. `None` when it has none.
     fn take_payload(&mut self) -> Option<Bytes>;
 }
 
@@ -69,7 +69,7 @@ impl Bulk for v1::FetchChunk {
     }
 }
 
-/// Answers a call: reads its one request, and sends what `answer` makes of it.
+/// Answers a call: reads its one request, and sends the stream that `answer` returns for it.
 pub async fn serve<Q, T, B>(
     call: http::Request<B>,
     answer: impl FnOnce(Request<Q>) -> Result<BoxStream<'static, Result<T, Status>>, Status>,
@@ -103,7 +103,7 @@ where
 /// The body of an answer.
 struct Answer<T> {
     messages: futures::stream::Fuse<BoxStream<'static, Result<T, Status>>>,
-    /// Of the message whose head went out.
+    /// Payload of the message whose head went out.
     payload: Option<Bytes>,
     ended: bool,
 }
@@ -138,7 +138,7 @@ impl<T: Bulk> http_body::Body for Answer<T> {
     }
 }
 
-/// A message as it goes out: everything but its payload, and the payload, whose field comes last.
+/// Splits a message into its head and its payload; the payload's field comes last.
 fn split<T: Bulk>(mut message: T) -> Result<(Bytes, Option<Bytes>), Status> {
     let payload = message.take_payload();
     let mut head = framed(&message);
@@ -152,7 +152,7 @@ fn split<T: Bulk>(mut message: T) -> Result<(Bytes, Option<Bytes>), Status> {
     Ok((head.into(), payload.filter(|payload| !payload.is_empty())))
 }
 
-/// A message, not compressed.
+/// Frames a message without compression.
 fn framed(message: &impl Message) -> Vec<u8> {
     let length = message.encoded_len();
     let mut bytes = Vec::with_capacity(PREFIX + length + HEAD_SPARE);
@@ -162,7 +162,7 @@ fn framed(message: &impl Message) -> Vec<u8> {
     bytes
 }
 
-/// Calls a method that [`serve`] answers, or any server of the same service. `limit`: bytes that a message may have.
+/// Calls a method that [`serve`] or any server of the same service answers. `limit`: maximum bytes of a message.
 pub async fn call<Q, T>(
     mut channel: Channel,
     method: &'static str,
@@ -189,7 +189,7 @@ where
             _ => Err(status),
         };
     }
-    // As gRPC's mapping of HTTP statuses has it.
+    // gRPC's mapping of HTTP statuses.
     let code = match parts.status.as_u16() {
         200 => return Ok(Messages::new(body, limit)),
         404 => Code::Unimplemented,
@@ -199,7 +199,7 @@ where
     Err(Status::new(code, format!("the server answered with HTTP status {}", parts.status)))
 }
 
-/// The messages of an answer, as they arrive.
+/// The messages of an answer, in order of arrival.
 #[derive(Debug)]
 pub struct Messages<T> {
     body: Body,
@@ -217,7 +217,7 @@ impl<T: Bulk> Messages<T> {
         Messages { body, arrived: Arrived::default(), awaited: None, limit, ended: false, message }
     }
 
-    /// The next one; `None` when all have come. After an error there is nothing more.
+    /// The next message; `None` at the end. After an error there is nothing more.
     pub async fn message(&mut self) -> Result<Option<T>, Status> {
         loop {
             match self.decode() {
@@ -284,8 +284,8 @@ impl<T: Bulk> Messages<T> {
     }
 }
 
-/// Bytes that arrived in pieces and were not taken yet. What lies in one piece is taken without a copy. Nothing is allocated for
-/// bytes that have not arrived, whatever a length says.
+/// Bytes that arrived in pieces and were not taken yet. A range inside one piece is taken without a copy. No memory is allocated for bytes that have not
+/// arrived, whatever a length says.
 #[derive(Debug, Default)]
 pub struct Arrived {
     pieces: VecDeque<Bytes>,

@@ -1,4 +1,4 @@
-//! Core types to wire types and back. To the wire every conversion succeeds; from the wire it is checked, once, here.
+//! Conversions between core types and wire types. Every conversion to the wire succeeds; conversions from the wire are checked, once, here.
 
 use crate::v1;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use windlass_core::failure::TaskFailure;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
 use windlass_core::job::MapLocation;
 
-/// A message that no Windlass of this version would send.
+/// The error for a message that no Windlass of this version would send.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WireError {
     #[error("message {message} came without its field {field}")]
@@ -80,7 +80,7 @@ impl From<v1::Role> for Role {
     }
 }
 
-/// What a registration says, under the identifier that the primary gave it.
+/// Builds an executor's description from its registration, under the id that the primary gave it.
 pub fn executor_spec(id: ExecutorId, register: &v1::Register) -> Result<ExecutorSpec, WireError> {
     let role = v1::Role::try_from(register.role).map_err(|_| WireError::Unknown {
         message: "Register",
@@ -157,7 +157,7 @@ impl TryFrom<v1::TaskFailure> for TaskFailure {
     }
 }
 
-/// The end of one attempt: what the scheduling machine hears of it, and what only the driver and the history keep.
+/// The end of one attempt: the part for the scheduling machine, and the parts for the driver and the history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskReport {
     pub attempt: AttemptId,
@@ -228,15 +228,15 @@ pub struct LaunchOrder {
     pub plan: PlanHash,
     /// The encoded plan, the first time that this executor needs it.
     pub plan_bytes: Option<Bytes>,
-    /// (partition, attempt), sorted by partition.
+    /// Pairs of partition and attempt, sorted by partition.
     pub attempts: Vec<(u32, u32)>,
-    /// (producing stage, its map outputs), in the order of the stage's inputs.
+    /// Pairs of producing stage and its map outputs, in the order of the stage's inputs.
     pub inputs: Vec<(u32, Vec<MapLocation>)>,
     /// Addresses (host:port) of the executors that `inputs` name.
     pub executors: Vec<(ExecutorId, String)>,
 }
 
-/// The core's launch with what the driver adds: `input_stages` are the producers' indexes in the order of `launch.inputs`.
+/// Encodes the core's launch with the driver's additions: `input_stages` are the producers' indexes in the order of `launch.inputs`.
 pub fn launch_to_wire(
     launch: &Launch,
     input_stages: &[u32],
@@ -291,7 +291,7 @@ mod tests {
         JobId(7).stage(2).task(3).attempt(1)
     }
 
-    /// One of each kind: the match makes a new kind fail to compile until it is listed.
+    /// One failure of each kind: the match makes a new kind fail to compile until it is listed.
     fn every_failure() -> Vec<TaskFailure> {
         let message = || "why".to_string();
         let all = vec![

@@ -1,4 +1,4 @@
-//! The door: every server of the project starts in [`serve`], and every connection to one in [`dial`].
+//! The door: every server of the project starts in [`serve`], and every connection starts in [`dial`].
 
 use std::time::Duration;
 use tonic::transport::{Endpoint, Error};
@@ -6,34 +6,34 @@ use tonic::transport::{Endpoint, Error};
 #[cfg(feature = "server")]
 pub use server::{Credentials, Serves, Unreadable, basic, credentials, identified, principal_of, serve};
 
-/// HTTP/2 windows: what may be on the way before the reader acknowledges, for one call and for all on one connection.
+/// HTTP/2 windows: maximum bytes in flight that the reader has not acknowledged, for one call and for all calls on one connection.
 pub const STREAM_WINDOW: u32 = 8 << 20;
 pub const CONNECTION_WINDOW: u32 = 16 << 20;
-/// HTTP/2 frames of what is read in bulk: with the usual 16 KiB, framing a chunk costs more than sending it. A chunk of a map
-/// output and a piece of a block fit into one, and then are not copied where they arrive.
+/// Maximum HTTP/2 frame for bulk reads: with the usual 16 KiB, framing a chunk costs more than sending it. A chunk of a map output and a piece of a block fit
+/// into one frame, and then are not copied on arrival.
 pub const FRAME_BYTES: u32 = 1 << 20;
 
-/// What a connection is for.
+/// Use of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// A client's statements, and their results.
     Statements,
-    /// An executor's stream of orders from its primary: a primary whose machine is gone, or that hangs, is given up soon.
+    /// An executor's stream of orders from its primary: a primary that hangs, or whose machine is gone, is given up soon.
     Orders,
     /// Map outputs and blocks, from executors.
     Bulk,
 }
 
-/// A way to the server at `authority`, host:port. A peer whose machine is gone is noticed while something is asked for.
+/// Prepares a connection to the server at `authority`, host:port. The loss of the peer's machine is noticed while a request waits.
 ///
 /// # Errors
-/// `authority` is not one.
+/// `authority` is not a valid address.
 pub fn dial(authority: &str, purpose: Purpose, connect_timeout: Duration) -> Result<Endpoint, Error> {
     let (alive, patience, stream_window) = match purpose {
-        // Results are large: the default windows of 64 KiB leave a connection idle half of the time.
+        // Results are large: with the default windows of 64 KiB a connection would be idle half of the time.
         Purpose::Statements => (5, 10, 4 << 20),
         Purpose::Orders => (2, 4, STREAM_WINDOW),
-        // The answer may stand behind megabytes of blocks.
+        // The answer may queue behind megabytes of blocks.
         Purpose::Bulk => (3, 8, STREAM_WINDOW),
     };
     let endpoint = Endpoint::from_shared(format!("http://{authority}"))?
@@ -67,7 +67,7 @@ mod server {
     use tower::util::MapRequestLayer;
     use windlass_core::access::Principal;
 
-    /// What a server has to say.
+    /// Content of a server.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Serves {
         /// The services of a primary.
@@ -76,14 +76,14 @@ mod server {
         Executor,
         /// HTTP for people and tools.
         Http,
-        /// Who leads.
+        /// The address of the leader.
         Standby,
     }
 
-    /// Serves `routes` on what comes in, until `stop`, and then what was begun. Requests know on whose behalf they are made.
+    /// Serves `routes` on incoming connections until `stop`, then finishes the requests that have begun. Each request carries its principal.
     ///
     /// # Errors
-    /// Nothing comes in any more.
+    /// The listener failed.
     pub async fn serve<I, IO>(
         incoming: I,
         routes: Routes,
@@ -109,18 +109,18 @@ mod server {
         server.add_routes(identified(routes)).serve_with_incoming_shutdown(incoming, stop).await
     }
 
-    /// The routes, whose requests have a [`Principal`] among their extensions.
+    /// Adds a [`Principal`] to the extensions of each request.
     pub fn identified(routes: Routes) -> Routes {
         Routes::from(routes.into_axum_router().layer(MapRequestLayer::new(identify)))
     }
 
-    /// On whose behalf a request is made that came in through the door.
+    /// Returns the principal of a request that came in through the door.
     pub fn principal_of<T>(request: &tonic::Request<T>) -> Principal {
         request.extensions().get::<Principal>().cloned().unwrap_or_default()
     }
 
     fn identify<B>(mut request: Request<B>) -> Request<B> {
-        // Who needs to know that a header was not understood reads it again.
+        // A service that needs to reject an unreadable header reads it again.
         let principal = of_headers(request.headers()).map(|credentials| credentials.principal).unwrap_or_default();
         request.extensions_mut().insert(principal);
         request
@@ -133,11 +133,11 @@ mod server {
         }
     }
 
-    /// What a request says of who makes it.
+    /// Credentials in a request.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub struct Credentials {
         pub principal: Principal,
-        /// Of a session.
+        /// Token of a session.
         pub token: Option<String>,
     }
 
@@ -145,7 +145,7 @@ mod server {
     #[error("the authorization header is not understood: send 'Bearer TOKEN' or 'Basic CREDENTIALS'")]
     pub struct Unreadable;
 
-    /// Reads the value of an authorization header.
+    /// Parses the value of an authorization header.
     ///
     /// # Errors
     /// It is neither `Bearer` nor `Basic`, or cannot be decoded.
@@ -161,10 +161,10 @@ mod server {
         }
     }
 
-    /// The user of `Basic` credentials. Without authentication any password will do.
+    /// Returns the user of `Basic` credentials. Without authentication any password is accepted.
     ///
     /// # Errors
-    /// They cannot be decoded.
+    /// The credentials cannot be decoded.
     pub fn basic(encoded: &str) -> Result<String, Unreadable> {
         let encoded = encoded.trim();
         let decoded = STANDARD.decode(encoded).or_else(|_| STANDARD_NO_PAD.decode(encoded)).map_err(|_| Unreadable)?;

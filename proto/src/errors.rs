@@ -1,4 +1,4 @@
-//! Errors between a cluster and its clients: the kind of an error travels in the details of a gRPC status, its message is for people.
+//! Errors between a cluster and its clients: the kind travels in the details of a gRPC status, and the message is for people.
 
 use crate::v1;
 use prost::Message;
@@ -7,16 +7,16 @@ use tonic::{Code, Status};
 
 const DETAIL_TYPE_URL: &str = "type.googleapis.com/windlass.v1.ErrorDetail";
 
-/// A status that says which kind of error it is.
+/// Builds a status that carries the kind of the error.
 pub fn status(code: Code, message: String, kind: v1::ErrorKind) -> Status {
     let value = v1::ErrorDetail { kind: kind.into() }.encode_to_vec().into();
     let detail = v1::status_details::Detail { type_url: DETAIL_TYPE_URL.to_owned(), value };
-    // Clients in Go take the message of the details for that of the status.
+    // Go clients take the message of the details for that of the status.
     let details = v1::StatusDetails { code: code.into(), message: message.clone(), details: vec![detail] };
     Status::with_details(code, message, details.encode_to_vec().into())
 }
 
-/// The kind that the sender of `status` gave it. `None`: it gave none, or the status was made where it was received.
+/// The kind that the sender gave to `status`. `None`: the sender gave none, or the status was made locally.
 pub fn kind(status: &Status) -> Option<v1::ErrorKind> {
     let details = v1::StatusDetails::decode(status.details()).ok()?.details;
     let detail = details.into_iter().find(|detail| detail.type_url == DETAIL_TYPE_URL)?;
@@ -36,9 +36,9 @@ pub fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option
     None
 }
 
-/// What a status means when whoever answered speaks HTTP and not gRPC, or has no service of this name: `None` when it has.
+/// Explains a status from a peer that speaks HTTP and not gRPC, or lacks the service; `None` for a status of gRPC.
 pub fn not_grpc(status: &Status) -> Option<String> {
-    // To a server of HTTP/1, or to a client of it, what the other side sends is a broken frame.
+    // Between HTTP/1 and HTTP/2, the bytes of the other side look like a broken frame.
     let broken =
         |error: &h2::Error| matches!(error.reason(), Some(h2::Reason::FRAME_SIZE_ERROR | h2::Reason::PROTOCOL_ERROR));
     let is_http = match status.source() {
@@ -46,7 +46,7 @@ pub fn not_grpc(status: &Status) -> Option<String> {
             cause::<h2::Error>(source).is_some_and(broken)
                 || cause::<hyper::Error>(source).is_some_and(|error| error.is_parse())
         }
-        // An answer without a status of gRPC, which tonic makes one of by its status of HTTP.
+        // An answer without a gRPC status, for which tonic made one from the HTTP status.
         None => kind(status).is_none() && matches!(status.code(), Code::Unimplemented | Code::Unknown),
     };
     is_http.then(|| {

@@ -1,4 +1,4 @@
-//! Files and blocks between wire and core.
+//! Conversions of files and blocks between wire and core.
 
 use crate::v1;
 use crate::v1::file_error::Kind;
@@ -57,7 +57,7 @@ impl From<Entry> for v1::FileEntry {
     }
 }
 
-/// What [`v1::FileEntry`] was made of.
+/// Decodes the core's entry from a [`v1::FileEntry`].
 pub fn entry(entry: v1::FileEntry) -> Result<Entry, FsError> {
     let detail = match entry.detail {
         Some(v1::file_entry::Detail::File(file)) => Detail::File {
@@ -104,7 +104,7 @@ impl v1::LocatedBlock {
 }
 
 impl v1::CodedPiece {
-    /// Numbers of all pieces. Just the piece itself, where the code is one of another release.
+    /// Numbers of all pieces; only the piece itself, when the code is one of another release.
     pub fn replicas(&self) -> Range<u64> {
         let (first, count) = match Coding::parse(&self.coding) {
             Some(coding) => (self.first, coding.pieces().into()),
@@ -145,17 +145,17 @@ impl From<v1::Near> for Near {
     }
 }
 
-/// A path as a client wrote it.
+/// Parses a path of a client.
 pub fn path(text: &str) -> Result<FsPath, FsError> {
     FsPath::parse(text)
 }
 
-/// The name of a request: 16 bytes, or none.
+/// Decodes the name of a request: 16 bytes; `None` for any other length.
 pub fn name(bytes: &[u8]) -> Option<u128> {
     bytes.try_into().ok().map(u128::from_be_bytes)
 }
 
-/// 16 bytes; anything else is a writer that nobody else is either.
+/// Decodes the id of a writer: 16 bytes. Other lengths give a number that no real writer has.
 pub fn writer(bytes: &[u8]) -> u128 {
     bytes.iter().take(16).fold(0, |number, byte| (number << 8) | u128::from(*byte))
 }
@@ -188,12 +188,12 @@ pub fn last(last: Option<v1::LastBlock>) -> Last {
     }
 }
 
-/// As it goes over the wire: empty for none.
+/// Encodes a coding for the wire: empty for none.
 pub fn code(coding: Option<Coding>) -> String {
     coding.map_or("", Coding::name).into()
 }
 
-/// What [`code`] made.
+/// Decodes the text of [`code`].
 pub fn coding(name: &str) -> Result<Option<Coding>, FsError> {
     if name.is_empty() {
         return Ok(None);
@@ -209,7 +209,7 @@ pub fn policy(name: &str) -> Result<Policy, FsError> {
     })
 }
 
-/// Without a ticket. `address`: of an executor; those that are gone are left out.
+/// Encodes locations, without tickets. `address` looks up an executor; executors that are gone are left out.
 pub fn located(located: Located, address: &impl Fn(ExecutorId) -> Option<v1::BlockHolder>) -> v1::LocatedBlock {
     let Located { block, offset, holders, coded } = located;
     let holders = holders.into_iter().filter_map(address).collect();
@@ -232,14 +232,14 @@ pub fn quota(request: &v1::SetQuotaRequest) -> Quota {
     Quota { files: request.files, bytes: request.bytes }
 }
 
-/// Without a ticket. `address`: of an executor; those that are gone are left out.
+/// Encodes an allocation, without a ticket. `holder` looks up an executor; executors that are gone are left out.
 pub fn allocated(allocated: Allocated, holder: impl Fn(ExecutorId) -> Option<v1::BlockHolder>) -> v1::AddBlockReply {
     let Allocated { block, targets } = allocated;
     let targets = targets.into_iter().filter_map(holder).collect();
     v1::AddBlockReply { block: block.0, targets, ticket: Bytes::new() }
 }
 
-/// The replicas that a report names.
+/// The replicas in a report.
 pub fn reported(report: &v1::BlockReport) -> Vec<Block> {
     let pairs = report.blocks.iter().zip(&report.bytes);
     pairs.map(|(id, bytes)| Block { id: BlockId(*id), bytes: *bytes }).collect()

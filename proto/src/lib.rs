@@ -1,11 +1,11 @@
-//! The wire: generated types, the only place where wire types become core types and back, and what both of its ends have to agree on.
+//! The wire: generated types, their only conversion to core types and back, and the conventions that both sides share.
 //!
-//! The modules, lowest first. Each imports from those before it and from none behind it:
+//! The modules, lowest first. Each imports only from those before it:
 //!
 //! | layer | modules |
 //! | --- | --- |
 //! | words | `address`, `version`, `errors` |
-//! | messages | `convert`, `files`, `leaves` |
+//! | messages | `convert`, `files`, `session_effect` |
 //! | connections | `pass`, `ticket`, `door`, `bulk` |
 
 pub mod address;
@@ -14,8 +14,8 @@ pub mod convert;
 pub mod door;
 pub mod errors;
 pub mod files;
-pub mod leaves;
 pub mod pass;
+pub mod session_effect;
 pub mod ticket;
 pub mod version;
 
@@ -26,30 +26,29 @@ pub mod v1 {
     tonic::include_proto!("windlass.v1");
 }
 
-/// What a client speaks of Arrow Flight and Flight SQL, generated from `proto/arrow/flight.proto`.
+/// The part of Arrow Flight and Flight SQL that a client needs, generated from `proto/arrow/flight.proto`.
 pub mod flight {
     tonic::include_proto!("arrow.flight.protocol");
 }
 
-/// What names [`v1::PlanStatement`] in a Flight SQL command.
+/// Type URL of [`v1::PlanStatement`] in a Flight SQL command.
 pub const PLAN_STATEMENT_TYPE_URL: &str = "type.googleapis.com/windlass.v1.PlanStatement";
 
-/// Neither side of any stream sends or accepts a message larger than this many bytes. A plan or a report that would be larger is
-/// refused where it is made, with an error that says so: it must never look like the loss of a node.
+/// Maximum bytes of a message that either side of a stream sends or accepts. A larger plan or report is refused by its sender with a clear error: it must never
+/// look like the loss of a node.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
-/// With it a client says of a statement whether it may be sent again ("first") or is ("again").
+/// Header with which a client marks a statement that it may send again ("first") or sends again ("again").
 pub const SENT_HEADER: &str = "x-windlass-sent";
 
-/// With it a client says that it takes the rows of a small result with the answer to its statement: each endpoint without a ticket
-/// has rows in its metadata, as an Arrow IPC stream.
+/// Header with which a client accepts the rows of a small result inside the answer to its statement: each endpoint without a ticket has rows in its metadata,
+/// as an Arrow IPC stream.
 pub const ROWS_HEADER: &str = "x-windlass-rows";
 
-/// With it a primary that stands by says who leads, in an answer of status UNAVAILABLE; empty when nobody does.
+/// Header with which a standby names the leader in an answer of status UNAVAILABLE; empty when nobody leads.
 pub const LEADER_HEADER: &str = "x-windlass-leader";
 
-/// An error with its causes, on one line. tonic says "transport error" and keeps the reason in the sources; of a status only the
-/// message is for people.
+/// Formats an error with its causes on one line. tonic says "transport error" and keeps the reason in the sources; of a status only the message is for people.
 pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let one = |error: &(dyn std::error::Error + 'static)| match error.downcast_ref::<tonic::Status>() {
         Some(status) if status.message().is_empty() => status.code().to_string(),

@@ -1,8 +1,7 @@
-//! Passes: an executor gives map outputs and results to whoever shows a pass for their job. What is done to blocks takes a ticket
-//! ([`crate::ticket`]).
+//! Passes: an executor gives the map outputs and results of a job to any bearer of a pass for it. Access to blocks needs a ticket ([`crate::ticket`]).
 //!
-//! A pass is signed with the key of the cluster, a secret in the metadata store that executors are told when they join. Primaries sign passes
-//! for clients, executors and primaries sign one for each request that they make to executors. Job ids can be counted; passes cannot be made up.
+//! A pass is signed with the key of the cluster, a secret in the metadata store that executors receive when they join. Primaries sign passes for clients;
+//! executors and primaries sign one for each request that they make to executors. Job ids can be guessed by counting; passes cannot be forged.
 //!
 //! The signature is BLAKE3 in its keyed mode (github.com/BLAKE3-team/BLAKE3-specs), a message authentication code like HMAC.
 
@@ -18,12 +17,12 @@ use thiserror::Error;
 use windlass_core::access::Principal;
 use windlass_core::ids::{AttemptId, JobId};
 
-/// Says what is signed, so that no signature is taken for one of something else.
+/// Context of the signature, so that it is not valid for anything else.
 const CONTEXT: &[u8] = b"windlass pass: outputs of a job";
-/// A request that an executor or a primary makes has this much time to arrive. Clocks of machines may differ by less.
+/// Validity of passes for requests of executors and primaries. Clocks of machines may differ by less.
 pub(crate) const REQUEST: Duration = Duration::from_secs(3_600);
 
-/// The key of a cluster: what its processes sign passes and tickets with.
+/// The key of a cluster: its processes sign passes and tickets with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ClusterKey([u8; 32]);
 
@@ -34,7 +33,7 @@ impl ClusterKey {
         ClusterKey(bytes)
     }
 
-    /// `None`: not 32 bytes.
+    /// Creates a key from its bytes; `None` unless there are 32.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(ClusterKey)
     }
@@ -43,7 +42,7 @@ impl ClusterKey {
         &self.0
     }
 
-    /// Signs bytes as something that `context` names. No context may be the beginning of another one.
+    /// Signs bytes under `context`. No context may be the beginning of another one.
     pub(crate) fn mac_of(&self, context: &[u8], signed: &[u8]) -> blake3::Hash {
         blake3::Hasher::new_keyed(&self.0).update(context).update(signed).finalize()
     }
@@ -55,7 +54,7 @@ impl ClusterKey {
     }
 }
 
-/// Keys are not shown.
+/// Hides the key.
 impl fmt::Debug for v1::Welcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let v1::Welcome { executor, heartbeat_ms, .. } = self;
@@ -66,18 +65,18 @@ impl fmt::Debug for v1::Welcome {
     }
 }
 
-/// Keys are not shown.
+/// Hides the key.
 impl fmt::Debug for ClusterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClusterKey(…)")
     }
 }
 
-/// Where a process keeps the key, which it may learn later. Cheap to clone.
+/// Holder of the key, which a process may learn later. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct KeyRing {
     key: Arc<RwLock<Option<ClusterKey>>>,
-    /// Milliseconds by which its clock is ahead.
+    /// Milliseconds by which its clock is ahead, for tests.
     ahead_ms: Arc<AtomicU64>,
 }
 
@@ -112,7 +111,7 @@ impl KeyRing {
     }
 
     pub fn set(&self, key: ClusterKey) {
-        // Nothing panics while it is held.
+        // Nothing panics while the lock is held.
         *self.key.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(key);
     }
 
@@ -120,7 +119,7 @@ impl KeyRing {
         *self.key.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Moves its clock, and that of its clones, ahead: for tests of what happens when time is over.
+    /// Moves its clock, and that of its clones, ahead: for tests of expiry.
     pub fn jump(&self, by: Duration) {
         self.ahead_ms.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
     }
@@ -130,7 +129,7 @@ impl KeyRing {
         now_ms() + self.ahead_ms.load(Ordering::Relaxed)
     }
 
-    /// Signs a pass for the outputs of `job`. Empty: there is no key yet.
+    /// Signs a pass for the outputs of `job`. Empty when there is no key yet.
     pub fn sign(&self, job: JobId, principal: &Principal, valid: Duration) -> Bytes {
         let Some(key) = self.key() else { return Bytes::new() };
         let (principal, expires_ms) = (principal.name().to_string(), self.now_ms() + valid.as_millis() as u64);
@@ -138,23 +137,23 @@ impl KeyRing {
         v1::Pass { job: job.0, principal, expires_ms, mac: mac.as_bytes().to_vec().into() }.encode_to_vec().into()
     }
 
-    /// Signs a pass for a request that this process makes now.
+    /// Signs a pass for a request that this process makes at present.
     pub fn sign_request(&self, job: JobId) -> Bytes {
         self.sign(job, &Principal::anonymous(), REQUEST)
     }
 
-    /// Returns for whom `pass` was made, if it is one for `job`.
+    /// Returns the principal of `pass`, if it is valid for `job`.
     ///
     /// # Errors
-    /// It is missing, not signed with the key, of another job, or its time is over.
+    /// The pass is missing, not signed with the key, for another job, or expired.
     pub fn check(&self, pass: &[u8], job: JobId) -> Result<Principal, PassError> {
         self.check_at(pass, job, self.now_ms())
     }
 
-    /// As [`KeyRing::check`], of all jobs that `outputs` are of: a pass names one.
+    /// Checks a pass like [`KeyRing::check`] for the jobs of all `outputs`: a pass names one job.
     ///
     /// # Errors
-    /// The pass is not one for each of them.
+    /// The pass is not valid for each of them.
     pub fn check_outputs(&self, pass: &[u8], outputs: impl IntoIterator<Item = AttemptId>) -> Result<(), PassError> {
         let jobs: BTreeSet<JobId> = outputs.into_iter().map(|output| output.job()).collect();
         jobs.into_iter().try_for_each(|job| self.check(pass, job).map(drop))
@@ -168,7 +167,7 @@ impl KeyRing {
         let v1::Pass { job: of, principal, expires_ms, mac } =
             v1::Pass::decode(pass).map_err(|_| PassError::Wrong(job))?;
         let mac: [u8; 32] = mac.as_ref().try_into().map_err(|_| PassError::Wrong(job))?;
-        // Compares in constant time.
+        // The comparison takes constant time.
         if of != job.0 || key.mac(of, &principal, expires_ms) != mac {
             return Err(PassError::Wrong(job));
         }

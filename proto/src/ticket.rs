@@ -1,16 +1,16 @@
-//! Tickets: an executor reads, writes and closes blocks of `wfs://` for whoever shows a ticket for them.
+//! Tickets: an executor reads, writes and closes blocks of `wfs://` for any bearer of a ticket for them.
 //!
 //! ```text
-//!   client ──Locate, AddBlock, Renew──> primary: where blocks lie, and a ticket for each
-//!   client ──request, ticket──────────> executor: does what the ticket is for, until its time is over
+//!   client ──Locate, AddBlock, Renew──> primary: locations of blocks, and a ticket for each
+//!   client ──request, ticket──────────> executor: does what the ticket allows, until it expires
 //! ```
 //!
-//! A ticket is signed with the key of the cluster, as passes are ([`crate::pass`]), under a context of its own: a pass is not a ticket.
-//! It names an access, the replicas or the file, a principal and the end of its time. Its bytes are the signature and then a
-//! [`v1::Ticket`], which nobody decodes before the signature is found to be right.
+//! A ticket is signed with the key of the cluster like a pass ([`crate::pass`]), under its own context: a pass is not a ticket. It names an access, the
+//! replicas or the file, a principal and its expiry. Its bytes are the signature and then a [`v1::Ticket`], which is decoded only after the signature is
+//! verified.
 //!
-//! A ticket is looked at when a request begins: a stream that was begun goes on after the time of its ticket. Executors sign tickets for
-//! requests that they make because the primary ordered it; the links of a chain hand on the ticket of the writer.
+//! A ticket is checked when a request begins: a running stream goes on after its ticket has expired. Executors sign tickets for requests that the primary
+//! ordered; the links of a chain pass on the ticket of the writer.
 
 use crate::pass::{KeyRing, REQUEST};
 use crate::v1;
@@ -24,15 +24,15 @@ use windlass_core::access::Principal;
 use windlass_core::ids::BlockId;
 use windlass_core::wfs::FsPath;
 
-/// Says what is signed, so that no signature is taken for one of something else.
+/// Context of the signature, so that it is not valid for anything else.
 const CONTEXT: &[u8] = b"windlass ticket: blocks and files of wfs://";
 const MAC_BYTES: usize = 32;
 
-/// What a ticket lets its holder do. Neither includes the other.
+/// Rights of a ticket's bearer. Neither includes the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     Read,
-    /// Also to close a block that failed under its writer.
+    /// Write, and close a block whose writing failed.
     Write,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Access {
     }
 }
 
-/// What a request wants to read or write.
+/// Object that a request reads or writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     Block(BlockId),
@@ -81,7 +81,7 @@ impl Subject {
     }
 }
 
-/// Why an executor does not do what it was asked for.
+/// Reason why an executor refuses a request.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TicketError {
     #[error("this process has no key yet: it has not joined a cluster")]
@@ -94,7 +94,7 @@ pub enum TicketError {
     Expired { access: Access, subject: Subject },
 }
 
-/// How one comes by a ticket.
+/// Explains how to get a ticket.
 fn ask(subject: &Subject) -> &'static str {
     match subject {
         Subject::Block(_) => "the primary gives one to whoever asks it where the file lies, or writes it",
@@ -114,21 +114,21 @@ impl From<TicketError> for tonic::Status {
 }
 
 impl KeyRing {
-    /// Signs a ticket for replicas with these numbers. Empty: there is no key yet.
+    /// Signs a ticket for replicas with these numbers. Empty when there is no key yet.
     pub fn ticket(&self, access: Access, replicas: Range<u64>, principal: &Principal, valid: Duration) -> Bytes {
         let count = u32::try_from(replicas.end.saturating_sub(replicas.start)).unwrap_or(u32::MAX);
         self.seal(v1::Ticket { first: replicas.start, count, ..of(access, principal) }, valid)
     }
 
-    /// Signs a ticket for requests that this process makes now, for the cluster.
+    /// Signs a ticket for requests that this process makes at present for the cluster.
     pub fn ticket_of_request(&self, access: Access, replicas: Range<u64>) -> Bytes {
         self.ticket(access, replicas, &Principal::anonymous(), REQUEST)
     }
 
-    /// Returns for whom `ticket` was made, if it is one to read, or write, this replica.
+    /// Returns the principal of `ticket`, if it is valid for this access to this replica.
     ///
     /// # Errors
-    /// It is missing, not signed with the key, for something else, or its time is over.
+    /// The ticket is missing, not signed with the key, for something else, or expired.
     pub fn check_ticket(&self, ticket: &[u8], access: Access, block: BlockId) -> Result<Principal, TicketError> {
         self.open(ticket, access, Subject::Block(block))
     }
@@ -151,7 +151,7 @@ impl KeyRing {
             return Err(TicketError::Missing { access, subject });
         }
         let signed = ticket.split_first_chunk::<MAC_BYTES>().and_then(|(mac, signed)| {
-            // Compares in constant time.
+            // The comparison takes constant time.
             let is_right = key.mac_of(CONTEXT, signed) == *mac;
             is_right.then(|| v1::Ticket::decode(signed).ok())?
         });
@@ -179,16 +179,16 @@ mod urls {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     impl KeyRing {
-        /// Signs a ticket for the file at this path, which need not be there yet, as text for a URL. Empty: there is no key yet.
+        /// Signs a ticket for the file at this path, which need not exist yet, as text for a URL. Empty when there is no key yet.
         pub fn file_ticket(&self, access: Access, path: &FsPath, principal: &Principal, valid: Duration) -> String {
             let path = Bytes::copy_from_slice(blake3::hash(path.as_str().as_bytes()).as_bytes());
             URL_SAFE_NO_PAD.encode(self.seal(v1::Ticket { path, ..of(access, principal) }, valid))
         }
 
-        /// Returns for whom `ticket` was made, if it is one to read, or write, the file at this path.
+        /// Returns the principal of `ticket`, if it is valid for this access to the file at this path.
         ///
         /// # Errors
-        /// It is missing, not signed with the key, for something else, or its time is over.
+        /// The ticket is missing, not signed with the key, for something else, or expired.
         pub fn check_file_ticket(&self, ticket: &str, access: Access, path: &FsPath) -> Result<Principal, TicketError> {
             let subject = Subject::File(path.clone());
             match URL_SAFE_NO_PAD.decode(ticket) {
@@ -264,7 +264,7 @@ mod tests {
         let (pass, ticket) = (ring.sign(JobId(7), &ann, SOON), ring.ticket(Read, 7..8, &ann, SOON));
         assert_eq!(ring.check_ticket(&pass, Read, BlockId(7)), wrong(Read, 7));
         assert!(ring.check(&ticket, JobId(7)).is_err());
-        // Nor with its parts in other places.
+        // Nor does it with its parts in other places.
         let v1::Pass { mac, job, principal, expires_ms } = v1::Pass::decode(pass).unwrap();
         let body = [job.to_le_bytes().as_slice(), &expires_ms.to_le_bytes(), principal.as_bytes()].concat();
         assert_eq!(ring.check_ticket(&[&mac[..], &body].concat(), Read, BlockId(7)), wrong(Read, 7));
@@ -287,7 +287,7 @@ mod tests {
         ] {
             assert!(ring.check_file_ticket(ticket, access, path).is_err(), "{ticket}");
         }
-        // One for a block is none for a file, and the other way round.
+        // A ticket for a block is not valid for a file, and the other way round.
         let of_file = ring.seal(v1::Ticket { path: Bytes::from_static(&[0; 32]), ..of(Read, &ann) }, SOON);
         assert_eq!(ring.check_ticket(&of_file, Read, BlockId(0)), wrong(Read, 0));
         assert!(ring.open(&ring.ticket(Read, 0..1, &ann, SOON), Read, Subject::File(path)).is_err());

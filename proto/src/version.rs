@@ -1,11 +1,11 @@
-//! Which releases may talk to each other.
+//! Compatibility of releases.
 
 /// The release that this binary was built from.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Both sides of a stream must agree on major and minor.
+/// Checks that both sides of a stream agree on major and minor version.
 ///
-/// The error names both versions and says what to do; `peer` is what the other side calls itself, such as "executor".
+/// The error names both versions and the remedy; `peer` is the name of the other side, such as "executor".
 pub fn check(peer: &str, theirs: &str) -> Result<(), String> {
     match (line(theirs), line(VERSION)) {
         (Some(a), Some(b)) if a == b => Ok(()),
@@ -16,7 +16,7 @@ pub fn check(peer: &str, theirs: &str) -> Result<(), String> {
     }
 }
 
-/// Major and minor.
+/// Major and minor version.
 fn line(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))

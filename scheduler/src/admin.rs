@@ -19,7 +19,7 @@ const DEFAULT_JOBS: usize = 100;
 pub struct AdminService {
     jobs: Jobs,
     cluster: ClusterView,
-    /// Absent in tests of what lies below statements.
+    /// Absent in tests of the layers below statements.
     submissions: Option<Submissions>,
 }
 
@@ -29,7 +29,7 @@ impl AdminService {
         AdminService { jobs: services.jobs.clone(), cluster: services.cluster.clone(), submissions }
     }
 
-    /// For tests of what lies below statements.
+    /// Creates the service for tests of the layers below statements.
     #[cfg(test)]
     pub(crate) fn without_statements(jobs: Jobs, cluster: ClusterView) -> Self {
         AdminService { jobs, cluster, submissions: None }

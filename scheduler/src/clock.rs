@@ -1,4 +1,4 @@
-//! What time it is, and names that nothing else has. Made where a primary is put together, and passed down.
+//! The time, and unique names. Created where a primary is assembled, and passed down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,28 +12,28 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The clocks of the machine.
+    /// Returns the clocks of the machine.
     pub fn system() -> Self {
         Clock { ahead_us: Arc::default() }
     }
 
-    /// What never goes back, for spans of time.
+    /// Returns the monotonic time, for durations.
     pub fn now(&self) -> Instant {
         Instant::now() + self.ahead()
     }
 
-    /// Milliseconds since 1970-01-01T00:00:00Z, for what people read and for what outlives the process.
+    /// Returns milliseconds since 1970-01-01T00:00:00Z, for people and for data that outlives the process.
     pub fn wall_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         (since + self.ahead()).as_millis() as u64
     }
 
-    /// Microseconds since `origin`, which it showed before, as the machines of `core` count time.
+    /// Returns microseconds since `origin`, an earlier time of this clock, in the form of the machines in `core`.
     pub fn since(&self, origin: Instant) -> windlass_core::time::Instant {
         windlass_core::time::Instant(self.now().saturating_duration_since(origin).as_micros() as u64)
     }
 
-    /// Moves both clocks on, as tests do that would have to wait otherwise. Timers of the runtime are not moved.
+    /// Moves both clocks forward, for tests that would otherwise have to wait. Timers of the runtime are not moved.
     pub fn advance(&self, by: Duration) {
         self.ahead_us.fetch_add(by.as_micros() as u64, Ordering::Relaxed);
     }
@@ -43,7 +43,7 @@ impl Clock {
     }
 }
 
-/// Names that nothing else has. Cheap to clone.
+/// A source of unique names. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Ids {
     /// The last number that was given. `None`: names are random.
@@ -51,12 +51,12 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// Names that nobody can guess, and that no other process gives.
+    /// Gives random names, which cannot be guessed and are unique across processes.
     pub fn random() -> Self {
         Ids { counted: None }
     }
 
-    /// 1, 2 and so on, for tests that look at names.
+    /// Gives 1, 2 and so on, for tests that check names.
     pub fn counted() -> Self {
         Ids { counted: Some(Arc::default()) }
     }
@@ -68,14 +68,14 @@ impl Ids {
         }
     }
 
-    /// 32 hexadecimal digits.
+    /// Returns 32 hexadecimal digits.
     pub fn name(&self) -> String {
         format!("{:032x}", self.number())
     }
 
-    /// Random whatever names are.
+    /// Returns random bytes, even if names are counted.
     pub fn secret(&self) -> [u8; 32] {
-        // Random, from the operating system.
+        // UUIDs take their random bits from the operating system.
         let parts = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
         *blake3::hash(&parts.map(uuid::Uuid::into_bytes).concat()).as_bytes()
     }

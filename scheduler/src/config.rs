@@ -1,11 +1,11 @@
-//! What an operator can set on a primary: the sections `primary`, `elastic`, `files` and `query` of the configuration file. A default stands
-//! where the part is that it belongs to, and is shown here.
+//! The settings of a primary: the sections `primary`, `elastic`, `files` and `query` of the configuration file. Defaults are defined by
+//! the parts that use them, and shown here.
 
 use crate::driver::DriverConfig;
 use crate::files::Tickets;
 use crate::meta::EtcdConfig;
 use crate::primary::PrimaryConfig;
-use crate::primary::cluster::{ClusterConfig, RestConfig};
+use crate::primary::leading::{ProcessConfig, RestConfig};
 use crate::services::HttpFaces;
 use crate::services::submissions::SubmissionsConfig;
 use crate::statements::StatementConfig;
@@ -50,52 +50,52 @@ section! {
         session_timeout: Span = Span(SessionConfig::default().idle);
         /// The longest statement that is accepted.
         statement_limit: ByteSize = ByteSize(StatementConfig::default().max_statement_bytes as u64);
-        /// Operators and expressions of a statement on top of each other: a chain of OR is as deep as it is long. At most 6,000, for which
+        /// Maximum depth of a statement in operators and expressions: a chain of OR is as deep as it is long. At most 6,000, for which
         /// threads have room.
         depth_limit: Count = count(Limits::default().depth);
-        /// Operators and expressions of a statement in all, those of what is named twice (a view, a common table expression) twice.
+        /// Maximum number of operators and expressions of a statement. A view or common table expression that is named twice counts twice.
         size_limit: Count = count(Limits::default().size);
-        /// A statement that is planned for longer, not counting what it waits for, fails.
+        /// A statement fails when planning it takes longer, not counting the time that it waits.
         planning_timeout: Span = Span(StatementConfig::default().planning_timeout);
-        /// So does one whose planning takes more memory. "auto": a quarter of what the machine or the container has.
+        /// A statement fails when planning it takes more memory. "auto": a quarter of the memory of the machine or the container.
         planning_memory: Auto<ByteSize> = Auto::Auto;
-        /// Executors report this often.
+        /// Time between two reports of an executor.
         heartbeat: Span = Span(DriverConfig::default().heartbeat);
         /// An executor that is silent for this long counts as lost.
         executor_timeout: Span = Span(SchedulerConfig::default().heartbeat_timeout);
         /// A job waits this long for a first executor before it fails.
         executor_wait: Span = Span(SchedulerConfig::default().no_executor_timeout);
-        /// An executor on which exclude_after tasks have failed within this time, through no fault of their statement, gets no tasks for as
-        /// long, while there are others. After two failures in one stage it gets no more of that stage.
+        /// An executor gets no tasks for this long, while there are others, after exclude_after tasks have failed there within this time through
+        /// no fault of their statement. After two failures in one stage it gets no more tasks of that stage.
         exclusion: Span = Span(SchedulerConfig::default().exclusion);
         /// See exclusion.
         exclude_after: Count = Count(SchedulerConfig::default().exclude_after);
         /// Whether a task that takes much longer than others of its stage starts once more, on a slot that nobody else wants.
         speculation: bool = SchedulerConfig::default().speculation.is_some();
-        /// So many of a hundred tasks of the stage have to be done before.
+        /// Percentage of the stage's tasks that must be done before a second copy of a slow one starts.
         speculation_quantile: Count = Count(SpeculationConfig::default().quantile);
-        /// The task runs for so many times the median of those.
+        /// A task is slow when it has run for this many times the median of the tasks that are done.
         speculation_multiplier: f64 = f64::from(SpeculationConfig::default().multiplier) / 100.0;
-        /// The task runs for at least this long.
+        /// A task is slow when it has run for at least this long.
         speculation_after: Span = Span(SpeculationConfig::default().after);
-        /// On an executor that leaves, tasks may go on this long before they start again on others.
+        /// Tasks on a leaving executor may go on this long before they start again on others.
         hand_back_after: Span = Span(SchedulerConfig::default().hand_back_after);
-        /// A leaving executor may stay this long because its outputs are needed.
+        /// A leaving executor may stay this long while its outputs are needed.
         drain_timeout: Span = Span(SchedulerConfig::default().drain_deadline);
-        /// On SIGTERM, how long running jobs may take to end.
+        /// Time that running jobs have to end after SIGTERM.
         finish_timeout: Span = Span(PrimaryConfig::default().finish_timeout);
         /// Finished stages of jobs that run longer than this are saved, so that the next primary that leads, or this one after its next
         /// start, goes on behind them.
         save_stages_after: Span = Span(SchedulerConfig::default().save_stages_after);
-        /// Outputs that executors have kept since they lost another primary go after this, unless a job goes on with them.
+        /// Executors remove the outputs of a lost primary's jobs after this time, unless a job goes on with them.
         keep_unclaimed: Span = Span(SchedulerConfig::default().keep_unclaimed);
         /// Jobs that may wait for their first task. More are refused.
         queued_jobs: Count = count(DriverConfig::default().scheduler.max_queued_jobs.unwrap_or(usize::MAX));
-        /// The same for the jobs of one user.
+        /// Jobs of one user that may wait for their first task. More are refused.
         queued_jobs_per_user: Count = Count(1_000);
         /// Submissions that have not ended. More are refused.
         submissions: Count = count(SubmissionsConfig::default().max);
-        /// The same for the submissions of one user.
+        /// Submissions of one user that have not ended. More are refused.
         submissions_per_user: Count = count(SubmissionsConfig::default().max_per_user);
         /// A statement whose job takes longer fails, whatever its session asks for. "0s": no limit.
         statement_timeout: Span = Span(SchedulerConfig::default().max_job_time.unwrap_or_default());
@@ -103,27 +103,27 @@ section! {
         /// equal parts ("fair"), or the first takes what it can use ("fifo"). Pools that are not named here have weight 1, no minimum share
         /// and are fair: { etl = { weight = 3, min_share = 2, order = "fifo" } }
         pools: BTreeMap<String, Pool> = BTreeMap::new();
-        /// Jobs that ended and are still listed.
+        /// Ended jobs that are still listed.
         history: Count = count(DriverConfig::default().history_jobs);
     }
 }
 
 section! {
-    /// Executors that the primary starts on its own machine, and lets go, as the load wants.
+    /// Executors that the primary starts on its own machine, and lets go, with the load.
     Elastic {
-        /// Executors in all, those that were started otherwise included. 0: the primary starts none.
+        /// Maximum number of executors, including those that were started otherwise. 0: the primary starts none.
         max_executors: u32 = 0;
-        /// At least so many.
+        /// Minimum number of executors.
         min_executors: u32 = 0;
         /// Slots of each one that is started.
         slots: Count = Count(1);
         /// Memory of each one that is started.
         memory: ByteSize = ByteSize::mib(1024);
-        /// A folder for each is made in it.
+        /// Folder in which each executor that is started gets a folder.
         dir: PathBuf = PathBuf::from("windlass/elastic");
-        /// How long tasks wait before executors are started for them.
+        /// Time that tasks wait before executors are started for them.
         backlog: Span = Span::secs(1);
-        /// How long an executor runs nothing before it is let go.
+        /// Time that an executor is idle before it is let go.
         idle: Span = Span::secs(60);
     }
 }
@@ -135,28 +135,28 @@ section! {
         replication: Count = Count(WfsConfig::default().replication.into());
         /// Bytes in a block.
         block: ByteSize = ByteSize(WfsConfig::default().block_bytes);
-        /// Replicas of every block that are on disks before a file is complete, where the file wants and the cluster has as many.
+        /// Replicas of each block that must be on disks before a file is complete, if the file wants and the cluster has as many.
         min_replicas: Count = Count(WfsConfig::default().min_replicas.into());
-        /// A writer that is silent for so long has given up its file.
+        /// A writer that is silent for this long loses the lease of its file, which is then removed.
         lease: Span = Span(WfsConfig::default().lease);
-        /// How long an executor may be away before its replicas are made again elsewhere. Blocks with one replica left do not wait.
+        /// Time that an executor may be away before its replicas are made again elsewhere. Blocks with one replica left do not wait.
         repair_after: Span = Span(WfsConfig::default().repair_after);
         /// Copies at a time to one executor, and from one.
         copies: Count = Count(WfsConfig::default().copies);
-        /// How long what the primary gives a client for blocks is good at executors. Whoever reads or writes for longer gets another one. More
-        /// than the clocks of machines differ.
+        /// Time for which a ticket of the primary lets a client read or write blocks. Clients that take longer get another ticket. It must be
+        /// longer than the difference between the machines' clocks.
         ticket: Span = Span(Tickets::VALID);
-        /// How long the replicas of a removed file stay for those who are reading it.
+        /// Time that the replicas of a removed file stay for its readers.
         grace: Span = Span(WfsConfig::default().grace);
-        /// How long what is moved to the trash can be had back.
+        /// Time that files stay in the trash.
         trash: Span = Span(WfsConfig::default().trash);
-        /// A file that was written so long ago is cold: if its folder has such a policy, its blocks are cut into pieces.
+        /// A file is cold this long after it was written: its blocks are cut into pieces if its folder has such a policy.
         code_after: Span = Span(WfsConfig::default().code_after);
     }
 }
 
 section! {
-    /// What sessions start with. A client changes it for itself with SET.
+    /// Options that sessions start with. A client changes them for itself with SET.
     Query {
         /// A statement that scans less than this runs as one stage in one place. SET windlass.small_query_bytes
         small_query: ByteSize = ByteSize(WindlassOptions::default().small_query_bytes as u64);
@@ -164,14 +164,14 @@ section! {
         tasks_per_slot: Count = count(WindlassOptions::default().tasks_per_slot);
         /// The smaller side of a join up to this size goes to every task whole. SET windlass.broadcast_bytes
         broadcast: ByteSize = ByteSize(WindlassOptions::default().broadcast_bytes as u64);
-        /// Where sizes are not known, the same with at most this many rows. SET windlass.broadcast_rows
+        /// The smaller side of a join of unknown size goes to every task whole up to this number of rows. SET windlass.broadcast_rows
         broadcast_rows: Count = count(WindlassOptions::default().broadcast_rows);
         /// A sort of a whole result with this many rows or more, by estimate, ends in a task for each range of its key. SET
         /// windlass.range_sort_rows
         range_sort_rows: Count = count(WindlassOptions::default().range_sort_rows);
         /// A task's result up to this size travels with its report. SET windlass.inline_result_bytes
         inline_result: ByteSize = ByteSize(WindlassOptions::default().inline_result_bytes as u64);
-        /// A task that fails this often fails its job. SET windlass.max_attempts
+        /// Failures of a task that fail its job. SET windlass.max_attempts
         attempts: Count = Count(WindlassOptions::default().max_attempts);
         /// The fair pool of jobs. SET windlass.pool
         pool: String = WindlassOptions::default().pool.clone();
@@ -186,13 +186,13 @@ section! {
     }
 }
 
-/// What a pool of jobs is entitled to.
+/// The share of slots of a pool of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pool {
-    /// Relative to the other pools that have work.
+    /// Weight relative to the other pools that have work.
     pub weight: Count,
-    /// Slots that it gets before weights count.
+    /// Slots that the pool gets before weights count.
     pub min_share: u32,
     pub order: PoolOrder,
 }
@@ -223,17 +223,17 @@ impl From<&Pool> for PoolConfig {
     }
 }
 
-/// A default as the file shows it.
+/// Converts a default to the form of the file.
 fn count(n: usize) -> Count {
     Count(u32::try_from(n).unwrap_or(u32::MAX))
 }
 
 impl Primary {
-    /// The primary of a cluster of processes. `seed`: see [`Files::settings`]; `machine_memory`: bytes that the machine, or the container,
-    /// has; `faces`: what answers over HTTP.
+    /// Returns the settings of a primary in a cluster of processes. `seed`: see [`Files::settings`]; `machine_memory`: bytes that the
+    /// machine or the container has; `faces`: the HTTP faces.
     ///
     /// # Errors
-    /// The setting that cannot work, and how to mend it.
+    /// The setting that cannot work, and how to fix it.
     pub fn cluster(
         &self,
         files: &Files,
@@ -241,12 +241,12 @@ impl Primary {
         seed: u64,
         machine_memory: u64,
         faces: Arc<dyn HttpFaces>,
-    ) -> Result<ClusterConfig, String> {
+    ) -> Result<ProcessConfig, String> {
         check::host("primary.advertise", &self.advertise)?;
         let listen = address::listen("primary.listen", &self.listen)?;
         let finish_timeout = self.finish_timeout.duration();
         let settings = PrimaryConfig { listen, driver: self.driver(), finish_timeout, ..PrimaryConfig::default() };
-        let mut cluster = ClusterConfig::new(settings, self.dir.clone());
+        let mut cluster = ProcessConfig::new(settings, self.dir.clone());
         self.planning(&mut cluster, query, machine_memory)?;
         if !self.rest.is_empty() {
             cluster.rest = Some(RestConfig { listen: address::listen("primary.rest", &self.rest)?, faces });
@@ -269,19 +269,19 @@ impl Primary {
         Ok(cluster)
     }
 
-    /// The primary of a cluster inside a process, with its store in `dir`: of this section holds what is about statements, sessions and
-    /// jobs.
+    /// Returns the settings of a primary in a cluster inside one process, with its store in `dir`. Only this section's settings for
+    /// statements, sessions and jobs apply.
     ///
     /// # Errors
-    /// The setting that cannot work, and how to mend it.
-    pub fn embedded(&self, query: &Query, dir: PathBuf, machine_memory: u64) -> Result<ClusterConfig, String> {
+    /// The setting that cannot work, and how to fix it.
+    pub fn embedded(&self, query: &Query, dir: PathBuf, machine_memory: u64) -> Result<ProcessConfig, String> {
         let settings = PrimaryConfig { driver: self.driver(), ..PrimaryConfig::default() };
-        let mut cluster = ClusterConfig::new(settings, dir);
+        let mut cluster = ProcessConfig::new(settings, dir);
         self.planning(&mut cluster, query, machine_memory)?;
         Ok(cluster)
     }
 
-    fn planning(&self, cluster: &mut ClusterConfig, query: &Query, machine_memory: u64) -> Result<(), String> {
+    fn planning(&self, cluster: &mut ProcessConfig, query: &Query, machine_memory: u64) -> Result<(), String> {
         warehouse("primary.warehouse", &self.warehouse)?;
         let depth = self.depth_limit.0 as usize;
         if depth > Limits::MOST_DEPTH {
@@ -333,10 +333,11 @@ impl Primary {
 }
 
 impl Elastic {
-    /// `None`: the primary starts no executors. `machine_memory`: bytes that the machine, or the container, has.
+    /// Returns the settings of elastic executors. `None`: the primary starts no executors. `machine_memory`: bytes that the machine or
+    /// the container has.
     ///
     /// # Errors
-    /// The setting that cannot work, and how to mend it.
+    /// The setting that cannot work, and how to fix it.
     pub fn settings(&self, machine_memory: u64) -> Result<Option<ElasticConfig>, String> {
         let Elastic { max_executors: max, min_executors: min, .. } = *self;
         if min > max {
@@ -355,7 +356,7 @@ impl Elastic {
 }
 
 impl Files {
-    /// `seed`: where replicas go is not to be the same on every cluster.
+    /// Returns the settings of the block store. `seed` makes the placement of replicas differ between clusters.
     pub fn settings(&self, seed: u64) -> WfsConfig {
         let small = |count: Count| u8::try_from(count.0).unwrap_or(u8::MAX);
         WfsConfig {
@@ -375,7 +376,7 @@ impl Files {
 }
 
 impl Query {
-    /// As the options of a session, by the names that SET takes.
+    /// Returns the options of a session, by the names that SET takes.
     pub fn session_options(&self) -> Vec<(String, String)> {
         let own = [
             ("windlass.small_query_bytes", self.small_query.bytes().to_string()),
@@ -395,10 +396,10 @@ impl Query {
     }
 }
 
-/// A place for tables. Empty: the primary chooses one.
+/// Checks a place for tables. Empty: the primary chooses one.
 ///
 /// # Errors
-/// Begins with the name of the setting.
+/// The message begins with the name of the setting.
 pub fn warehouse(setting: &str, text: &str) -> Result<(), String> {
     let Some((scheme, _)) = text.split_once("://") else { return Ok(()) };
     let (written, url) = (["s3", "s3a", "file", "wfs"].contains(&scheme), Url::parse(text));

@@ -1,9 +1,9 @@
-//! What went wrong with a statement, for whoever wrote it: one message that says what, where and how to mend it, and one kind that
+//! Errors of statements for their authors. Each has one message that says what went wrong, where, and how to fix it, and one kind that
 //! every face (gRPC, REST) maps to its own codes.
 
 use crate::meta::{MetaError, SealError};
 use crate::nearest::nearest;
-use datafusion::common::{Column, DataFusionError, SchemaError};
+use datafusion::common::{Column, DataFusionError, SchemaError, Span, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::parser::ParserError;
 use thiserror::Error;
@@ -14,7 +14,7 @@ use windlass_core::failure::TaskFailure;
 use windlass_proto::v1::ErrorKind;
 use windlass_proto::{LEADER_HEADER, errors};
 
-/// gRPC sends messages in a header, and clients bound the size of those.
+/// Maximum bytes of a message. gRPC sends it in a header, and clients limit the size of headers.
 const MAX_STATUS_MESSAGE: usize = 3_072;
 
 /// Why a statement has no result.
@@ -26,13 +26,13 @@ pub enum QueryError {
     /// The statement or its data is at fault.
     #[error("{0}")]
     Invalid(String),
-    /// A file that the statement reads is not there. `path` is as its store names it.
+    /// A file that the statement reads does not exist. `path` is in the form of its store.
     #[error("{message}")]
     FileMissing { path: String, message: String },
-    /// There is no option of that name.
+    /// No option has that name.
     #[error("{0}")]
     UnknownOption(String),
-    /// A table, column, schema, session, result or prepared statement is not there.
+    /// A table, column, schema, session, result or prepared statement does not exist.
     #[error("{0}")]
     NotFound(String),
     #[error("{0}")]
@@ -41,31 +41,31 @@ pub enum QueryError {
     Unsupported(String),
     #[error("{0}")]
     Cancelled(String),
-    /// It took more time than it may.
+    /// It exceeded its time limit.
     #[error("{0}")]
     TimedOut(String),
     /// Tasks did not fit into the memory of an executor.
     #[error("{0}")]
     OutOfMemory(String),
-    /// Disk did not suffice, or a limit was passed.
+    /// The disk was full, or a limit was exceeded.
     #[error("{0}")]
     Exhausted(String),
-    /// Too many jobs wait already.
+    /// Too many jobs are waiting.
     #[error("{0}")]
     Busy(String),
-    /// This primary does not lead, or not for much longer. Nothing was changed, so another one can run it.
+    /// This primary does not lead, or not for much longer. Nothing was changed, so another primary can run the statement.
     #[error("{0}")]
     NotLeading(String),
-    /// Whether its effect is durable could not be found out.
+    /// It could not be determined whether the effect is durable.
     #[error("{0}")]
     OutcomeUnknown(String),
-    /// Nobody is there to run it, for now.
+    /// No process can run it at this time.
     #[error("{0}")]
     Unavailable(String),
-    /// Whoever asks may not have it.
+    /// The caller lacks the right.
     #[error("{0}")]
     Denied(String),
-    /// A finished result went with the executor that held it.
+    /// A finished result was lost with the executor that held it.
     #[error("{0}")]
     Lost(String),
     /// A defect, or a failing disk or network.
@@ -74,7 +74,7 @@ pub enum QueryError {
 }
 
 impl QueryError {
-    /// What clients are told beside the message.
+    /// Returns the kind that clients receive beside the message.
     pub fn kind(&self) -> ErrorKind {
         match self {
             QueryError::Syntax(_) => ErrorKind::Syntax,
@@ -181,15 +181,29 @@ impl From<JobError> for QueryError {
     }
 }
 
-/// Without a statement at hand: what went wrong, but not where.
+/// Converts an error without its statement: the message says what went wrong, but not where.
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
-        explain(&error, "", &[])
+        explain(&error, "")
     }
 }
 
-/// What `error` means for the author of `sql`. `tables` are the names that would have been found.
-pub fn explain(error: &DataFusionError, sql: &str, tables: &[String]) -> QueryError {
+/// A missing table that a statement names.
+#[derive(Clone, Debug)]
+pub struct Missing {
+    /// Its name, without catalog and schema.
+    pub table: String,
+    /// Names of tables that exist.
+    pub known: Vec<String>,
+}
+
+/// Translates `error` for the author of `sql`.
+pub fn explain(error: &DataFusionError, sql: &str) -> QueryError {
+    explain_missing(error, sql, None)
+}
+
+/// Translates a planning error for the author of `sql`. `missing`: a table that `sql` names and that does not exist.
+pub fn explain_missing(error: &DataFusionError, sql: &str, missing: Option<&Missing>) -> QueryError {
     if let DataFusionError::External(inner) = root(error)
         && let Some(known) = inner.downcast_ref::<QueryError>()
     {
@@ -212,16 +226,14 @@ pub fn explain(error: &DataFusionError, sql: &str, tables: &[String]) -> QueryEr
     match root(error) {
         DataFusionError::SQL(parser, _) => syntax(parser, sql),
         DataFusionError::SchemaError(schema, _) => schema_error(schema, at),
-        DataFusionError::Plan(message) => match missing_table(message) {
-            Some(table) => {
-                let missing = format!("table '{table}' not found");
-                if table.contains('/') {
-                    let advice =
-                        "files become a table with CREATE EXTERNAL TABLE name STORED AS format LOCATION 'path'";
-                    return QueryError::NotFound(at(format!("{missing}; {advice}")));
-                }
-                let known = tables.iter().map(String::as_str);
-                QueryError::NotFound(at(with_suggestion(missing, nearest(&table, known))))
+        DataFusionError::Plan(message) => match missing {
+            Some(Missing { table, .. }) if table.contains('/') => {
+                let advice = "files become a table with CREATE EXTERNAL TABLE name STORED AS format LOCATION 'path'";
+                QueryError::NotFound(at(format!("table '{table}' not found; {advice}")))
+            }
+            Some(Missing { table, known }) => {
+                let nearest = nearest(table, known.iter().map(String::as_str));
+                QueryError::NotFound(at(with_suggestion(format!("table '{table}' not found"), nearest)))
             }
             None => QueryError::Invalid(at(clean(message))),
         },
@@ -240,7 +252,7 @@ pub fn explain(error: &DataFusionError, sql: &str, tables: &[String]) -> QueryEr
     }
 }
 
-/// What is not supported, without the parser's tree of it, and as a sentence if it is a word.
+/// Returns the message about an unsupported feature, without the parser's tree, and as a sentence if it is a single word.
 fn without_tree(message: &str) -> String {
     let is_tree = ["quote_style: ", "span: Span(", "Some("].iter().any(|part| message.contains(part));
     let end = message.find(['{', '(']).filter(|_| is_tree).unwrap_or(message.len());
@@ -248,6 +260,36 @@ fn without_tree(message: &str) -> String {
     let what = what.replace("ast node in sqltorel: ", "").replace("ast node ", "");
     let is_word = !what.contains(char::is_lowercase);
     if is_word || is_tree && !what.contains("upport") { format!("{what} is not supported") } else { what }
+}
+
+/// Returns the name of a table among `references` that is not there. Of several it returns the one that the planner points at.
+pub(crate) async fn missing_table(
+    state: &SessionState,
+    references: impl IntoIterator<Item = TableReference>,
+    error: &DataFusionError,
+    sql: &str,
+) -> Option<String> {
+    let mut missing = Vec::new();
+    for name in references {
+        let found = match state.schema_for_ref(name.clone()) {
+            Ok(schema) => schema.table(name.table()).await,
+            Err(_) => Ok(None),
+        };
+        if matches!(found, Ok(None)) && !state.table_functions().contains_key(name.table()) {
+            missing.push(name.table().to_string());
+        }
+    }
+    let written = error.diagnostic().and_then(|found| found.span).and_then(|span| written_at(sql, &span));
+    let pointed_at = missing.iter().position(|name| written.is_some_and(|written| written.contains(name.as_str())));
+    missing.into_iter().nth(pointed_at.unwrap_or(0))
+}
+
+/// Returns the text of `sql` at `span`, which is on one line.
+fn written_at<'a>(sql: &'a str, span: &Span) -> Option<&'a str> {
+    let line = sql.lines().nth((span.start.line as usize).checked_sub(1)?)?;
+    let offset =
+        |column: u64| line.char_indices().nth(column.saturating_sub(1) as usize).map_or(line.len(), |(at, _)| at);
+    line.get(offset(span.start.column)..offset(span.end.column))
 }
 
 fn schema_error(error: &SchemaError, at: impl Fn(String) -> String) -> QueryError {
@@ -283,7 +325,7 @@ fn first_cause(error: &dyn std::error::Error) -> &dyn std::error::Error {
     error.source().map_or(error, first_cause)
 }
 
-/// The failure of a task that travelled inside of DataFusion's error.
+/// Returns the failure of a task inside a DataFusion error.
 fn task_failure(error: &DataFusionError) -> Option<TaskFailure> {
     match root(error) {
         DataFusionError::External(inner) => inner.downcast_ref::<TaskFailure>().cloned(),
@@ -291,7 +333,7 @@ fn task_failure(error: &DataFusionError) -> Option<TaskFailure> {
     }
 }
 
-/// Below DataFusion's wrappers.
+/// Returns the error inside DataFusion's wrappers.
 fn root(error: &DataFusionError) -> &DataFusionError {
     match error {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => root(inner),
@@ -305,14 +347,7 @@ fn root(error: &DataFusionError) -> &DataFusionError {
     }
 }
 
-/// The name in DataFusion's message about a table that is not there, without the catalog that nobody wrote.
-fn missing_table(message: &str) -> Option<String> {
-    let name = message.strip_prefix("table '")?.split_once("' not found")?.0;
-    // A name may hold dots itself: that of a file that was taken for a table, say.
-    Some(name.splitn(3, '.').last().unwrap_or(name).to_string())
-}
-
-/// An object store answers with a document of XML; what it says is its code and its message.
+/// Replaces the XML document that an object store answers with by its code and message.
 fn without_xml(message: &str) -> String {
     let element = |name: &str| {
         let (_, rest) = message.split_once(&format!("<{name}>"))?;
@@ -324,21 +359,21 @@ fn without_xml(message: &str) -> String {
     }
 }
 
-/// A name as one must write it.
+/// Returns a name as it must be written in SQL.
 fn quoted(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
-/// Why an option could not be set to `value`, or be reset.
+/// Returns the error for an option that could not be set to `value`, or reset.
 pub(crate) fn of_option(state: &SessionState, name: &str, value: Option<&str>, error: &DataFusionError) -> QueryError {
     let known: Vec<String> = state.config_options().entries().into_iter().map(|entry| entry.key).collect();
     if !known.iter().any(|key| key == name) {
         let nearest = nearest(name, known.iter().map(String::as_str));
         return QueryError::UnknownOption(with_suggestion(format!("unknown option '{name}'"), nearest));
     }
-    let explained = explain(error, "", &[]);
+    let explained = explain(error, "");
     match value {
         Some(value) => QueryError::Invalid(format!("option '{name}' cannot be '{value}': {explained}")),
         None => explained,
@@ -358,7 +393,7 @@ fn listed(names: &[&str]) -> String {
     if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }
 
-/// The message without what DataFusion says of itself rather than of the statement.
+/// Removes the parts of the message that are about DataFusion rather than the statement.
 fn clean(message: &str) -> String {
     const PREFIXES: [&str; 14] = [
         "DataFusion error: ",
@@ -376,7 +411,7 @@ fn clean(message: &str) -> String {
         "This feature is not implemented: ",
         "Optimizer rule 'optimize_projections' failed\ncaused by\n",
     ];
-    // DataFusion asks for a report of what it takes for its defect, and the author of a statement is not the one to write it.
+    // DataFusion asks for a report when it suspects its own defect. The author of a statement should not send one.
     let message =
         message.split("\nThis issue was likely caused by a bug in DataFusion's code").next().unwrap_or_default();
     let mut text = message.trim();
@@ -385,7 +420,7 @@ fn clean(message: &str) -> String {
     }
     let answer = without_xml(text);
     let text = answer.as_str();
-    // "type_coercion\ncaused by\nError during planning: …": the last cause is the one that the author can mend.
+    // "type_coercion\ncaused by\nError during planning: …": the author can fix the last cause.
     if let Some((_, cause)) = text.rsplit_once("\ncaused by\n") {
         return clean(cause);
     }
@@ -408,7 +443,7 @@ fn syntax(error: &ParserError, sql: &str) -> QueryError {
     QueryError::Syntax(point(&message, sql, line, column))
 }
 
-/// Splits the ` at Line: 1, Column: 8` off that the parser appends.
+/// Splits off the ` at Line: 1, Column: 8` that the parser appends.
 fn split_location(message: &str) -> (&str, Option<(usize, usize)>) {
     let parsed = message.rsplit_once(" at Line: ").and_then(|(text, location)| {
         let (line, column) = location.split_once(", Column: ")?;
@@ -427,13 +462,13 @@ fn end_of(sql: &str) -> (usize, usize) {
     (text.lines().count().max(1), last.chars().count() + 1)
 }
 
-/// `message`, and below it the line of `sql` with a caret under the column. Both count from 1, columns in characters.
+/// Returns `message`, and below it the line of `sql` with a caret under the column. Both count from 1, columns in characters.
 pub fn point(message: &str, sql: &str, line: usize, column: usize) -> String {
     const WIDTH: usize = 120;
     let Some(text) = sql.lines().nth(line.saturating_sub(1)) else {
         return format!("{message} (line {line}, column {column})");
     };
-    // Of a line too long for a screen, what stands around the column.
+    // A line too long for a screen is cut to the part around the column.
     let skip = if column > WIDTH { column - WIDTH / 2 } else { 0 };
     let shown: String = text.chars().skip(skip).take(WIDTH).collect();
     let caret: String =
@@ -452,7 +487,7 @@ mod tests {
         let context = SessionContext::new();
         context.sql("create table flights (origin varchar, dep_delay int, \"Tail\" varchar)").await.unwrap();
         let error = context.sql(sql).await.unwrap_err();
-        explain(&error, sql, &["flights".to_string()])
+        explain(&error, sql)
     }
 
     #[tokio::test]
@@ -472,11 +507,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unknown_tables_and_columns_come_with_the_nearest_name() {
-        let QueryError::NotFound(text) = error_of("select * from fligths").await else { panic!() };
-        assert!(text.starts_with("table 'fligths' not found; did you mean flights?"), "{text}");
-        assert!(text.contains("\n1 | select * from fligths\n  |               ^"), "{text}");
-
+    async fn unknown_columns_come_with_the_nearest_name() {
         let QueryError::NotFound(text) = error_of("select orign from flights").await else { panic!() };
         assert!(text.starts_with("column 'orign' not found; did you mean origin?"), "{text}");
         let QueryError::NotFound(text) = error_of("select tail from flights").await else { panic!() };
@@ -503,12 +534,6 @@ mod tests {
             clean(answer),
             "Error performing GET http://s3/b?list-type=2 in 5ms: NoSuchBucket: The specified bucket does not exist"
         );
-    }
-
-    #[tokio::test]
-    async fn a_file_that_was_taken_for_a_table_is_named_whole() {
-        let QueryError::NotFound(text) = error_of("select * from '/data/a.b/c.parquet'").await else { panic!() };
-        assert!(text.starts_with("table '/data/a.b/c.parquet' not found; files become a table with CREATE"), "{text}");
     }
 
     #[test]

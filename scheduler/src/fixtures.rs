@@ -7,7 +7,7 @@ use windlass_core::ids::PlanHash;
 use windlass_core::job::{Read, StageInput};
 use windlass_engine::{ClusterShape, PlannedJob, PlannedStage};
 
-/// A chain of stages with these numbers of tasks, each reading all of the one before it.
+/// Returns a chain of stages with these numbers of tasks. Each stage reads all of the one before it.
 pub fn planned(tasks: &[u32]) -> PlannedJob {
     let stage = |(index, &tasks): (usize, &u32)| PlannedStage {
         hash: PlanHash(100 + index as u128),
@@ -31,6 +31,7 @@ pub fn planned(tasks: &[u32]) -> PlannedJob {
         stages,
         write: None,
         sink: None,
+        guards: Vec::new(),
         holds_sides: false,
         shape: ClusterShape::ONE,
         light: false,

@@ -1,4 +1,4 @@
-//! The primary: the shell around the scheduling machine of `windlass-core`, and the faces that it shows to clients and executors.
+//! The primary: the shell of the scheduling machine in `windlass-core`, and the faces for clients and executors.
 //!
 //! The modules, lowest first. Each imports from those before it and from none behind it:
 //!

@@ -1,7 +1,7 @@
-//! The nearest known name to one that was mistyped.
+//! Finds the known name nearest to a mistyped one.
 
-/// The name of `known` that `wanted` most likely meant, `None` when nothing is close. Case does not count; ties go to the
-/// first in the alphabet.
+/// Returns the name of `known` that `wanted` most likely meant, or `None` if none is close. Case does not count. Ties go to the first
+/// in the alphabet.
 pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     let limit = (wanted.chars().count() / 3).clamp(1, 3);
@@ -13,7 +13,7 @@ pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Op
         .map(|(_, name)| name)
 }
 
-/// Insertions, deletions, substitutions and swaps of neighbours that turn `a` into `b` (optimal string alignment).
+/// Counts the insertions, deletions, substitutions and swaps of neighbours that turn `a` into `b` (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();

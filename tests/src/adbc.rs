@@ -1,4 +1,4 @@
-//! What Python sees, through the stock ADBC driver; and the program that the client library comes with.
+//! Python through the stock ADBC driver, and the example program of the client library.
 
 use crate::cluster::{Processes, binary, python, succeed};
 use std::process::Command;

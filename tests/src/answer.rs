@@ -1,11 +1,11 @@
-//! Is this result a right answer to that query?
+//! Decides whether a result is a right answer to a query.
 //!
-//! SQL leaves some things open: the order of rows without ORDER BY, the order of rows that tie, which of the tied rows a LIMIT keeps.
-//! So the reference runs the query without its outermost LIMIT and with its sort keys beside each row, and the rows fall into groups
-//! of equal keys, in order. A result is right when the rows at the positions of a group are rows of that group, each used once. That
-//! checks values, multiplicities, order and LIMIT in one go and refuses nothing that SQL allows.
+//! SQL leaves some things open: the order of rows without ORDER BY, the order of tied rows, and which of the tied rows a LIMIT keeps. So the reference runs the
+//! query without its outermost LIMIT and with its sort keys beside each row, and the rows form groups of equal keys, in order. A result is right when the rows
+//! at the positions of a group are rows of that group, each used once. That checks values, multiplicities, order and LIMIT together, and accepts everything
+//! that SQL allows.
 //!
-//! Values are compared exactly, but for floating point numbers, whose sums depend on the order of addition.
+//! Values are compared exactly, except floating point numbers, whose sums depend on the order of addition.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -22,7 +22,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::prelude::SessionContext;
 
-/// How far apart two equal floating point numbers may be, relative to the larger one (absolute below 1).
+/// Maximum difference of two equal floating point numbers, relative to the larger one (absolute below 1).
 const DOUBLE_TOLERANCE: f64 = 1e-9;
 const SINGLE_TOLERANCE: f64 = 1e-5;
 
@@ -32,14 +32,14 @@ pub struct Answer {
     schema: SchemaRef,
     /// Rows without the outermost LIMIT and OFFSET, in the order of the keys.
     rows: Vec<Row>,
-    /// Where each group of equal keys starts in `rows`.
+    /// Start of each group of equal keys in `rows`.
     groups: Vec<usize>,
     skip: usize,
     fetch: usize,
 }
 
 impl Answer {
-    /// Asks DataFusion, in this process.
+    /// Asks DataFusion in this process for the answer.
     pub async fn to(query: &str, reference: &SessionContext) -> Result<Self> {
         let state = reference.state();
         let plan = state.create_logical_plan(query).await?;
@@ -55,7 +55,7 @@ impl Answer {
         Ok(Self { schema, rows: all, groups, skip, fetch })
     }
 
-    /// How many rows a right answer has.
+    /// Number of rows of a right answer.
     pub fn len(&self) -> usize {
         self.rows.len().saturating_sub(self.skip).min(self.fetch)
     }
@@ -64,7 +64,7 @@ impl Answer {
         self.len() == 0
     }
 
-    /// Says what is wrong with a result, if anything is.
+    /// Checks a result; the error says what is wrong with it.
     pub fn check(&self, schema: &SchemaRef, batches: &[RecordBatch]) -> std::result::Result<(), String> {
         let columns = |schema: &SchemaRef| {
             schema
@@ -96,7 +96,7 @@ impl Answer {
     }
 }
 
-/// Texts of one type: columns in the names of folders are dictionaries to DataFusion, and plain text to Windlass.
+/// Maps dictionaries of text to text: columns in the names of folders are dictionaries to DataFusion, and plain text to Windlass.
 fn text_or(kind: &DataType) -> DataType {
     match kind {
         DataType::Dictionary(_, values) => text_or(values),
@@ -105,7 +105,7 @@ fn text_or(kind: &DataType) -> DataType {
     }
 }
 
-/// A query taken apart: its rows with their sort keys as further columns, and what the outermost LIMIT keeps of them.
+/// The parts of a query: its rows with their sort keys as more columns, and the range that the outermost LIMIT keeps.
 struct Shape {
     unlimited: LogicalPlan,
     keys: usize,
@@ -153,7 +153,7 @@ fn bounds(limit: &Limit) -> Result<(usize, usize)> {
     Ok((skip, fetch))
 }
 
-/// A row, split into what must be equal and what must be close.
+/// A row, split into values that must be equal and values that must be close.
 #[derive(Debug, Clone)]
 struct Row {
     exact: String,
@@ -165,11 +165,11 @@ impl Row {
         self.exact == other.exact && self.distance(other).is_some()
     }
 
-    /// How far the floating point numbers are apart, or nothing when one is too far.
+    /// Total difference of the floating point numbers, or `None` when one differs too much.
     fn distance(&self, other: &Self) -> Option<f64> {
         let mut distance = 0.0;
         for (&(a, tolerance), &(b, _)) in self.floats.iter().zip(&other.floats) {
-            // Infinities and NaN are equal to themselves and near to nothing.
+            // Infinities and NaN equal themselves and are close to nothing else.
             if a == b || (a.is_nan() && b.is_nan()) {
                 continue;
             }
@@ -190,7 +190,7 @@ impl std::fmt::Display for Row {
     }
 }
 
-/// Rows that tie, of which each may be taken once.
+/// Tied rows, each of which may be taken once.
 struct Group<'a> {
     left: HashMap<&'a str, Vec<&'a Row>>,
 }
@@ -202,7 +202,7 @@ impl<'a> Group<'a> {
         Self { left }
     }
 
-    /// Takes the row nearest to this one. Without one, says what was left to take.
+    /// Takes the row nearest to this one. The error shows the rows that were left.
     fn take(&mut self, row: &Row) -> std::result::Result<(), String> {
         let like = self.left.get_mut(row.exact.as_str());
         let nearest = like.as_ref().and_then(|like| {
@@ -247,7 +247,7 @@ fn rows(batches: &[RecordBatch], columns: std::ops::Range<usize>) -> std::result
     Ok(rows)
 }
 
-/// A floating point number and its tolerance; nothing for other types.
+/// A floating point number and its tolerance; `None` for other types.
 fn float(column: &dyn Array, at: usize) -> Option<(f64, f64)> {
     match column.data_type() {
         DataType::Float64 => Some((column.as_primitive::<Float64Type>().value(at), DOUBLE_TOLERANCE)),
@@ -263,7 +263,7 @@ mod tests {
 
     const T: &str = "(VALUES (1, 'a', CAST('0.1' AS DOUBLE)), (2, 'b', 0.2), (2, 'c', 0.3), (2, 'c', 0.3), (3, NULL, NULL)) AS t(k, s, f)";
 
-    /// Is the result of `given` a right answer to `asked`?
+    /// Checks the result of `given` as an answer to `asked`.
     async fn answers(asked: &str, given: &str) -> Result<(), String> {
         let engine = SingleProcess::new();
         let asked = Answer::to(&asked.replace("FROM T", &format!("FROM {T}")), engine.context())

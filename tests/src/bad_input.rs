@@ -1,4 +1,4 @@
-//! What users do wrong, and what goes wrong around them: clear errors from every face, nothing half-written, and a cluster that goes on.
+//! Mistakes of users and failures around them: clear errors from every face, nothing half-written, and a cluster that goes on.
 
 use crate::cluster::{Processes, binary, python, run, succeed, windlass};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -9,16 +9,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Rows of each file.
+/// Rows in each file.
 const ROWS: usize = 20_000;
-/// The row that is wrong, and its line: the header is the first.
+/// The wrong row, and its line: the header is the first line.
 const WRONG: usize = 12_345;
 const LINE: &str = "line 12347";
 
-/// Statements of which the last one fails, and what its error has to say.
+/// Statements of which the last one fails, and texts that its error must contain.
 type Case = (Vec<String>, Vec<String>);
 
-/// Stages for everything, and CSV files in parts, so that lines are counted across them.
+/// Options that use stages for everything, and split CSV files into parts, so that lines are counted across them.
 const IN_PARTS: [&str; 2] =
     ["set windlass.small_query_bytes = 0", "set datafusion.optimizer.repartition_file_min_size = 1024"];
 
@@ -59,7 +59,7 @@ fn make_files(at: &Path) {
     cut(&file("good.csv.gz"), &file("cut.csv.gz"));
 }
 
-/// Statements that read the files.
+/// Statements that read wrong files.
 fn of_files(at: &Path) -> Vec<Case> {
     let path = |name: &str| at.join(name).display().to_string();
     let create = |name: &str, columns: &str, format: &str, options: &str| {
@@ -98,7 +98,7 @@ fn of_files(at: &Path) -> Vec<Case> {
     ]
 }
 
-/// Statements that are wrong by themselves.
+/// Statements that are wrong themselves.
 fn of_statements() -> Vec<Case> {
     let case = |sql: &str, words: &[&str]| {
         (vec![sql.to_owned()], words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
@@ -160,7 +160,7 @@ fn warehouse(cluster: &Processes) -> Vec<PathBuf> {
     files
 }
 
-/// What lies in a hidden folder that names itself after us.
+/// Whether the path lies in a hidden staging folder of Windlass.
 fn is_staged(path: &Path) -> bool {
     path.components().any(|part| {
         let name = part.as_os_str().to_string_lossy();
@@ -201,7 +201,7 @@ async fn a_failed_write_leaves_nothing() {
             let (listed, kept, written) = now();
             assert_eq!((listed, visible(kept)), before, "{write}");
             assert_eq!(visible(written), std::slice::from_ref(&typed), "{write}");
-            // What a thread of the file system still wrote while its task was stopped goes with the next upkeep.
+            // Files that a thread of the file system wrote while its task was stopped are removed by the next upkeep.
             let patience = Instant::now() + Duration::from_secs(60);
             while now() != (before.0.clone(), before.1.clone(), vec![typed.clone()]) {
                 assert!(Instant::now() < patience, "{write}: staged files stay: {:?}", now());
@@ -213,7 +213,7 @@ async fn a_failed_write_leaves_nothing() {
     cluster.at_rest().await;
 }
 
-/// A small file system of its own, gone when dropped.
+/// A separate small file system, unmounted on drop.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -240,7 +240,7 @@ const MANY_SORTED: &str = "select md5(cast(value as varchar)) as m from generate
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_fails_the_statement_and_not_the_executor() {
     let dir = tempfile::tempdir().unwrap();
-    // Unmounted before the folder is removed, and after the cluster has ended.
+    // The disks are unmounted before the folder is removed, and after the cluster has ended.
     let disks = [1, 2].map(|n| SmallDisk::mount(dir.path().join(format!("executor-{n}/data")), 8));
     let cluster = Processes::start_in(dir, "64MiB", &[]);
     let create = format!("create table half as {MANY_SORTED}");
@@ -287,7 +287,7 @@ async fn an_executor_that_does_not_see_a_file_says_so() {
     for file in ["a", "b", "c", "d"] {
         parquet(&files.join(format!("{file}.parquet")), Arc::new(Int64Array::from(vec![1; 1_000])));
     }
-    // An executor on whose machine the folder is empty.
+    // An executor on a machine where the folder is empty.
     let hide_and_run = "mount -t tmpfs none \"$1\"; shift; exec \"$@\"";
     let mut executor = Command::new("unshare");
     executor.args(["--mount", "sh", "-c", hide_and_run, "sh"]).arg(&files).arg(binary());
@@ -320,7 +320,7 @@ async fn an_executor_that_does_not_see_a_file_says_so() {
     cluster.at_rest().await;
 }
 
-/// Bytes in memory of the largest of these processes.
+/// Resident bytes of the largest of these processes.
 fn resident(pids: &[u32]) -> u64 {
     let of = |pid: &u32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -348,7 +348,7 @@ async fn a_result_larger_than_memory_streams() {
         rows += batch.num_rows();
         bytes += batch.get_array_memory_size();
         if pause {
-            // A reader that takes its time: what it has not taken waits on a disk and not in memory.
+            // A slow reader: rows that it has not taken wait on a disk and not in memory.
             tokio::time::sleep(Duration::from_millis(20)).await;
             peak = peak.max(resident(&pids));
         }

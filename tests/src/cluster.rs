@@ -1,4 +1,4 @@
-//! Clusters of processes, and what users run against them.
+//! Clusters of processes, and commands that users run against them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -19,7 +19,7 @@ impl Processes {
         Self::with("2GiB", &[])
     }
 
-    /// Each executor with this much memory, and all processes with this environment.
+    /// Starts a cluster in which each executor has this much memory, and all processes have this environment.
     pub fn with(memory: &str, environment: &[(&str, &str)]) -> Self {
         Self::start_in(tempfile::tempdir().expect("a folder can be made"), memory, environment)
     }
@@ -28,7 +28,7 @@ impl Processes {
         Self::shaped(dir, ["2", "2", memory], environment)
     }
 
-    /// So many executors, with so many slots and so much memory each.
+    /// Starts a cluster with this many executors, slots each and memory each.
     pub fn of(shape: [&str; 3]) -> Self {
         Self::shaped(tempfile::tempdir().expect("a folder can be made"), shape, &[])
     }
@@ -48,7 +48,7 @@ impl Processes {
         Self { url, dir, executors }
     }
 
-    /// As a machine goes that loses power.
+    /// Kills an executor, like a machine that loses power.
     pub fn kill_executor(&self, number: usize) {
         let mut kill = Command::new("kill");
         kill.args(["-9", &self.executors[number].to_string()]);
@@ -66,7 +66,7 @@ impl Processes {
         Client::connect(&self.url).await.expect("the cluster answers")
     }
 
-    /// `windlass sql` against this cluster.
+    /// Runs `windlass sql` against this cluster.
     pub fn sql(&self, statements: &[&str]) -> Result<String, String> {
         let mut command = windlass(&["sql", "--format", "csv", "--url", &self.url]);
         statements.iter().for_each(|sql| {
@@ -75,7 +75,7 @@ impl Processes {
         run(command)
     }
 
-    /// Waits until no slot and no memory of tasks is taken: what is left is what the exchange keeps for results that can be read again.
+    /// Waits until no slot and no task memory is taken: only the exchange still holds results that can be read again.
     pub async fn at_rest(&self) -> ClusterStatus {
         let session = self.session().await;
         let patience = Instant::now() + Duration::from_secs(20);
@@ -87,7 +87,7 @@ impl Processes {
             match busy {
                 None if status.jobs_running + status.jobs_queued == 0 => return status,
                 _ if Instant::now() > patience => panic!("slots or memory did not come back: {status:?}"),
-                // Executors say how much memory they use with each heartbeat.
+                // Executors report their memory with each heartbeat.
                 _ => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
@@ -105,14 +105,14 @@ impl Drop for Processes {
     }
 }
 
-/// The `windlass` command, with nothing from the environment that names a cluster.
+/// Builds a `windlass` command without environment variables that name a cluster.
 pub(crate) fn windlass(arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(arguments).env_remove("WINDLASS_URL").env_remove("WINDLASS_CONFIG");
     command
 }
 
-/// What the command printed, or what it complained of.
+/// Runs a command and returns its output, or its error output.
 pub(crate) fn run(mut command: Command) -> Result<String, String> {
     let Output { status, stdout, stderr } = command.output().expect("the command can be run");
     match status.success() {
@@ -126,8 +126,8 @@ pub(crate) fn succeed(command: Command) -> String {
     run(command).unwrap_or_else(|errors| panic!("{name} failed: {errors}"))
 }
 
-/// Waits until nothing is left of a process that was told to end. Its path in /proc is gone, and its first thread a zombie, while others
-/// still have its port and its files.
+/// Waits until nothing is left of a process that was told to end. Its path in /proc may be gone, or its first thread a zombie, while other threads still hold
+/// its port and its files.
 pub(crate) fn wait_until_gone(pid: u32) {
     let ends_not = |thread: std::fs::DirEntry| {
         let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
@@ -140,12 +140,12 @@ pub(crate) fn wait_until_gone(pid: u32) {
     }
 }
 
-/// Beside the folder of the test binary; `make test` builds it first.
+/// Path of the `windlass` binary, beside the folder of the test binary; `make test` builds it first.
 pub(crate) fn binary() -> PathBuf {
     beside("windlass")
 }
 
-/// A binary that was built with these tests.
+/// Path of a binary that was built with these tests.
 pub(crate) fn beside(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("this test has a path");
     let built = test.parent().and_then(Path::parent).expect("tests lie in a target folder").join(name);
@@ -153,12 +153,12 @@ pub(crate) fn beside(name: &str) -> PathBuf {
     built
 }
 
-/// The folder of the sources.
+/// Folder of the sources.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace")
 }
 
-/// A script of tests/python, run by the Python that `make data` installs.
+/// Builds a command for a script of tests/python, with the Python that `make data` installs.
 pub(crate) fn python(script: &str, arguments: &[&str]) -> Command {
     let cache = std::env::var_os("WINDLASS_CACHE_DIR").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/windlass")));

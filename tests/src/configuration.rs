@@ -1,9 +1,9 @@
-//! What a configuration file and flags say to the `windlass` command.
+//! Effects of a configuration file and of flags on the `windlass` command.
 
 use crate::cluster::windlass;
 use std::process::Output;
 
-/// What the command wrote to standard output and to standard error, and its exit code.
+/// Runs the command and returns its standard output, its standard error and its exit code.
 fn ran(arguments: &[&str]) -> (String, String, Option<i32>) {
     let Output { status, stdout, stderr } = windlass(arguments).output().expect("the command can be run");
     let text = |bytes| String::from_utf8(bytes).expect("it writes text");
@@ -22,7 +22,7 @@ fn a_file_holds_for_a_cluster_inside_the_process() {
     let (rows, said, code) = sql("show datafusion.execution.batch_size");
     assert_eq!((rows.as_str(), code), ("name,value\ndatafusion.execution.batch_size,7\n", Some(0)), "{said}");
     assert!(said.contains("have no meaning: primary.listen\n"), "{said}");
-    // The limit of sizes is that of the file.
+    // The size limit of the file applies.
     let long = format!("select {}", ["1"; 40].join(" + "));
     let (_, said, code) = sql(&long);
     assert!(code == Some(1) && said.contains("30"), "{code:?} {said}");

@@ -1,9 +1,9 @@
-//! Statements that are deep, long or wide, and what bounds them. Each is made by a script, as those of code generators are.
+//! Statements that are deep, long or wide, and their limits. A script makes each of them, like those of code generators.
 
 use crate::Engine;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-/// A statement of one value, and that value or what its error has to say.
+/// A statement with one value, and that value or a text of its error.
 struct Case {
     name: String,
     sql: String,
@@ -21,16 +21,16 @@ fn refused(name: &str, sql: impl Into<String>, words: &'static str) -> Case {
 const DEPTH: &str = "primary.depth_limit";
 const SIZE: &str = "primary.size_limit";
 
-/// What each case reads: 1,000 numbers, and four.
+/// Tables that the cases read: 1,000 numbers, and four.
 const TABLES: [&str; 2] = [
     "create table numbers as select value as v, 'x' || value as s from generate_series(1, 1000)",
     "create table four as select value as v from generate_series(1, 4)",
 ];
 
-/// Runs all of them on an engine that has no other tables.
+/// Runs all of them on an engine without other tables.
 ///
 /// # Panics
-/// When an answer is not the right one; the message names all of those.
+/// When an answer is wrong; the message lists all wrong ones.
 pub async fn run(engine: &dyn Engine) {
     let views = views(60);
     for sql in TABLES.into_iter().chain(views.iter().map(String::as_str)) {
@@ -70,7 +70,7 @@ async fn value(engine: &dyn Engine, sql: &str) -> Result<String, String> {
     Ok(column.value(0).to_string())
 }
 
-/// Views upon views.
+/// Views over views.
 fn views(count: usize) -> Vec<String> {
     let layer = |number: usize| match number {
         0 => "create view layer0 as select v, v as x from numbers where v > 0".to_owned(),
@@ -87,7 +87,7 @@ fn listed(count: usize, between: &str, item: impl Fn(usize) -> String) -> String
     (0..count).map(item).collect::<Vec<_>>().join(between)
 }
 
-/// Common table expressions, each upon the last one, and a query of the last.
+/// Common table expressions, each over the previous one, and a query of the last.
 fn layers(count: usize, first: &str, next: impl Fn(usize) -> String, query: &str) -> String {
     let named = |number: usize| match number {
         0 => format!("c0 as ({first})"),

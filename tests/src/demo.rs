@@ -6,7 +6,7 @@ use arrow::util::pretty::pretty_format_batches;
 
 use crate::Engine;
 
-/// Runs demo/demo.sql with its output under `out`; gives the tables that its queries print.
+/// Runs demo/demo.sql with its output under `out`; returns the tables that its queries print.
 ///
 /// # Panics
 /// When a statement fails.
@@ -16,7 +16,7 @@ pub async fn run(engine: &dyn Engine, out: &Path) -> Vec<String> {
     let job = job.replace("@DATA@", &workspace.join("data/nycflights13").display().to_string());
     let job = job.replace("@OUT@", &out.display().to_string());
     let mut tables = Vec::new();
-    // No semicolon of the job is inside a text or a comment but those at line ends.
+    // Inside texts and comments the job has no semicolon at a line end, so it can be split there.
     for statement in job.split(";\n").filter(|statement| !statement.trim().is_empty()) {
         match engine.sql(statement).await {
             Ok((schema, _)) if schema.fields().is_empty() => {}

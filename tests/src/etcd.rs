@@ -1,4 +1,4 @@
-//! A real etcd, of one member, on free ports and in a folder of its own.
+//! A real etcd of one member, on free ports and in a separate folder.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -15,7 +15,7 @@ pub(crate) struct Etcd {
 impl Etcd {
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a folder can be made");
-        // Both are held until both are known, so that they differ.
+        // Both ports are held until both are known, so that they differ.
         let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("there are free ports"));
         let [url, peers] = ports.map(|port| format!("http://{}", port.local_addr().expect("it has an address")));
         let mut etcd = Self { url, peers, dir, process: None };
@@ -23,7 +23,7 @@ impl Etcd {
         etcd
     }
 
-    /// With what it kept.
+    /// Starts the member again with its data.
     pub async fn start_again(&mut self) {
         let log = std::fs::File::create(self.dir.path().join("log")).expect("a log can be written");
         let mut command = Command::new("etcd");
@@ -43,10 +43,10 @@ impl Etcd {
         }
     }
 
-    /// As a machine goes that loses power.
+    /// Kills the member, like a machine that loses power.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // Both fail only where it has ended.
+            // Both fail only if it has ended.
             let _ = process.kill();
             let _ = process.wait();
         }
@@ -56,7 +56,7 @@ impl Etcd {
         EtcdConfig { endpoints: vec![self.url.clone()], cluster: cluster.to_owned(), lease: Duration::from_secs(2) }
     }
 
-    /// What an operator asks of it.
+    /// Runs an operator's command.
     pub fn ctl(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3").args(["--endpoints", &self.url]).args(arguments);

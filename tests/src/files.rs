@@ -1,4 +1,4 @@
-//! `wfs://`: the object store's own suite, a model, and what happens when executors, disks and primaries fail.
+//! `wfs://`: the object store's own suite, a model, and failures of executors, disks and primaries.
 
 mod coded;
 mod distcp;
@@ -24,7 +24,7 @@ use windlass_client::wfs::{Wfs, WfsStore};
 use windlass_client::{Client, EmbeddedOptions};
 use windlass_engine::versions::Versions;
 
-/// What object_store demands of every store.
+/// Runs the tests that object_store requires of every store.
 async fn object_store_suite(files: &Wfs) {
     let store = WfsStore::new(files.clone());
     put_get_delete_list(&store).await;
@@ -55,8 +55,8 @@ async fn it_is_an_object_store_on_a_cluster() {
     object_store_suite(&cluster.session().await.files()).await;
 }
 
-/// Also where its blocks are not looked up for each read: what was written over it is not mixed into it.
-/// Tasks begin when the file that their plan was made for may have been replaced.
+/// This must hold even where blocks are not looked up for each read: a newer version is never mixed in. A task may begin after the file of its plan was
+/// replaced.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scan_reads_the_version_that_was_listed() {
     let session = Client::embedded(EmbeddedOptions::default()).await.expect("an embedded cluster starts");
@@ -70,7 +70,7 @@ async fn a_scan_reads_the_version_that_was_listed() {
     let scan = WfsStore::of_scan(session.files(), versions);
     assert_eq!(scan.get(&at).await.expect("it is read").bytes().await.expect("all of it"), "first one");
     assert_eq!(scan.get_ranges(&at, &[6..9, 0..5]).await.expect("it is read"), ["one", "first"]);
-    // One that nobody remembers is an error, and never another one.
+    // A version that nobody remembers is an error, and never another version.
     let versions = Arc::new(Versions::default());
     versions.expect(&ObjectMeta { e_tag: Some("1".into()), ..listed });
     let scan = WfsStore::of_scan(session.files(), versions);
@@ -91,7 +91,7 @@ async fn a_scan_reads_a_file_as_it_was_when_the_scan_came_to_it() {
     assert_eq!(scan.get_ranges(&at, &[6..9, 0..5]).await.expect("it is read"), ["one", "first"]);
     let other = WfsStore::of_scan(session.files(), Arc::default());
     assert_eq!(other.get_range(&at, 8..14).await.expect("it is read"), "longer");
-    // Behind what it knows it asks again.
+    // Beyond its known range the scan asks again.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let mixed = scan.get_range(&at, 6..9).await.expect_err("it is another file");
     assert!(mixed.to_string().contains("written again"), "{mixed}");

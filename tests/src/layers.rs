@@ -1,4 +1,4 @@
-//! What may know what: the imports of the code, read.
+//! Dependency rules, checked by reading the imports of the code.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ fn sources(path: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The sources of a file or of all files in a folder, without comments and tests.
+/// Sources of a file or of all files in a folder, without comments and tests.
 fn sources_of(root: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut paths = vec![root.to_path_buf()];
@@ -36,7 +36,7 @@ fn none_names(paths: &[&str], forbidden: &[&str]) {
     }
 }
 
-/// Flight SQL, gRPC Admin, REST and WebHDFS translate to the services, and reach for nothing below them.
+/// Flight SQL, gRPC Admin, REST and WebHDFS translate to the services, and use nothing below them.
 #[test]
 fn faces_know_services_alone() {
     let faces = ["scheduler/src/flight", "scheduler/src/admin.rs", "gateway/src"];
@@ -53,13 +53,13 @@ fn there_is_one_door() {
     none_names(&all, &["Server::builder", "axum::serve", " Endpoint::", "(Endpoint::", "TcpStream::connect"]);
 }
 
-/// What the services give is not made for one face.
+/// Results of the services are not made for one face.
 #[test]
 fn services_know_no_face() {
     none_names(&["scheduler/src/services"], &["serde_json", "crate::flight", "arrow_flight", "axum", "tonic"]);
 }
 
-/// The driver and what lies below it know nothing of statements, and the catalog nothing of sessions.
+/// The driver and the layers below it know nothing of statements, and the catalog nothing of sessions.
 #[test]
 fn what_is_below_knows_nothing_of_what_is_above() {
     none_names(&["scheduler/src/driver"], &["crate::statements", "crate::services", "crate::flight", "crate::primary"]);
@@ -68,7 +68,7 @@ fn what_is_below_knows_nothing_of_what_is_above() {
     none_names(&["scheduler/src/statements"], &["crate::flight", "crate::services", "crate::primary"]);
 }
 
-/// A key of the metadata store is built and read by the file of its prefix alone.
+/// Only the file of its prefix builds and reads a key of the metadata store.
 #[test]
 fn each_prefix_of_the_metadata_store_has_one_file() {
     let keys = sources("scheduler/src/meta/keys");
@@ -85,7 +85,7 @@ fn each_prefix_of_the_metadata_store_has_one_file() {
             assert!(!code.contains(&format!("\"{root}/")), "{} names keys under {root}/", file.display());
         }
     }
-    // Nor does a file name the prefix of another.
+    // No file names the prefix of another.
     let mut all = prefixes.clone();
     all.sort_unstable();
     all.dedup();
@@ -101,17 +101,17 @@ fn imports_run_down() {
         let modules = Modules::of(name);
         assert_eq!(modules.arrows_up(&modules.lowest_first), [""; 0], "{name}/src/lib.rs lists its modules otherwise");
     }
-    // What reads the imports sees them: upside down, they run up.
+    // The check notices imports: in reverse order, they run up.
     let engine = Modules::of("engine");
     let highest_first: Vec<String> = engine.lowest_first.iter().rev().cloned().collect();
     assert!(engine.arrows_up(&highest_first).len() > 100);
 }
 
-/// What a crate's `lib.rs` says of its modules.
+/// Modules of a crate as its `lib.rs` lists them.
 struct Modules {
     root: PathBuf,
     lowest_first: Vec<String>,
-    /// From which module `lib.rs` gives out a name.
+    /// Module of each name that `lib.rs` exports.
     given_out: BTreeMap<String, String>,
 }
 
@@ -140,7 +140,7 @@ impl Modules {
         Self { root, lowest_first, given_out }
     }
 
-    /// The imports that do not follow `order`, each as the file and the module.
+    /// Imports that do not follow `order`, each as the file and the module.
     fn arrows_up(&self, order: &[String]) -> Vec<String> {
         let place = |module: &str| order.iter().position(|other| other == module);
         let mut up = Vec::new();
@@ -169,7 +169,7 @@ fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
-/// The names that code of a module, which is so deep, takes from the root of its crate.
+/// Names that code in a module at this depth imports from the root of its crate.
 fn from_root(code: &str, depth: usize) -> Vec<String> {
     let supers = "super::".repeat(depth);
     let mut names = Vec::new();
@@ -184,7 +184,7 @@ fn from_root(code: &str, depth: usize) -> Vec<String> {
                 names.extend(words(after).next().map(String::from));
                 continue;
             };
-            // The first word of each part between commas that no inner braces hold.
+            // The first word of each part between commas outside of inner braces.
             let (mut inner, mut first) = (0, true);
             for part in group.split_inclusive(['{', '}', ',']) {
                 if first && inner == 0 {
@@ -203,12 +203,12 @@ fn from_root(code: &str, depth: usize) -> Vec<String> {
     names
 }
 
-/// A task belongs to a set or a tracker, or to an owner that waits for it and whose end is its end.
+/// A task belongs to a set or a tracker, or to an owner that waits for it and ends with it.
 #[test]
 fn no_task_is_without_an_owner() {
     const ALL: [&str; 8] = ["core", "engine", "connectors", "proto", "scheduler", "gateway", "executor", "client"];
     for (file, code) in ALL.iter().flat_map(|of| sources(&format!("{of}/src"))) {
-        // However it is broken into lines.
+        // Independent of line breaks.
         let code: String = code.split_whitespace().collect();
         let owned = code.replace("AbortOnDropHandle::new(tokio::spawn(", "");
         for spawn in ["tokio::spawn(", "task::spawn(", "Handle::current().spawn(", "spawn_local("] {
@@ -217,7 +217,7 @@ fn no_task_is_without_an_owner() {
     }
 }
 
-/// Time and names come in from where the primary is put together.
+/// Only the assembly of the primary provides time and names.
 #[test]
 fn clocks_and_names_are_handed_down() {
     for (file, code) in sources("scheduler/src").iter().filter(|(file, _)| !file.ends_with("scheduler/src/clock.rs")) {

@@ -1,12 +1,12 @@
-//! What every way of running SQL must answer, and how it is checked.
+//! Answers that every way of running SQL must give, and their checks.
 //!
-//! An [`Engine`] is anything that takes a statement and gives rows: DataFusion in this process ([`SingleProcess`], the reference),
-//! Windlass embedded, a cluster of processes over Flight SQL. The suites take one and compare:
+//! An [`Engine`] is anything that takes a statement and returns rows: DataFusion in this process ([`SingleProcess`], the reference), Windlass embedded, a
+//! cluster of processes over Flight SQL. Each suite takes an engine and compares:
 //!
 //! - [`tpc`] holds TPC-H and TPC-DS, each query value by value against the reference ([`answer`]);
 //! - [`slt`] runs the sqllogictest files under `tests/slt`, whose answers are part of the files.
 //!
-//! `make data` generates what they read, into the cache folder.
+//! `make data` generates their input in the cache folder.
 
 use std::path::PathBuf;
 
@@ -48,6 +48,8 @@ mod oracle;
 #[cfg(test)]
 mod paths;
 #[cfg(test)]
+mod postgres;
+#[cfg(test)]
 mod prompt;
 #[cfg(test)]
 mod s3;
@@ -63,21 +65,20 @@ mod windlass;
 /// One connection to something that runs SQL.
 #[async_trait]
 pub trait Engine: Send + Sync {
-    /// Names the engine in messages.
+    /// Name of the engine in messages.
     fn name(&self) -> &str;
 
-    /// Runs one statement to its end. The schema is that of the result even when there is no batch; the error is the text that a
-    /// user would see.
+    /// Runs one statement to its end. The schema is that of the result even without a batch; the error is the text that a user would see.
     async fn sql(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), String>;
 }
 
-/// DataFusion alone, in this process, with the types that numbers have in Windlass: the reference.
+/// DataFusion alone in this process, with Windlass's types of numbers: the reference.
 pub struct SingleProcess {
     context: SessionContext,
 }
 
 impl SingleProcess {
-    /// Four partitions on any machine, so that plans, and with them the answers to what SQL leaves open, are the same everywhere.
+    /// Uses four partitions on any machine, so that plans, and the answers where SQL leaves them open, are the same everywhere.
     pub fn new() -> Self {
         Self::with_partitions(4)
     }
@@ -115,10 +116,10 @@ impl Engine for SingleProcess {
     }
 }
 
-/// Where `make data` leaves what the suites read.
+/// Folder of the input that `make data` generates.
 ///
 /// # Panics
-/// When there is none; the message says what to do.
+/// When it is missing; the message gives the remedy.
 pub fn data() -> PathBuf {
     let cache = std::env::var_os("WINDLASS_CACHE_DIR").map(PathBuf::from);
     let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/windlass");

@@ -1,4 +1,4 @@
-//! What every metadata store must do, asked of each: memory, redb, and a real etcd.
+//! Requirements on every metadata store, tested on each: memory, redb, and a real etcd.
 
 use crate::etcd::Etcd;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ fn leader(name: &str) -> Leader {
     Leader { url: format!("grpc://{name}:1"), rest: String::new() }
 }
 
-/// Nothing is in the store, and nobody leads.
+/// Tests a store that is empty and has no leader.
 async fn conforms(store: Arc<dyn MetaStore>) {
     assert_eq!(store.leader().await.unwrap(), None);
     let term = store.lead(&leader("a")).await.unwrap();
@@ -32,7 +32,7 @@ async fn conforms(store: Arc<dyn MetaStore>) {
     assert!(store.get("a/2").await.unwrap().unwrap().revision > one.revision);
     assert_eq!(keys(&store, "a/").await, ["a/1", "a/2"]);
 
-    // A conflict writes nothing, not even the keys that nobody expected anything of.
+    // A conflict writes nothing, not even keys without an expectation.
     let conflict = put("a/1", "uno").put("c", "c".as_bytes().to_vec()).expect("a/2", Expectation::Absent);
     assert!(matches!(store.commit(conflict).await, Err(MetaError::Conflict { key }) if key == "a/2"));
     assert_eq!(store.get("a/1").await.unwrap().unwrap(), one);
@@ -60,7 +60,7 @@ async fn keys(store: &Arc<dyn MetaStore>, prefix: &str) -> Vec<String> {
     store.range(prefix).await.unwrap().into_iter().map(|(key, _)| key).collect()
 }
 
-/// Of many that expect the same, one gets through.
+/// Of many commits with the same expectation, one succeeds.
 async fn one_winner(store: &Arc<dyn MetaStore>) {
     let commits = (0..16).map(|number| {
         let store = store.clone();
@@ -106,7 +106,7 @@ async fn redb_conforms() {
 async fn etcd_conforms() {
     let etcd = Etcd::start().await;
     conforms(Arc::new(EtcdStore::connect(&etcd.config("conforms")).await.unwrap())).await;
-    // Of another cluster it is a world of its own.
+    // Another cluster has separate keys.
     let other: Arc<dyn MetaStore> = Arc::new(EtcdStore::connect(&etcd.config("other")).await.unwrap());
     assert_eq!(keys(&other, "").await, Vec::<String>::new());
 }
@@ -136,7 +136,7 @@ async fn one_leads_and_the_next_one_follows() {
         let second = second.clone();
         tokio::spawn(async move { second.lead(&leader("second")).await.unwrap() })
     };
-    // It does not lead while the first one renews its lease, for longer than the lease is.
+    // The second does not lead while the first renews its lease, for longer than the lease.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!waiting.is_finished() && !term.lost.is_cancelled());
     assert!(refused(&second).await.contains("the leader is grpc://first:1"));
@@ -151,7 +151,7 @@ async fn one_leads_and_the_next_one_follows() {
     assert_eq!(first.get("k").await.unwrap().unwrap().value.as_ref(), b"2");
 }
 
-/// As for a leader that was paused: its lease is gone before it knows.
+/// This happens to a leader that was paused: it loses its lease before it notices.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_loses_the_lease_can_change_nothing() {
     let etcd = Etcd::start().await;
@@ -165,7 +165,7 @@ async fn whoever_loses_the_lease_can_change_nothing() {
     refused(&first).await;
     assert_eq!(second.get("k").await.unwrap().unwrap().value.as_ref(), b"1");
     soon(term.lost.cancelled()).await;
-    // What was its own is not there any more; it can stand again.
+    // Its old term is over; it can stand again.
     second.resign().await;
     assert!(soon(first.lead(&leader("first"))).await.unwrap().epoch > next.epoch);
     first.commit(put("k", "3")).await.unwrap();
@@ -178,7 +178,7 @@ async fn a_leader_waits_for_an_etcd_that_is_away_for_a_moment() {
     let term = store.lead(&leader("first")).await.unwrap();
     store.commit(put("n", "0")).await.unwrap();
     etcd.kill();
-    // While it is away nothing is said to have happened.
+    // During the outage no commit is reported as done.
     let committing = {
         let store = store.clone();
         tokio::spawn(async move { store.commit(put("n", "1")).await })
@@ -197,7 +197,7 @@ async fn a_leader_waits_for_an_etcd_that_is_away_for_a_moment() {
         Ok(()) => assert_eq!(value.as_ref(), b"1"),
         Err(error) => println!("the commit failed, and may have happened: {error}"),
     }
-    // Etcd starts the leases anew when it does; if this one has run out, the term is over, and the next one can begin.
+    // A restarted etcd renews the leases; if this one has expired, the term is over, and the next one can begin.
     if term.lost.is_cancelled() {
         assert!(soon(store.lead(&leader("first"))).await.unwrap().epoch > term.epoch);
     }

@@ -1,4 +1,4 @@
-//! Paths with characters that mean something to URLs and patterns: what is written lies where it was sent, and nothing beside it changes.
+//! Paths with characters that have a meaning in URLs and patterns: written files lie at their target, and nothing beside it changes.
 
 use crate::cluster::Processes;
 use crate::files::shell::fs_command;
@@ -9,11 +9,11 @@ use std::path::Path;
 const STAGES: &str = "set windlass.small_query_bytes = 0";
 const NAMES: [&str; 8] = ["r#1", "r?x=1", "a%20b", "g[1]", "h*i", "é ^{}|\\~<>&+", "k=a%2Fb", "#"];
 
-/// The files below a place, by their paths in it.
+/// Files below a place, with their content, by their relative paths.
 fn files_in(cluster: &Processes, place: &str) -> BTreeMap<String, String> {
     let local = tempfile::tempdir().expect("a folder can be made");
     let to = format!("file://{}/", local.path().display());
-    // To `fs` a path without a scheme is the cluster's.
+    // For `fs` a path without a scheme is the cluster's.
     let place = if place.starts_with('/') { format!("file://{place}") } else { place.to_owned() };
     fs_command(cluster, &["distcp", "--overwrite", &place, &to]).unwrap_or_else(|e| panic!("{place}: {e}"));
     let mut found = BTreeMap::new();
@@ -125,7 +125,7 @@ fn targets_of_local_files() {
     values_come_back_out_of_the_names_of_folders(&cluster, &at);
 }
 
-/// Without columns and options: what a file is is read from it.
+/// Tables without columns and options: the format is detected from the files.
 fn every_format_is_read_where_it_was_written(cluster: &Processes, at: &str) {
     for (name, format) in [
         ("p/", "parquet"),
@@ -155,7 +155,7 @@ fn targets_among_the_files_of_the_cluster() {
     writes_stay_where_they_were_sent(&cluster, "wfs:///d");
     every_format_is_read_where_it_was_written(&cluster, "wfs:///d");
     values_come_back_out_of_the_names_of_folders(&cluster, "wfs:///d");
-    // In the root, where there is nothing around a file or folder.
+    // In the root, which has no parent folder.
     let sql = |statements: &[&str]| cluster.sql(statements).unwrap_or_else(|e| panic!("{statements:?}: {e}"));
     sql(&[
         "copy (select 1 as x) to 'wfs:///a[1]/' stored as csv",
@@ -185,13 +185,13 @@ fn files_of_the_cluster_are_called_by_their_names() {
     let all = ["/d/r/keep", "/d/a b/keep", "/d/a1", "/d/a[1]", "/d/b*", "/d/bb", "/in/new", "/d/c{1,2}", "/d/c1"];
     all.iter().for_each(|path| _ = fs(&["put", &file, path]));
 
-    // Copies that remove what has no source, beside folders of names that others would read for these.
+    // Copies that remove files without a source, beside folders whose names could be confused with these.
     for to in ["/d/r#1/", "/d/a%20b/", "wfs:///d/r?x=1/"] {
         assert!(fs(&["distcp", "--delete", "/in/", to]).starts_with("copied 1 file"), "{to}");
         assert!(fs(&["distcp", "--delete", "/in/", to]).starts_with("copied 0 files"), "{to}");
         assert_eq!(fs(&["cat", &format!("{to}new")]), "x");
     }
-    // A name that is there is meant, whatever pattern it may be.
+    // An existing name takes precedence over its meaning as a pattern.
     fs(&["rm", "/d/a[1]", "/d/b*", "/d/c{1,2}"]);
     let mut left: Vec<String> = files_in(&cluster, "wfs:///d/").into_keys().collect();
     left.sort();
@@ -215,7 +215,7 @@ fn a_folder_that_is_gone_is_no_empty_table() {
     {
         let create = format!("create external table {table} (x bigint) stored as parquet location '{location}'");
         let count = format!("select count(*) as n from {table}");
-        // Yet to be filled, filled, and emptied.
+        // Before it is filled, filled, and emptied.
         assert_eq!(sql(&[&create, &count]), "n\n0\n", "{location}");
         assert_eq!(sql(&[&format!("insert into {table} values (1), (2)"), &count]), "count\n2\nn\n2\n", "{location}");
         let empty = format!("insert overwrite {table} select x from {table} where x > 5");
@@ -228,7 +228,7 @@ fn a_folder_that_is_gone_is_no_empty_table() {
     assert!(gone("w").contains("there is no folder at wfs:///t/"), "{}", gone("w"));
     assert!(cluster.sql(&["select x from w where x = 1 limit 1"]).is_err());
 
-    // Of our own tables no file may be missing, also when others are there.
+    // No file of a managed table may be missing, even if others exist.
     sql(&["create table m as select 1 as x", "insert into m values (2)"]);
     assert_eq!(sql(&["select count(*) as n from m"]), "n\n2\n");
     let warehouse = cluster.dir.path().join("primary/data/warehouse");

@@ -1,10 +1,10 @@
-//! Random queries, each answered as DataFusion alone answers it.
+//! Random queries, each of which must give DataFusion's own answer.
 //!
-//! Where DataFusion alone is wrong, it is asked for the same in another form: [`Author::for_datafusion`].
+//! Where DataFusion alone is wrong, it gets an equivalent query: [`Author::for_datafusion`].
 //!
-//! A query is a function of its seed, and so are the options that it runs with. What it asks for has one right answer but for the
-//! order of rows that tie: aggregates and windows that depend on an order get one over all columns, and floating point numbers are such
-//! that their sums are exact. `QUERIES=5000` asks more, `QUERIES_FROM=17` begins at another seed than 0.
+//! A query is a function of its seed, and so are its options. It has one right answer except for the order of tied rows: aggregates and windows that depend on
+//! an order get one over all columns, and floating point numbers are chosen so that their sums are exact. `QUERIES=5000` asks more, `QUERIES_FROM=17` begins at
+//! another seed than 0.
 
 use crate::answer::Answer;
 use crate::{Engine, SingleProcess};
@@ -13,7 +13,7 @@ use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
-/// What the columns of all tables are called, and their types.
+/// Names and types of the columns of all tables.
 const COLUMNS: [(&str, Type); 9] = [
     ("k", Type::Int),
     ("n", Type::Int),
@@ -25,7 +25,7 @@ const COLUMNS: [(&str, Type); 9] = [
     ("l", Type::Shown),
     ("o", Type::Shown),
 ];
-/// Tables, and the number of rows in each of their files.
+/// Tables, with the number of rows in each of their files.
 const TABLES: [(&str, &[u32]); 7] = [
     ("many", &[70, 1, 90, 39]),
     ("few", &[11, 14]),
@@ -44,27 +44,27 @@ pub(crate) enum Type {
     Decimal,
     Float,
     Bool,
-    /// To be shown and not to be computed with: lists, and numbers whose last digits depend on the order of rows.
+    /// For output only, not for computation: lists, and numbers whose last digits depend on the order of rows.
     Shown,
 }
 
 const COMPUTED: [Type; 6] = [Type::Int, Type::Text, Type::Date, Type::Decimal, Type::Float, Type::Bool];
 
-/// A column in scope, as expressions name it.
+/// A column in scope, by its name in expressions.
 type Column = (String, Type);
 
-/// Writes queries.
+/// Writer of random queries.
 pub(crate) struct Author {
     rng: Rng,
-    /// Names of tables, and what columns all of them have.
+    /// Names of tables, and columns that all of them have.
     tables: Vec<&'static str>,
     columns: &'static [(&'static str, Type)],
-    /// Whether every query has one right answer, in one order if it has any, also for an engine that tells ties otherwise.
+    /// Whether every query has one right answer, in one order if it has any, even for an engine that breaks ties differently.
     determined: bool,
     aliases: u32,
     /// Names and columns of the common table expressions of the query.
     shared: Vec<(String, Vec<Type>)>,
-    /// Whether it writes what DataFusion alone answers wrongly in another form, which asks for the same.
+    /// Whether queries that DataFusion alone answers wrongly are written in an equivalent form.
     spelled_out: bool,
 }
 
@@ -128,13 +128,13 @@ impl Author {
         }
     }
 
-    /// Over tables that have all but the last two columns, for engines that are no DataFusion.
+    /// Writes queries over tables that lack the last two columns, for engines other than DataFusion.
     #[cfg(test)]
     pub(crate) fn of_tables(seed: u64, tables: &[&'static str]) -> Self {
         Self { tables: tables.to_vec(), columns: &COLUMNS[..7], determined: true, ..Self::new(seed) }
     }
 
-    /// Writes the same queries for DataFusion alone.
+    /// Writes the same queries in the form for DataFusion alone.
     fn for_datafusion(self) -> Self {
         Self { spelled_out: true, ..self }
     }
@@ -152,7 +152,7 @@ impl Author {
         format!("t{}", self.aliases)
     }
 
-    /// A whole query.
+    /// Writes a whole query.
     pub(crate) fn statement(&mut self) -> String {
         let mut with = Vec::new();
         while self.chance(20) {
@@ -196,7 +196,7 @@ impl Author {
         format!("{key}{direction}")
     }
 
-    /// A query and the types of its columns, which are called c0, c1 and so on.
+    /// Writes a query; returns it with the types of its columns, which are called c0, c1 and so on.
     fn query(&mut self, depth: u32, types: Option<&[Type]>) -> (String, Vec<Type>) {
         if depth > 0 && self.chance(15) {
             let (left, types) = self.query(depth - 1, types);
@@ -242,7 +242,7 @@ impl Author {
         (query, types)
     }
 
-    /// The copies of a row are told apart by numbers where ALL would not be counted.
+    /// Writes a set operation. Numbers the copies of a row where ALL would not count them.
     fn set_operation(&self, left: &str, how: &str, right: &str, columns: usize) -> String {
         match how.strip_suffix(" all").filter(|how| self.spelled_out && *how != "union") {
             None => format!("({left}) {how} ({right})"),
@@ -323,7 +323,7 @@ impl Author {
         (call, kind)
     }
 
-    /// A window function whose value depends on nothing but the rows, since rows that tie in its order are equal.
+    /// Writes a window function whose value depends only on the rows: rows that tie in its order are equal.
     fn window(&mut self, scope: &[Column]) -> Column {
         let computed = scope.iter().filter(|(_, kind)| *kind != Type::Shown);
         let mut order: Vec<String> = computed.map(|(name, _)| name.clone()).collect();
@@ -358,7 +358,7 @@ impl Author {
         (text, kind)
     }
 
-    /// Something to read from, and its columns.
+    /// Writes a relation; returns it with its columns.
     fn relation(&mut self, depth: u32) -> (String, Vec<Column>) {
         if depth > 0 && self.chance(45) {
             return self.join(depth);
@@ -426,7 +426,7 @@ impl Author {
         let on = match pair {
             Some((a, b)) => {
                 let equal = if self.chance(6) { "is not distinct from" } else { "=" };
-                // What follows DISTINCT FROM reaches further than it should.
+                // Parentheses, because the operand of DISTINCT FROM would extend too far.
                 let mut on = format!("({a} {equal} {b})");
                 if self.chance(25) {
                     on += &format!(" and {}", self.comparison(&both));
@@ -449,7 +449,7 @@ impl Author {
         (format!("{left} {how} {right} on {on}"), scope)
     }
 
-    /// Columns of one type, one of each side.
+    /// Columns of one type, one from each side.
     fn pair(&mut self, left: &[Column], right: &[Column]) -> Option<(String, String)> {
         let mut pairs = Vec::new();
         for (a, kind) in left.iter().filter(|(_, kind)| !matches!(kind, Type::Shown | Type::Bool)) {
@@ -459,7 +459,7 @@ impl Author {
         (!pairs.is_empty()).then(|| self.one_of(&pairs))
     }
 
-    /// A truth value over the columns.
+    /// Writes a truth value over the columns.
     fn predicate(&mut self, scope: &[Column], depth: u32) -> String {
         match self.rng.u32(0..20) {
             0 | 1 => format!("({} and {})", self.predicate(scope, depth), self.comparison(scope)),
@@ -521,7 +521,7 @@ impl Author {
         }
     }
 
-    /// A value of that type from the columns.
+    /// Writes a value of this type from the columns.
     fn expression(&mut self, scope: &[Column], kind: Type, depth: u32) -> String {
         let one = self.simple(scope, kind);
         match (self.rng.u32(0..24), kind) {
@@ -554,7 +554,7 @@ impl Author {
         }
     }
 
-    /// A column of that type, or a literal when there is none.
+    /// A column of this type, or a literal when there is none.
     fn simple(&mut self, scope: &[Column], kind: Type) -> String {
         let of_kind: Vec<&Column> = scope.iter().filter(|(_, other)| *other == kind).collect();
         match of_kind.is_empty() {
@@ -581,7 +581,7 @@ fn list(selected: &[Column]) -> String {
     named.collect::<Vec<_>>().join(", ")
 }
 
-/// Options under which small tables take the ways of large ones, in all combinations.
+/// Options under which small tables are treated like large ones, in all combinations.
 pub(crate) fn options(seed: u64) -> Vec<String> {
     let mut rng = Rng::with_seed(seed);
     let mut set = |option: &str, values: &[&str]| format!("set {option} = {}", values[rng.usize(0..values.len())]);
@@ -604,24 +604,24 @@ pub(crate) fn options(seed: u64) -> Vec<String> {
     ]
 }
 
-/// What DataFusion says, or that it gave up.
+/// Returns DataFusion's answer, or an error when it panics.
 async fn or_panic<T>(answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| Err("DataFusion panics".to_string()))
 }
 
-/// What is wrong where DataFusion alone runs a query with the options and as many partitions as a cluster may have: not ours, then.
+/// Error of DataFusion alone with the options and as many partitions as a cluster may have; such an error is not a fault of Windlass.
 async fn fails_alone(query: &str, answer: &Answer, options: &[String], folder: &Path) -> Option<String> {
     for partitions in [1, 4, 8, 12] {
         let alone = SingleProcess::with_partitions(partitions);
         create_tables(&alone, folder).await;
-        // Rows are not dealt out between stages only to spread them.
+        // Windlass does not repartition rows between stages only to spread them.
         let spread = "set datafusion.optimizer.enable_round_robin_repartition = false".to_string();
         let single = "datafusion.optimizer.hash_join_single_partition_threshold";
         let alike = |option: &String| {
             let option = option.replace("windlass.broadcast_bytes", single);
             option.replace("windlass.broadcast_rows", &format!("{single}_rows"))
         };
-        // Without those that the planner takes no notice of.
+        // Without options that the planner ignores.
         let heeded =
             |option: &String| option.starts_with("set datafusion.") && !option.contains("preserve_file_partitions");
         let options = options.iter().map(alike).filter(heeded);
@@ -636,10 +636,10 @@ async fn fails_alone(query: &str, answer: &Answer, options: &[String], folder: &
     None
 }
 
-/// Asks `engine` queries and compares.
+/// Runs queries on `engine` and compares the answers.
 ///
 /// # Panics
-/// When an answer is wrong; the message lists all that are. When DataFusion refuses so many of the queries that little is compared.
+/// When an answer is wrong; the message lists all wrong ones. When DataFusion refuses so many queries that little is compared.
 pub async fn run(engine: &dyn Engine) {
     let number = |name: &str, default: u64| match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
@@ -668,7 +668,7 @@ pub async fn run(engine: &dyn Engine) {
             engine.sql(option).await.expect("the option can be set");
         }
         let mut outcome = engine.sql(&query).await;
-        // What runs can be shown.
+        // EXPLAIN ANALYZE must work for a query that runs.
         if seed % 10 == 0
             && outcome.is_ok()
             && let Err(why) = engine.sql(&format!("explain analyze {query}")).await

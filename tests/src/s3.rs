@@ -1,4 +1,4 @@
-//! An object store that speaks S3: a server of its own, reached by the environment of the processes or by the options of a table.
+//! An object store that speaks S3: a separate server, reached through the environment of the processes or the options of a table.
 
 use crate::cluster::{Processes, python};
 use std::io::{BufRead, BufReader};
@@ -23,7 +23,7 @@ impl Server {
 }
 
 impl Server {
-    /// A cluster whose environment leads here.
+    /// A cluster whose environment names this server.
     pub(crate) fn cluster(&self) -> Processes {
         let environment = [
             ("AWS_ENDPOINT_URL", self.url.as_str()),
@@ -38,7 +38,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Whether it can be ended or has ended already is the same.
+        // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -114,7 +114,7 @@ async fn files_that_a_web_server_offers_are_tables() {
     let server = Server::start();
     let cluster = server.cluster();
     let sql = |statements: &[&str]| cluster.sql(statements);
-    // Written as S3 and read by plain requests, which nobody signs.
+    // Written over S3 and read by plain, unsigned requests.
     let rows = "select value as id, value % 3 as part from generate_series(1, 100000)";
     for (name, format) in [("rows.parquet", "parquet"), ("rows.csv", "csv options ('format.has_header' 'true')")] {
         sql(&[&format!("copy ({rows}) to 's3://public/{name}' stored as {format}")]).unwrap();

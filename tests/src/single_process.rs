@@ -1,10 +1,10 @@
-//! The suites on DataFusion alone: what the reference answers is what the files and the checks expect.
+//! The suites on DataFusion alone: the reference must give the answers that the files and the checks expect.
 
 use std::sync::Arc;
 
 use crate::{Engine, SingleProcess, demo, slt, tpc};
 
-/// The answers in the files must not hang on how rows are spread.
+/// The answers in the files must not depend on the distribution of rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn slt() {
     for partitions in [4, 1, 7] {
@@ -16,7 +16,7 @@ async fn slt() {
     }
 }
 
-/// Guards the comparison itself: the reference must be a right answer to its own queries, ties and limits included.
+/// Checks the comparison itself: the reference must give a right answer to its own queries, ties and limits included.
 #[tokio::test(flavor = "multi_thread")]
 async fn tpch() {
     tpc::TPCH.run(&SingleProcess::new()).await;

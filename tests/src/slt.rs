@@ -1,12 +1,11 @@
 //! Runs the sqllogictest files under `tests/slt` against an engine.
 //!
-//! `tests/slt/*.slt` is plain SQL and must pass on DataFusion alone as on Windlass. `tests/slt/windlass/*.slt` holds what only Windlass
-//! has, and `tests/slt/right/*.slt` the right answers to what DataFusion alone answers wrongly, over the files that
-//! `tests/data/right/*.py` write to `$DATA/right/`. Files may use `$__TEST_DIR__`, a fresh folder for each file and engine, and `$DATA`, the generated test data. A file drops the
-//! tables that it creates, because on a cluster the next file shares the catalog.
+//! `tests/slt/*.slt` is plain SQL and must pass on DataFusion alone as on Windlass. `tests/slt/windlass/*.slt` covers features that only Windlass has.
+//! `tests/slt/right/*.slt` holds right answers where DataFusion alone is wrong, over the files that `tests/data/right/*.py` write to `$DATA/right/`. Files may
+//! use `$__TEST_DIR__`, a fresh folder for each file and engine, and `$DATA`, the generated test data. A file drops the tables that it creates, because on a
+//! cluster the next file shares the catalog.
 //!
-//! `WINDLASS_SLT=complete cargo test -p windlass-tests slt` writes what DataFusion answers into the files, to be read before it is
-//! committed.
+//! `WINDLASS_SLT=complete cargo test -p windlass-tests slt` writes DataFusion's answers into the files, to be read before they are committed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,17 +19,17 @@ use sqllogictest::{AsyncDB, ColumnType, DBOutput, Runner};
 
 use crate::Engine;
 
-/// The files that every engine must pass.
+/// Files that every engine must pass.
 pub fn plain() -> Vec<PathBuf> {
     files("slt")
 }
 
-/// The files about what only Windlass has, or has right.
+/// Files about features that only Windlass has, or has right.
 pub fn windlass() -> Vec<PathBuf> {
     [files("slt/windlass"), files("slt/right")].concat()
 }
 
-/// Runs files one after the other. `connect` gives a connection for each file and for each further one that a file names.
+/// Runs files one after the other. `connect` returns a connection for each file and for each further one that a file names.
 ///
 /// # Panics
 /// When a file fails, after all have run; the message lists the first failure of each.
@@ -121,7 +120,7 @@ impl AsyncDB for Connection {
     }
 }
 
-/// The letter of a column in the line that opens a query.
+/// Letter of a column in the line that opens a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Boolean,
@@ -197,7 +196,7 @@ fn rows(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<Vec<String>>,
     Ok(rows)
 }
 
-/// A floating point number to twelve digits: the last ones of a sum depend on the order of addition.
+/// A floating point number with twelve digits: the last ones of a sum depend on the order of addition.
 fn float(column: &dyn Array, at: usize) -> Option<String> {
     let value = match column.data_type() {
         _ if column.is_null(at) => return None,
@@ -210,7 +209,7 @@ fn float(column: &dyn Array, at: usize) -> Option<String> {
     Some(if rounded == 0.0 { "0".to_owned() } else { rounded.to_string() })
 }
 
-/// One line, and not an empty one, because lines and spaces separate the cells of a file.
+/// One line that is not empty, because lines and spaces separate the cells of a file.
 fn text(value: &str) -> String {
     if value.is_empty() { "(empty)".to_owned() } else { value.replace('\n', "\\n") }
 }

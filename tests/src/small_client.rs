@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// What a remote client has no use for: the parts of a cluster, the query engine, stores and servers.
+/// Crates that a remote client must not need: the parts of a cluster, the query engine, stores and servers.
 const UNWANTED: [&str; 17] = [
     "windlass-scheduler",
     "windlass-executor",
@@ -24,10 +24,10 @@ const UNWANTED: [&str; 17] = [
     "arrow-flight",
 ];
 
-/// How many crates it may need, itself included.
+/// Maximum number of crates, the client included.
 const MOST: usize = 125;
 
-/// The names of all crates that the client library is linked with.
+/// Names of all crates that the client library is linked with.
 fn crates(features: &[&str]) -> BTreeSet<String> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -50,7 +50,7 @@ fn a_remote_client_is_small() {
     );
     assert!(small.contains("windlass-proto") && small.contains("arrow"), "{small:?}");
     assert!(small.len() <= MOST, "{} crates: {small:?}", small.len());
-    // The list means something: the whole of it has all of them.
+    // The list is meaningful: the full client has all of them.
     let whole = crates(&[]);
     let unknown: Vec<_> = UNWANTED.into_iter().filter(|name| !whole.contains(*name)).collect();
     assert!(unknown.is_empty(), "nothing needs {unknown:?}: correct the list");

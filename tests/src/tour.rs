@@ -1,4 +1,4 @@
-//! The tour of README.md, as it is written there.
+//! The tour of README.md, run as written.
 
 use crate::cluster::{binary, python, root};
 use std::path::Path;
@@ -17,7 +17,7 @@ fn commands(readme: &str) -> String {
 fn every_command_works() {
     let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md can be read");
     let temporary = tempfile::tempdir().expect("a folder can be made");
-    // The cluster of a tour that stops half-way ends with it.
+    // The cluster ends with a tour that stops half-way.
     let prelude = "set -euo pipefail
         leave() { [ ! -e \"${tour:-}/cluster/cluster.json\" ] || windlass cluster down --dir \"$tour/cluster\"; }
         trap leave EXIT";
@@ -54,6 +54,6 @@ fn every_command_works() {
     ] {
         assert!(printed.contains(wanted), "{wanted:?} is missing in\n{printed}\n{complained}");
     }
-    // What ran is told beside the rows.
+    // The stages that ran are printed beside the rows.
     assert!(complained.contains("stage"), "{complained}");
 }

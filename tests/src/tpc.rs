@@ -1,7 +1,7 @@
-//! TPC-H and TPC-DS: the tables, the queries and what each must answer.
+//! TPC-H and TPC-DS: the tables, the queries and their required answers.
 //!
-//! Data and texts are generated (`tests/data/generate.py`, which also lists every text that differs from the generator's and why).
-//! DataFusion runs all 22 and all 99, and each returns rows; a suite fails when that ceases to be so.
+//! Data and texts are generated (`tests/data/generate.py`, which also lists every text that differs from the generator's, with the reason). DataFusion runs all
+//! 22 and all 99, and each returns rows; a suite fails when that is no longer so.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,15 +22,15 @@ pub struct Suite {
     name: &'static str,
     folder: &'static str,
     queries: usize,
-    /// The reference runs each query once for a test process, however many engines are compared with it.
+    /// Answers of the reference, which runs each query once per test process, however many engines are compared with it.
     answers: OnceCell<BTreeMap<String, Answer>>,
 }
 
 impl Suite {
-    /// Creates the tables, runs every query and compares. Gives the time of each query.
+    /// Creates the tables, runs every query and compares. Returns the time of each query.
     ///
     /// # Panics
-    /// When an answer is wrong or missing; the message lists all that are.
+    /// When an answer is wrong or missing; the message lists all such answers.
     pub async fn run(&self, engine: &dyn Engine) -> BTreeMap<String, Duration> {
         let answers = self.answers.get_or_init(|| self.reference()).await;
         self.create_tables(engine).await;
@@ -49,17 +49,17 @@ impl Suite {
         times
     }
 
-    /// Whether this is a right answer to the query of that name.
+    /// Checks an answer to the query of this name.
     pub async fn check(&self, name: &str, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(), String> {
         self.answers.get_or_init(|| self.reference()).await[name].check(schema, batches)
     }
 
-    /// Asks the reference, unless it was.
+    /// Runs the reference, unless it has run already.
     pub async fn answered(&self) {
         self.answers.get_or_init(|| self.reference()).await;
     }
 
-    /// Tables over the generated Parquet files.
+    /// Creates tables over the generated Parquet files.
     pub async fn create_tables(&self, engine: &dyn Engine) {
         for folder in entries(&self.path().join("tables")) {
             let table = name_of(&folder);

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use windlass_client::{Client, EmbeddedOptions, Session};
 
-/// Whether small statements run in one place, as they do by default, or every statement is cut into stages.
+/// Whether small statements run in one place (the default), or every statement is split into stages.
 #[derive(Clone, Copy)]
 enum Small {
     InOnePlace,
@@ -39,7 +39,7 @@ struct Windlass {
 impl Windlass {
     async fn over(name: &'static str, session: Session, small: Small) -> Arc<dyn Engine> {
         if let Small::InStages = small {
-            // Files are cut up however small they are.
+            // Files are split however small they are.
             for (option, value) in
                 [("windlass.small_query_bytes", "0"), ("datafusion.optimizer.repartition_file_min_size", "1")]
             {
@@ -52,7 +52,7 @@ impl Windlass {
     async fn embedded(small: Small) -> Arc<dyn Engine> {
         let options = EmbeddedOptions { slots: Some(4), memory: Some(2 << 30), ..EmbeddedOptions::default() };
         let session = Client::embedded(options).await.expect("an embedded cluster starts");
-        // Joins collect whatever moves less so; on processes, as sizes and the defaults have it.
+        // Joins move the smaller input here; on processes, sizes and the defaults decide.
         for option in ["windlass.broadcast_from_bytes", "windlass.semi_join_from_bytes"] {
             session.set(option, "0").await.expect("the option can be set");
         }
@@ -78,7 +78,7 @@ async fn connect(cluster: &Processes, small: Small) -> Arc<dyn Engine> {
     Windlass::over("processes", cluster.session().await, small).await
 }
 
-/// The plain files, and those about what only Windlass has.
+/// Plain files, and files about features that only Windlass has.
 fn files() -> Vec<PathBuf> {
     slt::plain().into_iter().chain(slt::windlass()).collect()
 }
@@ -86,7 +86,7 @@ fn files() -> Vec<PathBuf> {
 mod embedded {
     use super::*;
 
-    /// All but those that open further sessions: an embedded cluster has one.
+    /// All files but those that open more sessions: an embedded cluster has one.
     fn files() -> Vec<PathBuf> {
         super::files().into_iter().filter(|file| !file.ends_with("sessions.slt")).collect()
     }

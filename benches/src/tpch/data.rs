@@ -17,18 +17,18 @@ use tpchgen_arrow::{
 
 pub const TABLES: [&str; 8] = ["region", "nation", "supplier", "customer", "part", "partsupp", "orders", "lineitem"];
 
-/// Rows of one file of the largest table at most.
+/// Maximum rows in one file of the largest table.
 const ROWS_PER_FILE: f64 = 1_500_000.0;
 const ROWS_PER_ROW_GROUP: usize = 256 * 1024;
 
-/// The folder of the tables of a scale factor, one folder for each table; generated when it is not there.
+/// Folder of the tables of a scale factor, with a folder for each table; generated when it is missing.
 pub fn tables(cache: &Path, scale: f64) -> PathBuf {
     let folder = cache.join(format!("tpch-bench-sf{scale}"));
     if folder.is_dir() {
         return folder;
     }
     println!("generating TPC-H at scale factor {scale} in {}", folder.display());
-    // Under a name of its own first, so that a folder with its final name is complete.
+    // Written under another name first, so that a folder with its final name is complete.
     let staging = folder.with_extension("staging");
     let _ = fs::remove_dir_all(&staging);
     let mut files = Vec::new();
@@ -54,7 +54,7 @@ pub fn tables(cache: &Path, scale: f64) -> PathBuf {
     folder
 }
 
-/// At scale factor 1.
+/// Rows of a table at scale factor 1.
 fn rows(table: &str) -> f64 {
     match table {
         "supplier" => 10_000.0,

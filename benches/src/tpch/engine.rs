@@ -1,6 +1,6 @@
-//! An engine in a process of its own, so that its memory can be told from the others'.
+//! An engine in its own process, so that its memory can be told from that of the others.
 //!
-//! It reads one statement a line (line breaks as spaces) and answers with one line of JSON: `{"us": …, "rows": …}` or `{"error": …}`.
+//! It reads one statement per line (line breaks become spaces) and answers with one line of JSON: `{"us": …, "rows": …}` or `{"error": …}`.
 
 use arrow::record_batch::RecordBatch;
 use clap::{Args, ValueEnum};
@@ -24,7 +24,7 @@ pub struct EngineOptions {
     /// Partitions, or slots, of an engine in one process.
     #[arg(long, default_value_t = 2)]
     partitions: usize,
-    /// Of the cluster.
+    /// Address of the cluster.
     #[arg(long, default_value = "")]
     url: String,
 }
@@ -65,7 +65,7 @@ impl Engine {
     }
 }
 
-/// Answers until standard input ends.
+/// Answers statements until standard input ends.
 pub fn serve(options: &EngineOptions) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let engine = runtime.block_on(Engine::open(options));
@@ -84,12 +84,12 @@ pub fn serve(options: &EngineOptions) {
         println!("{answer}");
     }
     if let Ok(Engine::Windlass(session)) = engine {
-        // The processes end with the benchmark; a session that does not close loses nothing.
+        // The processes end with the benchmark, so a session that does not close loses nothing.
         let _ = runtime.block_on(session.close());
     }
 }
 
-/// The other side of [`serve`].
+/// Client of [`serve`].
 pub struct Served {
     child: Child,
     input: ChildStdin,
@@ -115,7 +115,7 @@ impl Served {
         self.child.id()
     }
 
-    /// Microseconds and rows.
+    /// Runs a statement; returns microseconds and rows.
     pub fn run(&mut self, sql: &str) -> Result<(u64, u64), String> {
         writeln!(self.input, "{}", sql.replace('\n', " ")).map_err(|error| format!("the engine has ended: {error}"))?;
         let mut line = String::new();

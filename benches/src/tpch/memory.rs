@@ -1,4 +1,4 @@
-//! How much memory groups of processes have had resident.
+//! Peak resident memory of groups of processes.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 const EVERY: Duration = Duration::from_millis(50);
 
-/// Looks at all processes while the benchmark runs.
+/// Samples all processes while the benchmark runs.
 pub struct Peaks<const N: usize> {
     ended: Arc<AtomicBool>,
     watch: JoinHandle<[u64; N]>,
 }
 
 impl<const N: usize> Peaks<N> {
-    /// Groups of process ids.
+    /// Watches groups of process ids.
     pub fn watch(groups: [Vec<u32>; N]) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ended);
@@ -32,16 +32,16 @@ impl<const N: usize> Peaks<N> {
         Self { ended, watch }
     }
 
-    /// The most that each group had at one moment, bytes.
+    /// Returns the peak of each group, in bytes.
     pub fn end(self) -> [u64; N] {
         self.ended.store(true, Ordering::Relaxed);
         self.watch.join().expect("the watching thread does not fail")
     }
 }
 
-/// Resident bytes, of shared pages the process's share.
+/// Resident bytes of a process, with its share of shared pages.
 fn proportional(pid: u32) -> u64 {
-    // A process that has ended has none.
+    // A process that has ended has no file.
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let line = rollup.lines().find(|line| line.starts_with("Pss:"));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)).and_then(|number| number.parse().ok());

@@ -1,7 +1,7 @@
 //! TPC-H on DataFusion alone, on Windlass embedded, and on a cluster of processes over Flight SQL.
 //!
-//! Each engine is a process, all are alive together, and each query runs on one after the other before the next round begins, so
-//! that what else the machine does falls on all of them. Times are taken by the client, from the statement's text to the last row.
+//! Each engine is a process, and all run together. Each query runs on one engine after the other before the next round begins, so that other load of the
+//! machine affects all of them. The client measures the time from the statement's text to the last row.
 
 mod data;
 mod engine;
@@ -18,7 +18,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 const ENGINES: [Kind; 3] = [Kind::Datafusion, Kind::Embedded, Kind::Cluster];
-/// Executions of `select 1`.
+/// Number of executions of `select 1`.
 const SELECTS: usize = 1_000;
 
 #[derive(Args)]
@@ -26,7 +26,7 @@ pub struct Options {
     /// Scale factor: 1 is about 1 GB of text.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// Measured rounds, after one that is not measured.
+    /// Measured rounds, after one unmeasured round.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Queries to run, such as 1,6,18 [default: all].
@@ -43,7 +43,7 @@ pub struct Options {
     cache: PathBuf,
 }
 
-/// The same cluster over the same Parquet: in local files, and in `wfs://` with a replica on each of its two executors.
+/// Compares the same cluster over the same Parquet: in local files, and in `wfs://` with a replica on each of its two executors.
 pub fn run_files(options: &Options) {
     let tables = data::tables(&options.cache.join("data"), options.scale);
     let queries = queries(&options.cache, &options.queries);
@@ -108,7 +108,7 @@ pub fn run(options: &Options) {
     let mut times = vec![[const { Vec::new() }; ENGINES.len()]; queries.len()];
     for round in 0..=options.rounds {
         for (query, (name, sql)) in queries.iter().enumerate() {
-            // What one still does after its answer is not always at the cost of the same one.
+            // Turns change, so that an engine's work after its answer does not always slow the same other engine.
             for (at, us) in in_turn(&mut engines, round, name, sql) {
                 if round > 0 {
                     times[query][at].push(us);
@@ -124,7 +124,7 @@ pub fn run(options: &Options) {
         println!("  {kind:<12?} median {:.2} ms", median(&mut times) as f64 / 1e3);
     }
 
-    // In a round of its own: looking takes processor time and holds up the processes that are looked at.
+    // In a separate round: sampling takes processor time and delays the sampled processes.
     let memory = memory::Peaks::watch(ENGINES.map(|kind| match kind {
         Kind::Cluster => [&cluster.pids[..], &[engines[2].pid()]].concat(),
         Kind::Datafusion => vec![engines[0].pid()],
@@ -140,8 +140,8 @@ pub fn run(options: &Options) {
     }
 }
 
-/// Runs a query on each engine: which engine, and microseconds. Another one begins, in turns forwards and backwards, so that each follows each
-/// of the others.
+/// Runs a query on each engine; returns the engine and its microseconds. The first engine changes, in turns forwards and backwards, so that each engine follows
+/// each of the others.
 fn in_turn(engines: &mut [Served], round: usize, name: &str, sql: &str) -> Vec<(usize, u64)> {
     let count = engines.len();
     let mut rows = None;
@@ -179,7 +179,7 @@ fn median(times: &mut [u64]) -> u64 {
     times[times.len() / 2]
 }
 
-/// Name and text of the queries, from what `make data` generated.
+/// Names and texts of the queries that `make data` generated.
 fn queries(cache: &Path, wanted: &[usize]) -> Vec<(String, String)> {
     let folder = cache.join("data/tpch-sf0.05/queries");
     let wanted: Vec<usize> = if wanted.is_empty() { (1..=22).collect() } else { wanted.to_vec() };
@@ -201,7 +201,7 @@ struct Cluster {
     dir: tempfile::TempDir,
     url: String,
     pids: Vec<u32>,
-    /// From the command to the first answer.
+    /// Time from the command to the first answer.
     first: Duration,
 }
 

@@ -9,19 +9,19 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 use std::collections::BTreeSet;
 
-/// What rustyline asks while a statement is typed.
+/// Answers rustyline while a statement is typed.
 #[derive(Default)]
 pub struct Assistant {
     tables: Vec<Table>,
 }
 
 impl Assistant {
-    /// The catalog as it is, with columns.
+    /// Takes the present catalog, with columns.
     pub fn know(&mut self, tables: Vec<Table>) {
         self.tables = tables;
     }
 
-    /// Where the word at the cursor starts, and what it could become.
+    /// Start of the word at the cursor, and its possible completions.
     fn candidates(&self, line: &str, pos: usize) -> (usize, Vec<String>) {
         let typed = &line[..pos];
         let start = typed
@@ -50,7 +50,7 @@ impl Assistant {
         (start, found)
     }
 
-    /// What may follow `qualifier.`: columns of a table, of the table that it is an alias of, or tables of a schema.
+    /// Completions after `qualifier.`: columns of a table, of the table behind an alias, or tables of a schema.
     fn qualified<'a>(&'a self, qualifier: &str, line: &str) -> Vec<&'a str> {
         let of = |name: &str| -> Vec<&'a str> {
             self.tables.iter().filter(|table| table.name.eq_ignore_ascii_case(name)).flat_map(columns).collect()
@@ -62,7 +62,7 @@ impl Assistant {
         })
     }
 
-    /// Columns of the tables that the statement mentions, or of all when it mentions none.
+    /// Columns of the tables that the statement mentions, or of all tables when it mentions none.
     fn columns_in(&self, line: &str) -> Vec<&str> {
         let words: BTreeSet<String> = words(line).map(str::to_lowercase).collect();
         let mentioned: Vec<&Table> =
@@ -87,7 +87,7 @@ fn last_word(text: &str) -> &str {
     text.get(start.map_or(0, |at| at + 1)..).unwrap_or_default()
 }
 
-/// The words before each mention of `alias`, one of which is the table that it stands for: `flights f`, `flights as f`.
+/// Words before each mention of `alias`; one of them is the aliased table: `flights f`, `flights as f`.
 fn before<'a>(line: &'a str, alias: &str) -> Vec<&'a str> {
     let words: Vec<&str> = words(line).collect();
     let mentions = (1..words.len()).filter(|at| words[*at].eq_ignore_ascii_case(alias));
@@ -96,7 +96,7 @@ fn before<'a>(line: &'a str, alias: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Sorted, each once.
+/// Candidates with the prefix, sorted, each once.
 fn matching<'a>(candidates: impl IntoIterator<Item = &'a str>, prefix: &str) -> Vec<String> {
     let prefix = prefix.to_lowercase();
     let found: BTreeSet<&str> =
@@ -104,7 +104,7 @@ fn matching<'a>(candidates: impl IntoIterator<Item = &'a str>, prefix: &str) -> 
     found.into_iter().map(quoted_if_needed).collect()
 }
 
-/// Names that SQL would read differently are quoted.
+/// Quotes a name that SQL would read differently.
 fn quoted_if_needed(name: &str) -> String {
     let plain = name.starts_with('\\')
         || (!name.starts_with(|c: char| c.is_ascii_digit())
@@ -123,7 +123,7 @@ impl Completer for Assistant {
 }
 
 impl Validator for Assistant {
-    /// Enter ends the input when its last statement has its semicolon, or when it is a command of the prompt.
+    /// Accepts Enter when the last statement has its semicolon, or when the input is a command of the prompt.
     fn validate(&self, context: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
         Ok(if is_complete(context.input()) { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
     }
@@ -131,7 +131,7 @@ impl Validator for Assistant {
 
 pub fn is_complete(input: &str) -> bool {
     let word = input.trim();
-    // As psql has them: alone on a line, and without a semicolon.
+    // As in psql: alone on a line, without a semicolon.
     let is_command = ["quit", "exit", "help"].iter().any(|command| word.eq_ignore_ascii_case(command));
     word.is_empty() || is_command || input.trim_start().starts_with('\\') || splitter::split(input).1.is_none()
 }

@@ -1,4 +1,4 @@
-//! A cluster inside this process, as the configuration file says.
+//! A cluster inside this process, configured by the configuration file.
 
 use super::Failure;
 use crate::config::Config;
@@ -6,17 +6,17 @@ use crate::{Client, EmbeddedOptions, Session};
 use std::path::Path;
 use windlass_engine::connector::Registry;
 
-/// What the clusters of this command are configured with.
+/// Configuration of the embedded clusters of this command.
 pub struct Embedding<'a> {
     pub config: Config,
-    /// Where that was read.
+    /// The file that the configuration was read from.
     pub file: Option<&'a Path>,
     /// Kinds of tables beside files.
     pub connectors: Registry,
 }
 
 impl Embedding<'_> {
-    /// Starts a cluster. Settings of the file that have no meaning in it are named on standard error.
+    /// Starts a cluster. Settings of the file that have no meaning in it are listed on standard error.
     pub async fn open(self, options: EmbeddedOptions) -> Result<Session, Failure> {
         if let Some(file) = self.file {
             let text = std::fs::read_to_string(file).unwrap_or_default();

@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Between two looks at a job that somebody waits for.
+/// Maximum pause between two polls of a job.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 pub async fn submit(command: Submit) -> Outcome {
@@ -51,7 +51,7 @@ pub async fn run(command: Jobs) -> Outcome {
             }
             super::print(&show(&detail, plan))?;
             for part in detail.submission.iter().flat_map(|submission| &submission.jobs) {
-                // Nothing to show of one that ended long ago.
+                // A job that ended long ago has nothing to show.
                 if let Ok(detail) = session.job(part.job).await {
                     super::print(&format!("\nstatement {}\n{}", part.statement, show(&detail, plan)))?;
                 }
@@ -170,6 +170,6 @@ fn ago(then_ms: u64) -> String {
 }
 
 fn now_ms() -> u64 {
-    // A clock before 1970 shows jobs as just submitted.
+    // With a clock before 1970, jobs appear as just submitted.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

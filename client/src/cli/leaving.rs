@@ -1,4 +1,4 @@
-//! What becomes of this process when it is asked to end.
+//! Orderly end of this process on request.
 //!
 //! ```text
 //!   SIGTERM ──no statement runs──────────────────────────> the temporary folder goes, the process ends
@@ -16,13 +16,13 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How long a statement may take to end when it is cancelled, with what it has staged.
+/// Time for a cancelled statement to end, with its staged files.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 static ASKED: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
-/// A statement that runs, for as long as this lives.
+/// Marks a running statement while it lives.
 pub struct Running(());
 
 impl Running {
@@ -38,7 +38,7 @@ impl Drop for Running {
     }
 }
 
-/// Returns when the process has been asked to end. Cancel safe.
+/// Returns when the process was asked to end. Cancel safe.
 pub async fn asked() {
     ASKED.cancelled().await;
 }
@@ -47,22 +47,22 @@ pub fn is_asked() -> bool {
     ASKED.is_cancelled()
 }
 
-/// What a process that was asked to end says by its exit status.
+/// Exit status of a process that was asked to end.
 pub fn code() -> i32 {
     128 + SignalKind::terminate().as_raw_value()
 }
 
-/// Has this process end when it is asked to, and leave nothing.
+/// Makes this process end on request, and leave nothing.
 pub fn listen(runtime: &Runtime) -> Outcome {
     let _in_runtime = runtime.enter();
     let terminate = signal(SignalKind::terminate());
     let mut terminate = terminate.map_err(|e| Failure::Failed(format!("cannot listen for signals: {e}")))?;
-    // It ends with the process.
+    // The task ends with the process.
     runtime.spawn(async move {
         let _ = terminate.recv().await;
         ASKED.cancel();
         if RUNNING.load(Ordering::SeqCst) > 0 {
-            // The folder has what the next process has to know of files elsewhere: it stays.
+            // The folder stays, because the next process needs its record of files elsewhere.
             tokio::time::sleep(PATIENCE).await;
         } else {
             temporary::remove_all();

@@ -1,4 +1,4 @@
-//! Where bytes for a local name go: beside the file that they are to be, or straight into what is no file.
+//! Targets of local output: a file beside its final name, or a direct write when the target is no regular file.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -6,21 +6,21 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Links that are followed from one to the next.
+/// Maximum links to follow.
 const LINKS: usize = 40;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// A file of this name, which no link is: it appears whole, or stays what it was.
+    /// A file with this name, after links are followed: it appears whole, or stays unchanged.
     File(PathBuf),
-    /// A FIFO, a device, or what a process has open: it is written into.
+    /// A FIFO, a device, or an open file of a process: it is written directly.
     Straight,
 }
 
-/// What `path` stands for. A link stands for what it leads to, which need not be there.
+/// Resolves `path`. A link stands for its target, which need not exist.
 ///
 /// # Errors
-/// `IsADirectory`; `NotFound`: it names nothing, as `a/` does; or links lead in a circle.
+/// `IsADirectory`; `NotFound`: it names nothing, for example `a/`; or links form a circle.
 pub(crate) fn target(path: &Path) -> io::Result<Target> {
     let meta = fs::metadata(path);
     if let Ok(meta) = &meta {
@@ -39,7 +39,7 @@ pub(crate) fn target(path: &Path) -> io::Result<Target> {
         }
         let Ok(to) = fs::read_link(&path) else { return Ok(Target::File(path)) };
         let folder = path.parent().map(real).unwrap_or_default();
-        // A file that a shell has opened for a process: its name may be another one's by now.
+        // A shell has opened this file for a process: its name may belong to another file by now.
         if folder.starts_with("/proc") && meta.is_ok() {
             return Ok(Target::Straight);
         }
@@ -48,21 +48,21 @@ pub(crate) fn target(path: &Path) -> io::Result<Target> {
     Err(io::Error::other("its links lead in a circle"))
 }
 
-/// A folder, without links on the way: what `/dev/fd` leads to is in `/proc`.
+/// The real path of a folder: `/dev/fd` leads to `/proc`.
 fn real(folder: &Path) -> PathBuf {
     folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf())
 }
 
-/// Opens what is no file, to be written at its end.
+/// Opens a target that is no regular file, for appending.
 pub(crate) fn straight(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).open(path)
 }
 
-/// A file for what is to be in `path`, beside it: its name with `.MIDDLE.END` behind it. It is this process's while it is open. With `keep`,
-/// what is in it already stays. Those of other middles that no process writes any more are removed.
+/// Opens a file for the content of `path`, beside it: its name with `.MIDDLE.END` appended. It is locked by this process while it is open. `keep` preserves its
+/// present content. Files with other middles that no process writes any more are removed.
 ///
 /// # Errors
-/// `WouldBlock`: another process writes it.
+/// `WouldBlock`: another process writes the file.
 pub(crate) fn beside(path: &Path, middle: &str, end: &str, keep: bool) -> io::Result<(PathBuf, File)> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".");
@@ -77,10 +77,10 @@ pub(crate) fn beside(path: &Path, middle: &str, end: &str, keep: bool) -> io::Re
             Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::new(io::ErrorKind::WouldBlock, "another process is writing it"));
             }
-            // A file system without locks.
+            // The file system has no locks.
             Err(TryLockError::Error(_)) => {}
         }
-        // Whoever removes what is left may have taken it for that, before the lock.
+        // A cleanup by another process may have removed the file before the lock.
         let same = |meta: fs::Metadata| {
             Ok::<_, io::Error>((meta.dev(), meta.ino()) == (file.metadata()?.dev(), file.metadata()?.ino()))
         };
@@ -93,7 +93,7 @@ pub(crate) fn beside(path: &Path, middle: &str, end: &str, keep: bool) -> io::Re
     }
 }
 
-/// Removes files beside `path` that a dead process has left. Best effort: they are in nobody's way.
+/// Removes files beside `path` that a dead process has left. Best effort: they do no harm.
 fn remove_left(path: &Path, prefix: &OsStr, end: &str, but: &OsStr) {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

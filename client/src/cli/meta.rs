@@ -1,4 +1,4 @@
-//! The commands of the prompt that are not SQL: they start with a backslash and fill one line.
+//! Commands of the prompt that are not SQL: they start with a backslash and fill one line.
 
 use super::output::Format;
 use crate::nearest::nearest;
@@ -12,13 +12,13 @@ pub enum Meta {
     /// `\dt`: tables; `\d NAME`: columns.
     Tables,
     Columns(String),
-    /// Absent: the other way round.
+    /// Switches timing; `None` toggles it.
     Timing(Option<bool>),
     Stats(Option<bool>),
     Format(Format),
-    /// One line for each value. Absent: the other way round.
+    /// Switches output with one line for each value; `None` toggles it.
     Expanded(Option<bool>),
-    /// Absent: back to the terminal.
+    /// Sets the output file; `None` returns to the terminal.
     Output(Option<PathBuf>),
     Include(PathBuf),
 }
@@ -36,7 +36,7 @@ pub const HELP: &str =
 const NAMES: [&str; 12] =
     ["\\?", "\\help", "\\q", "\\quit", "\\d", "\\dt", "\\x", "\\timing", "\\stats", "\\format", "\\o", "\\i"];
 
-/// Reads a line that starts with a backslash.
+/// Parses a line that starts with a backslash.
 pub fn parse(line: &str) -> Result<Meta, String> {
     let line = line.trim().trim_end_matches(';').trim_end();
     let (name, argument) = line.split_once(char::is_whitespace).unwrap_or((line, ""));

@@ -30,18 +30,18 @@ use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 use windlass_engine::connector::Registry;
 
-/// How a command ended, when it did not end well.
+/// How a command failed, with its exit code.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// A statement or a job failed: 1.
     Failed(String),
-    /// The command line, the configuration or a name that it mentions is wrong: 2.
+    /// The command line, the configuration or a name in them is wrong: 2.
     Usage(String),
-    /// No cluster to talk to, or one of another release: 3.
+    /// No cluster answers, or it has another release: 3.
     Unreachable(String),
     /// Ctrl-C: 130.
     Interrupted,
-    /// The reader of the output is gone (`windlass … | head`): nothing to say.
+    /// The reader of the output is gone (`windlass … | head`): there is nothing to report.
     OutputClosed,
 }
 
@@ -112,10 +112,16 @@ impl Failure {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    main_with(Registry::default())
+    match crate::connectors() {
+        Ok(connectors) => main_with(connectors),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
 }
 
-/// The same, with kinds of tables beside files: those of primaries and executors of this binary, and of embedded clusters.
+/// Runs the command line with more kinds of tables: for primaries and executors of this binary, and for embedded clusters.
 pub fn main_with(connectors: Registry) -> ExitCode {
     let arguments = Arguments::parse();
     match dispatch(arguments, &connectors) {
@@ -161,7 +167,7 @@ fn runtime() -> Result<Runtime, Failure> {
     Ok(runtime)
 }
 
-/// A client command is silent unless WINDLASS_LOG asks for more.
+/// Keeps a client command silent unless WINDLASS_LOG asks for more.
 fn client_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("WINDLASS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
@@ -169,12 +175,12 @@ fn client_logging() {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
 }
 
-/// "1 file", "2 files".
+/// Formats a count: "1 file", "2 files".
 pub(crate) fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// To standard output, whose reader may be gone.
+/// Prints to standard output, whose reader may be gone.
 pub(crate) fn print(text: &str) -> Outcome {
     use io::Write;
     let mut out = io::stdout().lock();

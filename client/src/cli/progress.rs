@@ -5,7 +5,7 @@ use crate::jobs::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::{Duration, Instant};
 
-/// Shorter statements show nothing.
+/// Time before the bar appears: shorter statements show nothing.
 const DELAY: Duration = Duration::from_millis(300);
 const REDRAW: Duration = Duration::from_millis(100);
 
@@ -17,7 +17,7 @@ pub struct Display {
 }
 
 impl Display {
-    /// `show`: on a terminal, and wanted.
+    /// Creates a display. `show`: draw, if standard error is a terminal.
     pub fn new(show: bool) -> Display {
         let ticks = show.then(|| {
             let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + DELAY, REDRAW);
@@ -31,7 +31,7 @@ impl Display {
         self.latest = progress;
     }
 
-    /// Draws at most ten times a second.
+    /// Redraws at most ten times a second.
     pub async fn tick(&mut self) {
         match &mut self.ticks {
             Some(ticks) => {
@@ -45,8 +45,8 @@ impl Display {
     fn draw(&mut self) {
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-            // Not filled up to the edge: what the terminal echoes of Ctrl-C must not wrap, or clearing would miss the line. The default
-            // style stands in if the template were wrong.
+            // The line does not fill the terminal: the echo of Ctrl-C must not wrap it, or clearing would miss the line. The default style is used if the
+            // template were wrong.
             let style = ProgressStyle::with_template("{spinner} {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()).tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
             bar
@@ -55,7 +55,7 @@ impl Display {
         bar.tick();
     }
 
-    /// Leaves the terminal as it was.
+    /// Restores the terminal.
     pub fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -87,7 +87,7 @@ fn line(progress: &Progress, elapsed: Duration) -> String {
     )
 }
 
-/// 1,234,567
+/// Formats a number as 1,234,567.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 const PROMPT: &str = "windlass> ";
-/// A prompt must not wait for a catalog that is slow to answer.
+/// Time limit for reading the catalog: a prompt must not wait for it.
 const CATALOG_WAIT: Duration = Duration::from_secs(2);
 
 pub fn run(runner: &mut Runner, runtime: &Runtime) -> Outcome {
@@ -34,7 +34,7 @@ pub fn run(runner: &mut Runner, runtime: &Runtime) -> Outcome {
     editor.set_helper(Some(Assistant::default()));
     let mut history = history_file();
     if let Some(file) = &history {
-        // The first time there is none.
+        // The first time there is no history.
         let _ = editor.load_history(file);
     }
     greet(&runner.session, runtime)?;
@@ -47,7 +47,7 @@ pub fn run(runner: &mut Runner, runtime: &Runtime) -> Outcome {
             prompt.stale = false;
         }
         let line = editor.readline(PROMPT);
-        // At once: what was typed survives a terminal that is closed, and prompts beside each other share it.
+        // Saved at once: the history survives a closed terminal, and concurrent prompts share it.
         if let Some(file) = &history
             && line.is_ok()
             && let Err(error) = editor.append_history(file)
@@ -90,12 +90,12 @@ fn greet(session: &Session, runtime: &Runtime) -> Outcome {
 struct Prompt<'a> {
     runner: &'a mut Runner,
     runtime: &'a Runtime,
-    /// A statement may have changed the catalog since it was last read.
+    /// Whether a statement may have changed the catalog since it was last read.
     stale: bool,
 }
 
 impl Prompt<'_> {
-    /// False: the user wants to leave.
+    /// Handles one input. False: the user wants to leave.
     fn input(&mut self, input: &str) -> Result<bool, Failure> {
         if input.trim_start().starts_with('\\') {
             return self.command(meta::parse(input).map_err(Failure::Usage)?);
@@ -168,7 +168,7 @@ impl Prompt<'_> {
         Ok(true)
     }
 
-    /// What was written to the old place is complete.
+    /// Redirects results. The output to the old place is complete.
     fn redirect(&mut self, sink: Sink) -> Outcome {
         let old = std::mem::replace(&mut self.runner.sink, sink);
         Ok(old.publish()?)
@@ -197,7 +197,7 @@ impl Prompt<'_> {
         let tables = async { tokio::time::timeout(CATALOG_WAIT, self.runner.session.tables(filter)).await };
         match self.runtime.block_on(tables) {
             Ok(Ok(tables)) => tables,
-            // Without a catalog there is less to complete, and nothing else to do.
+            // Without a catalog there are fewer completions, and nothing else is lost.
             Ok(Err(_)) | Err(_) => Vec::new(),
         }
     }
@@ -228,7 +228,7 @@ fn columns(table: &Table) -> String {
     out
 }
 
-/// WINDLASS_HISTORY, or windlass/history in the user's state folder.
+/// Path of the history: WINDLASS_HISTORY, or windlass/history in the user's state folder.
 fn history_file() -> Option<PathBuf> {
     if let Some(file) = std::env::var_os("WINDLASS_HISTORY") {
         return Some(file.into()).filter(|file: &PathBuf| !file.as_os_str().is_empty());
@@ -238,7 +238,7 @@ fn history_file() -> Option<PathBuf> {
         None => PathBuf::from(std::env::var_os("HOME")?).join(".local/state"),
     };
     let folder = state.join("windlass");
-    // Without a folder there is no history; the prompt works all the same.
+    // Without the folder there is no history; the prompt still works.
     std::fs::create_dir_all(&folder).ok()?;
     Some(folder.join("history"))
 }

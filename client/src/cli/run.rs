@@ -1,4 +1,4 @@
-//! Runs one statement for a person or a script: progress while it runs, Ctrl-C cancels it on the cluster, rows are written as they come.
+//! Runs one statement for a person or a script: shows progress while it runs, cancels it on the cluster at Ctrl-C, and writes rows as they come.
 
 use super::Failure;
 use super::leaving::{self, Running};
@@ -17,19 +17,19 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How long the cluster gets to confirm that it cancels.
+/// Time for the cluster to confirm a cancellation.
 const CANCEL_WAIT: Duration = Duration::from_secs(3);
 
-/// What is written besides results.
+/// Output besides results.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Manner {
-    /// After each statement, the stages that ran.
+    /// Print the stages that ran after each statement.
     pub stats: bool,
-    /// After each statement, its time.
+    /// Print the time of each statement after it.
     pub timing: bool,
-    /// A progress bar, on a terminal.
+    /// Show a progress bar on a terminal.
     pub progress: bool,
-    /// A line that says how many rows there were, as people like it at a prompt.
+    /// Print the number of rows, as people expect at a prompt.
     pub footer: bool,
 }
 
@@ -41,7 +41,7 @@ pub struct Runner {
     interrupt: Signal,
 }
 
-/// What became of a statement.
+/// Outcome of a statement.
 struct Done {
     rows: u64,
     columns: usize,
@@ -50,7 +50,7 @@ struct Done {
 }
 
 impl Runner {
-    /// Call it inside the runtime.
+    /// Creates a runner. To be called inside the runtime.
     pub fn new(session: Session, sink: Sink, manner: Manner) -> Result<Runner, Failure> {
         let interrupt =
             signal(SignalKind::interrupt()).map_err(|e| Failure::Failed(format!("cannot listen for Ctrl-C: {e}")))?;
@@ -102,7 +102,7 @@ impl Runner {
         let schema = rows.schema().clone();
         let mut done = Done { rows: 0, columns: schema.fields().len(), job: rows.job(), elapsed: Duration::ZERO };
         if done.columns == 0 {
-            // Nothing to show of a CREATE TABLE; still, it has ended only when its stream has.
+            // A CREATE TABLE has no rows to show, but it has ended only when its stream has.
             while let Some(batch) = rows.next().await {
                 batch?;
             }
@@ -159,7 +159,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Beside the result at a prompt, and on standard error in scripts, whose output is data.
+    /// Writes a remark: beside the result at a prompt, on standard error in scripts, whose output is data.
     fn remark(&mut self, text: &str) -> Result<(), Failure> {
         if self.manner.footer {
             super::print(text)
@@ -170,7 +170,7 @@ impl Runner {
     }
 }
 
-/// Runs a statement until it has an answer, with a progress bar if it is to show.
+/// Runs a statement until it has an answer, with a progress bar if `show` is set.
 pub async fn with_progress(statement: Statement, show: bool) -> Result<ResultStream, Failure> {
     let mut watch = Watch::new(&statement.handle(), show, show);
     let running = statement.execute();
@@ -186,7 +186,7 @@ pub async fn with_progress(statement: Statement, show: bool) -> Result<ResultStr
     Ok(answer?)
 }
 
-/// The progress of a statement, for as long as the cluster tells it.
+/// The progress of a statement, as long as the cluster reports it.
 struct Watch {
     progress: BoxStream<'static, Result<Progress, ClientError>>,
     display: Display,
@@ -199,7 +199,7 @@ impl Watch {
         Watch { progress, display: Display::new(show), job: None }
     }
 
-    /// Waits for the next message. When there is none to come, forever.
+    /// Waits for the next message; forever when there is none to come.
     async fn next(&mut self) {
         tokio::select! {
             message = self.progress.next() => match message {
@@ -207,7 +207,7 @@ impl Watch {
                     self.job = progress.job.or(self.job);
                     self.display.update(progress);
                 }
-                // That a statement cannot be watched is no reason to stop it.
+                // A statement that cannot be watched must still run.
                 Some(Err(_)) | None => self.progress = stream::pending().boxed(),
             },
             () = self.display.tick() => {}

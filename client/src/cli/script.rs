@@ -1,13 +1,13 @@
-//! Statements one after the other, until the first that fails.
+//! Runs statements one after the other, until the first failure.
 
 use super::run::Runner;
 use super::splitter::{self, Open};
 use super::{Failure, Outcome};
 use crate::params::Params;
 
-/// Where statements come from.
+/// A source of statements.
 pub struct Source {
-    /// As it is named in errors.
+    /// Name of the source in errors.
     pub name: String,
     pub text: String,
 }
@@ -15,15 +15,15 @@ pub struct Source {
 /// A statement that is ready to run.
 #[derive(Debug)]
 pub struct Step {
-    /// `file:line`, for errors. Line breaks of the statement count from there.
+    /// `file:line` for errors. Line breaks of the statement count from there.
     place: String,
     sql: String,
     params: Params,
 }
 
-/// Cuts the sources into statements and gives each the parameters that it names.
+/// Splits the sources into statements and binds the parameters that each names.
 ///
-/// A parameter that no statement names, or a placeholder without a value, is an error before anything runs.
+/// Fails before anything runs if no statement names a parameter, or a placeholder has no value.
 pub fn parse(sources: &[Source], params: &Params) -> Result<Vec<Step>, Failure> {
     let mut steps = Vec::new();
     let mut used: Vec<&str> = Vec::new();

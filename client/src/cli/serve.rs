@@ -22,11 +22,11 @@ use windlass_scheduler::driver::elastic::Elasticity;
 use windlass_scheduler::meta::Leader;
 use windlass_scheduler::primary::member::Member;
 
-/// What a primary tells whoever started it, once everything serves.
+/// Addresses that a primary announces once everything serves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ready {
     pub url: String,
-    /// Empty when REST is not served.
+    /// Address of REST; empty when it is not served.
     pub rest: String,
     pub pid: u32,
 }
@@ -51,7 +51,7 @@ pub fn primary(mut config: Config, flags: PrimaryFlags, file: Option<&Path>, con
     set(&mut config.primary.cluster, cluster);
     set(&mut config.primary.warehouse, warehouse);
     start_logging(&config)?;
-    // Where replicas go is not to be the same on every cluster.
+    // The seed differs by cluster, so that replicas are placed differently on each.
     let mut settings = config.primary(Uuid::new_v4().as_u64_pair().0).map_err(Failure::Usage)?;
     settings.statements.connectors = connectors.clone();
     let elastic = config.elastic().map_err(Failure::Usage)?;
@@ -85,7 +85,7 @@ pub fn executor(mut config: Config, flags: ExecutorFlags, connectors: &Registry)
     runtime(2)?.block_on(until_stopped(|shutdown| windlass_executor::run(settings, shutdown)))
 }
 
-/// Executors that a primary at `url` starts are processes of this binary.
+/// Elasticity of a primary at `url`: it starts executors as processes of this binary.
 fn elasticity(config: &Config, limits: ElasticConfig, url: &str, file: Option<&Path>) -> Result<Elasticity, Failure> {
     let dir = &config.elastic.dir;
     create_dir(dir)?;
@@ -98,9 +98,9 @@ fn elasticity(config: &Config, limits: ElasticConfig, url: &str, file: Option<&P
     })
 }
 
-/// What the executors are started with that the primary at `url` starts.
+/// Arguments for the executors that the primary at `url` starts.
 pub(crate) fn arguments(config: &Config, url: &str, file: Option<&Path>) -> Vec<String> {
-    // Where there are several primaries, they are to find all of them.
+    // With several primaries, executors must find all of them.
     let primaries = if config.primary.etcd.is_empty() { url } else { &config.executor.primary };
     let file = file.map(|file| ["--config".to_owned(), file.display().to_string()]);
     let fixed = ["executor", "--primary", primaries, "--role", "task", "--listen", "127.0.0.1:0"].map(str::to_owned);
@@ -159,7 +159,7 @@ fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::Failed(error.to_string())
 }
 
-/// To a file that appears whole, and as one line on standard output when a program reads that.
+/// Writes the addresses to a file that appears whole, and as one line to standard output when a program reads that.
 fn announce(ready: &Ready, file: Option<&Path>) -> Outcome {
     let Ok(line) = serde_json::to_string(ready) else { return Ok(()) };
     let Some(file) = file else { return Ok(()) };
@@ -168,7 +168,7 @@ fn announce(ready: &Ready, file: Option<&Path>) -> Outcome {
         .and_then(|()| fs::rename(&temporary, file))
         .map_err(|e| Failure::Failed(format!("cannot write {}: {e}", file.display())))?;
     let mut out = io::stdout().lock();
-    // Whoever started this process may have stopped reading.
+    // The parent process may have stopped reading.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     Ok(())
 }

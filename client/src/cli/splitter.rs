@@ -1,17 +1,17 @@
-//! Cuts a script into statements at semicolons, as the cluster's parser would see them: not inside quotes, dollar quotes or comments.
+//! Splits a script into statements at semicolons, as the cluster's parser sees them: not inside quotes, dollar quotes or comments.
 
 /// A statement of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
-    /// Without its semicolon and without the space and the comments before it.
+    /// Text without its semicolon and without the space and comments before it.
     pub text: &'a str,
-    /// Where it starts in the script, counted from 1.
+    /// Line of its start in the script, counted from 1.
     pub line: usize,
     /// Names of its `$name` placeholders, in order of appearance, each once.
     pub placeholders: Vec<&'a str>,
 }
 
-/// What is left open at the end of a text.
+/// Construct that is open at the end of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
     /// A statement without its semicolon.
@@ -20,7 +20,7 @@ pub enum Open {
     Quote { what: &'static str, line: usize },
 }
 
-/// The statements of a script, and what the last one lacks. A last statement needs no semicolon.
+/// Splits a script into its statements, and returns what is missing at its end. A last statement needs no semicolon.
 pub fn split(script: &str) -> (Vec<Piece<'_>>, Option<Open>) {
     let mut scanner = Scanner { text: script, at: 0 };
     let mut pieces = Vec::new();
@@ -60,7 +60,7 @@ pub fn split(script: &str) -> (Vec<Piece<'_>>, Option<Open>) {
 #[derive(Default)]
 struct Current<'a> {
     start: Option<usize>,
-    /// Of the last token that is neither space nor comment.
+    /// End of the last token that is neither space nor comment.
     end: usize,
     placeholders: Vec<&'a str>,
 }
@@ -79,7 +79,7 @@ impl<'a> Current<'a> {
     }
 }
 
-/// Line numbers of growing offsets, in one pass over the script.
+/// Counts line numbers of growing offsets, in one pass over the script.
 struct Lines<'a> {
     text: &'a str,
     at: usize,
@@ -112,7 +112,7 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// The next token. All that matters to the scanner is ASCII, so it walks over bytes and stops at character boundaries.
+    /// Returns the next token. Only ASCII matters to the scanner, so it walks over bytes and stops at character boundaries.
     fn token(&mut self) -> Option<Token<'a>> {
         let rest = &self.text[self.at..];
         let first = rest.chars().next()?;
@@ -137,7 +137,7 @@ impl<'a> Scanner<'a> {
                 self.at += 1;
                 self.quoted('\'', TEXT, true)
             }
-            // A whole word, so that the e of a name before a quote is not taken for the start of an escaped text.
+            // Takes a whole word, so that the e of a name before a quote does not start an escaped text.
             c if is_word(c) => {
                 let length = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
                 self.take(length, Token::Text)
@@ -151,7 +151,7 @@ impl<'a> Scanner<'a> {
         token
     }
 
-    /// Up to the closing quote; a doubled quote stands for itself, and after a backslash (in E'…') any character does.
+    /// Scans to the closing quote; a doubled quote stands for itself, and so does any character after a backslash (in E'…').
     fn quoted(&mut self, quote: char, what: &'static str, escapes: bool) -> Token<'a> {
         let mut chars = self.text[self.at..].char_indices().skip(1).peekable();
         while let Some((offset, c)) = chars.next() {
@@ -169,7 +169,7 @@ impl<'a> Scanner<'a> {
         Token::Unclosed(what)
     }
 
-    /// `/* … */`, which nest.
+    /// Scans `/* … */`, which nest.
     fn comment(&mut self) -> Token<'a> {
         let bytes = &self.text.as_bytes()[self.at..];
         let (mut depth, mut offset) = (0, 0);
@@ -187,7 +187,7 @@ impl<'a> Scanner<'a> {
         Token::Unclosed(COMMENT)
     }
 
-    /// `$tag$ … $tag$`, or a placeholder.
+    /// Scans `$tag$ … $tag$`, or a placeholder.
     fn dollar(&mut self) -> Token<'a> {
         let rest = &self.text[self.at + 1..];
         let name = &rest[..rest.find(|c: char| !is_word(c)).unwrap_or(rest.len())];

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 pub fn run(command: Sql, embedding: Embedding<'_>, runtime: &Runtime) -> Outcome {
     let interactive = command.execute.is_empty() && command.file.is_empty() && io::stdin().is_terminal();
-    // What can be wrong before a cluster is needed is told before one is started.
+    // Errors that need no cluster are reported before one is started.
     let scripts = if interactive { Vec::new() } else { sources(&command)? };
     let parsed = script::parse(&scripts, &command.params())?;
     let sink = match &command.output {
@@ -46,7 +46,7 @@ pub fn run(command: Sql, embedding: Embedding<'_>, runtime: &Runtime) -> Outcome
     Ok(sink.publish()?)
 }
 
-/// The demonstration: the statements of a file, with what ran for each.
+/// Runs the demonstration: the statements of a file, with the stages that ran for each.
 pub fn demo(command: Demo, embedding: Embedding<'_>, runtime: &Runtime) -> Outcome {
     let file = match command.file {
         Some(file) => file,
@@ -110,7 +110,7 @@ async fn open(target: &Target, embedding: Embedding<'_>) -> Result<Session, Fail
     Ok(Client::connect_with_token(url, target.token.clone()).await?)
 }
 
-/// Within a second: a session that is not closed expires.
+/// Closes the session within a second: a session that is not closed expires.
 async fn close(session: Session) {
     if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), session.close()).await {
         tracing::debug!(%error, "the session stays open until it expires");
@@ -129,7 +129,7 @@ fn sources(command: &Sql) -> Result<Vec<Source>, Failure> {
     Ok(sources)
 }
 
-/// A file, or standard input for "-".
+/// Reads a file, or standard input for "-".
 pub fn read(path: &Path) -> Result<Source, Failure> {
     if path == Path::new("-") {
         let mut text = String::new();

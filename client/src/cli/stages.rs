@@ -6,7 +6,7 @@ use crate::jobs::{JobDetail, Stage};
 use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
 
-/// One line for each stage, in the order in which they feed each other.
+/// Formats stages, one line each, in the order in which they feed each other.
 pub fn table(job: &JobDetail) -> String {
     let mut rows = vec![["stage", "reads", "operators", "tasks", "rows", "bytes", "time", "cpu"].map(str::to_owned)];
     for stage in &job.stage_details {
@@ -39,7 +39,7 @@ fn row(stage: &Stage) -> [String; 8] {
     ]
 }
 
-/// The names of a plan's operators, from the one that writes down to those that read, shortened to what fits a line.
+/// Names of a plan's operators, from the writer to the readers, shortened to fit a line.
 fn operators(plan: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     for line in plan.lines() {
@@ -52,7 +52,7 @@ fn operators(plan: &str) -> String {
     one_line(&names.join(" < "))
 }
 
-/// A text, or its beginning, as it stands in a column.
+/// A text, shortened if necessary, for a column.
 pub fn one_line(text: &str) -> String {
     const WIDEST: usize = 48;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -62,12 +62,12 @@ pub fn one_line(text: &str) -> String {
     }
 }
 
-/// "1 executor", "2 executors".
+/// Formats a count: "1 executor", "2 executors".
 pub fn several(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-/// Columns two spaces apart; `right` says which stand to the right.
+/// Formats columns two spaces apart; `right` selects the right-aligned ones.
 pub fn aligned<const N: usize>(rows: &[[String; N]], right: &[bool; N]) -> String {
     let mut widths = [0; N];
     for row in rows {

@@ -1,9 +1,9 @@
-//! What of a configuration file holds in a cluster inside this process.
+//! The part of a configuration file that applies to a cluster inside this process.
 
 use super::Config;
 use crate::embedded::Settings;
 
-/// Keys without meaning where one process is the whole cluster: nothing listens, nobody joins, and there is one executor.
+/// Keys without meaning where one process is the whole cluster: nothing listens, no executor joins, and there is one executor.
 pub(super) const WITHOUT_MEANING: [(&str, &[&str]); 5] = [
     (
         "primary",
@@ -48,13 +48,13 @@ pub(super) const WITHOUT_MEANING: [(&str, &[&str]); 5] = [
 ];
 
 impl Config {
-    /// What holds in a cluster inside this process.
+    /// Returns the settings that apply to a cluster inside this process.
     pub(crate) fn embedded(self) -> Settings {
         let Config { primary, executor, files, exchange, query, .. } = self;
         Settings { primary, executor, files, exchange, query }
     }
 
-    /// The keys in the text of a configuration file that have no meaning in a cluster inside this process, as `section.key`.
+    /// Lists the keys in a configuration file that have no meaning in a cluster inside this process, as `section.key`.
     pub(crate) fn without_meaning_embedded(file: &str) -> Vec<String> {
         let Ok(file) = file.parse::<toml::Table>() else { return Vec::new() };
         let set = |section: &str, key: &str| file.get(section).and_then(|section| section.get(key)).is_some();

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a configuration file was not accepted.
+/// Reason why a configuration file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read the configuration file {}: {source}; name another with --config or print one with 'windlass config'", path.display())]
@@ -16,10 +16,10 @@ pub enum ConfigError {
     Invalid { path: PathBuf, line: usize, column: usize, problem: Problem },
 }
 
-/// What is wrong at one place of the file.
+/// An error at one place of the file.
 #[derive(Debug)]
 pub struct Problem {
-    /// `section.key`, where it is known.
+    /// `section.key`, if known.
     key: Option<String>,
     message: String,
     suggestion: Option<String>,
@@ -79,12 +79,12 @@ fn explain(text: &str, offset: usize, message: &str) -> Problem {
     }
 }
 
-/// The names between backticks.
+/// Returns the names between backticks.
 fn quoted(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// `section.key` of the line that `offset` lies in.
+/// Returns `section.key` of the line at `offset`.
 fn key_at(text: &str, offset: usize) -> Option<String> {
     let end = text[offset..].find('\n').map_or(text.len(), |at| offset + at);
     let mut lines = text[..end].lines().rev();

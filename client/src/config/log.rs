@@ -1,10 +1,10 @@
-//! What processes say.
+//! Settings of the logs.
 
 use serde::{Deserialize, Serialize};
 use windlass_core::section;
 
 section! {
-    /// What the processes say on standard error.
+    /// Logs of the processes, on standard error.
     Log {
         /// "error", "warn", "info", "debug" or "trace", or directives such as "info,windlass_scheduler=debug".
         level: String = "info".to_owned();

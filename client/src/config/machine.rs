@@ -1,4 +1,4 @@
-//! What the machine, or the container, gives this process.
+//! Resources of the machine or the container for this process.
 
 use super::units::{ByteSize, Count};
 use windlass_executor::ExecutorConfig;
@@ -8,12 +8,12 @@ pub fn cores() -> Count {
     Count(ExecutorConfig::default().slots)
 }
 
-/// What an executor takes of its memory.
+/// Memory that an executor takes by default.
 pub fn memory() -> ByteSize {
     ByteSize(windlass_executor::default_memory())
 }
 
-/// All of its memory, in bytes.
+/// Total memory, in bytes.
 pub fn total_memory() -> u64 {
     windlass_executor::total_memory()
 }

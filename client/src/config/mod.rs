@@ -1,7 +1,7 @@
-//! The configuration: one typed tree for every process, read from a TOML file and overridden by flags. The sections belong to the crates
-//! whose parts they configure; here they meet.
+//! The configuration: one typed tree for every process, read from a TOML file and overridden by flags. Each section belongs to the crate that it configures;
+//! this module combines them.
 //!
-//! `windlass config` prints the reference file, which is made from their declarations; deploy/windlass.toml is that file.
+//! `windlass config` prints the reference file, which is generated from their declarations; deploy/windlass.toml is that file.
 
 mod embedded;
 mod load;
@@ -23,9 +23,9 @@ use std::sync::Arc;
 use windlass_core::elastic::ElasticConfig;
 use windlass_executor::ExecutorConfig;
 use windlass_gateway::Gateway;
-use windlass_scheduler::primary::cluster::ClusterConfig;
+use windlass_scheduler::primary::leading::ProcessConfig;
 
-/// Everything that can be configured. `Config::default()` is what `windlass config` prints.
+/// All settings. `Config::default()` is what `windlass config` prints.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -39,27 +39,27 @@ pub struct Config {
 }
 
 impl Config {
-    /// The file at `path`, or the defaults when there is none to read.
+    /// Reads the file at `path`; returns the defaults without one.
     pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
         path.map_or_else(|| Ok(Config::default()), load::load)
     }
 
-    /// The reference file: every key with its default and what it means.
+    /// Returns the reference file: every key with its default and its documentation.
     pub fn reference() -> String {
         reference::text()
     }
 
-    /// The primary of a process. `seed`: see [`Files::settings`].
-    pub(crate) fn primary(&self, seed: u64) -> Result<ClusterConfig, String> {
+    /// Settings of a primary process. `seed`: see [`Files::settings`].
+    pub(crate) fn primary(&self, seed: u64) -> Result<ProcessConfig, String> {
         self.primary.cluster(&self.files, &self.query, seed, windlass_executor::total_memory(), Arc::new(Gateway))
     }
 
-    /// The executors that a primary starts; none when it starts none.
+    /// Settings of executors that a primary starts; `None` when it starts none.
     pub(crate) fn elastic(&self) -> Result<Option<ElasticConfig>, String> {
         self.elastic.settings(windlass_executor::total_memory())
     }
 
-    /// The executor of a process.
+    /// Settings of an executor process.
     pub(crate) fn executor(&self) -> Result<ExecutorConfig, String> {
         self.executor.settings(&self.exchange)
     }

@@ -1,4 +1,4 @@
-//! The reference file, from the declarations of the sections.
+//! The reference file, generated from the declarations of the sections.
 
 use super::{Elastic, Exchange, Executor, Files, Log, Primary, Query};
 use serde::Serialize;
@@ -44,7 +44,7 @@ impl Text {
 impl Reference for Text {
     fn key<T: Serialize>(&mut self, name: &str, doc: &[&str], default: &T) {
         self.comment(doc);
-        // TOML can write all defaults; the test of the reference file reads them back.
+        // TOML can express all defaults; the test of the reference file reads them back.
         let value = toml::Value::try_from(default).map_or_else(|e| format!("\"{e}\""), |value| value.to_string());
         self.0.push_str(&format!("{name} = {value}\n"));
     }

@@ -1,4 +1,4 @@
-//! The reference file, the defaults and what the parts are started with agree.
+//! Tests that the reference file, the defaults and the settings of the processes agree.
 
 use super::*;
 use toml::{Table, Value};
@@ -33,7 +33,7 @@ fn the_file_under_deploy_is_the_reference() {
     assert!(file == Config::reference(), "write it again: windlass config > deploy/windlass.toml");
 }
 
-/// What the processes are started with, as text: a key that changes nothing in it arrives nowhere.
+/// Settings of the processes as text: a key that changes nothing in it has no effect.
 fn arrived(config: &Config) -> Result<String, String> {
     Ok(format!(
         "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
@@ -46,7 +46,7 @@ fn arrived(config: &Config) -> Result<String, String> {
     ))
 }
 
-/// A cluster in which every setting has a meaning.
+/// Configuration of a cluster in which every setting has a meaning.
 fn base() -> Table {
     let mut base: Table = Config::reference().parse().unwrap();
     let mut set = |section: &str, key: &str, value: Value| {
@@ -58,7 +58,7 @@ fn base() -> Table {
     base
 }
 
-/// Values of every type that a key can have, of which none is a default.
+/// Values of every type that a key can have, none of them a default.
 fn others() -> Vec<Value> {
     let table = |key: &str, value: Value| Value::Table(Table::from_iter([(key.to_owned(), value)]));
     let texts = ["77MiB", "77s", "127.0.0.1:777", "task", "zstd", "json", "other"];
@@ -98,7 +98,7 @@ fn what_has_no_meaning_in_one_process_is_named() {
     let file =
         "[primary]\nlisten = \"0.0.0.0:1\"\nsize_limit = 9\n[executor]\nslots = 2\n[elastic]\nmax_executors = 4\n";
     assert_eq!(Config::without_meaning_embedded(file), ["primary.listen", "elastic.max_executors"]);
-    // Each of them is a key that there is.
+    // Each of them is an existing key.
     let all = Config::without_meaning_embedded(&Config::reference());
     assert_eq!(all.len(), embedded::WITHOUT_MEANING.iter().map(|(_, keys)| keys.len()).sum::<usize>(), "{all:?}");
 }

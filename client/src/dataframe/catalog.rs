@@ -1,4 +1,4 @@
-//! A catalog that asks the cluster. Tables that a program registers here (over files, say) come first and stay here.
+//! A catalog that asks the cluster. Tables that a program registers here (for example over files) come first and stay here.
 
 use crate::backend::TableFilter;
 use crate::session::Session;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_engine::logical::ClusterTable;
 
-/// Every catalog of the cluster. Whether one exists turns out when a table in it is looked up.
+/// All catalogs of the cluster. A lookup of a table shows whether its catalog exists.
 #[derive(Debug)]
 pub(super) struct Catalogs {
     session: Session,

@@ -1,9 +1,9 @@
-//! DataFusion's errors as a client's, and back.
+//! Conversions between DataFusion's errors and the client's.
 
 use crate::error::{ClientError, ErrorKind};
 use datafusion::error::DataFusionError;
 
-/// DataFusion's own errors, in the DataFrame API.
+/// Converts DataFusion's own errors, in the DataFrame API.
 impl From<DataFusionError> for ClientError {
     fn from(error: DataFusionError) -> Self {
         match error {

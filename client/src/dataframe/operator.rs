@@ -108,7 +108,7 @@ impl ExecutionPlan for OnCluster {
     }
 }
 
-/// The cluster may choose another representation of a type (views for strings, say); the program was promised the one it declared.
+/// Casts a batch to the declared types: the cluster may choose another representation of a type (for example views for strings).
 fn as_declared(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if batch.num_columns() != schema.fields().len() {
         return exec_err!(

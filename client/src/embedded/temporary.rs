@@ -1,7 +1,7 @@
-//! The folder of an embedded cluster for which nobody named one: it goes with its process, however that ends.
+//! The temporary folder of an embedded cluster without a named one: it goes with its process, however that ends.
 //!
-//! The process holds a lock on a file in it. What a killed process left is not locked by anybody, and the next embedded cluster removes it,
-//! with what the process had staged elsewhere: the store in the folder says what that is.
+//! The process holds a lock on a file in it. The folder of a killed process is not locked, and the next embedded cluster removes it, together with files that
+//! the process had staged elsewhere: the store in the folder lists them.
 
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -9,12 +9,12 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use windlass_scheduler::primary::cluster::end_writes;
+use windlass_scheduler::primary::leading::end_writes;
 
 const PREFIX: &str = "windlass-";
 const LOCK: &str = "process.lock";
 
-/// Those of this process.
+/// Temporary folders of this process.
 static OURS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Temporary {
         remove_abandoned(parent).await;
         let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
         OURS.lock().insert(dir.path().to_path_buf());
-        // It gets its name when it is locked: nobody finds it before.
+        // The lock file gets its name after it is locked: nobody finds it before.
         let nameless = dir.path().join(".lock");
         let lock = File::create(&nameless)?;
         lock.try_lock()?;
@@ -41,7 +41,7 @@ impl Temporary {
     }
 
     pub fn path(&self) -> &Path {
-        // It is there until the folder is closed, which takes it.
+        // The folder exists until it is closed, which takes it.
         self.dir.as_ref().map_or(Path::new(""), TempDir::path)
     }
 
@@ -57,10 +57,10 @@ impl Drop for Temporary {
     }
 }
 
-/// Removes the folders of this process, which is about to end without asking anybody.
+/// Removes the folders of this process, which is about to end abruptly.
 pub fn remove_all() {
     for folder in std::mem::take(&mut *OURS.lock()) {
-        // Tasks may still write into it: what comes meanwhile takes another turn, and the next embedded cluster the rest.
+        // Tasks may still write into the folder: a second try removes new files, and the next embedded cluster the rest.
         let _ = std::fs::remove_dir_all(&folder).or_else(|_| std::fs::remove_dir_all(&folder));
     }
 }
@@ -71,7 +71,7 @@ async fn remove_abandoned(parent: &Path) {
     for entry in entries.flatten() {
         let folder = entry.path();
         let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        // Others have folders of such names too, and no such lock in them.
+        // Other programs have folders of such names too, but without such a lock.
         let Some(lock) = is_ours.then(|| File::open(folder.join(LOCK)).ok()).flatten() else { continue };
         if lock.try_lock().is_ok() {
             if let Err(error) = end_writes(&folder.join(super::PRIMARY)).await {
@@ -96,7 +96,7 @@ mod tests {
         let killed = Temporary::in_folder(parent.path()).await.unwrap();
         let left = killed.path().to_path_buf();
         std::fs::write(left.join("x"), "x").unwrap();
-        // As the kernel does: the lock is gone, the folder is not.
+        // Like the kernel after a kill: the lock is gone, the folder remains.
         killed._lock.unlock().unwrap();
         std::mem::forget(killed);
         let foreign = parent.path().join("windlass-sink");

@@ -1,7 +1,7 @@
-//! A connection to a primary or an executor: the channel, and what every request carries (session cookies, token, query id).
+//! A connection to a primary or an executor: the channel, and the headers of every request (session cookies, token, query id).
 
 use super::wire::Wire;
-use crate::backend::Sent;
+use crate::backend::Delivery;
 use crate::error::{ClientError, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -14,15 +14,15 @@ use tonic::{Request, Response};
 use windlass_proto::door::{Purpose, dial};
 use windlass_proto::{ROWS_HEADER, SENT_HEADER};
 
-/// How long a connection may take to come about.
+/// Time limit for connecting to a primary.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Executors are tried for less long: the primary can hand out their results too.
+/// Time limit for connecting to an executor. It is shorter, because the primary can also serve an executor's results.
 pub(crate) const EXECUTOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Names a statement before it runs.
+/// Header that names a statement before it runs.
 pub(crate) const QUERY_HEADER: &str = "x-windlass-query";
 
-/// `grpc://host:port`, also written `grpc+tcp://`, `http://` or without a scheme.
+/// Parses `grpc://host:port`, also written `grpc+tcp://`, `http://` or without a scheme.
 pub(crate) fn endpoint(url: &str, connect_timeout: Duration) -> Result<Endpoint> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("grpc", url));
     let wrong = |why: &str| {
@@ -61,7 +61,7 @@ async fn resolves(uri: &Uri) -> bool {
     tokio::net::lookup_host((host, 0)).await.is_ok_and(|mut found| found.next().is_some())
 }
 
-/// What makes the requests of one client one session.
+/// Headers that make the requests of one client one session.
 #[derive(Debug, Default)]
 pub(crate) struct Identity {
     token: Option<String>,
@@ -73,7 +73,7 @@ impl Identity {
         Identity { token, cookies: Mutex::default() }
     }
 
-    /// A request that carries cookies, token and, for a statement, its id.
+    /// Builds a request with cookies, token and, for a statement, its id.
     pub(crate) fn request<T>(&self, message: T, query: Option<&str>) -> Request<T> {
         let mut request = Request::new(message);
         let metadata = request.metadata_mut();
@@ -90,14 +90,14 @@ impl Identity {
         request
     }
 
-    /// A statement's request, marked as what may be sent again or is. Rows of a small result may come with its answer.
-    pub(crate) fn statement<T>(&self, message: T, query: Option<&str>, sent: Sent) -> Request<T> {
+    /// Builds a statement's request, marked with its delivery. Rows of a small result may come with its answer.
+    pub(crate) fn statement<T>(&self, message: T, query: Option<&str>, delivery: Delivery) -> Request<T> {
         let mut request = self.request(message, query);
         put(request.metadata_mut(), ROWS_HEADER, "along");
-        match sent {
-            Sent::Once => {}
-            Sent::First => put(request.metadata_mut(), SENT_HEADER, "first"),
-            Sent::Again => put(request.metadata_mut(), SENT_HEADER, "again"),
+        match delivery {
+            Delivery::Once => {}
+            Delivery::First => put(request.metadata_mut(), SENT_HEADER, "first"),
+            Delivery::Again => put(request.metadata_mut(), SENT_HEADER, "again"),
         }
         request
     }
@@ -129,7 +129,7 @@ impl Identity {
 }
 
 fn put(metadata: &mut MetadataMap, key: &'static str, value: &str) {
-    // A value that no header can carry (control characters in a token) is left out: the cluster then says what it misses.
+    // A value that no header can carry (control characters in a token) is omitted: the cluster then reports what is missing.
     if let Ok(value) = AsciiMetadataValue::try_from(value) {
         metadata.insert(key, value);
     }

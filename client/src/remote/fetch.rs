@@ -1,8 +1,8 @@
-//! Reading a result: endpoint after endpoint, in order, the next one asked for while the present one streams.
+//! Reading a result: endpoint after endpoint, in order; the next one is requested while the present one streams.
 //!
-//! Rows of a small result come with the answer: an endpoint without a ticket has them. Any other endpoint names where its rows lie. An
-//! executor that cannot be reached from here (another network, a firewall) is no loss: the primary answers the same ticket. Once rows
-//! of an endpoint have been handed out, a broken connection ends the result with an error.
+//! Rows of a small result come with the answer: an endpoint without a ticket contains them. Any other endpoint names the location of its rows. An executor that
+//! cannot be reached from here (another network, a firewall) does no harm: the primary answers the same ticket. Once rows of an endpoint have been handed out,
+//! a broken connection ends the result with an error.
 
 use super::connection::{self, EXECUTOR_CONNECT_TIMEOUT, Identity};
 use super::flight::Decoder;
@@ -24,19 +24,19 @@ use tokio::task::JoinSet;
 use windlass_proto::flight::flight_service_client::FlightServiceClient;
 use windlass_proto::flight::{Action, CancelFlightInfoRequest, FlightEndpoint, FlightInfo, Ticket};
 
-/// What Flight names the connection that the answer came over.
+/// Flight's name for the connection that the answer came over.
 const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://";
 
-/// Connections to whatever holds results.
+/// Connections to the holders of results.
 #[derive(Debug)]
 pub(super) struct Fetcher {
     primary: Wire,
     primary_url: String,
     identity: Arc<Identity>,
     executors: Mutex<BTreeMap<String, Wire>>,
-    /// Not tried again in this session: each trial costs the connection timeout.
+    /// Executors that are not tried again in this session: each try costs the connection timeout.
     out_of_reach: Mutex<BTreeSet<String>>,
-    /// Messages that results are not read any more.
+    /// Messages that tell the primary that results are not read any more.
     farewells: Mutex<JoinSet<()>>,
 }
 
@@ -54,7 +54,7 @@ impl Fetcher {
         }
     }
 
-    /// The rows of all endpoints, in order.
+    /// Reads the rows of all endpoints, in order.
     pub(super) fn read(self: &Arc<Self>, endpoints: Vec<FlightEndpoint>, schema: SchemaRef) -> Batches {
         if endpoints.iter().all(|endpoint| endpoint.ticket.is_none()) {
             let batches = endpoints.into_iter().flat_map(|endpoint| rows_along(endpoint.app_metadata));
@@ -82,7 +82,7 @@ impl Fetcher {
         .boxed()
     }
 
-    /// Asks for the rows of one endpoint, and waits until the first message is here or the endpoint refused.
+    /// Requests the rows of one endpoint, and waits until the first message arrives or the endpoint refuses.
     async fn open(self: Arc<Self>, endpoint: FlightEndpoint) -> Result<Batches> {
         let Some(ticket) = endpoint.ticket else {
             return Ok(stream::iter(rows_along(endpoint.app_metadata)).boxed());
@@ -108,7 +108,7 @@ impl Fetcher {
                     self.out_of_reach.lock().insert(url.to_owned());
                     complaint = Some(error);
                 }
-                // What it held may have moved to another one, which the primary knows.
+                // The output may have moved to another executor, which the primary knows.
                 Err(error @ ClientError::ResultLost { .. }) => complaint = Some(error),
                 Err(error) => return Err(error),
             }
@@ -116,7 +116,7 @@ impl Fetcher {
         let through_primary = self.get(self.primary.clone(), &self.primary_url, ticket).await;
         match (through_primary, complaint) {
             (Err(error @ ClientError::ResultLost { .. }), _) => Err(error),
-            // The executor is what is missing; that the primary cannot stand in for it is a detail.
+            // The executor's failure is the main error; that the primary cannot stand in is a detail.
             (Err(error), Some(complaint)) => {
                 let message = format!("{complaint}; and through the primary: {error}");
                 Err(ClientError::Statement { kind: error.kind(), message })
@@ -125,7 +125,7 @@ impl Fetcher {
         }
     }
 
-    /// Tells the primary that nobody reads these any more. When that fails, it finds out by itself, later.
+    /// Tells the primary that these are not read any more. If that fails, the primary finds out later by itself.
     fn release(&self, endpoints: Vec<FlightEndpoint>) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let info = Some(FlightInfo { endpoint: endpoints, ..FlightInfo::default() });
@@ -176,10 +176,10 @@ impl Fetcher {
 /// A result that is being read.
 struct Reading {
     fetcher: Arc<Fetcher>,
-    /// What the primary keeps until it hears that all of it was read, which executors do not tell it.
+    /// Endpoints that the primary keeps until it hears that all of them were read, which executors do not report.
     kept: Vec<FlightEndpoint>,
     waiting: std::vec::IntoIter<FlightEndpoint>,
-    /// At most one endpoint ahead of the present one.
+    /// Request for the next endpoint, at most one ahead.
     next: JoinSet<Result<Batches>>,
     current: Option<Batches>,
     schema: SchemaRef,
@@ -224,7 +224,7 @@ impl Reading {
     }
 }
 
-/// The rows that an endpoint has itself, as an Arrow IPC stream.
+/// Reads the rows inside an endpoint, an Arrow IPC stream.
 fn rows_along(rows: Bytes) -> impl Iterator<Item = Result<RecordBatch>> {
     let mut rest = Buffer::from(rows);
     let mut decoder = StreamDecoder::new();
@@ -237,7 +237,7 @@ fn rows_along(rows: Bytes) -> impl Iterator<Item = Result<RecordBatch>> {
     })
 }
 
-/// A batch as whoever reads the result sees it. `None`: it is empty.
+/// Prepares a batch for the reader. `None`: it is empty.
 fn with_rows(batch: Result<RecordBatch>, schema: &SchemaRef) -> Option<Result<RecordBatch>> {
     match batch {
         Ok(batch) if batch.num_rows() == 0 => None,
@@ -246,18 +246,18 @@ fn with_rows(batch: Result<RecordBatch>, schema: &SchemaRef) -> Option<Result<Re
     }
 }
 
-/// Batches carry the schema that the answer announced, so that what reads them sees one schema throughout.
+/// Gives a batch the schema that the answer announced, so that readers see one schema throughout.
 fn adopt(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let same = batch.num_columns() == schema.fields().len()
         && batch.columns().iter().zip(schema.fields()).all(|(column, field)| column.data_type() == field.data_type());
     if !same || batch.schema_ref() == schema {
         return Ok(batch);
     }
-    // Fails only where a column that was announced without NULLs has some: then the batch keeps its own schema.
+    // Fails only if a column that was announced without NULLs has some: then the batch keeps its own schema.
     Ok(batch.clone().with_schema(Arc::clone(schema)).unwrap_or(batch))
 }
 
-/// Rows that were handed out cannot be taken back, so what breaks off at an executor cannot be read from elsewhere.
+/// Builds the error of a stream that broke: rows that were handed out cannot be taken back, so an executor's stream cannot be continued elsewhere.
 fn lost_midway(error: ClientError, url: &str, from_executor: bool) -> ClientError {
     match error {
         ClientError::Disconnected { reason, .. } if from_executor => ClientError::ResultLost {

@@ -27,7 +27,7 @@ impl Primary for Remote {
                 Ok(answer?.into_inner())
             }
         };
-        // Whatever is asked for happens once.
+        // The cluster makes every request happen once.
         self.call(Again::Harmless, call).await.map_err(|error| Status::unavailable(error.to_string()))
     }
 }

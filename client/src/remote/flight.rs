@@ -1,4 +1,4 @@
-//! Arrow Flight between its messages and Arrow: commands packed as Flight SQL wants them, schemas, and rows.
+//! Conversions between Arrow Flight messages and Arrow: Flight SQL commands, schemas, and rows.
 
 use crate::error::{ClientError, Result};
 use arrow::array::{ArrayRef, RecordBatch};
@@ -19,7 +19,7 @@ use windlass_proto::flight::{
     FlightData, FlightDescriptor,
 };
 
-/// A message of Flight SQL, which travels inside of an [`Any`].
+/// A message of Flight SQL, which travels inside an [`Any`].
 pub(super) trait SqlMessage: Message + Default {
     const NAME: &'static str;
 
@@ -50,7 +50,7 @@ sql_messages!(
     DoPutPreparedStatementResult
 );
 
-/// The message in `body`. `None`: there is one of another kind.
+/// Unpacks the message in `body`. `None`: it is of another kind.
 pub(super) fn unpack<T: SqlMessage>(body: &[u8]) -> Result<Option<T>> {
     let garbled = |e: prost::DecodeError| ClientError::garbled(format!("the cluster's answer cannot be read: {e}"));
     let any = Any::decode(body).map_err(garbled)?;
@@ -64,7 +64,7 @@ pub(super) fn descriptor(command: &Any) -> FlightDescriptor {
     FlightDescriptor { r#type: DescriptorType::Cmd.into(), cmd: command.encode_to_vec().into() }
 }
 
-/// The schema in an encapsulated IPC message. Without a message: no columns.
+/// Reads the schema in an encapsulated IPC message. An empty message has no columns.
 pub(super) fn schema(message: &[u8]) -> Result<SchemaRef> {
     match message.is_empty() {
         true => Ok(Arc::new(Schema::empty())),
@@ -72,7 +72,7 @@ pub(super) fn schema(message: &[u8]) -> Result<SchemaRef> {
     }
 }
 
-/// Puts the messages of one stream together to record batches.
+/// Assembles the messages of one stream into record batches.
 #[derive(Default)]
 pub(super) struct Decoder {
     schema: Option<SchemaRef>,
@@ -80,7 +80,7 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// The batch that `data` completes. `None`: it is a schema, a dictionary, or nothing but metadata.
+    /// Returns the batch that `data` completes. `None`: it is a schema, a dictionary, or only metadata.
     pub fn decode(&mut self, data: FlightData) -> Result<Option<RecordBatch>, ArrowError> {
         if data.data_header.is_empty() {
             return Ok(None);
@@ -110,7 +110,7 @@ impl Decoder {
     }
 }
 
-/// The messages of a stream of one batch, the first of which carries `descriptor`.
+/// Encodes one batch as the messages of a stream, the first of which carries `descriptor`.
 pub(super) fn encode(batch: &RecordBatch, descriptor: FlightDescriptor) -> Result<Vec<FlightData>, ArrowError> {
     let message = |encoded: EncodedData| FlightData {
         data_header: encoded.ipc_message.into(),

@@ -1,4 +1,4 @@
-//! Which primary leads. Of several addresses one is that of the leader; the others refuse, answer who it is, or are silent.
+//! Finds the primary that leads. With several addresses, one is the leader's; the others refuse, name the leader, or are silent.
 
 use super::connection::{self, CONNECT_TIMEOUT, Identity};
 use super::fetch::Fetcher;
@@ -15,11 +15,11 @@ use windlass_proto::v1::admin_client::AdminClient;
 #[cfg(feature = "files")]
 use windlass_proto::v1::files_client::FilesClient;
 
-/// How long a cluster may be without a leader before its clients give up. A lease of the default length ends well within it.
+/// Time that a cluster may be without a leader before its clients give up. A lease of the default length ends well within it.
 const LEADERLESS: Duration = Duration::from_secs(20);
-/// Between two rounds through all addresses.
+/// Pause between two rounds over all addresses.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
-/// How often the first question is asked whose connection breaks. Whoever refuses connections is asked once.
+/// Maximum tries of the first request when the connection breaks. An address that refuses connections is tried once.
 const FIRST_TRIES: usize = 4;
 
 /// A connection to the primary that leads.
@@ -50,7 +50,7 @@ impl Link {
     }
 }
 
-/// The addresses in a cluster's URL: `grpc://a:1,grpc://b:1`.
+/// Splits the addresses in a cluster's URL: `grpc://a:1,grpc://b:1`.
 pub(super) fn members(url: &str) -> Vec<String> {
     url.split(',').map(|member| member.trim().to_owned()).collect()
 }
@@ -59,20 +59,20 @@ pub(super) fn members(url: &str) -> Vec<String> {
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Known {
     Yes,
-    /// With one address there is one try: it may be wrong.
+    /// With one address there is one try, because the address may be wrong.
     No,
 }
 
-/// Connects to the one that leads, or to whom it names as leader. One that died may be started again, and of several another one may
-/// take its place: there are as many tries as it takes until one of them leads.
+/// Connects to the leader, directly or as another primary names it. A dead primary may be restarted, and one of several may take its place, so the search is
+/// repeated until one leads or the time is over.
 pub(super) async fn find(members: &[String], identity: &Arc<Identity>, known: Known) -> Result<Link> {
     for member in members {
-        // What is no address at all does not become one by waiting.
+        // An invalid address does not become valid by waiting.
         connection::endpoint(member, CONNECT_TIMEOUT)?;
     }
     let until = Instant::now() + LEADERLESS;
     loop {
-        // All at once: one that hangs holds nobody up.
+        // All at once, so that a hanging primary delays nobody.
         let mut probes: FuturesUnordered<_> = members.iter().map(|member| follow(member, identity)).collect();
         let mut complaints = Vec::new();
         while let Some(outcome) = probes.next().await {
@@ -81,7 +81,7 @@ pub(super) async fn find(members: &[String], identity: &Arc<Identity>, known: Kn
                 Err(error) => complaints.push(error),
             }
         }
-        // What matters most to whoever asked: another release, then that nobody leads, then what cannot be reached.
+        // The most useful error comes first: another release, then that nobody leads, then an unreachable address.
         let rank = |error: &ClientError| match error {
             ClientError::Version { .. } => 0,
             ClientError::StandsBy { .. } => 1,
@@ -101,7 +101,7 @@ pub(super) async fn find(members: &[String], identity: &Arc<Identity>, known: Kn
     }
 }
 
-/// The member if it leads, or whom it names.
+/// Connects to the member if it leads, or to the leader that it names.
 async fn follow(member: &str, identity: &Arc<Identity>) -> Result<Link> {
     match probe(member, identity).await {
         Err(ClientError::StandsBy { leader: Some(leader), .. }) => probe(&leader, identity).await,
@@ -109,7 +109,7 @@ async fn follow(member: &str, identity: &Arc<Identity>) -> Result<Link> {
     }
 }
 
-/// Makes sure that a primary of a matching release answers, and that it leads.
+/// Checks that a primary of a matching release answers, and that it leads.
 async fn probe(url: &str, identity: &Arc<Identity>) -> Result<Link> {
     let mut tried = 1;
     loop {
@@ -122,9 +122,9 @@ async fn probe(url: &str, identity: &Arc<Identity>) -> Result<Link> {
     }
 }
 
-/// Why a primary has not answered the first question.
+/// Reason why a primary has not answered the first request.
 enum First {
-    /// The connection was there, and broke.
+    /// The connection was made, and broke.
     Broken(ClientError),
     Failed(ClientError),
 }

@@ -12,7 +12,7 @@ mod tables;
 mod tests;
 mod wire;
 
-use crate::backend::{Answer, Backend, Body, Request, Sent, Table, TableFilter};
+use crate::backend::{Answer, Backend, Body, Delivery, Request, Table, TableFilter};
 use crate::error::{ClientError, Result};
 use crate::jobs::{ClusterStatus, Job, JobDetail, JobId, JobState, Progress, job_state};
 use arrow::record_batch::RecordBatch;
@@ -31,7 +31,7 @@ use tonic::{Code, Status};
 #[cfg(feature = "files")]
 use windlass_connectors::wfs::Wfs;
 use windlass_proto::flight::Action;
-use windlass_proto::leaves::{Leaves, leaves};
+use windlass_proto::session_effect::{SessionEffect, session_effect};
 use windlass_proto::v1::admin_client::AdminClient;
 use windlass_proto::v1::{
     ClusterStatusRequest, DrainExecutorRequest, JobRequest, ListJobsRequest, SubmitRequest, WatchQueryRequest,
@@ -40,35 +40,35 @@ use windlass_proto::v1::{
 pub(crate) use wire::Services;
 pub(crate) use wire::Wire;
 
-/// A session with whichever primary leads.
+/// A session with the primary that leads, even when leaders change.
 #[derive(Clone)]
 pub(crate) struct Remote(Arc<Shared>);
 
 pub(crate) struct Shared {
     url: String,
-    /// Empty when the connection was made by others, and cannot be made again.
+    /// Addresses of the cluster; empty when the connection was made elsewhere, and cannot be made again.
     members: Vec<String>,
     link: RwLock<Arc<Link>>,
     identity: Arc<Identity>,
-    /// Held while the leader is looked for.
+    /// Lock that is held during a search for the leader.
     seeking: tokio::sync::Mutex<()>,
-    /// The statements that gave the session its options, for a session with a new leader.
+    /// Statements that set the session's options, to be repeated in a session with a new leader.
     options: Mutex<Vec<Request>>,
-    /// The session holds temporary tables or prepared statements, which a new leader cannot be given.
+    /// Whether the session holds temporary tables or prepared statements, which a new leader cannot restore.
     holds_things: AtomicBool,
-    /// They are gone, and nobody was told yet.
+    /// Whether they were lost and the caller was not told yet.
     things_lost: AtomicBool,
 }
 
 type Batches = BoxStream<'static, Result<RecordBatch>>;
 
-/// How long a call waits for a primary that takes it: one that is asked to leave ends first what it runs.
+/// Time that a call waits for a primary that accepts it: a leaving primary first ends its running work.
 const PATIENCE: Duration = Duration::from_secs(75);
 
 /// Whether a call may reach the cluster twice.
 #[derive(Clone, Copy, PartialEq)]
 enum Again {
-    /// It changes nothing, or the cluster sees to it that it happens once.
+    /// The call changes nothing, or the cluster makes it happen once.
     Harmless,
     Never,
 }
@@ -118,7 +118,7 @@ impl Remote {
         Arc::clone(&self.link.read())
     }
 
-    /// Makes a call, and makes it again with a new leader where the old one did not get it or it does no harm.
+    /// Makes a call, and repeats it with a new leader if the old one did not receive it or repetition is harmless.
     async fn call<T, F>(&self, again: Again, call: impl Fn(Arc<Link>) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
@@ -131,7 +131,7 @@ impl Remote {
                 outcome => return outcome,
             };
             if let Err(nobody) = self.follow(&link, &error).await {
-                // Of a primary that does not come back, what happened first says more.
+                // If a single primary does not come back, the first error says more.
                 return Err(if self.members.len() > 1 { nobody } else { error });
             }
             let nothing_happened =
@@ -142,7 +142,7 @@ impl Remote {
         }
     }
 
-    /// Makes a call of the administration. `wrong` says what a refusal means.
+    /// Makes an administrative call. `wrong` gives the meaning of a refusal.
     async fn ask<M, R, F>(
         &self,
         again: Again,
@@ -169,16 +169,16 @@ impl Remote {
         }
     }
 
-    /// Looks for the leader, unless somebody has since `link` turned out not to be it.
+    /// Finds the leader, unless another task has done so since `link` failed.
     async fn follow(&self, link: &Arc<Link>, error: &ClientError) -> Result<()> {
         let _seeking = self.seeking.lock().await;
         if !Arc::ptr_eq(link, &self.link()) {
             return Ok(());
         }
-        // The session of the old leader means nothing to the new one, and may not be found there by chance.
+        // The session of the old leader means nothing to the new one, which must not match it by chance.
         let found = link::find(&self.members, &self.identity, Known::Yes).await?;
         if found.url == link.url && matches!(error, ClientError::StandsBy { .. }) {
-            // It still leads, and takes nothing any more.
+            // It still leads, but accepts nothing any more.
             tokio::time::sleep(link::PAUSE).await;
             return Ok(());
         }
@@ -187,7 +187,7 @@ impl Remote {
         let options = self.options.lock().clone();
         for option in options {
             match statement::execute(&found, option).await {
-                // It does not lead any more: whoever called looks again.
+                // It does not lead any more: the caller searches again.
                 Err(error) if self.may_have_moved(&error) => return Ok(()),
                 answer => _ = answer?,
             }
@@ -199,8 +199,8 @@ impl Remote {
         Ok(())
     }
 
-    /// The rows of a statement that happens once however often it is sent. It is sent again when its result breaks off before the
-    /// first row was handed out.
+    /// Streams the rows of a statement that happens once however often it is sent. It is sent again when its result breaks off before the first row was handed
+    /// out.
     fn with_second_try(&self, batches: Batches, request: Request) -> Batches {
         let remote = self.clone();
         let rows = async move {
@@ -209,7 +209,7 @@ impl Remote {
                 Some(Err(
                     ClientError::Disconnected { .. } | ClientError::ResultLost { .. } | ClientError::StandsBy { .. },
                 )) => {
-                    let request = Request { sent: Sent::Again, ..request };
+                    let request = Request { delivery: Delivery::Again, ..request };
                     let call = |link: Arc<Link>| {
                         let request = request.clone();
                         async move { statement::execute(&link, request).await }
@@ -225,7 +225,7 @@ impl Remote {
         rows.into_stream().flatten().boxed()
     }
 
-    /// The last statement for an option is the one that counts.
+    /// Remembers a statement that sets an option; the last one for an option counts.
     fn remember(&self, request: Request) {
         let option = |request: &Request| match &request.body {
             Body::Sql(sql) => sql.split('=').next().unwrap_or_default().trim().to_lowercase(),
@@ -256,24 +256,24 @@ fn of_job(status: &Status, peer: &str, doing: &str) -> ClientError {
 #[async_trait]
 impl Backend for Remote {
     async fn execute(&self, request: Request) -> Result<Answer> {
-        let leaves = match &request.body {
-            Body::Sql(sql) => leaves(sql),
-            Body::Plan(_) => Leaves::Nothing,
+        let effect = match &request.body {
+            Body::Sql(sql) => session_effect(sql),
+            Body::Plan(_) => SessionEffect::Nothing,
         };
-        let may_repeat = !self.members.is_empty() && leaves == Leaves::Nothing;
-        let (again, first) = match leaves {
-            _ if may_repeat => (Again::Harmless, Sent::First),
-            // Setting an option twice is setting it.
-            Leaves::Option => (Again::Harmless, Sent::Once),
-            _ => (Again::Never, Sent::Once),
+        let may_repeat = !self.members.is_empty() && effect == SessionEffect::Nothing;
+        let (again, first) = match effect {
+            _ if may_repeat => (Again::Harmless, Delivery::First),
+            // Setting an option twice is harmless.
+            SessionEffect::Option => (Again::Harmless, Delivery::Once),
+            _ => (Again::Never, Delivery::Once),
         };
         let tries = AtomicU32::new(0);
         let mut answer = self
             .call(again, |link| {
                 let is_first = tries.fetch_add(1, Ordering::Relaxed) == 0;
-                // The cluster knows it by its name, and runs it once.
-                let sent = if may_repeat && !is_first { Sent::Again } else { first };
-                let request = Request { sent, ..request.clone() };
+                // The cluster knows the statement by its name, and runs it once.
+                let delivery = if may_repeat && !is_first { Delivery::Again } else { first };
+                let request = Request { delivery, ..request.clone() };
                 async move {
                     self.tell_of_lost_things()?;
                     statement::execute(&link, request).await
@@ -284,11 +284,11 @@ impl Backend for Remote {
             let batches = std::mem::replace(&mut answer.batches, stream::empty().boxed());
             answer.batches = self.with_second_try(batches, request.clone());
         }
-        match leaves {
+        match effect {
             _ if answer.is_err() => {}
-            Leaves::Nothing => {}
-            Leaves::Option => self.remember(request),
-            Leaves::Things => self.holds_things.store(true, Ordering::Release),
+            SessionEffect::Nothing => {}
+            SessionEffect::Option => self.remember(request),
+            SessionEffect::Things => self.holds_things.store(true, Ordering::Release),
         }
         answer
     }
@@ -371,15 +371,15 @@ impl Backend for Remote {
     }
 
     async fn close(&self) -> Result<()> {
-        // CloseSessionRequest has no fields.
+        // CloseSessionRequest has no fields, so its body is empty.
         let action = self.identity.request(Action { r#type: "CloseSession".to_owned(), ..Action::default() }, None);
         let link = self.link();
         match link.flight().do_action(action).await {
             Ok(_) => Ok(()),
-            // Sessions expire; a server that cannot close one early is none the worse.
+            // Sessions expire, so a server that cannot close one early loses nothing.
             Err(status) if matches!(status.code(), Code::Unimplemented | Code::InvalidArgument) => Ok(()),
             Err(status) => match ClientError::from_status(&status, &link.url, "closing the session") {
-                // It ends with its connection, or expires: all that was asked of it has been answered.
+                // The session ends with its connection, or expires: all its requests have been answered.
                 ClientError::Disconnected { .. } | ClientError::StandsBy { .. } => Ok(()),
                 error => Err(error),
             },

@@ -1,11 +1,11 @@
 //! Running a statement over Flight SQL.
 //!
-//! Without parameters: `CommandStatementQuery`, whatever the statement does (a `CREATE TABLE` answers with no columns, an `INSERT` with
-//! a count). With parameters: prepare, bind one row, run, close. A plan: the message `windlass.v1.PlanStatement` in their place.
+//! Without parameters: `CommandStatementQuery`, whatever the statement does (a `CREATE TABLE` answers with no columns, an `INSERT` with a count). With
+//! parameters: prepare, bind one row, run, close. A logical plan: the message `windlass.v1.PlanStatement` instead.
 
 use super::flight::{self, SqlMessage, unpack};
 use super::link::Link;
-use crate::backend::{Answer, Body, Request, Sent};
+use crate::backend::{Answer, Body, Delivery, Request};
 use crate::error::{ClientError, Result};
 use crate::jobs::job_of;
 use crate::params::Params;
@@ -24,16 +24,16 @@ use windlass_proto::v1::PlanStatement;
 const RUNNING: &str = "running the statement";
 
 pub(super) async fn execute(link: &Link, request: Request) -> Result<Answer> {
-    let (query, sent) = (request.query.as_str(), request.sent);
+    let (query, delivery) = (request.query.as_str(), request.delivery);
     let info = match request.body {
         Body::Sql(sql) if request.params.is_empty() => {
             let command = CommandStatementQuery { query: sql };
-            flight_info(link, command.packed(), query, sent).await?
+            flight_info(link, command.packed(), query, delivery).await?
         }
-        Body::Sql(sql) => prepared(link, sql, &request.params, query, sent).await?,
+        Body::Sql(sql) => prepared(link, sql, &request.params, query, delivery).await?,
         Body::Plan(plan) => {
             let value = PlanStatement { logical_plan: plan }.encode_to_vec().into();
-            flight_info(link, Any { type_url: PLAN_STATEMENT_TYPE_URL.to_owned(), value }, query, sent).await?
+            flight_info(link, Any { type_url: PLAN_STATEMENT_TYPE_URL.to_owned(), value }, query, delivery).await?
         }
     };
     let schema = flight::schema(&info.schema)?;
@@ -42,11 +42,11 @@ pub(super) async fn execute(link: &Link, request: Request) -> Result<Answer> {
     Ok(Answer { schema, batches, job })
 }
 
-/// The first half of a statement: the cluster runs it and says where its rows are.
-pub(super) async fn flight_info(link: &Link, command: Any, query: &str, sent: Sent) -> Result<FlightInfo> {
+/// Runs the first half of a statement: the cluster executes it and returns the location of its rows.
+pub(super) async fn flight_info(link: &Link, command: Any, query: &str, delivery: Delivery) -> Result<FlightInfo> {
     let descriptor = flight::descriptor(&command);
     let query = Some(query).filter(|query| !query.is_empty());
-    let request = link.identity.statement(descriptor, query, sent);
+    let request = link.identity.statement(descriptor, query, delivery);
     let answer = link
         .flight()
         .get_flight_info(request)
@@ -56,7 +56,7 @@ pub(super) async fn flight_info(link: &Link, command: Any, query: &str, sent: Se
     Ok(answer.into_inner())
 }
 
-async fn prepared(link: &Link, sql: String, params: &Params, query: &str, sent: Sent) -> Result<FlightInfo> {
+async fn prepared(link: &Link, sql: String, params: &Params, query: &str, delivery: Delivery) -> Result<FlightInfo> {
     let create = ActionCreatePreparedStatementRequest { query: sql };
     let answer = action(link, "CreatePreparedStatement", create.packed()).await?;
     let missing = || ClientError::garbled("the cluster prepared the statement and named no handle");
@@ -72,10 +72,10 @@ async fn prepared(link: &Link, sql: String, params: &Params, query: &str, sent: 
             handle = renamed;
         }
         let command = CommandPreparedStatementQuery { prepared_statement_handle: handle.clone() };
-        flight_info(link, command.packed(), query, sent).await
+        flight_info(link, command.packed(), query, delivery).await
     }
     .await;
-    // The result has tickets of its own; and whether closing works says nothing of the statement.
+    // The result has its own tickets; a failure to close says nothing about the statement.
     let close = ActionClosePreparedStatementRequest { prepared_statement_handle: handle };
     if let Err(error) = action(link, "ClosePreparedStatement", close.packed()).await {
         tracing::debug!(%error, "the prepared statement stays open until its session ends");
@@ -83,7 +83,7 @@ async fn prepared(link: &Link, sql: String, params: &Params, query: &str, sent: 
     ran
 }
 
-/// Sends the row of parameters. A server may answer with a new handle for the statement as bound.
+/// Sends the row of parameters. A server may answer with a new handle for the bound statement.
 async fn bind(link: &Link, messages: Vec<FlightData>) -> Result<Option<Bytes>> {
     let failed = |status| ClientError::from_status(&status, &link.url, "binding parameters");
     let request = link.identity.request(stream::iter(messages), None);
@@ -109,7 +109,7 @@ async fn action(link: &Link, name: &str, body: Any) -> Result<Option<ActionResul
     link.identity.learn(&answer);
     let mut results = answer.into_inner();
     let first = results.message().await.map_err(failed)?;
-    // Read to the end, where an error would be.
+    // Reads to the end, where an error would appear.
     while results.message().await.map_err(failed)?.is_some() {}
     Ok(first)
 }

@@ -3,7 +3,7 @@
 use super::flight::{self, SqlMessage};
 use super::link::Link;
 use super::statement::flight_info;
-use crate::backend::{Sent, Table, TableFilter};
+use crate::backend::{Delivery, Table, TableFilter};
 use crate::error::{ClientError, Result};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -15,13 +15,13 @@ use windlass_proto::flight::CommandGetTables;
 pub(super) async fn list(link: &Link, filter: &TableFilter) -> Result<Vec<Table>> {
     let command = CommandGetTables {
         catalog: filter.catalog.clone(),
-        // These are patterns, in which `_` means any character and nothing escapes it: read_batch looks again.
+        // These are patterns, in which `_` means any character and nothing escapes it: read_batch filters again.
         db_schema_filter_pattern: filter.schema.clone(),
         table_name_filter_pattern: filter.name.clone(),
         table_types: Vec::new(),
         include_schema: filter.with_columns,
     };
-    let info = flight_info(link, command.packed(), "", Sent::Once).await?;
+    let info = flight_info(link, command.packed(), "", Delivery::Once).await?;
     let schema = Arc::new(Schema::empty());
     let batches: Vec<RecordBatch> = link.fetcher.read(info.endpoint, schema).try_collect().await?;
     let mut tables = Vec::new();

@@ -1,4 +1,4 @@
-//! The client against a Flight SQL server that answers with canned rows and remembers what it was asked.
+//! The client against a Flight SQL server that answers with canned rows and records its requests.
 
 use super::connection::{QUERY_HEADER, connect};
 use super::*;
@@ -38,7 +38,7 @@ type Log = Arc<Mutex<Vec<String>>>;
 struct Server {
     name: &'static str,
     log: Log,
-    /// Where the endpoints of `split` point to, one after the other; empty: to no place.
+    /// Locations of the endpoints of `split`, in order; empty: no location.
     places: Vec<String>,
 }
 
@@ -73,7 +73,7 @@ fn numbers_schema() -> Schema {
     Schema::new(vec![Field::new("n", DataType::Int64, true)])
 }
 
-/// An answer that brings its rows.
+/// An answer that contains its rows.
 fn along(numbers: &[i64]) -> FlightInfo {
     let schema = Arc::new(numbers_schema());
     let column = Arc::new(Int64Array::from(numbers.to_vec()));
@@ -225,7 +225,7 @@ impl FlightSqlService for Server {
     async fn register_sql_info(&self, _: i32, _: &SqlInfo) {}
 }
 
-/// Servers run until the set is dropped.
+/// Starts servers that run until the set is dropped.
 async fn serve(servers: &mut JoinSet<()>, name: &'static str, log: &Log, places: Vec<String>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("grpc://{}", listener.local_addr().unwrap());
@@ -243,7 +243,7 @@ struct Cluster {
     _servers: JoinSet<()>,
 }
 
-/// A primary whose first endpoint lies on an executor, the second on one that is gone, and the third with the primary itself.
+/// A primary with three endpoints: on an executor, on an executor that is gone, and on the primary itself.
 async fn cluster() -> Cluster {
     let (log, mut servers) = (Log::default(), JoinSet::new());
     let executor = serve(&mut servers, "executor", &log, Vec::new()).await;
@@ -256,7 +256,12 @@ async fn cluster() -> Cluster {
 }
 
 fn sql(text: &str) -> Request {
-    Request { query: "q-1".to_owned(), body: Body::Sql(text.to_owned()), params: Params::default(), sent: Sent::Once }
+    Request {
+        query: "q-1".to_owned(),
+        body: Body::Sql(text.to_owned()),
+        params: Params::default(),
+        delivery: Delivery::Once,
+    }
 }
 
 async fn numbers(answer: Answer) -> Vec<i64> {
@@ -280,7 +285,7 @@ async fn endpoints_are_read_in_order_and_the_primary_stands_in_for_an_executor_o
             "primary: get 2 cookie=sid=42 query=-",
         ]
     );
-    // The second time, the executor that is gone is not tried, and the cookie names the session from the start.
+    // The second time, the lost executor is not tried, and the cookie names the session from the start.
     assert_eq!(numbers(cluster.remote.execute(sql("split")).await.unwrap()).await.len(), 6);
     assert_eq!(cluster.log.lock()[4], "primary: split cookie=sid=42 query=q-1");
 }
@@ -290,7 +295,7 @@ async fn rows_that_come_with_an_answer_are_not_asked_for() {
     let cluster = cluster().await;
     assert_eq!(numbers(cluster.remote.execute(sql("along")).await.unwrap()).await, [5, 6]);
     assert_eq!(cluster.log.lock().len(), 1);
-    // As those of some rows of parameters may, and of others not.
+    // Results for several rows of parameters may mix rows inside and outside of endpoints.
     assert_eq!(numbers(cluster.remote.execute(sql("mixed")).await.unwrap()).await, [0, 1, 5, 6, 20, 21]);
 }
 
@@ -320,7 +325,7 @@ async fn a_missing_parameter_is_told_before_the_statement_runs() {
 async fn a_plan_travels_as_a_command_of_its_own() {
     let cluster = cluster().await;
     let request = Request { body: Body::Plan(Bytes::from_static(b"plan")), ..sql("") };
-    // The one endpoint lies on the executor.
+    // The only endpoint lies on the executor.
     assert_eq!(numbers(cluster.remote.execute(request).await.unwrap()).await, [90, 91]);
     assert_eq!(cluster.log.lock()[0], "primary: plan of 4 bytes cookie=- query=q-1");
 }
@@ -340,7 +345,7 @@ async fn errors_and_empty_answers_come_through() {
 
 #[tokio::test]
 async fn a_server_that_goes_away_is_a_broken_connection_and_not_a_wrong_statement() {
-    // In a runtime of its own, whose end closes the connections too.
+    // In a separate runtime, whose end also closes the connections.
     let elsewhere = tokio::runtime::Runtime::new().unwrap();
     let started = elsewhere.spawn(async {
         let mut servers = JoinSet::new();

@@ -1,4 +1,4 @@
-//! The way to a primary.
+//! Transport to a primary.
 
 #[cfg(feature = "embedded")]
 mod here;
@@ -14,7 +14,7 @@ use tower::{BoxError, Service};
 #[cfg(feature = "embedded")]
 pub(crate) use here::Services;
 
-/// What requests are made over.
+/// Transport of requests: a network or a primary of this process.
 #[derive(Clone, Debug)]
 pub(crate) enum Wire {
     Network(Channel),

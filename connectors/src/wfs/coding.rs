@@ -1,7 +1,7 @@
-//! Pieces of blocks that are cut up: computed from the block, and from each other.
+//! Pieces of coded blocks: computed from the block, and from each other.
 //!
-//! The code is systematic: the first pieces have the bytes of the block. What is computed depends on the library's code, and is stored:
-//! a test notices a version that would compute something else.
+//! The code is systematic: the first pieces hold the bytes of the block. Computed pieces depend on the library's code and are stored: a test notices a version
+//! that computes something else.
 
 use super::peers::BlockNode;
 use bytes::{Bytes, BytesMut};
@@ -15,7 +15,7 @@ use tonic::Status;
 use windlass_core::wfs::{CODED_TOGETHER, Coding};
 use windlass_proto::v1;
 
-/// Computes the further pieces of what these have: the same range of each, all of one length, a multiple of [`CODED_TOGETHER`].
+/// Computes the parity pieces from these data pieces: the same range of each, all of one length, a multiple of [`CODED_TOGETHER`].
 pub fn parity(coding: Coding, data: &[Bytes]) -> Result<Vec<Bytes>, Status> {
     let length = data.first().map_or(0, Bytes::len);
     let mut encoder = ReedSolomonEncoder::new(coding.data().into(), coding.parity().into(), length).map_err(wrong)?;
@@ -56,13 +56,13 @@ fn wrong(error: reed_solomon_simd::Error) -> Status {
     Status::internal(format!("pieces of a block cannot be computed: {error}"))
 }
 
-/// When pieces that are read take longer, one more is read.
+/// Time after which one more piece is read, when the others are slow.
 const HEDGE_AFTER: Duration = Duration::from_millis(800);
 
-/// Finds the replicas of an executor.
+/// Function that finds the replicas of an executor.
 pub type Nodes<'a> = dyn Fn(&v1::BlockHolder) -> Result<Arc<dyn BlockNode>, Status> + Send + Sync + 'a;
 
-/// A holder that could not be read, the replica that was wanted of it, and what it said.
+/// A failed read: the holder, the replica that was wanted, and the error.
 #[derive(Clone, Debug)]
 pub struct Unread {
     pub executor: u64,
@@ -70,10 +70,10 @@ pub struct Unread {
     pub status: Status,
 }
 
-/// A range of a piece, computed from pieces that other executors have. `ticket`: to read all of them; `failed`: gets what could not be read.
+/// A range of a piece, computed from pieces on other executors. `ticket` lets the caller read all of them; `failed` collects the failed reads.
 ///
 /// # Errors
-/// Fewer pieces than it takes can be read.
+/// Fewer pieces than needed can be read.
 pub async fn read_rebuilt(
     nodes: &Nodes<'_>,
     coded: &v1::CodedPiece,
@@ -83,7 +83,7 @@ pub async fn read_rebuilt(
 ) -> Result<Bytes, Status> {
     let coding = Coding::parse(&coded.coding)
         .ok_or_else(|| Status::unimplemented(format!("\"{}\" is a code of another release", coded.coding)))?;
-    // What is coded together is read together.
+    // Bytes that were coded together must be read together.
     let start = range.start / CODED_TOGETHER * CODED_TOGETHER;
     let end = range.end.next_multiple_of(CODED_TOGETHER).min(coded.piece_bytes);
     let mut holders = coded.holders.iter().filter(|holder| holder.piece != coded.piece);
@@ -107,7 +107,7 @@ pub async fn read_rebuilt(
             Ok(Some((_, Ok(_)))) => {}
             Ok(Some((_, Err(unread)))) => failed.push(unread),
             Ok(None) => break,
-            // One more may be faster than the slowest of them.
+            // One more piece may arrive before the slowest of them.
             Err(_) => {}
         }
         reads.extend(holders.next().map(read));
@@ -122,7 +122,7 @@ pub async fn read_rebuilt(
     Ok(bytes.slice((range.start - start) as usize..(range.end - start) as usize))
 }
 
-/// A range of a block or of a piece, from whoever has it, or computed from other pieces. The part has the ticket for it.
+/// A range of a block or of a piece, from one of its holders, or computed from other pieces. `part` has the ticket for it.
 pub async fn read_extent(nodes: &Nodes<'_>, part: &v1::LocatedBlock, range: Range<u64>) -> Result<Bytes, Status> {
     let mut said = Status::unavailable("no executor has it");
     for holder in &part.holders {
@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    /// Pieces lie on disks for years: what is computed must stay what it is.
+    /// Pieces lie on disks for years: the computed bytes must never change.
     #[test]
     fn the_code_is_the_one_that_it_always_was() {
         let sums = Coding::ALL.map(|coding| {

@@ -1,19 +1,18 @@
-//! What the primary and executors share of WebHDFS: how its requests name files, and its parameters.
+//! WebHDFS as the primary and the executors share it: paths and parameters of requests.
 //!
-//! A path is parsed once, from what the server has decoded once, and is encoded once where it goes into a URL: a name such as `a%41` stays
-//! what it is through a redirect.
+//! A path is parsed once, from text that the server has decoded once, and is encoded once for a URL: a name such as `a%41` survives a redirect unchanged.
 
 use std::collections::BTreeMap;
 use url::Url;
 use windlass_core::wfs::FsPath;
 
-/// Where the service lies on a server.
+/// Path of the service on a server.
 pub const PREFIX: [&str; 2] = ["webhdfs", "v1"];
 
-/// The parameter with what an executor wants to be shown ([`windlass_proto::ticket`]).
+/// The parameter that holds the ticket for an executor ([`windlass_proto::ticket`]).
 pub const TICKET: &str = "ticket";
 
-/// Parameters of a request. Their names have no case, as in HDFS.
+/// Parameters of a request. Their names ignore case, as in HDFS.
 #[derive(Clone, Debug)]
 pub struct Parameters(BTreeMap<String, String>);
 
@@ -27,18 +26,22 @@ impl Parameters {
         self.text("op").unwrap_or_default().to_ascii_uppercase()
     }
 
-    /// `None`: absent or empty.
+    /// Value of a parameter; `None` when absent or empty.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
+    /// Value of a parameter as a number; `None` when absent or empty.
+    ///
     /// # Errors
-    /// The value is no number, or not one of that type.
+    /// The value is not a number of this type.
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, String> {
         let wrong = |text: &str| format!("{name} is a number that is not negative nor too large, and not \"{text}\"");
         self.text(name).map(|text| text.parse().map_err(|_| wrong(text))).transpose()
     }
 
+    /// Value of a parameter as a flag.
+    ///
     /// # Errors
     /// The value is neither true nor false.
     pub fn flag(&self, name: &str) -> Result<bool, String> {
@@ -50,10 +53,10 @@ impl Parameters {
         }
     }
 
-    /// How many replicas a file is to have.
+    /// Requested number of replicas of a file.
     ///
     /// # Errors
-    /// It is no number, or no file can have so many.
+    /// The value is not a number, or out of range.
     pub fn replication(&self) -> Result<Option<u32>, String> {
         let replication: Option<u32> = self.number("replication")?;
         let most = windlass_core::wfs::MAX_REPLICATION;
@@ -66,10 +69,10 @@ impl Parameters {
         }
     }
 
-    /// The path that is named by `destination`.
+    /// Path in the parameter `destination`.
     ///
     /// # Errors
-    /// It is missing, relative, or no path.
+    /// It is missing, relative, or invalid.
     pub fn destination(&self) -> Result<FsPath, String> {
         match self.text("destination") {
             None => Err("the parameter destination is missing or empty: it is the absolute path to rename to".into()),
@@ -80,10 +83,10 @@ impl Parameters {
         }
     }
 
-    /// Where another server answers the same request, if it is shown this ticket.
+    /// URL of the same request on another server, with this ticket.
     ///
     /// # Errors
-    /// The address is none.
+    /// The address is invalid.
     pub fn redirect(&self, address: &str, path: &FsPath, ticket: &str) -> Result<Url, String> {
         let mut url = Url::parse(&format!("http://{address}")).map_err(|error| format!("{address}: {error}"))?;
         extend(&mut url, PREFIX.into_iter().chain(path.names()))?;
@@ -93,7 +96,7 @@ impl Parameters {
     }
 }
 
-/// A file as a URL, for people and for clients that want one.
+/// URL of a file, for people and for clients that want one.
 pub fn file_url(path: &FsPath) -> String {
     let mut url = String::from("wfs:///");
     if let Ok(mut parsed) = Url::parse(&url)
@@ -104,7 +107,7 @@ pub fn file_url(path: &FsPath) -> String {
     url
 }
 
-/// Each name is encoded, whatever is in it.
+/// Appends the names to the URL, each encoded.
 fn extend<'a>(url: &mut Url, names: impl Iterator<Item = &'a str>) -> Result<(), String> {
     let no_base = |()| "it is no base of paths".to_string();
     url.path_segments_mut().map_err(no_base)?.pop_if_empty().extend(names);
@@ -137,7 +140,7 @@ mod tests {
         }
     }
 
-    /// As a server decodes a segment of a path, once.
+    /// Decodes a segment of a path once, as a server does.
     fn percent_decoded(text: &str) -> String {
         let text = text.replace('+', "%2B").replace('&', "%26");
         url::form_urlencoded::parse(format!("x={text}").as_bytes()).next().unwrap().1.into_owned()

@@ -1,4 +1,4 @@
-//! `wfs://`: files in replicated blocks on the cluster's core executors, for whoever reads and writes them: tasks, planners, the command line.
+//! `wfs://`: files in replicated blocks on the cluster's core executors, for all readers and writers: tasks, planners, the command line.
 //!
 //! ```text
 //!   WfsStore (object_store) ──> FileReader, FileWriter ──> Wfs::ask ──> the primary: names, where blocks lie
@@ -32,22 +32,22 @@ use windlass_proto::v1::file_reply::Reply;
 use windlass_proto::v1::file_request::Ask;
 use windlass_proto::{describe, v1};
 
-/// Bytes that one checksum is of.
+/// Bytes covered by one checksum.
 pub const CHECKSUM_BYTES: usize = 64 << 10;
 /// Bytes of a block that travel together: a multiple of [`CHECKSUM_BYTES`].
 pub const PIECE_BYTES: usize = 1 << 20;
 
-/// The way to the primary that leads. It sees to it that a request reaches it, whichever one that is.
+/// Connection to the leading primary. Delivers a request to whichever primary leads.
 #[async_trait]
 pub trait Primary: Send + Sync + fmt::Debug {
     async fn ask(&self, request: v1::FileRequest) -> Result<v1::FileReply, Status>;
 }
 
-/// Replicas that this process has.
+/// Access to replicas in this process.
 pub trait Local: Send + Sync + fmt::Debug {
     fn near(&self) -> v1::Near;
 
-    /// The replicas themselves, if this process is that executor.
+    /// The replicas, if this process is that executor.
     fn node(&self, executor: u64) -> Option<Arc<dyn BlockNode>>;
 }
 
@@ -55,7 +55,7 @@ pub trait Local: Send + Sync + fmt::Debug {
 #[derive(Clone, Debug)]
 pub struct Wfs {
     shared: Arc<Shared>,
-    /// Of whoever reads with this one.
+    /// Counter of the bytes that this handle's reader reads.
     counted: Option<ReadBytes>,
 }
 
@@ -70,7 +70,7 @@ struct Shared {
 
 #[derive(Clone, Debug, Error)]
 pub enum WfsError {
-    /// The primary refused it.
+    /// The primary refused the request.
     #[error("{}", .0.message)]
     Refused(v1::FileError),
     #[error("the cluster's primary cannot be asked about files: {0}")]
@@ -91,14 +91,14 @@ impl WfsError {
 }
 
 impl Wfs {
-    /// Network work runs on `io`.
+    /// Creates a handle. Network work runs on `io`.
     pub fn new(primary: Arc<dyn Primary>, io: Handle, local: Option<Arc<dyn Local>>) -> Wfs {
         let (local_bytes, remote_bytes) = Default::default();
         let shared = Shared { primary, local, peers: Peers::new(io), local_bytes, remote_bytes };
         Wfs { shared: Arc::new(shared), counted: None }
     }
 
-    /// The same files, for a reader whose bytes are counted.
+    /// Returns the same files, with the reader's bytes counted.
     pub fn counting(self, bytes: ReadBytes) -> Wfs {
         Wfs { counted: Some(bytes), ..self }
     }
@@ -106,7 +106,7 @@ impl Wfs {
     pub async fn ask(&self, ask: Ask) -> Result<Reply, WfsError> {
         let near = self.shared.local.as_ref().map(|local| local.near());
         let name = uuid::Uuid::new_v4();
-        // What only looks, or has a name of its own, needs none.
+        // Requests that only read, or that have their own name, need none.
         let name = match &ask {
             Ask::Mkdir(_) | Ask::Rename(_) | Ask::Delete(_) => Bytes::copy_from_slice(name.as_bytes()),
             Ask::SetReplication(_) | Ask::SetQuota(_) | Ask::SetPolicy(_) => Bytes::copy_from_slice(name.as_bytes()),
@@ -125,7 +125,7 @@ impl Wfs {
         self.entry(Ask::Stat(v1::PathRequest { path: path.into() })).await
     }
 
-    /// Asks for something that is answered with a file or folder.
+    /// Sends a request whose reply is a file or folder.
     pub async fn entry(&self, ask: Ask) -> Result<v1::FileEntry, WfsError> {
         match self.ask(ask).await? {
             Reply::Entry(entry) => Ok(entry),
@@ -133,7 +133,7 @@ impl Wfs {
         }
     }
 
-    /// Asks for something that just happens.
+    /// Sends a request whose reply is empty.
     pub async fn act(&self, ask: Ask) -> Result<(), WfsError> {
         match self.ask(ask).await? {
             Reply::Done(_) | Reply::Entry(_) => Ok(()),
@@ -141,7 +141,7 @@ impl Wfs {
         }
     }
 
-    /// Asks for something that happens, and may leave a file or folder somewhere.
+    /// Sends a request whose reply may hold a file or folder.
     pub async fn entry_or_nothing(&self, ask: Ask) -> Result<Option<v1::FileEntry>, WfsError> {
         match self.ask(ask).await? {
             Reply::Entry(entry) => Ok(Some(entry)),
@@ -168,7 +168,7 @@ impl Wfs {
         self.locate_version(path, None, range).await
     }
 
-    /// Where the file of this id lies that was at `path` a short while ago, or still is.
+    /// Locates the file with this id that is at `path`, or was there a short while ago.
     pub async fn locate_version(
         &self,
         path: &str,
@@ -182,7 +182,7 @@ impl Wfs {
         }
     }
 
-    /// Says that a writer lives. Returns a ticket for the block that it writes.
+    /// Renews the lease of a writer. Returns a ticket for the block that it writes.
     pub async fn renew(&self, request: v1::WriterRequest) -> Result<v1::RenewReply, WfsError> {
         match self.ask(Ask::Renew(request)).await? {
             Reply::Renew(renewed) => Ok(renewed),
@@ -197,7 +197,7 @@ impl Wfs {
         }
     }
 
-    /// Bytes that were read from replicas of this process, and from those of others.
+    /// Bytes read from replicas of this process, and from those of others.
     pub fn bytes_read(&self) -> (u64, u64) {
         (self.shared.local_bytes.load(Ordering::Relaxed), self.shared.remote_bytes.load(Ordering::Relaxed))
     }
@@ -228,7 +228,7 @@ fn unexpected(reply: &Reply) -> WfsError {
     WfsError::Primary(format!("it answered what was not asked for: {reply:?}"))
 }
 
-/// Whether the same may work elsewhere or later: an executor that is away, rather than one that says what is wrong.
+/// Whether a retry elsewhere or later may succeed: the executor is away, rather than refusing with an error.
 fn is_away(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown)
 }

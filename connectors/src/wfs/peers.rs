@@ -1,4 +1,4 @@
-//! Executors that hold replicas, over the network.
+//! Replicas on other executors, over the network.
 
 use super::CHECKSUM_BYTES;
 use async_trait::async_trait;
@@ -23,20 +23,20 @@ use windlass_proto::bulk::{self, Messages};
 use windlass_proto::v1;
 use windlass_proto::v1::blocks_client::BlocksClient;
 
-/// A piece of a block and its envelope.
+/// Maximum bytes of a piece of a block with its envelope.
 const MAX_PIECE_BYTES: usize = 8 << 20;
-/// Executors whose connections are kept.
+/// Maximum executors whose connections are kept.
 const MAX_PEERS: usize = 1_024;
 
-/// The replicas of one executor. Another process wants a ticket to be shown ([`windlass_proto::ticket`]), or says PERMISSION_DENIED.
+/// The replicas of one executor. Another process needs a ticket ([`windlass_proto::ticket`]), or gets PERMISSION_DENIED.
 #[async_trait]
 pub trait BlockNode: Send + Sync + fmt::Debug {
-    /// Writes a block here and on the executors that the header names, as the Blocks service says.
+    /// Writes a block here and on the executors that the header names; see the Blocks service.
     fn write(&self, pieces: mpsc::Receiver<v1::BlockPiece>) -> BoxStream<'static, Result<v1::WriteProgress, Status>>;
 
     async fn seal(&self, block: u64, bytes: u64, ticket: &Bytes) -> Result<(), Status>;
 
-    /// Just these bytes of the block, verified.
+    /// Exactly these bytes of the block, verified.
     fn read(&self, block: u64, range: Range<u64>, ticket: &Bytes) -> BoxStream<'static, Result<Bytes, Status>>;
 }
 
@@ -64,7 +64,7 @@ impl Peers {
         if peers.len() >= MAX_PEERS {
             peers.clear();
         }
-        // The connection lives where it is made.
+        // A connection belongs to the runtime that creates it.
         let _io = self.io.enter();
         let channel = executor_channel(address, Duration::from_secs(3))
             .map_err(|error| Status::unavailable(format!("\"{address}\" is no address: {error}")))?;
@@ -126,7 +126,7 @@ impl BlockNode for Peer {
             };
             stream::iter(parts.into_iter().flatten())
         });
-        // What comes behind an error would be taken for what is missing.
+        // Bytes behind an error would be taken for the missing ones.
         let up_to_error = parts.scan(false, |failed, part| {
             let part = (!*failed).then_some(part);
             *failed |= part.as_ref().is_some_and(Result::is_err);
@@ -136,14 +136,14 @@ impl BlockNode for Peer {
     }
 }
 
-/// Bytes before the first 64 KiB that are not those that were written.
+/// Number of bytes before the first 64 KiB that do not verify.
 fn intact(piece: &v1::BlockData) -> u64 {
     let chunks = piece.data.chunks(CHECKSUM_BYTES).zip(&piece.checksums);
     let intact = chunks.take_while(|(chunk, checksum)| crc32c(chunk) == **checksum).count() * CHECKSUM_BYTES;
     intact.min(piece.data.len()) as u64
 }
 
-/// Whether the bytes are those that were written.
+/// Verifies the bytes against their checksums.
 pub fn verify(piece: &v1::BlockData) -> Result<(), Status> {
     let chunks = piece.data.chunks(CHECKSUM_BYTES);
     if chunks.len() != piece.checksums.len() || !piece.offset.is_multiple_of(CHECKSUM_BYTES as u64) {

@@ -1,5 +1,5 @@
-//! Reading a file: from the nearest replica, and from another one in the middle of a read when that fails or is slow. What no executor
-//! has of a block that is cut up is computed from its other pieces.
+//! Reading a file: from the nearest replica, and from another one when that fails or is slow in the middle of a read. Missing bytes of a coded block are
+//! computed from its other pieces.
 
 use super::coding::{Unread, read_rebuilt};
 use super::{Wfs, WfsError, is_away};
@@ -14,17 +14,17 @@ use tonic::{Code, Status};
 use windlass_proto::v1;
 use windlass_proto::v1::file_request::Ask;
 
-/// A replica whose next bytes take longer is raced against another one.
+/// Time after which a slow replica is raced against another one.
 const HEDGE_AFTER: Duration = Duration::from_millis(800);
-/// When no replica can be read, executors may be on their way back.
+/// Time to retry when no replica can be read: executors may be on their way back.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(250);
-/// The next block is begun when so many bytes of this one are left.
+/// Bytes left of the current block when the next one is begun.
 const BEGIN_NEXT: u64 = 8 << 20;
 /// Bytes that are computed at a time.
 const REBUILT_BYTES: u64 = 1 << 20;
 
-/// Bytes of a file, in order. `located`: what [`Wfs::locate`] answered for a range that has `range`.
+/// Bytes of a file, in order. `located`: the reply of [`Wfs::locate`] for a range that includes `range`.
 pub fn read(wfs: &Wfs, located: v1::LocateReply, range: Range<u64>) -> BoxStream<'static, Result<Bytes, WfsError>> {
     let (file, path) = located.entry.map(|entry| (entry.id, entry.path)).unwrap_or_default();
     let mut reader = Reader {
@@ -51,12 +51,12 @@ struct Reader {
     file: u64,
     parts: std::vec::IntoIter<v1::LocatedBlock>,
     current: Option<PartReader>,
-    /// Begun while the last bytes of the current one come.
+    /// The next part, begun while the last bytes of the current one arrive.
     next: Option<PartReader>,
     /// Offset of the next byte in the file.
     at: u64,
     end: u64,
-    /// Since when it cannot be read.
+    /// Time since which the read has been stuck.
     stuck: Option<Instant>,
     failed: bool,
 }
@@ -96,14 +96,14 @@ impl Reader {
         }
     }
 
-    /// The part that has the byte at `at`, or what comes after it.
+    /// The part with the byte at `at`, or the first part behind it.
     fn next_part(&mut self, at: u64) -> Option<PartReader> {
         let part = self.parts.find(|part| part.offset + part.bytes > at)?;
         let to = self.end.min(part.offset + part.bytes) - part.offset;
         Some(PartReader::new(part, at, to))
     }
 
-    /// Has the next part come while the current one ends.
+    /// Begins the next part while the current one ends.
     fn begin_next(&mut self) {
         let Some(current) = &self.current else { return };
         let end = current.part.offset + current.to;
@@ -115,10 +115,10 @@ impl Reader {
         }
     }
 
-    /// All replicas were tried: others may have been made, executors may come back, and what lies in another way is found there. The time
-    /// of tickets may be over, and there are others.
+    /// Locates the file again after all replicas failed: new replicas may exist, executors may be back, and the block may be stored in another way. The reply
+    /// also renews expired tickets.
     async fn look_again(&mut self, stuck: Stuck) -> Result<(), WfsError> {
-        // With where it lies come new tickets: there is nothing to wait for.
+        // The reply brings new tickets, so there is nothing to wait for.
         let is_overdue = stuck.is_refused && self.stuck.is_none();
         let since = *self.stuck.get_or_insert_with(Instant::now);
         let patience = if stuck.is_hopeless { PAUSE * 8 } else { PATIENCE };
@@ -128,7 +128,7 @@ impl Reader {
         if !is_overdue {
             tokio::time::sleep(PAUSE).await;
         }
-        // That of the same id, also when another one has taken its place meanwhile.
+        // The same file id, even when another file has replaced it at this path.
         match self.wfs.locate_version(&self.path, Some(self.file), self.at..self.end).await {
             Ok(located) if located.entry.as_ref().is_some_and(|entry| entry.id == self.file) => {
                 self.parts = located.blocks.into_iter();
@@ -148,25 +148,25 @@ impl Reader {
     }
 }
 
-/// No replica can be read.
+/// The state in which no replica can be read.
 struct Stuck {
     reason: String,
-    /// What every replica says that it has not, no waiting brings back; what is away may return.
+    /// Whether every replica is reported missing, so that waiting is useless; an executor that is away may return.
     is_hopeless: bool,
-    /// An executor did not take the ticket.
+    /// Whether an executor refused the ticket.
     is_refused: bool,
 }
 
-/// Reads a block, or a piece of one that is cut up.
+/// Reads a block, or a piece of a coded one.
 struct PartReader {
     part: v1::LocatedBlock,
-    /// Of the next byte in it, and of the first that is not wanted.
+    /// Offset of the next byte in it, and of the first that is not wanted.
     at: u64,
     to: u64,
     stream: Option<(u64, BoxStream<'static, Result<Bytes, Status>>)>,
-    /// What came when the stream was begun, if anything did.
+    /// First result of the stream, if it came when the stream was begun.
     begun: Option<Option<Result<Bytes, Status>>>,
-    /// Executors that are not asked again for bytes from there on, with what they said.
+    /// Executors that are not asked again for bytes from an offset on, with their errors.
     failed: Vec<(u64, u64, Status)>,
 }
 
@@ -176,18 +176,18 @@ impl PartReader {
         PartReader { part, at, to, stream: None, begun: None, failed: Vec::new() }
     }
 
-    /// Has the first bytes come. Returns at once.
+    /// Starts the first read. Returns at once.
     fn begin(&mut self, wfs: &Wfs) {
         if self.stream.is_none()
             && let Some((executor, mut stream)) = self.open(wfs, &[])
         {
-            // Nobody is woken by it: whoever wants the bytes asks again.
+            // This poll registers no waker: the reader polls again when it wants the bytes.
             self.begun = stream.next().now_or_never();
             self.stream = Some((executor, stream));
         }
     }
 
-    /// `None` at its end.
+    /// The next bytes; `None` at the end of the part.
     async fn next(&mut self, wfs: &Wfs) -> Result<Option<Bytes>, Stuck> {
         if self.at >= self.to {
             return Ok(None);
@@ -207,7 +207,7 @@ impl PartReader {
             let (executor, stream, item) = match first {
                 Ok(item) => (executor, stream, item),
                 Err(_) => match self.open(wfs, &[executor]) {
-                    // Whoever answers first goes on.
+                    // The faster replica continues.
                     Some((other, mut raced)) => tokio::select! {
                         item = stream.next() => (executor, stream, item),
                         item = raced.next() => (other, raced, item),
@@ -217,7 +217,7 @@ impl PartReader {
                         let raced = tokio::select! {
                             item = stream.next() => Some(item),
                             Some(bytes) = rebuilt(wfs, part, window) => {
-                                // It is not waited for again.
+                                // The slow replica is not waited for again.
                                 self.failed.push((executor, u64::MAX, Status::deadline_exceeded("it is slow")));
                                 return Ok(Some(self.take(bytes)));
                             }
@@ -247,12 +247,12 @@ impl PartReader {
         bytes
     }
 
-    /// The next replica that was not tried.
+    /// Opens the next replica that was not tried.
     fn open(&mut self, wfs: &Wfs, but: &[u64]) -> Option<(u64, BoxStream<'static, Result<Bytes, Status>>)> {
         let failed: BTreeSet<u64> = self.failed.iter().map(|(executor, ..)| *executor).collect();
         let mut holders = self.part.holders.iter();
         let fresh = holders.find(|holder| !failed.contains(&holder.executor) && !but.contains(&holder.executor));
-        // Whose bytes were damaged further ahead may have these as they were written.
+        // A replica that was damaged further ahead may still have these bytes.
         let again = |holder: &&v1::BlockHolder| {
             let mut said = self.failed.iter().filter(|(executor, ..)| *executor == holder.executor);
             but.is_empty() && said.all(|(_, at, status)| *at < self.at && status.code() == Code::DataLoss)
@@ -268,7 +268,7 @@ impl PartReader {
         }
     }
 
-    /// The next bytes, from other pieces.
+    /// The next bytes, computed from other pieces.
     async fn rebuild(&mut self, wfs: &Wfs) -> Result<Bytes, Stuck> {
         let mut unread = Vec::new();
         let computed = match &self.part.coded {
@@ -283,7 +283,7 @@ impl PartReader {
         }
         match computed {
             Some(Ok(bytes)) => {
-                // None of it came from here, even if a piece did.
+                // These bytes count as remote, even if a piece came from here.
                 wfs.count(0, bytes.len());
                 Ok(self.take(bytes))
             }
@@ -321,7 +321,7 @@ impl PartReader {
     }
 }
 
-/// What a slow replica has, from others. Who of them cannot be read is not told on.
+/// The bytes of a slow replica, computed from other pieces. Failed reads are not reported.
 async fn rebuilt(wfs: &Wfs, part: v1::LocatedBlock, window: Range<u64>) -> Option<Bytes> {
     read_rebuilt(&|holder| wfs.node(holder), &part.coded?, &part.ticket, window, &mut Vec::new()).await.ok()
 }

@@ -1,7 +1,7 @@
-//! `wfs://` as an object store, for DataFusion and whatever else speaks that trait.
+//! `wfs://` as an object store, for DataFusion and other users of that trait.
 //!
-//! A file's e-tag is its id: what is written again is another file, so a condition on it is exact. Folders are not objects: they are seen
-//! as prefixes while there are files in them.
+//! A file's e-tag is its id: a file that is written again gets a new id, so a condition on it is exact. Folders are not objects: they appear as prefixes while
+//! they hold files.
 
 use super::{FileWriter, Wfs, WfsError, WriteOptions, read};
 use async_trait::async_trait;
@@ -32,14 +32,14 @@ use windlass_proto::v1::file_request::Ask;
 const NAME: &str = "wfs";
 /// Entries in one page of a list.
 const PAGE: u32 = 2_000;
-/// Ranges closer to each other than this are read together.
+/// Ranges that are closer than this are read together, in bytes.
 const GAP: u64 = 256 << 10;
-/// Ranges of one request that are read at a time, and removals.
+/// Maximum ranges of one request that are read at a time, and maximum removals at a time.
 const AT_A_TIME: usize = 8;
-/// A scan asks where so many bytes lie from where it reads, and does not ask again for a while: replicas move, and their holders leave.
+/// Bytes ahead of the read position whose location a scan asks for at once. It does not ask again soon: replicas move, and their holders leave.
 const LOCATED_BYTES: u64 = 16 << 30;
 const LOCATED_FOR: Duration = Duration::from_secs(5);
-/// Files whose places a scan keeps.
+/// Maximum files whose locations a scan keeps.
 const LOCATED_FILES: usize = 16;
 
 #[derive(Clone, Debug)]
@@ -48,16 +48,16 @@ pub struct WfsStore {
     scan: Option<Arc<Scan>>,
 }
 
-/// What one scan knows of the files that it reads.
+/// Knowledge of one scan about the files that it reads.
 #[derive(Debug)]
 struct Scan {
-    /// Where those lie that it read last.
+    /// Locations of the files that it read last.
     located: Mutex<VecDeque<Located>>,
-    /// Their ids, of those that were listed.
+    /// Ids of the files that were listed.
     versions: Arc<Versions>,
 }
 
-/// Where a part of a file lies.
+/// Location of a part of a file.
 #[derive(Clone, Debug)]
 struct Located {
     path: String,
@@ -71,14 +71,14 @@ impl WfsStore {
         WfsStore { wfs, scan: None }
     }
 
-    /// For one scan: the primary is not asked for each read, and what is read of a file is what `versions` expects, or was there when the scan
-    /// came to it: a file that is written again meanwhile is not mixed with what it was.
+    /// Creates a store for one scan, which does not ask the primary for each read. A read returns the version in `versions`, or the version at the scan's first
+    /// read of the file: a file that is rewritten meanwhile is never mixed with its old content.
     pub fn of_scan(wfs: Wfs, versions: Arc<Versions>) -> Self {
         let located = Mutex::default();
         WfsStore { wfs, scan: Some(Arc::new(Scan { located, versions })) }
     }
 
-    /// Where a version of a file lies; that of the id, if there is one.
+    /// Locates a version of a file; the version `file`, if it is given.
     async fn locate(&self, location: &Path, file: Option<u64>, range: Range<u64>) -> Result<Arc<v1::LocateReply>> {
         let path = absolute(location);
         let asked = |range| self.wfs.locate_version(&path, file, range);
@@ -148,7 +148,7 @@ impl ObjectStore for WfsStore {
             PutMode::Create => Mode::New(New {}),
             PutMode::Update(version) => {
                 let tag = version.e_tag.as_deref().and_then(file_of);
-                // No file has this version.
+                // An id that no file has.
                 Mode::Replace(tag.unwrap_or(0))
             }
         };
@@ -168,7 +168,7 @@ impl ObjectStore for WfsStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        // A version is a file's id, as its e-tag is.
+        // A version is a file's id, like its e-tag.
         let unknown = |version: &String| Error::NotFound {
             path: absolute(location),
             source: format!("\"{version}\" is no version of a file of wfs://").into(),
@@ -205,14 +205,14 @@ impl ObjectStore for WfsStore {
         Ok(GetResult { payload: GetResultPayload::Stream(payload), meta, range, attributes: Attributes::default() })
     }
 
-    /// The primary is asked once for all of them.
+    /// Asks the primary once for all ranges.
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let Some(start) = ranges.iter().map(|range| range.start).min() else { return Ok(Vec::new()) };
         let end = ranges.iter().map(|range| range.end).max().unwrap_or(start);
         let located = self.locate(location, self.expected(location), start..end).await?;
         let size = meta(located.entry.as_ref()).ok_or_else(|| missing(location))?.size;
         for range in ranges {
-            // Says what is wrong with it.
+            // This reports an error in the range.
             let checked = GetRange::Bounded(range.clone()).as_range(size);
             let checked = checked.map_err(|error| Error::Generic { store: NAME, source: error.into() })?;
             if checked != *range {
@@ -256,7 +256,7 @@ impl ObjectStore for WfsStore {
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        // Paths in the order of their text, which is not that of folders: "a-b" is before "a/b" there and behind it here.
+        // Object paths are ordered by their text, unlike folders: there "a-b" comes before "a/b", here behind it.
         let offset = offset.clone();
         self.list_after(prefix, None).try_filter(move |meta| futures::future::ready(meta.location > offset)).boxed()
     }
@@ -319,7 +319,7 @@ impl WfsStore {
     async fn page(&self, folder: &Path, recursive: bool, after: Option<String>) -> Result<Vec<v1::FileEntry>> {
         match self.wfs.list(&absolute(folder), recursive, after, PAGE).await {
             Ok(page) => Ok(page),
-            // A prefix is a folder, and one that is not there holds nothing.
+            // A prefix is a folder, and a missing folder holds nothing.
             Err(error) if matches!(error.kind(), Some(Kind::NotFound | Kind::NotFolder)) => Ok(Vec::new()),
             Err(error) => Err(failed(folder, error)),
         }
@@ -342,10 +342,10 @@ impl WfsStore {
     }
 }
 
-/// An upload in parts: they go into the file in the order in which they came, whole blocks at a time.
+/// An upload in parts: they go into the file in the order of arrival, whole blocks at a time.
 struct Upload {
     location: Path,
-    /// Unbounded by type: whoever uploads bounds how many parts are on their way.
+    /// Queue of parts. Unbounded, because the uploader limits its parts in flight.
     parts: Option<mpsc::UnboundedSender<(PutPayload, oneshot::Sender<Result<()>>)>>,
     done: Option<oneshot::Receiver<std::result::Result<FileWriter, WfsError>>>,
 }
@@ -355,7 +355,7 @@ impl Upload {
         let (parts, mut incoming) = mpsc::unbounded_channel::<(PutPayload, oneshot::Sender<Result<()>>)>();
         let (finished, done) = oneshot::channel();
         let at = location.clone();
-        // Ends when the upload is completed, aborted or dropped: then `parts` is.
+        // The task ends when the upload is completed, aborted or dropped, because `parts` is dropped then.
         wfs.io().spawn(async move {
             while let Some((payload, written)) = incoming.recv().await {
                 let outcome = async {
@@ -373,13 +373,13 @@ impl Upload {
                     }
                 }
             }
-            // Nobody takes it when the upload was dropped: then nothing is left of the file.
+            // Nobody receives it when the upload was dropped: then nothing is left of the file.
             let _ = finished.send(Ok(writer));
         });
         Upload { location, parts: Some(parts), done: Some(done) }
     }
 
-    /// The writer, when all parts are written.
+    /// The writer, after all parts are written.
     async fn writer(&mut self) -> Result<FileWriter> {
         self.parts = None;
         let over = || Error::Generic { store: NAME, source: "the upload is over".into() };
@@ -399,7 +399,7 @@ impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let over = || Error::Generic { store: NAME, source: "the upload has failed or is over".into() };
         let (written, outcome) = oneshot::channel();
-        // Now, and not when the future is awaited: the order of calls is that of the parts.
+        // Queued at the call and not at the await, so that the order of calls is that of the parts.
         let queued = self.parts.as_ref().map(|parts| parts.send((data, written)).is_ok()).unwrap_or(false);
         async move {
             match queued {
@@ -418,13 +418,13 @@ impl MultipartUpload for Upload {
     async fn abort(&mut self) -> Result<()> {
         match self.writer().await {
             Ok(writer) => writer.abort().await.map_err(|error| failed(&self.location, error)),
-            // It failed, and left nothing.
+            // The upload failed, and left nothing.
             Err(_) => Ok(()),
         }
     }
 }
 
-/// Ranges that lie near each other, in one; sorted.
+/// Merges ranges that lie near each other; the result is sorted.
 fn join(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut sorted = ranges.to_vec();
     sorted.sort_unstable_by_key(|range| (range.start, range.end));
@@ -438,13 +438,13 @@ fn join(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     joined
 }
 
-/// What is asked to read just this range.
+/// The part of a location that is needed to read exactly this range.
 fn part_of(located: &v1::LocateReply, range: &Range<u64>) -> v1::LocateReply {
     let wanted = |part: &&v1::LocatedBlock| part.offset < range.end && part.offset + part.bytes > range.start;
     v1::LocateReply { entry: located.entry.clone(), blocks: located.blocks.iter().filter(wanted).cloned().collect() }
 }
 
-/// A range of what `parts` are together. Copied only where it crosses from one into another.
+/// A range of the concatenated `parts`. Copied only where it crosses from one part into another.
 fn cut(parts: &[Bytes], range: Range<u64>) -> Bytes {
     let (mut start, end) = (range.start as usize, range.end as usize);
     let mut at = 0;
@@ -475,7 +475,7 @@ fn absolute(location: &Path) -> String {
 }
 
 fn location(path: &str) -> Path {
-    // Names that no object's path can have are written as such a path would have them.
+    // Names that no object path can have are encoded.
     Path::parse(path).unwrap_or_else(|_| Path::from(path))
 }
 

@@ -1,11 +1,11 @@
-//! Writing a file: through a chain of executors, block after block.
+//! Writing a file: block after block, each through a chain of executors.
 //!
 //! ```text
 //!   bytes ──pieces of 1 MiB──> first executor ──> second ──> third
 //!     ^                             │ what all of them have
 //!     └── kept until then <─────────┘
 //!
-//!   a link fails: the survivors close the block where all have it, and what they have not goes into the next block
+//!   a link fails: the survivors close the block where all have it, and the remaining bytes go into the next block
 //! ```
 
 use super::{CHECKSUM_BYTES, PIECE_BYTES, Wfs, WfsError};
@@ -27,17 +27,17 @@ use windlass_proto::v1::file_reply::Reply;
 use windlass_proto::v1::file_request::Ask;
 use windlass_proto::v1::last_block::Last;
 
-/// Bytes on their way that not all replicas have.
+/// Maximum bytes in flight that not all replicas have.
 const WINDOW: u64 = 8 << 20;
-/// A chain that makes no progress for so long has a link that hangs.
+/// Time without progress after which a chain counts as broken: one of its links hangs.
 const STALLED: Duration = Duration::from_secs(20);
-/// Blocks of one file that may fail, one after the other, without any progress between.
+/// Maximum blocks of one file that may fail in a row without any progress.
 const FAILURES: u32 = 8;
-/// A writer says that it lives.
+/// Interval at which a writer renews its lease.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
-/// How long to look for executors that take a block.
+/// Time limit for finding executors for a block.
 const PLACED_WITHIN: Duration = Duration::from_secs(15);
-/// How long the last replicas may take to become durable.
+/// Time limit for the last replicas to become durable.
 const DURABLE_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
@@ -54,18 +54,18 @@ impl Default for WriteOptions {
 }
 
 impl WriteOptions {
-    /// Goes on with the file of this id, and takes its place.
+    /// Options that append to the file with this id and replace it.
     pub fn append_to(file: u64) -> Self {
         WriteOptions { mode: Mode::Append(file), ..WriteOptions::default() }
     }
 
-    /// Nothing may be there.
+    /// Options that require that no file exists at the path.
     pub fn new_file() -> Self {
         WriteOptions { mode: Mode::New(New {}), ..WriteOptions::default() }
     }
 }
 
-/// A file that is being written. It is seen when [`FileWriter::finish`] has returned; dropped before, nothing is left of it.
+/// A file that is being written. It becomes visible when [`FileWriter::finish`] has returned; an earlier drop leaves nothing of it.
 #[derive(Debug)]
 pub struct FileWriter {
     wfs: Wfs,
@@ -73,7 +73,7 @@ pub struct FileWriter {
     file: u64,
     writer: Bytes,
     block_bytes: u64,
-    /// Blocks that are closed.
+    /// Number of closed blocks.
     index: u32,
     last: Option<Last>,
     excluded: BTreeSet<u64>,
@@ -84,17 +84,17 @@ pub struct FileWriter {
     finished: bool,
 }
 
-/// A block on its way.
+/// A block that is being written.
 #[derive(Debug)]
 struct OpenBlock {
     block: u64,
-    /// To write it.
+    /// Ticket to write it.
     ticket: Bytes,
     chain: Vec<v1::BlockHolder>,
     pieces: mpsc::Sender<v1::BlockPiece>,
     state: watch::Receiver<Progress>,
     sent: u64,
-    /// Pieces that not all replicas have, as far as is known.
+    /// Pieces that some replicas may not have.
     kept: VecDeque<(u64, Bytes)>,
     _task: JoinSet<()>,
 }
@@ -102,9 +102,9 @@ struct OpenBlock {
 #[derive(Clone, Debug, Default)]
 struct Progress {
     written: u64,
-    /// Present when all of it is durable.
+    /// Executors with a durable replica; present when the whole block is durable.
     durable: Option<Vec<u64>>,
-    /// The executor that failed; `None` stands for the first one.
+    /// The executor that failed (`None`: the first one), and the error.
     failed: Option<(Option<u64>, String)>,
 }
 
@@ -154,7 +154,7 @@ impl FileWriter {
         })
     }
 
-    /// Takes the bytes, and sends what makes whole pieces. Waits while too much is on its way.
+    /// Takes the bytes, and sends whole pieces. Waits while too much is in flight.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), WfsError> {
         self.buffer.push(bytes);
         while self.buffer.len >= PIECE_BYTES {
@@ -163,7 +163,7 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Sends the rest, waits until all is durable, and makes the file seen.
+    /// Sends the rest, waits until all is durable, and makes the file visible.
     pub async fn finish(mut self) -> Result<v1::FileEntry, WfsError> {
         loop {
             while self.buffer.len > 0 {
@@ -191,7 +191,7 @@ impl FileWriter {
         }
     }
 
-    /// Leaves nothing of it.
+    /// Abandons the file and removes its blocks.
     pub async fn abort(mut self) -> Result<(), WfsError> {
         self.finished = true;
         self.open = None;
@@ -199,7 +199,7 @@ impl FileWriter {
         self.wfs.act(Ask::Abandon(abandon)).await
     }
 
-    /// The next piece of what is buffered goes out: as much as makes a piece, or the rest of the block, or all that there is.
+    /// Sends the next piece of the buffer: a whole piece, the rest of the block, or all that is left.
     async fn send_piece(&mut self) -> Result<(), WfsError> {
         if self.open.as_ref().is_some_and(|open| open.sent >= self.block_bytes) && !self.close_block().await? {
             return Ok(());
@@ -239,7 +239,7 @@ impl FileWriter {
         let (pieces, incoming) = mpsc::channel(4);
         let (block, ticket) = (added.block, added.ticket);
         let header = v1::WriteHeader { block, rest: chain[1..].to_vec(), ticket: ticket.clone() };
-        // There is room for it.
+        // The channel has room for it.
         let _ = pieces.send(v1::BlockPiece { piece: Some(Piece::Header(header)) }).await;
         let node = self.wfs.node(first);
         let (report, state) = watch::channel(Progress::default());
@@ -256,7 +256,7 @@ impl FileWriter {
             match self.wfs.ask(Ask::AddBlock(request.clone())).await {
                 Ok(Reply::AddBlock(added)) => return Ok(added),
                 Ok(other) => return Err(super::unexpected(&other)),
-                // A new primary waits for its executors, and those that failed may be back.
+                // A new primary waits for its executors, and failed ones may come back.
                 Err(error) if error.kind() == Some(Kind::NoTargets) && tokio::time::Instant::now() < until => {
                     tokio::time::sleep(Duration::from_millis(250)).await;
                     self.excluded.clear();
@@ -267,7 +267,7 @@ impl FileWriter {
         }
     }
 
-    /// Ends the block that is open. False: it failed, and some of it is to be sent again.
+    /// Ends the open block. False: it failed, and some of it must be sent again.
     async fn close_block(&mut self) -> Result<bool, WfsError> {
         let Some(open) = &mut self.open else { return Ok(true) };
         let ended = open.pieces.send(v1::BlockPiece { piece: Some(Piece::End(WriteEnd {})) }).await.is_ok();
@@ -283,7 +283,7 @@ impl FileWriter {
         Ok(true)
     }
 
-    /// A link of the chain failed: the others close the block where all of them have it.
+    /// Handles a failed link: the survivors close the block where all of them have it.
     async fn recover(&mut self) -> Result<(), WfsError> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let OpenBlock { block, ticket, chain, pieces, state, kept, _task, .. } = open;
@@ -312,7 +312,7 @@ impl FileWriter {
                 self.unwritable(format!("{FAILURES} blocks failed one after the other, the last one because {reason}"))
             );
         }
-        // What all have from the first byte to the last is kept; the rest is here.
+        // The bytes that all survivors have are kept; the rest is in `kept` here.
         let survivors: Vec<&v1::BlockHolder> = chain.iter().filter(|holder| holder.executor != lost).collect();
         let durable = if written == 0 { Vec::new() } else { self.seal(block, written, &ticket, &survivors).await };
         if durable.is_empty() && written > 0 {
@@ -339,7 +339,7 @@ impl FileWriter {
         let this = &*self;
         let sealed = join_all(survivors.iter().map(|holder| async move {
             let mut sealed = this.seal_at(holder, block, bytes, ticket).await;
-            // A block may have been open for longer than its ticket is good for.
+            // A block may have been open for longer than its ticket is valid.
             if sealed.as_ref().is_err_and(|status| status.code() == Code::PermissionDenied)
                 && let Some(fresh) = this.fresh_ticket(block).await
             {
@@ -366,7 +366,7 @@ impl FileWriter {
         tokio::time::timeout(STALLED, node.seal(block, bytes, ticket)).await.unwrap_or_else(hangs)
     }
 
-    /// Another ticket for the block that is being written.
+    /// A new ticket for the block that is being written.
     async fn fresh_ticket(&self, block: u64) -> Option<Bytes> {
         let renew = v1::WriterRequest { file: self.file, writer: self.writer.clone() };
         match self.wfs.renew(renew).await {
@@ -391,7 +391,7 @@ impl Drop for FileWriter {
         }
         let abandon = v1::WriterRequest { file: self.file, writer: self.writer.clone() };
         let (wfs, file) = (self.wfs.clone(), self.file);
-        // Should it not get there, the lease ends.
+        // If this does not arrive, the lease expires.
         self.wfs.io().spawn(async move {
             if let Err(error) = wfs.act(Ask::Abandon(abandon)).await {
                 tracing::debug!(file, %error, "a file that was given up could not be abandoned");
@@ -401,13 +401,13 @@ impl Drop for FileWriter {
 }
 
 impl OpenBlock {
-    /// Waits until at most `window` bytes are on their way. False: the chain failed.
+    /// Waits until at most `window` bytes are in flight. False: the chain failed.
     async fn make_room(&mut self, window: u64) -> bool {
         let sent = self.sent;
         let settled = self.state.wait_for(|progress| progress.failed.is_some() || progress.written + window >= sent);
         let fine = match tokio::time::timeout(STALLED, settled).await {
             Ok(Ok(progress)) => progress.failed.is_none(),
-            // Nobody reports any more, or nothing has moved for long.
+            // Nobody reports any more, or there was no progress for too long.
             Ok(Err(_)) | Err(_) => false,
         };
         let written = self.state.borrow().written;
@@ -417,10 +417,10 @@ impl OpenBlock {
         fine
     }
 
-    /// Waits until all of it is durable. `None`: the chain failed.
+    /// Waits until the whole block is durable. `None`: the chain failed.
     async fn durable(&mut self) -> Option<Vec<u64>> {
         let settled = self.state.wait_for(|progress| progress.failed.is_some() || progress.durable.is_some());
-        // A disk may take its time.
+        // A sync may take longer.
         let progress = tokio::time::timeout(STALLED * 3, settled).await.ok()?.ok()?;
         match progress.failed {
             None => progress.durable.clone(),
@@ -429,7 +429,7 @@ impl OpenBlock {
     }
 }
 
-/// Carries the pieces to the first executor, and says how far the chain has come.
+/// Sends the pieces to the first executor, and reports the progress of the chain.
 async fn follow(
     node: Result<Arc<dyn super::BlockNode>, Status>,
     pieces: mpsc::Receiver<v1::BlockPiece>,

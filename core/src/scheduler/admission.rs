@@ -1,4 +1,4 @@
-//! How jobs come and end.
+//! Submission, cancellation and end of jobs.
 
 use super::jobs::Job;
 #[cfg(test)]
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Scheduler {
-    /// A job id that is known already is taken for a repeated message.
+    /// Admits a job. A known job id is taken for a repeated message.
     pub(super) fn submit(&mut self, now: Instant, spec: Arc<JobSpec>, output: &mut Output) {
         let id = spec.id;
         if self.jobs.contains_key(&id) || self.retained.contains_key(&id) {
@@ -71,7 +71,7 @@ impl Scheduler {
         validate(spec, self.config.max_tasks_per_job).map_err(|reason| JobError::Invalid { reason })
     }
 
-    /// Cancels a job that runs, and releases one that has finished.
+    /// Cancels a running job, and releases a finished one.
     pub(super) fn cancel_job(&mut self, job: JobId, reason: String, output: &mut Output) {
         self.fail_job(job, JobError::Cancelled { reason }, output);
         self.release_job(job);
@@ -107,7 +107,7 @@ impl Scheduler {
         self.retained.insert(id, Retained { stage: id.stage(result), outputs });
     }
 
-    /// No executor joined in time.
+    /// Fails the job because no executor joined in time.
     pub(super) fn give_up_waiting(&mut self, job: JobId, output: &mut Output) {
         let waited_s = self.config.no_executor_timeout.as_secs();
         self.fail_job(job, JobError::NoExecutors { waited_s }, output);
@@ -119,8 +119,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes the job off the executors, except for committed outputs of the stage `keep`. Its attempts keep their slots until
-    /// they report their end.
+    /// Takes the job off the executors, except for committed outputs of the stage `keep`. Its attempts keep their slots until they report their end.
     fn end_job(&mut self, id: JobId, keep: Option<u32>, output: &mut Output) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
         self.forget_saved(&job, output);

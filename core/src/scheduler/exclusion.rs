@@ -1,7 +1,6 @@
 //! Executors on which tasks keep failing: they get no tasks of a stage, or no tasks at all for a time, while there are others.
 //!
-//! Only failures count that another executor may not have: a full disk, input and output, defects. Those of the statement and of memory
-//! do not.
+//! Only failures that another executor may not have count: a full disk, input and output, defects. Failures of the statement and of memory do not.
 
 use super::Scheduler;
 use super::executors::Executors;
@@ -12,7 +11,7 @@ use crate::ids::{AttemptId, ExecutorId};
 use crate::time::Instant;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Failures of the last while, and who is excluded until when.
+/// Recent failures, and excluded executors with the end of their exclusion.
 #[derive(Debug, Default)]
 pub(super) struct Exclusions {
     failures: BTreeMap<ExecutorId, VecDeque<Instant>>,
@@ -30,8 +29,7 @@ impl Exclusions {
     }
 }
 
-/// Whether a task of the stage keeps away from the executor: it failed there, or too much did. Where every executor is to be avoided,
-/// none is.
+/// Whether a task of the stage must avoid the executor: the task failed there, or too many tasks did. When every executor would be avoided, none is.
 pub(super) fn avoids(
     stage: &Stage,
     partition: u32,
@@ -50,7 +48,7 @@ pub(super) fn avoids(
 }
 
 impl Scheduler {
-    /// A task failed in a way that speaks against its executor.
+    /// Counts a failure that speaks against its executor.
     pub(super) fn blame(&mut self, now: Instant, id: ExecutorId, attempt: AttemptId, output: &mut Output) {
         let stage = attempt.stage();
         if let Some(stage) = self.jobs.get_mut(&stage.job).and_then(|job| job.stages.get_mut(stage.index as usize)) {
@@ -78,7 +76,7 @@ impl Scheduler {
         self.exclusions.until.insert(id, until);
         self.timers.set(until, Timer::Exclusion(id));
         output.facts.push(Fact::ExecutorExcluded { executor: id, failures });
-        // Where this one was what others were avoided for, they are not avoided any more.
+        // Tasks that avoided others in favour of this executor do not avoid them any more.
         self.unstick_all();
     }
 
@@ -89,7 +87,7 @@ impl Scheduler {
         }
     }
 
-    /// An executor that is gone does not come back under its id.
+    /// Forgets the failures of an executor that is gone. Its id does not come back.
     pub(super) fn forget_blame(&mut self, id: ExecutorId) {
         self.exclusions.failures.remove(&id);
         if let Some(until) = self.exclusions.until.remove(&id) {

@@ -1,12 +1,12 @@
-//! Cluster membership: which executors there are, what runs on each, which outputs each holds, and who has a free slot.
+//! Cluster membership: the executors, their running attempts, their outputs and their free slots.
 //!
 //! ```text
 //!   joined ──> Live ──draining──> Draining ──farewell──> Leaving ──gone──> (forgotten)
 //!               └───────── gone, silent or superseded ──────┴──────────────> (forgotten, as lost)
 //! ```
 //!
-//! An attempt holds its slot from its launch until its executor reports its end, wanted or not. Beside full slots there is one place for an
-//! attempt of a light job; when another one of the executor's attempts ends, it has that one's slot, and the place is free again.
+//! An attempt holds its slot from its launch until its executor reports its end, wanted or not. Beside full slots there is one place for an attempt of a light
+//! job. When another attempt of the executor ends, the light attempt takes its slot, and the place is free again.
 
 use crate::event::ExecutorSpec;
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
@@ -14,12 +14,12 @@ use crate::time::Instant;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How an executor stands to the cluster.
+/// State of an executor in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExecutorState {
     /// Gets tasks.
     Live,
-    /// Gets no tasks; stays until nobody needs what it runs and holds, or until the deadline.
+    /// Gets no tasks; stays until nobody needs its attempts and outputs, or until the deadline.
     Draining { deadline: Instant },
     /// Was told farewell.
     Leaving,
@@ -34,18 +34,18 @@ pub(super) struct Executor {
     pub running: BTreeMap<AttemptId, bool>,
     /// Stages that ran here and whose outputs were not dropped yet.
     pub stages: BTreeMap<StageId, Share>,
-    /// Seed of the executor's weights in rendezvous hashing. From the name, so that caches survive a restart.
+    /// Seed of the executor's weights in rendezvous hashing, made from the name, so that caches survive a restart.
     pub name_hash: u64,
 }
 
-/// What one executor has of one stage.
+/// Attempts and outputs of one stage on one executor.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Share {
     /// Attempts that hold a slot.
     pub running: u32,
     /// Committed outputs.
     pub committed: u32,
-    /// Outputs of an executor that leaves, on their way here.
+    /// Outputs on their way here from an executor that is leaving.
     pub coming: u32,
 }
 
@@ -62,7 +62,7 @@ impl Executor {
         }
     }
 
-    /// All slots are taken, and the place beside them is free.
+    /// Whether all slots are taken and the place beside them is free.
     fn is_full(&self) -> bool {
         self.state == ExecutorState::Live && self.spec.slots > 0 && self.running.len() == self.spec.slots as usize
     }
@@ -84,7 +84,7 @@ pub(super) struct Executors {
     all: BTreeMap<ExecutorId, Executor>,
     names: BTreeMap<String, ExecutorId>,
     offers: Offers,
-    /// Executors that offered a slot since every waiting stage had its chance.
+    /// Executors that have offered a slot since every waiting stage was last asked.
     fresh: BTreeSet<ExecutorId>,
     /// Hosts with at least one live executor.
     hosts: BTreeMap<String, Host>,
@@ -113,7 +113,7 @@ impl Executors {
         self.all.values()
     }
 
-    /// Whether none is there that may still bring jobs forward.
+    /// Whether no executor exists that may still advance jobs.
     pub fn none_working(&self) -> bool {
         self.live == 0 && self.draining.is_empty()
     }
@@ -144,12 +144,12 @@ impl Executors {
         self.offers.len()
     }
 
-    /// Those among `offers` that are new since `seen_by_all`, by id.
+    /// Offers that are new since `seen_by_all`, by executor id.
     pub fn fresh_offers(&self) -> impl Iterator<Item = &Executor> {
         self.fresh.iter().filter_map(|id| self.all.get(id)).filter(|executor| executor.offer() > 0)
     }
 
-    /// Every stage that waits was asked about every offer.
+    /// Marks all offers as seen: every waiting stage was asked about each of them.
     pub fn seen_by_all(&mut self) {
         self.fresh.clear();
     }
@@ -167,7 +167,7 @@ impl Executors {
         self.all.get(&id).is_some_and(|e| e.state == ExecutorState::Live)
     }
 
-    /// The id and the name must be free.
+    /// Adds an executor, whose id and name must be free.
     pub fn join(&mut self, now: Instant, spec: ExecutorSpec) {
         let id = spec.id;
         let host = self.hosts.entry(spec.host.clone()).or_default();
@@ -191,7 +191,7 @@ impl Executors {
         self.all.insert(id, executor);
     }
 
-    /// Notes a sign of life and returns when the one before it was, or nothing when the executor is unknown.
+    /// Notes a sign of life and returns the time of the previous one, or `None` when the executor is unknown.
     pub fn hear(&mut self, now: Instant, id: ExecutorId) -> Option<Instant> {
         let executor = self.all.get_mut(&id)?;
         let before = executor.heard;
@@ -211,7 +211,7 @@ impl Executors {
         self.draining.remove(&id);
     }
 
-    /// Returns it as it was.
+    /// Removes an executor and returns it.
     pub fn remove(&mut self, id: ExecutorId) -> Option<Executor> {
         let state = self.get(id)?.state;
         self.leave(id);
@@ -229,7 +229,7 @@ impl Executors {
         });
     }
 
-    /// Ends an attempt that holds a slot and says whether it was wanted to the last; nothing when it holds none.
+    /// Ends an attempt that holds a slot and returns whether it was still wanted; `None` when it holds no slot.
     pub fn end(&mut self, id: ExecutorId, attempt: AttemptId) -> Option<bool> {
         self.update(id, |e| {
             let wanted = e.running.remove(&attempt)?;
@@ -247,30 +247,30 @@ impl Executors {
         }
     }
 
-    /// An output is not to be read again; it goes from the executor with the others of its stage.
+    /// Uncounts an output that must not be read again; it goes from the executor with the others of its stage.
     pub fn uncommitted(&mut self, id: ExecutorId, stage: StageId) {
         if let Some(share) = self.all.get_mut(&id).and_then(|e| e.stages.get_mut(&stage)) {
             share.committed -= 1;
         }
     }
 
-    /// It has kept outputs of these stages, of which none counts yet.
+    /// Notes that the executor has kept outputs of these stages, of which none counts yet.
     pub fn keeps(&mut self, id: ExecutorId, stages: Vec<StageId>) {
         if let Some(e) = self.all.get_mut(&id) {
             stages.into_iter().for_each(|stage| _ = e.stages.entry(stage).or_default());
         }
     }
 
-    /// An output of an executor that leaves is on its way here.
+    /// Notes an output on its way here from an executor that is leaving.
     pub fn coming(&mut self, id: ExecutorId, stage: StageId) {
         if let Some(e) = self.all.get_mut(&id) {
-            // Cancelled attempts may have outlived what was noted of their stage.
+            // Cancelled attempts may have outlived the record of their stage.
             let running = || e.running.keys().filter(|attempt| attempt.stage() == stage).count() as u32;
             e.stages.entry(stage).or_insert_with(|| Share { running: running(), ..Share::default() }).coming += 1;
         }
     }
 
-    /// An output has arrived, or will not come.
+    /// Notes that an expected output has arrived, or will not come.
     pub fn not_coming(&mut self, id: ExecutorId, stage: StageId) {
         if let Some(share) = self.all.get_mut(&id).and_then(|e| e.stages.get_mut(&stage)) {
             share.coming = share.coming.saturating_sub(1);
@@ -281,20 +281,20 @@ impl Executors {
         self.all.get(&id).is_some_and(|e| e.running.get(&attempt) == Some(&true))
     }
 
-    /// The attempt is not wanted any more; it keeps its slot. Says whether that is news.
+    /// Marks the attempt as not wanted; it keeps its slot. Returns whether it was wanted before.
     pub fn unwant(&mut self, id: ExecutorId, attempt: AttemptId) -> bool {
         let wanted = self.all.get_mut(&id).and_then(|e| e.running.get_mut(&attempt));
         wanted.is_some_and(|wanted| std::mem::replace(wanted, false))
     }
 
-    /// Unwants all attempts of a job and returns those that were wanted.
+    /// Marks all attempts of a job as not wanted and returns those that were wanted.
     pub fn unwant_job(&mut self, id: ExecutorId, job: JobId) -> Vec<AttemptId> {
         let Some(executor) = self.all.get_mut(&id) else { return Vec::new() };
         let attempts = executor.running.range_mut(job.attempts());
         attempts.filter_map(|(&attempt, wanted)| std::mem::replace(wanted, false).then_some(attempt)).collect()
     }
 
-    /// Forgets what the executor has of a job, except outputs of stage `keep`, committed or on their way, and returns the stages to drop.
+    /// Forgets the job's stages on the executor, except outputs of stage `keep`, committed or on their way, and returns the stages to drop.
     pub fn drop_job(&mut self, id: ExecutorId, job: JobId, keep: Option<u32>) -> Vec<StageId> {
         let Some(executor) = self.all.get_mut(&id) else { return Vec::new() };
         let kept = |stage: StageId, share: Share| Some(stage.index) == keep && share.committed + share.coming > 0;
@@ -305,7 +305,7 @@ impl Executors {
         drop
     }
 
-    /// Changes an executor and keeps the offers in step with it.
+    /// Changes an executor and updates the offers accordingly.
     fn update<R>(&mut self, id: ExecutorId, change: impl FnOnce(&mut Executor) -> R) -> Option<R> {
         let executor = self.all.get_mut(&id)?;
         let (was_live, before) = (executor.state == ExecutorState::Live, executor.offer());
@@ -346,7 +346,7 @@ fn replace(offers: &mut Offers, id: ExecutorId, before: u32, after: u32) {
     }
 }
 
-/// FNV-1a, 64 bits.
+/// FNV-1a hash of 64 bits.
 fn hash_name(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }

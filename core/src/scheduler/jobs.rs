@@ -1,19 +1,19 @@
 //! The state of one running job: its stages, their tasks, and how a lost output travels up the lineage.
 //!
-//! A job settles after every change that may open or close a stage: backward, from the result to the scans, lost outputs that
-//! unfinished readers need are put back in the queue; then forward, stages finish and their readers become ready.
+//! A job settles after every change that may open or close a stage. First backward, from the result to the scans: lost outputs that unfinished readers need
+//! return to the queue. Then forward: stages finish and their readers become ready.
 
 use super::pending::Pending;
 use super::speculation::{Copy, Times};
 use crate::event::Fact;
 use crate::ids::{AttemptId, ExecutorId, JobId, StageId};
-use crate::job::{JobSpec, KeptOutput, MapLocation, Read, StageSpec};
+use crate::job::{FinishedOutput, JobSpec, MapLocation, Read, StageSpec};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Outputs times buckets above which the primary does not weigh where the bytes of a bucket lie.
+/// Outputs times buckets above which the primary does not track where the bytes of a bucket lie.
 const WEIGHED_BUCKETS: u64 = 10_000;
 
 #[derive(Debug)]
@@ -21,21 +21,21 @@ pub(super) struct Job {
     pub spec: Arc<JobSpec>,
     pub pool: Arc<str>,
     pub submitted: Instant,
-    /// When it fails unless it has ended, and how much time that gives it.
+    /// Time at which the job fails unless it has ended, and the time limit that led to it.
     pub deadline: Option<(Instant, Duration)>,
     pub started: bool,
     pub stages: Vec<Stage>,
-    /// Attempts that run and are wanted.
+    /// Running attempts that are wanted.
     pub running: u32,
     /// Stages with tasks that could start.
     pub runnable: BTreeSet<u32>,
     /// Executors that may hold outputs or run attempts.
     pub executors: BTreeSet<ExecutorId>,
-    /// Stages that have finished, or some of whose outputs have moved, since they were saved.
+    /// Stages that have finished, or some of whose outputs have moved, since they were last saved.
     pub unsaved: BTreeSet<u32>,
-    /// Something of it is saved.
+    /// Whether anything of the job is saved.
     pub saved: bool,
-    /// Since when there has been no executor to run it.
+    /// Time since which no executor could run it.
     pub stranded: Option<Instant>,
 }
 
@@ -49,45 +49,45 @@ pub(super) struct Stage {
     pub spared: u32,
     /// Tasks in `TaskState::Lost`.
     pub lost: BTreeSet<u32>,
-    /// Sums over committed tasks.
+    /// Sum over committed tasks.
     pub rows: u64,
     pub bytes: u64,
     pub started: bool,
-    /// All inputs are complete.
+    /// Whether all inputs are complete.
     pub ready: bool,
-    /// Every output is there that readers need.
+    /// Whether every output that readers need exists.
     pub finished: bool,
     /// Stages that read this one.
     readers: Vec<u32>,
-    /// Most tasks of the stage that may run together on one executor.
+    /// Maximum tasks of the stage that may run together on one executor.
     pub cap: u32,
-    /// Tasks with a history of failures.
+    /// Tasks that have failed before.
     pub trouble: BTreeMap<u32, Trouble>,
-    /// Failures that speak against an executor.
+    /// Failures that speak against an executor, by executor.
     pub failed_on: BTreeMap<ExecutorId, u32>,
-    /// Executors with too many of them.
+    /// Executors with too many such failures.
     pub excluded: BTreeSet<ExecutorId>,
-    /// Where each task finds most of its input, by partition; empty when that is not known.
+    /// Executor that holds most of each task's input, by partition; empty when not known.
     pub near: Vec<Option<ExecutorId>>,
-    /// Second attempts of tasks that run.
+    /// Second attempts of running tasks.
     pub copies: BTreeMap<u32, Copy>,
-    /// How long committed tasks took.
+    /// Durations of committed tasks.
     pub times: Times,
-    /// A timer for stragglers is set.
+    /// Whether a timer for stragglers is set.
     pub watched: bool,
-    /// No executor with a free slot suits the tasks that wait, except perhaps those that offered slots since.
+    /// Whether no executor with a free slot suits the waiting tasks, except perhaps those that have offered slots since.
     pub stuck: bool,
-    /// When the stage first held out for a preferred host.
+    /// Time at which the stage first waited for a preferred host.
     pub holding_out: Option<Instant>,
     locations: Option<Arc<[MapLocation]>>,
     inputs: Option<Arc<[Arc<[MapLocation]>]>>,
-    /// Bytes by (partition, bucket), until the stage first finishes; empty when they are not weighed.
+    /// Bytes by (partition, bucket), until the stage first finishes; empty when they are not tracked.
     bucket_bytes: Vec<u64>,
     /// The executor with more than half of the bytes of each bucket, from when the stage first finished.
     majority: Vec<Option<ExecutorId>>,
 }
 
-/// One task. There may be hundreds of thousands: whatever only few tasks have stands in `Stage::trouble`.
+/// One task. There may be hundreds of thousands, so state that few tasks have stands in `Stage::trouble`.
 #[derive(Debug)]
 pub(super) struct Task {
     pub state: TaskState,
@@ -109,9 +109,9 @@ pub(super) enum TaskState {
         rows: u64,
         bytes: u64,
     },
-    /// Its output was lost. It is run again when a reader needs it.
+    /// Its output was lost. The task runs again when a reader needs it.
     Lost,
-    /// Other tasks reached the row limit of the stage.
+    /// Not needed: other tasks reached the row limit of the stage.
     Spared,
 }
 
@@ -119,11 +119,11 @@ pub(super) enum TaskState {
 pub(super) struct Trouble {
     /// Failures that count against the task.
     pub counted: u32,
-    /// Retries for reasons outside of the task.
+    /// Retries for reasons outside the task.
     pub uncounted: u32,
-    /// Times that its output could not be fetched.
+    /// Times that readers could not fetch its output.
     pub recomputes: u32,
-    /// Executors to keep away from while there are others.
+    /// Executors to avoid while there are others.
     pub avoid: Vec<ExecutorId>,
 }
 
@@ -135,11 +135,11 @@ impl Trouble {
     }
 }
 
-/// What a commit leads to.
+/// Consequences of a commit.
 pub(super) struct Committed {
-    /// Attempts that it makes superfluous: that of the same task, and where the row limit is reached all others.
+    /// Attempts that became superfluous: the other attempt of the task, and all others when the row limit is reached.
     pub superfluous: Vec<(ExecutorId, AttemptId)>,
-    /// The job has to settle.
+    /// Whether the stage is done, so that the job has to settle.
     pub stage_done: bool,
 }
 
@@ -184,13 +184,13 @@ impl Job {
         self.stages.get(stage as usize)?.tasks.get(partition as usize)
     }
 
-    /// Its task waits, has never failed for want of memory, and does little. Whatever it fails of, it is tried on a slot from then on.
+    /// Whether the job's only task waits, has no history of failures, and does little. After a failure of any kind it needs a slot.
     pub fn may_run_beside(&self) -> bool {
         let [stage] = &self.stages[..] else { return false };
         self.spec.light && stage.tasks.len() == 1 && stage.trouble.is_empty() && !self.runnable.is_empty()
     }
 
-    /// The result stage is complete.
+    /// Whether the result stage is complete.
     pub fn done(&self) -> bool {
         self.stages.last().is_some_and(|stage| stage.finished)
     }
@@ -206,21 +206,21 @@ impl Job {
         is_result || self.stages[stage as usize].readers.iter().any(|&r| self.stages[r as usize].has_work())
     }
 
-    /// Before the first task starts.
+    /// Sets the first attempt number of all tasks. To be called before the first task starts.
     pub fn number_attempts_from(&mut self, first: u32) {
         self.stages.iter_mut().flat_map(|stage| &mut stage.tasks).for_each(|task| task.attempts = first);
     }
 
-    /// Before the first task starts: the stage has these outputs, and has lost the others. Returns those that it has.
-    pub fn take_over(&mut self, stage: u32, there: &[KeptOutput]) -> Vec<KeptOutput> {
+    /// Takes over these outputs for the stage, marks the others as lost, and returns those taken. To be called before the first task starts.
+    pub fn take_over(&mut self, stage: u32, there: &[FinishedOutput]) -> Vec<FinishedOutput> {
         let s = &mut self.stages[stage as usize];
-        // Which bucket has how many bytes is not kept, so readers are not placed by them.
+        // Bytes by bucket are not saved, so they do not affect the placement of readers.
         s.bucket_bytes = Vec::new();
         s.lost = s.pending.take();
         s.tasks.iter_mut().for_each(|task| task.state = TaskState::Lost);
         let mut taken = Vec::with_capacity(there.len());
         for &kept in there {
-            let KeptOutput { location: MapLocation { partition, attempt, executor }, rows, bytes } = kept;
+            let FinishedOutput { location: MapLocation { partition, attempt, executor }, rows, bytes } = kept;
             if s.lost.remove(&partition) {
                 s.tasks[partition as usize].state = TaskState::Committed { attempt, executor, rows, bytes };
                 s.committed += 1;
@@ -233,11 +233,11 @@ impl Job {
     }
 
     /// The committed outputs of a stage, by partition.
-    pub fn kept(&self, stage: u32) -> Vec<KeptOutput> {
+    pub fn kept(&self, stage: u32) -> Vec<FinishedOutput> {
         self.stages[stage as usize].committed().collect()
     }
 
-    /// A pending task starts on `executor`.
+    /// Starts a pending task on `executor`.
     pub fn launch(&mut self, stage: u32, partition: u32, executor: ExecutorId, now: Instant) -> AttemptId {
         let s = &mut self.stages[stage as usize];
         let task = &mut s.tasks[partition as usize];
@@ -256,7 +256,7 @@ impl Job {
         attempt
     }
 
-    /// A task that runs starts once more on `executor`.
+    /// Starts a second attempt of a running task on `executor`.
     pub fn launch_copy(&mut self, stage: u32, partition: u32, executor: ExecutorId, now: Instant) -> AttemptId {
         let s = &mut self.stages[stage as usize];
         let task = &mut s.tasks[partition as usize];
@@ -269,8 +269,8 @@ impl Job {
         s.id.task(partition).attempt(number)
     }
 
-    /// A running attempt ended without an output: its task waits again, unless another attempt of it runs. Says whether that one is
-    /// the first, so that this was only a copy.
+    /// Ends a running attempt without an output: its task waits again, unless another attempt of it runs. Returns whether the other one is the first attempt,
+    /// so that the ended one was only a copy.
     pub fn requeue(&mut self, attempt: AttemptId) -> bool {
         let (stage, partition) = (attempt.stage().index, attempt.task.partition);
         self.running -= 1;
@@ -290,7 +290,7 @@ impl Job {
         false
     }
 
-    /// The output of a running attempt becomes the task's output.
+    /// Makes the output of a running attempt the task's output.
     pub fn commit(
         &mut self,
         now: Instant,
@@ -320,7 +320,7 @@ impl Job {
         Committed { superfluous, stage_done: self.stages[stage as usize].is_complete() }
     }
 
-    /// Marks the outputs of a stage that lie on `executor` as lost. The job has to settle.
+    /// Marks the outputs of a stage on `executor` as lost. The job has to settle.
     pub fn lose_outputs_on(&mut self, stage: u32, executor: ExecutorId) {
         let tasks = &self.stages[stage as usize].tasks;
         let is_there = |task: &Task| matches!(task.state, TaskState::Committed { executor: e, .. } if e == executor);
@@ -330,12 +330,12 @@ impl Job {
         }
     }
 
-    /// Where the committed outputs of a stage lie, by partition.
+    /// Locations of the committed outputs of a stage, by partition.
     pub fn outputs(&self, stage: u32) -> Vec<MapLocation> {
         self.stages[stage as usize].committed_outputs().collect()
     }
 
-    /// A committed output lies on another executor from here on.
+    /// Notes that a committed output has moved to another executor.
     pub fn relocate(&mut self, stage: u32, partition: u32, to: ExecutorId) {
         self.invalidate_locations(stage);
         let task = &mut self.stages[stage as usize].tasks[partition as usize];
@@ -390,7 +390,7 @@ impl Job {
         }
     }
 
-    /// Where the inputs of a stage lie. Shared by all launches until an output moves.
+    /// Locations of the inputs of a stage. Shared by all launches until an output moves.
     pub fn inputs(&mut self, stage: u32) -> Arc<[Arc<[MapLocation]>]> {
         if let Some(inputs) = &self.stages[stage as usize].inputs {
             return inputs.clone();
@@ -408,7 +408,7 @@ impl Job {
         }
     }
 
-    /// For each task of a stage that has become ready, the executor that holds most of its input.
+    /// The executor that holds most of the input, for each task of a stage that has become ready.
     fn near(&self, stage: usize) -> Vec<Option<ExecutorId>> {
         let spec = &self.spec.stages[stage];
         if !spec.preferences.is_empty() {
@@ -465,7 +465,7 @@ impl Stage {
         }
     }
 
-    /// Tasks wait or run.
+    /// Whether tasks wait or run.
     pub fn has_work(&self) -> bool {
         self.running > 0 || !self.pending.is_empty()
     }
@@ -488,7 +488,7 @@ impl Stage {
         self.stuck = false;
     }
 
-    /// An attempt has finished: notes how long it took, and returns the other one of its task, if there are two.
+    /// Notes the duration of a finished attempt, and returns the other attempt of its task, if there is one.
     fn other_attempt(&mut self, now: Instant, finished: AttemptId) -> Option<(ExecutorId, AttemptId)> {
         let partition = finished.task.partition;
         let TaskState::Running { attempt, executor, since } = self.tasks[partition as usize].state else { return None };
@@ -501,7 +501,7 @@ impl Stage {
         other.map(|(executor, attempt)| (executor, finished.task.attempt(attempt)))
     }
 
-    /// Spares all tasks that are not committed and returns the attempts that run in vain.
+    /// Spares all tasks that are not committed and returns their running attempts, which are superfluous.
     fn spare(&mut self) -> Vec<(ExecutorId, AttemptId)> {
         let mut superfluous = Vec::new();
         for (task, partition) in self.tasks.iter_mut().zip(0..) {
@@ -524,7 +524,7 @@ impl Stage {
         superfluous
     }
 
-    /// Puts lost tasks back in the queue, unless the rows that are left are enough.
+    /// Puts lost tasks back in the queue, unless the remaining rows suffice.
     fn reopen(&mut self, spec: &StageSpec, facts: &mut Vec<Fact>) {
         let lost = std::mem::take(&mut self.lost);
         if self.enough_rows(spec) {
@@ -590,11 +590,11 @@ impl Stage {
         self.committed().map(|output| output.location)
     }
 
-    /// Committed outputs with what is known of them, by partition.
-    fn committed(&self) -> impl Iterator<Item = KeptOutput> {
+    /// Committed outputs with their sizes and rows, by partition.
+    fn committed(&self) -> impl Iterator<Item = FinishedOutput> {
         (0..).zip(&self.tasks).filter_map(|(partition, task)| match task.state {
             TaskState::Committed { attempt, executor, rows, bytes } => {
-                Some(KeptOutput { location: MapLocation { partition, attempt, executor }, rows, bytes })
+                Some(FinishedOutput { location: MapLocation { partition, attempt, executor }, rows, bytes })
             }
             _ => None,
         })
@@ -606,7 +606,7 @@ fn add(bytes_on: &mut BTreeMap<ExecutorId, u64>, executor: ExecutorId, bytes: u6
     *sum = sum.saturating_add(bytes);
 }
 
-/// The executor with most bytes, the lowest id among equals; nothing when there are no bytes.
+/// The executor with most bytes, the lowest id among equals; `None` when there are no bytes.
 fn heaviest(bytes_on: &BTreeMap<ExecutorId, u64>) -> Option<ExecutorId> {
     let most = bytes_on.values().copied().max().filter(|&bytes| bytes > 0)?;
     bytes_on.iter().find(|&(_, &bytes)| bytes == most).map(|(&executor, _)| executor)

@@ -1,4 +1,4 @@
-//! How an executor leaves without loss: what it holds moves to the others, what it runs ends or is handed back.
+//! Departure of an executor without loss: its outputs move to the others, its tasks end or are handed back.
 //!
 //! ```text
 //! output    Held ──adopt──> Moving ──moved──> Held by the adopter
@@ -9,12 +9,12 @@
 //! ```
 //!
 //! Invariants:
-//! - An output on its way is still held by its source: readers are sent there until the adopter has all of it.
-//! - An output moves to one executor at a time, and a report about a move that is not under way changes nothing.
-//! - A move ends with the job, or with the release of the result, that it was made for.
+//! - The source holds a moving output until the adopter has all of it; readers are sent to the source until then.
+//! - An output moves to one executor at a time. A report about a move that is not under way changes nothing.
+//! - A move ends with its job, or with the release of its result.
 //!
-//! A round each second asks again for what could not be moved before: an adopter without room may have some, another may
-//! have joined, and what nobody needed may be needed.
+//! A round each second asks again for outputs that could not be moved before: an adopter may have room, another may have joined, and an output may have become
+//! needed.
 
 use super::Scheduler;
 use super::executors::{Executor, Executors};
@@ -29,13 +29,13 @@ use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Outputs on their way from one executor, and to one executor, at a time.
+/// Maximum outputs that move from one executor at a time, and to one executor at a time.
 const AT_A_TIME: u32 = 16;
 const ROUND: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Departures {
-    /// Executors that drain, or drained and were told farewell.
+    /// Executors that drain, or that were told farewell.
     leaving: BTreeMap<ExecutorId, Departure>,
     /// Outputs on their way.
     moving: BTreeMap<AttemptId, Move>,
@@ -46,15 +46,15 @@ pub(super) struct Departures {
 struct Departure {
     since: Instant,
     round: Instant,
-    /// Outputs that were found to be needed and are not on their way.
+    /// Outputs that are needed and are not moving yet.
     waiting: BTreeSet<AttemptId>,
     /// Outputs on their way from here.
     moving: u32,
-    /// Stages with outputs that have moved. Readers that were launched before still come here for them.
+    /// Stages with outputs that have moved. Readers launched before still come here for them.
     moved: BTreeSet<StageId>,
     /// Those readers, listed when nothing else is needed any more.
     readers: Option<BTreeSet<(ExecutorId, AttemptId)>>,
-    /// Executors that could not adopt an output in this round.
+    /// Executors that refused an output in this round.
     refused: BTreeSet<ExecutorId>,
 }
 
@@ -65,7 +65,7 @@ struct Move {
     bytes: u64,
 }
 
-/// What an executor takes over from those that leave.
+/// Outputs that one executor takes over from those that leave.
 #[derive(Clone, Copy, Debug, Default)]
 struct Adopter {
     /// Outputs on their way to it.
@@ -79,19 +79,19 @@ impl Departures {
         self.leaving.is_empty() && self.moving.is_empty()
     }
 
-    /// An output was committed on an executor. If that one drains, the output is to move.
+    /// Notes an output that was committed on an executor. It will move if that executor drains.
     pub fn committed(&mut self, executor: ExecutorId, output: AttemptId) {
         if let Some(departure) = self.leaving.get_mut(&executor) {
             departure.waiting.insert(output);
         }
     }
 
-    /// Executors that outputs of the job are on their way to.
+    /// Executors that adopt outputs of the job at present.
     pub fn adopters_of(&self, job: JobId) -> impl Iterator<Item = ExecutorId> {
         self.moving.range(job.attempts()).map(|(_, on_its_way)| on_its_way.to)
     }
 
-    /// Moves of the job's outputs are not wanted any more, except for those of stage `keep`.
+    /// Forgets moves of the job's outputs, except for those of stage `keep`.
     pub fn forget_job(&mut self, job: JobId, keep: Option<u32>) {
         let moving = self.moving.range(job.attempts()).map(|(&output, _)| output);
         let over: Vec<_> = moving.filter(|output| Some(output.stage().index) != keep).collect();
@@ -127,7 +127,7 @@ impl Departures {
         Some(ended)
     }
 
-    /// The executor that has been asked to take over least, among those that have not refused.
+    /// The executor with the fewest bytes to adopt, among those that have not refused.
     fn adopter(&self, departure: &Departure, executors: &Executors) -> Option<ExecutorId> {
         let candidates = executors.iter().filter(|e| executors.is_live(e.spec.id)).filter_map(|executor| {
             let id = executor.spec.id;
@@ -160,7 +160,7 @@ impl Scheduler {
         self.departures.leaving.insert(id, departure);
     }
 
-    /// The drain took too long: the executor may go, and what it holds will be computed again when it does.
+    /// Ends a drain that took too long: the executor may go, and its outputs are computed again afterwards.
     pub(super) fn end_drain(&mut self, now: Instant, id: ExecutorId) {
         self.executors.leave(id);
         self.orders.farewell(id);
@@ -171,7 +171,7 @@ impl Scheduler {
         self.strand_jobs(now);
     }
 
-    /// Asks again for what could not be moved, and hands back tasks that take too long.
+    /// Asks again for outputs that could not be moved, and hands back tasks that take too long.
     pub(super) fn next_round(&mut self, now: Instant, id: ExecutorId, output: &mut Output) {
         let needed = self.needed_outputs_on(id);
         let Some(departure) = self.departures.leaving.get_mut(&id) else { return };
@@ -184,7 +184,7 @@ impl Scheduler {
         }
     }
 
-    /// Stops what runs on the executor; the others start it again.
+    /// Stops the attempts on the executor; the others start them again.
     fn hand_back(&mut self, id: ExecutorId, output: &mut Output) {
         let Some(executor) = self.executors.get(id) else { return };
         let running: Vec<_> = executor.running.iter().filter(|&(_, &wanted)| wanted).map(|(&a, _)| a).collect();
@@ -204,7 +204,7 @@ impl Scheduler {
         }
     }
 
-    /// Committed outputs on the executor that are read later, or are kept, and that are not on their way.
+    /// Committed outputs on the executor that are read later, or are kept, and that are not moving.
     fn needed_outputs_on(&self, id: ExecutorId) -> BTreeSet<AttemptId> {
         let Some(executor) = self.executors.get(id) else { return BTreeSet::new() };
         let stages = executor.stages.iter().filter(|(stage, share)| share.committed > 0 && self.is_read_later(**stage));
@@ -222,7 +222,7 @@ impl Scheduler {
         locations.iter().map(|at| (at.executor, stage.task(at.partition).attempt(at.attempt))).collect()
     }
 
-    /// Unfinished work reads the outputs of the stage, or they are a result that was not released.
+    /// Whether unfinished work reads the outputs of the stage, or they are a result that was not released.
     fn is_read_later(&self, stage: StageId) -> bool {
         match self.jobs.get(&stage.job) {
             Some(job) => job.needs(stage.index),
@@ -230,7 +230,7 @@ impl Scheduler {
         }
     }
 
-    /// Sends outputs of leaving executors on their way, as many as may go at a time.
+    /// Starts moves of outputs from leaving executors, up to the limit.
     pub(super) fn move_outputs(&mut self) {
         if self.departures.is_empty() || self.executors.live() == 0 {
             return;
@@ -268,7 +268,7 @@ impl Scheduler {
         departure.waiting.first().copied().filter(|_| departure.moving < AT_A_TIME)
     }
 
-    /// Size of an output that is committed on the executor; nothing when it is not. Of kept results the size is not known.
+    /// Size of an output that is committed on the executor; `None` when it is not committed there. The size of kept results is not known.
     fn bytes_of(&self, output: AttemptId, executor: ExecutorId) -> Option<u64> {
         if !self.is_committed(executor, output) {
             return None;
@@ -280,7 +280,7 @@ impl Scheduler {
         }
     }
 
-    /// From a member. The one place where reports about moves are fenced.
+    /// Handles a report about moves from a member. The one place where such reports are fenced.
     pub(super) fn outputs_moved(
         &mut self,
         id: ExecutorId,
@@ -299,7 +299,7 @@ impl Scheduler {
                 self.executors.not_coming(to, adopted.stage());
                 self.relocate(adopted, from, to, output)
             });
-            // What nobody waits for is to go, unless it is what readers are sent to.
+            // An output that nobody waits for is dropped, unless readers are sent to it.
             if arrived || self.is_committed(id, adopted) {
                 continue;
             }
@@ -324,7 +324,7 @@ impl Scheduler {
         }
     }
 
-    /// Readers find the output at `to` from here on. Says whether it was still what counts at `from`.
+    /// Sends readers of the output to `to` from here on. Returns whether the output at `from` still counted.
     fn relocate(&mut self, moved: AttemptId, from: ExecutorId, to: ExecutorId, output: &mut Output) -> bool {
         if !self.is_committed(from, moved) {
             return false;
@@ -348,7 +348,7 @@ impl Scheduler {
         true
     }
 
-    /// An executor is gone. What was on its way to it has to go elsewhere; what was on its way from it is lost.
+    /// Forgets an executor that is gone. Outputs on their way to it must go elsewhere; outputs on their way from it are lost.
     pub(super) fn forget_departure(&mut self, id: ExecutorId) {
         if let Some(departure) = self.departures.leaving.remove(&id) {
             self.timers.clear(departure.round, Timer::Round(id));
@@ -363,8 +363,8 @@ impl Scheduler {
         self.departures.adopters.remove(&id);
     }
 
-    /// Of a running job, whatever the adopter has is dropped when the job ends; a kept result is not looked for on an executor that
-    /// has none of it.
+    /// Notes that an output will not arrive. For a running job, all its outputs on the adopter are dropped when the job ends; for a kept result, an adopter
+    /// that has none of it is not asked to drop it.
     fn not_coming(&mut self, to: ExecutorId, output: AttemptId) {
         let (job, stage) = (output.job(), output.stage());
         self.executors.not_coming(to, stage);
@@ -373,7 +373,7 @@ impl Scheduler {
         }
     }
 
-    /// Lets draining executors go that nobody needs any more.
+    /// Lets draining executors go once nobody needs them.
     pub(super) fn bid_farewell(&mut self, now: Instant) {
         if !self.executors.any_draining() {
             return;
@@ -400,8 +400,7 @@ impl Scheduler {
             || executor.stages.iter().any(|(&stage, share)| share.committed > 0 && self.is_read_later(stage))
     }
 
-    /// Attempts still run that were told, or may have been, that the executor holds what has moved from it since. They would lose
-    /// their work if it left.
+    /// Whether attempts still run that may have been told that the executor holds an output which has moved since. They would lose their work if it left.
     fn has_readers(&mut self, id: ExecutorId) -> bool {
         let Some(departure) = self.departures.leaving.get(&id) else { return false };
         let readers = match &departure.readers {

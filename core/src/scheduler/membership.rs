@@ -1,4 +1,4 @@
-//! How executors come and go, and what their loss means for the jobs.
+//! Arrival and loss of executors, and the consequences for jobs.
 
 use super::Scheduler;
 use super::executors::ExecutorState;
@@ -10,7 +10,7 @@ use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Scheduler {
-    /// A name belongs to its last registration. An id that is known already is taken for a repeated message.
+    /// Adds an executor. A name belongs to its last registration. A known id is taken for a repeated message.
     pub(super) fn executor_joined(&mut self, now: Instant, mut spec: ExecutorSpec, output: &mut Output) {
         let (id, kept) = (spec.id, std::mem::take(&mut spec.kept));
         if self.hear(now, id) {
@@ -30,7 +30,7 @@ impl Scheduler {
         }
     }
 
-    /// Notes a sign of life and says whether the executor is a member.
+    /// Notes a sign of life and returns whether the executor is a member.
     pub(super) fn hear(&mut self, now: Instant, executor: ExecutorId) -> bool {
         let Some(before) = self.executors.hear(now, executor) else { return false };
         if before < now {
@@ -40,7 +40,7 @@ impl Scheduler {
         true
     }
 
-    /// Its running attempts start again elsewhere, and the outputs that it held are computed again where readers need them.
+    /// Removes a lost executor: its running attempts start again elsewhere, and its outputs are computed again where readers need them.
     pub(super) fn lose_executor(&mut self, now: Instant, id: ExecutorId, reason: String, output: &mut Output) {
         let Some(executor) = self.executors.remove(id) else { return };
         self.forget_blame(id);
@@ -86,12 +86,12 @@ impl Scheduler {
         self.strand_jobs(now);
     }
 
-    /// Tasks may have waited for an executor that gets no tasks any more.
+    /// Lets stages look for places again: their tasks may have waited for an executor that gets no tasks any more.
     pub(super) fn unstick_all(&mut self) {
         self.jobs.values_mut().flat_map(|job| &mut job.stages).for_each(|stage| stage.stuck = false);
     }
 
-    /// Starts the clock of jobs that have no executor to wait for.
+    /// Starts the timeout of jobs that have no executor to wait for.
     pub(super) fn strand_jobs(&mut self, now: Instant) {
         if !self.executors.none_working() {
             return;
@@ -104,7 +104,7 @@ impl Scheduler {
         }
     }
 
-    /// The task of a wanted attempt waits again, through no fault of its own. Returns why its job fails, if that is too much.
+    /// Puts the task of a wanted attempt back in the queue without blame. Returns the reason why its job fails, if the retries are too many.
     pub(super) fn retry_uncounted(&mut self, attempt: AttemptId, failure: TaskFailure) -> Option<JobError> {
         let limit = self.config.max_uncounted_retries;
         let retries = self.requeue(attempt, |trouble| {

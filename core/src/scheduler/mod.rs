@@ -17,16 +17,16 @@
 //! ```
 //!
 //! Invariants:
-//! - A task has at most one live attempt, a straggler two (`speculation`), and at most one committed output. Reports about other
-//!   attempts are fenced, once, at entry.
-//! - An attempt holds its slot until its executor reports its end or is lost, even when it was cancelled. An executor runs at most one
-//!   attempt more than it has slots, which it was given for a light job when the slots were full.
+//! - A task has at most one live attempt, a straggler two (`speculation`), and at most one committed output. Reports about other attempts are fenced, once, at
+//!   entry.
+//! - An attempt holds its slot until its executor reports its end or is lost, even when it was cancelled. An executor runs at most one attempt more than it has
+//!   slots: an attempt of a light job that was launched when the slots were full.
 //! - A stage starts tasks only when every output of every input is committed on an executor that is a member.
-//! - Only members of the cluster are sent commands.
-//! - A report costs no walk over the tasks of its stage, over all jobs or over all executors, unless it opens or closes a stage.
+//! Only members of the cluster are sent commands.
+//! - A report needs no walk over the tasks of its stage, over all jobs or over all executors, unless it opens or closes a stage.
 //!
-//! The modules: `executors` knows who is there and who has free slots; `jobs` holds stages and tasks; `pools` says whose turn it is;
-//! `placement` which task goes where; `admission`, `membership`, `leaving`, `takeover` and `reports` handle the events; `orders` gathers what to send.
+//! The modules: `executors` tracks executors and free slots; `jobs` holds stages and tasks; `pools` chooses the next job; `placement` chooses the task and its
+//! executor; `admission`, `membership`, `leaving`, `takeover` and `reports` handle the events; `orders` collects the commands to send.
 
 mod admission;
 mod config;
@@ -67,10 +67,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use timers::{Timer, Timers};
 
-/// The scheduling machine. Feed it events with [`Scheduler::step`], and a [`Event::Tick`] when [`Scheduler::next_deadline`] comes.
+/// The scheduling machine. Pass it events with [`Scheduler::step`], and an [`Event::Tick`] at the time of [`Scheduler::next_deadline`].
 ///
-/// Only a tick lets deadlines pass, so a shell that was held up should hand over the events that wait before the tick:
-/// heartbeats among them save their executors.
+/// Only a tick lets deadlines pass, so a shell that was held up should hand over the waiting events before the tick: heartbeats among them save their
+/// executors.
 #[derive(Debug)]
 pub struct Scheduler {
     config: SchedulerConfig,
@@ -84,18 +84,18 @@ pub struct Scheduler {
     timers: Timers,
     orders: Orders,
     departures: Departures,
-    /// Tasks that are to start once more when slots are left.
+    /// Tasks that start a second attempt when slots are left.
     stragglers: BTreeSet<(StageId, u32)>,
     /// Light jobs whose task waits.
     light: BTreeSet<JobId>,
-    /// The job of each statement whose stages are saved: of several that run at the same time, the first.
+    /// The job of each statement whose stages are saved; the first, when several run at the same time.
     saved_for: BTreeMap<Arc<str>, JobId>,
-    /// Jobs with stages to be saved, as of this step.
+    /// Jobs with stages that this step has to save.
     unsaved: BTreeSet<JobId>,
     submitted: u64,
-    /// Jobs that have not started a task.
+    /// Number of jobs that have not started a task.
     queued: usize,
-    /// The same by user; a user without any is absent.
+    /// Number of jobs that have not started a task, by user; a user without any is absent.
     queued_by_user: BTreeMap<String, usize>,
 }
 
@@ -127,7 +127,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes one event and says what follows from it. `now` must not run backward.
+    /// Takes one event and returns its consequences. `now` must not run backward.
     pub fn step(&mut self, now: Instant, event: Event) -> Output {
         let mut output = Output::default();
         self.step_into(now, event, &mut output);
@@ -165,7 +165,7 @@ impl Scheduler {
         self.orders.send(&mut self.jobs, output);
     }
 
-    /// When the machine wants a [`Event::Tick`], if nothing else happens before.
+    /// Time at which the machine needs an [`Event::Tick`], if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.timers.next()
     }
@@ -195,12 +195,12 @@ impl Scheduler {
         }
     }
 
-    /// Fills free slots: whose turn it is, then the job's first stage that can place a task.
+    /// Fills free slots: chooses the next job, then its first stage that can place a task.
     fn dispatch(&mut self, now: Instant, output: &mut Output) {
         if self.executors.offer_count() > 0 {
             self.pools.begin_round();
         }
-        // Slots only fill up while this runs, so who found no place does not find one later in the round.
+        // Slots only fill up during this loop, so a job that found no place does not find one later in the round.
         while self.executors.offer_count() > 0 {
             let Some(id) = self.pools.next() else { break };
             let Some(job) = self.jobs.get_mut(&id) else { break };
@@ -218,7 +218,7 @@ impl Scheduler {
         }
     }
 
-    /// Starts tasks of light jobs beside those that take all slots, first come, first served.
+    /// Starts tasks of light jobs beside full slots, first come, first served.
     fn start_light(&mut self, now: Instant, output: &mut Output) {
         let waiting: Vec<_> = self.light.iter().copied().collect();
         for id in waiting {
@@ -295,7 +295,7 @@ impl Scheduler {
     }
 }
 
-/// A job of the user does not wait for its first task any more.
+/// Uncounts a job of the user that does not wait for its first task any more.
 fn leave_queue(queued: &mut BTreeMap<String, usize>, user: &str) {
     if let Some(count) = queued.get_mut(user) {
         *count -= 1;
@@ -305,7 +305,7 @@ fn leave_queue(queued: &mut BTreeMap<String, usize>, user: &str) {
     }
 }
 
-/// The next task of the job, and where it starts. A stage that finds no place is not asked about the same offers again.
+/// Chooses the next task of the job and its executor. A stage that finds no place is not asked about the same offers again.
 fn place(
     job: &mut Job,
     now: Instant,

@@ -1,4 +1,4 @@
-//! What one step tells the executors, gathered singly and sent together: one command of a kind for each executor and stage.
+//! Commands of one step to the executors, collected singly and sent together: one command of a kind for each executor and stage.
 
 use super::jobs::Job;
 use crate::event::{Command, Launch, Output};
@@ -11,7 +11,7 @@ pub(super) struct Orders {
     drops: Vec<(ExecutorId, StageId)>,
     adoptions: Vec<(ExecutorId, ExecutorId, AttemptId)>,
     launches: Vec<(ExecutorId, AttemptId)>,
-    /// Those that run beside full slots, and so start after those that fill them.
+    /// Attempts that run beside full slots, and so start after those that fill the slots.
     beside: Vec<(ExecutorId, AttemptId)>,
     farewells: Vec<ExecutorId>,
 }
@@ -41,14 +41,14 @@ impl Orders {
         self.farewells.push(executor);
     }
 
-    /// The executor was lost in the same step.
+    /// Forgets the orders to an executor that was lost in the same step.
     pub fn forget(&mut self, executor: ExecutorId) {
         self.cancels.retain(|&(to, _)| to != executor);
         self.drops.retain(|&(to, _)| to != executor);
         self.farewells.retain(|&to| to != executor);
     }
 
-    /// Cancels go first, so that what a cancelled attempt wrote is gone before the outputs of its stage are dropped.
+    /// Sends the orders, cancellations first: what a cancelled attempt wrote is gone before the outputs of its stage are dropped.
     pub fn send(&mut self, jobs: &mut BTreeMap<JobId, Job>, output: &mut Output) {
         self.cancels.sort_unstable();
         for group in self.cancels.chunk_by(|a, b| a.0 == b.0) {
@@ -76,7 +76,7 @@ impl Orders {
         self.launches.append(&mut self.beside);
         for group in self.launches.chunk_by(|a, b| a.0 == b.0 && a.1.stage() == b.1.stage()) {
             let (executor, stage) = (group[0].0, group[0].1.stage());
-            // Tasks start at the end of a step, after all that may end their job.
+            // Tasks start at the end of a step, after everything that may end their job.
             let Some(job) = jobs.get_mut(&stage.job) else { continue };
             let plan = job.spec.stages[stage.index as usize].plan;
             let attempts = group.iter().map(|(_, a)| (a.task.partition, a.attempt)).collect();

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     all: BTreeSet<u32>,
-    /// Only for stages that name hosts.
+    /// Index by host, only for stages that name hosts.
     local: Option<Box<Local>>,
 }
 
 #[derive(Debug, Default)]
 struct Local {
-    /// A task stands with each host that it prefers.
+    /// Tasks by preferred host; a task stands with each host that it prefers.
     by_host: BTreeMap<String, BTreeSet<u32>>,
     anywhere: BTreeSet<u32>,
 }
@@ -60,7 +60,7 @@ impl Pending {
         }
     }
 
-    /// Empties the queue and returns what stood in it.
+    /// Empties the queue and returns its tasks.
     pub fn take(&mut self) -> BTreeSet<u32> {
         if let Some(local) = &mut self.local {
             **local = Local::default();

@@ -1,7 +1,7 @@
-//! Which task of a stage starts next, and where: a pure function of the stage, the executors and the time.
+//! Choice of the next task of a stage and of its executor: a pure function of the stage, the executors and the time.
 //!
-//! In order: a host that the task prefers, an executor that holds its splits, the executor where rendezvous hashing puts it, the executor that holds most of its input,
-//! the executor with most free slots. Only hosts are waited for, and only for `locality_wait`.
+//! In order: a host that the task prefers, an executor that holds its splits, the executor chosen by rendezvous hashing, the executor that holds most of its
+//! input, the executor with most free slots. Tasks wait only for hosts, and only for `locality_wait`.
 
 use super::exclusion::{Exclusions, avoids};
 use super::executors::{Executor, Executors};
@@ -11,7 +11,7 @@ use crate::job::StageSpec;
 use crate::time::Instant;
 use std::time::Duration;
 
-/// Waiting tasks that are looked at, at most, to make one placement.
+/// Maximum waiting tasks to look at for one placement.
 const WINDOW: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) enum Placement {
         partition: u32,
         executor: ExecutorId,
     },
-    /// Free slots are declined until then, in favour of hosts that tasks prefer.
+    /// The stage declines free slots until then, in favour of hosts that its tasks prefer.
     HoldOut {
         until: Instant,
     },
@@ -57,13 +57,13 @@ impl Question<'_> {
         if until <= self.now {
             return self.first_fit(pending.iter()).unwrap_or(Placement::Nowhere);
         }
-        // Nobody waits for a host that is not there.
+        // A task does not wait for a host that is away.
         let is_away = |p: &u32| !self.preference_hosts(*p).iter().any(|host| self.executors.is_live_host(host));
         let away = pending.iter().take(WINDOW).filter(is_away);
         self.first_fit(away).unwrap_or(Placement::HoldOut { until })
     }
 
-    /// A place beside full slots: where the task's input is, or belongs, or any.
+    /// Chooses a place beside full slots: the executor with the task's input, else the one chosen by affinity, else any.
     pub fn beside(&self) -> Option<(u32, ExecutorId)> {
         let partition = self.stage.pending.iter().next()?;
         let suiting = || self.executors.full().filter(|executor| self.suits(partition, executor));
@@ -76,14 +76,14 @@ impl Question<'_> {
         Some((partition, executor.spec.id))
     }
 
-    /// The executors to ask, most free slots first.
+    /// Executors to consider, most free slots first.
     fn offers(&self) -> impl Iterator<Item = &Executor> {
         let all = (!self.stage.stuck).then(|| self.executors.offers());
         let fresh = self.stage.stuck.then(|| self.executors.fresh_offers());
         all.into_iter().flatten().chain(fresh.into_iter().flatten())
     }
 
-    /// A task on a host that it prefers. Walks the hosts that tasks wait for or the offers, whichever are fewer.
+    /// Places a task on a host that it prefers. Walks the hosts that tasks wait for or the offers, whichever are fewer.
     fn on_preferred_host(&self) -> Option<Placement> {
         let pending = &self.stage.pending;
         if !self.stage.stuck && pending.host_count() < self.executors.offer_count() {
@@ -128,7 +128,7 @@ impl Question<'_> {
         self.first_fit(pending.iter()).unwrap_or(Placement::Nowhere)
     }
 
-    /// A task on an executor that holds what it reads.
+    /// Places a task on an executor that holds what it reads.
     fn by_holder(&self) -> Option<Placement> {
         self.stage.pending.iter().take(WINDOW).find_map(|partition| {
             let holders = self.holders(partition).iter().filter_map(|id| self.executors.get(*id));
@@ -138,8 +138,8 @@ impl Question<'_> {
         })
     }
 
-    /// The pair of task and executor with the highest rendezvous weight: with many offers the best executor for the first task,
-    /// with one offer the task, of those looked at, that belongs there most.
+    /// Chooses the pair of task and executor with the highest rendezvous weight: with many offers the best executor for the first task, with one offer the best
+    /// task among those looked at.
     fn by_affinity(&self) -> Option<Placement> {
         let tasks = (WINDOW / self.executors.offer_count().max(1)).max(1);
         let mut best: Option<(u64, Placement)> = None;
@@ -158,7 +158,7 @@ impl Question<'_> {
         best.map(|(_, start)| start)
     }
 
-    /// The first task that some offer suits, on the executor with most free slots that does.
+    /// Chooses the first task that some offer suits, on the suitable executor with most free slots.
     fn first_fit(&self, partitions: impl Iterator<Item = u32>) -> Option<Placement> {
         partitions.take(WINDOW).find_map(|partition| {
             let executor = self.offers().find(|executor| self.suits(partition, executor))?;
@@ -166,7 +166,7 @@ impl Question<'_> {
         })
     }
 
-    /// Some executor with a free slot is below the cap of the stage.
+    /// Whether some executor with a free slot is below the cap of the stage.
     fn any_room(&self) -> bool {
         self.offers().any(|executor| self.has_room(executor))
     }
@@ -176,7 +176,7 @@ impl Question<'_> {
         self.stage.cap == u32::MAX || here() < self.stage.cap
     }
 
-    /// Asked for every pair that is looked at, so the answer to most of them stands here, and not behind a call.
+    /// Whether no failure keeps tasks of the stage from any executor. Asked for every pair that is looked at, so it must be cheap.
     #[inline]
     fn nothing_failed(&self) -> bool {
         self.stage.trouble.is_empty() && self.stage.excluded.is_empty() && self.exclusions.is_empty()

@@ -1,10 +1,9 @@
 //! Fair sharing between pools, and inside one between its jobs.
 //!
-//! The next slot goes to the pool furthest below its minimum share, and when all have theirs, to the one with the fewest
-//! running tasks for its weight. Inside a pool it goes to a job of the highest priority. Of equals, a fair pool serves the one with the
-//! fewest running tasks, and of these the one that has waited longest for a turn: a job of ten thousand tasks leaves a job of one task
-//! the next slot that is free. A pool that is first in, first out serves the one that was submitted first. Only pools that have work
-//! are kept.
+//! The next slot goes to the pool furthest below its minimum share. When all pools have theirs, it goes to the pool with the fewest running tasks for its
+//! weight. Inside a pool it goes to a job of the highest priority. Among equals, a fair pool serves the job with the fewest running tasks, then the one that
+//! has waited longest for a turn: a job of ten thousand tasks leaves the next free slot to a job of one task. A pool in first-in-first-out order serves the
+//! oldest job. Only pools that have work are kept.
 
 use super::config::{PoolConfig, PoolOrder};
 use crate::ids::JobId;
@@ -16,51 +15,51 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct Pools {
     pools: BTreeMap<Arc<str>, Pool>,
-    /// Counts launches.
+    /// Number of launches so far.
     turns: u64,
 }
 
 #[derive(Debug)]
 struct Pool {
     config: PoolConfig,
-    /// Attempts that run and are wanted.
+    /// Running attempts that are wanted.
     running: u32,
     jobs: BTreeMap<JobId, Member>,
     /// Jobs with tasks that could start, by their place.
     hungry: BTreeSet<(Place, JobId)>,
-    /// Jobs up to this one were passed over in this round of dispatch.
+    /// Last job passed over in this round of dispatch; all jobs before it were passed over too.
     passed: Option<(Place, JobId)>,
 }
 
 #[derive(Debug)]
 struct Member {
     priority: i32,
-    /// Counts submissions.
+    /// Sequence number of the submission.
     order: u64,
     running: u32,
-    /// When it last launched, in launches of all jobs; 0: never.
+    /// Turn of its last launch; 0: never.
     served: u64,
     hungry: bool,
 }
 
-/// Smaller is served first: priority, running tasks, last turn, submission.
+/// Place in line: priority, running tasks, last turn, submission. The smallest is served first.
 type Place = (Reverse<i32>, u32, u64, u64);
 
 impl Pool {
-    /// Smaller is served first.
+    /// Claim to the next slot. The smallest is served first.
     fn claim(&self) -> (bool, u64) {
         let satisfied = self.running >= self.config.min_share;
         let entitled = if satisfied { self.config.weight } else { self.config.min_share };
         (satisfied, (u64::from(self.running) << 20) / u64::from(entitled.max(1)))
     }
 
-    /// The first in line that was not passed over.
+    /// The first job in line that was not passed over.
     fn next(&self) -> Option<JobId> {
         let behind = self.passed.map_or(Bound::Unbounded, Bound::Excluded);
         self.hungry.range((behind, Bound::Unbounded)).next().map(|&(_, job)| job)
     }
 
-    /// Changes a job and keeps its place in line in step with it.
+    /// Changes a job and updates its place in line.
     fn update(&mut self, job: JobId, change: impl FnOnce(&mut Member)) {
         let Some(member) = self.jobs.get_mut(&job) else { return };
         let order = self.config.order;
@@ -86,7 +85,7 @@ impl Member {
 }
 
 impl Pools {
-    /// Adds a job, the `order`th that was submitted, and returns the name of its pool.
+    /// Adds the `order`th submitted job and returns the name of its pool.
     pub fn admit(
         &mut self,
         name: &str,
@@ -103,7 +102,7 @@ impl Pools {
         name
     }
 
-    /// Removes a job, whose attempts that still run are not wanted any more.
+    /// Removes a job. Its attempts that still run are not wanted any more.
     pub fn dismiss(&mut self, name: &str, job: JobId) {
         let Some(pool) = self.pools.get_mut(name) else { return };
         pool.update(job, |member| member.hungry = false);
@@ -149,15 +148,15 @@ impl Pools {
         self.pools.values_mut().for_each(|pool| pool.passed = None);
     }
 
-    /// The job that has the first claim on the next slot.
+    /// The job with the first claim to the next slot.
     pub fn next(&self) -> Option<JobId> {
         let candidates = self.pools.values().filter_map(|pool| Some((pool.claim(), pool.next()?)));
-        // The first of equals, so ties go by name.
+        // The first of equals wins, so ties go by name.
         candidates.min_by_key(|&(claim, _)| claim).map(|(_, job)| job)
     }
 
-    /// The job, which was the pool's next, cannot use any slot in this round. Those that launch in this round only move back, so all
-    /// that are before it were passed over as well.
+    /// Passes over the pool's next job, which cannot use any slot in this round. Jobs that launch in this round only move back, so all jobs before it were
+    /// passed over as well.
     pub fn pass(&mut self, name: &str, job: JobId) {
         if let Some(pool) = self.pools.get_mut(name)
             && let Some(member) = pool.jobs.get(&job)

@@ -1,4 +1,4 @@
-//! What executors report of their attempts: commits, failures, and reports that come too late.
+//! Reports of executors about their attempts: commits, failures, and reports that come too late.
 
 use super::Scheduler;
 use super::jobs::{TaskState, Trouble};
@@ -10,7 +10,7 @@ use crate::ids::{AttemptId, ExecutorId, JobId};
 use crate::time::Instant;
 
 impl Scheduler {
-    /// From a member. The one place where reports are fenced.
+    /// Handles the end of an attempt, reported by a member. The one place where such reports are fenced.
     pub(super) fn task_ended(
         &mut self,
         now: Instant,
@@ -35,7 +35,7 @@ impl Scheduler {
             }
             (Some(false) | None, Outcome::Finished { .. }) => {
                 output.facts.push(Fact::ReportFenced { attempt, executor: id });
-                // A repeated report of the output that counts must not remove it.
+                // A repeated report of the committed output must not remove it.
                 let is_committed = self.is_committed(id, attempt);
                 #[cfg(test)]
                 let is_committed = is_committed && self.config.defect != Some(Defect::RemoveRepeated);
@@ -91,7 +91,7 @@ impl Scheduler {
         }
     }
 
-    /// Carries out what the kind of failure calls for.
+    /// Carries out the recovery for the kind of failure.
     fn recover(&mut self, now: Instant, id: ExecutorId, attempt: AttemptId, failure: TaskFailure, output: &mut Output) {
         let job = attempt.job();
         if matches!(failure.recovery(), Recovery::RetryAnywhere | Recovery::RetryElsewhere) {
@@ -101,13 +101,13 @@ impl Scheduler {
             Recovery::RetryAnywhere => self.retry_counted(attempt, failure, u32::MAX, |_| {}),
             Recovery::RetryElsewhere => self.retry_counted(attempt, failure, u32::MAX, |trouble| trouble.avoid(id)),
             Recovery::RetryWithLessConcurrency => {
-                // With the executor to itself, it has had all that there is.
+                // An attempt that was alone on its executor already had all the memory.
                 let was_alone = self.executors.get(id).is_none_or(|executor| executor.running.is_empty());
                 self.lower_concurrency(id, attempt);
                 self.retry_counted(attempt, failure, if was_alone { 1 } else { u32::MAX }, |_| {})
             }
             Recovery::RecomputeInput { output, executor } => self.recompute(attempt, output, executor, failure),
-            // An executor may give up an attempt that is wanted, as when it shuts down.
+            // An executor may give up a wanted attempt, for example when it shuts down.
             Recovery::RetryUncounted | Recovery::Ignore => self.retry_uncounted(attempt, failure),
             Recovery::FailJob => {
                 let attempts = self.requeue(attempt, |trouble| trouble.counted + 1).unwrap_or(1);
@@ -120,7 +120,7 @@ impl Scheduler {
         }
     }
 
-    /// Unless it has failed `most` times, or as often as the job allows.
+    /// Retries the task, unless it has failed `most` times or as often as the job allows.
     fn retry_counted(
         &mut self,
         attempt: AttemptId,
@@ -137,8 +137,8 @@ impl Scheduler {
         (attempts >= limit).then_some(JobError::Task { attempt, attempts, failure })
     }
 
-    /// Halves the tasks of the stage that may run together on one executor, counted from those that ran beside the failed one.
-    /// Failures of tasks that started before the last cut do not cut again.
+    /// Halves the number of tasks of the stage that may run together on one executor, counted from those that ran beside the failed one. Failures of tasks that
+    /// started before the last cut do not cut again.
     fn lower_concurrency(&mut self, id: ExecutorId, attempt: AttemptId) {
         let beside = self.executors.get(id).and_then(|e| e.stages.get(&attempt.stage())).map_or(0, |s| s.running);
         let Some(job) = self.jobs.get_mut(&attempt.job()) else { return };
@@ -149,8 +149,7 @@ impl Scheduler {
         }
     }
 
-    /// The reader waits until the output that it could not fetch is there again. When that output has moved since, nothing needs
-    /// to be computed again.
+    /// Lets the reader wait until the output that it could not fetch exists again. If that output has moved since, nothing needs to be computed again.
     fn recompute(
         &mut self,
         reader: AttemptId,
@@ -176,8 +175,8 @@ impl Scheduler {
         (recomputes >= self.config.max_recomputes).then_some(JobError::InputLost { output, recomputes, failure })
     }
 
-    /// Puts the task of a wanted attempt back in the queue. `note` may change and read its history; it is not asked when the attempt was
-    /// only a copy of one that goes on.
+    /// Puts the task of a wanted attempt back in the queue. `note` may change and read its history; it is not called when the attempt was only a copy of one
+    /// that goes on.
     pub(super) fn requeue<R>(&mut self, attempt: AttemptId, note: impl FnOnce(&mut Trouble) -> R) -> Option<R> {
         let job = self.jobs.get_mut(&attempt.job())?;
         let stage = attempt.stage().index;
@@ -189,7 +188,7 @@ impl Scheduler {
         Some(note(job.stages[stage as usize].trouble(attempt.task.partition)))
     }
 
-    /// Lets a change travel through the stages of a job, and finishes it when its result is there.
+    /// Propagates a change through the stages of a job, and finishes the job when its result is complete.
     pub(super) fn settle(&mut self, id: JobId, output: &mut Output) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.settle(&mut output.facts);

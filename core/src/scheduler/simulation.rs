@@ -1,8 +1,8 @@
-//! The machine under random faults: model executors run what is launched, a checker that shares no code with the machine watches.
+//! The machine under random faults: model executors run what is launched, and a checker that shares no code with the machine watches.
 //!
-//! Executors die with or without notice, fall silent and come back, drain, restart under their name; leaders die or do not know that
-//! they are followed, and the next one goes on with some of the jobs; reports are late, doubled or made up; jobs are cancelled and
-//! released at any time; tasks fail in every way. Then the faults stop, and everything has to come to its end. A failing run names its seed.
+//! Executors die with or without notice, fall silent and come back, drain, restart under their name; leaders die or do not notice their successor, and the next
+//! one goes on with some of the jobs; reports are late, doubled or made up; jobs are cancelled and released at any time; tasks fail in every way. Then the
+//! faults stop, and every job has to end. A failing run names its seed.
 
 mod checker;
 mod world;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use world::World;
 
-/// A defect planted in the machine, to prove that the checker notices such a one.
+/// A defect planted in the machine, to prove that the checker notices it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Defect {
     /// A finished attempt is committed although another attempt of its task is live.
@@ -22,31 +22,31 @@ pub(crate) enum Defect {
     FreeSlotsEarly,
     /// The outputs of a lost executor are still handed to readers.
     ForgetLostOutputs,
-    /// Results that were released stay where they are.
+    /// Released results stay where they are.
     LeakResults,
-    /// A repeated report of a committed output has that output removed.
+    /// A repeated report of a committed output removes that output.
     RemoveRepeated,
     /// Attempts that a row limit makes superfluous are not told to stop.
     ForgetSuperfluous,
-    /// A straggler starts once more although inputs of it were lost since its first start.
+    /// A straggler starts a copy although some of its inputs were lost since its first start.
     CopyWithoutInputs,
-    /// An executor that leaves is let go while it holds outputs that are needed.
+    /// A leaving executor is let go while it holds outputs that are needed.
     FarewellBeforeMoved,
-    /// An output counts as moved to whoever says so.
+    /// An output counts as moved to any executor that claims it.
     TrustAdopters,
-    /// What an executor adopts when it is not wanted any more stays there.
+    /// Outputs that an executor adopts after they are not wanted stay there.
     LeakAdoptions,
-    /// What executors have kept of a job that nobody goes on with stays there.
+    /// Outputs kept for a job that nobody goes on with stay on their executors.
     LeakUnclaimed,
     /// Outputs of an earlier leader's time count although their executor has not come back.
     TakeOverLost,
-    /// A job that an earlier leader began gives its attempts the same names again.
+    /// A job that an earlier leader began reuses the names of its attempts.
     RepeatAttempts,
-    /// What was saved of a job stays in the store when it has ended.
+    /// Saved stages of a job stay in the store after it has ended.
     LeakSaved,
-    /// The store takes what a leader writes after its time.
+    /// The store accepts writes of a former leader.
     TrustFormer,
-    /// An executor keeps what arrives after it was told to fetch it no more, and says nothing of it.
+    /// An executor keeps an output that arrives after it was told to stop fetching, and does not report it.
     KeepUnwanted,
 }
 

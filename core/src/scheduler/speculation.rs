@@ -1,12 +1,12 @@
-//! Stragglers: a task that takes much longer than others of its stage starts once more elsewhere, on a slot that nobody else wants.
+//! Stragglers: a task that takes much longer than others of its stage starts a second attempt elsewhere, on a slot that nobody else wants.
 //!
 //! ```text
 //! Running(first) ──late──> Running(first) and a copy ──one of them finished──> Committed, and the other is stopped
 //!                                    └──one of them failed or lost──> Running(the other)
 //! ```
 //!
-//! What an attempt writes is under its own name until the attempt is committed, so two of them do each other no harm, also where
-//! tasks write files. A copy that fails does not count against its task.
+//! An attempt writes under its own name until it is committed, so two attempts do not disturb each other, even when tasks write files. A copy that fails does
+//! not count against its task.
 
 use super::Scheduler;
 use super::jobs::{Stage, TaskState};
@@ -19,14 +19,14 @@ use crate::ids::{ExecutorId, StageId};
 use crate::time::Instant;
 use std::time::Duration;
 
-/// When a task counts as a straggler.
+/// Conditions under which a task counts as a straggler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpeculationConfig {
-    /// So many of a hundred tasks of the stage have to be committed before. Default 75.
+    /// Committed tasks of the stage, in percent, before any task counts as a straggler. Default 75.
     pub quantile: u32,
-    /// It runs for so many hundredths of the median time of those. Default 300.
+    /// Run time of a straggler, in percent of the median of the committed tasks. Default 300.
     pub multiplier: u32,
-    /// It runs for at least this long. Default 2 s.
+    /// Minimum run time of a straggler. Default 2 s.
     pub after: Duration,
 }
 
@@ -36,7 +36,7 @@ impl Default for SpeculationConfig {
     }
 }
 
-/// The second attempt of a task that runs.
+/// Second attempt of a running task.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Copy {
     pub attempt: u32,
@@ -44,10 +44,10 @@ pub(super) struct Copy {
     pub since: Instant,
 }
 
-/// Times that the median is taken of: the last so many.
+/// Number of latest durations from which the median is taken.
 const SAMPLE: usize = 1_000;
 
-/// How long committed tasks of a stage took.
+/// Durations of the committed tasks of a stage.
 #[derive(Debug, Default)]
 pub(super) struct Times {
     sample: Vec<Duration>,
@@ -68,7 +68,7 @@ impl Times {
         if self.sample.is_empty() {
             return Duration::ZERO;
         }
-        // Their order means nothing beyond which of them is replaced next.
+        // Their order only decides which of them is replaced next.
         *self.sample.select_nth_unstable(middle).1
     }
 }
@@ -85,7 +85,7 @@ impl SpeculationConfig {
 }
 
 impl Scheduler {
-    /// After a commit: looks after the tasks of the stage that still run, once enough of them are done.
+    /// Looks for stragglers after a commit, once enough tasks of the stage are committed.
     pub(super) fn watch_stragglers(&mut self, now: Instant, id: StageId) {
         let Some(config) = self.config.speculation else { return };
         let Some(stage) = self.jobs.get_mut(&id.job).and_then(|job| job.stages.get_mut(id.index as usize)) else {
@@ -121,7 +121,7 @@ impl Scheduler {
         self.timers.set(next, Timer::Stragglers(id));
     }
 
-    /// Starts stragglers once more where slots are left.
+    /// Starts second attempts of stragglers where slots are left.
     pub(super) fn start_copies(&mut self, now: Instant, output: &mut Output) {
         let late: Vec<_> = self.stragglers.iter().copied().collect();
         for (stage, partition) in late {
@@ -146,7 +146,7 @@ impl Scheduler {
         if stage.copies.contains_key(&partition) {
             return Placed::NotLate;
         }
-        // The first may have what the copy would look for in vain.
+        // The first attempt may have inputs that the copy could not get.
         let ready = stage.ready;
         #[cfg(test)]
         let ready = ready || self.config.defect == Some(Defect::CopyWithoutInputs);
@@ -172,8 +172,8 @@ impl Scheduler {
 
 enum Placed {
     On(ExecutorId),
-    /// No slot is left that suits it, or its inputs are being computed again.
+    /// No free slot suits the task, or its inputs are being computed again.
     Nowhere,
-    /// It has ended, or has a copy.
+    /// The task has ended, or already has a copy.
     NotLate,
 }

@@ -13,11 +13,11 @@ use crate::time::Instant;
 pub struct ExecutorStatus<'a> {
     pub spec: &'a ExecutorSpec,
     pub state: ExecutorState,
-    /// It gets no tasks for a time, while there are others: too many failed on it.
+    /// Whether it gets no tasks for a time, while there are others, because too many failed on it.
     pub excluded: bool,
-    /// When it was last heard from.
+    /// Time of its last event.
     pub heard: Instant,
-    /// Attempts that hold a slot, cancelled ones that did not report their end included.
+    /// Attempts that hold a slot, including cancelled ones that did not report their end.
     pub running: usize,
     /// Committed outputs that were not dropped.
     pub outputs: u64,
@@ -28,7 +28,7 @@ pub struct ExecutorStatus<'a> {
 pub struct JobStatus<'a> {
     pub id: JobId,
     pub pool: &'a str,
-    /// A task was started.
+    /// Whether any task has started.
     pub started: bool,
     pub stages: Vec<StageStatus>,
 }
@@ -43,13 +43,13 @@ pub struct StageStatus {
     pub committed: u32,
     /// Tasks that need not run, because others reached the row limit.
     pub spared: u32,
-    /// Tasks whose outputs were lost when nobody needed them.
+    /// Tasks whose outputs were lost and are not needed.
     pub lost: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StageState {
-    /// Inputs are not complete.
+    /// Waits for inputs.
     Waiting,
     Runnable,
     Finished,
@@ -72,18 +72,18 @@ pub struct Totals {
 }
 
 impl Scheduler {
-    /// Whether events from this executor are heard. One that is not a member has to register anew, with a new id.
+    /// Whether events from this executor are accepted. An executor that is not a member has to register anew, with a new id.
     pub fn is_member(&self, executor: ExecutorId) -> bool {
         self.executors.get(executor).is_some()
     }
 
-    /// By id.
+    /// Executors by id.
     pub fn executors(&self) -> impl Iterator<Item = ExecutorStatus<'_>> {
         let excluded = |id| self.exclusions.contains(id);
         self.executors.iter().map(move |executor| executor_status(executor, excluded(executor.spec.id)))
     }
 
-    /// Whether attempts of the job still hold slots: a job that failed has ended before all of them have noticed.
+    /// Whether attempts of the job still hold slots: a failed job ends before all its attempts have stopped.
     pub fn holds_slots(&self, job: JobId) -> bool {
         self.executors.iter().any(|executor| executor.running.keys().any(|attempt| attempt.job() == job))
     }
@@ -102,7 +102,7 @@ impl Scheduler {
         self.retained.keys().copied()
     }
 
-    /// What elasticity looks at. Costs a walk over all executors and stages.
+    /// Returns the input of the elasticity machine. Walks over all executors and stages.
     pub fn load(&self) -> Load {
         let live = self.executors.iter().filter(|executor| executor.state == ExecutorState::Live);
         let member = |executor: &Executor| Member {
@@ -119,7 +119,7 @@ impl Scheduler {
         }
     }
 
-    /// Costs a walk over all executors and stages.
+    /// Returns totals. Walks over all executors and stages.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals { jobs: self.jobs.len(), retained: self.retained.len(), ..Totals::default() };
         for executor in self.executors.iter() {

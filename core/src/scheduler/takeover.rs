@@ -1,4 +1,4 @@
-//! Jobs that an earlier leader began, and what executors have kept of them.
+//! Jobs that an earlier leader began, and the outputs that executors have kept of them.
 //!
 //! ```text
 //! kept output   joined with its executor ──its job is submitted again──> Committed, like any other
@@ -7,8 +7,8 @@
 //! stage         finished, or outputs of it moved ──its job is old enough──> saved ──its job ended──> forgotten
 //! ```
 //!
-//! Only outputs of stages that had finished are taken over. Those of them that are not there any more are lost, like the outputs of
-//! a lost executor: they are computed again where unfinished stages need them.
+//! Only outputs of finished stages are taken over. Missing ones count as lost, like the outputs of a lost executor: they are computed again where unfinished
+//! stages need them.
 
 use super::Scheduler;
 use super::executors::{ExecutorState, Executors};
@@ -18,11 +18,11 @@ use super::simulation::Defect;
 use super::timers::Timer;
 use crate::event::{Fact, Output, Persist};
 use crate::ids::{ExecutorId, StageId};
-use crate::job::{Earlier, KeptOutput};
+use crate::job::{Earlier, FinishedOutput};
 use crate::time::Instant;
 
 impl Scheduler {
-    /// An executor has joined with outputs that it was told to leave by another leader, or by this one before it was lost.
+    /// Notes outputs that a joining executor kept from another leader, or from this one before the executor was lost.
     pub(super) fn keep_for_later(&mut self, now: Instant, id: ExecutorId, stages: Vec<StageId>) {
         let is_known = |stage: &StageId| self.jobs.contains_key(&stage.job) || self.retained.contains_key(&stage.job);
         let (given_up, kept): (Vec<_>, Vec<_>) = stages.into_iter().partition(is_known);
@@ -33,7 +33,7 @@ impl Scheduler {
         }
     }
 
-    /// Nobody asked for what the executor keeps.
+    /// Drops kept outputs that no job has claimed.
     pub(super) fn drop_unclaimed(&mut self, id: ExecutorId) {
         #[cfg(test)]
         if self.config.defect == Some(Defect::LeakUnclaimed) {
@@ -50,7 +50,7 @@ impl Scheduler {
         }
     }
 
-    /// Before the job's first task starts: what is left of its finished stages counts as committed.
+    /// Commits the remaining outputs of the job's finished stages, before its first task starts.
     pub(super) fn take_over(&mut self, job: &mut Job, earlier: &Earlier, output: &mut Output) {
         let first_attempt = earlier.takeovers.first_attempt();
         #[cfg(test)]
@@ -58,15 +58,15 @@ impl Scheduler {
         job.number_attempts_from(first_attempt);
         let id = job.id();
         job.executors.extend(self.executors.iter().filter(|e| e.has_any_of(id)).map(|e| e.spec.id));
-        // The result stage ends with the job: there is nothing to go on with behind it.
+        // The result stage ends with the job, so nothing could follow it.
         let before_result = job.stages.len().saturating_sub(1);
         for kept in earlier.stages.iter().filter(|kept| (kept.stage as usize) < before_result) {
             let stage = job.id().stage(kept.stage);
-            let is_there = |kept: &&KeptOutput| keeps(&self.executors, kept.location.executor, stage);
+            let is_there = |kept: &&FinishedOutput| keeps(&self.executors, kept.location.executor, stage);
             #[cfg(test)]
-            let is_there = |kept: &&KeptOutput| is_there(kept) || self.config.defect == Some(Defect::TakeOverLost);
-            let there: Vec<KeptOutput> = kept.outputs.iter().filter(is_there).copied().collect();
-            for KeptOutput { location, rows, .. } in job.take_over(kept.stage, &there) {
+            let is_there = |kept: &&FinishedOutput| is_there(kept) || self.config.defect == Some(Defect::TakeOverLost);
+            let there: Vec<FinishedOutput> = kept.outputs.iter().filter(is_there).copied().collect();
+            for FinishedOutput { location, rows, .. } in job.take_over(kept.stage, &there) {
                 let executor = location.executor;
                 let taken = stage.task(location.partition).attempt(location.attempt);
                 self.executors.committed(executor, stage);
@@ -79,8 +79,7 @@ impl Scheduler {
         }
     }
 
-    /// Asks that the stages are saved which have finished in this step or before, of jobs that have run long enough. The result stage ends
-    /// with its job.
+    /// Asks the shell to save stages that have finished, of jobs that have run long enough. The result stage ends with its job and is not saved.
     pub(super) fn save_stages(&mut self, now: Instant, output: &mut Output) {
         for id in std::mem::take(&mut self.unsaved) {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
@@ -98,7 +97,7 @@ impl Scheduler {
         }
     }
 
-    /// The job has ended, and with it what was saved for it.
+    /// Removes the saved stages of a job that has ended.
     pub(super) fn forget_saved(&mut self, job: &Job, output: &mut Output) {
         let (id, Some(statement)) = (job.id(), &job.spec.statement) else { return };
         if self.saved_for.get(statement) != Some(&id) {
@@ -114,8 +113,8 @@ impl Scheduler {
         }
     }
 
-    /// What a finished stage of a running job left, for the next leader. `None` when it has not finished.
-    pub fn kept(&self, stage: StageId) -> Option<Vec<KeptOutput>> {
+    /// Outputs of a finished stage of a running job, for the next leader. `None` when the stage has not finished.
+    pub fn kept(&self, stage: StageId) -> Option<Vec<FinishedOutput>> {
         let job = self.jobs.get(&stage.job)?;
         job.stages.get(stage.index as usize).filter(|stage| stage.finished)?;
         Some(job.kept(stage.index))

@@ -6,23 +6,23 @@ use std::collections::BTreeSet;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// The executor is lost unless it is heard from.
+    /// The executor is lost unless it was heard from.
     Heartbeat(ExecutorId),
-    /// The draining executor gets its farewell, whatever it holds.
+    /// The draining executor gets its farewell, whatever it still holds.
     Drain(ExecutorId),
-    /// What the draining executor could not get rid of is tried again.
+    /// The draining executor asks again for a place for its outputs.
     Round(ExecutorId),
-    /// The job fails unless an executor joins.
+    /// The job fails unless an executor has joined.
     NoExecutors(JobId),
     /// The executor gets tasks again.
     Exclusion(ExecutorId),
-    /// Tasks of the stage may take much longer than its others. May outlive its stage; it then does nothing.
+    /// Running tasks of the stage may have become stragglers. May outlive its stage; it then does nothing.
     Stragglers(StageId),
-    /// The job has had all the time that it may take.
+    /// The job has reached its time limit.
     TimeOut(JobId),
-    /// What the executor has kept of jobs that nobody went on with is dropped. May outlive its executor; it then does nothing.
+    /// Outputs that the executor has kept of unclaimed jobs are dropped. May outlive its executor; it then does nothing.
     Unclaimed(ExecutorId),
-    /// The stage stops holding out for the hosts it prefers. May outlive its stage; it then does nothing.
+    /// The stage stops waiting for the hosts that it prefers. May outlive its stage; it then does nothing.
     Locality(StageId),
 }
 

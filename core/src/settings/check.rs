@@ -1,13 +1,13 @@
-//! What has the right type and still cannot work: refused before anything is started with it. Errors begin with the name of the setting.
+//! Checks of values that have the right type and still cannot work: they are refused before anything starts. Errors begin with the name of the setting.
 
 use super::units::ByteSize;
 
-/// Bytes without which not even the batches of one task fit.
+/// Minimum memory of an executor, in bytes: less does not hold the batches of one task.
 const LEAST_MEMORY: u64 = 16 << 20;
-/// Each slot is a thread with a stack.
+/// Maximum slots: each slot is a thread with a stack.
 const MOST_SLOTS: u32 = 4_096;
 
-/// Memory of an executor, in bytes, on a machine or in a container that has `there`.
+/// Checks the memory of an executor, in bytes, on a machine or in a container that has `there` bytes.
 pub fn memory(setting: &str, bytes: u64, there: u64) -> Result<(), String> {
     let written = ByteSize(bytes);
     if bytes < LEAST_MEMORY {
@@ -30,7 +30,7 @@ pub fn slots(setting: &str, slots: u32) -> Result<(), String> {
     }
 }
 
-/// A host, with a port or without one.
+/// Checks a host, with or without a port.
 pub fn host(setting: &str, text: &str) -> Result<(), String> {
     let fits = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']' | '%');
     match text.chars().all(fits) {
@@ -39,7 +39,7 @@ pub fn host(setting: &str, text: &str) -> Result<(), String> {
     }
 }
 
-/// A name that is shown in lists and logs.
+/// Checks a name that lists and logs show.
 pub fn name(setting: &str, text: &str) -> Result<(), String> {
     if text.chars().any(char::is_control) {
         return Err(format!("{setting}: {text:?} has characters that end lines or cannot be seen"));

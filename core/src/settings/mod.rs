@@ -1,5 +1,5 @@
-//! Sections of the configuration file. Each crate declares those that it owns, with [`section!`](crate::section): field, type, default and
-//! documentation stand together, and reading, defaults, known keys and the reference file all come from the declaration.
+//! Sections of the configuration file. Each crate declares its own with [`section!`](crate::section): field, type, default and documentation stand together,
+//! and reading, defaults, known keys and the reference file all come from the declaration.
 
 pub mod check;
 pub mod units;
@@ -8,22 +8,21 @@ use serde::Serialize;
 
 /// A part of the configuration file.
 pub trait Section: Default {
-    /// What it is about, a line each, as comments begin.
+    /// Description of the section, one entry for each line.
     const DOC: &'static [&'static str];
 
-    /// Shows each key with its documentation and its default, in the order of their declaration.
+    /// Passes each key with its documentation and its default to `reference`, in the order of declaration.
     fn keys(reference: &mut impl Reference);
 }
 
-/// Whoever is shown the keys of a section.
+/// Receives the keys of a section.
 pub trait Reference {
     fn key<T: Serialize>(&mut self, name: &str, doc: &[&str], default: &T);
 }
 
 /// Declares a section.
 ///
-/// Every field needs a default, so a file may leave out whatever it likes; unknown keys are refused. The crate needs `serde` with its
-/// macros.
+/// Every field needs a default, so a file may leave out any field; unknown keys are refused. The crate needs `serde` with its macros.
 #[macro_export]
 macro_rules! section {
     (

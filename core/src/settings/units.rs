@@ -8,8 +8,8 @@ use std::time::Duration;
 
 /// A number of bytes.
 ///
-/// Written as a number with an optional unit: `B`, `KB` `MB` `GB` `TB` (powers of 1000), `KiB` `MiB` `GiB` `TiB` or `K` `M` `G` `T`
-/// (powers of 1024). Case does not matter and a fraction is allowed: `1.5GiB`.
+/// Written as a number with an optional unit: `B`, `KB` `MB` `GB` `TB` (powers of 1000), `KiB` `MiB` `GiB` `TiB` or `K` `M` `G` `T` (powers of 1024). Case does
+/// not matter, and a fraction is allowed: `1.5GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
@@ -17,7 +17,7 @@ pub struct ByteSize(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-/// A value, or `"auto"`: found out from the machine at start.
+/// A value, or `"auto"`: derived from the machine at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auto<T> {
     Auto,
@@ -36,7 +36,7 @@ impl ByteSize {
         self.0
     }
 
-    /// For people: three significant digits, `1.21 GiB`.
+    /// Formats for people: three significant digits, `1.21 GiB`.
     pub fn human(bytes: u64) -> String {
         for (unit, factor) in BINARY_UNITS {
             if factor > 1 && bytes >= factor {
@@ -80,7 +80,7 @@ impl FromStr for ByteSize {
     }
 }
 
-/// The largest unit that loses nothing, so that what is printed reads back equal.
+/// Uses the largest unit that loses nothing, so that the printed value reads back equal.
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, factor) = BINARY_UNITS
@@ -104,7 +104,7 @@ impl Span {
         self.0
     }
 
-    /// For people: `3.2 ms`, `1.45 s`, `2m 03s`.
+    /// Formats for people: `3.2 ms`, `1.45 s`, `2m 03s`.
     pub fn human(duration: Duration) -> String {
         let seconds = duration.as_secs_f64();
         if seconds < 0.001 {

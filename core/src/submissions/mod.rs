@@ -1,4 +1,4 @@
-//! Submissions: scripts of statements that go on without whoever sent them. One machine for each submission.
+//! Submissions: scripts of statements that go on without their submitter. One machine for each submission.
 //!
 //! ```text
 //!            texts are stored           job runs: the submitter hears     ended, not the last: position is stored
@@ -19,15 +19,16 @@
 //!                                                  running n, as one that may have happened already
 //! ```
 //!
-//! The shell persists, then sends, then replies, and tells the machine what became of it with the next event. The texts are stored once;
-//! each step stores its position and nothing else.
+//! The shell persists, then sends, then replies, and reports the outcome to the machine with the next event. The texts are stored once; each step stores only
+//! its position.
 //!
 //! Invariants, each held by `simulation`:
-//! - A statement begins after the one before it has ended, and that it has is durable. What an earlier leader may have begun is begun as
-//!   such, so that what happened does not happen again.
-//! - What primaries die of while they plan it is begun by [`UNPLANNED`] of them at most, in a row, and no statement by more than [`BEGUN`].
-//! - What primaries leave alive is not what they die of: a statement is given up when [`UNPLANNED`] of them died, or the store failed them.
-//! - Once a cancellation was answered, no leader begins another statement.
+//! - A statement begins after the end of the statement before it is durable. A statement that an earlier leader may have begun is begun with `again`, so that
+//!   its effect does not happen twice.
+//! - A statement whose planning kills primaries is begun by at most [`UNPLANNED`] of them in a row, and no statement by more than [`BEGUN`].
+//! - A primary that survives a statement does not count against it: a statement is given up only when [`UNPLANNED`] primaries died of it, or when the store
+//!   failed them.
+//! - After a cancellation was answered, no leader begins another statement.
 //! - A submission is listed as ended in the transaction that forgets it.
 
 #[cfg(test)]
@@ -37,35 +38,34 @@ use crate::time::Instant;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Primaries that may end, in a row, while they plan one statement.
+/// Maximum primaries in a row that may die while they plan one statement.
 pub const UNPLANNED: u32 = 3;
-/// Primaries that may begin one statement.
+/// Maximum primaries that may begin one statement.
 pub const BEGUN: u32 = 100;
-/// How long a statement waits that a primary began again and did not live to run: it may be what primaries die of, and there is time to
-/// cancel it.
+/// Wait before a statement is begun again that no primary has lived to run: the statement may kill primaries, and the wait leaves time to cancel it.
 pub const HESITATION: Duration = Duration::from_secs(10);
 
-/// How long after the store has refused to note the end of a submission it is asked again.
+/// Time until the store is asked again to record the end of a submission, after it has refused.
 pub const RECORDED_AGAIN: Duration = Duration::from_secs(10);
 
-/// How often a statement was begun that is sent again, or gone on with. Stored under the statement's name before it is begun again; one that
-/// is begun for the first time has none.
+/// Number of times that a repeated statement was begun. Stored under the statement's name before it is begun again; a statement that is begun for the first
+/// time has no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tries {
-    /// Primaries that have begun it.
+    /// Primaries that have begun the statement.
     pub begun: u32,
-    /// Those of them, in a row, that ended before its job ran.
+    /// Primaries in a row, of those that began it, that ended before its job ran.
     pub unplanned: u32,
 }
 
 impl Tries {
-    /// What is known of a statement whose first try was not known to be one of several.
+    /// Tries of a statement whose first try left no record.
     const FIRST: Tries = Tries { begun: 1, unplanned: 1 };
 
-    /// Counts one more. It must be durable before the statement is begun again.
+    /// Counts one more try. The result must be durable before the statement is begun again.
     ///
     /// # Errors
-    /// The tries so far: they were enough.
+    /// The tries so far, when no more are allowed.
     pub fn again(before: Option<Tries>) -> Result<Tries, Tries> {
         let before = before.unwrap_or(Tries::FIRST);
         match before.unplanned >= UNPLANNED || before.begun >= BEGUN {
@@ -74,54 +74,54 @@ impl Tries {
         }
     }
 
-    /// This primary has lived to run it. What follows is the scheduler's to survive, and leaders may change for other reasons while a long
-    /// statement runs.
+    /// Notes that this primary has lived to run the statement. Later failures are the scheduler's to survive, and leaders may change for other reasons while a
+    /// long statement runs.
     pub fn planned(self) -> Tries {
         Tries { unplanned: 0, ..self }
     }
 
-    /// A primary has begun it again, and no job of it has run since.
+    /// Whether a primary has begun the statement again and no job of it has run since.
     pub fn is_suspect(before: Option<Tries>) -> bool {
         before.is_some_and(|tries| tries.unplanned > 0)
     }
 }
 
-/// How far a submission is: all that a step of it stores.
+/// Progress of a submission: all that one step stores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// The first statement that has not ended, from 0.
+    /// Index of the first statement that has not ended, from 0.
     pub next: u32,
-    /// No further statement is to begin.
+    /// Whether no further statement may begin.
     pub cancelled: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The submission was handed over, or a leader has found one that an earlier leader had.
+    /// The submission was handed over, or this leader has found one of an earlier leader.
     Begun,
-    /// What became of [`Output::persist`].
+    /// Outcome of [`Output::persist`].
     Persisted(Said),
-    /// What became of [`Effect::Restore`].
+    /// Outcome of [`Effect::Restore`].
     Restored(Restored),
-    /// The job of the statement that was begun runs, or it needs none.
+    /// The job of the begun statement runs, or the statement needs none.
     Planned,
-    /// What became of [`Effect::Begin`].
+    /// Outcome of [`Effect::Begin`].
     Ended(Ended),
-    /// Somebody asks that it ends. May come at any time, and more than once.
+    /// A request to cancel. May come at any time, and more than once.
     Cancel,
-    /// This primary stops. To be told when nothing is being stored.
+    /// This primary stops. Must be sent when nothing is being stored.
     Leave,
-    /// The deadline that [`Submission::next_deadline`] named has come.
+    /// The time returned by [`Submission::next_deadline`] has come.
     Tick,
 }
 
-/// What the metadata store said to a transaction.
+/// Answer of the metadata store to a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     Done,
     /// Nothing was changed.
     Refused,
-    /// Another primary leads, or whether it was done cannot be found out: who leads then finds what is there.
+    /// Another primary leads, or the outcome cannot be found out: the next leader finds what is stored.
     LeftToNext,
 }
 
@@ -129,24 +129,25 @@ pub enum Said {
 pub enum Restored {
     /// The session is as the earlier statements left it.
     Done,
-    /// It cannot be had again.
+    /// The session cannot be restored.
     Lost,
     /// Another primary leads, or this one stops.
     LeftToNext,
 }
 
-/// How a statement ended here.
+/// How a statement ended on this primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     Done,
     Failed,
-    /// It was stopped, as [`Effect::Stop`] asks, or its job was cancelled.
+    /// The statement was stopped, as [`Effect::Stop`] asks, or its job was cancelled.
     Stopped,
-    /// Another primary leads, or whether it happened cannot be found out.
+    /// Another primary leads, or the outcome cannot be found out.
     LeftToNext,
 }
 
-/// What a step asks the shell to do, in this order after the facts. Of `persist` and `send` at most one is there; a step without both waits for an event.
+/// Work that a step asks the shell to do, in this order after the facts. At most one of `persist` and `send` is present; a step without both waits for an
+/// event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
     pub persist: Option<Vec<Change>>,
@@ -155,10 +156,10 @@ pub struct Output {
     pub facts: Vec<Fact>,
 }
 
-/// Part of one transaction. Statements go by their numbers; the shell has names for them that no other submission has.
+/// One change in a transaction. Statements have numbers here; the shell gives them names that are unique among all submissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The texts, and who sent them.
+    /// Store the texts and the submitter.
     Put,
     Position(Position),
     Tries {
@@ -170,18 +171,18 @@ pub enum Change {
     },
     /// List the submission as ended.
     Record(Outcome),
-    /// The texts and the position.
+    /// Remove the texts and the position.
     Forget,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Make the session again that the statements before this one have left: options that they set. It cannot be had again where they made
-    /// things that went with their primary.
+    /// Restore the session that the statements before this one have left: the options that they set. It cannot be restored if they made things that went with
+    /// their primary.
     Restore { before: u32 },
-    /// Run a statement. `again`: a leader may have begun it, so ask first whether it has happened.
+    /// Run a statement. `again`: a leader may have begun it, so check first whether it has happened.
     Begin { statement: u32, again: bool },
-    /// Stop the statement that runs. It ends in any case.
+    /// Stop the running statement. It ends in any case.
     Stop { statement: u32 },
 }
 
@@ -198,45 +199,45 @@ pub enum Outcome {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// With the error that it ended with.
+    /// The statement ended with an error.
     Statement,
     /// Things that earlier statements made went with their primary.
     SessionLost,
-    /// So many primaries have begun it and not ended it.
+    /// The maximum number of primaries have begun the statement without ending it.
     Exhausted(Tries),
-    /// The store refused to note that the statement is begun again, or that it has ended.
+    /// The store refused to record that the statement is begun again, or that it has ended.
     NotNoted,
 }
 
-/// What people hear.
+/// Answers to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// To the submitter, once: it goes on, whoever leads.
+    /// To the submitter, once: the submission goes on under any leader.
     Accepted,
-    /// To the submitter, once: nothing goes on. The outcome is present when statements of it were tried.
+    /// To the submitter, once: the submission does not go on. The outcome is present when some of its statements were tried.
     Refused(Option<Outcome>),
-    /// To whoever cancels: no further statement begins, whoever leads.
+    /// To a request to cancel: no further statement begins, under any leader.
     Cancelling,
-    /// To whoever cancels: the submission has ended before.
+    /// To a request to cancel: the submission ended before.
     HasEnded,
-    /// To whoever cancels: this primary cannot say so; ask the one that leads.
+    /// To a request to cancel: this primary cannot answer; ask the leader.
     NotCancelled,
 }
 
-/// What happened, for logs and lists.
+/// Observations for logs and lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// The store has it: it is to be listed from here on.
+    /// The submission is stored: list it from here on.
     Stored,
-    /// The statement is at its turn.
+    /// The statement's turn has come.
     At { statement: u32 },
-    /// Primaries have not lived to run it, so it waits.
+    /// The statement waits, because primaries have not lived to run it.
     Hesitates { statement: u32 },
-    /// The next leader goes on with it.
+    /// The next leader goes on with the submission.
     Left,
-    /// It has ended, and the store has it so.
+    /// The submission has ended, and its end is stored.
     Ended(Outcome),
-    /// It has ended so, and the store refused to note it.
+    /// The submission has ended, and the store refused to record it.
     NotRecorded(Outcome),
 }
 
@@ -245,12 +246,12 @@ pub enum Fact {
 pub struct Submission {
     statements: u32,
     position: Position,
-    /// Of the statement at `position.next`.
+    /// Tries of the statement at `position.next`.
     tries: Option<Tries>,
     state: State,
-    /// The submitter has not heard anything.
+    /// Whether the submitter still waits for an answer.
     submitter_waits: bool,
-    /// Those who cancel have not heard whether it is durable.
+    /// Requests to cancel that wait until the cancellation is durable.
     cancels_waiting: u32,
 }
 
@@ -268,29 +269,29 @@ enum State {
         planned: bool,
         stopping: bool,
     },
-    /// That its job runs is being stored. `ended`: how the statement ended meanwhile.
+    /// Stores that the statement's job runs. `ended`: how the statement ended meanwhile.
     Noting {
         ended: Option<Ended>,
     },
     Advancing,
-    /// That it is cancelled is being stored.
+    /// Stores that the submission is cancelled.
     Cancelling(Before),
     Recording(Outcome),
     Unrecorded {
         outcome: Outcome,
         until: Instant,
     },
-    /// That this leader has lived to leave the statement is being stored.
+    /// Stores that this leader has survived the statement and leaves it.
     Leaving,
     Over,
     Left,
 }
 
-/// What goes on while a cancellation is stored, or would go on without it.
+/// State that goes on while a cancellation is stored, or resumes if the store refuses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Before {
     Found,
-    /// `done`: what became of it meanwhile.
+    /// `done`: the outcome that arrived meanwhile.
     Restoring {
         done: Option<Restored>,
     },
@@ -308,12 +309,12 @@ enum Before {
 }
 
 impl Submission {
-    /// So many statements, at least one, that were handed over just now.
+    /// Creates a submission of this many statements, at least one, that was just handed over.
     pub fn new(statements: u32) -> Self {
         Submission { submitter_waits: true, ..Submission::at(statements, Position::default(), None, State::New) }
     }
 
-    /// One that an earlier leader left. `tries`: of the statement at `position.next`, as they are stored.
+    /// Creates a submission that an earlier leader left. `tries`: the stored tries of the statement at `position.next`.
     pub fn found(statements: u32, position: Position, tries: Option<Tries>) -> Self {
         Submission::at(statements, position, tries, State::Found)
     }
@@ -326,12 +327,12 @@ impl Submission {
         self.position
     }
 
-    /// Nothing more will be asked for here.
+    /// Whether the machine will ask for nothing more.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over | State::Left)
     }
 
-    /// When the machine wants an [`Event::Tick`], if nothing else happens before.
+    /// Time at which the machine needs an [`Event::Tick`], if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.state {
             State::Hesitating { until } | State::Unrecorded { until, .. } => Some(until),
@@ -339,7 +340,7 @@ impl Submission {
         }
     }
 
-    /// Takes one event and says what follows from it. An event that fits nothing that goes on changes nothing.
+    /// Takes one event and returns its consequences. An event that fits no state changes nothing.
     pub fn step(&mut self, now: Instant, event: Event) -> Output {
         let mut out = Output::default();
         if event == Event::Cancel {
@@ -356,7 +357,7 @@ impl Submission {
                 self.tell_submitter(Reply::Refused(None), &mut out);
                 self.over(&mut out);
             }
-            // It goes on if the store has it.
+            // The submission goes on if the store has it.
             (State::Storing, Event::Persisted(Said::LeftToNext)) => {
                 self.tell_submitter(Reply::Refused(None), &mut out);
                 self.leave(&mut out);
@@ -383,10 +384,10 @@ impl Submission {
             (State::Restoring | State::Hesitating { .. } | State::Unrecorded { .. }, Event::Leave) => {
                 self.leave(&mut out);
             }
-            // Whether it is noted or not.
+            // The primary leaves, whether or not the record was stored.
             (State::Leaving, Event::Persisted(_)) => self.leave(&mut out),
             (State::Noting { ended: None }, Event::Ended(ended)) => self.state = State::Noting { ended: Some(ended) },
-            // Whether it is noted or not: the next leader counts what it finds.
+            // The statement has ended, whether or not its run was recorded: the next leader counts what it finds.
             (State::Noting { ended: Some(ended) }, Event::Persisted(_)) => self.ended(ended, false, &mut out),
             (State::Noting { ended: None }, Event::Persisted(_)) => {
                 self.state = State::Running { planned: true, stopping: false };
@@ -454,7 +455,7 @@ impl Submission {
         out.send = Some(Effect::Begin { statement, again });
     }
 
-    /// A statement that an earlier leader may have begun.
+    /// Counts a try of a statement that an earlier leader may have begun.
     fn count(&mut self, out: &mut Output) {
         match Tries::again(self.tries) {
             Ok(tries) => {
@@ -533,7 +534,7 @@ impl Submission {
         self.tell_cancels(Reply::HasEnded, out);
     }
 
-    /// Leaves a statement that was begun. It is not what primaries die of.
+    /// Leaves a begun statement, and records that it did not kill this primary.
     fn lived_to_leave(&mut self, out: &mut Output) {
         let tries = self.tries.unwrap_or(Tries::FIRST);
         if tries.unplanned == 0 {
@@ -560,7 +561,7 @@ impl Submission {
         match self.state {
             State::Over => self.over(out),
             State::Left => self.tell_cancels(Reply::NotCancelled, out),
-            // What the store is asked to do comes first.
+            // The pending transaction comes first.
             _ => self.take_up_cancels(out),
         }
     }
@@ -592,7 +593,7 @@ impl Submission {
                 self.position.cancelled = true;
                 self.tell_cancels(Reply::Cancelling, out);
             }
-            // It goes on as if nobody had asked.
+            // The submission goes on as if nobody had asked.
             Said::Refused => self.tell_cancels(Reply::NotCancelled, out),
             Said::LeftToNext => return self.leave(out),
         }

@@ -1,42 +1,42 @@
-//! Submissions under random faults: leaders that die between any two effects, stop in good order or do not know that they are followed,
-//! commits that are refused or whose outcome is unknown, statements that primaries die of, cancellations at any time.
+//! Submissions under random faults: leaders that die between any two effects, stop in good order or do not notice their successor, commits that are refused or
+//! whose outcome is unknown, statements that kill primaries, cancellations at any time.
 //!
-//! The model has the store, with the list of ended submissions, and what statements did. A statement's effect is durable once, under the leader of
-//! its time, together with its name. Then the faults stop, and every submission has to end. A failing run names its seed.
+//! The model has the store, with the list of ended submissions, and the effects of statements. A statement's effect becomes durable once, under the leader of
+//! that time, together with its name. Then the faults stop, and every submission has to end. A failing run names its seed.
 
 use super::*;
 use crate::dice::Dice;
 use crate::simulation::{Simulation, defects_are_noticed, holds, situations_occur};
 use std::collections::BTreeMap;
 
-/// A defect planted in the model's shell, to prove that the checker notices such a one.
+/// A defect planted in the model's shell, to prove that the checker notices it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Defect {
-    /// A statement begins before it is durable that the one before it has ended.
+    /// A statement begins before the end of the one before it is durable.
     BeginEarly,
     /// A statement that may have happened is begun as if it had not.
     BeginAfresh,
     /// Tries are not stored.
     CountNothing,
-    /// What primaries die of is begun again at once.
+    /// A statement that kills primaries is begun again at once.
     NoHesitation,
     /// A cancellation is answered before it is durable.
     CancelEarly,
     /// The store forgets a submission that is not listed yet.
     ForgetFirst,
-    /// That primaries lived to leave a statement, or to run it, is not stored.
+    /// A primary that lived to leave a statement, or to run it, does not record that.
     LeaveUnnoted,
-    /// A session that this primary cannot restore, because it stops, is said to be lost.
+    /// A session that this primary cannot restore, because it stops, is reported as lost.
     LoseSessions,
     /// The texts are stored with each step.
     StoreTexts,
 }
 
-/// What is known of a submission to nobody but the model.
+/// Facts about a submission that only the model knows.
 #[derive(Debug)]
 struct Truth {
     statements: u32,
-    /// Leaders die while they plan this one.
+    /// Statement whose planning kills leaders.
     deadly: Option<u32>,
     // In the store.
     stored: bool,
@@ -45,18 +45,18 @@ struct Truth {
     /// Statements whose effects are durable.
     happened: Vec<u32>,
     listed: Option<Outcome>,
-    /// So often.
+    /// Times that its end was listed.
     listings: u32,
-    /// Things that its statements made went with their primary.
+    /// Whether things that its statements made went with their primary.
     session_lost: bool,
-    /// Texts were written so often.
+    /// Times that its texts were written.
     puts: u32,
-    /// Primaries that began each statement, and those that died of planning it, in a row.
+    /// Primaries that began each statement, and primaries in a row that died while they planned it.
     begun: BTreeMap<u32, u32>,
     died: BTreeMap<u32, u32>,
-    /// Primaries that were at each statement and did not leave it in good order, and commits of it that were not made for sure.
+    /// Failures at each statement: primaries that did not leave it in good order, and commits that may not have been made.
     mishaps: BTreeMap<u32, u32>,
-    /// A cancellation was answered.
+    /// Whether a cancellation was answered.
     cancelled: bool,
     told: Option<Reply>,
     found_at: Option<Instant>,
@@ -66,7 +66,7 @@ struct Truth {
 struct Process {
     machine: Submission,
     output: Output,
-    /// The statement that runs, whether it may have happened, and whether its job runs.
+    /// The running statement, whether it may have happened, and whether its job runs.
     running: Option<(u32, bool, bool)>,
     stopped: bool,
 }
@@ -138,7 +138,7 @@ impl World {
         Ok(())
     }
 
-    /// No faults any more but deadly statements.
+    /// Runs without faults, except for deadly statements.
     fn quiet(&mut self) -> Verdict {
         self.faulty = false;
         self.former = None;
@@ -226,7 +226,7 @@ impl World {
         }
     }
 
-    /// A leader that had the submission was lost.
+    /// Counts a lost leader that had the submission.
     fn lost(&mut self, id: u64, process: &Process) {
         let (at, changes) = (process.machine.position().next, process.output.persist.as_deref());
         self.mishap(id, at, changes.unwrap_or_default());
@@ -235,7 +235,7 @@ impl World {
         }
     }
 
-    /// Something befell a leader that was at this statement, or at the next one if `changes` were stored.
+    /// Counts a failure of a leader at this statement, or at the next one if `changes` were stored.
     fn mishap(&mut self, id: u64, at: u32, changes: &[Change]) {
         let Some(truth) = self.truths.get_mut(&id) else { return };
         let last = changes.iter().map(|change| match change {
@@ -247,12 +247,12 @@ impl World {
         }
     }
 
-    /// A leader has planned the statement, or has given that up in good order.
+    /// Notes that a leader has planned the statement, or has left it in good order.
     fn survived(&mut self, id: u64, statement: u32) {
         self.truths.entry(id).and_modify(|truth| _ = truth.died.remove(&statement));
     }
 
-    /// The leader stops in good order: each submission hears of it when nothing of it is being stored.
+    /// Stops the leader in good order: each submission is told when nothing of it is being stored.
     fn stop(&mut self) -> Verdict {
         let ids: Vec<u64> = self.leader.iter().flat_map(|leader| leader.processes.keys().copied()).collect();
         for id in ids {
@@ -390,7 +390,7 @@ impl World {
         Ok(())
     }
 
-    /// A leader begins a statement.
+    /// Begins a statement on a leader.
     fn begun(&mut self, id: u64, former: bool, statement: u32) -> Verdict {
         let (now, defect) = (self.now, self.defect);
         let Some(truth) = self.truths.get_mut(&id) else { return Ok(()) };
@@ -435,23 +435,20 @@ impl World {
             let said = self.commit(id, former, leads, &changes)?;
             return self.tell(id, former, Event::Persisted(said));
         }
-        match process.output.send.take() {
-            Some(Effect::Restore { .. }) => {
-                let restored = match self.dice.below(24) {
-                    0 | 1 if self.faulty => Restored::Lost,
-                    2 if self.faulty => Restored::LeftToNext,
-                    _ => Restored::Done,
-                };
-                if let (Restored::Lost, Some(truth)) = (restored, self.truths.get_mut(&id)) {
-                    truth.session_lost = true;
-                }
-                let said = match restored {
-                    Restored::LeftToNext if self.defect == Some(Defect::LoseSessions) => Restored::Lost,
-                    restored => restored,
-                };
-                return self.tell(id, former, Event::Restored(said));
+        if let Some(Effect::Restore { .. }) = process.output.send.take() {
+            let restored = match self.dice.below(24) {
+                0 | 1 if self.faulty => Restored::Lost,
+                2 if self.faulty => Restored::LeftToNext,
+                _ => Restored::Done,
+            };
+            if let (Restored::Lost, Some(truth)) = (restored, self.truths.get_mut(&id)) {
+                truth.session_lost = true;
             }
-            _ => {}
+            let said = match restored {
+                Restored::LeftToNext if self.defect == Some(Defect::LoseSessions) => Restored::Lost,
+                restored => restored,
+            };
+            return self.tell(id, former, Event::Restored(said));
         }
         match process.running {
             Some((statement, again, planned)) => self.run(id, former, leads, statement, again, planned),
@@ -459,7 +456,7 @@ impl World {
         }
     }
 
-    /// One step of a statement.
+    /// Runs one step of a statement.
     fn run(&mut self, id: u64, former: bool, leads: bool, statement: u32, again: bool, planned: bool) -> Verdict {
         let Some(truth) = self.truths.get_mut(&id) else { return Ok(()) };
         let end = |world: &mut World, ended: Ended| {
@@ -468,12 +465,12 @@ impl World {
             }
             world.tell(id, former, Event::Ended(ended))
         };
-        // Whoever asks first is answered from what is durable.
+        // A leader that asks first gets the answer from the durable effects.
         if again && truth.happened.contains(&statement) {
             self.see("answered from its outcome");
             return end(self, Ended::Done);
         }
-        // The gate is closed before the primary stops, and then there is a next one.
+        // The gate is closed before the primary stops, and then a next one follows.
         if !planned && !former && self.fault(20) {
             self.see("not let in");
             self.survived(id, statement);
@@ -568,7 +565,7 @@ impl World {
                     truth.stored = true;
                     truth.puts += 1;
                 }
-                // The statement that is being begun has begun already.
+                // The defect: the statement being begun has begun already.
                 Change::Position(_) if defect == Some(Defect::BeginEarly) => {}
                 Change::Position(position) => {
                     truth.position = position;
@@ -578,7 +575,7 @@ impl World {
                 Change::Tries { tries, .. } if tries.unplanned == 0 && defect == Some(Defect::LeaveUnnoted) => {}
                 Change::Tries { statement, tries } => _ = truth.tries.insert(statement, tries),
                 Change::ForgetTries { statement } => _ = truth.tries.remove(&statement),
-                // Somebody else lists it, a moment later.
+                // The defect: the listing happens a moment later, elsewhere.
                 Change::Record(_) if defect == Some(Defect::ForgetFirst) => {}
                 Change::Record(outcome) => {
                     truth.listed = Some(outcome);
@@ -634,7 +631,7 @@ impl World {
             let done = truth.happened.len() as u32;
             let right = match listed {
                 Outcome::Finished => done == truth.statements,
-                // What it stood at may have happened, and not be known to have.
+                // The statement at the stored position may have happened without being recorded.
                 Outcome::Failed { statement, .. } => done == statement || done == statement + 1,
                 Outcome::Cancelled => true,
             };

@@ -1,21 +1,21 @@
-//! Replicas that executors were told to remove while their file stays, until they are known to be removed.
+//! Replicas that executors were told to remove while their file stays, until they have answered.
 //!
 //! ```text
-//!   held, or set aside ──`Delete`──> going ──executor says that it is gone, or is lost; its file is removed──> (nothing)
+//!   held, or set aside ──`Delete` ordered──> going ──executor reports it gone, or is lost; its file is removed──> (nothing)
 //! ```
 //!
 //! Invariants:
-//! - What an executor says of a replica that is going was said before it obeyed, and does not count: neither that the replica is there, nor
-//!   that it was read (`simulation`, `what_is_going_does_not_count`).
-//! - A copy is not ordered to where a replica of its block is going: it could not be told from what goes.
-//! - An executor says of each replica that it was told to remove that it is gone, also when it had none (`executor/src/blocks`).
+//! - A report of a replica that is going may be older than the order. It does not count: not that the replica is there, not that it was
+//!   verified, not that it is damaged (`simulation`, `what_is_going_does_not_count`).
+//! - No copy of a block is ordered to an executor from which a replica of it is going: the two could not be told apart.
+//! - An executor answers every `Delete` with `gone`, also when it has no such replica (`executor/src/blocks`).
 
 use super::replicas::replica;
 use super::{Namespace, Order, Output};
 use crate::ids::{BlockId, ExecutorId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Who has been told, by replica.
+/// The executors that have not answered yet, by replica.
 #[derive(Debug, Default)]
 pub(super) struct Going(BTreeMap<BlockId, BTreeSet<ExecutorId>>);
 
@@ -24,12 +24,12 @@ impl Going {
         self.from(replica).any(|id| id == executor)
     }
 
-    /// Executors from which this replica goes.
+    /// Executors from which this replica is going.
     pub fn from(&self, replica: BlockId) -> impl Iterator<Item = ExecutorId> {
         self.0.get(&replica).into_iter().flatten().copied()
     }
 
-    /// Replicas that go from an executor.
+    /// Replicas that are going from an executor.
     pub fn of(&self, executor: ExecutorId) -> Vec<BlockId> {
         self.0.iter().filter(|(_, from)| from.contains(&executor)).map(|(replica, _)| *replica).collect()
     }
@@ -51,12 +51,12 @@ impl Going {
         self.of(executor).into_iter().for_each(|replica| self.end(executor, replica));
     }
 
-    /// Nobody wants it, wherever it is.
+    /// The file of the replica is removed: no report of it counts anyway.
     pub fn forget(&mut self, replica: BlockId) {
         self.0.remove(&replica);
     }
 
-    /// As if all that was ordered had been done.
+    /// Plants a defect: reports of replicas that are going count.
     #[cfg(test)]
     pub fn clear(&mut self) {
         self.0.clear();
@@ -64,7 +64,7 @@ impl Going {
 }
 
 impl Namespace {
-    /// Has a replica of a block that stays removed.
+    /// Orders a replica to be removed whose block stays.
     pub(super) fn let_go(&mut self, executor: ExecutorId, block: BlockId, piece: u8, out: &mut Output) {
         let replica = replica(block, piece);
         self.replicas.drop_replica(executor, replica);
@@ -72,7 +72,7 @@ impl Namespace {
         out.orders.push((executor, Order::Delete(replica)));
     }
 
-    /// Was ordered by the namespace that this one takes the place of, or was about to be.
+    /// Repeats an order of the namespace before this one: whether it was sent is not known.
     pub(super) fn let_go_again(&mut self, executor: ExecutorId, replica: BlockId, out: &mut Output) {
         if self.replicas.block_of(replica).is_some() {
             self.upkeep.going.begin(executor, replica);

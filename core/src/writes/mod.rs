@@ -1,4 +1,4 @@
-//! The life of one write: its files become visible once, also when leaders die in the middle of it.
+//! The life of one write: its files become visible exactly once, even when leaders die during it.
 //!
 //! ```text
 //!             record is stored          job finished               record says it         all moved          replaced files gone
@@ -9,18 +9,18 @@
 //!                                v                                 v                v                │
 //!                             abandoning <────────────────────────────────────────────   (staged files are removed)
 //!
-//! A commit whose outcome is unknown, or of a leader that is followed, leaves the write as it is: nothing is moved or removed from then on.
-//! The leader that follows finds the record: one that says what to move goes on at moving, any other at abandoning.
+//! A write whose commit has an unknown outcome, or whose leader has a successor, stays as it is: nothing is moved or removed from then on. The next leader
+//! finds the record: a record with a publication goes on at moving, any other at abandoning.
 //! ```
 //!
-//! The shell persists, then sends, then replies, and tells the machine what became of it with the next event. One event is answered before
-//! the next; a step that fails may have been done in part, and every step may be repeated.
+//! The shell persists, then sends, then replies, and reports the outcome to the machine with the next event. One event is answered before the next; a step that
+//! fails may have been done in part, and every step may be repeated.
 //!
 //! Invariants, each held by `simulation`:
-//! - Files of a published write are all at their places, once; readers find new files before the replaced ones go.
+//! - Files of a published write are all in place, once; readers find new files before the replaced ones go.
 //! - Nothing of an abandoned write becomes visible.
-//! - Nothing staged stays for ever, also when attempts that were cut off write until the last of [`STRAGGLERS`].
-//! - Nothing is removed but staged files, the folder of a write that is not committed, and files that a published write replaces.
+//! - Staged files do not stay for ever, even when attempts that were cut off write until the last of [`STRAGGLERS`].
+//! - Only staged files, the folder of an uncommitted write, and files replaced by a published write are removed.
 
 #[cfg(test)]
 mod simulation;
@@ -29,9 +29,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Staged folders are removed again after each of these times. An attempt that has ended may have left a file half written to a thread of the
-/// file system, which cannot be called back; an executor that was cut off or stopped goes on with its attempts when it comes back; and on
-/// a disk that has more to do than it can, seconds are not enough.
+/// Times after which staged folders are removed again. An ended attempt may have left a half-written file to a thread of the file system, which cannot be
+/// stopped; an executor that was cut off or stopped goes on with its attempts when it comes back; and on an overloaded disk seconds are not enough.
 pub const STRAGGLERS: [Duration; 5] = [
     Duration::from_secs(5),
     Duration::from_secs(30),
@@ -39,37 +38,37 @@ pub const STRAGGLERS: [Duration; 5] = [
     Duration::from_secs(3_600),
     Duration::from_secs(24 * 3_600),
 ];
-/// Folders of a write that a catalog transaction commits are removed at once, and again after this time, for a leader that dies before.
+/// Delay of the second removal of folders of a write that a catalog transaction commits: the first is immediate, but a leader may die before it.
 pub const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// What the metadata store keeps of a write until it is over.
+/// Record of a write in the metadata store until the write is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record<F> {
-    /// Folders that are removed in any case. Empty when they cannot be told any more.
+    /// Folders that are removed in any case. Empty when they are not known any more.
     pub staging: Vec<F>,
     /// Folders that are removed unless the write is committed.
     pub unless_committed: Vec<F>,
-    /// Present once the write is to be published, whoever leads.
+    /// Present once the write must be published, under any leader.
     pub publication: Option<Publication>,
 }
 
-/// What is to happen, file by file.
+/// Files to move and to remove.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publication {
-    /// The object store's URL.
+    /// URL of the object store.
     pub store: String,
-    /// Paths in the store: from, to. A file that is not at its old path and is at its new one counts as moved.
+    /// Paths in the store: from, to. A file that is missing at its old path and present at its new one counts as moved.
     pub moves: Vec<(String, String)>,
-    /// Files that the new ones replace. One that is not there counts as removed.
+    /// Files that the new ones replace. A missing one counts as removed.
     pub removes: Vec<String>,
 }
 
-/// Who makes the files of a write visible.
+/// How the files of a write become visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visible {
-    /// Moving them: they go to a folder that anybody may read.
+    /// By a move into a folder that anybody may read.
     ByMoving,
-    /// A transaction of the catalog: they go to a folder of [`Record::unless_committed`], which nobody knows before.
+    /// By a transaction of the catalog: the files go to a folder of [`Record::unless_committed`], which is unknown before.
     ByCatalog,
 }
 
@@ -81,7 +80,7 @@ pub enum Writers {
 }
 
 impl Writers {
-    /// `quiet`: the job's attempts have all reported their ends. `ran_once`: each of its tasks had one attempt, so none was cut off.
+    /// `quiet`: all attempts of the job have reported their ends. `ran_once`: each of its tasks had one attempt, so none was cut off.
     pub fn of_finished(quiet: bool, ran_once: bool) -> Self {
         if quiet && ran_once { Writers::Gone } else { Writers::MayStage }
     }
@@ -89,22 +88,22 @@ impl Writers {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<F> {
-    /// The statement begins to write, or a leader follows one that had begun.
+    /// The statement begins to write, or this leader takes over a write that had begun.
     Begun,
-    /// What became of [`Output::persist`].
+    /// Outcome of [`Output::persist`].
     Persisted(Said),
-    /// The job failed or was cancelled, or what it staged cannot be published.
+    /// The job failed or was cancelled, or its staged files cannot be published.
     JobFailed,
     JobFinished {
         publication: Publication,
         visible: Visible,
         writers: Writers,
     },
-    /// What became of [`Effect::Move`].
+    /// Outcome of [`Effect::Move`].
     Moved(Moved),
-    /// What became of [`Effect::RemoveReplaced`]: whether none of them is left.
+    /// Outcome of [`Effect::RemoveReplaced`]: whether all of them are gone.
     ReplacedRemoved(bool),
-    /// What became of [`Effect::RemoveFolders`]: the folders that are left.
+    /// Outcome of [`Effect::RemoveFolders`]: the folders that are left.
     FoldersRemoved {
         left: Vec<F>,
     },
@@ -112,28 +111,28 @@ pub enum Event<F> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {
-    /// All files are where they belong.
+    /// All files are in place.
     All,
-    /// Some could not be moved.
+    /// Some files could not be moved.
     NotAll,
-    /// Some are neither at their old places nor at their new ones, and the folders that they were in can be read: another write has replaced
-    /// them since they were moved, or someone has removed them.
+    /// Some files are neither at their old paths nor at their new ones, and their old folders can be read: another write has replaced them since they were
+    /// moved, or someone has removed them.
     Missing,
 }
 
-/// What the metadata store said to a transaction.
+/// Answer of the metadata store to a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     Done,
     /// Nothing was changed.
     Refused,
-    /// Nothing was changed, and this primary is followed by another one.
+    /// Nothing was changed, because another primary leads.
     NotLeading,
-    /// Whether it was done cannot be found out.
+    /// The outcome cannot be found out.
     Unknown,
 }
 
-/// What a step asks the shell to do. At most one of `persist` and `send` is there; when none is, `reply` is.
+/// Work that a step asks the shell to do. At most one of `persist` and `send` is present; when none is, `reply` is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output<F> {
     pub persist: Option<Persist<F>>,
@@ -149,62 +148,62 @@ pub struct Persist<F> {
     pub with: With,
 }
 
-/// What else belongs into the transaction.
+/// Other content of the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum With {
     Nothing,
-    /// What the statement did, for a client that sends it again: with this transaction it is durable.
+    /// The outcome of the statement, for a client that sends it again: this transaction makes it durable.
     Outcome,
-    /// The same, and the edits of the catalog that make the write visible.
+    /// The outcome, and the edits of the catalog that make the write visible.
     Catalog,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change<F> {
-    /// The record of the write is this one.
+    /// Store this record of the write.
     Put(Record<F>),
-    /// The write has no record any more.
+    /// Remove the record of the write.
     Forget,
-    /// Whoever leads then removes the folder after this time, again and again until it can be removed.
+    /// The leader at that time removes the folder after this delay, and retries until it succeeds.
     RemoveLater { folder: F, after: Duration },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect<F> {
-    /// In any order.
+    /// Move the files, in any order.
     Move(Publication),
-    /// Its `removes`.
+    /// Remove the files of its `removes`.
     RemoveReplaced(Publication),
     RemoveFolders(Vec<F>),
 }
 
-/// Where the write stands when the machine has nothing more to ask for.
+/// State of the write when the machine has nothing more to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Files may be staged.
     Staging,
-    /// Its files are visible, all of them.
+    /// All its files are visible.
     Published,
-    /// Nothing of it is or becomes visible.
+    /// None of its files is or becomes visible.
     Abandoned,
     /// The record could not be written, and nothing may be staged.
     NotBegun,
-    /// The leader that follows publishes what is still to be moved.
+    /// The next leader moves the remaining files.
     Unfinished,
-    /// The leader that follows finds out what it is and ends it.
+    /// The next leader finds out the state and ends the write.
     Left,
 }
 
-/// What happened, for logs.
+/// Observations for logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// The folders of an earlier leader's write cannot be told: nothing is moved or removed.
+    /// The folders of an earlier leader's write are not known: nothing is moved or removed.
     GivenUp,
-    /// Files of an earlier leader's write are neither staged nor at their places: a later write has replaced them, or they are lost.
+    /// Files of an earlier leader's write are neither staged nor in place: a later write has replaced them, or they are lost.
     FilesMissing,
-    /// The write has ended, and its record stays until a leader follows.
+    /// The write has ended, and its record stays until the next leader.
     RecordStays,
-    /// Folders could not be removed, and are removed later.
+    /// This many folders could not be removed, and are removed later.
     FoldersLeft(usize),
 }
 
@@ -214,33 +213,33 @@ pub struct Write<F> {
     record: Record<F>,
     state: State,
     writers: Writers,
-    /// An earlier leader began it.
+    /// Whether an earlier leader began it.
     was_found: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
-    /// `Begun` is to come.
+    /// Waits for `Begun` as a new write.
     New,
-    /// The same of a write of an earlier leader.
+    /// Waits for `Begun` as a write of an earlier leader.
     Found,
     Beginning,
     Staging,
-    /// What is to be moved is about to be durable.
+    /// Stores the list of files to move.
     Deciding,
     Moving,
     Replacing,
-    /// Files move to a folder that nobody knows.
+    /// Moves files to a folder that is not visible yet.
     Settling,
     Committing,
-    /// Folders are being removed; then the record is forgotten, and the write has ended as the reply says.
+    /// Removes folders; then the record is removed, and the write ends with this reply.
     Clearing(Reply),
     Ending(Reply),
     Over(Reply),
 }
 
 impl Publication {
-    /// Moves that replace `replaced`, but for those whose names the new files take.
+    /// Creates a publication whose moves replace `replaced`, except for names that the new files take.
     pub fn new(store: String, moves: Vec<(String, String)>, replaced: Vec<String>) -> Self {
         let new: BTreeSet<&String> = moves.iter().map(|(_, to)| to).collect();
         let removes = replaced.into_iter().filter(|path| !new.contains(path)).collect();
@@ -249,7 +248,7 @@ impl Publication {
 }
 
 impl<F> Record<F> {
-    /// With the folders that `known` can tell. Without any that was staged to, the write is given up.
+    /// Maps the folders with `known`. The write is given up if no staging folder is known.
     pub fn filter_map<G>(self, mut known: impl FnMut(F) -> Option<G>) -> Record<G> {
         let mut each = |folders: Vec<F>| folders.into_iter().filter_map(&mut known).collect();
         let (staging, unless_committed) = (each(self.staging), each(self.unless_committed));
@@ -258,29 +257,28 @@ impl<F> Record<F> {
 }
 
 impl<F: Clone + PartialEq> Write<F> {
-    /// A write that stages to `staging`; `unless_committed` are folders that a transaction of the catalog shows.
+    /// Creates a write that stages to `staging`; `unless_committed` are folders that a transaction of the catalog makes visible.
     pub fn new(staging: Vec<F>, unless_committed: Vec<F>) -> Self {
         let record = Record { staging, unless_committed, publication: None };
         Write { record, state: State::New, writers: Writers::MayStage, was_found: false }
     }
 
-    /// A write whose record an earlier leader left.
+    /// Creates a write from the record of an earlier leader.
     pub fn found(record: Record<F>) -> Self {
         Write { record, state: State::Found, writers: Writers::MayStage, was_found: true }
     }
 
-    /// The folders that files are staged to.
+    /// Folders in which files are staged.
     pub fn staging(&self) -> &[F] {
         &self.record.staging
     }
 
-    /// Nothing has been decided about what was staged.
+    /// Whether nothing has been decided about the staged files.
     pub fn is_staging(&self) -> bool {
         self.state == State::Staging
     }
 
-    /// Takes one event and says what follows from it. An event that does not answer the last output changes nothing and is answered with
-    /// where the write stands.
+    /// Takes one event and returns its consequences. An event that does not answer the last output changes nothing; the answer is the state of the write.
     pub fn step(&mut self, event: Event<F>) -> Output<F> {
         match (self.state.clone(), event) {
             (State::New, Event::Begun) => {
@@ -288,7 +286,7 @@ impl<F: Clone + PartialEq> Write<F> {
                 persist(vec![Change::Put(self.record.clone())], With::Nothing)
             }
             (State::Beginning, Event::Persisted(Said::Done)) => self.stand(State::Staging, Reply::Staging),
-            // If the record is there all the same, the leader that follows finds nothing that was staged for it.
+            // If the record was stored after all, the next leader finds nothing staged for it.
             (State::Beginning, Event::Persisted(_)) => self.over(Reply::NotBegun),
 
             (State::Found, Event::Begun) => self.follow(),
@@ -321,14 +319,14 @@ impl<F: Clone + PartialEq> Write<F> {
                 self.writers = Writers::MayStage;
                 self.abandon()
             }
-            // What may be visible must stay, and a leader that follows may be moving what is staged.
+            // Files that may be visible must stay, and the next leader may be moving the staged ones.
             (State::Deciding | State::Committing, Event::Persisted(Said::Unknown | Said::NotLeading)) => {
                 self.over(Reply::Left)
             }
 
             (State::Moving, Event::Moved(Moved::All)) => self.remove_replaced(),
             (State::Replacing, Event::ReplacedRemoved(true)) => self.clear(Reply::Published),
-            // What was published and replaced before its leader died is over.
+            // The write was published and replaced before its leader died, so it is over.
             (State::Moving, Event::Moved(Moved::Missing)) if self.was_found => {
                 let mut output = self.remove_replaced();
                 output.facts.push(Fact::FilesMissing);
@@ -346,7 +344,7 @@ impl<F: Clone + PartialEq> Write<F> {
     }
 
     fn follow(&mut self) -> Output<F> {
-        // Where it was staged cannot be told, so nor can what of it is to be moved.
+        // The staging folders are not known, so the files to move are not either.
         if self.record.staging.is_empty() {
             self.state = State::Ending(Reply::Abandoned);
             let mut output = persist(vec![Change::Forget], With::Nothing);
@@ -380,7 +378,7 @@ impl<F: Clone + PartialEq> Write<F> {
         send(Effect::Move(self.record.publication.clone().unwrap_or_default()))
     }
 
-    /// A reader may see both the new and the old in between, but never neither.
+    /// Readers may see both the new and the old files for a while, but never neither.
     fn remove_replaced(&mut self) -> Output<F> {
         let publication = self.record.publication.clone().unwrap_or_default();
         if publication.removes.is_empty() {
@@ -403,7 +401,7 @@ impl<F: Clone + PartialEq> Write<F> {
         let facts: Vec<Fact> = left.first().map(|_| Fact::FoldersLeft(left.len())).into_iter().collect();
         let was_committed = ended == Reply::Published && self.record.publication.is_none();
         let mut output = match was_committed {
-            // By then its record was forgotten, and its folders are removed later.
+            // The record is already forgotten, and the folders are removed later.
             true => self.over(ended),
             false => {
                 let mut folders = self.record.staging.clone();
@@ -428,7 +426,7 @@ impl<F: Clone + PartialEq> Write<F> {
     fn ended(&mut self, ended: Reply, said: Said) -> Output<F> {
         match (ended, said) {
             (_, Said::Done) => self.over(ended),
-            // The leader that follows has removed what was staged, which may be why the job failed.
+            // The next leader has removed the staged files, which may be why the job failed.
             (Reply::Abandoned, Said::NotLeading) => self.over(Reply::Left),
             _ => {
                 let mut output = self.over(ended);

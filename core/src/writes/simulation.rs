@@ -1,34 +1,34 @@
-//! Writes under random faults: leaders that die between any two effects or do not know that they are followed, commits whose outcome is
-//! unknown, attempts that stage files long after the end, folders that cannot be removed, tables that are replaced meanwhile.
+//! Writes under random faults: leaders that die between any two effects or do not notice their successor, commits with unknown outcome, attempts that stage
+//! files long after the end, folders that cannot be removed, tables that are replaced meanwhile.
 //!
-//! The model has disks, a metadata store and jobs; what it counts as published is what is durable in the store, never what a machine
-//! believes. Then the faults stop, one more leader follows, and everything has to come to its end. A failing run names its seed.
+//! The model has disks, a metadata store and jobs; it counts a write as published when that is durable in the store, not when a machine believes so. Then the
+//! faults stop, one more leader follows, and every write has to end. A failing run names its seed.
 
 use super::*;
 use crate::dice::Dice;
 use crate::simulation::{Simulation, defects_are_noticed, holds, situations_occur};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A defect planted in the model's shell or the machine's outputs, to prove that the checker notices such a one.
+/// A defect planted in the model's shell or the machine's outputs, to prove that the checker notices it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Defect {
-    /// A write whose commit's outcome is unknown is abandoned.
+    /// A write with an unknown commit outcome is abandoned.
     AbandonUnknown,
-    /// Staged folders are removed once.
+    /// Staged folders are removed only once.
     NoStragglers,
-    /// The leader that follows abandons what was to be published.
+    /// The next leader abandons a write that must be published.
     AbandonPublishing,
-    /// Files move before it is durable that they do.
+    /// Files move before the decision to move them is durable.
     MoveEarly,
-    /// Replaced files go before the new ones are there.
+    /// Replaced files go before the new ones are in place.
     RemoveFirst,
     /// Attempts that lost the race count as gone.
     TrustSlower,
-    /// A commit does not let its staged folders go.
+    /// A commit does not remove its staged folders.
     CommitAlone,
     /// A folder that cannot be removed is forgotten.
     ForgetLeft,
-    /// A file that another write has replaced since stops whoever carries on.
+    /// A file that another write has replaced meanwhile stops the next leader.
     StopAtMissing,
 }
 
@@ -37,13 +37,13 @@ type WriteId = u64;
 
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
-/// Attempts that were cut off stage files for so long after their job's end or their leader's.
+/// Time in which cut-off attempts may stage files after the end of their job or leader, at most.
 const LATEST: u64 = 23 * HOUR;
-/// A leader that is followed notices by then.
+/// Time in which a former leader notices its successor, at most.
 const NOTICED: u64 = 30 * MINUTE;
 const TABLES: u64 = 2;
 
-/// What is known of a write to nobody but the model.
+/// Facts about a write that only the model knows.
 #[derive(Debug)]
 struct Truth {
     staging: Folder,
@@ -52,20 +52,20 @@ struct Truth {
     /// The attempt that counts, by task, once the job has finished.
     counted: BTreeMap<u64, u64>,
     publication: Option<Publication>,
-    /// In the store, which is what counts.
+    /// Whether the write is published in the store, which is what counts.
     durable: bool,
     told: Option<Reply>,
-    /// Attempts that may stage files, and until when.
+    /// Attempts that may stage files, and their deadline.
     writers: u64,
     until: u64,
 }
 
-/// A write on its way on one leader.
+/// A write in progress on one leader.
 #[derive(Debug)]
 struct Process {
     machine: Write<Folder>,
     output: Output<Folder>,
-    /// By task, the attempts that were begun.
+    /// Number of begun attempts, by task.
     attempts: Option<BTreeMap<u64, u64>>,
 }
 
@@ -89,7 +89,7 @@ struct World {
     records: BTreeMap<WriteId, Record<Folder>>,
     garbage: BTreeSet<(u64, u64, Folder)>,
     catalog: BTreeSet<Folder>,
-    // The disks: `folder/name` or `table/name`, and what is in it.
+    // The disks: contents by `folder/name` or `table/name`.
     disk: BTreeMap<String, String>,
     writes: BTreeMap<WriteId, Truth>,
     next: u64,
@@ -159,7 +159,7 @@ impl World {
         Ok(())
     }
 
-    /// No faults any more: one more leader follows, and ends what was begun.
+    /// Runs without faults: one more leader follows, and ends all writes.
     fn quiet(&mut self) -> Verdict {
         self.faulty = false;
         self.die()?;
@@ -235,7 +235,7 @@ impl World {
         self.leader = Some(Leader { epoch: self.epoch, followed_at: None, processes });
     }
 
-    /// The leader dies in the middle of what it does.
+    /// Kills the leader between two effects.
     fn die(&mut self) -> Verdict {
         let Some(leader) = self.leader.take() else { return Ok(()) };
         for (id, process) in leader.processes {
@@ -265,7 +265,7 @@ impl World {
         }
     }
 
-    /// The attempts of the write's job go on without anybody who hears of it.
+    /// Lets the attempts of the write's job go on without a leader.
     fn cut_off(&mut self, id: WriteId, process: Process) {
         if let Some(attempts) = process.attempts
             && let Some(truth) = self.writes.get_mut(&id)
@@ -290,7 +290,7 @@ impl World {
         self.go_on(id, former)
     }
 
-    /// One step of one write on one leader.
+    /// Runs one step of one write on one leader.
     fn go_on(&mut self, id: WriteId, former: Option<usize>) -> Verdict {
         let leader = match former {
             Some(at) => self.former.get_mut(at),
@@ -360,7 +360,7 @@ impl World {
         Ok(())
     }
 
-    /// The write's job: attempts begin and stage files, until it fails or each task has an attempt that counts.
+    /// Runs the write's job: attempts begin and stage files, until it fails or each task has an attempt that counts.
     fn work(&mut self, id: WriteId, process: &mut Process) -> Option<Event<Folder>> {
         let staging = self.writes[&id].staging;
         self.disk.insert(format!("{staging}/"), "a folder".to_string());
@@ -423,7 +423,7 @@ impl World {
         }
         let slower = attempts.values().any(|&count| count > 1) && self.dice.once_in(2);
         let ran_once = attempts.values().all(|&count| count == 1);
-        // A job may be quiet although attempts of it were cut off; then a task of it ran more than once.
+        // A job may be quiet although attempts were cut off; then one of its tasks ran more than once.
         let quiet = !slower || self.dice.once_in(2);
         let (visible, replaced) = match own {
             Some(_) => (Visible::ByCatalog, Vec::new()),
@@ -447,7 +447,7 @@ impl World {
         Event::JobFinished { publication, visible, writers }
     }
 
-    /// An attempt that nobody waits for stages a file.
+    /// Lets an attempt that nobody waits for stage a file.
     fn write_late(&mut self) {
         let may: Vec<WriteId> = self
             .writes
@@ -487,7 +487,7 @@ impl World {
         Ok(Said::Done)
     }
 
-    /// The transaction is durable.
+    /// Makes the transaction durable.
     fn store(&mut self, id: WriteId, persist: &Persist<Folder>) -> Verdict {
         for change in &persist.changes {
             match change {
@@ -513,7 +513,7 @@ impl World {
         Ok(())
     }
 
-    /// Up to `part` steps of it.
+    /// Carries out up to `part` steps of the effect.
     fn carry_out(&mut self, effect: &Effect<Folder>, part: u64) -> Result<Event<Folder>, String> {
         let enough = |at: usize| at as u64 >= part;
         match effect {
@@ -607,7 +607,7 @@ impl World {
             .any(|truth| truth.publication.as_ref().is_some_and(|publication| publication.removes.contains(path)))
     }
 
-    /// Each file of a published write is staged or at its place.
+    /// Checks that each file of a published write is staged or in place.
     fn nothing_is_lost(&self, id: WriteId) -> Verdict {
         let truth = &self.writes[&id];
         let Some(publication) = truth.publication.as_ref().filter(|_| truth.durable) else { return Ok(()) };

@@ -1,6 +1,6 @@
-//! Aggregates that spill where DataFusion's hold all values that they were given.
+//! Aggregates that spill in places where DataFusion's hold all their input values.
 //!
-//! A table of groups spills, the set of values of one group does not. So values become groups, and what is asked of them is asked of a second grouping:
+//! A table of groups spills; the set of values of one group does not. So values become groups, and a second grouping aggregates them:
 //!
 //! ```text
 //!   select g, count(distinct d) from t group by g
@@ -9,8 +9,7 @@
 //!     Aggregate: by g, d
 //! ```
 //!
-//! What is distinct over other columns, and all other aggregates, are grouping sets beside it. A set without values has one row for a group, which
-//! is the result:
+//! DISTINCT over other columns, and all other aggregates, become further grouping sets. The set without values has one row per group, which holds the result:
 //!
 //! ```text
 //!   select g, count(distinct d), count(distinct e), avg(x) from t group by g
@@ -19,9 +18,9 @@
 //!     Aggregate: by grouping sets ((g, d), (g, e), (g))  avg(x) as a
 //! ```
 //!
-//! Each row is then grouped once for each set, which takes two or three times as long as sets of values that fit into memory. So that, and medians and
-//! percentiles from sorted values (see [`sorted`]), is for texts and for plans of [`crate::spilling`]; one grouping over another, as above, is for all. All of it is plans
-//! of DataFusion's own operators, so it is encoded, cut into stages and explained as any other.
+//! Each row is then grouped once for each set, which takes two or three times as long as sets of values that fit into memory. So grouping sets, and medians
+//! and percentiles from sorted values (see [`sorted`]), are only for texts and for plans of [`crate::spilling`]; one grouping over another, as in the first
+//! example, is for all. The plans consist of DataFusion's own operators, so they are encoded, cut into stages and explained as any other.
 
 mod parts;
 mod sorted;
@@ -42,10 +41,10 @@ use parts::{Key, Part, Parts};
 pub(crate) use sorted::holds_values;
 use std::sync::Arc;
 
-/// The name of DataFusion's rule for the plainest case, whose place this one takes.
+/// The name of DataFusion's rule for the simplest case; this rule replaces it.
 const REPLACED: &str = "single_distinct_aggregation_to_group_by";
 
-/// DataFusion's rules, with this one in the place of its own.
+/// DataFusion's rules, with this one in place of the replaced one.
 pub(crate) fn instead(
     mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
 ) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
@@ -57,7 +56,7 @@ pub(crate) fn instead(
     rules
 }
 
-/// DataFusion's rules without the one whose place ours takes.
+/// DataFusion's rules without the replaced one.
 pub(crate) fn without_replaced(
     mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
 ) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
@@ -94,8 +93,8 @@ impl OptimizerRule for ValuesAsGroups {
     }
 }
 
-/// Whether values of different keys, or values and whole groups, are grouped side by side. So are sorted values, since of the only grouping DataFusion
-/// knows that no value comes twice, and would turn a running sum around rather than sort: that holds all rows of a group.
+/// Whether grouping sets are needed: for values of different keys, or values beside whole groups. Sorted values need them too. In a single grouping,
+/// DataFusion knows that no value comes twice, and would reverse a running sum rather than sort: that holds all rows of a group.
 fn needs_sets(aggregate: &Aggregate, parts: &Parts) -> bool {
     let mut plain = parts.calls.iter().filter_map(Part::plain);
     parts.sets.is_some()
@@ -104,8 +103,8 @@ fn needs_sets(aggregate: &Aggregate, parts: &Parts) -> bool {
         || plain.any(|call| over(call, aggregate).is_none())
 }
 
-/// Whether values are of no fixed width. Sets of them take far more than they tell the pool, so that a task is stopped for what its process
-/// has, and a second run begins beside what the first has not given back.
+/// Whether values have no fixed width. Sets of such values take far more memory than they report to the pool. The task is then stopped for the memory of its
+/// process, and its second run begins beside what the first has not yet freed.
 fn holds_texts(aggregate: &Aggregate, parts: &Parts) -> Result<bool> {
     for expr in parts.keys.iter().flat_map(|key| &key.exprs) {
         if expr.get_type(aggregate.input.schema())?.primitive_width().is_none() {
@@ -167,25 +166,25 @@ fn grouped_twice(aggregate: &Aggregate, parts: Parts) -> Result<LogicalPlan> {
     Ok(LogicalPlan::Projection(Projection::try_new(named.collect(), Arc::new(above))?))
 }
 
-/// The statement's own grouping set of a row above.
+/// Column above: the statement's own grouping set of a row.
 const USER_ID: &str = "__windlass_grouping_id";
 
-/// The grouping by groups and values.
+/// The lower grouping, by groups and values.
 struct Below {
-    /// Under the names that they have above.
+    /// The groups, under the names that they have above.
     groups: Vec<Expr>,
     keys: Vec<Key>,
     calls: Vec<Expr>,
-    /// `None`: by all groups and the only key.
+    /// `None`: one grouping by all groups and the only key.
     sets: Option<Sets>,
 }
 
 struct Sets {
-    /// Of the statement, as columns above.
+    /// Grouping sets of the statement, as columns above.
     users: Vec<Vec<Expr>>,
-    /// Whether each has one without values.
+    /// Whether each of them also has a set without values.
     plain: bool,
-    /// In the order of bits of an identifier, the highest first.
+    /// Columns in the order of the identifier's bits, highest first.
     columns: Vec<Expr>,
     all: Vec<Vec<Expr>>,
 }
@@ -203,7 +202,7 @@ impl Sets {
         Ok(Self { users, plain, columns, all })
     }
 
-    /// The literal that a row of the set has as its identifier.
+    /// The identifier of rows of this set, as a literal.
     fn id(&self, set: &[Expr]) -> Result<Expr> {
         identifier(&self.columns, set)
     }
@@ -237,7 +236,7 @@ impl Below {
                 let all = vec![(0..groups.len()).collect()];
                 let users = users.as_ref().unwrap_or(&all).iter();
                 let users = users.map(|set| set.iter().map(|at| above_grouping(&groups[*at])).collect()).collect();
-                // A set without columns has a row even if the input has none.
+                // A set without columns has a row even if the input is empty.
                 let plain = parts.calls.iter().any(|part| part.plain().is_some()) || keys.iter().any(|key| key.sorted);
                 Some(Sets::of(users, &keys, parts.sets.is_some() || plain)?)
             }
@@ -249,14 +248,14 @@ impl Below {
         Ok(Self { groups, keys, calls, sets })
     }
 
-    /// The column above of what is computed below.
+    /// Adds a call to the lower grouping; returns its column above.
     fn add(&mut self, call: AggregateFunction) -> Expr {
         let name = format!("__windlass_partial_{}", self.calls.len());
         self.calls.push(Expr::AggregateFunction(call).alias(&name));
         column(&name)
     }
 
-    /// The call above, and the result as an expression of `named`, the column of that call.
+    /// The call above for an aggregate without DISTINCT, and its result as an expression of `named`, the column of that call.
     fn plain(&mut self, call: AggregateFunction, named: Expr, aggregate: &Aggregate) -> Result<(Expr, Expr)> {
         let default =
             call.func.default_value(&Expr::AggregateFunction(call.clone()).get_type(aggregate.input.schema())?)?;
@@ -278,7 +277,7 @@ impl Below {
 
     fn distinct(&mut self, call: AggregateFunction, key: usize) -> Result<Expr> {
         let AggregateFunction { func, mut params } = call;
-        // Whether any row of the value passes.
+        // Whether any row of the value passes the filter.
         let passes = params.filter.take().map(|filter| {
             self.add(AggregateFunction::new_udf(bool_or_udaf(), vec![*filter], false, None, vec![], None))
         });
@@ -295,18 +294,18 @@ impl Below {
         Ok(Expr::AggregateFunction(AggregateFunction { func, params }))
     }
 
-    /// Whether a row is of a grouping set with this key; `None` where all are.
+    /// Whether a row belongs to a grouping set with this key; `None` where all do.
     fn is_of(&self, key: usize) -> Option<Expr> {
         let sets = self.sets.as_ref()?;
         let of_user = |user: &Vec<Expr>| {
             let set: Vec<Expr> = user.iter().cloned().chain(self.keys[key].columns()).collect();
             sets.id(&set)
         };
-        // An identifier of at most 60 bits is of some integer type.
+        // An identifier of at most 60 bits fits some integer type.
         sets.users.iter().map(of_user).collect::<Result<_>>().ok().map(is_one_of)
     }
 
-    /// The identifier that rows of the statement's own grouping sets have.
+    /// The identifier of the statement's own grouping set to which a row belongs.
     fn user_id(&self, aggregate: &Aggregate) -> Result<Option<Expr>> {
         let (Some(sets), true) = (&self.sets, has_sets(aggregate)) else { return Ok(None) };
         let groups: Vec<Expr> = self.groups.iter().map(above_grouping).collect();
@@ -351,7 +350,7 @@ fn grouped(
     Ok(LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(named), by, calls)?))
 }
 
-/// What puts the results of parts of a group together, if the result is that of the group.
+/// The function that combines the results of parts of a group, if that gives the result of the group.
 fn over(call: &AggregateFunction, aggregate: &Aggregate) -> Option<Arc<AggregateUDF>> {
     let params = &call.params;
     if params.null_treatment.is_some() || !params.order_by.is_empty() {
@@ -360,7 +359,7 @@ fn over(call: &AggregateFunction, aggregate: &Aggregate) -> Option<Arc<Aggregate
     match call.func.name() {
         "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or" => Some(Arc::clone(&call.func)),
         "count" => Some(crate::right::sum_function()),
-        // Parts of a sum of integers may leave a type that the whole does not.
+        // A sum of part of the integers may overflow where the whole sum does not.
         "sum" => {
             let of = params.args.first()?.get_type(aggregate.input.schema()).ok()?;
             of.is_floating().then(|| Arc::clone(&call.func))
@@ -369,7 +368,7 @@ fn over(call: &AggregateFunction, aggregate: &Aggregate) -> Option<Arc<Aggregate
     }
 }
 
-/// The function that gives back the only value of a group, quickly where there are many groups.
+/// The function that returns the only value of a group, fast where there are many groups.
 fn the_only(of: &arrow::datatypes::DataType) -> Arc<AggregateUDF> {
     use arrow::datatypes::DataType::{Binary, BinaryView, LargeBinary, LargeUtf8, Utf8, Utf8View};
     let ordered = of.is_numeric()
@@ -394,7 +393,7 @@ fn keyed(expr: Expr, key: &Key) -> Result<Expr> {
     Ok(keyed?.data)
 }
 
-/// What a group is called above the grouping.
+/// The column of a group above the grouping.
 fn above_grouping(group: &Expr) -> Expr {
     match group {
         Expr::Alias(alias) => column(&alias.name),

@@ -1,4 +1,4 @@
-//! An aggregate, taken apart.
+//! An aggregate taken apart.
 
 use super::column;
 use arrow::datatypes::DataType;
@@ -11,36 +11,36 @@ use datafusion::logical_expr::{Aggregate, AggregateUDF, Expr, ExprSchemable, Gro
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// Functions to which it is all one whether a value comes once or twice.
+/// Functions whose result does not change when a value is repeated.
 const SAME_WHEN_REPEATED: [&str; 6] = ["min", "max", "bool_and", "bool_or", "bit_and", "bit_or"];
-/// Functions that DataFusion computes with DISTINCT. Of others it says that it cannot, or takes no notice.
+/// Functions that DataFusion computes with DISTINCT. For others it fails or ignores DISTINCT.
 const DISTINCT: [&str; 9] =
     ["count", "sum", "avg", "median", "percentile_cont", "array_agg", "string_agg", "collect_list", "collect_set"];
-/// Columns of all groupings together: an identifier of a grouping set has a bit for each.
+/// Maximum columns of all groupings together: the identifier of a grouping set has a bit for each.
 const MAX_COLUMNS: usize = 60;
-/// Columns of a CUBE, which has as many sets as they have subsets.
+/// Maximum columns of a CUBE, which has one set per subset.
 const MAX_CUBE: usize = 6;
 const KEY: &str = "__windlass_key_";
 
 pub(super) struct Parts {
-    /// What the statement groups by, each once.
+    /// Distinct grouping expressions of the statement.
     pub groups: Vec<Expr>,
-    /// The statement's grouping sets, as places in `groups`, or `None` if it has none.
+    /// The statement's grouping sets as positions in `groups`, or `None` if it has none.
     pub sets: Option<Vec<Vec<usize>>>,
     pub keys: Vec<Key>,
     pub calls: Vec<Part>,
 }
 
-/// Values that become groups: the arguments of one DISTINCT aggregate, and of others like it, or what a median is of.
+/// Values that become groups: the arguments of one or more DISTINCT aggregates, or the argument of a median.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     pub number: usize,
     pub exprs: Vec<Expr>,
-    /// Whether places in the order of values are asked for.
+    /// Whether positions in the order of values are needed.
     pub sorted: bool,
-    /// Of sorted values: which rows count.
+    /// For sorted values: the condition for rows to count.
     pub filter: Option<Box<Expr>>,
-    /// Of sorted values: whether a value counts once.
+    /// For sorted values: whether equal values count once.
     pub distinct: bool,
 }
 
@@ -63,10 +63,10 @@ impl Key {
 }
 
 pub(super) enum Part {
-    /// Of values that are distinct by the key of this number.
+    /// An aggregate over the distinct values of this key.
     Distinct(AggregateFunction, usize),
     Median(Arc<AggregateUDF>, usize),
-    /// The part of the values that is below.
+    /// The fraction of the values that is below the result, and the key.
     Percentile(f64, usize),
     Plain(AggregateFunction),
 }
@@ -88,7 +88,7 @@ impl Part {
 }
 
 impl Parts {
-    /// `None`: it stays as it is. With `sorts`, medians and percentiles do not.
+    /// Takes an aggregate apart. `None`: it stays as it is. With `sorts`, medians and percentiles are taken apart too.
     pub fn of(aggregate: &Aggregate, sorts: bool) -> Result<Option<Self>> {
         let groups: Vec<Expr> = grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().cloned().collect();
         let mut parts = Parts { groups, sets: None, keys: Vec::new(), calls: Vec::new() };
@@ -109,7 +109,7 @@ impl Parts {
         Ok(Some(parts))
     }
 
-    /// Whether DataFusion would refuse it, or give wrong answers, as it does of DISTINCT aggregates beside others in another order.
+    /// Whether DataFusion would refuse it or answer wrongly, as it does for DISTINCT aggregates beside others with another order.
     pub fn only_as_groups(&self) -> bool {
         let mut distinct = self.calls.iter().filter_map(Part::distinct);
         let ordered =
@@ -119,7 +119,7 @@ impl Parts {
         distinct.any(|call| !DISTINCT.contains(&call.func.name())) || of_distinct > 0 && of_distinct + plain > 1
     }
 
-    /// Says whether it can be computed over groups of values.
+    /// Adds a call; returns whether it can be computed over groups of values.
     fn add(&mut self, mut call: AggregateFunction, sorts: bool) -> bool {
         let (name, params) = (call.func.name(), &call.params);
         if sorts && let Some(part) = self.sorted(&call) {
@@ -143,7 +143,7 @@ impl Parts {
     fn sorted(&mut self, call: &AggregateFunction) -> Option<Part> {
         let params = &call.params;
         let value = params.args.first()?;
-        // The median of the middle is one already.
+        // A median of the middle values is already one that this rule has made.
         let is_own = matches!(value, Expr::Column(column) if column.name.starts_with(KEY));
         if is_own || !matches!(params.null_treatment, None | Some(NullTreatment::RespectNulls)) {
             return None;
@@ -167,7 +167,7 @@ impl Parts {
         })
     }
 
-    /// The number of `key`, which may be there.
+    /// The number of `key`, which is added if missing.
     fn key(&mut self, key: Key) -> usize {
         let alike = |known: &Key| {
             known.exprs == key.exprs
@@ -192,7 +192,7 @@ impl Parts {
     }
 }
 
-/// The places in `groups` of each grouping set. `None`: there are too many, or one is there twice.
+/// The positions in `groups` of each grouping set. `None`: there are too many, or a set is repeated.
 fn sets(group_expr: &[Expr], groups: &[Expr]) -> Option<Vec<Vec<usize>>> {
     let [Expr::GroupingSet(of)] = group_expr else { return None };
     let sets: Vec<Vec<&Expr>> = match of {
@@ -226,14 +226,14 @@ fn unaliased(expr: &Expr) -> &Expr {
     }
 }
 
-/// The arguments that values are distinct by: constants, such as a separator, are not among them.
+/// The arguments whose values must be distinct; constants, such as a separator, are left out.
 fn values(args: &[Expr]) -> Option<Vec<Expr>> {
     let (first, others) = args.split_first()?;
     let varies = |arg: &&Expr| !matches!(arg, Expr::Literal(..));
     Some(std::iter::once(first).chain(others.iter().filter(varies)).cloned().collect())
 }
 
-/// Whether all columns of `expr` are in parts of a key.
+/// Whether all columns of `expr` are within expressions of a key.
 fn reads_only(expr: &Expr, key: &[Expr]) -> bool {
     if key.contains(expr) {
         return true;

@@ -9,8 +9,8 @@
 //!         Aggregate: by grouping sets ((g, x), (g))  count(x) as n
 //! ```
 //!
-//! A group has `upto + from - n` rows, known at each of its values, so each value tells by itself whether it is in the middle. Groupings, sorts and
-//! running sums spill or hold a few rows. A percentile takes the two values around its place.
+//! A group has `upto + from - n` rows, known at each of its values, so each value shows by itself whether it is in the middle. Groupings, sorts and running
+//! sums spill or hold a few rows. A percentile takes the two values around its position.
 
 use super::parts::Key;
 use super::{as_count, called, column};
@@ -32,7 +32,7 @@ use std::sync::Arc;
 /// DataFusion weighs the two values around a percentile in steps of a millionth.
 const STEPS: f64 = 1_000_000.0;
 
-/// Whether a plan has aggregates that hold all values of a group, and would not in one of [`crate::spilling`].
+/// Whether a plan has aggregates that hold all values of a group, which a plan of [`crate::spilling`] would not.
 pub(crate) fn holds_values(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let holds = |plan: &Arc<dyn ExecutionPlan>| {
         let calls = plan.downcast_ref::<AggregateExec>().map_or(&[][..], |aggregate| aggregate.aggr_expr());
@@ -49,19 +49,19 @@ fn named(key: &Key, what: &str) -> Expr {
     column(&name(key, what))
 }
 
-/// How many rows have a value.
+/// The number of rows with a value.
 pub(super) fn count(key: &Key) -> Expr {
     let value = key.exprs[0].clone();
     let filter = key.filter.as_deref().cloned();
     let count = match key.distinct {
-        // Once, if any row counts.
+        // One, if any row counts.
         true => called(max_function(), vec![as_count(value.is_not_null())], filter),
         false => called(count_udaf(), vec![value], filter),
     };
     count.alias(name(key, "count"))
 }
 
-/// The groupings of `plan` with what is known of places.
+/// The groupings of `plan`, with running counts that give positions.
 pub(super) fn with_places(plan: LogicalPlan, key: &Key, partitions: &[Expr]) -> Result<LogicalPlan> {
     let upto = running(key, partitions, true).alias(name(key, "upto"));
     let plan = LogicalPlan::Window(Window::try_new(vec![upto], Arc::new(plan))?);
@@ -69,13 +69,13 @@ pub(super) fn with_places(plan: LogicalPlan, key: &Key, partitions: &[Expr]) -> 
     Ok(LogicalPlan::Window(Window::try_new(vec![from], Arc::new(plan))?))
 }
 
-/// How many rows of the group have values up to that of the row, or from it on.
+/// Number of rows of the group with values up to that of the row, or from it on.
 fn running(key: &Key, partitions: &[Expr], ascending: bool) -> Expr {
     let function = WindowFunctionDefinition::AggregateUDF(sum_function());
     let mut window = WindowFunction::new(function, vec![named(key, "count")]);
     window.params.partition_by = partitions.to_vec();
     let by = |expr| Sort { expr, asc: ascending, nulls_first: !ascending };
-    // Each value of a set is there once. Its count keeps DataFusion from turning one of the two sums around, which would hold all rows of a group.
+    // Each value of a set occurs once. Its count keeps DataFusion from reversing one of the two sums, which would hold all rows of a group.
     window.params.order_by = vec![by(key.column(0))];
     if !ascending {
         window.params.order_by.push(by(named(key, "count")));
@@ -85,12 +85,12 @@ fn running(key: &Key, partitions: &[Expr], ascending: bool) -> Expr {
     Expr::WindowFunction(Box::new(window))
 }
 
-/// Rows of the group.
+/// Number of rows of the group.
 fn total(key: &Key) -> Expr {
     as_count(named(key, "upto")) + as_count(named(key, "from")) - as_count(named(key, "count"))
 }
 
-/// Whether some place from `low` to `high`, counted from 0 in the order of values, is one of the value's.
+/// Whether some position from `low` to `high`, counted from 0 in the order of values, belongs to the value.
 fn covers(key: &Key, low: Expr, high: Expr, is_of: Option<Expr>) -> Expr {
     let (upto, count) = (as_count(named(key, "upto")), as_count(named(key, "count")));
     let counts = count.clone().gt(lit(0_i64));
@@ -106,7 +106,7 @@ pub(super) fn median(function: Arc<AggregateUDF>, key: &Key, is_of: Option<Expr>
     called(function, vec![key.column(0)], Some(covers(key, low, high, is_of)))
 }
 
-/// The value at `fraction` of the way, as an expression of calls that it adds to `above`.
+/// The value at `fraction` of the order, as an expression of calls that it adds to `above`.
 pub(super) fn percentile(
     fraction: f64,
     key: &Key,

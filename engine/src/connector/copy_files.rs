@@ -1,7 +1,6 @@
-//! Copies files from one place to another as they are: each task some of them. Its scans are planned by [`crate::copy_files`].
+//! Copies files from one place to another unchanged; each task copies some of them. [`crate::copy_files`] plans its scans.
 //!
-//! A copy happens once however often it is tried: a file appears at its place when all of it is there, and an attempt passes over those that
-//! an earlier one has copied.
+//! Retries do not copy a file twice: a file appears at its place only when it is complete, and an attempt skips those that an earlier one has copied.
 
 use super::{
     Connector, ConnectorTable, Encoded, OptionSpec, Options, Scan, ScanExec, Split, TableRequest, TableSpec, TaskOfScan,
@@ -28,34 +27,34 @@ use tokio::io::AsyncWriteExt;
 
 /// The function that copies files.
 pub const COPY_FILES: &str = "copy_files";
-/// Files of one task that are copied at a time.
+/// Files that one task copies at a time.
 const AT_A_TIME: usize = 2;
-/// Bytes that are sent together to the place.
+/// Bytes per part of an upload.
 const PART_BYTES: usize = 8 << 20;
-/// How often a file is copied whose copy turns out to have other bytes.
+/// Maximum copies of a file whose copy turns out to have other bytes.
 const TRIES: u32 = 3;
 
-/// What is copied where.
+/// The files to copy and their targets.
 #[derive(Clone, PartialEq, Message)]
 pub struct CopyFiles {
-    /// Of the object stores.
+    /// URL of the source's object store.
     #[prost(string, tag = "1")]
     pub from: String,
     #[prost(string, tag = "2")]
     pub to: String,
-    /// Copy what is there already, too.
+    /// Whether files that already exist are copied too.
     #[prost(bool, tag = "3")]
     pub overwrite: bool,
-    /// Read each copy, to see that it is one.
+    /// Whether each copy is read back and compared.
     #[prost(bool, tag = "4")]
     pub verify: bool,
-    /// Say what would be done, and do nothing.
+    /// Whether to report the actions without doing them.
     #[prost(bool, tag = "5")]
     pub dry: bool,
-    /// One for each partition.
+    /// The files, one entry per partition.
     #[prost(message, repeated, tag = "6")]
     pub parts: Vec<CopyPart>,
-    /// Files of all parts.
+    /// Number of files of all parts.
     #[prost(uint64, tag = "7")]
     pub files: u64,
 }
@@ -64,7 +63,7 @@ pub struct CopyFiles {
 pub struct CopyPart {
     #[prost(message, repeated, tag = "1")]
     pub items: Vec<CopyItem>,
-    /// Files that are there already, and their bytes: just counted.
+    /// Number of files that already exist; they are only counted.
     #[prost(uint64, tag = "2")]
     pub skipped: u64,
     #[prost(uint64, tag = "3")]
@@ -73,7 +72,7 @@ pub struct CopyPart {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct CopyItem {
-    /// Locations in the stores. Without a source the file is removed.
+    /// Location in the source's store. Without it the target is removed.
     #[prost(string, optional, tag = "1")]
     pub from: Option<String>,
     #[prost(string, tag = "2")]
@@ -87,18 +86,18 @@ pub struct CopyItem {
     pub modified_ms: i64,
 }
 
-/// A copy as a table of the engine's own: no statement names it.
+/// Copies as tables of the engine's own; no statement can name this connector.
 #[derive(Debug)]
 pub(super) struct CopyFilesConnector;
 
-/// Copies what its splits say.
+/// A scan that copies the files of its splits.
 #[derive(Debug)]
 pub struct CopyFilesScan {
-    /// Without parts: those are the splits.
+    /// The copy without its parts, which are the splits.
     copy: CopyFiles,
 }
 
-/// One row for each file that was copied or removed, and one that counts those that were there.
+/// The columns of a copy's rows: one row for each file that was copied or removed, and one that counts skipped files.
 pub fn copy_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("action", DataType::Utf8, false),
@@ -120,7 +119,7 @@ struct Row {
 const NAME: &str = "COPY_FILES";
 
 impl CopyFilesScan {
-    /// The leaf that carries out `copy`, with a task for each of its parts.
+    /// The leaf that carries out `copy`, with one task per part.
     pub fn planned(copy: CopyFiles) -> ScanExec {
         let options = Options::default();
         let table = TableSpec { connector: NAME.into(), id: String::new(), location: copy.from.clone(), options };
@@ -162,7 +161,7 @@ impl Scan for CopyFilesScan {
         copy_schema()
     }
 
-    /// They are dealt out where the copy is planned.
+    /// The splits are created where the copy is planned.
     fn splits(&self) -> Vec<Split> {
         Vec::new()
     }
@@ -274,7 +273,7 @@ impl Copier {
         }
     }
 
-    /// Whether an earlier attempt has copied it.
+    /// Whether an earlier attempt has copied the file.
     async fn is_there(&self, item: &CopyItem, to: &Path) -> bool {
         self.to
             .head(to)
@@ -282,7 +281,7 @@ impl Copier {
             .is_ok_and(|there| there.size == item.bytes && there.last_modified.timestamp_millis() >= item.modified_ms)
     }
 
-    /// Returns the CRC32C of what was read.
+    /// Copies the bytes; returns the CRC32C of what was read.
     async fn transfer(&self, item: &CopyItem, from: &Path, to: &Path) -> Result<u32> {
         let options = GetOptions { if_match: item.e_tag.clone(), ..GetOptions::default() };
         let mut bytes = match self.from.get_opts(from, options).await {
@@ -303,7 +302,7 @@ impl Copier {
             Ok::<_, object_store::Error>(())
         };
         if let Err(error) = written.await {
-            // What was sent stays nowhere; the first error is the one that counts.
+            // Uploaded parts are discarded. The first error is the one that counts.
             let _ = writer.abort().await;
             return Err(error.into());
         }
@@ -318,7 +317,7 @@ impl Copier {
     }
 }
 
-/// The CRC32C and the length of what is there.
+/// CRC32C and length of the file at a location.
 async fn checksum(store: &dyn ObjectStore, location: &Path) -> Result<(u32, u64)> {
     let bytes = store.get(location).await?.into_stream();
     let sum = |(sum, length), part: Bytes| async move { Ok((crc32c_append(sum, &part), length + part.len() as u64)) };

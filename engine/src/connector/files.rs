@@ -1,5 +1,5 @@
-//! Scans of files as leaves of plans. DataFusion reads and encodes them, with our readers around it ([`crate::scan`]); this is what
-//! planning asks of them, and what that encoding loses.
+//! Scans of files as leaves of plans. DataFusion reads and encodes them, wrapped in our readers ([`crate::scan`]). This module answers the questions of
+//! planning, and restores what that encoding loses.
 
 use super::leaves::{Leaf, LostOfLeaf};
 use crate::task;
@@ -25,25 +25,25 @@ use std::str::FromStr;
 use std::sync::Arc;
 use windlass_core::job::Preference;
 
-/// Under which what their encoding loses travels.
+/// The kind under which the lost options travel.
 pub(super) const KIND: &str = "files";
 
-/// Of files.
+/// The options that the encoding of a scan of files loses.
 #[derive(Clone, PartialEq, prost::Message)]
 struct ScanOptions {
-    /// As it is named in SQL, empty for none.
+    /// The compression, as SQL names it; empty for none.
     #[prost(string, tag = "1")]
     compression: String,
-    /// A CSV file is read in our own way, with these options.
+    /// Options of our own CSV reader, if that reads the files.
     #[prost(message, optional, tag = "2")]
     csv: Option<CsvReading>,
-    /// A JSON file is read in our own way.
+    /// Options of our own JSON reader, if that reads the files.
     #[prost(message, optional, tag = "3")]
     json: Option<JsonReading>,
-    /// Of all files of all groups, in their order, where their store can be asked for just those versions. Empty: none had one.
+    /// E-tags of all files of all groups, in their order, if their store can be asked for exactly those versions. Empty: no file has one.
     #[prost(string, repeated, tag = "4")]
     e_tags: Vec<String>,
-    /// In which order a top-k wants row groups of Parquet files to be read.
+    /// The order in which a top-k reads row groups of Parquet files.
     #[prost(message, repeated, tag = "5")]
     order: Vec<SortColumn>,
 }
@@ -62,7 +62,7 @@ struct SortColumn {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct JsonReading {
-    /// Each file is one array of rows.
+    /// Whether each file is one array of rows.
     #[prost(bool, tag = "1")]
     array: bool,
 }
@@ -93,7 +93,7 @@ impl Leaf for FileScanConfig {
         vec![self.object_store_url.as_str().to_string()]
     }
 
-    /// Splits of an object store go to the same executor each time, whose caches know them. Local files have no such wish.
+    /// Splits of an object store prefer the same executor each time, whose caches hold their data. Local files have no preference.
     fn preferences(&self) -> Vec<Preference> {
         if self.object_store_url.as_str().starts_with("file:") {
             return Vec::new();
@@ -129,7 +129,7 @@ impl Leaf for FileScanConfig {
     }
 }
 
-/// `plan`, which was encoded without these bytes.
+/// Restores the lost options of `plan` from these bytes.
 pub(super) fn restored(bytes: &[u8], plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let options =
         ScanOptions::decode(bytes).map_err(|e| internal_datafusion_err!("options of a scan cannot be decoded: {e}"))?;
@@ -139,7 +139,7 @@ pub(super) fn restored(bytes: &[u8], plan: &Arc<dyn ExecutionPlan>) -> Result<Ar
     }
 }
 
-/// DataFusion's scan in the place of one of ours that [`ScanOptions`] restores.
+/// DataFusion's scan in place of one of ours, which [`ScanOptions`] restores.
 fn encodable(config: &FileScanConfig) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let source = match (csv(config), json(config)) {
         (Some(csv), _) => csv.plain()?.0,
@@ -186,7 +186,7 @@ impl ScanOptions {
 
 impl SortColumn {
     fn of(key: &PhysicalSortExpr) -> Self {
-        // Its keys are columns: see [`row_group_order`].
+        // The keys are columns; see [`row_group_order`].
         let (name, index) = match key.expr.downcast_ref::<Column>() {
             Some(column) => (column.name().to_string(), column.index() as u64),
             None => (String::new(), u64::MAX),
@@ -223,7 +223,7 @@ fn tagged(mut groups: Vec<FileGroup>, e_tags: Vec<String>) -> Result<Vec<FileGro
     Ok(groups)
 }
 
-/// The source shows it nowhere but in what it displays. A key that is no column ends it: what is left out costs time and no row.
+/// The order is only visible in the source's display text. A key that is no column ends it: a shorter order costs time, but no rows.
 fn row_group_order(config: &FileScanConfig) -> Option<LexOrdering> {
     let parquet = config.file_source.downcast_ref::<ParquetSource>()?;
     let shown = Shown(parquet).to_string();
@@ -240,12 +240,12 @@ fn row_group_order(config: &FileScanConfig) -> Option<LexOrdering> {
     LexOrdering::new(keys)
 }
 
-/// The key by the column `name` that `text` begins with, and what is behind it.
+/// The key by the column `name` at the start of `text`, and the rest.
 fn shown_key<'a>(name: &str, text: &'a str) -> Option<(PhysicalSortExpr, &'a str)> {
     let text = text.strip_prefix(name)?.strip_prefix('@')?;
     let (index, text) = text.split_once(' ')?;
     let column = Arc::new(Column::new(name, index.parse().ok()?));
-    // Longer words first.
+    // Longer words come first.
     let orders = [
         ("DESC NULLS LAST", true, false),
         ("DESC", true, true),
@@ -266,7 +266,7 @@ impl fmt::Display for Shown<'_> {
 }
 
 fn with_row_group_order(config: &FileScanConfig, order: &LexOrdering) -> Result<Arc<dyn ExecutionPlan>> {
-    // Nothing is known of the order of its rows here: a source that knows asks for nothing.
+    // The order of the rows must be unknown here: a source that knows it would ask for nothing.
     let unsorted = EquivalenceProperties::new(Arc::clone(config.file_source.table_schema().table_schema()));
     let source = match config.file_source.try_pushdown_sort(order, &unsorted)? {
         SortOrderPushdownResult::Inexact { inner } => inner,

@@ -1,10 +1,10 @@
-//! The leaves of plans, whatever they read: all that planning, cutting, narrowing and encoding ask of them.
+//! The leaves of plans: everything that planning, cutting, narrowing and encoding ask of them.
 //!
-//! | leaf | of |
+//! | leaf | reads |
 //! | --- | --- |
-//! | [`ScanExec`] | connectors, files that are copied as they are among them |
-//! | DataFusion's scan of files | [`super::files`], whose encoding DataFusion has, and loses some of |
-//! | DataFusion's scan of batches | plans that have rows in them |
+//! | [`ScanExec`] | tables of connectors, and files that are copied unchanged |
+//! | DataFusion's scan of files | files, see [`super::files`]; DataFusion's encoding loses some of its options |
+//! | DataFusion's scan of batches | rows inside the plan |
 
 use super::{ScanExec, Split};
 use crate::task;
@@ -16,39 +16,39 @@ use datafusion::physical_plan::ExecutionPlan;
 use std::sync::Arc;
 use windlass_core::job::Preference;
 
-/// What reads, and has no input.
+/// An operator that reads and has no input.
 pub(crate) trait Leaf {
-    /// With only the partitions `keep`, in that order.
+    /// Returns the leaf with only the partitions `keep`, in that order.
     fn narrowed(&self, keep: &[usize]) -> Result<Arc<dyn ExecutionPlan>>;
 
-    /// That it reads, before projection and pruning.
+    /// Bytes that it reads, before projection and pruning.
     fn bytes(&self) -> u64;
 
-    /// URLs in object stores that it reads or writes, whose options travel with the plan.
+    /// URLs of the object stores that it reads or writes. Their options travel with the plan.
     fn stores(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// For each partition where it is read best. Empty: no partition has a wish.
+    /// The preferred place to read each partition. Empty: no partition has a preference.
     fn preferences(&self) -> Vec<Preference> {
         Vec::new()
     }
 
-    /// For each partition what it reads of the cluster's own files. Empty: nothing.
+    /// The parts of the cluster's own files that each partition reads. Empty: none.
     fn pieces(&self) -> Vec<Vec<task::Split>> {
         Vec::new()
     }
 
-    /// What the encoding of plans leaves out of it.
+    /// The parts of the leaf that the encoding of plans loses.
     fn lost(&self) -> Result<Option<LostOfLeaf>> {
         Ok(None)
     }
 }
 
-/// What [`restored`] puts back.
+/// The data from which [`restored`] restores a leaf.
 #[derive(Clone, Debug)]
 pub(crate) struct LostOfLeaf {
-    /// The leaf as it is encoded, where that is another one.
+    /// The leaf to encode, if it is another one.
     pub encodable: Option<Arc<dyn ExecutionPlan>>,
     /// The kind of the leaf.
     pub kind: String,
@@ -67,7 +67,7 @@ pub(crate) fn leaf(plan: &Arc<dyn ExecutionPlan>) -> Option<&dyn Leaf> {
     source.downcast_ref::<MemorySourceConfig>().map(|batches| batches as &dyn Leaf)
 }
 
-/// `plan`, a leaf that was encoded without these bytes.
+/// Restores the lost parts of `plan`, a leaf, from these bytes.
 pub(crate) fn restored(kind: &str, bytes: &[u8], plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     match kind {
         super::files::KIND => super::files::restored(bytes, plan),
@@ -77,7 +77,7 @@ pub(crate) fn restored(kind: &str, bytes: &[u8], plan: &Arc<dyn ExecutionPlan>) 
     }
 }
 
-/// Bytes of the batches that `plan` is, where they are part of it.
+/// Bytes of the batches in `plan`, if it holds batches.
 pub(crate) fn literal_bytes(plan: &Arc<dyn ExecutionPlan>) -> Option<u64> {
     let source = plan.downcast_ref::<DataSourceExec>()?.data_source();
     source.downcast_ref::<MemorySourceConfig>().map(Leaf::bytes)

@@ -1,4 +1,4 @@
-//! The seam by which a kind of table is added from outside the engine. `docs/extending.md` shows how to write one.
+//! The seam through which a kind of table is added from outside the engine. `docs/extending.md` shows how to write one.
 //!
 //! ```text
 //!            primary                                             executor
@@ -6,12 +6,12 @@
 //!       ▲                       │
 //!   Registry                    └───────sink──> Sink ──encode──> decode_sink ──> Sink ──write(attempt)──> token
 //!                                                 ▲                                                         │
-//!                                                 └── begin; publish(tokens of attempts that count) or abandon
+//!                                                 └── begin; prepare, publish(tokens of attempts that count) or abandon
 //! ```
 //!
-//! A connector is known by its name and nothing else: whoever plans, cuts, encodes, narrows or shows a plan sees [`ScanExec`] and
-//! [`SinkExec`]. The cut of the interfaces is that of Spark's DataSource V2 (a scan of input partitions, a batch write with commit
-//! messages), with the splits of Trino: a split is data, so that a plan is narrowed without asking anybody.
+//! The engine knows a connector only by its name: the code that plans, cuts, encodes, narrows or shows a plan sees [`ScanExec`] and [`SinkExec`]. The
+//! interfaces are cut as in Spark's DataSource V2 (a scan of input partitions, a batch write with commit messages), with Trino's splits: a split is data, so
+//! a plan can be narrowed without asking the connector.
 
 pub(crate) mod copy_files;
 mod files;
@@ -33,7 +33,7 @@ pub use redact::redacted;
 pub use registry::Registry;
 pub use scan_exec::ScanExec;
 pub use sink_exec::{PlannedSink, SinkExec, SinkToken};
-pub(crate) use travel::{ScanNode, SinkNode, TableSecrets, secrets_of};
+pub(crate) use travel::{ScanNode, SinkNode, TableSecrets, guards_of, secrets_of};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -45,51 +45,51 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-/// A kind of table: what stands after STORED AS.
+/// A kind of table: the word after STORED AS.
 ///
-/// One value serves a whole process, and any number of statements at a time. The primary and every executor have the same connectors.
+/// One value serves a whole process and any number of concurrent statements. The primary and every executor have the same connectors.
 #[async_trait]
 pub trait Connector: fmt::Debug + Send + Sync {
     /// The word after STORED AS, in upper case.
     fn name(&self) -> &'static str;
 
-    /// All options that its tables may have.
+    /// All options that its tables accept.
     fn options(&self) -> &'static [OptionSpec];
 
-    /// The table that a statement makes or that the catalog knows. On the primary.
+    /// Returns the table that a statement creates or that the catalog holds. Runs on the primary.
     ///
     /// # Errors
-    /// The location or the options name nothing that can be read, or the columns are not those of the table.
+    /// The location or the options name nothing readable, or the declared columns are not those of the table.
     async fn table(&self, request: TableRequest) -> Result<Arc<dyn ConnectorTable>>;
 
-    /// Reads [`Scan::encode`]. On an executor; the scan is to read what the encoded one would.
+    /// Decodes [`Scan::encode`] on an executor. The decoded scan must read what the encoded one would.
     fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>>;
 
-    /// Reads [`Sink::encode`], on an executor and, after a primary has died, on the next one.
+    /// Decodes [`Sink::encode`], on an executor and, after a primary has died, on the next primary.
     fn decode_sink(&self, _: Encoded<'_>) -> Result<Arc<dyn Sink>> {
         not_impl_err!("tables stored as {} are only read", self.name())
     }
 }
 
-/// What a table is told by.
+/// The description from which a connector opens a table.
 #[derive(Clone, Debug)]
 pub struct TableRequest {
     pub table: Arc<TableSpec>,
-    /// As the statement declares them, or as they were when the table was made. Absent: to be found out.
+    /// The columns that the statement declares, or those that the table had when it was created. `None`: the connector finds them out.
     pub columns: Option<SchemaRef>,
 }
 
-/// A table, as every node knows it. Its debug form has no secrets.
+/// A table as every node knows it. Its debug form has no secrets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableSpec {
-    /// The connector's name.
     pub connector: String,
-    /// Given to no other table. Secrets travel under it, beside plans.
+    /// Unique id of the table. Secrets travel under it, beside plans.
     pub id: String,
-    /// What stands after LOCATION, as it was written. It is shown: no secret belongs here.
+    /// The text after LOCATION, as it was written. It is shown, so no secret belongs here.
     pub location: String,
     pub options: Options,
 }
@@ -99,150 +99,159 @@ pub struct TableSpec {
 pub trait ConnectorTable: fmt::Debug + Send + Sync {
     fn schema(&self) -> SchemaRef;
 
-    /// Of the whole table.
+    /// Statistics of the whole table.
     fn statistics(&self) -> Option<Statistics> {
         None
     }
 
-    /// What a scan does with each of these filters. A row for which an exact one is not true never comes out of the scan; the rows of an
-    /// inexact one are filtered again.
+    /// Says for each filter what a scan does with it. An exact filter: the scan returns only rows for which it is true. An inexact one: the rows are filtered
+    /// again.
     fn pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Unsupported; filters.len()])
     }
 
     async fn scan(&self, request: ScanRequest<'_>) -> Result<Arc<dyn Scan>>;
 
-    /// A write of its own for one statement.
+    /// Returns a new write for one statement.
     ///
     /// # Errors
-    /// It cannot be written to, or not in this way.
+    /// The table cannot be written to, or not in this way.
     async fn sink(&self, _: SinkRequest) -> Result<Arc<dyn Sink>> {
         not_impl_err!("the table is only read")
     }
 }
 
-/// What a statement reads of a table.
+/// The part of a table that a statement reads.
 pub struct ScanRequest<'a> {
     pub session: &'a dyn Session,
-    /// Positions of the columns, in the order in which the rows are to have them. It may be empty: then rows are counted.
+    /// Positions of the columns, in the order of the columns of the rows. May be empty: then rows are only counted.
     pub projection: Vec<usize>,
     /// The columns of the rows.
     pub schema: SchemaRef,
-    /// Those that [`ConnectorTable::pushdown`] supports, over all columns of the table.
+    /// The filters that [`ConnectorTable::pushdown`] supports, over all columns of the table.
     pub filters: &'a [Expr],
-    /// More rows than this of all splits together are not needed.
+    /// Maximum rows needed from all splits together.
     pub limit: Option<usize>,
-    /// Tasks that can read at a time. A scan may have more or fewer splits.
+    /// Number of tasks that can read at a time. A scan may have more or fewer splits.
     pub tasks: usize,
 }
 
-/// What one statement reads of a table, cut into splits.
+/// The part of a table that one statement reads, cut into splits.
 pub trait Scan: fmt::Debug + Send + Sync {
     /// The columns of its rows.
     fn schema(&self) -> SchemaRef;
 
-    /// On the primary only: splits travel beside the scan.
+    /// Returns the splits. On the primary only: splits travel beside the scan.
     fn splits(&self) -> Vec<Split>;
 
-    /// Of all splits. What is exact here answers statements without a scan.
+    /// Statistics of all splits. Exact ones answer statements without a scan.
     fn statistics(&self) -> Option<Statistics> {
         None
     }
 
-    /// URLs of places in object stores that it reaches, whose options are to travel with it.
+    /// URLs of places in object stores that the scan reaches; the options of these stores travel with it.
     fn stores(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// What a split reads of files of `wfs://`: it goes where their blocks are.
+    /// The parts of `wfs://` files that a split reads. Its task is placed where their blocks are.
     fn pieces(&self, _: &Split) -> Vec<crate::task::Split> {
         Vec::new()
     }
 
-    /// How the rows of each split are sorted.
+    /// The sort order of the rows of each split.
     fn ordering(&self) -> Option<LexOrdering> {
         None
     }
 
-    /// What EXPLAIN shows of it beside the connector's name, such as what was pushed down. Without secrets.
+    /// A value that must live while tasks read, such as the connection that holds a snapshot. On the primary. It is kept until the job and all attempts of
+    /// its tasks have ended, then dropped. A job that is planned and not run drops it too.
+    fn guard(&self) -> Option<ScanGuard> {
+        None
+    }
+
+    /// The text that EXPLAIN shows beside the connector's name, such as the filters pushed down. Without secrets.
     fn describe(&self) -> String;
 
-    /// All that it needs on an executor but the table, the columns and the splits. No secrets: those are in the table's options. Equal scans
+    /// Everything that the scan needs on an executor except the table, the columns and the splits. No secrets: those are in the table's options. Equal scans
     /// have equal bytes.
     fn encode(&self) -> Result<Vec<u8>>;
 
-    /// Reads one split. Dropping the stream ends the reading. It may be opened again, on another executor too, and gives the same rows.
+    /// Reads one split. Dropping the stream ends the read. A split may be opened again, also on another executor, and gives the same rows.
     fn open(&self, split: &Split, task: &TaskOfScan) -> Result<SendableRecordBatchStream>;
 }
+
+/// See [`Scan::guard`].
+pub type ScanGuard = Arc<dyn Any + Send + Sync>;
 
 /// A piece of a table that one task reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
-    /// To be read, about. Absent: nobody knows.
+    /// Approximate bytes to read. `None`: unknown.
     pub bytes: Option<u64>,
-    /// That are left of it, about.
+    /// Approximate rows after filters. `None`: unknown.
     pub rows: Option<u64>,
-    /// Hosts from which it is read cheaply, best first.
+    /// Hosts that read it cheaply, best first.
     pub hosts: Vec<String>,
-    /// The executor that reads a split of some number reads it the next time too, and may have kept what it found. 0: no wish.
+    /// Affinity number: the executor that reads a split with some number reads it again next time, and may have cached data of it. 0: no preference.
     pub affinity: u64,
-    /// What only the connector understands.
+    /// Data that only the connector understands.
     pub payload: Bytes,
 }
 
-/// The task that reads a split.
+/// The task that reads a split, as the connector sees it.
 #[derive(Clone, Debug)]
 pub struct TaskOfScan {
-    /// Memory, object stores and the size of batches.
+    /// Memory pool, object stores and batch size.
     pub context: Arc<TaskContext>,
-    /// For what a connector measures, which EXPLAIN ANALYZE shows.
+    /// Metrics of the connector, which EXPLAIN ANALYZE shows.
     pub metrics: ExecutionPlanMetricsSet,
-    /// Number of the task among those of its stage that run together: metrics are kept for each.
+    /// Number of the task among the tasks of its stage that run together. Metrics are kept for each.
     pub partition: usize,
 }
 
-/// What was encoded, and what travelled with it.
+/// An encoded scan or sink, with what travelled beside it.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded<'a> {
     pub table: &'a Arc<TableSpec>,
-    /// The columns of the rows that are read or written.
+    /// The columns of the rows read or written.
     pub schema: &'a SchemaRef,
     pub bytes: &'a [u8],
 }
 
-/// A write of one statement.
+/// The parameters of one statement's write.
 #[derive(Clone, Debug)]
 pub struct SinkRequest {
-    /// Given to no other write.
+    /// Unique id of the write.
     pub write: String,
-    /// The columns of the rows, which are those of the table.
+    /// The columns of the rows; they are the table's.
     pub schema: SchemaRef,
-    /// The rows replace those that are there.
+    /// Whether the rows replace the existing ones.
     pub overwrite: bool,
 }
 
-/// What one statement writes into a table. Nothing of it is to be seen before it is published, and then all of it.
+/// The write of one statement into a table. Nothing of it is visible before it is published; then all of it is.
 ///
 /// ```text
-///   begin ──> write, by each attempt ──> publish(tokens)     once all tasks have ended; maybe more than once
-///     │                                                      (a primary died): the second time changes nothing
-///     └────────────────────────────────> abandon             as often; also after an attempt that nobody waited for
+///   begin ──> write, by each attempt ──> prepare(tokens) ──> publish(tokens)     once all tasks have ended; maybe more than once
+///     │                                      │                                   (a primary died): the second time changes nothing
+///     └──────────────────────────────────────┴─────────────> abandon             as often; also after an attempt that nobody waited for
 /// ```
 #[async_trait]
 pub trait Sink: fmt::Debug + Send + Sync {
-    /// What EXPLAIN shows of it beside the connector's name. Without secrets.
+    /// The text that EXPLAIN shows beside the connector's name. Without secrets.
     fn describe(&self) -> String;
 
-    /// All that it needs on an executor but the table and the columns. No secrets.
+    /// Everything that the sink needs on an executor except the table and the columns. No secrets.
     fn encode(&self) -> Result<Vec<u8>>;
 
-    /// Makes what must be there before any task writes. On the primary.
+    /// Prepares the target before any task writes. On the primary.
     async fn begin(&self, _: &Arc<RuntimeEnv>) -> Result<()> {
         Ok(())
     }
 
-    /// Writes the rows of one task. On an executor; several attempts of a task may run at a time, and any of them may be the one that counts.
-    /// Dropping the future ends it, perhaps in the middle.
+    /// Writes the rows of one task. On an executor; several attempts of a task may run at a time, and any of them may be the one that counts. Dropping the
+    /// future ends the write, perhaps in the middle.
     async fn write(
         &self,
         attempt: Attempt,
@@ -250,19 +259,29 @@ pub trait Sink: fmt::Debug + Send + Sync {
         context: &Arc<TaskContext>,
     ) -> Result<Written>;
 
-    /// Makes what these attempts have written, one for each task, the table's, and removes what others have. On the primary.
+    /// Checks whether these attempts, one for each task, can be published. This is the last moment at which the statement can still fail. Called once, on the
+    /// primary, by the sink that began the write; the same sink then publishes or abandons. Its effects must not be visible, and must vanish if the primary
+    /// dies.
+    ///
+    /// # Errors
+    /// These attempts can never be published, for example because the keys of their rows are taken. The write is then abandoned.
+    async fn prepare(&self, _tokens: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes the output of these attempts, one for each task, part of the table and removes the output of all others. On the primary.
     ///
     /// `tokens`: see [`Written::token`], in the order of the tasks.
     async fn publish(&self, tokens: &[Vec<u8>], runtime: &Arc<RuntimeEnv>) -> Result<()>;
 
-    /// Removes what any attempt has written. On the primary. Attempts that have not noticed may still write after it.
+    /// Removes the output of all attempts. On the primary. Attempts that have not noticed may still write after it.
     async fn abandon(&self, runtime: &Arc<RuntimeEnv>) -> Result<()>;
 }
 
-/// One try to run a task. Its display form is the same for no other try of the write.
+/// One attempt of a task. Its display form is unique within the write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
-    /// Of the task.
+    /// Number of the task.
     pub partition: u32,
     pub number: u32,
 }
@@ -273,11 +292,11 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// What one attempt leaves.
+/// The result of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     pub rows: u64,
-    /// By which it can be published. It travels with the task's report and lies in the metadata store until it is published: a few hundred bytes,
-    /// and no secrets.
+    /// The token by which the attempt can be published. It travels with the task's report and stays in the metadata store until it is published: at most a
+    /// few hundred bytes, and no secrets.
     pub token: Vec<u8>,
 }

@@ -1,38 +1,38 @@
-//! Options of tables: named, typed, documented, and some of them secret.
+//! Options of tables: named, typed and documented; some are secret.
 
 use datafusion::common::{Result, plan_err};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// What stands in the place of a secret wherever it would be shown.
+/// The text shown in place of a secret.
 pub(super) const HIDDEN: &str = "***";
-/// The option that tables of all connectors have: the name of a secret.
+/// The option of all connectors' tables that names a secret.
 pub(super) const SECRET: &str = "secret";
-/// DataFusion's planner puts it before names without a point.
+/// The prefix that DataFusion's planner puts before names without a point.
 const PREFIX: &str = "format.";
 
-/// An option that tables of a connector have.
+/// An option of a connector's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionSpec {
-    /// In lower case.
+    /// Name in lower case.
     pub name: &'static str,
     pub kind: OptionKind,
-    /// Its value where none is given. Absent: none.
+    /// Default value. `None`: no default.
     pub default: Option<&'static str>,
     pub is_required: bool,
-    /// It is never shown, logged or put into a plan.
+    /// Whether the value is secret: it is never shown, logged or put into a plan.
     pub is_secret: bool,
-    /// A sentence for whoever sets it, with units.
+    /// A sentence for the user, with units.
     pub doc: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptionKind {
     Text,
-    /// From -2^63 to 2^63 - 1.
+    /// -2^63 to 2^63 - 1.
     Integer,
     Boolean,
-    /// One of these words, in any case.
+    /// One of these words, in upper or lower case.
     Choice(&'static [&'static str]),
 }
 
@@ -68,12 +68,12 @@ impl OptionSpec {
     }
 }
 
-/// The options of a table, checked. Neither its debug nor its display form has secrets.
+/// The checked options of a table. Neither its debug nor its display form has secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Those that were given.
+    /// Options given in the statement.
     given: BTreeMap<String, String>,
-    /// Those of the secret that the table names. One that is given as well counts as it is given.
+    /// Options of the secret that the table names. Options given in the statement take precedence.
     lent: BTreeMap<String, String>,
     defaults: BTreeMap<String, String>,
     secret: BTreeSet<String>,
@@ -83,7 +83,7 @@ impl Options {
     /// `lent`: the options of the secret that the table names.
     ///
     /// # Errors
-    /// An option is not known, is of another type, or is missing. No message has the value of a secret.
+    /// An option is unknown, has a wrong type or is missing. No message has the value of a secret.
     pub(super) fn parse(
         connector: &str,
         specs: &'static [OptionSpec],
@@ -139,29 +139,29 @@ impl Options {
         set.or_else(|| self.defaults.get(name)).map(String::as_str)
     }
 
-    /// The same of one that is [`OptionKind::Integer`].
+    /// The value of an [`OptionKind::Integer`] option, or its default.
     pub fn integer(&self, name: &str) -> Option<i64> {
         self.text(name)?.parse().ok()
     }
 
-    /// The same of one that is [`OptionKind::Boolean`].
+    /// The value of an [`OptionKind::Boolean`] option, or its default.
     pub fn boolean(&self, name: &str) -> Option<bool> {
         boolean(self.text(name)?)
     }
 
-    /// Those that were given, secrets among them.
+    /// Options given in the statement, including secrets.
     pub fn given(&self) -> &BTreeMap<String, String> {
         &self.given
     }
 
-    /// Those that were given and may be shown.
+    /// Options given in the statement that may be shown.
     pub fn shown(&self) -> BTreeMap<String, String> {
         let mut shown = self.given.clone();
         shown.retain(|name, _| !self.secret.contains(name));
         shown
     }
 
-    /// Those that were given, or that the table's secret has, and may not be shown.
+    /// Options given in the statement or by the table's secret that must not be shown.
     pub fn secrets(&self) -> BTreeMap<String, String> {
         let mut secrets = self.lent.clone();
         secrets.extend(self.given.clone());

@@ -1,4 +1,4 @@
-//! A connector's table as DataFusion plans with it.
+//! A connector's table in the form with which DataFusion plans.
 
 use super::{ConnectorTable, PlannedSink, ScanExec, ScanRequest, SinkExec, SinkRequest, TableSpec};
 use arrow::datatypes::SchemaRef;
@@ -12,7 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What the catalog holds of a connector's table.
+/// A connector's table in the catalog.
 #[derive(Clone, Debug)]
 pub struct ConnectedTable {
     spec: Arc<TableSpec>,
@@ -33,17 +33,17 @@ impl ConnectedTable {
         Self { constraints, ..self }
     }
 
-    /// By column.
+    /// Default values by column.
     pub fn with_defaults(self, defaults: HashMap<String, Expr>) -> Self {
         Self { defaults: Arc::new(defaults), ..self }
     }
 
-    /// The statement that made it, without secrets.
+    /// The statement that created the table, without secrets.
     pub fn with_definition(self, definition: Option<String>) -> Self {
         Self { definition, ..self }
     }
 
-    /// The same table, whose rows are replaced by those that are inserted.
+    /// The same table, with inserts that replace its rows.
     pub fn overwriting(&self) -> Self {
         Self { overwrites: true, ..self.clone() }
     }

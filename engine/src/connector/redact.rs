@@ -1,18 +1,18 @@
-//! Statements without the secrets that are in them.
+//! Removal of secrets from the text of statements.
 
 use super::options::HIDDEN;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
 use std::ops::Range;
 
-/// `sql`, with every literal hidden that is one of `secrets`, however it is written, and every comment that has one in it.
+/// `sql` with every literal hidden that equals one of `secrets`, however it is written, and every comment that contains one.
 pub fn redacted<'a>(sql: &str, secrets: impl IntoIterator<Item = &'a str>) -> String {
     let secrets: Vec<&str> = secrets.into_iter().filter(|secret| !secret.is_empty()).collect();
     if secrets.is_empty() {
         return sql.to_string();
     }
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() else {
-        // What cannot be read is not shown.
+        // Text that cannot be parsed is hidden whole.
         return HIDDEN.to_string();
     };
     let mut text = sql.to_string();
@@ -48,7 +48,7 @@ fn holds_any(token: &Token, secrets: &[&str]) -> bool {
     secrets.contains(&value.as_str())
 }
 
-/// In bytes.
+/// Range in bytes.
 fn range(sql: &str, token: &TokenWithSpan) -> Range<usize> {
     let at = |line: u64, column: u64| {
         let before: usize = sql.split_inclusive('\n').take(line.saturating_sub(1) as usize).map(str::len).sum();

@@ -1,4 +1,4 @@
-//! The connectors that there are, by name.
+//! The connectors of a process, by name.
 
 use super::copy_files::CopyFilesConnector;
 use super::options::SECRET;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-/// Kinds of files, which are no connector's name.
+/// Kinds of files; no connector may have such a name.
 const FILES: [&str; 7] = ["PARQUET", "CSV", "JSON", "NDJSON", "ARROW", "AVRO", "TEXT"];
 
 /// All connectors of a process. Cheap to clone. A session carries one as an extension of its configuration.
@@ -19,6 +19,8 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// Adds a connector.
+    ///
     /// # Errors
     /// The name is taken or cannot be written after STORED AS, or an option's default is not of its type.
     pub fn with(self, connector: Arc<dyn Connector>) -> Result<Self> {
@@ -45,7 +47,7 @@ impl Registry {
         }
         let defaults =
             connector.options().iter().filter_map(|spec| Some((spec.name.to_string(), spec.default?.to_string())));
-        // Those that are required are given where a table is made.
+        // Required options are given where a table is created.
         if connector.options().iter().all(|spec| !spec.is_required) {
             Options::parse(name, connector.options(), defaults, BTreeMap::new())?;
         }
@@ -59,24 +61,26 @@ impl Registry {
         config.get_extension::<Self>().map(|registry| registry.as_ref().clone()).unwrap_or_default()
     }
 
-    /// `config`, whose session knows these connectors.
+    /// `config` for a session that knows these connectors.
     pub fn within(&self, config: SessionConfig) -> SessionConfig {
         config.with_extension(Arc::new(self.clone()))
     }
 
-    /// The connector of this name, in any case.
+    /// The connector of this name, in upper or lower case.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Connector>> {
         self.connectors.get(name.to_ascii_uppercase().as_str())
     }
 
+    /// The connector of this name.
+    ///
     /// # Errors
-    /// There is none of this name: the message lists those that there are, and the kinds of files.
+    /// There is no such connector; the message lists all connectors and the kinds of files.
     pub fn require(&self, name: &str) -> Result<&Arc<dyn Connector>> {
         self.get(name)
             .ok_or_else(|| plan_datafusion_err!("unknown kind of table '{name}': use {}", self.names_with_files()))
     }
 
-    /// As [`Registry::require`], also of what the engine itself brings along.
+    /// Like [`Registry::require`], also finds the engine's own connectors.
     pub(super) fn decoder(&self, name: &str) -> Result<&Arc<dyn Connector>> {
         static OURS: LazyLock<[Arc<dyn Connector>; 1]> = LazyLock::new(|| [Arc::new(CopyFilesConnector)]);
         match OURS.iter().find(|ours| ours.name() == name) {
@@ -97,7 +101,7 @@ impl Registry {
         format!("{} or {last}", names.join(", "))
     }
 
-    /// A table of a connector, with its options checked. `lent`: those of the secret that the table names, if it names one.
+    /// A table of a connector, with its options checked. `lent`: the options of the secret that the table names, if any.
     pub fn spec(
         &self,
         connector: &str,
@@ -111,13 +115,13 @@ impl Registry {
         Ok(TableSpec { connector: connector.name().to_string(), id, location, options })
     }
 
-    /// Whether an option is one of a connector's secrets. Those of a connector that is not there may all be.
+    /// Whether an option is a secret of a connector. For an unknown connector every option may be one.
     pub fn is_secret(&self, connector: &str, option: &str) -> bool {
         let Some(connector) = self.get(connector) else { return true };
         connector.options().iter().any(|spec| spec.is_secret && spec.name == option)
     }
 
-    /// The values of secrets among the options of a statement that may be wrong: those of any connector where the statement's is not known.
+    /// The secret values in a statement's options. For an unknown connector, the secrets of all connectors count.
     pub fn secrets<'a>(
         &self,
         connector: &str,
@@ -142,7 +146,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// Of the same names.
+/// Equality of names.
 impl PartialEq for Registry {
     fn eq(&self, other: &Self) -> bool {
         self.names().eq(other.names())

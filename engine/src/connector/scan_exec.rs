@@ -19,12 +19,12 @@ use std::fmt;
 use std::sync::Arc;
 use windlass_core::job::Preference;
 
-/// Bytes of a split of which nobody knows how many it has, by guess.
+/// Assumed bytes of a split of unknown size.
 const SPLIT_BYTES: u64 = 16 << 20;
-/// The same of a row.
+/// Assumed bytes of a row.
 const ROW_BYTES: u64 = 64;
 
-/// Reads some splits of a scan, one partition after the other those of one task.
+/// Reads some splits of a scan. A partition reads the splits of one task one by one.
 #[derive(Clone, Debug)]
 pub struct ScanExec {
     table: Arc<TableSpec>,
@@ -38,7 +38,7 @@ impl ScanExec {
     /// All splits of `scan`, for at most `tasks` tasks.
     pub fn new(table: Arc<TableSpec>, scan: Arc<dyn Scan>, tasks: usize) -> Self {
         let splits = scan.splits();
-        // Rows of several splits, one split after the other, are in no order.
+        // Rows of several splits in a row have no common order.
         let most = if scan.ordering().is_some() { splits.len() } else { tasks };
         let partitions = dealt_out(splits, most);
         Self::of(table, scan, partitions)
@@ -63,23 +63,23 @@ impl ScanExec {
         &self.scan
     }
 
-    /// For each partition what it reads.
+    /// The splits of each partition.
     pub fn partitions(&self) -> &[Vec<Split>] {
         &self.partitions
     }
 
-    /// Bytes of all splits, by guess where a split does not say.
+    /// Bytes of all splits; splits of unknown size are estimated.
     pub fn bytes(&self) -> u64 {
         self.partitions.iter().flatten().map(Split::weight).sum()
     }
 
-    /// With only the partitions `keep`, in that order.
+    /// Returns the scan with only the partitions `keep`, in that order.
     pub(crate) fn narrowed(&self, keep: &[usize]) -> Self {
         let partitions = keep.iter().map(|&at| self.partitions[at].clone()).collect();
         Self::of(Arc::clone(&self.table), Arc::clone(&self.scan), partitions)
     }
 
-    /// Where each partition is read best; empty where no split says.
+    /// The preferred place to read each partition; empty if no split has one.
     pub(crate) fn preferences(&self) -> Vec<Preference> {
         let wishes: Vec<Preference> = self.partitions.iter().map(|splits| preference(splits)).collect();
         if wishes.iter().all(|wish| *wish == Preference::default()) { Vec::new() } else { wishes }
@@ -100,13 +100,13 @@ impl ScanExec {
 }
 
 impl Split {
-    /// How much it counts when splits are dealt out.
+    /// Weight with which splits are distributed.
     fn weight(&self) -> u64 {
         self.bytes.or_else(|| Some(self.rows?.saturating_mul(ROW_BYTES))).unwrap_or(SPLIT_BYTES)
     }
 }
 
-/// Shares of about as many bytes, in the order of their first splits; none is empty, unless there is no split at all.
+/// Distributes splits into shares of about equal bytes, in the order of their first splits. No share is empty, unless there are no splits.
 fn dealt_out(splits: Vec<Split>, most: usize) -> Vec<Vec<Split>> {
     let count = splits.len().clamp(1, most.max(1));
     let mut order: Vec<usize> = (0..splits.len()).collect();
@@ -204,7 +204,7 @@ mod tests {
         assert!(shares.iter().all(|share| share.is_sorted_by_key(|split| Reverse(split.bytes))));
         assert_eq!(dealt_out(splits, 20).len(), 7);
         assert_eq!(dealt_out(vec![], 20), [vec![]], "a plan has a partition at least");
-        // Of splits that weigh nothing, no share is empty either.
+        // Splits without weight leave no share empty either.
         assert!(dealt_out(vec![split(Some(0), None, &[]); 4], 4).iter().all(|share| share.len() == 1));
     }
 

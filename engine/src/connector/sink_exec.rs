@@ -1,4 +1,4 @@
-//! The root of a stage that writes into a table of a connector.
+//! The root of a stage that writes to a table of a connector.
 
 use super::travel::SinkNode;
 use super::{Attempt, Registry, Sink, TableSpec};
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// Each partition writes its rows and yields one: how many it wrote.
+/// Each partition writes its rows and returns one row: the number written.
 #[derive(Debug)]
 pub struct SinkExec {
     input: Arc<dyn ExecutionPlan>,
@@ -29,31 +29,31 @@ pub struct SinkExec {
     properties: Arc<PlanProperties>,
 }
 
-/// A write of one statement, as it was planned.
+/// The planned write of one statement.
 #[derive(Clone, Debug)]
 pub struct PlannedSink {
     pub table: Arc<TableSpec>,
     pub sink: Arc<dyn Sink>,
     /// The columns of the rows.
     pub schema: SchemaRef,
-    /// Given to no other write.
+    /// Unique id of the write.
     pub write: String,
 }
 
 impl PlannedSink {
-    /// For whoever has to end the write when this process is gone. Without secrets.
+    /// Encodes the write for whoever must end it when this process is gone. Without secrets.
     pub fn encode(&self) -> Result<Vec<u8>> {
         Ok(SinkNode::of(self)?.encode_to_vec())
     }
 
-    /// Reads [`PlannedSink::encode`]. `secrets`: options of the table.
+    /// Decodes [`PlannedSink::encode`]. `secrets`: options of the table.
     pub fn decode(bytes: &[u8], connectors: &Registry, secrets: BTreeMap<String, String>) -> Result<Self> {
         let node = SinkNode::decode(bytes).map_err(|e| internal_datafusion_err!("a write cannot be decoded: {e}"))?;
         node.planned(connectors, secrets)
     }
 }
 
-/// What a task's report carries.
+/// The part of a task's report that the sink needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinkToken {
     pub rows: u64,
@@ -115,7 +115,7 @@ impl ExecutionPlan for SinkExec {
         &self.properties
     }
 
-    /// As it is planned. Whoever cuts the plan into stages writes from all partitions.
+    /// The distribution of a single writer; cutting the plan into stages makes all partitions write.
     fn required_input_distribution(&self) -> Vec<Distribution> {
         vec![Distribution::SinglePartition]
     }

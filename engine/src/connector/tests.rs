@@ -1,4 +1,4 @@
-//! A connector in memory, and what plans make of one.
+//! Tests of plans with a connector in memory.
 
 use super::*;
 use crate::session::{session_config, session_state};
@@ -19,12 +19,12 @@ use std::ops::Range;
 
 pub(crate) const SECRET: &str = "marked-secret-of-the-table";
 
-/// What the tests of this crate decode plans with.
+/// The connectors with which the tests of this crate decode plans.
 pub(crate) fn connectors() -> Registry {
     Registry::default().with(Arc::new(Numbers)).unwrap()
 }
 
-/// The numbers below its option `rows`, and their squares, in splits of ten.
+/// The numbers below its option `rows` and their squares, in splits of ten.
 #[derive(Debug)]
 struct Numbers;
 
@@ -45,7 +45,7 @@ fn columns() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false), Field::new("square", DataType::Int64, true)]))
 }
 
-/// What was pushed down is of no use without the secret.
+/// Checks that the secret came along with the table.
 fn check(table: &TableSpec) -> Result<i64> {
     assert_eq!(table.options.text("token"), Some(SECRET), "the secret did not come along");
     Ok(table.options.integer("rows").unwrap())
@@ -135,6 +135,10 @@ impl Scan for NumbersScan {
         LexOrdering::new([PhysicalSortExpr::new(Arc::new(Column::new("n", at)), options)])
     }
 
+    fn guard(&self) -> Option<ScanGuard> {
+        Some(Arc::new(self.rows))
+    }
+
     fn describe(&self) -> String {
         format!("rows={}", self.rows)
     }
@@ -175,7 +179,7 @@ impl Sink for NumbersSink {
     }
 }
 
-/// A session that has the table `numbers`, of 95 rows.
+/// A session with the table `numbers` of 95 rows.
 async fn session() -> SessionState {
     let registry = connectors();
     let options = [("rows", "95"), ("token", SECRET)].map(|(key, value)| (key.to_string(), value.to_string()));
@@ -218,6 +222,15 @@ async fn a_scan_is_cut_narrowed_and_run() {
 }
 
 #[tokio::test]
+async fn guards_of_scans_live_with_the_job() {
+    for shape in [SHAPE, ClusterShape::ONE] {
+        let job = planned("select a.n from numbers a join numbers b on a.n = b.square", shape).await;
+        let held: Vec<Option<&i64>> = job.guards.iter().map(|guard| guard.downcast_ref()).collect();
+        assert_eq!(held, [Some(&95), Some(&95)]);
+    }
+}
+
+#[tokio::test]
 async fn a_write_leaves_a_token_for_each_task() {
     let job = planned("insert into numbers select n, square from numbers where n % 2 = 0", SHAPE).await;
     assert!(job.sink.is_some() && job.write.is_none());
@@ -250,7 +263,7 @@ fn names_are_those_that_can_be_written_and_are_free() {
     assert!(registry.get("numbers").is_some());
 }
 
-/// Whoever cuts, narrows, measures and encodes plans knows leaves, and not what they read.
+/// Cutting, narrowing, measuring and encoding of plans know leaves, not what they read.
 #[test]
 fn nobody_but_the_seam_knows_a_source() {
     let of_the_engine = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -1,6 +1,6 @@
-//! How scans and sinks travel with a stage's plan. Secrets travel beside it.
+//! Encoding of scans and sinks in a stage's plan. Secrets travel beside it.
 
-use super::{Encoded, PlannedSink, Registry, Scan, ScanExec, SinkExec, Split, TableSpec};
+use super::{Encoded, PlannedSink, Registry, Scan, ScanExec, ScanGuard, SinkExec, Split, TableSpec};
 use crate::schema::{decode_schema, encode_schema};
 use bytes::Bytes;
 use datafusion::common::Result;
@@ -20,7 +20,7 @@ struct TableNode {
     id: String,
     #[prost(string, tag = "3")]
     location: String,
-    /// Those that may be shown.
+    /// Options that may be shown.
     #[prost(btree_map = "string, string", tag = "4")]
     options: BTreeMap<String, String>,
 }
@@ -86,11 +86,11 @@ impl fmt::Debug for TableSecrets {
     }
 }
 
-/// To be an extension of a task's configuration: what plans are decoded with.
+/// Must be an extension of the task configuration with which plans are decoded.
 #[derive(Debug)]
 pub(crate) struct Secrets(pub Vec<TableSecrets>);
 
-/// The secrets of the tables that `plan` reads and writes, sorted, so that equal plans have equal bytes.
+/// The secrets of the tables that `plan` reads and writes, sorted so that equal plans have equal bytes.
 pub(crate) fn secrets_of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<TableSecrets>> {
     let mut found = BTreeMap::new();
     plan.apply(|node| {
@@ -107,8 +107,18 @@ pub(crate) fn secrets_of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<TableSecre
     Ok(found.into_iter().map(|(id, values)| TableSecrets { id, values }).collect())
 }
 
+/// The guards that must live while `plan` runs.
+pub(crate) fn guards_of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<ScanGuard>> {
+    let mut found = Vec::new();
+    plan.apply(|node| {
+        found.extend(node.downcast_ref::<ScanExec>().and_then(|scan| scan.scan().guard()));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
 impl TableSecrets {
-    /// `config`, in which plans are decoded that came with `secrets`.
+    /// `config` for decoding plans that came with `secrets`.
     pub(crate) fn within(secrets: &[Self], config: SessionConfig) -> SessionConfig {
         config.with_extension(Arc::new(Secrets(secrets.to_vec())))
     }
@@ -129,7 +139,7 @@ impl TableNode {
         Ok(Arc::new(registry.spec(&connector, id, location, options, secrets)?))
     }
 
-    /// Its secrets among those that came with a plan.
+    /// The table's secrets, from those that came with the plan.
     fn secrets(&self, config: &SessionConfig) -> BTreeMap<String, String> {
         let Some(secrets) = config.get_extension::<Secrets>() else { return BTreeMap::new() };
         let of_table = secrets.0.iter().find(|secrets| secrets.id == self.id);

@@ -1,8 +1,8 @@
-//! What becomes of pushed batches: they are taken for the declared schema, made to own their data, and combined into blocks.
+//! Preparation of pushed batches: they are conformed to the declared schema, made to own their data, and combined into blocks.
 //!
-//! A batch that a shuffle pushes is often a view into something larger: a slice, strings that point into the buffers of a scan,
-//! a dictionary that all buckets share. Kept as it is, it would pin many times what it holds, and the store would account for,
-//! compress and send that. So columns that pin much more than they use are copied.
+//! A batch that a shuffle pushes is often a view into something larger: a slice, strings that point into the buffers of a scan, a dictionary that all buckets
+//! share. Kept unchanged, it would pin many times its own data, and the store would account for, compress and send all that. So columns that pin much more
+//! than they use are copied.
 
 use arrow::array::{
     Array, ArrayData, ArrayRef, AsArray, GenericByteViewArray, RecordBatch, RecordBatchOptions, make_array,
@@ -13,10 +13,10 @@ use arrow::error::ArrowError;
 use std::mem::discriminant;
 use std::sync::Arc;
 
-/// Columns may pin this many bytes beyond twice what they use before they are copied.
+/// Bytes that columns may pin beyond twice what they use before they are copied.
 const SLACK: usize = 4 << 10;
 
-/// `batch` with exactly `schema`; it may differ in metadata, in what is nullable, and in names inside nested types.
+/// `batch` with exactly `schema`. It may differ in metadata, in nullability and in names inside nested types.
 pub(super) fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     if Arc::ptr_eq(batch.schema_ref(), schema) {
         let fields = schema.fields().iter().zip(batch.columns());
@@ -42,7 +42,7 @@ pub(super) fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBa
     )
 }
 
-/// The same data under a type that differs only in the fields of nested types: in their names, metadata and what is nullable.
+/// The same data under a type that differs only in the fields of nested types: in their names, metadata and nullability.
 fn relabel(data: ArrayData, to: &DataType) -> Result<ArrayData, ArrowError> {
     let from = data.data_type();
     if from == to {
@@ -91,8 +91,8 @@ fn is_view(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8View | DataType::BinaryView)
 }
 
-/// Copies the columns of a pushed batch that pin much more than they use. Also what the batch then weighs, in bytes, with its
-/// dictionaries counted as if `buckets` other batches shared them, as they do when a batch is split over buckets.
+/// Copies the columns of a pushed batch that pin much more than they use. Also returns the bytes of the batch, with its dictionaries counted as if `buckets`
+/// batches shared them, as when a batch is split over buckets.
 pub(crate) fn trim(batch: RecordBatch, buckets: usize) -> Result<(RecordBatch, usize), ArrowError> {
     let mut weight = 0;
     let mut copies: Vec<(usize, ArrayRef)> = Vec::new();
@@ -107,12 +107,12 @@ pub(crate) fn trim(batch: RecordBatch, buckets: usize) -> Result<(RecordBatch, u
     Ok((replace(batch, copies)?, weight))
 }
 
-/// One block out of the batches of one bucket, in order, with its own data only.
+/// Combines the batches of one bucket, in order, into one block that has only its own data.
 pub(super) fn seal(schema: &SchemaRef, mut batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, ArrowError> {
     if batches.len() > 1 {
         match concat_batches(schema, &batches) {
             Ok(block) => batches = vec![block],
-            // Dictionaries may have more values together than their keys can count: the batches stay as they are.
+            // Together, dictionaries may have more values than their keys can count. The batches then stay separate.
             Err(ArrowError::DictionaryKeyOverflowError | ArrowError::OffsetOverflowError(_)) => {}
             Err(error) => return Err(error),
         }
@@ -120,7 +120,7 @@ pub(super) fn seal(schema: &SchemaRef, mut batches: Vec<RecordBatch>) -> Result<
     batches.into_iter().map(tidy).collect()
 }
 
-/// Gives a block its strings in few buffers, only the dictionary values that it uses, and nothing to pin that it does not use.
+/// Gives a block its strings in few buffers and only the dictionary values that it uses, so that it pins nothing else.
 fn tidy(block: RecordBatch) -> Result<RecordBatch, ArrowError> {
     let used = |array: &dyn Array| used_bytes(array, 1);
     let mut copies: Vec<(usize, ArrayRef)> = Vec::new();
@@ -138,7 +138,7 @@ fn tidy(block: RecordBatch) -> Result<RecordBatch, ArrowError> {
             }
             _ => (0, pinned_bytes(column), used(column)),
         };
-        // Dense strings in a few buffers are as good as in one, and a batch that was taken as it came stays uncopied.
+        // Dense strings in a few buffers are as good as in one, so a batch that is already dense is not copied.
         if fragments > 4 || pinned > 2 * used + SLACK {
             copies.push((index, copy(column)?));
         }
@@ -146,8 +146,8 @@ fn tidy(block: RecordBatch) -> Result<RecordBatch, ArrowError> {
     replace(block, copies)
 }
 
-/// `batch` as the IPC encoder needs it. The encoder cuts most arrays to what a slice shows of them, but it writes the buffers of
-/// views and dictionaries whole, and inside lists it does not cut unions, and makes an invalid run of run ends without rows.
+/// `batch` as the IPC encoder needs it. The encoder cuts most arrays to the slice that they show. But it writes the buffers of views and dictionaries whole,
+/// does not cut unions inside lists, and makes an invalid run from run ends without rows.
 pub(super) fn exact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let mut copies: Vec<(usize, ArrayRef)> = Vec::new();
     for (index, column) in batch.columns().iter().enumerate() {
@@ -170,7 +170,7 @@ pub(super) fn exact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     replace(batch.clone(), copies)
 }
 
-/// Whether the buffers of views have more than a quarter of what is used in addition.
+/// Whether the buffers of views hold unused bytes of more than a quarter of the used ones.
 fn is_sparse<T: ByteViewType>(array: &GenericByteViewArray<T>) -> bool {
     let buffers: usize = array.data_buffers().iter().map(|buffer| buffer.len()).sum();
     buffers > array.total_buffer_bytes_used() * 5 / 4
@@ -193,12 +193,12 @@ fn copy(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         DataType::BinaryView => return Ok(Arc::new(array.as_binary_view().gc())),
         _ => {}
     }
-    // Of one array `concat` makes a slice, of two a copy.
+    // `concat` of one array makes a slice, of two a copy.
     let copied = concat(&[array, &array.slice(0, 0)])?;
     if any_type(array.data_type(), is_view) { Ok(make_array(copy_views(copied.to_data())?)) } else { Ok(copied) }
 }
 
-/// Views inside nested types survive `concat` as they are.
+/// `concat` keeps views inside nested types unchanged, so they are copied here.
 fn copy_views(data: ArrayData) -> Result<ArrayData, ArrowError> {
     if is_view(data.data_type()) {
         return Ok(copy(&make_array(data))?.to_data());
@@ -210,7 +210,7 @@ fn copy_views(data: ArrayData) -> Result<ArrayData, ArrowError> {
     data.into_builder().child_data(children).build()
 }
 
-/// Whether a dictionary has values for certain that no row refers to.
+/// Whether a dictionary certainly has values that no row refers to.
 fn has_idle_values(column: &ArrayRef) -> bool {
     column.as_any_dictionary().values().len() > column.len()
 }
@@ -219,7 +219,7 @@ fn shrink_dictionary(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     arrow_select::dictionary::garbage_collect_any_dictionary(column.as_any_dictionary())
 }
 
-/// Bytes of Arrow data in the rows of `batch`, uncompressed: without spare capacity, padding and the bookkeeping of arrays.
+/// Bytes of uncompressed Arrow data in the rows of `batch`, without spare capacity, padding and the bookkeeping of arrays.
 pub(super) fn data_bytes(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(|column| used_bytes(column, 1)).sum()
 }
@@ -285,7 +285,7 @@ fn used_text<O: ArrowNativeType>(offsets: &[O]) -> usize {
     size_of_val(offsets) + span(offsets).len()
 }
 
-/// From the first offset to the last. An empty array may come without any.
+/// The range from the first offset to the last. An empty array may have no offsets.
 fn span<O: ArrowNativeType>(offsets: &[O]) -> std::ops::Range<usize> {
     match offsets {
         [first, .., last] => first.as_usize()..last.as_usize(),

@@ -1,17 +1,17 @@
-//! What the exchange may hold in memory and on disk. Both are counted by leases that give back what they hold when dropped.
+//! Budgets of the exchange in memory and on disk. Leases count both, and return what they hold when dropped.
 
 use datafusion::execution::memory_pool::MemoryReservation;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Growing leases take memory from the pool in steps of this size, so that a push rarely reaches the pool's lock.
+/// Growing leases take memory from the pool in steps of this many bytes, so that a push rarely takes the pool's lock.
 const STEP: usize = 256 << 10;
 
-/// A share of the executor's memory: both its own limit and the pool are asked.
+/// A share of the executor's memory; a lease needs room in this limit and in the pool.
 pub(super) struct MemoryBudget {
     limit: usize,
     used: AtomicUsize,
-    /// Empty; its registration with the pool is what leases share.
+    /// An empty reservation; all leases share its registration with the pool.
     consumer: MemoryReservation,
 }
 
@@ -39,7 +39,7 @@ impl MemoryLease {
         self.reservation.size()
     }
 
-    /// Makes the lease at least `bytes`; false, with nothing changed, when the budget or the pool refuses.
+    /// Grows the lease to at least `bytes`. Returns false, with nothing changed, when the budget or the pool refuses.
     pub(super) fn cover(&mut self, bytes: usize) -> bool {
         let held = self.reservation.size();
         bytes <= held
@@ -47,14 +47,14 @@ impl MemoryLease {
             || self.grow(bytes.saturating_sub(held))
     }
 
-    /// Makes the lease at most `bytes`.
+    /// Shrinks the lease to at most `bytes`.
     pub(super) fn trim(&mut self, bytes: usize) {
         let surplus = self.reservation.size().saturating_sub(bytes);
         self.reservation.shrink(surplus);
         self.budget.used.fetch_sub(surplus, Ordering::Relaxed);
     }
 
-    /// Everything that is held, leaving this lease empty.
+    /// Moves everything held into a new lease; this one is empty afterwards.
     pub(super) fn take(&mut self) -> MemoryLease {
         MemoryLease { budget: Arc::clone(&self.budget), reservation: self.reservation.take() }
     }
@@ -78,7 +78,7 @@ impl Drop for MemoryLease {
     }
 }
 
-/// The bytes of all files of the store, with a limit where one is set.
+/// The bytes of all files of the store, with an optional limit.
 pub(super) struct DiskBudget {
     limit: Option<u64>,
     used: AtomicU64,
@@ -104,7 +104,10 @@ pub(super) struct DiskLease {
 }
 
 impl DiskLease {
-    /// Adds `bytes`; the error is the limit in bytes that this would exceed.
+    /// Adds `bytes`.
+    ///
+    /// # Errors
+    /// The limit in bytes that this would exceed.
     pub(super) fn grow(&mut self, bytes: u64) -> Result<(), u64> {
         let limit = self.budget.limit.unwrap_or(u64::MAX);
         let admit = |used: u64| used.checked_add(bytes).filter(|&total| total <= limit);

@@ -1,4 +1,4 @@
-//! What can go wrong in the exchange.
+//! Errors of the exchange.
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
@@ -7,27 +7,27 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use windlass_core::ids::AttemptId;
 
-/// An operation of the exchange failed. The variants are what recovery tells apart, so the type has to survive: it travels
-/// through DataFusion as [`DataFusionError::External`].
+/// An operation of the exchange failed. Recovery distinguishes the variants, so the type must survive: it travels through DataFusion as
+/// [`DataFusionError::External`].
 #[derive(Debug, Error)]
 pub enum ExchangeError {
-    /// The store has no such output: never finished here, removed, or its files were deleted behind the store's back.
+    /// The store has no such output: it was never finished here, was removed, or its files were deleted from outside.
     #[error("map output {output} is not on this executor")]
     Missing { output: AttemptId },
-    /// Bytes of the output are not the ones that were written, or some are missing.
+    /// Bytes of the output are missing or differ from those written.
     #[error("map output {output} is corrupt: {detail}")]
     Corrupt { output: AttemptId, detail: String },
-    /// The disk, a quota or the store's own disk budget has no room.
+    /// The disk, a quota or the store's disk budget is full.
     #[error("no space for exchange file {}: {detail}", path.display())]
     DiskFull { path: PathBuf, detail: String },
     #[error("cannot {action} {}: {source}", path.display())]
     Io { output: Option<AttemptId>, action: &'static str, path: PathBuf, source: io::Error },
     #[error("out of memory for map output {output}: {detail}")]
     OutOfMemory { output: AttemptId, detail: String },
-    /// A pushed batch cannot be taken for one of the declared schema.
+    /// A pushed batch does not fit the declared schema.
     #[error("batch does not fit the schema that map output {output} declares: {detail}")]
     Mismatch { output: AttemptId, detail: String },
-    /// Arrow refused to encode, decode or combine batches whose bytes are known to be right.
+    /// Arrow failed to encode, decode or combine batches whose bytes are known to be right.
     #[error("map output {output}: {source}")]
     Arrow { output: AttemptId, source: ArrowError },
     /// A defect of the engine.
@@ -36,7 +36,7 @@ pub enum ExchangeError {
 }
 
 impl ExchangeError {
-    /// The map output that the failure is about, where it is about one.
+    /// The map output that the failure is about, if it is about one.
     pub fn output(&self) -> Option<AttemptId> {
         match self {
             ExchangeError::Missing { output }

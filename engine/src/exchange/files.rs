@@ -1,4 +1,4 @@
-//! The file tier: how an output gets onto disk, and how the parts of it are found again.
+//! The file tier: writes outputs to disk and finds their parts again.
 
 use super::budget::{DiskBudget, DiskLease};
 use super::format::{self, INDEX_ENTRY, INDEX_HEADER, IndexEntry, IndexHead, OutputHead, Total};
@@ -18,19 +18,19 @@ use windlass_core::ids::AttemptId;
 const DATA: &str = "wxdata";
 const INDEX: &str = "wxindex";
 const TEMPORARY: &str = "wxtemp";
-/// Encoded bytes are written in portions of about this size.
+/// Encoded bytes are written in portions of about this many bytes.
 const WRITE_BYTES: usize = 1 << 20;
 
 /// The directory of the store. Files in it are named after the attempt: job, stage, partition, attempt.
 pub(super) struct Directory {
     path: PathBuf,
     disk: Arc<DiskBudget>,
-    /// Tells apart temporary files of the same attempt.
+    /// Distinguishes temporary files of the same attempt.
     temporaries: AtomicU64,
 }
 
 impl Directory {
-    /// Creates the directory where it is missing, and removes what an earlier process left in it.
+    /// Creates the directory if it is missing, and removes files of an earlier process.
     pub(super) fn open(path: PathBuf, disk: Arc<DiskBudget>) -> Result<Self, ExchangeError> {
         let clean = || -> io::Result<()> {
             fs::create_dir_all(&path)?;
@@ -130,8 +130,8 @@ impl Draft {
     }
 }
 
-/// An output on its way to the file tier: blocks of all buckets in the order in which they came, already encoded. Finishing
-/// puts the bytes of each bucket together; where they lie together anyway, the run itself becomes the data file.
+/// An output on its way to the file tier: blocks of all buckets, already encoded, in the order in which they came. Finishing puts the bytes of each bucket
+/// together; if they already are, the run itself becomes the data file.
 pub(super) struct Run {
     directory: Arc<Directory>,
     head: OutputHead,
@@ -140,15 +140,15 @@ pub(super) struct Run {
     draft: Draft,
     preamble: u64,
     buckets: Vec<RunBucket>,
-    /// The bucket that was appended to last.
+    /// The last bucket appended to.
     last: u32,
-    /// Whether no bucket was appended to after a later one.
+    /// Whether buckets were appended to in ascending order only.
     in_order: bool,
 }
 
 #[derive(Clone, Default)]
 struct RunBucket {
-    /// Where the bucket's frames lie, in the order in which they are read.
+    /// Positions of the bucket's frames, in the order in which they are read.
     extents: Vec<Range<u64>>,
     total: Total,
 }
@@ -233,10 +233,10 @@ impl Run {
     }
 }
 
-/// Byte ranges of a data file, and the end that has to be added where they do not include one.
+/// Byte ranges of a data file, and the end that must be added if they do not include one.
 type Located = (Vec<Range<u64>>, Option<(BucketSel, Total)>);
 
-/// A finished output in the file tier. Its files are deleted, on an I/O thread, when nobody uses it any more.
+/// A finished output in the file tier. An I/O thread deletes its files when nobody uses it any more.
 pub(super) struct FileOutput {
     pub head: OutputHead,
     pub schema: SchemaRef,
@@ -254,7 +254,7 @@ impl Drop for FileOutput {
 }
 
 impl FileOutput {
-    /// The frames of the selected buckets, to be read on an I/O thread.
+    /// The frames of the selected buckets, which must be read on an I/O thread.
     pub(super) fn open(self: &Arc<Self>, select: BucketSel) -> Result<FileFrames, ExchangeError> {
         let Some((data, index)) = &self.owned else {
             return Err(ExchangeError::Missing { output: self.head.output });
@@ -264,7 +264,7 @@ impl FileOutput {
         Ok(FileFrames { output: Arc::clone(self), file, parts, at: 0, end })
     }
 
-    /// Where the selection lies, by the index.
+    /// Finds the selection in the index.
     fn locate(&self, path: &Path, select: BucketSel) -> Result<Located, ExchangeError> {
         let corrupt = |detail: String| ExchangeError::corrupt(self.head.output, detail);
         let mut file = File::open(path).map_err(|source| self.unreadable(path, source))?;
@@ -310,19 +310,19 @@ impl FileOutput {
     }
 }
 
-/// The stored frames of some buckets of one output, as they are.
+/// The stored frames of some buckets of one output.
 pub(super) struct FileFrames {
-    /// Keeps the files.
+    /// Keeps the files alive.
     output: Arc<FileOutput>,
     file: File,
     parts: Vec<Range<u64>>,
-    /// The part that is being read.
+    /// The current part.
     at: usize,
     end: Option<(BucketSel, Total)>,
 }
 
 impl FileFrames {
-    /// Appends frames until `out` has `want` bytes, not necessarily up to a frame's end. False when there are no more.
+    /// Appends frames until `out` has `want` bytes, which may cut a frame. Returns false when there are no more.
     pub(super) fn fill(&mut self, out: &mut Vec<u8>, want: usize) -> Result<bool, ExchangeError> {
         while let Some(part) = self.parts.get_mut(self.at) {
             let room = want.saturating_sub(out.len()) as u64;

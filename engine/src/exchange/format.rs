@@ -1,12 +1,12 @@
-//! The bytes of the exchange: frames, which both data files and remote streams are made of, and the index of a data file.
+//! The byte format of the exchange: frames, of which both data files and remote streams consist, and the index of a data file.
 //!
 //! ```text
 //! data file   Output Schema Batch(bucket 0).. Batch(bucket 1).. .. OutputEnd
 //! stream      for each request, in order: Output Schema Batch.. OutputEnd; at last StreamEnd
 //! ```
 //!
-//! So a data file is what a stream holds for a request for all buckets, byte for byte, and for one bucket a range of it. A frame is
-//! a header of [`HEADER`] bytes and a payload. Integers are little-endian, sums are CRC32C:
+//! So a data file equals, byte for byte, the stream of a request for all buckets; the stream of one bucket is a range of it. A frame is a header of
+//! [`HEADER`] bytes and a payload. Integers are little-endian, sums are CRC32C:
 //!
 //! ```text
 //! 0 kind u32 | 4 bucket u32 | 8 rows u64 | 16 payload length u64 | 24 sum of the payload u32 | 28 sum of bytes 0..28 u32
@@ -16,13 +16,12 @@
 //! | --- | --- | --- |
 //! | Output | version u32, attempt: job u64, stage u32, partition u32, attempt u32, buckets u32 | 0, 0 |
 //! | Schema | the schema as an Arrow IPC message | 0, 0 |
-//! | Batch | the dictionaries of one batch and the batch, as Arrow IPC messages: decodes without any other batch | of the batch |
-//! | OutputEnd | number of batches u64 | the bucket that was asked for or [`ALL_BUCKETS`], rows in all batches |
+//! | Batch | the dictionaries of one batch and the batch, as Arrow IPC messages: decodes without any other batch | those of the batch |
+//! | OutputEnd | number of batches u64 | the requested bucket or [`ALL_BUCKETS`], rows in all batches |
 //! | StreamEnd | number of outputs u64 | 0, 0 |
 //!
-//! The index is a header of [`INDEX_HEADER`] bytes and, for each bucket, an entry of [`INDEX_ENTRY`] bytes, each with its own
-//! sum, so that one bucket is found with two small reads. An entry's sum starts from the bucket's number, so that entries
-//! cannot change places.
+//! The index is a header of [`INDEX_HEADER`] bytes and an entry of [`INDEX_ENTRY`] bytes for each bucket. Header and entries each have their own sum, so that
+//! two small reads find one bucket. An entry's sum starts from the bucket's number, so that exchanged entries are detected.
 
 use super::BucketSel;
 use crate::checksum::{crc32c, crc32c_append};
@@ -115,7 +114,7 @@ pub(super) fn write_frame<E>(
     Ok(())
 }
 
-/// Appends a frame whose payload is at hand.
+/// Appends a frame with this payload.
 pub(super) fn write_plain_frame(out: &mut Vec<u8>, kind: Kind, bucket: u32, rows: u64, payload: &[u8]) {
     let Ok(()) = write_frame::<std::convert::Infallible>(out, kind, bucket, rows, |out| {
         out.extend_from_slice(payload);
@@ -131,7 +130,7 @@ pub(super) fn write_stream_end(out: &mut Vec<u8>, outputs: u64) {
     write_plain_frame(out, Kind::StreamEnd, 0, 0, &outputs.to_le_bytes());
 }
 
-/// What an OutputEnd says of the selection that it ends.
+/// The bucket field of the OutputEnd of a selection.
 pub(super) fn end_bucket(select: BucketSel) -> u32 {
     match select {
         BucketSel::One(bucket) => bucket,
@@ -139,7 +138,7 @@ pub(super) fn end_bucket(select: BucketSel) -> u32 {
     }
 }
 
-/// What a reader of some buckets has to have seen at the end.
+/// Batches and rows that a reader of some buckets must have seen at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Total {
     pub batches: u64,
@@ -153,7 +152,7 @@ impl std::ops::AddAssign for Total {
     }
 }
 
-/// Which output the frames that follow belong to.
+/// The output that the following frames belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OutputHead {
     pub output: AttemptId,
@@ -186,13 +185,13 @@ impl OutputHead {
 pub(super) struct IndexHead {
     pub output: AttemptId,
     pub buckets: u32,
-    /// Where the first bucket starts in the data file: bytes of its Output and Schema frames.
+    /// Position of the first bucket in the data file: bytes of its Output and Schema frames.
     pub preamble: u64,
     /// Length of the whole data file.
     pub data_len: u64,
 }
 
-/// Where one bucket lies in the data file.
+/// Position of one bucket in the data file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct IndexEntry {
     pub offset: u64,
@@ -234,7 +233,7 @@ impl IndexEntry {
         bytes[0..8].copy_from_slice(&self.offset.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.len.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.total.rows.to_le_bytes());
-        // A batch has at least a frame's header, so 2^32 of them are more than any disk of today holds.
+        // A batch has at least a frame's header, and no disk of today holds 2^32 of them.
         bytes[24..28].copy_from_slice(&(self.total.batches as u32).to_le_bytes());
         let sum = crc32c_append(bucket, &bytes[..INDEX_ENTRY - 4]);
         bytes[28..32].copy_from_slice(&sum.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Frames to batches, incrementally.
+//! Incremental decoding of frames to batches.
 
 use super::format::{self, HEADER, Header, Kind, OutputHead, Total};
 use super::ipc::Decoder;
@@ -12,11 +12,10 @@ use std::collections::VecDeque;
 use windlass_core::ids::AttemptId;
 use windlass_proto::bulk::Arrived;
 
-/// Decodes what [`ExchangeStore::serve`](super::ExchangeStore::serve) sends, fed as it arrives, cut anywhere.
+/// Decodes the output of [`ExchangeStore::serve`](super::ExchangeStore::serve), fed as it arrives and cut anywhere.
 ///
-/// It is told what was asked for, so it holds the stream to that: every output, in order, whole, with its buckets, and nothing
-/// else; and so it can name the output at fault when the stream breaks off. Decoding is work of the processor (sums,
-/// decompression, validation), not for a thread that serves heartbeats.
+/// It knows the requests, so it checks the stream against them: every output, in order, whole, with its buckets, and nothing else. So it can also name the
+/// output at fault when the stream breaks off. Decoding is CPU work (sums, decompression, validation); it must not run on a thread that serves heartbeats.
 ///
 /// ```text
 /// decoder.feed(chunk);
@@ -25,19 +24,19 @@ use windlass_proto::bulk::Arrived;
 /// decoder.finish()?;
 /// ```
 pub struct FrameDecoder {
-    /// What is still to come, the current output first.
+    /// Requests still to be received, the current output first.
     requests: VecDeque<(AttemptId, BucketSel)>,
-    /// Outputs seen to the end.
+    /// Number of outputs received to the end.
     complete: u64,
-    /// Blame for what comes after the last output.
+    /// The last output, which is named in errors after it.
     last: Option<AttemptId>,
     input: Arrived,
     /// The header of the frame whose payload is awaited.
     header: Option<Header>,
     state: State,
-    /// Bucket of the last batch, and the buckets of its output.
+    /// Bucket of the last batch, and number of buckets of its output.
     place: (u32, u32),
-    /// The last schema seen, kept because outputs of one stage share it.
+    /// The last schema received, kept because outputs of one stage share it.
     schema: Option<(Buffer, Decoder)>,
 }
 
@@ -55,7 +54,7 @@ enum State {
 }
 
 impl FrameDecoder {
-    /// For the stream that serves `requests`.
+    /// A decoder for the stream that serves `requests`.
     pub fn new(requests: Vec<(AttemptId, BucketSel)>) -> Self {
         FrameDecoder {
             last: requests.last().map(|(output, _)| *output),
@@ -83,12 +82,12 @@ impl FrameDecoder {
         self.schema.as_ref().map(|(_, decoder)| decoder.schema())
     }
 
-    /// Where the last batch belongs: its bucket, and how many buckets its output has. Of an output without batches, bucket 0.
+    /// The bucket of the last batch and the number of buckets of its output. For an output without batches, bucket 0.
     pub fn place(&self) -> (u32, u32) {
         self.place
     }
 
-    /// The next batch; `None` when more has to be fed first, or when everything was decoded. After an error there is nothing more.
+    /// The next batch; `None` when more must be fed first, or when everything was decoded. After an error every further call fails.
     pub fn next_batch(&mut self) -> Result<Option<(AttemptId, RecordBatch)>, ExchangeError> {
         let next = self.advance();
         if next.is_err() {
@@ -97,7 +96,7 @@ impl FrameDecoder {
         next
     }
 
-    /// To be called when the stream has ended: an error if that was too early.
+    /// Must be called when the stream has ended; fails if that was too early.
     pub fn finish(&self) -> Result<(), ExchangeError> {
         match self.state {
             State::Ended => Ok(()),
@@ -136,7 +135,7 @@ impl FrameDecoder {
         }
     }
 
-    /// One whole frame whose sums are right.
+    /// Decodes a whole frame whose sums are right.
     fn frame(&mut self, header: Header, payload: Buffer) -> Result<Option<(AttemptId, RecordBatch)>, ExchangeError> {
         match (header.kind, &mut self.state) {
             (Kind::Output, State::Idle) => {
@@ -152,7 +151,7 @@ impl FrameDecoder {
                 let head = *head;
                 if self.schema.as_ref().is_none_or(|(known, _)| *known != payload) {
                     let decoder = Decoder::new(head.output, &payload)?;
-                    // A copy, since the payload keeps the whole chunk that it came in.
+                    // A copy: the payload would pin the whole chunk in which it came.
                     self.schema = Some((Buffer::from(payload.as_slice()), decoder));
                 }
                 self.place = (0, head.buckets);

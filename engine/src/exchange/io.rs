@@ -1,4 +1,4 @@
-//! The I/O threads: the only place where the exchange touches disks, compresses or checks sums.
+//! The I/O threads: the only place where the exchange uses disks, compresses or computes checksums.
 
 use super::ExchangeError;
 use futures::Stream;
@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A fixed number of threads over one queue. Writers and streams have at most two jobs each in it, which bounds it. Jobs never
-/// wait for other jobs, so there is no deadlock. Dropped, it finishes what is queued; nobody waits for that.
+/// A fixed number of threads over one queue. Writers and streams have at most two jobs each in it, which bounds it. Jobs never wait for other jobs, so there
+/// is no deadlock. A dropped pool finishes the queued jobs; nobody waits for that.
 pub(super) struct IoPool {
     shared: Arc<Shared>,
 }
@@ -39,19 +39,19 @@ impl IoPool {
         Ok(pool)
     }
 
-    /// Runs `job` whether or not the result is waited for, but not when the future is dropped before the job's turn comes.
+    /// Runs `job` even if nobody waits for the result, but not if the future is dropped before the job starts.
     pub(super) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
         let (sender, receiver) = oneshot::channel();
         self.detach(move || {
             if !sender.is_closed() {
-                // A receiver that left meanwhile does not want the result: it is dropped here.
+                // A receiver that was dropped meanwhile does not want the result: it is dropped here.
                 let _ = sender.send(job());
             }
         });
         Answer(receiver)
     }
 
-    /// Runs `job` some time, with nobody to tell.
+    /// Runs `job` at some time and reports to nobody.
     pub(super) fn detach(&self, job: impl FnOnce() + Send + 'static) {
         self.shared.queue.lock().jobs.push_back(Box::new(job));
         self.shared.changed.notify_one();
@@ -68,7 +68,7 @@ impl Drop for IoPool {
 impl Shared {
     fn work(&self) {
         while let Some(job) = self.next() {
-            // The panic hook has printed the panic; the job's sender is gone, which is how whoever waits learns of it.
+            // The panic hook has printed the panic. The job's sender is gone, which tells the waiting receiver.
             let _ = catch_unwind(AssertUnwindSafe(job));
         }
     }
@@ -87,7 +87,7 @@ impl Shared {
     }
 }
 
-/// The result of a job. An error: the job panicked.
+/// The result of a job. An error means that the job panicked.
 pub(super) struct Answer<T>(oneshot::Receiver<T>);
 
 impl<T> Future for Answer<T> {
@@ -100,15 +100,15 @@ impl<T> Future for Answer<T> {
     }
 }
 
-/// Something that is read step by step on the I/O threads.
+/// A source that is read step by step on the I/O threads.
 pub(super) trait Cursor: Send + 'static {
     type Item: Send + 'static;
 
-    /// The next few items, about a chunk's worth; `None` at the end.
+    /// The next few items, about one chunk; `None` at the end.
     fn step(&mut self) -> Result<Option<Vec<Self::Item>>, ExchangeError>;
 }
 
-/// The items of `cursor`. From the first poll on, one step runs ahead of the consumer, which bounds what is buffered to two.
+/// The items of `cursor`. From the first poll on, one step runs ahead of the consumer, so at most two are buffered.
 pub(super) fn stream<C: Cursor>(
     io: Arc<IoPool>,
     cursor: C,

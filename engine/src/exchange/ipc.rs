@@ -1,4 +1,4 @@
-//! Batches as Arrow IPC messages in frames, and back.
+//! Conversion between batches and frames of Arrow IPC messages.
 
 use super::block;
 use super::format::{self, Kind, OutputHead, Total};
@@ -15,9 +15,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use windlass_core::ids::AttemptId;
 
-/// Alignment of buffers inside a message: what the widest values, 128-bit ones, need to be read in place.
+/// Alignment of buffers inside a message: the widest values, of 128 bits, need it to be read in place.
 const ALIGNMENT: usize = 16;
-/// What starts an Arrow IPC message that is not of the format's early versions.
+/// The first bytes of an Arrow IPC message, except in early versions of the format.
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// Encodes the frames of one output.
@@ -26,7 +26,7 @@ pub(super) struct Encoder {
     schema: SchemaRef,
     options: IpcWriteOptions,
     context: IpcWriteContext,
-    /// Dictionaries that the schema has, nested ones included.
+    /// Number of dictionaries in the schema, including nested ones.
     dictionaries: usize,
     block_bytes: usize,
 }
@@ -49,7 +49,7 @@ impl Encoder {
         Ok(Encoder { head, schema, options, context: IpcWriteContext::default(), dictionaries: 0, block_bytes })
     }
 
-    /// Appends the Output and the Schema frame. Has to come before any batch.
+    /// Appends the Output and the Schema frame. Must come before any batch.
     pub(super) fn preamble(&mut self, out: &mut Vec<u8>) -> Result<(), ExchangeError> {
         format::write_plain_frame(out, Kind::Output, 0, 0, &self.head.encode());
         let mut tracker = DictionaryTracker::new(false);
@@ -91,7 +91,7 @@ impl Encoder {
         batch: &RecordBatch,
         total: &mut Total,
     ) -> Result<(), ArrowError> {
-        // A fresh tracker for each batch has it encoded with all its dictionaries.
+        // A new tracker for each batch makes the encoder write all of its dictionaries.
         let mut tracker = DictionaryTracker::new(false);
         for _ in 0..self.dictionaries {
             tracker.next_dict_id();
@@ -116,7 +116,7 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// From the payload of a Schema frame.
+    /// Decodes the payload of a Schema frame.
     pub(super) fn new(output: AttemptId, payload: &Buffer) -> Result<Self, ExchangeError> {
         let mut decoded = None;
         each_message(payload, |message, _| {
@@ -132,7 +132,7 @@ impl Decoder {
         &self.schema
     }
 
-    /// From the payload of a Batch frame.
+    /// Decodes the payload of a Batch frame.
     pub(super) fn batch(&self, output: AttemptId, payload: &Buffer) -> Result<RecordBatch, ExchangeError> {
         let mut dictionaries: HashMap<i64, ArrayRef> = HashMap::new();
         let mut decoded = None;
@@ -157,8 +157,8 @@ impl Decoder {
     }
 }
 
-/// Walks the encapsulated messages of a payload. (arrow's `StreamDecoder` will not do: it does not hand out a message without a
-/// body, as that of a batch without columns, before there are bytes of the next.)
+/// Calls a function for each encapsulated message of a payload. (arrow's `StreamDecoder` cannot be used: it returns a message without a body, such as a batch
+/// without columns, only when bytes of the next message come.)
 fn each_message(
     payload: &Buffer,
     mut visit: impl FnMut(arrow_ipc::Message<'_>, &Buffer) -> Result<(), ArrowError>,
@@ -178,7 +178,7 @@ fn each_message(
     Ok(())
 }
 
-/// Cuts `len` bytes after the first `skip` off the front of `rest`.
+/// Skips `skip` bytes of `rest`, then cuts off and returns `len` bytes.
 fn take(rest: &mut Buffer, skip: usize, len: u64) -> Result<Buffer, ArrowError> {
     let fits = usize::try_from(len).ok().filter(|len| skip.checked_add(*len).is_some_and(|end| end <= rest.len()));
     let len = fits.ok_or_else(|| ArrowError::IpcError(format!("a message of {len} bytes exceeds its frame")))?;

@@ -1,4 +1,4 @@
-//! Reading finished outputs: as batches here, as frames for readers elsewhere.
+//! Readers of finished outputs: as batches in this process, as frames for readers elsewhere.
 
 use super::files::{FileFrames, FileOutput};
 use super::format::{self, Total};
@@ -18,12 +18,12 @@ use std::task::{Context, Poll};
 use windlass_core::ids::AttemptId;
 use windlass_proto::door::FRAME_BYTES;
 
-/// What one step on an I/O thread reads or encodes before the block that goes beyond it: with that it mostly fits into one chunk.
+/// Bytes that one step on an I/O thread reads or encodes before the block that exceeds them. With that block they mostly fit into one chunk.
 const STEP_BYTES: usize = 768 << 10;
-/// The largest chunk that is served.
+/// Bytes of the largest chunk that is served.
 const CHUNK_BYTES: usize = FRAME_BYTES as usize;
 
-/// Batches of one output, in the order of its buckets and in each in the order in which they were written.
+/// Batches of one output in the order of its buckets; within a bucket in the order in which they were written.
 pub struct OutputStream {
     schema: SchemaRef,
     batches: BoxStream<'static, Result<RecordBatch, ExchangeError>>,
@@ -46,7 +46,7 @@ impl OutputStream {
         }
     }
 
-    /// As declared by the writer; every batch has it.
+    /// The schema that the writer declared; every batch has it.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
@@ -92,7 +92,7 @@ impl Iterator for Blocks {
     }
 }
 
-/// The file tier as batches.
+/// Reads the file tier as batches.
 struct ReadCursor {
     file: Arc<FileOutput>,
     state: ReadState,
@@ -102,7 +102,7 @@ struct ReadCursor {
 enum ReadState {
     Closed(BucketSel),
     Open(FileFrames),
-    /// Everything was fed to the decoder.
+    /// The decoder has received everything.
     Drained,
 }
 
@@ -137,10 +137,10 @@ impl Cursor for ReadCursor {
     }
 }
 
-/// The frames of many outputs, one after the other, and the end of the stream.
+/// The frames of many outputs in a row, and the end of the stream.
 pub(super) struct ServeCursor {
     store: Arc<ExchangeStore>,
-    /// Of what comes from memory.
+    /// Compression of data from memory.
     compression: Compression,
     requests: std::vec::IntoIter<(AttemptId, BucketSel)>,
     current: Option<Frames>,
@@ -209,7 +209,7 @@ impl Frames {
         }
     }
 
-    /// Appends to `out` until it has about `want` bytes; false when there is no more.
+    /// Appends to `out` until it has about `want` bytes; returns false when there is no more.
     fn fill(&mut self, out: &mut Vec<u8>, want: usize) -> Result<bool, ExchangeError> {
         let (encoder, select, blocks, total, begun) = match self {
             Frames::Stored(frames) => return frames.fill(out, want),

@@ -1,4 +1,4 @@
-//! The store: which outputs this process has, and in which tier.
+//! The store: the outputs of this process and the tier of each.
 
 use super::budget::{DiskBudget, MemoryBudget, MemoryLease};
 use super::files::{Directory, FileOutput, Run};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use windlass_core::ids::{AttemptId, JobId, StageId};
 
-/// How batches are compressed in files and on the way to other hosts. Never in memory.
+/// Compression of batches in files and on the way to other hosts. Batches in memory are never compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
     None,
@@ -32,24 +32,24 @@ pub enum Compression {
 
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// For the store alone: what an earlier process left in it is removed.
+    /// The store's own folder; files of an earlier process in it are removed.
     pub dir: PathBuf,
-    /// Bytes that the blocks of outputs may hold in memory. Zero sends everything to files.
+    /// Maximum bytes of memory for the blocks of outputs. Zero sends everything to files.
     pub memory_budget: usize,
     pub compression: Compression,
-    /// Bytes of uncompressed data that make a block, also when it has fewer than [`StoreConfig::BLOCK_ROWS`] rows.
+    /// Bytes of uncompressed data that complete a block, even if it has fewer than [`StoreConfig::BLOCK_ROWS`] rows.
     pub block_bytes: usize,
     /// Threads for disks, compression and checksums, at least 1.
     pub io_threads: usize,
-    /// Bytes that files may take; `None`: what the disk has.
+    /// Maximum bytes of files; `None`: what the disk has.
     pub disk_budget: Option<u64>,
 }
 
 impl StoreConfig {
-    /// Rows that make a block: what DataFusion's operators like to be given.
+    /// Rows that complete a block: the batch size that DataFusion's operators prefer.
     pub const BLOCK_ROWS: usize = 8192;
 
-    /// The defaults: 1 GiB of memory, lz4, blocks of 1 MiB, an I/O thread for each core but 2 to 8, any amount of disk.
+    /// The defaults: 1 GiB of memory, lz4, blocks of 1 MiB, one I/O thread per core (at least 2, at most 8), any amount of disk.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get());
         StoreConfig {
@@ -63,14 +63,14 @@ impl StoreConfig {
     }
 }
 
-/// What the store holds.
+/// Current use of the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Reserved for outputs in memory, finished or being written.
+    /// Bytes reserved for outputs in memory, finished or being written.
     pub memory_bytes: usize,
-    /// In files, finished or being written.
+    /// Bytes in files, finished or being written.
     pub disk_bytes: u64,
-    /// Finished outputs.
+    /// Number of finished outputs.
     pub outputs: usize,
 }
 
@@ -81,12 +81,12 @@ pub struct ExchangeStore {
     pub(super) io: Arc<IoPool>,
     pub(super) directory: Arc<Directory>,
     disk: Arc<DiskBudget>,
-    /// For blocks in memory.
+    /// Budget of blocks in memory.
     pub(super) memory: Arc<MemoryBudget>,
-    /// For what writers have on its way.
+    /// Budget of data that writers have on its way.
     pub(super) staging: Arc<MemoryBudget>,
     outputs: Mutex<BTreeMap<AttemptId, Entry>>,
-    /// Numbers claims, and outputs by age.
+    /// Numbers claims in ascending order, and so tells the age of outputs.
     sequence: AtomicU64,
 }
 
@@ -137,7 +137,7 @@ impl ExchangeStore {
         }))
     }
 
-    /// A writer for the output of one task attempt, of `schema`, with `buckets` buckets.
+    /// Creates a writer for the output of one task attempt, of `schema`, with `buckets` buckets.
     pub fn writer(self: &Arc<Self>, output: AttemptId, schema: SchemaRef, buckets: u32) -> MapOutputWriter {
         MapOutputWriter::new(Arc::clone(self), OutputHead { output, buckets }, schema)
     }
@@ -145,13 +145,13 @@ impl ExchangeStore {
     /// The batches of one bucket, or of all buckets in order.
     ///
     /// # Errors
-    /// [`ExchangeError::Missing`] here when there is no such output; what goes wrong with its files comes out of the stream.
+    /// [`ExchangeError::Missing`] when there is no such output. Errors of its files come out of the stream.
     pub fn read(self: &Arc<Self>, output: AttemptId, select: BucketSel) -> Result<OutputStream, ExchangeError> {
         Ok(OutputStream::new(self, self.find(output, select)?, select))
     }
 
-    /// What another executor's [`FrameDecoder`](super::FrameDecoder) needs to read all of `requests`, in their order, as chunks of
-    /// at most 1 MiB. Those from memory are compressed as the store is told to, unless they are to go out `plain`. The first error ends the stream; [`ExchangeError::output`] says which output it is about.
+    /// Chunks of at most 1 MiB from which another executor's [`FrameDecoder`](super::FrameDecoder) reads all of `requests`, in their order. Blocks from
+    /// memory are compressed as the store is configured, unless `plain`. The first error ends the stream; [`ExchangeError::output`] names its output.
     pub fn serve(
         self: &Arc<Self>,
         requests: Vec<(AttemptId, BucketSel)>,
@@ -161,7 +161,7 @@ impl ExchangeStore {
         io::stream(Arc::clone(&self.io), ServeCursor::new(Arc::clone(self), requests, compression))
     }
 
-    /// Removes the finished outputs of these stages. Streams that are under way go on.
+    /// Removes the finished outputs of these stages. Open streams continue.
     pub fn remove(&self, stages: &[StageId]) {
         for stage in stages {
             self.remove_range(stage.attempts());
@@ -177,7 +177,7 @@ impl ExchangeStore {
         self.remove_range(output..=output);
     }
 
-    /// The stages that finished outputs are of.
+    /// The stages that have finished outputs.
     pub fn stages(&self) -> BTreeSet<StageId> {
         let outputs = self.outputs.lock();
         let finished = outputs.iter().filter(|(_, entry)| matches!(entry, Entry::Finished(_)));
@@ -189,9 +189,9 @@ impl ExchangeStore {
         Usage { memory_bytes: self.memory.used() + self.staging.used(), disk_bytes: self.disk.used(), outputs }
     }
 
-    /// Moves finished outputs from memory to files, oldest first, until `bytes` of memory are free or none is left; how many
-    /// bytes were moved. Memory is returned to the pool when the streams that still read the moved outputs are done. For whoever
-    /// watches over the process's memory; writers that find no memory write their own output to files instead.
+    /// Moves finished outputs from memory to files, oldest first, until `bytes` of memory are free or none is left; returns the bytes moved. The pool gets
+    /// the memory back when the streams that still read these outputs are done. For the watcher of the process's memory; writers that find no memory write
+    /// their own output to files instead.
     pub async fn demote(self: &Arc<Self>, bytes: usize) -> Result<usize, ExchangeError> {
         let mut freed = 0;
         while freed < bytes
@@ -203,7 +203,7 @@ impl ExchangeStore {
         Ok(freed)
     }
 
-    /// The oldest output in memory that is not being demoted already; marked so.
+    /// The oldest output in memory that is not already being demoted; marks it as such.
     fn oldest_in_memory(&self) -> Option<Arc<MemoryOutput>> {
         let outputs = self.outputs.lock();
         let staying = |memory: &&Arc<MemoryOutput>| !memory.demoting.load(Ordering::Relaxed);
@@ -212,7 +212,7 @@ impl ExchangeStore {
         Some(Arc::clone(oldest))
     }
 
-    /// On an I/O thread.
+    /// Runs on an I/O thread.
     fn demote_one(self: &Arc<Self>, memory: Arc<MemoryOutput>) -> Result<usize, ExchangeError> {
         let blocks =
             (0..).zip(&memory.buckets).flat_map(|(bucket, blocks)| blocks.iter().map(move |b| (bucket, b.clone())));
@@ -222,7 +222,7 @@ impl ExchangeStore {
         });
         let file = written.inspect_err(|_| memory.demoting.store(false, Ordering::Relaxed))?;
         let mut outputs = self.outputs.lock();
-        // If the output was removed meanwhile, its memory is free as well, and dropping the file deletes it.
+        // If the output was removed meanwhile, its memory is free too, and dropping the file deletes it.
         if let Some(entry) = outputs.get_mut(&memory.head.output)
             && entry.in_memory().is_some_and(|current| Arc::ptr_eq(current, &memory))
         {
@@ -231,7 +231,7 @@ impl ExchangeStore {
         Ok(memory.lease.bytes())
     }
 
-    /// On an I/O thread.
+    /// Runs on an I/O thread.
     pub(super) fn create_run(&self, head: OutputHead, schema: &SchemaRef) -> Result<Run, ExchangeError> {
         let encoder = self.encoder(head, schema, self.compression)?;
         Run::create(Arc::clone(&self.directory), head, Arc::clone(schema), encoder)
@@ -246,7 +246,7 @@ impl ExchangeStore {
         Encoder::new(head, Arc::clone(schema), compression, self.block_bytes)
     }
 
-    /// A finished output that has the selected buckets.
+    /// Finds a finished output that has the selected buckets.
     pub(super) fn find(&self, output: AttemptId, select: BucketSel) -> Result<Output, ExchangeError> {
         let found = match self.outputs.lock().get(&output) {
             Some(Entry::Finished(found)) => found.clone(),
@@ -263,7 +263,7 @@ impl ExchangeStore {
         }
     }
 
-    /// Reserves the place of an output, invisibly, so that of two writers for the same attempt only one can finish.
+    /// Reserves the place of an output, invisibly: of two writers for the same attempt only one can finish.
     pub(super) fn claim(self: &Arc<Self>, output: AttemptId) -> Result<Claim, ExchangeError> {
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
         let mut outputs = self.outputs.lock();
@@ -275,7 +275,7 @@ impl ExchangeStore {
     }
 
     fn remove_range(&self, range: RangeInclusive<AttemptId>) {
-        // Dropped only after the lock is free again.
+        // Dropped only after the lock is released.
         let _removed: Vec<(AttemptId, Entry)> = self.outputs.lock().extract_if(range, |_, _| true).collect();
     }
 }
@@ -308,11 +308,11 @@ impl Output {
     }
 }
 
-/// The place of an output whose writer is finishing. Dropped unfilled, it is free again.
+/// The place of an output whose writer is finishing. Dropping it unfilled frees the place.
 pub(super) struct Claim {
     store: Arc<ExchangeStore>,
     output: AttemptId,
-    /// Grows with every claim, so it tells the age of the output too.
+    /// Grows with every claim, so it also tells the age of the output.
     pub number: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What must hold of the exchange, in every tier.
+//! Requirements on the exchange, tested in every tier.
 
 mod damage;
 mod limits;
@@ -48,7 +48,7 @@ impl Fixture {
         files.into_iter().find(|file| file.extension().is_some_and(|found| found == extension)).unwrap()
     }
 
-    /// Nothing is left, in memory or on disk. Files are deleted on I/O threads, so that may take a moment.
+    /// Asserts that nothing is left, in memory or on disk. I/O threads delete files, so that may take a moment.
     async fn assert_empty(&self) {
         for _ in 0..1000 {
             let usage = self.store.usage();
@@ -99,7 +99,7 @@ fn decode(
     Ok(batches)
 }
 
-/// As a reader on another executor gets it.
+/// Reads as a reader on another executor does.
 async fn fetch(store: &Arc<ExchangeStore>, output: AttemptId, select: BucketSel) -> Result<Vec<RecordBatch>> {
     let requests = [(output, select)];
     let batches = decode(&requests, serve(store, &requests).await?)?;

@@ -1,4 +1,4 @@
-//! Writing one map output.
+//! The writer of one map output.
 
 use super::block;
 use super::budget::MemoryLease;
@@ -12,22 +12,21 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Blocks of an output that goes to a file are written together once they hold this many bytes.
+/// An output that goes to a file writes its blocks together once they hold this many bytes.
 const FLUSH_BYTES: usize = 4 << 20;
-/// What an output that goes to a file may hold of batches that wait to be combined. With many buckets that is what makes blocks
-/// smaller than they should be.
+/// Maximum bytes of batches that wait to be combined, for an output that goes to a file. With many buckets this limit makes blocks smaller than they should
+/// be.
 const STAGING_BYTES: usize = 64 << 20;
 
-/// What one task attempt leaves, bucket by bucket.
+/// The output of one task attempt, bucket by bucket.
 ///
-/// Batches are combined into blocks of about [`StoreConfig::BLOCK_ROWS`] rows or `block_bytes` bytes. Blocks in memory are reserved
-/// against the store's budget and the pool. When that is refused the whole output goes to the file tier: blocks so far are
-/// flushed to a file of its own, and later ones as they come. What is on its way, which is bounded by [`STAGING_BYTES`] and two
-/// flushes, is reserved in the pool alone, so that an output in a full store still gets blocks of a good size. What a writer
-/// holds beyond its reservations, when the pool refuses as well, is at most `block_bytes`, the block being combined and the batch
-/// being pushed. So it always makes progress, whatever others hold: nothing waits for memory.
+/// Batches are combined into blocks of about [`StoreConfig::BLOCK_ROWS`] rows or `block_bytes` bytes. Blocks in memory are reserved against the store's
+/// budget and the pool. When that reservation is refused, the whole output goes to the file tier: existing blocks are flushed to a file of its own, and later
+/// ones follow as they come. Data on its way to the file, which [`STAGING_BYTES`] and two flushes bound, is reserved in the pool alone, so that an output in
+/// a full store still gets blocks of a good size. When the pool refuses as well, a writer holds beyond its reservations at most `block_bytes`, the block
+/// being combined and the batch being pushed. So it always makes progress, whatever others hold: it never waits for memory.
 ///
-/// Dropped before [`finish`](Self::finish) has returned, it leaves nothing. After an error it only fails.
+/// A writer dropped before [`finish`](Self::finish) has returned leaves nothing. After an error every call fails.
 pub struct MapOutputWriter {
     store: Arc<ExchangeStore>,
     head: OutputHead,
@@ -36,9 +35,9 @@ pub struct MapOutputWriter {
     /// Bytes of batches that wait to be combined, and of finished blocks.
     pending: usize,
     sealed: usize,
-    /// For blocks that are to stay in memory.
+    /// Memory of blocks that stay in memory.
     lease: MemoryLease,
-    /// For what is on its way: batches that wait, and everything of an output that goes to a file.
+    /// Memory of data on its way: batches that wait, and everything of an output that goes to a file.
     staging: MemoryLease,
     run: RunState,
 }
@@ -55,21 +54,21 @@ struct Bucket {
 
 /// The file that the output goes to.
 enum RunState {
-    /// So far everything is in memory.
+    /// Everything is still in memory.
     None,
     Idle(Box<Run>),
-    /// Blocks are being written, so many bytes of which are reserved as staging.
+    /// Blocks are being written; this many of their bytes are reserved as staging.
     Flushing(BoxFuture<'static, Result<Result<Box<Run>, ExchangeError>, ExchangeError>>, usize),
     Failed,
 }
 
-/// What a finished output holds. Bytes are of Arrow data, uncompressed, in either tier.
+/// Size of a finished output. Bytes are uncompressed Arrow data, in either tier.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MapOutputSummary {
     pub rows: u64,
-    /// For each bucket.
+    /// Bytes of each bucket.
     pub bucket_bytes: Vec<u64>,
-    /// For each bucket.
+    /// Rows of each bucket.
     pub bucket_rows: Vec<u64>,
 }
 
@@ -80,11 +79,11 @@ impl MapOutputWriter {
         MapOutputWriter { store, head, schema, buckets, pending: 0, sealed: 0, lease, staging, run: RunState::None }
     }
 
-    /// Adds `batch` to a bucket, behind what was pushed there before.
+    /// Appends `batch` to a bucket.
     ///
     /// # Errors
-    /// [`ExchangeError::Mismatch`] when the batch's columns are not of the declared types or have nulls where none may be;
-    /// [`ExchangeError::DiskFull`] and [`ExchangeError::Io`] when the output goes to a file and that fails.
+    /// [`ExchangeError::Mismatch`] when the batch's columns are not of the declared types, or have nulls in columns declared without;
+    /// [`ExchangeError::DiskFull`] and [`ExchangeError::Io`] when writing to the file fails.
     pub async fn push(&mut self, bucket: u32, batch: RecordBatch) -> Result<(), ExchangeError> {
         let pushed = self.try_push(bucket, batch).await;
         if pushed.is_err() {
@@ -111,8 +110,8 @@ impl MapOutputWriter {
     /// Makes the output visible to readers.
     ///
     /// # Errors
-    /// As [`Self::push`]; [`ExchangeError::Missing`] when the stage was removed meanwhile; [`ExchangeError::Internal`] when
-    /// the attempt has an output already.
+    /// All errors of [`Self::push`]; [`ExchangeError::Missing`] when the stage was removed meanwhile; [`ExchangeError::Internal`] when the attempt already
+    /// has an output.
     pub async fn finish(mut self) -> Result<MapOutputSummary, ExchangeError> {
         let output = self.head.output;
         self.seal_all()?;
@@ -131,7 +130,7 @@ impl MapOutputWriter {
             claim.fill(Output::Memory(Arc::new(memory)))?;
             return Ok(summary);
         }
-        // If that is refused too, what was on its way goes unreserved for as long as it takes to write it.
+        // If this is refused too, data on its way is unreserved until it is written.
         self.staging.cover(self.sealed);
         let run = self.idle_run().await?;
         let (store, head, schema) = (Arc::clone(&self.store), self.head, Arc::clone(&self.schema));
@@ -156,7 +155,7 @@ impl MapOutputWriter {
         }
     }
 
-    /// Takes a batch among those that wait to be combined. A batch that is large enough by itself becomes a block without a copy.
+    /// Adds a batch to those that wait to be combined. A batch that is large enough by itself becomes a block without a copy.
     fn stage(&mut self, number: usize, batch: RecordBatch) -> Result<(), arrow::error::ArrowError> {
         let (batch, bytes) = block::trim(batch, self.buckets.len())?;
         let (rows, block_bytes) = (batch.num_rows(), self.store.block_bytes);
@@ -175,7 +174,7 @@ impl MapOutputWriter {
         Ok(())
     }
 
-    /// Combines what waits in a bucket.
+    /// Combines the waiting batches of a bucket.
     fn seal(&mut self, number: usize) -> Result<(), arrow::error::ArrowError> {
         let bucket = &mut self.buckets[number];
         if bucket.pending.is_empty() {
@@ -202,8 +201,8 @@ impl MapOutputWriter {
         matches!(self.run, RunState::None) && self.lease.cover(self.sealed) && self.staging.cover(self.pending)
     }
 
-    /// Brings what is held under the reservations, or as near as it gets. Every round combines, flushes or awaits something,
-    /// and there is only so much of each.
+    /// Brings the held bytes under the reservations, or as near as possible. Every round combines, flushes or awaits something, and there is a bounded amount
+    /// of each, so it ends.
     async fn settle(&mut self) -> Result<(), ExchangeError> {
         loop {
             if self.stays_in_memory() {
@@ -228,7 +227,7 @@ impl MapOutputWriter {
         }
     }
 
-    /// The run, with nothing being written; `None` when there is none yet. The state is left failed, for the caller to set.
+    /// The run, when nothing is being written; `None` when there is none yet. Leaves the state failed; the caller sets it.
     async fn idle_run(&mut self) -> Result<Option<Box<Run>>, ExchangeError> {
         match std::mem::replace(&mut self.run, RunState::Failed) {
             RunState::None => Ok(None),
@@ -248,7 +247,7 @@ impl MapOutputWriter {
 
     /// Starts writing all blocks.
     fn flush(&mut self, run: Option<Box<Run>>) {
-        // Those of the first flush are under the lease for what is in memory, until they are written.
+        // Blocks of the first flush stay under the lease for memory until they are written.
         let bytes = if run.is_some() { self.sealed } else { 0 };
         let blocks = self.take_blocks();
         let (store, head, schema) = (Arc::clone(&self.store), self.head, Arc::clone(&self.schema));
@@ -269,7 +268,7 @@ impl MapOutputWriter {
         buckets.flat_map(|(number, bucket)| bucket.blocks.drain(..).map(move |block| (number, block))).collect()
     }
 
-    /// Leaves nothing of the run. A flush that is under way finds nobody waiting, and drops its run itself.
+    /// Removes everything of the run. A flush under way finds that nobody waits, and drops its run itself.
     fn abandon(&mut self) {
         if let RunState::Idle(run) = std::mem::replace(&mut self.run, RunState::Failed) {
             self.store.io.detach(move || drop(run));

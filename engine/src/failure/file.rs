@@ -1,4 +1,4 @@
-//! Errors of files, which say in which file something is wrong.
+//! Errors of files, with the name of the file.
 
 use super::{inner, message};
 use arrow::error::ArrowError;
@@ -8,7 +8,7 @@ use object_store::path::Path;
 use std::error::Error;
 use std::fmt;
 
-/// What went wrong with one file. Its kind is that of its source.
+/// An error in one file. Its kind is that of its source.
 #[derive(Debug)]
 pub struct FileError {
     text: String,
@@ -21,7 +21,7 @@ impl FileError {
         Self::described(format!("cannot read {file}: {}", message(&source)), source)
     }
 
-    /// What is wrong with a file, without its name.
+    /// The cause of a file's error, without the name of the file.
     pub fn cause(error: DataFusionError) -> DataFusionError {
         match error {
             DataFusionError::External(external) => match external.downcast::<Self>() {
@@ -32,7 +32,7 @@ impl FileError {
         }
     }
 
-    /// Whether an error is about a file, and does not name it.
+    /// Whether an error is about a file but does not name it.
     pub fn is_due(error: &DataFusionError) -> bool {
         blame(error) == Blame::File
     }
@@ -49,7 +49,7 @@ impl FileError {
         false
     }
 
-    /// `text` says what is wrong, and with which file.
+    /// An error whose `text` says what is wrong and in which file.
     pub fn described(text: String, source: DataFusionError) -> DataFusionError {
         DataFusionError::External(Box::new(Self { text, source }))
     }
@@ -67,7 +67,7 @@ impl Error for FileError {
     }
 }
 
-/// A file as people name it: a local path, or a URL.
+/// The name of a file for people: a local path, or a URL.
 pub fn file_name(store: &str, location: &Path) -> String {
     match store.trim_end_matches('/') {
         "file:" => format!("/{location}"),
@@ -79,9 +79,9 @@ pub fn file_name(store: &str, location: &Path) -> String {
 
 #[derive(PartialEq)]
 pub(crate) enum Blame {
-    /// Its bytes are not what they should be, or do not come.
+    /// The file's bytes are wrong, or cannot be read.
     File,
-    /// A value cannot be what it was to become, in an expression or in the table's column.
+    /// A value cannot be converted, in an expression or to the type of the table's column.
     Values,
     Nobody,
 }
@@ -91,7 +91,7 @@ pub(crate) fn blame(error: &DataFusionError) -> Blame {
     let mut blame = Blame::Nobody;
     while let Some(cause) = next {
         if cause.is::<FileError>() {
-            // It names the file.
+            // The error names the file.
             return Blame::Nobody;
         }
         let decoder = matches!(

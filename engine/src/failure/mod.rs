@@ -1,4 +1,4 @@
-//! From what DataFusion reports to the kind of failure that the primary acts on. Nothing is formatted before it is classified.
+//! Classification of DataFusion's errors into the kinds of failure that the primary acts on. Nothing is formatted before it is classified.
 
 mod file;
 
@@ -14,7 +14,7 @@ use std::io;
 use tokio::task::JoinError;
 use windlass_core::failure::TaskFailure;
 
-/// The kind of failure behind `error`, wherever in its chain of causes it lies.
+/// The kind of failure behind `error`, anywhere in its chain of causes.
 pub fn classify(error: &DataFusionError) -> TaskFailure {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     let mut in_a_file = false;
@@ -25,7 +25,7 @@ pub fn classify(error: &DataFusionError) -> TaskFailure {
         }
         next = inner(cause);
     }
-    // A decoder that knows no more than that its bytes are wrong: what a file holds is not a defect of ours.
+    // A decoder that only knows that its bytes are wrong: the contents of a file are not a defect of ours.
     describe(if in_a_file { Kind::User } else { Kind::Internal }, error)
 }
 
@@ -35,7 +35,7 @@ enum Kind {
     Io,
     DiskFull,
     User,
-    /// The file of this path is not there.
+    /// The file of this path does not exist.
     Missing(String),
     Defect,
     Internal,
@@ -55,7 +55,7 @@ fn describe(kind: Kind, error: &DataFusionError) -> TaskFailure {
     }
 }
 
-/// What the memory pool said. Operators wrap it in advice about DataFusion's settings, which are not those of an executor.
+/// The message of the memory pool. Operators wrap it in advice about DataFusion's settings, which are not those of an executor.
 fn refusal(error: &DataFusionError) -> Option<String> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(cause) = next {
@@ -67,7 +67,7 @@ fn refusal(error: &DataFusionError) -> Option<String> {
     None
 }
 
-/// The kind that this link of the chain decides, `None` when only its cause can tell.
+/// The kind that this link of the chain determines; `None` when only its cause can tell.
 fn kind_of(cause: &(dyn Error + 'static)) -> Option<Kind> {
     if let Some(failure) = cause.downcast_ref::<TaskFailure>() {
         return Some(Kind::Typed(failure.clone()));
@@ -119,7 +119,7 @@ fn datafusion_kind(error: &DataFusionError) -> Option<Kind> {
     }
 }
 
-/// Failures of the executor's own store. A reader turns what it could not fetch into `FetchFailed` before it comes here.
+/// Failures of the executor's own store. A reader turns a failed fetch into `FetchFailed` before it comes here.
 fn exchange_kind(error: &ExchangeError) -> Option<Kind> {
     Some(match error {
         ExchangeError::DiskFull { .. } => Kind::DiskFull,
@@ -140,7 +140,7 @@ fn io_kind(error: &io::Error) -> Option<Kind> {
 fn store_kind(error: &object_store::Error) -> Option<Kind> {
     match error {
         object_store::Error::NotFound { path, .. } => Some(Kind::Missing(path.clone())),
-        // What was listed is not there any more: to try again changes nothing.
+        // A listed file no longer exists: a retry changes nothing.
         object_store::Error::Precondition { .. }
         | object_store::Error::InvalidPath { .. }
         | object_store::Error::PermissionDenied { .. }
@@ -154,7 +154,7 @@ fn store_kind(error: &object_store::Error) -> Option<Kind> {
     }
 }
 
-/// The next link. DataFusion's and Arrow's errors do not name every cause as their `source`.
+/// The next link of the chain. DataFusion's and Arrow's errors do not return every cause as their `source`.
 pub(crate) fn inner<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     if let Some(error) = cause.downcast_ref::<DataFusionError>() {
         return match error {
@@ -185,7 +185,7 @@ pub(crate) fn inner<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a (dyn Err
     cause.source()
 }
 
-/// The message without DataFusion's prefixes, which say where in DataFusion an error arose and nothing of what to do.
+/// The message without DataFusion's prefixes, which say where in DataFusion an error arose and not what to do.
 pub fn message(error: &DataFusionError) -> String {
     let stripped = error.strip_backtrace();
     let mut text = stripped.as_str();

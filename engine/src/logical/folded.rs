@@ -1,5 +1,5 @@
-//! Logical plans on the wire without depth: a plan is sent in parts of a few operators, each of which stands for its inputs by their
-//! numbers. Decoders refuse messages that are nested more than a hundred times, and a DataFrame gets deeper than that.
+//! A shallow encoding of logical plans. A plan is sent in parts of a few operators each, which refer to their inputs by number. Decoders refuse messages that
+//! are nested more than a hundred times, and a DataFrame may be deeper than that.
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchemaRef, DataFusionError, Result, internal_err};
@@ -9,15 +9,15 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// Operators on top of each other in one part: most of what may be nested is left to their expressions.
+/// Maximum nesting of operators in one part: most of the allowed nesting is left to their expressions.
 const LEVELS: usize = 6;
 
-/// A part of a plan, in the place of the operators that it consists of.
+/// A part of a plan, in place of the operators in it.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     pub number: usize,
     schema: DFSchemaRef,
-    /// What it stands for, where that is known.
+    /// The plan that it stands for, if known.
     plan: Option<Arc<LogicalPlan>>,
 }
 
@@ -31,7 +31,7 @@ impl Part {
     }
 }
 
-/// The parts of `plan`, each with the numbers of parts before it. The last one is the whole.
+/// The parts of `plan`, each with the numbers of earlier parts. The last one is the whole plan.
 pub(super) fn parts(plan: &LogicalPlan) -> Result<Vec<LogicalPlan>> {
     let mut parts = Vec::new();
     let (last, _) = fold(plan.clone(), &mut parts)?;
@@ -39,7 +39,7 @@ pub(super) fn parts(plan: &LogicalPlan) -> Result<Vec<LogicalPlan>> {
     Ok(parts)
 }
 
-/// `plan` with parts in the place of what is too far below, and how many operators are left on top of each other.
+/// `plan` with parts in place of operators that are too far below, and the nesting that remains.
 fn fold(plan: LogicalPlan, parts: &mut Vec<LogicalPlan>) -> Result<(LogicalPlan, usize)> {
     let mut below = 0;
     let folded = plan.map_children(|child| {
@@ -56,7 +56,7 @@ fn fold(plan: LogicalPlan, parts: &mut Vec<LogicalPlan>) -> Result<(LogicalPlan,
     Ok((LogicalPlan::Extension(part.extension()), 1))
 }
 
-/// `plan` with what its parts stand for.
+/// `plan` with the parts replaced by the plans that they stand for.
 pub(super) fn whole(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::Extension(Extension { node: part }) = &node else { return Ok(Transformed::no(node)) };

@@ -1,7 +1,7 @@
-//! Logical plans on the wire, from a client's DataFrame to the primary.
+//! The encoding of logical plans, from a client's DataFrame to the primary.
 //!
-//! A client builds its plan on [`ClusterTable`]s, which know a table's name and columns and nothing else. The primary puts the tables of
-//! its catalog in their place. Everything else is DataFusion's own encoding.
+//! A client builds its plan on [`ClusterTable`]s, which know only a table's name and columns. The primary replaces them by the tables of its catalog.
+//! Everything else is DataFusion's own encoding.
 
 mod folded;
 
@@ -36,7 +36,7 @@ use std::sync::Arc;
 /// A table of a cluster's catalog, as a client sees it.
 #[derive(Clone, Debug)]
 pub struct ClusterTable {
-    /// With catalog and schema.
+    /// The name with catalog and schema.
     pub reference: TableReference,
     pub schema: SchemaRef,
 }
@@ -65,21 +65,21 @@ impl TableProvider for ClusterTable {
     }
 }
 
-/// What a client sends: each part may stand for some before it, the last one is the whole.
+/// A client's message: each part may refer to earlier ones; the last one is the whole plan.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Parts {
     #[prost(bytes = "bytes", repeated, tag = "1")]
     parts: Vec<Bytes>,
 }
 
-/// The bytes of a plan over [`ClusterTable`]s, files and literal rows.
+/// Encodes a plan over [`ClusterTable`]s, files and literal rows.
 pub fn encode(plan: &LogicalPlan) -> Result<Bytes> {
     with_room(|| {
         let encode = |part: &LogicalPlan| {
             let bytes = logical_plan_to_bytes_with_extension_codec(part, &Codec::default())?;
             match LogicalPlanNode::decode(bytes.as_ref()) {
                 Ok(_) => Ok(bytes),
-                // Of what was just encoded a decoder refuses only the depth.
+                // A decoder refuses a freshly encoded plan only for its depth.
                 Err(_) => plan_err!(
                     "an expression of the plan is nested too deeply to be sent to a cluster: make columns of its parts first, or send it \
                      as SQL"
@@ -91,16 +91,18 @@ pub fn encode(plan: &LogicalPlan) -> Result<Bytes> {
     })
 }
 
-/// The plan over the tables of `state`'s catalog.
+/// Decodes a plan over the tables of `state`'s catalog.
 ///
-/// A table whose columns are no longer those that the client saw is an error, since the plan may mean something else by now. So is a plan
-/// that exceeds `limits`, which a client need not have heard of.
+/// # Errors
+///
+/// The columns of a table are no longer those that the client saw, so that the plan may mean something else. Or the plan exceeds `limits`, which a client
+/// need not know.
 pub async fn decode(bytes: &[u8], state: &SessionState, limits: &Limits) -> Result<LogicalPlan> {
     let garbled = |error: prost::DecodeError| plan_datafusion_err!("the plan cannot be decoded: {error}");
     let Parts { parts } = Parts::decode(bytes).map_err(garbled)?;
     parts.iter().try_for_each(|part| limits.check_encoded(part))?;
     let context = state.task_ctx();
-    // Catalogs are asynchronous and codecs are not: the first pass finds out which tables there are, the second puts them in.
+    // Catalogs are asynchronous and codecs are not: the first pass finds the names of the tables, the second puts the tables in.
     let mut codec = Codec::default();
     let plan = codec.whole(&parts, &context, limits)?;
     let seen = codec.seen.into_inner();
@@ -126,17 +128,17 @@ pub async fn decode(bytes: &[u8], state: &SessionState, limits: &Limits) -> Resu
         }
         tables.insert(name, provider);
     }
-    // Views are plans, too.
+    // Views are plans too.
     Codec { tables, ..Codec::default() }.whole(&parts, &context, limits)
 }
 
-/// DataFusion's codec, and cluster tables by name.
+/// DataFusion's codec, extended by cluster tables, which are encoded by name.
 #[derive(Debug, Default)]
 struct Codec {
     /// The tables that a decoded plan reads, with the columns that the client saw.
     seen: Mutex<BTreeMap<String, SchemaRef>>,
     tables: BTreeMap<String, Arc<dyn TableProvider>>,
-    /// Parts that were decoded.
+    /// Parts already decoded.
     parts: Vec<Arc<LogicalPlan>>,
 }
 
@@ -263,7 +265,7 @@ mod tests {
         assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 0);
     }
 
-    /// Whether a decoder with the usual limit takes it.
+    /// Whether a decoder with the usual limit accepts the bytes.
     fn is_shallow(bytes: &[u8]) -> bool {
         let parts = Parts::decode(bytes).unwrap().parts;
         parts.iter().all(|part| Limits { depth: 33, size: 0 }.check_encoded(part).is_ok())

@@ -1,4 +1,4 @@
-//! Reads the map outputs of another stage.
+//! The operator that reads map outputs of another stage.
 
 use super::range::RangeReader;
 use crate::task::TaskInputs;
@@ -19,33 +19,33 @@ use std::sync::Arc;
 use windlass_core::ids::{AttemptId, ExecutorId};
 use windlass_core::job::MapLocation;
 
-/// What a partition of the operator reads.
+/// The input of each partition of the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadMode {
     /// Partition i reads one bucket of every map output.
     Bucket,
     /// Partition i reads one map output whole.
     Map,
-    /// Partition i merges the rows of one range of the sort key, out of so many, from every map output: sorted runs.
+    /// Partition i merges the rows of one range of the sort key from every map output. The outputs are sorted runs; the number is that of the ranges.
     Range(u32),
 }
 
-/// A leaf: where a stage's plan was cut, the reader of the stage below.
+/// A leaf that reads the stage below, where a stage's plan was cut.
 #[derive(Debug)]
 pub struct ExchangeReadExec {
     /// Index of the producing stage within the job.
     stage: u32,
     mode: ReadMode,
-    /// For each partition of this operator, the bucket, the map or the range that it reads.
+    /// The bucket, the map or the range that each partition of this operator reads.
     parts: Vec<u32>,
-    /// Every map output is sorted like this, and so must each partition be.
+    /// The sort order of every map output, and so of each partition.
     merge: Option<LexOrdering>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl ExchangeReadExec {
-    /// `partitioning` and `equivalence` describe the whole exchange; `parts` of it are read.
+    /// `partitioning` and `equivalence` describe the whole exchange, of which `parts` are read.
     pub fn new(
         stage: u32,
         mode: ReadMode,
@@ -64,7 +64,7 @@ impl ExchangeReadExec {
         Self { stage, mode, parts, merge, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 
-    /// The same reader with only the partitions `keep`.
+    /// Returns the reader with only the partitions `keep`.
     pub fn restrict(&self, keep: &[usize]) -> Self {
         let parts = keep.iter().map(|&i| self.parts[i]).collect();
         Self::new(
@@ -193,7 +193,7 @@ impl ExecutionPlan for ExchangeReadExec {
                 let runs = maps.iter().map(locate).collect();
                 return self.read_range(runs, part, ranges, &inputs, partition, &context);
             }
-            // A map that a row limit spared has no location: it is empty.
+            // A map that a row limit made unnecessary has no location: it is empty.
             ReadMode::Map => (maps.iter().filter(|map| map.partition == part).map(locate).collect(), None),
         };
         if outputs.is_empty() {

@@ -1,4 +1,4 @@
-//! Rows of which nothing is known but their columns.
+//! The operator that hides everything known about rows except their columns.
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, Statistics};
@@ -13,7 +13,7 @@ use datafusion::physical_plan::{
 use std::fmt;
 use std::sync::Arc;
 
-/// Passes its input on without what the input says about order, constants, and which rows are in which partition.
+/// Passes its input through and hides its order, its constants, and which rows are in which partition.
 #[derive(Debug)]
 pub struct ForgetExec {
     input: Arc<dyn ExecutionPlan>,

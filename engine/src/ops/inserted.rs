@@ -1,18 +1,17 @@
-//! What executors insert into a plan that is about to run. It is never encoded, shown or counted among a stage's operators.
+//! Operators that executors insert into a plan that is about to run. They are never encoded, shown or counted among a stage's operators.
 //!
-//! - Below and above sorts, batches that own their data. A batch of views (strings that point into the buffers of a scan or of a join's
-//!   collected side) pins all these buffers, and a sort reserves what each batch pins, once for each column and again for each
-//!   reference to a buffer. A few thousand rows out of a join then ask for many times the memory of the whole table, and no spilling
-//!   helps. So views that pin much more than they use are copied first. What a sort gives points into all that it has sorted, and who
-//!   merges it with what other sorts give reserves that again, for each batch.
-//! - Above operators that may give many batches for one that they read, a pause now and then. A task that is cancelled stops where
-//!   its future is pending, and DataFusion lets futures be pending where files and exchanges are read: an aggregate above a join that
-//!   multiplies rows would hold its slot, and a whole thread, until the join's next batch. Pauses take from the budget that tokio gives
-//!   a task for each poll, and only for batches that they have passed on: any number of them may be nested. Were it taken before the
-//!   input is polled, as DataFusion's cooperative streams take it, 128 of them would use it up before the scan has its turn, for ever.
-//! - Above generated series, slices of as many rows as a batch of the statement has. A series was made for batches of the usual number.
-//! - Around filters of joins, a look at whether the task is still wanted: one batch against a large collected side may take minutes
-//!   without a single row that passes.
+//! - Below and above sorts: batches that own their data. A batch of views (strings that point into the buffers of a scan or of a join's collected side) pins
+//!   all these buffers, and a sort reserves what each batch pins, once for each column and again for each reference to a buffer. A few thousand rows from a
+//!   join then reserve many times the memory of the whole table, and no spilling helps. So views that pin much more than they use are copied first. The
+//!   output of a sort points into everything that it has sorted, and a merge of several sorts reserves that again for each batch.
+//! - Above operators that may output many batches for one input batch: a pause now and then. A cancelled task stops where its future is pending, and
+//!   DataFusion's futures are pending where files and exchanges are read. So an aggregate above a join that multiplies rows would hold its slot, and a whole
+//!   thread, until the join's next batch. Pauses take from the budget that tokio gives a task for each poll, and only for batches that they have passed on:
+//!   any number of them may be nested. If they took it before they poll their input, as DataFusion's cooperative streams do, 128 of them would always use it
+//!   up before the scan has its turn.
+//! - Above generated series: slices of the statement's batch size. A series is generated in batches of the usual size.
+//! - Around filters of joins: a check whether the task is still wanted. One batch against a large collected side may take minutes without a single row that
+//!   passes.
 
 use crate::exchange::trim;
 use crate::interrupt;
@@ -55,13 +54,13 @@ pub(crate) struct InsertedExec {
 enum Purpose {
     /// Copies views that pin much more than they use.
     Compact,
-    /// Lets the runtime do something else, such as to stop the task.
+    /// Lets the runtime do something else, such as stop the task.
     Pause,
-    /// Cuts batches that have more rows than the statement's are to have.
+    /// Cuts batches that have more rows than the statement's batch size.
     Slice,
 }
 
-/// Says that nothing of what runs is wanted any more.
+/// Signals that nothing that runs is wanted any more.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 
@@ -78,12 +77,12 @@ impl Stop {
     }
 }
 
-/// `plan` with all that it needs to run beside others, and to be stopped.
+/// `plan` with all operators that it needs to run beside others and to be stopped.
 pub(crate) fn insert(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| Ok(Transformed::yes(pausing(stoppable(sliced(compacted(node)?), stop)?)))).data()
 }
 
-/// `plan`, which a thread that plans is to run by itself, with all that it needs to be given up.
+/// `plan` with all operators that it needs to be given up, for a planning thread that runs it by itself.
 pub fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| Ok(Transformed::yes(pausing(node)))).data()
 }
@@ -95,7 +94,7 @@ fn pausing(node: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     }
 }
 
-/// A sort that keeps every row gets compacted input, and so does who reads it. A top-k compacts what it keeps by itself.
+/// Gives compacted input to a sort that keeps every row, and to its reader. A top-k compacts its rows by itself.
 fn compacted(node: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let Some(sort) = node.downcast_ref::<SortExec>().filter(|sort| sort.fetch().is_none()) else {
         return Ok(node);
@@ -140,7 +139,7 @@ fn stoppable(node: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn Execut
     Ok(node)
 }
 
-/// Pending when the task has used up its budget, to which each batch counts. Threads that plan have no such budget, and no other task.
+/// Is pending when the task has used up its budget, from which each batch takes. Planning threads have no such budget and no other task.
 struct Pausing {
     input: SendableRecordBatchStream,
 }
@@ -158,7 +157,7 @@ impl Stream for Pausing {
         }
         let polled = self.input.poll_next_unpin(context);
         if polled.is_ready() {
-            // Whether there was any left is seen at the next poll: what is ready is not held back.
+            // An exhausted budget is seen at the next poll: a ready batch is not held back.
             let _ = pin!(coop::consume_budget()).poll(context);
         }
         polled
@@ -175,7 +174,7 @@ impl RecordBatchStream for Pausing {
     }
 }
 
-/// Whether one batch of input may lead to many of output.
+/// Whether one input batch may lead to many output batches.
 fn multiplies(node: &Arc<dyn ExecutionPlan>) -> bool {
     let passes_rows = matches!(node.cardinality_effect(), CardinalityEffect::Equal | CardinalityEffect::LowerEqual);
     let at_once = node.properties().emission_type == EmissionType::Incremental;
@@ -183,7 +182,7 @@ fn multiplies(node: &Arc<dyn ExecutionPlan>) -> bool {
     reads && (!passes_rows || !at_once)
 }
 
-/// The condition of a join that ends with an error once it is told to stop.
+/// The condition of a join, which fails once it is told to stop.
 #[derive(Debug)]
 struct StopExpr {
     condition: Arc<dyn PhysicalExpr>,
@@ -358,7 +357,7 @@ mod tests {
     async fn a_task_pauses_after_so_many_batches() {
         let other = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&other);
-        // Its turn comes when the first task pauses: there is one thread.
+        // It runs when the first task pauses: there is one thread.
         let reading = tokio::spawn(async move {
             let mut input = nested(1);
             let mut read = 0;

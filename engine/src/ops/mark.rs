@@ -1,4 +1,4 @@
-//! What the optimizer's rules say to the cutting of stages.
+//! Messages from the optimizer's rules to the cutting of stages.
 
 use datafusion::common::{Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -15,11 +15,11 @@ use std::sync::Arc;
 pub enum Mark {
     /// The input is one partition, for an operator that must see all rows.
     Gather,
-    /// What has this number stands in the plan more than once, and one stage leaves it for all that read it.
+    /// The plan of this number occurs more than once. One stage runs it for all readers.
     Shared(u32),
 }
 
-/// A marker, which passes its input on. It is gone when the plan is cut.
+/// A marker that passes its input through. Cutting the plan removes it.
 #[derive(Debug)]
 pub struct MarkExec {
     mark: Mark,

@@ -1,6 +1,7 @@
 //! The operators that Windlass adds to DataFusion's.
 
-/// What every operator with one input, `$self.input`, and without expressions of its own says of them. `$made` is the operator over another input.
+/// The methods that are the same for every operator with one input, `$self.input`, and without expressions of its own. `$made` is the operator over another
+/// input.
 macro_rules! of_one_input {
     (|$self:ident, $input:ident| $made:expr) => {
         fn children(&self) -> Vec<&::std::sync::Arc<dyn ::datafusion::physical_plan::ExecutionPlan>> {
@@ -36,7 +37,7 @@ macro_rules! of_one_input {
 }
 pub(crate) use of_one_input;
 
-/// What every operator without inputs and without expressions says of them.
+/// The methods that are the same for every operator without inputs and expressions.
 macro_rules! of_no_input {
     () => {
         fn children(&self) -> Vec<&::std::sync::Arc<dyn ::datafusion::physical_plan::ExecutionPlan>> {

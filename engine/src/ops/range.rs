@@ -1,4 +1,4 @@
-//! Sorts that no single task finishes: sorted runs, and tasks that each merge one range of the sort key out of all runs.
+//! Sorts that no single task finishes: sorted runs, and tasks that each merge one range of the sort key from all runs.
 //!
 //! ```text
 //!   sort ──> run = [sample | chunk 0 | chunk 1 | ...]     one for each task of the sorting stage
@@ -6,11 +6,11 @@
 //!                      └─> bounds ──> merge of the chunks that overlap the range, and of their rows within it
 //! ```
 //!
-//! A run's first bucket holds the first row of each chunk. From these of all runs, every reading task finds the same bounds by itself:
-//! keys that cut the rows into about equal ranges. Equal keys lie in one range, so ranges neither overlap nor leave anything out.
+//! A run's first bucket holds the first row of each chunk. From these rows of all runs, every reading task finds the same bounds by itself: keys that cut the
+//! rows into about equal ranges. Equal keys lie in one range, so ranges neither overlap nor leave anything out.
 //!
-//! Where chunks begin depends on ranks alone, and the keys at those ranks on what is sorted alone. So a run that was lost and computed
-//! again gives the same bounds, as long as it gives the same keys: the planner asks for ranges of no others.
+//! The positions of chunks depend on ranks alone, and the keys at those ranks on the sorted rows alone. So a run that was lost and computed again gives the
+//! same bounds, as long as it gives the same keys: the planner uses ranges only for such plans.
 
 use crate::exchange::{ExchangeError, MapOutputSummary, MapOutputWriter};
 use crate::exchange_source::ExchangeSource;
@@ -30,14 +30,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
 use windlass_core::ids::{AttemptId, ExecutorId};
 
-/// Chunks of a run. They grow, so that a short run has many and a long one not too many.
+/// Number of chunks of a run. They grow, so that a short run has many chunks and a long one not too many.
 const CHUNKS: u32 = 256;
 const CHUNKS_OF_ONE_SIZE: u32 = 64;
 const FIRST_CHUNK_ROWS: u64 = 8_192;
 /// The sample and the chunks.
 pub(crate) const BUCKETS: u32 = 1 + CHUNKS;
 
-/// The last one takes what is left.
+/// The last chunk takes the remaining rows.
 fn chunk_rows(chunk: u32) -> u64 {
     FIRST_CHUNK_ROWS << (2 * (chunk / CHUNKS_OF_ONE_SIZE))
 }
@@ -45,9 +45,9 @@ fn chunk_rows(chunk: u32) -> u64 {
 /// Writes one run.
 pub(crate) struct RunWriter {
     writer: MapOutputWriter,
-    /// Chunks that have begun.
+    /// Number of chunks begun.
     chunks: u32,
-    /// Rows that the last of them still takes.
+    /// Number of rows that the last chunk still takes.
     left: u64,
 }
 
@@ -56,7 +56,7 @@ impl RunWriter {
         Self { writer, chunks: 0, left: 0 }
     }
 
-    /// Adds sorted rows, none of which comes before a row that is there already.
+    /// Adds sorted rows, none of which sorts before an earlier row.
     pub async fn push(&mut self, batch: RecordBatch) -> Result<(), ExchangeError> {
         let mut offset = 0;
         while offset < batch.num_rows() {
@@ -78,18 +78,18 @@ impl RunWriter {
     }
 }
 
-/// Rows of a run, without its sample.
+/// Number of rows of a run, without its sample.
 pub(crate) fn run_rows(run: &MapOutputSummary) -> u64 {
     run.rows - run.bucket_rows[0]
 }
 
-/// Reads one range of the sort key out of all runs, merged.
+/// Reads one range of the sort key from all runs, merged.
 pub(super) struct RangeReader {
     pub schema: SchemaRef,
     pub ordering: LexOrdering,
     pub source: Arc<dyn ExchangeSource>,
     pub runs: Vec<(AttemptId, ExecutorId)>,
-    /// Which of so many ranges.
+    /// Index of the range, below `ranges`.
     pub part: u32,
     pub ranges: u32,
     pub batch_size: usize,
@@ -151,7 +151,7 @@ impl RangeReader {
     }
 }
 
-/// Bytes that compare as the sort compares.
+/// Bytes that compare as the sort does.
 type Key = Box<[u8]>;
 
 struct Keys {
@@ -175,7 +175,7 @@ pub(crate) fn sort_fields(ordering: &LexOrdering, schema: &Schema) -> Result<Vec
     ordering.iter().map(|key| Ok(SortField::new_with_options(key.expr.data_type(schema)?, key.options))).collect()
 }
 
-/// The keys from `from` on and before `to`; without a bound, all there are on that side.
+/// The keys from `from` on and before `to`; a missing bound is open.
 #[derive(Debug, PartialEq)]
 struct KeyRange {
     from: Option<Key>,
@@ -183,7 +183,7 @@ struct KeyRange {
 }
 
 impl KeyRange {
-    /// One of `ranges` ranges with about equally many rows. `None`: there are fewer ranges than that, and this one has no rows.
+    /// One of `ranges` ranges with about equal numbers of rows. `None`: there are fewer ranges, and this one has no rows.
     fn of(samples: &[Vec<Key>], part: u32, ranges: u32) -> Option<Self> {
         let weighed = |sample: &'_ Vec<Key>| -> Vec<(Key, u64)> {
             (0..).zip(sample).map(|(chunk, key)| (key.clone(), chunk_rows(chunk))).collect()
@@ -195,7 +195,7 @@ impl KeyRange {
         let mut before = 0;
         let least = all.first().map(|(key, _)| key.clone());
         for (key, rows) in all {
-            // Nothing comes before the least key, and nothing lies between equal ones.
+            // Nothing sorts before the smallest key, and nothing lies between equal keys.
             let splits = bounds.last().or(least.as_ref()) != Some(&key) && bounds.len() + 1 < ranges as usize;
             if splits && before >= total * (bounds.len() as u64 + 1) / u64::from(ranges) {
                 bounds.push(key);
@@ -210,7 +210,7 @@ impl KeyRange {
         Some(Self { from, to: bounds.get(part).cloned() })
     }
 
-    /// The chunks of a run that may hold rows of the range. A chunk ends where the next one begins, with an equal key at times.
+    /// The chunks of a run that may hold rows of the range. A chunk ends where the next one begins, sometimes with an equal key.
     fn chunks(&self, sample: &[Key]) -> std::ops::Range<usize> {
         let first = match &self.from {
             Some(from) => sample.partition_point(|key| key < from).saturating_sub(1),
@@ -223,7 +223,7 @@ impl KeyRange {
         first..end.max(first)
     }
 
-    /// The rows of a sorted batch that lie in the range, if any do.
+    /// The range of rows of a sorted batch that lie in the key range, if any.
     fn rows(&self, keys: &Keys, batch: &RecordBatch) -> Result<Option<std::ops::Range<usize>>> {
         let last = match batch.num_rows() {
             0 => return Ok(None),
@@ -261,7 +261,7 @@ mod tests {
         Box::from(number.to_be_bytes())
     }
 
-    /// Runs as their samples: the keys at the beginnings of chunks.
+    /// Samples of runs: the keys at the beginnings of chunks.
     fn samples(runs: &[&[u32]]) -> Vec<Vec<Key>> {
         runs.iter().map(|run| run.iter().map(|number| key(*number)).collect()).collect()
     }

@@ -1,4 +1,4 @@
-//! Rows as many times as a column of theirs says.
+//! The operator that repeats rows as often as one of their columns says.
 
 use arrow::array::{AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -15,7 +15,7 @@ use futures::{StreamExt, TryStreamExt};
 use std::fmt;
 use std::sync::Arc;
 
-/// Gives each row of its input as many times as the last column says, a whole number above zero, and drops that column.
+/// Repeats each row of its input as often as the last column says, an integer above zero, and drops that column.
 #[derive(Debug)]
 pub struct RepeatExec {
     input: Arc<dyn ExecutionPlan>,
@@ -75,14 +75,14 @@ impl ExecutionPlan for RepeatExec {
     }
 }
 
-/// The batches that one batch becomes.
+/// The batches into which one batch is repeated.
 struct Repeated {
     rows: RecordBatch,
     counts: Int64Array,
-    /// How many rows a batch has at most.
+    /// Maximum rows of a batch.
     most: usize,
     at: usize,
-    /// How often the row at `at` was given.
+    /// Number of times that the row at `at` was returned.
     given: i64,
 }
 

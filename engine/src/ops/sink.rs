@@ -1,4 +1,4 @@
-//! What a write puts into files, encoded. DataFusion's encoding of its sinks loses some of their options; those travel beside it.
+//! Encodings of file sinks. DataFusion's encoding loses some of their options; these travel beside it.
 
 use crate::arrow_files::ArrowSink;
 use crate::file_formats::{planned_sink, unused_session};
@@ -35,10 +35,10 @@ pub(crate) struct Sink {
     format: Option<Format>,
     #[prost(uint32, optional, tag = "3")]
     compression_level: Option<u32>,
-    /// Of CSV files.
+    /// Time formats of CSV files.
     #[prost(message, optional, tag = "4")]
     times: Option<TimeFormats>,
-    /// The byte with which comments of CSV files begin.
+    /// The byte that begins comments in CSV files.
     #[prost(uint32, optional, tag = "5")]
     comment: Option<u32>,
 }
@@ -52,7 +52,7 @@ enum Format {
     Arrow(protobuf::FileSinkConfig),
 }
 
-/// How dates and times are written. DataFusion decodes an absent format to the empty one, which writes nothing.
+/// Formats of dates and times. DataFusion decodes an absent format as the empty one, which writes nothing.
 #[derive(Clone, PartialEq, prost::Message)]
 struct TimeFormats {
     #[prost(string, optional, tag = "1")]
@@ -97,7 +97,7 @@ impl Sink {
         Ok(encoded)
     }
 
-    /// DataFusion names the files of INSERT without their compression; a table of those that are named with it would not read them.
+    /// DataFusion names the files of INSERT without their compression. A table whose files are named with it would not read them.
     fn name_compression(&mut self, compression: FileCompressionType) -> Result<()> {
         let (config, ending) = (self.config()?, compression.get_ext());
         if !config.file_extension.ends_with(&ending) {
@@ -106,7 +106,7 @@ impl Sink {
         Ok(())
     }
 
-    /// The part that says where is written.
+    /// The part that names the target.
     pub(crate) fn config(&mut self) -> Result<&mut protobuf::FileSinkConfig> {
         let node = match &mut self.format {
             Some(Format::Arrow(config)) => return Ok(config),
@@ -122,7 +122,7 @@ impl Sink {
         config.ok_or_else(|| internal_datafusion_err!("an encoded sink has no configuration"))
     }
 
-    /// The folder or the single file that is written. A name without an ending is that of a folder, unless the statement says otherwise.
+    /// The folder or the single file to write. A name without an extension is that of a folder, unless the statement says otherwise.
     pub(crate) fn target(&self) -> Result<Place> {
         let mut sink = self.clone();
         let config = sink.config()?;
@@ -138,7 +138,7 @@ impl Sink {
         Ok(if is_file { place.as_file() } else { place.as_folder() })
     }
 
-    /// As it writes below `folder`: to the same file name when the target is a single file.
+    /// The sink with `folder` as its target: the same file name in it when the target is a single file.
     pub(crate) fn at(mut self, folder: &Place) -> Result<Self> {
         let target = self.target()?;
         let name = target.path().filename().filter(|_| !target.is_folder());
@@ -170,7 +170,7 @@ impl Sink {
         folders.write(rows, write).await
     }
 
-    /// As it writes the files of one folder, whose columns are `in_files`.
+    /// The sink for the files of one partition folder; `in_files` are the columns in the files.
     fn in_folders(mut self, in_files: &Schema) -> Result<Self> {
         let config = self.config()?;
         config.table_partition_cols.clear();
@@ -178,7 +178,7 @@ impl Sink {
         Ok(self)
     }
 
-    /// `folder` lies below the target.
+    /// The sink below the target, in `folder`.
     fn below(mut self, folder: &str) -> Result<Self> {
         for target in &mut self.config()?.table_paths {
             *target = format!("{}/{folder}", target.trim_end_matches('/'));
@@ -213,7 +213,7 @@ impl Sink {
             Some(PhysicalPlanType::ParquetSink(parquet)) => {
                 let options = parquet.sink.as_ref().and_then(|sink| sink.parquet_options.as_ref());
                 let options = TableParquetOptions::try_from(options.ok_or_else(no_options)?)?;
-                // The format notes in the files how they are sorted, where a decoded sink would not.
+                // The format notes the sort order in the files; a decoded sink would not.
                 let decoded = node.try_into_physical_plan(context, &DefaultPhysicalExtensionCodec {})?;
                 let decoded = planned_sink(&decoded)?;
                 let input = Arc::clone(decoded.input());
@@ -227,7 +227,7 @@ impl Sink {
     }
 }
 
-/// `order` as rows of `schema` have it, which may lack some columns: those that are one value in all of its rows.
+/// `order` for rows of `schema`. The schema may lack columns that have one value in all its rows.
 fn order_in(order: &LexRequirement, schema: &Schema) -> Option<LexRequirement> {
     let column = |key: &PhysicalSortRequirement| key.expr.downcast_ref::<Column>().map(Column::name).map(String::from);
     let keys = order.iter().map_while(|key| Some((column(key)?, key.options)));
@@ -253,7 +253,7 @@ impl TimeFormats {
         }
     }
 
-    /// `decoded` with these formats. A builder forgets none that it was given, so this makes another.
+    /// `decoded` with these formats. A builder never forgets a format, so this makes a new one.
     fn restore(self, decoded: &WriterBuilder) -> WriterBuilder {
         let mut writer = WriterBuilder::new()
             .with_header(decoded.header())

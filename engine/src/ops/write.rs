@@ -1,4 +1,5 @@
-//! Writes part files under the path of a task attempt. Nothing is visible until the primary publishes what committed attempts staged.
+//! The operator that writes part files under the path of a task attempt. Nothing is visible until the primary publishes the staged files of committed
+//! attempts.
 
 use super::Sink;
 use crate::place::{OwnFolder, Place};
@@ -18,10 +19,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
-/// What one attempt staged.
+/// The files that one attempt staged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagedFiles {
-    /// The attempt's.
+    /// The attempt's folder.
     pub folder: Place,
     pub files: Vec<StagedFile>,
     pub rows: u64,
@@ -30,7 +31,7 @@ pub struct StagedFiles {
 /// One part file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagedFile {
-    /// Below the attempt's folder, and below the target once published.
+    /// Path below the attempt's folder, and below the target once published.
     pub path: String,
     pub bytes: u64,
 }
@@ -45,18 +46,18 @@ impl StagedFiles {
     }
 }
 
-/// The root of a writing stage. Each partition writes files of its own and yields one row: how many rows it wrote.
+/// The root of a writing stage. Each partition writes its own files and returns one row: the number of rows written.
 #[derive(Debug)]
 pub struct WriteExec {
     input: Arc<dyn ExecutionPlan>,
     sink: Sink,
-    /// Attempts have folders of their own in it.
+    /// The staging folder, in which each attempt has a folder of its own.
     staging: OwnFolder,
     properties: Arc<PlanProperties>,
 }
 
 impl WriteExec {
-    /// Takes over what `sink` would write, reading from `input`, which may have any number of partitions.
+    /// Writes what `sink` would write, from `input`, which may have any number of partitions.
     pub(crate) fn new(input: Arc<dyn ExecutionPlan>, sink: Sink, staging: OwnFolder) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(count_schema()),
@@ -75,7 +76,7 @@ impl WriteExec {
         &self.staging
     }
 
-    /// The folder or the single file that is written.
+    /// The folder or the single file to write.
     pub fn target(&self) -> Result<Place> {
         self.sink.target()
     }
@@ -85,7 +86,7 @@ pub(crate) fn count_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]))
 }
 
-/// The files that lie below `folder`.
+/// The files below `folder`.
 async fn staged_files(folder: Place, rows: u64, context: &TaskContext) -> Result<StagedFiles> {
     let store = context.runtime_env().object_store(folder.store())?;
     let found: Vec<_> = store.list(Some(folder.path())).try_collect().await?;

@@ -1,9 +1,9 @@
-//! What the metadata of a Parquet file says of its rows, as far as no row can contradict it.
+//! The trustworthy part of a Parquet file's metadata: the statements that no row can contradict.
 //!
-//! Bounds decide which row groups are read at all, and answer `min` and `max`, so they have to hold. But writers leave NaN out of them,
-//! which is above every number here as in PostgreSQL; some leave null counts out, which is not the same as none; and old ones compared
-//! bytes as if they had a sign (Parquet's specification, parquet.thrift, on `Statistics` and `ColumnOrder`). What is doubtful is taken out
-//! of the metadata where it enters, so that whoever prunes, aggregates or sorts by it later need not ask.
+//! Bounds decide which row groups are read at all, and answer `min` and `max`, so they must hold. But writers leave NaN out of them, which sorts above every
+//! number here, as in PostgreSQL. Some omit null counts, which does not mean zero. Old ones compared bytes as signed (Parquet's specification,
+//! parquet.thrift, on `Statistics` and `ColumnOrder`). Doubtful statements are removed where metadata enters, so that pruning, aggregates and sorts can trust
+//! the rest.
 
 use datafusion::parquet::basic::{LogicalType, SortOrder, Type};
 use datafusion::parquet::data_type::{AsBytes, FixedLenByteArray};
@@ -17,8 +17,7 @@ use datafusion::parquet::schema::types::ColumnDescriptor;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// `metadata` without what its rows may contradict. The very same, where there is nothing of the kind. Of `numbers`, columns, no row
-/// counts where they are NaN.
+/// `metadata` without the statements that its rows may contradict; unchanged if there are none. For columns in `numbers`, rows with NaN do not matter.
 pub(crate) fn believed(
     metadata: Arc<ParquetMetaData>,
     numbers: &BTreeSet<String>,
@@ -47,7 +46,7 @@ pub(crate) fn believed(
     Ok(Arc::new(mended.set_row_groups(row_groups).set_column_index(indexes).build()))
 }
 
-/// Whether bounds of single pages are loaded for floating point numbers. A page's upper bound cannot be left out.
+/// Whether page bounds of floating point columns are loaded. A page's upper bound alone cannot be removed.
 fn indexes_floats(metadata: &ParquetMetaData) -> bool {
     let Some(indexes) = metadata.column_index() else { return false };
     let mut all = metadata.row_groups().iter().zip(indexes);
@@ -57,18 +56,18 @@ fn indexes_floats(metadata: &ParquetMetaData) -> bool {
     })
 }
 
-/// What becomes of the statistics of a column in a row group.
+/// The decision on a column's statistics in a row group.
 #[derive(PartialEq)]
 enum Verdict {
     Holds,
-    /// There is nothing in them that holds.
+    /// Nothing in them can be trusted.
     Unknown,
     Rather(Statistics),
 }
 
-/// What is known of the program that wrote a file.
+/// Known habits of the program that wrote a file.
 struct Writer<'a> {
-    /// It leaves a null count of zero out.
+    /// Whether it omits a null count of zero.
     omits_zero: bool,
     numbers: &'a BTreeSet<String>,
 }
@@ -77,7 +76,7 @@ impl<'a> Writer<'a> {
     fn of(file: &FileMetaData, numbers: &'a BTreeSet<String>) -> Self {
         let version = file.created_by().and_then(|by| by.strip_prefix("parquet-rs version "));
         let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
-        // Since 53 it writes zeros.
+        // It writes zeros since version 53.
         Self { omits_zero: major.is_some_and(|major| major < 53), numbers }
     }
 
@@ -89,7 +88,7 @@ impl<'a> Writer<'a> {
         let Some(stated) = chunk.statistics() else { return Verdict::Holds };
         match self.statistics(chunk) {
             None => Verdict::Unknown,
-            // By their bytes: zeros of either sign are equal, and NaN is not.
+            // Compared by bytes: as numbers, zeros of either sign are equal and NaN is not equal to itself.
             Some(held) if same_bytes(&held, stated) && held.null_count_opt() == stated.null_count_opt() => {
                 Verdict::Holds
             }
@@ -97,18 +96,18 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Whether the values that count are no NaN, of a column that may be NULL.
+    /// Whether no value that matters is NaN, for a column that may be NULL.
     fn is_number(&self, column: &ColumnDescriptor) -> bool {
         let is_top = column.path().parts().len() == 1;
         is_top && column.max_def_level() > 0 && self.numbers.contains(column.name())
     }
 
-    /// As far as they hold.
+    /// The statistics that can be trusted.
     fn statistics(&self, chunk: &ColumnChunkMetaData) -> Option<Statistics> {
         let stated = chunk.statistics()?;
         let nulls = self.null_count(chunk, stated)?;
         let column = chunk.column_descr();
-        // A row group that is said to match as a whole may have NaN all the same: so how many NULLs there are is not said.
+        // A row group that is said to match as a whole may still have NaN, so its null count is removed.
         let (has_most, nulls) = if self.is_number(column) { (true, None) } else { (false, nulls) };
         Some(match stated {
             Statistics::Float(of) => {
@@ -131,7 +130,7 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// `None`: unknown. `Some(None)`: none, which was left out.
+    /// `None`: unknown. `Some(None)`: zero, and omitted.
     fn null_count(&self, chunk: &ColumnChunkMetaData, stated: &Statistics) -> Option<Option<u64>> {
         match stated.null_count_opt() {
             Some(nulls) => i64::try_from(nulls).is_ok_and(|nulls| nulls <= chunk.num_values()).then_some(Some(nulls)),
@@ -150,7 +149,7 @@ impl<'a> Writer<'a> {
             mended = mended.set_statistics(statistics);
         }
         if is_float {
-            // A filter of hashes knows one zero from the other, and each NaN from the others.
+            // A Bloom filter distinguishes the two zeros, and NaNs from each other.
             mended = mended.set_bloom_filter_offset(None).set_bloom_filter_length(None);
             mended = mended.set_column_index_offset(None).set_column_index_length(None);
         }
@@ -163,7 +162,7 @@ pub(super) fn is_float(column: &ColumnDescriptor) -> bool {
         || column.logical_type_ref() == Some(&LogicalType::Float16)
 }
 
-/// The lower bound, and the upper one if it `has_most`: else NaN may be among the values, above it. Zero is either zero.
+/// The lower bound, and the upper one if `has_most`; without it NaN may be among the values, above the bound. Zero stands for both zeros.
 fn of_numbers<T: Clone>(
     of: &ValueStatistics<T>,
     nulls: Option<u64>,
@@ -186,7 +185,7 @@ fn same_bytes(one: &Statistics, other: &Statistics) -> bool {
     one.min_bytes_opt() == other.min_bytes_opt() && one.max_bytes_opt() == other.max_bytes_opt()
 }
 
-/// Whether its bounds were found in the order in which values are compared.
+/// Whether its bounds were computed in the order in which values are compared.
 fn is_ordered(column: &ColumnDescriptor, stated: &Statistics) -> bool {
     let by_sign = match stated {
         Statistics::Int32(of) => Some(of.min_opt() <= of.max_opt() || of.max_opt().is_none()),
@@ -199,7 +198,7 @@ fn is_ordered(column: &ColumnDescriptor, stated: &Statistics) -> bool {
         (SortOrder::UNDEFINED, _) => false,
         (SortOrder::SIGNED, Some(ordered)) => ordered,
         (SortOrder::UNSIGNED, Some(_)) if column.physical_type() == Type::BOOLEAN => true,
-        // Old writers compared all bytes as if they had a sign.
+        // Old writers compared all bytes as signed.
         _ => !old,
     }
 }

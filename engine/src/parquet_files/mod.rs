@@ -1,7 +1,7 @@
-//! Parquet files, whose metadata is not believed where rows may contradict it.
+//! Parquet files. Their metadata is not trusted where rows may contradict it.
 //!
-//! DataFusion prunes, aggregates, sorts and folds columns to constants by what a file's metadata says. Here it gets that metadata without
-//! what is doubtful ([`bounds`]): the format below plans with it, and [`BelievedFiles`] reads it where a scan runs.
+//! DataFusion prunes, aggregates, sorts and folds columns to constants by the metadata of files. Here it gets the metadata without doubtful statements
+//! ([`bounds`]): the format below plans with it, and [`BelievedFiles`] reads it where a scan runs.
 
 mod bounds;
 mod reader;
@@ -28,7 +28,7 @@ use reader::{Footer, Footers};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What STORED AS PARQUET means.
+/// The format of STORED AS PARQUET.
 #[derive(Debug, Default)]
 pub(crate) struct ParquetFilesFactory;
 
@@ -54,7 +54,7 @@ impl FileFormatFactory for ParquetFilesFactory {
     }
 }
 
-/// DataFusion's format, but for what it believes of files.
+/// DataFusion's format, which trusts less of the files' metadata.
 #[derive(Debug, Default)]
 struct ParquetFiles {
     inner: ParquetFormat,

@@ -23,12 +23,12 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Gives a scan the [believed](super::bounds::believed) metadata of files, from `footers` where it is there.
+/// Gives a scan the [believed](super::bounds::believed) metadata of files, from `footers` if it is there.
 #[derive(Debug)]
 pub(crate) struct BelievedFiles {
     inner: CachedParquetFileReaderFactory,
     footers: Footers,
-    /// Columns that are not NaN in rows that the scan is asked for.
+    /// Columns that are not NaN in the rows that the scan needs.
     numbers: Arc<BTreeSet<String>>,
 }
 
@@ -74,11 +74,11 @@ fn is_number(expr: &Arc<dyn PhysicalExpr>) -> bool {
     matches!(number, Some(Ok(ScalarValue::Float64(Some(number)))) if !number.is_nan())
 }
 
-/// Footers of Parquet files.
+/// Cached footers of Parquet files.
 #[derive(Clone)]
 pub(super) struct Footers(pub Arc<FileMetadataCache>);
 
-/// A footer as it was written, and what is believed of it.
+/// A footer as written, and its believed part.
 #[derive(Clone)]
 pub(super) struct Footer {
     pub written: Arc<ParquetMetaData>,

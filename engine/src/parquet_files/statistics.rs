@@ -1,4 +1,4 @@
-//! What is known of a whole file from its metadata, for planning: statistics of its columns, and how its rows are sorted.
+//! Facts about a whole file from its metadata, for planning: statistics of its columns and the sort order of its rows.
 
 use super::bounds::is_float;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -15,8 +15,8 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Of the columns of `schema`, the table's. Exact is only what every row group says in the type of the table. `metadata` is what is
-/// [believed](super::bounds::believed) of what was `written`.
+/// Statistics of the columns of `schema`, the table's. A value is exact only if every row group states it in the table's type. `metadata` is the
+/// [believed](super::bounds::believed) part of the `written` metadata.
 pub(super) fn statistics(
     metadata: &ParquetMetaData,
     written: &ParquetMetaData,
@@ -37,13 +37,14 @@ pub(super) fn statistics(
     Ok(statistics)
 }
 
-/// What is written to be the largest number may not be, since there may be NaN, but how many rows a filter leaves is estimated by it.
+/// Adds the stated maximum of floating point columns as an inexact value. It may be wrong, since there may be NaN, but serves to estimate how many rows a
+/// filter leaves.
 fn guess_the_largest(statistics: &mut Statistics, stated: Statistics, schema: &Schema) {
     let columns = statistics.column_statistics.iter_mut().zip(stated.column_statistics);
     for (field, (of, stated)) in schema.fields().iter().zip(columns) {
         let data_type = value_type(field.data_type());
         let fits = |most: &ScalarValue| !most.is_null() && most.data_type() == *data_type;
-        // Their encoding has no numbers of 16 bits.
+        // The encoding of plans has no 16-bit numbers.
         let is_float = matches!(data_type, DataType::Float32 | DataType::Float64);
         if is_float && of.min_value != Precision::Absent && stated.max_value.get_value().is_some_and(fits) {
             of.max_value = stated.max_value.to_inexact();
@@ -58,19 +59,19 @@ struct InFile<'a> {
 }
 
 impl InFile<'_> {
-    /// What is said of it in each row group that has rows, beside how many.
+    /// Rows and statistics of the column in each row group that has rows.
     fn row_groups(&self) -> impl Iterator<Item = (u64, Option<&ChunkStatistics>)> {
         let groups = self.metadata.row_groups().iter().filter(|group| group.num_rows() > 0);
         groups.map(|group| (group.num_rows().unsigned_abs(), group.column(self.index).statistics()))
     }
 
-    /// Every row group has the bound, or nothing but NULL.
+    /// Whether every row group has the bound or holds only NULL.
     fn all_have(&self, bound: impl Fn(&ChunkStatistics) -> bool) -> bool {
         let mut groups = self.row_groups();
         groups.all(|(rows, of)| of.is_some_and(|of| bound(of) || of.null_count_opt() == Some(rows)))
     }
 
-    /// A count that is left out is zero in metadata that is believed.
+    /// An omitted count means zero in believed metadata.
     fn null_count(&self) -> Precision<usize> {
         let counts = self.row_groups().map(|(_, of)| of.map(|of| of.null_count_opt().unwrap_or(0)));
         let sum: Option<u64> = counts.sum();
@@ -80,7 +81,7 @@ impl InFile<'_> {
 
 fn correct(of: &mut ColumnStatistics, data_type: &DataType, in_file: Option<InFile<'_>>) {
     let whole = |bound: &mut Precision<ScalarValue>, covered: bool| {
-        // Of another type than the table's are bounds that were not understood, and NULL is what is left of them.
+        // Bounds that were not understood have another type than the table's, or are NULL.
         let meant = |value: &ScalarValue| !value.is_null() && value.data_type() == *data_type;
         if !covered || !bound.get_value().is_some_and(meant) {
             *bound = Precision::Absent;
@@ -90,17 +91,17 @@ fn correct(of: &mut ColumnStatistics, data_type: &DataType, in_file: Option<InFi
     whole(&mut of.min_value, covered(|of| of.min_bytes_opt().is_some()));
     whole(&mut of.max_value, covered(|of| of.max_bytes_opt().is_some()));
     if *data_type == DataType::Float16 {
-        // Statistics travel with plans, whose encoding has no numbers of this type.
+        // Statistics travel with plans, whose encoding has no 16-bit numbers.
         of.min_value = Precision::Absent;
     }
     if data_type.is_floating() {
         of.max_value = Precision::Absent;
-        // It stands for both zeros.
+        // A zero stands for both zeros.
         if of.min_value.get_value().is_some_and(is_zero) {
             of.min_value = std::mem::take(&mut of.min_value).to_inexact();
         }
     }
-    // Writers guess it, or write 0.
+    // Writers guess the count, or write 0.
     of.distinct_count = match of.distinct_count {
         Precision::Exact(0) | Precision::Inexact(0) => Precision::Absent,
         count => count.to_inexact(),
@@ -121,8 +122,8 @@ fn value_type(data_type: &DataType) -> &DataType {
     }
 }
 
-/// How the rows of a whole file are sorted, as far as `schema`, the table's, has the columns. A writer says it of each row group; that
-/// they follow each other, their bounds have to tell.
+/// The sort order of the rows of a whole file, as far as `schema`, the table's, has the columns. A writer states the order within each row group; the bounds
+/// must show that the row groups follow each other.
 pub(super) fn ordering(metadata: &ParquetMetaData, schema: &Schema) -> Result<Option<LexOrdering>> {
     let groups: Vec<_> = metadata.row_groups().iter().filter(|group| group.num_rows() > 0).collect();
     let Some(sorted) = groups.first().and_then(|group| group.sorting_columns()).filter(|sorted| !sorted.is_empty())
@@ -159,16 +160,16 @@ fn column_name(key: &PhysicalSortExpr) -> &str {
     key.expr.downcast_ref::<Column>().map_or("", Column::name)
 }
 
-/// Values of both types are compared in the same way.
+/// Whether values of both types compare in the same way.
 fn is_ordered_alike(stored: &DataType, read: &DataType) -> bool {
     let (stored, read) = (value_type(stored), value_type(read));
     stored == read || (stored.is_string() && read.is_string()) || (stored.is_binary() && read.is_binary())
 }
 
-/// How the row groups of a file follow each other by a column.
+/// How consecutive row groups of a file relate in a column.
 enum Follow {
     Apart,
-    /// Values may be in more than one.
+    /// Some values may be in more than one row group.
     Touching,
     Unknown,
 }

@@ -45,7 +45,7 @@ fn written(groups: &[(Vec<Option<i64>>, Vec<f64>)], by: Option<SortingColumn>) -
     (Arc::new(reader.parse_and_finish(&Bytes::from(file)).unwrap()), schema)
 }
 
-/// `metadata` as someone else wrote it, who says this of column `index` of the first row group.
+/// `metadata` as another writer would have written it, with these statistics for column `index` of the first row group.
 fn as_written_by(
     metadata: &Arc<ParquetMetaData>,
     writer: &str,
@@ -81,7 +81,7 @@ fn of(metadata: &ParquetMetaData, column: usize) -> Option<&Statistics> {
     metadata.row_group(0).column(column).statistics()
 }
 
-/// What is believed of the columns but `x`, which is always doubted.
+/// The believed statistics of a column other than `x`, which is always doubted.
 fn believed_of(metadata: &Arc<ParquetMetaData>, column: usize) -> Option<Statistics> {
     of(&believed(Arc::clone(metadata)).unwrap(), column).cloned()
 }
@@ -95,7 +95,7 @@ fn a_floating_point_column_has_no_upper_bound() {
     let chunk = held.row_group(0).column(2);
     assert_eq!((chunk.bloom_filter_offset(), chunk.column_index_offset()), (None, None));
     assert!(held.row_group(0).column(0).bloom_filter_offset().is_some());
-    // What is believed is believed again, as it is.
+    // Believed metadata is believed again, unchanged.
     assert!(Arc::ptr_eq(&believed(Arc::clone(&held)).unwrap(), &held));
     let x = &statistics(&held, &held, &schema).unwrap().column_statistics[2];
     assert_eq!(x.min_value, Precision::Exact(ScalarValue::from(1.0)));
@@ -121,12 +121,12 @@ fn a_count_that_is_left_out_is_not_zero() {
     let (metadata, _) = written(&[(vec![Some(1), None], vec![1.0, 2.0])], None);
     let said = Some(Statistics::int64(Some(1), Some(1), None, None, false));
     assert_eq!(believed_of(&as_written_by(&metadata, "someone", 0, said.clone()), 0), None);
-    // Of this writer it is.
+    // For this writer it is zero.
     let old = as_written_by(&metadata, "parquet-rs version 50.0.0", 0, said.clone());
     assert_eq!(believed_of(&old, 0), said);
     let new = as_written_by(&metadata, "parquet-rs version 59.3.2", 0, said);
     assert_eq!(believed_of(&new, 0), None);
-    // More than there are values.
+    // More nulls than values.
     let said = Some(Statistics::int64(Some(1), Some(1), None, Some(3), false));
     assert_eq!(believed_of(&as_written_by(&metadata, "someone", 0, said), 0), None);
 }
@@ -141,7 +141,7 @@ fn bounds_in_another_order_are_none() {
     let said = Statistics::int64(Some(7), Some(1), None, Some(1), false);
     let held = believed_of(&as_written_by(&metadata, "wrong", 0, Some(said)), 0).unwrap();
     assert_eq!((held.min_bytes_opt(), held.null_count_opt()), (None, Some(1)));
-    // Numbers with a sign were compared as such by old writers too.
+    // Old writers too compared signed numbers as signed.
     let said = Some(Statistics::int64(Some(-7), Some(1), None, Some(1), true));
     assert_eq!(believed_of(&as_written_by(&metadata, "old", 0, said.clone()), 0), said);
 }
@@ -191,7 +191,7 @@ fn a_file_is_sorted_where_its_row_groups_follow_each_other() {
     assert!(sorted(&[numbers([4, 3]), numbers([2, 1])], by(0, true)));
     assert!(!sorted(&[numbers([3, 4]), numbers([1, 2])], by(0, false)));
     assert!(!sorted(&[numbers([1, 2]), (vec![Some(3), None], vec![0.0; 2]), numbers([4, 5])], by(0, false)));
-    // Where NaN lies, writers do not agree.
+    // Writers disagree on the position of NaN.
     assert!(!sorted(&[numbers([1, 2])], by(2, false)));
     assert!(!sorted(&[numbers([1, 2])], None));
 }

@@ -1,4 +1,4 @@
-//! Which columns the folders of a new table have.
+//! The columns of a new table's folders.
 
 use super::value::{decoded, is_hidden};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -9,10 +9,10 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use std::sync::Arc;
 
-/// Files that are looked at. Others that differ are an error of the scan.
+/// Maximum files looked at. The scan reports any other file that differs.
 const LOOKED_AT: usize = 10;
 
-/// The names of the columns that the folders below `urls` have: `named`, if there are any, or what the folders themselves say.
+/// The names of the columns of the folders below `urls`: `named` if given, otherwise the names in the folders.
 pub async fn folder_columns(session: &dyn Session, urls: &[ListingTableUrl], named: &[String]) -> Result<Vec<String>> {
     let mut found = named.to_vec();
     let mut first: Option<Path> = (!named.is_empty()).then(Path::default);
@@ -32,7 +32,7 @@ pub async fn folder_columns(session: &dyn Session, urls: &[ListingTableUrl], nam
                     found = keys;
                     first = Some(file);
                 }
-                // There may be more levels of folders than columns were named.
+                // There may be more levels of folders than named columns.
                 Some(_)
                     if keys.len() >= found.len()
                         && (keys.len() == found.len() || !named.is_empty())
@@ -72,15 +72,15 @@ async fn first_files(session: &dyn Session, url: &ListingTableUrl) -> Result<Vec
     Ok(files)
 }
 
-/// Of the folders that `file` lies in.
+/// Column names of the folders in which `file` lies.
 fn keys(url: &ListingTableUrl, file: &Path) -> Vec<String> {
     let segments: Vec<&str> = url.strip_prefix(file).map(Iterator::collect).unwrap_or_default();
     let folders = segments.split_last().map_or(&[][..], |(_, folders)| folders);
     folders.iter().filter_map(|folder| Some(decoded(folder.split_once('=')?.0))).collect()
 }
 
-/// The columns of a table whose files have those of `in_files`, and whose folders have `names`: of the types that were `declared`, of
-/// those that the files have for them, or text.
+/// The columns of a table whose files have those of `in_files` and whose folders have `names`. A folder's column has the type that was `declared`, the type
+/// in the files, or text.
 pub fn with_folder_columns(in_files: &Schema, declared: &Schema, names: &[String]) -> SchemaRef {
     let is_read = |field: &&FieldRef| !names.contains(field.name());
     let column = |name: &String| {

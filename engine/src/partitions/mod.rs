@@ -1,7 +1,7 @@
-//! Tables whose folders have values in their names: `k=5/a.parquet` holds rows whose `k` is 5.
+//! Tables whose folder names hold values: `k=5/a.parquet` holds rows whose `k` is 5.
 //!
-//! What a name means is said in one place ([`value`]), for those who write folders ([`write`]) and those who read them ([`scan`]): NULL
-//! is `k=__HIVE_DEFAULT_PARTITION__`, as Hive, Spark, Arrow and DuckDB have it, and the value is what counts, not how it is spelt.
+//! One module ([`value`]) defines what a name means, for writers of folders ([`write`]) and readers ([`scan`]): NULL is `k=__HIVE_DEFAULT_PARTITION__`, as in
+//! Hive, Spark, Arrow and DuckDB, and values are compared, not their spelling.
 
 mod create;
 mod scan;
@@ -16,7 +16,7 @@ pub use scan::{insert, scan};
 use std::sync::Arc;
 pub(crate) use write::Folders;
 
-/// The columns of `table`: those of its files, and behind them those of its folders, any of which may be NULL.
+/// The columns of `table`: those of its files, then those of its folders, any of which may be NULL.
 pub fn table_schema(table: &ListingTable) -> SchemaRef {
     let (in_files, of_folders) = columns(table);
     let metadata = in_files.metadata().clone();
@@ -24,7 +24,7 @@ pub fn table_schema(table: &ListingTable) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), metadata))
 }
 
-/// Those of the files, and those of the folders.
+/// The columns of the files, and those of the folders.
 fn columns(table: &ListingTable) -> (SchemaRef, Vec<FieldRef>) {
     let schema = TableProvider::schema(table);
     let of_folders = table.options().table_partition_cols.len();

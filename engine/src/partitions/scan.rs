@@ -1,4 +1,4 @@
-//! Scans of tables with values in the names of their folders, and what is added to them.
+//! Scans of and inserts into tables whose folder names hold values.
 
 use super::value::{NoValue, values, values_of_file};
 use super::{columns, table_schema};
@@ -28,13 +28,13 @@ use object_store::path::{Path, PathPart};
 use object_store::{ObjectMeta, ObjectStore};
 use std::sync::Arc;
 
-/// Beyond so many folders the whole table is listed at once.
+/// With more folders than this the whole table is listed at once.
 const LISTED_ALONE: usize = 64;
-/// Folders that are listed at the same time.
+/// Folders listed at the same time.
 const AT_A_TIME: usize = 16;
 
-/// The scan of a table over folders. As DataFusion's, but for what names mean: there, filters find folders by their text, NULL has no
-/// name, and files outside of the folders have no rows.
+/// The scan of a table over folders. It differs from DataFusion's in the meaning of names: there, filters find folders by their text, NULL has no name, and
+/// files outside the folders have no rows.
 pub async fn scan(
     table: &ListingTable,
     session: &dyn Session,
@@ -69,7 +69,7 @@ pub async fn scan(
     table.options().format.create_physical_plan(session, config).await
 }
 
-/// What adds `input` to a table over folders.
+/// The plan that inserts `input` into a table over folders.
 pub async fn insert(
     table: &ListingTable,
     session: &dyn Session,
@@ -104,11 +104,11 @@ struct Files<'a> {
     of_folders: &'a [FieldRef],
 }
 
-/// Something below a table's folder, and what the names of the folders above it say.
+/// An object below a table's folder, with the values in the names of the folders above it.
 type Valued<T> = (T, Vec<ScalarValue>);
 
 impl Files<'_> {
-    /// The files whose values let all of `filters` be true.
+    /// The files whose values can make all of `filters` true.
     async fn found(&self, filters: &[Expr]) -> Result<Vec<PartitionedFile>> {
         let mut found = Vec::new();
         for url in self.table.table_paths() {
@@ -150,7 +150,7 @@ impl Files<'_> {
         Ok(files)
     }
 
-    /// Folders below that of the table that together hold all files that `filters` may want.
+    /// Folders below the table's that together hold all files that `filters` may need.
     async fn folders(&self, url: &ListingTableUrl, store: &dyn ObjectStore, filters: &[Expr]) -> Result<Vec<Path>> {
         let mut folders = vec![(Path::default(), Vec::new())];
         let spans_folders = url.get_glob().as_ref().is_some_and(|glob| glob.as_str().contains('/'));
@@ -171,7 +171,7 @@ impl Files<'_> {
                 .buffered(AT_A_TIME)
                 .try_collect::<Vec<_>>()
                 .await?;
-            // Files that lie beside folders are for the listing of all to find, and to say so.
+            // Files beside folders are left to the listing of everything, which reports them.
             let Some(inside) = inside.into_iter().collect::<Option<Vec<_>>>() else { break };
             folders = self.matching(&usable, known, inside.into_iter().flatten().collect())?;
         }
@@ -181,7 +181,7 @@ impl Files<'_> {
         }
     }
 
-    /// The folders in one, which have values for all of `columns`. `None`: other things lie there too.
+    /// The subfolders of a folder, if all have values for `columns`. `None`: other objects lie there too.
     async fn folders_in(
         &self,
         url: &ListingTableUrl,
@@ -203,14 +203,14 @@ impl Files<'_> {
             match values(&names, columns) {
                 Ok(Some(values)) => folders.push((below, values)),
                 Ok(None) => {}
-                // The listing of its files says so.
+                // The listing of its files reports this.
                 Err(NoValue::NoKey(_) | NoValue::Unreadable { .. }) => return Ok(None),
             }
         }
         Ok(Some(folders))
     }
 
-    /// Those whose values, of `columns`, let all of `filters` be true.
+    /// The objects whose values for `columns` make all of `filters` true.
     fn matching<T>(&self, filters: &[Expr], columns: &[FieldRef], found: Vec<Valued<T>>) -> Result<Vec<Valued<T>>> {
         if filters.is_empty() || found.is_empty() {
             return Ok(found);
@@ -227,7 +227,7 @@ impl Files<'_> {
         Ok(found.into_iter().zip(is_true).filter_map(|(one, is_true)| is_true.then_some(one)).collect())
     }
 
-    /// As many of `files` as have `enough` rows, and whether they are all.
+    /// The first of `files` that together have more than `enough` rows, and whether these are all files.
     async fn with_statistics(
         &self,
         files: Vec<PartitionedFile>,
@@ -251,7 +251,7 @@ impl Files<'_> {
         Ok((taken, all))
     }
 
-    /// `file` with what is known of its rows.
+    /// `file` with its statistics and sort order.
     async fn known(&self, mut file: PartitionedFile, schema: &Arc<SchemaFingerprint>) -> Result<PartitionedFile> {
         let (of_file, ordering) = match self.session.config().collect_statistics() {
             true => self.of_file(&file, schema).await?,
@@ -291,7 +291,7 @@ impl Files<'_> {
     }
 }
 
-/// Of a column that has `value` in every row.
+/// Statistics of a column that has `value` in every row.
 fn of_value(value: &ScalarValue, rows: Precision<usize>) -> ColumnStatistics {
     let has_rows = matches!(rows, Precision::Exact(rows) if rows > 0);
     let bound = match has_rows {

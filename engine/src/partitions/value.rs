@@ -1,4 +1,4 @@
-//! Values in the names of folders.
+//! Values in folder names.
 
 use arrow::array::{Array, ArrayRef, StringArray};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -8,10 +8,10 @@ use datafusion::common::{Result, ScalarValue, exec_err, not_impl_err, plan_err};
 use datafusion::datasource::listing::ListingTableUrl;
 use object_store::path::{Path, PathPart};
 
-/// Stands for NULL.
+/// The name that stands for NULL.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// How the values of a column are called in names of folders. NULL stays NULL.
+/// The names of a column's values in folder names. NULL stays NULL.
 pub(super) fn texts(column: &str, values: &ArrayRef) -> Result<StringArray> {
     let has_text = |data_type: &DataType| {
         data_type.is_string() || (data_type.is_primitive() && !is_span(data_type)) || *data_type == DataType::Boolean
@@ -22,7 +22,7 @@ pub(super) fn texts(column: &str, values: &ArrayRef) -> Result<StringArray> {
         _ => ArrayRef::clone(values),
     };
     let values = match values.data_type() {
-        // The text of the others ends with a time of day.
+        // The text of the other types ends with a time of day.
         DataType::Date64 => cast(&values, &DataType::Date32)?,
         has if has_text(has) => values,
         other => return not_impl_err!("column '{column}' of type {other} cannot be in the names of folders; cast it"),
@@ -42,13 +42,13 @@ fn cast(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     Ok(cast_with_options(values, to, &CastOptions { safe: false, ..CastOptions::default() })?)
 }
 
-/// The folder of a value.
+/// The name of a value's folder.
 pub(super) fn folder(column: &str, text: Option<&str>) -> PathPart<'static> {
     PathPart::from(format!("{column}={}", text.unwrap_or(NULL)))
 }
 
-/// What the names of `folders` below a table's folder say, one for each of the first of `columns`. `None`: nobody is meant to read what
-/// is in them.
+/// The values in the names of `folders` below a table's folder, one for each of the first of `columns`. `None`: a folder is hidden, and its contents must not
+/// be read.
 pub(super) fn values(folders: &[&str], columns: &[FieldRef]) -> Result<Option<Vec<ScalarValue>>, NoValue> {
     if folders.iter().any(|name| is_hidden(name)) {
         return Ok(None);
@@ -56,7 +56,7 @@ pub(super) fn values(folders: &[&str], columns: &[FieldRef]) -> Result<Option<Ve
     let mut values = Vec::with_capacity(folders.len());
     for (name, column) in folders.iter().zip(columns) {
         let Some((key, text)) = name.split_once('=') else { return Err(NoValue::NoKey(column.name().clone())) };
-        // Hive does not tell large letters from small ones.
+        // Hive does not distinguish upper and lower case.
         if !decoded(key).eq_ignore_ascii_case(column.name()) {
             return Err(NoValue::NoKey(column.name().clone()));
         }
@@ -76,14 +76,14 @@ fn value(text: &str, data_type: &DataType) -> Result<ScalarValue, String> {
     ScalarValue::try_from_string(text.to_string(), data_type).map_err(|error| error.strip_backtrace())
 }
 
-/// As Hadoop has it: `_temporary`, `.staging`, but not `_k=5`.
+/// Hadoop's hidden names: `_temporary`, `.staging`, but not `_k=5`.
 pub(super) fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || (name.starts_with('_') && !name.contains('='))
 }
 
-/// Why a folder gives no value.
+/// The reason why a folder has no value.
 pub(super) enum NoValue {
-    /// For this column.
+    /// The folder does not name this column.
     NoKey(String),
     Unreadable {
         folder: String,
@@ -92,7 +92,7 @@ pub(super) enum NoValue {
     },
 }
 
-/// The values of a file of the table at `url`. `None`: it is not the table's.
+/// The values of a file of the table at `url`. `None`: the file does not belong to the table.
 pub(super) fn values_of_file(
     url: &ListingTableUrl,
     file: &Path,
@@ -121,7 +121,7 @@ fn outside<T>(url: &ListingTableUrl, file: &Path, column: &str) -> Result<T> {
     )
 }
 
-/// Without the percent signs that stand for other characters. As it is, where that gives no text.
+/// Decodes percent-encoding. The name stays unchanged if the result is not valid text.
 pub(super) fn decoded(name: &str) -> String {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
     let bytes = name.as_bytes();
@@ -129,7 +129,7 @@ pub(super) fn decoded(name: &str) -> String {
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         match (byte, digit(bytes.get(at + 1)), digit(bytes.get(at + 2))) {
-            // Two digits are a byte.
+            // Two digits make a byte.
             (b'%', Some(high), Some(low)) => {
                 plain.push((high * 16 + low) as u8);
                 at += 3;

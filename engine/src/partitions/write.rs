@@ -1,4 +1,4 @@
-//! Rows into folders that are named by the values of some of their columns.
+//! Writes rows into folders named by the values of some of their columns.
 
 use super::value::{folder, texts};
 use arrow::array::{Array, RecordBatch, UInt32Array};
@@ -16,23 +16,23 @@ use tokio::task::JoinSet;
 /// Batches that wait for the writer of a folder.
 const WAITING: usize = 2;
 
-/// How rows are spread over folders.
+/// The distribution of rows over folders.
 pub(crate) struct Folders {
-    /// In the order in which folders lie in each other.
+    /// The columns, in the order in which folders are nested.
     pub columns: Vec<String>,
-    /// The columns are in the files too.
+    /// Whether the columns are in the files too.
     pub kept: bool,
 }
 
 impl Folders {
-    /// What of `schema` is in the files.
+    /// The part of `schema` that is in the files.
     pub fn in_files(&self, schema: &Schema) -> SchemaRef {
         let in_files = schema.fields().iter().filter(|field| self.kept || !self.columns.contains(field.name()));
         let fields: Vec<_> = in_files.cloned().collect();
         Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
     }
 
-    /// Writes `rows` and counts them. `write` is given the folder below the target, encoded for a URL, and its rows.
+    /// Writes `rows` and counts them. `write` receives the folder below the target, encoded for a URL, and its rows.
     pub async fn write<W, F>(&self, mut rows: SendableRecordBatchStream, write: W) -> Result<u64>
     where
         W: Fn(String, SendableRecordBatchStream) -> F,
@@ -56,7 +56,7 @@ impl Folders {
                         open.entry(values).or_insert(send)
                     }
                 };
-                // A writer that has ended without its rows has failed: it says why below.
+                // A writer that ended before its rows did has failed; it reports why below.
                 if folder.send(part).await.is_err() {
                     break 'reading;
                 }
@@ -70,7 +70,7 @@ impl Folders {
         Ok(written)
     }
 
-    /// The rows of `batch` by their values, as the files have them.
+    /// The rows of `batch`, grouped by their values, with the columns of the files.
     fn parts(&self, batch: &RecordBatch) -> Result<Vec<(Vec<Option<String>>, RecordBatch)>> {
         let column = |name: &String| {
             let values = batch.column_by_name(name);
@@ -98,7 +98,7 @@ impl Folders {
     }
 }
 
-/// A part of a path as a URL has it.
+/// A part of a path, encoded for a URL.
 fn in_url(part: &str) -> String {
     let encoded = part.bytes().map(|byte| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'=' => char::from(byte).to_string(),

@@ -1,8 +1,8 @@
-//! Joins that collect one side: where that is cheaper than partitioning both, and made safe to run as several tasks.
+//! Joins that collect one side: chosen where that is cheaper than partitioning both, and made safe for several tasks.
 //!
-//! DataFusion's partitions share the collected side's bitmap of matched rows, so that the last one to end emits the rows without a
-//! match. Tasks on other executors cannot share it: each would emit rows that matched elsewhere. Where that would happen, both sides
-//! are partitioned, or swapped, or the probing side is gathered.
+//! DataFusion's partitions share a bitmap of the collected side's matched rows, so that the last one to end emits the rows without a match. Tasks on other
+//! executors cannot share it: each would emit rows that matched elsewhere. Where that would happen, both sides are partitioned, or swapped, or the probe side
+//! is gathered.
 
 use super::cut::with_children;
 use super::size::estimated_bytes;
@@ -15,17 +15,17 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode};
 use std::sync::Arc;
 
-/// Has a join collect its build side where to send that to every task moves less than to partition both sides. Besides, the probing side
-/// is then scanned beside the table, by whose keys its scan leaves rows out.
+/// Makes a join collect its build side where sending that to every task moves fewer bytes than partitioning both sides. The probe side is then also scanned
+/// in the same stage, and its scan skips rows by the keys of the build side.
 ///
-/// To run after join selection, which knows sizes and not how many tasks there are, and before [`SafeBroadcast`].
+/// Must run after join selection, which knows sizes but not the number of tasks, and before [`SafeBroadcast`].
 #[derive(Debug)]
 pub(crate) struct CheaperBroadcast {
-    /// Tasks of a stage.
+    /// Number of tasks of a stage.
     pub tasks: usize,
-    /// A larger build side would not be held by each task.
+    /// Maximum bytes of the build side, which each task holds.
     pub max_bytes: usize,
-    /// Where both sides are smaller, they are shuffled in memory.
+    /// Minimum bytes of both sides together: fewer bytes are shuffled in memory.
     pub from_bytes: usize,
 }
 
@@ -60,7 +60,7 @@ impl PhysicalOptimizerRule for CheaperBroadcast {
     }
 }
 
-/// To run after join selection, before distribution is enforced.
+/// Must run after join selection and before distribution is enforced.
 #[derive(Debug)]
 pub(crate) struct SafeBroadcast;
 
@@ -91,7 +91,7 @@ impl PhysicalOptimizerRule for SafeBroadcast {
     }
 }
 
-/// The collected (left) side has rows to emit that depend on what every partition of the other side matched.
+/// Whether the collected (left) side emits rows depending on what every partition of the other side matched.
 fn emits_collected_side(join_type: JoinType) -> bool {
     match join_type {
         JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark | JoinType::Full => true,
@@ -104,7 +104,7 @@ fn safe_hash_join(join: &HashJoinExec, node: &Arc<dyn ExecutionPlan>) -> Result<
         return Ok(None);
     }
     if join.null_aware {
-        // Whether any row of the probing side is NULL decides for all rows, so one task must see them all.
+        // Whether any probe row is NULL decides for all rows, so one task must see them all.
         return gather_right(node).map(Some);
     }
     join.builder().with_partition_mode(PartitionMode::Partitioned).build_exec().map(Some)

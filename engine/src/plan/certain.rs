@@ -1,4 +1,4 @@
-//! Whether a plan, run a second time because what it left was lost, gives the same again.
+//! Checks whether a plan that runs again, because its output was lost, gives the same output.
 
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
@@ -12,18 +12,18 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use std::sync::Arc;
 
-/// Aggregates whose result does not depend on the order of their rows, as long as it is not a floating point number.
+/// Aggregates whose result does not depend on the order of their rows, unless it is a floating point number.
 const ORDERLESS: [&str; 5] = ["count", "sum", "min", "max", "avg"];
 
-/// Whether `plan`, run a second time, gives the same rows.
+/// Whether a second run of `plan` gives the same rows.
 pub(super) fn rows_are_certain(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     are_certain(plan, |aggregate| {
-        // Also what is not in the rows: a filter may have looked at it.
+        // All aggregates count, also those not in the output: a filter may have used them.
         aggregate.aggr_expr().iter().all(|aggr| is_exact(aggr.field().data_type()))
     })
 }
 
-/// Whether `plan`, run a second time, gives the same values of `keys`.
+/// Whether a second run of `plan` gives the same values of `keys`.
 pub(super) fn keys_are_certain<'a>(
     plan: &Arc<dyn ExecutionPlan>,
     keys: impl Iterator<Item = &'a Arc<dyn PhysicalExpr>>,
@@ -34,7 +34,7 @@ pub(super) fn keys_are_certain<'a>(
     are_certain(plan, |_| exact)
 }
 
-/// `exact`: whether what is asked for of an aggregate depends on no order of floating point numbers.
+/// `exact`: whether the used results of an aggregate do not depend on an order of floating point numbers.
 fn are_certain(plan: &Arc<dyn ExecutionPlan>, exact: impl Fn(&AggregateExec) -> bool) -> Result<bool> {
     let mut certain = true;
     plan.apply(|node| {
@@ -53,7 +53,7 @@ fn are_certain(plan: &Arc<dyn ExecutionPlan>, exact: impl Fn(&AggregateExec) -> 
     Ok(certain)
 }
 
-/// Operators whose rows depend on their input's rows alone, and not on the order in which those come.
+/// Whether the operator's rows depend only on its input's rows, and not on their order.
 fn is_known(node: &Arc<dyn ExecutionPlan>) -> bool {
     node.children().is_empty()
         || node.is::<SortExec>()

@@ -4,7 +4,7 @@ use super::range_sort;
 use super::size::scanned_bytes;
 use crate::codec::refers_to_subquery;
 use crate::config::WindlassOptions;
-use crate::connector::{Leaf, PlannedSink, SinkExec, leaf};
+use crate::connector::{Leaf, PlannedSink, ScanGuard, SinkExec, guards_of, leaf};
 use crate::envelope::{Envelope, OutputSpec, content_hash};
 use crate::ops::{ExchangeReadExec, Mark, MarkExec, ReadMode, Sink, WriteExec};
 use crate::place::OwnFolder;
@@ -37,7 +37,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_core::job::{Preference, Read, StageInput};
 
-/// A collected side of a join that reads less than this is read again by every task, rather than by a stage of its own.
+/// If the collected side of a join reads fewer bytes than this, every task reads it again instead of a stage of its own.
 const SMALL_BUILD_BYTES: u64 = 1024 * 1024;
 
 pub(super) struct Cutter {
@@ -47,12 +47,13 @@ pub(super) struct Cutter {
     inline_bytes: u64,
     range_sort_rows: usize,
     stages: Vec<PlannedStage>,
-    /// For what is shared, the stage that leaves it.
+    /// For each shared plan, the stage that runs it.
     shared: BTreeMap<u32, u32>,
     /// The scalar subqueries that the plan being cut may refer to.
     subqueries: Option<ScalarSubqueryExec>,
     write: Option<WriteTarget>,
     sink: Option<PlannedSink>,
+    guards: Vec<ScanGuard>,
     shape: ClusterShape,
 }
 
@@ -69,6 +70,7 @@ impl Cutter {
             subqueries: None,
             write: None,
             sink: None,
+            guards: Vec::new(),
             shape,
         }
     }
@@ -98,6 +100,7 @@ impl Cutter {
             stages: self.stages,
             write: self.write,
             sink: self.sink,
+            guards: self.guards,
             holds_sides: false,
             shape: self.shape,
             light: false,
@@ -105,7 +108,7 @@ impl Cutter {
         })
     }
 
-    /// A sink becomes an operator that writes under attempt paths: in parallel, unless rows must be in one order or one file.
+    /// Turns a sink into an operator that writes under attempt paths: in parallel, unless rows must be in one order or one file.
     fn take_over_write(&mut self, plan: Arc<dyn ExecutionPlan>, parallel: bool) -> Result<Arc<dyn ExecutionPlan>> {
         if let Some(sink) = plan.downcast_ref::<SinkExec>() {
             self.sink = Some(sink.write().clone());
@@ -124,7 +127,7 @@ impl Cutter {
         Ok(Arc::new(WriteExec::new(input, files, staging)))
     }
 
-    /// Like `cut`, above the sort of a whole result: that one may leave several partitions, one after the other in the order.
+    /// Like `cut`, above the sort of a whole result. That sort may output several partitions, which follow each other in the order.
     fn cut_top(&mut self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>()
             && merge.input().output_partitioning().partition_count() > 1
@@ -140,7 +143,7 @@ impl Cutter {
         self.cut(plan)
     }
 
-    /// Sorted runs, and as many tasks that each merge one range of the key.
+    /// Stages of sorted runs, and a stage of as many tasks, each of which merges one range of the key.
     fn cut_ranges(&mut self, merge: &SortPreservingMergeExec) -> Result<Arc<dyn ExecutionPlan>> {
         let runs = self.cut(Arc::clone(merge.input()))?;
         let ranges = runs.output_partitioning().partition_count() as u32;
@@ -151,13 +154,13 @@ impl Cutter {
         Ok(Arc::new(ExchangeReadExec::new(stage, mode, parts, Some(merge.expr().clone()), partitioning, equivalence)))
     }
 
-    /// `plan` with readers in place of what other stages run.
+    /// `plan` with readers in place of the parts that other stages run.
     fn cut(&mut self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         if let Some(marked) = plan.downcast_ref::<MarkExec>() {
             return self.cut(Arc::clone(marked.input()));
         }
         if plan.is::<RecursiveQueryExec>() {
-            // Its terms share a table in memory: they run in one place, with in-process exchanges.
+            // The terms of a recursive query share a table in memory: they run in one place, with in-process exchanges.
             let unmarked = |node: Arc<dyn ExecutionPlan>| {
                 Ok(match node.downcast_ref::<MarkExec>() {
                     Some(marked) => Transformed::yes(Arc::clone(marked.input())),
@@ -208,7 +211,7 @@ impl Cutter {
         Ok(Arc::new(ExchangeReadExec::new(stage, ReadMode::Bucket, parts, ordering, partitioning, equivalence)))
     }
 
-    /// Gathering stays with the reader: it takes the outputs of all tasks, in parallel or merged.
+    /// The reader gathers: it takes the outputs of all tasks, in parallel or merged.
     fn cut_gather(&mut self, gather: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         let input = gather.children()[0];
         if let Some(stage) = shared(input).and_then(|number| self.shared.get(&number)) {
@@ -241,7 +244,7 @@ impl Cutter {
         Ok(Arc::new(ScalarSubqueryExec::new(input, links, node.results().clone())))
     }
 
-    /// A stage that runs `plan`, and the reader of all of its output, one partition for each task.
+    /// Adds a stage that runs `plan`; returns the reader of all of its output, with one partition per task.
     fn exchange_whole(
         &mut self,
         plan: Arc<dyn ExecutionPlan>,
@@ -252,7 +255,7 @@ impl Cutter {
         Ok(self.read_maps(stage, equivalence))
     }
 
-    /// The reader of all of a stage's output, one partition for each of its tasks.
+    /// The reader of all of a stage's output, with one partition per task.
     fn read_maps(&self, stage: u32, equivalence: EquivalenceProperties) -> Arc<dyn ExecutionPlan> {
         let tasks = self.stages[stage as usize].tasks;
         let partitioning = Partitioning::UnknownPartitioning(tasks as usize);
@@ -267,6 +270,7 @@ impl Cutter {
         }
         let bytes = Envelope::new(&plan, &output, &self.options, self.stores.as_deref())?.encode_to_vec();
         let inputs = self.inputs(&plan, tasks)?;
+        self.guards.extend(guards_of(&plan)?);
         let display = displayable(plan.as_ref()).indent(false).to_string();
         let (preferences, splits) = (preferences(&plan, tasks), splits(&plan, tasks));
         self.stages.push(PlannedStage {
@@ -284,7 +288,7 @@ impl Cutter {
         Ok(self.stages.len() as u32 - 1)
     }
 
-    /// A stage below the operator that runs the scalar subqueries needs their results as well.
+    /// Adds the scalar subqueries: a stage below the operator that runs them needs their results as well.
     fn with_subqueries(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         match &self.subqueries {
             Some(node) if reads_subquery(&plan)? => {
@@ -316,7 +320,7 @@ fn is_above_sort(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>() || plan.is::<WriteExec>() || plan.is::<SinkExec>()
 }
 
-/// What a writer reads from whose partitions write side by side.
+/// The input of a writer whose partitions write side by side.
 fn ungathered(input: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     match input.downcast_ref::<CoalescePartitionsExec>().filter(|gather| gather.fetch().is_none()) {
         Some(gather) => Arc::clone(gather.input()),
@@ -324,7 +328,7 @@ fn ungathered(input: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     }
 }
 
-/// The number under which `plan` stands in the plan more than once.
+/// The number of `plan`, if it occurs in the plan more than once.
 fn shared(plan: &Arc<dyn ExecutionPlan>) -> Option<u32> {
     match plan.downcast_ref::<MarkExec>()?.mark() {
         Mark::Shared(number) => Some(number),
@@ -343,7 +347,7 @@ pub(super) fn with_children(
     plan.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
 }
 
-/// Whether running `plan` once and sending its rows beats running it in every task.
+/// Whether it is cheaper to run `plan` once and send its rows than to run it in every task.
 fn is_costly(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let reads_exchange = plan.exists(|node| Ok(node.is::<ExchangeReadExec>())).unwrap_or(true);
     if !reads_exchange {
@@ -361,10 +365,10 @@ fn is_costly(plan: &Arc<dyn ExecutionPlan>) -> bool {
     !node.is::<ExchangeReadExec>()
 }
 
-/// A join of two sides that are partitioned alike, without the filter that it makes for one side of what it has built of the other.
+/// A join of two sides that are partitioned alike, without the dynamic filter that it derives for one side from the built part of the other.
 ///
-/// DataFusion looks up the part of the filter that is for a row by the row's hash and the number of partitions. A task's instance has
-/// fewer than those among which the rows were dealt out, and would drop rows that find their match.
+/// DataFusion finds a row's part of the filter by the row's hash and the number of partitions. An instance of a task has fewer partitions than the exchange,
+/// so it would drop rows that have a match.
 fn without_dynamic_filter(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let Some(join) = plan.downcast_ref::<HashJoinExec>().filter(|join| join.mode == PartitionMode::Partitioned) else {
         return Ok(plan);
@@ -399,17 +403,17 @@ fn reads_subquery(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     Ok(found)
 }
 
-/// Where the tasks of a stage are best, as the first leaf says that has a partition for each of them.
+/// The preferred places of a stage's tasks, from the first leaf that has a partition for each task.
 fn preferences(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Preference> {
     of_leaves(plan, tasks, |leaf| leaf.preferences())
 }
 
-/// What tasks read of the cluster's own files.
+/// The parts of the cluster's own files that the tasks read.
 fn splits(plan: &Arc<dyn ExecutionPlan>, tasks: u32) -> Vec<Vec<Split>> {
     of_leaves(plan, tasks, |leaf| leaf.pieces())
 }
 
-/// The first that leaves say with an entry for each task.
+/// The answer of the first leaf that has an entry for each task.
 fn of_leaves<T>(plan: &Arc<dyn ExecutionPlan>, tasks: u32, said: impl Fn(&dyn Leaf) -> Vec<T>) -> Vec<T> {
     let mut found = vec![];
     let walked = plan.apply(|node| {

@@ -1,14 +1,17 @@
-//! Structs without fields, which JSON has where an object is empty.
+//! Structs without fields, which JSON files have where an object is empty.
 //!
-//! DataFusion 55 tells groups apart by the bytes of their rows, and panics when it makes such a struct of them again
-//! (apache/datafusion#25281). So rows are not grouped by them.
+//! DataFusion 55 distinguishes groups by the bytes of their rows, and panics when it decodes such a struct from them (apache/datafusion#25281). So grouping
+//! by them is refused.
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, not_impl_err};
 use datafusion::logical_expr::{Distinct, ExprSchemable, LogicalPlan};
 
-/// An error that names what rows would be grouped by and cannot be.
+/// Refuses plans that group by such structs.
+///
+/// # Errors
+/// Names the expression that rows cannot be grouped by.
 pub(super) fn refuse_groups(plan: &LogicalPlan) -> Result<()> {
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Aggregate(aggregate) = node {
@@ -34,7 +37,7 @@ fn refuse(name: &str, data_type: &DataType) -> Result<()> {
     }
 }
 
-/// Whether values of the type are structs without fields, or hold such.
+/// Whether the type is a struct without fields or contains one.
 pub fn has_fieldless(data_type: &DataType) -> bool {
     match data_type {
         DataType::Struct(fields) => fields.is_empty() || fields.iter().any(|field| has_fieldless(field.data_type())),

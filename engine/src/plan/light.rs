@@ -1,5 +1,4 @@
-//! What a statement needs no slot for: constants, which the primary computes, and one task that does little, which may run beside those
-//! that fill an executor.
+//! Statements that need no slot: constants, which the primary computes, and single tasks that do little, which may run beside those that fill an executor.
 
 use super::size::scanned_bytes;
 use crate::connector::literal_bytes;
@@ -26,13 +25,13 @@ use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::unnest::UnnestExec;
 use std::sync::Arc;
 
-/// Of literal rows and values that the primary computes with: as much as a screen has.
+/// Maximum bytes of literal rows and values that the primary computes with: about what a screen shows.
 const CONSTANT_BYTES: usize = 64 << 10;
-/// Operators and expressions together.
+/// Maximum number of operators and expressions together.
 const CONSTANT_NODES: usize = 1_000;
-/// A task that scans more than this waits for a slot.
+/// A task that scans more bytes than this waits for a slot.
 const LIGHT_BYTES: u64 = 8 << 20;
-/// Functions that take a moment and leave no more than they are given.
+/// Functions that are fast and whose results are no larger than their arguments.
 const BRIEF: [&str; 15] = [
     "abs",
     "arrow_cast",
@@ -51,7 +50,7 @@ const BRIEF: [&str; 15] = [
     "windlass_cast_time",
 ];
 
-/// Whether the plan reads nothing and its rows are few, whatever is in them.
+/// Whether the plan reads nothing and its rows are few, whatever they hold.
 pub(super) fn is_constant(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let (mut nodes, mut bytes, mut all) = (0, 0, true);
     let walked = plan.apply(|node| {
@@ -80,7 +79,7 @@ fn go_on(on: bool) -> TreeNodeRecursion {
     if on { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop }
 }
 
-/// Leaves no more rows than its inputs have together, or one.
+/// Whether the operator outputs at most as many rows as its inputs have together, or one.
 fn makes_no_rows(node: &Arc<dyn ExecutionPlan>) -> bool {
     node.is::<PlaceholderRowExec>()
         || node.is::<EmptyExec>()
@@ -95,7 +94,7 @@ fn makes_no_rows(node: &Arc<dyn ExecutionPlan>) -> bool {
 
 fn is_brief(expr: &Arc<dyn PhysicalExpr>) -> bool {
     if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
-        // Texts that are put together again and again grow without end.
+        // Texts that are concatenated again and again grow without bound.
         return *binary.op() != Operator::StringConcat;
     }
     if let Some(function) = expr.downcast_ref::<ScalarFunctionExpr>() {
@@ -114,7 +113,7 @@ fn is_brief(expr: &Arc<dyn PhysicalExpr>) -> bool {
         || expr.is::<IsNotNullExpr>()
 }
 
-/// Whether one task of the plan scans little, and has no operator that makes much of little.
+/// Whether one task of the plan scans little, and has no operator that makes many rows from few.
 pub(super) fn does_little(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     let expands = plan.exists(|node| {
         Ok(node.is::<LazyMemoryExec>()

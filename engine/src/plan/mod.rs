@@ -1,8 +1,7 @@
-//! From a logical plan to stages.
+//! Planning of logical plans as stages.
 //!
-//! A statement is planned for one executor first. If it scans little, or if there is only one executor, that plan is the job: one
-//! stage, one task, DataFusion's own exchanges in between. Otherwise it is planned again for the slots of the whole cluster and
-//! cut where rows change partitions.
+//! A statement is first planned for one executor. If it scans little, or if there is only one executor, that plan is the job: one stage, one task, with
+//! DataFusion's own exchanges inside. Otherwise it is planned again for the slots of the whole cluster and cut where rows change partitions.
 
 mod broadcast;
 mod certain;
@@ -46,7 +45,7 @@ use semi_join::SemiJoinFirst;
 use std::sync::Arc;
 use window_filter::filters_as_columns;
 
-/// Plans `logical`, which is a query, an INSERT or a COPY, for the executors that there are.
+/// Plans `logical`, which is a query, an INSERT or a COPY, for the available executors.
 pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: ClusterShape) -> Result<PlannedJob> {
     let options = crate::config::of(state.config());
     let (logical, overwrite) = as_append(logical);
@@ -57,7 +56,7 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     let constants = size::constant_bytes(&optimized);
     let partitions = partitions(state.config(), shape.max_slots as usize);
     let local = Planning::of(state).with_config(|config| plan_for(config, partitions));
-    // The session has DataFusion's rules, which are not made anew for every small statement.
+    // The session already has DataFusion's rules, so they are not created for every small statement.
     let local = if joins_hash(state.config()) {
         local
     } else {
@@ -79,7 +78,7 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
     Ok(finish(Cutter::new(&distributed, &options, shape).stages(plan)?, overwrite, holds_sides))
 }
 
-/// The same session, for tasks whose batches have fewer rows where rows are wide.
+/// The same session, with fewer rows per batch if rows are wide.
 fn in_batches_for<'a>(session: Planning<'a>, plan: &Arc<dyn ExecutionPlan>, constants: usize) -> Planning<'a> {
     let most = session.config().batch_size();
     match ConfigNonZeroUsize::try_new(size::rows_at_once(plan, constants, most)) {
@@ -88,9 +87,8 @@ fn in_batches_for<'a>(session: Planning<'a>, plan: &Arc<dyn ExecutionPlan>, cons
     }
 }
 
-/// The same session for a plan one of whose operators did not fit into memory: its joins sort their inputs or loop over them, values
-/// of DISTINCT aggregates, medians and percentiles are grouped and sorted, and all rows are sorted of which the first are wanted:
-/// all of that spills.
+/// The same session for a plan one of whose operators did not fit into memory. Joins sort their inputs or run nested loops; values of DISTINCT aggregates,
+/// medians and percentiles are grouped and sorted; a top-k sorts all rows. All of these spill.
 pub fn spilling(state: &SessionState) -> SessionState {
     let mut state = state.clone();
     state.config_mut().options_mut().optimizer.prefer_hash_join = false;
@@ -101,7 +99,7 @@ fn joins_hash(config: &SessionConfig) -> bool {
     config.options().optimizer.prefer_hash_join
 }
 
-/// Whether it has a join that holds all of one side, or holds the first rows of a sort.
+/// Whether the plan has a join that holds all of one side, or a sort that holds its first rows.
 fn holds_sides(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let holds = plan.is::<HashJoinExec>() || plan.is::<CrossJoinExec>() || top_k(plan).is_some();
     holds || plan.children().into_iter().any(holds_sides)
@@ -115,7 +113,7 @@ fn finish(mut job: PlannedJob, overwrite: bool, holds_sides: bool) -> PlannedJob
     job
 }
 
-/// Writers only know how to append; whether the published files replace others is the primary's business.
+/// The plan as an append, and whether it overwrites. Writers only append; the primary decides whether the published files replace others.
 fn as_append(plan: &LogicalPlan) -> (LogicalPlan, bool) {
     match plan {
         LogicalPlan::Dml(dml) if matches!(dml.op, WriteOp::Insert(InsertOp::Overwrite)) => {
@@ -127,7 +125,7 @@ fn as_append(plan: &LogicalPlan) -> (LogicalPlan, bool) {
 }
 
 fn partitions(config: &SessionConfig, wanted: usize) -> usize {
-    // DataFusion sorts and merges two partitions or more, and never a single one.
+    // DataFusion sorts and merges two partitions or more, but never a single one.
     wanted.max(if joins_hash(config) { 1 } else { 2 })
 }
 
@@ -136,17 +134,15 @@ fn plan_for(config: &mut SessionConfig, partitions: usize) {
     settings.execution.target_partitions = partitions;
     // An experiment of DataFusion: its operator cannot be encoded, and its partitions wait for each other.
     settings.optimizer.enable_piecewise_merge_join = false;
-    // DataFusion takes folders of one value each for what hashing would put into one partition, and joins them with rows that are hashed:
-    // some miss their match.
+    // DataFusion takes folders of one value each for the hash partition of that value, and joins them with rows that are hashed: some miss their match.
     settings.optimizer.preserve_file_partitions = 0;
 }
 
-/// DataFusion's rules, as far as they can be trusted.
+/// DataFusion's rules, without those that cannot be trusted.
 fn rules(config: &SessionConfig) -> Rules {
     let mut rules = crate::right::physical_rules();
     if !joins_hash(config) {
-        // Where it takes columns away below a sort-merge join, the join's condition reads others in their place
-        // (apache/datafusion#24414, mended after 55.2).
+        // When it removes columns below a sort-merge join, the join's condition reads others in their place (apache/datafusion#24414, fixed after 55.2).
         rules.retain(|rule| rule.name() != "ProjectionPushdown");
     }
     rules
@@ -179,7 +175,7 @@ fn distributed<'a>(session: &'a dyn Session, options: &WindlassOptions, shape: C
     let set = |config: &mut SessionConfig| {
         plan_for(config, partitions);
         let settings = config.options_mut();
-        // A few rows are not worth an exchange that only spreads them.
+        // An exchange that only spreads a few rows costs more than it saves.
         settings.optimizer.enable_round_robin_repartition = false;
         settings.optimizer.hash_join_single_partition_threshold = options.broadcast_bytes;
         settings.optimizer.hash_join_single_partition_threshold_rows = options.broadcast_rows;
@@ -197,7 +193,7 @@ async fn physical_plan(session: &Planning<'_>, optimized: &LogicalPlan) -> Resul
     materialize_local_tables(session, count_series(plan)?).await
 }
 
-/// A top-k holds its rows, and a sort spills what it does not need yet.
+/// Replaces top-k operators, which hold their rows, by sorts, which spill.
 fn sorts_before_limits(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         let Some((sort, fetch)) = top_k(&node) else { return Ok(Transformed::no(node)) };
@@ -213,7 +209,7 @@ fn top_k(plan: &Arc<dyn ExecutionPlan>) -> Option<(&SortExec, usize)> {
     sort.fetch().map(|fetch| (sort, fetch))
 }
 
-/// A cross join holds all of one side; a nested loop, which gives the same rows, spills it.
+/// A cross join holds all of one side; a nested loop join has the same rows and spills it.
 fn cross_joins_as_loops(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         let Some(cross) = node.downcast_ref::<CrossJoinExec>() else { return Ok(Transformed::no(node)) };
@@ -224,8 +220,8 @@ fn cross_joins_as_loops(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Executio
     .data()
 }
 
-/// DataFusion evaluates the condition of a full sort-merge join over rows without a match as well, whose columns are NULL, and refuses
-/// them where the column of the input cannot be.
+/// Makes the columns of join conditions nullable. DataFusion also evaluates the condition of a full sort-merge join over rows without a match, whose columns
+/// are NULL, and refuses them if the input's columns are not nullable.
 fn nullable_conditions(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         let join = node.downcast_ref::<SortMergeJoinExec>().filter(|join| join.join_type() == JoinType::Full);
@@ -250,8 +246,8 @@ fn nullable_conditions(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
     .data()
 }
 
-/// DataFusion's encoding of a generated series without columns, as `count(*)` reads it, decodes to one with a column. So the series
-/// keeps its column, and a projection drops it.
+/// DataFusion's encoding of a generated series without columns, as `count(*)` reads it, decodes to a series with a column. So the series keeps its column,
+/// and a projection drops it.
 fn count_series(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         let Some(series) = node.downcast_ref::<LazyMemoryExec>().filter(|series| series.schema().fields().is_empty())
@@ -273,7 +269,7 @@ fn is_small(plan: &Arc<dyn ExecutionPlan>, options: &WindlassOptions, shape: Clu
     shape.executors <= 1 || size::scanned_bytes(plan) < options.small_query_bytes as u64
 }
 
-/// Tables that exist on the primary only (those of information_schema) become part of the plan.
+/// Puts tables that exist on the primary only (those of information_schema) into the plan.
 async fn materialize_local_tables(
     session: &dyn Session,
     plan: Arc<dyn ExecutionPlan>,

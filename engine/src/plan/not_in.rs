@@ -1,10 +1,10 @@
-//! NOT IN over values that may be NULL, without a hash table: for when that does not fit into memory.
+//! NOT IN over nullable values without a hash table, for subqueries that do not fit into memory.
 //!
-//! DataFusion joins `l NOT IN (select r …)` with a hash join that knows NULLs, and no other join does. The same rows come of an anti join
-//! and of two counts of the subquery's rows: all of them, and those that are not NULL.
+//! DataFusion joins `l NOT IN (select r …)` with a null-aware hash join, and with no other join. An anti join and two counts of the subquery's rows give the
+//! same result: the count of all rows, and that of rows that are not NULL.
 //!
 //! ```text
-//!   none at all                    every row stays
+//!   no rows                        every row stays
 //!   as many as are not NULL        rows whose l is not NULL and is not among them stay: the anti join, less NULLs
 //!   fewer are not NULL             no row stays: it might be among the NULLs
 //! ```
@@ -17,7 +17,7 @@ use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, lit}
 const ROWS: &str = "__not_in_rows";
 const KNOWN: &str = "__not_in_known";
 
-/// `plan`, whose rows and columns stay the same, with an anti join in the place of each NOT IN whose subquery may be run twice.
+/// `plan` with an anti join in place of each NOT IN whose subquery may be run twice; its rows and columns stay the same.
 pub(super) fn not_in_as_counts(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Join(join) if is_not_in(&join) && gives_the_same_again(&join.right)? => {
@@ -32,7 +32,7 @@ fn is_not_in(join: &Join) -> bool {
     join.null_aware && join.join_type == JoinType::LeftAnti && join.on.len() == 1 && join.filter.is_none()
 }
 
-/// A LIMIT may let other rows through the next time, and so may what is volatile.
+/// Whether a second run gives the same rows: a LIMIT may let other rows through, and so may volatile functions.
 fn gives_the_same_again(plan: &LogicalPlan) -> Result<bool> {
     let mut same = true;
     plan.apply_with_subqueries(|node| {
@@ -52,7 +52,7 @@ fn rewrite(join: Join) -> Result<LogicalPlan> {
     let columns: Vec<Expr> = join.schema.columns().into_iter().map(Expr::Column).collect();
     let (left, right) = join.on[0].clone();
     let counts = [count(lit(1)).alias(ROWS), count(right).alias(KNOWN)];
-    // One row, and so the side that is collected.
+    // One row, so this side is collected.
     let counted = LogicalPlanBuilder::from(join.right.as_ref().clone()).aggregate(Vec::<Expr>::new(), counts)?;
     let [rows, known] = [ROWS, KNOWN].map(|name| Expr::Column(Column::new_unqualified(name)));
     let stays = rows.clone().eq(lit(0_i64)).or(rows.eq(known).and(left.is_not_null()));

@@ -1,4 +1,4 @@
-//! Which sorts of a whole result end in ranges of their key, rather than in one task that merges everything.
+//! Chooses the sorts of a whole result that end in ranges of their key, rather than in one task that merges everything.
 
 use super::certain::keys_are_certain;
 use crate::ops::range::sort_fields;
@@ -8,8 +8,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 
-/// Whether ranges pay for `merge`, and are sure to be the same when a run is lost and computed again: readers before and after would
-/// otherwise disagree about what belongs to whom, and rows would be lost or come twice.
+/// Whether ranges pay for `merge`, and are certain to be the same when a run is lost and computed again: otherwise readers before and after would disagree
+/// about the bounds, and rows would be lost or returned twice.
 pub(super) fn pays(merge: &SortPreservingMergeExec, least_rows: usize) -> Result<bool> {
     if merge.fetch().is_some() {
         return Ok(false);

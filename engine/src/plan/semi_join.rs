@@ -1,7 +1,7 @@
-//! Joins that tell the other side's scan which keys they have, across stages.
+//! Joins that send the keys of the build side to the scan of the probe side, across stages.
 //!
-//! In one process the probing side of a hash join drops, right where it is scanned, rows whose keys the table does not have. In stages that
-//! scan ends before the table is built. Where the table's rows are few, they go to the scan first, which keeps what matches any of them:
+//! Within one process, the scan of a hash join's probe side drops rows whose keys are not in the hash table. In stages, that scan ends before the table is
+//! built. Where the build side has few rows, they go to the scan first, which keeps only rows that match one of them:
 //!
 //! ```text
 //!   HashJoin, partitioned             HashJoin, partitioned
@@ -30,14 +30,14 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, Partitioning};
 use std::sync::Arc;
 
-/// To run when distribution is enforced, and before filters that are known at run time are pushed down.
+/// Must run when distribution is enforced, before dynamic filters are pushed down.
 #[derive(Debug)]
 pub(crate) struct SemiJoinFirst {
-    /// Tasks of a stage.
+    /// Number of tasks of a stage.
     pub tasks: usize,
-    /// What a table of the build side may take.
+    /// Maximum bytes of a hash table of the build side.
     pub max_bytes: usize,
-    /// What the probing side has at least.
+    /// Minimum bytes of the probe side.
     pub from_bytes: usize,
 }
 
@@ -78,8 +78,9 @@ impl PhysicalOptimizerRule for SemiJoinFirst {
 }
 
 impl SemiJoinFirst {
-    /// The build side is small beside the other one, which is scanned, and has less than half of its keys. What joins and aggregates
-    /// leave is estimated too badly.
+    /// Whether the semi join pays: the build side is small compared with the probe side, keeps at most half of the rows of its own largest scan, and has at
+    /// most half of the probe side's keys, if their number is known. The probe side must be scanned directly: the outputs of joins and aggregates are
+    /// estimated too badly.
     fn pays(
         &self,
         join: &HashJoinExec,
@@ -103,12 +104,12 @@ impl SemiJoinFirst {
         let is_few = |of: usize| rows.saturating_mul(2) <= of;
         let mut keys = join.on().iter().filter_map(|(_, key)| distinct_values(key, &of_probe)).peekable();
         let has_few = is_few(largest_scan(build)?) && (keys.peek().is_none() || keys.any(is_few));
-        // What was dropped for one run of the build side must not be missed by another one, after its output was lost.
+        // When an output is lost and the build side runs again, it must have the same rows: the scan has already dropped rows that others would match.
         Ok(has_few && rows_are_certain(build)?)
     }
 }
 
-/// Rows of the probing side that match nothing change nothing.
+/// Whether rows of the probe side without a match do not affect the result.
 fn may_drop_probe_rows(join: &HashJoinExec) -> bool {
     use JoinType::{Full, Right, RightAnti, RightMark};
     let shows_them = matches!(join.join_type(), Right | RightAnti | RightMark | Full);
@@ -124,7 +125,7 @@ fn is_scanned(plan: &Arc<dyn ExecutionPlan>) -> bool {
     leaf(plan).is_some() || (row_by_row.contains(&plan.name()) && plan.children().into_iter().all(is_scanned))
 }
 
-/// At most so many, from what is known of the column. `None`: nothing is.
+/// An upper bound on the distinct values of a key, from the column's statistics. `None`: unknown.
 fn distinct_values(key: &Arc<dyn PhysicalExpr>, of: &Statistics) -> Option<usize> {
     let column = of.column_statistics.get(key.downcast_ref::<Column>()?.index())?;
     if let Some(distinct) = column.distinct_count.get_value() {
@@ -139,7 +140,7 @@ fn distinct_values(key: &Arc<dyn PhysicalExpr>, of: &Statistics) -> Option<usize
     }
 }
 
-/// Rows of the largest leaf.
+/// Number of rows of the largest leaf.
 fn largest_scan(plan: &Arc<dyn ExecutionPlan>) -> Result<usize> {
     let mut largest = 0;
     plan.apply(|node| {

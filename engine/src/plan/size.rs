@@ -1,4 +1,4 @@
-//! How much a plan reads, and how much it leaves.
+//! Estimates of the bytes that a plan reads and outputs.
 
 use crate::connector::leaf;
 use arrow::datatypes::DataType;
@@ -9,23 +9,23 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use std::sync::Arc;
 
-/// What an entry of a hash table takes beside its row.
+/// Bytes of a hash table entry besides its row.
 const ENTRY_BYTES: usize = 16;
-/// A value of a type without a width, by guess.
+/// Assumed bytes of a value of a type without a fixed width.
 const VALUE_BYTES: usize = 20;
-/// A batch of wide rows.
+/// Target bytes of a batch of wide rows.
 const BATCH_BYTES: usize = 4 << 20;
-/// A text that is repeated, by guess.
+/// Assumed bytes of a text that is repeated.
 const SHORT_TEXT: usize = 16;
-/// What is smaller is part of any row.
+/// Bytes from which a constant counts; a smaller one is part of any row.
 const LARGE_CONSTANT: usize = 256;
 
 pub(super) fn statistics(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<Statistics>> {
     StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok()
 }
 
-/// Rows of a batch, of at most `most`, so that batches of what `plan` scans, and of values of so many bytes, are of some MiB: operators hold several of them, and a sort
-/// that merges what it has spilled two of each run. Files that do not tell the bytes of their columns count as narrow.
+/// Rows per batch, at most `most`, such that batches of the rows that `plan` scans, with constants of `constants` bytes, hold a few MiB. Operators hold
+/// several batches, and a sort that merges spilled runs holds two of each run. Rows of files that do not state the bytes of their columns count as narrow.
 pub(super) fn rows_at_once(plan: &Arc<dyn ExecutionPlan>, constants: usize, most: usize) -> usize {
     let fitting = |width: usize| (BATCH_BYTES / width.max(1)).max(1);
     let mut rows = most.min(fitting(constants));
@@ -41,7 +41,7 @@ pub(super) fn rows_at_once(plan: &Arc<dyn ExecutionPlan>, constants: usize, most
     rows
 }
 
-/// Bytes of the texts that a function makes, where its arguments tell, about.
+/// Approximate bytes of the texts that a function makes, where its arguments say so.
 fn text_bytes(function: &str, args: &[Expr]) -> usize {
     let (count, of_one) = match function {
         "repeat" => (args.get(1), SHORT_TEXT),
@@ -58,7 +58,7 @@ fn text_bytes(function: &str, args: &[Expr]) -> usize {
     }
 }
 
-/// Bytes of the largest values that expressions of `plan` hold or make: each row that they give has them.
+/// Bytes of the largest values that expressions of `plan` hold or make. Each output row has them.
 pub(super) fn constant_bytes(plan: &LogicalPlan) -> usize {
     let mut most = 0;
     let walked = plan.apply(|node| {
@@ -84,7 +84,7 @@ pub(super) fn constant_bytes(plan: &LogicalPlan) -> usize {
     most
 }
 
-/// Bytes of a row of a scan in memory, on average.
+/// Average bytes of a row of a scan in memory.
 fn row_bytes(scan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
     let statistics = statistics(scan)?;
     let rows = *statistics.num_rows.get_value()?;
@@ -92,12 +92,12 @@ fn row_bytes(scan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
     columns.sum::<usize>().checked_div(rows)
 }
 
-/// Of a hash table of all rows. `None`: nobody knows how many there are.
+/// Bytes of a hash table of all rows. `None`: the number of rows is unknown.
 pub(super) fn estimated_bytes(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
     table_bytes(plan, *statistics(plan)?.num_rows.get_value()?)
 }
 
-/// Of a hash table of so many rows.
+/// Bytes of a hash table of `rows` rows.
 pub(super) fn table_bytes(plan: &Arc<dyn ExecutionPlan>, rows: usize) -> Option<usize> {
     let schema = plan.schema();
     let width = schema.fields().iter().map(|field| field.data_type().primitive_width().unwrap_or(VALUE_BYTES));

@@ -1,7 +1,7 @@
-//! Computes the FILTER of a window aggregate below the window, as a column.
+//! Computation of a window aggregate's FILTER below the window, as a column.
 //!
-//! DataFusion's encoding of plans loses the filter, and a physical window shows it to nobody. A column can be told by its name, and
-//! its position is all that has to travel beside the plan (`window.rs`).
+//! DataFusion's encoding of plans loses the filter, and a physical window does not expose it. A column is recognised by its name, and only its position must
+//! travel beside the plan (`window.rs`).
 
 use crate::window::FILTER_COLUMN;
 use datafusion::common::tree_node::Transformed;
@@ -10,8 +10,8 @@ use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Window};
 use std::sync::Arc;
 
-/// `plan`, whose rows and columns stay the same, with a column in each FILTER of a window aggregate. To be called on an optimized
-/// plan: the optimizer would take the columns apart again.
+/// `plan` with a column in each FILTER of a window aggregate; its rows and columns stay the same. Must be called on an optimized plan: the optimizer would
+/// take the columns apart again.
 pub(super) fn filters_as_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Window(window) if window.window_expr.iter().any(has_filter) => {

@@ -1,11 +1,11 @@
 //! Arithmetic that does not wrap.
 //!
-//! DataFusion adds, subtracts, multiplies and negates integers with what wraps: `9223372036854775807 + 1` is the smallest BIGINT. Decimals are
-//! computed in 128 or 256 bits and checked against these, not against the 38 or 76 digits that their type has: a product may have 39 digits,
-//! which other engines and clients refuse to read. DataFusion's own checked expressions are lost when plans are encoded.
+//! DataFusion wraps when it adds, subtracts, multiplies and negates integers: `9223372036854775807 + 1` is the smallest BIGINT. It computes decimals in 128
+//! or 256 bits and checks these, not the 38 or 76 digits of the type: a product may have 39 digits, which other engines and clients refuse to read.
+//! DataFusion's own checked expressions are lost when plans are encoded.
 //!
-//! Here such operators become functions that are errors where the result is not of its type. Operators whose result always is stay as they are,
-//! such as those of floats, and of decimals whose digits are few.
+//! Here such operators become functions that fail when the result does not fit its type. Operators whose result always fits stay unchanged, such as those of
+//! floats, and of decimals with few digits.
 
 use crate::expressions::{KnownTypes, rewrite_expressions};
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, Datum};
@@ -31,7 +31,7 @@ use datafusion::physical_expr_common::datum::apply;
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, LazyLock};
 
-/// Puts functions that are errors where DataFusion's operators wrap.
+/// Replaces operators that wrap in DataFusion by functions that fail.
 #[derive(Debug)]
 pub(super) struct CheckedArithmetic;
 
@@ -79,7 +79,7 @@ fn checked(types: &mut KnownTypes, expr: Expr) -> Result<Transformed<Expr>> {
     Ok(checked)
 }
 
-/// A long sum is one call, so that a plan is not nested as deep as it is long.
+/// Makes a long sum one call, so that a plan is not nested as deeply as the sum is long.
 fn chained(function: &Arc<ScalarUDF>, left: Expr, right: Expr) -> Expr {
     match left {
         Expr::ScalarFunction(mut call) if call.func.name() == function.name() => {
@@ -90,7 +90,7 @@ fn chained(function: &Arc<ScalarUDF>, left: Expr, right: Expr) -> Expr {
     }
 }
 
-/// Whether a result may be none of its type.
+/// Whether a result may not fit its type.
 fn may_leave(op: Operator, left: &DataType, right: &DataType) -> bool {
     if left.is_integer() && left == right {
         return matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply);
@@ -107,7 +107,7 @@ fn may_leave(op: Operator, left: &DataType, right: &DataType) -> bool {
     needed > most
 }
 
-/// The precision and scale of a decimal type, and the precision that it may have.
+/// The precision and scale of a decimal type, and the maximum precision of such types.
 fn digits(of: &DataType) -> Option<(u8, i8, u8)> {
     match of {
         DataType::Decimal32(p, s) => Some((*p, *s, Decimal32Type::MAX_PRECISION)),
@@ -125,7 +125,7 @@ static DIVIDE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Checked::function("ch
 static NEGATE: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| Arc::new(ScalarUDF::from(Negate { signature: Signature::any(1, Volatility::Immutable) })));
 
-/// The functions that plans name.
+/// The functions that plans call.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     [&ADD, &SUBTRACT, &MULTIPLY, &DIVIDE, &NEGATE].into_iter().map(|function| Arc::clone(function)).collect()
 }
@@ -140,7 +140,7 @@ fn function(op: Operator) -> Option<&'static Arc<ScalarUDF>> {
     }
 }
 
-/// An operator of two decimals, or of integers of one type from left to right.
+/// An operator over two decimals, or over two or more integers of one type from left to right.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Checked {
     name: &'static str,
@@ -153,8 +153,8 @@ impl Checked {
         Arc::new(ScalarUDF::from(Self { name, op, signature: Signature::variadic_any(Volatility::Immutable) }))
     }
 
-    /// As it was written. Operators upon each other are written into one text: with a text for each, names would take the
-    /// square of the depth, for each expression that asks for one.
+    /// Writes the expression in its original form. Nested operators are written into one text: a separate text for each would make the names of expressions
+    /// take time that grows with the square of the depth.
     fn write(
         &self,
         args: &[Expr],
@@ -185,7 +185,7 @@ impl Checked {
         };
         let computed = computed.map_err(|error| self.explained(error, left, right))?;
         if computed.data_type().is_integer() && wrapped(self.op, left, right, &computed) {
-            // What looks wrapped may be a row that is NULL.
+            // A value that seems to have wrapped may belong to a row that is NULL.
             let checked = match self.op {
                 Operator::Plus => numeric::add(left, right),
                 Operator::Minus => numeric::sub(left, right),
@@ -207,7 +207,7 @@ impl Checked {
     }
 }
 
-/// Whether an integer that was computed may have wrapped. A pass without branches: checking each one by itself takes several times as long.
+/// Whether a computed integer may have wrapped. One pass without branches: checking each value by itself takes several times as long.
 fn wrapped(op: Operator, left: &dyn Datum, right: &dyn Datum, computed: &ArrayRef) -> bool {
     fn of<T>(op: Operator, left: &dyn Datum, right: &dyn Datum, computed: &ArrayRef) -> bool
     where
@@ -217,7 +217,7 @@ fn wrapped(op: Operator, left: &dyn Datum, right: &dyn Datum, computed: &ArrayRe
         match op {
             Operator::Plus => any::<T>(left, right, computed, |l, r, sum| (sum < l) != (r < zero)),
             Operator::Minus => any::<T>(left, right, computed, |l, r, rest| (rest > l) != (r < zero)),
-            // The product of two numbers of 64 bits has 128.
+            // The product of two 64-bit numbers has 128 bits.
             _ => any::<T>(left, right, computed, |l, r, product| l.into().wrapping_mul(r.into()) != product.into()),
         }
     }
@@ -234,7 +234,7 @@ fn wrapped(op: Operator, left: &dyn Datum, right: &dyn Datum, computed: &ArrayRe
     }
 }
 
-/// Whether `is` holds of any row of operands and result.
+/// Whether `is` is true for any row of operands and result.
 fn any<T: ArrowPrimitiveType>(
     left: &dyn Datum,
     right: &dyn Datum,
@@ -318,7 +318,7 @@ impl ScalarUDFImpl for Checked {
     }
 }
 
-/// Refuses decimals of more digits than their type has.
+/// Refuses decimals with more digits than their type has.
 fn within_digits(values: &ArrayRef, op: Operator) -> std::result::Result<(), ArrowError> {
     fn check<T>(values: &ArrayRef, precision: u8, op: Operator) -> std::result::Result<(), ArrowError>
     where
@@ -331,7 +331,7 @@ fn within_digits(values: &ArrayRef, op: Operator) -> std::result::Result<(), Arr
         if !values.values().iter().fold(false, |any, value| any | outside(*value)) {
             return Ok(());
         }
-        // Perhaps of a row that is NULL.
+        // The value may belong to a row that is NULL.
         match values.iter().flatten().any(outside) {
             true => Err(ArrowError::ArithmeticOverflow(format!(
                 "a result of {op} has more than the {precision} digits of its type {}. Cast an operand to fewer decimal places",
@@ -432,7 +432,7 @@ mod tests {
         Checked { name: "", op, signature: Signature::any(2, Volatility::Immutable) }.compute(left, right)
     }
 
-    /// Every pair of bytes, against numbers that are wide enough.
+    /// Every pair of bytes, compared with numbers that are wide enough.
     fn bytes<T>(least: i128, most: i128)
     where
         T: ArrowPrimitiveType<Native: TryFrom<i128, Error: std::fmt::Debug> + Into<i128>>,

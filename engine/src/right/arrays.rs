@@ -1,11 +1,11 @@
-//! Functions of arrays that know NULLs.
+//! Functions of arrays that handle NULL.
 //!
-//! | function | what it is |
+//! | function | result |
 //! | --- | --- |
-//! | `windlass_any(x, array, op)` | `x op ANY (array)`: unknown where no element makes it true and one leaves it unknown |
+//! | `windlass_any(x, array, op)` | `x op ANY (array)`: unknown if no element makes it true and one leaves it unknown |
 //! | `windlass_all(x, array, op)` | `x op ALL (array)` |
 //! | `windlass_array(array)` | the array, and an empty one for NULL |
-//! | `windlass_arrays(a, b, op)` | `a < b` and the like: a NULL among the elements is above all others |
+//! | `windlass_arrays(a, b, op)` | `a < b` and the like: NULL among the elements is above all others |
 //! | `windlass_greatest_array`, `windlass_least_array` | `greatest()` and `least()` of arrays, in the same order |
 //! | `array_length` | NULL for an empty array; `list_length` is 0 |
 
@@ -60,7 +60,7 @@ pub(super) fn extreme(greatest: bool, arrays: Vec<Expr>) -> Expr {
     if greatest { GREATEST.call(arrays) } else { LEAST.call(arrays) }
 }
 
-/// Whether values of these types are compared by [`ordered`].
+/// Whether [`ordered`] compares values of these types.
 pub(super) fn are_arrays(left: &DataType, right: &DataType) -> bool {
     left == right && matches!(left, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
 }
@@ -122,12 +122,12 @@ impl ScalarUDFImpl for Quantified {
     }
 }
 
-/// The rows of the elements of each array, in the order of the arrays. Those of a NULL are none.
+/// Number of elements of each array. A NULL has none.
 fn lengths(arrays: &ListArray) -> impl Iterator<Item = usize> {
     (0..arrays.len()).map(|row| if arrays.is_null(row) { 0 } else { arrays.value_length(row) as usize })
 }
 
-/// The elements of all arrays that are not NULL, one after the other, and the row that each is of.
+/// The elements of all arrays that are not NULL, in a row, and the row of each.
 fn elements(arrays: &ListArray) -> Result<(ArrayRef, UInt32Array)> {
     let (mut places, mut rows) = (Vec::new(), Vec::new());
     for (row, length) in lengths(arrays).enumerate() {
@@ -173,7 +173,7 @@ fn quantified(values: &ArrayRef, arrays: &ListArray, op: Operator, all: bool) ->
     Ok(results.finish())
 }
 
-/// Comparisons of arrays, in whose elements a NULL is above all others.
+/// Comparisons of arrays; NULL among their elements is above all others.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Ordered {
     signature: Signature,
@@ -217,7 +217,7 @@ impl ScalarUDFImpl for Ordered {
     }
 }
 
-/// The greatest or the least of several arrays, but for those that are NULL.
+/// The greatest or the least of several arrays, ignoring NULL.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Extreme {
     greatest: bool,
@@ -260,11 +260,11 @@ impl ScalarUDFImpl for Extreme {
     }
 }
 
-/// How many elements an array has.
+/// The number of elements of an array.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Length {
     name: &'static str,
-    /// The length of an array without elements. `None`: NULL.
+    /// The length of an empty array. `None`: NULL.
     of_empty: Option<u64>,
     datafusion: Arc<ScalarUDF>,
 }

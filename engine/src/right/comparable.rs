@@ -1,7 +1,7 @@
-//! The function `comparable`: a value by whose bits values can be told apart and ordered. `quiet_nan` does it for NaN alone.
+//! The function `comparable` converts values so that their bits decide equality and order. `quiet_nan` converts only NaN.
 //!
-//! Zero has one sign and NaN one pattern of bits. Of an interval as many whole months of 30 days as there are, then as many whole days of 24 hours, make the
-//! first parts, as PostgreSQL counts them to compare. What is inside structs, lists, maps and dictionaries is treated likewise; all else stays.
+//! Zero gets one sign and NaN one bit pattern. An interval becomes as many whole months of 30 days as possible, then as many whole days of 24 hours, as
+//! PostgreSQL counts when it compares. Values inside structs, lists, maps and dictionaries are converted likewise; everything else stays.
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait,
@@ -21,7 +21,7 @@ const DAYS_PER_MONTH: i128 = 30;
 const MILLISECONDS_PER_DAY: i64 = 24 * 60 * 60 * 1000;
 const NANOSECONDS_PER_DAY: i128 = MILLISECONDS_PER_DAY as i128 * 1_000_000;
 
-/// What makes values comparable, and what leaves zeros and intervals as they are.
+/// The conversions: `comparable`, and one that leaves zeros and intervals unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Of {
     All,
@@ -31,32 +31,32 @@ enum Of {
 static COMPARABLE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Comparable::function("comparable", Of::All));
 static QUIET_NAN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Comparable::function("quiet_nan", Of::NaN));
 
-/// The functions that plans name.
+/// The functions that plans call.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![Arc::clone(&COMPARABLE), Arc::clone(&QUIET_NAN)]
 }
 
-/// `of` as it is compared.
+/// `of` in comparable form.
 pub(super) fn comparable(of: Expr) -> Expr {
     COMPARABLE.call(vec![of])
 }
 
-/// `of` with one pattern of bits for NaN.
+/// `of` with one bit pattern for NaN.
 pub(super) fn quiet(of: Expr) -> Expr {
     QUIET_NAN.call(vec![of])
 }
 
-/// Whether it is a floating point number, or holds such.
+/// Whether the type is a floating point number or contains one.
 pub(super) fn holds_floats(of: &DataType) -> bool {
     holds(of, &DataType::is_floating)
 }
 
-/// Whether two values of the type may be equal and have other bits.
+/// Whether two values of the type may be equal but differ in bits.
 pub(super) fn differs(of: &DataType) -> bool {
     holds(of, &|of| of.is_floating() || is_interval(of))
 }
 
-/// Whether it is an interval with more than one part, or holds such.
+/// Whether the type is an interval of several parts or contains one.
 pub(super) fn holds_intervals(of: &DataType) -> bool {
     holds(of, &is_interval)
 }
@@ -118,7 +118,7 @@ impl ScalarUDFImpl for Comparable {
     }
 }
 
-/// `values` as they are compared.
+/// `values` in comparable form.
 pub(super) fn canonical_values(values: &ArrayRef) -> Result<ArrayRef> {
     canonical(values, Of::All)
 }
@@ -140,7 +140,7 @@ fn canonical(values: &ArrayRef, of: Of) -> Result<ArrayRef> {
             })
         }
         DataType::Float32 => {
-            // The sum of both zeros is the positive one.
+            // Adding 0.0 turns both zeros into the positive one.
             let zero = if of == Of::All { 0.0 } else { -0.0 };
             floats::<Float32Type>(values, |value| if value.is_nan() { f32::NAN } else { value + zero })
         }
@@ -196,7 +196,7 @@ fn list<O: OffsetSizeTrait>(values: &ArrayRef, field: &FieldRef, of: Of) -> Resu
     Ok(Arc::new(list))
 }
 
-/// The parts have one sign, and so are ordered as the interval is long.
+/// Gives all parts one sign, so that their order is that of the interval's length.
 fn months_first(of: IntervalMonthDayNano) -> Result<IntervalMonthDayNano> {
     let days = i128::from(of.months) * DAYS_PER_MONTH + i128::from(of.days);
     let length = days * NANOSECONDS_PER_DAY + i128::from(of.nanoseconds);
@@ -204,7 +204,7 @@ fn months_first(of: IntervalMonthDayNano) -> Result<IntervalMonthDayNano> {
     let months = i32::try_from(days / DAYS_PER_MONTH).map_err(|_| {
         exec_datafusion_err!("the interval {of:?} is too long to be compared: it has more months than an integer holds")
     })?;
-    // Both are remainders, the first of 30 and the second of a day.
+    // Both are remainders, the first of 30 days and the second of a day.
     Ok(IntervalMonthDayNano::new(months, (days % DAYS_PER_MONTH) as i32, (length % NANOSECONDS_PER_DAY) as i64))
 }
 

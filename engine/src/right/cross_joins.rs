@@ -1,11 +1,10 @@
-//! Inner joins by `=` and by IS NOT DISTINCT FROM next to each other.
+//! Inner joins by `=` and by IS NOT DISTINCT FROM in one tree of joins.
 //!
-//! DataFusion's `EliminateCrossJoin` takes all inner joins upon each other apart and puts them together anew, each in the way in which the
-//! outermost one takes NULLs: rows with NULL are lost from `t join u on t.k is not distinct from u.k` within a join by `=`, and come from a join by
-//! `=` within one by IS NOT DISTINCT FROM. Here the keys of the latter are conditions while that rule runs. What is to be a key again is found
-//! by DataFusion's `ExtractEquijoinPredicate` afterwards.
+//! DataFusion's `EliminateCrossJoin` takes nested inner joins apart and rebuilds all of them with the null equality of the outermost one: within a join by
+//! `=`, rows with NULL are lost from `t join u on t.k is not distinct from u.k`; within one by IS NOT DISTINCT FROM, a join by `=` returns rows with NULL.
+//! Here the keys of IS NOT DISTINCT FROM are conditions while that rule runs. DataFusion's `ExtractEquijoinPredicate` turns them back into keys afterwards.
 //!
-//! A key that names no column, as in `9 in (select g from t)`, that rule forgets. It is a condition too.
+//! That rule also drops a key without a column, as in `9 in (select g from t)`. It becomes a condition too.
 
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{NullEquality, Result};
@@ -17,7 +16,7 @@ use std::sync::Arc;
 
 const MENDED: &str = "eliminate_cross_join";
 
-/// DataFusion's rules, of which that one is mended.
+/// DataFusion's rules with this one corrected.
 pub(crate) fn mended(
     mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
 ) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
@@ -49,7 +48,7 @@ impl OptimizerRule for NullsApart {
             let mut inner = Vec::new();
             inner_joins(joins, &mut inner);
             let takes_nulls = |join: &&Join| join.null_equality == NullEquality::NullEqualsNull;
-            // Alike all of them are put together as they were, unless a condition above them gives further keys.
+            // Joins that are all alike are rebuilt unchanged, unless a condition above them gives further keys.
             let are_alike = !inner.iter().any(takes_nulls) || (inner.iter().all(takes_nulls) && !is_filtered);
             if are_alike && !inner.iter().any(|join| join.on.iter().any(has_constant)) {
                 return Ok(Transformed::no(node));
@@ -68,7 +67,7 @@ impl OptimizerRule for NullsApart {
     }
 }
 
-/// Inner joins upon each other.
+/// Collects nested inner joins.
 fn inner_joins<'a>(plan: &'a LogicalPlan, found: &mut Vec<&'a Join>) {
     if let LogicalPlan::Join(join) = plan
         && join.join_type == JoinType::Inner
@@ -83,7 +82,7 @@ fn has_constant((left, right): &(Expr, Expr)) -> bool {
     !left.any_column_refs() || !right.any_column_refs()
 }
 
-/// Inner joins upon each other, none of which has keys that may be NULL, or that are constant.
+/// Nested inner joins, with conditions in place of keys that may be NULL or are constant.
 fn with_conditions(plan: LogicalPlan) -> LogicalPlan {
     match plan {
         LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {

@@ -1,7 +1,7 @@
 //! Functions of numbers that have no value for some of them.
 //!
-//! DataFusion gives NaN or infinity for `ln(0)`, `ln(-1)`, `asin(2)` and `power(-8, 0.333)`, and an error for `sqrt(-1)`. Here all of them are errors, as in
-//! PostgreSQL. NaN and infinity stay what they are.
+//! DataFusion returns NaN or infinity for `ln(0)`, `ln(-1)`, `asin(2)` and `power(-8, 0.333)`, and an error for `sqrt(-1)`. Here all of them are errors, as
+//! in PostgreSQL. Arguments NaN and infinity keep their results.
 
 use arrow::array::{AsArray, Float64Array};
 use arrow::compute::cast;
@@ -31,7 +31,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     of_some.into_iter().map(|function| Arc::new(ScalarUDF::new_from_impl(OfSome(function)))).collect()
 }
 
-/// A function of some numbers.
+/// A function that is defined for some numbers only.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OfSome(Arc<ScalarUDF>);
 
@@ -40,7 +40,10 @@ impl OfSome {
         self.0.inner().as_ref()
     }
 
-    /// Errors: a number that the function has no value for.
+    /// Checks the arguments.
+    ///
+    /// # Errors
+    /// An argument for which the function has no value.
     fn check(&self, args: &[Float64Array]) -> Result<()> {
         let name = self.name();
         let any = |numbers: &Float64Array, is: &dyn Fn(f64) -> bool| numbers.iter().flatten().any(is);

@@ -1,8 +1,8 @@
-//! Functions of a list and an element, or of two lists, whose numbers are of different types.
+//! Functions of a list and an element, or of two lists, with numbers of different types.
 //!
-//! DataFusion finds no type for a list of doubles or integers and a decimal, which is how `0.5` is written. Here they have one, as in any other expression.
+//! DataFusion finds no type for a list of doubles or integers and a decimal, such as the literal `0.5`. Here they have a type, as in any other expression.
 //!
-//! `array_remove` and `array_replace` are about all elements, as in PostgreSQL, and not about the first one.
+//! `array_remove` and `array_replace` affect all elements, as in PostgreSQL, not only the first match.
 
 use super::arrays::without_nulls;
 use arrow::array::AsArray;
@@ -51,14 +51,14 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     WRAPPED.clone()
 }
 
-/// The one of these functions that has the name.
+/// The replacement for the function of this name, if there is one.
 pub(super) fn function(name: &str) -> Option<Arc<ScalarUDF>> {
     WRAPPED.iter().find(|function| function.name() == name).cloned()
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Elements {
-    /// Whose name and aliases it has.
+    /// The function whose name and aliases it has.
     named: Arc<ScalarUDF>,
     does: Arc<ScalarUDF>,
     signature: Signature,
@@ -75,7 +75,7 @@ impl Elements {
         Arc::new(ScalarUDF::from(Self { named, does, signature }))
     }
 
-    /// The number of arguments that are lists or elements. Others are places and numbers of times.
+    /// The number of arguments that are lists or elements. The others are positions and counts.
     fn elements(&self) -> usize {
         match self.name() {
             "array_position" | "array_remove_n" => 2,
@@ -85,7 +85,7 @@ impl Elements {
     }
 }
 
-/// The types, with another in the place of those of their numbers that `is_replaced` says.
+/// The types, with `by` in place of the number types for which `is_replaced` is true.
 fn with_numbers(types: &[DataType], is_replaced: fn(&DataType) -> bool, by: &DataType) -> Vec<DataType> {
     types.iter().map(|of| with_number(of, is_replaced, by)).collect()
 }
@@ -104,14 +104,14 @@ fn with_number(of: &DataType, is_replaced: fn(&DataType) -> bool, by: &DataType)
     }
 }
 
-/// The type of all of them, NULL aside.
+/// The common type, ignoring NULL.
 fn meet(numbers: &[DataType]) -> Option<DataType> {
     let mut known = numbers.iter().filter(|of| !of.is_null());
     let first = known.next()?.clone();
     known.try_fold(first, |meet, of| if meet == *of { Some(meet) } else { comparison_coercion(&meet, of) })
 }
 
-/// The type of the elements of a list of lists, or what it is itself.
+/// The type of the innermost elements of nested lists; the type itself if it is no list.
 fn innermost(of: &DataType) -> &DataType {
     match of {
         DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {

@@ -1,8 +1,8 @@
-//! Filters that say of an expression that it is equal to a part of itself, as `coalesce(c, 0) = 0` does.
+//! Filters that equate an expression with a part of itself, such as `coalesce(c, 0) = 0`.
 //!
-//! DataFusion takes the left side for the name of both, and puts it wherever it meets the right side: also into the left side, again and again.
-//! A sort by an expression with a `0` in it is then by another one than was asked for, and the plan is refused. The part is a name that can be
-//! put anywhere, so it goes to the left.
+//! DataFusion takes the left side as the name of both, and substitutes it wherever it finds the right side: also inside the left side, again and again. A
+//! sort by an expression with a `0` in it then sorts by another expression than required, and the plan is refused. The part can safely be substituted
+//! anywhere, so it goes to the left.
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
@@ -15,7 +15,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use std::sync::Arc;
 
-/// Turns such conditions around. Comes before DataFusion's rules, which look at what is equal.
+/// Turns such conditions around. Runs before DataFusion's rules, which use equalities.
 #[derive(Debug)]
 pub(super) struct PartsGoFirst;
 
@@ -52,7 +52,7 @@ fn turned(condition: Arc<dyn PhysicalExpr>) -> Transformed<Arc<dyn PhysicalExpr>
     }
 }
 
-/// Whether `whole` has `part` in it, and is not that itself.
+/// Whether `whole` contains `part` and is not `part` itself.
 fn is_part(part: &Arc<dyn PhysicalExpr>, whole: &Arc<dyn PhysicalExpr>) -> bool {
     part != whole && whole.exists(|expr| Ok(expr == part)).unwrap_or_default()
 }

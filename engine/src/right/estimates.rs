@@ -1,9 +1,9 @@
-//! Conditions whose rows DataFusion cannot estimate, and of which it makes an error.
+//! Conditions whose row counts DataFusion fails to estimate, with an error.
 //!
-//! It estimates how many rows a filter leaves from the bounds of columns. The difference of two dates has another type there than it has when it is
-//! computed, and the bounds of `ts::date`, taken back to `ts`, are wider than before: more than all rows are left. Either fails the statement.
-//! Here such a filter has a further condition that is always true, of which DataFusion knows nothing, so that it takes a fifth of the rows. The other
-//! conditions still skip files.
+//! It estimates from the bounds of columns how many rows a filter leaves. The difference of two dates has another type there than when it is computed; and
+//! the bounds of `ts::date`, mapped back to `ts`, are wider than before, so that more than all rows are left. Either fails the statement. Here such a filter
+//! gets a further condition that is always true and that DataFusion cannot analyse, so it assumes that a fifth of the rows is left. The other conditions
+//! still skip files.
 
 use super::itself;
 use arrow::datatypes::DataType;
@@ -14,7 +14,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, lit};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-/// Comes last: what is there is what rows are estimated from.
+/// Runs last: rows are estimated from the final plan.
 #[derive(Debug)]
 pub(crate) struct NoFalseEstimates;
 
@@ -61,7 +61,7 @@ fn is_estimated(expr: &Expr, schema: &DFSchema) -> bool {
     }
 }
 
-/// Whether bounds are computed with as values are, and get no wider on the way back.
+/// Whether bounds are computed as values are, and do not get wider when they are mapped back.
 fn is_safe(expr: &Expr, schema: &DFSchema) -> bool {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
@@ -81,7 +81,7 @@ fn is_safe(expr: &Expr, schema: &DFSchema) -> bool {
     }
 }
 
-/// Whether each value has one of its own in the other type.
+/// Whether each value has a value of its own in the other type.
 fn keeps_values(from: &DataType, to: &DataType) -> bool {
     use DataType::{Date32, Float32, Float64, Int8, Int16, Int32, Int64, Timestamp, UInt8, UInt16, UInt32};
     match (from, to) {
@@ -91,7 +91,7 @@ fn keeps_values(from: &DataType, to: &DataType) -> bool {
         (UInt8, UInt16 | UInt32 | Int16 | Int32 | Int64 | Float32 | Float64) => true,
         (UInt16, UInt32 | Int32 | Int64 | Float32 | Float64) | (UInt32, Int64 | Float64) => true,
         (Date32, Timestamp(..)) => true,
-        // From a coarse unit to a fine one.
+        // From a coarser unit to a finer one.
         (Timestamp(from, a), Timestamp(to, b)) => a == b && from <= to,
         _ => false,
     }

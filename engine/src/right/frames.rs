@@ -1,15 +1,15 @@
-//! Aggregates over frames that move along, without taking anything back.
+//! Aggregates over moving frames that never subtract.
 //!
-//! DataFusion subtracts the rows that leave a frame. What a NaN or an infinity has been added to stays NaN, and what a large number has been
-//! added to has lost its small ones: 1e20 + 1 - 1e20 is 0. Here the rows of a frame are kept in two stacks, each place of which has the
-//! result of the rows from there to the other stack. So a frame is the sum of the two tops, and a row is moved once:
+//! DataFusion subtracts the rows that leave a frame. But a sum with a NaN or an infinity stays NaN, and a sum with a large number has lost small ones: 1e20 +
+//! 1 - 1e20 is 0. Here the rows of a frame are kept in two stacks. Each entry holds the result of the rows from there to the boundary between the stacks. So
+//! the result of a frame combines the two tops, and each row is moved once:
 //!
 //! ```text
 //!   rows of the frame:   a     b     c   |   d    e
 //!   kept:              a+b+c  b+c    c   |   d    e    d+e
 //! ```
 //!
-//! That is the queue of two stacks of Tangwongsan, Hirzel and Schneider, "Low-latency sliding-window aggregation in worst-case constant time"
+//! This is the queue of two stacks of Tangwongsan, Hirzel and Schneider, "Low-latency sliding-window aggregation in worst-case constant time"
 //! (DEBS 2017).
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -22,17 +22,17 @@ use std::fmt::Debug;
 use std::mem::{size_of, size_of_val};
 use std::sync::Arc;
 
-/// Puts the results of neighbouring rows together.
+/// Combines the results of neighbouring rows.
 trait Add<S> {
     fn add(&self, left: &S, right: &S) -> Result<S>;
 }
 
 #[derive(Debug)]
 struct Frame<S> {
-    /// From each row to the last of these; the first row is at the end.
+    /// Results from each row to the last of this stack; the first row is at the end.
     older: Vec<S>,
     newer: Vec<S>,
-    /// All of `newer`.
+    /// Result of all rows in `newer`.
     together: Option<S>,
 }
 
@@ -87,7 +87,7 @@ impl<S: Clone> Frame<S> {
     }
 }
 
-/// The sum, or the average, of the floating point numbers of a frame.
+/// The sum or the average of the floating point numbers of a frame.
 #[derive(Debug)]
 pub(super) struct Sums {
     frame: Frame<f64>,
@@ -143,7 +143,7 @@ impl Accumulator for Sums {
     }
 }
 
-/// Any aggregate whose states are merged as if all of their rows had come to one.
+/// Any aggregate whose merged states equal the state of all rows.
 #[derive(Debug)]
 pub(super) struct States {
     frame: Frame<Vec<ScalarValue>>,
@@ -163,7 +163,7 @@ impl States {
     }
 }
 
-/// A function and what it is called with.
+/// A function and its arguments.
 #[derive(Debug)]
 struct Call {
     function: Arc<AggregateUDF>,

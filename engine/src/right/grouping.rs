@@ -1,10 +1,10 @@
-//! GROUPING SETS over input that is sorted, constant or partitioned.
+//! GROUPING SETS over sorted, constant or partitioned input.
 //!
-//! An aggregate of DataFusion says that its groups are ordered, constant and partitioned as its input is. With GROUPING SETS that is not so: for
-//! `group by grouping sets ((k), ())` over rows sorted by `k` it gives rows whose `k` is NULL in between, and with a constant `k` two values. What
-//! reads it then ends groups too early (three rows for two groups), leaves out a sort, or leaves the total of each partition as it is.
+//! An aggregate of DataFusion claims that its groups are ordered, constant and partitioned like its input. With GROUPING SETS that is wrong: `group by
+//! grouping sets ((k), ())` over rows sorted by `k` returns rows whose `k` is NULL in between, and a constant `k` gets two values. Operators above then end
+//! groups too early (three rows for two groups), leave out a sort, or leave the total of each partition unmerged.
 //!
-//! Here nothing of that is believed.
+//! Here none of these claims is passed on.
 
 use crate::ops::ForgetExec;
 use datafusion::common::Result;
@@ -15,7 +15,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use std::sync::Arc;
 
-/// Hides what aggregates with grouping sets say of their rows. Comes before DataFusion's rules, which believe it.
+/// Hides the claims of aggregates with grouping sets. Runs before DataFusion's rules, which rely on them.
 #[derive(Debug)]
 pub(super) struct GroupingSetsAreUnordered;
 

@@ -1,13 +1,13 @@
-//! Aggregate functions that are DataFusion's but for how they add or compare floating point numbers.
+//! Aggregate functions that replace DataFusion's because they add or compare floating point numbers differently.
 //!
-//! * max and min of groups begin with the smallest and the largest finite number, which an infinity does not replace, and take whichever comes
+//! * max and min of groups start in DataFusion from the smallest and the largest finite number, which an infinity does not replace, and take whatever comes
 //!   after a NaN. Here NaN is above all numbers, as in PostgreSQL.
-//! * corr of groups adds squares, which cancel each other out where numbers are large beside their differences, and keeps other partial results than
-//!   corr of all rows. Here both are computed in the way that does not cancel.
-//! * corr of a NaN or an infinity is NULL, and regr_r2 where all y are equal. Here they are NaN and 1, as in PostgreSQL.
+//! * corr of groups adds squares in DataFusion, which cancel each other out where numbers are large compared with their differences, and its partial results
+//!   differ from those of corr of all rows. Here both use the method that does not cancel.
+//! * corr of a NaN or an infinity is NULL in DataFusion, and so is regr_r2 where all y are equal. Here they are NaN and 1, as in PostgreSQL.
 //! * percentile_cont(0) and (1) become DataFusion's min and max. Here they become those of this file.
-//! * variances, covariances, correlations and regressions over frames: see [`super::frames`]. bit_and, bit_or, bool_and, bool_or and string_agg take
-//!   nothing back, and DataFusion refuses them over frames that move.
+//! * variances, covariances, correlations and regressions over frames: see [`super::frames`]. bit_and, bit_or, bool_and, bool_or and string_agg cannot
+//!   subtract, and DataFusion refuses them over moving frames.
 //! * bool_and is also called every, as in the SQL standard.
 
 use super::frames::States;
@@ -30,19 +30,19 @@ use std::sync::{Arc, LazyLock};
 
 type Float16 = <Float16Type as ArrowPrimitiveType>::Native;
 
-/// What is done otherwise.
+/// The difference from DataFusion's function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Otherwise {
     Max,
     Min,
-    /// Partial results are those of all rows, also of groups.
+    /// Groups have the same partial results as all rows.
     Correlation,
     Frames,
-    /// Frames, and 1 where nothing is to be explained.
+    /// Frames, and 1 where all y are equal.
     Determination,
-    /// Does not count how often a value is there, so that DISTINCT is the same.
+    /// Repeated values do not matter, so DISTINCT changes nothing.
     FramesOfAny,
-    /// The first and the last are those of max and min here.
+    /// The fractions 0 and 1 become the min and max of this file.
     Percentile,
 }
 
@@ -63,7 +63,7 @@ impl Otherwise {
     }
 }
 
-/// The functions, under the names of those that they take the place of.
+/// The functions, under the names of those that they replace.
 pub(super) fn functions() -> Vec<Arc<AggregateUDF>> {
     static FUNCTIONS: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
         let functions = SessionStateDefaults::default_aggregate_functions().into_iter().filter_map(|function| {
@@ -75,7 +75,7 @@ pub(super) fn functions() -> Vec<Arc<AggregateUDF>> {
     FUNCTIONS.clone()
 }
 
-/// Puts these functions in the place of DataFusion's that its own rules name, such as max() for `x > ALL (subquery)`.
+/// Replaces DataFusion's functions that its own rules insert, such as max() for `x > ALL (subquery)`.
 #[derive(Debug)]
 pub(crate) struct OurAggregates;
 
@@ -300,7 +300,7 @@ impl AggregateUDFImpl for Instead {
     }
 }
 
-/// corr or regr_r2 of values of which DataFusion says NULL.
+/// corr or regr_r2 of values for which DataFusion returns NULL.
 #[derive(Debug)]
 struct Related {
     of: Box<dyn Accumulator>,
@@ -308,7 +308,7 @@ struct Related {
 }
 
 impl Related {
-    /// The sums of the squared distances of both arguments from their averages: of the first and second one of corr, of x and y of regr_r2.
+    /// The sums of the squared distances from the average, for both arguments: the first and second of corr, x and y of regr_r2.
     fn squares(&mut self) -> Result<[f64; 2]> {
         let places = if self.determination { [3, 4] } else { [2, 4] };
         let state = self.of.state()?;
@@ -372,7 +372,7 @@ where
     Box::new(PrimitiveGroupsAccumulator::<T, _>::new(of, take).with_starting_value(least))
 }
 
-/// Begins with NaN, which is above all numbers.
+/// Starts from NaN, which is above all numbers.
 fn min<T: ArrowPrimitiveType + Send>(
     of: &DataType,
     greatest: T::Native,

@@ -1,10 +1,10 @@
-//! Functions that are their first argument, in a place where the planner is not to see that.
+//! Functions that return their first argument, where the planner must not see that.
 //!
 //! | function | why |
 //! | --- | --- |
-//! | `windlass_cast(value, name)` | an expression has another name than one without its cast, until it is simplified |
-//! | `windlass_beside(column, other)` | a condition of a join is of both sides, and so computed for pairs of rows |
-//! | `windlass_value(value)` | of what is cast no bounds and no order are known |
+//! | `windlass_cast(value, name)` | until it is simplified, the expression has another name than one without its cast |
+//! | `windlass_beside(column, other)` | a condition of a join refers to both sides, and so is computed for pairs of rows |
+//! | `windlass_value(value)` | the planner knows no bounds and no order of a cast of it |
 
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, internal_err};
@@ -18,7 +18,7 @@ static CAST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Itself::function("windl
 static BESIDE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Itself::function("windlass_beside", 2, false));
 static VALUE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Itself::function("windlass_value", 1, false));
 
-/// The functions that plans name.
+/// The functions that plans call.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     [&CAST, &BESIDE, &VALUE].into_iter().map(|function| Arc::clone(function)).collect()
 }
@@ -46,7 +46,7 @@ pub(super) fn is_call(expr: &Expr, function: &ScalarUDF) -> bool {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Itself {
     name: &'static str,
-    /// Expressions are called by it, and it goes when they are simplified.
+    /// Whether it only gives expressions a name, and is removed when they are simplified.
     is_name: bool,
     signature: Signature,
 }

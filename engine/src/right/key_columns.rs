@@ -1,8 +1,8 @@
-//! Keys of an order that become columns, because DataFusion does not find the order of what it has sorted by them.
+//! Sort keys that become columns, because DataFusion does not recognise the order of rows sorted by them.
 //!
-//! To know an order, DataFusion computes the bounds of each part of a key. It does not know those of CASE and of most functions, and gives up where
-//! an operator or a function is computed with them: `rank() OVER (ORDER BY abs(nullif(n, 0)))` is sorted, and then refused for not being sorted.
-//! Here such keys are computed below the operator that needs the order, and their columns are its keys.
+//! To know an order, DataFusion computes the bounds of each part of a key. It does not know the bounds of CASE and of most functions, and gives up where an
+//! operator or a function uses them: `rank() OVER (ORDER BY abs(nullif(n, 0)))` is sorted, and then refused for not being sorted. Here such keys are computed
+//! below the operator that needs the order, and it sorts by their columns.
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result};
@@ -11,7 +11,7 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, Sort, S
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
 
-/// Comes late: the optimizer makes CASE of functions, and orders of DISTINCT ON.
+/// Runs late: the optimizer turns functions into CASE and DISTINCT ON into orders.
 #[derive(Debug)]
 pub(crate) struct KeysAsColumns;
 
@@ -30,7 +30,7 @@ impl OptimizerRule for KeysAsColumns {
     }
 }
 
-/// The expressions that are computed below an operator.
+/// The expressions computed below an operator.
 struct Keys {
     input: Arc<LogicalPlan>,
     computed: Vec<(Expr, Column)>,
@@ -41,7 +41,7 @@ impl Keys {
         Self { input: Arc::clone(input), computed: Vec::new() }
     }
 
-    /// The key, or the column that it is computed as.
+    /// The key, or the column in which it is computed.
     fn key(&mut self, key: Expr) -> Expr {
         let key = key.unalias();
         if !is_hidden(&key) {
@@ -81,7 +81,7 @@ impl Keys {
     }
 }
 
-/// Whether the order of it may not be found: a part of it is neither a column nor a literal, nor computed from these by operators and casts.
+/// Whether its order may not be recognised: a part of it is neither a column nor a literal, nor computed from these by operators and casts.
 fn is_hidden(key: &Expr) -> bool {
     let mut hidden = false;
     let mut outer = false;
@@ -102,7 +102,7 @@ fn is_hidden(key: &Expr) -> bool {
     walked.is_ok() && hidden && !outer
 }
 
-/// The columns of `plan` alone, by their names.
+/// `plan` with only the columns of `schema`.
 fn only(schema: &datafusion::common::DFSchema, plan: LogicalPlan) -> Result<LogicalPlan> {
     let columns = schema.columns().into_iter().map(Expr::Column).collect();
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))

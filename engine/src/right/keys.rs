@@ -1,13 +1,13 @@
-//! Floats and intervals where rows are told apart or ordered: GROUP BY, DISTINCT, joins, set operations, windows, ORDER BY, comparisons.
+//! Equality and order of floats and intervals: GROUP BY, DISTINCT, joins, set operations, windows, ORDER BY, comparisons.
 //!
-//! DataFusion compares and hashes their bits. So 0.0 and -0.0 are two groups, a NaN that a division left (its sign is set on x86) sorts below all numbers and
-//! another above, and an interval of 24 hours is not one of a day. In PostgreSQL zero is zero, all NaNs are equal and above all numbers, and
-//! an interval is as long as its parts with months of 30 days and days of 24 hours. Through stages the bits decide where a row goes, so
-//! what is equal would not even meet.
+//! DataFusion compares and hashes their bits. So 0.0 and -0.0 are two groups, a NaN from a division (its sign is set on x86) sorts below all numbers and
+//! another NaN above, and an interval of 24 hours is not one of a day. In PostgreSQL both zeros are equal, all NaNs are equal and above all numbers, and an
+//! interval is as long as its parts, with months of 30 days and days of 24 hours. Across stages the bits decide where a row goes, so equal values would not
+//! even meet.
 //!
-//! Here such values go through [`comparable`] before they are compared. A group of floats shows the one value; one of intervals shows an
-//! interval as it was written. A column of files that is compared with a number stays as it is, since files are skipped by it; only a zero gets the
-//! sign that lets both zeros through. What is written has one NaN.
+//! Here such values go through [`comparable`] before they are compared. A group of floats shows its normalized value; a group of intervals shows an interval
+//! as it was written. A column of files that is compared with a number stays unchanged, since files are skipped by it; only a zero on the other side gets the
+//! sign that lets both zeros through. Written files have one NaN.
 
 use super::arrays;
 use super::comparable::{comparable, differs, holds_floats, holds_intervals, quiet};
@@ -55,12 +55,12 @@ impl AnalyzerRule for ComparableKeys {
     }
 }
 
-/// What has no type yet, such as a parameter, is compared as DataFusion compares it.
+/// An expression without a type yet, such as a parameter, is compared as in DataFusion.
 fn is_compared(expr: &Expr, schema: &DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|of| differs(&of))
 }
 
-/// `expr` as it is compared, whatever it is.
+/// `expr` in the form in which it is compared.
 fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     Ok(match differs(&expr.get_type(schema)?) {
         true => comparable(expr),
@@ -68,8 +68,8 @@ fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     })
 }
 
-/// A key of an order, and before one of arrays whose NULLs go elsewhere than those among their elements, whether it is NULL. Rows are ordered
-/// by their fields, of which a NULL is above all others.
+/// A sort key. An array whose NULLs sort elsewhere than NULLs among elements has a second key before it: whether it is NULL. Structs are ordered by their
+/// fields, in which NULL is above all other values.
 fn key_of_sort(sort: SortExpr, schema: &DFSchema) -> Result<Vec<SortExpr>> {
     let of = sort.expr.get_type(schema)?;
     if let DataType::Struct(fields) = &of {
@@ -81,7 +81,7 @@ fn key_of_sort(sort: SortExpr, schema: &DFSchema) -> Result<Vec<SortExpr>> {
         return Ok(keys);
     }
     let expr = key(sort.expr, schema)?;
-    // A NULL among elements is above all others, so first where the order is descending.
+    // NULL among elements is above all other values, so it comes first in descending order.
     if arrays::are_arrays(&of, &of) && sort.nulls_first == sort.asc {
         let nulls = expr.clone().is_null().sort(!sort.nulls_first, true);
         return Ok(vec![nulls, SortExpr { expr, nulls_first: !sort.asc, ..sort }]);
@@ -89,7 +89,7 @@ fn key_of_sort(sort: SortExpr, schema: &DFSchema) -> Result<Vec<SortExpr>> {
     Ok(vec![SortExpr { expr, ..sort }])
 }
 
-/// What is named twice orders nothing the second time, and DataFusion's ordered aggregates keep it in one place.
+/// Removes repeated keys: they order nothing, and DataFusion's ordered aggregates keep only one position for them.
 fn keys_of_sort(sorts: Vec<SortExpr>, schema: &DFSchema) -> Result<Vec<SortExpr>> {
     let mut keys: Vec<SortExpr> = Vec::with_capacity(sorts.len());
     for sort in sorts {
@@ -102,7 +102,7 @@ fn keys_of_sort(sorts: Vec<SortExpr>, schema: &DFSchema) -> Result<Vec<SortExpr>
     Ok(keys)
 }
 
-/// Whether the rows are those of files, whose bounds a filter may be compared with.
+/// Whether the rows come from files, whose bounds a filter may be compared with.
 fn is_scan(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::TableScan(_) => true,
@@ -115,7 +115,7 @@ fn is_scan(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Comparisons within an expression, which are `of_files` where files may be skipped by them.
+/// Rewrites comparisons within an expression; `of_files` if files may be skipped by them.
 fn inside(expr: Expr, schema: &DFSchema, of_files: bool) -> Result<Transformed<Expr>> {
     Ok(match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if orders(op) && are_arrays(&left, &right, schema) => {
@@ -176,7 +176,7 @@ fn orders(op: Operator) -> bool {
     matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
 }
 
-/// Whether arrays are compared, whose NULLs DataFusion takes for less than all elements.
+/// Whether arrays are compared. DataFusion sorts their NULLs below all elements.
 fn are_arrays(left: &Expr, right: &Expr, schema: &DFSchema) -> bool {
     matches!((left.get_type(schema), right.get_type(schema)), (Ok(left), Ok(right)) if arrays::are_arrays(&left, &right))
 }
@@ -199,7 +199,7 @@ fn comparison(left: Expr, op: Operator, right: Expr, of_files: bool) -> Expr {
     }
 }
 
-/// `column` compared with both zeros, the negative one first, which sorts below the other.
+/// `column` compared with both zeros. The negative zero is the first and sorts below the other.
 fn with_zeros(column: Expr, op: Operator, [below, above]: [Expr; 2]) -> Expr {
     match op {
         Operator::Lt => column.lt(below),
@@ -212,7 +212,7 @@ fn with_zeros(column: Expr, op: Operator, [below, above]: [Expr; 2]) -> Expr {
     }
 }
 
-/// A bound of BETWEEN that a column of files may be compared with as it is.
+/// `Ok` for a bound of BETWEEN that an unchanged column of files may be compared with.
 fn bound(bound: Expr, of: &Expr, upper: bool, of_files: bool) -> std::result::Result<Expr, Expr> {
     if !of_files || !is_column(of) {
         return Err(bound);
@@ -224,7 +224,7 @@ fn bound(bound: Expr, of: &Expr, upper: bool, of_files: bool) -> std::result::Re
     }
 }
 
-/// A column, whatever it is cast to.
+/// Whether it is a column, with or without casts.
 fn is_column(expr: &Expr) -> bool {
     match expr {
         Expr::Column(_) => true,
@@ -233,7 +233,7 @@ fn is_column(expr: &Expr) -> bool {
     }
 }
 
-/// The floating point number that a literal is, whatever it was written as.
+/// The number that a literal stands for, after its casts.
 fn number(expr: &Expr) -> Option<ScalarValue> {
     match expr {
         Expr::Literal(value, _) => Some(value.clone()),
@@ -253,7 +253,7 @@ fn is_plain_number(expr: &Expr) -> bool {
     }
 }
 
-/// The two zeros of the type of a literal zero.
+/// The two zeros of the type, if the expression is a literal zero.
 fn zeros(expr: &Expr) -> Option<[Expr; 2]> {
     Some(match number(expr)? {
         ScalarValue::Float32(Some(0.0)) => [lit(-0.0_f32), lit(0.0_f32)],
@@ -262,7 +262,7 @@ fn zeros(expr: &Expr) -> Option<[Expr; 2]> {
     })
 }
 
-/// Aggregates that compare their values, and the order that some take.
+/// Rewrites aggregates that compare their values, and the order that some take.
 fn aggregate(function: AggregateFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let AggregateFunction { func, params } = function;
     let AggregateFunctionParams { mut args, distinct, filter, order_by, null_treatment } = params;
@@ -275,7 +275,7 @@ fn aggregate(function: AggregateFunction, schema: &DFSchema) -> Result<Transform
     if let (Some(ascending), [of]) = (extreme, args.as_slice())
         && holds_intervals(&of.get_type(schema)?)
     {
-        // The interval as it was written, rather than one that is as long.
+        // Returns the interval as it was written, not another of the same length.
         let order_by = vec![comparable(of.clone()).sort(ascending, false)];
         let ignore = Some(NullTreatment::IgnoreNulls);
         let first = AggregateFunction::new_udf(first_value_udaf(), args, false, filter, order_by, ignore);
@@ -305,7 +305,7 @@ fn window(mut function: WindowFunction, schema: &DFSchema) -> Result<WindowFunct
     Ok(function)
 }
 
-/// The operators that compare or hash columns.
+/// Rewrites the operators that compare or hash columns.
 fn keys(node: LogicalPlan, schema: &DFSchema) -> Result<Transformed<LogicalPlan>> {
     Ok(match node {
         LogicalPlan::Sort(Sort { expr, input, fetch }) => {
@@ -338,7 +338,7 @@ fn keys(node: LogicalPlan, schema: &DFSchema) -> Result<Transformed<LogicalPlan>
     })
 }
 
-/// Rows whose NaNs have one pattern of bits, so that filters over files find them where NaN belongs.
+/// The rows with one bit pattern for all NaNs, so that filters over files find them where NaN belongs.
 fn written(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
     if !input.schema().fields().iter().any(|field| holds_floats(field.data_type())) {
         return Ok(input);
@@ -372,7 +372,7 @@ fn grouped(of: Aggregate, schema: &DFSchema) -> Result<Transformed<LogicalPlan>>
                 aggr_expr.push(Expr::AggregateFunction(any).alias(&shown));
                 shown
             }
-            // A row of a total shows NULL, and no interval of its group.
+            // A row of a total shows NULL, not an interval of its group.
             false => comparable(by.clone()).schema_name().to_string(),
         };
         let (relation, name) = by.qualified_name();
@@ -401,7 +401,7 @@ fn keys_of_group(by: Expr, schema: &DFSchema) -> Result<Expr> {
     })
 }
 
-/// DISTINCT as the groups of an aggregate where a row is to be shown as it was written.
+/// DISTINCT as the groups of an aggregate, if rows must be shown as they were written.
 fn distinct(input: Arc<LogicalPlan>) -> Result<Transformed<LogicalPlan>> {
     let schema = Arc::clone(input.schema());
     let types = || schema.fields().iter().map(|field| field.data_type());

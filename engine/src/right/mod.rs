@@ -1,29 +1,29 @@
-//! Right answers where DataFusion 55 gives others than the SQL standard and PostgreSQL do.
+//! Right answers where DataFusion 55 differs from the SQL standard and PostgreSQL.
 //!
-//! | module | what it is about |
+//! | module | subject |
 //! | --- | --- |
-//! | `subqueries` | NOT IN, EXISTS and scalar subqueries that name columns from outside |
+//! | `subqueries` | NOT IN, EXISTS and scalar subqueries that use outer columns |
 //! | `subquery_order` | ORDER BY of subqueries and views |
 //! | `sets` | INTERSECT ALL and EXCEPT ALL |
-//! | `grouping` | GROUPING SETS over input that is sorted, constant or partitioned |
-//! | `outer` | constants of the side of an outer join whose rows may be missing |
+//! | `grouping` | GROUPING SETS over sorted, constant or partitioned input |
+//! | `outer` | constants on the side of an outer join whose rows may be missing |
 //! | `cross_joins` | joins by `=` and by IS NOT DISTINCT FROM next to each other |
-//! | `equal` | conditions by which an expression is equal to a part of itself |
-//! | `names` | filters where two columns have one name |
-//! | `arithmetic`, `sum` | results that leave their type |
-//! | `numbers` | decimals, and numbers of different types that meet |
-//! | `keys`, `comparable` | zeros, NaN and intervals where they are compared |
+//! | `equal` | conditions that equate an expression with a part of itself |
+//! | `names` | filters where two columns have the same name |
+//! | `arithmetic`, `sum` | results that do not fit their type |
+//! | `numbers` | decimals, and numbers of different types in one expression |
+//! | `keys`, `comparable` | comparisons of zeros, NaN and intervals |
 //! | `instead` | max, min and corr of groups of floating point numbers |
-//! | `frames` | sums, averages and statistics over frames that move |
+//! | `frames` | sums, averages and statistics over moving frames |
 //! | `domains` | functions that have no value for some numbers |
 //! | `arrays`, `elements`, `texts` | functions of arrays and texts |
 //! | `itself` | functions that hide a value from the planner |
 //! | `unordered` | casts that do not keep the order of their values |
 //! | `key_columns` | keys whose order DataFusion does not find |
-//! | `estimates` | conditions whose rows cannot be estimated |
-//! | `ranges` | RANGE frames whose bounds leave the type of their key, or whose key has no distance |
+//! | `estimates` | conditions whose row counts cannot be estimated |
+//! | `ranges` | RANGE frames whose bounds exceed the type of their key, or whose key has no distance |
 //!
-//! All of it is rules over plans and functions that plans name, so it holds however a statement is run.
+//! All of them are rules over plans, and functions that plans call, so they apply however a statement is run.
 
 mod arithmetic;
 mod arrays;
@@ -62,12 +62,12 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use std::sync::Arc;
 
-/// DataFusion's analysis, with what must come before it and after it.
+/// DataFusion's analysis, with the rules that must run before and after it.
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
         vec![Arc::new(subquery_order::OrderOfSubqueries), Arc::new(subqueries::Subqueries)];
     rules.extend(coercion_rules());
-    // They must know types.
+    // Needs known types.
     rules.push(Arc::new(texts::Patterns));
     rules.push(Arc::new(sets::CountedSets));
     rules.push(Arc::new(keys::ComparableKeys));
@@ -78,7 +78,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules
 }
 
-/// DataFusion's analysis, with ours about time around its coercion of types.
+/// DataFusion's analysis, with our rules for times around its type coercion.
 pub fn coercion_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     vec![
         Arc::new(ResolveGroupingFunction::new()),
@@ -90,7 +90,7 @@ pub fn coercion_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     ]
 }
 
-/// DataFusion's rules, and before them what they must not believe.
+/// DataFusion's rules, and before them our rules that hide what they must not rely on.
 pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let pushes = |rule: &Arc<dyn PhysicalOptimizerRule + Send + Sync>| rule.name().starts_with("FilterPushdown");
     let rules = PhysicalOptimizer::new().rules.into_iter();
@@ -129,7 +129,7 @@ pub(crate) fn max_function() -> Arc<AggregateUDF> {
     instead::max_function()
 }
 
-/// Those that take the place of DataFusion's of the same name.
+/// Functions that replace DataFusion's of the same name.
 pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     [sum::functions(), instead::functions()].concat()
 }

@@ -1,11 +1,10 @@
-//! Filters that find their columns by name, where two columns have one.
+//! Filters that find their columns by name, where two columns have the same name.
 //!
-//! DataFusion's physical `FilterPushdown` carries the position of a column from a node to its child by the column's name. Above a join of tables
-//! that both have an `id`, a filter on the one is evaluated on the other: rows are lost, or files are pruned that hold the answer. In a semi join
-//! a filter on a key goes to the other side's column of the key's name, which need not be its key; below UNION ALL, to the column of the name in
-//! the place of that of the position.
+//! DataFusion's physical `FilterPushdown` maps a column's position from a node to its child by the column's name. Above a join of tables that both have an
+//! `id`, a filter on one is evaluated on the other: rows are lost, or files that hold the answer are pruned. In a semi join a filter on a key goes to the
+//! other side's column with the key's name, which need not be its key; below UNION ALL it goes to the column of that name instead of that position.
 //!
-//! Here the rule sees such nodes below one that lets only those filters through whose columns cannot be taken for others.
+//! Here the rule sees such nodes below a guard that lets through only filters whose columns are unambiguous.
 
 use crate::ops::of_one_input;
 use datafusion::common::config::ConfigOptions;
@@ -25,7 +24,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-/// A rule that pushes filters, kept from mistaking columns.
+/// A rule that pushes filters, prevented from confusing columns.
 #[derive(Debug)]
 pub(super) struct ByName(pub Arc<dyn PhysicalOptimizerRule + Send + Sync>);
 
@@ -57,7 +56,7 @@ impl PhysicalOptimizerRule for ByName {
     }
 }
 
-/// The columns of a node, by position, that their names tell from all others in it and in each of its children.
+/// The positions of a node's columns whose names are unique in it and in each of its children.
 fn clear_columns(node: &Arc<dyn ExecutionPlan>) -> HashSet<usize> {
     let schema = node.schema();
     let mut all = vec![Arc::clone(&schema)];
@@ -80,7 +79,7 @@ fn clear_columns(node: &Arc<dyn ExecutionPlan>) -> HashSet<usize> {
     (0..schema.fields().len()).filter(is_clear).collect()
 }
 
-/// Names of keys of a semi join for which the other side has another column than its key.
+/// Names of keys of a semi join that belong to another column than the key on the other side.
 fn of_other_key(node: &Arc<dyn ExecutionPlan>) -> HashSet<String> {
     let Some(join) = node.downcast_ref::<HashJoinExec>() else { return HashSet::new() };
     let (key, other) = match join.join_type() {
@@ -95,7 +94,7 @@ fn of_other_key(node: &Arc<dyn ExecutionPlan>) -> HashSet<String> {
     mistaken.map(|(kept, _)| kept).collect()
 }
 
-/// Stands above a node while filters are pushed, and is no part of a plan that runs.
+/// Stands above a node while filters are pushed; it is never part of a plan that runs.
 #[derive(Debug)]
 struct Guard {
     input: Arc<dyn ExecutionPlan>,

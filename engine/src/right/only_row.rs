@@ -8,14 +8,14 @@ use datafusion::logical_expr::{
 };
 use std::sync::{Arc, LazyLock};
 
-/// The function that plans name.
+/// The function that plans call.
 pub(super) fn function() -> Arc<ScalarUDF> {
     static FUNCTION: LazyLock<Arc<ScalarUDF>> =
         LazyLock::new(|| Arc::new(ScalarUDF::from(OnlyRow { signature: Signature::any(2, Volatility::Immutable) })));
     Arc::clone(&FUNCTION)
 }
 
-/// `value`, of a row of which there are `count`.
+/// `value` of the only row; an error if `count` says that there are more.
 pub(super) fn only_row(value: Expr, count: Expr) -> Expr {
     function().call(vec![value, count])
 }

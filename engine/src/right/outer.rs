@@ -1,7 +1,7 @@
-//! Columns that are constant on the side of an outer join whose rows may be missing.
+//! Constant columns on the side of an outer join whose rows may be missing.
 //!
-//! DataFusion takes them for constant above the join too: in `a left join b on a.g = b.g and b.g = 4` it leaves out a sort by `b.g`, computes ranks
-//! as if there was one partition, and groups by `b.g` in each task for itself, which gives a group twice. Above the join they are NULL as well.
+//! DataFusion takes them as constant above the join too: in `a left join b on a.g = b.g and b.g = 4` it leaves out a sort by `b.g`, computes ranks as if
+//! there were one partition, and groups by `b.g` in each task separately, which returns a group twice. Above the join they may also be NULL.
 
 use crate::ops::ForgetExec;
 use datafusion::common::Result;
@@ -14,7 +14,7 @@ use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, SortMer
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use std::sync::Arc;
 
-/// Hides the constants of such sides. Comes before DataFusion's rules, which believe them.
+/// Hides the constants of such sides. Runs before DataFusion's rules, which rely on them.
 #[derive(Debug)]
 pub(super) struct ConstantsEndAtOuterJoins;
 
@@ -51,7 +51,7 @@ impl PhysicalOptimizerRule for ConstantsEndAtOuterJoins {
     }
 }
 
-/// Whether rows of the left and of the right side may be missing in what a join gives.
+/// Whether rows of the left and of the right side may be missing in a join's output.
 fn may_be_missing(node: &Arc<dyn ExecutionPlan>) -> Option<[bool; 2]> {
     let hash = node.downcast_ref::<HashJoinExec>().map(|join| *join.join_type());
     let nested = node.downcast_ref::<NestedLoopJoinExec>().map(|join| *join.join_type());

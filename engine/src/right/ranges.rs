@@ -1,10 +1,10 @@
-//! RANGE frames of integers whose bounds leave the type of the key.
+//! RANGE frames of integers whose bounds exceed the type of the key, and of keys without a distance.
 //!
-//! For `9223372036854775807` a frame that ends `1 FOLLOWING` ends at a number that BIGINT does not have. DataFusion takes it for the end of
-//! the partition, where the rows whose key is NULL are. Here such keys are ordered as a type that has room for the bound.
+//! For `9223372036854775807`, a frame that ends `1 FOLLOWING` ends at a number that BIGINT cannot hold. DataFusion takes it for the end of the partition,
+//! where the rows with a NULL key are. Here such keys are ordered in a type that can hold the bound.
 //!
-//! And RANGE frames without a distance, of keys that have none to DataFusion: times of a day, intervals, bytes and rows. Such a frame ends where
-//! rows with an equal key do, as one of GROUPS.
+//! RANGE frames without a distance also work for keys without one in DataFusion: times of day, intervals, bytes and rows. Such a frame ends at the last row
+//! with an equal key, like a GROUPS frame.
 
 use crate::expressions::rewrite_expressions;
 use arrow::datatypes::DataType;
@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use std::sync::Arc;
 
-/// Makes frames of GROUPS of those of RANGE whose key DataFusion has no range of. Comes before types are coerced.
+/// Converts RANGE frames to GROUPS where DataFusion has no range of the key. Runs before type coercion.
 #[derive(Debug)]
 pub(crate) struct PeerFrames;
 
@@ -72,7 +72,7 @@ fn by_peers(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(Transformed::yes(Expr::WindowFunction(function)))
 }
 
-/// Widens the keys of RANGE frames. Comes after types are known.
+/// Widens the keys of RANGE frames. Runs after types are known.
 #[derive(Debug)]
 pub(super) struct WideRanges;
 
@@ -90,7 +90,7 @@ impl AnalyzerRule for WideRanges {
     }
 }
 
-/// The expressions of one operator have the same sort keys, so those that get others go into one of their own.
+/// All expressions of one operator have the same sort keys, so those whose keys change go into an operator of their own.
 fn widened(window: Window) -> Result<Transformed<LogicalPlan>> {
     let schema = Arc::clone(&window.schema);
     let input_schema = Arc::clone(window.input.schema());
@@ -137,13 +137,13 @@ fn has_offset(frame: &WindowFrame) -> bool {
     frame.units == WindowFrameUnits::Range && (is_offset(&frame.start_bound) || is_offset(&frame.end_bound))
 }
 
-/// A type that holds the sum of two keys.
+/// A type that can hold the sum of two keys.
 fn wide(of: &DataType) -> Option<DataType> {
     match of {
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => {
             Some(DataType::Int64)
         }
-        // Of the most digits, for the sum of decimals has one digit more than they have.
+        // The type with the most digits: the sum of decimals has one digit more than they have.
         DataType::Int64 | DataType::UInt64 => Some(DataType::Decimal128(38, 0)),
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! The operator of a logical plan that [`RepeatExec`] is planned for.
+//! The logical operator that is planned as [`RepeatExec`].
 
 use crate::ops::RepeatExec;
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-/// Gives each row of its input as many times as the last column says, and drops that column.
+/// Repeats each row of its input as often as the last column says, and drops that column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Repeat {
     input: LogicalPlan,
@@ -68,7 +68,7 @@ impl UserDefinedLogicalNodeCore for Repeat {
     }
 }
 
-/// Plans what DataFusion plans, and the operators of this module.
+/// Plans everything that DataFusion plans, and the operators of this module.
 #[derive(Debug)]
 pub(super) struct Planner;
 

@@ -1,11 +1,11 @@
 //! INTERSECT ALL and EXCEPT ALL.
 //!
-//! DataFusion makes a semi join of INTERSECT ALL and an anti join of EXCEPT ALL. A join keeps a row of the left side or drops it,
-//! whatever its number of copies on the right. The standard counts: a row that is there m times on the left and n times on the right is
-//! there min(m, n) times in the intersection and max(m - n, 0) times in the difference, and NULLs are not distinct.
+//! DataFusion plans INTERSECT ALL as a semi join and EXCEPT ALL as an anti join. A join keeps or drops a row of the left side, whatever its number of copies
+//! on the right. The standard counts: a row that occurs m times on the left and n times on the right occurs min(m, n) times in the intersection and max(m -
+//! n, 0) times in the difference, and NULLs are not distinct.
 //!
-//! Here the rows of both sides are counted by one aggregate over all columns, and given as often as the counts say. An aggregate spills, takes
-//! every type that GROUP BY takes, and takes NULLs for equal however it is planned.
+//! Here one aggregate over all columns counts the rows of both sides, and each row is repeated as its counts say. An aggregate spills, supports every type
+//! that GROUP BY supports, and treats NULLs as equal in any plan.
 
 use super::repeat::Repeat;
 use arrow::datatypes::DataType;
@@ -23,7 +23,7 @@ const LEFT: &str = "__left_copies";
 const RIGHT: &str = "__right_copies";
 const COPIES: &str = "__copies";
 
-/// Plans the set operations that count.
+/// Plans the set operations that count rows.
 #[derive(Debug)]
 pub(super) struct CountedSets;
 
@@ -41,8 +41,8 @@ impl AnalyzerRule for CountedSets {
     }
 }
 
-/// Only set operations compare all columns in order and take NULLs for equal, before the optimizer has seen a plan. Without ALL the left side is
-/// distinct, and then both ways give the same.
+/// Before the optimizer has run, only set operations compare all columns in order with NULLs as equal. Without ALL the left side is distinct, and then both
+/// ways give the same result.
 fn is_counted(join: &Join) -> bool {
     let pairs = join.left.schema().columns().into_iter().zip(join.right.schema().columns());
     is_set_operation(join)
@@ -52,7 +52,7 @@ fn is_counted(join: &Join) -> bool {
         && join.on.iter().zip(pairs).all(|((left, right), (l, r))| is_column(left, &l) && is_column(right, &r))
 }
 
-/// Sides of other types are cast to compare them.
+/// Sides of other types are cast for the comparison.
 fn is_column(key: &Expr, column: &Column) -> bool {
     match key {
         Expr::Column(of) => of == column,
@@ -61,7 +61,7 @@ fn is_column(key: &Expr, column: &Column) -> bool {
     }
 }
 
-/// Whether a plan that no optimizer has seen has this join for INTERSECT or EXCEPT.
+/// Whether a join in a plan that no optimizer has seen stands for INTERSECT or EXCEPT.
 pub(super) fn is_set_operation(join: &Join) -> bool {
     matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti)
         && join.null_equality == NullEquality::NullEqualsNull
@@ -91,7 +91,7 @@ fn counted(join: &Join) -> Result<LogicalPlan> {
         let back = match common == *types[0] {
             true => col(name.as_str()),
             false if types[0].is_null() => lit(ScalarValue::Null),
-            // Every row that is left was a row of the left side, so it fits.
+            // Every remaining row was a row of the left side, so it fits.
             false => cast(col(name.as_str()), types[0].clone()),
         };
         given.push(back.alias_qualified(l.relation.clone(), l.name.clone()));

@@ -1,11 +1,11 @@
 //! ORDER BY of subqueries and views.
 //!
-//! The order of `(SELECT … ORDER BY x)` counts where something looks at it: a LIMIT above it, the result of the statement, or an aggregate that takes
-//! its rows as they come, such as `string_agg(x, ',')`. PostgreSQL, Spark and DuckDB keep it through projections and filters. Elsewhere, as below joins
-//! and groups, it is dropped, and costs nothing.
+//! The order of `(SELECT … ORDER BY x)` matters where something observes it: a LIMIT above it, the result of the statement, or an aggregate over rows in
+//! their order, such as `string_agg(x, ',')`. PostgreSQL, Spark and DuckDB keep it through projections and filters. Elsewhere, as below joins and groups, it
+//! is dropped and costs nothing.
 //!
-//! Operators that look at an order say so here, since DataFusion keeps only orders that are asked for: an aggregate or a window gets the ORDER BY of its
-//! input, and a LIMIT above a filter a sort of its own.
+//! DataFusion keeps only orders that are required, so operators that observe an order get one here: an aggregate or a window gets the ORDER BY of its input,
+//! and a LIMIT above a filter gets a sort of its own.
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use std::sync::Arc;
 
-/// Comes first: it looks at plans as they are written.
+/// Runs first, on plans as they are written.
 #[derive(Debug)]
 pub(super) struct OrderOfSubqueries;
 
@@ -37,7 +37,7 @@ impl AnalyzerRule for OrderOfSubqueries {
     }
 }
 
-/// `plan` without the sorts that nothing looks at. `ordered`: something looks at its order.
+/// `plan` without the sorts that nothing observes. `ordered`: something observes its order.
 fn kept(plan: LogicalPlan, ordered: bool) -> Result<LogicalPlan> {
     if let LogicalPlan::Sort(sort) = plan {
         let input = kept(Arc::unwrap_or_clone(sort.input), false)?;
@@ -79,7 +79,7 @@ fn kept(plan: LogicalPlan, ordered: bool) -> Result<LogicalPlan> {
     }
 }
 
-/// An OFFSET alone with a LIMIT that is never reached: DataFusion drops the order below one whose own rows need none.
+/// Gives an OFFSET a LIMIT that is never reached: DataFusion drops the order below an OFFSET alone.
 fn with_fetch(limit: Limit) -> Limit {
     match limit.fetch {
         None => Limit { fetch: Some(Box::new(lit(i64::MAX / 2))), ..limit },
@@ -87,7 +87,7 @@ fn with_fetch(limit: Limit) -> Limit {
     }
 }
 
-/// Aggregates and windows whose result depends on the order of their rows, and that have no ORDER BY.
+/// Whether there is an aggregate or a window without ORDER BY whose result depends on the order of its rows.
 fn looks_at_order(expr: &Expr) -> bool {
     let looks = |expr: &Expr| match expr {
         Expr::AggregateFunction(of) => {
@@ -100,7 +100,7 @@ fn looks_at_order(expr: &Expr) -> bool {
     expr.exists(|part| Ok(looks(part))).unwrap_or(false)
 }
 
-/// Whether an aggregate has an ORDER BY, beside which DataFusion computes none of another.
+/// Whether an aggregate has an ORDER BY; DataFusion cannot compute one with another order beside it.
 fn has_own_order(expr: &Expr) -> bool {
     let has = |expr: &Expr| matches!(expr, Expr::AggregateFunction(of) if !of.params.order_by.is_empty());
     expr.exists(|part| Ok(has(part))).unwrap_or(false)
@@ -108,12 +108,12 @@ fn has_own_order(expr: &Expr) -> bool {
 
 const ORDERED: [&str; 5] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
 
-/// Windows that count rows, and not those that are equal.
+/// Whether a window function counts rows rather than groups of equal rows.
 fn numbers_rows(name: &str) -> bool {
     matches!(name, "row_number" | "lag" | "lead" | "ntile")
 }
 
-/// A window over all rows, which are as they come.
+/// Whether a window spans all rows in their given order.
 fn is_of_all(expr: &Expr) -> bool {
     match expr {
         Expr::WindowFunction(of) => {
@@ -134,7 +134,7 @@ fn is_of_all(expr: &Expr) -> bool {
     }
 }
 
-/// Whether its rows have an order that [`lifted`] finds.
+/// Whether [`lifted`] finds an order of its rows.
 fn has_order(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Sort(_) => true,
@@ -147,7 +147,7 @@ fn has_order(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Whether a LIMIT does not reach the sort.
+/// Whether another operator keeps a LIMIT from the sort.
 fn is_hidden(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Projection(of) => is_hidden(&of.input),
@@ -157,7 +157,7 @@ fn is_hidden(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// `plan` without its order, which is that of the keys. It may have further columns, for keys that it does not show.
+/// `plan` without its order, and the keys of that order. The plan may have extra columns, for keys that it does not show.
 fn lifted(plan: LogicalPlan) -> Result<(LogicalPlan, Vec<SortExpr>)> {
     Ok(match plan {
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => (Arc::unwrap_or_clone(sort.input), sort.expr),
@@ -212,7 +212,7 @@ fn lifted(plan: LogicalPlan) -> Result<(LogicalPlan, Vec<SortExpr>)> {
     })
 }
 
-/// A key in the columns of a projection, to which one is added if it does not show them.
+/// A key over the columns of a projection, which gets an extra column if it does not show one.
 fn through(key: Expr, shown: &[(Expr, Column)], exprs: &mut Vec<Expr>) -> Result<Expr> {
     let mut hidden = false;
     let renamed = key.clone().transform_down(|part| {
@@ -232,7 +232,7 @@ fn through(key: Expr, shown: &[(Expr, Column)], exprs: &mut Vec<Expr>) -> Result
     Ok(Expr::Column(Column::new_unqualified(name)))
 }
 
-/// These columns of `plan` alone.
+/// `plan` with only these columns.
 fn only(columns: Vec<Column>, plan: LogicalPlan) -> Result<LogicalPlan> {
     let columns = columns.into_iter().map(Expr::Column).collect();
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))
@@ -269,7 +269,7 @@ fn of_window(window: Window, ordered: bool) -> Result<LogicalPlan> {
     let columns = window.schema.columns();
     let names = NamePreserver::new(&LogicalPlan::Window(window.clone()));
     let (input, keys) = lifted(Arc::unwrap_or_clone(window.input))?;
-    // The expressions of one operator have the same order.
+    // All expressions of one operator must have the same order.
     let (mut others, mut numbering) = (Vec::new(), Vec::new());
     for expr in window.window_expr {
         let name = names.save(&expr);

@@ -1,11 +1,10 @@
 //! Sums that do not wrap.
 //!
-//! DataFusion adds integers and decimals in the type of the result and lets them wrap: `sum` of 9223372036854775807 and 1 is the smallest BIGINT, and
-//! the sum of a DECIMAL(38, 0) column may be any number. Checks in that type alone would not do: whether 9223372036854775807, 1 and -1 leave
-//! it on their way depends on which task adds which rows.
+//! DataFusion adds integers and decimals in the type of the result and lets them wrap: `sum` of 9223372036854775807 and 1 is the smallest BIGINT, and the sum
+//! of a DECIMAL(38, 0) column may be any number. Checks in that type alone would not do: whether 9223372036854775807, 1 and -1 overflow on the way depends on
+//! which task adds which rows.
 //!
-//! Here the sum is kept in a type that as many rows as there can be do not leave, through all tasks, and is an error at the end if the
-//! result is not of its type.
+//! Here all tasks keep the sum in a type that no possible number of rows can overflow. It is an error at the end if the result does not fit its type.
 
 mod average;
 mod total;
@@ -33,7 +32,7 @@ use std::fmt::Debug;
 use std::mem::{size_of, size_of_val};
 use std::sync::{Arc, LazyLock};
 
-/// Digits of a number of rows that nobody has.
+/// Digits of a number of rows that no table reaches.
 const ROWS: u8 = 13;
 
 /// The functions that plans and executors call `sum` and `avg`.
@@ -52,19 +51,19 @@ pub(super) fn sum(of: Expr) -> Expr {
 
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 struct Sum {
-    /// Gives its signature, and adds in whatever type it is told to.
+    /// Provides the signature, and adds in whatever type it is given.
     wrapping: Wrapping,
 }
 
-/// How sums of one type are kept.
+/// The type in which sums are kept.
 #[derive(Clone, Debug, PartialEq)]
-enum Kept {
-    /// In the result's type, where adding does not wrap or is checked.
+enum KeptAs {
+    /// In the result's type, if adding does not wrap or is checked.
     AsIs,
     Wider(DataType),
 }
 
-impl Kept {
+impl KeptAs {
     fn of(input: &DataType) -> Self {
         match input {
             DataType::Int64 | DataType::UInt64 | DataType::Duration(_) => {
@@ -86,7 +85,7 @@ impl Kept {
 }
 
 impl Sum {
-    /// DataFusion's accumulator in another type.
+    /// Arguments for DataFusion's accumulator in another type.
     fn in_type<'a>(args: &AccumulatorArgs<'a>, kept: &DataType) -> AccumulatorArgs<'a> {
         let return_field = Arc::new(args.return_field.as_ref().clone().with_data_type(kept.clone()));
         AccumulatorArgs {
@@ -105,11 +104,11 @@ impl Sum {
     fn narrowed(&self, args: AccumulatorArgs, sliding: bool) -> Result<Box<dyn Accumulator>> {
         let result = args.return_field.data_type().clone();
         let input = args.expr_fields[0].data_type();
-        match Kept::of(input) {
-            Kept::Wider(kept) if !args.is_distinct && total::sums(input) => {
+        match KeptAs::of(input) {
+            KeptAs::Wider(kept) if !args.is_distinct && total::sums(input) => {
                 Ok(total::accumulator(input, kept, result)?)
             }
-            Kept::Wider(kept) => {
+            KeptAs::Wider(kept) => {
                 let args = Self::in_type(&args, &kept);
                 let sums = match (sliding, args.is_distinct) {
                     (true, true) => Box::new(SlidingDistinct::of(&kept)),
@@ -118,7 +117,7 @@ impl Sum {
                 };
                 Ok(Box::new(Narrowed { sums, kept, result }))
             }
-            Kept::AsIs => match checked(&result) {
+            KeptAs::AsIs => match checked(&result) {
                 Some(sums) if !args.is_distinct => Ok(sums),
                 _ if sliding && !args.is_distinct && result == DataType::Float64 => Ok(Box::new(frames::Sums::sum())),
                 _ if sliding => self.wrapping.create_sliding_accumulator(args),
@@ -155,9 +154,9 @@ impl AggregateUDFImpl for Sum {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        let kept = match Kept::of(args.input_fields[0].data_type()) {
-            Kept::Wider(kept) => kept,
-            Kept::AsIs => args.return_field.data_type().clone(),
+        let kept = match KeptAs::of(args.input_fields[0].data_type()) {
+            KeptAs::Wider(kept) => kept,
+            KeptAs::AsIs => args.return_field.data_type().clone(),
         };
         Ok(vec![Arc::new(match args.is_distinct {
             true => {
@@ -169,20 +168,20 @@ impl AggregateUDFImpl for Sum {
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
         let result = args.return_field.data_type();
-        let checked = Kept::of(args.expr_fields[0].data_type()) == Kept::AsIs && checked(result).is_some();
+        let checked = KeptAs::of(args.expr_fields[0].data_type()) == KeptAs::AsIs && checked(result).is_some();
         !args.is_distinct && !checked
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
         let result = args.return_field.data_type().clone();
         let input = args.expr_fields[0].data_type();
-        match Kept::of(input) {
-            Kept::Wider(kept) if total::sums(input) => total::groups_accumulator(input, kept, result),
-            Kept::Wider(kept) => {
+        match KeptAs::of(input) {
+            KeptAs::Wider(kept) if total::sums(input) => total::groups_accumulator(input, kept, result),
+            KeptAs::Wider(kept) => {
                 let sums = self.wrapping.create_groups_accumulator(Self::in_type(&args, &kept))?;
                 Ok(Box::new(NarrowedGroups { sums, kept, result }))
             }
-            Kept::AsIs => self.wrapping.create_groups_accumulator(args),
+            KeptAs::AsIs => self.wrapping.create_groups_accumulator(args),
         }
     }
 
@@ -203,7 +202,7 @@ impl AggregateUDFImpl for Sum {
     }
 }
 
-/// Sums of a wide type, given as numbers of the result's.
+/// Sums in a wide type, returned in the result's type.
 #[derive(Debug)]
 struct Narrowed {
     sums: Box<dyn Accumulator>,
@@ -280,7 +279,7 @@ impl GroupsAccumulator for NarrowedGroups {
     }
 }
 
-/// `values` in the type that sums are kept in.
+/// `values` in the type in which sums are kept.
 fn widened(values: &ArrayRef, kept: &DataType) -> Result<ArrayRef> {
     fn integers<T: ArrowPrimitiveType<Native: Into<i128>>>(values: &ArrayRef, kept: &DataType) -> ArrayRef {
         let wide: Decimal128Array = values.as_primitive::<T>().unary(Into::into);
@@ -303,7 +302,7 @@ fn widened(values: &ArrayRef, kept: &DataType) -> Result<ArrayRef> {
     })
 }
 
-/// `sums` in the type of the result, or an error if one is not of it.
+/// `sums` in the type of the result; fails if one does not fit.
 fn narrowed(sums: &ArrayRef, result: &DataType) -> Result<ArrayRef> {
     fn integers<T: ArrowPrimitiveType<Native: TryFrom<i128>>>(sums: &ArrayRef, result: &DataType) -> Result<ArrayRef> {
         let sums = sums.as_primitive::<Decimal128Type>();
@@ -358,7 +357,7 @@ fn leaves(sum: &dyn std::fmt::Display, result: &DataType, scale: i8) -> datafusi
     )
 }
 
-/// Sums that are errors once they leave their type: those that no type is wider than.
+/// Sums that fail on overflow, for types without a wider one.
 fn checked(result: &DataType) -> Option<Box<dyn Accumulator>> {
     fn of<T>(result: &DataType) -> Option<Box<dyn Accumulator>>
     where
@@ -441,7 +440,7 @@ where
     }
 }
 
-/// The sum of the distinct values of a frame that moves.
+/// The sum of the distinct values of a moving frame.
 #[derive(Debug)]
 struct SlidingDistinct {
     counts: HashMap<i256, u64>,

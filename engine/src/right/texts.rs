@@ -1,10 +1,10 @@
-//! Functions of text as PostgreSQL has them, with DataFusion's underneath.
+//! Text functions as in PostgreSQL, built on DataFusion's.
 //!
-//! | function | what it is |
+//! | function | result |
 //! | --- | --- |
 //! | `text ~ '.*'` | NULL for NULL ([`Patterns`]) |
 //! | `windlass_similar_pattern(pattern, escape)` | a pattern of SIMILAR TO as a regular expression |
-//! | `regexp_replace` | in the replacement `\1` and `\&` are what was found, and `$` is a dollar sign |
+//! | `regexp_replace` | in the replacement `\1` and `\&` are the matches, and `$` is a dollar sign |
 
 use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
@@ -56,7 +56,7 @@ impl AnalyzerRule for Patterns {
     }
 }
 
-/// The text and the constant pattern that it is matched with.
+/// The text and the constant pattern that it is matched against.
 fn matched(expr: &Expr) -> Option<(&Expr, &Expr)> {
     use Operator::{RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch};
     let (text, pattern) = match expr {
@@ -74,14 +74,14 @@ fn matched(expr: &Expr) -> Option<(&Expr, &Expr)> {
 fn matching(mut expr: Expr) -> Result<Transformed<Expr>> {
     let Some((text, pattern)) = matched(&expr) else { return Ok(Transformed::no(expr)) };
     let Expr::Literal(value, _) = pattern else {
-        // It may turn out to be that pattern.
+        // The pattern may turn out to be `.*`.
         let is_null = text.clone().is_null();
         return Ok(Transformed::yes(when(is_null, lit(ScalarValue::Boolean(None))).otherwise(expr)?));
     };
     if value.try_as_str().flatten() != Some(".*") {
         return Ok(Transformed::no(expr));
     }
-    // What matches all, too.
+    // The empty pattern also matches everything.
     let all = lit(ScalarValue::from("").cast_to(&value.data_type())?);
     match &mut expr {
         Expr::BinaryExpr(binary) => *binary.right = all,
@@ -128,7 +128,7 @@ impl ScalarUDFImpl for SimilarPattern {
     }
 }
 
-/// `text` with each of its values as `change` has it.
+/// `text` with `change` applied to each value.
 fn mapped(text: &ColumnarValue, change: impl Fn(&str) -> Result<String>) -> Result<ColumnarValue> {
     let array = match text {
         ColumnarValue::Array(array) => Arc::clone(array),
@@ -143,7 +143,7 @@ fn mapped(text: &ColumnarValue, change: impl Fn(&str) -> Result<String>) -> Resu
     })
 }
 
-/// The regular expression for a pattern of the SQL standard, which has to match the whole text.
+/// The regular expression for a pattern of the SQL standard, which must match the whole text.
 ///
 /// # Errors
 /// A set that does not end, or a class that PostgreSQL does not have.
@@ -173,7 +173,7 @@ const CLASSES: [&str; 13] = [
     "xdigit",
 ];
 
-/// Reads the rest of a set of characters, whose bracket has been read.
+/// Reads the rest of a set of characters, after its bracket.
 fn set(letters: &mut Peekable<Chars<'_>>, escape: Option<char>, pattern: &str, expression: &mut String) -> Result<()> {
     expression.push('[');
     if letters.next_if_eq(&'^').is_some() {
@@ -209,7 +209,7 @@ fn set(letters: &mut Peekable<Chars<'_>>, escape: Option<char>, pattern: &str, e
                     None => break,
                 }
             }
-            // In PostgreSQL sets have no other sign than ^, - and ].
+            // In PostgreSQL only ^, - and ] are special in sets.
             ('\\' | '[' | '&' | '~' | '^', _) => expression.extend(['\\', letter]),
             (letter, _) => expression.push(letter),
         }
@@ -217,7 +217,7 @@ fn set(letters: &mut Peekable<Chars<'_>>, escape: Option<char>, pattern: &str, e
     exec_err!("the pattern '{pattern}' has a [ without its ]")
 }
 
-/// The name of a class up to `kind` and a bracket, which are read.
+/// Reads the name of a class, with the `kind` and the bracket that end it.
 fn named(letters: &mut Peekable<Chars<'_>>, kind: char) -> Option<String> {
     let mut name = String::new();
     while let Some(letter) = letters.next() {
@@ -229,7 +229,7 @@ fn named(letters: &mut Peekable<Chars<'_>>, kind: char) -> Option<String> {
     None
 }
 
-/// One character in a set.
+/// The regular expression of one character in a set.
 fn regex_of_one(letter: &str) -> String {
     match letter {
         "^" | "-" | "]" | "[" | "\\" | "&" | "~" => format!("\\{letter}"),
@@ -241,7 +241,7 @@ fn regex_of(letter: char) -> String {
     ::regex::escape(letter.encode_utf8(&mut [0; 4]))
 }
 
-/// PostgreSQL's replacement as the one that DataFusion reads.
+/// Converts PostgreSQL's replacement text to DataFusion's.
 fn replacement(of: &str) -> String {
     let mut made = String::new();
     let mut letters = of.chars().peekable();
@@ -269,7 +269,7 @@ fn replacement(of: &str) -> String {
     made
 }
 
-/// `regexp_replace`, whose replacement is read as PostgreSQL reads it.
+/// `regexp_replace` with a replacement as in PostgreSQL.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Replace(Arc<ScalarUDF>);
 
@@ -315,7 +315,7 @@ impl ScalarUDFImpl for Replace {
             let (read, wanted) = (mapped(text, |text| Ok(replacement(text)))?, text.data_type());
             args.args[2] = read.cast_to(&wanted, None)?;
         }
-        // Whatever is wrong was wrong in the pattern or its flags.
+        // Any error is one of the pattern or its flags.
         let replaced = self.0.inner().invoke_with_args(args);
         replaced.map_err(|error| exec_datafusion_err!("{}", error.strip_backtrace()))
     }

@@ -1,7 +1,7 @@
-//! Casts that do not keep the order of their values, as from text to numbers or from a timestamp to the time of day.
+//! Casts that do not keep the order of their values, such as from text to numbers or from a timestamp to the time of day.
 //!
-//! DataFusion casts the smallest and the largest value of a file and takes them for the bounds of what was cast: `max(s::int)` of '100' and '9'
-//! is 9, and `t::time > '22:00'` skips files. Here such casts are of `windlass_value(x)` ([`itself`]), of which no bounds and no order are known.
+//! DataFusion casts the smallest and the largest value of a file and takes the results as bounds of the cast: `max(s::int)` of '100' and '9' is 9, and
+//! `t::time > '22:00'` skips files. Here such casts apply to `windlass_value(x)` ([`itself`]), which has no known bounds or order.
 //!
 //! A number is true if it is not zero: `x::boolean` becomes `x <> 0`.
 
@@ -15,7 +15,7 @@ use datafusion::logical_expr::expr::{Cast, TryCast};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, lit};
 use datafusion::optimizer::AnalyzerRule;
 
-/// Comes after types are known, and casts that the statement does not write are there.
+/// Runs when types are known and implicit casts are inserted.
 #[derive(Debug)]
 pub(super) struct UnorderedCasts;
 
@@ -57,7 +57,7 @@ fn unordered(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }))
 }
 
-/// Whether no larger value becomes a smaller one.
+/// Whether a larger value never becomes a smaller one.
 fn keeps_order(from: &DataType, to: &DataType) -> bool {
     use DataType::{Binary, BinaryView, Boolean, LargeBinary, LargeUtf8, Null, Time32, Time64, Utf8, Utf8View};
     let is_text = |of: &DataType| matches!(of, Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView);

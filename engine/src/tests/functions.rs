@@ -1,4 +1,4 @@
-//! Every function of a session is known to executors by the name under which it travels.
+//! Tests that executors know every function of a session by the name under which it travels.
 
 use super::context;
 use super::round_trip::{difference, round_trip};
@@ -27,7 +27,7 @@ fn input() -> Arc<EmptyExec> {
     Arc::new(EmptyExec::new(Arc::new(Schema::new(types.map(|(name, of)| Field::new(name, of, true)).to_vec()))))
 }
 
-/// Arguments, one of which every aggregate and window function takes.
+/// Lists of arguments; every aggregate and window function accepts at least one of them.
 fn arguments() -> Vec<Vec<Arc<dyn PhysicalExpr>>> {
     let schema = input().schema();
     let column = |name: &str| col(name, &schema).unwrap();
@@ -70,11 +70,11 @@ fn aggregate_functions() {
     for (name, function) in context(0).state().aggregate_functions() {
         let build = |arguments: Vec<Arc<dyn PhysicalExpr>>| {
             let fields = arguments.iter().map(|argument| argument.return_field(&schema)).collect::<Result<Vec<_>>>()?;
-            // Functions count on arguments that were checked.
+            // Functions rely on checked arguments.
             fields_with_udf(&fields, function.as_ref())?;
             AggregateExprBuilder::new(Arc::clone(function), arguments).schema(Arc::clone(&schema)).alias(name).build()
         };
-        // grouping() is gone after analysis.
+        // Analysis removes grouping().
         let Some(call) = arguments().into_iter().find_map(|arguments| build(arguments).ok()) else {
             assert_eq!(name, "grouping", "no arguments of this test suit {name}");
             continue;

@@ -1,7 +1,7 @@
-//! What an executor decodes is what the primary planned: every operator that can reach an executor, with all that it does.
+//! Tests that an executor decodes what the primary planned: every operator that can reach an executor, with all its options.
 //!
-//! Every stage of every statement here and in TPC-H and TPC-DS is decoded and compared with the plan that it was made of. An operator
-//! of DataFusion that none of them uses is in [`BUILT`], where a test makes one by hand, or in [`ELSEWHERE`], with the reason.
+//! Every stage of every statement here and in TPC-H and TPC-DS is decoded and compared with the plan that it was made of. An operator of DataFusion that none
+//! of them uses is in [`BUILT`], where a test makes one by hand, or in [`ELSEWHERE`], with the reason.
 
 use super::{Fixture, SHAPE, STATEMENTS, context};
 use crate::codec::WindlassCodec;
@@ -39,10 +39,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Operators that no statement plans, made by hand in `operators_made_by_hand`.
+/// Operators that no statement plans; `operators_made_by_hand` makes them.
 const BUILT: [&str; 5] = ["CooperativeExec", "EmptyExec", "LocalLimitExec", "PartialSortExec", "PartitionedTopKExec"];
 
-/// Operators that no executor gets, and why.
+/// Operators that no executor receives, and why.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("AnalyzeExec", "EXPLAIN ANALYZE is answered by the primary, from the metrics of tasks"),
     ("AsyncFuncExec", "no asynchronous function is registered"),
@@ -56,7 +56,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("SymmetricHashJoinExec", "of unbounded tables, which are refused"),
 ];
 
-/// Statements for operators and options that [`STATEMENTS`] does not use, with the options that they want.
+/// Statements for operators and options that [`STATEMENTS`] does not use, with the options that they need.
 const MORE: &[(&[(&str, &str)], &str)] = &[
     (&[], "select k, count(*) c from fact group by k union all select k, sum(v) from dim group by k"),
     (&[], "select array_agg(distinct n order by n desc) filter (where k > 3), count(distinct k), first_value(x order by id) from fact"),
@@ -111,13 +111,13 @@ pub(super) fn round_trip(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execut
     decode(&Envelope::new(plan, &OutputSpec::Single, &BTreeMap::new(), None)?.encode_to_vec())
 }
 
-/// With every operator and every expression apart from the others.
+/// A copy of the plan in which no operator or expression is shared.
 fn apart(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let options = BTreeMap::new();
     decode(&Envelope::folding(plan, &OutputSpec::Single, &options, None, Folder::with_levels(0))?.encode_to_vec())
 }
 
-/// Where the plans differ first, if they do.
+/// The first difference between the plans.
 pub(super) fn difference(planned: &Arc<dyn ExecutionPlan>, decoded: &Arc<dyn ExecutionPlan>) -> Option<String> {
     let (planned, decoded) = (renumbered(describe(planned)), renumbered(describe(decoded)));
     if planned.len() != decoded.len() {
@@ -130,7 +130,7 @@ pub(super) fn difference(planned: &Arc<dyn ExecutionPlan>, decoded: &Arc<dyn Exe
     Some(format!("planned: …{}\ndecoded: …{}", from_there(planned), from_there(decoded)))
 }
 
-/// Expressions that operators share have numbers. Which ones does not matter, and which are the same does.
+/// Renumbers expressions that operators share. The numbers do not matter; which expressions are equal does.
 fn renumbered(texts: Vec<String>) -> Vec<String> {
     const NUMBER: &str = "expression_id: ";
     let mut numbers = BTreeMap::new();
@@ -147,7 +147,7 @@ fn renumbered(texts: Vec<String>) -> Vec<String> {
     texts.into_iter().map(renumber).map(with_sorted_maps).collect()
 }
 
-/// A hash map shows its entries in any order.
+/// Sorts the entries of hash maps, which are shown in any order.
 fn with_sorted_maps(text: String) -> String {
     const MAP: &str = " map: {";
     let mut parts = text.split(MAP);
@@ -161,7 +161,7 @@ fn with_sorted_maps(text: String) -> String {
     all
 }
 
-/// What the operators are and promise, in pre-order.
+/// The text and the properties of each operator, in pre-order.
 fn describe(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
     let plan = without_casts(plan);
     let mut debug = format!("{plan:?}");
@@ -179,7 +179,7 @@ fn describe(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
         format!("{classes:?} {} {:?}", equivalence.oeq_class(), equivalence.constraints()),
         format!("{:?} {:?} {:?}", properties.emission_type, properties.boundedness, properties.scheduling_type),
         format!("{:?}", plan.fetch()),
-        // That of an exchange's reader is its properties, which are compared apart.
+        // For an exchange's reader these are its properties, which are compared apart.
         if plan.is::<ExchangeReadExec>() {
             without_value(&debug, "properties: ", "properties: ")
         } else {
@@ -195,8 +195,8 @@ fn describe(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
     all
 }
 
-/// Where a decoded cast no longer says that its result may be null, operators that want equal columns of all of their inputs cast
-/// once more, to the types that the columns have.
+/// The plan without such casts. A decoded cast no longer says that its result may be null; operators that want equal columns from all inputs then cast once
+/// more, to the types that the columns already have.
 fn without_casts(plan: &Arc<dyn ExecutionPlan>) -> &Arc<dyn ExecutionPlan> {
     let Some(projection) = plan.downcast_ref::<ProjectionExec>() else { return plan };
     let schema = projection.input().schema();
@@ -224,7 +224,7 @@ fn describe_scan(config: &FileScanConfig) -> String {
     } else if let Some(json) = source.downcast_ref::<JsonScan>() {
         json.describe()
     } else {
-        // Others have no options, or show them.
+        // Other files have no options, or show them.
         source.file_type().to_string()
     };
     let files: Vec<_> = config
@@ -251,37 +251,37 @@ fn describe_scan(config: &FileScanConfig) -> String {
     ))
 }
 
-/// What DataFusion's encoding may lose, since no row depends on it, and what says the same in another way.
+/// Removes what DataFusion's encoding may lose because no row depends on it, and what says the same in another way.
 fn known_differences_removed(debug: &str) -> String {
     let mut text = debug.to_string();
     for key in [
-        // Compared apart.
+        // Compared elsewhere.
         "cache: PlanProperties ",
-        // In no order.
+        // Has no fixed order.
         "leading_map: ",
-        // The same columns, named once more.
+        // The same columns, named twice.
         "remapped_children: ",
         // Whether a cast's result is called nullable; its type is displayed.
         "target_field: ",
         "explicit_target: ",
-        // Of a generated series: none is UTC.
+        // For a generated series: none is UTC.
         "parsed_tz: ",
-        // Asked while a plan is made, or spares a sort that is then done.
+        // Used while a plan is made, or spares a sort that is then done.
         "is_input_pre_ordered: ",
         "can_repartition: ",
-        // How a scan reads: with this process's caches, and how much of a file's end at first.
+        // How a scan reads: with this process's caches, and how much of a file's end it reads first.
         "parquet_file_reader_factory: ",
         "batch_size: None, metadata_size_hint: ",
     ] {
         text = without_value(&text, key, key);
     }
-    // What a cast may be, and with it all that is computed of it.
+    // Whether a cast, and everything computed from it, may be null.
     text = text.replace(", nullable: true", "");
-    // The planner gives window aggregates the window's columns beside those of its input, where no argument refers to them.
+    // The planner gives window aggregates the window's columns beside those of its input; no argument refers to them.
     without_value(&text, "WindowExpr { aggregate: AggregateFunctionExpr ", ", schema: Schema ")
 }
 
-/// `text` without the value behind the first `key` that follows each `start`.
+/// `text` without the value behind the first `key` after each `start`.
 fn without_value(text: &str, start: &str, key: &str) -> String {
     let (mut kept, mut rest) = (String::new(), text);
     while let Some(found) = rest.find(start).and_then(|at| Some(at + rest[at..].find(key)? + key.len())) {
@@ -300,7 +300,7 @@ fn without_value(text: &str, start: &str, key: &str) -> String {
     kept + rest
 }
 
-/// Every stage of every statement, compared with what it is decoded to.
+/// Comparison of every stage of every statement with its decoded form.
 #[derive(Default)]
 struct Comparison {
     operators: BTreeSet<String>,
@@ -315,7 +315,7 @@ impl Comparison {
             Ok(job) => job,
             Err(error) => return self.differences.push(format!("{sql}\n{error}")),
         };
-        // The next leader plans a statement again, and goes on behind the stages that are the same. A write has a new place each time.
+        // The next leader plans a statement again and continues after the stages that are the same. Each write has a new place.
         let again = plan_job(&windlass.state(), &state.create_logical_plan(sql).await.unwrap(), SHAPE).await.unwrap();
         if again.lineages() != job.lineages() && job.write.is_none() {
             self.differences.push(format!("{sql}\nplanned twice, it is not the same"));
@@ -342,7 +342,7 @@ impl Comparison {
     }
 }
 
-/// Tables of other formats: with partitions, compressed, with a delimiter of their own, sorted.
+/// Tables of other formats: partitioned, compressed, with a custom delimiter, sorted.
 async fn more_tables(fixture: &Fixture, windlass: &SessionContext) {
     let at = fixture.folder.path().display();
     let rows = "select value as a, 'x' || value as b, value % 3 as part from generate_series(1, 60)";
@@ -511,7 +511,7 @@ async fn tpc_plans_are_decoded_as_they_were_planned() {
     assert!(!(&seen & &made).is_empty(), "no operator of DataFusion was planned");
 }
 
-/// Where `make data` leaves the suites.
+/// The folder in which `make data` puts the suites.
 pub(super) fn data() -> PathBuf {
     let cache = std::env::var_os("WINDLASS_CACHE_DIR").map(PathBuf::from);
     let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/windlass"));
@@ -525,12 +525,12 @@ pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
     entries
 }
 
-/// The types of DataFusion's crates that implement a trait, from their sources. Those of tests are indented, or in folders of their own.
+/// The types of DataFusion's crates that implement a trait, from their sources. Those of tests are indented or in folders of their own.
 fn implementors(of: &str) -> Vec<String> {
     let version = std::process::Command::new("rustc").arg("-vV").output().unwrap().stdout;
     let version = String::from_utf8(version).unwrap();
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    // Crates for other platforms are not there on a machine that has built this one only.
+    // A machine that has built for one platform has no crates of other platforms.
     let metadata = std::process::Command::new(env!("CARGO"))
         .args([
             "metadata",

@@ -1,5 +1,5 @@
-//! The statements of the sqllogictest files, whose plans are encoded and decoded, and run in both forms: what the executors of a cluster
-//! get answers as what is handed over in one process does.
+//! Tests that encode and decode the plans of the sqllogictest files' statements and run both forms: the plan that executors of a cluster decode answers like
+//! the plan handed over in one process.
 
 use super::round_trip::{decode, difference, planned};
 use super::{SHAPE, context};
@@ -13,7 +13,7 @@ use datafusion::prelude::SessionContext;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What gives other rows each time that it runs.
+/// Functions whose results differ each time they run.
 const CHANGING: [&str; 5] = ["random(", "uuid(", "now(", "current_", "array_agg("];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,10 +24,10 @@ async fn written_statements_are_decoded_as_they_were_planned() {
         let folder = tempfile::tempdir().unwrap();
         let windlass = context(1 << 30);
         for sql in statements(&std::fs::read_to_string(&file).unwrap(), folder.path()) {
-            // The primary's parser leaves DataFusion's no number with an exponent, of which it makes decimals of a negative scale.
+            // The primary's parser gives DataFusion's no number with an exponent, which would become a decimal of negative scale.
             let options = windlass.state_ref();
             options.write().config_mut().options_mut().sql_parser.parse_float_as_decimal = !has_exponent(&sql);
-            // What only the primary knows, and what is to fail, is for others to test.
+            // Statements that only the primary can plan, or that must fail, are left to other tests.
             let Ok(logical) = windlass.state().create_logical_plan(&sql).await else { continue };
             if changes_something(&logical) {
                 if let Ok(changed) = windlass.execute_logical_plan(logical).await {
@@ -38,7 +38,7 @@ async fn written_statements_are_decoded_as_they_were_planned() {
             match compare(&windlass, &sql, &logical).await {
                 Ok(None) => compared += 1,
                 Ok(Some(difference)) => wrong.push(format!("{}: {sql}\n{difference}", file.display())),
-                // It cannot be planned, or it fails as it should.
+                // It cannot be planned, or fails as it should.
                 Err(_) => {}
             }
         }
@@ -55,7 +55,7 @@ async fn compare(windlass: &SessionContext, sql: &str, logical: &LogicalPlan) ->
         Ok(decoded) => decoded,
         Err(error) => return Ok(Some(error.to_string())),
     };
-    // A literal of 16 bits comes back as a cast of one of 32: the same number.
+    // A 16-bit literal is decoded as a cast of a 32-bit one: the same number.
     let shown_alike = !sql.contains("Float16");
     if let Some(difference) = difference(plan, &decoded).filter(|_| shown_alike) {
         return Ok(Some(difference));
@@ -79,7 +79,7 @@ fn has_exponent(sql: &str) -> bool {
     sql.match_indices(['e', 'E']).any(is_one)
 }
 
-/// In no order.
+/// The rows as text, sorted.
 async fn rows(windlass: &SessionContext, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<String>> {
     let footers = windlass.runtime_env().cache_manager.get_file_metadata_cache();
     let plan = prepare(Arc::clone(plan), None, &footers)?;
@@ -107,7 +107,7 @@ fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/slt");
     let folders = [folder.clone(), folder.join("windlass"), folder.join("right")];
     let mut files: Vec<PathBuf> = folders.iter().flat_map(|folder| super::round_trip::entries(folder)).collect();
-    // One of them has statements of several sessions, with options of their own.
+    // One file has statements of several sessions with their own options.
     files.retain(|file| {
         file.extension().is_some_and(|extension| extension == "slt") && !file.ends_with("right/sessions.slt")
     });

@@ -17,12 +17,12 @@ use tokio_util::io::{ReaderStream, StreamReader};
 
 pub(crate) type ByteStream = BoxStream<'static, Result<Bytes>>;
 
-/// Bytes that are read from a local file at a time.
+/// Bytes read from a local file at a time.
 const READ_AT_ONCE: u64 = 512 << 10;
 /// Bytes of a decompressed chunk.
 const DECOMPRESSED_AT_ONCE: usize = 256 << 10;
 
-/// The bytes of a file that lie in `range`, or all of them.
+/// The bytes of a file in `range`, or all of them.
 pub(crate) async fn bytes_of(
     store: &dyn ObjectStore,
     location: &Path,
@@ -37,7 +37,7 @@ pub(crate) async fn bytes_of(
     })
 }
 
-/// Reads on the blocking threads.
+/// Reads on blocking threads.
 fn local(file: File, range: Range<u64>) -> impl Stream<Item = Result<Bytes>> + Send {
     futures::stream::try_unfold((file, range), |(mut file, range)| async move {
         if range.is_empty() {
@@ -51,7 +51,7 @@ fn local(file: File, range: Range<u64>) -> impl Stream<Item = Result<Bytes>> + S
             Ok::<_, std::io::Error>((bytes, file, range.start + read..range.end))
         });
         let (bytes, file, rest) = read.await.map_err(|error| exec_datafusion_err!("a read was stopped: {error}"))??;
-        // A file that became shorter ends where it ends.
+        // A file that has become shorter ends at its new end.
         Ok((!bytes.is_empty()).then(|| (Bytes::from(bytes), (file, rest))))
     })
 }
@@ -65,7 +65,7 @@ pub(crate) async fn range_of_file(store: &dyn ObjectStore, location: &Path, rang
     ranges.into_iter().next().ok_or_else(|| exec_datafusion_err!("a store gave no bytes for bytes {range:?}"))
 }
 
-/// The first bytes of a file: windows of it, each larger than the one before, as long as somebody asks for more.
+/// The first bytes of a file, in growing windows, as long as the stream is polled.
 pub(crate) fn head_of(store: &Arc<dyn ObjectStore>, location: &Path, size: u64) -> ByteStream {
     let (store, location) = (Arc::clone(store), location.clone());
     let windows = futures::stream::try_unfold((0, FIRST_WINDOW), move |(at, length)| {
@@ -82,7 +82,7 @@ pub(crate) fn head_of(store: &Arc<dyn ObjectStore>, location: &Path, size: u64) 
 const FIRST_WINDOW: u64 = 64 << 10;
 const LAST_WINDOW: u64 = 4 << 20;
 
-/// A compressed file may be several, one behind the other, as `cat a.gz b.gz` makes it: all of them are read.
+/// Decompresses. A compressed file may consist of several, as `cat a.gz b.gz` makes it; all are read.
 pub(crate) fn decompressed(bytes: ByteStream, compression: FileCompressionType) -> ByteStream {
     macro_rules! through {
         ($decoder:ident) => {{
@@ -100,7 +100,7 @@ pub(crate) fn decompressed(bytes: ByteStream, compression: FileCompressionType) 
     }
 }
 
-/// What a store said, without the wrapping that took it through the decoder.
+/// The store's error, without the wrapping in which it passed the decoder.
 fn cause(error: std::io::Error) -> DataFusionError {
     match error.downcast::<DataFusionError>() {
         Ok(error) => error,
@@ -108,7 +108,7 @@ fn cause(error: std::io::Error) -> DataFusionError {
     }
 }
 
-/// `bytes` without the mark that some editors put before a file in UTF-8.
+/// `bytes` without the byte order mark that some editors put before UTF-8.
 pub(crate) fn without_mark(bytes: ByteStream) -> ByteStream {
     const MARK: &[u8] = b"\xef\xbb\xbf";
     let cut = |(mut bytes, mut head): (ByteStream, Option<Vec<u8>>)| async move {

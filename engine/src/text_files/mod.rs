@@ -1,6 +1,5 @@
-//! CSV and JSON files, read and written by readers and writers of our own, because DataFusion's change values without a word: they cut
-//! CSV records at line ends inside quotes, take columns by their position whatever the header says, read and write '' and NULL alike,
-//! and cut fractions off JSON numbers.
+//! CSV and JSON files, with our own readers and writers, because DataFusion's change values without a warning: they cut CSV records at line ends inside
+//! quotes, take columns by position whatever the header says, read and write '' and NULL alike, and drop fractions of JSON numbers.
 
 pub(crate) mod bytes;
 pub mod csv;
@@ -10,7 +9,7 @@ pub(crate) mod place;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use datafusion::datasource::listing::PartitionedFile;
 
-/// The bytes of `file` that a scan reads, `None` for all of them.
+/// The bytes of `file` that a scan reads; `None` for all of them.
 fn range_of(file: &PartitionedFile) -> Result<Option<(u64, u64)>> {
     let Some(range) = &file.range else { return Ok(None) };
     let at = |byte: i64| {
@@ -19,7 +18,7 @@ fn range_of(file: &PartitionedFile) -> Result<Option<(u64, u64)>> {
     Ok(Some((at(range.start)?, at(range.end)?)))
 }
 
-/// Reads nothing but what it is given: a file is read whole where its parts cannot be read alone.
+/// The error for reading a part of a file whose parts cannot be read alone.
 fn not_in_parts(what: &str) -> DataFusionError {
     exec_datafusion_err!("{what} cannot be read in parts")
 }

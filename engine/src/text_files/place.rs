@@ -1,4 +1,4 @@
-//! Where in a text file something is wrong.
+//! Positions of errors in text files.
 
 use super::bytes::{ByteStream, decompressed, head_of, range_of_file, without_mark};
 use crate::failure::{FileError, file_name};
@@ -8,19 +8,19 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 use std::sync::Arc;
 
-/// A file that is read, or a part of it, for what goes wrong with it.
+/// A file to read, or a part of one, for its error messages.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub store: Arc<dyn ObjectStore>,
     pub location: Path,
     pub size: u64,
-    /// As people name it: a local path, or a URL.
+    /// Name for people: a local path, or a URL.
     pub name: String,
-    /// Where the part of the file begins that is read.
+    /// Position at which the part of the file begins.
     pub start: u64,
 }
 
-/// What is wrong in a line, counted from 0 at the start of the part.
+/// An error in a line, counted from 0 at the start of the part.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WrongLine {
     pub line: u64,
@@ -38,7 +38,7 @@ impl Place {
         }
     }
 
-    /// The first bytes of the file, as far as they are asked for.
+    /// The first bytes of the file, read as far as the stream is polled.
     pub(crate) fn head(&self, compression: FileCompressionType) -> ByteStream {
         without_mark(decompressed(head_of(&self.store, &self.location, self.size), compression))
     }
@@ -60,7 +60,7 @@ impl Place {
     pub(crate) async fn wrong_at(&self, wrong: &WrongLine) -> DataFusionError {
         match self.lines_before().await {
             Ok(before) => self.wrong(&format!("line {}: {}", before + wrong.line + 1, wrong.text)),
-            // Better than a line that is counted from somewhere in the file.
+            // A line counted from the start of the part is better than none.
             Err(_) => self.wrong(&format!("line {} behind byte {}: {}", wrong.line + 1, self.start, wrong.text)),
         }
     }

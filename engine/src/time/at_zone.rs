@@ -1,6 +1,6 @@
-//! `x AT TIME ZONE z`: the local time of an instant in a zone, and the instant of a local time there.
+//! `x AT TIME ZONE z`: the local time of an instant in a zone, or the instant of a local time there.
 //!
-//! DataFusion makes an instant of both that is shown in `z`, so that `instant AT TIME ZONE z = timestamp '…'` compares instants.
+//! DataFusion turns both into an instant shown in `z`, so that `instant AT TIME ZONE z = timestamp '…'` compares instants.
 
 use super::cast::cast_time;
 use super::unit::{is_text, on_array};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct AtTimeZone {
-    /// The session's, in which instants are shown.
+    /// The session's zone, in which instants are shown.
     zone: Option<Arc<str>>,
     signature: Signature,
 }
@@ -29,13 +29,13 @@ impl AtTimeZone {
         self.zone.clone().unwrap_or_else(|| Arc::from("UTC"))
     }
 
-    /// The type that `of` is first cast to, and that of the result.
+    /// The type to which `of` is cast first, and the type of the result.
     fn types(&self, of: &DataType) -> Result<(DataType, DataType)> {
         Ok(match of {
             DataType::Timestamp(unit, None) => (of.clone(), DataType::Timestamp(*unit, Some(self.session()))),
             DataType::Timestamp(unit, Some(_)) => (of.clone(), DataType::Timestamp(*unit, None)),
             DataType::Dictionary(_, values) => return self.types(values),
-            // As in PostgreSQL, an instant of the session's zone.
+            // As in PostgreSQL, it is an instant in the session's zone.
             other if is_text(other) || matches!(other, DataType::Date32 | DataType::Date64 | DataType::Null) => {
                 let micros = TimeUnit::Microsecond;
                 (DataType::Timestamp(micros, Some(self.session())), DataType::Timestamp(micros, None))

@@ -1,6 +1,6 @@
-//! `date_bin` over every year that a timestamp's unit reaches. DataFusion's gives NULL past those of nanoseconds.
+//! `date_bin` over every year in the range of a timestamp's unit. DataFusion's returns NULL outside the range of nanoseconds.
 //!
-//! As in PostgreSQL, days have 24 hours here: bins are counted from the origin, whatever a zone's clocks do.
+//! As in PostgreSQL, days have 24 hours here: bins are counted from the origin, whatever the clocks of a zone do.
 
 use super::trunc::{coerced, keeps_order};
 use super::unit::{NANOS_PER_SECOND, in_unit, is_text, map, naive_of, nanos_of, on_array, out_of_range, per_second};
@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct DateBin {
-    /// Of text that names none.
+    /// Zone of text that names none.
     zone: Option<Arc<str>>,
-    /// For times of day.
+    /// The function for times of day.
     datafusion: Arc<ScalarUDF>,
     signature: Signature,
 }
@@ -162,7 +162,7 @@ impl Stride {
                 let months = |time: &NaiveDateTime| i64::from(time.year()) * 12 + i64::from(time.month0());
                 let whole = (months(&time) - months(&origin_at)).div_euclid(i64::from(stride)) * i64::from(stride);
                 let bin = add_months(origin_at, whole)?;
-                // Where the origin lies later in its month than the time does, the bin is the one before.
+                // Where the origin is later in its month than the time, the bin is the one before.
                 let bin = if bin > time { add_months(origin_at, whole - i64::from(stride))? } else { bin };
                 in_unit(nanos_of(bin), unit)
             }

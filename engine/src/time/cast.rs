@@ -1,9 +1,8 @@
-//! Casts between local times and instants, which know skipped and doubled hours. Casts of texts to dates and times, as `read.rs` reads them, and
-//! of instants to text. And casts to coarser units, which round as PostgreSQL does.
+//! Casts between local times and instants, which handle skipped and doubled hours. Casts from text to dates and times, as `read.rs` reads them, and from
+//! instants to text. And casts to coarser units, which round as PostgreSQL does.
 //!
-//! Arrow fails on skipped hours, or gives NULL, takes an instant's UTC digits for its local ones, and cuts off what a unit has no room for, as the
-//! seconds of an offset. DataFusion compares with the time itself what is compared with a cast of it. [`super::rules`] puts these functions in the
-//! place of such casts.
+//! Arrow fails or gives NULL for skipped hours, takes an instant's UTC digits for its local ones, and truncates what a unit cannot hold, such as the seconds
+//! of an offset. DataFusion unwraps casts in comparisons and compares the time itself. [`super::rules`] replaces such casts by these functions.
 
 use super::read;
 use super::unit::{
@@ -31,20 +30,20 @@ pub(super) fn functions() -> [Arc<ScalarUDF>; 3] {
     [Arc::clone(&CAST), Arc::clone(&TRY_CAST), Arc::new(digits.into())]
 }
 
-/// Whether Arrow's cast of one into the other asks a time zone.
+/// Whether Arrow's cast between the types uses a time zone.
 pub(super) fn asks_a_zone(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (DataType::Timestamp(_, Some(zone)), DataType::Timestamp(_, None)) => !is_utc(zone),
         (DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64, DataType::Timestamp(_, Some(zone))) => {
             !is_utc(zone)
         }
-        // Of an offset Arrow writes no seconds, which those of names had once.
+        // Arrow writes no seconds of an offset; named zones once had such offsets.
         (DataType::Timestamp(_, Some(zone)), text) => is_text(text) && !is_utc(zone) && !zone.starts_with(['+', '-']),
         _ => false,
     }
 }
 
-/// Whether one is text and the other a date or a time.
+/// Whether one type is text and the other a date or a time.
 pub(super) fn reads_text(from: &DataType, to: &DataType) -> bool {
     let is_time = matches!(to, DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_) | DataType::Date32);
     is_time
@@ -54,7 +53,7 @@ pub(super) fn reads_text(from: &DataType, to: &DataType) -> bool {
         }
 }
 
-/// Whether a cast of one into the other rounds.
+/// Whether a cast between the types rounds.
 pub(super) fn rounds(from: &DataType, to: &DataType) -> bool {
     let (unit, is_clock) = match to {
         DataType::Timestamp(unit, _) => (*unit, false),
@@ -69,7 +68,7 @@ pub(super) fn rounds(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// Whether a date or a timestamp becomes one of nanoseconds, which do not reach all years. The error of this cast says what does.
+/// Whether a date or a timestamp is cast to nanoseconds, which do not reach all years. This cast's error names the years that they reach.
 pub(super) fn narrows(from: &DataType, to: &DataType) -> bool {
     matches!(to, DataType::Timestamp(TimeUnit::Nanosecond, _))
         && match from {
@@ -79,7 +78,7 @@ pub(super) fn narrows(from: &DataType, to: &DataType) -> bool {
         }
 }
 
-/// A text or a time that is written in the statement, cast by [`cast_expr`] at once. `None`: it is none, or the cast fails.
+/// A text or time literal, cast at once as [`cast_expr`] would. `None`: it is no such literal, or the cast fails.
 pub(super) fn cast_literal(value: &Expr, to: &DataType, or_null: bool) -> Option<Expr> {
     let Expr::Literal(value, _) = value else { return None };
     let array = cast_time(&value.to_array().ok()?, to, or_null).ok()?;
@@ -90,7 +89,7 @@ pub(super) fn is_utc(zone: &str) -> bool {
     ["UTC", "+00:00", "Etc/UTC", "Z"].contains(&zone)
 }
 
-/// `value` as a value of type `to`. With `or_null`, what cannot be one is NULL.
+/// `value` as a value of type `to`. With `or_null`, a value that cannot be one becomes NULL.
 pub(super) fn cast_expr(value: Expr, to: &DataType, or_null: bool) -> Expr {
     let function = if or_null { &TRY_CAST } else { &CAST };
     function.call(vec![value, lit(to.to_string())])
@@ -144,7 +143,7 @@ impl ScalarUDFImpl for CastTime {
     }
 }
 
-/// `windlass_time_digits(time, n)`: a time with n decimal places of a second, for types that Arrow does not have, as TIME(2).
+/// `windlass_time_digits(time, n)`: a time with n decimal places of a second, for types that Arrow lacks, such as TIME(2).
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Digits {
     signature: Signature,
@@ -182,7 +181,7 @@ impl ScalarUDFImpl for Digits {
     }
 }
 
-/// Casts timestamps, dates or texts to timestamps of the zone in `to`, or of none, and to times of a day.
+/// Casts timestamps, dates or texts to timestamps of the zone in `to`, or of none, and to times of day.
 pub(super) fn cast_time(array: &ArrayRef, to: &DataType, or_null: bool) -> Result<ArrayRef> {
     if let DataType::Dictionary(_, values) = array.data_type() {
         return cast_time(&cast(array, values)?, to, or_null);
@@ -221,7 +220,7 @@ pub(super) fn cast_time(array: &ArrayRef, to: &DataType, or_null: bool) -> Resul
                 let value = rounded(value, per_from, per_to)?;
                 let seconds = value.div_euclid(per_from);
                 let rest = value.rem_euclid(per_from);
-                // What is finer than a second is scaled by itself, which does not overflow.
+                // A part finer than a second is scaled by itself, which cannot overflow.
                 let rest = if per_to >= per_from { rest * (per_to / per_from) } else { rest / (per_from / per_to) };
                 seconds.checked_add(shift(seconds)?)?.checked_mul(per_to)?.checked_add(rest)
             };
@@ -239,11 +238,11 @@ pub(super) fn cast_time(array: &ArrayRef, to: &DataType, or_null: bool) -> Resul
     }
 }
 
-/// Seconds from 1970 to 2000, from where PostgreSQL counts.
+/// Seconds from 1970 to 2000, PostgreSQL's epoch.
 const YEAR_2000: i64 = 946_684_800;
 
-/// `value` of so many units a second as a multiple of those of which `per_to` are a second: the nearest one, and the one further from the year
-/// 2000 where two are as near. `None`: it is out of range.
+/// Converts `value` from units of which `per_second` make a second to units of which `per_to` do. Rounds to the nearest; a tie goes away from the year 2000.
+/// `None`: out of range.
 fn rounded(value: i64, per_second: i64, per_to: i64) -> Option<i64> {
     if per_to >= per_second {
         return Some(value);
@@ -254,7 +253,7 @@ fn rounded(value: i64, per_second: i64, per_to: i64) -> Option<i64> {
     i64::try_from(from + steps * step).ok()
 }
 
-/// Times of a day.
+/// Casts times of day.
 fn clock(array: &ArrayRef, unit: TimeUnit, to: &DataType, or_null: bool) -> Result<ArrayRef> {
     let nanos: Int64Array = match array.data_type() {
         DataType::Timestamp(from, zone) => {
@@ -285,7 +284,7 @@ fn narrowed(values: Int64Array, to: &DataType) -> Result<ArrayRef> {
     Ok(cast(&narrow, to)?)
 }
 
-/// Days of texts.
+/// Days since 1970-01-01 from texts.
 fn dates(array: &ArrayRef, or_null: bool) -> Result<ArrayRef> {
     let days = texts(array)?.into_iter().map(|text| match text.map(read::date) {
         Some(Err(_)) if or_null => Ok(None),
@@ -294,7 +293,7 @@ fn dates(array: &ArrayRef, or_null: bool) -> Result<ArrayRef> {
     Ok(Arc::new(days.collect::<Result<Date32Array>>()?))
 }
 
-/// Nanoseconds of a day in units of which so many are a second, rounded half up.
+/// Nanoseconds of a day in units of which `per_second` make a second, rounded half up.
 fn in_day(nanos: i64, per_second: i64) -> Result<i64> {
     let step = 1_000_000_000 / per_second;
     let value = (nanos + step / 2) / step;
@@ -306,13 +305,13 @@ fn in_day(nanos: i64, per_second: i64) -> Result<i64> {
     }
 }
 
-/// Nanoseconds that are written, to the nearest microsecond, half to even, as PostgreSQL reads them.
+/// Nanoseconds written in a text, to the nearest microsecond, half to even, as PostgreSQL reads them.
 fn micros_of_text(nanos: i128) -> i128 {
     let (micros, rest) = (nanos.div_euclid(1_000), nanos.rem_euclid(1_000));
     micros + i128::from(rest > 500 || rest == 500 && micros % 2 != 0)
 }
 
-/// The values of texts; NULL for what is none with `or_null`.
+/// Parses texts. With `or_null`, an invalid text becomes NULL.
 fn parsed(array: &ArrayRef, or_null: bool, parse: impl Fn(&str) -> Result<i64>) -> Result<Int64Array> {
     let parse = |text: Option<&str>| match text.map(&parse) {
         Some(Err(_)) if or_null => Ok(None),
@@ -321,7 +320,7 @@ fn parsed(array: &ArrayRef, or_null: bool, parse: impl Fn(&str) -> Result<i64>) 
     texts(array)?.into_iter().map(parse).collect()
 }
 
-/// The instant that `text` names, of `zone` if it names no other; the local time that it names where there is no `zone`.
+/// The instant that `text` names, in `zone` if the text names none. Without `zone`: the local time in the text.
 pub(super) fn parse_instant(text: &str, unit: TimeUnit, zone: Option<&Zone>) -> Result<i64> {
     let time = read::in_zone(text, zone)?;
     let nanos = nanos_of(time);
@@ -338,7 +337,7 @@ pub(super) fn parse_instant(text: &str, unit: TimeUnit, zone: Option<&Zone>) -> 
     })
 }
 
-/// The time of a day that `text` names. A coarser one than of nanoseconds is rounded, to the microsecond first.
+/// The time of day that `text` names. Units coarser than nanoseconds round, first to the microsecond.
 pub(super) fn parse_clock(text: &str, unit: TimeUnit) -> Result<i64> {
     let nanos = read::clock(text)?;
     match unit {
@@ -347,7 +346,7 @@ pub(super) fn parse_clock(text: &str, unit: TimeUnit) -> Result<i64> {
     }
 }
 
-/// Instants as texts, with the offset that their zone had then, to the second.
+/// Instants as text, with the offset of their zone at that time, to the second.
 pub(super) fn as_text(array: &ArrayRef) -> Result<StringArray> {
     let DataType::Timestamp(unit, Some(zone)) = array.data_type() else {
         return internal_err!("{} is no instant", array.data_type());
@@ -441,7 +440,7 @@ mod tests {
             "1969-12-31T23:59:59",
         ];
         assert_eq!(shown(&cast_time(&texts, &seconds, false).unwrap()), expected);
-        // A text has microseconds first.
+        // A text is rounded to microseconds first.
         expected[3] = "2024-01-02T00:00:00";
         assert_eq!(shown(&cast_time(&nanos, &seconds, false).unwrap()), expected);
         let clock = DataType::Time32(TimeUnit::Second);

@@ -1,10 +1,10 @@
-//! Comparisons of times of different types, in a unit in which each of them has a value.
+//! Comparisons of times of different types, in a unit in which both have a value.
 //!
-//! DataFusion makes them all nanoseconds, which end in 2262: `until = '9999-12-31'` fails, as do dates and timestamps of other units
-//! beside those of nanoseconds. And it compares a date with the UTC digits of an instant.
+//! DataFusion converts both to nanoseconds, which end in 2262: `until = '9999-12-31'` fails, as do comparisons of dates and of timestamps of other units with
+//! those of nanoseconds. It also compares a date with the UTC digits of an instant.
 //!
-//! What is known at planning becomes a value of the other side's type, rounded down where that type is coarser, with an operator that
-//! says the same. Columns of two types meet in microseconds, rounded to the side that the operator asks for.
+//! A value known at planning is converted to the other side's type, rounded down where that type is coarser, with an equivalent operator. Columns of two
+//! types are compared in microseconds, rounded in the direction that the operator needs.
 
 use super::nanos::nanoseconds;
 use super::unit::{in_unit, nanos_of, per_second};
@@ -21,10 +21,10 @@ use std::sync::Arc;
 
 type ZoneName = Option<Arc<str>>;
 
-/// Functions whose arguments have one type.
+/// Functions whose arguments all have one type.
 const OF_ONE_TYPE: [&str; 7] = ["coalesce", "nvl", "ifnull", "nvl2", "nullif", "greatest", "least"];
 
-/// Whether [`rewrite`] may have something to do.
+/// Whether [`rewrite`] may change the expression.
 pub(super) fn concerns(expr: &Expr) -> bool {
     match expr {
         Expr::BinaryExpr(binary) => is_comparison(binary.op) || matches!(binary.op, Operator::Plus | Operator::Minus),
@@ -34,7 +34,7 @@ pub(super) fn concerns(expr: &Expr) -> bool {
     }
 }
 
-/// Rewrites `expr` alone, whose parts have been rewritten.
+/// Rewrites the root of `expr`; its children are already rewritten.
 pub(super) fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
         Expr::BinaryExpr(binary) if is_comparison(binary.op) => {
@@ -86,7 +86,7 @@ fn comparison(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Opt
         .or_else(|| one_way((right, &of_right), swapped(op), (left, &of_left)))
 }
 
-/// `time op other`, where `time` is of a timestamp's type.
+/// Rewrites `time op other`, where `time` is a timestamp.
 fn one_way((time, of_time): (&Expr, &DataType), op: Operator, (other, of_other): (&Expr, &DataType)) -> Option<Expr> {
     let DataType::Timestamp(unit, zone) = of_time else { return None };
     if let Some(nanos) = known(other, zone) {
@@ -114,11 +114,12 @@ fn one_way((time, of_time): (&Expr, &DataType), op: Operator, (other, of_other):
     }
 }
 
-/// A time of nanoseconds as one of microseconds that compares in the same way with those. `None`: it has to be the same nanosecond.
+/// Converts a time of nanoseconds to microseconds such that it compares in the same way with times of microseconds. `None`: the operator needs the exact
+/// nanosecond.
 fn in_micros(time: &Expr, op: Operator, zone: &ZoneName) -> Option<Expr> {
     let micros = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
     if is_constant(time) {
-        // As now(), whose nanoseconds nobody asks for.
+        // For example now(), whose nanoseconds do not matter.
         return Some(cast(time, micros));
     }
     let down = |time: Expr| cast(&super::trunc::to_microseconds(time), micros.clone());
@@ -132,7 +133,7 @@ fn in_micros(time: &Expr, op: Operator, zone: &ZoneName) -> Option<Expr> {
     }
 }
 
-/// One value for all rows.
+/// Whether the expression has one value for all rows.
 fn is_constant(expr: &Expr) -> bool {
     use datafusion::common::tree_node::TreeNode;
     let varies = |expr: &Expr| {
@@ -150,13 +151,13 @@ fn is_constant(expr: &Expr) -> bool {
     !expr.exists(varies).unwrap_or(true)
 }
 
-/// `time op nanos` with a value of the type of `time`.
+/// `time op nanos`, with `nanos` as a value of the type of `time`.
 fn with_known(time: &Expr, op: Operator, nanos: i128, unit: TimeUnit, zone: &ZoneName) -> Expr {
     let value = |value| lit(timestamp(value, unit, zone));
     let step = 1_000_000_000 / i128::from(per_second(unit));
     match in_unit(nanos, unit) {
         Some(exact) if nanos.rem_euclid(step) == 0 => binary(time.clone(), op, value(exact)),
-        // Between two values of the type, or past its last one.
+        // Between two values of the type, or outside its range.
         below => {
             let is_low = below.is_none() && nanos < 0;
             let never = || binary(time.clone(), Operator::Lt, value(i64::MIN));
@@ -175,7 +176,7 @@ fn with_known(time: &Expr, op: Operator, nanos: i128, unit: TimeUnit, zone: &Zon
     }
 }
 
-/// A time or a text that is written in the statement, in nanoseconds since 1970: as an instant if `zone` is one, else as local digits.
+/// A time or a text written in the statement, in nanoseconds since 1970: as an instant if `zone` names a zone, else as local digits.
 fn known(expr: &Expr, zone: &ZoneName) -> Option<i128> {
     match expr {
         Expr::Literal(value, _) => known_value(value, zone),
@@ -196,7 +197,7 @@ fn known(expr: &Expr, zone: &ZoneName) -> Option<i128> {
     }
 }
 
-/// A text as an instant if `zone` is one, else as local digits.
+/// A text as an instant if `zone` names a zone, else as local digits.
 fn written(text: &str, zone: &ZoneName) -> Option<i128> {
     let written = super::read::written(text)?;
     Some(nanos_of(match zone {
@@ -220,7 +221,7 @@ fn known_value(value: &ScalarValue, zone: &ZoneName) -> Option<i128> {
     as_of(i128::from(*value) * (1_000_000_000 / i128::from(per_second(unit))), of, zone)
 }
 
-/// A timestamp of the zone `of` beside one of `zone`. `None`: local digits cannot stand for an instant.
+/// Converts a timestamp of the zone `of` to one of `zone`. `None`: local digits cannot stand for an instant.
 fn as_of(nanos: i128, of: &ZoneName, zone: &ZoneName) -> Option<i128> {
     match (of, zone) {
         (Some(_), None) => None,
@@ -266,7 +267,7 @@ fn bounds(between: &Between, schema: &DFSchema) -> Result<Option<Expr>> {
     Ok(Some(if between.negated { Expr::Not(Box::new(within)) } else { within }))
 }
 
-/// What is no value of the type is in no list of its values.
+/// Rewrites the list to values of the type. A member that is no value of the type is left out, since it never matches.
 fn members(list: &InList, schema: &DFSchema) -> Option<Expr> {
     let DataType::Timestamp(unit, zone) = list.expr.get_type(schema).ok()? else {
         let mut all = of_one_type(std::iter::once(list.expr.as_ref()).chain(&list.list), schema)?;
@@ -291,7 +292,7 @@ fn members(list: &InList, schema: &DFSchema) -> Option<Expr> {
     Some(Expr::InList(InList::new(list.expr.clone(), members, list.negated)))
 }
 
-/// A time among those of a subquery, where one side has nanoseconds.
+/// Rewrites IN with a subquery of times, where one side has nanoseconds.
 fn among(mut within: InSubquery, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let Ok(of_time) = within.expr.get_type(schema) else { return Ok(Transformed::no(Expr::InSubquery(within))) };
     let theirs = Arc::clone(within.subquery.subquery.schema());
@@ -309,7 +310,7 @@ fn among(mut within: InSubquery, schema: &DFSchema) -> Result<Transformed<Expr>>
     Ok(Transformed::yes(Expr::InSubquery(within)))
 }
 
-/// A date or a coarser timestamp as one of nanoseconds, if the other side has these.
+/// Casts a date or a coarser timestamp to nanoseconds, if the other side has nanoseconds.
 fn beside_nanoseconds(time: &Expr, of_time: &DataType, other: &DataType) -> Option<Expr> {
     let DataType::Timestamp(TimeUnit::Nanosecond, zone) = other else { return None };
     match of_time {
@@ -321,7 +322,7 @@ fn beside_nanoseconds(time: &Expr, of_time: &DataType, other: &DataType) -> Opti
     }
 }
 
-/// A known timestamp taken from one of a coarser unit, or the other way round.
+/// Rewrites a difference between a known timestamp and one of a coarser unit.
 fn difference(minus: &BinaryExpr, schema: &DFSchema) -> Option<Expr> {
     let sides = of_one_type([minus.left.as_ref(), minus.right.as_ref()].into_iter(), schema)?;
     let are_times = sides.iter().all(|side| matches!(side.get_type(schema), Ok(DataType::Timestamp(..))));
@@ -329,7 +330,7 @@ fn difference(minus: &BinaryExpr, schema: &DFSchema) -> Option<Expr> {
     are_times.then(|| binary(left, Operator::Minus, right))
 }
 
-/// The values of a CASE have one type, and so have what it asks about and the answers to that.
+/// Gives the results of a CASE one type, and its operand and the values compared with it one type.
 fn branches(case: &Case, schema: &DFSchema) -> Option<Expr> {
     let values = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
     let values = of_one_type(values.chain(case.else_expr.as_deref()), schema);
@@ -360,8 +361,8 @@ fn branches(case: &Case, schema: &DFSchema) -> Option<Expr> {
     Some(Expr::Case(case))
 }
 
-/// Makes dates and times of one type: what is written in the statement has that of the others, and dates beside timestamps are timestamps of a
-/// unit in which all have a value. `None`: nothing changes.
+/// Casts dates and times to one type: text written in the statement takes the type of the others, and dates beside timestamps become timestamps of a unit in
+/// which all have a value. `None`: nothing changes.
 fn of_one_type<'a>(exprs: impl Iterator<Item = &'a Expr>, schema: &DFSchema) -> Option<Vec<Expr>> {
     let typed = exprs.map(|expr| expr.get_type(schema).map(|of| (expr, of)));
     let typed: Vec<(&Expr, DataType)> = typed.collect::<Result<_>>().ok()?;
@@ -369,7 +370,7 @@ fn of_one_type<'a>(exprs: impl Iterator<Item = &'a Expr>, schema: &DFSchema) -> 
     if typed.iter().all(|(_, of)| *of == to) {
         return None;
     }
-    // A text that is none of its values leaves all of them texts.
+    // If a text cannot be read as the type, all stay texts.
     let is_readable = |expr: &Expr| match (expr, &to) {
         (Expr::Literal(text, _), DataType::Interval(_)) => {
             text.try_as_str().flatten().is_some_and(|text| super::read_interval::interval(text).is_ok())
@@ -383,7 +384,7 @@ fn of_one_type<'a>(exprs: impl Iterator<Item = &'a Expr>, schema: &DFSchema) -> 
     Some(typed.iter().map(|(expr, of)| as_type(expr, of, &to)).collect())
 }
 
-/// The type that all of them get. `None`: they are no dates or times, or not only, and no numbers or truths beside written texts.
+/// The type that all of them get. `None`: they are not all dates and times, nor all numbers or all booleans beside written texts.
 fn one_type(typed: &[(&Expr, DataType)]) -> Option<DataType> {
     let not_written = typed.iter().filter(|(expr, of)| !is_written(expr) && *of != DataType::Null);
     let not_written: Vec<_> = not_written.collect();
@@ -406,7 +407,7 @@ fn one_type(typed: &[(&Expr, DataType)]) -> Option<DataType> {
     }
     let types: Vec<DataType> = not_written.iter().map(|(_, of)| of.clone()).collect();
     let DataType::Timestamp(any_unit, zone) = common(&types)? else { return None };
-    // What is known has the unit of what is not.
+    // Known values take the unit of the unknown ones.
     let unknown = not_written.iter().filter(|(expr, _)| known(expr, &zone).is_none());
     let unknown: Vec<DataType> = unknown.map(|(_, of)| of.clone()).collect();
     let values: Vec<i128> = typed.iter().filter_map(|(expr, _)| known(expr, &zone)).collect();
@@ -416,7 +417,7 @@ fn one_type(typed: &[(&Expr, DataType)]) -> Option<DataType> {
     };
     let unit = match common(&unknown) {
         Some(DataType::Timestamp(unit, _)) => unit,
-        // Dates of any year.
+        // Dates of any year fit.
         _ if any_unit == TimeUnit::Nanosecond && fits(TimeUnit::Microsecond) => TimeUnit::Microsecond,
         _ => any_unit,
     };
@@ -424,7 +425,7 @@ fn one_type(typed: &[(&Expr, DataType)]) -> Option<DataType> {
         return Some(DataType::Timestamp(unit, zone));
     }
     let others = match unit {
-        // Of years that nanoseconds do not reach.
+        // For years out of the range of nanoseconds.
         TimeUnit::Nanosecond => vec![TimeUnit::Microsecond],
         _ => vec![TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond],
     };
@@ -433,7 +434,7 @@ fn one_type(typed: &[(&Expr, DataType)]) -> Option<DataType> {
     Some(DataType::Timestamp(better.unwrap_or(unit), zone))
 }
 
-/// A text that is written in the statement, whose type is that of what it is beside.
+/// Whether it is a text written in the statement, which takes its type from the expressions beside it.
 fn is_written(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(text, _) if matches!(text.try_as_str(), Some(Some(_))))
 }
@@ -453,8 +454,8 @@ fn as_type(expr: &Expr, of: &DataType, to: &DataType) -> Expr {
     }
 }
 
-/// The type in which dates and timestamps of these types have a value: that of the finest unit, with a zone if one has it. `None`: not all of them
-/// are, or they have one type.
+/// The type in which all these dates and timestamps have a value: that of the finest unit, with a zone if one has it. `None`: some are neither, or all have
+/// the same type.
 pub(super) fn common(types: &[DataType]) -> Option<DataType> {
     let (mut unit, mut of_zone, mut any) = (TimeUnit::Second, None, false);
     for of in types {

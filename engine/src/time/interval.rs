@@ -1,4 +1,4 @@
-//! An instant and an interval: months and days go by the calendar of the zone, into hours that its clock skips or shows twice as well.
+//! Sums of an instant and an interval: months and days follow the calendar of the zone, also into hours that its clock skips or shows twice.
 
 use super::read_interval::interval;
 use super::unit::{naive_of, on_array, value_of};
@@ -26,8 +26,8 @@ pub(super) fn shift_expr(instant: Expr, interval: Expr, subtract: bool) -> Expr 
     function.call(vec![instant, interval])
 }
 
-/// Whether a date and an interval are added that may have hours, which a date has no room for. One of whole days leaves a date, so that files
-/// are skipped by it.
+/// Whether a date is added to an interval that may have hours, which a date cannot hold. An interval of whole days leaves a date, so that files can be
+/// skipped by it.
 pub(super) fn is_date_and_hours(sum: &BinaryExpr, schema: &DFSchema) -> bool {
     let is_date = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Date32));
     match sum.op {
@@ -51,7 +51,7 @@ fn may_have_hours(interval: &Expr, schema: &DFSchema) -> bool {
     }
 }
 
-/// The same sum, of the timestamp at which the date begins.
+/// The same sum, starting from the timestamp at which the date begins.
 pub(super) fn of_timestamp(sum: BinaryExpr, schema: &DFSchema) -> Expr {
     let begins = |expr: Box<Expr>| match expr.get_type(schema) {
         Ok(DataType::Date32) => Box::new(Expr::Cast(Cast::new(expr, DataType::Timestamp(TimeUnit::Microsecond, None)))),
@@ -63,7 +63,7 @@ pub(super) fn of_timestamp(sum: BinaryExpr, schema: &DFSchema) -> Expr {
 static OF_TEXT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(OfText::new(false).into()));
 static OF_TEXT_OR_NULL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(OfText::new(true).into()));
 
-/// Text as an interval, as PostgreSQL reads it. With `or_null`, what is none is NULL.
+/// Text as an interval, as PostgreSQL reads it. With `or_null`, invalid text becomes NULL.
 pub(super) fn of_text(text: Expr, or_null: bool) -> Expr {
     let function = if or_null { &OF_TEXT_OR_NULL } else { &OF_TEXT };
     function.call(vec![text])
@@ -160,7 +160,7 @@ fn shift(instants: &ArrayRef, intervals: &ArrayRef, subtract: bool) -> Result<Ar
     Ok(cast(&shifted, instants.data_type())?)
 }
 
-/// `instant` in `unit`, moved by an interval.
+/// `instant` in `unit`, shifted by an interval.
 pub(super) fn one(
     instant: i64,
     unit: TimeUnit,
@@ -175,8 +175,7 @@ pub(super) fn one(
     value_of(shifted.naive_utc(), unit)
 }
 
-/// Months and days move the clock on the wall, what is less than a day the instant: one of a doubled hour stays where it is without months and
-/// days.
+/// Months and days move the local time; units below a day move the instant. Without months and days, an instant in a repeated hour stays in it.
 fn checked(time: DateTime<Zone>, interval: IntervalMonthDayNano, subtract: bool) -> Option<DateTime<Zone>> {
     let IntervalMonthDayNano { months, days, nanoseconds } = interval;
     let time = match (months < 0) == subtract {
@@ -222,7 +221,7 @@ mod tests {
     #[test]
     fn hours_go_by_the_instant() {
         let minute = 60_000_000_000;
-        // 01:45 for the first time that night.
+        // The first 01:45 of that night.
         let first = "2024-11-03 05:45:00Z";
         assert_eq!(shifted(first, (0, 0, 0), false), "2024-11-03T01:45:00-04:00");
         assert_eq!(shifted(first, (0, 0, minute), false), "2024-11-03T01:46:00-04:00");

@@ -1,7 +1,7 @@
-//! Time: the session's time zone, the hours that its clocks skip and show twice, and the years 1 to 9999 in every unit.
+//! Time: the session's time zone, the hours that its clocks skip and repeat, and the years 1 to 9999 in every unit.
 //!
 //! ```text
-//!   zone.rs      one instant for every local time, names of zones
+//!   zone.rs      one instant for every local time; names of zones
 //!   read.rs      texts of dates and times        read_interval.rs  of intervals
 //!   unit.rs      timestamps as numbers of their unit
 //!   at_zone.rs   AT TIME ZONE
@@ -9,12 +9,12 @@
 //!   interval.rs  instants and intervals
 //!   series.rs    range and generate_series of instants
 //!   trunc.rs     date_trunc        bin.rs  date_bin
-//!   text.rs      to_timestamp and its kin, to_unixtime, from_unixtime, patterns of to_char and to_date
+//!   text.rs      to_timestamp and its variants, to_unixtime, from_unixtime, patterns of to_char and to_date
 //!   pattern.rs   languages of patterns
-//!   nanos.rs     times of any year beside those of nanoseconds
-//!   compare.rs   comparisons of times, before DataFusion makes all of them nanoseconds
-//!   written.rs   coalesce beside texts
-//!   rules.rs     what puts cast.rs and interval.rs into plans, and tables' columns into the session's zone
+//!   nanos.rs     comparisons of times of any year with nanoseconds
+//!   compare.rs   comparisons of times, before DataFusion converts all to nanoseconds
+//!   written.rs   coalesce with texts
+//!   rules.rs     rules that put cast.rs and interval.rs into plans, and tables' columns into the session's zone
 //! ```
 
 mod at_zone;
@@ -59,7 +59,7 @@ use trunc::DateTrunc;
 use zone::Zone;
 pub use zone::zone_name;
 
-/// Functions that take the place of DataFusion's of the same names, and those that rules put into plans.
+/// Functions that replace DataFusion's of the same names, and those that rules put into plans.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     let to_timestamp = |unit, own_name| ToTimestamp::new(unit, own_name, None).into();
     let mut functions: Vec<ScalarUDF> = vec![
@@ -87,8 +87,8 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     all
 }
 
-/// `value` as one of another type, as a column of that takes it: 1.5 is 2 as an integer, and so is 2.5 as a floating point number. Times without
-/// a zone are those of `zone`, the session's.
+/// Converts `value` to another type as a column of that type takes it: as an integer, 1.5 is 2, and so is 2.5 as a floating point number. Times without a
+/// zone are in `zone`, the session's.
 pub fn cast_value(value: &ScalarValue, to: &DataType, zone: Option<&str>) -> Result<ScalarValue> {
     let session = zone.unwrap_or("UTC");
     let of_session = |of: &DataType| match of {
@@ -113,19 +113,19 @@ pub fn cast_value(value: &ScalarValue, to: &DataType, zone: Option<&str>) -> Res
     cast.cast_to(to)
 }
 
-/// Whether a written timestamp lies outside of what nanoseconds reach. `None`: it is none, or is finer than microseconds.
+/// Whether a written timestamp is outside the range of nanoseconds. `None`: it is no timestamp, or is finer than microseconds.
 pub fn beyond_nanoseconds(text: &str) -> Option<bool> {
     let nanos = unit::nanos_of(read::written(text)?.local);
     (nanos % 1_000 == 0).then(|| unit::in_unit(nanos, TimeUnit::Nanosecond).is_none())
 }
 
-/// The type in which a column of dates and timestamps of these types has all of its values. `None`: they have one type, or not all of them are.
+/// The type in which a column holds all values of these types of dates and timestamps. `None`: they all have this type already, or some are neither.
 pub(crate) fn meet(types: &[DataType]) -> Option<DataType> {
     let meets = compare::common(types)?;
     types.iter().any(|of| *of != meets && *of != DataType::Null).then_some(meets)
 }
 
-/// `expr` of type `from` as one of type `to`, with an error that names a type for all years where `to` does not reach them.
+/// Casts `expr` from type `from` to `to`. Where `to` does not reach all years, the error names a type that does.
 pub(crate) fn as_time(expr: Expr, from: &DataType, to: &DataType) -> Expr {
     match cast::narrows(from, to) {
         true => cast::cast_expr(expr, to, false),
@@ -133,7 +133,8 @@ pub(crate) fn as_time(expr: Expr, from: &DataType, to: &DataType) -> Expr {
     }
 }
 
-/// A written timestamp as DataFusion's planner reads it too, without the zone that its type has none of. `None`: it is one already, or none at all.
+/// A written timestamp in a form that DataFusion's planner reads too, without a zone if its type has none. `None`: DataFusion already reads it, or it is no
+/// timestamp.
 pub fn timestamp_in_full(text: &str, keeps_zone: bool) -> Option<String> {
     let written = read::written(text)?;
     let is_read = string_to_datetime(&chrono::Utc, text).is_ok();
@@ -148,20 +149,20 @@ pub fn timestamp_in_full(text: &str, keeps_zone: bool) -> Option<String> {
     Some(format!("{}{mark}", time.format("%Y-%m-%d %H:%M:%S%.f")))
 }
 
-/// A written interval, with months, days and nanoseconds as DataFusion reads them. `None`: PostgreSQL reads no interval in it.
+/// A written interval as months, days and nanoseconds, which DataFusion reads. `None`: PostgreSQL does not read it as an interval.
 pub fn interval_in_parts(text: &str) -> Option<String> {
     let of = read_interval::interval(text).ok()?;
     Some(format!("{} months {} days {} nanoseconds", of.months, of.days, of.nanoseconds))
 }
 
-/// Reads the texts of one type of dates or times, as casts do. For files of text.
+/// Reads text of one date or time type as casts do. For text files.
 pub(crate) struct TimeReader {
     of: DataType,
     zone: Option<Zone>,
 }
 
 impl TimeReader {
-    /// `None`: the type is none of a date or a time.
+    /// `None`: the type is no date or time.
     pub fn new(of: &DataType) -> Result<Option<Self>> {
         let zone = match of {
             DataType::Timestamp(_, Some(zone)) => Some(zone.parse()?),
@@ -171,10 +172,10 @@ impl TimeReader {
         Ok(Some(Self { of: of.clone(), zone }))
     }
 
-    /// The value in the unit of the type.
+    /// Returns the value in the unit of the type.
     ///
     /// # Errors
-    /// The text is none of its values.
+    /// The text is no value of the type.
     pub fn read(&self, text: &str) -> Result<i64> {
         match &self.of {
             DataType::Timestamp(unit, _) => cast::parse_instant(text, *unit, self.zone.as_ref()),
@@ -183,7 +184,7 @@ impl TimeReader {
         }
     }
 
-    /// The values that were read as an array of the type.
+    /// An array of the type from values that were read.
     pub fn array(&self, values: Int64Array) -> Result<ArrayRef> {
         Ok(match &self.of {
             DataType::Date32 | DataType::Time32(_) => cast(&cast(&values, &DataType::Int32)?, &self.of)?,
@@ -192,7 +193,7 @@ impl TimeReader {
     }
 }
 
-/// Rows whose instants of named zones are text, for writers that leave out the seconds of an offset. The columns `kept` stay.
+/// Converts instants of named zones to text, for writers that drop the seconds of an offset. The columns `kept` stay.
 pub(crate) fn with_offsets(
     input: Arc<dyn ExecutionPlan>,
     kept: &[(String, DataType)],
@@ -217,15 +218,15 @@ pub(crate) fn with_offsets(
     Ok(Arc::new(ProjectionExec::try_new(columns, input)?))
 }
 
-/// What the text of a timestamp names. `None`: it is none.
+/// Whether the text of a timestamp names a zone. `None`: it is no timestamp.
 pub(crate) fn names_zone(text: &str) -> Option<bool> {
     read::written(text).map(|written| written.has_zone())
 }
 
-/// Instants with a named zone as text, whose offset may have seconds; other values as they are.
+/// Instants with a named zone as text, since their offset may have seconds; other arrays unchanged.
 ///
 /// # Errors
-/// A zone that is none.
+/// The type names an unknown zone.
 pub fn instants_as_text(array: &ArrayRef) -> Result<ArrayRef> {
     match array.data_type() {
         DataType::Timestamp(..) if cast::asks_a_zone(array.data_type(), &DataType::Utf8) => {
@@ -235,7 +236,7 @@ pub fn instants_as_text(array: &ArrayRef) -> Result<ArrayRef> {
     }
 }
 
-/// The session's time zone; `None` where none was set.
+/// The session's time zone; `None` if none was set.
 fn session_zone(config: &ConfigOptions) -> Option<Arc<str>> {
     config.execution.time_zone.as_deref().filter(|zone| !zone.is_empty()).map(Arc::from)
 }

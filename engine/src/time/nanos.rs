@@ -1,5 +1,5 @@
-//! `nanoseconds`: a time as one of nanoseconds, which is the first or the last of them where it is before or after all of them. It compares with times of
-//! nanoseconds as it does by itself.
+//! `nanoseconds`: a time in nanoseconds; a time outside their range becomes the first or the last nanosecond. The result compares with times in nanoseconds
+//! as the original does.
 
 use super::unit::per_second;
 use arrow::array::types::TimestampNanosecondType;
@@ -19,7 +19,7 @@ pub(super) fn function() -> Arc<ScalarUDF> {
     Arc::clone(&FUNCTION)
 }
 
-/// A timestamp of any unit as one of nanoseconds.
+/// A timestamp of any unit in nanoseconds.
 pub(super) fn nanoseconds(time: Expr) -> Expr {
     FUNCTION.call(vec![time])
 }

@@ -1,22 +1,22 @@
 //! Three languages of date patterns: strftime's (`%Y-%m-%d`), PostgreSQL's (`YYYY-MM-DD`) and Spark's (`yyyy-MM-dd`).
 //!
-//! DataFusion knows strftime's, and gives any other pattern back as text. Here the letters of a pattern tell its language, it is
-//! translated, and what has no translation is refused.
+//! DataFusion understands strftime's and returns any other pattern as text. Here the letters of a pattern show its language, and it is translated. A pattern
+//! that has no translation is refused.
 
 use datafusion::common::{Result, exec_err};
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// The language of a pattern whose letters do not tell it.
+/// The language of a pattern whose letters do not show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Language {
-    /// Of `to_char`, `to_date` and `to_timestamp`.
+    /// The language of `to_char`, `to_date` and `to_timestamp`.
     Postgres,
-    /// Of `date_format`.
+    /// The language of `date_format`.
     Spark,
 }
 
-/// `pattern` in strftime's language.
+/// Translates `pattern` to strftime's language.
 pub(super) fn strftime(pattern: &str, or: Language) -> Result<Cow<'_, str>> {
     let has_letters = pattern.chars().any(|c| c.is_ascii_alphabetic());
     if pattern.contains('%') || !has_letters {
@@ -35,8 +35,8 @@ pub(super) fn strftime(pattern: &str, or: Language) -> Result<Cow<'_, str>> {
     }
 }
 
-/// Spark has minutes after hours (`HH:mm`), fractions (`SSS`), texts in quotes and names of weekdays (`EEE`). PostgreSQL has `MI`,
-/// `HH24` and capital years, days and seconds, which Spark has not, or for other things.
+/// Spark has minutes after hours (`HH:mm`), fractions (`SSS`), quoted text and names of weekdays (`EEE`). PostgreSQL has `MI`, `HH24` and capital years, days
+/// and seconds, which Spark lacks or uses for other things.
 fn language(pattern: &str, or: Language) -> Language {
     let upper = pattern.to_ascii_uppercase();
     let letters: String = pattern.chars().filter(char::is_ascii_alphanumeric).collect();
@@ -53,10 +53,10 @@ fn language(pattern: &str, or: Language) -> Language {
     }
 }
 
-/// The word that a rest of a pattern begins with, and what it is in strftime's language.
+/// Finds the word at the start of a text: its length, and its strftime form.
 type Word = fn(&str) -> Option<(usize, &'static str)>;
 
-/// Translates word by word; the error is what is no word.
+/// Translates word by word. The error is the text that is no word.
 fn translate(pattern: &str, quote: char, word: Word) -> std::result::Result<String, String> {
     let mut translated = String::new();
     let mut rest = pattern;
@@ -77,7 +77,7 @@ fn translate(pattern: &str, quote: char, word: Word) -> std::result::Result<Stri
     Ok(translated)
 }
 
-/// Adds the text in quotes that `rest` begins with, in which two quotes stand for one; what follows it.
+/// Appends the quoted text at the start of `rest`, in which two quotes stand for one; returns the rest.
 fn quoted<'a>(rest: &'a str, quote: char, text: &mut String) -> Option<&'a str> {
     let mut inside = &rest[1..];
     if let Some(after) = inside.strip_prefix(quote) {
@@ -98,7 +98,7 @@ fn quoted<'a>(rest: &'a str, quote: char, text: &mut String) -> Option<&'a str> 
     }
 }
 
-/// Longer words before those that they begin with. Names of days and months that PostgreSQL fills up with blanks have none.
+/// Longer words come before words that are prefixes of them. Names of days and months that PostgreSQL pads with blanks are left out.
 const POSTGRES: [(&str, &str); 29] = [
     ("FMYYYY", "%-Y"),
     ("FMMM", "%-m"),
@@ -131,7 +131,7 @@ const POSTGRES: [(&str, &str); 29] = [
     ("Q", "%q"),
 ];
 
-/// Those whose case matters.
+/// Words whose case matters.
 const POSTGRES_NAMES: [(&str, &str); 10] = [
     ("FMMonth", "%B"),
     ("FMDay", "%A"),
@@ -142,7 +142,7 @@ const POSTGRES_NAMES: [(&str, &str); 10] = [
     ("am", "%P"),
     ("pm", "%P"),
     ("TZ", "%Z"),
-    // As in 2024-01-31T12:00:00.
+    // For example in 2024-01-31T12:00:00.
     ("T", "T"),
 ];
 
@@ -152,7 +152,7 @@ fn postgres_word(rest: &str) -> Option<(usize, &'static str)> {
     let found = numeric.or_else(|| POSTGRES_NAMES.iter().find(|(word, _)| rest.starts_with(word)));
     let (word, strftime) = found?;
     let after = &rest[word.len()..];
-    // Ordinals (1ST, 2ND), also where a T for a time was meant: 'DDTHH24'. And words that a shorter one begins with.
+    // Rejects ordinals (1ST, 2ND), even where a T before a time was meant ('DDTHH24'), and names that begin with a shorter word.
     let ordinal = !word.eq_ignore_ascii_case("T") && after.get(..2).is_some_and(|s| s.eq_ignore_ascii_case("TH"));
     let name =
         ["Month", "MONTH", "month", "MON", "mon", "DAY", "Day", "day", "DY", "dy"].iter().any(|n| rest.starts_with(n));

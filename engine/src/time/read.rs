@@ -1,13 +1,13 @@
-//! Texts of dates, times of a day and timestamps, as PostgreSQL reads them (`DecodeDateTime` in its datetime.c).
+//! Reads dates, times of day and timestamps from text as PostgreSQL does (`DecodeDateTime` in its datetime.c).
 //!
 //! ```text
 //!   2024-02-01   2024-2-1   2024/02/01   20240201                 a date
-//!   10:00   1:2:3   10:00:00.5   100000   1000                    a time behind a blank or a T
-//!   AM   PM   AD                                                  behind the time, in any case
-//!   Z   +02   +0230   +02:30:15   EST   Europe/Berlin             a zone behind the time or the date, in any case
+//!   10:00   1:2:3   10:00:00.5   100000   1000                    a time after a blank or a T
+//!   AM   PM   AD                                                  after the time, in upper or lower case
+//!   Z   +02   +0230   +02:30:15   EST   Europe/Berlin             a zone after the time or the date, in upper or lower case
 //! ```
 //!
-//! Arrow wants seconds, cuts off the seconds of an offset, and takes a number for a time in its unit. Years have four digits or more here.
+//! Arrow requires seconds, drops the seconds of an offset, and takes a number for a time in its unit. Years have four digits or more here.
 
 use super::zone::{Zone, named};
 use chrono::{NaiveDate, NaiveDateTime, TimeDelta};
@@ -15,24 +15,24 @@ use datafusion::common::{Result, exec_datafusion_err};
 
 const NANOS_PER_DAY: i64 = 86_400_000_000_000;
 
-/// A date and a time as they are written, and the zone beside them.
+/// A date and a time as written, and their zone.
 pub(super) struct Written {
-    /// Digits of the clock.
+    /// Date and time as the text shows them.
     pub local: NaiveDateTime,
     zone: Option<Place>,
     has_time: bool,
 }
 
-/// Where a clock shows a time.
+/// A zone or an offset.
 #[derive(Clone, Copy)]
 enum Place {
-    /// Seconds to take from the time for UTC.
+    /// Seconds to subtract from the time for UTC.
     Offset(i64),
     Zone(Zone),
 }
 
 impl Written {
-    /// In UTC; of `zone` where the text names none.
+    /// The time in UTC; `zone` applies where the text names none.
     pub fn utc(&self, zone: &Zone) -> NaiveDateTime {
         let offset = match self.zone {
             Some(Place::Offset(offset)) => offset,
@@ -48,39 +48,39 @@ impl Written {
     }
 }
 
-/// A date, with a time and a zone or without them.
+/// Reads a date, optionally with a time and a zone.
 ///
 /// # Errors
-/// What the text has that is no part of a timestamp, or out of its range.
+/// The part of the text that does not belong to a timestamp or is out of range.
 pub(super) fn timestamp(text: &str) -> Result<Written> {
     datetime(text).map_err(|why| exec_datafusion_err!("'{text}' is no timestamp: {why}"))
 }
 
-/// As [`timestamp`]. `None`: the text is none.
+/// Reads as [`timestamp`] does. `None`: the text is no timestamp.
 pub(super) fn written(text: &str) -> Option<Written> {
     datetime(text).ok()
 }
 
-/// The local time of a text, or its instant in UTC where `zone` is one.
+/// The local time of a text, or its instant in UTC if `zone` is given.
 pub(super) fn in_zone(text: &str, zone: Option<&Zone>) -> Result<NaiveDateTime> {
     let written = timestamp(text)?;
     Ok(zone.map_or(written.local, |zone| written.utc(zone)))
 }
 
-/// Days since 1970-01-01. A time and a zone behind the date do not count.
+/// Days since 1970-01-01. A time and a zone after the date are ignored.
 ///
 /// # Errors
-/// As [`timestamp`].
+/// All errors of [`timestamp`].
 pub(super) fn date(text: &str) -> Result<i32> {
     let day = datetime(text).map_err(|why| exec_datafusion_err!("'{text}' is no date: {why}"))?;
     let since = day.local.date().signed_duration_since(NaiveDate::default()).num_days();
     i32::try_from(since).map_err(|_| exec_datafusion_err!("'{text}' is a date out of range"))
 }
 
-/// Nanoseconds since midnight. A date before the time and a zone behind it do not count.
+/// Nanoseconds since midnight. A date before the time and a zone after it are ignored.
 ///
 /// # Errors
-/// As [`timestamp`]; 24:00:00, which times do not hold.
+/// All errors of [`timestamp`]; 24:00:00, which the time type cannot hold.
 pub(super) fn clock(text: &str) -> Result<i64> {
     time_of_day(text).map_err(|why| exec_datafusion_err!("'{text}' is no time of a day: {why}"))
 }
@@ -128,7 +128,7 @@ fn datetime(text: &str) -> std::result::Result<Written, String> {
     Ok(Written { local, zone, has_time: of_time.is_some() })
 }
 
-/// The date that `text` begins with, and what follows it.
+/// The date at the start of `text`, and the rest.
 fn day(text: &str) -> std::result::Result<(NaiveDate, &str), String> {
     let no_date = || "it begins with no date as 2024-12-31".to_string();
     let signed = text.starts_with(['+', '-']);
@@ -136,7 +136,7 @@ fn day(text: &str) -> std::result::Result<(NaiveDate, &str), String> {
     let out_of_range = || "there is no such day".to_string();
     let separator = rest.as_bytes().first().copied().filter(|byte| matches!(byte, b'-' | b'/' | b'.'));
     let Some(separator) = separator else {
-        // All in eight digits.
+        // A date without separators has eight digits.
         if signed || year.len() != 8 {
             return Err(no_date());
         }
@@ -159,13 +159,13 @@ fn day(text: &str) -> std::result::Result<(NaiveDate, &str), String> {
     Ok((day, rest))
 }
 
-/// Nanoseconds since midnight, and what follows them.
+/// Nanoseconds since midnight, and the rest of the text.
 struct Clock<'a> {
     nanos: i64,
     rest: &'a str,
 }
 
-/// The time that `text` begins with.
+/// The time at the start of `text`.
 fn time(text: &str) -> std::result::Result<Clock<'_>, String> {
     let (first, rest) = digits(text);
     let (hour, minute, second, rest) = match (first.len(), rest.strip_prefix(':')) {
@@ -188,7 +188,7 @@ fn time(text: &str) -> std::result::Result<Clock<'_>, String> {
         Some(rest) => digits(rest),
         None => ("", rest),
     };
-    // Digits were read.
+    // The text consists of digits.
     let number = |digits: &str| digits.parse::<i64>().unwrap_or_default();
     let (hour, minute, second) = (number(hour), number(minute), number(second));
     let nanos = fraction.bytes().chain(std::iter::repeat(b'0')).take(9);
@@ -210,7 +210,7 @@ fn two_digits<'a>(text: &'a str, what: &str) -> std::result::Result<(&'a str, &'
     }
 }
 
-/// AM, PM and a zone behind a time: the nanoseconds of the day, and the zone.
+/// Reads AM, PM and a zone after a time: the nanoseconds of the day, and the zone.
 fn behind(clock: Clock<'_>) -> std::result::Result<(i64, Option<Place>), String> {
     const HALF_DAY: i64 = NANOS_PER_DAY / 2;
     let (mut nanos, mut rest, mut zone, mut half, mut era) = (clock.nanos, clock.rest.trim_start(), None, None, false);
@@ -234,7 +234,7 @@ fn behind(clock: Clock<'_>) -> std::result::Result<(i64, Option<Place>), String>
         }
     }
     if let Some(afternoon) = half {
-        // From noon to one o'clock it is 12.
+        // Between noon and one o'clock the hour is 12.
         let is_twelve = (HALF_DAY..HALF_DAY + NANOS_PER_DAY / 24).contains(&nanos);
         nanos = match afternoon {
             _ if nanos >= HALF_DAY && !is_twelve => return Err("with AM and PM hours go up to 12".to_string()),
@@ -246,7 +246,7 @@ fn behind(clock: Clock<'_>) -> std::result::Result<(i64, Option<Place>), String>
     Ok((nanos, zone))
 }
 
-/// Zones without a clock that changes, and their hours before UTC, as PostgreSQL abbreviates them.
+/// Zones of a fixed offset, and the hours that they are ahead of UTC, as PostgreSQL abbreviates them.
 const ABBREVIATIONS: [(&str, i64); 21] = [
     ("Z", 0),
     ("UTC", 0),
@@ -271,7 +271,7 @@ const ABBREVIATIONS: [(&str, i64); 21] = [
     ("PDT", -7),
 ];
 
-/// The zone that `text` begins with, and what follows it.
+/// The zone at the start of `text`, and the rest.
 fn place(text: &str) -> std::result::Result<(Place, &str), String> {
     if text.starts_with(['+', '-']) {
         return offset(text);
@@ -330,7 +330,7 @@ mod tests {
         datetime(text).map_or_else(|_| "refused".to_string(), |written| written.local.to_string())
     }
 
-    /// The right sides are PostgreSQL 15's.
+    /// The expected values are PostgreSQL 15's.
     #[test]
     fn timestamps_are_read_as_postgres_reads_them() {
         for (text, expected) in [

@@ -1,17 +1,17 @@
-//! Texts of intervals, as PostgreSQL reads them (`DecodeInterval` and `DecodeISO8601Interval` in its datetime.c).
+//! Reads intervals from text as PostgreSQL does (`DecodeInterval` and `DecodeISO8601Interval` in its datetime.c).
 //!
 //! ```text
 //!   1 year 2 mons 3 days 04:05:06     3 4:05:06     1-2     1d2h     1.5 days ago     P1Y2M3DT4H5M6S
 //! ```
 //!
-//! What is left of a year is months, what is left of a month days of 30 to the month, what is left of a day hours. Intervals hold nanoseconds
-//! here, so that digits of a second past the sixth are kept.
+//! A fraction of a year becomes months, a fraction of a month becomes days at 30 days a month, a fraction of a day becomes hours. Intervals hold nanoseconds
+//! here, so digits of a second past the sixth are kept.
 
 use arrow::datatypes::IntervalMonthDayNano;
 use datafusion::common::{Result, exec_datafusion_err};
 
 /// # Errors
-/// What the text has that is no part of an interval, or leaves its range.
+/// The part of the text that does not belong to an interval, or that leaves its range.
 pub(super) fn interval(text: &str) -> Result<IntervalMonthDayNano> {
     let read = if text.trim_start().starts_with(['P', 'p']) { iso(text.trim()) } else { words(text) };
     read.map_err(|why| exec_datafusion_err!("'{text}' is no interval: {why}"))
@@ -24,16 +24,16 @@ const DAY: i128 = 86_400 * SECOND;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Unit {
-    /// So many.
+    /// Months per unit.
     Months(i128),
     Month,
-    /// So many.
+    /// Days per unit.
     Days(i128),
-    /// So many nanoseconds.
+    /// Nanoseconds per unit.
     Nanos(i128),
 }
 
-/// Units, and the bit of each: none comes twice.
+/// Unit of a word and the bit of that unit. No unit may come twice.
 fn unit(word: &str) -> Option<(Unit, u32)> {
     let lower = word.to_ascii_lowercase();
     Some(match lower.as_str() {
@@ -62,11 +62,11 @@ const HOUR: u32 = 7;
 const MINUTE: u32 = 8;
 const SECONDS: u32 = 9;
 
-/// A number with so many decimal places.
+/// A decimal number: value and fraction.
 #[derive(Clone, Copy)]
 struct Number {
     value: i128,
-    /// One in its last place.
+    /// One unit in the last place.
     one: i128,
 }
 
@@ -83,13 +83,13 @@ impl Number {
         Ok(Self { value: if negative { -value } else { value }, one: 10_i128.pow(fraction.len() as u32) })
     }
 
-    /// As many of what `each` is, and what is left of one.
+    /// Multiplies by `each`: the whole part, and the remaining fraction.
     fn times(self, each: i128) -> (i128, Self) {
         let (whole, rest) = (self.value / self.one, self.value % self.one * each);
         (whole * each + rest / self.one, Self { value: rest % self.one, ..self })
     }
 
-    /// As many of what `each` is, to the nearest one, half to even.
+    /// Multiplies by `each`, rounded to the nearest integer, half to even.
     fn nearest(self, each: i128) -> i128 {
         let (whole, rest) = self.times(each);
         let twice = rest.value.abs() * 2;
@@ -103,7 +103,7 @@ struct Sum {
     months: i128,
     days: i128,
     nanos: i128,
-    /// A bit for each unit that came.
+    /// Bits of the units that have come.
     seen: u32,
 }
 
@@ -150,7 +150,7 @@ impl Sum {
 }
 
 enum Token<'a> {
-    /// `1`, `-1.5`: without its sign, and whether that is a minus.
+    /// `1`, `-1.5`: the number without its sign, and whether the sign is a minus.
     Number(&'a str, bool),
     /// `4:05:06`.
     Clock(&'a str, bool),
@@ -231,7 +231,7 @@ fn words(text: &str) -> Read<IntervalMonthDayNano> {
                         at += 1;
                         unit(word).ok_or_else(|| format!("'{word}' is no unit"))?
                     }
-                    // Days before hours, and seconds at the end.
+                    // Days come before hours; seconds come at the end.
                     next if are_hours(next, tokens.get(at + 1)) => (Unit::Days(1), DAY_BIT),
                     None => (Unit::Nanos(SECOND), SECONDS),
                     Some(_) => return Err(format!("{number} has no unit")),
@@ -244,7 +244,7 @@ fn words(text: &str) -> Read<IntervalMonthDayNano> {
     sum.done(negated)
 }
 
-/// Nanoseconds of `4:05`, `4:05:06.5`, and of `4:05.5`, which has minutes and seconds.
+/// Nanoseconds in `4:05`, `4:05:06.5`, and in `4:05.5`, which has minutes and seconds.
 fn of_clock(clock: &str) -> Read<i128> {
     let out_of_range = || format!("'{clock}' is no time");
     let parts: Vec<&str> = clock.split(':').collect();
@@ -263,7 +263,7 @@ fn of_clock(clock: &str) -> Read<i128> {
     Ok((hours.value * 60 + minutes.value) * 60 * SECOND + seconds.nearest(SECOND))
 }
 
-/// `P1Y2M3DT4H5M6S`.
+/// Reads the ISO form: `P1Y2M3DT4H5M6S`.
 fn iso(text: &str) -> Read<IntervalMonthDayNano> {
     let mut sum = Sum::default();
     let (mut rest, mut in_time) = (&text[1..], false);
@@ -310,7 +310,7 @@ mod tests {
         ((hours * 60 + minutes) * 60 + seconds) * 1_000
     }
 
-    /// The right sides are PostgreSQL 15's.
+    /// The expected values are PostgreSQL 15's.
     #[test]
     fn intervals_are_read_as_postgres_reads_them() {
         for (text, expected) in [

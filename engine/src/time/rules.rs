@@ -1,4 +1,4 @@
-//! Rules of the analyzer, around DataFusion's coercion of types.
+//! Analyzer rules that run around DataFusion's type coercion.
 //!
 //! ```text
 //!   BeforeCoercion   columns of tables in the session's zone; casts that round (cast.rs); comparisons of times (compare.rs)
@@ -20,11 +20,11 @@ use datafusion::optimizer::AnalyzerRule;
 use std::cell::Cell;
 use std::sync::Arc;
 
-/// Gives stored instants the session's time zone, and times that are compared a unit in which all of them have a value.
+/// Gives stored instants the session's time zone, and compared times a unit in which all have a value.
 #[derive(Debug)]
 pub(crate) struct BeforeCoercion;
 
-/// Puts casts that know skipped and doubled hours in the place of Arrow's.
+/// Replaces Arrow's casts by casts that handle skipped and repeated hours.
 #[derive(Debug)]
 pub(crate) struct ZonedCasts;
 
@@ -72,8 +72,7 @@ impl AnalyzerRule for ZonedCasts {
     }
 }
 
-/// Rewrites those expressions of one node that `concerns` tells, from their leaves up. Above a node that has changed, types are computed
-/// again.
+/// Rewrites those expressions of one node for which `concerns` is true, from their leaves up. Types above a changed node are recomputed.
 fn expressions(
     node: LogicalPlan,
     types_changed: &Cell<bool>,
@@ -109,7 +108,7 @@ fn is_outer_cast_or_compared(expr: &Expr) -> bool {
     }
 }
 
-/// A cast to a coarser unit as one that rounds.
+/// Replaces a cast to a coarser unit by one that rounds.
 fn rounded(cast: Expr, schema: &DFSchema) -> Transformed<Expr> {
     let (Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })) = &cast else {
         return Transformed::no(cast);
@@ -156,10 +155,10 @@ fn zoned(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
-/// `input` of an INSERT whose dates and timestamps become ones of nanoseconds with an error that says which years these reach.
+/// `input` of an INSERT. Its casts of dates and timestamps to nanoseconds fail with an error that names the years that these reach.
 ///
 /// # Errors
-/// An expression that has no type.
+/// An expression has no type.
 pub fn within_nanoseconds(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
     let LogicalPlan::Projection(projection) = input.as_ref() else { return Ok(input) };
     let below = within_nanoseconds(Arc::clone(&projection.input))?;
@@ -183,7 +182,7 @@ pub fn within_nanoseconds(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
     Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, below)?)))
 }
 
-/// A cast whose function knows more than Arrow's; its value, where that is known.
+/// Casts with the function that handles more than Arrow's cast; returns the value if it is known.
 fn cast_once(expr: Expr, to: &DataType, or_null: bool) -> Expr {
     cast_literal(&expr, to, or_null).unwrap_or_else(|| cast_expr(expr, to, or_null))
 }
@@ -216,7 +215,7 @@ fn in_zone(field: &FieldRef, zone: &Arc<str>) -> FieldRef {
     }
 }
 
-/// Instants are those that were stored. Their days and hours, and their text, are the session's.
+/// Gives stored instants the session's zone: the instants stay, but their days, hours and text are the session's.
 fn scan_in_zone(scan: TableScan, zone: &Arc<str>) -> Result<LogicalPlan> {
     let schema = Arc::clone(&scan.projected_schema);
     let columns = schema.iter().map(|(relation, field)| {
@@ -231,7 +230,7 @@ fn scan_in_zone(scan: TableScan, zone: &Arc<str>) -> Result<LogicalPlan> {
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(LogicalPlan::TableScan(scan)))?))
 }
 
-/// What is written has the zones of the table.
+/// Written rows get the zones of the table.
 fn as_target(dml: DmlStatement) -> Result<DmlStatement> {
     let target = dml.target.schema();
     let input = dml.input.schema();

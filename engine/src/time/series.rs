@@ -1,6 +1,6 @@
 //! `range` and `generate_series` of instants whose steps have days or months.
 //!
-//! DataFusion ends where a step comes to an hour that the zone's clock skips or shows twice. Here each step is `instant + interval`.
+//! DataFusion ends the series at a step to an hour that the zone's clock skips or shows twice. Here each step is `instant + interval`.
 
 use super::cast::{cast_time, is_utc};
 use super::interval::one;
@@ -23,7 +23,7 @@ pub(super) fn functions() -> [Arc<ScalarUDF>; 2] {
     [false, true].map(|includes_end| Arc::new(Series::new(includes_end).into()))
 }
 
-/// Those of the same names among `functions`, for instants too.
+/// `functions`, with those that make series extended to instants.
 pub(crate) fn table_functions(functions: Vec<Arc<TableFunction>>) -> Vec<Arc<TableFunction>> {
     let zoned = functions.into_iter().map(|function| {
         let includes_end = match function.name() {
@@ -85,7 +85,7 @@ impl ScalarUDFImpl for Series {
     }
 }
 
-/// DataFusion makes series of timestamps in nanoseconds, and NULL of what these do not reach.
+/// Casts arguments to nanoseconds. DataFusion makes series of timestamps in nanoseconds, and NULL outside their range.
 fn in_nanoseconds(mut args: ScalarFunctionArgs) -> Result<ScalarFunctionArgs> {
     for bound in args.args.iter_mut().take(2) {
         let to = match bound.data_type() {
@@ -103,7 +103,7 @@ fn in_nanoseconds(mut args: ScalarFunctionArgs) -> Result<ScalarFunctionArgs> {
     Ok(args)
 }
 
-/// The zone of a type of instants whose clock may change.
+/// The zone of a type of instants, if its clock may change.
 fn zone_of(of: &DataType) -> Option<Arc<str>> {
     match of {
         DataType::Timestamp(_, Some(zone)) if !is_utc(zone) => Some(Arc::clone(zone)),

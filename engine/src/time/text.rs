@@ -1,7 +1,7 @@
-//! Text and numbers as timestamps of the session's time zone, and times as text.
+//! Conversions of text and numbers to timestamps of the session's time zone, and of times to text.
 //!
-//! DataFusion gives a column of text the zone's type without its offset, takes seconds since 1970 for local ones, and has no answer
-//! for hours that a clock skips or shows twice.
+//! DataFusion gives a column of text the zone's type without its offset, takes seconds since 1970 as local ones, and has no result for hours that a clock
+//! skips or shows twice.
 
 use super::cast::cast_time;
 use super::pattern::{Language, strftime};
@@ -21,12 +21,12 @@ use datafusion::logical_expr::{
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// `to_timestamp` and its kin of other units.
+/// `to_timestamp` and the variants for other units.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct ToTimestamp {
     unit: TimeUnit,
     zone: Option<Arc<str>>,
-    /// Without a zone: for numbers, which are instants.
+    /// The function without a zone: for numbers, which are instants.
     datafusion: Arc<ScalarUDF>,
 }
 
@@ -93,7 +93,7 @@ impl ScalarUDFImpl for ToTimestamp {
     }
 }
 
-/// NaN and infinity are no time.
+/// NaN and infinity are no times.
 fn refuse_no_number(value: &ColumnarValue, function: &str) -> Result<()> {
     if !value.data_type().is_floating() {
         return Ok(());
@@ -109,7 +109,7 @@ fn refuse_no_number(value: &ColumnarValue, function: &str) -> Result<()> {
     }
 }
 
-/// `to_unixtime`: seconds since 1970. Text and times without a zone are of the session's.
+/// `to_unixtime`: seconds since 1970. Text and times without a zone are in the session's zone.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct ToUnixtime {
     zone: Option<Arc<str>>,
@@ -213,7 +213,7 @@ impl ScalarUDFImpl for FromUnixtime {
     }
 }
 
-/// A function of DataFusion's with patterns of dates, which takes those of other languages too.
+/// A function of DataFusion that takes date patterns, extended to patterns of other languages.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct WithPatterns {
     name: &'static str,
@@ -281,7 +281,7 @@ fn translated(pattern: &ColumnarValue, language: Language) -> Result<ColumnarVal
     }
 }
 
-/// The first argument's texts as instants; each further one is a pattern, of which the first that fits counts.
+/// The first argument's texts as instants. Further arguments are patterns; the first that fits is used.
 fn parse_all(args: &ScalarFunctionArgs, to: &DataType) -> Result<ColumnarValue> {
     let DataType::Timestamp(unit, zone) = to else { return plan_err!("{to} is no timestamp") };
     let zone = Zone::of(zone.as_deref())?;
@@ -334,11 +334,11 @@ fn parse_with<'a>(
             }
         }
     }
-    // Without a pattern that is not NULL there is no value.
+    // If all patterns are NULL, the result is NULL.
     failed.map_or(Ok(None), Err)
 }
 
-/// In UTC. A zone's name is understood after a blank at the end, where chrono cannot read it.
+/// The result is in UTC. The name of a zone is read after a blank at the end, where chrono cannot read it.
 fn parse_one(text: &str, pattern: &str, zone: &Zone) -> std::result::Result<NaiveDateTime, String> {
     let (mut text, mut pattern, mut zone) = (text, pattern, *zone);
     if let Some(without) = pattern.trim_end().strip_suffix(" %Z") {

@@ -1,6 +1,6 @@
-//! `date_trunc` over every year that a timestamp's unit reaches, and by the days of its zone.
+//! `date_trunc` over every year in the range of a timestamp's unit, and by the days of its zone.
 //!
-//! DataFusion's goes through nanoseconds, which end in 2262, and gives the two midnights of a day that begins twice.
+//! DataFusion's converts to nanoseconds, which end in 2262, and returns both midnights of a day that begins twice.
 
 use super::unit::{SECONDS_PER_DAY, is_text, map, naive_of, on_array, out_of_range, per_second};
 use super::zone::Zone;
@@ -22,9 +22,9 @@ const EPOCH_DAY: i64 = 719_163;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct DateTrunc {
-    /// Of text that names none.
+    /// Zone of text that names none.
     zone: Option<Arc<str>>,
-    /// For times of day.
+    /// The function for times of day.
     datafusion: Arc<ScalarUDF>,
     signature: Signature,
 }
@@ -56,7 +56,7 @@ impl ScalarUDFImpl for DateTrunc {
         Some(Self::new(super::session_zone(config)).into())
     }
 
-    /// Dates and texts become timestamps of a unit that reaches every year, and that nothing is finer than that is cut off.
+    /// Dates and texts become timestamps of a unit that reaches every year; finer digits are dropped.
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let [precision, time] = types else {
             return plan_err!("date_trunc() takes a precision and a timestamp, as in date_trunc('month', t)");
@@ -105,13 +105,13 @@ impl ScalarUDFImpl for DateTrunc {
     }
 }
 
-/// `time` without what is finer than microseconds.
+/// `time` truncated to microseconds.
 pub(super) fn to_microseconds(time: Expr) -> Expr {
     static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(DateTrunc::new(None).into()));
     FUNCTION.call(vec![lit("microsecond"), time])
 }
 
-/// The type that is truncated, or put into bins, in the place of `time`.
+/// The type in which `time` is truncated or put into bins.
 pub(super) fn coerced(time: &DataType, zone: &Option<Arc<str>>) -> Result<DataType> {
     Ok(match time {
         DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_) => time.clone(),
@@ -174,7 +174,7 @@ fn truncate(value: i64, unit: TimeUnit, precision: Precision, zone: Option<Zone>
     let offset = zone.offset_at(&naive_of(value, unit)?) * per_second;
     let local = truncate_local(value.checked_add(offset)?, unit, precision)?;
     match precision {
-        // The hour that comes twice has two starts.
+        // An hour that comes twice has two starts.
         _ if precision <= Precision::Hour => local.checked_sub(offset),
         _ => local.checked_sub(zone.offset_of(&naive_of(local, unit)?) * per_second),
     }
@@ -212,7 +212,7 @@ fn truncate_local(value: i64, unit: TimeUnit, precision: Precision) -> Option<i6
     }
 }
 
-/// The order is kept where the step is one for all rows.
+/// The order is kept if the step is the same for all rows.
 pub(super) fn keeps_order(step: &ExprProperties, value: &ExprProperties) -> SortProperties {
     match step.sort_properties {
         SortProperties::Singleton => value.sort_properties,
@@ -257,7 +257,7 @@ mod tests {
             "1969-12-31 23:59:59.999"
         );
         assert_eq!(truncated("2000-12-31T00:00:00", Microsecond, "century", None), "1901-01-01 00:00:00");
-        // In nanoseconds the year of the first instant began too early.
+        // The year of the first instant in nanoseconds begins before their range.
         assert_eq!(truncate(i64::MIN, TimeUnit::Nanosecond, Precision::Year, None), None);
     }
 
@@ -270,7 +270,7 @@ mod tests {
         // 01:30 comes twice on this day, and each hour has its own start.
         assert_eq!(truncated("2024-11-03T05:30:00", micros, "hour", new_york), "2024-11-03 05:00:00");
         assert_eq!(truncated("2024-11-03T06:30:00", micros, "hour", new_york), "2024-11-03 06:00:00");
-        // The day has one, though midnight comes twice, and though it is skipped.
+        // A day has one start, even if midnight comes twice or is skipped.
         let havana = Some("America/Havana");
         let twice = truncated("2024-11-03T04:30:00", micros, "day", havana);
         assert_eq!(truncated("2024-11-03T20:00:00", micros, "day", havana), twice);

@@ -19,7 +19,7 @@ pub(super) fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-/// Date and time in UTC, or without a zone. `None`: further away than a calendar goes.
+/// Date and time in UTC, or without a zone. `None`: outside the range of the calendar.
 pub(super) fn naive_of(value: i64, unit: TimeUnit) -> Option<NaiveDateTime> {
     let per_second = per_second(unit);
     let nanos = value.rem_euclid(per_second) * (1_000_000_000 / per_second);
@@ -30,7 +30,7 @@ pub(super) fn nanos_of(time: NaiveDateTime) -> i128 {
     i128::from(time.and_utc().timestamp()) * NANOS_PER_SECOND + i128::from(time.and_utc().timestamp_subsec_nanos())
 }
 
-/// The value in `unit`, without what is finer than that. `None`: the unit does not reach that far.
+/// The value in `unit`, without finer digits. `None`: outside the range of the unit.
 pub(super) fn in_unit(nanos: i128, unit: TimeUnit) -> Option<i64> {
     i64::try_from(nanos.div_euclid(NANOS_PER_SECOND / i128::from(per_second(unit)))).ok()
 }
@@ -48,21 +48,21 @@ pub(super) fn out_of_range(what: &dyn std::fmt::Display, unit: TimeUnit) -> data
     exec_datafusion_err!("{what} is no time of a timestamp in {unit}, which reach from {years}{instead}")
 }
 
-/// The timestamps of `array` as numbers, each put through `change`, as an array of type `to`.
+/// Applies `change` to the timestamps of `array` as numbers; returns an array of type `to`.
 pub(super) fn map(array: &ArrayRef, to: &DataType, change: impl Fn(i64) -> Result<i64>) -> Result<ArrayRef> {
     let numbers = cast(array, &DataType::Int64)?;
     let changed: Int64Array = numbers.as_primitive::<Int64Type>().try_unary(change)?;
     Ok(cast(&changed, to)?)
 }
 
-/// As [`map`], with NULL for what has no value.
+/// Like [`map`], with NULL where `change` returns `None`.
 pub(super) fn map_opt(array: &ArrayRef, to: &DataType, change: impl Fn(i64) -> Option<i64>) -> Result<ArrayRef> {
     let numbers = cast(array, &DataType::Int64)?;
     let changed: Int64Array = numbers.as_primitive::<Int64Type>().unary_opt(change);
     Ok(cast(&changed, to)?)
 }
 
-/// The same timestamps, said to be in another zone: they are instants.
+/// The same timestamps labelled with another zone: instants do not change.
 pub(super) fn relabel(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     Ok(cast(&cast(array, &DataType::Int64)?, to)?)
 }

@@ -1,4 +1,4 @@
-//! `coalesce` of dates, times, intervals and truths beside texts, for which DataFusion's planner finds no type.
+//! `coalesce` of dates, times, intervals and booleans beside texts, for which DataFusion's planner finds no type.
 
 use super::unit::is_text;
 use arrow::datatypes::{DataType, FieldRef};
@@ -14,7 +14,7 @@ pub(super) fn function() -> Arc<ScalarUDF> {
     Arc::new(Coalesce(coalesce()).into())
 }
 
-/// DataFusion's, whose texts are of the type of the dates or times beside them.
+/// DataFusion's function, with texts that take the type of the dates or times beside them.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Coalesce(Arc<ScalarUDF>);
 

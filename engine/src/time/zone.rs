@@ -1,11 +1,11 @@
-//! Local times of a zone, for every reading of a clock there: also for those that a clock skips or shows twice.
+//! Time zones in which every local time is an instant, even one that a clock skips or shows twice.
 //!
 //! ```text
 //!   spring: 01:59 EST ──> 03:00 EDT     02:30 is read as 02:30 EST, which is 03:30 EDT: the offset before
 //!   autumn: 01:59 EDT ──> 01:00 EST     01:30 is read as 01:30 EST: the offset after
 //! ```
 //!
-//! PostgreSQL does the same (`DetermineTimeZoneOffset` in its datetime.c). Arrow has neither time.
+//! PostgreSQL does the same (`DetermineTimeZoneOffset` in its datetime.c). Arrow has no result for either time.
 
 use arrow::array::timezone::{Tz, TzOffset};
 use chrono::{Days, FixedOffset, LocalResult, NaiveDate, NaiveDateTime, Offset, TimeZone};
@@ -22,17 +22,17 @@ pub(super) struct Zone(Tz);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ZoneOffset(TzOffset, Zone);
 
-/// Names of zones by their lower case.
+/// Names of zones by lower-case name.
 static NAMES: LazyLock<HashMap<String, &'static str>> = LazyLock::new(|| {
     chrono_tz::TZ_VARIANTS.iter().map(|zone| (zone.name().to_ascii_lowercase(), zone.name())).collect()
 });
 
-/// The zone of a name, whatever its case is. `None`: there is none.
+/// The zone of a name in upper or lower case. `None`: there is none.
 pub(super) fn named(name: &str) -> Option<Zone> {
     NAMES.get(name.to_ascii_lowercase().as_str())?.parse().ok()
 }
 
-/// A session's time zone as types name it: an offset as `+02:00`, a name as the database of zones has it. `None`: there is no such zone.
+/// A session's time zone as types name it: an offset as `+02:00`, a name as spelt in the zone database. `None`: there is no such zone.
 pub fn zone_name(written: &str) -> Option<String> {
     let trimmed = written.trim();
     if let Some(name) = NAMES.get(trimmed.to_ascii_lowercase().as_str()) {
@@ -45,7 +45,7 @@ pub fn zone_name(written: &str) -> Option<String> {
 }
 
 impl Zone {
-    /// The zone of a type, and UTC where it has none.
+    /// The zone of a type; UTC if it has none.
     pub fn of(zone: Option<&str>) -> Result<Self> {
         zone.unwrap_or("+00:00").parse()
     }
@@ -55,7 +55,7 @@ impl Zone {
         i64::from(self.0.offset_from_utc_datetime(utc).fix().local_minus_utc())
     }
 
-    /// Seconds to take from `local` for UTC.
+    /// Seconds to subtract from `local` for UTC.
     pub fn offset_of(&self, local: &NaiveDateTime) -> i64 {
         i64::from(self.only(local).fix().local_minus_utc())
     }
@@ -64,7 +64,7 @@ impl Zone {
         match self.0.offset_from_local_datetime(local) {
             LocalResult::Single(offset) => offset,
             LocalResult::Ambiguous(_, later) => later,
-            // No gap is longer than a day: what held a day before held until it.
+            // No gap is longer than a day, so the offset of a day before is the offset before the gap.
             LocalResult::None => {
                 let before = local.checked_sub_days(Days::new(1)).unwrap_or(*local);
                 self.0.offset_from_utc_datetime(&before)
@@ -79,7 +79,7 @@ impl FromStr for Zone {
     fn from_str(zone: &str) -> Result<Self> {
         match zone.parse() {
             Ok(zone) => Ok(Self(zone)),
-            // Whatever its case is.
+            // In upper or lower case.
             Err(error) => match NAMES.get(zone.to_ascii_lowercase().as_str()) {
                 Some(name) => Ok(Self(name.parse()?)),
                 None => Err(error.into()),
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(utc("America/New_York", "2024-11-03T01:30:00"), "2024-11-03 06:30:00");
         assert_eq!(utc("Europe/Zurich", "2024-03-31T02:00:00"), "2024-03-31 01:00:00");
         assert_eq!(utc("Australia/Lord_Howe", "2024-10-06T02:15:00"), "2024-10-05 15:45:00");
-        // A whole day that Samoa left out.
+        // Samoa skipped this whole day.
         assert_eq!(utc("Pacific/Apia", "2011-12-30T12:00:00"), "2011-12-30 22:00:00");
         assert_eq!(utc("+05:30", "2024-03-10T02:30:00"), "2024-03-09 21:00:00");
         assert_eq!(utc("America/New_York", "9999-12-31T23:00:00"), "10000-01-01 04:00:00".replace("10000", "+10000"));

@@ -1,12 +1,11 @@
-//! One link of the chain that a block is written through.
+//! One link of the chain through which a block is written.
 //!
 //! ```text
 //!   pieces ──verify──┬──> disk thread ──written──┐
 //!                    └──> next link ──written────┴──> progress: what both have
 //! ```
 //!
-//! A link whose successor fails says so, and takes what still comes: its sender decides. One that loses its sender keeps what it has
-//! for [`seal`].
+//! A link whose successor fails reports it and accepts the remaining pieces: its sender decides. A link that loses its sender keeps what it has for [`seal`].
 
 use super::disk::Incoming;
 use super::{Arrival, BlockStore};
@@ -28,18 +27,18 @@ use windlass_proto::ticket::Access;
 use windlass_proto::v1;
 use windlass_proto::v1::block_piece::{Piece, WriteEnd};
 
-/// Pieces that wait for the disk, and for the next link.
+/// Maximum pieces that wait for the disk, and for the next link.
 const AHEAD: usize = 4;
-/// Progress that was not read. A writer has fewer pieces on their way.
+/// Maximum unread progress messages. A writer has fewer pieces on their way.
 const PROGRESS: usize = 256;
 
 type Pieces = BoxStream<'static, Result<v1::BlockPiece, Status>>;
 
 enum Event {
-    /// Bytes that the disk has.
+    /// Bytes written to the disk.
     Written(u64),
     Durable(u64),
-    /// The sender went away before the end.
+    /// The sender went away before the end of the block.
     Partial(Incoming),
     DiskFailed(Status),
     Next(v1::WriteProgress),
@@ -51,7 +50,7 @@ enum ToDisk {
     End,
 }
 
-/// Writes a block as its pieces say. `door`: checks the ticket in the header; absent for this process's own blocks.
+/// Writes a block from its pieces. `door` checks the ticket in the header; absent for this process's own blocks.
 pub(super) fn write(
     store: BlockStore,
     pieces: Pieces,
@@ -68,7 +67,7 @@ pub(super) fn write(
     ReceiverStream::new(said).boxed()
 }
 
-/// The place of an arrival in the store. Given up when it is dropped.
+/// The entry of an arriving block in the store. Given up on drop.
 struct Arriving {
     store: BlockStore,
     block: BlockId,
@@ -85,7 +84,7 @@ impl Arriving {
         if state.salvaging.contains(&block) {
             return Err(Status::unavailable(format!("a damaged replica of {block} is being looked at")));
         }
-        // Another attempt at the same block: the earlier one's writer is gone, or it would not be asked for again.
+        // This is another attempt at the same block: the writer of the earlier one is gone, or nobody would have asked again.
         if let Some(Arrival::Writing { stop, .. }) = state.incoming.remove(&block) {
             stop.cancel();
         }
@@ -95,7 +94,7 @@ impl Arriving {
         Ok(Arriving { store: store.clone(), block, stop, over })
     }
 
-    /// Whether the store still means this one.
+    /// Whether the store's entry is still this one.
     fn is_current(&self, arrival: Option<&Arrival>) -> bool {
         matches!(arrival, Some(Arrival::Writing { over, .. }) if over.same_channel(&self.over.subscribe()))
     }
@@ -129,7 +128,7 @@ async fn receive(
     let disk = store.choose_disk()?;
     let arriving = Arriving::begin(&store, block)?;
     let (to_disk, for_disk) = mpsc::channel(AHEAD);
-    // Unbounded by type; each piece causes a few events.
+    // The channel is unbounded, but each piece causes only a few events.
     let (events, mut happened) = mpsc::unbounded_channel();
     let of_disk = (store.clone(), events.clone());
     store.0.tasks.spawn_blocking_on(move || keep(&of_disk.0, disk, block, for_disk, &of_disk.1), &store.0.io);
@@ -143,7 +142,7 @@ async fn receive(
     loop {
         tokio::select! {
             () = arriving.stop.cancelled(), if to_disk.is_some() => {
-                // Somebody seals what has come so far, or does not want it.
+                // The block is sealed with what has come so far, or is not wanted.
                 to_disk = None;
                 next = None;
             }
@@ -151,7 +150,7 @@ async fn receive(
                 Some(Piece::Data(data)) => {
                     verify(&data)?;
                     if let Some(next) = &next {
-                        // What became of it is an event.
+                        // A failure of the next link arrives as an event.
                         let _ = next.send(v1::BlockPiece { piece: Some(Piece::Data(data.clone())) }).await;
                     }
                     if let Some(disk) = &to_disk {
@@ -214,12 +213,12 @@ async fn receive(
             let _ = progress.send(Ok(v1::WriteProgress { written: here, durable, lost: None })).await;
             return Ok(());
         }
-        // More than can be unread says nothing that matters.
+        // Progress beyond the channel's room may be lost without harm.
         let _ = progress.try_send(Ok(v1::WriteProgress { written, durable: Vec::new(), lost: None }));
     }
 }
 
-/// The way to the next link, and what it says as events.
+/// Forwards pieces to the next link, and returns its answers as events.
 async fn forward(
     store: &BlockStore,
     header: &v1::WriteHeader,
@@ -227,10 +226,10 @@ async fn forward(
 ) -> Option<mpsc::Sender<v1::BlockPiece>> {
     let (next, rest) = header.rest.split_first()?;
     let (pieces, incoming) = mpsc::channel(AHEAD);
-    // That of whoever writes: signed here, it would be good for longer, wherever the header sends it.
+    // The ticket is the writer's own: one signed here would be valid for longer, wherever the header sends it.
     let ticket = header.ticket.clone();
     let header = v1::WriteHeader { block: header.block, rest: rest.to_vec(), ticket };
-    // There is room for it.
+    // The channel has room for it.
     let _ = pieces.send(v1::BlockPiece { piece: Some(Piece::Header(header)) }).await;
     let node = store.0.peers.node(&next.address);
     store.spawn(async move {
@@ -252,7 +251,7 @@ async fn forward(
     Some(pieces)
 }
 
-/// The disk thread of one arrival.
+/// Runs the disk thread of one arrival.
 fn keep(
     store: &BlockStore,
     disk: usize,
@@ -292,13 +291,13 @@ fn keep(
         }
     }
     match early.end() {
-        // Nobody keeps it when the task that would is gone.
+        // The block is not kept when the task that would keep it is gone.
         Ok(()) => _ = events.send(Event::Partial(incoming)),
         Err(error) => failed(error),
     }
 }
 
-/// Has the disk take what was written while more comes, so that little is left to wait for at the end.
+/// Syncs written data while more arrives, so that little is left to sync at the end.
 #[derive(Default)]
 struct EarlySync {
     asked_at: u64,
@@ -322,12 +321,12 @@ impl EarlySync {
                 self.thread.insert((ask, std::thread::Builder::new().name("windlass-sync".into()).spawn(sync)?))
             }
         };
-        // One that waits will do for this too. A thread that has failed says so in the end.
+        // A request that already waits covers this data too. A failed thread reports its error at the end.
         let _ = ask.try_send(());
         Ok(())
     }
 
-    /// An error that the disk told the thread is not told again.
+    /// Waits for the thread. An error that was reported before is not returned again.
     fn end(&mut self) -> io::Result<()> {
         let Some((ask, thread)) = self.thread.take() else { return Ok(()) };
         drop(ask);
@@ -335,7 +334,7 @@ impl EarlySync {
     }
 }
 
-/// Makes a complete replica of so many bytes from what has come.
+/// Makes a complete replica of the block's length from what has arrived.
 pub(super) async fn seal(store: &BlockStore, block: Block) -> Result<(), Status> {
     loop {
         enum Found {
@@ -359,7 +358,7 @@ pub(super) async fn seal(store: &BlockStore, block: Block) -> Result<(), Status>
             None => return Err(Status::not_found(format!("this executor has nothing of {}", block.id))),
             Some(Found::Writing(stop, mut over)) => {
                 stop.cancel();
-                // An error says that it is over as well.
+                // An error means that the write is over as well.
                 let _ = over.wait_for(|over| *over).await;
             }
             Some(Found::Held(_, bytes)) if bytes == block.bytes => return Ok(()),

@@ -2,15 +2,14 @@
 //!
 //! ```text
 //!   DIR/lock                   held by the process that uses them
-//!   DIR/cluster                which namespace they belong to
+//!   DIR/cluster                namespace of the replicas
 //!   DIR/incoming/ID-X.block    a replica that is being written, by the attempt X, and ID-X.sums beside it
-//!   DIR/replicas/XX/ID.block   a complete one, and ID.sums: CRC32C of each 64 KiB, 4 bytes each, little-endian
-//!   DIR/packs                  those of 64 KiB at most, many to a file
+//!   DIR/replicas/XX/ID.block   a complete replica, and ID.sums: CRC32C of each 64 KiB, 4 bytes each, little-endian
+//!   DIR/packs                  replicas of 64 KiB at most, many to a file
 //! ```
 //!
-//! A complete replica got its name after both files were on the disk. How long it is to be is not written down here: its file may have become
-//! longer or shorter, by a fault of the disk or the file system. The primary knows, and so does whoever opens it; what is longer is cut back
-//! when its first bytes verify.
+//! A complete replica got its name after both files were on the disk. Its intended length is not recorded here: a fault of the disk or the file system may have
+//! made the file longer or shorter. The primary knows the length, and so does every reader; a longer file is cut back when its first bytes verify.
 
 use super::packs::{PACKED_BYTES, Packed, Packs};
 use bytes::{Bytes, BytesMut};
@@ -31,20 +30,20 @@ const CHUNK: u64 = CHECKSUM_BYTES as u64;
 #[derive(Debug)]
 pub(super) struct Disk {
     pub root: PathBuf,
-    /// Held for as long as the folder is used.
+    /// Lock that is held while the folder is used.
     _lock: File,
     buffers: Arc<Buffers>,
     packs: Arc<Packs>,
 }
 
-/// Memory that large reads use again: to have it zeroed anew each time costs as much as the read.
+/// Reusable buffers for large reads: zeroing new memory each time costs as much as the read.
 #[derive(Debug, Default)]
 struct Buffers(Mutex<Vec<Vec<u8>>>);
 
-/// Bytes that are read and verified at a time: they are still in the cache of the processor.
+/// Bytes that are read and verified at a time: they still fit in the processor's cache.
 const STEP_BYTES: usize = 256 << 10;
 
-/// Buffers that wait for the next read, at most, and the smallest one that does.
+/// Maximum buffers that wait for the next read, and the smallest buffer that is kept.
 const BUFFERS: usize = 8;
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -81,7 +80,7 @@ impl Drop for Lent {
 }
 
 impl Disk {
-    /// Makes the folder if it is not there, and removes what was not complete.
+    /// Opens the folder, creates it if it is missing, and removes incomplete replicas.
     pub fn open(root: &Path) -> io::Result<Disk> {
         std::fs::create_dir_all(root)?;
         let lock = File::create(root.join("lock"))?;
@@ -102,7 +101,7 @@ impl Disk {
         Ok(Disk { root: root.to_path_buf(), _lock: lock, buffers: Arc::default(), packs })
     }
 
-    /// The namespace that the replicas belong to, once there was one.
+    /// The namespace that the replicas belong to; `None` before the first one.
     pub fn cluster(&self) -> io::Result<Option<Vec<u8>>> {
         match std::fs::read(self.root.join("cluster")) {
             Ok(cluster) => Ok(Some(cluster)),
@@ -118,8 +117,8 @@ impl Disk {
         sync_folder(&self.root)
     }
 
-    /// The complete replicas, as long as their files are. Nothing is removed here but what has been replaced: the primary says what is to
-    /// become of a replica that has another length than its block, or no checksums.
+    /// Complete replicas, with the lengths of their files. Removes only files that were replaced: the primary decides about a replica whose length differs from
+    /// its block's, or that has no checksums.
     pub fn scan(&self) -> io::Result<Vec<Block>> {
         let mut found = self.packs.blocks();
         for folder in 0..=u8::MAX {
@@ -131,7 +130,7 @@ impl Disk {
                 let Ok(id) = id.parse().map(BlockId) else { continue };
                 match self.packs.read(id) {
                     Ok(Some(packed)) if packed.is_whole() => {
-                        // It has taken the place of this one.
+                        // The packed replica has replaced this one.
                         self.remove_files(id)?;
                         continue;
                     }
@@ -147,7 +146,7 @@ impl Disk {
         Ok(found)
     }
 
-    /// Whether all of a replica is what was written.
+    /// Whether the whole replica verifies.
     pub fn is_whole(&self, block: Block) -> bool {
         let steps = (0..block.bytes).step_by(STEP_BYTES);
         let whole = |replica: Replica| {
@@ -156,17 +155,17 @@ impl Disk {
         self.replica(block).is_ok_and(whole)
     }
 
-    /// Whether it was not taken away, with all that is on it.
+    /// Whether the disk is still there with its content.
     pub fn is_there(&self) -> bool {
         self.root.join("lock").exists()
     }
 
-    /// Bytes that the disk has left.
+    /// Free bytes on the disk.
     pub fn free(&self) -> io::Result<u64> {
         Ok(self.space()?.1)
     }
 
-    /// Its size, and what of that is left, bytes.
+    /// Size of the disk and its free bytes.
     pub fn space(&self) -> io::Result<(u64, u64)> {
         let stat = rustix::fs::statvfs(&self.root)?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
@@ -174,7 +173,7 @@ impl Disk {
     }
 
     pub fn begin(&self, id: BlockId) -> Incoming {
-        // An earlier attempt at the same replica may not have removed its files yet: each has names of its own.
+        // An earlier attempt at the same replica may not have removed its files yet, so each attempt has its own names.
         let token = uuid::Uuid::new_v4().simple();
         let [data, sums] =
             ["block", "sums"].map(|kind| self.root.join("incoming").join(format!("{}-{token}.{kind}", id.0)));
@@ -183,10 +182,10 @@ impl Disk {
         Incoming { id, packs, small, files: None, incoming: (data, sums), complete, written: 0 }
     }
 
-    /// A replica of this length, to be read. One that has become longer is cut back first.
+    /// Opens a replica of this length for reading. A longer file is cut back first.
     ///
     /// # Errors
-    /// `InvalidData`: it is shorter, or longer and its first bytes are not those that were written.
+    /// `InvalidData`: the file is shorter, or it is longer and its first bytes do not verify.
     pub fn replica(&self, block: Block) -> io::Result<Replica> {
         if let Some(replica) = self.open_replica(block)? {
             return Ok(replica);
@@ -196,7 +195,7 @@ impl Disk {
         self.open_replica(block)?.ok_or_else(changes)
     }
 
-    /// `None`: it has another length.
+    /// Opens the replica's files; `None` when their length differs.
     fn open_replica(&self, block: Block) -> io::Result<Option<Replica>> {
         let stored = match self.packs.read(block.id)? {
             Some(packed) => Stored::Packed(packed),
@@ -214,10 +213,10 @@ impl Disk {
         Ok(fits.then(|| Replica { stored, bytes: block.bytes, buffers: self.buffers.clone() }))
     }
 
-    /// Makes a replica of this length of what there is, if its first bytes are those that were written. Durable when this returns.
+    /// Makes a replica of this length from what is there, if its first bytes verify. Durable when this returns.
     ///
     /// # Errors
-    /// `InvalidData`, `UnexpectedEof`, `NotFound`: they are not, or something is missing.
+    /// `InvalidData`, `UnexpectedEof`, `NotFound`: the bytes do not verify, or some are missing.
     pub fn salvage(&self, block: Block) -> io::Result<()> {
         let Block { id, bytes } = block;
         if let Some(packed) = self.packs.read(id)? {
@@ -248,7 +247,7 @@ impl Disk {
         data.sync_all()
     }
 
-    /// Takes a replica out of the way, at once: another one may take its place. What is left of it is removed at leisure.
+    /// Moves a replica out of the way at once, so that another may take its place. The returned paths are to be removed later.
     pub fn set_aside(&self, id: BlockId) -> io::Result<Vec<PathBuf>> {
         if self.packs.remove(id) {
             return Ok(Vec::new());
@@ -269,7 +268,7 @@ impl Disk {
         if self.packs.remove(id) { Ok(()) } else { self.remove_files(id) }
     }
 
-    /// Writes packs anew that are mostly of removed replicas.
+    /// Rewrites packs that consist mostly of removed replicas.
     pub fn compact(&self) -> io::Result<()> {
         self.packs.compact()
     }
@@ -284,7 +283,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes a complete replica shorter.
+    /// Shortens a complete replica.
     pub fn truncate(&self, id: BlockId, bytes: u64) -> io::Result<()> {
         if let Some(packed) = self.packs.read(id)? {
             if !packed.is_whole() {
@@ -312,12 +311,12 @@ impl Disk {
     }
 }
 
-/// A replica that is being written. Dropped, nothing is left of it.
+/// A replica that is being written. Drop removes all of it.
 #[derive(Debug)]
 pub(super) struct Incoming {
     id: BlockId,
     packs: Arc<Packs>,
-    /// All of it, while it may become one of a pack.
+    /// All its bytes so far, while it may still fit in a pack.
     small: BytesMut,
     files: Option<(File, File)>,
     incoming: (PathBuf, PathBuf),
@@ -326,7 +325,7 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// The next bytes, which were verified.
+    /// Appends the next bytes, which must be verified.
     pub fn write(&mut self, piece: &v1::BlockData) -> io::Result<()> {
         if piece.offset != self.written || !self.written.is_multiple_of(CHUNK) {
             let reason = format!("bytes from {} on came in place of {}", piece.offset, self.written);
@@ -346,7 +345,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// What has come so far is in them.
+    /// Returns the files, which hold everything that has come so far.
     fn files(&mut self) -> io::Result<&(File, File)> {
         let files = match self.files.take() {
             Some(files) => files,
@@ -365,12 +364,12 @@ impl Incoming {
         Ok(self.files.insert(files))
     }
 
-    /// The data once more, to have the disk take what was written so far while more comes.
+    /// Another handle to the data, to sync written bytes while more arrive.
     pub fn data(&mut self) -> io::Result<File> {
         self.files()?.0.try_clone()
     }
 
-    /// A complete replica of so many bytes, durable when this returns.
+    /// Completes the replica with this many bytes. Durable when this returns.
     pub fn finish(mut self, bytes: u64) -> io::Result<()> {
         if bytes > self.written {
             let reason = format!("the replica has {} bytes, and not {bytes}", self.written);
@@ -394,7 +393,7 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if self.files.is_some() {
-            // What cannot be removed now is at the next start.
+            // A file that cannot be removed now is removed at the next start.
             let _ = std::fs::remove_file(&self.incoming.0);
             let _ = std::fs::remove_file(&self.incoming.1);
         }
@@ -416,12 +415,12 @@ enum Stored {
 }
 
 impl Replica {
-    /// Stored bytes and checksums around a range: from a multiple of 64 KiB to another one, or to the end.
+    /// Stored bytes and checksums around a range, from a multiple of 64 KiB to another one or to the end.
     pub fn piece(&self, start: u64, end: u64) -> io::Result<v1::BlockData> {
         self.load(start, end, false)
     }
 
-    /// The same, verified.
+    /// Stored bytes and checksums around a range, verified.
     pub fn verified(&self, start: u64, end: u64) -> io::Result<v1::BlockData> {
         self.load(start, end, true)
     }
@@ -453,7 +452,7 @@ impl Replica {
         Ok(v1::BlockData { offset, data: Bytes::from_owner(data), checksums })
     }
 
-    /// The first of these bytes that verify, and what is wrong with those behind them. Fails when there are none.
+    /// The first of these bytes that verify, and the error of those behind them. Fails when none verify.
     pub fn read_some(&self, start: u64, end: u64) -> io::Result<(Bytes, Option<io::Error>)> {
         match self.read(start, end) {
             Ok(bytes) => Ok((bytes, None)),
@@ -470,7 +469,7 @@ impl Replica {
         }
     }
 
-    /// Just these bytes, verified.
+    /// Exactly these bytes, verified.
     pub fn read(&self, start: u64, end: u64) -> io::Result<Bytes> {
         let piece = self.verified(start, end)?;
         let from = (start - piece.offset) as usize;
@@ -478,7 +477,7 @@ impl Replica {
     }
 }
 
-/// Whatever is there is replaced: also a folder, that no replica is.
+/// Renames `from` to `to` and replaces whatever is there, even a folder.
 fn take_place(from: &Path, to: &Path) -> io::Result<()> {
     match std::fs::rename(from, to) {
         Err(_) if to.is_dir() => {
@@ -489,7 +488,7 @@ fn take_place(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a file, or a folder in the place of one.
+/// Removes a file, or a folder in its place.
 pub(super) fn remove_path(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(_) if path.is_dir() => std::fs::remove_dir_all(path),
@@ -509,14 +508,14 @@ fn verify_chunks(offset: u64, data: &[u8], checksums: &[u32]) -> io::Result<()> 
     }
 }
 
-/// Checksums of so many bytes from an offset on.
+/// Checksums of this many bytes from an offset on.
 fn read_sums(sums: &File, offset: u64, bytes: usize) -> io::Result<Vec<u32>> {
     let mut stored = vec![0; bytes.div_ceil(CHECKSUM_BYTES) * 4];
     sums.read_exact_at(&mut stored, offset / CHUNK * 4)?;
     Ok(stored.as_chunks::<4>().0.iter().map(|sum| u32::from_le_bytes(*sum)).collect())
 }
 
-/// Makes a replica so long. The checksum of the last 64 KiB becomes that of what is left of them.
+/// Cuts a replica to this length. The checksum of the last 64 KiB is replaced by that of the remaining part.
 fn cut(data: &File, sums: &File, bytes: u64) -> io::Result<()> {
     let length = data.metadata()?.len();
     if length == bytes && sums.metadata()?.len() == bytes.div_ceil(CHUNK) * 4 {
@@ -529,7 +528,7 @@ fn cut(data: &File, sums: &File, bytes: u64) -> io::Result<()> {
         data.read_exact_at(&mut chunk, at)?;
         let sum = read_sums(sums, at, rest as usize)?;
         let left = crc32c(&chunk[..rest as usize]);
-        // It is that of what was written: of more than is to be left, or of just that and something came behind it.
+        // The stored sum may cover more bytes than are to be left, or exactly those when bytes were added behind them.
         if sum != [left] {
             if sum != [crc32c(&chunk)] {
                 return Err(damaged_end());
@@ -542,10 +541,10 @@ fn cut(data: &File, sums: &File, bytes: u64) -> io::Result<()> {
 }
 
 /// # Errors
-/// `InvalidData`: it is no file.
+/// `InvalidData`: the path is not a regular file.
 fn open_file(path: &Path, write: bool) -> io::Result<File> {
     let no_file = || io::Error::new(io::ErrorKind::InvalidData, "something that is no file has taken its place");
-    // Neither a folder is opened, nor a FIFO waited for.
+    // Folders are not opened, and FIFOs are not waited for.
     if !std::fs::metadata(path)?.is_file() {
         return Err(no_file());
     }
@@ -596,7 +595,7 @@ mod tests {
                 assert_eq!(replica.read(65_530, 65_540).unwrap(), all[65_530..65_540]);
             }
         }
-        // One that was given up, and one that a dead process left.
+        // One replica that was given up, and one that a dead process left.
         drop(disk.begin(BlockId(9)));
         std::mem::forget(disk.begin(BlockId(10)));
         assert!(Disk::open(folder.path()).unwrap_err().to_string().contains("another executor"));
@@ -611,7 +610,7 @@ mod tests {
         assert_eq!(disk.scan().unwrap().len(), 3);
     }
 
-    /// A copy from the next holder begins before that from the first one, which failed, has removed its files.
+    /// A copy from the next holder begins before the failed copy from the first holder has removed its files.
     #[test]
     fn an_attempt_that_ends_late_takes_nothing_of_the_next_one() {
         let folder = tempfile::tempdir().unwrap();
@@ -645,7 +644,7 @@ mod tests {
         assert!(read == all[3 * CHECKSUM_BYTES..] && wrong.is_none());
     }
 
-    /// Whoever made it: it is one replica that is damaged, and the next one takes its place.
+    /// Whatever made the folder: it counts as one damaged replica, and the next one replaces it.
     #[test]
     fn a_folder_in_the_place_of_a_replica_is_a_damaged_one() {
         let folder = tempfile::tempdir().unwrap();
@@ -686,13 +685,13 @@ mod tests {
             std::fs::write(&path, &before).unwrap();
             assert_eq!(replica.read(0, block.bytes).unwrap(), all);
         }
-        // Of the checksums something is missing: it stays, and cannot be read.
+        // A replica with missing checksums stays, and cannot be read.
         std::fs::write(disk.sums(block.id), b"1234").unwrap();
         assert_eq!(disk.scan().unwrap(), [block]);
         assert!(disk.replica(block).is_err() && !disk.is_whole(block));
     }
 
-    /// Whatever comes behind the bytes of a replica: they are read, and what came is cut off.
+    /// Whatever follows the bytes of a replica: its own bytes are read, and the rest is cut off.
     #[test]
     fn a_replica_that_became_longer_is_cut_back() {
         let folder = tempfile::tempdir().unwrap();
@@ -712,7 +711,7 @@ mod tests {
                 incoming.finish(block.bytes).unwrap();
                 append(&disk.data(block.id), more);
                 append(&disk.sums(block.id), more_sums);
-                // The next start sees how long it is, and throws nothing away.
+                // The next start sees the length, and throws nothing away.
                 let longer = Block { bytes: block.bytes + more as u64, ..block };
                 assert!(disk.scan().unwrap().contains(&longer));
                 assert_eq!(disk.replica(block).unwrap().read(0, block.bytes).unwrap(), all, "{bytes} and {more}");
@@ -724,14 +723,14 @@ mod tests {
                 );
             }
         }
-        // Nothing is cut off one whose own bytes are others.
+        // A replica whose own bytes are wrong is not cut.
         let block = Block { id: BlockId(1), bytes: 2 * CHUNK };
         let mut stored = text(2 * CHECKSUM_BYTES + 50);
         stored[5] ^= 1;
         std::fs::write(disk.data(block.id), &stored).unwrap();
         assert_eq!(disk.salvage(block).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(std::fs::read(disk.data(block.id)).unwrap(), stored);
-        // Nor of one that is shorter, or nothing at all.
+        // Nor is one that is shorter or empty.
         for left in [CHUNK, 0] {
             std::fs::write(disk.data(block.id), text(left as usize)).unwrap();
             assert_eq!(disk.replica(block).unwrap_err().kind(), io::ErrorKind::InvalidData);

@@ -1,5 +1,5 @@
-//! Replicas that the primary has made: copied from other executors, computed from other pieces, and blocks that are cut into pieces or put
-//! together again. The orders have no tickets: this executor signs what it needs for them.
+//! Replicas made on the primary's orders: copied from other executors, computed from other pieces, and blocks that are cut into pieces or put together again.
+//! The orders have no tickets: this executor signs its own.
 
 use super::BlockStore;
 use bytes::{Bytes, BytesMut};
@@ -17,7 +17,7 @@ use windlass_proto::ticket::Access;
 use windlass_proto::v1;
 use windlass_proto::v1::block_piece::{Piece, WriteEnd};
 
-/// Bytes of each piece that are computed at a time: a multiple of [`CHECKSUM_BYTES`], and of what is coded together.
+/// Bytes of each piece that are computed at a time: a multiple of [`CHECKSUM_BYTES`], and of the unit of coding.
 const STEP: u64 = PIECE_BYTES as u64;
 
 impl BlockStore {
@@ -66,7 +66,7 @@ impl BlockStore {
         outgoing.finish().await
     }
 
-    /// Whether the replica is here. Then the primary hears it once more.
+    /// Whether the replica is here. If so, it is reported to the primary once more.
     fn says_again(&self, block: Block) -> bool {
         let held = self.held(block.id).ok().filter(|held| held.bytes == block.bytes);
         held.is_some_and(|held| {
@@ -100,7 +100,7 @@ impl BlockStore {
         outgoing.finish().await
     }
 
-    /// Writes what a block has as another one.
+    /// Writes the bytes of a block as another block.
     pub(super) async fn recode(&self, order: v1::RecodeBlock) {
         let made = match order.coding.as_str() {
             "" => self.put_together(&order).await,
@@ -161,7 +161,7 @@ impl BlockStore {
         try_join_all(outgoing.into_iter().map(Outgoing::finish)).await.map(drop)
     }
 
-    /// A range of a block that lies in these parts.
+    /// Reads a range of a block that lies in these parts.
     async fn read_range(&self, parts: &[v1::LocatedBlock], range: std::ops::Range<u64>) -> Result<Bytes, Status> {
         let concerned = parts.iter().filter(|part| part.offset < range.end && part.offset + part.bytes > range.start);
         let reads = concerned.map(|part| {
@@ -175,13 +175,13 @@ impl BlockStore {
         Ok(if read.len() == 1 { read.swap_remove(0) } else { read.concat().into() })
     }
 
-    /// This executor, as one that replicas go to.
+    /// This executor as a holder of replicas.
     fn me(&self) -> v1::BlockHolder {
         v1::BlockHolder { executor: self.near().executor, ..v1::BlockHolder::default() }
     }
 }
 
-/// Zeros stand for what the block does not have.
+/// Pads the bytes to `length` with zeros.
 fn padded(bytes: Bytes, length: u64) -> Bytes {
     if bytes.len() as u64 == length {
         return bytes;
@@ -191,7 +191,7 @@ fn padded(bytes: Bytes, length: u64) -> Bytes {
     padded.freeze()
 }
 
-/// A replica on its way to others. Given up when it is dropped.
+/// A replica on its way to others. Given up on drop.
 struct Outgoing {
     pieces: mpsc::Sender<v1::BlockPiece>,
     offset: u64,
@@ -205,7 +205,7 @@ impl Outgoing {
         let (pieces, incoming) = mpsc::channel(4);
         let ticket = store.0.keys.ticket_of_request(Access::Write, block..block + 1);
         let header = v1::WriteHeader { block, rest: chain[1..].to_vec(), ticket };
-        // There is room for it.
+        // The channel has room for it.
         let _ = pieces.send(v1::BlockPiece { piece: Some(Piece::Header(header)) }).await;
         let mut durable = JoinSet::new();
         durable.spawn_on(
@@ -239,7 +239,7 @@ impl Outgoing {
     }
 
     async fn finish(mut self) -> Result<(), Status> {
-        // Whoever does not take it says why.
+        // A receiver that fails reports the reason.
         let _ = self.pieces.send(v1::BlockPiece { piece: Some(Piece::End(WriteEnd {})) }).await;
         self.outcome().await
     }

@@ -11,7 +11,7 @@
 //!                        └──deleted, others were read that have all of the block──> (nothing)
 //! ```
 //!
-//! The primary is told what is held when the executor joins, and from then on what came and what went, in that order.
+//! The primary gets a list of held replicas when the executor joins, and from then on additions and removals in order.
 
 mod chain;
 mod disk;
@@ -53,26 +53,26 @@ use windlass_core::wfs::Block;
 use windlass_proto::pass::KeyRing;
 use windlass_proto::v1;
 
-/// Bytes of a replica that are read at once, and such reads ahead of the reader: what is between them stays in the processor's cache.
+/// Bytes of a replica that one read returns. Such reads run ahead of the reader, and their data stays in the processor's cache.
 const READ_BYTES: u64 = 2 << 20;
 const READS_AHEAD: usize = 4;
-/// Replicas in one report.
+/// Maximum replicas in one report.
 const REPORT_BLOCKS: usize = 50_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct BlockConfig {
-    /// A folder for each disk.
+    /// Folders for replicas, one for each disk.
     pub dirs: Vec<PathBuf>,
     pub host: String,
     pub rack: String,
     /// Bytes that each disk keeps free.
     pub reserve: u64,
-    /// Bytes a second that are read to find what is damaged, and that copies for repair take. 0: not at all; no limit.
+    /// Bytes per second that the scrubber reads, and that copies for repair take. 0 turns the scrubber off; for repair it means no limit.
     pub scrub_rate: u64,
     pub repair_rate: u64,
 }
 
-/// The replicas. Cheap to clone.
+/// The replicas on this executor's disks. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct BlockStore(Arc<Shared>);
 
@@ -81,14 +81,14 @@ struct Shared {
     config: BlockConfig,
     disks: Vec<Disk>,
     state: Mutex<State>,
-    /// There is something to report.
+    /// Wakes the reporter when there is something to report.
     news: Notify,
-    /// A damaged replica is not looked at any more.
+    /// Wakes waiters when a damaged replica is not examined any more.
     salvaged: Notify,
-    /// What this executor is called at present; 0: nothing.
+    /// This executor's present id; 0: none.
     me: AtomicU64,
     peers: Peers,
-    /// Signs tickets for what the primary orders.
+    /// Keys that sign tickets for work that the primary orders.
     keys: KeyRing,
     io: Handle,
     tasks: TaskTracker,
@@ -99,12 +99,12 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     held: BTreeMap<BlockId, Held>,
-    /// Of all that is held.
+    /// Bytes of all held replicas.
     bytes: u64,
     incoming: BTreeMap<BlockId, Arrival>,
-    /// Those that were found to be, until the primary says what becomes of them.
+    /// Replicas that were found damaged, until the primary decides about them.
     damaged: BTreeMap<BlockId, Held>,
-    /// Those that are being looked at: nothing takes their places meanwhile.
+    /// Replicas that are being examined: nothing replaces them meanwhile.
     salvaging: BTreeSet<BlockId>,
     failed_disks: BTreeSet<usize>,
     news: News,
@@ -116,29 +116,29 @@ struct Held {
     bytes: u64,
 }
 
-/// A replica that is not complete.
+/// An incomplete replica.
 #[derive(Debug)]
 enum Arrival {
     Writing { stop: CancellationToken, over: watch::Receiver<bool> },
     Partial { disk: usize, incoming: Incoming, since: Instant },
 }
 
-/// What the primary has not been told.
+/// News that the primary has not been told.
 #[derive(Debug, Default)]
 struct News {
-    /// All that is held, from this id on.
+    /// Report all held replicas from this id on.
     all_from: Option<u64>,
     added: BTreeMap<BlockId, u64>,
     bad: BTreeSet<BlockId>,
     not_copied: BTreeSet<BlockId>,
-    /// Removed, or not there when it was to be removed or looked for. It may have come, or been found bad, since.
+    /// Replicas that were removed, or were missing when they were to be removed or looked for. Any of them may have come, or been found bad, since.
     gone: BTreeSet<BlockId>,
-    /// Read to its end, as it was asked for, and right.
+    /// Replicas that were read to the end on request, and verified.
     verified: BTreeSet<BlockId>,
 }
 
 impl BlockStore {
-    /// Takes the folders, with what is in them. A disk that cannot be used is left out while there is another one.
+    /// Opens the folders and scans their replicas. A disk that cannot be used is left out while there is another one.
     pub fn open(config: BlockConfig, io: Handle, keys: KeyRing) -> Result<BlockStore, ExecutorError> {
         let (mut disks, mut state) = (Vec::new(), State::default());
         let mut failure = None;
@@ -186,7 +186,7 @@ impl BlockStore {
         Ok(store)
     }
 
-    /// The replicas belong to this namespace from now on, if they did not belong to another one.
+    /// Assigns the replicas to this namespace, unless they belong to another one.
     pub fn claim(&self, cluster: &[u8]) -> Result<(), String> {
         if cluster.is_empty() {
             return Ok(());
@@ -208,7 +208,7 @@ impl BlockStore {
         Ok(())
     }
 
-    /// The primary calls this executor so, and has to be told of everything.
+    /// Notes the id that the primary gave this executor. Everything has to be reported to it.
     pub fn joined(&self, id: ExecutorId) {
         self.0.me.store(id.0, Ordering::Release);
         let mut state = self.0.state.lock();
@@ -218,7 +218,7 @@ impl BlockStore {
         self.0.news.notify_one();
     }
 
-    /// The next thing that the primary is to be told. Cancel safe.
+    /// Waits for the next report to the primary. Cancel safe.
     pub async fn report(&self) -> v1::BlockReport {
         loop {
             if let Some(report) = self.0.state.lock().next_report() {
@@ -228,7 +228,7 @@ impl BlockStore {
         }
     }
 
-    /// Bytes of all replicas, and what the disks have left for more.
+    /// Bytes of all replicas, and bytes that the disks have left for more.
     pub fn space(&self) -> (u64, u64) {
         let (used, failed) = {
             let state = self.0.state.lock();
@@ -239,7 +239,7 @@ impl BlockStore {
         (used, free.sum())
     }
 
-    /// Carries out what the primary wants. Returns at once.
+    /// Carries out the primary's orders. Returns at once.
     pub fn obey(&self, orders: v1::BlockOrders) {
         for block in orders.delete {
             self.delete(BlockId(block));
@@ -267,7 +267,7 @@ impl BlockStore {
         if !orders.verify.is_empty() {
             let store = self.clone();
             self.spawn(async move {
-                // One after the other: a disk is not read faster otherwise.
+                // One after the other: parallel reads of a disk would be no faster.
                 for block in orders.verify {
                     let block = BlockId(block);
                     if store.check(block, &Throttle::new(0)).await {
@@ -289,7 +289,7 @@ impl BlockStore {
         self.0.tasks.spawn_on(stoppable, &self.0.io);
     }
 
-    /// Ends what runs. Replicas stay.
+    /// Stops running work. Replicas stay.
     pub fn stop(&self) {
         self.0.stop.cancel();
     }
@@ -299,12 +299,11 @@ impl BlockStore {
             let mut state = self.0.state.lock();
             match state.incoming.remove(&block) {
                 Some(Arrival::Writing { stop, .. }) => stop.cancel(),
-                // Its files go with it.
+                // Drop removes its files.
                 Some(Arrival::Partial { .. }) | None => {}
             }
             let held = state.release(block);
-            // It may have come, and been said to be here, while the order was on its way: until it hears this, the primary believes nothing
-            // that it hears of the replica.
+            // The replica may have arrived and been reported while the order was on its way. The primary counts no report of it before this one.
             state.news.say_gone(block);
             held.or(state.damaged.remove(&block))
         };
@@ -314,11 +313,11 @@ impl BlockStore {
         }
     }
 
-    /// Frees the place of a replica, at once.
+    /// Frees the place of a replica at once.
     fn remove(&self, disk: usize, block: BlockId) {
         match self.0.disks[disk].set_aside(block) {
             Ok(aside) => {
-                // What cannot be removed now is at the next start.
+                // A file that cannot be removed now is removed at the next start.
                 let removed = move || aside.iter().for_each(|path| _ = disk::remove_path(path));
                 self.0.tasks.spawn_blocking_on(removed, &self.0.io);
             }
@@ -335,13 +334,13 @@ impl BlockStore {
         state.news.added.insert(block.id, block.bytes);
         drop(state);
         self.0.news.notify_one();
-        // The next start would not know which of the two is the right one.
+        // Otherwise the next start could not tell which of the two is right.
         if let Some(damaged) = damaged.filter(|damaged| damaged.disk != disk) {
             self.remove(damaged.disk, block.id);
         }
     }
 
-    /// All of a replica was read.
+    /// Notes that the whole replica was read and verified.
     fn say_verified(&self, block: BlockId) {
         let mut state = self.0.state.lock();
         if state.held.contains_key(&block) {
@@ -351,12 +350,12 @@ impl BlockStore {
         }
     }
 
-    /// A replica is gone, or not what was written.
+    /// Notes that a replica is gone, or does not verify.
     fn bad(&self, block: BlockId, reason: &dyn std::fmt::Display) {
         tracing::warn!(%block, %reason, "a replica is damaged or gone");
         let mut state = self.0.state.lock();
         if let Some(held) = state.release(block) {
-            // It stays where it is until the primary has decided: there may be no better one.
+            // It stays in place until the primary has decided: there may be no better replica.
             state.damaged.insert(block, held);
             state.news.added.remove(&block);
             state.news.bad.insert(block);
@@ -365,7 +364,7 @@ impl BlockStore {
         }
     }
 
-    /// What an error of reading a replica says about it.
+    /// Draws conclusions about a replica and its disk from a read error.
     fn judge(&self, block: BlockId, disk: usize, error: &io::Error) -> Status {
         match error.kind() {
             io::ErrorKind::NotFound if !self.0.disks[disk].is_there() => {
@@ -383,7 +382,7 @@ impl BlockStore {
         }
     }
 
-    /// Nothing is written to the disk any more, and all replicas on it are made again elsewhere.
+    /// Stops writing to the disk; all its replicas are made again elsewhere.
     fn fail_disk(&self, disk: usize, error: &io::Error) {
         let mut state = self.0.state.lock();
         if !state.failed_disks.insert(disk) {
@@ -401,7 +400,7 @@ impl BlockStore {
         self.0.news.notify_one();
     }
 
-    /// The disk with most room.
+    /// Chooses the disk with most room.
     fn choose_disk(&self) -> Result<usize, Status> {
         let failed = self.0.state.lock().failed_disks.clone();
         let healthy = self.0.disks.iter().enumerate().filter(|(at, _)| !failed.contains(at));
@@ -418,7 +417,7 @@ impl BlockStore {
         held.ok_or_else(|| Status::not_found(format!("this executor has no replica of {block}")))
     }
 
-    /// The same, or a damaged one: of its bytes some may be what was written.
+    /// Finds a held replica, or a damaged one: some of its bytes may still verify.
     fn readable(&self, block: BlockId) -> Result<Held, Status> {
         let damaged = || self.0.state.lock().damaged.get(&block).copied();
         self.held(block).or_else(|status| damaged().ok_or(status))
@@ -429,7 +428,7 @@ impl BlockStore {
         self.units(block, range, |replica, start, end| replica.piece(start, end), 1 << 20)
     }
 
-    /// A replica, in units that begin at multiples of `unit`.
+    /// Streams a replica in units that begin at multiples of `unit`.
     fn units<T: Send + 'static>(
         &self,
         block: u64,
@@ -472,8 +471,8 @@ impl BlockStore {
     }
 }
 
-/// Of two replicas of one block on two disks, of which the later one is as `block` says, the one that goes: it was about to move to or
-/// off a disk, or one of them has taken the place of a damaged one.
+/// Chooses which of two replicas of one block on two disks goes; `block` describes the later one. Such pairs come from a move between disks, or from a replica
+/// that has replaced a damaged one.
 fn choose(disks: &[Disk], block: Block, other: Held) -> usize {
     let this = disks.len() - 1;
     let is_better = !disks[other.disk].is_whole(Block { bytes: other.bytes, ..block }) && disks[this].is_whole(block);
@@ -486,7 +485,7 @@ impl Drop for Shared {
     }
 }
 
-/// For the code of this process, which needs no tickets.
+/// Access for the code of this process, which needs no tickets.
 #[async_trait]
 impl BlockNode for BlockStore {
     fn write(&self, pieces: mpsc::Receiver<v1::BlockPiece>) -> BoxStream<'static, Result<v1::WriteProgress, Status>> {
@@ -508,7 +507,7 @@ impl BlockNode for BlockStore {
             }
             Err(status) => stream::iter([Some(Err(status)), None].into_iter().flatten()),
         });
-        // What comes behind an error would be taken for what is missing.
+        // Bytes behind an error would be taken for the missing ones.
         let up_to_error = parts.scan(false, |failed, part| {
             let part = (!*failed).then_some(part);
             *failed |= part.as_ref().is_some_and(Result::is_err);
@@ -530,7 +529,7 @@ impl Local for BlockStore {
 }
 
 impl News {
-    /// Nothing is here of the replica. What was not said yet is not so any more.
+    /// Reports that the replica is missing, instead of what was to be reported of it.
     fn say_gone(&mut self, block: BlockId) {
         self.added.remove(&block);
         self.bad.remove(&block);
@@ -560,7 +559,7 @@ impl State {
             for (id, held) in ids {
                 report.blocks.push(id.0);
                 report.bytes.push(held.bytes);
-                // Said with this one.
+                // This report includes it.
                 self.news.added.remove(id);
             }
             let last = match report.blocks.len() {

@@ -1,4 +1,4 @@
-//! Small replicas, many to a file: one of a kilobyte costs a kilobyte, and many are made durable together.
+//! Small replicas, many to a file: a replica of a kilobyte takes a kilobyte, and many are made durable together.
 //!
 //! ```text
 //!   DIR/packs/N-SALT.pack     entries, one after the other, each from a multiple of 8 on:
@@ -11,10 +11,9 @@
 //!        24   its bytes
 //! ```
 //!
-//! Of two entries about one replica the later one counts, in the pack with the higher number. An entry that is not whole, because the
-//! process or the machine died, was never acknowledged; one that was changed since is passed over, and the primary hears that the
-//! replica is not there: the salt keeps what looks like an entry in the bytes of another one from being taken for one. That a replica was
-//! removed may be forgotten, when the machine dies or the pack that says so is written anew: the primary has it removed once more.
+//! Of two entries for one replica the later one counts, that in the pack with the higher number. An incomplete entry, left when the process or the machine
+//! died, was never acknowledged. A damaged entry is skipped, and the primary hears that the replica is missing. The salt keeps bytes inside an entry from being
+//! taken for an entry. A removal may be forgotten when the machine dies or its pack is rewritten: the primary then orders it again.
 
 use super::disk::sync_folder;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -28,9 +27,9 @@ use windlass_core::ids::BlockId;
 use windlass_core::wfs::Block;
 use windlass_engine::checksum::crc32c;
 
-/// The longest replica that is kept here: what one checksum is of.
+/// Longest replica that is kept here: the range of one checksum.
 pub(super) const PACKED_BYTES: u64 = 64 << 10;
-/// A pack that is longer gets no more entries.
+/// Length above which a pack gets no more entries.
 const PACK_BYTES: u64 = 64 << 20;
 const MAGIC: [u8; 4] = *b"wpk1";
 const HEADER: usize = 24;
@@ -48,20 +47,20 @@ struct State {
     index: BTreeMap<BlockId, Place>,
     packs: BTreeMap<u32, Pack>,
     active: Option<Active>,
-    /// Written to and not made durable since.
+    /// Files that were written and not synced since.
     unsynced: Vec<Arc<File>>,
-    /// Packs without an entry that counts, to be removed when the entries that took their place are durable.
+    /// Packs without an entry that counts, to be removed when the entries that replaced theirs are durable.
     superseded: Vec<PathBuf>,
-    /// Replicas that were written, and those of them that are durable.
+    /// Number of replicas written, and number of those that are durable.
     written: u64,
     durable: u64,
-    /// Somebody is making entries durable, for all who wait.
+    /// Whether somebody syncs entries, on behalf of all who wait.
     syncing: bool,
-    /// The disk has refused to, and may have lost what it was to keep.
+    /// Error of a failed sync: the disk may have lost data.
     failed: Option<String>,
 }
 
-/// The pack that gets the next entry.
+/// The pack for the next entry.
 #[derive(Clone, Debug)]
 struct Active {
     number: u32,
@@ -69,11 +68,11 @@ struct Active {
     file: Arc<File>,
 }
 
-/// Where a replica is.
+/// Location of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     pack: u32,
-    /// Of its bytes, after the header.
+    /// Offset of its bytes, after the header.
     at: u32,
     bytes: u32,
     crc: u32,
@@ -83,11 +82,11 @@ struct Place {
 struct Pack {
     path: PathBuf,
     bytes: u64,
-    /// Of entries that count.
+    /// Bytes of entries that count.
     live: u64,
 }
 
-/// A replica as it was written, and the checksum that it had then.
+/// A replica as it was written, with its checksum at that time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Packed {
     pub data: Vec<u8>,
@@ -127,7 +126,7 @@ impl Header {
         (fits && *header == decoded.encode(salt)).then_some(decoded)
     }
 
-    /// Of the entry, with what is left free behind it.
+    /// Bytes of the entry, with the padding behind it.
     fn entry_bytes(&self) -> u64 {
         let data = if self.bytes == REMOVED { 0 } else { self.bytes as usize };
         (HEADER + data).next_multiple_of(8) as u64
@@ -149,7 +148,7 @@ impl Packs {
             let file = OpenOptions::new().read(true).write(true).open(&path)?;
             state.packs.insert(number, Pack { path, bytes: 0, live: 0 });
             let end = state.read(number, salt, &file)?;
-            // Entries that follow what is not whole would be hard to find.
+            // Entries behind an incomplete one would be hard to find.
             file.set_len(end)?;
             state.packs.entry(number).and_modify(|pack| pack.bytes = end);
             state.active = (end < PACK_BYTES).then(|| Active { number, salt, file: Arc::new(file) });
@@ -168,14 +167,14 @@ impl Packs {
         state.index.iter().map(|(&id, place)| Block { id, bytes: place.bytes.into() }).collect()
     }
 
-    /// Keeps a replica, durable when this returns, in the place of one that was here.
+    /// Stores a replica and replaces an earlier one. Durable when this returns.
     pub fn put(&self, id: BlockId, data: &[u8], crc: u32) -> io::Result<()> {
         let mut state = self.state.lock();
         self.append(&mut state, &Header { id, bytes: data.len() as u32, crc }, data)?;
         self.sync(state)
     }
 
-    /// Whether it was here.
+    /// Removes a replica and returns whether it was here.
     pub fn remove(&self, id: BlockId) -> bool {
         let mut state = self.state.lock();
         if !state.index.contains_key(&id) {
@@ -190,7 +189,7 @@ impl Packs {
         true
     }
 
-    /// `None`: it is not here.
+    /// Reads a replica; `None` when it is not here.
     pub fn read(&self, id: BlockId) -> io::Result<Option<Packed>> {
         loop {
             let Some((place, path)) = self.state.lock().find(id) else { return Ok(None) };
@@ -212,7 +211,7 @@ impl Packs {
         }
     }
 
-    /// Writes packs that are mostly of removed replicas anew, without those.
+    /// Rewrites packs that consist mostly of removed replicas, without those.
     pub fn compact(&self) -> io::Result<()> {
         loop {
             let (path, moving) = {
@@ -228,17 +227,17 @@ impl Packs {
                 let mut data = vec![0; place.bytes as usize];
                 file.read_exact_at(&mut data, place.at.into())?;
                 let mut state = self.state.lock();
-                // What is damaged stays so, with the checksum that tells.
+                // A damaged replica stays damaged: its old checksum moves with it.
                 if state.index.get(&id) == Some(&place) {
                     self.append(&mut state, &Header { id, bytes: place.bytes, crc: place.crc }, &data)?;
                 }
             }
-            // With the last one that moved it is superseded.
+            // The pack is superseded once the last of them has moved.
             self.sync(self.state.lock())?;
         }
     }
 
-    /// Writes an entry, and has it count.
+    /// Writes an entry and makes it count.
     fn append(&self, state: &mut State, header: &Header, data: &[u8]) -> io::Result<()> {
         if let Some(reason) = &state.failed {
             return Err(io::Error::other(reason.clone()));
@@ -248,7 +247,7 @@ impl Packs {
         entry.extend_from_slice(&header.encode(salt));
         entry.extend_from_slice(data);
         entry.resize(header.entry_bytes() as usize, 0);
-        // What a failed one leaves is written over by the next one.
+        // The next entry overwrites a failed one.
         file.write_all_at(&entry, at)?;
         if !state.unsynced.iter().any(|unsynced| Arc::ptr_eq(unsynced, &file)) {
             state.unsynced.push(file);
@@ -263,7 +262,7 @@ impl Packs {
         Ok(())
     }
 
-    /// The pack that the next entry goes to, and where in it.
+    /// The pack for the next entry, and the offset in it.
     fn active(&self, state: &mut State) -> io::Result<(Active, u64)> {
         if let Some(active) = &state.active
             && let Some(pack) = state.packs.get(&active.number).filter(|pack| pack.bytes < PACK_BYTES)
@@ -284,7 +283,7 @@ impl Packs {
         Ok((active, 0))
     }
 
-    /// Returns when all that was written before is durable. One of those who wait does it for all.
+    /// Returns when all earlier writes are durable. One waiter syncs for all.
     fn sync(&self, mut state: MutexGuard<'_, State>) -> io::Result<()> {
         let until = state.written;
         loop {
@@ -306,7 +305,7 @@ impl Packs {
             match synced {
                 Ok(()) => {
                     state.durable = written;
-                    // What cannot be removed now is at the next start.
+                    // A file that cannot be removed now is removed at the next start.
                     superseded.iter().for_each(|path| _ = std::fs::remove_file(path));
                 }
                 Err(error) => state.failed = Some(error.to_string()),
@@ -316,7 +315,7 @@ impl Packs {
     }
 }
 
-/// The number and the salt of a pack.
+/// Number and salt in the name of a pack.
 fn named(path: &Path) -> Option<(u32, u32)> {
     let (number, salt) = path.file_name()?.to_str()?.strip_suffix(".pack")?.split_once('-')?;
     Some((number.parse().ok()?, u32::from_str_radix(salt, 16).ok()?))
@@ -338,7 +337,7 @@ impl State {
         Some((place, self.packs.get(&place.pack)?.path.clone()))
     }
 
-    /// The entry there does not count any more.
+    /// Notes that the entry there does not count any more.
     fn dead(&mut self, place: Place) {
         if let Some(pack) = self.packs.get_mut(&place.pack) {
             pack.live -= place.entry_bytes();
@@ -351,7 +350,7 @@ impl State {
             && let Some(pack) = self.packs.remove(&number)
         {
             match pack.live {
-                // What cannot be removed now is at the next start.
+                // A file that cannot be removed now is removed at the next start.
                 0 if self.durable == self.written => _ = std::fs::remove_file(&pack.path),
                 0 => self.superseded.push(pack.path),
                 _ => _ = self.packs.insert(number, pack),
@@ -359,21 +358,21 @@ impl State {
         }
     }
 
-    /// Somebody has removed the file of a pack: nothing that is in it is there, and nothing more may go there.
+    /// Notes that the file of a pack was removed: its entries are gone, and nothing more may be written to it.
     fn lose(&mut self, number: u32) {
         self.packs.remove(&number);
         self.index.retain(|_, place| place.pack != number);
         self.active.take_if(|active| active.number == number);
     }
 
-    /// The entry that counts about this replica from now on, and the one that did.
+    /// Makes this entry count for its replica, and returns the place of the entry that counted before.
     fn count(&mut self, pack: u32, at: u64, header: &Header) -> Option<Place> {
         let place = Place { pack, at: at as u32 + HEADER as u32, bytes: header.bytes, crc: header.crc };
         self.packs.entry(pack).and_modify(|pack| pack.live += place.entry_bytes());
         self.index.insert(header.id, place)
     }
 
-    /// Takes in the entries of a pack. Where the last whole one ends.
+    /// Reads the entries of a pack. Returns the end of the last complete one.
     fn read(&mut self, number: u32, salt: u32, file: &File) -> io::Result<u64> {
         let length = file.metadata()?.len();
         let (mut at, mut end, mut passed) = (0, 0, 0);
@@ -439,7 +438,7 @@ mod tests {
         }
         assert!(packs.remove(BlockId(2)));
         assert!(!packs.remove(BlockId(2)));
-        // A shorter one in its place.
+        // Replaces it by a shorter one.
         packs.put(BlockId(5), &text(5, 70), crc32c(&text(5, 70))).unwrap();
         for _ in 0..2 {
             let packs = Packs::open(dir.path()).unwrap();
@@ -451,7 +450,7 @@ mod tests {
         assert_eq!(files(dir.path()), 1, "the next start goes on with the last pack");
     }
 
-    /// Cut off anywhere, and changed anywhere: all other entries are there, and none that nobody wrote.
+    /// Cut off or changed anywhere: all other entries remain, and none appears that was never written.
     #[test]
     fn a_torn_or_damaged_entry_takes_no_other_one_along() {
         let dir = tempfile::tempdir().unwrap();
@@ -466,7 +465,7 @@ mod tests {
             let packs = Packs::open(dir.path()).unwrap();
             let there = length as u64 / 80;
             assert_eq!(packs.blocks().len() as u64, there, "of {length} bytes");
-            // What comes next does not lie behind the torn one.
+            // The next entry does not lie behind the torn one.
             put(&packs, 9, 10);
             let packs = Packs::open(dir.path()).unwrap();
             (1..=there).for_each(|id| has(&packs, id, 50));
@@ -493,7 +492,7 @@ mod tests {
         let in_a_pack = PACK_BYTES / 65_560 + 1;
         (0..3 * in_a_pack).for_each(|id| put(&packs, id, 65_536));
         assert_eq!(files(dir.path()), 3);
-        // All of the first, most of the second.
+        // Removes all of the first pack and most of the second.
         (0..2 * in_a_pack - 10).for_each(|id| assert!(packs.remove(BlockId(id))));
         assert_eq!(files(dir.path()), 3, "removals have begun a new one, and the first is gone");
         packs.compact().unwrap();

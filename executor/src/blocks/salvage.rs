@@ -1,10 +1,10 @@
-//! Replicas that are not what they are to be: of another length than their block, or with bytes that do not verify.
+//! Damaged replicas: those whose length differs from their block's, or whose bytes do not verify.
 
 use super::{Arrival, BlockStore, Held};
 use std::io;
 use windlass_core::wfs::Block;
 
-/// A replica that is looked at. Nothing takes its place until this is dropped.
+/// A replica that is being examined. Nothing replaces it until this is dropped.
 struct Claim {
     store: BlockStore,
     block: Block,
@@ -19,17 +19,17 @@ impl Drop for Claim {
 }
 
 impl BlockStore {
-    /// Makes a replica of this length of what is here, if its first bytes verify. Else it is removed, unless it is the last.
+    /// Makes a replica of this length from what is here, if its first bytes verify. Otherwise removes it, unless it is the last.
     pub(super) async fn salvage(&self, block: Block, last: bool) {
         let Some(claim) = self.begin_salvage(block).await else { return };
         let (store, disk) = (self.clone(), claim.found.disk);
         let salvaged = tokio::task::spawn_blocking(move || store.0.disks[disk].salvage(block)).await;
-        // The executor is stopping otherwise.
+        // An error means that the executor is stopping.
         let Ok(salvaged) = salvaged else { return };
         let mut state = self.0.state.lock();
         let held = state.held.contains_key(&block.id);
         if !held && !state.damaged.contains_key(&block.id) {
-            // Nobody wants it any more.
+            // The replica is not wanted any more.
             return;
         }
         match salvaged {
@@ -63,8 +63,8 @@ impl BlockStore {
         }
     }
 
-    /// Waits for what is on its way into its place, and for who looks at it already: an order to remove it may come while it is looked at.
-    /// `None`: there is none.
+    /// Waits for a replica that is arriving in its place, and for another examination of it: an order to remove it may come meanwhile. `None`: there is no
+    /// replica.
     async fn begin_salvage(&self, block: Block) -> Option<Claim> {
         loop {
             let salvaged = self.0.salvaged.notified();
@@ -82,7 +82,7 @@ impl BlockStore {
                 }
             };
             match over {
-                // An error says that it is over as well.
+                // An error means that the write is over as well.
                 Some(mut over) => _ = over.wait_for(|over| *over).await,
                 None => salvaged.await,
             }

@@ -11,13 +11,13 @@ use windlass_proto::ticket::Access;
 use windlass_proto::v1;
 use windlass_proto::v1::blocks_server::Blocks;
 
-/// Parts of a block, with their checksums.
+/// Parts of a block with their checksums.
 type Pieces = BoxStream<'static, Result<v1::BlockData, Status>>;
 
-/// The door to the replicas: nothing is read or written without a ticket for it.
+/// The service for replicas: every read and write needs a ticket.
 #[derive(Clone)]
 pub(crate) struct BlocksService {
-    /// `None`: a task executor, which has no replicas.
+    /// The replicas; `None` on a task executor.
     pub store: Option<BlockStore>,
     pub keys: KeyRing,
 }

@@ -1,17 +1,17 @@
-//! Replicas spread over the disks of one executor: new ones go to the disk with most room, and those on a disk that is much fuller than
-//! another one, because that is new or was full of something else, move there.
+//! Spreads replicas over the disks of one executor. New replicas go to the disk with most room; replicas move off a disk that is much fuller than another one,
+//! for example because the other disk is new.
 
 use super::{BlockStore, Held};
 use std::io;
 use windlass_core::ids::BlockId;
 use windlass_core::wfs::Block;
 
-/// Disks may differ by so much of their size, per mille.
+/// Allowed difference in use between disks, per mille of their size.
 const MAY_DIFFER: u64 = 100;
-/// Bytes that are moved at a time: a multiple of what one checksum is of.
+/// Bytes that are moved at a time: a multiple of the range of one checksum.
 const STEP: u64 = 1 << 20;
 
-/// A replica that is to move.
+/// A replica to move.
 struct Move {
     block: Block,
     from: usize,
@@ -19,7 +19,7 @@ struct Move {
 }
 
 impl BlockStore {
-    /// Returns when the disks differ by less, or nothing that could move would help.
+    /// Moves replicas until the disks differ by less than allowed, or no move would help.
     pub(super) async fn even_out(&self) {
         while let Some(Move { block, from, to }) = self.next_move() {
             self.0.repair.pass(block.bytes).await;
@@ -48,11 +48,11 @@ impl BlockStore {
             .collect();
         disks.sort_unstable();
         let ((least, smallest, to), (most, size, from)) = (*disks.first()?, *disks.last()?);
-        // There may be a million replicas: they are looked through only where one is to move.
+        // There may be a million replicas: they are searched only when one has to move.
         if most - least <= MAY_DIFFER {
             return None;
         }
-        // One that is larger than half of the difference would only change the sides.
+        // A replica larger than half of the difference would only swap the two disks.
         let largest = (most - least) * size.min(smallest) / 2_000;
         let state = self.0.state.lock();
         let movable = |(_, replica): &(&BlockId, &Held)| replica.disk == from && replica.bytes <= largest;
@@ -60,14 +60,14 @@ impl BlockStore {
         Some(Move { block: Block { id: *id, bytes: replica.bytes }, from, to })
     }
 
-    /// Whoever reads the replica reads on where it was. Blocks.
+    /// Moves a replica; readers go on undisturbed. Blocks.
     fn move_replica(&self, block: Block, from: usize, to: usize) -> io::Result<()> {
         let replica = self.0.disks[from].replica(block)?;
         let mut incoming = self.0.disks[to].begin(block.id);
         let mut at = 0;
         while at < block.bytes {
             let end = (at + STEP).min(block.bytes);
-            // It stays damaged where it is, for whoever looks at it to find.
+            // A damaged replica stays in place, for the scrubber to find.
             incoming.write(&replica.verified(at, end)?)?;
             at = end;
         }
@@ -79,7 +79,7 @@ impl BlockStore {
                 held.disk = to;
                 from
             }
-            // It was removed, or is another one by now.
+            // The replica was removed or replaced meanwhile.
             None => to,
         };
         let aside = self.0.disks[old].set_aside(block.id)?;

@@ -1,4 +1,4 @@
-//! Tickets whose time is over, at the door of a running executor: time jumps here. And what the primary is told of what it ordered.
+//! Expired tickets on a running executor, where time jumps; and reports of removed replicas.
 
 use super::{BlockConfig, BlockStore};
 use crate::ExecutorConfig;
@@ -25,7 +25,7 @@ use windlass_proto::v1::file_reply::Reply;
 use windlass_proto::v1::file_request::Ask;
 
 const BLOCK: u64 = 1 << 20;
-/// How long tickets are good here.
+/// Validity of tickets in these tests.
 const VALID: Duration = Duration::from_secs(3_600);
 
 /// A primary with one executor and one file.
@@ -108,7 +108,7 @@ struct Bench {
     _dir: tempfile::TempDir,
 }
 
-/// A file of so many blocks, on an executor that is reached over a socket.
+/// Creates a file of this many blocks on an executor that is reached over a socket.
 async fn bench(blocks: u64) -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let config = ExecutorConfig {
@@ -138,7 +138,7 @@ fn content(bytes: u64) -> Bytes {
     (0..bytes).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect::<Vec<u8>>().into()
 }
 
-/// A block is begun before the one in front of it is read, so time goes by in front of others than the last one too.
+/// A block is opened before the previous one is read, so time passes before each of them, not only the last.
 #[tokio::test]
 async fn a_scan_that_takes_longer_than_its_tickets_asks_for_others() {
     for read_before in [0, 1, BLOCK, 3 * BLOCK] {
@@ -158,7 +158,7 @@ async fn a_scan_that_takes_longer_than_its_tickets_asks_for_others() {
     }
 }
 
-/// Tickets that are over as soon as they are there: an error that says so, and soon.
+/// When every ticket is expired on arrival, the read fails soon, with an error that says so.
 #[tokio::test]
 async fn a_ticket_that_is_never_good_is_not_asked_for_without_end() {
     let bench = bench(2).await;
@@ -169,11 +169,11 @@ async fn a_ticket_that_is_never_good_is_not_asked_for_without_end() {
     let refused = node.read(1, 0..BLOCK, &of_stranger).try_next().await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
     assert!(refused.message().contains("ticket") && refused.message().contains("the primary gives one"), "{refused}");
-    // What another cluster signed is replaced by what this one signs.
+    // Tickets of another cluster are replaced by those that this one signs.
     located.blocks.iter_mut().for_each(|block| block.ticket = of_stranger.clone());
     let read: Vec<Bytes> = wfs::read(&bench.wfs, located.clone(), 0..2 * BLOCK).try_collect().await.unwrap();
     assert!(read.concat() == content(2 * BLOCK));
-    // A primary whose key is not that of the executor.
+    // The primary's key differs from the executor's.
     bench._executor.node().keys.set(ClusterKey::new([9; ClusterKey::LENGTH]));
     let other = OneFile {
         keys: stranger,
@@ -185,7 +185,7 @@ async fn a_ticket_that_is_never_good_is_not_asked_for_without_end() {
     assert!(error.to_string().contains("ticket is not one of this cluster"), "{error}");
 }
 
-/// A block that was open for longer than its ticket is closed with another one.
+/// A block that was open for longer than its ticket is closed with a new one.
 #[tokio::test]
 async fn a_block_is_closed_with_a_ticket_whose_time_is_not_over() {
     let bench = bench(1).await;
@@ -201,9 +201,9 @@ async fn a_block_is_closed_with_a_ticket_whose_time_is_not_over() {
     assert_eq!(node.seal(1, BLOCK, &to_read).await.unwrap_err().code(), Code::PermissionDenied);
 }
 
-/// What is said of a replica after an order to remove it was carried out can be told from what was said before.
+/// Every order to remove a replica is answered, so that the primary can tell reports before the removal from those behind it.
 #[tokio::test]
-async fn who_is_told_to_remove_a_replica_says_that_it_is_gone() {
+async fn every_removal_of_a_replica_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let (host, rack) = (String::new(), String::new());
     let dirs = vec![dir.path().to_path_buf()];
@@ -213,16 +213,16 @@ async fn who_is_told_to_remove_a_replica_says_that_it_is_gone() {
     assert_eq!(store.report().await.range, Some(v1::BlockRange { first: 0, last: u64::MAX }));
     let remove = || store.obey(v1::BlockOrders { delete: vec![7], ..v1::BlockOrders::default() });
     let gone = v1::BlockReport { gone: vec![7], ..v1::BlockReport::default() };
-    // It has none.
+    // There is none.
     remove();
     assert_eq!(store.report().await, gone);
-    // One comes, and is not said to be here before it is removed.
+    // One arrives, and is removed before it is reported.
     let block = Block { id: BlockId(7), bytes: 3 };
     store.add(0, block);
     store.bad(block.id, &"it was not what was written");
     remove();
     assert_eq!(store.report().await, gone);
-    // Another one comes after it.
+    // One arrives after a removal.
     remove();
     store.add(0, block);
     assert_eq!(store.report().await, v1::BlockReport { blocks: vec![7], bytes: vec![3], ..gone });

@@ -1,4 +1,4 @@
-//! What keeps replicas right: a slow walk that reads all of them, and moves between disks.
+//! Background upkeep of replicas: a slow scrubber that reads all of them, and moves between disks.
 
 use super::{Arrival, BlockStore};
 use futures::StreamExt;
@@ -7,20 +7,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 use windlass_core::ids::BlockId;
 
-/// What a writer left behind that never came back is removed after this time: that of the default lease. Mostly the primary has it
-/// removed when the lease ends.
+/// Time after which data of a writer that never came back is removed: that of the default lease. Usually the primary has it removed when the lease ends.
 const KEEP_PARTIAL: Duration = Duration::from_secs(300);
-/// Between looks at what was left behind.
+/// Time between looks for such data.
 const LOOK: Duration = Duration::from_secs(10);
-/// Between two walks through all replicas, at least.
+/// Minimum time between two scrubs of all replicas.
 const REST: Duration = Duration::from_secs(60);
 /// Bytes that are read at a time.
 const STEP: u64 = 1 << 20;
 
-/// So many bytes a second.
+/// Limit in bytes per second.
 #[derive(Debug)]
 pub(super) struct Throttle {
-    /// 0: any number.
+    /// Bytes per second; 0: no limit.
     rate: u64,
     free_at: Mutex<Option<Instant>>,
 }
@@ -30,7 +29,7 @@ impl Throttle {
         Throttle { rate, free_at: Mutex::default() }
     }
 
-    /// Returns when so many more may go.
+    /// Returns when this many more bytes may pass.
     pub async fn pass(&self, bytes: u64) {
         if self.rate == 0 {
             return;
@@ -47,7 +46,7 @@ impl Throttle {
 }
 
 impl BlockStore {
-    /// Begins what goes on for as long as the store is open.
+    /// Starts the background tasks, which run as long as the store is open.
     pub(super) fn keep_up(&self) {
         let weak = std::sync::Arc::downgrade(&self.0);
         let walked = weak.clone();
@@ -101,7 +100,7 @@ impl BlockStore {
                 }
             }
         });
-        // The executor is stopping, if it does not end.
+        // An error means that the executor is stopping.
         let _ = compacted.await;
     }
 
@@ -115,10 +114,10 @@ impl BlockStore {
         }
     }
 
-    /// Reads all of a replica. What is wrong with it is reported; false: something is.
+    /// Reads and verifies a whole replica. Reports a damaged one and returns false.
     pub(super) async fn check(&self, block: BlockId, throttle: &Throttle) -> bool {
         let Ok(held) = self.held(block) else {
-            // Whoever asks thinks that it is here, or it is said already.
+            // The caller expects the replica here, so its loss is reported, perhaps once more.
             let mut state = self.0.state.lock();
             match state.damaged.contains_key(&block) {
                 true => _ = state.news.bad.insert(block),
@@ -135,7 +134,7 @@ impl BlockStore {
             let mut read = self.units(block.0, at..end, |replica, start, end| replica.read(start, end).map(drop), STEP);
             while let Some(item) = read.next().await {
                 if item.is_err() {
-                    // It was judged where it was read.
+                    // The error was judged where the replica was read.
                     return false;
                 }
             }

@@ -1,4 +1,4 @@
-//! The runner with made-up plans: the bytes of a plan say what its tasks do.
+//! The runner with made-up plans: the bytes of a plan tell its tasks what to do.
 
 use super::*;
 use crate::config::ExecutorConfig;
@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use windlass_core::ids::JobId;
 
-/// More than anything here takes, so that a hang is a failure.
+/// Longer than anything here takes, so that a hang is a failure.
 const SOON: Duration = Duration::from_secs(10);
 
 static DEAF_ENDS: AtomicBool = AtomicBool::new(false);
@@ -62,14 +62,14 @@ impl Instance for FakeInstance {
         match self.script.as_str() {
             "count" => Ok(TaskSummary { rows: index as u64, bucket_bytes: vec![1], ..Default::default() }),
             "sleep" => std::future::pending().await,
-            // A join that finds no rows: nothing in it waits, so nothing can be dropped until it is told.
+            // A join that finds no rows: nothing in it waits, so it cannot be dropped before it is told to stop.
             "compute" => {
                 while !self.stopped.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
                 }
                 Err(TaskFailure::Cancelled)
             }
-            // One call of a function that takes as long as it takes.
+            // One call of a function that takes a long time and cannot be interrupted.
             "deaf" => {
                 while !DEAF_ENDS.load(Ordering::Relaxed) {
                     std::thread::sleep(Duration::from_millis(1));
@@ -202,19 +202,19 @@ async fn what_computes_without_a_pause_is_told_to_stop_when_no_attempt_is_wanted
     let attempts = [0, 1].map(|partition| stage().task(partition).attempt(0));
     runner.launch(order(Some("compute"), &[(0, 0), (1, 0)]));
     assert_eq!(runner.cancel([attempts[0]]), []);
-    // The other one is still wanted, and they share what computes.
+    // The other attempt is still wanted, and they share the instance.
     let instance = &runner.running[&attempts[1]].group;
     assert!(!instance.stopped.load(Ordering::SeqCst));
     assert_eq!(runner.cancel([attempts[1]]), []);
     for report in ended(&mut runner, 2).await {
         assert_eq!(failure(&report), &TaskFailure::Cancelled);
     }
-    // Also when the whole registration ends.
+    // The same must hold when the whole registration ends.
     runner.launch(order(None, &[(2, 0), (3, 0)]));
     tokio::time::timeout(SOON, runner.stop()).await.expect("what computes was not stopped");
 }
 
-/// Both slots, twice over: the first two give theirs away, the next two keep them, for only so many may linger.
+/// Both slots, twice over: the first two attempts give theirs away, the next two keep them, because only that many may linger.
 #[tokio::test]
 async fn what_nobody_can_call_back_gives_its_slot_away_and_there_is_a_bound_to_that() {
     let Fixture { mut runner, _dir, .. } = fixture();
@@ -228,13 +228,13 @@ async fn what_nobody_can_call_back_gives_its_slot_away_and_there_is_a_bound_to_t
         assert_eq!(failure(&report), &TaskFailure::Cancelled);
     }
     assert_eq!(runner.running(), 0);
-    // Others run meanwhile.
+    // Other attempts run meanwhile.
     runner.launch(LaunchOrder { plan: PlanHash(2), ..order(Some("count"), &[(5, 0), (6, 0)]) });
     assert!(ended(&mut runner, 2).await.iter().all(|report| matches!(report.outcome, Outcome::Finished { .. })));
     runner.launch(order(None, &[(2, 0), (3, 0)]));
     assert_eq!(runner.cancel(attempts[2..].to_vec()), []);
     let more = tokio::time::timeout(LINGER_AFTER * 2, runner.ended()).await;
-    // Where an attempt had not begun, it is over.
+    // An attempt that had not begun is over.
     let stopped = more.map_or(0, |ended| match ended {
         Ended::Attempts(reports) => reports.len(),
         Ended::Adoption(..) => 0,

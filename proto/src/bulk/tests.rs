@@ -20,7 +20,7 @@ fn frame(length: usize) -> FetchChunk {
     FetchChunk { chunk: Some(Chunk::Frame(bytes.into())) }
 }
 
-/// Chunks of many lengths, none and an error among them, then perhaps an end that is no good one.
+/// Chunks of many lengths, among them an empty one and an error, then perhaps a malformed end.
 fn answer(request: &FetchRequest) -> Vec<Result<FetchChunk, Status>> {
     let error = FetchError { output: None, message: "gone".into() };
     let lengths = [0, 1, 3, 100, 16_384, 65_536, 1 << 20, (1 << 20) + 1, 3_000_000, 5];
@@ -42,7 +42,7 @@ fn begin(request: Request<FetchRequest>) -> Result<BoxStream<'static, Result<Fet
     }
 }
 
-/// What a generated server does.
+/// A generated server.
 struct Generated;
 
 #[tonic::async_trait]
@@ -54,7 +54,7 @@ impl Exchange for Generated {
     }
 }
 
-/// Serves until the set is dropped. A small frame limit cuts payloads on their way.
+/// Serves until the set is dropped. A small frame limit splits payloads on their way.
 async fn server(routes: Routes, frame_bytes: u32) -> (Channel, JoinSet<()>) {
     let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port is free");
     let address = incoming.local_addr().expect("it has an address");
@@ -75,7 +75,7 @@ fn request(bucket: Option<u32>) -> FetchRequest {
     FetchRequest { outputs: vec![FetchOutput { output: None, bucket }], pass: Bytes::new() }
 }
 
-/// What came, and the error at its end.
+/// The received messages, and the error at the end.
 type Answered = (Vec<FetchChunk>, Option<(Code, String)>);
 
 async fn gather(messages: impl futures::Stream<Item = Result<FetchChunk, Status>>) -> Answered {
@@ -141,7 +141,7 @@ async fn what_is_no_answer_is_an_error() {
     assert!(gone.0.is_empty() && gone.1.is_some_and(|(code, _)| code == Code::Unavailable));
 }
 
-/// The messages of an answer whose body is these frames.
+/// Reads the messages of an answer whose body consists of these frames.
 async fn of_frames(frames: Vec<Frame<Bytes>>) -> Answered {
     let body = http_body_util::StreamBody::new(stream::iter(frames.into_iter().map(Ok::<_, Status>)));
     gather(Messages::<FetchChunk>::new(Body::new(body), LIMIT).into_stream()).await

@@ -1,4 +1,4 @@
-//! The address book of attached executors: written by the actor, read by whoever fetches results or shows the cluster.
+//! The directory of attached executors. The actor writes it; readers fetch results or show the cluster.
 
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,29 +9,29 @@ use tokio::time::Instant;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId};
 use windlass_proto::v1;
 
-/// One attached executor.
+/// An attached executor.
 #[derive(Clone, Debug)]
 pub struct ExecutorEntry {
     pub id: ExecutorId,
     pub register: v1::Register,
-    /// The last that it said of itself.
+    /// Its last heartbeat.
     pub heartbeat: v1::Heartbeat,
     pub state: Standing,
     /// Attempts that hold a slot.
     pub running: u32,
-    /// Heartbeats that have come.
+    /// Heartbeats received.
     pub beats: u64,
 }
 
-/// Whether an executor is given tasks, and if not, why.
+/// Whether an executor gets tasks, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     Live,
     /// Too many of its tasks failed.
     Excluded,
-    /// It ends what it runs, and is to leave.
+    /// It ends its tasks and then leaves.
     Draining,
-    /// It hands over what it holds.
+    /// It hands over its data.
     Leaving,
 }
 
@@ -56,19 +56,20 @@ impl fmt::Display for Standing {
 #[derive(Debug)]
 pub struct Directory {
     executors: RwLock<BTreeMap<ExecutorId, ExecutorEntry>>,
-    /// Outputs that were moved since they were written, and where they are. Until their job is over and its result released.
+    /// Outputs that were moved after they were written, and their present executors. An entry stays until its job has ended and the
+    /// result is released.
     moved: RwLock<BTreeMap<AttemptId, ExecutorId>>,
     count: watch::Sender<usize>,
-    /// Changes with each heartbeat, and when an executor goes.
+    /// Notified at each heartbeat, and when an executor leaves.
     beat: watch::Sender<()>,
     since: Instant,
 }
 
-/// How long after the beginning of a leader's time executors of the one before are waited for: long enough for them to notice that it is
-/// gone, also when it hangs.
+/// How long a new leader waits for the executors of the leader before it. It is long enough for them to notice that their leader is
+/// gone, even if it hangs.
 const RETURN: Duration = Duration::from_secs(4);
 
-/// Within that time they come one after the other: the longest pause of an executor between two tries, and a little more.
+/// Maximum gap between two returning executors: the longest pause of an executor between two tries, and a little more.
 const BETWEEN: Duration = Duration::from_millis(400);
 
 impl Default for Directory {
@@ -84,7 +85,7 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// host:port of an executor's services.
+    /// Returns host:port of an executor's services.
     pub fn address(&self, executor: ExecutorId) -> Option<String> {
         self.executors.read().get(&executor).map(|entry| entry.register.address.clone())
     }
@@ -93,27 +94,27 @@ impl Directory {
         self.executors.read().get(&executor).cloned()
     }
 
-    /// The executor that holds an output now, which `executor` held when it was written.
+    /// Returns the executor that holds an output at this time. `executor` held it when it was written.
     pub fn holder(&self, output: AttemptId, executor: ExecutorId) -> ExecutorId {
         self.moved.read().get(&output).copied().unwrap_or(executor)
     }
 
-    /// What an executor is called that an earlier leader called `name`, if it has come back with what it had.
+    /// Returns the present id of an executor that an earlier leader called `name`, if it has returned with its data.
     pub fn present(&self, name: ExecutorId) -> Option<ExecutorId> {
         let executors = self.executors.read();
         executors.values().find(|entry| entry.register.formerly.contains(&name.0)).map(|entry| entry.id)
     }
 
-    /// Waits until all of these are back.
+    /// Waits until all these executors are back.
     pub(super) async fn wait_for_return(&self, names: BTreeSet<ExecutorId>) {
         let mut count = self.count.subscribe();
         let all_are_back = count.wait_for(|_| names.iter().all(|&name| self.present(name).is_some()));
-        // Who is not back by then has died with the leader.
+        // An executor that is not back by then has died with the leader.
         let _ = tokio::time::timeout_at(self.since + RETURN, all_are_back).await;
     }
 
-    /// Waits, after a change of leaders, until the executors of the one before have come back: a plan for the first of them would have
-    /// the others wait.
+    /// Waits, after a change of leaders, until the earlier leader's executors have returned. A plan for the first one would leave the
+    /// others idle.
     pub async fn settled(&self) {
         let mut count = self.count.subscribe();
         let end = self.since + RETURN;
@@ -126,18 +127,18 @@ impl Directory {
         }
     }
 
-    /// How many executors are attached.
+    /// Watches the number of attached executors.
     pub fn count(&self) -> watch::Receiver<usize> {
         self.count.subscribe()
     }
 
-    /// By id.
+    /// Returns the executors, by id.
     pub fn entries(&self) -> Vec<ExecutorEntry> {
         self.executors.read().values().cloned().collect()
     }
 
-    /// By id as printed, by its bare number, or by name. Errors: there is none, or there are two of which `wanted` means one by its id
-    /// and the other by its name.
+    /// Finds an executor by its id as printed, by its bare number, or by name. Errors: no executor matches, or `wanted` is the id of
+    /// one and the name of another.
     pub fn find(&self, wanted: &str) -> Result<ExecutorId, String> {
         let number = wanted.strip_prefix("executor-").unwrap_or(wanted).parse().map(ExecutorId).ok();
         let executors = self.executors.read();
@@ -161,7 +162,7 @@ impl Directory {
         let mut executors = self.executors.write();
         executors.insert(id, entry);
         let count = executors.len();
-        // Who waits looks at the executors while the count stays as it is.
+        // A waiter reads the executors while the count stays unchanged.
         drop(executors);
         self.count.send_replace(count);
     }
@@ -175,7 +176,7 @@ impl Directory {
         self.beat.send_replace(());
     }
 
-    /// Another process of the name of `register` that is attached and lives: it says something within `patience` from now on.
+    /// Returns another attached and live process with the name of `register`. It is live if it sends something within `patience`.
     pub(super) async fn living_namesake(&self, register: &v1::Register, patience: Duration) -> Option<ExecutorEntry> {
         let is_other = |entry: &&ExecutorEntry| {
             entry.register.name == register.name && entry.register.instance != register.instance
@@ -184,7 +185,7 @@ impl Directory {
         let other = self.executors.read().values().find(is_other).cloned()?;
         let now = || self.entry(other.id);
         let told = beat.wait_for(|()| now().is_none_or(|entry| entry.beats > other.beats));
-        // One that is silent for so long has died, or hangs.
+        // An executor that is silent for this long has died or hangs.
         let _ = tokio::time::timeout(patience, told).await;
         now().filter(|entry| entry.beats > other.beats)
     }

@@ -44,7 +44,7 @@ impl Dispatch for DispatchService {
     }
 }
 
-/// The orders, and after the last one why there are no more.
+/// Returns the orders, and after the last one the reason for the end.
 fn orders_then_reason(
     outbound: mpsc::Receiver<v1::PrimaryMessage>,
     ended: Ended,

@@ -1,4 +1,4 @@
-//! Executors that come and go with the load: shows it to [`Elastic`], and has done what that decides.
+//! Executors that follow the load. This reports the load to [`Elastic`] and carries out its decisions.
 
 use crate::driver::Driver;
 use async_trait::async_trait;
@@ -11,21 +11,21 @@ use tokio_util::sync::CancellationToken;
 use windlass_core::elastic::{Elastic, ElasticConfig, Member};
 use windlass_core::time::Instant;
 
-/// How often the load is looked at.
+/// Interval between checks of the load.
 const EVERY: Duration = Duration::from_millis(500);
-/// After an executor that ended before it had joined, none is started for this long.
+/// How long no executor is started after one that ended before it joined.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
-/// Starts executors, on this machine or on others. They register by themselves, and end when they are told farewell.
+/// Starts executors, on this machine or on others. They register on their own, and end when the primary releases them.
 #[async_trait]
 pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
-    /// Starts one that registers under `name`.
+    /// Starts an executor that registers under `name`.
     async fn start(&self, name: &str) -> Result<(), String>;
 
-    /// Of those that it has started, the names of those that have not ended.
+    /// Returns the names of the executors that it has started and that have not ended.
     async fn running(&self) -> BTreeSet<String>;
 
-    /// Ends all of them: the primary stops.
+    /// Ends all of them, because the primary is stopping.
     async fn end(&self);
 }
 
@@ -34,19 +34,19 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
 pub struct Elasticity {
     pub config: ElasticConfig,
     pub provisioner: Arc<dyn Provisioner>,
-    /// What the names of its executors begin with: any leader lets those go.
+    /// Prefix of the names of its executors. Any leader releases executors with this prefix.
     pub prefix: String,
 }
 
 impl Elasticity {
-    /// Until `stop` is cancelled.
+    /// Runs until `stop` is cancelled.
     pub(crate) async fn run(self, driver: Driver, stop: CancellationToken) {
         let origin = std::time::Instant::now();
         let mut machine = Elastic::new(self.config.clone());
         let mut every = tokio::time::interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut number = 0u64;
-        // Started, and not seen in the cluster since.
+        // Executors that were started and have not joined yet.
         let mut awaited = BTreeSet::new();
         let mut not_before = origin;
         loop {

@@ -6,8 +6,8 @@
 //!   deadlines ───────┘    (bounded)                     └──> history (from facts)
 //! ```
 //!
-//! No timer lies between an event and what follows from it. The actor never waits for anybody: an executor that does not read its
-//! orders loses its place in the cluster, and callers wait for room in the inbox.
+//! No timer lies between an event and its consequences. The actor never waits: an executor that does not read its orders is removed
+//! from the cluster, and callers wait for room in the inbox.
 
 mod actor;
 mod directory;
@@ -43,7 +43,7 @@ use tokio_util::task::TaskTracker;
 use windlass_core::elastic::Load;
 use windlass_core::event::JobError;
 use windlass_core::ids::{ExecutorId, JobId};
-use windlass_core::job::{Earlier, KeptOutput, KeptStage, MapLocation};
+use windlass_core::job::{Earlier, FinishedOutput, FinishedStage, MapLocation};
 use windlass_core::scheduler::SchedulerConfig;
 use windlass_engine::{Handover, PlannedJob};
 use windlass_proto::pass::ClusterKey;
@@ -53,19 +53,19 @@ use windlass_proto::{MAX_MESSAGE_BYTES, v1, version};
 #[derive(Clone, Debug)]
 pub struct DriverConfig {
     pub scheduler: SchedulerConfig,
-    /// How often executors say that they live. Default 2 s.
+    /// Interval between heartbeats of an executor. Default 2 s.
     pub heartbeat: Duration,
-    /// Events that may wait for the machine before callers wait too. Default 4,096.
+    /// Maximum events that wait for the machine. Callers wait when it is reached. Default 4,096.
     pub inbox: usize,
-    /// Orders that may wait for one executor before it counts as overloaded and is given up. Default 4,096.
+    /// Maximum orders that wait for one executor. The executor is given up when it is reached. Default 4,096.
     pub orders: usize,
-    /// Encoded plans that no live job uses are kept up to this many bytes, here and on executors. Default 64 MiB.
+    /// Maximum bytes of encoded plans that no live job uses, here and on each executor. Default 64 MiB.
     pub idle_plan_bytes: usize,
-    /// Ended jobs that the history keeps. Default 1,000.
+    /// Maximum ended jobs in the history. Default 1,000.
     pub history_jobs: usize,
-    /// The key of the cluster, which executors are told. Default: none, as all of them are in this process.
+    /// The key of the cluster, which executors receive when they join. Default: none, because all executors are in this process.
     pub key: Option<ClusterKey>,
-    /// What time it is.
+    /// The source of the time.
     pub clock: Clock,
 }
 
@@ -84,7 +84,7 @@ impl Default for DriverConfig {
     }
 }
 
-/// The way to the scheduling machine. Cheap to clone.
+/// A handle to the scheduling machine. Cheap to clone.
 #[derive(Clone)]
 pub struct Driver {
     shared: Arc<Shared>,
@@ -92,14 +92,15 @@ pub struct Driver {
 
 struct Shared {
     inbox: mpsc::Sender<actor::Message>,
-    /// What is said by dropping something. Unbounded by type, bounded in fact: each handle, outcome and attachment says one thing.
+    /// Notices that are sent by dropping something. The type is unbounded, the use is not: each handle, outcome and attachment sends
+    /// one.
     dropped: mpsc::UnboundedSender<actor::Dropped>,
     ids: Arc<dyn IdSource>,
     history: Arc<History>,
     directory: Arc<Directory>,
     saved: Option<Arc<SavedJobs>>,
     files: Option<Files>,
-    /// Of the executor of this process.
+    /// Where the executor of this process receives plans.
     handover: Arc<OnceLock<Handover>>,
     submissions: Submissions,
     config: DriverConfig,
@@ -107,8 +108,8 @@ struct Shared {
 }
 
 impl Driver {
-    /// Starts the machine on `tasks`. It ends when `stop` is cancelled: live jobs are cancelled and executors are let go. Without
-    /// `saved`, jobs end with it for good; without `files`, executors keep no replicas.
+    /// Starts the machine on `tasks`. It ends when `stop` is cancelled: live jobs are cancelled and executors are released. Without
+    /// `saved`, jobs do not outlive it. Without `files`, executors keep no replicas.
     pub(crate) fn start(
         config: DriverConfig,
         ids: Arc<dyn IdSource>,
@@ -150,22 +151,22 @@ impl Driver {
         }
     }
 
-    /// What ran and what runs.
+    /// Returns the history of ended and running jobs.
     pub fn history(&self) -> &Arc<History> {
         &self.shared.history
     }
 
-    /// Which executors are attached, and where.
+    /// Returns the directory of attached executors and their addresses.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.shared.directory
     }
 
-    /// The id of a job that somebody else keeps the record of.
+    /// Returns an id for a job whose record is kept elsewhere.
     pub(crate) fn next_job(&self) -> JobId {
         self.shared.ids.next_job()
     }
 
-    /// Hands a job to the machine. Dropping the handle cancels the job, unless it was detached.
+    /// Hands a job to the machine. Dropping the handle cancels the job, unless the handle was detached.
     pub async fn submit(&self, mut plan: PlannedJob, info: JobInfo) -> JobHandle {
         let shared = &self.shared;
         let begun = info.begun.clone();
@@ -182,12 +183,12 @@ impl Driver {
                 stage.bytes.len() >> 20,
                 MAX_PLAN_BYTES >> 20,
             );
-            // The handle holds the other end.
+            // The handle holds the receiver.
             let _ = reply.send(Err(JobError::Invalid { reason }));
             return handle;
         }
         if shared.handover.get().is_none() || plan.stages.len() > 1 {
-            // Nobody takes them. Letting large plans go is work, which is not to be the actor's.
+            // No executor takes these plans. They are freed here, because freeing large plans takes time that the actor must not spend.
             plan.stages.iter_mut().for_each(|stage| stage.planned = None);
         }
         let mut spec = plan.spec(id, info.terms.clone());
@@ -197,12 +198,12 @@ impl Driver {
         }
         let spec = Arc::new(spec);
         let job = NewJob { spec, plan, info: Arc::new(info), reply, abandoned };
-        // When the actor is gone, so is the sender of the reply, and waiting says that the primary stops.
+        // If the actor is gone, the sender of the reply is too, and `wait` returns `Stopping`.
         let _ = shared.inbox.send(actor::Message::Submit(Box::new(job))).await;
         handle
     }
 
-    /// What an earlier leader did of a statement that is sent again.
+    /// Returns what an earlier leader did for a statement that is sent again.
     pub(crate) async fn begun(&self, statement: &str) -> Result<Option<Begun>, MetaError> {
         match &self.shared.saved {
             Some(saved) => saved.begun(statement).await,
@@ -210,7 +211,8 @@ impl Driver {
         }
     }
 
-    /// The stages of `begun` that `plan` has too, once the executors that have their outputs are back, or have had time to be.
+    /// Returns the stages of `begun` that `plan` also has. Waits first until the executors with their outputs are back, or have had
+    /// time to return.
     async fn go_on_with(&self, begun: &Begun, plan: &PlannedJob) -> Earlier {
         let lineages = plan.lineages();
         let is_same = |stage: &&BegunStage| lineages.get(stage.index as usize) == Some(&stage.lineage);
@@ -218,34 +220,35 @@ impl Driver {
         let directory = &self.shared.directory;
         let holders = same.iter().flat_map(|stage| &stage.outputs).map(|output| output.location.executor).collect();
         directory.wait_for_return(holders).await;
-        let present = |output: &KeptOutput| {
+        let present = |output: &FinishedOutput| {
             let executor = directory.present(output.location.executor)?;
-            Some(KeptOutput { location: MapLocation { executor, ..output.location }, ..*output })
+            Some(FinishedOutput { location: MapLocation { executor, ..output.location }, ..*output })
         };
-        let stages = same
-            .iter()
-            .map(|stage| KeptStage { stage: stage.index, outputs: stage.outputs.iter().filter_map(present).collect() });
+        let stages = same.iter().map(|stage| FinishedStage {
+            stage: stage.index,
+            outputs: stage.outputs.iter().filter_map(present).collect(),
+        });
         tracing::info!(job = %begun.job, stages = same.len(), "going on with a job that an earlier leader began");
         Earlier { takeovers: begun.takeovers, stages: stages.collect() }
     }
 
-    /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. A submission ends with each of its
-    /// jobs, and is cancelled for good when this returns. None: no such job.
+    /// Cancels a job, or a submission with its current job, and returns the state after that. A submission ends with each of its jobs,
+    /// and is cancelled for good when this returns. `None`: no such job.
     ///
     /// # Errors
-    /// A submission that may go on.
+    /// The submission may continue.
     pub async fn cancel(&self, job: JobId, reason: &str) -> Result<Option<JobState>, NotCancelled> {
         if let Some(submission) = self.submission_of(job) {
             self.cancel_submission(submission, reason).await?;
         }
         let history = &self.shared.history;
         let at = history.job(job, |record| record.submission.as_ref().map_or(Some(job), Submission::last_job));
-        // A submission's statement has been dropped; this waits until the machine knows. A job may not have come to the history yet.
+        // The submission's statement has been dropped; this waits until the machine knows. The job may not be in the history yet.
         if let Some(at) = at.unwrap_or(Some(job)) {
             self.cancel_job(at, reason).await;
         }
         match history.job(job, |record| (record.state, record.submission.is_some())) {
-            // This primary has left it to the next one.
+            // This primary has left the submission to the next leader.
             Some((state, true)) if !state.has_ended() => Err(NotCancelled),
             found => Ok(found.map(|(state, _)| state)),
         }
@@ -259,7 +262,7 @@ impl Driver {
         }
     }
 
-    /// Waits until no attempt of the job runs any more: those of a job that failed or was cancelled end after it.
+    /// Waits until no attempt of the job runs. Attempts of a failed or cancelled job end after the job.
     pub async fn quiet(&self, job: JobId) {
         let (done, quiet) = oneshot::channel();
         if self.shared.inbox.send(actor::Message::Quiet { job, done }).await.is_ok() {
@@ -267,12 +270,12 @@ impl Driver {
         }
     }
 
-    /// Asks that an executor gets no further tasks and leaves when nothing needs it.
+    /// Asks the machine to give an executor no further tasks, and to release it when nothing needs it.
     pub async fn drain(&self, executor: ExecutorId) {
         let _ = self.shared.inbox.send(actor::Message::Drain { executor }).await;
     }
 
-    /// The same, once what it holds of files is on others too. Returns at once.
+    /// Does the same, but only after other executors also hold its replicas. Returns at once.
     pub(crate) fn decommission(&self, executor: ExecutorId) {
         let driver = self.clone();
         self.shared.tasks.spawn(async move {
@@ -283,7 +286,7 @@ impl Driver {
         });
     }
 
-    /// What the machine knows of each executor at this moment.
+    /// Returns what the machine knows of each executor at this moment.
     pub async fn executors(&self) -> Vec<ExecutorEntry> {
         let (reply, answer) = oneshot::channel();
         if self.shared.inbox.send(actor::Message::Executors { reply }).await.is_err() {
@@ -292,14 +295,14 @@ impl Driver {
         answer.await.unwrap_or_default()
     }
 
-    /// What the cluster has to do. `None`: the primary stops.
+    /// Returns the load of the cluster. `None`: the primary is stopping.
     pub async fn load(&self) -> Option<Load> {
         let (reply, answer) = oneshot::channel();
         self.shared.inbox.send(actor::Message::Load { reply }).await.ok()?;
         answer.await.ok()
     }
 
-    /// Waits until this many executors are attached.
+    /// Waits until `n` executors are attached.
     pub async fn wait_for_executors(&self, n: usize, timeout: Duration) -> Result<(), ExecutorsMissing> {
         let mut count = self.shared.directory.count();
         let waited = tokio::time::timeout(timeout, count.wait_for(|&joined| joined >= n)).await;
@@ -311,7 +314,7 @@ impl Driver {
         }
     }
 
-    /// Attaches an executor: the first step of both kinds of stream. Orders go to `orders`, the first of them is `Welcome`.
+    /// Attaches an executor: the first step of both kinds of stream. Orders go to `orders`, and the first is `Welcome`.
     pub(crate) async fn attach(
         &self,
         register: v1::Register,
@@ -321,7 +324,7 @@ impl Driver {
         if register.slots == 0 {
             return Err(AttachError::Refused("an executor needs at least one slot: see --slots".into()));
         }
-        // A name belongs to whoever registered last under it. Two that both live would take it from each other for ever.
+        // A name belongs to the last executor that registered under it. Two live executors would take it from each other forever.
         let patience = self.shared.config.heartbeat * 3;
         if let Some(other) = self.shared.directory.living_namesake(&register, patience).await {
             let v1::Register { name, host, pid, address, .. } = other.register;
@@ -333,7 +336,7 @@ impl Driver {
         let ended = Ended::default();
         let files = self.shared.files.clone();
         if let Some(files) = &files {
-            // Before it can be lost.
+            // This comes before the executor can be lost.
             files.joined(id, &register);
         }
         let (reply, answer) = oneshot::channel();
@@ -346,8 +349,8 @@ impl Driver {
         Ok(Attachment { id, ended, files, inbox: self.shared.inbox.clone(), dropped: self.shared.dropped.clone() })
     }
 
-    /// Attaches an executor of this process. The protocol is that of the network, `Register` first; a refused registration closes
-    /// the channel.
+    /// Attaches an executor of this process. The protocol is that of the network, `Register` first; a refused registration closes the
+    /// channel.
     ///
     /// Jobs of one stage leave their plans in `handover`.
     pub fn attach_local(
@@ -396,14 +399,14 @@ impl Executors for Driver {
 
     async fn order(&self, executor: ExecutorId, orders: v1::BlockOrders) {
         let message = v1::primary_message::Message::Blocks(orders);
-        // Nobody is told any more when the primary stops.
+        // The order is dropped when the primary stops.
         let _ = self.shared.inbox.send(actor::Message::Tell { executor, message }).await;
     }
 }
 
-/// Leaves room for the rest of the message that carries the plan.
+/// Maximum bytes of a plan. The rest of the message needs the remaining room.
 const MAX_PLAN_BYTES: usize = MAX_MESSAGE_BYTES / 4 * 3;
-/// Reports of an executor of this process that may wait.
+/// Maximum waiting reports of an executor of this process.
 const LOCAL_REPORTS: usize = 256;
 
 #[derive(Debug, Error)]
@@ -425,26 +428,26 @@ pub(crate) enum AttachError {
     Stopping,
 }
 
-/// A job on its way. Await [`JobHandle::wait`]; drop it to cancel the job.
+/// A job in progress. Await [`JobHandle::wait`]; drop the handle to cancel the job.
 #[derive(Debug)]
 pub struct JobHandle {
     pub id: JobId,
     receiver: oneshot::Receiver<Result<JobOutcome, JobError>>,
     abandoned: Arc<AtomicBool>,
-    /// The end was not seen yet, and dropping the handle is to cancel the job.
+    /// Whether dropping the handle cancels the job: its end was not seen and it was not detached.
     armed: bool,
     dropped: mpsc::UnboundedSender<actor::Dropped>,
 }
 
 impl JobHandle {
-    /// The end of the job. To be awaited to its end once; may be dropped and awaited again before that.
+    /// Waits for the end of the job. Await it to completion once; before that it may be dropped and awaited again.
     pub async fn wait(&mut self) -> Result<JobOutcome, JobError> {
         let outcome = (&mut self.receiver).await;
         self.armed = false;
         outcome.unwrap_or(Err(JobError::Stopping))
     }
 
-    /// Lets the job go on when this handle is gone. Its result is dropped when it ends.
+    /// Lets the job continue after this handle is gone. Its result is dropped when it ends.
     pub fn detach(mut self) -> JobId {
         self.armed = false;
         self.id
@@ -454,33 +457,33 @@ impl JobHandle {
 impl Drop for JobHandle {
     fn drop(&mut self) {
         if self.armed {
-            // Before the message: a submission that is still in the inbox is then passed over.
+            // This comes before the message, so that the actor skips a job that is still in the inbox.
             self.abandoned.store(true, Ordering::Release);
             let _ = self.dropped.send(actor::Dropped::Handle(self.id));
         }
     }
 }
 
-/// A finished job. While a clone of it lives, executors keep the result.
+/// A finished job. Executors keep the result while a clone of it lives.
 #[derive(Clone, Debug)]
 pub struct JobOutcome {
     pub job: JobId,
-    /// Sorted by partition. Tasks that a row limit spared are absent.
+    /// Sorted by partition. Tasks that a row limit made unnecessary are absent.
     pub outputs: Vec<ResultPart>,
-    /// What ran, with metrics.
+    /// The stages, with metrics.
     pub stages: Vec<Arc<StageRecord>>,
     pub(crate) release: Arc<Release>,
 }
 
-/// What one task of the result stage left.
+/// The output of one task of the result stage.
 #[derive(Clone, Debug)]
 pub struct ResultPart {
     pub location: MapLocation,
-    /// host:port of the executor's exchange and Flight services; empty when the executor is gone.
+    /// host:port of the executor's exchange and Flight services. Empty if the executor is gone.
     pub address: String,
     pub rows: u64,
     pub bytes: u64,
-    /// The rows, when they are few, as an Arrow IPC stream.
+    /// The rows as an Arrow IPC stream, if they are few.
     pub inline: Option<Bytes>,
     /// Files that the task staged, for the primary to publish.
     pub staged: Option<Bytes>,
@@ -499,7 +502,7 @@ impl Drop for Release {
     }
 }
 
-/// Says, once, that the primary gave an executor up, and why.
+/// Signals once that the primary gave an executor up, and why.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ended {
     token: CancellationToken,
@@ -531,7 +534,7 @@ impl Attachment {
         self.ended.clone()
     }
 
-    /// Carries what the executor says to the machine, until its stream ends or the primary gives it up.
+    /// Carries the executor's messages to the machine, until its stream ends or the primary gives it up.
     pub(crate) async fn serve<E: std::fmt::Display>(
         self,
         mut inbound: impl Stream<Item = Result<v1::ExecutorMessage, E>> + Unpin,
@@ -563,7 +566,7 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        // The first reason counts.
+        // Only the first reason counts.
         let _ = self.dropped.send(actor::Dropped::Attachment(self.id, "its stream was closed".into()));
     }
 }

@@ -1,7 +1,7 @@
-//! Encoded plans: which there are, who uses them, and which executor was sent what.
+//! Encoded plans, their users, and the executors to which each was sent.
 //!
-//! A plan stays while a live job uses it. Plans that none uses stay, last used first, up to a number of bytes: the same statement
-//! again finds its plans decoded on the executors.
+//! A plan stays while a live job uses it. Unused plans stay up to a number of bytes, the last used first, so that a repeated statement
+//! finds its plans decoded on the executors.
 
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use windlass_core::ids::{ExecutorId, PlanHash};
 #[derive(Debug)]
 pub(super) struct Plans {
     plans: BTreeMap<PlanHash, Plan>,
-    /// Plans that no live job uses, by when the last one ended.
+    /// Plans that no live job uses, by the order in which they became idle.
     idle: BTreeMap<u64, PlanHash>,
     idle_bytes: usize,
     idle_limit: usize,
@@ -23,11 +23,11 @@ struct Plan {
     bytes: Bytes,
     /// Stages of live jobs.
     users: u32,
-    /// Key in `idle`, when there are no users.
+    /// Key in `idle`, if there are no users.
     idle_since: u64,
 }
 
-/// A decoded plan takes more than its encoding: each counts as at least this many bytes.
+/// Minimum bytes for which each plan counts, because a decoded plan takes more than its encoding.
 const LEAST_WEIGHT: usize = 64 << 10;
 
 impl Plan {
@@ -56,7 +56,7 @@ impl Plans {
         }
     }
 
-    /// One user less. Returns the plans that are forgotten for it, with the executors that have them.
+    /// Removes one user. Returns the plans that are forgotten, with the executors that have them.
     pub fn release(&mut self, hash: PlanHash) -> Vec<(ExecutorId, PlanHash)> {
         let Some(plan) = self.plans.get_mut(&hash) else { return Vec::new() };
         plan.users -= 1;
@@ -69,13 +69,14 @@ impl Plans {
         self.evict()
     }
 
-    /// The bytes to send along, when this executor was not sent them. None: it has them, or (a defect) nobody does.
+    /// Returns the bytes to send, if this executor does not have the plan. `None`: it was sent the plan, or (a defect) the plan is
+    /// unknown.
     pub fn send_to(&mut self, executor: ExecutorId, hash: PlanHash) -> Option<Bytes> {
         let plan = self.plans.get(&hash)?;
         self.sent.entry(executor).or_default().insert(hash).then(|| plan.bytes.clone())
     }
 
-    /// The bytes did not go out after all.
+    /// Records that the bytes were not sent.
     pub fn not_sent(&mut self, executor: ExecutorId, hash: PlanHash) {
         if let Some(sent) = self.sent.get_mut(&executor) {
             sent.remove(&hash);

@@ -1,4 +1,4 @@
-//! Reading the result of a finished job on the primary: what came inline from the reports, the rest from the executors.
+//! Reads the result of a finished job on the primary: inline parts from the reports, the others from the executors.
 
 use crate::driver::{Directory, JobOutcome, ResultPart};
 use arrow::array::RecordBatch;
@@ -26,34 +26,33 @@ impl AddressBook for Directory {
     }
 }
 
-/// Where the primary finds map outputs. Cheap to clone.
+/// Where the primary reads map outputs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ResultSource {
     source: Arc<RemoteExchange>,
 }
 
 impl ResultSource {
-    /// Over the network. What is fetched and not yet decoded is accounted in `pool`.
+    /// Reads over the network. Fetched bytes that are not decoded yet are accounted in `pool`.
     pub fn remote(directory: Arc<Directory>, io: Handle, pool: Arc<dyn MemoryPool>, keys: KeyRing) -> Self {
         let source = RemoteExchange::new(Connections::new(io, pool, keys), directory, Local::Nothing);
         ResultSource { source: Arc::new(source) }
     }
 
-    /// From the store of the only executor, which lives in this process.
+    /// Reads from the store of the only executor, which lives in this process.
     pub fn embedded(directory: Arc<Directory>, connections: Arc<Connections>, store: Arc<ExchangeStore>) -> Self {
         let source = RemoteExchange::new(connections, directory, Local::Everything(store));
         ResultSource { source: Arc::new(source) }
     }
 
-    /// For operators that read map outputs.
+    /// Returns the source for operators that read map outputs.
     pub fn exchange(&self) -> Arc<dyn ExchangeSource> {
         self.source.clone()
     }
 
-    /// The rows of a result, partition after partition, so that a sorted result stays sorted.
+    /// Returns the rows of a result, partition after partition, so that a sorted result stays sorted.
     ///
-    /// The stream keeps the executors from freeing the result while it lives. It may be polled on any runtime; decoding happens
-    /// there.
+    /// While the stream lives, executors do not free the result. It may be polled on any runtime, and decodes there.
     pub fn read(&self, schema: SchemaRef, outcome: JobOutcome) -> SendableRecordBatchStream {
         let JobOutcome { job, outputs, stages, release } = outcome;
         let stage = job.stage((stages.len() as u32).saturating_sub(1));

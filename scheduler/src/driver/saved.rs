@@ -1,5 +1,5 @@
-//! What of a leader's jobs outlives it, in the metadata store: the finished stages of running ones, where the next leader goes on, and
-//! the records of ended ones, which it lists.
+//! State of a leader's jobs that outlives the leader, in the metadata store: the finished stages of running jobs, from which the next
+//! leader continues, and the records of ended jobs, which it lists.
 //!
 //! ```text
 //! stage of a statement   finished ──save──> waiting ──write──> in the store ──job ended──> removed
@@ -9,8 +9,8 @@
 //! leader that is gone          └──nobody asks for `KEPT`──> removed
 //! ```
 //!
-//! One task writes, one transaction at a time, with all that waits by then: however many stages end, the store is not asked for more.
-//! What is lost with a leader before it was written is computed again, and nothing else depends on it.
+//! One task writes, one transaction at a time, with everything that waits at that time. So the number of ended stages does not increase
+//! the load on the store. A stage that was not written before its leader died is computed again. Nothing else depends on it.
 
 pub use crate::meta::keys::stages::{Begun, BegunStage};
 
@@ -26,12 +26,14 @@ use tokio_util::sync::CancellationToken;
 use windlass_core::ids::JobId;
 use windlass_engine::ClusterShape;
 
-/// What a statement of an earlier leader has behind it waits so long to be asked for: longer than clients look for a leader.
+/// How long the saved stages of an earlier leader's statement wait for the statement to be sent again. It is longer than clients look
+/// for a leader.
 const KEPT: Duration = Duration::from_secs(300);
-/// Keys, and bytes but for the last value, in one transaction.
+/// Maximum keys in one transaction, and maximum bytes without its last value.
 const AT_A_TIME: usize = 100;
 const BYTES_AT_A_TIME: usize = 256 << 10;
-/// A stage that takes more to describe is not saved: etcd takes requests of 1.5 MiB. That is some 50,000 tasks.
+/// Maximum bytes of the description of a stage, which is some 50,000 tasks. A larger stage is not saved, because etcd takes requests of
+/// 1.5 MiB.
 const MAX_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -46,14 +48,14 @@ struct State {
     waiting: BTreeMap<Key, Update>,
     /// Keys that are or may be in the store, by statement.
     ours: BTreeMap<String, BTreeSet<Key>>,
-    /// The same of statements that earlier leaders had.
+    /// Keys from earlier leaders, by statement.
     inherited: BTreeMap<String, BTreeSet<Key>>,
-    /// Jobs that have ended, and may be in the store.
+    /// Ended jobs that may be in the store.
     recorded: BTreeSet<JobId>,
 }
 
 impl SavedJobs {
-    /// What is in the store now was left by earlier leaders: among it the records of these jobs, by id.
+    /// Opens the store. Everything in it comes from earlier leaders. Returns the records of their ended jobs, by id.
     pub async fn open(store: Arc<dyn MetaStore>) -> Result<(Arc<Self>, Vec<Bytes>), MetaError> {
         let mut state = State::default();
         let ended = jobs::all(store.as_ref()).await?;
@@ -63,7 +65,7 @@ impl SavedJobs {
         Ok((Arc::new(SavedJobs { store, state: Mutex::new(state), wake: Notify::new() }), ended))
     }
 
-    /// Writes what waits until `stop`, and removes in time what nobody asked for.
+    /// Writes waiting updates until `stop`, and removes inherited stages after [`KEPT`].
     pub async fn write(self: Arc<Self>, stop: CancellationToken) {
         let expiry = tokio::time::sleep(KEPT);
         tokio::pin!(expiry);
@@ -85,7 +87,7 @@ impl SavedJobs {
         }
     }
 
-    /// A stage of the statement's job has finished, or its outputs lie elsewhere than before.
+    /// Saves a stage of the statement's job that has finished, or whose outputs have moved.
     pub fn save(&self, statement: &str, job: JobId, shape: ClusterShape, stage: BegunStage) {
         let update = stages::put(statement, job, shape, &stage);
         if update.bytes() > MAX_BYTES {
@@ -97,7 +99,7 @@ impl SavedJobs {
         self.wake.notify_one();
     }
 
-    /// The statement's job has ended.
+    /// Removes the saved stages of a statement whose job has ended.
     pub fn ended(&self, statement: &str) {
         let mut state = self.state.lock();
         if let Some(keys) = state.ours.remove(statement) {
@@ -106,7 +108,7 @@ impl SavedJobs {
         }
     }
 
-    /// The record of a job that has ended.
+    /// Saves the record of an ended job.
     pub fn record(&self, job: JobId, record: Bytes) {
         let mut state = self.state.lock();
         state.recorded.insert(job);
@@ -114,13 +116,13 @@ impl SavedJobs {
         self.wake.notify_one();
     }
 
-    /// The record of a job that has ended, for a caller that writes it together with something else.
+    /// Returns the update for the record of an ended job, for a caller that writes it together with something else.
     pub fn update(&self, job: JobId, record: Bytes) -> Update {
         self.state.lock().recorded.insert(job);
         jobs::put(job, record)
     }
 
-    /// Nobody lists the job any more.
+    /// Removes the record of a job that is not listed any more.
     pub fn forget(&self, job: JobId) {
         let mut state = self.state.lock();
         if state.recorded.remove(&job) {
@@ -129,8 +131,8 @@ impl SavedJobs {
         }
     }
 
-    /// What the statement has behind it, if an earlier leader began it. Asked once: from then on it belongs to the job that goes on with
-    /// it. That it does is durable when this returns, so that no two leaders give attempts the same numbers.
+    /// Takes over the saved stages of the statement, if an earlier leader began it. Call it once: from then on they belong to the job
+    /// that continues them. The takeover is durable when this returns, so that no two leaders give attempts the same numbers.
     pub async fn begun(&self, statement: &str) -> Result<Option<Begun>, MetaError> {
         let Some(keys) = self.state.lock().inherited.remove(statement) else { return Ok(None) };
         let Some(mut begun) = stages::find(self.store.as_ref(), statement).await? else { return Ok(None) };
@@ -145,7 +147,7 @@ impl SavedJobs {
         Ok(Some(begun))
     }
 
-    /// Nobody goes on with what is left of earlier leaders' time.
+    /// Removes the saved stages of earlier leaders that no statement has taken over.
     fn expire(&self) {
         let mut state = self.state.lock();
         let keys: Vec<_> = std::mem::take(&mut state.inherited).into_values().flatten().collect();
@@ -153,7 +155,7 @@ impl SavedJobs {
         self.wake.notify_one();
     }
 
-    /// Some of what waits.
+    /// Returns the next transaction of waiting updates.
     fn next(&self) -> Option<Transaction> {
         let mut state = self.state.lock();
         let (mut transaction, mut bytes) = (Transaction::default(), 0);
@@ -179,13 +181,14 @@ mod tests {
     use super::*;
     use crate::meta::MemoryStore;
     use windlass_core::ids::{ExecutorId, PlanHash};
-    use windlass_core::job::{ATTEMPTS_PER_LEADER, KeptOutput, MapLocation, Takeovers};
+    use windlass_core::job::{ATTEMPTS_PER_LEADER, FinishedOutput, MapLocation, Takeovers};
 
     const SHAPE: ClusterShape = ClusterShape { executors: 2, slots: 4, max_slots: 2 };
 
     fn stage(index: u32) -> BegunStage {
         let location = |partition| MapLocation { partition, attempt: 1, executor: ExecutorId(7) };
-        let output = |partition| KeptOutput { location: location(partition), rows: 10, bytes: u64::from(partition) };
+        let output =
+            |partition| FinishedOutput { location: location(partition), rows: 10, bytes: u64::from(partition) };
         BegunStage { index, lineage: PlanHash(99), outputs: (0..3).map(output).collect() }
     }
 
@@ -202,7 +205,7 @@ mod tests {
         first.save("a/b", JobId(4), SHAPE, stage(0));
         first.save("c", JobId(6), SHAPE, stage(0));
         written(&first).await;
-        // What is one's own is not what somebody else began.
+        // A leader's own stages are not those of an earlier leader.
         assert_eq!(first.begun("a/b").await.unwrap(), None);
         first.ended("c");
         written(&first).await;
@@ -213,7 +216,7 @@ mod tests {
         assert_eq!(second.begun("a/b").await.unwrap(), Some(begun.clone()));
         assert_eq!(second.begun("a/b").await.unwrap(), None);
 
-        // It dies before another stage has finished: the numbers that it gave are not given again.
+        // This leader dies before another stage has finished. The numbers that it gave are not given again.
         let (third, _) = SavedJobs::open(store.clone()).await.unwrap();
         let begun = Begun { takeovers: Takeovers(2), ..begun };
         assert_eq!(third.begun("a/b").await.unwrap(), Some(begun));
@@ -242,7 +245,7 @@ mod tests {
     async fn ten_thousand_tasks_are_a_few_writes() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());
         let (saved, _) = SavedJobs::open(store.clone()).await.unwrap();
-        let output = |partition| KeptOutput {
+        let output = |partition| FinishedOutput {
             location: MapLocation { partition, attempt: 3 * ATTEMPTS_PER_LEADER, executor: ExecutorId(1_000_000) },
             rows: 1 << 40,
             bytes: 1 << 40,

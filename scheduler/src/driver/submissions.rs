@@ -1,4 +1,4 @@
-//! Submissions while they run: cancelled like the jobs that they consist of, and recorded beside them.
+//! Running submissions, which are cancelled and recorded like their jobs.
 
 use super::Driver;
 use crate::driver::history::{JobInfo, JobState, Moment};
@@ -13,10 +13,10 @@ use windlass_core::ids::JobId;
 use windlass_core::submissions::Reply;
 use windlass_core::time::Instant;
 
-/// Cancellations that may wait for one submission before those who ask for more wait too.
+/// Maximum waiting cancellations of one submission. Further callers wait.
 const CANCELS: usize = 16;
 
-/// The submission was not cancelled for good: it may go on, here or under the next leader.
+/// The submission was not cancelled for good. It may continue, here or under the next leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("that the submission is cancelled could not be noted in the metadata store, so it may go on: cancel it again")]
 pub struct NotCancelled;
@@ -32,15 +32,15 @@ struct Signals {
     over: CancellationToken,
 }
 
-/// Somebody asks that a submission ends.
+/// A request to end a submission.
 #[derive(Debug)]
 pub(crate) struct Cancel {
     pub reason: String,
-    /// Told what the submission's machine answers.
+    /// Receives the answer of the submission's machine.
     pub answer: oneshot::Sender<Reply>,
 }
 
-/// Held by whoever runs the submission; nothing of it runs here any more when it is dropped.
+/// Held by the runner of the submission. When it is dropped, nothing of the submission runs here.
 pub(crate) struct RunningSubmission {
     driver: Driver,
     pub(crate) id: JobId,
@@ -49,7 +49,7 @@ pub(crate) struct RunningSubmission {
 }
 
 impl Driver {
-    /// A submission that can be cancelled from here on.
+    /// Registers a submission, which can be cancelled from here on.
     pub(crate) fn begin_submission(&self, id: JobId) -> RunningSubmission {
         let (sender, cancels) = mpsc::channel(CANCELS);
         let over = CancellationToken::new();
@@ -58,16 +58,16 @@ impl Driver {
         RunningSubmission { driver: self.clone(), id, cancels, over }
     }
 
-    /// A submission has no stages, whose times would be told by the machine's clock.
+    /// Returns the wall clock alone: a submission has no stages, which need the machine's clock.
     fn now(&self) -> Moment {
         Moment { at: Instant::default(), wall_ms: self.shared.config.clock.wall_ms() }
     }
 
-    /// Asks a submission to end, and waits until nothing of it runs here. Nothing happens where there is none.
+    /// Asks a submission to end, and waits until nothing of it runs here. Does nothing if there is none.
     pub(super) async fn cancel_submission(&self, id: JobId, reason: &str) -> Result<(), NotCancelled> {
         let Some(signals) = self.shared.submissions.running.lock().get(&id).cloned() else { return Ok(()) };
         let (answer, answered) = oneshot::channel();
-        // One that has ended meanwhile does not hear it.
+        // A submission that has just ended does not receive it.
         let heard = signals.cancels.send(Cancel { reason: reason.to_string(), answer }).await.is_ok();
         if heard && let Ok(Reply::NotCancelled) = answered.await {
             return Err(NotCancelled);
@@ -76,7 +76,8 @@ impl Driver {
         Ok(())
     }
 
-    /// The submission that ends when `job` is cancelled: the job itself, or the one that it is part of and has not ended.
+    /// Returns the submission that ends when `job` is cancelled: the job itself, or the submission to which it belongs, if it has not
+    /// ended.
     pub(super) fn submission_of(&self, job: JobId) -> Option<JobId> {
         let of = |submission: bool, part_of: Option<(JobId, u32)>| {
             if submission { Some(job) } else { part_of.map(|of| of.0) }
@@ -89,16 +90,16 @@ impl Driver {
 }
 
 impl RunningSubmission {
-    /// Comes back when somebody cancels it.
+    /// Waits for a cancellation.
     pub async fn cancelled(&mut self) -> Cancel {
         match self.cancels.recv().await {
             Some(cancel) => cancel,
-            // The other end lies in the driver for as long as this lives.
+            // The driver holds the sender while this lives.
             None => std::future::pending().await,
         }
     }
 
-    /// It is listed from here on. `submitted_ms`: when it was accepted, perhaps by an earlier leader.
+    /// Lists the submission. `submitted_ms`: when it was accepted, perhaps by an earlier leader.
     pub fn listed(&self, info: JobInfo, statements: u32, submitted_ms: u64) {
         self.driver.shared.history.submission_started(self.driver.now(), self.id, info, statements, submitted_ms);
     }
@@ -111,14 +112,14 @@ impl RunningSubmission {
         self.driver.shared.history.submission_waits(self.driver.now(), self.id, statement, long);
     }
 
-    /// What the metadata store has to keep when it has ended so. `None`: no records are kept.
+    /// Returns the record for the metadata store of a submission that ends in this state. `None`: no records are kept.
     pub fn record(&self, state: JobState, error: Option<String>) -> Option<Update> {
         let shared = &self.driver.shared;
         let record = shared.history.submission_ending(self.driver.now(), self.id, state, error)?;
         Some(shared.saved.as_ref()?.update(self.id, record))
     }
 
-    /// It has ended, and its record is in the store.
+    /// Ends the submission in the history. Its record is in the store already.
     pub fn ended(&self, state: JobState, error: Option<String>) {
         let forgotten = self.driver.shared.history.submission_ended(self.driver.now(), self.id, state, error);
         if let Some(saved) = &self.driver.shared.saved {

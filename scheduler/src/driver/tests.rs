@@ -1,4 +1,4 @@
-//! The driver with made-up executors at the other end of its channels.
+//! The driver with fake executors at the other end of its channels.
 
 use super::*;
 use crate::fixtures::planned;
@@ -10,7 +10,7 @@ use windlass_proto::convert::TaskReport;
 use windlass_proto::v1::executor_message::Message as ToPrimary;
 use windlass_proto::v1::primary_message::Message as FromPrimary;
 
-/// More than anything here takes, so that a hang is a failure.
+/// Longer than any test takes, so that a hang is a failure.
 const SOON: Duration = Duration::from_secs(10);
 
 struct Cluster {
@@ -53,7 +53,7 @@ impl FakeExecutor {
     }
 
     async fn say(&self, message: ToPrimary) {
-        // Nobody listens to an executor that was given up.
+        // The driver does not read messages of an executor that was given up.
         let _ = self.to_primary.send(v1::ExecutorMessage { message: Some(message) }).await;
     }
 
@@ -320,10 +320,10 @@ async fn of_two_executors_of_one_name_the_second_is_refused_while_the_first_one_
     let refused = cluster.driver.attach(named(b"2"), orders()).await.err().expect("two of one name");
     assert!(matches!(&refused, AttachError::Refused(reason) if reason.contains("--name")), "{refused}");
     assert_eq!(cluster.driver.directory().entries().len(), 1);
-    // The same process, whose connection broke.
+    // The same process attaches again after its connection broke.
     let again = cluster.driver.attach(named(b"1"), orders()).await.expect("it is the same one");
     assert_ne!(again.id, beats);
-    // One that hangs, or whose machine is gone, is done without.
+    // An executor that hangs, or whose machine is gone, is replaced.
     beating.abort();
     let next = cluster.driver.attach(named(b"3"), orders()).await.expect("the other one says nothing");
     let entries = cluster.driver.directory().entries();

@@ -1,4 +1,4 @@
-//! Executors that may be away, by name, in the metadata store: the next primary, and the executor's next registration, find them there.
+//! Executors in maintenance, by name, in the metadata store. The next primary, and the executor's next registration, find them there.
 
 use crate::meta::keys::maintenance;
 use crate::meta::{MetaError, MetaStore, Transaction};
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 pub(super) struct Maintenance {
     store: Arc<dyn MetaStore>,
-    /// Until when, in milliseconds since 1970.
+    /// Ends of maintenance by name, milliseconds since 1970.
     until: BTreeMap<String, u64>,
-    /// What the store does not have.
+    /// Whether the store lacks a change.
     is_new: bool,
 }
 
@@ -20,7 +20,7 @@ impl Maintenance {
         Ok(Maintenance { store, until, is_new: false })
     }
 
-    /// `None`: it is not to be away any more.
+    /// Sets how long an executor may be away. `None`: its maintenance ends.
     pub fn set(&mut self, name: String, time: Option<Duration>, wall_ms: u64) {
         match time {
             Some(time) => _ = self.until.insert(name, wall_ms.saturating_add(time.as_millis() as u64)),
@@ -29,18 +29,18 @@ impl Maintenance {
         self.is_new = true;
     }
 
-    /// Of the time that this executor may be away.
+    /// Returns the remaining time for which this executor may be away.
     pub fn left(&self, name: &str, wall_ms: u64) -> Option<Duration> {
         let left = self.until.get(name)?.checked_sub(wall_ms)?;
         Some(Duration::from_millis(left))
     }
 
-    /// Of the time of whoever may be away longest.
+    /// Returns the longest remaining time of any executor.
     pub fn longest(&self, wall_ms: u64) -> Option<Duration> {
         self.until.keys().filter_map(|name| self.left(name, wall_ms)).max()
     }
 
-    /// Durable when it returns, without those whose time is over.
+    /// Writes the entries that have not expired. They are durable when this returns.
     pub async fn write(&mut self, wall_ms: u64) -> Result<(), MetaError> {
         if !self.is_new {
             return Ok(());

@@ -6,8 +6,8 @@
 //!   deadlines ────────────────┘    (all that wait, together)   └──> checkpoint, now and then
 //! ```
 //!
-//! What waits when a commit is over goes into the next one: the store is asked once for many operations. An answer never tells of
-//! something that is not durable. When a commit fails, what is in memory is ahead of the store, and is read from it again.
+//! Requests that arrive during a commit go into the next one, so one transaction serves many operations. An answer is sent only after
+//! its change is durable. When a commit fails, the memory is ahead of the store, and is read from it again.
 
 mod actor;
 mod maintenance;
@@ -34,14 +34,14 @@ use windlass_core::wfs::WfsConfig;
 use windlass_proto::door::principal_of;
 use windlass_proto::v1;
 
-/// Requests that may wait before callers do.
+/// Maximum waiting requests. Callers wait when it is reached.
 const WAITING: usize = 4_096;
 
-/// The way to the namespace. Cheap to clone.
+/// A handle to the namespace. Cheap to clone.
 #[derive(Clone)]
 pub struct Files {
     asks: mpsc::Sender<Ask>,
-    /// Unbounded by type, bounded in fact: an executor says one thing, and waits until it was heard.
+    /// Unbounded by type, bounded in use: an executor sends one event and waits until it is handled.
     events: mpsc::UnboundedSender<Event>,
     cluster: Bytes,
     tickets: Tickets,
@@ -61,16 +61,16 @@ enum Event {
     HeldUp { id: ExecutorId, reply: oneshot::Sender<usize> },
 }
 
-/// The executors that are attached, as the namespace sees them.
+/// The attached executors, as the namespace sees them.
 #[async_trait]
 pub(crate) trait Executors: Send + Sync {
-    /// Returns the executor of this id or name. The error says that there is none, or that two are meant.
+    /// Returns the executor with this id or name. Errors: none matches, or two do.
     fn find(&self, wanted: &str) -> Result<ExecutorId, String>;
 
-    /// Returns how an executor registered. `None`: it has gone.
+    /// Returns an executor's registration. `None`: it is gone.
     fn register(&self, id: ExecutorId) -> Option<v1::Register>;
 
-    /// Gives an executor orders about its replicas.
+    /// Sends an executor orders about its replicas.
     async fn order(&self, id: ExecutorId, orders: v1::BlockOrders);
 }
 
@@ -95,19 +95,19 @@ impl Opened {
         Ok(Opened { files: Files { asks, events, cluster, tickets }, actor })
     }
 
-    /// Serves it until `stop`. Orders go out through `executors`.
+    /// Serves the namespace until `stop`. Orders go out through `executors`.
     pub fn serve(self, executors: Arc<dyn Executors>, stop: CancellationToken, tasks: &TaskTracker) {
         tasks.spawn(self.actor.run(executors, stop));
     }
 }
 
 impl Files {
-    /// Which namespace it is.
+    /// Returns the id of the namespace.
     pub(crate) fn cluster(&self) -> Bytes {
         self.cluster.clone()
     }
 
-    /// Signs what lets clients in at executors.
+    /// Returns the signer of the tickets that clients show to executors.
     pub(crate) fn tickets(&self) -> &Tickets {
         &self.tickets
     }
@@ -123,11 +123,11 @@ impl Files {
         self.tell(Event::Lost { id });
     }
 
-    /// Returns when it was heard: what an executor says next waits until then.
+    /// Reports an executor's replicas. Returns when the report is handled; the executor's next message waits until then.
     pub(crate) async fn reported(&self, id: ExecutorId, report: v1::BlockReport) {
         let (heard, answer) = oneshot::channel();
         self.tell(Event::Reported { id, report, heard });
-        // Nobody hears it any more when the primary stops.
+        // A stopping primary does not answer.
         let _ = answer.await;
     }
 
@@ -135,7 +135,7 @@ impl Files {
         self.tell(Event::Space { id, used: heartbeat.block_bytes, free: heartbeat.block_free_bytes });
     }
 
-    /// Makes replicas elsewhere of what the executor holds. Returns when it may go without loss, as far as the others have room.
+    /// Copies the executor's replicas to others. Returns when it may leave without loss, as far as the others have room.
     pub(crate) async fn drain(&self, id: ExecutorId) {
         const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
         self.tell(Event::Draining { id });
@@ -149,7 +149,7 @@ impl Files {
         }
     }
 
-    /// A file, and where its blocks lie, without tickets; nothing when it is not there.
+    /// Returns a file and the locations of its blocks, without tickets. Returns no blocks if the file does not exist.
     pub(crate) async fn locate(self, path: String) -> (String, Vec<v1::LocatedBlock>) {
         let ask = v1::LocateRequest { path: path.clone(), start: 0, end: u64::MAX, file: None };
         let ask = Some(v1::file_request::Ask::Locate(ask));
@@ -161,7 +161,7 @@ impl Files {
     }
 
     fn tell(&self, event: Event) {
-        // Nobody hears it any more when the primary stops.
+        // A stopping primary drops the event.
         let _ = self.events.send(event);
     }
 }
@@ -173,7 +173,7 @@ impl fmt::Debug for Files {
 }
 
 impl Files {
-    /// Asks on behalf of `by`, whose name is in the tickets that come with the answer.
+    /// Asks on behalf of `by`. The tickets in the answer name this principal.
     pub(crate) async fn ask_for(&self, by: &Principal, request: v1::FileRequest) -> Result<v1::FileReply, Status> {
         let mut reply = self.answer(request).await?;
         self.tickets.add_to(&mut reply, by);
@@ -188,7 +188,7 @@ impl Files {
     }
 }
 
-/// For the code of this process.
+/// Serves code of this process.
 #[async_trait]
 impl Primary for Files {
     async fn ask(&self, request: v1::FileRequest) -> Result<v1::FileReply, Status> {
@@ -196,7 +196,6 @@ impl Primary for Files {
     }
 }
 
-/// The Files service.
 pub(crate) struct FilesService(pub Files);
 
 #[tonic::async_trait]

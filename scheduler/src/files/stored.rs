@@ -1,7 +1,7 @@
-//! The namespace in the metadata store: a log of what changed, and segments of records that take its place from time to time.
+//! The namespace in the metadata store: a log of changes, and segments of records that replace the log from time to time.
 //!
-//! A checkpoint writes the segments that changed since the last one, then moves the beginning of the log. When it breaks off, some
-//! segments are newer than others, and the log is still as long as it was: the last record of each id counts, wherever it stands.
+//! A checkpoint writes the segments that changed since the last one, then moves the beginning of the log. If it fails midway, some
+//! segments are newer than others and the log keeps its length: the last record of each id counts, wherever it is.
 
 use crate::meta::keys::files as keys;
 use crate::meta::{MetaError, MetaStore, Transaction, Update};
@@ -10,37 +10,37 @@ use std::sync::Arc;
 use windlass_core::ids::FileId;
 use windlass_core::wfs::{Changes, Counters, Namespace, Outcome, Record};
 
-/// Ids in a segment, and numbers of outcomes.
+/// Ids in a segment, and numbers of outcomes in a segment.
 const SEGMENT_IDS: u64 = 256;
-/// A checkpoint is due when the log has grown by so much.
+/// Growth of the log, in bytes, after which a checkpoint is due.
 const CHECKPOINT_BYTES: usize = 8 << 20;
-/// Of one transaction. etcd takes requests of 1.5 MiB and of 128 operations.
+/// Maximum bytes and keys of one transaction. etcd takes requests of 1.5 MiB and of 128 operations.
 const TRANSACTION_BYTES: usize = 512 << 10;
 const TRANSACTION_KEYS: usize = 100;
 
 pub(super) struct Journal {
     store: Arc<dyn MetaStore>,
-    /// Of the next entry.
+    /// Number of the next entry.
     next: u64,
-    /// Of the first entry that counts.
+    /// Number of the first entry that counts.
     first: u64,
     log_bytes: usize,
     /// Segments with records that changed since the last checkpoint began.
     dirty: BTreeSet<u64>,
-    /// The same of outcomes, and all segments of them that the store has.
+    /// Segments of outcomes that changed since then. `stored_outcomes` holds all of them in the store.
     new_outcomes: BTreeSet<u64>,
     stored_outcomes: BTreeSet<u64>,
 }
 
-/// What the store has.
+/// The contents of the store.
 pub(super) struct Loaded {
     pub counters: Counters,
     pub records: Vec<Record>,
-    /// The oldest first.
+    /// Oldest first.
     pub outcomes: Vec<Outcome>,
 }
 
-/// Segments as they were when the log was as long as `until`.
+/// Segments as they were when the log ended at `until`.
 pub(super) struct Checkpoint {
     store: Arc<dyn MetaStore>,
     segments: Vec<(u64, Update)>,
@@ -87,7 +87,7 @@ impl Journal {
         Journal { store, next: first, first, log_bytes: 0, dirty, new_outcomes, stored_outcomes }
     }
 
-    /// Durable when it returns.
+    /// Appends an entry to the log. It is durable when this returns.
     pub async fn append(&mut self, changes: &Changes, counters: Counters) -> Result<(), MetaError> {
         let entry = keys::entry(self.next, changes, counters);
         let bytes = entry.bytes();
@@ -100,7 +100,7 @@ impl Journal {
         Ok(())
     }
 
-    /// A checkpoint of what is durable, when one is due. Only one at a time may be under way.
+    /// Returns a checkpoint of the durable state, if one is due. Only one may be in progress.
     pub fn checkpoint(&mut self, names: &Namespace) -> Option<Checkpoint> {
         if self.log_bytes < CHECKPOINT_BYTES {
             return None;
@@ -118,7 +118,7 @@ impl Journal {
         Some(Checkpoint { store: self.store.clone(), segments, outcomes, first, until, head })
     }
 
-    /// Segments of outcomes that are new, and those that the store has and nobody needs.
+    /// Returns the segments of outcomes that are new, and those in the store that have become empty.
     fn outcomes(&mut self, names: &Namespace) -> Vec<(u64, Update)> {
         let kept = |number: u64| names.outcomes(number * SEGMENT_IDS..(number + 1) * SEGMENT_IDS);
         let new = std::mem::take(&mut self.new_outcomes);
@@ -136,7 +136,7 @@ impl Journal {
         segments.collect()
     }
 
-    /// It came to nothing: the next one is to write its segments too.
+    /// Undoes a failed checkpoint, so that the next one also writes its segments.
     pub fn failed(&mut self, checkpoint: Checkpoint) {
         self.dirty.extend(checkpoint.segments.into_iter().map(|(number, _)| number));
         self.new_outcomes.extend(checkpoint.outcomes.into_iter().map(|(number, _)| number));
@@ -160,7 +160,7 @@ impl Checkpoint {
     }
 }
 
-/// Writes in transactions of a size that every store takes.
+/// Writes in transactions of a size that every store accepts.
 struct Batches<'a> {
     store: &'a Arc<dyn MetaStore>,
     transaction: Transaction,
@@ -234,7 +234,7 @@ mod tests {
         let (mut journal, mut names) = reopen(&store).await;
         let mut step = 0;
         for round in 0..4 {
-            // Enough for a checkpoint: what changes lies all over the segments.
+            // This is enough for a checkpoint, with changes spread over all segments.
             let mut checkpoint = None;
             while checkpoint.is_none() {
                 let mut out = Output::default();
@@ -247,7 +247,7 @@ mod tests {
                 checkpoint = journal.checkpoint(&names);
             }
             let checkpoint = checkpoint.unwrap();
-            // Something more happens while it is written.
+            // Further changes happen during the write.
             let mut out = Output::default();
             names.delete(Now::default(), &FsPath::parse("/3").unwrap(), true, &mut out).unwrap();
             create(&mut names, "/late", &mut out);
@@ -269,7 +269,7 @@ mod tests {
             assert_eq!(loaded.outcomes(0..u64::MAX), names.outcomes(0..u64::MAX));
             (journal, names) = (again, loaded);
         }
-        // Nobody asks for them any more.
+        // The outcomes have expired.
         names.tick(at(3_600), &mut Output::default());
         assert_eq!(names.outcomes(0..u64::MAX), []);
         journal.log_bytes = CHECKPOINT_BYTES;

@@ -1,4 +1,4 @@
-//! Tickets for blocks, which come with where those lie.
+//! Tickets for blocks, which come with the blocks' locations.
 
 use bytes::Bytes;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use windlass_proto::ticket::Access;
 use windlass_proto::v1;
 use windlass_proto::v1::file_reply::Reply;
 
-/// Signs tickets. Where all executors are in this process there is no key, and they are empty.
+/// Signs tickets. If all executors are in this process there is no key, and tickets are empty.
 #[derive(Clone, Debug)]
 pub(crate) struct Tickets {
     keys: KeyRing,
@@ -17,14 +17,14 @@ pub(crate) struct Tickets {
 }
 
 impl Tickets {
-    /// How long a ticket is good, unless the configuration says something else. Clocks of machines may differ by less.
+    /// How long a ticket is valid, unless it is configured. It must exceed the difference between the clocks of machines.
     pub const VALID: Duration = Duration::from_secs(3_600);
 
     pub fn new(keys: KeyRing, valid: Duration) -> Self {
         Tickets { keys, valid }
     }
 
-    /// One for each block that the answer says where to read or write.
+    /// Adds a ticket for each block that the answer locates for reading or writing.
     pub(super) fn add_to(&self, reply: &mut v1::FileReply, by: &Principal) {
         let sign = |access, replicas| self.keys.ticket(access, replicas, by, self.valid);
         match &mut reply.reply {
@@ -32,7 +32,7 @@ impl Tickets {
                 let mut previous = (0..0, Bytes::new());
                 for block in &mut located.blocks {
                     let replicas = block.replicas();
-                    // The pieces of one block have one ticket.
+                    // The pieces of one block share a ticket.
                     if previous.0 != replicas {
                         previous = (replicas.clone(), sign(Access::Read, replicas));
                     }
@@ -47,7 +47,7 @@ impl Tickets {
         }
     }
 
-    /// One for a file, as text for a URL.
+    /// Returns a ticket for a file, as text for a URL.
     pub fn of_file(&self, access: Access, path: &FsPath, by: &Principal) -> String {
         self.keys.file_ticket(access, path, by, self.valid)
     }

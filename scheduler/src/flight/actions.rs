@@ -1,4 +1,4 @@
-//! Actions beyond those of arrow-flight's `FlightSqlService`: cancelling and renewing results, session options.
+//! Actions beyond those of arrow-flight's `FlightSqlService`: cancel and renew results, set session options.
 
 use super::results::parse_handle;
 use super::service::{SqlService, session_of};
@@ -40,7 +40,7 @@ const ACTIONS: [(&str, &str); 5] = [
     ("CloseSession", "Ends the session. Request: CloseSessionRequest, response: CloseSessionResult"),
 ];
 
-/// What generic clients call the options that every database has.
+/// Generic clients' names for the options that every database has.
 const CATALOG: (&str, &str) = ("catalog", "datafusion.catalog.default_catalog");
 const SCHEMA: (&str, &str) = ("schema", "datafusion.catalog.default_schema");
 
@@ -78,7 +78,7 @@ impl SqlService {
             }
             "GetSessionOptions" => options_of(&session).encode_to_vec(),
             "CloseSession" => {
-                // This request's own hold on the session is let go before the session is.
+                // The request releases its own hold on the session before the session is closed.
                 let id = session.id.clone();
                 drop(session);
                 self.services.sessions.close(&by, &id).await;
@@ -92,7 +92,7 @@ impl SqlService {
         Ok(Response::new(answer.boxed()))
     }
 
-    /// Lets a result go. What is still running is cancelled by giving up the call that runs it.
+    /// Releases a result. A running statement is cancelled by giving up its call.
     pub(super) fn cancel(&self, by: &Principal, info: &FlightInfo) -> i32 {
         let results = info.endpoint.iter().filter_map(result_of);
         let released = results.filter(|id| self.services.runs.release(by, id)).count();
@@ -103,11 +103,11 @@ impl SqlService {
     }
 }
 
-/// The kept result that an endpoint is part of.
+/// Returns the kept result to which an endpoint belongs.
 fn result_of(endpoint: &arrow_flight::FlightEndpoint) -> Option<RunId> {
-    // Without one, it has the rows themselves.
+    // An endpoint without a ticket contains its rows.
     let ticket = endpoint.ticket.as_ref()?;
-    // Those on executors have it beside their ticket.
+    // Endpoints on executors have the result's id beside their ticket.
     if !endpoint.app_metadata.is_empty() {
         return std::str::from_utf8(&endpoint.app_metadata).ok().map(RunId::from);
     }

@@ -1,7 +1,7 @@
-//! Who sent a request: cookie, token, connection.
+//! The sender of a request: cookie, token, connection.
 
 use crate::services::sessions::Caller;
-use crate::statements::Sent;
+use crate::statements::Delivery;
 use crate::statements::sessions::{Connection, SESSION_COOKIE};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
@@ -9,10 +9,10 @@ use windlass_core::access::Principal;
 use windlass_proto::door::{Credentials, Unreadable, credentials};
 use windlass_proto::{ROWS_HEADER, SENT_HEADER};
 
-/// Names the statement of a request, for its progress and for cancelling it.
+/// Names the statement of a request, for its progress and its cancellation.
 pub(super) const QUERY_HEADER: &str = "x-windlass-query";
 
-/// Who asks, and by what the session of the request is found.
+/// Returns the principal of a request, and the information that identifies its session.
 pub(super) fn caller_of<T>(request: &Request<T>) -> Result<(Principal, Caller), Status> {
     let metadata = request.metadata();
     let authorization = metadata.get("authorization").map(|value| value.to_str());
@@ -31,28 +31,28 @@ fn cookie_of(metadata: &MetadataMap) -> Option<String> {
 }
 
 pub(super) fn set_cookie(metadata: &mut MetadataMap, id: &str) {
-    // A session's id is hexadecimal digits.
+    // A session's id consists of hexadecimal digits.
     if let Ok(value) = format!("{SESSION_COOKIE}={id}; Path=/; HttpOnly").parse() {
         metadata.append("set-cookie", value);
     }
 }
 
-/// The name that the client gave the statement.
+/// Returns the name that the client gave the statement.
 pub(super) fn query_of(metadata: &MetadataMap) -> Option<String> {
     let name = metadata.get(QUERY_HEADER)?.to_str().ok()?.trim();
     (!name.is_empty()).then(|| name.to_string())
 }
 
-/// Whether the client may send the statement again, or does.
-pub(super) fn sent_of(metadata: &MetadataMap) -> Sent {
+/// Returns whether the client may send the statement again, or does.
+pub(super) fn delivery_of(metadata: &MetadataMap) -> Delivery {
     match metadata.get(SENT_HEADER).and_then(|value| value.to_str().ok()) {
-        Some("first") => Sent::First,
-        Some("again") => Sent::Again,
-        _ => Sent::Once,
+        Some("first") => Delivery::First,
+        Some("again") => Delivery::Again,
+        _ => Delivery::Once,
     }
 }
 
-/// Whether the client takes rows with the answer.
+/// Whether the client accepts rows with the answer.
 pub(super) fn takes_rows(metadata: &MetadataMap) -> bool {
     metadata.contains_key(ROWS_HEADER)
 }

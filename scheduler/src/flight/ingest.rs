@@ -1,4 +1,4 @@
-//! Bulk ingest of Flight SQL: what is loaded where, and what becomes of a table that is there.
+//! Bulk ingest of Flight SQL: what is loaded, into which table, and what happens to an existing table.
 
 use crate::services::loads::{IfExists, IfMissing, Target};
 use arrow_flight::sql::{CommandStatementIngest, TableDefinitionOptions, TableExistsOption, TableNotExistOption};

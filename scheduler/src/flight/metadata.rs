@@ -1,4 +1,4 @@
-//! What the database has and can do: catalogs, schemas, tables, types, SqlInfo.
+//! Metadata of the database: catalogs, schemas, tables, types, SqlInfo.
 
 use super::internal;
 use crate::services::catalog::{TableKind, TableView};
@@ -18,7 +18,7 @@ const TABLE: &str = "TABLE";
 const VIEW: &str = "VIEW";
 const TEMPORARY: &str = "LOCAL TEMPORARY";
 
-/// The columns of the answer to a metadata command.
+/// Returns the columns of the answer to a metadata command.
 pub(super) fn schema(command: &Command) -> Option<SchemaRef> {
     match command {
         Command::CommandGetCatalogs(query) => Some(query.into_builder().schema()),
@@ -94,12 +94,12 @@ pub(super) fn sql_info() -> &'static SqlInfoData {
         info.append(SqlInfo::SqlAllTablesAreSelectable, true);
         info.append(SqlInfo::SqlNullOrdering, SqlNullOrdering::SqlNullsSortedHigh as i32);
         info.append(SqlInfo::SqlTransactionsSupported, false);
-        // The list is fixed and its types are those of the union: there is nothing in it that could fail.
+        // The list is fixed and its types are those of the union, so it cannot fail.
         info.build().expect("the description of this server is well-formed")
     })
 }
 
-/// What ODBC and JDBC call the types of SQL here.
+/// Returns the SQL types under their names in ODBC and JDBC.
 pub(super) fn xdbc_types() -> &'static XdbcTypeInfoData {
     static TYPES: OnceLock<XdbcTypeInfoData> = OnceLock::new();
     TYPES.get_or_init(|| {
@@ -167,7 +167,7 @@ fn plain(name: &str, data_type: XdbcDataType, size: i32) -> XdbcTypeInfo {
     }
 }
 
-/// As FlightSql.proto has it. There are none: constraints are notes of the author, not checked.
+/// Returns the schema of FlightSql.proto. The answer is empty: constraints are notes of the author and are not checked.
 pub(super) fn primary_keys() -> Schema {
     Schema::new(vec![
         Field::new("catalog_name", DataType::Utf8, true),

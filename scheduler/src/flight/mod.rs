@@ -1,12 +1,12 @@
-//! Arrow Flight SQL: the way statements come in.
+//! Arrow Flight SQL: the entry point of statements.
 //!
-//! GetFlightInfo runs a statement to the end of its last stage and says where the rows are. A small result has one endpoint without a
-//! location: it is read from here. A large one has an endpoint for each part, in order, on the executor that holds it; a client that
-//! cannot reach executors reads the same tickets from here, and the rows stream through. Rows that nobody reads go after some
-//! minutes. A client that gives up the call cancels the job.
+//! GetFlightInfo runs a statement to the end of its last stage and returns the locations of the rows. A small result has one endpoint
+//! without a location, and is read from here. A large one has an endpoint for each part, in order, on the executor that holds it. A
+//! client that cannot reach executors reads the same tickets from here, and the rows are streamed through. Unread rows expire after
+//! some minutes. A client that gives up the call cancels the job.
 //!
-//! [`FlightFace`] is the gRPC service: it finds the session of each request, and answers what the `FlightSqlService` of
-//! arrow-flight does not pass on (GetSchema, tickets of executors, cookies).
+//! [`FlightFace`] is the gRPC service. It finds the session of each request, and handles what arrow-flight's `FlightSqlService` does
+//! not pass on (GetSchema, tickets of executors, cookies).
 
 mod actions;
 mod caller;
@@ -34,9 +34,9 @@ use prost::Message;
 use service::SqlService;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Statements and parameters come in messages of up to this many bytes.
+/// Maximum bytes of a message with statements or parameters.
 const MAX_DECODED: usize = 64 << 20;
-/// Types of Flight SQL's own messages.
+/// Prefix of the types of Flight SQL's own messages.
 const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
 
 /// The Flight SQL service of a primary.
@@ -49,12 +49,12 @@ impl FlightFace {
         Self { sql: SqlService { services } }
     }
 
-    /// As a service of a tonic server.
+    /// Returns a service for a tonic server.
     pub fn into_server(self) -> FlightServiceServer<Self> {
         FlightServiceServer::new(self).max_decoding_message_size(MAX_DECODED).max_encoding_message_size(usize::MAX)
     }
 
-    /// Puts the session into the request; the cookie is for the reply.
+    /// Puts the session into the request. Returns the cookie for the reply.
     fn enter<T>(&self, request: &mut Request<T>) -> Result<Option<String>, Status> {
         let (by, caller) = caller_of(request)?;
         let (session, new) = self.sql.services.sessions.enter(&by, &caller)?;
@@ -72,7 +72,7 @@ fn leave<T>(mut response: Response<T>, cookie: Option<String>) -> Response<T> {
     response
 }
 
-/// Errors carry the cookie, too: a client's first statement may well be wrong.
+/// Adds the cookie to an error too, because a client's first statement may fail.
 fn leave_failed(mut status: Status, cookie: Option<String>) -> Status {
     if let Some(id) = cookie {
         set_cookie(status.metadata_mut(), &id);
@@ -128,7 +128,7 @@ impl FlightService for FlightFace {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        // Executors' tickets are not of Flight SQL's types.
+        // Executors' tickets do not have Flight SQL's types.
         let ticket = &request.get_ref().ticket;
         let of_flight_sql = Any::decode(ticket.as_ref()).is_ok_and(|any| any.type_url.starts_with(FLIGHT_SQL));
         if !of_flight_sql {

@@ -1,4 +1,4 @@
-//! Where the rows of a result are to be read, and the rows themselves as Flight data.
+//! The locations of a result's rows, and the rows as Flight data.
 
 use super::internal;
 use super::service::SqlService;
@@ -25,16 +25,16 @@ use windlass_core::ids::AttemptId;
 use windlass_engine::messages;
 use windlass_proto::v1;
 
-/// Says, in a list of locations, "or here": a client that cannot reach the others reads over the connection that it has.
+/// A location that means "or here": a client that cannot reach the others reads over its present connection.
 const HERE: &str = "arrow-flight-reuse-connection://?";
 
-/// Rows of more bytes do not go along with an answer.
+/// Maximum bytes of rows that an answer carries.
 const ALONG_BYTES: u64 = 1 << 20;
 
 pub(super) type DataStream = BoxStream<'static, Result<FlightData, Status>>;
 
 impl SqlService {
-    /// Waits for a run, and says where its rows are to be read. Those of a small result come `along`, if the client wants that.
+    /// Waits for a run and returns where its rows are. Rows of a small result come `along`, if the client wants that.
     pub(super) async fn flight_info(
         &self,
         by: &Principal,
@@ -88,7 +88,7 @@ impl SqlService {
         Ok(info.with_endpoints(endpoints))
     }
 
-    /// A ticket that names map outputs on executors, for a client that cannot reach them.
+    /// Reads map outputs on executors by ticket, for a client that cannot reach the executors.
     pub(super) fn read_for_executor(&self, by: &Principal, ticket: &Bytes) -> Result<Response<DataStream>, Status> {
         let ticket = v1::ResultTicket::decode(ticket.as_ref())
             .map_err(|e| Status::invalid_argument(format!("this is not a ticket of this cluster: {e}")))?;
@@ -100,7 +100,7 @@ impl SqlService {
     }
 }
 
-/// Endpoints that hold the rows themselves. `None`: some of the rows are on executors.
+/// Returns endpoints that contain the rows. `None`: some rows are on executors.
 fn rows_along(execution: &Execution) -> Result<Option<Vec<FlightEndpoint>>, Status> {
     let rows: Option<Vec<Bytes>> = match &execution.rows {
         Rows::Here(batches) if batches.is_empty() => Some(Vec::new()),
@@ -114,7 +114,8 @@ fn rows_along(execution: &Execution) -> Result<Option<Vec<FlightEndpoint>>, Stat
     Ok(rows.map(|rows| rows.into_iter().map(|rows| FlightEndpoint::new().with_app_metadata(rows)).collect()))
 }
 
-/// The ticket of a result that is kept: of all of it, or of one part (its position among those to read, and its index in the job).
+/// Returns the ticket of a kept result: for all of it, or for one part (its position among the parts to read, and its index in the
+/// job).
 fn ticket(id: &RunId, part: Option<(usize, usize)>) -> Ticket {
     let handle = match part {
         None => id.to_string(),
@@ -123,7 +124,7 @@ fn ticket(id: &RunId, part: Option<(usize, usize)>) -> Ticket {
     Ticket::new(TicketStatementQuery { statement_handle: handle.into() }.as_any().encode_to_vec())
 }
 
-/// The run whose result is kept, and the part that the ticket is for.
+/// Returns the run and the part that a ticket is for.
 pub(super) fn parse_handle(handle: &[u8]) -> Result<(RunId, Option<(usize, usize)>), Status> {
     let invalid = || Status::invalid_argument("this is not a ticket of this cluster");
     let handle = std::str::from_utf8(handle).map_err(|_| invalid())?;
@@ -145,14 +146,14 @@ pub(super) fn ipc_schema(schema: &Schema) -> Result<Bytes, Status> {
     Ok(bytes)
 }
 
-/// Rows as Flight data, of the schema that [`SqlService::flight_info`] and the others say.
+/// Encodes rows as Flight data, with the schema from [`SqlService::flight_info`] and the others.
 pub(super) fn encode(rows: SendableRecordBatchStream) -> DataStream {
     let schema = rows.schema();
     let rows = rows.map_err(|error| FlightError::from(Status::from(unreadable(error))));
     messages(schema, rows).map_ok(FlightData::from).map_err(Status::from).boxed()
 }
 
-/// A result is not computed again when its executor dies after the job has ended: whoever reads it has to know.
+/// Converts a reader's error. A result is not computed again if its executor dies after the job has ended, so the reader must know.
 fn unreadable(error: DataFusionError) -> QueryError {
     match windlass_engine::failure::classify(&error) {
         TaskFailure::FetchFailed { executor, message, .. } => QueryError::Lost(format!(
@@ -167,7 +168,7 @@ pub(super) fn encode_batch(batch: RecordBatch) -> Response<DataStream> {
     Response::new(encoded.map_ok(FlightData::from).map_err(Status::from).boxed())
 }
 
-/// The description of a command that DoGet answers by itself.
+/// Returns the description of a command that DoGet answers by itself.
 pub(super) fn info_of(
     command: impl ProstMessageExt,
     schema: &Schema,

@@ -9,14 +9,14 @@ use datafusion::arrow::array::RecordBatch;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::Status;
 
-/// The rows that a client sends along with a statement. Messages without data only say what the rows are for.
+/// Returns the rows that a client sends with a statement. Messages without data only say what the rows are for.
 pub(super) async fn batches(
     stream: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
 ) -> Result<Vec<RecordBatch>, Status> {
     decode(stream).try_collect().await.map_err(Status::from)
 }
 
-/// As [`batches`], one after the other, once the first has come with its schema.
+/// Returns a stream of the same batches, after the first message with its schema has arrived.
 pub(super) async fn incoming(
     stream: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
 ) -> Result<Incoming, QueryError> {

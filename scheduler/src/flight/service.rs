@@ -1,6 +1,6 @@
 //! Commands of Flight SQL.
 
-use super::caller::{query_of, sent_of, takes_rows};
+use super::caller::{delivery_of, query_of, takes_rows};
 use super::results::{encode, encode_batch, info_of, ipc_schema, parse_handle};
 use super::{command_of, ingest, internal, metadata, rows};
 use crate::errors::QueryError;
@@ -8,7 +8,7 @@ use crate::services::Services;
 use crate::services::runs::{Ask, Attached};
 use crate::services::sessions::{PreparedHandle, Session};
 use crate::statements::sessions::Connection;
-use crate::statements::{Info, Parameters, Sent, no_transactions};
+use crate::statements::{Delivery, Info, Parameters, no_transactions};
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
@@ -39,7 +39,7 @@ pub(super) struct SqlService {
 }
 
 impl SqlService {
-    /// The columns of what a descriptor describes.
+    /// Returns the columns of the result that a descriptor describes.
     pub(super) async fn schema_of(&self, request: &Request<FlightDescriptor>) -> Result<SchemaRef, Status> {
         let (by, session) = (principal_of(request), session_of(request)?);
         match command_of(request.get_ref())? {
@@ -54,13 +54,13 @@ impl SqlService {
         }
     }
 
-    /// Starts what a request asks for.
+    /// Starts the statement of a request.
     fn start<T>(&self, request: &Request<T>, ask: Ask, info: Info) -> Result<Attached, Status> {
         let connection = request.extensions().get::<Connection>().map(|connection| connection.id);
         Ok(self.services.runs.attach(&principal_of(request), &session_of(request)?, ask, info, connection))
     }
 
-    /// Runs an update to its end: the rows that it wrote, minus one when that is not known.
+    /// Runs an update to its end. Returns the rows that it wrote, or -1 if that is not known.
     async fn update<T>(&self, request: &Request<T>, ask: Ask, info: Info) -> Result<i64, Status> {
         let execution = self.start(request, ask, info)?.ended().await?;
         Ok(execution.affected.map_or(-1, |rows| rows as i64))
@@ -71,12 +71,12 @@ fn prepared(session: &Arc<Session>, handle: &[u8]) -> Result<Arc<PreparedHandle>
     session.handle(&String::from_utf8_lossy(handle))
 }
 
-/// What a request says of its statement.
+/// Returns the information in a request about its statement.
 fn statement_info(metadata: &MetadataMap) -> Info {
-    Info { query: query_of(metadata), sent: sent_of(metadata), ..Info::default() }
+    Info { query: query_of(metadata), delivery: delivery_of(metadata), ..Info::default() }
 }
 
-/// The session that the face has found.
+/// Returns the session that the face has found.
 pub(super) fn session_of<T>(request: &Request<T>) -> Result<Arc<Session>, Status> {
     request.extensions().get::<Arc<Session>>().cloned().ok_or_else(|| internal("a request without a session"))
 }
@@ -85,7 +85,7 @@ pub(super) fn session_of<T>(request: &Request<T>) -> Result<Arc<Session>, Status
 impl FlightSqlService for SqlService {
     type FlightService = SqlService;
 
-    /// Any user and any password get a token: there is no user database.
+    /// Gives a token to any user with any password, because there is no user database.
     async fn do_handshake(
         &self,
         request: Request<Streaming<HandshakeRequest>>,
@@ -99,7 +99,7 @@ impl FlightSqlService for SqlService {
         let answer = HandshakeResponse { protocol_version: 0, payload: token.clone().into() };
         let stream: Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(futures::stream::iter([Ok(answer)]));
         let mut response = Response::new(stream);
-        // A token is hexadecimal digits.
+        // A token consists of hexadecimal digits.
         if let Ok(value) = format!("Bearer {token}").parse() {
             response.metadata_mut().insert("authorization", value);
         }
@@ -142,15 +142,15 @@ impl FlightSqlService for SqlService {
         let mut named = statement_info(request.metadata());
         let rows = statement.parameters()?;
         if rows.len() > 1 {
-            // Several statements of one name have no outcome of that name.
-            named.sent = Sent::Once;
+            // Several statements under one name have no common outcome.
+            named.delivery = Delivery::Once;
         }
         let ask = |parameters: Option<Parameters>| Ask::Sql { text: statement.sql.clone(), parameters };
         let (by, along) = (principal_of(&request), takes_rows(request.metadata()));
         let mut rows = rows.into_iter();
         let run = self.start(&request, ask(rows.next()), named.clone())?;
         let mut info = self.flight_info(&by, run, request.get_ref().clone(), along).await?;
-        // One result after the other. What fails lets the results before it go.
+        // Results are computed one after the other. A failure releases the results before it.
         for row in rows {
             let run = self.start(&request, ask(Some(row)), named.clone())?;
             match self.flight_info(&by, run, FlightDescriptor::default(), along).await {
@@ -175,7 +175,7 @@ impl FlightSqlService for SqlService {
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
         let (id, part) = parse_handle(&ticket.statement_handle)?;
         let (rows, mut reading) = self.services.runs.read(&principal_of(&request), &id, part)?;
-        // The last message is followed by the end, which says that the client has taken everything.
+        // The stream ends after its last message, which shows that the client has taken everything.
         let end = futures::stream::once(async move {
             reading.done();
             drop(reading);

@@ -1,4 +1,4 @@
-//! Commands of Flight SQL without a network, on a primary whose jobs run in this process.
+//! Flight SQL commands without a network, on a primary whose jobs run in this process.
 
 use super::service::SqlService;
 use crate::statements::tests::Bench;
@@ -50,7 +50,7 @@ fn bind(bench: &Bench, query: &CommandPreparedStatementQuery, numbers: &[i64]) {
     handle.bind(vec![batch(numbers)]);
 }
 
-/// The numbers of all endpoints, in order.
+/// Returns the numbers of all endpoints, in order.
 async fn numbers(service: &SqlService, bench: &Bench, info: FlightInfo) -> Vec<i64> {
     let mut all = Vec::new();
     for endpoint in info.endpoint {
@@ -111,7 +111,7 @@ async fn rows_of_a_small_result_go_along_with_the_answer_to_whoever_takes_them()
     assert!(service.services.runs.results() == 0, "nothing is left to be read");
 
     assert_eq!(numbers(&service, &bench, ask(sql, false).await).await, [1, 2]);
-    // What executors hold is read from them.
+    // Clients read the executors' parts from the executors.
     *bench.runner.inline.lock() = Some(0);
     assert_eq!(numbers(&service, &bench, ask(sql, true).await).await, [1, 2]);
 }
@@ -137,7 +137,7 @@ async fn ingest(
     Ok(bench.services().loads.load(&by, session, target, Default::default(), incoming).await?)
 }
 
-/// Folders of loads that are under way or were left behind.
+/// Counts folders of loads that are in progress or were left behind.
 fn left(bench: &Bench) -> usize {
     let entries = std::fs::read_dir(bench.path("warehouse")).into_iter().flatten();
     entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("ingest-")).count()

@@ -23,12 +23,12 @@ const REVISION: TableDefinition<u8, u64> = TableDefinition::new("revision");
 ///   open ──an error of the disk──> closed ──the next access──> open
 /// ```
 ///
-/// After such an error redb does nothing more with a file until it is opened again. Whoever has met it opens the file at once and looks
-/// whether the transaction is in it: the revision that it was to write says so.
+/// After such an error redb does nothing with a file until it is opened again. The access that met the error opens the file at once and
+/// looks for its transaction: the store's revision shows whether it was written.
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
     file: Arc<Reopened>,
-    /// Absent: in the folder of a process that is not there for long.
+    /// Absent in the folder of a short-lived process.
     reserve: Arc<OnceLock<Reserve>>,
     path: PathBuf,
     name: String,
@@ -39,9 +39,9 @@ type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
 
 struct Reopened {
     open: Opener,
-    /// With how often it was opened.
+    /// The number of times that the database was opened, and the database.
     database: RwLock<(u64, Option<Database>)>,
-    /// One transaction at a time, with what is found out about it when it fails.
+    /// One transaction at a time. It is held until the result of a failed transaction is known.
     writing: Mutex<()>,
 }
 
@@ -51,21 +51,21 @@ impl fmt::Debug for Reopened {
     }
 }
 
-/// Bytes of a disk that are kept for when it is full: what frees space is to be written then.
+/// Reserved bytes of a disk. They are given up when the disk is full, so that the writes that free space succeed.
 const RESERVE_BYTES: usize = 4 << 20;
-/// Between attempts to have them again.
+/// Interval between attempts to reserve them again.
 const RESERVE_PAUSE: Duration = Duration::from_secs(10);
 
-/// A file that is given up for the room that it takes.
+/// A file that reserves space on the disk.
 #[derive(Debug)]
 struct Reserve {
     path: PathBuf,
-    /// When it was given up, or could not be made.
+    /// When it was given up, or could not be created.
     missing: Mutex<Option<Instant>>,
 }
 
 impl Reserve {
-    /// Best effort: without it a full disk is just full.
+    /// Creates the file if possible. Without it a full disk is simply full.
     fn make(&self) {
         let made = std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() == RESERVE_BYTES as u64)
             || std::fs::write(&self.path, vec![1; RESERVE_BYTES]).is_ok();
@@ -82,7 +82,7 @@ impl Reserve {
         }
     }
 
-    /// Whether there is more room now.
+    /// Removes the file. Returns whether that freed space.
     fn give_up(&self) -> bool {
         let given_up = std::fs::remove_file(&self.path).is_ok();
         if given_up {
@@ -93,10 +93,10 @@ impl Reserve {
     }
 }
 
-/// How far a transaction came that failed.
+/// How far a failed transaction came.
 struct Failed {
     error: redb::Error,
-    /// What was to be the store's revision after it, if it was being committed.
+    /// The store's revision after it, if the commit had begun.
     committing: Option<u64>,
 }
 
@@ -107,7 +107,7 @@ impl From<redb::Error> for Failed {
 }
 
 impl Reopened {
-    /// Uses the database, which is opened if it is not. Says as which opening of it.
+    /// Uses the database, and opens it first if necessary. Returns the number of the opening that it used.
     fn with<T, E: From<redb::Error>>(&self, ask: impl FnOnce(&Database) -> Result<T, E>) -> (u64, Result<T, E>) {
         let mut opened = self.database.read();
         if opened.1.is_none() {
@@ -123,7 +123,7 @@ impl Reopened {
         }
     }
 
-    /// Opens the file, if nobody has by now.
+    /// Opens the file, unless another access has opened it.
     fn reopen(&self) -> Result<(), redb::Error> {
         let mut opened = self.database.write();
         if opened.1.is_none() {
@@ -133,7 +133,7 @@ impl Reopened {
         Ok(())
     }
 
-    /// That opening of it has met an error of the disk. Another access may have seen that already.
+    /// Closes the database after a disk error in this opening. Another access may have closed it already.
     fn close(&self, opening: u64) {
         let mut opened = self.database.write();
         if opened.0 == opening {
@@ -152,13 +152,13 @@ impl Reopened {
     }
 }
 
-/// Whether redb wants the file to be opened again after this error.
+/// Whether redb requires the file to be opened again after this error.
 fn is_of_disk(error: &redb::Error) -> bool {
     matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo)
 }
 
 impl EmbeddedStore {
-    /// Opens the file, or makes it and its folder.
+    /// Opens the file. Creates it and its folder if necessary.
     pub fn open(path: &Path) -> Result<Self, MetaError> {
         let name = path.display().to_string();
         if let Some(folder) = path.parent() {
@@ -206,10 +206,10 @@ impl EmbeddedStore {
         })
     }
 
-    /// Durable when it returns.
+    /// Writes a transaction. It is durable when this returns.
     ///
     /// # Errors
-    /// `Store`: nothing was written. `Unknown`: the disk failed while it was, and the file cannot be opened again yet.
+    /// `Store`: nothing was written. `Unknown`: the disk failed during the commit, and the file cannot be opened again yet.
     fn write(&self, transaction: &Transaction) -> Result<(), MetaError> {
         let _alone = self.file.writing.lock();
         let mut before = None;
@@ -230,7 +230,7 @@ impl EmbeddedStore {
             let is_full = matches!(&error, redb::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull);
             let has_room = || is_full && self.reserve.get().is_some_and(Reserve::give_up);
             match (committing, before) {
-                // It has failed before, in another access: nothing of this one was done.
+                // The database failed before, in another access. Nothing of this transaction was done.
                 (None, None) => before = Some(()),
                 (None, Some(())) if has_room() => {}
                 (None, Some(())) => return Err(self.error("written", error)),
@@ -256,7 +256,7 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// That of the last commit.
+/// Returns the revision of the last commit.
 fn revision_of(database: &Database) -> Result<u64, redb::Error> {
     let read = database.begin_read()?;
     let revisions = read.open_table(REVISION)?;
@@ -275,7 +275,7 @@ fn write(database: &Database, transaction: &Transaction) -> Result<Option<MetaEr
     }
 }
 
-/// Returns what is to be the store's revision.
+/// Writes the transaction's entries and returns the store's next revision.
 fn fill(write: &WriteTransaction, transaction: &Transaction) -> Result<Result<u64, MetaError>, redb::Error> {
     let mut entries = write.open_table(ENTRIES)?;
     for (key, expectation) in &transaction.expectations {
@@ -308,7 +308,7 @@ fn decode(stored: &[u8]) -> Entry {
 
 #[async_trait]
 impl MetaStore for EmbeddedStore {
-    /// Whoever holds the file leads.
+    /// The process that holds the file leads.
     async fn lead(&self, leader: &Leader) -> Result<Term, MetaError> {
         let epoch = next_epoch(self).await?;
         *self.leader.lock() = Some(leader.clone());
@@ -358,11 +358,11 @@ mod tests {
     use std::io;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    /// A disk that takes so many writes more.
+    /// A disk that accepts a number of further writes.
     #[derive(Clone, Debug)]
     struct Disk {
         left: Arc<AtomicUsize>,
-        /// It cannot even be opened meanwhile.
+        /// Whether the disk cannot be opened.
         shut: Arc<AtomicBool>,
     }
 
@@ -400,7 +400,7 @@ mod tests {
         }
     }
 
-    /// Wherever a commit breaks off: what it says is what is in the store, and the next one goes on when there is room again.
+    /// Wherever a commit fails, its answer is true of the store, and the next commit succeeds when there is space again.
     #[tokio::test]
     async fn a_disk_that_was_full_is_used_again_and_no_change_is_lost_or_done_twice() {
         let (mut failed, mut unknown) = (0, 0);
@@ -416,7 +416,7 @@ mod tests {
                     }
                     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
                     let file = FileBackend::new(file.unwrap())?;
-                    // What opening writes finds room.
+                    // The writes of opening find space.
                     let left = of_opener.left.swap(usize::MAX, Ordering::SeqCst);
                     let database = Database::builder().create_with_backend(Full(file, of_opener.clone()));
                     of_opener.left.store(left, Ordering::SeqCst);

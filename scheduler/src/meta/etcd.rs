@@ -1,11 +1,11 @@
 //! The store of a cluster with several primaries: etcd.
 //!
-//! Everything lies under one prefix. The leader holds the key `leader` with a lease; that key's creation revision is the epoch, and
-//! every commit demands that it still is there. So a leader that was paused, or cut off, can change nothing once another one leads.
+//! All keys are under one prefix. The leader holds the key `leader` with a lease. That key's creation revision is the epoch, and every
+//! commit requires that the key still exists. So a leader that was paused or cut off can change nothing after another one leads.
 //!
-//! A commit whose answer is lost may or may not have happened. Commits of one primary follow one another, and each writes an id of its
-//! own under `commit` and expects the one before it there. So the same transaction can be sent again: it happens once, and what is
-//! on its way from an earlier try cannot happen later.
+//! A commit whose answer is lost may or may not have happened. Commits of one primary are sequential, and each writes a unique id under
+//! `commit` and expects the previous id there. So a transaction can be retried: it happens once, and an earlier try that is still in
+//! flight cannot happen later.
 
 use super::{Entry, Expectation, Leader, MetaError, MetaStore, Term, Transaction};
 use crate::clock::Ids;
@@ -25,18 +25,18 @@ use tonic::Code;
 
 const LEADER: &str = "leader";
 const COMMIT: &str = "commit";
-/// Entries that are asked for at a time.
+/// Entries in one read.
 const PAGE: i64 = 256;
-/// Between tries while etcd does not answer.
+/// Pause between tries while etcd does not answer.
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug)]
 pub struct EtcdConfig {
     /// `http://host:port`, or `host:port`, of each member.
     pub endpoints: Vec<String>,
-    /// Clusters with different names share an etcd without seeing one another.
+    /// Name of the cluster. Clusters with different names share an etcd without seeing one another.
     pub cluster: String,
-    /// How long a leader that says nothing still leads. Whole seconds, at least 2, because etcd knows no other.
+    /// How long a silent leader still leads. Whole seconds, at least 2, because etcd has no other leases.
     pub lease: Duration,
 }
 
@@ -44,22 +44,22 @@ pub struct EtcdConfig {
 pub struct EtcdStore {
     client: Client,
     prefix: String,
-    /// For errors.
+    /// The name in errors.
     name: String,
     lease: Duration,
     term: Mutex<Option<Held>>,
-    /// Held while a commit is under way: the revision of the last one.
+    /// Held during a commit. The revision of the last one.
     committing: tokio::sync::Mutex<i64>,
-    /// Renewals of leases, and returns of those that led to nothing. Each ends at the latest when its lease does.
+    /// Renewals and revocations of leases. Each ends at the latest with its lease.
     tasks: TaskTracker,
-    /// What commits are told by.
+    /// Creates the ids of commits.
     ids: Ids,
 }
 
 /// The present term of this primary.
 struct Held {
     epoch: i64,
-    /// Where the present lease ends, the term is lost.
+    /// Cancelled when the term is lost, which is when the lease may have ended.
     lost: CancellationToken,
     resign: CancellationToken,
     renewing: tokio::task::JoinHandle<()>,
@@ -73,7 +73,7 @@ impl std::fmt::Debug for EtcdStore {
 }
 
 impl EtcdStore {
-    /// Connects, and makes sure that etcd answers.
+    /// Connects, and checks that etcd answers.
     pub async fn connect(config: &EtcdConfig) -> Result<Self, MetaError> {
         let name = format!("etcd at {}", config.endpoints.join(", "));
         let failed = |reason: String| MetaError::Store { store: name.clone(), action: "reached", reason };
@@ -110,7 +110,7 @@ impl EtcdStore {
         MetaError::Store { store: self.name.clone(), action, reason: reason(error) }
     }
 
-    /// Tries for as long as a lease lasts: an etcd that elects its own leader answers within that time.
+    /// Retries for the length of a lease: an etcd that elects its own leader answers within that time.
     async fn patiently<T, F>(&self, action: &'static str, mut call: impl FnMut(Client) -> F) -> Result<T, MetaError>
     where
         F: Future<Output = Result<T, Error>>,
@@ -139,7 +139,7 @@ impl EtcdStore {
         self.term.lock().as_ref().filter(|held| !held.lost.is_cancelled()).map(|held| held.epoch)
     }
 
-    /// Why a commit ends without success: that nothing was changed is said only where it is known.
+    /// Returns the error of a failed commit. It says that nothing was changed only if that is known.
     async fn ousted(&self, open: Option<Error>) -> MetaError {
         match open {
             None => self.not_leading().await,
@@ -155,7 +155,7 @@ impl EtcdStore {
         MetaError::NotLeading { successor }
     }
 
-    /// The transaction as etcd takes it. Where it does not hold, the answer says what is there instead.
+    /// Encodes the transaction for etcd. If an expectation does not hold, the answer says what the store has.
     fn encode(&self, transaction: &Transaction, epoch: i64, last: i64, id: &str) -> Txn {
         let mut compares = vec![
             Compare::create_revision(self.key(LEADER), CompareOp::Equal, epoch),
@@ -163,7 +163,7 @@ impl EtcdStore {
         ];
         let mut reads = vec![TxnOp::get(self.key(LEADER), None), TxnOp::get(self.key(COMMIT), None)];
         for (key, expectation) in &transaction.expectations {
-            // What is not there has revision 0.
+            // A missing entry has revision 0.
             let revision = match expectation {
                 Expectation::Absent => 0,
                 Expectation::Revision(revision) => *revision as i64,
@@ -180,7 +180,7 @@ impl EtcdStore {
         Txn::new().when(compares).and_then(writes).or_else(reads)
     }
 
-    /// Leads if nobody does.
+    /// Leads if no primary does.
     async fn try_to_lead(&self, leader: &Leader) -> Result<Option<Term>, MetaError> {
         if self.entry(LEADER).await?.is_some() {
             return Ok(None);
@@ -189,15 +189,15 @@ impl EtcdStore {
         let granted_at = Instant::now();
         let lease =
             self.patiently("written", |mut client| async move { client.lease_grant(seconds, None).await }).await?.id();
-        // Gives the lease back, and with it the key, unless a term comes of it.
+        // Revokes the lease, and with it the key, unless it becomes a term.
         let mut unused =
             Revoke { unused: Some((self.client.clone(), lease)), length: self.lease, tasks: self.tasks.clone() };
-        // An addresses' record is made of two strings.
+        // A leader's record consists of strings, so it can be written as JSON.
         let value = serde_json::to_vec(leader).expect("a leader can be written as JSON");
         let put = TxnOp::put(self.key(LEADER), value, Some(PutOptions::new().with_lease(lease)));
         let free = Compare::create_revision(self.key(LEADER), CompareOp::Equal, 0);
         let txn = Txn::new().when([free]).and_then([put, TxnOp::get(self.key(COMMIT), None)]);
-        // Not tried again: the answer may be lost although it happened, and then the lease of this try runs out.
+        // This is not retried. If it happened and the answer is lost, the lease of this try expires.
         let answer = self.client.clone().txn(txn).await.map_err(|error| self.failed("written", &error))?;
         let (true, Some(epoch)) = (answer.succeeded(), answer.header().map(|header| header.revision())) else {
             return Ok(None);
@@ -223,7 +223,7 @@ impl EtcdStore {
         Ok(Some(Term { epoch: epoch as u64, lost }))
     }
 
-    /// Waits until the leader's key goes, or long enough to look again: whatever a watch misses is seen then.
+    /// Waits until the leader's key is gone, or long enough to look again, in case the watch missed it.
     async fn until_vacant(&self) {
         let vacant = async {
             let mut client = self.client.clone();
@@ -256,7 +256,7 @@ impl MetaStore for EtcdStore {
                 Ok(Some(term)) => return Ok(term),
                 Ok(None) => self.until_vacant().await,
                 Err(error) => {
-                    // An etcd that is away comes back, and somebody has to lead then.
+                    // An etcd that is away comes back, and a primary must lead then.
                     if !std::mem::replace(&mut complained, true) {
                         tracing::warn!(%error, "cannot stand for leader, trying again");
                     }
@@ -291,7 +291,7 @@ impl MetaStore for EtcdStore {
         'again: loop {
             let (mut found, mut from, mut revision) = (Vec::new(), first.clone().into_bytes(), 0);
             loop {
-                // All pages are of one moment.
+                // All pages are of one revision.
                 let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(revision);
                 let page = self
                     .patiently("read", |client| {
@@ -305,7 +305,7 @@ impl MetaStore for EtcdStore {
                         }
                     })
                     .await?;
-                // Compaction has taken that moment away.
+                // Compaction has removed that revision.
                 let Some(page) = page else { continue 'again };
                 revision = page.header().map_or(0, |header| header.revision()).max(revision);
                 for entry in page.kvs() {
@@ -324,7 +324,7 @@ impl MetaStore for EtcdStore {
         let mut last = self.committing.lock().await;
         let id = self.ids.name();
         let until = Instant::now() + self.lease;
-        // Sent before, and the answer was lost.
+        // The error of an earlier try whose answer was lost.
         let mut open: Option<Error> = None;
         loop {
             let Some(epoch) = self.epoch() else { return Err(self.ousted(open).await) };
@@ -352,14 +352,14 @@ impl MetaStore for EtcdStore {
                     *last = revision;
                     return Ok(());
                 }
-                // A commit that nobody waited for to the end has happened after all.
+                // A commit whose caller left has happened after all.
                 Refusal::Behind(revision) => *last = revision,
             }
         }
     }
 }
 
-/// Why etcd did not do what a transaction says.
+/// Why etcd refused a transaction.
 enum Refusal {
     NotLeading,
     /// An earlier try did it.
@@ -399,7 +399,7 @@ struct Renewing {
     client: Client,
     lease: i64,
     length: Duration,
-    /// The lease ends then at the earliest: etcd counts from when it received the last renewal, and this from when it was sent.
+    /// The earliest end of the lease: etcd counts from when it received the last renewal, and this from when it was sent.
     until: Instant,
     lost: CancellationToken,
     resign: CancellationToken,
@@ -418,11 +418,11 @@ impl Renewing {
         }
         self.lost.cancel();
         let revoked = self.client.lease_revoke(self.lease);
-        // Else it runs out by itself.
+        // Otherwise the lease expires.
         let _ = tokio::time::timeout_at(self.until, revoked).await;
     }
 
-    /// Returns when the lease has run out, or may have.
+    /// Renews until the lease has expired, or may have.
     async fn renew(&mut self) {
         loop {
             let sent = Instant::now();
@@ -447,7 +447,7 @@ impl Renewing {
         }
     }
 
-    /// Renews over one stream until it breaks. True: the lease has run out.
+    /// Renews over one stream until it breaks. True: the lease has expired.
     async fn keep(
         &mut self,
         keeper: &mut etcd_client::LeaseKeeper,
@@ -473,7 +473,7 @@ impl Renewing {
     }
 }
 
-/// Gives a lease back that led to nothing.
+/// Revokes a lease that did not become a term.
 struct Revoke {
     unused: Option<(Client, i64)>,
     length: Duration,
@@ -484,7 +484,7 @@ impl Drop for Revoke {
     fn drop(&mut self) {
         if let Some((mut client, lease)) = self.unused.take() {
             let length = self.length;
-            // If it fails, the lease runs out.
+            // If it fails, the lease expires.
             self.tasks.spawn(async move { tokio::time::timeout(length, client.lease_revoke(lease)).await });
         }
     }
@@ -494,7 +494,7 @@ fn decode(entry: &KeyValue) -> Entry {
     Entry { revision: entry.mod_revision() as u64, value: Bytes::copy_from_slice(entry.value()) }
 }
 
-/// The first key behind all that begin with `prefix`, which ends with an ASCII character.
+/// Returns the first key after all that begin with `prefix`, which ends with an ASCII character.
 fn end_of(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     if let Some(last) = end.last_mut() {
@@ -503,7 +503,7 @@ fn end_of(prefix: &str) -> Vec<u8> {
     end
 }
 
-/// Whether the same call may be answered a moment later.
+/// Whether a retry may succeed a moment later.
 fn passes(error: &Error) -> bool {
     match error {
         Error::GRpcStatus(status) => {

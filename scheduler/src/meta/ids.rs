@@ -10,15 +10,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use windlass_core::ids::{ExecutorId, JobId};
 
-/// Where identifiers come from. They must never repeat in the life of a cluster.
+/// A source of identifiers. They must never repeat in the life of a cluster.
 ///
-/// Both are called on the async runtime: a durable source reserves a range ahead instead of writing for each identifier.
+/// Both methods are called on the async runtime, so a durable source reserves a range in advance instead of writing for each
+/// identifier.
 pub trait IdSource: Send + Sync + 'static {
     fn next_job(&self) -> JobId;
     fn next_executor(&self) -> ExecutorId;
 }
 
-/// Identifiers of a cluster that forgets everything when its primary ends: embedded mode and tests.
+/// Identifiers of a cluster whose state ends with its primary: embedded mode and tests.
 #[derive(Debug, Default)]
 pub struct MemoryIds {
     jobs: AtomicU64,
@@ -35,8 +36,8 @@ impl IdSource for MemoryIds {
     }
 }
 
-/// Gives out numbers from memory, out of ranges that the metadata store has reserved; a task reserves the next range long before
-/// the current one is used up. What is left of a range when the primary stops is skipped.
+/// Gives numbers from ranges that the metadata store has reserved. A task reserves the next range long before the current one is used
+/// up. The rest of a range is skipped when the primary stops.
 pub struct DurableIds {
     jobs: Supply,
     executors: Supply,
@@ -47,7 +48,7 @@ struct Supply {
     low: Arc<Notify>,
 }
 
-/// Below this many, more are reserved.
+/// Number of remaining identifiers below which more are reserved.
 const LOW: u64 = Reservation::BLOCK / 2;
 
 impl DurableIds {
@@ -85,7 +86,7 @@ impl Supply {
     fn next(&self) -> u64 {
         let mut range = self.range.lock();
         let number = range.start;
-        // Past the end only when the store has been failing for hundreds of statements: going on is better than stopping.
+        // The end is passed only if the store has been failing for hundreds of statements. Continuing is better than stopping.
         range.start += 1;
         if range.end.saturating_sub(range.start) < LOW {
             self.low.notify_one();
@@ -93,7 +94,7 @@ impl Supply {
         number
     }
 
-    /// Numbers that are reserved and not given out yet.
+    /// Returns the numbers that are reserved and not given yet.
     fn left(&self) -> u64 {
         let range = self.range.lock();
         range.end.saturating_sub(range.start)
@@ -104,7 +105,7 @@ impl Supply {
             return Ok(());
         }
         let next = reservation.reserve().await?;
-        // Ranges of one process follow one another: nobody else reserves.
+        // Only this process reserves, so its ranges are consecutive.
         let mut range = self.range.lock();
         range.end = next.end;
         Ok(())
@@ -128,7 +129,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    /// Waits until so many numbers are reserved that no more are asked for.
+    /// Waits until enough numbers are reserved that no more are requested.
     async fn refilled(supply: &Supply) {
         let refilled = async {
             while supply.left() < LOW {

@@ -1,4 +1,4 @@
-//! A store that dies with its process: for tests, and for embedded mode without a folder.
+//! A store that ends with its process, for tests and for embedded mode without a folder.
 
 use super::keys::counters::next_epoch;
 use super::{Entry, Leader, MetaError, MetaStore, Term, Transaction};

@@ -1,4 +1,4 @@
-//! Durable control state: an ordered map of small values with transactions, and one leader at a time, as etcd and redb both offer it.
+//! Durable control state: an ordered map of small values with transactions, and one leader at a time. Both etcd and redb offer it.
 
 mod embedded;
 mod etcd;
@@ -24,52 +24,52 @@ use std::fmt::Debug;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-/// Keys are paths (`catalog/table/…`), values are small. Every change goes through [`MetaStore::commit`].
+/// A durable ordered map. Keys are paths (`catalog/table/…`), values are small. Every change goes through [`MetaStore::commit`].
 ///
 /// ```text
 ///   standing by ──lead()──> leading ──resign(), or the term is lost──> standing by
 /// ```
 ///
-/// A store that several primaries share takes commits from the leader of the present epoch alone.
+/// A store that several primaries share accepts commits from the leader of the present epoch alone.
 #[async_trait]
 pub trait MetaStore: Send + Sync + Debug {
-    /// Waits until nobody leads, and leads from then on under `leader`'s addresses. Cancel safe.
+    /// Waits until no primary leads, then leads under `leader`'s addresses. Cancel safe.
     async fn lead(&self, leader: &Leader) -> Result<Term, MetaError>;
 
-    /// Who leads at present, as far as the store knows.
+    /// Returns the present leader, as far as the store knows.
     async fn leader(&self) -> Result<Option<Leader>, MetaError>;
 
-    /// Ends a term early, so that nobody has to wait for it to run out. Nothing happens when this primary does not lead.
+    /// Ends a term early, so that others need not wait for its lease to expire. Does nothing if this primary does not lead.
     async fn resign(&self);
 
     async fn get(&self, key: &str) -> Result<Option<Entry>, MetaError>;
 
-    /// All entries whose key begins with `prefix`, in key order.
+    /// Returns all entries whose key begins with `prefix`, in key order.
     async fn range(&self, prefix: &str) -> Result<Vec<(String, Entry)>, MetaError>;
 
-    /// All writes, or, when an expectation does not hold, none and [`MetaError::Conflict`]. Durable when it returns.
+    /// Applies all writes. If an expectation does not hold, applies none and returns [`MetaError::Conflict`]. Durable when it returns.
     async fn commit(&self, transaction: Transaction) -> Result<(), MetaError>;
 }
 
-/// Where the primary that leads is reached.
+/// The addresses of the leading primary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leader {
     /// `grpc://host:port`.
     pub url: String,
-    /// `http://host:port`; empty when REST is not served.
+    /// `http://host:port`. Empty if REST is not served.
     pub rest: String,
 }
 
 /// The time for which one primary leads.
 #[derive(Clone, Debug)]
 pub struct Term {
-    /// Grows from one term to the next; commits of earlier ones are refused.
+    /// Grows from one term to the next. Commits of earlier terms are refused.
     pub epoch: u64,
-    /// Cancelled when this primary can no longer be sure that it leads. Never for a store that one primary has for itself.
+    /// Cancelled when this primary can no longer be sure that it leads. Never cancelled for a store that only one primary uses.
     pub lost: CancellationToken,
 }
 
-/// A value, and which commit wrote it.
+/// A value, and the revision of the commit that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Grows with every commit to the store.
@@ -77,7 +77,7 @@ pub struct Entry {
     pub value: Bytes,
 }
 
-/// What must hold, and what to write if it does.
+/// Expectations, and writes that are applied if all of them hold.
 #[derive(Clone, Debug, Default)]
 pub struct Transaction {
     pub expectations: Vec<(String, Expectation)>,
@@ -85,11 +85,11 @@ pub struct Transaction {
     pub writes: Vec<(String, Option<Bytes>)>,
 }
 
-/// The key of an entry. Only the file of its prefix under `keys/` makes it, and reads what it says.
+/// The key of an entry. Only the file of its prefix under `keys/` creates it and interprets it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(String);
 
-/// A change of one entry, made by the file of its prefix.
+/// A change of one entry, created by the file of its prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
     key: Key,
@@ -130,7 +130,6 @@ impl Update {
         Update { key: Key(key.into()), value: None }
     }
 
-    /// Deletes the entry.
     pub(crate) fn delete_key(key: Key) -> Self {
         Update { key, value: None }
     }
@@ -139,7 +138,7 @@ impl Update {
         &self.key
     }
 
-    /// Bytes of the value.
+    /// Returns the bytes of the value.
     pub(crate) fn bytes(&self) -> usize {
         self.value.as_ref().map_or(0, Bytes::len)
     }
@@ -161,7 +160,7 @@ impl Transaction {
         self
     }
 
-    /// With a change that the file of its prefix has made.
+    /// Adds a change.
     pub fn with(mut self, update: Update) -> Self {
         self.writes.push((update.key.0, update.value));
         self
@@ -177,7 +176,7 @@ impl Expectation {
     }
 }
 
-/// Escapes a name so that it can be one segment of a key.
+/// Escapes a name for use as one segment of a key.
 pub fn segment(name: &str) -> String {
     name.replace('%', "%25").replace('/', "%2F")
 }

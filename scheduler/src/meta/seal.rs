@@ -1,10 +1,12 @@
-//! What the metadata store holds of credentials is sealed: whoever has a copy of the store, but not the key, learns their names and no more.
+//! Sealed credentials in the metadata store. A person with a copy of the store but without the key learns only the names of
+//! credentials.
 //!
-//! The key is 32 bytes. `WINDLASS_SECRETS_KEY` has it, as 64 hexadecimal digits, or the file `secrets.key` in the primary's folder, which is made
-//! when a primary that has its store for itself needs one. Primaries that share an etcd are to be given the same key.
+//! The key is 32 bytes. It comes from `WINDLASS_SECRETS_KEY`, as 64 hexadecimal digits, or from the file `secrets.key` in the primary's
+//! folder. A primary with a store of its own creates that file when it needs a key. Primaries that share an etcd must be given the same
+//! key.
 //!
-//! A sealed value is `version (1 byte) | id of the key (8) | nonce (12) | ciphertext | tag (16)`, by ChaCha20-Poly1305 (RFC 8439). What it belongs to
-//! is authenticated with it: a value that is put under another name cannot be opened.
+//! A sealed value is `version (1 byte) | id of the key (8) | nonce (12) | ciphertext | tag (16)`, by ChaCha20-Poly1305 (RFC 8439). The
+//! owner's name is authenticated with it: a value that is moved to another name cannot be opened.
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -16,14 +18,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 
-/// Has the key of a cluster's primaries.
+/// Holds the key of a cluster's primaries.
 pub const KEY_VARIABLE: &str = "WINDLASS_SECRETS_KEY";
 const KEY_FILE: &str = "secrets.key";
 const KEY_LEN: usize = 32;
 const ID_LEN: usize = 8;
 const VERSION: u8 = 1;
 
-/// Why credentials are not kept, or not read. No message has anything of them, or of a key.
+/// Why credentials cannot be stored or read. No message contains any part of them or of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SealError {
     #[error(
@@ -46,7 +48,7 @@ pub enum SealError {
     NoRandom,
 }
 
-/// Seals and opens. Cheap to clone.
+/// Seals and opens values. Cheap to clone.
 #[derive(Clone)]
 pub struct Sealer {
     key: Option<Arc<Key>>,
@@ -58,10 +60,11 @@ struct Key {
 }
 
 impl Sealer {
-    /// The key of the environment, or that of the folder of a primary. `shared`: the store is not this primary's alone, so no key is made here.
+    /// Returns a sealer with the key of the environment, or else of a primary's folder. `shared`: other primaries use the store too, so
+    /// no key is created here.
     ///
     /// # Errors
-    /// There is something in either place that is no key, or the file cannot be read or made.
+    /// Either place holds something that is not a key, or the file cannot be read or created.
     pub fn open(dir: &Path, shared: bool) -> Result<Self, SealError> {
         if let Ok(text) = std::env::var(KEY_VARIABLE) {
             return Self::with_text(&text, KEY_VARIABLE);
@@ -81,10 +84,10 @@ impl Sealer {
         Ok(Self::with_key(&bytes))
     }
 
-    /// A key that nobody else has and that is gone with this value.
+    /// Returns a sealer with a random key that ends with this value.
     ///
     /// # Errors
-    /// There are no random numbers.
+    /// Random numbers are not available.
     pub fn ephemeral() -> Result<Self, SealError> {
         Ok(Self::with_key(&random::<KEY_LEN>()?))
     }
@@ -97,7 +100,7 @@ impl Sealer {
     }
 
     fn with_key(bytes: &[u8; KEY_LEN]) -> Self {
-        // Its only error is another length.
+        // The only possible error is a wrong length.
         let unbound = UnboundKey::new(&CHACHA20_POLY1305, bytes).expect("a key of 32 bytes");
         let mut id = [0; ID_LEN];
         id.copy_from_slice(&blake3::derive_key("windlass 2026 id of a key of secrets", bytes)[..ID_LEN]);
@@ -113,16 +116,16 @@ impl Sealer {
         let nonce = random::<NONCE_LEN>()?;
         let mut sealed = plain.to_vec();
         let aad = Aad::from(owner.as_bytes());
-        // Its only error is a text of 256 GiB.
+        // The only possible error is a text of 256 GiB.
         let appended = key.sealing.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed);
         appended.map_err(|_| SealError::Damaged)?;
         Ok([&[VERSION][..], &key.id, &nonce, &sealed].concat())
     }
 
-    /// Opens what was sealed for `owner`.
+    /// Opens a value that was sealed for `owner`.
     ///
     /// # Errors
-    /// It was sealed with another key, for another owner, or is not whole.
+    /// It was sealed with another key or for another owner, or is damaged.
     pub fn open_sealed(&self, owner: &str, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         let rest = sealed.strip_prefix(&[VERSION]).ok_or(SealError::Damaged)?;
         let (id, rest) = rest.split_at_checked(ID_LEN).ok_or(SealError::Damaged)?;
@@ -137,7 +140,7 @@ impl Sealer {
     }
 }
 
-/// Keys are not shown.
+/// Hides the key.
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sealer(…)")
@@ -150,10 +153,10 @@ fn random<const N: usize>() -> Result<[u8; N], SealError> {
     Ok(bytes)
 }
 
-/// Writes a file that only its owner reads, whole or not at all.
+/// Writes a file that only its owner can read, whole or not at all.
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let unfinished = path.with_extension("new");
-    // What a primary left that died here is no key yet.
+    // An unfinished file from a primary that died here is not a key.
     match fs::remove_file(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,4 +1,4 @@
-//! What only one of the stores does; tests/src/meta_stores.rs asks all of them what each must do.
+//! Tests that concern one store only. Tests of all stores are in tests/src/meta_stores.rs.
 
 use super::*;
 

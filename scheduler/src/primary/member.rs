@@ -1,4 +1,4 @@
-//! A primary process, from its start to its end. Of several that share an etcd one leads, the others stand by.
+//! A primary process, from its start to its end. Of several that share an etcd, one leads and the others stand by.
 //!
 //! ```text
 //!                 ┌── lease lost ───┐
@@ -6,13 +6,12 @@
 //!   bound ──> standing by ──> leading ──SIGTERM──> resigned
 //! ```
 //!
-//! The ports are bound once. Whoever leads makes everything of a primary anew from what the store holds; connections that come in
-//! meanwhile wait.
+//! The ports are bound once. The leader builds all parts of a primary again from the store. Connections that arrive meanwhile wait.
 
 use crate::driver::elastic::Elasticity;
 use crate::meta::{Leader, MetaStore, Term};
 use crate::primary::Primary;
-use crate::primary::cluster::{Cluster, ClusterConfig, ClusterError, bind_rest, open_store};
+use crate::primary::leading::{LeadingPrimary, ProcessConfig, StartError, bind_rest, open_store};
 use crate::primary::standby;
 use crate::services::Leaders;
 use std::net::{SocketAddr, TcpListener};
@@ -20,11 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How long connections to a primary that stands by may stay open when it begins to lead.
+/// How long connections to a standby may stay open when it begins to lead.
 const HANG_UP: Duration = Duration::from_millis(100);
 
 pub struct Member {
-    config: ClusterConfig,
+    config: ProcessConfig,
     store: Arc<dyn MetaStore>,
     grpc: TcpListener,
     rest: Option<TcpListener>,
@@ -32,8 +31,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// Reaches the store and binds the ports.
-    pub async fn bind(config: ClusterConfig) -> Result<Self, ClusterError> {
+    /// Connects to the store and binds the ports.
+    pub async fn bind(config: ProcessConfig) -> Result<Self, StartError> {
         let store = open_store(&config).await?;
         let rest = match &config.rest {
             Some(rest) => Some(std_listener(bind_rest(rest.listen).await?)?),
@@ -44,7 +43,7 @@ impl Member {
         let address = address_of(&grpc)?;
         let host = config.advertise.clone();
         if host.is_none() && config.etcd.is_some() && address.ip().is_unspecified() {
-            return Err(ClusterError::Start(format!(
+            return Err(StartError::Start(format!(
                 "it listens on every address ({address}), and the other processes of the cluster have to be told one of them: set \
                  primary.advertise"
             )));
@@ -66,13 +65,13 @@ impl Member {
         self.config.elastic = Some(elasticity);
     }
 
-    /// Where this primary is reached, leading or not.
+    /// Returns the addresses of this primary, leading or not.
     pub fn addresses(&self) -> &Leader {
         &self.leader
     }
 
     /// Stands by and leads, in turn, until `shutdown` is cancelled.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ClusterError> {
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StartError> {
         while let Some(term) = self.stand_by(&shutdown).await? {
             tracing::info!(epoch = term.epoch, "this primary leads the cluster");
             let ended = self.lead(&term, &shutdown).await;
@@ -89,11 +88,11 @@ impl Member {
         Ok(())
     }
 
-    /// `None`: asked to stop.
-    async fn stand_by(&self, shutdown: &CancellationToken) -> Result<Option<Term>, ClusterError> {
+    /// Stands by until this primary leads. `None`: a stop was requested.
+    async fn stand_by(&self, shutdown: &CancellationToken) -> Result<Option<Term>, StartError> {
         let elected = self.store.lead(&self.leader);
         tokio::pin!(elected);
-        // One that can lead at once answers nobody before.
+        // A primary that can lead at once does not answer as a standby.
         if let Ok(term) = tokio::time::timeout(HANG_UP, &mut elected).await {
             return Ok(Some(term?));
         }
@@ -107,46 +106,47 @@ impl Member {
             () = shutdown.cancelled() => None,
             term = &mut elected => Some(term?),
             served = &mut standing => {
-                served.map_err(ClusterError::Start)?;
-                return Err(ClusterError::Start("its ports were closed".to_string()));
+                served.map_err(StartError::Start)?;
+                return Err(StartError::Start("its ports were closed".to_string()));
             }
         };
         stop.cancel();
-        // Those that do not hang up are hung up on.
+        // Connections that do not close are closed.
         let _ = tokio::time::timeout(HANG_UP, standing).await;
         Ok(term)
     }
 
-    async fn lead(&self, term: &Term, shutdown: &CancellationToken) -> Result<(), ClusterError> {
+    async fn lead(&self, term: &Term, shutdown: &CancellationToken) -> Result<(), StartError> {
         let (grpc, rest) = self.listeners()?;
-        let cluster = Cluster::over(&self.config, self.store.clone(), grpc, rest).await?;
+        let cluster = LeadingPrimary::over(&self.config, self.store.clone(), grpc, rest).await?;
         let stop = cluster.primary.background().1.clone();
         let serving = cluster.primary.serve(shutdown.clone());
         tokio::pin!(serving);
         tokio::select! {
             served = &mut serving => return Ok(served?),
-            // Jobs that could not publish any more are not waited for.
+            // Jobs that cannot publish any more are not awaited.
             () = term.lost.cancelled() => stop.cancel(),
         }
         Ok(serving.await?)
     }
 
-    fn listeners(&self) -> Result<(tokio::net::TcpListener, Option<tokio::net::TcpListener>), ClusterError> {
+    fn listeners(&self) -> Result<(tokio::net::TcpListener, Option<tokio::net::TcpListener>), StartError> {
         let again = |listener: &TcpListener| tokio::net::TcpListener::from_std(listener.try_clone()?);
         let rest = self.rest.as_ref().map(again).transpose().map_err(|e| start(&e))?;
         Ok((again(&self.grpc).map_err(|e| start(&e))?, rest))
     }
 }
 
-fn std_listener(listener: tokio::net::TcpListener) -> Result<TcpListener, ClusterError> {
+fn std_listener(listener: tokio::net::TcpListener) -> Result<TcpListener, StartError> {
     listener.into_std().map_err(|error| start(&error))
 }
 
-fn start(error: &std::io::Error) -> ClusterError {
-    ClusterError::Start(error.to_string())
+fn start(error: &std::io::Error) -> StartError {
+    StartError::Start(error.to_string())
 }
 
-/// A process that listens everywhere is reached from its own machine at the local address.
+/// Returns the address under which a process can be reached. One that listens on all interfaces is reached from its own machine at the
+/// local address.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let mut address = address;
     if address.ip().is_unspecified() {
@@ -156,9 +156,9 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     address
 }
 
-impl From<crate::meta::MetaError> for ClusterError {
+impl From<crate::meta::MetaError> for StartError {
     fn from(error: crate::meta::MetaError) -> Self {
-        ClusterError::Store(error)
+        StartError::Store(error)
     }
 }
 

@@ -1,6 +1,6 @@
-//! The primary: everything of this crate, put together and listening.
+//! The primary: all parts of this crate, assembled and listening.
 
-pub mod cluster;
+pub mod leading;
 pub mod member;
 mod standby;
 
@@ -30,12 +30,12 @@ use windlass_proto::v1::dispatch_server::DispatchServer;
 
 #[derive(Clone, Debug)]
 pub struct PrimaryConfig {
-    /// Where executors, clients and tools connect. Default: a free port of 127.0.0.1.
+    /// Address for executors, clients and tools. Default: a free port of 127.0.0.1.
     pub listen: SocketAddr,
     pub driver: DriverConfig,
     /// How long running jobs may take to end after a request to stop. Default 60 s.
     pub finish_timeout: Duration,
-    /// How long open streams may go on after that. Default 5 s.
+    /// How long open streams may continue after that. Default 5 s.
     pub stop_timeout: Duration,
 }
 
@@ -60,23 +60,23 @@ pub enum PrimaryError {
     Serve { address: SocketAddr, reason: String },
 }
 
-/// A primary that is bound to its port and not serving yet: the port is known, and other services can be added.
+/// A primary that is bound to its port and does not serve yet. The port is known, and other services can be added.
 pub struct Primary {
     pub driver: Driver,
     config: PrimaryConfig,
     listener: Option<TcpListener>,
     address: SocketAddr,
-    /// Told when a connection ends. Absent in tests of what lies below sessions.
+    /// Notified when a connection ends. Absent in tests of the layers below sessions.
     sessions: Option<Arc<Registry>>,
     services: RoutesBuilder,
     stop: CancellationToken,
     tasks: TaskTracker,
-    /// Ends what runs, and lets nothing begin.
+    /// Refuses new statements and waits for the running ones.
     finish: Option<BoxFuture<'static, ()>>,
 }
 
 impl Primary {
-    /// Takes a port.
+    /// Binds a port.
     pub async fn listen(address: SocketAddr) -> Result<TcpListener, PrimaryError> {
         remote::listen(address).map_err(|source| match source.kind() {
             std::io::ErrorKind::AddrInUse => PrimaryError::AddressInUse { address },
@@ -84,7 +84,7 @@ impl Primary {
         })
     }
 
-    /// A primary on a port that was taken with [`Primary::listen`].
+    /// Returns a primary on a port from [`Primary::listen`].
     pub(crate) fn on(
         listener: TcpListener,
         config: PrimaryConfig,
@@ -110,7 +110,7 @@ impl Primary {
         })
     }
 
-    /// A primary without a port, for [`Primary::serve_here`].
+    /// Returns a primary without a port, for [`Primary::serve_here`].
     pub(crate) fn detached(config: PrimaryConfig, ids: Arc<dyn IdSource>, files: Option<Files>) -> Primary {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let driver = Driver::start(config.driver.clone(), ids, None, files, stop.clone(), &tasks);
@@ -123,27 +123,28 @@ impl Primary {
         self.address
     }
 
-    /// What happens first when the primary is asked to stop, for as long as [`PrimaryConfig::finish_timeout`].
+    /// Sets the first step of a stop, which may take [`PrimaryConfig::finish_timeout`].
     pub fn finish_with(&mut self, finish: BoxFuture<'static, ()>) {
         self.finish = Some(finish);
     }
 
-    /// Whose connections these are.
+    /// Sets the sessions to which the connections belong.
     pub fn sessions(&mut self, sessions: Arc<Registry>) {
         self.sessions = Some(sessions);
     }
 
-    /// Other gRPC services of the same port, Flight SQL first among them.
+    /// Returns the builder for other gRPC services of the same port, such as Flight SQL.
     pub fn services(&mut self) -> &mut RoutesBuilder {
         &mut self.services
     }
 
-    /// Where other tasks of the primary belong, such as its HTTP server; they end when the token is cancelled.
+    /// Returns the tracker for other tasks of the primary, such as its HTTP server. They end when the token is cancelled.
     pub fn background(&self) -> (&TaskTracker, &CancellationToken) {
         (&self.tasks, &self.stop)
     }
 
-    /// Serves its port until `shutdown` is cancelled, and running jobs have ended; or, at once, until [`Primary::background`]'s token is.
+    /// Serves its port until `shutdown` is cancelled and running jobs have ended. Stops at once when [`Primary::background`]'s token is
+    /// cancelled.
     pub async fn serve(mut self, shutdown: CancellationToken) -> Result<(), PrimaryError> {
         let Some(listener) = self.listener.take() else {
             let reason = "it has no port".to_string();
@@ -156,7 +157,7 @@ impl Primary {
         }
     }
 
-    /// Serves connections that are made otherwise, until `shutdown` is cancelled.
+    /// Serves connections from `incoming` until `shutdown` is cancelled.
     pub async fn serve_incoming<I, IO>(self, incoming: I, shutdown: CancellationToken) -> Result<(), PrimaryError>
     where
         I: Stream<Item = io::Result<IO>> + Send,
@@ -170,7 +171,7 @@ impl Primary {
         running.until(async { serving.await.map_err(failed) }, shutdown).await
     }
 
-    /// Its services, for clients of this process; and what is to run until `shutdown` is cancelled.
+    /// Returns its services for clients of this process, and a future that must run until `shutdown` is cancelled.
     pub fn serve_here(
         self,
         shutdown: CancellationToken,
@@ -195,7 +196,7 @@ impl Primary {
     }
 }
 
-/// A primary that serves.
+/// A serving primary.
 struct Running {
     config: PrimaryConfig,
     address: SocketAddr,
@@ -206,7 +207,7 @@ struct Running {
 }
 
 impl Running {
-    /// Goes on until `serving` fails or `shutdown` is cancelled, and ends all in good order.
+    /// Waits until `serving` fails or `shutdown` is cancelled, then ends everything in order.
     async fn until(
         self,
         serving: impl Future<Output = Result<(), PrimaryError>>,
@@ -218,7 +219,7 @@ impl Running {
         let finished = async {
             shutdown.cancelled().await;
             let (Some(finish), mut executors) = (finish, directory.count()) else { return };
-            // Without executors nothing comes to an end. An error says that the driver has ended.
+            // Nothing ends without executors. An error means that the driver has ended.
             let deserted = async { drop(executors.wait_for(|count| *count == 0).await) };
             tokio::select! {
                 () = finish => {}

@@ -1,4 +1,4 @@
-//! What a primary answers while another one leads: who that is.
+//! The answer of a standby: the address of the leader.
 
 use crate::services::{HttpFaces, Leaders, standby_message};
 use axum::Router;
@@ -40,7 +40,7 @@ pub(crate) async fn serve(
 
 fn status(leader: Option<String>) -> Status {
     let mut metadata = MetadataMap::new();
-    // An address is ASCII. Without a leader the header is there and empty: that is how a primary that stands by is known.
+    // An address is ASCII. Without a leader the header is present and empty, which identifies a standby.
     if let Ok(value) = AsciiMetadataValue::try_from(leader.as_deref().unwrap_or_default()) {
         metadata.insert(LEADER_HEADER, value);
     }

@@ -1,4 +1,4 @@
-//! A primary on a real port, with a made-up executor and a client of its administration.
+//! A primary on a real port, with a fake executor and a client of its administration.
 
 use super::*;
 use crate::admin::AdminService;
@@ -20,7 +20,7 @@ use windlass_proto::v1::executor_message::Message as ToPrimary;
 use windlass_proto::v1::primary_message::Message as FromPrimary;
 use windlass_proto::{v1, version};
 
-/// More than anything here takes, so that a hang is a failure.
+/// Longer than any test takes, so that a hang is a failure.
 const SOON: Duration = Duration::from_secs(10);
 
 struct Serving {

@@ -1,4 +1,4 @@
-//! The catalog as its readers see it: what there is, in a session.
+//! The catalog for its readers: its contents, as a session sees them.
 
 use crate::errors::QueryError;
 use crate::statements::Statements;
@@ -20,7 +20,7 @@ pub struct Catalog {
 pub enum TableKind {
     Table,
     View,
-    /// Of its session.
+    /// A table of its session.
     Temporary,
 }
 
@@ -30,7 +30,7 @@ pub struct TableView {
     pub schema: String,
     pub name: String,
     pub kind: TableKind,
-    /// Its columns, if they were asked for. `None`: a view that cannot be planned any more.
+    /// Its columns, if requested. `None`: a view that cannot be planned any more.
     pub columns: Option<SchemaRef>,
 }
 
@@ -44,7 +44,7 @@ impl Catalog {
         self.catalog.snapshot().catalogs().map(str::to_string).collect()
     }
 
-    /// Returns all schemas, each with its catalog: (catalog, schema).
+    /// Returns all schemas as (catalog, schema).
     pub fn schemas(&self, _: &Principal) -> Vec<(String, String)> {
         let snapshot = self.catalog.snapshot();
         let schemas = |catalog: &str| snapshot.schemas(catalog).map(str::to_string).collect::<Vec<_>>();
@@ -52,7 +52,8 @@ impl Catalog {
         all.flat_map(|(catalog, schemas)| schemas.into_iter().map(move |schema| (catalog.clone(), schema))).collect()
     }
 
-    /// Returns the tables that a session sees, its temporary ones among them. `columns`: with their columns, which costs planning the views.
+    /// Returns the tables that a session sees, including its temporary ones. `columns`: also returns their columns, for which views
+    /// must be planned.
     pub async fn tables(
         &self,
         _: &Principal,
@@ -86,7 +87,7 @@ async fn tables(session: &Arc<Session>, with_columns: bool) -> Result<Vec<TableV
                     },
                 };
                 let columns = match with_columns {
-                    // A view whose tables are gone is listed, without columns.
+                    // A view whose tables are gone is listed without columns.
                     true => schema.table(&table).await.ok().flatten().map(|table| table.schema()),
                     false => None,
                 };

@@ -23,11 +23,11 @@ use super::jobs::JobState;
 pub struct ClusterView {
     driver: Driver,
     jobs: Jobs,
-    /// Absent in tests of what lies below statements.
+    /// Absent in tests of the layers below statements.
     above: Option<Above>,
-    /// Where the REST interface answers; empty: nowhere.
+    /// The URL of the REST interface. Empty: it is not served.
     rest_url: String,
-    /// Limits to the number of executors, where it follows the load.
+    /// Limits on the number of executors, if it follows the load.
     limits: Option<ElasticConfig>,
     started: Instant,
 }
@@ -43,9 +43,9 @@ struct Above {
 pub struct ClusterStatus {
     pub version: &'static str,
     pub pid: u32,
-    /// Since the primary began to lead.
+    /// Time since the primary began to lead.
     pub uptime: Duration,
-    /// Where the REST interface answers; empty: nowhere.
+    /// The URL of the REST interface. Empty: it is not served.
     pub rest_url: String,
     pub executors: Vec<ExecutorView>,
     pub jobs: [(JobState, usize); JobState::ALL.len()],
@@ -54,16 +54,16 @@ pub struct ClusterStatus {
     pub results: usize,
     /// Grows with each change of the catalog.
     pub catalog_version: u64,
-    /// How many executors the cluster wants. `None`: the primary stops.
+    /// The number of executors that the cluster wants. `None`: the primary is stopping.
     pub wanted: Option<Wanted>,
 }
 
-/// What the cluster has to do, and the executors that it wants for that.
+/// The load of the cluster, and the executors that it wants for it.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub load: Load,
     pub demand: Demand,
-    /// Limits to the number of executors, where it follows the load.
+    /// Limits on the number of executors, if it follows the load.
     pub limits: Option<ElasticConfig>,
 }
 
@@ -79,23 +79,23 @@ pub struct ExecutorView {
     pub standing: Standing,
     pub pid: u32,
     pub dir: String,
-    /// Tasks that it runs at a time.
+    /// Tasks that it runs concurrently.
     pub slots: u32,
     /// Attempts that hold a slot.
     pub running: u32,
     /// Limit of its memory pool, bytes.
     pub memory_bytes: u64,
-    /// Bytes that are reserved in the pool.
+    /// Bytes reserved in the pool.
     pub memory_used_bytes: u64,
-    /// Resident memory of the process.
+    /// Resident memory of the process, bytes.
     pub memory_resident_bytes: u64,
-    /// Map outputs in memory, and in files.
+    /// Bytes of map outputs in memory. `exchange_disk_bytes` counts those in files.
     pub exchange_memory_bytes: u64,
     pub exchange_disk_bytes: u64,
-    /// Replicas of files, and what the disks have left for more.
+    /// Bytes of replicas of files. `block_free_bytes` counts the room for more on its disks.
     pub block_bytes: u64,
     pub block_free_bytes: u64,
-    /// Bytes of files read since it started: from its own replicas, and from those of others.
+    /// Bytes of files read from its own replicas since it started. `file_remote_bytes` counts those from others' replicas.
     pub file_local_bytes: u64,
     pub file_remote_bytes: u64,
 }
@@ -127,7 +127,7 @@ impl ClusterView {
         ClusterView { above: Some(Above { sessions, runs, catalog }), limits, ..self }
     }
 
-    /// Returns what there is at this moment.
+    /// Returns the present state.
     pub async fn status(&self, by: &Principal) -> ClusterStatus {
         let above = self.above.as_ref();
         ClusterStatus {
@@ -144,7 +144,7 @@ impl ClusterView {
         }
     }
 
-    /// Returns the executors that are attached, by id.
+    /// Returns the attached executors, by id.
     pub async fn executors(&self, _: &Principal) -> Vec<ExecutorView> {
         self.driver.executors().await.into_iter().map(view).collect()
     }
@@ -154,7 +154,7 @@ impl ClusterView {
         self.driver.history().counts()
     }
 
-    /// Without limits of its own, the cluster wants what it would want if there were none.
+    /// Returns the wanted executors. Without configured limits it is the number that the load alone needs.
     async fn wanted(&self) -> Option<Wanted> {
         let load = self.driver.load().await?;
         let typical = load.executors.iter().map(|member| member.slots).max().unwrap_or(1);
@@ -165,10 +165,10 @@ impl ClusterView {
         Some(Wanted { load, demand, limits: self.limits.clone() })
     }
 
-    /// Lets an executor go, given by id or by name, when it has ended its tasks and handed over what it holds. Returns at once.
+    /// Releases an executor, given by id or by name, after it has ended its tasks and handed over its data. Returns at once.
     ///
     /// # Errors
-    /// There is none of that name, or it is the last that could hold its files.
+    /// No such executor, or it is the last that could hold its files.
     pub async fn drain(&self, by: &Principal, executor: &str) -> Result<ExecutorId, DrainError> {
         let id = self.driver.directory().find(executor).map_err(DrainError::Unknown)?;
         let mut core = self.executors(by).await;
@@ -192,7 +192,7 @@ fn view(entry: ExecutorEntry) -> ExecutorView {
         address: register.address,
         host: register.host,
         rack: register.rack,
-        // One of an unknown role did not register.
+        // An executor of an unknown role cannot register.
         role: v1::Role::try_from(register.role).map(Role::from).unwrap_or(Role::Task),
         standing: state,
         pid: register.pid,

@@ -1,4 +1,4 @@
-//! Files of `wfs://`, as faces other than its own protocol see them.
+//! Files of `wfs://`, for faces other than its own protocol.
 
 use super::cluster::ClusterView;
 use crate::clock::Ids;
@@ -13,7 +13,7 @@ use windlass_proto::v1;
 use windlass_proto::v1::file_error::Kind;
 use windlass_proto::v1::file_request::Ask;
 
-/// Entries that are asked for at a time.
+/// Entries in one request.
 const PAGE: u32 = 1_000;
 
 /// Files and folders of the cluster. Cheap to clone.
@@ -45,7 +45,7 @@ pub enum EntryKind {
         /// Bytes of all replicas.
         replicated_bytes: u64,
     },
-    /// What a folder holds, at any depth, and its limits.
+    /// The totals of a folder at any depth, and its limits.
     Folder {
         files: u64,
         folders: u64,
@@ -56,21 +56,21 @@ pub enum EntryKind {
     },
 }
 
-/// How the blocks of all files are.
+/// The state of the blocks of all files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HealthView {
-    /// Files and folders.
+    /// Number of files and folders.
     pub entries: u64,
     pub blocks: u64,
     /// Blocks with fewer replicas than they want.
     pub under_replicated: u64,
     /// Blocks without a replica.
     pub missing: u64,
-    /// Copies for repair that are under way.
+    /// Copies for repair in progress.
     pub copying: u64,
 }
 
-/// Why something could not be done to files.
+/// Why an operation on files failed.
 #[derive(Clone, Debug, Error)]
 pub enum FilesError {
     #[error("{0}")]
@@ -85,13 +85,13 @@ pub enum FilesError {
     NotEmpty(String),
     #[error("{0}")]
     QuotaExceeded(String),
-    /// The request makes no sense.
+    /// The request is invalid.
     #[error("{0}")]
     Invalid(String),
     /// Refused for another reason, such as safe mode.
     #[error("{0}")]
     Refused(String),
-    /// May be asked again.
+    /// The request may be retried.
     #[error("{0}")]
     Unavailable(String),
 }
@@ -118,7 +118,7 @@ impl EntryView {
         matches!(self.kind, EntryKind::Folder { .. })
     }
 
-    /// The last part of its path.
+    /// Returns the last part of its path.
     pub fn name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or_default()
     }
@@ -133,7 +133,7 @@ impl Files {
         Ok(view(self.wfs.stat(path.as_str()).await?))
     }
 
-    /// Returns what lies in a folder, in the order of names: at most `limit` entries behind the one named `after`.
+    /// Returns the entries of a folder in the order of names: at most `limit` after the one named `after`.
     pub async fn list(
         &self,
         _: &Principal,
@@ -157,32 +157,32 @@ impl Files {
         Ok(all)
     }
 
-    /// Makes a folder, and those above it.
+    /// Creates a folder and its parents.
     pub async fn make_folder(&self, _: &Principal, path: &FsPath) -> Result<(), FilesError> {
         let ask = Ask::Mkdir(v1::MkdirRequest { path: path.as_str().into(), parents: true });
         Ok(self.wfs.act(ask).await?)
     }
 
-    /// Renames a file or folder. Nothing is replaced.
+    /// Renames a file or folder. Never replaces one.
     pub async fn rename(&self, _: &Principal, from: &FsPath, to: &FsPath) -> Result<(), FilesError> {
         let (from, to) = (from.as_str().into(), to.as_str().into());
         let ask = Ask::Rename(v1::RenameRequest { from, to, overwrite: false, parents: false, prune: false });
         Ok(self.wfs.act(ask).await?)
     }
 
-    /// Removes a file or folder at once. A folder that is not empty only with `recursive`.
+    /// Removes a file or folder at once. A folder that is not empty needs `recursive`.
     pub async fn remove(&self, _: &Principal, path: &FsPath, recursive: bool) -> Result<(), FilesError> {
         let ask = Ask::Delete(v1::DeleteRequest { path: path.as_str().into(), recursive, trash: false, prune: false });
         Ok(self.wfs.act(ask).await?)
     }
 
-    /// Sets the number of replicas that each block of a file is to have.
+    /// Sets the wanted number of replicas of each block of a file.
     pub async fn set_replication(&self, _: &Principal, path: &FsPath, replication: u32) -> Result<(), FilesError> {
         let ask = Ask::SetReplication(v1::SetReplicationRequest { path: path.as_str().into(), replication });
         Ok(self.wfs.act(ask).await?)
     }
 
-    /// Returns the bytes of a file, and host:port of an executor that has the byte at `offset`, if one does.
+    /// Returns the bytes of a file, and host:port of an executor that has the byte at `offset`, if any does.
     pub async fn locate(&self, _: &Principal, path: &FsPath, offset: u64) -> Result<(u64, Option<String>), FilesError> {
         let located = self.wfs.locate(path.as_str(), offset..offset.saturating_add(1)).await?;
         let bytes = located.entry.as_ref().and_then(v1::FileEntry::file_bytes).unwrap_or(0);
@@ -190,7 +190,7 @@ impl Files {
         Ok((bytes, holder))
     }
 
-    /// Returns host:port of some core executor that is not about to leave. `None`: there is none.
+    /// Returns host:port of a core executor that is not about to leave. `None`: there is none.
     pub async fn any_holder(&self, by: &Principal) -> Option<String> {
         let mut all = self.cluster.executors(by).await;
         all.retain(|executor| executor.role == Role::Core && executor.standing.stays());
@@ -198,12 +198,12 @@ impl Files {
         all.get(turn % all.len().max(1)).map(|executor| executor.address.clone())
     }
 
-    /// Returns what an executor wants to be shown in the URL of a request for the bytes of this file, until its time is over.
+    /// Returns the ticket that an executor requires in the URL of a request for the bytes of this file. It expires.
     pub fn ticket(&self, by: &Principal, access: Access, path: &FsPath) -> String {
         self.tickets.of_file(access, path, by)
     }
 
-    /// Returns how the blocks of all files are.
+    /// Returns the state of the blocks of all files.
     pub async fn health(&self, _: &Principal) -> Result<HealthView, FilesError> {
         let health = self.wfs.health("/", 0).await?;
         Ok(HealthView {

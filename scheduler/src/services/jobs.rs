@@ -1,4 +1,4 @@
-//! Jobs: what ran and what runs.
+//! Ended and running jobs.
 
 use crate::driver::Driver;
 use crate::driver::history::{History, JobRecord, StageRecord, Submission, brief};
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use windlass_core::access::Principal;
 use windlass_core::ids::JobId;
 
-/// Progress is sent at most this often; the end of a job is sent at once.
+/// Minimum time between two progress messages. The end of a job is sent at once.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// The jobs of a cluster. Cheap to clone.
@@ -20,20 +20,20 @@ pub struct Jobs {
     driver: Driver,
 }
 
-/// Which jobs a list has.
+/// Selects the jobs of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobsFilter {
-    /// At most this many, the newest.
+    /// Maximum jobs. The newest are returned.
     pub limit: usize,
-    /// Also the cluster's own, which no user asked for.
+    /// Whether to include the cluster's own jobs, which no user asked for.
     pub internal: bool,
 }
 
-/// A job, or a submission with the jobs that its statements became.
+/// A job, or a submission with its jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobView {
     pub id: JobId,
-    /// The name it was given, or else the beginning of the statement.
+    /// The given name, or else the beginning of the statement.
     pub name: String,
     /// The statement's text. Long ones are cut.
     pub statement: String,
@@ -41,17 +41,17 @@ pub struct JobView {
     pub state: JobState,
     /// Why it failed or was cancelled.
     pub error: Option<String>,
-    /// Milliseconds since 1970-01-01T00:00:00Z, like the two below.
+    /// Milliseconds since 1970-01-01T00:00:00Z, as are the two below.
     pub submitted_ms: u64,
     pub started_ms: Option<u64>,
     pub ended_ms: Option<u64>,
     pub stages: u32,
     pub tasks: TaskCounts,
-    /// Rows of the result, or for a statement that writes rows of its report: what the last stage has put out so far.
+    /// Rows that the last stage has put out so far: rows of the result or, for a statement that writes, rows of its report.
     pub rows: u64,
-    /// Bytes of the same.
+    /// Bytes of these rows.
     pub bytes: u64,
-    /// The submission that it runs a statement of.
+    /// The submission to which its statement belongs.
     pub part_of: Option<JobId>,
 }
 
@@ -67,7 +67,7 @@ pub struct TaskCounts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobDetail {
     pub job: JobView,
-    /// Empty for a submission: its jobs have them.
+    /// Empty for a submission, whose jobs have stages.
     pub stages: Vec<StageView>,
     /// Present for a submission.
     pub submission: Option<SubmissionView>,
@@ -79,13 +79,13 @@ pub struct StageView {
     /// Indexes of the stages that it reads.
     pub inputs: Vec<u32>,
     pub state: StageState,
-    /// The operators, one to a line, with what each measured.
+    /// The operators, one to a line, each with its metrics.
     pub plan: String,
     pub tasks: TaskCounts,
     pub failed_attempts: u32,
     pub rows: u64,
     pub bytes: u64,
-    /// From the first task's start to the last one's end.
+    /// Time from the first task's start to the last one's end.
     pub elapsed: Duration,
     /// Sum over committed attempts.
     pub task_time: Duration,
@@ -96,13 +96,13 @@ pub struct StageView {
 pub struct SubmissionView {
     /// Number of its statements.
     pub statements: u32,
-    /// How many of them have begun.
+    /// Number of its statements that have begun.
     pub begun: u32,
     /// Each job with the number of its statement, from 1.
     pub jobs: Vec<(u32, JobId)>,
 }
 
-/// How far the latest job of a statement is.
+/// The progress of a statement's latest job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgressView {
     pub job: JobId,
@@ -112,9 +112,9 @@ pub struct ProgressView {
     pub tasks: TaskCounts,
     /// Rows that all stages have put out so far: a measure of work, not of the result.
     pub rows_moved: u64,
-    /// Bytes of the same.
+    /// Bytes of these rows.
     pub bytes_moved: u64,
-    /// Present when the job has ended.
+    /// Present if the job has ended.
     pub detail: Vec<StageView>,
 }
 
@@ -132,7 +132,7 @@ impl Jobs {
         self.history().jobs(filter.limit, filter.internal, view)
     }
 
-    /// Returns a job with its stages. `None`: there is no such job, or it ended long ago.
+    /// Returns a job with its stages. `None`: no such job, or it ended long ago.
     pub fn show(&self, _: &Principal, id: JobId) -> Option<JobDetail> {
         self.history().job(id, |job| JobDetail {
             job: view(job),
@@ -141,48 +141,48 @@ impl Jobs {
         })
     }
 
-    /// Returns the lines of its log. `None`: there is no such job.
+    /// Returns the lines of its log. `None`: no such job.
     pub fn log(&self, _: &Principal, id: JobId) -> Option<Vec<String>> {
         self.history().log(id)
     }
 
-    /// Cancels a job, or a submission with the job that it is at, and returns the state that it then has. A submission ends with each of its
-    /// jobs. `None`: there is no such job.
+    /// Cancels a job, or a submission with its current job, and returns the state after that. A submission ends with each of its jobs.
+    /// `None`: no such job.
     ///
     /// # Errors
-    /// A submission whose cancellation could not be made durable, so that it may go on.
+    /// The cancellation of a submission could not be made durable, so it may continue.
     pub async fn cancel(&self, by: &Principal, id: JobId) -> Result<Option<JobState>, QueryError> {
         let reason = match by.name() {
             "" => "by request".to_string(),
             name => format!("by request of {name}"),
         };
-        // Who leads then can be asked again.
+        // The client can ask the next leader.
         self.driver.cancel(id, &reason).await.map_err(|error| QueryError::NotLeading(error.to_string()))
     }
 
-    /// Returns how many jobs are in each state. Submissions are not among them, but the jobs that they consist of.
+    /// Returns the number of jobs in each state. It counts the jobs of a submission, not the submission itself.
     pub fn counts(&self, _: &Principal) -> [(JobState, usize); JobState::ALL.len()] {
         JobState::ALL.map(|state| (state, self.history().count(state)))
     }
 
-    /// Returns how far the latest job of the statement `query` is. `None`: none of it has begun.
+    /// Returns the progress of the latest job of the statement `query`. `None`: no job of it has begun.
     pub fn progress(&self, _: &Principal, query: &str) -> Option<ProgressView> {
         self.history().query(query, progress)
     }
 
-    /// Follows the jobs of the statement that its client named `query`, until the one that is latest then has ended.
+    /// Follows the jobs of the statement that its client named `query`, until the latest one has ended.
     pub fn watch(&self, _: &Principal, query: String) -> impl Stream<Item = ProgressView> + Send + use<> {
         stream::unfold(Watch::new(self.history().clone(), query), Watch::next)
     }
 }
 
-/// One client that watches one statement. Wakes when the history changes, looks at most every [`PROGRESS_EVERY`].
+/// A client that watches a statement. It wakes when the history changes, and reads it at most every [`PROGRESS_EVERY`].
 struct Watch {
     history: Arc<History>,
     changes: watch::Receiver<u64>,
     query: String,
     last: Option<ProgressView>,
-    /// When the last message went out.
+    /// When the last message was sent.
     sent: Option<tokio::time::Instant>,
     ended: bool,
 }

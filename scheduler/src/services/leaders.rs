@@ -1,9 +1,9 @@
-//! Which primary leads, for those that stand by.
+//! The leading primary, for standbys.
 
 use crate::meta::MetaStore;
 use std::sync::Arc;
 
-/// Knows who leads. Cheap to clone.
+/// Finds the leading primary. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Leaders {
     store: Arc<dyn MetaStore>,
@@ -14,19 +14,19 @@ impl Leaders {
         Leaders { store }
     }
 
-    /// Returns `grpc://host:port` of the primary that leads. `None`: nobody does at the moment.
+    /// Returns `grpc://host:port` of the leading primary. `None`: no primary leads at this time.
     pub async fn grpc(&self) -> Option<String> {
-        // A store that cannot be read knows no leader either.
+        // A store that cannot be read also has no known leader.
         self.store.leader().await.ok().flatten().map(|leader| leader.url)
     }
 
-    /// Returns `http://host:port` of the primary that leads. `None`: nobody does at the moment, or it serves no HTTP.
+    /// Returns `http://host:port` of the leading primary. `None`: no primary leads at this time, or it serves no HTTP.
     pub async fn rest(&self) -> Option<String> {
         self.store.leader().await.ok().flatten().map(|leader| leader.rest).filter(|rest| !rest.is_empty())
     }
 }
 
-/// Says who leads, in words.
+/// Returns a message that names the leader.
 pub fn standby_message(leader: Option<&str>) -> String {
     match leader {
         Some(leader) => format!("this primary stands by; the leader is {leader}"),

@@ -1,11 +1,11 @@
-//! Loads: a stream of batches that becomes a table, or rows of one.
+//! Loads: streams of batches that become a table, or rows of one.
 //!
 //! ```text
 //!   batches ──> one Arrow file beside the tables ──> CREATE TABLE AS or INSERT from it ──publish──> visible
 //! ```
 //!
-//! The file takes the rows as they come, so memory stays flat whatever their number. Then an ordinary statement reads it, on the
-//! executors, and publishes as every other writer does: what fails leaves nothing visible. The file goes in any case.
+//! The file takes the rows as they come, so memory does not grow with their number. Then an ordinary statement reads the file on the
+//! executors, and publishes as every other write does: a failure leaves nothing visible. The file is removed in every case.
 
 use super::runs::{Ask, Runs};
 use crate::errors::QueryError;
@@ -28,21 +28,21 @@ use tokio_util::sync::CancellationToken;
 use windlass_core::access::Principal;
 use windlass_engine::OwnFolder;
 
-/// A file whose primary dies goes after this long. No load takes longer.
+/// How long the file of a dead primary stays. No load takes longer.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
-/// Parts of the file that are written at a time.
+/// Parts of the file that are written concurrently.
 const PARTS_AT_A_TIME: usize = 4;
 
-/// What is to be loaded.
+/// The table that a load fills.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Absent: that of the session.
+    /// The catalog. Absent: the session's.
     pub catalog: Option<String>,
     pub schema: Option<String>,
     pub table: String,
-    /// It goes with the session.
+    /// Whether the table ends with the session.
     pub temporary: bool,
-    /// What to do when the table exists, and when it does not. `None`: the client has not said.
+    /// What to do if the table exists, and if it does not. `None`: the client has not said.
     pub if_exists: Option<IfExists>,
     pub if_missing: Option<IfMissing>,
 }
@@ -60,20 +60,20 @@ pub enum IfMissing {
     Fail,
 }
 
-/// Rows on their way in.
+/// The rows of a load.
 pub struct Incoming {
     pub schema: SchemaRef,
     pub batches: BoxStream<'static, Result<RecordBatch, QueryError>>,
 }
 
-/// Loads of batches. Cheap to clone.
+/// Loads batches. Cheap to clone.
 #[derive(Clone)]
 pub struct Loads {
     statements: Statements,
     runs: Runs,
 }
 
-/// What becomes of the table.
+/// What happens to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Create,
@@ -81,12 +81,11 @@ enum Mode {
     Append,
 }
 
-/// One load.
 struct Load {
     loads: Loads,
     by: Principal,
     session: Arc<Session>,
-    /// As the statement names it.
+    /// The table's name in SQL.
     table: String,
     temporary: bool,
     mode: Mode,
@@ -98,10 +97,10 @@ impl Loads {
         Loads { statements, runs }
     }
 
-    /// Loads rows, and returns how many were written. When the caller gives up, the load is cancelled.
+    /// Loads rows and returns how many were written. The load is cancelled if the caller gives up.
     ///
     /// # Errors
-    /// The table is there, or is not, against what `target` says; the rows cannot be read or written. Nothing is visible then.
+    /// The table exists, or does not, contrary to `target`; the rows cannot be read or written. Then nothing is visible.
     pub async fn load(
         &self,
         by: &Principal,
@@ -114,9 +113,9 @@ impl Loads {
         let cancelled = CancellationToken::new();
         let _cancel_on_drop = cancelled.clone().drop_guard();
         let (sender, loaded) = oneshot::channel();
-        // A task of its own: what the load leaves has to be removed when the caller is gone, too.
+        // The load runs in a task of its own, because its files must be removed even if the caller is gone.
         self.statements.tasks().spawn(async move {
-            // Nobody waits when the caller has left.
+            // The caller may have left.
             let _ = sender.send(load.run(incoming, cancelled).await);
         });
         loaded.await.map_err(|_| QueryError::Internal("the load ended early".to_string()))?
@@ -150,7 +149,7 @@ impl Loads {
     }
 }
 
-/// What to do about a table that is there, or is not.
+/// Decides what to do about the table, given whether it exists.
 fn mode(target: &Target, exists: bool) -> Result<Mode, QueryError> {
     let table = &target.table;
     let unspecified = |what: &str| {
@@ -217,7 +216,7 @@ impl Load {
     }
 }
 
-/// Writes all batches to one file in `folder`; the schema that they have there, and the number of rows.
+/// Writes all batches to one file in `folder`. Returns the schema of the file and the number of rows.
 async fn write(catalog: &Catalog, folder: &OwnFolder, incoming: Incoming) -> Result<(SchemaRef, u64), QueryError> {
     let failed = |error: object_store::Error| QueryError::from(DataFusionError::from(error));
     let arrow = |error| QueryError::from(DataFusionError::from(error));
@@ -241,7 +240,7 @@ async fn write(catalog: &Catalog, folder: &OwnFolder, incoming: Incoming) -> Res
     Ok((schema, rows))
 }
 
-/// Without dictionaries, of which a file can have one for each column only.
+/// Returns the schema without dictionaries, of which a file can have only one for each column.
 fn plain_schema(schema: &SchemaRef) -> SchemaRef {
     let written = written(schema);
     let fields = written.fields().iter().map(|field| field.as_ref().clone().with_metadata(HashMap::new()));

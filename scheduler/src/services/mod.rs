@@ -1,19 +1,18 @@
-//! What the primary offers, whoever asks and in whatever language: the faces (Flight SQL, gRPC, REST, WebHDFS) translate to these services
-//! and back, and know nothing below them.
+//! The primary's services. The faces (Flight SQL, gRPC, REST, WebHDFS) translate to and from them, and know nothing below them.
 //!
 //! | service | what it is about |
 //! | --- | --- |
-//! | [`runs`] | statements: started, watched, cancelled, their rows read |
-//! | [`sessions`] | clients' sessions, and what is prepared in them |
+//! | [`runs`] | statements: start, watch, cancel, read rows |
+//! | [`sessions`] | sessions of clients, and statements prepared in them |
 //! | [`loads`] | streams of batches that become rows of a table |
-//! | [`submissions`] | scripts of statements that nobody waits for |
-//! | [`jobs`] | what ran and what runs on the cluster |
-//! | [`catalog`] | which catalogs, schemas and tables there are |
+//! | [`submissions`] | scripts that run without their client |
+//! | [`jobs`] | ended and running jobs of the cluster |
+//! | [`catalog`] | catalogs, schemas and tables |
 //! | [`cluster`] | executors, and how many are wanted |
 //! | [`files`] | files of `wfs://` |
 //!
-//! The first argument of each method is the [`Principal`](windlass_core::access::Principal) on whose behalf it is called; what they return are
-//! plain types with enums for states.
+//! The first argument of each method is the [`Principal`](windlass_core::access::Principal) on whose behalf it is called. Methods
+//! return plain types with enums for states.
 
 pub mod catalog;
 pub mod cluster;
@@ -50,7 +49,7 @@ pub trait HttpFaces: fmt::Debug + Send + Sync + 'static {
     /// Serves a primary that leads, until `stop` is cancelled.
     fn serve(&self, services: Services, listener: TcpListener, stop: CancellationToken) -> BoxFuture<'static, ()>;
 
-    /// Tells who asks a primary that stands by who leads, until `stop` is cancelled.
+    /// Tells clients of a standby who leads, until `stop` is cancelled.
     fn stand_by(
         &self,
         leaders: Leaders,

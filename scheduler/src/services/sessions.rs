@@ -20,7 +20,7 @@ pub struct Sessions {
 pub struct SessionView {
     pub id: String,
     pub user: String,
-    /// Since its last request.
+    /// Time since its last request.
     pub idle: Duration,
 }
 
@@ -29,7 +29,8 @@ impl Sessions {
         Sessions { registry, statements }
     }
 
-    /// Returns the session of a request, begun if need be. The flag says that it is new to the client, who is to be told its id.
+    /// Returns the session of a request, and begins one if necessary. The flag says that the session is new to the client, which must
+    /// be told its id.
     ///
     /// # Errors
     /// There are too many sessions.
@@ -37,7 +38,8 @@ impl Sessions {
         self.registry.find_or_begin(by, caller)
     }
 
-    /// Begins a session that lives until it is closed, or was not used for long, whatever becomes of connections. `options`: as SET takes them.
+    /// Begins a session that lives until it is closed or has been idle too long, independent of connections. `options`: as SET takes
+    /// them.
     ///
     /// # Errors
     /// There are too many sessions, or an option is wrong.
@@ -52,7 +54,7 @@ impl Sessions {
         Ok(session)
     }
 
-    /// Returns the session of this id, which counts as used. `None`: there is none.
+    /// Returns the session with this id and marks it as used. `None`: no such session.
     pub fn find(&self, _: &Principal, id: &str) -> Option<Arc<Session>> {
         self.registry.find(id)
     }
@@ -70,12 +72,12 @@ impl Sessions {
         self.registry.len()
     }
 
-    /// Ends a session, with its temporary tables. False: there is none.
+    /// Ends a session, with its temporary tables. False: no such session.
     pub async fn close(&self, _: &Principal, id: &str) -> bool {
         self.registry.close(id).await
     }
 
-    /// Returns a token for a client that authenticates; its session begins with its first request.
+    /// Returns a token for a client that authenticates. Its session begins with its first request.
     pub fn issue_token(&self) -> String {
         self.registry.issue_token()
     }
@@ -85,12 +87,12 @@ impl Sessions {
         self.registry.is_connected(connection)
     }
 
-    /// Returns what a statement returns and needs, without running it.
+    /// Returns the result schema and the parameters of a statement without running it.
     pub async fn describe(&self, _: &Principal, session: &Arc<Session>, sql: &str) -> Result<Described, QueryError> {
         self.statements.describe(session, sql).await
     }
 
-    /// Prepares a statement, and returns the name of it in the session.
+    /// Prepares a statement and returns its name in the session.
     ///
     /// # Errors
     /// It cannot be planned, or the session has too many.

@@ -1,8 +1,9 @@
-//! Statements that nobody waits for, each submission in a session of its own. A primary that takes over, or starts again, goes on with them.
+//! Submissions: scripts that run without their client, each in a session of its own. A primary that takes over or restarts continues
+//! them.
 //!
-//! What happens when is decided by [`windlass_core::submissions`], one machine for each submission; `running` does what it asks for.
+//! [`windlass_core::submissions`] decides what happens and when, with one machine for each submission; `running` carries it out.
 //!
-//! To those who list jobs a submission is one, under the id that the submitter was given, and its statements are jobs besides.
+//! Lists of jobs show a submission as one job, under the id that the submitter received, beside the jobs of its statements.
 
 mod running;
 #[cfg(test)]
@@ -26,28 +27,28 @@ use windlass_core::access::Principal;
 use windlass_core::ids::JobId;
 use windlass_core::submissions::Submission as Machine;
 
-/// The name of one statement of a submission.
+/// Returns the name of one statement of a submission.
 fn query_of(id: &str, statement: u32) -> String {
     format!("{id}.{statement}")
 }
 
-/// What is submitted.
+/// A script to submit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
     /// Statements, with semicolons between them.
     pub sql: String,
-    /// Shown in lists; empty: the beginning of the statement.
+    /// The name in lists. Empty: the beginning of the statement.
     pub name: String,
     /// Session options, as SET takes them.
     pub options: BTreeMap<String, String>,
 }
 
-/// Limits to what is accepted.
+/// Limits on submissions.
 #[derive(Clone, Copy, Debug)]
 pub struct SubmissionsConfig {
-    /// Submissions that have not ended, at a time. Default 10,000.
+    /// Maximum submissions that have not ended. Default 10,000.
     pub max: usize,
-    /// The same of one user who gives a name. Default 1,000.
+    /// The same for each user who gives a name. Default 1,000.
     pub max_per_user: usize,
 }
 
@@ -69,11 +70,11 @@ struct Shared {
     statements: Statements,
     driver: Driver,
     store: Arc<dyn MetaStore>,
-    /// Options that every session begins with.
+    /// Options with which every session begins.
     options: Vec<(String, String)>,
     /// Cancelled when the primary stops.
     stop: CancellationToken,
-    /// Users of those that have not ended, by id.
+    /// Users of submissions that have not ended, by the submission's id.
     under_way: Mutex<BTreeMap<String, Principal>>,
 }
 
@@ -91,11 +92,11 @@ impl Submissions {
         Submissions { shared: Arc::new(Shared { config, runs, statements, driver, store, options, stop, under_way }) }
     }
 
-    /// Takes statements that nobody waits for, and returns when the first job among theirs runs, or there was no need for one. The id that it
-    /// returns is that of all together.
+    /// Accepts a script. Returns when its first job runs, or when it has turned out to need none. The returned id is that of the
+    /// submission.
     ///
     /// # Errors
-    /// The statements cannot be read, the first of them fails, or there are too many submissions.
+    /// The statements cannot be parsed, the first of them fails, or there are too many submissions.
     pub async fn submit(&self, by: &Principal, script: Script) -> Result<JobId, QueryError> {
         let shared = &self.shared;
         let id = shared.statements.catalog().ids().name();
@@ -115,12 +116,12 @@ impl Submissions {
         running.submitted(session, submitter).start();
         match accepted.await {
             Ok(Err(error)) => Err(error),
-            // Without an answer the primary is being stopped, and the next one goes on with it.
+            // Without an answer the primary is stopping, and the next one continues the submission.
             Ok(Ok(())) | Err(_) => Ok(job),
         }
     }
 
-    /// Goes on with what earlier primaries have left. All of it is listed, and can be cancelled, when this returns.
+    /// Continues the submissions of earlier primaries. All of them are listed and can be cancelled when this returns.
     pub(crate) async fn resume(&self) -> Result<(), QueryError> {
         let store = self.shared.store.as_ref();
         let (found, tries) = (keys::all(store).await?, tries::all(store).await?);
@@ -134,7 +135,7 @@ impl Submissions {
         Ok(())
     }
 
-    /// Counts a submission among those of its user.
+    /// Counts a submission towards its user's limit.
     fn enter(&self, id: &str, by: &Principal) -> Result<UnderWay, QueryError> {
         let SubmissionsConfig { max, max_per_user } = self.shared.config;
         let under_way = self.shared.under_way.lock();
@@ -162,7 +163,7 @@ impl Submissions {
 }
 
 impl Shared {
-    /// The session of a submission, with the options that it was submitted with.
+    /// Returns a session for a submission, with the options of its script.
     fn session(
         &self,
         id: &str,

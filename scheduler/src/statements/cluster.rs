@@ -22,15 +22,15 @@ use windlass_core::job::Preference;
 use windlass_engine::{ClusterShape, PlannedJob, Split, plan_job};
 use windlass_proto::v1;
 
-/// How long a statement waits for the first executor before it is planned as if there were one. Then the scheduler waits on.
+/// How long a statement waits for the first executor. After that it is planned as if there were one, and the scheduler waits.
 const FIRST_EXECUTOR: Duration = Duration::from_secs(5);
 
-/// How long the tasks of a job that ran out of memory may take to end before it is said that it did.
+/// How long the tasks of a job that ran out of memory may take to end before the error is reported.
 const FREED: Duration = Duration::from_secs(10);
 
-/// Files whose blocks are looked up for one statement.
+/// Maximum files of one statement whose blocks are looked up.
 const LOOKED_UP: usize = 2_000;
-/// Executors that a task's wishes name.
+/// Maximum preferred executors of a task.
 const WISHES: usize = 3;
 
 pub struct ClusterRunner {
@@ -44,7 +44,7 @@ impl ClusterRunner {
         Self { driver, results, files }
     }
 
-    /// Tasks that read files of the cluster are to run where the blocks are.
+    /// Sets tasks that read files of the cluster to prefer executors that hold the blocks.
     async fn follow_blocks(&self, job: &mut PlannedJob) {
         for stage in job.stages.iter_mut().filter(|stage| !stage.splits.is_empty()) {
             let paths: BTreeSet<String> = stage.splits.iter().flatten().map(|split| split.path.clone()).collect();
@@ -61,7 +61,7 @@ impl ClusterRunner {
     async fn shape(&self) -> ClusterShape {
         let directory = self.driver.directory();
         if *directory.count().borrow() == 0 {
-            // That nobody came is for the scheduler to say, when the job's own time is over.
+            // The scheduler reports the lack of executors when the job's own wait is over.
             let _ = self.driver.wait_for_executors(1, FIRST_EXECUTOR).await;
         }
         directory.settled().await;
@@ -95,7 +95,9 @@ impl Runner for ClusterRunner {
         Ok(self.driver.begun(statement).await?)
     }
 
-    async fn run(&self, job: PlannedJob, info: JobInfo, started: Option<Started>) -> Result<Finished, QueryError> {
+    async fn run(&self, mut job: PlannedJob, info: JobInfo, started: Option<Started>) -> Result<Finished, QueryError> {
+        // The guards are released when this future is dropped or the job ends.
+        let _guards = std::mem::take(&mut job.guards);
         let mut handle = self.driver.submit(job, info).await;
         if let Some(started) = started {
             started(handle.id);
@@ -104,7 +106,7 @@ impl Runner for ClusterRunner {
             Ok(outcome) => Ok(finished(outcome)),
             Err(error) => {
                 if let QueryError::OutOfMemory(_) = error {
-                    // Who runs it again in another way is to find free what its other tasks have held.
+                    // A second job, planned differently, must find the memory of the first job's tasks free.
                     let _ = tokio::time::timeout(FREED, self.driver.quiet(handle.id)).await;
                 }
                 Err(error)
@@ -121,7 +123,7 @@ impl Runner for ClusterRunner {
     }
 }
 
-/// The executors that hold most of what a task reads, best first.
+/// Returns the executors that hold most of a task's input, best first.
 fn holders(splits: &[Split], located: &BTreeMap<String, Vec<v1::LocatedBlock>>) -> Vec<ExecutorId> {
     let mut bytes_on: BTreeMap<u64, u64> = BTreeMap::new();
     for split in splits {

@@ -65,7 +65,7 @@ impl StatementRun<'_> {
         let name = self.session.resolve(command.name.clone());
         let snapshot = catalog.snapshot();
         snapshot.require_schema(&name.catalog, &name.schema)?;
-        // Before files are looked at: whether they are needed.
+        // Whether the files are needed is decided before they are inspected.
         let taken = match command.temporary {
             true => self.session.temporary().get(&name.table).is_some(),
             false => snapshot.table(&name).is_some(),
@@ -76,7 +76,7 @@ impl StatementRun<'_> {
             _ => {}
         }
         let mut command = command.clone();
-        // The planner takes a name without a point for one of the format's.
+        // The planner treats a name without a dot as an option of the format.
         if let Some(secret) = command.options.remove(&format!("format.{SECRET}")) {
             command.options.insert(SECRET.to_string(), secret);
         }
@@ -128,7 +128,7 @@ impl StatementRun<'_> {
         }
         let command = CreateMemoryTable { input: nulls_as_text(command.input)?, ..command };
         let schema =
-            Arc::clone(self.state.optimize(&command.input).map_err(|e| explain(&e, self.sql, &[]))?.schema().inner());
+            Arc::clone(self.state.optimize(&command.input).map_err(|e| explain(&e, self.sql))?.schema().inner());
         let mut seen = BTreeSet::new();
         if let Some(twice) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
             return Err(QueryError::Invalid(format!("column '{}' appears twice: name it with AS", twice.name())));
@@ -136,7 +136,7 @@ impl StatementRun<'_> {
         check_storable(&schema)?;
         let schema = match is_empty(&command.input) {
             true => written(&schema),
-            // That its rows have no NULL says nothing of those that come later.
+            // The present rows have no NULL, but later ones may.
             false => with_nulls_but_in(&written(&schema), parsed.map_or(&[], |parsed| &parsed.not_null)),
         };
         let definition = Some(self.sql.trim().trim_end_matches(';').trim_end().to_string());
@@ -187,7 +187,7 @@ impl StatementRun<'_> {
                 temporary.table
             )));
         }
-        // What does not plan for everyone is refused before anybody can trip over it.
+        // A view that cannot be planned for everyone is refused at once.
         view_provider(&catalog.view_planner(None)?, &view, catalog.limits()).await?;
         catalog.create(self.effect(), &name, Record::View(view), exists).await.map(|_| ())
     }
@@ -234,7 +234,7 @@ impl StatementRun<'_> {
         Ok(Execution::empty())
     }
 
-    /// Puts a table without rows, or a view, into the session; what lay under its name goes.
+    /// Adds a table without rows, or a view, to the session. Replaces and discards the one with the same name.
     async fn put_temporary(self, name: TableName, record: Record) -> Result<(), QueryError> {
         let catalog = &self.statements.inner.catalog;
         let mut edits: Vec<Edit> = catalog.note_temporary(&record);
@@ -245,7 +245,7 @@ impl StatementRun<'_> {
     }
 }
 
-/// What a table is made of that is not made AS a query.
+/// Whether the input is that of a table that is not created AS a query.
 fn is_empty(input: &LogicalPlan) -> bool {
     matches!(input, LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row)
 }
@@ -260,7 +260,7 @@ fn already_exists(name: &TableName) -> QueryError {
     QueryError::AlreadyExists(format!("table '{}' already exists", name.table))
 }
 
-/// A local path without a file behind it is most likely a slip, and DataFusion's message about it speaks of schemas.
+/// Refuses a local path without a file, which is most likely a mistake. DataFusion's message about it speaks of schemas.
 fn require_local_path(location: &ListingTableUrl) -> Result<(), QueryError> {
     if location.is_collection() || location.get_glob().is_some() {
         return Ok(());
@@ -274,7 +274,7 @@ fn require_local_path(location: &ListingTableUrl) -> Result<(), QueryError> {
     }
 }
 
-/// A temporary view must not read itself, through whatever other temporary views.
+/// Refuses a temporary view that reads itself, directly or through other temporary views.
 fn refuse_temporary_cycle(session: &Arc<Session>, name: &TableName, view: &ViewRecord) -> Result<(), QueryError> {
     let mut waiting = view.references.clone();
     let mut seen = BTreeSet::new();
@@ -292,7 +292,7 @@ fn refuse_temporary_cycle(session: &Arc<Session>, name: &TableName, view: &ViewR
     Ok(())
 }
 
-/// `input`, whose columns of nothing but NULL are texts, as in PostgreSQL: no type could be written into them later.
+/// Makes columns that are only NULL columns of text, as in PostgreSQL. No type could be written into them later.
 fn nulls_as_text(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, QueryError> {
     if !input.schema().fields().iter().any(|field| field.data_type().is_null()) {
         return Ok(input);

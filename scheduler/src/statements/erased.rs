@@ -1,7 +1,7 @@
-//! A value behind one pointer whose type the compiler need not look into, and which is freed with room on the stack.
+//! A value behind one pointer that hides its type from the compiler, and that is freed on a large stack.
 //!
-//! Every handler of a request is a boxed future that must be `Send`, and the compiler proves that anew for each by walking all that
-//! the handler holds. For SQL's syntax trees, plans and sessions that walk takes seconds: minutes for this crate. Here it ends.
+//! Every handler of a request is a boxed future that must be `Send`. The compiler proves that for each handler by walking everything
+//! that it holds. For SQL's syntax trees, plans and sessions that walk takes seconds, and minutes for this crate. It ends at this type.
 
 use std::any::Any;
 use std::fmt;
@@ -25,7 +25,7 @@ impl<T: 'static> Deref for Erased<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // `new` is the only way to make one, and puts a T there.
+        // Only `new` creates one, from a T.
         let value: &Roomy<T> = self.value.downcast_ref().expect("the value is of the type that it was made of");
         value
     }

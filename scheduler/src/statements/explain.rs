@@ -1,4 +1,4 @@
-//! EXPLAIN and EXPLAIN ANALYZE: DataFusion's plans, and the stages that Windlass cuts them into.
+//! EXPLAIN and EXPLAIN ANALYZE: DataFusion's plans, and the stages into which Windlass cuts them.
 
 use super::run::StatementRun;
 use super::{Execution, Rows, metadata};
@@ -34,7 +34,7 @@ impl StatementRun<'_> {
         Ok(Execution::here(explained.schema, batches))
     }
 
-    /// Runs the statement, with all that it does, and shows what that took in place of its rows.
+    /// Runs the statement with its effects. Returns metrics in place of its rows.
     pub(super) async fn analyze(self, analyze: Analyze) -> Result<Execution, QueryError> {
         let plan = Arc::unwrap_or_clone(analyze.input);
         let stages = match plan {
@@ -70,7 +70,7 @@ fn row(schema: &SchemaRef, kind: &str, text: &str) -> Result<RecordBatch, QueryE
     RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| QueryError::Internal(e.to_string()))
 }
 
-/// The stages of a job that is yet to run.
+/// Returns the stages of a job that has not run.
 pub(super) fn describe(job: &PlannedJob) -> String {
     let mut text = String::new();
     for (index, stage) in job.stages.iter().enumerate() {
@@ -91,7 +91,7 @@ pub(super) fn describe(job: &PlannedJob) -> String {
     text
 }
 
-/// A stage that has run, each operator with what it measured, summed over the stage's tasks.
+/// Returns a stage that has run: each operator with its metrics, summed over the stage's tasks.
 fn annotate(stage: &StageRecord) -> String {
     let mut text = format!(
         "Stage {}{}: {}, {}, {}, {} wall time, {} task time",

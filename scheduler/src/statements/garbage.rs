@@ -1,5 +1,5 @@
-//! Folders whose files nobody needs any more. The metadata store remembers each until it is gone, so that one that cannot be removed
-//! now, or that someone may still read or write, is removed later, whoever leads then.
+//! Folders whose files are not needed any more. Each has an entry in the metadata store until it is removed. So a folder that cannot be
+//! removed yet, or may still be read or written, is removed later by whichever primary leads then.
 
 use crate::clock::{Clock, Ids};
 use crate::errors::QueryError;
@@ -21,16 +21,16 @@ use windlass_proto::v1;
 use windlass_proto::v1::file_error::Kind;
 use windlass_proto::v1::file_request::Ask;
 
-/// Entries that one transaction forgets.
+/// Maximum entries that one transaction deletes.
 const AT_A_TIME: usize = 100;
 
-/// The entry of the metadata store that lets `folder` go after `delay`.
+/// Returns the entry of the metadata store that removes `folder` after `delay`.
 pub(crate) fn entry(folder: &OwnFolder, delay: Duration, clock: &Clock, ids: &Ids) -> Update {
     keys::put(clock.wall_ms() + delay.as_millis() as u64, &ids.name(), folder.url())
 }
 
-/// Removes the folders that fall due by `until_ms`, in milliseconds since 1970, and says how many. Those that cannot be removed now are tried
-/// again at the next call.
+/// Removes the folders that are due by `until_ms`, in milliseconds since 1970, and returns their number. Folders that cannot be removed
+/// yet are retried at the next call.
 pub(crate) async fn collect_until(
     store: &dyn MetaStore,
     remover: &Remover,
@@ -60,7 +60,7 @@ pub(crate) async fn collect_until(
     Ok(gone.len())
 }
 
-/// Removes files and folders where they lie.
+/// Removes files and folders from their stores.
 #[derive(Clone, Debug)]
 pub(crate) struct Remover {
     runtime: Arc<RuntimeEnv>,
@@ -76,8 +76,8 @@ impl Remover {
         &self.runtime
     }
 
-    /// Removes a folder and all that is in it, and the table's folder around it if nothing else is in that. That there is none is fine. Fails
-    /// where someone adds to it meanwhile.
+    /// Removes a folder with its contents, and the table's folder around it if that is empty. A missing folder is not an error. Fails
+    /// if files are added meanwhile.
     pub async fn folder(&self, folder: &OwnFolder) -> Result<(), QueryError> {
         let place = folder.place();
         let around = folder.around();
@@ -89,7 +89,7 @@ impl Remover {
                 _ => {}
             }
             if let Some(around) = around.and_then(|around| around.place().local_path()) {
-                // It has the table's files, as a rule.
+                // The folder usually holds other files of the table.
                 let _ = tokio::fs::remove_dir(around).await;
             }
             return Ok(());
@@ -107,7 +107,7 @@ impl Remover {
         Ok(())
     }
 
-    /// Removes a file, and no folder around it. That there is none is fine.
+    /// Removes a file, and no folder around it. A missing file is not an error.
     pub async fn file(&self, store: &ObjectStoreUrl, path: &Path) -> Result<(), QueryError> {
         if let Some(wfs) = self.wfs(store) {
             return remove(&wfs, path, false).await;
@@ -118,7 +118,8 @@ impl Remover {
         }
     }
 
-    /// The files of the cluster, if `store` is them. As an object store they lose folders that become empty.
+    /// Returns the files of the cluster, if `store` is `wfs://`. Through the object store interface, folders that become empty are
+    /// removed.
     fn wfs(&self, store: &ObjectStoreUrl) -> Option<Wfs> {
         self.stores.wfs().filter(|_| store.as_str() == "wfs:///")
     }
@@ -167,7 +168,7 @@ mod tests {
         assert!(!path(&later).exists());
     }
 
-    /// As earlier versions left them, where the target had a `#` or a `?`.
+    /// Covers entries of earlier versions whose target had a `#` or a `?`.
     #[tokio::test]
     async fn nothing_is_removed_for_an_entry_that_names_no_folder_of_ours() {
         let (folder, store) = (tempfile::tempdir().unwrap(), MemoryStore::default());

@@ -1,4 +1,4 @@
-//! Statements that run, counted: a primary that is asked to leave takes no more of them, and ends those that it has.
+//! Counts running statements. A stopping primary accepts no more of them, and waits for those in progress.
 
 use crate::errors::QueryError;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ struct State {
     inside: usize,
 }
 
-/// A statement that runs, or whose result is on its way to where readers find it.
+/// A running statement, or one whose result is not where readers find it yet.
 #[derive(Debug)]
 pub(super) struct Inside(Gate);
 
@@ -39,10 +39,10 @@ impl Gate {
         }
     }
 
-    /// Lets nobody in any more, and returns when the last one has left.
+    /// Refuses further statements, and returns when the last one has left.
     pub async fn close(&self) {
         self.state.send_modify(|state| state.closed = true);
-        // The sender is this.
+        // This holds the sender, so the channel stays open.
         let _ = self.state.subscribe().wait_for(|state| state.inside == 0).await;
     }
 }

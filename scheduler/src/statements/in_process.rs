@@ -1,4 +1,4 @@
-//! Runs jobs in this process with DataFusion alone, for tests of what lies above the cluster.
+//! Runs jobs in this process with DataFusion alone, for tests of the layers above the cluster.
 
 use super::runner::{Finished, Part, Runner, Started};
 use crate::driver::history::{JobInfo, StageRecord};
@@ -29,13 +29,13 @@ use windlass_engine::{ClusterShape, OwnFolder, Place, PlannedJob, PlannedStage};
 pub(crate) struct InProcess {
     next: AtomicU64,
     plans: Mutex<BTreeMap<PlanHash, (Arc<dyn ExecutionPlan>, Arc<TaskContext>)>>,
-    /// Results larger than this many bytes are kept as if on an executor.
+    /// Maximum bytes of an inline result. A larger one is kept as if on an executor.
     pub inline: Mutex<Option<usize>>,
     kept: Mutex<BTreeMap<AttemptId, Bytes>>,
     pub jobs: AtomicU64,
-    /// The next job is planned to hold a join's side in memory, and does not have it.
+    /// Whether the next job is planned to hold a join's side in memory and then runs out of it.
     pub tight: AtomicBool,
-    /// Jobs begin and do not end.
+    /// Whether jobs begin and do not end.
     held: AtomicBool,
 }
 
@@ -80,7 +80,17 @@ impl Runner for InProcess {
         self.plans.lock().insert(hash, (physical, state.task_ctx()));
         let holds_sides = self.tight.load(Ordering::Relaxed);
         let (shape, light, constant) = (ClusterShape::ONE, false, None);
-        Ok(PlannedJob { schema, stages: vec![stage], write, sink: None, holds_sides, shape, light, constant })
+        Ok(PlannedJob {
+            schema,
+            stages: vec![stage],
+            write,
+            sink: None,
+            guards: Vec::new(),
+            holds_sides,
+            shape,
+            light,
+            constant,
+        })
     }
 
     async fn quiet(&self, _: JobId) {}

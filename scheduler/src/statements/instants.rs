@@ -5,14 +5,14 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 use std::borrow::Cow;
 
-/// The zone of a session that has none.
+/// The time zone of a session that has none.
 const ZONE: &str = "UTC";
 
-/// What `sql` is planned with: DataFusion takes TIMESTAMP WITH TIME ZONE for a timestamp without a zone if the session has none. Here it is one of
-/// UTC.
+/// Returns the state to plan `sql` with. In a session without a time zone, DataFusion reads TIMESTAMP WITH TIME ZONE as a timestamp
+/// without one. Here it is a timestamp in UTC.
 pub(crate) fn zoned<'a>(state: &'a SessionState, sql: &str) -> Cow<'a, SessionState> {
     let has_zone = state.config_options().execution.time_zone.as_ref().is_some_and(|zone| !zone.is_empty());
-    // Most texts say it nowhere, not even in quotes.
+    // Most texts do not contain the words, not even in quotes.
     if has_zone || !may_name_instants(sql) || !names_instants(sql) {
         return Cow::Borrowed(state);
     }
@@ -26,7 +26,7 @@ fn may_name_instants(sql: &str) -> bool {
     ["zone", "timestamptz"].iter().any(|word| sql.contains(word))
 }
 
-/// Whether the type, or AT TIME ZONE, may be among the words of a text.
+/// Whether a text may contain the type, or AT TIME ZONE.
 fn names_instants(sql: &str) -> bool {
     let is = |word: &Word| {
         word.quote_style.is_none() && ["zone", "timestamptz"].iter().any(|name| word.value.eq_ignore_ascii_case(name))

@@ -1,6 +1,6 @@
-//! Rows on their way into a table: of the types that it keeps, of the lengths that it promises, and not NULL where it says so.
+//! Converts and checks rows for a table: its types, its maximum lengths and its NOT NULL columns.
 //!
-//! DataFusion's writers put whatever lies below a NULL into a column that is NOT NULL.
+//! DataFusion's writers put the arbitrary value below a NULL into a column that is NOT NULL.
 
 use crate::errors::QueryError;
 use crate::statements::catalog::TableRecord;
@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Union, Values};
 use std::sync::Arc;
 use windlass_engine::{at_most, finite, may_hold_nan, not_null, within_nanoseconds};
 
-/// `input` with its dictionaries unpacked, and with a check for each column that is limited.
+/// Returns `input` with its dictionaries unpacked, and with a check for each limited column.
 pub(super) fn as_kept(
     record: &TableRecord,
     table: &str,
@@ -20,7 +20,7 @@ pub(super) fn as_kept(
 ) -> Result<Arc<LogicalPlan>, QueryError> {
     let target = &record.schema.0;
     if input.schema().fields().len() != target.fields().len() {
-        // Refused where names are at hand.
+        // It is refused where names are known.
         return Ok(input);
     }
     let unpacked = unpacked(within_nanoseconds(with_nulls(input)?)?, target)?;
@@ -45,7 +45,8 @@ pub(super) fn as_kept(
     Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, unpacked).map_err(QueryError::from)?)))
 }
 
-/// `input`, whose written rows may hold NULL where the planner has taken NOT NULL from the table: they are checked where the column has its name.
+/// Returns `input` with nullable columns where the planner assumed the table's NOT NULL. They are checked where the column has its
+/// name.
 fn with_nulls(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
     let is_strict = |values: &Values| values.schema.fields().iter().any(|field| !field.is_nullable());
     let mut any = false;
@@ -70,7 +71,7 @@ fn with_nulls(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
     Ok(Arc::new(nullable.data()?))
 }
 
-/// `input`, with an error for NaN and infinity, which JSON has no form for.
+/// Returns `input` with an error for NaN and infinity, which JSON cannot represent.
 pub(super) fn finite_only(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, QueryError> {
     if !input.schema().fields().iter().any(|field| may_hold_nan(field.data_type())) {
         return Ok(input);
@@ -86,7 +87,7 @@ pub(super) fn finite_only(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, Q
     Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input).map_err(QueryError::from)?)))
 }
 
-/// Below a union, where each batch has a dictionary of its own: together they may have more values than keys.
+/// Unpacks dictionaries below a union, whose inputs have different dictionaries: together they may have more values than keys.
 fn unpacked(input: Arc<LogicalPlan>, target: &SchemaRef) -> Result<Arc<LogicalPlan>> {
     let is_packed = |data_type: &DataType| matches!(data_type, DataType::Dictionary(..)) || data_type.is_nested();
     let pairs = || input.schema().fields().iter().zip(target.fields());

@@ -1,11 +1,11 @@
-//! Queries over the catalog itself: information_schema lives on the primary, and what reads nothing else needs no executor.
+//! Queries over the catalog itself. information_schema is on the primary, so a query that reads nothing else needs no executor.
 
 use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 
-/// Whether the plan reads tables of information_schema, or describes a table, and reads nothing else.
+/// Whether the plan only reads tables of information_schema or describes a table.
 pub(super) fn reads_only_the_catalog(plan: &LogicalPlan) -> bool {
     let (mut of_catalog, mut others) = (false, false);
     let visited = plan.apply_with_subqueries(|node| {

@@ -44,13 +44,13 @@ mod write;
 
 pub use cluster::ClusterRunner;
 pub use gate::Gate;
-pub use outcome::Sent;
+pub use outcome::Delivery;
 pub use params::{ParameterNames, Parameters};
 pub use prepared::Described;
 pub use publish::Journal;
 pub use result::{Execution, Rows};
 pub use runner::{Finished, Part, Runner, Started};
-pub use windlass_proto::leaves::{Leaves, leaves};
+pub use windlass_proto::session_effect::{SessionEffect, session_effect};
 
 use crate::errors::{QueryError, explain};
 use crate::meta::keys::outcomes;
@@ -77,21 +77,21 @@ use windlass_core::job::Retention;
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 
-/// A longer statement takes much memory to plan, and waits until no other of its kind is planned.
+/// Bytes above which a statement is large. Planning a large one takes much memory, so large ones are planned one at a time.
 const LARGE: usize = 1 << 20;
 
 /// Limits and places of statement execution.
 #[derive(Clone, Debug)]
 pub struct StatementConfig {
-    /// A longer statement is refused. Default 16 MiB.
+    /// Maximum bytes of a statement. Default 16 MiB.
     pub max_statement_bytes: usize,
-    /// So is one that is deeper or larger, as it is written or as it is planned.
+    /// Maximum depth and size of a statement, as written and as planned.
     pub limits: Limits,
-    /// A statement that is planned for longer, not counting what it waits for, fails. Default 60 s.
+    /// Maximum planning time of a statement, without its waits. Default 60 s.
     pub planning_timeout: Duration,
-    /// So does one whose planning holds more bytes. Default 1 GiB.
+    /// Maximum bytes that the planning of a statement holds. Default 1 GiB.
     pub planning_memory: u64,
-    /// Kinds of tables beside files: the same as every executor's. Default: none.
+    /// Kinds of tables besides files: the same as every executor's. Default: none.
     pub connectors: Registry,
 }
 
@@ -126,22 +126,22 @@ struct Inner {
     large: Arc<Semaphore>,
 }
 
-/// What is said of a statement besides its text.
+/// Facts about a statement besides its text.
 #[derive(Clone, Default)]
 pub struct Info {
-    /// Shown in lists of jobs; empty: the beginning of the statement.
+    /// The name in lists of jobs. Empty: the beginning of the statement.
     pub name: String,
-    /// The name under which the client watches and cancels it.
+    /// The name under which the client watches and cancels the statement.
     pub query: Option<String>,
-    /// Called with the statement's job once there is one, and again if another one takes its place.
+    /// Called with the statement's job when it starts, and again if another job replaces it.
     pub started: Option<Started>,
-    /// Whether the client may send it again, or does.
-    pub sent: Sent,
-    /// The submission that it is a statement of, and which of them, from 0.
+    /// Whether the client may send the statement again, or does.
+    pub delivery: Delivery,
+    /// The submission to which the statement belongs, and the statement's index, from 0.
     pub part_of: Option<(JobId, u32)>,
     /// Whether its jobs are a user's.
     pub retention: Retention,
-    /// Whether whoever sends it again counts how often it was begun.
+    /// Whether the sender counts the tries of the statement.
     pub is_counted: bool,
 }
 
@@ -169,12 +169,12 @@ impl Statements {
         }
     }
 
-    /// Tasks that end with the primary.
+    /// Returns the tracker of tasks that end with the primary.
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.inner.tasks
     }
 
-    /// What lets statements in.
+    /// Returns the gate that admits statements.
     pub fn gate(&self) -> &Gate {
         &self.inner.gate
     }
@@ -201,7 +201,7 @@ impl Statements {
         })
     }
 
-    /// Does the work of a statement where it may take long and be deep. Dropping the future ends it.
+    /// Runs the work of a statement on the planners' threads, where it may take long and recurse deeply. Dropping the future ends it.
     pub(crate) fn on_planners<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
@@ -210,7 +210,7 @@ impl Statements {
         Box::pin(async move { planners.run(work).await.unwrap_or_else(|unfinished| Err(unfinished.into())) })
     }
 
-    /// As [`Statements::on_planners`], for as long as a statement of `length` bytes may be planned. Large ones take turns.
+    /// Runs work as [`Statements::on_planners`] does, within the planning time of a statement of `length` bytes. Large ones take turns.
     fn on_planners_for<T: Send + 'static>(
         &self,
         patience: Patience,
@@ -228,19 +228,19 @@ impl Statements {
         Box::pin(async move { planners.run_unless(work, |computed| patience.is_over(computed)).await?? })
     }
 
-    /// How long the statement may be planned, and its information, through which that learns of its end.
+    /// Returns the planning time of the statement, and an `Info` whose `started` ends that time.
     fn patience(&self, session: &Arc<Session>, info: &Info) -> (Info, Patience) {
         let patience = Patience::new(self.inner.config.planning_timeout, session.statement_timeout());
         (Info { started: Some(patience.until_started(info.started.clone())), ..info.clone() }, patience)
     }
 
-    /// Runs a statement unless an earlier try of it has had its effect, or as many primaries as may have died of it where nobody else counts
-    /// them.
+    /// Runs a statement, unless an earlier try of it has taken effect, or it has been tried as often as is allowed. This counts the
+    /// tries only if the sender does not.
     async fn once<'a, R>(&'a self, info: &Info, run: R) -> Result<Execution, QueryError>
     where
         R: FnOnce(Info) -> BoxFuture<'a, Result<Execution, QueryError>>,
     {
-        let Some(query) = info.query.as_deref().filter(|_| info.sent == Sent::Again) else {
+        let Some(query) = info.query.as_deref().filter(|_| info.delivery == Delivery::Again) else {
             return run(info.clone()).await;
         };
         let _entered = self.inner.under_way.enter(query).await;
@@ -255,13 +255,13 @@ impl Statements {
             }
         };
         match ended {
-            // An earlier try that was just being made durable here is what it met.
+            // The error may come from an earlier try whose effect became durable in the meantime.
             Err(error) => self.done(query).await?.ok_or(error),
             done => done,
         }
     }
 
-    /// The answer of a statement that has had its effect.
+    /// Returns the answer of a statement that has taken effect.
     async fn done(&self, query: &str) -> Result<Option<Execution>, QueryError> {
         let done = outcomes::find(self.inner.catalog.store().as_ref(), query).await?;
         Ok(done.map(|done| match (done.affected, done.counted) {
@@ -284,7 +284,7 @@ impl Statements {
                 Some(parameters) => {
                     let zone = state.config_options().execution.time_zone.as_deref();
                     let bound = parameters.bind(planned.plan, &planned.names, zone);
-                    bound.map_err(|e| explain(&e, sql, &[]))?
+                    bound.map_err(|e| explain(&e, sql))?
                 }
                 None => {
                     planned.names.require_none()?;
@@ -298,7 +298,7 @@ impl Statements {
         })
     }
 
-    /// Runs a plan that a client built, as [`windlass_engine::logical::encode`] leaves it.
+    /// Runs a plan that a client built, in the encoding of [`windlass_engine::logical::encode`].
     pub fn execute_plan<'a>(
         &'a self,
         session: &'a Arc<Session>,
@@ -325,14 +325,14 @@ impl Statements {
             let state = session.state();
             let plan = windlass_engine::logical::decode(encoded, &state, &self.inner.config.limits).await?;
             let plan = places::put_in_plan(plan)?;
-            // What lists of jobs show in the place of a text.
+            // Lists of jobs show this text in place of a statement.
             let shown = plan.display_indent().to_string();
             let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
             StatementRun { statements: self, session, state: &state, sql: &shown, info: &info }.execute(planned).await
         })
     }
 
-    /// Runs one statement for each row of parameters: in one job when it inserts literal rows. Returns the rows written.
+    /// Runs one statement for each row of parameters, in one job if it inserts literal rows. Returns the rows written.
     pub fn execute_many<'a>(
         &'a self,
         session: &'a Arc<Session>,
@@ -372,7 +372,7 @@ impl Statements {
         })
     }
 
-    /// What a statement returns and needs, without running it.
+    /// Returns the result schema and the parameters of a statement without running it.
     pub fn describe<'a>(
         &'a self,
         session: &'a Arc<Session>,
@@ -384,7 +384,7 @@ impl Statements {
             let (session, sql) = (&session, sql.as_str());
             let state = session.state();
             let planned = statements.plan(session, &state, sql).await?;
-            let types = params::types_of(&planned.plan).map_err(|e| explain(&e, sql, &[]))?;
+            let types = params::types_of(&planned.plan).map_err(|e| explain(&e, sql))?;
             let parameters = planned.names.fields(&types);
             let is_update = is_update(&planned.plan);
             let schema = match &planned.plan {
@@ -394,8 +394,8 @@ impl Statements {
                     _ => Arc::new(Schema::empty()),
                 },
                 plan => match plan.get_parameter_names().is_ok_and(|names| names.is_empty()) {
-                    // What the optimiser makes of it is what the result will have.
-                    true => Arc::clone(state.optimize(plan).map_err(|e| explain(&e, sql, &[]))?.schema().inner()),
+                    // The result has the schema of the optimised plan.
+                    true => Arc::clone(state.optimize(plan).map_err(|e| explain(&e, sql))?.schema().inner()),
                     false => Arc::clone(plan.schema().inner()),
                 },
             };
@@ -403,7 +403,7 @@ impl Statements {
         })
     }
 
-    /// The texts of the statements of `sql`, without the semicolons between them.
+    /// Returns the statements of `sql`, without the semicolons between them.
     pub fn split<'a>(
         &'a self,
         session: &'a Arc<Session>,
@@ -422,12 +422,12 @@ fn is_update(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Adds what only the primary knows: whether it sees the local file that an executor did not find.
+/// Adds to the error whether the primary sees the local file that an executor did not find.
 fn about_files(error: QueryError) -> QueryError {
     let QueryError::FileMissing { path, message } = error else { return error };
     let file = Path::new(&path);
     let advice = match file.exists() {
-        // One of an object store has no root.
+        // A path of an object store has no root.
         _ if !file.is_absolute() => "",
         true => {
             "\nthe primary sees this file, but an executor does not: tables over local files need the same path on every executor (a \

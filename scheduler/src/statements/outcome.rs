@@ -1,9 +1,9 @@
-//! Statements that run once although they are sent twice.
+//! Statements that run once even if they are sent twice.
 //!
-//! A client that loses its connection while a statement that writes is under way cannot know whether it happened. So whatever makes
-//! the statement's effect durable records in the same transaction that it did, under the name that the client gave it; and a client
-//! that sends the statement again says so. Whoever leads then answers from the record, or runs the statement: of an earlier
-//! leader nothing can become durable any more.
+//! A client that loses its connection during a statement that writes cannot know whether it happened. So the transaction that makes the
+//! statement's effect durable also records it, under the name that the client gave the statement. A client that sends the statement
+//! again says so. The present leader then answers from the record or runs the statement. Nothing of an earlier leader can become
+//! durable any more.
 
 use crate::meta::Update;
 use crate::meta::keys::outcomes::{self, Outcome};
@@ -12,15 +12,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// Whether a client may send a statement again.
+/// How often a client sends a statement: once, or again to the next leader if its answer was lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sent {
-    /// It will not.
+pub enum Delivery {
+    /// The client will not send it again.
     #[default]
     Once,
-    /// It may.
+    /// The client may send it again.
     First,
-    /// It does.
+    /// The client sends it again.
     Again,
 }
 
@@ -32,19 +32,19 @@ pub struct Effect {
 }
 
 impl Effect {
-    pub fn of(query: &Option<String>, sent: Sent) -> Option<Self> {
-        let query = query.clone().filter(|_| sent != Sent::Once)?;
+    pub fn of(query: &Option<String>, delivery: Delivery) -> Option<Self> {
+        let query = query.clone().filter(|_| delivery != Delivery::Once)?;
         Some(Self { query, wrote: None })
     }
 
-    /// With the number of rows that it wrote, and whether that is its answer.
+    /// Adds the number of rows that it wrote, and whether that is its answer.
     pub fn wrote(self, rows: u64, counted: bool) -> Self {
         Self { wrote: Some((rows, counted)), ..self }
     }
 }
 
 impl Effect {
-    /// What the transaction that makes the statement's effect durable at `now_ms`, in milliseconds since 1970, has to record.
+    /// Returns the record for the transaction that makes the statement's effect durable at `now_ms`, in milliseconds since 1970.
     pub(crate) fn update(&self, now_ms: u64) -> Update {
         let outcome = Outcome {
             affected: self.wrote.map(|(rows, _)| rows),
@@ -55,7 +55,7 @@ impl Effect {
     }
 }
 
-/// Statements that are under way here, by name: one that is sent again waits for itself.
+/// Names of the statements in progress here. A retry waits for the earlier try.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnderWay(Arc<Names>);
 
@@ -71,7 +71,7 @@ pub(super) struct Entered {
 }
 
 impl UnderWay {
-    /// Waits until nothing of that name is under way, and is under way then itself, for as long as the guard lives.
+    /// Waits until no statement of that name is in progress. Then the statement is in progress while the guard lives.
     pub async fn enter(&self, name: &str) -> Entered {
         loop {
             let ended = self.0.ended.notified();
@@ -101,7 +101,7 @@ mod tests {
     async fn what_was_done_is_found_until_it_is_old() {
         let (clock, store) = (Clock::system(), Arc::new(MemoryStore::default()) as Arc<dyn MetaStore>);
         let done = async |query: &str, rows| {
-            let effect = Effect::of(&Some(query.to_string()), Sent::First).unwrap().wrote(rows, true);
+            let effect = Effect::of(&Some(query.to_string()), Delivery::First).unwrap().wrote(rows, true);
             let update = effect.update(clock.wall_ms());
             store.commit(Transaction::default().put("k", "v").with(update)).await.unwrap();
         };
@@ -117,8 +117,8 @@ mod tests {
         clock.advance(Duration::from_secs(2));
         outcomes::forget_old(store.as_ref(), clock.wall_ms()).await.unwrap();
         assert!(!is_found("a/b").await && is_found("late").await);
-        // Nothing is recorded for whoever did not ask.
-        assert!(Effect::of(&Some("d".into()), Sent::Once).is_none());
+        // A statement that is sent once records nothing.
+        assert!(Effect::of(&Some("d".into()), Delivery::Once).is_none());
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ pub struct ParameterNames(Vec<String>);
 #[derive(Clone, Debug, PartialEq)]
 pub enum Parameters {
     Positional(Vec<ScalarValue>),
-    /// Without the `$`.
+    /// By name, without the `$`.
     Named(BTreeMap<String, ScalarValue>),
 }
 
@@ -46,7 +46,7 @@ impl ParameterNames {
         )))
     }
 
-    /// As the client is told of them. What the planner could not infer is text.
+    /// Returns the parameters' fields for the client. A parameter whose type the planner could not infer is text.
     pub(super) fn fields(&self, types: &HashMap<String, Option<DataType>>) -> Vec<Field> {
         let inferred = |name: &String| types.get(&format!("${name}")).cloned().flatten();
         self.0.iter().map(|name| Field::new(name, inferred(name).unwrap_or(DataType::Utf8), true)).collect()
@@ -58,8 +58,8 @@ impl ParameterNames {
 }
 
 impl Parameters {
-    /// One set of values for each row of `batch`. Columns are taken by name when the statement's parameters have names and the columns
-    /// have the same ones, else by position.
+    /// Returns one set of values for each row of `batch`. Columns match parameters by name if both have the same names, and by position
+    /// otherwise.
     pub fn rows(batch: &RecordBatch, names: &ParameterNames) -> Result<Vec<Parameters>, QueryError> {
         let schema = batch.schema();
         let by_name = !names.are_numbers() && names.0.iter().all(|name| schema.column_with_name(name).is_some());
@@ -75,7 +75,7 @@ impl Parameters {
         Ok((0..batch.num_rows()).map(row).collect::<Result<_>>()?)
     }
 
-    /// The plan with values in the place of its parameters, in a session of this time zone.
+    /// Replaces the plan's parameters by values, in a session with this time zone.
     pub(super) fn bind(&self, plan: LogicalPlan, names: &ParameterNames, zone: Option<&str>) -> Result<LogicalPlan> {
         if names.is_empty() {
             return Ok(plan);
@@ -110,16 +110,16 @@ impl Parameters {
     }
 }
 
-/// What a statement makes of its parameters.
+/// The types that a statement expects for its parameters.
 struct Wanted<'a> {
     types: HashMap<String, Option<DataType>>,
-    /// Values go into columns, where a value of another type is what a literal would be.
+    /// Whether values go into columns. Then a value of another type is converted like a literal.
     writes: bool,
     zone: Option<&'a str>,
 }
 
 impl Wanted<'_> {
-    /// The value as the statement wants it, if it is the same then: 1.5 beside an integer stays 1.5.
+    /// Converts the value to the type that the statement expects, if that does not change it: 1.5 beside an integer stays 1.5.
     fn of_type(&self, name: &str, value: &ScalarValue) -> Result<ScalarValue> {
         let Some(Some(wanted)) = self.types.get(&format!("${name}")) else { return Ok(value.clone()) };
         if value.is_null() {
@@ -141,7 +141,7 @@ impl Wanted<'_> {
     }
 }
 
-/// Errors: a number for a date, a time or a truth, or one of these for a number. A cast makes one of the other's bits.
+/// Refuses a number for a date, time or boolean, and the reverse. A cast would reinterpret the bits.
 fn refuse_foreign(name: &str, of: &DataType, wanted: &DataType) -> Result<()> {
     let is_other = |of: &DataType| of.is_temporal() || *of == DataType::Boolean;
     if of.is_numeric() && is_other(wanted) || is_other(of) && wanted.is_numeric() {
@@ -150,7 +150,7 @@ fn refuse_foreign(name: &str, of: &DataType, wanted: &DataType) -> Result<()> {
     Ok(())
 }
 
-/// The types of a plan's parameters by their names with the `$`, as far as their places tell them.
+/// Returns the types of a plan's parameters by their names with the `$`, where their positions determine them.
 pub(super) fn types_of(plan: &LogicalPlan) -> Result<HashMap<String, Option<DataType>>> {
     let mut types = plan.get_parameter_types()?;
     plan.apply_with_subqueries(|node| {
@@ -166,7 +166,7 @@ pub(super) fn types_of(plan: &LogicalPlan) -> Result<HashMap<String, Option<Data
     Ok(types)
 }
 
-/// Turns each `?` into `$1`, `$2`, … in the order of the text, and says which parameters there are.
+/// Renames each `?` to `$1`, `$2`, … in the order of the text. Returns the parameters.
 pub(super) fn number_placeholders(statement: &mut Statement) -> Result<ParameterNames, QueryError> {
     let mut found = Vec::new();
     visit_placeholders(statement, &mut |name, line, column| found.push((line, column, name.clone())));
@@ -213,12 +213,12 @@ fn visit_placeholders(statement: &mut Statement, visit: &mut impl FnMut(&mut Str
             ControlFlow::Continue(())
         }
     }
-    // Nothing here breaks off.
+    // No visit breaks off.
     let _: Option<()> = everywhere(statement, &mut Placeholders(visit));
 }
 
-/// `INSERT INTO t VALUES ($1, $2)` over all rows at once: one statement, and one job, instead of one for each row. `None` when the
-/// statement is not of that kind.
+/// Returns one statement that runs `INSERT INTO t VALUES ($1, $2)` over all rows in one job, instead of one for each row. `None`: the
+/// statement is of another kind.
 pub(super) fn all_rows(
     plan: &LogicalPlan,
     names: &ParameterNames,
@@ -247,7 +247,7 @@ pub(super) fn all_rows(
     Ok(Some(LogicalPlan::Dml(DmlStatement::new(table, target, dml.op.clone(), Arc::new(input.data)))))
 }
 
-/// The literal rows that `plan` only projects, when all of its parameters are in them.
+/// Returns the literal rows that `plan` only projects, if all its parameters are in them.
 fn only_values(plan: &LogicalPlan) -> Option<&Values> {
     match plan {
         LogicalPlan::Values(values) => Some(values),
@@ -276,14 +276,14 @@ fn substitute(expr: Expr, values: &ParamValues) -> Result<Expr> {
     Ok(replaced.data)
 }
 
-/// Whether PREPARE says the types of the parameters.
+/// Whether PREPARE declares the types of the parameters.
 pub(super) fn are_declared(prepare: &Statement) -> bool {
     let Statement::Statement(statement) = prepare else { return false };
     matches!(statement.as_ref(), ast::Statement::Prepare { data_types, .. } if !data_types.is_empty())
 }
 
-/// The plan of a prepared statement with the arguments of EXECUTE. `declared`: the statement was given the types of its parameters, which
-/// are otherwise those of their places.
+/// Returns the plan of a prepared statement with the arguments of EXECUTE. `declared`: PREPARE declared the parameters' types.
+/// Otherwise their positions determine them.
 pub(super) fn bind_execute(
     state: &SessionState,
     plan: LogicalPlan,
@@ -291,7 +291,7 @@ pub(super) fn bind_execute(
     declared: bool,
     arguments: Vec<Expr>,
 ) -> Result<LogicalPlan> {
-    // Without declared types, and where the statement does not tell them, there are no fields.
+    // There are no fields if types are neither declared nor determined by the statement.
     let wanted = fields.len().max(plan.get_parameter_names()?.len());
     if arguments.len() != wanted {
         return plan_err!("the prepared statement has {wanted} parameters, and EXECUTE gives {}", arguments.len());

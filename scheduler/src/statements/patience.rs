@@ -1,4 +1,4 @@
-//! How long a statement may be planned.
+//! The time limits of planning.
 
 use super::Started;
 use crate::errors::QueryError;
@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use windlass_core::ids::JobId;
 
-/// Of one statement, until its job runs: from there on it has its time from the scheduler.
+/// The time limit of one statement until its job starts. After that the scheduler limits its time.
 pub(super) struct Patience {
     began: Instant,
-    /// Of planning, without what is waited for.
+    /// Maximum planning time, without waits.
     computing: Duration,
-    /// Of all, as the session wants it.
+    /// Maximum time of the whole statement, as the session sets it.
     statement: Option<Duration>,
     started: Arc<AtomicBool>,
-    /// A large statement's, among those that are planned one at a time.
+    /// The permit of a large statement. Large statements are planned one at a time.
     turn: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
 }
 
@@ -26,7 +26,7 @@ impl Patience {
         Self { began: Instant::now(), computing, statement, started: Arc::default(), turn: Arc::default() }
     }
 
-    /// What is to be called with the statement's job, and calls `then`.
+    /// Returns a callback for the statement's job, which ends the limit and calls `then`.
     pub fn until_started(&self, then: Option<Started>) -> Started {
         let (started, turn) = (Arc::clone(&self.started), Arc::clone(&self.turn));
         Arc::new(move |job: JobId| {
@@ -42,14 +42,14 @@ impl Patience {
     pub fn wait_for_turn(&self, large: &Arc<Semaphore>) -> impl Future<Output = ()> + Send + 'static {
         let (turn, large) = (Arc::clone(&self.turn), Arc::clone(large));
         async move {
-            // It is never closed.
+            // The semaphore is never closed.
             if let Ok(permit) = large.acquire_owned().await {
                 *turn.lock() = Some(permit);
             }
         }
     }
 
-    /// Why a statement that has been planned for so long without waiting gets no more time.
+    /// Returns an error if a statement whose planning has computed this long gets no more time.
     pub fn is_over(&self, computed: Duration) -> Option<QueryError> {
         if self.started.load(Ordering::Relaxed) {
             return None;

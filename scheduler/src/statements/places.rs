@@ -1,4 +1,4 @@
-//! The places that a statement names: what people wrote, put as DataFusion reads it. After this nothing but [`Place`] knows what text means.
+//! Converts the places in a statement from the user's text to DataFusion's form. After this, only [`Place`] interprets the text.
 
 use crate::errors::QueryError;
 use crate::statements::catalog::{COMPRESSION, compression_named, is_compressible, read_only_data};
@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast::Value;
 use windlass_engine::connector::Registry;
 use windlass_engine::{Place, Source};
 
-/// To be called once for a statement that was parsed.
+/// Converts the places of a parsed statement. Call it once.
 pub(super) fn put_in(connectors: &Registry, statement: &mut Statement) -> Result<(), QueryError> {
     match statement {
         Statement::CopyTo(copy) => {
@@ -22,7 +22,7 @@ pub(super) fn put_in(connectors: &Registry, statement: &mut Statement) -> Result
             compress_as_named(copy);
             copy.target = Place::parse(&copy.target)?.url();
         }
-        // The location of a connector's table is what the connector says.
+        // Only the connector interprets the location of its table.
         Statement::CreateExternalTable(create) if connectors.get(&create.file_type).is_some() => {}
         Statement::CreateExternalTable(create) => {
             for location in &mut create.locations {
@@ -35,7 +35,7 @@ pub(super) fn put_in(connectors: &Registry, statement: &mut Statement) -> Result
     Ok(())
 }
 
-/// A file is written as its name says, `x.csv.gz`, and as it will be read.
+/// Sets the format and compression of a file from its name, such as `x.csv.gz`, so that it is written as it will be read.
 fn compress_as_named(copy: &mut CopyToStatement) {
     let Some((name, ending)) = copy.target.rsplit_once('.') else { return };
     let Some(compression) = compression_named(ending) else { return };
@@ -52,7 +52,7 @@ fn compress_as_named(copy: &mut CopyToStatement) {
     }
 }
 
-/// To be called once for a plan that a client made.
+/// Converts the places of a client's plan. Call it once.
 pub(super) fn put_in_plan(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
     let mut plan = read_only_data(plan)?;
     if let LogicalPlan::Copy(copy) = &mut plan {

@@ -1,8 +1,8 @@
 //! Threads that plan.
 //!
-//! What a statement is made of (syntax tree, plans, expressions) is walked, rewritten, encoded and freed for as long as it is large, and
-//! by functions that call themselves as deep as it is nested. None of that may happen where connections, heartbeats and the scheduling
-//! machine have their turns. So a statement is a future that is polled on threads of its own, whose stacks have room.
+//! The syntax tree, plans and expressions of a statement take time to walk, rewrite, encode and free in proportion to their size, by
+//! functions that recurse as deep as they are nested. None of that may happen on threads that serve connections, heartbeats and the
+//! scheduling machine. So a statement is a future that is polled on threads of its own with large stacks.
 //!
 //! ```text
 //!   run ──> queue ──> a thread polls it ──ready──> freed there; whoever waits is answered
@@ -11,8 +11,8 @@
 //!   dropped while it waits or is polled: freed on such a thread, after what it is in the midst of
 //! ```
 //!
-//! A thread that is busy for long keeps nobody else: there are more where they are needed, up to [`MAX_THREADS`]. Timers, sockets and
-//! tasks that a statement starts are those of the caller's runtime.
+//! A busy thread delays no other statement: more threads are started when needed, up to [`MAX_THREADS`]. Timers, sockets and tasks that
+//! a statement starts run on the caller's runtime.
 
 use crate::errors::QueryError;
 use futures::FutureExt;
@@ -29,24 +29,24 @@ use tokio::sync::oneshot;
 use windlass_engine::interrupt::{self, Work};
 use windlass_engine::room::{STACK_BYTES, with_room};
 
-/// Statements that compute here at the same time. Those that wait for their jobs do not count.
+/// Maximum statements that compute here at the same time. Statements that wait for their jobs do not count.
 const MAX_THREADS: usize = 64;
-/// A thread without work stays for so long.
+/// How long a thread without work stays.
 const IDLE: Duration = Duration::from_secs(10);
-/// After this a thread makes room for a new one: what its stack has grown to is given back.
+/// Age at which a thread is replaced, to give back the memory of its stack.
 const SERVES: Duration = Duration::from_secs(60);
-/// How often it is asked whether work has computed for too long.
+/// Interval between checks for work that has computed too long.
 const LOOKS: Duration = Duration::from_millis(200);
 
-/// Cheap to clone.
+/// The pool of planning threads. Cheap to clone.
 #[derive(Clone)]
 pub struct Planners {
     pool: Arc<Pool>,
-    /// Bytes.
+    /// Maximum bytes that each piece of work may hold.
     memory: u64,
 }
 
-/// The work did not come to its end, for this reason.
+/// The work ended early, for this reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished(pub String);
 
@@ -73,16 +73,16 @@ struct Task {
     pool: Arc<Pool>,
     runtime: Handle,
     progress: Mutex<Progress>,
-    /// What it is in the midst of looks at this now and then.
+    /// Running code looks at this from time to time.
     work: Arc<Work>,
-    /// Absent while it is polled, and when it is over.
+    /// Absent while it is polled, and after its end.
     future: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 #[derive(Default)]
 struct Progress {
     stage: Stage,
-    /// For how long it has been polled, and since when it is.
+    /// Time spent in polls, without the present one, which began at `polled`.
     computed: Duration,
     polled: Option<Instant>,
 }
@@ -93,18 +93,18 @@ enum Stage {
     Waiting,
     Queued,
     Polled,
-    /// While it was polled.
+    /// Woken during a poll.
     Woken,
     Over,
 }
 
 impl Planners {
-    /// Each may hold `memory` bytes. One that may take any amount: [`u64::MAX`].
+    /// Creates planners. Each piece of work may hold `memory` bytes. [`u64::MAX`]: no limit.
     pub fn new(memory: u64) -> Self {
         Self { pool: Arc::default(), memory }
     }
 
-    /// Runs `work` to its end on the threads that plan. Dropping the future drops the work, there too.
+    /// Runs `work` to its end on the planning threads. Dropping the future drops the work there too.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -116,8 +116,8 @@ impl Planners {
         }
     }
 
-    /// As [`Planners::run`], until `enough` says, of the time that the work has computed so far, that it is too much. It is asked a few
-    /// times in a second.
+    /// Runs `work` as [`Planners::run`] does, until `enough` returns a reason to stop. It is called a few times a second with the time
+    /// that the work has computed.
     pub async fn run_unless<T: Send + 'static, E>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -126,7 +126,7 @@ impl Planners {
         let (sender, receiver) = oneshot::channel();
         let future = async move {
             let done = AssertUnwindSafe(work).catch_unwind().await;
-            // Nobody waits when the caller has left.
+            // The caller may have left.
             let _ = sender.send(done);
         };
         let task = Task::start(&self.pool, Work::new(self.memory), future.boxed());
@@ -226,17 +226,17 @@ impl Task {
                 break;
             }
             if progress.stage == Stage::Polled {
-                // Before anybody can wake it.
+                // This comes before any wake-up.
                 *self.future.lock() = Some(future);
                 progress.stage = Stage::Waiting;
                 return;
             }
         }
-        // Here, within the runtime.
+        // It is dropped here, inside the runtime.
         drop(future);
     }
 
-    /// It cannot be polled.
+    /// Ends a task that cannot be polled.
     fn give_up(&self) {
         self.progress.lock().stage = Stage::Over;
         let future = self.future.lock().take();
@@ -275,7 +275,7 @@ impl Pool {
     fn serve(self: Arc<Self>) {
         let began = Instant::now();
         while let Some(task) = self.next() {
-            // Only what frees itself with a panic comes this far.
+            // Only a destructor that panics gets here.
             let _ = catch_unwind(AssertUnwindSafe(|| task.poll()));
             if began.elapsed() >= SERVES {
                 break;
@@ -290,7 +290,7 @@ impl Pool {
         }
     }
 
-    /// Waits for work. `None`: there was none for a while.
+    /// Waits for work. `None`: none came for a while.
     fn next(&self) -> Option<Arc<Task>> {
         let mut state = self.state.lock();
         loop {
@@ -313,7 +313,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::sync::Notify;
 
-    /// Calls itself so often that an ordinary thread has no room for it.
+    /// Recurses too deep for the stack of an ordinary thread.
     fn deep(depth: u32) -> u64 {
         let frame = std::hint::black_box([u64::from(depth); 32]);
         if depth == 0 { 0 } else { 1 + deep(depth - 1) + frame[31] - u64::from(depth) }
@@ -412,7 +412,7 @@ mod tests {
         };
         let enough = |computed: Duration| (computed > Duration::from_millis(300)).then_some(computed);
         assert!(planners.run_unless(spin, enough).await.unwrap().is_err());
-        // What was in the midst of it goes on to its next pause.
+        // The running poll continues to its next pause.
         assert!(stopped.await.is_err());
         let waits = async { tokio::time::sleep(Duration::from_millis(700)).await };
         assert_eq!(planners.run_unless(waits, enough).await, Ok(Ok(())), "waiting is not computing");

@@ -1,8 +1,8 @@
-//! From the text of a statement to its logical plan.
+//! Plans the text of a statement to its logical plan.
 
 use super::parse::{Parsed, apart};
 use super::{ParameterNames, Statements, instants, parse};
-use crate::errors::{QueryError, explain};
+use crate::errors::{Missing, QueryError, explain_missing, missing_table};
 use crate::statements::catalog::BrokenView;
 use crate::statements::sessions::{Session, Versions};
 use datafusion::common::DataFusionError;
@@ -11,16 +11,16 @@ use datafusion::logical_expr::LogicalPlan;
 use std::sync::Arc;
 use windlass_engine::PlannedJob;
 
-/// A statement, planned.
+/// A planned statement.
 pub(super) struct Planned {
     pub plan: LogicalPlan,
     pub names: ParameterNames,
-    /// `None` when the plan was at hand: only queries are.
+    /// `None` if the plan was cached, which only happens for queries.
     pub parsed: Option<Parsed>,
 }
 
 impl Statements {
-    /// Parses and plans, or takes the plan of the same text in the same circumstances.
+    /// Parses and plans, or returns the cached plan of the same text under the same versions.
     pub(super) async fn plan(
         &self,
         session: &Arc<Session>,
@@ -66,7 +66,7 @@ impl Statements {
             Ok(plan) => return Ok(plan),
             Err(error) => error,
         };
-        // Only the planner knows which columns `*` stands for, and what it calls an expression.
+        // Only the planner knows which columns `*` stands for, and how it names an expression.
         let mut statement = parsed.statement.clone();
         let mut stars = Vec::new();
         for (at, star) in apart::stars(&statement) {
@@ -90,7 +90,7 @@ impl Statements {
         }
     }
 
-    /// Plans again, keeping track of positions, to say where in the text the error lies.
+    /// Plans again with positions, to show where in the text the error is.
     async fn planning_error(
         &self,
         session: &Arc<Session>,
@@ -105,25 +105,25 @@ impl Statements {
             Err(again) if again.diagnostic().is_some() => again,
             _ => error,
         };
-        // A view that cannot be planned has no columns, and so another error than its own.
-        for name in state.resolve_table_references(&parsed.statement).unwrap_or_default() {
-            let found = match state.schema_for_ref(name.clone()) {
-                Ok(schema) => schema.table(name.table()).await,
-                Err(_) => continue,
-            };
-            if let Ok(Some(table)) = found
+        let references = state.resolve_table_references(&parsed.statement).unwrap_or_default();
+        for name in &references {
+            // A view that cannot be planned has no columns, and so another error than its own.
+            if let Ok(schema) = state.schema_for_ref(name.clone())
+                && let Ok(Some(table)) = schema.table(name.table()).await
                 && let Some(broken) = table.downcast_ref::<BrokenView>()
             {
                 return broken.error();
             }
         }
         let names = &state.config_options().catalog;
-        let mut tables = self.inner.catalog.snapshot().names_in(&names.default_catalog, &names.default_schema);
-        tables.extend(session.temporary().names());
-        explain(&error, sql, &tables)
+        let mut known = self.inner.catalog.snapshot().names_in(&names.default_catalog, &names.default_schema);
+        known.extend(session.temporary().names());
+        let missing = missing_table(&state, references, &error, sql).await;
+        let missing = missing.map(|table| Missing { table, known });
+        explain_missing(&error, sql, missing.as_ref())
     }
 
-    /// A job whose joins, aggregates and limited sorts spill, in the place of one that did not fit into memory.
+    /// Plans a job whose joins, aggregates and limited sorts spill. It replaces one that did not fit into memory.
     pub(super) async fn plan_spilling(
         &self,
         state: &SessionState,

@@ -1,4 +1,4 @@
-//! Statements that clients prepare, to run them later.
+//! Statements that clients prepare and run later.
 
 use super::params::{ParameterNames, Parameters};
 use crate::errors::QueryError;
@@ -6,15 +6,15 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, SchemaRef};
 use parking_lot::Mutex;
 
-/// What a statement would return and needs to be given.
+/// The result and the parameters of a statement.
 #[derive(Clone, Debug)]
 pub struct Described {
-    /// Without columns when it returns no rows.
+    /// Without columns if the statement returns no rows.
     pub schema: SchemaRef,
     /// In the order in which values are bound to them.
     pub parameters: Vec<Field>,
     pub names: ParameterNames,
-    /// INSERT, COPY, DDL and SET: what runs as an update.
+    /// Whether it runs as an update: INSERT, COPY, DDL and SET.
     pub is_update: bool,
 }
 
@@ -23,7 +23,7 @@ pub struct Described {
 pub struct PreparedHandle {
     pub sql: String,
     pub described: Described,
-    /// What the client has bound to its parameters for the next execution.
+    /// Values that the client has bound to its parameters for the next execution.
     bound: Mutex<Vec<RecordBatch>>,
 }
 
@@ -36,14 +36,14 @@ impl PreparedHandle {
         *self.bound.lock() = batches;
     }
 
-    /// The bound rows: one set of values for each execution.
+    /// Returns the bound rows: one set of values for each execution.
     pub fn parameters(&self) -> Result<Vec<Parameters>, QueryError> {
         self.described.rows(&self.bound.lock())
     }
 }
 
 impl Described {
-    /// Values for each execution. A statement without parameters runs once whatever was bound.
+    /// Returns the values for each execution. A statement without parameters runs once, whatever was bound.
     pub fn rows(&self, batches: &[RecordBatch]) -> Result<Vec<Parameters>, QueryError> {
         if self.names.is_empty() {
             return Ok(Vec::new());

@@ -1,6 +1,7 @@
-//! Carries out what [`windlass_core::writes`] decides about the files of a write: persists, moves, removes, and says what became of it.
+//! Carries out the decisions of [`windlass_core::writes`] about the files of a write: persists, moves and removes, and reports the
+//! results.
 //!
-//! Each write has an entry in the metadata store from before its first file until it is over, so that whoever leads next can end it.
+//! Each write has an entry in the metadata store from before its first file until its end, so that the next leader can end it.
 
 use super::outcome;
 use crate::clock::{Clock, Ids};
@@ -22,10 +23,10 @@ use windlass_core::writes::{Visible, Write, Writers};
 use windlass_engine::ops::StagedFiles;
 use windlass_engine::{OwnFolder, Place};
 
-/// Requests to an object store at a time.
+/// Concurrent requests to an object store.
 const AT_A_TIME: usize = 16;
 
-/// The writes that are under way.
+/// The writes in progress.
 #[derive(Clone, Debug)]
 pub struct Journal {
     store: Arc<dyn MetaStore>,
@@ -34,7 +35,7 @@ pub struct Journal {
     ids: Ids,
 }
 
-/// A write that is under way.
+/// A write in progress.
 #[derive(Debug)]
 pub(super) struct Intent {
     id: String,
@@ -43,11 +44,11 @@ pub(super) struct Intent {
     effect: Option<outcome::Effect>,
 }
 
-/// Where a write stands when nothing more can be done for it here and now.
+/// The state of a write when nothing more can be done for it here at this time.
 #[derive(Debug)]
 enum Stand {
     At(Reply),
-    /// These edits belong into the transaction of the catalog that makes the write visible.
+    /// These edits belong in the catalog's transaction that makes the write visible.
     Commit(Vec<Edit>),
 }
 
@@ -62,8 +63,8 @@ impl Journal {
         Self { store, remover: Remover::new(runtime, stores), clock, ids }
     }
 
-    /// Ends what a primary that is gone had begun. To be called before the first statement. Returns how many writes were
-    /// abandoned and how many carried through.
+    /// Ends the writes of a primary that is gone. Call it before the first statement. Returns how many writes were abandoned and how
+    /// many were published.
     pub async fn recover(&self) -> Result<(usize, usize), QueryError> {
         let (mut abandoned, mut published) = (0, 0);
         for (id, record) in keys::all(self.store.as_ref()).await? {
@@ -81,12 +82,12 @@ impl Journal {
         Ok((abandoned, published))
     }
 
-    /// Removes what is to go at any time: whoever may have written there is gone.
+    /// Removes all folders that are scheduled for removal. No one can still write to them, because their writers are gone.
     pub async fn collect_all(&self) -> Result<usize, QueryError> {
         garbage::collect_until(self.store.as_ref(), &self.remover, u64::MAX).await
     }
 
-    /// Remembers which folders belong to a write before anything is written.
+    /// Records which folders belong to a write, before anything is written.
     pub(super) async fn begin(
         &self,
         staging: OwnFolder,
@@ -102,12 +103,13 @@ impl Journal {
         }
     }
 
-    /// Removes what was staged, unless it is or may become visible. Returns the error for the client: `cause`, or that another primary leads.
+    /// Removes the staged files, unless they are or may become visible. Returns the error for the client: `cause`, or that another
+    /// primary leads.
     pub(super) async fn abandon(&self, write: &mut Intent, cause: QueryError) -> QueryError {
         let mut errors = Vec::new();
         let stand = self.drive(write, Event::JobFailed, &mut errors).await;
         match errors.pop() {
-            // The next leader has removed what was staged: that is why it was not found, and the client asks that one.
+            // The next leader has removed the staged files, which is why they were not found. The client asks that leader.
             Some(lost @ QueryError::NotLeading(_)) => return lost,
             Some(error) => tracing::warn!(write = %write.id, ?stand, %error, "a failed write could not be ended"),
             None => {}
@@ -115,7 +117,7 @@ impl Journal {
         cause
     }
 
-    /// Moves files to where readers find them, which is `effect`.
+    /// Moves files to where readers find them. `effect`: the statement's effect, recorded with the publication.
     pub(super) async fn publish(
         &self,
         write: &mut Intent,
@@ -132,7 +134,7 @@ impl Journal {
         }
     }
 
-    /// Moves files to the folder that a transaction of the catalog is to show. Returns the edits that this transaction has besides.
+    /// Moves files to the folder that a transaction of the catalog will show. Returns further edits for this transaction.
     pub(super) async fn settle(
         &self,
         write: &mut Intent,
@@ -147,7 +149,7 @@ impl Journal {
         }
     }
 
-    /// Ends the write after the transaction that [`Journal::settle`] gave edits for.
+    /// Ends the write after the transaction with the edits of [`Journal::settle`].
     pub(super) async fn committed(
         &self,
         write: &mut Intent,
@@ -170,7 +172,7 @@ impl Journal {
         }
     }
 
-    /// Carries out what follows from `event`. What fails meanwhile is added to `errors`, in its order.
+    /// Carries out the consequences of `event`. Appends failures to `errors` in the order in which they happen.
     async fn drive(&self, write: &mut Intent, event: Event<OwnFolder>, errors: &mut Vec<QueryError>) -> Stand {
         let mut output = write.machine.step(event);
         loop {
@@ -253,14 +255,14 @@ impl Journal {
         }
     }
 
-    /// Says which file is missing, if any is and all others were moved.
+    /// Returns an error that names a missing file, if one is missing and all others were moved.
     async fn move_files(&self, write: &Intent, publication: &Publication) -> Result<Option<QueryError>, QueryError> {
         let store = self.remover.runtime().object_store(&ObjectStoreUrl::parse(&publication.store)?)?;
         let moves = futures::stream::iter(publication.moves.clone());
         let moving = moves.map(|(from, to)| move_one(Arc::clone(&store), from, to)).buffer_unordered(AT_A_TIME);
         let missing = moving.try_fold(None, async |one: Option<QueryError>, other| Ok(one.or(other))).await?;
         match missing {
-            // Nothing can be told of files where the folder around them is not there either, as when it is another host's disk.
+            // A missing file means nothing if the folder around it is missing too, for example because it is on another host's disk.
             Some(error) if !write.machine.staging().iter().all(is_reachable) => Err(error),
             missing => Ok(missing),
         }
@@ -276,13 +278,13 @@ impl Journal {
 }
 
 impl Intent {
-    /// Nothing has been decided about what was staged.
+    /// Whether nothing has been decided about the staged files.
     pub fn is_staging(&self) -> bool {
         self.machine.is_staging()
     }
 }
 
-/// The error for whoever waits for a write that is not published.
+/// Returns the error for the caller of a write that is not published.
 fn ended_badly(stand: &Stand, mut errors: Vec<QueryError>) -> QueryError {
     let lost = errors.iter().position(|error| matches!(error, QueryError::NotLeading(_)));
     match (stand, lost) {
@@ -320,8 +322,8 @@ fn note(write: &str, facts: &[Fact]) {
     }
 }
 
-/// Earlier versions took a `#` or a `?` in a target for the end of its path, and put down a folder that they had not written to: such a one is
-/// never removed.
+/// Returns the folder, or `None` if Windlass did not create it. Earlier versions took a `#` or a `?` in a target for the end of its
+/// path, and recorded a folder that they had not written to. Such a folder is never removed.
 fn own_folder(url: String) -> Option<OwnFolder> {
     match OwnFolder::from_url(&url) {
         Ok(folder) => Some(folder),
@@ -332,7 +334,7 @@ fn own_folder(url: String) -> Option<OwnFolder> {
     }
 }
 
-/// Moves everything that was staged to `target`: a folder or, with one file at most, a file. It replaces `replaced`, which are paths in the
+/// Moves all staged files to `target`: a folder or, for at most one file, a file. They replace `replaced`, which holds paths in the
 /// target's store.
 pub(super) fn publication_of(
     staged: &[StagedFiles],
@@ -356,7 +358,7 @@ pub(super) fn publication_of(
     Ok(Publication::new(target.store().as_str().to_string(), moves, replaced))
 }
 
-/// `Some`: the file is neither at its old place nor at its new one.
+/// Moves one file. `Some`: the file is neither at its old place nor at its new one.
 async fn move_one(store: Arc<dyn ObjectStore>, from: String, to: String) -> Result<Option<QueryError>, QueryError> {
     let (from, to) = (path_of(&from)?, path_of(&to)?);
     let error = match store.rename(&from, &to).await {
@@ -365,14 +367,14 @@ async fn move_one(store: Arc<dyn ObjectStore>, from: String, to: String) -> Resu
         Err(error) => return Err(DataFusionError::from(error).into()),
     };
     match store.head(&to).await {
-        // Moved before, by whoever began this.
+        // An earlier try has moved it.
         Ok(_) => Ok(None),
         Err(object_store::Error::NotFound { .. }) => Ok(Some(DataFusionError::from(error).into())),
         Err(error) => Err(DataFusionError::from(error).into()),
     }
 }
 
-/// What is around the folder can be read from here, so that a file that is not found is not there.
+/// Whether the parent of the folder can be read from here, so that a file that is not found does not exist.
 fn is_reachable(folder: &OwnFolder) -> bool {
     folder.place().local_path().is_none_or(|path| path.parent().is_some_and(std::path::Path::is_dir))
 }
@@ -483,7 +485,7 @@ mod tests {
         let record =
             Record { staging: vec![staging.clone()], unless_committed: vec![], publication: Some(publication.clone()) };
         disk.commit([keys::put(&intent.id, &record)]).await;
-        // It died after the first move.
+        // The primary dies after the first move.
         let first = Publication { moves: publication.moves[..1].to_vec(), ..publication };
         assert!(disk.journal.move_files(&intent, &first).await.unwrap().is_none());
         assert_eq!((disk.read("t/a.csv").is_some(), disk.read("t/b.csv").is_some()), (true, false));
@@ -505,7 +507,7 @@ mod tests {
         assert!(!disk.is_there(&staging) && !disk.is_there(&new));
     }
 
-    /// As when the primary dies between a commit and what it does next.
+    /// Covers the death of the primary between a commit and its next step.
     #[tokio::test]
     async fn what_a_committed_write_staged_goes_whoever_lives() {
         let disk = Disk::new();
@@ -522,7 +524,7 @@ mod tests {
         assert!(!disk.is_there(&staging));
     }
 
-    /// As when an attempt that has not noticed its end adds a file to a folder while it is removed.
+    /// Covers an attempt that has not noticed its end and adds a file to a folder during the removal.
     #[tokio::test]
     async fn what_cannot_be_removed_when_a_write_ends_is_removed_later() {
         let disk = Disk::new();
@@ -570,7 +572,7 @@ mod tests {
         assert!(publication_of(&two, &disk.place("out.csv"), vec![]).is_err());
     }
 
-    /// As a version left it that took a `#` for the end of a path: the staging folder of `…/r#1/a.csv` was `…/r` to it.
+    /// Covers an entry of a version that took a `#` for the end of a path: it recorded `…/r` as the staging folder of `…/r#1/a.csv`.
     #[tokio::test]
     async fn a_write_whose_places_cannot_be_told_is_given_up_once_and_nothing_goes() {
         let disk = Disk::new();
@@ -592,7 +594,7 @@ mod tests {
         assert_eq!(disk.read("r/keep.csv").as_deref(), Some("x"));
     }
 
-    /// As when a later write replaced a file that was moved, and the primary died before it forgot the earlier write.
+    /// Covers a later write that replaced a moved file, when the primary died before it forgot the earlier write.
     #[tokio::test]
     async fn a_file_that_was_moved_and_replaced_does_not_hold_up_the_next_primary() {
         let disk = Disk::new();

@@ -1,4 +1,4 @@
-//! What a statement that has run gives, and how its rows are read.
+//! Results of statements, and how their rows are read.
 
 use super::gate::Inside;
 use super::{Finished, Part, Statements};
@@ -18,11 +18,11 @@ use windlass_core::ids::JobId;
 pub struct Execution {
     pub schema: SchemaRef,
     pub rows: Rows,
-    /// `None` when none was needed.
+    /// `None` if no job was needed.
     pub job: Option<JobId>,
     /// Rows that the statement wrote.
     pub affected: Option<u64>,
-    /// While this lives, a primary that is asked to stop waits.
+    /// Makes a stopping primary wait while it is held.
     pub(super) running: Option<Arc<Inside>>,
 }
 
@@ -30,12 +30,12 @@ pub struct Execution {
 #[derive(Clone, Debug)]
 pub enum Rows {
     Here(Vec<RecordBatch>),
-    /// With the job's report, or on executors. They stay there while a clone of this lives.
+    /// In the job's report, or on executors. They stay there while a clone of this lives.
     Job(Arc<Finished>),
 }
 
 impl Execution {
-    /// It has run, and its result lies where readers find it.
+    /// Marks the statement as ended, because its result is where readers find it.
     pub(crate) fn is_over(&mut self) {
         self.running = None;
     }
@@ -48,23 +48,24 @@ impl Execution {
         Self::here(Arc::new(Schema::empty()), Vec::new())
     }
 
-    /// Of an update without an answer.
+    /// Returns the result of an update without rows.
     pub(crate) fn wrote(affected: Option<u64>) -> Self {
         Self { affected, ..Self::empty() }
     }
 
-    /// DataFusion's answer to a statement that writes.
+    /// Returns DataFusion's answer to a statement that writes.
     pub(super) fn count(rows: u64, job: Option<JobId>) -> Self {
         let schema = Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]));
         let column: ArrayRef = Arc::new(UInt64Array::from(vec![rows]));
-        // One column of the schema's one type.
+        // The column has the one type of the schema.
         let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).expect("a column of numbers is a batch");
         Self { schema, rows: Rows::Here(vec![batch]), job, affected: Some(rows), running: None }
     }
 }
 
 impl Statements {
-    /// The rows of a result, from wherever they are, through this process: in order, with back-pressure, in flat memory.
+    /// Returns the rows of a result in order, wherever they are, through this process. The stream has backpressure and uses constant
+    /// memory.
     pub fn read(&self, execution: &Execution) -> Result<SendableRecordBatchStream, QueryError> {
         match &execution.rows {
             Rows::Here(batches) => Ok(ready(&execution.schema, batches.clone())),
@@ -75,7 +76,7 @@ impl Statements {
         }
     }
 
-    /// The rows of some parts of a job's result, one part after the other.
+    /// Returns the rows of some parts of a job's result, part after part.
     pub fn read_parts(
         &self,
         schema: &SchemaRef,
@@ -113,7 +114,7 @@ fn ready(schema: &SchemaRef, batches: Vec<RecordBatch>) -> SendableRecordBatchSt
     Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), batches))
 }
 
-/// The stream, keeping `held` alive until it ends.
+/// Keeps `held` alive until the stream ends.
 fn hold<T: Send + 'static>(stream: SendableRecordBatchStream, held: T) -> SendableRecordBatchStream {
     let schema = stream.schema();
     let held_stream = stream.map(move |batch| {

@@ -1,6 +1,6 @@
-//! One statement on its way, after it is planned.
+//! A statement in progress, after planning.
 
-use super::outcome::{Effect, Entered, Sent};
+use super::outcome::{Delivery, Effect, Entered};
 use super::planning::Planned;
 use super::{Execution, Info, Rows, Statements, metadata};
 use crate::driver::history::JobInfo;
@@ -16,14 +16,14 @@ use std::time::Duration;
 use windlass_core::job::{Retention, Terms};
 use windlass_engine::ClusterShape;
 
-/// A statement with what it runs in. Each kind of statement adds what it does: `ddl.rs`, `write.rs`, `settings.rs`, `explain.rs`.
+/// A statement with its environment. Each kind of statement adds its own methods: `ddl.rs`, `write.rs`, `settings.rs`, `explain.rs`.
 #[derive(Clone, Copy)]
 pub(super) struct StatementRun<'a> {
     pub statements: &'a Statements,
     pub session: &'a Arc<Session>,
     /// The session's state when the statement began.
     pub state: &'a SessionState,
-    /// What lists of jobs show, and where errors point into.
+    /// The text that lists of jobs show, and to which positions in errors refer.
     pub sql: &'a str,
     pub info: &'a Info,
 }
@@ -57,7 +57,7 @@ impl StatementRun<'_> {
         }
         let runner = &self.statements.inner.runner;
         let begun = self.begun().await?;
-        let job = runner.plan(self.state, &plan, shape_of(&begun)).await.map_err(|e| explain(&e, self.sql, &[]))?;
+        let job = runner.plan(self.state, &plan, shape_of(&begun)).await.map_err(|e| explain(&e, self.sql))?;
         if let Some(constant) = job.constant {
             return self.collect_here(constant).await;
         }
@@ -75,26 +75,26 @@ impl StatementRun<'_> {
         Ok(Execution { schema, rows: Rows::Job(Arc::new(finished)), job, affected: None, running: None })
     }
 
-    /// What an earlier leader did of a statement that is sent again.
+    /// Returns what an earlier leader did for the statement, if it is sent again.
     pub(super) async fn begun(self) -> Result<Option<Arc<Begun>>, QueryError> {
-        match (&self.info.query, self.info.sent) {
-            (Some(query), Sent::Again) => Ok(self.statements.inner.runner.begun(query).await?.map(Arc::new)),
+        match (&self.info.query, self.info.delivery) {
+            (Some(query), Delivery::Again) => Ok(self.statements.inner.runner.begun(query).await?.map(Arc::new)),
             _ => Ok(None),
         }
     }
 
-    /// Held by a write, which goes on when its client has left.
+    /// Returns the guard of a write, which continues after its client has left.
     pub(super) async fn under_way(self) -> Option<Entered> {
-        match (&self.info.query, self.info.sent) {
-            // One that was sent again is under way since before it looked for its outcome.
-            (Some(query), Sent::First) => Some(self.statements.inner.under_way.enter(query).await),
+        match (&self.info.query, self.info.delivery) {
+            // A statement that is sent again has had its guard since before it looked for its outcome.
+            (Some(query), Delivery::First) => Some(self.statements.inner.under_way.enter(query).await),
             _ => None,
         }
     }
 
-    /// Runs a plan over the catalog's own tables in this process: it needs no executor and reads no file.
+    /// Runs a plan over the catalog's own tables in this process. It needs no executor and reads no file.
     pub(super) async fn run_here(self, plan: &LogicalPlan) -> Result<Execution, QueryError> {
-        let plan = self.state.create_physical_plan(plan).await.map_err(|e| explain(&e, self.sql, &[]))?;
+        let plan = self.state.create_physical_plan(plan).await.map_err(|e| explain(&e, self.sql))?;
         self.collect_here(plan).await
     }
 
@@ -104,10 +104,10 @@ impl StatementRun<'_> {
             let plan = windlass_engine::interruptible(plan)?;
             datafusion::physical_plan::collect(plan, self.state.task_ctx()).await
         };
-        Ok(Execution::here(schema, run.await.map_err(|e| explain(&e, self.sql, &[]))?))
+        Ok(Execution::here(schema, run.await.map_err(|e| explain(&e, self.sql))?))
     }
 
-    /// The job of it that is tried first, or again from the beginning.
+    /// Returns the `JobInfo` of the statement's first job, or of a second one that starts from the beginning.
     pub(super) fn job_info(self) -> JobInfo {
         let options = windlass_engine::config::of(self.state.config());
         let terms = Terms {
@@ -125,18 +125,21 @@ impl StatementRun<'_> {
             query: info.query.clone(),
             terms,
             part_of: info.part_of,
-            saved_as: info.query.clone().filter(|_| info.sent != Sent::Once && info.retention == Retention::User),
+            saved_as: info
+                .query
+                .clone()
+                .filter(|_| info.delivery != Delivery::Once && info.retention == Retention::User),
             begun: None,
         }
     }
 
-    /// What is recorded when the statement has its effect. `None`: its client will not send it again.
+    /// Returns the effect to record when the statement takes effect. `None`: its client will not send it again.
     pub(super) fn effect(self) -> Option<Effect> {
-        Effect::of(&self.info.query, self.info.sent)
+        Effect::of(&self.info.query, self.info.delivery)
     }
 }
 
-/// The same statement for the same cluster is the same stages.
+/// Returns the cluster shape that an earlier leader planned for. The same statement planned for the same shape has the same stages.
 pub(super) fn shape_of(begun: &Option<Arc<Begun>>) -> Option<ClusterShape> {
     begun.as_ref().map(|begun| begun.shape)
 }

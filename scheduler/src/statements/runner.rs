@@ -1,4 +1,4 @@
-//! The way from a logical plan to a finished job.
+//! Turns a logical plan into a finished job.
 
 use crate::driver::history::{JobInfo, StageRecord};
 use crate::driver::saved::Begun;
@@ -15,10 +15,10 @@ use std::sync::Arc;
 use windlass_core::ids::{AttemptId, ExecutorId, JobId};
 use windlass_engine::{ClusterShape, PlannedJob};
 
-/// Plans and runs jobs: the cluster in production, this process in tests of what lies above.
+/// Plans and runs jobs: on the cluster in production, in this process in tests of the layers above.
 #[async_trait]
 pub trait Runner: Send + Sync + 'static {
-    /// For the executors that there are, or for a cluster of the given shape.
+    /// Plans for the present executors, or for a cluster of the given shape.
     async fn plan(
         &self,
         state: &SessionState,
@@ -26,28 +26,28 @@ pub trait Runner: Send + Sync + 'static {
         shape: Option<ClusterShape>,
     ) -> Result<PlannedJob, DataFusionError>;
 
-    /// What an earlier leader did of a statement that is sent again.
+    /// Returns what an earlier leader did for a statement that is sent again.
     async fn begun(&self, statement: &str) -> Result<Option<Begun>, QueryError>;
 
     /// Runs a job to its end. Dropping the future cancels it.
     async fn run(&self, job: PlannedJob, info: JobInfo, started: Option<Started>) -> Result<Finished, QueryError>;
 
-    /// Waits until nothing of a job runs any more.
+    /// Waits until no attempt of a job runs.
     async fn quiet(&self, job: JobId);
 
-    /// What executors hold of a result.
+    /// Reads the parts of a result that executors hold.
     fn read(&self, schema: SchemaRef, outputs: Vec<(AttemptId, ExecutorId)>) -> SendableRecordBatchStream;
 }
 
 /// Called with a job's id once it has one.
 pub type Started = Arc<dyn Fn(JobId) + Send + Sync>;
 
-/// A job that ended well.
+/// A job that succeeded.
 pub struct Finished {
     pub job: JobId,
     /// In the order of the result.
     pub parts: Vec<Part>,
-    /// What ran, for EXPLAIN ANALYZE.
+    /// The stages, for EXPLAIN ANALYZE.
     pub stages: Vec<Arc<StageRecord>>,
     /// Executors keep the result while this lives.
     pub hold: Arc<dyn Any + Send + Sync>,
@@ -59,16 +59,16 @@ impl fmt::Debug for Finished {
     }
 }
 
-/// What one task of the result stage left.
+/// The output of one task of the result stage.
 #[derive(Clone, Debug)]
 pub struct Part {
     pub output: AttemptId,
     pub executor: ExecutorId,
-    /// host:port of the executor's Flight service; empty when it is gone.
+    /// host:port of the executor's Flight service. Empty if the executor is gone.
     pub address: String,
     pub rows: u64,
     pub bytes: u64,
-    /// The rows, when they are few, as an Arrow IPC stream.
+    /// The rows as an Arrow IPC stream, if they are few.
     pub inline: Option<Bytes>,
     /// Files that the task staged.
     pub staged: Option<Bytes>,

@@ -1,4 +1,4 @@
-//! CREATE, DROP and SHOW of secrets: credentials that tables name, so that no statement about a table has them.
+//! CREATE, DROP and SHOW of secrets: credentials that tables refer to by name, so that statements about tables do not contain them.
 
 use super::Execution;
 use super::catalog::{Edit, OnExists, SECRET};

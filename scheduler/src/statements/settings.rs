@@ -1,10 +1,10 @@
-//! Statements that change the session: SET, RESET, PREPARE, DEALLOCATE; and EXECUTE, which runs what PREPARE has kept there.
+//! Statements that change the session: SET, RESET, PREPARE, DEALLOCATE; and EXECUTE, which runs a prepared statement.
 
 use super::parse::{Parsed, apart};
 use super::planning::Planned;
 use super::run::StatementRun;
 use super::{Execution, ParameterNames, instants, params};
-use crate::errors::{QueryError, explain, of_option};
+use crate::errors::{Missing, QueryError, explain_missing, missing_table, of_option};
 use crate::statements::sessions::{option_value, refuse_runtime_option};
 use datafusion::common::DataFusionError;
 use datafusion::logical_expr::{Execute, LogicalPlan, Prepare, Statement as PlanStatement};
@@ -30,7 +30,7 @@ impl StatementRun<'_> {
             }
             PlanStatement::ResetVariable(reset) => {
                 refuse_runtime_option(&reset.variable)?;
-                // DataFusion resets only options of its own.
+                // DataFusion resets only its own options.
                 if let Some(default) = windlass_engine::config::default_of(&reset.variable) {
                     self.session.set_option(&reset.variable, &default)?;
                     return Ok(Execution::empty());
@@ -47,7 +47,7 @@ impl StatementRun<'_> {
                 if params::are_declared(&parsed.statement) {
                     check_parameters(&prepare)?;
                 }
-                // The text is kept and planned at each EXECUTE: tables change in between.
+                // The text is kept and planned at each EXECUTE, because tables change in between.
                 self.session.store_prepared(&prepare.name, parsed.statement.clone())?;
                 Ok(Execution::empty())
             }
@@ -63,6 +63,7 @@ impl StatementRun<'_> {
     async fn execute_prepared(self, execute: Execute) -> Result<Execution, QueryError> {
         let statement = self.session.prepared(&execute.name)?;
         let declared = params::are_declared(&statement);
+        let references = self.state.resolve_table_references(&statement).unwrap_or_default();
         let bind = async {
             let zoned = instants::zoned(self.state, &statement.to_string());
             let plan = zoned.statement_to_plan(statement).await?;
@@ -71,7 +72,15 @@ impl StatementRun<'_> {
             };
             params::bind_execute(self.state, Arc::unwrap_or_clone(input), &fields, declared, execute.parameters).map(Ok)
         };
-        let plan = bind.await.map_err(|e: DataFusionError| explain(&e, self.sql, &[]))??;
+        let bound: Result<Result<LogicalPlan, QueryError>, DataFusionError> = bind.await;
+        let plan = match bound {
+            Ok(plan) => plan?,
+            Err(error) => {
+                let missing = missing_table(self.state, references, &error, self.sql).await;
+                let missing = missing.map(|table| Missing { table, known: Vec::new() });
+                return Err(explain_missing(&error, self.sql, missing.as_ref()));
+            }
+        };
         self.statements.inner.config.limits.check(&plan)?;
         let plan = apart::shown(plan)?;
         let planned = Planned { plan, names: ParameterNames::default(), parsed: None };

@@ -1,14 +1,16 @@
-//! Writes into tables of connectors, each of which is published once or abandoned, also when the primary dies in the middle of it.
+//! Writes into tables of connectors. Each is published once or abandoned, even if the primary dies midway.
 //!
 //! ```text
 //!   begin ──> writing ──(job failed)──> abandoned
-//!                │
-//!                └─(job finished)──> publishing, with the tokens of all tasks ──> done
+//!                │                       ▲
+//!                │                       └──(it cannot be published)
+//!                └─(job finished)──> prepared ──> publishing, with the tokens of all tasks ──> done
 //! ```
 //!
-//! Each step is an entry of the metadata store before it happens, as with files ([`super::publish`]). On start, and every few seconds after that,
-//! what was writing and is not under way is abandoned, and what was publishing is published again: to a sink the second time changes nothing. So a
-//! write ends when the other side is there again. An entry has the credentials of the write sealed.
+//! Each step is recorded in the metadata store before it happens, as with files ([`super::publish`]). At the start, and every few
+//! seconds after that, writes in state `writing` that no statement has in progress are abandoned, and those in state `publishing` are
+//! published again. The second publication changes nothing in a sink. So a write ends when the other system is back. The credentials in
+//! an entry are sealed.
 
 use super::catalog::{Catalog, Connected, Record, Storage, TableRecord, open_options, seal_options};
 use super::outcome::Effect;
@@ -22,14 +24,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use windlass_engine::connector::{PlannedSink, SinkToken};
 
-/// How long the other side may take to end a write of which nobody knows how far it came.
+/// How long the other system may take to end a write of unknown progress.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Names of the writes that statements of this primary have under way.
+/// Names of the writes that statements of this primary have in progress.
 #[derive(Debug, Default)]
 pub(super) struct Writes(Mutex<BTreeSet<String>>);
 
-/// A write that has begun. Once it is dropped, what of it is left is ended by [`recover`].
+/// A write that has begun. After it is dropped, [`recover`] ends what remains of it.
 pub(super) struct Sinking {
     catalog: Arc<Catalog>,
     planned: PlannedSink,
@@ -37,7 +39,7 @@ pub(super) struct Sinking {
 }
 
 impl Sinking {
-    /// Remembers the write, and makes what it needs.
+    /// Records the write and prepares its sink.
     pub async fn begin(catalog: &Arc<Catalog>, planned: PlannedSink) -> Result<Self, QueryError> {
         let secrets = planned.table.options.secrets();
         let sealed = match secrets.is_empty() {
@@ -58,16 +60,17 @@ impl Sinking {
         }
     }
 
-    /// Makes what the tasks have written the table's. From the first transaction on it happens, whoever leads.
+    /// Publishes the rows that the tasks have written. From the first transaction on they will be published, whoever leads.
     ///
     /// # Errors
-    /// Of the first kind: nothing is to be seen, and the write is to be abandoned. Of the second: it will be published, or may be.
+    /// The outer error: nothing is visible, and the write must be abandoned. The inner error: it will be published, or may be.
     pub async fn publish(
         &self,
         staged: Vec<SinkToken>,
         effect: Option<Effect>,
     ) -> Result<Result<(), QueryError>, QueryError> {
-        let tokens = staged.into_iter().map(|staged| staged.token).collect();
+        let tokens: Vec<Vec<u8>> = staged.into_iter().map(|staged| staged.token).collect();
+        self.planned.sink.prepare(&tokens, self.catalog.runtime()).await?;
         let entry = Entry { tokens: Some(Tokens { tokens }), ..self.entry.clone() };
         let mut publishing = Transaction::default().with(keys::put(&self.planned.write, &entry));
         if let Some(effect) = effect {
@@ -88,7 +91,7 @@ impl Sinking {
         })
     }
 
-    /// Removes what was written. What cannot be removed is tried again.
+    /// Removes the written rows. A failed removal is retried later.
     pub async fn abandon(&self) {
         let abandoned = self.planned.sink.abandon(self.catalog.runtime()).await.map_err(QueryError::from);
         let forgotten = match abandoned {
@@ -112,14 +115,15 @@ async fn forget(store: &Arc<dyn MetaStore>, write: &str) -> Result<(), QueryErro
     Ok(store.commit(Transaction::default().with(keys::delete(write))).await?)
 }
 
-/// Ends the writes that no statement has under way: those of an earlier primary, and those that could not be ended. What still cannot is logged.
+/// Ends the writes that no statement has in progress: those of an earlier primary, and those that could not be ended before. Failures
+/// are logged.
 pub(super) async fn recover(catalog: &Catalog) -> Result<(), QueryError> {
     for write in keys::all(catalog.store().as_ref()).await? {
         if catalog.writes().0.lock().contains(&write) {
             continue;
         }
         let ended = async {
-            // It may have ended since.
+            // It may have ended meanwhile.
             let Some(entry) = keys::find(catalog.store().as_ref(), &write).await? else { return Ok(()) };
             let planned = PlannedSink::decode(&entry.sink, catalog.connectors(), secrets(catalog, &write, &entry)?)?;
             let sink = planned.sink;
@@ -143,16 +147,16 @@ pub(super) async fn recover(catalog: &Catalog) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// The credentials of a write.
+/// Returns the credentials of a write.
 fn secrets(catalog: &Catalog, write: &str, entry: &Entry) -> Result<BTreeMap<String, String>, QueryError> {
     if !entry.sealed.is_empty() {
         return Ok(open_options(catalog.sealer(), write, &entry.sealed)?);
     }
-    // An earlier release left them in the catalog alone.
+    // An earlier release left them only in the catalog.
     let snapshot = catalog.snapshot();
     let held = snapshot.tables().find(|held| held.record.id() == entry.table);
     let Some(Record::Table(TableRecord { storage: Storage::Connected(of), .. })) = held.map(|held| &held.record) else {
-        // It was dropped since, or was a session's.
+        // The table was dropped meanwhile, or was temporary.
         return Ok(BTreeMap::new());
     };
     let Connected { connector, location, options, .. } = of;
@@ -179,11 +183,12 @@ mod tests {
         Written,
     };
 
-    /// Notes what becomes of its writes.
+    /// A connector that records what happens to its writes.
     #[derive(Clone, Debug, Default)]
     struct Noting {
         notes: Arc<Mutex<Vec<String>>>,
         fails: Arc<Mutex<bool>>,
+        refuses: Arc<Mutex<bool>>,
     }
 
     #[async_trait]
@@ -229,6 +234,10 @@ mod tests {
             not_impl_err!("nothing is written here")
         }
 
+        async fn prepare(&self, _: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> PlanResult<()> {
+            if *self.refuses.lock() { not_impl_err!("a key is taken") } else { Ok(()) }
+        }
+
         async fn publish(&self, tokens: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> PlanResult<()> {
             self.note(format!("publish {tokens:?}"))
         }
@@ -251,7 +260,7 @@ mod tests {
             std::mem::take(&mut self.notes.lock())
         }
 
-        /// As a primary begins.
+        /// Opens the catalog as a starting primary does.
         async fn catalog(&self, store: &Arc<dyn MetaStore>) -> Arc<Catalog> {
             let warehouse = tempfile::tempdir().unwrap();
             let config = CatalogConfig {
@@ -298,18 +307,26 @@ mod tests {
         Sinking::begin(&catalog, noting.planned(&catalog)).await.unwrap().abandon().await;
         assert_eq!(noting.taken(), ["begin", "abandon"]);
         assert!(keys::all(store.as_ref()).await.unwrap().is_empty());
+        // A write that cannot be published is never published.
+        let begun = Sinking::begin(&catalog, noting.planned(&catalog)).await.unwrap();
+        *noting.refuses.lock() = true;
+        assert!(begun.publish(tokens(), None).await.unwrap_err().to_string().contains("a key is taken"));
+        assert!(noting.taken() == ["begin"], "the next primary would abandon it");
+        begun.abandon().await;
+        assert_eq!(noting.taken(), ["abandon"]);
+        assert!(keys::all(store.as_ref()).await.unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn the_next_primary_ends_what_the_last_one_began() {
         let (noting, store) = (Noting::default(), Arc::new(MemoryStore::default()) as Arc<dyn MetaStore>);
         let catalog = noting.catalog(&store).await;
-        // It dies while tasks write.
+        // The primary dies while tasks write.
         let dead = Sinking::begin(&catalog, noting.planned(&catalog)).await.unwrap();
         noting.catalog(&store).await;
         drop(dead);
         assert_eq!(noting.taken(), ["begin", "abandon"]);
-        // The other side is away when it is published, and at the next look still.
+        // The other system is away during the publication, and still at the next check.
         let begun = Sinking::begin(&catalog, noting.planned(&catalog)).await.unwrap();
         *noting.fails.lock() = true;
         let failed = begun.publish(tokens(), None).await.unwrap().unwrap_err();

@@ -37,7 +37,7 @@ use windlass_connectors::wfs::Wfs;
 use windlass_core::access::Principal;
 use windlass_proto::pass::KeyRing;
 
-/// A cluster without files.
+/// A cluster without `wfs://`.
 #[derive(Debug)]
 struct NoFiles;
 
@@ -102,7 +102,7 @@ impl Bench {
         Self { folder, statements, sessions, runner, session }
     }
 
-    /// What the faces would be given, but for files.
+    /// Returns the services of the faces, except files.
     pub fn services(&self) -> Services {
         let (statements, tasks, stop) = (self.statements.clone(), TaskTracker::new(), CancellationToken::new());
         let (ids, store) = (Arc::new(MemoryIds::default()), Arc::clone(statements.catalog().store()));
@@ -162,7 +162,7 @@ fn cells(line: &str) -> String {
     line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
-/// A bucket that keeps what it is asked to list.
+/// A bucket that records what it is asked to list.
 #[derive(Debug, Default)]
 struct Bucket {
     files: InMemory,
@@ -180,7 +180,7 @@ impl Bucket {
         self.listed.lock().push(prefix.map(Path::to_string).unwrap_or_default());
     }
 
-    /// What was listed since the last time.
+    /// Returns what was listed since the last call.
     fn listed(&self) -> Vec<String> {
         std::mem::take(&mut self.listed.lock())
     }
@@ -227,7 +227,7 @@ impl ObjectStore for Bucket {
 }
 
 impl Bench {
-    /// A new bucket of the cluster's.
+    /// Returns a new bucket that the cluster knows.
     fn bucket(&self, url: &str) -> Arc<Bucket> {
         let bucket = Arc::new(Bucket::default());
         let stores = self.statements.catalog().stores();
@@ -262,7 +262,7 @@ async fn a_scan_of_a_partitioned_folder_lists_what_its_filter_leaves() {
     bench.sql("create external table t stored as parquet partitioned by (y) location 's3://one/t/'").await;
     bucket.listed();
     assert_eq!(bench.sql("select a from t where y = '2013'").await, "2013");
-    // The names of the folders, and then the files of those that the filter leaves.
+    // The names of the folders are listed first, then the files of the folders that pass the filter.
     assert_eq!(bucket.listed(), ["t", "t/y=2013"]);
     assert_eq!(bench.sql("select count(*) from t").await, "2");
 }
@@ -297,7 +297,7 @@ async fn a_table_made_from_a_query_can_be_read_added_to_and_replaced() {
     assert!(matches!(error, QueryError::NotFound(_)), "{error:?}");
 }
 
-/// Does what it is asked to, and loses its answer to commits that name a table, when it is told to.
+/// A store that can be told to lose its answers to commits that name a table.
 #[derive(Debug, Default)]
 struct LosesAnswers {
     store: MemoryStore,
@@ -346,21 +346,21 @@ async fn what_may_have_been_published_keeps_its_files() {
         let bench = Bench::over(store.clone()).await;
         let (query, sql) = (Some("q1".to_string()), "create table t as select 1 as a union all select 2");
         store.armed.store(true, Ordering::SeqCst);
-        let first = Info { query: query.clone(), sent: Sent::First, ..Info::default() };
+        let first = Info { query: query.clone(), delivery: Delivery::First, ..Info::default() };
         let error = bench.statements.execute(&bench.session, sql, None, &first).await.unwrap_err();
         assert!(matches!(error, QueryError::OutcomeUnknown(_)), "{error:?}");
         if applies {
             assert_eq!(bench.sql("select sum(a) from t").await, "3");
         }
-        // Sent again it has happened once, whichever it was; under another name it is another statement.
-        let again = Info { sent: Sent::Again, ..first.clone() };
+        // The statement happens once, whether or not its first try did. Under another name it is another statement.
+        let again = Info { delivery: Delivery::Again, ..first.clone() };
         let done = bench.statements.execute(&bench.session, sql, None, &again).await.unwrap();
         assert_eq!(done.affected, Some(2));
         assert_eq!(bench.sql("select sum(a) from t").await, "3");
         let other = Info { query: Some("q2".to_string()), ..first };
         let error = bench.statements.execute(&bench.session, sql, None, &other).await.unwrap_err();
         assert!(matches!(error, QueryError::AlreadyExists(_)), "{error:?}");
-        // And the catalog goes on.
+        // The catalog continues to work.
         assert_eq!(bench.sql("insert into t values (4)").await, "1");
         assert_eq!(bench.sql("select sum(a) from t").await, "7");
     }
@@ -392,7 +392,7 @@ async fn an_empty_table_has_its_columns_defaults_and_constraints() {
 async fn planning_has_so_much_memory_and_others_have_theirs() {
     let config = StatementConfig { planning_memory: 8 << 20, ..StatementConfig::default() };
     let bench = Bench::with(Arc::new(MemoryStore::default()), config).await;
-    // Each layer has a copy of those below.
+    // Each layer has a copy of the layers below it.
     let layers: String =
         (1..400).map(|n| format!(", c{n} as (select v + 1 as v from c{} where v > 0)", n - 1)).collect();
     let error = bench.error(&format!("with c0 as (select 1 as v){layers} select * from c399")).await;
@@ -416,7 +416,7 @@ async fn a_failed_write_leaves_nothing() {
     assert_eq!(files.len(), 1, "{files:?}");
 }
 
-/// What a first job leaves is removed while a second one, which needs less memory, writes what the statement asked for.
+/// The files of a first job are removed while a second one, which needs less memory, writes the statement's rows.
 #[tokio::test]
 async fn a_second_job_of_a_write_fills_a_folder_of_its_own() {
     let bench = Bench::new().await;
@@ -692,6 +692,18 @@ async fn errors_point_at_their_place_and_know_temporary_names() {
     bench.sql("create temporary table flights (origin varchar)").await;
     let error = bench.error("select *\nfrom fligths").await.to_string();
     assert!(error.starts_with("table 'fligths' not found; did you mean flights? (line 2, column 6)"), "{error}");
+    let error = bench.error("select * from '/data/a.b/c.parquet'").await;
+    assert!(matches!(error, QueryError::NotFound(_)));
+    let advice = "table '/data/a.b/c.parquet' not found; files become a table with CREATE EXTERNAL TABLE";
+    assert!(error.to_string().starts_with(advice), "{error}");
+    let error = bench.error("select * from zzz, flights\njoin aaa using (origin)").await.to_string();
+    assert!(error.starts_with("table 'zzz' not found (line 1, column 15)"), "{error}");
+    bench.sql("create table brief as select 1 as a").await;
+    bench.sql("prepare later as select * from brief").await;
+    bench.sql("drop table brief").await;
+    assert!(matches!(bench.error("execute later").await, QueryError::NotFound(_)));
+    let error = bench.error("select * from generate_series(1, 'x', flor(2))").await;
+    assert!(matches!(error, QueryError::Invalid(_)), "{error:?}");
     let error = bench.error("select origin,\n  orign from flights").await.to_string();
     assert!(error.starts_with("column 'orign' not found; did you mean origin? (line 2, column 3)"), "{error}");
     assert!(matches!(bench.error("selec 1").await, QueryError::Syntax(_)));

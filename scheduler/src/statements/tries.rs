@@ -1,8 +1,8 @@
-//! How often statements were begun. What a primary dies of is not begun again for ever.
+//! Counts the tries of statements, so that a statement that kills primaries is not retried forever.
 //!
-//! A statement that a client sends again to the next leader is counted in the metadata store before anything is made of it. Once its job
-//! runs, the leader has survived planning it; what follows is the scheduler's to survive, and counts for less: leaders may change for other
-//! reasons while a long statement runs. Statements of submissions are counted by the submission's machine in the same way.
+//! A statement that a client sends again to the next leader is counted in the metadata store before any work on it. Once its job runs,
+//! the leader has survived planning it. The rest is the scheduler's work and counts for less, because leaders may change for other
+//! reasons during a long statement. The machine of a submission counts its statements in the same way.
 
 use super::{Execution, Info};
 use crate::clock::Clock;
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use windlass_core::ids::JobId;
 use windlass_core::submissions::Tries;
 
-/// Why a statement is not begun again.
+/// Returns the error for a statement that is not tried again.
 pub(crate) fn exhausted(Tries { begun, unplanned }: Tries) -> QueryError {
     QueryError::Exhausted(format!(
         "{begun} primaries began this statement and ended before it did, {unplanned} of them in a row while they planned it: it is not begun \
@@ -23,7 +23,7 @@ pub(crate) fn exhausted(Tries { begun, unplanned }: Tries) -> QueryError {
     ))
 }
 
-/// Runs a statement that was begun by an earlier primary, unless enough of them were.
+/// Runs a statement that an earlier primary began, unless it has been tried often enough.
 pub(super) async fn counted<'a>(
     store: &Arc<dyn MetaStore>,
     clock: &Clock,
@@ -37,14 +37,14 @@ pub(super) async fn counted<'a>(
     let ended = tokio::select! {
         biased;
         ended = &mut running => ended,
-        // Written to its end before anything else is written of it.
+        // This write ends before any other write about the statement begins.
         () = planned.notified() => tokio::join!(&mut running, tried.planned()).0,
     };
     tried.ended(&ended).await;
     ended
 }
 
-/// The same statement, whose job notifies `planned`.
+/// Returns an `Info` whose job also notifies `planned`.
 fn telling(planned: &Arc<Notify>, info: &Info) -> Info {
     let (planned, told) = (Arc::clone(planned), info.started.clone());
     let started = move |job: JobId| {
@@ -56,7 +56,7 @@ fn telling(planned: &Arc<Notify>, info: &Info) -> Info {
     Info { started: Some(Arc::new(started)), ..info.clone() }
 }
 
-/// A statement that was begun by an earlier primary, begun again.
+/// A try of a statement that an earlier primary began.
 struct Try {
     store: Arc<dyn MetaStore>,
     clock: Clock,
@@ -65,7 +65,7 @@ struct Try {
 }
 
 impl Try {
-    /// Counts one more. An error: there were enough.
+    /// Counts one more try. Error: there were enough.
     async fn begin(store: &Arc<dyn MetaStore>, clock: &Clock, query: &str) -> Result<Self, QueryError> {
         let tries = Tries::again(keys::find(store.as_ref(), query).await?).map_err(exhausted)?;
         let begun = Self { store: Arc::clone(store), clock: clock.clone(), query: query.to_string(), tries };
@@ -80,7 +80,7 @@ impl Try {
         }
     }
 
-    /// The statement is over, unless another leader is to go on with it.
+    /// Deletes the count, unless another leader will continue the statement.
     async fn ended(mut self, ended: &Result<Execution, QueryError>) {
         if let Err(QueryError::NotLeading(_) | QueryError::OutcomeUnknown(_)) = ended {
             // This primary has survived it.
@@ -130,7 +130,7 @@ mod tests {
         assert!(begin(&store, "q").await.is_err());
     }
 
-    /// However soon after its job began a statement ends, what is noted of the one is written before what is noted of the other.
+    /// However soon a statement ends after its job began, the record of its start is written before the record of its end.
     #[tokio::test]
     async fn what_was_planned_is_noted_while_it_runs_and_forgotten_after() {
         let store: Arc<dyn MetaStore> = Arc::new(MemoryStore::default());

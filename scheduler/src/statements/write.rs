@@ -1,4 +1,4 @@
-//! Statements that write: INSERT INTO, INSERT OVERWRITE, COPY TO and CREATE TABLE AS. Tasks stage files; this publishes them.
+//! Statements that write: INSERT INTO, INSERT OVERWRITE, COPY TO and CREATE TABLE AS. Tasks stage files; this module publishes them.
 
 use super::kept::{as_kept, finite_only};
 use super::outcome::Effect;
@@ -33,10 +33,10 @@ use windlass_engine::connector::{PlannedSink, SinkToken};
 use windlass_engine::ops::StagedFiles;
 use windlass_engine::stage::WriteTarget;
 
-/// How long the end of a failed write waits for its attempts to notice.
+/// How long a failed write waits for its attempts to end.
 const NOTICE: Duration = Duration::from_secs(5);
 
-/// A write that is published.
+/// A published write.
 pub(super) struct Written {
     pub rows: u64,
     pub job: JobId,
@@ -47,16 +47,17 @@ pub(super) struct Written {
 #[derive(Clone)]
 enum Destination {
     Managed(ManagedWrite),
-    /// Files of someone else, at the target that the plan names.
+    /// Files that Windlass does not own, at the target that the plan names.
     Files {
         remove: Vec<String>,
     },
-    /// What a connector makes of rows: the plan has it.
+    /// A table of a connector. The plan holds it.
     Connected,
 }
 
 impl Destination {
-    /// For another job of the same statement, while what the one before it left is removed.
+    /// Returns the destination for another job of the same statement. Its folder is new, because the earlier job's files are still
+    /// being removed.
     fn afresh(&self) -> Result<Self, QueryError> {
         Ok(match self {
             Self::Managed(write) => {
@@ -70,12 +71,12 @@ impl Destination {
 #[derive(Clone)]
 struct ManagedWrite {
     name: TableName,
-    /// As it was when the statement began.
+    /// The record when the statement began.
     record: TableRecord,
-    /// The one that this statement fills.
+    /// The folder that this statement fills.
     folder: OwnFolder,
     kind: Kind,
-    /// Where the session keeps it, for a temporary table.
+    /// The session's temporary tables, if the table is temporary.
     temporary: Option<Arc<crate::statements::catalog::TempTables>>,
 }
 
@@ -97,7 +98,7 @@ impl StatementRun<'_> {
         self.write(plan, destination).await
     }
 
-    /// The plan that writes what `dml` says, which the catalog's tables are read by only.
+    /// Plans `dml`. The catalog's tables are only read by the plan.
     pub(super) async fn insert_plan(self, dml: DmlStatement) -> Result<LogicalPlan, QueryError> {
         Ok(self.planned_insert(dml).await?.0)
     }
@@ -179,7 +180,7 @@ impl StatementRun<'_> {
         Ok(written)
     }
 
-    /// Fills a new table and puts it under its name.
+    /// Creates a table from a query and registers it under its name.
     pub(super) async fn create_table_as(
         self,
         name: TableName,
@@ -208,13 +209,13 @@ impl StatementRun<'_> {
             .runner
             .plan(self.state, &plan, shape_of(&begun))
             .await
-            .map_err(|e| explain(&e, self.sql, &[]))?;
+            .map_err(|e| explain(&e, self.sql))?;
         let second = self.job_info();
         let job_info = JobInfo { begun, ..second.clone() };
-        // What a second job is planned from, in the place of one whose joins do not fit.
+        // Input for a second job, which replaces one whose joins do not fit in memory.
         let again = job.holds_sides.then(|| (self.state.clone(), plan, second));
-        // What was begun is ended, published or cleaned up, also when nobody waits for it any more: in a task of its own, that
-        // the caller's departure only tells to give up.
+        // The write runs in a task of its own, so that it is published or cleaned up even if the caller leaves. The caller's departure
+        // only asks it to give up.
         let cancelled = CancellationToken::new();
         let _cancel_on_drop = cancelled.clone().drop_guard();
         let (statements, told) = (self.statements.clone(), self.info.started.clone());
@@ -254,8 +255,7 @@ impl Statements {
         match destination {
             Destination::Managed(write) => {
                 let publication = publication_of(&staged, write.folder.place(), Vec::new())?;
-                // The folders that the table consists of once this write is committed, besides those that it has: the files of all
-                // tasks move into one.
+                // The folders that this write adds to the table. The files of all tasks move into one.
                 let folders = match publication.moves.is_empty() {
                     true => Vec::new(),
                     false => vec![write.folder.clone()],
@@ -277,13 +277,13 @@ impl Statements {
         Ok(Written { rows, job: finished.job, stages: finished.stages })
     }
 
-    /// Waits for attempts that lost the race with another one of their task, before what was staged is removed.
+    /// Waits for attempts that another attempt of their task has beaten. Staged files are removed only after that.
     async fn stop_the_slower(&self, finished: &Finished) -> Writers {
         let quiet = tokio::time::timeout(NOTICE, self.inner.runner.quiet(finished.job)).await;
         Writers::of_finished(quiet.is_ok(), finished.stages.iter().all(|stage| stage.ran_once()))
     }
 
-    /// The one transaction that makes a managed write visible.
+    /// Commits the one transaction that makes a managed write visible.
     async fn commit(
         &self,
         effect: Option<Effect>,
@@ -310,7 +310,7 @@ impl Statements {
             let created = catalog.create_with(effect, &write.name, record, exists, edits).await?;
             return match created {
                 true => Ok(()),
-                // Someone else was faster, and that is as good.
+                // Another statement created the table first.
                 false => Err(QueryError::AlreadyExists(format!("table '{}' already exists", write.name.table))),
             };
         }
@@ -338,18 +338,18 @@ fn managed_plan(
     Ok(LogicalPlan::Dml(DmlStatement::new(table, source, WriteOp::Insert(InsertOp::Append), input)))
 }
 
-/// A write that is under way.
+/// A write in progress.
 struct Write<'a> {
     statements: &'a Statements,
     destination: &'a Destination,
     effect: Option<Effect>,
-    /// Who wants to know the job.
+    /// Called with the job's id.
     told: Option<Started>,
     cancelled: CancellationToken,
 }
 
 impl Write<'_> {
-    /// Runs a job and publishes what it staged, or removes it.
+    /// Runs a job, then publishes its staged files or removes them.
     async fn once(&self, job: PlannedJob, info: JobInfo) -> Result<Written, QueryError> {
         if let Some(planned) = job.sink.clone() {
             return self.once_connected(job, planned, info).await;
@@ -383,7 +383,7 @@ impl Write<'_> {
 }
 
 impl Write<'_> {
-    /// Runs a job to its end, or until the client has left.
+    /// Runs a job until it ends or the client leaves.
     async fn ran(&self, job: PlannedJob, info: JobInfo) -> (Option<JobId>, Result<Finished, QueryError>) {
         let job_id = Arc::new(OnceLock::new());
         let (noted, told) = (Arc::clone(&job_id), self.told.clone());
@@ -401,14 +401,14 @@ impl Write<'_> {
         (job_id.get().copied(), finished)
     }
 
-    /// Those that still run when their job has ended would stage something behind our back.
+    /// Waits for attempts that outlive their job, because they could still stage files.
     async fn wait_for_attempts(&self, job: Option<JobId>) {
         if let Some(job) = job {
             let _ = tokio::time::timeout(NOTICE, self.statements.inner.runner.quiet(job)).await;
         }
     }
 
-    /// As [`Write::once`], into a table of a connector.
+    /// Does the work of [`Write::once`] for a table of a connector.
     async fn once_connected(
         &self,
         job: PlannedJob,
@@ -429,7 +429,7 @@ impl Write<'_> {
         Err(failed)
     }
 
-    /// As [`Sinking::publish`].
+    /// Publishes as [`Sinking::publish`] does.
     async fn publish_connected(
         &self,
         sinking: &Sinking,
@@ -449,7 +449,7 @@ impl Write<'_> {
     }
 }
 
-/// The record after the write, and the folders that are not part of the table any more.
+/// Returns the record after the write, and the folders that no longer belong to the table.
 fn next_record(
     write: &ManagedWrite,
     before: Option<&Arc<Held>>,
@@ -489,7 +489,7 @@ fn table_of(held: &Held) -> Result<&TableRecord, QueryError> {
     }
 }
 
-/// Files are added, never extended.
+/// Refuses tables whose files cannot be added to. Files are added, never extended.
 fn require_writable(state: &SessionState, table: &str, external: &External) -> Result<(), QueryError> {
     require_writable_format(&external.format)?;
     require_writable_options(&external.options)?;
@@ -511,7 +511,7 @@ fn require_writable(state: &SessionState, table: &str, external: &External) -> R
     }
 }
 
-/// What a folder of Parquet files holds after no rows were written to it: a file that says what columns they would have had.
+/// Returns the file for a folder of Parquet files when no rows were written. The file holds the schema.
 fn empty_file(copy: &CopyTo) -> Result<Option<(ListingTableUrl, Vec<u8>)>, QueryError> {
     let url = ListingTableUrl::parse(&copy.output_url)?;
     if !copy.file_type.get_ext().eq_ignore_ascii_case("parquet")
@@ -523,7 +523,7 @@ fn empty_file(copy: &CopyTo) -> Result<Option<(ListingTableUrl, Vec<u8>)>, Query
     let schema = Arc::clone(copy.input.schema().inner());
     let mut file = Vec::new();
     let writer = ArrowWriter::try_new(&mut file, schema, None).and_then(ArrowWriter::close);
-    // What cannot be a Parquet file is refused where it is written.
+    // A schema that Parquet cannot store is refused by the writer.
     Ok(writer.is_ok().then_some((url, file)))
 }
 
@@ -541,7 +541,7 @@ fn require_writable_format(format: &str) -> Result<(), QueryError> {
     }
 }
 
-/// Parquet has no group without fields.
+/// Refuses structs without fields, which Parquet cannot store.
 fn require_writable_columns(format: &str, schema: &Schema) -> Result<(), QueryError> {
     let is_parquet = format.eq_ignore_ascii_case("parquet");
     match schema.fields().iter().find(|field| is_parquet && windlass_engine::has_fieldless(field.data_type())) {
@@ -553,7 +553,8 @@ fn require_writable_columns(format: &str, schema: &Schema) -> Result<(), QueryEr
     }
 }
 
-/// DataFusion reads files with these options and writes them without: a table that has them could not read what is added to it.
+/// Refuses options that DataFusion uses when it reads and ignores when it writes. A table with them could not read the files that
+/// INSERT adds.
 fn require_writable_options<'a>(options: impl IntoIterator<Item = (&'a String, &'a String)>) -> Result<(), QueryError> {
     for (key, value) in options {
         match key.to_lowercase().trim_start_matches("format.") {

@@ -1,4 +1,4 @@
-//! The `windlass` command, with one kind of table more: what a user's own binary looks like.
+//! The `windlass` command with one more kind of table: an example of a user's own binary.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What stays behind once a run has settled, of everything that is there only for a while.
+//! Leaks: temporary things that remain after a run has settled.
 
 use super::{EXECUTORS, PRIMARIES, World};
 use futures::TryStreamExt;
@@ -10,10 +10,10 @@ use windlass_client::Session;
 use windlass_client::wfs::WfsStore;
 use windlass_scheduler::meta::{EtcdConfig, EtcdStore, MetaStore, under_way};
 
-/// Longer than leases of writers that are gone, and than looks for what is to go are apart.
+/// Time after which nothing temporary may remain: longer than leases of dead writers, and than the intervals of cleanups.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Counts what stays when nothing has used it for as long as it may stay, by what it is.
+/// Counts what remains after the cleanups, by kind.
 pub(super) async fn after_a_while(world: &World, session: &Session) -> BTreeMap<&'static str, usize> {
     let patience = Instant::now() + PATIENCE;
     loop {
@@ -39,7 +39,7 @@ async fn count(world: &World, session: &Session) -> Result<BTreeMap<&'static str
     }
     leaked.insert("temporary files of executors", temporary);
 
-    // Nobody needs the files any more.
+    // The files are not needed any more.
     let store = WfsStore::new(session.files());
     let files: Vec<_> = store.list(None).try_collect().await.map_err(|error| error.to_string())?;
     for file in files {
@@ -58,7 +58,7 @@ async fn count(world: &World, session: &Session) -> Result<BTreeMap<&'static str
     Ok(leaked)
 }
 
-/// Counts files and folders at any depth, of which the second argument of `wanted` says which they are. What it wants is not looked into.
+/// Counts files and folders at any depth that `wanted` accepts; its second argument says whether the path is a folder. Accepted folders are not searched.
 fn below(root: &Path, wanted: &dyn Fn(&str, bool) -> bool) -> usize {
     let (mut found, mut folders) = (0, vec![root.to_path_buf()]);
     while let Some(folder) = folders.pop() {

@@ -7,14 +7,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A network of its own: 10.x.y.0/24. The tests are in it too, as .254.
+/// A separate network: 10.x.y.0/24. The tests are in it too, as .254.
 pub(super) struct Network {
     name: String,
     subnet: String,
 }
 
 impl Network {
-    /// `None`, with the reason: this process may not make one.
+    /// Creates a network. The error is the reason why this process may not.
     pub fn create() -> Result<Self, String> {
         let pid = std::process::id();
         let network = Self { name: format!("wl{pid}"), subnet: format!("10.{}.{}", 200 + pid % 50, pid / 50 % 250) };
@@ -75,7 +75,7 @@ impl Network {
         format!("{}.{}", self.subnet, 10 + number)
     }
 
-    /// Where the tests are.
+    /// Address of the tests in the network.
     pub fn outer_address(&self) -> String {
         format!("{}.254", self.subnet)
     }
@@ -83,7 +83,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // With the last namespace its interfaces go.
+        // The interfaces go with the last namespace.
         let _ = run(ip(&["link", "del", &self.outside()]));
         let _ = run(ip(&["netns", "del", &self.hub()]));
     }
@@ -99,20 +99,20 @@ pub(super) struct Machine {
     program: PathBuf,
     arguments: Vec<String>,
     process: Option<Child>,
-    /// Where its disks are mounted.
+    /// Folders where its disks are mounted.
     disks: Vec<PathBuf>,
     /// The control group of its process, whose memory can be limited.
     group: Option<PathBuf>,
 }
 
-/// The limit of a control group, in the first and in the second version of them.
+/// Files of the memory limit of a control group, in its first and second version.
 const LIMITS: [&str; 2] = ["memory.limit_in_bytes", "memory.max"];
 
 /// The file that fills a disk.
 const FILLER: &str = "filler";
 
 impl Machine {
-    /// A disk of so many bytes, in memory, at a folder of this machine.
+    /// Mounts a disk of this many bytes, in memory, at a folder of this machine.
     pub fn give_disk(&mut self, folder: &str, bytes: u64) {
         let at = self.dir.join(folder);
         std::fs::create_dir_all(&at).expect("a folder can be made");
@@ -122,7 +122,7 @@ impl Machine {
         self.disks.push(at);
     }
 
-    /// Leaves no room on a disk. How many bytes that took.
+    /// Fills a disk. Returns the number of bytes that it took.
     pub fn fill(&self, folder: &str) -> u64 {
         let mut file = File::create(self.dir.join(folder).join(FILLER)).expect("a file can be made");
         let (block, mut bytes) = (vec![0; 1 << 16], 0);
@@ -133,17 +133,17 @@ impl Machine {
     }
 
     pub fn make_room(&self, folder: &str) {
-        // A process that has started since has emptied its folder.
+        // A process that was started since may have emptied its folder.
         let _ = std::fs::remove_file(self.dir.join(folder).join(FILLER));
     }
 
-    /// Changes a byte of each file in a folder, at `offset` or as far in as the file goes. How many files there were.
+    /// Changes a byte of each file in a folder, at `offset` or at the file's end if it is shorter. Returns the number of files.
     pub fn damage(&self, folder: &str, offset: usize) -> usize {
         let Ok(entries) = std::fs::read_dir(self.dir.join(folder)) else { return 0 };
         entries.flatten().filter(|entry| damage(&entry.path(), offset).is_some()).count()
     }
 
-    /// Gives its processes a control group, where this process may make one.
+    /// Puts its processes into a control group, if this process may make one.
     pub fn confine(&mut self) {
         let groups = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"].map(Path::new);
         let made = groups.into_iter().find_map(|root| {
@@ -154,7 +154,7 @@ impl Machine {
         self.group = made;
     }
 
-    /// It gets hardly more memory than it has. How much that is, where it can be limited.
+    /// Limits its memory to slightly more than it uses. Returns the limit, or `None` where memory cannot be limited.
     pub fn limit_memory(&self) -> Option<u64> {
         let group = self.group.as_ref()?;
         let used = ["memory.usage_in_bytes", "memory.current"]
@@ -181,7 +181,7 @@ impl Machine {
     pub fn start(&mut self) {
         std::fs::create_dir_all(&self.dir).expect("a folder can be made");
         let log = File::options().create(true).append(true).open(self.log()).expect("a log can be written");
-        // `ip` becomes the program, and keeps its number.
+        // `ip` becomes the program, and keeps its process id.
         let mut command = ip(&["netns", "exec", &self.namespace]);
         command.arg(&self.program).args(&self.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -203,7 +203,7 @@ impl Machine {
 
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // Both fail only where it has ended.
+            // Both fail only if it has ended.
             let _ = process.kill();
             let _ = process.wait();
         }
@@ -211,7 +211,7 @@ impl Machine {
 
     pub fn signal(&self, signal: &str) {
         if let Some(process) = &self.process {
-            // It may have ended by itself, which shows when it is missing.
+            // It may have ended by itself; later checks notice that it is missing.
             let _ = Command::new("kill").args([signal, &process.id().to_string()]).output();
         }
     }
@@ -221,12 +221,12 @@ impl Machine {
         self.process.take().and_then(|mut process| process.wait().ok())
     }
 
-    /// As a cable is pulled, and plugged in again.
+    /// Unplugs the machine's cable, or plugs it in.
     pub fn plug(&self, plugged: bool) {
         succeed(ip(&["-n", &self.hub, "link", "set", &self.port, if plugged { "up" } else { "down" }]));
     }
 
-    /// Packets to one other machine get lost.
+    /// Drops packets to one other machine, or stops dropping them.
     pub fn avoid(&self, other: &str, avoided: bool) {
         let change = if avoided { "add" } else { "del" };
         succeed(ip(&["-n", &self.namespace, "route", change, "blackhole", &format!("{other}/32")]));
@@ -248,7 +248,7 @@ impl Drop for Machine {
     }
 }
 
-/// `None` where the file is a folder, empty, or gone meanwhile.
+/// Changes a byte of a file; `None` where the path is a folder, the file is empty, or it is gone.
 fn damage(path: &Path, offset: usize) -> Option<()> {
     let file = File::options().read(true).write(true).open(path).ok()?;
     let at = offset as u64 % file.metadata().ok()?.len().max(1);

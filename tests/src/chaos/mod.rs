@@ -1,7 +1,6 @@
-//! A cluster of real processes, each on a machine of its own, under load while things fail: every answer is right, and every table has
-//! exactly its rows.
+//! A cluster of real processes, each on a separate machine, under load while things fail: every answer is right, and every table has exactly its rows.
 //!
-//! `CHAOS_SECONDS` says how long, `CHAOS_SEED` which faults.
+//! `CHAOS_SECONDS` sets the duration, `CHAOS_SEED` the faults.
 
 mod leaks;
 mod machines;
@@ -31,9 +30,9 @@ const EXECUTORS: usize = 3;
 const ROWS: i64 = 1000;
 /// Bytes of an executor's disk.
 const DISK: u64 = 128 << 20;
-/// Every finished stage is saved for the next leader. Exchange data goes to files, which can be damaged, on a disk that can be full.
+/// Configuration: every finished stage is saved for the next leader, and exchange data goes to files, which can be damaged, on a disk that can be full.
 const CONFIG: &str = "[primary]\nsave_stages_after = \"0s\"\nkeep_unclaimed = \"10s\"\n[exchange]\nmemory = \"1MiB\"\n";
-/// More than any statement takes, through all that happens here.
+/// Time limit of a statement: longer than any takes here, so that a hang is a failure.
 const HANG: Duration = Duration::from_secs(120);
 
 struct World {
@@ -41,7 +40,7 @@ struct World {
     etcd: String,
     /// Etcd, then primaries, then executors.
     machines: Vec<Machine>,
-    /// The last executor reaches primaries, and is reached by the others and by clients, through these.
+    /// Links between the last executor and the primaries, the other executors and the clients.
     links: Vec<Proxy>,
     dir: tempfile::TempDir,
     _network: Network,
@@ -131,7 +130,7 @@ impl World {
         text
     }
 
-    /// All executors are there, nothing runs, nothing waits, and nobody holds anything.
+    /// Checks that all executors are there, that nothing runs or waits, and that nothing is held.
     async fn at_rest(&self) -> Result<(), String> {
         let patience = Instant::now() + Duration::from_secs(60);
         let mut last = "no primary was found".to_owned();
@@ -204,7 +203,7 @@ const FAULTS: [Fault; 18] = [
     Fault::TerminateLeader,
 ];
 
-/// Small and seeded; nothing here needs good numbers.
+/// A small seeded generator; the quality of the numbers does not matter.
 struct Random(u64);
 
 impl Random {
@@ -220,7 +219,7 @@ impl Random {
     }
 }
 
-/// One fault, from its beginning to its end.
+/// Injects one fault, from its beginning to its end.
 async fn inject(world: &mut World, fault: Fault, leader: Option<usize>, random: &mut Random) {
     let executor = 1 + PRIMARIES + random.below(EXECUTORS);
     let primary = 1 + random.below(PRIMARIES);
@@ -245,7 +244,7 @@ async fn inject(world: &mut World, fault: Fault, leader: Option<usize>, random: 
             let at = if fault == Fault::TerminateExecutor { executor } else { leader };
             world.machines[at].signal("-TERM");
             let mut machine = world.machines.remove(at);
-            // A process that does not end is killed, and that it did not is a failure of the test.
+            // A process that does not end is killed, which is a failure of the test.
             let (machine, status) = tokio::task::spawn_blocking(move || {
                 let status = machine.wait();
                 (machine, status)
@@ -269,7 +268,7 @@ async fn inject(world: &mut World, fault: Fault, leader: Option<usize>, random: 
             world.machines[at].plug(true);
         }
         Fault::DamageFiles => {
-            // Files come and go; some are met in the end.
+            // Files come and go; the loop damages those that it finds in time.
             let (mut damaged, end) = (0, Instant::now() + random.between(500, 3000));
             while damaged < 5 && Instant::now() < end {
                 damaged += world.machines[executor].damage("data/exchange", random.below(1 << 20));
@@ -324,7 +323,7 @@ async fn inject(world: &mut World, fault: Fault, leader: Option<usize>, random: 
 struct Tally {
     queries: AtomicU64,
     writes: AtomicU64,
-    /// Statements that their client had to send again, by what it was told.
+    /// Number of statements that their client had to send again, by error.
     repeated: Mutex<BTreeMap<String, u64>>,
     wrong: Mutex<Vec<String>>,
     longest_ms: AtomicU64,
@@ -332,7 +331,7 @@ struct Tally {
 
 impl Tally {
     fn repeat(&self, error: &ClientError) {
-        // Without numbers, which differ from case to case.
+        // Numbers, which differ from case to case, are removed.
         let text = error.to_string();
         let text: String = text.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).take(110).collect();
         *self.repeated.lock().unwrap().entry(text).or_default() += 1;
@@ -343,7 +342,7 @@ impl Tally {
         self.wrong.lock().unwrap().push(what);
     }
 
-    /// Runs a query with a session of its own until it succeeds.
+    /// Runs a query in a new session until it succeeds.
     async fn until_it_works(&self, url: &str, stop: &AtomicBool, sql: &str) -> Option<(SchemaRef, Vec<RecordBatch>)> {
         let started = Instant::now();
         loop {
@@ -377,7 +376,7 @@ impl Tally {
     }
 }
 
-/// A session as an engine, for making the tables.
+/// A session as an engine, for the creation of tables.
 struct Over(Session);
 
 #[async_trait]
@@ -408,7 +407,7 @@ async fn read(url: String, first: usize, tally: Arc<Tally>, stop: Arc<AtomicBool
     }
 }
 
-/// Writes pieces of [`ROWS`] rows under numbers; returns those that were acknowledged, and those whose outcome is not known.
+/// Writes pieces of [`ROWS`] rows with numbers; returns the numbers that were acknowledged, and those with unknown outcome.
 async fn write(url: String, tally: Arc<Tally>, stop: Arc<AtomicBool>) -> (Vec<i64>, Vec<i64>) {
     let (mut done, mut open) = (Vec::new(), Vec::new());
     for tag in 1.. {
@@ -419,7 +418,7 @@ async fn write(url: String, tally: Arc<Tally>, stop: Arc<AtomicBool>) -> (Vec<i6
             let session = Client::connect(&url).await?;
             session.set("windlass.small_query_bytes", "0").await?;
             if tag % 5 == 0 {
-                // Files come and go: the last one stays.
+                // Files come and go; the last one stays.
                 files(&session, tag).await;
             }
             if tag % 3 == 0 {
@@ -432,7 +431,7 @@ async fn write(url: String, tally: Arc<Tally>, stop: Arc<AtomicBool>) -> (Vec<i6
                 format!("insert into ledger select {tag}, value from generate_series(1, {ROWS}) group by value")
             };
             if tag % 7 == 0 {
-                // Accepted is as good as done, whoever has to do it.
+                // An accepted submission counts as done, whichever leader runs it.
                 let options = [("windlass.small_query_bytes".to_owned(), "0".to_owned())];
                 return session.submit(&sql, "", &options).await.map(|_| ());
             }
@@ -458,7 +457,7 @@ async fn write(url: String, tally: Arc<Tally>, stop: Arc<AtomicBool>) -> (Vec<i6
 async fn files(session: &Session, tag: i64) {
     let store = WfsStore::new(session.files());
     let at = |tag: i64| object_store::path::Path::from(format!("chaos/{tag}"));
-    // A disk may be full, and executors away: what matters is what is left in the end.
+    // A disk may be full, and executors away: only the final state matters.
     let put = async {
         let _ = store.put(&at(tag), vec![b'x'; 1 << 20].into()).await;
         let _ = store.delete(&at(tag - 5)).await;
@@ -466,7 +465,7 @@ async fn files(session: &Session, tag: i64) {
     let _ = tokio::time::timeout(Duration::from_secs(20), put).await;
 }
 
-/// The longest time for which no primary held the leader's key.
+/// Measures the longest time in which no primary held the leader's key.
 async fn watch_leader(
     etcd: String,
     names: Vec<String>,
@@ -491,7 +490,7 @@ async fn watch_leader(
     longest
 }
 
-/// Sums of the counters that leaders have shown, term after term.
+/// Sums the counters that leaders have shown, over all terms.
 async fn count(hosts: Vec<String>, stop: Arc<AtomicBool>) -> BTreeMap<String, u64> {
     let (mut sums, mut last) = (BTreeMap::<String, u64>::new(), vec![BTreeMap::<String, u64>::new(); hosts.len()]);
     while !stop.load(Ordering::Relaxed) {
@@ -499,7 +498,7 @@ async fn count(hosts: Vec<String>, stop: Arc<AtomicBool>) -> BTreeMap<String, u6
             let host = host.clone();
             let shown = tokio::task::spawn_blocking(move || counters(&host)).await.expect("asking does not fail");
             let Some(shown) = shown else { continue };
-            // A counter that is less than before has begun anew.
+            // A counter that has become smaller has started again.
             for (name, value) in &shown {
                 let before = last.get(name).copied().filter(|before| before <= value).unwrap_or(0);
                 *sums.entry(name.clone()).or_default() += value - before;
@@ -511,7 +510,7 @@ async fn count(hosts: Vec<String>, stop: Arc<AtomicBool>) -> BTreeMap<String, u6
     sums
 }
 
-/// The counters of a primary, if it leads and answers soon.
+/// Reads the counters of a primary, if it leads and answers soon.
 fn counters(host: &str) -> Option<BTreeMap<String, u64>> {
     use std::io::{Read, Write};
     let soon = Duration::from_millis(300);
@@ -551,7 +550,7 @@ async fn nothing_is_lost_while_everything_fails() {
     };
     println!("CHAOS_SEED={seed}, for {} s", length.as_secs());
     let (tally, stop) = (Arc::new(Tally::default()), Arc::new(AtomicBool::new(false)));
-    // The reference first: it takes the processors for itself.
+    // The reference runs first, because it uses all processors.
     TPCH.answered().await;
     if let Err(state) = world.at_rest().await {
         panic!("the cluster does not come up: {state}\n{}", world.logs());
@@ -571,7 +570,7 @@ async fn nothing_is_lost_while_everything_fails() {
 
     let (mut random, mut injected) = (Random(seed), BTreeMap::<Fault, u32>::new());
     let end = Instant::now() + length;
-    // Each kind once, in any order, and then whatever comes.
+    // Each kind of fault once, in random order, and then random ones.
     let mut due: Vec<Fault> = FAULTS.to_vec();
     while Instant::now() < end {
         sleep(random.between(300, 2500)).await;

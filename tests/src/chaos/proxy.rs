@@ -8,26 +8,26 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// What happens to bytes on their way.
+/// Treatment of bytes on their way.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Link {
     Sound,
-    /// Each piece is held up for so long.
+    /// Delays each piece by this time.
     Slow(Duration),
-    /// So many bytes get through in a second.
+    /// Lets this many bytes through per second.
     Narrow(u64),
-    /// Nothing gets through, and nobody is told: connections that this happens to once are half open for good.
+    /// Drops everything silently: affected connections stay half open for good.
     Silent,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct State {
     link: Link,
-    /// Connections are reset when this changes.
+    /// Counts resets: connections are reset when it changes.
     resets: u32,
 }
 
-/// Ends, with its connections, when it is dropped.
+/// A proxy that ends with its connections on drop.
 pub(super) struct Proxy {
     pub address: SocketAddr,
     state: watch::Sender<State>,
@@ -49,7 +49,7 @@ impl Proxy {
         self.state.send_modify(|state| state.link = link);
     }
 
-    /// Both ends of every connection are told that it is gone.
+    /// Resets every connection, at both ends.
     pub fn reset(&self) {
         self.state.send_modify(|state| state.resets += 1);
     }
@@ -79,7 +79,7 @@ async fn connect(mut client: TcpStream, target: String, mut state: watch::Receiv
         _ = state.wait_for(|state| state.resets != resets) => true,
     };
     if reset {
-        // Without it, what is under way arrives, and the end is orderly.
+        // Without it, the data in flight would arrive, and the end would be orderly.
         let _ = (client.set_zero_linger(), server.set_zero_linger());
     }
 }
@@ -99,7 +99,7 @@ async fn carry(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt +
         }
     }
     if lost {
-        // Neither does the end get through.
+        // The end does not get through either.
         std::future::pending().await
     }
 }

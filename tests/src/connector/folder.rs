@@ -1,10 +1,10 @@
-//! Writing to a generated table: each attempt a file, each write that is published a manifest that names those that count.
+//! Writing to a generated table: each attempt writes a file, and each published write has a manifest that lists the files that count.
 //!
 //! | name | what it is |
 //! | --- | --- |
 //! | `WRITE.ATTEMPT.rows` | the rows of one attempt, a line of JSON for each |
 //! | `WRITE.manifest` | the files of a write that is published; it appears whole, by a rename |
-//! | `lock` | the word without which nothing is read or written, if there is one |
+//! | `lock` | the word needed to read or write, if the folder has one |
 
 use super::scan::Rows;
 use async_trait::async_trait;
@@ -28,7 +28,7 @@ pub(super) struct Folder {
     pub token: String,
 }
 
-/// Without the token.
+/// Hides the token.
 impl std::fmt::Debug for Folder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Folder({})", self.path.display())
@@ -36,8 +36,10 @@ impl std::fmt::Debug for Folder {
 }
 
 impl Folder {
+    /// Checks that the token opens the folder.
+    ///
     /// # Errors
-    /// The folder has a lock, and it is not the token.
+    /// The folder has a lock that differs from the token.
     pub fn unlock(&self) -> Result<()> {
         match fs::read_to_string(self.path.join("lock")) {
             Ok(lock) if lock.trim() != self.token => {
@@ -48,7 +50,7 @@ impl Folder {
         }
     }
 
-    /// Names of files that end so.
+    /// Names of files with this ending.
     fn names(&self, ending: &str) -> Result<Vec<String>> {
         let entries = match fs::read_dir(&self.path) {
             Ok(entries) => entries,
@@ -62,7 +64,7 @@ impl Folder {
         Ok(names)
     }
 
-    /// Files of all writes that are published.
+    /// Files of all published writes.
     pub fn published(&self) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for manifest in self.names(".manifest")? {

@@ -4,7 +4,7 @@
 //! CREATE EXTERNAL TABLE g STORED AS GENERATED LOCATION '/shared/g' OPTIONS (rows '1000', splits '7', seed '3', token 'secret')
 //! ```
 //!
-//! Its first rows are made up; what is inserted lies in the folder, with a manifest for each write that was published.
+//! Its first rows are computed; inserted rows lie in the folder, with a manifest for each published write.
 
 mod folder;
 mod scan;
@@ -68,7 +68,7 @@ impl Connector for Generated {
 }
 // end of example
 
-/// What the options of a table say.
+/// The options of a table.
 #[derive(Clone, Debug)]
 struct GeneratedTable {
     rows: u64,

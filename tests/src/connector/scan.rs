@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use windlass_client::connector::{Encoded, Scan, ScanRequest, Split, TaskOfScan};
 
-/// Rows of a batch.
+/// Rows in a batch.
 const BATCH: u64 = 1_000;
-/// Bytes of a row, about.
+/// Approximate bytes of a row.
 const ROW_BYTES: u64 = 32;
 
 // example: scan
@@ -110,7 +110,7 @@ fn range_of(text: &str) -> Option<Range<u64>> {
     Some(start.parse().ok()?..end.parse().ok()?)
 }
 
-/// N of `id >= N`.
+/// Returns N of `id >= N`.
 pub(super) fn least_id(filter: &Expr) -> Option<u64> {
     let Expr::BinaryExpr(comparison) = filter else { return None };
     let (Expr::Column(column), Expr::Literal(ScalarValue::Int64(Some(least)), _)) =

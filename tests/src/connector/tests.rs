@@ -1,4 +1,4 @@
-//! The connector of this suite through everything that a table goes through: embedded and in processes, with kills and restarts.
+//! The connector of this suite through the whole life of a table: embedded and in processes, with kills and restarts.
 
 use super::Generated;
 use crate::cluster::{beside, run, succeed};
@@ -15,7 +15,7 @@ use windlass_scheduler::meta::{EmbeddedStore, MetaStore};
 const SECRET: &str = "marked-secret-4711";
 const STAGES: &str = "SET windlass.small_query_bytes = 0";
 
-/// A locked folder, which the table opens.
+/// A locked folder that the table opens.
 struct Shared(tempfile::TempDir);
 
 impl Shared {
@@ -29,7 +29,7 @@ impl Shared {
         self.0.path()
     }
 
-    /// `more`: further options.
+    /// Builds the statement that creates the table. `more`: more options.
     fn table(&self, name: &str, more: &str) -> String {
         format!(
             "CREATE EXTERNAL TABLE {name} STORED AS GENERATED LOCATION '{}' OPTIONS (token '{SECRET}'{more})",
@@ -79,7 +79,7 @@ async fn refused(session: &Session, statement: &str, words: &[&str]) {
     assert!(!error.contains(SECRET), "{error}");
 }
 
-/// Everything that a table is for, in one session.
+/// Uses a table in every way, in one session.
 async fn statements(session: &Session) {
     let shared = Shared::new();
     let create = shared.table("g", ", rows '10000', splits '7', seed '3'");
@@ -136,7 +136,7 @@ async fn statements(session: &Session) {
     refused(session, "SELECT * FROM g", &["not found"]).await;
 }
 
-/// Files that manifests name.
+/// Number of files that manifests list.
 fn manifest_lines(shared: &Shared) -> usize {
     let manifests = shared.names(".manifest");
     let lines = |path: &PathBuf| std::fs::read_to_string(path).expect("it can be read").lines().count();
@@ -200,7 +200,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // It may be down already.
+        // The cluster may be down already.
         let _ = run(command(&["cluster", "down", "--dir", &self.dir.display().to_string()]));
     }
 }
@@ -211,7 +211,7 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Ends a process, and comes back when it has ended: the signal alone says that it will.
+/// Kills a process and returns when it has ended: the signal alone does not wait.
 fn kill(pid: u64) {
     let mut kill = Command::new("kill");
     kill.args(["-9", &pid.to_string()]);
@@ -235,7 +235,7 @@ async fn statements_in_processes() {
     cluster.down();
 }
 
-/// Queries and writes go on with the executors that are left, and every row is there once.
+/// Queries and writes go on with the remaining executors, and every row exists once.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_executor_dies() {
     let (dir, shared) = (tempfile::tempdir().expect("a folder can be made"), Shared::new());
@@ -259,7 +259,7 @@ async fn an_executor_dies() {
     cluster.down();
 }
 
-/// A secret is made, lent to tables, changed and dropped.
+/// A secret is created, used by tables, changed and dropped.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_lend_their_options() {
     let shared = Shared::new();
@@ -292,7 +292,7 @@ async fn secrets_lend_their_options() {
     assert!(!sql(&session, "SHOW SECRETS").await.expect("secrets are listed").contains("mine"));
 }
 
-/// What was created is there again, what was being written is not, and nobody finds a secret where none belongs.
+/// Created tables exist again, an unfinished write does not, and no secret appears where it does not belong.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_primary_starts_again() {
     let (dir, shared) = (tempfile::tempdir().expect("a folder can be made"), Shared::new());
@@ -333,6 +333,11 @@ async fn the_primary_starts_again() {
     ] {
         texts.push(sql(&session, &mistake).await.expect_err(&mistake));
     }
+    for script in [shared.table("kept", ""), "SELECT 1; CREATE SECRET kept OPTIONS (token 'x')".to_string()] {
+        let refused = session.submit(&script, "", &[]).await.expect_err(&script).to_string();
+        assert!(refused.contains("CREATE SECRET"), "{refused}");
+        texts.push(refused);
+    }
     done(&session, &["EXPLAIN ANALYZE INSERT INTO slow VALUES (-3, 0, 'third')"]).await;
     texts.push(cluster.logs());
     for job in session.jobs(100).await.expect("jobs are listed") {
@@ -355,7 +360,7 @@ async fn the_primary_starts_again() {
     assert!(entries > 5 && sealed == 2, "{entries} entries, {sealed} of them sealed");
 }
 
-/// What docs/extending.md quotes is the code of this connector.
+/// The quotes in docs/extending.md are code of this connector.
 #[test]
 fn the_documentation_quotes_what_is_there() {
     let read = |path: &str| std::fs::read_to_string(crate::workspace().join(path)).expect("it can be read");

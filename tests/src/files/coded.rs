@@ -1,4 +1,4 @@
-//! Files that are cut into pieces: read whole and in parts, through lost pieces, and while they are made so.
+//! Coded files: read whole and in parts, through lost pieces, and during recoding.
 
 use super::faults::{healthy, options, quick, text, until, verify, write};
 use crate::cluster::{run, succeed, windlass};
@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use windlass_client::wfs::{self, Wfs, WriteOptions};
 use windlass_proto::v1;
 
-/// Any parts of the file are what was written.
+/// Checks random parts of the file.
 async fn verify_parts(files: &Wfs, path: &str, seed: u64, bytes: u64) {
     for part in 0..40 {
         let start = (part * 0x9e37_79b9) % bytes;
@@ -42,13 +42,13 @@ async fn cold_files_are_read_through_lost_pieces() {
     let folder = files.stat("/cold").await.expect("it is there").folder().cloned().expect("a folder");
     let overhead = folder.replicated_bytes as f64 / folder.bytes as f64;
     assert!(overhead < 1.67, "{overhead}");
-    // But for the replicas of the small one, which lie in packs.
+    // Except for the replicas of the small file, which lie in packs.
     let on_disks = || (0..7).map(|executor| cluster.replicas(executor, ".block").len()).sum::<usize>();
     until("the former replicas are gone", async || on_disks() == 6 * 5).await;
     verify(&files, "/cold/f", 1, bytes).await;
     verify_parts(&files, "/cold/f", 1, bytes).await;
 
-    // A byte on a disk is another one: nobody reads it, and its piece is computed again.
+    // A byte on a disk is changed: the damaged piece is not used, and is computed again.
     for executor in 0..7 {
         let Some(path) = cluster.replicas(executor, ".block").into_iter().next() else { continue };
         let mut stored = std::fs::read(&path).expect("the piece is there");
@@ -62,13 +62,13 @@ async fn cold_files_are_read_through_lost_pieces() {
         healthy(&files).await;
     }
 
-    // One that hangs is not waited for, neither for its own pieces nor for those that others are computed from.
+    // A hanging executor is not waited for, neither for its own pieces nor for those that help to compute others.
     cluster.signal(cluster.executors[0], "-STOP");
     verify(&files, "/cold/f", 1, bytes).await;
     cluster.signal(cluster.executors[0], "-CONT");
     healthy(&files).await;
 
-    // As many executors as the code can do without.
+    // Kills the maximum number of executors that the code tolerates.
     for pid in &cluster.executors[..2] {
         cluster.signal(*pid, "-9");
     }
@@ -76,7 +76,7 @@ async fn cold_files_are_read_through_lost_pieces() {
     verify_parts(&files, "/cold/f", 1, bytes).await;
     healthy(&files).await;
     assert!(on_disks() >= 6 * 5);
-    // A query reads them as any others.
+    // A query reads coded files like any others.
     let csv = cluster.dir.path().join("t.csv");
     let rows: String = (0..200_000).map(|row| format!("{row},{}\n", row % 7)).collect();
     std::fs::write(&csv, format!("a,b\n{rows}")).expect("a file is written");
@@ -89,7 +89,7 @@ async fn cold_files_are_read_through_lost_pieces() {
     let answer = succeed(windlass(&["sql", "--url", &cluster.url, "--format", "csv", "-e", sql]));
     assert!(answer.contains("0,28572,"), "{answer}");
 
-    // And back: whole again. Four executors are left, too few for the code.
+    // The files become whole again. Four executors are left, too few for the code.
     fs(&["policy", "-w", "/cold", "replicate"]);
     assert_eq!(coding(&files.stat("/cold/f").await.expect("it is there")), "");
     healthy(&files).await;
@@ -139,7 +139,7 @@ async fn six_and_three_pieces_do_without_any_three() {
         .collect();
     healthy(&files).await;
     assert_eq!(files.health("/", 0).await.expect("a report").copied, 3 * 4);
-    // What was computed is as good as what was written: now without three of the others.
+    // Computed pieces are as good as written ones: three of the others are lost next.
     for pid in &cluster.executors[..3] {
         cluster.signal(*pid, "-9");
     }
@@ -156,20 +156,20 @@ async fn nothing_is_lost_while_files_are_cut_up() {
     for file in 0..12 {
         write(&files, &format!("/cold/{file}"), file, bytes, options(3)).await;
     }
-    // Begun to be read before, read to the end after.
+    // The read begins before the recoding and ends after it.
     let located = files.locate("/cold/0", 0..u64::MAX).await.expect("the file is there");
     let mut reading = wfs::read(&files, located, 0..bytes);
     let first = reading.try_next().await.expect("it can be read").expect("there is more");
     let policy = v1::SetPolicyRequest { path: "/cold".into(), policy: Some("rs-3-2".into()) };
     files.act(v1::file_request::Ask::SetPolicy(policy)).await.expect("it is set");
-    // Whoever cuts up, and whoever takes pieces, may die; and the primary, who had told them to.
+    // An executor that recodes or receives pieces dies, and so does the primary that ordered it.
     until("it has begun", async || files.health("/", 0).await.expect("a report").recoding > 0).await;
     cluster.signal(cluster.executors[3], "-9");
     let _primary = cluster.primary_again();
     healthy(&files).await;
     until("all is cut up, and nothing else is left", async || {
         let on_disks: usize = (0..7).map(|executor| cluster.replicas(executor, ".block").len()).sum();
-        // One executor is gone, with what it had.
+        // One executor is gone with its replicas.
         let gone = cluster.replicas(3, ".block").len();
         let listed = files.list("/cold", false, None, 100).await.expect("it is listed");
         listed.iter().all(|entry| coding(entry) == "rs-3-2") && on_disks - gone == 12 * 12 * 5

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Every file below, with what is in it.
+/// Every file below a folder, with its content.
 fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];
@@ -26,7 +26,7 @@ fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// Written an hour ago: stores that keep seconds only do not know which of two files of one second is newer, and such are copied again.
+/// Writes a file dated an hour ago: a store that keeps only seconds cannot order two files of one second, and such files are copied again.
 fn write(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).expect("it is written");
     let file = fs::File::options().write(true).open(path).expect("it is there");
@@ -52,7 +52,7 @@ fn trees_are_copied_between_all_kinds_of_places() {
     let all = tree(&source);
     let url = |path: &Path| format!("file://{}", path.display());
 
-    // There, on to S3, to another place of the cluster, and back.
+    // To the cluster, on to S3, to another place of the cluster, and back.
     let said = fs(&["distcp", &format!("{}/", url(&source)), "/in"]);
     assert!(said.starts_with("copied 62 files, "), "{said}");
     assert!(fs(&["distcp", "/in", "s3://lake/backup/"]).starts_with("copied 62 files, "));
@@ -62,7 +62,7 @@ fn trees_are_copied_between_all_kinds_of_places() {
     assert!(fs(&["distcp", "/again/and/again", &url(&back)]).starts_with("copied 62 files, "));
     assert!(tree(&back) == all, "what comes back is what was copied");
 
-    // Begun again, it has nothing to do; and just what is missing or was written since, if something is.
+    // A second run has nothing to do, or copies only files that are missing or newer.
     for to in ["/in", "s3://lake/backup/"] {
         let said = fs(&["distcp", &url(&source), to]);
         assert!(said.starts_with("copied 0 files, 0 B; skipped 62 files, "), "{said}");
@@ -77,7 +77,7 @@ fn trees_are_copied_between_all_kinds_of_places() {
     assert_ne!(fs::read(one).unwrap(), vec![7u8; 49_000]);
     assert_eq!(fs(&["cat", "/again/and/again/deep er/7.bin"]).len(), 49_000);
 
-    // What has no source goes where that is asked for, and not before.
+    // Files without a source are removed only on request.
     fs(&["rm", "-r", "--skip-trash", "/in/deep er"]);
     let dry = fs(&["distcp", "--delete", "-n", "/in", "/again/and/again"]);
     assert!(dry.contains("would remove 61 files"), "{dry}");
@@ -86,7 +86,7 @@ fn trees_are_copied_between_all_kinds_of_places() {
     assert!(fs(&["distcp", "--delete", "/in", "/again/and/again"]).contains("removed 61 files"));
     assert_eq!(fs(&["ls", "-R", "/again/and/again"]).lines().count(), 1);
 
-    // One file, to a name or into a folder, also without reading the copy.
+    // One file, to a name or into a folder, also without verification.
     fs(&["distcp", "/in/large.bin", "s3://lake/one.bin"]);
     fs(&["distcp", "--no-verify", "s3://lake/one.bin", "/folder/"]);
     let sum = format!("{:08x}", crc32c::crc32c(&large));

@@ -1,4 +1,4 @@
-//! What fails while files are written, read and kept: nothing that was acknowledged is lost, and no wrong byte is read.
+//! Failures while files are written, read and kept: nothing that was acknowledged is lost, and no wrong byte is read.
 
 use crate::cluster::{Processes, run, succeed, wait_until_gone, windlass};
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use windlass_client::wfs::{self, FileWriter, Wfs, WriteOptions};
 use windlass_proto::v1;
 
-/// Bytes that are a function of where they are and of `seed`.
+/// Bytes that are a function of their position and of `seed`.
 pub(crate) fn text(seed: u64, from: u64, length: usize) -> Bytes {
     let at = |n: u64| ((n + seed * 7_919).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
     (from..from + length as u64).map(at).collect::<Vec<u8>>().into()
@@ -26,7 +26,7 @@ pub(crate) async fn write(files: &Wfs, path: &str, seed: u64, bytes: u64, option
     writer.finish().await.expect("the file is complete")
 }
 
-/// All of it is what was written.
+/// Checks the whole file.
 pub(crate) async fn verify(files: &Wfs, path: &str, seed: u64, bytes: u64) {
     let located = files.locate(path, 0..u64::MAX).await.expect("the file is there");
     assert_eq!(located.entry.as_ref().and_then(v1::FileEntry::file_bytes), Some(bytes), "{path}");
@@ -56,7 +56,7 @@ pub(super) async fn healthy(files: &Wfs) {
     .await;
 }
 
-/// A cluster whose executors are given up quickly, and whose lost replicas are made again at once.
+/// A cluster whose silent executors are soon lost, and whose lost replicas are made again at once.
 pub(super) fn quick(executors: &str, files: &str) -> Processes {
     let dir = tempfile::tempdir().expect("a folder can be made");
     let config = dir.path().join("config.toml");
@@ -73,7 +73,7 @@ pub(crate) fn options(replication: u32) -> WriteOptions {
     WriteOptions { replication: Some(replication), ..WriteOptions::default() }
 }
 
-/// Files of complete replicas at any depth: those that do not lie in packs.
+/// Files of complete replicas at any depth, except those in packs.
 fn replicas_below(root: &Path, ending: &str) -> Vec<PathBuf> {
     files_below(root, &|path| path.contains("/replicas/") && !path.contains("/incoming/") && path.ends_with(ending))
 }
@@ -96,19 +96,19 @@ fn files_below(root: &Path, wanted: &dyn Fn(&str) -> bool) -> Vec<PathBuf> {
 }
 
 impl Processes {
-    /// The files of the replicas of one executor.
+    /// The replica files of one executor.
     pub(super) fn replicas(&self, number: usize, ending: &str) -> Vec<PathBuf> {
         replicas_below(&self.dir.path().join(format!("executor-{}", number + 1)), ending)
     }
 
-    /// One more executor.
+    /// Starts one more executor.
     pub(super) fn executor(&self, name: &str, dir: &Path, config: &str) -> Child {
         let (shape, dir) = (["--slots", "1", "--memory", "512MiB"], dir.display().to_string());
         let arguments = ["executor", "--primary", &self.url, "--name", name, "--dir", &dir];
         self.child(windlass(&[&arguments[..], &shape].concat()), name, config)
     }
 
-    /// Kills the primary, and starts it again.
+    /// Kills the primary and starts it again.
     pub(super) fn primary_again(&self) -> Child {
         let killed = self.primary();
         self.signal(killed.into(), "-9");
@@ -159,7 +159,7 @@ async fn a_holder_that_dies_while_it_is_written_to_is_replaced() {
             cluster.signal(cluster.executors[round], "-CONT");
         }
     }
-    // Three are left, and the one that hung comes back with what it had.
+    // Three are left, and the one that hung comes back with its replicas.
     healthy(&files).await;
     verify(&files, "/written/-9", 0, 31_500_000).await;
 }
@@ -200,7 +200,7 @@ async fn a_byte_that_flips_on_a_disk_is_never_read_and_its_replica_is_made_again
     let session = cluster.session().await;
     let files = session.files();
     write(&files, "/f", 1, 3_500_000, options(2)).await;
-    // A byte of either file is another one, or the file is gone.
+    // A byte of either file is changed, or the file is removed.
     let mut damaged = 0;
     for (ending, gone) in [(".block", false), (".sums", false), (".block", true), (".sums", true)] {
         for executor in 0..3 {
@@ -215,7 +215,7 @@ async fn a_byte_that_flips_on_a_disk_is_never_read_and_its_replica_is_made_again
             damaged += 1;
             println!("{damaged}: {} gone: {gone}", path.display());
             verify(&files, "/f", 1, 3_500_000).await;
-            // The reader may have had the other replica. Whoever looks at all of them has not.
+            // The reader may have used the other replica; fsck reads all of them.
             succeed(windlass(&["fs", "fsck", "--verify", "/f", "--url", &cluster.url]));
             until("it is made again", async || files.health("/", 0).await.expect("a report").copied >= damaged).await;
             healthy(&files).await;
@@ -259,7 +259,7 @@ async fn executors_that_all_start_again_have_what_they_had() {
     for pid in &cluster.executors {
         cluster.signal(*pid, "-9");
     }
-    // A file that nobody wants any more when they come back.
+    // A file that is removed before they come back.
     let gone = v1::DeleteRequest { path: "/d/7".into(), recursive: false, trash: false, prune: false };
     files.act(v1::file_request::Ask::Delete(gone)).await.expect("it is removed");
     let described = cluster.dir.path().join("cluster.json");
@@ -276,7 +276,7 @@ async fn executors_that_all_start_again_have_what_they_had() {
     for file in (0..20).filter(|file| *file != 7) {
         verify(&files, &format!("/d/{file}"), file, 200_000 * file).await;
     }
-    // But for the last blocks that are small: they lie in packs.
+    // Except for small last blocks, which lie in packs.
     let in_files = |bytes: u64| (bytes >> 20) + u64::from(bytes % (1 << 20) > 64 << 10);
     let wanted: u64 = (0..20u64).filter(|file| *file != 7).map(|file| in_files(200_000 * file)).sum();
     until("what nobody wants is removed", async || {
@@ -304,7 +304,7 @@ async fn a_primary_that_dies_while_a_file_is_written_is_followed_by_one_that_goe
     let mut writer = FileWriter::create(&files, "/during", options(3)).await.expect("a file begins");
     writer.write(text(2, 0, 1_500_000)).await.expect("bytes are taken");
     let _primary = cluster.primary_again();
-    // The block that was open goes on, the next one is from the new primary.
+    // The open block goes on; the next one comes from the new primary.
     let mut at = 1_500_000;
     while at < 6_000_000 {
         writer.write(text(2, at, 500_000)).await.expect("bytes are taken");
@@ -327,7 +327,7 @@ async fn a_full_disk_is_passed_over() {
     let session = cluster.session().await;
     let files = session.files();
     until("three executors", async || files.health("/", 0).await.expect("there is a report").members.len() == 3).await;
-    // Before its first heartbeat with less space, and blocks larger than what it has.
+    // Writes before the small disk's first heartbeat with less space, with blocks larger than its space.
     let options = WriteOptions { block_bytes: Some(16 << 20), ..options(3) };
     write(&files, "/f", 3, 40 << 20, options).await;
     verify(&files, "/f", 3, 40 << 20).await;
@@ -336,7 +336,7 @@ async fn a_full_disk_is_passed_over() {
     assert_eq!(health.members.len(), 3, "the executor goes on");
 }
 
-/// A small disk. `None`, with a word about it: nothing can be mounted here.
+/// Mounts a small disk. `None`, with a message: nothing can be mounted here.
 fn mount(megabytes: u32) -> Option<Mounted> {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let mut tmpfs = Command::new("mount");
@@ -387,7 +387,7 @@ async fn a_disk_that_is_taken_away_costs_its_replicas_and_nothing_else() {
     let before = (on(&one), on(&other));
     assert!(before.0 > 5 && before.1 > 5, "both disks have replicas: {before:?}");
     assert!(one.unmount(), "the disk can be taken away");
-    // Whoever reads them all sees it, and the other disk takes what was lost; writers do not notice.
+    // fsck notices it, and the other disk gets the lost replicas; writers do not notice.
     succeed(windlass(&["fs", "fsck", "--verify", "/d", "--url", &cluster.url]));
     let restored = before.0 + before.1;
     until("the other disk has all replicas", async || on(&other) == restored).await;
@@ -419,7 +419,7 @@ async fn an_executor_in_maintenance_comes_back_to_what_it_had() {
     assert!(fs(&["report"]).contains("maintenance"));
     extra.take();
     until("it is away", async || files.health("/", 0).await.expect("there is a report").members.len() == 3).await;
-    // Longer than an executor is waited for that may have died: 500 ms, and rounds of 5 s.
+    // Longer than the time after which a silent executor is lost: 500 ms, and rounds of 5 s.
     let away = Instant::now();
     until("six seconds are over", async || away.elapsed() > Duration::from_secs(6)).await;
     let health = files.health("/", 100).await.expect("there is a report");
@@ -427,7 +427,7 @@ async fn an_executor_in_maintenance_comes_back_to_what_it_had() {
     for file in 0..12 {
         verify(&files, &format!("/d/{file}"), file, 1_500_000).await;
     }
-    // Nor by the next primary, which finds nine tenths of the replicas, and not that one.
+    // The next primary, which finds nine tenths of the replicas and not that one, does not either.
     let _primary = cluster.primary_again();
     until("it has settled", async || {
         files.health("/", 0).await.is_ok_and(|health| !health.settling && health.members.len() == 3)
@@ -441,7 +441,7 @@ async fn an_executor_in_maintenance_comes_back_to_what_it_had() {
     healthy(&files).await;
     let health = files.health("/", 100).await.expect("there is a report");
     assert_eq!((health.copied, health.pruned), (0, 0));
-    // It may go once more; when it is not expected any more, its replicas are made again.
+    // It may go once more; after the end of maintenance its replicas are made again.
     assert!(fs(&["report"]).contains("maintenance"));
     drop(extra);
     until("it is away", async || files.health("/", 0).await.expect("there is a report").members.len() == 3).await;
@@ -474,7 +474,7 @@ async fn a_disk_that_is_added_takes_replicas_of_the_others() {
     drop(with_one);
     let _with_two = cluster.executor("disks", &dir, "two.toml");
     let on = |disk: &Path| replicas_below(disk, ".block").len();
-    // Of 96 MiB each, within a tenth.
+    // Disks of 96 MiB each, even within a tenth.
     until("both disks have replicas", async || on(&first) <= 36 && on(&second) >= 24).await;
     healthy(&files).await;
     assert_eq!(on(&first) + on(&second), 60);
@@ -503,7 +503,7 @@ async fn replicas_move_from_full_disks_to_empty_ones() {
     let members = async || files.health("/", 0).await.expect("there is a report").members;
     let mut executors = vec![start(0), start(1)];
     until("three executors", async || members().await.len() == 3).await;
-    // The one on the large disk is not to take part.
+    // The executor on the large disk must not take part.
     succeed(windlass(&["executor", "decommission", "executor-1", "--url", &cluster.url]));
     until("two executors", async || members().await.len() == 2).await;
     for file in 0..15 {
@@ -527,13 +527,13 @@ async fn replicas_move_from_full_disks_to_empty_ones() {
     }
 }
 
-/// Writers and readers while executors die and are replaced, for a bounded time; then every file is read.
+/// Writers and readers run while executors die and are replaced, for a bounded time; then every file is read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_soak_of_kills_loses_nothing() {
     let cluster = quick("6", "code_after = \"0s\"");
     let session = cluster.session().await;
     let files = session.files();
-    // What one of the writers writes is cut into pieces at once.
+    // The files of one of the writers are coded at once.
     succeed(windlass(&["fs", "mkdir", "-p", "/soak/1", "--url", &cluster.url]));
     succeed(windlass(&["fs", "policy", "/soak/1", "rs-3-2", "--url", &cluster.url]));
     let seconds = std::env::var("SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(12);
@@ -572,7 +572,7 @@ async fn a_soak_of_kills_loses_nothing() {
             let added: serde_json::Value = serde_json::from_str(&added).expect("the executor is described");
             let newest = added["executors"].as_array().and_then(|all| all.last()).and_then(|e| e["pid"].as_u64());
             pids.push(newest.expect("it has a pid"));
-            // Replicas are made again before the next one dies: at most one holder is lost at a time.
+            // Replicas are made again before the next executor dies: at most one holder is lost at a time.
             healthy_enough(&files).await;
         }
         killed
@@ -593,7 +593,7 @@ async fn a_soak_of_kills_loses_nothing() {
     assert_eq!(health.damaged + health.missing, 0);
 }
 
-/// No block is down to one replica.
+/// Waits until no block is down to one replica.
 async fn healthy_enough(files: &Wfs) {
     until("no block has a single replica", async || {
         let health = files.health("/", 1_000).await.expect("there is a report");

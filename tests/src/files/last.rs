@@ -1,4 +1,4 @@
-//! The last good bytes of a block: whatever is too many, damaged or empty beside them, they stay and are read.
+//! The last good bytes of a block: they stay and are read, even beside surplus, damaged or empty replicas.
 
 use super::faults::{healthy, options, quick, text, until, verify, write};
 use crate::cluster::{Processes, succeed, windlass};
@@ -27,7 +27,7 @@ fn command(cluster: &Processes, arguments: &[&str]) -> String {
     succeed(windlass(&[&["fs"], arguments, &["--url", &cluster.url]].concat()))
 }
 
-/// All replicas that are not known to be damaged.
+/// Has all replicas examined that are not known to be damaged.
 fn look_at_all(cluster: &Processes) {
     let fsck = windlass(&["fs", "fsck", "--verify", "/f", "--url", &cluster.url]).output().expect("it runs");
     assert!(fsck.status.code().is_some_and(|code| code <= 1), "{fsck:?}");
@@ -37,7 +37,7 @@ async fn replicas_of(files: &Wfs, path: &str) -> usize {
     files.locate(path, 0..u64::MAX).await.expect("the file is there").blocks[0].holders.len()
 }
 
-/// Damage that nobody has noticed yet, and then fewer replicas are wanted.
+/// Damage goes unnoticed, and then fewer replicas are wanted.
 #[tokio::test(flavor = "multi_thread")]
 async fn fewer_replicas_are_never_just_the_empty_ones() {
     let cluster = quick("3", "");
@@ -63,7 +63,7 @@ async fn fewer_replicas_are_never_just_the_empty_ones() {
     }
 }
 
-/// What is nearly all of a block stays beside empty ones, whoever is found first.
+/// A nearly complete replica stays beside empty ones, whichever is found first.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_best_of_what_is_left_stays() {
     let cluster = quick("3", "");
@@ -87,7 +87,7 @@ async fn the_best_of_what_is_left_stays() {
     }
 }
 
-/// Every 64 KiB is right somewhere: the file is read, from each executor what it has.
+/// Every 64 KiB is intact on some executor: the file is read from the intact parts.
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_replicas_make_up_for_each_other() {
     let cluster = quick("3", "");
@@ -104,7 +104,7 @@ async fn damaged_replicas_make_up_for_each_other() {
     let local = cluster.dir.path().join("saved");
     command(&cluster, &["get", "/f", &local.display().to_string()]);
     assert!(std::fs::read(&local).expect("it is saved") == text(1, 0, BLOCK as usize));
-    // What is damaged everywhere is an error, and no wrong byte.
+    // Bytes that are damaged everywhere give an error, never wrong bytes.
     (0..3).for_each(|executor| flip(&replica(&cluster, executor), 700_000));
     let got = windlass(&["fs", "cat", "/f", "--url", &cluster.url]).output().expect("it runs");
     assert!(!got.status.success() && text(1, 0, BLOCK as usize).starts_with(&got.stdout), "{:?}", got.status);

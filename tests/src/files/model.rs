@@ -1,4 +1,4 @@
-//! Random operations, with the same answers as object_store's store in memory.
+//! Random operations, which must give the same answers as object_store's store in memory.
 
 use super::*;
 use bytes::Bytes;
@@ -25,7 +25,7 @@ enum Op {
     ListFrom { prefix: Option<String>, offset: String },
 }
 
-/// Files lie at other depths than folders, as on any file system: a name is not both.
+/// Files and folders have different depths, as a name cannot be both on a file system.
 fn file() -> impl Strategy<Value = String> {
     (folder(), prop_oneof![Just("f"), Just("g h"), Just("ü%23"), Just("f-1")])
         .prop_map(|(folder, name)| format!("{folder}/{name}"))
@@ -57,7 +57,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What an operation answers, as far as stores have to agree: of an error its kind.
+/// The comparable part of an operation's answer: for an error only its kind.
 async fn answer(store: &dyn ObjectStore, op: &Op, seed: u8) -> String {
     let text = |size: usize| Bytes::from((0..size).map(|at| (at / 3 + usize::from(seed)) as u8).collect::<Vec<u8>>());
     let path = |text: &str| Path::from(text);
@@ -90,7 +90,7 @@ async fn answer(store: &dyn ObjectStore, op: &Op, seed: u8) -> String {
             Op::Ranges { path: at, at: ranges } => {
                 let ranges: Vec<_> = ranges.iter().map(|(from, length)| *from..from + length + 1).collect();
                 let size = store.head(&path(at)).await?.size;
-                // What lies beyond the end some stores cut and others refuse.
+                // Some stores cut ranges beyond the end, others refuse them.
                 let ranges: Vec<_> = ranges.into_iter().filter(|range| range.end <= size).collect();
                 let found = store.get_ranges(&path(at), &ranges).await?;
                 format!("{:?}", found.iter().map(|bytes| (bytes.len(), crc32c::crc32c(bytes))).collect::<Vec<_>>())
@@ -101,7 +101,7 @@ async fn answer(store: &dyn ObjectStore, op: &Op, seed: u8) -> String {
                 format!("{} {:08x}", bytes.len(), crc32c::crc32c(&bytes))
             }
             Op::Delete(at) => {
-                // That there was nothing some stores say and others do not.
+                // Some stores report that there was nothing, others do not.
                 let there = store.head(&path(at)).await.is_ok();
                 if there {
                     store.delete(&path(at)).await?;
@@ -171,7 +171,7 @@ async fn it_answers_as_a_store_in_memory_does() {
                     let found = answer(&store, op, seed).await;
                     prop_assert_eq!(found, expected, "{:?}", op);
                 }
-                // The next case begins with nothing, and every byte is what the model has.
+                // The next case begins empty, and every byte must equal the model's.
                 let mut left: BTreeMap<Path, u64> = BTreeMap::new();
                 let all: Vec<ObjectMeta> = model.list(None).try_collect().await.unwrap();
                 left.extend(all.into_iter().map(|meta| (meta.location, meta.size)));

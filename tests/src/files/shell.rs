@@ -22,7 +22,7 @@ fn files_go_there_and_back_and_around() {
     fs::write(at("tree/deep er/ü #1.txt"), "one\n").unwrap();
     fs::write(at("tree/deep er/empty"), "").unwrap();
 
-    // The folder is made, and then it is there: the tree goes into it.
+    // The first put creates the folder; the next one copies into it, because it exists.
     assert!(fs(&["put", &at("tree"), "/a/tree"]).starts_with("3 files, "));
     assert!(refused(&["put", &at("tree"), "wfs:///a"]).contains("-f"));
     fs(&["put", "-f", "--block-size", "1MiB", "--replication", "2", &at("tree"), "wfs:///a"]);
@@ -42,7 +42,7 @@ fn files_go_there_and_back_and_around() {
     let sum = format!("CRC32C  {:08x}  /a/tree/large.bin\n", crc32c::crc32c(&large));
     assert_eq!(fs(&["checksum", "/a/tree/large.bin"]), sum);
 
-    // One that was not copied to its end is gone on with.
+    // An incomplete copy is continued.
     let id = &stat[0]["id"];
     let id = id.as_u64().unwrap();
     fs::remove_file(at("back/large.bin")).unwrap();
@@ -58,7 +58,7 @@ fn files_go_there_and_back_and_around() {
     let usage = fs(&["du", "-s", "/b"]);
     assert!(usage.contains("5000004") && usage.contains(" 3 "), "{usage}");
 
-    // What people do wrong.
+    // Mistakes of users.
     assert!(refused(&["cat", "/nope"]).contains("no file or folder /nope"));
     assert!(refused(&["cat", "/b"]).contains("/b is a folder"));
     assert!(refused(&["ls", "/b/nothing*"]).contains("nothing matches"));
@@ -71,7 +71,7 @@ fn files_go_there_and_back_and_around() {
     assert!(refused(&["ls", "wfs://host/x"]).contains("wfs:///host/x"));
     assert!(refused(&["setrep", "9", "/b/c/copy.bin"]).contains("from 1 to 5"));
 
-    // More replicas than executors are wanted, not had; a quota is kept.
+    // More replicas than executors can be requested but not made; a quota is enforced.
     fs(&["setrep", "5", "/b/c/copy.bin"]);
     let check = fs(&["fsck"]);
     assert!(
@@ -85,7 +85,7 @@ fn files_go_there_and_back_and_around() {
     assert!(full.contains("quota of /b") && full.contains("16777216"), "{full}");
     assert!(refused(&["stat", "/b/c/again.bin"]).contains("no file"));
 
-    // Removed, it can be had back; from the trash it is gone.
+    // A removed file can be restored; a file removed from the trash is gone.
     let moved = fs(&["rm", "-r", "/b"]);
     let trashed = moved.trim().rsplit(' ').next().unwrap().to_string();
     assert!(refused(&["ls", "/b"]).contains("no file or folder"));
@@ -107,7 +107,7 @@ fn scans_say_how_much_they_read_on_their_own_executors() {
     let csv = local.path().join("t.csv");
     let rows: String = (0..100_000).map(|row| format!("{row},{}\n", row % 7)).collect();
     fs::write(&csv, format!("a,b\n{rows}")).unwrap();
-    // On each executor, and on one of them.
+    // With blocks on each executor, and on one of them.
     for (replication, folder) in [("3", "everywhere"), ("1", "once")] {
         let path = format!("/{folder}/t.csv");
         fs_command(&cluster, &["put", "--replication", replication, &csv.display().to_string(), &path]).unwrap();

@@ -5,7 +5,7 @@ use crate::cluster::Processes;
 use std::path::Path;
 use windlass_client::wfs::{FileWriter, Wfs, WriteOptions};
 
-/// Where files are cut at one byte, there are many parts.
+/// Options that split files at every byte, for many parts.
 const IN_PARTS: [&str; 2] =
     ["set windlass.small_query_bytes = 0", "set datafusion.optimizer.repartition_file_min_size = 1"];
 
@@ -16,14 +16,14 @@ async fn put(files: &Wfs, path: &str, bytes: Vec<u8>) {
     writer.finish().await.expect("the file is complete");
 }
 
-/// Records of three lines, of which the inner ones look like records.
+/// Records of three lines, whose inner lines look like records.
 fn records() -> Vec<u8> {
     let record = |n: u32| format!("{n},\"a\n{n},b\n{n},c\"\n");
     let records: String = (0..120_000).map(record).collect();
     format!("id,t\n{records}").into_bytes()
 }
 
-/// Each slot reads another part of the file; how many slots there are decides where it is cut.
+/// Each slot reads another part of the file; the number of slots decides the cuts.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_of_several_lines_lie_across_blocks() {
     for shape in [["1", "1", "512MiB"], ["3", "1", "512MiB"], ["2", "4", "512MiB"]] {
@@ -60,7 +60,7 @@ async fn all_members_of_compressed_files_are_read() {
     }
 }
 
-/// Errors name file and line, wherever the part begins that they are in.
+/// Errors name file and line, wherever their part begins.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_names_the_file_and_the_line() {
     let cluster = Processes::of(["2", "2", "512MiB"]);

@@ -1,4 +1,4 @@
-//! Ids of blocks can be counted up, and paths guessed: executors do nothing for whoever has no ticket for that.
+//! Block ids can be guessed by counting, and paths too: executors refuse every request without a ticket.
 
 use super::faults::{healthy, options, quick, text, until, verify, write};
 use super::shell::fs_command;
@@ -25,7 +25,7 @@ use windlass_proto::v1::file_request::Ask;
 use windlass_proto::{bulk, v1};
 
 const BYTES: u64 = 2_500_000;
-/// Longer than any test takes.
+/// Validity that is longer than any test.
 const LONG: Duration = Duration::from_secs(3_600);
 
 async fn channel(address: &str) -> Channel {
@@ -33,14 +33,14 @@ async fn channel(address: &str) -> Channel {
     endpoint.connect().await.expect("the executor answers")
 }
 
-/// Reads the first bytes of a block, as the project's own clients do it.
+/// Reads the first bytes of a block like the project's own clients.
 async fn read_in_bulk(channel: &Channel, block: u64, ticket: &Bytes) -> Result<usize, Status> {
     let request = v1::ReadBlockRequest { block, start: 0, end: 100, ticket: ticket.clone() };
     let mut pieces = bulk::call::<_, v1::BlockData>(channel.clone(), bulk::READ_BLOCK, request, 8 << 20).await?;
     Ok(pieces.message().await?.map_or(0, |piece| piece.data.len()))
 }
 
-/// The same, as any client of gRPC does it.
+/// Reads the first bytes of a block like any gRPC client.
 async fn read_plainly(channel: &Channel, block: u64, ticket: &Bytes) -> Result<usize, Status> {
     let request = v1::ReadBlockRequest { block, start: 0, end: 100, ticket: ticket.clone() };
     let mut client = BlockReadsClient::new(channel.clone()).max_decoding_message_size(8 << 20);
@@ -48,7 +48,7 @@ async fn read_plainly(channel: &Channel, block: u64, ticket: &Bytes) -> Result<u
     Ok(pieces.message().await?.map_or(0, |piece| piece.data.len()))
 }
 
-/// Writes a block of a few bytes there.
+/// Writes a block of a few bytes.
 async fn write_block(channel: &Channel, block: u64, ticket: &Bytes) -> Result<Vec<u64>, Status> {
     let data = Bytes::from_static(b"mine");
     let checksums = vec![crc32c::crc32c(&data)];
@@ -75,7 +75,7 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, why: &str) {
     assert!(status.message().contains("ticket") && status.message().contains("the primary gives one"), "{status}");
 }
 
-/// One request over a connection of its own: the status, and the body.
+/// Sends one request over a new connection; returns the status and the body.
 fn http(method: &str, url: &str, body: &[u8]) -> (u16, String) {
     use std::io::{Read, Write};
     let (host, path) = url.trim_start_matches("http://").split_once('/').expect("it has a path");
@@ -104,7 +104,7 @@ fn forbidden((status, body): (u16, String), why: &str) {
     assert!(exception["message"].as_str().is_some_and(|message| message.contains("ask the primary")), "{body}");
 }
 
-/// Where the primary sends whoever asks it for this.
+/// URL to which the primary redirects this request.
 fn redirected(cluster: &Processes, method: &str, path: &str, query: &str) -> String {
     let described = std::fs::read_to_string(cluster.dir.path().join("cluster.json")).expect("there is a record");
     let described: serde_json::Value = serde_json::from_str(&described).expect("it is JSON");
@@ -119,7 +119,7 @@ async fn blocks_of(files: &Wfs, path: &str) -> Vec<v1::LocatedBlock> {
     files.locate(path, 0..u64::MAX).await.expect("the file is there").blocks
 }
 
-/// A pass for a result, as a client gets one.
+/// A pass for a result, obtained like a client's.
 async fn pass_of(cluster: &Processes) -> Bytes {
     let mut sql = FlightSqlServiceClient::new(channel(cluster.url.trim_start_matches("grpc://")).await);
     sql.execute_update("SET windlass.inline_result_bytes = 0".into(), None).await.expect("an option is set");
@@ -140,7 +140,7 @@ async fn nobody_reads_or_writes_by_counting_ids() {
     write(&files, "/g", 2, BYTES, options(3)).await;
     let (of_f, of_g) = (blocks_of(&files, "/f").await, blocks_of(&files, "/g").await);
     let block = of_f[0].block;
-    // A block that is being written, by somebody else.
+    // A block that somebody else is writing.
     let writer = Bytes::from_static(&[9; 16]);
     let (mode, path) = (Some(Mode::New(New {})), "/writing".into());
     let create = v1::CreateRequest { path, writer: writer.clone(), mode, ..v1::CreateRequest::default() };
@@ -178,12 +178,12 @@ async fn nobody_reads_or_writes_by_counting_ids() {
         ] {
             refused(read_in_bulk(&executor, block, &ticket).await, why);
             refused(read_plainly(&executor, block, &ticket).await, why);
-            // Neither what is there nor what is not there yet.
+            // Neither existing blocks nor future ones.
             refused(seal(&executor, block, 1, &ticket).await, why);
             refused(write_block(&executor, block, &ticket).await, why);
             refused(write_block(&executor, block + 1_000, &ticket).await, why);
         }
-        // A ticket to read is none to write, and the other way round.
+        // A ticket for reading is not valid for writing, and the other way round.
         refused(seal(&executor, block, 1, &of_f[0].ticket).await, "one to read");
         refused(write_block(&executor, block, &of_f[0].ticket).await, "one to read");
         refused(read_in_bulk(&executor, added.block, &added.ticket).await, "one to write");
@@ -192,7 +192,7 @@ async fn nobody_reads_or_writes_by_counting_ids() {
             write_block(&executor, added.block, &of_stranger(Access::Write, added.block)).await,
             "another cluster's",
         );
-        // With what the primary gave, it works.
+        // With the primary's tickets it works.
         assert!(read_in_bulk(&executor, block, &of_f[0].ticket).await.expect("it is read") >= 100);
         assert!(read_plainly(&executor, block, &of_f[0].ticket).await.expect("it is read") >= 100);
     }
@@ -240,17 +240,17 @@ async fn nobody_reads_or_writes_over_http_by_guessing_paths() {
         let of_stranger = stranger.file_ticket(access, &parsed, &Principal::anonymous(), LONG);
         forbidden(with(&of_stranger), "another cluster's");
     }
-    // Nothing of it was done.
+    // No refused request had an effect.
     verify(&files, "/f", 1, BYTES).await;
     assert!(files.stat("/new").await.is_err());
-    // What the primary says is followed unchanged.
+    // An unchanged redirect of the primary works.
     let (status, body) = http("PUT", &redirected(&cluster, "PUT", "/new", "op=CREATE"), b"mine");
     assert_eq!((status, body.as_str()), (201, ""));
     let (status, body) = http("GET", &redirected(&cluster, "GET", "/new", "op=OPEN"), b"");
     assert_eq!((status, body.as_str()), (200, "mine"));
 }
 
-/// Tickets here are good for two seconds.
+/// Tickets are valid for two seconds here.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_longer_than_a_ticket_gets_another_one() {
     let cluster = quick("3", "ticket = \"2s\"");
@@ -273,7 +273,7 @@ async fn what_takes_longer_than_a_ticket_gets_another_one() {
     refused(read_plainly(&holder, block, &ticket).await, "its time is over");
     forbidden(http("GET", &url, b""), "its time is over");
 
-    // The scan goes on, with others.
+    // The scan goes on with new tickets.
     let mut at = first.len() as u64;
     assert!(first == text(1, 0, first.len()));
     while let Some(part) = scan.try_next().await.expect("it is read") {
@@ -281,7 +281,7 @@ async fn what_takes_longer_than_a_ticket_gets_another_one() {
         at += part.len() as u64;
     }
     assert_eq!(at, 20_000_000);
-    // The writer's block has been open for longer than its ticket is good for, and is closed early: one of its executors dies.
+    // The writer's block has been open for longer than its ticket is valid, and is closed early, because one of its executors dies.
     cluster.kill_executor(0);
     let mut at = 3 << 20;
     while at < 20 << 20 {
@@ -302,7 +302,7 @@ async fn tickets_are_good_with_the_next_primary() {
     write(&files, "/f", 1, BYTES, options(3)).await;
     let old = blocks_of(&files, "/f").await;
     let _primary = cluster.primary_again();
-    // Executors have its key when they have joined it.
+    // Executors have the key once they have joined.
     healthy(&files).await;
     let new = blocks_of(&files, "/f").await;
     for holder in &new[0].holders {

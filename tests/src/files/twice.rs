@@ -1,4 +1,4 @@
-//! Requests that are sent twice, files that are replaced while they are read, and what a killed cluster leaves.
+//! Requests that are sent twice, files that are replaced during a read, and leftovers of a killed cluster.
 
 use super::faults::{options, quick, text, verify, write};
 use super::shell::fs_command;
@@ -46,7 +46,7 @@ async fn a_request_that_is_sent_again_happens_once_whoever_leads() {
     }
     assert!(matches!(ask(&cluster, b"remove 123456789", delete.clone()).await, Reply::Done(_)));
     assert!(matches!(ask(&cluster, b"rename 123456789", rename.clone()).await, Reply::Entry(_)));
-    // Their answers are lost; meanwhile others write what they have removed and moved away.
+    // Their answers are lost; meanwhile others write the paths that they removed and moved.
     for path in ["/x", "/a", "/b"] {
         write(&files, path, 2, 2_000, options(2)).await;
     }
@@ -66,7 +66,7 @@ async fn a_request_that_is_sent_again_happens_once_whoever_leads() {
     assert!(files.stat("/x").await.is_err());
 }
 
-/// Versions of a file, each of one length and one text.
+/// Versions of a file, each with its seed and its length.
 const VERSIONS: [(u64, u64); 3] = [(3, 800_000), (4, 3_000_000), (5, 1_700_001)];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +121,7 @@ async fn a_statement_reads_one_version_of_a_file_that_is_replaced() {
     let cluster = quick("3", "");
     let session = cluster.session().await;
     let local = tempfile::tempdir().expect("a folder can be made");
-    // Version k has k thousand rows, each of them k.
+    // Version k has k thousand rows with the value k.
     let versions: Vec<(String, String)> = (1..=4u64)
         .map(|k| {
             let [csv, parquet] = ["csv", "parquet"].map(|ending| local.path().join(format!("{k}.{ending}")));
@@ -211,7 +211,7 @@ fn an_embedded_process_that_is_asked_to_end_leaves_nothing() {
             assert!(Instant::now() < patience, "no folder is made");
             std::thread::sleep(Duration::from_millis(50));
         }
-        // Into the statement.
+        // Time to get into the statement.
         std::thread::sleep(Duration::from_millis(500));
     };
     for signal in ["-TERM", "-KILL"] {
@@ -223,7 +223,7 @@ fn an_embedded_process_that_is_asked_to_end_leaves_nothing() {
         child.wait().expect("it ends");
         assert_eq!(folders(), usize::from(signal == "-KILL"), "{signal}");
     }
-    // What the killed one left goes with the next one, whose own goes too.
+    // The next cluster removes the leftovers of the killed one, and then its own.
     let mut next = windlass(&["sql", "-e", "SELECT 1"]);
     next.env("TMPDIR", temporary.path());
     succeed(next);
@@ -249,7 +249,7 @@ async fn replicas_that_became_longer_are_kept_when_their_executors_start_again()
     for pid in &cluster.executors {
         cluster.signal(*pid, "-9");
     }
-    // Of the third one nothing is left.
+    // The third replica is empty.
     for path in cluster.replicas(2, ".block") {
         std::fs::write(path, "").expect("it can be written");
     }

@@ -1,4 +1,4 @@
-//! Random queries over the same rows in awkward files (`tests/data/right/awkward.py`): DuckDB has the rows in memory, Windlass reads them.
+//! Random queries over the same rows in awkward files (`tests/data/right/awkward.py`): DuckDB has the rows in memory, Windlass reads the files.
 
 use super::known::Known;
 use super::outside::Outside;
@@ -8,7 +8,7 @@ use crate::queries::{Author, options};
 
 const COLUMNS: &str = "k int, n bigint, s varchar, d date, m decimal(12, 2), f double, b boolean";
 
-/// A table: its name, what it is created with, and which of the rows it has.
+/// Tables: the name, the clause that creates it, and the rows that it has.
 const TABLES: [(&str, &str, &str); 8] = [
     ("bare", "stored as parquet", ""),
     ("bounds", "stored as parquet", ""),
@@ -49,15 +49,15 @@ async fn create(engine: &dyn Engine) {
     engine.sql(&format!("create table {OWN} as select * from bare")).await.expect("a table can be written");
 }
 
-/// As DuckDB spells it.
+/// Translates a query for DuckDB.
 fn for_duckdb(query: &str) -> String {
     query.replace("select value as c0 from generate_series", "select generate_series as c0 from generate_series")
 }
 
-/// Asks `engine` queries and compares.
+/// Runs queries on `engine` and compares the answers.
 ///
 /// # Panics
-/// When an answer is wrong; the message lists all that are. When DuckDB refuses so many of the queries that little is compared.
+/// When an answer is wrong; the message lists all wrong ones. When DuckDB refuses so many queries that little is compared.
 pub(crate) async fn run(engine: &dyn Engine) {
     let known = Known::read("duckdb.tsv");
     let oracles = [Outside::duckdb(), Outside::newer_duckdb()];
@@ -102,6 +102,6 @@ pub(crate) async fn run(engine: &dyn Engine) {
     engine.sql(&format!("drop table {OWN}")).await.expect("a table can be dropped");
     println!("{compared} of {count} queries were compared, {excused} differ for known reasons");
     assert!(wrong.is_empty(), "{} of {compared} answers are wrong\n{}", wrong.len(), wrong.join("\n\n"));
-    // It has no semi joins of the right side, no first_value with an order, and others.
+    // DuckDB lacks semi joins of the right side, first_value with an order, and others.
     assert!(compared * 2 >= count, "DuckDB refuses {} of {count} queries", count - compared);
 }

@@ -1,9 +1,8 @@
-//! Files of sqllogictest, those of DataFusion and those of SQLite, statement by statement: on DataFusion in this process and, over stock
-//! ADBC, on a cluster.
+//! The sqllogictest files of DataFusion and SQLite, statement by statement: on DataFusion in this process and, over stock ADBC, on a cluster.
 //!
-//! What the files expect is not looked at. Each statement runs on both, and what DataFusion answers Windlass must answer too, but for
-//! the statements in `tests/data/oracle`, which says why. A statement that DataFusion refuses is not compared: its files use functions,
-//! tables and settings of its own test program, and SQLite's what SQLite has.
+//! The expected results in the files are ignored. Each statement runs on both, and Windlass must give DataFusion's answer, except for the statements listed
+//! with reasons in `tests/data/oracle`. A statement that DataFusion refuses is not compared: its files use functions, tables and settings of its own test
+//! program, and SQLite's use features of SQLite.
 
 use super::known::Known;
 use super::outside::Outside;
@@ -17,30 +16,30 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// A statement and where it stands.
+/// A statement and its place in a file.
 struct Asked {
     line: u32,
     sql: String,
 }
 
-/// The folder of the crate datafusion-sqllogictest, which `make data` has cargo fetch.
+/// Folder of the crate datafusion-sqllogictest, which cargo fetches for `make data`.
 fn package() -> PathBuf {
     let link = crate::data().with_file_name("datafusion-sqllogictest");
     assert!(link.is_dir(), "no {}: run `make data`", link.display());
     link
 }
 
-/// Statements in files, and how they are taken.
+/// A set of files, and the way to read them.
 struct Corpus {
     folder: PathBuf,
     files: Vec<PathBuf>,
     known: Known,
     statements: fn(&Path) -> Vec<Asked>,
-    /// A statement with the paths that an engine sees: those of the folder, and of one to write to.
+    /// Replaces the paths in a statement by those of an engine: the package's folder, and a folder to write to.
     placed: fn(&str, &Path, &Path) -> String,
 }
 
-/// Those below `folder` whose names end so.
+/// Files below `folder` with this ending.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -81,13 +80,13 @@ fn statements(file: &Path) -> Vec<Asked> {
     asked
 }
 
-/// Tables that Windlass could not make, and what would have been made of them: those that it refuses for a known reason, and those whose
-/// files are not part of the package: to DataFusion a folder that is not there is an empty table, to Windlass an error.
+/// Tables that Windlass could not make, and everything that depends on them: those refused for a known reason, and those whose files are not part of the
+/// package. A missing folder is an empty table to DataFusion, and an error to Windlass.
 #[derive(Default)]
 struct Absent(Vec<String>);
 
 impl Absent {
-    /// Whether that is why Windlass refuses a statement.
+    /// Whether a missing table explains why Windlass refuses a statement.
     fn explains(&mut self, sql: &str, error: &str) -> bool {
         let lacks = |table: &String| error.contains(&format!("'{table}' not found"));
         let explains = error.contains("there is no file or folder at") || self.0.iter().any(lacks);
@@ -97,7 +96,7 @@ impl Absent {
         explains
     }
 
-    /// What a refused statement would have made.
+    /// Remembers the table or view that a refused statement would have made.
     fn remember(&mut self, sql: &str) {
         let words: Vec<String> = sql.split_whitespace().take(8).map(str::to_lowercase).collect();
         let name = words.iter().position(|word| word == "table" || word == "view").map(|at| match words.get(at + 1) {
@@ -113,7 +112,7 @@ impl Absent {
     }
 }
 
-/// With the paths that an engine sees.
+/// Replaces the paths by those of an engine.
 fn placed(sql: &str, package: &Path, scratch: &Path) -> String {
     let scratch = scratch.display().to_string();
     let sql = sql.replace("test_files/scratch", &scratch).replace("$__TEST_DIR__", &scratch);
@@ -122,7 +121,7 @@ fn placed(sql: &str, package: &Path, scratch: &Path) -> String {
         .replace("'data/", &format!("'{}/data/", package.display()))
 }
 
-/// As Windlass takes what DataFusion does not keep either.
+/// Marks keys as not enforced, as Windlass requires; DataFusion does not enforce them either.
 fn with_keys_not_enforced(sql: &str) -> String {
     static KEY: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"(?i)\b(primary\s+key|unique)\b(\s*\([^)]*\))?").expect("it is a pattern"));
@@ -132,7 +131,7 @@ fn with_keys_not_enforced(sql: &str) -> String {
     }
 }
 
-/// The next file shares the catalog.
+/// Drops everything: the next file shares the catalog.
 async fn drop_all(engine: &dyn Engine) {
     let list = "select table_type, table_schema, table_name from information_schema.tables where table_schema <> 'information_schema'";
     let (_, batches) = engine.sql(list).await.expect("tables can be listed");
@@ -168,7 +167,7 @@ async fn run(Corpus { folder, files, known, statements, placed }: Corpus) {
             let expected = alone(&reference, &placed(&asked.sql, &folder, &theirs)).await;
             let actual = windlass.sql(&with_keys_not_enforced(&placed(&asked.sql, &folder, &ours))).await;
             let Some(expected) = expected else { continue };
-            // What is shown of plans and of the engine itself is each engine's own.
+            // Output about plans and about the engine itself differs between engines.
             let lower = asked.sql.trim_start().to_lowercase();
             if lower.starts_with("explain") || lower.contains("information_schema") || lower.starts_with("show ") {
                 continue;
@@ -176,7 +175,7 @@ async fn run(Corpus { folder, files, known, statements, placed }: Corpus) {
             compared += 1;
             let wrong = match actual {
                 Err(error) => Some(format!("an error: {error}")),
-                // What a statement that writes tells is each engine's own.
+                // The reply to a statement that writes differs between engines.
                 Ok(_) if ["insert", "copy", "create"].iter().any(|word| lower.starts_with(word)) => None,
                 Ok((_, batches)) => rows(&batches).and_then(|actual| compare(&actual, &expected, false)).err(),
             };
@@ -200,7 +199,7 @@ async fn run(Corpus { folder, files, known, statements, placed }: Corpus) {
     assert!(differ.is_empty(), "{} of {compared} statements differ\n{}", differ.len(), differ.join("\n\n"));
 }
 
-/// A part of the files, or with `ORACLES=all` all of them.
+/// Runs a part of the files, or with `ORACLES=all` all of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn datafusions_own_files() {
     let folder = package();
@@ -213,10 +212,10 @@ async fn datafusions_own_files() {
         .await;
 }
 
-/// Of statements that only read, one in so many is asked: there are six millions.
+/// Interval at which statements that only read are asked: there are six million.
 const EVERY: usize = 1000;
 
-/// The statements of a file of SQLite for engines such as PostgreSQL.
+/// Statements of a SQLite file for engines such as PostgreSQL.
 fn of_sqlite(file: &Path) -> Vec<Asked> {
     let text = std::fs::read_to_string(file).expect("a file of SQLite can be read").replace('\r', "");
     let (mut asked, mut read, mut line) = (Vec::new(), 0, 1);
@@ -256,13 +255,13 @@ fn of_sqlite(file: &Path) -> Vec<Asked> {
 
 const VALUES: &str = " VALUES";
 
-/// Whether `sql` puts further rows into the table that `before` puts rows into: one INSERT of all writes one file.
+/// Whether `sql` inserts into the same table as `before`: one INSERT of all rows writes one file.
 fn goes_on(before: &str, sql: &str) -> bool {
     let into = |sql: &str| sql.split_once(VALUES).map(|(into, _)| into.to_owned());
     sql.starts_with("INSERT INTO ") && into(sql).is_some() && into(before) == into(sql)
 }
 
-/// Keys are for what DataFusion does not keep.
+/// Removes keys, which DataFusion does not enforce.
 fn without_keys(sql: &str, _: &Path, _: &Path) -> String {
     match sql.trim_start().to_lowercase().starts_with("create table") {
         true => sql.replace(" PRIMARY KEY", "").replace(" UNIQUE", ""),
@@ -270,7 +269,7 @@ fn without_keys(sql: &str, _: &Path, _: &Path) -> String {
     }
 }
 
-/// The folder `test` of SQLite's sqllogictest, which no registry has: `make sqlite SQLITE_FILES=folder`.
+/// Uses the folder `test` of SQLite's sqllogictest, which no registry has: `make sqlite SQLITE_FILES=folder`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "its files come from SQLite's own repository: make sqlite"]
 async fn sqlites_own_files() {

@@ -1,8 +1,8 @@
-//! Differences that stay, and why: `tests/data/oracle/*.tsv`.
+//! Accepted differences and their reasons: `tests/data/oracle/*.tsv`.
 
 use crate::cluster::root;
 
-/// Where it is asked (the beginning of a file's name; * for anywhere), a fragment of the statement, who is right and why.
+/// Scope (the beginning of a file's name; * for all), a fragment of the statement, the engine that is right, and the reason.
 pub(super) struct Known(Vec<(String, String)>);
 
 impl Known {

@@ -1,4 +1,4 @@
-//! Engines of others, each in a process of Python (`tests/python/engine.py`).
+//! Foreign engines, each in a Python process (`tests/python/engine.py`).
 
 use crate::Engine;
 use crate::cluster::python;
@@ -14,12 +14,12 @@ use tokio::sync::Mutex;
 pub(super) struct Outside {
     name: String,
     pipes: Mutex<(ChildStdin, ChildStdout)>,
-    /// Ends with this.
+    /// The process, which ends on drop.
     _process: Child,
 }
 
 impl Outside {
-    /// What `arguments` of the script name.
+    /// Starts the engine that `arguments` of the script select.
     pub fn start(name: &str, arguments: &[&str]) -> Self {
         let mut command = Command::from(python("engine.py", arguments));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -29,12 +29,12 @@ impl Outside {
         Self { name: name.to_owned(), pipes: Mutex::new((stdin, stdout)), _process: process }
     }
 
-    /// DuckDB of the version that the Python environment of the tests has.
+    /// DuckDB in the version of the tests' Python environment.
     pub fn duckdb() -> Self {
         Self::start("duckdb", &["duckdb"])
     }
 
-    /// DuckDB of the other version that `make data` installs.
+    /// DuckDB in the other version that `make data` installs.
     pub fn newer_duckdb() -> Self {
         let folder = crate::data().with_file_name("duckdb-2");
         assert!(folder.is_dir(), "no second DuckDB in {}: run `make data`", folder.display());

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub(super) struct Postgres {
+pub(crate) struct Postgres {
     process: Child,
     port: u16,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// The newest that is installed.
@@ -35,6 +35,11 @@ fn command(program: &Path) -> Command {
 
 impl Postgres {
     pub fn start() -> Self {
+        Self::with(&[], |_| {})
+    }
+
+    /// With these settings, and what `prepare` makes of the folder of its data before it starts.
+    pub fn with(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::Builder::new().prefix("postgres-").tempdir().expect("a folder can be made");
         let data = folder.path().join("data");
         std::fs::create_dir(&data).expect("a folder can be made");
@@ -49,6 +54,7 @@ impl Postgres {
             .args(["--no-sync", "--auth=trust", "--username=postgres", "--locale=C", "--encoding=UTF8", "-D"])
             .arg(&data);
         crate::cluster::succeed(initdb);
+        prepare(&data);
         let free = TcpListener::bind("127.0.0.1:0").expect("a port can be had");
         let port = free.local_addr().expect("it has an address").port();
         drop(free);
@@ -64,7 +70,11 @@ impl Postgres {
             &port.to_string(),
             "-D",
         ]);
-        let process = server.arg(&data).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the server starts");
+        server.arg(&data);
+        settings.iter().for_each(|setting| {
+            server.args(["-c", setting]);
+        });
+        let process = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the server starts");
         let patience = Instant::now() + Duration::from_secs(60);
         let ready = |port: u16| {
             let mut asks = Command::new(binaries().join("pg_isready"));
@@ -75,10 +85,28 @@ impl Postgres {
             assert!(Instant::now() < patience, "PostgreSQL does not answer");
             std::thread::sleep(Duration::from_millis(50));
         }
-        Self { process, port, _folder: folder }
+        Self { process, port, folder }
     }
 
-    pub fn connect(&self) -> Outside {
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A folder that ends with the server.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What `psql` prints of a script, as the superuser: a line for each row, with a `|` between columns.
+    pub fn psql(&self, script: &str) -> Result<String, String> {
+        let mut psql = Command::new(binaries().join("psql"));
+        let port = self.port.to_string();
+        psql.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-d", "postgres", "-X", "-q", "-A", "-t"]);
+        psql.args(["-v", "ON_ERROR_STOP=1", "-c", script]).env("PGTZ", "UTC");
+        Ok(crate::cluster::run(psql)?.trim_end().to_owned())
+    }
+
+    pub(super) fn connect(&self) -> Outside {
         let dsn = format!("host=127.0.0.1 port={} user=postgres dbname=postgres options='-c timezone=UTC'", self.port);
         Outside::start("postgres", &["postgres", &dsn])
     }

@@ -1,7 +1,7 @@
-//! Statements without tables of files, one by one: PostgreSQL's answer is the right one, DuckDB's where PostgreSQL has none.
+//! Statements without tables in files: PostgreSQL's answer is right, or DuckDB's where PostgreSQL has none.
 //!
-//! Both are asked. Where they differ, or Windlass answers as neither does, the statement must be listed in
-//! `tests/data/oracle/statements.tsv` with the reason.
+//! Both engines run each statement. If they differ, or if Windlass agrees with neither, the statement must be listed in `tests/data/oracle/statements.tsv` with
+//! the reason.
 
 use super::known::Known;
 use super::outside::Outside;
@@ -10,7 +10,7 @@ use super::values::{Row, compare, rows};
 use crate::Engine;
 use crate::cluster::root;
 
-/// The statements of `tests/data/oracle/statements.sql`, and the part of the file that each belongs to.
+/// The statements of `tests/data/oracle/statements.sql`, each with its section of the file.
 fn statements() -> Vec<(String, String)> {
     let path = root().join("tests/data/oracle/statements.sql");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -37,10 +37,10 @@ fn agree(a: &Result<Vec<Row>, String>, b: &Result<Vec<Row>, String>, ordered: bo
     }
 }
 
-/// Asks `engine` all statements and compares.
+/// Runs all statements on `engine` and compares the answers.
 ///
 /// # Panics
-/// When an answer is wrong; the message lists all that are.
+/// When an answer is wrong; the message lists all wrong ones.
 pub(crate) async fn run(engine: &dyn Engine) {
     let known = Known::read("statements.tsv");
     let server = Postgres::start();

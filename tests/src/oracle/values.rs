@@ -1,11 +1,11 @@
-//! Rows of two engines, compared by their values and not by their types: 2, 2.00 and 2e0 are one number.
+//! Rows of two engines, compared by value and not by type: 2, 2.00 and 2e0 are one number.
 
 use arrow::array::Array;
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-/// How far apart two equal floating point numbers may be, relative to the larger one (absolute below 1): sums depend on the order.
+/// Maximum difference of two equal floating point numbers, relative to the larger one (absolute below 1): sums depend on the order.
 const TOLERANCE: f64 = 1e-9;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +18,10 @@ pub(super) enum Value {
 
 pub(super) type Row = Vec<Value>;
 
+/// Converts batches to rows.
+///
 /// # Errors
-/// When a column has a type that cannot be shown.
+/// A column has a type that cannot be shown.
 pub(super) fn rows(batches: &[RecordBatch]) -> Result<Vec<Row>, String> {
     let options = FormatOptions::default().with_null("NULL").with_timestamp_format(Some("%Y-%m-%dT%H:%M:%S%.f"));
     let mut rows = Vec::new();
@@ -44,7 +46,7 @@ fn value(kind: &DataType, text: String) -> Value {
     match kind {
         DataType::Dictionary(_, of) => value(of, text),
         kind if kind.is_numeric() => number(&text),
-        // Midnight, in an engine whose function gives dates.
+        // Midnight, for an engine whose function returns dates.
         DataType::Timestamp(
             TimeUnit::Second | TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond,
             _,
@@ -79,7 +81,7 @@ impl Value {
             (Self::Fraction(a), Self::Fraction(b)) => {
                 a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1.0)
             }
-            // A sum of fractions may miss a whole number by its last digit.
+            // A sum of fractions may differ from a whole number in its last digit.
             (Self::Fraction(a), Self::Exact(text)) | (Self::Exact(text), Self::Fraction(a)) => {
                 text.parse::<f64>().is_ok_and(|b| (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1.0))
             }
@@ -95,14 +97,14 @@ fn equal(a: &Row, b: &Row) -> bool {
 /// Whether both have the same rows, in the same order if `ordered`.
 ///
 /// # Errors
-/// Says the first row that one of them has and the other has not.
+/// The first row that differs.
 pub(super) fn compare(actual: &[Row], expected: &[Row], ordered: bool) -> Result<(), String> {
     if actual.len() != expected.len() {
         return Err(format!("{} rows instead of {}", actual.len(), expected.len()));
     }
     let (mut actual, mut expected) = (actual.to_vec(), expected.to_vec());
     if !ordered {
-        // The same rows sort alike: what differs by a rounding error is put beside by its first digits.
+        // Equal rows sort alike: rows that differ by a rounding error are placed side by side by their first digits.
         let key = |row: &Row| row.iter().map(coarse).collect::<Vec<_>>();
         actual.sort_by_cached_key(key);
         expected.sort_by_cached_key(key);
@@ -115,10 +117,10 @@ pub(super) fn compare(actual: &[Row], expected: &[Row], ordered: bool) -> Result
 
 fn coarse(value: &Value) -> String {
     match value {
-        // Before all texts, also the empty one.
+        // NULL sorts before all texts, even the empty one.
         Value::Null => String::new(),
         Value::Exact(text) => match text.parse::<f64>() {
-            // Whole numbers are not rounded.
+            // Whole numbers keep all digits.
             Ok(number) if text.parse::<i128>().is_ok() => format!("{number:.6e} {text}"),
             Ok(number) => format!("{number:.6e}"),
             Err(_) => format!("'{text}"),

@@ -1,11 +1,11 @@
-//! Statements that are cancelled while they compute: their slots come back at once, whatever the operators do.
+//! Statements that are cancelled while they compute: their slots are free at once, whatever the operators do.
 
 use crate::cluster::{Processes, root};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use windlass_client::{JobState, Session, StageState};
 
-/// Each would compute for minutes, in another way.
+/// Statements that would compute for minutes, each in another way.
 const ENDLESS: [(&str, &str); 4] = [
     (
         "an aggregate above a join that multiplies rows",
@@ -34,7 +34,7 @@ async fn slots_come_back() {
     session.sql(create).update().await.expect("the table can be made");
     for (small_query_bytes, hash) in [("0", "true"), ("1000000000", "true"), ("0", "false")] {
         session.set("windlass.small_query_bytes", small_query_bytes).await.expect("the option can be set");
-        // Without, the join of one key sorts and merges.
+        // Without hash joins, the join of one key sorts and merges.
         session.set("datafusion.optimizer.prefer_hash_join", hash).await.expect("the option can be set");
         for (name, sql) in ENDLESS {
             let statement = session.sql(sql);
@@ -43,7 +43,7 @@ async fn slots_come_back() {
                 while session.status().await.is_ok_and(|status| status.executors.iter().all(|e| e.running_tasks == 0)) {
                     tokio::task::yield_now().await;
                 }
-                // Into the midst of it.
+                // Time to get into the computation.
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 handle.cancel().await.expect("the statement can be cancelled");
                 Instant::now()
@@ -59,7 +59,7 @@ async fn slots_come_back() {
     }
 }
 
-/// Files under a folder, and how many tasks run.
+/// Number of files under the folders, and of running tasks.
 async fn left(cluster: &Processes, session: &Session) -> (usize, u32) {
     let folders =
         ["executor-1/data/spill", "executor-1/data/exchange", "executor-2/data/spill", "executor-2/data/exchange"];
@@ -69,7 +69,7 @@ async fn left(cluster: &Processes, session: &Session) -> (usize, u32) {
 }
 
 fn files(dir: &Path) -> usize {
-    // Folders come and go with what they hold.
+    // Folders and their files come and go.
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     entries.flatten().map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
 }
@@ -121,7 +121,7 @@ async fn files_go_in_the_midst_of_a_spill_and_of_a_fetch() {
     cluster.at_rest().await;
 }
 
-/// A write that is cancelled while it is published happened whole, or not at all.
+/// A write that is cancelled during its publication happens completely, or not at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_publication_is_whole_or_nothing() {
     const FILES: u64 = 300;

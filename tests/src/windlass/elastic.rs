@@ -18,17 +18,17 @@ async fn until(what: &str, session: &Session, wanted: usize) -> Duration {
     start.elapsed()
 }
 
-/// Takes the cluster down also when the test fails before it does.
+/// Takes the cluster down, even if the test fails before it does so.
 struct Down(String);
 
 impl Drop for Down {
     fn drop(&mut self) {
-        // It may be down already.
+        // The cluster may be down already.
         let _ = run(windlass(&["cluster", "down", "--dir", &self.0]));
     }
 }
 
-/// `GET` over a connection of its own.
+/// Sends `GET` over a new connection.
 fn get(rest: &str, path: &str) -> String {
     use std::io::{Read, Write};
     let host = rest.trim_start_matches("http://");
@@ -57,7 +57,7 @@ async fn executors_come_with_the_load_and_go_when_they_are_idle() {
     assert_eq!(executors(&session).await, 1);
     assert_eq!((demand()["executors"].as_u64(), demand()["reason"].as_str()), (Some(0), Some("idle")));
 
-    // Statements that take seconds each, more of them than one executor has slots.
+    // Statements of some seconds each, more than one executor has slots.
     let sql = "select count(*) as n from generate_series(1, 20000) a cross join generate_series(1, 20000) b where a.value <> b.value";
     let mut queries = tokio::task::JoinSet::new();
     for _ in 0..6 {
@@ -82,7 +82,7 @@ async fn executors_come_with_the_load_and_go_when_they_are_idle() {
         assert!(metrics.contains(metric), "{metric} is not in {metrics}");
     }
 
-    // With the cluster go those that it started.
+    // The executors that the cluster started end with it.
     run(windlass(&["cluster", "down", "--dir", &at])).expect("the cluster goes down");
     let left = std::fs::read_dir("/proc").expect("there are processes").filter_map(|entry| {
         let command = std::fs::read_to_string(entry.ok()?.path().join("cmdline")).ok()?;

@@ -1,4 +1,4 @@
-//! Several primaries over a real etcd: one leads, and when it goes, the next one does.
+//! Several primaries over a real etcd: one leads, and when it ends, the next one does.
 
 use crate::cluster::{run, succeed, wait_until_gone, windlass};
 use crate::etcd::Etcd;
@@ -14,7 +14,7 @@ struct Primaries {
     etcd: Etcd,
     dir: tempfile::TempDir,
     url: String,
-    /// Process ids; the first one leads at the start.
+    /// Process ids; the first primary leads at the start.
     primaries: Vec<u64>,
 }
 
@@ -59,7 +59,7 @@ impl Drop for Primaries {
             }
         }
         for primary in 0..self.primaries.len() {
-            // One that is stopped cannot end. Whether it is there at all does not matter.
+            // A stopped process cannot end. It may also be gone already.
             let _ = Command::new("kill").args(["-CONT", &self.primaries[primary].to_string()]).output();
         }
         let down = run(windlass(&["cluster", "down", "--dir", &self.dir.path().display().to_string()]));
@@ -71,7 +71,7 @@ impl Drop for Primaries {
     }
 }
 
-/// A primary that is started again as it was started first.
+/// A primary that is restarted with its first command line.
 struct Restarted {
     command: Vec<String>,
     pid: u32,
@@ -79,7 +79,7 @@ struct Restarted {
 }
 
 impl Restarted {
-    /// `address`: where it listens, which it was free to choose.
+    /// `address`: the address that the primary chose for itself.
     fn new(pid: u32, address: &str) -> Self {
         let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs");
         let mut command: Vec<String> = command.split_terminator('\0').map(str::to_owned).collect();
@@ -215,7 +215,7 @@ async fn a_leader_that_wakes_up_late_changes_nothing_and_stands_by() {
         assert_eq!(count(session, "t").await.expect("t is there"), 1);
         assert_eq!(count(session, "u").await.expect("u is there"), 1);
     }
-    // And back: what stood by can lead again.
+    // A standby can lead again after it has led before.
     cluster.signal(1, "-KILL");
     assert_eq!(count(&fresh, "u").await.expect("the first one leads again"), 1);
 }
@@ -253,7 +253,7 @@ async fn running(session: &Session) {
     }
 }
 
-/// Statements that run when the leader is asked to leave come to their end, and later ones run on the next one.
+/// Statements that run when the leader is asked to leave finish, and later ones run on the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_asked_to_leave_ends_what_it_runs() {
     let cluster = Primaries::start("2").await;
@@ -275,7 +275,7 @@ async fn a_leader_that_is_asked_to_leave_ends_what_it_runs() {
     assert_eq!(count(&session, "t").await.expect("t has both rows"), 2);
 }
 
-/// The same with one primary, which is started again: who comes meanwhile waits for it.
+/// The same holds for a single primary that is restarted: new clients wait for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_primary_that_is_restarted_ends_what_it_runs() {
     let cluster = crate::cluster::Processes::start();
@@ -292,7 +292,7 @@ async fn a_single_primary_that_is_restarted_ends_what_it_runs() {
     assert_eq!(first_value(&next.expect("what came later is answered after the start")), "42");
 }
 
-/// The leader dies at any moment of many small writes: the client sends what it was not answered again, and each happens once.
+/// The leader dies at any moment of many small writes: the client sends unanswered ones again, and each happens once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_is_sent_again_happens_once() {
     let cluster = Primaries::start("3").await;
@@ -323,7 +323,7 @@ async fn a_write_that_is_sent_again_happens_once() {
     }
 }
 
-/// A submission of several statements outlives two leaders, under the id that it was given, and does everything once.
+/// A submission of several statements outlives two leaders under its id, and each statement happens once.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_leader_goes_on_with_what_was_submitted() {
     let cluster = Primaries::start("3").await;
@@ -338,7 +338,7 @@ async fn the_next_leader_goes_on_with_what_was_submitted() {
     let mut dead = Vec::new();
     for _ in 0..2 {
         let patience = Instant::now() + Duration::from_secs(30);
-        // Until the long statement runs.
+        // Waits until the long statement runs.
         while session
             .jobs(10)
             .await
@@ -395,7 +395,7 @@ async fn a_restarted_primary_goes_on_with_what_was_submitted() {
     }
 }
 
-/// Somebody cancels a submission while the primary is killed and started again: the answer holds, whoever gives it.
+/// A submission is cancelled while the primary is killed and started again: the answer stays true, whichever primary gives it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_submission_is_not_gone_on_with() {
     let cluster = crate::cluster::Processes::start();
@@ -412,7 +412,7 @@ async fn a_cancelled_submission_is_not_gone_on_with() {
         tokio::task::block_in_place(|| primary.restart("-KILL"));
         let state = cancelling.await.expect("it does not panic").expect("it is cancelled");
         assert_eq!(state, JobState::Cancelled);
-        // What another start finds.
+        // The state after another restart.
         tokio::task::block_in_place(|| primary.restart("-KILL"));
         assert_eq!(until_ended(&session, job).await.summary.state, JobState::Cancelled);
         for table in ["a", "b"] {
@@ -426,12 +426,12 @@ async fn a_cancelled_submission_is_not_gone_on_with() {
 async fn whoever_stands_by_says_who_leads() {
     let cluster = Primaries::start("2").await;
     let urls: Vec<&str> = cluster.url.split(',').collect();
-    // With the address of the other one alone, the leader is found.
+    // With only the other primary's address, the client still finds the leader.
     let session = Client::connect(urls[1]).await.expect("the other primary names the leader");
     assert_eq!(count(&session, "information_schema.tables where table_name = 'none'").await.expect("it answers"), 0);
     let text = succeed(windlass(&["sql", "--url", urls[1], "--format", "csv", "-e", "select 42 as a"]));
     assert_eq!(text, "a\n42\n");
-    // A stock client is told.
+    // A stock client gets an error that names the leader.
     let said = run(crate::cluster::python("ask.py", &[urls[1], "select 1"])).expect_err("it does not answer queries");
     assert!(said.contains("stands by; the leader is ") && said.contains(urls[0]), "{said}");
 }
@@ -467,7 +467,7 @@ fn several_primaries_need_an_etcd() {
     assert!(error.contains("primary.warehouse"), "{error}");
 }
 
-/// Its first stage takes a moment, the next one many seconds.
+/// A statement whose first stage takes a moment, and the next one many seconds.
 const TWO_PARTS: &str = "select count(*) as n, sum(c) as c from
     (select k, count(*) as c from source group by k) a cross join generate_series(1, 4000000) b where a.k <> -b.value % 7";
 
@@ -481,7 +481,7 @@ async fn source(session: &Session) {
     }
 }
 
-/// The running job that has finished stages: each one's number, and its tasks.
+/// The running job that has finished stages, with the number and the tasks of each.
 async fn with_stages_behind(session: &Session) -> (JobId, Vec<(u32, u32)>) {
     let patience = Instant::now() + Duration::from_secs(30);
     loop {
@@ -499,7 +499,7 @@ async fn with_stages_behind(session: &Session) -> (JobId, Vec<(u32, u32)>) {
     }
 }
 
-/// Has the leader killed when the statement has stages behind it; the next one goes on with the rest. The answer, and the job.
+/// Kills the leader when the statement has finished stages; the next one goes on with the rest. Returns the answer and the job.
 async fn outlives_its_leader(
     session: &Session,
     other: &Session,
@@ -509,7 +509,7 @@ async fn outlives_its_leader(
     let run = async { session.sql(sql).await?.collect().await };
     let meanwhile = async {
         let (job, finished) = with_stages_behind(other).await;
-        // The store is told meanwhile, and nobody waits for it.
+        // The store is written meanwhile, and nothing waits for it.
         tokio::time::sleep(Duration::from_millis(200)).await;
         kill();
         let killed = Instant::now();
@@ -544,19 +544,19 @@ async fn the_next_leader_does_not_run_finished_stages_again() {
     let leader = (1..3).find(|number| leads(&cluster, *number, &[0])).expect("one of them leads");
     let write = format!("create table target as {TWO_PARTS}");
     outlives_its_leader(&session, &other, &write, || cluster.signal(leader, "-KILL")).await;
-    // Its list begins with what earlier ones ran.
+    // Its list begins with the stages that ran under earlier leaders.
     let listed = other.job(job).await.expect("it is still listed");
     assert_eq!((listed.summary.state, listed.stage_details.len()), (JobState::Finished, 3));
     let written = session.sql("select * from target").await.expect("it is there").collect().await;
     assert_eq!(columns(&written.expect("it can be read")), columns(&expected));
 }
 
-/// What a table keeps of a result: its columns may hold NULL.
+/// The columns without the schema: in a table they may hold NULL.
 fn columns(batches: &[RecordBatch]) -> Vec<&[ArrayRef]> {
     batches.iter().map(RecordBatch::columns).collect()
 }
 
-/// The only primary dies and is started again: whoever was connected goes on, and so does what ran.
+/// The only primary dies and is started again: connected clients go on, and so do running statements.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_primary_goes_on_with_what_ran() {
     let dir = tempfile::tempdir().expect("a folder can be made");

@@ -1,4 +1,4 @@
-//! Executors that are asked to leave: nothing that ran is run again, and what they held is read from the others.
+//! Executors that are asked to leave: nothing runs twice, and their outputs are read from the others.
 
 use super::{Small, connect};
 use crate::cluster::{Processes, succeed, windlass};
@@ -9,7 +9,7 @@ use windlass_client::JobState;
 use windlass_client::jobs::ClusterStatus;
 
 impl Processes {
-    /// The one of a name, which may be another's id.
+    /// Asks the executor of this name to leave; the name may be the id of another one.
     fn decommission(&self, status: &ClusterStatus, name: &str) {
         let named = status.executors.iter().find(|executor| executor.name == name).expect("it is there");
         let number = named.id.trim_start_matches("executor-");

@@ -1,4 +1,4 @@
-//! What the command line writes on this machine: where it goes, and what is left of it when its process is ended.
+//! Local files of the command line: their places, and leftovers after its process was ended.
 
 use crate::cluster::{run, succeed, windlass};
 use std::os::unix::fs::symlink;
@@ -42,12 +42,12 @@ fn results_go_through_links_and_into_fifos_and_devices() {
     });
     write(&at("fifo"));
     assert_eq!(reader.join().expect("it reads"), "a\n1\n");
-    // Whatever stands there, it is still that, and what is printed comes.
+    // The target keeps its type, and the output arrives.
     write(Path::new("/dev/null"));
     assert!(!std::fs::metadata("/dev/null").expect("it is there").is_file());
     let printed = succeed(windlass(&["sql", "--format", "csv", "-o", "/dev/stdout", "-e", ONE]));
     assert_eq!(printed, "a\n1\n");
-    // A client that is dead has left this.
+    // A dead client has left this file.
     std::fs::write(at("d/file.99999999.partial"), "half").expect("a file");
     write(&at("link"));
     assert_eq!(names(&at("d")), ["file", "new"]);
@@ -55,7 +55,7 @@ fn results_go_through_links_and_into_fifos_and_devices() {
     assert!(refused.contains("not a folder"), "{refused}");
 }
 
-/// The hidden folder of a write that is under way.
+/// The hidden folder of a running write.
 fn staged(folder: &Path) -> Option<PathBuf> {
     names(folder).into_iter().find(|name| name.contains(".windlass-")).map(|name| folder.join(name))
 }

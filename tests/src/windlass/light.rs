@@ -1,4 +1,4 @@
-//! Statements that do little, on a cluster that long tasks fill.
+//! Small statements on a cluster that is full of long tasks.
 
 use crate::cluster::Processes;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ async fn what_does_little_does_not_wait_for_slots() {
         answer.unwrap_or_else(|_| panic!("{sql} waits")).unwrap_or_else(|error| panic!("{sql}: {error}"));
         println!("{:>5} ms  {sql}", started.elapsed().as_millis());
     }
-    // What may do more waits for its turn.
+    // A statement that may do more waits for its turn.
     let waits =
         tokio::time::timeout(Duration::from_secs(1), session.sql("select count(*) from generate_series(1, 10)"));
     assert!(waits.await.is_err(), "the slots were not full");

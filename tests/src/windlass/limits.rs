@@ -1,4 +1,4 @@
-//! More than fits: joins larger than memory, and more clients than may wait.
+//! Excess load: joins larger than memory, and more clients than may wait.
 
 use crate::cluster::Processes;
 use futures::StreamExt;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use windlass_client::{Client, JobState, Session};
 
-/// Wide rows whose hash table takes several times the memory of the executors.
+/// Two sides of wide rows, whose hash table takes several times the memory of the executors.
 fn sides(rows: u64) -> [String; 2] {
     ["a", "b"].map(|name| {
         format!("(select value as k, repeat(md5(value::text), 3) as text from generate_series(1, {rows})) {name}")
@@ -28,7 +28,7 @@ async fn a_join_whose_hash_table_does_not_fit_sorts_and_spills() {
         );
         let count = "select count(*) as n, count(l) as l, count(distinct k) as k from t";
         assert_eq!(cluster.sql(&[stages, &create, count]).unwrap(), format!("n,l,k\n{rows},{},{rows}\n", rows - 1));
-        // The one with NULLs among what must not be there, too: 7 is NULL on the left, and so is not known to be no other's.
+        // NOT IN with NULLs: 7 is NULL on the left, so it is not known to differ from the others.
         let not_in = format!(
             "select count(*) as n, sum(length(a.text)) as l from {a} where nullif(a.k, 7) not in (select nullif(b.k, 0) + {} from {b})",
             rows / 2
@@ -43,14 +43,14 @@ async fn a_join_whose_hash_table_does_not_fit_sorts_and_spills() {
         assert_eq!(failed.len(), 4, "these were to run out of memory, or the test shows nothing: {jobs:?}");
         let of_join = |error: &str| error.contains("HashJoinInput") || error.contains("CrossJoinExec");
         assert!(failed.iter().all(|job| of_join(&job.error)), "{failed:?}");
-        // What the first try had staged is gone.
+        // The staged files of the first try are gone.
         let files = |under: &str| files(&cluster.dir.path().join(under));
         cluster.at_rest().await;
         assert_eq!((files("executor-1/data/exchange"), files("executor-1/data/spill")), (0, 0));
     }
 }
 
-/// Two sorts in one task, each of more than there is memory, whose rows are merged and written there.
+/// Two sorts in one task, each larger than memory, whose rows are merged and written in the same task.
 #[tokio::test(flavor = "multi_thread")]
 async fn sorts_of_one_task_spill_and_leave_room_for_who_merges_and_writes() {
     let cluster = Processes::of(["1", "2", "128MiB"]);
@@ -65,7 +65,7 @@ async fn sorts_of_one_task_spill_and_leave_room_for_who_merges_and_writes() {
     assert_eq!(sorting.tasks, 1, "the test is of one task: {sorting:?}");
 }
 
-/// Rows of 64 KB, of which a batch of the usual number would not fit into memory.
+/// Rows of 64 KB: a batch of the usual number of rows would not fit into memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn wide_rows_are_sorted_and_joined_in_batches_of_few() {
     let cluster = Processes::of(["1", "2", "128MiB"]);
@@ -80,7 +80,7 @@ async fn wide_rows_are_sorted_and_joined_in_batches_of_few() {
     };
     let said = cluster.sql(&[narrow, create, usual, sorted, joined, &check("sorted", 0), &check("joined", 1)]);
     assert_eq!(said.unwrap(), "n,s\n4000,true\nn,s\n3999,true\n");
-    // Of a constant, too, and a list.
+    // The same for a constant, and for a list.
     let constant =
         "select count(distinct s) as n from (select repeat('x', 50000) || value as s from generate_series(1, 8000))";
     let listed = "select count(*) as n from (select unnest(range(0, 1000000)) from generate_series(1, 20))";
@@ -101,7 +101,7 @@ fn files(dir: &std::path::Path) -> usize {
     entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
 }
 
-/// Bytes of a process in memory.
+/// Resident bytes of a process.
 fn resident(pid: u64) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it tells its memory");
@@ -120,8 +120,7 @@ async fn a_thousand_clients_are_served_or_asked_to_try_again() {
     let primary = u64::from(cluster.session().await.status().await.expect("the cluster has a state").pid);
     let mut sizes = Vec::new();
     for wave in 0..4 {
-        // They come a few at a time, because a client waits for its connection for 5 s, and this machine may have other things to do; they
-        // submit at once.
+        // Clients connect a few at a time, because a client waits 5 s for its connection, and the machine may be busy; they submit at once.
         let connect = async |_| Client::connect(&cluster.url).await.expect("every client is let in");
         let sessions: Vec<Session> = futures::stream::iter(0..CLIENTS).map(connect).buffered(50).collect().await;
         let mut clients = JoinSet::new();
@@ -161,7 +160,7 @@ async fn a_thousand_clients_are_served_or_asked_to_try_again() {
         sizes.push(resident(primary));
         println!("wave {wave}: {served} served, {refused} asked to try again, primary {} MiB", sizes[wave] >> 20);
     }
-    // What an allocator keeps varies from wave to wave; what leaks is there after each that follows.
+    // Memory kept by an allocator varies from wave to wave; a leak grows with each wave.
     let growth = sizes[2].min(sizes[3]).saturating_sub(sizes[0].min(sizes[1]));
     assert!(growth < 64 << 20, "the primary grows by {growth} bytes: {sizes:?}");
 }

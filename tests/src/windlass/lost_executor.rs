@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Kills an executor while the query runs that comes after so many others: its stages have left outputs by then, or are about to.
+/// Kills an executor during the query after this many others: its stages have left outputs by then, or are about to.
 struct Killing<'a> {
     engine: Arc<dyn Engine>,
     cluster: &'a Processes,
@@ -27,7 +27,7 @@ impl Engine for Killing<'_> {
         if is_query && self.before.fetch_sub(1, Ordering::Relaxed) == 0 {
             let query = self.engine.sql(sql);
             let kill = async {
-                // Until tasks run, as the primary tells.
+                // Waits until the primary reports running tasks.
                 let session = self.cluster.session().await;
                 while session.status().await.is_ok_and(|status| status.jobs_running == 0) {
                     tokio::task::yield_now().await;

@@ -10,9 +10,9 @@ use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use windlass_client::{Client, ClientError};
 
-/// More than the reader may take to find out, so that a hang is a failure.
+/// Longer than the reader needs to notice, so that a hang is a failure.
 const SOON: Duration = Duration::from_secs(30);
-/// About 20 MB, in several parts.
+/// A result of about 20 MB, in several parts.
 const LARGE: &str = "SELECT value, repeat(md5(value::text), 3) AS wide FROM generate_series(1, 200000) ORDER BY wide";
 
 fn start() -> Processes {

@@ -1,4 +1,4 @@
-//! Aggregates that do not fit into memory, what an executor takes beyond the memory that it has, and results that nobody waits for.
+//! Aggregates larger than memory, memory beyond an executor's limit, and results that nobody reads.
 
 use crate::cluster::Processes;
 use futures::StreamExt;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 
-/// The most that a process ever had in memory, in bytes.
+/// Peak resident memory of a process, in bytes.
 fn peak(pid: u64) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it tells its memory");
@@ -27,14 +27,14 @@ async fn an_aggregate_that_cannot_spill_fails_once_and_says_why() {
     let session = cluster.session().await;
     let jobs = session.jobs(100).await.expect("jobs are listed");
     assert_eq!(jobs.len(), 1, "it was not to run again: {jobs:?}");
-    // 512 MiB are for what no pool counts; a task that grows beyond is stopped within a moment.
+    // 512 MiB are for uncounted memory; a task that grows beyond is stopped within a moment.
     let peak = peak(cluster.executors[0]);
     println!("the executor took up to {} MiB", peak / MIB);
     assert!(peak < (MEMORY + 512 + 256) * MIB, "the executor took {} MiB", peak / MIB);
     assert_eq!(cluster.sql(&["select count(*) as n from generate_series(1, 10)"]).unwrap(), "n\n10\n");
 }
 
-/// Each needs two or three times as much as the executor has.
+/// Each aggregate needs two or three times the memory of the executor.
 #[tokio::test(flavor = "multi_thread")]
 async fn aggregates_of_more_values_than_memory_holds_spill() {
     let cluster = Processes::of(["1", "1", "64MiB"]);

@@ -14,7 +14,7 @@ fn signal(pid: u64, name: &str) {
 async fn tasks_of_an_executor_that_hangs_run_elsewhere_too() {
     let dir = tempfile::tempdir().expect("a folder can be made");
     let config = dir.path().join("windlass.toml");
-    // It does not count as lost: all that helps is a second attempt.
+    // The executor does not count as lost, so only a second attempt helps.
     let settings = "[primary]\nexecutor_timeout = \"10m\"\nspeculation_after = \"500ms\"\n";
     std::fs::write(&config, settings).expect("a file can be written");
     let config = config.display().to_string();
@@ -40,7 +40,7 @@ async fn tasks_of_an_executor_that_hangs_run_elsewhere_too() {
     let log = session.job_logs(job.job).await.expect("the job has a log").join("\n");
     assert!(job.statement == write && log.contains("takes long"), "{job:?}: {log}");
     assert_eq!(cluster.sql(&[count]).unwrap(), expected);
-    // What the one that hung goes on with is stopped, and adds nothing.
+    // The attempts that the hung executor resumes are stopped, and add nothing.
     cluster.at_rest().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(cluster.sql(&[count]).unwrap(), expected);

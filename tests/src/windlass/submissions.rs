@@ -1,4 +1,4 @@
-//! Statements that nobody waits for: what is told of them, and how they are ended.
+//! Statements that run without a client: reports about them, and ways to end them.
 
 use crate::cluster::{Processes, run, windlass};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ async fn submit(session: &Session, script: &str) -> JobId {
     session.submit(script, "nightly", &[]).await.unwrap_or_else(|error| panic!("{script} is not accepted: {error}"))
 }
 
-/// The submission once it is as wanted.
+/// Waits until the submission is in the wanted state, and returns it.
 async fn until(session: &Session, job: JobId, is_there: impl Fn(&JobDetail) -> bool) -> JobDetail {
     let patience = Instant::now() + Duration::from_secs(30);
     loop {
@@ -67,7 +67,7 @@ async fn a_submission_ends_as_its_statements_do() {
     let detail = ended(&session, job).await;
     assert_eq!((detail.summary.state, detail.summary.tasks), (JobState::Finished, 0));
 
-    // The first that fails before anything runs is told at once, and is listed besides.
+    // An error before anything runs is returned at once, and the submission is listed too.
     let error = session.submit("select y from a", "nightly", &[]).await.expect_err("there is no such column");
     assert!(error.to_string().contains("column 'y' not found"), "{error}");
     let jobs = session.jobs(1).await.expect("jobs are listed");

@@ -1,4 +1,4 @@
-//! On what terms statements run beside each other: time-outs, and jobs of many tasks beside those of one.
+//! Conditions under which statements run beside each other: time-outs, and jobs of many tasks beside jobs of one.
 
 use crate::cluster::{Processes, windlass};
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ async fn a_statement_that_takes_too_long_fails_and_leaves_nothing() {
     let error = failure(&session, "select * from t").await;
     assert!(error.contains("table 't' not found"), "{error}");
     assert!(cluster.sql(&["set windlass.statement_timeout_ms = 500", ENDLESS]).unwrap_err().contains("timed out"));
-    // A statement of another session has its own time.
+    // A statement of another session has its own time limit.
     cluster.sql(&["select 1"]).expect("the cluster goes on");
 }
 

@@ -13,9 +13,9 @@ pub enum Cluster {
     Add(Add),
     /// Stop a cluster that 'up' started. Its catalog stays in the folder.
     Down(Down),
-    /// The primary and the executors with their load.
+    /// Show the primary and the executors with their load.
     Status(Status),
-    /// The address of a cluster that 'up' started, and nothing else: export WINDLASS_URL=$(windlass cluster url --dir DIR)
+    /// Print only the address of a cluster that 'up' started: export WINDLASS_URL=$(windlass cluster url --dir DIR)
     Url(Url),
 }
 
@@ -24,22 +24,22 @@ pub struct Up {
     /// Executors to start.
     #[arg(long, default_value = "2", value_name = "N")]
     pub executors: Count,
-    /// Tasks at the same time on each executor [default: cores divided by executors, at least 1].
+    /// Maximum tasks at the same time on each executor [default: cores divided by executors, at least 1].
     #[arg(long, value_name = "S")]
     pub slots: Option<Count>,
     /// Memory of each executor, such as 2GiB [default: three fifths of the machine's, divided by executors].
     #[arg(long, value_name = "M")]
     pub memory: Option<ByteSize>,
-    /// Let further executors come with the load, up to this many in all, and go when they are idle.
+    /// Start more executors with the load, up to this many in all, and let them go when they are idle.
     #[arg(long, value_name = "N")]
     pub max_executors: Option<Count>,
-    /// Primaries to start: one leads, the others stand by. More than one need --etcd.
+    /// Primaries to start: one leads, the others stand by. More than one needs --etcd.
     #[arg(long, default_value = "1", value_name = "N")]
     pub primaries: Count,
-    /// The etcd that keeps the catalog and decides who leads: the addresses of its members, with commas between.
+    /// Addresses of the etcd that keeps the catalog and decides who leads, separated by commas.
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     pub etcd: Vec<String>,
-    /// Everything that the cluster writes, logs included.
+    /// Folder for everything that the cluster writes, logs included.
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
     /// Address of gRPC and Flight SQL [default: a free port on 127.0.0.1].
@@ -59,10 +59,10 @@ pub struct Add {
     pub dir: PathBuf,
     #[arg(long, default_value = "1", value_name = "N")]
     pub executors: Count,
-    /// Tasks at the same time on each new executor [default: as 'up' was told].
+    /// Maximum tasks at the same time on each new executor [default: as given to 'up'].
     #[arg(long, value_name = "S")]
     pub slots: Option<Count>,
-    /// Memory of each new executor [default: as 'up' was told].
+    /// Memory of each new executor [default: as given to 'up'].
     #[arg(long, value_name = "M")]
     pub memory: Option<ByteSize>,
     #[arg(long, value_enum, default_value = "core")]
@@ -83,17 +83,17 @@ pub struct Down {
 pub struct Url {
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
-    /// That of REST.
+    /// Print the address of REST.
     #[arg(long)]
     pub rest: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Status {
-    /// A cluster that 'up' started.
+    /// Folder of a cluster that 'up' started.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Any cluster.
+    /// Address of any cluster.
     #[arg(long, env = "WINDLASS_URL", value_name = "URL")]
     pub url: Option<String>,
     #[arg(long, env = "WINDLASS_TOKEN", value_name = "TOKEN", hide_env_values = true)]

@@ -25,17 +25,17 @@ pub struct FsTarget {
     pub dir: Option<PathBuf>,
 }
 
-/// Paths are /folder/file or wfs:///folder/file; *, ?, [a-z] and {a,b} stand for names.
+/// Paths are /folder/file or wfs:///folder/file; *, ?, [a-z] and {a,b} match names.
 #[derive(Clone, Debug, Subcommand)]
 pub enum FsCommand {
     /// List files and folders: replicas, bytes, time, path.
     Ls {
         #[arg(default_value = "/", value_name = "PATH")]
         paths: Vec<String>,
-        /// Also what is in folders, at any depth.
+        /// Include the content of folders at any depth.
         #[arg(short = 'R', long)]
         recursive: bool,
-        /// Sizes for people.
+        /// Print sizes for people.
         #[arg(short = 'H', long)]
         human: bool,
         /// Print JSON.
@@ -75,14 +75,14 @@ pub enum FsCommand {
     /// Print the beginning of a file.
     Head {
         path: String,
-        /// So many bytes.
+        /// Bytes to print.
         #[arg(short = 'c', long, default_value_t = 1024)]
         bytes: u64,
     },
     /// Print the end of a file.
     Tail {
         path: String,
-        /// So many bytes.
+        /// Bytes to print.
         #[arg(short = 'c', long, default_value_t = 1024)]
         bytes: u64,
     },
@@ -90,15 +90,15 @@ pub enum FsCommand {
     Mkdir {
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<String>,
-        /// Also those around them; they may be there already.
+        /// Create missing parent folders; existing folders are no error.
         #[arg(short, long)]
         parents: bool,
     },
-    /// Move files and folders, each at once. Into the last path if it is a folder.
+    /// Move files and folders, each at once, into the last path if it is a folder.
     Mv {
         #[arg(required = true, num_args = 2.., value_name = "PATH... PATH")]
         paths: Vec<String>,
-        /// Files may take the place of files.
+        /// Replace existing files.
         #[arg(short, long)]
         force: bool,
     },
@@ -106,75 +106,75 @@ pub enum FsCommand {
     Rm {
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<String>,
-        /// Folders with all that is in them.
+        /// Remove folders with their content.
         #[arg(short, long)]
         recursive: bool,
-        /// What is not there is no error.
+        /// Ignore missing paths.
         #[arg(short, long)]
         force: bool,
-        /// For good, at once.
+        /// Remove for good, without the trash.
         #[arg(long)]
         skip_trash: bool,
     },
-    /// What folders hold: bytes, bytes with replicas, files, folders.
+    /// Print the size of folders: bytes, bytes with replicas, files, folders.
     Du {
         #[arg(default_value = "/", value_name = "PATH")]
         paths: Vec<String>,
-        /// Just the sum of each path.
+        /// Print only the sum of each path.
         #[arg(short, long)]
         summary: bool,
-        /// Sizes for people.
+        /// Print sizes for people.
         #[arg(short = 'H', long)]
         human: bool,
     },
-    /// Space on the disks of the executors.
+    /// Print the space on the disks of the executors.
     Df {
-        /// Sizes for people.
+        /// Print sizes for people.
         #[arg(short = 'H', long)]
         human: bool,
     },
-    /// All that is known of files and folders, as JSON.
+    /// Print all metadata of files and folders as JSON.
     Stat {
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<String>,
     },
-    /// CRC32C of files, by reading them.
+    /// Print the CRC32C of files, after reading them.
     Checksum {
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<String>,
     },
-    /// How many replicas files are to have; for a folder, all files in it and those that are written from then on.
+    /// Set the number of replicas of files; for a folder, of its present and future files.
     Setrep {
-        /// 1 to 5.
+        /// Number of replicas, 1 to 5.
         replicas: u32,
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<String>,
-        /// Until they have.
+        /// Wait until the replicas exist.
         #[arg(short, long)]
         wait: bool,
     },
-    /// What a folder may hold; without limits named: print them.
+    /// Set the limits of a folder, or print them when none is given.
     Quota {
         path: String,
-        /// Files and folders, or none.
+        /// Maximum files and folders, or none.
         #[arg(long, value_name = "N|none")]
         files: Option<String>,
-        /// Bytes of all replicas, such as 10GiB, or none.
+        /// Maximum bytes of all replicas, such as 10GiB, or none.
         #[arg(long, value_name = "SIZE|none")]
         bytes: Option<String>,
     },
-    /// How files in a folder are kept once they are cold; without a policy named: print it.
+    /// Set how cold files in a folder are kept, or print the policy when none is given.
     Policy {
         path: String,
-        /// replicate: whole, as often as their replication says. rs-3-2, rs-6-3: cut into so many pieces, with so many more to make up for
-        /// lost ones, each on an executor of its own. inherit: as the folder around it says.
+        /// replicate: as whole blocks, with the file's replication. rs-3-2, rs-6-3: each block is cut into this many pieces and this many more that make up for
+        /// lost ones, each on a different executor. inherit: the policy of the folder around it.
         #[arg(value_name = "replicate|rs-3-2|rs-6-3|inherit")]
         policy: Option<String>,
-        /// Wait until all its files are kept so.
+        /// Wait until all its files are kept this way.
         #[arg(short, long)]
         wait: bool,
     },
-    /// List what is in the trash, or remove all of it for good.
+    /// List the content of the trash, or remove all of it for good.
     Trash {
         #[arg(long)]
         empty: bool,
@@ -183,7 +183,7 @@ pub enum FsCommand {
     Fsck {
         #[arg(default_value = "/")]
         path: String,
-        /// Have executors read all their replicas of these files, and say later what is damaged: look again then.
+        /// Have executors read all their replicas of these files; damage is reported later: run fsck again then.
         #[arg(long)]
         verify: bool,
         /// Print JSON.
@@ -192,55 +192,55 @@ pub enum FsCommand {
     },
     /// Move replicas from fuller disks to emptier ones, in the background, until all are near the average.
     Balance {
-        /// How near, in per cent of a disk.
+        /// Allowed distance from the average, in percent of a disk.
         #[arg(long, default_value_t = 10.0)]
         threshold: f64,
-        /// End a balancing that is under way.
+        /// Stop a running balancing.
         #[arg(long)]
         stop: bool,
-        /// Until it is done.
+        /// Wait until it is done.
         #[arg(short, long)]
         wait: bool,
     },
-    /// Let an executor be away for a while: its replicas are not made again meanwhile, as far as others have each block twice.
+    /// Let an executor be away for a while: meanwhile its replicas of blocks that others hold twice are not made again.
     Maintenance {
-        /// Its name or id, as 'windlass fs report' shows them.
+        /// Name or id of the executor, as 'windlass fs report' shows it.
         executor: String,
-        /// For how long, such as 30m.
+        /// Maximum absence, such as 30m.
         #[arg(long = "for", value_name = "TIME", default_value = "1h")]
         time: Span,
-        /// It is back, or does not go.
+        /// End the maintenance: the executor is back, or does not leave.
         #[arg(long, conflicts_with = "time")]
         end: bool,
     },
-    /// Copy files by the cluster's executors, many at a time: between its own, object stores (s3://) and their local ones (file://).
+    /// Copy files by the cluster's executors, many at a time: between the cluster's files, object stores (s3://) and the executors' local files (file://).
     ///
-    /// A folder is copied with all that is in it, to below the other folder. Files that are there, as long and not older, are passed over:
-    /// a copy that broke off goes on when it is begun again. Each copy is read once more, to see that it is one.
+    /// A folder is copied with its content into the other folder. Existing files of equal length that are not older are skipped: an interrupted copy continues
+    /// when it is started again. Each copy is read once more to verify it.
     Distcp {
         /// A folder or a file; without a scheme one of the cluster's.
         from: String,
         to: String,
-        /// Copy what is there already, too.
+        /// Copy existing files too.
         #[arg(long)]
         overwrite: bool,
         /// Remove files that have no source.
         #[arg(long)]
         delete: bool,
-        /// Do not read the copies.
+        /// Do not verify the copies by reading them.
         #[arg(long)]
         no_verify: bool,
-        /// Say what would be done.
+        /// Print the actions without doing them.
         #[arg(short = 'n', long)]
         dry_run: bool,
-        /// A line for each file.
+        /// Print a line for each file.
         #[arg(short, long)]
         verbose: bool,
-        /// No progress bar.
+        /// Show no progress bar.
         #[arg(long)]
         no_progress: bool,
     },
-    /// Blocks, repair, and each executor's replicas.
+    /// Print the state of blocks, repair, and each executor's replicas.
     Report {
         /// Print JSON.
         #[arg(long)]
@@ -250,16 +250,16 @@ pub enum FsCommand {
 
 #[derive(Clone, Debug, Args)]
 pub struct Transfer {
-    /// Files may take the place of files.
+    /// Replace existing files.
     #[arg(short, long)]
     pub force: bool,
-    /// Pass over files that are there with the same length, and go on with local ones that were not copied to their end.
+    /// Skip files that exist with the same length, and continue local ones that were not copied completely.
     #[arg(long)]
     pub resume: bool,
-    /// Files at the same time.
+    /// Files copied at the same time.
     #[arg(short, long, default_value_t = 4, value_name = "N")]
     pub jobs: usize,
-    /// No progress bar.
+    /// Show no progress bar.
     #[arg(long)]
     pub no_progress: bool,
 }
@@ -269,7 +269,7 @@ pub struct WriteTerms {
     /// Replicas of the new files, 1 to 5.
     #[arg(long, value_name = "N")]
     pub replication: Option<u32>,
-    /// Bytes in a block of the new files, such as 64MiB.
+    /// Block size of the new files, such as 64MiB.
     #[arg(long, value_name = "SIZE")]
     pub block_size: Option<ByteSize>,
 }

@@ -36,13 +36,13 @@ pub enum Command {
     Submit(Submit),
     /// List, show and cancel jobs, and read their logs.
     Jobs(Jobs),
-    /// List, read, write and look after the files of the cluster: wfs://.
+    /// List, read, write and maintain the files of the cluster: wfs://.
     Fs(Fs),
     /// Run the demonstration on data that comes with the source.
     Demo(Demo),
-    /// Be a primary: plans statements, schedules tasks, keeps the catalog.
+    /// Run a primary: plans statements, schedules tasks, keeps the catalog.
     Primary(PrimaryFlags),
-    /// Be an executor: runs tasks. Or let one go.
+    /// Run an executor, or let one go.
     Executor(Executor),
     /// Start, extend, inspect and stop a cluster of processes on this machine.
     #[command(subcommand)]
@@ -53,7 +53,7 @@ pub enum Command {
     Version,
 }
 
-/// The cluster to talk to, or what an embedded one may use.
+/// The cluster to use, or the limits of an embedded one.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Target {
     /// Primary of the cluster: grpc://HOST:PORT. None: a cluster inside this process.
@@ -62,10 +62,10 @@ pub struct Target {
     /// Bearer token for the cluster.
     #[arg(long, env = "WINDLASS_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// Embedded: tasks at the same time [default: cores].
+    /// Embedded: tasks at the same time [default: number of cores].
     #[arg(long, value_name = "N")]
     pub slots: Option<Count>,
-    /// Embedded: memory for tasks, such as 4GiB [default: three fifths of what there is].
+    /// Embedded: memory for tasks, such as 4GiB [default: three fifths of the available memory].
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
     /// Embedded: keep the catalog in this folder [default: a temporary one].
@@ -83,7 +83,7 @@ pub struct Sql {
     /// File of statements to run, after those of -e; may be given several times, '-' is standard input.
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub file: Vec<PathBuf>,
-    /// How results are written.
+    /// Format of results.
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
     /// Write results to this file, which appears when all statements have succeeded.
@@ -101,7 +101,7 @@ pub struct Sql {
     /// Print the time that each statement took (scripts: on standard error).
     #[arg(long)]
     pub timing: bool,
-    /// No progress bar.
+    /// Show no progress bar.
     #[arg(long)]
     pub no_progress: bool,
 }
@@ -113,7 +113,7 @@ pub struct Demo {
     /// The job [default: demo/demo.sql in the source tree].
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Where the job writes its table [default: a new folder under the temporary one].
+    /// Folder for the job's table [default: a new folder under the temporary one].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
@@ -126,7 +126,7 @@ pub struct Submit {
     pub url: String,
     #[arg(long, env = "WINDLASS_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// What 'windlass jobs' shows [default: the file's name].
+    /// Name shown by 'windlass jobs' [default: the file's name].
     #[arg(long)]
     pub name: Option<String>,
     /// Option of the job's session, as SET does; may be given several times.
@@ -149,27 +149,27 @@ pub struct Jobs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum JobsCommand {
-    /// The newest jobs first.
+    /// List jobs, newest first.
     List {
-        /// At most this many.
+        /// Maximum jobs to list.
         #[arg(long, default_value_t = 20)]
         limit: u32,
-        /// Also the cluster's own jobs, which no user asked for.
+        /// Include the cluster's own jobs, which no user asked for.
         #[arg(long)]
         all: bool,
     },
-    /// One job with its stages.
+    /// Show one job with its stages.
     Show {
         job: JobId,
-        /// Also the operators of each stage.
+        /// Include the operators of each stage.
         #[arg(long)]
         plan: bool,
     },
-    /// End a job.
+    /// Cancel a job.
     Cancel { job: JobId },
     /// Wait until a job has ended; exit code 1 unless it finished.
     Wait { job: JobId },
-    /// What a job wrote to its log.
+    /// Print the log of a job.
     Logs { job: JobId },
 }
 

@@ -7,22 +7,22 @@ use std::path::PathBuf;
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct PrimaryFlags {
-    /// Where gRPC and Flight SQL are served: address:port; port 0 takes a free one.
+    /// Address of gRPC and Flight SQL: address:port; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// Where REST is served: address:port.
+    /// Address of REST: address:port.
     #[arg(long, value_name = "ADDRESS")]
     pub rest: Option<String>,
-    /// The metadata store: catalog and counters.
+    /// Folder of the metadata store: catalog and counters.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// An etcd in its place, for a cluster with several primaries: the addresses of its members, with commas between.
+    /// Addresses of an etcd that replaces the folder in a cluster with several primaries, separated by commas.
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     pub etcd: Option<Vec<String>>,
     /// With --etcd: the name of the cluster.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// Folder for the tables that Windlass writes, as a path or URL that every process reaches.
+    /// Folder for the tables that Windlass writes: a path or URL that every process reaches.
     #[arg(long, value_name = "URL")]
     pub warehouse: Option<String>,
     #[command(flatten)]
@@ -38,7 +38,7 @@ pub struct ElasticFlags {
     /// Start executors on this machine when tasks wait, up to this many in all, and let them go when they are idle; 0: none.
     #[arg(long, value_name = "N")]
     pub max_executors: Option<u32>,
-    /// With --max-executors: keep at least so many.
+    /// With --max-executors: minimum executors to keep.
     #[arg(long, value_name = "N")]
     pub min_executors: Option<u32>,
     /// With --max-executors: tasks at the same time on each.
@@ -47,7 +47,7 @@ pub struct ElasticFlags {
     /// With --max-executors: memory of each.
     #[arg(long, value_name = "SIZE")]
     pub executor_memory: Option<ByteSize>,
-    /// With --max-executors: where their folders are.
+    /// With --max-executors: parent folder of their folders.
     #[arg(long, value_name = "DIR")]
     pub executor_dir: Option<PathBuf>,
 }
@@ -81,7 +81,7 @@ pub struct Executor {
 
 #[derive(Debug, Subcommand)]
 pub enum ExecutorCommand {
-    /// Let executors go: they get no further tasks, what they hold moves to the others, and their processes end.
+    /// Let executors go: they get no further tasks, their outputs and replicas move to the others, and their processes end.
     Decommission(Decommission),
 }
 
@@ -101,7 +101,7 @@ pub struct Decommission {
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct ExecutorFlags {
-    /// The primary to register with: grpc://HOST:PORT; of several primaries all, with commas between.
+    /// The primary to register with: grpc://HOST:PORT; several are separated by commas.
     #[arg(long, value_name = "URL")]
     pub primary: Option<String>,
     /// Whether this executor also keeps replicas of files.
@@ -110,22 +110,22 @@ pub struct ExecutorFlags {
     /// Name in lists and logs.
     #[arg(long)]
     pub name: Option<String>,
-    /// Where exchange data is served: address:port; port 0 takes a free one.
+    /// Address for exchange data: address:port; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
     /// The host under which others reach this executor.
     #[arg(long, value_name = "HOST")]
     pub advertise: Option<String>,
-    /// Rack, for placement.
+    /// Rack of this machine, for placement.
     #[arg(long)]
     pub rack: Option<String>,
-    /// Tasks at the same time, or auto.
+    /// Maximum tasks at the same time, or auto.
     #[arg(long, value_name = "N")]
     pub slots: Option<Auto<Count>>,
     /// Memory for tasks and exchange data, such as 4GiB, or auto.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Auto<ByteSize>>,
-    /// Exchange data and spilled rows.
+    /// Folder for exchange data and spilled rows.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }

@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long a cluster may take to come up. It takes well under a second where nothing is wrong.
+/// Time limit for a cluster to come up. Normally it takes well under a second.
 const UP_DEADLINE: Duration = Duration::from_secs(30);
-/// How long executors get to leave in order, and then the primary.
+/// Time for executors to leave in order, and then for the primary.
 const DOWN_PATIENCE: Duration = Duration::from_secs(5);
 
 pub async fn run(command: Cluster, config: Option<&Path>) -> Outcome {
@@ -35,10 +35,10 @@ pub async fn run(command: Cluster, config: Option<&Path>) -> Outcome {
     }
 }
 
-/// How often a command that waits for executors to leave looks.
+/// Interval at which a command that waits for executors to leave checks.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// `windlass executor decommission`.
+/// Runs `windlass executor decommission`.
 pub async fn decommission(command: Decommission) -> Outcome {
     let session = Client::connect_with_token(&command.url, command.token).await?;
     let mut leaving = Vec::new();
@@ -56,7 +56,7 @@ pub async fn decommission(command: Decommission) -> Outcome {
     leaving.iter().try_for_each(|(_, name)| super::print(&format!("{name} is leaving\n")))
 }
 
-/// Ctrl-C drops the work, and with it whatever it had started so far.
+/// Runs the work until Ctrl-C, which drops it and everything that it had started so far.
 async fn until_interrupted(work: impl Future<Output = Outcome>) -> Outcome {
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|e| Failure::Failed(format!("cannot listen for Ctrl-C: {e}")))?;
@@ -66,7 +66,7 @@ async fn until_interrupted(work: impl Future<Output = Outcome>) -> Outcome {
     }
 }
 
-/// Starts a primary and executors. When anything fails, what was started ends again: [`Started`] sees to that.
+/// Starts a primary and executors. After a failure, [`Started`] ends the processes that were started.
 async fn up(command: Up, config: Option<&Path>) -> Outcome {
     check_resources(command.slots.map(|slots| slots.0), command.memory)?;
     let dir = folder(&command.dir)?;
@@ -127,7 +127,7 @@ async fn up(command: Up, config: Option<&Path>) -> Outcome {
     report(&state, &dir, command.json)
 }
 
-/// Executors whose primaries are gone wait for one that does not come back, and hold folders that the next ones need.
+/// Ends executors whose primaries are gone: they wait for a primary that does not come back, and hold folders that the next ones need.
 async fn end_left(state: &State) -> Outcome {
     let left: Vec<Process> = state.executors().filter(Process::is_alive).collect();
     if left.is_empty() {
@@ -137,7 +137,7 @@ async fn end_left(state: &State) -> Outcome {
     process::end(&left, DOWN_PATIENCE).await.map(drop)
 }
 
-/// What executors are to have, before any process starts.
+/// Checks the resources of executors before any process starts.
 fn check_resources(slots: Option<u32>, memory: Option<ByteSize>) -> Outcome {
     slots.map_or(Ok(()), |slots| check::slots("--slots", slots)).map_err(Failure::Usage)?;
     memory
@@ -181,7 +181,7 @@ async fn down(command: Down) -> Outcome {
     let executors: Vec<Process> = state.executors().collect();
     let primaries: Vec<Process> = state.primaries().collect();
     let count = executors.iter().chain(&primaries).filter(|process| process.is_alive()).count();
-    // Executors first: the primary is there to see them off.
+    // Executors end first, while the primary is there for their departure.
     let mut forced = process::end(&executors, DOWN_PATIENCE).await?;
     forced += process::end(&primaries, DOWN_PATIENCE).await?;
     State::remove(&dir)?;
@@ -245,7 +245,7 @@ fn url(command: &Url) -> Outcome {
     }
 }
 
-/// What executors are started with.
+/// Settings with which executors are started.
 struct Plan<'a> {
     url: &'a str,
     config: Option<&'a Path>,
@@ -254,7 +254,7 @@ struct Plan<'a> {
     role: Role,
 }
 
-/// The processes, where they serve gRPC, and where the first one serves REST.
+/// Returns the processes, their gRPC addresses, and the REST address of the first one.
 async fn start_primaries(
     dir: &Path,
     command: &Up,
@@ -290,9 +290,9 @@ fn start_primary(
 ) -> Result<Started, Failure> {
     let home = dir.join(name);
     let ready = home.join("ready.json");
-    // One of an earlier process would tell lies.
+    // The file of an earlier process would be wrong.
     let _ = fs::remove_file(&ready);
-    // Ports that were asked for are the first one's.
+    // Requested ports go to the first primary.
     let address =
         |asked: &Option<String>| asked.clone().filter(|_| name == "primary").unwrap_or("127.0.0.1:0".to_owned());
     let mut arguments = global(config);
@@ -315,7 +315,7 @@ fn start_primary(
         let warehouse = dir.join("warehouse");
         fs::create_dir_all(&warehouse)
             .map_err(|e| Failure::Failed(format!("cannot create the folder {}: {e}", warehouse.display())))?;
-        // Clusters in different folders are different clusters, also when they share an etcd.
+        // Clusters in different folders are different clusters, even when they share an etcd.
         let cluster = dir.display().to_string().replace('/', ":");
         let shared = ["--etcd", &command.etcd.join(","), "--cluster", &cluster, "--warehouse"].map(str::to_owned);
         arguments.extend(shared);
@@ -362,7 +362,7 @@ fn global(config: Option<&Path>) -> Vec<String> {
     config.map_or_else(Vec::new, |file| vec!["--config".to_owned(), file.display().to_string()])
 }
 
-/// Waits until the primary knows all of them, or one of them ends. The primary answers from memory, so asking it often costs nothing.
+/// Waits until the primary knows all of them, or one of them ends. The primary answers from memory, so frequent requests cost little.
 async fn join(session: &Session, mut started: Vec<Started>) -> Result<(Vec<Started>, Vec<Executor>), Failure> {
     loop {
         let status = session.status().await?;

@@ -1,4 +1,4 @@
-//! Processes on this machine: starting them in the background, telling them from later ones with the same number, ending them.
+//! Processes on this machine: starts them in the background, tells them from later ones with the same number, ends them.
 
 use super::super::Failure;
 use super::super::serve::Ready;
@@ -12,24 +12,24 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// A process, told apart from a later one with the same number by the moment at which it started.
+/// A process, told apart from a later one with the same number by its start time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     pub pid: u32,
-    /// Boot and clock ticks since then, as the kernel keeps them.
+    /// Boot id and start time in clock ticks, as the kernel keeps them.
     pub started: String,
 }
 
 impl Process {
-    /// The process that has this number at present.
+    /// Finds the process that has this number at present.
     pub fn of(pid: u32) -> Option<Process> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // A boot of its own, because process numbers and ticks start again with each.
+        // The boot id is needed because process numbers and ticks start again with each boot.
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Some(Process { pid, started: format!("{} {}", boot.trim(), start_ticks(&stat)?) })
     }
 
-    /// Zombies have ended; whoever started them has not asked yet. As long as one thread has not, files are locked and ports taken.
+    /// Whether the process runs. A zombie has ended, but while any of its threads runs, files are locked and ports taken.
     pub fn is_alive(&self) -> bool {
         let ends_not = |thread: fs::DirEntry| {
             fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| !matches!(state(&stat), Some('Z' | 'X')))
@@ -51,12 +51,12 @@ impl Process {
     }
 }
 
-/// Field 22 of /proc/PID/stat. Field 2, the name, may hold anything, so counting starts after its closing parenthesis.
+/// Start time: field 22 of /proc/PID/stat. Field 2, the name, may hold anything, so counting starts after its closing parenthesis.
 fn start_ticks(stat: &str) -> Option<&str> {
     after_name(stat)?.nth(19)
 }
 
-/// Field 3.
+/// Process state: field 3.
 fn state(stat: &str) -> Option<char> {
     after_name(stat)?.next()?.chars().next()
 }
@@ -65,7 +65,7 @@ fn after_name(stat: &str) -> Option<std::str::SplitAsciiWhitespace<'_>> {
     Some(stat[stat.rfind(')')? + 1..].split_ascii_whitespace())
 }
 
-/// Asks the processes to end, waits, and ends those by force that are left at the deadline. Returns how many it took force for.
+/// Asks the processes to end, waits, and kills those that are left at the deadline. Returns the number of killed processes.
 pub async fn end(processes: &[Process], patience: Duration) -> Result<usize, Failure> {
     for process in processes {
         process.signal(Signal::SIGTERM)?;
@@ -81,7 +81,7 @@ pub async fn end(processes: &[Process], patience: Duration) -> Result<usize, Fai
     Ok(forced)
 }
 
-/// They are not children of this process, so the kernel tells nobody here of their end: /proc is looked at.
+/// Waits by polling /proc: the processes are not children, so the kernel does not report their end here.
 async fn wait_for_end(processes: &[Process], patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     while processes.iter().any(Process::is_alive) {
@@ -93,7 +93,7 @@ async fn wait_for_end(processes: &[Process], patience: Duration) -> bool {
     true
 }
 
-/// A process that was just started. Dropped before [`Started::keep`], it ends with whoever holds it.
+/// A process that was just started. It is killed on drop, unless [`Started::keep`] was called.
 #[derive(Debug)]
 pub struct Started {
     pub process: Process,
@@ -102,7 +102,7 @@ pub struct Started {
     kept: bool,
 }
 
-/// Starts this binary again, in the background and in a process group of its own, with its log in `dir`.
+/// Starts this binary again, in the background and in a new process group, with its log in `dir`.
 pub fn start(dir: &Path, arguments: &[String]) -> Result<Started, Failure> {
     let failed = |doing: &str, e: io::Error| Failure::Failed(format!("cannot {doing}: {e}"));
     fs::create_dir_all(dir).map_err(|e| failed(&format!("create the folder {}", dir.display()), e))?;
@@ -118,7 +118,7 @@ pub fn start(dir: &Path, arguments: &[String]) -> Result<Started, Failure> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
-        // Ctrl-C at the terminal is for the command that runs there, and not for the cluster.
+        // Ctrl-C at the terminal is for the command that runs there, not for the cluster.
         .process_group(0)
         .env_remove("WINDLASS_URL")
         .env_remove("WINDLASS_CONFIG");
@@ -128,7 +128,7 @@ pub fn start(dir: &Path, arguments: &[String]) -> Result<Started, Failure> {
 }
 
 impl Started {
-    /// The line that a primary writes when everything serves. Fails when the process ends before.
+    /// Reads the line that a primary writes when everything serves. Fails when the process ends before.
     pub async fn ready(&mut self) -> Result<Ready, Failure> {
         let Some(out) = self.child.stdout.take() else { return Err(Failure::Failed(died(&self.dir))) };
         let line = BufReader::new(out)
@@ -142,9 +142,9 @@ impl Started {
             .map_err(|e| Failure::Failed(format!("the primary announced itself with {line:?}: {e}")))
     }
 
-    /// Returns only when the process has ended, with what it said.
+    /// Returns only when the process has ended, with its last words.
     pub async fn ended(&mut self) -> Failure {
-        // Whether or not its exit code can be had, it has ended.
+        // The process has ended, even if its exit code is not available.
         let _ = self.child.wait().await;
         Failure::Failed(died(&self.dir))
     }
@@ -153,7 +153,7 @@ impl Started {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// It belongs to a cluster that is complete: it outlives this command.
+    /// Lets the process outlive this command: it belongs to a complete cluster.
     pub fn keep(mut self) {
         self.kept = true;
     }
@@ -172,7 +172,7 @@ fn log_file(dir: &Path) -> PathBuf {
     dir.join("log")
 }
 
-/// Why a process ended right after its start: the last thing that it said.
+/// Explains why a process ended right after its start: the last line of its log.
 fn died(dir: &Path) -> String {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let log = fs::read_to_string(log_file(dir)).unwrap_or_default();
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(end(&[process], Duration::from_secs(5)).await.unwrap(), 0);
         polite.wait().unwrap();
         let (mut stubborn, process) = spawn("trap '' TERM; echo ready; while :; do sleep 0.05; done");
-        // The trap is set once it has spoken.
+        // The trap is set once the process has written something.
         io::Read::read(stubborn.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         assert_eq!(end(&[process], Duration::from_millis(100)).await.unwrap(), 1);
         stubborn.wait().unwrap();

@@ -8,15 +8,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 use windlass_scheduler::driver::elastic::Provisioner;
 
-/// How long the processes get to end when their primary does.
+/// Time for the processes to end when their primary ends.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Starts `windlass executor` in folders of its own.
+/// Starts `windlass executor` processes, each in its own folder.
 #[derive(Debug)]
 pub struct Processes {
-    /// A folder for each executor is made in it.
+    /// Parent of the executors' folders.
     pub dir: PathBuf,
-    /// All but the name and the folder.
+    /// Arguments except the name and the folder.
     pub arguments: Vec<String>,
     pub started: Mutex<BTreeMap<String, Started>>,
 }
@@ -36,7 +36,7 @@ impl Provisioner for Processes {
         let ended: Vec<String> =
             started.extract_if(.., |_, executor| executor.has_ended()).map(|(name, _)| name).collect();
         for name in ended {
-            // Its log stays.
+            // The log stays.
             if let Err(error) = std::fs::remove_dir_all(self.dir.join(&name).join("data")) {
                 tracing::debug!(name, %error, "the folder of an executor that has ended stays");
             }

@@ -1,4 +1,4 @@
-//! What 'cluster up' leaves in its folder: which processes belong to the cluster.
+//! The record that 'cluster up' leaves in its folder: the processes of the cluster.
 //!
 //! ```text
 //! DIR/cluster.json         this record, written whole
@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     pub url: String,
-    /// Empty when REST is not served.
+    /// Address of REST; empty when it is not served.
     pub rest: String,
     pub primaries: Vec<Primary>,
     pub executors: Vec<Executor>,
-    /// What executors get that are added later.
+    /// Slots of executors that are added later.
     pub slots: u32,
     pub memory_bytes: u64,
     pub config: Option<PathBuf>,
@@ -36,9 +36,9 @@ pub struct Primary {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Executor {
-    /// As the primary calls it.
+    /// Id that the primary gave it.
     pub id: String,
-    /// As its folder is called; unique in the cluster.
+    /// Name of its folder; unique in the cluster.
     pub name: String,
     pub pid: u32,
     pub dir: PathBuf,
@@ -97,7 +97,7 @@ impl State {
     }
 }
 
-/// One command at a time changes a cluster.
+/// Locks the folder: one command at a time changes a cluster.
 pub fn lock(dir: &Path) -> Result<File, Failure> {
     let path = dir.join("lock");
     let file = File::create(&path).map_err(|e| {
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn pids_of_other_processes_are_not_taken_for_the_cluster() {
-        // Process 1 lives, and was not started when the record says.
+        // Process 1 runs, and was not started at the time in the record.
         assert!(!state().primaries().chain(state().executors()).any(|process| process.is_alive()));
     }
 

@@ -23,7 +23,7 @@ pub struct Distcp {
     pub no_progress: bool,
 }
 
-/// Files and bytes.
+/// Numbers of files and bytes.
 type Counts = BTreeMap<String, (u64, u64)>;
 
 pub async fn run(session: &Session, copy: &Distcp) -> Result<(), Failure> {
@@ -68,7 +68,7 @@ pub async fn run(session: &Session, copy: &Distcp) -> Result<(), Failure> {
     print(&format!("{}\n", shown.map(|action| said(action)).collect::<Vec<_>>().join("; ")))
 }
 
-/// Paths without a scheme are the cluster's, as everywhere in `windlass fs`.
+/// Resolves a place: paths without a scheme are the cluster's, as everywhere in `windlass fs`.
 fn url(place: &str) -> String {
     match place.contains("://") {
         true => place.to_owned(),

@@ -24,12 +24,12 @@ use windlass_proto::v1;
 use windlass_proto::v1::file_error::Kind;
 use windlass_proto::v1::file_request::Ask;
 
-/// Entries that are asked for at a time.
+/// Entries in one page of a list.
 const PAGE: u32 = 5_000;
 
-/// How often it is asked whether something is done.
+/// Interval of polls while a command waits.
 const ASKED_EVERY: Duration = Duration::from_millis(100);
-/// Of replicas that executors are to read, one is read in this time.
+/// Time in which at least one of the requested replica reads must finish.
 const READS_WITHIN: Duration = Duration::from_secs(60);
 
 impl From<WfsError> for Failure {
@@ -49,7 +49,7 @@ pub fn run(command: Fs, embedding: Embedding<'_>, runtime: &Runtime) -> Outcome 
             outcome = execute(&session, &files, command.command) => outcome,
             _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
         };
-        // What was asked for has happened or failed by now; that counts.
+        // The request has succeeded or failed by this point; that outcome counts.
         let closed = session.close().await;
         outcome.and(closed.map_err(Failure::from))
     })
@@ -144,7 +144,7 @@ async fn read_all(files: &Wfs, path: &str) -> Outcome {
     }
 }
 
-/// What the patterns stand for. Each has to stand for something.
+/// Expands the patterns. Each must match something.
 async fn expand_all(files: &Wfs, patterns: &[String]) -> Result<Vec<Found>, Failure> {
     let mut all = Vec::new();
     for pattern in patterns {
@@ -153,7 +153,7 @@ async fn expand_all(files: &Wfs, patterns: &[String]) -> Result<Vec<Found>, Fail
     Ok(all)
 }
 
-/// All files in `folder`, at any depth, or all that is in it.
+/// All files in `folder`, at any depth, or its direct entries.
 async fn walk(files: &Wfs, folder: &str, recursive: bool) -> Result<Vec<v1::FileEntry>, WfsError> {
     let mut all: Vec<v1::FileEntry> = Vec::new();
     loop {
@@ -203,7 +203,7 @@ async fn rm(files: &Wfs, paths: &[String], recursive: bool, force: bool, skip_tr
         };
         for found in found {
             let path = found.entry.path;
-            // What is in the trash already goes for good.
+            // Entries that are in the trash already are removed for good.
             let trash = !skip_trash && !FsPath::parse(&path).is_ok_and(|path| path.as_str().starts_with(TRASH));
             match files
                 .entry_or_nothing(Ask::Delete(v1::DeleteRequest { path: path.clone(), recursive, trash, prune: false }))
@@ -287,7 +287,7 @@ async fn set_policy(files: &Wfs, path: &str, policy: Option<&str>, wait: bool) -
         let policy = (policy != "inherit").then(|| policy.to_owned());
         files.act(Ask::SetPolicy(v1::SetPolicyRequest { path: path.as_str().to_owned(), policy })).await?;
     }
-    // Of a file that is how it is kept; a folder may have it of one around it.
+    // A file shows how it is kept; a folder may inherit its policy.
     let (mut at, mut found) = (Some(path.clone()), None);
     while let (Some(path), None) = (&at, &found) {
         found = match files.stat(path.as_str()).await?.detail {

@@ -1,11 +1,11 @@
-//! Paths as people write them: with wfs:// or without, and with patterns for names.
+//! Paths as people write them: with or without wfs://, and with patterns for names.
 
 use super::{Failure, Wfs, join, walk};
 use windlass_core::wfs::FsPath;
 use windlass_proto::v1;
 use windlass_proto::v1::file_error::Kind;
 
-/// Something that is there.
+/// An existing file or folder.
 #[derive(Clone, Debug)]
 pub struct Found {
     pub entry: v1::FileEntry,
@@ -34,7 +34,7 @@ pub fn parse(text: &str) -> Result<FsPath, Failure> {
     FsPath::parse(path).map_err(|error| Failure::Usage(error.to_string()))
 }
 
-/// What a pattern stands for, in the order of names; at least one. What has the pattern for its name is what is meant.
+/// Expands a pattern, in the order of names, to at least one match. A name that equals the pattern takes precedence.
 pub async fn expand(files: &Wfs, text: &str) -> Result<Vec<Found>, Failure> {
     let path = parse(text)?;
     let is_pattern = path.as_str().contains(['*', '?', '[', '{']);
@@ -83,7 +83,7 @@ async fn matching(files: &Wfs, pattern: &str) -> Result<Vec<Found>, Failure> {
     Ok(found)
 }
 
-/// `a{b,c}d` is `abd` and `acd`.
+/// Expands alternatives: `a{b,c}d` is `abd` and `acd`.
 fn alternatives(pattern: &str) -> Vec<String> {
     let Some(open) = pattern.find('{') else { return vec![pattern.to_owned()] };
     let Some(close) = pattern[open..].find('}').map(|at| open + at) else { return vec![pattern.to_owned()] };

@@ -1,4 +1,4 @@
-//! What there is, for people and as JSON.
+//! Output about files and the cluster, for people and as JSON.
 
 use super::paths::parse;
 use super::{ASKED_EVERY, Failure, Outcome, Wfs, expand_all, walk};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, UNIX_EPOCH};
 use windlass_proto::v1;
 
-/// Troubled blocks that are shown.
+/// Maximum troubled blocks to show.
 const SHOWN: u32 = 1_000;
 
 pub async fn ls(files: &Wfs, paths: &[String], recursive: bool, human: bool, as_json: bool) -> Outcome {
@@ -89,7 +89,7 @@ pub async fn fsck(files: &Wfs, path: &str, as_json: bool) -> Outcome {
     let path = parse(path)?.as_str().to_owned();
     let entry = files.stat(&path).await?;
     let mut health = files.health(&path, SHOWN).await?;
-    // A primary that has just started has not heard of every replica yet: what is missing now may only be unheard of.
+    // A primary that has just started has not heard of every replica yet: missing ones may only be unreported.
     if health.settling && unreadable_of(&health) > 0 {
         eprintln!("the primary has just started: waiting for its executors to say what they hold");
         while health.settling && unreadable_of(&health) > 0 {
@@ -134,7 +134,7 @@ pub async fn fsck(files: &Wfs, path: &str, as_json: bool) -> Outcome {
     }
 }
 
-/// The blocks of the report without a replica.
+/// Number of blocks in the report without a replica.
 fn unreadable_of(health: &v1::HealthReply) -> usize {
     health.troubled.iter().filter(|block| block.replicas == 0).count()
 }
@@ -201,7 +201,7 @@ pub async fn report(files: &Wfs, as_json: bool) -> Outcome {
     crate::cli::print(&out)
 }
 
-/// Before its first heartbeat an executor's free space is not known.
+/// Free space for display; not known before an executor's first heartbeat.
 fn known(free: u64) -> u64 {
     if free == u64::MAX { 0 } else { free }
 }
@@ -226,7 +226,7 @@ fn entry_json(entry: &v1::FileEntry) -> Value {
     }
 }
 
-/// How many replicas a file has, or how its blocks are cut up.
+/// Number of replicas of a file, or the code that cuts its blocks.
 fn kept_as(file: &v1::FileDetail) -> String {
     if file.coding.is_empty() { file.replication.to_string() } else { file.coding.clone() }
 }

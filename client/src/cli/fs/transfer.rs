@@ -17,14 +17,14 @@ use windlass_connectors::wfs::{self, FileWriter, WriteOptions};
 use windlass_proto::v1;
 use windlass_proto::v1::file_error::Kind;
 
-/// Bytes that are read of a local file at a time.
+/// Bytes read from a local file at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// One file that is to be copied.
+/// One file to copy.
 struct Item {
     from: String,
     to: String,
-    /// As it was listed: one of the cluster may be another one by the time that it is read.
+    /// Length when it was listed: a file of the cluster may be replaced before it is read.
     bytes: u64,
 }
 
@@ -63,7 +63,7 @@ pub async fn put(files: &Wfs, paths: &[String], transfer: &Transfer, terms: &Wri
     .await
 }
 
-/// Files below `local`, and where they go.
+/// Lists files below `local`, with their targets.
 fn local_files(local: &Path, to: &str, items: &mut Vec<Item>) -> Outcome {
     let failed = |e: &std::io::Error| local_failed(&local.display().to_string(), e);
     let meta = std::fs::metadata(local).map_err(|e| failed(&e))?;
@@ -135,7 +135,7 @@ pub async fn get(files: &Wfs, paths: &[String], transfer: &Transfer) -> Outcome 
             to.display()
         )));
     }
-    // Folders are made for what is below a folder that is copied, and not because a name was misspelt.
+    // Folders are created only below a copied folder, and not because a name was misspelt.
     if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         return Err(Failure::Failed(format!("there is no folder {}", folder.display())));
     }
@@ -148,7 +148,7 @@ pub async fn get(files: &Wfs, paths: &[String], transfer: &Transfer) -> Outcome 
     run(items, transfer, |item, bar| async move { fetch(files, &item, transfer, &bar).await }).await
 }
 
-/// Files below an entry, and where they go.
+/// Lists files below an entry, with their targets.
 async fn cluster_files(files: &Wfs, entry: &v1::FileEntry, to: &str, items: &mut Vec<Item>) -> Outcome {
     if let Some(bytes) = entry.file_bytes() {
         items.push(Item { from: entry.path.clone(), to: to.to_owned(), bytes });
@@ -163,7 +163,8 @@ async fn cluster_files(files: &Wfs, entry: &v1::FileEntry, to: &str, items: &mut
     Ok(())
 }
 
-/// The bytes go beside the file, or what it is a link to, which appears when it is complete. What is no file is written into.
+/// Writes the bytes beside the file, or beside the target of a link; the file appears when it is complete. Other kinds of targets, such as a FIFO, are written
+/// directly.
 async fn fetch(files: &Wfs, item: &Item, transfer: &Transfer, bar: &ProgressBar) -> Outcome {
     let to = PathBuf::from(&item.to);
     let failed = |e: &std::io::Error| local_failed(&item.to, e);
@@ -186,7 +187,7 @@ async fn fetch(files: &Wfs, item: &Item, transfer: &Transfer, bar: &ProgressBar)
     }
     let (located, bytes) = locate(files, &item.from).await?;
     let id = located.entry.as_ref().map_or(0, |entry| entry.id);
-    // Of another version of the file nothing is of use.
+    // A part of another version of the file is of no use.
     let (part, local) = local_file::beside(&to, &id.to_string(), "part", transfer.resume).map_err(|e| failed(&e))?;
     let mut local = tokio::fs::File::from_std(local);
     let begun = local.seek(std::io::SeekFrom::End(0)).await.map_err(|e| failed(&e))?.min(bytes);
@@ -202,7 +203,7 @@ async fn fetch(files: &Wfs, item: &Item, transfer: &Transfer, bar: &ProgressBar)
 
 async fn fetch_into(files: &Wfs, item: &Item, to: &Path, bar: &ProgressBar) -> Outcome {
     let failed = |e: &std::io::Error| local_failed(&item.to, e);
-    // A FIFO is opened when somebody reads it.
+    // Opening a FIFO waits for a reader.
     let path = to.to_path_buf();
     let opened = tokio::task::spawn_blocking(move || local_file::straight(&path)).await;
     let opened = opened.map_err(|e| Failure::Failed(format!("{}: {e}", item.to)))?;
@@ -216,7 +217,7 @@ async fn fetch_into(files: &Wfs, item: &Item, to: &Path, bar: &ProgressBar) -> O
     local.flush().await.map_err(|e| failed(&e))
 }
 
-/// One version of a file, all of it, and how long it is.
+/// Locates one whole version of a file, and returns its length.
 async fn locate(files: &Wfs, path: &str) -> Result<(v1::LocateReply, u64), Failure> {
     let located = files.locate(path, 0..u64::MAX).await?;
     let bytes = located.entry.as_ref().and_then(v1::FileEntry::file_bytes).unwrap_or(0);
@@ -255,7 +256,7 @@ pub async fn cp(files: &Wfs, paths: &[String], transfer: &Transfer, terms: &Writ
     .await
 }
 
-/// Copies all items, some at a time. The first that fails ends all.
+/// Copies all items, several at a time. The first failure ends the whole run.
 async fn run<F: Future<Output = Outcome>>(
     items: Vec<Item>,
     transfer: &Transfer,

@@ -1,4 +1,4 @@
-//! One line for each value, as psql's `\x` shows rows that are too wide for the terminal.
+//! One line for each value, like psql's `\x`, for rows that are too wide for the terminal.
 
 use super::table::{NULL, printable};
 use super::{DISPLAY, ResultWriter, with_offsets};
@@ -10,12 +10,12 @@ use std::fmt::Write as _;
 use std::io::Write;
 use unicode_width::UnicodeWidthStr;
 
-/// The rule of a record reaches at least this far.
+/// Minimum length of a record's rule.
 const RULE: usize = 40;
 
 pub(super) struct Expanded<'a> {
     out: &'a mut (dyn Write + Send),
-    /// Padded to the widest.
+    /// Column names, padded to the widest.
     names: Vec<String>,
     width: usize,
     rows: u64,

@@ -1,5 +1,5 @@
-//! JSON, as one array of objects or as one object to a line. NULL is `null`; binary is hexadecimal; what JSON has no form for is text,
-//! which NaN and infinity are too.
+//! JSON, as one array of objects or as one object to a line. NULL is `null`; binary is hexadecimal; values without a JSON form, NaN and infinity among them,
+//! are text.
 
 use super::{ResultWriter, Textified};
 use crate::error::{ClientError, Result};
@@ -38,7 +38,7 @@ fn builder() -> WriterBuilder {
     WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Floats))
 }
 
-/// Arrow writes NaN and infinity as null. The text is PostgreSQL's.
+/// Encodes NaN and infinity, which Arrow writes as null, as text in PostgreSQL's form.
 #[derive(Debug)]
 struct Floats;
 
@@ -59,7 +59,7 @@ impl EncoderFactory for Floats {
     }
 }
 
-/// An encoder of `array`, if it has what JSON has no number for.
+/// Returns an encoder of `array`, if it has values that JSON numbers cannot express.
 fn numbers<'a, T: ArrowPrimitiveType<Native: Debug>>(
     array: &'a PrimitiveArray<T>,
     wide: fn(T::Native) -> f64,
@@ -79,19 +79,19 @@ impl<T: ArrowPrimitiveType<Native: Debug>> Encoder for Numbers<'_, T> {
             wide if wide.is_nan() => "\"NaN\"".to_owned(),
             f64::INFINITY => "\"Infinity\"".to_owned(),
             f64::NEG_INFINITY => "\"-Infinity\"".to_owned(),
-            // The digits of its own width.
+            // The digits of the type's own width.
             _ => format!("{value:?}"),
         };
         out.extend_from_slice(text.as_bytes());
     }
 }
 
-/// What arrow's JSON writer refuses, and instants of a named zone, whose offset it cuts off.
+/// Whether a type is written as text: types that arrow's JSON writer refuses, and instants with a named zone, whose offset it truncates.
 fn is_written_as_text(data_type: &DataType) -> bool {
     is_foreign(data_type) || matches!(data_type, DataType::Timestamp(_, Some(zone)) if !zone.starts_with(['+', '-']))
 }
 
-/// What arrow's JSON writer refuses, at any depth.
+/// Whether arrow's JSON writer refuses the type, at any depth.
 fn is_foreign(data_type: &DataType) -> bool {
     match data_type {
         DataType::Union(_, _) | DataType::Interval(_) => true,

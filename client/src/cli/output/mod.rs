@@ -1,4 +1,4 @@
-//! Writing result sets: one writer for each format, all of them streaming, so that memory stays flat whatever the size of a result.
+//! Writers of result sets: one for each format, all of them streaming, so that memory use does not grow with the result.
 
 mod delimited;
 mod expanded;
@@ -17,7 +17,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::io::Write;
 use std::sync::Arc;
 
-/// How results are written.
+/// Formats of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// For people. Widths come from the first thousand rows; a later, wider value pushes its line out, and nothing is cut off.
@@ -28,7 +28,7 @@ pub enum Format {
     Csv,
     /// One array of objects for each result.
     Json,
-    /// One object to a line.
+    /// One object per line.
     Ndjson,
     /// One file for one result.
     Parquet,
@@ -37,11 +37,11 @@ pub enum Format {
 /// Writes one result set.
 pub trait ResultWriter {
     fn batch(&mut self, batch: &RecordBatch) -> Result<()>;
-    /// The end of the rows: whatever was held back is written.
+    /// Ends the rows: writes everything that was held back.
     fn finish(&mut self) -> Result<()>;
 }
 
-/// A writer of `schema`'s rows to `out`.
+/// Creates a writer of `schema`'s rows to `out`.
 pub fn writer<'a>(
     format: Format,
     schema: &SchemaRef,
@@ -57,10 +57,10 @@ pub fn writer<'a>(
     })
 }
 
-/// How values look as text, in every format that has no types of its own.
+/// Text form of values, in every format that has no types of its own.
 const DISPLAY: FormatOptions<'static> = FormatOptions::new().with_display_error(false);
 
-/// Turns the columns that `is_text` picks into text, for formats that cannot hold their types.
+/// Converts the columns that `is_text` selects to text, for formats that cannot hold their types.
 struct Textified {
     columns: Vec<bool>,
     schema: SchemaRef,
@@ -94,7 +94,7 @@ impl Textified {
     }
 }
 
-/// Instants as text with the whole offset of their zone, of which Arrow leaves out the seconds; other values as they are.
+/// Converts instants to text with the whole offset of their zone, of which Arrow omits the seconds; leaves other values unchanged.
 fn with_offsets(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     windlass_engine::instants_as_text(column).map_err(|error| ArrowError::ExternalError(Box::new(error)))
 }
@@ -116,7 +116,7 @@ fn as_text(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 
 #[cfg(test)]
 mod samples {
-    //! A result with everything that formats get wrong.
+    //! A result with values that formats often get wrong.
 
     use super::*;
     use arrow::array::{Float64Array, Int64Array, ListArray, StringArray, StructArray, TimestampMillisecondArray};

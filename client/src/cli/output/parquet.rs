@@ -1,4 +1,4 @@
-//! Parquet, in row groups as they fill up.
+//! Parquet, written in row groups as they fill up.
 
 use super::{ResultWriter, Textified};
 use crate::error::{ClientError, Result};
@@ -12,11 +12,11 @@ use std::io::Write;
 
 pub(super) struct Parquet<'a> {
     text: Textified,
-    /// Gone when the file is complete.
+    /// The writer; `None` when the file is complete.
     writer: Option<ArrowWriter<&'a mut (dyn Write + Send)>>,
 }
 
-/// Rows that are held in memory, encoded, before they are written.
+/// Rows held in memory, encoded, before they are written.
 const ROW_GROUP_ROWS: usize = 256 * 1024;
 
 impl<'a> Parquet<'a> {

@@ -1,4 +1,4 @@
-//! Where results go: standard output, a file that appears whole or not at all, or straight into a FIFO or a device.
+//! Destinations of results: standard output, a file that appears whole or not at all, or a FIFO or a device.
 
 use super::Format;
 use crate::cli::local_file::{self, Target};
@@ -12,19 +12,19 @@ pub struct Sink {
     to: To,
     format: Format,
     results: usize,
-    /// Those that were written to their ends.
+    /// Number of complete results.
     complete: usize,
 }
 
 enum To {
     Stdout(BufWriter<io::Stdout>),
-    /// What is no file.
+    /// A target that is no regular file.
     Straight(BufWriter<File>),
     File {
         out: BufWriter<File>,
         temporary: PathBuf,
         path: PathBuf,
-        /// Where the last complete result ends.
+        /// Offset of the end of the last complete result.
         whole: u64,
         published: bool,
     },
@@ -38,8 +38,8 @@ impl Sink {
         Ok(Sink { to: To::Stdout(BufWriter::with_capacity(64 << 10, io::stdout())), format, results: 0, complete: 0 })
     }
 
-    /// Writes to a temporary file beside `path`, or beside what it is a link to; [`Sink::publish`] gives it its name. What is no file is written
-    /// into.
+    /// Writes to a temporary file beside `path`, or beside the target of a link; [`Sink::publish`] renames it. A target that is no regular file is written
+    /// directly.
     pub fn file(path: &Path, format: Format) -> Result<Sink> {
         let refused = |e: io::Error| {
             let reason = match e.kind() {
@@ -68,7 +68,7 @@ impl Sink {
         self.format
     }
 
-    /// Results from here on, to the same place. A file that has results in it keeps its format.
+    /// Sets the format of later results, at the same destination. A file that has results in it keeps its format.
     pub fn set_format(&mut self, format: Format) -> Result<()> {
         if !matches!(self.to, To::Stdout(_)) && self.results > 0 && format != self.format {
             return Err(ClientError::invalid("the output file has results in another format: close it with \\o first"));
@@ -77,7 +77,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Where the next result set goes.
+    /// Begins the next result set and returns its destination.
     pub fn next_result(&mut self) -> Result<&mut (dyn Write + Send)> {
         self.results += 1;
         if self.format == Format::Parquet && self.results > 1 {
@@ -100,7 +100,7 @@ impl Sink {
         self.out().flush().map_err(ClientError::io("write the result"))
     }
 
-    /// The last result is written to its end.
+    /// Ends a result that was written completely.
     pub fn end_result(&mut self) -> Result<()> {
         self.flush()?;
         self.complete += 1;
@@ -110,8 +110,7 @@ impl Sink {
         Ok(())
     }
 
-    /// All results are written. A file that no complete result went to is not made, and one that was there stays what it was; what there is
-    /// of a result that broke off is left out.
+    /// Publishes all complete results. Without any, no file is created and an existing one stays unchanged; an incomplete result is left out.
     pub fn publish(mut self) -> Result<()> {
         self.flush()?;
         if let (To::File { path, .. }, Format::Parquet, 0) = (&self.to, self.format, self.results) {
@@ -135,7 +134,7 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         if let To::File { temporary, published: false, .. } = &self.to {
-            // Best effort: a partial file that stays is named as such.
+            // Best effort: the name of a remaining partial file shows what it is.
             let _ = fs::remove_file(temporary);
         }
     }
@@ -164,13 +163,13 @@ mod tests {
         let mut sink = Sink::file(&path, Format::Csv).unwrap();
         sink.next_result().unwrap().write_all(b"a\n1\n").unwrap();
         sink.end_result().unwrap();
-        // One that broke off.
+        // An incomplete result.
         sink.next_result().unwrap().write_all(b"b\n").unwrap();
         sink.publish().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "a\n1\n");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
 
-        // Nothing has come: what is there stays.
+        // Nothing was written: the existing file stays.
         Sink::file(&path, Format::Csv).unwrap().publish().unwrap();
         let mut sink = Sink::file(&path, Format::Csv).unwrap();
         sink.next_result().unwrap().write_all(b"a\n").unwrap();

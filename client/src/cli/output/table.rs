@@ -1,7 +1,7 @@
 //! Tables for people.
 //!
-//! Widths are those of the first [`SAMPLE_ROWS`] rows. What comes later is written as it arrives; a value wider than its column pushes its
-//! line out. Nothing is shortened. A value of several lines (a plan, say) takes several lines.
+//! Widths come from the first [`SAMPLE_ROWS`] rows. Later rows are written as they arrive; a value wider than its column pushes its line out. Nothing is
+//! shortened. A value of several lines (a plan, for example) takes several lines.
 
 use super::{DISPLAY, ResultWriter, with_offsets};
 use crate::error::{ClientError, Result};
@@ -18,10 +18,10 @@ pub(super) const NULL: &str = "NULL";
 pub(super) struct Table<'a> {
     out: &'a mut (dyn Write + Send),
     names: Vec<String>,
-    /// Numbers stand to the right.
+    /// Whether each column is right-aligned, as numbers are.
     right: Vec<bool>,
     sample: Vec<Vec<String>>,
-    /// Set when the head has been written.
+    /// Widths, set when the head has been written.
     widths: Option<Vec<usize>>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Table<'a> {
         let rule = rule(&widths);
         self.put(&rule)?;
         let names = std::mem::take(&mut self.names);
-        // Names stand to the left whatever the column holds.
+        // Names are left-aligned, whatever the column holds.
         let head = lines(&names, &widths, &vec![false; names.len()]);
         self.put(&head)?;
         self.put(&rule)?;
@@ -110,7 +110,7 @@ fn rule(widths: &[usize]) -> String {
     out
 }
 
-/// One row, as many lines as its tallest cell has.
+/// Formats one row, with as many lines as its tallest cell.
 fn lines(cells: &[String], widths: &[usize], right: &[bool]) -> String {
     let height = cells.iter().map(|cell| cell.split('\n').count()).max().unwrap_or(1);
     let mut out = String::new();
@@ -132,7 +132,7 @@ fn width(cell: &str) -> usize {
     cell.split('\n').map(UnicodeWidthStr::width).max().unwrap_or(0)
 }
 
-/// Control characters would move the cursor or worse; they are shown as escapes. Line ends stay.
+/// Escapes control characters, which could move the cursor or worse. Line ends stay.
 pub(super) fn printable(text: &str) -> String {
     let text = text.trim_end_matches('\n');
     if !text.chars().any(|c| c.is_control() && c != '\n') {

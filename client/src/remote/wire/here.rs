@@ -10,7 +10,7 @@ use tonic::codegen::http::{Request, Response};
 use tonic::service::Routes;
 use tower::{BoxError, Service};
 
-/// The services of a primary of this process: a request is answered by the task that makes it, as a call of a function is.
+/// The services of a primary of this process: the task that makes a request also runs it, like a function call.
 #[derive(Clone, Debug)]
 pub(crate) struct Services(Arc<RwLock<Option<Routes>>>);
 
@@ -19,7 +19,7 @@ impl Services {
         Self(Arc::new(RwLock::new(Some(services))))
     }
 
-    /// Lets the services go. Whoever makes a request from here on is told.
+    /// Drops the services. Later requests fail.
     pub fn stop(&self) {
         *self.0.write() = None;
     }
@@ -34,7 +34,7 @@ impl Services {
 
 async fn answer(services: Option<Routes>, request: Request<Body>) -> Result<Response<Body>, BoxError> {
     let mut services = services.ok_or_else(|| Status::unavailable("the embedded cluster has stopped"))?;
-    // Over a network, too, what panics there is an error here.
+    // As over a network, a panic of the service is an error here.
     match AssertUnwindSafe(services.call(request)).catch_unwind().await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(never)) => match never {},
@@ -54,7 +54,7 @@ mod tests {
     use windlass_proto::v1::ClusterStatusRequest;
     use windlass_proto::v1::admin_client::AdminClient;
 
-    /// Panics when it is asked.
+    /// A service that panics at every request.
     #[derive(Clone)]
     struct Panics;
 

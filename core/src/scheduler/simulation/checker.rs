@@ -1,4 +1,4 @@
-//! What must hold, judged from events and outputs alone.
+//! The invariants, judged from events and outputs alone.
 
 use crate::event::{Command, Event, Fact, JobError, Launch, Outcome, Output, Persist, Reply};
 use crate::failure::TaskFailure;
@@ -14,22 +14,22 @@ pub(super) struct Checker {
     jobs: BTreeMap<JobId, JobModel>,
     attempts: BTreeMap<AttemptId, (ExecutorId, Life)>,
     live: BTreeMap<TaskId, AttemptId>,
-    /// Attempts that are said to be copies, until they start.
+    /// Attempts announced as copies, until they start.
     speculated: BTreeSet<AttemptId>,
-    /// Second attempts of tasks that take long.
+    /// Second attempts of stragglers.
     copies: BTreeMap<TaskId, AttemptId>,
     committed: BTreeMap<TaskId, Committed>,
-    /// Outputs on their way: from where, and to where.
+    /// Outputs on their way, each with its source and its destination.
     moving: BTreeMap<AttemptId, (ExecutorId, ExecutorId)>,
-    /// Where each live attempt was sent for its inputs.
+    /// Inputs that each live attempt was told to read, with their executors.
     reading: BTreeMap<AttemptId, BTreeSet<(AttemptId, ExecutorId)>>,
-    /// Outputs that were moved, and from where.
+    /// Outputs that were moved, each with its former executor.
     moved: BTreeSet<(AttemptId, ExecutorId)>,
-    /// The rows of every output that was ever committed.
+    /// Rows of every output that was ever committed.
     wrote: BTreeMap<AttemptId, u64>,
-    /// Stages that the store was told of.
+    /// Stages that were saved in the store.
     saved: BTreeSet<StageId>,
-    /// How often something worth testing happened.
+    /// How often each situation occurred.
     pub seen: BTreeMap<&'static str, u64>,
 }
 
@@ -93,7 +93,7 @@ impl Checker {
         check(in_vain.is_none(), || format!("{in_vain:?} still runs, and its output is there"))
     }
 
-    /// For the next leader, which knows nothing but what it is told.
+    /// Returns the checker for the next leader, which knows only what it is told.
     pub fn next(&mut self) -> Checker {
         let mut seen = std::mem::take(&mut self.seen);
         *seen.entry("leader changed").or_default() += 1;
@@ -108,7 +108,7 @@ impl Checker {
         }
     }
 
-    /// What it saw of a leader that was followed.
+    /// Takes over the counts of a former leader's checker.
     pub fn learn(&mut self, former: Checker) {
         self.see("two leaders");
         let ended = ["job finished", "job failed", "timed out"].iter().filter_map(|what| former.seen.get(what));
@@ -454,7 +454,7 @@ impl Checker {
         self.moving.retain(|output, _| output.job() != job || !which(output.stage()));
     }
 
-    /// Where the committed outputs of a stage are.
+    /// Locations of the committed outputs of a stage.
     pub fn outputs(&self, stage: StageId) -> Vec<MapLocation> {
         let outputs = self.committed.range(stage.task(0)..=stage.task(u32::MAX));
         let location = |(task, c): (&TaskId, &Committed)| MapLocation {
@@ -479,7 +479,7 @@ impl Checker {
         outputs.count() == spec.tasks as usize || spec.row_limit.is_some_and(|limit| rows >= limit)
     }
 
-    /// Holds a result that was not released, or an output whose reader is not complete.
+    /// Whether the executor holds a result that was not released, or an output whose reader is not complete.
     fn holds_needed(&self, executor: ExecutorId) -> bool {
         let held = self.committed.iter().filter(|(_, c)| c.executor == executor);
         let mut stages = held.map(|(task, _)| task.stage);
@@ -492,7 +492,7 @@ impl Checker {
         })
     }
 
-    /// After the last fault and the last job: nothing may be left.
+    /// Checks that nothing is left after the last fault and the last job.
     pub fn at_rest(&self) -> Verdict {
         let running = self.running_jobs();
         check(running.is_empty(), || format!("{running:?} did not end"))?;

@@ -6,7 +6,8 @@ use crate::event::{Command, Event, ExecutorSpec, Launch, Outcome, Output, Persis
 use crate::failure::TaskFailure;
 use crate::ids::{AttemptId, ExecutorId, JobId, PlanHash, StageId};
 use crate::job::{
-    Earlier, JobSpec, KeptOutput, KeptStage, MapLocation, Preference, Read, StageInput, StageSpec, Takeovers, Terms,
+    Earlier, FinishedOutput, FinishedStage, JobSpec, MapLocation, Preference, Read, StageInput, StageSpec, Takeovers,
+    Terms,
 };
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::time::Instant;
@@ -18,7 +19,7 @@ use std::time::Duration;
 pub(super) struct World {
     config: SchedulerConfig,
     leader: Leader,
-    /// One that was followed and has not noticed.
+    /// A former leader that has not noticed its successor.
     former: Option<Leader>,
     now: Instant,
     random: Random,
@@ -26,54 +27,54 @@ pub(super) struct World {
     ids: u64,
     jobs: u64,
     specs: BTreeMap<JobId, Arc<JobSpec>>,
-    /// Of all outputs, in order.
+    /// Digest of all outputs, in order.
     pub digest: u64,
-    /// Reports that were delivered, to be repeated.
+    /// Delivered reports, to be repeated.
     delivered: Vec<Event>,
-    /// What the metadata store knows of finished stages of running jobs.
-    saved: BTreeMap<StageId, Vec<KeptOutput>>,
-    /// Leaders that have had each job, besides the first.
+    /// Finished stages of running jobs, as the metadata store has them.
+    saved: BTreeMap<StageId, Vec<FinishedOutput>>,
+    /// Takeovers of each job.
     takeovers: BTreeMap<JobId, Takeovers>,
-    /// Jobs that a leader which is gone had, and that will be submitted again.
+    /// Jobs of a former leader that will be submitted again.
     orphans: Vec<JobId>,
-    /// What executors were called before.
+    /// The executor's next id, by its previous one.
     renamed: BTreeMap<ExecutorId, ExecutorId>,
-    /// Every attempt that an executor was told to run, by whichever leader.
+    /// Every attempt that an executor was told to run, under any leader.
     launched: BTreeSet<AttemptId>,
-    /// Jobs whose end the metadata store has.
+    /// Jobs whose end is in the metadata store.
     ended: BTreeSet<JobId>,
-    /// The former leader's next change is refused, and it stops.
+    /// Whether the former leader's next change is refused, so that it stops.
     ousted: bool,
 }
 
-/// The machine, and who watches it.
+/// The machine, and the checker that watches it.
 struct Leader {
     scheduler: Scheduler,
     checker: Checker,
 }
 
-/// Which leader an executor follows.
+/// The leader that an executor follows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Follows {
     Present,
     Former,
 }
 
-/// An executor process. Its messages travel in order, and take their time.
+/// An executor process. Its messages travel in order, with delays.
 struct Node {
     name: String,
     slots: usize,
     alive: bool,
     follows: Follows,
-    /// Hears nothing, and nothing is heard from it.
+    /// Whether it is cut off: it hears nothing and is not heard.
     silent: bool,
     inbox: VecDeque<Command>,
     outbox: VecDeque<Event>,
     worker: Worker,
     running: BTreeMap<AttemptId, Running>,
-    /// On its disk.
+    /// Outputs on its disk.
     outputs: BTreeSet<AttemptId>,
-    /// Outputs that it fetches, and from where.
+    /// Outputs that it fetches, and their sources.
     adopting: BTreeMap<AttemptId, ExecutorId>,
 }
 
@@ -83,7 +84,7 @@ struct Running {
 }
 
 impl Node {
-    /// A process that registers has a machine of its own, which knows what is on the disk.
+    /// Registers the process with a new machine, which knows the outputs on the disk.
     fn register(&mut self, defect: Option<Defect>) {
         self.worker = Worker::new(self.outputs.iter().map(|output| output.stage()).collect());
         self.worker.keeps_unwanted = defect == Some(Defect::KeepUnwanted);
@@ -101,7 +102,7 @@ impl Node {
                 Action::Abort { attempt, .. } => {
                     self.running.entry(attempt).and_modify(|running| running.aborted = true);
                 }
-                // It goes on to the end, as one does that was faster.
+                // The fetch goes on to its end, as if it had been faster than the order.
                 Action::StopFetching(_) => {}
                 Action::Remove(attempt) => {
                     self.outputs.remove(&attempt);
@@ -116,7 +117,7 @@ impl Node {
         self.outbox.push_back(Event::TaskEnded { executor, attempt, outcome });
     }
 
-    /// The attempt runs, or the order to start it is on its way.
+    /// Whether the attempt runs, or the order to start it is on its way.
     fn has_ahead(&self, attempt: AttemptId) -> bool {
         let starts = |command: &Command| match command {
             Command::Launch(launch) => {
@@ -128,7 +129,7 @@ impl Node {
         self.running.contains_key(&attempt) || self.inbox.iter().any(starts)
     }
 
-    /// It fetches the output, or the order to do so is on its way.
+    /// Whether it fetches the output, or the order to do so is on its way.
     fn is_to_adopt(&self, output: AttemptId) -> bool {
         let asks =
             |command: &Command| matches!(command, Command::AdoptOutputs { outputs, .. } if outputs.contains(&output));
@@ -185,12 +186,12 @@ impl World {
         }
     }
 
-    /// How often something worth testing happened.
+    /// How often each situation occurred.
     pub fn occurred(&self) -> &BTreeMap<&'static str, u64> {
         &self.leader.checker.seen
     }
 
-    /// Work and faults, in random order.
+    /// Runs work and faults, in random order.
     pub fn faulty(&mut self, steps: u32) -> Progress {
         self.join(None)?;
         self.submit()?;
@@ -263,7 +264,7 @@ impl World {
         Ok(())
     }
 
-    /// No more faults: every job ends, every slot returns, every output goes.
+    /// Runs without faults until every job has ended, every slot is free and every output is gone.
     pub fn quiet(&mut self) -> Progress {
         self.stop_former();
         while self.some_comes_back()? {}
@@ -291,7 +292,7 @@ impl World {
         for job in self.leader.checker.finished_jobs() {
             self.step(Event::JobReleased { job })?;
         }
-        // What is cancelled by the release of jobs that failed just now is reported in the second round.
+        // Cancellations caused by the release of jobs that failed just now are reported in the second round.
         self.exchange_messages()?;
         self.exchange_messages()?;
         for _ in 0..=self.config.keep_unclaimed.as_secs() {
@@ -329,7 +330,7 @@ impl World {
         }
         let verdict = checker.observe(self.now, &event, &output);
         verdict.map_err(|complaint| format!("{complaint}\n  after {event:?}\n  in {output:?}"))?;
-        // Written some time later, as it is then.
+        // The write happens some time later, with the state at that time.
         let persist = output.persist.iter().filter_map(|persist| match persist {
             Persist::Stage { stage, .. } => Some((stage.job, Some((*stage, scheduler.kept(*stage)?)))),
             Persist::Forget { job, .. } => Some((*job, None)),
@@ -368,18 +369,18 @@ impl World {
                 }
             }
         } else if !ended.is_empty() || !persist.is_empty() {
-            // Stages are saved on the side: it may do more before it hears of the refusal. Nobody is told of a job's end before.
+            // Stages are saved on the side: the leader may do more before it hears of the refusal. The end of a job is not announced before it is stored.
             self.ousted |= !ended.is_empty() || self.random.one_in(3);
         }
         Ok(())
     }
 
-    /// Who hears a client, or an administrator.
+    /// Chooses the leader that hears a client or an administrator.
     fn some_leader(&mut self) -> Follows {
         if self.random.one_in(3) { Follows::Former } else { Follows::Present }
     }
 
-    /// The former leader sees that its time is over.
+    /// Stops the former leader, which notices that its time is over.
     fn stop_former(&mut self) {
         self.ousted = false;
         let Some(former) = self.former.take() else { return };
@@ -390,7 +391,7 @@ impl World {
         }
     }
 
-    /// Deadlines and heartbeats on the way.
+    /// Advances time, with deadlines and heartbeats on the way.
     fn pass(&mut self, time: Duration) -> Progress {
         let end = self.now + time;
         loop {
@@ -428,7 +429,7 @@ impl World {
         if self.jobs == 0 { None } else { Some(JobId(self.random.below(self.jobs + 1))) }
     }
 
-    /// A new process; under the name of an old one, when it is a restart.
+    /// Starts a new process; with a name, it is a restart of an old one.
     fn join(&mut self, name: Option<String>) -> Progress {
         self.ids += 1;
         let id = ExecutorId(self.ids);
@@ -470,7 +471,7 @@ impl World {
         }))
     }
 
-    /// The process dies. Its last reports may still arrive; the primary may or may not be told.
+    /// Kills a process. Its last reports may still arrive; the primary may or may not be told.
     fn kill(&mut self) -> Progress {
         let Some(id) = self.some_node() else { return Ok(()) };
         self.node(id).alive = false;
@@ -481,12 +482,12 @@ impl World {
         Ok(())
     }
 
-    /// The leader dies, or loses its lease and does not know. Executors join the next one, now, later or never, with what they have; so
-    /// do most jobs.
+    /// Changes the leader, which dies or loses its lease without noticing. Executors join the next one now, later or never, with their outputs; most jobs are
+    /// submitted again.
     fn change_leader(&mut self) -> Progress {
         self.stop_former();
         let running = self.leader.checker.running_jobs();
-        // What waits to be written is lost with it.
+        // Writes that wait are lost with their leader.
         let random = &mut self.random;
         self.saved.retain(|_, _| !random.one_in(5));
         let is_named = |job: &JobId| self.specs[job].statement.is_some();
@@ -511,7 +512,7 @@ impl World {
         if self.random.one_in(2) { self.submit_again().map(|_| ()) } else { Ok(()) }
     }
 
-    /// Some process that lives and is no member any more registers anew. Whether there was one.
+    /// Registers a live process anew that is not a member. Returns whether there was one.
     fn some_comes_back(&mut self) -> Result<bool, String> {
         let away: Vec<_> = self
             .nodes
@@ -532,7 +533,7 @@ impl World {
         node.register(self.config.defect);
         let kept: BTreeSet<StageId> = node.outputs.iter().map(|output| output.stage()).collect();
         let (name, slots) = (node.name.clone(), node.slots as u32);
-        // A later process of that name was told to be the only one.
+        // A later process of the same name was told that it is the only one.
         for twin in self.nodes.values_mut().filter(|twin| twin.name == name) {
             twin.alive = false;
         }
@@ -541,10 +542,10 @@ impl World {
         self.join_as(id, name, slots, kept.into_iter().collect())
     }
 
-    /// Whoever wants an orphan's result asks for it again. Whether there was one.
+    /// Submits an orphaned job again. Returns whether there was one.
     fn submit_again(&mut self) -> Result<bool, String> {
         let Some(job) = self.orphans.pop() else { return Ok(false) };
-        // Durable from here on, whatever becomes of the leader next.
+        // The takeover is durable from here on, even if this leader dies next.
         let takeovers = self.takeovers.entry(job).or_default();
         *takeovers = takeovers.next();
         let takeovers = *takeovers;
@@ -562,7 +563,7 @@ impl World {
         let stages = saved.map(|(stage, outputs)| {
             let mut outputs = outputs.clone();
             outputs.iter_mut().for_each(|output| output.location.executor = present(output.location.executor));
-            KeptStage { stage: stage.index, outputs }
+            FinishedStage { stage: stage.index, outputs }
         });
         let earlier = Some(Earlier { takeovers, stages: stages.collect() });
         let spec = Arc::new(JobSpec { earlier, ..JobSpec::clone(&self.specs[&job]) });
@@ -618,7 +619,7 @@ impl World {
         self.tell(whom, report)
     }
 
-    /// Until none are on their way.
+    /// Exchanges messages until none is on its way.
     fn exchange_messages(&mut self) -> Progress {
         for id in self.nodes.keys().copied().collect::<Vec<_>>() {
             while self.node(id).alive && !self.node(id).inbox.is_empty() {
@@ -631,7 +632,7 @@ impl World {
         Ok(())
     }
 
-    /// Doubled, late, or from the wrong executor.
+    /// Repeats a report: doubled, late, or from the wrong executor.
     fn repeat_report(&mut self) -> Progress {
         if self.random.one_in(3) {
             return self.claim_an_adoption();
@@ -645,7 +646,7 @@ impl World {
                 1 => attempt.attempt += 1,
                 _ => {}
             }
-            // Executors err, but they do not end what still has to run, or has to start.
+            // Made-up reports must not end attempts that still run or have to start.
             let real = self.nodes.get(executor).is_some_and(|node| node.has_ahead(*attempt));
             if real {
                 return Ok(());
@@ -655,7 +656,7 @@ impl World {
             if self.random.one_in(2) {
                 *executor = ExecutorId(1 + self.random.below(self.ids));
             }
-            // Nor do they claim what they are still to fetch.
+            // Made-up reports must not claim outputs that are still to be fetched.
             let node = self.nodes.get(executor);
             if node.is_some_and(|node| moved.iter().any(|output| node.is_to_adopt(*output))) {
                 return Ok(());
@@ -664,7 +665,7 @@ impl World {
         self.step(report)
     }
 
-    /// An executor says that it has taken over what another one was told to.
+    /// Makes an executor claim outputs that another one was told to adopt.
     fn claim_an_adoption(&mut self) -> Progress {
         let on_their_way: Vec<_> = self.nodes.values().flat_map(|node| node.adopting.keys().copied()).collect();
         let Some(output) = self.random.pick(&on_their_way) else { return Ok(()) };
@@ -683,7 +684,7 @@ impl World {
         let Some((id, attempt)) = self.random.pick(&running) else { return };
         let Running { inputs, aborted } = self.node(id).running.remove(&attempt).expect("picked from the map");
         let outcome = match self.unreadable(attempt, &inputs) {
-            // It may have been faster.
+            // The attempt may have ended before the abort.
             _ if aborted && !self.random.one_in(4) => Outcome::Failed(TaskFailure::Cancelled),
             Some(failure) => Outcome::Failed(failure),
             None if faults && self.random.one_in(6) => Outcome::Failed(self.some_failure(attempt, &inputs)),
@@ -699,7 +700,7 @@ impl World {
         node.say_ended(id, attempt, outcome);
     }
 
-    /// An executor that is short of memory stops attempts of its own accord.
+    /// Makes an executor short of memory stop some of its attempts.
     fn shed_some(&mut self) {
         let Some(id) = self.some_node() else { return };
         let node = self.node(id);
@@ -732,7 +733,7 @@ impl World {
         node.outbox.push_back(Event::OutputsMoved { executor: id, moved, failed });
     }
 
-    /// The failure to read the first input that is not where it was said to be.
+    /// Returns the failure to read the first input that is not where the order said.
     fn unreadable(&self, reader: AttemptId, inputs: &[Arc<[MapLocation]>]) -> Option<TaskFailure> {
         let mut wanted = self.read(reader, inputs);
         wanted.find_map(|(output, executor)| {
@@ -784,7 +785,7 @@ impl World {
             let tasks = if is_light { 1 } else { 1 + self.random.below(5) as u32 };
             let mut inputs = Vec::new();
             for stage in 0..index {
-                // Mostly chains, some joins, some stages that nobody reads.
+                // Mostly chains, some joins, some stages that no other stage reads.
                 if !self.random.one_in(if stage + 1 == index { 8 } else { 3 }) {
                     let producer = &mut stages[stage as usize];
                     let by_bucket = self.random.one_in(2) && (producer.buckets == 1 || producer.buckets == tasks);
@@ -818,7 +819,7 @@ impl World {
             ..Terms::default()
         };
         let light = stages.len() == 1 && stages[0].tasks == 1;
-        // Nobody asks again for a job without one.
+        // A job without a statement is never submitted again.
         let statement = (!self.random.one_in(6)).then(|| format!("statement of {id}").into());
         let spec = Arc::new(JobSpec { id, stages, terms, light, statement, earlier: None });
         self.specs.insert(id, spec.clone());

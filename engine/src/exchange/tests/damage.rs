@@ -1,4 +1,4 @@
-//! A byte that changed, or is missing, is an error and never other data.
+//! Tests that a changed or missing byte is an error and never other data.
 
 use super::samples::{batch, rows, schema};
 use super::*;
@@ -33,7 +33,7 @@ fn assert_corrupt<T: std::fmt::Debug>(result: Result<T>, what: &str) {
     }
 }
 
-/// All ways of reading find the file corrupt.
+/// Asserts that all ways of reading find the file corrupt.
 async fn assert_unreadable(fixture: &Fixture, what: &str) {
     assert_corrupt(read(&fixture.store, REQUEST.0, BucketSel::All).await, what);
     assert_corrupt(fetch(&fixture.store, REQUEST.0, BucketSel::All).await, what);
@@ -153,7 +153,7 @@ async fn a_stream_is_held_to_what_was_asked_for() {
 
 #[test]
 fn a_length_alone_allocates_nothing() {
-    // A frame that claims to go on for 2^64 bytes, with right sums.
+    // A frame that claims a length of 2^64 bytes, with right sums.
     let mut stream = Vec::new();
     write_plain_frame(&mut stream, Kind::Output, 0, 0, b"");
     stream[16..24].copy_from_slice(&u64::MAX.to_le_bytes());

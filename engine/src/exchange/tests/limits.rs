@@ -1,4 +1,4 @@
-//! Budgets, cancellation and removal: nothing waits for memory, and nothing is left behind.
+//! Tests of budgets, cancellation and removal: nothing waits for memory, and nothing is left behind.
 
 use super::samples::{batch, rows, schema};
 use super::*;
@@ -77,11 +77,11 @@ async fn a_cancelled_push_or_finish_leaves_nothing() {
         let fixture = fixture(|config| (config.memory_budget, config.block_bytes, config.io_threads) = (0, 1000, 1));
         let mut writer = fixture.store.writer(attempt(0), Arc::clone(&schema), 4);
         for n in 0..pushes {
-            // Polled once: whatever it waits for, it is not waited for.
+            // Polled once and then dropped, whatever it waits for.
             let _ = futures::poll!(std::pin::pin!(writer.push(u32::from(n % 4), wide_batch(&schema, n))));
         }
         let _ = futures::poll!(std::pin::pin!(writer.finish()));
-        // Should it have finished at once all the same.
+        // For the case that it finished at once.
         fixture.store.remove_attempt(attempt(0));
         fixture.assert_empty().await;
     }

@@ -1,4 +1,4 @@
-//! What is pushed is what is read: every type, every tier, every way of reading.
+//! Tests that readers get what writers push: every type, every tier, every way of reading.
 
 use super::samples::{Seed, all_types, array, batch, rows, schema};
 use super::*;
@@ -33,7 +33,7 @@ async fn assert_round_trip(schema: &SchemaRef, buckets: u32, pushed: &[(u32, Rec
         let fixture = fixture(|config| (config.memory_budget, config.compression) = (memory_budget, compression));
         let summary = write(&fixture.store, attempt(0), schema, buckets, pushed.to_vec()).await.unwrap();
         if memory_budget == 0 {
-            // What takes no memory at all is in memory still.
+            // Outputs that take no memory are still in memory.
             fixture.store.demote(usize::MAX).await.unwrap();
         }
         assert_eq!(fixture.files().is_empty(), memory_budget > 0);
@@ -66,7 +66,7 @@ async fn every_type_survives_every_tier() {
 
 #[tokio::test]
 async fn every_type_survives_alone_in_its_block() {
-    // A batch that is large enough is not copied into a block: it is encoded as the slice that it is.
+    // A batch that is large enough is not copied into a block; it is encoded as a slice.
     for data_type in all_types() {
         let schema = schema(std::slice::from_ref(&data_type));
         let fixture = fixture(|config| (config.memory_budget, config.block_bytes) = (0, 1));
@@ -135,7 +135,7 @@ async fn batches_are_taken_for_the_declared_schema() {
 
 #[tokio::test]
 async fn dictionaries_that_do_not_fit_one_key_type_stay_apart() {
-    // 100 and 100 distinct values: more than Int8 keys can count together.
+    // 100 plus 100 distinct values: more than Int8 keys can count.
     let data_type = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
     let schema = schema(std::slice::from_ref(&data_type));
     let batch_of = |start: u32| {
@@ -204,7 +204,7 @@ async fn small_batches_become_blocks() {
 
 #[tokio::test]
 async fn what_a_shuffle_shares_is_neither_kept_nor_counted_many_times() {
-    // One large batch of strings, split over 32 buckets by index, as the hash exchange does it: every part refers to all strings.
+    // One large batch of strings, split over 32 buckets by index as the hash exchange does: every part refers to all strings.
     let schema = schema(&[DataType::Utf8View]);
     let fixture = fixture(|_| ());
     let strings =
@@ -221,7 +221,7 @@ async fn what_a_shuffle_shares_is_neither_kept_nor_counted_many_times() {
 
 #[tokio::test]
 async fn slices_of_something_large_are_neither_kept_nor_counted_whole() {
-    // What sorts and aggregates emit: consecutive slices of one huge batch.
+    // The output of sorts and aggregates: consecutive slices of one huge batch.
     let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let list = DataType::List(Arc::new(Field::new("item", DataType::Utf8View, true)));
     let schema = schema(&[DataType::Int64, DataType::Utf8, DataType::Utf8View, dictionary, list]);

@@ -32,7 +32,7 @@ fn union(mode: UnionMode) -> DataType {
     DataType::Union(UnionFields::try_new([3, 7], fields).unwrap(), mode)
 }
 
-/// Every type that Arrow has, and nestings that encoders are known to trip over.
+/// Every type of Arrow, and nestings that encoders are known to handle badly.
 pub fn all_types() -> Vec<DataType> {
     use DataType::*;
     use TimeUnit::*;
@@ -248,7 +248,7 @@ fn integers(wide: bool, values: &[u64]) -> Buffer {
 /// Little-endian integers of `width` bytes.
 fn fixed(width: usize, values: &[u64]) -> Buffer {
     let bytes = values.iter().flat_map(|value| (0..width).map(move |i| if i < 8 { value.to_le_bytes()[i] } else { 0 }));
-    // As aligned as any type wants it, which a vector of bytes is not.
+    // Aligned for every type, which a vector of bytes is not.
     Buffer::from_slice_ref(bytes.collect::<Vec<u8>>())
 }
 
@@ -268,7 +268,7 @@ pub fn batch(schema: &SchemaRef, seeds: &[Seed]) -> RecordBatch {
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).unwrap()
 }
 
-/// Rows as text: what has to be equal, however rows are divided into batches and arrays are laid out.
+/// Rows as text. They must be equal however rows are divided into batches and arrays are laid out.
 pub fn rows<'a>(batches: impl IntoIterator<Item = &'a RecordBatch>) -> Vec<String> {
     let options = FormatOptions::new().with_null("∅");
     let mut rows = Vec::new();

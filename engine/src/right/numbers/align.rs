@@ -1,4 +1,4 @@
-//! Columns that meet in a set operation, a join or a list of rows.
+//! Types of columns that are combined in a set operation, a join or a list of rows.
 
 use super::super::sets;
 use super::{as_type, digits, literals};
@@ -10,14 +10,14 @@ use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Union, Values, lit};
 use std::sync::Arc;
 
-/// `node` with inputs whose columns meet in the types that PostgreSQL gives them. Rows of VALUES are first made anew by `rewrite`.
+/// `node` with inputs whose columns have the common types of PostgreSQL. `rewrite` first rewrites rows of VALUES.
 pub(super) fn inputs(node: LogicalPlan, rewrite: &dyn Fn(Expr) -> Result<Expr>) -> Result<Transformed<LogicalPlan>> {
     match node {
         LogicalPlan::Union(union) => union_inputs(union),
         LogicalPlan::Values(rows) => values(rows, rewrite),
         LogicalPlan::Join(mut join) => {
             let mut changed = false;
-            // The sides of INTERSECT and EXCEPT.
+            // This is INTERSECT or EXCEPT.
             if sets::is_set_operation(&join) {
                 let mut sides = [join.left, join.right];
                 changed = literals::in_columns(&mut sides);
@@ -27,7 +27,7 @@ pub(super) fn inputs(node: LogicalPlan, rewrite: &dyn Fn(Expr) -> Result<Expr>) 
             for (left, right) in pairs {
                 let (ours, theirs) = (join.left.schema(), join.right.schema());
                 let (left_type, right_type) = (left.get_type(ours), right.get_type(theirs));
-                // A constant that IN (subquery) asks for is a key, too.
+                // A constant on the left of IN (subquery) is a key too.
                 let (mut pair, mut types) = ([left, right], [left_type?, right_type?]);
                 changed |= literals::beside_decimals(&mut pair, &mut types);
                 let [left, right] = pair;
@@ -52,7 +52,7 @@ fn union_inputs(mut union: Union) -> Result<Transformed<LogicalPlan>> {
         let types = union.inputs.iter().filter_map(|input| input.schema().fields().get(at));
         types.map(|field| field.data_type().clone()).collect::<Vec<_>>()
     };
-    // Those above must know the type that DataFusion's coercion will choose.
+    // Operators above must know the type that DataFusion's coercion will choose.
     let meets: Vec<Option<DataType>> = (0..width)
         .map(|at| {
             let types = of_column(at);
@@ -87,7 +87,7 @@ pub(super) fn common(types: &[DataType]) -> Option<DataType> {
     numbers.try_fold(first.clone(), |common, of| type_union_coercion(&common, of))
 }
 
-/// `plan` with those columns cast for which there is a type.
+/// `plan` with a cast of each column for which `to` has a type.
 pub(super) fn cast_columns(plan: LogicalPlan, to: &[Option<DataType>]) -> Result<LogicalPlan> {
     let differs = |field: &Field, to: &Option<DataType>| {
         field.data_type() != &DataType::Null && to.as_ref().is_some_and(|to| to != field.data_type())
@@ -109,8 +109,7 @@ pub(super) fn cast_columns(plan: LogicalPlan, to: &[Option<DataType>]) -> Result
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))
 }
 
-/// The rows of VALUES, which DataFusion's planner has cast to types of its own choice. Those of an INSERT have the types of its table, and
-/// stay.
+/// Rewrites the rows of VALUES, which DataFusion's planner has cast to types of its own choice. Rows of an INSERT have the types of its table, and stay.
 fn values(rows: Values, rewrite: &dyn Fn(Expr) -> Result<Expr>) -> Result<Transformed<LogicalPlan>> {
     let Values { schema, mut values } = rows;
     let nothing = DFSchema::empty();
@@ -125,7 +124,7 @@ fn values(rows: Values, rewrite: &dyn Fn(Expr) -> Result<Expr>) -> Result<Transf
         if !planned.is_decimal() && !matches!(planned, DataType::Timestamp(..)) {
             continue;
         }
-        // As they were written.
+        // The original literal.
         let written = |expr: &Expr| match expr {
             Expr::Cast(Cast { expr, field }) if *field.data_type() == planned => expr.as_ref().clone(),
             expr => expr.clone(),

@@ -1,4 +1,4 @@
-//! What INSERT may put into a column of another type without a cast that is written.
+//! Types that INSERT may put into a column of another type without a written cast.
 
 use super::align;
 use arrow::datatypes::DataType;
@@ -8,14 +8,14 @@ use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, W
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Refuses numbers for dates and times, since 4 is not the fifth of January 1970, and numbers and truth values for each other.
+/// Refuses numbers for dates and times, since 4 is not the fifth of January 1970, and numbers and booleans for each other.
 ///
 /// # Errors
 /// Names the types.
 pub(super) fn check(node: &LogicalPlan) -> Result<()> {
     let LogicalPlan::Dml(DmlStatement { op: WriteOp::Insert(_), input, .. }) = node else { return Ok(()) };
     let mut input = input;
-    // The columns of the table that those of the input go to.
+    // The table's column for each column of the input.
     let mut targets: HashMap<String, String> = HashMap::new();
     while let LogicalPlan::Projection(projection) = input.as_ref() {
         let mut below = HashMap::new();
@@ -40,7 +40,7 @@ pub(super) fn check(node: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-/// `node` with numbers of the types that the table has, if types below it have changed.
+/// `node` with numbers cast to the table's types, if types below it have changed.
 pub(super) fn cast_input(node: LogicalPlan, types_changed: bool) -> Result<LogicalPlan> {
     let LogicalPlan::Dml(dml) = node else { return Ok(node) };
     if !types_changed || !matches!(dml.op, WriteOp::Insert(_)) {

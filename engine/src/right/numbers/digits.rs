@@ -1,4 +1,4 @@
-//! How many digits a type of numbers has.
+//! Numbers of digits of number types.
 
 use arrow::array::AsArray;
 use arrow::datatypes::{
@@ -7,17 +7,17 @@ use arrow::datatypes::{
 };
 use datafusion::common::{Result, ScalarValue, internal_err};
 
-/// Of a decimal, or of an integer as a decimal.
+/// Digits of a decimal, or of an integer as a decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Digits {
     pub precision: u8,
     pub scale: i8,
-    /// Kept in 256 bits.
+    /// Whether the value is stored in 256 bits.
     pub wide: bool,
 }
 
 impl Digits {
-    /// `None` for what is neither a decimal nor an integer.
+    /// `None` for types other than decimals and integers.
     pub fn of(of: &DataType) -> Option<Self> {
         let (precision, scale) = match of {
             DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => (*p, *s),
@@ -51,7 +51,7 @@ impl Digits {
         }
     }
 
-    /// In 128 bits, or in 256 if `wide`.
+    /// The type in 128 bits, or in 256 if `wide`.
     pub fn data_type(self, wide: bool) -> DataType {
         match wide {
             true => DataType::Decimal256(self.precision, self.scale),
@@ -68,8 +68,8 @@ pub(super) fn is_plain_integer(of: &DataType) -> bool {
     of.is_integer()
 }
 
-/// The type in which numbers of these types are compared and put into one column, where DataFusion would choose one that does not hold
-/// all of their values: double precision if floats and decimals are among them, a decimal of 256 bits if 38 digits are too few.
+/// The type in which numbers of these types are compared and put into one column, if DataFusion would choose one that does not hold all of their values:
+/// double precision if there are floats and decimals, a 256-bit decimal if 38 digits are too few.
 pub(super) fn meet(types: &[DataType]) -> Option<DataType> {
     let element = |of: &DataType| match of {
         DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
@@ -93,7 +93,7 @@ pub(super) fn meet(types: &[DataType]) -> Option<DataType> {
             None => plain = false,
         }
     }
-    // Texts among them are another matter.
+    // Lists and texts are handled elsewhere.
     if !decimals || !plain {
         return None;
     }
@@ -106,7 +106,7 @@ pub(super) fn meet(types: &[DataType]) -> Option<DataType> {
     if types.iter().any(|of| element(of) != *of) {
         return None;
     }
-    // All of 256 bits already: DataFusion chooses well.
+    // If all types have 256 bits already, DataFusion chooses well.
     match (u8::try_from(whole + scale), i8::try_from(scale)) {
         (Ok(precision), Ok(scale)) if precision <= DECIMAL256_MAX_PRECISION => {
             let meets = DataType::Decimal256(precision, scale);
@@ -116,7 +116,7 @@ pub(super) fn meet(types: &[DataType]) -> Option<DataType> {
     }
 }
 
-/// The same for numbers of one column, such as those of VALUES, CASE and UNION: decimals beside REAL are REAL.
+/// Like [`meet`], for numbers of one column, such as those of VALUES, CASE and UNION: decimals beside REAL become REAL.
 pub(super) fn meet_in_column(types: &[DataType]) -> Option<DataType> {
     let meets = meet(types)?;
     let floats = || types.iter().filter(|of| is_float(of));

@@ -1,13 +1,13 @@
-//! Conditions that may fail, such as `10 / x > 4`, are computed only for rows that other conditions leave.
+//! Guards for conditions that may fail, such as `10 / x > 4`: they are computed only for rows that the other conditions leave.
 //!
-//! DataFusion computes each part of AND and OR for all rows, and a filter that was pushed down moves parts of it about.
+//! DataFusion computes each part of AND and OR for all rows, and filter pushdown reorders the parts.
 //!
-//! - Of the conditions of WHERE, HAVING and ON all must be true, in whatever order they are written ([`GuardedConditions`]): `x <> 0 AND 10 / x > 4`
-//!   becomes `x <> 0 AND CASE WHEN x <> 0 THEN 10 / x > 4 ELSE false END`.
-//! - Everywhere else AND and OR are computed from left to right, as in PostgreSQL ([`LeftToRight`]): `x = 0 OR 10 / x > 4` becomes
-//!   `CASE WHEN x = 0 THEN true ELSE x = 0 OR 10 / x > 4 END`, whose ELSE says what a NULL on the left makes of it.
+//! - All conditions of WHERE, HAVING and ON must be true, in whatever order they are written ([`GuardedConditions`]): `x <> 0 AND 10 / x > 4` becomes `x <> 0
+//!   AND CASE WHEN x <> 0 THEN 10 / x > 4 ELSE false END`.
+//! - Everywhere else AND and OR are computed from left to right, as in PostgreSQL ([`LeftToRight`]): `x = 0 OR 10 / x > 4` becomes `CASE WHEN x = 0 THEN true
+//!   ELSE x = 0 OR 10 / x > 4 END`; its ELSE gives the right result for a NULL on the left.
 //!
-//! Of a CASE of conditions, also one that was written, DataFusion makes AND and OR again. So it becomes one of the numbers 0 and 1.
+//! DataFusion turns a CASE of conditions, also one written in the statement, back into AND and OR. So such a CASE becomes one of the numbers 0 and 1.
 
 use super::digits::{Digits, is_float};
 use crate::expressions::in_node;
@@ -27,7 +27,7 @@ use datafusion::physical_expr_common::datum::apply;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
-/// The last rule: an optimizer that sees its result takes it for the plain conjunction.
+/// Must be the last rule: an optimizer that sees its result takes it for the plain conjunction.
 #[derive(Debug)]
 pub(crate) struct GuardedConditions;
 
@@ -68,7 +68,7 @@ impl OptimizerRule for GuardedConditions {
     }
 }
 
-/// Guards the conditions of a join, and its keys: a key that is NULL is equal to none.
+/// Guards the conditions and the keys of a join. A key that is NULL equals none.
 fn guard_join(join: &mut Join) -> Result<bool> {
     let Some(filter) = join.filter.clone() else { return Ok(false) };
     let mut schema = join.left.schema().as_ref().clone();
@@ -110,7 +110,7 @@ fn guard_join(join: &mut Join) -> Result<bool> {
     Ok(changed)
 }
 
-/// A condition whose parts are all of both sides: of nested loops DataFusion computes what is of one side for all of its rows, also what is in CASE.
+/// A condition whose parts all refer to both sides. For nested loops DataFusion computes parts of one side for all rows of that side, even inside CASE.
 fn together(condition: Expr, join: &Join) -> Result<Expr> {
     let (left, right) = (join.left.schema(), join.right.schema());
     let first = |schema: &DFSchema| schema.columns().into_iter().next();
@@ -126,10 +126,10 @@ fn together(condition: Expr, join: &Join) -> Result<Expr> {
         .data()
 }
 
-/// Levels of AND in OR in AND that are guarded: each computes what is on the left of it twice.
+/// Maximum levels of AND in OR in AND that are guarded: each level computes its left part twice.
 const LEVELS: usize = 6;
 
-/// Comes before the optimizer, and does not look at what must be true as a whole: see [`GuardedConditions`].
+/// Runs before the optimizer, and skips conditions that must be true as a whole: see [`GuardedConditions`].
 #[derive(Debug)]
 pub(crate) struct LeftToRight;
 
@@ -170,7 +170,7 @@ fn filter_of(expr: &Expr) -> Option<&Expr> {
     }
 }
 
-/// An aggregate whose arguments and keys are only computed for rows that its FILTER leaves.
+/// Guards an aggregate: its arguments and keys are computed only for rows that pass its FILTER.
 fn filtered(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let Some(filter) = filter_of(&expr).filter(|filter| is_guard(filter) && !may_fail(filter, schema)).cloned() else {
         return Ok(Transformed::no(expr));
@@ -202,7 +202,7 @@ fn filtered(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(Transformed::new_transformed(expr, changed))
 }
 
-/// Whether there is AND or OR, and below it what fails for some values.
+/// Whether the expression has AND or OR above a part that fails for some values.
 fn may_have_to_be_guarded(expr: &Expr) -> Result<bool> {
     let fails = |expr: &Expr| {
         Ok(match expr {
@@ -222,7 +222,7 @@ fn is_chain(expr: &Expr) -> bool {
     matches!(expr, Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. }))
 }
 
-/// `expr`, with guards in its chains of AND and OR.
+/// `expr` with guards in its chains of AND and OR.
 fn left_to_right(expr: Expr, schema: &DFSchema, levels: usize) -> Result<Expr> {
     if levels == 0 {
         return Ok(expr);
@@ -248,7 +248,7 @@ fn left_to_right(expr: Expr, schema: &DFSchema, levels: usize) -> Result<Expr> {
     .data()
 }
 
-/// The parts, as a tree that is not deep.
+/// Joins the parts with `op` as a shallow tree.
 fn chain(mut parts: Vec<Expr>, op: Operator) -> Expr {
     let binary = |left, right| Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)));
     while parts.len() > 1 {
@@ -265,7 +265,7 @@ fn chain(mut parts: Vec<Expr>, op: Operator) -> Expr {
     parts.pop().unwrap_or_else(|| lit(op == Operator::And))
 }
 
-/// A chain of parts, each of which is only computed where those before it do not decide, if one of them may fail.
+/// A chain of parts. If one of them may fail, each is computed only where the parts before it do not decide.
 fn in_order(parts: Vec<Expr>, op: Operator, schema: &DFSchema) -> Expr {
     let failing = parts.iter().enumerate().skip(1).filter(|(_, part)| may_fail(part, schema));
     let failing: Vec<usize> = failing.map(|(at, _)| at).collect();
@@ -273,7 +273,7 @@ fn in_order(parts: Vec<Expr>, op: Operator, schema: &DFSchema) -> Expr {
     if last == 0 || !parts[..last].iter().all(is_guard) {
         return chain(parts, op);
     }
-    // What is before one that may fail decides together.
+    // The parts before one that may fail decide together.
     let mut whens = Vec::new();
     let mut from = 0;
     for at in failing {
@@ -285,7 +285,7 @@ fn in_order(parts: Vec<Expr>, op: Operator, schema: &DFSchema) -> Expr {
     of_numbers(Case::new(None, whens, Some(Box::new(chain(parts, op)))))
 }
 
-/// The conditions, with guards before those that may fail; `None` if none is guarded.
+/// The conditions, each that may fail with guards before it; `None` if none is guarded.
 fn guarded(conditions: Vec<Expr>, schema: &DFSchema, sources: &Sources) -> Option<Vec<Expr>> {
     let may_fail: Vec<bool> = conditions.iter().map(|condition| may_fail(condition, schema)).collect();
     if !may_fail.contains(&true) || !may_fail.contains(&false) {
@@ -317,7 +317,7 @@ fn guarded(conditions: Vec<Expr>, schema: &DFSchema, sources: &Sources) -> Optio
     changed.then_some(guarded)
 }
 
-/// A CASE of conditions as a condition that stays one of a CASE.
+/// A CASE of conditions as a condition that DataFusion leaves a CASE.
 pub(super) fn of_numbers(case: Case) -> Expr {
     let number = |condition: Box<Expr>| Box::new(Expr::Cast(Cast::new(condition, DataType::Int8)));
     let Case { expr, when_then_expr, else_expr } = case;
@@ -325,7 +325,7 @@ pub(super) fn of_numbers(case: Case) -> Expr {
     IS_ONE.call(vec![Expr::Case(Case::new(expr, branches.collect(), else_expr.map(number)))])
 }
 
-/// Whether it is what [`of_numbers`] makes.
+/// Whether [`of_numbers`] made it.
 fn is_of_numbers(condition: &Expr) -> bool {
     itself::is_call(condition, &IS_ONE)
 }
@@ -339,7 +339,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![Arc::clone(&IS_ONE)]
 }
 
-/// Of `CASE … END = 1` with branches that are constants, DataFusion makes AND and OR too.
+/// DataFusion also turns `CASE … END = 1` with constant branches into AND and OR.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct IsOne {
     signature: Signature,
@@ -370,7 +370,7 @@ impl ScalarUDFImpl for IsOne {
     }
 }
 
-/// Whether a condition speaks of some of the columns, and of no other table.
+/// Whether a condition refers to some of the columns and to no other table.
 fn concern(guard: &Expr, columns: &HashSet<Column>, sources: &Sources) -> bool {
     let theirs = sources.columns(guard);
     let tables: HashSet<_> = columns.iter().map(|column| &column.relation).collect();
@@ -378,7 +378,7 @@ fn concern(guard: &Expr, columns: &HashSet<Column>, sources: &Sources) -> bool {
         && theirs.iter().all(|column| tables.contains(&column.relation))
 }
 
-/// What columns of projections are computed from: the optimizer computes there what several conditions share.
+/// The source columns of projected columns: the optimizer moves shared parts of several conditions into projections.
 #[derive(Default)]
 struct Sources(HashMap<Column, HashSet<Column>>);
 
@@ -400,7 +400,7 @@ impl Sources {
     }
 }
 
-/// Whether it may be computed twice.
+/// Whether the condition may be computed twice.
 fn is_guard(condition: &Expr) -> bool {
     let has_subquery = condition.exists(|expr| {
         Ok(matches!(expr, Expr::Exists(Exists { .. }) | Expr::InSubquery(InSubquery { .. }) | Expr::ScalarSubquery(_)))
@@ -408,12 +408,12 @@ fn is_guard(condition: &Expr) -> bool {
     !condition.is_volatile() && !has_subquery.unwrap_or(true)
 }
 
-/// Whether a row may make it an error that the rows which other conditions leave do not.
+/// Whether the condition may fail on a row that other conditions would remove.
 pub(super) fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
     if condition.is_volatile() {
         return false;
     }
-    // Guarded already, but for what is computed first.
+    // Already guarded, except the part that is computed first.
     match condition {
         Expr::Case(Case { expr, when_then_expr, .. }) => {
             let first = when_then_expr.first().map(|(when, _)| when.as_ref());
@@ -435,12 +435,12 @@ pub(super) fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
             }
             Expr::ScalarFunction(call) if CASTS.contains(&call.func.name()) => {
                 let of = |at: usize| match call.args.get(at)? {
-                    // The type's name.
+                    // The name of the type.
                     Expr::Literal(ScalarValue::Utf8(_), _) if at == 1 => Some(DataType::Date32),
                     part => part.get_type(schema).ok(),
                 };
                 of(0).zip(of(1)).is_none_or(|(from, to)| match (Digits::of(&from), Digits::of(&to)) {
-                    // It rounds up.
+                    // Rounding may add a digit.
                     (Some(from), Some(to)) => from.whole() >= to.whole(),
                     _ => cast_may_fail(&from, &to),
                 })
@@ -461,9 +461,9 @@ pub(super) fn may_fail(condition: &Expr, schema: &DFSchema) -> bool {
     found.unwrap_or(false)
 }
 
-/// Divisions by their second argument.
+/// Divisions; the divisor is the second argument.
 const DIVIDES: [&str; 2] = ["decimal_divide", "checked_divide"];
-/// Functions that are errors for some values.
+/// Functions that fail for some values.
 const OF_SOME_VALUES: [&str; 23] = [
     "acos",
     "acosh",
@@ -490,22 +490,22 @@ const OF_SOME_VALUES: [&str; 23] = [
     "to_timestamp_seconds",
 ];
 
-/// A whole number that is not negative, as an exponent: any number has such a power.
+/// Whether the value is a non-negative integer: as an exponent it suits every base.
 fn is_whole(value: &ScalarValue) -> bool {
     matches!(value.cast_to(&DataType::Float64), Ok(ScalarValue::Float64(Some(value))) if value >= 0.0 && value.fract() == 0.0)
 }
 
-/// Casts of their first argument to the type of the second.
+/// Casts of the first argument to the type of the second.
 const CASTS: [&str; 4] = ["round_decimal", "decimal_of_float", "windlass_cast_time", "windlass_read_text"];
 
-/// Whether a value of one type may have no place in the other.
+/// Whether a value of one type may not fit the other.
 fn cast_may_fail(from: &DataType, to: &DataType) -> bool {
     if from.is_string() {
         return !to.is_string() && !matches!(to, DataType::Dictionary(..));
     }
     match (Digits::of(from), Digits::of(to)) {
         _ if is_float(from) => to.is_integer() || to.is_decimal(),
-        // Not all numbers of as many digits are integers.
+        // Not every number of that many digits fits the integer type.
         (Some(from), Some(digits)) if to.is_integer() => from.whole() >= digits.whole(),
         (Some(from), Some(to)) => from.whole() > to.whole(),
         _ => false,

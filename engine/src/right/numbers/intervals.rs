@@ -1,6 +1,6 @@
-//! Intervals times numbers, as PostgreSQL computes them: what is left of months becomes days of a month of 30, what is left of days
-//! becomes hours of a day of 24. And the seconds of an interval with their fraction, which DataFusion cuts off, and all of its seconds with years
-//! of 365.25 days.
+//! Products of intervals and numbers as PostgreSQL computes them: a fraction of a month becomes days at 30 days a month, a fraction of a day becomes hours at
+//! 24 hours a day. Also the seconds field of an interval with its fraction, which DataFusion drops, and the total seconds of an interval, with years of
+//! 365.25 days.
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, PrimitiveArray};
 use arrow::compute::cast;
@@ -38,7 +38,7 @@ pub(super) fn epoch(interval: Expr) -> Expr {
     EPOCH.call(vec![interval])
 }
 
-/// Microseconds in the seconds of an interval or a duration, of which there are less than 60.
+/// Microseconds in the seconds field of an interval or a duration; the field is below 60 seconds.
 pub(super) fn microseconds(interval: Expr) -> Expr {
     MICROSECONDS.call(vec![interval])
 }
@@ -67,7 +67,7 @@ impl Scaled {
         let scaled = |part: f64| if self.divided { part / by } else { part * by };
         let months = scaled(f64::from(interval.months));
         let days = scaled(f64::from(interval.days));
-        // Of a month to the microsecond, lest 0.1 of a month be 2 days and 23:59:59.999999.
+        // Days of the fraction of a month, rounded to the microsecond: otherwise 0.1 month would be 2 days and 23:59:59.999999.
         let from_months = ((months - months.trunc()) * DAYS_PER_MONTH * 1e6).round_ties_even() / 1e6;
         let rest = (days - days.trunc()) + (from_months - from_months.trunc());
         let rest = (rest * NANOSECONDS_PER_DAY / 1e3).round_ties_even() * 1e3;
@@ -161,7 +161,7 @@ impl ScalarUDFImpl for Epoch {
         let seconds: Float64Array = intervals.as_primitive::<IntervalMonthDayNanoType>().unary(|interval| {
             let (years, months) = (i64::from(interval.months / 12), i64::from(interval.months % 12));
             let days = months * 30 + i64::from(interval.days);
-            // Of a year 31,557,600.
+            // A year has 31,557,600 seconds.
             let whole = i128::from(years * 31_557_600 + days * 86_400);
             (whole * 1_000_000_000 + i128::from(interval.nanoseconds)) as f64 / 1e9
         });

@@ -1,6 +1,6 @@
-//! Texts that are written beside decimals: decimals of their own digits, as in PostgreSQL.
+//! Texts written beside decimals: they become decimals of their own digits, as in PostgreSQL.
 //!
-//! DataFusion makes them decimals of the type beside them: `x = '1.504'` finds 1.50, and `'10' > 9.5` is an error.
+//! DataFusion converts them to the decimal type beside them: `x = '1.504'` finds 1.50, and `'10' > 9.5` is an error.
 
 use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal256Type, DecimalType, i256,
@@ -9,10 +9,10 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection};
 use std::sync::Arc;
 
-/// Digits that an exponent may add.
+/// Maximum digits that an exponent may add.
 const LONGEST: i32 = 100;
 
-/// Makes decimals of the written texts among `parts` if one of them is a decimal already. `types` are theirs, and stay so.
+/// Converts the written texts among `parts` to decimals if one part is a decimal already. `types` are the types of the parts, and are updated.
 pub(super) fn beside_decimals(parts: &mut [Expr], types: &mut [DataType]) -> bool {
     if !types.iter().any(DataType::is_decimal) {
         return false;
@@ -28,7 +28,7 @@ pub(super) fn beside_decimals(parts: &mut [Expr], types: &mut [DataType]) -> boo
     changed
 }
 
-/// The same for the columns of a set operation that are written.
+/// Does the same for written texts in columns of a set operation.
 pub(super) fn in_columns(inputs: &mut [Arc<LogicalPlan>]) -> bool {
     let width = inputs.iter().map(|input| input.schema().fields().len()).min().unwrap_or_default();
     let mut changed = false;
@@ -46,7 +46,7 @@ pub(super) fn in_columns(inputs: &mut [Arc<LogicalPlan>]) -> bool {
     changed
 }
 
-/// `plan` with a decimal for the text that its column `at` is. `None`: it is another column.
+/// `plan` with a decimal in place of the text in its column `at`. `None`: the column is no such text.
 fn in_column(plan: &LogicalPlan, at: usize) -> Option<LogicalPlan> {
     match plan {
         LogicalPlan::Distinct(Distinct::All(input)) => {
@@ -63,7 +63,7 @@ fn in_column(plan: &LogicalPlan, at: usize) -> Option<LogicalPlan> {
     }
 }
 
-/// The decimal that a written text is, unless it is another type's.
+/// The decimal that a written text stands for, if it is a decimal.
 pub(super) fn decimal(expr: &Expr) -> Option<ScalarValue> {
     match expr {
         Expr::Literal(ScalarValue::Utf8(Some(text)), _) => of_text(text),
@@ -71,7 +71,7 @@ pub(super) fn decimal(expr: &Expr) -> Option<ScalarValue> {
     }
 }
 
-/// A decimal of the digits of `text`. `None`: it is no number, or has too many digits.
+/// A decimal with the digits of `text`. `None`: it is no number, or has too many digits.
 fn of_text(text: &str) -> Option<ScalarValue> {
     let text = text.trim();
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {

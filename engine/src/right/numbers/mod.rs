@@ -1,17 +1,17 @@
-//! Numbers as PostgreSQL has them: literals with a point are decimals.
+//! Numbers as in PostgreSQL: literals with a point are decimals.
 //!
-//! DataFusion takes `0.1` for a floating point number, or with an option for a decimal, whose rules then are others than PostgreSQL's:
+//! DataFusion takes `0.1` for a floating point number, or with an option for a decimal, and its rules for decimals differ from PostgreSQL's:
 //!
 //! | where | DataFusion 55 | here |
 //! | --- | --- | --- |
 //! | a float beside a decimal | compared as DECIMAL(30, 15) | double precision |
-//! | a quotient of decimals | four more decimal places than the dividend, cut off | 16 significant digits at least, rounded |
-//! | products and sums of many decimal places | an error | fewer decimal places, so that the digits before the point have room |
+//! | a quotient of decimals | four more decimal places than the dividend, truncated | 16 significant digits at least, rounded |
+//! | products and sums of many decimal places | an error | fewer decimal places, so that the digits before the point fit |
 //! | casts of floats to decimals | all digits of the binary number | its first 6 digits if it is a REAL, 15 if it is a double |
-//! | casts to integers | cut off | rounded: decimals half away from zero, floats half to even |
+//! | casts to integers | truncated | rounded: decimals half away from zero, floats half to even |
 //! | `round(float)` | half away from zero | half to even |
 //! | a text literal beside a decimal | rounded to the decimal's places | a decimal of its own digits |
-//! | `ceil`, `floor`, `round` of decimals | of the digits of their argument: 9.9 has no room for 10 | whole numbers |
+//! | `ceil`, `floor`, `round` of decimals | digits of the argument: 10 does not fit the type of 9.9 | whole numbers |
 //!
 //! The types of all columns are decided here, before DataFusion's coercion, so that the rest of a plan agrees.
 
@@ -45,7 +45,7 @@ use digits::{Digits, is_float, is_plain_integer};
 use std::cell::Cell;
 use std::sync::Arc;
 
-/// The functions that plans name.
+/// The functions that plans call.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     [
         operators::functions(),
@@ -58,7 +58,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     .concat()
 }
 
-/// Gives numbers of different types that meet in an expression the type that PostgreSQL gives them.
+/// Gives numbers of different types in one expression their type in PostgreSQL.
 #[derive(Debug)]
 pub(crate) struct Numbers;
 
@@ -130,7 +130,7 @@ fn is_arithmetic(op: Operator) -> bool {
     matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo)
 }
 
-/// Functions whose arguments have one type.
+/// Functions whose arguments all have one type.
 const OF_ONE_TYPE: [&str; 8] = ["coalesce", "nvl", "ifnull", "nvl2", "nullif", "greatest", "least", "make_array"];
 
 struct Types<'a> {
@@ -267,7 +267,7 @@ impl<'a> Types<'a> {
         let ScalarFunction { func, mut args } = call;
         let name = func.name();
         if OF_ONE_TYPE.contains(&name) || name.starts_with("array_") {
-            // The first argument of nvl2 is only looked at.
+            // The first argument of nvl2 is only tested for NULL.
             let from = usize::from(name == "nvl2");
             let mut rest = args.split_off(from.min(args.len()));
             let changed = match OF_ONE_TYPE.contains(&name) {
@@ -278,7 +278,7 @@ impl<'a> Types<'a> {
             return Ok(of(Expr::ScalarFunction(ScalarFunction { func, args }), changed));
         }
         if name == "mod" && args.len() == 2 {
-            // NULL for a divisor of zero, as in Spark.
+            // The result is NULL for a divisor of zero, as in Spark.
             let (l, r) = (self.type_of(&args[0]), self.type_of(&args[1]));
             if l.is_numeric() && r.is_numeric() {
                 let [left, right] = two(args);
@@ -290,7 +290,7 @@ impl<'a> Types<'a> {
         rounding::call(ScalarFunction { func, args }, self.schema)
     }
 
-    /// A value and the default beside it in the type that both have as rows of one column.
+    /// Casts a value and its default to the type that both have as rows of one column.
     fn with_default(&self, args: &mut [Expr]) -> Result<bool> {
         let [value, _, default] = args else { return Ok(false) };
         let mut parts = [std::mem::take(value), std::mem::take(default)];
@@ -306,15 +306,15 @@ impl<'a> Types<'a> {
         Ok(written || meets.is_some())
     }
 
-    /// Gives all of `parts` one type if they are numbers for which DataFusion chooses another than PostgreSQL. Texts that are written among
-    /// decimals are decimals.
+    /// Gives all of `parts` one type if they are numbers for which DataFusion chooses another type than PostgreSQL. Texts written among decimals become
+    /// decimals.
     fn align(&self, parts: &mut [Expr], meet: fn(&[DataType]) -> Option<DataType>) -> Result<bool> {
         let mut types: Vec<DataType> = parts.iter().map(|part| self.type_of(part)).collect();
         let written = literals::beside_decimals(parts, &mut types);
         Ok(self.meet_as(parts, types, meet)? | written)
     }
 
-    /// The same without the texts, which may be no values of their own.
+    /// Does the same without texts, which may not be numbers.
     fn meet(&self, parts: &mut [Expr], meet: fn(&[DataType]) -> Option<DataType>) -> Result<bool> {
         let types = parts.iter().map(|part| self.type_of(part)).collect();
         self.meet_as(parts, types, meet)
@@ -328,7 +328,7 @@ impl<'a> Types<'a> {
     ) -> Result<bool> {
         let Some(meets) = meet(&types) else { return Ok(false) };
         for (part, of) in parts.iter_mut().zip(types) {
-            // DataFusion casts integers to double precision by itself, and leaves those that count or name a place.
+            // DataFusion itself casts integers to double precision, and leaves unchanged those that are counts or positions.
             let is_cast = if is_float(&meets) { of.is_decimal() } else { of.is_numeric() };
             if is_cast && of != meets {
                 let expr = std::mem::replace(part, lit(ScalarValue::Null));
@@ -339,7 +339,7 @@ impl<'a> Types<'a> {
     }
 }
 
-/// The same, where one side may be a text that is written.
+/// Rewrites an operator as [`binary_expr`] does, where one side may be a written text.
 fn of_literals(
     binary: BinaryExpr,
     l: DataType,
@@ -355,7 +355,7 @@ fn of_literals(
     Ok((expr, known))
 }
 
-/// The expression with its type.
+/// Rewrites an operator; returns the expression and its type.
 fn binary_expr(
     binary: BinaryExpr,
     l: &DataType,
@@ -399,7 +399,7 @@ fn binary_expr(
     let (Some(mut a), Some(mut b)) = (Digits::of(l), Digits::of(r)) else {
         return Ok(plain(left, right, l, r, false));
     };
-    // A whole number that is written has no more digits than one sees.
+    // A written integer has only its visible digits.
     let (left, left_changed) = narrow(left, l, &mut a);
     let (right, right_changed) = narrow(right, r, &mut b);
     let mut changed = left_changed | right_changed;
@@ -423,7 +423,7 @@ fn binary_expr(
         }
         Operator::Plus | Operator::Minus => {
             if let Some(sum) = operators::sum(a, b) {
-                // As many digits before the point as before.
+                // The number of digits before the point stays.
                 let scaled = |of: Digits| match of.scale > sum.scale {
                     true => Digits {
                         precision: (of.precision - of.scale as u8 + sum.scale as u8).max(1),
@@ -447,7 +447,7 @@ fn binary_expr(
     Ok(plain(left, right, &l, &r, true))
 }
 
-/// An integer literal beside a decimal, as a decimal of its own digits.
+/// Converts an integer literal beside a decimal to a decimal of its own digits.
 fn narrow(expr: Expr, of: &DataType, digits: &mut Digits) -> (Expr, bool) {
     let Expr::Literal(value, metadata) = &expr else { return (expr, false) };
     if !is_plain_integer(of) || value.is_null() {
@@ -460,11 +460,11 @@ fn narrow(expr: Expr, of: &DataType, digits: &mut Digits) -> (Expr, bool) {
     (Expr::Literal(ScalarValue::Decimal128(Some(number), precision, 0), metadata.clone()), true)
 }
 
-/// `expr` in another type of number; a literal at once.
+/// Casts `expr` to another number type; a literal at once.
 fn as_type(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Expr> {
     if let Expr::Literal(value, metadata) = &expr {
         if is_float(to) && value.data_type().is_decimal() && !value.is_null() {
-            // By its text, which is rounded once.
+            // Parsing its text rounds only once.
             if let Ok(float) = digits::text(value)?.parse::<f64>() {
                 let float = match to {
                     DataType::Float32 => ScalarValue::Float32(Some(float as f32)),

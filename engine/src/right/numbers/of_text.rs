@@ -1,7 +1,7 @@
-//! Texts that are read as floating point numbers and as bytes.
+//! Casts from text to floating point numbers and to bytes.
 //!
-//! `'1e400'::float8` is out of range, and no infinity, as in PostgreSQL; so is `'1e-400'`, which is not zero. `'\x00ff'::bytea` are two bytes: bytes are
-//! written so, and read back. Any other text is its own bytes.
+//! As in PostgreSQL, `'1e400'::float8` is out of range rather than infinity, and so is `'1e-400'`, rather than zero. `'\x00ff'::bytea` is two bytes: bytes
+//! are written and read in this form. Any other text stands for its own bytes.
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder};
 use arrow::compute::{CastOptions, cast, cast_with_options};
@@ -19,7 +19,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![Arc::clone(&READ)]
 }
 
-/// Whether values of the type are read by [`read`].
+/// Whether [`read`] reads values of the type.
 pub(super) fn is_read(to: &DataType) -> bool {
     matches!(
         to,
@@ -27,7 +27,7 @@ pub(super) fn is_read(to: &DataType) -> bool {
     )
 }
 
-/// A text as a value of `to`.
+/// Reads a text as a value of `to`.
 pub(super) fn read(text: Expr, to: &DataType) -> Result<Expr> {
     if let Expr::Literal(value, metadata) = &text
         && let Ok(read) = of_texts(&value.to_array()?, to)
@@ -48,7 +48,7 @@ impl ScalarUDFImpl for Read {
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        // As that of the cast that it is.
+        // The name is that of the cast.
         Ok(args[0].schema_name().to_string())
     }
 
@@ -103,7 +103,7 @@ fn floats(texts: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     Ok(numbers)
 }
 
-/// A number without its exponent.
+/// The number without its exponent.
 fn mantissa(text: &str) -> &str {
     text.split(['e', 'E']).next().unwrap_or_default()
 }
@@ -122,7 +122,7 @@ fn bytes(texts: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     Ok(cast(&read.finish(), to)?)
 }
 
-/// The bytes that pairs of hexadecimal digits stand for. Blanks between pairs do not count.
+/// The bytes of pairs of hexadecimal digits. Blanks between pairs are ignored.
 fn of_hex(digits: &str) -> Result<Vec<u8>> {
     let digit = |letter: char| match letter.to_digit(16) {
         Some(digit) => Ok(digit as u8),

@@ -1,8 +1,8 @@
 //! Quotients and products of decimals, rounded half away from zero.
 //!
-//! A quotient has 16 significant digits at least, as PostgreSQL's has, as long as 38 digits (76 if an operand has more than 38) hold
-//! it; then the digits before the point come first, down to 16 decimal places. Products and sums whose type would have more than 38
-//! digits keep at least 16 of their decimal places. A result of more digits than its type is an error.
+//! A quotient has at least 16 significant digits, as in PostgreSQL, as long as 38 digits (76 if an operand has more than 38) suffice. Otherwise the digits
+//! before the point take precedence, down to 16 decimal places. Products and sums whose type would have more than 38 digits keep at least 16 of their decimal
+//! places. A result with more digits than its type is an error.
 
 use super::digits::Digits;
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Datum, PrimitiveArray};
@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr_common::datum::apply;
 use std::sync::{Arc, LazyLock};
 
-/// Decimal places that a result keeps when its digits are too many, and significant digits of a quotient.
+/// Decimal places that a result with too many digits keeps; also the significant digits of a quotient.
 const KEPT: i16 = 16;
 
 static DIVIDE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Rounded::function("decimal_divide", Operator::Divide));
@@ -37,7 +37,7 @@ pub(super) fn multiply(left: Expr, right: Expr) -> Expr {
     MULTIPLY.call(vec![left, right])
 }
 
-/// Whether operands are kept in 256 bits.
+/// Whether operands are stored in 256 bits.
 pub(super) fn widths(a: Digits, b: Digits) -> bool {
     a.wide || b.wide
 }
@@ -46,7 +46,7 @@ fn most(a: Digits, b: Digits) -> i16 {
     i16::from(if widths(a, b) { DECIMAL256_MAX_PRECISION } else { DECIMAL128_MAX_PRECISION })
 }
 
-/// Of so many digits before the point and after it, cut to what there is room for.
+/// A type with `whole` digits before the point and `scale` after it, cut to the digits that fit.
 fn fitted(whole: i16, scale: i16, least: i16, a: Digits, b: Digits) -> Digits {
     let most = most(a, b);
     let scale = scale.min(most - whole).max(least).clamp(0, most);
@@ -58,21 +58,21 @@ fn fitted(whole: i16, scale: i16, least: i16, a: Digits, b: Digits) -> Digits {
 pub(super) fn quotient(a: Digits, b: Digits) -> Digits {
     let whole = a.whole() + i16::from(b.scale);
     let least = KEPT.max(i16::from(a.scale)).max(i16::from(b.scale));
-    // The least dividend that is not zero, by the largest divisor.
+    // The smallest non-zero dividend divided by the largest divisor.
     let wanted = KEPT + i16::from(a.scale) + (b.whole() - 1).max(0);
     fitted(whole, wanted, least, a, b)
 }
 
-/// The digits of a product, if they are not those that DataFusion gives it.
+/// The digits of a product, if they differ from DataFusion's.
 pub(super) fn product(a: Digits, b: Digits) -> Option<Digits> {
     let (whole, scale) = (a.whole() + b.whole() + 1, i16::from(a.scale) + i16::from(b.scale));
-    // Decimal places that 38 digits have no room for at all get 76.
+    // Decimal places that exceed 38 digits by themselves get 76.
     let wider = Digits { wide: a.wide || scale > i16::from(DECIMAL128_MAX_PRECISION), ..a };
     let is_other = whole + scale > most(a, b) && scale > KEPT;
     is_other.then(|| fitted(whole, scale, KEPT, wider, b))
 }
 
-/// The digits of a sum or difference, if they are not those that DataFusion gives it.
+/// The digits of a sum or difference, if they differ from DataFusion's.
 pub(super) fn sum(a: Digits, b: Digits) -> Option<Digits> {
     let (whole, scale) = (a.whole().max(b.whole()) + 1, i16::from(a.scale).max(i16::from(b.scale)));
     (whole + scale > most(a, b) && scale > KEPT).then(|| fitted(whole, scale, KEPT, a, b))
@@ -111,7 +111,7 @@ impl Rounded {
         let scales = [left, right].map(|side| Digits::of(side.data_type()).map_or(0, |digits| digits.scale));
         let [s1, s2] = scales.map(i16::from);
         let scale = i16::from(result.scale);
-        // Zeros at the end of the dividend, or digits that a product loses.
+        // Zeros appended to the dividend, or digits that a product loses.
         let shift = match self.op {
             Operator::Divide => scale - s1 + s2,
             _ => s1 + s2 - scale,
@@ -142,7 +142,7 @@ impl Rounded {
     }
 }
 
-/// How one result is computed.
+/// The computation of one result.
 #[derive(Clone, Copy)]
 struct Step {
     op: Operator,
@@ -200,7 +200,7 @@ impl Step {
     }
 }
 
-/// `compute` of each row, where neither side is NULL.
+/// Applies `compute` to each row in which neither side is NULL.
 fn each<T: ArrowPrimitiveType, R: ArrowPrimitiveType>(
     left: &PrimitiveArray<T>,
     one_left: bool,

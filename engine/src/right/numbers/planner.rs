@@ -1,4 +1,4 @@
-//! Operators whose types DataFusion's planner refuses before any rule sees them.
+//! Planning of operators that DataFusion's planner refuses for their types, before any rule sees them.
 
 use super::digits::Digits;
 use super::{intervals, literals, operators};
@@ -12,11 +12,11 @@ use datafusion::logical_expr::{Expr, ExprSchemable, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use std::cmp::Ordering;
 
-/// Operators upon operators whose types are not asked for: that takes a time that grows with the square of a long product.
+/// Maximum nesting of operators whose types are computed: for a long product that takes a time that grows with the square of its length.
 const DEPTH: usize = 8;
 
-/// Plans products and quotients of intervals and numbers, products of more than 38 decimal places, `list || 0.5`, and texts that are written beside
-/// truth values, dates, times and intervals.
+/// Plans products and quotients of intervals and numbers, products of more than 38 decimal places, `list || 0.5`, and texts written beside booleans, dates,
+/// times and intervals.
 #[derive(Debug)]
 pub(crate) struct NumbersPlanner;
 
@@ -75,7 +75,7 @@ impl ExprPlanner for NumbersPlanner {
     }
 }
 
-/// With a decimal for a text that is written beside one, which DataFusion's planner refuses in arithmetic.
+/// Converts a text written beside a decimal to a decimal: DataFusion's planner refuses it in arithmetic.
 fn of_literals(expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
     use BinaryOperator::{Divide, Minus, Modulo, Multiply, Plus};
     let beside = |written: &Expr, other: &Expr| {
@@ -91,7 +91,7 @@ fn of_literals(expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
     RawBinaryExpr { op: expr.op, left: left.unwrap_or(expr.left), right: right.unwrap_or(expr.right) }
 }
 
-/// A written text beside a value, as PostgreSQL reads it: as one of the same type, and beside the sum of a time as an interval.
+/// A written text as PostgreSQL reads it beside a value: as the value's type, but as an interval where a time is added to it.
 fn as_other(written: &Expr, op: &BinaryOperator, other: &Expr, schema: &DFSchema) -> Option<Expr> {
     let Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _) = written else { return None };
     if is_deep(other) {
@@ -111,7 +111,7 @@ fn as_other(written: &Expr, op: &BinaryOperator, other: &Expr, schema: &DFSchema
     Some(Expr::Cast(Cast::new(Box::new(written.clone()), to)))
 }
 
-/// DataFusion's planner calls its own functions, and not those of the session.
+/// Needed because DataFusion's planner calls its own functions, not those of the session.
 fn lists(expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
     if is_deep(&expr.left) || is_deep(&expr.right) {
         return Ok(PlannerResult::Original(expr));
@@ -131,7 +131,7 @@ fn lists(expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBina
     })
 }
 
-/// A written text is what PostgreSQL takes it for beside a truth value, a date, a time or an interval.
+/// Reads a text written beside a boolean, a date, a time or an interval as PostgreSQL does.
 fn beside_text(mut expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
     let is_text =
         |side: &Expr| matches!(side, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _));
@@ -158,7 +158,7 @@ fn beside_text(mut expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
     expr
 }
 
-/// What a text says as PostgreSQL reads it: the beginning of a word, or a digit. Of others it is a cast, which says what they are.
+/// The boolean that a text means in PostgreSQL: a digit or the beginning of a word. Any other text becomes a cast, whose error says what is allowed.
 pub(super) fn as_truth(text: Expr) -> Expr {
     let word = match &text {
         Expr::Literal(value, _) => value.try_as_str().flatten().map(|word| word.trim().to_lowercase()),

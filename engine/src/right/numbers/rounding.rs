@@ -1,4 +1,4 @@
-//! Numbers made whole, and into narrower types.
+//! Rounding of numbers to integers and to narrower types.
 
 use super::digits::{Digits, is_plain_integer};
 use super::{as_type, intervals, of, of_text, shortest};
@@ -21,12 +21,12 @@ use std::sync::{Arc, LazyLock};
 enum Kind {
     /// A float without a fraction, half to even.
     HalfEven,
-    /// A double as a float of 32 bits that is infinite only if the double is.
+    /// A 32-bit float from a double; it is infinite only if the double is.
     Real,
     /// -1, 0 or 1; 0 for NaN.
     Sign,
-    /// A decimal of the type of the second argument, which is NULL. DataFusion takes a cast for one that loses nothing, and compares what is cast
-    /// with a literal instead of it.
+    /// A decimal of the type of the second argument, which is NULL. A plain cast would not do: DataFusion assumes that it loses nothing, and compares its
+    /// uncast argument with a literal.
     Decimal,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     [&HALF_EVEN, &REAL, &SIGN, &DECIMAL].into_iter().map(|function| Arc::clone(function)).collect()
 }
 
-/// A cast of `expr` as PostgreSQL makes it, or `expr` itself if DataFusion's does.
+/// A cast of `expr` as in PostgreSQL, or `expr` itself if DataFusion's cast is right.
 pub(super) fn cast(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match (&expr, to) {
         (Expr::Literal(value, _), DataType::Float64) if value.data_type().is_decimal() => {
@@ -80,7 +80,7 @@ pub(super) fn cast(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Trans
     })
 }
 
-/// `expr` as a decimal of fewer decimal places.
+/// `expr` as a decimal with fewer decimal places.
 fn as_decimal(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Expr> {
     match expr {
         Expr::Literal(..) => as_type(expr, to, schema),
@@ -88,7 +88,7 @@ fn as_decimal(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Expr> {
     }
 }
 
-/// `expr` without a fraction if it is cast to an integer.
+/// `expr` without a fraction, if it is cast to an integer.
 pub(super) fn rounded(expr: Expr, to: &DataType, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if !to.is_integer() || is_half_even(&expr) {
         return Ok(Transformed::no(expr));
@@ -107,14 +107,14 @@ fn is_half_even(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarFunction(call) if call.func.name() == HALF_EVEN.name())
 }
 
-/// The type of the whole numbers that decimals are rounded to, if they have decimal places.
+/// The integer type that decimals are rounded to, if they have decimal places.
 fn whole(of: &DataType) -> Option<DataType> {
     let digits = Digits::of(of).filter(|digits| digits.scale > 0)?;
     let precision = (digits.whole() + 1).clamp(1, 76) as u8;
     Some(Digits { precision, scale: 0, ..digits }.data_type(digits.wide))
 }
 
-/// Functions that give other numbers than PostgreSQL's.
+/// Rewrites functions whose results differ from PostgreSQL's.
 pub(super) fn call(call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let ScalarFunction { func, mut args } = call;
     let again = |func, args| Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })));
@@ -140,9 +140,9 @@ pub(super) fn call(call: ScalarFunction, schema: &DFSchema) -> Result<Transforme
             let call = Expr::ScalarFunction(ScalarFunction { func, args: vec![argument] });
             Ok(Transformed::yes(Expr::Cast(Cast::new(Box::new(call), to))))
         }
-        // Its type would depend on whether its places are known when it is planned.
+        // The type must not depend on whether the number of places is known at planning.
         ("round", [argument, _]) if is_plain_integer(&argument.get_type(schema)?) => {
-            // What is rounded up may have a digit more.
+            // Rounding up may add a digit.
             let from = argument.get_type(schema)?;
             let Some(digits) = Digits::of(&from) else { return again(func, args) };
             args[0] = as_type(args[0].clone(), &digits.data_type(false), schema)?;
@@ -173,7 +173,7 @@ pub(super) fn call(call: ScalarFunction, schema: &DFSchema) -> Result<Transforme
         }
         ("date_part", [Expr::Literal(part, _), _]) => {
             let part = part.try_as_str().flatten().unwrap_or_default().to_lowercase();
-            // A duration has no days to DataFusion, which gives all of its hours and minutes.
+            // In DataFusion a duration has no days; all its hours and minutes are in the hour and minute fields.
             let of_duration = match part.as_str() {
                 "hour" | "hours" | "hr" | "hrs" => Some(24_i32),
                 "minute" | "minutes" | "min" | "mins" => Some(60),
@@ -194,7 +194,7 @@ pub(super) fn call(call: ScalarFunction, schema: &DFSchema) -> Result<Transforme
                 "microsecond" | "microseconds" | "usec" | "usecs" | "us" if is_interval => 0,
                 _ => return again(func, args),
             };
-            // The fraction counts.
+            // Seconds include their fraction.
             let micros = match is_interval {
                 true => intervals::microseconds(args.remove(1)),
                 false => {

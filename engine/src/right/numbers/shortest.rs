@@ -1,4 +1,4 @@
-//! Floats as decimals of the digits that their type is sure of: 6 of REAL, 15 of double precision, as in PostgreSQL.
+//! Casts of floats to decimals with the digits that their type guarantees: 6 for REAL, 15 for double precision, as in PostgreSQL.
 //!
 //! Arrow multiplies the binary number, so that `0.1::real::numeric` is 0.1000000015 and `1.005::double::numeric(5, 2)` is 1.00.
 
@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 };
 use std::sync::{Arc, LazyLock};
 
-/// Digits that a REAL and a double are sure of.
+/// Digits that a REAL and a double guarantee.
 const OF_REAL: usize = 6;
 const OF_DOUBLE: usize = 15;
 
@@ -23,7 +23,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![Arc::clone(&CAST), Arc::clone(&TRY_CAST)]
 }
 
-/// A float as a decimal of type `to`. With `or_null`, what has no room in it is NULL.
+/// A float as a decimal of type `to`. With `or_null`, a value that does not fit becomes NULL.
 pub(super) fn as_decimal(float: Expr, to: &DataType, or_null: bool) -> Result<Expr> {
     let function = if or_null { &TRY_CAST } else { &CAST };
     Ok(function.call(vec![float, lit(ScalarValue::try_from(to)?)]))
@@ -77,8 +77,7 @@ impl Shortest {
     }
 }
 
-/// The value of a number that is written as 1.2345e6, in units of the last decimal place, rounded half away from zero. `None`: it is no number,
-/// or has too many digits.
+/// A number written as 1.2345e6, in units of the last decimal place, rounded half away from zero. `None`: it is no number, or has too many digits.
 fn scaled(written: &str, to: Digits) -> Option<i256> {
     let (mantissa, exponent) = written.split_once('e')?;
     let fraction = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
@@ -90,7 +89,7 @@ fn scaled(written: &str, to: Digits) -> Option<i256> {
     let value = match u32::try_from(shift) {
         Ok(shift) => i256::from_i128(i128::from(mantissa)).checked_mul(i256::from_i128(10).checked_pow(shift)?)?,
         Err(_) => {
-            // The mantissa has less than 19 digits.
+            // The mantissa has fewer than 19 digits.
             let unit = 10_i128.checked_pow(shift.unsigned_abs()).unwrap_or(i128::MAX);
             let (whole, rest) = (i128::from(mantissa) / unit, i128::from(mantissa) % unit);
             let up = rest.unsigned_abs() >= unit.unsigned_abs() - rest.unsigned_abs();

@@ -1,19 +1,19 @@
 //! Subqueries in expressions.
 //!
-//! DataFusion makes joins of subqueries by pulling the conditions that name outer columns up to the join. That is right for a plain subquery of
-//! tables, conditions and joins, and for one aggregate over it. Elsewhere it drops what lies in between:
+//! DataFusion turns subqueries into joins by pulling the conditions on outer columns up to the join. That is right for a plain subquery of tables, conditions
+//! and joins, and for one aggregate over it. Elsewhere it drops the operators in between:
 //!
-//! - `7 not in (select …)` whose list has a NULL is unknown. With a condition on an outer column, or under OR, it gives true.
-//! - an aggregate without GROUP BY always has a row, so EXISTS over it is true, and `0 in (select count(*) …)` may be.
-//! - HAVING without GROUP BY decides whether there is a row. Where it holds of no rows at all, the row is lost.
-//! - a condition below an outer join, a window, a LIMIT or an OFFSET is not the same above it.
-//! - IN and EXISTS in a SELECT list, in GROUP BY or in an aggregate have no plan at all.
-//! - a window or a limit in a LATERAL subquery is taken over the rows of all outer rows.
-//! - a value of no row is NULL, though its column may say that it never is.
+//! - `7 not in (select …)` is unknown if the list has a NULL. With a condition on an outer column, or under OR, it gives true.
+//! - an aggregate without GROUP BY always has a row, so EXISTS over it is true, and `0 in (select count(*) …)` may be true.
+//! - HAVING without GROUP BY decides whether there is a row. Where it is true for an empty input, the row is lost.
+//! - a condition below an outer join, a window, a LIMIT or an OFFSET means something else above it.
+//! - IN and EXISTS in a SELECT list, in GROUP BY or in an aggregate cannot be planned at all.
+//! - a window or a limit in a LATERAL subquery spans the rows of all outer rows.
+//! - a scalar subquery without rows is NULL, though its column may say that it never is.
 //!
-//! Here those are computed for all values that the outer columns have, at once: the subquery is joined with these values at its leaves, where its
-//! conditions are ([`values`]), and the outer rows are joined with what comes of it, by these values. What DataFusion answers rightly
-//! ([`trusted`]) is left to it, which has a cheaper plan. (T. Neumann and A. Kemper, 'Unnesting Arbitrary Queries', BTW 2015.)
+//! Here those subqueries are computed for all values of the outer columns at once: the subquery is joined with these values at its leaves, below its
+//! conditions ([`values`]), and the outer rows are joined with the result by these values. Subqueries that DataFusion answers rightly ([`trusted`]) are left
+//! to it, since its plan is cheaper. (T. Neumann and A. Kemper, 'Unnesting Arbitrary Queries', BTW 2015.)
 
 mod trusted;
 mod values;
@@ -49,7 +49,7 @@ impl AnalyzerRule for Subqueries {
     }
 }
 
-/// Numbers for the columns that are made, so that all differ. The same statement has the same ones.
+/// Numbers that make the names of generated columns distinct. The same statement always gets the same ones.
 #[derive(Default)]
 struct Names(Cell<usize>);
 
@@ -60,16 +60,16 @@ impl Names {
     }
 }
 
-/// Where in a plan an expression stands.
+/// The position of an expression in a plan.
 #[derive(Clone, Copy)]
 struct Place {
-    /// In WHERE or HAVING.
+    /// Whether it is in WHERE or HAVING.
     filter: bool,
-    /// There or in SELECT.
+    /// Whether it is in WHERE, HAVING or SELECT.
     values: bool,
-    /// One of the conditions that all must hold.
+    /// Whether it is one of the conditions that all must hold.
     conjunct: bool,
-    /// Nothing tells NULL from false.
+    /// Whether NULL and false have the same effect.
     null_is_false: bool,
 }
 
@@ -144,7 +144,7 @@ fn filtered(filter: Filter, names: &Names) -> Result<Transformed<LogicalPlan>> {
     })
 }
 
-/// A LATERAL subquery, whose windows, limits and aggregates are those of each outer row.
+/// Plans a LATERAL subquery; its windows, limits and aggregates apply to each outer row.
 fn lateral(join: &Join, names: &Names) -> Result<Option<LogicalPlan>> {
     let (subquery, alias) = match join.right.as_ref() {
         LogicalPlan::Subquery(of) => (of, None),
@@ -181,7 +181,7 @@ fn lateral(join: &Join, names: &Names) -> Result<Option<LogicalPlan>> {
     columns_of(&join.schema, joined).map(Some)
 }
 
-/// Conditions with subqueries of an inner join are those of its rows.
+/// Plans an inner join whose conditions have subqueries: the conditions are checked on its rows.
 fn joined(mut join: Join, names: &Names) -> Result<Transformed<LogicalPlan>> {
     if join.on.iter().any(|(left, right)| holds_subquery(left) || holds_subquery(right)) {
         return plan_err!("a subquery in a key of a join is not supported: compute it in a derived table first");
@@ -200,13 +200,13 @@ fn joined(mut join: Join, names: &Names) -> Result<Transformed<LogicalPlan>> {
     Ok(Transformed::yes(answered.data))
 }
 
-/// `plan` with no other columns than those of `schema`.
+/// `plan` with only the columns of `schema`.
 fn columns_of(schema: &DFSchema, plan: LogicalPlan) -> Result<LogicalPlan> {
     let columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
     LogicalPlanBuilder::from(plan).project(columns)?.build()
 }
 
-/// A value of which there may be no row is NULL, whatever its column says.
+/// Marks the value as nullable: a subquery without rows is NULL, whatever its column says.
 fn may_be_null(mut of: Subquery) -> Result<Subquery> {
     let schema = Arc::clone(of.subquery.schema());
     if schema.fields().len() != 1 || schema.field(0).is_nullable() || always_has_a_row(&of.subquery) {
@@ -239,9 +239,9 @@ fn holds_subquery(expr: &Expr) -> bool {
     expr.exists(|part| Ok(is_subquery(part))).unwrap_or(true)
 }
 
-/// The rows over which expressions are computed, and columns with the answers to their subqueries beside them.
+/// The rows over which expressions are computed, joined with columns that hold the answers to their subqueries.
 struct Rows<'a> {
-    /// As they were.
+    /// The original rows.
     rows: Arc<LogicalPlan>,
     answered: LogicalPlan,
     changed: bool,
@@ -262,7 +262,7 @@ impl<'a> Rows<'a> {
         Ok(if changed { Transformed::yes(plan) } else { Transformed::no(plan) })
     }
 
-    /// `expr` without subqueries that are answered here, under its name.
+    /// `expr` with the subqueries answered here replaced, under its old name.
     fn named(&mut self, expr: Expr, place: Place) -> Result<Expr> {
         let (relation, name) = expr.qualified_name();
         let answered = self.without(expr, place)?;
@@ -272,7 +272,7 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// `expr` without subqueries that are answered here.
+    /// `expr` with the subqueries answered here replaced.
     fn without(&mut self, expr: Expr, place: Place) -> Result<Expr> {
         let inside = Place { conjunct: false, null_is_false: false, ..place };
         match expr {
@@ -325,7 +325,7 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// The outer columns that `of` names, and the values that they have.
+    /// The outer columns in `of` and their values.
     fn values(&self, of: &Subquery) -> Result<Values<'a>> {
         let schema = self.rows.schema();
         let columns = outer_columns(&of.subquery)?.into_iter().filter(|column| schema.has_column(column)).collect();
@@ -354,7 +354,7 @@ impl<'a> Rows<'a> {
         Ok(super::only_row::only_row(column(name), column(several)))
     }
 
-    /// Of a list its bounds tell whether a value is less than one of it, or than all.
+    /// Compares with ANY or ALL. The bounds of a list tell whether a value is less than one member, or than all.
     fn compared(&mut self, expr: Expr, op: Operator, quantifier: SetQuantifier, of: Subquery) -> Result<Expr> {
         let values = self.values(&of)?;
         let rows = values.joined_with(&of.subquery)?;
@@ -373,7 +373,7 @@ impl<'a> Rows<'a> {
         self.join(LogicalPlanBuilder::from(rows).aggregate(keys, found)?.build()?, on)?;
         let [all, known, low, high] = [all, known, low, high].map(|name| Expr::Column(Column::new_unqualified(name)));
         let of_all = quantifier == SetQuantifier::All;
-        // What decides: that it holds of one, or that it does not.
+        // The case that decides: the comparison is true for one member (ANY), or not true for one (ALL).
         let decides = match (op, of_all) {
             (Operator::Gt, false) => expr.clone().gt(low),
             (Operator::GtEq, false) => expr.clone().gt_eq(low),
@@ -415,7 +415,8 @@ impl<'a> Rows<'a> {
         Ok(if of.negated { !there } else { there })
     }
 
-    /// A value is among those of a list if one is equal. It is not if the list is empty, or if neither it nor one of the list is NULL.
+    /// A value is in a list if one member equals it. It is not in it if the list is empty, or if no member equals it and neither the value nor a member is
+    /// NULL.
     fn is_in(&mut self, InSubquery { expr, subquery, negated }: InSubquery, place: Place) -> Result<Expr> {
         let values = self.values(&subquery)?;
         let rows = values.joined_with(&subquery.subquery)?;

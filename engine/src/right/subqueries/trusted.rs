@@ -11,13 +11,13 @@ use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Distinct, Expr, ExprSchemable, FetchType, Limit, LogicalPlan, Operator, SkipType, Subquery,
 };
 
-/// How a subquery hangs on outer rows.
+/// How a subquery depends on outer rows.
 #[derive(PartialEq)]
 enum Outer {
     Nothing,
-    /// Columns of the rows that it is asked for.
+    /// It uses columns of the rows for which it is computed.
     Here,
-    /// Columns from further outside.
+    /// It uses columns from further outside.
     Further,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn exists(of: &Exists, place: Place, schema: &DFSchema) -> bool {
 
 pub(super) fn is_in(of: &InSubquery, place: Place, schema: &DFSchema) -> bool {
     let outer = Outer::of(&of.subquery, schema);
-    // Its join has no other key, and compares the key's bits.
+    // DataFusion's join has no other key, and compares the bits of this one.
     let by_bits = of.expr.get_type(schema).is_ok_and(|of| !differs(&of))
         && of.subquery.subquery.schema().fields().iter().all(|field| !differs(field.data_type()));
     if !by_bits || !place.filter || outer == Outer::Further || !of.expr.any_column_refs() || holds_subquery(&of.expr) {
@@ -51,7 +51,7 @@ pub(super) fn is_in(of: &InSubquery, place: Place, schema: &DFSchema) -> bool {
     let nullable = of.expr.nullable(schema).unwrap_or(true)
         || of.subquery.subquery.schema().fields().iter().any(|field| field.is_nullable());
     let knows_nulls = match (place.conjunct, of.negated) {
-        // Its join for this one takes one key.
+        // DataFusion's null-aware anti join takes only one key.
         (true, true) => outer == Outer::Nothing || !nullable,
         (true, false) => true,
         (false, negated) => !nullable || place.null_is_false && !negated,
@@ -61,19 +61,19 @@ pub(super) fn is_in(of: &InSubquery, place: Place, schema: &DFSchema) -> bool {
 
 pub(super) fn scalar(of: &Subquery, place: Place, schema: &DFSchema) -> bool {
     match Outer::of(of, schema) {
-        // Elsewhere a stage of its own may compute it.
+        // Elsewhere a separate stage may have to compute it.
         Outer::Nothing => place.values,
         Outer::Here => place.values && is_aggregate(&of.subquery),
         Outer::Further => false,
     }
 }
 
-/// Of a join whose right side it is.
+/// Whether DataFusion plans a join rightly whose right side is this subquery.
 pub(super) fn lateral(of: &Subquery, schema: &DFSchema) -> bool {
     match Outer::of(of, schema) {
         Outer::Nothing => true,
         Outer::Here => {
-            // A condition that is no equality is taken out of a DISTINCT with its columns, which tell more rows apart.
+            // A condition other than an equality is pulled out of a DISTINCT together with its columns, which then distinguish more rows.
             is_plain(&of.subquery) && (are_equalities(&of.subquery) || !is_distinct(&of.subquery))
                 || is_aggregate(&of.subquery)
                 || unnests(&of.subquery)
@@ -90,14 +90,14 @@ fn unnests(plan: &LogicalPlan) -> bool {
     plan.exists(|node| Ok(matches!(node, LogicalPlan::Unnest(_)))).unwrap_or(true)
 }
 
-/// Whether outer columns are named in conditions only, and nothing above these conditions gives other rows when they are taken away.
+/// Whether outer columns are used in conditions only, and nothing above these conditions changes its rows when they are removed.
 fn is_plain(plan: &LogicalPlan) -> bool {
     if outer_columns(plan).is_ok_and(|columns| columns.is_empty()) {
         return true;
     }
     match plan {
         LogicalPlan::Projection(of) => !of.expr.iter().any(Expr::contains_outer) && is_plain(&of.input),
-        // Names below an alias are not those above, which DataFusion forgets.
+        // Names below an alias differ from those above, which DataFusion ignores.
         LogicalPlan::SubqueryAlias(_) => false,
         LogicalPlan::Distinct(Distinct::All(input)) => is_plain(input),
         LogicalPlan::Filter(of) => {
@@ -116,7 +116,7 @@ fn is_plain(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Whether there is a row does not depend on a limit.
+/// The plan without its limit, on which the existence of a row does not depend.
 fn without_limit(plan: &LogicalPlan) -> &LogicalPlan {
     match plan {
         LogicalPlan::Limit(limit) if takes_the_first(limit) => &limit.input,
@@ -129,7 +129,7 @@ fn takes_the_first(limit: &Limit) -> bool {
         && matches!(limit.get_fetch_type(), Ok(FetchType::Literal(fetch)) if fetch != Some(0))
 }
 
-/// One aggregate of rows that are equal to the outer row in columns.
+/// Whether it is one aggregate over rows whose columns equal values of the outer row.
 fn is_aggregate(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Projection(of) => !of.expr.iter().any(Expr::contains_outer) && is_aggregate(&of.input),
@@ -154,7 +154,7 @@ fn are_equalities(plan: &LogicalPlan) -> bool {
     other.is_ok_and(|other| !other)
 }
 
-/// Of a column and something from outside, whose bits tell whether they are equal: others are compared by what a function makes of them.
+/// Whether the condition equates a column with an outer value, and their bits decide equality. Other types are compared by a function's result.
 fn is_equality(condition: &Expr, schema: &DFSchema) -> bool {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else { return false };
     let by_bits = |side: &Expr| side.get_type(schema).is_ok_and(|of| !differs(&of));

@@ -1,4 +1,4 @@
-//! Subqueries for all values of outer columns at once.
+//! Evaluation of subqueries for all values of outer columns at once.
 
 use super::Names;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -15,15 +15,15 @@ use datafusion::logical_expr::{
 };
 use std::sync::Arc;
 
-/// The values that the outer columns of a subquery have.
+/// The values of the outer columns of a subquery.
 pub(super) struct Values<'a> {
-    /// The outer columns, and what they are called here.
+    /// The outer columns, and their names here.
     columns: Vec<(Column, Column)>,
     rows: LogicalPlan,
     names: &'a Names,
 }
 
-/// The outer columns that a plan names, each once. Those of its own subqueries, which these are answered for, are not among them.
+/// The distinct outer columns that a plan uses. Columns used inside its own subqueries, which are answered separately, are not included.
 pub(super) fn outer_columns(plan: &LogicalPlan) -> Result<Vec<Column>> {
     let mut columns = Vec::new();
     plan.apply(|node| {
@@ -41,7 +41,7 @@ pub(super) fn outer_columns(plan: &LogicalPlan) -> Result<Vec<Column>> {
     Ok(columns)
 }
 
-/// A join that takes NULLs for equal.
+/// A join for which NULLs are equal.
 pub(super) fn null_safe_join(
     left: LogicalPlan,
     right: LogicalPlan,
@@ -88,7 +88,7 @@ impl<'a> Values<'a> {
         self.columns.is_empty()
     }
 
-    /// The values under names that begin with `prefix`, and what they are equal to in outer rows.
+    /// The values under names that begin with `prefix`, paired with the outer columns that they equal.
     pub fn keys(&self, prefix: &str) -> (Vec<Expr>, Vec<(Expr, Expr)>) {
         let named = self.columns.iter().enumerate().map(|(at, (outer, value))| {
             let name = format!("{prefix}_{at}");
@@ -98,7 +98,7 @@ impl<'a> Values<'a> {
         named.unzip()
     }
 
-    /// The rows of `plan` for each of the values, which stand beside them.
+    /// The rows of `plan` for each of the values, with the values as columns.
     pub fn joined_with(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
         if self.is_empty() { Ok(plan.clone()) } else { self.push(plan) }
     }
@@ -119,7 +119,7 @@ impl<'a> Values<'a> {
         expr.exists(|part| Ok(matches!(part, Expr::OuterReferenceColumn(_, column) if self.value_of(column).is_some())))
     }
 
-    /// `expr` with the values in the place of outer columns.
+    /// `expr` with values in place of outer columns.
     fn within(&self, expr: Expr) -> Result<Expr> {
         expr.transform(|part| {
             Ok(match &part {
@@ -133,7 +133,7 @@ impl<'a> Values<'a> {
         .data()
     }
 
-    /// The same under the name that it had.
+    /// Does the same and keeps the name.
     fn named_within(&self, expr: &Expr) -> Result<Expr> {
         match self.is_named_in(expr)? {
             false => Ok(expr.clone()),
@@ -168,10 +168,10 @@ impl<'a> Values<'a> {
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 Ok(LogicalPlan::Distinct(Distinct::All(Arc::new(self.push(input)?))))
             }
-            // The order of a subquery's rows means something to a limit only.
+            // The order of a subquery's rows matters only to a limit.
             LogicalPlan::Sort(of) if of.fetch.is_none() => self.push(&of.input),
             LogicalPlan::Aggregate(of) => self.aggregate(of),
-            // One that is LATERAL and names columns from further outside.
+            // A LATERAL subquery that uses columns from further outside.
             LogicalPlan::Subquery(of) => self.push(&of.subquery),
             LogicalPlan::Join(of) => self.join(of),
             LogicalPlan::Union(of) => self.union(of),
@@ -185,7 +185,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// An alias qualifies the values too.
+    /// Removes the alias from the values, since it qualifies them too.
     fn unaliased(&self, plan: LogicalPlan, of: &SubqueryAlias) -> Result<LogicalPlan> {
         let value = |column: Column| {
             let is_value = self.columns.iter().any(|(_, value)| value.name == column.name);
@@ -207,7 +207,7 @@ impl<'a> Values<'a> {
         if !of.group_expr.is_empty() {
             return Ok(LogicalPlan::Aggregate(Aggregate::try_new(input, group, aggregates)?));
         }
-        // There is a row for each value, though there may be no rows to count.
+        // Each value has a row, though there may be no rows to count.
         let counted = self.names.next("counted");
         let aggregates = aggregates.into_iter().chain([count(lit(1_i64)).alias(&counted)]).collect();
         let found = LogicalPlan::Aggregate(Aggregate::try_new(input, group, aggregates)?);
@@ -229,7 +229,7 @@ impl<'a> Values<'a> {
         Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(joined))?))
     }
 
-    /// `plan` with other names for its values, and that these are equal to the ones here.
+    /// `plan` with new names for its values, and the equalities between these and the values here.
     fn renamed(&self, plan: LogicalPlan, prefix: &str) -> Result<(LogicalPlan, Vec<(Expr, Expr)>)> {
         let mut on = Vec::new();
         let columns = plan.schema().columns().into_iter().map(|column| {
@@ -286,7 +286,7 @@ impl<'a> Values<'a> {
             )?;
             Ok(LogicalPlan::Join(join))
         };
-        // All columns are the key of a set operation, so the values are, too.
+        // The key of a set operation is all columns, so it includes the values.
         let one_side = !super::super::sets::is_set_operation(of);
         if inner && one_side && of_right && !of_left && !named {
             return joined(left.clone(), self.push(right)?);
@@ -326,7 +326,7 @@ impl<'a> Values<'a> {
         let mut windows = Vec::new();
         for expr in &of.window_expr {
             let (relation, name) = expr.qualified_name();
-            // DataFusion takes one alias for a window at most.
+            // DataFusion allows at most one alias on a window.
             let expr = self.within(expr.clone().unalias_nested().data)?.transform(|part| {
                 Ok(match part {
                     Expr::WindowFunction(mut function) => {
@@ -360,7 +360,7 @@ impl<'a> Values<'a> {
         Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(rows))?))
     }
 
-    /// The rows with their number among those of the same values, in the order in which a limit would see them.
+    /// The rows, numbered within equal values in the order in which a limit sees them.
     fn ranked(&self, plan: &LogicalPlan, name: &str) -> Result<LogicalPlan> {
         match plan {
             LogicalPlan::Projection(of) if is_sorted(&of.input) => {
@@ -396,7 +396,7 @@ fn is_sorted(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// What an aggregate gives when there is nothing to aggregate.
+/// The result of an aggregate over no rows.
 fn of_no_rows(aggregate: &Expr, data_type: &arrow::datatypes::DataType) -> Result<ScalarValue> {
     match aggregate {
         Expr::Alias(alias) => of_no_rows(&alias.expr, data_type),
@@ -405,7 +405,10 @@ fn of_no_rows(aggregate: &Expr, data_type: &arrow::datatypes::DataType) -> Resul
     }
 }
 
-/// The rows of `plan` and perhaps more, the same each time that they are asked for: a value too many is no harm.
+/// The rows of `plan`, and perhaps more, the same each time: extra values do no harm.
+///
+/// # Errors
+/// The rows may differ each time, as with random() or LIMIT.
 fn no_fewer(plan: &LogicalPlan) -> Result<LogicalPlan> {
     Ok(match plan {
         LogicalPlan::Limit(of) => no_fewer(&of.input)?,

@@ -1,12 +1,12 @@
 //! Averages of integers and decimals that do not depend on the order of their rows.
 //!
-//! Those of decimals have 16 decimal places at least and are rounded half away from zero. DataFusion's have four more than the decimals,
-//! cut off, and their sum may wrap.
+//! Averages of decimals have at least 16 decimal places and are rounded half away from zero. DataFusion's have four more places than the decimals, truncated,
+//! and their sum may wrap.
 //!
-//! DataFusion adds integers as floating point numbers. Above 2^53 each of them is rounded, and large ones swallow small ones: the average of as many
-//! 9000000000000000000 as -9000000000000000000 is some number, which depends on which task adds which. Here the sum is exact.
+//! DataFusion adds integers as floating point numbers. Above 2^53 each is rounded, and large ones absorb small ones: the average of equally many
+//! 9000000000000000000 and -9000000000000000000 depends on which task adds which rows. Here the sum is exact.
 
-use super::Kept;
+use super::KeptAs;
 use super::frames::Sums as Frame;
 use super::total::{Number, Sum, Sums, kept_sums};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, UInt64Array};
@@ -34,13 +34,13 @@ pub(crate) fn function() -> Arc<AggregateUDF> {
 
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 struct Avg {
-    /// Averages all but integers.
+    /// Averages everything but integers.
     rounding: Rounding,
-    /// Gives its signature, which leaves integers as they are.
+    /// Provides the signature, which leaves integers unchanged.
     summed: Summed,
 }
 
-/// Decimal places of an average of decimals, at least.
+/// Minimum decimal places of an average of decimals.
 const PLACES: i8 = 16;
 
 /// Whether sums of the type are exact here.
@@ -56,19 +56,19 @@ fn is_decimal(of: &DataType) -> bool {
     matches!(of, DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..))
 }
 
-/// The type of sums on their way.
+/// The type of partial sums.
 fn kept(of: &DataType) -> DataType {
-    match Kept::of(of) {
-        Kept::Wider(kept) => kept,
-        Kept::AsIs => of.clone(),
+    match KeptAs::of(of) {
+        KeptAs::Wider(kept) => kept,
+        KeptAs::AsIs => of.clone(),
     }
 }
 
-/// How an average is made of a sum.
+/// How an average is computed from a sum.
 #[derive(Clone, Debug)]
 enum Quotient {
     Float,
-    /// A decimal of this precision and scale, whose sum lacks so many zeros.
+    /// A decimal of this precision and scale; the sum gets `zeros` zeros appended before the division.
     Decimal {
         precision: u8,
         scale: i8,
@@ -91,7 +91,7 @@ impl Quotient {
         }
     }
 
-    /// `averages` of sums and how many numbers each has; none of nothing.
+    /// Averages from sums and their counts; NULL for a count of 0.
     fn all(&self, averages: impl Iterator<Item = (i256, u64)>) -> Result<ArrayRef> {
         match self {
             Self::Float => {
@@ -111,7 +111,7 @@ impl Quotient {
     }
 }
 
-/// `sum` with `zeros` at its end, by `count`, rounded half away from zero.
+/// `sum` with `zeros` zeros appended, divided by `count`, rounded half away from zero.
 fn rounded(sum: i256, count: u64, zeros: u32, precision: u8) -> Result<i128> {
     let leaves = || {
         exec_datafusion_err!(
@@ -120,7 +120,7 @@ fn rounded(sum: i256, count: u64, zeros: u32, precision: u8) -> Result<i128> {
     };
     let most = 10_u128.pow(u32::from(precision));
     let narrow = |rounded: i128| Some(rounded).filter(|rounded| rounded.unsigned_abs() < most);
-    // Nearly all of them fit, and are divided faster.
+    // Nearly all sums fit into 128 bits, where division is faster.
     if let Some(sum) = sum.to_i128().zip(10_i128.checked_pow(zeros)).and_then(|(sum, power)| sum.checked_mul(power)) {
         let count = i128::from(count);
         let (quotient, rest) = (sum / count, (sum % count).abs());
@@ -254,7 +254,7 @@ impl AggregateUDFImpl for Avg {
     }
 }
 
-/// Gives integers to what takes floating point numbers.
+/// Passes integers as floating point numbers to another accumulator.
 #[derive(Debug)]
 struct AsFloats(Box<dyn Accumulator>);
 

@@ -1,4 +1,4 @@
-//! Sums of numbers of at most 128 bits that count how often they wrap.
+//! Sums of numbers of at most 128 bits, with a count of the times that they wrap.
 
 use super::narrowed;
 use arrow::array::{
@@ -17,7 +17,7 @@ use std::marker::PhantomData;
 use std::mem::{size_of, size_of_val};
 use std::sync::Arc;
 
-/// Calls a function with the type of the numbers that are added.
+/// Calls a function with the type of the added numbers.
 macro_rules! with_input {
     ($input:expr, $function:ident($($argument:expr),*)) => {
         match $input {
@@ -35,7 +35,7 @@ macro_rules! with_input {
     };
 }
 
-/// Whether numbers of the type are added here.
+/// Whether this module sums numbers of the type.
 pub(super) fn sums(input: &DataType) -> bool {
     let decimal = matches!(input, DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..));
     decimal || matches!(input, DataType::Int64 | DataType::UInt64 | DataType::Duration(_))
@@ -96,7 +96,7 @@ impl Total {
         i256::from_parts(self.low as u128, (self.low >> 127) + i128::from(self.wraps))
     }
 
-    /// Of the sum of fewer than 2^63 numbers of 128 bits, whose wraps an i64 holds.
+    /// Converts the sum of fewer than 2^63 numbers of 128 bits, whose wraps an i64 can count.
     fn of(wide: i256) -> Self {
         let (low, high) = wide.to_parts();
         let low = low as i128;
@@ -104,7 +104,7 @@ impl Total {
     }
 }
 
-/// Calls `each` with every sum that an earlier aggregate kept, and its row.
+/// Calls `each` with the row and the value of every sum in the states of an earlier aggregate.
 pub(super) fn kept_sums(states: &ArrayRef, mut each: impl FnMut(usize, Total)) -> Result<()> {
     match states.data_type() {
         DataType::Decimal128(..) => {
@@ -128,7 +128,7 @@ fn as_kept(totals: impl Iterator<Item = Total>, nulls: Option<NullBuffer>, kept:
             let sums: Vec<i256> = totals.map(Total::wide).collect();
             Arc::new(Decimal256Array::new(sums.into(), nulls).with_data_type(kept.clone()))
         }
-        // Where more than 128 bits may be needed, more are kept.
+        // States that may need more than 128 bits have more.
         _ => {
             let sums: Vec<i128> = totals.map(|total| total.low).collect();
             Arc::new(Decimal128Array::new(sums.into(), nulls).with_data_type(kept.clone()))
@@ -136,11 +136,11 @@ fn as_kept(totals: impl Iterator<Item = Total>, nulls: Option<NullBuffer>, kept:
     }
 }
 
-/// One sum, also of a frame that moves.
+/// One sum, also over a moving frame.
 #[derive(Debug)]
 pub(super) struct Sum<T> {
     pub total: Total,
-    /// Rows that are not NULL: of states at least one for each sum.
+    /// Number of rows that are not NULL. Merged states count at least one for each sum.
     pub count: i64,
     kept: DataType,
     result: DataType,
@@ -204,7 +204,7 @@ impl<T: Number> Accumulator for Sum<T> {
     }
 }
 
-/// A sum for each group.
+/// One sum per group.
 #[derive(Debug)]
 pub(super) struct Sums<T> {
     low: Vec<i128>,
@@ -316,7 +316,7 @@ impl<T: Number> GroupsAccumulator for Sums<T> {
 /// The groups that have had a value that is not NULL.
 #[derive(Debug, Default)]
 struct Seen {
-    /// All of the first so many groups, while there are no bits.
+    /// While there are no bits: the number of groups, from the first on, that have all had one.
     all: usize,
     bits: Option<BooleanBufferBuilder>,
 }
@@ -335,7 +335,7 @@ impl Seen {
         bits
     }
 
-    /// Calls `add` with every value that counts, and its group.
+    /// Calls `add` with every value that counts and its group.
     fn each<T: ArrowPrimitiveType>(
         &mut self,
         values: &PrimitiveArray<T>,
@@ -398,7 +398,7 @@ impl Seen {
     }
 }
 
-/// The rows that a filter lets through.
+/// The rows that pass a filter.
 pub(super) fn passing(filter: &BooleanArray) -> NullBuffer {
     let passing = match filter.nulls() {
         None => filter.values().clone(),

@@ -1,7 +1,7 @@
-//! How bytes are records of fields: an automaton over bytes.
+//! An automaton that splits bytes into records of fields.
 //!
-//! It is the one of the csv-core crate, so that files mean what they mean to DataFusion: a quote opens a quoted field only at the field's
-//! start, a doubled quote inside is a quote, and what follows a closing quote belongs to the field.
+//! It equals that of the csv-core crate, so that files mean the same as in DataFusion: a quote opens a quoted field only at the field's start, a doubled
+//! quote inside is a quote, and text after a closing quote belongs to the field.
 //!
 //! ```text
 //! RecordStart ──(comment)──▶ Comment ──(\n)──▶ RecordStart
@@ -9,7 +9,7 @@
 //!                └──(quote)──▶ Quoted ◀──(quote)──▶ QuoteInQuoted ──(other)──▶ Field
 //!                              Quoted ◀──(escape, any)──▶ Escaped
 //! ```
-//! A row's end leads from FieldStart, Field and QuoteInQuoted to RecordStart, by way of CarriageReturn when it is `\r`.
+//! The end of a row leads from FieldStart, Field and QuoteInQuoted to RecordStart, by way of CarriageReturn when it is `\r`.
 
 use datafusion::common::config::CsvOptions;
 
@@ -18,9 +18,9 @@ pub(super) struct Dialect {
     pub delimiter: u8,
     pub quote: u8,
     pub escape: Option<u8>,
-    /// Lines that begin with it are no records.
+    /// The byte that begins comment lines, which are no records.
     pub comment: Option<u8>,
-    /// The byte that ends a record. `\n`, `\r` and both together do when it is not given.
+    /// The byte that ends a record. If not given, `\n`, `\r` and both together end one.
     pub terminator: Option<u8>,
 }
 
@@ -31,18 +31,18 @@ pub(super) enum State {
     Field,
     Quoted,
     Escaped,
-    /// Behind a quote in a quoted field: its end, or the first of two.
+    /// After a quote in a quoted field: its end, or the first of two quotes.
     QuoteInQuoted,
     Comment,
     CarriageReturn,
 }
 
-/// What a byte is.
+/// The role of a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Byte {
     /// Part of a field's value.
     Value,
-    /// Opens, closes or escapes, or belongs to a comment or to the end of a record before.
+    /// Opens, closes or escapes, or belongs to a comment or to the end of the record before.
     Mark,
     OpensQuotes,
     EndsField,
@@ -104,7 +104,7 @@ impl Dialect {
         if self.terminator.is_none() && byte == b'\r' { State::CarriageReturn } else { State::RecordStart }
     }
 
-    /// The states that an unknown byte of a file may be read in.
+    /// The states in which an unknown byte of a file may be read.
     pub(super) fn states(&self) -> Vec<State> {
         use State::*;
         let mut states = vec![RecordStart, FieldStart, Field, Quoted, QuoteInQuoted];

@@ -1,9 +1,9 @@
-//! Where the records of a part of a file begin.
+//! Finds where the records of a part of a file begin.
 //!
-//! A part may begin anywhere, also inside quotes. So the bytes at its edge are read in all states at once ([`Dialect::states`]): most
-//! quoted values bring all of them together, and what follows is certain. In a stretch without quotes two remain, inside and outside of
-//! quotes; then the edge is taken for outside. That guess is checked: the reader of each part ends where the next one's records begin,
-//! and must be between two records there. The first part begins with the file, so if all parts pass, all of them were right.
+//! A part may begin anywhere, even inside quotes. So the bytes at its edge are read in all states at once ([`Dialect::states`]): most quoted values make all
+//! states converge, and the rest is certain. In a stretch without quotes two states remain, inside and outside of quotes; then the edge is taken to be
+//! outside. That guess is checked: the reader of each part ends where the next part's records begin, and must be between two records there. The first part
+//! begins with the file, so if all parts pass, all guesses were right.
 
 use super::dialect::{Byte, Dialect, State};
 use crate::text_files::bytes::range_of_file;
@@ -11,13 +11,13 @@ use datafusion::common::Result;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-/// Bytes at an edge that are read to find out whether it lies inside quotes, and how many of them at first.
+/// Maximum bytes read at an edge to find out whether it lies inside quotes; and bytes read first.
 pub(super) const LOOKED_AT: u64 = 256 << 10;
 const LOOKED_AT_FIRST: u64 = 16 << 10;
 
-/// Where the first record begins that begins at byte `at` or behind it: the file's end, if there is none.
+/// The position of the first record that begins at byte `at` or after it: the end of the file if there is none.
 ///
-/// Of two edges the later one never has the earlier record, unless one of them was guessed.
+/// The later of two edges never has the earlier record, unless one of them was guessed.
 pub(super) async fn first_record(
     store: &dyn ObjectStore,
     location: &Path,
@@ -44,16 +44,16 @@ pub(super) async fn first_record(
 struct Edge {
     dialect: Dialect,
     from: u64,
-    /// The next byte.
+    /// Position of the next byte.
     at: u64,
-    /// All states that it may be read in.
+    /// All states in which it may be read.
     states: Vec<State>,
-    /// What is so if the edge lies outside of quotes, and inside.
+    /// The guesses that the edge lies outside of quotes, and inside.
     outside: Guess,
     inside: Guess,
 }
 
-/// The state of the next byte, and the first record that begins behind the edge.
+/// The state of the next byte, and the first record that begins after the edge.
 struct Guess {
     state: State,
     first: Option<u64>,
@@ -66,7 +66,7 @@ impl Guess {
 }
 
 impl Edge {
-    /// The edge at byte `from`. A record that begins there follows one that ends with the byte before.
+    /// An edge at byte `from`. A record that begins there follows one that ends with the byte before.
     fn new(dialect: Dialect, from: u64) -> Self {
         let (outside, inside) = (Guess::new(State::Field), Guess::new(State::Quoted));
         Self { dialect, from, at: from - 1, states: dialect.states(), outside, inside }
@@ -110,13 +110,13 @@ impl Edge {
         self.states.len() == 1
     }
 
-    /// Whether a record, rather than a blank line, begins with `byte` in that state.
+    /// Whether a record, rather than a blank line, begins with `byte` in this state.
     fn begins_record(&self, state: State, byte: u8) -> bool {
         let between = state == State::RecordStart || (state == State::CarriageReturn && byte != b'\n');
         between && self.at >= self.from && self.dialect.step(state, byte).1 != Byte::EndsBlank
     }
 
-    /// No value may be open where a file ends.
+    /// The first record, for an edge whose file ends: no value may be open at the end.
     fn start_in_file_that_ends(&self) -> u64 {
         let guess = if self.outside.state.is_in_quotes() { &self.inside } else { &self.outside };
         guess.first.filter(|_| !self.is_certain()).unwrap_or(self.at)
@@ -156,7 +156,7 @@ mod tests {
             assert!(*start >= at as u64);
         }
         assert!(starts.is_sorted());
-        // The end of one quoted value is enough to tell.
+        // The end of one quoted value suffices.
         assert_eq!(starts[20], 28);
     }
 

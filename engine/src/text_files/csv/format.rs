@@ -1,4 +1,4 @@
-//! What STORED AS CSV means.
+//! The file format of STORED AS CSV.
 
 use super::header::{names, renamed};
 use super::infer::{has_header, header_of, sampled, schema};
@@ -26,8 +26,7 @@ use object_store::{ObjectMeta, ObjectStore};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The option of a table under which the names are kept that its files have for its columns, as a JSON array. Only [`renamed_columns`]
-/// gives it a value.
+/// The table option that holds the files' names of the table's columns, as a JSON array. Only [`renamed_columns`] sets it.
 pub const HEADER_NAMES: &str = "windlass.header_names";
 
 #[derive(Debug, Default)]
@@ -49,7 +48,7 @@ impl FileFormatFactory for CsvFilesFactory {
     }
 }
 
-/// Reads with [`CsvScan`]; plans writes as DataFusion does, which executors carry out with a writer of our own.
+/// Reads with [`CsvScan`]. Plans writes as DataFusion does; executors carry them out with a writer of our own.
 #[derive(Debug, Default)]
 struct CsvFiles {
     options: CsvOptions,
@@ -132,7 +131,7 @@ impl FileFormat for CsvFiles {
         order: Option<LexRequirement>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut format = self.datafusion();
-        // What escapes a quote has to be escaped itself.
+        // The escape character must itself be escaped.
         if self.options.escape.is_some() && self.options.double_quote.is_none() {
             format = format.with_options(CsvOptions { double_quote: Some(false), ..self.options.clone() });
         }
@@ -150,11 +149,11 @@ impl FileFormat for CsvFiles {
     }
 }
 
-/// Headers that are read when a table is created, and at a time.
+/// Maximum headers read when a table is created, and at a time.
 const HEADERS: usize = 100;
 const HEADERS_AT_ONCE: usize = 16;
 
-/// Files that hold rows, some of them where there are many.
+/// Files that hold rows; only some of them if there are many.
 async fn places(state: &dyn Session, location: &ListingTableUrl) -> Result<Vec<Place>> {
     let store = state.runtime_env().object_store(location)?;
     let files: Vec<ObjectMeta> = location.list_all_files(state, store.as_ref(), "").await?.try_collect().await?;
@@ -164,11 +163,11 @@ async fn places(state: &dyn Session, location: &ListingTableUrl) -> Result<Vec<P
     Ok(sampled(&files, HEADERS).into_iter().map(|file| Place::new(&store, url.as_str(), file)).collect())
 }
 
-/// For a table of CSV files whose columns are declared under other names than its files have: those of its files, as the value of
-/// [`HEADER_NAMES`]. `None` when columns are found by their own names, or there is no header yet.
+/// For a table of CSV files whose columns are declared under other names than in its files: the names in the files, as the value of [`HEADER_NAMES`]. `None`
+/// when columns are found by their own names, or there is no header yet.
 ///
 /// # Errors
-/// Headers that leave open which column is which.
+/// The headers do not determine which column is which.
 pub async fn renamed_columns(
     state: &dyn Session,
     locations: &[ListingTableUrl],
@@ -187,7 +186,7 @@ pub async fn renamed_columns(
             futures::stream::iter(places).map(|place| async move { (header_of(options, &place).await, place) });
         let mut headers = headers.buffered(HEADERS_AT_ONCE);
         while let Some((header, place)) = headers.next().await {
-            // What cannot be read is an error of who reads it.
+            // A file that cannot be read is an error of its reader.
             let Some(header) = header.ok().filter(|header| !header.is_empty()) else { continue };
             let renamed = renamed(columns, &names(header)).map_err(|reason| place.wrong(&reason))?;
             match (&agreed, renamed) {

@@ -1,9 +1,8 @@
-//! Which field of a file is which column of the table: by the names in its header, whatever their order.
+//! The mapping of a file's fields to the table's columns: by the names in its header, in any order.
 
 use std::collections::HashSet;
 
-/// Names of columns as a header gives them: a name that comes twice gets a number (`x`, `x_1`), and one that is empty its position
-/// (`column_3`, as in files without header).
+/// Names of columns from a header. A repeated name gets a number (`x`, `x_1`); an empty one gets its position (`column_3`, as in files without header).
 pub(super) fn names(header: Vec<String>) -> Vec<String> {
     let given: HashSet<String> = header.iter().cloned().collect();
     let mut taken = HashSet::new();
@@ -22,9 +21,9 @@ pub(super) fn names(header: Vec<String>) -> Vec<String> {
     names
 }
 
-/// For each of the table's columns the field of a file with this header that is the column's, `None` when the file has none.
+/// For each column of the table its field in a file with this header; `None` when the file has no such field.
 ///
-/// A name is looked for as it is written, and then whatever its case is.
+/// Exact names take precedence over names that differ in case.
 ///
 /// # Errors
 /// A header that lacks columns and has others instead: one of them may be the column under another name.
@@ -57,13 +56,13 @@ pub(super) fn field_of(column: &str, header: &[String]) -> Option<usize> {
     }
 }
 
-/// The names under which the columns of a table are found in its files, when the statement that creates it names them otherwise: by
-/// position, as far as that is certain.
+/// The names of a table's columns in its files, when the statement that creates it names them differently. They are matched by position, as far as that is
+/// certain.
 ///
 /// `Ok(None)`: all columns are found by their own names.
 ///
 /// # Errors
-/// What is not certain.
+/// The match is not certain.
 pub(super) fn renamed(columns: &[String], header: &[String]) -> Result<Option<Vec<String>>, String> {
     let fields: Vec<Option<usize>> = columns.iter().map(|column| field_of(column, header)).collect();
     let others = header.len() - fields.iter().flatten().count();

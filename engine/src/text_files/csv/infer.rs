@@ -1,4 +1,4 @@
-//! Columns and their types, from the first records of each file.
+//! Inference of columns and their types from the first records of each file.
 
 use super::dialect::Dialect;
 use super::header::{field_of, names as unique};
@@ -16,13 +16,13 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore};
 use std::sync::Arc;
 
-/// Records of each file that are looked at, if nobody says.
+/// Default number of records of each file to look at.
 const RECORDS: usize = 1_000;
-/// Files that are looked at. More are passed over evenly.
+/// Maximum files to look at. Of more files, evenly spread ones are taken.
 pub(in crate::text_files) const FILES: usize = 1_000;
 const FILES_AT_ONCE: usize = 16;
 
-/// The columns of all files: those of the first one, and then those that the others have beside them, whatever order they are listed in.
+/// The columns of all files: those of the first one, then the extra ones of the others, whatever order the files are listed in.
 pub(super) async fn schema(
     options: &CsvOptions,
     store: &Arc<dyn ObjectStore>,
@@ -58,7 +58,7 @@ pub(super) async fn schema(
     }
     let text = options.schema_infer_max_rec == Some(0);
     let fields = all.into_iter().map(|(name, data_type)| {
-        // Nothing is known of a column of NULLs; text holds whatever comes.
+        // A column of NULLs could have any type; text can hold everything.
         let data_type = if text || data_type == DataType::Null { DataType::Utf8 } else { data_type };
         Field::new(name, data_type, true)
     });
@@ -73,7 +73,7 @@ pub(super) fn may_be_shorter(options: &CsvOptions) -> bool {
     options.truncated_rows.unwrap_or(false)
 }
 
-/// At most so many files, in the order of their paths, so that the order in which a store lists them does not matter.
+/// At most `most` files, in the order of their paths, so that the order of a store's listing does not matter.
 pub(in crate::text_files) fn sampled(files: &[ObjectMeta], most: usize) -> Vec<&ObjectMeta> {
     let mut files: Vec<&ObjectMeta> = files.iter().filter(|file| file.size > 0).collect();
     files.sort_by(|a, b| a.location.cmp(&b.location));
@@ -91,7 +91,7 @@ fn merge(all: &mut Vec<(String, DataType)>, columns: Vec<(String, DataType)>) {
     }
 }
 
-/// The type that holds values of both, as text if need be.
+/// The type that holds values of both, text if necessary.
 fn common(a: &DataType, b: &DataType) -> DataType {
     use DataType::*;
     match (a, b) {
@@ -153,17 +153,17 @@ fn format(options: &CsvOptions) -> Result<Format> {
 /// The start of a file.
 struct Head {
     names: Vec<String>,
-    /// The bytes of the first records behind the header, and how many there are.
+    /// The bytes of the first records after the header, and their number.
     sample: Vec<u8>,
     records: usize,
 }
 
 impl Head {
-    /// Timestamps all of which name a zone are instants. Where some do, or where a value is no timestamp, the column is text.
+    /// Makes timestamps that all name a zone instants. A column in which only some do, or with a value that is no timestamp, becomes text.
     fn tell_instants(&self, options: &CsvOptions, types: &mut [DataType]) -> Result<()> {
         let nulls = Nulls::new(options.null_value.as_deref(), options.null_regex.as_deref())?;
         let mut reader = RecordReader::new(Dialect::of(options), Shape { may_be_shorter: true, ..Shape::default() });
-        // It was read before.
+        // It has been read before, so it cannot fail.
         let read = reader.read(&self.sample, usize::MAX).and_then(|_| reader.finish());
         let records = reader.take();
         let mut zones: Vec<(bool, bool)> = vec![(false, false); types.len()];
@@ -228,7 +228,7 @@ impl Head {
     }
 }
 
-/// Counts the record that was read, or takes it for the header.
+/// Counts the record just read, or takes it as the header.
 fn take(reader: &mut RecordReader, names: &mut Option<Vec<String>>, records: &mut usize, width: &mut usize) {
     if reader.held().len() == 0 {
         return;
@@ -249,7 +249,7 @@ pub(super) fn texts<'a>(record: impl Iterator<Item = (&'a [u8], bool)>) -> Vec<S
     record.map(|(value, _)| String::from_utf8_lossy(value).into_owned()).collect()
 }
 
-/// The header of the file at `place`: no name when it is empty.
+/// The header of the file at `place`: no names when the file is empty.
 pub(super) async fn header_of(options: &CsvOptions, place: &Place) -> Result<Vec<String>> {
     let mut bytes = place.head(FileCompressionType::from(options.compression));
     let one = CsvOptions { schema_infer_max_rec: Some(1), ..options.clone() };

@@ -1,4 +1,4 @@
-//! CSV files: RFC 4180, and what the options of a table say.
+//! CSV files: RFC 4180, extended by the options of a table.
 
 mod dialect;
 mod edges;

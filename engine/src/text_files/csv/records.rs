@@ -1,44 +1,44 @@
-//! From bytes to records.
+//! Splitting of bytes into records.
 
 use super::dialect::{Byte, Dialect, State};
 use crate::text_files::place::WrongLine;
 
-/// Reads records from bytes that come in pieces, and holds those that were read until they are taken.
+/// Reads records from bytes that come in pieces, and holds them until they are taken.
 pub(super) struct RecordReader {
     dialect: Dialect,
-    /// Whether a byte may be more than a value outside of quotes, and inside.
+    /// Whether a byte may be more than part of a value: outside of quotes, and inside.
     special: Box<[bool; 256]>,
     special_in_quotes: Box<[bool; 256]>,
     shape: Shape,
     state: State,
-    /// The number of the field that is read, in its record.
+    /// Index of the current field in its record.
     field: usize,
     quoted: bool,
-    /// Lines before the one that is read, and before the record that is read.
+    /// Number of lines before the current line, and before the current record.
     line: u64,
     record_line: u64,
-    /// The first field of the record that is read.
+    /// The first field of the current record.
     record_start: usize,
     held: Records,
 }
 
-/// Which fields records have, and which are wanted.
+/// The fields of records, and the wanted ones.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shape {
-    /// How many fields a record has, `None` for any number.
+    /// Number of fields of a record; `None` for any number.
     pub fields: Option<usize>,
-    /// Records may end early.
+    /// Whether records may end early.
     pub may_be_shorter: bool,
-    /// For each field whether it is kept. Fields behind the end of the list are kept.
+    /// Whether each field is kept. Fields beyond the end of the list are kept.
     pub kept: Vec<bool>,
 }
 
-/// The fields that were kept, of any number of records.
+/// The kept fields of any number of records.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     bytes: Vec<u8>,
     fields: Vec<Field>,
-    /// Where each record begins among the fields, and in which line.
+    /// The first field of each record, and its line.
     starts: Vec<(usize, u64)>,
 }
 
@@ -79,7 +79,7 @@ impl RecordReader {
         }
     }
 
-    /// Reads until `most` records are held or `input` is used up. Returns how many bytes were used.
+    /// Reads until `most` records are held or `input` is used up. Returns the bytes used.
     pub(super) fn read(&mut self, input: &[u8], most: usize) -> Result<usize, WrongLine> {
         let mut at = 0;
         while at < input.len() && self.held.len() < most {
@@ -91,8 +91,8 @@ impl RecordReader {
         Ok(at)
     }
 
-    /// Takes what `input` begins with as far as that is simple: values, their quotes, and delimiters. The rest is for [`Dialect::step`],
-    /// which says the same of these.
+    /// Reads the start of `input` as far as it is simple: values, their quotes and delimiters. [`Dialect::step`] reads the rest, and would read these bytes
+    /// the same way.
     fn values(&mut self, input: &[u8]) -> Result<usize, WrongLine> {
         let mut at = 0;
         while let Some(&byte) = input.get(at) {
@@ -159,7 +159,7 @@ impl RecordReader {
                 self.end_field()?;
                 self.end_record()?;
             }
-            // The only field is NULL, as in PostgreSQL and DuckDB; in records of several fields, a line too many.
+            // In records of one field, an empty line is NULL, as in PostgreSQL and DuckDB; in records of several fields it is ignored.
             Byte::EndsBlank if self.shape.fields == Some(1) => {
                 self.end_field()?;
                 self.end_record()?;
@@ -170,7 +170,7 @@ impl RecordReader {
         Ok(())
     }
 
-    /// The last record may lack the line end. One that ends in quotes lacks more.
+    /// Ends the input. The last record may lack the line end, but must not end inside quotes.
     pub(super) fn finish(&mut self) -> Result<(), WrongLine> {
         if self.state.is_in_quotes() {
             return Err(
@@ -185,7 +185,7 @@ impl RecordReader {
         Ok(())
     }
 
-    /// The shape of the records that follow.
+    /// Sets the shape of the following records.
     pub(super) fn expect(&mut self, shape: Shape) {
         self.shape = shape;
     }
@@ -198,7 +198,7 @@ impl RecordReader {
         &self.held
     }
 
-    /// Records must be whole, as they are when as many are held as were asked for, or the input has ended.
+    /// Takes the records. They must be whole, as they are when the requested number is held or the input has ended.
     pub(super) fn take(&mut self) -> Records {
         let capacity = (self.held.bytes.len(), self.held.fields.len(), self.held.starts.len());
         let next = Records {
@@ -249,7 +249,7 @@ impl RecordReader {
     }
 }
 
-/// How many bytes of `input` are not special.
+/// Number of bytes at the start of `input` that are not special.
 fn run(input: &[u8], special: &[bool; 256]) -> usize {
     input.iter().position(|&byte| special[usize::from(byte)]).unwrap_or(input.len())
 }
@@ -259,12 +259,12 @@ impl Records {
         self.starts.len()
     }
 
-    /// Lines before the record.
+    /// Number of lines before the record.
     pub(super) fn line(&self, record: usize) -> u64 {
         self.starts.get(record).map_or(0, |(_, line)| *line)
     }
 
-    /// The fields that were kept of a record, and whether each was in quotes.
+    /// The kept fields of a record, and whether each was in quotes.
     pub(super) fn record(&self, record: usize) -> impl Iterator<Item = (&[u8], bool)> {
         let begin = self.starts[record].0;
         let end = self.starts.get(record + 1).map_or(self.fields.len(), |(begin, _)| *begin);
@@ -276,7 +276,7 @@ impl Records {
         (&self.bytes[begin..self.fields[field].end], self.fields[field].quoted)
     }
 
-    /// The values of the `nth` field that is kept of each record, where all have the same number of them.
+    /// The values of the `nth` kept field of each record; all records must have the same number of fields.
     ///
     /// # Errors
     /// The record whose value is not UTF-8.

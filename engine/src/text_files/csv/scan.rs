@@ -30,7 +30,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The options of reading that DataFusion's encoding of its own CSV scan lacks.
+/// The read options that DataFusion's encoding of its own CSV scan lacks.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct CsvReading {
     #[prost(string, optional, tag = "1")]
@@ -39,12 +39,12 @@ pub(crate) struct CsvReading {
     null_regex: Option<String>,
     #[prost(uint32, optional, tag = "3")]
     terminator: Option<u32>,
-    /// How files name the columns of the table, if not as the table does.
+    /// The files' names of the table's columns, if they differ from the table's.
     #[prost(string, repeated, tag = "4")]
     header_names: Vec<String>,
 }
 
-/// CSV files as a source of rows.
+/// A source of rows from CSV files.
 #[derive(Clone, Debug)]
 pub(crate) struct CsvScan {
     options: CsvOptions,
@@ -71,7 +71,7 @@ impl CsvScan {
         Self { options, ..self.clone() }
     }
 
-    /// DataFusion's scan of the same rows, and what it does not know.
+    /// DataFusion's scan of the same rows, and the options that it lacks.
     pub(crate) fn plain(&self) -> Result<(Arc<dyn FileSource>, CsvReading)> {
         let plain = CsvSource::new(self.table_schema.clone()).with_csv_options(self.options.clone());
         let projected = plain.try_pushdown_projection(&self.projection.source)?;
@@ -113,7 +113,7 @@ impl CsvScan {
         self.options.newlines_in_values.unwrap_or(false)
     }
 
-    /// What decides which rows there are, and what they hold.
+    /// Everything that decides which rows there are and what they hold.
     #[cfg(test)]
     pub(crate) fn describe(&self) -> String {
         let options = &self.options;
@@ -183,7 +183,7 @@ impl FileSource for CsvScan {
         }
     }
 
-    /// Files of which it is said that values have line ends in them are read whole, and so without a guess.
+    /// Files declared to have line ends in values are read whole, so that nothing has to guess where a record begins.
     fn supports_repartitioning(&self) -> bool {
         !self.newlines_in_values()
     }
@@ -205,14 +205,14 @@ impl FileSource for CsvScan {
     }
 }
 
-/// What is to be read of each file.
+/// The columns to read of each file, and how.
 struct Reading {
     dialect: Dialect,
     nulls: Nulls,
-    /// Of the table, but for those of partition folders.
+    /// The table's columns, without those of partition folders.
     columns: Vec<String>,
     header_names: Vec<String>,
-    /// Positions of the columns that are read, and those columns.
+    /// The columns to read, and their positions.
     wanted: Vec<usize>,
     schema: SchemaRef,
     compression: FileCompressionType,
@@ -249,7 +249,7 @@ impl FileOpener for CsvOpener {
     }
 }
 
-/// Which fields of a file hold the columns of the table, and how many fields there are.
+/// The fields of a file that hold the table's columns, and the number of fields.
 struct Fields {
     of_columns: Vec<Option<usize>>,
     count: usize,
@@ -273,7 +273,7 @@ impl Reading {
         Fields { of_columns: (0..count).map(Some).collect(), count }
     }
 
-    /// The shape of the records, and for each column that is read its place among the fields that are kept.
+    /// The shape of the records, and the position of each column to read among the kept fields.
     fn shape(&self, fields: &Fields) -> (Shape, Vec<Option<usize>>) {
         let mut kept = vec![false; fields.count];
         let of_wanted: Vec<Option<usize>> = self.wanted.iter().map(|&column| fields.of_columns[column]).collect();
@@ -291,23 +291,23 @@ impl Reading {
     }
 }
 
-/// The rows of a file, or of a part of one.
+/// The rows of a file or of a part of it.
 struct Rows {
     reading: Arc<Reading>,
     place: Place,
     bytes: ByteStream,
-    /// Bytes that were not looked at yet.
+    /// Bytes not yet looked at.
     rest: Bytes,
     records: RecordReader,
-    /// For each wanted column its place among the fields that are kept.
+    /// The position of each wanted column among the kept fields.
     kept: Vec<Option<usize>>,
-    /// Where the part ends that is read, unless it is the file's end.
+    /// End of the part to read; `None`: the end of the file.
     end: Option<u64>,
     ended: bool,
 }
 
 impl Rows {
-    /// The rows of a file from its start on.
+    /// The rows of a file from its start.
     async fn of_file(reading: Arc<Reading>, place: Place, end: Option<u64>) -> Result<Self> {
         let bytes = bytes_of(place.store.as_ref(), &place.location, end.map(|end| 0..end)).await;
         let bytes = bytes.map_err(|error| place.failed(error))?;
@@ -322,7 +322,7 @@ impl Rows {
         let mut rows = Self { reading, place, bytes, rest: Bytes::new(), records, kept: vec![], end, ended: false };
         rows.fill(1).await?;
         let header = rows.records.take();
-        // A file without a record has no header, and no rows.
+        // A file without a record has neither header nor rows.
         if header.len() > 0 {
             let fields = rows.reading.fields(texts(header.record(0)), &rows.place)?;
             let (shape, kept) = rows.reading.shape(&fields);
@@ -332,7 +332,7 @@ impl Rows {
         Ok(rows)
     }
 
-    /// The rows of a part that does not begin with the file, `None` when no record begins in it.
+    /// The rows of a part that does not begin with the file; `None` when no record begins in it.
     async fn of_part(reading: Arc<Reading>, place: Place, range: Range<u64>, size: u64) -> Result<Option<Self>> {
         let fields = async {
             match has_header(&reading.options) {
@@ -358,7 +358,7 @@ impl Rows {
         Ok(Some(Self { reading, place, bytes, rest: Bytes::new(), records, kept, end, ended: false }))
     }
 
-    /// Reads until `most` records are held or there is no more.
+    /// Reads until `most` records are held or the file has no more.
     async fn fill(&mut self, most: usize) -> Result<()> {
         while !self.ended && self.records.held().len() < most {
             if self.rest.is_empty() {

@@ -1,4 +1,4 @@
-//! From records to columns.
+//! Conversion of records to columns.
 
 use super::records::Records;
 use crate::text_files::place::WrongLine;
@@ -16,10 +16,10 @@ use datafusion::common::{Result, config_datafusion_err};
 use regex::Regex;
 use std::sync::Arc;
 
-/// What is NULL: a value that is empty and not in quotes, or what the options say.
+/// The values that mean NULL: an empty value without quotes, or what the options say.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Nulls {
-    /// As writers put it, without quotes.
+    /// The NULL value that writers write without quotes.
     value: Option<String>,
     regex: Option<Regex>,
 }
@@ -40,12 +40,12 @@ impl Nulls {
                     || regex.as_ref().is_some_and(|regex| regex.is_match(value))
             }
         };
-        // Nothing is no number.
+        // An empty value is no number.
         told || (!is_text && value.is_empty())
     }
 }
 
-/// A column of the table from the `nth` field that is kept of each record; of NULLs when the file has none.
+/// A column of the table from the `nth` kept field of each record; all NULL if the file has no such field.
 pub(super) fn column(
     records: &Records,
     nth: Option<usize>,
@@ -118,8 +118,10 @@ impl<'a> Values<'a> {
         })
     }
 
+    /// Parses each value.
+    ///
     /// # Errors
-    /// The first value that `parse` refuses, with what it says of it.
+    /// The first value that `parse` refuses, with its message.
     fn parsed<T>(self, parse: impl Fn(&str) -> Result<T, String>) -> Result<std::vec::IntoIter<Option<T>>, WrongLine> {
         let mut values = Vec::with_capacity(self.records.len());
         for (record, value) in self.text().enumerate() {
@@ -154,7 +156,7 @@ impl<'a> Values<'a> {
         Ok(Arc::new(array.map_err(|error| self.wrong(0, "", &error.to_string()))?))
     }
 
-    /// Dates and times, as casts of texts read them.
+    /// Dates and times, read as casts read text.
     fn time(self) -> Result<ArrayRef, WrongLine> {
         let of = self.field.data_type();
         let reader = TimeReader::new(of).map_err(|error| self.wrong(0, "", &error.to_string()))?;
@@ -163,7 +165,7 @@ impl<'a> Values<'a> {
         reader.array(values.collect()).map_err(|error| self.wrong(0, "", &error.to_string()))
     }
 
-    /// Types that are seldom in text files.
+    /// Types that are rare in text files.
     fn cast(self) -> Result<ArrayRef, WrongLine> {
         let text = self.text().collect::<Result<StringArray, _>>()?;
         let strictly = CastOptions { safe: false, ..CastOptions::default() };
@@ -177,7 +179,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Bytes as hexadecimal digits after `\x`, as PostgreSQL writes them; else those of the text.
+/// Bytes from hexadecimal digits after `\x`, as PostgreSQL writes them; otherwise the bytes of the text.
 fn bytes(text: &str) -> Result<Vec<u8>, String> {
     let Some(digits) = text.strip_prefix("\\x") else { return Ok(text.as_bytes().to_vec()) };
     let digit = |byte: &u8| char::from(*byte).to_digit(16);

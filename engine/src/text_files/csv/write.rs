@@ -1,4 +1,4 @@
-//! The writer of CSV files. It tells the empty string from NULL, as PostgreSQL and Spark do: `""` is the former, nothing the latter.
+//! The writer of CSV files. It distinguishes the empty string from NULL, as PostgreSQL and Spark do: `""` is the empty string, an empty field is NULL.
 
 use crate::time::instants_as_text;
 use arrow::array::RecordBatch;
@@ -27,7 +27,7 @@ use std::sync::Arc;
 pub struct CsvFilesSink {
     pub config: FileSinkConfig,
     pub options: CsvWriterOptions,
-    /// With it begin lines that readers take for none.
+    /// The byte that begins comment lines.
     pub comment: Option<u8>,
 }
 
@@ -129,7 +129,7 @@ impl CsvWriter {
                 }
                 text.clear();
                 if *kind == Kind::Bytes {
-                    // As PostgreSQL writes them, and the reader takes them.
+                    // The form in which PostgreSQL writes bytes and the reader reads them.
                     text.push_str("\\x");
                 }
                 values.value(row).write(&mut text)?;

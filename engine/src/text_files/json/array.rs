@@ -1,11 +1,11 @@
-//! A file that is one array of records, as records one behind the other.
+//! Conversion of a file that is one array of records to records in a row.
 
 use crate::text_files::bytes::ByteStream;
 use bytes::Bytes;
 use datafusion::common::{DataFusionError, Result, exec_err};
 use futures::{StreamExt, TryStreamExt};
 
-/// The records of the array that `bytes` are, with spaces for what stands between them: lines stay what they are.
+/// The records of the array in `bytes`, with spaces in place of the text between them: line numbers do not change.
 pub(super) fn rows_of_array(bytes: ByteStream) -> ByteStream {
     let rows = futures::stream::try_unfold((bytes, Array::default()), |(mut bytes, mut array)| async move {
         match bytes.try_next().await? {
@@ -24,7 +24,7 @@ pub(super) fn rows_of_array(bytes: ByteStream) -> ByteStream {
 struct Array {
     begun: bool,
     ended: bool,
-    /// Of objects and arrays inside the array.
+    /// Nesting depth of objects and arrays inside the array.
     depth: usize,
     in_string: bool,
     escaped: bool,

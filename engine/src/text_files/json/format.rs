@@ -1,4 +1,4 @@
-//! What STORED AS JSON means.
+//! The file format of STORED AS JSON.
 
 use super::infer::schema;
 use super::scan::JsonScan;
@@ -43,7 +43,7 @@ impl FileFormatFactory for JsonFilesFactory {
     }
 }
 
-/// Reads with [`JsonScan`] and writes as DataFusion does, but for the seconds of offsets.
+/// Reads with [`JsonScan`]; writes as DataFusion does, but with the seconds of offsets.
 #[derive(Debug, Default)]
 struct JsonFiles {
     options: JsonOptions,
@@ -103,7 +103,7 @@ impl FileFormat for JsonFiles {
         order: Option<LexRequirement>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = match order {
-            // By the columns as they are.
+            // The columns stay unchanged.
             Some(_) => input,
             None => with_offsets(input, &config.table_partition_cols, Arc::clone(state.config().options()))?,
         };

@@ -1,4 +1,4 @@
-//! Columns and their types, from the first records of each file.
+//! Inference of columns and their types from the first records of each file.
 
 use super::array::rows_of_array;
 use super::sample::{Conflict, Fault, Fields, Integers, Kind, Of, Parser};
@@ -12,10 +12,10 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore};
 use std::sync::Arc;
 
-/// Records of each file that are looked at, if nobody says, and bytes: as many as DuckDB looks at.
+/// Default number of records and maximum bytes of each file to look at: as many as DuckDB looks at.
 const RECORDS: usize = 20_480;
 const BYTES: usize = 16 << 20;
-/// Bytes of each file, where there are many.
+/// Maximum bytes of all files together.
 const BYTES_OF_ALL: usize = 256 << 20;
 const FILES_AT_ONCE: usize = 8;
 
@@ -104,7 +104,7 @@ fn not_an_object(kind: &Kind) -> String {
     format!("a record is {}, and not an object{more}", kind.word())
 }
 
-/// The first bytes of a file, records one behind the other, and whether they are all.
+/// The first bytes of a file as records in a row, and whether they are the whole file.
 async fn sample(options: &JsonOptions, place: &Place, most: usize) -> Result<(Vec<u8>, bool)> {
     let mut bytes = place.head(FileCompressionType::from(options.compression));
     if !options.newline_delimited {
@@ -117,7 +117,7 @@ async fn sample(options: &JsonOptions, place: &Place, most: usize) -> Result<(Ve
             return Ok((sample, false));
         }
     }
-    // A number ends with what follows it.
+    // A number ends only with the character after it.
     sample.push(b'\n');
     Ok((sample, true))
 }
@@ -130,10 +130,10 @@ fn data_type(kind: &Kind) -> DataType {
     match &kind.of {
         Of::Boolean => DataType::Boolean,
         Of::Integer(integers) => integer(*integers),
-        // A number that a double would change is better text.
+        // Text is better for numbers that a double would change.
         Of::Number(integers) if integers.past_double => DataType::Utf8,
         Of::Number(_) => DataType::Float64,
-        // Nothing is known of a field that is always null; text holds any scalar.
+        // A field that is always null could have any type; text can hold any scalar.
         Of::Null | Of::Text => DataType::Utf8,
         Of::List(values) => DataType::List(Arc::new(Field::new_list_field(data_type(values), true))),
         Of::Object(fields) => DataType::Struct(columns(fields).into()),

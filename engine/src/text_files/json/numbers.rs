@@ -1,5 +1,5 @@
-//! Whole numbers of JSON files, exactly, and dates and times as casts read their texts. Arrow's reader reads 1.5 as 1 into an integer column, and
-//! knows no seconds of an offset; so it is given text columns for them, and the text is parsed here.
+//! Exact integers in JSON files, and dates and times read as casts read text. Arrow's reader reads 1.5 as 1 into an integer column, and does not know seconds
+//! of an offset. So it gets text columns for them, and the text is parsed here.
 
 use crate::time::TimeReader;
 use arrow::array::{
@@ -10,14 +10,14 @@ use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::*;
 use std::sync::Arc;
 
-/// A value that its column cannot hold, and the row that it is in.
+/// A value that its column cannot hold, and its row.
 #[derive(Debug, PartialEq)]
 pub(super) struct NoInteger {
     pub row: usize,
     pub text: String,
 }
 
-/// `schema` with text for whole numbers, dates and times, at any depth.
+/// `schema` with text in place of integers, dates and times, at any depth.
 pub(super) fn read_as(fields: &Fields) -> Fields {
     fields.iter().map(|field| Arc::new(read_field_as(field))).collect()
 }
@@ -40,7 +40,7 @@ fn read_type_as(data_type: &DataType) -> DataType {
     }
 }
 
-/// `array`, which was read as [`read_as`] says, as `field` says.
+/// Converts `array`, which was read with the types of [`read_as`], to the type of `field`.
 pub(super) fn exactly(array: &ArrayRef, field: &Field) -> Result<ArrayRef, NoInteger> {
     if array.data_type() == field.data_type() {
         return Ok(Arc::clone(array));
@@ -102,7 +102,7 @@ fn structs(array: &StructArray, fields: &Fields) -> Result<StructArray, NoIntege
     Ok(StructArray::new(fields.clone(), columns.collect::<Result<_, _>>()?, array.nulls().cloned()))
 }
 
-/// A number is one of the unit of the type, since 1970 or midnight.
+/// A number counts units of the type since 1970 or midnight.
 fn times(texts: &StringArray, field: &Field) -> Result<ArrayRef, NoInteger> {
     let wanted = field.data_type();
     let wrong = |row: usize, value: &str, why: &str| {
@@ -143,7 +143,7 @@ fn integers<T: ArrowPrimitiveType + Parser>(texts: &StringArray, field: &Field) 
     Ok(Arc::new(values.finish()))
 }
 
-/// The digits of a whole number that is written otherwise, as 1.0 and 1e3 are.
+/// The digits of an integer written in another form, such as 1.0 and 1e3.
 fn without_exponent(number: &str) -> Option<String> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let exponent: i32 = exponent.trim_start_matches('+').parse().ok()?;

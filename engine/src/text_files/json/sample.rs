@@ -1,4 +1,4 @@
-//! What a JSON value is, without its value: a parser that keeps digits, which decide about a column's type.
+//! The types of JSON values: a parser that keeps no values, only the digits of numbers, which decide a column's type.
 
 use std::collections::HashMap;
 
@@ -6,19 +6,19 @@ use std::collections::HashMap;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Kind {
     pub of: Of,
-    /// The record that made it what it is: the number of the file, and the line, from 1.
+    /// The record that gave it this kind: the number of the file, and the line, from 1.
     pub seen: (usize, u64),
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) enum Of {
-    /// Nothing but null.
+    /// Only null.
     #[default]
     Null,
     Boolean,
-    /// Whole numbers without exponent.
+    /// Integers without exponent.
     Integer(Integers),
-    /// Numbers of which some are no [`Of::Integer`], and what all of the others are.
+    /// Numbers of which some are no [`Of::Integer`], and the integers among them.
     Number(Integers),
     Text,
     List(Box<Kind>),
@@ -27,28 +27,28 @@ pub(super) enum Of {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Integers {
-    /// Digits of the longest one.
+    /// Number of digits of the longest one.
     pub digits: usize,
     pub past_64_bits: bool,
-    /// Some double would be another number.
+    /// Whether some value cannot be represented by a double.
     pub past_double: bool,
 }
 
-/// Fields in the order in which they first came.
+/// Fields in the order in which they first occurred.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Fields {
     pub all: Vec<(String, Kind)>,
-    /// Empty as long as there are few.
+    /// Empty while there are few fields.
     index: HashMap<String, usize>,
 }
 
-/// As many are looked through.
+/// Up to this many fields are searched linearly.
 const FEW: usize = 16;
 
-/// Two values of one place of which no type holds both.
+/// Two values at one place that no type can both hold.
 #[derive(Debug, PartialEq)]
 pub(super) struct Conflict {
-    /// From the record to the place.
+    /// Names from the record to the place.
     pub path: Vec<String>,
     pub one: Kind,
     pub other: Kind,
@@ -158,7 +158,7 @@ impl Conflict {
     }
 }
 
-/// What is wrong, or that the text ends within a value.
+/// An error in the text, or its end within a value.
 #[derive(Debug, PartialEq)]
 pub(super) enum Fault {
     Ends,
@@ -172,17 +172,17 @@ impl From<Conflict> for Fault {
     }
 }
 
-/// How deep values may lie in each other.
+/// Maximum nesting of values.
 const DEPTH: usize = 100;
 
-/// Reads the values of a text, one after the other.
+/// Reads the values of a text one by one.
 pub(super) struct Parser<'a> {
     text: &'a [u8],
     at: usize,
     file: usize,
-    /// From 1.
+    /// Current line, from 1.
     line: u64,
-    /// In which the last value of [`Parser::next`] begins.
+    /// The line in which the last value of [`Parser::next`] begins.
     begun: u64,
 }
 
@@ -191,7 +191,7 @@ impl<'a> Parser<'a> {
         Self { text, at: 0, file, line: 1, begun: 1 }
     }
 
-    /// The next value, `None` at the end.
+    /// Reads the next value; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Kind>, Fault> {
         match self.peek() {
             Err(Fault::Ends) => Ok(None),
@@ -203,7 +203,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The line, from 1, in which the value begins that was read last.
+    /// The line, from 1, in which the last value read begins.
     pub(super) fn begun(&self) -> u64 {
         self.begun
     }
@@ -329,7 +329,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Whether the end comes next, rather than one more.
+    /// Whether the end follows, rather than another element.
     fn ends(&mut self, end: u8) -> Result<bool, Fault> {
         let byte = self.peek()?;
         self.at += 1;

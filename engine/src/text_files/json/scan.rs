@@ -26,10 +26,10 @@ use object_store::ObjectStore;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// JSON files as a source of rows.
+/// A source of rows from JSON files.
 #[derive(Clone, Debug)]
 pub(crate) struct JsonScan {
-    /// Each file is one array of records.
+    /// Whether each file is one array of records.
     is_array: bool,
     table_schema: TableSchema,
     projection: SplitProjection,
@@ -71,7 +71,7 @@ impl JsonScan {
         Self { projection: SplitProjection::new(self.table_schema.file_schema(), projection), ..self.clone() }
     }
 
-    /// What decides which rows there are, and what they hold.
+    /// Everything that decides which rows there are and what they hold.
     #[cfg(test)]
     pub(crate) fn describe(&self) -> String {
         format!("{} {:?}", self.is_array, self.projection.source)
@@ -142,10 +142,10 @@ impl FileSource for JsonScan {
     }
 }
 
-/// What is to be read of each file.
+/// The columns to read of each file, and how.
 struct Reading {
     schema: SchemaRef,
-    /// The same with text for whole numbers.
+    /// The same schema with text in place of integers.
     read_as: SchemaRef,
     is_array: bool,
     compression: FileCompressionType,
@@ -153,7 +153,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// The rows with the numbers that their text says.
+    /// The rows with exactly the numbers in their text.
     fn exactly(&self, read: &RecordBatch) -> Result<StructArray, NoInteger> {
         let columns = read.columns().iter().zip(self.schema.fields()).map(|(column, field)| exactly(column, field));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
@@ -201,7 +201,7 @@ impl FileOpener for JsonOpener {
 
 const LOOKED_AT: u64 = 32 << 10;
 
-/// Where the first line begins that begins at byte `at` or behind it: JSON has no line end inside of strings.
+/// The position of the first line that begins at byte `at` or after it. JSON has no line ends inside strings.
 async fn line_at(place: &Place, size: u64, at: u64) -> Result<u64> {
     if at == 0 {
         return Ok(0);
@@ -219,7 +219,7 @@ async fn line_at(place: &Place, size: u64, at: u64) -> Result<u64> {
     Ok(size)
 }
 
-/// A file, or a part of one.
+/// A file or a part of one.
 #[derive(Clone)]
 struct Part {
     reading: Arc<Reading>,
@@ -249,8 +249,8 @@ impl Part {
         Ok(Rows { part: self, bytes, rest: Bytes::new(), decoder, given: 0, ended: false })
     }
 
-    /// An error in the `nth` row, or in the first row that cannot be read: the decoder tells neither line nor row, so rows are read once
-    /// more, one at a time.
+    /// An error in the `nth` row, or in the first row that cannot be read. The decoder reports neither line nor row, so the rows are read again, one at a
+    /// time.
     async fn wrong(self, nth: Option<usize>, text: String) -> DataFusionError {
         let place = self.place.clone();
         let line = match self.rows(1).await {
@@ -268,10 +268,10 @@ impl Part {
 struct Rows {
     part: Part,
     bytes: ByteStream,
-    /// Bytes that were not looked at yet.
+    /// Bytes not yet looked at.
     rest: Bytes,
     decoder: Decoder,
-    /// Rows that were given.
+    /// Number of rows returned.
     given: usize,
     ended: bool,
 }
@@ -294,7 +294,7 @@ impl Rows {
         }
     }
 
-    /// The next batch as it was read, or what the decoder says of it.
+    /// The next batch as it was read, or the decoder's error.
     async fn decode(&mut self) -> Result<Result<Option<RecordBatch>, ArrowError>> {
         loop {
             if self.rest.is_empty() && !self.ended {
@@ -313,8 +313,7 @@ impl Rows {
         }
     }
 
-    /// The line in which a row begins, counted from 0 at the start of the part: of the `nth`, or of the first that cannot be read. The
-    /// batch size must be 1.
+    /// The line in which a row begins, counted from 0 at the start of the part: the `nth` row, or the first that cannot be read. The batch size must be 1.
     async fn line_of(mut self, nth: Option<usize>) -> Option<u64> {
         let (mut line, mut begins, mut rows) = (0, 0, 0);
         loop {

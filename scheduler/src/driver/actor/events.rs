@@ -1,4 +1,4 @@
-//! What reaches the machine: messages of services and executors, and what was dropped.
+//! Input of the machine: messages of services and executors, and dropped handles.
 
 use super::{Actor, Dropped, Job, Link, Message, NewJob};
 use crate::driver::Ended;
@@ -87,7 +87,7 @@ impl Actor {
                 tracing::info!(%executor, reason = %leaving.reason, "executor wants to leave");
                 self.step(now, Event::ExecutorDraining { executor }, None);
             }
-            // Attachments bring these to the namespace.
+            // Attachments pass these to the namespace.
             FromExecutor::Blocks(_) => {}
             FromExecutor::Register(_) => self.executor_gone(now, executor, "it registered twice on one stream"),
         }

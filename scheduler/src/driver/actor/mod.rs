@@ -31,7 +31,7 @@ use windlass_proto::v1;
 use windlass_proto::v1::executor_message::Message as FromExecutor;
 use windlass_proto::v1::primary_message::Message as ToExecutor;
 
-/// Events that are stepped before orders go out.
+/// Maximum events that are stepped before orders go out.
 const BATCH: usize = 1_024;
 
 pub(super) enum Message {
@@ -55,12 +55,12 @@ pub(super) enum Message {
     Drain {
         executor: ExecutorId,
     },
-    /// An order that is not the machine's.
+    /// An order that does not come from the machine.
     Tell {
         executor: ExecutorId,
         message: ToExecutor,
     },
-    /// Answered when no attempt of the job runs any more.
+    /// Answered when no attempt of the job runs.
     Quiet {
         job: JobId,
         done: oneshot::Sender<()>,
@@ -78,11 +78,11 @@ pub(super) struct NewJob {
     pub plan: PlannedJob,
     pub info: Arc<JobInfo>,
     pub reply: oneshot::Sender<Result<JobOutcome, JobError>>,
-    /// The handle was dropped.
+    /// Whether the handle was dropped.
     pub abandoned: Arc<AtomicBool>,
 }
 
-/// What was said by dropping something.
+/// Notices that are sent by dropping something.
 #[derive(Debug)]
 pub(super) enum Dropped {
     Handle(JobId),
@@ -102,33 +102,33 @@ pub(super) struct Actor {
     key: Option<ClusterKey>,
     clock: Clock,
     origin: std::time::Instant,
-    /// What the steps of this batch ask for.
+    /// Output of the steps of this batch.
     batch: Batch,
     saved: Option<Arc<SavedJobs>>,
     files: Option<Files>,
     handover: Arc<OnceLock<Handover>>,
     /// Jobs that run longer than this are recorded for the next leader.
     record_after: Duration,
-    /// Who waits until a job's attempts have ended.
+    /// Callers that wait for a job's attempts to end.
     quiet: Vec<(JobId, oneshot::Sender<()>)>,
 }
 
 /// A job that has not ended.
 struct Job {
     spec: Arc<JobSpec>,
-    /// What the tasks of the result stage left, by partition.
+    /// Output of the tasks of the result stage, by partition.
     parts: BTreeMap<u32, Part>,
     reply: oneshot::Sender<Result<JobOutcome, JobError>>,
     submitted: Instant,
-    /// Somebody who does not wait may ask for it.
+    /// Whether the job belongs to a submission, whose job may be asked for later.
     of_submission: bool,
     shape: ClusterShape,
-    /// Of each stage, when its finished stages are saved.
+    /// The lineage of each stage, if finished stages are saved.
     lineages: Vec<PlanHash>,
 }
 
 impl Job {
-    /// Whether later leaders are to list it: not every little query is worth a write to the store.
+    /// Whether later leaders list the job. A short query is not worth a write to the store.
     fn is_recorded(&self, now: Moment, after: Duration) -> bool {
         self.of_submission || now.at.since(self.submitted) >= after
     }
@@ -142,7 +142,7 @@ struct Part {
     staged: Option<Bytes>,
 }
 
-/// The way to one executor.
+/// The connection to one executor.
 struct Link {
     orders: mpsc::Sender<v1::PrimaryMessage>,
     ended: Ended,
@@ -216,7 +216,7 @@ impl Actor {
             let caught_up = messages.len() < BATCH;
             messages.drain(..).for_each(|message| self.on_message(now, message));
             gone.drain(..).for_each(|drop| self.on_drop(now, drop));
-            // What waits comes first: a heartbeat among it saves its executor from the deadline.
+            // Waiting events come first: a heartbeat among them saves its executor from the deadline.
             if caught_up && self.scheduler.next_deadline().is_some_and(|at| at <= now.at) {
                 self.step(now, Event::Tick, None);
             }
@@ -235,7 +235,8 @@ impl Actor {
 
     // ---- one step of the machine
 
-    /// `report` comes with the end of a task: what the machine need not know is kept only if the machine commits the attempt.
+    /// Steps the machine with an event. `report` comes with the end of a task. The parts that the machine does not need are kept only
+    /// if it commits the attempt.
     fn step(&mut self, now: Moment, event: Event, mut report: Option<TaskReport>) {
         let output = self.scheduler.step(now.at, event);
         self.batch.persist.extend(output.persist);
@@ -287,7 +288,7 @@ impl Actor {
         }
     }
 
-    /// Keeps what a committed task of a result stage sent along.
+    /// Keeps the result-stage output that a committed task reported.
     fn keep(&mut self, attempt: AttemptId, rows: u64, bytes: u64, report: TaskReport) {
         let Some(job) = self.jobs.get_mut(&attempt.job()) else { return };
         if attempt.stage().index as usize + 1 == job.spec.stages.len() {
@@ -298,7 +299,7 @@ impl Actor {
     }
 }
 
-/// Takes what was measured out of a report.
+/// Moves the measurements out of a report.
 fn measured(report: &mut TaskReport) -> Measured {
     let metrics = std::mem::take(&mut report.metrics).into_iter().map(|operator| OperatorMetrics {
         operator: operator.operator,

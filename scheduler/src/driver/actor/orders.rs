@@ -1,4 +1,4 @@
-//! What the machine asks for: orders to executors, replies to those who submitted, records in the store.
+//! Carries out the machine's output: orders to executors, replies to submitters, records in the store.
 
 use super::{Actor, Part};
 use crate::driver::directory::{ExecutorEntry, Standing};
@@ -20,7 +20,7 @@ const STOPPING: &str = "the primary is stopping";
 
 impl Actor {
     pub(super) fn flush(&mut self, now: Moment) {
-        // An order that cannot be sent is an event, and may ask for further orders.
+        // An order that cannot be sent becomes an event, which may cause further orders.
         while !self.batch.send.is_empty() || !self.batch.reply.is_empty() || !self.batch.drop_plans.is_empty() {
             for (executor, commands) in std::mem::take(&mut self.batch.send) {
                 commands.into_iter().for_each(|command| self.command(now, executor, command));
@@ -46,7 +46,7 @@ impl Actor {
         let mut written = BTreeSet::new();
         for persist in self.batch.persist.drain(..) {
             match persist {
-                // As it is at the end of the batch, so once.
+                // A stage is saved once, in its state at the end of the batch.
                 Persist::Stage { statement, stage } if written.insert(stage) => {
                     let Some(job) = self.jobs.get(&stage.job) else { continue };
                     let lineage = job.lineages.get(stage.index as usize).copied();
@@ -79,7 +79,7 @@ impl Actor {
                 ToExecutor::DropOutputs(v1::DropOutputs { stages: stages.into_iter().map(Into::into).collect() })
             }
             Command::AdoptOutputs { outputs, from } => {
-                // When it is gone, the machine learns of that next.
+                // If the executor is gone, the machine learns of that next.
                 let Some(address) = self.directory.address(from) else { return };
                 let outputs = outputs.into_iter().map(Into::into).collect();
                 ToExecutor::AdoptOutputs(v1::AdoptOutputs { outputs, from: from.0, address })
@@ -89,7 +89,7 @@ impl Actor {
         self.order(now, executor, message);
     }
 
-    /// An executor that lets its orders pile up is overloaded: the others take over.
+    /// Sends an order. An executor whose queue is full is overloaded and is given up; others take over.
     pub(super) fn order(&mut self, now: Moment, executor: ExecutorId, message: ToExecutor) {
         let Some(link) = self.links.get(&executor) else { return };
         match link.orders.try_send(v1::PrimaryMessage { message: Some(message) }) {
@@ -144,7 +144,7 @@ impl Actor {
                 Err(error)
             }
         };
-        // Nobody waits for a detached job; its outcome is dropped here and frees the result.
+        // A detached job has no waiter. Its outcome is dropped here, which frees the result.
         let _ = job.reply.send(outcome);
     }
 
@@ -190,7 +190,7 @@ impl Actor {
     }
 }
 
-/// Joins an order to the one before it where that keeps their meaning: one message instead of one for each event of a batch.
+/// Merges an order into the one before it if that keeps their meaning, to send one message instead of one for each event of a batch.
 pub(super) fn push(commands: &mut Vec<Command>, next: Command) {
     let next = match (commands.last_mut(), next) {
         (Some(Command::Launch(last)), Command::Launch(next))

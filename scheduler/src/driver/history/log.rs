@@ -1,12 +1,12 @@
-//! Lines of what happened to a job, each with its time.
+//! Log lines of a job, each with its time.
 
 use super::Moment;
 use std::collections::VecDeque;
 
-/// Lines that a job's log keeps from its beginning, and as many again from its end.
+/// Lines that a job's log keeps from its beginning. It keeps as many from its end.
 pub(super) const LOG_LINES: usize = 500;
 
-/// The first lines of a log and the last ones.
+/// The first and the last lines of a log.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Log {
     first: Vec<String>,
@@ -32,12 +32,12 @@ impl Log {
     }
 }
 
-/// A line of a log.
+/// Formats a line of a log.
 pub(super) fn line(now: Moment, text: std::fmt::Arguments<'_>) -> String {
     format!("{} {text}", rfc3339(now.wall_ms))
 }
 
-/// `2013-01-31T12:00:00.123Z`. Days to date as in Howard Hinnant's "chrono-compatible low-level date algorithms".
+/// Formats as `2013-01-31T12:00:00.123Z`. Days become a date as in Howard Hinnant's "chrono-compatible low-level date algorithms".
 pub(super) fn rfc3339(ms: u64) -> String {
     let (days, rest) = (ms / 86_400_000, ms % 86_400_000);
     let z = days + 719_468;

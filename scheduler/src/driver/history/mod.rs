@@ -1,7 +1,7 @@
-//! What ran: one record for each job, derived from the scheduler's facts and from nothing else, and one for each submission.
+//! The history of jobs: one record for each job, derived only from the scheduler's facts, and one for each submission.
 //!
-//! The driver writes; everybody else (administration, web UI, EXPLAIN ANALYZE) reads here and never in the machine. Bounded: the last
-//! `limit` ended jobs are kept, long texts are cut, and each log keeps its first and last lines.
+//! The driver writes. All others (administration, web UI, EXPLAIN ANALYZE) read here and never in the machine. The history is bounded:
+//! it keeps the last `limit` ended jobs, cuts long texts, and keeps the first and last lines of each log.
 
 mod log;
 mod stage;
@@ -26,28 +26,28 @@ use windlass_core::job::{Retention, Terms};
 use windlass_core::time::Instant;
 use windlass_engine::{OperatorMetrics, PlannedJob};
 
-/// Statements and plans longer than this many bytes are cut in the history.
+/// Maximum bytes of a statement or plan in the history. Longer ones are cut.
 const MAX_TEXT: usize = 64 << 10;
-/// Ended jobs of the cluster's own that are kept.
+/// Maximum ended internal jobs in the history.
 const MAX_INTERNAL: usize = 200;
-/// Characters of a statement's beginning that stand for it.
+/// Characters from the beginning of a statement that lists show.
 const BRIEF: usize = 80;
 
-/// What the history knows of a job besides what the scheduler does.
+/// What the history knows of a job besides the scheduler's facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobInfo {
-    /// Shown in lists; empty: the beginning of the statement.
+    /// The name in lists. Empty: the beginning of the statement.
     pub name: String,
     pub statement: String,
     /// The name under which the client watches the statement's progress.
     pub query: Option<String>,
-    /// The user among them.
+    /// The terms of the job, which name its user.
     pub terms: Terms,
-    /// The submission whose statement it runs, and which of them, from 0.
+    /// The submission whose statement the job runs, and the statement's index, from 0.
     pub part_of: Option<(JobId, u32)>,
-    /// The statement's name, when it may be sent to another leader: its finished stages are saved under it.
+    /// The statement's name, if it may be sent to another leader. Its finished stages are saved under it.
     pub saved_as: Option<String>,
-    /// What an earlier leader did of it.
+    /// What an earlier leader did for the statement.
     pub begun: Option<Arc<Begun>>,
 }
 
@@ -94,7 +94,7 @@ pub struct JobRecord {
     pub ended_ms: Option<u64>,
     /// Shared with the outcome of the job.
     pub stages: Vec<Arc<StageRecord>>,
-    /// Of a submission.
+    /// Present if the record is a submission's.
     pub submission: Option<Submission>,
     log: Log,
 }
@@ -113,7 +113,7 @@ pub struct Measured {
     pub metrics: Vec<OperatorMetrics>,
 }
 
-/// The records. Readers hold the lock for the time of one copy.
+/// The records of jobs. A reader holds the lock for the time of one copy.
 #[derive(Debug)]
 pub struct History {
     inner: Mutex<Inner>,
@@ -125,14 +125,14 @@ struct Inner {
     jobs: BTreeMap<JobId, JobRecord>,
     /// Ended jobs of users, in the order in which they ended.
     ended: VecDeque<JobId>,
-    /// The same of the cluster's own.
+    /// Ended internal jobs of the cluster, in the same order.
     internal: VecDeque<JobId>,
     queries: BTreeMap<String, JobId>,
     limit: usize,
     counts: Counts,
 }
 
-/// What has happened since this primary began to lead.
+/// Counts of events since this primary began to lead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub committed: u64,
@@ -142,9 +142,9 @@ pub struct Counts {
     pub recomputed: u64,
     /// Second attempts of slow tasks.
     pub speculated: u64,
-    /// Outputs that moved off executors that left.
+    /// Outputs that moved off leaving executors.
     pub moved: u64,
-    /// Outputs that jobs had left under earlier leaders and went on with.
+    /// Outputs from earlier leaders that jobs took over.
     pub taken_over: u64,
     pub executors_lost: u64,
 }
@@ -177,7 +177,7 @@ impl History {
         History { inner: Mutex::new(inner), changes: watch::Sender::new(0) }
     }
 
-    /// Wakes when anything changed since it was last looked at.
+    /// Returns a receiver that wakes after each change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -187,21 +187,21 @@ impl History {
         inner.jobs.get(&id).map(|record| read(&inner.whole(record)))
     }
 
-    /// The latest job of the statement that a client gave this name.
+    /// Reads the latest job of the statement that a client gave this name.
     pub fn query<T>(&self, query: &str, read: impl FnOnce(&JobRecord) -> T) -> Option<T> {
         let inner = self.inner.lock();
         let id = inner.queries.get(query)?;
         inner.jobs.get(id).map(read)
     }
 
-    /// Newest first. `internal`: also the cluster's own.
+    /// Reads jobs, newest first. `internal`: includes the cluster's own.
     pub fn jobs<T>(&self, limit: usize, internal: bool, mut read: impl FnMut(&JobRecord) -> T) -> Vec<T> {
         let inner = self.inner.lock();
         let shown = inner.jobs.values().rev().filter(|record| internal || !record.is_internal());
         shown.take(limit).map(|record| read(&inner.whole(record))).collect()
     }
 
-    /// The record of a job as it is to be stored. `None`: there is none, or the job is one of the cluster's own.
+    /// Returns the record of a job in its stored form. `None`: no such job, or an internal one.
     pub(crate) fn stored(&self, id: JobId) -> Option<Bytes> {
         let inner = self.inner.lock();
         inner.jobs.get(&id).filter(|record| !record.is_internal()).map(JobRecord::store)
@@ -211,7 +211,7 @@ impl History {
         self.inner.lock().counts.clone()
     }
 
-    /// How many jobs are in a state. Submissions are not among them, but the jobs that they consist of.
+    /// Returns the number of jobs in a state. It counts the jobs of a submission, not the submission itself.
     pub fn count(&self, state: JobState) -> usize {
         let inner = self.inner.lock();
         inner.jobs.values().filter(|job| job.state == state && job.submission.is_none()).count()
@@ -255,14 +255,15 @@ impl History {
             inner.update(submission, |record| record.part_started(statement, id));
         }
         if inner.jobs.insert(id, record).is_some() {
-            // It ended under an earlier leader, and runs again.
+            // The job ended under an earlier leader, and runs again.
             inner.ended.retain(|ended| *ended != id);
         }
         drop(inner);
         self.changed();
     }
 
-    /// `measured` answers for attempts that a fact of this batch commits. Returns jobs that are forgotten for one that has ended.
+    /// Applies a fact. `measured` belongs to the attempt that a fact of this batch commits. Returns the jobs that are forgotten to make
+    /// room for an ended one.
     pub(crate) fn apply(&self, now: Moment, fact: &Fact, measured: Option<Measured>) -> Vec<JobId> {
         let mut inner = self.inner.lock();
         inner.counts.count(fact);
@@ -314,7 +315,7 @@ impl History {
                 job.log(now, format_args!("{attempt} failed on {executor} ({}): {failure}", failure.kind()));
                 let stage = job.stage(index);
                 stage.tasks_running = stage.tasks_running.saturating_sub(1);
-                // One that was stopped has not failed.
+                // A stopped attempt has not failed.
                 stage.failed_attempts += u32::from(*failure != TaskFailure::Cancelled);
             }),
             Fact::ReportFenced { attempt, executor } => inner.update(attempt.job(), |job| {
@@ -324,7 +325,7 @@ impl History {
         Vec::new()
     }
 
-    /// A line in the logs of all jobs that have not ended: the loss of an executor, say.
+    /// Adds a line to the logs of all jobs that have not ended, for example about the loss of an executor.
     pub(crate) fn note_live(&self, now: Moment, line: &str) {
         let mut inner = self.inner.lock();
         for job in inner.jobs.values_mut().filter(|job| !job.state.has_ended() && job.submission.is_none()) {
@@ -332,7 +333,7 @@ impl History {
         }
     }
 
-    /// To be called once after a batch of facts.
+    /// Wakes the receivers of [`History::changes`]. Call it once after a batch of facts.
     pub(crate) fn changed(&self) {
         self.changes.send_modify(|version| *version += 1);
     }
@@ -368,7 +369,7 @@ impl Inner {
         self.has_ended(id)
     }
 
-    /// Makes room for it. Returns the jobs that are forgotten.
+    /// Makes room for an ended job. Returns the jobs that are forgotten.
     fn has_ended(&mut self, id: JobId) -> Vec<JobId> {
         let (ended, limit) = match self.jobs.get(&id).is_some_and(JobRecord::is_internal) {
             true => (&mut self.internal, MAX_INTERNAL),
@@ -395,14 +396,14 @@ impl JobRecord {
         self.info.terms.retention == Retention::Internal
     }
 
-    /// Tasks of all stages: (all, done, running).
+    /// Returns the tasks of all stages: (all, done, running).
     pub fn tasks(&self) -> (u32, u32, u32) {
         self.stages.iter().fold((0, 0, 0), |(all, done, running), stage| {
             (all + stage.tasks, done + stage.tasks_done, running + stage.tasks_running)
         })
     }
 
-    /// What all stages have put out so far: (rows, bytes).
+    /// Returns the output of all stages so far: (rows, bytes).
     pub fn produced(&self) -> (u64, u64) {
         self.stages.iter().fold((0, 0), |(rows, bytes), stage| (rows + stage.rows, bytes + stage.bytes))
     }
@@ -435,7 +436,7 @@ impl JobRecord {
         }
         self.log.push(match &self.error {
             None => line(now, format_args!("{}", state.as_str())),
-            // Which says that it was.
+            // The error already says that the job was cancelled.
             Some(error) if state == JobState::Cancelled => line(now, format_args!("{error}")),
             Some(error) => line(now, format_args!("{}: {error}", state.as_str())),
         });
@@ -462,7 +463,7 @@ impl JobRecord {
     }
 }
 
-/// The beginning of a statement, on one line, where it stands for the statement.
+/// Returns the beginning of a statement, on one line, for lists.
 pub fn brief(statement: &str) -> String {
     let words = statement.split_whitespace().collect::<Vec<_>>().join(" ");
     match words.char_indices().nth(BRIEF) {
@@ -569,7 +570,7 @@ mod tests {
         assert_eq!(history.jobs(10, true, |job| job.id)[..2], [5_000, 4_999].map(JobId));
         assert_eq!(history.jobs(10_000, true, |job| job.id).len(), 3 + MAX_INTERNAL);
         assert_eq!(history.stored(JobId(5_000)), None, "nothing of it is written");
-        // One of them is found by its id and by its statement's name as long as it is kept.
+        // A kept internal job is found by its id and by its statement's name.
         assert!(history.job(JobId(5_000), |_| ()).is_some() && history.query("q5000", |_| ()).is_some());
         assert!(history.job(JobId(2), |_| ()).is_none() && history.query("q2", |_| ()).is_none());
         // Users' jobs still make room for one another.
@@ -630,7 +631,7 @@ mod tests {
         of_earlier.restore(&[earlier.into()]);
         let statements = of_earlier.job(submission, |record| record.submission.as_ref().map(|of| of.statements));
         assert_eq!(statements, Some(Some(2)), "as earlier releases called it");
-        // Gone on with by the next leader, it has the job of the statement that has ended.
+        // After the next leader continues the submission, its job is that of the ended statement.
         next.submission_started(at(7_000), submission, JobInfo::default(), 2, 0);
         assert_eq!(next.job(submission, |record| record.submission.clone().unwrap().jobs), Some(vec![(0, JobId(2))]));
     }

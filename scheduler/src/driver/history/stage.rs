@@ -1,4 +1,4 @@
-//! Stages of jobs: how far each is, and what its operators measured.
+//! Stages of jobs: their progress, and the measurements of their operators.
 
 use super::{Measured, Moment, cut};
 use std::collections::BTreeMap;
@@ -45,26 +45,26 @@ pub struct StageRecord {
     pub tasks_done: u32,
     pub tasks_running: u32,
     pub failed_attempts: u32,
-    /// Of the stage's output.
+    /// Rows and bytes of the stage's output.
     pub rows: u64,
     pub bytes: u64,
-    /// From the first task's start to the last one's end.
+    /// Time from the first task's start to the last one's end.
     pub elapsed: Duration,
     /// Sum over committed attempts.
     pub task_time: Duration,
     pub(super) metrics: BTreeMap<(u32, String), u64>,
     pub(super) started: Option<Instant>,
-    /// That this primary has started. A record of an earlier one has none.
+    /// Attempts that this primary has started. A record of an earlier primary has none.
     pub(super) attempts: u32,
 }
 
 impl StageRecord {
-    /// Whether this primary has started each task, and none of them twice.
+    /// Whether this primary has started each task exactly once.
     pub(crate) fn ran_once(&self) -> bool {
         self.attempts == self.tasks
     }
 
-    /// Of a stage that waits.
+    /// Returns the record of a waiting stage.
     pub(crate) fn new(index: u32, stage: &PlannedStage) -> Self {
         Self {
             index,
@@ -85,7 +85,7 @@ impl StageRecord {
         }
     }
 
-    /// What the operators of the stage measured, over all committed attempts.
+    /// Returns the metrics of the stage's operators, over all committed attempts.
     pub fn metrics(&self) -> Vec<OperatorMetrics> {
         let mut operators: Vec<OperatorMetrics> = Vec::new();
         for ((operator, name), value) in &self.metrics {
@@ -99,7 +99,7 @@ impl StageRecord {
         operators
     }
 
-    /// The plan with what each operator measured at the end of its line, as EXPLAIN ANALYZE prints it.
+    /// Returns the plan as EXPLAIN ANALYZE prints it, with each operator's metrics at the end of its line.
     pub fn plan_with_metrics(&self) -> String {
         let mut text = String::with_capacity(self.plan.len() * 2);
         for (position, line) in self.plan.lines().enumerate() {
@@ -145,7 +145,7 @@ impl StageRecord {
     }
 }
 
-/// Metrics of tasks add up, except those whose name says that they are an extreme.
+/// Merges metrics of tasks: adds them up, except those whose name says that they are a minimum or maximum.
 fn merge(name: &str, a: u64, b: u64) -> u64 {
     if name == "start_timestamp" || name.starts_with("min_") {
         a.min(b)
@@ -156,7 +156,7 @@ fn merge(name: &str, a: u64, b: u64) -> u64 {
     }
 }
 
-/// DataFusion counts time in nanoseconds, under names that say so.
+/// Formats a metric. DataFusion counts time in nanoseconds, in metrics whose names say so.
 fn show(name: &str, value: u64) -> String {
     if name.contains("elapsed") || name.contains("time") && !name.contains("timestamp") {
         format!("{name}={:?}", Duration::from_nanos(value))

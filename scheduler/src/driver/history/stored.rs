@@ -1,4 +1,4 @@
-//! Ended jobs as the metadata store keeps them, so that the next leader can still list and show them.
+//! Ended jobs in the metadata store, from which the next leader can list and show them.
 
 use super::{History, JobInfo, JobRecord, JobState, Log, StageRecord, StageState, Submission};
 use crate::meta::keys::jobs::{StoredJob, StoredStage, StoredSubmission, decode, encode};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use windlass_core::ids::JobId;
 use windlass_core::job::Terms;
 
-/// A record that takes more is stored without plans and metrics, and with the ends of its log alone.
+/// Maximum bytes of a complete record. A larger one is stored without plans and metrics, and with only the ends of its log.
 const MAX_BYTES: usize = 64 << 10;
 const LINES: usize = 20;
 const JOBS: usize = 1_000;
@@ -123,13 +123,13 @@ fn restore(stored: StoredJob) -> Option<JobRecord> {
 }
 
 impl History {
-    /// Jobs that ended under earlier leaders, as [`JobRecord::store`] left them. Those that there is no room for are returned.
+    /// Restores jobs that ended under earlier leaders, in the form of [`JobRecord::store`]. Returns those for which there is no room.
     pub(crate) fn restore(&self, stored: &[Bytes]) -> Vec<JobId> {
         let mut records: Vec<JobRecord> = Vec::with_capacity(stored.len());
         for bytes in stored {
             match decode(bytes).and_then(restore) {
                 Some(record) => records.push(record),
-                // Of another release, say. Nothing depends on it.
+                // For example another release wrote it. Nothing depends on it.
                 None => tracing::warn!("a job of an earlier leader cannot be read, and is not listed"),
             }
         }

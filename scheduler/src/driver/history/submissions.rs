@@ -1,6 +1,7 @@
-//! Submissions: statements one after the other, each of which runs as a job of its own, or as two, or as none.
+//! Submissions: consecutive statements, each of which runs as one job, as two, or as none.
 //!
-//! The record of a submission says how far it is and how it ended. What its jobs did is read from theirs, as long as they are kept.
+//! The record of a submission holds its progress and its end. What its jobs did is read from their own records, as long as those are
+//! kept.
 
 use super::{History, Inner, JobInfo, JobRecord, JobState, Log, Moment, StageRecord, brief, cut};
 use bytes::Bytes;
@@ -9,25 +10,25 @@ use std::sync::Arc;
 use std::time::Duration;
 use windlass_core::ids::JobId;
 
-/// What a submission consists of.
+/// The statements and jobs of a submission.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Submission {
     pub statements: u32,
-    /// How many of them have begun.
+    /// Number of statements that have begun.
     pub begun: u32,
-    /// In the order in which they began, each with the number of its statement, from 0.
+    /// Jobs in the order in which they began, each with the index of its statement, from 0.
     pub jobs: Vec<(u32, JobId)>,
 }
 
 impl Submission {
-    /// The job that it is at, or the last one that it had.
+    /// Returns the present job, or the last one.
     pub fn last_job(&self) -> Option<JobId> {
         self.jobs.last().map(|(_, job)| *job)
     }
 }
 
 impl History {
-    /// `submitted_ms`: when it was accepted, perhaps by an earlier leader.
+    /// Adds a submission. `submitted_ms`: when it was accepted, perhaps by an earlier leader.
     pub(crate) fn submission_started(&self, now: Moment, id: JobId, info: JobInfo, statements: u32, submitted_ms: u64) {
         let mut inner = self.inner.lock();
         let parts = inner.jobs.values().filter_map(|job| {
@@ -48,7 +49,7 @@ impl History {
         };
         record.log(now, format_args!("submitted: {statements} statements"));
         if inner.jobs.insert(id, record).is_some() {
-            // It was recorded by an earlier leader that did not come to forget it.
+            // An earlier leader recorded it as ended and did not delete the record.
             inner.ended.retain(|ended| *ended != id);
         }
         drop(inner);
@@ -65,7 +66,7 @@ impl History {
         self.changed();
     }
 
-    /// Primaries have not lived to run the statement.
+    /// Logs a wait: primaries have died of the statement.
     pub(crate) fn submission_waits(&self, now: Moment, id: JobId, statement: u32, long: Duration) {
         self.inner.lock().update(id, |record| {
             let (number, seconds) = (statement + 1, long.as_secs());
@@ -75,7 +76,7 @@ impl History {
         self.changed();
     }
 
-    /// Returns the record as it is to be stored before the submission has ended so.
+    /// Returns the stored form of the record for a submission that ends in this state.
     pub(crate) fn submission_ending(
         &self,
         now: Moment,
@@ -88,7 +89,7 @@ impl History {
         Some(record.store())
     }
 
-    /// Returns the jobs that are forgotten for it.
+    /// Ends a submission. Returns the jobs that are forgotten to make room.
     pub(crate) fn submission_ended(
         &self,
         now: Moment,
@@ -107,7 +108,7 @@ impl History {
 }
 
 impl Inner {
-    /// The record, that of a submission with the stages of its jobs and, as lists do not show it, without its log.
+    /// Returns the record. For a submission it has the stages of its jobs, and no log, because lists do not show it.
     pub(super) fn whole<'a>(&'a self, record: &'a JobRecord) -> Cow<'a, JobRecord> {
         let Some(submission) = &record.submission else { return Cow::Borrowed(record) };
         Cow::Owned(JobRecord {
@@ -124,19 +125,19 @@ impl Inner {
         })
     }
 
-    /// The lines of its log, those of a submission among those of its jobs.
+    /// Returns the lines of its log. For a submission, they are merged with those of its jobs.
     pub(super) fn log(&self, record: &JobRecord) -> Vec<String> {
         let lines = record.log.lines();
         let Some(submission) = &record.submission else { return lines };
         let mut whole = Log::default();
         let mut lines: Vec<String> = lines.into_iter().chain(self.parts(submission).flat_map(lines_of_part)).collect();
-        // They begin with their times. What has the same time stays in the order in which it stood.
+        // Lines begin with their times. Lines of the same time stay in order.
         lines.sort_by(|one, other| time_of(one).cmp(time_of(other)));
         lines.into_iter().for_each(|line| whole.push(line));
         whole.lines()
     }
 
-    /// Those that are still kept.
+    /// Returns the submission's jobs that are still kept.
     fn parts<'a>(&'a self, submission: &'a Submission) -> impl Iterator<Item = &'a JobRecord> {
         submission.jobs.iter().filter_map(|(_, job)| self.jobs.get(job))
     }
@@ -155,12 +156,12 @@ fn time_of(line: &str) -> &str {
 }
 
 impl JobRecord {
-    /// Without those of a submission's jobs.
+    /// Returns the stages, without those of a submission's jobs.
     pub(crate) fn own_stages(&self) -> &[Arc<StageRecord>] {
         if self.submission.is_some() { &[] } else { &self.stages }
     }
 
-    /// A job of the submission has begun.
+    /// Adds a job of the submission that has begun.
     pub(super) fn part_started(&mut self, statement: u32, job: JobId) {
         if let Some(submission) = &mut self.submission
             && !submission.jobs.contains(&(statement, job))

@@ -1,4 +1,4 @@
-//! Requests and answers of the namespace as they go over the wire.
+//! Requests and answers of the namespace in their wire format.
 
 use super::{Actor, holder};
 use crate::files::Executors;
@@ -28,7 +28,7 @@ impl Actor {
         Ok(reply(self.names.step(now, request, out)?, executors))
     }
 
-    /// Notes for how long an executor may be away, by its name, for its next registration.
+    /// Records how long an executor may be away, by name, for its next registration.
     fn maintain(&mut self, now: Now, ask: v1::MaintainRequest, executors: &dyn Executors) -> Result<Maintain, FsError> {
         let time = ask.seconds.map(Duration::from_secs);
         let found = executors.find(&ask.executor);
@@ -38,7 +38,7 @@ impl Actor {
                 self.maintenance.set(register.name, time, now.wall_ms);
                 Ok(Maintain::Member { executor, time })
             }
-            // It is away, and is not to be waited for any longer.
+            // The executor is away, and the cluster stops waiting for it.
             _ if time.is_none() && self.maintenance.left(&ask.executor, now.wall_ms).is_some() => {
                 self.maintenance.set(ask.executor, None, now.wall_ms);
                 Ok(Maintain::GivenUp)
@@ -109,7 +109,7 @@ fn request(request: v1::FileRequest) -> Result<Request, FsError> {
     Ok(Request { name: wire::name(&request.name), ask })
 }
 
-/// What an executor says of its replicas.
+/// Converts an executor's report of its replicas.
 pub(super) fn report(report: v1::BlockReport) -> Report {
     let held = wire::reported(&report);
     let blocks = |ids: Vec<u64>| ids.into_iter().map(BlockId).collect();

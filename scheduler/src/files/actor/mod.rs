@@ -19,13 +19,13 @@ use windlass_core::wfs::{Answer, Changes, Kind, Namespace, Now, Order, Outcome, 
 use windlass_proto::v1::file_reply::Reply;
 use windlass_proto::{files as wire, v1};
 
-/// Requests that are answered together at most.
+/// Maximum requests that are answered together.
 const BATCH: usize = 1_024;
-/// Changes that are made durable together, bytes, roughly: etcd takes requests of 1.5 MiB.
+/// Maximum bytes of changes in one transaction, roughly. etcd takes requests of 1.5 MiB.
 const BATCH_BYTES: usize = 384 << 10;
-/// Orders in one message.
+/// Maximum orders in one message.
 const ORDERS: usize = 10_000;
-/// Between attempts to read the store again.
+/// Interval between attempts to read the store again.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Actor {
@@ -36,11 +36,11 @@ pub(super) struct Actor {
     events: mpsc::UnboundedReceiver<Event>,
     clock: Clock,
     origin: std::time::Instant,
-    /// Who may be away, and until when.
+    /// Executors in maintenance, and its end.
     maintenance: Maintenance,
-    /// Requests that came and did not fit into the last batch.
+    /// Requests that did not fit into the last batch.
     waiting: VecDeque<Ask>,
-    /// The checkpoint that is being written, if one is.
+    /// The checkpoint that is being written, if any.
     checkpoint: JoinSet<(Checkpoint, Result<(), MetaError>)>,
 }
 
@@ -114,7 +114,7 @@ impl Actor {
         }
     }
 
-    /// Durable when it returns.
+    /// Writes changes. They are durable when this returns.
     async fn write(&mut self, changes: &Changes, now: Now) -> Result<(), MetaError> {
         if !changes.is_empty() {
             self.journal.append(changes, self.names.counters()).await?;
@@ -122,7 +122,7 @@ impl Actor {
         self.maintenance.write(now.wall_ms).await
     }
 
-    /// Begins a checkpoint when one is due, and takes the last one's outcome.
+    /// Takes the outcome of the last checkpoint, and begins a new one if it is due.
     fn check(&mut self) {
         if let Some(Ok((checkpoint, Err(error)))) = self.checkpoint.try_join_next() {
             tracing::warn!(%error, "the namespace's checkpoint could not be written; the next one takes its place");
@@ -131,7 +131,7 @@ impl Actor {
         if self.checkpoint.is_empty()
             && let Some(checkpoint) = self.journal.checkpoint(&self.names)
         {
-            // It may be cut off anywhere.
+            // The checkpoint may be interrupted at any point.
             self.checkpoint.spawn(async move {
                 let written = checkpoint.write().await;
                 (checkpoint, written)
@@ -139,7 +139,7 @@ impl Actor {
         }
     }
 
-    /// Reads the store again. Who holds which replica is not in it, and is kept. False: there is nothing more to do.
+    /// Reads the store again. The locations of replicas are not in it, and are kept. False: the actor must end.
     async fn reload(&mut self, stop: &CancellationToken) -> bool {
         while self.checkpoint.join_next().await.is_some() {}
         loop {
@@ -147,7 +147,7 @@ impl Actor {
                 Ok((journal, names, maintenance)) => {
                     self.maintenance = maintenance;
                     let before = std::mem::replace(&mut self.names, names);
-                    // What it would order is ordered when it settles.
+                    // Its orders are issued again when it settles.
                     self.names.inherit(now(&self.clock, self.origin), &before, &mut Output::default());
                     self.journal = journal;
                     return true;
@@ -250,7 +250,7 @@ fn now(clock: &Clock, origin: std::time::Instant) -> Now {
     Now { at: clock.since(origin), wall_ms: clock.wall_ms() }
 }
 
-/// Roughly what the changes take when they are stored.
+/// Returns the approximate bytes of the changes in the store.
 fn bytes(changes: &Changes) -> usize {
     let record = |kind: &Kind| match kind {
         Kind::Folder(_) => 0,

@@ -1,5 +1,5 @@
-//! `catalog/catalog/{catalog}`, `catalog/schema/{catalog}/{schema}`, `catalog/table/{catalog}/{schema}/{table}`: what is there, and of each
-//! table or view its record. `catalog/version`: the number of changes so far.
+//! `catalog/catalog/{catalog}`, `catalog/schema/{catalog}/{schema}`, `catalog/table/{catalog}/{schema}/{table}`: the catalogs and
+//! schemas, and the record of each table or view. `catalog/version`: the number of changes so far.
 
 use super::{decode, encode};
 use crate::meta::{Entry, Expectation, MetaError, MetaStore, Transaction, Update, segment, unsegment};
@@ -10,21 +10,21 @@ use serde::de::DeserializeOwned;
 const CATALOGS: &str = "catalog/catalog/";
 const SCHEMAS: &str = "catalog/schema/";
 const TABLES: &str = "catalog/table/";
-/// Written by every change of the catalog, so that two changes cannot pass each other.
+/// Every change of the catalog writes it, so that concurrent changes conflict.
 const VERSION: &str = "catalog/version";
 
-/// The number of changes so far, and what the store knows of who wrote it.
+/// The number of changes so far, and the revision of its entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Version {
     pub number: u64,
-    /// That of its entry; `None` before the first change.
+    /// `None` before the first change.
     pub revision: Option<u64>,
 }
 
-/// A record, and the catalog, schema and table that it is of.
+/// A record, with its catalog, schema and table.
 pub(crate) type Named<T> = ([String; 3], T);
 
-/// A transaction that happens only if nobody has changed the catalog since `seen`, and that makes its version `next`.
+/// Returns a transaction that succeeds only if the catalog has not changed since `seen`, and that sets its version to `next`.
 pub(crate) fn change(seen: Option<u64>, next: u64) -> Transaction {
     let expectation = seen.map_or(Expectation::Absent, Expectation::Revision);
     Transaction::default().expect(VERSION, expectation).put(VERSION, next.to_string().into_bytes())
@@ -62,7 +62,7 @@ pub(crate) async fn catalogs(store: &dyn MetaStore) -> Result<Vec<String>, MetaE
     Ok(entries.into_iter().map(|(key, _)| unsegment(&key[CATALOGS.len()..])).collect())
 }
 
-/// Returns each schema with its catalog before it.
+/// Returns each schema as (catalog, schema).
 pub(crate) async fn schemas(store: &dyn MetaStore) -> Result<Vec<(String, String)>, MetaError> {
     let entries = store.range(SCHEMAS).await?;
     let names = entries.iter().filter_map(|(key, _)| key[SCHEMAS.len()..].split_once('/'));

@@ -1,4 +1,4 @@
-//! `cluster/key`: the secret that processes of the cluster sign passes with.
+//! `cluster/key`: the secret with which processes of the cluster sign passes.
 
 use crate::clock::Ids;
 use crate::meta::{Expectation, MetaError, MetaStore, Transaction};
@@ -6,7 +6,7 @@ use windlass_proto::pass::ClusterKey;
 
 const KEY: &str = "cluster/key";
 
-/// Returns the key of the cluster, made when there is none yet.
+/// Returns the key of the cluster. Creates it if there is none.
 pub(crate) async fn key(store: &dyn MetaStore, ids: &Ids) -> Result<ClusterKey, MetaError> {
     if let Some(entry) = store.get(KEY).await? {
         let corrupt = || MetaError::Corrupt { key: KEY.to_string(), reason: "it is not 32 bytes long".to_string() };

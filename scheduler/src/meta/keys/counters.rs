@@ -1,11 +1,11 @@
-//! `counter/{name}`: numbers that only grow. `counter/epoch` counts the starts of a primary that has its store for itself.
+//! `counter/{name}`: numbers that only grow. `counter/epoch` counts the starts of a primary that has a store of its own.
 
 use crate::meta::{Expectation, MetaError, MetaStore, Transaction};
 use std::sync::Arc;
 
 const PREFIX: &str = "counter/";
 
-/// The epoch of a store that one primary has for itself: each start is a new one.
+/// Returns the next epoch of a store that only one primary uses: each start has a new one.
 pub(in crate::meta) async fn next_epoch(store: &dyn MetaStore) -> Result<u64, MetaError> {
     let key = &format!("{PREFIX}epoch");
     let (epoch, expectation) = match store.get(key).await? {
@@ -16,7 +16,7 @@ pub(in crate::meta) async fn next_epoch(store: &dyn MetaStore) -> Result<u64, Me
     Ok(epoch)
 }
 
-/// Ranges of numbers that are never given out twice, also not after a restart.
+/// Ranges of numbers that are never given twice, even after a restart.
 #[derive(Debug)]
 pub struct Reservation {
     store: Arc<dyn MetaStore>,
@@ -31,7 +31,7 @@ impl Reservation {
         Self { store, key: format!("{PREFIX}{name}") }
     }
 
-    /// The next range; the first one begins with 1.
+    /// Reserves the next range. The first one begins with 1.
     pub async fn reserve(&self) -> Result<std::ops::Range<u64>, MetaError> {
         loop {
             let entry = self.store.get(&self.key).await?;

@@ -1,4 +1,4 @@
-//! The namespace of `wfs://`: a log of what changed, and segments of records that take its place from time to time.
+//! The namespace of `wfs://`: a log of changes, and segments of records that replace the log from time to time.
 //!
 //! ```text
 //!   wfs/head             where the log begins, and the counters
@@ -27,7 +27,7 @@ const CLUSTER: &str = "wfs/cluster";
 
 /// An entry of the log.
 pub(crate) struct Logged {
-    /// Of the entry.
+    /// Bytes of the entry.
     pub bytes: usize,
     pub counters: Counters,
     pub removed: Vec<FileId>,
@@ -35,14 +35,14 @@ pub(crate) struct Logged {
     pub outcomes: Vec<Outcome>,
 }
 
-/// Returns the number of the first entry of the log that counts, and the counters as of then.
+/// Returns the number of the first entry of the log that counts, and the counters at that point.
 pub(crate) async fn head(store: &dyn MetaStore) -> Result<(u64, Counters), MetaError> {
     let Some(entry) = store.get(HEAD).await? else { return Ok((0, Counters::default())) };
     let Head { log, next_file, next_block } = Head::decode(entry.value).map_err(|error| corrupt(HEAD, &error))?;
     Ok((log, Counters { next_file, next_block }))
 }
 
-/// Entries of the log before `log` do not count any more.
+/// Writes the head of the log. Entries before `log` do not count any more.
 pub(crate) fn put_head(log: u64, Counters { next_file, next_block }: Counters) -> Update {
     Update::put(HEAD, Head { log, next_file, next_block }.encode_to_vec())
 }
@@ -70,7 +70,7 @@ pub(crate) fn put_segment(number: u64, records: &[Record]) -> Update {
     }
 }
 
-/// Returns the outcomes of each segment with its number. Those that another release wrote are left out.
+/// Returns the outcomes of each segment with its number. Outcomes that another release wrote are omitted.
 pub(crate) async fn outcomes(store: &dyn MetaStore) -> Result<Vec<(u64, Vec<Outcome>)>, MetaError> {
     let segments = store.range(OUTCOME).await?.into_iter().map(|(key, entry)| {
         let number = key[OUTCOME.len()..].parse().map_err(|error| corrupt(&key, &error))?;
@@ -91,16 +91,16 @@ pub(crate) fn put_outcomes(number: u64, outcomes: &[Outcome]) -> Update {
     }
 }
 
-/// Returns the log from entry `first` on, in its order.
+/// Returns the log from entry `first` on, in order.
 ///
 /// # Errors
-/// Also when an entry is missing among the others.
+/// The store's errors, and a missing entry among the others.
 pub(crate) async fn log(store: &dyn MetaStore, first: u64) -> Result<Vec<Logged>, MetaError> {
     let (mut log, mut next) = (Vec::new(), first);
     for (key, entry) in store.range(LOG).await? {
         let number: u64 = key[LOG.len()..].parse().map_err(|error| corrupt(&key, &error))?;
         if number < first {
-            // Left by a checkpoint that broke off while it removed what it had made superfluous.
+            // The entry remains from a checkpoint that was interrupted while it removed obsolete entries.
             continue;
         }
         if number != next {
@@ -129,7 +129,7 @@ pub(crate) fn entry(number: u64, changes: &Changes, counters: Counters) -> Updat
     Update::put(log_key(number), Change { put, removed, next_file, next_block, outcomes }.encode_to_vec())
 }
 
-/// Adds `entry`, of that number, unless there is one already.
+/// Adds `entry` with that number, unless one exists.
 pub(crate) fn append(number: u64, entry: Update) -> Transaction {
     Transaction::default().expect(log_key(number), Expectation::Absent).with(entry)
 }
@@ -138,13 +138,13 @@ pub(crate) fn delete_entry(number: u64) -> Update {
     Update::delete(log_key(number))
 }
 
-/// Entries of the log, also those that do not count any more.
+/// Returns the number of log entries, including those that do not count any more.
 #[cfg(test)]
 pub(crate) async fn log_length(store: &dyn MetaStore) -> usize {
     store.range(LOG).await.unwrap().len()
 }
 
-/// Returns which namespace the store has. Made when there is none.
+/// Returns the id of the store's namespace. Creates it if there is none.
 pub(crate) async fn cluster(store: &dyn MetaStore, ids: &Ids) -> Result<Bytes, MetaError> {
     loop {
         if let Some(entry) = store.get(CLUSTER).await? {
@@ -210,7 +210,7 @@ struct StoredOutcome {
     number: u64,
     #[prost(bytes = "vec", tag = "2")]
     name: Vec<u8>,
-    /// Absent: it was just done.
+    /// Absent: the request returned no entry.
     #[prost(message, optional, tag = "3")]
     entry: Option<v1::FileEntry>,
 }
@@ -268,7 +268,7 @@ struct StoredFile {
 struct StoredWriting {
     #[prost(string, tag = "1")]
     path: String,
-    /// 0: overwrite, 1: new, else 2 and more: replace the file of this id less 2.
+    /// 0: overwrite. 1: create. 2 and more: replace the file whose id is this number minus 2.
     #[prost(uint64, tag = "2")]
     mode: u64,
     #[prost(bytes = "vec", tag = "3")]
@@ -280,7 +280,7 @@ struct StoredWriting {
     /// 0: none.
     #[prost(uint64, tag = "6")]
     open: u64,
-    /// The file that is replaced is gone on with.
+    /// Whether the new file continues the replaced one.
     #[prost(bool, tag = "7")]
     append: bool,
 }

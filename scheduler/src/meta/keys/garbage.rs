@@ -1,11 +1,10 @@
-//! `garbage/{due}-{id}`: the URL of a folder that is to go once it is due, in milliseconds since 1970. Keys are in the order in which their
-//! folders fall due.
+//! `garbage/{due}-{id}`: the URL of a folder to remove at `due`, in milliseconds since 1970. Keys are in the order of `due`.
 
 use crate::meta::{Expectation, MetaError, MetaStore, Transaction, Update};
 
 const PREFIX: &str = "garbage/";
 
-/// A folder that is to go.
+/// A folder to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Going {
     key: String,
@@ -15,12 +14,12 @@ pub(crate) struct Going {
     pub url: String,
 }
 
-/// `id` is like no other.
+/// Adds a folder. `id` is unique.
 pub(crate) fn put(due_ms: u64, id: &str, url: String) -> Update {
     Update::put(format!("{PREFIX}{due_ms:016}-{id}"), url)
 }
 
-/// The first that fall due come first.
+/// Returns all folders, in the order in which they are due.
 pub(crate) async fn all(store: &dyn MetaStore) -> Result<Vec<Going>, MetaError> {
     let entries = store.range(PREFIX).await?.into_iter().map(|(key, entry)| {
         let due_ms = key[PREFIX.len()..].split('-').next().and_then(|ms| ms.parse().ok()).unwrap_or(0);
@@ -30,7 +29,7 @@ pub(crate) async fn all(store: &dyn MetaStore) -> Result<Vec<Going>, MetaError> 
     Ok(entries.collect())
 }
 
-/// Forgets a folder, if nobody else has.
+/// Deletes a folder's entry, if it is still there.
 pub(crate) fn delete(transaction: Transaction, going: &Going) -> Transaction {
     transaction.expect(&going.key, Expectation::Revision(going.revision)).delete(&going.key)
 }

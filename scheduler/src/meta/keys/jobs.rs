@@ -1,4 +1,4 @@
-//! `job/{id}`: a job that has ended. Keys are in the order of ids.
+//! `job/{id}`: an ended job. Keys are in the order of ids.
 
 use super::encode as as_json;
 use crate::meta::{MetaError, MetaStore, Update};
@@ -8,7 +8,7 @@ use windlass_core::ids::JobId;
 
 const PREFIX: &str = "job/";
 
-/// Times are in milliseconds since 1970-01-01T00:00:00Z.
+/// An ended job. Times are in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct StoredJob {
     pub id: u64,
@@ -58,12 +58,12 @@ pub(crate) fn encode(job: &StoredJob) -> Bytes {
     as_json(job).into()
 }
 
-/// `None`: another release wrote it, say.
+/// Decodes a job. `None`: for example another release wrote it.
 pub(crate) fn decode(value: &[u8]) -> Option<StoredJob> {
     serde_json::from_slice(value).ok()
 }
 
-/// `encoded` is what [`encode`] made of it.
+/// Stores a job in the encoding of [`encode`].
 pub(crate) fn put(job: JobId, encoded: Bytes) -> Update {
     Update::put(key_of(job), encoded)
 }
@@ -72,7 +72,7 @@ pub(crate) fn delete(job: JobId) -> Update {
     Update::delete(key_of(job))
 }
 
-/// Returns what is stored of each job. The id is absent where the key does not say it.
+/// Returns the stored bytes of each job. The id is absent if the key has none.
 pub(crate) async fn all(store: &dyn MetaStore) -> Result<Vec<(Option<JobId>, Bytes)>, MetaError> {
     let entries = store.range(PREFIX).await?.into_iter();
     Ok(entries.map(|(key, entry)| (key[PREFIX.len()..].parse().ok().map(JobId), entry.value)).collect())

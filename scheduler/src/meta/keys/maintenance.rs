@@ -1,4 +1,4 @@
-//! `wfs/maintenance`: executors that may be away, by name.
+//! `wfs/maintenance`: executors in maintenance, by name.
 
 use crate::meta::{MetaError, MetaStore, Update};
 use prost::Message;
@@ -12,7 +12,7 @@ struct Stored {
     until: BTreeMap<String, u64>,
 }
 
-/// Returns until when each may be away, in milliseconds since 1970-01-01T00:00:00Z.
+/// Returns the end of each executor's maintenance, in milliseconds since 1970-01-01T00:00:00Z.
 pub(crate) async fn find(store: &dyn MetaStore) -> Result<BTreeMap<String, u64>, MetaError> {
     let corrupt = |error: prost::DecodeError| MetaError::Corrupt { key: KEY.into(), reason: error.to_string() };
     match store.get(KEY).await? {

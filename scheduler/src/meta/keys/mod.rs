@@ -1,23 +1,23 @@
-//! The metadata store, prefix by prefix: a file for each, with its records, its reads, and the updates that change them.
+//! The metadata store by prefix. Each file has the records of one prefix, their reads, and the updates that change them.
 //!
-//! Nobody else builds a key or reads one: `tests/src/layers.rs` sees to that.
+//! Only these files build or read keys: `tests/src/layers.rs` checks that.
 //!
-//! | prefix | whose |
+//! | prefix | contents |
 //! |--------|-------|
 //! | `catalog/` | schemas, tables and views |
 //! | `cluster/` | the secret that passes are signed with |
 //! | `counter/` | numbers that only grow |
-//! | `garbage/` | folders that are to go |
-//! | `job/` | jobs that have ended |
-//! | `outcome/` | statements that have had their effect |
+//! | `garbage/` | folders to remove |
+//! | `job/` | ended jobs |
+//! | `outcome/` | statements that have taken effect |
 //! | `secret/` | credentials that tables name |
-//! | `sink/` | writes into tables of connectors that are under way |
+//! | `sink/` | writes in progress into tables of connectors |
 //! | `stage/` | finished stages of running jobs |
 //! | `submission/` | submissions that have not ended |
 //! | `temporary/` | folders of temporary tables |
 //! | `tries/` | how often statements were begun |
-//! | `wfs/` | the namespace of `wfs://` ([`files`]), and executors that may be away ([`maintenance`]) |
-//! | `write/` | writes into files that are under way |
+//! | `wfs/` | the namespace of `wfs://` ([`files`]), and executors in maintenance ([`maintenance`]) |
+//! | `write/` | writes in progress into files |
 
 pub(crate) mod catalog;
 pub(crate) mod cluster;
@@ -44,8 +44,8 @@ use serde::de::DeserializeOwned;
 /// Keys in one transaction.
 const AT_A_TIME: usize = 100;
 
-/// Entries that are there only while something is under way, or that are due to go by `until_ms`, in milliseconds since 1970: by what they are
-/// of. What is left of any when all has come to rest has leaked.
+/// Counts, by kind, the entries that exist only while something is in progress, or that are due for removal by `until_ms`, in
+/// milliseconds since 1970. Entries that remain when nothing is in progress have leaked.
 pub async fn under_way(store: &dyn MetaStore, until_ms: u64) -> Result<Vec<(&'static str, usize)>, MetaError> {
     let going = garbage::all(store).await?;
     Ok(vec![
@@ -58,7 +58,7 @@ pub async fn under_way(store: &dyn MetaStore, until_ms: u64) -> Result<Vec<(&'st
 }
 
 fn encode<T: Serialize>(record: &T) -> Vec<u8> {
-    // Records are structs of numbers, texts, lists and maps with texts as keys: nothing in them cannot be written as JSON.
+    // Records are structs of numbers, texts, lists and maps with text keys, which can always be written as JSON.
     serde_json::to_vec(record).expect("a record can be written as JSON")
 }
 
@@ -67,7 +67,7 @@ fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, MetaError> 
         .map_err(|error| MetaError::Corrupt { key: key.to_string(), reason: error.to_string() })
 }
 
-/// Deletes the records under `prefix` that are old, and those that cannot be read.
+/// Deletes the records under `prefix` that are old or cannot be read.
 async fn forget<T: DeserializeOwned>(
     store: &dyn MetaStore,
     prefix: &str,

@@ -1,4 +1,5 @@
-//! `outcome/{statement}`: what a statement did that its client may send again, recorded by the transaction that made its effect durable.
+//! `outcome/{statement}`: the outcome of a statement that its client may send again. The transaction that makes its effect durable
+//! records it.
 
 use super::{decode, encode, forget};
 use crate::meta::{MetaError, MetaStore, Update, segment};
@@ -6,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 const PREFIX: &str = "outcome/";
-/// Longer than clients look for a leader.
+/// How long outcomes stay. It is longer than clients look for a leader.
 const KEPT: Duration = Duration::from_secs(300);
 
-/// What a statement did.
+/// The outcome of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     /// Rows that it wrote.
     pub affected: Option<u64>,
-    /// They are its answer.
+    /// Whether the number of rows is its answer.
     pub counted: bool,
     pub at_ms: u64,
 }
@@ -33,7 +34,7 @@ pub(crate) async fn find(store: &dyn MetaStore, query: &str) -> Result<Option<Ou
     store.get(&key).await?.map(|entry| decode(&key, &entry.value)).transpose()
 }
 
-/// Forgets outcomes that nobody asks for any more. To be called every minute or so.
+/// Deletes expired outcomes. Call it every minute or so.
 pub(crate) async fn forget_old(store: &dyn MetaStore, now_ms: u64) -> Result<(), MetaError> {
     let before = now_ms.saturating_sub(KEPT.as_millis() as u64);
     forget(store, PREFIX, |outcome: &Outcome| outcome.at_ms < before).await

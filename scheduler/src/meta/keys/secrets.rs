@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 const PREFIX: &str = "secret/";
 
-/// What the store has of a secret.
+/// The record of a secret in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret {
     /// Names of its options, sorted.
     pub options: Vec<String>,
-    /// The options with their values, as JSON, sealed for the secret's name; in base64.
+    /// The options with their values, as JSON, sealed for the secret's name, in base64.
     pub sealed: String,
-    /// When it was made, in milliseconds since 1970-01-01T00:00:00Z.
+    /// When it was created, in milliseconds since 1970-01-01T00:00:00Z.
     pub made_ms: u64,
 }
 

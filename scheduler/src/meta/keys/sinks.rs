@@ -1,11 +1,11 @@
-//! `sink/{write}`: a write into a table of a connector that is under way.
+//! `sink/{write}`: a write in progress into a table of a connector.
 
 use crate::meta::{MetaError, MetaStore, Update};
 use prost::Message;
 
 const PREFIX: &str = "sink/";
 
-/// What the metadata store knows of a write.
+/// The record of a write in the metadata store.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Entry {
     /// See [`windlass_engine::connector::PlannedSink::encode`].
@@ -14,10 +14,10 @@ pub(crate) struct Entry {
     /// Id of the table's record.
     #[prost(string, tag = "2")]
     pub table: String,
-    /// All tasks have ended, and these are what they left.
+    /// The tokens of all tasks. Present if all tasks have ended.
     #[prost(message, optional, tag = "3")]
     pub tokens: Option<Tokens>,
-    /// Credentials of the table, sealed for the write; in base64. Empty: there are none.
+    /// Credentials of the table, sealed for the write, in base64. Empty: there are none.
     #[prost(string, tag = "4")]
     pub sealed: String,
 }

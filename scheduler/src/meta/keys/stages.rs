@@ -1,23 +1,23 @@
-//! `stage/{statement}/{index}`: a finished stage of a running job, by the name of the job's statement. `stage/{statement}/takeovers`: how many
-//! leaders went on with it.
+//! `stage/{statement}/{index}`: a finished stage of a running job, by the name of the job's statement. `stage/{statement}/takeovers`:
+//! the number of leaders that took it over.
 
 use crate::meta::{Key, MetaError, MetaStore, Update, segment, unsegment};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use windlass_core::ids::{ExecutorId, JobId, PlanHash};
-use windlass_core::job::{KeptOutput, MapLocation, Takeovers};
+use windlass_core::job::{FinishedOutput, MapLocation, Takeovers};
 use windlass_engine::ClusterShape;
 
 const PREFIX: &str = "stage/";
 const TAKEOVERS: &str = "takeovers";
 
-/// A job that an earlier leader began, and what it has behind it.
+/// A job that an earlier leader began, and its finished stages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
     pub job: JobId,
-    /// What it was planned for.
+    /// The cluster shape for which it was planned.
     pub shape: ClusterShape,
-    /// How many leaders went on with it.
+    /// The number of leaders that took it over.
     pub takeovers: Takeovers,
     pub stages: Vec<BegunStage>,
 }
@@ -27,11 +27,11 @@ pub struct BegunStage {
     pub index: u32,
     /// See [`windlass_engine::PlannedJob::lineages`].
     pub lineage: PlanHash,
-    /// Executors go by the names that the earlier leader gave them.
-    pub outputs: Vec<KeptOutput>,
+    /// Executors have the ids that the earlier leader gave them.
+    pub outputs: Vec<FinishedOutput>,
 }
 
-/// A stage in the store. The fields of its outputs stand in columns.
+/// A stage in the store. The fields of its outputs are stored in columns.
 #[derive(Clone, PartialEq, Message)]
 struct Record {
     #[prost(uint64, tag = "1")]
@@ -61,7 +61,7 @@ pub(crate) fn put_takeovers(statement: &str, takeovers: Takeovers) -> Update {
     Update::put(format!("{}{TAKEOVERS}", prefix_of(statement)), takeovers.0.to_string().into_bytes())
 }
 
-/// Returns the keys of all that is stored, by statement.
+/// Returns all stored keys, by statement.
 pub(crate) async fn all(store: &dyn MetaStore) -> Result<BTreeMap<String, BTreeSet<Key>>, MetaError> {
     let mut all = BTreeMap::<String, BTreeSet<Key>>::new();
     for (key, _) in store.range(PREFIX).await? {
@@ -72,7 +72,7 @@ pub(crate) async fn all(store: &dyn MetaStore) -> Result<BTreeMap<String, BTreeS
     Ok(all)
 }
 
-/// Returns what a statement has behind it, if it has anything.
+/// Returns the saved stages of a statement, if any.
 pub(crate) async fn find(store: &dyn MetaStore, statement: &str) -> Result<Option<Begun>, MetaError> {
     let prefix = prefix_of(statement);
     let mut takeovers = Takeovers::default();
@@ -96,7 +96,7 @@ pub(crate) async fn find(store: &dyn MetaStore, statement: &str) -> Result<Optio
     Ok(begun.map(|begun| Begun { takeovers, ..begun }))
 }
 
-/// Returns the bytes of each stage that is stored.
+/// Returns the bytes of each stored stage.
 #[cfg(test)]
 pub(crate) async fn sizes(store: &dyn MetaStore) -> Vec<usize> {
     store.range(PREFIX).await.unwrap().iter().map(|(_, entry)| entry.value.len()).collect()
@@ -129,7 +129,7 @@ impl Record {
         if lengths.iter().any(|&length| length != count) {
             return None;
         }
-        let output = |at: usize| KeptOutput {
+        let output = |at: usize| FinishedOutput {
             location: MapLocation {
                 partition: self.partitions[at],
                 attempt: self.attempts[at],

@@ -1,4 +1,5 @@
-//! `submission/{id}`: what was submitted and has not ended. `submission/{id}/next`: how far it is, which is all that a step of it writes.
+//! `submission/{id}`: a submission that has not ended. `submission/{id}/next`: its progress, which is all that each of its steps
+//! writes.
 
 use super::{decode, encode};
 use crate::meta::{MetaError, MetaStore, Transaction};
@@ -14,24 +15,24 @@ pub(crate) struct Submission {
     pub texts: Vec<String>,
     pub name: String,
     pub options: BTreeMap<String, String>,
-    /// Name of the user who submitted it; empty when none was given.
+    /// Name of the user who submitted it. Empty if none was given.
     #[serde(default)]
     pub user: String,
-    /// What the submitter calls it.
+    /// The id that the submitter received.
     pub job: u64,
     /// Milliseconds since 1970-01-01T00:00:00Z.
     #[serde(default)]
     pub submitted_ms: u64,
 }
 
-/// How far a submission was, as earlier releases kept it in the submission.
+/// The progress of a submission, which earlier releases kept in the submission.
 #[derive(Deserialize)]
 struct Beginning {
     #[serde(default)]
     next: u32,
 }
 
-/// How far it is. Earlier releases wrote the number of the statement alone.
+/// The progress. Earlier releases wrote only the number of the statement.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Next {
@@ -48,12 +49,11 @@ impl From<Next> for Position {
     }
 }
 
-/// Adds a submission.
 pub(crate) fn put(transaction: Transaction, id: &str, submission: &Submission) -> Transaction {
     transaction.put(format!("{PREFIX}{id}"), encode(submission))
 }
 
-/// Notes how far it is.
+/// Records its progress.
 pub(crate) fn put_position(transaction: Transaction, id: &str, position: Position) -> Transaction {
     transaction.put(format!("{PREFIX}{id}{NEXT}"), encode(&position))
 }
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(all(&store).await.unwrap().len(), 1);
     }
 
-    /// Records of earlier releases name no user, and keep the position in themselves or as a number of its own.
+    /// Records of earlier releases name no user, and hold the position inside themselves or as a separate number.
     #[tokio::test]
     async fn a_record_of_an_earlier_release_is_read() {
         let store = MemoryStore::default();

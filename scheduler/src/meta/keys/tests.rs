@@ -1,4 +1,4 @@
-//! The keys themselves, as they lie on disks.
+//! The keys in their stored form.
 
 use super::*;
 use crate::meta::{MemoryStore, Update};
@@ -37,7 +37,7 @@ fn updates() -> Vec<(Update, &'static str)> {
     ]
 }
 
-/// A store of the release before is read: keys are what they were.
+/// A store of the previous release can be read: keys have not changed.
 #[test]
 fn keys_stay_what_they_are() {
     for (update, key) in updates() {

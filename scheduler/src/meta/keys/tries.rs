@@ -1,4 +1,4 @@
-//! `tries/{statement}`: how often a statement was begun that is sent again, or gone on with.
+//! `tries/{statement}`: the number of times that a statement was begun, if it is sent again or continued.
 
 use super::{decode, encode, forget};
 use crate::meta::{MetaError, MetaStore, Transaction, segment, unsegment};
@@ -8,14 +8,14 @@ use std::time::Duration;
 use windlass_core::submissions::Tries;
 
 const PREFIX: &str = "tries/";
-/// Longer than clients look for a leader, and submissions wait for one.
+/// How long tries stay. It is longer than clients look for a leader, and than submissions wait for one.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Noted {
     #[serde(flatten)]
     pub tries: Tries,
-    /// When, in milliseconds since 1970-01-01T00:00:00Z.
+    /// Time of the last try, in milliseconds since 1970-01-01T00:00:00Z.
     pub at_ms: u64,
 }
 
@@ -29,7 +29,7 @@ pub(crate) async fn find(store: &dyn MetaStore, query: &str) -> Result<Option<Tr
     Ok(noted.map(|noted| noted.tries))
 }
 
-/// Returns those of all statements, by their names.
+/// Returns the tries of all statements, by name.
 pub(crate) async fn all(store: &dyn MetaStore) -> Result<BTreeMap<String, Tries>, MetaError> {
     let entries = store.range(PREFIX).await?.into_iter();
     let named = entries.map(|(key, entry)| {
@@ -47,7 +47,7 @@ pub(crate) fn delete(transaction: Transaction, query: &str) -> Transaction {
     transaction.delete(key_of(query))
 }
 
-/// Forgets those that nobody has begun for long.
+/// Deletes tries of statements that have not begun for a long time.
 pub(crate) async fn forget_old(store: &dyn MetaStore, now_ms: u64) -> Result<(), MetaError> {
     let before = now_ms.saturating_sub(KEPT.as_millis() as u64);
     forget(store, PREFIX, |noted: &Noted| noted.at_ms < before).await

@@ -1,4 +1,4 @@
-//! `write/{id}`: a write into files that is under way, from before its first file until it is over.
+//! `write/{id}`: a write into files, from before its first file until its end.
 
 use super::{decode, encode};
 use crate::meta::{MetaError, MetaStore, Update};

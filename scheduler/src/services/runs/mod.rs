@@ -1,4 +1,4 @@
-//! Runs: statements that do not hang on their callers.
+//! Runs: statements that do not depend on their callers.
 //!
 //! ```text
 //!             ┌──> finished ──(all rows were read, or nobody reads them for a while)──┐
@@ -7,9 +7,9 @@
 //!      └──(its caller, who waited for it, has left)──> cancelled and gone
 //! ```
 //!
-//! A run is started in a session and lives beside it: who started it may wait for it ([`Runs::attach`]), or leave and ask for it later
-//! ([`Runs::start`]). Rows of a result are read as a stream, part by part or page by page. Executors keep their parts of a result for as long as
-//! the run has it.
+//! A run is started in a session and lives beside it. Its starter may wait for it ([`Runs::attach`]), or leave and ask for it later
+//! ([`Runs::start`]). Rows of a result are read as a stream, part by part or page by page. Executors keep their parts of a result as
+//! long as the run does.
 
 mod reading;
 #[cfg(test)]
@@ -38,16 +38,16 @@ use windlass_proto::pass::KeyRing;
 
 #[derive(Clone, Debug)]
 pub struct RunsConfig {
-    /// A run that has ended goes when nobody asks for it for this long. Default 5 min.
+    /// How long an ended run stays after it was last asked for. Default 5 min.
     pub unread: Duration,
-    /// The same when its client has gone, or has broken off reading: it may try again. Default 10 s.
+    /// The same if its client is gone or has stopped reading midway, because it may try again. Default 10 s.
     pub broken_off: Duration,
-    /// Runs that have ended and whose results are kept. Default 10,000.
+    /// Maximum ended runs whose results are kept. Default 10,000.
     pub max_results: usize,
-    /// Up to this many bytes, a result is read from the primary. Default 4 MiB.
+    /// Maximum bytes of a result that is read from the primary. Default 4 MiB.
     pub small_bytes: u64,
-    /// Large results are read from the executors that hold them. When executors are out of the clients' reach, false saves them the
-    /// try. Default true.
+    /// Whether clients read large results from the executors that hold them. If clients cannot reach executors, false saves them the
+    /// attempt. Default true.
     pub from_executors: bool,
 }
 
@@ -63,7 +63,7 @@ impl Default for RunsConfig {
     }
 }
 
-/// Names a run, and gives whoever knows it its rows: it cannot be guessed.
+/// The name of a run, which gives access to its rows. It cannot be guessed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(Arc<str>);
 
@@ -89,7 +89,7 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What is to be run.
+/// A statement to run.
 #[derive(Clone, Debug)]
 pub enum Ask {
     /// One statement, with the values of its parameters.
@@ -127,7 +127,7 @@ impl RunState {
     }
 }
 
-/// A run, as it is at a moment.
+/// The state of a run at one moment.
 #[derive(Clone, Debug)]
 pub struct RunView {
     pub id: RunId,
@@ -139,18 +139,18 @@ pub struct RunView {
     pub state: RunState,
     /// Its latest job, once there is one.
     pub job: Option<JobId>,
-    /// How far that job is.
+    /// The progress of that job.
     pub progress: Option<ProgressView>,
     /// Why it failed or was cancelled.
     pub error: Option<QueryError>,
-    /// Present when it has finished.
+    /// Present if it has finished.
     pub result: Option<ResultView>,
-    /// Milliseconds since 1970-01-01T00:00:00Z, like the one below.
+    /// Milliseconds since 1970-01-01T00:00:00Z, as is `ended_ms`.
     pub started_ms: u64,
     pub ended_ms: Option<u64>,
 }
 
-/// What a run that has finished left.
+/// The result of a finished run.
 #[derive(Clone, Debug)]
 pub struct ResultView {
     pub schema: SchemaRef,
@@ -175,7 +175,7 @@ struct Shared {
     runs: Mutex<BTreeMap<RunId, Run>>,
     /// When the last result was kept.
     kept: Mutex<Instant>,
-    /// Told when a run goes.
+    /// Notified when a run is removed.
     gone: Notify,
 }
 
@@ -184,16 +184,16 @@ struct Run {
     session: Weak<Session>,
     session_id: String,
     statement: String,
-    /// Under which its progress is found.
+    /// The name under which its progress is found.
     query: String,
     job: Option<JobId>,
     cancel: CancellationToken,
     ended: watch::Sender<bool>,
     stage: Stage,
-    /// The connection that it goes with, soon after that has ended. `None`: a client of this process, or one that asked for the result to be
-    /// kept.
+    /// The connection whose end is followed soon by the end of the run. `None`: the client is in this process, or asked for the result
+    /// to be kept.
     connection: Option<u64>,
-    /// Its caller waits, and keeps the result or lets it go.
+    /// Whether its caller waits, and will keep or drop the result.
     attached: bool,
     expires: Instant,
     started_ms: u64,
@@ -207,7 +207,6 @@ enum Stage {
     Cancelled(QueryError),
 }
 
-/// The result of a run.
 struct Held {
     execution: Arc<Execution>,
     /// Parts that were not read from here yet.
@@ -215,7 +214,7 @@ struct Held {
     reading: usize,
 }
 
-/// Characters of a statement that a run shows.
+/// Maximum characters of a statement that a run shows.
 const SHOWN: usize = 4_096;
 
 impl Runs {
@@ -228,7 +227,7 @@ impl Runs {
         &self.shared.config
     }
 
-    /// Starts a statement that goes on when its caller leaves.
+    /// Starts a statement that continues after its caller leaves.
     ///
     /// # Errors
     /// Too many results are kept already.
@@ -237,8 +236,8 @@ impl Runs {
         Ok(self.begin(by, session, ask, info, None, false))
     }
 
-    /// Starts a statement that its caller waits for: dropping what this returns cancels it. `connection`: the one over which it was asked, if
-    /// it was.
+    /// Starts a statement that its caller waits for. Dropping the returned value cancels it. `connection`: the connection of the
+    /// request, if any.
     pub fn attach(
         &self,
         by: &Principal,
@@ -311,7 +310,7 @@ impl Runs {
                 () = cancel.cancelled() => Err(QueryError::Cancelled("the statement was cancelled".to_string())),
                 ended = execute(&runs.shared.statements, &session, ask, &info) => ended,
             };
-            // Before others are told, as it holds the session.
+            // The session is released before others are notified.
             drop(session);
             runs.ended(&of_task, ended);
         });
@@ -338,7 +337,7 @@ impl Runs {
         run.ended.send_replace(true);
     }
 
-    /// Returns a run. `None`: there is none of that name, or its time is over.
+    /// Returns a run. `None`: no such run, or it has expired.
     pub fn view(&self, by: &Principal, id: &RunId) -> Option<RunView> {
         let mut view = self.shared.runs.lock().get(id).map(|run| (view(id, run), run.query.clone()));
         if let Some((view, query)) = &mut view {
@@ -356,15 +355,15 @@ impl Runs {
         views
     }
 
-    /// Waits until a run has ended, and returns it. `None`: there is none of that name.
+    /// Waits until a run has ended, and returns it. `None`: no such run.
     pub async fn wait(&self, by: &Principal, id: &RunId) -> Option<RunView> {
         let mut ended = self.shared.runs.lock().get(id)?.ended.subscribe();
-        // An error says that it is gone.
+        // An error means that it is gone.
         let _ = ended.wait_for(|ended| *ended).await;
         self.view(by, id)
     }
 
-    /// Cancels a run, and returns it when it has ended. What it has made durable by then stays. `None`: there is none of that name.
+    /// Cancels a run, and returns it when it has ended. Its durable effects stay. `None`: no such run.
     pub async fn cancel(&self, by: &Principal, id: &RunId) -> Option<RunView> {
         let (job, cancel) = {
             let runs = self.shared.runs.lock();
@@ -376,15 +375,15 @@ impl Runs {
             None => None,
         };
         match state {
-            // The statement learns it from its job; or that has ended well, and what follows it is carried through.
+            // The statement learns of it from its job. If the job has finished, its remaining steps are carried out.
             Some(JobState::Cancelled | JobState::Finished) => {}
-            // There is no job, or none any more: another one might begin.
+            // There is no job, or none any more: another job might begin.
             Some(JobState::Queued | JobState::Running | JobState::Failed) | None => cancel.cancel(),
         }
         self.wait(by, id).await
     }
 
-    /// Lets a run go, with its result. One that still runs is cancelled. False: there is none of that name.
+    /// Removes a run with its result. A running one is cancelled. False: no such run.
     pub fn release(&self, _: &Principal, id: &RunId) -> bool {
         let released = self.shared.runs.lock().remove(id);
         if let Some(run) = &released {
@@ -394,7 +393,7 @@ impl Runs {
         released.is_some()
     }
 
-    /// Gives a result its whole time again, whether or not its client stays, and returns how long that is.
+    /// Gives a result its full time again, independent of the client's connection. Returns that time.
     pub fn renew(&self, _: &Principal, id: &RunId) -> Option<Duration> {
         let mut runs = self.shared.runs.lock();
         let run = runs.get_mut(id)?;
@@ -403,13 +402,13 @@ impl Runs {
         Some(self.shared.config.unread)
     }
 
-    /// Returns the number of results that are kept.
+    /// Returns the number of kept results.
     pub fn results(&self) -> usize {
         let runs = self.shared.runs.lock();
         runs.values().filter(|run| !run.attached && matches!(run.stage, Stage::Finished(_))).count()
     }
 
-    /// Waits until all results were read, or were there for `long` without being read.
+    /// Waits until all results have been read, or have been unread for `long`.
     pub async fn settled(&self, long: Duration) {
         let until = *self.shared.kept.lock() + long;
         let empty = async {
@@ -421,11 +420,11 @@ impl Runs {
                 gone.await;
             }
         };
-        // What nobody reads does not hold up whoever waits.
+        // Unread results do not hold up the caller longer.
         let _ = tokio::time::timeout_at(until.into(), empty).await;
     }
 
-    /// Lets go what nobody has asked for in time, and what nobody will read. To be called every few seconds.
+    /// Removes runs that have expired or whose results will not be read. Returns their number. Call it every few seconds.
     pub fn expire(&self, sessions: &Sessions) -> usize {
         self.expire_at(self.clock().now(), |connection| sessions.is_connected(connection))
     }
@@ -499,7 +498,7 @@ fn result_view(execution: &Execution) -> ResultView {
     ResultView { schema: Arc::clone(&execution.schema), rows, bytes, affected: execution.affected }
 }
 
-/// Rows and bytes of a result.
+/// Returns the rows and bytes of a result.
 pub fn size(execution: &Execution) -> (u64, u64) {
     match &execution.rows {
         Rows::Here(batches) => batches.iter().fold((0, 0), |(rows, bytes), batch| {
@@ -511,11 +510,11 @@ pub fn size(execution: &Execution) -> (u64, u64) {
     }
 }
 
-/// A run whose caller waits for it. Dropped before its end, the run is cancelled; dropped after, its result goes.
+/// A run whose caller waits for it. Dropping it before the end cancels the run; dropping it after the end removes the result.
 pub struct Attached {
     runs: Runs,
     id: RunId,
-    /// It goes on without its caller.
+    /// Whether the run continues without its caller.
     left: bool,
 }
 
@@ -528,7 +527,7 @@ impl Attached {
     pub async fn ended(&self) -> Result<Arc<Execution>, QueryError> {
         let gone = || QueryError::Cancelled("the statement was cancelled".to_string());
         let ended = self.runs.shared.runs.lock().get(&self.id).map(|run| run.ended.subscribe());
-        // An error says that it is gone.
+        // An error means that it is gone.
         let _ = ended.ok_or_else(gone)?.wait_for(|ended| *ended).await;
         match self.runs.shared.runs.lock().get(&self.id).map(|run| &run.stage) {
             Some(Stage::Finished(held)) => Ok(Arc::clone(&held.execution)),
@@ -538,7 +537,7 @@ impl Attached {
         }
     }
 
-    /// Keeps the result of a run that has finished, for readers of `parts` parts.
+    /// Keeps the result of a finished run, for readers of `parts` parts.
     ///
     /// # Errors
     /// Too many results are kept already.

@@ -1,4 +1,4 @@
-//! Rows of runs that have finished: all at once, part by part, page by page.
+//! Rows of finished runs: all together, part by part, or page by page.
 
 use super::{RunId, Runs, Stage};
 use crate::errors::QueryError;
@@ -13,10 +13,10 @@ use std::time::Duration;
 use windlass_core::access::Principal;
 use windlass_core::ids::{AttemptId, JobId};
 
-/// Longer than anybody takes to read a result.
+/// How long a pass is valid. It is longer than reading a result takes.
 const PASS: Duration = Duration::from_secs(24 * 3_600);
 
-/// Rows of a result, from one row on.
+/// Rows of a result, beginning with a given row.
 #[derive(Clone, Debug)]
 pub struct Page {
     pub schema: SchemaRef,
@@ -27,18 +27,18 @@ pub struct Page {
     pub more: bool,
 }
 
-/// A part of a result that is being read. Dropped after [`Reading::done`], it lets the result go when this was the last part.
+/// A part of a result that is being read. After [`Reading::done`], dropping the last part removes the result.
 pub struct Reading {
     runs: Runs,
     id: RunId,
-    /// `None`: a page, by which nothing counts as read.
+    /// `None`: a page, which does not count as reading.
     part: Option<usize>,
     done: bool,
 }
 
 impl Runs {
-    /// Begins to read a part of a result: rows, and a guard to be kept until they were read. `part`: its position among those that are kept,
-    /// and its index among those of the job; `None`: all of it.
+    /// Begins to read a part of a result. Returns rows, and a guard to keep until they are read. `part`: its position among the kept
+    /// parts, and its index among those of the job. `None`: all of it.
     pub fn read(
         &self,
         _: &Principal,
@@ -68,8 +68,7 @@ impl Runs {
         Ok((Arc::clone(&held.execution), reading))
     }
 
-    /// Returns rows `from` to `from + limit` of a result, which stays as long as if it had not been read. Errors of a run that failed are
-    /// those of the run.
+    /// Returns rows `from` to `from + limit` of a result. Its expiry does not change. A failed run returns its own error.
     pub async fn page(&self, by: &Principal, id: &RunId, from: u64, limit: usize) -> Result<Page, QueryError> {
         if let Some(error) = self.view(by, id).and_then(|view| view.error) {
             return Err(error);
@@ -113,15 +112,15 @@ impl Runs {
         Ok(Page { schema: Arc::clone(&execution.schema), batches, from, more })
     }
 
-    /// Signs a pass by which a client reads the outputs of `job` from executors.
+    /// Signs a pass with which a client reads the outputs of `job` from executors.
     pub fn pass(&self, by: &Principal, job: JobId) -> Bytes {
         self.shared.keys.sign(job, by, PASS)
     }
 
-    /// Reads map outputs that belong to a kept result of `job`, for a client that cannot reach the executors that hold them.
+    /// Reads map outputs of a kept result of `job`, for a client that cannot reach the executors that hold them.
     ///
     /// # Errors
-    /// `pass` is none for that job, or the result is gone.
+    /// `pass` is not valid for that job, or the result is gone.
     pub fn read_outputs(
         &self,
         _: &Principal,
@@ -152,7 +151,7 @@ fn gone() -> QueryError {
 }
 
 impl Reading {
-    /// All of it was handed to the client.
+    /// Marks all of it as handed to the client.
     pub fn done(&mut self) {
         self.done = true;
     }

@@ -14,14 +14,14 @@ fn runs(bench: &Bench, config: RunsConfig) -> Runs {
     Runs::new(config, bench.statements.clone(), services.jobs, KeyRing::default())
 }
 
-/// A result of `parts` parts, kept.
+/// Returns a kept result of `parts` parts.
 async fn kept(runs: &Runs, bench: &Bench, parts: usize) -> RunId {
     let run = runs.attach(&by(), &bench.session, Ask::sql("select 1"), Info::default(), Some(CONNECTION));
     run.ended().await.unwrap();
     run.keep(parts).unwrap()
 }
 
-/// Nobody but the test holds the session.
+/// Only the test holds the session.
 async fn bench() -> (Runs, Bench) {
     let bench = Bench::new().await;
     (runs(&bench, RunsConfig::default()), bench)
@@ -158,7 +158,7 @@ async fn a_run_is_cancelled_by_whoever_knows_it_or_when_its_caller_leaves() {
     let (runs, bench) = bench().await;
     bench.runner.hold();
     let id = runs.start(&by(), &bench.session, Ask::sql("select 1 from t0"), Info::default());
-    // The table is missing: it fails by itself, whatever is held.
+    // The statement fails, even while jobs are held, because the table is missing.
     let failed = runs.wait(&by(), &id.unwrap()).await.unwrap();
     assert_eq!(failed.state, RunState::Failed);
     let slow = || Ask::sql("select count(*) from generate_series(1, 1000)");

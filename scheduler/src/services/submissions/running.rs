@@ -1,5 +1,5 @@
-//! One submission while it runs: what its machine asks for is done here, and what becomes of it is told to the machine. Nothing is decided
-//! here, and the store is asked for one thing at a time.
+//! A submission while it runs. This carries out the requests of its machine and reports the results to the machine. It decides nothing,
+//! and sends the store one request at a time.
 
 use super::{Shared, UnderWay, query_of};
 use crate::driver::history::JobInfo;
@@ -12,7 +12,7 @@ use crate::services::jobs::JobState;
 use crate::services::runs::Ask;
 use crate::statements::sessions::Session;
 use crate::statements::tries::exhausted;
-use crate::statements::{Info, Leaves, Sent, leaves};
+use crate::statements::{Delivery, Info, SessionEffect, session_effect};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::collections::VecDeque;
@@ -34,29 +34,29 @@ pub(super) struct Running {
     shared: Arc<Shared>,
     under_way: UnderWay,
     submission: Submission,
-    /// To those who list it and cancel it.
+    /// Lists and cancels go through this.
     shown: RunningSubmission,
     machine: Machine,
     /// Zero of the machine's clock.
     began: Instant,
-    /// Absent until it is restored.
+    /// Absent until the session is restored.
     session: Option<Arc<Session>>,
-    /// What was begun last and has not ended.
+    /// The last effect that was begun and has not ended.
     work: Option<BoxFuture<'static, Done>>,
     /// Notified when the statement's job runs.
     planned: Arc<Notify>,
     submitter: Option<Submitter>,
     /// In the order in which they asked.
     cancels: VecDeque<oneshot::Sender<Reply>>,
-    /// Of whoever cancelled last.
+    /// The reason that the last cancel gave.
     reason: Option<String>,
-    /// How the statement failed, or its session could not be restored.
+    /// Why the statement failed, or the session could not be restored.
     error: Option<QueryError>,
-    /// Why the store did not do what it was asked for last.
+    /// Why the last request to the store failed.
     trouble: Option<QueryError>,
 }
 
-/// What became of an effect.
+/// The result of an effect.
 enum Done {
     Restored(Result<Arc<Session>, QueryError>),
     Ran(Result<(), QueryError>),
@@ -82,7 +82,7 @@ impl Running {
         }
     }
 
-    /// The same, handed over just now by someone who waits until it is accepted.
+    /// Returns the submission for a submitter who waits until it is accepted.
     pub fn submitted(self, session: Arc<Session>, submitter: Submitter) -> Self {
         Running { session: Some(session), submitter: Some(submitter), ..self }
     }
@@ -110,7 +110,7 @@ impl Running {
         time::Instant(self.began.elapsed().as_micros() as u64)
     }
 
-    /// Does what a step asks for, and waits for the next event. `None`: there is none.
+    /// Carries out the output of a step, and waits for the next event. `None`: there is none.
     async fn carry_out(&mut self, output: Output) -> Option<Event> {
         let persisted = match output.persist {
             Some(changes) => Some(Event::Persisted(self.persist(&changes).await)),
@@ -148,7 +148,7 @@ impl Running {
                 self.cancels.push_back(answer);
                 return Event::Cancel;
             }
-            // Before the statement's end.
+            // This comes before the statement's end.
             () = self.planned.notified() => return Event::Planned,
             done = work => done,
             () = self.shared.stop.cancelled() => return Event::Leave,
@@ -249,7 +249,7 @@ impl Running {
                 name => format!("{name} ({} of {})", statement + 1, texts.len()),
             },
             query: Some(query_of(&self.under_way.id, statement)),
-            sent: if again { Sent::Again } else { Sent::First },
+            delivery: if again { Delivery::Again } else { Delivery::First },
             part_of: Some((self.shown.id, statement)),
             started: Some(Arc::new(move |_| planned.notify_one())),
             retention: Retention::User,
@@ -259,7 +259,7 @@ impl Running {
         async move { Done::Ran(run.ended().await.map(drop)) }.boxed()
     }
 
-    /// Temporary tables go with the session.
+    /// Drops the temporary tables with the session.
     async fn drop_things(self) {
         let Some(session) = &self.session else { return };
         let catalog = self.shared.statements.catalog();
@@ -318,7 +318,7 @@ impl Running {
             }
             Reply::Cancelling | Reply::HasEnded | Reply::NotCancelled => {
                 if let Some(cancel) = self.cancels.pop_front() {
-                    // Nobody waits when the caller has left.
+                    // The caller may have left.
                     let _ = cancel.send(reply);
                 }
             }
@@ -327,12 +327,12 @@ impl Running {
 
     fn tell_submitter(&mut self, accepted: Result<(), QueryError>) {
         if let Some(submitter) = self.submitter.take() {
-            // Nobody waits when the caller has left.
+            // The caller may have left.
             let _ = submitter.send(accepted);
         }
     }
 
-    /// What lists say of a submission that has ended so.
+    /// Returns the state and error that lists show for a submission with this outcome.
     fn told(&self, outcome: Outcome) -> (JobState, Option<String>) {
         let error = self.error_of(outcome).map(|error| error.to_string());
         match outcome {
@@ -365,23 +365,23 @@ impl Running {
     }
 }
 
-/// Another primary leads, this one stops, or what has happened cannot be found out.
+/// Whether the submission is left to another primary: another one leads, this one stops, or the outcome cannot be determined.
 fn is_left(error: &QueryError) -> bool {
     matches!(error, QueryError::NotLeading(_) | QueryError::OutcomeUnknown(_))
 }
 
-/// Makes the session again that the first `before` statements have left.
+/// Restores the session as the first `before` statements left it.
 async fn restore(shared: &Shared, id: &str, submission: &Submission, before: u32) -> Result<Arc<Session>, QueryError> {
     let by = Principal::user(&submission.user);
     let session = shared.session(id, &by, &submission.options)?;
     for text in submission.texts.iter().take(before as usize) {
-        match leaves(text) {
-            Leaves::Nothing => {}
-            Leaves::Option => {
+        match session_effect(text) {
+            SessionEffect::Nothing => {}
+            SessionEffect::Option => {
                 let run = shared.runs.attach(&by, &session, Ask::sql(text), Info::default(), None);
                 run.ended().await?;
             }
-            Leaves::Things => {
+            SessionEffect::Things => {
                 let gone = "its temporary tables and prepared statements went with the primary that it ran on";
                 return Err(QueryError::Lost(gone.to_string()));
             }

@@ -1,4 +1,4 @@
-//! Submissions over a store whose primary is lost, refused or not answered at any commit.
+//! Submissions over a store whose primary is lost, refused or left without an answer at any commit.
 
 use super::*;
 use crate::driver::DriverConfig;
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use windlass_core::submissions::{HESITATION, Position};
 use windlass_proto::pass::KeyRing;
 
-/// More than anything here takes, so that a hang is a failure.
+/// Longer than any test takes, so that a hang is a failure.
 const SOON: Duration = Duration::from_secs(60);
 const JOB: JobId = JobId(1);
 
@@ -30,11 +30,11 @@ struct Seen {
     store: Arc<MemoryStore>,
     /// Commits until this primary is lost.
     left: AtomicUsize,
-    /// Whether the commit with which it is lost is made, and not answered.
+    /// Whether the commit at which the primary is lost is made, without an answer.
     last_is_made: bool,
-    /// Refuses what lists a job as ended.
+    /// Whether to refuse commits that record a job as ended.
     refuses_records: AtomicBool,
-    /// Positions that were stored.
+    /// Stored positions.
     positions: Mutex<Vec<String>>,
 }
 
@@ -104,7 +104,7 @@ impl Primary {
         Self::of(Bench::over(Arc::clone(&store)).await, store).await
     }
 
-    /// One on which no job comes to its end.
+    /// Leads with a primary on which no job ends.
     async fn lead_and_hold(store: Arc<dyn MetaStore>) -> Self {
         let bench = Bench::over(Arc::clone(&store)).await;
         bench.runner.hold();
@@ -148,7 +148,7 @@ impl Primary {
         tokio::time::timeout(SOON, self.jobs.cancel(&by(), JOB)).await.expect("it is answered")
     }
 
-    /// How the submission is listed.
+    /// Returns the state in which the submission is listed.
     fn listed(&self) -> (JobState, String) {
         let show = |record: &JobRecord| (record.state, record.error.clone().unwrap_or_default());
         self.submissions.shared.driver.history().job(JOB, show).expect("it is listed")
@@ -234,7 +234,7 @@ async fn that_a_submission_is_cancelled_is_durable_before_it_is_answered() {
     primary.settled().await;
     assert_eq!(primary.bench.runner.jobs.load(Ordering::SeqCst), 1, "no other statement begins");
     assert_eq!(keys(&store, "submission/").await, 0);
-    // Too late is not an error.
+    // A late cancellation is not an error.
     assert_eq!(primary.cancel().await, Ok(Some(JobState::Cancelled)));
 }
 
@@ -246,7 +246,7 @@ async fn a_cancelled_submission_is_not_gone_on_with_and_another_one_is() {
         let first = Primary::lead_and_hold(Arc::clone(&seen) as _).await;
         first.submit("create table t as select 1 as a; create table u as select 1 as a").await.unwrap();
         seen.left.store(if is_durable { 2 } else { 1 }, Ordering::SeqCst);
-        // It has not ended here, and whoever asks is sent on.
+        // The submission has not ended here, and the caller is sent to the next leader.
         assert!(matches!(first.cancel().await, Err(QueryError::NotLeading(_))));
         first.settled().await;
         assert!(matches!(first.cancel().await, Err(QueryError::NotLeading(_))));
@@ -263,7 +263,7 @@ async fn a_cancelled_submission_is_not_gone_on_with_and_another_one_is() {
     }
 }
 
-/// A primary that stops lives to leave a statement, however often, and does not wait for one that hesitates.
+/// A primary that stops has survived a statement, however often that happens. It does not wait for a hesitating one.
 #[tokio::test(flavor = "multi_thread")]
 async fn primaries_that_stop_do_not_die_of_a_statement() {
     let store = Arc::new(MemoryStore::default());
@@ -293,7 +293,7 @@ async fn primaries_that_stop_do_not_die_of_a_statement() {
     assert_eq!(keys(&store, "submission/").await, 1, "the next one goes on with it");
 }
 
-/// What was submitted to an earlier release, and how far that came.
+/// Covers a submission to an earlier release, and its progress.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_earlier_releases_submissions_are_gone_on_with() {
     let store = Arc::new(MemoryStore::default());

@@ -1,4 +1,4 @@
-//! From records to what DataFusion plans with, and from statements to records.
+//! Builds DataFusion's tables from records, and records from statements.
 
 use super::credentials::SECRET;
 use super::data_files::{asks_for_hidden, only_data, session_of_data};
@@ -9,7 +9,7 @@ use super::record::{
 };
 use super::{present, suspect, types};
 use crate::clock::Ids;
-use crate::errors::{QueryError, explain};
+use crate::errors::{Missing, QueryError, explain, explain_missing, missing_table};
 use crate::statements::erased::Erased;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -43,14 +43,14 @@ use windlass_engine::failure::FileError;
 use windlass_engine::text_files::csv::{HEADER_NAMES, renamed_columns};
 use windlass_engine::{OwnFolder, Place, Planning, partitions, scan};
 
-/// Options that configure the object store, not the file format.
+/// Prefix of options that configure the object store, not the file format.
 const STORE_OPTIONS: &str = "aws.";
 
 pub(crate) const COMPRESSION: &str = "format.compression";
-/// Ends of names, and what they tell.
+/// Endings of file names, and the compression that each means.
 const COMPRESSED: [(&str, &str); 4] = [("gz", "gzip"), ("bz2", "bzip2"), ("xz", "xz"), ("zst", "zstd")];
 
-/// Makes the object stores of a table known when its options say how to reach them.
+/// Registers the object stores of a table if its options say how to reach them.
 pub(super) fn configure_stores(
     stores: &StoreRegistry,
     external: &External,
@@ -97,7 +97,7 @@ fn listing_table(
     options: ListingOptions,
     file_schema: SchemaRef,
 ) -> Result<ListingTable> {
-    // DataFusion's caches know a file by its path. Another store may have that path too.
+    // DataFusion's caches know a file by its path alone, and another store may have the same path.
     let of_store = |path: ListingTableUrl| {
         let store = TableReference::bare(path.object_store().as_str());
         path.with_table_ref(store)
@@ -129,7 +129,7 @@ fn file_format(state: &SessionState, format: &str, options: &BTreeMap<String, St
     factory.create(state, &options.map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
-/// Refuses what is neither a format of files nor a connector.
+/// Refuses a name that is neither a file format nor a connector.
 pub(crate) fn require_format(state: &SessionState, format: &str) -> Result<(), QueryError> {
     match state.table_factories().contains_key(&format.to_uppercase()) {
         true => Ok(()),
@@ -140,7 +140,8 @@ pub(crate) fn require_format(state: &SessionState, format: &str) -> Result<(), Q
     }
 }
 
-/// What is to be remembered of CREATE EXTERNAL TABLE: columns and partitions are inferred here, once. `lent`: options of the secret that it names.
+/// Returns the record for CREATE EXTERNAL TABLE. Columns and partitions are inferred here, once. `lent`: options of the secret that the
+/// statement names.
 pub async fn external_record(
     state: &SessionState,
     stores: &StoreRegistry,
@@ -180,12 +181,12 @@ pub async fn external_record(
         command.options.insert(HEADER_NAMES.to_string(), names);
     }
     let folders = take_folder_columns(state, &mut command).await?;
-    // The folders have been looked at.
+    // The folders are known already, so DataFusion need not infer them.
     let mut looked_at = state.clone();
     looked_at.config_mut().options_mut().execution.listing_table_factory_infer_partitions = false;
     let built = match ListingTableFactory::new().create(&looked_at, &command).await {
         Ok(built) => built,
-        Err(error) => return Err(explain(&named_file(state, &command, &options, error).await, "", &[])),
+        Err(error) => return Err(explain(&named_file(state, &command, &options, error).await, "")),
     };
     let Some(table) = built.downcast_ref::<ListingTable>() else {
         return Err(QueryError::Internal("a table of files is not a listing table".to_string()));
@@ -245,14 +246,14 @@ pub async fn external_record(
     })
 }
 
-/// The columns that a table's folders have.
+/// The columns whose values are in the names of a table's folders.
 struct FolderColumns {
     names: Vec<String>,
     /// All columns that were declared.
     declared: SchemaRef,
 }
 
-/// Takes them out of `command`, whose files do not have them.
+/// Removes the folder columns from `command`, because the files do not have them.
 async fn take_folder_columns(
     state: &SessionState,
     command: &mut CreateExternalTable,
@@ -282,7 +283,7 @@ async fn take_folder_columns(
     Ok(FolderColumns { names, declared })
 }
 
-/// What the files are called that INSERT would add and the table would not read: its location may be a pattern of other names.
+/// Returns the file names that INSERT would add and the table would not read. The location may be a pattern that does not match them.
 pub(crate) fn unread_additions(state: &SessionState, external: &External) -> Result<Option<String>> {
     let format = file_format(state, &external.format, &external.options)?;
     let extension = match format.compression_type() {
@@ -296,7 +297,7 @@ pub(crate) fn unread_additions(state: &SessionState, external: &External) -> Res
     Ok((!is_read).then(|| format!("*.{extension}")))
 }
 
-/// The files of a table as of now, as paths in its store: what INSERT OVERWRITE replaces.
+/// Returns the current files of a table as paths in its store. INSERT OVERWRITE replaces them.
 pub(crate) async fn existing_files(
     state: &SessionState,
     table: &TableRecord,
@@ -313,7 +314,7 @@ pub(crate) async fn existing_files(
         for file in &listed {
             let columns = partitions.iter().map(|field| field.name().as_str());
             let values = parse_partitions_for_path(&url, &file.location, columns);
-            // What lies beside the folders of the partitions is not the table's.
+            // Files outside the folders of the partitions do not belong to the table.
             if values.is_some_and(|values| values.len() == partitions.len()) {
                 files.push(file.location.to_string());
             }
@@ -322,7 +323,7 @@ pub(crate) async fn existing_files(
     Ok(files)
 }
 
-/// What the header of CSV files calls the columns that the statement calls otherwise.
+/// Returns the names that the header of CSV files has for columns that the statement names differently.
 async fn header_names(state: &SessionState, command: &CreateExternalTable) -> Result<Option<String>, QueryError> {
     if !command.file_type.eq_ignore_ascii_case("CSV") || command.schema.fields().is_empty() {
         return Ok(None);
@@ -331,28 +332,29 @@ async fn header_names(state: &SessionState, command: &CreateExternalTable) -> Re
     let in_files = |name: &&String| !command.table_partition_cols.contains(name);
     let columns: Vec<String> = command.schema.fields().iter().map(|f| f.name()).filter(in_files).cloned().collect();
     let names = renamed_columns(state, &locations, &command.options, &columns).await;
-    names.map_err(|error| explain(&error, "", &[]))
+    names.map_err(|error| explain(&error, ""))
 }
 
-/// How a file is compressed whose name ends so, after a point.
+/// Returns the compression of a file whose name ends in `ending`, after a dot.
 pub(crate) fn compression_named(ending: &str) -> Option<&'static str> {
     let named = |(end, _): &&(&str, &str)| ending.eq_ignore_ascii_case(end);
     COMPRESSED.iter().find(named).map(|(_, compression)| *compression)
 }
 
-/// Whether files of a format are compressed as a whole, and say so in their names.
+/// Whether files of a format are compressed as a whole, with the compression in their names.
 pub(crate) fn is_compressible(format: &str) -> bool {
     ["CSV", "JSON"].iter().any(|text| format.eq_ignore_ascii_case(text))
 }
 
-/// How text files are compressed that nobody said it of: as their names tell, those of folders that of the first.
+/// Returns the compression of text files when the statement does not give one. File names tell it; in a folder, the first file's name
+/// does.
 async fn compression_of_files(state: &SessionState, command: &CreateExternalTable) -> Option<&'static str> {
     let is_told = command.options.keys().any(|key| key.eq_ignore_ascii_case(COMPRESSION));
     if !is_compressible(&command.file_type) || is_told {
         return None;
     }
     for location in &command.locations {
-        // What cannot be listed is an error of the statement further on.
+        // A location that cannot be listed is reported later in the statement.
         let url = ListingTableUrl::parse(location).ok()?;
         let store = state.runtime_env().object_store(&url).ok()?;
         let mut files = url.list_all_files(state, store.as_ref(), "").await.ok()?;
@@ -368,12 +370,12 @@ async fn compression_of_files(state: &SessionState, command: &CreateExternalTabl
 }
 
 /// Whether an option of a table of files holds a key, a secret or a token of an object store.
-pub(super) fn is_secret(option: &str) -> bool {
+pub(crate) fn is_secret(option: &str) -> bool {
     let name = option.to_lowercase();
     name.starts_with(STORE_OPTIONS) && ["key", "secret", "token", "password"].iter().any(|word| name.contains(word))
 }
 
-/// The text of a statement is shown to whoever asks for it, so it keeps no keys, secrets and tokens of an object store.
+/// Removes keys, secrets and tokens of an object store from the text of a statement, because anyone may ask for it.
 pub fn without_secrets(definition: &str, options: &HashMap<String, String>) -> String {
     let secrets = options.iter().filter(|(key, value)| is_secret(key) && !value.is_empty());
     secrets.fold(definition.to_string(), |text, (_, value)| {
@@ -381,7 +383,7 @@ pub fn without_secrets(definition: &str, options: &HashMap<String, String>) -> S
     })
 }
 
-/// A pattern that stands for nothing may be meant for a name.
+/// Refuses a pattern that matches no file, because it may be meant as a name.
 async fn require_files(state: &SessionState, locations: &[ListingTableUrl]) -> Result<(), QueryError> {
     for location in locations {
         let Some(pattern) = location.get_glob() else { continue };
@@ -417,7 +419,7 @@ async fn named_file(
     }
 }
 
-/// What is to be remembered of CREATE VIEW. `statement` is the parsed form of `definition`.
+/// Returns the record for CREATE VIEW. `statement` is the parsed form of `definition`.
 pub fn parse_view(
     state: &SessionState,
     definition: &str,
@@ -446,14 +448,22 @@ pub(crate) async fn view_provider(
     names.default_catalog = view.default_catalog.clone();
     names.default_schema = view.default_schema.clone();
     let zoned = crate::statements::instants::zoned(&state, &view.definition);
-    let plan = zoned.create_logical_plan(&view.definition).await.map_err(|e| explain(&e, &view.definition, &[]))?;
+    let plan = match zoned.create_logical_plan(&view.definition).await {
+        Ok(plan) => plan,
+        Err(error) => {
+            let references = view.references.iter().map(TableName::reference);
+            let missing = missing_table(&zoned, references, &error, &view.definition).await;
+            let missing = missing.map(|table| Missing { table, known: Vec::new() });
+            return Err(explain_missing(&error, &view.definition, missing.as_ref()));
+        }
+    };
     let LogicalPlan::Ddl(DdlStatement::CreateView(command)) = plan else {
         return Err(QueryError::Internal(format!("not the definition of a view: {}", view.definition)));
     };
-    // What is shared among views upon views is coerced in each of its places.
+    // A subplan that nested views share is coerced in each place where it occurs.
     limits.check(&command.input)?;
-    // Inlined plans are coerced with the statement around them, but the columns of the view must have their types before.
-    // Whether their subqueries can be computed is found out with the statement, by rules that come before these.
+    // Inlined plans are coerced with the statement around them, but the columns of the view must have their types before that. Rules
+    // that run before these check, with the statement, whether its subqueries can be computed.
     let mut plan = Arc::unwrap_or_clone(command.input);
     for rule in coercion_rules() {
         plan = rule.analyze(plan, state.config_options())?;
@@ -462,7 +472,7 @@ pub(crate) async fn view_provider(
 }
 
 impl Record {
-    /// A managed table without rows.
+    /// Returns a managed table without rows.
     pub fn managed(
         warehouse: &Place,
         name: &TableName,
@@ -494,18 +504,18 @@ impl Record {
     }
 }
 
-/// Files as a table: someone else's, or those that Windlass wrote.
+/// A table of files: files that Windlass does not own, or files that it wrote.
 #[derive(Debug)]
 pub struct FilesTable {
     schema: SchemaRef,
     constraints: Constraints,
     defaults: Erased<HashMap<String, Expr>>,
     definition: Option<String>,
-    /// What statements read; `None` before the first write.
+    /// The files that statements read. `None` before the first write.
     files: Option<Erased<ListingTable>>,
-    /// Where a statement that writes puts its files; `None` in a table that is only read.
+    /// Where a writing statement puts its files. `None` in a table that is only read.
     target: Option<Erased<ListingTable>>,
-    /// Its files are ours.
+    /// Whether Windlass owns the files.
     is_managed: bool,
 }
 
@@ -535,7 +545,7 @@ impl FilesTable {
         })
     }
 
-    /// The locations whose folders every scan reads whole.
+    /// Returns the locations whose folders every scan lists completely.
     pub(super) fn listed_at_once(&self) -> &[ListingTableUrl] {
         match &self.files {
             Some(files) if !has_folders(files) && !files.table_paths().iter().any(asks_for_hidden) => {
@@ -560,7 +570,7 @@ impl FilesTable {
         scan::with_orders_that_hold(plan?)
     }
 
-    /// A managed table for a statement that writes into `folder`, which nobody reads before it is committed.
+    /// Returns a managed table for a statement that writes into `folder`. Nothing reads the folder before the commit.
     pub fn write(state: &SessionState, record: &TableRecord, folder: &OwnFolder) -> Result<Self, QueryError> {
         let Storage::Managed(managed) = &record.storage else {
             return Err(QueryError::Internal("not a managed table".to_string()));
@@ -571,7 +581,7 @@ impl FilesTable {
     }
 }
 
-/// Whether folders have values of columns in their names.
+/// Whether names of folders hold values of columns.
 fn has_folders(files: &ListingTable) -> bool {
     !files.options().table_partition_cols.is_empty()
 }
@@ -661,7 +671,7 @@ impl TableProvider for FilesTable {
     }
 }
 
-/// Types that hold a timezone, an interval and so on are all fine; those that Parquet lacks are refused before anything runs.
+/// Refuses types that Parquet lacks, before anything runs. Types with a time zone, intervals and so on are allowed.
 pub(crate) fn check_storable(schema: &SchemaRef) -> Result<(), QueryError> {
     for field in schema.fields() {
         if !storable(field.data_type()) {

@@ -1,4 +1,4 @@
-//! Tables of connectors: what the catalog remembers of them, and what it plans with.
+//! Tables of connectors: their records and their providers.
 
 use super::build::defaults;
 use super::record::{Connected, Storage, StoredConstraint, StoredSchema, TableRecord};
@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use windlass_engine::connector::{ConnectedTable, Registry, TableRequest, redacted};
 
-/// What is to be remembered of CREATE EXTERNAL TABLE, if it is of a connector. `lent`: options of the secret that it names; `sql`: its text.
+/// Returns the record for CREATE EXTERNAL TABLE, if it is for a connector. `lent`: options of the secret that it names; `sql`: its
+/// text.
 pub(crate) async fn record(
     connectors: &Registry,
     command: &CreateExternalTable,
@@ -77,8 +78,8 @@ pub(crate) async fn record(
 }
 
 impl Catalog {
-    /// What statements read and write of a table. The files of one are listed anew for each statement, and a connector asks for each what there
-    /// is to read; the provider itself depends on the record alone, and is kept.
+    /// Returns the provider with which statements read and write a table. The provider depends only on the record and is kept. Each
+    /// statement lists the files again, or asks the connector what there is to read.
     pub(super) async fn table_provider(
         &self,
         held: &Held,
@@ -94,7 +95,7 @@ impl Catalog {
             })
         };
         match held.provider.get_or_try_init(build).await {
-            // Lists of tables and columns have the others all the same.
+            // Lists of tables and columns must still show the other tables.
             Err(error) if !matches!(record.storage, Storage::Managed(_)) => Ok(Arc::new(Unreachable {
                 schema: Arc::clone(&record.schema.0),
                 definition: record.definition.clone(),
@@ -104,7 +105,7 @@ impl Catalog {
         }
     }
 
-    /// A table of a connector.
+    /// Returns a table of a connector.
     pub(crate) async fn connected(&self, record: &TableRecord) -> Result<ConnectedTable, QueryError> {
         let Storage::Connected(Connected { connector, location, options, .. }) = &record.storage else {
             return Err(QueryError::Internal("the table is not of a connector".to_string()));
@@ -122,7 +123,7 @@ impl Catalog {
     }
 }
 
-/// A table whose connector is not there, or does not know it any more.
+/// A table whose connector is missing, or does not know the table any more.
 #[derive(Debug)]
 struct Unreachable {
     schema: SchemaRef,

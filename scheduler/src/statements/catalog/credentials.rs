@@ -1,4 +1,5 @@
-//! Credentials of tables: sealed in the metadata store, in the clear where a statement needs them, and lent by a secret that several tables name.
+//! Credentials of tables: sealed in the metadata store, in the clear for statements, and provided by a secret that several tables can
+//! name.
 
 use super::record::{Connected, External, Record, Storage, TableRecord};
 use super::{Catalog, Snapshot, build};
@@ -17,7 +18,7 @@ type Options = BTreeMap<String, String>;
 
 /// Seals `options`, which belong to `owner`.
 pub(crate) fn seal(sealer: &Sealer, owner: &str, options: &Options) -> Result<String, SealError> {
-    // A map of texts.
+    // The options are a map of texts.
     let plain = serde_json::to_vec(options).expect("options can be written as JSON");
     Ok(BASE64_STANDARD.encode(sealer.seal(owner, &plain)?))
 }
@@ -29,17 +30,17 @@ pub(crate) fn open(sealer: &Sealer, owner: &str, sealed: &str) -> Result<Options
     serde_json::from_slice(&plain).map_err(|_| SealError::Damaged)
 }
 
-/// What of a table's options is to be sealed.
+/// Whether an option of a table is sealed.
 fn is_secret(storage: &Storage, connectors: &Registry, name: &str) -> bool {
     match storage {
         Storage::External(_) => build::is_secret(name),
-        // Of a connector that is not there nobody knows.
+        // The options of an unknown connector cannot be classified here.
         Storage::Connected(of) => name != SECRET && connectors.is_secret(&of.connector, name),
         Storage::Managed(_) => false,
     }
 }
 
-/// The options of a table, and what of them is sealed.
+/// Returns the options of a table, and its sealed options.
 fn parts(storage: &mut Storage) -> Option<(&mut Options, &mut Option<String>)> {
     match storage {
         Storage::External(External { options, sealed, .. }) | Storage::Connected(Connected { options, sealed, .. }) => {
@@ -49,7 +50,7 @@ fn parts(storage: &mut Storage) -> Option<(&mut Options, &mut Option<String>)> {
     }
 }
 
-/// The record as the metadata store has it.
+/// Returns the record in the form of the metadata store.
 ///
 /// # Errors
 /// It has credentials, and there is no key to seal them with.
@@ -67,7 +68,8 @@ pub(super) fn sealed(record: &Record, sealer: &Sealer, connectors: &Registry) ->
     Ok(record)
 }
 
-/// The record as statements use it. What cannot be opened stays sealed: the table is there, and can be dropped, but not read.
+/// Returns the record in the form for statements. Options that cannot be opened stay sealed: the table exists and can be dropped, but
+/// not read.
 pub(super) fn opened(mut record: Record, sealer: &Sealer) -> Record {
     if let Record::Table(TableRecord { id, storage, .. }) = &mut record
         && let Some((options, sealed)) = parts(storage)
@@ -81,10 +83,10 @@ pub(super) fn opened(mut record: Record, sealer: &Sealer) -> Record {
 }
 
 impl Catalog {
-    /// The options of a table without the name of its secret, and what that lends it.
+    /// Returns the options of a table without the name of its secret, and the options of that secret.
     ///
     /// # Errors
-    /// There is no such secret, or what is sealed cannot be opened.
+    /// No such secret, or its options cannot be opened.
     pub(crate) fn with_lent(&self, options: &Options) -> Result<(Options, Options), QueryError> {
         let mut own = options.clone();
         let lent = match own.remove(SECRET) {
@@ -94,7 +96,7 @@ impl Catalog {
         Ok((own, lent))
     }
 
-    /// The options of a secret.
+    /// Returns the options of a secret.
     fn secret(&self, name: &str) -> Result<Options, QueryError> {
         let snapshot = self.snapshot();
         let secret = snapshot.secret(name)?;
@@ -102,6 +104,8 @@ impl Catalog {
             .map_err(|error| QueryError::Internal(format!("secret '{name}' cannot be read: {error}")))
     }
 
+    /// Checks that a table's credentials are open.
+    ///
     /// # Errors
     /// The credentials of the table are sealed, and this primary cannot open them.
     pub(super) fn require_opened(&self, record: &TableRecord) -> Result<(), QueryError> {
@@ -115,7 +119,7 @@ impl Catalog {
         Err(QueryError::Internal(format!("the credentials of the table cannot be read: {error}")))
     }
 
-    /// Tells the object stores of file tables what their options say. What cannot be told is said when the table is read.
+    /// Configures the object stores of file tables from the tables' options. Errors are reported when a table is read.
     pub(super) fn configure_stores(&self, snapshot: &Snapshot, is_meant: impl Fn(&External) -> bool) {
         for held in snapshot.tables() {
             let Record::Table(record) = &held.record else { continue };
@@ -180,7 +184,7 @@ mod tests {
         assert!(!text.contains("hunter2") && text.contains("here"), "{text}");
         let read: Record = serde_json::from_str(&text).unwrap();
         assert_eq!(opened(read.clone(), &sealer), record);
-        // Another key: it stays sealed, and is written again as it is.
+        // With another key the record stays sealed, and is written again unchanged.
         let other = Sealer::ephemeral().unwrap();
         let unread = opened(read.clone(), &other);
         assert_eq!(unread, read);

@@ -1,9 +1,9 @@
-//! Which files in a folder are a table's data.
+//! Selects the files in a folder that are a table's data.
 //!
-//! Those whose names begin with `_` or `.` are not, nor is what lies in folders of such names: marks of who wrote the others (`_SUCCESS`,
-//! `.part-0.crc`), files that are being written (`_temporary`, `x.csv._COPYING_`, Windlass's own staging folders) and what was thrown away
-//! (`.trash`). Hive, Spark and Trino pass over them too. A folder like `_x=1` is a partition. What a statement names is data, whatever its
-//! name: only names below the location count, and a pattern that begins with `_` or `.` finds files of such names.
+//! Files whose names begin with `_` or `.`, and files in folders with such names, are not data: marks of other writers (`_SUCCESS`,
+//! `.part-0.crc`), unfinished files (`_temporary`, `x.csv._COPYING_`, Windlass's own staging folders) and discarded files (`.trash`).
+//! Hive, Spark and Trino skip them too. A folder like `_x=1` is a partition. A path in a statement is data whatever its name: only
+//! names below the location count, and a pattern that begins with `_` or `.` matches such names.
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -31,25 +31,25 @@ use std::sync::Arc;
 use url::Url;
 use windlass_engine::Planning;
 
-/// `runtime`, whose stores list nothing but data. `paths`: what a table reads.
+/// Returns `runtime` with stores that list only data. `paths`: the paths that a table reads.
 pub(super) fn only_data(runtime: &Arc<RuntimeEnv>, paths: &[ListingTableUrl]) -> Arc<RuntimeEnv> {
     let hidden_of = paths.iter().filter(|path| asks_for_hidden(path)).map(|path| path.prefix().clone()).collect();
     let stores = DataStores { stores: Arc::clone(&runtime.object_store_registry), hidden_of };
     Arc::new(RuntimeEnv { object_store_registry: Arc::new(stores), ..RuntimeEnv::clone(runtime) })
 }
 
-/// `state` over [`only_data`].
+/// Returns `state` over [`only_data`].
 pub(super) fn session_of_data(state: &SessionState, paths: &[ListingTableUrl]) -> SessionState {
     let runtime = only_data(state.runtime_env(), paths);
     SessionStateBuilder::new_from_existing(state.clone()).with_runtime_env(runtime).build()
 }
 
-/// `store`, which lists nothing but data.
+/// Returns `store` with listings of data only.
 pub(super) fn data_of(store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
     Arc::new(DataFiles { store, hidden_of: Arc::default() })
 }
 
-/// The files that a client's plan reads, with nothing but data among them.
+/// Makes the scans of a client's plan read only data.
 pub(crate) fn read_only_data(plan: LogicalPlan) -> Result<LogicalPlan> {
     let hidden = |node: LogicalPlan| {
         let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
@@ -101,7 +101,7 @@ impl TableProvider for ClientFiles {
     }
 }
 
-/// Whether it is a pattern for hidden names.
+/// Whether the path is a pattern for hidden names.
 pub(super) fn asks_for_hidden(path: &ListingTableUrl) -> bool {
     let glob = path.get_glob().as_ref();
     glob.is_some_and(|glob| glob.as_str().split('/').any(|name| name.starts_with(['_', '.'])))
@@ -122,7 +122,7 @@ fn is_data(file: &Path, folder: &Path) -> bool {
 #[derive(Debug)]
 struct DataStores {
     stores: Arc<dyn ObjectStoreRegistry>,
-    /// Folders in which a pattern asks for hidden files.
+    /// Folders in which a pattern matches hidden files.
     hidden_of: Arc<[Path]>,
 }
 
@@ -140,7 +140,7 @@ impl ObjectStoreRegistry for DataStores {
     }
 }
 
-/// A store that lists nothing but data. What is asked for by its name is there.
+/// A store that lists only data. Files can still be read by name.
 #[derive(Debug)]
 struct DataFiles {
     store: Arc<dyn ObjectStore>,

@@ -1,8 +1,8 @@
-//! What folders hold, as one statement sees it.
+//! Listings of folders, as one statement sees them.
 //!
-//! A statement lists each folder once, however many scans of it there are and however often they are planned, so all of its scans read
-//! the same files. The listing begins with the statement and goes on while the plan is optimised. The next statement lists anew:
-//! others may have added files. Scans of Hive-partitioned tables list for themselves: their filters say which folders need not be.
+//! A statement lists each folder once, however many scans it has and however often they are planned, so all its scans read the same
+//! files. Listing begins with the statement and continues while the plan is optimised. The next statement lists again, because others
+//! may have added files. Scans of Hive-partitioned tables list for themselves, because their filters exclude folders.
 
 use super::build::FilesTable;
 use super::data_files::data_of;
@@ -26,9 +26,9 @@ use tokio_util::task::AbortOnDropHandle;
 use url::{Position, Url};
 use windlass_engine::versions::{Bound, Told, Versions};
 
-/// What the listings of one statement may take, bytes. A scan whose folder does not fit lists for itself.
+/// Maximum bytes of the listings of one statement. A scan whose folder does not fit lists for itself.
 const MAX_BYTES: usize = 64 << 20;
-/// Folders that are listed at the same time.
+/// Folders that are listed concurrently.
 const AT_A_TIME: usize = 32;
 
 /// The listings of a statement, an extension of its session's configuration.
@@ -36,7 +36,7 @@ const AT_A_TIME: usize = 32;
 pub(crate) struct Listings(OnceLock<Listed>);
 
 struct Listed {
-    /// That of the session, with what has been listed.
+    /// The session's runtime, with the listings.
     runtime: Arc<RuntimeEnv>,
     done: Shared<BoxFuture<'static, ()>>,
 }
@@ -58,13 +58,13 @@ impl Listings {
             inner: Arc::clone(&state.runtime_env().object_store_registry),
             versions: Mutex::default(),
         });
-        // Folders that only a view names are listed by the first scan of them.
+        // Folders that only a view names are listed by their first scan.
         let folders = folders(&stores, plan);
         let is_empty = folders.is_empty();
         let list = stream::iter(folders).for_each_concurrent(AT_A_TIME, move |(folder, store)| {
             let cache = cache.clone();
             async move {
-                // A scan that finds no listing here lists again, and says what is wrong.
+                // A scan that finds no listing here lists again, and reports the error.
                 if let Ok(files) = store.list(Some(&folder.path)).try_collect::<Vec<_>>().await {
                     cache.put(&folder, files.into());
                 }
@@ -79,7 +79,7 @@ impl Listings {
         let _ = listings.0.set(Listed { runtime, done });
     }
 
-    /// What the scans of a statement's plan are to list with, once all is listed. `None`: as their session does.
+    /// Returns the runtime with which the plan's scans list, after the listing has ended. `None`: the session's runtime.
     pub async fn of(session: &dyn Session) -> Option<Arc<RuntimeEnv>> {
         let listings = session.config().get_extension::<Listings>()?;
         let listed = listings.0.get()?;
@@ -88,7 +88,7 @@ impl Listings {
     }
 }
 
-/// The folders to list.
+/// Returns the folders to list.
 fn folders(
     stores: &Arc<dyn ObjectStoreRegistry>,
     plan: &LogicalPlan,
@@ -113,11 +113,12 @@ fn folders(
     }
 }
 
-/// The stores of a statement while it is planned: footers and samples that it looks at are those of the files that it has listed.
+/// The object stores of a statement during planning. Footers and samples are read from the versions of files that the statement has
+/// listed.
 #[derive(Debug)]
 struct BoundStores {
     inner: Arc<dyn ObjectStoreRegistry>,
-    /// By store.
+    /// Versions by store.
     versions: Mutex<HashMap<String, Arc<Versions>>>,
 }
 

@@ -1,8 +1,8 @@
-//! The cluster's catalog: schemas, tables and views, durable in the metadata store, and as DataFusion asks for them.
+//! The cluster's catalog: schemas, tables and views, durable in the metadata store and readable by DataFusion.
 //!
-//! All of it lies in memory as one immutable [`Snapshot`], so that looking a name up touches no disk. A change is computed from a
-//! snapshot, committed as one transaction that also bumps the catalog's version, and then replaces the snapshot: what a
-//! statement sees is always some committed version, and the next connection sees the change at once.
+//! All of it is in memory as one immutable [`Snapshot`], so looking a name up touches no disk. A change is computed from a snapshot and
+//! committed as one transaction, which also increases the catalog's version. Then it replaces the snapshot. A statement always sees
+//! some committed version, and the next connection sees the change at once.
 
 mod build;
 mod connected;
@@ -20,6 +20,7 @@ mod temporary;
 mod tests;
 mod types;
 
+pub(crate) use build::is_secret as is_store_secret;
 pub(crate) use build::{
     COMPRESSION, check_storable, compression_named, existing_files, is_compressible, require_format, unread_additions,
     view_provider,
@@ -72,7 +73,7 @@ pub struct Catalog {
     remover: Remover,
     /// The folder for managed tables.
     warehouse: Place,
-    /// How long files of dropped and overwritten tables stay for those who still read them.
+    /// How long files of dropped and overwritten tables stay for statements that still read them.
     grace: Duration,
     limits: Limits,
     current: RwLock<Arc<Snapshot>>,
@@ -84,28 +85,28 @@ pub struct Catalog {
     tasks: TaskTracker,
 }
 
-/// What a cluster's catalog is made of.
+/// The parts of a cluster's catalog.
 pub struct CatalogConfig {
     pub store: Arc<dyn MetaStore>,
-    /// What credentials in the store are sealed with.
+    /// Seals the credentials in the store.
     pub sealer: Sealer,
     pub stores: Arc<StoreRegistry>,
-    /// Kinds of tables beside files: the same as every executor's.
+    /// Kinds of tables besides files: the same as every executor's.
     pub connectors: Registry,
     pub runtime: Arc<RuntimeEnv>,
     /// Path or URL of the folder for tables that Windlass writes. Every executor must reach it.
     pub warehouse: String,
-    /// How long files of dropped and overwritten tables stay for those who still read them.
+    /// How long files of dropped and overwritten tables stay for statements that still read them.
     pub grace: Duration,
-    /// What the plans of views may be.
+    /// Limits on the plans of views.
     pub limits: Limits,
     pub clock: Clock,
     pub ids: Ids,
-    /// Where changes are carried out: whoever stops waits for them.
+    /// Runs changes. A stopping primary waits for them.
     pub tasks: TaskTracker,
 }
 
-/// What to do when the name is taken.
+/// The action when the name is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExists {
     Fail,
@@ -131,7 +132,7 @@ impl std::fmt::Debug for Catalog {
 }
 
 impl Catalog {
-    /// Loads what the store holds; a new store gets the default catalog and schema.
+    /// Loads the catalog from the store. A new store gets the default catalog and schema.
     pub async fn open(config: CatalogConfig) -> Result<Arc<Self>, QueryError> {
         let warehouse = Place::parse(&config.warehouse)?.as_folder();
         let snapshot = Snapshot::load(config.store.as_ref(), &config.sealer).await?;
@@ -170,7 +171,7 @@ impl Catalog {
         Arc::clone(&self.current.read())
     }
 
-    /// Grows with every change.
+    /// Returns the version, which grows with every change.
     pub fn version(&self) -> u64 {
         self.snapshot().version
     }
@@ -179,7 +180,7 @@ impl Catalog {
         self.remover.runtime()
     }
 
-    /// What the plans of views may be.
+    /// Returns the limits on the plans of views.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -200,7 +201,7 @@ impl Catalog {
         &self.sealer
     }
 
-    /// To be called when a secret has other options.
+    /// Configures the object stores of tables that use the secret `name` again. Call it after the secret's options change.
     pub(crate) fn secret_changed(&self, name: &str) {
         let names = |external: &External| external.options.get(SECRET).is_some_and(|secret| secret == name);
         self.configure_stores(&self.snapshot(), names);
@@ -222,10 +223,10 @@ impl Catalog {
         &self.warehouse
     }
 
-    /// Computes edits from the current snapshot and makes them durable and visible, all or none. Once begun it is carried out, also
-    /// when nobody waits for it any more: the snapshot must not fall behind the store.
+    /// Computes edits from the current snapshot and makes them durable and visible, all or none. A change that has begun is carried out
+    /// even if its caller leaves, because the snapshot must not fall behind the store.
     ///
-    /// `effect`: the statement whose effect the change is, if that is to be recorded with it.
+    /// `effect`: the statement whose effect is recorded with the change, if any.
     pub async fn change(
         self: &Arc<Self>,
         effect: Option<Effect>,
@@ -245,7 +246,7 @@ impl Catalog {
             let (transaction, mut next) = snapshot.apply(commit, now_ms, &catalog.sealer, &catalog.connectors)?;
             let committed = catalog.store.commit(transaction).await;
             if let Err(MetaError::Conflict { .. } | MetaError::Unknown { .. }) = committed {
-                // A change whose answer was lost may have happened: what is there is what counts.
+                // A change whose answer was lost may have happened. The store decides.
                 let there = Snapshot::load(catalog.store.as_ref(), &catalog.sealer).await?;
                 *catalog.current.write() = Arc::new(there);
             }
@@ -258,7 +259,7 @@ impl Catalog {
         changed.await.map_err(|error| QueryError::Internal(format!("a change of the catalog ended early: {error}")))?
     }
 
-    /// Puts a table or view under `name`. Returns false when there is one already and `exists` says to keep it.
+    /// Puts a table or view under `name`. Returns false if one exists and `exists` says to keep it.
     pub async fn create(
         self: &Arc<Self>,
         effect: Option<Effect>,
@@ -269,7 +270,7 @@ impl Catalog {
         self.create_with(effect, name, record, exists, Vec::new()).await
     }
 
-    /// As [`Catalog::create`], with further edits in the same transaction.
+    /// Does the same as [`Catalog::create`], with further edits in the same transaction.
     pub async fn create_with(
         self: &Arc<Self>,
         effect: Option<Effect>,
@@ -311,7 +312,7 @@ impl Catalog {
         Ok(created)
     }
 
-    /// Removes a table (or, with `view`, a view). Returns false when it is not there and `if_exists`.
+    /// Removes a table (or, with `view`, a view). Returns false if it does not exist and `if_exists` is set.
     pub async fn drop_table(
         self: &Arc<Self>,
         effect: Option<Effect>,
@@ -437,7 +438,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// What a statement reads under `name`.
+    /// Returns the table that a statement reads under `name`.
     pub fn provider<'a>(
         self: &'a Arc<Self>,
         name: &'a TableName,
@@ -445,7 +446,7 @@ impl Catalog {
         self.provider_in(name, None)
     }
 
-    /// What a statement of a session with this time zone reads under `name`.
+    /// Returns the table that a statement reads under `name` in a session with this time zone.
     pub(super) fn provider_in<'a>(
         self: &'a Arc<Self>,
         name: &'a TableName,
@@ -468,11 +469,11 @@ impl Catalog {
     ) -> Result<Arc<dyn TableProvider>, QueryError> {
         match &held.record {
             Record::Table(table) => self.table_provider(held, table).await,
-            // What a view says of days and hours is of the session that reads it.
+            // Days and hours in a view follow the time zone of the session that reads it.
             Record::View(view) if zone.is_some() => {
                 build::view_provider(&self.view_planner(zone)?, view, &self.limits).await
             }
-            // A view depends on what it names: it is planned again after each change of the catalog.
+            // A view depends on the tables and views that it names. It is planned again after each change of the catalog.
             Record::View(view) => {
                 if let Some(built) = snapshot.cached_view(&held.name) {
                     return Ok(built);
@@ -484,13 +485,13 @@ impl Catalog {
         }
     }
 
-    /// A session that knows functions and file formats, but no table.
+    /// Returns a session that knows functions and file formats, but no table.
     pub fn planner(&self) -> &SessionState {
         let config = || self.connectors.within(session_config());
         self.planner.get_or_init(|| Erased::new(session_state(config(), Arc::clone(self.runtime()), None)))
     }
 
-    /// A session over the durable catalog alone: it plans what views mean, in a time zone.
+    /// Returns a session over the durable catalog alone. It plans views, in a time zone.
     pub fn view_planner(self: &Arc<Self>, zone: Option<&str>) -> Result<SessionState, QueryError> {
         let zone = zone.map(str::to_string);
         let catalogs = Arc::new(SessionCatalogs::in_zone(Arc::clone(self), zone.clone()));
@@ -502,7 +503,7 @@ impl Catalog {
         Ok(planner)
     }
 
-    /// Edits that let the files behind a record go, some time after they were last wanted.
+    /// Returns edits that remove the files of a record after the grace period.
     pub fn discard(&self, record: &Record) -> Vec<Edit> {
         match record {
             Record::Table(TableRecord { storage: Storage::Managed(managed), .. }) => {
@@ -512,7 +513,7 @@ impl Catalog {
         }
     }
 
-    /// Remembers that the files of a temporary table go with its session, or with the primary.
+    /// Returns edits that make the files of a temporary table go with its session, or with the primary.
     pub fn note_temporary(&self, record: &Record) -> Vec<Edit> {
         match record {
             Record::Table(TableRecord { id, storage: Storage::Managed(managed), .. }) => {
@@ -522,7 +523,7 @@ impl Catalog {
         }
     }
 
-    /// Edits that let the files of a temporary table go.
+    /// Returns edits that remove the files of a temporary table.
     pub fn discard_temporary(&self, record: &Record) -> Vec<Edit> {
         match record {
             Record::Table(TableRecord { id, storage: Storage::Managed(managed), .. }) => {
@@ -532,7 +533,7 @@ impl Catalog {
         }
     }
 
-    /// Temporary tables of a primary that is gone.
+    /// Discards temporary tables of a primary that is gone.
     async fn discard_orphans(self: &Arc<Self>) -> Result<(), QueryError> {
         let mut edits = Vec::new();
         for (table, url) in keys::all(self.store.as_ref()).await? {
@@ -546,23 +547,23 @@ impl Catalog {
         Ok(())
     }
 
-    /// An edit that lets `folder` go after `delay`.
+    /// Returns an edit that removes `folder` after `delay`.
     pub fn discard_folder(&self, folder: &OwnFolder, delay: Duration) -> Edit {
         Edit::Meta(garbage::entry(folder, delay, &self.clock, &self.ids))
     }
 
-    /// How long files of dropped and overwritten tables stay.
+    /// Returns how long files of dropped and overwritten tables stay.
     pub fn grace(&self) -> Duration {
         self.grace
     }
 
-    /// Removes the folders that are due, and says how many. Ends writes to other systems that could not be ended before.
+    /// Removes the folders that are due and returns their number. Ends writes to other systems that could not be ended before.
     pub async fn collect_garbage(&self) -> Result<usize, QueryError> {
         sinks::recover(self).await?;
         garbage::collect_until(self.store.as_ref(), &self.remover, self.clock.wall_ms()).await
     }
 
-    /// Removes a folder now.
+    /// Removes a folder at once.
     pub async fn remove_folder(&self, folder: &OwnFolder) -> Result<(), QueryError> {
         self.remover.folder(folder).await
     }

@@ -8,7 +8,7 @@ use std::fmt;
 pub const DEFAULT_CATALOG: &str = "windlass";
 pub const DEFAULT_SCHEMA: &str = "public";
 
-/// Catalog, schema and table (or view).
+/// A full name: catalog, schema and table (or view).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TableName {
     pub catalog: String,

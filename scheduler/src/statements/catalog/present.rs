@@ -1,7 +1,8 @@
-//! Whether what a table reads is there. DataFusion takes a location without files for an empty table; but one that is gone is not empty.
+//! Checks that the files of a table exist. DataFusion takes a location without files for an empty table, but a removed folder is not an
+//! empty one.
 //!
-//! A folder on a disk or of `wfs://` is there while nobody removes it: CREATE EXTERNAL TABLE makes it. In other object stores folders are parts
-//! of names: without files there is nothing that could be missed.
+//! A folder on a disk or in `wfs://` exists until it is removed: CREATE EXTERNAL TABLE creates it. In other object stores folders are
+//! parts of names, so a folder without files cannot be missing.
 
 use crate::errors::QueryError;
 use datafusion::catalog::Session;
@@ -21,7 +22,7 @@ use windlass_proto::v1;
 use windlass_proto::v1::file_error::Kind;
 use windlass_proto::v1::file_request::Ask;
 
-/// Refuses `plan`, a scan of `paths`, if one of them is gone. `filled`: each has files, all of which the scan reads.
+/// Refuses `plan`, a scan of `paths`, if one of them is gone. `filled`: each path has files, and the scan reads all of them.
 pub(super) async fn require(
     state: &dyn Session,
     paths: &[ListingTableUrl],
@@ -42,7 +43,7 @@ pub(super) async fn require(
     Ok(())
 }
 
-/// The paths of all files that are read, and those of all folders around them.
+/// Returns the paths of all files that are read, and of all folders around them.
 fn folders_read(plan: &Arc<dyn ExecutionPlan>) -> Result<HashSet<String>> {
     let mut read = HashSet::new();
     plan.apply(|node| {
@@ -73,12 +74,12 @@ async fn is_there(state: &dyn Session, place: &Place) -> Result<bool> {
             let kind = source.downcast_ref::<WfsError>().and_then(WfsError::kind);
             Ok(place.is_folder() && kind == Some(Kind::IsFolder))
         }
-        // What else may be wrong is said by whoever reads.
+        // The reader reports other errors.
         _ => Ok(true),
     }
 }
 
-/// Makes the folder of a table that is yet to be filled, where folders are made.
+/// Creates the folder of a table that has no files yet, in stores that have folders.
 pub(crate) async fn make(stores: &StoreRegistry, place: &Place) -> Result<(), QueryError> {
     if !place.is_folder() || place.path().is_root() {
         return Ok(());

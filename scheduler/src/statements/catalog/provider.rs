@@ -1,4 +1,4 @@
-//! The catalog as DataFusion asks for it: the cluster's, with a session's temporary tables in front.
+//! The catalog in DataFusion's form: the cluster's, shadowed by a session's temporary tables.
 
 use super::names::TableName;
 use super::record::Record;
@@ -20,9 +20,9 @@ use std::sync::Arc;
 pub struct SessionCatalogs {
     catalog: Arc<Catalog>,
     temporary: Option<Arc<TempTables>>,
-    /// Of views that are read through another view; else that of the session counts.
+    /// The time zone of views that are read through another view. `None`: the session's.
     zone: Option<String>,
-    /// Whether a view that cannot be planned is there without columns.
+    /// Whether a view that cannot be planned is shown without columns.
     shows_broken: bool,
 }
 
@@ -31,7 +31,7 @@ impl SessionCatalogs {
         Self { catalog, temporary, zone: None, shows_broken: true }
     }
 
-    /// The durable catalog, whose views are those of a time zone.
+    /// Returns the durable catalog, with views in a time zone.
     pub(super) fn in_zone(catalog: Arc<Catalog>, zone: Option<String>) -> Self {
         Self { catalog, temporary: None, zone, shows_broken: false }
     }
@@ -125,7 +125,7 @@ impl SchemaProvider for OneSchema {
         }
         let name = self.full(name);
         match self.catalog.provider_in(&name, self.zone.as_deref()).await {
-            // Lists of tables and columns have the others all the same.
+            // Lists of tables and columns must still show the other tables.
             Err(error) => match self.catalog.snapshot().table(&name).map(|held| &held.record) {
                 Some(Record::View(view)) if self.shows_broken => {
                     Ok(Some(Arc::new(BrokenView { definition: view.definition.clone(), error: error.to_string() })))
@@ -156,7 +156,7 @@ impl SchemaProvider for OneSchema {
     }
 }
 
-/// A view whose definition cannot be planned, as after a table that it reads was dropped.
+/// A view whose definition cannot be planned, for example after a table that it reads was dropped.
 #[derive(Debug)]
 pub(crate) struct BrokenView {
     definition: String,
@@ -164,7 +164,7 @@ pub(crate) struct BrokenView {
 }
 
 impl BrokenView {
-    /// Why it cannot be planned.
+    /// Returns why it cannot be planned.
     pub fn error(&self) -> QueryError {
         QueryError::Invalid(self.error.clone())
     }
@@ -195,7 +195,7 @@ impl TableProvider for BrokenView {
     }
 }
 
-/// The planner's errors are DataFusion's; ours travels inside, with its kind.
+/// Wraps our error, with its kind, in the planner's error type.
 fn external(error: QueryError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }

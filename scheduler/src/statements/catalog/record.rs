@@ -1,4 +1,4 @@
-//! What the metadata store holds of a table or view. JSON, so that other tools and later versions can read it.
+//! Records of tables and views in the metadata store. They are JSON, so that other tools and later versions can read them.
 
 use super::names::TableName;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -11,7 +11,6 @@ use std::fmt;
 use std::sync::Arc;
 use windlass_engine::OwnFolder;
 
-/// A table or a view.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
@@ -21,18 +20,18 @@ pub enum Record {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableRecord {
-    /// Never given to another table, also not to a later one of the same name.
+    /// A unique id. Another table never gets it, not even a later one of the same name.
     pub id: String,
-    /// The statement that made it.
+    /// The statement that created the table.
     pub definition: Option<String>,
-    /// All columns; those that come from the folders' names are the last ones.
+    /// All columns. Those from the folders' names come last.
     pub schema: StoredSchema,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<StoredConstraint>,
-    /// Column and the SQL of its default.
+    /// Columns, and the SQL of their defaults.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub defaults: Vec<(String, String)>,
-    /// Columns whose texts have at most so many characters.
+    /// Columns of text, and their maximum length in characters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lengths: Vec<(String, u32)>,
     pub storage: Storage,
@@ -46,35 +45,35 @@ pub enum Storage {
     Connected(Connected),
 }
 
-/// Files that belong to someone else: whatever lies at the locations is the table.
+/// Files that Windlass does not own: all files at the locations are the table.
 ///
-/// Its debug form has no options, of which some are secret.
+/// Its debug form omits the options, because some are secret.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct External {
     pub locations: Vec<Location>,
-    /// As after STORED AS, in upper case.
+    /// The format after STORED AS, in upper case.
     pub format: String,
     pub options: BTreeMap<String, String>,
-    /// Credentials among the options, as they lie in the metadata store. Absent: there are none, or they are opened.
+    /// Credentials among the options, sealed as they are in the metadata store. Absent: there are none, or they are unsealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<String>,
-    /// What names of files must end with.
+    /// Required ending of the names of files.
     pub extension: String,
-    /// How many of the last columns come from the folders' names.
+    /// Number of trailing columns that come from the folders' names.
     pub partitions: usize,
     /// Equivalent orders of the rows of each file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub order: Vec<Vec<SortKey>>,
 }
 
-/// A table of a connector. Its debug form has no options, of which some are secret.
+/// A table of a connector. Its debug form omits the options, because some are secret.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Connected {
-    /// As after STORED AS, in upper case.
+    /// The name after STORED AS, in upper case.
     pub connector: String,
-    /// As the connector reads it.
+    /// The location, in the connector's own form.
     pub location: String,
-    /// Those that were given, secrets among them.
+    /// The options of the statement, secrets included.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
     /// See [`External::sealed`].
@@ -98,7 +97,8 @@ impl fmt::Debug for Connected {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Location {
-    /// As `Place::url` has it. Text, because earlier versions put down URLs that name no place: such a table can still be dropped.
+    /// A URL in the form of `Place::url`. It is text because earlier versions stored URLs that name no place, and such a table must
+    /// still be droppable.
     pub url: String,
     pub glob: Option<String>,
 }
@@ -111,8 +111,8 @@ pub struct SortKey {
     pub nulls_first: bool,
 }
 
-/// Files that Windlass wrote: those in the listed folders are the table, whatever else lies beside them. So one metadata
-/// transaction publishes a write, on any object store.
+/// Files that Windlass wrote. Only the files in the listed folders are the table, so one metadata transaction publishes a write on any
+/// object store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Managed {
     /// The table's folder.
@@ -130,7 +130,7 @@ pub struct ViewRecord {
     pub id: String,
     /// The whole CREATE VIEW statement.
     pub definition: String,
-    /// What unqualified names in it meant when it was made.
+    /// The catalog that unqualified names meant when the view was created.
     pub default_catalog: String,
     pub default_schema: String,
     /// The tables and views that it names.
@@ -145,7 +145,7 @@ impl Record {
         }
     }
 
-    /// As an error message calls it.
+    /// Returns the word for error messages.
     pub fn kind(&self) -> &'static str {
         match self {
             Record::Table(_) => "table",
@@ -155,7 +155,7 @@ impl Record {
 }
 
 impl Record {
-    /// The name of the secret that lends the table options.
+    /// Returns the name of the secret that gives the table its options.
     pub fn secret(&self) -> Option<&str> {
         match self {
             Record::Table(TableRecord {
@@ -168,7 +168,7 @@ impl Record {
 }
 
 impl TableRecord {
-    /// The columns that lie in the files, and those that come from the folders' names.
+    /// Returns the columns in the files, and the columns from the folders' names.
     pub fn split_schema(&self) -> (SchemaRef, Vec<arrow::datatypes::FieldRef>) {
         let partitions = match &self.storage {
             Storage::External(external) => external.partitions,
@@ -199,7 +199,7 @@ impl TableRecord {
     }
 }
 
-/// Columns by their position.
+/// A constraint, with columns by their position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoredConstraint {
@@ -224,7 +224,7 @@ impl StoredConstraint {
     }
 }
 
-/// A schema, stored as an Arrow IPC stream without batches, in hexadecimal.
+/// A schema, stored in hexadecimal as an Arrow IPC stream without batches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredSchema(pub SchemaRef);
 

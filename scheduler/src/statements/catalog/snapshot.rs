@@ -22,15 +22,15 @@ type Schemas = BTreeMap<String, BTreeMap<String, Arc<Held>>>;
 #[derive(Debug)]
 pub struct Snapshot {
     pub version: u64,
-    /// Of the entry that holds the version; `None` before the first change.
+    /// Revision of the entry that holds the version. `None` before the first change.
     revision: Option<u64>,
     catalogs: BTreeMap<String, Schemas>,
     secrets: BTreeMap<String, Secret>,
-    /// Planned in this version.
+    /// Views that were planned in this version.
     views: Roomy<Mutex<HashMap<TableName, Arc<dyn TableProvider>>>>,
 }
 
-/// A record, and what was built from it.
+/// A record, and the provider that was built from it.
 #[derive(Debug)]
 pub struct Held {
     pub name: TableName,
@@ -53,7 +53,7 @@ pub enum Edit {
     PutSecret(String, Secret),
     DropSecret(String),
     DropTable(TableName),
-    /// Another entry of the metadata store, to be written in the same transaction.
+    /// Another entry of the metadata store, written in the same transaction.
     Meta(Update),
 }
 
@@ -61,9 +61,9 @@ pub enum Edit {
 #[derive(Clone, Debug)]
 pub(super) struct Commit {
     pub edits: Vec<Edit>,
-    /// The statement whose effect it is, which the transaction records.
+    /// The statement whose effect it is. The transaction records it.
     pub effect: Option<Effect>,
-    /// The revision of the catalog that the edits were made for: when it is another one, nothing is changed.
+    /// The revision of the catalog for which the edits were made. If the catalog has another, nothing is changed.
     pub fence: Option<u64>,
 }
 
@@ -89,19 +89,19 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// Takes over the version that the store holds.
+    /// Adopts the version that the store holds.
     pub(super) async fn stamp(&mut self, store: &dyn MetaStore) -> Result<(), MetaError> {
         let keys::Version { number, revision } = keys::version(store).await?;
         (self.version, self.revision) = (number, revision);
         Ok(())
     }
 
-    /// Holds as long as nobody else has changed the catalog.
+    /// Returns a fence that holds until another process changes the catalog.
     pub(super) fn fence(&self) -> Option<u64> {
         self.revision
     }
 
-    /// The transaction that makes the edits durable, and the snapshot that follows. `now_ms`: milliseconds since 1970.
+    /// Returns the transaction that makes the edits durable, and the next snapshot. `now_ms`: milliseconds since 1970.
     ///
     /// # Errors
     /// A table has credentials, and there is no key to seal them with.
@@ -155,7 +155,7 @@ impl Snapshot {
                 Edit::PutSecret(name, secret) => {
                     let update = secrets::put(&name, &secret);
                     next.secrets.insert(name.clone(), secret);
-                    // What was built with the options that it had.
+                    // Providers that were built with the secret's earlier options are discarded.
                     let tables: Vec<_> = next.tables_with(&name).cloned().collect();
                     tables.into_iter().for_each(|held| next.insert(held.name.clone(), held.record.clone()));
                     update
@@ -175,7 +175,7 @@ impl Snapshot {
         tables.insert(name.table.clone(), Held::new(name, record));
     }
 
-    /// By name.
+    /// Returns the secrets, by name.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = (&String, &Secret)> {
         self.secrets.iter()
     }
@@ -188,7 +188,7 @@ impl Snapshot {
         self.secrets.get(name).ok_or_else(missing)
     }
 
-    /// Tables that name a secret.
+    /// Returns the tables that name a secret.
     pub fn tables_with<'a>(&'a self, secret: &'a str) -> impl Iterator<Item = &'a Arc<Held>> {
         self.tables().filter(move |held| held.record.secret() == Some(secret))
     }
@@ -242,7 +242,7 @@ impl Snapshot {
         Err(QueryError::NotFound(with_suggestion(message, nearest(schema, self.schemas(catalog)))))
     }
 
-    /// A view must not, through whatever other views, read itself.
+    /// Refuses a view that reads itself, directly or through other views.
     pub(super) fn refuse_cycle(&self, name: &TableName, view: &ViewRecord) -> Result<(), QueryError> {
         let mut waiting = view.references.clone();
         let mut seen = std::collections::BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Which of a table's files an error is about. DataFusion reads many of them at a time to plan a statement, and names none.
+//! Finds the file of a table that an error is about. DataFusion reads many files together to plan a statement, and names none.
 
 use datafusion::arrow::datatypes::Schema;
 use datafusion::catalog::Session;
@@ -8,11 +8,11 @@ use datafusion::datasource::listing::ListingTableUrl;
 use futures::{StreamExt, TryStreamExt};
 use windlass_engine::failure::{FileError, file_name};
 
-/// Files that are read once more to find the one at fault.
+/// Maximum files that are read again to find the faulty one.
 const SUSPECTS: usize = 1_000;
 
-/// `error` with the file that it is about, when that can be told: the first one that cannot be read on its own, or else the first
-/// whose columns do not fit those before it.
+/// Returns an error that names the faulty file, if it can be found: the first file that cannot be read alone, or else the first whose
+/// columns do not fit those of the files before it. Otherwise returns `error`.
 pub(super) async fn named(
     error: DataFusionError,
     state: &dyn Session,
@@ -20,7 +20,7 @@ pub(super) async fn named(
     paths: &[ListingTableUrl],
     extension: &str,
 ) -> DataFusionError {
-    // Files may differ in their columns that are read by names of their own.
+    // Files that are read by their own column names may have different columns.
     let by_schema = !FileError::is_named(&error);
     for path in paths {
         if let Ok(Some(file_error)) = first_at_fault(state, format, path, extension, by_schema).await {

@@ -1,4 +1,4 @@
-//! Temporary tables and views: a session's own, in front of what the cluster's catalog holds under the same names.
+//! Temporary tables and views of a session. They shadow the cluster's tables and views of the same names.
 
 use super::record::Record;
 use super::snapshot::Held;
@@ -12,12 +12,12 @@ use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 
-/// They shadow the schema that unqualified names of the session mean.
+/// The temporary tables of a session. They shadow the schema that its unqualified names mean.
 #[derive(Debug, Default)]
 pub struct TempTables {
     home: RwLock<(String, String)>,
     tables: RwLock<Tables>,
-    /// The session's: temporary views are planned with it. Empty until the session is complete.
+    /// The session's state, with which temporary views are planned. Empty until the session is complete.
     session: OnceLock<Erased<Weak<RwLock<SessionState>>>>,
 }
 
@@ -29,18 +29,18 @@ struct Tables {
 
 impl TempTables {
     pub fn attach(&self, session: Weak<RwLock<SessionState>>) {
-        // A second call would come from a second session, and there is none.
+        // A second call would need a second session, and there is none.
         let _ = self.session.set(Erased::new(session));
     }
 
-    /// The session's.
+    /// Returns the session's time zone.
     pub(super) fn time_zone(&self) -> Option<String> {
         let session = self.session.get()?.upgrade()?;
         let session = session.read();
         session.config_options().execution.time_zone.clone().filter(|zone| !zone.is_empty())
     }
 
-    /// Unqualified names mean this schema from now on.
+    /// Sets the schema that unqualified names mean.
     pub fn move_to(&self, catalog: &str, schema: &str) {
         *self.home.write() = (catalog.to_string(), schema.to_string());
     }
@@ -50,7 +50,7 @@ impl TempTables {
         home.0 == catalog && home.1 == schema
     }
 
-    /// Grows with every change.
+    /// Returns a version that grows with every change.
     pub fn version(&self) -> u64 {
         self.tables.read().version
     }
@@ -63,12 +63,12 @@ impl TempTables {
         self.tables.read().by_name.get(table).cloned()
     }
 
-    /// What lies under `name`, when `name` means the schema that they shadow.
+    /// Returns the table or view `name`, if its schema is the one that they shadow.
     pub fn find(&self, name: &TableName) -> Option<Arc<Held>> {
         if self.are_in(&name.catalog, &name.schema) { self.get(&name.table) } else { None }
     }
 
-    /// Returns what lay under the name before.
+    /// Returns the table or view that it replaces.
     pub fn put(&self, name: TableName, record: Record) -> Option<Arc<Held>> {
         let mut tables = self.tables.write();
         tables.version += 1;
@@ -81,7 +81,7 @@ impl TempTables {
         tables.by_name.remove(table)
     }
 
-    /// All of them, for a session that ends.
+    /// Removes and returns all of them, for a session that ends.
     pub fn drain(&self) -> Vec<Arc<Held>> {
         let mut tables = self.tables.write();
         tables.version += 1;

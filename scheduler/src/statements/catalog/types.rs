@@ -1,17 +1,18 @@
-//! Types of columns as tables keep them: without dictionaries that are too small for the rows of a table.
+//! Column types of tables, without dictionaries that are too small for the rows of a table.
 //!
-//! A dictionary with a key of 8 or 16 bits holds a batch, and not what batches of several files and tasks hold together: reading them
-//! fails, and so do joins and sorts of them.
+//! A dictionary with a key of 8 or 16 bits has room for one batch, but not for the batches of several files and tasks together:
+//! reading, joining and sorting them fails.
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use std::sync::Arc;
 
-/// Columns of a table that Windlass writes: the values of dictionaries.
+/// Returns the columns of a table that Windlass writes: dictionaries become their values.
 pub(crate) fn written(schema: &SchemaRef) -> SchemaRef {
     changed(schema, |_| true)
 }
 
-/// Columns of a table over files of others: the values of dictionaries with small keys, as those of partitions are.
+/// Returns the columns of a table over other writers' files: dictionaries with small keys, such as those of partitions, become their
+/// values.
 pub(super) fn read(schema: &SchemaRef) -> SchemaRef {
     changed(schema, |key| matches!(key, DataType::Int8 | DataType::UInt8 | DataType::Int16 | DataType::UInt16))
 }

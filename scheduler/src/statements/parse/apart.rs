@@ -1,12 +1,12 @@
-//! Columns and aggregates of one SELECT that are called alike, which SQL allows and DataFusion's planner does not.
+//! Duplicate names of columns and aggregates in one SELECT. SQL allows them and DataFusion's planner does not.
 //!
-//! DataFusion calls an expression by a text without its parentheses, its casts and the text of its subqueries, and refuses a list in which two are
-//! called alike.
+//! DataFusion names an expression by its text, without parentheses, casts and the text of subqueries. It refuses a list with two equal
+//! names.
 //!
-//! - A column of a result gets a name of its own, `id (again 1)`, by which it is planned. What a statement returns is called `id` once more by
-//!   [`shown`]; tables and views are refused.
-//! - A cast that tells two aggregates or keys of groups apart (`max(x), max(x::real)`) becomes `windlass_cast(x::real, 'x::REAL')`, which is the cast
-//!   again when it is planned.
+//! - A result column gets a unique name for planning, `id (again 1)`. [`shown`] restores `id` in what a statement returns; tables and
+//!   views are refused.
+//! - A cast that distinguishes two aggregates or group keys (`max(x), max(x::real)`) becomes `windlass_cast(x::real, 'x::REAL')`, which
+//!   becomes the cast again when it is planned.
 
 use super::dialect::call;
 use super::walk::{everywhere, folded, outside_of_queries, taken};
@@ -25,25 +25,26 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// What may be called alike.
+/// Which expressions count as equally named.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Alike {
-    /// What is so by its text.
+    /// Those with the same text.
     Text,
-    /// Any two expressions, as the planner may call them, and all columns beside `*`, whatever that stands for.
+    /// Any two that the planner may name equally, and every column beside `*`, because it is unknown which columns `*` stands for.
     Anything,
 }
 
 const AGAIN: &str = " (again ";
 
-/// The name that is shown of one that tells columns apart, and its number.
+/// Splits a unique name into the shown name and its number.
 fn shown_name(name: &str) -> Option<(&str, &str)> {
     let (shown, number) = name.rsplit_once(AGAIN)?;
     let number = number.strip_suffix(')')?;
     (!number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())).then_some((shown, number))
 }
 
-/// Names all columns apart that the planner may call alike, for a statement that it has refused. Returns whether there are any.
+/// Gives unique names to all columns that the planner may name equally, for a statement that it has refused. Returns whether there were
+/// any.
 pub(in crate::statements) fn anything(statement: &mut Statement) -> bool {
     struct Anything {
         changed: bool,
@@ -57,13 +58,13 @@ pub(in crate::statements) fn anything(statement: &mut Statement) -> bool {
         }
     }
     let mut anything = Anything { changed: false };
-    // Nothing here breaks off.
+    // No visit breaks off.
     let _: Option<()> = everywhere(statement, &mut anything);
     anything.changed
 }
 
-/// Names the columns of the result by their places where ORDER BY computes the same once more: `SELECT DISTINCT upper(s) … ORDER BY upper(s)` is
-/// refused by the planner, and `SELECT -x AS x … ORDER BY -x` is computed with the column of the result.
+/// Replaces sort keys that repeat a result column's expression by the column's position. Without this, the planner refuses
+/// `SELECT DISTINCT upper(s) … ORDER BY upper(s)`, and computes `SELECT -x AS x … ORDER BY -x` from the result column.
 pub(super) fn by_place(query: &mut Query) {
     let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(order), .. })) =
         (query.body.as_ref(), &mut query.order_by)
@@ -72,7 +73,7 @@ pub(super) fn by_place(query: &mut Query) {
     };
     let aliases: Vec<String> = select.projection.iter().filter_map(alias_of).map(folded).collect();
     let is_distinct = matches!(select.distinct, Some(Distinct::Distinct));
-    // What `*` stands for is not known.
+    // Positions after a `*` are unknown.
     let known = select.projection.iter().map_while(|item| match item {
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
         _ => None,
@@ -97,16 +98,16 @@ fn alias_of(item: &SelectItem) -> Option<&Ident> {
     }
 }
 
-/// Whether two expressions are written alike.
+/// Whether two expressions have the same text.
 fn is_same(one: &Expr, other: &Expr) -> bool {
     let (one, other) = (one.to_string(), other.to_string());
     let is_folded = |text: &str| !text.contains(['"', '\'', '`']);
     one == other || (is_folded(&one) && is_folded(&other) && one.eq_ignore_ascii_case(&other))
 }
 
-/// The statement with another name for each column with whose name an ORDER BY beside it computes, as in `SELECT x * 2 AS x … ORDER BY x + 1`: the
-/// planner would take the result's for that of a table. The likeliest first: in all queries, and in the outermost alone. If no table has such a
-/// column, they cannot be planned.
+/// Returns variants of the statement that rename each column whose name an ORDER BY beside it computes with, as in
+/// `SELECT x * 2 AS x … ORDER BY x + 1`. The planner would use the result column in place of the table's. The likeliest comes first:
+/// all queries renamed, then the outermost alone. A variant cannot be planned if no table has such a column.
 pub(in crate::statements) fn ordered(statement: &Statement) -> Vec<Statement> {
     let mut outermost = statement.clone();
     let any = match &mut outermost {
@@ -118,7 +119,7 @@ pub(in crate::statements) fn ordered(statement: &Statement) -> Vec<Statement> {
     };
     let mut all = outermost.clone();
     let mut inner = Inner { depth: 0, outermost: is_query(&all), changed: false };
-    // Nothing here breaks off.
+    // No visit breaks off.
     let _: Option<()> = everywhere(&mut all, &mut inner);
     let mut candidates = Vec::new();
     if inner.changed {
@@ -134,10 +135,10 @@ fn is_query(statement: &Statement) -> bool {
     matches!(statement, Statement::Statement(of) if matches!(of.as_ref(), ast::Statement::Query(_)))
 }
 
-/// Gives names to the columns of queries that are not a statement's own, and the ones that they had around them.
+/// Renames the columns of inner queries, and restores their names in a query around each.
 struct Inner {
     depth: usize,
-    /// Whether the first query is the statement's own, whose names are given back when it has run.
+    /// Whether the first query is the statement's own. Its names are restored after it has run.
     outermost: bool,
     changed: bool,
 }
@@ -159,7 +160,7 @@ impl VisitorMut for Inner {
     }
 }
 
-/// Gives other names to the columns with whose names ORDER BY computes. Returns whether there are any.
+/// Renames the columns whose names an ORDER BY computes with. Returns whether there were any.
 fn named_apart(query: &mut Query) -> bool {
     let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(order), .. })) =
         (query.body.as_mut(), &mut query.order_by)
@@ -192,7 +193,7 @@ fn named_apart(query: &mut Query) -> bool {
     any
 }
 
-/// The name of a column of the result that is not a table's: its alias, or that of the column of a subquery.
+/// Returns the name of a result column that is not a table's column: its alias, or the name of a subquery's column.
 fn name_of(item: &SelectItem) -> Option<Ident> {
     match item {
         SelectItem::ExprWithAlias { alias, .. } => Some(alias.clone()),
@@ -208,7 +209,8 @@ fn name_of(item: &SelectItem) -> Option<Ident> {
     }
 }
 
-/// `SELECT "x (again 1)" AS x FROM (SELECT … AS "x (again 1)" … ORDER BY …)` in the place of a query that computes with the name of its column.
+/// Replaces a query that computes with the name of its column by
+/// `SELECT "x (again 1)" AS x FROM (SELECT … AS "x (again 1)" … ORDER BY …)`.
 fn named_within(query: &mut Query) -> bool {
     let SetExpr::Select(select) = query.body.as_ref() else { return false };
     let shown = |item: &SelectItem| match item {
@@ -253,7 +255,8 @@ fn parsed(query: &str) -> Option<Query> {
     }
 }
 
-/// For a statement that the planner has refused and that selects several `*`: a query for each of them, which gives the columns that it stands for.
+/// Returns one query for each `*`, for a statement that has several and that the planner has refused. The query gives the columns that
+/// the `*` stands for.
 pub(in crate::statements) fn stars(statement: &Statement) -> Vec<(usize, Statement)> {
     let Statement::Statement(statement) = statement else { return Vec::new() };
     let ast::Statement::Query(query) = statement.as_ref() else { return Vec::new() };
@@ -277,7 +280,7 @@ fn is_star(item: &SelectItem) -> bool {
     matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
 }
 
-/// Writes the columns of each `*` out, as their tables and names, by the place of the `*`. Returns whether each column has a table.
+/// Replaces each `*` by its columns, with table and name, at the position of the `*`. Returns whether each column has a table.
 pub(in crate::statements) fn write_stars_out(statement: &mut Statement, stars: Vec<(usize, Vec<Column>)>) -> bool {
     let Statement::Statement(statement) = statement else { return false };
     let ast::Statement::Query(query) = statement.as_mut() else { return false };
@@ -295,7 +298,7 @@ pub(in crate::statements) fn write_stars_out(statement: &mut Statement, stars: V
     true
 }
 
-/// Whether an expression that is more than this name has it in it.
+/// Whether an expression contains this name and is more than the name.
 fn computes_with(expr: &Expr, name: &str) -> bool {
     let is_named = |part: &Expr| match part {
         Expr::Identifier(part) => folded(part) == name,
@@ -306,7 +309,7 @@ fn computes_with(expr: &Expr, name: &str) -> bool {
     !matches!(expr, Expr::Identifier(_)) && visit_expressions(expr, find).is_break()
 }
 
-/// Names columns apart in every SELECT of set operations; those of subqueries are visited by themselves. Returns whether any got another name.
+/// Gives unique names in every SELECT of set operations. Subqueries are visited separately. Returns whether any column was renamed.
 pub(super) fn columns(body: &mut SetExpr, alike: Alike) -> bool {
     let mut changed = false;
     each_select(body, &mut |select| changed |= columns_of(select, alike));
@@ -315,21 +318,21 @@ pub(super) fn columns(body: &mut SetExpr, alike: Alike) -> bool {
 
 #[derive(Default)]
 struct Names {
-    /// What DataFusion calls expressions by.
+    /// DataFusion's names of expressions.
     called: HashSet<String>,
-    /// Of columns, without their tables.
+    /// Names of columns, without their tables.
     columns: HashSet<String>,
-    /// Those among them that are written without a table.
+    /// Names of columns that are written without a table.
     bare: HashSet<String>,
     given: HashSet<String>,
     star: bool,
 }
 
 impl Names {
-    /// Whether the name of a column is free, which has it from then on.
+    /// Whether the name of a column is free. Takes the name if it is.
     fn column(&mut self, name: String, called: Option<String>) -> bool {
         let free = match called {
-            // Those of two tables are told apart.
+            // Columns of two tables differ.
             Some(called) => self.called.insert(called) && !self.bare.contains(&name),
             None => !self.columns.contains(&name),
         } && !self.star;
@@ -404,7 +407,7 @@ fn columns_of(select: &mut Select, alike: Alike) -> bool {
     changed
 }
 
-/// What DataFusion calls an expression by, if that is a column.
+/// Returns the expression without parentheses and casts, which DataFusion leaves out of the name.
 fn as_column(expr: &Expr) -> &Expr {
     match expr {
         Expr::Nested(of) | Expr::Cast { expr: of, .. } => as_column(of),
@@ -412,9 +415,9 @@ fn as_column(expr: &Expr) -> &Expr {
     }
 }
 
-/// The same for two expressions that DataFusion may call alike.
+/// Returns a text that is equal for any two expressions that DataFusion may name equally.
 fn called(expr: &Expr) -> String {
-    // A cast is called by what it casts.
+    // A cast has the name of its operand.
     let mut uncast = expr.clone();
     let _: ControlFlow<()> = outside_of_queries(&mut uncast, |part| {
         match part {
@@ -431,7 +434,7 @@ fn called(expr: &Expr) -> String {
     text.chars().filter(|letter| !letter.is_whitespace() && !matches!(letter, '(' | ')' | '"')).collect()
 }
 
-/// Gives names to the casts that tell functions, or keys of groups, apart.
+/// Names the casts that distinguish functions or group keys.
 pub(super) fn casts(query: &mut Query) {
     let Query { body, order_by, .. } = query;
     match body.as_mut() {
@@ -494,7 +497,7 @@ fn casts_of(select: &mut Select, sorts: &mut [&mut Expr]) {
             let written = expr.to_string();
             let mut expr = taken(expr);
             *item = match name_casts(&mut expr, &telling) {
-                // A column is called by what was written.
+                // The column is named by the text as written.
                 true => SelectItem::ExprWithAlias { alias: Ident::with_quote('"', written), expr },
                 false => SelectItem::UnnamedExpr(expr),
             };
@@ -506,7 +509,7 @@ fn casts_of(select: &mut Select, sorts: &mut [&mut Expr]) {
     }
 }
 
-/// A key of a group, or the item of the result that it names by its place or its alias.
+/// Returns a group key, or the result item that it refers to by position or alias.
 fn shown_key<'a>(key: &'a Expr, items: &'a [SelectItem]) -> &'a Expr {
     let of_item = |item: &'a SelectItem| match item {
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
@@ -524,7 +527,7 @@ fn shown_key<'a>(key: &'a Expr, items: &'a [SelectItem]) -> &'a Expr {
     item.and_then(of_item).unwrap_or(key)
 }
 
-/// Shows the expressions outside of subqueries.
+/// Calls `see` with each expression outside subqueries.
 fn look(select: &mut Select, sorts: &mut [&mut Expr], see: &mut dyn FnMut(&Expr)) {
     let mut each = |expr: &mut Expr| {
         see(expr);
@@ -538,7 +541,7 @@ fn look(select: &mut Select, sorts: &mut [&mut Expr], see: &mut dyn FnMut(&Expr)
 
 const CAST: &str = "windlass_cast";
 
-/// Whether any cast got its name.
+/// Names the casts in `telling`. Returns whether any was named.
 fn name_casts(node: &mut (impl VisitMut + Visit), telling: &HashSet<String>) -> bool {
     let mut changed = false;
     let _: ControlFlow<()> = outside_of_queries(node, |expr| {
@@ -551,7 +554,7 @@ fn name_casts(node: &mut (impl VisitMut + Visit), telling: &HashSet<String>) -> 
                     changed = true;
                 }
             }
-            // Named before.
+            // The cast was named before.
             Expr::Function(_) => {
                 if let Some(inner) = named(expr).and_then(|cast| named(&cast)) {
                     *expr = call(CAST, vec![inner.clone(), Expr::value(Value::SingleQuotedString(as_written(&inner)))]);
@@ -564,7 +567,7 @@ fn name_casts(node: &mut (impl VisitMut + Visit), telling: &HashSet<String>) -> 
     changed
 }
 
-/// The cast that has a name.
+/// Returns the cast that has a name.
 fn named(expr: &Expr) -> Option<Expr> {
     match expr {
         Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) if name.to_string() == CAST => {
@@ -577,7 +580,7 @@ fn named(expr: &Expr) -> Option<Expr> {
     }
 }
 
-/// The text of a cast, in which others may have names.
+/// Returns the text of a cast as written. Casts inside it may have names.
 fn as_written(cast: &Expr) -> String {
     let mut cast = cast.clone();
     let _: ControlFlow<()> = outside_of_queries(&mut cast, |part| {
@@ -589,7 +592,8 @@ fn as_written(cast: &Expr) -> String {
     cast.to_string()
 }
 
-/// `plan`, whose result shows the names that were written. Errors: a table or a view that would have two columns of one name.
+/// Returns `plan` with the names that were written in its result. Errors: a table or a view that would have two columns of the same
+/// name.
 pub(in crate::statements) fn shown(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
     match plan {
         LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(mut create)) => {
@@ -600,7 +604,7 @@ pub(in crate::statements) fn shown(plan: LogicalPlan) -> Result<LogicalPlan, Que
             Ok(LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)))
         }
         LogicalPlan::Ddl(DdlStatement::CreateView(create)) => {
-            // Its text is kept, with the names in it.
+            // The view keeps its text, with the unique names in it.
             if has_again(&create.input) {
                 refuse(&create.input, "view")?;
             }
@@ -626,7 +630,7 @@ pub(in crate::statements) fn shown(plan: LogicalPlan) -> Result<LogicalPlan, Que
             };
             renamed(plan, |at, name| {
                 let shown = shown(name);
-                // Only where it is planned they must differ.
+                // Names must be unique only for planning.
                 twice
                     .contains(&shown)
                     .then(|| (Some(format!("{shown}{AGAIN}{at})")), shown.clone()))
@@ -656,7 +660,7 @@ fn refuse(plan: &LogicalPlan, what: &str) -> Result<(), QueryError> {
     }
 }
 
-/// `plan` with columns under other names: `name` gives the table and the name of one, by its place and its name.
+/// Returns `plan` with renamed columns. `name` maps the position and name of a column to its table and name.
 fn renamed(
     plan: LogicalPlan,
     name: impl Fn(usize, &str) -> Option<(Option<String>, String)>,

@@ -1,19 +1,19 @@
-//! Long chains of AND and of OR in conditions, as trees that are not deep.
+//! Long chains of AND and OR in conditions, as balanced trees.
 //!
-//! A parser makes `a or b or c` of `(a or b) or c`, and a planner asks each of these for its type, which asks all below it: a chain of
-//! thousands takes a thousand times as long as a tree of the same conditions. Both operators are associative, their conditions stay in
-//! their order, and what a condition is called is nobody's business. Short chains stay as they are, as EXPLAIN shows them.
+//! A parser reads `a or b or c` as `(a or b) or c`. A planner asks each node for its type, and each node asks all nodes below it: a
+//! chain of thousands takes a thousand times as long as a balanced tree of the same conditions. Both operators are associative, the
+//! conditions stay in order, and nothing depends on the name of a condition. Short chains stay as they are, because EXPLAIN shows them.
 
 use super::walk::everywhere;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Select, VisitorMut};
 use std::ops::ControlFlow;
 
-/// Conditions of a chain that stays as it is.
+/// Maximum conditions of a chain that stays as it is.
 const SHORT: usize = 64;
 
 pub(super) fn balance(statement: &mut Statement) {
-    // Nothing here breaks off.
+    // No visit breaks off.
     let _: Option<()> = everywhere(statement, &mut Conditions);
 }
 
@@ -57,7 +57,7 @@ fn associative(op: &BinaryOperator) -> Option<BinaryOperator> {
     matches!(op, BinaryOperator::And | BinaryOperator::Or).then(|| op.clone())
 }
 
-/// The conditions of a chain, in their order, taken out of it.
+/// Takes the conditions out of a chain, in order.
 fn chain(expr: &mut Expr, of: &BinaryOperator) -> Vec<Expr> {
     let mut conditions = Vec::new();
     let mut next = std::mem::replace(expr, nothing());
@@ -86,7 +86,7 @@ fn left_deep(chain: Vec<Expr>, op: &BinaryOperator) -> Expr {
     chain.into_iter().reduce(both).unwrap_or_else(nothing)
 }
 
-/// A chain of conditions as a tree that is not deep.
+/// Builds a balanced tree of a chain of conditions.
 pub(super) fn tree(mut chain: Vec<Expr>, op: &BinaryOperator) -> Expr {
     if chain.len() <= 2 {
         return left_deep(chain, op);

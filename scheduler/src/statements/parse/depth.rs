@@ -1,15 +1,15 @@
-//! How deep a text is nested and how much there is in it, found out from its tokens before there is a syntax tree: that takes ten times the
-//! memory of its text, and even to free it takes a call for each level.
+//! Estimates the depth and size of a text from its tokens, before a syntax tree exists. A tree takes ten times the memory of its text,
+//! and freeing it takes a call for each level.
 //!
-//! A chain of operators is as deep as it is long, also without parentheses: `a or b or c` is `(a or b) or c`. So operators are combined
-//! as a parser does it, but of what they combine only the depth is kept. Of what is not known here the estimate is on the safe side.
+//! A chain of operators is as deep as it is long, even without parentheses: `a or b or c` is `(a or b) or c`. So operators are combined
+//! as a parser combines them, but only the depth of the result is kept. The estimate is high where the structure is unknown.
 
 use crate::errors::QueryError;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use windlass_engine::extent::Limits;
 
-/// An error for the first statement that is too deep or too large.
+/// Returns an error for the first statement that is too deep or too large.
 pub(super) fn check(tokens: &[Token], limits: Limits) -> Result<(), QueryError> {
     if tokens.split(|token| *token == Token::SemiColon).map(size).any(|size| size > limits.size) {
         return Err(QueryError::Exhausted(limits.too_large()));
@@ -20,18 +20,18 @@ pub(super) fn check(tokens: &[Token], limits: Limits) -> Result<(), QueryError> 
     }
 }
 
-/// Operators and operands of one statement.
+/// Counts the operators and operands of one statement.
 fn size(tokens: &[Token]) -> usize {
     tokens.iter().filter(|token| matches!(role(token), Role::Operand | Role::Operator(_))).count()
 }
 
-/// Levels of a type, such as `INT[][]`: more do not fit into a message of Arrow.
+/// Maximum levels of a type, such as `INT[][]`. More do not fit into an Arrow message.
 pub(super) const TYPE_DEPTH: usize = 50;
 
-/// An error for a type that is deeper than clients can be told.
+/// Returns an error for a type that is too deep to send to clients.
 pub(super) fn check_types(tokens: &[Token]) -> Result<(), QueryError> {
     let tokens: Vec<&Token> = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))).collect();
-    // Of types in angle brackets, and of pairs of brackets one after the other.
+    // Levels of types in angle brackets, and of consecutive pairs of brackets.
     let (mut nested, mut pairs) = (0_usize, 0_usize);
     for (at, token) in tokens.iter().enumerate() {
         let before = at.checked_sub(1).map(|before| tokens[before]);
@@ -88,7 +88,7 @@ fn deepest<'a>(tokens: impl IntoIterator<Item = &'a Token>) -> usize {
     deepest.max(total(&mut open, scope))
 }
 
-/// With parentheses that were not closed.
+/// Returns the depth, with parentheses that were not closed.
 fn total(open: &mut Vec<Scope>, mut scope: Scope) -> usize {
     while let Some(mut outer) = open.pop() {
         outer.operand(scope.depth() + 1);
@@ -97,18 +97,18 @@ fn total(open: &mut Vec<Scope>, mut scope: Scope) -> usize {
     scope.depth()
 }
 
-/// What stands between two parentheses, or CASE and END.
+/// The tokens between two parentheses, or CASE and END.
 #[derive(Debug, Default)]
 struct Scope {
     by: Option<By>,
-    /// Depths of operands, and between each two of them how tightly their operator binds.
+    /// Depths of operands. `operators` holds the binding strength of the operator between each two.
     operands: Vec<usize>,
     operators: Vec<u8>,
     /// Whether an operand has just ended.
     after_operand: bool,
-    /// Of the expressions that have ended.
+    /// Largest depth of an expression that has ended.
     expressions: usize,
-    /// Of the queries that have ended, in joins.
+    /// Most joins of a query that has ended.
     queries: usize,
     joins: usize,
     combined: usize,
@@ -117,14 +117,14 @@ struct Scope {
 impl Scope {
     fn operand(&mut self, depth: usize) {
         match self.operands.last_mut().filter(|_| self.after_operand) {
-            // A function and its arguments, a column and its name.
+            // For example a function and its arguments, or a column and its name.
             Some(last) => *last = (*last).max(depth),
             None => self.operands.push(depth),
         }
         self.after_operand = true;
     }
 
-    /// An element of what is before it, or a list.
+    /// Adds the subscript of the operand before it, or a list.
     fn subscript(&mut self, depth: usize) {
         match self.operands.last_mut().filter(|_| self.after_operand) {
             Some(last) => *last = (*last).max(depth) + 1,
@@ -134,7 +134,7 @@ impl Scope {
 
     fn operator(&mut self, binding: u8) {
         if !self.after_operand {
-            // It has one operand only.
+            // A prefix operator has one operand only.
             self.operands.push(0);
         } else {
             self.reduce(binding);
@@ -143,7 +143,7 @@ impl Scope {
         self.after_operand = false;
     }
 
-    /// Combines what binds at least as tightly.
+    /// Combines operators that bind at least as tightly.
     fn reduce(&mut self, binding: u8) {
         while self.operators.last().is_some_and(|last| *last >= binding) {
             self.operators.pop();
@@ -192,15 +192,15 @@ enum By {
 enum Role {
     Nothing,
     Operand,
-    /// By how tightly it binds.
+    /// With its binding strength.
     Operator(u8),
     Opens(By),
     Closes(By),
     /// Ends an expression, not the query.
     Separates,
-    /// A table more.
+    /// Adds a table.
     Joins,
-    /// A query more: UNION and its like.
+    /// Adds a query: UNION and similar.
     Combines,
     /// Ends the statement.
     Ends,

@@ -1,4 +1,4 @@
-//! What the parser understands and the planner does not, said in words that it does.
+//! Rewrites forms that the parser understands and the planner does not into forms that it does.
 //!
 //! ```text
 //!   from t                          select * from t
@@ -28,7 +28,7 @@ pub(super) fn rewrite(statement: &mut Statement) -> Result<(), QueryError> {
     everywhere(statement, &mut Words { micros: times.any_is_far }).map_or(Ok(()), Err)
 }
 
-/// How many characters the columns of a new table hold: those of VARCHAR(n) and CHAR(n).
+/// Returns the maximum characters of the columns of a new table: the n of VARCHAR(n) and CHAR(n).
 pub(super) fn lengths(create: &CreateTable) -> Result<Vec<(String, u32)>, QueryError> {
     let mut lengths = Vec::new();
     for column in &create.columns {
@@ -45,13 +45,13 @@ pub(super) fn lengths(create: &CreateTable) -> Result<Vec<(String, u32)>, QueryE
     Ok(lengths)
 }
 
-/// The columns of a new table that are NOT NULL.
+/// Returns the columns of a new table that are NOT NULL.
 pub(super) fn not_null(create: &CreateTable) -> Vec<String> {
     let is_kept = |column: &&ColumnDef| column.options.iter().any(|kept| kept.option == ColumnOption::NotNull);
     create.columns.iter().filter(is_kept).map(|column| folded(&column.name)).collect()
 }
 
-/// Of a type of text that has a length.
+/// Returns the length of a text type that has one.
 fn length(data_type: &DataType) -> Option<u64> {
     match data_type {
         DataType::Varchar(Some(CharacterLength::IntegerLength { length, .. }))
@@ -64,7 +64,7 @@ fn length(data_type: &DataType) -> Option<u64> {
     }
 }
 
-/// The text of a timestamp that is written in the statement, and its precision.
+/// Returns the text of a timestamp literal, and its precision.
 fn timestamp_text(expr: &mut Expr) -> Option<(&str, &mut Option<u64>)> {
     let (text, data_type) = match expr {
         Expr::TypedString(TypedString { data_type, value, .. }) => (&value.value, data_type),
@@ -97,7 +97,7 @@ impl VisitorMut for Times {
 }
 
 struct Words {
-    /// Timestamps of the statement are in microseconds, because not all of them have nanoseconds.
+    /// Whether the statement's timestamps are in microseconds, because not all of them fit nanoseconds.
     micros: bool,
 }
 
@@ -140,7 +140,7 @@ impl VisitorMut for Words {
         if let Expr::Cast { data_type, .. } = expr
             && let Some(length) = length(data_type)
         {
-            // Blanks at the end of CHAR(n) do not count, wherever it is compared, measured or joined to another text.
+            // Trailing blanks of CHAR(n) are ignored in comparisons, lengths and concatenations.
             let is_padded = matches!(data_type, DataType::Char(_) | DataType::Character(_));
             *data_type = DataType::Varchar(None);
             let whole = taken(expr);
@@ -153,7 +153,7 @@ impl VisitorMut for Words {
     }
 }
 
-/// As DataFusion names a cast.
+/// Returns DataFusion's name of a cast.
 fn named_after(expr: &Expr) -> Ident {
     match expr {
         Expr::Identifier(ident) => ident.clone(),
@@ -162,7 +162,7 @@ fn named_after(expr: &Expr) -> Ident {
     }
 }
 
-/// A subquery over the rows of a sample, in the place of the table. `None`: all rows are wanted.
+/// Returns a subquery over the rows of a sample, which replaces the table. `None`: all rows are wanted.
 fn sampled(factor: &mut TableFactor) -> Result<Option<TableFactor>, QueryError> {
     let sample = match factor {
         TableFactor::Table { sample, .. } | TableFactor::Derived { sample, .. } => sample.take(),
@@ -195,7 +195,7 @@ fn alias_of(name: &ObjectName) -> Option<TableAlias> {
     Some(TableAlias { explicit: true, name: ident, columns: Vec::new(), at: None })
 }
 
-/// What keeps the rows of the sample: each of them by chance, or the first ones.
+/// Returns the clause that selects the rows of the sample: each by chance, or the first ones.
 fn clause(sample: &TableSample) -> Result<String, QueryError> {
     let unsupported = |what: &str| {
         Err(QueryError::Unsupported(format!(
@@ -235,7 +235,7 @@ fn number(value: u64) -> Expr {
     Expr::Value(Value::Number(value.to_string(), false).into())
 }
 
-/// `name(args)`.
+/// Returns the call `name(args)`.
 pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
     let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
     Expr::Function(Function {

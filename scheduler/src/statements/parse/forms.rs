@@ -1,4 +1,4 @@
-//! Forms of expressions whose meaning the planner misses, in forms that it does not.
+//! Rewrites expressions that the planner misunderstands into forms that it understands.
 //!
 //! ```text
 //!   (a, b) < (c, d)              a < c OR (a = c AND b < d)
@@ -32,7 +32,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use std::ops::ControlFlow;
 use windlass_engine::{interval_in_parts, timestamp_in_full};
 
-/// Rewrites `statement` in place. Errors: rows of different lengths that are compared, and what has no such form.
+/// Rewrites `statement` in place. Errors: comparisons of rows of different lengths, and expressions without such a form.
 pub(super) fn rewrite(state: &SessionState, statement: &mut Statement) -> Result<(), QueryError> {
     set_time_zone(statement)?;
     let has_zone = state.config_options().execution.time_zone.is_some();
@@ -41,7 +41,7 @@ pub(super) fn rewrite(state: &SessionState, statement: &mut Statement) -> Result
 
 struct Forms<'a> {
     state: &'a SessionState,
-    /// Whether the session has a time zone. Without one what now() and to_timestamp() give is of UTC without saying so.
+    /// Whether the session has a time zone. Without one, now() and to_timestamp() return UTC in a type without a time zone.
     has_zone: bool,
 }
 
@@ -61,7 +61,7 @@ impl VisitorMut for Forms<'_> {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             });
-            // A column is called by what was written.
+            // A column is named by its text as written.
             *item = match changes.is_break() {
                 true => SelectItem::ExprWithAlias { alias: Ident::with_quote('"', expr.to_string()), expr },
                 false => SelectItem::UnnamedExpr(expr),
@@ -118,7 +118,7 @@ impl Forms<'_> {
                         "a subquery as the argument of {name}() is not supported: put it in parentheses of its own, {name}((SELECT …))"
                     )));
                 }
-                // In parentheses: ANY (ARRAY(SELECT …)) is about the elements of a value.
+                // The parentheses matter: ANY (ARRAY(SELECT …)) is about the elements of a value.
                 *expr = nested(array_of(query.as_mut().clone())?);
             }
             Expr::AtTimeZone { timestamp, time_zone } => {
@@ -161,7 +161,7 @@ impl Forms<'_> {
     }
 }
 
-/// Whether an expression gets another form that DataFusion would call it by.
+/// Whether rewriting an expression changes DataFusion's name of it.
 fn is_changed(expr: &Expr) -> bool {
     match expr {
         Expr::AnyOp { .. } | Expr::AllOp { .. } | Expr::SimilarTo { .. } | Expr::AtTimeZone { .. } => true,
@@ -212,7 +212,7 @@ fn set_time_zone(statement: &mut Statement) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// What a comparison of rows says of their parts.
+/// Rewrites a comparison of rows as comparisons of their parts.
 fn of_rows(expr: &mut Expr) -> Result<Option<Expr>, QueryError> {
     let row = |expr: &Expr| rows::parts(expr);
     Ok(Some(match expr {
@@ -224,7 +224,7 @@ fn of_rows(expr: &mut Expr) -> Result<Option<Expr>, QueryError> {
         Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
             let (Some(l), Some(r)) = (row(left), row(right)) else { return Ok(None) };
             let same = pairs(l, r)?.into_iter().map(|(l, r)| {
-                // The parser takes what follows for the right side.
+                // Without the parentheses, the parser would add what follows to the right side.
                 nested(Expr::IsNotDistinctFrom(Box::new(l), Box::new(r)))
             });
             let same = nested(tree(same.collect(), &BinaryOperator::And));
@@ -275,7 +275,7 @@ fn pairs(left: Vec<Expr>, right: Vec<Expr>) -> Result<Vec<(Expr, Expr)>, QueryEr
     }
 }
 
-/// As the standard compares rows: the first parts that differ decide, and a NULL before them leaves it unknown.
+/// Compares rows as the standard does: the first parts that differ decide, and a NULL before them makes the result unknown.
 pub(super) fn compared(op: &BinaryOperator, pairs: &[(Expr, Expr)]) -> Option<Expr> {
     let each = |op: &BinaryOperator| {
         let parts = pairs.iter().map(|(l, r)| binary(l.clone(), op.clone(), r.clone()));
@@ -307,7 +307,7 @@ fn any(left: Expr, op: &BinaryOperator, right: Expr) -> Result<Expr, QueryError>
     }
 }
 
-/// The array of the rows of `query`, in their order.
+/// Returns the array of the rows of `query`, in their order.
 fn array_of(mut query: Query) -> Result<Expr, QueryError> {
     let failed = |why: &str| QueryError::Internal(format!("an array of a query: {why}"));
     let mut sorts = Vec::new();
@@ -361,7 +361,7 @@ fn array_of(mut query: Query) -> Result<Expr, QueryError> {
     Ok(Expr::Subquery(outer))
 }
 
-/// Whether ORDER BY names the one column of a SELECT: by its number, its alias, or as it is.
+/// Whether ORDER BY refers to the one column of a SELECT by number, by alias or by its expression.
 fn is_value(select: &Select, key: &Expr) -> bool {
     let by_number =
         matches!(key, Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number == "1"));
@@ -375,7 +375,7 @@ fn is_value(select: &Select, key: &Expr) -> bool {
         }
 }
 
-/// Whether an expression is an instant of UTC whose type does not say so.
+/// Whether an expression is an instant in UTC whose type has no time zone.
 fn is_instant(expr: &Expr) -> bool {
     match expr {
         Expr::Function(function) => {
@@ -389,7 +389,7 @@ fn is_instant(expr: &Expr) -> bool {
     }
 }
 
-/// Takes the digits from a type of times that the planner does not have, and gives it one that holds as many.
+/// Removes the fractional digits from a time type that the planner lacks, and returns them. The remaining type has room for as many.
 fn without_digits(data_type: &mut DataType) -> Option<Expr> {
     let digits = match data_type {
         DataType::Time(digits @ Some(0..=6), TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => digits.take()?,
@@ -399,12 +399,12 @@ fn without_digits(data_type: &mut DataType) -> Option<Expr> {
     Some(Expr::value(Value::Number(digits.to_string(), false)))
 }
 
-/// Whether a type is one of those.
+/// Whether [`without_digits`] would change the type.
 fn has_digits(data_type: &DataType) -> bool {
     without_digits(&mut data_type.clone()).is_some()
 }
 
-/// The text of a timestamp as the planner folds it by itself, in arguments of table functions.
+/// Writes a timestamp literal in full, as the planner folds it, in arguments of table functions.
 fn as_written(data_type: &DataType, value: &mut Value) {
     let (DataType::Timestamp(_, zone), Value::SingleQuotedString(written)) = (data_type, value) else { return };
     let keeps_zone = matches!(zone, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz);
@@ -413,15 +413,15 @@ fn as_written(data_type: &DataType, value: &mut Value) {
     }
 }
 
-/// A written interval in words that the planner reads: `1 day 02:00`, `1-2`, and `1:30` HOUR TO MINUTE.
+/// Rewrites an interval in words that the planner reads: `1 day 02:00`, `1-2`, and `1:30` HOUR TO MINUTE.
 fn in_parts(interval: &mut ast::Interval) {
     let Expr::Value(value) = interval.value.as_mut() else { return };
     let Value::SingleQuotedString(written) = &mut value.value else { return };
     let text = match (&interval.leading_field, &interval.last_field) {
-        // Seconds, or in the frame of a window a number of rows.
+        // The number means seconds or, in a window frame, rows.
         (None, None) if written.parse::<f64>().is_ok() => return,
         (None, None) => written.clone(),
-        // Of one field the planner takes a number.
+        // With one field, the planner takes a number.
         (Some(_), None) | (None, Some(_)) => return,
         (Some(first), Some(last)) => {
             let numbers: Vec<&str> = written.split_whitespace().collect();
@@ -431,7 +431,7 @@ fn in_parts(interval: &mut ast::Interval) {
                 ([days, hours], DateTimeField::Hour) if is_number(days) && is_number(hours) => {
                     format!("{days} {first} {hours} {last}")
                 }
-                // Minutes and seconds have no hours.
+                // MINUTE TO SECOND has no hours.
                 ([time], DateTimeField::Second)
                     if *first == DateTimeField::Minute && time.matches(':').count() == 1 =>
                 {
@@ -450,7 +450,7 @@ fn in_parts(interval: &mut ast::Interval) {
     }
 }
 
-/// The text of a decimal with an exponent, as its digits.
+/// Writes a decimal literal with an exponent as its digits.
 fn as_digits(data_type: &DataType, value: &mut Value) {
     let (DataType::Numeric(_) | DataType::Decimal(_) | DataType::Dec(_), Value::SingleQuotedString(written)) =
         (data_type, value)
@@ -464,7 +464,7 @@ fn as_digits(data_type: &DataType, value: &mut Value) {
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let are_digits = |text: &str| text.bytes().all(|letter| letter.is_ascii_digit());
-    // More digits are in no decimal.
+    // No decimal has more digits.
     let Some(exponent) = exponent.parse::<i16>().ok().filter(|exponent| exponent.unsigned_abs() <= 100) else { return };
     if !are_digits(whole) || !are_digits(fraction) || whole.len() + fraction.len() == 0 {
         return;
@@ -489,7 +489,7 @@ pub(super) fn nested(expr: Expr) -> Expr {
     Expr::Nested(Box::new(expr))
 }
 
-/// `expr`, in parentheses unless it needs none beside any operator: a view is kept as text.
+/// Puts `expr` in parentheses unless it needs none beside any operator. A view is stored as text.
 pub(super) fn apart(expr: Expr) -> Expr {
     match expr {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_) | Expr::Function(_) | Expr::Nested(_) => {

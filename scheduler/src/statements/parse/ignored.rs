@@ -1,7 +1,8 @@
-//! Words that the parser takes and the planner leaves out: they are refused by name, before anybody believes them.
+//! Refuses by name the words that the parser accepts and the planner ignores, so that users do not rely on them.
 //!
-//! DataFusion's planner reads some fields of the syntax tree and passes over others: `for update` locks nothing, `lower(x) over ()` is
-//! `lower(x)`, a primary key lets the same key in twice. What [`super::dialect`] makes of the tree has a meaning, and is not here.
+//! DataFusion's planner reads some fields of the syntax tree and ignores others: `for update` locks nothing, `lower(x) over ()` is
+//! `lower(x)`, and a primary key accepts duplicate keys. Forms that [`super::dialect`] rewrites have a meaning, and are not refused
+//! here.
 
 use super::walk::look_at;
 use crate::errors::QueryError;
@@ -15,12 +16,12 @@ use datafusion::sql::sqlparser::ast::{
 };
 use std::ops::ControlFlow;
 
-/// Aggregates and window functions that tell IGNORE NULLS from RESPECT NULLS.
+/// Aggregates and window functions that distinguish IGNORE NULLS from RESPECT NULLS.
 const MIND_NULLS: [&str; 6] = ["first_value", "last_value", "nth_value", "lead", "lag", "array_agg"];
 
 type Found = ControlFlow<QueryError>;
 
-/// Refuses `statement` if a part of it would be left out.
+/// Refuses `statement` if the planner would ignore a part of it.
 pub(super) fn refuse(state: &SessionState, statement: &Statement) -> Result<(), QueryError> {
     let mut words = Words { state };
     let found = match statement {
@@ -80,7 +81,7 @@ impl Visitor for Words<'_> {
                 "SQL_CALC_FOUND_ROWS",
                 "use count(*)",
             ),
-            // The dialect gives it a select list.
+            // The dialect adds a select list.
             (select.flavor == SelectFlavor::FromFirstNoSelect, "FROM without SELECT", "write SELECT *"),
         ])
     }
@@ -295,7 +296,7 @@ fn of_table(columns: &[ColumnDef], constraints: &[TableConstraint]) -> Found {
                 of_key("UNIQUE", key.characteristics.as_ref())?;
                 continue;
             }
-            // Kept, or refused by the planner.
+            // The option takes effect, or the planner refuses it.
             ColumnOption::Null
             | ColumnOption::NotNull
             | ColumnOption::Default(_)
@@ -308,7 +309,7 @@ fn of_table(columns: &[ColumnDef], constraints: &[TableConstraint]) -> Found {
     ControlFlow::Continue(())
 }
 
-/// A key that is not kept may be declared: the optimizer believes it.
+/// Refuses a key, unless it is declared as not enforced. The optimizer relies on declared keys.
 fn of_key(what: &str, characteristics: Option<&ConstraintCharacteristics>) -> Found {
     let declared = characteristics.is_some_and(|characteristics| characteristics.enforced == Some(false));
     refuse_all(&[(

@@ -1,8 +1,8 @@
-//! The columns that USING merges: `coalesce(left, right)` of a FULL JOIN, the right one of a RIGHT JOIN.
+//! The columns that USING merges: `coalesce(left, right)` for a FULL JOIN, the right column for a RIGHT JOIN.
 //!
-//! DataFusion takes one of the two columns for the merged one: in an expression the left one, in `*` the one of the table whose name sorts
-//! first, at that one's place. In WHERE and in a further USING it finds the name ambiguous.
-//! Here USING is written as ON, a merged column as what it is, and `*` as its columns: merged ones first, as PostgreSQL has them.
+//! DataFusion uses one of the two columns as the merged one: the left one in an expression; in `*` the one of the table whose name
+//! sorts first, at that column's position. In WHERE and in a further USING it finds the name ambiguous. This module rewrites USING as
+//! ON, a merged column as its expression, and `*` as its columns, merged ones first as in PostgreSQL.
 
 use super::walk::{everywhere, folded, outside_of_queries, same_name};
 use crate::errors::QueryError;
@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use std::ops::ControlFlow;
 
-/// Writes joins with USING out. Errors: a name that may be of several tables, and NATURAL, where the planner's answer would be another.
+/// Rewrites joins with USING. Errors: a name that may belong to several tables, and NATURAL where the planner's answer would differ.
 pub(super) fn write_out(statement: &mut Statement) -> Result<(), QueryError> {
     everywhere(statement, &mut Merged).map_or(Ok(()), Err)
 }
@@ -113,7 +113,7 @@ fn in_select(select: &mut Select, keys: Vec<&mut Expr>) -> Result<(), QueryError
     if select.from.iter_mut().any(|from| merges(from, &[Kind::Inner, Kind::Left])) {
         let mut keys: Vec<_> = keys.into_iter().collect();
         let before = (select.clone(), keys.iter().map(|key| (**key).clone()).collect::<Vec<_>>());
-        // What cannot be told apart here is left to the planner, if that shows the left column.
+        // Ambiguous names are left to the planner, if it shows the left column.
         if written_out(select, keys.iter_mut().map(|key| &mut **key).collect()).is_err() {
             *select = before.0;
             keys.into_iter().zip(before.1).for_each(|(key, before)| *key = before);
@@ -130,7 +130,7 @@ fn in_select(select: &mut Select, keys: Vec<&mut Expr>) -> Result<(), QueryError
     Ok(())
 }
 
-/// Whether `*` may show the right column of a join: the planner takes that of the table whose name sorts first.
+/// Whether `*` may show the right column of a join. The planner shows that of the table whose name sorts first.
 fn shows_the_right_side(from: &TableWithJoins) -> bool {
     let mut left = names(&from.relation);
     for join in &from.joins {
@@ -166,7 +166,7 @@ fn names(factor: &TableFactor) -> Vec<String> {
     }
 }
 
-/// What can be named of a part of FROM.
+/// The names that part of FROM provides.
 #[derive(Default)]
 struct Side {
     tables: Vec<Table>,
@@ -174,7 +174,7 @@ struct Side {
 }
 
 struct Table {
-    /// `None`: it cannot be told.
+    /// `None`: the name is unknown.
     name: Option<Vec<Ident>>,
     /// Its columns that are merged.
     hidden: Vec<Ident>,
@@ -206,7 +206,7 @@ impl Side {
         self.merged.iter().find(|(merged, _)| same_name(merged, name)).map(|(_, expr)| expr)
     }
 
-    /// The column of that name, which `*` does not show any more.
+    /// Returns the column of that name, and hides it from `*`.
     fn take(&mut self, name: &Ident) -> Result<Expr, QueryError> {
         if let Some(expr) = self.merged(name) {
             return Ok(expr.clone());
@@ -233,7 +233,7 @@ impl Side {
         self
     }
 
-    /// `node` with merged columns as what they are.
+    /// Replaces merged columns in `node` by their expressions.
     fn put_into(&self, node: &mut impl datafusion::sql::sqlparser::ast::VisitMut) {
         if self.merged.is_empty() {
             return;
@@ -361,7 +361,7 @@ fn written_out(select: &mut Select, keys: Vec<&mut Expr>) -> Result<(), QueryErr
         })
     };
     for key in keys {
-        // A name alone is that of a result first.
+        // A bare name refers to a result column first.
         if !matches!(&*key, Expr::Identifier(name) if shown(name)) {
             all.put_into(key);
         }
@@ -371,7 +371,7 @@ fn written_out(select: &mut Select, keys: Vec<&mut Expr>) -> Result<(), QueryErr
     Ok(())
 }
 
-/// The columns of `*`, of each part of FROM its merged ones first.
+/// Expands `*` to its columns: in each part of FROM the merged ones first.
 fn star(all: &Side, counts: &[usize], projection: &mut Vec<SelectItem>) -> Result<(), QueryError> {
     let (mut merged, mut tables) = (all.merged.iter(), all.tables.iter());
     for pair in counts.chunks(2) {

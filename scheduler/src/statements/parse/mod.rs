@@ -1,4 +1,4 @@
-//! From text to one statement, and what DataFusion's planner does not pass on.
+//! Parses text to one statement, with the parts that DataFusion's planner does not pass on.
 
 pub(super) mod apart;
 mod balance;
@@ -32,26 +32,26 @@ use secrets::SecretStatement;
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 
-/// A statement as it is planned.
+/// A parsed statement, ready for planning.
 #[derive(Clone, Debug)]
 pub(super) struct Parsed {
     pub statement: Statement,
-    /// CREATE TEMPORARY TABLE, which the planner does not know.
+    /// Whether it is CREATE TEMPORARY TABLE, which the planner does not know.
     pub temporary: bool,
-    /// ALTER TABLE a RENAME TO b, which it does not know either.
+    /// The names of ALTER TABLE a RENAME TO b, which the planner does not know either.
     pub rename: Option<(TableReference, TableReference)>,
     /// CREATE, DROP and SHOW of secrets.
     pub secret: Option<SecretStatement>,
-    /// SELECT, VALUES, WITH.
+    /// Whether it is SELECT, VALUES or WITH.
     pub is_query: bool,
-    /// Columns of CREATE TABLE that hold so many characters at most.
+    /// Columns of CREATE TABLE with a maximum length in characters.
     pub lengths: Vec<(String, u32)>,
     /// Columns of CREATE TABLE that are NOT NULL.
     pub not_null: Vec<String>,
     pub names: ParameterNames,
 }
 
-/// The one statement of `sql`.
+/// Returns the one statement of `sql`.
 pub(super) fn parse(state: &SessionState, sql: &str, limits: Limits) -> Result<Parsed, QueryError> {
     let mut statements = statements(state, sql, limits)?;
     let statement = match statements.len() {
@@ -67,19 +67,19 @@ pub(super) fn parse(state: &SessionState, sql: &str, limits: Limits) -> Result<P
     classify(state, statement)
 }
 
-/// All statements of `sql`.
+/// Returns all statements of `sql`.
 pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<Statement>, QueryError> {
     let options = &state.config_options().sql_parser;
     let dialect = dialect_from_str(options.dialect.to_string())
         .ok_or_else(|| QueryError::Invalid(format!("unknown SQL dialect '{}'", options.dialect)))?;
     check_depth(dialect.as_ref(), sql, limits)?;
-    // A text with secrets in it is not shown.
+    // A text that may contain secrets is not shown.
     let shown = if secrets::may_be_in(sql) { "" } else { sql };
     let parser = DFParserBuilder::new(sql)
         .with_dialect(dialect.as_ref())
         .with_recursion_limit(options.recursion_limit.get())
         .build();
-    let mut parser = parser.map_err(|error| explain(&error, shown, &[]))?;
+    let mut parser = parser.map_err(|error| explain(&error, shown))?;
     let mut parsed = Vec::new();
     loop {
         let delimited = parser.parser.consume_token(&Token::SemiColon);
@@ -91,23 +91,23 @@ pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Res
             let found =
                 if shown.is_empty() { String::new() } else { format!(", found: {}", parser.parser.peek_token_ref()) };
             let expected = format!("Expected: end of statement{found}{}", parser.parser.peek_token_ref().span.start);
-            return Err(explain(&ParserError::ParserError(expected).into(), shown, &[]));
+            return Err(explain(&ParserError::ParserError(expected).into(), shown));
         }
         parsed.push(match secrets::next(&mut parser)? {
             Some(statement) => statement,
-            None => parser.parse_statement().map_err(|error| explain(&error, shown, &[]))?,
+            None => parser.parse_statement().map_err(|error| explain(&error, shown))?,
         });
     }
-    // Before long chains are made trees, and so only where it is needed.
+    // This runs before long chains become trees, so it runs only when it is needed.
     if sql.to_ascii_lowercase().contains("distinct") {
         parsed.iter_mut().for_each(precedence::regroup);
     }
     Ok(parsed)
 }
 
-/// A text that is too deep is refused before it is parsed.
+/// Refuses a text that is too deep, before it is parsed.
 pub(crate) fn check_depth(dialect: &dyn Dialect, sql: &str, limits: Limits) -> Result<(), QueryError> {
-    // Each level takes a letter at least.
+    // Each level takes at least one letter.
     let may_be_deep = sql.len() > limits.depth;
     let has_types = sql.bytes().filter(|letter| matches!(letter, b'<' | b'[')).nth(depth::TYPE_DEPTH).is_some();
     if !may_be_deep && !has_types {
@@ -118,24 +118,26 @@ pub(crate) fn check_depth(dialect: &dyn Dialect, sql: &str, limits: Limits) -> R
             depth::check_types(&tokens)?;
             if may_be_deep { depth::check(&tokens, limits) } else { Ok(()) }
         }
-        // Which the parser says better.
+        // The parser has a better message.
         Err(_) => Ok(()),
     }
 }
 
-/// The texts of the statements of `sql`, without the semicolons between them.
+/// Returns the texts of the statements of `sql`, without the semicolons between them.
 pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<String>, QueryError> {
     // All of it must be understood before any of it runs.
-    if statements(state, sql, limits)?.iter().any(secrets::is_create) {
+    let connectors = Registry::of(state.config());
+    if statements(state, sql, limits)?.iter().any(|statement| secrets::has_credentials(statement, &connectors)) {
         return Err(QueryError::Unsupported(
-            "CREATE SECRET cannot be part of a submission, whose text is kept: run it by itself, with 'windlass sql'"
+            "credentials cannot be part of a submission, whose text is kept and shown: run CREATE SECRET by itself, with 'windlass sql', and name \
+             the secret with OPTIONS (secret 'name')"
                 .to_string(),
         ));
     }
     let dialect = dialect_from_str(state.config_options().sql_parser.dialect.to_string());
     let dialect = dialect.ok_or_else(|| QueryError::Invalid("unknown SQL dialect".to_string()))?;
     let tokens = Tokenizer::new(dialect.as_ref(), sql).tokenize_with_location();
-    let tokens = tokens.map_err(|error| explain(&DataFusionError::from(ParserError::from(error)), sql, &[]))?;
+    let tokens = tokens.map_err(|error| explain(&DataFusionError::from(ParserError::from(error)), sql))?;
     let semicolons = tokens.iter().filter(|token| token.token == Token::SemiColon);
     let mut ends: Vec<usize> =
         semicolons.map(|token| offset(sql, token.span.start.line, token.span.start.column)).collect();
@@ -152,7 +154,7 @@ pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<V
     Ok(texts)
 }
 
-/// Of a line and a column that count from 1, the column in characters.
+/// Returns the byte offset of a line and a column, which count from 1. The column is in characters.
 fn offset(sql: &str, line: u64, column: u64) -> usize {
     let before: usize = sql.split_inclusive('\n').take(line.saturating_sub(1) as usize).map(str::len).sum();
     let rest = &sql[before..];
@@ -186,7 +188,7 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
         | ast::Statement::Rollback { .. }
         | ast::Statement::Savepoint { .. }
         | ast::Statement::ReleaseSavepoint { .. } => return Err(super::no_transactions()),
-        // Its parameters are given to EXECUTE.
+        // EXECUTE supplies its parameters.
         ast::Statement::Prepare { .. } => parsed.names = ParameterNames::default(),
         ast::Statement::CreateTable(create) => {
             parsed.temporary = std::mem::take(&mut create.temporary);
@@ -212,7 +214,7 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
     Ok(parsed)
 }
 
-/// A statement that plans to nothing, in the place of one that the planner does not know.
+/// Returns a statement with an empty plan, in place of one that the planner does not know.
 fn nothing(state: &SessionState) -> Result<Statement, QueryError> {
     Ok(statements(state, "SELECT 1", Limits::default())?.swap_remove(0))
 }

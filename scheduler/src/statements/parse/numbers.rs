@@ -1,4 +1,4 @@
-//! Numbers as they are written, for a planner that takes each of them for an integer or a decimal.
+//! Rewrites number literals, because the planner takes each for an integer or a decimal.
 //!
 //! ```text
 //!   1e10                         cast('1e10' as double precision)
@@ -18,11 +18,11 @@ use datafusion::sql::sqlparser::ast::{
 };
 use std::ops::ControlFlow;
 
-/// Digits that a decimal may have.
+/// Maximum digits of a decimal.
 const DIGITS: usize = 76;
-/// After which a whole number of this many letters may be none of 64 bits.
+/// Maximum digits of a whole number that always fits into 64 bits.
 const SHORT: usize = 18;
-/// Makes a decimal of a whole number, to the planner.
+/// Suffix that makes the planner read a whole number as a decimal.
 const WHOLE: &str = "e-0";
 /// Digits and decimal places of a recursive query's column.
 const RECURSIVE: (u64, i64) = (38, 16);
@@ -33,11 +33,11 @@ pub(super) fn rewrite(statement: &mut Statement, dialect: Dialect) {
         Dialect::MySQL | Dialect::MsSQL | Dialect::Hive | Dialect::BigQuery | Dialect::Databricks | Dialect::Spark
     );
     let is_power = is_power && look_at(statement, &mut Power).is_some();
-    // Nothing here breaks off.
+    // No visit breaks off.
     let _: Option<()> = everywhere(statement, &mut Numbers { is_power });
 }
 
-/// Breaks off where there is one.
+/// Breaks off at the first `^`.
 struct Power;
 
 impl Visitor for Power {
@@ -98,7 +98,7 @@ impl VisitorMut for Numbers {
                     *expr = double;
                 }
             }
-            // The least integer is one of 64 bits.
+            // The smallest integer fits into 64 bits.
             Expr::UnaryOp { op: UnaryOperator::Minus, expr: of } => {
                 if let Expr::Value(value) = of.as_mut()
                     && let Value::Number(number, _) = &mut value.value
@@ -110,7 +110,7 @@ impl VisitorMut for Numbers {
             Expr::BinaryOp { op: BinaryOperator::BitwiseXor | BinaryOperator::PGExp, left, right } if self.is_power => {
                 *expr = call("power", vec![taken(left), taken(right)]);
             }
-            // A function of Spark's that takes doubles only.
+            // A function of Spark that accepts only doubles.
             Expr::Function(Function { name, args: FunctionArguments::List(list), .. })
                 if name.to_string().eq_ignore_ascii_case("rint") =>
             {
@@ -126,7 +126,7 @@ impl VisitorMut for Numbers {
     }
 }
 
-/// What a number is to be written as, if it is not to stay.
+/// Returns the replacement for a number, or `None` if it stays a literal.
 fn written(number: &mut String) -> Option<Expr> {
     let digits = number.bytes().filter(u8::is_ascii_digit).count();
     if number.contains(['e', 'E']) || digits > DIGITS {
@@ -156,7 +156,7 @@ fn holds_power(expr: &Expr) -> bool {
     false
 }
 
-/// How tightly operators of numbers bind, as in PostgreSQL.
+/// Returns the binding strength of arithmetic operators, as in PostgreSQL.
 fn binds(op: &BinaryOperator) -> Option<u8> {
     match op {
         BinaryOperator::Plus | BinaryOperator::Minus => Some(1),
@@ -166,7 +166,7 @@ fn binds(op: &BinaryOperator) -> Option<u8> {
     }
 }
 
-/// Operands and the operators between them, as they were written.
+/// Operands and the operators between them, in the order of the text.
 #[derive(Default)]
 struct Chain {
     operands: Vec<Expr>,
@@ -185,7 +185,7 @@ impl Chain {
         }
     }
 
-    /// All operators bind from left to right.
+    /// Builds a tree in which all operators associate to the left.
     fn tree(self) -> Expr {
         let mut operands = self.operands.into_iter();
         let mut done: Vec<Expr> = operands.next().into_iter().collect();
@@ -210,7 +210,7 @@ fn join(done: &mut Vec<Expr>, op: BinaryOperator) {
     }
 }
 
-/// The number that a chain of powers begins with.
+/// Returns the number at the beginning of a chain of powers.
 fn base(expr: &mut Expr) -> &mut Expr {
     match expr {
         Expr::BinaryOp { op: BinaryOperator::BitwiseXor | BinaryOperator::PGExp, left, .. } => base(left),
@@ -218,7 +218,7 @@ fn base(expr: &mut Expr) -> &mut Expr {
     }
 }
 
-/// Decimals that are written in the first rows of a recursive query, whose types are those of all its rows.
+/// Widens decimal literals in the first rows of a recursive query, because their types apply to all its rows.
 fn leave_room(body: &mut SetExpr) {
     let SetExpr::Select(select) = body else { return };
     for item in &mut select.projection {

@@ -1,14 +1,14 @@
 //! `x IS [NOT] DISTINCT FROM y AND z` is `(x IS DISTINCT FROM y) AND z`.
 //!
-//! The parser takes all that follows for the right side. Its trees keep parentheses, so an AND or OR on a right side that has none was not
-//! meant to be there: it is put above.
+//! The parser takes everything that follows as the right side. Its trees keep parentheses, so an AND or OR on a right side without
+//! parentheses does not belong there: it is moved up.
 
 use super::walk::{everywhere, taken};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, VisitorMut};
 use std::ops::ControlFlow;
 
-/// Comes before what builds trees without parentheses.
+/// Regroups a statement. It must run before the steps that build trees without parentheses.
 pub(super) fn regroup(statement: &mut Statement) {
     let _: Option<()> = everywhere(statement, &mut Regroup);
 }
@@ -24,7 +24,7 @@ impl VisitorMut for Regroup {
     }
 }
 
-/// How tightly an operator binds, and what stands on its right.
+/// Returns the binding strength of an operator, and its right operand.
 fn right_side(expr: &mut Expr) -> Option<(u8, &mut Box<Expr>)> {
     match expr {
         Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right) => Some((3, right)),
@@ -44,7 +44,7 @@ fn regroup_expr(expr: &mut Expr) {
         return;
     }
     if matches!(expr, Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..)) {
-        // So that it is read rightly where it is written out, as in the text of a view.
+        // The parentheses keep the meaning when the expression is printed, as in the text of a view.
         let apart = taken(expr);
         *expr = Expr::Nested(Box::new(apart));
     }
@@ -54,7 +54,7 @@ fn regroup_expr(expr: &mut Expr) {
     }
 }
 
-/// Leaves `expr` with the left part of its right side, and returns the operator after that with what follows.
+/// Leaves `expr` with the left part of its right side. Returns the operator after that part, and what follows.
 fn looser_part(expr: &mut Expr) -> Option<(BinaryOperator, Box<Expr>)> {
     let (binds, right) = right_side(expr)?;
     let looser = match right.as_ref() {
@@ -70,7 +70,7 @@ fn looser_part(expr: &mut Expr) -> Option<(BinaryOperator, Box<Expr>)> {
             **right = *left;
             Some((op, rest))
         }
-        // It is one, as was just seen.
+        // The match above has shown that it is one.
         other => {
             **right = other;
             None
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use datafusion::sql::parser::DFParser;
 
-    /// With parentheses around each operator.
+    /// Prints the expression with parentheses around each operator.
     fn shown(expr: &Expr) -> String {
         match expr {
             Expr::BinaryOp { left, op, right } => format!("({} {op} {})", shown(left), shown(right)),

@@ -1,8 +1,8 @@
-//! What is said in another way to DataFusion's planner, which knows the meaning and not the form.
+//! Rewrites forms that DataFusion's planner lacks into forms with the same meaning.
 //!
 //! - `FETCH FIRST n ROWS ONLY` is `LIMIT n`, and so is `SELECT TOP n`.
 //! - `SEMI JOIN` is `LEFT SEMI JOIN`, as in Spark, and `ANTI JOIN` likewise.
-//! - What is called alike is told apart, and what ORDER BY computes again is named by its place: see [`super::apart`].
+//! - Duplicate names become unique, and ORDER BY refers by position to a result column that it repeats: see [`super::apart`].
 
 use super::apart::{self, Alike};
 use super::walk::everywhere;
@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 use std::ops::ControlFlow;
 
 pub(super) fn rewrite(statement: &mut Statement) {
-    // Nothing here breaks off.
+    // No visit breaks off.
     let _: Option<()> = everywhere(statement, &mut Forms);
 }
 
@@ -67,7 +67,7 @@ fn fetch_as_limit(query: &mut Query) {
                 Some(LimitClause::LimitOffset { limit: Some(quantity), offset: None, limit_by: Vec::new() });
         }
         Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(quantity),
-        // Two limits, which the planner refuses.
+        // There are two limits, which the planner refuses.
         Some(_) => query.fetch = Some(Fetch { with_ties: false, percent: false, quantity: Some(quantity) }),
     }
 }

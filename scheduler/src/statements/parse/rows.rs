@@ -1,7 +1,7 @@
-//! Rows beside subqueries, whose columns they are compared with: `(a, b) IN (SELECT …)`, `(a, b) = (SELECT …)`.
+//! Rows compared with the columns of a subquery: `(a, b) IN (SELECT …)`, `(a, b) = (SELECT …)`.
 //!
-//! A row is in a subquery if one of its rows is equal to it, and it is unknown whether it is if none is and a NULL leaves one open. A condition of
-//! WHERE only asks for rows of which it is true, so there the subquery is read once.
+//! IN is true if a row of the subquery is equal. It is unknown if none is equal and a NULL leaves one undecided. WHERE only keeps rows
+//! for which a condition is true, so there the subquery is read once.
 
 use super::forms::{apart, binary, compared, nested, not};
 use super::walk::outside_of_queries;
@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use std::ops::ControlFlow;
 
-/// Conditions of WHERE, each of which must be true.
+/// Rewrites conditions of WHERE, each of which must be true.
 pub(super) fn conditions(expr: &mut Expr, state: &SessionState) -> Result<(), QueryError> {
     match expr {
         Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
@@ -36,7 +36,7 @@ pub(super) fn conditions(expr: &mut Expr, state: &SessionState) -> Result<(), Qu
     }
 }
 
-/// The parts of a row: `(a, b)`, `ROW(a, b)` or `ROW(a)`.
+/// Returns the parts of a row: `(a, b)`, `ROW(a, b)` or `ROW(a)`.
 pub(super) fn parts(expr: &Expr) -> Option<Vec<Expr>> {
     let parts: Vec<Expr> = match expr {
         Expr::Tuple(parts) if parts.len() > 1 => parts.clone(),
@@ -54,7 +54,7 @@ pub(super) fn parts(expr: &Expr) -> Option<Vec<Expr>> {
     Some(parts.into_iter().map(apart).collect())
 }
 
-/// The row, the subquery, and whether it is NOT IN.
+/// Returns the row, the subquery, and whether it is NOT IN.
 fn membership(expr: &Expr) -> Option<(Vec<Expr>, Query, bool)> {
     let row = parts;
     let query = |expr: &Expr| match expr {
@@ -69,7 +69,7 @@ fn membership(expr: &Expr) -> Option<(Vec<Expr>, Query, bool)> {
     }
 }
 
-/// Whether the row is in the subquery, where false is as good as unknown.
+/// Returns a condition that is true if the row is in the subquery, where false may stand for unknown.
 fn member(row: Vec<Expr>, query: Query, negated: bool, state: &SessionState) -> Result<Expr, QueryError> {
     let (columns, equal) = equal(row, &query, state)?;
     Ok(match negated {
@@ -78,7 +78,7 @@ fn member(row: Vec<Expr>, query: Query, negated: bool, state: &SessionState) -> 
     })
 }
 
-/// What a row beside a subquery says of its parts, if `expr` is one.
+/// Rewrites a comparison of a row and a subquery as conditions on the row's parts, if `expr` is one.
 pub(super) fn beside_query(expr: &Expr, state: &SessionState) -> Result<Option<Expr>, QueryError> {
     if let Some((row, query, negated)) = membership(expr) {
         let (columns, equal) = equal(row, &query, state)?;
@@ -120,7 +120,7 @@ pub(super) fn beside_query(expr: &Expr, state: &SessionState) -> Result<Option<E
     Ok(Some(of_row))
 }
 
-/// The names of the subquery's columns, and that they are equal to the row.
+/// Returns names for the subquery's columns, and the condition that they are equal to the row.
 fn equal(row: Vec<Expr>, query: &Query, state: &SessionState) -> Result<(Vec<Ident>, Expr), QueryError> {
     let columns = columns(&row, query, state)?;
     let pairs = row.into_iter().zip(columns.iter().cloned().map(Expr::Identifier));
@@ -161,9 +161,9 @@ fn columns(row: &[Expr], query: &Query, state: &SessionState) -> Result<Vec<Iden
     Ok((0..row.len()).map(|at| Ident::new(format!("__c{at}"))).collect())
 }
 
-/// `EXISTS (SELECT 1 FROM (query) AS __row(columns) WHERE condition)`.
+/// Returns `EXISTS (SELECT 1 FROM (query) AS __row(columns) WHERE condition)`.
 fn exists(query: Query, columns: &[Ident], condition: Expr) -> Expr {
-    // What is written here can be parsed.
+    // This text is valid SQL.
     let Ok(mut exists) = parsed("EXISTS (SELECT 1 FROM (SELECT 1) AS __row(__c0))") else { return condition };
     if let Some(select) = put_into(&mut exists, query, columns) {
         select.selection = Some(condition);
@@ -171,7 +171,7 @@ fn exists(query: Query, columns: &[Ident], condition: Expr) -> Expr {
     exists
 }
 
-/// Puts the subquery and the names of its columns into FROM, and returns the SELECT around it.
+/// Puts the subquery and the names of its columns into FROM. Returns the SELECT around it.
 fn put_into<'a>(expr: &'a mut Expr, query: Query, columns: &[Ident]) -> Option<&'a mut Select> {
     let outer = match expr {
         Expr::Exists { subquery, .. } => subquery,

@@ -1,9 +1,10 @@
 //! `CREATE [OR REPLACE] SECRET [IF NOT EXISTS] name OPTIONS (key 'value', …)`, `DROP SECRET [IF EXISTS] name` and `SHOW SECRETS`.
 //!
-//! The parser knows CREATE SECRET as DuckDB writes it; this is what it makes of the form with OPTIONS. No error shows the text of such a statement.
+//! The parser knows DuckDB's form of CREATE SECRET. This module parses the form with OPTIONS. No error shows the text of such a
+//! statement.
 
 use crate::errors::QueryError;
-use crate::statements::catalog::OnExists;
+use crate::statements::catalog::{OnExists, is_store_secret};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::{self, Ident, SecretOption};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -11,10 +12,10 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::collections::BTreeMap;
 use std::fmt;
+use windlass_engine::connector::Registry;
 
 const USAGE: &str = "write CREATE SECRET name OPTIONS (key 'value', key 'value')";
 
-/// A statement about secrets.
 #[derive(Clone, Debug)]
 pub(in crate::statements) enum SecretStatement {
     Create { name: String, exists: OnExists, options: Credentials },
@@ -22,7 +23,7 @@ pub(in crate::statements) enum SecretStatement {
     Show,
 }
 
-/// Options of a secret. Their debug form has none of the values.
+/// Options of a secret. Their debug form omits the values.
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::statements) struct Credentials(pub BTreeMap<String, String>);
 
@@ -32,13 +33,13 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Whether a text may have a CREATE SECRET in it, and so is not shown.
+/// Whether a text may contain a CREATE SECRET. Such a text is not shown.
 pub(in crate::statements) fn may_be_in(sql: &str) -> bool {
     let lower = sql.to_ascii_lowercase();
     lower.contains("create") && lower.contains("secret")
 }
 
-/// Reads CREATE SECRET … OPTIONS, if that comes next.
+/// Parses CREATE SECRET … OPTIONS, if it comes next.
 pub(super) fn next(parser: &mut DFParser<'_>) -> Result<Option<Statement>, QueryError> {
     let parser = &mut parser.parser;
     let or_replace = parser.parse_keywords(&[Keyword::CREATE, Keyword::OR, Keyword::REPLACE, Keyword::SECRET]);
@@ -88,11 +89,27 @@ pub(super) fn next(parser: &mut DFParser<'_>) -> Result<Option<Statement>, Query
     }))))
 }
 
-pub(super) fn is_create(statement: &Statement) -> bool {
-    matches!(statement, Statement::Statement(sql) if matches!(sql.as_ref(), ast::Statement::CreateSecret { .. }))
+/// Whether the text of a statement contains credentials.
+pub(super) fn has_credentials(statement: &Statement, connectors: &Registry) -> bool {
+    let is_secret = |kind: &str, option: &str| match connectors.get(kind) {
+        Some(_) => connectors.is_secret(kind, &option.to_lowercase()),
+        None => is_store_secret(option),
+    };
+    match statement {
+        Statement::Statement(sql) => matches!(sql.as_ref(), ast::Statement::CreateSecret { .. }),
+        Statement::CreateExternalTable(create) => {
+            create.options.iter().any(|(option, _)| is_secret(&create.file_type, option))
+        }
+        Statement::CopyTo(copy) => {
+            let kind = copy.stored_as.as_deref().unwrap_or_default();
+            copy.options.iter().any(|(option, _)| is_secret(kind, option))
+        }
+        Statement::Explain(explain) => has_credentials(&explain.statement, connectors),
+        Statement::Reset(_) => false,
+    }
 }
 
-/// The statement, if it is about secrets.
+/// Returns the statement, if it is about secrets.
 pub(super) fn of(statement: &ast::Statement) -> Result<Option<SecretStatement>, QueryError> {
     match statement {
         ast::Statement::CreateSecret {
@@ -146,7 +163,7 @@ fn word(parser: &mut Parser<'_>, what: &str) -> Result<Ident, QueryError> {
     }
 }
 
-/// What stands there instead may be a secret, and is not said.
+/// Returns an error that omits the unexpected token, because it may be a secret.
 fn expected(parser: &Parser<'_>, what: &str) -> QueryError {
     let at = parser.peek_token().span.start;
     let place = match at.line {

@@ -1,7 +1,7 @@
-//! What a few words of a statement make many of, before there is a plan whose size can be measured.
+//! Limits on short statements that grow large before there is a plan whose size can be measured.
 //!
-//! - Common table expressions are copied where they are named. DataFusion plans a copy for each name: of forty of which each is named twice
-//!   in the next one there would be 2 to the 40th of the first.
+//! - Common table expressions are copied wherever they are named. If each of forty names the one before it twice, DataFusion plans 2 to
+//!   the 40th copies of the first.
 //! - CUBE of 25 columns is 2 to the 25th grouping sets.
 
 use super::walk::look_at;
@@ -14,11 +14,11 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use windlass_engine::extent::Limits;
 
-/// Of one GROUP BY, as in PostgreSQL.
+/// Maximum grouping sets of one GROUP BY, as in PostgreSQL.
 const MOST_GROUPING_SETS: usize = 4_096;
 
-/// An error for a statement whose common table expressions would be copied more often than a plan may have operators, or that groups in
-/// too many ways.
+/// Returns an error for a statement whose common table expressions would be copied more often than a plan may have operators, or that
+/// has too many grouping sets.
 pub(super) fn check(statement: &Statement, limits: Limits) -> Result<(), QueryError> {
     let mut multiplied = Multiplied { most: limits.size };
     match look_at(statement, &mut multiplied) {
@@ -37,7 +37,7 @@ enum Many {
 }
 
 struct Multiplied {
-    /// Copies of common table expressions.
+    /// Maximum copies of common table expressions.
     most: usize,
 }
 
@@ -49,7 +49,7 @@ impl Visitor for Multiplied {
             return ControlFlow::Break(Many::GroupingSets);
         }
         let Some(with) = &query.with else { return ControlFlow::Continue(()) };
-        // What each stands for: itself, and what it names.
+        // Copies that each name stands for: its own, and those of the names in it.
         let mut sizes: HashMap<String, usize> = HashMap::new();
         for shared in &with.cte_tables {
             let mut size = 1_usize;
@@ -66,7 +66,7 @@ impl Visitor for Multiplied {
     }
 }
 
-/// The most grouping sets that one SELECT of set operations has; those of subqueries are visited by themselves.
+/// Returns the largest number of grouping sets in one SELECT of set operations. Subqueries are visited separately.
 fn most_grouping_sets(body: &SetExpr) -> usize {
     let mut most = 0;
     let mut waiting = vec![body];

@@ -4,7 +4,7 @@ use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, Value, Visit, VisitMut, Visitor, VisitorMut};
 use std::ops::ControlFlow;
 
-/// Shows `visitor` all of `statement`, and returns what it breaks off with.
+/// Visits all of `statement` and returns the value with which the visitor breaks off.
 pub(in crate::statements) fn everywhere<V: VisitorMut>(statement: &mut Statement, visitor: &mut V) -> Option<V::Break> {
     let walked = match statement {
         Statement::Statement(statement) => statement.as_mut().visit(visitor),
@@ -18,7 +18,7 @@ pub(in crate::statements) fn everywhere<V: VisitorMut>(statement: &mut Statement
     walked.break_value()
 }
 
-/// As [`everywhere`], of a statement that stays as it is.
+/// Visits as [`everywhere`] does, without changes to the statement.
 pub(super) fn look_at<V: Visitor>(statement: &Statement, visitor: &mut V) -> Option<V::Break> {
     let walked = match statement {
         Statement::Statement(statement) => statement.as_ref().visit(visitor),
@@ -32,7 +32,7 @@ pub(super) fn look_at<V: Visitor>(statement: &Statement, visitor: &mut V) -> Opt
     walked.break_value()
 }
 
-/// Calls `change` for the expressions of `node`, from their leaves up, and for none of the queries in it.
+/// Calls `change` for the expressions of `node` from the leaves up, except those in subqueries.
 pub(super) fn outside_of_queries<B>(
     node: &mut impl VisitMut,
     change: impl FnMut(&mut Expr) -> ControlFlow<B>,
@@ -61,17 +61,17 @@ pub(super) fn outside_of_queries<B>(
     node.visit(&mut Outside { queries: 0, change })
 }
 
-/// The expression, in whose place something is left until another is put there.
+/// Takes the expression and leaves a placeholder in its place.
 pub(super) fn taken(expr: &mut Expr) -> Expr {
     std::mem::replace(expr, Expr::value(Value::Null))
 }
 
-/// Whether two identifiers name the same: without quotes their case does not count.
+/// Whether two identifiers are the same name. Case does not count without quotes.
 pub(super) fn same_name(one: &Ident, other: &Ident) -> bool {
     folded(one) == folded(other)
 }
 
-/// The name that an identifier stands for.
+/// Returns the name that an identifier stands for.
 pub(super) fn folded(ident: &Ident) -> String {
     match ident.quote_style {
         None => ident.value.to_lowercase(),

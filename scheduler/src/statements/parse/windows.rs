@@ -1,4 +1,4 @@
-//! Named windows: `OVER w` and `OVER (w ORDER BY …)` with what the WINDOW clause says of `w`.
+//! Named windows: replaces `OVER w` and `OVER (w ORDER BY …)` by the definition of `w` in the WINDOW clause.
 
 use super::walk::{everywhere, outside_of_queries, same_name};
 use crate::errors::QueryError;
@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use std::ops::ControlFlow;
 
-/// Writes each window out. Errors: a window that is not defined, or is twice, or that says again what the one it names says.
+/// Replaces each named window. Errors: a window that is undefined or defined twice, or that repeats a clause of the window it names.
 pub(super) fn write_out(statement: &mut Statement) -> Result<(), QueryError> {
     everywhere(statement, &mut Windows).map_or(Ok(()), Err)
 }

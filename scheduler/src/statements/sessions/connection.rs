@@ -1,4 +1,4 @@
-//! Transport connections, known by number: the session of a client that sends neither cookie nor token is that of its connection.
+//! Transport connections, identified by number. The connection identifies the session of a client that sends neither cookie nor token.
 
 use super::Registry;
 use futures::Stream;
@@ -12,15 +12,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::server::Connected;
 
-/// What requests know of the connection that they came over: found in the extensions of each request.
+/// The connection of a request, stored in the request's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// Of this process.
+    /// Unique in this process.
     pub id: u64,
     pub peer: Option<SocketAddr>,
 }
 
-/// An accepted connection. Dropping it ends the session that only this connection knows.
+/// An accepted connection. Dropping it ends the session that only this connection identifies.
 #[derive(Debug)]
 pub struct Tracked<T> {
     io: T,
@@ -59,12 +59,12 @@ pub fn incoming(
     futures::stream::unfold((listener, sessions), |(listener, sessions)| async move {
         let accepted = match listener.accept().await {
             Ok((stream, peer)) => {
-                // Small replies must not wait for more to send. Where the socket is gone already, reading will say so.
+                // Small replies must not wait for more data. If the socket is closed, reading reports it.
                 let _ = stream.set_nodelay(true);
                 Ok(Tracked::new(stream, Some(peer), Arc::clone(&sessions)))
             }
             Err(error) => {
-                // Out of file descriptors, most likely: give connections time to close.
+                // The likely cause is a lack of file descriptors. The pause gives connections time to close.
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 Err(error)
             }

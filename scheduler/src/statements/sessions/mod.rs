@@ -29,7 +29,7 @@ use windlass_core::access::Principal;
 use windlass_engine::session::{session_config, session_state, update_functions};
 use windlass_engine::stores::{StoreOptions, Stores};
 
-/// Prepared statements of one session at a time.
+/// Maximum prepared statements of one session.
 const MAX_PREPARED: usize = 1_000;
 
 /// One client's view of the cluster.
@@ -39,10 +39,10 @@ pub struct Session {
     context: Erased<SessionContext>,
     temporary: Arc<TempTables>,
     options_version: AtomicU64,
-    /// By SQL's PREPARE.
+    /// Statements prepared with SQL's PREPARE.
     prepared: Mutex<BTreeMap<String, Erased<Statement>>>,
     pub(crate) plans: Mutex<PlanCache>,
-    /// Prepared by a client that was given a name for it.
+    /// Statements that a client prepared through Flight SQL, by the handle that it received.
     handles: Mutex<BTreeMap<String, Arc<PreparedHandle>>>,
     ids: Ids,
 }
@@ -77,7 +77,7 @@ impl Session {
         Arc::new(session)
     }
 
-    /// For planning one statement.
+    /// Returns the state for planning one statement.
     pub fn state(&self) -> SessionState {
         let mut state = self.context.state();
         state.config_mut().set_extension(Arc::new(Listings::default()));
@@ -92,19 +92,19 @@ impl Session {
         &self.temporary
     }
 
-    /// How long its statements may take.
+    /// Returns the time limit of its statements.
     pub(crate) fn statement_timeout(&self) -> Option<Duration> {
         let state = self.context.state_ref();
         let timeout = windlass_engine::config::of(state.read().config()).statement_timeout_ms;
         (timeout > 0).then(|| Duration::from_millis(timeout))
     }
 
-    /// Grows with every SET and RESET.
+    /// Returns a version that grows with every SET and RESET.
     pub fn options_version(&self) -> u64 {
         self.options_version.load(Ordering::Acquire)
     }
 
-    /// To be called after options changed.
+    /// Increments the version. Call it after options change.
     pub fn options_changed(&self) {
         let state = self.context.state_ref();
         let state = state.read();
@@ -113,7 +113,7 @@ impl Session {
         self.options_version.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The full name that `reference` means in this session.
+    /// Returns the full name that `reference` means in this session.
     pub fn resolve(&self, reference: impl Into<TableReference>) -> TableName {
         let state = self.context.state_ref();
         let state = state.read();
@@ -136,10 +136,10 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps a statement that a client has prepared, under a name of its own.
+    /// Stores a client's prepared statement under a unique name.
     ///
     /// # Errors
-    /// There are too many.
+    /// The session has too many.
     pub(crate) fn keep_handle(&self, handle: PreparedHandle) -> Result<(String, Arc<PreparedHandle>), QueryError> {
         let mut handles = self.handles.lock();
         if handles.len() >= MAX_PREPARED {
@@ -152,7 +152,7 @@ impl Session {
         Ok((id, handle))
     }
 
-    /// A statement that a client has prepared.
+    /// Returns a client's prepared statement.
     pub(crate) fn handle(&self, id: &str) -> Result<Arc<PreparedHandle>, QueryError> {
         self.handles.lock().get(id).cloned().ok_or_else(|| {
             QueryError::NotFound(
@@ -185,10 +185,10 @@ impl Session {
     }
 }
 
-/// `value` of the option `name` as it is kept: a time zone is called as the database of zones calls it.
+/// Returns `value` of the option `name` in its stored form: a time zone has its name in the time zone database.
 ///
 /// # Errors
-/// There is no such time zone.
+/// No such time zone.
 pub(crate) fn option_value(name: &str, value: &str) -> Result<String, QueryError> {
     if name != "datafusion.execution.time_zone" || value.is_empty() {
         return Ok(value.to_string());
@@ -200,7 +200,7 @@ pub(crate) fn option_value(name: &str, value: &str) -> Result<String, QueryError
     })
 }
 
-/// What belongs to a process is not a session's to change.
+/// Refuses options that belong to the process, which a session may not change.
 pub(crate) fn refuse_runtime_option(name: &str) -> Result<(), QueryError> {
     if name.starts_with("datafusion.runtime.") {
         return Err(QueryError::Unsupported(format!(

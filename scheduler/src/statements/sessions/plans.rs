@@ -6,12 +6,12 @@ use crate::statements::erased::Erased;
 use datafusion::logical_expr::LogicalPlan;
 use std::collections::HashMap;
 
-/// Statements kept; past that, all are forgotten.
+/// Maximum kept statements. When it is exceeded, all are removed.
 const MAX_STATEMENTS: usize = 64;
-/// Longer statements are not kept.
+/// Maximum bytes of a kept statement.
 const MAX_LENGTH: usize = 16 << 10;
 
-/// What a plan of a text depends on, besides the text.
+/// Versions on which the plan of a text depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Versions {
     pub catalog: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Versions {
 }
 
 impl Versions {
-    /// What plans of `session` depend on, as of now.
+    /// Returns the present versions for `session`.
     pub fn of(session: &Session, catalog: &Catalog) -> Self {
         Self {
             catalog: catalog.version(),
@@ -30,8 +30,8 @@ impl Versions {
     }
 }
 
-/// Logical plans before optimisation, by the text of their statement: names are resolved and types are known, but which files a
-/// table has and what `now()` is are found out for each execution.
+/// Logical plans before optimisation, by the text of their statement. Names are resolved and types are known, but the files of a table
+/// and the value of `now()` are determined at each execution.
 #[derive(Debug, Default)]
 pub(crate) struct PlanCache {
     plans: HashMap<String, (Versions, Erased<LogicalPlan>)>,

@@ -1,7 +1,7 @@
-//! Which session a request belongs to, and when sessions end.
+//! Assigns requests to sessions, and ends sessions.
 //!
-//! A request is looked up by what it carries, the first of these that it has: the session cookie, the bearer token, the connection.
-//! The first reply of a session carries the cookie, so that a client which keeps cookies may come back over any connection.
+//! A request is identified by the first of these that it carries: the session cookie, the bearer token, the connection. The first reply
+//! of a session carries the cookie, so a client that keeps cookies may return over any connection.
 //!
 //! ```text
 //!   new ──> used ──> idle ──(idle timeout)──> gone
@@ -9,7 +9,7 @@
 //!             └─(its connection ended, and nothing else ever named it)──(grace)──> gone
 //! ```
 //!
-//! There is no user database: without authentication, which belongs to another layer, any user and password get a token.
+//! There is no user database. Authentication belongs to another layer; without it any user and password get a token.
 
 use super::Session;
 use crate::errors::QueryError;
@@ -25,13 +25,13 @@ pub const SESSION_COOKIE: &str = "arrow_flight_session_id";
 
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// A session that was not used for this long ends. Default 30 min.
+    /// How long a session may be unused before it ends. Default 30 min.
     pub idle: Duration,
     /// How long the session of a connection outlives the connection. Default 10 s.
     pub grace: Duration,
-    /// Sessions at a time. Default 10,000.
+    /// Maximum concurrent sessions. Default 10,000.
     pub max_sessions: usize,
-    /// Options that every session begins with, as SET takes them. Default none.
+    /// Options with which every session begins, as SET takes them. Default: none.
     pub options: Vec<(String, String)>,
 }
 
@@ -46,7 +46,7 @@ impl Default for SessionConfig {
     }
 }
 
-/// What a request says of who sent it.
+/// Information in a request about its sender.
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
     pub cookie: Option<String>,
@@ -66,7 +66,7 @@ struct State {
     by_id: BTreeMap<String, Known>,
     by_token: BTreeMap<String, String>,
     by_connection: BTreeMap<u64, String>,
-    /// Connections that clients have.
+    /// Open connections of clients.
     connections: BTreeSet<u64>,
 }
 
@@ -74,7 +74,7 @@ struct State {
 struct Known {
     session: Arc<Session>,
     last_used: Instant,
-    /// It was named by cookie or token, so it does not end with its connection.
+    /// Whether a cookie or token has named the session, so that it does not end with its connection.
     portable: bool,
     connection: Option<u64>,
     token: Option<String>,
@@ -86,7 +86,8 @@ impl Registry {
         Arc::new(Self { config, catalog, state: Mutex::default() })
     }
 
-    /// The session of a request, begun if need be. The flag says that it is new to the client, so that the reply sets the cookie.
+    /// Returns the session of a request, and begins one if necessary. The flag says that the session is new to the client, so that the
+    /// reply sets the cookie.
     pub fn find_or_begin(&self, by: &Principal, caller: &Caller) -> Result<(Arc<Session>, bool), QueryError> {
         self.find_or_begin_at(by, caller, self.catalog.clock().now())
     }
@@ -107,7 +108,7 @@ impl Registry {
                 state.by_id.len()
             )));
         }
-        // A cookie of a session that has ended is answered by a new session under a new cookie.
+        // A cookie of an ended session gets a new session with a new cookie.
         let id = self.catalog.ids().name();
         let session = Session::new(id.clone(), by.clone(), &self.catalog);
         for (name, value) in &self.config.options {
@@ -131,7 +132,7 @@ impl Registry {
         Ok((session, true))
     }
 
-    /// The session of this id, which counts as used.
+    /// Returns the session with this id and marks it as used.
     pub fn find(&self, id: &str) -> Option<Arc<Session>> {
         let mut state = self.state.lock();
         let known = state.by_id.get_mut(id)?;
@@ -139,14 +140,14 @@ impl Registry {
         Some(Arc::clone(&known.session))
     }
 
-    /// What `view` makes of each session and of the time since it was last used.
+    /// Maps each session and its idle time with `view`.
     pub fn list<T>(&self, view: impl Fn(&Arc<Session>, Duration) -> T) -> Vec<T> {
         let (state, now) = (self.state.lock(), self.catalog.clock().now());
         let idle = |known: &Known| now.saturating_duration_since(known.last_used);
         state.by_id.values().map(|known| view(&known.session, idle(known))).collect()
     }
 
-    /// A token for a client that authenticates; its session begins with its first request.
+    /// Returns a token for a client that authenticates. Its session begins with its first request.
     pub fn issue_token(&self) -> String {
         self.catalog.ids().name()
     }
@@ -159,7 +160,7 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Ends a session at its client's wish. False: there is none.
+    /// Ends a session on its client's request. False: no such session.
     pub async fn close(&self, id: &str) -> bool {
         let known = self.state.lock().remove(id);
         match known {
@@ -190,7 +191,7 @@ impl Registry {
         }
     }
 
-    /// Ends the sessions whose time has come. To be called every few seconds.
+    /// Ends the sessions that have expired and returns their number. Call it every few seconds.
     pub async fn expire(&self) -> usize {
         self.expire_at(self.catalog.clock().now()).await
     }
@@ -202,7 +203,7 @@ impl Registry {
                 let abandoned = |ended: Instant| !known.portable && now.duration_since(ended) >= self.config.grace;
                 now.duration_since(known.last_used) >= self.config.idle || known.connection_ended.is_some_and(abandoned)
             };
-            // A session that runs a statement is held by it, too.
+            // A running statement holds its session too.
             let idle = |known: &Known| Arc::strong_count(&known.session) == 1;
             let ids: Vec<_> =
                 state.by_id.iter().filter(|(_, known)| over(known) && idle(known)).map(|(id, _)| id.clone()).collect();
@@ -213,7 +214,7 @@ impl Registry {
         count
     }
 
-    /// The files of temporary tables go with their session.
+    /// Discards sessions, with the files of their temporary tables.
     async fn discard(&self, sessions: Vec<Arc<Session>>) {
         let tables = sessions.iter().flat_map(|session| session.temporary().drain());
         let edits: Vec<Edit> = tables.flat_map(|held| self.catalog.discard_temporary(&held.record)).collect();

@@ -85,7 +85,7 @@ async fn sessions_end_when_idle_or_when_only_their_connection_knew_them() {
     sessions.connection_ended(2);
     assert_eq!(sessions.expire_for_test(Instant::now()).await, 0);
     assert_eq!(sessions.expire_for_test(Instant::now() + Duration::from_secs(11)).await, 1);
-    // The other one was named by its cookie: it may come back over another connection.
+    // The other session was named by its cookie: its client may come back over another connection.
     let (running, new) = sessions.find_or_begin_for_test(&back, start + Duration::from_secs(60));
     assert!(!new);
     let late = start + Duration::from_secs(60 + 31 * 60);
@@ -130,7 +130,7 @@ async fn files_of_temporary_tables_go_with_their_session() {
     assert!(!sessions.close("unknown").await);
 }
 
-/// As the options of a configuration, of a submission, and those that a client gives its new session after a fail-over.
+/// Covers options from a configuration or a submission, and those that a client gives its new session after a failover.
 #[tokio::test]
 async fn functions_follow_an_option_that_no_statement_has_set() {
     let folder = tempfile::tempdir().unwrap();

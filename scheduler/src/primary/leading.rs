@@ -1,4 +1,4 @@
-//! A whole primary: metadata, catalog, sessions, statements and their faces, on top of the shell around the machine.
+//! A whole primary: metadata, catalog, sessions, statements and their faces, on top of the shell of the scheduling machine.
 //!
 //! ```text
 //!   MetaStore ── Catalog ── Sessions ─┐
@@ -48,22 +48,22 @@ use windlass_proto::pass::KeyRing;
 use windlass_proto::v1::admin_server::AdminServer;
 use windlass_proto::v1::files_server::FilesServer;
 
-/// How often sessions, results and dropped files are looked through for what has expired.
+/// Interval between searches for expired sessions, results and dropped files.
 const UPKEEP: Duration = Duration::from_secs(10);
-/// The same for outcomes of statements that may have been sent twice.
+/// Interval between searches for expired outcomes of statements that may have been sent twice.
 const FORGET_OUTCOMES: Duration = Duration::from_secs(60);
 
-/// How long a primary that stops keeps results for clients that have not begun to read them.
+/// How long a stopping primary keeps results that clients have not begun to read.
 const LAST_RESULTS: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
-pub struct ClusterConfig {
+pub struct ProcessConfig {
     pub primary: PrimaryConfig,
-    /// The folder of the primary: the metadata store unless `etcd` is one, and managed tables unless `warehouse` says otherwise.
+    /// The primary's folder: the metadata store unless `etcd` is set, and managed tables unless `warehouse` is set.
     pub dir: PathBuf,
     /// The metadata store of several primaries, one of which leads.
     pub etcd: Option<EtcdConfig>,
-    /// The host under which others reach this primary, where it is not the address that it listens on.
+    /// The host under which others reach this primary, if it differs from the listen address.
     pub advertise: Option<String>,
     /// Path or URL of the folder for managed tables. Every executor must reach it.
     pub warehouse: Option<String>,
@@ -74,13 +74,13 @@ pub struct ClusterConfig {
     pub runs: RunsConfig,
     pub submissions: SubmissionsConfig,
     pub files: WfsConfig,
-    /// How long a ticket for blocks is good.
+    /// How long a ticket for blocks is valid.
     pub ticket: Duration,
-    /// Whether executors are started and let go with the load.
+    /// Settings for starting and stopping executors with the load.
     pub elastic: Option<Elasticity>,
-    /// How long files of dropped and overwritten tables stay for those who still read them.
+    /// How long files of dropped and overwritten tables stay for statements that still read them.
     pub grace: Duration,
-    /// What time it is, for all of the primary, and names that nothing else has.
+    /// The time, for the whole primary, and unique names.
     pub clock: Clock,
     pub ids: Ids,
 }
@@ -89,11 +89,11 @@ pub struct ClusterConfig {
 #[derive(Clone, Debug)]
 pub struct RestConfig {
     pub listen: SocketAddr,
-    /// What answers there.
+    /// The faces that answer there.
     pub faces: Arc<dyn HttpFaces>,
 }
 
-impl ClusterConfig {
+impl ProcessConfig {
     pub fn new(primary: PrimaryConfig, dir: PathBuf) -> Self {
         Self {
             primary,
@@ -117,7 +117,7 @@ impl ClusterConfig {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
+pub enum StartError {
     #[error(transparent)]
     Primary(#[from] PrimaryError),
     #[error(transparent)]
@@ -132,21 +132,21 @@ pub enum ClusterError {
     Start(String),
 }
 
-/// A primary with everything that clients talk to. Not serving yet.
-pub struct Cluster {
+/// A primary with all its services for clients. It does not serve yet.
+pub struct LeadingPrimary {
     pub primary: Primary,
-    /// Where REST listens.
+    /// The address of REST.
     pub rest: Option<SocketAddr>,
 }
 
-impl Cluster {
-    /// Everything of a primary that leads, from what the store holds, on ports that are bound already.
+impl LeadingPrimary {
+    /// Builds all parts of a leading primary from the store, on ports that are already bound.
     pub(crate) async fn over(
-        config: &ClusterConfig,
+        config: &ProcessConfig,
         store: Arc<dyn MetaStore>,
         listener: TcpListener,
         rest_listener: Option<TcpListener>,
-    ) -> Result<Cluster, ClusterError> {
+    ) -> Result<LeadingPrimary, StartError> {
         let rest = rest_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let rest_url = rest.map(|address| format!("http://{address}")).unwrap_or_default();
         let (ids_tasks, ids_stop) = (TaskTracker::new(), CancellationToken::new());
@@ -180,18 +180,18 @@ impl Cluster {
             let (tasks, stop) = primary.background();
             tasks.spawn(rest.faces.serve(services, listener, stop.clone()));
         }
-        Ok(Cluster { primary, rest })
+        Ok(LeadingPrimary { primary, rest })
     }
 
-    /// A primary without a port, whose only executor lives in this process. `executor` makes it, given the driver: the source of
-    /// results, and the runtime that plans share with tasks.
+    /// Builds a primary without a port whose only executor lives in this process. `executor` creates it from the driver and returns the
+    /// source of results, and the runtime that plans share with tasks.
     pub async fn embedded<E>(
-        config: ClusterConfig,
+        config: ProcessConfig,
         executor: impl FnOnce(
             &Driver,
             Arc<dyn windlass_connectors::wfs::Primary>,
         ) -> Result<(ResultSource, Arc<RuntimeEnv>, Arc<StoreRegistry>), E>,
-    ) -> Result<Cluster, ClusterError>
+    ) -> Result<LeadingPrimary, StartError>
     where
         E: std::fmt::Display,
     {
@@ -209,27 +209,27 @@ impl Cluster {
         serve_files(&mut primary, opened);
         stop_with(&primary, ids_stop);
         let (results, runtime, stores) =
-            executor(&primary.driver, files).map_err(|error| ClusterError::Start(error.to_string()))?;
+            executor(&primary.driver, files).map_err(|error| StartError::Start(error.to_string()))?;
         assemble(&mut primary, &config, store, stores, runtime, results, names, KeyRing::default(), String::new())
             .await?;
-        Ok(Cluster { primary, rest: None })
+        Ok(LeadingPrimary { primary, rest: None })
     }
 }
 
-/// Ends the writes of an embedded primary that is gone, and removes what they staged, wherever that is: its folder is to be removed, and what
-/// its store knows of that with it.
+/// Ends the writes of an embedded primary that is gone, and removes their staged files wherever they are. Its folder will be removed,
+/// and with it the store that knows them.
 ///
 /// # Errors
-/// Its store cannot be read. What cannot be removed is logged.
-pub async fn end_writes(dir: &Path) -> Result<(), ClusterError> {
+/// The store cannot be read. Files that cannot be removed are logged.
+pub async fn end_writes(dir: &Path) -> Result<(), StartError> {
     let path = dir.join("meta.redb");
-    // It died before it had one.
+    // The primary died before it had a store.
     if !path.exists() {
         return Ok(());
     }
     let store: Arc<dyn MetaStore> = Arc::new(EmbeddedStore::open(&path)?);
     let journal = Journal::new(store, Arc::default(), StoreRegistry::new(), Clock::system(), Ids::random());
-    let failed = |error: QueryError| ClusterError::Start(error.to_string());
+    let failed = |error: QueryError| StartError::Start(error.to_string());
     let (abandoned, published) = journal.recover().await.map_err(failed)?;
     let removed = journal.collect_all().await.map_err(failed)?;
     if abandoned + published + removed > 0 {
@@ -253,41 +253,41 @@ fn stop_with(primary: &Primary, token: CancellationToken) {
     });
 }
 
-pub(crate) async fn open_store(config: &ClusterConfig) -> Result<Arc<dyn MetaStore>, ClusterError> {
+pub(crate) async fn open_store(config: &ProcessConfig) -> Result<Arc<dyn MetaStore>, StartError> {
     std::fs::create_dir_all(&config.dir)
-        .map_err(|error| ClusterError::Folder { path: config.dir.clone(), reason: error.to_string() })?;
+        .map_err(|error| StartError::Folder { path: config.dir.clone(), reason: error.to_string() })?;
     Ok(match &config.etcd {
         Some(etcd) => Arc::new(EtcdStore::connect(etcd).await?),
         None => Arc::new(EmbeddedStore::open(&config.dir.join("meta.redb"))?),
     })
 }
 
-pub(crate) async fn bind_rest(address: SocketAddr) -> Result<TcpListener, ClusterError> {
+pub(crate) async fn bind_rest(address: SocketAddr) -> Result<TcpListener, StartError> {
     windlass_engine::remote::listen(address).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => ClusterError::Start(format!(
+        std::io::ErrorKind::AddrInUse => StartError::Start(format!(
             "port {} on {} is in use: stop what listens there, or choose another with --rest (port 0 takes a free one)",
             address.port(),
             address.ip()
         )),
-        _ => ClusterError::Start(format!("REST cannot listen on {address}: {error}")),
+        _ => StartError::Start(format!("REST cannot listen on {address}: {error}")),
     })
 }
 
-/// What plans are made with. Folders are listed afresh for each statement: others may add files to them.
-fn planning_runtime() -> Result<(Arc<StoreRegistry>, Arc<RuntimeEnv>), ClusterError> {
+/// Returns the runtime for planning. Folders are listed again for each statement, because others may add files.
+fn planning_runtime() -> Result<(Arc<StoreRegistry>, Arc<RuntimeEnv>), StartError> {
     let stores = StoreRegistry::new();
     let runtime = RuntimeEnvBuilder::new()
         .with_object_store_registry(stores.clone())
         .with_object_list_cache_limit(0)
         .build_arc()
-        .map_err(|error| ClusterError::Start(error.to_string()))?;
+        .map_err(|error| StartError::Start(error.to_string()))?;
     Ok((stores, runtime))
 }
 
 #[expect(clippy::too_many_arguments, reason = "what a primary is put together from")]
 async fn assemble(
     primary: &mut Primary,
-    config: &ClusterConfig,
+    config: &ProcessConfig,
     store: Arc<dyn MetaStore>,
     stores: Arc<StoreRegistry>,
     runtime: Arc<RuntimeEnv>,
@@ -295,14 +295,13 @@ async fn assemble(
     files: Files,
     keys: KeyRing,
     rest_url: String,
-) -> Result<Services, ClusterError> {
+) -> Result<Services, StartError> {
     let warehouse = match &config.warehouse {
         Some(warehouse) => warehouse.clone(),
         None => {
             let folder = config.dir.join("warehouse");
-            std::fs::create_dir_all(&folder).map_err(|e| ClusterError::Start(format!("{}: {e}", folder.display())))?;
-            let folder =
-                folder.canonicalize().map_err(|e| ClusterError::Start(format!("{}: {e}", folder.display())))?;
+            std::fs::create_dir_all(&folder).map_err(|e| StartError::Start(format!("{}: {e}", folder.display())))?;
+            let folder = folder.canonicalize().map_err(|e| StartError::Start(format!("{}: {e}", folder.display())))?;
             folder.display().to_string()
         }
     };

@@ -1,0 +1,306 @@
+//! Tables of PostgreSQL: read in parallel in one snapshot, and written all or nothing. `docs/connectors.md` says it to users.
+//!
+//! ```sql
+//! CREATE EXTERNAL TABLE o STORED AS POSTGRES LOCATION 'postgresql://app@host:5432/shop' OPTIONS (table 'public.orders', password '…')
+//! ```
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `settings` | who connects where: locations, options, service and password files |
+//! | `wire`, `login`, `tls` | a connection |
+//! | `relation`, `types` | what the server's catalogs say of a table, and what its columns are here |
+//! | `snapshot`, `scan`, `decode`, `numeric` | reading |
+//! | `filter` | conditions that the server computes |
+//! | `sink`, `encode` | writing |
+
+mod decode;
+mod encode;
+mod error;
+mod filter;
+mod login;
+mod numeric;
+mod relation;
+mod scan;
+mod settings;
+mod sink;
+mod snapshot;
+mod tls;
+mod types;
+mod wire;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{Result, internal_datafusion_err, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use filter::{Columns, Known};
+use relation::Relation;
+use scan::{Planned, PostgresScan, Query, by_column, by_places, split_count};
+use settings::{Location, Settings};
+use sink::PostgresSink;
+use snapshot::Snapshots;
+use std::sync::Arc;
+use types::{Choices, Wire};
+use windlass_engine::connector::{
+    Connector, ConnectorTable, Encoded, OptionKind, OptionSpec, Scan, ScanRequest, Sink, SinkRequest, Split,
+    TableRequest, TableSpec,
+};
+use wire::{Canceller, Connection, quoted};
+
+/// Tables STORED AS POSTGRES.
+#[derive(Debug, Default)]
+pub struct Postgres {
+    canceller: Canceller,
+    snapshots: Snapshots,
+}
+
+const OPTIONS: &[OptionSpec] = &[
+    OptionSpec::new("table", OptionKind::Text, "The table or view, as SQL writes its name: schema.table.").required(),
+    OptionSpec::new("password", OptionKind::Text, "Of the user; else that of the service or of the password file.")
+        .secret(),
+    OptionSpec::new("service", OptionKind::Text, "A section of the service file; else that of PGSERVICE."),
+    OptionSpec::new(
+        "sslmode",
+        OptionKind::Choice(&["disable", "prefer", "require", "verify-ca", "verify-full"]),
+        "How the connection is protected, as in libpq; prefer where nothing says otherwise.",
+    ),
+    OptionSpec::new("sslrootcert", OptionKind::Text, "File of root certificates in PEM on every node, or system."),
+    OptionSpec::new(
+        "connect_timeout",
+        OptionKind::Integer,
+        "Seconds that the server may take to let us in; 10 by default.",
+    ),
+    OptionSpec::new(
+        "statement_timeout",
+        OptionKind::Integer,
+        "Milliseconds that a query of the server may take; 0: any.",
+    )
+    .or("0"),
+    OptionSpec::new(
+        "connections",
+        OptionKind::Integer,
+        "Most connections of one scan, that of its snapshot among them.",
+    )
+    .or("8"),
+    OptionSpec::new("split_bytes", OptionKind::Integer, "Bytes of a split, at least.").or("8388608"),
+    OptionSpec::new("split_column", OptionKind::Text, "A column of whole numbers by whose ranges the table is split."),
+    OptionSpec::new(
+        "numeric",
+        OptionKind::Choice(&["decimal", "text"]),
+        "What NUMERIC is read as: DECIMAL(38, 10) where it has no precision, or text, also NaN and infinity.",
+    )
+    .or("decimal"),
+    OptionSpec::new(
+        "infinity",
+        OptionKind::Choice(&["error", "null"]),
+        "What infinite dates and timestamps are: an error, or NULL.",
+    )
+    .or("error"),
+    OptionSpec::new("pushdown", OptionKind::Choice(&["on", "off"]), "Whether the server filters and limits rows.")
+        .or("on"),
+];
+
+#[async_trait]
+impl Connector for Postgres {
+    fn name(&self) -> &'static str {
+        "POSTGRES"
+    }
+
+    fn options(&self) -> &'static [OptionSpec] {
+        OPTIONS
+    }
+
+    async fn table(&self, request: TableRequest) -> Result<Arc<dyn ConnectorTable>> {
+        let spec = request.table;
+        let location = Location::parse(&spec.location)?;
+        for option in ["connections", "split_bytes", "statement_timeout", "connect_timeout"] {
+            let least = i64::from(option == "connections");
+            if spec.options.integer(option).is_some_and(|number| number < least) {
+                return plan_err!("the option '{option}' is less than {least}");
+            }
+        }
+        let (canceller, snapshots) = (self.canceller.clone(), self.snapshots.clone());
+        let schema = match request.columns {
+            Some(columns) => columns,
+            None => {
+                let settings = Arc::new(location.settings(&spec).await?);
+                let mut connection = Connection::open(&settings, &canceller).await?;
+                let relation = Relation::find(&mut connection, name(&spec)).await?;
+                let field = |column: &relation::ServerColumn| {
+                    Field::new(&column.name, column.kind.natural(choices(&spec)), !column.not_null)
+                };
+                Arc::new(Schema::new(relation.columns.iter().map(field).collect::<Vec<_>>()))
+            }
+        };
+        Ok(Arc::new(PostgresTable { spec, location, schema, canceller, snapshots }))
+    }
+
+    fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>> {
+        Ok(Arc::new(PostgresScan::decode(encoded, self.canceller.clone())?))
+    }
+
+    fn decode_sink(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(PostgresSink::decode(encoded, self.canceller.clone())?))
+    }
+}
+
+fn name(spec: &TableSpec) -> &str {
+    spec.options.text("table").unwrap_or_default()
+}
+
+fn choices(spec: &TableSpec) -> Choices {
+    let is = |option: &str, value: &str| spec.options.text(option).is_some_and(|text| text.eq_ignore_ascii_case(value));
+    Choices { numeric_as_text: is("numeric", "text"), infinity_as_null: is("infinity", "null") }
+}
+
+#[derive(Debug)]
+struct PostgresTable {
+    spec: Arc<TableSpec>,
+    location: Location,
+    schema: SchemaRef,
+    canceller: Canceller,
+    snapshots: Snapshots,
+}
+
+impl PostgresTable {
+    async fn settings(&self) -> Result<Arc<Settings>> {
+        Ok(Arc::new(self.location.settings(&self.spec).await?))
+    }
+
+    fn pushes_down(&self) -> bool {
+        !self.spec.options.text("pushdown").is_some_and(|text| text.eq_ignore_ascii_case("off"))
+    }
+
+    /// A column of the schema that a condition may be about.
+    fn field(&self, name: &str) -> Option<&Field> {
+        let field = self.schema.field_with_name(name).ok()?;
+        let is_infinite = matches!(field.data_type(), DataType::Date32 | DataType::Timestamp(..));
+        let is_list = matches!(field.data_type(), DataType::List(_));
+        // What is NULL here is not NULL there.
+        let changes = choices(&self.spec).infinity_as_null && (is_infinite || is_list);
+        (!changes).then_some(field)
+    }
+
+    async fn splits(&self, relation: &Relation, connection: &mut Connection, tasks: usize) -> Result<Vec<Split>> {
+        let number = |option: &str| u64::try_from(self.spec.options.integer(option).unwrap_or(0)).unwrap_or(0);
+        let (connections, least) = (number("connections") as usize, number("split_bytes"));
+        let bytes = relation.blocks.as_ref().map(|_| relation.bytes);
+        let count = split_count(bytes, least, tasks, connections);
+        let Some(column) = self.spec.options.text("split_column") else {
+            let count = if relation.blocks.is_some() { count } else { 1 };
+            return Ok(by_places(relation, count));
+        };
+        let known = relation.column(column);
+        let known =
+            known.ok_or_else(|| plan_datafusion_err!("{} of PostgreSQL has no column {column}", name(&self.spec)))?;
+        if !matches!(known.kind.natural(Choices::default()), DataType::Int16 | DataType::Int32 | DataType::Int64) {
+            return plan_err!("the split_column {column} is {}: expected a column of whole numbers", known.kind.name);
+        }
+        let column = quoted(&known.name);
+        let bounds = format!("SELECT min({column})::int8, max({column})::int8 FROM {}", relation.quoted());
+        let row = connection.execute(&bounds).await?.into_iter().next().unwrap_or_default();
+        let bound = |at: usize| row.get(at)?.as_ref()?.parse::<i64>().ok();
+        Ok(match (bound(0), bound(1)) {
+            (Some(least), Some(greatest)) => by_column(relation, &known.name, least, greatest, count),
+            _ => by_places(relation, 1),
+        })
+    }
+}
+
+/// Before the server is asked.
+struct Declared<'a>(&'a PostgresTable);
+
+impl Columns for Declared<'_> {
+    fn column(&self, name: &str) -> Option<Known> {
+        let kind = self.0.field(name)?.data_type().clone();
+        Some(Known { name: name.to_string(), kind, wire: Wire::Text, is_deterministic: true, is_utf8: true })
+    }
+}
+
+struct Found<'a> {
+    table: &'a PostgresTable,
+    relation: &'a Relation,
+    is_utf8: bool,
+}
+
+impl Columns for Found<'_> {
+    fn column(&self, name: &str) -> Option<Known> {
+        let kind = self.table.field(name)?.data_type().clone();
+        let column = self.relation.column(name)?;
+        let wire = column.kind.read_as(&kind, choices(&self.table.spec)).ok()?;
+        let is_deterministic = column.is_deterministic;
+        Some(Known { name: name.to_string(), kind, wire, is_deterministic, is_utf8: self.is_utf8 })
+    }
+}
+
+#[async_trait]
+impl ConnectorTable for PostgresTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let of = |filter: &&Expr| match self.pushes_down() && filter::sent(filter, &Declared(self)).is_some() {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(of).collect())
+    }
+
+    async fn scan(&self, request: ScanRequest<'_>) -> Result<Arc<dyn Scan>> {
+        let settings = self.settings().await?;
+        let held = self.snapshots.of(&settings, request.session);
+        let snapshot = held.snapshot(&settings, &self.canceller).await?;
+        let mut connection = snapshot.connection().await;
+        let relation = Relation::find(&mut connection, name(&self.spec)).await?;
+        let column = |field: &Arc<Field>| {
+            let known = relation.column(field.name()).ok_or_else(|| {
+                plan_datafusion_err!("{} of PostgreSQL has no column {}", name(&self.spec), field.name())
+            })?;
+            let wire = known.kind.read_as(field.data_type(), choices(&self.spec));
+            let wire = wire.map_err(|why| plan_datafusion_err!("the column {} {why}", field.name()))?;
+            Ok((wire.read(&quoted(field.name())), wire.to_string()))
+        };
+        let columns = request.schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+        let (select, wires): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
+        let found = Found { table: self, relation: &relation, is_utf8: connection.is_utf8 };
+        let condition = |filter: &Expr| {
+            let sent = filter::sent(filter, &found);
+            // All of it is known before: a column that is gone, or is of another type.
+            sent.ok_or_else(|| {
+                plan_datafusion_err!("the columns of {} have changed: create the table again", name(&self.spec))
+            })
+        };
+        let query = Query {
+            select: if wires.is_empty() { "pg_catalog.count(*)".to_string() } else { select.join(", ") },
+            from: relation.quoted(),
+            conditions: request.filters.iter().map(condition).collect::<Result<_>>()?,
+            limit: request.limit.filter(|_| self.pushes_down()).map(|limit| limit as u64),
+            wires,
+            snapshot: snapshot.id().to_string(),
+        };
+        let splits = self.splits(&relation, &mut connection, request.tasks).await?;
+        let rows = match query.conditions.is_empty() {
+            true => relation.rows,
+            false => estimated(&mut connection, &query).await?.or(relation.rows),
+        };
+        drop(connection);
+        let planned = Some(Planned { splits, rows, held: held.clone() });
+        let (table, canceller) = (Arc::clone(&self.spec), self.canceller.clone());
+        Ok(Arc::new(PostgresScan { table, schema: request.schema, query, canceller, planned }))
+    }
+
+    async fn sink(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
+        let settings = self.settings().await?;
+        let sink = PostgresSink::new(Arc::clone(&self.spec), request, &settings, self.canceller.clone()).await?;
+        Ok(Arc::new(sink))
+    }
+}
+
+/// Rows that the server expects of a query.
+async fn estimated(connection: &mut Connection, query: &Query) -> Result<Option<u64>> {
+    let all = Query { select: "1".to_string(), limit: None, ..query.clone() };
+    let rows = connection.execute(&format!("EXPLAIN {}", all.sql(""))).await?;
+    let first = rows.into_iter().flatten().flatten().next();
+    let first = first.ok_or_else(|| internal_datafusion_err!("PostgreSQL explains nothing"))?;
+    Ok(first.split("rows=").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|rows| rows.parse().ok()))
+}

@@ -1,0 +1,373 @@
+//! Writing: each attempt copies its rows into a staging table of its own, and one transaction moves those that count.
+//!
+//! ```text
+//!   begin      windlass_loads gets the write, as 'writing'
+//!   attempt    one transaction: CREATE UNLOGGED TABLE windlass_WRITE_ATTEMPT, COPY, then looks that the write is still 'writing', and commits
+//!   prepare    one transaction, left open: the rows of the staging tables go into the target, the write becomes 'loaded'
+//!   publish    it is committed; where it is gone with the primary, the next one does it anew, unless the write is 'loaded'
+//!   abandon    the write is forgotten, and every staging table of it dropped
+//! ```
+//!
+//! An attempt that nobody waits for can commit a staging table only while it holds the write's record, and the record changes only when nobody
+//! holds it: whoever publishes or abandons sees all staging tables that there will ever be.
+
+use super::encode::{Encoder, staged_type};
+use super::error::PostgresError;
+use super::relation::Relation;
+use super::settings::{Location, Settings};
+use super::types::Wire;
+use super::wire::{Canceller, Connection, literal, quoted};
+use async_trait::async_trait;
+use datafusion::common::{Result, exec_err, internal_datafusion_err, plan_datafusion_err, plan_err};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use futures::TryStreamExt;
+use prost::Message;
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use windlass_engine::connector::{Attempt, Encoded, Sink, SinkRequest, TableSpec, Written};
+
+/// Names the loads of a schema, each once.
+const LOADS: &str = "windlass_loads";
+
+/// What a sink is on every node.
+#[derive(Clone, PartialEq, Message)]
+struct Target {
+    /// Given to no other write.
+    #[prost(string, tag = "1")]
+    write: String,
+    #[prost(string, tag = "2")]
+    schema: String,
+    #[prost(string, tag = "3")]
+    name: String,
+    #[prost(message, repeated, tag = "4")]
+    columns: Vec<TargetColumn>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TargetColumn {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    wire: String,
+    /// As SQL writes its type.
+    #[prost(string, tag = "3")]
+    kind: String,
+    #[prost(bool, tag = "4")]
+    not_null: bool,
+}
+
+/// What an attempt left.
+#[derive(Clone, PartialEq, Message)]
+struct Staged {
+    #[prost(string, tag = "1")]
+    table: String,
+    #[prost(uint64, tag = "2")]
+    rows: u64,
+}
+
+/// One write.
+pub(super) struct PostgresSink {
+    table: Arc<TableSpec>,
+    target: Target,
+    canceller: Canceller,
+    /// On the primary, between [`Sink::prepare`] and [`Sink::publish`]: the transaction that has moved the rows.
+    prepared: Mutex<Option<Connection>>,
+}
+
+impl fmt::Debug for PostgresSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresSink").field("target", &self.target.qualified()).finish_non_exhaustive()
+    }
+}
+
+impl Target {
+    fn qualified(&self) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
+    }
+
+    fn in_schema(&self, table: &str) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(table))
+    }
+
+    fn loads(&self) -> String {
+        self.in_schema(LOADS)
+    }
+
+    /// All staging tables of the write begin so.
+    fn prefix(&self) -> String {
+        format!("windlass_{}_", self.write)
+    }
+
+    fn columns(&self) -> Result<Vec<(String, Wire)>> {
+        let column = |column: &TargetColumn| {
+            let wire = Wire::parse(&column.wire);
+            let wire = wire.ok_or_else(|| internal_datafusion_err!("'{}' is no type of PostgreSQL", column.wire))?;
+            Ok((column.name.clone(), wire))
+        };
+        self.columns.iter().map(column).collect()
+    }
+
+    fn names(&self) -> String {
+        self.columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn staging(&self, staging: &str) -> Result<String> {
+        let wires = self.columns()?;
+        let column = |(column, (name, wire)): (&TargetColumn, &(String, Wire))| {
+            let not_null = if column.not_null { " NOT NULL" } else { "" };
+            format!("{} {}{not_null}", quoted(name), staged_type(wire, &column.kind))
+        };
+        let columns: Vec<String> = self.columns.iter().zip(&wires).map(column).collect();
+        // It lives for minutes: nobody is to vacuum it.
+        Ok(format!("CREATE UNLOGGED TABLE {staging} ({}) WITH (autovacuum_enabled = false)", columns.join(", ")))
+    }
+
+    /// The columns of a staging table as the target wants them.
+    fn moved(&self) -> Result<String> {
+        let wires = self.columns()?;
+        let column = |(column, (name, wire)): (&TargetColumn, &(String, Wire))| match staged_type(wire, &column.kind) {
+            kind if kind == column.kind => quoted(name),
+            _ => format!("{}::{}", quoted(name), column.kind),
+        };
+        Ok(self.columns.iter().zip(&wires).map(column).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl PostgresSink {
+    /// # Errors
+    /// The table cannot take rows of these columns, or not in this way.
+    pub async fn new(
+        table: Arc<TableSpec>,
+        request: SinkRequest,
+        settings: &Arc<Settings>,
+        canceller: Canceller,
+    ) -> Result<Self> {
+        if request.overwrite {
+            return plan_err!("rows of a table of PostgreSQL are not replaced: use INSERT INTO");
+        }
+        let mut connection = Connection::open(settings, &canceller).await?;
+        let relation = Relation::find(&mut connection, super::name(&table)).await?;
+        if !relation.is_table {
+            return plan_err!("{} of PostgreSQL is no table, so nothing is inserted into it", super::name(&table));
+        }
+        let column = |field: &Arc<datafusion::arrow::datatypes::Field>| {
+            let name = field.name();
+            let known = relation.column(name);
+            let known = known
+                .ok_or_else(|| plan_datafusion_err!("{} of PostgreSQL has no column {name}", super::name(&table)))?;
+            if known.is_generated {
+                return plan_err!(
+                    "the column {name} of PostgreSQL is computed by the server: leave it out of the table's columns"
+                );
+            }
+            let wire = known.kind.written_as(field.data_type());
+            let wire = wire.map_err(|why| plan_datafusion_err!("the column {name} {why}"))?;
+            Ok(TargetColumn {
+                name: name.clone(),
+                wire: wire.to_string(),
+                kind: known.kind.name.clone(),
+                not_null: known.not_null,
+            })
+        };
+        let columns = request.schema.fields().iter().map(column).collect::<Result<_>>()?;
+        let target = Target { write: request.write, schema: relation.schema, name: relation.name, columns };
+        Ok(Self { table, target, canceller, prepared: Mutex::default() })
+    }
+
+    pub fn decode(encoded: Encoded<'_>, canceller: Canceller) -> Result<Self> {
+        let target = Target::decode(encoded.bytes);
+        let target = target.map_err(|error| internal_datafusion_err!("a write cannot be decoded: {error}"))?;
+        Ok(Self { table: Arc::clone(encoded.table), target, canceller, prepared: Mutex::default() })
+    }
+
+    async fn connection(&self) -> Result<Connection> {
+        let settings = Arc::new(Location::parse(&self.table.location)?.settings(&self.table).await?);
+        Ok(Connection::open(&settings, &self.canceller).await?)
+    }
+
+    /// The same error, of the target.
+    fn of_target(&self, staging: &str, error: PostgresError) -> PostgresError {
+        match error {
+            PostgresError::Refused(mut refusal) => {
+                let renamed = |text: &String| text.replace(staging, &self.target.name);
+                refusal.context = refusal.context.as_ref().map(renamed);
+                refusal.message = refusal.message.replace(staging, &self.target.name);
+                PostgresError::Refused(refusal)
+            }
+            other => other,
+        }
+    }
+
+    async fn copy(
+        &self,
+        connection: &mut Connection,
+        staging: &str,
+        mut rows: SendableRecordBatchStream,
+    ) -> Result<u64> {
+        let refused = |error| self.of_target(staging, error);
+        let (of, names) = (self.target.in_schema(staging), self.target.names());
+        connection.execute("BEGIN").await?;
+        connection.execute(&self.target.staging(&of)?).await?;
+        connection.copy_in(&format!("COPY {of} ({names}) FROM STDIN (FORMAT binary, FREEZE)")).await?;
+        let mut encoder = Encoder::new(self.target.columns()?);
+        while let Some(batch) = rows.try_next().await? {
+            let batch = encoder.prepared(&batch)?;
+            let mut from = 0;
+            while from < batch.rows {
+                from = encoder.take(&batch, from)?;
+                if encoder.is_full() {
+                    connection.send(encoder.piece()).await.map_err(refused)?;
+                    encoder.clear();
+                }
+            }
+        }
+        encoder.end();
+        connection.send(encoder.piece()).await.map_err(refused)?;
+        connection.finish().await.map_err(refused)?;
+        Ok(encoder.rows())
+    }
+
+    /// Moves the rows, in a transaction that is left open. `None`: that was done before.
+    async fn moved(&self, tokens: &[Vec<u8>]) -> Result<Option<Connection>> {
+        let staged = tokens.iter().map(|token| Staged::decode(token.as_slice()));
+        let staged: Vec<Staged> =
+            staged.collect::<Result<_, _>>().map_err(|error| internal_datafusion_err!("{error}"))?;
+        let (target, write) = (&self.target, literal(&self.target.write));
+        let mut connection = self.connection().await?;
+        connection.execute("BEGIN").await?;
+        // If nobody comes to commit it, it is not to stand in the way of who tries again.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout TO '60s'").await?;
+        let state = format!("SELECT state FROM {} WHERE write = {write} FOR UPDATE", target.loads());
+        match connection.execute(&state).await?.into_iter().flatten().flatten().next().as_deref() {
+            Some("writing") => {}
+            Some(_) => return Ok(None),
+            None => return exec_err!("{} does not know of the load {}", target.loads(), target.write),
+        }
+        let (names, moved) = (target.names(), target.moved()?);
+        for Staged { table, rows } in &staged {
+            let of = target.in_schema(table);
+            // Unlogged tables are empty after a crash of the server.
+            let found = connection.execute(&format!("SELECT 1 FROM {of} LIMIT 1")).await?;
+            if found.is_empty() && *rows > 0 {
+                return exec_err!(
+                    "the staged rows of {} are gone from the server, which has crashed since: run the statement again",
+                    target.qualified()
+                );
+            }
+            let insert = format!("INSERT INTO {} ({names}) SELECT {moved} FROM {of}", target.qualified());
+            connection.execute(&insert).await.map_err(|error| self.of_target(table, error))?;
+        }
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        for Staged { table, .. } in &staged {
+            connection.execute(&format!("DROP TABLE {}", target.in_schema(table))).await?;
+        }
+        let rows: u64 = staged.iter().map(|staged| staged.rows).sum();
+        let loaded = format!(
+            "UPDATE {} SET state = 'loaded', rows = {rows}, changed = pg_catalog.now() WHERE write = {write}",
+            target.loads()
+        );
+        connection.execute(&loaded).await?;
+        Ok(Some(connection))
+    }
+
+    /// Drops what staging tables there are of the write.
+    async fn drop_staged(&self, connection: &mut Connection) -> Result<()> {
+        let sql = format!(
+            "SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = {} AND pg_catalog.starts_with(c.relname, {}) AND c.relkind = 'r'",
+            literal(&self.target.schema),
+            literal(&self.target.prefix())
+        );
+        for table in connection.execute(&sql).await?.into_iter().flatten().flatten() {
+            connection.execute(&format!("DROP TABLE IF EXISTS {}", self.target.in_schema(&table))).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Sink for PostgresSink {
+    fn describe(&self) -> String {
+        format!("table={}", self.target.qualified())
+    }
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        Ok(self.target.encode_to_vec())
+    }
+
+    async fn begin(&self, _: &Arc<RuntimeEnv>) -> Result<()> {
+        let mut connection = self.connection().await?;
+        let loads = self.target.loads();
+        let create = format!(
+            "CREATE TABLE IF NOT EXISTS {loads} (write text PRIMARY KEY, target text NOT NULL, state text NOT NULL, rows bigint, \
+             changed timestamptz NOT NULL DEFAULT pg_catalog.now())"
+        );
+        match connection.execute(&create).await {
+            // Somebody else makes it at the same time: it is there.
+            Err(error) if matches!(error.code(), Some("23505" | "42P07")) => {}
+            created => drop(created?),
+        }
+        let (write, target) = (literal(&self.target.write), literal(&self.target.qualified()));
+        let insert = format!(
+            "INSERT INTO {loads} (write, target, state) VALUES ({write}, {target}, 'writing') ON CONFLICT DO NOTHING"
+        );
+        connection.execute(&insert).await?;
+        Ok(())
+    }
+
+    async fn write(&self, attempt: Attempt, rows: SendableRecordBatchStream, _: &Arc<TaskContext>) -> Result<Written> {
+        let staging = format!("{}{}", self.target.prefix(), attempt.to_string().replace('-', "_"));
+        let mut connection = self.connection().await?;
+        let rows = self.copy(&mut connection, &staging, rows).await?;
+        let (loads, write) = (self.target.loads(), literal(&self.target.write));
+        let still = format!("SELECT 1 FROM {loads} WHERE write = {write} AND state = 'writing' FOR SHARE");
+        if connection.execute(&still).await?.is_empty() {
+            return exec_err!("the load {} has ended without this attempt", self.target.write);
+        }
+        connection.execute("COMMIT").await?;
+        Ok(Written { rows, token: Staged { table: staging, rows }.encode_to_vec() })
+    }
+
+    async fn prepare(&self, tokens: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> Result<()> {
+        *self.prepared.lock().await = self.moved(tokens).await?;
+        Ok(())
+    }
+
+    async fn publish(&self, tokens: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> Result<()> {
+        let prepared = self.prepared.lock().await.take();
+        let committed = match prepared {
+            Some(mut connection) => connection.execute("COMMIT").await.map(|_| connection),
+            None => Err(PostgresError::Value("nothing was prepared".to_string())),
+        };
+        let mut connection = match committed {
+            Ok(connection) => connection,
+            // Whether it was committed is found in the target.
+            Err(error) => {
+                tracing::debug!(%error, "a load of PostgreSQL is published anew");
+                match self.moved(tokens).await? {
+                    Some(mut connection) => {
+                        connection.execute("COMMIT").await?;
+                        connection
+                    }
+                    None => self.connection().await?,
+                }
+            }
+        };
+        // The rows are there: what is left over does not undo that.
+        self.drop_staged(&mut connection).await
+    }
+
+    async fn abandon(&self, _: &Arc<RuntimeEnv>) -> Result<()> {
+        // It rolls back where it is dropped.
+        drop(self.prepared.lock().await.take());
+        let mut connection = self.connection().await?;
+        let known = format!("SELECT pg_catalog.to_regclass({})", literal(&self.target.loads()));
+        if connection.execute(&known).await?.into_iter().flatten().flatten().next().is_some() {
+            let (loads, write) = (self.target.loads(), literal(&self.target.write));
+            connection.execute(&format!("DELETE FROM {loads} WHERE write = {write} AND state = 'writing'")).await?;
+        }
+        self.drop_staged(&mut connection).await
+    }
+}

@@ -1,0 +1,94 @@
+//! One view of a database for all that a statement reads of it.
+//!
+//! The primary holds a transaction that has exported its snapshot (`pg_export_snapshot()`); each split, on whichever executor, begins a transaction of
+//! its own that imports it. Scans of one statement share a snapshot, also those of several tables: they are told by the session and by the instant at which the
+//! statement began. The transaction ends when the last guard of the statement's scans is dropped.
+
+use super::error::Result;
+use super::settings::Settings;
+use super::wire::{Canceller, Connection, literal};
+use chrono::{DateTime, Utc};
+use datafusion::catalog::Session;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard, OnceCell};
+
+/// A transaction on the primary whose snapshot others import.
+pub(super) struct Snapshot {
+    id: String,
+    connection: AsyncMutex<Connection>,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Snapshot").field(&self.id).finish()
+    }
+}
+
+impl Snapshot {
+    async fn export(settings: &Arc<Settings>, canceller: &Canceller) -> Result<Self> {
+        let mut connection = Connection::open(settings, canceller).await?;
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let rows = connection.execute("SELECT pg_catalog.pg_export_snapshot()").await?;
+        let id = rows.into_iter().flatten().flatten().next().unwrap_or_default();
+        Ok(Self { id, connection: AsyncMutex::new(connection) })
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The transaction itself.
+    pub async fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().await
+    }
+
+    /// Begins a transaction that sees what the snapshot of this id sees.
+    pub async fn import(connection: &mut Connection, id: &str) -> Result<()> {
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        connection.execute(&format!("SET TRANSACTION SNAPSHOT {}", literal(id))).await?;
+        Ok(())
+    }
+}
+
+/// A statement, on one database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Reader {
+    server: String,
+    session: String,
+    begun: DateTime<Utc>,
+}
+
+type Exported = OnceCell<Snapshot>;
+
+/// The snapshots of statements that are under way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Snapshots(Arc<Mutex<HashMap<Reader, Weak<Exported>>>>);
+
+/// What keeps a snapshot.
+#[derive(Clone, Debug)]
+pub(super) struct Held(Arc<Exported>);
+
+impl Held {
+    pub async fn snapshot(&self, settings: &Arc<Settings>, canceller: &Canceller) -> Result<&Snapshot> {
+        self.0.get_or_try_init(|| Snapshot::export(settings, canceller)).await
+    }
+}
+
+impl Snapshots {
+    /// That of the statement which plans in `session`.
+    pub fn of(&self, settings: &Settings, session: &dyn Session) -> Held {
+        let Some(begun) = session.execution_props().query_execution_start_time else { return Held(Arc::default()) };
+        let reader = Reader { server: settings.server(), session: session.session_id().to_string(), begun };
+        let mut known = self.0.lock();
+        known.retain(|_, snapshot| snapshot.strong_count() > 0);
+        if let Some(exported) = known.get(&reader).and_then(Weak::upgrade) {
+            return Held(exported);
+        }
+        let exported = Arc::new(Exported::default());
+        known.insert(reader, Arc::downgrade(&exported));
+        Held(exported)
+    }
+}
