@@ -183,8 +183,7 @@ pub struct Report {
     pub verified: Vec<BlockId>,
     /// They are not what was written.
     pub bad: Vec<BlockId>,
-    /// It has not got them any more, or never had: it was told to remove them, or to read them. Those of `held` and `bad` may have come
-    /// since.
+    /// They are missing, and were to be removed or verified. Those that are in `held` or `bad` too came, or were found damaged, since.
     pub gone: Vec<BlockId>,
     /// It could not make them.
     pub not_copied: Vec<BlockId>,
@@ -316,7 +315,7 @@ impl Namespace {
 
     fn hear_report(&mut self, now: Now, id: ExecutorId, report: Report, out: &mut Output) {
         let Report { range, held, verified, bad, gone, not_copied } = report;
-        // What is there, or is bad, came after it was gone.
+        // The other lists say what came since.
         if !gone.is_empty() {
             self.gone(now, id, &gone, out);
         }

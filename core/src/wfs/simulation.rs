@@ -216,6 +216,10 @@ impl World {
         self.dice.roll() % sides
     }
 
+    fn see_without_room(&mut self) {
+        (0..self.without_room()).for_each(|_| self.see("kept as it is for want of room"));
+    }
+
     fn note(&mut self, what: String) {
         self.trace.push(format!("{} {what}", self.now.at));
     }
@@ -281,6 +285,7 @@ impl World {
     /// Everything comes back, and the world rests.
     fn settle(&mut self) {
         self.end_old();
+        self.see_without_room();
         for round in 0..2_000 {
             self.is_quiet = round > QUIET_FROM;
             self.now.at = self.now.at + Duration::from_millis(500);
@@ -317,15 +322,18 @@ impl World {
             let writing = self.stored.records.values().any(|record| matches!(record.kind, Kind::Writing(_)));
             let told = self.writes.is_empty() && self.errands.is_empty() && self.trashed.is_empty() && !writing;
             if round > 2 * QUIET_FROM && idle && well && told && !health.settling && recoded() {
-                if health.to_recode > 0 {
-                    self.see("kept as it is for want of room");
-                }
+                self.see_without_room();
                 return;
             }
         }
         let (health, troubled) = (self.names.health(), self.names.troubled(&FsPath::root(), 5));
         let waiting = (&self.writes, &self.errands, &self.trashed);
-        let what = if health.under_replicated + health.missing > 0 { "replicas are missing" } else { "it goes on" };
+        let what = match () {
+            () if health.under_replicated + health.missing > 0 => "replicas are missing",
+            () if health.surplus > 0 => "replicas are too many",
+            () if health.recoding > 0 => "files are still made anew",
+            () => "it goes on",
+        };
         self.fail(&format!("the cluster does not come to rest, {what}: {waiting:?}, {troubled:?}, {health:?}"));
     }
 }
@@ -408,7 +416,7 @@ const DEFECTS: &[(Defect, &str)] = &[
     (Defect::NoRepair, "replicas are missing"),
     (Defect::OrdersLost, "is still on a disk"),
     (Defect::NumbersAgain, "and again to writer"),
-    (Defect::CodedEarly, "on no disk any more"),
+    (Defect::CodedEarly, "files are still made anew"),
     (Defect::RebuiltFromTooFew, "differ"),
     (Defect::LongerIsGarbage, "on no disk any more"),
     (Defect::DoneTwice, "is said to fail"),
