@@ -1,7 +1,7 @@
 //! Replicas that executors were told to remove while their file stays, until they have answered.
 //!
 //! ```text
-//!   held, or set aside ──`Delete` ordered──> going ──executor reports it gone, or is lost; its file is removed──> (nothing)
+//!   held, or set aside ──`Delete` ordered──> going ──executor reports it gone, or is lost──> (nothing)
 //! ```
 //!
 //! Invariants:
@@ -49,11 +49,6 @@ impl Going {
 
     pub fn lost(&mut self, executor: ExecutorId) {
         self.of(executor).into_iter().for_each(|replica| self.end(executor, replica));
-    }
-
-    /// The file of the replica is removed: no report of it counts anyway.
-    pub fn forget(&mut self, replica: BlockId) {
-        self.0.remove(&replica);
     }
 
     /// Plants a defect: reports of replicas that are going count.

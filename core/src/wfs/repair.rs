@@ -140,10 +140,7 @@ impl Upkeep {
         self.waiting.remove(&block);
         self.vouching.forget(block);
         let pieces = replicas.blocks.get(&block).map_or(1, |state| state.layout.pieces());
-        for replica in (0..pieces).map(|piece| replica(block, piece)) {
-            self.end_copy(replica, replicas);
-            self.going.forget(replica);
-        }
+        (0..pieces).for_each(|piece| _ = self.end_copy(replica(block, piece), replicas));
     }
 
     fn end_copy(&mut self, block: BlockId, replicas: &mut Replicas) -> Option<Copying> {
@@ -174,7 +171,10 @@ impl Namespace {
             self.space(member.id, member.used, member.free);
             let block = |id: &BlockId| before.replicas.blocks.get(&before.replicas.block_of(*id)?.0);
             let held = |id: &BlockId| Some(Block { id: *id, bytes: block(id)?.replica_bytes()? });
-            let blocks: Vec<Block> = member.replicas.iter().filter_map(held).collect();
+            // A removal that did not become durable has not happened: the file is there, with its replicas.
+            let kept = before.departed.held_by(member.id).into_iter();
+            let kept = kept.filter(|kept| self.replicas.block_of(kept.id).is_some());
+            let blocks: Vec<Block> = member.replicas.iter().filter_map(held).chain(kept).collect();
             self.added(now, member.id, &blocks, out);
             self.bad(now, member.id, &before.upkeep.damaged.of(member.id), out);
             let going = before.upkeep.going.of(member.id).into_iter();

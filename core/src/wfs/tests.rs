@@ -621,6 +621,22 @@ fn who_takes_the_place_of_a_namespace_knows_what_is_going() {
 }
 
 #[test]
+fn a_file_whose_removal_did_not_become_durable_is_there_with_its_replicas() {
+    let mut bench = Bench::with(3, WfsConfig::default());
+    let entry = bench.write("/f", CreateMode::New, &[10, 20]).unwrap();
+    bench.write("/g", CreateMode::New, &[10]).unwrap();
+    bench.run(|names, now, out| names.delete(now, &path("/g"), false, out)).unwrap();
+    let before = bench.names.locate(&entry.path, 0..30, &Near::default()).unwrap();
+    bench.names.delete(bench.now, &entry.path, false, &mut Output::default()).unwrap();
+    let failed = std::mem::replace(&mut bench.names, Namespace::new(WfsConfig::default()));
+    bench.restart();
+    bench.run(|names, now, out| names.inherit(now, &failed, out));
+    assert_eq!(bench.names.locate(&entry.path, 0..30, &Near::default()).unwrap(), before);
+    bench.tick_until_quiet();
+    assert_eq!((bench.names.health().missing, bench.orders.as_slice()), (0, &[][..]));
+}
+
+#[test]
 fn nothing_that_is_left_of_a_block_goes_for_an_empty_replica() {
     let mut bench = Bench::new(3);
     let entry = bench.write("/f", CreateMode::New, &[10]).unwrap();
