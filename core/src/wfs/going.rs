@@ -21,11 +21,11 @@ pub(super) struct Going(BTreeMap<BlockId, BTreeSet<ExecutorId>>);
 
 impl Going {
     pub fn has(&self, executor: ExecutorId, replica: BlockId) -> bool {
-        self.from(replica).any(|id| id == executor)
+        self.executors(replica).any(|id| id == executor)
     }
 
     /// Executors from which this replica is going.
-    pub fn from(&self, replica: BlockId) -> impl Iterator<Item = ExecutorId> {
+    pub fn executors(&self, replica: BlockId) -> impl Iterator<Item = ExecutorId> {
         self.0.get(&replica).into_iter().flatten().copied()
     }
 

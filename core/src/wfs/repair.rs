@@ -585,7 +585,7 @@ impl Namespace {
         let pieces = self.replicas.blocks.get(&block).map_or(0, |state| state.layout.pieces());
         let replicas = || (0..pieces).map(|piece| replica(block, piece));
         let on_the_way = replicas().filter_map(|replica| self.upkeep.copying.get(&replica));
-        let going = replicas().flat_map(|replica| self.upkeep.going.from(replica));
+        let going = replicas().flat_map(|replica| self.upkeep.going.executors(replica));
         let holders = self.replicas.all_holders(block).into_iter().map(|(id, _)| id);
         holders.chain(on_the_way.map(|copy| copy.to)).chain(going).collect()
     }

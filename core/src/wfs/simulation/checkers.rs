@@ -120,8 +120,8 @@ impl World {
         let record = &self.stored.records[&entry.id];
         let more = held_by(record, Some(kept)).saturating_sub(held_by(record, None));
         let around = self.held.iter().filter(|(folder, _)| entry.path.is_in(folder));
-        let limits = around.filter_map(|(folder, held)| Some((held.bytes(), self.quotas[folder].bytes?)));
-        more == 0 || limits.into_iter().all(|(held, limit)| held + more <= limit)
+        let mut limits = around.filter_map(|(folder, held)| Some((held.bytes(), self.quotas[folder].bytes?)));
+        more == 0 || limits.all(|(held, limit)| held + more <= limit)
     }
 
     /// Files that would be kept in another way if quotas let them.
