@@ -262,7 +262,7 @@ fn without_tree(message: &str) -> String {
     if is_word || is_tree && !what.contains("upport") { format!("{what} is not supported") } else { what }
 }
 
-/// Returns the name of a table among `references` that is not there. Of several it returns the one that the planner points at.
+/// Returns the name of a table among `references` that is not there, and that the planner points at if it points at anything.
 pub(crate) async fn missing_table(
     state: &SessionState,
     references: impl IntoIterator<Item = TableReference>,
@@ -279,9 +279,9 @@ pub(crate) async fn missing_table(
             missing.push(name.table().to_string());
         }
     }
-    let written = error.diagnostic().and_then(|found| found.span).and_then(|span| written_at(sql, &span));
-    let pointed_at = missing.iter().position(|name| written.is_some_and(|written| written.contains(name.as_str())));
-    missing.into_iter().nth(pointed_at.unwrap_or(0))
+    let Some(span) = error.diagnostic().and_then(|found| found.span) else { return missing.into_iter().next() };
+    let written = written_at(sql, &span).unwrap_or_default();
+    missing.into_iter().find(|name| written.contains(name.as_str()))
 }
 
 /// Returns the text of `sql` at `span`, which is on one line.

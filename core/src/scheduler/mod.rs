@@ -22,7 +22,7 @@
 //! - An attempt holds its slot until its executor reports its end or is lost, even when it was cancelled. An executor runs at most one attempt more than it has
 //!   slots: an attempt of a light job that was launched when the slots were full.
 //! - A stage starts tasks only when every output of every input is committed on an executor that is a member.
-//! Only members of the cluster are sent commands.
+//! - Only members of the cluster are sent commands.
 //! - A report needs no walk over the tasks of its stage, over all jobs or over all executors, unless it opens or closes a stage.
 //!
 //! The modules: `executors` tracks executors and free slots; `jobs` holds stages and tasks; `pools` chooses the next job; `placement` chooses the task and its

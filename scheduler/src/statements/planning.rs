@@ -5,7 +5,7 @@ use super::{ParameterNames, Statements, instants, parse};
 use crate::errors::{Missing, QueryError, explain_missing, missing_table};
 use crate::statements::catalog::BrokenView;
 use crate::statements::sessions::{Session, Versions};
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use std::sync::Arc;
@@ -118,7 +118,9 @@ impl Statements {
         let names = &state.config_options().catalog;
         let mut known = self.inner.catalog.snapshot().names_in(&names.default_catalog, &names.default_schema);
         known.extend(session.temporary().names());
-        let missing = missing_table(&state, references, &error, sql).await;
+        // A statement that makes a table or a view names that as well.
+        let is_read = |name: &TableReference| parsed.makes.as_ref() != Some(name);
+        let missing = missing_table(&state, references.into_iter().filter(is_read), &error, sql).await;
         let missing = missing.map(|table| Missing { table, known });
         explain_missing(&error, sql, missing.as_ref())
     }

@@ -42,6 +42,8 @@ pub(super) struct Parsed {
     pub rename: Option<(TableReference, TableReference)>,
     /// CREATE, DROP and SHOW of secrets.
     pub secret: Option<SecretStatement>,
+    /// The table or view that the statement makes.
+    pub makes: Option<TableReference>,
     /// Whether it is SELECT, VALUES or WITH.
     pub is_query: bool,
     /// Columns of CREATE TABLE with a maximum length in characters.
@@ -174,7 +176,9 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
     let names = number_placeholders(&mut statement)?;
     let (lengths, not_null) = Default::default();
     let (rename, secret) = (None, None);
-    let mut parsed = Parsed { statement, temporary: false, rename, secret, is_query: false, lengths, not_null, names };
+    let makes = made(state, &statement);
+    let is_query = false;
+    let mut parsed = Parsed { statement, temporary: false, rename, secret, makes, is_query, lengths, not_null, names };
     let Statement::Statement(sql) = &mut parsed.statement else { return Ok(parsed) };
     parsed.secret = secrets::of(sql)?;
     if parsed.secret.is_some() {
@@ -212,6 +216,20 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
         _ => {}
     }
     Ok(parsed)
+}
+
+/// Returns the table or view that a statement makes.
+fn made(state: &SessionState, statement: &Statement) -> Option<TableReference> {
+    match statement {
+        Statement::CreateExternalTable(create) => Some(reference(state, &create.name)),
+        Statement::Statement(sql) => match sql.as_ref() {
+            ast::Statement::CreateTable(create) => Some(reference(state, &create.name)),
+            ast::Statement::CreateView(create) => Some(reference(state, &create.name)),
+            _ => None,
+        },
+        Statement::Explain(explain) => made(state, &explain.statement),
+        Statement::CopyTo(_) | Statement::Reset(_) => None,
+    }
 }
 
 /// Returns a statement with an empty plan, in place of one that the planner does not know.
