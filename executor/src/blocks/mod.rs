@@ -131,7 +131,7 @@ struct News {
     added: BTreeMap<BlockId, u64>,
     bad: BTreeSet<BlockId>,
     not_copied: BTreeSet<BlockId>,
-    /// Replicas that were removed, or were missing when they were to be removed or looked for. Any of them may have come, or been found bad, since.
+    /// Replicas that were removed, or were missing when they were to be removed or looked for. They may have come, or been found bad, since.
     gone: BTreeSet<BlockId>,
     /// Replicas that were read to the end on request, and verified.
     verified: BTreeSet<BlockId>,
@@ -559,8 +559,10 @@ impl State {
             for (id, held) in ids {
                 report.blocks.push(id.0);
                 report.bytes.push(held.bytes);
-                // This report includes it.
-                self.news.added.remove(id);
+                // Reported here. One that came after another one went is reported again behind that.
+                if !self.news.gone.contains(id) {
+                    self.news.added.remove(id);
+                }
             }
             let last = match report.blocks.len() {
                 REPORT_BLOCKS => report.blocks[REPORT_BLOCKS - 1],

@@ -225,5 +225,12 @@ async fn every_removal_of_a_replica_is_reported() {
     // One arrives after a removal.
     remove();
     store.add(0, block);
-    assert_eq!(store.report().await, v1::BlockReport { blocks: vec![7], bytes: vec![3], ..gone });
+    let both = v1::BlockReport { blocks: vec![7], bytes: vec![3], ..gone };
+    assert_eq!(store.report().await, both);
+    // The same while all is reported that is here.
+    store.joined(ExecutorId(2));
+    remove();
+    store.add(0, block);
+    assert_eq!(store.report().await.blocks, [7]);
+    assert_eq!(store.report().await, both);
 }
