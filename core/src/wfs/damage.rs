@@ -108,11 +108,15 @@ impl Namespace {
     pub(super) fn clear_damaged(&mut self, block: BlockId, out: &mut Output) {
         let Some(bytes) = self.replicas.blocks.get(&block).and_then(BlockState::replica_bytes) else { return };
         let replicas = self.upkeep.damaged.0.remove(&block).unwrap_or_default();
-        let order = |replica, why| match why {
-            Why::Damaged => Order::Salvage { block: Block { id: replica, bytes }, last: false },
-            Why::Spare => Order::Delete(replica),
-        };
-        out.orders.extend(replicas.into_iter().map(|((executor, replica), why)| (executor, order(replica, why))));
+        for ((executor, replica), why) in replicas {
+            match why {
+                Why::Damaged => {
+                    let block = Block { id: replica, bytes };
+                    out.orders.push((executor, Order::Salvage { block, last: false }));
+                }
+                Why::Spare => self.let_go(executor, block, (replica.0 - block.0) as u8, out),
+            }
+        }
     }
 
     /// What is left of a block that nobody wants any more goes too.

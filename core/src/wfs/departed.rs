@@ -3,8 +3,10 @@
 //! Whoever has begun to read a file asks for it by its id, and is told where it lies until then: what a reader gets is one file, whole. None
 //! of this is durable. After a restart such a file cannot be found, and its replicas go when their executors report them.
 
+use super::coding::Layout;
 use super::record::FileData;
-use super::{Holder, Order, Output};
+use super::replicas::replica;
+use super::{Block, Holder, Order, Output};
 use crate::ids::{ExecutorId, FileId};
 use crate::time::Instant;
 use std::collections::{BTreeMap, VecDeque};
@@ -54,6 +56,19 @@ impl Departed {
     pub fn file(&self, id: FileId) -> Option<(u64, &FileData, &[Vec<Holder>])> {
         let File { modified_ms, data, holders } = self.files.get(&id)?;
         Some((*modified_ms, data, holders))
+    }
+
+    /// Replicas of these files that an executor held when they went.
+    pub fn held_by(&self, executor: ExecutorId) -> Vec<Block> {
+        let of_file = |File { data, holders, .. }: &File| {
+            let layout = Layout::new(data.coding, data.replication);
+            let of_block = |(block, holders): (&Block, &Vec<Holder>)| {
+                let holder = holders.iter().find(|holder| holder.executor == executor)?;
+                Some(Block { id: replica(block.id, holder.piece), bytes: layout.replica_bytes(block.bytes) })
+            };
+            data.blocks.iter().zip(holders).filter_map(of_block).collect::<Vec<Block>>()
+        };
+        self.files.values().flat_map(of_file).collect()
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {

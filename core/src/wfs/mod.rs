@@ -20,7 +20,7 @@
 //! | names | `path`; `tree` has files and folders, `look` finds them, `names` makes, moves and removes them, `terms` sets replicas and quotas |
 //! | leases | `write` makes files, `leases` has their writers |
 //! | what is removed | `trash` keeps it for a while, `graves` removes it, `departed` is about files that are gone and still read |
-//! | replicas | `replicas` has blocks and their holders, `place` says where replicas go, `repair` keeps their number right, `damage` is about replicas that are not what was written, `vouch` about replicas that are read before others are removed |
+//! | replicas | `replicas` has blocks and their holders, `place` says where replicas go, `repair` keeps their number right, `damage` is about replicas that are not what was written, `vouch` about replicas that are read before others are removed, `going` about those that were ordered to go |
 //! | codes | `coding` is about blocks that are cut into pieces, `recode` makes them so |
 //! | what is durable | `record` |
 //! | timers | `timers` does what is due; `config` says after which times |
@@ -30,6 +30,7 @@ mod config;
 mod damage;
 mod departed;
 mod error;
+mod going;
 mod graves;
 mod leases;
 mod look;

@@ -5,6 +5,7 @@
 //!                                                                      ^──failed, late, executor lost──┘
 //!           ──all blocks formed, and read──> the file has the new blocks; the old ones go after `grace`
 //!           ──removed, moved to where something else is asked for──> the new blocks go
+//!           ──no quota around has room for what it takes more──> looked at again after [`FULL`]
 //! ```
 //!
 //! Readers see the one or the other. Blocks that are formed are kept whole like any other, also before their file has them. None of this is
@@ -14,10 +15,14 @@ use super::coding::{CODED_FROM_BYTES, Layout, Policy};
 use super::place::{self, Near};
 use super::repair::ROUND;
 use super::tree::{Inode, Node};
-use super::{Block, Coding, Entry, FsError, FsPath, Namespace, Now, Order, Output, TRASH};
+use super::{Block, Coding, Entry, FsError, FsPath, Namespace, Now, Order, Output, TRASH, Usage};
 use crate::ids::{BlockId, ExecutorId, FileId};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// When a file is looked at again for which a quota had no room.
+const FULL: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct Recoder {
@@ -124,7 +129,7 @@ impl Namespace {
             let is_active = self.recoder.active.contains_key(&id);
             match self.wanted_coding(id) {
                 Some(_) if !is_active => {
-                    let wait = std::time::Duration::from_millis(due_ms.saturating_sub(now.wall_ms));
+                    let wait = Duration::from_millis(due_ms.saturating_sub(now.wall_ms));
                     self.recoder.queue(now.at + wait, id);
                 }
                 // What is under way is given up when it ends, if it is not wanted any more.
@@ -139,6 +144,15 @@ impl Namespace {
         let coding = self.policy_around(id)?.coding();
         let worth_it = file.coding.is_some() || file.bytes() >= CODED_FROM_BYTES;
         (worth_it && coding != file.coding).then_some(coding)
+    }
+
+    /// Whether the quotas around a file have room for what it takes more in this way.
+    fn has_room_as(&self, id: FileId, coding: Option<Coding>) -> bool {
+        let Some((inode, file)) = self.tree.get(id).and_then(|inode| Some((inode, inode.file()?))) else {
+            return false;
+        };
+        let more = file.replicated_bytes_as(coding).saturating_sub(file.replicated_bytes());
+        self.tree.check_quota(inode.parent, Usage { replicated_bytes: more, ..Usage::default() }, None).is_ok()
     }
 
     /// What the nearest folder around that says something asks for. Nothing is asked for what was removed.
@@ -188,6 +202,10 @@ impl Namespace {
         {
             self.recoder.dequeue(file);
             let Some(coding) = self.wanted_coding(file) else { continue };
+            if !self.has_room_as(file, coding) {
+                self.recoder.queue(now.at + FULL, file);
+                continue;
+            }
             if usize::from(coding.map_or(1, Coding::pieces)) > staying {
                 self.recoder.blocked.insert(file);
                 continue;
@@ -282,6 +300,11 @@ impl Namespace {
         if self.wanted_coding(file) != Some(coding) {
             self.give_up_recoding(file, out);
             return self.reconsider(now, file);
+        }
+        if !self.has_room_as(file, coding) {
+            // Something else has taken it meanwhile.
+            self.give_up_recoding(file, out);
+            return self.recoder.queue(now.at + FULL, file);
         }
         let unreadable =
             |block: &BlockId| self.replicas.blocks.get(block).is_none_or(|state| self.replicas.staying(state) == 0);

@@ -121,7 +121,12 @@ impl FileData {
 
     /// Of all replicas that are wanted.
     pub fn replicated_bytes(&self) -> u64 {
-        let layout = Layout::new(self.coding, self.replication);
+        self.replicated_bytes_as(self.coding)
+    }
+
+    /// The same, if it were kept in this way.
+    pub fn replicated_bytes_as(&self, coding: Option<Coding>) -> u64 {
+        let layout = Layout::new(coding, self.replication);
         let replicas = u64::from(match layout {
             Layout::Whole(replicas) => replicas,
             Layout::Coded(coding) => coding.pieces(),

@@ -10,6 +10,7 @@
 
 use super::coding::Layout;
 use super::damage::Damaged;
+use super::going::Going;
 use super::place::{self, Near};
 use super::replicas::{BlockState, Member, Replicas, Reported, replica};
 use super::vouch::Vouching;
@@ -42,6 +43,7 @@ pub(super) struct Upkeep {
     /// What executors are told when upkeep begins.
     unwanted: BTreeMap<ExecutorId, Vec<Order>>,
     pub damaged: Damaged,
+    pub going: Going,
     pub vouching: Vouching,
     /// Replicas that somebody has asked to be read, and that were not yet.
     checking: BTreeSet<(ExecutorId, BlockId)>,
@@ -103,6 +105,7 @@ impl Upkeep {
             copying: BTreeMap::new(),
             unwanted: BTreeMap::new(),
             damaged: Damaged::default(),
+            going: Going::default(),
             vouching: Vouching::default(),
             checking: BTreeSet::new(),
             next_round: now,
@@ -168,9 +171,14 @@ impl Namespace {
             self.space(member.id, member.used, member.free);
             let block = |id: &BlockId| before.replicas.blocks.get(&before.replicas.block_of(*id)?.0);
             let held = |id: &BlockId| Some(Block { id: *id, bytes: block(id)?.replica_bytes()? });
-            let blocks: Vec<Block> = member.replicas.iter().filter_map(held).collect();
+            // A removal that did not become durable has not happened: the file is there, with its replicas.
+            let kept = before.departed.held_by(member.id).into_iter();
+            let kept = kept.filter(|kept| self.replicas.block_of(kept.id).is_some());
+            let blocks: Vec<Block> = member.replicas.iter().filter_map(held).chain(kept).collect();
             self.added(now, member.id, &blocks, out);
             self.bad(now, member.id, &before.upkeep.damaged.of(member.id), out);
+            let going = before.upkeep.going.of(member.id).into_iter();
+            going.for_each(|replica| self.let_go_again(member.id, replica, out));
             if member.draining {
                 self.draining(now, member.id, out);
             }
@@ -184,6 +192,7 @@ impl Namespace {
     pub fn lost(&mut self, now: Now, id: ExecutorId, out: &mut Output) {
         self.upkeep.unwanted.remove(&id);
         self.upkeep.damaged.lost(id);
+        self.upkeep.going.lost(id);
         self.upkeep.checking.retain(|(executor, _)| *executor != id);
         let concerned = self.upkeep.copying.iter().filter(|(_, copy)| copy.to == id || copy.from.contains(&id));
         let concerned: Vec<BlockId> = concerned.map(|(block, _)| *block).collect();
@@ -290,6 +299,9 @@ impl Namespace {
                 self.upkeep.end_copy(block.id, &mut self.replicas);
                 self.upkeep.copied += 1;
             }
+            if self.upkeep.going.has(id, block.id) {
+                continue;
+            }
             match self.replicas.report(id, block.id, block.bytes) {
                 Reported::Held => {
                     if let Some((of, _)) = self.replicas.block_of(block.id) {
@@ -321,6 +333,9 @@ impl Namespace {
     pub fn bad(&mut self, now: Now, id: ExecutorId, replicas: &[BlockId], out: &mut Output) {
         for replica in replicas {
             self.drop_replica(id, *replica);
+            if self.upkeep.going.has(id, *replica) {
+                continue;
+            }
             self.found_damaged(id, *replica, out);
             if let Some((block, _)) = self.replicas.block_of(*replica) {
                 self.upkeep.waiting.remove(&block);
@@ -329,11 +344,16 @@ impl Namespace {
         self.repair(now, out);
     }
 
-    /// Replicas that it has no more. Mostly it was told to remove them; or one came while the order to remove it was on its way.
+    /// Replicas that it has no more. Mostly it was told to remove them.
     pub fn gone(&mut self, now: Now, id: ExecutorId, replicas: &[BlockId], out: &mut Output) {
         for replica in replicas {
+            self.upkeep.going.end(id, *replica);
             self.drop_replica(id, *replica);
             self.no_longer_damaged(id, *replica);
+            // It can take one now.
+            if let Some((block, _)) = self.replicas.block_of(*replica) {
+                self.replicas.unstick_block(block);
+            }
         }
         self.repair(now, out);
     }
@@ -467,7 +487,10 @@ impl Namespace {
         self.order_copies(now, out);
         self.order_moves(now, out);
         self.recode(now, out);
-        self.thin_out(now, out);
+        if self.thin_out(now, out) {
+            // Nobody may say anything more.
+            self.recode(now, out);
+        }
     }
 
     fn settled(&mut self, now: Now, out: &mut Output) -> bool {
@@ -556,12 +579,15 @@ impl Namespace {
         }
     }
 
-    /// Executors that have a replica of a block or a piece of it, or to which one is on its way: of another piece no use is made there.
+    /// Executors that have a replica of a block or a piece of it, to which one is on its way, or from which one goes: of another piece no
+    /// use is made there.
     fn taken(&self, block: BlockId) -> Vec<ExecutorId> {
         let pieces = self.replicas.blocks.get(&block).map_or(0, |state| state.layout.pieces());
-        let on_the_way = (0..pieces).filter_map(|piece| self.upkeep.copying.get(&replica(block, piece)));
+        let replicas = || (0..pieces).map(|piece| replica(block, piece));
+        let on_the_way = replicas().filter_map(|replica| self.upkeep.copying.get(&replica));
+        let going = replicas().flat_map(|replica| self.upkeep.going.executors(replica));
         let holders = self.replicas.all_holders(block).into_iter().map(|(id, _)| id);
-        holders.chain(on_the_way.map(|copy| copy.to)).collect()
+        holders.chain(on_the_way.map(|copy| copy.to)).chain(going).collect()
     }
 
     /// An executor that can take one more replica of a block. When there is none at all, the block is set aside.

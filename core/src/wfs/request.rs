@@ -183,7 +183,7 @@ pub struct Report {
     pub verified: Vec<BlockId>,
     /// They are not what was written.
     pub bad: Vec<BlockId>,
-    /// It has removed them, as it was told.
+    /// They are missing, and were to be removed or verified. Those that are in `held` or `bad` too came, or were found damaged, since.
     pub gone: Vec<BlockId>,
     /// It could not make them.
     pub not_copied: Vec<BlockId>,
@@ -315,6 +315,10 @@ impl Namespace {
 
     fn hear_report(&mut self, now: Now, id: ExecutorId, report: Report, out: &mut Output) {
         let Report { range, held, verified, bad, gone, not_copied } = report;
+        // The other lists say what came since.
+        if !gone.is_empty() {
+            self.gone(now, id, &gone, out);
+        }
         match range {
             Some(range) => self.reported(now, id, range, &held, out),
             None => self.added(now, id, &held, out),
@@ -325,9 +329,6 @@ impl Namespace {
         }
         if !bad.is_empty() {
             self.bad(now, id, &bad, out);
-        }
-        if !gone.is_empty() {
-            self.gone(now, id, &gone, out);
         }
         for block in not_copied {
             self.copy_failed(now, id, block, out);

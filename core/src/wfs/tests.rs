@@ -278,6 +278,11 @@ fn a_file_is_seen_when_it_is_complete_and_not_before() {
     assert_eq!(bench.names.stat(&path("/a/f")).unwrap(), old);
     // The same request again is the same file, also for the next leader.
     bench.restart();
+    bench.now = at(200);
+    assert_eq!(bench.run(|names, now, out| names.create(now, create.clone(), out)).unwrap(), begun);
+    // It has the lease from then on.
+    bench.now = at(400);
+    bench.run(|names, now, out| names.tick(now, out));
     assert_eq!(bench.run(|names, now, out| names.create(now, create, out)).unwrap(), begun);
     // Its writer is silent for too long.
     bench.now = at(10_000);
@@ -545,6 +550,92 @@ fn a_surplus_goes_after_what_stays_was_read() {
     assert!(!bench.orders.iter().any(|(_, order)| matches!(order, Order::Salvage { last: false, .. })));
 }
 
+/// A file of one block with a replica that stays and one that its executor was told to remove: the names of both, and the block.
+fn one_stays_and_one_goes() -> (Bench, ExecutorId, ExecutorId, Block) {
+    let mut bench = Bench::new(2);
+    let entry = bench.write("/f", CreateMode::New, &[10]).unwrap();
+    let block = bench.names.locate(&entry.path, 0..10, &Near::default()).unwrap().1[0].block;
+    // Somebody has all replicas read: the answers take a while.
+    bench.run(|names, _, out| names.verify(&entry.path, out).unwrap());
+    bench.orders.clear();
+    bench.run(|names, now, out| names.set_replication(now, &entry.path, 1, out)).unwrap();
+    let [(stays, Order::Verify(_))] = bench.orders[..] else { panic!("{:?}", bench.orders) };
+    let goes = ExecutorId(3 - stays.0);
+    bench.orders.clear();
+    bench.run(|names, now, out| names.verified(now, stays, &[block.id], out));
+    assert_eq!(bench.orders, [(goes, Order::Delete(block.id))]);
+    bench.orders.clear();
+    // It is the other one that would go if there were one too many.
+    bench.names.space(stays, 99, 1);
+    (bench, stays, goes, block)
+}
+
+#[test]
+fn what_is_going_does_not_count() {
+    let (mut bench, stays, goes, block) = one_stays_and_one_goes();
+    let holders =
+        |bench: &Bench| bench.names.locate(&path("/f"), 0..10, &Near::default()).unwrap().1[0].holders.clone();
+    // All of this was said before the order came: that a copy or what was made of it is there, that it is right, and that it is not.
+    bench.run(|names, now, out| names.added(now, goes, &[block], out));
+    bench.run(|names, now, out| names.verified(now, goes, &[block.id], out));
+    assert_eq!((bench.orders.as_slice(), holders(&bench)), (&[][..], vec![stays]));
+    bench.run(|names, now, out| names.bad(now, goes, &[block.id], out));
+    bench.run(|names, now, out| names.added(now, goes, &[Block { bytes: 12, ..block }], out));
+    assert_eq!((bench.orders.as_slice(), bench.names.health().surplus), (&[][..], 0));
+    // No copy is sent after it, which could not be told from what goes.
+    bench.run(|names, now, out| names.set_replication(now, &path("/f"), 2, out)).unwrap();
+    bench.tick_until_quiet();
+    assert_eq!((bench.orders.as_slice(), bench.names.health().under_replicated), (&[][..], 1));
+    // It is gone, and what comes then counts.
+    bench.run(|names, now, out| names.gone(now, goes, &[block.id], out));
+    assert_eq!(bench.orders, [(goes, Order::Copy { block, from: vec![stays] })]);
+    bench.run(|names, now, out| names.added(now, goes, &[block], out));
+    assert_eq!((holders(&bench).len(), bench.names.health().under_replicated), (2, 0));
+}
+
+#[test]
+fn what_is_going_counts_when_its_executor_comes_back_with_it() {
+    let (mut bench, stays, goes, block) = one_stays_and_one_goes();
+    bench.run(|names, now, out| names.lost(now, goes, out));
+    bench.run(|names, now, out| names.lost(now, stays, out));
+    bench.names.joined(ExecutorId(9), "host 9", "rack");
+    let all = BlockId(0)..=BlockId(u64::MAX);
+    bench.run(|names, now, out| names.reported(now, ExecutorId(9), all, &[block], out));
+    assert_eq!(bench.names.health().missing, 0);
+}
+
+#[test]
+fn who_takes_the_place_of_a_namespace_knows_what_is_going() {
+    let (mut bench, stays, goes, block) = one_stays_and_one_goes();
+    let before = std::mem::replace(&mut bench.names, Namespace::new(WfsConfig::default()));
+    bench.restart();
+    bench.run(|names, now, out| names.inherit(now, &before, out));
+    bench.run(|names, now, out| names.added(now, goes, &[block], out));
+    bench.run(|names, now, out| names.verified(now, goes, &[block.id], out));
+    let (_, located) = bench.names.locate(&path("/f"), 0..10, &Near::default()).unwrap();
+    assert_eq!(located[0].holders, [stays]);
+    // Whether it was told is not known.
+    bench.now = at(30);
+    bench.run(|names, now, out| names.tick(now, out));
+    assert_eq!(bench.orders, [(goes, Order::Delete(block.id))]);
+}
+
+#[test]
+fn a_file_whose_removal_did_not_become_durable_is_there_with_its_replicas() {
+    let mut bench = Bench::with(3, WfsConfig::default());
+    let entry = bench.write("/f", CreateMode::New, &[10, 20]).unwrap();
+    bench.write("/g", CreateMode::New, &[10]).unwrap();
+    bench.run(|names, now, out| names.delete(now, &path("/g"), false, out)).unwrap();
+    let before = bench.names.locate(&entry.path, 0..30, &Near::default()).unwrap();
+    bench.names.delete(bench.now, &entry.path, false, &mut Output::default()).unwrap();
+    let failed = std::mem::replace(&mut bench.names, Namespace::new(WfsConfig::default()));
+    bench.restart();
+    bench.run(|names, now, out| names.inherit(now, &failed, out));
+    assert_eq!(bench.names.locate(&entry.path, 0..30, &Near::default()).unwrap(), before);
+    bench.tick_until_quiet();
+    assert_eq!((bench.names.health().missing, bench.orders.as_slice()), (0, &[][..]));
+}
+
 #[test]
 fn nothing_that_is_left_of_a_block_goes_for_an_empty_replica() {
     let mut bench = Bench::new(3);
@@ -810,7 +901,10 @@ impl Obedient {
 
     fn obey(&mut self, id: ExecutorId, order: Order) {
         match order {
-            Order::Delete(block) => _ = self.disks.get_mut(&id).unwrap().remove(&block),
+            Order::Delete(block) => {
+                self.disks.get_mut(&id).unwrap().remove(&block);
+                self.bench.run(|names, now, out| names.gone(now, id, &[block], out));
+            }
             Order::Copy { block, .. } => self.keep(id, block),
             Order::Rebuild(CodedPiece { coding, piece, first, piece_bytes, holders }) => {
                 assert!(holders.len() >= usize::from(coding.data()));
@@ -903,6 +997,65 @@ fn cold_files_are_cut_up_where_their_folder_asks_for_it() {
     cluster.set_policy("/cold", None);
     cluster.rest();
     assert_eq!((cluster.coding("/cold/big"), cluster.replicas()), (None, 2 * 3 + 3 + 3));
+}
+
+/// The last of its replicas to be read is also the last that anybody says anything of.
+#[test]
+fn a_file_is_made_whole_where_nothing_else_happens() {
+    for replication in 1..=3 {
+        let mut cluster = Obedient::new(5);
+        cluster.write("/cold/file", &[4 << 20]);
+        cluster.bench.run(|names, now, out| names.set_replication(now, &path("/cold/file"), replication, out)).unwrap();
+        cluster.set_policy("/cold", CODED);
+        cluster.rest();
+        assert_eq!(cluster.coding("/cold/file"), CODED.unwrap().coding());
+        cluster.set_policy("/cold", None);
+        cluster.rest();
+        assert_eq!((cluster.coding("/cold/file"), cluster.replicas()), (None, usize::from(replication)));
+    }
+}
+
+#[test]
+fn a_file_is_not_kept_in_a_way_for_which_a_quota_has_no_room() {
+    let mut cluster = Obedient::new(6);
+    cluster.write("/cold/file", &[3 << 20]);
+    cluster.bench.run(|names, now, out| names.set_replication(now, &path("/cold/file"), 1, out)).unwrap();
+    let quota = |cluster: &mut Obedient, bytes| {
+        let quota = Quota { files: None, bytes };
+        cluster.bench.run(|names, _, out| names.set_quota(&path("/cold"), quota, out)).unwrap();
+    };
+    let held = |cluster: &Obedient| match cluster.bench.names.stat(&path("/cold")).unwrap().detail {
+        Detail::Folder { usage, .. } => usage.replicated_bytes,
+        Detail::File { .. } => panic!("it is a folder"),
+    };
+    // Five pieces of 1 MiB take more than one replica.
+    quota(&mut cluster, Some(4 << 20));
+    cluster.set_policy("/cold", CODED);
+    cluster.rest();
+    assert_eq!((cluster.coding("/cold/file"), held(&cluster)), (None, 3 << 20));
+    assert_eq!(cluster.bench.names.health().to_recode, 1);
+    quota(&mut cluster, Some(6 << 20));
+    cluster.rest();
+    assert_eq!((cluster.coding("/cold/file"), held(&cluster)), (CODED.unwrap().coding(), 5 * 1_048_576));
+    assert_eq!(cluster.bench.names.health().to_recode, 0);
+    // Nor do whole replicas take the place of pieces, when more are wanted than there is room for.
+    cluster.bench.run(|names, now, out| names.set_replication(now, &path("/cold/file"), 3, out)).unwrap();
+    cluster.set_policy("/cold", None);
+    cluster.rest();
+    assert_eq!((cluster.coding("/cold/file"), held(&cluster)), (CODED.unwrap().coding(), 5 * 1_048_576));
+    // What takes the room while a file is being made anew takes it.
+    quota(&mut cluster, Some(9 << 20));
+    cluster.bench.now.at = cluster.bench.now.at + Duration::from_secs(60);
+    cluster.bench.run(|names, now, out| names.tick(now, out));
+    let orders = std::mem::take(&mut cluster.bench.orders);
+    assert!(matches!(orders.as_slice(), [(_, Order::Recode { .. })]), "{orders:?}");
+    cluster.write("/cold/other", &[1_000]);
+    orders.into_iter().for_each(|(id, order)| cluster.obey(id, order));
+    cluster.rest();
+    assert_eq!((cluster.coding("/cold/file"), cluster.replicas()), (CODED.unwrap().coding(), 5 + 3));
+    quota(&mut cluster, None);
+    cluster.rest();
+    assert_eq!((cluster.coding("/cold/file"), cluster.replicas()), (None, 3 + 3));
 }
 
 #[test]

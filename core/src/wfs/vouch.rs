@@ -115,8 +115,10 @@ impl Namespace {
         self.repair(now, out);
     }
 
-    /// Removes that for which enough others were read, and has more read, as far as there is room.
-    pub(super) fn thin_out(&mut self, now: Now, out: &mut Output) {
+    /// Removes that for which enough others were read, and has more read, as far as there is room. Returns whether blocks can take the
+    /// place of others that could not before.
+    pub(super) fn thin_out(&mut self, now: Now, out: &mut Output) -> bool {
+        let vouched = self.upkeep.vouching.vouched.len();
         let vouching = &mut self.upkeep.vouching;
         for (block, _) in vouching.asked.extract_if(.., |_, asked| asked.until <= now.at) {
             vouching.waiting.insert(block);
@@ -135,6 +137,7 @@ impl Namespace {
         let idle = self.replicas.surplus.iter().filter(|block| !asked.contains_key(block));
         let idle: Vec<BlockId> = idle.take(room).copied().collect();
         idle.into_iter().for_each(|block| self.vouch(now, block, out));
+        self.upkeep.vouching.vouched.len() > vouched
     }
 
     fn vouch(&mut self, now: Now, block: BlockId, out: &mut Output) {
@@ -198,9 +201,8 @@ impl Namespace {
             }
             vouch.asked.remove(&goes);
             vouch.right.remove(&goes);
-            self.replicas.drop_replica(goes, replica(block, piece));
             self.upkeep.pruned += 1;
-            out.orders.push((goes, Order::Delete(replica(block, piece))));
+            self.let_go(goes, block, piece, out);
         }
     }
 }

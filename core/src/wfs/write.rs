@@ -70,7 +70,9 @@ impl Namespace {
         let Create { path, mode, replication, block_bytes, writer } = create;
         if let Some((file, Writing { block_bytes, replication, .. })) = self.leases.of(writer) {
             // It was said before.
-            return Ok(Created { file, block_bytes: *block_bytes, replication: *replication });
+            let created = Created { file, block_bytes: *block_bytes, replication: *replication };
+            self.leases.renew(file, now.at + self.config.lease);
+            return Ok(created);
         }
         if path.is_root() {
             return Err(FsError::IsFolder { path });

@@ -131,7 +131,7 @@ struct News {
     added: BTreeMap<BlockId, u64>,
     bad: BTreeSet<BlockId>,
     not_copied: BTreeSet<BlockId>,
-    /// Replicas that were removed, or missing when looked for.
+    /// Replicas that were removed, or were missing when they were to be removed or looked for. They may have come, or been found bad, since.
     gone: BTreeSet<BlockId>,
     /// Replicas that were read to the end on request, and verified.
     verified: BTreeSet<BlockId>,
@@ -303,14 +303,11 @@ impl BlockStore {
                 Some(Arrival::Partial { .. }) | None => {}
             }
             let held = state.release(block);
-            if held.is_some() {
-                state.news.added.remove(&block);
-                // The replica may have arrived and been reported while the order was on its way.
-                state.news.gone.insert(block);
-                self.0.news.notify_one();
-            }
+            // The replica may have arrived and been reported while the order was on its way. The primary counts no report of it before this one.
+            state.news.say_gone(block);
             held.or(state.damaged.remove(&block))
         };
+        self.0.news.notify_one();
         if let Some(found) = found {
             self.remove(found.disk, block);
         }
@@ -334,7 +331,6 @@ impl BlockStore {
         state.hold(block, disk);
         let damaged = state.damaged.remove(&block.id);
         state.news.bad.remove(&block.id);
-        state.news.gone.remove(&block.id);
         state.news.added.insert(block.id, block.bytes);
         drop(state);
         self.0.news.notify_one();
@@ -532,6 +528,16 @@ impl Local for BlockStore {
     }
 }
 
+impl News {
+    /// Reports that the replica is missing, instead of what was to be reported of it.
+    fn say_gone(&mut self, block: BlockId) {
+        self.added.remove(&block);
+        self.bad.remove(&block);
+        self.verified.remove(&block);
+        self.gone.insert(block);
+    }
+}
+
 impl State {
     fn hold(&mut self, block: Block, disk: usize) {
         self.release(block.id);
@@ -553,8 +559,10 @@ impl State {
             for (id, held) in ids {
                 report.blocks.push(id.0);
                 report.bytes.push(held.bytes);
-                // This report includes it.
-                self.news.added.remove(id);
+                // Reported here. One that came after another one went is reported again behind that.
+                if !self.news.gone.contains(id) {
+                    self.news.added.remove(id);
+                }
             }
             let last = match report.blocks.len() {
                 REPORT_BLOCKS => report.blocks[REPORT_BLOCKS - 1],

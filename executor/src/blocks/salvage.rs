@@ -40,14 +40,14 @@ impl BlockStore {
             }
             Err(error) if is_damage(&error) => {
                 state.release(block.id);
-                state.news.added.remove(&block.id);
                 if last {
+                    state.news.added.remove(&block.id);
                     if state.damaged.insert(block.id, claim.found).is_none() {
                         state.news.bad.insert(block.id);
                     }
                 } else {
                     state.damaged.remove(&block.id);
-                    state.news.gone.insert(block.id);
+                    state.news.say_gone(block.id);
                 }
                 drop(state);
                 tracing::warn!(block = %block.id, %error, last, "a replica is damaged");

@@ -1,5 +1,6 @@
-//! Expired tickets on a running executor. Time jumps here.
+//! Expired tickets on a running executor, where time jumps; and reports of removed replicas.
 
+use super::{BlockConfig, BlockStore};
 use crate::ExecutorConfig;
 use crate::node::Executor;
 use crate::server::Server;
@@ -15,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use windlass_connectors::wfs::{self, FileWriter, Peers, Primary, Wfs, WriteOptions};
 use windlass_core::access::Principal;
+use windlass_core::ids::{BlockId, ExecutorId};
+use windlass_core::wfs::Block;
 use windlass_proto::pass::{ClusterKey, KeyRing};
 use windlass_proto::ticket::Access;
 use windlass_proto::v1;
@@ -118,7 +121,7 @@ async fn bench(blocks: u64) -> Bench {
     let executor = Executor::open(config).unwrap();
     let keys = executor.node().keys.clone();
     keys.set(ClusterKey::new([7; ClusterKey::LENGTH]));
-    executor.node().blocks.as_ref().unwrap().joined(windlass_core::ids::ExecutorId(1));
+    executor.node().blocks.as_ref().unwrap().joined(ExecutorId(1));
     let server = Server::bind(&executor).await.unwrap();
     let holder = v1::BlockHolder { executor: 1, address: server.address().into(), ..v1::BlockHolder::default() };
     let (served, mut tasks) = (executor.clone(), JoinSet::new());
@@ -196,4 +199,38 @@ async fn a_block_is_closed_with_a_ticket_whose_time_is_not_over() {
     node.seal(1, BLOCK, &bench.primary.ticket(Access::Write, 1)).await.unwrap();
     let to_read = bench.primary.ticket(Access::Read, 1);
     assert_eq!(node.seal(1, BLOCK, &to_read).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+/// Every order to remove a replica is answered, so that the primary can tell reports before the removal from those behind it.
+#[tokio::test]
+async fn every_removal_of_a_replica_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, rack) = (String::new(), String::new());
+    let dirs = vec![dir.path().to_path_buf()];
+    let config = BlockConfig { dirs, host, rack, reserve: 0, scrub_rate: 0, repair_rate: 0 };
+    let store = BlockStore::open(config, Handle::current(), KeyRing::default()).unwrap();
+    store.joined(ExecutorId(1));
+    assert_eq!(store.report().await.range, Some(v1::BlockRange { first: 0, last: u64::MAX }));
+    let remove = || store.obey(v1::BlockOrders { delete: vec![7], ..v1::BlockOrders::default() });
+    let gone = v1::BlockReport { gone: vec![7], ..v1::BlockReport::default() };
+    // There is none.
+    remove();
+    assert_eq!(store.report().await, gone);
+    // One arrives, and is removed before it is reported.
+    let block = Block { id: BlockId(7), bytes: 3 };
+    store.add(0, block);
+    store.bad(block.id, &"it was not what was written");
+    remove();
+    assert_eq!(store.report().await, gone);
+    // One arrives after a removal.
+    remove();
+    store.add(0, block);
+    let both = v1::BlockReport { blocks: vec![7], bytes: vec![3], ..gone };
+    assert_eq!(store.report().await, both);
+    // The same while all is reported that is here.
+    store.joined(ExecutorId(2));
+    remove();
+    store.add(0, block);
+    assert_eq!(store.report().await.blocks, [7]);
+    assert_eq!(store.report().await, both);
 }

@@ -120,9 +120,9 @@ impl BlockStore {
             // The caller expects the replica here, so its loss is reported, perhaps once more.
             let mut state = self.0.state.lock();
             match state.damaged.contains_key(&block) {
-                true => state.news.bad.insert(block),
-                false => state.news.gone.insert(block),
-            };
+                true => _ = state.news.bad.insert(block),
+                false => state.news.say_gone(block),
+            }
             drop(state);
             self.0.news.notify_one();
             return false;
