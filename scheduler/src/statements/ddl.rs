@@ -81,7 +81,7 @@ impl StatementRun<'_> {
             command.options.insert(SECRET.to_string(), secret);
         }
         let command = &command;
-        let (_, lent) = catalog.with_lent(&command.options.clone().into_iter().collect())?;
+        let lent = catalog.lent(&command.options.clone().into_iter().collect())?;
         let connected = connected_record(catalog.connectors(), command, &lent, self.sql, catalog.ids());
         if let Some(record) = connected.await? {
             return match command.temporary {

@@ -111,7 +111,7 @@ impl Catalog {
             return Err(QueryError::Internal("the table is not of a connector".to_string()));
         };
         self.require_opened(record)?;
-        let (_, lent) = self.with_lent(options)?;
+        let lent = self.lent(options)?;
         let spec = self.connectors().spec(connector, record.id.clone(), location.clone(), options.clone(), lent)?;
         let (spec, columns) = (Arc::new(spec), Some(Arc::clone(&record.schema.0)));
         let request = TableRequest { table: Arc::clone(&spec), columns };

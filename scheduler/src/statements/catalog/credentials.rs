@@ -83,17 +83,12 @@ pub(super) fn opened(mut record: Record, sealer: &Sealer) -> Record {
 }
 
 impl Catalog {
-    /// Returns the options of a table without the name of its secret, and the options of that secret.
+    /// Returns the options of the secret that a table names in its `options`. Those of the table itself count before them.
     ///
     /// # Errors
     /// No such secret, or its options cannot be opened.
-    pub(crate) fn with_lent(&self, options: &Options) -> Result<(Options, Options), QueryError> {
-        let mut own = options.clone();
-        let lent = match own.remove(SECRET) {
-            Some(name) => self.secret(&name)?,
-            None => Options::new(),
-        };
-        Ok((own, lent))
+    pub(crate) fn lent(&self, options: &Options) -> Result<Options, QueryError> {
+        options.get(SECRET).map_or(Ok(Options::new()), |name| self.secret(name))
     }
 
     /// Returns the options of a secret.
@@ -135,8 +130,8 @@ impl Catalog {
     }
 
     fn stores_of(&self, external: &External) -> Result<(), QueryError> {
-        let (mut options, lent) = self.with_lent(&external.options)?;
-        options.extend(lent);
+        let mut options = self.lent(&external.options)?;
+        options.extend(external.options.clone());
         build::configure_stores(self.stores(), external, &options)
     }
 }

@@ -1,9 +1,12 @@
 use super::*;
 use crate::clock::{Clock, Ids};
 use crate::meta::EmbeddedStore;
+use crate::meta::keys::secrets::Secret;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::Constraints;
+use std::collections::BTreeMap;
 use std::path::Path;
+use windlass_engine::stores::StoreOptions;
 
 async fn open(folder: &Path) -> Arc<Catalog> {
     let stores = StoreRegistry::new();
@@ -130,4 +133,31 @@ async fn files_of_dropped_tables_go_once_their_time_has_come() {
     assert!(root.exists());
     assert_eq!(catalog.collect_garbage().await.unwrap(), 1);
     assert!(!root.exists());
+}
+
+/// An option of the table counts before that of its secret, when the table is made and whenever a primary starts.
+#[tokio::test]
+async fn a_tables_own_options_count_before_those_of_its_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = open(folder.path()).await;
+    let options = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    };
+    let lent = options(&[("aws.region", "lent"), ("aws.access_key_id", "key"), ("aws.secret_access_key", "x")]);
+    let secret = Secret::of(catalog.sealer(), "mine", &lent, 0).unwrap();
+    catalog.change(None, |_| Ok(vec![Edit::PutSecret("mine".into(), secret)])).await.unwrap();
+    let mut record = table(&catalog, "t");
+    record.storage = Storage::External(External {
+        locations: vec![record::Location { url: "s3://bucket/t/".into(), glob: None }],
+        format: "CSV".into(),
+        options: options(&[(SECRET, "mine"), ("aws.region", "own")]),
+        sealed: None,
+        extension: String::new(),
+        partitions: 0,
+        order: Vec::new(),
+    });
+    catalog.create(None, &name("t"), Record::Table(record), OnExists::Fail).await.unwrap();
+    catalog.configure_stores(&catalog.snapshot(), |_| true);
+    let known = catalog.stores().options("s3://bucket/t/a.csv").unwrap();
+    assert_eq!((known["aws.region"].as_str(), known["aws.access_key_id"].as_str()), ("own", "key"));
 }
