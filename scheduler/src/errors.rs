@@ -189,12 +189,11 @@ impl From<DataFusionError> for QueryError {
 }
 
 /// A missing table that a statement names.
-#[derive(Clone, Debug)]
-pub struct Missing {
+struct Missing<'a> {
     /// Its name, without catalog and schema.
-    pub table: String,
+    table: String,
     /// Names of tables that exist.
-    pub known: Vec<String>,
+    known: &'a [String],
 }
 
 /// Translates `error` for the author of `sql`.
@@ -202,8 +201,21 @@ pub fn explain(error: &DataFusionError, sql: &str) -> QueryError {
     explain_missing(error, sql, None)
 }
 
-/// Translates a planning error for the author of `sql`. `missing`: a table that `sql` names and that does not exist.
-pub fn explain_missing(error: &DataFusionError, sql: &str, missing: Option<&Missing>) -> QueryError {
+/// Translates an error of planning for the author of `sql`, which is empty when its text is not at hand. `references`: the tables that the
+/// statement names; `known`: names that would have been found.
+pub(crate) async fn explain_planning(
+    state: &SessionState,
+    references: impl IntoIterator<Item = TableReference>,
+    error: &DataFusionError,
+    sql: &str,
+    known: &[String],
+) -> QueryError {
+    let missing = missing_table(state, references, error, sql).await;
+    explain_missing(error, sql, missing.map(|table| Missing { table, known }))
+}
+
+/// As [`explain`], of a statement that names a table that does not exist.
+fn explain_missing(error: &DataFusionError, sql: &str, missing: Option<Missing<'_>>) -> QueryError {
     if let DataFusionError::External(inner) = root(error)
         && let Some(known) = inner.downcast_ref::<QueryError>()
     {
@@ -232,7 +244,7 @@ pub fn explain_missing(error: &DataFusionError, sql: &str, missing: Option<&Miss
                 QueryError::NotFound(at(format!("table '{table}' not found; {advice}")))
             }
             Some(Missing { table, known }) => {
-                let nearest = nearest(table, known.iter().map(String::as_str));
+                let nearest = nearest(&table, known.iter().map(String::as_str));
                 QueryError::NotFound(at(with_suggestion(format!("table '{table}' not found"), nearest)))
             }
             None => QueryError::Invalid(at(clean(message))),
@@ -264,7 +276,7 @@ fn without_tree(message: &str) -> String {
 
 /// Returns the name of a table among `references` that is not there, and that the planner points at if it points at anything in
 /// `sql`, which is empty when its text is not at hand.
-pub(crate) async fn missing_table(
+async fn missing_table(
     state: &SessionState,
     references: impl IntoIterator<Item = TableReference>,
     error: &DataFusionError,

@@ -2,7 +2,7 @@
 
 use super::parse::{Parsed, apart};
 use super::{ParameterNames, Statements, instants, parse};
-use crate::errors::{Missing, QueryError, explain_missing, missing_table};
+use crate::errors::{QueryError, explain_planning};
 use crate::statements::catalog::BrokenView;
 use crate::statements::sessions::{Session, Versions};
 use datafusion::common::{DataFusionError, TableReference};
@@ -120,9 +120,7 @@ impl Statements {
         known.extend(session.temporary().names());
         // A statement that makes a table or a view names that as well.
         let is_read = |name: &TableReference| parsed.makes.as_ref() != Some(name);
-        let missing = missing_table(&state, references.into_iter().filter(is_read), &error, sql).await;
-        let missing = missing.map(|table| Missing { table, known });
-        explain_missing(&error, sql, missing.as_ref())
+        explain_planning(&state, references.into_iter().filter(is_read), &error, sql, &known).await
     }
 
     /// Plans a job whose joins, aggregates and limited sorts spill. It replaces one that did not fit into memory.

@@ -4,7 +4,7 @@ use super::parse::{Parsed, apart};
 use super::planning::Planned;
 use super::run::StatementRun;
 use super::{Execution, ParameterNames, instants, params};
-use crate::errors::{Missing, QueryError, explain_missing, missing_table, of_option};
+use crate::errors::{QueryError, explain_planning, of_option};
 use crate::statements::sessions::{option_value, refuse_runtime_option};
 use datafusion::common::DataFusionError;
 use datafusion::logical_expr::{Execute, LogicalPlan, Prepare, Statement as PlanStatement};
@@ -77,9 +77,7 @@ impl StatementRun<'_> {
             Ok(plan) => plan?,
             Err(error) => {
                 // Positions are those of the text that was prepared.
-                let missing = missing_table(self.state, references, &error, "").await;
-                let missing = missing.map(|table| Missing { table, known: Vec::new() });
-                return Err(explain_missing(&error, "", missing.as_ref()));
+                return Err(explain_planning(self.state, references, &error, "", &[]).await);
             }
         };
         self.statements.inner.config.limits.check(&plan)?;

@@ -9,7 +9,7 @@ use super::record::{
 };
 use super::{present, suspect, types};
 use crate::clock::Ids;
-use crate::errors::{Missing, QueryError, explain, explain_missing, missing_table};
+use crate::errors::{QueryError, explain, explain_planning};
 use crate::statements::erased::Erased;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -452,9 +452,7 @@ pub(crate) async fn view_provider(
         Ok(plan) => plan,
         Err(error) => {
             let references = view.references.iter().map(TableName::reference);
-            let missing = missing_table(&zoned, references, &error, &view.definition).await;
-            let missing = missing.map(|table| Missing { table, known: Vec::new() });
-            return Err(explain_missing(&error, &view.definition, missing.as_ref()));
+            return Err(explain_planning(&zoned, references, &error, &view.definition, &[]).await);
         }
     };
     let LogicalPlan::Ddl(DdlStatement::CreateView(command)) = plan else {
