@@ -60,7 +60,7 @@ async fn keys(store: &Arc<dyn MetaStore>, prefix: &str) -> Vec<String> {
     store.range(prefix).await.unwrap().into_iter().map(|(key, _)| key).collect()
 }
 
-/// Of many commits with the same expectation, one succeeds.
+/// One of many commits with the same expectation succeeds.
 async fn one_winner(store: &Arc<dyn MetaStore>) {
     let commits = (0..16).map(|number| {
         let store = store.clone();

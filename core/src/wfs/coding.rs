@@ -56,7 +56,7 @@ impl Coding {
         }
     }
 
-    /// Of each piece of a block. Zeros make up what the last ones have less.
+    /// Returns the bytes of each piece of a block. The last pieces are filled up with zeros.
     pub const fn piece_bytes(self, block_bytes: u64) -> u64 {
         block_bytes.div_ceil(self.data() as u64).next_multiple_of(CODED_TOGETHER)
     }
@@ -129,7 +129,7 @@ impl Layout {
         }
     }
 
-    /// Of which `count` different replicas are there, so many could go but for the last one that it can be read from; 0: it cannot be read.
+    /// Returns how many of `count` distinct replicas must be lost before the block cannot be read; 0: it cannot be read now.
     pub fn lives(self, count: u8) -> u8 {
         match self {
             Layout::Whole(_) => count,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WfsConfig {
-    /// Of files whose writers and folders ask for nothing else.
+    /// Replicas of files whose writers and folders ask for nothing else.
     pub replication: u8,
     pub block_bytes: u64,
     /// Replicas of every block that are durable before a file is complete, if the cluster has as many executors and the file wants as many.
@@ -27,7 +27,7 @@ pub struct WfsConfig {
     pub trash: Duration,
     /// A file that is so old is cold: where its folder asks for that, its blocks are cut into pieces.
     pub code_after: Duration,
-    /// Of the choices among equal places.
+    /// Seed of the choices among equal places.
     pub seed: u64,
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Departed {
 struct File {
     modified_ms: u64,
     data: FileData,
-    /// Of each block, when the file went.
+    /// Holders of each block when the file went.
     holders: Vec<Vec<Holder>>,
 }
 

@@ -23,9 +23,9 @@ pub enum Detail {
 /// Where a block of a file lies, or a piece of it where it is cut up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
-    /// Of a piece just what is in the file: its replicas may have zeros behind that.
+    /// Bytes that are in the file. Replicas of a piece may have zeros behind them.
     pub block: Block,
-    /// Of its first byte in the file.
+    /// Position of its first byte in the file.
     pub offset: u64,
     /// Nearest first.
     pub holders: Vec<ExecutorId>,
@@ -39,7 +39,7 @@ pub struct CodedPiece {
     pub piece: u8,
     /// The number of the first piece.
     pub first: BlockId,
-    /// Of each piece.
+    /// Bytes of each piece.
     pub piece_bytes: u64,
     /// Who holds any piece of the block.
     pub holders: Vec<Holder>,

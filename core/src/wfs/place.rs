@@ -5,7 +5,7 @@ use crate::dice::Dice;
 use crate::ids::ExecutorId;
 use std::collections::BTreeSet;
 
-/// Who writes, as far as that matters for where the first replica goes.
+/// Place of a writer, near which the first replica goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Near {
     /// The executor that the writer runs on.
@@ -36,7 +36,7 @@ pub(super) fn choose(
         let best = candidates.iter().map(|member| rank(member, &chosen, &racks, near)).min();
         let best: Vec<usize> =
             (0..candidates.len()).filter(|at| Some(rank(candidates[*at], &chosen, &racks, near)) == best).collect();
-        // Of two at random the one with more room: fills evenly without sending everything to the emptiest.
+        // Takes the one with more room of two at random: fills evenly without sending everything to the emptiest.
         let [one, other] = [dice.roll(), dice.roll()].map(|roll| best[(roll % best.len() as u64) as usize]);
         let at = if candidates[other].free > candidates[one].free { other } else { one };
         chosen.push(candidates.swap_remove(at));

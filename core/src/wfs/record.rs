@@ -10,7 +10,7 @@ use crate::ids::{BlockId, FileId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub id: FileId,
-    /// Of a file that is being written: the root.
+    /// The root, for a file that is being written.
     pub parent: FileId,
     /// Empty for the root, and for a file that is being written.
     pub name: Box<str>,
@@ -119,7 +119,7 @@ impl FileData {
         self.blocks.iter().map(|block| block.bytes).sum()
     }
 
-    /// Of all replicas that are wanted.
+    /// Returns the bytes of all replicas that are wanted.
     pub fn replicated_bytes(&self) -> u64 {
         self.replicated_bytes_as(self.coding)
     }

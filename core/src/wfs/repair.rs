@@ -25,7 +25,7 @@ pub(super) const ROUND: Duration = Duration::from_secs(5);
 /// Blocks that are looked at in one step, and those of them that copies are sought for.
 const LOOKS: usize = 10_000;
 const COPIES: usize = 1_000;
-/// Of a thousand blocks so many may be without a replica when upkeep begins.
+/// Maximum blocks per thousand that may lack a replica when upkeep begins.
 const MISSING_PER_MILLE: usize = 1;
 
 #[derive(Debug)]
@@ -313,7 +313,7 @@ impl Namespace {
                 Reported::Early => {}
                 // A number that this namespace never gave is not its to remove.
                 Reported::Unwanted if block.id.0 >= self.counters.next_block => {}
-                // Of a block that has it already.
+                // The block has this replica already.
                 Reported::Unwanted if self.replicas.block_of(block.id).is_some() => self.found_spare(id, block.id),
                 Reported::Unwanted => self.unwanted(id, Order::Delete(block.id), out),
                 Reported::WrongLength => self.found_damaged(id, block.id, out),

@@ -157,7 +157,7 @@ impl Member {
         }
     }
 
-    /// Of a thousand parts of its disks so many are used by replicas.
+    /// Returns the share of its disks that replicas use, per thousand.
     pub fn fullness(&self) -> u64 {
         let size = u128::from(self.used) + u128::from(self.free);
         // Before its first heartbeat nothing is known.
@@ -173,7 +173,7 @@ pub(super) enum Reported {
     Unwanted,
     /// It is not as long as it is to be.
     WrongLength,
-    /// Of a block that is still written: how long it is to be is not known.
+    /// Its block is still being written, so its length is not known.
     Early,
 }
 
@@ -283,7 +283,7 @@ impl Replicas {
         self.targets.entry(block).or_default().extend(targets);
     }
 
-    /// Of a file that was there before this primary led.
+    /// Adds a block of a file that was there before this primary led.
     pub fn load(&mut self, block: BlockId, file: FileId, bytes: Option<u64>, layout: Layout) {
         self.blocks.insert(block, BlockState::new(file, bytes, layout));
         self.sealed += usize::from(bytes.is_some());

@@ -24,7 +24,7 @@ impl Namespace {
                 reason: format!("{path} holds the trash: remove what else is in it by its name"),
             });
         }
-        // Of a minute together; of two of one path the later one gets a name of its own.
+        // Files that go within a minute lie together. The later of two with one path gets a name of its own.
         let minute = now.wall_ms / 60_000 * 60_000;
         let mut to = FsPath::parse(&format!("{TRASH}/{minute}{path}"))?;
         if self.tree.find(&to).ok() != Some(None) {

@@ -42,9 +42,9 @@ pub(super) struct Folder {
 pub struct Usage {
     pub files: u64,
     pub folders: u64,
-    /// Of the files, once each.
+    /// Bytes of the files, once each.
     pub bytes: u64,
-    /// Of all replicas that are wanted.
+    /// Bytes of all replicas that are wanted.
     pub replicated_bytes: u64,
 }
 

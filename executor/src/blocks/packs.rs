@@ -11,7 +11,7 @@
 //!        24   its bytes
 //! ```
 //!
-//! Of two entries for one replica the later one counts, that in the pack with the higher number. An incomplete entry, left when the process or the machine
+//! The later of two entries for one replica counts: the one in the pack with the higher number. An incomplete entry, left when the process or the machine
 //! died, was never acknowledged. A damaged entry is skipped, and the primary hears that the replica is missing. The salt keeps bytes inside an entry from being
 //! taken for an entry. A removal may be forgotten when the machine dies or its pack is rewritten: the primary then orders it again.
 
