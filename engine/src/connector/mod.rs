@@ -66,6 +66,11 @@ pub trait Connector: fmt::Debug + Send + Sync {
     /// The location or the options name nothing readable, or the declared columns are not those of the table.
     async fn table(&self, request: TableRequest) -> Result<Arc<dyn ConnectorTable>>;
 
+    /// Whether a write can create its target: see [`Target`].
+    fn creates(&self) -> bool {
+        false
+    }
+
     /// Decodes [`Scan::encode`] on an executor. The decoded scan must read what the encoded one would.
     fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>>;
 
@@ -81,6 +86,21 @@ pub struct TableRequest {
     pub table: Arc<TableSpec>,
     /// The columns that the statement declares, or those that the table had when it was created. `None`: the connector finds them out.
     pub columns: Option<SchemaRef>,
+    pub target: Target,
+}
+
+/// Whether the other system already has the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// It has.
+    #[default]
+    Present,
+    /// It must not have it: the write of a CREATE EXTERNAL TABLE … AS creates the table. `columns` are those of the rows, all named. The columns of the
+    /// returned table are as a later read gives them, in the same order. Its sink creates the table when it is published, and not before; a table of that
+    /// name is an error of `prepare`, or an earlier one.
+    New,
+    /// It may have it: the write of a COPY … TO creates the table as with `New` if it is missing, and adds rows to it otherwise.
+    Any,
 }
 
 /// A table as every node knows it. Its debug form has no secrets.

@@ -185,7 +185,8 @@ async fn session() -> SessionState {
     let options = [("rows", "95"), ("token", SECRET)].map(|(key, value)| (key.to_string(), value.to_string()));
     let table = Arc::new(registry.spec("numbers", "7".into(), "somewhere".into(), options, BTreeMap::new()).unwrap());
     let made = registry.require("NUMBERS").unwrap();
-    let made = made.table(TableRequest { table: Arc::clone(&table), columns: None }).await.unwrap();
+    let made =
+        made.table(TableRequest { table: Arc::clone(&table), columns: None, target: Target::Present }).await.unwrap();
     let mut config = registry.within(session_config());
     config.options_mut().set("windlass.small_query_bytes", "0").unwrap();
     config.options_mut().set("windlass.inline_result_bytes", "100000000").unwrap();

@@ -14,7 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::unparser::expr_to_sql;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use windlass_engine::connector::{ConnectedTable, Registry, TableRequest, redacted};
+use windlass_engine::connector::{ConnectedTable, Registry, TableRequest, Target, redacted};
 
 /// Returns the record for CREATE EXTERNAL TABLE, if it is for a connector. `lent`: options of the secret that it names; `sql`: its
 /// text.
@@ -48,7 +48,7 @@ pub(crate) async fn record(
     let spec = Arc::new(connectors.spec(name, id.clone(), location.clone(), command.options.clone(), lent.clone())?);
     let declared = Arc::clone(command.schema.inner());
     let columns = (!declared.fields().is_empty()).then_some(declared);
-    let table = connector.table(TableRequest { table: Arc::clone(&spec), columns }).await?;
+    let table = connector.table(TableRequest { table: Arc::clone(&spec), columns, target: Target::Present }).await?;
     if table.schema().fields().is_empty() {
         return Err(QueryError::Invalid(format!(
             "the columns of '{}' cannot be told: name them",
@@ -114,7 +114,7 @@ impl Catalog {
         let lent = self.lent(options)?;
         let spec = self.connectors().spec(connector, record.id.clone(), location.clone(), options.clone(), lent)?;
         let (spec, columns) = (Arc::new(spec), Some(Arc::clone(&record.schema.0)));
-        let request = TableRequest { table: Arc::clone(&spec), columns };
+        let request = TableRequest { table: Arc::clone(&spec), columns, target: Target::Present };
         let table = self.connectors().require(connector)?.table(request).await?;
         Ok(ConnectedTable::new(spec, table)
             .with_constraints(record.constraints())
