@@ -23,13 +23,23 @@ const PIECE: usize = 256 << 10;
 /// Writes rows into pieces of a stream.
 pub(super) struct Encoder {
     columns: Vec<(String, Wire)>,
+    fit: Fit,
     buffer: Vec<u8>,
     rows: u64,
 }
 
+/// How a nanosecond becomes microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// To the nearest one, of two that are as near the one further from zero, as the server rounds.
+    Nearest,
+    /// A value that would lose digits is an error.
+    Exact,
+}
+
 impl Encoder {
-    pub fn new(columns: Vec<(String, Wire)>) -> Self {
-        Self { columns, buffer: HEADER.to_vec(), rows: 0 }
+    pub fn new(columns: Vec<(String, Wire)>, fit: Fit) -> Self {
+        Self { columns, fit, buffer: HEADER.to_vec(), rows: 0 }
     }
 
     /// Returns the number of rows so far.
@@ -79,7 +89,7 @@ impl Encoder {
     pub fn prepared(&self, batch: &RecordBatch) -> Result<Prepared> {
         let pairs = batch.columns().iter().zip(&self.columns);
         let columns = pairs.map(|(column, (name, wire))| {
-            let values = Values::new(column, wire);
+            let values = Values::new(column, wire, self.fit);
             values.map_err(|why| exec_datafusion_err!("the column {name} of PostgreSQL {why}"))
         });
         Ok(Prepared { rows: batch.num_rows(), columns: columns.collect::<Result<_>>()? })
@@ -104,10 +114,10 @@ enum Values {
     Decimal256(Decimal256Array),
     Date(PrimitiveArray<Date32Type>),
     TimeMicros(PrimitiveArray<Time64MicrosecondType>),
-    TimeNanos(PrimitiveArray<Time64NanosecondType>),
+    TimeNanos(PrimitiveArray<Time64NanosecondType>, Fit),
     TimestampMicros(PrimitiveArray<TimestampMicrosecondType>),
-    TimestampNanos(PrimitiveArray<TimestampNanosecondType>),
-    Interval(PrimitiveArray<IntervalMonthDayNanoType>),
+    TimestampNanos(PrimitiveArray<TimestampNanosecondType>, Fit),
+    Interval(PrimitiveArray<IntervalMonthDayNanoType>, Fit),
     /// As UTF-8.
     Text(ArrayRef),
     Jsonb(ArrayRef),
@@ -155,7 +165,7 @@ pub(super) fn staged_type(wire: &Wire, declared: &str) -> String {
 }
 
 impl Values {
-    fn new(column: &ArrayRef, wire: &Wire) -> Result<Self, String> {
+    fn new(column: &ArrayRef, wire: &Wire, fit: Fit) -> Result<Self, String> {
         let unfit = || format!("is not written from {}", column.data_type());
         Ok(match (wire, column.data_type()) {
             (Wire::Bool, DataType::Boolean) => Self::Bool(column.as_boolean().clone()),
@@ -169,21 +179,21 @@ impl Values {
             (Wire::Numeric, DataType::Decimal256(..)) => Self::Decimal256(column.as_primitive().clone()),
             (Wire::Date, DataType::Date32) => Self::Date(column.as_primitive().clone()),
             (Wire::Time, DataType::Time64(TimeUnit::Microsecond)) => Self::TimeMicros(column.as_primitive().clone()),
-            (Wire::Time, DataType::Time64(TimeUnit::Nanosecond)) => Self::TimeNanos(column.as_primitive().clone()),
+            (Wire::Time, DataType::Time64(TimeUnit::Nanosecond)) => Self::TimeNanos(column.as_primitive().clone(), fit),
             (Wire::Timestamp | Wire::TimestampTz, DataType::Timestamp(TimeUnit::Microsecond, _)) => {
                 Self::TimestampMicros(column.as_primitive().clone())
             }
             (Wire::Timestamp | Wire::TimestampTz, DataType::Timestamp(TimeUnit::Nanosecond, _)) => {
-                Self::TimestampNanos(column.as_primitive().clone())
+                Self::TimestampNanos(column.as_primitive().clone(), fit)
             }
             (Wire::Interval, DataType::Interval(_)) => {
                 let kind = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
-                Self::Interval(cast(column, &kind).map_err(|error| error.to_string())?.as_primitive().clone())
+                Self::Interval(cast(column, &kind).map_err(|error| error.to_string())?.as_primitive().clone(), fit)
             }
             (Wire::Bytea, _) => Self::Bytes(cast(column, &DataType::Binary).map_err(|_| unfit())?),
             (Wire::Array(element), DataType::List(_)) => {
                 let list = column.as_list::<i32>().clone();
-                let values = Self::new(list.values(), element)?;
+                let values = Self::new(list.values(), element, fit)?;
                 Self::List(list, Box::new(values), oid(element))
             }
             (Wire::Text | Wire::AsText | Wire::Char | Wire::Jsonb | Wire::Uuid, _) => {
@@ -210,10 +220,10 @@ impl Values {
             Self::Decimal256(values) => values,
             Self::Date(values) => values,
             Self::TimeMicros(values) => values,
-            Self::TimeNanos(values) => values,
+            Self::TimeNanos(values, _) => values,
             Self::TimestampMicros(values) => values,
-            Self::TimestampNanos(values) => values,
-            Self::Interval(values) => values,
+            Self::TimestampNanos(values, _) => values,
+            Self::Interval(values, _) => values,
             Self::Text(values) | Self::Jsonb(values) | Self::Uuid(values) | Self::Bytes(values) => values,
             Self::List(values, ..) => values,
         }
@@ -259,12 +269,12 @@ impl Values {
                 into.extend_from_slice(&days.to_be_bytes());
             }
             Self::TimeMicros(values) => into.extend_from_slice(&values.value(at).to_be_bytes()),
-            Self::TimeNanos(values) => into.extend_from_slice(&rounded(values.value(at)).to_be_bytes()),
+            Self::TimeNanos(values, fit) => into.extend_from_slice(&fit.micros(values.value(at))?.to_be_bytes()),
             Self::TimestampMicros(values) => instant(values.value(at), into)?,
-            Self::TimestampNanos(values) => instant(rounded(values.value(at)), into)?,
-            Self::Interval(values) => {
+            Self::TimestampNanos(values, fit) => instant(fit.micros(values.value(at))?, into)?,
+            Self::Interval(values, fit) => {
                 let interval = values.value(at);
-                into.extend_from_slice(&rounded(interval.nanoseconds).to_be_bytes());
+                into.extend_from_slice(&fit.micros(interval.nanoseconds)?.to_be_bytes());
                 into.extend_from_slice(&interval.days.to_be_bytes());
                 into.extend_from_slice(&interval.months.to_be_bytes());
             }
@@ -301,10 +311,18 @@ impl Values {
     }
 }
 
-/// To the nearest microsecond, of two that are as near the one further from zero.
-fn rounded(nanos: i64) -> i64 {
-    let (micros, rest) = (nanos / 1000, nanos % 1000);
-    micros + if rest.abs() >= 500 { rest.signum() } else { 0 }
+impl Fit {
+    fn micros(self, nanos: i64) -> Result<i64, String> {
+        match (nanos / 1000, nanos % 1000) {
+            (micros, 0) => Ok(micros),
+            (micros, rest) if self == Self::Nearest => Ok(micros + if rest.abs() >= 500 { rest.signum() } else { 0 }),
+            _ => Err(format!(
+                "it has nanoseconds ({} behind the last microsecond), and the server keeps microseconds: round it, as date_trunc() and \
+                 CAST(… AS TIMESTAMP(6)) do",
+                nanos.rem_euclid(1000)
+            )),
+        }
+    }
 }
 
 fn instant(micros: i64, into: &mut Vec<u8>) -> Result<(), String> {
@@ -355,7 +373,8 @@ mod tests {
             RecordBatch::try_new(Arc::clone(&schema), columns.iter().map(|(column, _)| Arc::clone(column)).collect())
                 .unwrap();
         let wires: Vec<Wire> = columns.iter().map(|(_, wire)| wire.clone()).collect();
-        let mut encoder = Encoder::new(wires.iter().map(|wire| (wire.to_string(), wire.clone())).collect());
+        let columns = wires.iter().map(|wire| (wire.to_string(), wire.clone())).collect();
+        let mut encoder = Encoder::new(columns, Fit::Nearest);
         let prepared = encoder.prepared(&batch).unwrap();
         let mut decoder = Decoder::new(&schema, &wires, false).unwrap();
         decoder.take(encoder.piece()).unwrap();
@@ -379,10 +398,26 @@ mod tests {
     fn a_value_that_does_not_fit_is_named() {
         let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true)]));
         let batch = RecordBatch::try_new(schema, vec![Arc::new(StringArray::from(vec!["x"]))]).unwrap();
-        let mut encoder = Encoder::new(vec![("id".to_string(), Wire::Uuid)]);
+        let mut encoder = Encoder::new(vec![("id".to_string(), Wire::Uuid)], Fit::Exact);
         let prepared = encoder.prepared(&batch).unwrap();
         let error = encoder.take(&prepared, 0).unwrap_err().to_string();
         assert!(error.contains("column id") && error.contains("row 1: 'x' is no uuid"), "{error}");
-        assert_eq!((rounded(1_500), rounded(-1_500), rounded(1_499)), (2, -2, 1));
+    }
+
+    #[test]
+    fn nanoseconds_are_rounded_or_refused() {
+        for (nanos, nearest, is_exact) in
+            [(1_500, 2, false), (-1_500, -2, false), (1_499, 1, false), (-7_000, -7, true)]
+        {
+            assert_eq!(Fit::Nearest.micros(nanos), Ok(nearest));
+            assert_eq!(Fit::Exact.micros(nanos).ok(), is_exact.then_some(nearest), "{nanos}");
+        }
+        let column: ArrayRef = Arc::new(PrimitiveArray::<TimestampNanosecondType>::from(vec![1_000, 1_001]));
+        let schema = Arc::new(Schema::new(vec![Field::new("at", column.data_type().clone(), true)]));
+        let batch = RecordBatch::try_new(schema, vec![column]).unwrap();
+        let mut encoder = Encoder::new(vec![("at".to_string(), Wire::Timestamp)], Fit::Exact);
+        let prepared = encoder.prepared(&batch).unwrap();
+        let error = encoder.take(&prepared, 0).unwrap_err().to_string();
+        assert!(error.contains("column at") && error.contains("row 2: it has nanoseconds (1 "), "{error}");
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!   begin      windlass_loads gets the write, as 'writing'
 //!   attempt    one transaction: CREATE TABLE windlass_WRITE_ATTEMPT, COPY, then looks that the write is still 'writing', and commits
-//!   prepare    one transaction, left open: the rows of the staging tables go into the target, the write becomes 'loaded'
+//!   prepare    one transaction, left open: the target is created, if the write does that, the rows of the staging tables go into it, and the
+//!              write becomes 'loaded'
 //!   publish    it is committed; where it is gone with the primary, the next one does it anew, unless the write is 'loaded'
 //!   abandon    the write is forgotten, and every staging table of it dropped
 //! ```
@@ -11,13 +12,15 @@
 //! An attempt that nobody waits for can commit a staging table only while it holds the write's record, and the record changes only when nobody
 //! holds it: whoever publishes or abandons sees all staging tables that there will ever be.
 
-use super::encode::{Encoder, staged_type};
+use super::create::Created;
+use super::encode::{Encoder, Fit, staged_type};
 use super::error::PostgresError;
-use super::relation::Relation;
+use super::relation::{self, Relation};
 use super::settings::{Location, Settings};
 use super::types::Wire;
 use super::wire::{Canceller, Connection, literal, quoted};
 use async_trait::async_trait;
+use datafusion::arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::{Result, exec_err, internal_datafusion_err, plan_datafusion_err, plan_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -43,6 +46,23 @@ struct Target {
     name: String,
     #[prost(message, repeated, tag = "4")]
     columns: Vec<TargetColumn>,
+    /// Whether the write creates it.
+    #[prost(bool, tag = "5")]
+    is_new: bool,
+    /// Whether a value that would lose digits is an error.
+    #[prost(bool, tag = "6")]
+    is_exact: bool,
+}
+
+/// What a write does to its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writes {
+    /// Inserts rows, as INSERT does on the server.
+    Into,
+    /// Adds rows whose values lose nothing.
+    Added,
+    /// Creates it, with the rows.
+    New,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -124,6 +144,19 @@ impl Target {
         Ok(format!("CREATE TABLE {staging} ({}) WITH (autovacuum_enabled = false)", columns.join(", ")))
     }
 
+    fn created(&self) -> String {
+        let column = |column: &TargetColumn| {
+            let not_null = if column.not_null { " NOT NULL" } else { "" };
+            format!("{} {}{not_null}", quoted(&column.name), column.kind)
+        };
+        let columns: Vec<String> = self.columns.iter().map(column).collect();
+        format!("CREATE TABLE {} ({})", self.qualified(), columns.join(", "))
+    }
+
+    fn fit(&self) -> Fit {
+        if self.is_exact { Fit::Exact } else { Fit::Nearest }
+    }
+
     /// The columns of a staging table as the target wants them.
     fn moved(&self) -> Result<String> {
         let wires = self.columns()?;
@@ -136,11 +169,14 @@ impl Target {
 }
 
 impl PostgresSink {
+    /// `kept`: the columns of the table.
+    ///
     /// # Errors
-    /// The table cannot take rows of these columns, or not in this way.
+    /// The table cannot take rows of these columns, or not in this way; or it is to be created, and there is one.
     pub async fn new(
         table: Arc<TableSpec>,
         request: SinkRequest,
+        (writes, kept): (Writes, &Schema),
         settings: &Arc<Settings>,
         canceller: Canceller,
     ) -> Result<Self> {
@@ -148,11 +184,28 @@ impl PostgresSink {
             return plan_err!("rows of a table of PostgreSQL are not replaced: use INSERT INTO");
         }
         let mut connection = Connection::open(settings, &canceller).await?;
+        if writes == Writes::New {
+            let (schema, name) = relation::free(&mut connection, super::name(&table)).await?;
+            let column = |field: &FieldRef| {
+                let created = Created::of(field.data_type());
+                let created = created.map_err(|why| plan_datafusion_err!("the column {} {why}", field.name()))?;
+                let not_null = kept.field_with_name(field.name()).is_ok_and(|kept| !kept.is_nullable());
+                Ok(TargetColumn {
+                    name: field.name().clone(),
+                    wire: created.wire.to_string(),
+                    kind: created.kind,
+                    not_null,
+                })
+            };
+            let columns = request.schema.fields().iter().map(column).collect::<Result<_>>()?;
+            let target = Target { write: request.write, schema, name, columns, is_new: true, is_exact: true };
+            return Ok(Self { table, target, canceller, prepared: Mutex::default() });
+        }
         let relation = Relation::find(&mut connection, super::name(&table)).await?;
         if !relation.is_table {
             return plan_err!("{} of PostgreSQL is no table, so nothing is inserted into it", super::name(&table));
         }
-        let column = |field: &Arc<datafusion::arrow::datatypes::Field>| {
+        let column = |field: &FieldRef| {
             let name = field.name();
             let known = relation.column(name);
             let known = known
@@ -172,7 +225,14 @@ impl PostgresSink {
             })
         };
         let columns = request.schema.fields().iter().map(column).collect::<Result<_>>()?;
-        let target = Target { write: request.write, schema: relation.schema, name: relation.name, columns };
+        let target = Target {
+            write: request.write,
+            schema: relation.schema,
+            name: relation.name,
+            columns,
+            is_new: false,
+            is_exact: writes != Writes::Into,
+        };
         Ok(Self { table, target, canceller, prepared: Mutex::default() })
     }
 
@@ -211,7 +271,7 @@ impl PostgresSink {
         connection.execute("BEGIN").await?;
         connection.execute(&self.target.staging(&of)?).await?;
         connection.copy_in(&format!("COPY {of} ({names}) FROM STDIN (FORMAT binary, FREEZE)")).await?;
-        let mut encoder = Encoder::new(self.target.columns()?);
+        let mut encoder = Encoder::new(self.target.columns()?, self.target.fit());
         while let Some(batch) = rows.try_next().await? {
             let batch = encoder.prepared(&batch)?;
             let mut from = 0;
@@ -244,6 +304,9 @@ impl PostgresSink {
             Some("writing") => {}
             Some(_) => return Ok(None),
             None => return exec_err!("{} does not know of the load {}", target.loads(), target.write),
+        }
+        if target.is_new {
+            connection.execute(&target.created()).await?;
         }
         let (names, moved) = (target.names(), target.moved()?);
         for Staged { table, rows } in &staged {
@@ -290,7 +353,8 @@ impl PostgresSink {
 #[async_trait]
 impl Sink for PostgresSink {
     fn describe(&self) -> String {
-        format!("table={}", self.target.qualified())
+        let is_new = if self.target.is_new { ", new" } else { "" };
+        format!("table={}{is_new}", self.target.qualified())
     }
 
     fn encode(&self) -> Result<Vec<u8>> {
@@ -356,7 +420,13 @@ impl Sink for PostgresSink {
             }
         };
         // The rows are there: what is left over does not undo that.
-        self.drop_staged(&mut connection).await
+        self.drop_staged(&mut connection).await?;
+        if self.target.is_new
+            && let Err(error) = connection.execute(&format!("ANALYZE {}", self.target.qualified())).await
+        {
+            tracing::debug!(%error, "the server has no statistics of a table that was created");
+        }
+        Ok(())
     }
 
     async fn abandon(&self, _: &Arc<RuntimeEnv>) -> Result<()> {

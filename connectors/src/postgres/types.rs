@@ -195,9 +195,16 @@ fn decimal(modifier: i32) -> DataType {
     // Digits before and behind the point that values may have.
     let digits = (precision - scale.min(0)).max(scale);
     match (u8::try_from(digits), i8::try_from(scale.max(0))) {
-        (Ok(digits), Ok(scale)) if digits <= DECIMAL128_MAX_PRECISION => DataType::Decimal128(digits, scale),
-        (Ok(digits), Ok(scale)) if digits <= DECIMAL256_MAX_PRECISION => DataType::Decimal256(digits, scale),
+        (Ok(digits), Ok(scale)) if digits <= DECIMAL256_MAX_PRECISION => decimal_of(digits, scale),
         _ => NUMERIC,
+    }
+}
+
+/// `precision`: at most that of 256 bits.
+pub(super) fn decimal_of(precision: u8, scale: i8) -> DataType {
+    match precision <= DECIMAL128_MAX_PRECISION {
+        true => DataType::Decimal128(precision, scale),
+        false => DataType::Decimal256(precision.min(DECIMAL256_MAX_PRECISION), scale),
     }
 }
 
