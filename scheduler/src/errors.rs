@@ -244,8 +244,8 @@ fn explain_missing(error: &DataFusionError, sql: &str, missing: Option<Missing<'
                 QueryError::NotFound(at(format!("table '{table}' not found; {advice}")))
             }
             Some(Missing { table, known }) => {
-                let nearest = nearest(&table, known.iter().map(String::as_str));
-                QueryError::NotFound(at(with_suggestion(format!("table '{table}' not found"), nearest)))
+                let nearest = nearest(&table, known.iter().map(String::as_str)).map(quoted);
+                QueryError::NotFound(at(with_suggestion(format!("table '{table}' not found"), nearest.as_deref())))
             }
             None => QueryError::Invalid(at(clean(message))),
         },

@@ -8,11 +8,14 @@
 //! | --- | --- |
 //! | `settings` | who connects where: locations, options, service and password files |
 //! | `wire`, `login`, `tls` | a connection |
+//! | `catalog` | all tables of a database |
 //! | `relation`, `types` | what the server's catalogs say of a table, and what its columns are here |
 //! | `snapshot`, `scan`, `decode`, `numeric` | reading |
 //! | `filter` | conditions that the server computes |
-//! | `sink`, `encode` | writing |
+//! | `sink`, `encode`, `create` | writing, also of tables that are created |
 
+mod catalog;
+mod create;
 mod decode;
 mod encode;
 mod error;
@@ -29,20 +32,23 @@ mod types;
 mod wire;
 
 use async_trait::async_trait;
+use catalog::PostgresCatalog;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{Result, internal_datafusion_err, plan_datafusion_err, plan_err};
+use datafusion::common::{
+    DataFusionError, Result, internal_datafusion_err, internal_err, plan_datafusion_err, plan_err,
+};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use filter::{Columns, Known};
 use relation::Relation;
 use scan::{Planned, PostgresScan, Query, by_column, by_places, split_count};
 use settings::{Location, Settings};
-use sink::PostgresSink;
+use sink::{PostgresSink, Writes};
 use snapshot::Snapshots;
 use std::sync::Arc;
 use types::{Choices, Wire};
 use windlass_engine::connector::{
-    Connector, ConnectorTable, Encoded, OptionKind, OptionSpec, Scan, ScanRequest, Sink, SinkRequest, Split,
-    TableRequest, TableSpec,
+    Connector, ConnectorCatalog, ConnectorTable, Encoded, OptionKind, OptionSpec, Scan, ScanRequest, Sink, SinkRequest,
+    Split, TableRequest, TableSpec, Target,
 };
 use wire::{Canceller, Connection, quoted};
 
@@ -54,7 +60,9 @@ pub struct Postgres {
 }
 
 const OPTIONS: &[OptionSpec] = &[
-    OptionSpec::new("table", OptionKind::Text, "The table or view, as SQL writes its name: schema.table.").required(),
+    OptionSpec::new("table", OptionKind::Text, "The table or view, as SQL writes its name: schema.table.")
+        .required()
+        .names_table(),
     OptionSpec::new("password", OptionKind::Text, "Of the user; else that of the service or of the password file.")
         .secret(),
     OptionSpec::new("service", OptionKind::Text, "A section of the service file; else that of PGSERVICE."),
@@ -82,7 +90,8 @@ const OPTIONS: &[OptionSpec] = &[
     )
     .or("8"),
     OptionSpec::new("split_bytes", OptionKind::Integer, "Bytes of a split, at least.").or("8388608"),
-    OptionSpec::new("split_column", OptionKind::Text, "A column of whole numbers by whose ranges the table is split."),
+    OptionSpec::new("split_column", OptionKind::Text, "A column of whole numbers by whose ranges the table is split.")
+        .names_table(),
     OptionSpec::new(
         "numeric",
         OptionKind::Choice(&["decimal", "text"]),
@@ -112,26 +121,45 @@ impl Connector for Postgres {
     async fn table(&self, request: TableRequest) -> Result<Arc<dyn ConnectorTable>> {
         let spec = request.table;
         let location = Location::parse(&spec.location)?;
-        for option in ["connections", "split_bytes", "statement_timeout", "connect_timeout"] {
-            let least = i64::from(option == "connections");
-            if spec.options.integer(option).is_some_and(|number| number < least) {
-                return plan_err!("the option '{option}' is less than {least}");
-            }
-        }
+        check_numbers(&spec)?;
         let (canceller, snapshots) = (self.canceller.clone(), self.snapshots.clone());
-        let schema = match request.columns {
-            Some(columns) => columns,
-            None => {
-                let settings = Arc::new(location.settings(&spec).await?);
-                let mut connection = Connection::open(&settings, &canceller).await?;
-                let relation = Relation::find(&mut connection, name(&spec)).await?;
-                let field = |column: &relation::ServerColumn| {
-                    Field::new(&column.name, column.kind.natural(choices(&spec)), !column.not_null)
-                };
-                Arc::new(Schema::new(relation.columns.iter().map(field).collect::<Vec<_>>()))
-            }
+        let connected = async || {
+            let settings = Arc::new(location.settings(&spec).await?);
+            Ok::<_, DataFusionError>(Connection::open(&settings, &canceller).await?)
         };
-        Ok(Arc::new(PostgresTable { spec, location, schema, canceller, snapshots }))
+        let (schema, writes) = match (request.target, request.columns) {
+            (Target::Present, Some(columns)) => (columns, Writes::Into),
+            (Target::Present, None) => {
+                let relation = Relation::find(&mut connected().await?, name(&spec)).await?;
+                (relation.schema(choices(&spec)), Writes::Into)
+            }
+            (Target::New, Some(columns)) => (create::columns(&columns)?, Writes::New),
+            (Target::Any, Some(columns)) => {
+                let mut connection = connected().await?;
+                match relation::is_there(&mut connection, name(&spec)).await? {
+                    false => (create::columns(&columns)?, Writes::New),
+                    true => {
+                        let relation = Relation::find(&mut connection, name(&spec)).await?;
+                        (added(&spec, &relation, &columns)?, Writes::Added)
+                    }
+                }
+            }
+            (Target::New | Target::Any, None) => return internal_err!("a table is to be created without columns"),
+        };
+        Ok(Arc::new(PostgresTable { spec, location, schema, writes, canceller, snapshots }))
+    }
+
+    fn creates(&self) -> bool {
+        true
+    }
+
+    fn has_catalogs(&self) -> bool {
+        true
+    }
+
+    fn catalog(&self, spec: Arc<TableSpec>) -> Result<Arc<dyn ConnectorCatalog>> {
+        check_numbers(&spec)?;
+        Ok(Arc::new(PostgresCatalog::new(spec, self.canceller.clone())?))
     }
 
     fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>> {
@@ -141,6 +169,29 @@ impl Connector for Postgres {
     fn decode_sink(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(PostgresSink::decode(encoded, self.canceller.clone())?))
     }
+}
+
+fn check_numbers(spec: &TableSpec) -> Result<()> {
+    for option in ["connections", "split_bytes", "statement_timeout", "connect_timeout"] {
+        let least = i64::from(option == "connections");
+        if spec.options.integer(option).is_some_and(|number| number < least) {
+            return plan_err!("the option '{option}' is less than {least}");
+        }
+    }
+    Ok(())
+}
+
+/// The columns of a table for rows of the columns `given`, which have their names.
+fn added(spec: &TableSpec, relation: &Relation, given: &Schema) -> Result<SchemaRef> {
+    let column = |field: &Arc<Field>| {
+        let known = relation.column(field.name()).ok_or_else(|| no_column(spec, field.name()))?;
+        Ok(Field::new(field.name(), create::added(&known.kind, field.data_type()), true))
+    };
+    Ok(Arc::new(Schema::new(given.fields().iter().map(column).collect::<Result<Vec<_>>>()?)))
+}
+
+fn no_column(spec: &TableSpec, column: &str) -> DataFusionError {
+    plan_datafusion_err!("{} of PostgreSQL has no column {column}", name(spec))
 }
 
 fn name(spec: &TableSpec) -> &str {
@@ -157,6 +208,7 @@ struct PostgresTable {
     spec: Arc<TableSpec>,
     location: Location,
     schema: SchemaRef,
+    writes: Writes,
     canceller: Canceller,
     snapshots: Snapshots,
 }
@@ -190,8 +242,7 @@ impl PostgresTable {
             return Ok(by_places(relation, count));
         };
         let known = relation.column(column);
-        let known =
-            known.ok_or_else(|| plan_datafusion_err!("{} of PostgreSQL has no column {column}", name(&self.spec)))?;
+        let known = known.ok_or_else(|| no_column(&self.spec, column))?;
         if !matches!(known.kind.natural(Choices::default()), DataType::Int16 | DataType::Int32 | DataType::Int64) {
             return plan_err!("the split_column {column} is {}: expected a column of whole numbers", known.kind.name);
         }
@@ -253,9 +304,7 @@ impl ConnectorTable for PostgresTable {
         let mut connection = snapshot.connection().await;
         let relation = Relation::find(&mut connection, name(&self.spec)).await?;
         let column = |field: &Arc<Field>| {
-            let known = relation.column(field.name()).ok_or_else(|| {
-                plan_datafusion_err!("{} of PostgreSQL has no column {}", name(&self.spec), field.name())
-            })?;
+            let known = relation.column(field.name()).ok_or_else(|| no_column(&self.spec, field.name()))?;
             let wire = known.kind.read_as(field.data_type(), choices(&self.spec));
             let wire = wire.map_err(|why| plan_datafusion_err!("the column {} {why}", field.name()))?;
             Ok((wire.read(&quoted(field.name())), wire.to_string()))
@@ -267,7 +316,10 @@ impl ConnectorTable for PostgresTable {
             let sent = filter::sent(filter, &found);
             // All of it is known before: a column that is gone, or is of another type.
             sent.ok_or_else(|| {
-                plan_datafusion_err!("the columns of {} have changed: create the table again", name(&self.spec))
+                plan_datafusion_err!(
+                    "the columns of {} have changed: create the table again, or run the statement again if it is one of a catalog",
+                    name(&self.spec)
+                )
             })
         };
         let query = Query {
@@ -291,7 +343,8 @@ impl ConnectorTable for PostgresTable {
 
     async fn sink(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
         let settings = self.settings().await?;
-        let sink = PostgresSink::new(Arc::clone(&self.spec), request, &settings, self.canceller.clone()).await?;
+        let kept = (self.writes, self.schema.as_ref());
+        let sink = PostgresSink::new(Arc::clone(&self.spec), request, kept, &settings, self.canceller.clone()).await?;
         Ok(Arc::new(sink))
     }
 }

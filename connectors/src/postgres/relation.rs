@@ -1,8 +1,12 @@
 //! What a server's catalogs say of a table.
 
+use super::create::LONGEST_NAME;
 use super::error::{PostgresError, Result};
-use super::types::ServerType;
+use super::types::{Choices, ServerType};
 use super::wire::{Connection, literal, quoted};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A table, view or the like of a server.
 #[derive(Clone, Debug)]
@@ -89,6 +93,11 @@ impl Relation {
         })
     }
 
+    /// The columns that nobody declares.
+    pub fn schema(&self, choices: Choices) -> SchemaRef {
+        schema(&self.columns, choices)
+    }
+
     /// Its name for SQL.
     pub fn quoted(&self) -> String {
         format!("{}.{}", quoted(&self.schema), quoted(&self.name))
@@ -99,28 +108,100 @@ impl Relation {
     }
 }
 
+/// The columns that nobody declares.
+pub(super) fn schema(columns: &[ServerColumn], choices: Choices) -> SchemaRef {
+    let field = |column: &ServerColumn| Field::new(&column.name, column.kind.natural(choices), !column.not_null);
+    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
+}
+
+/// Whether the server has a table, view or the like of a name, which is written as in SQL.
+pub(super) async fn is_there(connection: &mut Connection, table: &str) -> Result<bool> {
+    let found = connection.execute(&format!("SELECT pg_catalog.to_regclass({})", literal(table))).await?;
+    Ok(found.into_iter().flatten().flatten().next().is_some())
+}
+
+/// The name of a table that is yet to be created, which is written as in SQL. Returns its schema and its own name.
+///
+/// # Errors
+/// It is taken, or cannot be one, or the schema is not there.
+pub(super) async fn free(connection: &mut Connection, table: &str) -> Result<(String, String)> {
+    let parsed = format!(
+        "SELECT p[pg_catalog.cardinality(p)], pg_catalog.cardinality(p), \
+         CASE pg_catalog.cardinality(p) WHEN 1 THEN pg_catalog.current_schema() ELSE p[pg_catalog.cardinality(p) - 1] END, \
+         pg_catalog.cardinality(p) < 3 OR p[1] = pg_catalog.current_database() \
+         FROM (SELECT pg_catalog.parse_ident({}) AS p) AS parsed",
+        literal(table)
+    );
+    let rows = connection.execute(&parsed).await?;
+    let row: Vec<Option<&str>> = rows.iter().flatten().map(Option::as_deref).collect();
+    let wrong =
+        |why: &str| Err(PostgresError::Value(format!("the table {table} cannot be created in PostgreSQL: {why}")));
+    let (name, schema) = match row.as_slice() {
+        [_, _, None, _] => return wrong("no schema is on the search path of this user: write schema.table"),
+        [Some(name), Some("1" | "2" | "3"), Some(schema), Some("t")] => (name.to_string(), schema.to_string()),
+        [_, Some("3"), ..] => return wrong("its name has another database in front: write schema.table"),
+        _ => return wrong("its name has too many parts: write schema.table"),
+    };
+    if name.len() > LONGEST_NAME {
+        return wrong(&format!("its name has {} bytes, of which the server keeps {LONGEST_NAME}", name.len()));
+    }
+    let qualified = format!("{}.{}", quoted(&schema), quoted(&name));
+    let known = format!("SELECT pg_catalog.to_regnamespace({})", literal(&quoted(&schema)));
+    if connection.execute(&known).await?.into_iter().flatten().flatten().next().is_none() {
+        return wrong(&format!("there is no schema {schema}: create it on the server"));
+    }
+    if is_there(connection, &qualified).await? || is_there(connection, table).await? {
+        return Err(PostgresError::Value(format!(
+            "PostgreSQL has a table {table} already: INSERT INTO adds rows to it, or drop it there"
+        )));
+    }
+    Ok((schema, name))
+}
+
 async fn columns(connection: &mut Connection, oid: &str) -> Result<Vec<ServerColumn>> {
-    // Domains are followed to what they are made of; the innermost modifier counts.
+    match columns_of(connection, &format!("= {oid}")).await?.remove(oid) {
+        Some(columns) => Ok(columns),
+        None => Err(PostgresError::Value("the table has no columns".to_string())),
+    }
+}
+
+/// The columns of the relations whose oid fulfils a condition, in their order, by that oid.
+pub(super) async fn columns_of(
+    connection: &mut Connection,
+    condition: &str,
+) -> Result<HashMap<String, Vec<ServerColumn>>> {
+    // Since version 18 a column may have a NOT NULL that nobody has checked.
+    let unchecked = match connection.version >= 18 {
+        true => {
+            "OR EXISTS (SELECT 1 FROM pg_catalog.pg_constraint u WHERE u.conrelid = a.attrelid AND u.contype = 'n' AND NOT u.convalidated \
+             AND u.conkey[1] = a.attnum)"
+        }
+        false => "",
+    };
+    // Domains are followed to what they are made of; the innermost modifier counts. NOT NULL holds neither for rows of foreign tables, which are elsewhere,
+    // nor for those of tables that inherit.
     let sql = format!(
         "WITH RECURSIVE kinds AS ( \
-         SELECT a.attnum, a.atttypid AS kind, a.atttypmod AS modifier FROM pg_catalog.pg_attribute a \
-         WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped \
+         SELECT a.attrelid, a.attnum, a.atttypid AS kind, a.atttypmod AS modifier FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid {condition} AND a.attnum > 0 AND NOT a.attisdropped \
          UNION ALL \
-         SELECT k.attnum, t.typbasetype, CASE WHEN t.typtypmod >= 0 THEN t.typtypmod ELSE k.modifier END \
+         SELECT k.attrelid, k.attnum, t.typbasetype, CASE WHEN t.typtypmod >= 0 THEN t.typtypmod ELSE k.modifier END \
          FROM kinds k JOIN pg_catalog.pg_type t ON t.oid = k.kind AND t.typtype = 'd') \
          SELECT a.attname, k.kind, k.modifier, \
          CASE WHEN t.typcategory = 'A' AND t.typlen = -1 AND t.typelem <> 0 THEN t.typelem END, \
-         pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, coalesce(c.collisdeterministic, true), \
-         a.attgenerated <> '' \
+         pg_catalog.format_type(a.atttypid, a.atttypmod), \
+         a.attnotnull AND NOT (r.relkind = 'f' OR (r.relkind = 'r' AND r.relhassubclass) {unchecked}), \
+         coalesce(c.collisdeterministic, true), a.attgenerated <> '', a.attrelid \
          FROM kinds k JOIN pg_catalog.pg_type t ON t.oid = k.kind AND t.typtype <> 'd' \
-         JOIN pg_catalog.pg_attribute a ON a.attrelid = {oid} AND a.attnum = k.attnum \
+         JOIN pg_catalog.pg_class r ON r.oid = k.attrelid \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = k.attrelid AND a.attnum = k.attnum \
          LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation \
-         ORDER BY a.attnum"
+         ORDER BY a.attrelid, a.attnum"
     );
     let rows = connection.execute(&sql).await?;
     let column = |row: &Vec<Option<String>>| {
         let text = |at: usize| row.get(at).and_then(Option::as_deref);
-        Some(ServerColumn {
+        let column = ServerColumn {
             name: text(0)?.to_string(),
             kind: ServerType {
                 oid: text(1)?.parse().ok()?,
@@ -131,12 +212,15 @@ async fn columns(connection: &mut Connection, oid: &str) -> Result<Vec<ServerCol
             not_null: text(5)? == "t",
             is_deterministic: text(6)? == "t",
             is_generated: text(7)? == "t",
-        })
+        };
+        Some((text(8)?.to_string(), column))
     };
-    let found: Option<Vec<ServerColumn>> = rows.iter().map(column).collect();
-    match found {
-        Some(columns) if !columns.is_empty() => Ok(columns),
-        Some(_) => Err(PostgresError::Value("the table has no columns".to_string())),
-        None => Err(PostgresError::Value("what the catalogs say of the table's columns is not understood".to_string())),
+    let mut found: HashMap<String, Vec<ServerColumn>> = HashMap::new();
+    for row in &rows {
+        let not_understood =
+            || PostgresError::Value("what the catalogs say of a table's columns is not understood".to_string());
+        let (relation, column) = column(row).ok_or_else(not_understood)?;
+        found.entry(relation).or_default().push(column);
     }
+    Ok(found)
 }

@@ -13,6 +13,7 @@
 //! interfaces are cut as in Spark's DataSource V2 (a scan of input partitions, a batch write with commit messages), with Trino's splits: a split is data, so
 //! a plan can be narrowed without asking the connector.
 
+mod catalog;
 pub(crate) mod copy_files;
 mod files;
 mod leaves;
@@ -26,6 +27,7 @@ mod sink_exec;
 pub(crate) mod tests;
 mod travel;
 
+pub use catalog::{CatalogSchema, CatalogTable, ConnectorCatalog, TablePlace};
 pub(crate) use leaves::{Leaf, LostOfLeaf, leaf, literal_bytes, restored};
 pub use options::{OptionKind, OptionSpec, Options};
 pub use provider::ConnectedTable;
@@ -71,6 +73,20 @@ pub trait Connector: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether [`Connector::catalog`] returns catalogs.
+    fn has_catalogs(&self) -> bool {
+        false
+    }
+
+    /// Returns the catalog that a statement creates or that is kept: its location and options, without those of a single table. Runs on the primary, and
+    /// talks to nobody.
+    ///
+    /// # Errors
+    /// The location or the options cannot be those of a catalog.
+    fn catalog(&self, _: Arc<TableSpec>) -> Result<Arc<dyn ConnectorCatalog>> {
+        not_impl_err!("{} has no catalogs", self.name())
+    }
+
     /// Decodes [`Scan::encode`] on an executor. The decoded scan must read what the encoded one would.
     fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>>;
 
@@ -103,7 +119,7 @@ pub enum Target {
     Any,
 }
 
-/// A table as every node knows it. Its debug form has no secrets.
+/// A table as every node knows it, or a catalog. Its debug form has no secrets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableSpec {
     pub connector: String,

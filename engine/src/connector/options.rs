@@ -22,6 +22,8 @@ pub struct OptionSpec {
     pub is_required: bool,
     /// Whether the value is secret: it is never shown, logged or put into a plan.
     pub is_secret: bool,
+    /// Whether it says which table is meant, rather than how tables are reached and read. A catalog does not have it.
+    pub names_table: bool,
     /// A sentence for the user, with units.
     pub doc: &'static str,
 }
@@ -38,7 +40,7 @@ pub enum OptionKind {
 
 impl OptionSpec {
     pub const fn new(name: &'static str, kind: OptionKind, doc: &'static str) -> Self {
-        Self { name, kind, default: None, is_required: false, is_secret: false, doc }
+        Self { name, kind, default: None, is_required: false, is_secret: false, names_table: false, doc }
     }
 
     pub const fn or(self, default: &'static str) -> Self {
@@ -51,6 +53,10 @@ impl OptionSpec {
 
     pub const fn secret(self) -> Self {
         Self { is_secret: true, ..self }
+    }
+
+    pub const fn names_table(self) -> Self {
+        Self { names_table: true, ..self }
     }
 
     fn check(&self, connector: &str, value: &str) -> Result<()> {
@@ -86,7 +92,7 @@ impl Options {
     /// An option is unknown, has a wrong type or is missing. No message has the value of a secret.
     pub(super) fn parse(
         connector: &str,
-        specs: &'static [OptionSpec],
+        specs: &[OptionSpec],
         given: impl IntoIterator<Item = (String, String)>,
         lent: BTreeMap<String, String>,
     ) -> Result<Self> {
@@ -152,6 +158,11 @@ impl Options {
     /// Options given in the statement, including secrets.
     pub fn given(&self) -> &BTreeMap<String, String> {
         &self.given
+    }
+
+    /// The options of the secret that the statement names.
+    pub(super) fn lent(&self) -> &BTreeMap<String, String> {
+        &self.lent
     }
 
     /// Options given in the statement that may be shown.

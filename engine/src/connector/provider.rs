@@ -21,12 +21,13 @@ pub struct ConnectedTable {
     defaults: Arc<HashMap<String, Expr>>,
     definition: Option<String>,
     overwrites: bool,
+    changes: bool,
 }
 
 impl ConnectedTable {
     pub fn new(spec: Arc<TableSpec>, table: Arc<dyn ConnectorTable>) -> Self {
         let (constraints, defaults) = Default::default();
-        Self { spec, table, constraints, defaults, definition: None, overwrites: false }
+        Self { spec, table, constraints, defaults, definition: None, overwrites: false, changes: false }
     }
 
     pub fn with_constraints(self, constraints: Constraints) -> Self {
@@ -41,6 +42,16 @@ impl ConnectedTable {
     /// The statement that created the table, without secrets.
     pub fn with_definition(self, definition: Option<String>) -> Self {
         Self { definition, ..self }
+    }
+
+    /// The same table, whose columns others may change at any time, as those of a catalog's tables.
+    pub fn changing(self) -> Self {
+        Self { changes: true, ..self }
+    }
+
+    /// Whether its columns may be others for the next statement.
+    pub fn changes(&self) -> bool {
+        self.changes
     }
 
     /// The same table, with inserts that replace its rows.

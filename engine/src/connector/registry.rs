@@ -2,7 +2,7 @@
 
 use super::copy_files::CopyFilesConnector;
 use super::options::SECRET;
-use super::{Connector, Options, TableSpec};
+use super::{Connector, OptionSpec, Options, TablePlace, TableSpec};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use datafusion::prelude::SessionConfig;
 use std::collections::BTreeMap;
@@ -113,6 +113,47 @@ impl Registry {
         let connector = self.decoder(connector)?;
         let options = Options::parse(connector.name(), connector.options(), options, lent)?;
         Ok(TableSpec { connector: connector.name().to_string(), id, location, options })
+    }
+
+    /// A catalog of a connector, with its options checked: those of its tables that do not say which table is meant. `lent`: the options of the
+    /// secret that the catalog names, if any.
+    ///
+    /// # Errors
+    /// The connector is unknown or has no catalogs, or an option is wrong.
+    pub fn catalog_spec(
+        &self,
+        connector: &str,
+        id: String,
+        location: String,
+        options: impl IntoIterator<Item = (String, String)>,
+        lent: BTreeMap<String, String>,
+    ) -> Result<TableSpec> {
+        let connector = self.require(connector)?;
+        if !connector.has_catalogs() {
+            return plan_err!(
+                "{} has no catalogs: make its tables one by one, with CREATE EXTERNAL TABLE … STORED AS {0}",
+                connector.name()
+            );
+        }
+        let specs: Vec<OptionSpec> = connector.options().iter().filter(|spec| !spec.names_table).copied().collect();
+        let options = options.into_iter().collect::<Vec<_>>();
+        let of_table = |key: &str| {
+            let of = connector.options().iter().find(|spec| spec.name.eq_ignore_ascii_case(key));
+            of.is_some_and(|spec| spec.names_table)
+        };
+        if let Some((key, _)) = options.iter().find(|(key, _)| of_table(key)) {
+            return plan_err!(
+                "the option '{key}' says which table is meant, and a catalog has all of them: leave it out"
+            );
+        }
+        let options = Options::parse(connector.name(), &specs, options, lent)?;
+        Ok(TableSpec { connector: connector.name().to_string(), id, location, options })
+    }
+
+    /// A table of a catalog. `id`: that of the table; `catalog`: from [`Registry::catalog_spec`].
+    pub fn table_spec(&self, catalog: &TableSpec, id: String, place: TablePlace) -> Result<TableSpec> {
+        let options = catalog.options.given().clone().into_iter().chain(place.options);
+        self.spec(&catalog.connector, id, place.location, options, catalog.options.lent().clone())
     }
 
     /// Whether an option is a secret of a connector. For an unknown connector every option may be one.

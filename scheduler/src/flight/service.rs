@@ -294,7 +294,8 @@ impl FlightSqlService for SqlService {
         query: CommandGetDbSchemas,
         request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
-        Ok(encode_batch(metadata::schemas(self.services.catalog.schemas(&principal_of(&request)), query)?))
+        let schemas = self.services.catalog.schemas(&principal_of(&request)).await;
+        Ok(encode_batch(metadata::schemas(schemas, query)?))
     }
 
     async fn get_flight_info_tables(
@@ -312,7 +313,8 @@ impl FlightSqlService for SqlService {
         request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
         let (by, session) = (principal_of(&request), session_of(&request)?);
-        let tables = self.services.catalog.tables(&by, &session, query.include_schema).await?;
+        let within = query.catalog.clone();
+        let tables = self.services.catalog.tables(&by, &session, within, query.include_schema).await?;
         Ok(encode_batch(metadata::tables(tables, query)?))
     }
 

@@ -45,31 +45,43 @@ impl Catalog {
     }
 
     /// Returns all schemas as (catalog, schema).
-    pub fn schemas(&self, _: &Principal) -> Vec<(String, String)> {
+    pub async fn schemas(&self, _: &Principal) -> Vec<(String, String)> {
+        let _listing = self.catalog.list_foreign(false, |_| true).await;
         let snapshot = self.catalog.snapshot();
-        let schemas = |catalog: &str| snapshot.schemas(catalog).map(str::to_string).collect::<Vec<_>>();
+        let schemas = |catalog: &str| match snapshot.foreign(catalog) {
+            Some(foreign) => foreign.schemas(),
+            None => snapshot.schemas(catalog).map(str::to_string).collect::<Vec<_>>(),
+        };
         let all = snapshot.catalogs().map(|catalog| (catalog.to_string(), schemas(catalog)));
         all.flat_map(|(catalog, schemas)| schemas.into_iter().map(move |schema| (catalog.clone(), schema))).collect()
     }
 
     /// Returns the tables that a session sees, including its temporary ones. `columns`: also returns their columns, for which views
-    /// must be planned.
+    /// must be planned. `within`: of one catalog.
     pub async fn tables(
         &self,
         _: &Principal,
         session: &Arc<Session>,
+        within: Option<String>,
         columns: bool,
     ) -> Result<Vec<TableView>, QueryError> {
-        let session = Arc::clone(session);
-        self.statements.on_planners(async move { tables(&session, columns).await }).await
+        let (catalog, session) = (Arc::clone(&self.catalog), Arc::clone(session));
+        self.statements.on_planners(async move { tables(&catalog, &session, within, columns).await }).await
     }
 }
 
-async fn tables(session: &Arc<Session>, with_columns: bool) -> Result<Vec<TableView>, QueryError> {
+async fn tables(
+    catalog: &catalog::Catalog,
+    session: &Arc<Session>,
+    within: Option<String>,
+    with_columns: bool,
+) -> Result<Vec<TableView>, QueryError> {
+    let is_wanted = |name: &str| within.as_ref().is_none_or(|within| within == name);
+    let _listing = catalog.list_foreign(with_columns, is_wanted).await;
     let state = session.state();
     let catalogs = state.catalog_list();
     let mut all = Vec::new();
-    for catalog_name in catalogs.catalog_names() {
+    for catalog_name in catalogs.catalog_names().into_iter().filter(|name| is_wanted(name)) {
         let Some(catalog) = catalogs.catalog(&catalog_name) else { continue };
         for schema_name in catalog.schema_names() {
             let Some(schema) = catalog.schema(&schema_name) else { continue };

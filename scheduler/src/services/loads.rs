@@ -109,7 +109,7 @@ impl Loads {
         info: Info,
         incoming: Incoming,
     ) -> Result<u64, QueryError> {
-        let load = self.prepare(by, session, target, info)?;
+        let load = self.prepare(by, session, target, info).await?;
         let cancelled = CancellationToken::new();
         let _cancel_on_drop = cancelled.clone().drop_guard();
         let (sender, loaded) = oneshot::channel();
@@ -121,7 +121,13 @@ impl Loads {
         loaded.await.map_err(|_| QueryError::Internal("the load ended early".to_string()))?
     }
 
-    fn prepare(&self, by: &Principal, session: Arc<Session>, target: Target, info: Info) -> Result<Load, QueryError> {
+    async fn prepare(
+        &self,
+        by: &Principal,
+        session: Arc<Session>,
+        target: Target,
+        info: Info,
+    ) -> Result<Load, QueryError> {
         let explicit = target.catalog.is_some() || target.schema.is_some();
         if target.temporary && explicit {
             return Err(QueryError::Invalid(
@@ -137,7 +143,7 @@ impl Loads {
         let exists = match target.temporary {
             true => session.temporary().get(&target.table).is_some(),
             false => {
-                self.statements.catalog().snapshot().table(&name).is_some() || session.temporary().find(&name).is_some()
+                session.temporary().find(&name).is_some() || self.statements.catalog().find(&name).await?.is_some()
             }
         };
         let mode = mode(&target, exists)?;

@@ -10,6 +10,7 @@
 //! ```
 
 pub(crate) mod catalog;
+mod catalogs;
 mod cluster;
 mod ddl;
 mod erased;

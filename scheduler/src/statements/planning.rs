@@ -1,7 +1,7 @@
 //! Plans the text of a statement to its logical plan.
 
 use super::parse::{Parsed, apart};
-use super::{ParameterNames, Statements, instants, parse};
+use super::{ParameterNames, Statements, instants, metadata, parse};
 use crate::errors::{QueryError, explain_planning};
 use crate::statements::catalog::BrokenView;
 use crate::statements::sessions::{Session, Versions};
@@ -48,7 +48,7 @@ impl Statements {
         };
         self.inner.config.limits.check(&plan)?;
         let plan = apart::shown(plan)?;
-        if parsed.is_query && parsed.names.is_empty() {
+        if parsed.is_query && parsed.names.is_empty() && !metadata::reads_changing_tables(&plan) {
             session.plans.lock().put(sql, versions, &plan);
         }
         let names = parsed.names.clone();
@@ -115,9 +115,16 @@ impl Statements {
                 return broken.error();
             }
         }
-        let names = &state.config_options().catalog;
-        let mut known = self.inner.catalog.snapshot().names_in(&names.default_catalog, &names.default_schema);
+        let here = session.resolve("x");
+        let mut known = self.inner.catalog.names_beside(&here).await;
         known.extend(session.temporary().names());
+        let catalog = &self.inner.catalog;
+        for name in references.iter().map(|reference| session.resolve(reference.clone())) {
+            let is_elsewhere = (&name.catalog, &name.schema) != (&here.catalog, &here.schema);
+            if is_elsewhere && matches!(catalog.find(&name).await, Ok(None)) {
+                known.extend(catalog.names_beside(&name).await);
+            }
+        }
         // A statement that makes a table or a view names that as well.
         let is_read = |name: &TableReference| parsed.makes.as_ref() != Some(name);
         explain_planning(&state, references.into_iter().filter(is_read), &error, sql, &known).await

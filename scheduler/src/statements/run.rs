@@ -37,9 +37,16 @@ impl StatementRun<'_> {
         if let Some(secret) = parsed.and_then(|parsed| parsed.secret.clone()) {
             return self.secret(secret).await;
         }
+        if let Some(catalog) = parsed.and_then(|parsed| parsed.catalog.clone()) {
+            return self.catalog(catalog).await;
+        }
         if !matches!(planned.plan, LogicalPlan::Statement(_)) {
             Listings::begin(self.state, &planned.plan);
         }
+        let _listing = match metadata::lists_tables(&planned.plan) {
+            Some(columns) => self.statements.inner.catalog.list_foreign(columns, |_| true).await,
+            None => Vec::new(),
+        };
         match planned.plan {
             LogicalPlan::Ddl(ddl) => self.ddl(parsed, ddl).await,
             LogicalPlan::Statement(statement) => self.session_statement(parsed, statement).await,

@@ -50,10 +50,11 @@ impl StatementRun<'_> {
             if let Err(error) = snapshot.secret(&name) {
                 return if if_exists { Ok(Vec::new()) } else { Err(error) };
             }
-            match snapshot.tables_with(&name).next() {
-                Some(held) => Err(QueryError::Invalid(format!(
-                    "secret '{name}' is named by table '{}': drop that first, or give the secret other options with CREATE OR REPLACE SECRET",
-                    held.name.table
+            let table = snapshot.tables_with(&name).next().map(|held| format!("table '{}'", held.name.table));
+            let by = table.or_else(|| Some(format!("catalog '{}'", snapshot.catalogs_with(&name).next()?.name)));
+            match by {
+                Some(by) => Err(QueryError::Invalid(format!(
+                    "secret '{name}' is named by {by}: drop that first, or give the secret other options with CREATE OR REPLACE SECRET"
                 ))),
                 None => Ok(vec![Edit::DropSecret(name.clone())]),
             }

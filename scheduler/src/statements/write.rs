@@ -116,7 +116,10 @@ impl StatementRun<'_> {
         };
         let name = self.session.resolve(dml.table_name.clone());
         let in_session = self.session.temporary().find(&name);
-        let held = in_session.clone().or_else(|| self.statements.inner.catalog.snapshot().table(&name).cloned());
+        let held = match in_session.clone() {
+            Some(held) => Some(held),
+            None => self.statements.inner.catalog.find(&name).await?,
+        };
         let held = held.ok_or_else(|| QueryError::NotFound(format!("table '{}' not found", name.table)))?;
         let table = table_of(&held)?;
         match &table.storage {

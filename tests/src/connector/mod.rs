@@ -6,12 +6,14 @@
 //!
 //! Its first rows are computed; inserted rows lie in the folder, with a manifest for each published write.
 
+mod catalog;
 mod folder;
 mod scan;
 #[cfg(test)]
 mod tests;
 
 use async_trait::async_trait;
+use catalog::FolderOfTables;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, Statistics, plan_err};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
@@ -20,8 +22,8 @@ use scan::{GeneratedScan, least_id};
 use std::path::PathBuf;
 use std::sync::Arc;
 use windlass_client::connector::{
-    Connector, ConnectorTable, Encoded, OptionKind, OptionSpec, Scan, ScanRequest, Sink, SinkRequest, TableRequest,
-    TableSpec,
+    Connector, ConnectorCatalog, ConnectorTable, Encoded, OptionKind, OptionSpec, Scan, ScanRequest, Sink, SinkRequest,
+    TableRequest, TableSpec,
 };
 
 // example: connector
@@ -55,6 +57,14 @@ impl Connector for Generated {
             }
             _ => Ok(Arc::new(table)),
         }
+    }
+
+    fn has_catalogs(&self) -> bool {
+        true
+    }
+
+    fn catalog(&self, catalog: Arc<TableSpec>) -> Result<Arc<dyn ConnectorCatalog>> {
+        Ok(Arc::new(FolderOfTables::new(&catalog)?))
     }
 
     fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>> {

@@ -292,6 +292,127 @@ async fn secrets_lend_their_options() {
     assert!(!sql(&session, "SHOW SECRETS").await.expect("secrets are listed").contains("mine"));
 }
 
+/// Folders are tables while they are there.
+struct Made(tempfile::TempDir);
+
+impl Made {
+    fn new(tables: &[&str]) -> Self {
+        let made = Self(tempfile::tempdir().expect("a folder can be made"));
+        tables.iter().for_each(|table| made.put(table));
+        made
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("catalog")
+    }
+
+    /// `table`: `schema/table`.
+    fn put(&self, table: &str) {
+        let folder = self.path().join(table);
+        std::fs::create_dir_all(&folder).expect("a folder can be made");
+        std::fs::write(folder.join("lock"), SECRET).expect("a file can be written");
+    }
+
+    fn create(&self, more: &str) -> String {
+        format!("CREATE CATALOG made STORED AS GENERATED LOCATION '{}' OPTIONS ({more})", self.path().display())
+    }
+}
+
+const LISTED: &str = "SELECT count(*) FROM information_schema.tables WHERE table_catalog = 'made' AND table_schema <> 'information_schema'";
+
+/// A catalog: its tables are those that are there, and nothing is kept of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalog_has_the_tables_that_are_there() {
+    let made = Made::new(&["public/orders", "public/Odd name", "other/orders", "empty"]);
+    let session = embedded().await;
+    let options = format!("token '{SECRET}', rows '1000'");
+    done(&session, &[STAGES, &made.create(&options), "CREATE CATALOG plain", "CREATE SCHEMA plain.s"]).await;
+    assert_eq!(number(&session, "SELECT count(*) FROM made.public.orders WHERE id >= 900").await, 100);
+    let join = "SELECT count(*) FROM made.public.\"Odd name\" a JOIN made.other.orders b USING (id)";
+    assert_eq!(number(&session, join).await, 1000);
+    assert_eq!(number(&session, LISTED).await, 3);
+    let columns = "SELECT count(*) FROM information_schema.columns WHERE table_catalog = 'made' AND table_schema <> 'information_schema'";
+    assert_eq!(number(&session, columns).await, 9);
+    let schemas = "SELECT count(*) FROM information_schema.schemata WHERE catalog_name = 'made'";
+    assert_eq!(number(&session, schemas).await, 3);
+    let described = sql(&session, "DESCRIBE made.public.orders").await.expect("it is described");
+    assert!(described.contains("key") && described.contains("name"), "{described}");
+    // A table that is made meanwhile is there at once, and one that is dropped is not for long.
+    refused(&session, "SELECT * FROM made.public.late", &["table 'late' not found"]).await;
+    refused(&session, "SELECT * FROM made.public.odd_name", &["did you mean \"Odd name\""]).await;
+    refused(&session, "SELECT * FROM made.nowhere.orders", &["'orders' not found"]).await;
+    refused(&session, "SELECT * FROM maid.public.orders", &["not found"]).await;
+    made.put("public/late");
+    assert_eq!(number(&session, "SELECT count(*) FROM made.public.late").await, 1000);
+    std::fs::remove_dir_all(made.path().join("public/late")).expect("it can be removed");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    refused(&session, "SELECT * FROM made.public.late", &["table 'late' not found"]).await;
+    assert_eq!(number(&session, LISTED).await, 3);
+    // Rows are written as into any table of the connector.
+    done(&session, &["INSERT INTO made.public.orders SELECT id + 5000, key, name FROM made.other.orders"]).await;
+    assert_eq!(number(&session, "SELECT count(*) FROM made.public.orders").await, 2000);
+    done(&session, &["CREATE VIEW v AS SELECT * FROM made.public.orders", "CREATE TABLE kept AS SELECT * FROM v"])
+        .await;
+    assert_eq!(number(&session, "SELECT count(*) FROM v JOIN kept USING (id)").await, 2000);
+    for statement in [
+        "CREATE TABLE made.public.t (a INT)",
+        "CREATE TABLE made.public.t AS SELECT 1 AS a",
+        "CREATE TEMPORARY TABLE made.public.t AS SELECT 1 AS a",
+        "CREATE VIEW made.public.w AS SELECT 1 AS a",
+        "CREATE EXTERNAL TABLE made.public.t STORED AS GENERATED LOCATION '/tmp/x'",
+        "CREATE SCHEMA made.s",
+        "DROP SCHEMA made.public CASCADE",
+        "DROP TABLE made.public.orders",
+        "DROP TABLE IF EXISTS made.public.orders",
+        "ALTER TABLE made.public.orders RENAME TO x",
+        "ALTER TABLE kept RENAME TO made.public.kept",
+    ] {
+        refused(&session, statement, &["in catalog 'made', which shows what is in GENERATED"]).await;
+    }
+    let shown = sql(&session, "SHOW CATALOGS").await.expect("catalogs are listed");
+    assert!(shown.contains("| made ") && shown.contains("GENERATED") && shown.contains("| plain "), "{shown}");
+    assert!(shown.contains("token '***'") && !shown.contains(SECRET), "{shown}");
+    refused(&session, &made.create(&options), &["catalog 'made' already exists"]).await;
+    done(&session, &[&made.create(&options).replace("CATALOG made", "CATALOG IF NOT EXISTS made")]).await;
+    // Other options count from the next statement on.
+    done(&session, &[&made.create(&format!("token '{SECRET}', rows '10'")).replace("CREATE", "CREATE OR REPLACE")])
+        .await;
+    assert_eq!(number(&session, "SELECT count(*) FROM made.other.orders").await, 10);
+    refused(&session, "CREATE OR REPLACE CATALOG plain STORED AS GENERATED LOCATION '/tmp'", &["Windlass's own"]).await;
+    refused(&session, &made.create("colour 'red'").replace("made", "m"), &["unknown option 'colour'"]).await;
+    refused(&session, "CREATE CATALOG m STORED AS GENERATED LOCATION 'relative'", &["absolute path"]).await;
+    refused(&session, "CREATE CATALOG m STORED AS PARQUET LOCATION '/tmp'", &["PARQUET"]).await;
+    refused(&session, "CREATE CATALOG m STORED AS GENERATED LOCATION '/no/such/folder'", &["'m' cannot be read"]).await;
+    refused(&session, "DROP CATALOG windlass", &["stays"]).await;
+    refused(&session, "DROP CATALOG mad", &["catalog 'mad' not found; did you mean made?"]).await;
+    done(&session, &["CREATE TABLE plain.s.t AS SELECT 1 AS a"]).await;
+    refused(&session, "DROP CATALOG plain", &["still holds 1", "CASCADE"]).await;
+    done(&session, &["DROP CATALOG plain CASCADE", "DROP CATALOG IF EXISTS plain", "DROP CATALOG made"]).await;
+    refused(&session, "SELECT * FROM made.public.orders", &["not found"]).await;
+    refused(&session, "SELECT * FROM v", &["not found"]).await;
+    assert_eq!(number(&session, LISTED).await, 0);
+}
+
+/// A catalog whose system is away fails its own statements, and nobody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalog_that_is_away_is_listed_without_tables() {
+    let made = Made::new(&["public/orders"]);
+    let session = embedded().await;
+    done(&session, &[&made.create(&format!("token '{SECRET}', rows '10'")), "CREATE TABLE t AS SELECT 1 AS a"]).await;
+    assert_eq!(number(&session, LISTED).await, 1);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let away = made.path().with_file_name("away");
+    std::fs::rename(made.path(), &away).expect("it can be moved");
+    std::fs::rename(made.0.path(), made.0.path().with_extension("gone")).expect("it can be moved");
+    refused(&session, "SELECT * FROM made.public.orders", &["the catalog 'made' cannot be read"]).await;
+    assert_eq!(number(&session, LISTED).await, 0);
+    assert_eq!(number(&session, "SELECT count(*) FROM information_schema.columns WHERE table_name = 't'").await, 1);
+    std::fs::rename(made.0.path().with_extension("gone"), made.0.path()).expect("it can be moved");
+    std::fs::rename(&away, made.path()).expect("it can be moved");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(number(&session, "SELECT count(*) FROM made.public.orders").await, 10);
+}
+
 /// Created tables exist again, an unfinished write does not, and no secret appears where it does not belong.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_primary_starts_again() {
@@ -304,7 +425,17 @@ async fn the_primary_starts_again() {
         "CREATE EXTERNAL TABLE lent STORED AS GENERATED LOCATION '{}' OPTIONS (secret 'mine', rows '10')",
         shared.path().display()
     );
-    done(&session, &[STAGES, &slow, "INSERT INTO slow VALUES (-1, 0, 'first')", &secret, &lent]).await;
+    let made = Made::new(&["public/orders"]);
+    let catalog = made.create(&format!("token '{SECRET}', rows '20'"));
+    let of_secret = made.create("secret 'mine', rows '30'").replace("CATALOG made", "CATALOG lent_made");
+    done(&session, &[STAGES, &slow, "INSERT INTO slow VALUES (-1, 0, 'first')", &secret, &lent, &catalog, &of_secret])
+        .await;
+    done(
+        &session,
+        &["CREATE VIEW of_made AS SELECT a.id FROM made.public.orders a JOIN lent_made.public.orders b USING (id)"],
+    )
+    .await;
+    refused(&session, "DROP SECRET mine", &["is named by"]).await;
     let insert = tokio::spawn(async move { sql(&session, "INSERT INTO slow SELECT id, key, name FROM slow").await });
     cluster.until_jobs_run().await;
     while shared.names(".rows").len() < 2 {
@@ -320,6 +451,10 @@ async fn the_primary_starts_again() {
     done(&session, &["INSERT INTO slow VALUES (-2, 0, 'second')"]).await;
     assert_eq!(number(&session, "SELECT count(*) FROM slow WHERE id < 0").await, 2);
     assert_eq!(number(&session, "SELECT count(*) FROM lent WHERE id >= 0").await, 10);
+    assert_eq!(number(&session, "SELECT count(*) FROM of_made").await, 20);
+    done(&session, &["INSERT INTO made.public.orders VALUES (100, 1, 'new')"]).await;
+    assert_eq!(number(&session, "SELECT count(*) FROM lent_made.public.orders").await, 31);
+    texts_of_catalogs(&session).await;
     let mut texts = vec![sql(&session, "SHOW SECRETS").await.expect("secrets are listed")];
     for mistake in [
         format!("CREATE SECRET OPTIONS (token '{SECRET}')"),
@@ -329,11 +464,21 @@ async fn the_primary_starts_again() {
         format!("CREATE SECRET bad (token '{SECRET}')"),
         format!("CREATE SECRET bad OPTIONS (token '{SECRET}') '{SECRET}'"),
         format!("EXPLAIN CREATE SECRET bad OPTIONS (token '{SECRET}')"),
+        format!("CREATE CATALOG bad STORED AS GENERATED LOCATION '/tmp' OPTIONS (token '{SECRET}' '{SECRET}')"),
+        format!("CREATE CATALOG bad STORED AS GENERATED LOCATION '/tmp' OPTIONS (token {SECRET})"),
+        format!("CREATE CATALOG bad STORED AS GENERATED OPTIONS (token '{SECRET}')"),
+        format!("CREATE CATALOG bad STORED AS GENERATED LOCATION '/tmp' OPTIONS (rows '{SECRET}', token '{SECRET}"),
+        format!("CREATE CATALOG bad OPTIONS (token '{SECRET}')"),
+        format!("EXPLAIN CREATE CATALOG bad STORED AS GENERATED LOCATION '/tmp' OPTIONS (token '{SECRET}')"),
         secret,
     ] {
         texts.push(sql(&session, &mistake).await.expect_err(&mistake));
     }
-    for script in [shared.table("kept", ""), "SELECT 1; CREATE SECRET kept OPTIONS (token 'x')".to_string()] {
+    for script in [
+        shared.table("kept", ""),
+        catalog.replace("made", "kept"),
+        "SELECT 1; CREATE SECRET kept OPTIONS (token 'x')".to_string(),
+    ] {
         let refused = session.submit(&script, "", &[]).await.expect_err(&script).to_string();
         assert!(refused.contains("CREATE SECRET"), "{refused}");
         texts.push(refused);
@@ -357,19 +502,34 @@ async fn the_primary_starts_again() {
         assert!(!has(SECRET), "{key}");
         (entries, sealed) = (entries + 1, sealed + usize::from(has("sealed")));
     }
-    assert!(entries > 5 && sealed == 2, "{entries} entries, {sealed} of them sealed");
+    assert!(entries > 5 && sealed == 3, "{entries} entries, {sealed} of them sealed");
+}
+
+async fn texts_of_catalogs(session: &Session) {
+    for statement in
+        ["SHOW CATALOGS", "EXPLAIN SELECT * FROM made.public.orders", "EXPLAIN ANALYZE SELECT * FROM of_made"]
+    {
+        let text = sql(session, statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+        assert!(!text.contains(SECRET), "{text}");
+    }
 }
 
 /// The quotes in docs/extending.md are code of this connector.
 #[test]
 fn the_documentation_quotes_what_is_there() {
     let read = |path: &str| std::fs::read_to_string(crate::workspace().join(path)).expect("it can be read");
-    let sources = ["connector/mod.rs", "connector/scan.rs", "connector/folder.rs", "bin/windlass-with-generated.rs"];
+    let sources = [
+        "connector/mod.rs",
+        "connector/scan.rs",
+        "connector/folder.rs",
+        "connector/catalog.rs",
+        "bin/windlass-with-generated.rs",
+    ];
     let without_indent = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
     let code = sources.map(|source| without_indent(&read(&format!("tests/src/{source}")))).join("\n");
     let document = read("docs/extending.md");
     let quotes: Vec<&str> = document.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(quotes.len(), 5);
+    assert_eq!(quotes.len(), 6);
     for quote in quotes {
         assert!(code.contains(without_indent(quote).trim()), "docs/extending.md quotes what is not there:\n{quote}");
     }

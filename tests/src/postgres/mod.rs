@@ -1,5 +1,6 @@
 //! Tables STORED AS POSTGRES, each test against a server of its own.
 
+mod catalog;
 mod create;
 mod login;
 mod pushdown;

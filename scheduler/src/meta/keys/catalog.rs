@@ -1,5 +1,5 @@
 //! `catalog/catalog/{catalog}`, `catalog/schema/{catalog}/{schema}`, `catalog/table/{catalog}/{schema}/{table}`: the catalogs and
-//! schemas, and the record of each table or view. `catalog/version`: the number of changes so far.
+//! schemas, and the record of each table or view, and of each catalog of a connector; that of Windlass's own catalogs is empty. `catalog/version`: the number of changes so far.
 
 use super::{decode, encode};
 use crate::meta::{Entry, Expectation, MetaError, MetaStore, Transaction, Update, segment, unsegment};
@@ -41,6 +41,14 @@ pub(crate) fn put_catalog(catalog: &str) -> Update {
     Update::put(format!("{CATALOGS}{}", segment(catalog)), Bytes::new())
 }
 
+pub(crate) fn put_foreign_catalog(catalog: &str, record: &impl Serialize) -> Update {
+    Update::put(format!("{CATALOGS}{}", segment(catalog)), encode(record))
+}
+
+pub(crate) fn delete_catalog(catalog: &str) -> Update {
+    Update::delete(format!("{CATALOGS}{}", segment(catalog)))
+}
+
 pub(crate) fn put_schema(catalog: &str, schema: &str) -> Update {
     Update::put(schema_key(catalog, schema), Bytes::new())
 }
@@ -57,9 +65,19 @@ pub(crate) fn delete_table(name: [&str; 3]) -> Update {
     Update::delete(table_key(name))
 }
 
-pub(crate) async fn catalogs(store: &dyn MetaStore) -> Result<Vec<String>, MetaError> {
+/// Returns each catalog, with its record if it is one of a connector.
+pub(crate) async fn catalogs<T: DeserializeOwned>(
+    store: &dyn MetaStore,
+) -> Result<Vec<(String, Option<T>)>, MetaError> {
     let entries = store.range(CATALOGS).await?;
-    Ok(entries.into_iter().map(|(key, _)| unsegment(&key[CATALOGS.len()..])).collect())
+    let read = |(key, entry): (String, Entry)| {
+        let record = match entry.value.is_empty() {
+            true => None,
+            false => Some(decode(&key, &entry.value)?),
+        };
+        Ok((unsegment(&key[CATALOGS.len()..]), record))
+    };
+    entries.into_iter().map(read).collect()
 }
 
 /// Returns each schema as (catalog, schema).

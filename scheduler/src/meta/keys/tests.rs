@@ -53,7 +53,7 @@ async fn what_was_put_is_found() {
     }
     store.commit(catalog::change(None, 5)).await.unwrap();
     assert_eq!(catalog::version(&store).await.unwrap().number, 5);
-    assert_eq!(catalog::catalogs(&store).await.unwrap(), ["a/b"]);
+    assert_eq!(catalog::catalogs::<u8>(&store).await.unwrap(), [("a/b".to_string(), None)]);
     assert_eq!(catalog::schemas(&store).await.unwrap(), [("a".to_string(), "b%".to_string())]);
     let tables = catalog::tables::<u8>(&store).await.unwrap();
     assert_eq!(tables, [(["a", "b", "c/d"].map(str::to_string), 1)]);

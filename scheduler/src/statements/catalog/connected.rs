@@ -73,6 +73,7 @@ pub(crate) async fn record(
             location: location.clone(),
             options: spec.options.given().clone(),
             sealed: None,
+            is_changing: false,
         }),
     }))
 }
@@ -107,7 +108,7 @@ impl Catalog {
 
     /// Returns a table of a connector.
     pub(crate) async fn connected(&self, record: &TableRecord) -> Result<ConnectedTable, QueryError> {
-        let Storage::Connected(Connected { connector, location, options, .. }) = &record.storage else {
+        let Storage::Connected(Connected { connector, location, options, is_changing, .. }) = &record.storage else {
             return Err(QueryError::Internal("the table is not of a connector".to_string()));
         };
         self.require_opened(record)?;
@@ -116,10 +117,11 @@ impl Catalog {
         let (spec, columns) = (Arc::new(spec), Some(Arc::clone(&record.schema.0)));
         let request = TableRequest { table: Arc::clone(&spec), columns, target: Target::Present };
         let table = self.connectors().require(connector)?.table(request).await?;
-        Ok(ConnectedTable::new(spec, table)
+        let table = ConnectedTable::new(spec, table)
             .with_constraints(record.constraints())
             .with_defaults(defaults(self.planner(), record)?)
-            .with_definition(record.definition.clone()))
+            .with_definition(record.definition.clone());
+        Ok(if *is_changing { table.changing() } else { table })
     }
 }
 

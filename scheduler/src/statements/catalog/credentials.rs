@@ -1,7 +1,7 @@
 //! Credentials of tables: sealed in the metadata store, in the clear for statements, and provided by a secret that several tables can
 //! name.
 
-use super::record::{Connected, External, Record, Storage, TableRecord};
+use super::record::{CatalogRecord, Connected, External, Record, Storage, TableRecord};
 use super::{Catalog, Snapshot, build};
 use crate::errors::QueryError;
 use crate::meta::keys::secrets::Secret;
@@ -82,6 +82,36 @@ pub(super) fn opened(mut record: Record, sealer: &Sealer) -> Record {
     record
 }
 
+/// Returns the record of a catalog in the form of the metadata store. See [`sealed`].
+pub(super) fn sealed_catalog(
+    record: &CatalogRecord,
+    sealer: &Sealer,
+    connectors: &Registry,
+) -> Result<CatalogRecord, SealError> {
+    let mut record = record.clone();
+    let Connected { connector, options, sealed, .. } = &mut record.source;
+    if sealed.is_none() {
+        let is_secret = |name: &str| name != SECRET && connectors.is_secret(connector, name);
+        let secret = options.extract_if(.., |name, _| is_secret(name)).collect::<Options>();
+        if !secret.is_empty() {
+            *sealed = Some(seal(sealer, &record.id, &secret)?);
+        }
+    }
+    Ok(record)
+}
+
+/// Returns the record of a catalog in the form for statements. See [`opened`].
+pub(super) fn opened_catalog(mut record: CatalogRecord, sealer: &Sealer) -> CatalogRecord {
+    let Connected { options, sealed, .. } = &mut record.source;
+    if let Some(text) = sealed.as_deref()
+        && let Ok(secret) = open(sealer, &record.id, text)
+    {
+        options.extend(secret);
+        *sealed = None;
+    }
+    record
+}
+
 impl Catalog {
     /// Returns the options of the secret that a table names in its `options`. Those of the table itself count before them.
     ///
@@ -109,8 +139,19 @@ impl Catalog {
         else {
             return Ok(());
         };
-        let Some(sealed) = sealed else { return Ok(()) };
-        let error = open(self.sealer(), &record.id, sealed).err().unwrap_or(SealError::Damaged);
+        match sealed {
+            Some(sealed) => self.sealed_still(&record.id, sealed),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the credentials of a catalog are open.
+    pub(super) fn require_opened_source(&self, id: &str, source: &Connected) -> Result<(), QueryError> {
+        source.sealed.as_deref().map_or(Ok(()), |sealed| self.sealed_still(id, sealed))
+    }
+
+    fn sealed_still(&self, id: &str, sealed: &str) -> Result<(), QueryError> {
+        let error = open(self.sealer(), id, sealed).err().unwrap_or(SealError::Damaged);
         Err(QueryError::Internal(format!("the credentials of the table cannot be read: {error}")))
     }
 

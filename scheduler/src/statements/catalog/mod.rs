@@ -8,6 +8,7 @@ mod build;
 mod connected;
 mod credentials;
 mod data_files;
+mod foreign;
 mod listings;
 mod names;
 mod present;
@@ -29,12 +30,13 @@ pub use build::{FilesTable, external_record, parse_view, without_secrets};
 pub(crate) use connected::record as connected_record;
 pub(crate) use credentials::{SECRET, open as open_options, seal as seal_options};
 pub(crate) use data_files::read_only_data;
+pub use foreign::Foreign;
 pub(crate) use listings::Listings;
 pub use names::{DEFAULT_CATALOG, DEFAULT_SCHEMA, TableName};
 pub(crate) use present::make as make_folder;
 pub(crate) use provider::BrokenView;
 pub use provider::SessionCatalogs;
-pub use record::{Connected, External, Record, Storage, TableRecord, ViewRecord};
+pub use record::{CatalogRecord, Connected, External, Record, Storage, TableRecord, ViewRecord};
 use snapshot::Commit;
 pub use snapshot::{Edit, Held, Snapshot};
 pub use temporary::TempTables;
@@ -323,6 +325,7 @@ impl Catalog {
         let mut dropped = true;
         self.change(effect, |snapshot| {
             let kind = if view { "view" } else { "table" };
+            snapshot.refuse_foreign(&name.catalog, if view { "DROP VIEW" } else { "DROP TABLE" })?;
             match snapshot.table(name) {
                 Some(held) if held.record.kind() == kind => {
                     let mut edits = self.discard(&held.record);
@@ -357,6 +360,7 @@ impl Catalog {
         to: &TableName,
     ) -> Result<(), QueryError> {
         self.change(effect, |snapshot| {
+            snapshot.refuse_foreign(&from.catalog, "ALTER TABLE")?;
             let held = snapshot
                 .table(from)
                 .ok_or_else(|| QueryError::NotFound(format!("table '{}' not found", from.table)))?;
@@ -379,6 +383,7 @@ impl Catalog {
     ) -> Result<(), QueryError> {
         self.change(effect, |snapshot| {
             snapshot.require_catalog(catalog)?;
+            snapshot.refuse_foreign(catalog, "CREATE SCHEMA")?;
             match snapshot.has_schema(catalog, schema) {
                 true if if_not_exists => Ok(Vec::new()),
                 true => Err(QueryError::AlreadyExists(format!("schema '{schema}' already exists"))),
@@ -413,6 +418,7 @@ impl Catalog {
         cascade: bool,
     ) -> Result<(), QueryError> {
         self.change(effect, |snapshot| {
+            snapshot.refuse_foreign(catalog, "DROP SCHEMA")?;
             if !snapshot.has_schema(catalog, schema) {
                 return match if_exists {
                     true => Ok(Vec::new()),
@@ -454,8 +460,12 @@ impl Catalog {
     ) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>, QueryError>> {
         Box::pin(async move {
             let snapshot = self.snapshot();
-            match snapshot.table(name) {
-                Some(held) => Ok(Some(self.provider_of(&snapshot, held, zone).await?)),
+            let held = match snapshot.foreign(&name.catalog) {
+                Some(_) => self.find(name).await?,
+                None => snapshot.table(name).cloned(),
+            };
+            match held {
+                Some(held) => Ok(Some(self.provider_of(&snapshot, &held, zone).await?)),
                 None => Ok(None),
             }
         })
@@ -472,6 +482,10 @@ impl Catalog {
             // Days and hours in a view follow the time zone of the session that reads it.
             Record::View(view) if zone.is_some() => {
                 build::view_provider(&self.view_planner(zone)?, view, &self.limits).await
+            }
+            // Other systems change their tables without a change of the catalog.
+            Record::View(view) if !snapshot.is_settled(view) => {
+                build::view_provider(&self.view_planner(None)?, view, &self.limits).await
             }
             // A view depends on the tables and views that it names. It is planned again after each change of the catalog.
             Record::View(view) => {

@@ -2,7 +2,7 @@
 
 use super::names::TableName;
 use super::record::Record;
-use super::{Catalog, TempTables};
+use super::{Catalog, Foreign, TempTables};
 use crate::errors::QueryError;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -71,16 +71,24 @@ struct OneCatalog {
 
 impl CatalogProvider for OneCatalog {
     fn schema_names(&self) -> Vec<String> {
-        self.catalog.snapshot().schemas(&self.name).map(str::to_string).collect()
+        let snapshot = self.catalog.snapshot();
+        match snapshot.foreign(&self.name) {
+            Some(foreign) => foreign.schemas(),
+            None => snapshot.schemas(&self.name).map(str::to_string).collect(),
+        }
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        if !self.catalog.snapshot().has_schema(&self.name, name) {
+        let snapshot = self.catalog.snapshot();
+        let foreign = snapshot.foreign(&self.name).cloned();
+        // The schemas of another system are known when a table is asked for.
+        if foreign.is_none() && !snapshot.has_schema(&self.name, name) {
             return None;
         }
         let temporary = self.temporary.clone().filter(|temporary| temporary.are_in(&self.name, name));
         Some(Arc::new(OneSchema {
             catalog: Arc::clone(&self.catalog),
+            foreign,
             temporary,
             zone: self.zone.clone(),
             shows_broken: self.shows_broken,
@@ -93,6 +101,7 @@ impl CatalogProvider for OneCatalog {
 #[derive(Debug)]
 struct OneSchema {
     catalog: Arc<Catalog>,
+    foreign: Option<Arc<Foreign>>,
     temporary: Option<Arc<TempTables>>,
     zone: Option<String>,
     shows_broken: bool,
@@ -109,8 +118,11 @@ impl OneSchema {
 #[async_trait]
 impl SchemaProvider for OneSchema {
     fn table_names(&self) -> Vec<String> {
-        let mut names: BTreeSet<String> =
-            self.catalog.snapshot().names_in(&self.in_catalog, &self.name).into_iter().collect();
+        let names = match &self.foreign {
+            Some(foreign) => foreign.tables(&self.name),
+            None => self.catalog.snapshot().names_in(&self.in_catalog, &self.name),
+        };
+        let mut names: BTreeSet<String> = names.into_iter().collect();
         if let Some(temporary) = &self.temporary {
             names.extend(temporary.names());
         }
@@ -143,6 +155,10 @@ impl SchemaProvider for OneSchema {
                 Record::View(_) => TableType::View,
             }));
         }
+        if let Some(foreign) = &self.foreign {
+            let is_view = foreign.is_view(&self.name, name);
+            return Ok(is_view.map(|is_view| if is_view { TableType::View } else { TableType::Base }));
+        }
         let snapshot = self.catalog.snapshot();
         Ok(snapshot.table(&self.full(name)).map(|held| match held.record {
             Record::Table(_) => TableType::Base,
@@ -153,6 +169,7 @@ impl SchemaProvider for OneSchema {
     fn table_exist(&self, name: &str) -> bool {
         self.temporary.as_ref().is_some_and(|temporary| temporary.get(name).is_some())
             || self.catalog.snapshot().table(&self.full(name)).is_some()
+            || self.foreign.as_ref().is_some_and(|foreign| foreign.is_view(&self.name, name).is_some())
     }
 }
 

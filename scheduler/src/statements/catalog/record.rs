@@ -79,6 +79,20 @@ pub struct Connected {
     /// See [`External::sealed`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<String>,
+    /// Whether it is a table of a connector's catalog, whose columns others may change. Such a record is never stored.
+    #[serde(skip)]
+    pub is_changing: bool,
+}
+
+/// A catalog of a connector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CatalogRecord {
+    /// A unique id. Another catalog never gets it, not even a later one of the same name.
+    pub id: String,
+    /// The connector, and the location and options that all tables have.
+    pub source: Connected,
+    /// The statement that created it, without secrets.
+    pub definition: String,
 }
 
 impl fmt::Debug for External {
@@ -164,6 +178,13 @@ impl Record {
             }) => options.get(super::SECRET).map(String::as_str),
             Record::Table(_) | Record::View(_) => None,
         }
+    }
+}
+
+impl CatalogRecord {
+    /// Returns the name of the secret that gives the catalog its options.
+    pub fn secret(&self) -> Option<&str> {
+        self.source.options.get(super::SECRET).map(String::as_str)
     }
 }
 

@@ -1,8 +1,9 @@
 //! One committed version of the catalog.
 
 use super::credentials;
+use super::foreign::Foreign;
 use super::names::TableName;
-use super::record::{Record, ViewRecord};
+use super::record::{CatalogRecord, Record, ViewRecord};
 use crate::errors::{QueryError, with_suggestion};
 use crate::meta::keys::secrets::Secret;
 use crate::meta::keys::{catalog as keys, secrets};
@@ -24,7 +25,9 @@ pub struct Snapshot {
     pub version: u64,
     /// Revision of the entry that holds the version. `None` before the first change.
     revision: Option<u64>,
+    /// All catalogs. Those of connectors have no schemas here.
     catalogs: BTreeMap<String, Schemas>,
+    foreign: BTreeMap<String, Arc<Foreign>>,
     secrets: BTreeMap<String, Secret>,
     /// Views that were planned in this version.
     views: Roomy<Mutex<HashMap<TableName, Arc<dyn TableProvider>>>>,
@@ -47,6 +50,10 @@ impl Held {
 #[derive(Clone, Debug)]
 pub enum Edit {
     PutCatalog(String),
+    /// A catalog of a connector.
+    PutForeign(String, CatalogRecord),
+    /// Of a catalog without schemas.
+    DropCatalog(String),
     PutSchema(String, String),
     DropSchema(String, String),
     PutTable(TableName, Record),
@@ -73,11 +80,16 @@ impl Snapshot {
             version: 0,
             revision: None,
             catalogs: BTreeMap::new(),
+            foreign: BTreeMap::new(),
             secrets: secrets::all(store).await?.into_iter().collect(),
             views: Roomy::new(Mutex::new(HashMap::new())),
         };
         snapshot.stamp(store).await?;
-        for catalog in keys::catalogs(store).await? {
+        for (catalog, record) in keys::catalogs(store).await? {
+            if let Some(record) = record {
+                let record = credentials::opened_catalog(record, sealer);
+                snapshot.foreign.insert(catalog.clone(), Foreign::new(catalog.clone(), record));
+            }
             snapshot.catalogs.entry(catalog).or_default();
         }
         for (catalog, schema) in keys::schemas(store).await? {
@@ -116,6 +128,7 @@ impl Snapshot {
             version: self.version + 1,
             revision: None,
             catalogs: self.catalogs.clone(),
+            foreign: self.foreign.clone(),
             secrets: self.secrets.clone(),
             views: Roomy::new(Mutex::new(HashMap::new())),
         };
@@ -130,6 +143,18 @@ impl Snapshot {
                     let update = keys::put_catalog(&catalog);
                     next.catalogs.entry(catalog).or_default();
                     update
+                }
+                Edit::PutForeign(catalog, record) => {
+                    let sealed = credentials::sealed_catalog(&record, sealer, connectors)?;
+                    let update = keys::put_foreign_catalog(&catalog, &sealed);
+                    next.catalogs.entry(catalog.clone()).or_default();
+                    next.foreign.insert(catalog.clone(), Foreign::new(catalog, record));
+                    update
+                }
+                Edit::DropCatalog(catalog) => {
+                    next.catalogs.remove(&catalog);
+                    next.foreign.remove(&catalog);
+                    keys::delete_catalog(&catalog)
                 }
                 Edit::PutSchema(catalog, schema) => {
                     let update = keys::put_schema(&catalog, &schema);
@@ -158,6 +183,9 @@ impl Snapshot {
                     // Providers that were built with the secret's earlier options are discarded.
                     let tables: Vec<_> = next.tables_with(&name).cloned().collect();
                     tables.into_iter().for_each(|held| next.insert(held.name.clone(), held.record.clone()));
+                    for foreign in next.foreign.values_mut().filter(|foreign| foreign.record.secret() == Some(&name)) {
+                        *foreign = Foreign::new(foreign.name.clone(), foreign.record.clone());
+                    }
                     update
                 }
                 Edit::DropSecret(name) => {
@@ -191,6 +219,47 @@ impl Snapshot {
     /// Returns the tables that name a secret.
     pub fn tables_with<'a>(&'a self, secret: &'a str) -> impl Iterator<Item = &'a Arc<Held>> {
         self.tables().filter(move |held| held.record.secret() == Some(secret))
+    }
+
+    /// Returns the connectors' catalogs that name a secret.
+    pub fn catalogs_with<'a>(&'a self, secret: &'a str) -> impl Iterator<Item = &'a Arc<Foreign>> {
+        self.foreign.values().filter(move |foreign| foreign.record.secret() == Some(secret))
+    }
+
+    /// Returns the catalog of a connector.
+    pub fn foreign(&self, catalog: &str) -> Option<&Arc<Foreign>> {
+        self.foreign.get(catalog)
+    }
+
+    pub fn foreign_catalogs(&self) -> impl Iterator<Item = &Arc<Foreign>> {
+        self.foreign.values()
+    }
+
+    /// Refuses a change of what is in a catalog of a connector. `what`: the statement's words.
+    pub fn refuse_foreign(&self, catalog: &str, what: &str) -> Result<(), QueryError> {
+        let Some(foreign) = self.foreign(catalog) else { return Ok(()) };
+        let connector = &foreign.record.source.connector;
+        Err(QueryError::Unsupported(format!(
+            "{what} is not supported in catalog '{catalog}', which shows what is in {connector}: do that there, or name a catalog of Windlass's own, \
+             where CREATE EXTERNAL TABLE … STORED AS {connector} makes a table of one of its tables"
+        )))
+    }
+
+    /// Whether a view depends on nothing but this version of the catalog: neither it nor a view that it reads names a table of a connector's catalog.
+    pub(super) fn is_settled(&self, view: &ViewRecord) -> bool {
+        let mut waiting: Vec<&TableName> = view.references.iter().collect();
+        let mut seen = std::collections::BTreeSet::new();
+        while let Some(reference) = waiting.pop() {
+            if self.foreign.contains_key(&reference.catalog) {
+                return false;
+            }
+            if seen.insert(reference)
+                && let Some(Record::View(inner)) = self.table(reference).map(|held| &held.record)
+            {
+                waiting.extend(&inner.references);
+            }
+        }
+        true
     }
 
     pub fn catalogs(&self) -> impl Iterator<Item = &str> {
@@ -235,6 +304,7 @@ impl Snapshot {
 
     pub fn require_schema(&self, catalog: &str, schema: &str) -> Result<(), QueryError> {
         self.require_catalog(catalog)?;
+        self.refuse_foreign(catalog, "CREATE")?;
         if self.has_schema(catalog, schema) {
             return Ok(());
         }

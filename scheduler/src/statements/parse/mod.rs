@@ -2,6 +2,7 @@
 
 pub(super) mod apart;
 mod balance;
+pub(super) mod catalogs;
 mod depth;
 mod dialect;
 mod forms;
@@ -20,6 +21,7 @@ use super::params::{ParameterNames, number_placeholders};
 use super::places;
 use crate::errors::{QueryError, explain};
 use balance::balance;
+use catalogs::CatalogStatement;
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
@@ -42,6 +44,8 @@ pub(super) struct Parsed {
     pub rename: Option<(TableReference, TableReference)>,
     /// CREATE, DROP and SHOW of secrets.
     pub secret: Option<SecretStatement>,
+    /// CREATE, DROP and SHOW of catalogs.
+    pub catalog: Option<CatalogStatement>,
     /// The table or view that the statement makes.
     pub makes: Option<TableReference>,
     /// Whether it is SELECT, VALUES or WITH.
@@ -76,7 +80,7 @@ pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Res
         .ok_or_else(|| QueryError::Invalid(format!("unknown SQL dialect '{}'", options.dialect)))?;
     check_depth(dialect.as_ref(), sql, limits)?;
     // A text that may contain secrets is not shown.
-    let shown = if secrets::may_be_in(sql) { "" } else { sql };
+    let shown = if secrets::may_be_in(sql) || catalogs::may_be_in(sql) { "" } else { sql };
     let parser = DFParserBuilder::new(sql)
         .with_dialect(dialect.as_ref())
         .with_recursion_limit(options.recursion_limit.get())
@@ -95,7 +99,11 @@ pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Res
             let expected = format!("Expected: end of statement{found}{}", parser.parser.peek_token_ref().span.start);
             return Err(explain(&ParserError::ParserError(expected).into(), shown));
         }
-        parsed.push(match secrets::next(&mut parser)? {
+        let ours = match secrets::next(&mut parser)? {
+            Some(statement) => Some(statement),
+            None => catalogs::next(&mut parser)?,
+        };
+        parsed.push(match ours {
             Some(statement) => statement,
             None => parser.parse_statement().map_err(|error| explain(&error, shown))?,
         });
@@ -175,11 +183,17 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
     ignored::refuse(state, &statement)?;
     let names = number_placeholders(&mut statement)?;
     let (lengths, not_null) = Default::default();
-    let (rename, secret) = (None, None);
+    let (rename, secret, catalog) = (None, None, None);
     let makes = made(state, &statement);
     let is_query = false;
-    let mut parsed = Parsed { statement, temporary: false, rename, secret, makes, is_query, lengths, not_null, names };
+    let mut parsed =
+        Parsed { statement, temporary: false, rename, secret, catalog, makes, is_query, lengths, not_null, names };
     let Statement::Statement(sql) = &mut parsed.statement else { return Ok(parsed) };
+    parsed.catalog = catalogs::of(sql)?;
+    if parsed.catalog.is_some() {
+        parsed.statement = nothing(state)?;
+        return Ok(parsed);
+    }
     parsed.secret = secrets::of(sql)?;
     if parsed.secret.is_some() {
         parsed.statement = nothing(state)?;

@@ -3,6 +3,7 @@
 //! The parser knows DuckDB's form of CREATE SECRET. This module parses the form with OPTIONS. No error shows the text of such a
 //! statement.
 
+use super::catalogs;
 use crate::errors::QueryError;
 use crate::statements::catalog::{OnExists, is_store_secret};
 use datafusion::sql::parser::{DFParser, Statement};
@@ -47,37 +48,11 @@ pub(super) fn next(parser: &mut DFParser<'_>) -> Result<Option<Statement>, Query
         return Ok(None);
     }
     let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
-    let name = word(parser, "a name")?;
+    let name = word(parser, "a name", &expected)?;
     if !parser.parse_keyword(Keyword::OPTIONS) {
         return Err(expected(parser, "OPTIONS"));
     }
-    if !parser.consume_token(&Token::LParen) {
-        return Err(expected(parser, "'('"));
-    }
-    let mut options = Vec::new();
-    loop {
-        let mut key = word(parser, "the name of an option")?;
-        while parser.consume_token(&Token::Period) {
-            let part = word(parser, "the name of an option")?;
-            key = Ident::new(format!("{}.{}", key.value, part.value));
-        }
-        let value = match parser.next_token().token {
-            Token::SingleQuotedString(value) => value,
-            Token::DollarQuotedString(text) => text.value,
-            _ => {
-                parser.prev_token();
-                return Err(expected(parser, "a text in single quotes"));
-            }
-        };
-        options.push(SecretOption { key, value: Ident::with_quote('\'', value) });
-        let comma = parser.consume_token(&Token::Comma);
-        if parser.consume_token(&Token::RParen) {
-            break;
-        }
-        if !comma {
-            return Err(expected(parser, "',' or ')'"));
-        }
-    }
+    let options = options(parser, &expected)?;
     Ok(Some(Statement::Statement(Box::new(ast::Statement::CreateSecret {
         or_replace,
         temporary: None,
@@ -89,6 +64,41 @@ pub(super) fn next(parser: &mut DFParser<'_>) -> Result<Option<Statement>, Query
     }))))
 }
 
+/// Parses `(key 'value', …)`. `expected`: the error that something else is not there.
+pub(super) fn options(parser: &mut Parser<'_>, expected: &Expected) -> Result<Vec<SecretOption>, QueryError> {
+    if !parser.consume_token(&Token::LParen) {
+        return Err(expected(parser, "'('"));
+    }
+    let mut options = Vec::new();
+    loop {
+        let mut key = word(parser, "the name of an option", expected)?;
+        while parser.consume_token(&Token::Period) {
+            let part = word(parser, "the name of an option", expected)?;
+            key = Ident::new(format!("{}.{}", key.value, part.value));
+        }
+        options.push(SecretOption { key, value: Ident::with_quote('\'', text(parser, expected)?) });
+        let comma = parser.consume_token(&Token::Comma);
+        if parser.consume_token(&Token::RParen) {
+            return Ok(options);
+        }
+        if !comma {
+            return Err(expected(parser, "',' or ')'"));
+        }
+    }
+}
+
+/// Parses a literal text.
+pub(super) fn text(parser: &mut Parser<'_>, expected: &Expected) -> Result<String, QueryError> {
+    match parser.next_token().token {
+        Token::SingleQuotedString(value) => Ok(value),
+        Token::DollarQuotedString(text) => Ok(text.value),
+        _ => {
+            parser.prev_token();
+            Err(expected(parser, "a text in single quotes"))
+        }
+    }
+}
+
 /// Whether the text of a statement contains credentials.
 pub(super) fn has_credentials(statement: &Statement, connectors: &Registry) -> bool {
     let is_secret = |kind: &str, option: &str| match connectors.get(kind) {
@@ -96,7 +106,8 @@ pub(super) fn has_credentials(statement: &Statement, connectors: &Registry) -> b
         None => is_store_secret(option),
     };
     match statement {
-        Statement::Statement(sql) => matches!(sql.as_ref(), ast::Statement::CreateSecret { .. }),
+        Statement::Statement(sql) => catalogs::has_credentials(sql, connectors)
+            .unwrap_or_else(|| matches!(sql.as_ref(), ast::Statement::CreateSecret { .. })),
         Statement::CreateExternalTable(create) => {
             create.options.iter().any(|(option, _)| is_secret(&create.file_type, option))
         }
@@ -146,14 +157,17 @@ pub(super) fn of(statement: &ast::Statement) -> Result<Option<SecretStatement>, 
     }
 }
 
-fn folded(name: &Ident) -> String {
+pub(super) fn folded(name: &Ident) -> String {
     match name.quote_style {
         None => name.value.to_lowercase(),
         Some(_) => name.value.clone(),
     }
 }
 
-fn word(parser: &mut Parser<'_>, what: &str) -> Result<Ident, QueryError> {
+/// Makes an error of what should come next.
+pub(super) type Expected = dyn Fn(&Parser<'_>, &str) -> QueryError;
+
+pub(super) fn word(parser: &mut Parser<'_>, what: &str, expected: &Expected) -> Result<Ident, QueryError> {
     match parser.next_token().token {
         Token::Word(word) => Ok(word.into_ident(datafusion::sql::sqlparser::tokenizer::Span::empty())),
         _ => {
@@ -165,10 +179,15 @@ fn word(parser: &mut Parser<'_>, what: &str) -> Result<Ident, QueryError> {
 
 /// Returns an error that omits the unexpected token, because it may be a secret.
 fn expected(parser: &Parser<'_>, what: &str) -> QueryError {
+    unexpected(parser, "CREATE SECRET", what, USAGE)
+}
+
+/// Returns an error in a `statement` that omits the unexpected token, because it may be a secret.
+pub(super) fn unexpected(parser: &Parser<'_>, statement: &str, what: &str, usage: &str) -> QueryError {
     let at = parser.peek_token().span.start;
     let place = match at.line {
         0 => "at its end".to_string(),
         line => format!("at line {line}, column {}", at.column),
     };
-    QueryError::Syntax(format!("syntax error in CREATE SECRET {place}: expected {what}; {USAGE}"))
+    QueryError::Syntax(format!("syntax error in {statement} {place}: expected {what}; {usage}"))
 }
