@@ -6,7 +6,7 @@ use super::settings::Location;
 use super::types::{Choices, Wire};
 use super::wire::{Canceller, Connection, literal, quoted};
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::{Constraint, Constraints, Result as DataFusionResult};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -143,6 +143,27 @@ pub(super) async fn keys(connection: &mut Connection, condition: &str) -> Result
         }
     }
     Ok(found)
+}
+
+/// Whether the server still enforces the keys `wanted` of the columns `columns`. `table`: its name, as SQL writes it.
+pub(super) async fn enforces(
+    connection: &mut Connection,
+    table: &str,
+    columns: &Schema,
+    wanted: &Constraints,
+) -> Result<bool> {
+    let one = format!("= pg_catalog.to_regclass({})", literal(table));
+    let found: Vec<Key> = keys(connection, &one).await?.into_values().flatten().collect();
+    let is_there = |constraint: &Constraint| {
+        let (at, is_primary) = match constraint {
+            Constraint::PrimaryKey(at) => (at, true),
+            Constraint::Unique(at) => (at, false),
+        };
+        let name = |at: &usize| columns.fields().get(*at).map(|field| field.name().clone());
+        let names: Option<Vec<String>> = at.iter().map(name).collect();
+        found.iter().any(|key| Some(&key.columns) == names.as_ref() && (key.is_primary || !is_primary))
+    };
+    Ok(wanted.iter().all(is_there))
 }
 
 /// The keys that hold of what is read: values that differ on the server differ here. What is equal there may differ here.

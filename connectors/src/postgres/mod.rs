@@ -10,6 +10,7 @@
 //! | `wire`, `login`, `tls` | a connection |
 //! | `catalog` | all tables of a database |
 //! | `relation`, `types` | what the server's catalogs say of a table, and what its columns are here |
+//! | `query` | tables whose rows are those of a query |
 //! | `snapshot`, `scan`, `decode`, `numeric` | reading |
 //! | `filter` | conditions that the server computes |
 //! | `sink`, `encode`, `create` | writing, also of tables that are created |
@@ -22,6 +23,7 @@ mod error;
 mod filter;
 mod login;
 mod numeric;
+mod query;
 mod relation;
 mod scan;
 mod settings;
@@ -59,10 +61,12 @@ pub struct Postgres {
     snapshots: Snapshots,
 }
 
+const QUERY: &str = "query";
+
 const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new("table", OptionKind::Text, "The table or view, as SQL writes its name: schema.table.")
-        .required()
         .names_table(),
+    OptionSpec::new(QUERY, OptionKind::Text, "A query whose rows the table has, in place of a table.").names_table(),
     OptionSpec::new("password", OptionKind::Text, "Of the user; else that of the service or of the password file.")
         .secret(),
     OptionSpec::new("service", OptionKind::Text, "A section of the service file; else that of PGSERVICE."),
@@ -122,6 +126,20 @@ impl Connector for Postgres {
         let spec = request.table;
         let location = Location::parse(&spec.location)?;
         check_numbers(&spec)?;
+        match (spec.options.text("table"), spec.options.text(QUERY)) {
+            (None, None) => {
+                return plan_err!(
+                    "tables stored as POSTGRES want the option 'table', the name of one as SQL writes it, or 'query'"
+                );
+            }
+            (Some(_), Some(_)) => {
+                return plan_err!("a table has the rows of a table or of a query: leave out 'table' or 'query'");
+            }
+            (None, Some(_)) if request.target != Target::Present => {
+                return plan_err!("a query of PostgreSQL is only read: name a table with the option 'table'");
+            }
+            _ => {}
+        }
         let (canceller, snapshots) = (self.canceller.clone(), self.snapshots.clone());
         let connected = async || {
             let settings = Arc::new(location.settings(&spec).await?);
@@ -130,7 +148,11 @@ impl Connector for Postgres {
         let (schema, writes) = match (request.target, request.columns) {
             (Target::Present, Some(columns)) => (columns, Writes::Into),
             (Target::Present, None) => {
-                let relation = Relation::find(&mut connected().await?, name(&spec)).await?;
+                let mut connection = connected().await?;
+                let relation = match spec.options.text(QUERY) {
+                    Some(query) => query::described(&mut connection, query).await?,
+                    None => Relation::find(&mut connection, name(&spec)).await?,
+                };
                 (relation.schema(choices(&spec)), Writes::Into)
             }
             (Target::New, Some(columns)) => (create::columns(&columns)?, Writes::New),
@@ -151,6 +173,10 @@ impl Connector for Postgres {
 
     fn creates(&self) -> bool {
         true
+    }
+
+    fn query_option(&self) -> Option<&'static str> {
+        Some(QUERY)
     }
 
     fn has_catalogs(&self) -> bool {
@@ -195,7 +221,7 @@ fn no_column(spec: &TableSpec, column: &str) -> DataFusionError {
 }
 
 fn name(spec: &TableSpec) -> &str {
-    spec.options.text("table").unwrap_or_default()
+    spec.options.text("table").unwrap_or("the query")
 }
 
 fn choices(spec: &TableSpec) -> Choices {
@@ -302,7 +328,13 @@ impl ConnectorTable for PostgresTable {
         let held = self.snapshots.of(&settings, request.session);
         let snapshot = held.snapshot(&settings, &self.canceller).await?;
         let mut connection = snapshot.connection().await;
-        let relation = Relation::find(&mut connection, name(&self.spec)).await?;
+        let relation = match self.spec.options.text(QUERY) {
+            Some(query) => {
+                let names: Vec<String> = self.schema.fields().iter().map(|field| field.name().clone()).collect();
+                query::found(&mut connection, query, &names).await?
+            }
+            None => Relation::find(&mut connection, name(&self.spec)).await?,
+        };
         let column = |field: &Arc<Field>| {
             let known = relation.column(field.name()).ok_or_else(|| no_column(&self.spec, field.name()))?;
             let wire = known.kind.read_as(field.data_type(), choices(&self.spec));
@@ -331,17 +363,32 @@ impl ConnectorTable for PostgresTable {
             snapshot: snapshot.id().to_string(),
         };
         let splits = self.splits(&relation, &mut connection, request.tasks).await?;
-        let rows = match query.conditions.is_empty() {
+        let rows = match query.conditions.is_empty() && relation.query.is_none() {
             true => relation.rows,
             false => estimated(&mut connection, &query).await?.or(relation.rows),
         };
+        let counted = match relation.query {
+            None => relation::counted(&mut connection, &relation).await?,
+            Some(_) => Default::default(),
+        };
+        if let Some(keys) = request.keys
+            && !catalog::enforces(&mut connection, name(&self.spec), &self.schema, keys).await?
+        {
+            return plan_err!(
+                "the keys of {} have changed: run the statement again in a few seconds",
+                name(&self.spec)
+            );
+        }
         drop(connection);
-        let planned = Some(Planned { splits, rows, held: held.clone() });
+        let planned = Some(Planned { splits, rows, counted, held: held.clone() });
         let (table, canceller) = (Arc::clone(&self.spec), self.canceller.clone());
         Ok(Arc::new(PostgresScan { table, schema: request.schema, query, canceller, planned }))
     }
 
     async fn sink(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
+        if self.spec.options.text(QUERY).is_some() {
+            return plan_err!("the rows of a query of PostgreSQL are only read: make a table of the one that is meant");
+        }
         let settings = self.settings().await?;
         let kept = (self.writes, self.schema.as_ref());
         let sink = PostgresSink::new(Arc::clone(&self.spec), request, kept, &settings, self.canceller.clone()).await?;

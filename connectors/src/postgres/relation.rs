@@ -2,6 +2,7 @@
 
 use super::create::LONGEST_NAME;
 use super::error::{PostgresError, Result};
+use super::query;
 use super::types::{Choices, ServerType};
 use super::wire::{Connection, literal, quoted};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
@@ -20,6 +21,8 @@ pub(super) struct Relation {
     /// Blocks of it and of each of its partitions. Absent: its rows have no places, as those of a view.
     pub blocks: Option<Vec<u64>>,
     pub is_table: bool,
+    /// The query whose rows it is, in place of a name.
+    pub query: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -90,6 +93,7 @@ impl Relation {
             // Ranges of places are found quickly since version 14.
             blocks: blocks.filter(|_| connection.version >= 14),
             is_table: ["r", "p"].contains(&kind.as_str()),
+            query: None,
         })
     }
 
@@ -100,7 +104,10 @@ impl Relation {
 
     /// Its name for SQL.
     pub fn quoted(&self) -> String {
-        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
+        match &self.query {
+            Some(query) => query::as_table(query),
+            None => format!("{}.{}", quoted(&self.schema), quoted(&self.name)),
+        }
     }
 
     pub fn column(&self, name: &str) -> Option<&ServerColumn> {
@@ -156,6 +163,37 @@ pub(super) async fn free(connection: &mut Connection, table: &str) -> Result<(St
         )));
     }
     Ok((schema, name))
+}
+
+/// What the server has counted of a column.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Counted {
+    /// Values that differ, or, where it is negative, their part of all rows.
+    pub distinct: f64,
+    /// The part of the rows without a value.
+    pub nulls: f64,
+    /// Bytes of a value.
+    pub width: f64,
+}
+
+/// What the server has counted of the columns of a table, by their names: of those that it has analysed and this user may read.
+pub(super) async fn counted(connection: &mut Connection, relation: &Relation) -> Result<HashMap<String, Counted>> {
+    // Rows of partitions and of tables that inherit come behind, and count.
+    let sql = format!(
+        "SELECT attname, n_distinct, null_frac, avg_width FROM pg_catalog.pg_stats WHERE schemaname = {} AND tablename = {} ORDER BY inherited",
+        literal(&relation.schema),
+        literal(&relation.name)
+    );
+    let mut found = HashMap::new();
+    for row in connection.execute(&sql).await? {
+        let number = |at: usize| row.get(at)?.as_ref()?.parse::<f64>().ok();
+        if let (Some(Some(name)), Some(distinct), Some(nulls), Some(width)) =
+            (row.first(), number(1), number(2), number(3))
+        {
+            found.insert(name.clone(), Counted { distinct, nulls, width });
+        }
+    }
+    Ok(found)
 }
 
 async fn columns(connection: &mut Connection, oid: &str) -> Result<Vec<ServerColumn>> {

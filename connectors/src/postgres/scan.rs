@@ -2,7 +2,7 @@
 
 use super::decode::Decoder;
 use super::error::PostgresError;
-use super::relation::Relation;
+use super::relation::{Counted, Relation};
 use super::settings::Location;
 use super::snapshot::{Held, Snapshot};
 use super::types::Wire;
@@ -10,11 +10,12 @@ use super::wire::{Canceller, Connection, quoted};
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
-use datafusion::common::{Result, Statistics, exec_datafusion_err, internal_datafusion_err};
+use datafusion::common::{ColumnStatistics, Result, Statistics, exec_datafusion_err, internal_datafusion_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, TryStreamExt, stream};
 use prost::Message;
+use std::collections::HashMap;
 use std::sync::Arc;
 use windlass_engine::connector::{Encoded, Scan, ScanGuard, Split, TableSpec, TaskOfScan};
 
@@ -81,7 +82,30 @@ pub(super) struct Planned {
     pub splits: Vec<Split>,
     /// About.
     pub rows: Option<u64>,
+    /// What the server has counted of its columns.
+    pub counted: HashMap<String, Counted>,
     pub held: Held,
+}
+
+/// Estimates of `rows` rows.
+fn estimates(schema: &SchemaRef, rows: u64, counted: &HashMap<String, Counted>) -> Statistics {
+    let unknown = Statistics::new_unknown(schema);
+    let about = |number: f64| Precision::Inexact(number.round().clamp(0.0, rows as f64) as usize);
+    let (all, mut width) = (rows as f64, Some(0.0));
+    let columns = schema.fields().iter().map(|field| {
+        let Some(of) = counted.get(field.name()) else {
+            width = None;
+            return ColumnStatistics::new_unknown();
+        };
+        width = width.map(|width| width + of.width);
+        let distinct = if of.distinct < 0.0 { -of.distinct * all } else { of.distinct };
+        let column = ColumnStatistics::new_unknown().with_null_count(about(of.nulls * all));
+        // 0: nobody knows.
+        if distinct > 0.0 { column.with_distinct_count(about(distinct.max(1.0))) } else { column }
+    });
+    let column_statistics = columns.collect();
+    let total_byte_size = width.map_or(Precision::Absent, |width| Precision::Inexact((width * all) as usize));
+    Statistics { column_statistics, total_byte_size, ..unknown.with_num_rows(Precision::Inexact(rows as usize)) }
 }
 
 impl PostgresScan {
@@ -103,8 +127,8 @@ impl Scan for PostgresScan {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        let rows = usize::try_from(self.planned.as_ref()?.rows?).ok()?;
-        Some(Statistics::new_unknown(&self.schema).with_num_rows(Precision::Inexact(rows)))
+        let planned = self.planned.as_ref()?;
+        Some(estimates(&self.schema, planned.rows?, &planned.counted))
     }
 
     fn guard(&self) -> Option<ScanGuard> {
@@ -112,7 +136,8 @@ impl Scan for PostgresScan {
     }
 
     fn describe(&self) -> String {
-        format!("sql={}", self.query.sql(""))
+        // A query of the user's may have several lines.
+        format!("sql={}", self.query.sql("").replace('\n', " "))
     }
 
     fn encode(&self) -> Result<Vec<u8>> {
@@ -317,6 +342,7 @@ fn weighed(relation: &Relation, condition: String, part: u64, of: u64) -> Split 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
 
     fn relation(blocks: &[u64]) -> Relation {
         Relation {
@@ -327,6 +353,7 @@ mod tests {
             bytes: blocks.iter().sum::<u64>() * 8192,
             blocks: Some(blocks.to_vec()),
             is_table: true,
+            query: None,
         }
     }
 
@@ -354,6 +381,25 @@ mod tests {
         assert_eq!(conditions[0], r#"("id" < '-3074457345618258603' OR "id" IS NULL)"#);
         assert_eq!(conditions[2], r#""id" >= '3074457345618258602'"#);
         assert_eq!(by_column(&relation(&[1]), "id", 5, 5, 4).len(), 1);
+    }
+
+    #[test]
+    fn what_the_server_counted_is_an_estimate() {
+        let field = |name: &str| Field::new(name, DataType::Int32, true);
+        let schema: SchemaRef = Arc::new(Schema::new(vec![field("few"), field("all"), field("unknown")]));
+        let of = |distinct: f64, nulls: f64| Counted { distinct, nulls, width: 4.0 };
+        let mut counted = HashMap::from([("few".to_string(), of(7.0, 0.5)), ("all".to_string(), of(-1.0, 0.0))]);
+        let known = estimates(&schema, 100, &counted);
+        assert_eq!((known.num_rows, known.total_byte_size), (Precision::Inexact(100), Precision::Absent));
+        let distinct = |statistics: &Statistics| -> Vec<Precision<usize>> {
+            statistics.column_statistics.iter().map(|column| column.distinct_count).collect()
+        };
+        assert_eq!(distinct(&known), [Precision::Inexact(7), Precision::Inexact(100), Precision::Absent]);
+        assert_eq!(known.column_statistics[0].null_count, Precision::Inexact(50));
+        counted.insert("unknown".to_string(), of(0.0, 0.0));
+        let few = estimates(&schema, 3, &counted);
+        assert_eq!(distinct(&few), [Precision::Inexact(3), Precision::Inexact(3), Precision::Absent]);
+        assert_eq!(few.total_byte_size, Precision::Inexact(36));
     }
 
     #[test]

@@ -41,7 +41,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::catalog::Session;
-use datafusion::common::{Result, Statistics, not_impl_err};
+use datafusion::common::{Constraints, Result, Statistics, not_impl_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
@@ -85,6 +85,13 @@ pub trait Connector: fmt::Debug + Send + Sync {
     /// The location or the options cannot be those of a catalog.
     fn catalog(&self, _: Arc<TableSpec>) -> Result<Arc<dyn ConnectorCatalog>> {
         not_impl_err!("{} has no catalogs", self.name())
+    }
+
+    /// The option of a table whose rows are those of a query, which the other system runs. With it there is a table function: that of STORED AS X is
+    /// `x_query(place, query)`, where the place is a catalog of this connector, or a location. Such a table is only read, and [`Connector::table`] finds out its
+    /// columns without running the query.
+    fn query_option(&self) -> Option<&'static str> {
+        None
     }
 
     /// Decodes [`Scan::encode`] on an executor. The decoded scan must read what the encoded one would.
@@ -170,6 +177,9 @@ pub struct ScanRequest<'a> {
     pub limit: Option<usize>,
     /// Number of tasks that can read at a time. A scan may have more or fewer splits.
     pub tasks: usize,
+    /// Keys on which the plan relies, because a catalog said that the other system enforces them ([`CatalogTable::keys`]). A scan that sees a state of the table
+    /// in which it does not must fail.
+    pub keys: Option<&'a Constraints>,
 }
 
 /// The part of a table that one statement reads, cut into splits.

@@ -111,6 +111,7 @@ impl TableProvider for ConnectedTable {
             filters,
             limit,
             tasks,
+            keys: Some(&self.constraints).filter(|keys| self.changes && keys.iter().next().is_some()),
         };
         let scan = self.table.scan(request).await?;
         if scan.schema().fields() != schema.fields() {

@@ -2,8 +2,8 @@
 
 use super::parse::{Parsed, apart};
 use super::{ParameterNames, Statements, instants, metadata, parse};
-use crate::errors::{QueryError, explain_planning};
-use crate::statements::catalog::BrokenView;
+use crate::errors::{QueryError, explain, explain_planning};
+use crate::statements::catalog::{BrokenView, with_queries};
 use crate::statements::sessions::{Session, Versions};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::SessionState;
@@ -41,7 +41,8 @@ impl Statements {
             return Ok(Planned { plan, names, parsed: None });
         }
         let mut parsed = parse::parse(state, sql, self.inner.config.limits)?;
-        let state = &*instants::zoned(state, sql);
+        let zoned = instants::zoned(state, sql);
+        let state = &*with_queries(&zoned, &parsed.statement).await.map_err(|error| explain(&error, sql))?;
         let plan = match self.plan_parsed(state, &mut parsed).await {
             Ok(plan) => plan,
             Err(error) => return Err(self.planning_error(session, state, sql, &parsed, error).await),

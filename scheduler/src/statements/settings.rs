@@ -5,6 +5,7 @@ use super::planning::Planned;
 use super::run::StatementRun;
 use super::{Execution, ParameterNames, instants, params};
 use crate::errors::{QueryError, explain_planning, of_option};
+use crate::statements::catalog::with_queries;
 use crate::statements::sessions::{option_value, refuse_runtime_option};
 use datafusion::common::DataFusionError;
 use datafusion::logical_expr::{Execute, LogicalPlan, Prepare, Statement as PlanStatement};
@@ -66,7 +67,7 @@ impl StatementRun<'_> {
         let references = self.state.resolve_table_references(&statement).unwrap_or_default();
         let bind = async {
             let zoned = instants::zoned(self.state, &statement.to_string());
-            let plan = zoned.statement_to_plan(statement).await?;
+            let plan = with_queries(&zoned, &statement).await?.statement_to_plan(statement.clone()).await?;
             let LogicalPlan::Statement(PlanStatement::Prepare(Prepare { fields, input, .. })) = plan else {
                 return Ok(Err(QueryError::Internal(format!("'{}' is not a prepared statement", execute.name))));
             };

@@ -187,3 +187,79 @@ async fn a_schema_of_ten_thousand_tables_is_listed_quickly() {
     println!("10,000 tables: names in {named:?}, columns in {with_columns:?}; one read in {:?}", read.elapsed());
     assert!(named < Duration::from_secs(5) && with_columns < Duration::from_secs(30), "{named:?}, {with_columns:?}");
 }
+
+/// Keys of the server serve plans while it enforces them, on every row that is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_hold_or_are_not_relied_on() {
+    let server = &Postgres::start();
+    scripted(
+        server,
+        "CREATE TABLE good (a int, b text, c int, PRIMARY KEY (a, b)); CREATE TABLE partial (a int, c int); CREATE TABLE parent (a int PRIMARY KEY, c int);
+         CREATE UNIQUE INDEX ON partial (a) WHERE c > 0; CREATE TABLE child () INHERITS (parent); CREATE TABLE late (a int PRIMARY KEY DEFERRABLE, c int);
+         CREATE TABLE computed (a int, c int); CREATE UNIQUE INDEX ON computed (abs(a)); CREATE TABLE floats (a float8 PRIMARY KEY, c int);
+         CREATE TABLE parts (a int PRIMARY KEY, c int) PARTITION BY RANGE (a); CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+         CREATE VIEW seen AS SELECT * FROM parts; CREATE TABLE going (a int PRIMARY KEY, c int);
+         INSERT INTO good VALUES (1, 'x', 5), (1, 'y', 6); INSERT INTO parts VALUES (1, 5), (2, 5); INSERT INTO going VALUES (1, 5);
+         INSERT INTO parent VALUES (1, 5); INSERT INTO child VALUES (1, 6); INSERT INTO partial VALUES (1, 0), (1, -1)",
+    );
+    let session = embedded().await;
+    done(&session, &[STAGES, &catalog(server, "shop", "")]).await;
+    let by_key =
+        |table: &str, key: &str| format!("SELECT {key}, c FROM shop.public.{table} GROUP BY {key} ORDER BY 1, 2");
+    assert_eq!(answers(&session, &by_key("good", "a, b")).await, "1|x|5\n1|y|6");
+    assert_eq!(answers(&session, &by_key("parts", "a")).await, "1|5\n2|5");
+    assert_eq!(answers(&session, &by_key("going", "a")).await, "1|5");
+    for (table, key) in [
+        ("good", "a"),
+        ("partial", "a"),
+        ("parent", "a"),
+        ("late", "a"),
+        ("computed", "a"),
+        ("floats", "a"),
+        ("seen", "a"),
+    ] {
+        refused(&session, &by_key(table, key), &["c", "GROUP BY"]).await;
+    }
+    // The key goes, and with it what a plan of a moment ago relied on.
+    scripted(server, "ALTER TABLE going DROP CONSTRAINT going_pkey; INSERT INTO going VALUES (1, 6)");
+    refused(&session, &by_key("going", "a"), &["the keys of \"public\".\"going\" have changed"]).await;
+    later().await;
+    refused(&session, &by_key("going", "a"), &["c", "GROUP BY"]).await;
+    assert_eq!(answers(&session, "SELECT count(DISTINCT a), count(*) FROM shop.public.going").await, "1|2");
+}
+
+/// How many values differ decides which side of a join is kept in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn distinct_values_serve_the_order_of_joins() {
+    let server = &Postgres::start();
+    // Two tables of a few thousand rows that have only ten keys: joined, they are half a million rows.
+    scripted(
+        server,
+        "CREATE TABLE visits AS SELECT n % 10 AS shop, n AS visitor FROM generate_series(1, 2000) n;
+         CREATE TABLE sales AS SELECT n % 10 AS shop, n % 5000 AS customer FROM generate_series(1, 2500) n;
+         CREATE TABLE customers AS SELECT n AS customer, 'c' || n AS name FROM generate_series(1, 5000) n; ANALYZE",
+    );
+    let session = embedded().await;
+    done(&session, &[&catalog(server, "shop", ""), "SET datafusion.optimizer.prefer_hash_join = true"]).await;
+    let query = "SELECT count(*) FROM shop.public.visits v JOIN shop.public.sales s ON v.shop = s.shop \
+         JOIN shop.public.customers c ON s.customer = c.customer";
+    // The scans, in the order in which the plan has them: what is kept in memory comes first.
+    let order = async || -> Vec<String> {
+        let plan = sql(&session, &format!("EXPLAIN {query}")).await.expect("it is explained");
+        println!("{plan}");
+        let scans = plan.split("FROM \"public\".\"").skip(1).filter_map(|rest| rest.split('"').next());
+        let mut scans: Vec<String> = scans.map(str::to_string).collect();
+        scans.dedup();
+        scans
+    };
+    let known = order().await;
+    assert_eq!(answers(&session, query).await, "500000");
+    scripted(
+        server,
+        "DELETE FROM pg_statistic WHERE starelid IN ('visits'::regclass, 'sales'::regclass, 'customers'::regclass)",
+    );
+    let unknown = order().await;
+    assert_eq!(known.first().map(String::as_str), Some("customers"), "{known:?}, and without counts {unknown:?}");
+    assert_ne!(known, unknown);
+    assert_eq!(answers(&session, query).await, "500000");
+}

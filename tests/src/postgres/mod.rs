@@ -4,6 +4,7 @@ mod catalog;
 mod create;
 mod login;
 mod pushdown;
+mod query;
 mod read;
 mod write;
 

@@ -7,7 +7,7 @@ use super::names::TableName;
 use super::record::{
     External, Location, Managed, Record, SortKey, Storage, StoredConstraint, StoredSchema, TableRecord, ViewRecord,
 };
-use super::{present, suspect, types};
+use super::{present, suspect, types, with_queries};
 use crate::clock::Ids;
 use crate::errors::{QueryError, explain, explain_planning};
 use crate::statements::erased::Erased;
@@ -448,7 +448,11 @@ pub(crate) async fn view_provider(
     names.default_catalog = view.default_catalog.clone();
     names.default_schema = view.default_schema.clone();
     let zoned = crate::statements::instants::zoned(&state, &view.definition);
-    let plan = match zoned.create_logical_plan(&view.definition).await {
+    let planned = async {
+        let statement = zoned.sql_to_statement(&view.definition, &zoned.config_options().sql_parser.dialect)?;
+        with_queries(&zoned, &statement).await?.statement_to_plan(statement).await
+    };
+    let plan = match planned.await {
         Ok(plan) => plan,
         Err(error) => {
             let references = view.references.iter().map(TableName::reference);

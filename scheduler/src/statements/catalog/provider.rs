@@ -31,6 +31,10 @@ impl SessionCatalogs {
         Self { catalog, temporary, zone: None, shows_broken: true }
     }
 
+    pub(super) fn cluster(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
     /// Returns the durable catalog, with views in a time zone.
     pub(super) fn in_zone(catalog: Arc<Catalog>, zone: Option<String>) -> Self {
         Self { catalog, temporary: None, zone, shows_broken: false }

@@ -1,9 +1,9 @@
 //! One committed version of the catalog.
 
-use super::credentials;
 use super::foreign::Foreign;
 use super::names::TableName;
 use super::record::{CatalogRecord, Record, ViewRecord};
+use super::{credentials, queries};
 use crate::errors::{QueryError, with_suggestion};
 use crate::meta::keys::secrets::Secret;
 use crate::meta::keys::{catalog as keys, secrets};
@@ -245,12 +245,13 @@ impl Snapshot {
         )))
     }
 
-    /// Whether a view depends on nothing but this version of the catalog: neither it nor a view that it reads names a table of a connector's catalog.
+    /// Whether a view depends on nothing but this version of the catalog: neither it nor a view that it reads names a table of a connector's catalog, or runs
+    /// a query there.
     pub(super) fn is_settled(&self, view: &ViewRecord) -> bool {
         let mut waiting: Vec<&TableName> = view.references.iter().collect();
         let mut seen = std::collections::BTreeSet::new();
         while let Some(reference) = waiting.pop() {
-            if self.foreign.contains_key(&reference.catalog) {
+            if self.foreign.contains_key(&reference.catalog) || queries::may_be_query(&reference.table) {
                 return false;
             }
             if seen.insert(reference)

@@ -19,7 +19,7 @@ pub(in crate::statements) fn everywhere<V: VisitorMut>(statement: &mut Statement
 }
 
 /// Visits as [`everywhere`] does, without changes to the statement.
-pub(super) fn look_at<V: Visitor>(statement: &Statement, visitor: &mut V) -> Option<V::Break> {
+pub(in crate::statements) fn look_at<V: Visitor>(statement: &Statement, visitor: &mut V) -> Option<V::Break> {
     let walked = match statement {
         Statement::Statement(statement) => statement.as_ref().visit(visitor),
         Statement::Explain(explain) => return look_at(&explain.statement, visitor),
