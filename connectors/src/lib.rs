@@ -4,13 +4,14 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | stores | `web`, `wfs` |
+//! | stores | `uploads`, `web`, `wfs` |
 //! | all of them | `store` |
 //! | tables of databases | `postgres` |
 
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod store;
+mod uploads;
 mod web;
 pub mod wfs;
 

@@ -10,6 +10,7 @@
 //! `AWS_ENDPOINT_URL` with `AWS_ALLOW_HTTP=true` reaches a private S3 server. Without credentials in the environment the machine's own role is used;
 //! `AWS_SKIP_SIGNATURE=true` reads public buckets.
 
+use crate::uploads::UploadStore;
 use crate::web::WebStore;
 use crate::wfs::{Wfs, WfsStore};
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
@@ -169,7 +170,8 @@ fn s3(url: &Url, builder: AmazonS3Builder) -> Result<Arc<dyn ObjectStore>> {
             );
         }
     }
-    Ok(Arc::new(builder.build().map_err(|e| unusable(url, e))?))
+    let store = Arc::new(builder.build().map_err(|e| unusable(url, e))?);
+    Ok(Arc::new(UploadStore::new(Arc::clone(&store) as Arc<dyn ObjectStore>, store)))
 }
 
 /// Parses a table option. `aws.access_key_id` and `aws.aws_access_key_id` are the same option.
