@@ -7,7 +7,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `settings` | who connects where: locations, options, service and password files |
-//! | `wire`, `login`, `tls` | a connection |
+//! | `wire`, `socket`, `tls` | a connection |
 //! | `relation`, `types` | what the server's catalogs say of a table, and what its columns are here |
 //! | `snapshot`, `scan`, `decode`, `numeric` | reading |
 //! | `filter` | conditions that the server computes |
@@ -17,13 +17,13 @@ mod decode;
 mod encode;
 mod error;
 mod filter;
-mod login;
 mod numeric;
 mod relation;
 mod scan;
 mod settings;
 mod sink;
 mod snapshot;
+mod socket;
 mod tls;
 mod types;
 mod wire;
@@ -57,6 +57,17 @@ const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new("table", OptionKind::Text, "The table or view, as SQL writes its name: schema.table.").required(),
     OptionSpec::new("password", OptionKind::Text, "Of the user; else that of the service or of the password file.")
         .secret(),
+    OptionSpec::new(
+        "auth",
+        OptionKind::Choice(&["password", "iam"]),
+        "Whether the password is given, or a token of AWS's IAM for a database of RDS or Aurora.",
+    )
+    .or("password"),
+    OptionSpec::new(
+        "region",
+        OptionKind::Text,
+        "AWS's region, for auth 'iam'; else that in the host's name, or of AWS's configuration.",
+    ),
     OptionSpec::new("service", OptionKind::Text, "A section of the service file; else that of PGSERVICE."),
     OptionSpec::new(
         "sslmode",

@@ -232,7 +232,7 @@ impl Copying {
     async fn fill(&mut self) -> Result<bool> {
         while self.decoder.rows() < self.rows && self.decoder.bytes() < BATCH_BYTES {
             match self.connection.next_row().await? {
-                Some(piece) => self.decoder.take(self.connection.bytes(piece))?,
+                Some(piece) => self.decoder.take(&piece)?,
                 None => {
                     self.decoder.end()?;
                     return Ok(true);

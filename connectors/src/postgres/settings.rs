@@ -125,10 +125,6 @@ impl Location {
             return plan_err!("nobody says as which user to connect: write postgresql://user@host/database");
         };
         let database = of(self.database.clone(), "dbname").unwrap_or_else(|| user.clone());
-        let password = match of(option("password"), "password") {
-            Some(password) => Some(password),
-            None => of_password_file(environment("PGPASSFILE").map(PathBuf::from), &host, port, &database, &user).await,
-        };
         let sslmode = match of(parameter("sslmode"), "sslmode").as_deref() {
             None | Some("prefer") => SslMode::Prefer,
             Some("disable") => SslMode::Disable,
@@ -136,6 +132,21 @@ impl Location {
             Some("verify-ca") => SslMode::VerifyCa,
             Some("verify-full") => SslMode::VerifyFull,
             Some(_) => return plan_err!("sslmode is disable, prefer, require, verify-ca or verify-full"),
+        };
+        let uses_iam = option("auth").is_some_and(|auth| auth.eq_ignore_ascii_case("iam"));
+        let password = match of(option("password"), "password") {
+            _ if uses_iam && matches!(sslmode, SslMode::Disable | SslMode::Prefer) => {
+                return plan_err!(
+                    "auth 'iam' sends a token, which nobody else may see: use OPTIONS (sslmode 'verify-full', sslrootcert '…'), or 'require'"
+                );
+            }
+            Some(_) if uses_iam => return plan_err!("auth 'iam' takes the place of a password, and there is one"),
+            None if uses_iam => {
+                let region = option("region");
+                Some(token(&host, port, &user, region.as_deref()).await.map_err(|why| plan_datafusion_err!("{why}"))?)
+            }
+            Some(password) => Some(password),
+            None => of_password_file(environment("PGPASSFILE").map(PathBuf::from), &host, port, &database, &user).await,
         };
         let seconds = match of(parameter("connect_timeout"), "connect_timeout") {
             Some(text) => text.parse().map_err(|_| plan_datafusion_err!("connect_timeout is a number of seconds"))?,
@@ -154,6 +165,16 @@ impl Location {
             statement_timeout: Duration::from_millis(u64::try_from(statement_timeout).unwrap_or(0)),
         })
     }
+}
+
+#[cfg(feature = "aws")]
+async fn token(host: &str, port: u16, user: &str, region: Option<&str>) -> Result<String, String> {
+    crate::rds::Database { host, port, user, region }.token().await
+}
+
+#[cfg(not(feature = "aws"))]
+async fn token(_: &str, _: u16, _: &str, _: Option<&str>) -> Result<String, String> {
+    Err("auth 'iam' is not part of this program: it was built without AWS".to_string())
 }
 
 /// `%41` as `A`.
