@@ -213,19 +213,20 @@ fn classes(objects: &[ArchivedObject]) -> String {
 pub async fn restore_all(archive: &dyn Archive, objects: &[ArchivedObject], tier: Tier, days: u32) -> Result<usize> {
     use futures::{StreamExt, TryStreamExt};
     let wanted = objects.iter().filter(|object| object.state == State::Archived);
-    let asked = futures::stream::iter(wanted).map(|object| archive.restore(&object.key, tier, days));
-    asked.buffer_unordered(AT_A_TIME).try_fold(0, async |count, _| Ok(count + 1)).await
+    let asked: Vec<_> = wanted.map(|object| archive.restore(&object.key, tier, days)).collect();
+    futures::stream::iter(asked).buffer_unordered(AT_A_TIME).try_fold(0, async |count, _| Ok(count + 1)).await
 }
 
 /// Requests to a store at a time.
 pub const AT_A_TIME: usize = 32;
 
-/// How often it is looked whether objects are restored.
-pub fn pause(tier: Tier) -> Duration {
-    match tier {
+/// How long to wait before it is looked again whether objects are restored: some seconds at first, then as the tier has it.
+pub fn pause(tier: Tier, waited: Duration) -> Duration {
+    let most = match tier {
         Tier::Expedited => Duration::from_secs(15),
         Tier::Standard | Tier::Bulk => Duration::from_secs(300),
-    }
+    };
+    waited.clamp(Duration::from_secs(1), most)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 use url::Url;
 use windlass_connectors::StoreRegistry;
 use windlass_connectors::archive::{AT_A_TIME, Archive, ArchivedObject, Bytes, State, Tier, pause};
@@ -84,7 +85,7 @@ async fn wait(
     tier: Tier,
     shows: bool,
 ) -> Result<Vec<ArchivedObject>, Failure> {
-    let mut progress = None;
+    let (mut progress, begun) = (None, Instant::now());
     loop {
         let found = place.archived(archive.as_ref()).await?;
         let there = found.iter().filter(|object| object.state.is_readable()).count();
@@ -94,7 +95,7 @@ async fn wait(
             bar.end();
             return Ok(found);
         }
-        tokio::time::sleep(pause(tier)).await;
+        tokio::time::sleep(pause(tier, begun.elapsed())).await;
     }
 }
 
