@@ -212,7 +212,8 @@ async fn pass(
                 let has = |words: &[u8]| piece.windows(words.len()).any(|part| part == words);
                 is_loaded |= has(b"SET state = 'loaded'");
                 let is_last = is_loaded && has(b"COMMIT\0");
-                if is_last && let Some(reached) = reached.lock().expect("nobody panics with it").take() {
+                let first = if is_last { reached.lock().expect("nobody panics with it").take() } else { None };
+                if let Some(reached) = first {
                     if is_answered {
                         to_server.write_all(piece).await?;
                         assert!(from_server.read(&mut answered).await? > 0, "the load is committed");
