@@ -76,6 +76,11 @@ const OPTIONS: &[OptionSpec] = &[
     ),
     OptionSpec::new("sslrootcert", OptionKind::Text, "File of root certificates in PEM on every node, or system."),
     OptionSpec::new(
+        "channel_binding",
+        OptionKind::Choice(&["prefer", "require"]),
+        "Whether a login without SCRAM over TLS, bound to the server's certificate, is given up.",
+    ),
+    OptionSpec::new(
         "connect_timeout",
         OptionKind::Integer,
         "Seconds that the server may take to let us in; 10 by default.",

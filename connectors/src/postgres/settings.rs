@@ -9,7 +9,7 @@ use url::Url;
 use windlass_engine::connector::TableSpec;
 
 /// Parameters that may stand after the `?` of a location, with libpq's meanings.
-const PARAMETERS: [&str; 4] = ["sslmode", "sslrootcert", "connect_timeout", "service"];
+const PARAMETERS: [&str; 5] = ["sslmode", "sslrootcert", "channel_binding", "connect_timeout", "service"];
 
 /// How a connection is protected, with libpq's meanings.
 /// <https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION>
@@ -38,6 +38,8 @@ pub(super) struct Settings {
     pub sslmode: SslMode,
     /// A file of certificates in PEM, or `system`.
     pub sslrootcert: Option<String>,
+    /// Nobody is let in whose password is not bound to the server's certificate.
+    pub requires_binding: bool,
     pub connect_timeout: Duration,
     /// For each statement that is sent; zero: as long as it takes.
     pub statement_timeout: Duration,
@@ -148,6 +150,11 @@ impl Location {
             Some(password) => Some(password),
             None => of_password_file(environment("PGPASSFILE").map(PathBuf::from), &host, port, &database, &user).await,
         };
+        let requires_binding = match of(parameter("channel_binding"), "channel_binding").as_deref() {
+            None | Some("prefer") => false,
+            Some("require") => true,
+            Some(_) => return plan_err!("channel_binding is prefer or require"),
+        };
         let seconds = match of(parameter("connect_timeout"), "connect_timeout") {
             Some(text) => text.parse().map_err(|_| plan_datafusion_err!("connect_timeout is a number of seconds"))?,
             None => 10,
@@ -161,6 +168,7 @@ impl Location {
             password,
             sslmode,
             sslrootcert: of(parameter("sslrootcert"), "sslrootcert"),
+            requires_binding,
             connect_timeout: Duration::from_secs(seconds),
             statement_timeout: Duration::from_millis(u64::try_from(statement_timeout).unwrap_or(0)),
         })

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation};
 use tokio_postgres::{CancelToken, Client, Config, CopyInSink, CopyOutStream, Error, SimpleQueryMessage};
 
 /// How long a request to end a query may take.
@@ -89,6 +89,11 @@ impl Connection {
         config.user(&settings.user).dbname(&settings.database).application_name("windlass");
         // The socket has its TLS already, if it is to have it.
         config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+        config.channel_binding(if settings.requires_binding {
+            ChannelBinding::Require
+        } else {
+            ChannelBinding::Prefer
+        });
         if let Some(password) = &settings.password {
             config.password(password);
         }

@@ -110,6 +110,20 @@ async fn a_write_that_fails_leaves_nothing() {
     until(server, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'windlass'", "0").await;
 }
 
+/// What the server refuses ends a load while most of its rows are still to come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_heard_while_rows_are_sent() {
+    let server = &Postgres::start();
+    scripted(server, "CREATE TABLE t (name varchar(3))");
+    let session = embedded().await;
+    done(&session, &[STAGES, &create(server, "t", "t", "")]).await;
+    let endless =
+        "INSERT INTO t SELECT CASE WHEN value = 70000 THEN 'long' ELSE 'a' END FROM generate_series(1, 1000000000)";
+    let words = ["too long", "column name", "line 70000", "SQLSTATE 22001"];
+    tokio::time::timeout(Duration::from_secs(30), refused(&session, endless, &words)).await.expect("it ends at once");
+    assert_eq!(scripted(server, LEFT), "0");
+}
+
 fn killed(pid: u64) {
     let mut kill = Command::new("kill");
     kill.args(["-9", &pid.to_string()]);
