@@ -9,10 +9,11 @@
 //! | `settings` | who connects where: locations, options, service and password files |
 //! | `wire`, `socket`, `tls` | a connection |
 //! | `relation`, `types` | what the server's catalogs say of a table, and what its columns are here |
-//! | `snapshot`, `scan`, `decode`, `numeric` | reading |
+//! | `snapshot`, `bounds`, `scan`, `decode`, `numeric` | reading |
 //! | `filter` | conditions that the server computes |
 //! | `sink`, `encode` | writing |
 
+mod bounds;
 mod decode;
 mod encode;
 mod error;
@@ -29,6 +30,7 @@ mod types;
 mod wire;
 
 use async_trait::async_trait;
+use bounds::{Bounds, Share};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, internal_datafusion_err, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
@@ -37,7 +39,7 @@ use relation::Relation;
 use scan::{Planned, PostgresScan, Query, by_column, by_places, split_count};
 use settings::{Location, Settings};
 use sink::PostgresSink;
-use snapshot::Snapshots;
+use snapshot::{Held, Snapshots};
 use std::sync::Arc;
 use types::{Choices, Wire};
 use windlass_engine::connector::{
@@ -51,7 +53,11 @@ use wire::{Canceller, Connection, quoted};
 pub struct Postgres {
     canceller: Canceller,
     snapshots: Snapshots,
+    bounds: Bounds,
 }
+
+/// PostgreSQL has no more.
+const MOST_CONNECTIONS: u32 = 0x3ffff;
 
 const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new("table", OptionKind::Text, "The table or view, as SQL writes its name: schema.table.").required(),
@@ -97,6 +103,12 @@ const OPTIONS: &[OptionSpec] = &[
         "Most connections of one scan, that of its snapshot among them.",
     )
     .or("8"),
+    OptionSpec::new(
+        "max_connections",
+        OptionKind::Integer,
+        "Most connections to the server of all statements that read together; 0: any. Further statements wait.",
+    )
+    .or("0"),
     OptionSpec::new("split_bytes", OptionKind::Integer, "Bytes of a split, at least.").or("8388608"),
     OptionSpec::new("split_column", OptionKind::Text, "A column of whole numbers by whose ranges the table is split."),
     OptionSpec::new(
@@ -128,13 +140,13 @@ impl Connector for Postgres {
     async fn table(&self, request: TableRequest) -> Result<Arc<dyn ConnectorTable>> {
         let spec = request.table;
         let location = Location::parse(&spec.location)?;
-        for option in ["connections", "split_bytes", "statement_timeout", "connect_timeout"] {
+        for option in ["connections", "max_connections", "split_bytes", "statement_timeout", "connect_timeout"] {
             let least = i64::from(option == "connections");
             if spec.options.integer(option).is_some_and(|number| number < least) {
                 return plan_err!("the option '{option}' is less than {least}");
             }
         }
-        let (canceller, snapshots) = (self.canceller.clone(), self.snapshots.clone());
+        let (canceller, snapshots, bounds) = (self.canceller.clone(), self.snapshots.clone(), self.bounds.clone());
         let schema = match request.columns {
             Some(columns) => columns,
             None => {
@@ -147,7 +159,7 @@ impl Connector for Postgres {
                 Arc::new(Schema::new(relation.columns.iter().map(field).collect::<Vec<_>>()))
             }
         };
-        Ok(Arc::new(PostgresTable { spec, location, schema, canceller, snapshots }))
+        Ok(Arc::new(PostgresTable { spec, location, schema, canceller, snapshots, bounds }))
     }
 
     fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>> {
@@ -175,9 +187,25 @@ struct PostgresTable {
     schema: SchemaRef,
     canceller: Canceller,
     snapshots: Snapshots,
+    bounds: Bounds,
 }
 
 impl PostgresTable {
+    fn number(&self, option: &str) -> u64 {
+        u64::try_from(self.spec.options.integer(option).unwrap_or(0)).unwrap_or(0)
+    }
+
+    /// The scan's share of the connections to the server. `None`: nothing bounds them.
+    async fn share(&self, settings: &Settings, held: &Held) -> Result<Option<Share>> {
+        let (wanted, most) = (self.number("connections"), self.number("max_connections"));
+        if most == 0 {
+            return Ok(None);
+        }
+        let bounded = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).min(MOST_CONNECTIONS);
+        let share = self.bounds.share(settings, bounded(most), bounded(wanted), held.is_first()).await?;
+        Ok(Some(share))
+    }
+
     async fn settings(&self) -> Result<Arc<Settings>> {
         Ok(Arc::new(self.location.settings(&self.spec).await?))
     }
@@ -196,9 +224,14 @@ impl PostgresTable {
         (!changes).then_some(field)
     }
 
-    async fn splits(&self, relation: &Relation, connection: &mut Connection, tasks: usize) -> Result<Vec<Split>> {
-        let number = |option: &str| u64::try_from(self.spec.options.integer(option).unwrap_or(0)).unwrap_or(0);
-        let (connections, least) = (number("connections") as usize, number("split_bytes"));
+    async fn splits(
+        &self,
+        relation: &Relation,
+        connection: &mut Connection,
+        tasks: usize,
+        connections: usize,
+    ) -> Result<Vec<Split>> {
+        let least = self.number("split_bytes");
         let bytes = relation.blocks.as_ref().map(|_| relation.bytes);
         let count = split_count(bytes, least, tasks, connections);
         let Some(column) = self.spec.options.text("split_column") else {
@@ -265,6 +298,7 @@ impl ConnectorTable for PostgresTable {
     async fn scan(&self, request: ScanRequest<'_>) -> Result<Arc<dyn Scan>> {
         let settings = self.settings().await?;
         let held = self.snapshots.of(&settings, request.session);
+        let share = self.share(&settings, &held).await?;
         let snapshot = held.snapshot(&settings, &self.canceller).await?;
         let mut connection = snapshot.connection().await;
         let relation = Relation::find(&mut connection, name(&self.spec)).await?;
@@ -294,13 +328,14 @@ impl ConnectorTable for PostgresTable {
             wires,
             snapshot: snapshot.id().to_string(),
         };
-        let splits = self.splits(&relation, &mut connection, request.tasks).await?;
+        let connections = share.as_ref().map_or(self.number("connections") as usize, |share| share.connections);
+        let splits = self.splits(&relation, &mut connection, request.tasks, connections).await?;
         let rows = match query.conditions.is_empty() {
             true => relation.rows,
             false => estimated(&mut connection, &query).await?.or(relation.rows),
         };
         drop(connection);
-        let planned = Some(Planned { splits, rows, held: held.clone() });
+        let planned = Some(Planned { splits, rows, held: Arc::new((held.clone(), share)) });
         let (table, canceller) = (Arc::clone(&self.spec), self.canceller.clone());
         Ok(Arc::new(PostgresScan { table, schema: request.schema, query, canceller, planned }))
     }
