@@ -4,13 +4,19 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | stores | `web`, `wfs` |
+//! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
-//! | tables of databases | `postgres` |
+//! | tables of databases | `rds`, `postgres` |
 
+pub mod archive;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(all(feature = "aws", feature = "postgres"))]
+mod rds;
+#[cfg(feature = "s3")]
+mod s3;
 pub mod store;
+mod uploads;
 mod web;
 pub mod wfs;
 

@@ -95,7 +95,7 @@ async fn names(connection: &mut Connection, query: &str) -> Result<Vec<String>> 
     connection.copy_out(&sql).await?;
     let mut header = Vec::new();
     while let Some(piece) = connection.next_row().await? {
-        header.extend_from_slice(connection.bytes(piece));
+        header.extend_from_slice(&piece);
     }
     let header = String::from_utf8_lossy(&header).into_owned();
     Ok(of_header(header.strip_suffix('\n').unwrap_or(&header)))

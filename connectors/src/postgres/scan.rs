@@ -1,5 +1,6 @@
 //! Reading: what one statement reads of a table, in splits that executors copy out.
 
+use super::bounds::Share;
 use super::decode::Decoder;
 use super::error::PostgresError;
 use super::relation::{Counted, Relation};
@@ -84,7 +85,7 @@ pub(super) struct Planned {
     pub rows: Option<u64>,
     /// What the server has counted of its columns.
     pub counted: HashMap<String, Counted>,
-    pub held: Held,
+    pub held: Arc<(Held, Option<Share>)>,
 }
 
 /// Estimates of `rows` rows.
@@ -132,7 +133,7 @@ impl Scan for PostgresScan {
     }
 
     fn guard(&self) -> Option<ScanGuard> {
-        self.planned.as_ref().map(|planned| Arc::new(planned.held.clone()) as ScanGuard)
+        self.planned.as_ref().map(|planned| Arc::clone(&planned.held) as ScanGuard)
     }
 
     fn describe(&self) -> String {
@@ -257,7 +258,7 @@ impl Copying {
     async fn fill(&mut self) -> Result<bool> {
         while self.decoder.rows() < self.rows && self.decoder.bytes() < BATCH_BYTES {
             match self.connection.next_row().await? {
-                Some(piece) => self.decoder.take(self.connection.bytes(piece))?,
+                Some(piece) => self.decoder.take(&piece)?,
                 None => {
                     self.decoder.end()?;
                     return Ok(true);

@@ -23,8 +23,10 @@ pub(super) struct StatementRun<'a> {
     pub session: &'a Arc<Session>,
     /// The session's state when the statement began.
     pub state: &'a SessionState,
-    /// The text that lists of jobs show, and to which positions in errors refer.
+    /// The text to which positions in errors refer.
     pub sql: &'a str,
+    /// The text without credentials, which lists of jobs show.
+    pub shown: &'a str,
     pub info: &'a Info,
 }
 
@@ -47,6 +49,10 @@ impl StatementRun<'_> {
             Some(columns) => self.statements.inner.catalog.list_foreign(columns, |_| true).await,
             None => Vec::new(),
         };
+        let write_to = parsed.and_then(|parsed| parsed.write_to.clone());
+        if let Some(target) = write_to {
+            return self.write_to(target, planned.plan).await;
+        }
         match planned.plan {
             LogicalPlan::Ddl(ddl) => self.ddl(parsed, ddl).await,
             LogicalPlan::Statement(statement) => self.session_statement(parsed, statement).await,
@@ -128,7 +134,7 @@ impl StatementRun<'_> {
         let info = self.info;
         JobInfo {
             name: info.name.clone(),
-            statement: self.sql.to_string(),
+            statement: self.shown.to_string(),
             query: info.query.clone(),
             terms,
             part_of: info.part_of,

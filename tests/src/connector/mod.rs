@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use windlass_client::connector::{
     Connector, ConnectorCatalog, ConnectorTable, Encoded, OptionKind, OptionSpec, Scan, ScanRequest, Sink, SinkRequest,
-    TableRequest, TableSpec,
+    TableRequest, TableSpec, Target,
 };
 
 // example: connector
@@ -50,9 +50,17 @@ impl Connector for Generated {
     }
 
     async fn table(&self, request: TableRequest) -> Result<Arc<dyn ConnectorTable>> {
-        let table = GeneratedTable::new(request.table)?;
+        let table = GeneratedTable { target: request.target, ..GeneratedTable::new(request.table)? };
+        let fits = |columns: &SchemaRef| match request.target {
+            Target::Present => columns.fields() == table.schema().fields(),
+            // The rows of a write are cast to the table's types.
+            Target::New | Target::Any => names(columns) == names(&table.schema()),
+        };
+        if request.target == Target::New {
+            table.folder.require_new()?;
+        }
         match request.columns {
-            Some(columns) if columns.fields() != table.schema().fields() => {
+            Some(columns) if !fits(&columns) => {
                 plan_err!("a generated table has the columns id BIGINT, key BIGINT and name VARCHAR: leave them out")
             }
             _ => Ok(Arc::new(table)),
@@ -65,6 +73,10 @@ impl Connector for Generated {
 
     fn catalog(&self, catalog: Arc<TableSpec>) -> Result<Arc<dyn ConnectorCatalog>> {
         Ok(Arc::new(FolderOfTables::new(&catalog)?))
+    }
+
+    fn creates(&self) -> bool {
+        true
     }
 
     fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>> {
@@ -87,6 +99,7 @@ struct GeneratedTable {
     /// Milliseconds for each thousand rows.
     pace: u64,
     folder: Folder,
+    target: Target,
 }
 
 impl GeneratedTable {
@@ -106,8 +119,13 @@ impl GeneratedTable {
             seed: number("seed")?,
             pace: number("pace")?,
             folder: Folder { path, token },
+            target: Target::Present,
         })
     }
+}
+
+fn names(columns: &SchemaRef) -> Vec<&String> {
+    columns.fields().iter().map(|field| field.name()).collect()
 }
 
 fn columns() -> SchemaRef {
@@ -146,6 +164,6 @@ impl ConnectorTable for GeneratedTable {
 
     async fn sink(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
         self.folder.unlock()?;
-        Ok(Arc::new(FolderSink::new(self.folder.clone(), request)?))
+        Ok(Arc::new(FolderSink::new(self.folder.clone(), request, self.target == Target::New)?))
     }
 }
