@@ -15,7 +15,22 @@ pub trait Archive: fmt::Debug + Send + Sync {
 
     /// Asks for a copy of an object that can be read for `days`.
     async fn restore(&self, key: &str, tier: Tier, days: u32) -> Result<Asked>;
+
+    /// Has objects that are moved below `prefix` from now on be of one of [`STORAGE_CLASSES`]. `None`: as the bucket has it.
+    fn store_as(&self, prefix: &str, class: Option<&'static str>);
 }
+
+/// Storage classes that an object can be written with.
+pub const STORAGE_CLASSES: [&str; 8] = [
+    "STANDARD",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER_IR",
+    "GLACIER",
+    "DEEP_ARCHIVE",
+    "REDUCED_REDUNDANCY",
+];
 
 /// An object of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]

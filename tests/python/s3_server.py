@@ -3,6 +3,7 @@ everybody may read: prints its URL and serves until its input ends. A line of it
 which is answered by a line:
 
     archive PREFIX CLASS    the objects of "lake" are archived, and how many these are is the answer
+    classes PREFIX          the storage classes of the objects of "lake" are the answer, each once
     slow N                  restored objects can be read after they were looked at N times
 """
 
@@ -35,6 +36,9 @@ for line in sys.stdin:
                 source = {"Bucket": "lake", "Key": key}
                 client.copy_object(Bucket="lake", Key=key, CopySource=source, StorageClass=storage_class)
             print(len(objects), flush=True)
+        case ["classes", prefix]:
+            objects = client.list_objects_v2(Bucket="lake", Prefix=prefix).get("Contents", [])
+            print(" ".join(sorted({found["StorageClass"] for found in objects})), flush=True)
         case ["slow", times]:
             state_manager.set_transition("s3::keyrestore", {"progression": "manual", "times": int(times)})
             print("ok", flush=True)

@@ -243,3 +243,26 @@ fn a_restore_is_waited_for() {
     let create = "create external table cold stored as parquet location 's3://lake/cold/'";
     assert_eq!(cluster.sql(&[create, "select id from cold"]).unwrap(), "id\n1\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_written_with_the_storage_class_of_their_table() {
+    let mut server = Server::start();
+    let cluster = server.cluster();
+    let sql = |statements: &[&str]| cluster.sql(statements);
+    let table = |name: &str, options: &str| {
+        format!("create external table {name} (id bigint) stored as parquet location 's3://lake/{name} é/' {options}")
+    };
+    let insert = |name: &str| format!("insert into {name} select value from generate_series(1, 1000)");
+    sql(&[STAGES, &table("cheap", "options (storage_class 'standard_ia')"), &insert("cheap")]).unwrap();
+    sql(&[STAGES, &table("usual", ""), &insert("usual")]).unwrap();
+    sql(&[STAGES, &table("cold", "options (storage_class 'GLACIER', archived 'skip')"), &insert("cold")]).unwrap();
+    assert_eq!(server.ask("classes cheap"), "STANDARD_IA");
+    assert_eq!(server.ask("classes usual"), "STANDARD");
+    assert_eq!(server.ask("classes cold"), "GLACIER");
+    assert_eq!(sql(&["select count(*) as n from cheap", "select count(*) as n from cold"]).unwrap(), "n\n1000\nn\n0\n");
+    refused(sql(&[&table("no", "options (storage_class 'cold')")]), &["'cold'", "STANDARD_IA", "DEEP_ARCHIVE"]);
+    let here =
+        "create external table no (id int) stored as csv location '/tmp/none/' options (storage_class 'GLACIER')";
+    refused(sql(&[here]), &["'storage_class'", "s3://bucket/"]);
+    cluster.at_rest().await;
+}

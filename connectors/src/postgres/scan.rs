@@ -1,6 +1,5 @@
 //! Reading: what one statement reads of a table, in splits that executors copy out.
 
-use super::bounds::Share;
 use super::decode::Decoder;
 use super::error::PostgresError;
 use super::relation::Relation;
@@ -82,7 +81,7 @@ pub(super) struct Planned {
     pub splits: Vec<Split>,
     /// About.
     pub rows: Option<u64>,
-    pub held: Arc<(Held, Option<Share>)>,
+    pub held: Held,
 }
 
 impl PostgresScan {
@@ -109,7 +108,7 @@ impl Scan for PostgresScan {
     }
 
     fn guard(&self) -> Option<ScanGuard> {
-        self.planned.as_ref().map(|planned| Arc::clone(&planned.held) as ScanGuard)
+        self.planned.as_ref().map(|planned| Arc::new(planned.held.clone()) as ScanGuard)
     }
 
     fn describe(&self) -> String {

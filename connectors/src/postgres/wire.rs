@@ -225,7 +225,10 @@ impl Connection {
         if sql.contains('\0') {
             return Err(PostgresError::Value("a zero byte cannot be in a statement for PostgreSQL".to_string()));
         }
-        self.link.heard.forget();
+        // The last words of a connection that has ended stand for all that is asked of it.
+        if self.link.ended.is_none() {
+            self.link.heard.forget();
+        }
         self.is_busy = true;
         Ok(())
     }
@@ -253,7 +256,7 @@ impl Connection {
             return Err(PostgresError::Refused(Box::new(refusal)));
         }
         // A request that finds the connection closed does not know why.
-        let error = error.filter(|error| !error.is_closed()).or(self.link.ended.take().flatten());
+        let error = error.filter(|error| !error.is_closed()).or(self.link.ended.as_mut().and_then(Option::take));
         Err(failure(&self.settings, error.as_ref()))
     }
 

@@ -18,8 +18,11 @@ use chrono::{DateTime, Utc};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
 use std::fmt;
 use tokio::sync::OnceCell;
+use url::form_urlencoded::byte_serialize;
 
 /// The settings of an object store's bucket, and the client that is made of them when it is first asked.
 pub(crate) struct Bucket {
@@ -31,6 +34,8 @@ pub(crate) struct Bucket {
     is_virtual_hosted: bool,
     payer: Option<RequestPayer>,
     client: OnceCell<Client>,
+    /// Storage classes by the beginnings of keys.
+    classes: RwLock<BTreeMap<String, &'static str>>,
 }
 
 /// Shows no keys.
@@ -56,7 +61,30 @@ impl Bucket {
             is_virtual_hosted: is(AmazonS3ConfigKey::VirtualHostedStyleRequest),
             payer: is(AmazonS3ConfigKey::RequestPayer).then_some(RequestPayer::Requester),
             client: OnceCell::new(),
+            classes: RwLock::default(),
         }
+    }
+
+    /// The storage class with which an object is to be kept.
+    pub fn class_of(&self, key: &str) -> Option<&'static str> {
+        let classes = self.classes.read();
+        let longest = classes
+            .iter()
+            .filter(|(prefix, _)| key.starts_with(prefix.as_str()))
+            .max_by_key(|(prefix, _)| prefix.len());
+        longest.map(|(_, class)| *class)
+    }
+
+    /// Copies an object, which is replaced if it is there, with another storage class.
+    pub async fn copy(&self, from: &str, to: &str, class: &str) -> Result<()> {
+        let encoded: Vec<String> = from
+            .split('/')
+            .map(|part| byte_serialize(part.as_bytes()).collect::<String>().replace('+', "%20"))
+            .collect();
+        let request = self.client().await.copy_object().bucket(&self.name).key(to).storage_class(class.into());
+        let request = request.copy_source(format!("{}/{}", self.name, encoded.join("/")));
+        let copied = request.set_request_payer(self.payer.clone()).send().await;
+        copied.map(|_| ()).map_err(|error| self.failed(to, error))
     }
 
     async fn client(&self) -> &Client {
@@ -153,6 +181,14 @@ impl Archive for Bucket {
             Err(error) if error.code() == Some("RestoreAlreadyInProgress") => Ok(Asked::UnderWay),
             Err(error) => Err(self.failed(key, error)),
         }
+    }
+
+    fn store_as(&self, prefix: &str, class: Option<&'static str>) {
+        let mut classes = self.classes.write();
+        match class {
+            Some(class) => classes.insert(prefix.to_string(), class),
+            None => classes.remove(prefix),
+        };
     }
 }
 

@@ -1,4 +1,4 @@
-//! An S3 store whose errors say that an object is archived.
+//! An S3 store whose errors say that an object is archived, and which keeps objects in the storage classes that tables ask for.
 
 use super::Bucket;
 use crate::archive::{Archived, refusal};
@@ -7,8 +7,8 @@ use futures::stream::BoxStream;
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    CopyMode, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use std::fmt;
 use std::ops::Range;
@@ -100,13 +100,22 @@ impl ObjectStore for Explaining {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        if let Some(class) = self.bucket.class_of(to.as_ref())
+            && options.mode == CopyMode::Overwrite
+        {
+            let copied = self.bucket.copy(from.as_ref(), to.as_ref(), class).await;
+            return match copied {
+                Ok(()) => Ok(()),
+                // Whether it was missing is what callers want to know.
+                Err(error) => match self.store.head(from).await {
+                    Err(missing @ Error::NotFound { .. }) => Err(missing),
+                    _ => Err(Error::Generic { store: "S3", source: error.into() }),
+                },
+            };
+        }
         match self.store.copy_opts(from, to, options).await {
             Err(error) => Err(self.explained(from, error).await),
             copied => copied,
         }
-    }
-
-    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.store.rename_opts(from, to, options).await
     }
 }
