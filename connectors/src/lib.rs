@@ -4,7 +4,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | stores | `web`, `wfs`, `archive`, `s3` |
+//! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
 //! | tables of databases | `rds`, `postgres` |
 
@@ -16,6 +16,7 @@ mod rds;
 #[cfg(feature = "s3")]
 mod s3;
 pub mod store;
+mod uploads;
 mod web;
 pub mod wfs;
 

@@ -11,6 +11,7 @@
 //! `AWS_SKIP_SIGNATURE=true` reads public buckets.
 
 use crate::archive::Archive;
+use crate::uploads::UploadStore;
 use crate::web::WebStore;
 use crate::wfs::{Wfs, WfsStore};
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
@@ -18,6 +19,7 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
+use object_store::multipart::MultipartStore;
 use object_store::{ClientOptions, ObjectStore};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
@@ -201,18 +203,16 @@ fn s3(url: &Url, builder: AmazonS3Builder) -> Result<Built> {
     }
     #[cfg(feature = "s3")]
     let bucket = Arc::new(crate::s3::Bucket::of(&builder));
-    let store = builder.build().map_err(|e| unusable(url, e))?;
+    let store = Arc::new(builder.build().map_err(|e| unusable(url, e))?);
+    let uploads = Arc::clone(&store) as Arc<dyn MultipartStore>;
     #[cfg(feature = "s3")]
-    return Ok(Built {
-        store: Arc::new(crate::s3::Explaining::new(
-            store,
-            Arc::clone(&bucket),
-            format!("{}/", &url[..Position::BeforePath]),
-        )),
-        archive: Some(bucket),
-    });
+    let (store, archive): (Arc<dyn ObjectStore>, Option<Arc<dyn Archive>>) = {
+        let root = format!("{}/", &url[..Position::BeforePath]);
+        (Arc::new(crate::s3::Explaining::new(store, Arc::clone(&bucket), root)), Some(bucket))
+    };
     #[cfg(not(feature = "s3"))]
-    Ok(Built { store: Arc::new(store), archive: None })
+    let archive = None;
+    Ok(Built { store: Arc::new(UploadStore::new(store, uploads)), archive })
 }
 
 /// Parses a table option. `aws.access_key_id` and `aws.aws_access_key_id` are the same option.

@@ -19,36 +19,31 @@ const LOOKED_AT: usize = 10_000;
 
 #[derive(Debug)]
 pub(crate) struct Explaining {
-    store: AmazonS3,
+    store: Arc<AmazonS3>,
     bucket: Arc<Bucket>,
     /// As URLs of the bucket begin.
     root: String,
 }
 
 impl Explaining {
-    pub fn new(store: AmazonS3, bucket: Arc<Bucket>, root: String) -> Self {
+    pub fn new(store: Arc<AmazonS3>, bucket: Arc<Bucket>, root: String) -> Self {
         Self { store, bucket, root }
     }
 
-    /// An error with which an object was not read. The bucket is asked only if the object is archived.
+    /// The error with which an object was not read. A refused one may be archived: the bucket is asked.
     async fn explained(&self, at: &Path, error: Error) -> Error {
-        let text = error.to_string();
-        if !text.contains("InvalidObjectState") {
+        if !matches!(error, Error::PermissionDenied { .. }) {
             return error;
         }
         let folder = at.as_ref().rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
         let mut objects = self.bucket.listed(&folder, LOOKED_AT).await.unwrap_or_default();
         objects.retain(|object| !object.state.is_readable());
+        if !objects.iter().any(|object| object.key == at.as_ref()) {
+            return error;
+        }
         // The object itself first.
         objects.sort_by_key(|object| object.key != at.as_ref());
-        let said = match objects.is_empty() {
-            false => refusal(&objects, &format!("{}{folder}", self.root)),
-            // It is in an archive of another kind, or the bucket does not let itself be listed.
-            true => format!(
-                "the object is archived and cannot be read before it is restored: windlass s3 restore {}{at}",
-                self.root
-            ),
-        };
+        let said = refusal(&objects, &format!("{}{folder}", self.root));
         Error::PermissionDenied { path: format!("{}{at}", self.root), source: Box::new(Archived(said)) }
     }
 }

@@ -389,14 +389,6 @@ pub(crate) fn is_secret(option: &str) -> bool {
     name.starts_with(STORE_OPTIONS) && ["key", "secret", "token", "password"].iter().any(|word| name.contains(word))
 }
 
-/// Removes keys, secrets and tokens of an object store from the text of a statement, because anyone may ask for it.
-pub fn without_secrets(definition: &str, options: &HashMap<String, String>) -> String {
-    let secrets = options.iter().filter(|(key, value)| is_secret(key) && !value.is_empty());
-    secrets.fold(definition.to_string(), |text, (_, value)| {
-        text.replace(&format!("'{}'", value.replace('\'', "''")), "'***'").replace(&format!("$${value}$$"), "'***'")
-    })
-}
-
 /// Refuses a pattern that matches no file, because it may be meant as a name.
 async fn require_files(state: &SessionState, locations: &[ListingTableUrl]) -> Result<(), QueryError> {
     for location in locations {
