@@ -1,6 +1,6 @@
 //! A bucket, through AWS's own library.
 
-use crate::archive::{AT_A_TIME, Archive, ArchivedObject, Asked, Class, State, Tier};
+use crate::archive::{AT_A_TIME, Archive, ArchivedObject, Asked, Class, State, StorageClasses, Tier};
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
@@ -18,9 +18,8 @@ use chrono::{DateTime, Utc};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use parking_lot::RwLock;
-use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use tokio::sync::OnceCell;
 use url::form_urlencoded::byte_serialize;
 
@@ -34,8 +33,7 @@ pub(crate) struct Bucket {
     is_virtual_hosted: bool,
     payer: Option<RequestPayer>,
     client: OnceCell<Client>,
-    /// Storage classes by the beginnings of keys.
-    classes: RwLock<BTreeMap<String, &'static str>>,
+    pub classes: Arc<StorageClasses>,
 }
 
 /// Shows no keys.
@@ -47,7 +45,7 @@ impl fmt::Debug for Bucket {
 
 impl Bucket {
     /// The bucket of an object store that is configured so.
-    pub fn of(builder: &AmazonS3Builder) -> Self {
+    pub fn of(builder: &AmazonS3Builder, classes: Arc<StorageClasses>) -> Self {
         let text = |key| builder.get_config_value(&key).filter(|text| !text.is_empty());
         let is = |key| text(key).is_some_and(|text| ["true", "1", "yes", "on"].contains(&text.to_lowercase().as_str()));
         let keys = text(AmazonS3ConfigKey::AccessKeyId).zip(text(AmazonS3ConfigKey::SecretAccessKey));
@@ -61,18 +59,17 @@ impl Bucket {
             is_virtual_hosted: is(AmazonS3ConfigKey::VirtualHostedStyleRequest),
             payer: is(AmazonS3ConfigKey::RequestPayer).then_some(RequestPayer::Requester),
             client: OnceCell::new(),
-            classes: RwLock::default(),
+            classes,
         }
     }
 
-    /// The storage class with which an object is to be kept.
-    pub fn class_of(&self, key: &str) -> Option<&'static str> {
-        let classes = self.classes.read();
-        let longest = classes
-            .iter()
-            .filter(|(prefix, _)| key.starts_with(prefix.as_str()))
-            .max_by_key(|(prefix, _)| prefix.len());
-        longest.map(|(_, class)| *class)
+    /// Begins an upload of an object of a storage class, and returns its id.
+    pub async fn create_upload(&self, key: &str, class: &str) -> Result<String> {
+        let request =
+            self.client().await.create_multipart_upload().bucket(&self.name).key(key).storage_class(class.into());
+        let created = request.set_request_payer(self.payer.clone()).send().await;
+        let created = created.map_err(|error| self.failed(key, error))?;
+        created.upload_id.ok_or_else(|| exec_datafusion_err!("s3://{}/{key}: S3 gives the upload no id", self.name))
     }
 
     /// Copies an object, which is replaced if it is there, with another storage class.
@@ -181,14 +178,6 @@ impl Archive for Bucket {
             Err(error) if error.code() == Some("RestoreAlreadyInProgress") => Ok(Asked::UnderWay),
             Err(error) => Err(self.failed(key, error)),
         }
-    }
-
-    fn store_as(&self, prefix: &str, class: Option<&'static str>) {
-        let mut classes = self.classes.write();
-        match class {
-            Some(class) => classes.insert(prefix.to_string(), class),
-            None => classes.remove(prefix),
-        };
     }
 }
 

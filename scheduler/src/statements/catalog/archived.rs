@@ -99,10 +99,14 @@ pub(super) fn set_storage_class(
             Some(known?)
         }
     };
-    match (stores.archive(location), class) {
-        (Ok(archive), class) => archive.store_as(&prefix_of(&Place::from_url(location.as_str())?), class),
-        (Err(_), None) => {}
-        (Err(error), Some(_)) => return Err(error.into()),
+    let classes = stores.classes(location);
+    if class.is_some() {
+        // Only with it can classes be written.
+        stores.archive(location)?;
+    }
+    let prefix = prefix_of(&Place::from_url(location.as_str())?);
+    if class.is_some() || classes.of(&prefix).is_some() {
+        classes.set(&prefix, class.unwrap_or_default());
     }
     Ok(())
 }
