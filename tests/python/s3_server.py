@@ -4,6 +4,8 @@ which is answered by a line:
 
     archive PREFIX CLASS    the objects of "lake" are archived, and how many these are is the answer
     slow N                  restored objects can be read after they were looked at N times
+    uploads                 how many uploads of "lake" are not completed is the answer
+    objects PREFIX          how many objects of "lake" there are is the answer
 """
 
 import json
@@ -37,6 +39,10 @@ for line in sys.stdin:
                 source = {"Bucket": "lake", "Key": key}
                 client.copy_object(Bucket="lake", Key=key, CopySource=source, StorageClass=storage_class)
             print(len(objects), flush=True)
+        case ["uploads"]:
+            print(len(client.list_multipart_uploads(Bucket="lake").get("Uploads", [])), flush=True)
+        case ["objects", prefix]:
+            print(client.list_objects_v2(Bucket="lake", Prefix=prefix)["KeyCount"], flush=True)
         case ["slow", times]:
             state_manager.set_transition("s3::keyrestore", {"progression": "manual", "times": int(times)})
             print("ok", flush=True)
