@@ -6,8 +6,10 @@
 //! | --- | --- |
 //! | stores | `web`, `wfs` |
 //! | all of them | `store` |
-//! | tables of databases | `postgres` |
+//! | tables of databases | `mysql`, `postgres` |
 
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod store;
