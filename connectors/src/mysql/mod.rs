@@ -34,7 +34,7 @@ use relation::{Relation, ServerColumn};
 use scan::{Bounds, Cut, Key, MysqlScan, Planned, Query};
 use settings::{Location, Settings};
 use sink::MysqlSink;
-use snapshot::{Guard, Mode};
+use snapshot::{Guard, Mode, Statements};
 use std::sync::Arc;
 use types::{Choices, Wire, is_text};
 use windlass_engine::connector::{
@@ -47,6 +47,7 @@ use wire::{Connection, Killer, quoted};
 #[derive(Debug, Default)]
 pub struct Mysql {
     killer: Killer,
+    statements: Statements,
 }
 
 const OPTIONS: &[OptionSpec] = &[
@@ -125,8 +126,6 @@ impl Connector for Mysql {
                 return plan_err!("the option '{option}' is less than {least}");
             }
         }
-        let killer = self.killer.clone();
-        let table = |schema| MysqlTable { spec: Arc::clone(&spec), location: location.clone(), schema, killer, target };
         let present = || async {
             let settings = Arc::new(location.settings(&spec).await?);
             let mut connection = Connection::open(&settings, &self.killer).await?;
@@ -157,7 +156,8 @@ impl Connector for Mysql {
                 Arc::new(Schema::new(fields))
             }
         };
-        Ok(Arc::new(table(schema)))
+        let (killer, statements) = (self.killer.clone(), self.statements.clone());
+        Ok(Arc::new(MysqlTable { spec, location, schema, killer, statements, target }))
     }
 
     fn creates(&self) -> bool {
@@ -212,6 +212,7 @@ struct MysqlTable {
     location: Location,
     schema: SchemaRef,
     killer: Killer,
+    statements: Statements,
     target: Target,
 }
 
@@ -339,7 +340,12 @@ impl ConnectorTable for MysqlTable {
         let cut = self.cut(&relation, &mut connection, bounds, limit.is_some()).await?;
         let guard = match mode(&self.spec) {
             Mode::None => None,
-            mode => Some(Arc::new(Guard::hold(connection, mode, &relation.quoted()).await?)),
+            Mode::Table => Some(Arc::new(Guard::marked(connection).await?)),
+            Mode::Locked => {
+                let locked = self.statements.of(&settings, request.session);
+                locked.add(connection, relation.quoted()).await?;
+                Some(Arc::new(Guard::Locked(locked)))
+            }
         };
         let query = Query {
             select: if wires.is_empty() { "COUNT(*)".to_string() } else { select.join(", ") },

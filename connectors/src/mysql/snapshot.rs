@@ -24,15 +24,23 @@
 //! The lock is taken with `autocommit = 0`: InnoDB then waits for transactions that have written and not committed, whose rows would appear later.
 
 use super::error::{MysqlError, Result};
+use super::settings::Settings;
 use super::wire::{Connection, literal};
+use chrono::{DateTime, Utc};
+use datafusion::catalog::Session;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+use tokio::sync::Mutex as AsyncMutex;
 
 /// How long a statement waits for the lock that it holds until its end. Seconds.
 const LOCKED_WAIT: u32 = 30;
 /// How long a scan waits for the lock under which its sessions begin. Writers that come later wait as long. Seconds.
 const SHORT_WAIT: u32 = 1;
+/// Tries of a lock that the server gives up because of a deadlock.
+const TRIES: u32 = 10;
 /// How long a session that was told to end may take.
 const ENDING: Duration = Duration::from_secs(10);
 
@@ -55,43 +63,121 @@ impl Mode {
     }
 }
 
-/// The primary's session that holds a scan's mark, and the lock of `locked`.
-pub(super) struct Guard {
-    name: String,
-    /// Kept until it is dropped.
-    _connection: Mutex<Connection>,
+/// What the primary holds while tasks read.
+pub(super) enum Guard {
+    /// The session with a scan's mark, which lives until it is dropped.
+    Marked { name: String, _session: Mutex<Connection> },
+    Locked(Arc<Locked>),
 }
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Guard").field(&self.name).finish()
+        f.debug_tuple("Guard").field(&self.name()).finish()
     }
 }
 
 impl Guard {
-    /// `table`: quoted.
-    pub async fn hold(mut connection: Connection, mode: Mode, table: &str) -> Result<Self> {
-        let name = format!("windlass_{}", uuid::Uuid::new_v4().simple());
-        if connection.value(&format!("SELECT GET_LOCK({}, 0)", literal(&name))).await?.as_deref() != Some("1") {
-            return Err(MysqlError::Value("MySQL gives no lock of a name (GET_LOCK)".to_string()));
-        }
-        if mode == Mode::Locked {
-            lock(&mut connection, table, LOCKED_WAIT).await.map_err(|error| explained(error, table))?;
-        }
-        Ok(Self { name, _connection: Mutex::new(connection) })
+    pub async fn marked(mut connection: Connection) -> Result<Self> {
+        let name = new_name();
+        mark(&mut connection, &name).await?;
+        Ok(Self::Marked { name, _session: Mutex::new(connection) })
     }
 
     pub fn name(&self) -> &str {
-        &self.name
+        match self {
+            Self::Marked { name, .. } => name,
+            Self::Locked(locked) => &locked.name,
+        }
+    }
+}
+
+fn new_name() -> String {
+    format!("windlass_{}", uuid::Uuid::new_v4().simple())
+}
+
+async fn mark(connection: &mut Connection, name: &str) -> Result<()> {
+    match connection.value(&format!("SELECT GET_LOCK({}, 0)", literal(name))).await?.as_deref() {
+        Some("1") => Ok(()),
+        _ => Err(MysqlError::Value("MySQL gives no lock of a name (GET_LOCK)".to_string())),
+    }
+}
+
+/// A session that keeps writers out of all tables that a statement reads with `locked`, and has a mark by which those who read know that it does.
+pub(super) struct Locked {
+    name: String,
+    held: AsyncMutex<Option<(Connection, Vec<String>)>>,
+}
+
+impl Locked {
+    /// Locks `table`, which is quoted, beside those that the statement reads already. Nobody has read them yet: the statement is being planned. One session for all,
+    /// since a writer that waits for one of its locks would be waited for by the next session.
+    pub async fn add(&self, connection: Connection, table: String) -> Result<()> {
+        let mut held = self.held.lock().await;
+        let (session, tables) = match held.as_mut() {
+            Some(held) => held,
+            None => {
+                let mut connection = connection;
+                mark(&mut connection, &self.name).await?;
+                held.insert((connection, Vec::new()))
+            }
+        };
+        if tables.contains(&table) {
+            return Ok(());
+        }
+        tables.push(table);
+        let mut tried = 1;
+        loop {
+            match lock(session, tables, LOCKED_WAIT).await {
+                // A transaction holds one of them and waits for another: it has its turn.
+                Err(error) if error.code() == Some(1213) && tried < TRIES => tried += 1,
+                locked => return locked.map_err(|error| explained(error, &tables.join(", "))),
+            }
+        }
+    }
+}
+
+/// A statement, on one database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Statement {
+    server: String,
+    session: String,
+    begun: DateTime<Utc>,
+}
+
+/// The locks of statements that are under way.
+#[derive(Clone, Default)]
+pub(super) struct Statements(Arc<Mutex<HashMap<Statement, Weak<Locked>>>>);
+
+impl fmt::Debug for Statements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Statements").field(&self.0.lock().len()).finish()
+    }
+}
+
+impl Statements {
+    /// Returns what the statement holds that is planned in `session`.
+    pub fn of(&self, settings: &Settings, session: &dyn Session) -> Arc<Locked> {
+        let new = || Arc::new(Locked { name: new_name(), held: AsyncMutex::default() });
+        let Some(begun) = session.execution_props().query_execution_start_time else { return new() };
+        let statement = Statement { server: settings.server(), session: session.session_id().to_string(), begun };
+        let mut known = self.0.lock();
+        known.retain(|_, locked| locked.strong_count() > 0);
+        if let Some(locked) = known.get(&statement).and_then(Weak::upgrade) {
+            return locked;
+        }
+        let locked = new();
+        known.insert(statement, Arc::downgrade(&locked));
+        locked
     }
 }
 
 /// Keeps writers out until the session ends or unlocks.
-async fn lock(connection: &mut Connection, table: &str, seconds: u32) -> Result<()> {
+async fn lock(connection: &mut Connection, tables: &[String], seconds: u32) -> Result<()> {
     let waits =
         format!("SET SESSION autocommit = 0, lock_wait_timeout = {seconds}, innodb_lock_wait_timeout = {seconds}");
     connection.execute(&waits).await?;
-    connection.execute(&format!("LOCK TABLES {table} READ")).await?;
+    let tables: Vec<String> = tables.iter().map(|table| format!("{table} READ")).collect();
+    connection.execute(&format!("LOCK TABLES {}", tables.join(", "))).await?;
     Ok(())
 }
 
@@ -120,7 +206,7 @@ pub(super) async fn begin_together(
     table: &str,
     connections: &mut [Connection],
 ) -> Result<bool> {
-    match lock(control, table, SHORT_WAIT).await {
+    match lock(control, &[table.to_string()], SHORT_WAIT).await {
         Ok(()) => {}
         Err(error) if error.code().is_some() => {
             tracing::debug!(%error, "one connection reads a table of MySQL that could not be locked");
