@@ -1,5 +1,6 @@
 //! Plans the text of a statement to its logical plan.
 
+use super::parse::target::WriteTo;
 use super::parse::{Parsed, apart};
 use super::{ParameterNames, Statements, instants, parse};
 use crate::errors::{QueryError, explain_planning};
@@ -10,6 +11,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use std::sync::Arc;
 use windlass_engine::PlannedJob;
+use windlass_engine::connector::redacted;
 
 /// A planned statement.
 pub(super) struct Planned {
@@ -17,6 +19,20 @@ pub(super) struct Planned {
     pub names: ParameterNames,
     /// `None` if the plan was cached, which only happens for queries.
     pub parsed: Option<Parsed>,
+}
+
+impl Planned {
+    /// The table of a connector to which the rows of the statement go, unless it is only explained.
+    pub fn target(&self) -> Option<&WriteTo> {
+        let is_explained = matches!(self.plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+        self.parsed.as_ref().and_then(|parsed| parsed.write_to.as_ref()).filter(|_| !is_explained)
+    }
+
+    /// Returns the text without the credentials in it. `None`: there are none.
+    pub fn without_credentials(&self, sql: &str) -> Option<String> {
+        let credentials = self.parsed.as_ref().map(|parsed| &parsed.credentials).filter(|all| !all.is_empty())?;
+        Some(redacted(sql, credentials.iter().map(String::as_str)))
+    }
 }
 
 impl Statements {

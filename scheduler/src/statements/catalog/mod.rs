@@ -26,6 +26,7 @@ pub(crate) use build::{
     view_provider,
 };
 pub use build::{FilesTable, external_record, parse_view, without_secrets};
+pub(in crate::statements) use connected::at_place;
 pub(crate) use connected::record as connected_record;
 pub(crate) use credentials::{SECRET, open as open_options, seal as seal_options};
 pub(crate) use data_files::read_only_data;
