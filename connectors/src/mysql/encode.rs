@@ -212,6 +212,8 @@ impl Values {
         }
         match self {
             Self::Bool(values) => out.push(if values.value(at) { b'1' } else { b'0' }),
+            Self::Signed(values) if column.wire == Wire::Year => quoted(out, form, format_args!("{:04}", values.value(at))),
+            Self::Unsigned(values) if column.wire == Wire::Year => quoted(out, form, format_args!("{:04}", values.value(at))),
             Self::Signed(values) => plain(out, values.value(at)),
             Self::Unsigned(values) => plain(out, values.value(at)),
             Self::Float(values) => {

@@ -239,7 +239,7 @@ impl MysqlTable {
         let Some(column) = chosen.or(relation.key.as_deref()) else { return Ok(None) };
         let known = relation.column(column).ok_or_else(|| unknown(&self.spec, column))?;
         let is_number = known.kind.natural(Choices { tinyint1_as_integer: true, ..Choices::default() }).is_integer()
-            && known.kind.wire(Choices::default()) != Wire::Bit;
+            && !matches!(known.kind.wire(Choices::default()), Wire::Bit | Wire::Year);
         match (is_number, chosen) {
             (true, _) => {}
             (false, None) => return Ok(None),

@@ -14,8 +14,10 @@ const DIGITS: u8 = 65;
 pub(super) enum Wire {
     /// TINYINT(1), whose values are 0 and 1.
     Bool,
-    /// Whole numbers, YEAR among them.
+    /// Whole numbers.
     Int,
+    /// Whole numbers of four digits, of which texts of fewer ones mean others.
+    Year,
     /// Bits, the first one the highest.
     Bit,
     Float,
@@ -35,9 +37,10 @@ pub(super) enum Wire {
     AsText,
 }
 
-const NAMES: [(&str, Wire); 15] = [
+const NAMES: [(&str, Wire); 16] = [
     ("bool", Wire::Bool),
     ("int", Wire::Int),
+    ("year", Wire::Year),
     ("bit", Wire::Bit),
     ("float", Wire::Float),
     ("double", Wire::Double),
@@ -116,7 +119,8 @@ impl ServerType {
         let full = self.full.to_ascii_lowercase();
         match self.data.as_str() {
             "tinyint" if full == "tinyint(1)" && !choices.tinyint1_as_integer => Wire::Bool,
-            "tinyint" | "smallint" | "mediumint" | "int" | "integer" | "bigint" | "year" => Wire::Int,
+            "tinyint" | "smallint" | "mediumint" | "int" | "integer" | "bigint" => Wire::Int,
+            "year" => Wire::Year,
             "bit" => Wire::Bit,
             "float" => Wire::Float,
             "double" => Wire::Double,
@@ -142,14 +146,14 @@ impl ServerType {
             Wire::Int => match (self.data.as_str(), unsigned) {
                 ("tinyint", false) => DataType::Int8,
                 ("tinyint", true) => DataType::UInt8,
-                ("smallint" | "year", false) => DataType::Int16,
-                ("year", true) => DataType::Int16,
+                ("smallint", false) => DataType::Int16,
                 ("smallint", true) => DataType::UInt16,
                 ("bigint", false) => DataType::Int64,
                 ("bigint", true) => DataType::UInt64,
                 (_, false) => DataType::Int32,
                 (_, true) => DataType::UInt32,
             },
+            Wire::Year => DataType::Int16,
             Wire::Bit if self.precision == Some(1) => DataType::Boolean,
             Wire::Bit => DataType::UInt64,
             Wire::Float => DataType::Float32,
@@ -172,7 +176,7 @@ impl ServerType {
     fn fits(&self, wire: Wire, wanted: &DataType) -> bool {
         match (wire, wanted) {
             (Wire::Text | Wire::Json | Wire::AsText, wanted) => is_text(wanted),
-            (Wire::Int | Wire::Bit, wanted) if wanted.is_integer() => true,
+            (Wire::Int | Wire::Year | Wire::Bit, wanted) if wanted.is_integer() => true,
             (Wire::Decimal, DataType::Decimal128(..) | DataType::Decimal256(..)) => true,
             (Wire::Bytes | Wire::Geometry, wanted) => is_bytes(wanted),
             (Wire::DateTime, DataType::Timestamp(unit, None)) => is_fine(unit),

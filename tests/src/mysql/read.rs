@@ -25,7 +25,7 @@ async fn every_type_is_read() {
              x'00ff', x'', ST_GeomFromText('POINT(1 2)'), 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', '::1'),
             (2, false, 127, 0, 32767, 0, 8388607, 0, 2147483647, 0, 9223372036854775807, 0, b'0', 5, 0, -3.4028235e38, 5e-324, 0, 0, 0,
              '9999-12-31', '1000-01-01 00:00:00', '1970-01-01 00:00:01', '00:00:00.5', '', '', '', '', '', '', 'null', '', '', '',
-             ST_GeomFromText('POINT(0 0)'), '00000000-0000-0000-0000-000000000000', '10.0.0.1');
+             ST_GeomFromText('POINT(0 0)'), '00000000-0000-0000-0000-000000000000', '::ffff:10.0.0.1');
          INSERT INTO all_of (n) VALUES (3)",
     );
     let session = embedded().await;
@@ -58,7 +58,8 @@ async fn every_type_is_read() {
         a_date, a_varchar, a_latin, an_enum, a_set, a_json, a_uuid, an_inet";
     for n in [1, 2] {
         let ours = answers(&session, &format!("SELECT {same} FROM k WHERE n = {n}")).await;
-        assert_eq!(ours.replace("|0|0|0.0", "|0|0|0.0"), scripted(server, &format!("SELECT {} FROM all_of WHERE n = {n}", same.replace("a_year", "a_year + 0"))));
+        let theirs = format!("SELECT {} FROM all_of WHERE n = {n}", same.replace("a_year", "a_year + 0"));
+        assert_eq!(ours, scripted(server, &theirs));
     }
     let first = "SELECT a_bool, a_flag, a_bit, a_float, a_double = -1.7976931348623157e308, a_datetime, a_stamp, \
         a_time = interval '-838 hours -59 minutes -59 seconds', a_char || '.', a_text = 'ü''\"\n\\', encode(a_binary, 'hex'), \
@@ -177,8 +178,11 @@ async fn ranges_have_each_row_once() {
     until(server, &format!("SELECT count(*) {SESSIONS}"), "0").await;
 }
 
-/// Goes on until it is told to stop; returns how often.
-fn repeatedly(server: &MariaDb, script: impl Fn(u32) -> String + Send + 'static) -> (std::thread::JoinHandle<u32>, std::sync::Arc<AtomicBool>) {
+/// Goes on until it is told to stop; returns how often it came through. It may be given up for a deadlock, as any transaction.
+fn repeatedly(
+    server: &MariaDb,
+    script: impl Fn(u32) -> String + Send + 'static,
+) -> (std::thread::JoinHandle<u32>, std::sync::Arc<AtomicBool>) {
     let goes_on = std::sync::Arc::new(AtomicBool::new(true));
     let (flag, socket) = (std::sync::Arc::clone(&goes_on), server.folder().join("socket"));
     let writer = std::thread::spawn(move || {
@@ -187,8 +191,10 @@ fn repeatedly(server: &MariaDb, script: impl Fn(u32) -> String + Send + 'static)
             let mut client = std::process::Command::new("mariadb");
             client.arg("--no-defaults").arg(format!("--socket={}", socket.display()));
             client.args(["--user=root", "shop", "-e", &script(rounds)]);
-            crate::cluster::succeed(client);
-            rounds += 1;
+            match crate::cluster::run(client) {
+                Ok(_) => rounds += 1,
+                Err(error) => assert!(error.contains("ERROR 1213"), "{error}"),
+            }
         }
         rounds
     });
@@ -203,30 +209,35 @@ async fn a_scan_sees_one_snapshot() {
         server,
         "CREATE TABLE accounts (n int PRIMARY KEY, balance bigint, pad varchar(100)) AS
             SELECT seq AS n, 100 AS balance, repeat('x', 100) AS pad FROM seq_1_to_3000;
-         CREATE TABLE mirror (total bigint) AS SELECT sum(balance) AS total FROM accounts; ANALYZE TABLE accounts",
+         CREATE TABLE clock (n int PRIMARY KEY, ticks bigint) AS SELECT seq AS n, 0 AS ticks FROM seq_1_to_3000;
+         CREATE TABLE mirror AS SELECT 0 AS ticks; ANALYZE TABLE accounts, clock",
     );
     let session = embedded().await;
     done(&session, &[STAGES]).await;
-    for (name, mode) in [("accounts", "table"), ("held", "locked"), ("loose", "none")] {
-        done(&session, &[&create(server, name, "accounts", &format!(", snapshot '{mode}'"))]).await;
+    for (name, table, mode) in [
+        ("accounts", "accounts", "table"),
+        ("loose", "accounts", "none"),
+        ("clock", "clock", "locked"),
+        ("mirror", "mirror", "locked"),
+    ] {
+        done(&session, &[&create(server, name, table, &format!(", snapshot '{mode}'"))]).await;
     }
-    done(&session, &[&create(server, "mirror", "mirror", ", snapshot 'locked'")]).await;
     let (writer, goes_on) = repeatedly(server, |round| {
         format!(
-            "BEGIN; UPDATE accounts SET balance = balance + IF(n % 2 = 0, 7, -7); DO SLEEP(0.01); \
+            "BEGIN; UPDATE accounts SET balance = balance + IF(n % 2 = 0, 7, -7); DO SLEEP(0.005); \
              UPDATE accounts SET balance = balance + 7 WHERE n = {}; UPDATE accounts SET balance = balance - 7 WHERE n = {}; \
-             UPDATE mirror SET total = total + 1; UPDATE accounts SET balance = balance + 1 WHERE n = 1; COMMIT; \
-             BEGIN; UPDATE mirror SET total = total - 1; UPDATE accounts SET balance = balance - 1 WHERE n = 3000; COMMIT",
+             UPDATE clock SET ticks = ticks + 1 WHERE n = {}; UPDATE mirror SET ticks = ticks + 1; COMMIT",
             round % 3000 + 1,
-            (round * 7) % 3000 + 1
+            (round * 7) % 3000 + 1,
+            (round * 11) % 3000 + 1
         )
     });
     for round in 0..20 {
-        let sums = answers(&session, "SELECT sum(balance) IN (300000, 300001), count(*) FROM accounts").await;
-        assert_eq!(sums, "true|3000", "round {round}");
+        let sums = answers(&session, "SELECT sum(balance), count(*) FROM accounts").await;
+        assert_eq!(sums, "300000|3000", "round {round}");
         if round % 2 == 0 {
-            let query = "SELECT (SELECT sum(balance) FROM held) - (SELECT total FROM mirror), \
-                (SELECT count(*) FROM held a JOIN held b ON a.n = b.n AND a.balance = b.balance)";
+            let query = "SELECT (SELECT sum(ticks) FROM clock) - (SELECT sum(ticks) FROM mirror), \
+                (SELECT count(*) FROM clock a JOIN clock b ON a.n = b.n AND a.ticks = b.ticks)";
             assert_eq!(answers(&session, query).await, "0|3000", "round {round}");
         }
     }
@@ -236,7 +247,7 @@ async fn a_scan_sees_one_snapshot() {
     scripted(server, "REVOKE ALL ON shop.* FROM app@'%'; GRANT SELECT ON shop.* TO app@'%'");
     assert_eq!(answers(&session, "SELECT count(*) FROM accounts").await, "3000");
     assert_eq!(answers(&session, "SELECT count(*) FROM loose").await, "3000");
-    refused(&session, "SELECT count(*) FROM held", &["LOCK TABLES", "snapshot 'table'"]).await;
+    refused(&session, "SELECT count(*) FROM clock", &["LOCK TABLES", "snapshot 'table'"]).await;
 }
 
 /// A transaction that has written and goes on keeps the lock away, and no scan waits for it for long.
