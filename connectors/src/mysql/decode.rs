@@ -199,10 +199,8 @@ fn time(value: &Value) -> Result<i64, String> {
     let Value::Time(is_negative, days, hours, minutes, seconds, micros) = value else {
         return Err(format!("has {}, which is no time", shown(value)));
     };
-    let seconds = i64::from(*days) * DAY_SECONDS
-        + i64::from(*hours) * 3600
-        + i64::from(*minutes) * 60
-        + i64::from(*seconds);
+    let seconds =
+        i64::from(*days) * DAY_SECONDS + i64::from(*hours) * 3600 + i64::from(*minutes) * 60 + i64::from(*seconds);
     let micros = seconds * SECOND_MICROS + i64::from(*micros);
     Ok(if *is_negative { -micros } else { micros })
 }
@@ -347,15 +345,17 @@ impl Values {
                 let (digits, scale, number) = (*digits, *scale, text(value)?);
                 let found = scaled(&number, scale).and_then(|digits| digits.parse::<i128>().ok());
                 let fits = found.filter(|found| found.unsigned_abs() < 10_u128.pow(digits.into()));
-                builder.append_value(fits.ok_or_else(|| format!("has {number}, which is no DECIMAL({digits}, {scale})"))?);
+                builder
+                    .append_value(fits.ok_or_else(|| format!("has {number}, which is no DECIMAL({digits}, {scale})"))?);
             }
             Self::Decimal256(builder, digits, scale) => {
                 let (digits, scale, number) = (*digits, *scale, text(value)?);
-                let found = scaled(&number, scale).filter(|found| {
-                    found.trim_start_matches(['-', '0']).len() <= digits.into()
-                });
+                let found =
+                    scaled(&number, scale).filter(|found| found.trim_start_matches(['-', '0']).len() <= digits.into());
                 let found = found.and_then(|digits| i256::from_string(&digits));
-                builder.append_value(found.ok_or_else(|| format!("has {number}, which is no DECIMAL({digits}, {scale})"))?);
+                builder.append_value(
+                    found.ok_or_else(|| format!("has {number}, which is no DECIMAL({digits}, {scale})"))?,
+                );
             }
             Self::Date(builder) => builder.append_value(days(date(&value)?.0) as i32),
             Self::TimeMicros(builder) => builder.append_value(time_of_day(&value)?),

@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Date32Type, Float64Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, Time64NanosecondType,
-    TimeUnit, TimestampNanosecondType, TimestampMicrosecondType, UInt64Type,
+    TimeUnit, TimestampMicrosecondType, TimestampNanosecondType, UInt64Type,
 };
 use chrono::{DateTime, Datelike};
 use datafusion::arrow;
@@ -212,8 +212,12 @@ impl Values {
         }
         match self {
             Self::Bool(values) => out.push(if values.value(at) { b'1' } else { b'0' }),
-            Self::Signed(values) if column.wire == Wire::Year => quoted(out, form, format_args!("{:04}", values.value(at))),
-            Self::Unsigned(values) if column.wire == Wire::Year => quoted(out, form, format_args!("{:04}", values.value(at))),
+            Self::Signed(values) if column.wire == Wire::Year => {
+                quoted(out, form, format_args!("{:04}", values.value(at)))
+            }
+            Self::Unsigned(values) if column.wire == Wire::Year => {
+                quoted(out, form, format_args!("{:04}", values.value(at)))
+            }
             Self::Signed(values) => plain(out, values.value(at)),
             Self::Unsigned(values) => plain(out, values.value(at)),
             Self::Float(values) => {
@@ -298,7 +302,9 @@ fn check_fraction(column: &Column, micros: i64, rest: i64) -> Result<(), String>
     let unit = 10_i64.pow(6_u32.saturating_sub(column.fraction));
     match rest == 0 && micros % unit == 0 {
         true => Ok(()),
-        false => Err(format!("its second has a fraction of more than the {} digits that the column keeps", column.fraction)),
+        false => {
+            Err(format!("its second has a fraction of more than the {} digits that the column keeps", column.fraction))
+        }
     }
 }
 

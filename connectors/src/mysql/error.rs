@@ -67,9 +67,7 @@ impl MysqlError {
     /// The same error, in other words about `from`.
     pub fn renamed(self, from: &str, to: &str) -> Self {
         match self {
-            Self::Refused { code, state, message } => {
-                Self::Refused { code, state, message: message.replace(from, to) }
-            }
+            Self::Refused { code, state, message } => Self::Refused { code, state, message: message.replace(from, to) },
             error => error,
         }
     }

@@ -131,9 +131,7 @@ impl Connector for Mysql {
             let mut connection = Connection::open(&settings, &self.killer).await?;
             Relation::look(&mut connection, name(&spec), &location.database).await.map_err(Into::into)
         };
-        let missing = || {
-            plan_datafusion_err!("MySQL has no table {}, or does not show it to this user", name(&spec))
-        };
+        let missing = || plan_datafusion_err!("MySQL has no table {}, or does not show it to this user", name(&spec));
         let schema = match (request.columns, target) {
             (Some(columns), Target::Present) => columns,
             (Some(columns), Target::New) => created(&columns)?,
@@ -244,7 +242,10 @@ impl MysqlTable {
             (true, _) => {}
             (false, None) => return Ok(None),
             (false, Some(_)) => {
-                return plan_err!("the split_column {column} is {}: expected a column of whole numbers", known.kind.full);
+                return plan_err!(
+                    "the split_column {column} is {}: expected a column of whole numbers",
+                    known.kind.full
+                );
             }
         }
         let name = quoted(&known.name);
@@ -255,7 +256,13 @@ impl MysqlTable {
         Ok(Some(Key { column: known.name.clone(), least, greatest, is_nullable: !known.not_null }))
     }
 
-    async fn cut(&self, relation: &Relation, connection: &mut Connection, bounds: Bounds, limited: bool) -> Result<Cut> {
+    async fn cut(
+        &self,
+        relation: &Relation,
+        connection: &mut Connection,
+        bounds: Bounds,
+        limited: bool,
+    ) -> Result<Cut> {
         let mode = mode(&self.spec);
         // Tables without versions have one state for one query.
         let has_versions = relation.is_transactional || relation.is_view || mode != Mode::Table;

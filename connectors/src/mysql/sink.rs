@@ -31,7 +31,9 @@ use super::types::{Wire, created};
 use super::wire::{Connection, Killer, literal, quoted};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::Field;
-use datafusion::common::{Result, exec_datafusion_err, exec_err, internal_datafusion_err, plan_datafusion_err, plan_err};
+use datafusion::common::{
+    Result, exec_datafusion_err, exec_err, internal_datafusion_err, plan_datafusion_err, plan_err,
+};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use futures::{TryStreamExt, stream};
@@ -245,12 +247,7 @@ impl MysqlSink {
     }
 
     /// Loads rows into a staging table, in the transaction that is open. Returns their number.
-    async fn stage(
-        &self,
-        connection: &mut Connection,
-        staging: &str,
-        rows: SendableRecordBatchStream,
-    ) -> Result<u64> {
+    async fn stage(&self, connection: &mut Connection, staging: &str, rows: SendableRecordBatchStream) -> Result<u64> {
         match connection.takes_files {
             true => self.stage_lines(connection, staging, rows).await,
             // It is slower, and needs nothing of the server.
@@ -497,7 +494,9 @@ fn into_present(relation: &Relation, name: &str, request: SinkRequest) -> Result
         return plan_err!("{name} of MySQL is a view, so nothing is inserted into it");
     }
     if !relation.is_transactional {
-        return plan_err!("the engine of {name} of MySQL has no transactions, so rows cannot be written all or nothing: use InnoDB");
+        return plan_err!(
+            "the engine of {name} of MySQL has no transactions, so rows cannot be written all or nothing: use InnoDB"
+        );
     }
     let column = |field: &Arc<Field>| {
         let known = relation.column(field.name());

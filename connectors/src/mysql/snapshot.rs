@@ -66,7 +66,10 @@ impl Mode {
 /// What the primary holds while tasks read.
 pub(super) enum Guard {
     /// The session with a scan's mark, which lives until it is dropped.
-    Marked { name: String, _session: Mutex<Connection> },
+    Marked {
+        name: String,
+        _session: Mutex<Connection>,
+    },
     Locked(Arc<Locked>),
 }
 
@@ -234,7 +237,9 @@ pub(super) async fn check(connection: &mut Connection, mark: &str, mode: Mode) -
     found.ok_or_else(|| {
         let server = connection.server();
         MysqlError::Value(match mode {
-            Mode::Locked => format!("{server}: the lock under which the statement reads is gone: its session was ended"),
+            Mode::Locked => {
+                format!("{server}: the lock under which the statement reads is gone: its session was ended")
+            }
             _ => format!(
                 "{server}: the state of the table that was read before is gone, and it would have to be read again; \
                  run the statement again, or use snapshot 'locked' or 'none'"

@@ -228,7 +228,9 @@ impl ServerType {
     pub fn written_as(&self, given: &DataType) -> Result<Wire, String> {
         match self.carried(given, Choices::default()) {
             Some(wire) => Ok(wire),
-            None if is_text(given) && !matches!(self.wire(Choices::default()), Wire::Bytes | Wire::Geometry | Wire::Bit) => {
+            None if is_text(given)
+                && !matches!(self.wire(Choices::default()), Wire::Bytes | Wire::Geometry | Wire::Bit) =>
+            {
                 Ok(Wire::AsText)
             }
             None => Err(format!("is {} on the server, which does not take {given}", self.full)),

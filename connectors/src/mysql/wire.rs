@@ -3,9 +3,9 @@
 use super::error::{MysqlError, Result};
 use super::settings::{Settings, SslMode};
 use futures::{FutureExt, Stream, StreamExt};
+use mysql_async::Value;
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinaryProtocol, Conn, DriverError, Error, IoError, Opts, OptsBuilder, QueryResult, Row, SslOpts};
-use mysql_async::Value;
 use parking_lot::Mutex;
 use std::io;
 use std::path::PathBuf;

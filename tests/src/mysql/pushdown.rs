@@ -23,12 +23,21 @@ const COLUMNS: [(&str, &str, &[&str]); 20] = [
     ("e", "enum('sad', 'ok', 'Happy', '')", &["'sad'", "'ok'", "'Happy'", "''", "'happy'"]),
     ("j", "uuid", &["'00000000-0000-0000-0000-000000000000'", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'"]),
     ("day", "date", &["'2024-02-29'", "'1970-01-01'", "'9999-12-31'", "'1000-01-01'"]),
-    ("ts", "datetime(6)", &["'2024-02-29 12:00:00.000001'", "'1969-12-31 23:59:59.999999'", "'9999-12-31 00:00:00'", "'1000-01-01 00:00:00'"]),
+    (
+        "ts",
+        "datetime(6)",
+        &[
+            "'2024-02-29 12:00:00.000001'",
+            "'1969-12-31 23:59:59.999999'",
+            "'9999-12-31 00:00:00'",
+            "'1000-01-01 00:00:00'",
+        ],
+    ),
     ("tz", "timestamp(6) NULL", &["'2024-02-29 12:00:00.5'", "'1975-12-31 23:59:59.999999'", "'2037-03-31 01:30:00'"]),
 ];
 const TEXTS: &[&str] = &[
-    "''", "'a'", "'A'", "'b'", "'ab'", "'a b'", "'é'", "'e'", "'z'", "'Z'", "'_'", "'%'", "'ß'", "'ss'", "'a'' b'", "'𝄞'",
-    "'a '", "'\\'", "'a\t'",
+    "''", "'a'", "'A'", "'b'", "'ab'", "'a b'", "'é'", "'e'", "'z'", "'Z'", "'_'", "'%'", "'ß'", "'ss'", "'a'' b'",
+    "'𝄞'", "'a '", "'\\'", "'a\t'",
 ];
 const PATTERNS: [&str; 8] = ["'a%'", "'%b'", "'_'", "'%'", "''", "'A_%'", "'é%'", "'% %'"];
 
@@ -114,7 +123,8 @@ async fn random_conditions_have_the_same_rows_pushed_down_or_not() {
         }
         some += usize::from(ours.is_ok_and(|rows| !rows.is_empty()));
         if seed % 10 == 0 {
-            let plan = sql(&session, &format!("EXPLAIN SELECT n FROM pushed WHERE {condition}")).await.unwrap_or_default();
+            let plan =
+                sql(&session, &format!("EXPLAIN SELECT n FROM pushed WHERE {condition}")).await.unwrap_or_default();
             pushed += usize::from(plan.contains("WHERE"));
         }
     }

@@ -30,7 +30,8 @@ async fn every_type_is_read() {
     );
     let session = embedded().await;
     done(&session, &[&create(server, "k", "all_of", "")]).await;
-    let kinds = "SELECT column_name, data_type, is_nullable FROM information_schema.columns WHERE table_name = 'k' ORDER BY 1";
+    let kinds =
+        "SELECT column_name, data_type, is_nullable FROM information_schema.columns WHERE table_name = 'k' ORDER BY 1";
     let kinds = answers(&session, kinds).await;
     for kind in [
         "n|Int32|NO",
@@ -100,16 +101,21 @@ async fn what_has_no_value_here_is_an_error_that_names_it() {
         ("at", ["'2024-00-00'", "zero_dates"]),
         ("stamp", ["'0000-00-00'", "VARCHAR"]),
     ] {
-        refused(&session, &format!("SELECT {column} FROM odd"), &[&format!("column {column} "), words[0], words[1]]).await;
+        refused(&session, &format!("SELECT {column} FROM odd"), &[&format!("column {column} "), words[0], words[1]])
+            .await;
     }
     let nulls = "SELECT flag, day IS NULL, at IS NULL, stamp IS NULL, \"Sp a`ce\" FROM nulls WHERE day IS NULL";
     assert_eq!(answers(&session, nulls).await, "2|true|true|true|x");
     let columns = "(day VARCHAR, n BIGINT, time VARCHAR, flag SMALLINT, long_ DECIMAL(30, 12))";
     let declared = |columns: &str, name: &str| {
-        format!("CREATE EXTERNAL TABLE {name} {columns} STORED AS MYSQL LOCATION '{}' OPTIONS (table 'odd')", location(server))
+        format!(
+            "CREATE EXTERNAL TABLE {name} {columns} STORED AS MYSQL LOCATION '{}' OPTIONS (table 'odd')",
+            location(server)
+        )
     };
     done(&session, &[&declared(columns, "declared"), &declared("(time TIME, bytes VARCHAR, n DATE)", "wrong")]).await;
-    let answer = answers(&session, "SELECT day, n, time, flag, long_ FROM declared WHERE day = '0000-00-00' AND flag = 2").await;
+    let answer =
+        answers(&session, "SELECT day, n, time, flag, long_ FROM declared WHERE day = '0000-00-00' AND flag = 2").await;
     assert_eq!(answer, "0000-00-00|1|25:00:00|2|1.500000000000");
     refused(&session, "SELECT time FROM wrong", &["column time", "25:00:00", "no time of a day"]).await;
     refused(&session, "SELECT bytes FROM wrong", &["column bytes", "is blob on the server"]).await;
@@ -159,11 +165,16 @@ async fn ranges_have_each_row_once() {
         done(&session, &[&create(server, "t", table, more)]).await;
         let plan = sql(&session, "EXPLAIN SELECT sum(n) FROM t").await.expect("it is explained");
         assert!(plan.contains(shown), "{table}{more}: {plan}");
-        let sums = answers(&session, "SELECT count(*), count(DISTINCT n), sum(n), sum(k), min(length(pad)) FROM t").await;
+        let sums =
+            answers(&session, "SELECT count(*), count(DISTINCT n), sum(n), sum(k), min(length(pad)) FROM t").await;
         assert_eq!(sums, "20000|20000|200010000|59998|50", "{table}{more}");
         assert_eq!(answers(&session, "SELECT count(*) FROM t").await, "20000", "{table}{more}");
         assert_eq!(answers(&session, "SELECT count(*) FROM (SELECT n FROM t LIMIT 77)").await, "77", "{table}{more}");
-        assert_eq!(answers(&session, "SELECT count(*) FROM t a JOIN t b ON a.n = b.n + 1").await, "19999", "{table}{more}");
+        assert_eq!(
+            answers(&session, "SELECT count(*) FROM t a JOIN t b ON a.n = b.n + 1").await,
+            "19999",
+            "{table}{more}"
+        );
         done(&session, &["DROP TABLE t"]).await;
     }
     for table in ["huge", "nothing", "some_null"] {
@@ -260,7 +271,8 @@ async fn a_writer_that_goes_on_is_not_waited_for() {
     );
     let session = embedded().await;
     done(&session, &[STAGES, &create(server, "t", "t", "")]).await;
-    let (writer, goes_on) = repeatedly(server, |_| "BEGIN; UPDATE t SET k = k + 1 WHERE n = 1; DO SLEEP(4); ROLLBACK".to_string());
+    let (writer, goes_on) =
+        repeatedly(server, |_| "BEGIN; UPDATE t SET k = k + 1 WHERE n = 1; DO SLEEP(4); ROLLBACK".to_string());
     until(server, "SELECT count(*) FROM information_schema.INNODB_TRX WHERE trx_rows_modified > 0", "1").await;
     let begun = std::time::Instant::now();
     assert_eq!(answers(&session, "SELECT count(*), sum(k) FROM t").await, "5000|5000");
@@ -281,7 +293,8 @@ async fn a_lost_connection_is_tried_again() {
     done(&session, &[STAGES, "SET windlass.max_attempts = 8"]).await;
     for mode in ["table", "none", "locked"] {
         done(&session, &[&create(server, mode, "`long`", &format!(", snapshot '{mode}'"))]).await;
-        let query = format!("SELECT count(*), count(DISTINCT n), sum(length(pad || cast(n AS varchar))) FROM \"{mode}\"");
+        let query =
+            format!("SELECT count(*), count(DISTINCT n), sum(length(pad || cast(n AS varchar))) FROM \"{mode}\"");
         let expected = scripted(server, "SELECT count(*), count(DISTINCT n), sum(length(concat(pad, n))) FROM `long`");
         let mut killed = 0;
         while killed < 2 {
@@ -313,12 +326,17 @@ async fn an_executor_that_dies_costs_no_consistency() {
     );
     let cluster = processes("2", &[]);
     let session = cluster.session().await;
-    done(&session, &[STAGES, &create(server, "wide", "wide", ""), &create(server, "loose", "wide", ", snapshot 'none'")]).await;
+    done(
+        &session,
+        &[STAGES, &create(server, "wide", "wide", ""), &create(server, "loose", "wide", ", snapshot 'none'")],
+    )
+    .await;
     for table in ["wide", "loose"] {
         let query = format!("SELECT k, count(*), sum(n) FROM {table} WHERE n > 100 GROUP BY k ORDER BY k");
         assert_eq!(answers(&session, &query).await, scripted(server, &query.replace("loose", "wide")));
     }
-    let plan = sql(&session, "EXPLAIN SELECT k FROM loose WHERE n > 100 AND pad LIKE 'x%'").await.expect("it is explained");
+    let plan =
+        sql(&session, "EXPLAIN SELECT k FROM loose WHERE n > 100 AND pad LIKE 'x%'").await.expect("it is explained");
     assert!(plan.contains("ScanExec: MYSQL, splits=4") && plan.contains("WHERE (`n` > 100)"), "{plan}");
     // The primary's session holds the mark: without it nobody begins.
     let query = "SELECT sum(a.n) FROM wide a JOIN wide b ON a.n = b.n";

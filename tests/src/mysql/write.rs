@@ -39,7 +39,10 @@ async fn every_type_is_written() {
     );
     let differs: Vec<String> =
         names.split(',').map(|name| format!("IF(s.{name} <=> t.{name}, '', '{name} ')")).collect();
-    let differ = format!("SELECT count(*), group_concat({} SEPARATOR '') FROM source s JOIN target t USING (n)", differs.join(", "));
+    let differ = format!(
+        "SELECT count(*), group_concat({} SEPARATOR '') FROM source s JOIN target t USING (n)",
+        differs.join(", ")
+    );
     for local_infile in ["ON", "OFF"] {
         scripted(server, &format!("SET GLOBAL local_infile = {local_infile}; DELETE FROM target"));
         done(&session, &["INSERT INTO target SELECT * FROM source"]).await;
@@ -101,13 +104,20 @@ async fn a_write_that_fails_leaves_nothing() {
             refused(&session, &statement, words).await;
             assert_eq!(scripted(server, "SELECT count(*) FROM t"), "1", "{statement}");
             assert_eq!(scripted(server, LEFT), "0", "{statement}");
-            assert_eq!(scripted(server, "SELECT count(*) FROM windlass_loads WHERE state <> 'loaded'"), "0", "{statement}");
+            assert_eq!(
+                scripted(server, "SELECT count(*) FROM windlass_loads WHERE state <> 'loaded'"),
+                "0",
+                "{statement}"
+            );
         }
     }
     done(&session, &[&values("(2, 'b', 'ok', 49.9, '2024-01-01', '2024-01-01 00:00:00Z', 'é')")]).await;
     assert_eq!(scripted(server, "SELECT count(*), sum(amount) FROM t"), "3|51.9");
     // Staging tables of a load that nobody knows go with the next one.
-    scripted(server, "CREATE TABLE windlass_0123456789abcdef0123456789abcdef_0_0 (a int); CREATE TABLE windlass_mine (a int)");
+    scripted(
+        server,
+        "CREATE TABLE windlass_0123456789abcdef0123456789abcdef_0_0 (a int); CREATE TABLE windlass_mine (a int)",
+    );
     done(&session, &["INSERT INTO t VALUES (3, 'c', NULL, 1.0, NULL, NULL, NULL)"]).await;
     assert_eq!(scripted(server, LEFT), "1");
     scripted(server, "DROP TABLE windlass_mine");
@@ -119,7 +129,10 @@ async fn a_write_that_fails_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_makes_its_target() {
     let server = &MariaDb::start();
-    scripted(server, "CREATE TABLE source (n bigint PRIMARY KEY) AS SELECT seq AS n FROM seq_1_to_3000; ANALYZE TABLE source");
+    scripted(
+        server,
+        "CREATE TABLE source (n bigint PRIMARY KEY) AS SELECT seq AS n FROM seq_1_to_3000; ANALYZE TABLE source",
+    );
     let session = embedded().await;
     done(&session, &[STAGES, &create(server, "source", "source", ", snapshot 'none'")]).await;
     let query = "SELECT CAST(n AS int) AS n, n % 2 = 0 AS even, CAST(n AS decimal(20, 4)) / 8 AS d, 'é' || n AS s, CAST(n AS double) AS f, \
@@ -127,7 +140,12 @@ async fn a_write_makes_its_target() {
         arrow_cast('a' || n, 'Binary') AS bytes, date '2024-01-01' AS day, interval '90 minutes' AS span FROM source";
     let made = create(server, "made", "made", "");
     refused(&session, &format!("{made} AS SELECT 1 / (n - 2999) AS a FROM source"), &["zero"]).await;
-    refused(&session, &format!("{made} AS SELECT make_array(n) AS a FROM source"), &["column a cannot be created", "VARCHAR"]).await;
+    refused(
+        &session,
+        &format!("{made} AS SELECT make_array(n) AS a FROM source"),
+        &["column a cannot be created", "VARCHAR"],
+    )
+    .await;
     refused(&session, &format!("{made} AS SELECT time '10:00:00' AS a FROM source"), &["column a", "INTERVAL"]).await;
     assert_eq!(scripted(server, "SHOW TABLES LIKE 'made'"), "");
     let plan = sql(&session, &format!("EXPLAIN {made} AS {query}")).await.expect("it is explained");
@@ -143,7 +161,8 @@ async fn a_write_makes_its_target() {
     );
     refused(&session, &format!("{} AS {query}", create(server, "again", "made", "")), &["a table made already"]).await;
     let to = |table: &str| format!("TO '{}' STORED AS MYSQL OPTIONS (table '{table}')", location(server));
-    let copied = sql(&session, &format!("COPY (SELECT n + 3000 AS n, s FROM made) {}", to("made"))).await.expect("it is copied");
+    let copied =
+        sql(&session, &format!("COPY (SELECT n + 3000 AS n, s FROM made) {}", to("made"))).await.expect("it is copied");
     assert!(copied.contains("3000"), "{copied}");
     assert_eq!(scripted(server, "SELECT count(DISTINCT n), count(even) FROM made"), "6000|3000");
     done(&session, &[&format!("COPY (SELECT n, s FROM made) {}", to("shop.copied"))]).await;
@@ -169,7 +188,8 @@ async fn an_executor_dies_while_it_writes() {
         "CREATE TABLE source (n int PRIMARY KEY, pad varchar(200)) AS SELECT seq AS n, repeat('x', 200) AS pad FROM seq_1_to_40000;
          ANALYZE TABLE source; CREATE TABLE target (n int PRIMARY KEY, pad text)",
     );
-    for (step, begun) in ["INFO LIKE 'LOAD DATA%'", "INFO LIKE 'SELECT%pad%'", "INFO LIKE 'COMMIT%'"].iter().enumerate() {
+    for (step, begun) in ["INFO LIKE 'LOAD DATA%'", "INFO LIKE 'SELECT%pad%'", "INFO LIKE 'COMMIT%'"].iter().enumerate()
+    {
         let cluster = processes("3", &[]);
         let session = cluster.session().await;
         let source = create(server, "source", "source", ", snapshot 'locked'");
@@ -203,8 +223,8 @@ async fn primary_killed(server: &MariaDb, tables: &[&str], statement: &str, begu
     killed(cluster.primary().into());
     running.abort();
     let up = ["cluster", "up", "--executors", "2", "--slots", "2", "--memory", "1GiB", "--dir", &at, "--json"];
-    let described: serde_json::Value =
-        serde_json::from_str(&crate::cluster::succeed(crate::cluster::windlass(&up))).expect("the cluster is described");
+    let described: serde_json::Value = serde_json::from_str(&crate::cluster::succeed(crate::cluster::windlass(&up)))
+        .expect("the cluster is described");
     let url = described["url"].as_str().expect("it has an address").to_owned();
     let session = Client::connect(&url).await.expect("the cluster answers");
     // It ends what the first one began, one way or the other.

@@ -18,8 +18,17 @@ pub(crate) struct MariaDb {
 fn command(data: &Path) -> Command {
     let mut command = Command::new("/usr/sbin/mariadbd");
     command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
-    command.args(["--innodb-log-file-size=16M", "--innodb-data-file-path=ibdata1:10M:autoextend", "--innodb-buffer-pool-size=64M"]);
-    command.args(["--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--innodb-doublewrite=0", "--sync-frm=0"]);
+    command.args([
+        "--innodb-log-file-size=16M",
+        "--innodb-data-file-path=ibdata1:10M:autoextend",
+        "--innodb-buffer-pool-size=64M",
+    ]);
+    command.args([
+        "--innodb-flush-log-at-trx-commit=0",
+        "--innodb-flush-method=nosync",
+        "--innodb-doublewrite=0",
+        "--sync-frm=0",
+    ]);
     let root = std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
     if root {
         command.arg("--user=nobody");
