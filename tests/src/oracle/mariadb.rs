@@ -18,6 +18,8 @@ pub(crate) struct MariaDb {
 fn command(data: &Path) -> Command {
     let mut command = Command::new("/usr/sbin/mariadbd");
     command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
+    // A server that starts removes what others have left in the folder of temporary files.
+    command.arg(format!("--tmpdir={}", data.display()));
     command.args([
         "--innodb-log-file-size=16M",
         "--innodb-data-file-path=ibdata1:10M:autoextend",
