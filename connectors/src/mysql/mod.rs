@@ -55,6 +55,17 @@ const OPTIONS: &[OptionSpec] = &[
         .required(),
     OptionSpec::new("password", OptionKind::Text, "Of the user; else that of ~/.my.cnf or MYSQL_PWD.").secret(),
     OptionSpec::new(
+        "auth",
+        OptionKind::Choice(&["password", "iam"]),
+        "Whether the password is given, or a token of AWS's IAM for a database of RDS or Aurora.",
+    )
+    .or("password"),
+    OptionSpec::new(
+        "region",
+        OptionKind::Text,
+        "AWS's region, for auth 'iam'; else that in the host's name, or of AWS's configuration.",
+    ),
+    OptionSpec::new(
         "sslmode",
         OptionKind::Choice(&["disable", "prefer", "require", "verify-ca", "verify-full"]),
         "How the connection is protected; prefer where nothing says otherwise.",

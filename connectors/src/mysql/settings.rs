@@ -35,6 +35,8 @@ pub(super) struct Settings {
     pub user: String,
     pub database: String,
     pub password: Option<String>,
+    /// The password is a token of AWS's IAM, which the server wants as it is.
+    pub uses_iam: bool,
     pub sslmode: SslMode,
     /// A file of certificates in PEM. Absent, or `system`: those of the system.
     pub sslrootcert: Option<String>,
@@ -131,6 +133,20 @@ impl Location {
             Some("verify-full") => SslMode::VerifyFull,
             Some(_) => return plan_err!("sslmode is disable, prefer, require, verify-ca or verify-full"),
         };
+        let uses_iam = option("auth").is_some_and(|auth| auth.eq_ignore_ascii_case("iam"));
+        let password = match option("password") {
+            _ if uses_iam && matches!(sslmode, SslMode::Disable | SslMode::Prefer) => {
+                return plan_err!(
+                    "auth 'iam' sends a token, which nobody else may see: use OPTIONS (sslmode 'verify-full', sslrootcert '…'), or 'require'"
+                );
+            }
+            Some(_) if uses_iam => return plan_err!("auth 'iam' takes the place of a password, and there is one"),
+            None if uses_iam => {
+                let region = option("region");
+                Some(token(&host, port, &user, region.as_deref()).await.map_err(|why| plan_datafusion_err!("{why}"))?)
+            }
+            password => of(password, "password").or_else(environment),
+        };
         let seconds = match parameter("connect_timeout") {
             Some(text) => text.parse().map_err(|_| plan_datafusion_err!("connect_timeout is a number of seconds"))?,
             None => 10,
@@ -141,13 +157,24 @@ impl Location {
             port,
             user,
             database: self.database.clone(),
-            password: of(option("password"), "password").or_else(environment),
+            password,
+            uses_iam,
             sslmode,
             sslrootcert: parameter("sslrootcert"),
             connect_timeout: Duration::from_secs(seconds),
             statement_timeout: Duration::from_millis(u64::try_from(statement_timeout).unwrap_or(0)),
         })
     }
+}
+
+#[cfg(feature = "aws")]
+async fn token(host: &str, port: u16, user: &str, region: Option<&str>) -> Result<String, String> {
+    crate::rds::Database { host, port, user, region }.token().await
+}
+
+#[cfg(not(feature = "aws"))]
+async fn token(_: &str, _: u16, _: &str, _: Option<&str>) -> Result<String, String> {
+    Err("auth 'iam' is not part of this program: it was built without AWS".to_string())
 }
 
 /// `%41` as `A`.

@@ -205,6 +205,8 @@ async fn login(settings: &Settings) -> Result<Conn> {
             .pass(settings.password.as_ref())
             .db_name(Some(&settings.database))
             .prefer_socket(false)
+            // Over TLS alone: see the settings.
+            .enable_cleartext_plugin(settings.uses_iam)
             .tcp_keepalive(Some(Duration::from_secs(60)))
             .stmt_cache_size(0)
             .max_allowed_packet(Some(PACKET))

@@ -32,7 +32,7 @@ pub use file_sink::{StagedFile, StagedFiles, WriteTarget, staged_write};
 pub(crate) use leaves::{Leaf, LostOfLeaf, leaf, literal_bytes, restored};
 pub use options::{OptionKind, OptionSpec, Options};
 pub use provider::ConnectedTable;
-pub use redact::redacted;
+pub use redact::{masked, masked_options, redacted};
 pub use registry::Registry;
 pub use scan_exec::ScanExec;
 pub use sink_exec::{PlannedSink, SinkExec, SinkToken, count_schema};

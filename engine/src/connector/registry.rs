@@ -123,6 +123,13 @@ impl Registry {
         connector.options().iter().any(|spec| spec.is_secret && spec.name == option)
     }
 
+    /// Whether an option of this name is a secret of any connector.
+    pub fn is_secret_anywhere(&self, option: &str) -> bool {
+        self.connectors
+            .values()
+            .any(|connector| connector.options().iter().any(|spec| spec.is_secret && spec.name == option))
+    }
+
     /// The secret values in a statement's options. For an unknown connector, the secrets of all connectors count.
     pub fn secrets<'a>(
         &self,

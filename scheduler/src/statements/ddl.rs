@@ -6,7 +6,7 @@ use super::{Execution, Rows};
 use crate::errors::{QueryError, explain};
 use crate::statements::catalog::{
     Edit, OnExists, Record, SECRET, TableName, ViewRecord, check_storable, connected_record, external_record,
-    make_folder, parse_view, require_format, view_provider, without_secrets, written,
+    make_folder, parse_view, require_format, view_provider, written,
 };
 use crate::statements::sessions::Session;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
@@ -69,7 +69,7 @@ impl StatementRun<'_> {
         }
         let command = &with_secret(command.clone());
         let lent = catalog.lent(&command.options.clone().into_iter().collect())?;
-        let connected = connected_record(catalog.connectors(), command, &lent, self.sql, catalog.ids(), None);
+        let connected = connected_record(catalog.connectors(), command, &lent, self.shown, catalog.ids(), None);
         if let Some((record, _)) = connected.await? {
             return match command.temporary {
                 true => self.put_temporary(name, Record::Table(record)).await,
@@ -81,8 +81,7 @@ impl StatementRun<'_> {
             command.locations.iter().map(ListingTableUrl::parse).collect::<Result<_, _>>()?;
         locations.iter().try_for_each(require_local_path)?;
         let mut record = external_record(self.state, catalog.stores(), command, &lent, catalog.ids()).await?;
-        let definition = self.sql.trim().trim_end_matches(';').trim_end();
-        record.definition = Some(without_secrets(definition, &command.options));
+        record.definition = Some(self.shown.trim().trim_end_matches(';').trim_end().to_string());
         for location in locations.iter().filter(|location| location.get_glob().is_none()) {
             make_folder(catalog.stores(), &Place::from_url(location.as_str())?).await?;
         }

@@ -1,5 +1,6 @@
 //! EXPLAIN and EXPLAIN ANALYZE: DataFusion's plans, and the stages into which Windlass cuts them.
 
+use super::catalog::Archives;
 use super::run::StatementRun;
 use super::{Execution, Rows, metadata};
 use crate::driver::history::StageRecord;
@@ -24,6 +25,7 @@ impl StatementRun<'_> {
     pub(super) async fn explain_planned(self, explain: Explain) -> Result<Execution, QueryError> {
         let inner = Arc::unwrap_or_clone(Arc::clone(&explain.plan));
         let with_stages = matches!(explain.explain_format.to_string().as_str(), "indent" | "tree");
+        let archives = self.state.config().get_extension::<Archives>();
         let explained = self.run_here(&LogicalPlan::Explain(explain)).await?;
         if !with_stages || matches!(inner, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) {
             return Ok(explained);
@@ -36,6 +38,10 @@ impl StatementRun<'_> {
             return Err(QueryError::Internal("EXPLAIN ran elsewhere".to_string()));
         };
         batches.push(row(&explained.schema, "distributed_plan", &stages)?);
+        let left_out = archives.map(|archives| archives.left_out()).unwrap_or_default();
+        if !left_out.is_empty() {
+            batches.push(row(&explained.schema, "archived_files", &format!("{}\n", left_out.join("\n")))?);
+        }
         Ok(Execution::here(explained.schema, batches))
     }
 

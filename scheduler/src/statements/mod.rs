@@ -295,7 +295,7 @@ impl Statements {
             };
             let statement = Planned { plan, ..planned };
             let hidden = statement.without_credentials(sql);
-            let shown = hidden.as_deref().unwrap_or(sql);
+            let (sql, shown) = hidden.as_ref().map_or((sql, sql), |(masked, shown)| (masked.as_str(), shown.as_str()));
             let run = StatementRun { statements: self, session, state: &state, sql, shown, info: &info };
             let executed = Box::pin(run.execute(statement)).await;
             executed.map_err(about_files)

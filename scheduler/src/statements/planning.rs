@@ -11,7 +11,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use std::sync::Arc;
 use windlass_engine::PlannedJob;
-use windlass_engine::connector::redacted;
+use windlass_engine::connector::{masked, redacted};
 
 /// A planned statement.
 pub(super) struct Planned {
@@ -28,10 +28,11 @@ impl Planned {
         self.parsed.as_ref().and_then(|parsed| parsed.write_to.as_ref()).filter(|_| !is_explained)
     }
 
-    /// Returns the text without the credentials in it. `None`: there are none.
-    pub fn without_credentials(&self, sql: &str) -> Option<String> {
-        let credentials = self.parsed.as_ref().map(|parsed| &parsed.credentials).filter(|all| !all.is_empty())?;
-        Some(redacted(sql, credentials.iter().map(String::as_str)))
+    /// Returns the text without the credentials in it, for errors that point at places in it, and for lists of jobs. `None`: it has none.
+    pub fn without_credentials(&self, sql: &str) -> Option<(String, String)> {
+        let parsed = self.parsed.as_ref().filter(|parsed| !parsed.credentials.is_empty())?;
+        let credentials = || parsed.credentials.iter().map(String::as_str);
+        Some((masked(sql, credentials()), redacted(sql, credentials())))
     }
 }
 
@@ -60,7 +61,10 @@ impl Statements {
         let state = &*instants::zoned(state, sql);
         let plan = match self.plan_parsed(state, &mut parsed).await {
             Ok(plan) => plan,
-            Err(error) => return Err(self.planning_error(session, state, sql, &parsed, error).await),
+            Err(error) => {
+                let sql = &masked(sql, parsed.credentials.iter().map(String::as_str));
+                return Err(self.planning_error(session, state, sql, &parsed, error).await);
+            }
         };
         self.inner.config.limits.check(&plan)?;
         let plan = apart::shown(plan)?;

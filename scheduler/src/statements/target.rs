@@ -86,7 +86,7 @@ impl StatementRun<'_> {
         }
         let (input, rows) = self.rows_for_table(input)?;
         let lent = catalog.lent(&command.options.clone().into_iter().collect())?;
-        let record = connected_record(catalog.connectors(), &command, &lent, self.sql, catalog.ids(), Some(rows));
+        let record = connected_record(catalog.connectors(), &command, &lent, self.shown, catalog.ids(), Some(rows));
         let Some((record, table)) = record.await? else {
             return Err(QueryError::Internal(format!("{} is no connector", command.file_type)));
         };

@@ -82,6 +82,9 @@ async fn passwords_and_certificates_let_in() {
         refused(&session, &create, &[words]).await;
     }
     refused(&session, &table(server, "x", "app", ", sslmode 'maybe'"), &["verify-full"]).await;
+    refused(&session, &table(server, "x", "app", ", auth 'iam'"), &["nobody else may see", "verify-full"]).await;
+    let both = format!(", auth 'iam', sslmode 'require', password '{SECRET}'");
+    refused(&session, &table(server, "x", "app", &both), &["takes the place of a password"]).await;
     scripted(server, "ALTER USER app@'%' REQUIRE SSL");
     let file = |name: &str| server.folder().join(name).display().to_string();
     let options = |mode: &str, root: &str| {

@@ -83,8 +83,7 @@ fn statements(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<Tex
     let dialect = dialect_from_str(options.dialect.to_string())
         .ok_or_else(|| QueryError::Invalid(format!("unknown SQL dialect '{}'", options.dialect)))?;
     check_depth(dialect.as_ref(), sql, limits)?;
-    // A text that may contain secrets is not shown.
-    let shown = if secrets::may_be_in(sql) { "" } else { sql };
+    let shown = &secrets::masked(state, sql);
     let parser = DFParserBuilder::new(sql)
         .with_dialect(dialect.as_ref())
         .with_recursion_limit(options.recursion_limit.get())
@@ -194,8 +193,8 @@ fn offset(sql: &str, line: u64, column: u64) -> usize {
 fn classify(state: &SessionState, text: Text) -> Result<Parsed, QueryError> {
     let connectors = Registry::of(state.config());
     let made = made(state, &text.statement);
+    let credentials = target::credentials(&connectors, &text.statement);
     let (mut statement, write_to) = target::taken(state, text)?;
-    let credentials = write_to.as_ref().map(|target| target::credentials(&connectors, target)).unwrap_or_default();
     balance(&mut statement);
     places::put_in(&connectors, &mut statement)?;
     windows::write_out(&mut statement)?;

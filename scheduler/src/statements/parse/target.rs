@@ -4,6 +4,7 @@
 //! two statements, which this module joins.
 
 use crate::errors::QueryError;
+use crate::statements::catalog::is_store_secret;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::{CopyToSource, CopyToStatement, CreateExternalTable, Statement};
 use datafusion::sql::sqlparser::ast::{self, Value};
@@ -127,16 +128,20 @@ pub(super) fn taken(state: &SessionState, text: Text) -> Result<(Statement, Opti
     }
 }
 
-/// The values of options that are credentials.
-pub(super) fn credentials(connectors: &Registry, target: &WriteTo) -> Vec<String> {
-    let (kind, options): (_, BTreeMap<String, String>) = match target {
-        WriteTo::New(create) => {
-            let text = |(key, value): &(String, Value)| Some((key.clone(), text_of(value)?));
-            (create.file_type.as_str(), create.options.iter().filter_map(text).collect())
-        }
-        WriteTo::Place(place) => (place.connector.as_str(), place.options.clone()),
+/// Returns the values of a statement's options that are credentials.
+pub(super) fn credentials(connectors: &Registry, statement: &Statement) -> Vec<String> {
+    let (kind, options) = match statement {
+        Statement::CreateExternalTable(create) => (create.file_type.as_str(), &create.options),
+        Statement::CopyTo(copy) => (copy.stored_as.as_deref().unwrap_or_default(), &copy.options),
+        Statement::Explain(explain) => return credentials(connectors, &explain.statement),
+        Statement::Statement(_) | Statement::Reset(_) => return Vec::new(),
     };
-    connectors.secrets(kind, &options).into_iter().map(str::to_string).collect()
+    let text = |(key, value): &(String, Value)| Some((key.clone(), text_of(value)?));
+    let options: BTreeMap<String, String> = options.iter().filter_map(text).collect();
+    match connectors.get(kind) {
+        Some(_) => connectors.secrets(kind, &options).into_iter().map(str::to_string).collect(),
+        None => options.into_iter().filter(|(key, _)| is_store_secret(key)).map(|(_, value)| value).collect(),
+    }
 }
 
 fn place_of(connector: &str, copy: &CopyToStatement) -> Result<PlaceOfTable, QueryError> {
@@ -174,8 +179,17 @@ fn query_of(state: &SessionState, source: CopyToSource) -> Result<Statement, Que
     match source {
         CopyToSource::Query(query) => Ok(Statement::Statement(Box::new(ast::Statement::Query(query)))),
         CopyToSource::Relation(name) => {
-            let all = format!("SELECT * FROM {name}");
-            Ok(super::statements(state, &all, Limits::default())?.swap_remove(0).statement)
+            let mut all = super::statements(state, "SELECT * FROM t", Limits::default())?.swap_remove(0).statement;
+            // The name keeps its place in the text, to which errors point.
+            if let Statement::Statement(query) = &mut all
+                && let ast::Statement::Query(query) = query.as_mut()
+                && let ast::SetExpr::Select(select) = query.body.as_mut()
+                && let Some(ast::TableFactor::Table { name: read, .. }) =
+                    select.from.first_mut().map(|from| &mut from.relation)
+            {
+                *read = name;
+            }
+            Ok(all)
         }
     }
 }
