@@ -6,12 +6,14 @@
 //! | --- | --- |
 //! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
-//! | tables of databases | `rds`, `postgres` |
+//! | tables of databases | `rds`, `mysql`, `postgres` |
 
 pub mod archive;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
-#[cfg(all(feature = "aws", feature = "postgres"))]
+#[cfg(all(feature = "aws", any(feature = "mysql", feature = "postgres")))]
 mod rds;
 #[cfg(feature = "s3")]
 mod s3;

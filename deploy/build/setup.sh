@@ -32,7 +32,10 @@ if [ "$what" = tests ]; then
     need etcdctl etcd-client
     # An oracle, and a server whose tables are read and written.
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
-    # Certificates for its connections.
+    # Another one, in packages that have no service.
+    [ -x /usr/sbin/mariadbd ] || missing+=(mariadb-server-core)
+    need mariadb mariadb-client-core
+    # Certificates for their connections.
     need openssl openssl
     # For the networks of the chaos suite.
     need ip iproute2

@@ -44,6 +44,8 @@ mod layers;
 #[cfg(test)]
 mod meta_stores;
 #[cfg(test)]
+mod mysql;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod paths;
