@@ -6,8 +6,13 @@
 //! | --- | --- |
 //! | stores | `web`, `wfs` |
 //! | all of them | `store` |
-//! | tables of databases | `postgres` |
+//! | services of AWS | `aws` |
+//! | tables of databases | `postgres`, `dynamodb` |
 
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod store;
