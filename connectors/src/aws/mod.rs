@@ -94,6 +94,15 @@ impl Access {
         Ok(Self { region, endpoint, key, profile, role })
     }
 
+    /// The beginning of an error of its credentials.
+    fn identity(&self) -> String {
+        match (&self.role, &self.profile) {
+            (Some((role, _)), _) => format!("the role {role} cannot be assumed"),
+            (None, Some(profile)) => format!("the profile {profile} gives no credentials"),
+            (None, None) => "there are no credentials for AWS".to_string(),
+        }
+    }
+
     /// Returns what all clients of AWS's services need, without the endpoint.
     ///
     /// # Errors
@@ -131,10 +140,7 @@ impl Access {
         if let Some(provider) = config.credentials_provider()
             && let Err(error) = provider.provide_credentials().await
         {
-            return Err(AwsError::Credentials {
-                role: self.role.as_ref().map(|role| role.0.clone()),
-                why: causes(&error),
-            });
+            return Err(AwsError::Credentials { what: self.identity(), why: causes(&error) });
         }
         Ok(config)
     }
@@ -146,10 +152,9 @@ pub(crate) enum AwsError {
     #[error("nobody says in which region: write it into the location, or set AWS_REGION")]
     Region,
     #[error(
-        "{}: {why}; set access_key_id and secret_access_key, a profile or a secret of the table, or AWS's usual variables on every node",
-        match role { Some(role) => format!("the role {role} cannot be assumed"), None => "there are no credentials for AWS".to_string() }
+        "{what}: {why}; set access_key_id and secret_access_key, a profile or a secret of the table, or AWS's usual variables on every node"
     )]
-    Credentials { role: Option<String>, why: String },
+    Credentials { what: String, why: String },
 }
 
 /// With the workspace's cryptography and the roots of the system.
@@ -162,7 +167,7 @@ fn causes(error: &dyn Error) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        let text = error.to_string();
+        let text = error.to_string().trim_end_matches('.').to_string();
         if !texts.iter().any(|known| known.contains(&text)) {
             texts.push(text);
         }
@@ -196,12 +201,13 @@ impl Trouble {
                 Self::of_code(refused.code().unwrap_or_default(), refused.message().unwrap_or_default())
             }
             SdkError::TimeoutError(_) => Self::Passing("it did not answer in time".to_string()),
-            SdkError::DispatchFailure(failure) if failure.is_timeout() || failure.is_io() => {
-                Self::Passing(failure.as_connector_error().map(|error| causes(error)).unwrap_or_default())
-            }
             SdkError::DispatchFailure(failure) => {
                 let message = failure.as_connector_error().map(|error| causes(error)).unwrap_or_default();
-                Self::Refused { code: String::new(), message }
+                // A request that cannot be made is not made the second time either; a connection that is cut is.
+                match failure.is_user() {
+                    true => Self::Refused { code: String::new(), message },
+                    false => Self::Passing(message),
+                }
             }
             SdkError::ResponseError(_) => Self::Passing("its answer is not understood".to_string()),
             other => Self::Refused { code: String::new(), message: causes(other) },

@@ -16,6 +16,8 @@ use windlass_engine::connector::{Options, TableSpec};
 
 /// Clients that a process keeps: each has connections and credentials.
 const MOST_CLIENTS: usize = 64;
+/// How long a request about the table itself is sent again: somebody waits for an error of a wrong region.
+const SHORT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A table as its location names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,19 +148,27 @@ impl Dynamo {
         Patience::new(self.settings.patience)
     }
 
-    /// Sends a request until it succeeds, is refused, or has failed for too long.
-    pub async fn until_answered<T, F>(&self, mut send: impl FnMut() -> F) -> Answer<T>
+    /// Sends a request about the table itself until it succeeds, is refused, or has failed for too long.
+    pub async fn until_answered<T, F>(&self, send: impl FnMut() -> F) -> Answer<T>
     where
         F: Future<Output = std::result::Result<T, Trouble>>,
     {
-        let mut patience = self.patience();
+        self.within(self.settings.patience.min(SHORT_PATIENCE), send).await
+    }
+
+    /// Sends a request until it succeeds, is refused, or has failed for `limit`.
+    pub async fn within<T, F>(&self, limit: Duration, mut send: impl FnMut() -> F) -> Answer<T>
+    where
+        F: Future<Output = std::result::Result<T, Trouble>>,
+    {
+        let mut patience = Patience::new(limit);
         loop {
             let trouble = match send().await {
                 Ok(answer) => return Ok(answer),
                 Err(trouble) => trouble,
             };
             if matches!(trouble, Trouble::Refused { .. }) || !patience.pause().await {
-                return Err(self.error(trouble));
+                return Err(DynamoError::of(&self.settings.server(), trouble, limit.as_secs()));
             }
         }
     }

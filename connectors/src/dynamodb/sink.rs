@@ -628,7 +628,7 @@ impl To {
             let asked = self.dynamo.client.get_item().table_name(self.dynamo.table()).set_key(Some(key.clone()));
             asked.consistent_read(true).send().await.map_err(|error| Trouble::of(&error))
         };
-        let found = self.dynamo.until_answered(send).await?.item.unwrap_or_default();
+        let found = self.dynamo.within(self.dynamo.settings.patience, send).await?.item.unwrap_or_default();
         Ok(same_items(&found, item))
     }
 
@@ -687,7 +687,7 @@ impl To {
             match trouble {
                 Trouble::Refused { code, .. } if code == "UnknownOperationException" => {
                     return Err(DynamoError::Value(format!(
-                        "{} has no transactions: set transactions 'false', and rows are written one by one",
+                        "{} has no transactions: set transactions 'false', and rows are written in batches, of which some may be there if others are refused",
                         self.dynamo.settings.server()
                     )));
                 }
