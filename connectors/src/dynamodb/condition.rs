@@ -406,15 +406,31 @@ impl Expression {
             let kind = this.value(Literal::Text(kind.to_string()).into());
             format!("attribute_type({name}, {kind})")
         };
+        let truth = |this: &mut Self, value: bool| format!("{name} = {}", this.value(Literal::Truth(value).into()));
+        // Not all servers see that false is there, or has a type, or is in a list.
+        let any_truth = |this: &mut Self| format!("{} OR {}", truth(this, true), truth(this, false));
         if is(Test::Null) || is(Test::NotNull) {
             return Some(match (condition.kind.as_str(), is(Test::Null)) {
                 ("", true) => joined(format!("attribute_not_exists({name}) OR {}", typed(self, "NULL")), 3),
                 ("", false) => joined(format!("attribute_exists({name}) AND NOT {}", typed(self, "NULL")), 4),
+                ("BOOL", true) => simple(format!("NOT ({})", any_truth(self)), 4),
+                ("BOOL", false) => joined(any_truth(self), 3),
                 (kind, true) => simple(format!("NOT {}", typed(self, kind)), 2),
                 (kind, false) => simple(typed(self, kind), 1),
             });
         }
         let kind = condition.values.first()?.kind();
+        if let Some(Literal::Truth(first)) = condition.values.first()?.literal {
+            let has_both = condition.values.iter().any(|value| *value != condition.values[0]);
+            return match test {
+                Test::Equal => Some(simple(truth(self, first), 1)),
+                Test::NotEqual => Some(simple(truth(self, !first), 1)),
+                Test::OneOf if has_both => Some(joined(any_truth(self), 3)),
+                Test::OneOf => Some(simple(truth(self, first), 1)),
+                Test::NoneOf if !has_both => Some(simple(truth(self, !first), 1)),
+                _ => None,
+            };
+        }
         let is_certain = keys.find(&condition.column).is_some_and(|key| key.kind.name() == kind);
         let values: Vec<String> = condition.values.iter().map(|value| self.value(value.clone())).collect();
         let value = &values[0];
@@ -473,6 +489,10 @@ mod tests {
         Literal::Number(text.into()).into()
     }
 
+    fn truth(value: bool) -> Value {
+        Literal::Truth(value).into()
+    }
+
     #[test]
     fn expressions_say_what_sql_says() {
         let leaf = Condition::leaf;
@@ -486,6 +506,8 @@ mod tests {
                 false,
             ),
             (leaf(Test::NoneOf, "s", vec![text("a"), text("b")]), "attribute_exists(#0) AND NOT #0 IN (:0, :1)", false),
+            (leaf(Test::OneOf, "b", vec![truth(true), truth(false)]), "#0 = :0 OR #0 = :1", true),
+            (leaf(Test::NoneOf, "b", vec![truth(true)]), "#0 = :0", true),
             (leaf(Test::Null, "s", vec![]), "attribute_not_exists(#0) OR attribute_type(#0, :0)", true),
             (
                 Condition::any(vec![

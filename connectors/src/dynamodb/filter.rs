@@ -121,7 +121,11 @@ impl Columns<'_> {
         let (name, cast) = column(expr)?;
         let field = self.field(name)?;
         let value = self.value(field.data_type(), cast, value)?;
-        Some(Condition::leaf(test, field.name(), vec![value]))
+        match value.literal {
+            // DynamoDB does not order them.
+            Some(Literal::Truth(truth)) => of_truth(test, field.name(), truth),
+            _ => Some(Condition::leaf(test, field.name(), vec![value])),
+        }
     }
 
     /// `value`, which a column of the type `kind`, perhaps cast, is compared with.
@@ -146,6 +150,27 @@ impl Columns<'_> {
             }
         };
         Some(literal.into())
+    }
+}
+
+/// A comparison of truth values, of which false is the lesser, as the list of those that fulfil it.
+fn of_truth(test: Test, column: &str, than: bool) -> Option<Condition> {
+    let fits = |value: &bool| match test {
+        Test::Equal => *value == than,
+        Test::NotEqual => *value != than,
+        Test::Less => !value & than,
+        Test::LessOrEqual => *value <= than,
+        Test::Greater => value & !than,
+        Test::GreaterOrEqual => *value >= than,
+        _ => false,
+    };
+    let values: Vec<Value> = [false, true].into_iter().filter(fits).map(|value| Literal::Truth(value).into()).collect();
+    match (test, values.len()) {
+        // One value of a list.
+        (Test::OneOf | Test::NoneOf, _) => Some(Condition::leaf(test, column, vec![Literal::Truth(than).into()])),
+        (_, 0) => None,
+        (_, 1) => Some(Condition::leaf(Test::Equal, column, values)),
+        _ => Some(Condition::leaf(Test::OneOf, column, values)),
     }
 }
 
@@ -249,6 +274,10 @@ mod tests {
             (col("id").eq(lit(ScalarValue::Int64(None))), None, None),
             ((col("id") + lit(1_i64)).gt(lit(1_i64)), None, None),
             (Expr::IsNotTrue(Box::new(col("paid"))), None, None),
+            (col("paid").gt_eq(lit(true)), Some("paid = true"), Some("paid = true")),
+            (col("paid").lt_eq(lit(true)), Some("paid IN (false, true)"), Some("paid IN (false, true)")),
+            (col("paid").lt(lit(false)), None, None),
+            (col("paid").not_eq(lit(true)), Some("paid = false"), Some("paid = false")),
         ] {
             for (misfits_are_null, expected) in [(false, expected), (true, if_null)] {
                 let shown =

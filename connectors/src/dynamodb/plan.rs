@@ -246,7 +246,12 @@ impl Wanted<'_> {
         }
         for (name, conditions) in [("filter", there), ("checked", here.iter().collect())] {
             if !conditions.is_empty() {
-                let texts: Vec<String> = conditions.iter().map(|condition| condition.to_string()).collect();
+                let is_alone = conditions.len() == 1;
+                let text = |condition: &&Condition| match condition.parts.is_empty() || is_alone {
+                    true => condition.to_string(),
+                    false => format!("({condition})"),
+                };
+                let texts: Vec<String> = conditions.iter().map(text).collect();
                 shown.push_str(&format!(", {name}=({})", texts.join(" AND ")));
             }
         }

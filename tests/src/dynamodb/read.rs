@@ -111,12 +111,12 @@ const SUMMED: &str = "1000|1000|499500|2997";
 #[tokio::test(flavor = "multi_thread")]
 async fn segments_have_each_item_once() {
     let server = Server::dynalite();
-    server.create(keyed("t", "id:N"));
-    server.put("t", numbered(1000));
+    server.create(keyed("numbers", "id:N"));
+    server.put("numbers", numbered(1000));
     let session = embedded().await;
     done(&session, &[STAGES]).await;
     for segments in [1, 3, 50] {
-        done(&session, &[&create(&server, "t", "", &format!(", segments '{segments}'"))]).await;
+        done(&session, &[&create_of(&server, "t", "numbers", "", &format!(", segments '{segments}'"))]).await;
         server.requests("Scan");
         assert_eq!(answers(&session, SUMS).await, SUMMED);
         let scans = server.requests("Scan");
@@ -133,7 +133,7 @@ async fn segments_have_each_item_once() {
         assert!(few.len() == 1 && few[0]["Limit"] == 10, "{few:?}");
         done(&session, &["DROP TABLE t"]).await;
     }
-    done(&session, &[&create(&server, "t", "", ", consistent 'true'")]).await;
+    done(&session, &[&create_of(&server, "t", "numbers", "", ", consistent 'true'")]).await;
     assert_eq!(answers(&session, SUMS).await, SUMMED);
     assert!(server.requests("Scan").iter().skip(1).all(|scan| scan["ConsistentRead"] == true));
 }
@@ -142,12 +142,16 @@ async fn segments_have_each_item_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_are_borne_for_a_while() {
     let server = Server::dynalite();
-    server.create(keyed("t", "id:N"));
-    server.put("t", numbered(1000));
+    server.create(keyed("numbers", "id:N"));
+    server.put("numbers", numbered(1000));
     let session = embedded().await;
     done(
         &session,
-        &[STAGES, &create(&server, "t", "", ""), &create_of(&server, "hasty", "t", "", ", retry_seconds '1'")],
+        &[
+            STAGES,
+            &create_of(&server, "t", "numbers", "", ""),
+            &create_of(&server, "hasty", "numbers", "", ", retry_seconds '1'"),
+        ],
     )
     .await;
     for (code, status) in [
@@ -172,14 +176,14 @@ async fn faults_are_borne_for_a_while() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scan_takes_its_share() {
     let server = Server::dynalite();
-    let mut table = keyed("t", "id:N");
+    let mut table = keyed("numbers", "id:N");
     table["BillingMode"] = json!("PROVISIONED");
     table["ProvisionedThroughput"] = json!({"ReadCapacityUnits": 20, "WriteCapacityUnits": 5});
     server.create(table);
-    server.put("t", numbered(1000));
+    server.put("numbers", numbered(1000));
     let session = embedded().await;
     let columns = "(id BIGINT, v BIGINT, pad VARCHAR)";
-    done(&session, &[STAGES, &create(&server, "t", columns, ", read_share '0.5'")]).await;
+    done(&session, &[STAGES, &create_of(&server, "t", "numbers", columns, ", read_share '0.5'")]).await;
     server.requests("Scan");
     let since = Instant::now();
     assert_eq!(answers(&session, SUMS).await, SUMMED);
@@ -189,7 +193,7 @@ async fn a_scan_takes_its_share() {
     let scans = server.requests("Scan");
     assert!(scans.iter().all(|scan| scan["Limit"].as_u64().is_some_and(|limit| limit <= 400)), "{scans:?}");
     // At a trickle: it would take minutes.
-    done(&session, &[&create_of(&server, "slow", "t", columns, ", read_share '0.01'")]).await;
+    done(&session, &[&create_of(&server, "slow", "numbers", columns, ", read_share '0.01'")]).await;
     let asked = tokio::time::timeout(Duration::from_secs(1), sql(&session, "SELECT * FROM slow")).await;
     assert!(asked.is_err(), "{asked:?}");
     let patience = Instant::now() + Duration::from_secs(20);

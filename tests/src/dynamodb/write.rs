@@ -27,7 +27,7 @@ async fn every_type_is_written() {
         assert_eq!(
             answers(&session, first).await,
             "true|-32768|9999999999999999999999999999.0123456789|0.1|1.5|it's ü𝄞|00ff|2024-02-29|23:59:59.500|\
-             2024-02-29T12:00:00.000001|2024-02-29T12:00:00Z|1|z|[1, NULL, 3]|{a: [p, q]}"
+             2024-02-29T12:00:00.000001|2024-02-29T12:00:00Z|1|z|[1, , 3]|{a: [p, q]}"
         );
         let second = "SELECT b IS NULL, d, f, s = '', m['x'] IS NULL, m['y'], array_length(l) IS NULL OR array_length(l) = 0, deep IS NULL \
             FROM kinds WHERE at = 2";
@@ -47,9 +47,9 @@ async fn every_type_is_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_are_written_in_full() {
     let server = Server::dynalite();
-    server.create(keyed("t", "id:N"));
+    server.create(keyed("numbers", "id:N"));
     let session = embedded().await;
-    done(&session, &[STAGES, &create(&server, "t", "(id BIGINT, v BIGINT)", "")]).await;
+    done(&session, &[STAGES, &create_of(&server, "t", "numbers", "(id BIGINT, v BIGINT)", "")]).await;
     server.command(&json!({"unprocessed": 5}));
     server.fault("ThrottlingException", 400, 3, &["BatchWriteItem"]);
     server.fault("InternalServerError", 500, 2, &["BatchWriteItem"]);
@@ -57,13 +57,15 @@ async fn batches_are_written_in_full() {
     assert_eq!(answers(&session, "INSERT INTO t SELECT value, value * 2 FROM generate_series(1, 2000)").await, "2000");
     assert_eq!(answers(&session, "SELECT count(*), sum(id), sum(v) FROM t").await, "2000|2001000|4002000");
     let batches = server.requests("BatchWriteItem");
-    assert!(batches.iter().all(|batch| batch["RequestItems"]["t"].as_array().is_some_and(|items| items.len() <= 25)));
+    assert!(
+        batches.iter().all(|batch| batch["RequestItems"]["numbers"].as_array().is_some_and(|items| items.len() <= 25))
+    );
     // Of rows with one key, the last one of a task.
     let twice = "INSERT INTO t SELECT value % 30, value FROM (SELECT value FROM generate_series(1, 600) ORDER BY value LIMIT 600)";
     done(&session, &[twice]).await;
     assert_eq!(answers(&session, "SELECT count(*), min(v), max(v) FROM t WHERE id < 30").await, "30|571|600");
     server.fault("ThrottlingException", 400, 1_000_000, &["BatchWriteItem"]);
-    done(&session, &[&create_of(&server, "hasty", "t", "(id BIGINT, v BIGINT)", ", retry_seconds '1'")]).await;
+    done(&session, &[&create_of(&server, "hasty", "numbers", "(id BIGINT, v BIGINT)", ", retry_seconds '1'")]).await;
     let many = "INSERT INTO hasty SELECT value, 0 FROM generate_series(1, 200)";
     refused(&session, many, &["too many requests", "write_share"]).await;
 }
@@ -72,12 +74,12 @@ async fn batches_are_written_in_full() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_takes_its_share() {
     let server = Server::dynalite();
-    let mut table = keyed("t", "id:N");
+    let mut table = keyed("numbers", "id:N");
     table["BillingMode"] = json!("PROVISIONED");
     table["ProvisionedThroughput"] = json!({"ReadCapacityUnits": 1000, "WriteCapacityUnits": 400});
     server.create(table);
     let session = embedded().await;
-    done(&session, &[STAGES, &create(&server, "t", "(id BIGINT)", ", write_share '0.5'")]).await;
+    done(&session, &[STAGES, &create_of(&server, "t", "numbers", "(id BIGINT)", ", write_share '0.5'")]).await;
     let since = Instant::now();
     done(
         &session,
@@ -87,27 +89,30 @@ async fn a_write_takes_its_share() {
     // One task of four writes 200 units at 50 a second, of which one second comes at once.
     let took = since.elapsed();
     assert!(took > Duration::from_millis(1_500) && took < Duration::from_secs(15), "{took:?}");
-    assert_eq!(server.items("t").len(), 200);
+    assert_eq!(server.items("numbers").len(), 200);
 }
 
 /// A taken key is an error, which names it; what a transaction had is not there.
 #[tokio::test(flavor = "multi_thread")]
 async fn taken_keys_are_refused() {
     let server = Server::moto();
-    server.create(keyed("t", "id:S at:N"));
-    server.put("t", [json!({"id": {"S": "taken"}, "at": {"N": "1"}, "v": {"N": "5"}})]);
+    server.create(keyed("numbers", "id:S at:N"));
+    server.put("numbers", [json!({"id": {"S": "taken"}, "at": {"N": "1"}, "v": {"N": "5"}})]);
     let session = embedded().await;
-    done(&session, &[STAGES, &create(&server, "t", "(id VARCHAR, at BIGINT, v BIGINT)", ", write_mode 'insert'")])
-        .await;
+    done(
+        &session,
+        &[STAGES, &create_of(&server, "t", "numbers", "(id VARCHAR, at BIGINT, v BIGINT)", ", write_mode 'insert'")],
+    )
+    .await;
     let insert = "INSERT INTO t VALUES ('free', 1, 1), ('taken', 1, 6), ('free', 2, 2)";
     refused(&session, insert, &["id = 'taken', at = 1", "the key is taken", "write_mode 'put'"]).await;
     refused(&session, "INSERT INTO t VALUES ('taken', 1, 6)", &["the key is taken"]).await;
     refused(&session, "INSERT INTO t VALUES ('twice', 1, 1), ('twice', 1, 2)", &["id = 'twice'", "the key is taken"])
         .await;
-    assert_eq!(server.items("t").len(), 1, "all or nothing");
+    assert_eq!(server.items("numbers").len(), 1, "all or nothing");
     // The very same item may be one of another attempt.
     assert_eq!(answers(&session, "INSERT INTO t VALUES ('free', 1, 1), ('taken', 1, 5), ('free', 1, 1)").await, "3");
-    assert_eq!(server.items("t").len(), 2);
+    assert_eq!(server.items("numbers").len(), 2);
     let many = "INSERT INTO t SELECT 'many', value, value FROM generate_series(1, 300)";
     assert_eq!(answers(&session, many).await, "300");
     assert_eq!(answers(&session, many).await, "300");
@@ -120,11 +125,11 @@ async fn taken_keys_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_written_is_named() {
     let server = Server::dynalite();
-    server.create(keyed("t", "id:S at:N"));
+    server.create(keyed("numbers", "id:S at:N"));
     let session = embedded().await;
     let more = ", transactions 'false'";
     let columns = "(id VARCHAR, at BIGINT, f DOUBLE, s VARCHAR, d DECIMAL(76, 0))";
-    done(&session, &[STAGES, &create(&server, "t", columns, more)]).await;
+    done(&session, &[STAGES, &create_of(&server, "t", "numbers", columns, more)]).await;
     let values = |values: &str| format!("INSERT INTO t {values}");
     for (statement, words) in [
         (values("VALUES (NULL, 1, 1, '', 1)"), &["the key id is NULL"][..]),
@@ -140,18 +145,18 @@ async fn what_cannot_be_written_is_named() {
         ("INSERT OVERWRITE t SELECT * FROM t".to_string(), &["not replaced as a whole", "INSERT INTO"]),
     ] {
         refused(&session, &statement, words).await;
-        assert_eq!(server.items("t").len(), 0, "{statement}");
+        assert_eq!(server.items("numbers").len(), 0, "{statement}");
     }
     for (columns, words) in [
         ("(id VARCHAR, f DOUBLE)", "the key at: a column of that name is wanted"),
         ("(id VARCHAR, at VARCHAR)", "the column at is written as S"),
         ("(id BOOLEAN, at BIGINT)", "the key id: a column of that name is wanted"),
     ] {
-        done(&session, &[&create_of(&server, "wrong", "t", columns, more)]).await;
+        done(&session, &[&create_of(&server, "wrong", "numbers", columns, more)]).await;
         refused(&session, "INSERT INTO wrong SELECT * FROM wrong", &[words]).await;
         done(&session, &["DROP TABLE wrong"]).await;
     }
-    done(&session, &[&create_of(&server, "plain", "t", columns, "")]).await;
+    done(&session, &[&create_of(&server, "plain", "numbers", columns, "")]).await;
     refused(
         &session,
         "INSERT INTO plain VALUES ('a', 1, 1, '', 1), ('a', 2, 1, '', 1)",
