@@ -4,18 +4,24 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | stores | `web`, `wfs` |
+//! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
 //! | services of AWS | `aws` |
-//! | tables of databases | `postgres`, `dynamodb` |
+//! | tables of databases | `rds`, `postgres`, `dynamodb` |
 
-#[cfg(feature = "aws")]
+pub mod archive;
+#[cfg(feature = "dynamodb")]
 mod aws;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(all(feature = "aws", feature = "postgres"))]
+mod rds;
+#[cfg(feature = "s3")]
+mod s3;
 pub mod store;
+mod uploads;
 mod web;
 pub mod wfs;
 

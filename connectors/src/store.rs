@@ -10,6 +10,8 @@
 //! `AWS_ENDPOINT_URL` with `AWS_ALLOW_HTTP=true` reaches a private S3 server. Without credentials in the environment the machine's own role is used;
 //! `AWS_SKIP_SIGNATURE=true` reads public buckets.
 
+use crate::archive::Archive;
+use crate::uploads::UploadStore;
 use crate::web::WebStore;
 use crate::wfs::{Wfs, WfsStore};
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
@@ -17,6 +19,7 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
+use object_store::multipart::MultipartStore;
 use object_store::{ClientOptions, ObjectStore};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
@@ -34,6 +37,8 @@ const AWS_PREFIX: &str = "aws.";
 pub struct StoreRegistry {
     /// Stores by scheme, host and port.
     stores: RwLock<HashMap<String, Arc<dyn ObjectStore>>>,
+    /// Buckets whose objects may be archived, by the same.
+    archives: RwLock<HashMap<String, Arc<dyn Archive>>>,
     /// The `aws.` options of stores that a table configured.
     configured: RwLock<HashMap<String, BTreeMap<String, String>>>,
     wfs: RwLock<Option<Wfs>>,
@@ -51,6 +56,7 @@ impl Default for StoreRegistry {
         let local: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
         Self {
             stores: RwLock::new(HashMap::from([("file://".to_string(), local)])),
+            archives: RwLock::default(),
             configured: RwLock::default(),
             wfs: RwLock::default(),
         }
@@ -72,6 +78,19 @@ impl StoreRegistry {
         self.wfs.read().clone()
     }
 
+    /// The bucket of `url` as one whose objects may be archived.
+    ///
+    /// # Errors
+    /// It is no URL of S3, or its settings are wrong.
+    pub fn archive(&self, url: &Url) -> Result<Arc<dyn Archive>> {
+        if !matches!(url.scheme(), "s3" | "s3a") {
+            return plan_err!("only S3 has archived objects, and {url} is elsewhere");
+        }
+        self.get_store(url)?;
+        let found = self.archives.read().get(&store_key(url)).map(Arc::clone);
+        found.ok_or_else(|| plan_datafusion_err!("this program was built without S3's archives"))
+    }
+
     /// Builds the store of `url` with the `aws.` options of a table and keeps it for every later use of the same bucket, in place of the environment's
     /// settings. Does nothing when `options` holds none.
     ///
@@ -90,7 +109,9 @@ impl StoreRegistry {
         for (key, value) in &aws {
             builder = builder.with_config(aws_key(key)?, value);
         }
-        self.stores.write().insert(store_key(url), s3(url, builder)?);
+        let built = s3(url, builder)?;
+        self.stores.write().insert(store_key(url), built.store);
+        self.archives.write().extend(built.archive.map(|archive| (store_key(url), archive)));
         self.configured.write().insert(store_key(url), aws);
         Ok(())
     }
@@ -126,13 +147,23 @@ impl ObjectStoreRegistry for StoreRegistry {
         if let Some(store) = self.stores.read().get(&key) {
             return Ok(Arc::clone(store));
         }
-        let store = build(url)?;
+        let built = build(url)?;
         // Another thread may have built it meanwhile. There is one store for each key, so that connections are shared.
-        Ok(Arc::clone(self.stores.write().entry(key).or_insert(store)))
+        let mut stores = self.stores.write();
+        if let Some(archive) = built.archive {
+            self.archives.write().entry(key.clone()).or_insert(archive);
+        }
+        Ok(Arc::clone(stores.entry(key).or_insert(built.store)))
     }
 }
 
-fn build(url: &Url) -> Result<Arc<dyn ObjectStore>> {
+/// A store, and its archive if it has one.
+struct Built {
+    store: Arc<dyn ObjectStore>,
+    archive: Option<Arc<dyn Archive>>,
+}
+
+fn build(url: &Url) -> Result<Built> {
     match url.scheme() {
         "s3" | "s3a" => s3(url, s3_from_environment(url)),
         "http" | "https" => {
@@ -140,7 +171,8 @@ fn build(url: &Url) -> Result<Arc<dyn ObjectStore>> {
             let options = ClientOptions::new().with_allow_http(true).with_timeout(Duration::from_secs(timeout));
             let server = &url[..Position::BeforePath];
             let builder = HttpBuilder::new().with_url(server).with_client_options(options);
-            Ok(Arc::new(WebStore::new(builder.build().map_err(|e| unusable(url, e))?, server)))
+            let store = WebStore::new(builder.build().map_err(|e| unusable(url, e))?, server);
+            Ok(Built { store: Arc::new(store), archive: None })
         }
         "wfs" if !url.authority().is_empty() => plan_err!(
             "wfs:// has the files of the cluster that runs the statement, so it names no host: write wfs:///{}{}",
@@ -159,7 +191,7 @@ fn s3_from_environment(url: &Url) -> AmazonS3Builder {
 }
 
 /// Checks the endpoint and builds the store. The crate accepts any text as an endpoint, and panics at the first request when it is no URL.
-fn s3(url: &Url, builder: AmazonS3Builder) -> Result<Arc<dyn ObjectStore>> {
+fn s3(url: &Url, builder: AmazonS3Builder) -> Result<Built> {
     if let Some(endpoint) = builder.get_config_value(&AmazonS3ConfigKey::Endpoint) {
         let parsed = Url::parse(&endpoint).ok().filter(|parsed| matches!(parsed.scheme(), "http" | "https"));
         if parsed.is_none_or(|parsed| !parsed.has_host()) {
@@ -169,7 +201,18 @@ fn s3(url: &Url, builder: AmazonS3Builder) -> Result<Arc<dyn ObjectStore>> {
             );
         }
     }
-    Ok(Arc::new(builder.build().map_err(|e| unusable(url, e))?))
+    #[cfg(feature = "s3")]
+    let bucket = Arc::new(crate::s3::Bucket::of(&builder));
+    let store = Arc::new(builder.build().map_err(|e| unusable(url, e))?);
+    let uploads = Arc::clone(&store) as Arc<dyn MultipartStore>;
+    #[cfg(feature = "s3")]
+    let (store, archive): (Arc<dyn ObjectStore>, Option<Arc<dyn Archive>>) = {
+        let root = format!("{}/", &url[..Position::BeforePath]);
+        (Arc::new(crate::s3::Explaining::new(store, Arc::clone(&bucket), root)), Some(bucket))
+    };
+    #[cfg(not(feature = "s3"))]
+    let archive = None;
+    Ok(Built { store: Arc::new(UploadStore::new(store, uploads)), archive })
 }
 
 /// Parses a table option. `aws.access_key_id` and `aws.aws_access_key_id` are the same option.

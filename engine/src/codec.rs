@@ -2,8 +2,7 @@
 
 use crate::connector::{LostOfLeaf, ScanExec, ScanNode, SinkExec, SinkNode};
 use crate::lost::{Lost, LostExec};
-use crate::ops::{ExchangeReadExec, ForgetExec, ReadMode, RepeatExec, Sink, WriteExec};
-use crate::place::OwnFolder;
+use crate::ops::{ExchangeReadExec, ForgetExec, ReadMode, RepeatExec};
 use crate::schema::{decode_schema, encode_schema};
 use crate::window::WindowFlags;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -33,7 +32,7 @@ pub struct WindlassCodec;
 
 #[derive(Clone, PartialEq, Message)]
 struct Node {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 14, 15, 20, 21")]
+    #[prost(oneof = "Operator", tags = "1, 3, 4, 5, 6, 7, 8, 9, 11, 13, 14, 15, 20, 21")]
     operator: Option<Operator>,
 }
 
@@ -41,8 +40,6 @@ struct Node {
 enum Operator {
     #[prost(message, tag = "1")]
     ExchangeRead(ExchangeRead),
-    #[prost(message, tag = "2")]
-    Write(Write),
     #[prost(message, tag = "3")]
     RecursiveQuery(RecursiveQuery),
     #[prost(message, tag = "4")]
@@ -177,15 +174,6 @@ struct Expressions {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Write {
-    #[prost(message, required, tag = "1")]
-    sink: Sink,
-    /// URL of the folder.
-    #[prost(string, tag = "2")]
-    staging: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
 struct RecursiveQuery {
     #[prost(string, tag = "1")]
     name: String,
@@ -266,8 +254,6 @@ impl PhysicalExtensionCodec for WindlassCodec {
         let encoder = Encoder { codec: self, converter };
         let operator = if let Some(read) = plan.downcast_ref::<ExchangeReadExec>() {
             Operator::ExchangeRead(encoder.exchange_read(read)?)
-        } else if let Some(write) = plan.downcast_ref::<WriteExec>() {
-            Operator::Write(Write { sink: write.sink().clone(), staging: write.staging().url() })
         } else if let Some(scan) = plan.downcast_ref::<ScanExec>() {
             Operator::ConnectorScan(scan.node()?)
         } else if let Some(sink) = plan.downcast_ref::<SinkExec>() {
@@ -330,9 +316,6 @@ impl PhysicalExtensionCodec for WindlassCodec {
         let decoder = Decoder { context: &decode_context, converter };
         match node.operator {
             Some(Operator::ExchangeRead(node)) => decoder.exchange_read(node),
-            Some(Operator::Write(node)) => {
-                Ok(Arc::new(WriteExec::new(input(inputs, 0)?, node.sink, OwnFolder::from_url(&node.staging)?)))
-            }
             Some(Operator::ConnectorScan(node)) => Ok(Arc::new(node.decoded(context.session_config())?)),
             Some(Operator::ConnectorSink(node)) => {
                 Ok(Arc::new(SinkExec::new(input(inputs, 0)?, node.decoded(context.session_config())?)))

@@ -1,10 +1,9 @@
 //! The contents of a stage's bytes: the plan, the partitioning of its output and the session's options.
 
 use crate::codec::{Encoder, WindlassCodec};
-use crate::connector::{TableSecrets, leaf, secrets_of};
+use crate::connector::{SinkExec, TableSecrets, leaf, secrets_of};
 use crate::folded::{Folder, Folds, Unfolder};
 use crate::lost;
-use crate::ops::WriteExec;
 use crate::stores::{StoreConfig, Stores};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_datafusion_err};
@@ -132,8 +131,8 @@ fn stores_of(plan: &Arc<dyn ExecutionPlan>, known: Option<&Stores>) -> Result<Ve
         }
     };
     plan.apply(|node| {
-        if let Some(write) = node.downcast_ref::<WriteExec>() {
-            add(write.target()?.url());
+        if let Some(sink) = node.downcast_ref::<SinkExec>() {
+            sink.write().sink.stores().into_iter().for_each(&mut add);
         }
         leaf(node).map(|leaf| leaf.stores()).into_iter().flatten().for_each(&mut add);
         Ok(TreeNodeRecursion::Continue)

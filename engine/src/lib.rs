@@ -72,7 +72,7 @@ pub use planning::Planning;
 pub use remote::{AddressBook, Connections, Local, RemoteExchange};
 pub use right::coercion_rules;
 pub use run::{StageInstance, StagePlan, decode_batches, encode_batches};
-pub use stage::{ClusterShape, Planned, PlannedJob, PlannedStage, WriteTarget};
+pub use stage::{ClusterShape, Planned, PlannedJob, PlannedStage};
 pub use task::{InputLocations, OperatorMetrics, Split, TaskInputs, TaskSummary};
 pub use time::{
     beyond_nanoseconds, cast_value, instants_as_text, interval_in_parts, timestamp_in_full, within_nanoseconds,

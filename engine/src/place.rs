@@ -360,6 +360,26 @@ impl OwnFolder {
     pub fn url(&self) -> String {
         self.0.url()
     }
+
+    /// The path to which publishing renames a file of an attempt in a staging folder: `a/.t.windlass-ID/0-0/x` becomes `a/t/x`, or `a/t` if `x` is `t`. `None`: the
+    /// file is in no staging folder, or in one whose name does not say all of it.
+    pub fn renamed(file: &Path) -> Option<Path> {
+        let parts: Vec<_> = file.parts().collect();
+        let of_staging = |part: &str| {
+            let (name, id) = part.strip_prefix('.')?.rsplit_once("windlass-")?;
+            let is_id = id.len() == ID && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            let name = if name.is_empty() { name } else { name.strip_suffix('.')? };
+            (is_id && name.len() + 4 <= NAME_BYTES).then(|| name.to_string())
+        };
+        let (at, name) = parts.iter().enumerate().find_map(|(at, part)| Some((at, of_staging(part.as_ref())?)))?;
+        // The attempt's folder comes next.
+        let rest = parts.get(at + 2..).filter(|rest| !rest.is_empty())?;
+        let is_single = rest.len() == 1 && rest[0].as_ref() == name;
+        let texts = parts[..at].iter().map(|part| part.as_ref().to_string());
+        let texts = texts.chain((!name.is_empty()).then_some(name.clone()));
+        let rest = rest.iter().filter(|_| !is_single).map(|part| part.as_ref().to_string());
+        Path::parse(texts.chain(rest).collect::<Vec<_>>().join("/")).ok()
+    }
 }
 
 impl fmt::Display for OwnFolder {
@@ -390,6 +410,22 @@ mod tests {
 
     fn refused(text: &str) -> String {
         message(&Place::parse(text).unwrap_err())
+    }
+
+    #[test]
+    fn a_staged_file_knows_the_name_that_it_gets() {
+        let renamed = |target: &str, rest: &str| {
+            let staging = OwnFolder::staging(&place(target)).unwrap();
+            let path = Path::parse(format!("{}/{rest}", staging.place().path())).unwrap();
+            OwnFolder::renamed(&path).map(|path| path.to_string())
+        };
+        assert_eq!(renamed("s3://b/a/t/", "0-1/k=a%2Fb/x.csv").as_deref(), Some("a/t/k=a%2Fb/x.csv"));
+        assert_eq!(renamed("s3://b/a/t.csv", "0-1/t.csv").as_deref(), Some("a/t.csv"));
+        assert_eq!(renamed("s3://b/", "12-0/x.csv").as_deref(), Some("x.csv"));
+        assert_eq!(renamed("s3://b/a/t/", "0-1"), None);
+        assert_eq!(renamed(&format!("s3://b/{}/", "é".repeat(60)), "0-1/x.csv"), None);
+        let managed = OwnFolder::new_in(&place("s3://b/w/"), "t").unwrap();
+        assert_eq!(OwnFolder::renamed(&managed.place().file("0-1/x.csv").unwrap().path().clone()), None);
     }
 
     /// Text, store, path in the store, and whether it is a folder.

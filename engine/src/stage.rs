@@ -2,7 +2,6 @@
 
 use crate::connector::{PlannedSink, ScanGuard};
 use crate::envelope::{OutputSpec, content_hash};
-use crate::place::{OwnFolder, Place};
 use crate::room::Roomy;
 use crate::task::Split;
 use arrow::datatypes::SchemaRef;
@@ -20,9 +19,7 @@ pub struct PlannedJob {
     /// The columns of the result.
     pub schema: SchemaRef,
     pub stages: Vec<PlannedStage>,
-    /// The files to publish when the job is done.
-    pub write: Option<WriteTarget>,
-    /// The write into a table of a connector to publish when the job is done.
+    /// The write to publish when the job is done.
     pub sink: Option<PlannedSink>,
     /// Guards that scans need until the job has ended.
     pub guards: Vec<ScanGuard>,
@@ -35,17 +32,6 @@ pub struct PlannedJob {
     pub light: bool,
     /// A plan that reads nothing and returns few rows: its holder may run it without a job.
     pub constant: Option<Arc<dyn ExecutionPlan>>,
-}
-
-/// The place to which the files of a write go when its job has ended well.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WriteTarget {
-    /// The target: a folder or a single file.
-    pub target: Place,
-    /// The staging folder, in which each attempt has a folder of its own. It is removed in any case.
-    pub staging: OwnFolder,
-    /// Whether the new files replace what lies at the target.
-    pub overwrite: bool,
 }
 
 /// A stage, encoded once. Its debug form omits its bytes, which may contain secrets.

@@ -29,7 +29,6 @@ pub fn planned(tasks: &[u32]) -> PlannedJob {
     PlannedJob {
         schema: Arc::new(Schema::empty()),
         stages,
-        write: None,
         sink: None,
         guards: Vec::new(),
         holds_sides: false,

@@ -1,11 +1,17 @@
 """An S3 server of its own on a free port of 127.0.0.1, with the buckets "lake" and "public", which
-everybody may read: prints its URL and serves until its input ends."""
+everybody may read: prints its URL and serves until its input ends. A line of its input is a request,
+which is answered by a line:
+
+    archive PREFIX CLASS    the objects of "lake" are archived, and how many these are is the answer
+    slow N                  restored objects can be read after they were looked at N times
+"""
 
 import json
 import os
 import sys
 
 import boto3
+from moto.moto_api import state_manager
 from moto.server import ThreadedMotoServer
 
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -20,7 +26,19 @@ client.create_bucket(Bucket="public")
 actions = ["s3:GetObject", "s3:HeadObject"]
 allow = {"Effect": "Allow", "Principal": "*", "Action": actions, "Resource": "arn:aws:s3:::public/*"}
 client.put_bucket_policy(Bucket="public", Policy=json.dumps({"Version": "2012-10-17", "Statement": [allow]}))
+# Objects of uploads in parts have no owner in this server, so it shows them to everybody.
+client.put_object(Bucket="lake", Key="private.parquet", Body=b"")
 print(url, flush=True)
-sys.stdin.read()
+for line in sys.stdin:
+    match line.split():
+        case ["archive", prefix, storage_class]:
+            objects = client.list_objects_v2(Bucket="lake", Prefix=prefix).get("Contents", [])
+            for key in (found["Key"] for found in objects):
+                source = {"Bucket": "lake", "Key": key}
+                client.copy_object(Bucket="lake", Key=key, CopySource=source, StorageClass=storage_class)
+            print(len(objects), flush=True)
+        case ["slow", times]:
+            state_manager.set_transition("s3::keyrestore", {"progression": "manual", "times": int(times)})
+            print("ok", flush=True)
 # Its threads would wait for the connections that clients keep.
 os._exit(0)

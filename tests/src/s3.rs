@@ -1,11 +1,12 @@
 //! An object store that speaks S3: a separate server, reached through the environment of the processes or the options of a table.
 
-use crate::cluster::{Processes, python};
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use crate::cluster::{Processes, python, run, windlass};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Stdio};
 
 pub(crate) struct Server {
     process: Child,
+    output: BufReader<ChildStdout>,
     url: String,
 }
 
@@ -15,24 +16,35 @@ impl Server {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().expect("the server starts");
         let mut url = String::new();
-        let output = process.stdout.take().expect("its output is read");
-        BufReader::new(output).read_line(&mut url).expect("it says where it serves");
+        let mut output = BufReader::new(process.stdout.take().expect("its output is read"));
+        output.read_line(&mut url).expect("it says where it serves");
         assert!(url.starts_with("http://"), "the server did not start");
-        Self { process, url: url.trim().to_owned() }
+        Self { process, output, url: url.trim().to_owned() }
     }
 }
 
 impl Server {
     /// A cluster whose environment names this server.
     pub(crate) fn cluster(&self) -> Processes {
-        let environment = [
+        Processes::with("512MiB", &self.environment())
+    }
+
+    fn environment(&self) -> [(&str, &str); 5] {
+        [
             ("AWS_ENDPOINT_URL", self.url.as_str()),
             ("AWS_ALLOW_HTTP", "true"),
             ("AWS_ACCESS_KEY_ID", "key"),
             ("AWS_SECRET_ACCESS_KEY", SECRET),
             ("AWS_REGION", "us-east-1"),
-        ];
-        Processes::with("512MiB", &environment)
+        ]
+    }
+
+    /// Asks for something that S3's protocol has not: see the server's script.
+    fn ask(&mut self, request: &str) -> String {
+        writeln!(self.process.stdin.as_ref().expect("it reads"), "{request}").expect("it reads");
+        let mut answer = String::new();
+        self.output.read_line(&mut answer).expect("it answers");
+        answer.trim().to_owned()
     }
 }
 
@@ -132,8 +144,101 @@ async fn files_that_a_web_server_offers_are_tables() {
     let create = |location: &str| sql(&[&format!("create external table no stored as parquet location '{location}'")]);
     refused(create(&format!("{web}/no.parquet")), &["no.parquet", "there is no file", "each file has to be named"]);
     refused(create(&format!("{web}/")), &["/public", "each file has to be named"]);
-    sql(&["copy (select 1 as a) to 's3://lake/mine.parquet' stored as parquet"]).unwrap();
-    refused(create(&format!("{}/lake/mine.parquet", server.url)), &["mine.parquet", "403"]);
+    refused(create(&format!("{}/lake/private.parquet", server.url)), &["private.parquet", "403"]);
     refused(create("http://127.0.0.1:9/rows.parquet"), &["http://127.0.0.1:9/rows.parquet", "refused"]);
     cluster.at_rest().await;
+}
+
+/// Files of which some lie in an archive.
+#[tokio::test(flavor = "multi_thread")]
+async fn archived_files_are_explained_left_out_or_asked_for() {
+    let mut server = Server::start();
+    let cluster = server.cluster();
+    let sql = |statements: &[&str]| cluster.sql(statements);
+    let copy = "copy (select value as id, value % 3 as part from generate_series(1, 1000)) to 's3://lake/out/' \
+                stored as parquet partitioned by (part)";
+    let table = |name: &str, option: &str| {
+        format!(
+            "create external table {name} stored as parquet partitioned by (part) location 's3://lake/out/'{option}"
+        )
+    };
+    sql(&[STAGES, copy, &table("lake", ""), &table("ready", " options (archived 'error')")]).unwrap();
+    sql(&["copy (select value as id from generate_series(1, 10)) to 's3://lake/flat/a.csv'"]).unwrap();
+    let flat = "create external table flat (id bigint) stored as csv location 's3://lake/flat/' \
+                options ('format.has_header' 'true', archived 'restore')";
+    assert_eq!(sql(&[flat, "select count(*) as n from flat"]).unwrap(), "n\n10\n");
+    assert_eq!(sql(&[STAGES, &COUNT.replace("lake", "ready")]).unwrap(), COUNTED);
+
+    let archived: usize = server.ask("archive out/part=1/ GLACIER").parse().unwrap();
+    assert!(archived > 0);
+    let why = ["archived as GLACIER", "out/part=1/", "3 to 5 hours (standard)", "windlass s3 restore s3://lake/out/"];
+    refused(sql(&[STAGES, COUNT]), &why);
+    refused(sql(&[STAGES, &COUNT.replace("lake", "ready")]), &why);
+    refused(sql(&[&table("no", "")]), &why);
+    // What a statement does not read need not be restored.
+    for name in ["lake", "ready"] {
+        let others = format!("select count(*) as n from {name} where part <> '1'");
+        assert_eq!(sql(&[STAGES, &others]).unwrap(), "n\n666\n", "{name}");
+    }
+    let skipping = table("some", " options (archived 'skip')");
+    let count = "select count(*) as n from some";
+    assert_eq!(sql(&[&skipping, STAGES, count]).unwrap(), "n\n666\n");
+    let explained = sql(&[&format!("explain {count}")]).unwrap();
+    assert!(explained.contains(&format!("s3://lake/out/: {archived} archived objects of ")), "{explained}");
+    refused(sql(&[&table("no", " options (archived 'maybe')")]), &["'maybe'", "error, skip or restore"]);
+    let here = "create external table no (id int) stored as csv location '/tmp/none/' options (archived 'skip')";
+    refused(sql(&[here]), &["'archived'", "only S3"]);
+
+    assert_eq!(server.ask("archive flat/ DEEP_ARCHIVE"), "1");
+    let asks = sql(&["select count(*) as n from flat"]);
+    refused(asks, &["being restored for 7 days", "1 were asked for", "up to 12 hours"]);
+    assert_eq!(sql(&["select count(*) as n from flat"]).unwrap(), "n\n10\n", "this server restores at once");
+
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let manifest = folder.path().join("manifest.csv").display().to_string();
+    let restore = |arguments: &[&str]| {
+        let mut command = windlass(&[&["s3", "restore"], arguments].concat());
+        command.envs(server.environment());
+        run(command)
+    };
+    refused(restore(&["s3://lake/flat/", "--tier", "expedited"]), &["flat/a.csv", "DEEP_ARCHIVE", "standard or bulk"]);
+    refused(restore(&["/tmp"]), &["'/tmp'", "s3://bucket/folder/"]);
+    refused(restore(&["s3://nosuch/a/"]), &["NoSuchBucket"]);
+    assert!(restore(&["s3://lake/none/"]).unwrap().starts_with("0 objects of 0 bytes"));
+    let arguments = ["s3://lake/out/", "--tier", "bulk", "--days", "2", "--manifest", &manifest];
+    let first = restore(&arguments).unwrap();
+    assert!(first.contains(&format!("{archived} asked for, 0 asked for before, 0 there already")), "{first}");
+    let again = restore(&[&arguments[..], &["--wait"]].concat()).unwrap();
+    assert!(again.contains(&format!("0 asked for, 0 asked for before, {archived} there already")), "{again}");
+    let written = std::fs::read_to_string(&manifest).expect("it was written");
+    assert_eq!(written.lines().count(), archived + 1, "{written}");
+    assert!(
+        written
+            .lines()
+            .nth(1)
+            .is_some_and(|line| { line.starts_with("s3://lake/out/part=1/") && line.contains(",GLACIER,restored,20") })
+    );
+    assert_eq!(sql(&[STAGES, COUNT]).unwrap(), COUNTED);
+    assert_eq!(sql(&[STAGES, &COUNT.replace("lake", "some")]).unwrap(), COUNTED);
+    cluster.at_rest().await;
+}
+
+/// A restore takes its time, and may be asked for again meanwhile.
+#[test]
+fn a_restore_is_waited_for() {
+    let mut server = Server::start();
+    let cluster = server.cluster();
+    cluster.sql(&["copy (select 1 as id) to 's3://lake/cold/a.parquet' stored as parquet"]).unwrap();
+    assert_eq!((server.ask("archive cold/ GLACIER"), server.ask("slow 6")), ("1".to_owned(), "ok".to_owned()));
+    let restore = |arguments: &[&str]| {
+        let mut command = windlass(&[&["s3", "restore", "s3://lake/cold/a.parquet"], arguments].concat());
+        command.envs(server.environment());
+        run(command).unwrap()
+    };
+    let first = restore(&["--tier", "expedited"]);
+    assert!(first.contains("1 asked for") && first.contains("they can be read in 1 to 5 minutes"), "{first}");
+    let again = restore(&["--wait"]);
+    assert!(again.contains("0 asked for, 1 asked for before") && !again.contains("they can be read"), "{again}");
+    let create = "create external table cold stored as parquet location 's3://lake/cold/'";
+    assert_eq!(cluster.sql(&[create, "select id from cold"]).unwrap(), "id\n1\n");
 }

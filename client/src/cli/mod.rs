@@ -13,6 +13,7 @@ mod output;
 mod progress;
 mod repl;
 mod run;
+mod s3;
 mod script;
 pub(crate) mod serve;
 mod splitter;
@@ -147,6 +148,7 @@ fn dispatch(arguments: Arguments, connectors: &Registry) -> Outcome {
         Command::Submit(command) => runtime()?.block_on(jobs::submit(command)),
         Command::Jobs(command) => runtime()?.block_on(jobs::run(command)),
         Command::Fs(command) => fs::run(command, embedding(config), &runtime()?),
+        Command::S3(command) => runtime()?.block_on(s3::run(command)),
         Command::Primary(flags) => serve::primary(config, flags, file, connectors),
         Command::Executor(Executor { command: None, flags }) => serve::executor(config, flags, connectors),
         Command::Executor(Executor { command: Some(ExecutorCommand::Decommission(command)), .. }) => {

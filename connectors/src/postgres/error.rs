@@ -31,8 +31,6 @@ pub(super) enum PostgresError {
 pub(super) struct Refusal {
     /// SQLSTATE.
     pub code: String,
-    /// The session is over.
-    pub is_fatal: bool,
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
@@ -52,7 +50,6 @@ impl Refusal {
         }
         Self {
             code: fields.remove(&b'C').unwrap_or_default(),
-            is_fatal: fields.get(&b'V').is_some_and(|severity| severity != "ERROR"),
             message: fields.remove(&b'M').unwrap_or_default(),
             detail: fields.remove(&b'D'),
             hint: fields.remove(&b'H'),

@@ -7,28 +7,30 @@
 //! | file | what |
 //! | --- | --- |
 //! | `settings` | who connects where: locations, options, service and password files |
-//! | `wire`, `login`, `tls` | a connection |
+//! | `wire`, `socket`, `tls` | a connection |
 //! | `relation`, `types` | what the server's catalogs say of a table, and what its columns are here |
-//! | `snapshot`, `scan`, `decode`, `numeric` | reading |
+//! | `snapshot`, `bounds`, `scan`, `decode`, `numeric` | reading |
 //! | `filter` | conditions that the server computes |
 //! | `sink`, `encode` | writing |
 
+mod bounds;
 mod decode;
 mod encode;
 mod error;
 mod filter;
-mod login;
 mod numeric;
 mod relation;
 mod scan;
 mod settings;
 mod sink;
 mod snapshot;
+mod socket;
 mod tls;
 mod types;
 mod wire;
 
 use async_trait::async_trait;
+use bounds::{Bounds, Share};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, internal_datafusion_err, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
@@ -37,7 +39,7 @@ use relation::Relation;
 use scan::{Planned, PostgresScan, Query, by_column, by_places, split_count};
 use settings::{Location, Settings};
 use sink::PostgresSink;
-use snapshot::Snapshots;
+use snapshot::{Held, Snapshots};
 use std::sync::Arc;
 use types::{Choices, Wire};
 use windlass_engine::connector::{
@@ -51,12 +53,27 @@ use wire::{Canceller, Connection, quoted};
 pub struct Postgres {
     canceller: Canceller,
     snapshots: Snapshots,
+    bounds: Bounds,
 }
+
+/// PostgreSQL has no more.
+const MOST_CONNECTIONS: u32 = 0x3ffff;
 
 const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new("table", OptionKind::Text, "The table or view, as SQL writes its name: schema.table.").required(),
     OptionSpec::new("password", OptionKind::Text, "Of the user; else that of the service or of the password file.")
         .secret(),
+    OptionSpec::new(
+        "auth",
+        OptionKind::Choice(&["password", "iam"]),
+        "Whether the password is given, or a token of AWS's IAM for a database of RDS or Aurora.",
+    )
+    .or("password"),
+    OptionSpec::new(
+        "region",
+        OptionKind::Text,
+        "AWS's region, for auth 'iam'; else that in the host's name, or of AWS's configuration.",
+    ),
     OptionSpec::new("service", OptionKind::Text, "A section of the service file; else that of PGSERVICE."),
     OptionSpec::new(
         "sslmode",
@@ -64,6 +81,11 @@ const OPTIONS: &[OptionSpec] = &[
         "How the connection is protected, as in libpq; prefer where nothing says otherwise.",
     ),
     OptionSpec::new("sslrootcert", OptionKind::Text, "File of root certificates in PEM on every node, or system."),
+    OptionSpec::new(
+        "channel_binding",
+        OptionKind::Choice(&["prefer", "require"]),
+        "Whether a login without SCRAM over TLS, bound to the server's certificate, is given up.",
+    ),
     OptionSpec::new(
         "connect_timeout",
         OptionKind::Integer,
@@ -81,6 +103,12 @@ const OPTIONS: &[OptionSpec] = &[
         "Most connections of one scan, that of its snapshot among them.",
     )
     .or("8"),
+    OptionSpec::new(
+        "max_connections",
+        OptionKind::Integer,
+        "Most connections to the server of all statements that read together; 0: any. Further statements wait.",
+    )
+    .or("0"),
     OptionSpec::new("split_bytes", OptionKind::Integer, "Bytes of a split, at least.").or("8388608"),
     OptionSpec::new("split_column", OptionKind::Text, "A column of whole numbers by whose ranges the table is split."),
     OptionSpec::new(
@@ -112,13 +140,13 @@ impl Connector for Postgres {
     async fn table(&self, request: TableRequest) -> Result<Arc<dyn ConnectorTable>> {
         let spec = request.table;
         let location = Location::parse(&spec.location)?;
-        for option in ["connections", "split_bytes", "statement_timeout", "connect_timeout"] {
+        for option in ["connections", "max_connections", "split_bytes", "statement_timeout", "connect_timeout"] {
             let least = i64::from(option == "connections");
             if spec.options.integer(option).is_some_and(|number| number < least) {
                 return plan_err!("the option '{option}' is less than {least}");
             }
         }
-        let (canceller, snapshots) = (self.canceller.clone(), self.snapshots.clone());
+        let (canceller, snapshots, bounds) = (self.canceller.clone(), self.snapshots.clone(), self.bounds.clone());
         let schema = match request.columns {
             Some(columns) => columns,
             None => {
@@ -131,7 +159,7 @@ impl Connector for Postgres {
                 Arc::new(Schema::new(relation.columns.iter().map(field).collect::<Vec<_>>()))
             }
         };
-        Ok(Arc::new(PostgresTable { spec, location, schema, canceller, snapshots }))
+        Ok(Arc::new(PostgresTable { spec, location, schema, canceller, snapshots, bounds }))
     }
 
     fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>> {
@@ -159,9 +187,25 @@ struct PostgresTable {
     schema: SchemaRef,
     canceller: Canceller,
     snapshots: Snapshots,
+    bounds: Bounds,
 }
 
 impl PostgresTable {
+    fn number(&self, option: &str) -> u64 {
+        u64::try_from(self.spec.options.integer(option).unwrap_or(0)).unwrap_or(0)
+    }
+
+    /// The scan's share of the connections to the server. `None`: nothing bounds them.
+    async fn share(&self, settings: &Settings, held: &Held) -> Result<Option<Share>> {
+        let (wanted, most) = (self.number("connections"), self.number("max_connections"));
+        if most == 0 {
+            return Ok(None);
+        }
+        let bounded = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).min(MOST_CONNECTIONS);
+        let share = self.bounds.share(settings, bounded(most), bounded(wanted), held.is_first()).await?;
+        Ok(Some(share))
+    }
+
     async fn settings(&self) -> Result<Arc<Settings>> {
         Ok(Arc::new(self.location.settings(&self.spec).await?))
     }
@@ -180,9 +224,14 @@ impl PostgresTable {
         (!changes).then_some(field)
     }
 
-    async fn splits(&self, relation: &Relation, connection: &mut Connection, tasks: usize) -> Result<Vec<Split>> {
-        let number = |option: &str| u64::try_from(self.spec.options.integer(option).unwrap_or(0)).unwrap_or(0);
-        let (connections, least) = (number("connections") as usize, number("split_bytes"));
+    async fn splits(
+        &self,
+        relation: &Relation,
+        connection: &mut Connection,
+        tasks: usize,
+        connections: usize,
+    ) -> Result<Vec<Split>> {
+        let least = self.number("split_bytes");
         let bytes = relation.blocks.as_ref().map(|_| relation.bytes);
         let count = split_count(bytes, least, tasks, connections);
         let Some(column) = self.spec.options.text("split_column") else {
@@ -249,6 +298,7 @@ impl ConnectorTable for PostgresTable {
     async fn scan(&self, request: ScanRequest<'_>) -> Result<Arc<dyn Scan>> {
         let settings = self.settings().await?;
         let held = self.snapshots.of(&settings, request.session);
+        let share = self.share(&settings, &held).await?;
         let snapshot = held.snapshot(&settings, &self.canceller).await?;
         let mut connection = snapshot.connection().await;
         let relation = Relation::find(&mut connection, name(&self.spec)).await?;
@@ -278,13 +328,14 @@ impl ConnectorTable for PostgresTable {
             wires,
             snapshot: snapshot.id().to_string(),
         };
-        let splits = self.splits(&relation, &mut connection, request.tasks).await?;
+        let connections = share.as_ref().map_or(self.number("connections") as usize, |share| share.connections);
+        let splits = self.splits(&relation, &mut connection, request.tasks, connections).await?;
         let rows = match query.conditions.is_empty() {
             true => relation.rows,
             false => estimated(&mut connection, &query).await?.or(relation.rows),
         };
         drop(connection);
-        let planned = Some(Planned { splits, rows, held: held.clone() });
+        let planned = Some(Planned { splits, rows, held: Arc::new((held.clone(), share)) });
         let (table, canceller) = (Arc::clone(&self.spec), self.canceller.clone());
         Ok(Arc::new(PostgresScan { table, schema: request.schema, query, canceller, planned }))
     }

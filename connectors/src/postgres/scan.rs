@@ -1,5 +1,6 @@
 //! Reading: what one statement reads of a table, in splits that executors copy out.
 
+use super::bounds::Share;
 use super::decode::Decoder;
 use super::error::PostgresError;
 use super::relation::Relation;
@@ -81,7 +82,7 @@ pub(super) struct Planned {
     pub splits: Vec<Split>,
     /// About.
     pub rows: Option<u64>,
-    pub held: Held,
+    pub held: Arc<(Held, Option<Share>)>,
 }
 
 impl PostgresScan {
@@ -108,7 +109,7 @@ impl Scan for PostgresScan {
     }
 
     fn guard(&self) -> Option<ScanGuard> {
-        self.planned.as_ref().map(|planned| Arc::new(planned.held.clone()) as ScanGuard)
+        self.planned.as_ref().map(|planned| Arc::clone(&planned.held) as ScanGuard)
     }
 
     fn describe(&self) -> String {
@@ -232,7 +233,7 @@ impl Copying {
     async fn fill(&mut self) -> Result<bool> {
         while self.decoder.rows() < self.rows && self.decoder.bytes() < BATCH_BYTES {
             match self.connection.next_row().await? {
-                Some(piece) => self.decoder.take(self.connection.bytes(piece))?,
+                Some(piece) => self.decoder.take(&piece)?,
                 None => {
                     self.decoder.end()?;
                     return Ok(true);

@@ -9,7 +9,7 @@ use url::Url;
 use windlass_engine::connector::TableSpec;
 
 /// Parameters that may stand after the `?` of a location, with libpq's meanings.
-const PARAMETERS: [&str; 4] = ["sslmode", "sslrootcert", "connect_timeout", "service"];
+const PARAMETERS: [&str; 5] = ["sslmode", "sslrootcert", "channel_binding", "connect_timeout", "service"];
 
 /// How a connection is protected, with libpq's meanings.
 /// <https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION>
@@ -38,6 +38,8 @@ pub(super) struct Settings {
     pub sslmode: SslMode,
     /// A file of certificates in PEM, or `system`.
     pub sslrootcert: Option<String>,
+    /// Nobody is let in whose password is not bound to the server's certificate.
+    pub requires_binding: bool,
     pub connect_timeout: Duration,
     /// For each statement that is sent; zero: as long as it takes.
     pub statement_timeout: Duration,
@@ -125,10 +127,6 @@ impl Location {
             return plan_err!("nobody says as which user to connect: write postgresql://user@host/database");
         };
         let database = of(self.database.clone(), "dbname").unwrap_or_else(|| user.clone());
-        let password = match of(option("password"), "password") {
-            Some(password) => Some(password),
-            None => of_password_file(environment("PGPASSFILE").map(PathBuf::from), &host, port, &database, &user).await,
-        };
         let sslmode = match of(parameter("sslmode"), "sslmode").as_deref() {
             None | Some("prefer") => SslMode::Prefer,
             Some("disable") => SslMode::Disable,
@@ -136,6 +134,26 @@ impl Location {
             Some("verify-ca") => SslMode::VerifyCa,
             Some("verify-full") => SslMode::VerifyFull,
             Some(_) => return plan_err!("sslmode is disable, prefer, require, verify-ca or verify-full"),
+        };
+        let uses_iam = option("auth").is_some_and(|auth| auth.eq_ignore_ascii_case("iam"));
+        let password = match of(option("password"), "password") {
+            _ if uses_iam && matches!(sslmode, SslMode::Disable | SslMode::Prefer) => {
+                return plan_err!(
+                    "auth 'iam' sends a token, which nobody else may see: use OPTIONS (sslmode 'verify-full', sslrootcert '…'), or 'require'"
+                );
+            }
+            Some(_) if uses_iam => return plan_err!("auth 'iam' takes the place of a password, and there is one"),
+            None if uses_iam => {
+                let region = option("region");
+                Some(token(&host, port, &user, region.as_deref()).await.map_err(|why| plan_datafusion_err!("{why}"))?)
+            }
+            Some(password) => Some(password),
+            None => of_password_file(environment("PGPASSFILE").map(PathBuf::from), &host, port, &database, &user).await,
+        };
+        let requires_binding = match of(parameter("channel_binding"), "channel_binding").as_deref() {
+            None | Some("prefer") => false,
+            Some("require") => true,
+            Some(_) => return plan_err!("channel_binding is prefer or require"),
         };
         let seconds = match of(parameter("connect_timeout"), "connect_timeout") {
             Some(text) => text.parse().map_err(|_| plan_datafusion_err!("connect_timeout is a number of seconds"))?,
@@ -150,10 +168,21 @@ impl Location {
             password,
             sslmode,
             sslrootcert: of(parameter("sslrootcert"), "sslrootcert"),
+            requires_binding,
             connect_timeout: Duration::from_secs(seconds),
             statement_timeout: Duration::from_millis(u64::try_from(statement_timeout).unwrap_or(0)),
         })
     }
+}
+
+#[cfg(feature = "aws")]
+async fn token(host: &str, port: u16, user: &str, region: Option<&str>) -> Result<String, String> {
+    crate::rds::Database { host, port, user, region }.token().await
+}
+
+#[cfg(not(feature = "aws"))]
+async fn token(_: &str, _: u16, _: &str, _: Option<&str>) -> Result<String, String> {
+    Err("auth 'iam' is not part of this program: it was built without AWS".to_string())
 }
 
 /// `%41` as `A`.

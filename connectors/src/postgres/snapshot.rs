@@ -12,6 +12,7 @@ use datafusion::catalog::Session;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, OnceCell};
 
@@ -61,7 +62,13 @@ struct Reader {
     begun: DateTime<Utc>,
 }
 
-type Exported = OnceCell<Snapshot>;
+/// The snapshot of a statement, once it is there.
+#[derive(Debug, Default)]
+struct Exported {
+    snapshot: OnceCell<Snapshot>,
+    /// A scan of the statement has its share of the server's connections.
+    is_shared: AtomicBool,
+}
 
 /// The snapshots of statements that are under way.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +80,12 @@ pub(super) struct Held(Arc<Exported>);
 
 impl Held {
     pub async fn snapshot(&self, settings: &Arc<Settings>, canceller: &Canceller) -> Result<&Snapshot> {
-        self.0.get_or_try_init(|| Snapshot::export(settings, canceller)).await
+        self.0.snapshot.get_or_try_init(|| Snapshot::export(settings, canceller)).await
+    }
+
+    /// Whether this is the statement's first scan of the database. Says so once.
+    pub fn is_first(&self) -> bool {
+        !self.0.is_shared.swap(true, Ordering::Relaxed)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::client::{WebPkiServerVerifier, verify_server_name};
-use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::crypto::{self, CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
@@ -36,8 +36,46 @@ pub(super) async fn handshake(settings: &Settings, stream: TcpStream) -> Result<
     })
 }
 
+/// The tls-server-end-point of a server's certificate: its hash, by the function with which it is signed.
+/// `None`: that function is not known here, or none.
+/// <https://www.rfc-editor.org/rfc/rfc5929#section-4.1>
+pub(super) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+    let (certificate_parts, _) = element(certificate)?;
+    let (_, after_signed_part) = element(certificate_parts)?;
+    let (algorithm, _) = element(element(after_signed_part)?.0)?;
+    let function = SIGNATURES.iter().find(|(signature, _)| *signature == algorithm)?.1;
+    Some(ring::digest::digest(function, certificate).as_ref().to_vec())
+}
+
+/// Object identifiers of signatures. MD5 and SHA-1 count as SHA-256.
+const SIGNATURES: &[(&[u8], &ring::digest::Algorithm)] = &[
+    (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x04", &ring::digest::SHA256), // md5WithRSAEncryption
+    (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05", &ring::digest::SHA256), // sha1WithRSAEncryption
+    (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b", &ring::digest::SHA256),
+    (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c", &ring::digest::SHA384),
+    (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0d", &ring::digest::SHA512),
+    (b"\x2a\x86\x48\xce\x3d\x04\x01", &ring::digest::SHA256), // ecdsa-with-SHA1
+    (b"\x2a\x86\x48\xce\x3d\x04\x03\x02", &ring::digest::SHA256),
+    (b"\x2a\x86\x48\xce\x3d\x04\x03\x03", &ring::digest::SHA384),
+    (b"\x2a\x86\x48\xce\x3d\x04\x03\x04", &ring::digest::SHA512),
+];
+
+/// The first element of DER, without its tag and length, and what follows it.
+fn element(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = der.get(1..)?.split_first()?;
+    let (length, rest) = match length {
+        0..=0x7f => (usize::from(*length), rest),
+        0x81..=0x84 => {
+            let (digits, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
+            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+        }
+        _ => return None,
+    };
+    rest.split_at_checked(length)
+}
+
 async fn config(settings: &Settings) -> Result<ClientConfig, String> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(crypto::ring::default_provider());
     let verifier = Verifier::of(settings, Arc::clone(&provider)).await?;
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?;

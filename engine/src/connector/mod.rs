@@ -14,6 +14,8 @@
 //! a plan can be narrowed without asking the connector.
 
 pub(crate) mod copy_files;
+mod file_sink;
+mod file_writer;
 mod files;
 mod leaves;
 mod options;
@@ -26,13 +28,14 @@ mod sink_exec;
 pub(crate) mod tests;
 mod travel;
 
+pub use file_sink::{StagedFile, StagedFiles, WriteTarget, staged_write};
 pub(crate) use leaves::{Leaf, LostOfLeaf, leaf, literal_bytes, restored};
 pub use options::{OptionKind, OptionSpec, Options};
 pub use provider::ConnectedTable;
-pub use redact::redacted;
+pub use redact::{masked, masked_options, redacted};
 pub use registry::Registry;
 pub use scan_exec::ScanExec;
-pub use sink_exec::{PlannedSink, SinkExec, SinkToken};
+pub use sink_exec::{PlannedSink, SinkExec, SinkToken, count_schema};
 pub(crate) use travel::{ScanNode, SinkNode, TableSecrets, guards_of, secrets_of};
 
 use arrow::datatypes::SchemaRef;
@@ -264,6 +267,22 @@ pub trait Sink: fmt::Debug + Send + Sync {
 
     /// Everything that the sink needs on an executor except the table and the columns. No secrets.
     fn encode(&self) -> Result<Vec<u8>>;
+
+    /// URLs of places in object stores that attempts reach; the options of these stores travel with the sink.
+    fn stores(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether several tasks may write. Otherwise one task writes all rows, in their order.
+    fn is_parallel(&self) -> bool {
+        true
+    }
+
+    /// The target and the staging folder of a sink whose tokens are [`StagedFiles`]. The primary's journal of writes begins, publishes and abandons those:
+    /// they move into a folder that a transaction of the catalog shows, or replace other files. `None`: the sink does all of that itself.
+    fn files(&self) -> Option<WriteTarget> {
+        None
+    }
 
     /// Prepares the target before any task writes. On the primary.
     async fn begin(&self, _: &Arc<RuntimeEnv>) -> Result<()> {

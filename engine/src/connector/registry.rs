@@ -1,6 +1,7 @@
 //! The connectors of a process, by name.
 
 use super::copy_files::CopyFilesConnector;
+use super::file_sink::FilesConnector;
 use super::options::SECRET;
 use super::{Connector, Options, TableSpec};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
@@ -82,7 +83,8 @@ impl Registry {
 
     /// Like [`Registry::require`], also finds the engine's own connectors.
     pub(super) fn decoder(&self, name: &str) -> Result<&Arc<dyn Connector>> {
-        static OURS: LazyLock<[Arc<dyn Connector>; 1]> = LazyLock::new(|| [Arc::new(CopyFilesConnector)]);
+        static OURS: LazyLock<[Arc<dyn Connector>; 2]> =
+            LazyLock::new(|| [Arc::new(CopyFilesConnector), Arc::new(FilesConnector)]);
         match OURS.iter().find(|ours| ours.name() == name) {
             Some(ours) => Ok(ours),
             None => self.require(name),
@@ -119,6 +121,13 @@ impl Registry {
     pub fn is_secret(&self, connector: &str, option: &str) -> bool {
         let Some(connector) = self.get(connector) else { return true };
         connector.options().iter().any(|spec| spec.is_secret && spec.name == option)
+    }
+
+    /// Whether an option of this name is a secret of any connector.
+    pub fn is_secret_anywhere(&self, option: &str) -> bool {
+        self.connectors
+            .values()
+            .any(|connector| connector.options().iter().any(|spec| spec.is_secret && spec.name == option))
     }
 
     /// The secret values in a statement's options. For an unknown connector, the secrets of all connectors count.

@@ -5,7 +5,7 @@ use super::{Attempt, Registry, Sink, TableSpec};
 use crate::ops::of_one_input;
 use crate::task::TaskScope;
 use arrow::array::{RecordBatch, UInt64Array};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{Distribution, EquivalenceProperties};
@@ -16,7 +16,6 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 use prost::Message;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -54,19 +53,18 @@ impl PlannedSink {
 }
 
 /// The part of a task's report that the sink needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Message)]
 pub struct SinkToken {
+    #[prost(uint64, tag = "1")]
     pub rows: u64,
+    #[prost(bytes = "vec", tag = "2")]
     pub token: Vec<u8>,
 }
 
 impl SinkToken {
-    pub fn encode(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self).map_err(|e| internal_datafusion_err!("a token of a write cannot be encoded: {e}"))
-    }
-
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        serde_json::from_slice(bytes).map_err(|e| internal_datafusion_err!("a token of a write cannot be decoded: {e}"))
+    /// Decodes the report of a task that wrote.
+    pub fn of_report(bytes: &[u8]) -> Result<Self> {
+        Self::decode(bytes).map_err(|e| internal_datafusion_err!("a token of a write cannot be decoded: {e}"))
     }
 }
 
@@ -94,8 +92,9 @@ impl SinkExec {
     }
 }
 
-fn count_schema() -> SchemaRef {
-    crate::ops::count_schema()
+/// The columns of the answer of a statement that writes.
+pub fn count_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]))
 }
 
 impl DisplayAs for SinkExec {
@@ -137,7 +136,7 @@ impl ExecutionPlan for SinkExec {
         let input = self.input.execute(partition, Arc::clone(&context))?;
         let output = futures::stream::once(async move {
             let written = sink.write(attempt, input, &context).await?;
-            let token = SinkToken { rows: written.rows, token: written.token }.encode()?;
+            let token = SinkToken { rows: written.rows, token: written.token }.encode_to_vec();
             scope.staged.lock().insert(partition, token);
             Ok(RecordBatch::try_new(count_schema(), vec![Arc::new(UInt64Array::from(vec![written.rows]))])?)
         });

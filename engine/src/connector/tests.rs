@@ -234,9 +234,9 @@ async fn guards_of_scans_live_with_the_job() {
 #[tokio::test]
 async fn a_write_leaves_a_token_for_each_task() {
     let job = planned("insert into numbers select n, square from numbers where n % 2 = 0", SHAPE).await;
-    assert!(job.sink.is_some() && job.write.is_none());
+    assert!(job.sink.as_ref().is_some_and(|planned| planned.sink.files().is_none()));
     let (_, staged) = run_stages(&job, 2).await;
-    let tokens: Vec<SinkToken> = staged.iter().map(|bytes| SinkToken::decode(bytes).unwrap()).collect();
+    let tokens: Vec<SinkToken> = staged.iter().map(|bytes| SinkToken::of_report(bytes).unwrap()).collect();
     assert_eq!(tokens.iter().map(|token| token.rows).sum::<u64>(), 48);
     assert_eq!(tokens.len(), job.stages.last().unwrap().tasks as usize);
     assert!(tokens.len() > 1, "{}", job.stages.last().unwrap().display);

@@ -200,7 +200,7 @@ impl SinkNode {
 
     pub(super) fn planned(self, registry: &Registry, secrets: BTreeMap<String, String>) -> Result<PlannedSink> {
         let (table, schema) = (self.table.table(registry, secrets)?, decode_schema(&self.schema)?);
-        let connector = registry.require(&table.connector)?;
+        let connector = registry.decoder(&table.connector)?;
         let sink = connector.decode_sink(Encoded { table: &table, schema: &schema, bytes: &self.sink })?;
         Ok(PlannedSink { table, sink, schema, write: self.write })
     }

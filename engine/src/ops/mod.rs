@@ -77,8 +77,6 @@ mod inserted;
 mod mark;
 pub(crate) mod range;
 mod repeat;
-mod sink;
-mod write;
 
 pub(crate) use exchange_read::{ExchangeReadExec, ReadMode};
 pub(crate) use forget::ForgetExec;
@@ -86,7 +84,3 @@ pub use inserted::interruptible;
 pub(crate) use inserted::{InsertedExec, Stop, insert};
 pub(crate) use mark::{Mark, MarkExec};
 pub(crate) use repeat::RepeatExec;
-pub(crate) use sink::Sink;
-pub(crate) use write::WriteExec;
-pub(crate) use write::count_schema;
-pub use write::{StagedFile, StagedFiles};

@@ -4,21 +4,19 @@ use super::range_sort;
 use super::size::scanned_bytes;
 use crate::codec::refers_to_subquery;
 use crate::config::WindlassOptions;
-use crate::connector::{Leaf, PlannedSink, ScanGuard, SinkExec, guards_of, leaf};
+use crate::connector::{Leaf, PlannedSink, ScanGuard, SinkExec, guards_of, leaf, staged_write};
 use crate::envelope::{Envelope, OutputSpec, content_hash};
-use crate::ops::{ExchangeReadExec, Mark, MarkExec, ReadMode, Sink, WriteExec};
-use crate::place::OwnFolder;
+use crate::ops::{ExchangeReadExec, Mark, MarkExec, ReadMode};
 use crate::restrict::whole_children;
 use crate::room::Roomy;
 use crate::session::changed_options;
-use crate::stage::{ClusterShape, Planned, PlannedJob, PlannedStage, WriteTarget};
+use crate::stage::{ClusterShape, Planned, PlannedJob, PlannedStage};
 use crate::stores::Stores;
 use crate::task::Split;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err};
-use datafusion::datasource::sink::DataSinkExec;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -51,7 +49,6 @@ pub(super) struct Cutter {
     shared: BTreeMap<u32, u32>,
     /// The scalar subqueries that the plan being cut may refer to.
     subqueries: Option<ScalarSubqueryExec>,
-    write: Option<WriteTarget>,
     sink: Option<PlannedSink>,
     guards: Vec<ScanGuard>,
     shape: ClusterShape,
@@ -68,7 +65,6 @@ impl Cutter {
             stages: Vec::new(),
             shared: BTreeMap::new(),
             subqueries: None,
-            write: None,
             sink: None,
             guards: Vec::new(),
             shape,
@@ -98,7 +94,6 @@ impl Cutter {
         Ok(PlannedJob {
             schema,
             stages: self.stages,
-            write: self.write,
             sink: self.sink,
             guards: self.guards,
             holds_sides: false,
@@ -110,21 +105,13 @@ impl Cutter {
 
     /// Turns a sink into an operator that writes under attempt paths: in parallel, unless rows must be in one order or one file.
     fn take_over_write(&mut self, plan: Arc<dyn ExecutionPlan>, parallel: bool) -> Result<Arc<dyn ExecutionPlan>> {
-        if let Some(sink) = plan.downcast_ref::<SinkExec>() {
-            self.sink = Some(sink.write().clone());
-            let input = if parallel { ungathered(sink.input()) } else { Arc::clone(sink.input()) };
-            return Ok(Arc::new(SinkExec::new(input, sink.write().clone())));
-        }
-        let Some(sink) = plan.downcast_ref::<DataSinkExec>() else {
-            return Ok(plan);
-        };
-        let files = Sink::of(sink)?;
-        let target = files.target()?;
-        let staging = OwnFolder::staging(&target)?;
-        let single_file = !target.is_folder();
-        let input = if parallel && !single_file { ungathered(sink.input()) } else { Arc::clone(sink.input()) };
-        self.write = Some(WriteTarget { target, staging: staging.clone(), overwrite: false });
-        Ok(Arc::new(WriteExec::new(input, files, staging)))
+        let staged = staged_write(&plan)?;
+        let Some(sink) = staged.as_ref().or_else(|| plan.downcast_ref::<SinkExec>()) else { return Ok(plan) };
+        let write = sink.write().clone();
+        let parallel = parallel && write.sink.is_parallel();
+        let input = if parallel { ungathered(sink.input()) } else { Arc::clone(sink.input()) };
+        self.sink = Some(write.clone());
+        Ok(Arc::new(SinkExec::new(input, write)))
     }
 
     /// Like `cut`, above the sort of a whole result. That sort may output several partitions, which follow each other in the order.
@@ -135,8 +122,8 @@ impl Cutter {
         {
             return self.cut_ranges(merge);
         }
-        let several_files = self.write.as_ref().is_none_or(|write| write.target.is_folder());
-        if several_files && is_above_sort(&plan) {
+        let several_writers = self.sink.as_ref().is_none_or(|write| write.sink.is_parallel());
+        if several_writers && is_above_sort(&plan) {
             let child = self.cut_top(Arc::clone(plan.children()[0]))?;
             return with_children(plan, vec![child]);
         }
@@ -317,7 +304,7 @@ impl Cutter {
 
 /// Whether `plan` may stand above the sort of a whole result whose partitions follow each other.
 fn is_above_sort(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>() || plan.is::<WriteExec>() || plan.is::<SinkExec>()
+    plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>() || plan.is::<SinkExec>()
 }
 
 /// The input of a writer whose partitions write side by side.

@@ -28,8 +28,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::common::{JoinType, Result};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::limit::LocalLimitExec;
@@ -48,8 +47,7 @@ use window_filter::filters_as_columns;
 /// Plans `logical`, which is a query, an INSERT or a COPY, for the available executors.
 pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: ClusterShape) -> Result<PlannedJob> {
     let options = crate::config::of(state.config());
-    let (logical, overwrite) = as_append(logical);
-    let optimized = filters_as_columns(state.optimize(&logical)?)?;
+    let optimized = filters_as_columns(state.optimize(logical)?)?;
     fieldless::refuse_groups(&optimized)?;
     let optimized = if joins_hash(state.config()) { optimized } else { not_in_as_counts(optimized)? };
 
@@ -68,14 +66,14 @@ pub async fn plan_job(state: &SessionState, logical: &LogicalPlan, shape: Cluste
         let light = light::does_little(&plan)?;
         let constant = light::is_constant(&plan).then(|| Arc::clone(&plan));
         let local = in_batches_for(local, &plan, constants);
-        let job = finish(Cutter::new(&local, &options, shape).whole(plan)?, overwrite, holds_sides);
-        return Ok(PlannedJob { light, constant, ..job });
+        let job = Cutter::new(&local, &options, shape).whole(plan)?;
+        return Ok(PlannedJob { light, constant, holds_sides, ..job });
     }
     let distributed = distributed(state, &options, shape);
     let plan = physical_plan(&distributed, &optimized).await?;
     let holds_sides = holds_sides(&plan) || holds_values(&plan);
     let distributed = in_batches_for(distributed, &plan, constants);
-    Ok(finish(Cutter::new(&distributed, &options, shape).stages(plan)?, overwrite, holds_sides))
+    Ok(PlannedJob { holds_sides, ..Cutter::new(&distributed, &options, shape).stages(plan)? })
 }
 
 /// The same session, with fewer rows per batch if rows are wide.
@@ -103,25 +101,6 @@ fn joins_hash(config: &SessionConfig) -> bool {
 fn holds_sides(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let holds = plan.is::<HashJoinExec>() || plan.is::<CrossJoinExec>() || top_k(plan).is_some();
     holds || plan.children().into_iter().any(holds_sides)
-}
-
-fn finish(mut job: PlannedJob, overwrite: bool, holds_sides: bool) -> PlannedJob {
-    job.holds_sides = holds_sides;
-    if let Some(write) = &mut job.write {
-        write.overwrite = overwrite;
-    }
-    job
-}
-
-/// The plan as an append, and whether it overwrites. Writers only append; the primary decides whether the published files replace others.
-fn as_append(plan: &LogicalPlan) -> (LogicalPlan, bool) {
-    match plan {
-        LogicalPlan::Dml(dml) if matches!(dml.op, WriteOp::Insert(InsertOp::Overwrite)) => {
-            let append = DmlStatement { op: WriteOp::Insert(InsertOp::Append), ..dml.clone() };
-            (LogicalPlan::Dml(append), true)
-        }
-        other => (other.clone(), false),
-    }
 }
 
 fn partitions(config: &SessionConfig, wanted: usize) -> usize {

@@ -47,7 +47,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("AnalyzeExec", "EXPLAIN ANALYZE is answered by the primary, from the metrics of tasks"),
     ("AsyncFuncExec", "no asynchronous function is registered"),
     ("CoalesceBatchesExec", "no rule of DataFusion makes one any more"),
-    ("DataSinkExec", "Windlass's WriteExec takes its place"),
+    ("DataSinkExec", "Windlass's SinkExec takes its place"),
     ("DmlResultExec", "of DELETE and UPDATE in DataFusion's tables in memory"),
     ("ExplainExec", "EXPLAIN is answered by the primary"),
     ("OutputRequirementExec", "a mark between rules of the optimizer, whose last rule removes it"),
@@ -317,7 +317,7 @@ impl Comparison {
         };
         // The next leader plans a statement again and continues after the stages that are the same. Each write has a new place.
         let again = plan_job(&windlass.state(), &state.create_logical_plan(sql).await.unwrap(), SHAPE).await.unwrap();
-        if again.lineages() != job.lineages() && job.write.is_none() {
+        if again.lineages() != job.lineages() && job.sink.is_none() {
             self.differences.push(format!("{sql}\nplanned twice, it is not the same"));
         }
         for stage in &job.stages {

@@ -6,7 +6,7 @@ use super::{Execution, Rows};
 use crate::errors::{QueryError, explain};
 use crate::statements::catalog::{
     Edit, OnExists, Record, SECRET, TableName, ViewRecord, check_storable, connected_record, external_record,
-    make_folder, parse_view, require_format, view_provider, without_secrets, written,
+    make_folder, parse_view, require_format, view_provider, written,
 };
 use crate::statements::sessions::Session;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
@@ -63,27 +63,14 @@ impl StatementRun<'_> {
         let catalog = &self.statements.inner.catalog;
         let exists = OnExists::of(command.if_not_exists, command.or_replace)?;
         let name = self.session.resolve(command.name.clone());
-        let snapshot = catalog.snapshot();
-        snapshot.require_schema(&name.catalog, &name.schema)?;
         // Whether the files are needed is decided before they are inspected.
-        let taken = match command.temporary {
-            true => self.session.temporary().get(&name.table).is_some(),
-            false => snapshot.table(&name).is_some(),
-        };
-        match exists {
-            OnExists::Keep if taken => return Ok(()),
-            OnExists::Fail if taken => return Err(already_exists(&name)),
-            _ => {}
+        if !self.is_wanted(&name, exists, command.temporary)? {
+            return Ok(());
         }
-        let mut command = command.clone();
-        // The planner treats a name without a dot as an option of the format.
-        if let Some(secret) = command.options.remove(&format!("format.{SECRET}")) {
-            command.options.insert(SECRET.to_string(), secret);
-        }
-        let command = &command;
+        let command = &with_secret(command.clone());
         let lent = catalog.lent(&command.options.clone().into_iter().collect())?;
-        let connected = connected_record(catalog.connectors(), command, &lent, self.sql, catalog.ids());
-        if let Some(record) = connected.await? {
+        let connected = connected_record(catalog.connectors(), command, &lent, self.shown, catalog.ids(), None);
+        if let Some((record, _)) = connected.await? {
             return match command.temporary {
                 true => self.put_temporary(name, Record::Table(record)).await,
                 false => catalog.create(self.effect(), &name, Record::Table(record), exists).await.map(|_| ()),
@@ -94,8 +81,7 @@ impl StatementRun<'_> {
             command.locations.iter().map(ListingTableUrl::parse).collect::<Result<_, _>>()?;
         locations.iter().try_for_each(require_local_path)?;
         let mut record = external_record(self.state, catalog.stores(), command, &lent, catalog.ids()).await?;
-        let definition = self.sql.trim().trim_end_matches(';').trim_end();
-        record.definition = Some(without_secrets(definition, &command.options));
+        record.definition = Some(self.shown.trim().trim_end_matches(';').trim_end().to_string());
         for location in locations.iter().filter(|location| location.get_glob().is_none()) {
             make_folder(catalog.stores(), &Place::from_url(location.as_str())?).await?;
         }
@@ -115,24 +101,11 @@ impl StatementRun<'_> {
         let catalog = &self.statements.inner.catalog;
         let exists = OnExists::of(command.if_not_exists, command.or_replace)?;
         let name = self.session.resolve(command.name.clone());
-        let snapshot = catalog.snapshot();
-        snapshot.require_schema(&name.catalog, &name.schema)?;
-        let taken = match temporary {
-            true => self.session.temporary().get(&name.table).is_some(),
-            false => snapshot.table(&name).is_some(),
-        };
-        match exists {
-            OnExists::Keep if taken => return Ok(Execution::empty()),
-            OnExists::Fail if taken => return Err(already_exists(&name)),
-            _ => {}
+        if !self.is_wanted(&name, exists, temporary)? {
+            return Ok(Execution::empty());
         }
-        let command = CreateMemoryTable { input: nulls_as_text(command.input)?, ..command };
-        let schema =
-            Arc::clone(self.state.optimize(&command.input).map_err(|e| explain(&e, self.sql))?.schema().inner());
-        let mut seen = BTreeSet::new();
-        if let Some(twice) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
-            return Err(QueryError::Invalid(format!("column '{}' appears twice: name it with AS", twice.name())));
-        }
+        let (input, schema) = self.rows_for_table(command.input)?;
+        let command = CreateMemoryTable { input, ..command };
         check_storable(&schema)?;
         let schema = match is_empty(&command.input) {
             true => written(&schema),
@@ -161,6 +134,37 @@ impl StatementRun<'_> {
         let written = self.create_table_as(name, record, exists, temporary, command.input).await?;
         let empty = Execution::empty();
         Ok(Execution { job: Some(written.job), affected: Some(written.rows), rows: Rows::Here(Vec::new()), ..empty })
+    }
+
+    /// Whether a table is to be created.
+    ///
+    /// # Errors
+    /// There is one of its name, or its schema does not exist.
+    pub(super) fn is_wanted(self, name: &TableName, exists: OnExists, temporary: bool) -> Result<bool, QueryError> {
+        let snapshot = self.statements.inner.catalog.snapshot();
+        snapshot.require_schema(&name.catalog, &name.schema)?;
+        let taken = match temporary {
+            true => self.session.temporary().get(&name.table).is_some(),
+            false => snapshot.table(name).is_some(),
+        };
+        match exists {
+            OnExists::Keep if taken => Ok(false),
+            OnExists::Fail if taken => Err(already_exists(name)),
+            _ => Ok(true),
+        }
+    }
+
+    /// Returns the query of a statement that creates a table, without columns that have no type, and the columns of its rows.
+    pub(super) fn rows_for_table(self, input: Arc<LogicalPlan>) -> Result<(Arc<LogicalPlan>, SchemaRef), QueryError> {
+        let input = nulls_as_text(input)?;
+        let schema = Arc::clone(self.state.optimize(&input).map_err(|e| explain(&e, self.sql))?.schema().inner());
+        let mut seen = BTreeSet::new();
+        match schema.fields().iter().find(|field| !seen.insert(field.name())) {
+            Some(twice) => {
+                Err(QueryError::Invalid(format!("column '{}' appears twice: name it with AS", twice.name())))
+            }
+            None => Ok((input, schema)),
+        }
     }
 
     async fn create_view(self, command: CreateView, statement: &Statement) -> Result<(), QueryError> {
@@ -243,6 +247,15 @@ impl StatementRun<'_> {
         }
         catalog.change(self.effect(), |_| Ok(edits)).await.map(|_| ())
     }
+}
+
+/// Returns the command with the name of its secret where it is looked for. The planner treats a name without a dot as an option of the
+/// format.
+pub(super) fn with_secret(mut command: CreateExternalTable) -> CreateExternalTable {
+    if let Some(secret) = command.options.remove(&format!("format.{SECRET}")) {
+        command.options.insert(SECRET.to_string(), secret);
+    }
+    command
 }
 
 /// Whether the input is that of a table that is not created AS a query.

@@ -1,5 +1,6 @@
 //! EXPLAIN and EXPLAIN ANALYZE: DataFusion's plans, and the stages into which Windlass cuts them.
 
+use super::catalog::Archives;
 use super::run::StatementRun;
 use super::{Execution, Rows, metadata};
 use crate::driver::history::StageRecord;
@@ -17,8 +18,14 @@ impl StatementRun<'_> {
         if let LogicalPlan::Dml(dml) = explain.plan.as_ref() {
             explain.plan = Arc::new(self.insert_plan(dml.clone()).await?);
         }
+        self.explain_planned(explain).await
+    }
+
+    /// Does the work of [`StatementRun::explain`] for a plan whose target is known.
+    pub(super) async fn explain_planned(self, explain: Explain) -> Result<Execution, QueryError> {
         let inner = Arc::unwrap_or_clone(Arc::clone(&explain.plan));
         let with_stages = matches!(explain.explain_format.to_string().as_str(), "indent" | "tree");
+        let archives = self.state.config().get_extension::<Archives>();
         let explained = self.run_here(&LogicalPlan::Explain(explain)).await?;
         if !with_stages || matches!(inner, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) {
             return Ok(explained);
@@ -31,6 +38,10 @@ impl StatementRun<'_> {
             return Err(QueryError::Internal("EXPLAIN ran elsewhere".to_string()));
         };
         batches.push(row(&explained.schema, "distributed_plan", &stages)?);
+        let left_out = archives.map(|archives| archives.left_out()).unwrap_or_default();
+        if !left_out.is_empty() {
+            batches.push(row(&explained.schema, "archived_files", &format!("{}\n", left_out.join("\n")))?);
+        }
         Ok(Execution::here(explained.schema, batches))
     }
 
@@ -45,17 +56,22 @@ impl StatementRun<'_> {
                 Rows::Here(_) => Vec::new(),
             },
         };
-        let text = match stages.is_empty() {
-            true => "ran on the primary\n".to_string(),
-            false => stages.iter().map(|stage| annotate(stage)).collect(),
-        };
-        let schema: SchemaRef = Arc::new(Schema::new(vec![
-            Field::new("plan_type", DataType::Utf8, false),
-            Field::new("plan", DataType::Utf8, false),
-        ]));
-        let batch = row(&schema, "Plan with Metrics", &text)?;
-        Ok(Execution::here(schema, vec![batch]))
+        analyzed(&stages)
     }
+}
+
+/// Returns the answer of EXPLAIN ANALYZE.
+pub(super) fn analyzed(stages: &[Arc<StageRecord>]) -> Result<Execution, QueryError> {
+    let text = match stages.is_empty() {
+        true => "ran on the primary\n".to_string(),
+        false => stages.iter().map(|stage| annotate(stage)).collect(),
+    };
+    let schema: SchemaRef = Arc::new(Schema::new(vec![
+        Field::new("plan_type", DataType::Utf8, false),
+        Field::new("plan", DataType::Utf8, false),
+    ]));
+    let batch = row(&schema, "Plan with Metrics", &text)?;
+    Ok(Execution::here(schema, vec![batch]))
 }
 
 fn row(schema: &SchemaRef, kind: &str, text: &str) -> Result<RecordBatch, QueryError> {

@@ -9,8 +9,6 @@ use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::common::DataFusionError;
-use datafusion::datasource::physical_plan::FileSink;
-use datafusion::datasource::sink::DataSinkExec;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -21,9 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use windlass_core::ids::{AttemptId, ExecutorId, JobId, PlanHash};
-use windlass_engine::ops::{StagedFile, StagedFiles};
-use windlass_engine::stage::WriteTarget;
-use windlass_engine::{ClusterShape, OwnFolder, Place, PlannedJob, PlannedStage};
+use windlass_engine::connector::{SinkToken, StagedFile, StagedFiles, WriteTarget, staged_write};
+use windlass_engine::{ClusterShape, PlannedJob, PlannedStage};
 
 #[derive(Default)]
 pub(crate) struct InProcess {
@@ -60,10 +57,7 @@ impl Runner for InProcess {
     ) -> Result<PlannedJob, DataFusionError> {
         let physical = state.create_physical_plan(plan).await?;
         let hash = PlanHash(self.next.fetch_add(1, Ordering::Relaxed).into());
-        let write = sink(&physical).map(|sink| {
-            let target = Place::from_url(sink.config().table_paths[0].as_str()).unwrap();
-            WriteTarget { staging: OwnFolder::staging(&target).unwrap(), target, overwrite: false }
-        });
+        let sink = staged_write(&physical)?.map(|sink| sink.write().clone());
         let stage = PlannedStage {
             hash,
             bytes: Bytes::new(),
@@ -80,17 +74,7 @@ impl Runner for InProcess {
         self.plans.lock().insert(hash, (physical, state.task_ctx()));
         let holds_sides = self.tight.load(Ordering::Relaxed);
         let (shape, light, constant) = (ClusterShape::ONE, false, None);
-        Ok(PlannedJob {
-            schema,
-            stages: vec![stage],
-            write,
-            sink: None,
-            guards: Vec::new(),
-            holds_sides,
-            shape,
-            light,
-            constant,
-        })
+        Ok(PlannedJob { schema, stages: vec![stage], sink, guards: Vec::new(), holds_sides, shape, light, constant })
     }
 
     async fn quiet(&self, _: JobId) {}
@@ -110,7 +94,7 @@ impl Runner for InProcess {
         let before = files(&job, &context).await?;
         let batches = collect(Arc::clone(&plan), Arc::clone(&context)).await?;
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        let staged = match &job.write {
+        let staged = match target(&job) {
             None => None,
             Some(write) => {
                 let after = files(&job, &context).await?;
@@ -118,8 +102,9 @@ impl Runner for InProcess {
                 let count = datafusion::arrow::array::AsArray::as_primitive::<datafusion::arrow::datatypes::UInt64Type>(
                     batches[0].column(0),
                 );
-                let staged = StagedFiles { folder: write.target.clone(), files: new, rows: count.value(0) };
-                Some(staged.encode()?.into())
+                let staged = StagedFiles { folder: write.target, files: new };
+                let token = SinkToken { rows: count.value(0), token: staged.encode()? };
+                Some(prost::Message::encode_to_vec(&token).into())
             }
         };
         let mut bytes = Vec::new();
@@ -154,23 +139,15 @@ impl Runner for InProcess {
     }
 }
 
-fn sink(plan: &Arc<dyn ExecutionPlan>) -> Option<&dyn FileSink> {
-    use datafusion::datasource::file_format::{json::JsonSink, parquet::ParquetSink};
-    use windlass_engine::text_files::csv::CsvFilesSink;
-    let sink = plan.downcast_ref::<DataSinkExec>()?.sink();
-    if let Some(sink) = sink.downcast_ref::<ParquetSink>() {
-        return Some(sink);
-    }
-    if let Some(sink) = sink.downcast_ref::<JsonSink>() {
-        return Some(sink);
-    }
-    sink.downcast_ref::<CsvFilesSink>().map(|sink| sink as &dyn FileSink)
-}
-
 async fn files(job: &PlannedJob, context: &TaskContext) -> Result<BTreeSet<String>, QueryError> {
-    let Some(write) = &job.write else { return Ok(BTreeSet::new()) };
+    let Some(write) = target(job) else { return Ok(BTreeSet::new()) };
     let target = &write.target;
     let store = context.runtime_env().object_store(target.store())?;
     let listed: Vec<_> = store.list(Some(target.path())).try_collect().await.map_err(DataFusionError::from)?;
     Ok(listed.iter().filter_map(|meta| target.relative(&meta.location)).map(str::to_string).collect())
+}
+
+/// Returns where a job writes files.
+fn target(job: &PlannedJob) -> Option<WriteTarget> {
+    job.sink.as_ref()?.sink.files()
 }

@@ -18,7 +18,33 @@ pub(super) fn as_kept(
     table: &str,
     input: Arc<LogicalPlan>,
 ) -> Result<Arc<LogicalPlan>, QueryError> {
-    let target = &record.schema.0;
+    checked(&record.schema.0, &record.lengths, table, input)
+}
+
+/// Returns `input` as rows of a table that is being created: with its names and types, and with the checks of [`as_kept`].
+pub(super) fn as_created(
+    target: &SchemaRef,
+    table: &str,
+    input: Arc<LogicalPlan>,
+) -> Result<Arc<LogicalPlan>, QueryError> {
+    let columns = input.schema().iter().zip(target.fields()).map(|((relation, from), to)| {
+        let column = Expr::Column(Column::new(relation.cloned(), from.name()));
+        match from.data_type() == to.data_type() {
+            true => column,
+            false => Expr::Cast(Cast::new(Box::new(column), to.data_type().clone())).alias(to.name()),
+        }
+    });
+    let columns = columns.collect();
+    let cast = LogicalPlan::Projection(Projection::try_new(columns, input).map_err(QueryError::from)?);
+    checked(target, &[], table, Arc::new(cast))
+}
+
+fn checked(
+    target: &SchemaRef,
+    lengths: &[(String, u32)],
+    table: &str,
+    input: Arc<LogicalPlan>,
+) -> Result<Arc<LogicalPlan>, QueryError> {
     if input.schema().fields().len() != target.fields().len() {
         // It is refused where names are known.
         return Ok(input);
@@ -26,12 +52,12 @@ pub(super) fn as_kept(
     let unpacked = unpacked(within_nanoseconds(with_nulls(input)?)?, target)?;
     let pairs = || unpacked.schema().fields().iter().zip(target.fields());
     let may_be_null = |from: &Field, to: &Field| from.is_nullable() && !to.is_nullable();
-    if record.lengths.is_empty() && !pairs().any(|(from, to)| may_be_null(from, to)) {
+    if lengths.is_empty() && !pairs().any(|(from, to)| may_be_null(from, to)) {
         return Ok(unpacked);
     }
     let columns = unpacked.schema().iter().zip(target.fields()).map(|((relation, field), kept)| {
         let column = Expr::Column(Column::new(relation.cloned(), field.name()));
-        let of_length = match record.lengths.iter().find(|(name, _)| name == kept.name()) {
+        let of_length = match lengths.iter().find(|(name, _)| name == kept.name()) {
             Some((name, length)) => at_most(column, *length, name),
             None => column,
         };

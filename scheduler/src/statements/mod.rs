@@ -37,6 +37,7 @@ mod secrets;
 pub mod sessions;
 mod settings;
 mod sinks;
+mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod tries;
@@ -63,6 +64,7 @@ use datafusion::logical_expr::{LogicalPlan, Statement as PlanStatement};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use outcome::UnderWay;
+use parse::target::WriteTo;
 use patience::Patience;
 use planning::Planned;
 use run::StatementRun;
@@ -292,7 +294,9 @@ impl Statements {
                 }
             };
             let statement = Planned { plan, ..planned };
-            let run = StatementRun { statements: self, session, state: &state, sql, info: &info };
+            let hidden = statement.without_credentials(sql);
+            let (sql, shown) = hidden.as_ref().map_or((sql, sql), |(masked, shown)| (masked.as_str(), shown.as_str()));
+            let run = StatementRun { statements: self, session, state: &state, sql, shown, info: &info };
             let executed = Box::pin(run.execute(statement)).await;
             executed.map_err(about_files)
         })
@@ -328,7 +332,10 @@ impl Statements {
             // Lists of jobs show this text in place of a statement.
             let shown = plan.display_indent().to_string();
             let planned = Planned { plan, names: ParameterNames::default(), parsed: None };
-            StatementRun { statements: self, session, state: &state, sql: &shown, info: &info }.execute(planned).await
+            let sql = &shown;
+            StatementRun { statements: self, session, state: &state, sql, shown: sql, info: &info }
+                .execute(planned)
+                .await
         })
     }
 
@@ -356,7 +363,8 @@ impl Statements {
                 )?
             {
                 let statement = Planned { plan, names: ParameterNames::default(), ..planned };
-                let run = StatementRun { statements: &statements, session, state: &state, sql, info: &info };
+                let run =
+                    StatementRun { statements: &statements, session, state: &state, sql, shown: sql, info: &info };
                 let execution = Box::pin(run.execute(statement)).await?;
                 return Ok(execution.affected);
             }
@@ -386,8 +394,11 @@ impl Statements {
             let planned = statements.plan(session, &state, sql).await?;
             let types = params::types_of(&planned.plan).map_err(|e| explain(&e, sql))?;
             let parameters = planned.names.fields(&types);
-            let is_update = is_update(&planned.plan);
+            let target = planned.target();
+            let is_update = target.is_some() || is_update(&planned.plan);
             let schema = match &planned.plan {
+                _ if matches!(target, Some(WriteTo::New(_))) => Arc::new(Schema::empty()),
+                _ if target.is_some() => windlass_engine::connector::count_schema(),
                 LogicalPlan::Statement(PlanStatement::Execute(_)) => Arc::new(Schema::empty()),
                 plan if is_update => match plan {
                     LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => Arc::clone(plan.schema().inner()),

@@ -12,13 +12,6 @@ use windlass_engine::{Place, Source};
 pub(super) fn put_in(connectors: &Registry, statement: &mut Statement) -> Result<(), QueryError> {
     match statement {
         Statement::CopyTo(copy) => {
-            if let Some(connector) = copy.stored_as.as_deref().and_then(|name| connectors.get(name)) {
-                return Err(QueryError::Unsupported(format!(
-                    "COPY writes files, and {} is none of their formats: make a table with CREATE EXTERNAL TABLE … STORED AS {0}, and use \
-                     INSERT INTO",
-                    connector.name()
-                )));
-            }
             compress_as_named(copy);
             copy.target = Place::parse(&copy.target)?.url();
         }

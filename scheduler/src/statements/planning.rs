@@ -1,5 +1,6 @@
 //! Plans the text of a statement to its logical plan.
 
+use super::parse::target::WriteTo;
 use super::parse::{Parsed, apart};
 use super::{ParameterNames, Statements, instants, parse};
 use crate::errors::{QueryError, explain_planning};
@@ -10,6 +11,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use std::sync::Arc;
 use windlass_engine::PlannedJob;
+use windlass_engine::connector::{masked, redacted};
 
 /// A planned statement.
 pub(super) struct Planned {
@@ -17,6 +19,21 @@ pub(super) struct Planned {
     pub names: ParameterNames,
     /// `None` if the plan was cached, which only happens for queries.
     pub parsed: Option<Parsed>,
+}
+
+impl Planned {
+    /// The table of a connector to which the rows of the statement go, unless it is only explained.
+    pub fn target(&self) -> Option<&WriteTo> {
+        let is_explained = matches!(self.plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+        self.parsed.as_ref().and_then(|parsed| parsed.write_to.as_ref()).filter(|_| !is_explained)
+    }
+
+    /// Returns the text without the credentials in it, for errors that point at places in it, and for lists of jobs. `None`: it has none.
+    pub fn without_credentials(&self, sql: &str) -> Option<(String, String)> {
+        let parsed = self.parsed.as_ref().filter(|parsed| !parsed.credentials.is_empty())?;
+        let credentials = || parsed.credentials.iter().map(String::as_str);
+        Some((masked(sql, credentials()), redacted(sql, credentials())))
+    }
 }
 
 impl Statements {
@@ -44,7 +61,10 @@ impl Statements {
         let state = &*instants::zoned(state, sql);
         let plan = match self.plan_parsed(state, &mut parsed).await {
             Ok(plan) => plan,
-            Err(error) => return Err(self.planning_error(session, state, sql, &parsed, error).await),
+            Err(error) => {
+                let sql = &masked(sql, parsed.credentials.iter().map(String::as_str));
+                return Err(self.planning_error(session, state, sql, &parsed, error).await);
+            }
         };
         self.inner.config.limits.check(&plan)?;
         let plan = apart::shown(plan)?;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use windlass_connectors::StoreRegistry;
 use windlass_core::writes::{Change, Effect, Event, Fact, Moved, Output, Publication, Reply, Said, With};
 use windlass_core::writes::{Visible, Write, Writers};
-use windlass_engine::ops::StagedFiles;
+use windlass_engine::connector::StagedFiles;
 use windlass_engine::{OwnFolder, Place};
 
 /// Concurrent requests to an object store.
@@ -389,7 +389,7 @@ mod tests {
     use crate::meta::MemoryStore;
     use std::fs;
     use windlass_core::writes::{AT_ONCE, Record, STRAGGLERS};
-    use windlass_engine::ops::StagedFile;
+    use windlass_engine::connector::StagedFile;
 
     struct Disk {
         folder: tempfile::TempDir,
@@ -429,7 +429,7 @@ mod tests {
                 fs::write(path, file).unwrap();
             }
             let files = files.iter().map(|path| StagedFile { path: path.to_string(), bytes: 1 }).collect();
-            StagedFiles { folder, files, rows: 1 }
+            StagedFiles { folder, files }
         }
 
         fn is_there(&self, folder: &OwnFolder) -> bool {

@@ -23,8 +23,10 @@ pub(super) struct StatementRun<'a> {
     pub session: &'a Arc<Session>,
     /// The session's state when the statement began.
     pub state: &'a SessionState,
-    /// The text that lists of jobs show, and to which positions in errors refer.
+    /// The text to which positions in errors refer.
     pub sql: &'a str,
+    /// The text without credentials, which lists of jobs show.
+    pub shown: &'a str,
     pub info: &'a Info,
 }
 
@@ -37,8 +39,12 @@ impl StatementRun<'_> {
         if let Some(secret) = parsed.and_then(|parsed| parsed.secret.clone()) {
             return self.secret(secret).await;
         }
+        let write_to = parsed.and_then(|parsed| parsed.write_to.clone());
         if !matches!(planned.plan, LogicalPlan::Statement(_)) {
             Listings::begin(self.state, &planned.plan);
+        }
+        if let Some(target) = write_to {
+            return self.write_to(target, planned.plan).await;
         }
         match planned.plan {
             LogicalPlan::Ddl(ddl) => self.ddl(parsed, ddl).await,
@@ -121,7 +127,7 @@ impl StatementRun<'_> {
         let info = self.info;
         JobInfo {
             name: info.name.clone(),
-            statement: self.sql.to_string(),
+            statement: self.shown.to_string(),
             query: info.query.clone(),
             terms,
             part_of: info.part_of,

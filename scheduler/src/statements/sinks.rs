@@ -12,8 +12,7 @@
 //! published again. The second publication changes nothing in a sink. So a write ends when the other system is back. The credentials in
 //! an entry are sealed.
 
-use super::catalog::{Catalog, Connected, Record, Storage, TableRecord, open_options, seal_options};
-use super::outcome::Effect;
+use super::catalog::{Catalog, Connected, Edit, Record, Storage, TableRecord, open_options, seal_options};
 use crate::errors::QueryError;
 use crate::meta::keys::sinks::{self as keys, Entry, Tokens};
 use crate::meta::{MetaStore, Transaction};
@@ -60,23 +59,20 @@ impl Sinking {
         }
     }
 
-    /// Publishes the rows that the tasks have written. From the first transaction on they will be published, whoever leads.
+    /// Publishes the rows that the tasks have written. `commit` commits these edits in a transaction of the catalog, and what else the
+    /// statement changes there. From then on the rows will be published, whoever leads.
     ///
     /// # Errors
     /// The outer error: nothing is visible, and the write must be abandoned. The inner error: it will be published, or may be.
     pub async fn publish(
         &self,
         staged: Vec<SinkToken>,
-        effect: Option<Effect>,
+        commit: impl AsyncFnOnce(Vec<Edit>) -> Result<(), QueryError>,
     ) -> Result<Result<(), QueryError>, QueryError> {
         let tokens: Vec<Vec<u8>> = staged.into_iter().map(|staged| staged.token).collect();
         self.planned.sink.prepare(&tokens, self.catalog.runtime()).await?;
         let entry = Entry { tokens: Some(Tokens { tokens }), ..self.entry.clone() };
-        let mut publishing = Transaction::default().with(keys::put(&self.planned.write, &entry));
-        if let Some(effect) = effect {
-            publishing = publishing.with(effect.update(self.catalog.clock().wall_ms()));
-        }
-        match self.catalog.store().commit(publishing).await.map_err(QueryError::from) {
+        match commit(vec![Edit::Meta(keys::put(&self.planned.write, &entry))]).await {
             Ok(()) => {}
             Err(error @ QueryError::OutcomeUnknown(_)) => return Ok(Err(error)),
             Err(error) => return Err(error),
@@ -288,6 +284,10 @@ mod tests {
         }
     }
 
+    fn committing(catalog: &Arc<Catalog>) -> impl AsyncFnOnce(Vec<Edit>) -> Result<(), QueryError> {
+        async |edits| catalog.change(None, |_| Ok(edits)).await.map(|_| ())
+    }
+
     fn tokens() -> Vec<SinkToken> {
         [vec![1], vec![2]].into_iter().map(|token| SinkToken { rows: 1, token }).collect()
     }
@@ -301,7 +301,7 @@ mod tests {
         let entries = store.range("").await.unwrap();
         let marked = entries.iter().any(|(_, entry)| String::from_utf8_lossy(&entry.value).contains("marked"));
         assert!(!marked, "without its secrets");
-        begun.publish(tokens(), None).await.unwrap().unwrap();
+        begun.publish(tokens(), committing(&catalog)).await.unwrap().unwrap();
         assert_eq!(noting.taken(), ["begin", "publish [[1], [2]]"]);
         assert!(keys::all(store.as_ref()).await.unwrap().is_empty());
         Sinking::begin(&catalog, noting.planned(&catalog)).await.unwrap().abandon().await;
@@ -310,7 +310,9 @@ mod tests {
         // A write that cannot be published is never published.
         let begun = Sinking::begin(&catalog, noting.planned(&catalog)).await.unwrap();
         *noting.refuses.lock() = true;
-        assert!(begun.publish(tokens(), None).await.unwrap_err().to_string().contains("a key is taken"));
+        assert!(
+            begun.publish(tokens(), committing(&catalog)).await.unwrap_err().to_string().contains("a key is taken")
+        );
         assert!(noting.taken() == ["begin"], "the next primary would abandon it");
         begun.abandon().await;
         assert_eq!(noting.taken(), ["abandon"]);
@@ -329,7 +331,7 @@ mod tests {
         // The other system is away during the publication, and still at the next check.
         let begun = Sinking::begin(&catalog, noting.planned(&catalog)).await.unwrap();
         *noting.fails.lock() = true;
-        let failed = begun.publish(tokens(), None).await.unwrap().unwrap_err();
+        let failed = begun.publish(tokens(), committing(&catalog)).await.unwrap().unwrap_err();
         assert!(failed.to_string().contains("tried again until it succeeds"), "{failed}");
         recover(&catalog).await.unwrap();
         assert_eq!(noting.taken(), ["begin", "publish [[1], [2]]"], "it is still under way");

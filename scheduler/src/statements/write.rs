@@ -10,8 +10,8 @@ use super::{Execution, Statements};
 use crate::driver::history::{JobInfo, StageRecord};
 use crate::errors::{QueryError, explain};
 use crate::statements::catalog::{
-    Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord, existing_files,
-    unread_additions,
+    Catalog, Edit, External, FilesTable, Held, OnExists, Record, Storage, TableName, TableRecord, TempTables,
+    existing_files, unread_additions,
 };
 use datafusion::arrow::datatypes::Schema;
 use datafusion::catalog::default_table_source::provider_as_source;
@@ -29,9 +29,7 @@ use windlass_core::ids::JobId;
 use windlass_core::writes::Writers;
 use windlass_engine::OwnFolder;
 use windlass_engine::PlannedJob;
-use windlass_engine::connector::{PlannedSink, SinkToken};
-use windlass_engine::ops::StagedFiles;
-use windlass_engine::stage::WriteTarget;
+use windlass_engine::connector::{PlannedSink, SinkToken, StagedFiles, WriteTarget};
 
 /// How long a failed write waits for its attempts to end.
 const NOTICE: Duration = Duration::from_secs(5);
@@ -45,14 +43,24 @@ pub(super) struct Written {
 
 /// Where the files of a write end up.
 #[derive(Clone)]
-enum Destination {
+pub(super) enum Destination {
     Managed(ManagedWrite),
     /// Files that Windlass does not own, at the target that the plan names.
     Files {
         remove: Vec<String>,
     },
-    /// A table of a connector. The plan holds it.
-    Connected,
+    /// A table of a connector. The plan holds it. `None`: the catalog does not change.
+    Connected(Option<NewTable>),
+}
+
+/// A table of a connector that the catalog gets when the rows are published.
+#[derive(Clone)]
+pub(super) struct NewTable {
+    pub name: TableName,
+    pub record: TableRecord,
+    pub exists: OnExists,
+    /// The session's temporary tables, if the table is temporary.
+    pub temporary: Option<Arc<TempTables>>,
 }
 
 impl Destination {
@@ -63,13 +71,13 @@ impl Destination {
             Self::Managed(write) => {
                 Self::Managed(ManagedWrite { folder: fresh_folder(&write.record)?, ..write.clone() })
             }
-            other @ (Self::Files { .. } | Self::Connected) => other.clone(),
+            other @ (Self::Files { .. } | Self::Connected(_)) => other.clone(),
         })
     }
 }
 
 #[derive(Clone)]
-struct ManagedWrite {
+pub(super) struct ManagedWrite {
     name: TableName,
     /// The record when the statement began.
     record: TableRecord,
@@ -77,7 +85,7 @@ struct ManagedWrite {
     folder: OwnFolder,
     kind: Kind,
     /// The session's temporary tables, if the table is temporary.
-    temporary: Option<Arc<crate::statements::catalog::TempTables>>,
+    temporary: Option<Arc<TempTables>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -138,7 +146,7 @@ impl StatementRun<'_> {
                 let input = as_kept(table, &name.table, dml.input)?;
                 let (target, op) = (provider_as_source(Arc::new(connected)), WriteOp::Insert(InsertOp::Append));
                 let plan = LogicalPlan::Dml(DmlStatement::new(dml.table_name, target, op, input));
-                Ok((plan, Destination::Connected))
+                Ok((plan, Destination::Connected(None)))
             }
             Storage::External(external) => {
                 require_writable(self.state, &name.table, external)?;
@@ -201,7 +209,7 @@ impl StatementRun<'_> {
         self.write(plan, Destination::Managed(write)).await
     }
 
-    async fn write(self, plan: LogicalPlan, destination: Destination) -> Result<Written, QueryError> {
+    pub(super) async fn write(self, plan: LogicalPlan, destination: Destination) -> Result<Written, QueryError> {
         let begun = self.begun().await?;
         let job = self
             .statements
@@ -245,10 +253,10 @@ impl Statements {
         finished: Finished,
         effect: Option<Effect>,
     ) -> Result<Written, QueryError> {
-        let staged =
-            finished.parts.iter().filter_map(|part| part.staged.as_ref()).map(|bytes| StagedFiles::decode(bytes));
+        let tokens = tokens_of(&finished)?;
+        let rows = tokens.iter().map(|token| token.rows).sum();
+        let staged = tokens.iter().map(|token| StagedFiles::decode(&token.token));
         let staged: Vec<StagedFiles> = staged.collect::<Result<_, _>>().map_err(QueryError::from)?;
-        let rows = staged.iter().map(|attempt| attempt.rows).sum();
         let counted = !matches!(destination, Destination::Managed(ManagedWrite { kind: Kind::Create(_), .. }));
         let effect = effect.map(|effect| effect.wrote(rows, counted));
         let journal = &self.inner.journal;
@@ -270,7 +278,7 @@ impl Statements {
                 let writers = self.stop_the_slower(&finished).await;
                 journal.publish(intent, publication, writers, effect).await?;
             }
-            Destination::Connected => {
+            Destination::Connected(_) => {
                 return Err(QueryError::Internal("files were staged for a connector".to_string()));
             }
         }
@@ -351,16 +359,14 @@ struct Write<'a> {
 impl Write<'_> {
     /// Runs a job, then publishes its staged files or removes them.
     async fn once(&self, job: PlannedJob, info: JobInfo) -> Result<Written, QueryError> {
-        if let Some(planned) = job.sink.clone() {
-            return self.once_connected(job, planned, info).await;
-        }
-        let Some(target) = job.write.clone() else {
+        let Some(planned) = job.sink.clone() else {
             return Err(QueryError::Internal("the plan of a statement that writes does not say where to".to_string()));
         };
+        let Some(target) = planned.sink.files() else { return self.once_connected(job, planned, info).await };
         let inner = &self.statements.inner;
         let folders = match self.destination {
             Destination::Managed(write) => vec![write.folder.clone()],
-            Destination::Files { .. } | Destination::Connected => Vec::new(),
+            Destination::Files { .. } | Destination::Connected(_) => Vec::new(),
         };
         let mut intent = inner.journal.begin(target.staging.clone(), folders).await?;
         let (job_id, finished) = self.ran(job, info).await;
@@ -435,18 +441,57 @@ impl Write<'_> {
         sinking: &Sinking,
         finished: Finished,
     ) -> Result<Result<Written, QueryError>, QueryError> {
-        let staged =
-            finished.parts.iter().filter_map(|part| part.staged.as_ref()).map(|bytes| SinkToken::decode(bytes));
-        let staged: Vec<SinkToken> = staged.collect::<Result<_, _>>().map_err(QueryError::from)?;
+        let staged = tokens_of(&finished)?;
         if staged.len() != finished.parts.len() {
             return Err(QueryError::Internal("a task that wrote did not say what".to_string()));
         }
         let rows = staged.iter().map(|token| token.rows).sum();
         self.statements.stop_the_slower(&finished).await;
-        let effect = self.effect.clone().map(|effect| effect.wrote(rows, true));
-        let published = sinking.publish(staged, effect).await?;
+        let created = match self.destination {
+            Destination::Connected(created) => created.as_ref(),
+            Destination::Managed(_) | Destination::Files { .. } => None,
+        };
+        let effect = self.effect.clone().map(|effect| effect.wrote(rows, created.is_none()));
+        let catalog = &self.statements.inner.catalog;
+        let published = sinking.publish(staged, async |edits| match created {
+            None => catalog.change(effect, |_| Ok(edits)).await.map(|_| ()),
+            Some(table) => table.create(catalog, effect, edits).await,
+        });
+        let published = published.await?;
         Ok(published.map(|()| Written { rows, job: finished.job, stages: finished.stages }))
     }
+}
+
+impl NewTable {
+    /// Adds the table to the catalog, with further edits in the same transaction.
+    async fn create(
+        &self,
+        catalog: &Arc<Catalog>,
+        effect: Option<Effect>,
+        mut edits: Vec<Edit>,
+    ) -> Result<(), QueryError> {
+        let Self { name, record, exists, temporary } = self;
+        let record = Record::Table(record.clone());
+        let Some(temporary) = temporary else {
+            let created = catalog.create_with(effect, name, record, *exists, edits).await?;
+            // Another statement created the table first.
+            let taken = || QueryError::AlreadyExists(format!("table '{}' already exists", name.table));
+            return if created { Ok(()) } else { Err(taken()) };
+        };
+        edits.extend(catalog.note_temporary(&record));
+        if let Some(replaced) = temporary.get(&name.table) {
+            edits.extend(catalog.discard_temporary(&replaced.record));
+        }
+        catalog.change(effect, |_| Ok(edits)).await?;
+        temporary.put(name.clone(), record);
+        Ok(())
+    }
+}
+
+/// Returns what the tasks of a job have written.
+fn tokens_of(finished: &Finished) -> Result<Vec<SinkToken>, QueryError> {
+    let staged = finished.parts.iter().filter_map(|part| part.staged.as_ref());
+    Ok(staged.map(|bytes| SinkToken::of_report(bytes)).collect::<Result<_, _>>()?)
 }
 
 /// Returns the record after the write, and the folders that no longer belong to the table.

@@ -50,6 +50,14 @@ impl Folder {
         }
     }
 
+    /// Checks that no write has been published to the folder.
+    pub fn require_new(&self) -> Result<()> {
+        match self.names(".manifest")?.is_empty() {
+            true => Ok(()),
+            false => plan_err!("there is a generated table in {} already", self.path.display()),
+        }
+    }
+
     /// Names of files with this ending.
     fn names(&self, ending: &str) -> Result<Vec<String>> {
         let entries = match fs::read_dir(&self.path) {
@@ -100,18 +108,21 @@ impl Folder {
 pub(super) struct FolderSink {
     folder: Folder,
     write: String,
+    /// Whether the write creates the table.
+    is_new: bool,
 }
 
 impl FolderSink {
-    pub fn new(folder: Folder, request: SinkRequest) -> Result<Self> {
+    pub fn new(folder: Folder, request: SinkRequest, is_new: bool) -> Result<Self> {
         match request.overwrite {
             true => plan_err!("rows of a generated table are not replaced: use INSERT INTO"),
-            false => Ok(Self { folder, write: request.write }),
+            false => Ok(Self { folder, write: request.write, is_new }),
         }
     }
 
+    /// Who decodes a sink does not prepare it.
     pub fn decode(folder: Folder, encoded: Encoded<'_>) -> Result<Self> {
-        Ok(Self { folder, write: String::from_utf8_lossy(encoded.bytes).into_owned() })
+        Ok(Self { folder, write: String::from_utf8_lossy(encoded.bytes).into_owned(), is_new: false })
     }
 
     fn file(&self, attempt: Attempt) -> String {
@@ -148,6 +159,10 @@ impl Sink for FolderSink {
             file.write_all(lines(&batch)?.as_bytes())?;
         }
         Ok(Written { rows: written, token: name.into_bytes() })
+    }
+
+    async fn prepare(&self, _: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> Result<()> {
+        if self.is_new { self.folder.require_new() } else { Ok(()) }
     }
 
     async fn publish(&self, tokens: &[Vec<u8>], _: &Arc<RuntimeEnv>) -> Result<()> {

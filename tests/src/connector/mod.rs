@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use windlass_client::connector::{
     Connector, ConnectorTable, Encoded, OptionKind, OptionSpec, Scan, ScanRequest, Sink, SinkRequest, TableRequest,
-    TableSpec,
+    TableSpec, Target,
 };
 
 // example: connector
@@ -48,13 +48,25 @@ impl Connector for Generated {
     }
 
     async fn table(&self, request: TableRequest) -> Result<Arc<dyn ConnectorTable>> {
-        let table = GeneratedTable::new(request.table)?;
+        let table = GeneratedTable { target: request.target, ..GeneratedTable::new(request.table)? };
+        let fits = |columns: &SchemaRef| match request.target {
+            Target::Present => columns.fields() == table.schema().fields(),
+            // The rows of a write are cast to the table's types.
+            Target::New | Target::Any => names(columns) == names(&table.schema()),
+        };
+        if request.target == Target::New {
+            table.folder.require_new()?;
+        }
         match request.columns {
-            Some(columns) if columns.fields() != table.schema().fields() => {
+            Some(columns) if !fits(&columns) => {
                 plan_err!("a generated table has the columns id BIGINT, key BIGINT and name VARCHAR: leave them out")
             }
             _ => Ok(Arc::new(table)),
         }
+    }
+
+    fn creates(&self) -> bool {
+        true
     }
 
     fn decode_scan(&self, encoded: Encoded<'_>) -> Result<Arc<dyn Scan>> {
@@ -77,6 +89,7 @@ struct GeneratedTable {
     /// Milliseconds for each thousand rows.
     pace: u64,
     folder: Folder,
+    target: Target,
 }
 
 impl GeneratedTable {
@@ -96,8 +109,13 @@ impl GeneratedTable {
             seed: number("seed")?,
             pace: number("pace")?,
             folder: Folder { path, token },
+            target: Target::Present,
         })
     }
+}
+
+fn names(columns: &SchemaRef) -> Vec<&String> {
+    columns.fields().iter().map(|field| field.name()).collect()
 }
 
 fn columns() -> SchemaRef {
@@ -136,6 +154,6 @@ impl ConnectorTable for GeneratedTable {
 
     async fn sink(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
         self.folder.unlock()?;
-        Ok(Arc::new(FolderSink::new(self.folder.clone(), request)?))
+        Ok(Arc::new(FolderSink::new(self.folder.clone(), request, self.target == Target::New)?))
     }
 }

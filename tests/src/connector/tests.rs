@@ -122,7 +122,6 @@ async fn statements(session: &Session) {
     refused(session, "INSERT INTO g SELECT 1 / (id - 9999), 1, '' FROM other", &["zero"]).await;
     assert_eq!(shared.names(".rows").len(), manifest_lines(&shared), "nothing is left of a write that failed");
     refused(session, "INSERT OVERWRITE g SELECT * FROM other", &["not replaced"]).await;
-    refused(session, "COPY other TO '/tmp/x' STORED AS GENERATED", &["GENERATED", "INSERT INTO"]).await;
     refused(session, &shared.table("h", ", colour 'red'"), &["unknown option 'colour'", "rows, splits, seed"]).await;
     refused(session, &shared.table("h", ", rows 'many'"), &["whole number"]).await;
     refused(session, &shared.table("g", ""), &["already exists"]).await;
@@ -136,6 +135,67 @@ async fn statements(session: &Session) {
     refused(session, "SELECT * FROM g", &["not found"]).await;
 }
 
+/// Tables that a write creates: CREATE EXTERNAL TABLE … AS, and COPY … TO.
+async fn targets(session: &Session) {
+    let (shared, made) = (Shared::new(), Shared::new());
+    done(session, &[STAGES, &shared.table("source", ", rows '10000', splits '7'")]).await;
+    let create = made.table("made", "");
+    let query = "SELECT CAST(id AS INT) AS id, key, name FROM source WHERE id % 2 = 0";
+    refused(session, &format!("{create} AS SELECT id, key FROM source"), &["columns id BIGINT"]).await;
+    refused(session, &format!("{create} AS SELECT id, key, 1 / (id - 9) AS name FROM source"), &["zero"]).await;
+    refused(session, "SELECT * FROM made", &["not found"]).await;
+    assert!(made.names(".rows").is_empty() && made.names(".manifest").is_empty(), "nothing is left");
+    let plan = sql(session, &format!("EXPLAIN {create} AS {query}")).await.expect("it is explained");
+    assert!(plan.contains("SinkExec: GENERATED, folder=") && !plan.contains(SECRET), "{plan}");
+    refused(session, "SELECT * FROM made", &["not found"]).await;
+
+    done(session, &[&format!("{create} AS {query}")]).await;
+    assert_eq!(number(session, "SELECT count(*) FROM made").await, 5_000);
+    assert_eq!(number(session, "SELECT sum(id) FROM made").await, 24_995_000);
+    let shown = sql(session, "SHOW CREATE TABLE made").await.expect("it is shown");
+    assert!(shown.contains("token '***'") && shown.contains("AS SELECT"), "{shown}");
+    refused(session, &format!("{create} AS {query}"), &["already exists"]).await;
+    let again = create.replace("EXTERNAL TABLE made", "EXTERNAL TABLE again");
+    refused(session, &format!("{again} AS {query}"), &["there is a generated table in"]).await;
+    let kept = create.replace("EXTERNAL TABLE made", "EXTERNAL TABLE IF NOT EXISTS made");
+    done(session, &[&format!("{kept} AS {query}")]).await;
+    assert_eq!(number(session, "SELECT count(*) FROM made").await, 5_000);
+
+    let (at, token) = (made.path().display(), format!("OPTIONS (token '{SECRET}')"));
+    let copy = format!("COPY (SELECT id + 1 AS id, key, name FROM made) TO '{at}' STORED AS GENERATED {token}");
+    let plan = sql(session, &format!("EXPLAIN {copy}")).await.expect("it is explained");
+    assert!(plan.contains("SinkExec: GENERATED, folder=") && !plan.contains(SECRET), "{plan}");
+    let copied = sql(session, &copy).await.expect("it is copied");
+    assert!(copied.contains("5000"), "{copied}");
+    assert_eq!(number(session, "SELECT count(DISTINCT id) FROM made").await, 10_000);
+    let analysed = format!("EXPLAIN ANALYZE COPY source TO '{at}/new' STORED AS generated {token}");
+    let analysed = sql(session, &analysed).await.expect("it runs");
+    assert!(analysed.contains("output_rows") && !analysed.contains(SECRET), "{analysed}");
+    let new = format!("CREATE EXTERNAL TABLE new STORED AS GENERATED LOCATION '{at}/new' {token}");
+    done(session, &[&new]).await;
+    assert_eq!(number(session, "SELECT count(*) FROM new").await, 10_000);
+    let temporary =
+        format!("CREATE EXTERNAL TEMPORARY TABLE passing STORED AS GENERATED LOCATION '{at}/passing' {token}");
+    done(session, &[&format!("{temporary} AS WITH few AS (SELECT * FROM source LIMIT 7) SELECT * FROM few")]).await;
+    assert_eq!(number(session, "SELECT count(*) FROM passing").await, 7);
+
+    refused(session, &format!("COPY nothing TO '{at}' STORED AS GENERATED {token}"), &["nothing"]).await;
+    refused(session, &format!("COPY source TO '{at}' STORED AS GENERATED OPTIONS (colour 'red')"), &["colour"]).await;
+    let parted = format!("COPY source TO '{at}' STORED AS GENERATED PARTITIONED BY (key) {token}");
+    refused(session, &parted, &["PARTITIONED BY is for files"]).await;
+    let locked = format!("COPY source TO '{at}' STORED AS GENERATED");
+    refused(session, &locked, &["is locked"]).await;
+    let columns = create.replace("TABLE made", "TABLE typed (id INT)");
+    refused(session, &format!("{columns} AS {query}"), &["leave the list of columns out"]).await;
+    let files = format!("CREATE EXTERNAL TABLE files STORED AS PARQUET LOCATION '{at}/files/' AS SELECT 1 AS a");
+    refused(session, &files, &["is not for files", "COPY (query) TO"]).await;
+    refused(session, &format!("{} AS", create.replace("made", "ended")), &["syntax error"]).await;
+    refused(session, &format!("{} AS DROP TABLE made", create.replace("made", "ended")), &["syntax error"]).await;
+    for job in session.jobs(100).await.expect("jobs are listed") {
+        assert!(!format!("{job:?}").contains(SECRET), "{job:?}");
+    }
+}
+
 /// Number of files that manifests list.
 fn manifest_lines(shared: &Shared) -> usize {
     let manifests = shared.names(".manifest");
@@ -145,7 +205,9 @@ fn manifest_lines(shared: &Shared) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn embedded_statements() {
-    statements(&embedded().await).await;
+    let session = embedded().await;
+    statements(&session).await;
+    targets(&session).await;
 }
 
 /// Processes of a binary that has the connector, in a folder that outlives them.
@@ -231,7 +293,9 @@ fn kill(pid: u64) {
 async fn statements_in_processes() {
     let dir = tempfile::tempdir().expect("a folder can be made");
     let cluster = Cluster::up(dir.path(), "2");
-    statements(&cluster.session().await).await;
+    let session = cluster.session().await;
+    statements(&session).await;
+    targets(&session).await;
     cluster.down();
 }
 

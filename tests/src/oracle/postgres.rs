@@ -33,6 +33,43 @@ fn command(program: &Path) -> Command {
     command
 }
 
+fn serve(data: &Path, port: u16, settings: &[&str]) -> Child {
+    let mut server = command(&binaries().join("postgres"));
+    server.args([
+        "-h",
+        "127.0.0.1",
+        "-c",
+        "fsync=off",
+        "-c",
+        "unix_socket_directories=",
+        "-p",
+        &port.to_string(),
+        "-D",
+    ]);
+    server.arg(data);
+    settings.iter().for_each(|setting| {
+        server.args(["-c", setting]);
+    });
+    let process = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the server starts");
+    let patience = Instant::now() + Duration::from_secs(60);
+    let ready = || {
+        let mut asks = Command::new(binaries().join("pg_isready"));
+        asks.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
+        asks.status().is_ok_and(|status| status.success())
+    };
+    while !ready() {
+        assert!(Instant::now() < patience, "PostgreSQL does not answer");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    process
+}
+
+/// The processes that a process has started, as the kernel lists them.
+fn children(of: u32) -> Vec<u32> {
+    let tasks = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).expect("the server runs");
+    tasks.split_whitespace().filter_map(|id| id.parse().ok()).collect()
+}
+
 impl Postgres {
     pub fn start() -> Self {
         Self::with(&[], |_| {})
@@ -58,34 +95,20 @@ impl Postgres {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port can be had");
         let port = free.local_addr().expect("it has an address").port();
         drop(free);
-        let mut server = command(&binaries().join("postgres"));
-        server.args([
-            "-h",
-            "127.0.0.1",
-            "-c",
-            "fsync=off",
-            "-c",
-            "unix_socket_directories=",
-            "-p",
-            &port.to_string(),
-            "-D",
-        ]);
-        server.arg(&data);
-        settings.iter().for_each(|setting| {
-            server.args(["-c", setting]);
-        });
-        let process = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the server starts");
-        let patience = Instant::now() + Duration::from_secs(60);
-        let ready = |port: u16| {
-            let mut asks = Command::new(binaries().join("pg_isready"));
-            asks.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
-            asks.status().is_ok_and(|status| status.success())
-        };
-        while !ready(port) {
-            assert!(Instant::now() < patience, "PostgreSQL does not answer");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let process = serve(&data, port, settings);
         Self { process, port, folder }
+    }
+
+    /// Kills it as a crash of its machine would, at once and all of it, and starts it again with these settings.
+    pub fn crash(&mut self, settings: &[&str]) {
+        let all = [vec![self.process.id()], children(self.process.id())].concat();
+        let mut kill = Command::new("kill");
+        kill.arg("-9").args(all.iter().map(ToString::to_string));
+        // Some may have ended already.
+        let _ = kill.stderr(Stdio::null()).status();
+        let _ = self.process.wait();
+        all.into_iter().for_each(crate::cluster::wait_until_gone);
+        self.process = serve(&self.folder.path().join("data/cluster"), self.port, settings);
     }
 
     pub fn port(&self) -> u16 {

@@ -117,6 +117,14 @@ async fn certificates_are_verified_as_sslmode_says() {
             Err(words) => refused(&session, &create, &[words]).await,
         }
     }
+    // The password counts for this server alone, where that is asked for.
+    let bound = |name: &str, user: &str, mode: &str| {
+        table(server, name, user, &format!("{}, channel_binding 'require'", options(mode, "")))
+    };
+    done(&session, &[&bound("bound", "app", "require")]).await;
+    assert_eq!(answers(&session, "SELECT n FROM bound").await, "1");
+    refused(&session, &bound("x", "md5er", "require"), &["channel binding"]).await;
+    refused(&session, &bound("x", "md5er", "disable"), &["channel binding"]).await;
     // A query that is dropped is cancelled over TLS too.
     scripted(
         server,

@@ -3,7 +3,12 @@
 use super::*;
 use crate::cluster::wait_until_gone;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 const LEFT: &str =
     "SELECT count(*) FROM pg_class WHERE relname LIKE 'windlass\\_%\\_%' AND relname NOT LIKE 'windlass_loads%'";
@@ -105,6 +110,20 @@ async fn a_write_that_fails_leaves_nothing() {
     until(server, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'windlass'", "0").await;
 }
 
+/// What the server refuses ends a load while most of its rows are still to come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_heard_while_rows_are_sent() {
+    let server = &Postgres::start();
+    scripted(server, "CREATE TABLE t (name varchar(3))");
+    let session = embedded().await;
+    done(&session, &[STAGES, &create(server, "t", "t", "")]).await;
+    let endless =
+        "INSERT INTO t SELECT CASE WHEN value = 70000 THEN 'long' ELSE 'a' END FROM generate_series(1, 1000000000)";
+    let words = ["too long", "column name", "line 70000", "SQLSTATE 22001"];
+    tokio::time::timeout(Duration::from_secs(30), refused(&session, endless, &words)).await.expect("it ends at once");
+    assert_eq!(scripted(server, LEFT), "0");
+}
+
 fn killed(pid: u64) {
     let mut kill = Command::new("kill");
     kill.args(["-9", &pid.to_string()]);
@@ -186,5 +205,89 @@ async fn the_primary_dies_while_rows_are_written() {
         let twice = scripted(server, "SELECT count(*) FROM target");
         assert_eq!(twice, if loads == "1" { "80000" } else { "40000" }, "{begun}");
         scripted(server, "TRUNCATE target, windlass_loads");
+    }
+}
+
+/// Passes bytes on, until the COMMIT of a load: that is kept from the server, or its answer from Windlass, and nothing passes until `restarted`.
+async fn pass(
+    (client, server): (TcpStream, TcpStream),
+    is_answered: bool,
+    reached: Arc<Mutex<Option<oneshot::Sender<()>>>>,
+    mut restarted: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
+    let (mut asked, mut answered) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    let mut is_loaded = false;
+    loop {
+        tokio::select! {
+            read = from_client.read(&mut asked) => {
+                let piece = &asked[..read?];
+                let has = |words: &[u8]| piece.windows(words.len()).any(|part| part == words);
+                is_loaded |= has(b"SET state = 'loaded'");
+                let is_last = is_loaded && has(b"COMMIT\0");
+                let first = if is_last { reached.lock().expect("nobody panics with it").take() } else { None };
+                if let Some(reached) = first {
+                    if is_answered {
+                        to_server.write_all(piece).await?;
+                        assert!(from_server.read(&mut answered).await? > 0, "the load is committed");
+                    }
+                    reached.send(()).expect("it is waited for");
+                    restarted.wait_for(|is| *is).await.expect("it restarts");
+                    return Ok(());
+                }
+                match piece {
+                    [] => return Ok(()),
+                    piece => to_server.write_all(piece).await?,
+                }
+            }
+            read = from_server.read(&mut answered) => match &answered[..read?] {
+                [] => return Ok(()),
+                piece => to_client.write_all(piece).await?,
+            }
+        }
+    }
+}
+
+/// The server dies between the preparation of a load and its commit, or after the commit and before it has said so: each row is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_dies_while_a_load_is_committed() {
+    let mut server = Postgres::start();
+    scripted(&server, "CREATE TABLE target (n bigint PRIMARY KEY)");
+    for (step, is_answered) in [(1, false), (2, true)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port can be had");
+        let (port, behind) = (listener.local_addr().expect("it has an address").port(), server.port());
+        let (reached, at_commit) = oneshot::channel();
+        let (restart, restarted) = watch::channel(false);
+        let reached = Arc::new(Mutex::new(Some(reached)));
+        let mut passing = JoinSet::new();
+        passing.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", behind)).await else { continue };
+                connections.spawn(pass((client, server), is_answered, Arc::clone(&reached), restarted.clone()));
+            }
+        });
+        let session = embedded().await;
+        let target = create(&server, "target", "target", "").replace(&behind.to_string(), &port.to_string());
+        done(&session, &[STAGES, &target]).await;
+        let insert = format!("INSERT INTO target SELECT value + {step} * 100000 FROM generate_series(1, 20000)");
+        let (inserted, server_again) = tokio::join!(sql(&session, &insert), async {
+            at_commit.await.expect("the load is prepared");
+            let mut server = server;
+            let server = tokio::task::spawn_blocking(move || {
+                server.crash(&[]);
+                server
+            });
+            let server = server.await.expect("it starts again");
+            restart.send_replace(true);
+            server
+        });
+        server = server_again;
+        assert!(inserted.as_ref().is_ok_and(|count| count.contains("20000")), "{inserted:?}");
+        let there = format!("SELECT count(*), count(DISTINCT n) FROM target WHERE n > {step} * 100000");
+        assert_eq!(scripted(&server, &there), "20000|20000", "step {step}");
+        assert_eq!(scripted(&server, "SELECT count(*), min(state) FROM windlass_loads"), format!("{step}|loaded"));
+        until(&server, LEFT, "0").await;
     }
 }

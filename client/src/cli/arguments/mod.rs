@@ -2,10 +2,12 @@
 
 mod cluster;
 mod fs;
+mod s3;
 mod serve;
 
 pub use cluster::{Add, Cluster, Down, Status, Up, Url};
 pub use fs::{Fs, FsCommand, FsTarget, Transfer, WriteTerms};
+pub use s3::{Restore, S3};
 pub use serve::{Decommission, Executor, ExecutorCommand, ExecutorFlags, PrimaryFlags, Role};
 
 use super::output::Format;
@@ -38,6 +40,9 @@ pub enum Command {
     Jobs(Jobs),
     /// List, read, write and maintain the files of the cluster: wfs://.
     Fs(Fs),
+    /// Restore archived objects of S3.
+    #[command(subcommand)]
+    S3(S3),
     /// Run the demonstration on data that comes with the source.
     Demo(Demo),
     /// Run a primary: plans statements, schedules tasks, keeps the catalog.

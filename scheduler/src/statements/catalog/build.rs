@@ -1,7 +1,8 @@
 //! Builds DataFusion's tables from records, and records from statements.
 
+use super::archived::{ARCHIVED, Unreadable, policy};
 use super::credentials::SECRET;
-use super::data_files::{asks_for_hidden, only_data, session_of_data};
+use super::data_files::{asks_for_hidden, only_data_but, session_of_data};
 use super::listings::Listings;
 use super::names::TableName;
 use super::record::{
@@ -36,6 +37,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use url::Url;
 use windlass_connectors::StoreRegistry;
+use windlass_connectors::archive::{Archived, Policy};
 use windlass_engine::coercion_rules;
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
@@ -125,8 +127,13 @@ fn file_format(state: &SessionState, format: &str, options: &BTreeMap<String, St
     let Some(factory) = state.get_file_format_factory(&format.to_lowercase()) else {
         return plan_err!("unknown file format {format}: use PARQUET, CSV, JSON, ARROW or AVRO");
     };
-    let options = options.iter().filter(|(key, _)| !key.starts_with(STORE_OPTIONS) && *key != SECRET);
+    let options = options.iter().filter(|(key, _)| is_of_format(key));
     factory.create(state, &options.map(|(key, value)| (key.clone(), value.clone())).collect())
+}
+
+/// Whether an option says how files are read, rather than which, and how they are reached.
+fn is_of_format(option: &str) -> bool {
+    !option.starts_with(STORE_OPTIONS) && ![SECRET, ARCHIVED].contains(&option)
 }
 
 /// Refuses a name that is neither a file format nor a connector.
@@ -165,12 +172,17 @@ pub async fn external_record(
     for location in &locations {
         stores.configure(location.get_url(), &of_stores)?;
     }
-    let state = &session_of_data(state, &locations);
+    let archived = policy(&options, locations.iter().map(ListingTableUrl::get_url))?;
+    let left_out = match archived {
+        Some(Policy::Skip) => Unreadable::listed(stores, &locations).await?,
+        _ => Unreadable::default(),
+    };
+    let state = &session_of_data(state, &locations, left_out);
     if command.schema.fields().is_empty() {
         require_files(state, &locations).await?;
     }
     let mut command = command.clone();
-    command.options.retain(|key, _| !key.starts_with(STORE_OPTIONS) && key != SECRET);
+    command.options.retain(|key, _| is_of_format(key));
     if let Some(compression) = compression_of_files(state, &command).await {
         options.insert(COMPRESSION.to_string(), compression.to_string());
         command.options.insert(COMPRESSION.to_string(), compression.to_string());
@@ -307,7 +319,7 @@ pub(crate) async fn existing_files(
     let mut files = Vec::new();
     for location in &external.locations {
         let url = location_url(location)?;
-        let state = session_of_data(state, std::slice::from_ref(&url));
+        let state = session_of_data(state, std::slice::from_ref(&url), Unreadable::default());
         let store = state.runtime_env().object_store(&url)?;
         let listed: Vec<_> =
             url.list_all_files(&state, store.as_ref(), &external.extension).await?.try_collect().await?;
@@ -373,14 +385,6 @@ async fn compression_of_files(state: &SessionState, command: &CreateExternalTabl
 pub(crate) fn is_secret(option: &str) -> bool {
     let name = option.to_lowercase();
     name.starts_with(STORE_OPTIONS) && ["key", "secret", "token", "password"].iter().any(|word| name.contains(word))
-}
-
-/// Removes keys, secrets and tokens of an object store from the text of a statement, because anyone may ask for it.
-pub fn without_secrets(definition: &str, options: &HashMap<String, String>) -> String {
-    let secrets = options.iter().filter(|(key, value)| is_secret(key) && !value.is_empty());
-    secrets.fold(definition.to_string(), |text, (_, value)| {
-        text.replace(&format!("'{}'", value.replace('\'', "''")), "'***'").replace(&format!("$${value}$$"), "'***'")
-    })
 }
 
 /// Refuses a pattern that matches no file, because it may be meant as a name.
@@ -515,6 +519,8 @@ pub struct FilesTable {
     target: Option<Erased<ListingTable>>,
     /// Whether Windlass owns the files.
     is_managed: bool,
+    /// What becomes of archived files. `None`: nobody looks whether there are some.
+    archived: Option<Policy>,
 }
 
 impl FilesTable {
@@ -540,13 +546,21 @@ impl FilesTable {
             files,
             target,
             is_managed: record.managed().is_some(),
+            archived: match &record.storage {
+                Storage::External(external) => external.options.get(ARCHIVED).and_then(|text| Policy::parse(text)),
+                _ => None,
+            },
         })
     }
 
     /// Returns the locations whose folders every scan lists completely.
     pub(super) fn listed_at_once(&self) -> &[ListingTableUrl] {
         match &self.files {
-            Some(files) if !has_folders(files) && !files.table_paths().iter().any(asks_for_hidden) => {
+            Some(files)
+                if self.archived.is_none()
+                    && !has_folders(files)
+                    && !files.table_paths().iter().any(asks_for_hidden) =>
+            {
                 files.table_paths()
             }
             _ => &[],
@@ -632,12 +646,30 @@ impl TableProvider for FilesTable {
             true => None,
             false => Listings::of(state).await,
         };
-        let runtime = only_data(listed.as_ref().unwrap_or(state.runtime_env()), files.table_paths());
-        let planning = Planning::of(state).with_runtime(runtime);
+        let mut unreadable = match self.archived {
+            Some(_) => Unreadable::of(state, files.table_paths()).await?,
+            None => Unreadable::default(),
+        };
+        let mut left_out = Unreadable::default();
+        if self.archived == Some(Policy::Skip) && !unreadable.is_empty() {
+            unreadable.note(state);
+            left_out = std::mem::take(&mut unreadable);
+        }
+        let runtime = listed.as_ref().unwrap_or(state.runtime_env());
+        let planning = Planning::of(state).with_runtime(only_data_but(runtime, files.table_paths(), left_out));
         match self.scan_files(files, &planning, projection, filters, limit).await {
             Ok(plan) => {
+                if let Some(policy) = self.archived.filter(|_| !unreadable.is_empty()) {
+                    unreadable.refuse(state, policy, Some(&present::folders_read(&plan)?)).await?;
+                }
                 present::require(&planning, files.table_paths(), &plan, self.is_managed && limit.is_none()).await?;
                 Ok(plan)
+            }
+            Err(error) if Archived::is_cause(&error) => {
+                if let Some(policy) = self.archived {
+                    unreadable.refuse(state, policy, None).await?;
+                }
+                Err(error)
             }
             Err(error) if !FileError::is_due(&error) => Err(error),
             Err(error) => {

@@ -5,6 +5,7 @@ use super::record::{Connected, Storage, StoredConstraint, StoredSchema, TableRec
 use super::{Catalog, Held, build};
 use crate::clock::Ids;
 use crate::errors::QueryError;
+use crate::statements::parse::target::PlaceOfTable;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
@@ -14,17 +15,20 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::unparser::expr_to_sql;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use windlass_engine::connector::{ConnectedTable, Registry, TableRequest, Target, redacted};
+use windlass_engine::connector::{
+    ConnectedTable, Connector, ConnectorTable, Registry, TableRequest, TableSpec, Target, redacted,
+};
 
-/// Returns the record for CREATE EXTERNAL TABLE, if it is for a connector. `lent`: options of the secret that it names; `sql`: its
-/// text.
+/// Returns the record for CREATE EXTERNAL TABLE, if it is for a connector, and the table. `lent`: options of the secret that it names;
+/// `sql`: its text. `rows`: the columns of the query whose rows will create the table.
 pub(crate) async fn record(
     connectors: &Registry,
     command: &CreateExternalTable,
     lent: &BTreeMap<String, String>,
     sql: &str,
     ids: &Ids,
-) -> Result<Option<TableRecord>, QueryError> {
+    rows: Option<SchemaRef>,
+) -> Result<Option<(TableRecord, ConnectedTable)>, QueryError> {
     let Some(connector) = connectors.get(&command.file_type) else { return Ok(None) };
     let name = connector.name();
     let unsupported = |what: &str| {
@@ -47,8 +51,13 @@ pub(crate) async fn record(
     let id = ids.name();
     let spec = Arc::new(connectors.spec(name, id.clone(), location.clone(), command.options.clone(), lent.clone())?);
     let declared = Arc::clone(command.schema.inner());
-    let columns = (!declared.fields().is_empty()).then_some(declared);
-    let table = connector.table(TableRequest { table: Arc::clone(&spec), columns, target: Target::Present }).await?;
+    let table = match rows {
+        Some(rows) => created(connector, &spec, rows, Target::New).await?,
+        None => {
+            let columns = (!declared.fields().is_empty()).then_some(declared);
+            connector.table(TableRequest { table: Arc::clone(&spec), columns, target: Target::Present }).await?
+        }
+    };
     if table.schema().fields().is_empty() {
         return Err(QueryError::Invalid(format!(
             "the columns of '{}' cannot be told: name them",
@@ -61,7 +70,7 @@ pub(crate) async fn record(
     }
     defaults.sort();
     let secrets = connectors.secrets(name, &command.options);
-    Ok(Some(TableRecord {
+    let record = TableRecord {
         id,
         definition: Some(redacted(sql.trim().trim_end_matches(';').trim_end(), secrets)),
         schema: StoredSchema(table.schema()),
@@ -74,7 +83,46 @@ pub(crate) async fn record(
             options: spec.options.given().clone(),
             sealed: None,
         }),
-    }))
+    };
+    Ok(Some((record, ConnectedTable::new(spec, table))))
+}
+
+/// Returns the table at a place that the catalog does not know, for a write that creates it if it is missing. `rows`: the columns of
+/// the rows.
+pub(in crate::statements) async fn at_place(
+    connectors: &Registry,
+    place: &PlaceOfTable,
+    lent: BTreeMap<String, String>,
+    ids: &Ids,
+    rows: SchemaRef,
+) -> Result<ConnectedTable, QueryError> {
+    let PlaceOfTable { connector, location, options } = place;
+    let spec = Arc::new(connectors.spec(connector, ids.name(), location.clone(), options.clone(), lent)?);
+    let table = created(connectors.require(connector)?, &spec, rows, Target::Any).await?;
+    Ok(ConnectedTable::new(spec, table))
+}
+
+/// Returns a table that a write creates.
+async fn created(
+    connector: &Arc<dyn Connector>,
+    spec: &Arc<TableSpec>,
+    rows: SchemaRef,
+    target: Target,
+) -> Result<Arc<dyn ConnectorTable>, QueryError> {
+    let name = connector.name();
+    if !connector.creates() {
+        return Err(QueryError::Unsupported(format!(
+            "no statement creates tables stored as {name}: create the table in the other system, then here with CREATE EXTERNAL TABLE \
+             without AS, and use INSERT INTO"
+        )));
+    }
+    let request = TableRequest { table: Arc::clone(spec), columns: Some(Arc::clone(&rows)), target };
+    let table = connector.table(request).await?;
+    let names = |schema: &SchemaRef| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+    match names(&table.schema()) == names(&rows) {
+        true => Ok(table),
+        false => Err(QueryError::Internal(format!("{name} creates a table with other columns than it was told"))),
+    }
 }
 
 impl Catalog {

@@ -5,6 +5,7 @@
 //! Hive, Spark and Trino skip them too. A folder like `_x=1` is a partition. A path in a statement is data whatever its name: only
 //! names below the location count, and a pattern that begins with `_` or `.` matches such names.
 
+use super::archived::Unreadable;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
@@ -25,6 +26,7 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, RenameOptions,
 };
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,20 +35,29 @@ use windlass_engine::Planning;
 
 /// Returns `runtime` with stores that list only data. `paths`: the paths that a table reads.
 pub(super) fn only_data(runtime: &Arc<RuntimeEnv>, paths: &[ListingTableUrl]) -> Arc<RuntimeEnv> {
+    only_data_but(runtime, paths, Unreadable::default())
+}
+
+/// Returns [`only_data`] without these files.
+pub(super) fn only_data_but(
+    runtime: &Arc<RuntimeEnv>,
+    paths: &[ListingTableUrl],
+    left_out: Unreadable,
+) -> Arc<RuntimeEnv> {
     let hidden_of = paths.iter().filter(|path| asks_for_hidden(path)).map(|path| path.prefix().clone()).collect();
-    let stores = DataStores { stores: Arc::clone(&runtime.object_store_registry), hidden_of };
+    let stores = DataStores { stores: Arc::clone(&runtime.object_store_registry), hidden_of, left_out };
     Arc::new(RuntimeEnv { object_store_registry: Arc::new(stores), ..RuntimeEnv::clone(runtime) })
 }
 
-/// Returns `state` over [`only_data`].
-pub(super) fn session_of_data(state: &SessionState, paths: &[ListingTableUrl]) -> SessionState {
-    let runtime = only_data(state.runtime_env(), paths);
+/// Returns `state` over [`only_data_but`].
+pub(super) fn session_of_data(state: &SessionState, paths: &[ListingTableUrl], left_out: Unreadable) -> SessionState {
+    let runtime = only_data_but(state.runtime_env(), paths, left_out);
     SessionStateBuilder::new_from_existing(state.clone()).with_runtime_env(runtime).build()
 }
 
 /// Returns `store` with listings of data only.
 pub(super) fn data_of(store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
-    Arc::new(DataFiles { store, hidden_of: Arc::default() })
+    Arc::new(DataFiles { store, hidden_of: Arc::default(), left_out: Arc::default() })
 }
 
 /// Makes the scans of a client's plan read only data.
@@ -124,6 +135,7 @@ struct DataStores {
     stores: Arc<dyn ObjectStoreRegistry>,
     /// Folders in which a pattern matches hidden files.
     hidden_of: Arc<[Path]>,
+    left_out: Unreadable,
 }
 
 impl ObjectStoreRegistry for DataStores {
@@ -136,7 +148,8 @@ impl ObjectStoreRegistry for DataStores {
     }
 
     fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
-        Ok(Arc::new(DataFiles { store: self.stores.get_store(url)?, hidden_of: Arc::clone(&self.hidden_of) }))
+        let (hidden_of, left_out) = (Arc::clone(&self.hidden_of), self.left_out.in_store(url));
+        Ok(Arc::new(DataFiles { store: self.stores.get_store(url)?, hidden_of, left_out }))
     }
 }
 
@@ -145,6 +158,7 @@ impl ObjectStoreRegistry for DataStores {
 struct DataFiles {
     store: Arc<dyn ObjectStore>,
     hidden_of: Arc<[Path]>,
+    left_out: Arc<HashSet<Path>>,
 }
 
 impl DataFiles {
@@ -154,6 +168,13 @@ impl DataFiles {
         listed: BoxStream<'static, object_store::Result<ObjectMeta>>,
     ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
         let folder = prefix.cloned().unwrap_or_default();
+        let listed = match self.left_out.is_empty() {
+            true => listed,
+            false => {
+                let left_out = Arc::clone(&self.left_out);
+                listed.try_filter(move |file| futures::future::ready(!left_out.contains(&file.location))).boxed()
+            }
+        };
         match self.hidden_of.contains(&folder) {
             true => listed,
             false => listed.try_filter(move |file| futures::future::ready(is_data(&file.location, &folder))).boxed(),
@@ -209,7 +230,9 @@ impl ObjectStore for DataFiles {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.store.list_with_delimiter(prefix).await
+        let mut listed = self.store.list_with_delimiter(prefix).await?;
+        listed.objects.retain(|file| !self.left_out.contains(&file.location));
+        Ok(listed)
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {

@@ -4,6 +4,7 @@
 //! committed as one transaction, which also increases the catalog's version. Then it replaces the snapshot. A statement always sees
 //! some committed version, and the next connection sees the change at once.
 
+mod archived;
 mod build;
 mod connected;
 mod credentials;
@@ -20,12 +21,14 @@ mod temporary;
 mod tests;
 mod types;
 
+pub(crate) use archived::Archives;
 pub(crate) use build::is_secret as is_store_secret;
 pub(crate) use build::{
     COMPRESSION, check_storable, compression_named, existing_files, is_compressible, require_format, unread_additions,
     view_provider,
 };
-pub use build::{FilesTable, external_record, parse_view, without_secrets};
+pub use build::{FilesTable, external_record, parse_view};
+pub(in crate::statements) use connected::at_place;
 pub(crate) use connected::record as connected_record;
 pub(crate) use credentials::{SECRET, open as open_options, seal as seal_options};
 pub(crate) use data_files::read_only_data;

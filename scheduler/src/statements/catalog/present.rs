@@ -44,7 +44,7 @@ pub(super) async fn require(
 }
 
 /// Returns the paths of all files that are read, and of all folders around them.
-fn folders_read(plan: &Arc<dyn ExecutionPlan>) -> Result<HashSet<String>> {
+pub(super) fn folders_read(plan: &Arc<dyn ExecutionPlan>) -> Result<HashSet<String>> {
     let mut read = HashSet::new();
     plan.apply(|node| {
         let scan = node.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref());

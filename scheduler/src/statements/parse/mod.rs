@@ -13,6 +13,7 @@ mod rewrite;
 mod rows;
 pub(super) mod secrets;
 mod shared;
+pub(super) mod target;
 pub(super) mod walk;
 mod windows;
 
@@ -25,10 +26,11 @@ use datafusion::execution::SessionState;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{self, AlterTableOperation, ObjectName, RenameTableNameKind};
 use datafusion::sql::sqlparser::dialect::{Dialect, dialect_from_str};
-use datafusion::sql::sqlparser::parser::ParserError;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use rewrite::rewrite;
 use secrets::SecretStatement;
+use target::{Text, WriteTo};
 use windlass_engine::connector::Registry;
 use windlass_engine::extent::Limits;
 
@@ -42,6 +44,10 @@ pub(super) struct Parsed {
     pub rename: Option<(TableReference, TableReference)>,
     /// CREATE, DROP and SHOW of secrets.
     pub secret: Option<SecretStatement>,
+    /// The table of a connector to which the rows of the query go. The statement is that query.
+    pub write_to: Option<WriteTo>,
+    /// Values in the text that are credentials.
+    pub credentials: Vec<String>,
     /// The table or view that the statement makes.
     pub makes: Option<TableReference>,
     /// Whether it is SELECT, VALUES or WITH.
@@ -65,26 +71,41 @@ pub(super) fn parse(state: &SessionState, sql: &str, limits: Limits) -> Result<P
             )));
         }
     };
-    shared::check(&statement, limits)?;
+    for statement in [Some(&statement.statement), statement.query.as_ref()].into_iter().flatten() {
+        shared::check(statement, limits)?;
+    }
     classify(state, statement)
 }
 
 /// Returns all statements of `sql`.
-pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<Statement>, QueryError> {
+fn statements(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<Text>, QueryError> {
     let options = &state.config_options().sql_parser;
     let dialect = dialect_from_str(options.dialect.to_string())
         .ok_or_else(|| QueryError::Invalid(format!("unknown SQL dialect '{}'", options.dialect)))?;
     check_depth(dialect.as_ref(), sql, limits)?;
-    // A text that may contain secrets is not shown.
-    let shown = if secrets::may_be_in(sql) { "" } else { sql };
+    let shown = &secrets::masked(state, sql);
     let parser = DFParserBuilder::new(sql)
         .with_dialect(dialect.as_ref())
         .with_recursion_limit(options.recursion_limit.get())
         .build();
     let mut parser = parser.map_err(|error| explain(&error, shown))?;
-    let mut parsed = Vec::new();
+    let mut before_queries = Vec::new();
+    if target::may_be_in(sql) {
+        let mut tokens = tokens(dialect.as_ref(), sql)?;
+        before_queries = target::part(&mut tokens);
+        parser.parser = Parser::new(dialect.as_ref())
+            .with_tokens_with_locations(tokens)
+            .with_recursion_limit(options.recursion_limit.get());
+    }
+    let mut parsed: Vec<Text> = Vec::new();
     loop {
+        let is_as = before_queries.contains(&parser.parser.peek_token_ref().span.start);
         let delimited = parser.parser.consume_token(&Token::SemiColon);
+        if let (true, Some(last)) = (is_as, parsed.last_mut()) {
+            let query = parser.parser.parse_query().map_err(|error| explain(&error.into(), shown))?;
+            last.query = Some(Statement::Statement(Box::new(ast::Statement::Query(query))));
+            continue;
+        }
         while parser.parser.consume_token(&Token::SemiColon) {}
         if parser.parser.peek_token() == Token::EOF {
             break;
@@ -95,14 +116,16 @@ pub(super) fn statements(state: &SessionState, sql: &str, limits: Limits) -> Res
             let expected = format!("Expected: end of statement{found}{}", parser.parser.peek_token_ref().span.start);
             return Err(explain(&ParserError::ParserError(expected).into(), shown));
         }
-        parsed.push(match secrets::next(&mut parser)? {
+        let statement = match secrets::next(&mut parser)? {
             Some(statement) => statement,
             None => parser.parse_statement().map_err(|error| explain(&error, shown))?,
-        });
+        };
+        parsed.push(Text { statement, query: None });
     }
     // This runs before long chains become trees, so it runs only when it is needed.
     if sql.to_ascii_lowercase().contains("distinct") {
-        parsed.iter_mut().for_each(precedence::regroup);
+        let all = parsed.iter_mut().flat_map(|text| [Some(&mut text.statement), text.query.as_mut()]);
+        all.flatten().for_each(precedence::regroup);
     }
     Ok(parsed)
 }
@@ -129,7 +152,7 @@ pub(crate) fn check_depth(dialect: &dyn Dialect, sql: &str, limits: Limits) -> R
 pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<Vec<String>, QueryError> {
     // All of it must be understood before any of it runs.
     let connectors = Registry::of(state.config());
-    if statements(state, sql, limits)?.iter().any(|statement| secrets::has_credentials(statement, &connectors)) {
+    if statements(state, sql, limits)?.iter().any(|text| secrets::has_credentials(&text.statement, &connectors)) {
         return Err(QueryError::Unsupported(
             "credentials cannot be part of a submission, whose text is kept and shown: run CREATE SECRET by itself, with 'windlass sql', and name \
              the secret with OPTIONS (secret 'name')"
@@ -138,8 +161,7 @@ pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<V
     }
     let dialect = dialect_from_str(state.config_options().sql_parser.dialect.to_string());
     let dialect = dialect.ok_or_else(|| QueryError::Invalid("unknown SQL dialect".to_string()))?;
-    let tokens = Tokenizer::new(dialect.as_ref(), sql).tokenize_with_location();
-    let tokens = tokens.map_err(|error| explain(&DataFusionError::from(ParserError::from(error)), sql))?;
+    let tokens = tokens(dialect.as_ref(), sql)?;
     let semicolons = tokens.iter().filter(|token| token.token == Token::SemiColon);
     let mut ends: Vec<usize> =
         semicolons.map(|token| offset(sql, token.span.start.line, token.span.start.column)).collect();
@@ -156,6 +178,11 @@ pub(super) fn split(state: &SessionState, sql: &str, limits: Limits) -> Result<V
     Ok(texts)
 }
 
+fn tokens(dialect: &dyn Dialect, sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
+    let tokens = Tokenizer::new(dialect, sql).tokenize_with_location();
+    tokens.map_err(|error| explain(&DataFusionError::from(ParserError::from(error)), sql))
+}
+
 /// Returns the byte offset of a line and a column, which count from 1. The column is in characters.
 fn offset(sql: &str, line: u64, column: u64) -> usize {
     let before: usize = sql.split_inclusive('\n').take(line.saturating_sub(1) as usize).map(str::len).sum();
@@ -163,9 +190,13 @@ fn offset(sql: &str, line: u64, column: u64) -> usize {
     before + rest.char_indices().nth(column.saturating_sub(1) as usize).map_or(rest.len(), |(at, _)| at)
 }
 
-fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, QueryError> {
+fn classify(state: &SessionState, text: Text) -> Result<Parsed, QueryError> {
+    let connectors = Registry::of(state.config());
+    let made = made(state, &text.statement);
+    let credentials = target::credentials(&connectors, &text.statement);
+    let (mut statement, write_to) = target::taken(state, text)?;
     balance(&mut statement);
-    places::put_in(&Registry::of(state.config()), &mut statement)?;
+    places::put_in(&connectors, &mut statement)?;
     windows::write_out(&mut statement)?;
     merged::write_out(&mut statement)?;
     forms::rewrite(state, &mut statement)?;
@@ -176,9 +207,19 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
     let names = number_placeholders(&mut statement)?;
     let (lengths, not_null) = Default::default();
     let (rename, secret) = (None, None);
-    let makes = made(state, &statement);
-    let is_query = false;
-    let mut parsed = Parsed { statement, temporary: false, rename, secret, makes, is_query, lengths, not_null, names };
+    let mut parsed = Parsed {
+        statement,
+        temporary: false,
+        rename,
+        secret,
+        write_to,
+        credentials,
+        makes: made,
+        is_query: false,
+        lengths,
+        not_null,
+        names,
+    };
     let Statement::Statement(sql) = &mut parsed.statement else { return Ok(parsed) };
     parsed.secret = secrets::of(sql)?;
     if parsed.secret.is_some() {
@@ -186,7 +227,7 @@ fn classify(state: &SessionState, mut statement: Statement) -> Result<Parsed, Qu
         return Ok(parsed);
     }
     match sql.as_mut() {
-        ast::Statement::Query(_) => parsed.is_query = true,
+        ast::Statement::Query(_) => parsed.is_query = parsed.write_to.is_none(),
         ast::Statement::StartTransaction { .. }
         | ast::Statement::Commit { .. }
         | ast::Statement::Rollback { .. }
@@ -234,7 +275,7 @@ fn made(state: &SessionState, statement: &Statement) -> Option<TableReference> {
 
 /// Returns a statement with an empty plan, in place of one that the planner does not know.
 fn nothing(state: &SessionState) -> Result<Statement, QueryError> {
-    Ok(statements(state, "SELECT 1", Limits::default())?.swap_remove(0))
+    Ok(statements(state, "SELECT 1", Limits::default())?.swap_remove(0).statement)
 }
 
 fn reference(state: &SessionState, name: &ObjectName) -> TableReference {

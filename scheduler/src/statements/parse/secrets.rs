@@ -5,6 +5,7 @@
 
 use crate::errors::QueryError;
 use crate::statements::catalog::{OnExists, is_store_secret};
+use datafusion::execution::SessionState;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::{self, Ident, SecretOption};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -12,7 +13,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::collections::BTreeMap;
 use std::fmt;
-use windlass_engine::connector::Registry;
+use windlass_engine::connector::{Registry, masked_options};
 
 const USAGE: &str = "write CREATE SECRET name OPTIONS (key 'value', key 'value')";
 
@@ -31,6 +32,18 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
+}
+
+/// Returns a text as errors of syntax may show it. Empty: not at all, for it may contain a CREATE SECRET.
+pub(super) fn masked(state: &SessionState, sql: &str) -> String {
+    if may_be_in(sql) {
+        return String::new();
+    }
+    if !sql.to_ascii_lowercase().contains("options") {
+        return sql.to_string();
+    }
+    let connectors = Registry::of(state.config());
+    masked_options(sql, |option| is_store_secret(option) || connectors.is_secret_anywhere(option))
 }
 
 /// Whether a text may contain a CREATE SECRET. Such a text is not shown.

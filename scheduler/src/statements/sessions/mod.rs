@@ -11,7 +11,7 @@ pub use registry::{Caller, Registry, SESSION_COOKIE, SessionConfig};
 
 use crate::clock::Ids;
 use crate::errors::{QueryError, of_option};
-use crate::statements::catalog::{Catalog, Listings, SessionCatalogs, TableName, TempTables};
+use crate::statements::catalog::{Archives, Catalog, Listings, SessionCatalogs, TableName, TempTables};
 use crate::statements::erased::Erased;
 use crate::statements::prepared::PreparedHandle;
 use datafusion::common::TableReference;
@@ -58,7 +58,9 @@ impl Session {
         let temporary = Arc::new(TempTables::default());
         let catalogs = Arc::new(SessionCatalogs::new(Arc::clone(catalog), Some(Arc::clone(&temporary))));
         let stores: Arc<dyn StoreOptions> = catalog.stores().clone();
+        let archives = Archives::new(Arc::clone(catalog.stores()));
         let config = catalog.connectors().within(session_config()).with_extension(Arc::new(Stores(stores)));
+        let config = config.with_extension(Arc::new(archives));
         let state = session_state(config, Arc::clone(catalog.runtime()), Some(catalogs));
         let context = SessionContext::new_with_state(state);
         temporary.attach(context.state_weak_ref());
@@ -81,6 +83,9 @@ impl Session {
     pub fn state(&self) -> SessionState {
         let mut state = self.context.state();
         state.config_mut().set_extension(Arc::new(Listings::default()));
+        if let Some(archives) = state.config().get_extension::<Archives>() {
+            state.config_mut().set_extension(Arc::new(archives.fresh()));
+        }
         state
     }
 

@@ -1,4 +1,4 @@
-//! Encodings of file sinks. DataFusion's encoding loses some of their options; these travel beside it.
+//! Writers of files, and their encodings. DataFusion's encoding loses some of their options; these travel beside it.
 
 use crate::arrow_files::ArrowSink;
 use crate::file_formats::{planned_sink, unused_session};
@@ -28,9 +28,9 @@ use datafusion_proto::protobuf::physical_plan_node::PhysicalPlanType;
 use datafusion_proto::protobuf::{self, PhysicalPlanNode};
 use std::sync::Arc;
 
-/// A sink: the format with its options, the schema, the partition columns and the final path.
+/// A writer: the format with its options, the schema, the partition columns and the final path.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Sink {
+pub(super) struct FileWriter {
     #[prost(oneof = "Format", tags = "1, 2")]
     format: Option<Format>,
     #[prost(uint32, optional, tag = "3")]
@@ -67,8 +67,8 @@ struct TimeFormats {
     time: Option<String>,
 }
 
-impl Sink {
-    pub(crate) fn of(sink: &DataSinkExec) -> Result<Self> {
+impl FileWriter {
+    pub(super) fn of(sink: &DataSinkExec) -> Result<Self> {
         if let Some(arrow) = sink.sink().downcast_ref::<ArrowSink>() {
             let format = Some(Format::Arrow((&arrow.config).try_into()?));
             return Ok(Self { format, ..Self::default() });
@@ -107,7 +107,7 @@ impl Sink {
     }
 
     /// The part that names the target.
-    pub(crate) fn config(&mut self) -> Result<&mut protobuf::FileSinkConfig> {
+    pub(super) fn config(&mut self) -> Result<&mut protobuf::FileSinkConfig> {
         let node = match &mut self.format {
             Some(Format::Arrow(config)) => return Ok(config),
             Some(Format::DataFusion(node)) => node.physical_plan_type.as_mut(),
@@ -123,7 +123,7 @@ impl Sink {
     }
 
     /// The folder or the single file to write. A name without an extension is that of a folder, unless the statement says otherwise.
-    pub(crate) fn target(&self) -> Result<Place> {
+    pub(super) fn target(&self) -> Result<Place> {
         let mut sink = self.clone();
         let config = sink.config()?;
         let Some(path) = config.table_paths.first() else { return internal_err!("an encoded sink has no target") };
@@ -139,7 +139,7 @@ impl Sink {
     }
 
     /// The sink with `folder` as its target: the same file name in it when the target is a single file.
-    pub(crate) fn at(mut self, folder: &Place) -> Result<Self> {
+    pub(super) fn at(mut self, folder: &Place) -> Result<Self> {
         let target = self.target()?;
         let name = target.path().filename().filter(|_| !target.is_folder());
         let (place, mode) = match name {
@@ -154,7 +154,7 @@ impl Sink {
     }
 
     /// Writes `rows` and counts them.
-    pub(crate) async fn write_all(&self, rows: SendableRecordBatchStream, context: &Arc<TaskContext>) -> Result<u64> {
+    pub(super) async fn write_all(&self, rows: SendableRecordBatchStream, context: &Arc<TaskContext>) -> Result<u64> {
         let config = self.clone().config()?.clone();
         if config.table_partition_cols.is_empty() {
             return self.write_files(rows, context).await;

@@ -1,0 +1,215 @@
+//! A bucket, through AWS's own library.
+
+use crate::archive::{AT_A_TIME, Archive, ArchivedObject, Asked, Class, State, Tier};
+use async_trait::async_trait;
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Builder as Config;
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_s3::types::{
+    GlacierJobParameters, Object, OptionalObjectAttributes, RequestPayer, RestoreRequest, Tier as OfS3,
+};
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use chrono::{DateTime, Utc};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use std::fmt;
+use tokio::sync::OnceCell;
+
+/// The settings of an object store's bucket, and the client that is made of them when it is first asked.
+pub(crate) struct Bucket {
+    name: String,
+    region: Option<String>,
+    endpoint: Option<String>,
+    keys: Option<Credentials>,
+    is_unsigned: bool,
+    is_virtual_hosted: bool,
+    payer: Option<RequestPayer>,
+    client: OnceCell<Client>,
+}
+
+/// Shows no keys.
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bucket").field("name", &self.name).field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Bucket {
+    /// The bucket of an object store that is configured so.
+    pub fn of(builder: &AmazonS3Builder) -> Self {
+        let text = |key| builder.get_config_value(&key).filter(|text| !text.is_empty());
+        let is = |key| text(key).is_some_and(|text| ["true", "1", "yes", "on"].contains(&text.to_lowercase().as_str()));
+        let keys = text(AmazonS3ConfigKey::AccessKeyId).zip(text(AmazonS3ConfigKey::SecretAccessKey));
+        let token = text(AmazonS3ConfigKey::Token);
+        Self {
+            name: text(AmazonS3ConfigKey::Bucket).unwrap_or_default(),
+            region: text(AmazonS3ConfigKey::Region),
+            endpoint: text(AmazonS3ConfigKey::Endpoint),
+            keys: keys.map(|(id, secret)| Credentials::new(id, secret, token, None, "windlass")),
+            is_unsigned: is(AmazonS3ConfigKey::SkipSignature),
+            is_virtual_hosted: is(AmazonS3ConfigKey::VirtualHostedStyleRequest),
+            payer: is(AmazonS3ConfigKey::RequestPayer).then_some(RequestPayer::Requester),
+            client: OnceCell::new(),
+        }
+    }
+
+    async fn client(&self) -> &Client {
+        let client = async || {
+            let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+            let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+            if let Some(region) = &self.region {
+                loader = loader.region(Region::new(region.clone()));
+            }
+            if let Some(keys) = &self.keys {
+                loader = loader.credentials_provider(SharedCredentialsProvider::new(Keys(keys.clone())));
+            }
+            if self.is_unsigned {
+                loader = loader.no_credentials();
+            }
+            let chain = loader.load().await;
+            let mut config = Config::from(&chain).force_path_style(!self.is_virtual_hosted);
+            if chain.region().is_none() {
+                config = config.region(Region::from_static("us-east-1"));
+            }
+            if let Some(endpoint) = &self.endpoint {
+                config = config.endpoint_url(endpoint);
+            }
+            Client::from_conf(config.build())
+        };
+        self.client.get_or_init(client).await
+    }
+
+    /// Returns an object, if it is archived.
+    pub async fn one(&self, key: &str) -> Result<Option<ArchivedObject>> {
+        let request = self.client().await.head_object().bucket(&self.name).key(key);
+        let found = request.set_request_payer(self.payer.clone()).send().await;
+        let found = found.map_err(|error| self.failed(key, error))?;
+        let Some(class) = found.storage_class().and_then(|class| Class::parse(class.as_str())) else { return Ok(None) };
+        let bytes = found.content_length().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
+        Ok(Some(ArchivedObject { key: key.to_string(), bytes, class, state: state(found.restore()) }))
+    }
+
+    /// Returns the archived objects, in the order of their keys. `most`: of objects that are looked at.
+    pub async fn listed(&self, prefix: &str, most: usize) -> Result<Vec<ArchivedObject>> {
+        let request = self.client().await.list_objects_v2().bucket(&self.name).prefix(prefix);
+        let request = request.optional_object_attributes(OptionalObjectAttributes::RestoreStatus);
+        let mut pages = request.set_request_payer(self.payer.clone()).into_paginator().send();
+        let (mut found, mut seen) = (Vec::new(), 0);
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| self.failed(prefix, error))?;
+            found.extend(page.contents().iter().filter_map(archived));
+            seen += page.contents().len();
+            if seen >= most {
+                break;
+            }
+        }
+        // Other servers may not know that they are asked for states in a list.
+        if self.endpoint.is_some() {
+            let asked = stream::iter(found).map(async |object: ArchivedObject| match object.state {
+                State::Archived => Ok::<_, DataFusionError>(self.one(&object.key).await?.unwrap_or(object)),
+                _ => Ok(object),
+            });
+            found = asked.buffered(AT_A_TIME).try_collect().await?;
+        }
+        Ok(found)
+    }
+
+    fn failed(&self, of: &str, error: impl std::error::Error + ProvideErrorMetadata) -> DataFusionError {
+        let bucket = &self.name;
+        match (error.code(), error.message()) {
+            (Some(code), message) => {
+                exec_datafusion_err!("s3://{bucket}/{of}: {code}: {}", message.unwrap_or("S3 says no more"))
+            }
+            (None, _) => exec_datafusion_err!("s3://{bucket}/{of}: {}", DisplayErrorContext(&error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Archive for Bucket {
+    async fn archived(&self, prefix: &str) -> Result<Vec<ArchivedObject>> {
+        self.listed(prefix, usize::MAX).await
+    }
+
+    async fn restore(&self, key: &str, tier: Tier, days: u32) -> Result<Asked> {
+        let tier = match tier {
+            Tier::Bulk => OfS3::Bulk,
+            Tier::Standard => OfS3::Standard,
+            Tier::Expedited => OfS3::Expedited,
+        };
+        let job = GlacierJobParameters::builder().tier(tier).build();
+        let job = job.map_err(|error| exec_datafusion_err!("{error}"))?;
+        let wanted =
+            RestoreRequest::builder().days(i32::try_from(days).unwrap_or(i32::MAX)).glacier_job_parameters(job).build();
+        let request = self.client().await.restore_object().bucket(&self.name).key(key).restore_request(wanted);
+        match request.set_request_payer(self.payer.clone()).send().await {
+            Ok(_) => Ok(Asked::Begun),
+            Err(error) if error.code() == Some("RestoreAlreadyInProgress") => Ok(Asked::UnderWay),
+            Err(error) => Err(self.failed(key, error)),
+        }
+    }
+}
+
+fn archived(object: &Object) -> Option<ArchivedObject> {
+    let class = Class::parse(object.storage_class()?.as_str())?;
+    let state = match object.restore_status() {
+        Some(status) if status.is_restore_in_progress() == Some(true) => State::Restoring,
+        Some(status) if status.is_restore_in_progress() == Some(false) => {
+            let until = status.restore_expiry_date().and_then(|until| DateTime::from_timestamp(until.secs(), 0));
+            State::Restored(until)
+        }
+        _ => State::Archived,
+    };
+    let bytes = object.size().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
+    Some(ArchivedObject { key: object.key()?.to_string(), bytes, class, state })
+}
+
+/// Reads the header x-amz-restore: `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
+fn state(header: Option<&str>) -> State {
+    match header {
+        Some(header) if header.contains("ongoing-request=\"true\"") => State::Restoring,
+        Some(header) if header.contains("ongoing-request=\"false\"") => {
+            let until = header.split("expiry-date=\"").nth(1).and_then(|rest| rest.split('"').next());
+            let until = until.and_then(|until| DateTime::parse_from_rfc2822(until).ok());
+            State::Restored(until.map(|until| until.with_timezone(&Utc)))
+        }
+        _ => State::Archived,
+    }
+}
+
+/// Keys that are given.
+#[derive(Debug)]
+struct Keys(Credentials);
+
+impl ProvideCredentials for Keys {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Ok(self.0.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_of_a_restore_is_understood() {
+        assert_eq!(state(None), State::Archived);
+        assert_eq!(state(Some("ongoing-request=\"true\"")), State::Restoring);
+        let State::Restored(Some(until)) =
+            state(Some("ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2012 00:00:00 GMT\""))
+        else {
+            panic!("it is restored")
+        };
+        assert_eq!(until.timestamp(), 1_356_048_000);
+        assert_eq!(state(Some("ongoing-request=\"false\"")), State::Restored(None));
+    }
+}

@@ -1,0 +1,107 @@
+//! An S3 store whose errors say that an object is archived.
+
+use super::Bucket;
+use crate::archive::{Archived, refusal};
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::aws::AmazonS3;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Objects of a folder that an explanation looks at, about.
+const LOOKED_AT: usize = 10_000;
+
+#[derive(Debug)]
+pub(crate) struct Explaining {
+    store: Arc<AmazonS3>,
+    bucket: Arc<Bucket>,
+    /// As URLs of the bucket begin.
+    root: String,
+}
+
+impl Explaining {
+    pub fn new(store: Arc<AmazonS3>, bucket: Arc<Bucket>, root: String) -> Self {
+        Self { store, bucket, root }
+    }
+
+    /// The error with which an object was not read. A refused one may be archived: the bucket is asked.
+    async fn explained(&self, at: &Path, error: Error) -> Error {
+        if !matches!(error, Error::PermissionDenied { .. }) {
+            return error;
+        }
+        let folder = at.as_ref().rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
+        let mut objects = self.bucket.listed(&folder, LOOKED_AT).await.unwrap_or_default();
+        objects.retain(|object| !object.state.is_readable());
+        if !objects.iter().any(|object| object.key == at.as_ref()) {
+            return error;
+        }
+        // The object itself first.
+        objects.sort_by_key(|object| object.key != at.as_ref());
+        let said = refusal(&objects, &format!("{}{folder}", self.root));
+        Error::PermissionDenied { path: format!("{}{at}", self.root), source: Box::new(Archived(said)) }
+    }
+}
+
+impl fmt::Display for Explaining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.fmt(f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Explaining {
+    async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.store.put_opts(at, payload, options).await
+    }
+
+    async fn put_multipart_opts(&self, at: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.store.put_multipart_opts(at, options).await
+    }
+
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+        match self.store.get_opts(at, options).await {
+            Err(error) => Err(self.explained(at, error).await),
+            got => got,
+        }
+    }
+
+    async fn get_ranges(&self, at: &Path, ranges: &[Range<u64>]) -> Result<Vec<bytes::Bytes>> {
+        match self.store.get_ranges(at, ranges).await {
+            Err(error) => Err(self.explained(at, error).await),
+            got => got,
+        }
+    }
+
+    fn delete_stream(&self, files: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.store.delete_stream(files)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.store.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.store.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.store.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        match self.store.copy_opts(from, to, options).await {
+            Err(error) => Err(self.explained(from, error).await),
+            copied => copied,
+        }
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.store.rename_opts(from, to, options).await
+    }
+}

@@ -1,0 +1,195 @@
+//! `CREATE EXTERNAL TABLE … AS query` and `COPY … TO` a table of a connector: a query, and the table that its rows go to.
+//!
+//! DataFusion's parser knows no query after CREATE EXTERNAL TABLE. It is given a semicolon in place of the AS before it, and so parses
+//! two statements, which this module joins.
+
+use crate::errors::QueryError;
+use crate::statements::catalog::is_store_secret;
+use datafusion::execution::SessionState;
+use datafusion::sql::parser::{CopyToSource, CopyToStatement, CreateExternalTable, Statement};
+use datafusion::sql::sqlparser::ast::{self, Value};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
+use std::collections::BTreeMap;
+use windlass_engine::connector::Registry;
+use windlass_engine::extent::Limits;
+
+/// A statement as the parser gives it, and the query that follows its AS.
+#[derive(Clone, Debug)]
+pub(super) struct Text {
+    pub statement: Statement,
+    pub query: Option<Statement>,
+}
+
+/// The table of a connector to which a query's rows go.
+#[derive(Clone, Debug)]
+pub(in crate::statements) enum WriteTo {
+    /// CREATE EXTERNAL TABLE … AS.
+    New(Box<CreateExternalTable>),
+    /// COPY … TO.
+    Place(PlaceOfTable),
+}
+
+/// Kind, location and options of a table that the catalog does not know.
+#[derive(Clone)]
+pub(in crate::statements) struct PlaceOfTable {
+    pub connector: String,
+    pub location: String,
+    pub options: BTreeMap<String, String>,
+}
+
+/// Without the options, which may be secret.
+impl std::fmt::Debug for PlaceOfTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", self.connector, self.location)
+    }
+}
+
+/// Whether a text may hold such a CREATE EXTERNAL TABLE.
+pub(super) fn may_be_in(sql: &str) -> bool {
+    sql.to_ascii_lowercase().contains("external")
+}
+
+/// Puts a semicolon in place of each AS before the query of a CREATE EXTERNAL TABLE. Returns where.
+pub(super) fn part(tokens: &mut [TokenWithSpan]) -> Vec<Location> {
+    let mut places = Vec::new();
+    let mut words: Vec<Keyword> = Vec::new();
+    let (mut depth, mut is_parted) = (0u32, false);
+    for token in tokens {
+        match &token.token {
+            Token::Whitespace(_) => continue,
+            Token::SemiColon => {
+                words.clear();
+                (depth, is_parted) = (0, false);
+                continue;
+            }
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        let keyword = match &token.token {
+            Token::Word(word) if depth == 0 => word.keyword,
+            _ => Keyword::NoKeyword,
+        };
+        let is_as = keyword == Keyword::AS && words.last() != Some(&Keyword::STORED);
+        if is_as && !is_parted && creates_external(&words) {
+            places.push(token.span.start);
+            token.token = Token::SemiColon;
+            is_parted = true;
+        }
+        words.push(keyword);
+    }
+    places
+}
+
+/// Whether a statement that begins with `words` is CREATE EXTERNAL TABLE, or explains one.
+fn creates_external(words: &[Keyword]) -> bool {
+    let mut words = words.iter().skip_while(|word| {
+        matches!(word, Keyword::EXPLAIN | Keyword::ANALYZE | Keyword::VERBOSE | Keyword::CREATE | Keyword::OR)
+            || matches!(word, Keyword::REPLACE | Keyword::UNBOUNDED)
+    });
+    words.next() == Some(&Keyword::EXTERNAL)
+}
+
+/// Splits a statement that writes a query's rows into a table of a connector into the query and that table.
+pub(super) fn taken(state: &SessionState, text: Text) -> Result<(Statement, Option<WriteTo>), QueryError> {
+    let connectors = Registry::of(state.config());
+    match (text.statement, text.query) {
+        (Statement::Explain(mut explain), query) => {
+            let (inner, target) = taken(state, Text { statement: *explain.statement, query })?;
+            explain.statement = Box::new(inner);
+            Ok((Statement::Explain(explain), target))
+        }
+        (Statement::CreateExternalTable(create), Some(query)) => {
+            if connectors.get(&create.file_type).is_none() {
+                return Err(QueryError::Unsupported(format!(
+                    "CREATE EXTERNAL TABLE … AS is not for files: write them with COPY (query) TO 'folder/' STORED AS {}, and then create                      the table over that folder; or use CREATE TABLE {} AS, whose files Windlass keeps",
+                    create.file_type.to_uppercase(),
+                    create.name
+                )));
+            }
+            if !create.columns.is_empty() {
+                return Err(QueryError::Unsupported(
+                    "the columns of CREATE EXTERNAL TABLE … AS are those of the query: leave the list of columns out, and use CAST and AS                      in the query"
+                        .to_string(),
+                ));
+            }
+            Ok((query, Some(WriteTo::New(Box::new(create)))))
+        }
+        (Statement::CopyTo(copy), None) => match copy.stored_as.as_deref().and_then(|kind| connectors.get(kind)) {
+            Some(connector) => {
+                let place = place_of(connector.name(), &copy)?;
+                Ok((query_of(state, copy.source)?, Some(WriteTo::Place(place))))
+            }
+            None => Ok((Statement::CopyTo(copy), None)),
+        },
+        (statement, None) => Ok((statement, None)),
+        (_, Some(_)) => Err(QueryError::Internal("a query follows a statement that takes none".to_string())),
+    }
+}
+
+/// Returns the values of a statement's options that are credentials.
+pub(super) fn credentials(connectors: &Registry, statement: &Statement) -> Vec<String> {
+    let (kind, options) = match statement {
+        Statement::CreateExternalTable(create) => (create.file_type.as_str(), &create.options),
+        Statement::CopyTo(copy) => (copy.stored_as.as_deref().unwrap_or_default(), &copy.options),
+        Statement::Explain(explain) => return credentials(connectors, &explain.statement),
+        Statement::Statement(_) | Statement::Reset(_) => return Vec::new(),
+    };
+    let text = |(key, value): &(String, Value)| Some((key.clone(), text_of(value)?));
+    let options: BTreeMap<String, String> = options.iter().filter_map(text).collect();
+    match connectors.get(kind) {
+        Some(_) => connectors.secrets(kind, &options).into_iter().map(str::to_string).collect(),
+        None => options.into_iter().filter(|(key, _)| is_store_secret(key)).map(|(_, value)| value).collect(),
+    }
+}
+
+fn place_of(connector: &str, copy: &CopyToStatement) -> Result<PlaceOfTable, QueryError> {
+    if !copy.partitioned_by.is_empty() {
+        return Err(QueryError::Unsupported(format!(
+            "PARTITIONED BY is for files, and tables stored as {connector} are none: leave it out"
+        )));
+    }
+    let mut options = BTreeMap::new();
+    for (key, value) in &copy.options {
+        let Some(value) = text_of(value) else {
+            return Err(QueryError::Invalid(format!("the option '{key}' is neither a text nor a number")));
+        };
+        if options.insert(key.to_lowercase(), value).is_some() {
+            return Err(QueryError::Invalid(format!("the option '{key}' is there twice")));
+        }
+    }
+    Ok(PlaceOfTable { connector: connector.to_string(), location: copy.target.clone(), options })
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::Number(number, _) => Some(number.clone()),
+        Value::Boolean(value) => Some(value.to_string()),
+        Value::DollarQuotedString(text) => Some(text.value.clone()),
+        Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) | Value::EscapedStringLiteral(text) => {
+            Some(text.clone())
+        }
+        _ => None,
+    }
+}
+
+/// Returns the query whose rows COPY writes.
+fn query_of(state: &SessionState, source: CopyToSource) -> Result<Statement, QueryError> {
+    match source {
+        CopyToSource::Query(query) => Ok(Statement::Statement(Box::new(ast::Statement::Query(query)))),
+        CopyToSource::Relation(name) => {
+            let mut all = super::statements(state, "SELECT * FROM t", Limits::default())?.swap_remove(0).statement;
+            // The name keeps its place in the text, to which errors point.
+            if let Statement::Statement(query) = &mut all
+                && let ast::Statement::Query(query) = query.as_mut()
+                && let ast::SetExpr::Select(select) = query.body.as_mut()
+                && let Some(ast::TableFactor::Table { name: read, .. }) =
+                    select.from.first_mut().map(|from| &mut from.relation)
+            {
+                *read = name;
+            }
+            Ok(all)
+        }
+    }
+}
