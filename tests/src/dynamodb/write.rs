@@ -167,6 +167,53 @@ async fn what_cannot_be_written_is_named() {
     assert_eq!(answers(&session, "INSERT INTO plain VALUES ('a', 1, 1, '', 1)").await, "1");
 }
 
+/// CREATE EXTERNAL TABLE … AS and COPY … TO create the table; a statement that fails leaves none that it has created.
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_create_tables() {
+    for (server, more) in [(Server::moto(), ""), (Server::dynalite(), ", transactions 'false'")] {
+        let session = embedded().await;
+        let keys = format!("{more}, partition_key 'id', sort_key 'at'");
+        let create = |name: &str| create_of(&server, name, name, "", &keys);
+        let query = "SELECT 'k' || (value % 7) AS id, value AS at, value / 2.0 AS half, date '2024-02-29' AS day FROM generate_series(1, 300)";
+        done(&session, &[STAGES, &format!("{} AS {query}", create("made"))]).await;
+        let sums = "SELECT count(*), count(DISTINCT id), sum(at), sum(half), min(day) FROM made";
+        let summed = answers(&session, sums).await;
+        assert!(summed.starts_with("300|7|45150|22575.0") && summed.ends_with("|2024-02-29"), "{summed}");
+        let table = server.call("DescribeTable", json!({"TableName": "made"}));
+        assert_eq!(table["Table"]["BillingModeSummary"]["BillingMode"], "PAY_PER_REQUEST");
+        assert_eq!(
+            table["Table"]["KeySchema"],
+            json!([{"AttributeName": "id", "KeyType": "HASH"}, {"AttributeName": "at", "KeyType": "RANGE"}])
+        );
+        done(&session, &["INSERT INTO made VALUES ('new', 1, 2, date '2024-03-01')"]).await;
+        assert_eq!(answers(&session, "SELECT count(*) FROM made WHERE id = 'new'").await, "1");
+        done(&session, &["DROP TABLE made"]).await;
+        refused(&session, &format!("{} AS {query}", create("made")), &["table made", "exists"]).await;
+        assert_eq!(server.items("made").len(), 301, "the table that was there is untouched");
+        // What fails has created it, and removes it.
+        let failing = query.replace("value / 2.0", "1 / (value - 200)");
+        refused(&session, &format!("{} AS {failing}", create("failed")), &["zero"]).await;
+        let gone =
+            || server.command(&json!({"call": "DescribeTable", "body": {"TableName": "failed"}}))["status"] == 400;
+        let patience = Instant::now() + Duration::from_secs(20);
+        while !gone() {
+            assert!(Instant::now() < patience, "the table stays");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let copy = |rows: &str, keys: &str| {
+            let options = create_of(&server, "copied", "copied", "", keys);
+            let (_, to) = options.split_once("LOCATION").expect("it has a location");
+            let (location, options) = to.split_once("OPTIONS").expect("it has options");
+            format!("COPY ({rows}) TO {location} STORED AS DYNAMODB OPTIONS {options}")
+        };
+        refused(&session, &copy(query, more), &["partition_key"]).await;
+        refused(&session, &copy(query, ", partition_key 'other'"), &["no column other"]).await;
+        done(&session, &[&copy(query, &keys)]).await;
+        done(&session, &[&copy(&query.replace("300", "310"), &keys)]).await;
+        assert_eq!(server.items("copied").len(), 310, "the second one adds");
+    }
+}
+
 fn killed(pid: u64) {
     let mut kill = Command::new("kill");
     kill.args(["-9", &pid.to_string()]);
