@@ -6,9 +6,14 @@
 //! | --- | --- |
 //! | stores | `uploads`, `web`, `wfs`, `archive`, `s3` |
 //! | all of them | `store` |
-//! | tables of databases | `rds`, `mysql`, `postgres` |
+//! | services of AWS | `aws` |
+//! | tables of databases | `rds`, `mysql`, `postgres`, `dynamodb` |
 
 pub mod archive;
+#[cfg(feature = "dynamodb")]
+mod aws;
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 #[cfg(feature = "postgres")]

@@ -36,6 +36,8 @@ mod cluster;
 #[cfg(test)]
 mod configuration;
 #[cfg(test)]
+mod dynamodb;
+#[cfg(test)]
 mod etcd;
 #[cfg(test)]
 mod files;
