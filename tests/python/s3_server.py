@@ -5,6 +5,8 @@ which is answered by a line:
     archive PREFIX CLASS    the objects of "lake" are archived, and how many these are is the answer
     classes PREFIX          the storage classes of the objects of "lake" are the answer, each once
     slow N                  restored objects can be read after they were looked at N times
+    uploads                 how many uploads of "lake" are not completed is the answer
+    objects PREFIX          how many objects of "lake" there are is the answer
 """
 
 import json
@@ -41,6 +43,10 @@ for line in sys.stdin:
         case ["classes", prefix]:
             objects = client.list_objects_v2(Bucket="lake", Prefix=prefix).get("Contents", [])
             print(" ".join(sorted({found["StorageClass"] for found in objects})), flush=True)
+        case ["uploads"]:
+            print(len(client.list_multipart_uploads(Bucket="lake").get("Uploads", [])), flush=True)
+        case ["objects", prefix]:
+            print(client.list_objects_v2(Bucket="lake", Prefix=prefix)["KeyCount"], flush=True)
         case ["slow", times]:
             state_manager.set_transition("s3::keyrestore", {"progression": "manual", "times": int(times)})
             print("ok", flush=True)

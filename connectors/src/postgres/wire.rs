@@ -347,13 +347,16 @@ fn refused_login(settings: &Settings, heard: &Heard, error: &Error) -> PostgresE
             _ => PostgresError::Refused(Box::new(refusal)),
         };
     }
-    let cause = error.source().map(ToString::to_string).unwrap_or_default();
-    if settings.password.is_none() && cause == "password missing" {
-        return login("it wants a password: use OPTIONS (password '…'), a password file or a service".to_string());
-    }
     match failure(settings, Some(error)) {
-        // Such as a server that does not know the password itself.
-        PostgresError::Protocol { .. } if !cause.is_empty() => login(format!("{error}: {cause}")),
+        // Such as a password that it wants and does not get, or a server that does not know the password itself.
+        PostgresError::Protocol { .. } => {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            let advice = match settings.password {
+                Some(_) => "",
+                None => "; if it wants a password, use OPTIONS (password '…'), a password file or a service",
+            };
+            login(format!("{error}{cause}{advice}"))
+        }
         other => other,
     }
 }
